@@ -1,0 +1,175 @@
+"""Command line and YAML to a checked `RunConfig`, by jsonargparse; every mistake becomes one `UserError` line."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, set_parsing_settings
+
+from configs.errors import UserError
+from configs.rules import check
+from configs.schema import RunConfig, Stage
+
+CONFIGS = Path(__file__).resolve().parent
+DEFAULT_CONFIG = "quickstart.yaml"
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one command asks for: the configuration, the stages to run and whether results may be replaced."""
+
+    config: RunConfig
+    stage: Stage
+    overwrite: bool
+    source: str
+    """The configuration file, as the user named it."""
+
+
+def shipped_configs() -> list[str]:
+    """Names of the YAML files in configs/."""
+    return sorted(path.name for path in CONFIGS.glob("*.yaml"))
+
+
+def find_config(name: str) -> Path:
+    """Path of a config: as given, or a bare file name looked up in configs/.
+
+    Raises UserError when there is no such file, with the shipped names.
+    """
+    for path in (Path(name), CONFIGS / name):
+        if path.is_file():
+            return path
+    raise UserError(f"--config: no file {name!r} here or in configs/. Shipped: {', '.join(shipped_configs())}")
+
+
+class _ConfigFile(ActionConfigFile):
+    """`--config` that also looks bare names up in configs/."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        path = find_config(values)
+        try:
+            super().__call__(parser, cfg, str(path), option_string)
+        except (ArgumentError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: {_one_line(str(error))}") from error
+
+
+def build_parser() -> ArgumentParser:
+    """The command line: three switches and every field of `RunConfig` as --section.key."""
+    parser = ArgumentParser(
+        prog="run.py",
+        exit_on_error=False,
+        description="Learn the LoRA rank of each layer (search), retrain at those ranks, export a plain PEFT adapter.",
+    )
+    parser.add_argument(
+        "--config",
+        action=_ConfigFile,
+        help=f"YAML file; a bare name is looked up in configs/ (unset: {DEFAULT_CONFIG}).",
+    )
+    parser.add_argument(
+        "--stage", type=Stage, default="all", help="all, or one of: search (ends with ranks.json), retrain, report."
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="Replace what the asked stages wrote before in this run's folder."
+    )
+    parser.add_class_arguments(RunConfig, None)
+    return parser
+
+
+def parse(argv: Sequence[str]) -> Request:
+    """The request that a command line makes.
+
+    Without --config it is the quickstart. Raises UserError for anything that can be known to be wrong before a model
+    is loaded; SystemExit(0) after --help and --print_config.
+    """
+    arguments = list(argv)
+    source = _named_config(arguments)
+    if source is None:
+        source = DEFAULT_CONFIG
+        arguments = ["--config", source, *arguments]
+    parser = build_parser()
+    try:
+        parsed = parser.parse_args(arguments)
+        values = parser.instantiate(parsed)
+    except ArgumentError as error:
+        raise UserError(_one_line(str(error))) from error
+    fields = {f.name: values[f.name] for f in dataclasses.fields(RunConfig)}
+    if fields["name"] is None:
+        fields["name"] = Path(source).stem
+    config = RunConfig(**fields)
+    check(config)
+    return Request(config, parsed.stage, parsed.overwrite, source)
+
+
+def _named_config(arguments: Sequence[str]) -> str | None:
+    """What the last --config names."""
+    named = [a.removeprefix("--config=") for a in arguments if a.startswith("--config=")]
+    named += [value for flag, value in zip(arguments, [*arguments[1:], ""], strict=True) if flag == "--config"]
+    return named[-1] if named else None
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The whole configuration as YAML text, every field filled in; `--config` reads it back."""
+    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+
+
+def known_keys(schema: type = RunConfig, prefix: str = "") -> dict[str, Any]:
+    """Dotted name of every field -> its type."""
+    keys: dict[str, Any] = {}
+    for name, kind in typing.get_type_hints(schema).items():
+        if dataclasses.is_dataclass(kind):
+            keys |= known_keys(typing.cast(type, kind), f"{prefix}{name}.")
+        else:
+            keys[prefix + name] = kind
+    return keys
+
+
+def _one_line(message: str) -> str:
+    """jsonargparse's message as one line: the key, what was given, what is allowed, the nearest valid name."""
+    unknown = (
+        re.search(r"unrecognized arguments: --([^\s=]+)", message, re.I)
+        or re.search(r"Group '(?P<group>[^']+)' does not accept option '([^']+)'", message)
+        or re.search(r"Option '([^']+)' is not accepted", message)
+    )
+    if unknown:
+        return _unknown_key(".".join(unknown.groups()))
+    wrong = re.search(r'Parser key "([^"]+)"', message)
+    given = re.search(r"(?:Got value|Given value): (.*)", message, re.S)
+    if wrong and given and wrong[1] in _allowed():
+        return f"--{wrong[1]}: {given[1].strip()!r} is not allowed; allowed: {_allowed()[wrong[1]]}"
+    return re.sub(r"\s*\n\s*", " ", message.strip())
+
+
+def _unknown_key(key: str) -> str:
+    names = _allowed()
+    # The right word without its section, or in the wrong one, is as common as a slip of the pen.
+    same_word = [name for name in names if name.split(".")[-1] == key.split(".")[-1]]
+    close = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+    hint = (same_word or close or [""])[0]
+    return f"unknown key {key!r}" + (f"; did you mean {hint!r}?" if hint else "; --help lists the keys")
+
+
+def _allowed() -> dict[str, str]:
+    """Dotted name of every key -> words for what it takes."""
+    switches = {"config": "a YAML file", "stage": _words(Stage), "overwrite": "no value"}
+    return switches | {key: _words(kind) for key, kind in known_keys().items()}
+
+
+def _words(kind: Any) -> str:
+    """What a field's type allows, in a user's words."""
+    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    if kind in plain:
+        return plain[kind]
+    if typing.get_origin(kind) is typing.Literal:
+        return ", ".join(str(value) for value in typing.get_args(kind))
+    if typing.get_origin(kind) is list:
+        return "a list of names, as [query,value]"
+    return ", ".join(_words(part) for part in typing.get_args(kind))

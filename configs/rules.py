@@ -1,0 +1,78 @@
+"""What the types of the schema cannot say: ranges and impossible combinations, checked before a model is loaded."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+
+_Rule = tuple[Callable[[Any], bool], str]
+
+_positive: _Rule = (lambda x: math.isfinite(x) and x > 0, "a number above 0")
+_not_negative: _Rule = (lambda x: math.isfinite(x) and x >= 0, "0 or more")
+_share: _Rule = (lambda x: 0 < x < 1, "a number between 0 and 1")
+_share_or_none: _Rule = (lambda x: 0 <= x < 1, "from 0 to below 1")
+_at_least_one: _Rule = (lambda x: x >= 1, "1 or more")
+_null_or_one: _Rule = (lambda x: x is None or x >= 1, "null, or 1 or more")
+
+# Their names are known here so that a wrong attention kernel is refused before torch is loaded; a test holds this set
+# against the registry.
+SECOND_ORDER = {"exact", "neumann", "cg"}
+
+RULES: dict[str, _Rule] = {
+    # The name becomes one folder inside runs_folder and nothing else.
+    "name": (
+        lambda x: bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", x)),
+        "letters, digits, '.', '_' and '-', starting with a letter or digit, at most 100",
+    ),
+    "seed": (lambda x: 0 <= x < 2**31, "0 to 2147483647"),
+    "task.validation_share": _share,
+    "task.max_length": (lambda x: x >= 4, "4 tokens or more"),
+    "task.train_rows": _null_or_one,
+    "lora.target_modules": (lambda x: len(x) > 0 and all(x), "at least one module name"),
+    "lora.k": (lambda x: 1 <= x <= 1024, "1 to 1024"),
+    "lora.lora_alpha": _positive,
+    "lora.dropout": _share_or_none,
+    "search.steps": _at_least_one,
+    "search.learning_rate": _positive,
+    "search.selection_learning_rate": _positive,
+    "search.batch_size": _at_least_one,
+    "search.weight_decay": _not_negative,
+    "search.warmup_ratio": _share_or_none,
+    "search.gradient_clipping": _not_negative,
+    "search.unroll_steps": _at_least_one,
+    "search.check_every": _at_least_one,
+    "search.patience": _not_negative,
+    "search.log_every": _at_least_one,
+    "search.checkpoint_every": _at_least_one,
+    "hypergradient.eta": (lambda x: isinstance(x, str) or (math.isfinite(x) and x >= 0), "0 or more, lr, betty"),
+    "hypergradient.radius": _positive,
+    "hypergradient.terms": _not_negative,
+    "retrain.epochs": _positive,
+    "retrain.max_steps": _null_or_one,
+    "retrain.learning_rate": _positive,
+    "retrain.batch_size": _at_least_one,
+    "retrain.weight_decay": _not_negative,
+    "retrain.warmup_ratio": _share_or_none,
+    "retrain.gradient_clipping": _not_negative,
+    "retrain.eval_batch_size": _at_least_one,
+    "retrain.checkpoint_every": _at_least_one,
+}
+
+
+def check(config: RunConfig) -> None:
+    """Raises UserError for the first field outside its range, and for combinations that cannot work."""
+    for key, (holds, allowed) in RULES.items():
+        value = reduce(getattr, key.split("."), config)
+        if not holds(value):
+            raise UserError(f"--{key}: {value!r} is not allowed; allowed: {allowed}")
+    if config.hypergradient.type in SECOND_ORDER and config.model.attention == "sdpa":
+        raise UserError(
+            f"--model.attention: 'sdpa' has no second derivatives, which --hypergradient.type "
+            f"{config.hypergradient.type} needs; allowed: auto, eager"
+        )

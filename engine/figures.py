@@ -1,0 +1,89 @@
+"""Pictures of a search: ranks as the paper's Figure 3, alpha trajectories, losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from engine.progress import rank_grid
+from engine.ranks import RankRecord
+from engine.trajectory import Trajectory
+
+
+def rank_map(record: RankRecord, path: Path) -> None:
+    """Heat map of ranks: blocks of the model across, projections down (AutoLoRA Figure 3)."""
+    blocks, projections, grid = rank_grid(record)
+    values = np.array([[np.nan if r is None else r for r in row] for row in grid], dtype=float).T
+    figure, axes = plt.subplots(
+        figsize=(max(4.0, 0.55 * len(blocks) + 2.2), 0.55 * len(projections) + 1.5), layout="constrained"
+    )
+    image = axes.imshow(values, cmap="YlGnBu", vmin=0, vmax=record.k, aspect="auto")
+    for (row, column), rank in np.ndenumerate(values):
+        if np.isfinite(rank):
+            dark = rank > 0.6 * record.k
+            axes.text(column, row, f"{rank:.0f}", ha="center", va="center", color="white" if dark else "black")
+    axes.set_xticks(range(len(blocks)), blocks)
+    axes.set_yticks(range(len(projections)), projections)
+    axes.set_xlabel("block")
+    axes.set_title(f"learned ranks, mean {record.mean_rank:.2f} of k = {record.k}")
+    figure.colorbar(image, ax=axes, label="rank")
+    _save(figure, path)
+
+
+def alpha_trajectories(trajectory: Trajectory, thresholds: Sequence[float], path: Path) -> None:
+    """alpha of every component over the steps, one panel a layer, with lambda dashed."""
+    alpha = np.stack(trajectory.alpha)
+    layers = alpha.shape[1]
+    columns = min(4, layers)
+    rows = -(-layers // columns)
+    figure, panels = plt.subplots(
+        rows,
+        columns,
+        figsize=(3.2 * columns, 2.1 * rows + 0.4),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for index, axes in enumerate(panels.flat):
+        if index >= layers:
+            axes.set_visible(False)
+            continue
+        axes.plot(trajectory.steps, alpha[:, index], linewidth=1)
+        axes.axhline(thresholds[index], color="black", linestyle="--", linewidth=0.8)
+        axes.set_title(_short(trajectory.names[index]), fontsize=8)
+    figure.supxlabel("step")
+    figure.supylabel("alpha (dashed: lambda)")
+    _save(figure, path)
+
+
+def losses(metrics: Sequence[dict[str, Any]], path: Path) -> None:
+    """L_tr and L_val over the steps."""
+    figure, axes = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
+    steps = [line["step"] for line in metrics]
+    for key, label in (("train_loss", "L_tr (D_tr)"), ("val_loss", "L_val (D_val)")):
+        axes.plot(steps, [line[key] for line in metrics], label=label)
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    axes.legend(frameon=False)
+    _save(figure, path)
+
+
+def _short(name: str) -> str:
+    """`bert.encoder.layer.3.attention.self.query` -> `3 query`."""
+    parts = name.split(".")
+    numbers = [part for part in parts if part.isdigit()]
+    return f"{numbers[-1]} {parts[-1]}" if numbers else parts[-1]
+
+
+def _save(figure: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

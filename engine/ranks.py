@@ -1,0 +1,175 @@
+"""alpha -> ranks (AutoLoRA section 4.4) and the record of them, ranks.json: all that stage 2 needs of stage 1."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from configs.errors import UserError
+from configs.schema import Constraint
+from engine.run_folder import write_json
+
+# alpha is a float: at the uniform start it may miss lambda = 1/k by a rounding error, where the rule says "kept".
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class LayerRank:
+    """One layer: its name in the base model, its rank, and alpha and contribution of its k components (may be
+    empty)."""
+
+    name: str
+    rank: int
+    alpha: tuple[float, ...] = ()
+    contribution: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class RankRecord:
+    """The content of ranks.json. `threshold` is lambda; None where it differs by layer (constraint none)."""
+
+    k: int
+    layers: tuple[LayerRank, ...]
+    constraint: str = "softmax"
+    rule: str = "threshold"
+    threshold: float | None = None
+    lora_parameters: int | None = None
+
+    @property
+    def mean_rank(self) -> float:
+        """Mean over the layers."""
+        return sum(layer.rank for layer in self.layers) / len(self.layers)
+
+    @property
+    def kept(self) -> dict[str, int]:
+        """Name -> rank of the layers that keep any component."""
+        return {layer.name: layer.rank for layer in self.layers if layer.rank > 0}
+
+
+def thresholds(alpha: Tensor, constraint: Constraint) -> Tensor:
+    """lambda of each layer [layers, 1]: 1/k for softmax (4.4), 1/2 for sigmoid, sum(alpha)/k for none (Table 4)."""
+    k = alpha.shape[1]
+    if constraint == "none":
+        return alpha.sum(dim=1, keepdim=True) / k
+    return torch.full((alpha.shape[0], 1), 1.0 / k if constraint == "softmax" else 0.5, dtype=alpha.dtype)
+
+
+def kept_components(alpha: Tensor, constraint: Constraint) -> Tensor:
+    """Which components stay: alpha_l^j >= lambda_l. Boolean [layers, k]."""
+    bound = thresholds(alpha, constraint)
+    return alpha >= bound - _ROUNDING * bound.abs()
+
+
+def record_of(
+    names: Sequence[str], alpha: Tensor, contribution: Tensor, constraint: Constraint, sizes: Mapping[str, int]
+) -> RankRecord:
+    """The record of a search. alpha, contribution [layers, k]; `sizes` as `component_sizes` gives them."""
+    kept = kept_components(alpha, constraint)
+    layers = tuple(
+        LayerRank(name, int(row.sum()), tuple(a.tolist()), tuple(c.tolist()))
+        for name, row, a, c in zip(names, kept, alpha.double(), contribution.double(), strict=True)
+    )
+    bound = thresholds(alpha.double(), constraint)
+    return RankRecord(
+        k=alpha.shape[1],
+        layers=layers,
+        constraint=constraint,
+        threshold=None if constraint == "none" else float(bound[0]),
+        lora_parameters=count_parameters({layer.name: layer.rank for layer in layers}, sizes),
+    )
+
+
+def count_parameters(ranks: Mapping[str, int], sizes: Mapping[str, int]) -> int:
+    """Trainable numbers in LoRA at these ranks; `sizes`: name -> inputs + outputs of the layer."""
+    return sum(rank * sizes[name] for name, rank in ranks.items())
+
+
+def save(record: RankRecord, path: Path) -> None:
+    """Writes ranks.json."""
+    layers = [
+        {"name": x.name, "rank": x.rank, "alpha": list(x.alpha), "contribution": list(x.contribution)}
+        for x in record.layers
+    ]
+    write_json(
+        path,
+        {
+            "k": record.k,
+            "constraint": record.constraint,
+            "rule": record.rule,
+            "lambda": record.threshold,
+            "layers": layers,
+            "mean_rank": record.mean_rank,
+            "lora_parameters": record.lora_parameters,
+        },
+    )
+
+
+def load(path: Path) -> RankRecord:
+    """Reads ranks.json, also one written by hand: `layers` with name and rank is enough, k defaults to the largest
+    rank.
+
+    Raises UserError that names the file and the entry.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(raw, dict) or not isinstance(raw.get("layers"), list) or not raw["layers"]:
+        raise UserError(f'{path}: needs an object with a non-empty list "layers"')
+    layers = tuple(_layer(path, index, entry) for index, entry in enumerate(raw["layers"]))
+    repeated = {layer.name for layer in layers if sum(x.name == layer.name for x in layers) > 1}
+    if repeated:
+        raise UserError(f"{path}: layer {min(repeated)!r} stands there twice")
+    k = raw.get("k", max(layer.rank for layer in layers))
+    if not _whole(k) or k < 1:
+        raise UserError(f"{path}: k is {k!r}; allowed: a whole number from 1, and one rank above 0")
+    return RankRecord(
+        k=k,
+        layers=layers,
+        constraint=str(raw.get("constraint", "softmax")),
+        rule=str(raw.get("rule", "by hand")),
+        threshold=raw.get("lambda") if isinstance(raw.get("lambda"), int | float) else None,
+    )
+
+
+def _layer(path: Path, index: int, entry: Any) -> LayerRank:
+    where = f"{path}: layers[{index}]"
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        raise UserError(f'{where}: needs an object with "name" and "rank"')
+    rank = entry.get("rank")
+    if not _whole(rank) or rank < 0:
+        raise UserError(f"{where} ({entry['name']}): rank is {rank!r}; allowed: a whole number from 0")
+    numbers = {}
+    for key in ("alpha", "contribution"):
+        values = entry.get(key, [])
+        if not isinstance(values, list) or not all(isinstance(v, int | float) for v in values):
+            raise UserError(f"{where} ({entry['name']}): {key} must be a list of numbers")
+        numbers[key] = tuple(float(v) for v in values)
+    return LayerRank(entry["name"], rank, numbers["alpha"], numbers["contribution"])
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check_against(record: RankRecord, shapes: Mapping[str, tuple[int, int]], path: Path) -> None:
+    """Raises UserError for a layer that the model has not, a rank that a layer cannot have, or no rank above 0.
+
+    `shapes`: name -> (outputs, inputs) of every layer that could take LoRA.
+    """
+    for layer in record.layers:
+        if layer.name not in shapes:
+            near = difflib.get_close_matches(layer.name, shapes, n=1, cutoff=0.0)
+            raise UserError(f"{path}: the model has no layer {layer.name!r}; the nearest is {near[0]!r}")
+        largest = min(shapes[layer.name])
+        if layer.rank > largest:
+            raise UserError(f"{path}: rank {layer.rank} of {layer.name!r} is out of range; allowed: 0 to {largest}")
+    if not record.kept:
+        raise UserError(f"{path}: every rank is 0; at least one layer needs a rank of 1 or more")

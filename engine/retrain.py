@@ -1,0 +1,105 @@
+"""Stage 2: plain PEFT LoRA at the recorded ranks, trained on D_tr + D_val (AutoLoRA section 4.5)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+from engine.ranks import RankRecord, kept_components
+from problems.gates import ADAPTER, lora_layers
+from problems.lora import attach, lora_config
+from problems.selection import SelectionVariables
+from problems.tasks import Task
+
+
+def adapter_config(config: RunConfig, record: RankRecord, task: Task, head: list[str]) -> LoraConfig:
+    """PEFT's configuration for the recorded ranks.
+
+    Layers of rank 0 are left out of target_modules, as PEFT refuses r = 0. With `retrain.scale: component` every layer
+    keeps the search's scale lora_alpha / k, so its lora_alpha is lora_alpha * rank / k.
+    """
+    kept = record.kept
+    alphas = {name: config.lora.lora_alpha * rank / record.k for name, rank in kept.items()}
+    largest = max(kept.values())
+    fixed = config.retrain.scale == "fixed"
+    return lora_config(
+        config.lora,
+        task.peft_type,
+        head,
+        r=largest,
+        lora_alpha=config.lora.lora_alpha if fixed else config.lora.lora_alpha * largest / record.k,
+        target_modules=list(kept),
+        rank_pattern=kept,
+        alpha_pattern={} if fixed else alphas,
+    )
+
+
+def attach_ranks(model: PreTrainedModel, config: LoraConfig, record: RankRecord) -> PeftModel:
+    """`model` with LoRA at the recorded ranks; every pattern is checked to have matched.
+
+    Raises RuntimeError if PEFT gave a layer another rank: a pattern that matches nothing would otherwise go unseen.
+    """
+    peft_model = attach(model, config)
+    found = {name: layer.r[ADAPTER] for name, layer in lora_layers(peft_model).items()}
+    if found != record.kept:
+        wrong = sorted(set(found.items()) ^ set(record.kept.items()))
+        raise RuntimeError(f"PEFT did not apply the recorded ranks: {wrong[:4]}")
+    return peft_model
+
+
+@torch.no_grad()
+def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, weights_file: Path) -> None:
+    """Puts the kept searched components, their gates folded into B, and the searched head into `model`.
+
+    The model then computes what the search's model computes with the dropped components' gates at zero. Raises
+    UserError when the searched weights are missing or the ranks were edited since.
+    """
+    if not weights_file.exists():
+        raise UserError(f"--retrain.init: 'search' needs {weights_file}; run --stage search, or use scratch")
+    searched = load_file(weights_file)
+    alpha = torch.tensor([layer.alpha for layer in record.layers])
+    if alpha.ndim != 2 or alpha.shape[1] != record.k:
+        raise UserError("--retrain.init: 'search' needs alpha of every layer in ranks.json; allowed here: scratch")
+    constraint = config.search.constraint
+    variables = SelectionVariables(len(alpha), record.k, constraint, config.search.scale)
+    gates = alpha / variables.alpha_at_start if config.search.scale == "start" else alpha
+    kept = kept_components(alpha, constraint)
+    state = dict(model.named_parameters())
+    for name, parameter in state.items():
+        if parameter.requires_grad and ".lora_" not in name:
+            parameter.copy_(searched[name])
+    for index, layer in enumerate(record.layers):
+        if layer.rank == 0:
+            continue
+        chosen = _chosen(layer.rank, kept[index], layer.name)
+        prefix = f"base_model.model.{layer.name}"
+        scale = (config.lora.lora_alpha / record.k) / lora_layers(model)[layer.name].scaling[ADAPTER]
+        a, b = (f"{prefix}.lora_{x}.{ADAPTER}.weight" for x in "AB")
+        state[a].copy_(searched[a][chosen])
+        state[b].copy_(searched[b][:, chosen] * gates[index, chosen] * scale)
+
+
+def _chosen(rank: int, kept: Tensor, name: str) -> Tensor:
+    if int(kept.sum()) != rank:
+        raise UserError(
+            f"--retrain.init: 'search' needs the ranks that the search found, but {name} was edited to {rank}; "
+            f"allowed here: scratch"
+        )
+    return kept.nonzero().flatten()
+
+
+def layer_shapes(model: PreTrainedModel) -> dict[str, tuple[int, int]]:
+    """Name -> (outputs, inputs) of every layer that could take LoRA."""
+    shapes = {}
+    for name, module in model.named_modules():
+        weight = getattr(module, "weight", None)
+        if weight is not None and weight.dim() == 2:
+            shapes[name] = (weight.shape[0], weight.shape[1])
+    return shapes

@@ -1,0 +1,142 @@
+"""Where everything of one run lies: the run folder is a contract that other programs read."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+from configs.schema import RunConfig, Stage
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside runs/<name>/."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def search(self) -> Path:
+        return self.root / "search"
+
+    @property
+    def trajectory(self) -> Path:
+        return self.search / "trajectory.parquet"
+
+    @property
+    def search_metrics(self) -> Path:
+        return self.search / "metrics.jsonl"
+
+    @property
+    def search_checkpoint(self) -> Path:
+        return self.search / "checkpoint"
+
+    @property
+    def search_weights(self) -> Path:
+        return self.search / "weights.safetensors"
+
+    @property
+    def search_summary(self) -> Path:
+        return self.search / "summary.json"
+
+    @property
+    def ranks(self) -> Path:
+        return self.root / "ranks.json"
+
+    @property
+    def retrain(self) -> Path:
+        return self.root / "retrain"
+
+    @property
+    def adapter(self) -> Path:
+        return self.root / "adapter"
+
+    @property
+    def merged(self) -> Path:
+        return self.root / "merged"
+
+    @property
+    def padded(self) -> Path:
+        return self.root / "adapter_padded"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.json"
+
+    @property
+    def figures(self) -> Path:
+        return self.root / "figures"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    def outputs(self, stage: Stage) -> list[Path]:
+        """What a stage writes."""
+        searched = [self.search, self.ranks]
+        retrained = [self.retrain, self.adapter, self.merged, self.padded, self.metrics]
+        reported = [self.figures, self.report]
+        return {
+            "all": searched + retrained + reported,
+            "search": searched + reported,
+            "retrain": retrained + reported,
+            "report": reported,
+        }[stage]
+
+
+def open_folder(config: RunConfig, stage: Stage, overwrite: bool) -> RunFolder:
+    """The run's folder, made if need be; `overwrite` clears what the asked stage wrote before.
+
+    Raises UserError when the stage is already finished there, or the folder cannot be written.
+    """
+    folder = RunFolder(Path(config.runs_folder) / str(config.name))
+    finished = {"all": folder.metrics, "retrain": folder.metrics, "search": folder.ranks}.get(stage)
+    if finished is not None and finished.exists() and not overwrite:
+        raise UserError(
+            f"--name: {folder.root} already holds a finished run; --overwrite replaces it, --name starts another, "
+            f"--stage report only draws it again"
+        )
+    if stage in ("retrain", "report") and not folder.ranks.exists():
+        raise UserError(
+            f"--stage {stage}: {folder.ranks} does not exist; --stage search writes it (or write it by hand)"
+        )
+    try:
+        folder.root.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            for path in folder.outputs(stage):
+                remove(path)
+    except OSError as error:
+        raise UserError(f"--runs_folder: cannot write {folder.root} ({error.strerror})") from error
+    return folder
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a whole folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file so that a reader sees the old or the new content, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_text` of a value as indented JSON; refuses NaN, which JSON has not."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,122 @@
+"""What happens beside a search step: log lines, rank checks, checkpoints, and the end."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from configs.schema import RunConfig
+from engine import checkpoint, search_state
+from engine.interrupt import StopRequest
+from engine.progress import SearchProgress, log
+from engine.run_folder import RunFolder
+from engine.search import RanksSettled, SearchEngine
+from engine.tracking import MetricsFile, Wandb
+from engine.trajectory import Trajectory
+
+
+class SearchLog:
+    """Hook of the search engine; `seconds` is the time of the search so far, earlier parts included."""
+
+    def __init__(
+        self,
+        engine: SearchEngine,
+        settled: RanksSettled,
+        config: RunConfig,
+        folder: RunFolder,
+        wandb: Wandb,
+        stop: StopRequest,
+    ) -> None:
+        self.engine = engine
+        self.settled = settled
+        self.settings = config.search
+        self.folder = folder
+        self.wandb = wandb
+        self.stop = stop
+        self.metrics = MetricsFile(folder.search_metrics)
+        self.trajectory = Trajectory(engine.lora.gates.names)
+        self.progress: SearchProgress | None = None
+        self.seconds = 0.0
+        self._clock = time.perf_counter()
+        self._losses = torch.zeros(2, device=engine.lora.compute.device)
+        self._since_line = [0, 0.0]
+
+    def resume(self) -> None:
+        """Goes on from the newest intact checkpoint, or starts the record with the point at step 0."""
+        found = checkpoint.load(self.folder.search_checkpoint)
+        if found is None:
+            self.metrics.path.unlink(missing_ok=True)
+            self._add_point()
+        else:
+            tensors, state = found
+            search_state.restore(self.engine, self.settled, self.trajectory, tensors, state)
+            self.seconds = state["seconds"]
+            self._losses.copy_(tensors["log.losses"])
+            self._since_line = list(state["since_line"])
+            self.metrics.cut_after(self.engine.global_step)
+            log.info("search: goes on from step %d", self.engine.global_step)
+        self._clock = time.perf_counter()
+
+    def after_step(self, engine: SearchEngine) -> bool:
+        """Called by the engine after every step; True ends the search."""
+        now = time.perf_counter()
+        self.seconds += now - self._clock
+        self._since_line[0] += 1
+        self._since_line[1] += now - self._clock
+        self._clock = now
+        self._losses += torch.stack((engine.lora.last_loss, engine.selection.last_loss.to(self._losses)))
+        step, last = engine.global_step, engine.global_step >= engine.train_iters
+        if step % self.settings.log_every == 0 or last:
+            self._write_line()
+        done = step % self.settings.check_every == 0 and self.settled.check(engine.ranks())
+        if done:
+            log.info("search: no rank changed for %d checks; stops at step %d", self.settings.patience, step)
+        if self.stop.code is not None or (step % self.settings.checkpoint_every == 0 and not (done or last)):
+            self._save()
+            self.stop.check()
+        if self.progress is not None:
+            self.progress.step(step)
+        return done
+
+    def _write_line(self) -> None:
+        """One line of metrics.jsonl (means since the line before) and one point of the trajectory."""
+        engine = self.engine
+        count, spent = self._since_line
+        train_loss, val_loss = (self._losses / count).tolist()
+        mean_rank = sum(engine.ranks()) / len(engine.ranks())
+        line = {
+            "step": engine.global_step,
+            "train_loss": train_loss,
+            "val_loss": val_loss,
+            **engine.selection.diagnostics(),
+            "seconds": spent / count,
+            "mean_rank": mean_rank,
+            "forward_passes": engine.lora.passes.forward,
+            "backward_passes": engine.lora.passes.backward,
+        }
+        self.metrics.add(line)
+        self._add_point()
+        self._to_wandb(line)
+        if self.progress is not None:
+            self.progress.show(engine.global_step, train_loss, val_loss, mean_rank)
+        self._losses.zero_()
+        self._since_line = [0, 0.0]
+
+    def _add_point(self) -> None:
+        self.trajectory.add(self.engine.global_step, self.engine.alpha(), self.engine.contribution())
+
+    def _to_wandb(self, line: dict[str, float]) -> None:
+        names, ranks, alpha = self.engine.lora.gates.names, self.engine.ranks(), self.engine.alpha().tolist()
+        values = {f"search/{key}": value for key, value in line.items()}
+        for name, rank, row in zip(names, ranks, alpha, strict=True):
+            values[f"rank/{name}"] = rank
+            values |= {f"alpha/{name}/{component}": value for component, value in enumerate(row)}
+        self.wandb.log(values)
+
+    def _save(self) -> None:
+        tensors, state = search_state.snapshot(self.engine, self.settled, self.trajectory)
+        tensors["log.losses"] = self._losses
+        state |= {"seconds": self.seconds, "since_line": self._since_line}
+        checkpoint.save(self.folder.search_checkpoint, tensors, state)
+        self._clock = time.perf_counter()

@@ -1,0 +1,112 @@
+"""Everything that the search needs to go on as if it had never stopped, as tensors and JSON."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.search import RanksSettled, SearchEngine
+from engine.trajectory import Trajectory
+from problems.bilevel import BilevelProblem
+from problems.compute import random_state, set_random_state
+
+
+def snapshot(
+    engine: SearchEngine, settled: RanksSettled, trajectory: Trajectory
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights, beta, both optimisers and schedulers, random states, loader positions, counters, trajectory."""
+    tensors: dict[str, Tensor] = trajectory.tensors()
+    state: dict[str, Any] = {
+        "step": engine.global_step,
+        "settled": {"last": settled.last, "unchanged": settled.unchanged},
+        "passes": vars(engine.lora.passes),
+        "python_random": _as_list(random.getstate()),
+    }
+    kind, keys, *rest = np.random.get_state()
+    tensors["random.numpy"] = torch.from_numpy(np.asarray(keys).astype(np.int64))
+    state["numpy_random"] = [str(kind), *(float(x) for x in rest)]
+    for name, value in random_state(engine.lora.compute.device).items():
+        tensors[f"random.{name}"] = value
+    for problem in (engine.lora, engine.selection):
+        state[problem.name] = _problem_state(problem, tensors)
+    return tensors, state
+
+
+def restore(
+    engine: SearchEngine,
+    settled: RanksSettled,
+    trajectory: Trajectory,
+    tensors: dict[str, Tensor],
+    state: dict[str, Any],
+) -> None:
+    """Puts a `snapshot` back into freshly built problems."""
+    engine.global_step = state["step"]
+    settled.last, settled.unchanged = state["settled"]["last"], state["settled"]["unchanged"]
+    engine.lora.passes.forward = state["passes"]["forward"]
+    engine.lora.passes.backward = state["passes"]["backward"]
+    trajectory.restore(tensors)
+    for problem in (engine.lora, engine.selection):
+        _restore_problem(problem, tensors, state[problem.name])
+    random.setstate(_as_tuple(state["python_random"]))
+    kind, position, has_gauss, gauss = state["numpy_random"]
+    np.random.set_state(
+        (kind, tensors["random.numpy"].numpy().astype(np.uint32), int(position), int(has_gauss), gauss)
+    )
+    device = engine.lora.compute.device
+    set_random_state({name: tensors[f"random.{name}"] for name in random_state(device)}, device)
+
+
+def _problem_state(problem: BilevelProblem, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    for index, parameter in enumerate(problem.trained):
+        tensors[f"{problem.name}.parameter.{index}"] = parameter
+        for key, value in problem.optimizer.state[parameter].items():
+            tensors[f"{problem.name}.optimizer.{index}.{key}"] = value
+    loader = problem.train_data_loader[0]
+    groups = [{k: v for k, v in g.items() if k != "params"} for g in problem.optimizer.param_groups]
+    return {
+        "count": problem._count,
+        "loader": [loader.epoch, loader.position],
+        "groups": groups,
+        "scheduler": None if problem.scheduler is None else _plain(problem.scheduler.state_dict()),
+    }
+
+
+@torch.no_grad()
+def _restore_problem(problem: BilevelProblem, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    problem._count = state["count"]
+    loader = problem.train_data_loader[0]
+    loader.epoch, loader.position = state["loader"]
+    for group, values in zip(problem.optimizer.param_groups, state["groups"], strict=True):
+        group.update({k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    if problem.scheduler is not None:
+        problem.scheduler.load_state_dict(state["scheduler"])
+    for index, parameter in enumerate(problem.trained):
+        parameter.copy_(tensors[f"{problem.name}.parameter.{index}"])
+        prefix = f"{problem.name}.optimizer.{index}."
+        problem.optimizer.state[parameter] = {
+            # Adam keeps its step counter on the CPU, the moments where the parameter is.
+            name.removeprefix(prefix): value if name.endswith(".step") else value.to(parameter.device)
+            for name, value in tensors.items()
+            if name.startswith(prefix)
+        }
+
+
+def _plain(state: dict[str, Any]) -> dict[str, Any]:
+    """A scheduler's state without what JSON cannot hold (its functions are rebuilt from the configuration)."""
+    return {
+        k: v
+        for k, v in state.items()
+        if isinstance(v, int | float | bool | str | list | type(None)) and k != "lr_lambdas"
+    }
+
+
+def _as_list(value: Any) -> Any:
+    return [_as_list(x) for x in value] if isinstance(value, tuple) else value
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(_as_tuple(x) for x in value) if isinstance(value, list) else value

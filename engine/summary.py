@@ -1,0 +1,41 @@
+"""The last words of a run: where everything is, the ranks, the result and what to try next."""
+
+from __future__ import annotations
+
+import json
+
+from configs.cli import Request
+from engine import ranks
+from engine.progress import console, rank_table
+from engine.run_folder import RunFolder
+
+
+def print_summary(request: Request, folder: RunFolder) -> None:
+    """Prints to the terminal."""
+    record = ranks.load(folder.ranks)
+    console.print(rank_table(record))
+    if folder.metrics.exists():
+        result = json.loads(folder.metrics.read_text(encoding="utf-8"))
+        values = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items())
+        console.print(
+            f"{result['task']} {result['split']}: [bold]{values}[/bold]  "
+            f"({result['lora_parameters']:,} LoRA parameters, {result['seconds']['total']:.0f} s)"
+        )
+    for label, path in (
+        ("ranks", folder.ranks),
+        ("adapter", folder.adapter),
+        ("metrics", folder.metrics),
+        ("report", folder.report),
+        ("alpha over steps", folder.trajectory),
+    ):
+        if path.exists():
+            console.print(f"{label:>17}  {path}", highlight=False, soft_wrap=True)
+    console.print(f"{'next':>17}  {next_command(request)}", highlight=False, soft_wrap=True, style="bold")
+
+
+def next_command(request: Request) -> str:
+    """A command worth trying after this one."""
+    name = request.config.name
+    if request.stage == "search":
+        return f"python run.py --config {request.source} --name {name} --stage retrain"
+    return f"python run.py --config {request.source} --name {name}-first-order --hypergradient.type first_order"

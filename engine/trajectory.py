@@ -1,0 +1,72 @@
+"""alpha and contribution of every component over the search: in memory, in the checkpoint, as a parquet file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Trajectory:
+    """Logged points: `steps` [points], `alpha` and `contribution` [points][layers, k]."""
+
+    names: Sequence[str]
+    steps: list[int] = field(default_factory=list)
+    alpha: list[np.ndarray] = field(default_factory=list)
+    contribution: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, step: int, alpha: Tensor, contribution: Tensor) -> None:
+        """One point."""
+        self.steps.append(step)
+        self.alpha.append(alpha.numpy().astype(np.float32))
+        self.contribution.append(contribution.numpy().astype(np.float32))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """For the checkpoint."""
+        return {
+            "trajectory.steps": torch.tensor(self.steps),
+            "trajectory.alpha": torch.from_numpy(np.stack(self.alpha)),
+            "trajectory.contribution": torch.from_numpy(np.stack(self.contribution)),
+        }
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """From the checkpoint."""
+        self.steps = tensors["trajectory.steps"].tolist()
+        self.alpha = list(tensors["trajectory.alpha"].numpy())
+        self.contribution = list(tensors["trajectory.contribution"].numpy())
+
+    def write(self, path: Path) -> None:
+        """Parquet with a row per point, layer and component: step, layer, component, alpha, contribution."""
+        points, layers, k = len(self.steps), len(self.names), self.alpha[0].shape[1]
+        frame = pd.DataFrame(
+            {
+                "step": np.repeat(np.asarray(self.steps, dtype=np.int64), layers * k),
+                "layer": np.tile(np.repeat(np.asarray(self.names, dtype=object), k), points),
+                "component": np.tile(np.arange(k, dtype=np.int64), points * layers),
+                "alpha": np.stack(self.alpha).reshape(-1).astype(np.float64),
+                "contribution": np.stack(self.contribution).reshape(-1).astype(np.float64),
+            }
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frame.to_parquet(path, index=False)
+
+
+def read(path: Path) -> Trajectory:
+    """The trajectory in a parquet file."""
+    frame = pd.read_parquet(path)
+    names = list(dict.fromkeys(frame["layer"]))
+    k = int(frame["component"].max()) + 1
+    steps = frame["step"].drop_duplicates().tolist()
+    shape = (len(steps), len(names), k)
+    return Trajectory(
+        names,
+        steps,
+        list(frame["alpha"].to_numpy(np.float32).reshape(shape)),
+        list(frame["contribution"].to_numpy(np.float32).reshape(shape)),
+    )

@@ -1,0 +1,190 @@
+"""What both problems need of Betty and stock Betty 0.2.1 does not give, by subclassing `ImplicitProblem`.
+
+Stock Betty trains every parameter of a module, rebuilds the optimiser from its defaults (which AdamW refuses), knows
+autocast on CUDA only, reads the loss back from the device at every step, and evaluates the two sides of a finite
+difference under different dropout masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from betty.configs import Config
+from betty.hypergradient import jvp_fn_mapping
+from betty.problems import ImplicitProblem
+from torch import Tensor, nn
+
+from problems.compute import Compute, random_state, replay
+
+Tensors = Sequence[Tensor]
+
+
+@dataclass
+class Passes:
+    """Forward and backward passes through the model so far (a Hessian-vector product is one backward)."""
+
+    forward: int = 0
+    backward: int = 0
+
+
+class BilevelProblem(ImplicitProblem):
+    """One level of the bilevel problem: `trained` is descended on the loss of `training_step`, batch by batch.
+
+    `loader` is endless and yields plain dicts of tensors; `passes` may be shared by both problems.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: Config,
+        module: nn.Module,
+        trained: Iterable[nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        loader: Iterable[dict[str, Tensor]],
+        compute: Compute,
+        scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+        passes: Passes | None = None,
+    ) -> None:
+        super().__init__(name, config, module, optimizer, scheduler, loader)
+        self.trained = list(trained)
+        self.compute = compute
+        self.passes = passes or Passes()
+        self.last_loss: Tensor = torch.tensor(float("nan"))
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """The parameters that this problem descends; stock Betty returns the frozen ones too."""
+        return self.trained
+
+    def parameters(self) -> list[nn.Parameter]:
+        """As `trainable_parameters`: Betty's methods mix the two lists."""
+        return self.trained
+
+    def patch_optimizer(self) -> None:
+        """Keeps the given optimiser; stock Betty rebuilds it from its defaults, which fails for AdamW."""
+
+    def patch_scheduler(self) -> None:
+        """Keeps the given scheduler; stock Betty rebuilds it and loses its position."""
+
+    def training_step_exec(self, batch: Any) -> Tensor:
+        """The loss of one batch, under this run's autocast."""
+        self.passes.forward += 1
+        with self.compute.autocast():
+            return self.training_step(batch)
+
+    def get_loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, kept on its device: reading it back at every step would stall a GPU."""
+        loss = self.training_step_exec(batch)
+        self.last_loss = loss.detach()
+        return loss / self.gas, {"loss": self.last_loss}
+
+    def gradient(self, loss: Tensor | Tensors, inputs: Tensors, **options: Any) -> list[Tensor]:
+        """d loss / d inputs, zeros where an input was not used; counted as one backward pass."""
+        self.passes.backward += 1
+        grads = torch.autograd.grad(loss, inputs, allow_unused=True, **options)
+        return [torch.zeros_like(i) if g is None else g for g, i in zip(grads, inputs, strict=True)]
+
+
+class InnerProblem(BilevelProblem):
+    """W on D_tr. Keeps what a hypergradient needs of the inner step W -> W': its batch, dropout masks and W itself.
+
+    `eta` is the size of the inner step in the implicit term: a number, "lr" (Eq. 4: the current rate of W) or "betty"
+    (1).
+    """
+
+    def __init__(self, *args: Any, eta: float | str = "betty", **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._eta = eta
+        self._masks = random_state(self.compute.device)
+        self.weights_before: list[Tensor] = []
+        self.beta_gradient: list[Tensor] = []
+
+    def eta(self) -> float:
+        """eta of Eq. 4 at this step."""
+        if self._eta == "betty":
+            return 1.0
+        if self._eta == "lr":
+            return float(self._step_rate)
+        return float(self._eta)
+
+    def get_loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        self._masks = random_state(self.compute.device)
+        self._step_rate = self.optimizer.param_groups[0]["lr"]
+        return super().get_loss(batch)
+
+    def backward(self, loss: Tensor, params: Tensors, paths: Any, **options: Any) -> None:
+        """dL_tr/dW into .grad; with it, at no further pass, W itself and dL_tr/dbeta where the hypergradient reads
+        them."""
+        method = jvp_fn_mapping[self.config.type]
+        self.passes.backward += 1
+        self.beta_gradient = []
+        beta = [b for parent in self.parents for b in parent.trainable_parameters()]
+        wanted = [*params, *beta] if method.reads_beta_gradient else params
+        torch.autograd.backward(loss, inputs=wanted)
+        if method.reads_beta_gradient:
+            self.beta_gradient = [torch.zeros_like(b) if b.grad is None else b.grad for b in beta]
+            for b in beta:
+                b.grad = None
+        if method.reads_weights_before:
+            self.weights_before = [p.detach().clone() for p in params]
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """As Betty's; keeps the gradient that Adam just saw where the hypergradient needs Adam's derivative."""
+        super().optimizer_step(*args, **kwargs)
+        if jvp_fn_mapping[self.config.type].reads_last_gradient:
+            for parameter in self.trained:
+                self.optimizer.state[parameter]["last_grad"] = parameter.grad.detach().clone()
+
+    def loss_again(self) -> Tensor:
+        """L_tr of the last inner step's batch under the same dropout masks, at the weights as they are now."""
+        with replay(self._masks, self.compute.device):
+            return self.training_step_exec(self.cur_batch)
+
+    @contextmanager
+    def at(self, weights: Tensors) -> Iterator[None]:
+        """W replaced by `weights`; afterwards bit-equal to before (add and subtract would drift)."""
+        kept = [p.detach().clone() for p in self.trained]
+        try:
+            self._write(weights)
+            yield
+        finally:
+            self._write(kept)
+
+    @torch.no_grad()
+    def _write(self, values: Tensors) -> None:
+        for parameter, value in zip(self.trained, values, strict=True):
+            parameter.copy_(value)
+
+
+class OuterProblem(BilevelProblem):
+    """beta on D_val: the direct gradient and dL_val/dW in one backward pass, then the implicit term of the
+    registry."""
+
+    direct: Tensor
+    implicit: Tensor
+
+    def backward(self, loss: Tensor, params: Tensors, paths: Any, **options: Any) -> None:
+        """Sets .grad of beta to direct + implicit (Eq. 5), by the method that the inner problem's config type
+        names."""
+        inner = paths[0][1]
+        method = jvp_fn_mapping[inner.config.type]
+        if method.reads_vector:
+            weights = inner.meta_trainable_parameters()
+            grads = self.gradient(loss, [*params, *weights])
+            direct, vector = grads[: len(params)], grads[len(params) :]
+        else:
+            direct, vector = self.gradient(loss, params), []
+        implicit = method(vector, inner, self, sync=False)
+        self.direct = torch.cat([g.flatten() for g in direct]).detach()
+        self.implicit = torch.cat([g.flatten() for g in implicit]).detach()
+        self.set_grads(params, [d + i for d, i in zip(direct, implicit, strict=True)])
+
+    def diagnostics(self) -> dict[str, float]:
+        """|implicit| / |direct| and their cosine in the last outer step (0 where one of the two is zero)."""
+        direct, implicit = self.direct.double(), self.implicit.double()
+        sizes = float(direct.norm()), float(implicit.norm())
+        cosine = float(direct @ implicit) / (sizes[0] * sizes[1]) if min(sizes) > 0 else 0.0
+        return {"implicit_to_direct": sizes[1] / sizes[0] if sizes[0] > 0 else 0.0, "cosine": cosine}

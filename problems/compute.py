@@ -1,0 +1,92 @@
+"""Where and how precisely to compute: device, autocast, and random states that can be replayed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+
+
+@dataclass(frozen=True)
+class Compute:
+    """The device and the precision of one run. Weights stay fp32; bf16 is autocast."""
+
+    device: torch.device
+    bf16: bool
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Context in which forward passes run."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
+
+
+def choose_compute(config: RunConfig) -> Compute:
+    """Device and precision for this machine.
+
+    Raises UserError when the asked device is not there.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    name = config.device
+    if name == "auto":
+        name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+    if not available[name]:
+        there = ", ".join(kind for kind in available if available[kind])
+        raise UserError(f"--device: {name!r} is not available here; available: auto, {there}")
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and _fast_bf16(name))
+    return Compute(torch.device(name), bf16)
+
+
+def _fast_bf16(device: str) -> bool:
+    """Whether the hardware multiplies bf16 natively: emulated bf16 is slower than fp32."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device == "cpu":
+        # torch has no public question for this; without the private one fp32 is the safe answer.
+        return any(
+            getattr(torch.cpu, question, lambda: False)()
+            for question in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        )
+    return False
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds python, numpy and torch (every device)."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+RandomState = dict[str, torch.Tensor]
+
+
+def random_state(device: torch.device) -> RandomState:
+    """Torch's random state of the CPU and, where it is one, of the CUDA device: what dropout masks are drawn from."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(state: RandomState, device: torch.device) -> None:
+    """Puts a `random_state` back."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+@contextmanager
+def replay(state: RandomState, device: torch.device) -> Iterator[None]:
+    """Runs its body from `state`, so that it draws the same dropout masks again; the stream outside goes on
+    undisturbed."""
+    outside = random_state(device)
+    set_random_state(state, device)
+    try:
+        yield
+    finally:
+        set_random_state(outside, device)

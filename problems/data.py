@@ -1,0 +1,100 @@
+"""Rows to batches: the D_tr : D_val split, length-grouped order, and loaders that can go on where they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+from torch.utils.data import Sampler
+from transformers import PreTrainedTokenizerBase
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+from problems.tasks import Collate, Task
+
+
+@dataclass(frozen=True)
+class Data:
+    """Encoded rows of one run: `train` is D_tr + D_val."""
+
+    train: Dataset
+    evaluation: Dataset
+    collate: Collate
+
+
+def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> Data:
+    """Loads, optionally cuts (`task.train_rows`) and encodes the rows."""
+    rows = task.rows()
+    train = rows.train
+    if config.task.train_rows is not None and config.task.train_rows < len(train):
+        order = np.random.default_rng(config.seed).permutation(len(train))
+        train = train.select(np.sort(order[: config.task.train_rows]))
+    return Data(task.encode(train, tokenizer), task.encode(rows.evaluation, tokenizer), task.collate(tokenizer))
+
+
+def split_indices(rows: int, validation_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers of D_tr and of D_val: disjoint, complete, drawn by seed (paper: 1 : 1).
+
+    Raises UserError when one of the two would be empty.
+    """
+    validation = round(rows * validation_share)
+    if not 0 < validation < rows:
+        raise UserError(
+            f"--task.validation_share: {validation_share} of {rows} training rows leaves D_tr or D_val empty; "
+            f"give more rows or another share"
+        )
+    order = np.random.default_rng(seed).permutation(rows)
+    return np.sort(order[validation:]), np.sort(order[:validation])
+
+
+class LengthGroupedOrder(Sampler[int]):
+    """The order of rows in each epoch; depends on (seed, epoch) only. Rows of like length share a batch (less
+    padding)."""
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self.lengths = list(lengths)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which epoch iteration gives; transformers' Trainer calls it."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        return (row for batch in self.batches(self.epoch) for row in batch)
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        """Row numbers of each batch of an epoch; every row comes once."""
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
+        rows: Sequence[int] = get_length_grouped_indices(self.lengths, self.batch_size, generator=generator)
+        batches = [list(rows[i : i + self.batch_size]) for i in range(0, len(rows), self.batch_size)]
+        # Inside a group the rows come longest first; without this the length would fall with the step again and again.
+        return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+class EndlessLoader:
+    """Batches of a data set for ever. `epoch` and `position` (batches of this epoch already given) are all its
+    state."""
+
+    def __init__(self, rows: Dataset, batch_size: int, collate: Collate, seed: int) -> None:
+        self.rows = rows
+        self.collate = collate
+        self.order = LengthGroupedOrder(rows["length"], batch_size, seed)
+        self.epoch = 0
+        self.position = 0
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        while True:
+            for batch in self.order.batches(self.epoch)[self.position :]:
+                self.position += 1
+                yield self.collate(self.rows.__getitems__(batch))
+            self.epoch, self.position = self.epoch + 1, 0

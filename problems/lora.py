@@ -1,0 +1,89 @@
+"""Attach stock PEFT LoRA to a model, and the inner problem over its weights (AutoLoRA Eq. 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from configs.errors import UserError
+from configs.schema import LoraSettings
+from problems.bilevel import InnerProblem
+from problems.gates import Gates
+
+
+class LoraProblem(InnerProblem):
+    """W (LoRA weights and task head) on D_tr. Betty gives it the outer problem as `self.selection`."""
+
+    selection: Any
+
+    def __init__(self, *args: Any, gates: Gates, dropout: bool = True, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.gates = gates
+        self._dropout = dropout
+
+    def training_step(self, batch: dict[str, Tensor]) -> Tensor:
+        """L_tr of one batch of D_tr at the gates of the current beta. Scalar."""
+        return self.loss(batch, self.selection())
+
+    def loss(self, batch: dict[str, Tensor], gates: Tensor) -> Tensor:
+        """The task's loss of one batch with `gates` [layers, k] on the LoRA components (Eq. 2). Scalar."""
+        with self.gates.open(gates):
+            return self.module(**batch).loss
+
+    def train(self) -> None:
+        """Training mode; without dropout in the search the model itself stays in evaluation mode."""
+        super().train()
+        self.module.train(self._dropout)
+
+
+def lora_config(
+    settings: LoraSettings,
+    task_type: TaskType,
+    trained_whole: Sequence[str],
+    **changes: Any,
+) -> LoraConfig:
+    """PEFT's configuration; `trained_whole` are modules trained and saved whole (the task head)."""
+    fields: dict[str, Any] = {
+        "task_type": task_type,
+        "r": settings.k,
+        "lora_alpha": settings.lora_alpha,
+        "lora_dropout": settings.dropout,
+        "target_modules": list(settings.target_modules),
+        "modules_to_save": list(trained_whole) or None,
+    }
+    return LoraConfig(**(fields | changes))
+
+
+def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
+    """`model` frozen, with LoRA and a trainable head.
+
+    Raises UserError when a target matches no module, with the names that exist.
+    """
+    missing = [t for t in config.target_modules or [] if not _matches(model, t)]
+    if missing:
+        endings = sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if _takes_lora(module)})
+        raise UserError(
+            f"--lora.target_modules: {', '.join(missing)} matches no module of {model.config.name_or_path}; "
+            f"there are: {', '.join(endings)}"
+        )
+    peft_model = get_peft_model(model, config)
+    assert isinstance(peft_model, PeftModel)
+    return peft_model
+
+
+def _matches(model: PreTrainedModel, target: str) -> bool:
+    """PEFT's rule: the full name of a module or its ending after a dot."""
+    return any(
+        _takes_lora(module) and (name == target or name.endswith(f".{target}"))
+        for name, module in model.named_modules()
+    )
+
+
+def _takes_lora(module: Any) -> bool:
+    """Linear layers, quantised ones, Conv1D and embeddings: whatever has one weight matrix."""
+    weight = getattr(module, "weight", None)
+    return weight is not None and weight.dim() >= 2

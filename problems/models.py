@@ -1,0 +1,95 @@
+"""Load the base model and its tokenizer: from the hub, a local folder, or a folder inside an installed package."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from configs.errors import UserError
+from configs.schema import ModelConfig
+from problems.offline import explain_missing
+
+PACKAGE = "package:"
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A freshly loaded model and the top-level modules that its weights did not cover (the task head)."""
+
+    model: PreTrainedModel
+    new_modules: list[str]
+
+
+def locate(name: str) -> str:
+    """What transformers loads for a configured name: the folder for package: names, else the name itself.
+
+    Raises UserError when the package or its folder is missing.
+    """
+    if not name.startswith(PACKAGE):
+        return name
+    package, _, folder = name.removeprefix(PACKAGE).partition("/")
+    # find_spec does not run the package: some of them load their model on import.
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(
+            f"--model.name: no installed package {package!r}; install it or name a local folder or hub model"
+        )
+    path = Path(spec.submodule_search_locations[0]) / folder
+    if not path.exists():
+        raise UserError(f"--model.name: package {package!r} has no {folder!r}")
+    return str(path)
+
+
+def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+    """The model's tokenizer, with a padding token (end of text where it has none of its own)."""
+    with explain_missing("--model.name", config.name):
+        tokenizer = AutoTokenizer.from_pretrained(locate(config.name), **_options(config))
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_base(config: ModelConfig, auto_class: Any, *, second_order: bool = False, **head: Any) -> BaseModel:
+    """The base model in fp32 with a head for the task; `head` are configuration values such as num_labels.
+
+    `second_order` chooses the attention kernel that can be differentiated twice. Raises UserError when it cannot be
+    had.
+    """
+    attention = config.attention
+    if attention == "auto":
+        attention = "eager" if second_order else "sdpa"
+    source = locate(config.name)
+    with explain_missing("--model.name", config.name):
+        settings = AutoConfig.from_pretrained(source, **_options(config), **head)
+        model, report = auto_class.from_pretrained(
+            source,
+            config=settings,
+            dtype="float32",
+            attn_implementation=attention,
+            output_loading_info=True,
+            use_safetensors=True,
+            **_options(config),
+        )
+    return BaseModel(model, _owners(model, report["missing_keys"]))
+
+
+def _options(config: ModelConfig) -> dict[str, Any]:
+    return {"revision": config.revision or "main", "trust_remote_code": config.trust_remote_code}
+
+
+def _owners(model: PreTrainedModel, missing_keys: Any) -> list[str]:
+    """Smallest named modules that PEFT can train whole and that hold every newly made weight.
+
+    A weight that was made at random and is neither trained nor saved would make the adapter useless elsewhere: BERT's
+    pooler is such a case beside the classifier.
+    """
+    inside = model.base_model_prefix + "."
+    names = set()
+    for key in missing_keys:
+        parts = key.removeprefix(inside).split(".")
+        names.add(parts[0])
+    return sorted(names)

@@ -1,0 +1,60 @@
+"""Which components are kept: beta -> alpha (Eq. 3 and the ablations) and the outer problem over beta (Eq. 5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from configs.schema import Constraint
+from problems.bilevel import OuterProblem
+
+
+class SelectionVariables(nn.Module):
+    """beta [layers, k] and what follows from it.
+
+    | constraint | alpha            | beta at the start | alpha at the start |
+    |------------|------------------|-------------------|--------------------|
+    | softmax    | softmax(beta_l)  | 0                 | 1/k                |
+    | sigmoid    | sigmoid(beta)    | 0                 | 1/2                |
+    | none       | beta             | 1                 | 1                  |
+
+    alpha starts uniform, so that no rank is decided by random noise (differs from the paper, whose text does not say
+    and whose code draws beta at random in one place and sets it uniform in others).
+    """
+
+    def __init__(self, layers: int, k: int, constraint: Constraint = "softmax", scale: str = "start") -> None:
+        super().__init__()
+        self.constraint = constraint
+        self.scale = scale
+        start = 1.0 if constraint == "none" else 0.0
+        self.beta = nn.Parameter(torch.full((layers, k), start))
+        self.alpha_at_start = {"softmax": 1.0 / k, "sigmoid": 0.5, "none": 1.0}[constraint]
+
+    def alpha(self) -> Tensor:
+        """alpha [layers, k] (AutoLoRA Eq. 3; sigmoid and none are the ablations of Table 4)."""
+        if self.constraint == "softmax":
+            return self.beta.softmax(dim=-1)
+        if self.constraint == "sigmoid":
+            return self.beta.sigmoid()
+        return self.beta
+
+    def forward(self) -> Tensor:
+        """Gates [layers, k] for the LoRA components.
+
+        With scale "start" the gate is alpha / alpha at the start: softmax alone makes the update k times smaller than
+        plain LoRA's, and the search learns slowly. The constant can be absorbed in lora_alpha, so Eq. 2 is unchanged.
+        """
+        alpha = self.alpha()
+        return alpha / self.alpha_at_start if self.scale == "start" else alpha
+
+
+class SelectionProblem(OuterProblem):
+    """beta on D_val: descends L_val(W(alpha)) (AutoLoRA Eq. 5). Betty gives it the inner problem as `self.lora`."""
+
+    lora: Any
+
+    def training_step(self, batch: dict[str, Tensor]) -> Tensor:
+        """L_val of one batch of D_val at the gates of the current beta. Scalar."""
+        return self.lora.loss(batch, self.module())

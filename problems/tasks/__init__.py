@@ -1,0 +1,17 @@
+"""What is learned. `make_task` is the only way in."""
+
+from __future__ import annotations
+
+from configs.schema import RunConfig
+from problems.tasks.base import Collate, Rows, Task
+from problems.tasks.glue import Glue
+from problems.tasks.reviews import SampleReviews
+
+__all__ = ["Collate", "Rows", "Task", "make_task"]
+
+
+def make_task(config: RunConfig) -> Task:
+    """The configured task. Raises UserError for a task that does not exist."""
+    if config.task.type == "sample":
+        return SampleReviews(config.task, config.seed)
+    return Glue(config.task)

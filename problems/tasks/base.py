@@ -1,0 +1,54 @@
+"""What a task is to the rest of the program."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from datasets import Dataset
+from peft import TaskType
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+Collate = Callable[[list[dict[str, Any]]], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Raw rows: the training split (D_tr and D_val together) and the split that is reported."""
+
+    train: Dataset
+    evaluation: Dataset
+
+
+class Task(ABC):
+    """Data, model head, loss inputs and metrics of one thing to learn."""
+
+    name: str
+    evaluation_split: str
+    auto_class: ClassVar[Any]
+    """transformers' Auto class with the right head."""
+    peft_type: ClassVar[TaskType]
+
+    @abstractmethod
+    def rows(self) -> Rows:
+        """The raw rows. Raises UserError when they cannot be loaded or lack a column."""
+
+    @abstractmethod
+    def head(self) -> Mapping[str, Any]:
+        """Configuration values of the model's head; known after `rows`."""
+
+    @abstractmethod
+    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+        """Model inputs with `labels`, and `length` in tokens."""
+
+    @abstractmethod
+    def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
+        """Rows of `encode` -> one batch as a plain dict, padded to its longest row."""
+
+    @abstractmethod
+    def metrics(self, outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """The task's metrics from the model's outputs [examples, ...]."""

@@ -1,0 +1,73 @@
+"""The one entry: `python run.py --config quickstart.yaml`. Arguments -> configuration -> stages; exit codes.
+
+0 done, 2 something the user must change (one line says what), 130 after Ctrl-C, 143 after SIGTERM.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+BETTY = "0.2.1"
+
+
+def check_betty() -> str | None:
+    """What to do when Betty is not the version that this program is written for; None when it is."""
+    try:
+        found = version("betty-ml")
+    except PackageNotFoundError:
+        found = "none"
+    if found == BETTY:
+        return None
+    return (
+        f"betty-ml {BETTY} is needed, found {found}; run: "
+        f"pip install --no-deps --ignore-requires-python betty-ml=={BETTY}   (or start with `uv run run.py`)"
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Runs one command line; returns the exit code."""
+    problem = check_betty()
+    if problem:
+        return fail(problem)
+    from configs.cli import parse
+    from configs.errors import UserError
+
+    try:
+        request = parse(argv)
+        return start(request)
+    except UserError as error:
+        return fail(str(error))
+
+
+def start(request: object) -> int:
+    """Runs the stages; what takes seconds to import comes in only here, after the arguments are known to be good."""
+    from problems.offline import settle_hub_access
+
+    settle_hub_access()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from engine.interrupt import Interrupted, watch_signals
+    from engine.progress import quiet_libraries
+    from engine.stages import run_stages
+    from engine.summary import print_summary
+
+    quiet_libraries()
+    try:
+        with watch_signals() as stop:
+            folder = run_stages(request, stop)  # type: ignore[arg-type]
+    except Interrupted as interrupted:
+        print("stopped; the run folder is kept, the same command goes on from there", file=sys.stderr)
+        return interrupted.code
+    print_summary(request, folder)  # type: ignore[arg-type]
+    return 0
+
+
+def fail(line: str) -> int:
+    """One line for the user, exit code 2."""
+    print(f"error: {line}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
