@@ -34,6 +34,9 @@ RULES: dict[str, _Rule] = {
     "task.validation_share": _share,
     "task.max_length": (lambda x: x >= 4, "4 tokens or more"),
     "task.train_rows": _null_or_one,
+    "task.holdout_share": _share,
+    "task.text_columns": (lambda x: x is None or (len(x) in (1, 2) and all(x)), "null, or one or two column names"),
+    "task.metrics": (lambda x: x is None or len(x) > 0, "null, or at least one metric"),
     "lora.target_modules": (lambda x: len(x) > 0 and all(x), "at least one module name"),
     "lora.k": (lambda x: 1 <= x <= 1024, "1 to 1024"),
     "lora.lora_alpha": _positive,
@@ -71,6 +74,12 @@ def check(config: RunConfig) -> None:
         value = reduce(getattr, key.split("."), config)
         if not holds(value):
             raise UserError(f"--{key}: {value!r} is not allowed; allowed: {allowed}")
+    if config.task.type == "glue" and config.task.name is None:
+        raise UserError("--task.name: null is not allowed for --task.type glue; allowed: sst2, cola, mrpc, ...")
+    if config.task.type == "text" and config.task.path is None:
+        raise UserError(
+            "--task.path: null is not allowed for --task.type text; allowed: a .csv, .tsv, .jsonl, .parquet"
+        )
     if config.hypergradient.type in SECOND_ORDER and config.model.attention == "sdpa":
         raise UserError(
             f"--model.attention: 'sdpa' has no second derivatives, which --hypergradient.type "

@@ -32,14 +32,28 @@ class ModelConfig:
 class TaskConfig:
     """What is learned, and from which data."""
 
-    type: Literal["sample", "glue"] = "sample"
-    """sample: review sentences that the program makes itself; glue: one of the GLUE tasks."""
-    path: str = "nyu-mll/glue"
-    """Hub name or local folder of the data set. Unused by sample."""
-    name: str = "sst2"
-    """Which GLUE task (sst2, cola, mrpc, ...). Unused by sample."""
+    type: Literal["sample", "glue", "text"] = "sample"
+    """sample: sentences that the program makes itself; glue: a GLUE task; text: your own table of texts and labels."""
+    path: str | None = None
+    """glue: hub name or local folder (null: nyu-mll/glue). text: training rows as .csv, .tsv, .jsonl or .parquet."""
+    name: str | None = None
+    """glue: which task (sst2, cola, mrpc, ...). text: a name for the results; null takes the file's name."""
+    validation_path: str | None = None
+    """text: rows to evaluate on; null holds out a share of the training rows (holdout_share)."""
+    test_path: str | None = None
+    """text: rows that metrics.json reports instead of the validation rows."""
+    holdout_share: float = 0.1
+    """text: share of the training rows kept for evaluation, drawn by seed, when no other rows are given for it."""
+    text_columns: list[str] | None = None
+    """text: the column with the text, or the two columns of a pair; null: text, else sentence."""
+    label_column: str = "label"
+    """text: the column with the label."""
+    kind: Literal["classification", "regression"] = "classification"
+    """text: classes (found in the training rows, two or more) or a number."""
+    metrics: list[str] | None = None
+    """What to report; null: the task's own (accuracy; Matthews for CoLA; Spearman and Pearson for numbers)."""
     evaluation_split: str | None = None
-    """Split that metrics.json reports; null: test for sample, validation for GLUE (whose test labels are hidden)."""
+    """Split that metrics.json reports; null: test where there is one with labels, else validation."""
     validation_share: float = 0.5
     """Share of the training rows that becomes D_val; the rest is D_tr. Paper: 0.5."""
     max_length: int = 128

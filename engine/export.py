@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -19,7 +20,8 @@ ADAPTER_CONFIG = "adapter_config.json"
 def save_adapter(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """A plain PEFT adapter, with the tokenizer and the base's config.json (which knows the classes) beside it."""
     model.save_pretrained(str(folder))
-    model.get_base_model().config.save_pretrained(str(folder))
+    base: Any = model.get_base_model()
+    base.config.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
 
 

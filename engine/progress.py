@@ -75,7 +75,7 @@ class SearchProgress:
 def rank_table(record: RankRecord) -> Table:
     """Ranks as layers x projections, as the paper's Figure 3."""
     layers, projections, grid = rank_grid(record)
-    table = Table(title=f"ranks (mean {record.mean_rank:.2f} of k = {record.k})", title_justify="left")
+    table = Table()
     table.add_column("layer")
     for projection in projections:
         table.add_column(projection, justify="right")

@@ -57,7 +57,7 @@ def draw(record: RankRecord, folder: RunFolder) -> dict[str, Path]:
 
 
 def _sentence(config: RunConfig, record: RankRecord) -> str:
-    task = config.task.name if config.task.type == "glue" else config.task.type
+    task = config.task.name or config.task.type
     return (
         f"LoRA ranks of {config.model.name} on {task}: {len(record.layers)} layers, mean rank "
         f"{record.mean_rank:.2f} of k = {record.k}, constraint {record.constraint}, "

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from betty.configs import Config, EngineConfig
 from betty.engine import Engine
+from betty.logging import get_logger
 from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
@@ -55,7 +56,7 @@ class SearchEngine(Engine):
         self._compute = compute
         self.after_step: Callable[[SearchEngine], bool] = lambda engine: False
         # Betty reports every problem at start-up; the program has its own words for that.
-        logging.getLogger("betty").setLevel(logging.WARNING)
+        get_logger().setLevel(logging.WARNING)
         super().__init__(
             problems=[selection, lora],
             config=EngineConfig(train_iters=steps),
@@ -69,7 +70,6 @@ class SearchEngine(Engine):
 
     def run(self) -> None:
         """Steps from `global_step` on, until `after_step` says so or `train_iters` is reached."""
-        logging.getLogger("betty").setLevel(logging.WARNING)
         self.train()
         while self.global_step < self.train_iters:
             self.global_step += 1

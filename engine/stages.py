@@ -26,7 +26,7 @@ from engine.interrupt import StopRequest
 from engine.progress import SearchProgress
 from engine.report import write_report
 from engine.retrain import adapter_config, attach_ranks, layer_shapes, start_from_search
-from engine.run_folder import RunFolder, open_folder, write_json, write_text
+from engine.run_folder import RunFolder, open_folder, remove, write_json, write_text
 from engine.search import RanksSettled, SearchEngine, build_engine
 from engine.search_log import SearchLog
 from engine.tracking import Wandb
@@ -99,9 +99,12 @@ class Run:
                 "peak_memory_mib": peak_memory(self.compute),
             },
         )
-        sizes = {name: layer.in_features + layer.out_features for name, layer in gates.layers.items()}
         record = ranks.record_of(
-            gates.names, engine.alpha(), engine.contribution(), self.config.search.constraint, sizes
+            gates.names,
+            engine.alpha(),
+            engine.contribution(),
+            self.config.search.constraint,
+            gates.parameters_per_rank(),
         )
         ranks.save(record, folder.ranks)
         checkpoint.clear(folder.search_checkpoint)
@@ -145,6 +148,7 @@ class Run:
         if config.export.merged:
             export.save_merged(model, self.tokenizer, folder.merged)
         write_json(folder.metrics, result)
+        remove(folder.retrain)
         self.wandb.log({f"eval/{name}": value for name, value in fitted.metrics.items()})
 
     def report(self) -> None:

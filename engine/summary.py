@@ -13,6 +13,7 @@ from engine.run_folder import RunFolder
 def print_summary(request: Request, folder: RunFolder) -> None:
     """Prints to the terminal."""
     record = ranks.load(folder.ranks)
+    console.print(f"ranks, mean {record.mean_rank:.2f} of k = {record.k}:")
     console.print(rank_table(record))
     if folder.metrics.exists():
         result = json.loads(folder.metrics.read_text(encoding="utf-8"))

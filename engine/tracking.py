@@ -7,9 +7,11 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from configs.schema import RunConfig
+
+Mode = Literal["online", "offline", "disabled"]
 
 log = logging.getLogger("autolora")
 
@@ -56,7 +58,7 @@ class Wandb:
         self._alive = mode != "disabled"
         self._guard(lambda: self._start(config, folder, settings, mode))
 
-    def _start(self, config: RunConfig, folder: Path, settings: Mapping[str, Any], mode: str) -> None:
+    def _start(self, config: RunConfig, folder: Path, settings: Mapping[str, Any], mode: Mode) -> None:
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
@@ -117,14 +119,14 @@ class Wandb:
             log.warning("wandb is switched off for this run: %s", (str(error).splitlines() or [repr(error)])[0])
 
 
-def wandb_mode(config: RunConfig) -> str:
+def wandb_mode(config: RunConfig) -> Mode:
     """online, offline or disabled. auto: WANDB_MODE if set, else online with an API key, else offline."""
     wanted = config.tracking.wandb
     if wanted != "auto":
         return wanted
-    from_environment = os.environ.get("WANDB_MODE", "")
-    if from_environment in ("online", "offline", "disabled"):
-        return from_environment
+    modes: dict[str, Mode] = {"online": "online", "offline": "offline", "disabled": "disabled"}
+    if os.environ.get("WANDB_MODE", "") in modes:
+        return modes[os.environ["WANDB_MODE"]]
     if os.environ.get("WANDB_API_KEY"):
         return "online"
     netrc = Path.home() / (".netrc" if os.name != "nt" else "_netrc")

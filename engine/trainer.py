@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 from torch import nn
-from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArguments
+from transformers import EvalPrediction, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from configs.schema import RunConfig
 from engine.interrupt import StopRequest
-from engine.progress import console
-from engine.run_folder import remove
+from engine.progress import console, log
 from problems.compute import Compute
 from problems.data import Data, LengthGroupedOrder
 from problems.tasks import Task
@@ -37,29 +37,34 @@ def fit(
 ) -> Fitted:
     """Trains `model` on D_tr + D_val and evaluates it after the last step (no split chooses an epoch).
 
-    `folder` holds the checkpoints; a newer one there is gone on from. Raises Interrupted when a stop was asked for.
+    `folder` holds the checkpoints; the newest there is gone on from. The caller removes it when the result is safe.
+    Raises Interrupted when a stop was asked for.
     """
     clock = _Clock()
     trainer = _OurTrainer(
         model=model,
         args=_arguments(config, compute, folder),
         train_dataset=data.train,
-        eval_dataset=data.evaluation,
         data_collator=data.collate,
         compute_metrics=lambda output: task.metrics(_first(output), np.asarray(output.label_ids)),
         callbacks=[_StopWhenAsked(stop), clock],
     )
+    trainer.remove_callback(PrinterCallback)
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     trainer.train(resume_from_checkpoint=last)
     stop.check()
-    measured = trainer.evaluate(metric_key_prefix="eval")
-    metrics = {
+    by_split = {name: _measure(trainer, rows) for name, rows in data.evaluation.items()}
+    return Fitted(task.combine(by_split), clock.seconds, trainer.state.global_step)
+
+
+def _measure(trainer: Trainer, rows: Dataset) -> dict[str, float]:
+    """The task's metrics and the loss on every row of one split."""
+    measured = trainer.evaluate(rows, metric_key_prefix="eval")
+    return {
         name.removeprefix("eval_"): float(value)
         for name, value in measured.items()
         if name.startswith("eval_") and name not in _SPEEDS
     }
-    remove(folder)
-    return Fitted(metrics, clock.seconds, trainer.state.global_step)
 
 
 _SPEEDS = {"eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time"}
@@ -96,11 +101,13 @@ class _OurTrainer(Trainer):
     """Trainer whose order of rows depends on seed and epoch alone, so that a resumed run sees the same rows."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler | None:
-        rows = self.train_dataset if train_dataset is None else train_dataset
+        rows: Any = self.train_dataset if train_dataset is None else train_dataset
         return LengthGroupedOrder(rows["length"], self.args.per_device_train_batch_size, self.args.seed)
 
 
 class _StopWhenAsked(TrainerCallback):
+    """Saves and ends the training after the step in which a signal came."""
+
     def __init__(self, stop: StopRequest) -> None:
         self.stop = stop
 
@@ -111,14 +118,21 @@ class _StopWhenAsked(TrainerCallback):
 
 
 class _Clock(TrainerCallback):
-    """Seconds of training, over every part of an interrupted one; kept in the checkpoints' own state."""
+    """Seconds of training in this process; without a terminal, a line now and then in the bar's place."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self._began = 0.0
+        self._last_line = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._began = time.perf_counter()
+        self._began = self._last_line = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        now = time.perf_counter()
+        if not console.is_terminal and now - self._last_line > 10:
+            self._last_line = now
+            log.info("retrain %d/%d", state.global_step, state.max_steps)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.seconds += time.perf_counter() - self._began

@@ -136,6 +136,7 @@ class InnerProblem(BilevelProblem):
         super().optimizer_step(*args, **kwargs)
         if jvp_fn_mapping[self.config.type].reads_last_gradient:
             for parameter in self.trained:
+                assert parameter.grad is not None
                 self.optimizer.state[parameter]["last_grad"] = parameter.grad.detach().clone()
 
     def loss_again(self) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,7 @@ class Data:
     """Encoded rows of one run: `train` is D_tr + D_val."""
 
     train: Dataset
-    evaluation: Dataset
+    evaluation: Mapping[str, Dataset]
     collate: Collate
 
 
@@ -34,7 +34,8 @@ def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -
     if config.task.train_rows is not None and config.task.train_rows < len(train):
         order = np.random.default_rng(config.seed).permutation(len(train))
         train = train.select(np.sort(order[: config.task.train_rows]))
-    return Data(task.encode(train, tokenizer), task.encode(rows.evaluation, tokenizer), task.collate(tokenizer))
+    evaluation = {name: task.encode(split, tokenizer) for name, split in rows.evaluation.items()}
+    return Data(task.encode(train, tokenizer), evaluation, task.collate(tokenizer))
 
 
 def split_indices(rows: int, validation_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -22,12 +22,19 @@ ADAPTER = "default"
 
 def lora_layers(model: PeftModel) -> dict[str, LoraLayer]:
     """Name in the base model (without PEFT's prefix) -> LoRA layer, in the model's order."""
-    base = model.get_base_model()
+    base: nn.Module = model.get_base_model()
     return {
         name: module
         for name, module in base.named_modules()
         if isinstance(module, LoraLayer) and ADAPTER in module.lora_A
     }
+
+
+def _factors(layer: LoraLayer) -> tuple[Tensor, Tensor]:
+    """A [k, inputs] and B [outputs, k] of a layer."""
+    a: Any = layer.lora_A[ADAPTER]
+    b: Any = layer.lora_B[ADAPTER]
+    return a.weight, b.weight
 
 
 class Gates:
@@ -38,7 +45,7 @@ class Gates:
         self.names = list(self.layers)
         self._values: Tensor | None = None
         self._hooks = [
-            self._factor_a(layer).register_forward_hook(self._hook(index))
+            layer.lora_A[ADAPTER].register_forward_hook(self._hook(index))
             for index, layer in enumerate(self.layers.values())
         ]
 
@@ -56,6 +63,14 @@ class Gates:
         finally:
             self._values = None
 
+    def parameters_per_rank(self) -> dict[str, int]:
+        """Name -> numbers in one rank-1 component of the layer: inputs of A + outputs of B."""
+        sizes = {}
+        for name, layer in self.layers.items():
+            a, b = _factors(layer)
+            sizes[name] = a.shape[1] + b.shape[0]
+        return sizes
+
     def remove(self) -> None:
         """Takes the hooks off: the model is stock PEFT again."""
         for hook in self._hooks:
@@ -66,13 +81,9 @@ class Gates:
         """|B_j| |A_j| of every component, Frobenius norm of B_j A_j without alpha and scaling. [layers, k]"""
         rows = []
         for layer in self.layers.values():
-            a, b = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+            a, b = _factors(layer)
             rows.append(a.float().norm(dim=1) * b.float().norm(dim=0))
         return torch.stack(rows).cpu()
-
-    @staticmethod
-    def _factor_a(layer: LoraLayer) -> nn.Module:
-        return layer.lora_A[ADAPTER]
 
     def _hook(self, index: int) -> Any:
         def gate(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:

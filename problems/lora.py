@@ -47,13 +47,15 @@ def lora_config(
     **changes: Any,
 ) -> LoraConfig:
     """PEFT's configuration; `trained_whole` are modules trained and saved whole (the task head)."""
+    # PEFT adds these names itself for sequence classification, and would list them twice.
+    known_heads = {"classifier", "score"} if task_type == TaskType.SEQ_CLS else set()
     fields: dict[str, Any] = {
         "task_type": task_type,
         "r": settings.k,
         "lora_alpha": settings.lora_alpha,
         "lora_dropout": settings.dropout,
         "target_modules": list(settings.target_modules),
-        "modules_to_save": list(trained_whole) or None,
+        "modules_to_save": [name for name in trained_whole if name not in known_heads] or None,
     }
     return LoraConfig(**(fields | changes))
 

@@ -2,8 +2,7 @@
 
 All of them return the implicit term of the outer gradient,
 
-    d L_val(W') / d beta  =  direct  +  implicit,      implicit = - [d^2 L_tr(W) / d beta d W] M v,     v = dL_val/dW
-    (W')
+    d L_val(W') / d beta = direct + implicit,    implicit = - [d^2 L_tr(W) / d beta d W] M v,    v = dL_val/dW at W'
 
 where W -> W' is the last inner step, on the same batch and under the same dropout masks, and M is what the
 approximation takes for dW'/d(-gradient): eta * identity for the one-step unroll of AutoLoRA Eq. 4. Differs from

@@ -88,7 +88,7 @@ def _align(hyp: Words, ref: Words) -> _Alignment:
 def _next_column(
     column: list[int], word: str | None, ref: Words, steps: list[list[str]], j: int, limit: int
 ) -> tuple[list[int], int, int]:
-    """Extend every live cell of column j; returns the next column, the cheapest diagonal step into it and the last cell.
+    """Extend every live cell of column j; returns the next column, the cheapest diagonal step into it, the last cell.
 
     The limit follows only diagonal steps, as in tercom; with the last column (word None) nothing is pruned.
     """

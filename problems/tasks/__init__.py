@@ -6,6 +6,7 @@ from configs.schema import RunConfig
 from problems.tasks.base import Collate, Rows, Task
 from problems.tasks.glue import Glue
 from problems.tasks.reviews import SampleReviews
+from problems.tasks.table import TextTable
 
 __all__ = ["Collate", "Rows", "Task", "make_task"]
 
@@ -14,4 +15,6 @@ def make_task(config: RunConfig) -> Task:
     """The configured task. Raises UserError for a task that does not exist."""
     if config.task.type == "sample":
         return SampleReviews(config.task, config.seed)
+    if config.task.type == "text":
+        return TextTable(config.task, config.seed)
     return Glue(config.task)

@@ -18,10 +18,10 @@ Collate = Callable[[list[dict[str, Any]]], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Rows:
-    """Raw rows: the training split (D_tr and D_val together) and the split that is reported."""
+    """Raw rows: the training split (D_tr and D_val together) and the splits to evaluate on, by name."""
 
     train: Dataset
-    evaluation: Dataset
+    evaluation: Mapping[str, Dataset]
 
 
 class Task(ABC):
@@ -48,6 +48,11 @@ class Task(ABC):
     @abstractmethod
     def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
         """Rows of `encode` -> one batch as a plain dict, padded to its longest row."""
+
+    def combine(self, by_split: Mapping[str, dict[str, float]]) -> dict[str, float]:
+        """One set of metrics from those of each evaluation split. Where there is one split: its own."""
+        (only,) = by_split.values()
+        return only
 
     @abstractmethod
     def metrics(self, outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:

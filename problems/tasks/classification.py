@@ -1,49 +1,86 @@
-"""Text and text-pair classification and regression: the shared part of GLUE and the sample task."""
+"""One label per text or pair of texts, a class or a number: the shared part of GLUE, the sample and users' tables."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
 from peft import TaskType
-from sklearn.metrics import accuracy_score, matthews_corrcoef
-from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, PreTrainedTokenizerBase
+from scipy import stats
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+from transformers import (
+    AutoModelForSequenceClassification,
+    DataCollatorWithPadding,
+    PreTrainedTokenizerBase,
+)
 
+from configs.errors import UserError
 from problems.tasks.base import Collate, Task
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
-METRICS: dict[str, Metric] = {
+CLASS_METRICS: dict[str, Metric] = {
     "accuracy": lambda labels, predicted: float(accuracy_score(labels, predicted)),
     "matthews": lambda labels, predicted: float(matthews_corrcoef(labels, predicted)),
+    "f1_macro": lambda labels, predicted: float(f1_score(labels, predicted, average="macro")),
+}
+
+
+def _correlation(function: Callable[..., Any]) -> Metric:
+    def correlation(labels: np.ndarray, predicted: np.ndarray) -> float:
+        value = float(function(labels, predicted).statistic)
+        # A model that predicts one number for all has no correlation: nothing learned, not an error.
+        return 0.0 if math.isnan(value) else value
+
+    return correlation
+
+
+NUMBER_METRICS: dict[str, Metric] = {
+    "spearman": _correlation(stats.spearmanr),
+    "pearson": _correlation(stats.pearsonr),
+    "mse": lambda labels, predicted: float(np.mean((labels - predicted) ** 2)),
 }
 
 
 class TextClassification(Task):
-    """One label per text (or pair of texts)."""
+    """Texts and their labels. `classes` are their names; none for regression."""
 
     auto_class = AutoModelForSequenceClassification
     peft_type = TaskType.SEQ_CLS
 
-    def __init__(self, columns: Sequence[str], max_length: int, metric_names: Sequence[str]) -> None:
+    def __init__(
+        self, columns: Sequence[str], max_length: int, metric_names: Sequence[str], *, regression: bool = False
+    ) -> None:
         self.columns = list(columns)
         self.max_length = max_length
-        self.metric_names = list(metric_names)
+        self.regression = regression
+        known = NUMBER_METRICS if regression else CLASS_METRICS
+        unknown = [name for name in metric_names if name not in known]
+        if unknown:
+            raise UserError(f"--task.metrics: {unknown[0]!r} is not allowed here; allowed: {', '.join(known)}")
+        self._metrics = {name: known[name] for name in metric_names}
         self.classes: list[str] = []
 
     def head(self) -> Mapping[str, Any]:
+        if self.regression:
+            return {"num_labels": 1, "problem_type": "regression"}
         return {
             "num_labels": len(self.classes),
+            "problem_type": "single_label_classification",
             "id2label": dict(enumerate(self.classes)),
             "label2id": {name: index for index, name in enumerate(self.classes)},
         }
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+        convert = float if self.regression else int
+
         def tokens(batch: dict[str, list[Any]]) -> dict[str, Any]:
-            encoded = dict(tokenizer(*(batch[c] for c in self.columns), truncation=True, max_length=self.max_length))
-            encoded["labels"] = batch["label"]
+            texts = [batch[column] for column in self.columns]
+            encoded = dict(tokenizer(*texts, truncation=True, max_length=self.max_length))
+            encoded["labels"] = [convert(label) for label in batch["label"]]
             encoded["length"] = [len(ids) for ids in encoded["input_ids"]]
             return encoded
 
@@ -55,5 +92,5 @@ class TextClassification(Task):
         return lambda rows: dict(pad([{k: v for k, v in row.items() if k != "length"} for row in rows]))
 
     def metrics(self, outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        predicted = outputs.argmax(axis=-1)
-        return {name: METRICS[name](labels, predicted) for name in self.metric_names}
+        predicted = outputs.reshape(len(labels)) if self.regression else outputs.argmax(axis=-1)
+        return {name: metric(labels, predicted) for name, metric in self._metrics.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from datasets import Dataset, load_dataset
@@ -12,36 +13,61 @@ from problems.offline import explain_missing
 from problems.tasks.base import Rows
 from problems.tasks.classification import TextClassification
 
-# Task -> (text columns, the paper's metric).
-GLUE: dict[str, tuple[tuple[str, ...], str]] = {
-    "cola": (("sentence",), "matthews"),
-    "sst2": (("sentence",), "accuracy"),
-    "mrpc": (("sentence1", "sentence2"), "accuracy"),
-    "qqp": (("question1", "question2"), "accuracy"),
-    "qnli": (("question", "sentence"), "accuracy"),
-    "rte": (("sentence1", "sentence2"), "accuracy"),
-    "wnli": (("sentence1", "sentence2"), "accuracy"),
+HUB = "nyu-mll/glue"
+
+# Task -> (text columns, the paper's metric first). AutoLoRA reports accuracy for MRPC and QQP, not F1.
+GLUE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "cola": (("sentence",), ("matthews",)),
+    "sst2": (("sentence",), ("accuracy",)),
+    "mrpc": (("sentence1", "sentence2"), ("accuracy",)),
+    "qqp": (("question1", "question2"), ("accuracy",)),
+    "mnli": (("premise", "hypothesis"), ("accuracy",)),
+    "qnli": (("question", "sentence"), ("accuracy",)),
+    "rte": (("sentence1", "sentence2"), ("accuracy",)),
+    "wnli": (("sentence1", "sentence2"), ("accuracy",)),
+    "stsb": (("sentence1", "sentence2"), ("spearman", "pearson")),
 }
+
+_MNLI = {"validation": ("validation_matched", "validation_mismatched"), "test": ("test_matched", "test_mismatched")}
 
 
 class Glue(TextClassification):
-    """One GLUE classification task, by the hub's columns."""
+    """One GLUE task, by the hub's columns."""
 
     def __init__(self, config: TaskConfig) -> None:
         if config.name not in GLUE:
             raise UserError(f"--task.name: {config.name!r} is not allowed; allowed: {', '.join(GLUE)}")
-        columns, metric = GLUE[config.name]
-        super().__init__(columns, config.max_length, [metric])
+        columns, metrics = GLUE[config.name]
+        super().__init__(columns, config.max_length, config.metrics or metrics, regression=config.name == "stsb")
         self.name = config.name
-        self.path = config.path
+        self.path = config.path or HUB
         self.evaluation_split = config.evaluation_split or "validation"
 
     def rows(self) -> Rows:
         with explain_missing("--task.path", f"{self.path}, {self.name}"):
             splits = load_dataset(self.path, self.name)
-        train, evaluation = (self._split(splits, name) for name in ("train", self.evaluation_split))
-        self.classes = list(getattr(train.features["label"], "names", None) or map(str, sorted(set(train["label"]))))
+        wanted = _MNLI.get(self.evaluation_split, ()) if self.name == "mnli" else ()
+        train = self._split(splits, "train")
+        evaluation = {name: self._split(splits, name) for name in wanted or (self.evaluation_split,)}
+        for name, rows in evaluation.items():
+            if -1 in rows["label"]:
+                raise UserError(f"--task.evaluation_split: {name!r} of {self.path} has hidden labels; try validation")
+        if not self.regression:
+            names = getattr(train.features["label"], "names", None)
+            self.classes = list(names or map(str, sorted(set(train["label"]))))
         return Rows(train, evaluation)
+
+    def combine(self, by_split: Mapping[str, dict[str, float]]) -> dict[str, float]:
+        """MNLI: matched and mismatched apart, and their mean."""
+        if len(by_split) == 1:
+            return super().combine(by_split)
+        metrics: dict[str, float] = {}
+        for name in self._metrics:
+            values = {split.rsplit("_", 1)[-1]: found[name] for split, found in by_split.items()}
+            metrics[name] = sum(values.values()) / len(values)
+            metrics |= {f"{name}_{split}": value for split, value in values.items()}
+        metrics["loss"] = sum(found["loss"] for found in by_split.values()) / len(by_split)
+        return metrics
 
     def _split(self, splits: Any, name: str) -> Dataset:
         if name not in splits:

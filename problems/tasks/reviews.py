@@ -17,7 +17,7 @@ class SampleReviews(TextClassification):
     name = "sample"
 
     def __init__(self, config: TaskConfig, seed: int) -> None:
-        super().__init__(["sentence"], config.max_length, ["accuracy"])
+        super().__init__(["sentence"], config.max_length, config.metrics or ["accuracy"])
         self.evaluation_split = config.evaluation_split or "test"
         self.seed = seed
 
@@ -28,4 +28,5 @@ class SampleReviews(TextClassification):
                 f"--task.evaluation_split: sample has no split {self.evaluation_split!r}; it has: {', '.join(sample)}"
             )
         self.classes = list(LABELS)
-        return Rows(Dataset.from_dict(sample["train"]), Dataset.from_dict(sample[self.evaluation_split]))
+        evaluation = {self.evaluation_split: Dataset.from_dict(sample[self.evaluation_split])}
+        return Rows(Dataset.from_dict(sample["train"]), evaluation)

@@ -1,0 +1,10 @@
+"""Official metrics of E2E, WebNLG 2017 and JNLPBA/BioNLP. Importing this loads no scorer and starts no Java."""
+
+from problems.scoring.command import score
+from problems.scoring.e2e import score_e2e
+from problems.scoring.java import require_java
+from problems.scoring.names import METRICS, check_metrics
+from problems.scoring.ner import score_ner
+from problems.scoring.webnlg import score_webnlg
+
+__all__ = ["METRICS", "check_metrics", "require_java", "score", "score_e2e", "score_ner", "score_webnlg"]

@@ -1,0 +1,85 @@
+"""`python run.py --score KIND --hyp FILE --ref FILE [--json OUT]`: the official metrics of files, and nothing else."""
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from configs.errors import UserError
+from problems.scoring.e2e import score_e2e
+from problems.scoring.files import read_grouped
+from problems.scoring.names import check_metrics
+from problems.scoring.ner import score_ner
+from problems.scoring.ner_files import read_ner
+from problems.scoring.webnlg import score_webnlg
+from problems.scoring.webnlg_files import read_webnlg
+
+# The kinds scale BLEU differently: each as its official script does.
+_SCALE: dict[str, dict[str, str]] = {
+    "e2e": {"BLEU": "0 to 1", "NIST": "0 up", "METEOR": "0 to 1", "ROUGE_L": "0 to 1", "CIDEr": "0 to 10"},
+    "webnlg": {"BLEU": "0 to 100", "METEOR": "0 to 1", "TER": "0 up, less is better"},
+    "ner": {"precision": "0 to 1", "recall": "0 to 1", "f1": "0 to 1"},
+}
+
+
+def score(
+    kind: str, hyp: str, ref: str, json_out: str | None = None, metrics: Sequence[str] | None = None
+) -> dict[str, float]:
+    """Scores files, prints a table and writes OUT, a JSON object from metric name to value.
+
+    kind: e2e, webnlg or ner; the values and their units are those of score_e2e, score_webnlg and score_ner.
+    hyp, ref: see read_grouped (e2e), read_webnlg (ref may be a folder or a stem of parallel files) and read_ner.
+    metrics: some of METRICS[kind]; None: all. For webnlg with known categories the result also has "BLEU.seen" etc.,
+    for ner "protein.f1" etc. Raises UserError on anything the user must change; what needs Java asks first.
+    """
+    chosen = check_metrics(kind, metrics)
+    if json_out is not None and Path(json_out).is_dir():
+        raise UserError(f"--json {json_out}: is a folder; name a file")
+    console = Console()
+    with console.status(f"scoring {hyp} ..."):
+        scores = _score_files(kind, hyp, ref, chosen)
+    console.print(_table(kind, hyp, scores))
+    if json_out is not None:
+        _write_json(Path(json_out), scores)
+    return scores
+
+
+def _score_files(kind: str, hyp: str, ref: str, metrics: Sequence[str]) -> dict[str, float]:
+    """Reads and scores one pair."""
+    if kind == "e2e":
+        return score_e2e(*read_grouped(hyp, ref), metrics)
+    if kind == "webnlg":
+        texts = read_webnlg(hyp, ref)
+        return score_webnlg(texts.hyps, texts.refs, metrics, texts.categories)
+    found = score_ner(*read_ner(hyp, ref))
+    return {name: value for name, value in found.items() if name.rpartition(".")[2] in metrics}
+
+
+def _table(kind: str, hyp: str, scores: dict[str, float]) -> Table:
+    """The scores for the eye; OUT has all their digits."""
+    table = Table(title=f"{kind}: {Path(hyp).name}")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    table.add_column("scale", style="dim")
+    for name, value in scores.items():
+        measure = name.rpartition(".")[2] if kind == "ner" else name.partition(".")[0]
+        table.add_row(name, f"{value:.4f}", _SCALE[kind][measure])
+    return table
+
+
+def _write_json(path: Path, scores: dict[str, float]) -> None:
+    """Writes the file whole or not at all."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(scores, file, indent=2)
+            file.write("\n")
+        os.chmod(temporary, 0o644)  # mkstemp makes files that only the owner can read
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"--json {path}: cannot be written ({error.strerror})") from None

@@ -1,0 +1,107 @@
+"""Reading tagged sentences: CoNLL columns or JSON lines."""
+
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from configs.errors import UserError
+from problems.scoring.files import read_lines
+
+_TAG = re.compile(r"O|[BIES]-\S+")
+
+
+class Sentence(NamedTuple):
+    """Tokens with their tags, and the line of the file each stands on."""
+
+    tokens: list[str]
+    tags: list[str]
+    lines: list[int]
+
+
+def read_ner(hyp: str | Path, ref: str | Path) -> tuple[list[list[str]], list[list[str]]]:
+    """Gold tags (of ref) and predicted tags (of hyp), sentence by sentence.
+
+    Each file is CoNLL (a token a line, first column the token, last column the tag, columns apart by tabs or blanks,
+    a blank line between sentences, -DOCSTART- lines skipped) or JSON lines ({"tokens": [..], "tags": [..]}); the two
+    may differ in format. UserError, with file and line, when the tokens differ or a line or tag is malformed.
+    """
+    pred, gold = read_tagged(hyp), read_tagged(ref)
+    for number, (guess, right) in enumerate(zip(pred, gold, strict=False), 1):
+        _check_same_tokens(hyp, guess, ref, right, number)
+    if len(pred) != len(gold):
+        raise UserError(f"{hyp}: {len(pred)} sentences, but {ref} has {len(gold)}; both need the same ones in order")
+    return [sentence.tags for sentence in gold], [sentence.tags for sentence in pred]
+
+
+def read_tagged(path: str | Path) -> list[Sentence]:
+    """Sentences of one file in either format."""
+    lines = read_lines(path)
+    first = next((line.lstrip() for line in lines if line.strip()), "")
+    sentences = _read_json_lines(path, lines) if first.startswith("{") else _read_conll(path, lines)
+    if not sentences:
+        raise UserError(f"{path}: has no sentences")
+    for sentence in sentences:
+        for tag, line in zip(sentence.tags, sentence.lines, strict=True):
+            if not _TAG.fullmatch(tag):
+                raise UserError(f"{path}: line {line}: tag {tag!r} is not allowed; O, B-TYPE or I-TYPE (or E-, S-)")
+    return sentences
+
+
+def _read_conll(path: str | Path, lines: list[str]) -> list[Sentence]:
+    """Sentences from columns."""
+    sentences = [Sentence([], [], [])]
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            sentences.append(Sentence([], [], []))
+            continue
+        columns = line.split("\t") if "\t" in line else line.split()
+        if columns[0] == "-DOCSTART-":
+            continue
+        if len(columns) < 2:
+            raise UserError(f"{path}: line {number} has one column ({line.strip()!r}); token and tag are needed")
+        sentences[-1].tokens.append(columns[0].strip())
+        sentences[-1].tags.append(columns[-1].strip())
+        sentences[-1].lines.append(number)
+    return [sentence for sentence in sentences if sentence.tokens]
+
+
+def _read_json_lines(path: str | Path, lines: list[str]) -> list[Sentence]:
+    """Sentences from JSON objects, one a line."""
+    sentences = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{path}: line {number} is not JSON ({error})") from None
+        tokens, tags = _strings(row, "tokens"), _strings(row, "tags")
+        if tokens is None or tags is None:
+            raise UserError(f'{path}: line {number} needs "tokens" and "tags", both lists of strings')
+        if len(tokens) != len(tags):
+            raise UserError(f"{path}: line {number} has {len(tokens)} tokens, but {len(tags)} tags")
+        sentences.append(Sentence(tokens, tags, [number] * len(tokens)))
+    return sentences
+
+
+def _strings(row: object, key: str) -> list[str] | None:
+    """The list of strings under key; None when there is none."""
+    value = row.get(key) if isinstance(row, dict) else None
+    return value if isinstance(value, list) and all(isinstance(item, str) for item in value) else None
+
+
+def _check_same_tokens(hyp: str | Path, guess: Sentence, ref: str | Path, right: Sentence, number: int) -> None:
+    """UserError at the first token of a sentence that the two files do not share."""
+    for place, (ours, theirs) in enumerate(zip(guess.tokens, right.tokens, strict=False)):
+        if ours != theirs:
+            raise UserError(
+                f"{hyp}: line {guess.lines[place]} has token {ours!r}, but {ref} line {right.lines[place]} has "
+                f"{theirs!r}; both files need the same tokens in the same order"
+            )
+    if len(guess.tokens) != len(right.tokens):
+        line = guess.lines[-1] if guess.lines else 1
+        raise UserError(
+            f"{hyp}: sentence {number} (to line {line}) has {len(guess.tokens)} tokens, but {len(right.tokens)} in "
+            f"{ref}; tag words that were cut off as O"
+        )

@@ -1,0 +1,43 @@
+"""Counting n-grams and their clipped matches: the common ground of BLEU and NIST."""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+Tokens = Sequence[str]
+NGram = tuple[str, ...]
+
+
+def mteval_tokens(text: str) -> list[str]:
+    """Tokens of mteval-v13a, case-insensitive: split, then lower-cased; of an empty text one empty token.
+
+    The empty token is what the E2E script's Python port makes of an empty line, and it counts in the length there.
+    Source: tuetschek/e2e-metrics, metrics/pymteval.py; sacrebleu's 13a tokeniser splits the same way.
+    """
+    return [token.lower() for token in _mteval_tokenizer()(text).split(" ")]
+
+
+@lru_cache(maxsize=1)
+def _mteval_tokenizer() -> Any:
+    from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+
+    return Tokenizer13a()
+
+
+def count_ngrams(tokens: Tokens, n: int) -> Counter[NGram]:
+    """How often each n-gram occurs."""
+    return Counter(tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1))
+
+
+def clipped_matches(hyp: Tokens, refs: Sequence[Tokens], n: int) -> Counter[NGram]:
+    """n-grams of hyp that also occur in a reference, each at most as often as in the reference that has most of it."""
+    most: Counter[NGram] = Counter()
+    for ref in refs:
+        most |= count_ngrams(ref, n)
+    return count_ngrams(hyp, n) & most
+
+
+def closest_length(hyp: Tokens, refs: Sequence[Tokens]) -> int:
+    """Length of the reference nearest in length to hyp; of two equally near, the shorter."""
+    return min((abs(len(ref) - len(hyp)), len(ref)) for ref in refs)[1]

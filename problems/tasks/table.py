@@ -1,0 +1,154 @@
+"""A user's own data: texts and labels in a CSV, TSV, JSON Lines or parquet file."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset
+
+from configs.errors import UserError
+from configs.schema import TaskConfig
+from problems.tasks.base import Rows
+from problems.tasks.classification import TextClassification
+
+FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
+
+
+class TextTable(TextClassification):
+    """Classification or regression on a table. Rows are checked when they are read, with the row in the message."""
+
+    def __init__(self, config: TaskConfig, seed: int) -> None:
+        regression = config.kind == "regression"
+        metrics = config.metrics or (["spearman", "pearson"] if regression else ["accuracy"])
+        super().__init__([], config.max_length, metrics, regression=regression)
+        self.config = config
+        self.seed = seed
+        self.train_path = Path(str(config.path))
+        self.name = config.name or self.train_path.stem
+        self.evaluation_split = config.evaluation_split or ("test" if config.test_path else "validation")
+
+    def rows(self) -> Rows:
+        train = read_table("--task.path", self.train_path)
+        self.columns = self._text_columns(train)
+        evaluation = self._evaluation()
+        if evaluation is None:
+            order = np.random.default_rng(self.seed).permutation(len(train))
+            held_out = max(1, round(len(train) * self.config.holdout_share))
+            evaluation = train.iloc[np.sort(order[:held_out])]
+            train = train.iloc[np.sort(order[held_out:])]
+        if not self.regression:
+            self.classes = self._find_classes(train)
+        return Rows(
+            self._checked("--task.path", self.train_path, train),
+            {self.evaluation_split: self._checked(*self._evaluation_source(), evaluation)},
+        )
+
+    def _evaluation_source(self) -> tuple[str, Path]:
+        """The option and the file that the evaluation rows come from."""
+        given = {"validation": self.config.validation_path, "test": self.config.test_path}
+        if self.evaluation_split not in given:
+            raise UserError(
+                f"--task.evaluation_split: {self.evaluation_split!r} is not allowed; allowed: validation, test"
+            )
+        path = given[self.evaluation_split]
+        if path is not None:
+            return f"--task.{self.evaluation_split}_path", Path(path)
+        if self.evaluation_split == "test":
+            raise UserError("--task.evaluation_split: 'test' needs --task.test_path")
+        return "--task.path", self.train_path
+
+    def _evaluation(self) -> pd.DataFrame | None:
+        option, path = self._evaluation_source()
+        return None if option == "--task.path" else read_table(option, path)
+
+    def _text_columns(self, table: pd.DataFrame) -> list[str]:
+        if self.config.text_columns is not None:
+            return list(self.config.text_columns)
+        return ["text"] if "text" in table.columns or "sentence" not in table.columns else ["sentence"]
+
+    def _find_classes(self, train: pd.DataFrame) -> list[str]:
+        if self.config.label_column not in train.columns:
+            return []  # `_checked` says so, with the columns that there are
+        found = sorted(set(train[self.config.label_column].map(_label_text)), key=_number_first)
+        if len(found) < 2:
+            raise UserError(f"--task.path: {self.train_path} has the one class {found}; two or more are needed")
+        if len(found) > 1000:
+            raise UserError(
+                f"--task.path: column {self.config.label_column!r} of {self.train_path} has {len(found)} different "
+                f"labels; for numbers set --task.kind regression"
+            )
+        return found
+
+    def _checked(self, option: str, path: Path, table: pd.DataFrame) -> Dataset:
+        """Texts and numeric labels; raises UserError with file and row (counted from 1) for what cannot be learned."""
+        label = self.config.label_column
+        missing = [c for c in (*self.columns, label) if c not in table.columns]
+        if missing:
+            raise UserError(
+                f"{option}: {path} has no column {', '.join(missing)}; it has: {', '.join(map(str, table.columns))}"
+            )
+        rows: dict[str, list[Any]] = {column: [] for column in (*self.columns, "label")}
+        for number, values in zip(table.index + 1, table[[*self.columns, label]].itertuples(index=False), strict=True):
+            *texts, answer = values
+            for column, text in zip(self.columns, texts, strict=True):
+                if not isinstance(text, str) or not text.strip():
+                    raise UserError(f"{option}: {path}, row {number}: column {column!r} has no text")
+                rows[column].append(text)
+            rows["label"].append(self._label(option, path, number, answer))
+        return Dataset.from_dict(rows)
+
+    def _label(self, option: str, path: Path, number: int, answer: Any) -> float | int:
+        where = f"{option}: {path}, row {number}: label {answer!r}"
+        if self.regression:
+            try:
+                value = float(answer)
+            except (TypeError, ValueError):
+                value = math.nan
+            if not math.isfinite(value):
+                raise UserError(f"{where} is not a number")
+            return value
+        name = _label_text(answer)
+        if name not in self.classes:
+            raise UserError(f"{where} does not occur in the training rows; known: {', '.join(self.classes[:10])}")
+        return self.classes.index(name)
+
+
+def read_table(option: str, path: Path) -> pd.DataFrame:
+    """All rows of a file, numbered from 0; cells of CSV and TSV stay text, as "NA" may be one.
+
+    Raises UserError for a missing or empty file, another format, or content that cannot be parsed.
+    """
+    if path.suffix not in FORMATS:
+        raise UserError(f"{option}: {str(path)!r} is not allowed; allowed: a file that ends in {', '.join(FORMATS)}")
+    if not path.is_file():
+        raise UserError(f"{option}: no file {str(path)!r}")
+    try:
+        if path.suffix == ".parquet":
+            table = pd.read_parquet(path)
+        elif path.suffix == ".jsonl":
+            table = pd.read_json(path, lines=True, dtype=False, convert_dates=False)
+        else:
+            table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", dtype=str, keep_default_na=False)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{option}: {path} is not UTF-8 (byte {error.start})") from error
+    except (ValueError, OSError) as error:
+        raise UserError(f"{option}: {path} cannot be read ({str(error).splitlines()[0]})") from error
+    if table.empty:
+        raise UserError(f"{option}: {path} has no rows")
+    return table.reset_index(drop=True)
+
+
+def _label_text(value: Any) -> str:
+    """The name of a class: 1 and 1.0 (parquet, JSON) and "1" (CSV) are one class."""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _number_first(name: str) -> tuple[int, float, str]:
+    """Order of classes: numbers by value, then words."""
+    return (0, float(name), name) if name.lstrip("-").isdigit() else (1, 0.0, name)

@@ -1,0 +1,115 @@
+"""Split, order of rows, loaders that go on, plain batches."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+from problems.data import EndlessLoader, LengthGroupedOrder, prepare, split_indices
+from problems.models import load_tokenizer
+from problems.tasks import make_task
+
+LENGTHS = [int(n) for n in np.random.default_rng(0).integers(3, 60, size=103)]
+
+
+@pytest.mark.parametrize(("rows", "share", "validation"), [(64, 0.5, 32), (7, 0.5, 4), (100, 0.25, 25), (2, 0.5, 1)])
+def test_the_split_is_disjoint_complete_and_of_the_right_share(rows: int, share: float, validation: int) -> None:
+    d_tr, d_val = split_indices(rows, share, seed=0)
+    assert len(d_val) == validation
+    assert sorted([*d_tr, *d_val]) == list(range(rows))
+
+
+def test_the_split_is_drawn_by_seed() -> None:
+    first, again, other = (split_indices(64, 0.5, seed)[1].tolist() for seed in (0, 0, 1))
+    assert first == again != other
+    assert first != list(range(32))
+
+
+def test_an_empty_half_is_refused() -> None:
+    with pytest.raises(UserError, match=r"--task\.validation_share: 0\.1 of 4 training rows"):
+        split_indices(4, 0.1, 0)
+
+
+def test_every_row_comes_once_an_epoch_and_the_order_depends_on_seed_and_epoch_alone() -> None:
+    order = LengthGroupedOrder(LENGTHS, 8, seed=5)
+    epochs = {epoch: order.batches(epoch) for epoch in (0, 1)}
+    torch.manual_seed(99)
+    assert LengthGroupedOrder(LENGTHS, 8, seed=5).batches(1) == epochs[1]
+    assert epochs[0] != epochs[1]
+    assert LengthGroupedOrder(LENGTHS, 8, seed=6).batches(0) != epochs[0]
+    for batches in epochs.values():
+        assert sorted(row for batch in batches for row in batch) == list(range(len(LENGTHS)))
+        assert Counter(map(len, batches)) == {8: 12, 7: 1}
+    order.set_epoch(1)
+    assert list(order) == [row for batch in epochs[1] for row in batch]
+    assert len(order) == len(LENGTHS)
+
+
+def test_rows_of_like_length_share_a_batch() -> None:
+    lengths = np.random.default_rng(1).integers(3, 60, size=800)
+
+    def padding(batches: list[list[int]]) -> int:
+        return sum(int(max(lengths[b]) * len(b) - sum(lengths[b])) for b in batches)
+
+    grouped = LengthGroupedOrder(lengths.tolist(), 8, seed=0).batches(0)
+    drawn = np.random.default_rng(0).permutation(800).reshape(100, 8).tolist()
+    assert padding(grouped) < 0.3 * padding(drawn)
+    longest = [max(lengths[b]) for b in grouped]
+    assert abs(np.corrcoef(longest, range(100))[0, 1]) < 0.3, "length must not fall or rise with the step"
+
+
+def loader() -> EndlessLoader:
+    rows = Dataset.from_dict({"length": LENGTHS, "number": list(range(len(LENGTHS)))})
+    return EndlessLoader(rows, 8, lambda batch: {"n": torch.tensor([row["number"] for row in batch])}, seed=2)
+
+
+@pytest.mark.parametrize("stop", [0, 1, 12, 13, 14, 30])
+def test_a_loader_goes_on_where_it_was(stop: int) -> None:
+    whole = [batch["n"].tolist() for batch in islice(loader(), 40)]
+    first = loader()
+    begun = [batch["n"].tolist() for batch in islice(first, stop)]
+    second = loader()
+    iterator = iter(second)  # Betty takes the iterator before the state is put back
+    second.epoch, second.position = first.epoch, first.position
+    assert begun + [batch["n"].tolist() for batch in islice(iterator, 40 - stop)] == whole
+
+
+def test_batches_are_plain_dicts_padded_to_their_own_longest_row(tiny_config: Callable[..., RunConfig]) -> None:
+    config = tiny_config()
+    data = prepare(make_task(config), load_tokenizer(config.model), config)
+    rows = sorted((data.train[i] for i in range(20)), key=lambda row: row["length"])
+    short, long = rows[0], rows[-1]
+    batch = data.collate([short, long])
+    assert type(batch) is dict
+    assert batch["labels"].tolist() == [short["labels"], long["labels"]]
+    assert not {"length", "sentence", "label"} & set(batch)
+    assert batch["input_ids"].shape[1] == -(-long["length"] // 8) * 8
+    assert batch["attention_mask"].sum(dim=1).tolist() == [short["length"], long["length"]]
+    assert batch["input_ids"][0, : short["length"]].tolist() == short["input_ids"]
+
+
+def test_train_rows_are_drawn_by_seed(tiny_config: Callable[..., RunConfig]) -> None:
+    def ids(*arguments: str) -> list[Any]:
+        config = tiny_config("--task.train_rows", "20", *arguments)
+        # The sentences come from the seed too: the same ones for both, another choice among them.
+        task = make_task(tiny_config())
+        return prepare(task, load_tokenizer(config.model), config).train["input_ids"][:]
+
+    assert len(ids()) == 20
+    assert ids() == ids()
+    assert ids() != ids("--seed", "1")
+
+
+def test_long_rows_are_cut_at_max_length(tiny_config: Callable[..., RunConfig]) -> None:
+    config = tiny_config("--task.max_length", "6")
+    data = prepare(make_task(config), load_tokenizer(config.model), config)
+    assert max(data.train["length"]) == 6 == max(map(len, data.train["input_ids"]))

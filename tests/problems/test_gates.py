@@ -1,0 +1,122 @@
+"""Gated PEFT LoRA is Eq. 2, for both layouts of a weight matrix; its derivative by beta is the right one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from problems.gates import ADAPTER, Gates, lora_layers
+from problems.selection import SelectionVariables
+
+K, INPUTS, OUTPUTS, LORA_ALPHA = 3, 5, 4, 6.0
+
+
+class Net(nn.Module):
+    """Two layers that take LoRA, with something curved between them."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        make = nn.Linear if kind == "linear" else lambda i, o: Conv1D(o, i)
+        self.first = make(INPUTS, OUTPUTS)
+        self.second = make(OUTPUTS, OUTPUTS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(torch.tanh(self.first(x)))
+
+
+def gated(kind: str) -> tuple[Any, Gates]:
+    """The net with LoRA whose B is not zero, as after some steps."""
+    torch.manual_seed(0)
+    net = Net(kind)
+    for parameter in net.parameters():
+        nn.init.normal_(parameter)
+    config = LoraConfig(
+        r=K, lora_alpha=LORA_ALPHA, target_modules=["first", "second"], fan_in_fan_out=kind == "conv1d"
+    )
+    model = get_peft_model(net, config)
+    for layer in lora_layers(model).values():
+        nn.init.normal_(layer.lora_B[ADAPTER].weight)
+    return model, Gates(model)
+
+
+def dense(gates: Gates, name: str, kind: str, values: Tensor) -> Tensor:
+    """W + scaling * sum_j gate_j B_j A_j, written out."""
+    layer = gates.layers[name]
+    weight = layer.get_base_layer().weight
+    full = weight.T if kind == "conv1d" else weight
+    a, b = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+    components = sum(values[j] * torch.outer(b[:, j], a[j]) for j in range(K))
+    return full + LORA_ALPHA / K * components
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("kind", ["linear", "conv1d"])
+def test_the_output_is_equation_2(kind: str) -> None:
+    model, gates = gated(kind)
+    values = torch.randn(2, K)
+    x = torch.randn(7, INPUTS)
+    base = model.get_base_model()
+    hidden = torch.tanh(x @ dense(gates, "first", kind, values[0]).T + base.first.get_base_layer().bias)
+    expected = hidden @ dense(gates, "second", kind, values[1]).T + base.second.get_base_layer().bias
+    with gates.open(values):
+        found = model(x)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.usefixtures("float64")
+def test_outside_open_and_after_remove_it_is_plain_peft() -> None:
+    model, gates = gated("linear")
+    x = torch.randn(7, INPUTS)
+    plain = model(x)
+    with gates.open(torch.ones(2, K)):
+        assert torch.equal(model(x), plain)
+    with pytest.raises(ZeroDivisionError), gates.open(torch.zeros(2, K)):
+        assert not torch.equal(model(x), plain)
+        raise ZeroDivisionError
+    assert torch.equal(model(x), plain)
+    gates.remove()
+    with gates.open(torch.zeros(2, K)):
+        assert torch.equal(model(x), plain)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("scale", ["start", "paper"])
+@pytest.mark.parametrize("constraint", ["softmax", "sigmoid", "none"])
+def test_the_derivative_by_beta_is_the_numerical_one(constraint: Any, scale: str) -> None:
+    model, gates = gated("linear")
+    variables = SelectionVariables(2, K, constraint, scale)
+    with torch.no_grad():
+        variables.beta += torch.randn(2, K)
+    x, target = torch.randn(7, INPUTS), torch.randn(7, OUTPUTS)
+
+    def loss() -> Tensor:
+        with gates.open(variables()):
+            return (model(x) - target).square().mean()
+
+    (found,) = torch.autograd.grad(loss(), [variables.beta])
+    step = 1e-5
+    for entry in range(2 * K):
+        sides = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                variables.beta.view(-1)[entry] += sign * step
+                sides.append(loss().item())
+                variables.beta.view(-1)[entry] -= sign * step
+        numerical = (sides[0] - sides[1]) / (2 * step)
+        assert found.view(-1)[entry].item() == pytest.approx(numerical, rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.usefixtures("float64")
+def test_sizes_are_the_norms_of_the_components_and_counts_those_of_their_numbers() -> None:
+    _, gates = gated("conv1d")
+    assert gates.k == K
+    for row, layer in zip(gates.sizes(), gates.layers.values(), strict=True):
+        a, b = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+        expected = [torch.outer(b[:, j], a[j]).norm().item() for j in range(K)]
+        assert row.tolist() == pytest.approx(expected, rel=1e-5)
+    assert gates.parameters_per_rank() == {"first": INPUTS + OUTPUTS, "second": OUTPUTS + OUTPUTS}

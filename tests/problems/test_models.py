@@ -1,0 +1,100 @@
+"""Where models come from, and which modules are new in them."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from configs.errors import UserError
+from configs.schema import ModelConfig
+from problems.models import load_base, load_tokenizer, locate
+
+
+def test_package_names_become_folders_without_running_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "packed_model"
+    (package / "model").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('must not run')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert locate("package:packed_model/model") == str(package / "model")
+    assert locate("package:packed_model") == str(package)
+    assert "packed_model" not in sys.modules
+    assert locate("FacebookAI/roberta-base") == "FacebookAI/roberta-base"
+    with pytest.raises(UserError, match="package 'packed_model' has no 'weights'"):
+        locate("package:packed_model/weights")
+
+
+@pytest.mark.parametrize("name", ["package:not_installed_at_all/model", "package:not an identifier", "package:"])
+def test_a_package_that_is_not_there_is_named(name: str) -> None:
+    with pytest.raises(UserError, match=r"--model\.name: no installed package"):
+        locate(name)
+
+
+@pytest.mark.parametrize("load", [load_tokenizer, lambda c: load_base(c, AutoModelForSequenceClassification)])
+@pytest.mark.parametrize("name", ["nobody/has-this-model", "empty"])
+def test_a_model_that_cannot_be_had_is_one_line_with_the_offline_choices(
+    load: Callable[[ModelConfig], Any], name: str, tmp_path: Path
+) -> None:
+    if name == "empty":
+        name = str(tmp_path)
+    with pytest.raises(UserError, match=r"--model\.name: cannot load .*without a network: a local folder") as caught:
+        load(ModelConfig(name=name))
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "new"), [("bert", ["classifier"]), ("roberta", ["classifier"]), ("gpt2", ["score"]), ("llama", ["score"])]
+)
+def test_the_new_head_is_found(model_folder: Callable[..., Path], kind: str, new: list[str]) -> None:
+    base = load_base(ModelConfig(name=str(model_folder(kind))), AutoModelForSequenceClassification, num_labels=3)
+    assert base.new_modules == new
+    assert base.model.num_labels == 3
+    assert {str(p.dtype) for p in base.model.parameters()} == {"torch.float32"}
+
+
+def test_every_module_that_was_made_at_random_is_reported(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = without_pooler(model_folder("bert"), tmp_path)
+    base = load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2)
+    assert base.new_modules == ["classifier", "pooler"]
+
+
+def without_pooler(source: Path, target: Path) -> Path:
+    """A saved BERT that has no pooler weights, as many sentence encoders."""
+    for path in source.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+    weights = load_file(source / "model.safetensors")
+    kept = {name: value for name, value in weights.items() if "pooler" not in name}
+    assert len(kept) == len(weights) - 2
+    save_file(kept, target / "model.safetensors", metadata={"format": "pt"})
+    return target
+
+
+def test_the_attention_kernel_is_chosen_for_second_derivatives(model_folder: Callable[..., Path]) -> None:
+    config = ModelConfig(name=str(model_folder("bert")))
+
+    def kernel(config: ModelConfig, second_order: bool) -> str:
+        model = load_base(config, AutoModelForSequenceClassification, second_order=second_order).model
+        return str(model.config._attn_implementation)
+
+    assert kernel(config, False) == "sdpa"
+    assert kernel(config, True) == "eager"
+    assert kernel(dataclasses.replace(config, attention="eager"), False) == "eager"
+
+
+def test_a_tokenizer_without_padding_pads_with_the_end_of_text(
+    model_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_folder("gpt2"))
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path).pad_token is None
+    assert load_tokenizer(ModelConfig(name=str(tmp_path))).pad_token == "</s>"

@@ -1,0 +1,59 @@
+"""Without a network: seconds and one line instead of a minute and a page."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from configs.errors import UserError
+from problems.offline import explain_missing, settle_hub_access
+
+
+@pytest.fixture
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HF_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "")
+
+
+@pytest.mark.usefixtures("no_settings")
+def test_an_unreachable_hub_switches_the_libraries_to_their_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
+    assert not settle_hub_access()
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+
+
+@pytest.mark.usefixtures("no_settings")
+def test_a_reachable_hub_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert settle_hub_access()
+    assert os.environ["HF_HUB_OFFLINE"] == ""
+
+
+@pytest.mark.usefixtures("no_settings")
+def test_the_users_own_word_and_a_proxy_are_taken_without_a_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("must not connect")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    assert settle_hub_access()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert not settle_hub_access()
+
+
+def test_a_missing_thing_is_one_line_and_other_errors_pass() -> None:
+    with (
+        pytest.raises(UserError, match=r"^--task\.path: cannot load 'x' \(first line\); without a network"),
+        explain_missing("--task.path", "x"),
+    ):
+        raise OSError("first line\nsecond line")
+    with pytest.raises(UserError, match="^mine$"), explain_missing("--task.path", "x"):
+        raise UserError("mine")
+    with pytest.raises(KeyError), explain_missing("--task.path", "x"):
+        raise KeyError("a defect of ours")

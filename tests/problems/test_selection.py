@@ -1,0 +1,36 @@
+"""beta -> alpha -> gates: the start, and the three constraints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from problems.selection import SelectionVariables
+
+
+@pytest.mark.parametrize("k", [1, 3, 7, 8])
+@pytest.mark.parametrize(("constraint", "start"), [("softmax", None), ("sigmoid", 0.5), ("none", 1.0)])
+def test_alpha_starts_uniform_and_the_gate_at_one(constraint: Any, start: float | None, k: int) -> None:
+    variables = SelectionVariables(4, k, constraint)
+    alpha = variables.alpha()
+    assert alpha.shape == (4, k)
+    torch.testing.assert_close(alpha, torch.full((4, k), start or 1 / k))
+    assert alpha.unique().numel() == 1
+    torch.testing.assert_close(variables(), torch.ones(4, k), rtol=3e-7, atol=0)
+    assert torch.equal(SelectionVariables(4, k, constraint, "paper")(), alpha)
+
+
+def test_the_constraints_are_those_of_the_paper() -> None:
+    beta = torch.tensor([[0.0, 1.0, -2.0], [3.0, 3.0, 0.5]])
+
+    def alpha(constraint: Any) -> torch.Tensor:
+        variables = SelectionVariables(2, 3, constraint)
+        variables.beta.data.copy_(beta)
+        return variables.alpha()
+
+    exponentials = beta.exp()
+    torch.testing.assert_close(alpha("softmax"), exponentials / exponentials.sum(dim=1, keepdim=True))
+    torch.testing.assert_close(alpha("sigmoid"), 1 / (1 + (-beta).exp()))
+    assert torch.equal(alpha("none"), beta)
