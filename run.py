@@ -8,6 +8,10 @@ from __future__ import annotations
 import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from configs.cli import Request
 
 BETTY = "0.2.1"
 
@@ -41,25 +45,23 @@ def main(argv: list[str]) -> int:
         return fail(str(error))
 
 
-def start(request: object) -> int:
+def start(request: Request) -> int:
     """Runs the stages; what takes seconds to import comes in only here, after the arguments are known to be good."""
     from problems.offline import settle_hub_access
 
     settle_hub_access()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from engine.command import run_request
     from engine.interrupt import Interrupted, watch_signals
     from engine.progress import quiet_libraries
-    from engine.stages import run_stages
-    from engine.summary import print_summary
 
     quiet_libraries()
     try:
         with watch_signals() as stop:
-            folder = run_stages(request, stop)  # type: ignore[arg-type]
+            run_request(request, stop)
     except Interrupted as interrupted:
         print("stopped; the run folder is kept, the same command goes on from there", file=sys.stderr)
         return interrupted.code
-    print_summary(request, folder)  # type: ignore[arg-type]
     return 0
 
 

@@ -6,8 +6,9 @@ import dataclasses
 import difflib
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,28 @@ def _named_config(arguments: Sequence[str]) -> str | None:
     named = [a.removeprefix("--config=") for a in arguments if a.startswith("--config=")]
     named += [value for flag, value in zip(arguments, [*arguments[1:], ""], strict=True) if flag == "--config"]
     return named[-1] if named else None
+
+
+def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+    """`config` with some keys changed, checked as if they had come from the command line.
+
+    Raises UserError for an unknown key or a value that is not allowed.
+    """
+    unknown = [key for key in values if key not in known_keys()]
+    if unknown:
+        raise UserError(_unknown_key(unknown[0]))
+    tree = dataclasses.asdict(config)
+    for key, value in values.items():
+        *path, leaf = key.split(".")
+        reduce(lambda node, part: node[part], path, tree)[leaf] = value
+    parser = build_parser()
+    try:
+        parsed = parser.instantiate(parser.parse_object(tree))
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise UserError(_one_line(str(error))) from error
+    changed = RunConfig(**{f.name: parsed[f.name] for f in dataclasses.fields(RunConfig)})
+    check(changed)
+    return changed
 
 
 def to_yaml(config: RunConfig) -> str:

@@ -7,7 +7,7 @@ Zhang et al., NAACL 2024). `configs/rules.py` holds what types cannot say (range
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Constraint = Literal["softmax", "sigmoid", "none"]
 Stage = Literal["all", "search", "retrain", "report"]
@@ -187,6 +187,27 @@ class TrackingConfig:
 
 
 @dataclass(frozen=True)
+class ProbeConfig:
+    """Comparison of all approximations with the exact hypergradient, from one trained state each time."""
+
+    steps: list[int] = field(default_factory=list)
+    """Search steps after which they are compared; empty: no comparison."""
+    etas: list[float | Literal["lr", "betty"]] = field(default_factory=lambda: ["lr", "betty"])
+    """Values of hypergradient.eta to compare at."""
+    timed_steps: int = 5
+    """Steps of each approximation, and of plain LoRA, that are timed after the last comparison."""
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Many runs: every combination of the values on the axes is one run (a cell)."""
+
+    axes: dict[str, list[Any]] = field(default_factory=dict)
+    """Key of this configuration -> its values, as hypergradient.type: [darts, exact]. Empty: no study, one run."""
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """One run: search, retrain, evaluate, report."""
 
@@ -208,3 +229,4 @@ class RunConfig:
     retrain: RetrainConfig = field(default_factory=RetrainConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    study: StudyConfig = field(default_factory=StudyConfig)

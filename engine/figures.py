@@ -34,7 +34,7 @@ def rank_map(record: RankRecord, path: Path) -> None:
     axes.set_xlabel("block")
     axes.set_title(f"learned ranks, mean {record.mean_rank:.2f} of k = {record.k}")
     figure.colorbar(image, ax=axes, label="rank")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def alpha_trajectories(trajectory: Trajectory, thresholds: Sequence[float], path: Path) -> None:
@@ -61,7 +61,7 @@ def alpha_trajectories(trajectory: Trajectory, thresholds: Sequence[float], path
         axes.set_title(_short(trajectory.names[index]), fontsize=8)
     figure.supxlabel("step")
     figure.supylabel("alpha (dashed: lambda)")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def losses(metrics: Sequence[dict[str, Any]], path: Path) -> None:
@@ -73,7 +73,7 @@ def losses(metrics: Sequence[dict[str, Any]], path: Path) -> None:
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
     axes.legend(frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _short(name: str) -> str:
@@ -83,7 +83,8 @@ def _short(name: str) -> str:
     return f"{numbers[-1]} {parts[-1]}" if numbers else parts[-1]
 
 
-def _save(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path) -> None:
+    """Writes a PNG and frees the figure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)

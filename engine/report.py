@@ -26,7 +26,8 @@ def write_report(config: RunConfig, folder: RunFolder) -> dict[str, Path]:
     record = ranks.load(folder.ranks)
     pictures = draw(record, folder)
     result = json.loads(folder.metrics.read_text(encoding="utf-8")) if folder.metrics.exists() else {}
-    page = _PAGES.get_template("report.html.j2").render(
+    page = render(
+        "report.html.j2",
         name=config.name,
         sentence=_sentence(config, record),
         facts=_facts(record, result),
@@ -34,7 +35,7 @@ def write_report(config: RunConfig, folder: RunFolder) -> dict[str, Path]:
             {"name": x.name, "rank": x.rank, "alpha": "  ".join(f"{a:.3f}" for a in x.alpha)} for x in record.layers
         ],
         config=folder.config.read_text(encoding="utf-8"),
-        **{name: _inline(path) for name, path in pictures.items()},
+        **{name: inline_image(path) for name, path in pictures.items()},
     )
     write_text(folder.report, page)
     return pictures
@@ -80,5 +81,11 @@ def _facts(record: RankRecord, result: dict[str, Any]) -> list[tuple[str, str]]:
     return facts
 
 
-def _inline(path: Path) -> str:
+def render(template: str, **values: Any) -> str:
+    """A page of this folder; everything put into it is escaped."""
+    return _PAGES.get_template(template).render(**values)
+
+
+def inline_image(path: Path) -> str:
+    """A PNG as a data: address, so that the page needs no other file."""
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

@@ -80,28 +80,31 @@ def _restore_problem(problem: BilevelProblem, tensors: dict[str, Tensor], state:
     problem._count = state["count"]
     loader = problem.train_data_loader[0]
     loader.epoch, loader.position = state["loader"]
+    # An iterator that has already begun would not hear of the new position.
+    problem.train_data_iterator = [iter(loader)]
     for group, values in zip(problem.optimizer.param_groups, state["groups"], strict=True):
         group.update({k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     if problem.scheduler is not None:
-        problem.scheduler.load_state_dict(state["scheduler"])
+        problem.scheduler.load_state_dict(dict(state["scheduler"]))
     for index, parameter in enumerate(problem.trained):
         parameter.copy_(tensors[f"{problem.name}.parameter.{index}"])
         prefix = f"{problem.name}.optimizer.{index}."
         problem.optimizer.state[parameter] = {
             # Adam keeps its step counter on the CPU, the moments where the parameter is.
-            name.removeprefix(prefix): value if name.endswith(".step") else value.to(parameter.device)
+            name.removeprefix(prefix): value.clone()
+            if name.endswith(".step")
+            else value.to(parameter.device, copy=True)
             for name, value in tensors.items()
             if name.startswith(prefix)
         }
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
-    """A scheduler's state without what JSON cannot hold (its functions are rebuilt from the configuration)."""
-    return {
-        k: v
-        for k, v in state.items()
-        if isinstance(v, int | float | bool | str | list | type(None)) and k != "lr_lambdas"
-    }
+    """A scheduler's state as JSON holds it; its functions follow from the configuration, None keeps torch's as they
+    are."""
+    functions = {"lr_lambdas": [None] * len(state["lr_lambdas"])} if "lr_lambdas" in state else {}
+    simple = {k: v for k, v in state.items() if isinstance(v, int | float | bool | str | list | type(None))}
+    return simple | functions
 
 
 def _as_list(value: Any) -> Any:

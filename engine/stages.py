@@ -59,15 +59,14 @@ class Run:
     def data(self) -> Data:
         return prepare(self.task, self.tokenizer, self.config)
 
-    def search(self) -> None:
-        """Stage 1: writes search/ and ranks.json; goes on from search/checkpoint when there is one."""
-        config, folder = self.config, self.folder
+    def build_search(self, *, second_order: bool) -> SearchEngine:
+        """Both problems on this run's data, untrained; `second_order` chooses the attention kernel."""
+        config = self.config
         seed_everything(config.seed)
         d_tr, d_val = split_indices(len(self.data.train), config.task.validation_share, config.seed)
-        second_order = HYPERGRADIENTS[config.hypergradient.type].second_order
         base = load_base(config.model, self.task.auto_class, second_order=second_order, **self.task.head())
         if second_order and config.model.attention == "auto":
-            log.info("attention: eager, as %s needs second derivatives", config.hypergradient.type)
+            log.info("attention: eager, as second derivatives are needed")
         model = attach(base.model, lora_config(config.lora, self.task.peft_type, base.new_modules))
         train = self.data.train
         engine = build_engine(config, model, train.select(d_tr), train.select(d_val), self.data.collate, self.compute)
@@ -76,6 +75,12 @@ class Run:
             len(engine.lora.gates.names), config.lora.k, len(d_tr), len(d_val),
             self.compute.device, "bf16" if self.compute.bf16 else "fp32",
         )  # fmt: skip
+        return engine
+
+    def search(self) -> None:
+        """Stage 1: writes search/ and ranks.json; goes on from search/checkpoint when there is one."""
+        config, folder = self.config, self.folder
+        engine = self.build_search(second_order=HYPERGRADIENTS[config.hypergradient.type].second_order)
         search_log = SearchLog(engine, RanksSettled(config.search.patience), config, folder, self.wandb, self.stop)
         search_log.resume()
         with SearchProgress(config.search.steps, engine.global_step) as search_log.progress:
@@ -157,8 +162,10 @@ class Run:
             self.wandb.image(f"figures/{name}", path)
 
 
-def run_stages(request: Request, stop: StopRequest) -> RunFolder:
+def run_stages(request: Request, stop: StopRequest, *, draw: bool = True) -> RunFolder:
     """Runs what the request asks for; unfinished stages go on where they were. Returns the folder with the results.
+
+    `draw` off leaves out the report: the cells of a study are looked at together.
 
     Raises UserError for what the user must change, Interrupted when a signal asked to stop.
     """
@@ -175,7 +182,8 @@ def run_stages(request: Request, stop: StopRequest) -> RunFolder:
             run.search()
         if stage in ("all", "retrain"):
             run.retrain()
-        run.report()
+        if draw:
+            run.report()
         return folder
     finally:
         if wandb is not None:

@@ -136,8 +136,8 @@ class InnerProblem(BilevelProblem):
         super().optimizer_step(*args, **kwargs)
         if jvp_fn_mapping[self.config.type].reads_last_gradient:
             for parameter in self.trained:
-                assert parameter.grad is not None
-                self.optimizer.state[parameter]["last_grad"] = parameter.grad.detach().clone()
+                if parameter.grad is not None:  # None: the loss does not use it
+                    self.optimizer.state[parameter]["last_grad"] = parameter.grad.detach().clone()
 
     def loss_again(self) -> Tensor:
         """L_tr of the last inner step's batch under the same dropout masks, at the weights as they are now."""
@@ -164,8 +164,9 @@ class OuterProblem(BilevelProblem):
     """beta on D_val: the direct gradient and dL_val/dW in one backward pass, then the implicit term of the
     registry."""
 
-    direct: Tensor
-    implicit: Tensor
+    # Empty until the first outer step, which comes after `unroll_steps` inner ones.
+    direct = torch.zeros(0)
+    implicit = torch.zeros(0)
 
     def backward(self, loss: Tensor, params: Tensors, paths: Any, **options: Any) -> None:
         """Sets .grad of beta to direct + implicit (Eq. 5), by the method that the inner problem's config type
@@ -178,8 +179,8 @@ class OuterProblem(BilevelProblem):
             direct, vector = grads[: len(params)], grads[len(params) :]
         else:
             direct, vector = self.gradient(loss, params), []
-        implicit = method(vector, inner, self, sync=False)
         self.direct = torch.cat([g.flatten() for g in direct]).detach()
+        implicit = method(vector, inner, self, sync=False)
         self.implicit = torch.cat([g.flatten() for g in implicit]).detach()
         self.set_grads(params, [d + i for d, i in zip(direct, implicit, strict=True)])
 

@@ -32,16 +32,10 @@ from transformers import (
 
 from configs.cli import parse
 from configs.schema import RunConfig
-from engine.hypergradients import HYPERGRADIENTS
 from engine.interrupt import StopRequest
 from engine.run_folder import RunFolder
-from engine.search import SearchEngine, build_engine
-from engine.stages import run_stages
-from problems.compute import choose_compute, seed_everything
-from problems.data import prepare, split_indices
-from problems.lora import attach, lora_config
-from problems.models import load_base, load_tokenizer
-from problems.tasks import make_task
+from engine.stages import Run, run_stages
+from engine.tracking import Wandb
 from problems.tasks.sample import make_sample
 
 HIDDEN, LAYERS, HEADS = 32, 2, 2
@@ -159,21 +153,12 @@ def finished_run(
 
 
 @pytest.fixture
-def search_of() -> Callable[..., SearchEngine]:
-    """search_of(config): the search's problems over the configured model, nothing trained yet."""
+def run_of() -> Callable[..., Run]:
+    """run_of(config): the stages of a configured run, each to be called by itself."""
 
-    def make(config: RunConfig) -> SearchEngine:
-        seed_everything(config.seed)
-        compute, task = choose_compute(config), make_task(config)
-        data = prepare(task, load_tokenizer(config.model), config)
-        d_tr, d_val = (
-            data.train.select(rows)
-            for rows in split_indices(len(data.train), config.task.validation_share, config.seed)
-        )
-        second_order = HYPERGRADIENTS[config.hypergradient.type].second_order
-        base = load_base(config.model, task.auto_class, second_order=second_order, **task.head())
-        model = attach(base.model, lora_config(config.lora, task.peft_type, base.new_modules))
-        return build_engine(config, model, d_tr, d_val, data.collate, compute)
+    def make(config: RunConfig, stop: StopRequest | None = None) -> Run:
+        folder = RunFolder(Path(config.runs_folder) / str(config.name))
+        return Run(config, folder, Wandb(config, folder.root, {}), stop or StopRequest())
 
     return make
 

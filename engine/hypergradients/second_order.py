@@ -7,6 +7,7 @@ and under its dropout masks.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,12 +27,18 @@ class _SecondOrder(Hypergradient):
         weights = inner.trainable_parameters()
         with inner.at(inner.weights_before):
             gradient = inner.gradient(inner.loss_again(), weights, create_graph=True)
+            # A weight that the loss does not use has a constant gradient, which torch refuses to differentiate.
+            curved = [i for i, g in enumerate(gradient) if g.requires_grad]
+
+            def product(direction: Tensors, inputs: Tensors, **options: Any) -> list[Tensor]:
+                outputs = [gradient[i] for i in curved]
+                return inner.gradient(outputs, inputs, grad_outputs=[direction[i] for i in curved], **options)
 
             def hessian(direction: Tensors) -> list[Tensor]:
-                return inner.gradient(gradient, weights, grad_outputs=direction, retain_graph=True)
+                return product(direction, weights, retain_graph=True)
 
             x = self.solve([v.detach() for v in vector], hessian, inner)
-            mixed = inner.gradient(gradient, outer.trainable_parameters(), grad_outputs=x)
+            mixed = product(x, outer.trainable_parameters())
         return [-m for m in mixed]
 
     def solve(self, vector: list[Tensor], hessian: HessianProduct, inner: InnerProblem) -> list[Tensor]:
@@ -81,7 +88,7 @@ class ConjugateGradient(_SecondOrder):
 
     At: W before the inner step. eta: the damping is 1/eta, so that a small eta gives eta * v (the one-step unroll) and
     a large one the implicit function theorem. Where a direction has no positive curvature the iteration stops with
-    what it has (eta * v at the first step). Source: iMAML (Rajeswaran et al. 2019); Betty 0.2.1's `cg` has no damping,
+    what it has (eta * v at the first step, as with K = 0). Source: iMAML (Rajeswaran et al. 2019); Betty 0.2.1's `cg` has no damping,
     uses a stale residual and fails with a frozen base.
     """
 
@@ -110,9 +117,9 @@ class ConjugateGradient(_SecondOrder):
 def _conjugate_gradients(
     apply: Callable[[Tensor], Tensor], right: Tensor, iterations: int, start_scale: float
 ) -> Tensor:
-    """x with apply(x) close to `right`; `start_scale * right` when even the first direction has no positive
-    curvature."""
-    x = torch.zeros_like(right)
+    """x with apply(x) close to `right`; `start_scale * right` without iterations, or when even the first direction has
+    no positive curvature."""
+    x = start_scale * right
     residual, direction = right.clone(), right.clone()
     size = residual @ residual
     for step in range(iterations):
@@ -121,9 +128,9 @@ def _conjugate_gradients(
         image = apply(direction)
         curvature = direction @ image
         if curvature <= 0:
-            return start_scale * right if step == 0 else x
+            break
         length = size / curvature
-        x = x + length * direction
+        x = (x if step > 0 else torch.zeros_like(x)) + length * direction
         residual = residual - length * image
         new_size = residual @ residual
         direction = residual + (new_size / size) * direction

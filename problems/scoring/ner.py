@@ -12,7 +12,7 @@ def score_ner(gold: list[list[str]], pred: list[list[str]]) -> dict[str, float]:
     mode would not count it). Raises UserError when sentences or their lengths do not pair up.
     Source: seqeval 1.2.2, default mode (equal to conlleval.pl); what AutoLoRA's bionlp.py reports.
     """
-    from seqeval.metrics import precision_recall_fscore_support
+    from seqeval.metrics.sequence_labeling import precision_recall_fscore_support
 
     _check_pairs(gold, pred)
     micro = precision_recall_fscore_support(gold, pred, average="micro", zero_division=0)

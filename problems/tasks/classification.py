@@ -76,10 +76,12 @@ class TextClassification(Task):
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
         convert = float if self.regression else int
+        # datasets hashes all that the function holds; `self` would cost it seconds.
+        columns, max_length = self.columns, self.max_length
 
         def tokens(batch: dict[str, list[Any]]) -> dict[str, Any]:
-            texts = [batch[column] for column in self.columns]
-            encoded = dict(tokenizer(*texts, truncation=True, max_length=self.max_length))
+            texts = [batch[column] for column in columns]
+            encoded = dict(tokenizer(*texts, truncation=True, max_length=max_length))
             encoded["labels"] = [convert(label) for label in batch["label"]]
             encoded["length"] = [len(ids) for ids in encoded["input_ids"]]
             return encoded

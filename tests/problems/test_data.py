@@ -64,7 +64,9 @@ def test_rows_of_like_length_share_a_batch() -> None:
     drawn = np.random.default_rng(0).permutation(800).reshape(100, 8).tolist()
     assert padding(grouped) < 0.3 * padding(drawn)
     longest = [max(lengths[b]) for b in grouped]
-    assert abs(np.corrcoef(longest, range(100))[0, 1]) < 0.3, "length must not fall or rise with the step"
+    # transformers' own order has one group of 50 batches after another, each from long to short: -0.48 and -0.99.
+    for group in (longest[:50], longest[50:]):
+        assert abs(np.corrcoef(group, range(50))[0, 1]) < 0.4, "length must not fall or rise with the step"
 
 
 def loader() -> EndlessLoader:
@@ -104,9 +106,9 @@ def test_train_rows_are_drawn_by_seed(tiny_config: Callable[..., RunConfig]) -> 
         task = make_task(tiny_config())
         return prepare(task, load_tokenizer(config.model), config).train["input_ids"][:]
 
-    assert len(ids()) == 20
-    assert ids() == ids()
-    assert ids() != ids("--seed", "1")
+    first = ids()
+    assert len(first) == 20
+    assert ids() == first != ids("--seed", "1")
 
 
 def test_long_rows_are_cut_at_max_length(tiny_config: Callable[..., RunConfig]) -> None:

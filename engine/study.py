@@ -1,0 +1,184 @@
+"""Many runs: the axes of a study expand to cells, each an ordinary run folder; finished cells are skipped."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from configs.cli import Request, to_yaml, with_values
+from configs.errors import UserError
+from configs.schema import RunConfig, StudyConfig
+from engine import ranks
+from engine.hypergradients import HYPERGRADIENTS
+from engine.interrupt import Interrupted, StopRequest
+from engine.probe import Probe, measure_cost, register
+from engine.run_folder import RunFolder, remove, write_text
+from engine.search import SearchEngine
+from engine.stages import Run, run_stages
+from engine.tracking import Wandb
+
+log = logging.getLogger("autolora")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run of a study: its place on the axes and its configuration."""
+
+    values: Mapping[str, Any]
+    config: RunConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyFolder:
+    """Paths of a study: runs/<name>/ with a run folder for each cell."""
+
+    root: Path
+
+    @property
+    def cells(self) -> Path:
+        return self.root / "cells"
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results.parquet"
+
+    @property
+    def probe(self) -> Path:
+        return self.root / "probe.parquet"
+
+    @property
+    def cost(self) -> Path:
+        return self.root / "cost.parquet"
+
+    @property
+    def table(self) -> Path:
+        return self.root / "table.md"
+
+    @property
+    def figures(self) -> Path:
+        return self.root / "figures"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+
+def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
+    """Every combination of the axes' values. Raises UserError for a key or a value that is not allowed."""
+    axes = config.study.axes
+    empty = [key for key, values in axes.items() if not values]
+    if empty:
+        raise UserError(f"--study.axes: {empty[0]} has no values; give a list of one or more")
+    cells = []
+    for combination in itertools.product(*axes.values()):
+        values = dict(zip(axes, combination, strict=True))
+        placed = dataclasses.replace(
+            config, name=cell_name(values), runs_folder=str(folder.cells), study=StudyConfig()
+        )
+        if placed.tracking.group is None:
+            placed = dataclasses.replace(placed, tracking=dataclasses.replace(config.tracking, group=config.name))
+        cells.append(Cell(values, with_values(placed, values)))
+    return cells
+
+
+def cell_name(values: Mapping[str, Any]) -> str:
+    """`type-darts_seed-0`: a folder name that says where the cell lies."""
+    parts = [f"{key.split('.')[-1]}-{value}" for key, value in values.items()]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(parts)).strip("-_.")[:100]
+
+
+def run_study(request: Request, stop: StopRequest) -> StudyFolder:
+    """Runs what is not finished yet, then collects results.parquet. A failed cell is reported, the others go on.
+
+    Raises UserError for what the user must change, Interrupted when a signal asked to stop.
+    """
+    config = request.config
+    folder = StudyFolder(Path(config.runs_folder) / str(config.name))
+    cells = expand(config, folder)
+    if request.overwrite:
+        remove(folder.root)
+    write_text(folder.root / "config.yaml", to_yaml(config))
+    failed = []
+    for number, cell in enumerate(cells, start=1):
+        if RunFolder(folder.cells / str(cell.config.name)).metrics.exists():
+            continue
+        log.info("cell %d of %d: %s", number, len(cells), cell.config.name)
+        try:
+            run_stages(Request(cell.config, "all", False, request.source), stop, draw=False)
+        except Interrupted:
+            raise
+        except UserError as error:
+            failed.append(f"{cell.config.name}: {error}")
+        except Exception as error:
+            log.exception("cell %s failed", cell.config.name)
+            failed.append(f"{cell.config.name}: {error}")
+    for line in failed:
+        log.warning("failed: %s", line)
+    results = collect(cells)
+    if results.empty:
+        raise UserError(f"no cell of the study finished; the first failure: {failed[0]}")
+    results.to_parquet(folder.results, index=False)
+    return folder
+
+
+def collect(cells: list[Cell]) -> pd.DataFrame:
+    """A row per finished cell: its place on the axes, metrics, ranks, parameters, seconds, steps."""
+    rows = []
+    for cell in cells:
+        run = RunFolder(Path(cell.config.runs_folder) / str(cell.config.name))
+        if not run.metrics.exists():
+            continue
+        result = json.loads(run.metrics.read_text(encoding="utf-8"))
+        record = ranks.load(run.ranks)
+        rows.append(
+            {
+                **cell.values,
+                **{f"metric.{name}": value for name, value in result["metrics"].items()},
+                "mean_rank": record.mean_rank,
+                "ranks": [layer.rank for layer in record.layers],
+                "lora_parameters": result["lora_parameters"],
+                "search_seconds": result["seconds"]["search"],
+                "total_seconds": result["seconds"]["total"],
+                "search_steps": result["steps"]["search"],
+                "cell": cell.config.name,
+            }
+        )
+    table = pd.DataFrame(rows)
+    for axis in cells[0].values:
+        # A column of a parquet file has one type: lists, and words among numbers (eta), become text.
+        if axis in table and table[axis].dtype == object:
+            table[axis] = table[axis].map(str)
+    return table
+
+
+def run_probe(request: Request, folder: StudyFolder, stop: StopRequest) -> None:
+    """One search with all approximations compared along the way: probe.parquet and cost.parquet; skipped when
+    there."""
+    config, settings = request.config, request.config.study.probe
+    if not settings.steps or (folder.probe.exists() and folder.cost.exists()):
+        return
+    log.info("probe: all approximations against the exact hypergradient at steps %s", settings.steps)
+    last = max(settings.steps)
+    values = {"search.steps": max(last, config.search.steps), "tracking.wandb": "disabled"}
+    probed = with_values(dataclasses.replace(config, study=StudyConfig()), values)
+    run = Run(probed, RunFolder(folder.root), Wandb(probed, folder.root, {}), stop)
+    engine = run.build_search(second_order=True)
+    probe = Probe(HYPERGRADIENTS[config.hypergradient.type], settings.steps, settings.etas)
+    engine.lora.config.type = register(probe)
+
+    def after_step(engine: SearchEngine) -> bool:
+        stop.check()
+        return engine.global_step >= last
+
+    engine.after_step = after_step
+    engine.run()
+    pd.DataFrame(probe.rows).to_parquet(folder.probe, index=False)
+    pd.DataFrame(measure_cost(engine, settings.timed_steps)).to_parquet(folder.cost, index=False)

@@ -1,0 +1,44 @@
+"""Pictures of a study of approximations: metric against cost, cosine to the exact hypergradient over training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from engine.figures import save_figure
+
+
+def cosine_over_training(probe: pd.DataFrame, path: Path) -> None:
+    """Cosine of each approximation's implicit term to the exact one, a panel per eta."""
+    etas = list(dict.fromkeys(probe["eta"]))
+    figure, panels = plt.subplots(
+        1, len(etas), figsize=(3.6 * len(etas) + 1.6, 3.4), sharey=True, squeeze=False, layout="constrained"
+    )
+    for axes, eta in zip(panels.flat, etas, strict=True):
+        for name, rows in probe[(probe["eta"] == eta) & (probe["approximation"] != "first_order")].groupby(
+            "approximation", sort=False
+        ):
+            axes.plot(rows["step"], rows["cosine"], marker="o", markersize=4, label=name)
+        axes.set_title(f"eta = {eta}")
+        axes.set_xlabel("search step")
+    panels.flat[0].set_ylabel("cosine to the exact term")
+    panels.flat[-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    save_figure(figure, path)
+
+
+def metric_against_cost(results: pd.DataFrame, cost: pd.DataFrame, metric: str, path: Path) -> None:
+    """Median and range of the final metric over seeds against the cost of a search step."""
+    ratio = cost.set_index("approximation")["ratio_to_lora"]
+    figure, axes = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
+    for name, rows in results.groupby("hypergradient.type", sort=False):
+        values = rows[metric]
+        median = values.median()
+        axes.errorbar(
+            ratio[name], median, yerr=[[median - values.min()], [values.max() - median]], marker="o", capsize=3
+        )
+        axes.annotate(str(name), (ratio[name], median), textcoords="offset points", xytext=(6, 5), fontsize=9)
+    axes.set_xlabel("seconds of one search step / one plain LoRA step")
+    axes.set_ylabel(metric.removeprefix("metric."))
+    save_figure(figure, path)

@@ -1,0 +1,136 @@
+"""What a study says: one table (Markdown and parquet), figures, and one self-contained page."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from configs.schema import RunConfig
+from engine import study_figures
+from engine.report import inline_image, render
+from engine.run_folder import write_text
+from engine.study import StudyFolder
+
+SEED, APPROXIMATION = "seed", "hypergradient.type"
+
+
+def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path]:
+    """table.md, summary.parquet, figures/ and report.html from the study's parquet files; returns the figures."""
+    results = pd.read_parquet(folder.results)
+    tables = {"Results": summarise(results, list(config.study.axes))}
+    pictures: dict[str, Path] = {}
+    if folder.probe.exists():
+        probe, cost = pd.read_parquet(folder.probe), pd.read_parquet(folder.cost)
+        tables["Distance to the exact hypergradient, mean over the probed steps"] = closeness(probe)
+        tables["Cost of one step (inner and outer)"] = cost.round(3)
+        pictures["cosine_over_training"] = folder.figures / "cosine.png"
+        study_figures.cosine_over_training(probe, pictures["cosine_over_training"])
+        if APPROXIMATION in results:
+            pictures["metric_against_cost"] = folder.figures / "cost.png"
+            study_figures.metric_against_cost(results, cost, main_metric(results), pictures["metric_against_cost"])
+    if APPROXIMATION in results and results[APPROXIMATION].nunique() > 1:
+        tables["Agreement of the final ranks (Spearman, mean over seeds)"] = agreement(results)
+    tables["Results"].to_parquet(folder.root / "summary.parquet", index=False)
+    text = f"# {config.name}\n\n" + "\n".join(f"## {title}\n\n{markdown(t)}" for title, t in tables.items())
+    write_text(folder.table, text)
+    page = render(
+        "study.html.j2",
+        name=config.name,
+        sentence=f"{len(results)} runs of {config.model.name} on {config.task.name or config.task.type}.",
+        tables=[
+            (title, list(t.columns), [[cell(v) for v in row] for row in t.to_numpy()]) for title, t in tables.items()
+        ],
+        pictures=[(name.replace("_", " "), inline_image(path)) for name, path in pictures.items()],
+        config=(folder.root / "config.yaml").read_text(encoding="utf-8"),
+    )
+    write_text(folder.report, page)
+    return pictures
+
+
+def main_metric(results: pd.DataFrame) -> str:
+    """Column of the metric that the task names first."""
+    return next(column for column in results.columns if column.startswith("metric."))
+
+
+def summarise(results: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
+    """A row per place on the axes but the seed: median and range of each metric over seeds, ranks, size, seconds."""
+    keys = [axis for axis in axes if axis != SEED and axis in results] or ["all"]
+    rows = []
+    for place, group in results.assign(all="all").groupby(keys, sort=False, dropna=False):
+        row: dict[str, Any] = dict(zip(keys, place if isinstance(place, tuple) else (place,), strict=True))
+        row["runs"] = len(group)
+        for column in group.columns:
+            if column.startswith("metric."):
+                name = column.removeprefix("metric.")
+                row[name] = group[column].median()
+                row[f"{name} range"] = f"{group[column].min():.3f} to {group[column].max():.3f}"
+        row["mean rank"] = group["mean_rank"].mean()
+        row["LoRA parameters"] = int(group["lora_parameters"].median())
+        row["search s"] = group["search_seconds"].median()
+        row["total s"] = group["total_seconds"].median()
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def closeness(probe: pd.DataFrame) -> pd.DataFrame:
+    """Per approximation and eta: cosine and norm ratio to `exact`, cosine of the whole outer gradient."""
+    columns = ["cosine", "norm_ratio", "total_cosine", "implicit_to_direct"]
+    table = probe.groupby(["approximation", "eta"], sort=False)[columns].mean().reset_index()
+    lowest = probe.groupby(["approximation", "eta"], sort=False)["cosine"].min().reset_index(drop=True)
+    table.insert(3, "lowest cosine", lowest)
+    return table.rename(columns=lambda c: c.replace("_", " "))
+
+
+def agreement(results: pd.DataFrame) -> pd.DataFrame:
+    """Spearman correlation of the final ranks between approximations at one seed, and of one with itself across seeds.
+
+    The diagonal is the control: agreement between approximations means something only as far as it exceeds it.
+    """
+    names = list(dict.fromkeys(results[APPROXIMATION]))
+    table = pd.DataFrame({"approximation": names})
+    for other in names:
+        table[other] = [_mean_correlation(results, name, other) for name in names]
+    return table
+
+
+def _mean_correlation(results: pd.DataFrame, first: str, second: str) -> float:
+    a, b = (results[results[APPROXIMATION] == name] for name in (first, second))
+    if first == second:
+        pairs = list(itertools.combinations(a["ranks"], 2))
+    else:
+        seeds = [SEED] if SEED in results else []
+        joined = (
+            a.merge(b, on=seeds, suffixes=("", "_other"))
+            if seeds
+            else a.merge(b, how="cross", suffixes=("", "_other"))
+        )
+        pairs = list(zip(joined["ranks"], joined["ranks_other"], strict=True))
+    values = [_spearman(x, y) for x, y in pairs]
+    known = [float(v) for v in values if not np.isnan(v)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def _spearman(first: Any, second: Any) -> float:
+    if len(set(first)) < 2 or len(set(second)) < 2:
+        return float("nan")  # all ranks alike: there is no order to agree on
+    return float(stats.spearmanr(first, second).statistic)
+
+
+def cell(value: Any) -> str:
+    """A table cell: three digits behind the point, thousands set apart, nothing for a missing number."""
+    if isinstance(value, float | np.floating):
+        return "" if np.isnan(value) else f"{value:.3f}"
+    if isinstance(value, int | np.integer):
+        return f"{int(value):,}"
+    return str(value)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A Markdown table."""
+    rows = [list(table.columns), ["---"] * len(table.columns), *([cell(v) for v in row] for row in table.to_numpy())]
+    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows) + "\n"

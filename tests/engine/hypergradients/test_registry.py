@@ -1,0 +1,45 @@
+"""The registry: named alike everywhere, documented alike, and beside Betty's own entries."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import typing
+
+import betty.hypergradient as stock
+import pytest
+from bilevel_toys import METHODS
+
+from configs.rules import SECOND_ORDER
+from configs.schema import HypergradientConfig
+from engine.hypergradients import HYPERGRADIENTS, betty_type
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("said", ["At:", "eta:", "Source:"])
+def test_the_docstring_says(method: str, said: str) -> None:
+    assert said in (type(HYPERGRADIENTS[method]).__doc__ or "")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_betty_finds_it_under_a_name_of_its_own(method: str) -> None:
+    assert stock.jvp_fn_mapping[betty_type(method)] is HYPERGRADIENTS[method]
+    assert HYPERGRADIENTS[method].name == method
+
+
+def test_bettys_own_entries_are_untouched() -> None:
+    theirs = {name: entry for name, entry in stock.jvp_fn_mapping.items() if not name.startswith(betty_type(""))}
+    code = "import betty.hypergradient as h; print(*sorted(h.jvp_fn_mapping))"
+    fresh = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert sorted(theirs) == fresh
+    for name, entry in theirs.items():
+        assert entry.__module__ == f"betty.hypergradient.{name}"
+
+
+def test_the_schema_allows_exactly_the_registry() -> None:
+    allowed = typing.get_args(typing.get_type_hints(HypergradientConfig)["type"])
+    assert sorted(allowed) == METHODS
+
+
+def test_the_rules_know_which_are_second_order() -> None:
+    assert {name for name, method in HYPERGRADIENTS.items() if method.second_order} == SECOND_ORDER

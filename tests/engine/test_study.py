@@ -1,0 +1,118 @@
+"""Studies: axes to cells, skipping what is finished, the probe and the report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from configs.cli import Request
+from configs.errors import UserError
+from configs.schema import ProbeConfig, RunConfig, StudyConfig
+from engine.command import run_request
+from engine.hypergradients import HYPERGRADIENTS
+from engine.interrupt import StopRequest
+from engine.run_folder import RunFolder
+from engine.study import StudyFolder, cell_name, expand
+
+AXES = {"hypergradient.type": ["first_order", "exact"], "seed": [0, 1]}
+
+
+def with_study(config: RunConfig, axes: dict, probe: ProbeConfig | None = None) -> RunConfig:
+    return dataclasses.replace(config, study=StudyConfig(axes, probe or ProbeConfig()))
+
+
+def test_axes_expand_to_every_combination(tiny_config: Callable[..., RunConfig]) -> None:
+    cells = expand(with_study(tiny_config(), AXES), StudyFolder(Path("x")))
+    places = [(c.config.hypergradient.type, c.config.seed) for c in cells]
+    assert places == [("first_order", 0), ("first_order", 1), ("exact", 0), ("exact", 1)]
+    assert len({c.config.name for c in cells}) == 4
+    assert all(not c.config.study.axes for c in cells)
+
+
+@pytest.mark.parametrize(
+    ("axes", "named"),
+    [
+        ({"hypergradient.typ": ["darts"]}, "hypergradient.type"),
+        ({"search.steps": [0]}, "search.steps"),
+        ({"hypergradient.type": ["newton"]}, "hypergradient.type"),
+        ({"seed": []}, "seed"),
+    ],
+)
+def test_bad_axes_name_the_key(tiny_config: Callable[..., RunConfig], axes: dict, named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        expand(with_study(tiny_config(), axes), StudyFolder(Path("x")))
+
+
+def test_cell_names_are_folder_names() -> None:
+    assert cell_name({"hypergradient.eta": "lr", "model.name": "a/b: c"}) == "eta-lr_name-a-b-c"
+
+
+@pytest.fixture(scope="module")
+def study(
+    tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[..., Path]
+) -> tuple[RunConfig, StudyFolder]:
+    """A finished study of two approximations and two seeds with a probe."""
+    from configs.cli import parse
+    from tests.conftest import tiny_arguments
+
+    root = tmp_path_factory.mktemp("study")
+    config = parse([*tiny_arguments(model_folder("bert"), root), "--search.patience", "0"]).config
+    config = with_study(config, AXES, ProbeConfig(steps=[1, 4], etas=[1e-3, "betty"], timed_steps=1))
+    run_request(Request(config, "all", False, "study.yaml"), StopRequest())
+    return config, StudyFolder(root / "runs" / "tiny")
+
+
+def test_every_cell_is_a_run_folder_and_a_row(study: tuple[RunConfig, StudyFolder]) -> None:
+    config, folder = study
+    rows = pd.read_parquet(folder.results)
+    assert len(rows) == 4
+    assert {"hypergradient.type", "seed", "metric.accuracy", "mean_rank", "ranks"} <= set(rows.columns)
+    for cell in expand(config, folder):
+        assert RunFolder(folder.cells / str(cell.config.name)).adapter.exists()
+
+
+def test_probe_compares_every_approximation_with_exact(study: tuple[RunConfig, StudyFolder]) -> None:
+    rows = pd.read_parquet(study[1].probe)
+    assert set(rows["approximation"]) == set(HYPERGRADIENTS)
+    assert set(rows["step"]) == {1, 4}
+    exact = rows[rows["approximation"] == "exact"]
+    assert exact["cosine"].min() > 0.9999
+    difference = rows[(rows["approximation"] == "darts") & (rows["step"] == 4)]
+    assert difference["cosine"].min() > 0.99
+
+
+def test_cost_counts_the_documented_passes(study: tuple[RunConfig, StudyFolder]) -> None:
+    config, folder = study
+    rows = pd.read_parquet(folder.cost).set_index("approximation")
+    for name, method in HYPERGRADIENTS.items():
+        cost = method.cost(config.hypergradient.terms)
+        assert (rows.loc[name, "forward_passes"], rows.loc[name, "backward_passes"]) == (cost.forward, cost.backward)
+    assert rows.loc["lora", "ratio_to_lora"] == 1
+
+
+def test_report_and_table_show_each_approximation(study: tuple[RunConfig, StudyFolder]) -> None:
+    folder = study[1]
+    for text in (folder.table.read_text(), folder.report.read_text()):
+        assert "first_order" in text
+        assert "exact" in text
+    assert "http" not in folder.report.read_text().replace("http-equiv", "")
+
+
+def test_finished_cells_are_not_run_again(study: tuple[RunConfig, StudyFolder]) -> None:
+    config, folder = study
+    before = {path: path.stat().st_mtime_ns for path in folder.cells.glob("*/metrics.json")}
+    run_request(Request(config, "all", False, "study.yaml"), StopRequest())
+    assert {path: path.stat().st_mtime_ns for path in folder.cells.glob("*/metrics.json")} == before
+
+
+def test_a_failed_cell_does_not_stop_the_others(
+    tiny_config: Callable[..., RunConfig], caplog: pytest.LogCaptureFixture
+) -> None:
+    config = with_study(tiny_config(), {"lora.target_modules": [["nothing"], ["query"]]})
+    run_request(Request(config, "all", False, "study.yaml"), StopRequest())
+    folder = StudyFolder(Path(config.runs_folder) / "tiny")
+    assert len(pd.read_parquet(folder.results)) == 1

@@ -1,0 +1,56 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from configs.errors import UserError
+from problems.scoring.meteor import Meteor
+
+pytestmark = pytest.mark.usefixtures("java")
+
+
+@pytest.mark.slow
+def test_scores_and_hard_text(monkeypatch):
+    """One process for all: starting it takes seconds."""
+    monkeypatch.setenv("LC_ALL", "C")  # must not change how text is read
+    with Meteor() as meteor:
+        one = meteor.corpus([meteor.segment("the cat sat on the mat", ["a dog", "the cat sat on the mat"])])
+        assert one == pytest.approx(1)
+        assert meteor.corpus([meteor.segment("", ["the cat"])]) == 0
+        # Separators and line ends inside a text must not shift what the process takes for what.
+        odd = meteor.segment("the ||| cat\tsat\non\rthe mat", ["x ||| y", "the cat sat on the mat"])
+        assert meteor.corpus([odd]) == pytest.approx(1)
+        accent = [meteor.corpus([meteor.segment("naïve café 北京", [ref])]) for ref in ("naïve café 北京", "x y z")]
+        assert accent == [pytest.approx(1), 0]
+        # A corpus score is of the summed statistics.
+        parts = [meteor.segment("a b c d", ["a b c d"]), meteor.segment("x", ["y z"])]
+        assert 0 < meteor.corpus(parts) < 1
+        assert meteor.corpus(parts[:1]) == pytest.approx(1)
+        assert meteor.segment("a b", ["a b", "b a"]) == meteor.segment("a b", ["b a", "a b"])
+        assert meteor.segment("a b", ["a b", ""]) == meteor.segment("a b", ["a b"])
+
+
+def test_process_ends_with_an_error_too():
+    meteor = Meteor()
+    with pytest.raises(KeyboardInterrupt), meteor:
+        raise KeyboardInterrupt
+    assert meteor._process.poll() is not None
+
+
+@pytest.mark.slow
+def test_a_process_that_died_is_one_line():
+    with Meteor() as meteor:
+        meteor._process.kill()
+        meteor._process.wait()
+        with pytest.raises(UserError, match="METEOR: its Java process stopped"):
+            meteor.segment("a", ["a"])
+
+
+@pytest.mark.slow
+def test_two_at_once_do_not_meet():
+    def run(word):
+        with Meteor() as meteor:
+            return meteor.corpus([meteor.segment(f"{word} is here", [f"{word} is here now"]) for _ in range(20)])
+
+    with ThreadPoolExecutor() as pool:
+        together = list(pool.map(run, ["paris", "london"]))
+    assert together == [run("paris"), run("london")]

@@ -1,0 +1,51 @@
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from problems.scoring.files import read_grouped
+from problems.scoring.nist import nist
+
+from .real_systems import e2e_expected, e2e_systems
+
+sentences = st.lists(st.sampled_from(["a", "b", "c", "d"]), min_size=1, max_size=8).map(" ".join)
+items = st.lists(st.tuples(sentences, st.lists(sentences, min_size=1, max_size=4)), min_size=1, max_size=5)
+
+
+def test_by_hand():
+    """References "a b" and "a c": a carries log2(4/2), b log2(4/1), "a b" log2(2/1) bits; no longer n-grams."""
+    assert nist(["A b"], [["a b", "a c"]]) == pytest.approx((1 + 2) / 2 + 1 / 1)
+
+
+def test_two_thirds_of_the_length_cost_half():
+    """The constant of the length penalty; mean reference length 3, all four words of the references rare alike."""
+    whole = nist(["a b c"], [["a b c"]])
+    assert nist(["a b"], [["a b c"]]) == pytest.approx(whole / 2)
+
+
+def test_information_comes_from_all_items():
+    """ "a" is half of all reference words, whichever item they belong to."""
+    refs = [["a x"], ["a y"]]
+    assert nist(["a", "z"], refs) < nist(["x", "z"], refs)
+
+
+def test_empty_output_scores_nothing():
+    assert nist([""], [["a b c"]]) == 0
+    assert nist(["", "a b c d"], [["e f"], ["a b c d"]]) > 0
+
+
+@given(items)
+def test_does_not_depend_on_the_order_of_references(pairs):
+    hyps, refs = [hyp for hyp, _ in pairs], [list(group) for _, group in pairs]
+    before = nist(hyps, refs)
+    for group in refs:
+        random.Random(0).shuffle(group)
+    assert nist(hyps, refs) == pytest.approx(before)
+
+
+@pytest.mark.parametrize(("hyp", "ref"), e2e_systems())
+def test_on_real_systems(metric_refs, hyp, ref):
+    folder = metric_refs / "e2e_metrics"
+    score = nist(*read_grouped(folder / hyp, folder / ref))
+    assert score == pytest.approx(e2e_expected(folder, hyp)["NIST"], abs=1e-6)  # promised: 0.0005

@@ -1,0 +1,148 @@
+"""The two problems as subclasses of Betty's: what is trained, what is remembered of a step, what is reported."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from bilevel_toys import METHODS, Toy, copies, cosine, lora_toy, unrolled
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+READS_WEIGHTS = [m for m in METHODS if m != "first_order"]
+
+
+def equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_only_the_trained_weights_move() -> None:
+    toy = lora_toy(optimizer=torch.optim.AdamW)
+    frozen = copies(toy.inner.module.frozen)
+    toy.step()
+    assert equal(frozen, copies(toy.inner.module.frozen))
+    assert not equal(toy.before, toy.after)
+    assert [p for p in toy.inner.module.parameters() if p.grad is not None] == []
+    assert toy.inner.parameters() == toy.inner.trainable_parameters() == toy.inner.meta_trainable_parameters()
+
+
+def test_the_given_optimizer_and_its_groups_are_kept() -> None:
+    """Stock Betty rebuilds the optimiser from its defaults: AdamW refuses, and parameter groups are lost."""
+
+    def two_rates(parameters: list[Any], lr: float) -> torch.optim.Optimizer:
+        return torch.optim.AdamW([{"params": parameters[:2]}, {"params": parameters[2:], "lr": 10 * lr}], lr=lr)
+
+    toy = lora_toy(optimizer=two_rates, rate=0.01)
+    assert [g["lr"] for g in toy.inner.optimizer.param_groups] == [0.01, 0.1]
+
+
+def test_the_given_scheduler_is_kept_and_moved_once_a_step() -> None:
+    toy = lora_toy(scheduler=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=1.0, total_steps=9), steps=3)
+    assert toy.inner.scheduler.last_epoch == 3
+
+
+@pytest.mark.parametrize(("eta", "value"), [(0.25, 0.25), ("betty", 1.0), ("lr", 0.3)])
+def test_eta(eta: Any, value: float) -> None:
+    """`lr` is the rate of the step that was taken; when the hypergradient asks, the scheduler has moved on."""
+    rates = [0.1, 0.2, 0.3, 0.4]
+    toy = lora_toy(
+        eta=eta,
+        rate=1.0,
+        steps=3,
+        scheduler=partial(torch.optim.lr_scheduler.LambdaLR, lr_lambda=lambda step: rates[step]),
+    )
+    assert toy.inner.optimizer.param_groups[0]["lr"] == 0.4
+    assert toy.inner.eta() == value
+    assert cosine(toy.outer.implicit, unrolled(toy, value)[1]) == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize("method", READS_WEIGHTS)
+def test_remembers_the_weights_of_before_the_step(method: str) -> None:
+    toy = lora_toy(method, optimizer=torch.optim.AdamW, steps=3)
+    assert equal(toy.inner.weights_before, toy.before)
+
+
+def test_loss_again_is_the_loss_of_the_step() -> None:
+    toy = lora_toy(dropout=0.5)
+    with torch.no_grad():
+        toy.outer.module.beta.copy_(toy.outer.beta_before)
+    stream = torch.get_rng_state()
+    with toy.inner.at(toy.inner.weights_before):
+        assert torch.equal(toy.inner.loss_again(), toy.inner.last_loss)
+    assert torch.equal(stream, torch.get_rng_state())
+
+
+def test_weights_come_back_bit_for_bit_even_after_an_error() -> None:
+    toy = lora_toy()
+    before = copies(toy.inner.trained)
+    with pytest.raises(KeyboardInterrupt), toy.inner.at([1e30 * p for p in before]):
+        raise KeyboardInterrupt
+    assert equal(before, copies(toy.inner.trained))
+
+
+def test_the_inner_backward_gives_the_beta_gradient_for_nothing() -> None:
+    toy = lora_toy("forward_difference", dropout=0.5)
+    with torch.no_grad():
+        toy.outer.module.beta.copy_(toy.outer.beta_before)
+    with toy.inner.at(toy.before):
+        expected = torch.autograd.grad(toy.inner.loss_again(), toy.outer.trained)
+    assert torch.allclose(toy.inner.beta_gradient[0], expected[0], rtol=1e-12, atol=1e-16)
+    assert toy.outer.module.beta.grad is None
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_inner_step_is_the_same_whatever_reads_it(method: str) -> None:
+    """What a hypergradient wants to know of the inner step must not change the step."""
+    step = {"dropout": 0.1, "optimizer": torch.optim.AdamW, "steps": 1}
+    assert equal(lora_toy(method, **step).after, lora_toy("first_order", **step).after)
+
+
+def test_unused_inputs_have_zero_gradient_and_a_gradient_is_one_pass() -> None:
+    toy = lora_toy()
+    used, unused = torch.ones(2, requires_grad=True), torch.ones(3, requires_grad=True)
+    before = toy.inner.passes.backward
+    gradient = toy.inner.gradient((3 * used).sum(), [used, unused])
+    assert equal(gradient, [torch.full((2,), 3.0), torch.zeros(3)])
+    assert toy.inner.passes.backward == before + 1
+
+
+def test_the_loss_is_kept_without_its_graph() -> None:
+    toy = lora_toy()
+    assert not toy.inner.last_loss.requires_grad
+    assert toy.inner.last_loss > 0
+    assert toy.outer.last_loss > 0
+
+
+def with_terms(toy: Toy, direct: list[float], implicit: list[float]) -> dict[str, float]:
+    toy.outer.direct, toy.outer.implicit = torch.tensor(direct), torch.tensor(implicit)
+    return toy.outer.diagnostics()
+
+
+class TestDiagnostics:
+    @pytest.mark.parametrize(
+        ("direct", "implicit", "ratio", "angle"),
+        [
+            ([3.0, 4.0], [3.0, 4.0], 1.0, 1.0),
+            ([3.0, 4.0], [-6.0, -8.0], 2.0, -1.0),
+            ([3.0, 4.0], [4.0, -3.0], 1.0, 0.0),
+            ([3.0, 4.0], [0.0, 0.0], 0.0, 0.0),
+            ([0.0, 0.0], [3.0, 4.0], 0.0, 0.0),
+            ([1e-30, 0.0], [1e-30, 1e-30], 2**0.5, 0.5**0.5),  # their product is no fp32 number
+        ],
+    )
+    def test_values(self, direct: list[float], implicit: list[float], ratio: float, angle: float) -> None:
+        found = with_terms(lora_toy(steps=0), direct, implicit)
+        assert found == pytest.approx({"implicit_to_direct": ratio, "cosine": angle})
+
+    def test_of_a_step(self) -> None:
+        toy = lora_toy("exact", eta=0.1)
+        direct, implicit = unrolled(toy, 0.1)
+        expected = {"implicit_to_direct": float(implicit.norm() / direct.norm()), "cosine": cosine(direct, implicit)}
+        assert toy.outer.diagnostics() == pytest.approx(expected)
+
+    def test_before_the_first_outer_step(self) -> None:
+        """A line of the log can come before it when unroll_steps is long."""
+        toy = lora_toy(steps=1, unroll_steps=2)
+        assert toy.outer.diagnostics() == {"implicit_to_direct": 0.0, "cosine": 0.0}
