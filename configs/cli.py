@@ -16,7 +16,7 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, set_parsing_settings
 
 from configs.errors import UserError
-from configs.rules import check
+from configs.rules import REFUSED, check
 from configs.schema import RunConfig, Stage
 
 CONFIGS = Path(__file__).resolve().parent
@@ -167,7 +167,9 @@ def _one_line(message: str) -> str:
     wrong = re.search(r'Parser key "([^"]+)"', message)
     given = re.search(r"(?:Got value|Given value): (.*)", message, re.S)
     if wrong and given and wrong[1] in _allowed():
-        return f"--{wrong[1]}: {given[1].strip()!r} is not allowed; allowed: {_allowed()[wrong[1]]}"
+        key, value = wrong[1], given[1].strip()
+        reason = f" ({REFUSED[key, value]})" if (key, value) in REFUSED else ""
+        return f"--{key}: {value!r} is not allowed{reason}; allowed: {_allowed()[key]}"
     return re.sub(r"\s*\n\s*", " ", message.strip())
 
 

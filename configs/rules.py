@@ -24,6 +24,11 @@ _null_or_one: _Rule = (lambda x: x is None or x >= 1, "null, or 1 or more")
 # against the registry.
 SECOND_ORDER = {"exact", "neumann", "cg"}
 
+# (key, value) -> why a value that a reader of Betty's documentation would expect is not offered.
+REFUSED = {
+    ("hypergradient.type", "reinforce"): "Betty 0.2.1 leaves it unfinished: it fails when called and computes nothing"
+}
+
 RULES: dict[str, _Rule] = {
     # The name becomes one folder inside runs_folder and nothing else.
     "name": (

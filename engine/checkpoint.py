@@ -59,6 +59,11 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     return None
 
 
+def exists(folder: Path) -> bool:
+    """Whether there is anything to go on from, also between the two renames of a `save`."""
+    return folder.exists() or _previous(folder).exists()
+
+
 def clear(folder: Path) -> None:
     """Removes a checkpoint and the one before."""
     remove(folder)

@@ -10,6 +10,7 @@ import yaml
 from configs.cli import known_keys
 from configs.errors import UserError
 from configs.schema import RunConfig
+from engine import checkpoint
 from engine.run_folder import RunFolder
 
 # Changing these does not change what the search computes.
@@ -21,7 +22,7 @@ _RETRAIN_HARMLESS = {"retrain.checkpoint_every", "retrain.eval_batch_size"}
 
 def refuse_other_config(config: RunConfig, folder: RunFolder) -> None:
     """Raises UserError, naming the key, when a half-done stage would go on under a changed setting."""
-    half_searched = folder.search_checkpoint.exists() and not folder.ranks.exists()
+    half_searched = checkpoint.exists(folder.search_checkpoint) and not folder.ranks.exists()
     half_retrained = folder.retrain.exists()
     if not folder.config.exists() or not (half_searched or half_retrained):
         return

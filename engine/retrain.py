@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -64,9 +65,11 @@ def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, w
     if not weights_file.exists():
         raise UserError(f"--retrain.init: 'search' needs {weights_file}; run --stage search, or use scratch")
     searched = load_file(weights_file)
-    alpha = torch.tensor([layer.alpha for layer in record.layers])
-    if alpha.ndim != 2 or alpha.shape[1] != record.k:
+    if any(len(layer.alpha) != record.k for layer in record.layers):
         raise UserError("--retrain.init: 'search' needs alpha of every layer in ranks.json; allowed here: scratch")
+    if {f"base_model.model.{x.name}.lora_A.{ADAPTER}.weight" for x in record.layers} != _factors_a(searched):
+        raise UserError("--retrain.init: 'search' needs the searched layers, all of them; allowed here: scratch")
+    alpha = torch.tensor([layer.alpha for layer in record.layers])
     constraint = config.search.constraint
     variables = SelectionVariables(len(alpha), record.k, constraint, config.search.scale)
     gates = alpha / variables.alpha_at_start if config.search.scale == "start" else alpha
@@ -76,14 +79,18 @@ def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, w
         if parameter.requires_grad and ".lora_" not in name:
             parameter.copy_(searched[name])
     for index, layer in enumerate(record.layers):
+        chosen = _chosen(layer.rank, kept[index], layer.name)
         if layer.rank == 0:
             continue
-        chosen = _chosen(layer.rank, kept[index], layer.name)
         prefix = f"base_model.model.{layer.name}"
         scale = (config.lora.lora_alpha / record.k) / lora_layers(model)[layer.name].scaling[ADAPTER]
         a, b = (f"{prefix}.lora_{x}.{ADAPTER}.weight" for x in "AB")
         state[a].copy_(searched[a][chosen])
         state[b].copy_(searched[b][:, chosen] * gates[index, chosen] * scale)
+
+
+def _factors_a(searched: Mapping[str, Tensor]) -> set[str]:
+    return {name for name in searched if ".lora_A." in name}
 
 
 def _chosen(rank: int, kept: Tensor, name: str) -> Tensor:

@@ -72,7 +72,8 @@ class SearchLog:
         done = step % self.settings.check_every == 0 and self.settled.check(engine.ranks())
         if done:
             log.info("search: no rank changed for %d checks; stops at step %d", self.settings.patience, step)
-        if self.stop.code is not None or (step % self.settings.checkpoint_every == 0 and not (done or last)):
+        # After the last step the search is recorded at once; a checkpoint of it would be gone on from, one step too far.
+        if not (done or last) and (self.stop.code is not None or step % self.settings.checkpoint_every == 0):
             self._save()
             self.stop.check()
         if self.progress is not None:

@@ -15,6 +15,9 @@ from problems.bilevel import BilevelProblem
 from problems.compute import random_state, set_random_state
 
 
+_LAST = ("last_loss", "direct", "implicit")
+
+
 def snapshot(
     engine: SearchEngine, settled: RanksSettled, trajectory: Trajectory
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -65,6 +68,10 @@ def _problem_state(problem: BilevelProblem, tensors: dict[str, Tensor]) -> dict[
         tensors[f"{problem.name}.parameter.{index}"] = parameter
         for key, value in problem.optimizer.state[parameter].items():
             tensors[f"{problem.name}.optimizer.{index}.{key}"] = value
+    # What the log shows until the next outer step, which may be `unroll_steps` away.
+    for key in _LAST:
+        if hasattr(problem, key):
+            tensors[f"{problem.name}.{key}"] = getattr(problem, key)
     loader = problem.train_data_loader[0]
     groups = [{k: v for k, v in g.items() if k != "params"} for g in problem.optimizer.param_groups]
     return {
@@ -86,6 +93,9 @@ def _restore_problem(problem: BilevelProblem, tensors: dict[str, Tensor], state:
         group.update({k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     if problem.scheduler is not None:
         problem.scheduler.load_state_dict(dict(state["scheduler"]))
+    for key in _LAST:
+        if hasattr(problem, key):
+            setattr(problem, key, tensors[f"{problem.name}.{key}"].to(problem.compute.device))
     for index, parameter in enumerate(problem.trained):
         parameter.copy_(tensors[f"{problem.name}.parameter.{index}"])
         prefix = f"{problem.name}.optimizer.{index}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,7 +24,8 @@ class MetricsFile:
         self.path = path
 
     def add(self, values: Mapping[str, Any]) -> None:
-        """Appends one line."""
+        """Appends one line; a number that is not finite becomes null, as JSON has no NaN."""
+        values = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
@@ -132,5 +134,5 @@ def wandb_mode(config: RunConfig) -> Mode:
     netrc = Path.home() / (".netrc" if os.name != "nt" else "_netrc")
     try:
         return "online" if "api.wandb.ai" in netrc.read_text(encoding="utf-8") else "offline"
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return "offline"

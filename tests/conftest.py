@@ -152,6 +152,16 @@ def finished_run(
     return make
 
 
+@pytest.fixture(scope="session")
+def make_config(model_folder: Callable[..., Path]) -> Callable[..., RunConfig]:
+    """make_config(folder, "gpt2", "--search.steps", "4"): as tiny_config, for fixtures that live longer."""
+
+    def make(folder: Path, kind: str, *arguments: str) -> RunConfig:
+        return parse([*tiny_arguments(model_folder(kind), folder, kind), *arguments]).config
+
+    return make
+
+
 @pytest.fixture
 def run_of() -> Callable[..., Run]:
     """run_of(config): the stages of a configured run, each to be called by itself."""

@@ -88,8 +88,8 @@ class ConjugateGradient(_SecondOrder):
 
     At: W before the inner step. eta: the damping is 1/eta, so that a small eta gives eta * v (the one-step unroll) and
     a large one the implicit function theorem. Where a direction has no positive curvature the iteration stops with
-    what it has (eta * v at the first step, as with K = 0). Source: iMAML (Rajeswaran et al. 2019); Betty 0.2.1's `cg` has no damping,
-    uses a stale residual and fails with a frozen base.
+    what it has (eta * v at the first step, as with K = 0). Source: iMAML (Rajeswaran et al. 2019); Betty 0.2.1's `cg`
+    has no damping, uses a stale residual and fails with a frozen base.
     """
 
     name = "cg"

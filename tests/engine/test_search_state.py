@@ -57,7 +57,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 CASES = {
     "darts": ((), (3, 8)),
     "sama": (("--hypergradient.type", "sama"), (3,)),
-    "unrolled": (("--search.unroll_steps", "3", "--search.log_every", "2"), (5,)),
+    "unrolled": (("--search.unroll_steps", "3", "--search.log_every", "2"), (4, 5)),
     "settled": (("--search.selection_learning_rate", "1e-12", "--search.patience", "2"), (5, 6)),
 }
 

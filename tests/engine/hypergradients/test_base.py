@@ -14,6 +14,7 @@ from bilevel_toys import METHODS, LoraNet, Toy, agree, copies, implicit, lora_to
 from torch import Tensor
 
 from engine.hypergradients import HYPERGRADIENTS
+from problems.bilevel import OuterProblem
 from problems.compute import replay
 from problems.selection import SelectionVariables
 
@@ -138,30 +139,25 @@ def test_sync_adds_to_grad_and_returns_nothing(method: str) -> None:
 def test_the_same_through_stock_get_grads(method: str, sync: bool) -> None:
     toy = after_steps(method)
     beta = toy.outer.module.beta
-    outer_gradient(toy, OuterBackward.ours)
-    ours = [toy.outer.direct, toy.outer.implicit]
-    loss = validation_loss(toy)
-    term = get_grads(loss, toy.outer.paths[0], retain_graph=False, do_sync=sync)
+    outer_gradient(toy, OuterProblem)
+    term = get_grads(validation_loss(toy), toy.outer.paths[0], retain_graph=False, do_sync=sync)
     assert (term is None) == sync
     term = beta.grad if sync else term[0]
-    assert torch.allclose(term.flatten(), ours[1], rtol=1e-12, atol=1e-16)
+    assert torch.allclose(term.flatten(), toy.outer.implicit, rtol=1e-12, atol=1e-16)
 
 
-class OuterBackward:
-    """Two ways from the validation loss to .grad of beta."""
-
-    @staticmethod
-    def ours(toy: Toy, loss: Tensor) -> None:
-        toy.outer.backward(loss, toy.outer.trained, toy.outer.paths)
-
-    @staticmethod
-    def stock(toy: Toy, loss: Tensor) -> None:
-        ImplicitProblem.backward(toy.outer, loss, toy.outer.trained, toy.outer.paths, retain_graph=True)
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_through_stock_backward(method: str) -> None:
+    toy = after_steps(method)
+    ours, stock = outer_gradient(toy, OuterProblem), outer_gradient(toy, ImplicitProblem)
+    assert ours.norm() > 0
+    assert torch.allclose(ours, stock, rtol=1e-12, atol=1e-16)
 
 
-def outer_gradient(toy: Toy, backward: Any) -> Tensor:
-    beta = toy.outer.module.beta
-    backward(toy, validation_loss(toy))
+def outer_gradient(toy: Toy, whose: type[ImplicitProblem]) -> Tensor:
+    """.grad of beta after the `backward` of that class."""
+    outer, beta = toy.outer, toy.outer.module.beta
+    whose.backward(outer, validation_loss(toy), outer.trained, outer.paths, retain_graph=True)
     gradient, beta.grad = beta.grad, None
     return gradient
 
@@ -170,15 +166,6 @@ def validation_loss(toy: Toy) -> Tensor:
     """L_val of the last batch, under the same masks each time."""
     with replay(toy.outer.masks, toy.inner.compute.device):
         return toy.outer.training_step_exec(toy.outer.cur_batch)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_the_same_through_stock_backward(method: str) -> None:
-    toy = after_steps(method)
-    ours = outer_gradient(toy, OuterBackward.ours)
-    stock = outer_gradient(toy, OuterBackward.stock)
-    assert ours.norm() > 0
-    assert torch.allclose(ours, stock, rtol=1e-12, atol=1e-16)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 import torch
-from bilevel_toys import Toy, agree, cosine, implicit, lora_toy, random_vector, ridge_hessian, ridge_solution, ridge_toy
+from bilevel_toys import (
+    Toy,
+    agree,
+    cosine,
+    implicit,
+    lora_toy,
+    random_vector,
+    ridge_hessian,
+    ridge_solution,
+    ridge_toy,
+)
 from torch import Tensor
 
 from configs.schema import RunConfig

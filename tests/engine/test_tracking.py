@@ -1,0 +1,197 @@
+"""metrics.jsonl, and a wandb that may fail without harm."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.cli import Request
+from configs.schema import RunConfig
+from engine.interrupt import StopRequest
+from engine.run_folder import RunFolder
+from engine.stages import run_stages
+from engine.tracking import MetricsFile, Wandb, wandb_mode
+
+
+def test_metrics_jsonl_has_a_line_a_logged_step(finished_run: Callable[..., RunFolder]) -> None:
+    text = finished_run("bert", "--search.steps", "5").search_metrics.read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 5]
+    for line in lines:
+        assert {"step", "train_loss", "val_loss", "implicit_to_direct", "cosine", "seconds"} <= set(line)
+        assert 0 < line["train_loss"] < 3
+        assert 0 < line["val_loss"] < 3
+        assert line["implicit_to_direct"] > 0
+        assert -1 <= line["cosine"] <= 1
+        assert line["seconds"] > 0
+    # darts: an inner step, an outer step, two sides of the difference.
+    assert [line["forward_passes"] for line in lines] == [8, 16, 20]
+    assert [line["backward_passes"] for line in lines] == [8, 16, 20]
+
+
+def test_before_the_first_outer_step_there_is_no_validation_loss(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Any]
+) -> None:
+    run = run_of(tiny_config("--search.unroll_steps", "3", "--search.log_every", "1", "--search.steps", "4"))
+    run.search()
+    text = run.folder.search_metrics.read_text()
+    assert "NaN" not in text
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["val_loss"] is None for line in lines] == [True, True, False, False]
+    assert [line["implicit_to_direct"] > 0 for line in lines] == [False, False, True, True]
+
+
+def test_cut_after_drops_later_and_broken_lines(tmp_path: Path) -> None:
+    file = MetricsFile(tmp_path / "search" / "m.jsonl")
+    assert file.read() == []
+    file.cut_after(3)
+    for step in (2, 4, 6):
+        file.add({"step": step, "x": step / 3, "bad": math.nan})
+    with open(file.path, "a") as raw:
+        raw.write('{"step": 4, "x"')
+    assert [line["step"] for line in file.read()] == [2, 4, 6]
+    file.cut_after(4)
+    assert file.read() == [{"step": step, "x": step / 3, "bad": None} for step in (2, 4)]
+    assert file.path.read_text().count("\n") == 2
+    file.cut_after(0)
+    assert file.read() == []
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No word about wandb anywhere; returns the home folder."""
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_wandb_is_online_with_a_key_and_offline_without(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, bare: Path
+) -> None:
+    config = tiny_config("--tracking.wandb", "auto")
+    assert wandb_mode(config) == "offline"
+    (bare / ".netrc").write_text("machine example.org login a password b\n")
+    assert wandb_mode(config) == "offline"
+    (bare / ".netrc").write_text("machine api.wandb.ai\n  login user\n  password k\n")
+    assert wandb_mode(config) == "online"
+    (bare / ".netrc").unlink()
+    monkeypatch.setenv("WANDB_API_KEY", "k")
+    assert wandb_mode(config) == "online"
+    for mode in ("offline", "disabled", "online"):
+        monkeypatch.setenv("WANDB_MODE", mode)
+        assert wandb_mode(config) == mode
+        assert wandb_mode(tiny_config("--tracking.wandb", "disabled")) == "disabled"
+        assert wandb_mode(tiny_config("--tracking.wandb", "offline")) == "offline"
+
+
+def test_a_netrc_that_is_no_text_is_no_reason_to_fail(tiny_config: Callable[..., RunConfig], bare: Path) -> None:
+    (bare / ".netrc").write_bytes(b"\xff\xfe")
+    assert wandb_mode(tiny_config("--tracking.wandb", "auto")) == "offline"
+
+
+class FakeRun:
+    """Keeps what it is told; `fails` names the method that raises."""
+
+    def __init__(self, fails: str) -> None:
+        self.fails = fails
+        self.logged: list[dict[str, Any]] = []
+        self.summary: dict[str, Any] = {}
+        self.finished = False
+
+    def define_metric(self, *names: Any, **options: Any) -> None:
+        self._maybe("define_metric")
+
+    def log(self, values: dict[str, Any]) -> None:
+        self._maybe("log")
+        self.logged.append(values)
+
+    def finish(self) -> None:
+        self._maybe("finish")
+        self.finished = True
+
+    def _maybe(self, name: str) -> None:
+        if name == self.fails:
+            raise RuntimeError(f"{name} broke\nlong story")
+
+
+def fake_wandb(monkeypatch: pytest.MonkeyPatch, fails: str = "") -> FakeRun:
+    run = FakeRun(fails)
+
+    def init(**options: Any) -> FakeRun:
+        run._maybe("init")
+        return run
+
+    module: Any = types.ModuleType("wandb")
+    module.init, module.Settings, module.Image = init, dict, lambda path: Path(path).name
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    return run
+
+
+@pytest.mark.parametrize("fails", ["init", "define_metric", "log", "finish"])
+def test_a_failing_wandb_is_one_warning_and_nothing_more(
+    tiny_config: Callable[..., RunConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    log_lines: list[str],
+    fails: str,
+) -> None:
+    run = fake_wandb(monkeypatch, fails)
+    wandb = Wandb(tiny_config("--tracking.wandb", "offline"), tmp_path, {})
+    for _ in range(3):
+        wandb.log({"x": 1})
+    wandb.image("figure", tmp_path / "x.png")
+    wandb.finish({"x": 1})
+    assert log_lines == [f"WARNING wandb is switched off for this run: {fails} broke"]
+    assert (len(run.logged) == 4) is (fails == "finish")
+
+
+def test_a_run_whose_wandb_breaks_ends_well(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
+) -> None:
+    fake_wandb(monkeypatch, "log")
+    config = tiny_config("--tracking.wandb", "online", "--search.steps", "2", "--retrain.max_steps", "1")
+    folder = run_stages(Request(config, "all", False, "tiny.yaml"), StopRequest())
+    assert json.loads(folder.metrics.read_text())["steps"] == {"search": 2, "retrain": 1}
+    assert sum("wandb is switched off" in line for line in log_lines) == 1
+
+
+def test_a_run_tells_wandb_alpha_ranks_losses_figures_and_the_result(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fake_wandb(monkeypatch)
+    config = tiny_config("--tracking.wandb", "online", "--search.steps", "4", "--retrain.max_steps", "1")
+    folder = run_stages(Request(config, "all", False, "tiny.yaml"), StopRequest())
+    searched = [values for values in run.logged if "search/step" in values]
+    assert [values["search/step"] for values in searched] == [2, 4]
+    ranks = json.loads(folder.ranks.read_text())
+    for layer in ranks["layers"]:
+        assert searched[-1][f"rank/{layer['name']}"] == layer["rank"]
+        assert [searched[-1][f"alpha/{layer['name']}/{j}"] for j in range(4)] == layer["alpha"]
+    result = json.loads(folder.metrics.read_text())
+    assert any(values.get("eval/accuracy") == result["metrics"]["accuracy"] for values in run.logged)
+    assert sum(key.startswith("figures/") for values in run.logged for key in values) == 3
+    assert run.summary["trainable_parameters"] == result["trainable_parameters"]
+    assert run.finished
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("bare")
+def test_an_offline_run_is_on_disk_for_wandb_sync(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, log_lines: list[str]
+) -> None:
+    wandb = Wandb(tiny_config("--tracking.wandb", "auto"), tmp_path, {"seed": 3})
+    wandb.log({"search/step": 10, "alpha/layer.query/0": 0.25})
+    wandb.finish({"metrics": {"accuracy": 0.75}})
+    assert log_lines == []
+    (record,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    content = record.read_bytes()
+    assert b"alpha/layer.query/0" in content
+    assert b"accuracy" in content
