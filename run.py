@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from configs.cli import Request
+    from configs.cli import Request, ScoreRequest, ShowRequest
 
 BETTY = "0.2.1"
 
@@ -35,18 +35,17 @@ def main(argv: list[str]) -> int:
     problem = check_betty()
     if problem:
         return fail(problem)
-    from configs.cli import parse
+    from configs.cli import parse_command
     from configs.errors import UserError
 
     try:
-        request = parse(argv)
-        return start(request)
+        return start(parse_command(argv))
     except UserError as error:
         return fail(str(error))
 
 
-def start(request: Request) -> int:
-    """Runs the stages; what takes seconds to import comes in only here, after the arguments are known to be good."""
+def start(request: Request | ScoreRequest | ShowRequest) -> int:
+    """Does what is asked; what takes seconds to import comes in only here, once the arguments are known to be good."""
     from problems.offline import settle_hub_access
 
     settle_hub_access()

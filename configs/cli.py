@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, set_parsing_settings
@@ -21,6 +21,7 @@ from configs.schema import RunConfig, Stage
 
 CONFIGS = Path(__file__).resolve().parent
 DEFAULT_CONFIG = "quickstart.yaml"
+ScoreKind = Literal["e2e", "webnlg", "ner"]
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -34,6 +35,24 @@ class Request:
     overwrite: bool
     source: str
     """The configuration file, as the user named it."""
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """Official metrics of files, and nothing else."""
+
+    kind: str
+    hyp: str
+    ref: str
+    json: str | None
+    metrics: list[str] | None
+
+
+@dataclass(frozen=True)
+class ShowRequest:
+    """The result and ranks of a run as tables."""
+
+    folder: str
 
 
 def shipped_configs() -> list[str]:
@@ -81,12 +100,27 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         "--overwrite", action="store_true", help="Replace what the asked stages wrote before in this run's folder."
     )
+    parser.add_argument("--show", type=str | None, help="Print the result and ranks of a run folder; runs nothing.")
+    parser.add_argument(
+        "--score", type=ScoreKind | None, help="Score files with the official metrics (--hyp, --ref); runs nothing."
+    )
+    parser.add_argument("--hyp", type=str | None, help="With --score: the system's output.")
+    parser.add_argument("--ref", type=str | None, help="With --score: the references (webnlg: also a folder).")
+    parser.add_argument("--json", type=str | None, help="With --score: also write the values to this file.")
+    parser.add_argument("--metrics", type=list[str] | None, help="With --score: only these, as [BLEU,NIST].")
     parser.add_class_arguments(RunConfig, None)
     return parser
 
 
 def parse(argv: Sequence[str]) -> Request:
-    """The request that a command line makes.
+    """`parse_command` for a command line that runs something."""
+    request = parse_command(argv)
+    assert isinstance(request, Request)
+    return request
+
+
+def parse_command(argv: Sequence[str]) -> Request | ScoreRequest | ShowRequest:
+    """What a command line asks for.
 
     Without --config it is the quickstart. Raises UserError for anything that can be known to be wrong before a model
     is loaded; SystemExit(0) after --help and --print_config.
@@ -102,6 +136,13 @@ def parse(argv: Sequence[str]) -> Request:
         values = parser.instantiate(parsed)
     except ArgumentError as error:
         raise UserError(_one_line(str(error))) from error
+    if parsed.score:
+        missing = [name for name in ("hyp", "ref") if not parsed[name]]
+        if missing:
+            raise UserError(f"--score {parsed.score}: needs --{missing[0]} FILE")
+        return ScoreRequest(parsed.score, parsed.hyp, parsed.ref, parsed.json, parsed.metrics)
+    if parsed.show:
+        return ShowRequest(parsed.show)
     fields = {f.name: values[f.name] for f in dataclasses.fields(RunConfig)}
     if fields["name"] is None:
         fields["name"] = Path(source).stem
@@ -184,7 +225,17 @@ def _unknown_key(key: str) -> str:
 
 def _allowed() -> dict[str, str]:
     """Dotted name of every key -> words for what it takes."""
-    switches = {"config": "a YAML file", "stage": _words(Stage), "overwrite": "no value"}
+    switches = {
+        "config": "a YAML file",
+        "stage": _words(Stage),
+        "overwrite": "no value",
+        "show": "a run folder",
+        "score": _words(ScoreKind),
+        "hyp": "a file",
+        "ref": "a file or folder",
+        "json": "a file",
+        "metrics": "a list of names, as [BLEU,NIST]",
+    }
     return switches | {key: _words(kind) for key, kind in known_keys().items()}
 
 

@@ -126,6 +126,8 @@ class HypergradientConfig:
     paper's code)."""
     radius: float = 0.01
     """Length of a finite difference in the space of W (darts, forward_difference, sama). Betty: 0.01."""
+    fp32_difference: bool = False
+    """Evaluate finite differences without autocast: in bf16 rounding costs them accuracy (docs/hypergradients.md)."""
     terms: int = 3
     """Hessian-vector products of neumann and cg."""
 

@@ -1,21 +1,46 @@
-"""What a request asks for, one run or a study, from start to the last words."""
+"""What a request asks for, from start to the last words: a run, a study, scoring files, showing a finished run."""
 
 from __future__ import annotations
 
-from configs.cli import Request
+from pathlib import Path
+
+from configs.cli import Request, ScoreRequest, ShowRequest
+from configs.errors import UserError
 from engine.interrupt import StopRequest
 from engine.progress import console
-from engine.stages import run_stages
-from engine.study import run_probe, run_study
-from engine.study_report import write_study_report
-from engine.summary import print_summary
+from engine.run_folder import RunFolder
+from engine.summary import print_next, print_result
 
 
-def run_request(request: Request, stop: StopRequest) -> None:
+def run_request(request: Request | ScoreRequest | ShowRequest, stop: StopRequest) -> None:
     """Runs it. Raises UserError for what the user must change, Interrupted when a signal asked to stop."""
-    if not request.config.study.axes:
-        print_summary(request, run_stages(request, stop))
-        return
+    if isinstance(request, ScoreRequest):
+        from problems.scoring.command import score
+
+        score(request.kind, request.hyp, request.ref, request.json, request.metrics)
+    elif isinstance(request, ShowRequest):
+        show(Path(request.folder))
+    elif request.config.study.axes:
+        _study(request, stop)
+    else:
+        from engine.stages import run_stages
+
+        print_result(run_stages(request, stop))
+        print_next(request)
+
+
+def show(root: Path) -> None:
+    """Prints the ranks and the result of a run folder."""
+    folder = RunFolder(root)
+    if not folder.ranks.exists():
+        raise UserError(f"--show: {root} has no ranks.json; give the folder of a run, as runs/quickstart")
+    print_result(folder)
+
+
+def _study(request: Request, stop: StopRequest) -> None:
+    from engine.study import run_probe, run_study
+    from engine.study_report import write_study_report
+
     folder = run_study(request, stop)
     run_probe(request, folder, stop)
     write_study_report(request.config, folder)

@@ -69,7 +69,7 @@ def losses(metrics: Sequence[dict[str, Any]], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
     steps = [line["step"] for line in metrics]
     for key, label in (("train_loss", "L_tr (D_tr)"), ("val_loss", "L_val (D_val)")):
-        axes.plot(steps, [line[key] for line in metrics], label=label)
+        axes.plot(steps, [np.nan if line[key] is None else line[key] for line in metrics], label=label)
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
     axes.legend(frameon=False)

@@ -57,8 +57,12 @@ class Probe(Hypergradient):
         with _fp32(inner):
             exact = _flat(HYPERGRADIENTS["exact"].implicit(vector, inner, outer))
         direct = outer.direct.double()
-        for name, method in HYPERGRADIENTS.items():
-            implicit = _flat(method.implicit(vector, inner, outer))
+        variants = list(HYPERGRADIENTS.items())
+        if inner.compute.bf16 and not inner.fp32_difference:
+            variants.append(("darts, fp32 difference", HYPERGRADIENTS["darts"]))
+        for name, method in variants:
+            with _difference(inner, fp32=inner.fp32_difference or name.endswith("fp32 difference")):
+                implicit = _flat(method.implicit(vector, inner, outer))
             self.rows.append(
                 {
                     "step": self._step,
@@ -145,6 +149,15 @@ def _eta(inner: InnerProblem, eta: Eta) -> Iterator[None]:
         yield
     finally:
         inner._eta = kept
+
+
+@contextmanager
+def _difference(inner: InnerProblem, *, fp32: bool) -> Iterator[None]:
+    kept, inner.fp32_difference = inner.fp32_difference, fp32
+    try:
+        yield
+    finally:
+        inner.fp32_difference = kept
 
 
 @contextmanager

@@ -21,10 +21,10 @@ log = logging.getLogger("autolora")
 def quiet_libraries() -> None:
     """Our own log lines only; libraries speak up for errors."""
     import datasets
-    import transformers
+    from transformers.utils import logging as transformers_logging
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     datasets.utils.logging.set_verbosity_error()
     datasets.disable_progress_bars()
     warnings.filterwarnings("ignore", module=r"(transformers|torch|peft|accelerate|datasets)\b")
@@ -63,9 +63,10 @@ class SearchProgress:
         """Moves the bar."""
         self._bar.update(self._task, completed=step)
 
-    def show(self, step: int, train_loss: float, val_loss: float, mean_rank: float) -> None:
+    def show(self, step: int, train_loss: float, val_loss: float | None, mean_rank: float) -> None:
         """New numbers."""
-        text = f"L_tr {train_loss:.3f}  L_val {val_loss:.3f}  mean rank {mean_rank:.2f}"
+        val_text = "-" if val_loss is None else f"{val_loss:.3f}"
+        text = f"L_tr {train_loss:.3f}  L_val {val_text}  mean rank {mean_rank:.2f}"
         self._bar.update(self._task, text=text)
         if not console.is_terminal and time.monotonic() - self._last_line > 10:
             self._last_line = time.monotonic()

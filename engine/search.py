@@ -125,6 +125,7 @@ def build_engine(
         ),
         passes=passes,
         eta=config.hypergradient.eta,
+        fp32_difference=config.hypergradient.fp32_difference,
         gates=gates,
         dropout=search.dropout,
     )

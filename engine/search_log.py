@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import torch
 
@@ -39,7 +40,8 @@ class SearchLog:
         self.progress: SearchProgress | None = None
         self.seconds = 0.0
         self._clock = time.perf_counter()
-        self._losses = torch.zeros(2, device=engine.lora.compute.device)
+        # Sums since the last line: L_tr, L_val, and how many steps knew an L_val (none before the first outer step).
+        self._losses = torch.zeros(3, device=engine.lora.compute.device)
         self._since_line = [0, 0.0]
 
     def resume(self) -> None:
@@ -65,14 +67,16 @@ class SearchLog:
         self._since_line[0] += 1
         self._since_line[1] += now - self._clock
         self._clock = now
-        self._losses += torch.stack((engine.lora.last_loss, engine.selection.last_loss.to(self._losses)))
+        val_loss = engine.selection.last_loss.to(self._losses)
+        known = (~val_loss.isnan()).to(self._losses)
+        self._losses += torch.stack((engine.lora.last_loss, val_loss.nan_to_num(), known))
         step, last = engine.global_step, engine.global_step >= engine.train_iters
         if step % self.settings.log_every == 0 or last:
             self._write_line()
         done = step % self.settings.check_every == 0 and self.settled.check(engine.ranks())
         if done:
             log.info("search: no rank changed for %d checks; stops at step %d", self.settings.patience, step)
-        # After the last step the search is recorded at once; a checkpoint of it would be gone on from, one step too far.
+        # After the last step the search is recorded at once; a checkpoint would be gone on from, one step too far.
         if not (done or last) and (self.stop.code is not None or step % self.settings.checkpoint_every == 0):
             self._save()
             self.stop.check()
@@ -84,7 +88,8 @@ class SearchLog:
         """One line of metrics.jsonl (means since the line before) and one point of the trajectory."""
         engine = self.engine
         count, spent = self._since_line
-        train_loss, val_loss = (self._losses / count).tolist()
+        train_sum, val_sum, known = self._losses.tolist()
+        train_loss, val_loss = train_sum / count, val_sum / known if known else None
         mean_rank = sum(engine.ranks()) / len(engine.ranks())
         line = {
             "step": engine.global_step,
@@ -107,7 +112,7 @@ class SearchLog:
     def _add_point(self) -> None:
         self.trajectory.add(self.engine.global_step, self.engine.alpha(), self.engine.contribution())
 
-    def _to_wandb(self, line: dict[str, float]) -> None:
+    def _to_wandb(self, line: dict[str, Any]) -> None:
         names, ranks, alpha = self.engine.lora.gates.names, self.engine.ranks(), self.engine.alpha().tolist()
         values = {f"search/{key}": value for key, value in line.items()}
         for name, rank, row in zip(names, ranks, alpha, strict=True):

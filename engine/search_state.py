@@ -14,7 +14,6 @@ from engine.trajectory import Trajectory
 from problems.bilevel import BilevelProblem
 from problems.compute import random_state, set_random_state
 
-
 _LAST = ("last_loss", "direct", "implicit")
 
 

@@ -92,6 +92,8 @@ class Run:
         """Writes what stage 2 and the report read, ranks.json last."""
         folder, gates = self.folder, engine.lora.gates
         search_log.trajectory.write(folder.trajectory)
+        for name, curves in search_log.trajectory.by_layer():
+            self.wandb.trajectories(f"trajectories/{name}", search_log.trajectory.steps, curves)
         names = {id(p): name for name, p in engine.lora.module.named_parameters()}
         save_file({names[id(p)]: p.detach().cpu().contiguous() for p in engine.lora.trained}, folder.search_weights)
         write_json(

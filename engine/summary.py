@@ -10,8 +10,8 @@ from engine.progress import console, rank_table
 from engine.run_folder import RunFolder
 
 
-def print_summary(request: Request, folder: RunFolder) -> None:
-    """Prints to the terminal."""
+def print_result(folder: RunFolder) -> None:
+    """Ranks, metrics and paths of a run folder, to the terminal."""
     record = ranks.load(folder.ranks)
     console.print(f"ranks, mean {record.mean_rank:.2f} of k = {record.k}:")
     console.print(rank_table(record))
@@ -31,11 +31,15 @@ def print_summary(request: Request, folder: RunFolder) -> None:
     ):
         if path.exists():
             console.print(f"{label:>17}  {path}", highlight=False, soft_wrap=True)
+
+
+def print_next(request: Request) -> None:
+    """A command worth trying after this one, to the terminal."""
     console.print(f"{'next':>17}  {next_command(request)}", highlight=False, soft_wrap=True, style="bold")
 
 
 def next_command(request: Request) -> str:
-    """A command worth trying after this one."""
+    """The command of `print_next`."""
     name = request.config.name
     if request.stage == "search":
         return f"python run.py --config {request.source} --name {name} --stage retrain"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -95,8 +95,9 @@ class InnerProblem(BilevelProblem):
     (1).
     """
 
-    def __init__(self, *args: Any, eta: float | str = "betty", **options: Any) -> None:
+    def __init__(self, *args: Any, eta: float | str = "betty", fp32_difference: bool = False, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.fp32_difference = fp32_difference
         self._eta = eta
         self._masks = random_state(self.compute.device)
         self.weights_before: list[Tensor] = []
@@ -139,10 +140,19 @@ class InnerProblem(BilevelProblem):
                 if parameter.grad is not None:  # None: the loss does not use it
                     self.optimizer.state[parameter]["last_grad"] = parameter.grad.detach().clone()
 
-    def loss_again(self) -> Tensor:
-        """L_tr of the last inner step's batch under the same dropout masks, at the weights as they are now."""
-        with replay(self._masks, self.compute.device):
-            return self.training_step_exec(self.cur_batch)
+    def loss_again(self, *, fp32: bool = False) -> Tensor:
+        """L_tr of the last inner step's batch under the same dropout masks, at the weights as they are now.
+
+        `fp32` leaves autocast out, for what is subtracted afterwards.
+        """
+        kept = self.compute
+        if fp32:
+            self.compute = replace(kept, bf16=False)
+        try:
+            with replay(self._masks, self.compute.device):
+                return self.training_step_exec(self.cur_batch)
+        finally:
+            self.compute = kept
 
     @contextmanager
     def at(self, weights: Tensors) -> Iterator[None]:

@@ -81,7 +81,7 @@ def make_model(kind: str, vocabulary: int, dropout: float) -> Any:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """model_folder("bert", dropout=0.1): a saved base model with its tokenizer; the same one for the same arguments."""
+    """model_folder("bert", dropout=0.1): a saved base model with its tokenizer; one for the same arguments."""
     made: dict[tuple[str, float], Path] = {}
 
     def make(kind: str = "bert", dropout: float = 0.1) -> Path:

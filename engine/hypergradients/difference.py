@@ -18,7 +18,7 @@ def beta_gradient(inner: InnerProblem, outer: OuterProblem, along: Tensors, step
     """dL_tr/dbeta at W + step * along, W of before the inner step. One forward, one backward."""
     weights = [w + step * v for w, v in zip(inner.weights_before, along, strict=True)]
     with inner.at(weights):
-        return inner.gradient(inner.loss_again(), outer.trainable_parameters())
+        return inner.gradient(inner.loss_again(fp32=inner.fp32_difference), outer.trainable_parameters())
 
 
 def central_difference(vector: Tensors, inner: InnerProblem, outer: OuterProblem) -> list[Tensor]:
@@ -73,5 +73,9 @@ class ForwardDifference(Hypergradient):
             return [torch.zeros_like(b) for b in outer.trainable_parameters()]
         step = inner.config.darts_alpha / size
         plus = beta_gradient(inner, outer, vector, step)
+        base = inner.beta_gradient
+        if inner.fp32_difference and inner.compute.bf16:
+            # The inner step's own is bf16: subtracted from an fp32 one it would leave nothing but rounding.
+            base = beta_gradient(inner, outer, vector, 0.0)
         eta = inner.eta()
-        return [-eta * (p - g) / step for p, g in zip(plus, inner.beta_gradient, strict=True)]
+        return [-eta * (p - g) / step for p, g in zip(plus, base, strict=True)]

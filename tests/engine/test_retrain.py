@@ -24,6 +24,7 @@ from engine.retrain import adapter_config, attach_ranks, start_from_search
 from engine.run_folder import RunFolder
 from engine.search import SearchEngine
 from engine.stages import Run, run_stages
+from engine.tracking import Wandb
 from problems.gates import lora_layers
 from problems.models import load_base
 
@@ -40,11 +41,8 @@ def searched(
     def make(kind: str, *arguments: str) -> Searched:
         key = (kind, *arguments)
         if key not in made:
-            config = make_config(
-                tmp_path_factory.mktemp("searched"), kind, "--search.steps", "4", "--lora.lora_alpha", "6", *arguments
-            )
-            from engine.tracking import Wandb
-
+            large = ("--search.steps", "8", "--search.learning_rate", "5e-2", "--lora.lora_alpha", "6")
+            config = make_config(tmp_path_factory.mktemp("searched"), kind, *large, *arguments)
             folder = RunFolder(Path(config.runs_folder) / "tiny")
             run = Run(config, folder, Wandb(config, folder.root, {}), StopRequest())
             engines: list[SearchEngine] = []
@@ -68,6 +66,7 @@ def batch_of(engine: SearchEngine) -> dict[str, Tensor]:
 
 
 def retrained_model(config: RunConfig, run: Run) -> Any:
+    run.task.rows()
     record = ranks.load(run.folder.ranks)
     base = load_base(config.model, run.task.auto_class, **run.task.head())
     model = attach_ranks(base.model, adapter_config(config, record, run.task, base.new_modules), record)
@@ -78,7 +77,12 @@ def retrained_model(config: RunConfig, run: Run) -> Any:
 @pytest.mark.parametrize("retrain_scale", ["component", "fixed"])
 @pytest.mark.parametrize(
     ("kind", "constraint", "scale"),
-    [("bert", "softmax", "start"), ("bert", "softmax", "paper"), ("gpt2", "sigmoid", "start"), ("llama", "none", "paper")],
+    [
+        ("bert", "softmax", "start"),
+        ("bert", "softmax", "paper"),
+        ("gpt2", "sigmoid", "start"),
+        ("llama", "none", "paper"),
+    ],
 )
 def test_init_search_computes_what_the_search_computes_with_dropped_gates_at_zero(
     searched: Callable[..., Searched], kind: str, constraint: str, scale: str, retrain_scale: Any
@@ -120,7 +124,7 @@ def test_stage_retrain_with_init_search_starts_there(searched: Callable[..., Sea
         prefix = f"base_model.model.{layer.name}.lora_A"
         torch.testing.assert_close(adapter[f"{prefix}.weight"], weights[f"{prefix}.default.weight"][kept])
     result = json.loads(folder.metrics.read_text())
-    assert result["steps"] == {"search": 4, "retrain": 1}
+    assert result["steps"] == {"search": 8, "retrain": 1}
     assert result["seconds"]["total"] == pytest.approx(result["seconds"]["search"] + result["seconds"]["retrain"])
 
 

@@ -81,9 +81,7 @@ def test_both_halves_of_the_rows_are_used_each_for_its_problem(
     d_tr, d_val = (problem.train_data_loader[0].rows for problem in (engine.lora, engine.selection))
     assert (len(d_tr), len(d_val)) == (48, 16)
     key = str
-    assert sorted(map(key, [*d_tr["input_ids"], *d_val["input_ids"]])) == sorted(
-        map(key, run.data.train["input_ids"])
-    )
+    assert sorted(map(key, [*d_tr["input_ids"], *d_val["input_ids"]])) == sorted(map(key, run.data.train["input_ids"]))
 
 
 def test_contribution_is_alpha_times_the_size_of_the_component(

@@ -1,0 +1,92 @@
+"""A half-done run goes on under the settings it began with, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from configs.cli import to_yaml
+from configs.errors import UserError
+from configs.schema import RunConfig
+from engine import checkpoint
+from engine.continuing import refuse_other_config
+from engine.run_folder import RunFolder, write_text
+
+
+@pytest.fixture
+def begun(tiny_config: Callable[..., RunConfig]) -> RunFolder:
+    """A folder in which a run was started, and got nowhere yet."""
+    config = tiny_config()
+    folder = RunFolder(Path(config.runs_folder) / "tiny")
+    write_text(folder.config, to_yaml(config))
+    return folder
+
+
+def half_search(folder: RunFolder) -> None:
+    checkpoint.save(folder.search_checkpoint, {"x": torch.ones(1)}, {})
+
+
+def half_retrain(folder: RunFolder) -> None:
+    write_text(folder.ranks, "{}")
+    folder.retrain.mkdir()
+
+
+REFUSED = [
+    (half_search, ("--search.steps", "9"), r"^--search\.steps: .* half-done run with 6, now it is 9"),
+    (half_search, ("--seed", "1"), r"^--seed: "),
+    (half_search, ("--lora.k", "8"), r"^--lora\.k: "),
+    (half_search, ("--hypergradient.type", "sama"), r"^--hypergradient\.type: .*'darts', now it is 'sama'"),
+    (half_retrain, ("--retrain.learning_rate", "1"), r"^--retrain\.learning_rate: "),
+    (half_retrain, ("--lora.lora_alpha", "1"), r"^--lora\.lora_alpha: "),
+]
+
+
+@pytest.mark.parametrize(("half", "change", "message"), REFUSED, ids=lambda value: str(value)[:40])
+def test_a_changed_setting_is_refused_by_name(
+    begun: RunFolder,
+    tiny_config: Callable[..., RunConfig],
+    half: Callable[[RunFolder], None],
+    change: tuple[str, str],
+    message: str,
+) -> None:
+    refuse_other_config(tiny_config(*change), begun)
+    half(begun)
+    refuse_other_config(tiny_config(), begun)
+    with pytest.raises(UserError, match=message):
+        refuse_other_config(tiny_config(*change), begun)
+
+
+ALLOWED = [
+    (half_search, ("--search.checkpoint_every", "77")),
+    (half_search, ("--retrain.learning_rate", "1")),
+    (half_search, ("--tracking.wandb", "offline")),
+    (half_search, ("--export.merged", "true")),
+    (half_retrain, ("--retrain.checkpoint_every", "7")),
+    (half_retrain, ("--retrain.eval_batch_size", "7")),
+    (half_retrain, ("--export.padded", "true")),
+]
+
+
+@pytest.mark.parametrize(("half", "change"), ALLOWED, ids=lambda value: str(value)[:40])
+def test_what_does_not_touch_the_half_done_stage_may_change(
+    begun: RunFolder,
+    tiny_config: Callable[..., RunConfig],
+    half: Callable[[RunFolder], None],
+    change: tuple[str, str],
+) -> None:
+    half(begun)
+    refuse_other_config(tiny_config(*change), begun)
+
+
+def test_a_kill_between_the_two_renames_of_a_checkpoint_is_half_done_too(
+    begun: RunFolder, tiny_config: Callable[..., RunConfig]
+) -> None:
+    half_search(begun)
+    half_search(begun)
+    checkpoint.remove(begun.search_checkpoint)
+    assert checkpoint.load(begun.search_checkpoint) is not None
+    with pytest.raises(UserError, match=r"^--seed: "):
+        refuse_other_config(tiny_config("--seed", "1"), begun)
