@@ -1,0 +1,43 @@
+"""The schema is the documentation: a line for every field."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+from typing import Any
+
+import pytest
+
+from configs import schema
+from configs.cli import known_keys
+
+SCHEMAS = [kind for kind in vars(schema).values() if dataclasses.is_dataclass(kind)]
+
+
+@pytest.mark.parametrize("kind", SCHEMAS, ids=lambda kind: kind.__name__)
+def test_every_field_says_what_it_means(kind: Any) -> None:
+    body = ast.parse(inspect.getsource(kind)).body[0]
+    assert isinstance(body, ast.ClassDef)
+    documented = set()
+    for field, text in zip(body.body, body.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            assert isinstance(field.target, ast.Name)
+            assert len(str(text.value.value).strip()) > 10
+            documented.add(field.target.id)
+    sections = {f.name for f in dataclasses.fields(kind) if dataclasses.is_dataclass(f.default_factory)}
+    assert documented == {f.name for f in dataclasses.fields(kind)} - sections
+    assert kind.__doc__
+
+
+@pytest.mark.parametrize("kind", SCHEMAS, ids=lambda kind: kind.__name__)
+def test_a_configuration_cannot_be_changed_in_place(kind: Any) -> None:
+    field = dataclasses.fields(kind)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(kind(), field, None)
+
+
+def test_the_names_that_other_programs_rely_on_are_there() -> None:
+    names = """name model.name task.path precision seed search.steps search.learning_rate search.checkpoint_every
+        retrain.max_steps retrain.learning_rate hypergradient.type hypergradient.eta"""
+    assert set(names.split()) <= set(known_keys())
