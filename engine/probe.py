@@ -69,9 +69,9 @@ class Probe(Hypergradient):
                     "approximation": name,
                     "eta": str(eta),
                     "cosine": _cosine(implicit, exact),
-                    "norm_ratio": float(implicit.norm() / exact.norm()) if exact.norm() > 0 else 0.0,
+                    "norm_ratio": _ratio(implicit, exact),
                     "total_cosine": _cosine(direct + implicit, direct + exact),
-                    "implicit_to_direct": float(implicit.norm() / direct.norm()) if direct.norm() > 0 else 0.0,
+                    "implicit_to_direct": _ratio(implicit, direct),
                 }
             )
 
@@ -173,6 +173,12 @@ def _flat(tensors: Tensors) -> Tensor:
     return torch.cat([t.detach().flatten() for t in tensors]).double()
 
 
-def _cosine(a: Tensor, b: Tensor) -> float:
-    sizes = float(a.norm()) * float(b.norm())
-    return float(a @ b) / sizes if sizes > 0 else 0.0
+def _cosine(a: Tensor, reference: Tensor) -> float:
+    """0 for a zero vector; no number where the reference is zero (as at a step of rate zero with eta = lr)."""
+    if not reference.any():
+        return float("nan")
+    return float(a @ reference) / float(a.norm() * reference.norm()) if a.any() else 0.0
+
+
+def _ratio(a: Tensor, reference: Tensor) -> float:
+    return float(a.norm() / reference.norm()) if reference.any() else float("nan")

@@ -36,9 +36,14 @@ def metric_against_cost(results: pd.DataFrame, cost: pd.DataFrame, metric: str, 
         values = rows[metric]
         median = values.median()
         axes.errorbar(
-            ratio[name], median, yerr=[[median - values.min()], [values.max() - median]], marker="o", capsize=3
+            ratio[name],
+            median,
+            yerr=[[median - values.min()], [values.max() - median]],
+            marker="o",
+            capsize=3,
+            label=str(name),
         )
-        axes.annotate(str(name), (ratio[name], median), textcoords="offset points", xytext=(6, 5), fontsize=9)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes.set_xlabel("seconds of one search step / one plain LoRA step")
     axes.set_ylabel(metric.removeprefix("metric."))
     save_figure(figure, path)
