@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,9 +30,10 @@ CLASS_METRICS: dict[str, Metric] = {
 
 def _correlation(function: Callable[..., Any]) -> Metric:
     def correlation(labels: np.ndarray, predicted: np.ndarray) -> float:
-        value = float(function(labels, predicted).statistic)
         # A model that predicts one number for all has no correlation: nothing learned, not an error.
-        return 0.0 if math.isnan(value) else value
+        if np.ptp(predicted) == 0 or np.ptp(labels) == 0:
+            return 0.0
+        return float(function(labels, predicted).statistic)
 
     return correlation
 
