@@ -9,11 +9,12 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from configs.errors import UserError
 from configs.rules import REFUSED, check
@@ -133,6 +134,7 @@ def parse_command(argv: Sequence[str]) -> Request | ScoreRequest | ShowRequest:
     parser = build_parser()
     try:
         parsed = parser.parse_args(arguments)
+        _check_sections(parsed)
         values = parser.instantiate(parsed)
     except ArgumentError as error:
         raise UserError(_one_line(str(error))) from error
@@ -151,10 +153,18 @@ def parse_command(argv: Sequence[str]) -> Request | ScoreRequest | ShowRequest:
     return Request(config, parsed.stage, parsed.overwrite, source)
 
 
+def _check_sections(parsed: Namespace) -> None:
+    """jsonargparse lets a plain value through where a section belongs, and fails on it later."""
+    for section, kind in typing.get_type_hints(RunConfig).items():
+        if dataclasses.is_dataclass(kind) and not isinstance(parsed[section], Namespace):
+            key = f"{section}.{dataclasses.fields(kind)[0].name}"
+            raise UserError(f"{section}: {parsed[section]!r} is not allowed; allowed: keys with values, as {key}")
+
+
 def _named_config(arguments: Sequence[str]) -> str | None:
     """What the last --config names."""
     named = [a.removeprefix("--config=") for a in arguments if a.startswith("--config=")]
-    named += [value for flag, value in zip(arguments, [*arguments[1:], ""], strict=True) if flag == "--config"]
+    named += [value for flag, value in pairwise(arguments) if flag == "--config"]
     return named[-1] if named else None
 
 
@@ -168,6 +178,9 @@ def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
         raise UserError(_unknown_key(unknown[0]))
     tree = dataclasses.asdict(config)
     for key, value in values.items():
+        # jsonargparse takes null in an object for "not given".
+        if value is None and type(None) not in typing.get_args(known_keys()[key]):
+            raise UserError(f"--{key}: null is not allowed; allowed: {_allowed()[key]}")
         *path, leaf = key.split(".")
         reduce(lambda node, part: node[part], path, tree)[leaf] = value
     parser = build_parser()

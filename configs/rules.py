@@ -24,6 +24,11 @@ _null_or_one: _Rule = (lambda x: x is None or x >= 1, "null, or 1 or more")
 # against the registry.
 SECOND_ORDER = {"exact", "neumann", "cg"}
 
+SEARCHING = {"autolora"}
+WITHOUT_LORA = {"adapter", "full"}
+# AdaLoRA's three phases (warm-up, allocation, training at the final ranks) need some steps each.
+ADALORA_LEAST_STEPS = 10
+
 # (key, value) -> why a value that a reader of Betty's documentation would expect is not offered.
 REFUSED = {
     ("hypergradient.type", "reinforce"): "Betty 0.2.1 leaves it unfinished: it fails when called and computes nothing"
@@ -46,6 +51,8 @@ RULES: dict[str, _Rule] = {
     "lora.k": (lambda x: 1 <= x <= 1024, "1 to 1024"),
     "lora.lora_alpha": _positive,
     "lora.dropout": _share_or_none,
+    "lora.r": (lambda x: 1 <= x <= 1024, "1 to 1024"),
+    "adapter.bottleneck": _at_least_one,
     "search.steps": _at_least_one,
     "search.learning_rate": _positive,
     "search.selection_learning_rate": _positive,
@@ -56,6 +63,7 @@ RULES: dict[str, _Rule] = {
     "search.unroll_steps": _at_least_one,
     "search.check_every": _at_least_one,
     "search.patience": _not_negative,
+    "search.max_bad_steps": _not_negative,
     "search.log_every": _at_least_one,
     "search.checkpoint_every": _at_least_one,
     "hypergradient.eta": (lambda x: isinstance(x, str) or (math.isfinite(x) and x >= 0), "0 or more, lr, betty"),
@@ -90,3 +98,21 @@ def check(config: RunConfig) -> None:
             f"--model.attention: 'sdpa' has no second derivatives, which --hypergradient.type "
             f"{config.hypergradient.type} needs; allowed: auto, eager"
         )
+    _check_method(config)
+
+
+def _check_method(config: RunConfig) -> None:
+    """Raises UserError for what the method cannot do with the other settings."""
+    method, steps = config.method, config.retrain.max_steps
+    if method == "lora_shuffled" and config.lora.ranks_from is None:
+        raise UserError("--lora.ranks_from: null is not allowed for --method lora_shuffled; allowed: a ranks.json")
+    if method not in SEARCHING and config.retrain.init == "search":
+        raise UserError(f"--retrain.init: 'search' is not allowed for --method {method}; allowed: scratch")
+    if method == "adalora" and steps is not None and steps < ADALORA_LEAST_STEPS:
+        raise UserError(
+            f"--retrain.max_steps: {steps} is not allowed for --method adalora; allowed: {ADALORA_LEAST_STEPS} or more"
+        )
+    if method in WITHOUT_LORA and config.export.padded:
+        raise UserError(f"--export.padded: true is not allowed for --method {method}, which has no LoRA")
+    if method == "adapter" and config.export.merged:
+        raise UserError("--export.merged: true is not allowed for --method adapter: bottlenecks cannot be merged")

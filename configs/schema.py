@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 Constraint = Literal["softmax", "sigmoid", "none"]
 Stage = Literal["all", "search", "retrain", "report"]
+MethodName = Literal["autolora", "lora", "lora_shuffled", "lora_random", "adalora", "adapter", "full"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,19 @@ class LoraSettings:
     """LoRA's scale numerator: the update is multiplied by lora_alpha / k."""
     dropout: float = 0.0
     """Dropout on LoRA's input, 0 to below 1."""
+    r: int = 4
+    """Rank of every layer for the methods lora and lora_random, on average for adalora. Paper's LoRA baseline: 4."""
+    ranks_from: str | None = None
+    """lora_shuffled (required), lora_random: the ranks.json of the run to be compared with; {seed} and {task} stand
+    for this run's."""
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """Method adapter: Houlsby's bottlenecks (arXiv 1902.00751)."""
+
+    bottleneck: int = 4
+    """Width of each bottleneck; 4 has about the parameters of lora.r 4 on query and value. Houlsby: 8, 64 or 256."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +123,8 @@ class SearchConfig:
     """Steps between two checks of the ranks."""
     patience: int = 10
     """Stop when no rank changed for this many checks in a row; 0 never stops early."""
+    max_bad_steps: int = 20
+    """Steps that may be left out in all, as a loss or gradient was not finite; one more stops the search."""
     log_every: int = 10
     """Steps between two logged points of the trajectory and the metrics."""
     checkpoint_every: int = 200
@@ -217,6 +233,9 @@ class RunConfig:
     """Folder of the run under runs_folder; null takes the config file's name."""
     runs_folder: str = "runs"
     """Folder that holds the runs."""
+    method: MethodName = "autolora"
+    """autolora: learned ranks; lora: one rank for all; lora_shuffled, lora_random: controls; adapter: bottlenecks;
+    full: every weight is trained."""
     seed: int = 0
     """Seed of everything: split, order of the data, weights, dropout."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -226,6 +245,7 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     lora: LoraSettings = field(default_factory=LoraSettings)
+    adapter: AdapterSettings = field(default_factory=AdapterSettings)
     search: SearchConfig = field(default_factory=SearchConfig)
     hypergradient: HypergradientConfig = field(default_factory=HypergradientConfig)
     retrain: RetrainConfig = field(default_factory=RetrainConfig)

@@ -31,10 +31,10 @@ def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) 
     fresh.mkdir(parents=True)
     save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, fresh / _TENSORS)
     (fresh / _STATE).write_text(json.dumps(state), encoding="utf-8")
-    sums = {name: _checksum(fresh / name) for name in (_TENSORS, _STATE)}
+    sums = {name: checksum(fresh / name) for name in (_TENSORS, _STATE)}
     (fresh / _SUMS).write_text(json.dumps(sums), encoding="utf-8")
     for name in (_TENSORS, _STATE, _SUMS):
-        _sync(fresh / name)
+        sync(fresh / name)
     previous = _previous(folder)
     # A damaged newest must not push out the good one before it.
     if folder.exists() and _intact(folder):
@@ -43,7 +43,7 @@ def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) 
     else:
         remove(folder)
     os.replace(fresh, folder)
-    _sync(folder.parent)
+    sync(folder.parent)
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -77,17 +77,19 @@ def _previous(folder: Path) -> Path:
 def _intact(folder: Path) -> bool:
     try:
         sums = json.loads((folder / _SUMS).read_text(encoding="utf-8"))
-        return all(_checksum(folder / name) == sums[name] for name in (_TENSORS, _STATE))
+        return all(checksum(folder / name) == sums[name] for name in (_TENSORS, _STATE))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _checksum(path: Path) -> str:
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Waits until a file or folder is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

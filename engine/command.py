@@ -32,18 +32,23 @@ def run_request(request: Request | ScoreRequest | ShowRequest, stop: StopRequest
 def show(root: Path) -> None:
     """Prints the ranks and the result of a run folder."""
     folder = RunFolder(root)
-    if not folder.ranks.exists():
+    if not folder.ranks.exists() and not folder.metrics.exists():
         raise UserError(f"--show: {root} has no ranks.json; give the folder of a run, as runs/quickstart")
     print_result(folder)
 
 
 def _study(request: Request, stop: StopRequest) -> None:
+    from engine.faults import explained
+    from engine.lock import locked
     from engine.study import run_probe, run_study
     from engine.study_report import write_study_report
 
-    folder = run_study(request, stop)
-    run_probe(request, folder, stop)
-    write_study_report(request.config, folder)
+    config = request.config
+    root = Path(config.runs_folder) / str(config.name)
+    with locked(root), explained(config, root):
+        folder = run_study(request, stop)
+        run_probe(request, folder, stop)
+        write_study_report(config, folder)
     console.print(folder.table.read_text(encoding="utf-8"), highlight=False, markup=False, soft_wrap=True)
     for path in (folder.table, folder.results, folder.report):
         console.print(f"  {path}", highlight=False, soft_wrap=True)

@@ -14,7 +14,7 @@ from engine import checkpoint
 from engine.run_folder import RunFolder
 
 # Changing these does not change what the search computes.
-_HARMLESS = {"name", "runs_folder", "search.checkpoint_every", "task.evaluation_split"}
+_HARMLESS = {"name", "runs_folder", "search.checkpoint_every", "search.max_bad_steps", "task.evaluation_split"}
 _HARMLESS_SECTIONS = {"retrain", "export", "tracking"}
 # A half-done retraining may change even less.
 _RETRAIN_HARMLESS = {"retrain.checkpoint_every", "retrain.eval_batch_size"}

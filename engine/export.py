@@ -13,8 +13,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from configs.schema import ExportConfig
+from engine.run_folder import RunFolder
+
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
+
+
+def save_all(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: RunFolder, settings: ExportConfig) -> None:
+    """adapter/, and adapter_padded/ and merged/ where `settings` ask for them; merging consumes `model`."""
+    save_adapter(model, tokenizer, folder.adapter)
+    if settings.padded:
+        save_padded(folder.adapter, folder.padded)
+    if settings.merged:
+        save_merged(model, tokenizer, folder.merged)
 
 
 def save_adapter(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

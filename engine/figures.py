@@ -32,7 +32,7 @@ def rank_map(record: RankRecord, path: Path) -> None:
     axes.set_xticks(range(len(blocks)), blocks)
     axes.set_yticks(range(len(projections)), projections)
     axes.set_xlabel("block")
-    axes.set_title(f"learned ranks, mean {record.mean_rank:.2f} of k = {record.k}")
+    axes.set_title(f"ranks ({record.rule}), mean {record.mean_rank:.2f} of k = {record.k}")
     figure.colorbar(image, ax=axes, label="rank")
     save_figure(figure, path)
 

@@ -41,6 +41,8 @@ class RankRecord:
     rule: str = "threshold"
     threshold: float | None = None
     lora_parameters: int | None = None
+    note: str | None = None
+    """What a reader must know of how the ranks came about."""
 
     @property
     def mean_rank(self) -> float:
@@ -107,6 +109,7 @@ def save(record: RankRecord, path: Path) -> None:
             "layers": layers,
             "mean_rank": record.mean_rank,
             "lora_parameters": record.lora_parameters,
+            **({} if record.note is None else {"note": record.note}),
         },
     )
 

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from jinja2 import Environment, FileSystemLoader
 
+from configs.cli import to_yaml
+from configs.rules import SEARCHING
 from configs.schema import RunConfig
 from engine import figures, ranks, trajectory
 from engine.ranks import RankRecord, thresholds
@@ -23,7 +25,7 @@ _PAGES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=
 def write_report(config: RunConfig, folder: RunFolder) -> dict[str, Path]:
     """Draws figures/*.png and report.html; returns the figures by name. What a stage has not written yet is left
     out."""
-    record = ranks.load(folder.ranks)
+    record = ranks.load(folder.ranks) if folder.ranks.exists() else None
     pictures = draw(record, folder)
     result = json.loads(folder.metrics.read_text(encoding="utf-8")) if folder.metrics.exists() else {}
     page = render(
@@ -32,17 +34,20 @@ def write_report(config: RunConfig, folder: RunFolder) -> dict[str, Path]:
         sentence=_sentence(config, record),
         facts=_facts(record, result),
         layers=[
-            {"name": x.name, "rank": x.rank, "alpha": "  ".join(f"{a:.3f}" for a in x.alpha)} for x in record.layers
+            {"name": x.name, "rank": x.rank, "alpha": "  ".join(f"{a:.3f}" for a in x.alpha)}
+            for x in (record.layers if record else ())
         ],
-        config=folder.config.read_text(encoding="utf-8"),
+        config=folder.config.read_text(encoding="utf-8") if folder.config.exists() else to_yaml(config),
         **{name: inline_image(path) for name, path in pictures.items()},
     )
     write_text(folder.report, page)
     return pictures
 
 
-def draw(record: RankRecord, folder: RunFolder) -> dict[str, Path]:
+def draw(record: RankRecord | None, folder: RunFolder) -> dict[str, Path]:
     """The figures that the folder's files allow."""
+    if record is None:
+        return {}
     pictures = {"rank_map": folder.figures / "ranks.png"}
     figures.rank_map(record, pictures["rank_map"])
     if folder.trajectory.exists():
@@ -57,8 +62,16 @@ def draw(record: RankRecord, folder: RunFolder) -> dict[str, Path]:
     return pictures
 
 
-def _sentence(config: RunConfig, record: RankRecord) -> str:
+def _sentence(config: RunConfig, record: RankRecord | None) -> str:
     task = config.task.name or config.task.type
+    if record is None:
+        return f"{config.model.name} on {task}, method {config.method}."
+    if config.method not in SEARCHING:
+        note = f" ({record.note})" if record.note else ""
+        return (
+            f"LoRA on {config.model.name} on {task}, method {config.method}: {len(record.layers)} layers, mean rank "
+            f"{record.mean_rank:.2f}{note}."
+        )
     return (
         f"LoRA ranks of {config.model.name} on {task}: {len(record.layers)} layers, mean rank "
         f"{record.mean_rank:.2f} of k = {record.k}, constraint {record.constraint}, "
@@ -66,11 +79,13 @@ def _sentence(config: RunConfig, record: RankRecord) -> str:
     )
 
 
-def _facts(record: RankRecord, result: dict[str, Any]) -> list[tuple[str, str]]:
+def _facts(record: RankRecord | None, result: dict[str, Any]) -> list[tuple[str, str]]:
     facts = [(f"{k} ({result['split']})", f"{v:.4f}") for k, v in result.get("metrics", {}).items()]
-    facts.append(("mean rank", f"{record.mean_rank:.2f}"))
+    if record is not None:
+        facts.append(("mean rank", f"{record.mean_rank:.2f}"))
     if result:
         facts += [
+            ("method", result["method"]),
             ("LoRA parameters", f"{result['lora_parameters']:,}"),
             ("trainable parameters", f"{result['trainable_parameters']:,}"),
             *((f"seconds, {stage}", f"{s:.1f}") for stage, s in result["seconds"].items() if s is not None),

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from configs.errors import UserError
+from configs.rules import SEARCHING
 from configs.schema import RunConfig, Stage
 
 
@@ -79,6 +84,14 @@ class RunFolder:
     def report(self) -> Path:
         return self.root / "report.html"
 
+    def clear_leftovers(self) -> None:
+        """Removes what a kill after a stage's last file left of the stage's checkpoints."""
+        if self.ranks.exists():
+            remove(self.search_checkpoint)
+            remove(self.search_checkpoint.with_name(f"{self.search_checkpoint.name}.previous"))
+        if self.metrics.exists():
+            remove(self.retrain)
+
     def outputs(self, stage: Stage) -> list[Path]:
         """What a stage writes."""
         searched = [self.search, self.ranks]
@@ -95,16 +108,23 @@ class RunFolder:
 def open_folder(config: RunConfig, stage: Stage, overwrite: bool) -> RunFolder:
     """The run's folder, made if need be; `overwrite` clears what the asked stage wrote before.
 
-    Raises UserError when the stage is already finished there, or the folder cannot be written.
+    Raises UserError when the stage is already finished there (its report is drawn), or the folder cannot be written.
     """
     folder = RunFolder(Path(config.runs_folder) / str(config.name))
+    searches = config.method in SEARCHING
+    if stage == "search" and not searches:
+        raise UserError(
+            f"--stage: 'search' is not allowed for --method {config.method}, which has none; allowed: all, retrain"
+        )
     finished = {"all": folder.metrics, "retrain": folder.metrics, "search": folder.ranks}.get(stage)
-    if finished is not None and finished.exists() and not overwrite:
+    if finished is not None and finished.exists() and folder.report.exists() and not overwrite:
         raise UserError(
             f"--name: {folder.root} already holds a finished run; --overwrite replaces it, --name starts another, "
             f"--stage report only draws it again"
         )
-    if stage in ("retrain", "report") and not folder.ranks.exists():
+    if stage == "report" and not searches and not folder.metrics.exists():
+        raise UserError(f"--stage report: {folder.metrics} does not exist; --stage all writes it")
+    if stage in ("retrain", "report") and searches and not folder.ranks.exists():
         raise UserError(
             f"--stage {stage}: {folder.ranks} does not exist; --stage search writes it (or write it by hand)"
         )
@@ -116,6 +136,21 @@ def open_folder(config: RunConfig, stage: Stage, overwrite: bool) -> RunFolder:
     except OSError as error:
         raise UserError(f"--runs_folder: cannot write {folder.root} ({error.strerror})") from error
     return folder
+
+
+@contextmanager
+def nothing_left_when_refused(folder: RunFolder) -> Iterator[None]:
+    """After a UserError in a folder where nothing was begun before and nothing was trained since, takes back what
+    was written."""
+    before = set(folder.root.iterdir())
+    try:
+        yield
+    except UserError:
+        if not any(path.exists() for path in (folder.search, folder.retrain, folder.metrics)):
+            for path in (folder.config, folder.root / "wandb", folder.figures):
+                if path not in before:
+                    remove(path)
+        raise
 
 
 def remove(path: Path) -> None:
@@ -140,3 +175,11 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """`write_text` of a value as indented JSON; refuses NaN, which JSON has not."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_parquet(path: Path, table: pd.DataFrame) -> None:
+    """Writes a table as `write_text` does a text."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    table.to_parquet(temporary, index=False)
+    os.replace(temporary, path)

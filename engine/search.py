@@ -77,6 +77,10 @@ class SearchEngine(Engine):
             if self.after_step(self):
                 break
 
+    def skipped_steps(self) -> Tensor:
+        """Steps so far in which W or beta stayed as it was, as a loss or a gradient was not finite. Scalar."""
+        return self.lora.skip_count + self.selection.skip_count
+
     @torch.no_grad()
     def alpha(self) -> Tensor:
         """alpha [layers, k] on the CPU, fp32."""
@@ -101,7 +105,8 @@ def build_engine(
     variables = SelectionVariables(len(gates.names), gates.k, search.constraint, search.scale)
     passes = Passes()
     weights = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=search.learning_rate, weight_decay=search.weight_decay)
+    fused = compute.device.type == "cuda"  # its kernel can leave out a step with a gradient that is not finite
+    optimizer = torch.optim.AdamW(weights, lr=search.learning_rate, weight_decay=search.weight_decay, fused=fused)
     lora = LoraProblem(
         "lora",
         Config(
@@ -134,7 +139,7 @@ def build_engine(
         Config(),
         variables,
         variables.parameters(),
-        torch.optim.AdamW(variables.parameters(), lr=search.selection_learning_rate, weight_decay=0.0),
+        torch.optim.AdamW(variables.parameters(), lr=search.selection_learning_rate, weight_decay=0.0, fused=fused),
         # Another seed: the two loaders must not walk in step.
         EndlessLoader(d_val, search.batch_size, collate, config.seed + 1),
         compute,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from configs.schema import RunConfig
 from engine import checkpoint, search_state
+from engine.health import refuse_many_skips
 from engine.interrupt import StopRequest
 from engine.progress import SearchProgress, log
 from engine.run_folder import RunFolder
@@ -31,6 +34,7 @@ class SearchLog:
     ) -> None:
         self.engine = engine
         self.settled = settled
+        self.config = config
         self.settings = config.search
         self.folder = folder
         self.wandb = wandb
@@ -40,8 +44,8 @@ class SearchLog:
         self.progress: SearchProgress | None = None
         self.seconds = 0.0
         self._clock = time.perf_counter()
-        # Sums since the last line: L_tr, L_val, and how many steps knew an L_val (none before the first outer step).
-        self._losses = torch.zeros(3, device=engine.lora.compute.device)
+        # Sums since the last line: L_tr, L_val, and how many steps knew each (no L_val before the first outer step).
+        self._losses = torch.zeros(4, device=engine.lora.compute.device)
         self._since_line = [0, 0.0]
 
     def resume(self) -> None:
@@ -67,9 +71,7 @@ class SearchLog:
         self._since_line[0] += 1
         self._since_line[1] += now - self._clock
         self._clock = now
-        val_loss = engine.selection.last_loss.to(self._losses)
-        known = (~val_loss.isnan()).to(self._losses)
-        self._losses += torch.stack((engine.lora.last_loss, val_loss.nan_to_num(), known))
+        self._losses += _finite_part(torch.stack((engine.lora.last_loss, engine.selection.last_loss.to(self._losses))))
         step, last = engine.global_step, engine.global_step >= engine.train_iters
         if step % self.settings.log_every == 0 or last:
             self._write_line()
@@ -88,8 +90,9 @@ class SearchLog:
         """One line of metrics.jsonl (means since the line before) and one point of the trajectory."""
         engine = self.engine
         count, spent = self._since_line
-        train_sum, val_sum, known = self._losses.tolist()
-        train_loss, val_loss = train_sum / count, val_sum / known if known else None
+        train_sum, val_sum, train_known, val_known = self._losses.tolist()
+        train_loss = train_sum / train_known if train_known else math.nan
+        val_loss = val_sum / val_known if val_known else None
         mean_rank = sum(engine.ranks()) / len(engine.ranks())
         line = {
             "step": engine.global_step,
@@ -100,6 +103,7 @@ class SearchLog:
             "mean_rank": mean_rank,
             "forward_passes": engine.lora.passes.forward,
             "backward_passes": engine.lora.passes.backward,
+            "skipped_steps": int(engine.skipped_steps()),
         }
         self.metrics.add(line)
         self._add_point()
@@ -108,6 +112,7 @@ class SearchLog:
             self.progress.show(engine.global_step, train_loss, val_loss, mean_rank)
         self._losses.zero_()
         self._since_line = [0, 0.0]
+        refuse_many_skips(engine, self.config)
 
     def _add_point(self) -> None:
         self.trajectory.add(self.engine.global_step, self.engine.alpha(), self.engine.contribution())
@@ -126,3 +131,9 @@ class SearchLog:
         state |= {"seconds": self.seconds, "since_line": self._since_line}
         checkpoint.save(self.folder.search_checkpoint, tensors, state)
         self._clock = time.perf_counter()
+
+
+def _finite_part(losses: Tensor) -> Tensor:
+    """`losses` with 0 for what is not finite, then 1 or 0 for whether each is."""
+    finite = losses.isfinite()
+    return torch.cat((torch.where(finite, losses, 0.0), finite.to(losses)))

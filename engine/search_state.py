@@ -14,7 +14,7 @@ from engine.trajectory import Trajectory
 from problems.bilevel import BilevelProblem
 from problems.compute import random_state, set_random_state
 
-_LAST = ("last_loss", "direct", "implicit")
+_LAST = ("last_loss", "direct", "implicit", "skip_count")
 
 
 def snapshot(
@@ -99,9 +99,9 @@ def _restore_problem(problem: BilevelProblem, tensors: dict[str, Tensor], state:
         parameter.copy_(tensors[f"{problem.name}.parameter.{index}"])
         prefix = f"{problem.name}.optimizer.{index}."
         problem.optimizer.state[parameter] = {
-            # Adam keeps its step counter on the CPU, the moments where the parameter is.
+            # Adam keeps its step counter on the CPU (unless fused), the moments where the parameter is.
             name.removeprefix(prefix): value.clone()
-            if name.endswith(".step")
+            if name.endswith(".step") and not problem.optimizer.defaults.get("fused")
             else value.to(parameter.device, copy=True)
             for name, value in tensors.items()
             if name.startswith(prefix)

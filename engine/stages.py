@@ -18,22 +18,27 @@ from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerBase
 
 from configs.cli import Request, to_yaml
+from configs.rules import SEARCHING
 from configs.schema import RunConfig
-from engine import checkpoint, export, ranks
+from engine import checkpoint, ranks
 from engine.continuing import refuse_other_config
+from engine.faults import explained
+from engine.health import warn_about
 from engine.hypergradients import HYPERGRADIENTS
 from engine.interrupt import StopRequest
+from engine.lock import locked
+from engine.methods import METHODS, Setting, refuse_other_ranks
 from engine.progress import SearchProgress
+from engine.ranks import RankRecord
 from engine.report import write_report
-from engine.retrain import adapter_config, attach_ranks, layer_shapes, start_from_search
-from engine.run_folder import RunFolder, open_folder, remove, write_json, write_text
+from engine.run_folder import RunFolder, nothing_left_when_refused, open_folder, remove, write_json, write_text
 from engine.search import RanksSettled, SearchEngine, build_engine
 from engine.search_log import SearchLog
 from engine.tracking import Wandb
-from engine.trainer import fit
+from engine.trainer import Fitted, fit
 from problems.compute import Compute, choose_compute, seed_everything
 from problems.data import Data, prepare, split_indices
-from problems.lora import attach, lora_config
+from problems.lora import attach, lora_config, refuse_large_k
 from problems.models import load_base, load_tokenizer
 from problems.tasks import Task, make_task
 
@@ -67,6 +72,7 @@ class Run:
         base = load_base(config.model, self.task.auto_class, second_order=second_order, **self.task.head())
         if second_order and config.model.attention == "auto":
             log.info("attention: eager, as second derivatives are needed")
+        refuse_large_k(base.model, config.lora)
         model = attach(base.model, lora_config(config.lora, self.task.peft_type, base.new_modules))
         train = self.data.train
         engine = build_engine(config, model, train.select(d_tr), train.select(d_val), self.data.collate, self.compute)
@@ -91,6 +97,7 @@ class Run:
     def _record(self, engine: SearchEngine, search_log: SearchLog) -> None:
         """Writes what stage 2 and the report read, ranks.json last."""
         folder, gates = self.folder, engine.lora.gates
+        warn_about(search_log.trajectory, self.config)
         search_log.trajectory.write(folder.trajectory)
         for name, curves in search_log.trajectory.by_layer():
             self.wandb.trajectories(f"trajectories/{name}", search_log.trajectory.steps, curves)
@@ -117,46 +124,42 @@ class Run:
         checkpoint.clear(folder.search_checkpoint)
 
     def retrain(self) -> None:
-        """Stage 2: writes adapter/ (merged/, adapter_padded/ when asked) and metrics.json."""
-        config, folder = self.config, self.folder
-        record = ranks.load(folder.ranks)
+        """Stage 2 of every method: writes adapter/ or merged/ (more when asked) and metrics.json."""
+        config, folder, method = self.config, self.folder, METHODS[self.config.method]
         data = self.data
         seed_everything(config.seed)
         base = load_base(config.model, self.task.auto_class, **self.task.head())
-        shapes = layer_shapes(base.model)
-        ranks.check_against(record, shapes, folder.ranks)
-        model = attach_ranks(base.model, adapter_config(config, record, self.task, base.new_modules), record)
-        if config.retrain.init == "search":
-            start_from_search(model, config, record, folder.search_weights)
-        lora_parameters = ranks.count_parameters(record.kept, {name: sum(shape) for name, shape in shapes.items()})
-        trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        log.info("retrain: %d rows, LoRA parameters %s", len(data.train), f"{lora_parameters:,}")
-        fitted = fit(model, data, self.task, config, self.compute, folder.retrain, self.stop)
-        export.save_adapter(model, self.tokenizer, folder.adapter)
-        searched = read_json(folder.search_summary)
+        setting = Setting(config, folder, self.task, self.tokenizer, len(data.train))
+        prepared = method.prepare(base, setting)
+        trainable = sum(p.numel() for p in prepared.model.parameters() if p.requires_grad)
+        log.info("retrain (%s): %d rows, trainable parameters %s", config.method, len(data.train), f"{trainable:,}")
+        fitted = fit(
+            prepared.model, data, self.task, config, self.compute, folder.retrain, self.stop, prepared.callbacks
+        )
+        record = method.save(prepared, setting)
+        write_json(folder.metrics, self._result(fitted, record, trainable))
+        remove(folder.retrain)
+        self.wandb.log({f"eval/{name}": value for name, value in fitted.metrics.items()})
+
+    def _result(self, fitted: Fitted, record: RankRecord | None, trainable: int) -> dict[str, Any]:
+        """The content of metrics.json."""
+        searched = read_json(self.folder.search_summary) if self.config.method in SEARCHING else {}
         seconds = {"search": searched.get("seconds"), "retrain": fitted.seconds}
-        result = {
-            "method": "autolora",
+        return {
+            "method": self.config.method,
             "task": self.task.name,
             "split": self.task.evaluation_split,
             "metrics": {name: value for name, value in fitted.metrics.items() if name != "loss"},
             "loss": fitted.metrics.get("loss"),
             "trainable_parameters": trainable,
-            "lora_parameters": lora_parameters,
-            "mean_rank": record.mean_rank,
-            "seed": config.seed,
+            "lora_parameters": record.lora_parameters if record else 0,
+            "mean_rank": record.mean_rank if record else None,
+            "seed": self.config.seed,
             "seconds": seconds | {"total": sum(s for s in seconds.values() if s is not None)},
             "steps": {"search": searched.get("steps"), "retrain": fitted.steps},
             "peak_memory_mib": max(peak_memory(self.compute), searched.get("peak_memory_mib", 0.0)),
             "versions": versions(),
         }
-        if config.export.padded:
-            export.save_padded(folder.adapter, folder.padded)
-        if config.export.merged:
-            export.save_merged(model, self.tokenizer, folder.merged)
-        write_json(folder.metrics, result)
-        remove(folder.retrain)
-        self.wandb.log({f"eval/{name}": value for name, value in fitted.metrics.items()})
 
     def report(self) -> None:
         """Draws figures/ and report.html from the folder's files."""
@@ -171,22 +174,34 @@ def run_stages(request: Request, stop: StopRequest, *, draw: bool = True) -> Run
 
     Raises UserError for what the user must change, Interrupted when a signal asked to stop.
     """
-    folder = open_folder(request.config, request.stage, request.overwrite)
+    config = request.config
+    root = Path(config.runs_folder) / str(config.name)
+    with locked(root), explained(config, root):
+        folder = open_folder(config, request.stage, request.overwrite)
+        refuse_other_config(config, folder)
+        if request.stage != "report":
+            refuse_other_ranks(config.method, folder)
+        with nothing_left_when_refused(folder):
+            _run_stages(request, folder, stop, draw)
+    return folder
+
+
+def _run_stages(request: Request, folder: RunFolder, stop: StopRequest, draw: bool) -> None:
     config, stage = request.config, request.stage
-    refuse_other_config(config, folder)
     wandb = None
     try:
         if stage != "report":
             write_text(folder.config, to_yaml(config))
         wandb = Wandb(config if stage != "report" else _untracked(config), folder.root, dataclasses.asdict(config))
         run = Run(config, folder, wandb, stop)
-        if stage in ("all", "search") and not folder.ranks.exists():
+        # A stage whose last file is there is done, whatever came after it.
+        if stage in ("all", "search") and config.method in SEARCHING and not folder.ranks.exists():
             run.search()
-        if stage in ("all", "retrain"):
+        if stage in ("all", "retrain") and not folder.metrics.exists():
             run.retrain()
+        folder.clear_leftovers()
         if draw:
             run.report()
-        return folder
     finally:
         if wandb is not None:
             wandb.finish(read_json(folder.metrics))

@@ -19,8 +19,9 @@ from configs.schema import RunConfig, StudyConfig
 from engine import ranks
 from engine.hypergradients import HYPERGRADIENTS
 from engine.interrupt import Interrupted, StopRequest
+from engine.lock import LOCK
 from engine.probe import Probe, measure_cost, register
-from engine.run_folder import RunFolder, remove, write_text
+from engine.run_folder import RunFolder, remove, write_parquet, write_text
 from engine.search import SearchEngine
 from engine.stages import Run, run_stages
 from engine.tracking import Wandb
@@ -103,8 +104,10 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
     config = request.config
     folder = StudyFolder(Path(config.runs_folder) / str(config.name))
     cells = expand(config, folder)
-    if request.overwrite:
-        remove(folder.root)
+    if request.overwrite and folder.root.exists():
+        for path in folder.root.iterdir():
+            if path.name != LOCK:
+                remove(path)
     write_text(folder.root / "config.yaml", to_yaml(config))
     failed = []
     for number, cell in enumerate(cells, start=1):
@@ -125,7 +128,7 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
     results = collect(cells)
     if results.empty:
         raise UserError(f"no cell of the study finished; the first failure: {failed[0]}")
-    results.to_parquet(folder.results, index=False)
+    write_parquet(folder.results, results)
     return folder
 
 
@@ -137,14 +140,16 @@ def collect(cells: list[Cell]) -> pd.DataFrame:
         if not run.metrics.exists():
             continue
         result = json.loads(run.metrics.read_text(encoding="utf-8"))
-        record = ranks.load(run.ranks)
+        # Full fine-tuning and bottleneck adapters have no ranks.
+        record = ranks.load(run.ranks) if run.ranks.exists() else None
         rows.append(
             {
                 **cell.values,
                 **{f"metric.{name}": value for name, value in result["metrics"].items()},
-                "mean_rank": record.mean_rank,
-                "ranks": [layer.rank for layer in record.layers],
+                "mean_rank": record.mean_rank if record else None,
+                "ranks": [layer.rank for layer in record.layers] if record else None,
                 "lora_parameters": result["lora_parameters"],
+                "trainable_parameters": result["trainable_parameters"],
                 "search_seconds": result["seconds"]["search"],
                 "total_seconds": result["seconds"]["total"],
                 "search_steps": result["steps"]["search"],
@@ -180,5 +185,5 @@ def run_probe(request: Request, folder: StudyFolder, stop: StopRequest) -> None:
 
     engine.after_step = after_step
     engine.run()
-    pd.DataFrame(probe.rows).to_parquet(folder.probe, index=False)
-    pd.DataFrame(measure_cost(engine, settings.timed_steps)).to_parquet(folder.cost, index=False)
+    write_parquet(folder.probe, pd.DataFrame(probe.rows))
+    write_parquet(folder.cost, pd.DataFrame(measure_cost(engine, settings.timed_steps)))

@@ -71,6 +71,7 @@ def summarise(results: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
                 row[f"{name} range"] = f"{group[column].min():.3f} to {group[column].max():.3f}"
         row["mean rank"] = group["mean_rank"].mean()
         row["LoRA parameters"] = int(group["lora_parameters"].median())
+        row["trainable parameters"] = int(group["trainable_parameters"].median())
         row["search s"] = group["search_seconds"].median()
         row["total s"] = group["total_seconds"].median()
         rows.append(row)

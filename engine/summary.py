@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from configs.cli import Request
+from configs.rules import SEARCHING
 from engine import ranks
 from engine.progress import console, rank_table
 from engine.run_folder import RunFolder
@@ -12,19 +13,23 @@ from engine.run_folder import RunFolder
 
 def print_result(folder: RunFolder) -> None:
     """Ranks, metrics and paths of a run folder, to the terminal."""
-    record = ranks.load(folder.ranks)
-    console.print(f"ranks, mean {record.mean_rank:.2f} of k = {record.k}:")
-    console.print(rank_table(record))
+    if folder.ranks.exists():
+        record = ranks.load(folder.ranks)
+        console.print(f"ranks, mean {record.mean_rank:.2f} of k = {record.k}:")
+        console.print(rank_table(record))
     if folder.metrics.exists():
         result = json.loads(folder.metrics.read_text(encoding="utf-8"))
         values = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items())
+        lora = result["lora_parameters"]
+        size = f"{lora:,} LoRA" if lora else f"{result['trainable_parameters']:,} trainable"
         console.print(
             f"{result['task']} {result['split']}: [bold]{values}[/bold]  "
-            f"({result['lora_parameters']:,} LoRA parameters, {result['seconds']['total']:.0f} s)"
+            f"({size} parameters, {result['seconds']['total']:.0f} s)"
         )
     for label, path in (
         ("ranks", folder.ranks),
         ("adapter", folder.adapter),
+        ("merged", folder.merged),
         ("metrics", folder.metrics),
         ("report", folder.report),
         ("alpha over steps", folder.trajectory),
@@ -43,4 +48,6 @@ def next_command(request: Request) -> str:
     name = request.config.name
     if request.stage == "search":
         return f"python run.py --config {request.source} --name {name} --stage retrain"
+    if request.config.method not in SEARCHING:
+        return f"python run.py --config {request.source} --name {name}-autolora --method autolora"
     return f"python run.py --config {request.source} --name {name}-first-order --hypergradient.type first_order"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from configs.schema import RunConfig
+from engine.run_folder import write_text
 
 Mode = Literal["online", "offline", "disabled"]
 
@@ -33,9 +34,7 @@ class MetricsFile:
     def cut_after(self, step: int) -> None:
         """Drops the lines after `step`: a search that goes on from its checkpoint writes them again."""
         lines = [line for line in self.read() if line["step"] <= step]
-        self.path.unlink(missing_ok=True)
-        for line in lines:
-            self.add(line)
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))
 
     def read(self) -> list[dict[str, Any]]:
         """All complete lines."""

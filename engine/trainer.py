@@ -4,6 +4,7 @@ stop."""
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import torch
 from datasets import Dataset
 from torch import nn
 from transformers import EvalPrediction, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
+from configs.errors import UserError
 from configs.schema import RunConfig
+from engine import retrain_checkpoint
 from engine.interrupt import StopRequest
 from engine.progress import console, log
 from problems.compute import Compute
@@ -33,28 +35,45 @@ class Fitted:
 
 
 def fit(
-    model: nn.Module, data: Data, task: Task, config: RunConfig, compute: Compute, folder: Path, stop: StopRequest
+    model: nn.Module,
+    data: Data,
+    task: Task,
+    config: RunConfig,
+    compute: Compute,
+    folder: Path,
+    stop: StopRequest,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Fitted:
     """Trains `model` on D_tr + D_val and evaluates it after the last step (no split chooses an epoch).
 
     `folder` holds the checkpoints; the newest there is gone on from. The caller removes it when the result is safe.
-    Raises Interrupted when a stop was asked for.
+    Raises Interrupted when a stop was asked for, UserError when the loss is no number.
     """
-    clock = _Clock()
+    last = retrain_checkpoint.newest(folder)
+    clock = _Clock(last.seconds if last else 0.0)
     trainer = _OurTrainer(
         model=model,
         args=_arguments(config, compute, folder),
         train_dataset=data.train,
         data_collator=data.collate,
         compute_metrics=lambda output: task.metrics(_first(output), np.asarray(output.label_ids)),
-        callbacks=[_StopWhenAsked(stop), clock],
+        callbacks=[*callbacks, _StopWhenAsked(stop), clock],
     )
     trainer.remove_callback(PrinterCallback)
-    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
+    trainer.add_callback(_StopAtNaN(trainer, config))
+    trainer.add_callback(_Seal(clock))
+    if last is not None and last.step >= last.max_steps:
+        # Trainer would make one step more.
+        trainer.take_weights(last.folder)
+        steps = last.step
+    else:
+        trainer.train(resume_from_checkpoint=None if last is None else str(last.folder))
+        steps = trainer.state.global_step
     stop.check()
     by_split = {name: _measure(trainer, rows) for name, rows in data.evaluation.items()}
-    return Fitted(task.combine(by_split), clock.seconds, trainer.state.global_step)
+    if not all(np.isfinite(found["loss"]) for found in by_split.values()):
+        raise UserError(_no_number("the loss on the evaluation rows", config))
+    return Fitted(task.combine(by_split), clock.seconds, steps)
 
 
 def _measure(trainer: Trainer, rows: Dataset) -> dict[str, float]:
@@ -92,6 +111,8 @@ def _arguments(config: RunConfig, compute: Compute, folder: Path) -> TrainingArg
         save_steps=settings.checkpoint_every,
         save_total_limit=2,
         logging_strategy="no",
+        # It would read the loss back from the device at every step; _StopAtNaN looks now and then.
+        logging_nan_inf_filter=False,
         report_to="none",
         disable_tqdm=not console.is_terminal,
     )
@@ -103,6 +124,16 @@ class _OurTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler | None:
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
         return LengthGroupedOrder(rows["length"], self.args.per_device_train_batch_size, self.args.seed)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """As Trainer's; keeps the sum of the losses on the device: once not a number, always not a number."""
+        loss = super().training_step(*args, **kwargs)
+        self.loss_sum = loss.detach() + getattr(self, "loss_sum", 0.0)
+        return loss
+
+    def take_weights(self, checkpoint: Path) -> None:
+        """The trained weights of a checkpoint, and nothing else of it."""
+        self._load_from_checkpoint(str(checkpoint))
 
 
 class _StopWhenAsked(TrainerCallback):
@@ -117,11 +148,44 @@ class _StopWhenAsked(TrainerCallback):
             control.should_training_stop = True
 
 
-class _Clock(TrainerCallback):
-    """Seconds of training in this process; without a terminal, a line now and then in the bar's place."""
+class _StopAtNaN(TrainerCallback):
+    """Ends the training when a loss was no number, before a checkpoint of it is written."""
 
-    def __init__(self) -> None:
-        self.seconds = 0.0
+    def __init__(self, trainer: _OurTrainer, config: RunConfig) -> None:
+        self.trainer = trainer
+        self.config = config
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        look = state.global_step % 20 == 0 or control.should_save or control.should_training_stop
+        if look and not bool(torch.isfinite(self.trainer.loss_sum)):
+            raise UserError(_no_number(f"the loss by step {state.global_step}", self.config))
+
+
+def _no_number(what: str, config: RunConfig) -> str:
+    return (
+        f"--retrain.learning_rate: {what} is not finite at rate {config.retrain.learning_rate:g}; try a lower rate, "
+        f"--retrain.gradient_clipping 1 or --precision fp32, with --stage retrain --overwrite"
+    )
+
+
+class _Seal(TrainerCallback):
+    """Marks each checkpoint as complete once Trainer has written it."""
+
+    def __init__(self, clock: _Clock) -> None:
+        self.clock = clock
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        retrain_checkpoint.seal(
+            retrain_checkpoint.place(Path(args.output_dir), state.global_step), self.clock.so_far()
+        )
+
+
+class _Clock(TrainerCallback):
+    """Seconds of training, those before a stop included; without a terminal, a line now and then in the bar's
+    place."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
         self._began = 0.0
         self._last_line = 0.0
 
@@ -133,6 +197,10 @@ class _Clock(TrainerCallback):
         if not console.is_terminal and now - self._last_line > 10:
             self._last_line = now
             log.info("retrain %d/%d", state.global_step, state.max_steps)
+
+    def so_far(self) -> float:
+        """Seconds until now, while the training goes on."""
+        return self.seconds + time.perf_counter() - self._began
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.seconds += time.perf_counter() - self._began

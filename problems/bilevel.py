@@ -54,6 +54,8 @@ class BilevelProblem(ImplicitProblem):
         self.compute = compute
         self.passes = passes or Passes()
         self.last_loss: Tensor = torch.tensor(float("nan"))
+        self.skipped = torch.tensor(False, device=compute.device)
+        self.skip_count = torch.tensor(0, device=compute.device)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The parameters that this problem descends; stock Betty returns the frozen ones too."""
@@ -80,6 +82,27 @@ class BilevelProblem(ImplicitProblem):
         loss = self.training_step_exec(batch)
         self.last_loss = loss.detach()
         return loss / self.gas, {"loss": self.last_loss}
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """As Betty's, but nothing moves where the loss or a gradient is not finite; `skipped` and `skip_count` say
+        so."""
+        self.skipped = ~self._finite()
+        self.skip_count = self.skip_count + self._newly_skipped()
+        if self.optimizer.defaults.get("fused"):
+            # The kernel itself leaves out the step: reading the answer back would stall the GPU.
+            self.optimizer.found_inf = self.skipped.float()
+        elif self.skipped:
+            return
+        super().optimizer_step(*args, **kwargs)
+
+    def _newly_skipped(self) -> Tensor:
+        return self.skipped
+
+    def _finite(self) -> Tensor:
+        """Whether the last loss and its gradients are finite. Boolean scalar."""
+        grads = [p.grad for p in self.trained if p.grad is not None]
+        finite = torch.isfinite(self.last_loss)
+        return finite & torch.isfinite(torch.nn.utils.get_total_norm(grads)) if grads else finite
 
     def gradient(self, loss: Tensor | Tensors, inputs: Tensors, **options: Any) -> list[Tensor]:
         """d loss / d inputs, zeros where an input was not used; counted as one backward pass."""
@@ -138,7 +161,10 @@ class InnerProblem(BilevelProblem):
         if jvp_fn_mapping[self.config.type].reads_last_gradient:
             for parameter in self.trained:
                 if parameter.grad is not None:  # None: the loss does not use it
-                    self.optimizer.state[parameter]["last_grad"] = parameter.grad.detach().clone()
+                    state, grad = self.optimizer.state[parameter], parameter.grad.detach()
+                    if len(state):  # empty: no step was ever taken
+                        before = state.get("last_grad", torch.zeros_like(grad))
+                        state["last_grad"] = torch.where(self.skipped, before, grad)
 
     def loss_again(self, *, fp32: bool = False) -> Tensor:
         """L_tr of the last inner step's batch under the same dropout masks, at the weights as they are now.
@@ -182,6 +208,7 @@ class OuterProblem(BilevelProblem):
         """Sets .grad of beta to direct + implicit (Eq. 5), by the method that the inner problem's config type
         names."""
         inner = paths[0][1]
+        self._inner_skipped = inner.skipped
         method = jvp_fn_mapping[inner.config.type]
         if method.reads_vector:
             weights = inner.meta_trainable_parameters()
@@ -193,6 +220,14 @@ class OuterProblem(BilevelProblem):
         implicit = method(vector, inner, self, sync=False)
         self.implicit = torch.cat([g.flatten() for g in implicit]).detach()
         self.set_grads(params, [d + i for d, i in zip(direct, implicit, strict=True)])
+
+    def _newly_skipped(self) -> Tensor:
+        """A step is counted once: an outer step left out for its inner step's sake was counted there."""
+        return self.skipped & ~self._inner_skipped
+
+    def _finite(self) -> Tensor:
+        """As above, and the inner step that the gradient is of was taken."""
+        return super()._finite() & ~self._inner_skipped
 
     def diagnostics(self) -> dict[str, float]:
         """|implicit| / |direct| and their cosine in the last outer step (0 where one of the two is zero)."""

@@ -65,16 +65,35 @@ def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
 
     Raises UserError when a target matches no module, with the names that exist.
     """
-    missing = [t for t in config.target_modules or [] if not _matches(model, t)]
+    target_layers(model, sorted(config.target_modules or []))  # PEFT keeps them as a set
+    peft_model = get_peft_model(model, config)
+    assert isinstance(peft_model, PeftModel)
+    return peft_model
+
+
+def target_layers(model: PreTrainedModel, targets: Sequence[str]) -> list[str]:
+    """Names of the layers that `targets` (names or their endings) match, in the model's order; errors as `attach`."""
+    missing = [t for t in targets if not _matches(model, t)]
     if missing:
         endings = sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if _takes_lora(module)})
         raise UserError(
             f"--lora.target_modules: {', '.join(missing)} matches no module of {model.config.name_or_path}; "
             f"there are: {', '.join(endings)}"
         )
-    peft_model = get_peft_model(model, config)
-    assert isinstance(peft_model, PeftModel)
-    return peft_model
+    return [
+        name
+        for name, module in model.named_modules()
+        if _takes_lora(module) and any(name == t or name.endswith(f".{t}") for t in targets)
+    ]
+
+
+def refuse_large_k(model: PreTrainedModel, settings: LoraSettings) -> None:
+    """Raises UserError, naming the layer, when k exceeds the smaller side of a layer: its update has no such rank."""
+    modules = dict(model.named_modules())
+    for name in target_layers(model, settings.target_modules):
+        smallest = min(modules[name].weight.shape)
+        if settings.k > smallest:
+            raise UserError(f"--lora.k: {settings.k} is not allowed for layer {name}; allowed: 1 to {smallest}")
 
 
 def _matches(model: PreTrainedModel, target: str) -> bool:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+from safetensors import SafetensorError
+
 from configs.errors import UserError
 
 _CHOICES = (
@@ -23,7 +25,7 @@ def explain_missing(key: str, name: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{key}: cannot load {name!r} ({first[:200]}); {_CHOICES}") from error
 

@@ -153,6 +153,12 @@ def finished_run(
 
 
 @pytest.fixture(scope="session")
+def make_argv(model_folder: Callable[..., Path]) -> Callable[..., list[str]]:
+    """make_argv(folder): the command line of a tiny run in folder/runs."""
+    return lambda folder: tiny_arguments(model_folder("bert"), folder)
+
+
+@pytest.fixture(scope="session")
 def make_config(model_folder: Callable[..., Path]) -> Callable[..., RunConfig]:
     """make_config(folder, "gpt2", "--search.steps", "4"): as tiny_config, for fixtures that live longer."""
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import datasets
 from datasets import Dataset, load_dataset
 
 from configs.errors import UserError
@@ -45,7 +48,7 @@ class Glue(TextClassification):
 
     def rows(self) -> Rows:
         with explain_missing("--task.path", f"{self.path}, {self.name}"):
-            splits = load_dataset(self.path, self.name)
+            splits = load_dataset(self.path, self.name, cache_dir=_cache_of(Path(self.path)))
         wanted = _MNLI.get(self.evaluation_split, ()) if self.name == "mnli" else ()
         train = self._split(splits, "train")
         evaluation = {name: self._split(splits, name) for name in wanted or (self.evaluation_split,)}
@@ -79,4 +82,21 @@ class Glue(TextClassification):
                 f"--task.path: split {name!r} of {self.path} has no column {', '.join(missing)}; "
                 f"it has: {', '.join(rows.column_names)}"
             )
+        # datasets fills a column that one split lacks and another has.
+        empty = [c for c in (*self.columns, "label") if rows.data.column(c).null_count]
+        if empty:
+            raise UserError(f"--task.path: split {name!r} of {self.path} has rows without {', '.join(empty)}")
         return rows
+
+
+def _cache_of(path: Path) -> str | None:
+    """A place in datasets' cache for a local folder as it is now; None for a hub name.
+
+    datasets itself looks at the folder's last name and the configuration only: it would give the rows of another
+    folder of that name, or the rows of before a change.
+    """
+    if not path.is_dir():
+        return None
+    files = sorted(file for file in path.resolve().rglob("*") if file.is_file())
+    content = "".join(f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}\n" for file in files)
+    return str(Path(datasets.config.HF_DATASETS_CACHE) / "folders" / hashlib.sha256(content.encode()).hexdigest()[:16])

@@ -73,7 +73,8 @@ class TextTable(TextClassification):
     def _find_classes(self, train: pd.DataFrame) -> list[str]:
         if self.config.label_column not in train.columns:
             return []  # `_checked` says so, with the columns that there are
-        found = sorted(set(train[self.config.label_column].map(_label_text)), key=_number_first)
+        labels = [x for x in train[self.config.label_column] if not _no_label(x)]  # `_checked` names their rows
+        found = sorted(set(map(_label_text, labels)), key=_number_first)
         if len(found) < 2:
             raise UserError(f"--task.path: {self.train_path} has the one class {found}; two or more are needed")
         if len(found) > 1000:
@@ -103,6 +104,8 @@ class TextTable(TextClassification):
 
     def _label(self, option: str, path: Path, number: int, answer: Any) -> float | int:
         where = f"{option}: {path}, row {number}: label {answer!r}"
+        if _no_label(answer):
+            raise UserError(f"{where} is empty; fill it in or take the row out")
         if self.regression:
             try:
                 value = float(answer)
@@ -140,6 +143,11 @@ def read_table(option: str, path: Path) -> pd.DataFrame:
     if table.empty:
         raise UserError(f"{option}: {path} has no rows")
     return table.reset_index(drop=True)
+
+
+def _no_label(value: Any) -> bool:
+    """An empty cell, null, or NaN, which a null among numbers is read as."""
+    return value is None or (isinstance(value, float) and math.isnan(value)) or not str(value).strip()
 
 
 def _label_text(value: Any) -> str:

@@ -34,7 +34,9 @@ def test_without_a_config_it_is_the_quickstart() -> None:
 
 
 def test_the_command_line_wins_over_the_file_before_and_after_it() -> None:
-    assert parse(["--config", "glue_sst2.yaml", "--lora.k", "5", "--stage", "search", "--overwrite"]).config.lora.k == 5
+    assert (
+        parse(["--config", "glue_sst2.yaml", "--lora.k", "5", "--stage", "search", "--overwrite"]).config.lora.k == 5
+    )
     request = parse(["--config=glue_sst2.yaml", "--name", "mine", "--lora.target_modules", "[a,b]"])
     assert request.config.name == "mine"
     assert request.config.lora.target_modules == ["a", "b"]
@@ -59,10 +61,16 @@ def test_numbers_without_a_point_before_the_e_are_numbers(tmp_path: Path) -> Non
 
 WRONG = {
     "misspelt": (["--search.setps", "3"], "unknown key 'search.setps'; did you mean 'search.steps'?"),
-    "without its section": (["--constraint", "softmax"], "unknown key 'constraint'; did you mean 'search.constraint'?"),
+    "without its section": (
+        ["--constraint", "softmax"],
+        "unknown key 'constraint'; did you mean 'search.constraint'?",
+    ),
     "in another section": (["--model.k", "4"], "unknown key 'model.k'; did you mean 'lora.k'?"),
     "far from all": (["--zzzzqq", "1"], "unknown key 'zzzzqq'; --help lists the keys"),
-    "text for a number": (["--search.steps", "many"], "--search.steps: 'many' is not allowed; allowed: a whole number"),
+    "text for a number": (
+        ["--search.steps", "many"],
+        "--search.steps: 'many' is not allowed; allowed: a whole number",
+    ),
     "fraction": (["--lora.k", "2.5"], "--lora.k: '2.5' is not allowed; allowed: a whole number"),
     "choice": (
         ["--search.constraint", "softmx"],
@@ -88,20 +96,20 @@ WRONG_FILES = {
     "unknown section": ("serach:\n  steps: 3\n", "unknown key"),
     "key of another section": ("k: 8\n", "did you mean 'lora.k'?"),
     "wrong type": ("search:\n  steps: many\n", "--search.steps: 'many' is not allowed; allowed: a whole number"),
-    "no mapping": ("- a\n- b\n", "c.yaml"),
-    "no YAML": ("search: [1,\n", "c.yaml"),
-    "a value for a section": ("search: 5\n", "search"),
+    "no mapping": ("- a\n- b\n", "c.yaml: "),
+    "no YAML": ("search: [1,\n", "c.yaml: "),
+    "a value for a section": ("search: 5\n", "search: 5 is not allowed; allowed: keys with values, as search.steps"),
+    "nothing for a section": ("search:\n", "c.yaml: "),
 }
 
 
 @pytest.mark.parametrize("case", WRONG_FILES)
-def test_a_mistake_in_a_file_names_the_file_too(tmp_path: Path, case: str) -> None:
+def test_a_mistake_in_a_file_is_one_line_too(tmp_path: Path, case: str) -> None:
     content, message = WRONG_FILES[case]
     path = tmp_path / "c.yaml"
     path.write_text(content)
     with pytest.raises(UserError) as caught:
         parse(["--config", str(path)])
-    assert str(path) in str(caught.value)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,12 +92,12 @@ def exported(
     model_folder: Callable[..., Path],
     tmp_path_factory: pytest.TempPathFactory,
     make_config: Callable[..., RunConfig],
-) -> Iterator[Exported]:
+) -> Exported:
     kind, scale = request.param
     arguments = ["--export.merged", "true", "--export.padded", "true", "--retrain.scale", scale]
     arguments += ["--lora.lora_alpha", str(LORA_ALPHA), "--retrain.learning_rate", "3e-2"]
     config = make_config(tmp_path_factory.mktemp("exported"), kind, *arguments)
-    yield make_export(config, kind, model_folder(kind))
+    return make_export(config, kind, model_folder(kind))
 
 
 def test_plain_peft_gives_the_runs_own_logits_head_included(exported: Exported) -> None:

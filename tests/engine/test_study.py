@@ -15,6 +15,7 @@ from configs.schema import ProbeConfig, RunConfig, StudyConfig
 from engine.command import run_request
 from engine.hypergradients import HYPERGRADIENTS
 from engine.interrupt import StopRequest
+from engine.lock import locked
 from engine.run_folder import RunFolder
 from engine.study import StudyFolder, cell_name, expand
 
@@ -40,6 +41,7 @@ def test_axes_expand_to_every_combination(tiny_config: Callable[..., RunConfig])
         ({"search.steps": [0]}, "search.steps"),
         ({"hypergradient.type": ["newton"]}, "hypergradient.type"),
         ({"seed": []}, "seed"),
+        ({"search.steps": [None]}, "search.steps"),
     ],
 )
 def test_bad_axes_name_the_key(tiny_config: Callable[..., RunConfig], axes: dict, named: str) -> None:
@@ -116,3 +118,11 @@ def test_a_failed_cell_does_not_stop_the_others(
     run_request(Request(config, "all", False, "study.yaml"), StopRequest())
     folder = StudyFolder(Path(config.runs_folder) / "tiny")
     assert len(pd.read_parquet(folder.results)) == 1
+
+
+def test_a_study_in_use_is_refused_and_kept(study: tuple[RunConfig, StudyFolder]) -> None:
+    config, folder = study
+    before = sorted(folder.root.rglob("*"))
+    with locked(folder.root), pytest.raises(UserError, match="is in use by process"):
+        run_request(Request(config, "all", True, "study.yaml"), StopRequest())
+    assert sorted(folder.root.rglob("*")) == before

@@ -131,6 +131,7 @@ def fake_wandb(monkeypatch: pytest.MonkeyPatch, fails: str = "") -> FakeRun:
 
     module: Any = types.ModuleType("wandb")
     module.init, module.Settings, module.Image = init, dict, lambda path: Path(path).name
+    module.plot = types.SimpleNamespace(line_series=lambda **options: options)
     monkeypatch.setitem(sys.modules, "wandb", module)
     return run
 
@@ -177,6 +178,12 @@ def test_a_run_tells_wandb_alpha_ranks_losses_figures_and_the_result(
         assert [searched[-1][f"alpha/{layer['name']}/{j}"] for j in range(4)] == layer["alpha"]
     result = json.loads(folder.metrics.read_text())
     assert any(values.get("eval/accuracy") == result["metrics"]["accuracy"] for values in run.logged)
+    charts = {key: chart for values in run.logged for key, chart in values.items() if key.startswith("trajectories/")}
+    assert charts.keys() == {f"trajectories/{layer['name']}" for layer in ranks["layers"]}
+    for layer in ranks["layers"]:
+        chart = charts[f"trajectories/{layer['name']}"]
+        assert chart["xs"] == [0, 2, 4]
+        assert [curve[-1] for curve in chart["ys"]] == pytest.approx(layer["alpha"])
     assert sum(key.startswith("figures/") for values in run.logged for key in values) == 3
     assert run.summary["trainable_parameters"] == result["trainable_parameters"]
     assert run.finished

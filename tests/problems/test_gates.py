@@ -75,7 +75,7 @@ def test_outside_open_and_after_remove_it_is_plain_peft() -> None:
     plain = model(x)
     with gates.open(torch.ones(2, K)):
         assert torch.equal(model(x), plain)
-    with pytest.raises(ZeroDivisionError), gates.open(torch.zeros(2, K)):
+    with pytest.raises(ZeroDivisionError), gates.open(torch.zeros(2, K)):  # noqa: PT012
         assert not torch.equal(model(x), plain)
         raise ZeroDivisionError
     assert torch.equal(model(x), plain)

@@ -53,7 +53,7 @@ def test_a_missing_thing_is_one_line_and_other_errors_pass() -> None:
         explain_missing("--task.path", "x"),
     ):
         raise OSError("first line\nsecond line")
-    with pytest.raises(UserError, match="^mine$"), explain_missing("--task.path", "x"):
+    with pytest.raises(UserError, match=r"^mine$"), explain_missing("--task.path", "x"):
         raise UserError("mine")
     with pytest.raises(KeyError), explain_missing("--task.path", "x"):
         raise KeyError("a defect of ours")

@@ -1,7 +1,8 @@
-"""A user's own table: formats, classes, held-out rows, and what is refused with the row in the message."""
+"""A user's own table: every format, and every mistake with file and row."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,125 +13,140 @@ from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.tasks.table import TextTable
 
-ROWS = [{"text": f"text number {i}", "label": ["bad", "good"][i % 2]} for i in range(40)]
+TEXTS = ["good, very", 'a "quoted" one', "NA", "zwölf\nlines", "five", "six"]
+LABELS = ["b", "a", "b", "a", "b", "a"]
 
 
-def task(path: Path, seed: int = 0, **fields: Any) -> TextTable:
-    return TextTable(TaskConfig(type="text", path=str(path), **fields), seed)
-
-
-def write(path: Path, rows: list[dict[str, Any]] = ROWS) -> Path:
-    frame = pd.DataFrame(rows)
+def write(path: Path, columns: dict[str, list[Any]]) -> Path:
+    frame = pd.DataFrame(columns)
     if path.suffix == ".parquet":
         frame.to_parquet(path)
     elif path.suffix == ".jsonl":
-        frame.to_json(path, orient="records", lines=True)
+        lines = [json.dumps(row, ensure_ascii=False) for row in frame.to_dict("records")]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     else:
         frame.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
     return path
 
 
+def task_of(path: Path, **settings: Any) -> TextTable:
+    settings.setdefault("validation_path", str(path))
+    return TextTable(TaskConfig(type="text", path=str(path), **settings), seed=0)
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
 def test_every_format_gives_the_same_rows(tmp_path: Path, suffix: str) -> None:
-    table = task(write(tmp_path / f"rows{suffix}"))
-    rows = table.rows()
-    assert table.classes == ["bad", "good"]
-    assert table.name == "rows"
-    texts = [*rows.train["text"], *rows.evaluation["validation"]["text"]]
-    assert sorted(texts) == sorted(row["text"] for row in ROWS)
-    assert all(
-        label == int(text.split()[-1]) % 2 for text, label in zip(rows.train["text"], rows.train["label"], strict=True)
-    )
+    task = task_of(write(tmp_path / f"d{suffix}", {"text": TEXTS, "label": LABELS}))
+    found = task.rows()
+    assert found.train["text"][:] == TEXTS
+    assert found.train["label"][:] == [1, 0, 1, 0, 1, 0]
+    assert task.classes == ["a", "b"]
+    assert task.name == "d"
 
 
-def test_held_out_rows_are_drawn_by_seed(tmp_path: Path) -> None:
-    path = write(tmp_path / "rows.csv")
-    first, again, other = (task(path, seed).rows().evaluation["validation"]["text"][:] for seed in (0, 0, 1))
-    assert len(first) == 4
-    assert first == again != other
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_number_names_of_classes_are_in_the_order_of_numbers(tmp_path: Path, suffix: str) -> None:
+    task = task_of(write(tmp_path / f"d{suffix}", {"sentence": TEXTS, "label": [10, 2, 10, 2, 1, 1]}))
+    assert task.rows().train["label"][:] == [2, 1, 2, 1, 0, 0]
+    assert task.classes == ["1", "2", "10"]
+    assert task.columns == ["sentence"]
 
 
-def test_numbers_are_classes_in_their_order_whatever_the_format(tmp_path: Path) -> None:
-    rows = [{"text": "x y", "label": i % 11} for i in range(33)]
-    for suffix in (".csv", ".parquet"):
-        table = task(write(tmp_path / f"rows{suffix}", rows))
-        table.rows()
-        assert table.classes == [str(i) for i in range(11)]
+def test_rows_are_held_out_by_seed_when_no_others_are_given(tmp_path: Path) -> None:
+    texts = [f"text {i}" for i in range(40)]
+    path = write(tmp_path / "d.csv", {"text": texts, "label": ["x", "y"] * 20})
+
+    def parts(seed: int) -> tuple[list[str], list[str]]:
+        found = TextTable(TaskConfig(type="text", path=str(path), holdout_share=0.25), seed).rows()
+        return found.train["text"][:], found.evaluation["validation"]["text"][:]
+
+    train, held_out = parts(0)
+    assert (len(train), len(held_out)) == (30, 10)
+    assert sorted(train + held_out) == sorted(texts)
+    assert parts(0) == (train, held_out) != parts(1)
 
 
-def test_na_is_a_label_and_a_text_like_any_other(tmp_path: Path) -> None:
-    rows = [{"text": "NA", "label": "NA"}, {"text": "null", "label": "None"}] * 10
-    table = task(write(tmp_path / "rows.csv", rows))
-    assert "NA" in table.rows().train["text"]
-    assert table.classes == ["NA", "None"]
+def test_test_rows_are_reported_where_there_are_some(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.csv", {"text": TEXTS, "label": LABELS})
+    test = write(tmp_path / "t.csv", {"text": ["only"], "label": ["b"]})
+    task = task_of(path, test_path=str(test))
+    assert task.evaluation_split == "test"
+    assert task.rows().evaluation["test"]["text"][:] == ["only"]
+    assert list(task_of(path, test_path=str(test), evaluation_split="validation").rows().evaluation) == ["validation"]
 
 
-def test_given_files_are_evaluated_on(tmp_path: Path) -> None:
-    path = write(tmp_path / "rows.csv")
-    test = write(tmp_path / "test.csv", ROWS[:6])
-    rows = task(path, test_path=str(test)).rows()
-    assert list(rows.evaluation) == ["test"]
-    assert len(rows.evaluation["test"]) == 6
-    assert len(rows.train) == len(ROWS)
+def test_pairs_and_numbers(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.tsv", {"p": TEXTS, "h": TEXTS[::-1], "score": [0.5, 1, 2, 3, -4, 5e-1]})
+    task = task_of(path, text_columns=["p", "h"], label_column="score", kind="regression")
+    found = task.rows().train
+    assert found["label"][:] == [0.5, 1.0, 2.0, 3.0, -4.0, 0.5]
+    assert found["h"][0] == "six"
+    assert task.classes == []
 
 
-def test_pairs_and_regression(tmp_path: Path) -> None:
-    rows = [{"a": "one", "b": "two", "score": i / 8} for i in range(20)]
-    table = task(
-        write(tmp_path / "rows.jsonl", rows), text_columns=["a", "b"], label_column="score", kind="regression"
-    )
-    got = table.rows()
-    assert got.train.column_names == ["a", "b", "label"]
-    assert table.head() == {"num_labels": 1, "problem_type": "regression"}
-    assert sorted([*got.train["label"], *got.evaluation["validation"]["label"]]) == [row["score"] for row in rows]
-
-
-BAD: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
-    "no such column": (ROWS, {"text_columns": ["review"]}, "has no column review; it has: text, label"),
-    "no label column": (ROWS, {"label_column": "stars"}, "has no column stars"),
-    "one class": ([{"text": "x", "label": "a"}] * 9, {}, "one class"),
-    "empty text": (
-        [*ROWS, {"text": " ", "label": "bad"}],
-        {"holdout_share": 0.01},
-        "row 41: column 'text' has no text",
+WRONG = {
+    "empty text": ({"text": ["a", " "], "label": ["x", "y"]}, {}, r"row 2: column 'text' has no text"),
+    "one class": ({"text": ["a", "b"], "label": ["x", "x"]}, {}, r"has the one class \['x'\]"),
+    "no column": ({"txt": ["a", "b"], "label": ["x", "y"]}, {}, r"has no column text; it has: txt, label"),
+    "no label": ({"text": ["a", "b"], "lab": ["x", "y"]}, {}, r"has no column label; it has: text, lab"),
+    "no number": (
+        {"text": ["a", "b"], "label": ["1", "x"]},
+        {"kind": "regression"},
+        r"row 2: label 'x' is not a number",
     ),
-    "not a number": ([*ROWS[:9]], {"kind": "regression"}, "row 1: label 'bad' is not a number"),
-    "nan target": ([{"text": "x", "label": "nan"}] * 9, {"kind": "regression"}, "label 'nan' is not a number"),
-    "too many labels": ([{"text": "x", "label": f"l{i}"} for i in range(3000)], {}, "--task.kind regression"),
+    "infinite": (
+        {"text": ["a", "b"], "label": ["1", "inf"]},
+        {"kind": "regression"},
+        r"row 2: label 'inf' is not a number",
+    ),
+    "no rows": ({"text": [], "label": []}, {}, r"has no rows"),
+    "split": (
+        {"text": ["a", "b"], "label": ["x", "y"]},
+        {"evaluation_split": "dev"},
+        r"'dev' is not allowed; allowed",
+    ),
+    "no test": (
+        {"text": ["a", "b"], "label": ["x", "y"]},
+        {"evaluation_split": "test"},
+        r"'test' needs --task\.test_p",
+    ),
 }
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_bad_tables_are_refused(tmp_path: Path, name: str) -> None:
-    rows, fields, message = BAD[name]
+@pytest.mark.parametrize("case", WRONG)
+def test_a_table_that_cannot_be_learned_is_named_with_its_row(tmp_path: Path, case: str) -> None:
+    columns, settings, message = WRONG[case]
+    path = write(tmp_path / "d.csv", columns)
     with pytest.raises(UserError, match=message) as caught:
-        task(write(tmp_path / "rows.csv", rows), **fields).rows()
-    assert "rows.csv" in str(caught.value)
+        task_of(path, **settings).rows()
+    assert str(caught.value).startswith("--task.")
     assert "\n" not in str(caught.value)
 
 
-def test_a_label_unknown_to_training_is_refused(tmp_path: Path) -> None:
-    test = write(tmp_path / "test.csv", [{"text": "x", "label": "ugly"}])
-    with pytest.raises(UserError, match=r"test.csv, row 1: label 'ugly' does not occur in the training rows"):
-        task(write(tmp_path / "rows.csv"), test_path=str(test)).rows()
+def test_a_label_that_training_has_not_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.csv", {"text": TEXTS, "label": LABELS})
+    other = write(tmp_path / "v.csv", {"text": ["a", "b"], "label": ["b", "z"]})
+    with pytest.raises(UserError, match=r"^--task\.validation_path: .*v\.csv, row 2: label 'z' does not occur"):
+        task_of(path, validation_path=str(other)).rows()
 
 
-def test_unreadable_files_are_refused(tmp_path: Path) -> None:
-    latin = tmp_path / "latin.csv"
-    latin.write_bytes("text,label\ncafé,1\n".encode("latin-1"))
-    (tmp_path / "empty.csv").write_text("text,label\n")
-    (tmp_path / "broken.jsonl").write_text('{"text": ')
-    for name, message in (
-        ("latin.csv", "not UTF-8"),
-        ("empty.csv", "no rows"),
-        ("broken.jsonl", "cannot be read"),
-        ("missing.csv", "no file"),
-        ("rows.xlsx", "allowed: a file that ends in"),
-    ):
-        with pytest.raises(UserError, match=message):
-            task(tmp_path / name).rows()
-
-
-def test_unknown_metric_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="allowed: accuracy"):
-        task(tmp_path / "rows.csv", metrics=["bleu"])
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("absent.csv", None, "no file"),
+        ("d.xlsx", b"x", r"is not allowed; allowed: a file that ends in \.csv, \.tsv, \.jsonl, \.parquet"),
+        ("d.csv", "text,label\nhé,x\n".encode("latin-1"), r"is not UTF-8 \(byte "),
+        ("d.csv", b"", "cannot be read"),
+        ("d.jsonl", b'{"text": "a", "label": ', "cannot be read"),
+        ("d.parquet", b"no parquet", "cannot be read"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+        task_of(path).rows()
+    assert str(caught.value).startswith("--task.path: ")
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,69 @@
+"""What the world can do to a run, as one line for the user instead of a traceback."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+
+_DISK = {
+    errno.ENOSPC: "no space is left there",
+    errno.EDQUOT: "the quota is used up",
+    errno.EFBIG: "the file would be larger than allowed",
+    errno.EROFS: "it is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.EIO: "the disk reports an error",
+}
+# Rust (safetensors), C++ (torch.save, arrow) report a failed write by their own errors, which only words tell apart.
+_WORDS = {
+    "no space left": errno.ENOSPC,
+    "os error 28": errno.ENOSPC,
+    "code: 28": errno.ENOSPC,
+    "code: 27": errno.EFBIG,
+    "file too large": errno.EFBIG,
+    "read-only file system": errno.EROFS,
+    "failed writing file": errno.ENOSPC,
+    "unexpected pos": errno.ENOSPC,
+}
+
+
+@contextmanager
+def explained(config: RunConfig, root: Path) -> Iterator[None]:
+    """Turns a full or read-only disk and a full memory into a UserError that says what to do."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        line = _explain(error, config, root)
+        if line is None:
+            raise
+        raise UserError(line) from error
+
+
+def _explain(error: Exception, config: RunConfig, root: Path) -> str | None:
+    text = str(error).lower()
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in text or "can't allocate" in text:
+        return (
+            f"out of memory: lower --search.batch_size (now {config.search.batch_size}), --retrain.batch_size (now "
+            f"{config.retrain.batch_size}), --retrain.eval_batch_size (now {config.retrain.eval_batch_size}) or "
+            f"--task.max_length (now {config.task.max_length}), or take --precision bf16; "
+            f"what was saved is in {root}, --overwrite starts again"
+        )
+    number = error.errno if isinstance(error, OSError) else None
+    if number not in _DISK:
+        number = next((code for words, code in _WORDS.items() if words in text), None)
+    if number not in _DISK:
+        return None
+    where = getattr(error, "filename", None) or root
+    return (
+        f"cannot write {where}: {_DISK[number]}; the last checkpoint in {root} is whole: "
+        f"make room or name another --runs_folder, then the same command goes on"
+    )

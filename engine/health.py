@@ -1,0 +1,54 @@
+"""Signs that a search goes or went wrong: steps that are no numbers, a collapsed alpha, ranks that never changed."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import torch
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+from engine.ranks import kept_components
+from engine.search import SearchEngine
+from engine.trajectory import Trajectory
+
+log = logging.getLogger("autolora")
+
+COLLAPSED = 0.99
+
+
+def refuse_many_skips(engine: SearchEngine, config: RunConfig) -> None:
+    """Raises UserError when more than `search.max_bad_steps` steps were left out for not being finite."""
+    skipped = int(engine.skipped_steps())
+    if skipped <= config.search.max_bad_steps:
+        return
+    search = config.search
+    loader = engine.lora.train_data_loader[0]
+    raise UserError(
+        f"--search.max_bad_steps: by step {engine.global_step} (epoch {loader.epoch}, batch {loader.position} of "
+        f"D_tr) {skipped} steps had a loss or gradient that is not finite, allowed {search.max_bad_steps}; "
+        f"--search.learning_rate is {search.learning_rate:g}, --search.selection_learning_rate "
+        f"{search.selection_learning_rate:g}: lower them, or try --precision fp32, more --search.warmup_ratio, "
+        f"--search.gradient_clipping 1, with --overwrite"
+    )
+
+
+def warn_about(trajectory: Trajectory, config: RunConfig) -> None:
+    """Warns of what makes the found ranks doubtful."""
+    alpha = np.stack(trajectory.alpha)
+    if alpha.shape[2] == 1:
+        return
+    collapsed = int((alpha[-1].max(axis=1) > COLLAPSED).sum())
+    if config.search.constraint == "softmax" and 2 * collapsed > alpha.shape[1]:
+        log.warning(
+            "alpha has collapsed: one component is above %s in %d of %d layers; lower "
+            "--search.selection_learning_rate (now %g) or --search.steps",
+            COLLAPSED, collapsed, alpha.shape[1], config.search.selection_learning_rate,
+        )  # fmt: skip
+    kept = [kept_components(torch.from_numpy(np.array(point)), config.search.constraint) for point in alpha]
+    if all(torch.equal(kept[0], other) for other in kept):
+        log.warning(
+            "no rank ever changed: raise --search.selection_learning_rate (now %g) or --search.steps (now %d)",
+            config.search.selection_learning_rate, config.search.steps,
+        )  # fmt: skip

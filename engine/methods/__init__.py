@@ -1,0 +1,27 @@
+"""The methods: how to build the model that the one trainer trains, and what is kept of it."""
+
+from __future__ import annotations
+
+from engine.methods.adalora import AdaLora
+from engine.methods.adapter import Adapter
+from engine.methods.base import Method, Prepared, Setting
+from engine.methods.full import Full
+from engine.methods.lora import Learned, Random, Shuffled, Uniform
+from engine.run_folder import RunFolder
+
+__all__ = ["METHODS", "Method", "Prepared", "Setting", "refuse_other_ranks"]
+
+METHODS: dict[str, Method] = {
+    "autolora": Learned(),
+    "lora": Uniform(),
+    "lora_shuffled": Shuffled(),
+    "lora_random": Random(),
+    "adalora": AdaLora(),
+    "adapter": Adapter(),
+    "full": Full(),
+}
+
+
+def refuse_other_ranks(name: str, folder: RunFolder) -> None:
+    """Raises UserError when the folder holds another method's ranks.json."""
+    METHODS[name].refuse_other_ranks(folder, {rule for method in METHODS.values() for rule in method.rules or ()})

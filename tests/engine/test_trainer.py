@@ -1,0 +1,125 @@
+"""Stage 2's loop: stopped and resumed is bit-equal, every row comes once an epoch, the order depends on the seed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from configs.cli import Request
+from configs.errors import UserError
+from configs.schema import RunConfig
+from engine.interrupt import Interrupted, StopRequest
+from engine.run_folder import RunFolder
+from engine.stages import Run, run_stages
+from engine.trainer import _OurTrainer
+
+RANKS = {"layers": [{"name": f"bert.encoder.layer.{i}.attention.self.query", "rank": 2 + i} for i in (0, 1)]}
+FEW = ("--task.train_rows", "20", "--lora.dropout", "0.1")
+
+
+def with_ranks(config: RunConfig) -> tuple[RunConfig, RunFolder]:
+    folder = RunFolder(Path(config.runs_folder) / str(config.name))
+    folder.root.mkdir(parents=True)
+    folder.ranks.write_text(json.dumps(RANKS))
+    return config, folder
+
+
+def retrain(config: RunConfig, stop: StopRequest | None = None) -> None:
+    run_stages(Request(config, "retrain", False, "x"), stop or StopRequest())
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Every batch that is trained on."""
+    batches: list[dict[str, Any]] = []
+    original = _OurTrainer.training_step
+
+    def training_step(self: Any, model: Any, inputs: dict[str, Any], *rest: Any, **options: Any) -> torch.Tensor:
+        batches.append({name: value.tolist() for name, value in inputs.items()})
+        return original(self, model, inputs, *rest, **options)
+
+    monkeypatch.setattr(_OurTrainer, "training_step", training_step)
+    return batches
+
+
+def rows_of(batches: list[dict[str, Any]]) -> list[tuple[int, ...]]:
+    """The sentences, without padding."""
+    return [
+        tuple(t for t, real in zip(ids, mask, strict=True) if real)
+        for batch in batches
+        for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
+    ]
+
+
+def test_an_epoch_is_every_row_once_and_the_next_has_another_order(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], seen: list[dict[str, Any]]
+) -> None:
+    config, _ = with_ranks(tiny_config(*FEW, "--retrain.max_steps", "null", "--retrain.epochs", "2"))
+    retrain(config)
+    rows = rows_of(seen)
+    expected = sorted(tuple(ids) for ids in run_of(config).data.train["input_ids"])
+    assert len(rows) == 40
+    assert sorted(rows[:20]) == sorted(rows[20:]) == expected
+    assert rows[:20] != rows[20:]
+
+
+def test_stopped_and_resumed_is_bit_equal(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, seen: list[dict[str, Any]]
+) -> None:
+    arguments = (*FEW, "--retrain.max_steps", "8", "--retrain.warmup_ratio", "0.3")
+    config, whole = with_ranks(tiny_config("--name", "whole", *arguments))
+    retrain(config)
+    batches = list(seen)
+    config, folder = with_ranks(tiny_config("--name", "stopped", *arguments))
+    seen.clear()
+    stop = StopRequest()
+    counted = _OurTrainer.training_step
+
+    def training_step(self: Any, *rest: Any, **options: Any) -> torch.Tensor:
+        if len(seen) == 4:
+            stop.code = 130
+        return counted(self, *rest, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_OurTrainer, "training_step", training_step)
+        with pytest.raises(Interrupted):
+            retrain(config, stop)
+    assert len(seen) == 5
+    assert not folder.metrics.exists()
+    torch.manual_seed(77)
+    retrain(config)
+    assert seen == batches
+    name = "adapter_model.safetensors"
+    assert (folder.adapter / name).read_bytes() == (whole.adapter / name).read_bytes()
+    first, second = (json.loads(f.metrics.read_text()) for f in (whole, folder))
+    assert (first["metrics"], first["loss"], first["steps"]) == (second["metrics"], second["loss"], second["steps"])
+    assert not folder.retrain.exists()
+
+
+def test_a_rate_that_makes_the_loss_no_number_is_named_and_nothing_is_exported(
+    tiny_config: Callable[..., RunConfig],
+) -> None:
+    rates = ("--retrain.learning_rate", "1e38", "--retrain.warmup_ratio", "0", "--retrain.gradient_clipping", "0")
+    config, folder = with_ranks(tiny_config(*FEW, *rates))
+    with pytest.raises(UserError, match=r"^--retrain\.learning_rate: .*not finite at rate 1e\+38"):
+        retrain(config)
+    assert not folder.metrics.exists()
+    assert not folder.adapter.exists()
+    shutil.rmtree(folder.root)
+
+
+def test_retraining_uses_all_training_rows_and_reports_the_evaluation_split(
+    tiny_config: Callable[..., RunConfig], seen: list[dict[str, Any]]
+) -> None:
+    config, folder = with_ranks(
+        tiny_config(*FEW, "--task.validation_share", "0.5", "--task.evaluation_split", "train")
+    )
+    retrain(config)
+    assert len(set(rows_of(seen))) == 20, "D_tr and D_val together"
+    assert json.loads(folder.metrics.read_text())["split"] == "train"

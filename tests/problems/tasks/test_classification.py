@@ -1,0 +1,83 @@
+"""Labels, heads and metrics of classes and of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from transformers import AutoTokenizer
+
+from configs.errors import UserError
+from problems.tasks.base import Rows
+from problems.tasks.classification import TextClassification
+
+
+class Texts(TextClassification):
+    """The shared part alone."""
+
+    def rows(self) -> Rows:
+        raise NotImplementedError
+
+
+def test_class_metrics_are_the_definitions() -> None:
+    task = Texts(["text"], 16, ["accuracy", "matthews", "f1_macro"])
+    labels = np.array([1, 1, 1, 0, 0, 1])
+    predicted = np.array([1, 1, 0, 0, 1, 1])
+    found = task.metrics(np.eye(2)[predicted], labels)
+    tp, tn, fp, fn = 3, 1, 1, 1
+    matthews = (tp * tn - fp * fn) / ((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)) ** 0.5
+    assert found["accuracy"] == pytest.approx(4 / 6)
+    assert found["matthews"] == pytest.approx(matthews)
+    assert found["f1_macro"] == pytest.approx((2 * tp / (2 * tp + fp + fn) + 2 * tn / (2 * tn + fp + fn)) / 2)
+
+
+def test_number_metrics_are_the_definitions() -> None:
+    task = Texts(["text"], 16, ["spearman", "pearson", "mse"], regression=True)
+    labels, outputs = np.array([0.0, 1.0, 2.0, 5.0]), np.array([[0.0], [10.0], [20.0], [30.0]])
+    found = task.metrics(outputs, labels)
+    assert found["spearman"] == pytest.approx(1.0)
+    assert found["pearson"] == pytest.approx(np.corrcoef(labels, outputs[:, 0])[0, 1])
+    assert found["mse"] == pytest.approx(np.mean((labels - outputs[:, 0]) ** 2))
+    constant = task.metrics(np.ones((4, 1)), labels)
+    assert (constant["spearman"], constant["pearson"]) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(("regression", "name"), [(True, "accuracy"), (False, "pearson"), (False, "bleu")])
+def test_a_metric_of_another_kind_is_refused(regression: bool, name: str) -> None:
+    with pytest.raises(UserError, match=rf"^--task\.metrics: '{name}' is not allowed here; allowed: "):
+        Texts(["text"], 16, [name], regression=regression)
+
+
+@pytest.mark.parametrize("columns", [["text"], ["text", "other"]])
+@pytest.mark.parametrize("regression", [False, True])
+def test_encoding_gives_tokens_of_text_or_pair_and_labels_of_the_right_type(
+    model_folder: Callable[..., Path], columns: list[str], regression: bool
+) -> None:
+    task = Texts(columns, 8, [], regression=regression)
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_folder("bert"))
+    rows = Dataset.from_dict({"text": ["the film", "our room is"], "other": ["dull", "the"], "label": [1, 0]})
+    encoded = task.encode(rows, tokenizer)
+    assert set(encoded.column_names) >= {"input_ids", "attention_mask", "labels", "length"}
+    assert not {"text", "other", "label"} & set(encoded.column_names)
+    parts = [tokenizer.convert_ids_to_tokens(ids) for ids in encoded["input_ids"]]
+    first = ["<s>", "the", "film", "</s>"]
+    assert parts[0] == (first if len(columns) == 1 else [*first, "dull", "</s>"])
+    assert encoded["length"][:] == [len(part) for part in parts]
+    batch = task.collate(tokenizer)([encoded[0], encoded[1]])
+    assert batch["labels"].dtype.is_floating_point is regression
+    assert batch["labels"].tolist() == [1, 0]
+
+
+def test_the_head_knows_the_classes() -> None:
+    task = Texts(["text"], 8, [])
+    task.classes = ["no", "maybe", "yes"]
+    head = task.head()
+    assert head["num_labels"] == 3
+    assert head["id2label"] == {0: "no", 1: "maybe", 2: "yes"}
+    assert head["label2id"] == {"no": 0, "maybe": 1, "yes": 2}
+    number = Texts(["text"], 8, [], regression=True).head()
+    assert (number["num_labels"], number["problem_type"]) == (1, "regression")

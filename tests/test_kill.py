@@ -1,0 +1,91 @@
+"""`kill -9` at any moment, then the same command: the same alpha, ranks, adapter and metrics, bit for bit."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import tiny_arguments
+from tests.processes import Process, die_at_operation, fresh, outcome
+
+# Dropout on in both stages, both loaders shuffle, more than one epoch in each stage, checkpoints inside the epochs.
+CASE = [
+    "--lora.dropout", "0.1", "--task.train_rows", "40", "--search.steps", "12", "--search.patience", "0",
+    "--search.checkpoint_every", "2", "--retrain.max_steps", "13", "--retrain.checkpoint_every", "2",
+]  # fmt: skip
+
+
+@dataclass
+class Uninterrupted:
+    """How the run ends when nothing happens to it, and how long and how many file operations that takes."""
+
+    argv: list[str]
+    root: Path
+    outcome: dict[str, Any]
+    seconds: float
+    operations: int
+
+
+@pytest.fixture(scope="module")
+def whole(model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
+    folder = tmp_path_factory.mktemp("kill")
+    argv = [*tiny_arguments(model_folder("bert", 0.1), folder), *CASE]
+    root, counted = folder / "runs" / "tiny", folder / "count"
+    process = Process(argv, folder / "whole.txt", partial(die_at_operation, 0, counted))
+    assert process.wait() == 0, process.output.read_text()
+    began = time.monotonic()
+    fresh(root)
+    assert Process(argv, folder / "whole.txt").wait() == 0
+    seconds = time.monotonic() - began
+    return Uninterrupted(argv, root, outcome(root), seconds, int(counted.read_text()))
+
+
+def finish(whole: Uninterrupted, output: Path) -> None:
+    """The same command again; it must go on and end as if nothing had happened."""
+    process = Process(whole.argv, output)
+    assert process.wait() == 0, output.read_text()
+    assert "damaged" not in output.read_text()
+    found = outcome(whole.root)
+    for key, value in whole.outcome.items():
+        assert found[key] == value, key
+
+
+def killed_at_operation(whole: Uninterrupted, tmp_path: Path, moment: int) -> None:
+    fresh(whole.root)
+    process = Process(whole.argv, tmp_path / "killed.txt", partial(die_at_operation, moment))
+    assert process.wait() == -9, process.output.read_text()
+    finish(whole, tmp_path / "again.txt")
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_a_kill_at_a_file_operation(whole: Uninterrupted, tmp_path: Path, share: float) -> None:
+    killed_at_operation(whole, tmp_path, round(share * whole.operations))
+
+
+@pytest.mark.slow
+def test_a_kill_at_every_part_of_the_run(whole: Uninterrupted, tmp_path: Path) -> None:
+    for number in range(12):
+        # The last few are after the report: there is nothing left to go on with.
+        moment = 1 + round(number * (whole.operations - 8) / 11)
+        killed_at_operation(whole, tmp_path, moment)
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_times(whole: Uninterrupted, tmp_path: Path) -> None:
+    times = random.Random(0)
+    killed = 0
+    while killed < 20:
+        fresh(whole.root)
+        process = Process(whole.argv, tmp_path / "killed.txt")
+        time.sleep(times.uniform(0.02, whole.seconds))
+        if process.kill() != -9:
+            continue
+        killed += 1
+        finish(whole, tmp_path / "again.txt")

@@ -1,0 +1,195 @@
+"""The entry: what a user must change is one line and exit code 2, and nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import run
+from engine.run_folder import RunFolder
+
+Refused = Callable[..., str]
+MakeArgv = Callable[[Path], list[str]]
+
+
+@pytest.fixture
+def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], make_argv: MakeArgv) -> Refused:
+    """refused("--seed", "-1"): the one line on stderr of a command that must fail."""
+
+    def call(*arguments: str) -> str:
+        argv = [*make_argv(tmp_path), *arguments]
+        capsys.readouterr()
+        code = run.main(argv)
+        shown = capsys.readouterr()
+        lines = [line for line in shown.err.splitlines() if line.strip()]
+        assert code == 2, shown
+        assert len(lines) == 1, shown.err
+        assert lines[0].startswith("error: ")
+        assert "Traceback" not in shown.out
+        return lines[0].removeprefix("error: ")
+
+    return call
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `run.main` sets for its libraries goes back."""
+    for name in ("TOKENIZERS_PARALLELISM", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, os.environ.get(name, "false" if name.startswith("T") else "PASSIVE"))
+
+
+def left_behind(folder: Path) -> list[str]:
+    return [str(path.relative_to(folder)) for path in (folder / "runs").rglob("*")]
+
+
+WRONG = {
+    "unknown key": (("--search.stepz", "3"), "unknown key 'search.stepz'; did you mean 'search.steps'?"),
+    "missing config": (("--config", "nosuch.yaml"), "--config: no file 'nosuch.yaml' here or in configs/"),
+    "out of range": (("--lora.k", "0"), "--lora.k: 0 is not allowed; allowed: 1 to 1024"),
+    "targets": (("--lora.target_modules", "[q_proj]"), "--lora.target_modules: q_proj matches no module of"),
+    "hub model": (("--model.name", "nobody/no-such-model"), "--model.name: cannot load 'nobody/no-such-model'"),
+    "hub data": (("--task.type", "glue", "--task.name", "rte", "--task.path", "nobody/none"), "--task.path: cannot"),
+    "package": (("--model.name", "package:nosuchpackage/model"), "--model.name: no installed package 'nosuchpackage'"),
+    "glue task": (("--task.type", "glue", "--task.name", "imdb"), "--task.name: 'imdb' is not allowed; allowed: cola"),
+    "split": (("--task.evaluation_split", "dev"), "--task.evaluation_split: sample has no split 'dev'; it has: train"),
+    "too few rows": (("--task.train_rows", "1"), "--task.validation_share: 0.5 of 1 training rows"),
+    "no ranks": (("--stage", "retrain"), "--stage retrain: "),
+    "device": (("--device", "mps"), "--device: 'mps' is not available here"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_the_user_must_change_is_one_line(refused: Refused, tmp_path: Path, case: str) -> None:
+    arguments, message = WRONG[case]
+    assert refused(*arguments).startswith(message)
+    assert left_behind(tmp_path) == []
+
+
+def data_folder(folder: Path, splits: dict[str, dict[str, list]]) -> str:
+    """A data set in the hub's layout, with the one configuration sst2."""
+    header = ["---", "configs:", "- config_name: sst2", "  data_files:"]
+    for split, columns in splits.items():
+        header += [f"  - split: {split}", f"    path: {split}.parquet"]
+        folder.mkdir(exist_ok=True)
+        pd.DataFrame(columns).to_parquet(folder / f"{split}.parquet")
+    (folder / "README.md").write_text("\n".join([*header, "---", ""]))
+    return str(folder)
+
+
+GOOD = {"sentence": ["the film is dull", "our room is clean"] * 4, "label": [0, 1] * 4}
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        (
+            {"train": {"text": ["a"], "label": [0]}, "validation": {"text": ["a"], "label": [0]}},
+            "--task.path: split 'train' of {path} has no column sentence; it has: text, label",
+        ),
+        (
+            {"train": GOOD, "validation": {"sentence": ["a"]}},
+            "--task.path: split 'validation' of {path} has rows without label",
+        ),
+        ({"train": GOOD}, "--task.evaluation_split: {path} has no split 'validation'; it has: train"),
+        (
+            {"train": GOOD, "validation": {"sentence": ["a", "b"], "label": [-1, -1]}},
+            "--task.evaluation_split: 'validation' of {path} has hidden labels",
+        ),
+    ],
+    ids=["train column", "evaluation column", "split", "hidden labels"],
+)
+def test_a_data_set_that_does_not_fit_is_named_with_what_it_has(
+    refused: Refused, tmp_path: Path, splits: dict[str, dict[str, list]], message: str
+) -> None:
+    path = data_folder(tmp_path / "data", splits)
+    line = refused("--task.type", "glue", "--task.name", "sst2", "--task.path", path)
+    assert line.startswith(message.format(path=path))
+    assert left_behind(tmp_path) == []
+
+
+def test_a_task_that_the_data_set_has_not_is_one_line(refused: Refused, tmp_path: Path) -> None:
+    path = data_folder(tmp_path / "data", {"train": GOOD, "validation": GOOD})
+    line = refused("--task.type", "glue", "--task.name", "cola", "--task.path", path)
+    assert line.startswith(f"--task.path: cannot load '{path}, cola'")
+
+
+def test_a_finished_run_is_refused_and_left_as_it_is(
+    refused: Refused, finished_run: Callable[..., RunFolder], tmp_path: Path
+) -> None:
+    shutil.copytree(finished_run("bert").root, tmp_path / "runs" / "tiny")
+    before = left_behind(tmp_path)
+    assert "already holds a finished run; --overwrite replaces it" in refused("--seed", "5")
+    assert left_behind(tmp_path) == before
+
+
+@pytest.mark.parametrize("content", ["{layers", '{"layers": [{"name": "bert.encoder.layer.0.qery", "rank": 2}]}'])
+def test_bad_ranks_are_refused_and_kept(refused: Refused, tmp_path: Path, content: str) -> None:
+    folder = RunFolder(tmp_path / "runs" / "tiny")
+    folder.root.mkdir(parents=True)
+    folder.ranks.write_text(content)
+    assert str(folder.ranks) in refused("--stage", "retrain")
+    assert folder.ranks.read_text() == content
+
+
+@pytest.mark.parametrize("found", ["0.1.1", None])
+def test_another_betty_is_named_with_the_command_that_mends_it(
+    refused: Refused, monkeypatch: pytest.MonkeyPatch, found: str | None
+) -> None:
+    def version(name: str) -> str:
+        assert name == "betty-ml"
+        if found is None:
+            raise PackageNotFoundError
+        return found
+
+    monkeypatch.setattr(run, "version", version)
+    line = refused()
+    assert line.startswith(f"betty-ml 0.2.1 is needed, found {found or 'none'}; run: pip install --no-deps")
+
+
+def test_a_good_command_ends_with_the_result_and_code_0(
+    make_argv: MakeArgv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main([*make_argv(tmp_path), "--search.steps", "2", "--retrain.max_steps", "1"]) == 0
+    shown = capsys.readouterr()
+    folder = RunFolder(tmp_path / "runs" / "tiny")
+    accuracy = json.loads(folder.metrics.read_text())["metrics"]["accuracy"]
+    assert f"accuracy {accuracy:.4f}" in shown.out
+    assert str(folder.report) in shown.out
+    assert "Traceback" not in shown.err
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_the_same_command_finishes(make_argv: MakeArgv, tmp_path: Path) -> None:
+    """A real SIGINT, real processes: one line, code 130, and the end is that of a run that nobody stopped."""
+    root = Path(run.__file__).parent
+    steps = ("--search.steps", "60", "--search.checkpoint_every", "1000", "--search.patience", "0")
+    command = [sys.executable, "run.py", *make_argv(tmp_path), *steps]
+    folder = RunFolder(tmp_path / "runs" / "tiny")
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 300
+    while not folder.search_metrics.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert errors.splitlines() == ["stopped; the run folder is kept, the same command goes on from there"]
+    assert not folder.ranks.exists()
+    again = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600)
+    assert again.returncode == 0, again.stderr
+    assert "search: goes on from step" in again.stdout
+    assert json.loads(folder.metrics.read_text())["steps"] == {"search": 60, "retrain": 4}
+    lines = [json.loads(line)["step"] for line in folder.search_metrics.read_text().splitlines()]
+    assert lines == list(range(2, 61, 2))

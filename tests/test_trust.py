@@ -1,0 +1,205 @@
+"""What the program does not trust, and what it does not tell."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+import run
+from configs.cli import Request, parse, to_yaml, with_values
+from configs.errors import UserError
+from configs.schema import RunConfig
+from engine import ranks
+from engine.interrupt import StopRequest
+from engine.ranks import LayerRank, RankRecord
+from engine.report import write_report
+from engine.run_folder import RunFolder
+from engine.stages import run_stages
+
+ROOT = Path(run.__file__).parent
+
+
+def sources() -> Iterator[tuple[Path, ast.AST]]:
+    parts = (ROOT / part for part in ("configs", "engine", "problems"))
+    for path in [ROOT / "run.py", *(path for part in parts for path in part.rglob("*.py"))]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            yield path, node
+
+
+def test_nothing_is_unpickled_or_evaluated_and_yaml_is_loaded_safely() -> None:
+    found = []
+    for path, node in sources():
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
+            found += [f"{path}: import {n}" for n in names if n.split(".")[0] in ("pickle", "dill", "cloudpickle")]
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        options = {k.arg: ast.unparse(k.value) for k in node.keywords}
+        if called == "torch.load" and options.get("weights_only") != "True":
+            found.append(f"{path}: torch.load without weights_only=True")
+        if called in ("eval", "exec", "yaml.load", "yaml.unsafe_load", "torch.save", "pd.read_pickle", "os.system"):
+            found.append(f"{path}: {called}")
+        if called.endswith("from_pretrained") and options.get("use_safetensors") == "False":
+            found.append(f"{path}: {called} without safetensors")
+    assert found == []
+
+
+def test_code_of_a_model_runs_only_when_asked(tiny_config: Callable[..., RunConfig]) -> None:
+    assert tiny_config().model.trust_remote_code is False
+    for path, node in sources():
+        if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
+            assert ast.unparse(node.value) != "True", path
+    for path in (ROOT / "configs").glob("*.yaml"):
+        assert not (yaml.safe_load(path.read_text()).get("model") or {}).get("trust_remote_code"), path
+
+
+def test_a_model_without_safetensors_is_refused(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, model_folder: Callable[..., Path]
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder("bert"), folder)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    config = tiny_config("--model.name", str(folder))
+    with pytest.raises(UserError, match=r"--model\.name"):
+        run_stages(Request(config, "search", False, "x.yaml"), StopRequest())
+
+
+SCRIPT = "<script>alert(1)</script>"
+
+
+def test_the_report_shows_markup_and_does_not_run_it(finished_run: Callable[..., RunFolder], tmp_path: Path) -> None:
+    shutil.copytree(finished_run("bert").root, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    config = parse(["--config", str(folder.config)]).config
+    record = ranks.load(folder.ranks)
+    layers = (dataclasses.replace(record.layers[0], name=SCRIPT), *record.layers[1:])
+    ranks.save(dataclasses.replace(record, layers=layers), folder.ranks)
+    folder.config.write_text(f"name: {SCRIPT}\n")
+    config = dataclasses.replace(config, task=dataclasses.replace(config.task, name=SCRIPT))
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, name=SCRIPT))
+    write_report(config, folder)
+    page = folder.report.read_text()
+    assert SCRIPT not in page
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 4
+
+
+def test_no_secret_is_written_or_said(
+    tiny_config: Callable[..., RunConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    log_lines: list[str],
+) -> None:
+    secrets = {"WANDB_API_KEY": "5ecret0wandb", "HF_TOKEN": "hf_5ecret0hub", "HUGGING_FACE_HUB_TOKEN": "hf_5ecret1hub"}
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    folder = run_stages(Request(tiny_config(), "all", False, "tiny.yaml"), StopRequest())
+    shown = capsys.readouterr()
+    said = (shown.out + shown.err + "\n".join(log_lines)).encode()
+    written = b"".join(path.read_bytes() for path in folder.root.rglob("*") if path.is_file())
+    for value in secrets.values():
+        assert value.encode() not in written
+        assert value.encode() not in said
+
+
+def one_line(error: UserError, word: str) -> None:
+    """The message names the thing and is one line."""
+    assert word in str(error)
+    assert len(str(error).splitlines()) == 1
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.text(max_size=30))
+def test_a_name_is_one_folder_inside_the_runs_or_refused(name: str) -> None:
+    try:
+        config = with_values(RunConfig(name="a"), {"name": name})
+    except UserError as error:
+        one_line(error, "--name")
+        return
+    runs = Path("/runs")
+    assert (runs / str(config.name)).resolve().parent == runs
+
+
+VALUES = st.one_of(
+    st.integers(),
+    st.floats(),
+    st.text(max_size=10),
+    st.booleans(),
+    st.none(),
+    st.lists(st.text(max_size=5), max_size=3),
+)
+KEYS = st.sampled_from(
+    ["search.steps", "search.learning_rate", "lora.k", "lora.dropout", "seed", "hypergradient.eta", "task.train_rows",
+     "task.validation_share", "lora.target_modules", "retrain.max_steps", "search.patience", "task.metrics"]
+)  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None)
+@given(KEYS, VALUES)
+def test_a_value_is_taken_as_it_is_or_refused_by_key(key: str, value: object) -> None:
+    try:
+        config = with_values(RunConfig(name="a"), {key: value})
+    except UserError as error:
+        one_line(error, key)
+        return
+    assert yaml.safe_load(to_yaml(config)) == dataclasses.asdict(config)
+
+
+LAYERS = st.lists(
+    st.builds(
+        LayerRank,
+        st.text(min_size=1, max_size=20),
+        st.integers(0, 8),
+        st.lists(st.floats(0, 1), max_size=8).map(tuple),
+        st.lists(st.floats(0, 100), max_size=8).map(tuple),
+    ),
+    min_size=1,
+    max_size=6,
+    unique_by=lambda layer: layer.name,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(LAYERS, st.integers(1, 8))
+def test_a_rank_record_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, layers: list, k: int) -> None:
+    path = tmp_path_factory.mktemp("ranks") / "ranks.json"
+    record = RankRecord(k, tuple(layers), threshold=1 / k)
+    ranks.save(record, path)
+    assert ranks.load(path) == record
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["layers", "name", "rank", "k", "alpha", "lambda"]), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(JSON)
+def test_nonsense_in_the_rank_record_is_a_user_error(
+    tmp_path_factory: pytest.TempPathFactory, content: object
+) -> None:
+    path = tmp_path_factory.mktemp("ranks") / "ranks.json"
+    path.write_text(json.dumps(content))
+    try:
+        record = ranks.load(path)
+    except UserError as error:
+        one_line(error, str(path))
+    else:
+        assert record.layers
