@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -199,6 +200,9 @@ def test_an_offline_run_is_on_disk_for_wandb_sync(
     wandb.finish({"metrics": {"accuracy": 0.75}})
     assert log_lines == []
     (record,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
-    content = record.read_bytes()
-    assert b"alpha/layer.query/0" in content
-    assert b"accuracy" in content
+    # wandb's own process may write a moment after `finish` has returned.
+    end = time.monotonic() + 60
+    while b"accuracy" not in record.read_bytes() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert b"accuracy" in record.read_bytes()
+    assert b"alpha/layer.query/0" in record.read_bytes()
