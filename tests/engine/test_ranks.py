@@ -30,6 +30,19 @@ def test_at_the_uniform_start_every_component_is_kept(constraint: Any, k: int) -
         assert kept_components(variables.alpha().detach(), constraint).all()
 
 
+@pytest.mark.parametrize("k", [3, 6, 7, 8])
+def test_a_rounding_error_below_lambda_is_lambda_and_more_is_not(k: int) -> None:
+    uniform = torch.full((1, k), 1 / k)
+    just_below = torch.nextafter(uniform, torch.zeros(1))
+    assert (just_below < thresholds(uniform, "softmax")).all()
+    assert kept_components(just_below, "softmax").all()
+    clearly_below = uniform * (1 - 1e-4)
+    assert not kept_components(clearly_below, "softmax").any()
+    # The mean of k equal numbers may come out above each of them.
+    for value in torch.linspace(-2, 2, 201).tolist():
+        assert kept_components(torch.full((1, k), value), "none").all()
+
+
 def test_the_thresholds_are_those_of_the_paper() -> None:
     alpha = torch.tensor([[0.7, 0.25, 0.03, 0.02], [0.26, 0.26, 0.24, 0.24]])
     assert thresholds(alpha, "softmax").flatten().tolist() == [0.25, 0.25]

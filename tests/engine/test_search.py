@@ -80,6 +80,9 @@ def test_both_halves_of_the_rows_are_used_each_for_its_problem(
     engine = built(run)
     d_tr, d_val = (problem.train_data_loader[0].rows for problem in (engine.lora, engine.selection))
     assert (len(d_tr), len(d_val)) == (48, 16)
+    orders = [problem.train_data_loader[0].order for problem in (engine.lora, engine.selection)]
+    orders[1].lengths = orders[0].lengths
+    assert orders[0].batches(0) != orders[1].batches(0), "the two must not walk in step"
     key = str
     assert sorted(map(key, [*d_tr["input_ids"], *d_val["input_ids"]])) == sorted(map(key, run.data.train["input_ids"]))
 

@@ -74,6 +74,13 @@ def loader() -> EndlessLoader:
     return EndlessLoader(rows, 8, lambda batch: {"n": torch.tensor([row["number"] for row in batch])}, seed=2)
 
 
+def test_a_loader_gives_every_row_once_an_epoch() -> None:
+    batches = [batch["n"].tolist() for batch in islice(loader(), 26)]
+    for epoch in (batches[:13], batches[13:]):
+        assert sorted(row for batch in epoch for row in batch) == list(range(len(LENGTHS)))
+    assert batches[:13] != batches[13:]
+
+
 @pytest.mark.parametrize("stop", [0, 1, 12, 13, 14, 30])
 def test_a_loader_goes_on_where_it_was(stop: int) -> None:
     whole = [batch["n"].tolist() for batch in islice(loader(), 40)]
