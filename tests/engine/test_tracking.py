@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import sys
@@ -206,3 +207,5 @@ def test_an_offline_run_is_on_disk_for_wandb_sync(
         time.sleep(0.05)
     assert b"accuracy" in record.read_bytes()
     assert b"alpha/layer.query/0" in record.read_bytes()
+    # wandb's process would serve the forks of later tests, which then have none of their own.
+    importlib.import_module("wandb").teardown()
