@@ -6,6 +6,7 @@ and under its dropout masks.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -41,9 +42,9 @@ class _SecondOrder(Hypergradient):
             mixed = product(x, outer.trainable_parameters())
         return [-m for m in mixed]
 
+    @abstractmethod
     def solve(self, vector: list[Tensor], hessian: HessianProduct, inner: InnerProblem) -> list[Tensor]:
         """M v."""
-        raise NotImplementedError
 
 
 class Exact(_SecondOrder):
