@@ -61,6 +61,7 @@ RULES: dict[str, _Rule] = {
     "search.warmup_ratio": _share_or_none,
     "search.gradient_clipping": _not_negative,
     "search.unroll_steps": _at_least_one,
+    "search.budget": _positive,
     "search.check_every": _at_least_one,
     "search.patience": _not_negative,
     "search.max_bad_steps": _not_negative,
@@ -92,6 +93,11 @@ def check(config: RunConfig) -> None:
     if config.task.type == "text" and config.task.path is None:
         raise UserError(
             "--task.path: null is not allowed for --task.type text; allowed: a .csv, .tsv, .jsonl, .parquet"
+        )
+    if config.search.rule == "budget" and config.search.budget > config.lora.k:
+        raise UserError(
+            f"--search.budget: {config.search.budget:g} is not allowed with --lora.k {config.lora.k}; allowed: an "
+            f"average rank up to k"
         )
     if config.hypergradient.type in SECOND_ORDER and config.model.attention == "sdpa":
         raise UserError(

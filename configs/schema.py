@@ -114,6 +114,11 @@ class SearchConfig:
     """Inner steps per outer step. Paper: 1."""
     constraint: Constraint = "softmax"
     """alpha from beta: softmax (Eq. 3), or the ablations sigmoid and none."""
+    rule: Literal["threshold", "budget"] = "threshold"
+    """Ranks from alpha. threshold: components with alpha >= lambda (paper); budget: the largest contributions of all
+    layers, within search.budget; layers may end at rank 0."""
+    budget: float = 4.0
+    """rule budget: average rank whose LoRA parameters may be spent (4: those of lora.r 4)."""
     scale: Literal["start", "paper"] = "start"
     """Gate on component j. start: alpha_j / alpha at the start, so that the search starts as plain LoRA; paper:
     alpha_j."""

@@ -9,7 +9,7 @@ import torch
 
 from configs.errors import UserError
 from configs.schema import RunConfig
-from engine.ranks import kept_components
+from engine.rank_rules import RankRule
 from engine.search import SearchEngine
 from engine.trajectory import Trajectory
 
@@ -34,7 +34,7 @@ def refuse_many_skips(engine: SearchEngine, config: RunConfig) -> None:
     )
 
 
-def warn_about(trajectory: Trajectory, config: RunConfig) -> None:
+def warn_about(trajectory: Trajectory, rule: RankRule, config: RunConfig) -> None:
     """Warns of what makes the found ranks doubtful."""
     alpha = np.stack(trajectory.alpha)
     if alpha.shape[2] == 1:
@@ -46,8 +46,9 @@ def warn_about(trajectory: Trajectory, config: RunConfig) -> None:
             "--search.selection_learning_rate (now %g) or --search.steps",
             COLLAPSED, collapsed, alpha.shape[1], config.search.selection_learning_rate,
         )  # fmt: skip
-    kept = [kept_components(torch.from_numpy(np.array(point)), config.search.constraint) for point in alpha]
-    if all(torch.equal(kept[0], other) for other in kept):
+    points = zip(trajectory.alpha, trajectory.contribution, strict=True)
+    ranks = [rule.kept(torch.as_tensor(a), torch.as_tensor(c)).sum(dim=1) for a, c in points]
+    if all(torch.equal(ranks[0], other) for other in ranks):
         log.warning(
             "no rank ever changed: raise --search.selection_learning_rate (now %g) or --search.steps (now %d)",
             config.search.selection_learning_rate, config.search.steps,

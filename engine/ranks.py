@@ -1,23 +1,19 @@
-"""alpha -> ranks (AutoLoRA section 4.4) and the record of them, ranks.json: all that stage 2 needs of stage 1."""
+"""The record of the ranks, ranks.json: all that stage 2 needs of stage 1."""
 
 from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import torch
 from torch import Tensor
 
 from configs.errors import UserError
-from configs.schema import Constraint
+from engine.rank_rules import RankRule, thresholds
 from engine.run_folder import write_json
-
-# alpha is a float: at the uniform start it may miss lambda = 1/k by a rounding error, where the rule says "kept".
-_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -33,13 +29,15 @@ class LayerRank:
 
 @dataclass(frozen=True)
 class RankRecord:
-    """The content of ranks.json. `threshold` is lambda; None where it differs by layer (constraint none)."""
+    """The content of ranks.json. `threshold` is lambda, None where it differs by layer (constraint none) or does not
+    decide (rule budget); `budget` in LoRA parameters."""
 
     k: int
     layers: tuple[LayerRank, ...]
     constraint: str = "softmax"
     rule: str = "threshold"
     threshold: float | None = None
+    budget: int | None = None
     lora_parameters: int | None = None
     note: str | None = None
     """What a reader must know of how the ranks came about."""
@@ -55,36 +53,22 @@ class RankRecord:
         return {layer.name: layer.rank for layer in self.layers if layer.rank > 0}
 
 
-def thresholds(alpha: Tensor, constraint: Constraint) -> Tensor:
-    """lambda of each layer [layers, 1]: 1/k for softmax (4.4), 1/2 for sigmoid, sum(alpha)/k for none (Table 4)."""
-    k = alpha.shape[1]
-    if constraint == "none":
-        return alpha.sum(dim=1, keepdim=True) / k
-    return torch.full((alpha.shape[0], 1), 1.0 / k if constraint == "softmax" else 0.5, dtype=alpha.dtype)
-
-
-def kept_components(alpha: Tensor, constraint: Constraint) -> Tensor:
-    """Which components stay: alpha_l^j >= lambda_l. Boolean [layers, k]."""
-    bound = thresholds(alpha, constraint)
-    return alpha >= bound - _ROUNDING * bound.abs()
-
-
-def record_of(
-    names: Sequence[str], alpha: Tensor, contribution: Tensor, constraint: Constraint, sizes: Mapping[str, int]
-) -> RankRecord:
-    """The record of a search. alpha, contribution [layers, k]; `sizes` as `component_sizes` gives them."""
-    kept = kept_components(alpha, constraint)
+def record_of(alpha: Tensor, contribution: Tensor, rule: RankRule) -> RankRecord:
+    """The record of a search. alpha, contribution [layers, k]."""
+    kept = rule.kept(alpha, contribution)
     layers = tuple(
         LayerRank(name, int(row.sum()), tuple(a.tolist()), tuple(c.tolist()))
-        for name, row, a, c in zip(names, kept, alpha.double(), contribution.double(), strict=True)
+        for name, row, a, c in zip(rule.sizes, kept, alpha.double(), contribution.double(), strict=True)
     )
-    bound = thresholds(alpha.double(), constraint)
+    by_threshold = rule.budget is None and rule.constraint != "none"
     return RankRecord(
         k=alpha.shape[1],
         layers=layers,
-        constraint=constraint,
-        threshold=None if constraint == "none" else float(bound[0]),
-        lora_parameters=count_parameters({layer.name: layer.rank for layer in layers}, sizes),
+        constraint=rule.constraint,
+        rule=rule.name,
+        threshold=float(thresholds(alpha.double(), rule.constraint)[0]) if by_threshold else None,
+        budget=rule.budget,
+        lora_parameters=count_parameters({layer.name: layer.rank for layer in layers}, rule.sizes),
     )
 
 
@@ -106,6 +90,7 @@ def save(record: RankRecord, path: Path) -> None:
             "constraint": record.constraint,
             "rule": record.rule,
             "lambda": record.threshold,
+            **({} if record.budget is None else {"budget": record.budget}),
             "layers": layers,
             "mean_rank": record.mean_rank,
             "lora_parameters": record.lora_parameters,

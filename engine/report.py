@@ -15,7 +15,8 @@ from configs.cli import to_yaml
 from configs.rules import SEARCHING
 from configs.schema import RunConfig
 from engine import figures, ranks, trajectory
-from engine.ranks import RankRecord, thresholds
+from engine.rank_rules import thresholds
+from engine.ranks import RankRecord
 from engine.run_folder import RunFolder, write_text
 from engine.tracking import MetricsFile
 

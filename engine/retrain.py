@@ -7,13 +7,15 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from configs.errors import UserError
 from configs.schema import RunConfig
-from engine.ranks import RankRecord, kept_components
+from engine.rank_rules import kept_components, largest_components
+from engine.ranks import LayerRank, RankRecord
 from problems.gates import ADAPTER, lora_layers
 from problems.lora import attach, lora_config
 from problems.selection import SelectionVariables
@@ -64,7 +66,12 @@ def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, w
     """
     if not weights_file.exists():
         raise UserError(f"--retrain.init: 'search' needs {weights_file}; run --stage search, or use scratch")
-    searched = load_file(weights_file)
+    try:
+        searched = load_file(weights_file)
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"--retrain.init: {weights_file} cannot be read ({error}); run --stage search --overwrite, or use scratch"
+        ) from error
     if any(len(layer.alpha) != record.k for layer in record.layers):
         raise UserError("--retrain.init: 'search' needs alpha of every layer in ranks.json; allowed here: scratch")
     if {f"base_model.model.{x.name}.lora_A.{ADAPTER}.weight" for x in record.layers} != _factors_a(searched):
@@ -73,13 +80,12 @@ def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, w
     constraint = config.search.constraint
     variables = SelectionVariables(len(alpha), record.k, constraint, config.search.scale)
     gates = alpha / variables.alpha_at_start if config.search.scale == "start" else alpha
-    kept = kept_components(alpha, constraint)
     state = dict(model.named_parameters())
     for name, parameter in state.items():
         if parameter.requires_grad and ".lora_" not in name:
             parameter.copy_(searched[name])
     for index, layer in enumerate(record.layers):
-        chosen = _chosen(layer.rank, kept[index], layer.name)
+        chosen = _chosen(layer, record)
         if layer.rank == 0:
             continue
         prefix = f"base_model.model.{layer.name}"
@@ -93,11 +99,16 @@ def _factors_a(searched: Mapping[str, Tensor]) -> set[str]:
     return {name for name in searched if ".lora_A." in name}
 
 
-def _chosen(rank: int, kept: Tensor, name: str) -> Tensor:
-    if int(kept.sum()) != rank:
+def _chosen(layer: LayerRank, record: RankRecord) -> Tensor:
+    """Numbers of the components that the record's rule kept."""
+    if record.rule == "budget":
+        kept = largest_components(torch.tensor(layer.contribution), layer.rank)
+    else:
+        kept = kept_components(torch.tensor([layer.alpha]), record.constraint)[0]  # type: ignore[arg-type]
+    if int(kept.sum()) != layer.rank:
         raise UserError(
-            f"--retrain.init: 'search' needs the ranks that the search found, but {name} was edited to {rank}; "
-            f"allowed here: scratch"
+            f"--retrain.init: 'search' needs the ranks that the search found, but {layer.name} was edited to "
+            f"{layer.rank}; allowed here: scratch"
         )
     return kept.nonzero().flatten()
 

@@ -18,7 +18,7 @@ from transformers import get_scheduler
 
 from configs.schema import RunConfig
 from engine.hypergradients import betty_type
-from engine.ranks import kept_components
+from engine.rank_rules import RankRule, rule_of
 from problems.bilevel import Passes
 from problems.compute import Compute
 from problems.data import EndlessLoader
@@ -52,8 +52,11 @@ class SearchEngine(Engine):
     lora: LoraProblem
     selection: SelectionProblem
 
-    def __init__(self, lora: LoraProblem, selection: SelectionProblem, steps: int, compute: Compute) -> None:
+    def __init__(
+        self, lora: LoraProblem, selection: SelectionProblem, rule: RankRule, steps: int, compute: Compute
+    ) -> None:
         self._compute = compute
+        self.rule = rule
         self.after_step: Callable[[SearchEngine], bool] = lambda engine: False
         # Betty reports every problem at start-up; the program has its own words for that.
         get_logger().setLevel(logging.WARNING)
@@ -92,8 +95,7 @@ class SearchEngine(Engine):
 
     def ranks(self) -> list[int]:
         """The ranks that the record would hold now, in the order of the gates."""
-        kept = kept_components(self.alpha(), self.selection.module.constraint)
-        return [int(n) for n in kept.sum(dim=1)]
+        return [int(n) for n in self.rule.kept(self.alpha(), self.contribution()).sum(dim=1)]
 
 
 def build_engine(
@@ -145,4 +147,4 @@ def build_engine(
         compute,
         passes=passes,
     )
-    return SearchEngine(lora, selection, search.steps, compute)
+    return SearchEngine(lora, selection, rule_of(search, gates.parameters_per_rank()), search.steps, compute)

@@ -96,8 +96,8 @@ class Run:
 
     def _record(self, engine: SearchEngine, search_log: SearchLog) -> None:
         """Writes what stage 2 and the report read, ranks.json last."""
-        folder, gates = self.folder, engine.lora.gates
-        warn_about(search_log.trajectory, self.config)
+        folder = self.folder
+        warn_about(search_log.trajectory, engine.rule, self.config)
         search_log.trajectory.write(folder.trajectory)
         for name, curves in search_log.trajectory.by_layer():
             self.wandb.trajectories(f"trajectories/{name}", search_log.trajectory.steps, curves)
@@ -113,14 +113,7 @@ class Run:
                 "peak_memory_mib": peak_memory(self.compute),
             },
         )
-        record = ranks.record_of(
-            gates.names,
-            engine.alpha(),
-            engine.contribution(),
-            self.config.search.constraint,
-            gates.parameters_per_rank(),
-        )
-        ranks.save(record, folder.ranks)
+        ranks.save(ranks.record_of(engine.alpha(), engine.contribution(), engine.rule), folder.ranks)
         checkpoint.clear(folder.search_checkpoint)
 
     def retrain(self) -> None:

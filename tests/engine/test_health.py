@@ -16,6 +16,7 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from engine import checkpoint
 from engine.health import warn_about
+from engine.rank_rules import RankRule
 from engine.run_folder import RunFolder
 from engine.search_log import SearchLog
 from engine.stages import Run
@@ -169,7 +170,7 @@ EVEN, ONE, HALF = [0.25] * 4, [0.997, 0.001, 0.001, 0.001], [0.4, 0.4, 0.1, 0.1]
 def test_doubtful_ranks_are_spoken_of(
     tiny_config: Callable[..., RunConfig], log_lines: list[str], points: Any, warnings: list[str]
 ) -> None:
-    warn_about(trajectory_of(points), tiny_config())
+    warn_about(trajectory_of(points), RankRule("softmax", {}), tiny_config())
     assert len(log_lines) == len(warnings)
     for line, start in zip(log_lines, warnings, strict=True):
         assert line.startswith(f"WARNING {start}")

@@ -9,60 +9,19 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from configs.errors import UserError
 from engine import ranks
-from engine.ranks import check_against, kept_components, record_of, thresholds
-from problems.selection import SelectionVariables
+from engine.rank_rules import RankRule
+from engine.ranks import check_against, record_of
 
 SHAPES = {"encoder.0.query": (8, 6), "encoder.0.value": (8, 8), "encoder.1.query": (4, 8)}
-
-
-@pytest.mark.parametrize("k", [1, 3, 6, 7, 8, 16])
-@pytest.mark.parametrize("constraint", ["softmax", "sigmoid", "none"])
-def test_at_the_uniform_start_every_component_is_kept(constraint: Any, k: int) -> None:
-    variables = SelectionVariables(2, k, constraint)
-    for shift in (0.0, 0.3, -7.7):  # softmax does not see a shift; its rounding does
-        if constraint == "softmax":
-            variables.beta.data.fill_(shift)
-        assert kept_components(variables.alpha().detach(), constraint).all()
-
-
-@pytest.mark.parametrize("k", [3, 6, 7, 8])
-def test_a_rounding_error_below_lambda_is_lambda_and_more_is_not(k: int) -> None:
-    uniform = torch.full((1, k), 1 / k)
-    just_below = torch.nextafter(uniform, torch.zeros(1))
-    assert (just_below < thresholds(uniform, "softmax")).all()
-    assert kept_components(just_below, "softmax").all()
-    clearly_below = uniform * (1 - 1e-4)
-    assert not kept_components(clearly_below, "softmax").any()
-    # The mean of k equal numbers may come out above each of them.
-    for value in torch.linspace(-2, 2, 201).tolist():
-        assert kept_components(torch.full((1, k), value), "none").all()
-
-
-def test_the_thresholds_are_those_of_the_paper() -> None:
-    alpha = torch.tensor([[0.7, 0.25, 0.03, 0.02], [0.26, 0.26, 0.24, 0.24]])
-    assert thresholds(alpha, "softmax").flatten().tolist() == [0.25, 0.25]
-    assert kept_components(alpha, "softmax").tolist() == [[True, True, False, False], [True, True, False, False]]
-    assert kept_components(torch.tensor([[0.5, 0.499, 0.9, 0.0]]), "sigmoid").tolist() == [[True, False, True, False]]
-    free = torch.tensor([[2.0, 1.0, -3.0, 4.0], [-1.0, -2.0, -3.0, -2.0]])
-    assert thresholds(free, "none").flatten().tolist() == [1.0, -2.0]
-    assert kept_components(free, "none").tolist() == [[True, True, False, True], [True, True, False, True]]
-
-
-@given(st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=16))
-def test_softmax_and_none_keep_one_component_at_least(beta: list[float]) -> None:
-    values = torch.tensor([beta])
-    assert kept_components(values.softmax(dim=1), "softmax").any()
-    assert kept_components(values, "none").any()
+SIZES = {name: sum(shape) for name, shape in SHAPES.items()}
 
 
 def searched_record() -> ranks.RankRecord:
     alpha = torch.tensor([[0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25], [0.3, 0.3, 0.3, 0.1]])
-    return record_of(list(SHAPES), alpha, alpha * 2, "softmax", {name: sum(shape) for name, shape in SHAPES.items()})
+    return record_of(alpha, alpha * 2, RankRule("softmax", SIZES))
 
 
 def test_a_record_counts_ranks_and_parameters() -> None:
@@ -71,9 +30,9 @@ def test_a_record_counts_ranks_and_parameters() -> None:
     assert record.mean_rank == pytest.approx(8 / 3)
     assert record.lora_parameters == 1 * 14 + 4 * 16 + 3 * 12
     assert record.threshold == 0.25
-    sigmoid = record_of(["a"], torch.tensor([[0.1, 0.2]]), torch.ones(1, 2), "sigmoid", {"a": 5})
+    sigmoid = record_of(torch.tensor([[0.1, 0.2]]), torch.ones(1, 2), RankRule("sigmoid", {"a": 5}))
     assert (sigmoid.layers[0].rank, sigmoid.kept, sigmoid.threshold) == (0, {}, 0.5)
-    assert record_of(["a"], torch.ones(1, 2), torch.ones(1, 2), "none", {"a": 5}).threshold is None
+    assert record_of(torch.ones(1, 2), torch.ones(1, 2), RankRule("none", {"a": 5})).threshold is None
 
 
 def test_ranks_json_has_the_agreed_form_and_comes_back(tmp_path: Path) -> None:
@@ -94,6 +53,17 @@ def test_ranks_json_has_the_agreed_form_and_comes_back(tmp_path: Path) -> None:
     assert again.layers == record.layers
     assert (again.k, again.constraint, again.rule, again.threshold) == (4, "softmax", "threshold", 0.25)
     check_against(again, SHAPES, path)
+
+
+def test_a_record_by_budget_says_the_budget_and_no_lambda(tmp_path: Path) -> None:
+    contribution = torch.tensor([[0.5, 0.1], [0.0, 0.0], [0.4, 0.3]])
+    record = record_of(torch.full((3, 2), 0.5), contribution, RankRule("softmax", SIZES, budget=40))
+    ranks.save(record, tmp_path / "ranks.json")
+    raw = json.loads((tmp_path / "ranks.json").read_text())
+    assert (raw["rule"], raw["lambda"], raw["budget"]) == ("budget", None, 40)
+    assert [layer["rank"] for layer in raw["layers"]] == [1, 0, 2]
+    assert raw["lora_parameters"] == 14 + 2 * 12
+    assert ranks.load(tmp_path / "ranks.json").kept == {"encoder.0.query": 1, "encoder.1.query": 2}
 
 
 def test_a_record_written_by_hand_needs_names_and_ranks_only(tmp_path: Path) -> None:
@@ -150,5 +120,5 @@ def test_a_bad_record_is_one_line_that_names_file_and_entry(tmp_path: Path, case
 def test_a_search_that_diverged_is_not_recorded_as_if_it_had_not(tmp_path: Path) -> None:
     alpha = torch.tensor([[math.nan, 0.5]])
     with pytest.raises(ValueError, match="JSON"):
-        ranks.save(record_of(["a"], alpha, alpha, "softmax", {"a": 2}), tmp_path / "ranks.json")
+        ranks.save(record_of(alpha, alpha, RankRule("softmax", {"a": 2})), tmp_path / "ranks.json")
     assert not (tmp_path / "ranks.json").exists()

@@ -19,7 +19,7 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from engine import ranks
 from engine.interrupt import StopRequest
-from engine.ranks import kept_components
+from engine.rank_rules import kept_components
 from engine.retrain import adapter_config, attach_ranks, start_from_search
 from engine.run_folder import RunFolder
 from engine.search import SearchEngine
@@ -76,19 +76,21 @@ def retrained_model(config: RunConfig, run: Run) -> Any:
 
 @pytest.mark.parametrize("retrain_scale", ["component", "fixed"])
 @pytest.mark.parametrize(
-    ("kind", "constraint", "scale"),
+    ("kind", "constraint", "scale", "rule"),
     [
-        ("bert", "softmax", "start"),
-        ("bert", "softmax", "paper"),
-        ("gpt2", "sigmoid", "start"),
-        ("llama", "none", "paper"),
+        ("bert", "softmax", "start", "threshold"),
+        ("bert", "softmax", "paper", "threshold"),
+        ("gpt2", "sigmoid", "start", "threshold"),
+        ("llama", "none", "paper", "threshold"),
+        ("bert", "softmax", "start", "budget"),
     ],
 )
 def test_init_search_computes_what_the_search_computes_with_dropped_gates_at_zero(
-    searched: Callable[..., Searched], kind: str, constraint: str, scale: str, retrain_scale: Any
+    searched: Callable[..., Searched], kind: str, constraint: str, scale: str, rule: str, retrain_scale: Any
 ) -> None:
-    config, run, engine = searched(kind, "--search.constraint", constraint, "--search.scale", scale)
-    kept = kept_components(engine.alpha(), config.search.constraint)
+    by_rule = ["--search.rule", rule, "--search.budget", "2"] if rule == "budget" else []
+    config, run, engine = searched(kind, "--search.constraint", constraint, "--search.scale", scale, *by_rule)
+    kept = engine.rule.kept(engine.alpha(), engine.contribution())
     assert 0 < kept.sum() < kept.numel(), "some components are dropped, some kept"
     batch = batch_of(engine)
     search_model = engine.lora.module.eval()
@@ -167,6 +169,15 @@ def test_init_search_without_a_search_is_refused(searched: Callable[..., Searche
     config, folder = copied(run, config, tmp_path)
     folder.search_weights.unlink()
     with pytest.raises(UserError, match=r"--retrain\.init: 'search' needs .*weights\.safetensors; run --stage search"):
+        retrained_model(config, Run(config, folder, run.wandb, StopRequest()))
+
+
+@pytest.mark.parametrize("keep", [0, 5, 200])
+def test_damaged_searched_weights_are_one_line(searched: Callable[..., Searched], tmp_path: Path, keep: int) -> None:
+    config, run, _ = searched("bert", "--search.constraint", "softmax", "--search.scale", "start")
+    config, folder = copied(run, config, tmp_path)
+    folder.search_weights.write_bytes(folder.search_weights.read_bytes()[:keep])
+    with pytest.raises(UserError, match=r"--retrain\.init: .*weights\.safetensors cannot be read .* or use scratch"):
         retrained_model(config, Run(config, folder, run.wandb, StopRequest()))
 
 
