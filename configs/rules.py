@@ -24,7 +24,8 @@ _null_or_one: _Rule = (lambda x: x is None or x >= 1, "null, or 1 or more")
 # against the registry.
 SECOND_ORDER = {"exact", "neumann", "cg"}
 
-SEARCHING = {"autolora"}
+SEARCHING = {"autolora", "lora_grid"}
+MOST_GRID_RUNS = 100
 WITHOUT_LORA = {"adapter", "full"}
 # AdaLoRA's three phases (warm-up, allocation, training at the final ranks) need some steps each.
 ADALORA_LEAST_STEPS = 10
@@ -52,6 +53,7 @@ RULES: dict[str, _Rule] = {
     "lora.lora_alpha": _positive,
     "lora.dropout": _share_or_none,
     "lora.r": (lambda x: 1 <= x <= 1024, "1 to 1024"),
+    "lora.grid": (lambda x: len(x) > 1 and all(1 <= r <= 1024 for r in x), "two or more ranks, each from 1 to 1024"),
     "adapter.bottleneck": _at_least_one,
     "search.steps": _at_least_one,
     "search.learning_rate": _positive,
@@ -73,6 +75,7 @@ RULES: dict[str, _Rule] = {
     "retrain.epochs": _positive,
     "retrain.max_steps": _null_or_one,
     "retrain.learning_rate": _positive,
+    "retrain.learning_rates": (lambda x: all(math.isfinite(r) and r > 0 for r in x), "numbers above 0"),
     "retrain.batch_size": _at_least_one,
     "retrain.weight_decay": _not_negative,
     "retrain.warmup_ratio": _share_or_none,
@@ -112,7 +115,13 @@ def _check_method(config: RunConfig) -> None:
     method, steps = config.method, config.retrain.max_steps
     if method == "lora_shuffled" and config.lora.ranks_from is None:
         raise UserError("--lora.ranks_from: null is not allowed for --method lora_shuffled; allowed: a ranks.json")
-    if method not in SEARCHING and config.retrain.init == "search":
+    combinations = len(config.lora.grid) ** len(config.lora.target_modules)
+    if method == "lora_grid" and combinations > MOST_GRID_RUNS:
+        raise UserError(
+            f"--lora.grid: {len(config.lora.grid)} ranks for each of {len(config.lora.target_modules)} target modules "
+            f"make {combinations} runs; allowed: up to {MOST_GRID_RUNS}"
+        )
+    if method != "autolora" and config.retrain.init == "search":
         raise UserError(f"--retrain.init: 'search' is not allowed for --method {method}; allowed: scratch")
     if method == "adalora" and steps is not None and steps < ADALORA_LEAST_STEPS:
         raise UserError(

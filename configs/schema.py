@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 Constraint = Literal["softmax", "sigmoid", "none"]
 Stage = Literal["all", "search", "retrain", "report"]
-MethodName = Literal["autolora", "lora", "lora_shuffled", "lora_random", "adalora", "adapter", "full"]
+MethodName = Literal["autolora", "lora", "lora_grid", "lora_shuffled", "lora_random", "adalora", "adapter", "full"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,9 @@ class LoraSettings:
     """Dropout on LoRA's input, 0 to below 1."""
     r: int = 4
     """Rank of every layer for the methods lora and lora_random, on average for adalora. Paper's LoRA baseline: 4."""
+    grid: list[int] = field(default_factory=lambda: [1, 2, 4, 8])
+    """Method lora_grid: ranks to try for each target module, in every combination (16 for two targets); each is a
+    training on D_tr, the best on D_val is retrained."""
     ranks_from: str | None = None
     """lora_shuffled (required), lora_random: the ranks.json of the run to be compared with; {seed} and {task} stand
     for this run's."""
@@ -165,6 +168,8 @@ class RetrainConfig:
     """Optimiser steps; null trains for the epochs."""
     learning_rate: float = 1e-4
     """AdamW's rate for LoRA and head."""
+    learning_rates: list[float] = field(default_factory=list)
+    """Rates to choose from instead: each is a training on D_tr, the best on D_val is taken. Empty: learning_rate."""
     batch_size: int = 16
     """Examples per batch."""
     weight_decay: float = 0.01
@@ -239,8 +244,8 @@ class RunConfig:
     runs_folder: str = "runs"
     """Folder that holds the runs."""
     method: MethodName = "autolora"
-    """autolora: learned ranks; lora: one rank for all; lora_shuffled, lora_random: controls; adapter: bottlenecks;
-    full: every weight is trained."""
+    """autolora: learned ranks; lora: one rank for all; lora_grid: the best of several; lora_shuffled, lora_random:
+    controls; adalora: PEFT's; adapter: bottlenecks; full: every weight is trained."""
     seed: int = 0
     """Seed of everything: split, order of the data, weights, dropout."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

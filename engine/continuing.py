@@ -23,7 +23,7 @@ _RETRAIN_HARMLESS = {"retrain.checkpoint_every", "retrain.eval_batch_size"}
 def refuse_other_config(config: RunConfig, folder: RunFolder) -> None:
     """Raises UserError, naming the key, when a half-done stage would go on under a changed setting."""
     half_searched = checkpoint.exists(folder.search_checkpoint) and not folder.ranks.exists()
-    half_retrained = folder.retrain.exists()
+    half_retrained = folder.retrain.exists() or folder.trials.exists()
     if not folder.config.exists() or not (half_searched or half_retrained):
         return
     before = yaml.safe_load(folder.config.read_text(encoding="utf-8")) or {}

@@ -12,7 +12,6 @@ import torch
 from jinja2 import Environment, FileSystemLoader
 
 from configs.cli import to_yaml
-from configs.rules import SEARCHING
 from configs.schema import RunConfig
 from engine import figures, ranks, trajectory
 from engine.rank_rules import thresholds
@@ -67,7 +66,7 @@ def _sentence(config: RunConfig, record: RankRecord | None) -> str:
     task = config.task.name or config.task.type
     if record is None:
         return f"{config.model.name} on {task}, method {config.method}."
-    if config.method not in SEARCHING:
+    if config.method != "autolora":
         note = f" ({record.note})" if record.note else ""
         return (
             f"LoRA on {config.model.name} on {task}, method {config.method}: {len(record.layers)} layers, mean rank "

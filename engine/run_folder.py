@@ -61,6 +61,18 @@ class RunFolder:
         return self.root / "retrain"
 
     @property
+    def grid(self) -> Path:
+        return self.root / "grid.json"
+
+    @property
+    def sweep(self) -> Path:
+        return self.root / "sweep.json"
+
+    @property
+    def trials(self) -> Path:
+        return self.root / "trials"
+
+    @property
     def adapter(self) -> Path:
         return self.root / "adapter"
 
@@ -91,11 +103,12 @@ class RunFolder:
             remove(self.search_checkpoint.with_name(f"{self.search_checkpoint.name}.previous"))
         if self.metrics.exists():
             remove(self.retrain)
+            remove(self.trials)
 
     def outputs(self, stage: Stage) -> list[Path]:
         """What a stage writes."""
-        searched = [self.search, self.ranks]
-        retrained = [self.retrain, self.adapter, self.merged, self.padded, self.metrics]
+        searched = [self.search, self.grid, self.ranks]
+        retrained = [self.sweep, self.trials, self.retrain, self.adapter, self.merged, self.padded, self.metrics]
         reported = [self.figures, self.report]
         return {
             "all": searched + retrained + reported,
@@ -146,7 +159,7 @@ def nothing_left_when_refused(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except UserError:
-        if not any(path.exists() for path in (folder.search, folder.retrain, folder.metrics)):
+        if not any(path.exists() for path in (folder.search, folder.trials, folder.retrain, folder.metrics)):
             for path in (folder.config, folder.root / "wandb", folder.figures):
                 if path not in before:
                     remove(path)

@@ -36,6 +36,7 @@ from engine.search import RanksSettled, SearchEngine, build_engine
 from engine.search_log import SearchLog
 from engine.tracking import Wandb
 from engine.trainer import Fitted, fit
+from engine.tuning import choose_learning_rate, choose_ranks, read_trials, with_rate
 from problems.compute import Compute, choose_compute, seed_everything
 from problems.data import Data, prepare, split_indices
 from problems.lora import attach, lora_config, refuse_large_k
@@ -120,6 +121,8 @@ class Run:
         """Stage 2 of every method: writes adapter/ or merged/ (more when asked) and metrics.json."""
         config, folder, method = self.config, self.folder, METHODS[self.config.method]
         data = self.data
+        if config.retrain.learning_rates:
+            config = with_rate(config, choose_learning_rate(self))
         seed_everything(config.seed)
         base = load_base(config.model, self.task.auto_class, **self.task.head())
         setting = Setting(config, folder, self.task, self.tokenizer, len(data.train))
@@ -130,13 +133,14 @@ class Run:
             prepared.model, data, self.task, config, self.compute, folder.retrain, self.stop, prepared.callbacks
         )
         record = method.save(prepared, setting)
-        write_json(folder.metrics, self._result(fitted, record, trainable))
+        write_json(folder.metrics, self._result(fitted, record, trainable, config.retrain.learning_rate))
         remove(folder.retrain)
+        remove(folder.trials)
         self.wandb.log({f"eval/{name}": value for name, value in fitted.metrics.items()})
 
-    def _result(self, fitted: Fitted, record: RankRecord | None, trainable: int) -> dict[str, Any]:
-        """The content of metrics.json."""
-        searched = read_json(self.folder.search_summary) if self.config.method in SEARCHING else {}
+    def _result(self, fitted: Fitted, record: RankRecord | None, trainable: int, rate: float) -> dict[str, Any]:
+        """The content of metrics.json. The sweep's seconds stand apart: total is what one run at its rate costs."""
+        searched = self._searched()
         seconds = {"search": searched.get("seconds"), "retrain": fitted.seconds}
         return {
             "method": self.config.method,
@@ -147,12 +151,22 @@ class Run:
             "trainable_parameters": trainable,
             "lora_parameters": record.lora_parameters if record else 0,
             "mean_rank": record.mean_rank if record else None,
+            "learning_rate": rate,
+            "learning_rates_tried": self.config.retrain.learning_rates,
+            "seconds_sweep": sum(trial.seconds for trial in read_trials(self.folder.sweep)),
             "seed": self.config.seed,
             "seconds": seconds | {"total": sum(s for s in seconds.values() if s is not None)},
             "steps": {"search": searched.get("steps"), "retrain": fitted.steps},
             "peak_memory_mib": max(peak_memory(self.compute), searched.get("peak_memory_mib", 0.0)),
             "versions": versions(),
         }
+
+    def _searched(self) -> dict[str, Any]:
+        """Seconds, steps and memory of what found the ranks; nothing where no stage did."""
+        if self.config.method == "lora_grid":
+            trials = read_trials(self.folder.grid)
+            return {"seconds": sum(t.seconds for t in trials), "steps": sum(t.steps for t in trials)}
+        return read_json(self.folder.search_summary) if self.config.method in SEARCHING else {}
 
     def report(self) -> None:
         """Draws figures/ and report.html from the folder's files."""
@@ -189,7 +203,7 @@ def _run_stages(request: Request, folder: RunFolder, stop: StopRequest, draw: bo
         run = Run(config, folder, wandb, stop)
         # A stage whose last file is there is done, whatever came after it.
         if stage in ("all", "search") and config.method in SEARCHING and not folder.ranks.exists():
-            run.search()
+            run.search() if config.method == "autolora" else choose_ranks(run)
         if stage in ("all", "retrain") and not folder.metrics.exists():
             run.retrain()
         folder.clear_leftovers()

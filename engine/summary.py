@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 from configs.cli import Request
-from configs.rules import SEARCHING
 from engine import ranks
 from engine.progress import console, rank_table
 from engine.run_folder import RunFolder
@@ -48,6 +47,6 @@ def next_command(request: Request) -> str:
     name = request.config.name
     if request.stage == "search":
         return f"python run.py --config {request.source} --name {name} --stage retrain"
-    if request.config.method not in SEARCHING:
+    if request.config.method != "autolora":
         return f"python run.py --config {request.source} --name {name}-autolora --method autolora"
     return f"python run.py --config {request.source} --name {name}-first-order --hypergradient.type first_order"

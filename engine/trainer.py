@@ -25,6 +25,10 @@ from problems.data import Data, LengthGroupedOrder
 from problems.tasks import Task
 
 
+class NotFinite(UserError):
+    """The loss of a training is no number."""
+
+
 @dataclass(frozen=True)
 class Fitted:
     """What a training gave: metrics on the evaluation split, seconds of training, optimiser steps."""
@@ -47,7 +51,7 @@ def fit(
     """Trains `model` on D_tr + D_val and evaluates it after the last step (no split chooses an epoch).
 
     `folder` holds the checkpoints; the newest there is gone on from. The caller removes it when the result is safe.
-    Raises Interrupted when a stop was asked for, UserError when the loss is no number.
+    Raises Interrupted when a stop was asked for, NotFinite when the loss is no number.
     """
     last = retrain_checkpoint.newest(folder)
     clock = _Clock(last.seconds if last else 0.0)
@@ -72,7 +76,7 @@ def fit(
     stop.check()
     by_split = {name: _measure(trainer, rows) for name, rows in data.evaluation.items()}
     if not all(np.isfinite(found["loss"]) for found in by_split.values()):
-        raise UserError(_no_number("the loss on the evaluation rows", config))
+        raise NotFinite(_no_number("the loss on the evaluation rows", config))
     return Fitted(task.combine(by_split), clock.seconds, steps)
 
 
@@ -158,7 +162,7 @@ class _StopAtNaN(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         look = state.global_step % 20 == 0 or control.should_save or control.should_training_stop
         if look and not bool(torch.isfinite(self.trainer.loss_sum)):
-            raise UserError(_no_number(f"the loss by step {state.global_step}", self.config))
+            raise NotFinite(_no_number(f"the loss by step {state.global_step}", self.config))
 
 
 def _no_number(what: str, config: RunConfig) -> str:

@@ -6,7 +6,7 @@ from engine.methods.adalora import AdaLora
 from engine.methods.adapter import Adapter
 from engine.methods.base import Method, Prepared, Setting
 from engine.methods.full import Full
-from engine.methods.lora import Learned, Random, Shuffled, Uniform
+from engine.methods.lora import Chosen, Learned, Random, Shuffled, Uniform
 from engine.run_folder import RunFolder
 
 __all__ = ["METHODS", "Method", "Prepared", "Setting", "refuse_other_ranks"]
@@ -14,6 +14,7 @@ __all__ = ["METHODS", "Method", "Prepared", "Setting", "refuse_other_ranks"]
 METHODS: dict[str, Method] = {
     "autolora": Learned(),
     "lora": Uniform(),
+    "lora_grid": Chosen(),
     "lora_shuffled": Shuffled(),
     "lora_random": Random(),
     "adalora": AdaLora(),

@@ -9,12 +9,24 @@ import numpy as np
 
 from engine.ranks import LayerRank, RankRecord, count_parameters
 
-UNIFORM, SHUFFLED, RANDOM = "uniform", "shuffled", "random"
+UNIFORM, SHUFFLED, RANDOM, GRID = "uniform", "shuffled", "random", "grid"
 
 
 def uniform(names: Sequence[str], rank: int, k: int) -> RankRecord:
     """`rank` in every layer; k is the search's, so that the scale lora_alpha / k is the search's too."""
     return RankRecord(k, tuple(LayerRank(name, rank) for name in names), rule=UNIFORM)
+
+
+def by_target(names: Sequence[str], rank: Mapping[str, int], k: int) -> RankRecord:
+    """The rank of its target module in every layer; `rank`: target (a name or its ending) -> rank. k as in `uniform`.
+
+    A layer that two targets match has the rank of the longer one.
+    """
+    targets = sorted(rank, key=len, reverse=True)
+    layers = tuple(
+        LayerRank(name, next(rank[t] for t in targets if name == t or name.endswith(f".{t}"))) for name in names
+    )
+    return RankRecord(k, layers, rule=GRID)
 
 
 def shuffled(record: RankRecord, sizes: Mapping[str, int], seed: int) -> RankRecord:

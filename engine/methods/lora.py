@@ -57,6 +57,16 @@ class Learned(RankedLora):
         return ranks.load(setting.folder.ranks), setting.folder.ranks
 
 
+class Chosen(RankedLora):
+    """LoRA at the ranks that a grid search on D_val chose (engine/tuning.py)."""
+
+    rules: ClassVar = (choices.GRID,)
+
+    def record(self, model: PreTrainedModel, setting: Setting) -> tuple[RankRecord, Path]:
+        """ranks.json of the run."""
+        return ranks.load(setting.folder.ranks), setting.folder.ranks
+
+
 class Uniform(RankedLora):
     """LoRA as everyone uses it: lora.r in every layer."""
 

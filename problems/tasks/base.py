@@ -13,6 +13,9 @@ from peft import TaskType
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+ERRORS = {"mse"}
+"""Metrics of which less is better."""
+
 Collate = Callable[[list[dict[str, Any]]], dict[str, Tensor]]
 
 
@@ -53,6 +56,11 @@ class Task(ABC):
         """One set of metrics from those of each evaluation split. Where there is one split: its own."""
         (only,) = by_split.values()
         return only
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """What a choice on D_val maximises: the metric named first, an error with the sign turned."""
+        name, value = next((name, value) for name, value in metrics.items() if name != "loss")
+        return -value if name in ERRORS else value
 
     @abstractmethod
     def metrics(self, outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:

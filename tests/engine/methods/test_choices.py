@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.methods.choices import random_ranks, shuffled, uniform
+from engine.methods.choices import by_target, random_ranks, shuffled, uniform
 from engine.ranks import LayerRank, RankRecord, count_parameters
 
 NAMES = [f"layer.{i}" for i in range(12)]
@@ -58,3 +58,10 @@ def test_random_ranks_miss_the_budget_by_less_than_a_component_where_they_differ
 
 def test_random_ranks_differ_by_seed() -> None:
     assert len({random_ranks(NAMES, ALIKE, 48 * 64, 8, seed) for seed in range(10)}) == 10
+
+
+def test_ranks_by_target_take_the_longest_matching_target() -> None:
+    names = ["layer.0.attention.output.dense", "layer.0.output.dense", "layer.0.query"]
+    made = by_target(names, {"dense": 1, "attention.output.dense": 2, "query": 4}, 8)
+    assert [layer.rank for layer in made.layers] == [2, 1, 4]
+    assert (made.rule, made.k) == ("grid", 8)
