@@ -82,7 +82,7 @@ class LoraSettings:
     training on D_tr, the best on D_val is retrained."""
     ranks_from: str | None = None
     """lora_shuffled (required), lora_random: the ranks.json of the run to be compared with; {seed} and {task} stand
-    for this run's."""
+    for this run's, {runs} for its runs_folder (a study's cells lie in one)."""
 
 
 @dataclass(frozen=True)
@@ -232,6 +232,10 @@ class StudyConfig:
 
     axes: dict[str, list[Any]] = field(default_factory=dict)
     """Key of this configuration -> its values, as hypergradient.type: [darts, exact]. Empty: no study, one run."""
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """One more axis, of named settings: name -> {key: value}, as w/o constraint: {search.constraint: none}."""
+    sweep_once: bool = False
+    """The learning rate that the first seed chose from retrain.learning_rates serves all seeds."""
     probe: ProbeConfig = field(default_factory=ProbeConfig)
 
 

@@ -20,7 +20,7 @@ def run_request(request: Request | ScoreRequest | ShowRequest, stop: StopRequest
         score(request.kind, request.hyp, request.ref, request.json, request.metrics)
     elif isinstance(request, ShowRequest):
         show(Path(request.folder))
-    elif request.config.study.axes:
+    elif request.config.study.axes or request.config.study.variants:
         _study(request, stop)
     else:
         from engine.stages import run_stages

@@ -7,7 +7,7 @@ import itertools
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from engine.stages import Run, run_stages
 from engine.tracking import Wandb
 
 log = logging.getLogger("autolora")
+
+VARIANT = "variant"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,11 +75,13 @@ class StudyFolder:
 
 
 def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
-    """Every combination of the axes' values. Raises UserError for a key or a value that is not allowed."""
-    axes = config.study.axes
+    """Every combination of the axes' values and the variants. Raises UserError for what is not allowed."""
+    axes: dict[str, list[Any]] = dict(config.study.axes)
     empty = [key for key, values in axes.items() if not values]
     if empty:
         raise UserError(f"--study.axes: {empty[0]} has no values; give a list of one or more")
+    if config.study.variants:
+        axes[VARIANT] = list(config.study.variants)
     cells = []
     for combination in itertools.product(*axes.values()):
         values = dict(zip(axes, combination, strict=True))
@@ -86,8 +90,35 @@ def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
         )
         if placed.tracking.group is None:
             placed = dataclasses.replace(placed, tracking=dataclasses.replace(config.tracking, group=config.name))
-        cells.append(Cell(values, with_values(placed, values)))
+        settings = {key: value for key, value in values.items() if key != VARIANT}
+        cells.append(Cell(values, with_values(placed, settings | config.study.variants.get(values.get(VARIANT, ""), {}))))
+    names = [cell.config.name for cell in cells]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise UserError(f"--study: two cells would be named {twice[0]}; give the values names that differ more")
     return cells
+
+
+def with_chosen_rate(cell: Cell, cells: Sequence[Cell]) -> Cell:
+    """The cell at the learning rate that its first seed chose; the first seed's own cell as it is.
+
+    Raises UserError when that one has not finished.
+    """
+    place = {key: value for key, value in cell.values.items() if key != "seed"}
+    first = next(c for c in cells if {key: c.values[key] for key in place} == place)
+    if first is cell or not cell.config.retrain.learning_rates:
+        return cell
+    metrics = run_folder_of(first).metrics
+    if not metrics.exists():
+        raise UserError(f"--study.sweep_once: the learning rate comes from cell {first.config.name}, which failed")
+    rate = json.loads(metrics.read_text(encoding="utf-8"))["learning_rate"]
+    values = {"retrain.learning_rate": rate, "retrain.learning_rates": []}
+    return Cell(cell.values, with_values(cell.config, values))
+
+
+def run_folder_of(cell: Cell) -> RunFolder:
+    """Where a cell's results lie."""
+    return RunFolder(Path(cell.config.runs_folder) / str(cell.config.name))
 
 
 def cell_name(values: Mapping[str, Any]) -> str:
@@ -111,11 +142,12 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
     write_text(folder.root / "config.yaml", to_yaml(config))
     failed = []
     for number, cell in enumerate(cells, start=1):
-        if RunFolder(folder.cells / str(cell.config.name)).metrics.exists():
+        if run_folder_of(cell).metrics.exists():
             continue
         log.info("cell %d of %d: %s", number, len(cells), cell.config.name)
         try:
-            run_stages(Request(cell.config, "all", False, request.source), stop, draw=False)
+            placed = with_chosen_rate(cell, cells) if config.study.sweep_once else cell
+            run_stages(Request(placed.config, "all", False, request.source), stop, draw=False)
         except Interrupted:
             raise
         except UserError as error:
@@ -136,7 +168,7 @@ def collect(cells: list[Cell]) -> pd.DataFrame:
     """A row per finished cell: its place on the axes, metrics, ranks, parameters, seconds, steps."""
     rows = []
     for cell in cells:
-        run = RunFolder(Path(cell.config.runs_folder) / str(cell.config.name))
+        run = run_folder_of(cell)
         if not run.metrics.exists():
             continue
         result = json.loads(run.metrics.read_text(encoding="utf-8"))
@@ -145,11 +177,16 @@ def collect(cells: list[Cell]) -> pd.DataFrame:
         rows.append(
             {
                 **cell.values,
+                "task": result["task"],
+                "method": result["method"],
+                "main_metric": next(iter(result["metrics"])),
+                "score": next(iter(result["metrics"].values())),
                 **{f"metric.{name}": value for name, value in result["metrics"].items()},
                 "mean_rank": record.mean_rank if record else None,
                 "ranks": [layer.rank for layer in record.layers] if record else None,
                 "lora_parameters": result["lora_parameters"],
                 "trainable_parameters": result["trainable_parameters"],
+                "learning_rate": result["learning_rate"],
                 "search_seconds": result["seconds"]["search"],
                 "total_seconds": result["seconds"]["total"],
                 "search_steps": result["steps"]["search"],

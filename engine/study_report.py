@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ import pandas as pd
 from scipy import stats
 
 from configs.schema import RunConfig
-from engine import study_figures
+from engine import figures, ranks, study_figures, study_tables
 from engine.report import inline_image, render
-from engine.run_folder import write_text
-from engine.study import StudyFolder
+from engine.run_folder import RunFolder, write_text
+from engine.study import VARIANT, StudyFolder
 
 SEED, APPROXIMATION = "seed", "hypergradient.type"
 
@@ -22,8 +23,9 @@ SEED, APPROXIMATION = "seed", "hypergradient.type"
 def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path]:
     """table.md, summary.parquet, figures/ and report.html from the study's parquet files; returns the figures."""
     results = pd.read_parquet(folder.results)
-    tables = {"Results": summarise(results, list(config.study.axes))}
-    pictures: dict[str, Path] = {}
+    axes = [*config.study.axes, *([VARIANT] if config.study.variants else [])]
+    tables = {**paper_tables(results, axes), "Results": summarise(results, axes)}
+    pictures = rank_maps(results, folder)
     if folder.probe.exists():
         probe, cost = pd.read_parquet(folder.probe), pd.read_parquet(folder.cost)
         tables["Distance to the exact hypergradient, mean over the probed steps"] = closeness(probe)
@@ -49,6 +51,32 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
         config=(folder.root / "config.yaml").read_text(encoding="utf-8"),
     )
     write_text(folder.report, page)
+    return pictures
+
+
+def paper_tables(results: pd.DataFrame, axes: list[str]) -> dict[str, pd.DataFrame]:
+    """Title -> table, those that the study's axes allow."""
+    if not study_tables.row_keys(results, axes) or APPROXIMATION in axes:
+        return {}
+    tables = {
+        "Metric by task: median (range) over seeds": study_tables.by_task(results, axes),
+        "Paired differences, same task and seed": study_tables.paired(results, axes),
+        "Cost": study_tables.cost(results, axes),
+    }
+    return {title: table for title, table in tables.items() if not table.empty}
+
+
+def rank_maps(results: pd.DataFrame, folder: StudyFolder) -> dict[str, Path]:
+    """Figure 3: the learned ranks of the first seed, a picture per task; none where methods are not compared."""
+    pictures: dict[str, Path] = {}
+    learned = results[results["method"] == "autolora"]
+    if APPROXIMATION in results or learned.empty:
+        return pictures
+    for task, cells in learned.groupby("task", sort=False):
+        record = ranks.load(RunFolder(folder.cells / cells["cell"].iloc[0]).ranks)
+        path = folder.figures / f"ranks_{re.sub(r'[^A-Za-z0-9_-]+', '-', str(task))}.png"
+        figures.rank_map(record, path)
+        pictures[f"ranks of {task}"] = path
     return pictures
 
 

@@ -75,6 +75,8 @@ def layer_sizes(model: Any) -> dict[str, int]:
 
 
 def ranks_from(config: RunConfig, task: Task) -> Path:
-    """The file that lora.ranks_from names, {seed} and {task} filled in."""
-    path = str(config.lora.ranks_from).replace("{seed}", str(config.seed)).replace("{task}", task.name)
+    """The file that lora.ranks_from names, {seed}, {task} and {runs} filled in."""
+    path = str(config.lora.ranks_from)
+    for name, value in {"seed": config.seed, "task": task.name, "runs": config.runs_folder}.items():
+        path = path.replace(f"{{{name}}}", str(value))
     return Path(path).expanduser()

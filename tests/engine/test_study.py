@@ -17,13 +17,13 @@ from engine.hypergradients import HYPERGRADIENTS
 from engine.interrupt import StopRequest
 from engine.lock import locked
 from engine.run_folder import RunFolder
-from engine.study import StudyFolder, cell_name, expand
+from engine.study import StudyFolder, cell_name, expand, with_chosen_rate
 
 AXES = {"hypergradient.type": ["first_order", "exact"], "seed": [0, 1]}
 
 
 def with_study(config: RunConfig, axes: dict, probe: ProbeConfig | None = None) -> RunConfig:
-    return dataclasses.replace(config, study=StudyConfig(axes, probe or ProbeConfig()))
+    return dataclasses.replace(config, study=StudyConfig(axes, probe=probe or ProbeConfig()))
 
 
 def test_axes_expand_to_every_combination(tiny_config: Callable[..., RunConfig]) -> None:
@@ -118,6 +118,54 @@ def test_a_failed_cell_does_not_stop_the_others(
     run_request(Request(config, "all", False, "study.yaml"), StopRequest())
     folder = StudyFolder(Path(config.runs_folder) / "tiny")
     assert len(pd.read_parquet(folder.results)) == 1
+
+
+VARIANTS = {
+    "autolora": {},
+    "by budget": {"search.rule": "budget", "search.budget": 2},
+    "shuffled": {"method": "lora_shuffled", "lora.ranks_from": "{runs}/seed-{seed}_variant-autolora/ranks.json"},
+}
+
+
+def test_variants_are_one_more_axis(tiny_config: Callable[..., RunConfig]) -> None:
+    config = dataclasses.replace(tiny_config(), study=StudyConfig({"seed": [0, 1]}, VARIANTS))
+    cells = expand(config, StudyFolder(Path("x")))
+    assert [(c.values["seed"], c.values["variant"]) for c in cells] == [(s, v) for s in (0, 1) for v in VARIANTS]
+    assert [c.config.search.rule for c in cells[:3]] == ["threshold", "budget", "threshold"]
+    assert cells[1].config.name == "seed-0_variant-by-budget"
+    unknown = dataclasses.replace(config, study=StudyConfig({}, {"a": {"search.rul": "budget"}}))
+    with pytest.raises(UserError, match=r"search\.rule"):
+        expand(unknown, StudyFolder(Path("x")))
+    alike = dataclasses.replace(config, study=StudyConfig({}, {"a b": {}, "a/b": {}}))
+    with pytest.raises(UserError, match="two cells would be named variant-a-b"):
+        expand(alike, StudyFolder(Path("x")))
+
+
+def test_a_study_of_variants_compares_them_and_sweeps_once(tiny_config: Callable[..., RunConfig]) -> None:
+    config = tiny_config("--retrain.learning_rates", "[1e-6,3e-2]", "--retrain.max_steps", "8")
+    config = dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]}, VARIANTS, sweep_once=True))
+    run_request(Request(config, "all", False, "study.yaml"), StopRequest())
+    folder = StudyFolder(Path(config.runs_folder) / "tiny")
+    rows = pd.read_parquet(folder.results)
+    assert len(rows) == 6
+    assert set(rows["method"]) == {"autolora", "lora_shuffled"}
+    for _, cells in rows.groupby("variant"):
+        assert cells["learning_rate"].nunique() == 1
+    assert [(folder.cells / cell / "sweep.json").exists() for cell in rows["cell"]] == [True] * 3 + [False] * 3
+    table = folder.table.read_text()
+    for text in ("Metric by task", "autolora against", "by budget"):
+        assert text in table
+    assert (folder.figures / "ranks_sample.png").exists()
+
+
+def test_a_rate_whose_sweep_failed_is_reported(tiny_config: Callable[..., RunConfig]) -> None:
+    config = tiny_config("--retrain.learning_rates", "[1e-3,3e-2]")
+    cells = expand(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]})), StudyFolder(Path("nowhere")))
+    assert with_chosen_rate(cells[0], cells) is cells[0]
+    with pytest.raises(
+        UserError, match=r"--study\.sweep_once: the learning rate comes from cell seed-0, which"
+    ):
+        with_chosen_rate(cells[1], cells)
 
 
 def test_a_study_in_use_is_refused_and_kept(study: tuple[RunConfig, StudyFolder]) -> None:
