@@ -8,7 +8,7 @@ import re
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -113,6 +113,12 @@ def build_parser() -> ArgumentParser:
     return parser
 
 
+@cache
+def _parser() -> ArgumentParser:
+    """For `with_values`: a study makes one configuration after the other."""
+    return build_parser()
+
+
 def parse(argv: Sequence[str]) -> Request:
     """`parse_command` for a command line that runs something."""
     request = parse_command(argv)
@@ -183,7 +189,7 @@ def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
             raise UserError(f"--{key}: null is not allowed; allowed: {_allowed()[key]}")
         *path, leaf = key.split(".")
         reduce(lambda node, part: node[part], path, tree)[leaf] = value
-    parser = build_parser()
+    parser = _parser()
     try:
         parsed = parser.instantiate(parser.parse_object(tree))
     except (ArgumentError, TypeError, ValueError) as error:

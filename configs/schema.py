@@ -234,6 +234,9 @@ class StudyConfig:
     """Key of this configuration -> its values, as hypergradient.type: [darts, exact]. Empty: no study, one run."""
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     """One more axis, of named settings: name -> {key: value}, as w/o constraint: {search.constraint: none}."""
+    where: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    """Further settings of the cells at one place: axis -> value -> {key: value}, as task.name: {qqp: {retrain.epochs:
+    10}}."""
     sweep_once: bool = False
     """The learning rate that the first seed chose from retrain.learning_rates serves all seeds."""
     probe: ProbeConfig = field(default_factory=ProbeConfig)

@@ -82,6 +82,12 @@ def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
         raise UserError(f"--study.axes: {empty[0]} has no values; give a list of one or more")
     if config.study.variants:
         axes[VARIANT] = list(config.study.variants)
+    for axis, places in config.study.where.items():
+        unknown = [value for value in places if value not in map(str, axes.get(axis, []))]
+        if unknown or axis not in axes:
+            raise UserError(
+                f"--study.where: {axis} {(unknown or [''])[0]!r} is on no axis; there are: {', '.join(axes)}"
+            )
     cells = []
     for combination in itertools.product(*axes.values()):
         values = dict(zip(axes, combination, strict=True))
@@ -90,13 +96,21 @@ def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
         )
         if placed.tracking.group is None:
             placed = dataclasses.replace(placed, tracking=dataclasses.replace(config.tracking, group=config.name))
-        settings = {key: value for key, value in values.items() if key != VARIANT}
-        cells.append(Cell(values, with_values(placed, settings | config.study.variants.get(values.get(VARIANT, ""), {}))))
+        cells.append(Cell(values, with_values(placed, _settings(config.study, values))))
     names = [cell.config.name for cell in cells]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise UserError(f"--study: two cells would be named {twice[0]}; give the values names that differ more")
     return cells
+
+
+def _settings(study: StudyConfig, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a cell sets: its place on the axes, its variant, and what holds where it lies."""
+    settings = {key: value for key, value in values.items() if key != VARIANT}
+    settings |= study.variants.get(values.get(VARIANT, ""), {})
+    for axis, places in study.where.items():
+        settings |= places.get(str(values[axis]), {})
+    return settings
 
 
 def with_chosen_rate(cell: Cell, cells: Sequence[Cell]) -> Cell:

@@ -141,6 +141,18 @@ def test_variants_are_one_more_axis(tiny_config: Callable[..., RunConfig]) -> No
         expand(alike, StudyFolder(Path("x")))
 
 
+def test_settings_can_hold_at_one_place(tiny_config: Callable[..., RunConfig]) -> None:
+    study = StudyConfig({"seed": [0, 1]}, {"a": {}, "b": {"lora.r": 2}}, {"seed": {"1": {"search.steps": 9}}})
+    cells = expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(Path("x")))
+    assert [(c.config.search.steps, c.config.lora.r) for c in cells] == [(6, 4), (6, 2), (9, 4), (9, 2)]
+    for where, message in ({"seed": {"2": {}}}, "seed '2' is on no axis"), ({"sed": {"1": {}}}, "there are: seed"):
+        with pytest.raises(UserError, match=message):
+            expand(
+                dataclasses.replace(tiny_config(), study=dataclasses.replace(study, where=where)),
+                StudyFolder(Path("x")),
+            )
+
+
 def test_a_study_of_variants_compares_them_and_sweeps_once(tiny_config: Callable[..., RunConfig]) -> None:
     config = tiny_config("--retrain.learning_rates", "[1e-6,3e-2]", "--retrain.max_steps", "8")
     config = dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]}, VARIANTS, sweep_once=True))
@@ -162,9 +174,7 @@ def test_a_rate_whose_sweep_failed_is_reported(tiny_config: Callable[..., RunCon
     config = tiny_config("--retrain.learning_rates", "[1e-3,3e-2]")
     cells = expand(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]})), StudyFolder(Path("nowhere")))
     assert with_chosen_rate(cells[0], cells) is cells[0]
-    with pytest.raises(
-        UserError, match=r"--study\.sweep_once: the learning rate comes from cell seed-0, which"
-    ):
+    with pytest.raises(UserError, match=r"--study\.sweep_once: the learning rate comes from cell seed-0, which"):
         with_chosen_rate(cells[1], cells)
 
 
