@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import os
-import socket
+import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 from safetensors import SafetensorError
 
@@ -30,20 +32,30 @@ def explain_missing(key: str, name: str) -> Iterator[None]:
         raise UserError(f"{key}: cannot load {name!r} ({first[:200]}); {_CHOICES}") from error
 
 
-def settle_hub_access(timeout: float = 3.0) -> bool:
-    """Whether the model hub can be used; if not, tells its libraries to read their cache only.
+def settle_hub_access(timeout: float = 8.0) -> bool:
+    """Whether the model hub answers; if not, tells its libraries to read their cache only.
 
-    They would otherwise retry for most of a minute per file. Must run before they are imported, as they read the
-    setting then. `timeout` in seconds. A proxy is trusted unasked.
+    They would otherwise retry a dead hub for most of a minute per file, and a silent one for five minutes. Must run
+    before they are imported, as they read the setting then. `timeout` in seconds. A proxy is trusted unasked.
     """
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         return False
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
         return True
-    address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
-    try:
-        socket.create_connection((address.hostname or "", address.port or 443), timeout).close()
-    except OSError:
+    if not _answers(os.environ.get("HF_ENDPOINT") or "https://huggingface.co", timeout):
         os.environ["HF_HUB_OFFLINE"] = "1"
+        return False
+    return True
+
+
+def _answers(address: str, timeout: float) -> bool:
+    """Whether anything at all comes back: an error page and a certificate of one's own are answers too."""
+    try:
+        urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=timeout).close()
+    except urllib.error.HTTPError:
+        return True
+    except urllib.error.URLError as error:
+        return isinstance(error.reason, ssl.SSLError)
+    except (OSError, http.client.HTTPException):
         return False
     return True
