@@ -176,6 +176,13 @@ def test_a_retraining_from_the_search_and_exact_hypergradients(finished: Callabl
     assert folder.predictions.exists()
 
 
+def test_a_learning_rate_is_chosen_by_f1_on_d_val(finished: Callable[..., RunFolder]) -> None:
+    folder = finished("lora", "bert", "--retrain.learning_rates", "[1e-9,3e-2]")
+    swept = json.loads(folder.sweep.read_text())
+    assert [next(iter(trial["metrics"])) for trial in swept["trials"]] == ["f1", "f1"]
+    assert swept["chosen"] == {"learning_rate": 3e-2}
+
+
 def test_the_last_words_name_the_metrics_of_all_entities_and_the_predictions(
     finished: Callable[..., RunFolder], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +20,8 @@ from problems.scoring.ner_files import Sentence
 from problems.tasks.base import Collate, Rows, Task
 from problems.tasks.splits import Source, evaluation_source, evaluation_split, hold_out
 from problems.tasks.tagged_files import CONLL, find_split, place, read_sentences
+
+log = logging.getLogger("autolora")
 
 METRICS = ("f1", "precision", "recall")
 OUTSIDE = "O"
@@ -109,7 +112,14 @@ class Tagging(Task):
                 columns["length"].append(len(owners))
             return columns
 
-        return rows.map(tokens, batched=True, desc="tokenise")
+        encoded = rows.map(tokens, batched=True, desc="tokenise")
+        words, labelled = (sum(map(len, encoded[column][:])) for column in ("tags", "words"))
+        if labelled < words:
+            log.info(
+                "%d of %d words have no token (cut off by --task.max_length %d, or nothing to the tokenizer): O is "
+                "predicted for them", words - labelled, words, max_length,
+            )  # fmt: skip
+        return encoded
 
     def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
         pad = DataCollatorForTokenClassification(tokenizer, pad_to_multiple_of=8, label_pad_token_id=IGNORED)

@@ -79,7 +79,9 @@ def right_outputs(task: Tagging, tokenizer: PreTrainedTokenizerFast, rows: Datas
     return np.eye(len(task.classes))[np.where(labels == IGNORED, task.classes.index("I-DNA"), labels)], labels
 
 
-def test_words_without_a_token_are_predicted_o_and_counted(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_words_without_a_token_are_predicted_o_and_counted(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, log_lines: list[str]
+) -> None:
     task = task_of(tmp_path, test=TRAIN, max_length=6)
     task.rows()
     sentences = [
@@ -88,6 +90,10 @@ def test_words_without_a_token_are_predicted_o_and_counted(tmp_path: Path, token
         (["\x07"], ["B-DNA"]),  # a sentence of nothing
     ]
     encoded = task.encode(rows_of(*sentences), tokenizer)
+    assert log_lines == [
+        "INFO 4 of 8 words have no token (cut off by --task.max_length 6, or nothing to the tokenizer): O is "
+        "predicted for them"
+    ]
     outputs, labels = right_outputs(task, tokenizer, encoded)
     predicted = [["B-protein", "O", "O", "O"], ["B-RNA", "O", "B-RNA"], ["O"]]
     assert task.predicted(outputs, labels, encoded) == predicted
