@@ -102,12 +102,31 @@ def check(config: RunConfig) -> None:
             f"--search.budget: {config.search.budget:g} is not allowed with --lora.k {config.lora.k}; allowed: an "
             f"average rank up to k"
         )
+    if config.task.type == "tokens":
+        _check_tokens(config)
     if config.hypergradient.type in SECOND_ORDER and config.model.attention == "sdpa":
         raise UserError(
             f"--model.attention: 'sdpa' has no second derivatives, which --hypergradient.type "
             f"{config.hypergradient.type} needs; allowed: auto, eager"
         )
     _check_method(config)
+
+
+def _check_tokens(config: RunConfig) -> None:
+    """Raises UserError for what sentences with tags need or cannot have."""
+    task = config.task
+    if task.path is None:
+        raise UserError(
+            "--task.path: null is not allowed for --task.type tokens; allowed: a .conll, .iob2, .tsv, .txt, .jsonl, "
+            ".parquet, or a folder with train, validation and test of these"
+        )
+    if task.text_columns is not None and len(task.text_columns) > 1:
+        raise UserError(
+            f"--task.text_columns: {task.text_columns!r} is not allowed for --task.type tokens; allowed: null, or the "
+            f"one column with the words"
+        )
+    if task.kind == "regression":
+        raise UserError("--task.kind: 'regression' is not allowed for --task.type tokens; allowed: classification")
 
 
 def _check_method(config: RunConfig) -> None:

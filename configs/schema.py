@@ -33,26 +33,31 @@ class ModelConfig:
 class TaskConfig:
     """What is learned, and from which data."""
 
-    type: Literal["sample", "glue", "text"] = "sample"
-    """sample: sentences that the program makes itself; glue: a GLUE task; text: your own table of texts and labels."""
+    type: Literal["sample", "glue", "text", "tokens"] = "sample"
+    """sample: sentences that the program makes itself; glue: a GLUE task; text: your own table of texts and labels;
+    tokens: your own sentences with a tag (IOB2) on each word."""
     path: str | None = None
-    """glue: hub name or local folder (null: nyu-mll/glue). text: training rows as .csv, .tsv, .jsonl or .parquet."""
+    """glue: hub name or local folder (null: nyu-mll/glue). text: training rows as .csv, .tsv, .jsonl or .parquet.
+    tokens: as .conll, .iob2, .tsv, .txt, .jsonl, .parquet, or a folder with train, validation and test of these."""
     name: str | None = None
-    """glue: which task (sst2, cola, mrpc, ...). text: a name for the results; null takes the file's name."""
+    """glue: which task (sst2, cola, mrpc, ...). text, tokens: a name for the results; null takes the file's name."""
     validation_path: str | None = None
-    """text: rows to evaluate on; null holds out a share of the training rows (holdout_share)."""
+    """text, tokens: rows to evaluate on; null holds out a share of the training rows (holdout_share)."""
     test_path: str | None = None
-    """text: rows that metrics.json reports instead of the validation rows."""
+    """text, tokens: rows that metrics.json reports instead of the validation rows."""
     holdout_share: float = 0.1
-    """text: share of the training rows kept for evaluation, drawn by seed, when no other rows are given for it."""
+    """text, tokens: share of the training rows kept for evaluation, drawn by seed, when no other rows are given for
+    it."""
     text_columns: list[str] | None = None
-    """text: the column with the text, or the two columns of a pair; null: text, else sentence."""
-    label_column: str = "label"
-    """text: the column with the label."""
+    """text: the column with the text, or the two columns of a pair; null: text, else sentence. tokens: the column with
+    the list of words in .jsonl and .parquet; null: tokens."""
+    label_column: str | None = None
+    """text: the column with the label; null: label. tokens: that with the list of tags; null: tags."""
     kind: Literal["classification", "regression"] = "classification"
     """text: classes (found in the training rows, two or more) or a number."""
     metrics: list[str] | None = None
-    """What to report; null: the task's own (accuracy; Matthews for CoLA; Spearman and Pearson for numbers)."""
+    """What to report; null: the task's own (accuracy; Matthews for CoLA; Spearman and Pearson for numbers; f1,
+    precision and recall of entities, in all and by type, for tokens)."""
     evaluation_split: str | None = None
     """Split that metrics.json reports; null: test where there is one with labels, else validation."""
     validation_share: float = 0.5

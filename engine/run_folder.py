@@ -89,6 +89,10 @@ class RunFolder:
         return self.root / "metrics.json"
 
     @property
+    def predictions(self) -> Path:
+        return self.root / "predictions.txt"
+
+    @property
     def figures(self) -> Path:
         return self.root / "figures"
 
@@ -108,7 +112,8 @@ class RunFolder:
     def outputs(self, stage: Stage) -> list[Path]:
         """What a stage writes."""
         searched = [self.search, self.grid, self.ranks]
-        retrained = [self.sweep, self.trials, self.retrain, self.adapter, self.merged, self.padded, self.metrics]
+        retrained = [self.sweep, self.trials, self.retrain, self.adapter, self.merged, self.padded]
+        retrained += [self.predictions, self.metrics]
         reported = [self.figures, self.report]
         return {
             "all": searched + retrained + reported,

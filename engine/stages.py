@@ -59,7 +59,7 @@ class Run:
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        return load_tokenizer(self.config.model)
+        return load_tokenizer(self.config.model, **self.task.tokenizer_options)
 
     @cached_property
     def data(self) -> Data:
@@ -118,7 +118,8 @@ class Run:
         checkpoint.clear(folder.search_checkpoint)
 
     def retrain(self) -> None:
-        """Stage 2 of every method: writes adapter/ or merged/ (more when asked) and metrics.json."""
+        """Stage 2 of every method: writes adapter/ or merged/ (more when asked), predictions.txt where the task keeps
+        them, and metrics.json."""
         config, folder, method = self.config, self.folder, METHODS[self.config.method]
         data = self.data
         if config.retrain.learning_rates:
@@ -133,6 +134,8 @@ class Run:
             prepared.model, data, self.task, config, self.compute, folder.retrain, self.stop, prepared.callbacks
         )
         record = method.save(prepared, setting)
+        if fitted.predictions is not None:
+            write_text(folder.predictions, fitted.predictions)
         write_json(folder.metrics, self._result(fitted, record, trainable, config.retrain.learning_rate))
         remove(folder.retrain)
         remove(folder.trials)

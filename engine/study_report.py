@@ -86,15 +86,18 @@ def main_metric(results: pd.DataFrame) -> str:
 
 
 def summarise(results: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
-    """A row per place on the axes but the seed: median and range of each metric over seeds, ranks, size, seconds."""
+    """A row per place on the axes but the seed: median and range of each metric over seeds, ranks, size, seconds.
+
+    Metrics of one class ("protein.f1") stay in results.parquet: the table would become too wide to be read.
+    """
     keys = [axis for axis in axes if axis != SEED and axis in results] or ["all"]
     rows = []
     for place, group in results.assign(all="all").groupby(keys, sort=False, dropna=False):
         row: dict[str, Any] = dict(zip(keys, place if isinstance(place, tuple) else (place,), strict=True))
         row["runs"] = len(group)
         for column in group.columns:
-            if column.startswith("metric."):
-                name = column.removeprefix("metric.")
+            name = column.removeprefix("metric.")
+            if name != column and "." not in name:
                 row[name] = group[column].median()
                 row[f"{name} range"] = f"{group[column].min():.3f} to {group[column].max():.3f}"
         row["mean rank"] = group["mean_rank"].mean()

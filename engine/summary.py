@@ -18,7 +18,8 @@ def print_result(folder: RunFolder) -> None:
         console.print(rank_table(record))
     if folder.metrics.exists():
         result = json.loads(folder.metrics.read_text(encoding="utf-8"))
-        values = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items())
+        # Those of one class ("protein.f1") are in metrics.json and on the report's page.
+        values = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items() if "." not in name)
         lora = result["lora_parameters"]
         size = f"{lora:,} LoRA" if lora else f"{result['trainable_parameters']:,} trainable"
         console.print(
@@ -30,6 +31,7 @@ def print_result(folder: RunFolder) -> None:
         ("adapter", folder.adapter),
         ("merged", folder.merged),
         ("metrics", folder.metrics),
+        ("predictions", folder.predictions),
         ("report", folder.report),
         ("alpha over steps", folder.trajectory),
     ):

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import nn
-from transformers import EvalPrediction, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import PredictionOutput
 
 from configs.errors import UserError
 from configs.schema import RunConfig
@@ -31,11 +32,13 @@ class NotFinite(UserError):
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a training gave: metrics on the evaluation split, seconds of training, optimiser steps."""
+    """What a training gave: metrics on the evaluation split, seconds of training, optimiser steps, the text of the
+    predictions (of tasks that keep them)."""
 
     metrics: dict[str, float]
     seconds: float
     steps: int
+    predictions: str | None = None
 
 
 def fit(
@@ -60,7 +63,6 @@ def fit(
         args=_arguments(config, compute, folder),
         train_dataset=data.train,
         data_collator=data.collate,
-        compute_metrics=lambda output: task.metrics(_first(output), np.asarray(output.label_ids)),
         callbacks=[*callbacks, _StopWhenAsked(stop), clock],
     )
     trainer.remove_callback(PrinterCallback)
@@ -74,23 +76,24 @@ def fit(
         trainer.train(resume_from_checkpoint=None if last is None else str(last.folder))
         steps = trainer.state.global_step
     stop.check()
-    by_split = {name: _measure(trainer, rows) for name, rows in data.evaluation.items()}
+    by_split, texts = {}, []
+    for name, rows in data.evaluation.items():
+        by_split[name], text = _measure(trainer, task, rows)
+        texts += [] if text is None else [text]
     if not all(np.isfinite(found["loss"]) for found in by_split.values()):
         raise NotFinite(_no_number("the loss on the evaluation rows", config))
-    return Fitted(task.combine(by_split), clock.seconds, steps)
+    return Fitted(task.combine(by_split), clock.seconds, steps, "".join(texts) or None)
 
 
-def _measure(trainer: Trainer, rows: Dataset) -> dict[str, float]:
-    """The task's metrics and the loss on every row of one split."""
-    measured = trainer.evaluate(rows, metric_key_prefix="eval")
-    return {
-        name.removeprefix("eval_"): float(value)
-        for name, value in measured.items()
-        if name.startswith("eval_") and name not in _SPEEDS
-    }
+def _measure(trainer: Trainer, task: Task, rows: Dataset) -> tuple[dict[str, float], str | None]:
+    """The task's metrics and the loss on every row of one split, and the text of its predictions.
 
-
-_SPEEDS = {"eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time"}
+    Trainer predicts in the order of the rows; a metric that needs more of them than outputs and labels can so be had.
+    """
+    output = trainer.predict(rows, metric_key_prefix="eval")
+    outputs, labels = _first(output), np.asarray(output.label_ids)
+    metrics = task.metrics(outputs, labels, rows) | {"loss": float((output.metrics or {})["eval_loss"])}
+    return metrics, task.predictions(outputs, labels, rows)
 
 
 def _arguments(config: RunConfig, compute: Compute, folder: Path) -> TrainingArguments:
@@ -210,7 +213,7 @@ class _Clock(TrainerCallback):
         self.seconds += time.perf_counter() - self._began
 
 
-def _first(output: EvalPrediction) -> np.ndarray:
+def _first(output: PredictionOutput) -> np.ndarray:
     """The logits: some models return more than those."""
     predictions = output.predictions
     return predictions[0] if isinstance(predictions, tuple) else predictions

@@ -47,8 +47,8 @@ def lora_config(
     **changes: Any,
 ) -> LoraConfig:
     """PEFT's configuration; `trained_whole` are modules trained and saved whole (the task head)."""
-    # PEFT adds these names itself for sequence classification, and would list them twice.
-    known_heads = {"classifier", "score"} if task_type == TaskType.SEQ_CLS else set()
+    # PEFT adds these names itself for classification, and would list them twice.
+    known_heads = {"classifier", "score"} if task_type in (TaskType.SEQ_CLS, TaskType.TOKEN_CLS) else set()
     fields: dict[str, Any] = {
         "task_type": task_type,
         "r": settings.k,

@@ -44,10 +44,11 @@ def locate(name: str) -> str:
     return str(path)
 
 
-def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
-    """The model's tokenizer, with a padding token (end of text where it has none of its own)."""
+def load_tokenizer(config: ModelConfig, **options: Any) -> PreTrainedTokenizerBase:
+    """The model's tokenizer, with a padding token (end of text where it has none of its own); `options` are the
+    task's."""
     with explain_missing("--model.name", config.name):
-        tokenizer = AutoTokenizer.from_pretrained(locate(config.name), **_options(config))
+        tokenizer = AutoTokenizer.from_pretrained(locate(config.name), **_options(config), **options)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

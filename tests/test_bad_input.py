@@ -100,6 +100,9 @@ VALUES = {
     "text without a path": (("--task.type", "text"), "task.path"),
     "text from nowhere": (("--task.type", "text", "--task.path", "{here}/none.csv"), "none.csv"),
     "text of another kind": (("--task.type", "text", "--task.path", "{here}/x.xlsx"), ".csv"),
+    "tokens without a path": (("--task.type", "tokens"), "task.path"),
+    "tokens from nowhere": (("--task.type", "tokens", "--task.path", "{here}/none.conll"), "none.conll"),
+    "metric of tokens": (("--task.type", "tokens", "--task.path", "x.conll", "--task.metrics", "[f7]"), "f1, prec"),
     "k above a layer's side": (("--lora.k", "33"), "attention.self"),
     "score without files": (("--score", "e2e"), "--hyp"),
     "show nothing": (("--show", "{here}/none"), "--show"),
@@ -188,6 +191,25 @@ def test_a_label_that_training_does_not_know(command: Command, tmp_path: Path) -
     (tmp_path / "dev.csv").write_text(csv([("a film", "good"), ("a room", "ugly")]))
     arguments = ("--task.type", "text", "--task.path", "{here}/train.csv", "--task.validation_path", "{here}/dev.csv")
     refused(command, tmp_path, arguments, ("dev.csv, row 2", "ugly", "known: bad, good"))
+
+
+SENTENCES: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "IO tags": ("d.conll", "a O\nb I-x\n", ("d.conll, line 2", "IOB2")),
+    "no tags": ("d.conll", "a\nb\n", ("d.conll: line 1", "one column")),
+    "unequal lists": (
+        "d.jsonl",
+        '{"tokens": ["a", "b"], "tags": ["O"]}\n',
+        ("d.jsonl, row 1", "2 words"),
+    ),
+    "one sentence for two halves": ("d.conll", "a B-x\n\nb O\n", ("--task.validation_share",)),
+}
+
+
+@pytest.mark.parametrize("case", SENTENCES)
+def test_tagged_sentences(command: Command, tmp_path: Path, case: str) -> None:
+    name, content, words = SENTENCES[case]
+    (tmp_path / name).write_text(content)
+    refused(command, tmp_path, ("--task.type", "tokens", "--task.path", f"{{here}}/{name}"), words)
 
 
 def ranks(*layers: Any, **more: Any) -> str:

@@ -23,7 +23,7 @@ def read_ner(hyp: str | Path, ref: str | Path) -> tuple[list[list[str]], list[li
     """Gold tags (of ref) and predicted tags (of hyp), sentence by sentence.
 
     Each file is CoNLL (a token a line, first column the token, last column the tag, columns apart by tabs or blanks,
-    a blank line between sentences, -DOCSTART- lines skipped) or JSON lines ({"tokens": [..], "tags": [..]}); the two
+    a blank line between sentences, marks of documents skipped) or JSON lines ({"tokens": [..], "tags": [..]}); the two
     may differ in format. UserError, with file and line, when the tokens differ or a line or tag is malformed.
     """
     pred, gold = read_tagged(hyp), read_tagged(ref)
@@ -38,7 +38,9 @@ def read_tagged(path: str | Path) -> list[Sentence]:
     """Sentences of one file in either format."""
     lines = read_lines(path)
     first = next((line.lstrip() for line in lines if line.strip()), "")
-    sentences = _read_json_lines(path, lines) if first.startswith("{") else _read_conll(path, lines)
+    # A sentence may begin with a brace; between the columns of such a file there is then a tab.
+    is_json = first.startswith("{") and "\t" not in first
+    sentences = _read_json_lines(path, lines) if is_json else read_conll(path, lines)
     if not sentences:
         raise UserError(f"{path}: has no sentences")
     for sentence in sentences:
@@ -48,15 +50,18 @@ def read_tagged(path: str | Path) -> list[Sentence]:
     return sentences
 
 
-def _read_conll(path: str | Path, lines: list[str]) -> list[Sentence]:
-    """Sentences from columns."""
+def marks_document(token: str) -> bool:
+    """Whether this stands for the beginning of a document, as CoNLL 2003 and JNLPBA write it, and not for a word."""
+    return token == "-DOCSTART-" or token.startswith("###MEDLINE:")
+
+
+def read_conll(path: str | Path, lines: list[str]) -> list[Sentence]:
+    """Sentences from columns; tags are not checked. UserError for a line of one column, with its number."""
     sentences = [Sentence([], [], [])]
     for number, line in enumerate(lines, 1):
-        if not line.strip():
-            sentences.append(Sentence([], [], []))
-            continue
         columns = line.split("\t") if "\t" in line else line.split()
-        if columns[0] == "-DOCSTART-":
+        if not line.strip() or marks_document(columns[0]):
+            sentences.append(Sentence([], [], []))
             continue
         if len(columns) < 2:
             raise UserError(f"{path}: line {number} has one column ({line.strip()!r}); token and tag are needed")

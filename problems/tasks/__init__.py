@@ -7,6 +7,7 @@ from problems.tasks.base import Collate, Rows, Task
 from problems.tasks.glue import Glue
 from problems.tasks.reviews import SampleReviews
 from problems.tasks.table import TextTable
+from problems.tasks.tagging import Tagging
 
 __all__ = ["Collate", "Rows", "Task", "make_task"]
 
@@ -17,4 +18,6 @@ def make_task(config: RunConfig) -> Task:
         return SampleReviews(config.task, config.seed)
     if config.task.type == "text":
         return TextTable(config.task, config.seed)
+    if config.task.type == "tokens":
+        return Tagging(config.task, config.seed)
     return Glue(config.task)

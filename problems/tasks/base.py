@@ -35,6 +35,8 @@ class Task(ABC):
     auto_class: ClassVar[Any]
     """transformers' Auto class with the right head."""
     peft_type: ClassVar[TaskType]
+    tokenizer_options: ClassVar[Mapping[str, Any]] = {}
+    """What the tokenizer must be loaded with."""
 
     @abstractmethod
     def rows(self) -> Rows:
@@ -46,7 +48,7 @@ class Task(ABC):
 
     @abstractmethod
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        """Model inputs with `labels`, and `length` in tokens."""
+        """Model inputs with `labels`, `length` in tokens, and what `metrics` reads of a row besides."""
 
     @abstractmethod
     def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
@@ -63,5 +65,12 @@ class Task(ABC):
         return -value if name in ERRORS else value
 
     @abstractmethod
-    def metrics(self, outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """The task's metrics from the model's outputs [examples, ...]."""
+    def metrics(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> dict[str, float]:
+        """The task's metrics, the main one first, from the model's outputs [examples, ...].
+
+        labels [examples, ...]: those of the batches, padded with -100; rows: those of `encode`, in the same order.
+        """
+
+    def predictions(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> str | None:
+        """What the model predicts, as the text of a file, from the arguments of `metrics`; None: no such file."""
+        return None

@@ -93,6 +93,6 @@ class TextClassification(Task):
         # Betty takes plain dicts only: transformers' BatchEncoding would become a tuple of its keys.
         return lambda rows: dict(pad([{k: v for k, v in row.items() if k != "length"} for row in rows]))
 
-    def metrics(self, outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    def metrics(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset | None = None) -> dict[str, float]:
         predicted = outputs.reshape(len(labels)) if self.regression else outputs.argmax(axis=-1)
         return {name: metric(labels, predicted) for name, metric in self._metrics.items()}

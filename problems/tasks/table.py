@@ -14,6 +14,7 @@ from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.tasks.base import Rows
 from problems.tasks.classification import TextClassification
+from problems.tasks.splits import evaluation_source, evaluation_split, hold_out
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -29,41 +30,24 @@ class TextTable(TextClassification):
         self.seed = seed
         self.train_path = Path(str(config.path))
         self.name = config.name or self.train_path.stem
-        self.evaluation_split = config.evaluation_split or ("test" if config.test_path else "validation")
+        self.label_column = config.label_column or "label"
+        self.evaluation_split = evaluation_split(config)
 
     def rows(self) -> Rows:
         train = read_table("--task.path", self.train_path)
         self.columns = self._text_columns(train)
-        evaluation = self._evaluation()
-        if evaluation is None:
-            order = np.random.default_rng(self.seed).permutation(len(train))
-            held_out = max(1, round(len(train) * self.config.holdout_share))
-            evaluation = train.iloc[np.sort(order[:held_out])]
-            train = train.iloc[np.sort(order[held_out:])]
+        source = evaluation_source(self.config, self.evaluation_split)
+        if source.held_out:
+            kept, held_out = hold_out(len(train), self.config.holdout_share, self.seed)
+            train, evaluation = train.iloc[kept], train.iloc[held_out]
+        else:
+            evaluation = read_table(source.option, source.path)
         if not self.regression:
             self.classes = self._find_classes(train)
         return Rows(
             self._checked("--task.path", self.train_path, train),
-            {self.evaluation_split: self._checked(*self._evaluation_source(), evaluation)},
+            {self.evaluation_split: self._checked(source.option, source.path, evaluation)},
         )
-
-    def _evaluation_source(self) -> tuple[str, Path]:
-        """The option and the file that the evaluation rows come from."""
-        given = {"validation": self.config.validation_path, "test": self.config.test_path}
-        if self.evaluation_split not in given:
-            raise UserError(
-                f"--task.evaluation_split: {self.evaluation_split!r} is not allowed; allowed: validation, test"
-            )
-        path = given[self.evaluation_split]
-        if path is not None:
-            return f"--task.{self.evaluation_split}_path", Path(path)
-        if self.evaluation_split == "test":
-            raise UserError("--task.evaluation_split: 'test' needs --task.test_path")
-        return "--task.path", self.train_path
-
-    def _evaluation(self) -> pd.DataFrame | None:
-        option, path = self._evaluation_source()
-        return None if option == "--task.path" else read_table(option, path)
 
     def _text_columns(self, table: pd.DataFrame) -> list[str]:
         if self.config.text_columns is not None:
@@ -71,22 +55,22 @@ class TextTable(TextClassification):
         return ["text"] if "text" in table.columns or "sentence" not in table.columns else ["sentence"]
 
     def _find_classes(self, train: pd.DataFrame) -> list[str]:
-        if self.config.label_column not in train.columns:
+        if self.label_column not in train.columns:
             return []  # `_checked` says so, with the columns that there are
-        labels = [x for x in train[self.config.label_column] if not _no_label(x)]  # `_checked` names their rows
+        labels = [x for x in train[self.label_column] if not _no_label(x)]  # `_checked` names their rows
         found = sorted(set(map(_label_text, labels)), key=_number_first)
         if len(found) < 2:
             raise UserError(f"--task.path: {self.train_path} has the one class {found}; two or more are needed")
         if len(found) > 1000:
             raise UserError(
-                f"--task.path: column {self.config.label_column!r} of {self.train_path} has {len(found)} different "
+                f"--task.path: column {self.label_column!r} of {self.train_path} has {len(found)} different "
                 f"labels; for numbers set --task.kind regression"
             )
         return found
 
     def _checked(self, option: str, path: Path, table: pd.DataFrame) -> Dataset:
         """Texts and numeric labels; raises UserError with file and row (counted from 1) for what cannot be learned."""
-        label = self.config.label_column
+        label = self.label_column
         missing = [c for c in (*self.columns, label) if c not in table.columns]
         if missing:
             raise UserError(

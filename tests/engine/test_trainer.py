@@ -17,7 +17,9 @@ from configs.schema import RunConfig
 from engine.interrupt import Interrupted, StopRequest
 from engine.run_folder import RunFolder
 from engine.stages import Run, run_stages
-from engine.trainer import _OurTrainer
+from engine.trainer import _OurTrainer, fit
+from problems.data import Data
+from problems.models import load_base
 
 RANKS = {"layers": [{"name": f"bert.encoder.layer.{i}.attention.self.query", "rank": 2 + i} for i in (0, 1)]}
 FEW = ("--task.train_rows", "20", "--lora.dropout", "0.1")
@@ -123,3 +125,33 @@ def test_retraining_uses_all_training_rows_and_reports_the_evaluation_split(
     retrain(config)
     assert len(set(rows_of(seen))) == 20, "D_tr and D_val together"
     assert json.loads(folder.metrics.read_text())["split"] == "train"
+
+
+def test_each_split_is_measured_with_its_own_rows_in_their_order(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], tmp_path: Path
+) -> None:
+    config = tiny_config(*FEW, "--retrain.max_steps", "1", "--retrain.eval_batch_size", "3")
+    run = run_of(config)
+    train = run.data.train
+    splits = {"one": train.select(range(7)), "two": train.select([19, 3, 11])}
+    seen: list[tuple[list[int], list[int]]] = []
+
+    class Task(type(run.task)):  # type: ignore[misc]
+        def metrics(self, outputs: Any, labels: Any, rows: Any = None) -> dict[str, float]:
+            seen.append((labels.tolist(), rows["labels"][:]))
+            return {"count": float(len(outputs))}
+
+        def predictions(self, outputs: Any, labels: Any, rows: Any) -> str:
+            return f"{len(rows)} rows\n"
+
+        def combine(self, by_split: Any) -> dict[str, float]:
+            return {name: found["count"] for name, found in by_split.items()}
+
+    task = Task(config.task, config.seed)
+    model = load_base(config.model, run.task.auto_class, **run.task.head()).model
+    data = Data(train, splits, run.data.collate)
+    fitted = fit(model, data, task, config, run.compute, tmp_path / "fit", StopRequest())
+    assert [labels for labels, _ in seen] == [rows for _, rows in seen]
+    assert [rows for _, rows in seen] == [splits[name]["labels"][:] for name in ("one", "two")]
+    assert fitted.metrics == {"one": 7.0, "two": 3.0}
+    assert fitted.predictions == "7 rows\n3 rows\n"

@@ -5,7 +5,7 @@ import pytest
 from configs.errors import UserError
 from problems.scoring.ner_files import read_ner, read_tagged
 
-CONLL = "-DOCSTART- O\n\nIL-2 NN B-DNA\ngene NN I-DNA\n\n\nx\tNN\tO\n"
+CONLL = "-DOCSTART- O\n\n###MEDLINE:95369245\n\nIL-2 NN B-DNA\ngene NN I-DNA\n\n\nx\tNN\tO\n"
 
 
 def write(folder, name, text):
@@ -20,6 +20,10 @@ def test_columns_and_json_lines_are_the_same(tmp_path):
     gold, pred = read_ner(hyp, write(tmp_path, "ref.conll", CONLL))
     assert gold == [["B-DNA", "I-DNA"], ["O"]]
     assert pred == [["B-DNA", "O"], ["O"]]
+
+
+def test_a_first_word_may_be_a_brace(tmp_path):
+    assert read_tagged(write(tmp_path, "hyp", "{\tO\tB-DNA\n}\tO\tO\n"))[0].tags == ["B-DNA", "O"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,44 @@
+"""Which rows of a user's files are evaluated: those of a file that was named, or some of the training rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from configs.errors import UserError
+from configs.schema import TaskConfig
+
+
+class Source(NamedTuple):
+    """The option and the file that the evaluation rows come from; `held_out`: they are some of the training rows."""
+
+    option: str
+    path: Path
+    held_out: bool
+
+
+def evaluation_split(config: TaskConfig) -> str:
+    """The split that metrics.json reports: as asked for, else test where there is one."""
+    return config.evaluation_split or ("test" if config.test_path else "validation")
+
+
+def evaluation_source(config: TaskConfig, split: str) -> Source:
+    """Where the rows of `split` are. Raises UserError for a split that there is not."""
+    given = {"validation": config.validation_path, "test": config.test_path}
+    if split not in given:
+        raise UserError(f"--task.evaluation_split: {split!r} is not allowed; allowed: validation, test")
+    path = given[split]
+    if path is not None:
+        return Source(f"--task.{split}_path", Path(path), held_out=False)
+    if split == "test":
+        raise UserError("--task.evaluation_split: 'test' needs --task.test_path")
+    return Source("--task.path", Path(str(config.path)), held_out=True)
+
+
+def hold_out(rows: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the rows that stay and of those held out (at least one): disjoint, complete, drawn by seed."""
+    order = np.random.default_rng(seed).permutation(rows)
+    count = max(1, round(rows * share))
+    return np.sort(order[count:]), np.sort(order[:count])

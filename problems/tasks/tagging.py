@@ -1,0 +1,179 @@
+"""Sequence labelling: a tag on each word of a sentence (BioNLP 2004 and a user's own data)."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from datasets import Dataset
+from peft import TaskType
+from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification, PreTrainedTokenizerBase
+
+from configs.errors import UserError
+from configs.schema import TaskConfig
+from problems.scoring.ner import score_ner
+from problems.scoring.ner_files import Sentence
+from problems.tasks.base import Collate, Rows, Task
+from problems.tasks.splits import Source, evaluation_source, evaluation_split, hold_out
+from problems.tasks.tagged_files import CONLL, find_split, place, read_sentences
+
+log = logging.getLogger("autolora")
+
+METRICS = ("f1", "precision", "recall")
+OUTSIDE = "O"
+IGNORED = -100  # torch's cross entropy leaves such labels out
+
+
+class Tagging(Task):
+    """Words and their IOB2 tags. The first token of a word carries its label; entities are counted over all words.
+
+    A word without a token (cut off by max_length, or nothing to the tokenizer) is predicted O, and counts.
+    """
+
+    auto_class = AutoModelForTokenClassification
+    peft_type = TaskType.TOKEN_CLS
+    # A byte-level tokenizer would take a word at the beginning of its own text for another than inside a sentence.
+    tokenizer_options: ClassVar[Mapping[str, Any]] = {"add_prefix_space": True}
+
+    def __init__(self, config: TaskConfig, seed: int) -> None:
+        self._metrics = tuple(config.metrics or METRICS)
+        unknown = [name for name in self._metrics if name not in METRICS]
+        if unknown:
+            raise UserError(f"--task.metrics: {unknown[0]!r} is not allowed here; allowed: {', '.join(METRICS)}")
+        self.name = config.name or Path(str(config.path)).stem
+        self.config = _with_files_of_folder(config)
+        self.seed = seed
+        self.evaluation_split = evaluation_split(self.config)
+        self.classes: list[str] = []
+
+    def rows(self) -> Rows:
+        path = Path(str(self.config.path))
+        source = evaluation_source(self.config, self.evaluation_split)
+        train = read_sentences("--task.path", path, self._columns("--task.path", path))
+        self.classes = _find_tags(path, train)
+        if source.held_out:
+            kept, held_out = hold_out(len(train), self.config.holdout_share, self.seed)
+            if not len(kept):
+                raise UserError(f"--task.path: {path} has one sentence, which is held out; more are needed")
+            train, evaluation = [train[i] for i in kept], [train[i] for i in held_out]
+        else:
+            evaluation = read_sentences(source.option, source.path, self._columns(source.option, source.path))
+            self._refuse_new_tags(source, evaluation)
+        return Rows(_dataset(train), {self.evaluation_split: _dataset(evaluation)})
+
+    def _columns(self, option: str, path: Path) -> tuple[str, str]:
+        words, tags = self.config.text_columns, self.config.label_column
+        if path.suffix in CONLL and (words or tags):
+            key = "text_columns" if words else "label_column"
+            raise UserError(
+                f"--task.{key}: {option} is {str(path)!r}, whose columns have no names (the word comes first, the tag "
+                f"last); allowed: null"
+            )
+        return (words or ["tokens"])[0], tags or "tags"
+
+    def _refuse_new_tags(self, source: Source, sentences: Sequence[Sentence]) -> None:
+        for sentence in sentences:
+            for tag, line in zip(sentence.tags, sentence.lines, strict=True):
+                if tag not in self.classes:
+                    raise UserError(
+                        f"{place(source.option, source.path, line)}: tag {tag!r} does not occur in the training rows; "
+                        f"known: {', '.join(self.classes[:20])}"
+                    )
+
+    def head(self) -> Mapping[str, Any]:
+        return {
+            "num_labels": len(self.classes),
+            "id2label": dict(enumerate(self.classes)),
+            "label2id": {tag: index for index, tag in enumerate(self.classes)},
+        }
+
+    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+        """Besides the model's inputs: `tokens` and `tags` of the whole sentence, and `words`, the numbers of those
+        words that carry a label, in their order."""
+        if not tokenizer.is_fast:
+            raise UserError("--model.name: its tokenizer cannot say which word a token is of (it has no fast form)")
+        # datasets hashes all that the function holds; `self` would cost it seconds.
+        number = {tag: index for index, tag in enumerate(self.classes)}
+        max_length = self.config.max_length
+
+        def tokens(batch: dict[str, list[Any]]) -> dict[str, Any]:
+            encoded = tokenizer(batch["tokens"], is_split_into_words=True, truncation=True, max_length=max_length)
+            columns: dict[str, Any] = {**encoded, "labels": [], "words": [], "length": []}
+            for row, tags in enumerate(batch["tags"]):
+                owners = encoded.word_ids(row)
+                firsts = [w is not None and w != before for before, w in zip([None, *owners], owners, strict=False)]
+                labels = [number[tags[w]] if first else IGNORED for w, first in zip(owners, firsts, strict=True)]
+                columns["labels"].append(labels)
+                columns["words"].append([w for w, first in zip(owners, firsts, strict=True) if first])
+                columns["length"].append(len(owners))
+            return columns
+
+        encoded = rows.map(tokens, batched=True, desc="tokenise")
+        words, labelled = (sum(map(len, encoded[column][:])) for column in ("tags", "words"))
+        if labelled < words:
+            log.info(
+                "%d of %d words have no token (cut off by --task.max_length %d, or nothing to the tokenizer): O is "
+                "predicted for them", words - labelled, words, max_length,
+            )  # fmt: skip
+        return encoded
+
+    def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
+        pad = DataCollatorForTokenClassification(tokenizer, pad_to_multiple_of=8, label_pad_token_id=IGNORED)
+        not_of_the_model = {"tokens", "tags", "words", "length"}
+        # Betty takes plain dicts only: transformers' BatchEncoding would become a tuple of its keys.
+        return lambda rows: dict(pad([{k: v for k, v in row.items() if k not in not_of_the_model} for row in rows]))
+
+    def metrics(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> dict[str, float]:
+        """Of all entities, then by type ("protein.f1"): exact match in seqeval's default mode (as conlleval)."""
+        found = score_ner(rows["tags"][:], self.predicted(outputs, labels, rows))
+        by_type = [name for name in found if "." in name and name.rpartition(".")[2] in self._metrics]
+        return {name: found[name] for name in (*self._metrics, *by_type)}
+
+    def predictions(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> str:
+        """Columns of conlleval, apart by tabs: word, tag, predicted tag; a blank line between sentences."""
+        predicted = self.predicted(outputs, labels, rows)
+        sentences = zip(rows["tokens"][:], rows["tags"][:], predicted, strict=True)
+        blocks = [["\t".join(word) for word in zip(*sentence, strict=True)] for sentence in sentences]
+        return "\n\n".join("\n".join(lines) for lines in blocks) + "\n"
+
+    def predicted(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> list[list[str]]:
+        """A tag for each word of each row. outputs [rows, tokens, tags], labels [rows, tokens]."""
+        sentences = []
+        for scores, known, words, tags in zip(outputs, labels, rows["words"][:], rows["tags"][:], strict=True):
+            sentence = [OUTSIDE] * len(tags)
+            for word, tag in zip(words, scores[known != IGNORED].argmax(axis=-1), strict=True):
+                sentence[word] = self.classes[tag]
+            sentences.append(sentence)
+        return sentences
+
+
+def _with_files_of_folder(config: TaskConfig) -> TaskConfig:
+    """A folder as task.path stands for the files of its splits; files that are named themselves go first."""
+    folder = Path(str(config.path))
+    if not folder.is_dir():
+        return config
+    train, validation, test = (find_split(folder, split) for split in ("train", "validation", "test"))
+    if train is None:
+        raise UserError(f"--task.path: folder {str(folder)!r} has no train file (as train.conll or train.jsonl)")
+    return dataclasses.replace(
+        config,
+        path=str(train),
+        validation_path=config.validation_path or (str(validation) if validation else None),
+        test_path=config.test_path or (str(test) if test else None),
+    )
+
+
+def _find_tags(path: Path, sentences: Sequence[Sentence]) -> list[str]:
+    """All tags, also those of rows that are held out later: O, then by type, B- before I-."""
+    found = {tag for sentence in sentences for tag in sentence.tags} - {OUTSIDE}
+    if not found:
+        raise UserError(f"--task.path: {path} has no tag but O; nothing can be learned")
+    return [OUTSIDE, *sorted(found, key=lambda tag: (tag[2:], tag))]
+
+
+def _dataset(sentences: Sequence[Sentence]) -> Dataset:
+    return Dataset.from_dict({"tokens": [s.tokens for s in sentences], "tags": [s.tags for s in sentences]})

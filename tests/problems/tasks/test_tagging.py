@@ -1,0 +1,226 @@
+"""Labels on the first token of each word, and entities counted over all words, whatever the tokenizer did to them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from configs.cli import parse
+from configs.errors import UserError
+from configs.schema import TaskConfig
+from problems.scoring.ner import score_ner
+from problems.tasks.base import Rows
+from problems.tasks.tagging import IGNORED, Tagging
+
+TRAIN = "IL-2 B-protein\ngene O\n\na O\nCD-28 B-DNA\ncell I-DNA\n\nb O\n\nc B-RNA\n"
+
+
+def task_of(folder: Path, train: str = TRAIN, test: str | None = None, **settings: Any) -> Tagging:
+    path = folder / "d.conll"
+    path.write_text(train)
+    if test is not None:
+        (folder / "t.conll").write_text(test)
+        settings["test_path"] = str(folder / "t.conll")
+    return Tagging(TaskConfig(type="tokens", path=str(path), **settings), seed=0)
+
+
+@pytest.fixture(scope="module", params=["right", "left"])
+def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
+    """Splits at hyphens and knows no control characters, as BERT's; pads on either side."""
+    words = ["<pad>", "<s>", "</s>", "<unk>", "il", "-", "2", "gene", "a", "cd", "28", "cell", "b", "c"]
+    inner = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
+    inner.normalizer = normalizers.BertNormalizer(lowercase=True)
+    inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    inner.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", padding_side=request.param)
+
+
+def rows_of(*sentences: tuple[list[str], list[str]]) -> Dataset:
+    return Dataset.from_dict({"tokens": [s[0] for s in sentences], "tags": [s[1] for s in sentences]})
+
+
+def test_tags_are_those_of_the_training_rows_outside_first_and_by_type(tmp_path: Path) -> None:
+    task = task_of(tmp_path, test=TRAIN)
+    task.rows()
+    assert task.classes == ["O", "B-DNA", "I-DNA", "B-RNA", "B-protein"]
+    assert task.head()["num_labels"] == 5
+    assert task.head()["id2label"][2] == "I-DNA"
+    assert task.head()["label2id"]["B-protein"] == 4
+
+
+def test_the_first_token_of_a_word_carries_the_label(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    task = task_of(tmp_path, test=TRAIN)
+    encoded = task.encode(task.rows().evaluation["test"], tokenizer)
+    first = encoded[0]
+    assert tokenizer.convert_ids_to_tokens(first["input_ids"]) == ["<s>", "il", "-", "2", "gene", "</s>"]
+    assert first["labels"] == [IGNORED, 4, IGNORED, IGNORED, 0, IGNORED]
+    assert first["length"] == 6
+    assert encoded["words"][:] == [[0, 1], [0, 1, 2], [0], [0]]
+    batch = task.collate(tokenizer)([encoded[0], encoded[2]])
+    assert set(batch) == set(tokenizer.model_input_names) | {"labels"}
+    assert batch["labels"].shape == batch["input_ids"].shape == (2, 8)
+    assert batch["labels"][1].tolist().count(IGNORED) == 7
+
+
+def right_outputs(task: Tagging, tokenizer: PreTrainedTokenizerFast, rows: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Outputs and labels as Trainer gives them, of a model that is right wherever it is asked; else it says I-DNA."""
+    batch = task.collate(tokenizer)([rows[i] for i in range(len(rows))])
+    labels = batch["labels"].numpy()
+    return np.eye(len(task.classes))[np.where(labels == IGNORED, task.classes.index("I-DNA"), labels)], labels
+
+
+def test_words_without_a_token_are_predicted_o_and_counted(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, log_lines: list[str]
+) -> None:
+    task = task_of(tmp_path, test=TRAIN, max_length=6)
+    task.rows()
+    sentences = [
+        (["IL-2", "gene", "CD-28", "cell"], ["B-protein", "O", "B-DNA", "I-DNA"]),  # cut after "gene"
+        (["a", "\x07", "c"], ["B-RNA", "B-DNA", "B-RNA"]),  # the control character is nothing to the tokenizer
+        (["\x07"], ["B-DNA"]),  # a sentence of nothing
+    ]
+    encoded = task.encode(rows_of(*sentences), tokenizer)
+    assert log_lines == [
+        "INFO 4 of 8 words have no token (cut off by --task.max_length 6, or nothing to the tokenizer): O is "
+        "predicted for them"
+    ]
+    outputs, labels = right_outputs(task, tokenizer, encoded)
+    predicted = [["B-protein", "O", "O", "O"], ["B-RNA", "O", "B-RNA"], ["O"]]
+    assert task.predicted(outputs, labels, encoded) == predicted
+    found = task.metrics(outputs, labels, encoded)
+    assert found["recall"] == pytest.approx(3 / 6), "all six entities count"
+    assert found["precision"] == 1.0
+    assert found["DNA.recall"] == 0.0
+    assert found == pytest.approx(score_ner([tags for _, tags in sentences], predicted))
+    assert task.predictions(outputs, labels, encoded).split("\n\n")[1] == (
+        "a\tB-RNA\tB-RNA\n\x07\tB-DNA\tO\nc\tB-RNA\tB-RNA"
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "first", "of_a_type"),
+    [
+        (None, ["f1", "precision", "recall"], ["DNA.precision", "DNA.recall", "DNA.f1"]),
+        (["recall"], ["recall"], ["DNA.recall"]),
+        (["precision", "f1"], ["precision", "f1"], ["DNA.precision", "DNA.f1"]),
+    ],
+)
+def test_the_main_metric_comes_first_then_types(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, asked: Any, first: list[str], of_a_type: list[str]
+) -> None:
+    task = task_of(tmp_path, test=TRAIN, metrics=asked)
+    encoded = task.encode(task.rows().evaluation["test"], tokenizer)
+    found = task.metrics(*right_outputs(task, tokenizer, encoded), encoded)
+    assert list(found)[: len(first) + len(of_a_type)] == first + of_a_type
+    assert set(found.values()) == {1.0}
+
+
+def test_a_metric_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^--task\.metrics: 'accuracy' .* allowed: f1, precision, recall$"):
+        task_of(tmp_path, metrics=["f1", "accuracy"])
+
+
+def test_rows_are_held_out_by_seed_when_no_others_are_given(tmp_path: Path) -> None:
+    def parts(seed: int) -> tuple[list[list[str]], list[list[str]]]:
+        config = TaskConfig(type="tokens", path=str(tmp_path / "d.conll"), holdout_share=0.25)
+        found: Rows = Tagging(config, seed).rows()
+        return found.train["tokens"][:], found.evaluation["validation"]["tokens"][:]
+
+    (tmp_path / "d.conll").write_text("\n".join(f"w{i} B-x\n" for i in range(20)))
+    train, held_out = parts(0)
+    assert (len(train), len(held_out)) == (15, 5)
+    assert sorted(train + held_out) == sorted([f"w{i}"] for i in range(20))
+    assert parts(0) == (train, held_out) != parts(1)
+
+
+def test_a_tag_that_only_held_out_rows_have_is_no_mistake(tmp_path: Path) -> None:
+    for seed in range(4):
+        task = Tagging(TaskConfig(type="tokens", path=str(task_of(tmp_path).config.path), holdout_share=0.25), seed)
+        task.rows()
+        assert len(task.classes) == 5
+
+
+def test_a_folder_stands_for_its_splits(tmp_path: Path) -> None:
+    folder = tmp_path / "jnlpba"
+    folder.mkdir()
+    for split in ("train", "validation", "test"):
+        line = json.dumps({"tokens": [split], "tags": ["B-x"]}) + "\n"
+        (folder / f"{split}.jsonl").write_text(line)
+    task = Tagging(TaskConfig(type="tokens", path=str(folder)), 0)
+    assert task.name == "jnlpba"
+    assert task.rows().train["tokens"][:] == [["train"]]
+    assert task.rows().evaluation["test"]["tokens"][:] == [["test"]]
+    task = Tagging(TaskConfig(type="tokens", path=str(folder), evaluation_split="validation"), 0)
+    assert task.rows().evaluation["validation"]["tokens"][:] == [["validation"]]
+    other = tmp_path / "mine.conll"
+    other.write_text("mine B-x\n")
+    task = Tagging(TaskConfig(type="tokens", path=str(folder), test_path=str(other)), 0)
+    assert task.rows().evaluation["test"]["tokens"][:] == [["mine"]]
+    with pytest.raises(UserError, match=r"^--task\.path: folder '.*' has no train file"):
+        Tagging(TaskConfig(type="tokens", path=str(tmp_path)), 0)
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "a new tag": ({"test": "a O\n\nb B-x\n"}, r"^--task\.test_path: .*t\.conll, line 3: tag 'B-x' does not occur in"),
+    "no entity": ({"train": "a O\n\nb O\n"}, r"^--task\.path: .*d\.conll has no tag but O"),
+    "one sentence": ({"train": "a B-x\n"}, r"^--task\.path: .*d\.conll has one sentence"),
+    "columns": (
+        {"text_columns": ["w"]},
+        r"^--task\.text_columns: --task\.path is '.*d\.conll', whose columns have no",
+    ),
+    "tag column": ({"label_column": "t"}, r"^--task\.label_column: .* allowed: null$"),
+    "split": ({"evaluation_split": "dev"}, r"^--task\.evaluation_split: 'dev' is not allowed; allowed: validation"),
+    "no test": ({"evaluation_split": "test"}, r"^--task\.evaluation_split: 'test' needs --task\.test_path"),
+    "absent": ({"validation_path": "no.conll"}, r"^--task\.validation_path: no file 'no\.conll'"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_be_learned_is_one_line(tmp_path: Path, case: str) -> None:
+    settings, message = WRONG[case]
+    with pytest.raises(UserError, match=message) as caught:
+        task_of(tmp_path, **settings).rows()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_that_does_not_know_its_words_is_refused(tmp_path: Path) -> None:
+    class Slow:
+        is_fast = False
+
+    with pytest.raises(UserError, match=r"^--model\.name: its tokenizer cannot say which word"):
+        task_of(tmp_path).encode(rows_of((["a"], ["O"])), Slow())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), r"^--task\.path: null is not allowed for --task\.type tokens; allowed: a \.conll"),
+        (("--task.path", "d", "--task.text_columns", "[a,b]"), r"^--task\.text_columns: \['a', 'b'\] is not allowed"),
+        (("--task.path", "d", "--task.kind", "regression"), r"^--task\.kind: 'regression' is not allowed"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_at_once(arguments: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse(["--task.type", "tokens", *arguments])
+
+
+def test_a_byte_level_tokenizer_sees_words_as_inside_a_sentence(tmp_path: Path, model_folder: Callable) -> None:
+    from transformers import GPT2TokenizerFast
+
+    from configs.schema import ModelConfig
+    from problems.models import load_tokenizer
+
+    vocabulary = {piece: number for number, piece in enumerate(["<|endoftext|>", "a", "b", "Ġ", "Ġa", "Ġb"])}
+    GPT2TokenizerFast(vocab=vocabulary, merges=[("Ġ", "a"), ("Ġ", "b")]).save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(ModelConfig(name=str(tmp_path)), **Tagging.tokenizer_options)
+    assert tokenizer([["a", "b"]], is_split_into_words=True).tokens() == ["Ġa", "Ġb"]
