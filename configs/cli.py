@@ -77,10 +77,36 @@ class _ConfigFile(ActionConfigFile):
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
         path = find_config(values)
+        _refuse_unknown_keys(path)
         try:
             super().__call__(parser, cfg, str(path), option_string)
         except (ArgumentError, TypeError, ValueError) as error:
             raise UserError(f"{path}: {_one_line(str(error))}") from error
+
+
+def _refuse_unknown_keys(path: Path) -> None:
+    """Raises UserError for a key that is none. jsonargparse finds it too, but no longer knows in which file."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return  # jsonargparse says what is wrong, with the place
+    names = _allowed()
+    sections = {name.rsplit(".", n)[0] for name in names for n in range(1, name.count(".") + 1)}
+
+    def look(tree: Any, prefix: str) -> None:
+        for key, value in tree.items() if isinstance(tree, dict) else ():
+            name = f"{prefix}{key}"
+            if name in sections:
+                look(value, f"{name}.")
+            elif name not in names:
+                raise UserError(f"{path}: {_unknown_key(_first_leaf(name, value))}")
+
+    look(content, "")
+
+
+def _first_leaf(name: str, value: Any) -> str:
+    """`serch` with {steps: 3} below it -> `serch.steps`, which tells more of what was meant."""
+    return f"{name}.{next(iter(value))}" if isinstance(value, dict) and value else name
 
 
 def build_parser() -> ArgumentParser:

@@ -77,6 +77,7 @@ RULES: dict[str, _Rule] = {
     "retrain.learning_rate": _positive,
     "retrain.learning_rates": (lambda x: all(math.isfinite(r) and r > 0 for r in x), "numbers above 0"),
     "retrain.batch_size": _at_least_one,
+    "retrain.gradient_accumulation": _at_least_one,
     "retrain.weight_decay": _not_negative,
     "retrain.warmup_ratio": _share_or_none,
     "retrain.gradient_clipping": _not_negative,

@@ -177,6 +177,8 @@ class RetrainConfig:
     """Rates to choose from instead: each is a training on D_tr, the best on D_val is taken. Empty: learning_rate."""
     batch_size: int = 16
     """Examples per batch."""
+    gradient_accumulation: int = 1
+    """Batches per optimiser step; a smaller batch_size with more of them needs less memory."""
     weight_decay: float = 0.01
     """AdamW's decay."""
     warmup_ratio: float = 0.06

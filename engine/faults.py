@@ -53,8 +53,10 @@ def _explain(error: Exception, config: RunConfig, root: Path) -> str | None:
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in text or "can't allocate" in text:
         return (
             f"out of memory: lower --search.batch_size (now {config.search.batch_size}), --retrain.batch_size (now "
-            f"{config.retrain.batch_size}), --retrain.eval_batch_size (now {config.retrain.eval_batch_size}) or "
-            f"--task.max_length (now {config.task.max_length}), or take --precision bf16; "
+            f"{config.retrain.batch_size}; raise --retrain.gradient_accumulation, now "
+            f"{config.retrain.gradient_accumulation}, for it), --retrain.eval_batch_size (now "
+            f"{config.retrain.eval_batch_size}) or --task.max_length (now {config.task.max_length}), or take "
+            f"--precision bf16; "
             f"what was saved is in {root}, --overwrite starts again"
         )
     number = error.errno if isinstance(error, OSError) else None

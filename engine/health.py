@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -32,6 +33,23 @@ def refuse_many_skips(engine: SearchEngine, config: RunConfig) -> None:
         f"{search.selection_learning_rate:g}: lower them, or try --precision fp32, more --search.warmup_ratio, "
         f"--search.gradient_clipping 1, with --overwrite"
     )
+
+
+def warn_about_parts(labels: Sequence[object], d_tr: np.ndarray, d_val: np.ndarray, names: Mapping[int, str]) -> None:
+    """Warns of a class without an example in D_tr or D_val: W or beta is then learned as if there were none.
+
+    `labels`: of all training rows, class numbers of `names` (else nothing is looked at).
+    """
+    if not names or not isinstance(labels[0], int):
+        return
+    values = np.asarray(labels)
+    for part, rows in ("D_tr", d_tr), ("D_val", d_val):
+        missing = np.setdiff1d(values, values[rows])
+        if len(missing):
+            log.warning(
+                "%s has no example of class %s: give more rows, another --seed or --task.validation_share",
+                part, ", ".join(names[int(number)] for number in missing),
+            )  # fmt: skip
 
 
 def warn_about(trajectory: Trajectory, rule: RankRule, config: RunConfig) -> None:

@@ -23,7 +23,7 @@ from configs.schema import RunConfig
 from engine import checkpoint, ranks
 from engine.continuing import refuse_other_config
 from engine.faults import explained
-from engine.health import warn_about
+from engine.health import warn_about, warn_about_parts
 from engine.hypergradients import HYPERGRADIENTS
 from engine.interrupt import StopRequest
 from engine.lock import locked
@@ -70,6 +70,7 @@ class Run:
         config = self.config
         seed_everything(config.seed)
         d_tr, d_val = split_indices(len(self.data.train), config.task.validation_share, config.seed)
+        warn_about_parts(self.data.train["labels"], d_tr, d_val, self.task.head().get("id2label", {}))
         base = load_base(config.model, self.task.auto_class, second_order=second_order, **self.task.head())
         if second_order and config.model.attention == "auto":
             log.info("attention: eager, as second derivatives are needed")

@@ -101,6 +101,7 @@ def _arguments(config: RunConfig, compute: Compute, folder: Path) -> TrainingArg
     return TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation,
         per_device_eval_batch_size=settings.eval_batch_size,
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps or -1,

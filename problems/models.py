@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,10 @@ class BaseModel:
 def locate(name: str) -> str:
     """What transformers loads for a configured name: the folder for package: names, else the name itself.
 
-    Raises UserError when the package or its folder is missing.
+    Raises UserError when the package or its folder is missing, or the folder holds an adapter and no model.
     """
     if not name.startswith(PACKAGE):
+        _refuse_adapter(name)
         return name
     package, _, folder = name.removeprefix(PACKAGE).partition("/")
     # find_spec does not run the package: some of them load their model on import.
@@ -42,6 +44,17 @@ def locate(name: str) -> str:
     if not path.exists():
         raise UserError(f"--model.name: package {package!r} has no {folder!r}")
     return str(path)
+
+
+def _refuse_adapter(name: str) -> None:
+    """Raises UserError for a folder that holds a PEFT adapter: its base model is what can be searched."""
+    record = Path(name) / "adapter_config.json"
+    if record.is_file() and not any(Path(name).glob("model*.safetensors")):
+        try:
+            base = json.loads(record.read_text(encoding="utf-8")).get("base_model_name_or_path")
+        except (OSError, ValueError, AttributeError):
+            base = None
+        raise UserError(f"--model.name: {name} holds an adapter, not a model; name its base model (it says: {base})")
 
 
 def load_tokenizer(config: ModelConfig, **options: Any) -> PreTrainedTokenizerBase:

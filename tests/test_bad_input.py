@@ -115,12 +115,19 @@ def test_values_on_the_command_line(command: Command, tmp_path: Path, case: str)
     refused(command, tmp_path, arguments, (word,))
 
 
+def test_an_adapter_is_no_base_model(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}')
+    words = ("--model.name: ", "holds an adapter, not a model; name its base model (it says: org/base)")
+    refused(command, tmp_path, ("--model.name", "{here}/adapter"), words)
+
+
 YAML: dict[str, tuple[str | bytes, str]] = {
     "unclosed": ("search: {steps: 3", "bad.yaml"),
     "tabs": ("search:\n\tsteps: 3", "bad.yaml"),
     "a list": ("- a\n- b\n", "bad.yaml"),
     "a word": ("hello", "bad.yaml"),
-    "unknown key": ("search:\n  stpes: 3\n", "search.steps"),
+    "unknown key": ("search:\n  stpes: 3\n", "bad.yaml: unknown key 'search.stpes'; did you mean 'search.steps'?"),
     "wrong type": ("search:\n  steps: many\n", "search.steps"),
     "a section that is a number": ("search: 3\n", "search"),
     "a null section": ("search:\n", "search"),

@@ -46,7 +46,8 @@ def schedule(steps: int) -> dict[str, int]:
 def optimiser_steps(config: RunConfig, rows: int) -> int:
     """Steps of a training by one process."""
     settings = config.retrain
-    return settings.max_steps or math.ceil(settings.epochs * math.ceil(rows / settings.batch_size))
+    per_epoch = math.ceil(math.ceil(rows / settings.batch_size) / settings.gradient_accumulation)
+    return settings.max_steps or math.ceil(settings.epochs * per_epoch)
 
 
 def initial_rank(rank: int) -> int:

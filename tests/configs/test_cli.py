@@ -92,9 +92,9 @@ def test_a_mistake_on_the_command_line_is_one_line_with_what_would_be_right(case
 
 
 WRONG_FILES = {
-    "unknown key": ("search:\n  setps: 3\n", "did you mean 'search.steps'?"),
-    "unknown section": ("serach:\n  steps: 3\n", "unknown key"),
-    "key of another section": ("k: 8\n", "did you mean 'lora.k'?"),
+    "unknown key": ("search:\n  setps: 3\n", "c.yaml: unknown key 'search.setps'; did you mean 'search.steps'?"),
+    "unknown section": ("serach:\n  steps: 3\n", "c.yaml: unknown key 'serach.steps'; did you mean 'search.steps'?"),
+    "key of another section": ("k: 8\n", "c.yaml: unknown key 'k'; did you mean 'lora.k'?"),
     "wrong type": ("search:\n  steps: many\n", "--search.steps: 'many' is not allowed; allowed: a whole number"),
     "no mapping": ("- a\n- b\n", "c.yaml: "),
     "no YAML": ("search: [1,\n", "c.yaml: "),

@@ -52,6 +52,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "retrain.learning_rate": ([0], [1e-9]),
     "retrain.learning_rates": (["[0.1,0]", "[-1]"], ["[]", "[1e-9]"]),
     "retrain.batch_size": ([0], [1]),
+    "retrain.gradient_accumulation": ([0], [1]),
     "retrain.weight_decay": ([-1], [0]),
     "retrain.warmup_ratio": ([1, -1], [0]),
     "retrain.gradient_clipping": ([-1], [0]),

@@ -15,7 +15,7 @@ from torch import Tensor
 from configs.errors import UserError
 from configs.schema import RunConfig
 from engine import checkpoint
-from engine.health import warn_about
+from engine.health import warn_about, warn_about_parts
 from engine.rank_rules import RankRule
 from engine.run_folder import RunFolder
 from engine.search_log import SearchLog
@@ -183,3 +183,15 @@ def test_a_whole_run_warns(
     run.search()
     assert RunFolder(tmp_path / "runs" / "tiny").ranks.exists()
     assert any(line.startswith("WARNING no rank ever changed") for line in log_lines)
+
+
+def test_a_class_that_one_part_lacks_is_spoken_of(log_lines: list[str]) -> None:
+    labels, names = [0, 0, 1, 2, 1, 0], {0: "bad", 1: "good", 2: "mixed"}
+    d_tr, d_val = np.array([0, 2, 3]), np.array([1, 4, 5])
+    warn_about_parts(labels, d_tr, d_val, names)
+    assert log_lines == [
+        "WARNING D_val has no example of class mixed: give more rows, another --seed or --task.validation_share"
+    ]
+    warn_about_parts([0.5, 1.5, 2.5], d_tr[:1], d_val[:1], {})  # numbers, no classes
+    warn_about_parts([[0, 1], [1, 2]], d_tr[:1], d_val[:1], names)  # tags of words
+    assert len(log_lines) == 1

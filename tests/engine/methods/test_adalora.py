@@ -39,12 +39,18 @@ def test_too_few_steps_are_refused() -> None:
         schedule(9)
 
 
-@pytest.mark.parametrize(("steps", "epochs", "expected"), [("null", "3", 24), ("null", "0.5", 4), ("7", "3", 7)])
+@pytest.mark.parametrize(
+    ("steps", "epochs", "accumulation", "expected"),
+    [("null", "3", "1", 24), ("null", "0.5", "1", 4), ("7", "3", "1", 7), ("null", "3", "3", 9), ("12", "3", "4", 12)],
+)
 def test_steps_are_those_of_the_trainer(
-    tiny_config: Callable[..., RunConfig], steps: str, epochs: str, expected: int
+    tiny_config: Callable[..., RunConfig], steps: str, epochs: str, accumulation: str, expected: int
 ) -> None:
-    config = tiny_config("--retrain.max_steps", steps, "--retrain.epochs", epochs)
+    settings = ("--retrain.max_steps", steps, "--retrain.epochs", epochs)
+    config = tiny_config(*settings, "--retrain.gradient_accumulation", accumulation, "--method", "lora")
     assert optimiser_steps(config, 64) == expected
+    folder = run_stages(Request(config, "all", False, "test"), StopRequest())
+    assert json.loads(folder.metrics.read_text())["steps"]["retrain"] == expected
 
 
 @pytest.fixture
