@@ -272,19 +272,19 @@ def _allowed() -> dict[str, str]:
     """Dotted name of every key -> words for what it takes."""
     switches = {
         "config": "a YAML file",
-        "stage": _words(Stage),
+        "stage": words(Stage),
         "overwrite": "no value",
         "show": "a run folder",
-        "score": _words(ScoreKind),
+        "score": words(ScoreKind),
         "hyp": "a file",
         "ref": "a file or folder",
         "json": "a file",
         "metrics": "a list of names, as [BLEU,NIST]",
     }
-    return switches | {key: _words(kind) for key, kind in known_keys().items()}
+    return switches | {key: words(kind) for key, kind in known_keys().items()}
 
 
-def _words(kind: Any) -> str:
+def words(kind: Any) -> str:
     """What a field's type allows, in a user's words."""
     plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
     if kind in plain:
@@ -292,5 +292,8 @@ def _words(kind: Any) -> str:
     if typing.get_origin(kind) is typing.Literal:
         return ", ".join(str(value) for value in typing.get_args(kind))
     if typing.get_origin(kind) is list:
-        return "a list of names, as [query,value]"
-    return ", ".join(_words(part) for part in typing.get_args(kind))
+        items = {str: "names, as [query,value]", int: "whole numbers, as [1,2]"}
+        return f"a list of {items.get(typing.get_args(kind)[0], 'values, as [0.1,0.2]')}"
+    if typing.get_origin(kind) is dict:
+        return "keys with values"
+    return ", ".join(words(part) for part in typing.get_args(kind))

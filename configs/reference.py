@@ -1,0 +1,71 @@
+"""docs/configuration.md from the schema: `python -m configs.reference > docs/configuration.md`; a test compares."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+import typing
+from typing import Any
+
+import yaml
+
+from configs.cli import words
+from configs.rules import RULES
+from configs.schema import RunConfig
+
+_HEAD = """# Configuration
+
+Every key of a YAML file and of the command line (`--section.key value`). The command line wins over the file, the file
+over these defaults; `--print_config` shows what results. This page is made from `configs/schema.py`:
+`python -m configs.reference > docs/configuration.md`.
+
+Besides the keys: `--config FILE` (a bare name is looked up in `configs/`), `--stage all|search|retrain|report`,
+`--overwrite`, `--show RUN`, `--score e2e|webnlg|ner --hyp FILE --ref FILE`; `--help` lists all.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    return _HEAD + "".join(_section(RunConfig, "", "A run"))
+
+
+def _section(schema: Any, prefix: str, title: str) -> list[str]:
+    """A table of the schema's own keys, then its sections."""
+    meanings, kinds = _meanings(schema), typing.get_type_hints(schema)
+    parts, rows = [], []
+    for field in dataclasses.fields(schema):
+        kind, key = kinds[field.name], prefix + field.name
+        if dataclasses.is_dataclass(kind):
+            parts += _section(kind, f"{key}.", f"`{key}`")
+        else:
+            allowed = words(kind) + (f": {RULES[key][1]}" if key in RULES else "")
+            cells = (f"`{key}`", allowed, f"`{_default(field)}`", meanings[field.name])
+            rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n")
+    heading = f"\n## {title}\n\n{inspect.cleandoc(schema.__doc__)}\n\n"
+    return [heading, "| key | takes | default | meaning |\n|---|---|---|---|\n" if rows else "", *rows, *parts]
+
+
+def _meanings(schema: Any) -> dict[str, str]:
+    """Field -> the text that stands below it in the source."""
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(schema))).body
+    assert isinstance(body, ast.ClassDef)
+    return {
+        field.target.id: " ".join(text.value.value.split())
+        for field, text in zip(body.body, body.body[1:], strict=False)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }
+
+
+def _default(field: Any) -> str:
+    value = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    return str(yaml.safe_dump(value, default_flow_style=True)).removesuffix("\n...\n").strip() or "''"
+
+
+if __name__ == "__main__":
+    print(page(), end="")

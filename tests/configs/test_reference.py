@@ -1,0 +1,24 @@
+"""docs/configuration.md says what the schema says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from configs.cli import known_keys
+from configs.reference import page
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+
+def test_the_document_is_current() -> None:
+    assert DOCUMENT.read_text(encoding="utf-8") == page(), "run: python -m configs.reference > docs/configuration.md"
+
+
+def test_every_key_has_a_row_with_its_default_and_what_is_allowed() -> None:
+    rows = {line.split("`")[1]: line for line in page().splitlines() if line.startswith("| `")}
+    assert set(rows) == set(known_keys())
+    assert "| `8` |" in rows["lora.k"]
+    assert "1 to 1024" in rows["lora.k"]
+    assert "`[query, value]`" in rows["lora.target_modules"]
+    assert "a list of whole numbers" in rows["lora.grid"]
+    assert "keys with values" in rows["study.axes"]

