@@ -170,15 +170,7 @@ def test_a_cell_of_a_study_stands_beside_the_others(
     common = {"task": "sample", "mean_rank": 2.0, "ranks": [2], "lora_parameters": 8, "trainable_parameters": 9}
     common |= {"main_metric": "accuracy", "search_seconds": 1.0, "total_seconds": 2.0, "search_steps": 3}
     rows = [
-        {
-            "seed": s,
-            "task": "sample",
-            "method": m,
-            "score": v,
-            "metric.accuracy": v,
-            **common,
-            "cell": f"method-{m}_seed-{s}",
-        }
+        {"method": m, "seed": s, **common, "score": v, "metric.accuracy": v, "cell": f"method-{m}_seed-{s}"}
         for m, s, v in [("autolora", 0, 0.75), ("lora", 0, 0.5), ("autolora", 1, 0.875), ("lora", 1, 0.5)]
     ]
     pd.DataFrame(rows).to_parquet(study / "results.parquet")
