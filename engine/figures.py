@@ -12,9 +12,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from engine.layer_names import short_names
 from engine.progress import rank_grid
 from engine.ranks import RankRecord
-from engine.trajectory import Trajectory
+from engine.report_data import SearchCurves, rank_colour, stretches
 
 
 def rank_map(record: RankRecord, path: Path) -> None:
@@ -37,9 +38,9 @@ def rank_map(record: RankRecord, path: Path) -> None:
     save_figure(figure, path)
 
 
-def alpha_trajectories(trajectory: Trajectory, thresholds: Sequence[float], path: Path) -> None:
-    """alpha of every component over the steps, one panel a layer, with lambda dashed."""
-    alpha = np.stack(trajectory.alpha)
+def alpha_trajectories(curves: SearchCurves, thresholds: Sequence[float] | None, path: Path) -> None:
+    """alpha of every component over the steps, one panel a layer, with lambda dashed where there is one."""
+    alpha, names = curves.alpha, short_names(curves.names)
     layers = alpha.shape[1]
     columns = min(4, layers)
     rows = -(-layers // columns)
@@ -56,11 +57,27 @@ def alpha_trajectories(trajectory: Trajectory, thresholds: Sequence[float], path
         if index >= layers:
             axes.set_visible(False)
             continue
-        axes.plot(trajectory.steps, alpha[:, index], linewidth=1)
-        axes.axhline(thresholds[index], color="black", linestyle="--", linewidth=0.8)
-        axes.set_title(_short(trajectory.names[index]), fontsize=8)
+        axes.plot(curves.steps, alpha[:, index], linewidth=1)
+        if thresholds is not None:
+            axes.axhline(thresholds[index], color="black", linestyle="--", linewidth=0.8)
+        axes.set_title(names[index], fontsize=8)
     figure.supxlabel("step")
-    figure.supylabel("alpha (dashed: lambda)")
+    figure.supylabel("alpha" if thresholds is None else "alpha (dashed: lambda)")
+    save_figure(figure, path)
+
+
+def rank_evolution(curves: SearchCurves, k: int, path: Path) -> None:
+    """Heat map of the rank of every layer over the steps: layers down, steps across."""
+    assert curves.ranks is not None
+    figure, axes = plt.subplots(figsize=(7.2, 1.4 + 0.16 * len(curves.names)), layout="constrained")
+    found = stretches(curves)
+    for layer in range(len(curves.names)):
+        own = [(start, end - start, rank_colour(rank, k)) for at, start, end, rank in found if at == layer]
+        axes.broken_barh([part[:2] for part in own], (layer - 0.5, 1.0), facecolors=[part[2] for part in own])
+    axes.set_yticks(range(len(curves.names)), short_names(curves.names), fontsize=7)
+    axes.set_ylim(len(curves.names) - 0.5, -0.5)
+    axes.set_xlabel("step")
+    axes.set_title(f"rank of every layer over the steps, 0 to {k}", fontsize=9)
     save_figure(figure, path)
 
 
@@ -74,13 +91,6 @@ def losses(metrics: Sequence[dict[str, Any]], path: Path) -> None:
     axes.set_ylabel("loss")
     axes.legend(frameon=False)
     save_figure(figure, path)
-
-
-def _short(name: str) -> str:
-    """`bert.encoder.layer.3.attention.self.query` -> `3 query`."""
-    parts = name.split(".")
-    numbers = [part for part in parts if part.isdigit()]
-    return f"{numbers[-1]} {parts[-1]}" if numbers else parts[-1]
 
 
 def save_figure(figure: Any, path: Path) -> None:

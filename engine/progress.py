@@ -12,6 +12,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from engine.layer_names import grid_of
 from engine.ranks import RankRecord
 
 console = Console()
@@ -86,19 +87,7 @@ def rank_table(record: RankRecord) -> Table:
 
 
 def rank_grid(record: RankRecord) -> tuple[list[str], list[str], list[list[int | None]]]:
-    """Rows (blocks of the model), columns (projections) and the ranks between them; None where there is no layer.
-
-    A layer's name is cut at its last number: `encoder.layer.3.attention.self.query` is block 3, column `query`. Where
-    layers of a block end alike, the column has all that follows the number: `attention.output.dense`, `output.dense`.
-    """
-    cells: dict[tuple[str, str], int] = {}
-    for layer in record.layers:
-        parts = layer.name.split(".")
-        numbers = [i for i, part in enumerate(parts) if part.isdigit()]
-        block = parts[numbers[-1]] if numbers else "-"
-        cells[block, ".".join(parts[numbers[-1] + 1 :] if numbers else parts)] = layer.rank
-    rows = list(dict.fromkeys(block for block, _ in cells))
-    columns = list(dict.fromkeys(column for _, column in cells))
-    endings = [column.rsplit(".", 1)[-1] for column in columns]
-    names = [end if endings.count(end) == 1 else column for column, end in zip(columns, endings, strict=True)]
-    return rows, names, [[cells.get((row, column)) for column in columns] for row in rows]
+    """Rows (blocks of the model), columns (projections) and the ranks between them; None where there is no layer."""
+    grid = grid_of([layer.name for layer in record.layers])
+    ranks = {place: record.layers[index].rank for place, index in grid.place.items()}
+    return grid.blocks, grid.projections, [[ranks.get((b, p)) for p in grid.projections] for b in grid.blocks]

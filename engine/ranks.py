@@ -124,6 +124,7 @@ def load(path: Path) -> RankRecord:
         constraint=str(raw.get("constraint", "softmax")),
         rule=str(raw.get("rule", "by hand")),
         threshold=raw.get("lambda") if isinstance(raw.get("lambda"), int | float) else None,
+        budget=raw.get("budget") if _whole(raw.get("budget")) else None,
     )
 
 

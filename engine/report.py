@@ -2,63 +2,137 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from jinja2 import Environment, FileSystemLoader
+import pandas as pd
+from bokeh.plotting import figure
 
 from configs.cli import to_yaml
 from configs.schema import RunConfig
-from engine import figures, ranks, trajectory
-from engine.rank_rules import thresholds
+from engine import charts, figures, ranks, trajectory
+from engine.page import inline_image, render
+from engine.rank_rules import RankRule
 from engine.ranks import RankRecord
+from engine.report_data import SearchCurves, curves_of, page_data
 from engine.run_folder import RunFolder, write_text
+from engine.study_charts import metric_charts
+from engine.study_summary import SEED, axes_of, rows_of, summarise
 from engine.tracking import MetricsFile
-
-_PAGES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
 
 
 def write_report(config: RunConfig, folder: RunFolder) -> dict[str, Path]:
     """Draws figures/*.png and report.html; returns the figures by name. What a stage has not written yet is left
     out."""
     record = ranks.load(folder.ranks) if folder.ranks.exists() else None
-    pictures = draw(record, folder)
-    result = json.loads(folder.metrics.read_text(encoding="utf-8")) if folder.metrics.exists() else {}
+    result = read_object(folder.metrics)
+    search = read_object(folder.search_summary)
+    metrics = MetricsFile(folder.search_metrics).read() if record else []
+    curves = searched(record, folder, search)
+    pictures = draw(record, curves, metrics, folder)
+    study, study_chart = beside(folder)
     page = render(
         "report.html.j2",
+        charts=run_charts(record, curves, metrics) | study_chart,
+        data=page_data(curves) if curves else None,
         name=config.name,
         sentence=_sentence(config, record),
         facts=_facts(record, result),
+        study=study,
+        costs=_costs(result, search),
+        passes=search.get("passes", {}),
+        versions=result.get("versions", {}),
+        layer_names=curves.names if curves else [],
+        by_threshold=curves is not None and curves.bounds is not None,
         layers=[
             {"name": x.name, "rank": x.rank, "alpha": "  ".join(f"{a:.3f}" for a in x.alpha)}
             for x in (record.layers if record else ())
         ],
         config=folder.config.read_text(encoding="utf-8") if folder.config.exists() else to_yaml(config),
-        **{name: inline_image(path) for name, path in pictures.items()},
+        images={name: inline_image(path) for name, path in pictures.items()},
     )
     write_text(folder.report, page)
     return pictures
 
 
-def draw(record: RankRecord | None, folder: RunFolder) -> dict[str, Path]:
-    """The figures that the folder's files allow."""
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file, or nothing when there is no such file."""
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return value
+
+
+def searched(record: RankRecord | None, folder: RunFolder, search: dict[str, Any]) -> SearchCurves | None:
+    """The curves of the run's search; None when it has none."""
+    if record is None or not folder.trajectory.exists():
+        return None
+    sizes = search.get("parameters_per_rank", {})
+    # Of a budget one must know what a component of each layer costs; a threshold looks at alpha alone.
+    known = record.rule == "threshold" or (record.budget is not None and sizes)
+    rule = RankRule(record.constraint, sizes, record.budget) if known else None  # type: ignore[arg-type]
+    return curves_of(trajectory.read(folder.trajectory), rule)
+
+
+def run_charts(
+    record: RankRecord | None, curves: SearchCurves | None, metrics: list[dict[str, Any]]
+) -> dict[str, figure]:
+    """The interactive charts that the folder's files allow, by the id of their place in the page."""
+    made: dict[str, figure | None] = {}
+    if record is not None:
+        made["rank-map"] = charts.rank_map(record)
+    if record is not None and curves is not None:
+        made["alpha-chart"] = charts.layer_curves("alpha", "alpha", curves)
+        made["contribution-chart"] = charts.layer_curves("contribution", "contribution", curves)
+        if curves.ranks is not None:
+            made["evolution"] = charts.rank_evolution(curves, record.k)
+        made["scatter"] = charts.contribution_against_alpha(record)
+    if metrics:
+        blue, orange, green = charts.BLUE, charts.ORANGE, charts.GREEN
+        losses = {"train_loss": ("L_tr (D_tr)", blue), "val_loss": ("L_val (D_val)", orange)}
+        made["losses"] = charts.metric_lines("losses", "loss", metrics, losses)
+        ratio = {"implicit_to_direct": ("|implicit| / |direct|", green)}
+        made["ratio"] = charts.metric_lines("ratio", "ratio", metrics, ratio, y_axis_type="log")
+        cosine = {"cosine": ("cosine of implicit and direct", orange)}
+        made["cosine"] = charts.metric_lines("cosine", "cosine", metrics, cosine, y_range=(-1.05, 1.05))
+    return {name: chart for name, chart in made.items() if chart is not None}
+
+
+def beside(folder: RunFolder) -> tuple[dict[str, Any] | None, dict[str, figure]]:
+    """The study that the run is a cell of: its table with this run's row marked, and its chart."""
+    results = folder.root.parent.parent / "results.parquet"
+    if folder.root.parent.name != "cells" or not results.exists():
+        return None, {}
+    table = pd.read_parquet(results)
+    axes, own = axes_of(table), table[table["cell"] == folder.root.name]
+    # Its task's runs; where results.parquet does not know the run (not collected yet), all of them.
+    alike = table[table["task"].isin(own["task"])] if len(own) else table
+    summary = summarise(alike, axes)
+    mine = rows_of(summarise(own, axes))[0] if len(own) else []
+    keys = len([axis for axis in axes if axis != SEED]) or 1
+    rows = [(row, row[:keys] == mine[:keys]) for row in rows_of(summary)]
+    charts = metric_charts(alike, axes)
+    study = {"name": results.parent.name, "columns": list(summary.columns), "rows": rows, "charts": list(charts)}
+    return study, charts
+
+
+def draw(
+    record: RankRecord | None, curves: SearchCurves | None, metrics: list[dict[str, Any]], folder: RunFolder
+) -> dict[str, Path]:
+    """figures/: what the folder's files allow. They are what a page shows where no script runs."""
     if record is None:
         return {}
     pictures = {"rank_map": folder.figures / "ranks.png"}
     figures.rank_map(record, pictures["rank_map"])
-    if folder.trajectory.exists():
-        history = trajectory.read(folder.trajectory)
+    if curves is not None:
         pictures["trajectories"] = folder.figures / "alpha.png"
-        bounds = thresholds(torch.from_numpy(np.array(history.alpha[-1])), record.constraint)  # type: ignore[arg-type]
-        figures.alpha_trajectories(history, bounds.flatten().tolist(), pictures["trajectories"])
-    lines = MetricsFile(folder.search_metrics).read()
-    if lines:
+        bounds = None if curves.bounds is None else curves.bounds.tolist()
+        figures.alpha_trajectories(curves, bounds, pictures["trajectories"])
+        if curves.ranks is not None:
+            pictures["rank_evolution"] = folder.figures / "rank_evolution.png"
+            figures.rank_evolution(curves, record.k, pictures["rank_evolution"])
+    if metrics:
         pictures["losses"] = folder.figures / "losses.png"
-        figures.losses(lines, pictures["losses"])
+        figures.losses(metrics, pictures["losses"])
     return pictures
 
 
@@ -88,19 +162,18 @@ def _facts(record: RankRecord | None, result: dict[str, Any]) -> list[tuple[str,
             ("method", result["method"]),
             ("LoRA parameters", f"{result['lora_parameters']:,}"),
             ("trainable parameters", f"{result['trainable_parameters']:,}"),
-            *((f"seconds, {stage}", f"{s:.1f}") for stage, s in result["seconds"].items() if s is not None),
-            *((f"steps, {stage}", f"{s:,}") for stage, s in result["steps"].items() if s is not None),
             ("peak memory, MiB", f"{result['peak_memory_mib']:,.0f}"),
-            *((f"version of {package}", version) for package, version in result["versions"].items()),
         ]
     return facts
 
 
-def render(template: str, **values: Any) -> str:
-    """A page of this folder; everything put into it is escaped."""
-    return _PAGES.get_template(template).render(**values)
-
-
-def inline_image(path: Path) -> str:
-    """A PNG as a data: address, so that the page needs no other file."""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+def _costs(result: dict[str, Any], search: dict[str, Any]) -> list[dict[str, Any]]:
+    """Seconds, steps and share of the time of each stage."""
+    seconds = result.get("seconds", {"search": search.get("seconds")})
+    steps = result.get("steps", {"search": search.get("steps")})
+    known = {stage: seconds[stage] for stage in ("search", "retrain") if seconds.get(stage) is not None}
+    total = sum(known.values()) or 1.0
+    return [
+        {"stage": stage, "seconds": f"{spent:,.1f}", "steps": f"{steps.get(stage) or 0:,}", "share": spent / total}
+        for stage, spent in known.items()
+    ]

@@ -110,6 +110,7 @@ class Run:
             {
                 "steps": engine.global_step,
                 "seconds": search_log.seconds,
+                "parameters_per_rank": dict(engine.rule.sizes),
                 "stopped": "ranks settled" if engine.global_step < self.config.search.steps else "steps used up",
                 "passes": vars(engine.lora.passes),
                 "peak_memory_mib": peak_memory(self.compute),

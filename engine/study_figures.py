@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 
 from engine.figures import save_figure
+from engine.study_tables import TASK, labelled
+
+
+def metric_by_row(results: pd.DataFrame, axes: Sequence[str], path: Path) -> None:
+    """A panel for each task: a bar for the median over the seeds of each row, a point for each run."""
+    tasks = list(labelled(results, axes).groupby(TASK, sort=False))
+    rows = max(cells["row"].nunique() for _, cells in tasks)
+    figure, panels = plt.subplots(
+        len(tasks), 1, figsize=(7.2, len(tasks) * (1.2 + 0.36 * rows)), squeeze=False, layout="constrained"
+    )
+    for panel, (task, cells) in zip(panels.flat, tasks, strict=True):
+        groups = list(cells.groupby("row", sort=False)["score"])
+        for row, (_, scores) in enumerate(groups):
+            panel.barh(row, scores.median(), height=0.7, color="#3b82c4", alpha=0.45)
+            panel.plot(scores, [row] * len(scores), "o", markersize=5, color="#e08214")
+        panel.set_yticks(range(len(groups)), [str(name) for name, _ in groups])
+        panel.invert_yaxis()
+        panel.set_xlabel(f"{cells['main_metric'].iloc[0]}, {task}")
+    save_figure(figure, path)
 
 
 def cosine_over_training(probe: pd.DataFrame, path: Path) -> None:

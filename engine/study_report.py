@@ -13,11 +13,16 @@ from scipy import stats
 
 from configs.schema import RunConfig
 from engine import figures, ranks, study_figures, study_tables
-from engine.report import inline_image, render
+from engine.page import inline_image, render
 from engine.run_folder import RunFolder, write_text
 from engine.study import VARIANT, StudyFolder
+from engine.study_charts import metric_charts
+from engine.study_summary import APPROXIMATION, SEED, cell, main_metric, rows_of, summarise
 
-SEED, APPROXIMATION = "seed", "hypergradient.type"
+TITLES = {
+    "cosine_over_training": "Cosine to the exact hypergradient over training",
+    "metric_against_cost": "Metric against the cost of a step",
+}
 
 
 def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path]:
@@ -25,7 +30,8 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
     results = pd.read_parquet(folder.results)
     axes = [*config.study.axes, *([VARIANT] if config.study.variants else [])]
     tables = {**paper_tables(results, axes), "Results": summarise(results, axes)}
-    pictures = rank_maps(results, folder)
+    pictures = {"metric": folder.figures / "metric.png", **rank_maps(results, folder)}
+    study_figures.metric_by_row(results, axes, pictures["metric"])
     if folder.probe.exists():
         probe, cost = pd.read_parquet(folder.probe), pd.read_parquet(folder.cost)
         tables["Distance to the exact hypergradient, mean over the probed steps"] = closeness(probe)
@@ -40,15 +46,17 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
     tables["Results"].to_parquet(folder.root / "summary.parquet", index=False)
     text = f"# {config.name}\n\n" + "\n".join(f"## {title}\n\n{markdown(t)}" for title, t in tables.items())
     write_text(folder.table, text)
+    metrics = metric_charts(results, axes)
     page = render(
         "study.html.j2",
         name=config.name,
         sentence=f"{len(results)} runs of {config.model.name} on {config.task.name or config.task.type}.",
-        tables=[
-            (title, list(t.columns), [[cell(v) for v in row] for row in t.to_numpy()]) for title, t in tables.items()
-        ],
-        pictures=[(name.replace("_", " "), inline_image(path)) for name, path in pictures.items()],
+        tables=[(title, list(table.columns), rows_of(table)) for title, table in tables.items()],
+        metric_charts=list(metrics),
+        metric_image=inline_image(pictures["metric"]),
+        pictures=[(TITLES.get(name, name), inline_image(path)) for name, path in pictures.items() if name != "metric"],
         config=(folder.root / "config.yaml").read_text(encoding="utf-8"),
+        charts=metrics,
     )
     write_text(folder.report, page)
     return pictures
@@ -78,35 +86,6 @@ def rank_maps(results: pd.DataFrame, folder: StudyFolder) -> dict[str, Path]:
         figures.rank_map(record, path)
         pictures[f"ranks of {task}"] = path
     return pictures
-
-
-def main_metric(results: pd.DataFrame) -> str:
-    """Column of the metric that the task names first."""
-    return next(column for column in results.columns if column.startswith("metric."))
-
-
-def summarise(results: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
-    """A row per place on the axes but the seed: median and range of each metric over seeds, ranks, size, seconds.
-
-    Metrics of one class ("protein.f1") stay in results.parquet: the table would become too wide to be read.
-    """
-    keys = [axis for axis in axes if axis != SEED and axis in results] or ["all"]
-    rows = []
-    for place, group in results.assign(all="all").groupby(keys, sort=False, dropna=False):
-        row: dict[str, Any] = dict(zip(keys, place if isinstance(place, tuple) else (place,), strict=True))
-        row["runs"] = len(group)
-        for column in group.columns:
-            name = column.removeprefix("metric.")
-            if name != column and "." not in name:
-                row[name] = group[column].median()
-                row[f"{name} range"] = f"{group[column].min():.3f} to {group[column].max():.3f}"
-        row["mean rank"] = group["mean_rank"].mean()
-        row["LoRA parameters"] = int(group["lora_parameters"].median())
-        row["trainable parameters"] = int(group["trainable_parameters"].median())
-        row["search s"] = group["search_seconds"].median()
-        row["total s"] = group["total_seconds"].median()
-        rows.append(row)
-    return pd.DataFrame(rows)
 
 
 def closeness(probe: pd.DataFrame) -> pd.DataFrame:
@@ -151,15 +130,6 @@ def _spearman(first: Any, second: Any) -> float:
     if len(set(first)) < 2 or len(set(second)) < 2:
         return float("nan")  # all ranks alike: there is no order to agree on
     return float(stats.spearmanr(first, second).statistic)
-
-
-def cell(value: Any) -> str:
-    """A table cell: three digits behind the point, thousands set apart, nothing for a missing number."""
-    if isinstance(value, float | np.floating):
-        return "" if np.isnan(value) else f"{value:.3f}"
-    if isinstance(value, int | np.integer):
-        return f"{int(value):,}"
-    return str(value)
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from engine import figures
 from engine.ranks import LayerRank, RankRecord
-from engine.trajectory import Trajectory
+from engine.report_data import SearchCurves
 
 
 @pytest.fixture
@@ -39,23 +38,42 @@ def test_the_rank_map_has_a_cell_a_layer(tmp_path: Path, kept: list[Any]) -> Non
     assert (tmp_path / "new" / "r.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def curves_of_layers(layers: int) -> SearchCurves:
+    """Random curves of `layers` layers, three components, at steps 0, 10 and 30."""
+    alpha = np.random.default_rng(0).random((3, layers, 3))
+    ranks = np.arange(3)[:, None] + np.arange(layers)[None]
+    names = [f"layer.{i}.query" for i in range(layers)]
+    return SearchCurves(names, np.array([0, 10, 30]), alpha, alpha, ranks, None)
+
+
 @pytest.mark.parametrize("layers", [1, 5])
 def test_alpha_has_a_panel_a_layer_with_its_own_lambda(tmp_path: Path, kept: list[Any], layers: int) -> None:
-    history = Trajectory([f"layer.{i}.query" for i in range(layers)])
-    for step in (0, 10, 30):
-        history.add(step, torch.rand(layers, 3), torch.rand(layers, 3))
+    curves = curves_of_layers(layers)
     bounds = [0.1 * i for i in range(layers)]
-    figures.alpha_trajectories(history, bounds, tmp_path / "a.png")
+    figures.alpha_trajectories(curves, bounds, tmp_path / "a.png")
     panels = [axes for axes in kept[0].axes if axes.get_visible()]
     assert len(panels) == layers
     for index, axes in enumerate(panels):
-        *curves, bound = axes.lines
+        *lines, bound = axes.lines
         assert axes.get_title() == f"{index} query"
         assert list(bound.get_ydata()) == [bounds[index]] * 2
-        for component, curve in enumerate(curves):
-            assert list(curve.get_xdata()) == [0, 10, 30]
-            assert np.array_equal(curve.get_ydata(), np.stack(history.alpha)[:, index, component])
-        assert len(curves) == 3
+        for component, line in enumerate(lines):
+            assert list(line.get_xdata()) == [0, 10, 30]
+            assert np.array_equal(line.get_ydata(), curves.alpha[:, index, component])
+        assert len(lines) == 3
+
+
+def test_where_alpha_does_not_decide_there_is_no_lambda(tmp_path: Path, kept: list[Any]) -> None:
+    figures.alpha_trajectories(curves_of_layers(2), None, tmp_path / "a.png")
+    assert [len(axes.lines) for axes in kept[0].axes if axes.get_visible()] == [3, 3]
+
+
+def test_rank_evolution_has_a_bar_a_stretch(tmp_path: Path, kept: list[Any]) -> None:
+    figures.rank_evolution(curves_of_layers(2), 4, tmp_path / "e.png")
+    bars = [path.get_extents() for rows in kept[0].axes[0].collections for path in rows.get_paths()]
+    assert [(bar.x0, bar.x1, bar.y0) for bar in bars] == [
+        (0, 10, -0.5), (10, 30, -0.5), (30, 50, -0.5), (0, 10, 0.5), (10, 30, 0.5), (30, 50, 0.5),
+    ]  # fmt: skip
 
 
 def test_losses_may_have_gaps(tmp_path: Path, kept: list[Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,7 +102,10 @@ def test_report_and_table_show_each_approximation(study: tuple[RunConfig, StudyF
     for text in (folder.table.read_text(), folder.report.read_text()):
         assert "first_order" in text
         assert "exact" in text
-    assert "http" not in folder.report.read_text().replace("http-equiv", "")
+    page = folder.report.read_text()
+    assert "default-src 'none'" in html.unescape(page), "the page may load nothing"
+    assert page.count("<script") - page.count("<script type=") == 2
+    assert page.count('id="metric-0"') == 1
 
 
 def test_finished_cells_are_not_run_again(study: tuple[RunConfig, StudyFolder]) -> None:

@@ -1,0 +1,90 @@
+"""A self-contained page: template, charts (Bokeh) and data in one file that may ask nothing of any network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bokeh.embed import json_item
+from bokeh.model import Model
+from bokeh.resources import INLINE
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+
+_HERE = Path(__file__).parent
+_PAGES = Environment(loader=FileSystemLoader(_HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+
+
+def render(template: str, *, charts: Mapping[str, Model], data: Mapping[str, Any] | None = None, **values: Any) -> str:
+    """A page of this folder; everything put into it is escaped.
+
+    `charts`: id of the element that holds it -> figure. `data`: what page.js needs beside them. Without charts the
+    page has no script at all.
+    """
+    scripts = [bokeh_code(), Markup((_HERE / "page.js").read_text(encoding="utf-8"))] if charts else []
+    payload = {"charts": {name: numbered(json_item(chart)) for name, chart in charts.items()}, **(data or {})}
+    return _PAGES.get_template(template).render(
+        scripts=scripts,
+        # Only these two scripts may run, whatever else gets into the page, and nothing may be loaded.
+        policy="; ".join(
+            [
+                "default-src 'none'",
+                "img-src data:",
+                "style-src 'unsafe-inline'",
+                f"script-src {' '.join(map(_hash, scripts)) or repr('none')}",
+            ]
+        ),
+        payload=embedded_json(payload),
+        charts=charts,
+        **values,
+    )
+
+
+@cache
+def bokeh_code() -> Markup:
+    """BokehJS without the parts for widgets and tables, from the installed package."""
+    resources = INLINE.clone(components=["bokeh"])
+    return Markup("\n".join(resources.js_raw))
+
+
+def _hash(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def embedded_json(value: Any) -> Markup:
+    """JSON that can stand inside a <script> element: no character of it can end the element or open another."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def numbered(item: Any) -> Any:
+    """Bokeh's JSON of a figure with its ids counted from the figure's own start.
+
+    Bokeh counts over the whole process, so the same run would be drawn to a different file each time.
+    """
+    ids: dict[str, str] = {}
+    kind = item["doc"]["roots"][0]["attributes"].get("name", "chart")
+
+    def walk(node: Any) -> Any:
+        if isinstance(node, list):
+            return [walk(part) for part in node]
+        if not isinstance(node, dict):
+            return node
+        return {
+            key: ids.setdefault(part, f"{kind}-{len(ids)}")
+            if key in ("id", "root_id") and isinstance(part, str)
+            else walk(part)
+            for key, part in node.items()
+        }
+
+    return walk(item)
+
+
+def inline_image(path: Path) -> str:
+    """A PNG as a data: address, so that the page needs no other file."""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
