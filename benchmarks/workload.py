@@ -131,9 +131,8 @@ class PlainStep:
         self.model = model.to(work.compute.device).train()
         self.trained = [p for p in model.parameters() if p.requires_grad]
         search = work.config.search
-        fused = work.compute.device.type in ("cpu", "cuda")
         self.optimizer = torch.optim.AdamW(
-            self.trained, lr=search.learning_rate, weight_decay=search.weight_decay, fused=fused
+            self.trained, lr=search.learning_rate, weight_decay=search.weight_decay, fused=work.compute.fused
         )
         self.clip = search.gradient_clipping
 
