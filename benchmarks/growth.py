@@ -1,0 +1,184 @@
+"""How the cost of a step grows with k, depth, length and the number of gated modules, on random weights.
+
+Also what gating and selection alone cost: a search step whose outer problem never comes, over a plain LoRA step.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from rich.table import Table
+from transformers import BertConfig, BertForSequenceClassification
+
+from benchmarks.command import main
+from benchmarks.timing import Contender, medians, take_turns
+from benchmarks.workload import PlainStep, SearchStep, make_workload
+from configs.errors import UserError
+from engine.hypergradients import HYPERGRADIENTS
+from problems.compute import seed_everything
+from problems.models import BaseModel
+
+GATING_TARGET = 1.05
+MODULES = (
+    ["query", "value"],
+    ["query", "key", "value"],
+    ["query", "key", "value", "attention.output.dense"],
+    ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"],
+)
+
+
+@dataclass(frozen=True)
+class GrowthSettings:
+    """Each axis is gone along with the others at their base value."""
+
+    json: str | None = None
+    """File that gets the numbers."""
+    plot: str | None = None
+    """PNG that gets the curves."""
+    methods: list[str] = field(default_factory=lambda: ["first_order", "forward_difference", "darts"])
+    """Hypergradients to time."""
+    k: list[int] = field(default_factory=lambda: [2, 4, 8, 16, 32, 64])
+    """Rank-1 components per layer."""
+    layers: list[int] = field(default_factory=lambda: [2, 6, 12, 24])
+    """Blocks of the model."""
+    length: list[int] = field(default_factory=lambda: [16, 64, 128, 256])
+    """Tokens of every example."""
+    modules: int = 4
+    """How many sets of target modules, from query and value to every linear layer (4)."""
+    base_k: int = 8
+    """k on the other axes."""
+    base_layers: int = 6
+    """Blocks on the other axes."""
+    base_length: int = 32
+    """Tokens on the other axes."""
+    hidden: int = 384
+    """Width of the model; 64 per head."""
+    batch_size: int = 16
+    """Examples per batch."""
+    precision: str = "auto"
+    """As --precision."""
+    device: str = "auto"
+    """As --device."""
+    rounds: int = 10
+    """Timed rounds at each point."""
+    warmup: int = 2
+    """Rounds before them."""
+
+    AT_LEAST: ClassVar = {"rounds": 1, "warmup": 1, "modules": 1, "hidden": 64, "batch_size": 1, "base_k": 1}
+
+
+@dataclass(frozen=True)
+class _Point:
+    """One model and batch."""
+
+    k: int
+    layers: int
+    length: int
+    modules: list[str]
+
+
+def measure(settings: GrowthSettings) -> tuple[dict[str, Any], list[Table]]:
+    """All points of all axes. Raises UserError for an unknown hypergradient."""
+    unknown = [name for name in settings.methods if name not in HYPERGRADIENTS]
+    if unknown:
+        raise UserError(f"--methods: {unknown[0]!r} is not allowed; allowed: {', '.join(HYPERGRADIENTS)}")
+    axes: dict[str, list[dict[str, Any]]] = {}
+    for axis, points in _axes(settings).items():
+        axes[axis] = [{"value": value, **_measure(settings, point)} for value, point in points]
+    base = next((row for row in axes["k"] if row["value"] == settings.base_k), axes["k"][0])
+    numbers = {"axes": axes, "gating_over_lora": base["gating_over_lora"], "gating_target": GATING_TARGET}
+    if settings.plot is not None:
+        _draw(axes, Path(settings.plot))
+    return numbers, [_table(axis, rows) for axis, rows in axes.items()]
+
+
+def _axes(settings: GrowthSettings) -> dict[str, list[tuple[int, _Point]]]:
+    k, layers, length = settings.base_k, settings.base_layers, settings.base_length
+    base = MODULES[0]
+    return {
+        "k": [(v, _Point(v, layers, length, base)) for v in settings.k],
+        "layers": [(v, _Point(k, v, length, base)) for v in settings.layers],
+        "length": [(v, _Point(k, layers, v, base)) for v in settings.length],
+        "modules": [(len(m), _Point(k, layers, length, m)) for m in MODULES[: settings.modules]],
+    }
+
+
+def _measure(settings: GrowthSettings, point: _Point) -> dict[str, Any]:
+    values = {
+        "lora.k": point.k, "lora.target_modules": point.modules, "search.batch_size": settings.batch_size,
+        "precision": settings.precision, "device": settings.device, "task.max_length": max(4, point.length),
+    }  # fmt: skip
+    rows = settings.batch_size * (settings.warmup + settings.rounds)
+    work = make_workload(values, None, rows, _random_model(settings, point), length=point.length)
+    contenders = [Contender("lora", PlainStep(work, work.lora()))]
+    contenders += [Contender("gating", SearchStep(work, "first_order", frozen=True))]
+    contenders += [Contender(name, SearchStep(work, name)) for name in settings.methods]
+    batches = work.batches(settings.warmup + settings.rounds)
+    times = take_turns(contenders, batches, settings.warmup, work.compute.device)
+    return {
+        "seconds": medians(times),
+        "ratio_to_lora": {name: times.ratio(name, "lora") for name in settings.methods},
+        "gating_over_lora": times.ratio("gating", "lora"),
+    }
+
+
+def _random_model(settings: GrowthSettings, point: _Point) -> Callable[[bool], BaseModel]:
+    def make(second_order: bool) -> BaseModel:
+        seed_everything(0)
+        config = BertConfig(  # type: ignore[call-arg]
+            hidden_size=settings.hidden,
+            num_hidden_layers=point.layers,
+            num_attention_heads=settings.hidden // 64,
+            intermediate_size=4 * settings.hidden,
+            max_position_embeddings=max(64, point.length + 2),
+            num_labels=2,
+            attn_implementation="eager" if second_order else "sdpa",
+        )
+        return BaseModel(BertForSequenceClassification(config), ["classifier"])
+
+    return make
+
+
+def _draw(axes: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """Seconds of a step along each axis, a curve for each training."""
+    labels = {"k": "k", "layers": "layers", "length": "tokens per example", "modules": "gated modules per layer"}
+    figure, places = plt.subplots(1, len(axes), figsize=(3.2 * len(axes), 3.2), sharey=True, layout="constrained")
+    for place, (axis, rows) in zip(places, axes.items(), strict=True):
+        for name in rows[0]["seconds"]:
+            place.plot([r["value"] for r in rows], [r["seconds"][name] for r in rows], marker="o", ms=3, label=name)
+        place.set_xlabel(labels[axis])
+        place.set_yscale("log")
+        if axis in ("k", "length"):
+            place.set_xscale("log", base=2)
+        place.set_xticks([r["value"] for r in rows], [str(r["value"]) for r in rows])
+        place.minorticks_off()
+        place.grid(alpha=0.3)
+    places[0].set_ylabel("seconds per step")
+    figure.legend(*places[0].get_legend_handles_labels(), loc="outside lower center", ncols=8, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _table(axis: str, rows: list[dict[str, Any]]) -> Table:
+    table = Table(title=f"Seconds per step along {axis}")
+    table.add_column(axis, justify="right")
+    names = list(rows[0]["seconds"])
+    for column in (*names, "gating / lora"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        seconds = [f"{row['seconds'][name]:.4f}" for name in names]
+        table.add_row(str(row["value"]), *seconds, f"{row['gating_over_lora']:.3f}")
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main(GrowthSettings, measure))

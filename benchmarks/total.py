@@ -1,0 +1,149 @@
+"""AutoLoRA (search and retraining) against AdaLoRA and uniform LoRA, trained for the same number of epochs.
+
+Whole runs through `engine.stages` in one process, one method after the other within each task and seed, so that a slow
+hour of the machine hits all alike.
+"""
+
+from __future__ import annotations
+
+import json as json_text
+import statistics
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from rich.table import Table
+
+from benchmarks.command import main
+from configs.cli import Request, parse, with_values
+from configs.errors import UserError
+from configs.schema import RunConfig
+from engine.interrupt import StopRequest
+from engine.stages import run_stages
+
+METHODS = ("lora", "adalora", "autolora")
+TARGETS = {"adalora": 1.0, "lora": 1.3}
+
+
+@dataclass(frozen=True)
+class TotalSettings:
+    """What is run."""
+
+    json: str | None = None
+    """File that gets the numbers."""
+    config: str = "fast.yaml"
+    """Configuration of the AutoLoRA runs; the others take its model, task and rates."""
+    path: str | None = None
+    """Local folder with GLUE in the hub's layout; null: nyu-mll/glue."""
+    tasks: list[str] = field(default_factory=lambda: ["sst2", "mrpc"])
+    """GLUE tasks."""
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    """A run of every method for each."""
+    train_rows: int | None = None
+    """Only this many training rows; null: all."""
+    epochs: float = 3.0
+    """Epochs of LoRA and AdaLoRA."""
+    retrain_share: float = 0.75
+    """Epochs of AutoLoRA's retraining, as a share of those."""
+    search_share: float = 0.25
+    """Most search steps, as a share of the steps of those epochs."""
+    r: int = 4
+    """Rank of LoRA, mean rank of AdaLoRA."""
+    overrides: dict[str, Any] = field(default_factory=dict)
+    """Further keys of the configuration for every run, as {"model.name": "..."}."""
+    runs_folder: str | None = None
+    """Keeps the runs here; null: they are thrown away."""
+
+    AT_LEAST: ClassVar = {"r": 1}
+
+
+def measure(settings: TotalSettings) -> tuple[dict[str, Any], list[Table]]:
+    """All runs. Raises UserError for what the configuration may not hold."""
+    for name in ("epochs", "retrain_share", "search_share"):
+        if getattr(settings, name) <= 0:
+            raise UserError(f"--{name}: {getattr(settings, name)!r} is not allowed; allowed: above 0")
+    base = parse(["--config", settings.config]).config
+    with tempfile.TemporaryDirectory() as folder:
+        place = settings.runs_folder or folder
+        runs = [
+            {"task": task, "seed": seed, "method": method, **_run(settings, base, place, task, seed, method)}
+            for task in settings.tasks
+            for seed in settings.seeds
+            for method in METHODS
+        ]
+    ratios = {task: {other: _ratio(runs, task, other) for other in TARGETS} for task in settings.tasks}
+    numbers = {"runs": runs, "autolora_seconds_over": ratios, "targets": TARGETS}
+    return numbers, [_table(runs, task, ratios[task]) for task in settings.tasks]
+
+
+def _run(
+    settings: TotalSettings, base: RunConfig, place: str, task: str, seed: int, method: str
+) -> dict[str, Any]:  # fmt: skip
+    values: dict[str, Any] = {
+        "name": f"{task}_{method}_{seed}", "runs_folder": place, "method": method, "seed": seed, "lora.r": settings.r,
+        "task.type": "glue", "task.name": task, "task.path": settings.path, "task.train_rows": settings.train_rows,
+        "tracking.wandb": "disabled", "retrain.epochs": settings.epochs,
+    }  # fmt: skip
+    if method == "autolora":
+        values |= {
+            "retrain.epochs": settings.epochs * settings.retrain_share,
+            "search.steps": _search_steps(settings, base, task),
+        }
+    else:
+        values["retrain.init"] = "scratch"
+    config = with_values(base, values | settings.overrides)
+    folder = run_stages(Request(config, "all", True, settings.config), StopRequest(), draw=False)
+    result = json_text.loads(folder.metrics.read_text(encoding="utf-8"))
+    return {key: result[key] for key in ("metrics", "seconds", "steps", "mean_rank", "lora_parameters")}
+
+
+def _search_steps(settings: TotalSettings, base: RunConfig, task: str) -> int:
+    """`search_share` of the steps that the baselines take."""
+    rows = settings.train_rows
+    if rows is None:
+        from problems.tasks import make_task
+
+        values = {"task.type": "glue", "task.name": task, "task.path": settings.path}
+        rows = len(make_task(with_values(base, values)).rows().train)
+    return max(1, round(settings.search_share * settings.epochs * rows / base.retrain.batch_size))
+
+
+def _ratio(runs: list[dict[str, Any]], task: str, other: str) -> float:
+    """Median over the seeds of AutoLoRA's seconds over the other's."""
+    by = {(r["seed"], r["method"]): r["seconds"]["total"] for r in runs if r["task"] == task}
+    seeds = {seed for seed, _ in by}
+    return statistics.median(by[seed, "autolora"] / by[seed, other] for seed in seeds)
+
+
+def _table(runs: list[dict[str, Any]], task: str, ratios: dict[str, float]) -> Table:
+    metric = next(iter(runs[0]["metrics"])) if runs else ""
+    table = Table(title=f"{task}: whole runs")
+    for column in (
+        "method",
+        "seconds",
+        "search",
+        f"{metric} (median)",
+        "lowest",
+        "highest",
+        "AutoLoRA over it",
+    ):
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for method in METHODS:
+        found = [run for run in runs if run["task"] == task and run["method"] == method]
+        values = [next(iter(run["metrics"].values())) for run in found]
+        searched = [run["seconds"]["search"] for run in found if run["seconds"]["search"] is not None]
+        table.add_row(
+            method,
+            f"{statistics.median(run['seconds']['total'] for run in found):.1f}",
+            f"{statistics.median(searched):.1f}" if searched else "",
+            f"{statistics.median(values):.4f}",
+            f"{min(values):.4f}",
+            f"{max(values):.4f}",
+            f"{ratios[method]:.2f} (target {TARGETS[method]:g})" if method in TARGETS else "",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main(TotalSettings, measure))

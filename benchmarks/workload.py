@@ -1,0 +1,168 @@
+"""The work that is measured: a model, rows of SST-2's lengths, and one step of each way to train on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from peft import PeftModel, TaskType
+from torch import nn
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
+
+from benchmarks.lengths import draw_lengths
+from benchmarks.timing import Batch
+from configs.cli import with_values
+from configs.schema import RunConfig
+from engine.hypergradients import HYPERGRADIENTS
+from engine.methods import METHODS, Setting
+from engine.run_folder import RunFolder
+from engine.search import SearchEngine, build_engine
+from problems.compute import Compute, choose_compute, seed_everything
+from problems.data import EndlessLoader, prepare
+from problems.lora import attach, lora_config
+from problems.models import BaseModel, load_base, load_tokenizer
+from problems.tasks import Collate, make_task
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What all contenders of one measurement share. `base` makes a fresh model (argument: twice differentiable)."""
+
+    config: RunConfig
+    tokenizer: PreTrainedTokenizerBase
+    rows: Dataset
+    collate: Collate
+    compute: Compute
+    base: Callable[[bool], BaseModel]
+
+    def batches(self, count: int) -> list[Batch]:
+        """The first batches in the program's own order (rows of like length together), on the device."""
+        loader = iter(EndlessLoader(self.rows, self.config.search.batch_size, self.collate, self.config.seed))
+        return [{k: v.to(self.compute.device) for k, v in next(loader).items()} for _ in range(count)]
+
+    def lora(self, *, second_order: bool = False) -> PeftModel:
+        """The model with plain LoRA of rank k."""
+        base = self.base(second_order)
+        return attach(base.model, lora_config(self.config.lora, TaskType.SEQ_CLS, base.new_modules))
+
+
+def make_workload(
+    values: dict[str, Any], path: str | None, rows: int, base: Callable[[bool], BaseModel] | None = None,
+    length: int | None = None,
+) -> Workload:  # fmt: skip
+    """`values` are keys of the configuration. Rows: SST-2's from the folder `path`, else random tokens of SST-2's
+    lengths, or all of `length` tokens. Raises UserError for what cannot be loaded."""
+    given = {"tracking.wandb": "disabled", "task.train_rows": rows}
+    if path is not None:
+        given |= {"task.type": "glue", "task.name": "sst2", "task.path": path}
+    config = with_values(RunConfig(name="benchmark"), given | values)
+    seed_everything(config.seed)
+    tokenizer = load_tokenizer(config.model)
+    if path is not None:
+        data = prepare(make_task(config), tokenizer, config)
+        encoded, collate = data.train, data.collate
+    else:
+        encoded = _random_rows(rows, len(tokenizer), config.seed, length)
+        collate = make_task(config).collate(tokenizer)
+
+    def load(second_order: bool) -> BaseModel:
+        seed_everything(config.seed)
+        return load_base(config.model, AutoModelForSequenceClassification, second_order=second_order, num_labels=2)
+
+    return Workload(config, tokenizer, encoded, collate, choose_compute(config), base or load)
+
+
+def _random_rows(rows: int, vocabulary: int, seed: int, length: int | None) -> Dataset:
+    """Rows as `Task.encode` gives them, of random tokens and labels."""
+    random = np.random.default_rng(seed)
+    lengths = draw_lengths(rows, seed) if length is None else np.full(rows, length)
+    ids = [random.integers(vocabulary, size=n).tolist() for n in lengths]
+    return Dataset.from_dict(
+        {
+            "input_ids": ids,
+            "attention_mask": [[1] * n for n in lengths],
+            "labels": random.integers(2, size=rows).tolist(),
+            "length": lengths.tolist(),
+        }
+    )
+
+
+class HandedOver:
+    """A loader that gives, for ever, the batch it was handed last."""
+
+    batch: Batch
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            yield dict(self.batch)
+
+
+class SearchStep:
+    """One search step (inner and outer) of the program, both problems on the same batch: the cost depends on its
+    length alone. `frozen`: no outer step ever comes."""
+
+    def __init__(self, work: Workload, method: str, *, frozen: bool = False) -> None:
+        values = {"hypergradient.type": method, "search.unroll_steps": 2**30 if frozen else 1}
+        config = with_values(work.config, values)
+        model = work.lora(second_order=HYPERGRADIENTS[method].second_order)
+        self.engine: SearchEngine = build_engine(config, model, work.rows, work.rows, work.collate, work.compute)
+        self.handed = HandedOver()
+        for problem in (self.engine.lora, self.engine.selection):
+            problem.train_data_loader = [self.handed]
+            problem.train_data_iterator = [iter(self.handed)]
+        self.engine.train()
+
+    def __call__(self, batch: Batch) -> None:
+        self.handed.batch = batch
+        self.engine.global_step += 1
+        self.engine.train_step()
+
+
+class PlainStep:
+    """One step of an ordinary training of a PEFT model: forward, backward, clip, fused AdamW."""
+
+    def __init__(self, work: Workload, model: nn.Module) -> None:
+        self.compute = work.compute
+        self.model = model.to(work.compute.device).train()
+        self.trained = [p for p in model.parameters() if p.requires_grad]
+        search = work.config.search
+        self.optimizer = torch.optim.AdamW(
+            self.trained, lr=search.learning_rate, weight_decay=search.weight_decay, fused=work.compute.fused
+        )
+        self.clip = search.gradient_clipping
+
+    def __call__(self, batch: Batch) -> None:
+        with self.compute.autocast():
+            loss = self.model(**batch).loss
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.trained, self.clip)
+        self.optimizer.step()
+        self.after()
+        self.optimizer.zero_grad()
+
+    def after(self) -> None:
+        """Between the optimiser's step and the next batch."""
+
+
+class AdaLoraStep(PlainStep):
+    """One step of the program's AdaLoRA in the phase in which it allocates: PEFT's importance scores and masks."""
+
+    STEPS = 4000
+
+    def __init__(self, work: Workload) -> None:
+        config = with_values(work.config, {"method": "adalora", "retrain.max_steps": self.STEPS})
+        task = make_task(config)
+        setting = Setting(config, RunFolder(Path("unused")), task, work.tokenizer, len(work.rows))
+        model = METHODS["adalora"].prepare(work.base(False), setting).model
+        super().__init__(work, model)
+        self.tuner: Any = model.base_model
+        self.count = self.STEPS // 4
+
+    def after(self) -> None:
+        self.count += 1
+        self.tuner.update_and_allocate(self.count)

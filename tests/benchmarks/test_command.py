@@ -1,0 +1,67 @@
+"""Settings, errors, children and what the JSON says about the machine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from rich.table import Table
+
+from benchmarks.command import child, main, parse_settings
+from configs.errors import UserError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Some settings."""
+
+    json: str | None = None
+    """File."""
+    rounds: int = 3
+    """Rounds."""
+
+    AT_LEAST: ClassVar = {"rounds": 1}
+
+
+def measure(settings: Settings) -> tuple[dict[str, Any], list[Table]]:
+    if settings.rounds == 7:
+        raise UserError("--rounds: not on a Sunday")
+    return {"seconds": {"a": 0.5 * settings.rounds}}, []
+
+
+def test_the_json_holds_numbers_settings_and_machine(tmp_path: Path) -> None:
+    place = tmp_path / "out" / "numbers.json"
+    assert main(Settings, measure, ["--json", str(place), "--rounds", "4"]) == 0
+    content = json.loads(place.read_text())
+    assert content["seconds"] == {"a": 2.0}
+    assert content["settings"] == {"json": str(place), "rounds": 4}
+    assert {"processor", "cores", "threads", "gpu", "load_average", "versions", "commit"} <= set(content["machine"])
+    assert content["machine"]["versions"]["betty-ml"] == "0.2.1"
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["--rounds", "0"], "--rounds: 0 is not allowed; allowed: 1 or more"),
+        (["--rounds", "many"], "rounds"),
+        (["--round", "2x"], "round"),
+        (["--rounds", "7"], "not on a Sunday"),
+    ],
+)
+def test_bad_settings_are_one_line_and_code_2(argv: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(Settings, measure, argv) == 2
+    error = capsys.readouterr().err
+    assert named in error
+    assert error.count("\n") == 1
+
+
+def test_no_json_is_the_default() -> None:
+    assert parse_settings(Settings, []) == Settings()
+
+
+def test_a_child_that_fails_says_why() -> None:
+    with pytest.raises(RuntimeError, match="unknown_module_of_nobody"):
+        child("unknown_module_of_nobody", {})

@@ -1,0 +1,159 @@
+"""Each benchmark on a tiny model: what its JSON holds. No time is asserted."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+import pandas as pd
+import pytest
+import torch
+
+from benchmarks import data, growth, memory, step, total
+from benchmarks.command import main
+from benchmarks.stock import StockStep
+from benchmarks.workload import PlainStep, SearchStep, Workload, make_workload
+from engine.hypergradients import HYPERGRADIENTS
+from problems.tasks.sample import make_sample
+
+ModelFolder = Callable[..., Path]
+
+
+@pytest.fixture
+def work(model_folder: ModelFolder) -> Workload:
+    values = {
+        "model.name": str(model_folder("bert", 0.0)), "search.batch_size": 4, "lora.k": 4, "precision": "fp32",
+        "device": "cpu",
+    }  # fmt: skip
+    return make_workload(values, None, rows=32)
+
+
+@pytest.fixture
+def glue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in the hub's layout, with sentences of the sample task, and an empty cache."""
+    sample = make_sample(0, train=40, validation=10, test=10)
+    folder = tmp_path / "glue"
+    folder.mkdir()
+    lines = ["---", "configs:", "- config_name: sst2", "  data_files:"]
+    for name in ("train", "validation"):
+        split = sample[name]
+        pd.DataFrame({"sentence": split["sentence"], "label": split["label"]}).to_parquet(folder / f"{name}.parquet")
+        lines += [f"  - split: {name}", f"    path: {name}.parquet"]
+    (folder / "README.md").write_text("\n".join([*lines, "---", ""]))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    return folder
+
+
+def test_step(model_folder: ModelFolder, tmp_path: Path) -> None:
+    place = tmp_path / "step.json"
+    sizes = ["--rounds", "1", "--warmup", "1", "--stock_rounds", "1", "--batch_size", "4", "--stock_length", "80"]
+    argv = ["--json", str(place), "--model", str(model_folder("bert")), "--k", "4", "--device", "cpu", *sizes]
+    assert main(step.StepSettings, step.measure, argv) == 0
+    numbers = json.loads(place.read_text())
+    assert set(numbers["ratio_to_lora"]) == {*HYPERGRADIENTS, "adalora"}
+    assert all(math.isfinite(x) and x > 0 for x in numbers["ratio_to_lora"].values())
+    assert set(numbers["stock"]) == {"dynamic padding", "with roll_back", "the paper's way"}
+    assert set(numbers["stock"]["the paper's way"]["times_slower_than"]) == set(HYPERGRADIENTS)
+    assert len(numbers["tokens_per_row"]) == 1
+
+
+def test_step_refuses_an_unknown_hypergradient(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(step.StepSettings, step.measure, ["--methods", "[newton]"]) == 2
+    assert "newton" in capsys.readouterr().err
+
+
+def test_stock_padding_changes_no_loss(work: Workload) -> None:
+    """What (c) adds is computed for nothing: the padded batch has the same loss."""
+    stock = StockStep(work, pad_to=64)
+    (batch,) = work.batches(1)
+    padded = stock._padded(batch, 64)
+    assert padded["input_ids"].shape == (4, 64)
+    model = stock.engine.lora.module.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(**padded).loss, model(**batch).loss)
+
+
+@pytest.mark.parametrize("roll_back", [False, True])
+def test_stock_betty_moves_both_levels(work: Workload, roll_back: bool) -> None:
+    stock = StockStep(work, roll_back=roll_back)
+    weights = [p.detach().clone() for p in stock.engine.lora.trainable_parameters()]
+    for batch in work.batches(2):
+        stock(batch)
+    assert any(not torch.equal(a, b) for a, b in zip(weights, stock.engine.lora.trainable_parameters(), strict=True))
+    assert stock.engine.selection.module.beta.abs().max() > 0
+
+
+def test_a_frozen_search_step_is_the_plain_step(work: Workload) -> None:
+    """What `gating` times does the same work: the weights after a step agree with plain LoRA's."""
+    frozen, plain = SearchStep(work, "first_order", frozen=True), PlainStep(work, work.lora())
+    frozen.engine.lora.scheduler = None  # the warm-up of its rate
+    for group in frozen.engine.lora.optimizer.param_groups:
+        group["lr"] = plain.optimizer.param_groups[0]["lr"]
+    (batch,) = work.batches(1)
+    frozen(batch)
+    plain(batch)
+    assert not frozen.engine.selection.module.beta.any()
+    for ours, theirs in zip(frozen.engine.lora.trained, plain.trained, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_growth(tmp_path: Path) -> None:
+    place, plot = tmp_path / "growth.json", tmp_path / "growth.png"
+    sizes = ["--k", "[2,4]", "--layers", "[1]", "--length", "[8]", "--modules", "1", "--hidden", "64"]
+    few = ["--base_k", "4", "--base_layers", "1", "--base_length", "8", "--rounds", "1", "--warmup", "1"]
+    argv = ["--json", str(place), "--plot", str(plot), *sizes, *few, "--methods", "[darts]", "--device", "cpu"]
+    assert main(growth.GrowthSettings, growth.measure, argv) == 0
+    numbers = json.loads(place.read_text())
+    assert [row["value"] for row in numbers["axes"]["k"]] == [2, 4]
+    assert set(numbers["axes"]) == {"k", "layers", "length", "modules"}
+    assert set(numbers["axes"]["k"][0]["seconds"]) == {"lora", "gating", "darts"}
+    assert numbers["gating_over_lora"] == numbers["axes"]["k"][1]["gating_over_lora"]
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_memory_of_one_training(model_folder: ModelFolder, tmp_path: Path) -> None:
+    place = tmp_path / "memory.json"
+    argv = ["--json", str(place), "--model", str(model_folder("bert")), "--only", "darts", "--device", "cpu"]
+    assert main(memory.MemorySettings, memory.measure, [*argv, "--steps", "1", "--length", "16", "--k", "4"]) == 0
+    numbers = json.loads(place.read_text())
+    assert 0 < numbers["before_mib"] <= numbers["peak_mib"] + 1
+
+
+@pytest.mark.slow
+def test_memory_in_processes_of_their_own(model_folder: ModelFolder) -> None:
+    settings = memory.MemorySettings(
+        model=str(model_folder("bert")), methods=["darts"], steps=1, length=16, k=4, device="cpu"
+    )
+    numbers, _ = memory.measure(settings)
+    assert set(numbers["ratio_to_lora"]) == {"adalora", "darts"}
+
+
+def test_data_is_tokenised_once(model_folder: ModelFolder, glue: Path) -> None:
+    settings = data.DataSettings(path=str(glue), model=str(model_folder("bert")), batch_size=8, only=True)
+    first, second = data._read(settings), data._read(settings)
+    assert (first["rows"], first["batches"]) == (40, 5)
+    assert (first["from_cache"], second["from_cache"]) == (False, True)
+
+
+@pytest.mark.slow
+def test_another_process_finds_what_the_first_tokenised(model_folder: ModelFolder, glue: Path) -> None:
+    settings = data.DataSettings(path=str(glue), model=str(model_folder("bert")), batch_size=8, rounds=1, device="cpu")
+    numbers, _ = data.measure(settings)
+    assert numbers["second_run_hit_the_cache"]
+    assert not numbers["first_run"]["from_cache"]
+
+
+def test_total(model_folder: ModelFolder, glue: Path, tmp_path: Path) -> None:
+    place = tmp_path / "total.json"
+    overrides = {"model.name": str(model_folder("bert")), "lora.k": 4, "precision": "fp32", "device": "cpu"}
+    argv = ["--json", str(place), "--path", str(glue), "--tasks", "[sst2]", "--seeds", "[0]", "--epochs", "4"]
+    assert main(total.TotalSettings, total.measure, [*argv, "--overrides", json.dumps(overrides)]) == 0
+    numbers = json.loads(place.read_text())
+    assert [run["method"] for run in numbers["runs"]] == ["lora", "adalora", "autolora"]
+    lora, adalora, autolora = numbers["runs"]
+    assert lora["steps"]["retrain"] == adalora["steps"]["retrain"] == 12
+    assert (autolora["steps"]["search"], autolora["steps"]["retrain"]) == (2, 9)
+    assert set(numbers["autolora_seconds_over"]["sst2"]) == {"lora", "adalora"}
