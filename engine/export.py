@@ -32,9 +32,17 @@ def save_all(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: RunFo
 def save_adapter(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """A plain PEFT adapter, with the tokenizer and the base's config.json (which knows the classes) beside it."""
     model.save_pretrained(str(folder))
+    _sort_targets(folder / ADAPTER_CONFIG)
     base: Any = model.get_base_model()
     base.config.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
+
+
+def _sort_targets(path: Path) -> None:
+    """PEFT holds target_modules in a set, whose order in the file differs from process to process."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["target_modules"] = sorted(config["target_modules"])
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
