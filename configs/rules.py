@@ -45,6 +45,8 @@ RULES: dict[str, _Rule] = {
     "task.validation_share": _share,
     "task.max_length": (lambda x: x >= 4, "4 tokens or more"),
     "task.train_rows": _null_or_one,
+    "task.evaluation_rows": _null_or_one,
+    "task.label_smoothing": _share_or_none,
     "task.holdout_share": _share,
     "task.text_columns": (lambda x: x is None or (len(x) in (1, 2) and all(x)), "null, or one or two column names"),
     "task.metrics": (lambda x: x is None or len(x) > 0, "null, or at least one metric"),
@@ -83,6 +85,11 @@ RULES: dict[str, _Rule] = {
     "retrain.gradient_clipping": _not_negative,
     "retrain.eval_batch_size": _at_least_one,
     "retrain.checkpoint_every": _at_least_one,
+    "decode.num_beams": _at_least_one,
+    "decode.length_penalty": (math.isfinite, "a number"),
+    "decode.no_repeat_ngram_size": _not_negative,
+    "decode.max_new_tokens": _at_least_one,
+    "decode.batch_size": _at_least_one,
 }
 
 
@@ -105,6 +112,8 @@ def check(config: RunConfig) -> None:
         )
     if config.task.type == "tokens":
         _check_tokens(config)
+    if config.task.type == "generation":
+        _check_generation(config)
     if config.hypergradient.type in SECOND_ORDER and config.model.attention == "sdpa":
         raise UserError(
             f"--model.attention: 'sdpa' has no second derivatives, which --hypergradient.type "
@@ -128,6 +137,23 @@ def _check_tokens(config: RunConfig) -> None:
         )
     if task.kind == "regression":
         raise UserError("--task.kind: 'regression' is not allowed for --task.type tokens; allowed: classification")
+
+
+def _check_generation(config: RunConfig) -> None:
+    """Raises UserError for what a task of sources and targets needs or cannot have."""
+    task = config.task
+    if task.name not in ("e2e", "webnlg") and task.path is None:
+        raise UserError(
+            "--task.path: null is not allowed for --task.type generation unless --task.name is e2e or webnlg; "
+            "allowed: a .csv, .tsv, .jsonl, .parquet"
+        )
+    if task.text_columns is not None and len(task.text_columns) > 1:
+        raise UserError(
+            f"--task.text_columns: {task.text_columns!r} is not allowed for --task.type generation; allowed: null, or "
+            f"the one column with the source"
+        )
+    if task.kind == "regression":
+        raise UserError("--task.kind: 'regression' is not allowed for --task.type generation; allowed: classification")
 
 
 def _check_method(config: RunConfig) -> None:

@@ -33,31 +33,37 @@ class ModelConfig:
 class TaskConfig:
     """What is learned, and from which data."""
 
-    type: Literal["sample", "glue", "text", "tokens"] = "sample"
+    type: Literal["sample", "glue", "text", "tokens", "generation"] = "sample"
     """sample: sentences that the program makes itself; glue: a GLUE task; text: your own table of texts and labels;
-    tokens: your own sentences with a tag (IOB2) on each word."""
+    tokens: your own sentences with a tag (IOB2) on each word; generation: E2E, WebNLG, or your own table of sources
+    and targets, with a causal language model."""
     path: str | None = None
     """glue: hub name or local folder (null: nyu-mll/glue). text: training rows as .csv, .tsv, .jsonl or .parquet.
-    tokens: as .conll, .iob2, .tsv, .txt, .jsonl, .parquet, or a folder with train, validation and test of these."""
+    tokens: as .conll, .iob2, .tsv, .txt, .jsonl, .parquet, or a folder with train, validation and test of these.
+    generation: hub name or local folder for e2e and webnlg (null: the hub's), else a table as for text."""
     name: str | None = None
-    """glue: which task (sst2, cola, mrpc, ...). text, tokens: a name for the results; null takes the file's name."""
+    """glue: which task (sst2, cola, mrpc, ...). text, tokens: a name for the results; null takes the file's name.
+    generation: e2e or webnlg; any other name is your own table."""
     validation_path: str | None = None
-    """text, tokens: rows to evaluate on; null holds out a share of the training rows (holdout_share)."""
+    """text, tokens, generation (own table): rows to evaluate on; null holds out a share of the training
+    rows (holdout_share)."""
     test_path: str | None = None
-    """text, tokens: rows that metrics.json reports instead of the validation rows."""
+    """text, tokens, generation: rows that metrics.json reports instead of the validation rows."""
     holdout_share: float = 0.1
-    """text, tokens: share of the training rows kept for evaluation, drawn by seed, when no other rows are given for
-    it."""
+    """text, tokens, generation: share of the training rows (generation: of the sources) kept for evaluation, drawn by
+    seed, when no other rows are given for it."""
     text_columns: list[str] | None = None
     """text: the column with the text, or the two columns of a pair; null: text, else sentence. tokens: the column with
-    the list of words in .jsonl and .parquet; null: tokens."""
+    the list of words in .jsonl and .parquet; null: tokens. generation: the column with the source; null: source."""
     label_column: str | None = None
-    """text: the column with the label; null: label. tokens: that with the list of tags; null: tags."""
+    """text: the column with the label; null: label. tokens: that with the list of tags; null: tags.
+    generation: that with the target, or a list of targets; null: target."""
     kind: Literal["classification", "regression"] = "classification"
     """text: classes (found in the training rows, two or more) or a number."""
     metrics: list[str] | None = None
     """What to report; null: the task's own (accuracy; Matthews for CoLA; Spearman and Pearson for numbers; f1,
-    precision and recall of entities, in all and by type, for tokens)."""
+    precision and recall of entities, in all and by type, for tokens; bleu, nist, meteor, rouge_l, cider for e2e; bleu,
+    meteor, ter for webnlg; bleu for another table of sources and targets). meteor, rouge_l and cider need Java."""
     evaluation_split: str | None = None
     """Split that metrics.json reports; null: test where there is one with labels, else validation."""
     validation_share: float = 0.5
@@ -66,6 +72,12 @@ class TaskConfig:
     """Longest input in tokens; longer ones are cut. Batches are padded to their own longest row only."""
     train_rows: int | None = None
     """Use only this many training rows (drawn by seed); null uses all."""
+    evaluation_rows: int | None = None
+    """Evaluate only this many rows of each evaluation split, evenly spread over it (the same for every seed); null
+    uses all. generation: a row is a source with all its references."""
+    label_smoothing: float = 0.1
+    """generation: share of each target token's weight that is spread over the vocabulary while training. LoRA's
+    recipe: 0.1."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +209,22 @@ class RetrainConfig:
 
 
 @dataclass(frozen=True)
+class DecodeSettings:
+    """Task generation: how texts are written after the training. The defaults are those of LoRA's recipe for GPT-2."""
+
+    num_beams: int = 10
+    """Beams; 1 is greedy."""
+    length_penalty: float = 0.8
+    """A beam's log-probability is divided by its length to this power; above 0 favours long texts."""
+    no_repeat_ngram_size: int = 4
+    """No n-gram of this size comes twice in a text; 0 allows it."""
+    max_new_tokens: int = 64
+    """Longest text in tokens."""
+    batch_size: int = 8
+    """Texts at a time, each with all its beams."""
+
+
+@dataclass(frozen=True)
 class ExportConfig:
     """What is written besides the plain PEFT adapter."""
 
@@ -273,6 +301,7 @@ class RunConfig:
     search: SearchConfig = field(default_factory=SearchConfig)
     hypergradient: HypergradientConfig = field(default_factory=HypergradientConfig)
     retrain: RetrainConfig = field(default_factory=RetrainConfig)
+    decode: DecodeSettings = field(default_factory=DecodeSettings)
     export: ExportConfig = field(default_factory=ExportConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     study: StudyConfig = field(default_factory=StudyConfig)

@@ -14,8 +14,10 @@ from engine import checkpoint
 from engine.run_folder import RunFolder
 
 # Changing these does not change what the search computes.
-_HARMLESS = {"name", "runs_folder", "search.checkpoint_every", "search.max_bad_steps", "task.evaluation_split"}
-_HARMLESS_SECTIONS = {"retrain", "export", "tracking"}
+_HARMLESS = {"name", "runs_folder", "search.checkpoint_every", "search.max_bad_steps"}
+# Nor the training.
+_EVALUATION_ONLY = {"task.evaluation_split", "task.evaluation_rows", "task.metrics"}
+_HARMLESS_SECTIONS = {"retrain", "export", "tracking", "decode"}
 # A half-done retraining may change even less.
 _RETRAIN_HARMLESS = {"retrain.checkpoint_every", "retrain.eval_batch_size"}
 
@@ -30,7 +32,7 @@ def refuse_other_config(config: RunConfig, folder: RunFolder) -> None:
     now = dataclasses.asdict(config)
     for key in known_keys():
         section = key.split(".")[0]
-        free = key in _HARMLESS or section in _HARMLESS_SECTIONS
+        free = key in _HARMLESS | _EVALUATION_ONLY or section in _HARMLESS_SECTIONS
         if half_retrained and section == "retrain" and key not in _RETRAIN_HARMLESS:
             free = False
         if free:

@@ -93,6 +93,10 @@ class RunFolder:
         return self.root / "predictions.txt"
 
     @property
+    def references(self) -> Path:
+        return self.root / "references.txt"
+
+    @property
     def figures(self) -> Path:
         return self.root / "figures"
 
@@ -113,7 +117,7 @@ class RunFolder:
         """What a stage writes."""
         searched = [self.search, self.grid, self.ranks]
         retrained = [self.sweep, self.trials, self.retrain, self.adapter, self.merged, self.padded]
-        retrained += [self.predictions, self.metrics]
+        retrained += [self.predictions, self.references, self.metrics]
         reported = [self.figures, self.report]
         return {
             "all": searched + retrained + reported,

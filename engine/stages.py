@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from configs.cli import Request, to_yaml
@@ -23,6 +24,7 @@ from configs.schema import RunConfig
 from engine import checkpoint, ranks
 from engine.continuing import refuse_other_config
 from engine.faults import explained
+from engine.generate import generate_and_score
 from engine.health import warn_about, warn_about_parts
 from engine.hypergradients import HYPERGRADIENTS
 from engine.interrupt import StopRequest
@@ -40,8 +42,9 @@ from engine.tuning import choose_learning_rate, choose_ranks, read_trials, with_
 from problems.compute import Compute, choose_compute, seed_everything
 from problems.data import Data, prepare, split_indices
 from problems.lora import attach, lora_config, refuse_large_k
-from problems.models import load_base, load_tokenizer
+from problems.models import BaseModel, load_base, load_tokenizer
 from problems.tasks import Task, make_task
+from problems.tasks.generation import Generation
 
 log = logging.getLogger("autolora")
 
@@ -65,13 +68,19 @@ class Run:
     def data(self) -> Data:
         return prepare(self.task, self.tokenizer, self.config)
 
+    def base(self, *, second_order: bool = False) -> BaseModel:
+        """The base model with the task's head and loss; `second_order` chooses the attention kernel."""
+        base = load_base(self.config.model, self.task.auto_class, second_order=second_order, **self.task.head())
+        self.task.adapt(base.model)
+        return base
+
     def build_search(self, *, second_order: bool) -> SearchEngine:
         """Both problems on this run's data, untrained; `second_order` chooses the attention kernel."""
         config = self.config
         seed_everything(config.seed)
         d_tr, d_val = split_indices(len(self.data.train), config.task.validation_share, config.seed)
         warn_about_parts(self.data.train["labels"], d_tr, d_val, self.task.head().get("id2label", {}))
-        base = load_base(config.model, self.task.auto_class, second_order=second_order, **self.task.head())
+        base = self.base(second_order=second_order)
         if second_order and config.model.attention == "auto":
             log.info("attention: eager, as second derivatives are needed")
         refuse_large_k(base.model, config.lora)
@@ -127,7 +136,7 @@ class Run:
         if config.retrain.learning_rates:
             config = with_rate(config, choose_learning_rate(self))
         seed_everything(config.seed)
-        base = load_base(config.model, self.task.auto_class, **self.task.head())
+        base = self.base()
         setting = Setting(config, folder, self.task, self.tokenizer, len(data.train))
         prepared = method.prepare(base, setting)
         trainable = sum(p.numel() for p in prepared.model.parameters() if p.requires_grad)
@@ -135,6 +144,8 @@ class Run:
         fitted = fit(
             prepared.model, data, self.task, config, self.compute, folder.retrain, self.stop, prepared.callbacks
         )
+        if isinstance(self.task, Generation):
+            fitted = dataclasses.replace(fitted, metrics=self._generate(prepared.model) | fitted.metrics)
         record = method.save(prepared, setting)
         if fitted.predictions is not None:
             write_text(folder.predictions, fitted.predictions)
@@ -142,6 +153,13 @@ class Run:
         remove(folder.retrain)
         remove(folder.trials)
         self.wandb.log({f"eval/{name}": value for name, value in fitted.metrics.items()})
+
+    def _generate(self, model: nn.Module) -> dict[str, float]:
+        assert isinstance(self.task, Generation)
+        (rows,) = self.data.evaluation.values()
+        return generate_and_score(
+            model, self.task, rows, self.tokenizer, self.config, self.compute, self.folder, self.stop
+        )
 
     def _result(self, fitted: Fitted, record: RankRecord | None, trainable: int, rate: float) -> dict[str, Any]:
         """The content of metrics.json. The sweep's seconds stand apart: total is what one run at its rate costs."""

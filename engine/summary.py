@@ -32,6 +32,7 @@ def print_result(folder: RunFolder) -> None:
         ("merged", folder.merged),
         ("metrics", folder.metrics),
         ("predictions", folder.predictions),
+        ("references", folder.references),
         ("report", folder.report),
         ("alpha over steps", folder.trajectory),
     ):

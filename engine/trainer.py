@@ -60,7 +60,7 @@ def fit(
     clock = _Clock(last.seconds if last else 0.0)
     trainer = _OurTrainer(
         model=model,
-        args=_arguments(config, compute, folder),
+        args=_arguments(config, task, compute, folder),
         train_dataset=data.train,
         data_collator=data.collate,
         callbacks=[*callbacks, _StopWhenAsked(stop), clock],
@@ -91,12 +91,15 @@ def _measure(trainer: Trainer, task: Task, rows: Dataset) -> tuple[dict[str, flo
     Trainer predicts in the order of the rows; a metric that needs more of them than outputs and labels can so be had.
     """
     output = trainer.predict(rows, metric_key_prefix="eval")
+    loss = {"loss": float((output.metrics or {})["eval_loss"])}
+    if not task.reads_outputs:
+        return loss, None
     outputs, labels = _first(output), np.asarray(output.label_ids)
-    metrics = task.metrics(outputs, labels, rows) | {"loss": float((output.metrics or {})["eval_loss"])}
+    metrics = task.metrics(outputs, labels, rows) | loss
     return metrics, task.predictions(outputs, labels, rows)
 
 
-def _arguments(config: RunConfig, compute: Compute, folder: Path) -> TrainingArguments:
+def _arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) -> TrainingArguments:
     settings = config.retrain
     return TrainingArguments(
         output_dir=str(folder),
@@ -115,6 +118,7 @@ def _arguments(config: RunConfig, compute: Compute, folder: Path) -> TrainingArg
         seed=config.seed,
         remove_unused_columns=False,
         label_names=["labels"],
+        prediction_loss_only=not task.reads_outputs,
         save_strategy="steps",
         save_steps=settings.checkpoint_every,
         save_total_limit=2,

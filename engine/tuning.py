@@ -26,7 +26,7 @@ from engine.trainer import NotFinite, fit
 from problems.compute import seed_everything
 from problems.data import Data, split_indices
 from problems.lora import target_layers
-from problems.models import BaseModel, load_base
+from problems.models import BaseModel
 
 if TYPE_CHECKING:
     from engine.stages import Run
@@ -119,7 +119,7 @@ def choose_learning_rate(run: Run) -> float:
     def prepare(tried: Mapping[str, Any]) -> Attempt:
         config = with_rate(run.config, tried["learning_rate"])
         setting = Setting(config, run.folder, run.task, run.tokenizer, len(trials.data.train))
-        prepared = METHODS[config.method].prepare(_base(run), setting)
+        prepared = METHODS[config.method].prepare(run.base(), setting)
         return Attempt(prepared.model, config, prepared.callbacks)
 
     rates = run.config.retrain.learning_rates
@@ -135,23 +135,19 @@ def choose_ranks(run: Run) -> None:
     targets = config.lora.target_modules
 
     def prepare(tried: Mapping[str, Any]) -> Attempt:
-        base = _base(run)
+        base = run.base()
         record = _record(run, base, tried)
         model = attach_ranks(base.model, adapter_config(config, record, run.task, base.new_modules), record)
         return Attempt(model, config)
 
     combinations = itertools.product(config.lora.grid, repeat=len(targets))
     chosen = trials.best([dict(zip(targets, combination, strict=True)) for combination in combinations], prepare)
-    ranks.save(_record(run, _base(run), chosen.tried), run.folder.ranks)
+    ranks.save(_record(run, run.base(), chosen.tried), run.folder.ranks)
 
 
 def with_rate(config: RunConfig, rate: float) -> RunConfig:
     """`config` with this learning rate of stage 2."""
     return dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, learning_rate=rate))
-
-
-def _base(run: Run) -> BaseModel:
-    return load_base(run.config.model, run.task.auto_class, **run.task.head())
 
 
 def _record(run: Run, base: BaseModel, by_target: Mapping[str, int]) -> RankRecord:

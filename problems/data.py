@@ -28,14 +28,24 @@ class Data:
 
 
 def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> Data:
-    """Loads, optionally cuts (`task.train_rows`) and encodes the rows."""
+    """Loads, optionally cuts (`task.train_rows`, `task.evaluation_rows`) and encodes the rows."""
     rows = task.rows()
     train = rows.train
     if config.task.train_rows is not None and config.task.train_rows < len(train):
         order = np.random.default_rng(config.seed).permutation(len(train))
         train = train.select(np.sort(order[: config.task.train_rows]))
-    evaluation = {name: task.encode(split, tokenizer) for name, split in rows.evaluation.items()}
+    evaluation = {
+        name: task.encode(_spread(split, config.task.evaluation_rows), tokenizer)
+        for name, split in rows.evaluation.items()
+    }
     return Data(task.encode(train, tokenizer), evaluation, task.collate(tokenizer))
+
+
+def _spread(rows: Dataset, count: int | None) -> Dataset:
+    """`count` rows, evenly spread: files are often sorted, and every seed must be measured on the same ones."""
+    if count is None or count >= len(rows):
+        return rows
+    return rows.select(np.arange(count) * len(rows) // count)
 
 
 def split_indices(rows: int, validation_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from configs.schema import RunConfig
 from problems.tasks.base import Collate, Rows, Task
+from problems.tasks.data_to_text import E2E, SourceTarget, WebNLG
 from problems.tasks.glue import Glue
 from problems.tasks.reviews import SampleReviews
 from problems.tasks.table import TextTable
@@ -20,4 +21,9 @@ def make_task(config: RunConfig) -> Task:
         return TextTable(config.task, config.seed)
     if config.task.type == "tokens":
         return Tagging(config.task, config.seed)
+    if config.task.type == "generation":
+        benchmarks = {"e2e": E2E, "webnlg": WebNLG}
+        if config.task.name in benchmarks:
+            return benchmarks[config.task.name](config.task)
+        return SourceTarget(config.task, config.seed)
     return Glue(config.task)

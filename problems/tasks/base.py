@@ -11,7 +11,7 @@ import numpy as np
 from datasets import Dataset
 from peft import TaskType
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ERRORS = {"mse"}
 """Metrics of which less is better."""
@@ -37,6 +37,8 @@ class Task(ABC):
     peft_type: ClassVar[TaskType]
     tokenizer_options: ClassVar[Mapping[str, Any]] = {}
     """What the tokenizer must be loaded with."""
+    reads_outputs: ClassVar[bool] = True
+    """Whether `metrics` looks at the outputs; those of a language model would fill the memory."""
 
     @abstractmethod
     def rows(self) -> Rows:
@@ -45,6 +47,10 @@ class Task(ABC):
     @abstractmethod
     def head(self) -> Mapping[str, Any]:
         """Configuration values of the model's head; known after `rows`."""
+
+    def adapt(self, model: PreTrainedModel) -> None:
+        """Changes what a freshly loaded model computes its loss with, where the task wants another."""
+        return
 
     @abstractmethod
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:

@@ -48,7 +48,7 @@ class Glue(TextClassification):
 
     def rows(self) -> Rows:
         with explain_missing("--task.path", f"{self.path}, {self.name}"):
-            splits = load_dataset(self.path, self.name, cache_dir=_cache_of(Path(self.path)))
+            splits = load_dataset(self.path, self.name, cache_dir=cache_of(Path(self.path)))
         wanted = _MNLI.get(self.evaluation_split, ()) if self.name == "mnli" else ()
         train = self._split(splits, "train")
         evaluation = {name: self._split(splits, name) for name in wanted or (self.evaluation_split,)}
@@ -89,7 +89,7 @@ class Glue(TextClassification):
         return rows
 
 
-def _cache_of(path: Path) -> str | None:
+def cache_of(path: Path) -> str | None:
     """A place in datasets' cache for a local folder as it is now; None for a hub name.
 
     datasets itself looks at the folder's last name and the configuration only: it would give the rows of another

@@ -20,6 +20,8 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "task.validation_share": ([0, 1, -0.1, "nan"], [0.01, 0.99]),
     "task.max_length": ([3], [4]),
     "task.train_rows": ([0, -5], [1, "null"]),
+    "task.evaluation_rows": ([0, -5], [1, "null"]),
+    "task.label_smoothing": ([1.0, -0.1, "nan"], [0, 0.99]),
     "task.holdout_share": ([0, 1.0], [0.5]),
     "task.text_columns": (["[]", "[a,b,c]", "['']"], ["[a]", "[a,b]", "null"]),
     "task.metrics": (["[]"], ["[accuracy]", "null"]),
@@ -58,6 +60,11 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "retrain.gradient_clipping": ([-1], [0]),
     "retrain.eval_batch_size": ([0], [1]),
     "retrain.checkpoint_every": ([0], [1]),
+    "decode.num_beams": ([0], [1]),
+    "decode.length_penalty": (["inf", "nan"], [-1, 0]),
+    "decode.no_repeat_ngram_size": ([-1], [0]),
+    "decode.max_new_tokens": ([0], [1]),
+    "decode.batch_size": ([0], [1]),
 }
 
 
@@ -82,6 +89,18 @@ IMPOSSIBLE = {
         r"^--model\.attention: 'sdpa' has no second derivatives.*exact needs; allowed: auto, eager",
     ),
     "glue without a task": (("--task.type", "glue"), r"^--task\.name: null is not allowed for --task\.type glue"),
+    "generation without a file": (
+        ("--task.type", "generation"),
+        r"^--task\.path: null is not allowed for --task\.type generation unless",
+    ),
+    "generation from a pair of columns": (
+        ("--task.type", "generation", "--task.name", "e2e", "--task.text_columns", "[a,b]"),
+        r"^--task\.text_columns: .* is not allowed for --task\.type generation",
+    ),
+    "generation of a number": (
+        ("--task.type", "generation", "--task.name", "e2e", "--task.kind", "regression"),
+        r"^--task\.kind: 'regression' is not allowed for --task\.type generation",
+    ),
     "text without a file": (("--task.type", "text"), r"^--task\.path: null is not allowed for --task\.type text"),
 }
 

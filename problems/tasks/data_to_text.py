@@ -1,0 +1,112 @@
+"""Where the records of generation come from: E2E, WebNLG 2017, or a user's table of sources and targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from datasets import Dataset, load_dataset
+
+from configs.errors import UserError
+from configs.schema import TaskConfig
+from problems.offline import explain_missing
+from problems.scoring import METRICS
+from problems.tasks.generation import Generation
+from problems.tasks.glue import cache_of
+from problems.tasks.records import Record, e2e_records, grouped, webnlg_records
+from problems.tasks.splits import evaluation_source, evaluation_split, hold_out
+from problems.tasks.table import read_table
+
+
+class _Benchmark(Generation):
+    """A data set of the hub, or a folder of its files, with splits."""
+
+    hub: str
+    hub_config: str | None = None
+    read: Callable[[Iterable[Mapping[str, Any]]], list[Record]]
+
+    def __init__(self, config: TaskConfig) -> None:
+        super().__init__(config, config.metrics or METRICS[self.scoring])
+        self.path = config.path or self.hub
+        self.evaluation_split = config.evaluation_split or "test"
+
+    def records(self) -> tuple[list[Record], list[Record]]:
+        folder = Path(self.path)
+        with explain_missing("--task.path", f"{self.path}, {self.name}"):
+            splits = load_dataset(self.path, None if folder.is_dir() else self.hub_config, cache_dir=cache_of(folder))
+        if self.config.evaluation_split is None and "test" not in splits:
+            self.evaluation_split = "validation"
+        return self._split(splits, "train"), self._split(splits, self.evaluation_split)
+
+    def _split(self, splits: Mapping[str, Dataset], name: str) -> list[Record]:
+        if name not in splits:
+            raise UserError(f"--task.evaluation_split: {self.path} has no split {name!r}; it has: {', '.join(splits)}")
+        try:
+            return type(self).read(splits[name])
+        except (KeyError, ValueError) as error:
+            what = f"no column {error}" if isinstance(error, KeyError) else str(error)
+            raise UserError(
+                f"--task.path: split {name!r} of {self.path} is not {self.name} data ({what}); "
+                f"it has: {', '.join(splits[name].column_names)}"
+            ) from error
+
+
+class E2E(_Benchmark):
+    """The E2E NLG Challenge: restaurants."""
+
+    name = "e2e"
+    hub = "tuetschek/e2e_nlg"
+    read = staticmethod(e2e_records)
+
+
+class WebNLG(_Benchmark):
+    """The WebNLG Challenge 2017: triples of DBpedia, of categories seen and unseen in training."""
+
+    name = "webnlg"
+    scoring = "webnlg"
+    hub, hub_config = "webnlg-challenge/web_nlg", "webnlg_challenge_2017"
+    read = staticmethod(webnlg_records)
+
+
+class SourceTarget(Generation):
+    """A user's own table: a source and a target (or, in .jsonl and .parquet, a list of targets) a row."""
+
+    def __init__(self, config: TaskConfig, seed: int) -> None:
+        super().__init__(config, config.metrics or ["BLEU"])
+        self.seed = seed
+        self.train_path = Path(str(config.path))
+        self.name = config.name or self.train_path.stem
+        self.source = (config.text_columns or ["source"])[0]
+        self.target = config.label_column or "target"
+        self.evaluation_split = evaluation_split(config)
+
+    def records(self) -> tuple[list[Record], list[Record]]:
+        train = self._read("--task.path", self.train_path)
+        where = evaluation_source(self.config, self.evaluation_split)
+        if not where.held_out:
+            return train, self._read(where.option, where.path)
+        if len(train) < 2:
+            raise UserError(f"--task.path: {self.train_path} has one source; two or more are needed to hold one out")
+        # By source, not by row: another reference of a source that is trained on would give the answer away.
+        kept, held_out = hold_out(len(train), self.config.holdout_share, self.seed)
+        return [train[i] for i in kept], [train[i] for i in held_out]
+
+    def _read(self, option: str, path: Path) -> list[Record]:
+        table = read_table(option, path)
+        missing = [name for name in (self.source, self.target) if name not in table.columns]
+        if missing:
+            raise UserError(
+                f"{option}: {path} has no column {', '.join(missing)}; it has: {', '.join(map(str, table.columns))}"
+            )
+        return grouped(self._pairs(option, path, table))
+
+    def _pairs(self, option: str, path: Path, table: pd.DataFrame) -> Iterable[tuple[str, list[str]]]:
+        for row, (source, target) in enumerate(zip(table[self.source], table[self.target], strict=True), start=1):
+            many = hasattr(target, "__len__") and not isinstance(target, str)
+            targets = list(target) if many else [target]
+            for column, texts in ((self.source, [source]), (self.target, targets)):
+                if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+                    raise UserError(f"{option}: {path}, row {row}: column {column!r} has no text")
+            yield source, targets

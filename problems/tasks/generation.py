@@ -1,0 +1,158 @@
+"""Text from data with a causal language model: the prompt is the record in one line, the loss is that of the answer.
+
+    source <separator> answer <end of text>     labels: -100 on source and separator
+
+The separator is the tokenizer's beginning of text (its end where it has none): LoRA's recipe for GPT-2.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from datasets import Dataset
+from peft import TaskType
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, PreTrainedModel, PreTrainedTokenizerBase
+
+from configs.errors import UserError
+from configs.schema import TaskConfig
+from problems.scoring import METRICS, check_metrics, score_e2e, score_webnlg
+from problems.tasks.base import Collate, Rows, Task
+from problems.tasks.records import Record, evaluation_rows, training_rows
+
+log = logging.getLogger("autolora")
+
+MODEL_INPUTS = ("input_ids", "attention_mask", "labels")
+
+
+class Generation(Task):
+    """Records and their texts. Outputs are decoded after the training (engine/generate.py) and scored here."""
+
+    auto_class = AutoModelForCausalLM
+    peft_type = TaskType.CAUSAL_LM
+    reads_outputs = False
+    scoring: ClassVar[str] = "e2e"
+    """The official scores that this task has."""
+
+    def __init__(self, config: TaskConfig, metrics: Sequence[str]) -> None:
+        self.config = config
+        known = {name.lower().replace("-", "_") for name in METRICS[self.scoring]}
+        unknown = [name for name in metrics if name.lower().replace("-", "_") not in known]
+        if unknown:
+            allowed = ", ".join(name.lower() for name in METRICS[self.scoring])
+            raise UserError(f"--task.metrics: {unknown[0]!r} is not allowed here; allowed: {allowed}")
+        self._metrics = list(metrics)
+
+    @abstractmethod
+    def records(self) -> tuple[list[Record], list[Record]]:
+        """Of the training rows, and of the evaluation split. Raises UserError when they cannot be had."""
+
+    def rows(self) -> Rows:
+        check_metrics(self.scoring, self._metrics)  # Java is asked for now, not after hours of training
+        train, evaluation = self.records()
+        return Rows(training_rows(train), {self.evaluation_split: evaluation_rows(evaluation)})
+
+    def head(self) -> Mapping[str, Any]:
+        return {}
+
+    def adapt(self, model: PreTrainedModel) -> None:
+        if self.config.label_smoothing > 0:
+            model.loss_function = partial(smoothed_loss, smoothing=self.config.label_smoothing)
+
+    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+        end, max_length = end_of_text(tokenizer), self.config.max_length
+
+        def tokens(batch: dict[str, list[Any]]) -> dict[str, Any]:
+            encoded: dict[str, list[Any]] = {name: [] for name in (*MODEL_INPUTS, "length", "cut")}
+            for source, target in zip(batch["source"], batch["target"], strict=True):
+                answer = [*_ids(tokenizer, " " + target.strip())[: max_length - 2], end]
+                start = prompt(tokenizer, source)
+                kept = cut_prompt(start, max_length - len(answer))
+                encoded["input_ids"].append(kept + answer)
+                encoded["attention_mask"].append([1] * len(kept + answer))
+                encoded["labels"].append([-100] * len(kept) + answer)
+                encoded["length"].append(len(kept + answer))
+                encoded["cut"].append(len(kept) < len(start) or len(answer) == max_length - 1)
+            return encoded
+
+        read_later = ("source", "references", "category") if "references" in rows.column_names else ()
+        dropped = [name for name in rows.column_names if name not in read_later]
+        found = rows.map(tokens, batched=True, remove_columns=dropped)
+        if cut := sum(found["cut"]):
+            log.warning("%d of %d rows are longer than task.max_length %d and were cut", cut, len(rows), max_length)
+        return found.remove_columns(["cut"])
+
+    def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
+        pad = DataCollatorForSeq2Seq(tokenizer, pad_to_multiple_of=8)
+        return lambda rows: dict(pad([{name: row[name] for name in MODEL_INPUTS} for row in rows]))
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """The loss decides: decoding D_val for every trial would take longer than training on D_tr."""
+        return -metrics["loss"]
+
+    def metrics(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> dict[str, float]:
+        """Nothing: logits of the true text say little of what the model writes; see `score_texts`."""
+        return {}
+
+    def score_texts(self, texts: list[str], rows: Dataset) -> dict[str, float]:
+        """The official metrics of one decoded text a row of `encode`, in lower case; units: docs/scoring.md."""
+        found = self._official(texts, [list(refs) for refs in rows["references"]], list(rows["category"]))
+        return {name.lower(): value for name, value in found.items()}
+
+    def _official(self, texts: list[str], references: list[list[str]], categories: list[str]) -> dict[str, float]:
+        if self.scoring == "webnlg":
+            return score_webnlg(texts, references, self._metrics, categories)
+        return score_e2e(texts, references, self._metrics)
+
+
+def end_of_text(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that ends a text. Raises UserError for a tokenizer without one."""
+    if tokenizer.eos_token_id is None:
+        raise UserError("--model.name: its tokenizer has no end of text; generation needs that of a causal model")
+    return int(tokenizer.eos_token_id)
+
+
+def prompt(tokenizer: PreTrainedTokenizerBase, source: str) -> list[int]:
+    """Token ids that an answer is asked for with."""
+    begin = tokenizer.bos_token_id
+    return [*_ids(tokenizer, source), end_of_text(tokenizer) if begin is None else int(begin)]
+
+
+def cut_prompt(ids: list[int], length: int) -> list[int]:
+    """The first tokens of a prompt, at most `length`, its separator kept."""
+    return ids if len(ids) <= length else [*ids[: length - 1], ids[-1]]
+
+
+def _ids(tokenizer: Callable[..., Any], text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def smoothed_loss(
+    logits: Tensor,
+    labels: Tensor,
+    vocab_size: int,
+    num_items_in_batch: Tensor | int | None = None,
+    *,
+    smoothing: float,
+    **options: Any,
+) -> Tensor:
+    """Mean over the answers' tokens of (1 - s) nll + s mean over the vocabulary of -log p; plain nll where no gradient
+    is taken.
+
+    logits [rows, tokens, vocabulary], labels [rows, tokens], shifted here. Source: LoRA's recipe (label_smooth).
+    """
+    shifted = nn.functional.pad(labels, (0, 1), value=-100)[..., 1:].reshape(-1)
+    total = nn.functional.cross_entropy(
+        logits.to(torch.promote_types(logits.dtype, torch.float32)).reshape(-1, vocab_size),
+        shifted.to(logits.device),
+        reduction="mean" if num_items_in_batch is None else "sum",
+        label_smoothing=smoothing if torch.is_grad_enabled() else 0.0,
+    )
+    return total if num_items_in_batch is None else total / num_items_in_batch

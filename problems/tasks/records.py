@@ -1,0 +1,102 @@
+"""Data records to texts: E2E's meaning representations and WebNLG's triples, linearised as in LoRA's recipe.
+
+    E2E     name[Blue Spice], eatType[pub]        -> name : Blue Spice | Type : pub
+    WebNLG  (Aarhus, leaderName, Jacob Bundsgaard) -> Aarhus : leaderName : Jacob Bundsgaard | ...
+
+Source: microsoft/LoRA, examples/NLG (its E2E files, format_converting_webnlg.py). Its E2E texts were tokenised before;
+ours are the official release's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datasets import Dataset
+
+_ATTRIBUTE = re.compile(r"\s*([^\[\],]+)\[([^\]]*)\]\s*,?")
+_E2E_NAMES = {"eatType": "Type", "priceRange": "price", "familyFriendly": "family friendly"}
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is to be said, in one line, and how people said it. `category`: WebNLG's, else empty."""
+
+    source: str
+    references: tuple[str, ...]
+    category: str = ""
+
+
+def e2e_source(meaning: str) -> str:
+    """A meaning representation in one line. Raises ValueError for text of another form."""
+    found = _ATTRIBUTE.findall(meaning)
+    if not found or _ATTRIBUTE.sub("", meaning).strip():
+        raise ValueError("no attributes as name[Blue Spice], area[riverside]")
+    return " | ".join(f"{_E2E_NAMES.get(name.strip(), name.strip())} : {value}" for name, value in found)
+
+
+def triples_source(triples: Sequence[str]) -> str:
+    """Triples "subject | property | object" in one line. Raises ValueError for text of another form."""
+    parts = [[part.strip() for part in triple.split(" | ")] for triple in triples]
+    if not parts or any(len(part) != 3 for part in parts):
+        raise ValueError("no triples as Aarhus | leaderName | Jacob_Bundsgaard")
+    return " | ".join(" : ".join(part) for part in parts)
+
+
+def e2e_records(rows: Iterable[Mapping[str, Any]]) -> list[Record]:
+    """The records of a split with the columns meaning_representation and human_reference."""
+    return grouped((e2e_source(row["meaning_representation"]), [row["human_reference"]]) for row in rows)
+
+
+def webnlg_records(rows: Iterable[Mapping[str, Any]]) -> list[Record]:
+    """The records of a split in the challenge's columns or the hub's; of the texts those that were marked good."""
+    records = []
+    for row in rows:
+        texts = _lexicalisations(row)
+        good = [text for text, comment in texts if comment == "good"]
+        references = tuple(good or [text for text, _ in texts])
+        records.append(Record(triples_source(_triples(row)), references, row["category"]))
+    return records
+
+
+def _lexicalisations(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(text, comment): a list of objects, or the hub's lists beside each other."""
+    if "lexs" in row:
+        return [(lex["lex"], lex["comment"]) for lex in row["lexs"]]
+    return list(zip(row["lex"]["text"], row["lex"]["comment"], strict=True))
+
+
+def _triples(row: Mapping[str, Any]) -> Sequence[str]:
+    if "modifiedtripleset" in row:
+        found: Sequence[str] = row["modifiedtripleset"]
+        return found
+    (found,) = row["modified_triple_sets"]["mtriple_set"]
+    return found
+
+
+def grouped(pairs: Iterable[tuple[str, Sequence[str]]]) -> list[Record]:
+    """One record a source, its references together, in the order of their first coming."""
+    references: dict[str, list[str]] = {}
+    for source, found in pairs:
+        references.setdefault(source, []).extend(found)
+    return [Record(source, tuple(found)) for source, found in references.items()]
+
+
+def training_rows(records: Sequence[Record]) -> Dataset:
+    """A row a reference: source, target."""
+    pairs = [(record.source, reference) for record in records for reference in record.references]
+    return Dataset.from_dict({"source": [s for s, _ in pairs], "target": [t for _, t in pairs]})
+
+
+def evaluation_rows(records: Sequence[Record]) -> Dataset:
+    """A row a record: source, target (its first reference, which the loss is measured on), references, category."""
+    return Dataset.from_dict(
+        {
+            "source": [record.source for record in records],
+            "target": [record.references[0] for record in records],
+            "references": [list(record.references) for record in records],
+            "category": [record.category for record in records],
+        }
+    )

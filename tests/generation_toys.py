@@ -1,0 +1,110 @@
+"""Tiny causal language models with a byte-level tokenizer, and E2E-like rows made here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    set_seed,
+)
+
+NAMES = ("Blue Spice", "The Mill", "Clowns", "Aromi", "The Vaults", "Zizzi")
+AREAS = ("riverside", "city centre")
+
+
+def e2e_rows() -> list[dict[str, str]]:
+    """Two references of each of twelve records, in the release's columns."""
+    return [
+        {"meaning_representation": f"name[{name}], eatType[pub], area[{area}]", "human_reference": text}
+        for name in NAMES
+        for area in AREAS
+        for text in (f"{name} is a pub in the {area}.", f"In the {area} there is {name}, a pub.")
+    ]
+
+
+def write_e2e(folder: Path) -> Path:
+    """A folder with train, validation and test."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, rows in (("train", e2e_rows()), ("validation", e2e_rows()[:6]), ("test", e2e_rows()[4:12])):
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def make_tokenizer(begin: str = "<|endoftext|>") -> PreTrainedTokenizerFast:
+    """Bytes and a few merges; `begin` is the beginning of text, <|endoftext|> its end, as GPT-2's without padding."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=list(dict.fromkeys(["<|endoftext|>", begin])),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator((row["human_reference"] for row in e2e_rows()), trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=begin, eos_token="<|endoftext|>")
+
+
+def make_causal(kind: str, vocabulary: int) -> Any:
+    """A random model of two layers, 32 wide, without dropout."""
+    set_seed(0)
+    # Random output weights of their own: tied ones would make it say the last token again and again.
+    ids: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "tie_word_embeddings": False,
+    }
+    ids["initializer_range"] = 0.3
+    if kind == "llama":
+        config = LlamaConfig(
+            **ids, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+            intermediate_size=64,
+        )  # fmt: skip
+        return LlamaForCausalLM(config)
+    drop = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    return GPT2LMHeadModel(GPT2Config(**ids, **drop, n_embd=32, n_layer=2, n_head=2, n_positions=160))
+
+
+def save_causal(folder: Path, kind: str) -> Path:
+    """A saved model with its tokenizer; Llama's has a beginning of text of its own."""
+    tokenizer = make_tokenizer("<s>" if kind == "llama" else "<|endoftext|>")
+    make_causal(kind, len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def arguments(model: Path, data: Path, runs: Path, targets: str) -> list[str]:
+    """The command line of a run of seconds, scored without Java."""
+    values = {
+        "config": "quickstart.yaml",
+        "name": "tiny",
+        "runs_folder": runs,
+        "precision": "fp32",
+        "device": "cpu",
+        "model.name": model,
+        "task.type": "generation",
+        "task.name": "e2e",
+        "task.path": data,
+        "task.metrics": "[bleu,nist]",
+        "task.max_length": 160,
+        "lora.target_modules": targets,
+        "lora.k": 4,
+        "search.steps": 4,
+        "search.batch_size": 4,
+        "retrain.max_steps": 4,
+        "retrain.batch_size": 4,
+        "decode.num_beams": 2,
+        "decode.max_new_tokens": 8,
+        "decode.no_repeat_ngram_size": 0,
+        "tracking.wandb": "disabled",
+    }
+    return [part for key, value in values.items() for part in (f"--{key}", str(value))]

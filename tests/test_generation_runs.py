@@ -1,0 +1,115 @@
+"""Whole runs of generation on tiny causal models: search, retraining, decoding, scores, and going on after a kill."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftConfig, PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from configs.cli import parse
+from engine import generate
+from engine.interrupt import StopRequest
+from engine.run_folder import RunFolder
+from engine.stages import run_stages
+from engine.trainer import _OurTrainer
+from problems.scoring import score
+from tests.generation_toys import arguments, save_causal, write_e2e
+
+TARGETS = {"llama": "[q_proj,v_proj]", "gpt2": "[c_attn]"}
+
+
+@pytest.fixture(scope="module")
+def argv(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str]]:
+    """argv("llama", runs): the command line of a tiny run."""
+    folder = tmp_path_factory.mktemp("generation")
+    data = write_e2e(folder / "data")
+    models = {kind: save_causal(folder / kind, kind) for kind in TARGETS}
+    return lambda kind, runs: arguments(models[kind], data, runs, TARGETS[kind])
+
+
+@pytest.fixture(scope="module")
+def finished(argv: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], RunFolder]:
+    """finished("llama"): a run of all stages, made once."""
+    made: dict[str, RunFolder] = {}
+
+    def make(kind: str) -> RunFolder:
+        if kind not in made:
+            made[kind] = run_stages(parse(argv(kind, tmp_path_factory.mktemp(kind))), StopRequest())
+        return made[kind]
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_run_ends_with_texts_that_score_reads_to_the_same_values(
+    finished: Callable[[str], RunFolder], kind: str
+) -> None:
+    folder = finished(kind)
+    result = json.loads(folder.metrics.read_text())
+    assert list(result["metrics"]) == ["bleu", "nist"]
+    assert result["split"] == "test"
+    assert result["loss"] > 0
+    found = score("e2e", str(folder.predictions), str(folder.references), metrics=["bleu", "nist"])
+    assert {name.lower(): value for name, value in found.items()} == result["metrics"]
+    assert len(folder.predictions.read_text().splitlines()) == 4
+    assert folder.report.exists()
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_plain_peft_writes_the_runs_texts(finished: Callable[[str], RunFolder], kind: str) -> None:
+    adapter = str(finished(kind).adapter)
+    base = AutoModelForCausalLM.from_pretrained(PeftConfig.from_pretrained(adapter).base_model_name_or_path)
+    model = PeftModel.from_pretrained(base, adapter).eval()
+    tokenizer = AutoTokenizer.from_pretrained(adapter)
+    inputs = tokenizer(
+        "name : The Mill | Type : pub | area : riverside", return_tensors="pt", add_special_tokens=False
+    )
+    ids = torch.cat([inputs["input_ids"], torch.tensor([[tokenizer.bos_token_id]])], dim=1)
+    found = model.generate(input_ids=ids, num_beams=2, max_new_tokens=8, length_penalty=0.8, do_sample=False,
+                           pad_token_id=0)  # fmt: skip
+    text = " ".join(tokenizer.decode(found[0, ids.shape[1] :], skip_special_tokens=True).split())
+    assert text == finished(kind).predictions.read_text().splitlines()[0]
+
+
+def test_a_finished_training_is_not_repeated_when_the_decoding_is_killed(
+    argv: Callable[..., list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    finished: Callable[[str], RunFolder],
+) -> None:
+    request = parse(argv("llama", tmp_path))
+
+    def killed(*arguments: Any) -> list[str]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(generate, "decode", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_stages(request, StopRequest())
+
+    def refuse(*arguments: Any, **options: Any) -> Any:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(_OurTrainer, "training_step", refuse)
+    folder = run_stages(request, StopRequest())
+    assert folder.predictions.read_text() == finished("llama").predictions.read_text()
+    assert json.loads(folder.metrics.read_text())["steps"]["retrain"] == 4
+
+
+def test_a_rate_is_chosen_by_the_loss_on_d_val_without_decoding(
+    argv: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    original = generate.decode
+    monkeypatch.setattr(generate, "decode", lambda *a: calls.append(1) or original(*a))
+    more = ["--method", "lora", "--retrain.learning_rates", "[1e-2,1e-5]", "--task.evaluation_rows", "2"]
+    folder = run_stages(parse([*argv("gpt2", tmp_path), *more]), StopRequest())
+    assert json.loads(folder.sweep.read_text())["chosen"] == {"learning_rate": 1e-2}
+    assert len(calls) == 1
+    assert len(folder.predictions.read_text().splitlines()) == 2
