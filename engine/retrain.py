@@ -17,7 +17,7 @@ from configs.schema import RunConfig
 from engine.rank_rules import kept_components, largest_components
 from engine.ranks import LayerRank, RankRecord
 from problems.gates import ADAPTER, lora_layers
-from problems.lora import attach, lora_config
+from problems.lora import attach, lora_config, matrix_shape
 from problems.selection import SelectionVariables
 from problems.tasks import Task
 
@@ -119,5 +119,5 @@ def layer_shapes(model: PreTrainedModel) -> dict[str, tuple[int, int]]:
     for name, module in model.named_modules():
         weight = getattr(module, "weight", None)
         if weight is not None and weight.dim() == 2:
-            shapes[name] = (weight.shape[0], weight.shape[1])
+            shapes[name] = matrix_shape(module)
     return shapes

@@ -8,6 +8,7 @@ from typing import Any
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from configs.errors import UserError
 from configs.schema import LoraSettings
@@ -65,7 +66,10 @@ def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
 
     Raises UserError when a target matches no module, with the names that exist.
     """
-    target_layers(model, sorted(config.target_modules or []))  # PEFT keeps them as a set
+    modules = dict(model.named_modules())
+    targets = target_layers(model, sorted(config.target_modules or []))  # PEFT keeps them as a set
+    # PEFT would find out itself, with a warning.
+    config.fan_in_fan_out = all(isinstance(modules[name], Conv1D) for name in targets)
     peft_model = get_peft_model(model, config)
     assert isinstance(peft_model, PeftModel)
     return peft_model
@@ -91,9 +95,17 @@ def refuse_large_k(model: PreTrainedModel, settings: LoraSettings) -> None:
     """Raises UserError, naming the layer, when k exceeds the smaller side of a layer: its update has no such rank."""
     modules = dict(model.named_modules())
     for name in target_layers(model, settings.target_modules):
-        smallest = min(modules[name].weight.shape)
+        smallest = min(matrix_shape(modules[name]))
         if settings.k > smallest:
             raise UserError(f"--lora.k: {settings.k} is not allowed for layer {name}; allowed: 1 to {smallest}")
+
+
+def matrix_shape(module: Any) -> tuple[int, int]:
+    """(outputs, inputs) of a layer; a weight in 4 bits is packed, and GPT-2's Conv1D stores it the other way round."""
+    if hasattr(module, "out_features") and hasattr(module, "in_features"):
+        return module.out_features, module.in_features
+    rows, columns = module.weight.shape[:2]
+    return (columns, rows) if isinstance(module, Conv1D) else (rows, columns)
 
 
 def _matches(model: PreTrainedModel, target: str) -> bool:

@@ -1,4 +1,8 @@
-"""Load the base model and its tokenizer: from the hub, a local folder, or a folder inside an installed package."""
+"""Load the base model and its tokenizer: from the hub, a local folder, or a folder inside an installed package.
+
+A GGUF file (of any of the three) is dequantised by transformers. Its config then has `gguf_file`, and its name is the
+folder: what `from_pretrained(folder, gguf_file=...)` needs, which an adapter's config.json so keeps.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+import torch
+from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from configs.errors import UserError
 from configs.schema import ModelConfig
 from problems.offline import explain_missing
 
 PACKAGE = "package:"
+GGUF = ".gguf"
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,8 @@ def load_tokenizer(config: ModelConfig, **options: Any) -> PreTrainedTokenizerBa
     """The model's tokenizer, with a padding token (end of text where it has none of its own); `options` are the
     task's."""
     with explain_missing("--model.name", config.name):
-        tokenizer = AutoTokenizer.from_pretrained(locate(config.name), **_options(config), **options)
+        source, file = _split_file(locate(config.name))
+        tokenizer = AutoTokenizer.from_pretrained(source, **file, **_options(config), **options)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -76,19 +83,61 @@ def load_base(config: ModelConfig, auto_class: Any, *, second_order: bool = Fals
     attention = config.attention
     if attention == "auto":
         attention = "eager" if second_order else "sdpa"
-    source = locate(config.name)
+    source, file = _split_file(locate(config.name))
+    quantised = _four_bits() if config.load_in_4bit else {}
     with explain_missing("--model.name", config.name):
-        settings = AutoConfig.from_pretrained(source, **_options(config), **head)
+        settings = AutoConfig.from_pretrained(source, **file, **_options(config), **head)
         model, report = auto_class.from_pretrained(
             source,
             config=settings,
             dtype="float32",
             attn_implementation=attention,
             output_loading_info=True,
-            use_safetensors=True,
+            **(file or {"use_safetensors": True}),
+            **quantised,
             **_options(config),
         )
+    if file:
+        _forget_quantisation(model, file["gguf_file"])
     return BaseModel(model, _owners(model, report["missing_keys"]))
+
+
+def _split_file(source: str) -> tuple[str, dict[str, Any]]:
+    """Folder or hub repository, and from_pretrained's option for a GGUF file in it.
+
+    Raises UserError when the package that reads such files is missing.
+    """
+    if not source.endswith(GGUF):
+        return source, {}
+    if importlib.util.find_spec("gguf") is None:
+        raise UserError(f"--model.name: {source} needs the package gguf; run: pip install gguf")
+    folder, _, name = source.replace("\\", "/").rpartition("/")
+    return folder or ".", {"gguf_file": name}
+
+
+def _forget_quantisation(model: Any, file: str) -> None:
+    """The weights are plain numbers now; what is left of the file's quantisation would make others refuse to train."""
+    del model.config.quantization_config
+    model.hf_quantizer = None
+    model.is_quantized = False
+    model.config.gguf_file = file
+
+
+def _four_bits() -> dict[str, Any]:
+    """from_pretrained's options for QLoRA's nf4. Raises UserError where it cannot run."""
+    for missing, what in (
+        (not torch.cuda.is_available(), "a CUDA GPU, and there is none here"),
+        (importlib.util.find_spec("bitsandbytes") is None, "the package bitsandbytes; run: pip install bitsandbytes"),
+    ):
+        if missing:
+            raise UserError(f"--model.load_in_4bit: needs {what}; without it: --model.load_in_4bit false")
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"quantization_config": settings, "device_map": {"": 0}}
 
 
 def _options(config: ModelConfig) -> dict[str, Any]:

@@ -101,6 +101,22 @@ IMPOSSIBLE = {
         ("--task.type", "generation", "--task.name", "e2e", "--task.kind", "regression"),
         r"^--task\.kind: 'regression' is not allowed for --task\.type generation",
     ),
+    "4 bits of a whole model": (
+        ("--model.load_in_4bit", "true", "--method", "full"),
+        r"^--model\.load_in_4bit: true is not allowed for --method full",
+    ),
+    "4 bits merged": (
+        ("--model.load_in_4bit", "true", "--export.merged", "true"),
+        r"^--export\.merged: true is not allowed with --model\.load_in_4bit true",
+    ),
+    "4 bits of a GGUF file": (
+        ("--model.load_in_4bit", "true", "--model.name", "x.gguf"),
+        r"^--model\.load_in_4bit: true is not allowed for a \.gguf file",
+    ),
+    "4 bits on a processor": (
+        ("--model.load_in_4bit", "true", "--device", "cpu"),
+        r"^--device: 'cpu' is not allowed with --model\.load_in_4bit true",
+    ),
     "text without a file": (("--task.type", "text"), r"^--task\.path: null is not allowed for --task\.type text"),
 }
 
