@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from configs.cli import Request, ScoreRequest, ShowRequest
+    from configs.cli import Command
 
 BETTY = "0.2.1"
 
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
         return fail(str(error))
 
 
-def start(request: Request | ScoreRequest | ShowRequest) -> int:
+def start(request: Command) -> int:
     """Does what is asked; what takes seconds to import comes in only here, once the arguments are known to be good."""
     from problems.offline import settle_hub_access
 

@@ -56,6 +56,16 @@ class ShowRequest:
     folder: str
 
 
+@dataclass(frozen=True)
+class WorkspaceRequest:
+    """A saved wandb view for the project of a run."""
+
+    folder: str
+
+
+Command = Request | ScoreRequest | ShowRequest | WorkspaceRequest
+
+
 def shipped_configs() -> list[str]:
     """Names of the YAML files in configs/."""
     return sorted(path.name for path in CONFIGS.glob("*.yaml"))
@@ -129,6 +139,9 @@ def build_parser() -> ArgumentParser:
     )
     parser.add_argument("--show", type=str | None, help="Print the result and ranks of a run folder; runs nothing.")
     parser.add_argument(
+        "--workspace", type=str | None, help="Save a wandb view for the project of this run folder; runs nothing."
+    )
+    parser.add_argument(
         "--score", type=ScoreKind | None, help="Score files with the official metrics (--hyp, --ref); runs nothing."
     )
     parser.add_argument("--hyp", type=str | None, help="With --score: the system's output.")
@@ -152,7 +165,7 @@ def parse(argv: Sequence[str]) -> Request:
     return request
 
 
-def parse_command(argv: Sequence[str]) -> Request | ScoreRequest | ShowRequest:
+def parse_command(argv: Sequence[str]) -> Command:
     """What a command line asks for.
 
     Without --config it is the quickstart. Raises UserError for anything that can be known to be wrong before a model
@@ -177,6 +190,8 @@ def parse_command(argv: Sequence[str]) -> Request | ScoreRequest | ShowRequest:
         return ScoreRequest(parsed.score, parsed.hyp, parsed.ref, parsed.json, parsed.metrics)
     if parsed.show:
         return ShowRequest(parsed.show)
+    if parsed.workspace:
+        return WorkspaceRequest(parsed.workspace)
     fields = {f.name: values[f.name] for f in dataclasses.fields(RunConfig)}
     if fields["name"] is None:
         fields["name"] = Path(source).stem
@@ -275,6 +290,7 @@ def _allowed() -> dict[str, str]:
         "stage": words(Stage),
         "overwrite": "no value",
         "show": "a run folder",
+        "workspace": "a run folder",
         "score": words(ScoreKind),
         "hyp": "a file",
         "ref": "a file or folder",

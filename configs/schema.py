@@ -248,7 +248,9 @@ class TrackingConfig:
     entity: str | None = None
     """wandb team or user; null takes your default."""
     group: str | None = None
-    """wandb group, to compare runs."""
+    """wandb group, to compare runs; null: the study's name in a study."""
+    artifacts: bool = True
+    """Also send the adapter and ranks.json as wandb artifacts (offline: kept for `wandb sync`)."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from configs.cli import Request, ScoreRequest, ShowRequest
+from configs.cli import Command, Request, ScoreRequest, ShowRequest, WorkspaceRequest
 from configs.errors import UserError
 from engine.interrupt import StopRequest
 from engine.progress import console
@@ -12,7 +12,7 @@ from engine.run_folder import RunFolder
 from engine.summary import print_next, print_result
 
 
-def run_request(request: Request | ScoreRequest | ShowRequest, stop: StopRequest) -> None:
+def run_request(request: Command, stop: StopRequest) -> None:
     """Runs it. Raises UserError for what the user must change, Interrupted when a signal asked to stop."""
     if isinstance(request, ScoreRequest):
         from problems.scoring.command import score
@@ -20,6 +20,10 @@ def run_request(request: Request | ScoreRequest | ShowRequest, stop: StopRequest
         score(request.kind, request.hyp, request.ref, request.json, request.metrics)
     elif isinstance(request, ShowRequest):
         show(Path(request.folder))
+    elif isinstance(request, WorkspaceRequest):
+        from engine.workspace import save_workspace
+
+        save_workspace(Path(request.folder))
     elif request.config.study.axes or request.config.study.variants:
         _study(request, stop)
     else:
@@ -42,13 +46,14 @@ def _study(request: Request, stop: StopRequest) -> None:
     from engine.lock import locked
     from engine.study import run_probe, run_study
     from engine.study_report import write_study_report
+    from engine.study_tracking import track_study
 
     config = request.config
     root = Path(config.runs_folder) / str(config.name)
     with locked(root), explained(config, root):
         folder = run_study(request, stop)
         run_probe(request, folder, stop)
-        write_study_report(config, folder)
+        track_study(config, folder, write_study_report(config, folder))
     console.print(folder.table.read_text(encoding="utf-8"), highlight=False, markup=False, soft_wrap=True)
     for path in (folder.table, folder.results, folder.report):
         console.print(f"  {path}", highlight=False, soft_wrap=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from engine.interrupt import StopRequest
 from engine.progress import SearchProgress, log
 from engine.run_folder import RunFolder
 from engine.search import RanksSettled, SearchEngine
+from engine.search_tracking import SearchTracking
 from engine.tracking import MetricsFile, Wandb
 from engine.trajectory import Trajectory
 
@@ -37,7 +37,7 @@ class SearchLog:
         self.config = config
         self.settings = config.search
         self.folder = folder
-        self.wandb = wandb
+        self.tracking = SearchTracking(wandb, config.search.steps)
         self.stop = stop
         self.metrics = MetricsFile(folder.search_metrics)
         self.trajectory = Trajectory(engine.lora.gates.names)
@@ -93,7 +93,8 @@ class SearchLog:
         train_sum, val_sum, train_known, val_known = self._losses.tolist()
         train_loss = train_sum / train_known if train_known else math.nan
         val_loss = val_sum / val_known if val_known else None
-        mean_rank = sum(engine.ranks()) / len(engine.ranks())
+        ranks = engine.ranks()
+        mean_rank = sum(ranks) / len(ranks)
         line = {
             "step": engine.global_step,
             "train_loss": train_loss,
@@ -107,7 +108,7 @@ class SearchLog:
         }
         self.metrics.add(line)
         self._add_point()
-        self._to_wandb(line)
+        self.tracking.point(line, self.trajectory, ranks)
         if self.progress is not None:
             self.progress.show(engine.global_step, train_loss, val_loss, mean_rank)
         self._losses.zero_()
@@ -116,14 +117,6 @@ class SearchLog:
 
     def _add_point(self) -> None:
         self.trajectory.add(self.engine.global_step, self.engine.alpha(), self.engine.contribution())
-
-    def _to_wandb(self, line: dict[str, Any]) -> None:
-        names, ranks, alpha = self.engine.lora.gates.names, self.engine.ranks(), self.engine.alpha().tolist()
-        values = {f"search/{key}": value for key, value in line.items()}
-        for name, rank, row in zip(names, ranks, alpha, strict=True):
-            values[f"rank/{name}"] = rank
-            values |= {f"alpha/{name}/{component}": value for component, value in enumerate(row)}
-        self.wandb.log(values)
 
     def _save(self) -> None:
         tensors, state = search_state.snapshot(self.engine, self.settled, self.trajectory)

@@ -110,8 +110,7 @@ class Run:
         folder = self.folder
         warn_about(search_log.trajectory, engine.rule, self.config)
         search_log.trajectory.write(folder.trajectory)
-        for name, curves in search_log.trajectory.by_layer():
-            self.wandb.trajectories(f"trajectories/{name}", search_log.trajectory.steps, curves)
+        search_log.tracking.end(search_log.trajectory)
         names = {id(p): name for name, p in engine.lora.module.named_parameters()}
         save_file({names[id(p)]: p.detach().cpu().contiguous() for p in engine.lora.trained}, folder.search_weights)
         write_json(
@@ -196,6 +195,11 @@ class Run:
         for name, path in write_report(self.config, self.folder).items():
             self.wandb.image(f"figures/{name}", path)
 
+    def keep(self) -> None:
+        """The run's results as wandb artifacts."""
+        self.wandb.keep(f"{self.config.name}-ranks", "ranks", self.folder.ranks)
+        self.wandb.keep(f"{self.config.name}-adapter", "model", self.folder.adapter)
+
 
 def run_stages(request: Request, stop: StopRequest, *, draw: bool = True) -> RunFolder:
     """Runs what the request asks for; unfinished stages go on where they were. Returns the folder with the results.
@@ -222,7 +226,7 @@ def _run_stages(request: Request, folder: RunFolder, stop: StopRequest, draw: bo
     try:
         if stage != "report":
             write_text(folder.config, to_yaml(config))
-        wandb = Wandb(config if stage != "report" else _untracked(config), folder.root, dataclasses.asdict(config))
+        wandb = _tracker(config if stage != "report" else _untracked(config), folder)
         run = Run(config, folder, wandb, stop)
         # A stage whose last file is there is done, whatever came after it.
         if stage in ("all", "search") and config.method in SEARCHING and not folder.ranks.exists():
@@ -232,9 +236,19 @@ def _run_stages(request: Request, folder: RunFolder, stop: StopRequest, draw: bo
         folder.clear_leftovers()
         if draw:
             run.report()
+        run.keep()
     finally:
         if wandb is not None:
             wandb.finish(read_json(folder.metrics))
+
+
+def _tracker(config: RunConfig, folder: RunFolder) -> Wandb:
+    """A run is filed under its method and approximation; studies are read by these."""
+    searches = config.method in SEARCHING
+    job = f"{config.method}/{config.hypergradient.type}" if searches else config.method
+    tags = [config.task.name or config.task.type, config.method, f"seed {config.seed}"]
+    tags += [config.hypergradient.type] if searches else []
+    return Wandb(config, folder.root, dataclasses.asdict(config), job=job, tags=tags)
 
 
 def _untracked(config: RunConfig) -> RunConfig:

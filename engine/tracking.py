@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,9 @@ from configs.schema import RunConfig
 from engine.run_folder import write_text
 
 Mode = Literal["online", "offline", "disabled"]
+
+# wandb refuses longer tags.
+MOST_TAG = 64
 
 log = logging.getLogger("autolora")
 
@@ -50,16 +53,36 @@ class MetricsFile:
 
 
 class Wandb:
-    """A wandb run, or nothing. A call that fails switches it off with one warning; the training goes on."""
+    """A wandb run, or nothing. A call that fails switches it off with one warning; the training goes on.
 
-    def __init__(self, config: RunConfig, folder: Path, settings: Mapping[str, Any]) -> None:
+    `job` and `tags` are what runs can be grouped and filtered by.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: Path,
+        settings: Mapping[str, Any],
+        *,
+        job: str | None = None,
+        tags: Sequence[str] = (),
+    ) -> None:
         self._run: Any = None
         self._wandb: Any = None
+        self._keeps_files = config.tracking.artifacts
         mode = wandb_mode(config)
-        self._alive = mode != "disabled"
-        self._guard(lambda: self._start(config, folder, settings, mode))
+        self.alive = mode != "disabled"
+        self._guard(lambda: self._start(config, folder, settings, mode, job, tags))
 
-    def _start(self, config: RunConfig, folder: Path, settings: Mapping[str, Any], mode: Mode) -> None:
+    def _start(
+        self,
+        config: RunConfig,
+        folder: Path,
+        settings: Mapping[str, Any],
+        mode: Mode,
+        job: str | None,
+        tags: Sequence[str],
+    ) -> None:
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
@@ -69,6 +92,8 @@ class Wandb:
             entity=config.tracking.entity,
             group=config.tracking.group,
             name=config.name,
+            job_type=job,
+            tags=[tag[:MOST_TAG] for tag in tags],
             dir=str(folder),
             config=dict(settings),
             mode=mode,
@@ -76,9 +101,9 @@ class Wandb:
         )
         self._run.define_metric("search/step", hidden=True)
         self._run.define_metric("search/*", step_metric="search/step")
-        # One number per component: kept for queries and native plots, hidden so that they make no chart each.
-        self._run.define_metric("alpha/*", step_metric="search/step", hidden=True)
-        self._run.define_metric("rank/*", step_metric="search/step", hidden=True)
+        # Numbers of each layer and component: kept for queries and native plots, hidden lest each make a chart.
+        for kind in ("alpha", "contribution", "entropy", "rank"):
+            self._run.define_metric(f"{kind}/*", step_metric="search/step", hidden=True)
 
     def log(self, values: Mapping[str, Any]) -> None:
         """Numbers of one moment."""
@@ -88,17 +113,46 @@ class Wandb:
         """A picture from a file."""
         self._guard(lambda: self._run.log({key: self._wandb.Image(str(path))}))
 
-    def trajectories(self, key: str, steps: list[int], curves: Mapping[str, list[float]]) -> None:
+    def picture(self, image: Any) -> Any:
+        """A picture as a value for `log`: logged under one key at several steps, wandb shows a slider over them."""
+        made: list[Any] = []
+        self._guard(lambda: made.append(self._wandb.Image(image)))
+        return made[0] if made else None
+
+    def lines(self, key: str, steps: Sequence[int], curves: Mapping[str, Sequence[float]]) -> None:
         """One line chart with a line for each of `curves`."""
         self._guard(
             lambda: self._run.log(
                 {
                     key: self._wandb.plot.line_series(
-                        xs=steps, ys=list(curves.values()), keys=list(curves), title=key, xname="step"
+                        xs=list(steps),
+                        ys=list(curves.values()),
+                        keys=list(curves),
+                        title=key.split("/", 1)[-1],
+                        xname="step",
                     )
                 }
             )
         )
+
+    def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """A table."""
+        self._guard(
+            lambda: self._run.log(
+                {key: self._wandb.Table(columns=list(columns), data=list(rows), allow_mixed_types=True)}
+            )
+        )
+
+    def keep(self, name: str, kind: str, path: Path) -> None:
+        """A file or a folder as an artifact, where there is one and the configuration wants it."""
+
+        def send() -> None:
+            artifact = self._wandb.Artifact(name, type=kind)
+            (artifact.add_dir if path.is_dir() else artifact.add_file)(str(path))
+            self._run.log_artifact(artifact)
+
+        if self._keeps_files and path.exists():
+            self._guard(send)
 
     def finish(self, summary: Mapping[str, Any] | None = None) -> None:
         """Writes the final values and closes the run."""
@@ -108,15 +162,15 @@ class Wandb:
             self._run.finish()
 
         self._guard(close)
-        self._alive = False
+        self.alive = False
 
     def _guard(self, action: Callable[[], Any]) -> None:
-        if not self._alive:
+        if not self.alive:
             return
         try:
             action()
         except Exception as error:
-            self._alive = False
+            self.alive = False
             log.warning("wandb is switched off for this run: %s", (str(error).splitlines() or [repr(error)])[0])
 
 
@@ -128,10 +182,15 @@ def wandb_mode(config: RunConfig) -> Mode:
     modes: dict[str, Mode] = {"online": "online", "offline": "offline", "disabled": "disabled"}
     if os.environ.get("WANDB_MODE", "") in modes:
         return modes[os.environ["WANDB_MODE"]]
+    return "online" if has_key() else "offline"
+
+
+def has_key() -> bool:
+    """Whether this user has a wandb API key at hand."""
     if os.environ.get("WANDB_API_KEY"):
-        return "online"
+        return True
     netrc = Path.home() / (".netrc" if os.name != "nt" else "_netrc")
     try:
-        return "online" if "api.wandb.ai" in netrc.read_text(encoding="utf-8") else "offline"
+        return "api.wandb.ai" in netrc.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        return "offline"
+        return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,12 +26,6 @@ class Trajectory:
         self.steps.append(step)
         self.alpha.append(alpha.numpy().astype(np.float32))
         self.contribution.append(contribution.numpy().astype(np.float32))
-
-    def by_layer(self) -> Iterator[tuple[str, dict[str, list[float]]]]:
-        """Each layer's name with alpha of its components over the points."""
-        alpha = np.stack(self.alpha)
-        for index, name in enumerate(self.names):
-            yield name, {f"component {j}": alpha[:, index, j].tolist() for j in range(alpha.shape[2])}
 
     def tensors(self) -> dict[str, Tensor]:
         """For the checkpoint."""

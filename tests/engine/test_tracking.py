@@ -99,12 +99,30 @@ def test_a_netrc_that_is_no_text_is_no_reason_to_fail(tiny_config: Callable[...,
     assert wandb_mode(tiny_config("--tracking.wandb", "auto")) == "offline"
 
 
+class FakeArtifact:
+    """Keeps which paths it was given."""
+
+    def __init__(self, name: str, type: str) -> None:
+        self.name, self.type = name, type
+        self.paths: list[Path] = []
+
+    def add_file(self, path: str) -> None:
+        assert Path(path).is_file()
+        self.paths.append(Path(path))
+
+    def add_dir(self, path: str) -> None:
+        assert Path(path).is_dir()
+        self.paths.append(Path(path))
+
+
 class FakeRun:
     """Keeps what it is told; `fails` names the method that raises."""
 
     def __init__(self, fails: str) -> None:
         self.fails = fails
         self.logged: list[dict[str, Any]] = []
+        self.artifacts: list[FakeArtifact] = []
+        self.options: dict[str, Any] = {}
         self.summary: dict[str, Any] = {}
         self.finished = False
 
@@ -114,6 +132,10 @@ class FakeRun:
     def log(self, values: dict[str, Any]) -> None:
         self._maybe("log")
         self.logged.append(values)
+
+    def log_artifact(self, artifact: FakeArtifact) -> None:
+        self._maybe("log_artifact")
+        self.artifacts.append(artifact)
 
     def finish(self) -> None:
         self._maybe("finish")
@@ -129,13 +151,31 @@ def fake_wandb(monkeypatch: pytest.MonkeyPatch, fails: str = "") -> FakeRun:
 
     def init(**options: Any) -> FakeRun:
         run._maybe("init")
+        run.options = options
         return run
 
     module: Any = types.ModuleType("wandb")
-    module.init, module.Settings, module.Image = init, dict, lambda path: Path(path).name
+    module.init, module.Settings = init, dict
+    module.Image = lambda source: Path(source).name if isinstance(source, str) else source
     module.plot = types.SimpleNamespace(line_series=lambda **options: options)
+    module.Artifact, module.Table = FakeArtifact, lambda **options: options
     monkeypatch.setitem(sys.modules, "wandb", module)
     return run
+
+
+def test_artifacts_can_be_switched_off(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fake_wandb(monkeypatch)
+    (tmp_path / "x").write_text("x")
+    for wanted in ("true", "false"):
+        wandb = Wandb(
+            tiny_config("--tracking.wandb", "offline", "--tracking.artifacts", wanted), tmp_path, {}, tags=["t" * 99]
+        )
+        wandb.keep("x", "ranks", tmp_path / "x")
+        wandb.keep("absent", "ranks", tmp_path / "absent")
+    assert [artifact.name for artifact in run.artifacts] == ["x"]
+    assert run.options["tags"] == ["t" * 64]
 
 
 @pytest.mark.parametrize("fails", ["init", "define_metric", "log", "finish"])
@@ -181,12 +221,20 @@ def test_a_run_tells_wandb_alpha_ranks_losses_figures_and_the_result(
     result = json.loads(folder.metrics.read_text())
     assert any(values.get("eval/accuracy") == result["metrics"]["accuracy"] for values in run.logged)
     charts = {key: chart for values in run.logged for key, chart in values.items() if key.startswith("trajectories/")}
+    entropies = charts.pop("trajectories/entropy of alpha")
+    assert entropies["keys"] == [layer["name"] for layer in ranks["layers"]]
     assert charts.keys() == {f"trajectories/{layer['name']}" for layer in ranks["layers"]}
     for layer in ranks["layers"]:
         chart = charts[f"trajectories/{layer['name']}"]
         assert chart["xs"] == [0, 2, 4]
         assert [curve[-1] for curve in chart["ys"]] == pytest.approx(layer["alpha"])
-    assert sum(key.startswith("figures/") for values in run.logged for key in values) == 3
+    assert sum(key.startswith("figures/") for values in run.logged for key in values) == 4
+    assert {(a.name, a.type): a.paths for a in run.artifacts} == {
+        ("tiny-ranks", "ranks"): [folder.ranks],
+        ("tiny-adapter", "model"): [folder.adapter],
+    }
+    assert run.options["job_type"] == "autolora/darts"
+    assert {"sample", "autolora", "darts", "seed 0"} == set(run.options["tags"])
     assert run.summary["trainable_parameters"] == result["trainable_parameters"]
     assert run.finished
 
