@@ -87,18 +87,26 @@ class Wandb:
         import wandb
 
         self._wandb = wandb
-        self._run = wandb.init(
-            project=config.tracking.project,
-            entity=config.tracking.entity,
-            group=config.tracking.group,
-            name=config.name,
-            job_type=job,
-            tags=[tag[:MOST_TAG] for tag in tags],
-            dir=str(folder),
-            config=dict(settings),
-            mode=mode,
-            settings=wandb.Settings(init_timeout=20, console="off", x_disable_stats=True),
-        )
+        options: dict[str, Any] = {
+            "project": config.tracking.project,
+            "entity": config.tracking.entity,
+            "group": config.tracking.group,
+            "name": config.name,
+            "job_type": job,
+            "tags": [tag[:MOST_TAG] for tag in tags],
+            "dir": str(folder),
+            "config": dict(settings),
+            "settings": wandb.Settings(init_timeout=20, console="off", x_disable_stats=True),
+        }
+        try:
+            self._run = wandb.init(mode=mode, **options)
+        except Exception as error:
+            if mode != "online":
+                raise
+            log.warning(
+                "wandb cannot be reached, the curves are kept offline for `wandb sync`: %s", _first_line(error)
+            )
+            self._run = wandb.init(mode="offline", **options)
         self._run.define_metric("search/step", hidden=True)
         self._run.define_metric("search/*", step_metric="search/step")
         # Numbers of each layer and component: kept for queries and native plots, hidden lest each make a chart.
@@ -171,7 +179,11 @@ class Wandb:
             action()
         except Exception as error:
             self.alive = False
-            log.warning("wandb is switched off for this run: %s", (str(error).splitlines() or [repr(error)])[0])
+            log.warning("wandb is switched off for this run: %s", _first_line(error))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [repr(error)])[0]
 
 
 def wandb_mode(config: RunConfig) -> Mode:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -268,3 +269,24 @@ def test_a_run_whose_wandb_process_is_killed_ends_well(argv: Argv, folder: RunFo
     process = Process(argv("--tracking.wandb", "offline"), tmp_path / "out.txt", prepare)
     assert process.wait() == 0, process.output.read_text()
     assert json.loads(folder.metrics.read_text())["steps"]["retrain"] == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answers", [False, True], ids=["nobody listens", "takes calls and never answers"])
+def test_a_run_whose_wandb_cannot_be_reached_is_kept_offline(
+    argv: Argv, folder: RunFolder, tmp_path: Path, answers: bool
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        if not answers:
+            server.close()
+
+        def prepare() -> None:
+            os.environ.pop("WANDB_MODE", None)
+            os.environ.update(WANDB_BASE_URL=address, WANDB_API_KEY="a" * 40)
+
+        process = Process(argv("--tracking.wandb", "online"), tmp_path / "out.txt", prepare)
+        assert process.wait() == 0, process.output.read_text()
+    assert "wandb cannot be reached, the curves are kept offline" in " ".join(process.output.read_text().split())
+    assert json.loads(folder.metrics.read_text())["steps"]["retrain"] == 4
+    assert list((folder.root / "wandb").glob("offline-run-*/*.wandb"))

@@ -196,6 +196,24 @@ def test_a_failing_wandb_is_one_warning_and_nothing_more(
     assert (len(run.logged) == 4) is (fails == "finish")
 
 
+def test_an_unreachable_wandb_is_gone_on_with_offline(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
+) -> None:
+    run = fake_wandb(monkeypatch)
+    reachable = sys.modules["wandb"].init
+
+    def init(**options: Any) -> FakeRun:
+        if options["mode"] == "online":
+            raise RuntimeError("timed out\nlong story")
+        return reachable(**options)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(sys.modules["wandb"], "init", init)
+    Wandb(tiny_config("--tracking.wandb", "online"), tmp_path, {}).log({"x": 1})
+    assert run.options["mode"] == "offline"
+    assert run.logged == [{"x": 1}]
+    assert log_lines == ["WARNING wandb cannot be reached, the curves are kept offline for wandb sync: timed out"]
+
+
 def test_a_run_whose_wandb_breaks_ends_well(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
 ) -> None:
