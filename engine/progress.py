@@ -1,15 +1,12 @@
-"""What the terminal shows: one bar for the search, plain lines where the output is no terminal."""
+"""What the terminal shows: log lines of our own, and ranks as a table."""
 
 from __future__ import annotations
 
 import logging
-import time
 import warnings
-from types import TracebackType
 
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from engine.layer_names import grid_of
@@ -34,44 +31,6 @@ def quiet_libraries() -> None:
         log.addHandler(handler)
         log.setLevel(logging.INFO)
         log.propagate = False
-
-
-class SearchProgress:
-    """The search's bar with both losses and the mean rank; without a terminal a line every tenth of the way."""
-
-    def __init__(self, total: int, done: int) -> None:
-        self.total = total
-        self._last_line = time.monotonic()
-        self._bar = Progress(
-            TextColumn("search"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[text]}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("search", total=total, completed=done, text="")
-
-    def __enter__(self) -> SearchProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._bar.stop()
-
-    def step(self, step: int) -> None:
-        """Moves the bar."""
-        self._bar.update(self._task, completed=step)
-
-    def show(self, step: int, train_loss: float, val_loss: float | None, mean_rank: float) -> None:
-        """New numbers."""
-        val_text = "-" if val_loss is None else f"{val_loss:.3f}"
-        text = f"L_tr {train_loss:.3f}  L_val {val_text}  mean rank {mean_rank:.2f}"
-        self._bar.update(self._task, text=text)
-        if not console.is_terminal and time.monotonic() - self._last_line > 10:
-            self._last_line = time.monotonic()
-            log.info("search %d/%d  %s", step, self.total, text)
 
 
 def rank_table(record: RankRecord) -> Table:

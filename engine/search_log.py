@@ -12,7 +12,8 @@ from configs.schema import RunConfig
 from engine import checkpoint, search_state
 from engine.health import refuse_many_skips
 from engine.interrupt import StopRequest
-from engine.progress import SearchProgress, log
+from engine.live_view import SearchProgress
+from engine.progress import log
 from engine.run_folder import RunFolder
 from engine.search import RanksSettled, SearchEngine
 from engine.search_tracking import SearchTracking
@@ -94,14 +95,13 @@ class SearchLog:
         train_loss = train_sum / train_known if train_known else math.nan
         val_loss = val_sum / val_known if val_known else None
         ranks = engine.ranks()
-        mean_rank = sum(ranks) / len(ranks)
         line = {
             "step": engine.global_step,
             "train_loss": train_loss,
             "val_loss": val_loss,
             **engine.selection.diagnostics(),
             "seconds": spent / count,
-            "mean_rank": mean_rank,
+            "mean_rank": sum(ranks) / len(ranks),
             "forward_passes": engine.lora.passes.forward,
             "backward_passes": engine.lora.passes.backward,
             "skipped_steps": int(engine.skipped_steps()),
@@ -110,7 +110,7 @@ class SearchLog:
         self._add_point()
         self.tracking.point(line, self.trajectory, ranks)
         if self.progress is not None:
-            self.progress.show(engine.global_step, train_loss, val_loss, mean_rank)
+            self.progress.show(engine.global_step, train_loss, val_loss, ranks)
         self._losses.zero_()
         self._since_line = [0, 0.0]
         refuse_many_skips(engine, self.config)

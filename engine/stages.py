@@ -28,9 +28,9 @@ from engine.generate import generate_and_score
 from engine.health import warn_about, warn_about_parts
 from engine.hypergradients import HYPERGRADIENTS
 from engine.interrupt import StopRequest
+from engine.live_view import SearchProgress
 from engine.lock import locked
 from engine.methods import METHODS, Setting, refuse_other_ranks
-from engine.progress import SearchProgress
 from engine.ranks import RankRecord
 from engine.report import write_report
 from engine.run_folder import RunFolder, nothing_left_when_refused, open_folder, remove, write_json, write_text
@@ -100,7 +100,8 @@ class Run:
         engine = self.build_search(second_order=HYPERGRADIENTS[config.hypergradient.type].second_order)
         search_log = SearchLog(engine, RanksSettled(config.search.patience), config, folder, self.wandb, self.stop)
         search_log.resume()
-        with SearchProgress(config.search.steps, engine.global_step) as search_log.progress:
+        gates = engine.lora.gates
+        with SearchProgress(config.search.steps, engine.global_step, gates.names, gates.k) as search_log.progress:
             engine.after_step = search_log.after_step
             engine.run()
         self._record(engine, search_log)
