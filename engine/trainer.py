@@ -69,6 +69,8 @@ def fit(
         data_collator=data.collate,
         callbacks=[*callbacks, _StopWhenAsked(stop, processes), clock],
     )
+    if not processes.first:
+        torch.manual_seed(config.seed + 1_000_003 * processes.rank)  # its own dropout masks; the weights are DDP's
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_StopAtNaN(trainer, config))
     trainer.add_callback(_Seal(clock, processes))
