@@ -52,11 +52,12 @@ def start(request: Command) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Waiting threads sleep instead of spinning: beside any other process, spinning made a step 5 to 10 times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from configs.launch import speaks
     from engine.command import run_request
     from engine.interrupt import Interrupted, watch_signals
     from engine.progress import quiet_libraries
 
-    quiet_libraries()
+    quiet_libraries(speaks=speaks())
     try:
         with watch_signals() as stop:
             run_request(request, stop)

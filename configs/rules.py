@@ -9,6 +9,7 @@ from functools import reduce
 from typing import Any
 
 from configs.errors import UserError
+from configs.launch import processes_started
 from configs.schema import RunConfig
 
 _Rule = tuple[Callable[[Any], bool], str]
@@ -32,7 +33,9 @@ ADALORA_LEAST_STEPS = 10
 
 # (key, value) -> why a value that a reader of Betty's documentation would expect is not offered.
 REFUSED = {
-    ("hypergradient.type", "reinforce"): "Betty 0.2.1 leaves it unfinished: it fails when called and computes nothing"
+    ("hypergradient.type", "reinforce"): "Betty 0.2.1 leaves it unfinished: it fails when called and computes nothing",
+    ("strategy", "zero"): "Betty's ZeRO splits the optimiser's state, which for LoRA weights is a few MB",
+    ("strategy", "fsdp"): "Betty's FSDP splits the parameters, which the gates and finite differences need whole",
 }
 
 RULES: dict[str, _Rule] = {
@@ -120,6 +123,11 @@ def check(config: RunConfig) -> None:
         raise UserError(
             f"--model.attention: 'sdpa' has no second derivatives, which --hypergradient.type "
             f"{config.hypergradient.type} needs; allowed: auto, eager"
+        )
+    if config.strategy == "distributed" and processes_started() == 1:
+        raise UserError(
+            "--strategy: 'distributed' is not allowed for one process; allowed: auto, or start by "
+            "torchrun --nproc-per-node 2 run.py ..."
         )
     _check_method(config)
 

@@ -298,6 +298,8 @@ class RunConfig:
     """Of the computation (weights stay fp32). auto: bf16 where processor or GPU have it in hardware."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto: cuda, else mps, else cpu."""
+    strategy: Literal["auto", "distributed"] = "auto"
+    """auto: all processes that torchrun started, else one; distributed: refuses to run without torchrun."""
     model: ModelConfig = field(default_factory=ModelConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     lora: LoraSettings = field(default_factory=LoraSettings)

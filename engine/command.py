@@ -6,6 +6,7 @@ from pathlib import Path
 
 from configs.cli import Command, Request, ScoreRequest, ShowRequest, WorkspaceRequest
 from configs.errors import UserError
+from configs.launch import processes_started
 from engine.interrupt import StopRequest
 from engine.progress import console
 from engine.run_folder import RunFolder
@@ -25,12 +26,30 @@ def run_request(request: Command, stop: StopRequest) -> None:
 
         save_workspace(Path(request.folder))
     elif request.config.study.axes or request.config.study.variants:
+        refuse_several("a study", "start run.py itself; its cells run one after the other")
         _study(request, stop)
     else:
-        from engine.stages import run_stages
+        _run(request, stop)
 
-        print_result(run_stages(request, stop))
-        print_next(request)
+
+def _run(request: Request, stop: StopRequest) -> None:
+    from engine.stages import run_stages
+    from problems.processes import joined
+
+    config = request.config
+    if config.method == "lora_grid" or config.retrain.learning_rates:
+        refuse_several("trying ranks or learning rates (lora_grid, --retrain.learning_rates)", "start run.py itself")
+    with joined(config.device) as processes:
+        folder = run_stages(request, stop, processes=processes)
+        if processes.first:
+            print_result(folder)
+            print_next(request)
+
+
+def refuse_several(what: str, instead: str) -> None:
+    """Raises UserError when torchrun has started several processes for what one process does."""
+    if processes_started() > 1:
+        raise UserError(f"torchrun: {what} is one process's work; {instead}")
 
 
 def show(root: Path) -> None:

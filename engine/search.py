@@ -24,6 +24,7 @@ from problems.compute import Compute
 from problems.data import EndlessLoader
 from problems.gates import Gates
 from problems.lora import LoraProblem
+from problems.processes import ALONE, Processes
 from problems.selection import SelectionProblem, SelectionVariables
 from problems.tasks import Collate
 
@@ -67,7 +68,7 @@ class SearchEngine(Engine):
         )
 
     def configure_systems(self) -> dict[str, Any]:
-        """One process on the run's device."""
+        """The run's device. For Betty there is one process: what several tell each other is in the problems."""
         self.device = self._compute.device
         return {"strategy": "default", "backend": None, "world_size": 1, "rank": 0, "local_rank": 0}
 
@@ -99,14 +100,22 @@ class SearchEngine(Engine):
 
 
 def build_engine(
-    config: RunConfig, model: PeftModel, d_tr: Dataset, d_val: Dataset, collate: Collate, compute: Compute
-) -> SearchEngine:
-    """Both problems over a model with LoRA attached, joined; nothing has been trained yet."""
+    config: RunConfig, model: PeftModel, d_tr: Dataset, d_val: Dataset, collate: Collate, compute: Compute,
+    processes: Processes = ALONE,
+) -> SearchEngine:  # fmt: skip
+    """Both problems over a model with LoRA attached, joined; nothing has been trained yet.
+
+    Every process starts from the weights of the first and draws its own dropout masks.
+    """
     search = config.search
     gates = Gates(model)
     variables = SelectionVariables(len(gates.names), gates.k, search.constraint, search.scale)
     passes = Passes()
     weights = [p for p in model.parameters() if p.requires_grad]
+    model.to(compute.device)
+    processes.same(weights)
+    if not processes.first:
+        torch.manual_seed(config.seed + 1_000_003 * processes.rank)
     optimizer = torch.optim.AdamW(
         weights, lr=search.learning_rate, weight_decay=search.weight_decay, fused=compute.fused
     )
@@ -123,7 +132,7 @@ def build_engine(
         model,
         weights,
         optimizer,
-        EndlessLoader(d_tr, search.batch_size, collate, config.seed),
+        EndlessLoader(d_tr, search.batch_size, collate, config.seed, processes),
         compute,
         scheduler=get_scheduler(
             "constant_with_warmup" if search.scheduler == "constant" else search.scheduler,
@@ -132,6 +141,7 @@ def build_engine(
             num_training_steps=search.steps,
         ),
         passes=passes,
+        processes=processes,
         eta=config.hypergradient.eta,
         fp32_difference=config.hypergradient.fp32_difference,
         gates=gates,
@@ -146,8 +156,9 @@ def build_engine(
             variables.parameters(), lr=search.selection_learning_rate, weight_decay=0.0, fused=compute.fused
         ),
         # Another seed: the two loaders must not walk in step.
-        EndlessLoader(d_val, search.batch_size, collate, config.seed + 1),
+        EndlessLoader(d_val, search.batch_size, collate, config.seed + 1, processes),
         compute,
         passes=passes,
+        processes=processes,
     )
     return SearchEngine(lora, selection, rule_of(search, gates.parameters_per_rank()), search.steps, compute)

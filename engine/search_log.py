@@ -35,6 +35,7 @@ class SearchLog:
     ) -> None:
         self.engine = engine
         self.settled = settled
+        self.processes = engine.lora.processes
         self.config = config
         self.settings = config.search
         self.folder = folder
@@ -51,9 +52,10 @@ class SearchLog:
 
     def resume(self) -> None:
         """Goes on from the newest intact checkpoint, or starts the record with the point at step 0."""
-        found = checkpoint.load(self.folder.search_checkpoint)
+        found = self.processes.of_first(lambda: checkpoint.load(self.folder.search_checkpoint))
         if found is None:
-            self.metrics.path.unlink(missing_ok=True)
+            if self.processes.first:
+                self.metrics.path.unlink(missing_ok=True)
             self._add_point()
         else:
             tensors, state = found
@@ -61,7 +63,8 @@ class SearchLog:
             self.seconds = state["seconds"]
             self._losses.copy_(tensors["log.losses"])
             self._since_line = list(state["since_line"])
-            self.metrics.cut_after(self.engine.global_step)
+            if self.processes.first:
+                self.metrics.cut_after(self.engine.global_step)
             log.info("search: goes on from step %d", self.engine.global_step)
         self._clock = time.perf_counter()
 
@@ -80,12 +83,20 @@ class SearchLog:
         if done:
             log.info("search: no rank changed for %d checks; stops at step %d", self.settings.patience, step)
         # After the last step the search is recorded at once; a checkpoint would be gone on from, one step too far.
-        if not (done or last) and (self.stop.code is not None or step % self.settings.checkpoint_every == 0):
+        asked = self._asked_to_stop(step)
+        if not (done or last) and (asked or step % self.settings.checkpoint_every == 0):
             self._save()
-            self.stop.check()
+            if asked:
+                self.stop.check()
         if self.progress is not None:
             self.progress.step(step)
         return done
+
+    def _asked_to_stop(self, step: int) -> bool:
+        """Several processes agree at log steps only: a signal reaches them at different ones."""
+        if self.processes.size > 1 and step % self.settings.log_every != 0:
+            return False
+        return self.processes.agree(self.stop)
 
     def _write_line(self) -> None:
         """One line of metrics.jsonl (means since the line before) and one point of the trajectory."""
@@ -106,7 +117,8 @@ class SearchLog:
             "backward_passes": engine.lora.passes.backward,
             "skipped_steps": int(engine.skipped_steps()),
         }
-        self.metrics.add(line)
+        if self.processes.first:
+            self.metrics.add(line)
         self._add_point()
         self.tracking.point(line, self.trajectory, ranks)
         if self.progress is not None:
@@ -122,7 +134,8 @@ class SearchLog:
         tensors, state = search_state.snapshot(self.engine, self.settled, self.trajectory)
         tensors["log.losses"] = self._losses
         state |= {"seconds": self.seconds, "since_line": self._since_line}
-        checkpoint.save(self.folder.search_checkpoint, tensors, state)
+        if self.processes.first:
+            checkpoint.save(self.folder.search_checkpoint, tensors, state)
         self._clock = time.perf_counter()
 
 

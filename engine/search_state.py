@@ -20,7 +20,10 @@ _LAST = ("last_loss", "direct", "implicit", "skip_count")
 def snapshot(
     engine: SearchEngine, settled: RanksSettled, trajectory: Trajectory
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights, beta, both optimisers and schedulers, random states, loader positions, counters, trajectory."""
+    """Weights, beta, both optimisers and schedulers, random states, loader positions, counters, trajectory.
+
+    Called by all processes of the run.
+    """
     tensors: dict[str, Tensor] = trajectory.tensors()
     state: dict[str, Any] = {
         "step": engine.global_step,
@@ -31,8 +34,8 @@ def snapshot(
     kind, keys, *rest = np.random.get_state()
     tensors["random.numpy"] = torch.from_numpy(np.asarray(keys).astype(np.int64))
     state["numpy_random"] = [str(kind), *(float(x) for x in rest)]
-    for name, value in random_state(engine.lora.compute.device).items():
-        tensors[f"random.{name}"] = value
+    for rank, states in enumerate(engine.lora.processes.gathered(random_state(engine.lora.compute.device))):
+        tensors |= {_random_key(name, rank): value for name, value in states.items()}
     for problem in (engine.lora, engine.selection):
         state[problem.name] = _problem_state(problem, tensors)
     return tensors, state
@@ -58,8 +61,16 @@ def restore(
     np.random.set_state(
         (kind, tensors["random.numpy"].numpy().astype(np.uint32), int(position), int(has_gauss), gauss)
     )
-    device = engine.lora.compute.device
-    set_random_state({name: tensors[f"random.{name}"] for name in random_state(device)}, device)
+    device, rank = engine.lora.compute.device, engine.lora.processes.rank
+    keys_of_masks = {name: _random_key(name, rank) for name in random_state(device)}
+    # More processes than before: a new one goes on drawing from its own seed.
+    if all(key in tensors for key in keys_of_masks.values()):
+        set_random_state({name: tensors[key] for name, key in keys_of_masks.items()}, device)
+
+
+def _random_key(name: str, rank: int) -> str:
+    """Each process draws its own dropout masks."""
+    return f"random.{name}" if rank == 0 else f"random.{name}.{rank}"
 
 
 def _problem_state(problem: BilevelProblem, tensors: dict[str, Tensor]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import logging
 import platform
 import resource
 import sys
+from contextlib import nullcontext
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -43,6 +44,7 @@ from problems.compute import Compute, choose_compute, seed_everything
 from problems.data import Data, prepare, split_indices
 from problems.lora import attach, lora_config, refuse_large_k
 from problems.models import BaseModel, load_base, load_tokenizer
+from problems.processes import ALONE, Processes
 from problems.tasks import Task, make_task
 from problems.tasks.generation import Generation
 
@@ -50,14 +52,17 @@ log = logging.getLogger("autolora")
 
 
 class Run:
-    """One run in its folder: what the stages share."""
+    """One run in its folder: what the stages share. Of several processes only the first writes."""
 
-    def __init__(self, config: RunConfig, folder: RunFolder, wandb: Wandb, stop: StopRequest) -> None:
+    def __init__(
+        self, config: RunConfig, folder: RunFolder, wandb: Wandb, stop: StopRequest, processes: Processes = ALONE
+    ) -> None:
         self.config = config
         self.folder = folder
         self.wandb = wandb
         self.stop = stop
-        self.compute: Compute = choose_compute(config)
+        self.processes = processes
+        self.compute: Compute = choose_compute(config, processes.local)
         self.task: Task = make_task(config)
 
     @cached_property
@@ -66,7 +71,8 @@ class Run:
 
     @cached_property
     def data(self) -> Data:
-        return prepare(self.task, self.tokenizer, self.config)
+        with self.processes.first_goes_first():
+            return prepare(self.task, self.tokenizer, self.config)
 
     def base(self, *, second_order: bool = False) -> BaseModel:
         """The base model with the task's head and loss; `second_order` chooses the attention kernel."""
@@ -85,8 +91,10 @@ class Run:
             log.info("attention: eager, as second derivatives are needed")
         refuse_large_k(base.model, config.lora)
         model = attach(base.model, lora_config(config.lora, self.task.peft_type, base.new_modules))
-        train = self.data.train
-        engine = build_engine(config, model, train.select(d_tr), train.select(d_val), self.data.collate, self.compute)
+        train, collate = self.data.train, self.data.collate
+        engine = build_engine(
+            config, model, train.select(d_tr), train.select(d_val), collate, self.compute, self.processes
+        )
         log.info(
             "search: %d layers x k = %d, D_tr %d rows, D_val %d rows, %s, %s",
             len(engine.lora.gates.names), config.lora.k, len(d_tr), len(d_val),
@@ -104,7 +112,8 @@ class Run:
         with SearchProgress(config.search.steps, engine.global_step, gates.names, gates.k) as search_log.progress:
             engine.after_step = search_log.after_step
             engine.run()
-        self._record(engine, search_log)
+        if self.processes.first:
+            self._record(engine, search_log)
 
     def _record(self, engine: SearchEngine, search_log: SearchLog) -> None:
         """Writes what stage 2 and the report read, ranks.json last."""
@@ -137,13 +146,16 @@ class Run:
             config = with_rate(config, choose_learning_rate(self))
         seed_everything(config.seed)
         base = self.base()
-        setting = Setting(config, folder, self.task, self.tokenizer, len(data.train))
+        setting = Setting(config, folder, self.task, self.tokenizer, len(data.train), self.processes.first)
         prepared = method.prepare(base, setting)
         trainable = sum(p.numel() for p in prepared.model.parameters() if p.requires_grad)
         log.info("retrain (%s): %d rows, trainable parameters %s", config.method, len(data.train), f"{trainable:,}")
         fitted = fit(
-            prepared.model, data, self.task, config, self.compute, folder.retrain, self.stop, prepared.callbacks
-        )
+            prepared.model, data, self.task, config, self.compute, folder.retrain, self.stop, prepared.callbacks,
+            self.processes,
+        )  # fmt: skip
+        if not self.processes.first:
+            return
         if isinstance(self.task, Generation):
             fitted = dataclasses.replace(fitted, metrics=self._generate(prepared.model) | fitted.metrics)
         record = method.save(prepared, setting)
@@ -202,7 +214,7 @@ class Run:
         self.wandb.keep(f"{self.config.name}-adapter", "model", self.folder.adapter)
 
 
-def run_stages(request: Request, stop: StopRequest, *, draw: bool = True) -> RunFolder:
+def run_stages(request: Request, stop: StopRequest, *, draw: bool = True, processes: Processes = ALONE) -> RunFolder:
     """Runs what the request asks for; unfinished stages go on where they were. Returns the folder with the results.
 
     `draw` off leaves out the report: the cells of a study are looked at together.
@@ -211,33 +223,42 @@ def run_stages(request: Request, stop: StopRequest, *, draw: bool = True) -> Run
     """
     config = request.config
     root = Path(config.runs_folder) / str(config.name)
-    with locked(root), explained(config, root):
-        folder = open_folder(config, request.stage, request.overwrite)
-        refuse_other_config(config, folder)
-        if request.stage != "report":
-            refuse_other_ranks(config.method, folder)
-        with nothing_left_when_refused(folder):
-            _run_stages(request, folder, stop, draw)
+    with locked(root) if processes.first else nullcontext(), explained(config, root):
+        folder = processes.of_first(lambda: _open(request))
+        with nothing_left_when_refused(folder) if processes.first else nullcontext():
+            _run_stages(request, folder, stop, draw, processes)
+        processes.wait()
     return folder
 
 
-def _run_stages(request: Request, folder: RunFolder, stop: StopRequest, draw: bool) -> None:
+def _open(request: Request) -> RunFolder:
+    folder = open_folder(request.config, request.stage, request.overwrite)
+    refuse_other_config(request.config, folder)
+    if request.stage != "report":
+        refuse_other_ranks(request.config.method, folder)
+    return folder
+
+
+def _run_stages(request: Request, folder: RunFolder, stop: StopRequest, draw: bool, processes: Processes) -> None:
     config, stage = request.config, request.stage
     wandb = None
     try:
-        if stage != "report":
+        if stage != "report" and processes.first:
             write_text(folder.config, to_yaml(config))
-        wandb = _tracker(config if stage != "report" else _untracked(config), folder)
-        run = Run(config, folder, wandb, stop)
+        wandb = _tracker(config if stage != "report" and processes.first else _untracked(config), folder)
+        run = Run(config, folder, wandb, stop, processes)
         # A stage whose last file is there is done, whatever came after it.
-        if stage in ("all", "search") and config.method in SEARCHING and not folder.ranks.exists():
+        no_ranks, no_metrics = processes.of_first(lambda: (not folder.ranks.exists(), not folder.metrics.exists()))
+        if stage in ("all", "search") and config.method in SEARCHING and no_ranks:
             run.search() if config.method == "autolora" else choose_ranks(run)
-        if stage in ("all", "retrain") and not folder.metrics.exists():
+        processes.wait()
+        if stage in ("all", "retrain") and no_metrics:
             run.retrain()
-        folder.clear_leftovers()
-        if draw:
-            run.report()
-        run.keep()
+        if processes.first:
+            folder.clear_leftovers()
+            if draw:
+                run.report()
+            run.keep()
     finally:
         if wandb is not None:
             wandb.finish(read_json(folder.metrics))

@@ -21,8 +21,10 @@ from configs.schema import RunConfig
 from engine import retrain_checkpoint
 from engine.interrupt import StopRequest
 from engine.progress import console, log
+from engine.sharding import SharedBatches
 from problems.compute import Compute
 from problems.data import Data, LengthGroupedOrder
+from problems.processes import ALONE, Processes
 from problems.tasks import Task
 
 
@@ -50,24 +52,28 @@ def fit(
     folder: Path,
     stop: StopRequest,
     callbacks: Sequence[TrainerCallback] = (),
+    processes: Processes = ALONE,
 ) -> Fitted:
     """Trains `model` on D_tr + D_val and evaluates it after the last step (no split chooses an epoch).
 
     `folder` holds the checkpoints; the newest there is gone on from. The caller removes it when the result is safe.
     Raises Interrupted when a stop was asked for, NotFinite when the loss is no number.
     """
-    last = retrain_checkpoint.newest(folder)
+    last = processes.of_first(lambda: retrain_checkpoint.newest(folder))
     clock = _Clock(last.seconds if last else 0.0)
     trainer = _OurTrainer(
         model=model,
+        processes=processes,
         args=_arguments(config, task, compute, folder),
         train_dataset=data.train,
         data_collator=data.collate,
-        callbacks=[*callbacks, _StopWhenAsked(stop), clock],
+        callbacks=[*callbacks, _StopWhenAsked(stop, processes), clock],
     )
+    if not processes.first:
+        torch.manual_seed(config.seed + 1_000_003 * processes.rank)  # its own dropout masks; the weights are DDP's
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_StopAtNaN(trainer, config))
-    trainer.add_callback(_Seal(clock))
+    trainer.add_callback(_Seal(clock, processes))
     if last is not None and last.step >= last.max_steps:
         # Trainer would make one step more.
         trainer.take_weights(last.folder)
@@ -75,7 +81,8 @@ def fit(
     else:
         trainer.train(resume_from_checkpoint=None if last is None else str(last.folder))
         steps = trainer.state.global_step
-    stop.check()
+    if processes.agree(stop):
+        stop.check()
     by_split, texts = {}, []
     for name, rows in data.evaluation.items():
         by_split[name], text = _measure(trainer, task, rows)
@@ -103,6 +110,7 @@ def _arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) ->
     settings = config.retrain
     return TrainingArguments(
         output_dir=str(folder),
+        # Of all processes together: one process more changes the time of a step, not the step.
         per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation,
         per_device_eval_batch_size=settings.eval_batch_size,
@@ -131,10 +139,33 @@ def _arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) ->
 
 
 class _OurTrainer(Trainer):
-    """Trainer whose order of rows depends on seed and epoch alone, so that a resumed run sees the same rows."""
+    """Trainer whose order of rows depends on seed and epoch alone, so that a resumed run sees the same rows.
+
+    Among several processes each takes its own rows of the same batches, and its loss counts by their share: Trainer's
+    own sharding fills the last batch of an epoch up and weighs unequal parts alike.
+    """
+
+    def __init__(self, *args: Any, processes: Processes = ALONE, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.processes = processes
+
+    def get_train_dataloader(self) -> Any:
+        if self.processes.size == 1:
+            return super().get_train_dataloader()
+        return SharedBatches.loader(self.train_dataset, self._order(), self.data_collator, self.processes)
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
+        share = inputs.pop("share", None)
+        if share is None:
+            return super().compute_loss(model, inputs, *args, **options)
+        # DDP averages the gradients over the processes; without the count the model's loss is its own mean.
+        return super().compute_loss(model, inputs) * share * self.processes.size
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler | None:
-        rows: Any = self.train_dataset if train_dataset is None else train_dataset
+        return self._order()
+
+    def _order(self) -> LengthGroupedOrder:
+        rows: Any = self.train_dataset
         return LengthGroupedOrder(rows["length"], self.args.per_device_train_batch_size, self.args.seed)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -149,13 +180,16 @@ class _OurTrainer(Trainer):
 
 
 class _StopWhenAsked(TrainerCallback):
-    """Saves and ends the training after the step in which a signal came."""
+    """Saves and ends the training after the step in which a signal came (several processes agree now and then)."""
 
-    def __init__(self, stop: StopRequest) -> None:
+    def __init__(self, stop: StopRequest, processes: Processes) -> None:
         self.stop = stop
+        self.processes = processes
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.stop.code is not None:
+        if self.processes.size > 1 and state.global_step % 10 != 0:
+            return
+        if self.processes.agree(self.stop):
             control.should_save = True
             control.should_training_stop = True
 
@@ -169,7 +203,7 @@ class _StopAtNaN(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         look = state.global_step % 20 == 0 or control.should_save or control.should_training_stop
-        if look and not bool(torch.isfinite(self.trainer.loss_sum)):
+        if look and not bool(torch.isfinite(self.trainer.processes.summed([self.trainer.loss_sum])[0])):
             raise NotFinite(_no_number(f"the loss by step {state.global_step}", self.config))
 
 
@@ -183,10 +217,14 @@ def _no_number(what: str, config: RunConfig) -> str:
 class _Seal(TrainerCallback):
     """Marks each checkpoint as complete once Trainer has written it."""
 
-    def __init__(self, clock: _Clock) -> None:
+    def __init__(self, clock: _Clock, processes: Processes) -> None:
         self.clock = clock
+        self.processes = processes
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.processes.wait()  # each has written its random state
+        if not self.processes.first:
+            return
         retrain_checkpoint.seal(
             retrain_checkpoint.place(Path(args.output_dir), state.global_step), self.clock.so_far()
         )

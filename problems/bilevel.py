@@ -19,6 +19,7 @@ from betty.problems import ImplicitProblem
 from torch import Tensor, nn
 
 from problems.compute import Compute, random_state, replay
+from problems.processes import ALONE, Processes
 
 Tensors = Sequence[Tensor]
 
@@ -48,11 +49,13 @@ class BilevelProblem(ImplicitProblem):
         compute: Compute,
         scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
         passes: Passes | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         super().__init__(name, config, module, optimizer, scheduler, loader)
         self.trained = list(trained)
         self.compute = compute
         self.passes = passes or Passes()
+        self.processes = processes
         self.last_loss: Tensor = torch.tensor(float("nan"))
         self.skipped = torch.tensor(False, device=compute.device)
         self.skip_count = torch.tensor(0, device=compute.device)
@@ -72,10 +75,11 @@ class BilevelProblem(ImplicitProblem):
         """Keeps the given scheduler; stock Betty rebuilds it and loses its position."""
 
     def training_step_exec(self, batch: Any) -> Tensor:
-        """The loss of one batch, under this run's autocast."""
+        """The loss of one batch, under this run's autocast; among several processes, this one's part of it."""
         self.passes.forward += 1
         with self.compute.autocast():
-            return self.training_step(batch)
+            loss = self.training_step(batch)
+        return loss if self.processes.size == 1 else loss * self.train_data_loader[0].share
 
     def get_loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, kept on its device: reading it back at every step would stall a GPU."""
@@ -105,7 +109,11 @@ class BilevelProblem(ImplicitProblem):
         return finite & torch.isfinite(torch.nn.utils.get_total_norm(grads)) if grads else finite
 
     def gradient(self, loss: Tensor | Tensors, inputs: Tensors, **options: Any) -> list[Tensor]:
-        """d loss / d inputs, zeros where an input was not used; counted as one backward pass."""
+        """d loss / d inputs over the whole batch, zeros where an input was not used; counted as one backward pass."""
+        return self.processes.summed(self.own_gradient(loss, inputs, **options))
+
+    def own_gradient(self, loss: Tensor | Tensors, inputs: Tensors, **options: Any) -> list[Tensor]:
+        """As `gradient`, of this process's part of the batch: what is differentiated again."""
         self.passes.backward += 1
         grads = torch.autograd.grad(loss, inputs, allow_unused=True, **options)
         return [torch.zeros_like(i) if g is None else g for g, i in zip(grads, inputs, strict=True)]
@@ -148,12 +156,22 @@ class InnerProblem(BilevelProblem):
         beta = [b for parent in self.parents for b in parent.trainable_parameters()]
         wanted = [*params, *beta] if method.reads_beta_gradient else params
         torch.autograd.backward(loss, inputs=wanted)
+        self._add_up(wanted)
         if method.reads_beta_gradient:
             self.beta_gradient = [torch.zeros_like(b) if b.grad is None else b.grad for b in beta]
             for b in beta:
                 b.grad = None
         if method.reads_weights_before:
             self.weights_before = [p.detach().clone() for p in params]
+
+    def _add_up(self, parameters: Tensors) -> None:
+        """.grad of the whole batch in all processes, and its loss with it."""
+        if self.processes.size == 1:
+            return
+        used = [p for p in parameters if p.grad is not None]
+        *grads, self.last_loss = self.processes.summed([*(p.grad for p in used if p.grad is not None), self.last_loss])
+        for parameter, grad in zip(used, grads, strict=True):
+            parameter.grad = grad
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """As Betty's; keeps the gradient that Adam just saw where the hypergradient needs Adam's derivative."""
@@ -210,12 +228,10 @@ class OuterProblem(BilevelProblem):
         inner = paths[0][1]
         self._inner_skipped = inner.skipped
         method = jvp_fn_mapping[inner.config.type]
-        if method.reads_vector:
-            weights = inner.meta_trainable_parameters()
-            grads = self.gradient(loss, [*params, *weights])
-            direct, vector = grads[: len(params)], grads[len(params) :]
-        else:
-            direct, vector = self.gradient(loss, params), []
+        weights = inner.meta_trainable_parameters() if method.reads_vector else []
+        own = self.own_gradient(loss, [*params, *weights])
+        *grads, self.last_loss = self.processes.summed([*own, self.last_loss])
+        direct, vector = grads[: len(params)], grads[len(params) :]
         self.direct = torch.cat([g.flatten() for g in direct]).detach()
         implicit = method(vector, inner, self, sync=False)
         self.implicit = torch.cat([g.flatten() for g in implicit]).detach()

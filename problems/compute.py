@@ -31,8 +31,8 @@ class Compute:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
 
-def choose_compute(config: RunConfig) -> Compute:
-    """Device and precision for this machine.
+def choose_compute(config: RunConfig, number: int = 0) -> Compute:
+    """Device and precision for this machine; `number` is the GPU where each of several processes has its own.
 
     Raises UserError when the asked device is not there.
     """
@@ -44,7 +44,7 @@ def choose_compute(config: RunConfig) -> Compute:
         there = ", ".join(kind for kind in available if available[kind])
         raise UserError(f"--device: {name!r} is not available here; available: auto, {there}")
     bf16 = config.precision == "bf16" or (config.precision == "auto" and _fast_bf16(name))
-    return Compute(torch.device(name), bf16)
+    return Compute(torch.device(name, number) if name == "cuda" and number else torch.device(name), bf16)
 
 
 def _fast_bf16(device: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from configs.errors import UserError
 from configs.schema import RunConfig
+from problems.processes import ALONE, Processes
 from problems.tasks import Collate, Task
 
 
@@ -92,12 +94,36 @@ class LengthGroupedOrder(Sampler[int]):
         return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
+def own_part(rows: Dataset, batch: Sequence[int], processes: Processes) -> tuple[list[dict[str, Any]], float]:
+    """This process's rows of a batch, and their share of all labels in it (-100 is none): what a mean weighs them by.
+
+    A process that would have none gets a row that counts nothing.
+    """
+    if processes.size == 1:
+        return rows.__getitems__(list(batch)), 1.0
+    counts = [_labels(label) for label in rows[list(batch)]["labels"]]
+    own = range(processes.rank, len(batch), processes.size)
+    counted = sum(counts[i] for i in own)
+    if counted == 0:  # the mean over nothing is no number, and times 0 neither
+        own, counted = range(int(np.argmax(counts)), int(np.argmax(counts)) + 1), 0
+    return rows.__getitems__([batch[i] for i in own]), counted / max(1, sum(counts))
+
+
+def _labels(label: Any) -> int:
+    """How many entries a loss averages over: 1 for a class or a number, for a sequence those that are not -100."""
+    return int((np.asarray(label) != -100).sum())
+
+
 class EndlessLoader:
     """Batches of a data set for ever. `epoch` and `position` (batches of this epoch already given) are all its
-    state."""
+    state. Among several processes each gives its own rows of the same batches; `share` is their weight in the last."""
 
-    def __init__(self, rows: Dataset, batch_size: int, collate: Collate, seed: int) -> None:
+    def __init__(
+        self, rows: Dataset, batch_size: int, collate: Collate, seed: int, processes: Processes = ALONE
+    ) -> None:
         self.rows = rows
+        self.processes = processes
+        self.share = 1.0
         self.collate = collate
         self.order = LengthGroupedOrder(rows["length"], batch_size, seed)
         self.epoch = 0
@@ -107,5 +133,6 @@ class EndlessLoader:
         while True:
             for batch in self.order.batches(self.epoch)[self.position :]:
                 self.position += 1
-                yield self.collate(self.rows.__getitems__(batch))
+                own, self.share = own_part(self.rows, batch, self.processes)
+                yield self.collate(own)
             self.epoch, self.position = self.epoch + 1, 0

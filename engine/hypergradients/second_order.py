@@ -27,7 +27,7 @@ class _SecondOrder(Hypergradient):
     def implicit(self, vector: Tensors, inner: InnerProblem, outer: OuterProblem) -> list[Tensor]:
         weights = inner.trainable_parameters()
         with inner.at(inner.weights_before):
-            gradient = inner.gradient(inner.loss_again(), weights, create_graph=True)
+            gradient = inner.own_gradient(inner.loss_again(), weights, create_graph=True)
             # A weight that the loss does not use has a constant gradient, which torch refuses to differentiate.
             curved = [i for i, g in enumerate(gradient) if g.requires_grad]
 

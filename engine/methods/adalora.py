@@ -152,6 +152,8 @@ class Allocate(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Runs before the checkpoint is sealed."""
+        if not state.is_world_process_zero:
+            return
         folder = retrain_checkpoint.place(Path(args.output_dir), state.global_step)
         averages = {"sensitivity": self._allocator.exp_avg_ipt, "uncertainty": self._allocator.exp_avg_unc}
         save_file({f"{k}/{n}": t.contiguous() for k, found in averages.items() for n, t in found.items()},

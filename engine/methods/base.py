@@ -30,6 +30,8 @@ class Setting:
     task: Task
     tokenizer: PreTrainedTokenizerBase
     rows: int
+    writes: bool = True
+    """Whether this process writes the files of the run."""
 
 
 @dataclass(frozen=True)

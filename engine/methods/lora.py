@@ -36,7 +36,7 @@ class RankedLora(Method):
         model = attach_ranks(base.model, adapter_config(config, record, setting.task, base.new_modules), record)
         if config.retrain.init == "search":
             start_from_search(model, config, record, folder.search_weights)
-        if self.rules:
+        if self.rules and setting.writes:
             ranks.save(record, folder.ranks)
         return Prepared(model, record)
 

@@ -32,3 +32,17 @@ def test_also_from_a_file(tmp_path: Path) -> None:
 def test_other_unknown_names_get_no_reason() -> None:
     message = refusal(["--hypergradient.type", "reinforced"])
     assert message.startswith("--hypergradient.type: 'reinforced' is not allowed; allowed: ")
+
+
+@pytest.mark.parametrize(("strategy", "reason"), [("zero", "a few MB"), ("fsdp", "splits the parameters")])
+def test_bettys_sharding_is_refused_with_the_reason(strategy: str, reason: str) -> None:
+    message = refusal(["--strategy", strategy])
+    assert message.startswith(f"--strategy: '{strategy}' is not allowed (Betty's")
+    assert reason in message
+    assert message.endswith("allowed: auto, distributed")
+
+
+def test_distributed_needs_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "torchrun --nproc-per-node" in refusal(["--strategy", "distributed"])
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert parse(["--strategy", "distributed"]).config.strategy == "distributed"

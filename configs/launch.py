@@ -1,0 +1,15 @@
+"""What torchrun says about this process, by its environment variables; known before torch is loaded."""
+
+from __future__ import annotations
+
+import os
+
+
+def processes_started() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def speaks() -> bool:
+    """Whether this process writes to the terminal: the first does."""
+    return processes_started() == 1 or os.environ.get("RANK", "0") == "0"

@@ -1,0 +1,146 @@
+"""The processes of one run (torchrun starts them), and what they tell each other.
+
+Every process has a share of each batch; losses are multiplied by that share, so that the sum over the processes of any
+gradient is the gradient of the mean over the whole batch. What is added up: dL_tr/dW (with dL_tr/dbeta), dL_val/dW and
+dL_val/dbeta, and the implicit term's products. Betty's own strategy wraps modules in DDP, which averages nothing here:
+beta is used inside the other problem's forward pass, and a hypergradient's products are no `.backward()`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from configs.errors import UserError
+from configs.launch import processes_started
+
+T = TypeVar("T")
+
+
+class Stop(Protocol):
+    """What hears signals: the exit code asked for, if any."""
+
+    code: int | None
+
+
+TIMEOUT = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process's place among `size`; `local` is its number on its machine. All methods must be called by all."""
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes files and speaks."""
+        return self.rank == 0
+
+    def summed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The sum over the processes of each tensor, bit-equal in all of them. One message for all tensors."""
+        if self.size == 1:
+            return list(tensors)
+        flat = torch.cat([t.detach().flatten() for t in tensors])
+        dist.all_reduce(flat)
+        parts = flat.split([t.numel() for t in tensors])
+        return [part.view_as(t).to(t.dtype) for part, t in zip(parts, tensors, strict=True)]
+
+    @torch.no_grad()
+    def same(self, tensors: Sequence[Tensor]) -> None:
+        """Overwrites the tensors by those of the first process."""
+        if self.size > 1:
+            flat = torch.cat([t.detach().flatten() for t in tensors])
+            dist.broadcast(flat, 0)
+            for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+                tensor.copy_(part.view_as(tensor))
+
+    def largest(self, number: int) -> int:
+        """The largest of the processes' numbers."""
+        if self.size == 1:
+            return number
+        told = torch.tensor(number)
+        dist.all_reduce(told, dist.ReduceOp.MAX)
+        return int(told)
+
+    def agree(self, stop: Stop) -> bool:
+        """Whether any process was asked to stop; then all are. A signal that comes meanwhile waits for the next
+        call."""
+        code = self.largest(stop.code or 0)
+        if code:
+            stop.code = code
+        return bool(code)
+
+    def gathered(self, value: T) -> list[T]:
+        """Everybody's value, by rank."""
+        values: list[Any] = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(values, value)
+        return values
+
+    def of_first(self, make: Callable[[], T]) -> T:
+        """What the first process makes of `make`, given to all; the others wait for it."""
+        if self.size == 1:
+            return make()
+        box: list[Any] = [make() if self.first else None]
+        dist.broadcast_object_list(box, 0)
+        return box[0]
+
+    @contextmanager
+    def first_goes_first(self) -> Iterator[None]:
+        """The others run the body after the first process, and find what it left on the disk."""
+        if not self.first:
+            self.wait()
+        yield
+        if self.first:
+            self.wait()
+
+    def wait(self) -> None:
+        """Until all are here."""
+        self.largest(0)
+
+
+ALONE = Processes()
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Processes]:
+    """All processes that torchrun started, connected by gloo (CPU) and, unless `device` is cpu, nccl (GPUs).
+
+    Raises UserError when another process is lost on the way: whatever was saved is there to go on from.
+    """
+    if processes_started() == 1:
+        yield ALONE
+        return
+    cuda = device in ("auto", "cuda") and torch.cuda.is_available()
+    # Small messages between the CPUs never wait for a GPU.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT)
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if cuda:
+        torch.cuda.set_device(local)
+    try:
+        yield Processes(dist.get_rank(), dist.get_world_size(), local)
+    except (dist.DistError, RuntimeError) as error:
+        if not _is_lost_peer(error):
+            raise
+        raise UserError(
+            "another process of this run has ended (see its message); the last checkpoint is whole: the same command "
+            "goes on from there"
+        ) from error
+    finally:
+        dist.destroy_process_group()
+
+
+def _is_lost_peer(error: Exception) -> bool:
+    text = str(error).lower()
+    return any(words in text for words in ("closed by peer", "reset by peer", "gloo", "nccl"))

@@ -1,0 +1,171 @@
+"""Two processes (gloo) do what one does: the same alpha, ranks, adapter and metrics at the same whole batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.hypergradients import HYPERGRADIENTS
+from tests.conftest import tiny_arguments
+from tests.processes import Process, fresh, outcome
+from tests.several import Several
+
+# 41 rows, D_tr 20 and D_val 21, batch 9: the last batches have 2 and 3 rows, the retraining's 5; parts are unequal.
+CASE = [
+    "--task.train_rows", "41", "--search.batch_size", "9", "--retrain.batch_size", "9", "--search.patience", "0",
+    "--search.steps", "7", "--retrain.max_steps", "7", "--search.warmup_ratio", "0",
+]  # fmt: skip
+
+
+@pytest.fixture
+def argv(model_folder: Callable[..., Path], tmp_path: Path) -> list[str]:
+    return [*tiny_arguments(model_folder("bert", 0.0), tmp_path), *CASE]
+
+
+def close(one: Any, other: Any, tolerance: float) -> None:
+    np.testing.assert_allclose(np.array(one, dtype=float), np.array(other, dtype=float), atol=tolerance, rtol=0)
+
+
+def run_one(argv: list[str], tmp_path: Path) -> dict[str, Any]:
+    process = Process(argv, tmp_path / "one.txt")
+    assert process.wait() == 0, process.output.read_text()
+    return outcome_of(tmp_path)
+
+
+def run_two(argv: list[str], tmp_path: Path) -> dict[str, Any]:
+    fresh(tmp_path / "runs")
+    several = Several(argv, tmp_path / "two.txt")
+    assert several.wait() == [0, 0], several.said()
+    return outcome_of(tmp_path)
+
+
+def outcome_of(tmp_path: Path) -> dict[str, Any]:
+    return outcome(tmp_path / "runs" / "tiny")
+
+
+def ranks_of(tmp_path: Path) -> list[dict[str, Any]]:
+    return json.loads((tmp_path / "runs" / "tiny" / "ranks.json").read_text())["layers"]
+
+
+FAST = ("first_order", "forward_difference", "darts")
+METHODS = [pytest.param(m, marks=() if m in FAST else pytest.mark.slow) for m in sorted(HYPERGRADIENTS)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_search_finds_the_same_alpha(argv: list[str], tmp_path: Path, method: str) -> None:
+    argv = [*argv, "--stage", "search", "--hypergradient.type", method, "--hypergradient.eta", "0.1"]
+    process = Process(argv, tmp_path / "one.txt")
+    assert process.wait() == 0, process.output.read_text()
+    one = ranks_of(tmp_path)
+    fresh(tmp_path / "runs")
+    several = Several(argv, tmp_path / "two.txt")
+    assert several.wait() == [0, 0], several.said()
+    two = ranks_of(tmp_path)
+    close([layer["alpha"] for layer in two], [layer["alpha"] for layer in one], 1e-4)
+    assert [layer["rank"] for layer in two] == [layer["rank"] for layer in one]
+    assert np.ptp([layer["alpha"] for layer in one]) > 1e-2, "alpha has moved"
+
+
+def test_a_whole_run_is_the_same(argv: list[str], tmp_path: Path) -> None:
+    one, two = run_one(argv, tmp_path), run_two(argv, tmp_path)
+    assert two["files"] == one["files"]
+    for name, value in one["adapter"].items():
+        close(two["adapter"][name], value, 1e-4)
+    assert two["metrics"]["metrics"] == one["metrics"]["metrics"]
+    assert two["metrics"]["steps"] == one["metrics"]["steps"]
+    for ours, theirs in zip(two["lines"], one["lines"], strict=True):
+        assert ours["train_loss"] == pytest.approx(theirs["train_loss"], abs=1e-4)
+        assert ours["val_loss"] == pytest.approx(theirs["val_loss"], abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "adalora"])
+def test_the_baselines_are_the_same(argv: list[str], tmp_path: Path, method: str) -> None:
+    argv = [*argv, "--method", method, "--retrain.max_steps", "12"]
+
+    def adapter() -> dict[str, Any]:
+        from safetensors.torch import load_file
+
+        return load_file(tmp_path / "runs" / "tiny" / "adapter" / "adapter_model.safetensors")
+
+    process = Process(argv, tmp_path / "one.txt")
+    assert process.wait() == 0, process.output.read_text()
+    one = adapter()
+    fresh(tmp_path / "runs")
+    several = Several(argv, tmp_path / "two.txt")
+    assert several.wait() == [0, 0], several.said()
+    for name, value in adapter().items():
+        close(value, one[name], 1e-4)
+
+
+def die_at(stage: str, rank: int, step: int) -> Callable[[int], None]:
+    """That process kills itself in that step of that stage."""
+
+    def prepare(own: int) -> None:
+        if own != rank:
+            return
+        from engine.search import SearchEngine
+        from engine.trainer import _OurTrainer
+
+        owner, name = (SearchEngine, "train_step") if stage == "search" else (_OurTrainer, "training_step")
+        original, count = getattr(owner, name), [0]
+
+        def guarded(*arguments: Any, **options: Any) -> Any:
+            count[0] += 1
+            if count[0] == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*arguments, **options)
+
+        setattr(owner, name, guarded)
+
+    return prepare
+
+
+@pytest.mark.parametrize(
+    ("stage", "rank"),
+    [
+        ("search", 1),
+        pytest.param("search", 0, marks=pytest.mark.slow),
+        pytest.param("retrain", 1, marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_worker_costs_nothing_but_steps(
+    model_folder: Callable[..., Path], tmp_path: Path, stage: str, rank: int
+) -> None:
+    """Dropout on: every process goes on with its own masks, and ends bit-equal to a run without a kill."""
+    argv = [*tiny_arguments(model_folder("bert", 0.1), tmp_path), *CASE, "--retrain.checkpoint_every", "2"]
+    expected = run_two(argv, tmp_path)
+    fresh(tmp_path / "runs")
+    several = Several(argv, tmp_path / "killed.txt", prepare=die_at(stage, rank, 6))
+    codes = several.wait()
+    assert codes[rank] == -9
+    assert codes[1 - rank] == 2, several.said()
+    assert "another process of this run has ended" in several.said()
+    again = Several(argv, tmp_path / "again.txt")
+    assert again.wait() == [0, 0], again.said()
+    found = outcome_of(tmp_path)
+    for key, value in expected.items():
+        assert found[key] == value, key
+
+
+def test_a_signal_to_one_process_stops_all(argv: list[str], tmp_path: Path) -> None:
+    argv = [*argv, "--search.steps", "100000"]
+    several = Several(argv, tmp_path / "two.txt")
+    root = tmp_path / "runs" / "tiny"
+    several.processes[0].wait_for(lambda: (root / "search" / "metrics.jsonl").exists())
+    os.kill(several.processes[1].pid, signal.SIGTERM)
+    assert several.wait() == [143, 143], several.said()
+    assert (root / "search" / "checkpoint").exists()
+
+
+def test_what_is_one_process_work_is_refused(argv: list[str], tmp_path: Path) -> None:
+    several = Several([*argv, "--retrain.learning_rates", "[1e-3,1e-2]"], tmp_path / "two.txt")
+    assert several.wait() == [2, 2]
+    assert "torchrun: trying ranks or learning rates" in several.said()
