@@ -73,7 +73,7 @@ def machine() -> dict[str, Any]:
     """Processor, cores, GPU, versions and commit that the numbers belong to."""
     import torch
 
-    from engine.stages import versions
+    from engine.result import versions
 
     cuda = torch.cuda.is_available()
     return {

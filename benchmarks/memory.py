@@ -22,7 +22,7 @@ from benchmarks.timing import Batch
 from benchmarks.workload import AdaLoraStep, PlainStep, SearchStep, make_workload
 from configs.errors import UserError
 from engine.hypergradients import HYPERGRADIENTS
-from engine.stages import peak_memory
+from engine.result import peak_memory
 from problems.compute import Compute
 
 TARGET = 1.15

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import re
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, reduce
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from configs.errors import UserError
-from configs.rules import REFUSED, check
+from configs.keys import ScoreKind, allowed, known_keys, one_line, unknown_key
+from configs.rules import check
 from configs.schema import RunConfig, Stage
 
 CONFIGS = Path(__file__).resolve().parent
 DEFAULT_CONFIG = "quickstart.yaml"
-ScoreKind = Literal["e2e", "webnlg", "ner"]
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -91,7 +89,7 @@ class _ConfigFile(ActionConfigFile):
         try:
             super().__call__(parser, cfg, str(path), option_string)
         except (ArgumentError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: {_one_line(str(error))}") from error
+            raise UserError(f"{path}: {one_line(str(error))}") from error
 
 
 def _refuse_unknown_keys(path: Path) -> None:
@@ -100,7 +98,7 @@ def _refuse_unknown_keys(path: Path) -> None:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return  # jsonargparse says what is wrong, with the place
-    names = _allowed()
+    names = allowed()
     sections = {name.rsplit(".", n)[0] for name in names for n in range(1, name.count(".") + 1)}
 
     def look(tree: Any, prefix: str) -> None:
@@ -109,7 +107,7 @@ def _refuse_unknown_keys(path: Path) -> None:
             if name in sections:
                 look(value, f"{name}.")
             elif name not in names:
-                raise UserError(f"{path}: {_unknown_key(_first_leaf(name, value))}")
+                raise UserError(f"{path}: {unknown_key(_first_leaf(name, value))}")
 
     look(content, "")
 
@@ -182,7 +180,7 @@ def parse_command(argv: Sequence[str]) -> Command:
         _check_sections(parsed)
         values = parser.instantiate(parsed)
     except ArgumentError as error:
-        raise UserError(_one_line(str(error))) from error
+        raise UserError(one_line(str(error))) from error
     if parsed.score:
         missing = [name for name in ("hyp", "ref") if not parsed[name]]
         if missing:
@@ -222,19 +220,19 @@ def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     """
     unknown = [key for key in values if key not in known_keys()]
     if unknown:
-        raise UserError(_unknown_key(unknown[0]))
+        raise UserError(unknown_key(unknown[0]))
     tree = dataclasses.asdict(config)
     for key, value in values.items():
         # jsonargparse takes null in an object for "not given".
         if value is None and type(None) not in typing.get_args(known_keys()[key]):
-            raise UserError(f"--{key}: null is not allowed; allowed: {_allowed()[key]}")
+            raise UserError(f"--{key}: null is not allowed; allowed: {allowed()[key]}")
         *path, leaf = key.split(".")
         reduce(lambda node, part: node[part], path, tree)[leaf] = value
     parser = _parser()
     try:
         parsed = parser.instantiate(parser.parse_object(tree))
     except (ArgumentError, TypeError, ValueError) as error:
-        raise UserError(_one_line(str(error))) from error
+        raise UserError(one_line(str(error))) from error
     changed = RunConfig(**{f.name: parsed[f.name] for f in dataclasses.fields(RunConfig)})
     check(changed)
     return changed
@@ -243,73 +241,3 @@ def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
 def to_yaml(config: RunConfig) -> str:
     """The whole configuration as YAML text, every field filled in; `--config` reads it back."""
     return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
-
-
-def known_keys(schema: type = RunConfig, prefix: str = "") -> dict[str, Any]:
-    """Dotted name of every field -> its type."""
-    keys: dict[str, Any] = {}
-    for name, kind in typing.get_type_hints(schema).items():
-        if dataclasses.is_dataclass(kind):
-            keys |= known_keys(typing.cast(type, kind), f"{prefix}{name}.")
-        else:
-            keys[prefix + name] = kind
-    return keys
-
-
-def _one_line(message: str) -> str:
-    """jsonargparse's message as one line: the key, what was given, what is allowed, the nearest valid name."""
-    unknown = (
-        re.search(r"unrecognized arguments: --([^\s=]+)", message, re.I)
-        or re.search(r"Group '(?P<group>[^']+)' does not accept option '([^']+)'", message)
-        or re.search(r"Option '([^']+)' is not accepted", message)
-    )
-    if unknown:
-        return _unknown_key(".".join(unknown.groups()))
-    wrong = re.search(r'Parser key "([^"]+)"', message)
-    given = re.search(r"(?:Got value|Given value): (.*)", message, re.S)
-    if wrong and given and wrong[1] in _allowed():
-        key, value = wrong[1], given[1].strip()
-        reason = f" ({REFUSED[key, value]})" if (key, value) in REFUSED else ""
-        return f"--{key}: {value!r} is not allowed{reason}; allowed: {_allowed()[key]}"
-    return re.sub(r"\s*\n\s*", " ", message.strip())
-
-
-def _unknown_key(key: str) -> str:
-    names = _allowed()
-    # The right word without its section, or in the wrong one, is as common as a slip of the pen.
-    same_word = [name for name in names if name.split(".")[-1] == key.split(".")[-1]]
-    close = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
-    hint = (same_word or close or [""])[0]
-    return f"unknown key {key!r}" + (f"; did you mean {hint!r}?" if hint else "; --help lists the keys")
-
-
-def _allowed() -> dict[str, str]:
-    """Dotted name of every key -> words for what it takes."""
-    switches = {
-        "config": "a YAML file",
-        "stage": words(Stage),
-        "overwrite": "no value",
-        "show": "a run folder",
-        "workspace": "a run folder",
-        "score": words(ScoreKind),
-        "hyp": "a file",
-        "ref": "a file or folder",
-        "json": "a file",
-        "metrics": "a list of names, as [BLEU,NIST]",
-    }
-    return switches | {key: words(kind) for key, kind in known_keys().items()}
-
-
-def words(kind: Any) -> str:
-    """What a field's type allows, in a user's words."""
-    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
-    if kind in plain:
-        return plain[kind]
-    if typing.get_origin(kind) is typing.Literal:
-        return ", ".join(str(value) for value in typing.get_args(kind))
-    if typing.get_origin(kind) is list:
-        items = {str: "names, as [query,value]", int: "whole numbers, as [1,2]"}
-        return f"a list of {items.get(typing.get_args(kind)[0], 'values, as [0.1,0.2]')}"
-    if typing.get_origin(kind) is dict:
-        return "keys with values"
-    return ", ".join(words(part) for part in typing.get_args(kind))

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from configs.cli import words
+from configs.keys import words
 from configs.rules import RULES
 from configs.schema import RunConfig
 

@@ -7,7 +7,9 @@ Zhang et al., NAACL 2024). `configs/rules.py` holds what types cannot say (range
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from configs.schema_study import StudyConfig
 
 Constraint = Literal["softmax", "sigmoid", "none"]
 Stage = Literal["all", "search", "retrain", "report"]
@@ -251,34 +253,6 @@ class TrackingConfig:
     """wandb group, to compare runs; null: the study's name in a study."""
     artifacts: bool = True
     """Also send the adapter and ranks.json as wandb artifacts (offline: kept for `wandb sync`)."""
-
-
-@dataclass(frozen=True)
-class ProbeConfig:
-    """Comparison of all approximations with the exact hypergradient, from one trained state each time."""
-
-    steps: list[int] = field(default_factory=list)
-    """Search steps after which they are compared; empty: no comparison."""
-    etas: list[float | Literal["lr", "betty"]] = field(default_factory=lambda: ["lr", "betty"])
-    """Values of hypergradient.eta to compare at."""
-    timed_steps: int = 5
-    """Steps of each approximation, and of plain LoRA, that are timed after the last comparison."""
-
-
-@dataclass(frozen=True)
-class StudyConfig:
-    """Many runs: every combination of the values on the axes is one run (a cell)."""
-
-    axes: dict[str, list[Any]] = field(default_factory=dict)
-    """Key of this configuration -> its values, as hypergradient.type: [darts, exact]. Empty: no study, one run."""
-    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """One more axis, of named settings: name -> {key: value}, as w/o constraint: {search.constraint: none}."""
-    where: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
-    """Further settings of the cells at one place: axis -> value -> {key: value}, as task.name: {qqp: {retrain.epochs:
-    10}}."""
-    sweep_once: bool = False
-    """The learning rate that the first seed chose from retrain.learning_rates serves all seeds."""
-    probe: ProbeConfig = field(default_factory=ProbeConfig)
 
 
 @dataclass(frozen=True)

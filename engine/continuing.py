@@ -7,8 +7,8 @@ from functools import reduce
 
 import yaml
 
-from configs.cli import known_keys
 from configs.errors import UserError
+from configs.keys import known_keys
 from configs.schema import RunConfig
 from engine import checkpoint
 from engine.run_folder import RunFolder

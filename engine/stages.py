@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
-import platform
-import resource
-import sys
 from contextlib import nullcontext
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import torch
 from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedTokenizerBase
@@ -32,14 +25,14 @@ from engine.interrupt import StopRequest
 from engine.live_view import SearchProgress
 from engine.lock import locked
 from engine.methods import METHODS, Setting, refuse_other_ranks
-from engine.ranks import RankRecord
 from engine.report import write_report
+from engine.result import peak_memory, read_json, result_of
 from engine.run_folder import RunFolder, nothing_left_when_refused, open_folder, remove, write_json, write_text
 from engine.search import RanksSettled, SearchEngine, build_engine
 from engine.search_log import SearchLog
 from engine.tracking import Wandb
-from engine.trainer import Fitted, fit
-from engine.tuning import choose_learning_rate, choose_ranks, read_trials, with_rate
+from engine.trainer import fit
+from engine.tuning import choose_learning_rate, choose_ranks, with_rate
 from problems.compute import Compute, choose_compute, seed_everything
 from problems.data import Data, prepare, split_indices
 from problems.lora import attach, lora_config, refuse_large_k
@@ -161,7 +154,7 @@ class Run:
         record = method.save(prepared, setting)
         if fitted.predictions is not None:
             write_text(folder.predictions, fitted.predictions)
-        write_json(folder.metrics, self._result(fitted, record, trainable, config.retrain.learning_rate))
+        write_json(folder.metrics, result_of(self, fitted, record, trainable, config.retrain.learning_rate))
         remove(folder.retrain)
         remove(folder.trials)
         self.wandb.log({f"eval/{name}": value for name, value in fitted.metrics.items()})
@@ -172,36 +165,6 @@ class Run:
         return generate_and_score(
             model, self.task, rows, self.tokenizer, self.config, self.compute, self.folder, self.stop
         )
-
-    def _result(self, fitted: Fitted, record: RankRecord | None, trainable: int, rate: float) -> dict[str, Any]:
-        """The content of metrics.json. The sweep's seconds stand apart: total is what one run at its rate costs."""
-        searched = self._searched()
-        seconds = {"search": searched.get("seconds"), "retrain": fitted.seconds}
-        return {
-            "method": self.config.method,
-            "task": self.task.name,
-            "split": self.task.evaluation_split,
-            "metrics": {name: value for name, value in fitted.metrics.items() if name != "loss"},
-            "loss": fitted.metrics.get("loss"),
-            "trainable_parameters": trainable,
-            "lora_parameters": record.lora_parameters if record else 0,
-            "mean_rank": record.mean_rank if record else None,
-            "learning_rate": rate,
-            "learning_rates_tried": self.config.retrain.learning_rates,
-            "seconds_sweep": sum(trial.seconds for trial in read_trials(self.folder.sweep)),
-            "seed": self.config.seed,
-            "seconds": seconds | {"total": sum(s for s in seconds.values() if s is not None)},
-            "steps": {"search": searched.get("steps"), "retrain": fitted.steps},
-            "peak_memory_mib": max(peak_memory(self.compute), searched.get("peak_memory_mib", 0.0)),
-            "versions": versions(),
-        }
-
-    def _searched(self) -> dict[str, Any]:
-        """Seconds, steps and memory of what found the ranks; nothing where no stage did."""
-        if self.config.method == "lora_grid":
-            trials = read_trials(self.folder.grid)
-            return {"seconds": sum(t.seconds for t in trials), "steps": sum(t.steps for t in trials)}
-        return read_json(self.folder.search_summary) if self.config.method in SEARCHING else {}
 
     def report(self) -> None:
         """Draws figures/ and report.html from the folder's files."""
@@ -275,25 +238,3 @@ def _tracker(config: RunConfig, folder: RunFolder) -> Wandb:
 
 def _untracked(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, tracking=dataclasses.replace(config.tracking, wandb="disabled"))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file, or nothing when there is no such file (ranks written by hand have no search)."""
-    if not path.exists():
-        return {}
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value
-
-
-def peak_memory(compute: Compute) -> float:
-    """Peak of this process so far in MiB: of the GPU where one is used, else resident memory."""
-    if compute.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(compute.device) / 2**20
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-
-
-def versions() -> dict[str, str]:
-    """Of Python and the packages that decide the numbers."""
-    packages = ("betty-ml", "torch", "transformers", "peft", "datasets")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from configs.cli import CONFIGS, DEFAULT_CONFIG, known_keys, parse, shipped_configs, to_yaml, with_values
+from configs.cli import CONFIGS, DEFAULT_CONFIG, parse, shipped_configs, to_yaml, with_values
 from configs.errors import UserError
+from configs.keys import known_keys
 from configs.schema import RunConfig
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from configs.cli import known_keys
+from configs.keys import known_keys
 from configs.reference import page
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"

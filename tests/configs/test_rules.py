@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from configs import rules
-from configs.cli import known_keys, parse
+from configs.cli import parse
 from configs.errors import UserError
+from configs.keys import known_keys
 from configs.schema import HypergradientConfig
 from engine.hypergradients import HYPERGRADIENTS
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from configs import schema
-from configs.cli import known_keys
+from configs.keys import known_keys
 
 SCHEMAS = [kind for kind in vars(schema).values() if dataclasses.is_dataclass(kind)]
 

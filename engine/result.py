@@ -1,0 +1,76 @@
+"""metrics.json: what a run gave, what it cost, and the versions that decide the numbers."""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from configs.rules import SEARCHING
+from engine.ranks import RankRecord
+from engine.trainer import Fitted
+from engine.tuning import read_trials
+from problems.compute import Compute
+
+if TYPE_CHECKING:
+    from engine.stages import Run
+
+
+def result_of(run: Run, fitted: Fitted, record: RankRecord | None, trainable: int, rate: float) -> dict[str, Any]:
+    """The content of metrics.json. The sweep's seconds stand apart: total is what one run at its rate costs."""
+    config, searched = run.config, _searched(run)
+    seconds = {"search": searched.get("seconds"), "retrain": fitted.seconds}
+    return {
+        "method": config.method,
+        "task": run.task.name,
+        "split": run.task.evaluation_split,
+        "metrics": {name: value for name, value in fitted.metrics.items() if name != "loss"},
+        "loss": fitted.metrics.get("loss"),
+        "trainable_parameters": trainable,
+        "lora_parameters": record.lora_parameters if record else 0,
+        "mean_rank": record.mean_rank if record else None,
+        "learning_rate": rate,
+        "learning_rates_tried": config.retrain.learning_rates,
+        "seconds_sweep": sum(trial.seconds for trial in read_trials(run.folder.sweep)),
+        "seed": config.seed,
+        "seconds": seconds | {"total": sum(s for s in seconds.values() if s is not None)},
+        "steps": {"search": searched.get("steps"), "retrain": fitted.steps},
+        "peak_memory_mib": max(peak_memory(run.compute), searched.get("peak_memory_mib", 0.0)),
+        "versions": versions(),
+    }
+
+
+def _searched(run: Run) -> dict[str, Any]:
+    """Seconds, steps and memory of what found the ranks; nothing where no stage did."""
+    if run.config.method == "lora_grid":
+        trials = read_trials(run.folder.grid)
+        return {"seconds": sum(t.seconds for t in trials), "steps": sum(t.steps for t in trials)}
+    return read_json(run.folder.search_summary) if run.config.method in SEARCHING else {}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file, or nothing when there is no such file (ranks written by hand have no search)."""
+    if not path.exists():
+        return {}
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value
+
+
+def peak_memory(compute: Compute) -> float:
+    """Peak of this process so far in MiB: of the GPU where one is used, else resident memory."""
+    if compute.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(compute.device) / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that decide the numbers."""
+    packages = ("betty-ml", "torch", "transformers", "peft", "datasets")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
