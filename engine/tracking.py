@@ -104,7 +104,7 @@ class Wandb:
             if mode != "online":
                 raise
             log.warning(
-                "wandb cannot be reached, the curves are kept offline for `wandb sync`: %s", _first_line(error)
+                "wandb cannot be reached, the curves are kept offline for wandb sync: %s", _first_line(error)
             )
             self._run = wandb.init(mode="offline", **options)
         self._run.define_metric("search/step", hidden=True)

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from configs import schema
+from configs import schema, schema_study
 from configs.keys import known_keys
 
-SCHEMAS = [kind for kind in vars(schema).values() if dataclasses.is_dataclass(kind)]
+SCHEMAS = [kind for kind in (vars(schema) | vars(schema_study)).values() if dataclasses.is_dataclass(kind)]
 
 
 @pytest.mark.parametrize("kind", SCHEMAS, ids=lambda kind: kind.__name__)

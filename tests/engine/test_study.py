@@ -12,7 +12,8 @@ import pytest
 
 from configs.cli import Request
 from configs.errors import UserError
-from configs.schema import ProbeConfig, RunConfig, StudyConfig
+from configs.schema import RunConfig, StudyConfig
+from configs.schema_study import ProbeConfig
 from engine.command import run_request
 from engine.hypergradients import HYPERGRADIENTS
 from engine.interrupt import StopRequest
