@@ -101,10 +101,10 @@ def rank_map(record: RankRecord) -> figure:
 
 
 def _tick_names(axis: Any, names: Sequence[str], most: int) -> None:
-    """Names at whole numbers from 0, every nth where there are more than `most`."""
+    """Names at whole numbers from 0, every nth where there are more than `most`; of long ones the end."""
     shown = range(0, len(names), -(-len(names) // most))
     axis.ticker = FixedTicker(ticks=list(shown))
-    axis.major_label_overrides = {i: names[i] for i in shown}
+    axis.major_label_overrides = {i: names[i] if len(names[i]) <= 24 else f"…{names[i][-23:]}" for i in shown}
     axis.minor_tick_line_color = None
 
 

@@ -40,10 +40,10 @@ def folder(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 1 MiB at tmp_path/runs."""
+    """A disk of 4 MiB (a report alone has more than one) at tmp_path/runs."""
     place = tmp_path / "runs"
     place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
     if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
         pytest.skip("cannot mount a tmpfs here")
     yield place
