@@ -39,6 +39,8 @@ def _run(request: Request, stop: StopRequest) -> None:
     config = request.config
     if config.method == "lora_grid" or config.retrain.learning_rates:
         refuse_several("trying ranks or learning rates (lora_grid, --retrain.learning_rates)", "start run.py itself")
+    if config.retrain.gradient_accumulation > 1:
+        refuse_several("--retrain.gradient_accumulation", "give each process fewer rows by starting more of them")
     with joined(config.device) as processes:
         folder = run_stages(request, stop, processes=processes)
         if processes.first:

@@ -31,7 +31,8 @@ class Stop(Protocol):
     code: int | None
 
 
-TIMEOUT = timedelta(minutes=30)
+# The others wait while the first decodes and scores; a process that dies is noticed at once.
+TIMEOUT = timedelta(hours=12)
 
 
 @dataclass(frozen=True)

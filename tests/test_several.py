@@ -165,7 +165,15 @@ def test_a_signal_to_one_process_stops_all(argv: list[str], tmp_path: Path) -> N
     assert (root / "search" / "checkpoint").exists()
 
 
-def test_what_is_one_process_work_is_refused(argv: list[str], tmp_path: Path) -> None:
-    several = Several([*argv, "--retrain.learning_rates", "[1e-3,1e-2]"], tmp_path / "two.txt")
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (["--retrain.learning_rates", "[1e-3,1e-2]"], "torchrun: trying ranks or learning rates"),
+        (["--retrain.gradient_accumulation", "2"], "torchrun: --retrain.gradient_accumulation"),
+        (["--study.axes", '{"seed": [0, 1]}'], "torchrun: a study"),
+    ],
+)
+def test_what_is_one_process_work_is_refused(argv: list[str], tmp_path: Path, given: list[str], named: str) -> None:
+    several = Several([*argv, *given], tmp_path / "two.txt")
     assert several.wait() == [2, 2]
-    assert "torchrun: trying ranks or learning rates" in several.said()
+    assert named in several.said()
