@@ -103,9 +103,7 @@ class Wandb:
         except Exception as error:
             if mode != "online":
                 raise
-            log.warning(
-                "wandb cannot be reached, the curves are kept offline for wandb sync: %s", _first_line(error)
-            )
+            log.warning("wandb cannot be reached, the curves are kept offline for wandb sync: %s", _first_line(error))
             self._run = wandb.init(mode="offline", **options)
         self._run.define_metric("search/step", hidden=True)
         self._run.define_metric("search/*", step_metric="search/step")

@@ -43,7 +43,9 @@ def test_a_finished_run_holds_the_agreed_files_and_no_leftovers(finished: tuple[
         "summary.json",
         "weights.safetensors",
     }
-    assert {path.name for path in folder.figures.iterdir()} == {"ranks.png", "alpha.png", "losses.png"}
+    assert {path.name for path in folder.figures.iterdir()} == {
+        "ranks.png", "alpha.png", "losses.png", "rank_evolution.png",
+    }  # fmt: skip
     result = json.loads(folder.metrics.read_text())
     assert {"method", "task", "split", "metrics", "trainable_parameters", "lora_parameters", "seed"} <= set(result)
     assert result["steps"] == {"search": 6, "retrain": 4}
