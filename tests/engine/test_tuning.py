@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,27 +95,25 @@ def test_a_grid_tries_every_combination_and_retrains_the_best(
     assert "lora_grid" in folder.report.read_text()
 
 
-class StopAt(StopRequest):
-    """A signal that comes with the n-th look."""
-
-    def __init__(self, looks: int) -> None:
-        super().__init__()
-        self.looks = looks
-
-    def check(self) -> None:
-        self.looks -= 1
-        if self.looks == 0:
-            raise Interrupted(143)
-
-
 def test_an_interrupted_grid_goes_on_and_ends_alike(
-    tiny_config: Callable[..., RunConfig], fits: list[tuple[Any, RunConfig]], tmp_path: Path
+    tiny_config: Callable[..., RunConfig],
+    fits: list[tuple[Any, RunConfig]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = json.loads(finish(tiny_config(*GRID)).grid.read_text())
     config = tiny_config(*GRID, "--runs_folder", str(tmp_path / "other"))
     fits.clear()
-    with pytest.raises(Interrupted):
-        run_stages(Request(config, "all", False, "test"), StopAt(3))
+    stop, kept = StopRequest(), tuning.fit
+
+    def fit(*arguments: Any) -> Any:
+        if len(fits) == 2:
+            stop.handle(signal.SIGTERM, None)
+        return kept(*arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr(tuning, "fit", fit)
+        run_stages(Request(config, "all", False, "test"), stop)
     folder = RunFolder(tmp_path / "other" / "tiny")
     assert len(json.loads(folder.grid.read_text())["trials"]) == 2
     assert not folder.ranks.exists()
