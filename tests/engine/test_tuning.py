@@ -111,9 +111,10 @@ def test_an_interrupted_grid_goes_on_and_ends_alike(
             stop.handle(signal.SIGTERM, None)
         return kept(*arguments)
 
-    with monkeypatch.context() as patched, pytest.raises(Interrupted):
-        patched.setattr(tuning, "fit", fit)
+    monkeypatch.setattr(tuning, "fit", fit)
+    with pytest.raises(Interrupted):
         run_stages(Request(config, "all", False, "test"), stop)
+    monkeypatch.setattr(tuning, "fit", kept)
     folder = RunFolder(tmp_path / "other" / "tiny")
     assert len(json.loads(folder.grid.read_text())["trials"]) == 2
     assert not folder.ranks.exists()
