@@ -186,6 +186,11 @@ def parse_command(argv: Sequence[str]) -> Command:
         if missing:
             raise UserError(f"--score {parsed.score}: needs --{missing[0]} FILE")
         return ScoreRequest(parsed.score, parsed.hyp, parsed.ref, parsed.json, parsed.metrics)
+    alone = [name for name in ("hyp", "ref", "json", "metrics") if parsed[name] is not None]
+    if alone:
+        raise UserError(
+            f"--{alone[0]}: belongs to --score" + ("; did you mean --task.metrics?" if alone[0] == "metrics" else "")
+        )
     if parsed.show:
         return ShowRequest(parsed.show)
     if parsed.workspace:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,8 +58,11 @@ def lines(made: figure, source: ColumnDataSource, columns: dict[str, tuple[str, 
     made.add_tools(HoverTool(renderers=[first], tooltips=tips[:25], mode="vline", line_policy="nearest"))
 
 
-def rank_map(record: RankRecord) -> figure:
-    """Ranks as the paper's Figure 3: blocks of the model across, projections down."""
+def rank_map(record: RankRecord, places: Mapping[str, int] | None = None) -> figure:
+    """Ranks as the paper's Figure 3: blocks of the model across, projections down.
+
+    `places`: layer -> its number among the curves, which a click on its cell shows.
+    """
     grid = grid_of([x.name for x in record.layers])
     cells = [
         (grid.blocks.index(block), grid.projections.index(projection), index)
@@ -70,7 +73,7 @@ def rank_map(record: RankRecord) -> figure:
         {
             "x": [x for x, *_ in cells],
             "y": [y for _, y, _ in cells],
-            "index": [index for *_, index in cells],
+            "index": [-1 if places is None else places.get(x.name, -1) for x in shown],
             "layer": [x.name for x in shown],
             "rank": [x.rank for x in shown],
             "colour": [rank_colour(x.rank, record.k) for x in shown],

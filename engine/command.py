@@ -73,7 +73,8 @@ def _study(request: Request, stop: StopRequest) -> None:
     root = Path(config.runs_folder) / str(config.name)
     with locked(root), explained(config, root):
         folder = run_study(request, stop)
-        run_probe(request, folder, stop)
+        if request.stage == "all":
+            run_probe(request, folder, stop)
         track_study(config, folder, write_study_report(config, folder))
     console.print(folder.table.read_text(encoding="utf-8"), highlight=False, markup=False, soft_wrap=True)
     for path in (folder.table, folder.results, folder.report):

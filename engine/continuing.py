@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import reduce
+from pathlib import Path
 
 import yaml
 
@@ -15,31 +17,70 @@ from engine.run_folder import RunFolder
 
 # Changing these does not change what the search computes.
 _HARMLESS = {"name", "runs_folder", "search.checkpoint_every", "search.max_bad_steps"}
-# Nor the training.
-_EVALUATION_ONLY = {"task.evaluation_split", "task.evaluation_rows", "task.metrics"}
+# Nor the training; but a choice on D_val that is half made goes by the first metric.
+_EVALUATION_ONLY = {"task.evaluation_rows", "task.metrics"}
 _HARMLESS_SECTIONS = {"retrain", "export", "tracking", "decode"}
 # A half-done retraining may change even less.
 _RETRAIN_HARMLESS = {"retrain.checkpoint_every", "retrain.eval_batch_size"}
+# Beside these, a finished run with other settings is another run.
+_NOT_IN_RESULTS = _HARMLESS - {"search.max_bad_steps"} | _RETRAIN_HARMLESS
+# What the comparison of hypergradients does not read.
+_NOT_IN_PROBE = {"retrain", "export", "tracking", "decode", "adapter"}
 
 
 def refuse_other_config(config: RunConfig, folder: RunFolder) -> None:
     """Raises UserError, naming the key, when a half-done stage would go on under a changed setting."""
     half_searched = checkpoint.exists(folder.search_checkpoint) and not folder.ranks.exists()
-    half_retrained = folder.retrain.exists() or folder.trials.exists()
-    if not folder.config.exists() or not (half_searched or half_retrained):
+    choosing = folder.trials.exists() or (folder.grid.exists() and not folder.ranks.exists())
+    chosen = folder.sweep.exists() and not folder.metrics.exists()
+    half_retrained = folder.retrain.exists() or choosing or chosen
+    if not (half_searched or half_retrained):
         return
-    before = yaml.safe_load(folder.config.read_text(encoding="utf-8")) or {}
+
+    def free(key: str) -> bool:
+        section = key.split(".")[0]
+        if half_retrained and section == "retrain":
+            return key in _RETRAIN_HARMLESS
+        # In a user's table it decides which rows are held out of the training.
+        if key == "task.evaluation_split":
+            return config.task.type == "glue"
+        if key in _EVALUATION_ONLY:
+            return not (choosing and key == "task.metrics")
+        return key in _HARMLESS or section in _HARMLESS_SECTIONS
+
+    _refuse(folder.config, config, free, f"{folder.root} holds a half-done run with")
+
+
+def refuse_other_results(config: RunConfig, folder: RunFolder) -> None:
+    """Raises UserError, naming the key, when a finished run was made under other settings than these."""
+    _refuse(
+        folder.config,
+        config,
+        lambda key: key in _NOT_IN_RESULTS or key.split(".")[0] in ("export", "tracking"),
+        f"{folder.root} was finished with",
+    )
+
+
+def refuse_other_probe(config: RunConfig, path: Path) -> None:
+    """The same for a study's comparison of hypergradients; `path`: the study's config.yaml."""
+    _refuse(
+        path,
+        config,
+        lambda key: key in _HARMLESS or key.split(".")[0] in _NOT_IN_PROBE or key.startswith("study."),
+        f"{path.parent} holds a comparison of hypergradients with",
+    )
+
+
+def _refuse(path: Path, config: RunConfig, free: Callable[[str], bool], what: str) -> None:
+    """Raises UserError for the first key that is not `free` and differs from the configuration in `path`."""
+    if not path.exists():
+        return
+    before = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     now = dataclasses.asdict(config)
     for key in known_keys():
-        section = key.split(".")[0]
-        free = key in _HARMLESS | _EVALUATION_ONLY or section in _HARMLESS_SECTIONS
-        if half_retrained and section == "retrain" and key not in _RETRAIN_HARMLESS:
-            free = False
-        if free:
-            continue
         old, new = (reduce(lambda tree, part: (tree or {}).get(part), key.split("."), tree) for tree in (before, now))
-        if old != new:
+        if old != new and not free(key):
             raise UserError(
-                f"--{key}: {folder.root} holds a half-done run with {old!r}, now it is {new!r}; "
-                f"give the old value to go on, or --overwrite to start again"
+                f"--{key}: {what} {old!r}, now it is {new!r}; give the old value to go on, --name for another, or "
+                f"--overwrite to start again"
             )

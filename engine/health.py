@@ -65,7 +65,9 @@ def warn_about(trajectory: Trajectory, rule: RankRule, config: RunConfig) -> Non
             COLLAPSED, collapsed, alpha.shape[1], config.search.selection_learning_rate,
         )  # fmt: skip
     points = zip(trajectory.alpha, trajectory.contribution, strict=True)
-    ranks = [rule.kept(torch.as_tensor(a), torch.as_tensor(c)).sum(dim=1) for a, c in points]
+    # Before W has moved every contribution is 0: a budget has nothing to go by.
+    known = [(a, c) for a, c in points if rule.budget is None or c.any()]
+    ranks = [rule.kept(torch.as_tensor(a), torch.as_tensor(c)).sum(dim=1) for a, c in known]
     if all(torch.equal(ranks[0], other) for other in ranks):
         log.warning(
             "no rank ever changed: raise --search.selection_learning_rate (now %g) or --search.steps (now %d)",

@@ -79,13 +79,16 @@ def run_charts(
     """The interactive charts that the folder's files allow, by the id of their place in the page."""
     made: dict[str, figure | None] = {}
     if record is not None:
-        made["rank-map"] = charts.rank_map(record)
+        # A record written by hand may know other layers than the search, in another order.
+        places = {name: i for i, name in enumerate(curves.names)} if curves is not None else None
+        made["rank-map"] = charts.rank_map(record, places)
     if record is not None and curves is not None:
         made["alpha-chart"] = charts.layer_curves("alpha", "alpha", curves)
         made["contribution-chart"] = charts.layer_curves("contribution", "contribution", curves)
         if curves.ranks is not None:
             made["evolution"] = charts.rank_evolution(curves, record.k)
-        made["scatter"] = charts.contribution_against_alpha(record)
+        if [x.name for x in record.layers if x.alpha and len(x.alpha) == len(x.contribution)] == curves.names:
+            made["scatter"] = charts.contribution_against_alpha(record)
     if metrics:
         blue, orange, green = charts.BLUE, charts.ORANGE, charts.GREEN
         losses = {"train_loss": ("L_tr (D_tr)", blue), "val_loss": ("L_val (D_val)", orange)}

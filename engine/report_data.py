@@ -38,6 +38,9 @@ def curves_of(history: Trajectory, rule: RankRule | None) -> SearchCurves:
     contribution = np.stack([history.contribution[i] for i in chosen])
     ranks = bounds = None
     if rule is not None:
+        # Before W has moved every contribution is 0: a budget has nothing to go by.
+        if rule.budget is not None and len(chosen) > 1 and not contribution[0].any():
+            chosen, alpha, contribution = chosen[1:], alpha[1:], contribution[1:]
         kept = [rule.kept(torch.from_numpy(a), torch.from_numpy(c)) for a, c in zip(alpha, contribution, strict=True)]
         ranks = torch.stack(kept).sum(dim=2).numpy()
         if rule.budget is None:

@@ -6,6 +6,7 @@ import json
 import platform
 import resource
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from engine.ranks import RankRecord
 from engine.trainer import Fitted
 from engine.tuning import read_trials
 from problems.compute import Compute
+
+_STATUS = Path("/proc/self/status")
 
 if TYPE_CHECKING:
     from engine.stages import Run
@@ -62,10 +65,21 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def forget_peak(compute: Compute) -> None:
+    """The peak is counted from now on, where the system can: the cells of a study share one process."""
+    if compute.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(compute.device)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def peak_memory(compute: Compute) -> float:
-    """Peak of this process so far in MiB: of the GPU where one is used, else resident memory."""
+    """Peak of this process in MiB, since `forget_peak`: of the GPU where one is used, else resident memory."""
     if compute.device.type == "cuda":
         return torch.cuda.max_memory_allocated(compute.device) / 2**20
+    if _STATUS.exists():
+        lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 

@@ -121,7 +121,8 @@ class RunFolder:
         reported = [self.figures, self.report]
         return {
             "all": searched + retrained + reported,
-            "search": searched + reported,
+            # What was retrained at the ranks of before is no longer this run's.
+            "search": searched + retrained + reported,
             "retrain": retrained + reported,
             "report": reported,
         }[stage]

@@ -26,7 +26,7 @@ from engine.live_view import SearchProgress
 from engine.lock import locked
 from engine.methods import METHODS, Setting, refuse_other_ranks
 from engine.report import write_report
-from engine.result import peak_memory, read_json, result_of
+from engine.result import forget_peak, peak_memory, read_json, result_of
 from engine.run_folder import RunFolder, nothing_left_when_refused, open_folder, remove, write_json, write_text
 from engine.search import RanksSettled, SearchEngine, build_engine
 from engine.search_log import SearchLog
@@ -210,6 +210,7 @@ def _run_stages(request: Request, folder: RunFolder, stop: StopRequest, draw: bo
             write_text(folder.config, to_yaml(config))
         wandb = _tracker(config if stage != "report" and processes.first else _untracked(config), folder)
         run = Run(config, folder, wandb, stop, processes)
+        forget_peak(run.compute)
         # A stage whose last file is there is done, whatever came after it.
         no_ranks, no_metrics = processes.of_first(lambda: (not folder.ranks.exists(), not folder.metrics.exists()))
         if stage in ("all", "search") and config.method in SEARCHING and no_ranks:

@@ -17,13 +17,14 @@ from configs.cli import Request, to_yaml, with_values
 from configs.errors import UserError
 from configs.schema import RunConfig, StudyConfig
 from engine import ranks
+from engine.continuing import refuse_other_probe, refuse_other_results
 from engine.hypergradients import HYPERGRADIENTS
 from engine.interrupt import Interrupted, StopRequest
-from engine.lock import LOCK
 from engine.probe import Probe, measure_cost, register
 from engine.run_folder import RunFolder, remove, write_parquet, write_text
 from engine.search import SearchEngine
 from engine.stages import Run, run_stages
+from engine.study_folder import StudyFolder
 from engine.tracking import Wandb
 
 log = logging.getLogger("autolora")
@@ -39,54 +40,25 @@ class Cell:
     config: RunConfig
 
 
-@dataclasses.dataclass(frozen=True)
-class StudyFolder:
-    """Paths of a study: runs/<name>/ with a run folder for each cell."""
-
-    root: Path
-
-    @property
-    def cells(self) -> Path:
-        return self.root / "cells"
-
-    @property
-    def results(self) -> Path:
-        return self.root / "results.parquet"
-
-    @property
-    def probe(self) -> Path:
-        return self.root / "probe.parquet"
-
-    @property
-    def cost(self) -> Path:
-        return self.root / "cost.parquet"
-
-    @property
-    def table(self) -> Path:
-        return self.root / "table.md"
-
-    @property
-    def figures(self) -> Path:
-        return self.root / "figures"
-
-    @property
-    def report(self) -> Path:
-        return self.root / "report.html"
-
-
 def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
     """Every combination of the axes' values and the variants. Raises UserError for what is not allowed."""
     axes: dict[str, list[Any]] = dict(config.study.axes)
     empty = [key for key, values in axes.items() if not values]
     if empty:
         raise UserError(f"--study.axes: {empty[0]} has no values; give a list of one or more")
+    if VARIANT in axes:
+        raise UserError(
+            f"--study.axes: {VARIANT!r} is not allowed; allowed: keys, and named settings in study.variants"
+        )
     if config.study.variants:
         axes[VARIANT] = list(config.study.variants)
     for axis, places in config.study.where.items():
-        unknown = [value for value in places if value not in map(str, axes.get(axis, []))]
-        if unknown or axis not in axes:
+        if axis not in axes:
+            raise UserError(f"--study.where: {axis!r} is no axis; there are: {', '.join(axes)}")
+        unknown = [place for place in places if not any(_is(value, place) for value in axes[axis])]
+        if unknown:
             raise UserError(
-                f"--study.where: {axis} {(unknown or [''])[0]!r} is on no axis; there are: {', '.join(axes)}"
+                f"--study.where: {unknown[0]!r} is no value of {axis}; there are: {', '.join(map(str, axes[axis]))}"
             )
     cells = []
     for combination in itertools.product(*axes.values()):
@@ -109,8 +81,20 @@ def _settings(study: StudyConfig, values: Mapping[str, Any]) -> dict[str, Any]:
     settings = {key: value for key, value in values.items() if key != VARIANT}
     settings |= study.variants.get(values.get(VARIANT, ""), {})
     for axis, places in study.where.items():
-        settings |= places.get(str(values[axis]), {})
+        for place, more in places.items():
+            if _is(values[axis], place):
+                settings |= more
     return settings
+
+
+def _is(value: Any, place: str) -> bool:
+    """Whether a key of study.where, which is text, means this value of an axis."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return float(place) == value
+        except ValueError:
+            return False
+    return str(value).lower() == place.lower()
 
 
 def with_chosen_rate(cell: Cell, cells: Sequence[Cell]) -> Cell:
@@ -149,18 +133,16 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
     config = request.config
     folder = StudyFolder(Path(config.runs_folder) / str(config.name))
     cells = expand(config, folder)
-    if request.overwrite and folder.root.exists():
-        for path in folder.root.iterdir():
-            if path.name != LOCK:
-                remove(path)
-    write_text(folder.root / "config.yaml", to_yaml(config))
+    _open(request, folder)
+    write_text(folder.config, to_yaml(config))
     failed = []
-    for number, cell in enumerate(cells, start=1):
+    for number, cell in enumerate(cells if request.stage == "all" else [], start=1):
         if run_folder_of(cell).metrics.exists():
+            refuse_other_results(_placed(config, cell, cells).config, run_folder_of(cell))
             continue
         log.info("cell %d of %d: %s", number, len(cells), cell.config.name)
         try:
-            placed = with_chosen_rate(cell, cells) if config.study.sweep_once else cell
+            placed = _placed(config, cell, cells)
             run_stages(Request(placed.config, "all", False, request.source), stop, draw=False)
         except Interrupted:
             raise
@@ -173,9 +155,29 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
         log.warning("failed: %s", line)
     results = collect(cells)
     if results.empty:
-        raise UserError(f"no cell of the study finished; the first failure: {failed[0]}")
+        raise UserError(f"no cell of the study finished; the first failure: {(failed or ['none was run'])[0]}")
     write_parquet(folder.results, results)
     return folder
+
+
+def _placed(config: RunConfig, cell: Cell, cells: Sequence[Cell]) -> Cell:
+    return with_chosen_rate(cell, cells) if config.study.sweep_once else cell
+
+
+def _open(request: Request, folder: StudyFolder) -> None:
+    """Clears what a study wrote where it is to be overwritten.
+
+    Raises UserError for a single run's folder, another stage, and a comparison made under other settings.
+    """
+    if request.stage not in ("all", "report"):
+        raise UserError(f"--stage: {request.stage!r} is not allowed for a study; allowed: all, report")
+    if RunFolder(folder.root).ranks.exists() or RunFolder(folder.root).metrics.exists():
+        raise UserError(f"--name: {folder.root} holds a single run; name the study otherwise")
+    if request.overwrite:
+        for path in folder.outputs():
+            remove(path)
+    if folder.probe.exists():
+        refuse_other_probe(request.config, folder.config)
 
 
 def collect(cells: list[Cell]) -> pd.DataFrame:

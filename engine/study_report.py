@@ -15,8 +15,9 @@ from configs.schema import RunConfig
 from engine import figures, ranks, study_figures, study_tables
 from engine.page import inline_image, render
 from engine.run_folder import RunFolder, write_text
-from engine.study import VARIANT, StudyFolder
+from engine.study import VARIANT
 from engine.study_charts import metric_charts
+from engine.study_folder import StudyFolder
 from engine.study_summary import APPROXIMATION, SEED, cell, main_metric, rows_of, summarise
 
 TITLES = {
@@ -43,7 +44,7 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
             study_figures.metric_against_cost(results, cost, main_metric(results), pictures["metric_against_cost"])
     if APPROXIMATION in results and results[APPROXIMATION].nunique() > 1:
         tables["Agreement of the final ranks (Spearman, mean over seeds)"] = agreement(results)
-    tables["Results"].to_parquet(folder.root / "summary.parquet", index=False)
+    tables["Results"].to_parquet(folder.summary, index=False)
     text = f"# {config.name}\n\n" + "\n".join(f"## {title}\n\n{markdown(t)}" for title, t in tables.items())
     write_text(folder.table, text)
     metrics = metric_charts(results, axes)
@@ -55,7 +56,7 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
         metric_charts=list(metrics),
         metric_image=inline_image(pictures["metric"]),
         pictures=[(TITLES.get(name, name), inline_image(path)) for name, path in pictures.items() if name != "metric"],
-        config=(folder.root / "config.yaml").read_text(encoding="utf-8"),
+        config=folder.config.read_text(encoding="utf-8"),
         charts=metrics,
     )
     write_text(folder.report, page)

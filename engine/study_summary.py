@@ -29,7 +29,8 @@ def summarise(results: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
             name = column.removeprefix("metric.")
             if name != column and "." not in name:
                 row[name] = group[column].median()
-                row[f"{name} range"] = f"{group[column].min():.3f} to {group[column].max():.3f}"
+                known = group[column].notna().any()  # tasks differ in their metrics
+                row[f"{name} range"] = f"{group[column].min():.3f} to {group[column].max():.3f}" if known else ""
         row["mean rank"] = group["mean_rank"].mean()
         row["LoRA parameters"] = int(group["lora_parameters"].median())
         row["trainable parameters"] = int(group["trainable_parameters"].median())

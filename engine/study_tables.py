@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from problems.tasks.base import ERRORS
+
 SEED, TASK = "seed", "task"
 OURS, COST_REFERENCE = "autolora", "adalora"
 # With fewer pairs the two-sided exact test cannot fall below 0.05.
@@ -26,19 +28,32 @@ def labelled(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     return results.assign(row=names)
 
 
+def beside(results: pd.DataFrame, axes: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """`results` with a column `name`, the method or variant where the study has that axis, and the keys of a pair:
+    task, seed and every other axis."""
+    keys = row_keys(results, axes)
+    by = next((axis for axis in ("variant", "method") if axis in keys), None)
+    if by is None:
+        return labelled(results, axes).rename(columns={"row": "name"}), [k for k in (TASK, SEED) if k in results]
+    others = [key for key in keys if key != by]
+    return results.assign(name=results[by]), [k for k in (TASK, SEED, *others) if k in results]
+
+
 def by_task(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     """Tables 1 and 4: a row per method or variant, a column per task with median and range over seeds, and their mean.
 
     Each task's metric is the one it names first, as a fraction.
     """
     table = labelled(results, axes)
+    count = table[TASK].nunique()
     rows = []
     for name, group in table.groupby("row", sort=False):
         tasks = list(group.groupby(TASK, sort=False))
         medians = {task: cells["score"].median() for task, cells in tasks}
         row: dict[str, object] = {"": name}
         row |= {f"{task} ({cells['main_metric'].iloc[0]})": _spread(cells["score"]) for task, cells in tasks}
-        row["mean"] = float(np.mean(list(medians.values())))
+        # A mean over other tasks than its neighbours' would only look like one.
+        row["mean"] = float(np.mean(list(medians.values()))) if len(medians) == count else float("nan")
         row["LoRA parameters"] = int(group["lora_parameters"].mean())
         row["trainable parameters"] = int(group["trainable_parameters"].mean())
         row["runs"] = len(group)
@@ -47,20 +62,20 @@ def by_task(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
 
 
 def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS) -> pd.DataFrame:
-    """Row `ours` against each other row on the same task and seed: mean difference, wins, exact Wilcoxon p.
+    """Row `ours` against each other row on the same task and seed: mean difference, wins, Wilcoxon p.
 
-    p is two-sided, not corrected for the number of rows compared, and left out below six pairs. Empty when `ours` is
-    not there or alone.
+    A positive difference is a better result also where less is better. p is two-sided, not corrected for the number of
+    rows compared, and left out below six pairs. Empty when `ours` is not there or alone.
     """
-    table = labelled(results, axes)
-    keys = [key for key in (TASK, SEED) if key in table]
-    own = table[table["row"] == ours]
+    table, keys = beside(results, axes)
+    own = table[table["name"] == ours]
     rows = []
-    for name, others in table[table["row"] != ours].groupby("row", sort=False):
+    for name, others in table[table["name"] != ours].groupby("name", sort=False):
         pairs = own.merge(others, on=keys, suffixes=("", "_other"))
         if pairs.empty:
             continue
-        difference = pairs["score"] - pairs["score_other"]
+        difference = (pairs["score"] - pairs["score_other"]) * np.where(pairs["main_metric"].isin(ERRORS), -1, 1)
+        sizes = pairs["lora_parameters"] / pairs["lora_parameters_other"].replace(0, np.nan)
         rows.append(
             {
                 f"{ours} against": name,
@@ -70,7 +85,7 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS) -> pd.D
                 "equal": int((difference == 0).sum()),
                 "worse": int((difference < 0).sum()),
                 "p": _wilcoxon(difference),
-                "parameters, ratio": float((pairs["lora_parameters"] / pairs["lora_parameters_other"]).mean()),
+                "LoRA parameters, ratio": float(sizes.mean()),
             }
         )
     return pd.DataFrame(rows)
@@ -81,11 +96,10 @@ def cost(results: pd.DataFrame, axes: Sequence[str], reference: str = COST_REFER
 
     Medians over the pairs. Empty when `reference` is not there or alone.
     """
-    table = labelled(results, axes)
-    keys = [key for key in (TASK, SEED) if key in table]
-    base = table[table["row"] == reference]
+    table, keys = beside(results, axes)
+    base = table[table["name"] == reference]
     rows = []
-    for name, group in table.groupby("row", sort=False):
+    for name, group in table.groupby("name", sort=False):
         pairs = group.merge(base, on=keys, suffixes=("", "_reference"))
         if pairs.empty:
             continue

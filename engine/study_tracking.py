@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from configs.schema import RunConfig
-from engine.study import StudyFolder
+from engine.study_folder import StudyFolder
 from engine.tracking import Wandb
 
 
@@ -20,7 +20,7 @@ def track_study(config: RunConfig, folder: StudyFolder, pictures: Mapping[str, P
     grouped = dataclasses.replace(config.tracking, group=config.tracking.group or config.name)
     config = dataclasses.replace(config, tracking=grouped)
     wandb = Wandb(config, folder.root, dataclasses.asdict(config), job="study", tags=["study"])
-    for key, path in (("summary", folder.root / "summary.parquet"), ("results", folder.results)):
+    for key, path in (("summary", folder.summary), ("results", folder.results)):
         table = pd.read_parquet(path)
         wandb.table(
             f"study/{key}", [str(c) for c in table.columns], [[_plain(v) for v in row] for row in table.to_numpy()]

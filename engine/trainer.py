@@ -108,7 +108,7 @@ def _measure(trainer: Trainer, task: Task, rows: Dataset) -> tuple[dict[str, flo
 
 def _arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) -> TrainingArguments:
     settings = config.retrain
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         # Of all processes together: one process more changes the time of a step, not the step.
         per_device_train_batch_size=settings.batch_size,
@@ -136,6 +136,9 @@ def _arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) ->
         report_to="none",
         disable_tqdm=not console.is_terminal,
     )
+    # Several GPUs in one process would be DataParallel, with a batch for each; torchrun is the way to use them.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 class _OurTrainer(Trainer):

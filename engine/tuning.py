@@ -21,7 +21,7 @@ from engine.methods import METHODS, Setting, choices
 from engine.methods.base import layer_sizes
 from engine.ranks import RankRecord
 from engine.retrain import adapter_config, attach_ranks, layer_shapes
-from engine.run_folder import write_json
+from engine.run_folder import remove, write_json
 from engine.trainer import NotFinite, fit
 from problems.compute import seed_everything
 from problems.data import Data, split_indices
@@ -55,11 +55,14 @@ class Attempt:
 
 
 class Trials:
-    """The trainings of one choice, written to `path` one by one."""
+    """The trainings of one choice, written to `path` one by one; `blame` and `stage` are what a user changes when all
+    diverge."""
 
-    def __init__(self, run: Run, path: Path) -> None:
+    def __init__(self, run: Run, path: Path, blame: str, stage: str) -> None:
         self.run = run
         self.path = path
+        self.blame = blame
+        self.stage = stage
         rows, config = run.data, run.config
         d_tr, d_val = split_indices(len(rows.train), config.task.validation_share, config.seed)
         self.data = Data(rows.train.select(d_tr), {"D_val": rows.train.select(d_val)}, rows.collate)
@@ -75,6 +78,7 @@ class Trials:
             log.info("%s: trial %d of %d, %s", name, number + 1, len(candidates), _words(tried))
             done.append(self._train(number, tried, prepare))
             self._write(done)
+            remove(self._folder(number))
         finite = [trial for trial in done if trial.metrics]
         if not finite:
             raise UserError(
@@ -83,14 +87,14 @@ class Trials:
         chosen = max(finite, key=lambda trial: self.run.task.score(trial.metrics))
         log.info("%s: chose %s", name, _words(chosen.tried))
         self._write(done, chosen)
+        remove(self.run.folder.trials)
         return chosen
 
     def _train(self, number: int, tried: Mapping[str, Any], prepare: Callable[[Mapping[str, Any]], Attempt]) -> Trial:
         run = self.run
         seed_everything(run.config.seed)
         attempt = prepare(tried)
-        # A folder for each: what a killed trial left must not be gone on from by the next one.
-        folder = run.folder.trials / f"{self.path.stem}-{number}"
+        folder = self._folder(number)
         try:
             fitted = fit(
                 attempt.model, self.data, run.task, attempt.config, run.compute, folder, run.stop, attempt.callbacks
@@ -99,6 +103,10 @@ class Trials:
             log.warning("%s: %s diverged (%s)", self.path.stem, _words(tried), error)
             return Trial(tried, {}, 0, 0.0)
         return Trial(tried, fitted.metrics, fitted.steps, fitted.seconds)
+
+    def _folder(self, number: int) -> Path:
+        """Its own for each: what a killed trial left must not be gone on from by the next one."""
+        return self.run.folder.trials / f"{self.path.stem}-{number}"
 
     def _write(self, done: Sequence[Trial], chosen: Trial | None = None) -> None:
         found = {} if chosen is None else {"chosen": chosen.tried}
@@ -114,7 +122,7 @@ def read_trials(path: Path) -> list[Trial]:
 
 def choose_learning_rate(run: Run) -> float:
     """The rate of `retrain.learning_rates` that did best on D_val with this run's method; writes sweep.json."""
-    trials = Trials(run, run.folder.sweep)
+    trials = Trials(run, run.folder.sweep, "--retrain.learning_rates", "retrain")
 
     def prepare(tried: Mapping[str, Any]) -> Attempt:
         config = with_rate(run.config, tried["learning_rate"])
@@ -131,7 +139,7 @@ def choose_ranks(run: Run) -> None:
 
     The paper compares with 16 rank configurations without naming them; two target modules and four ranks make 16.
     """
-    config, trials = run.config, Trials(run, run.folder.grid)
+    config, trials = run.config, Trials(run, run.folder.grid, "--retrain.learning_rate", "all")
     targets = config.lora.target_modules
 
     def prepare(tried: Mapping[str, Any]) -> Attempt:

@@ -16,6 +16,7 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from configs.errors import UserError
+from configs.launch import processes_started
 from configs.schema import ModelConfig
 from problems.offline import explain_missing
 
@@ -126,6 +127,7 @@ def _forget_quantisation(model: Any, file: str) -> None:
 def _four_bits() -> dict[str, Any]:
     """from_pretrained's options for QLoRA's nf4. Raises UserError where it cannot run."""
     for missing, what in (
+        (processes_started() > 1, "one process, as several are not tried"),
         (not torch.cuda.is_available(), "a CUDA GPU, and there is none here"),
         (importlib.util.find_spec("bitsandbytes") is None, "the package bitsandbytes; run: pip install bitsandbytes"),
     ):

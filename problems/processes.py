@@ -124,9 +124,16 @@ def joined(device: str) -> Iterator[Processes]:
         yield ALONE
         return
     cuda = device in ("auto", "cuda") and torch.cuda.is_available()
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if cuda and local >= torch.cuda.device_count():
+        raise UserError(
+            f"torchrun: process {local} of this machine has no GPU, there are {torch.cuda.device_count()}; allowed: "
+            f"--nproc-per-node up to that number, or --device cpu"
+        )
+    if device == "mps" or (device == "auto" and not cuda and torch.backends.mps.is_available()):
+        raise UserError("--device: 'mps' is not allowed under torchrun; allowed: cpu, cuda")
     # Small messages between the CPUs never wait for a GPU.
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT)
-    local = int(os.environ.get("LOCAL_RANK", "0"))
     if cuda:
         torch.cuda.set_device(local)
     try:

@@ -13,7 +13,7 @@ from peft import TaskType
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-ERRORS = {"mse"}
+ERRORS = {"mse", "ter"}
 """Metrics of which less is better."""
 
 Collate = Callable[[list[dict[str, Any]]], dict[str, Tensor]]

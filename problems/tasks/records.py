@@ -47,7 +47,7 @@ def triples_source(triples: Sequence[str]) -> str:
 
 def e2e_records(rows: Iterable[Mapping[str, Any]]) -> list[Record]:
     """The records of a split with the columns meaning_representation and human_reference."""
-    return grouped((e2e_source(row["meaning_representation"]), [row["human_reference"]]) for row in rows)
+    return grouped((e2e_source(row["meaning_representation"]), [_text(row["human_reference"])]) for row in rows)
 
 
 def webnlg_records(rows: Iterable[Mapping[str, Any]]) -> list[Record]:
@@ -55,10 +55,18 @@ def webnlg_records(rows: Iterable[Mapping[str, Any]]) -> list[Record]:
     records = []
     for row in rows:
         texts = _lexicalisations(row)
+        if not texts:
+            raise ValueError("no text (lexs is empty); records without one cannot be learned from or scored")
         good = [text for text, comment in texts if comment == "good"]
         references = tuple(good or [text for text, _ in texts])
         records.append(Record(triples_source(_triples(row)), references, row["category"]))
     return records
+
+
+def _text(reference: str) -> str:
+    if not reference.strip():
+        raise ValueError("the reference is empty")
+    return reference
 
 
 def _lexicalisations(row: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -197,7 +197,7 @@ def test_a_study_over_methods(tiny_config: Callable[..., RunConfig]) -> None:
     import dataclasses
 
     from configs.schema import StudyConfig
-    from engine.study import StudyFolder
+    from engine.study_folder import StudyFolder
 
     axes = {"method": ["autolora", "lora", "lora_shuffled", "full"]}
     cells = Path(tiny_config().runs_folder) / "tiny" / "cells"

@@ -19,7 +19,8 @@ from engine.hypergradients import HYPERGRADIENTS
 from engine.interrupt import StopRequest
 from engine.lock import locked
 from engine.run_folder import RunFolder
-from engine.study import StudyFolder, cell_name, expand, with_chosen_rate
+from engine.study import cell_name, expand, with_chosen_rate
+from engine.study_folder import StudyFolder
 
 AXES = {"hypergradient.type": ["first_order", "exact"], "seed": [0, 1]}
 

@@ -1,0 +1,54 @@
+"""Where everything of a study lies."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyFolder:
+    """Paths of a study: runs/<name>/ with a run folder for each cell."""
+
+    root: Path
+
+    @property
+    def cells(self) -> Path:
+        return self.root / "cells"
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results.parquet"
+
+    @property
+    def probe(self) -> Path:
+        return self.root / "probe.parquet"
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def summary(self) -> Path:
+        return self.root / "summary.parquet"
+
+    @property
+    def cost(self) -> Path:
+        return self.root / "cost.parquet"
+
+    @property
+    def table(self) -> Path:
+        return self.root / "table.md"
+
+    @property
+    def figures(self) -> Path:
+        return self.root / "figures"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    def outputs(self) -> list[Path]:
+        """What a study writes."""
+        files = [self.config, self.results, self.summary, self.probe, self.cost, self.table, self.report]
+        return [self.cells, self.figures, *files]
