@@ -24,7 +24,7 @@ from engine.run_folder import RunFolder
 from engine.search import SearchEngine, build_engine
 from problems.compute import Compute, choose_compute, seed_everything
 from problems.data import EndlessLoader, prepare
-from problems.lora import attach, lora_config
+from problems.lora import attach_components
 from problems.models import BaseModel, load_base, load_tokenizer
 from problems.tasks import Collate, make_task
 
@@ -48,7 +48,7 @@ class Workload:
     def lora(self, *, second_order: bool = False) -> PeftModel:
         """The model with plain LoRA of rank k."""
         base = self.base(second_order)
-        return attach(base.model, lora_config(self.config.lora, TaskType.SEQ_CLS, base.new_modules))
+        return attach_components(base.model, self.config.lora, TaskType.SEQ_CLS, base.new_modules)
 
 
 def make_workload(

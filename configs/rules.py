@@ -28,6 +28,9 @@ SECOND_ORDER = {"exact", "neumann", "cg"}
 SEARCHING = {"autolora", "lora_grid"}
 MOST_GRID_RUNS = 100
 WITHOUT_LORA = {"adapter", "full"}
+# The parts of GPT-2's c_attn, in the order of its outputs, and the names by which each can have its own LoRA rank.
+FUSED = ("q", "k", "v")
+PART = re.compile(r"(?:.*\.)?c_attn\.[qkv]")
 # AdaLoRA's three phases (warm-up, allocation, training at the final ranks) need some steps each.
 ADALORA_LEAST_STEPS = 10
 
@@ -198,6 +201,12 @@ def _check_method(config: RunConfig) -> None:
     if method == "adalora" and steps is not None and steps < ADALORA_LEAST_STEPS:
         raise UserError(
             f"--retrain.max_steps: {steps} is not allowed for --method adalora; allowed: {ADALORA_LEAST_STEPS} or more"
+        )
+    parts = [target for target in config.lora.target_modules if PART.fullmatch(target)]
+    if method == "adalora" and parts:
+        raise UserError(
+            f"--lora.target_modules: {', '.join(parts)} is not allowed for --method adalora, whose layers all start "
+            f"with one rank; allowed: c_attn"
         )
     if method in WITHOUT_LORA and config.export.padded:
         raise UserError(f"--export.padded: true is not allowed for --method {method}, which has no LoRA")

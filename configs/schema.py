@@ -89,7 +89,8 @@ class LoraSettings:
     """Where LoRA sits and how large it starts."""
 
     target_modules: list[str] = field(default_factory=lambda: ["query", "value"])
-    """Module names (or endings of names) that get LoRA. Paper: query and value projections."""
+    """Module names (or endings of names) that get LoRA. Paper: query and value projections. GPT-2 makes query, key and
+    value by one layer: c_attn has one rank for all three, [c_attn.q, c_attn.v] a rank for each that is named."""
     k: int = 8
     """Rank-1 components per layer at the start of the search. Paper: 8."""
     lora_alpha: float = 16.0

@@ -14,6 +14,7 @@ from torch import Tensor
 from configs.errors import UserError
 from engine.rank_rules import RankRule, thresholds
 from engine.run_folder import write_json
+from problems.parts import refuse_overlap
 
 
 @dataclass(frozen=True)
@@ -149,10 +150,12 @@ def _whole(value: Any) -> TypeGuard[int]:
 
 
 def check_against(record: RankRecord, shapes: Mapping[str, tuple[int, int]], path: Path) -> None:
-    """Raises UserError for a layer that the model has not, a rank that a layer cannot have, or no rank above 0.
+    """Raises UserError for a layer that the model has not or that is there whole and by part, a rank that a layer
+    cannot have, or no rank above 0.
 
-    `shapes`: name -> (outputs, inputs) of every layer that could take LoRA.
+    `shapes`: name -> (outputs, inputs) of every layer, or part of one, that could take LoRA.
     """
+    refuse_overlap([layer.name for layer in record.layers], str(path))
     for layer in record.layers:
         if layer.name not in shapes:
             near = difflib.get_close_matches(layer.name, shapes, n=1, cutoff=0.0)

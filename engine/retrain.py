@@ -17,18 +17,22 @@ from configs.schema import RunConfig
 from engine.rank_rules import kept_components, largest_components
 from engine.ranks import LayerRank, RankRecord
 from problems.gates import ADAPTER, lora_layers
-from problems.lora import attach, lora_config, matrix_shape
+from problems.lora import attach, keep_block_sparse, lora_config
+from problems.parts import groups_of, layer_ranks, layout
 from problems.selection import SelectionVariables
 from problems.tasks import Task
+
+_PREFIX = "base_model.model."
 
 
 def adapter_config(config: RunConfig, record: RankRecord, task: Task, head: list[str]) -> LoraConfig:
     """PEFT's configuration for the recorded ranks.
 
     Layers of rank 0 are left out of target_modules, as PEFT refuses r = 0. With `retrain.scale: component` every layer
-    keeps the search's scale lora_alpha / k, so its lora_alpha is lora_alpha * rank / k.
+    keeps the search's scale lora_alpha / k, so its lora_alpha is lora_alpha * rank / k. The parts of a fused layer
+    share its LoRA, whose rank is their sum.
     """
-    kept = record.kept
+    kept = layer_ranks(record.kept)
     alphas = {name: config.lora.lora_alpha * rank / record.k for name, rank in kept.items()}
     largest = max(kept.values())
     fixed = config.retrain.scale == "fixed"
@@ -51,9 +55,11 @@ def attach_ranks(model: PreTrainedModel, config: LoraConfig, record: RankRecord)
     """
     peft_model = attach(model, config)
     found = {name: layer.r[ADAPTER] for name, layer in lora_layers(peft_model).items()}
-    if found != record.kept:
-        wrong = sorted(set(found.items()) ^ set(record.kept.items()))
+    expected = layer_ranks(record.kept)
+    if found != expected:
+        wrong = sorted(set(found.items()) ^ set(expected.items()))
         raise RuntimeError(f"PEFT did not apply the recorded ranks: {wrong[:4]}")
+    keep_block_sparse(peft_model, record.kept)
     return peft_model
 
 
@@ -74,7 +80,8 @@ def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, w
         ) from error
     if any(len(layer.alpha) != record.k for layer in record.layers):
         raise UserError("--retrain.init: 'search' needs alpha of every layer in ranks.json; allowed here: scratch")
-    if {f"base_model.model.{x.name}.lora_A.{ADAPTER}.weight" for x in record.layers} != _factors_a(searched):
+    before, after = layout({x.name: record.k for x in record.layers}), layout(record.kept)
+    if set(before) != set(groups_of(_layers(searched), config.lora.target_modules)):
         raise UserError("--retrain.init: 'search' needs the searched layers, all of them; allowed here: scratch")
     alpha = torch.tensor([layer.alpha for layer in record.layers])
     constraint = config.search.constraint
@@ -88,15 +95,17 @@ def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, w
         chosen = _chosen(layer, record)
         if layer.rank == 0:
             continue
-        prefix = f"base_model.model.{layer.name}"
-        scale = (config.lora.lora_alpha / record.k) / lora_layers(model)[layer.name].scaling[ADAPTER]
-        a, b = (f"{prefix}.lora_{x}.{ADAPTER}.weight" for x in "AB")
-        state[a].copy_(searched[a][chosen])
-        state[b].copy_(searched[b][:, chosen] * gates[index, chosen] * scale)
+        source, place = before[layer.name].components, after[layer.name]
+        scale = (config.lora.lora_alpha / record.k) / lora_layers(model)[place.layer].scaling[ADAPTER]
+        a, b = (f"{_PREFIX}{place.layer}.lora_{x}.{ADAPTER}.weight" for x in "AB")
+        state[a][place.components] = searched[a][source][chosen]
+        state[b][:, place.components] = searched[b][:, source][:, chosen] * gates[index, chosen] * scale
 
 
-def _factors_a(searched: Mapping[str, Tensor]) -> set[str]:
-    return {name for name in searched if ".lora_A." in name}
+def _layers(searched: Mapping[str, Tensor]) -> list[str]:
+    """Names of the layers with LoRA in a search's weights."""
+    ending = f".lora_A.{ADAPTER}.weight"
+    return [name.removeprefix(_PREFIX).removesuffix(ending) for name in searched if name.endswith(ending)]
 
 
 def _chosen(layer: LayerRank, record: RankRecord) -> Tensor:
@@ -111,13 +120,3 @@ def _chosen(layer: LayerRank, record: RankRecord) -> Tensor:
             f"{layer.rank}; allowed here: scratch"
         )
     return kept.nonzero().flatten()
-
-
-def layer_shapes(model: PreTrainedModel) -> dict[str, tuple[int, int]]:
-    """Name -> (outputs, inputs) of every layer that could take LoRA."""
-    shapes = {}
-    for name, module in model.named_modules():
-        weight = getattr(module, "weight", None)
-        if weight is not None and weight.dim() == 2:
-            shapes[name] = matrix_shape(module)
-    return shapes

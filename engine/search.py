@@ -108,7 +108,7 @@ def build_engine(
     Every process starts from the weights of the first and draws its own dropout masks.
     """
     search = config.search
-    gates = Gates(model)
+    gates = Gates(model, config.lora.target_modules)
     variables = SelectionVariables(len(gates.names), gates.k, search.constraint, search.scale)
     passes = Passes()
     weights = [p for p in model.parameters() if p.requires_grad]

@@ -35,7 +35,8 @@ from engine.trainer import fit
 from engine.tuning import choose_learning_rate, choose_ranks, with_rate
 from problems.compute import Compute, choose_compute, seed_everything
 from problems.data import Data, prepare, split_indices
-from problems.lora import attach, lora_config, refuse_large_k
+from problems.layers import refuse_large_k
+from problems.lora import attach_components
 from problems.models import BaseModel, load_base, load_tokenizer
 from problems.processes import ALONE, Processes
 from problems.tasks import Task, make_task
@@ -83,7 +84,7 @@ class Run:
         if second_order and config.model.attention == "auto":
             log.info("attention: eager, as second derivatives are needed")
         refuse_large_k(base.model, config.lora)
-        model = attach(base.model, lora_config(config.lora, self.task.peft_type, base.new_modules))
+        model = attach_components(base.model, config.lora, self.task.peft_type, base.new_modules)
         train, collate = self.data.train, self.data.collate
         engine = build_engine(
             config, model, train.select(d_tr), train.select(d_val), collate, self.compute, self.processes
@@ -141,7 +142,7 @@ class Run:
         base = self.base()
         setting = Setting(config, folder, self.task, self.tokenizer, len(data.train), self.processes.first)
         prepared = method.prepare(base, setting)
-        trainable = sum(p.numel() for p in prepared.model.parameters() if p.requires_grad)
+        trainable = sum(p.numel() for p in prepared.model.parameters() if p.requires_grad) - prepared.zeros
         log.info("retrain (%s): %d rows, trainable parameters %s", config.method, len(data.train), f"{trainable:,}")
         fitted = fit(
             prepared.model, data, self.task, config, self.compute, folder.retrain, self.stop, prepared.callbacks,

@@ -20,12 +20,12 @@ from engine import ranks
 from engine.methods import METHODS, Setting, choices
 from engine.methods.base import layer_sizes
 from engine.ranks import RankRecord
-from engine.retrain import adapter_config, attach_ranks, layer_shapes
+from engine.retrain import adapter_config, attach_ranks
 from engine.run_folder import remove, write_json
 from engine.trainer import NotFinite, fit
 from problems.compute import seed_everything
 from problems.data import Data, split_indices
-from problems.lora import target_layers
+from problems.layers import layer_shapes, target_layers
 from problems.models import BaseModel
 
 if TYPE_CHECKING:

@@ -2,20 +2,25 @@
 
     Delta_l x = scaling * B_l (gate_l * (A_l x)),   gate_l = alpha_l [k], times a constant (see problems/selection.py)
 
+l is a group: a layer, or a part of a fused one (see problems/parts.py), whose gates lie side by side.
+
 A forward hook on `lora_A` multiplies its [.., k] output, which is exactly Eq. 2 for every model and layer kind that
 PEFT knows, quantised bases included. No LoRA layer is written here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any
 
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
+
+from problems.parts import groups_of, layer_ranks, layout
 
 ADAPTER = "default"
 
@@ -38,25 +43,30 @@ def _factors(layer: LoraLayer) -> tuple[Tensor, Tensor]:
 
 
 class Gates:
-    """The gates of all LoRA layers of one model: set once a forward pass, read by a hook in each layer."""
+    """The gates of all LoRA layers of one model: set once a forward pass, read by a hook in each layer.
 
-    def __init__(self, model: PeftModel) -> None:
+    `targets` may name parts of fused layers, which are groups of their own. Attributes: `names` of the groups, `k`
+    components each. Raises RuntimeError when a layer's LoRA has not k components for each of its groups.
+    """
+
+    def __init__(self, model: PeftModel, targets: Sequence[str] = ()) -> None:
         self.layers = lora_layers(model)
-        self.names = list(self.layers)
+        self.names = groups_of(self.layers, targets)
+        counts = list(layer_ranks(dict.fromkeys(self.names, 1)).values())
+        ranks = [layer.r[ADAPTER] for layer in self.layers.values()]
+        self.k = ranks[0] // counts[0]
+        if ranks != [self.k * count for count in counts]:
+            raise RuntimeError(f"LoRA of ranks {ranks} does not give each of {self.names} {self.k} components")
+        self.groups = layout(dict.fromkeys(self.names, self.k))
         self._values: Tensor | None = None
         self._hooks = [
-            layer.lora_A[ADAPTER].register_forward_hook(self._hook(index))
-            for index, layer in enumerate(self.layers.values())
+            layer.lora_A[ADAPTER].register_forward_hook(self._hook(slice(end - count, end)))
+            for layer, count, end in zip(self.layers.values(), counts, accumulate(counts), strict=True)
         ]
-
-    @property
-    def k(self) -> int:
-        """Rank-1 components per layer."""
-        return next(iter(self.layers.values())).r[ADAPTER]
 
     @contextmanager
     def open(self, values: Tensor) -> Iterator[None]:
-        """Forward passes inside use gate `values` [layers, k]; outside, the layers are plain LoRA."""
+        """Forward passes inside use gate `values` [groups, k]; outside, the layers are plain LoRA."""
         self._values = values
         try:
             yield
@@ -64,11 +74,16 @@ class Gates:
             self._values = None
 
     def parameters_per_rank(self) -> dict[str, int]:
-        """Name -> numbers in one rank-1 component of the layer: inputs of A + outputs of B."""
+        """Name -> numbers trained in one rank-1 component of the group: inputs of A + outputs of B.
+
+        Of a part these are its block's outputs: the exported B stores the zeros of the other blocks as well.
+        """
         sizes = {}
-        for name, layer in self.layers.items():
-            a, b = _factors(layer)
-            sizes[name] = a.shape[1] + b.shape[0]
+        for name in self.names:
+            group = self.groups[name]
+            a, b = _factors(self.layers[group.layer])
+            rows = group.rows(b.shape[0])
+            sizes[name] = a.shape[1] + rows.stop - rows.start
         return sizes
 
     def remove(self) -> None:
@@ -78,17 +93,17 @@ class Gates:
 
     @torch.no_grad()
     def sizes(self) -> Tensor:
-        """|B_j| |A_j| of every component, Frobenius norm of B_j A_j without alpha and scaling. [layers, k]"""
-        rows = []
+        """|B_j| |A_j| of every component, Frobenius norm of B_j A_j without alpha and scaling. [groups, k]"""
+        sizes = []
         for layer in self.layers.values():
             a, b = _factors(layer)
-            rows.append(a.float().norm(dim=1) * b.float().norm(dim=0))
-        return torch.stack(rows).cpu()
+            sizes.append(a.float().norm(dim=1) * b.float().norm(dim=0))
+        return torch.cat(sizes).view(-1, self.k).cpu()
 
-    def _hook(self, index: int) -> Any:
+    def _hook(self, rows: slice) -> Any:
         def gate(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
             if self._values is None:
                 return output
-            return output * self._values[index].to(output.dtype)
+            return output * self._values[rows].flatten().to(output.dtype)
 
         return gate

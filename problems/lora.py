@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
@@ -10,10 +10,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from configs.errors import UserError
 from configs.schema import LoraSettings
 from problems.bilevel import InnerProblem
-from problems.gates import Gates
+from problems.gates import ADAPTER, Gates, lora_layers
+from problems.layers import target_layers
+from problems.parts import KeepSparse, layer_ranks, layout
 
 
 class LoraProblem(InnerProblem):
@@ -61,6 +62,36 @@ def lora_config(
     return LoraConfig(**(fields | changes))
 
 
+def attach_components(
+    model: PreTrainedModel, settings: LoraSettings, task_type: TaskType, trained_whole: Sequence[str]
+) -> PeftModel:
+    """`model` with k components, each at the scale lora_alpha / k, in every layer or part that the targets name.
+
+    Raises UserError as `target_layers`.
+    """
+    groups = dict.fromkeys(target_layers(model, settings.target_modules), settings.k)
+    ranks = layer_ranks(groups)
+    larger = {name: rank for name, rank in ranks.items() if rank != settings.k}
+    alphas = {name: settings.lora_alpha * rank / settings.k for name, rank in larger.items()}
+    config = lora_config(
+        settings, task_type, trained_whole, target_modules=list(ranks), rank_pattern=larger, alpha_pattern=alphas
+    )
+    peft_model = attach(model, config)
+    keep_block_sparse(peft_model, groups)
+    return peft_model
+
+
+def keep_block_sparse(model: PeftModel, ranks: Mapping[str, int]) -> None:
+    """From here on the B of a part stays 0 outside its block of outputs; `ranks`: group -> rank. Whole layers are left
+    as they are."""
+    groups = layout(ranks).values()
+    for name, layer in lora_layers(model).items():
+        inside = [group for group in groups if group.layer == name and group.part is not None]
+        if inside:
+            weight: Any = layer.lora_B[ADAPTER].weight
+            weight.register_hook(KeepSparse(inside, weight))
+
+
 def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     """`model` frozen, with LoRA and a trainable head.
 
@@ -73,50 +104,3 @@ def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     peft_model = get_peft_model(model, config)
     assert isinstance(peft_model, PeftModel)
     return peft_model
-
-
-def target_layers(model: PreTrainedModel, targets: Sequence[str]) -> list[str]:
-    """Names of the layers that `targets` (names or their endings) match, in the model's order; errors as `attach`."""
-    missing = [t for t in targets if not _matches(model, t)]
-    if missing:
-        endings = sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if _takes_lora(module)})
-        raise UserError(
-            f"--lora.target_modules: {', '.join(missing)} matches no module of {model.config.name_or_path}; "
-            f"there are: {', '.join(endings)}"
-        )
-    return [
-        name
-        for name, module in model.named_modules()
-        if _takes_lora(module) and any(name == t or name.endswith(f".{t}") for t in targets)
-    ]
-
-
-def refuse_large_k(model: PreTrainedModel, settings: LoraSettings) -> None:
-    """Raises UserError, naming the layer, when k exceeds the smaller side of a layer: its update has no such rank."""
-    modules = dict(model.named_modules())
-    for name in target_layers(model, settings.target_modules):
-        smallest = min(matrix_shape(modules[name]))
-        if settings.k > smallest:
-            raise UserError(f"--lora.k: {settings.k} is not allowed for layer {name}; allowed: 1 to {smallest}")
-
-
-def matrix_shape(module: Any) -> tuple[int, int]:
-    """(outputs, inputs) of a layer; a weight in 4 bits is packed, and GPT-2's Conv1D stores it the other way round."""
-    if hasattr(module, "out_features") and hasattr(module, "in_features"):
-        return module.out_features, module.in_features
-    rows, columns = module.weight.shape[:2]
-    return (columns, rows) if isinstance(module, Conv1D) else (rows, columns)
-
-
-def _matches(model: PreTrainedModel, target: str) -> bool:
-    """PEFT's rule: the full name of a module or its ending after a dot."""
-    return any(
-        _takes_lora(module) and (name == target or name.endswith(f".{target}"))
-        for name, module in model.named_modules()
-    )
-
-
-def _takes_lora(module: Any) -> bool:
-    """Linear layers, quantised ones, Conv1D and embeddings: whatever has one weight matrix."""
-    weight = getattr(module, "weight", None)
-    return weight is not None and weight.dim() >= 2

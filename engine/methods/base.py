@@ -15,8 +15,8 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from engine import ranks
 from engine.ranks import RankRecord
-from engine.retrain import layer_shapes
 from engine.run_folder import RunFolder
+from problems.layers import layer_shapes
 from problems.models import BaseModel
 from problems.tasks import Task
 
@@ -43,6 +43,8 @@ class Prepared:
     record: RankRecord | None = None
     callbacks: Sequence[TrainerCallback] = ()
     head: Sequence[str] = ()
+    zeros: int = 0
+    """Numbers among the trainable parameters that stay 0: those of B outside a part's block of outputs."""
 
 
 class Method(ABC):
@@ -72,7 +74,7 @@ class Method(ABC):
 
 
 def layer_sizes(model: Any) -> dict[str, int]:
-    """Name -> inputs + outputs of every layer that could take LoRA: the numbers in one rank-1 component."""
+    """Name -> inputs + outputs of every layer, or part of one, that could take LoRA: the numbers in one component."""
     return {name: sum(shape) for name, shape in layer_shapes(model).items()}
 
 

@@ -14,9 +14,10 @@ from engine import export, ranks
 from engine.methods import choices
 from engine.methods.base import Method, Prepared, Setting, layer_sizes, ranks_from
 from engine.ranks import RankRecord
-from engine.retrain import adapter_config, attach_ranks, layer_shapes, start_from_search
-from problems.lora import target_layers
+from engine.retrain import adapter_config, attach_ranks, start_from_search
+from problems.layers import layer_shapes, target_layers
 from problems.models import BaseModel
+from problems.parts import layer_ranks
 
 
 class RankedLora(Method):
@@ -31,14 +32,16 @@ class RankedLora(Method):
         config, folder = setting.config, setting.folder
         record, source = self.record(base.model, setting)
         ranks.check_against(record, layer_shapes(base.model), source)
-        count = ranks.count_parameters(record.kept, layer_sizes(base.model))
+        sizes = layer_sizes(base.model)
+        count = ranks.count_parameters(record.kept, sizes)
+        stored = ranks.count_parameters(layer_ranks(record.kept), sizes)
         record = dataclasses.replace(record, lora_parameters=count)
         model = attach_ranks(base.model, adapter_config(config, record, setting.task, base.new_modules), record)
         if config.retrain.init == "search":
             start_from_search(model, config, record, folder.search_weights)
         if self.rules and setting.writes:
             ranks.save(record, folder.ranks)
-        return Prepared(model, record)
+        return Prepared(model, record, zeros=stored - count)
 
     def save(self, prepared: Prepared, setting: Setting) -> RankRecord | None:
         """adapter/, and adapter_padded/ and merged/ when asked for."""

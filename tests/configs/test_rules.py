@@ -118,6 +118,10 @@ IMPOSSIBLE = {
         ("--model.load_in_4bit", "true", "--device", "cpu"),
         r"^--device: 'cpu' is not allowed with --model\.load_in_4bit true",
     ),
+    "parts with adalora": (
+        ("--method", "adalora", "--lora.target_modules", "[c_attn.q,c_proj,h.0.attn.c_attn.v]"),
+        r"^--lora\.target_modules: c_attn\.q, h\.0\.attn\.c_attn\.v is not allowed for --method adalora",
+    ),
     "text without a file": (("--task.type", "text"), r"^--task\.path: null is not allowed for --task\.type text"),
 }
 

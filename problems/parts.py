@@ -1,0 +1,112 @@
+"""Parts of a fused projection: GPT-2's c_attn makes query, key and value by one matrix, each may have its own rank.
+
+What has one row of beta, one rank and one name is a *group* of rank-1 components: a layer, or a part of a fused layer,
+named `...c_attn.q`. A layer has one stock PEFT LoRA, in which its groups lie side by side and a part reaches its own
+block of the outputs alone:
+
+        [ B_q  0   ]        [ A_q ]
+    B = [ 0    0   ]    A = [ A_v ]    Delta_q = B_q A_q,  Delta_k = 0,  Delta_v = B_v A_v
+        [ 0    B_v ]
+
+so that what is exported is a plain adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from configs.errors import UserError
+from configs.rules import FUSED, PART
+
+
+@dataclass(frozen=True)
+class Group:
+    """Where one group lies: its layer, its components in the layer's LoRA, its part of the layer's outputs (None:
+    all)."""
+
+    layer: str
+    components: slice
+    part: str | None = None
+
+    def rows(self, outputs: int) -> slice:
+        """The rows of the layer's B [outputs, r] that may differ from 0."""
+        if self.part is None:
+            return slice(0, outputs)
+        size, block = outputs // len(FUSED), FUSED.index(self.part)
+        return slice(block * size, (block + 1) * size)
+
+
+def part_name(layer: str, part: str) -> str:
+    """The name of a part of a layer."""
+    return f"{layer}.{part}"
+
+
+def split(name: str) -> tuple[str, str | None]:
+    """A group's name -> its layer's name and its part, None of a whole layer."""
+    return (name[:-2], name[-1]) if PART.fullmatch(name) else (name, None)
+
+
+def matches(name: str, target: str) -> bool:
+    """PEFT's rule: the full name or its ending after a dot."""
+    return name == target or name.endswith(f".{target}")
+
+
+def groups_of(layers: Iterable[str], targets: Sequence[str]) -> list[str]:
+    """The groups of layers that have LoRA: of a layer that `targets` name by part its named parts, else the layer."""
+    groups = []
+    for layer in layers:
+        parts = [name for name in (part_name(layer, part) for part in FUSED) if PART.fullmatch(name)]
+        groups += [part for part in parts if any(matches(part, t) for t in targets)] or [layer]
+    return groups
+
+
+def layout(ranks: Mapping[str, int]) -> dict[str, Group]:
+    """Group -> where it lies, at these ranks; in a layer the parts come in the order of their outputs."""
+    places = {}
+    taken: dict[str, int] = {}
+    for name in sorted(ranks, key=lambda name: FUSED.index(split(name)[1] or FUSED[0])):
+        layer, part = split(name)
+        start = taken.get(layer, 0)
+        taken[layer] = start + ranks[name]
+        places[name] = Group(layer, slice(start, taken[layer]), part)
+    return places
+
+
+def layer_ranks(ranks: Mapping[str, int]) -> dict[str, int]:
+    """Layer -> rank of its LoRA: the sum over its groups."""
+    total: dict[str, int] = {}
+    for name, rank in ranks.items():
+        layer, _ = split(name)
+        total[layer] = total.get(layer, 0) + rank
+    return total
+
+
+def refuse_overlap(names: Sequence[str], source: str) -> None:
+    """Raises UserError, blaming `source`, when a layer is named both whole and by part."""
+    for name in names:
+        layer, part = split(name)
+        if part is not None and layer in names:
+            raise UserError(f"{source}: {layer} is named whole and by part ({name}); allowed: one of the two")
+
+
+class KeepSparse:
+    """A hook on the gradient of a layer's B [outputs, r]: outside the rows of a component's group it becomes 0.
+
+    Where the gradient is 0 for good, AdamW's moments are 0 and its decay multiplies 0: a B that starts at 0 there
+    stays exactly so. Every gradient passes here, that of which a finite difference makes its direction and the one
+    that a Hessian-vector product differentiates again included: for all methods the entries outside are no weights.
+    """
+
+    def __init__(self, groups: Iterable[Group], like: Tensor) -> None:
+        self.mask = torch.zeros_like(like, dtype=torch.bool)
+        for group in groups:
+            self.mask[group.rows(len(like)), group.components] = True
+
+    def __call__(self, grad: Tensor) -> Tensor:
+        if self.mask.device != grad.device:
+            self.mask = self.mask.to(grad.device)  # once: a copy at every step would stall a GPU
+        return grad * self.mask
