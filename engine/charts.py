@@ -73,7 +73,7 @@ def rank_map(record: RankRecord, places: Mapping[str, int] | None = None) -> fig
         {
             "x": [x for x, *_ in cells],
             "y": [y for _, y, _ in cells],
-            "index": [-1 if places is None else places.get(x.name, -1) for x in shown],
+            "index": [i if places is None else places.get(record.layers[i].name, -1) for *_, i in cells],
             "layer": [x.name for x in shown],
             "rank": [x.rank for x in shown],
             "colour": [rank_colour(x.rank, record.k) for x in shown],

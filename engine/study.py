@@ -133,12 +133,11 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
     config = request.config
     folder = StudyFolder(Path(config.runs_folder) / str(config.name))
     cells = expand(config, folder)
-    _open(request, folder)
+    _open(request, folder, cells)
     write_text(folder.config, to_yaml(config))
     failed = []
     for number, cell in enumerate(cells if request.stage == "all" else [], start=1):
         if run_folder_of(cell).metrics.exists():
-            refuse_other_results(_placed(config, cell, cells).config, run_folder_of(cell))
             continue
         log.info("cell %d of %d: %s", number, len(cells), cell.config.name)
         try:
@@ -164,10 +163,10 @@ def _placed(config: RunConfig, cell: Cell, cells: Sequence[Cell]) -> Cell:
     return with_chosen_rate(cell, cells) if config.study.sweep_once else cell
 
 
-def _open(request: Request, folder: StudyFolder) -> None:
+def _open(request: Request, folder: StudyFolder, cells: Sequence[Cell]) -> None:
     """Clears what a study wrote where it is to be overwritten.
 
-    Raises UserError for a single run's folder, another stage, and a comparison made under other settings.
+    Raises UserError for a single run's folder, another stage, and for results made under other settings.
     """
     if request.stage not in ("all", "report"):
         raise UserError(f"--stage: {request.stage!r} is not allowed for a study; allowed: all, report")
@@ -176,6 +175,9 @@ def _open(request: Request, folder: StudyFolder) -> None:
     if request.overwrite:
         for path in folder.outputs():
             remove(path)
+    for cell in cells:
+        if run_folder_of(cell).metrics.exists():
+            refuse_other_results(_placed(request.config, cell, cells).config, run_folder_of(cell))
     if folder.probe.exists():
         refuse_other_probe(request.config, folder.config)
 

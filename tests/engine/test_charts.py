@@ -35,6 +35,13 @@ def test_the_rank_map_puts_every_layer_in_its_place() -> None:
     assert sorted(cells) == [(0, 0, 0, "b.0.query", 3), (0, 1, 1, "b.0.value", 0), (1, 0, 2, "b.1.query", 8)]
 
 
+def test_a_click_on_the_map_shows_the_layer_by_its_name() -> None:
+    source = charts.rank_map(record(), {"b.1.query": 0, "b.0.query": 1}).select_one({"name": "rank-cells"})
+    assert dict(zip(source.data["layer"], source.data["index"], strict=True)) == {
+        "b.0.query": 1, "b.0.value": -1, "b.1.query": 0,
+    }  # fmt: skip
+
+
 def test_curves_start_with_the_first_layer_in_the_range_of_all() -> None:
     made = charts.layer_curves("alpha", "alpha", curves())
     source = made.select_one({"name": "alpha-curves"})

@@ -34,6 +34,19 @@ def half_retrain(folder: RunFolder) -> None:
     folder.retrain.mkdir()
 
 
+def half_choice(folder: RunFolder) -> None:
+    folder.trials.mkdir()
+
+
+def half_grid(folder: RunFolder) -> None:
+    write_text(folder.grid, "{}")
+
+
+def swept(folder: RunFolder) -> None:
+    write_text(folder.ranks, "{}")
+    write_text(folder.sweep, "{}")
+
+
 REFUSED = [
     (half_search, ("--search.steps", "9"), r"^--search\.steps: .* half-done run with 6, now it is 9"),
     (half_search, ("--seed", "1"), r"^--seed: "),
@@ -41,6 +54,10 @@ REFUSED = [
     (half_search, ("--hypergradient.type", "sama"), r"^--hypergradient\.type: .*'darts', now it is 'sama'"),
     (half_retrain, ("--retrain.learning_rate", "1"), r"^--retrain\.learning_rate: "),
     (half_retrain, ("--lora.lora_alpha", "1"), r"^--lora\.lora_alpha: "),
+    (half_choice, ("--task.metrics", "[f1_macro]"), r"^--task\.metrics: "),
+    (half_grid, ("--retrain.epochs", "9"), r"^--retrain\.epochs: "),
+    (swept, ("--retrain.epochs", "9"), r"^--retrain\.epochs: "),
+    (half_search, ("--task.evaluation_split", "test"), r"^--task\.evaluation_split: "),
 ]
 
 

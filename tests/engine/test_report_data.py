@@ -36,7 +36,8 @@ def test_ranks_follow_the_rule_of_the_run() -> None:
     assert by_threshold.bounds.tolist() == [0.5, 0.5]
     by_budget = curves_of(history(), RankRule("softmax", sizes, budget=20))
     assert by_budget.ranks is not None
-    assert by_budget.ranks.tolist()[1] == [2, 0]
+    assert by_budget.ranks.tolist() == [[2, 0]]
+    assert by_budget.steps.tolist() == by_threshold.steps.tolist()[1:], "without contributions a budget says nothing"
     assert by_budget.bounds is None
     assert curves_of(history(), None).ranks is None
 

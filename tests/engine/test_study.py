@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from configs.cli import Request
+from configs.cli import Request, with_values
 from configs.errors import UserError
 from configs.schema import RunConfig, StudyConfig
 from configs.schema_study import ProbeConfig
@@ -151,12 +152,24 @@ def test_settings_can_hold_at_one_place(tiny_config: Callable[..., RunConfig]) -
     study = StudyConfig({"seed": [0, 1]}, {"a": {}, "b": {"lora.r": 2}}, {"seed": {"1": {"search.steps": 9}}})
     cells = expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(Path("x")))
     assert [(c.config.search.steps, c.config.lora.r) for c in cells] == [(6, 4), (6, 2), (9, 4), (9, 2)]
-    for where, message in ({"seed": {"2": {}}}, "seed '2' is on no axis"), ({"sed": {"1": {}}}, "there are: seed"):
+    for where, message in (
+        ({"seed": {"2": {}}}, "'2' is no value of seed; there are: 0, 1"),
+        ({"sed": {"1": {}}}, "there are: seed"),
+    ):
         with pytest.raises(UserError, match=message):
             expand(
                 dataclasses.replace(tiny_config(), study=dataclasses.replace(study, where=where)),
                 StudyFolder(Path("x")),
             )
+
+
+def test_places_are_meant_by_value_not_by_spelling(tiny_config: Callable[..., RunConfig]) -> None:
+    axes = {"search.dropout": [True, False], "search.learning_rate": [1e-3, 0.5]}
+    where = {"search.dropout": {"true": {"lora.r": 1}}, "search.learning_rate": {"1e-3": {"search.steps": 9}}}
+    cells = expand(dataclasses.replace(tiny_config(), study=StudyConfig(axes, where=where)), StudyFolder(Path("x")))
+    assert [(c.config.lora.r, c.config.search.steps) for c in cells] == [(1, 9), (1, 6), (4, 9), (4, 6)]
+    with pytest.raises(UserError, match=r"'variant' is not allowed; named settings go into study\.variants"):
+        expand(dataclasses.replace(tiny_config(), study=StudyConfig({"variant": ["a"]})), StudyFolder(Path("x")))
 
 
 def test_a_study_of_variants_compares_them_and_sweeps_once(tiny_config: Callable[..., RunConfig]) -> None:
@@ -182,6 +195,45 @@ def test_a_rate_whose_sweep_failed_is_reported(tiny_config: Callable[..., RunCon
     assert with_chosen_rate(cells[0], cells) is cells[0]
     with pytest.raises(UserError, match=r"--study\.sweep_once: the learning rate comes from cell seed-0, which"):
         with_chosen_rate(cells[1], cells)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("retrain.max_steps", "was finished with 4, now it is 5"),
+        ("search.steps", "comparison of hypergradients with 6"),
+    ],
+)
+def test_results_of_other_settings_are_not_taken_for_these(
+    study: tuple[RunConfig, StudyFolder], key: str, message: str
+) -> None:
+    config, folder = study
+    changed = with_values(config, {key: 5})
+    with pytest.raises(UserError, match=rf"^--{re.escape(key)}: .*{message}"):
+        run_request(Request(changed, "all", False, "study.yaml"), StopRequest())
+    assert "max_steps: 4" in folder.config.read_text(), "the folder says what it holds"
+
+
+def test_only_the_report_of_a_study_is_drawn_alone(study: tuple[RunConfig, StudyFolder], tmp_path: Path) -> None:
+    config, folder = study
+    folder.report.unlink()
+    run_request(Request(config, "report", False, "study.yaml"), StopRequest())
+    assert folder.report.exists()
+    with pytest.raises(UserError, match="--stage: 'search' is not allowed for a study; allowed: all, report"):
+        run_request(Request(config, "search", False, "study.yaml"), StopRequest())
+    elsewhere = dataclasses.replace(config, runs_folder=str(tmp_path))
+    with pytest.raises(UserError, match="no cell of the study finished"):
+        run_request(Request(elsewhere, "report", False, "study.yaml"), StopRequest())
+
+
+def test_a_single_run_is_not_overwritten_by_a_study(study: tuple[RunConfig, StudyFolder], tmp_path: Path) -> None:
+    config = dataclasses.replace(study[0], runs_folder=str(tmp_path))
+    run = RunFolder(tmp_path / str(config.name))
+    run.root.mkdir()
+    run.ranks.write_text("{}")
+    with pytest.raises(UserError, match=r"holds a single run; name the study otherwise"):
+        run_request(Request(config, "all", True, "study.yaml"), StopRequest())
+    assert run.ranks.exists()
 
 
 def test_a_study_in_use_is_refused_and_kept(study: tuple[RunConfig, StudyFolder]) -> None:

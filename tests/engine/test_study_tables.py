@@ -50,13 +50,35 @@ def test_pairs_are_of_one_task_and_seed() -> None:
     assert table.loc["lora", "mean difference"] == pytest.approx(0.02 + 0.001)
     assert tuple(table.loc["lora", ["better", "equal", "worse"]]) == (6, 0, 0)
     assert table.loc["lora", "p"] == pytest.approx(2 / 2**6)  # all six of one sign
-    assert table.loc["lora", "parameters, ratio"] == pytest.approx(1.1)
+    assert table.loc["lora", "LoRA parameters, ratio"] == pytest.approx(1.1)
 
 
 def test_too_few_pairs_have_no_p() -> None:
     assert math.isnan(paired(results(seeds=2), AXES)["p"].iloc[0])
     alone = results()
     assert paired(alone[alone["method"] == "lora"], AXES).empty
+
+
+def test_of_an_error_less_is_better_and_full_has_no_ratio() -> None:
+    table = results().assign(main_metric="mse")
+    table.loc[table["method"] == "lora", "lora_parameters"] = 0
+    found = paired(table, AXES).set_index("autolora against")
+    assert tuple(found.loc["lora", ["better", "worse"]]) == (0, 6)
+    assert found.loc["lora", "mean difference"] < 0
+    assert math.isnan(found.loc["lora", "LoRA parameters, ratio"])
+
+
+def test_pairs_lie_at_one_place_on_every_other_axis() -> None:
+    both = pd.concat([results().assign(**{"model.name": name}) for name in ("a", "b")])
+    table = paired(both, [*AXES, "model.name"]).set_index("autolora against")
+    assert table.loc["lora", "pairs"] == 12
+    assert len(cost(both, [*AXES, "model.name"])) == 3
+
+
+def test_a_row_without_every_task_has_no_mean() -> None:
+    table = results()
+    table = table[(table["task"] == "sst2") | (table["method"] != "lora")]
+    assert math.isnan(by_task(table, AXES).set_index("").loc["lora", "mean"])
 
 
 def test_cost_is_over_adalora_of_the_same_task_and_seed() -> None:
