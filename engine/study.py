@@ -47,9 +47,7 @@ def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
     if empty:
         raise UserError(f"--study.axes: {empty[0]} has no values; give a list of one or more")
     if VARIANT in axes:
-        raise UserError(
-            f"--study.axes: {VARIANT!r} is not allowed; allowed: keys, and named settings in study.variants"
-        )
+        raise UserError(f"--study.axes: {VARIANT!r} is not allowed; named settings go into study.variants")
     if config.study.variants:
         axes[VARIANT] = list(config.study.variants)
     for axis, places in config.study.where.items():

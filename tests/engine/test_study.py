@@ -201,7 +201,7 @@ def test_a_rate_whose_sweep_failed_is_reported(tiny_config: Callable[..., RunCon
     ("key", "message"),
     [
         ("retrain.max_steps", "was finished with 4, now it is 5"),
-        ("search.steps", "comparison of hypergradients with 6"),
+        ("search.steps", "was finished with 6, now it is 5"),
     ],
 )
 def test_results_of_other_settings_are_not_taken_for_these(
