@@ -34,9 +34,7 @@ def test_the_source_is_the_option_that_named_the_file() -> None:
 def test_no_training_rows_stand_in_for_a_test_that_is_not_there() -> None:
     with pytest.raises(UserError, match=r"^--task\.evaluation_split: 'test' needs --task\.test_path$"):
         evaluation_source(TaskConfig(path="d.csv"), "test")
-    with pytest.raises(
-        UserError, match=r"^--task\.evaluation_split: 'dev' is not allowed; allowed: validation, test"
-    ):
+    with pytest.raises(UserError, match=r"^--task\.evaluation_split: 'dev' is not allowed; allowed: validation, test"):
         evaluation_source(TaskConfig(path="d.csv"), "dev")
 
 
