@@ -38,7 +38,14 @@ def evaluation_source(config: TaskConfig, split: str) -> Source:
 
 
 def hold_out(rows: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the rows that stay and of those held out (at least one): disjoint, complete, drawn by seed."""
+    """Numbers of the rows that stay and of those held out (at least one): disjoint, complete, drawn by seed.
+
+    Raises UserError when none would stay.
+    """
     order = np.random.default_rng(seed).permutation(rows)
     count = max(1, round(rows * share))
+    if count >= rows:
+        raise UserError(
+            f"--task.holdout_share: {share} of {rows} rows leaves none to train on; give more rows or a smaller share"
+        )
     return np.sort(order[count:]), np.sort(order[:count])

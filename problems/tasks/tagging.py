@@ -56,9 +56,9 @@ class Tagging(Task):
         train = read_sentences("--task.path", path, self._columns("--task.path", path))
         self.classes = _find_tags(path, train)
         if source.held_out:
+            if len(train) < 2:
+                raise UserError(f"--task.path: {path} has one sentence; two or more are needed to hold one out")
             kept, held_out = hold_out(len(train), self.config.holdout_share, self.seed)
-            if not len(kept):
-                raise UserError(f"--task.path: {path} has one sentence, which is held out; more are needed")
             train, evaluation = [train[i] for i in kept], [train[i] for i in held_out]
         else:
             evaluation = read_sentences(source.option, source.path, self._columns(source.option, source.path))

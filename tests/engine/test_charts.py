@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
-import pandas as pd
 import pytest
-from bokeh.embed import json_item
 from bokeh.models import ColumnDataSource, HoverTool, Span
 
 from engine import charts
-from engine.page import embedded_json, numbered
 from engine.ranks import LayerRank, RankRecord
 from engine.report_data import SearchCurves
-from engine.study_charts import metric_charts
 
 
 def record() -> RankRecord:
@@ -80,27 +74,3 @@ def test_any_k_has_its_colours(k: int) -> None:
     values = np.zeros((1, 1, k))
     made = charts.layer_curves("alpha", "alpha", SearchCurves(["0.q"], np.array([0]), values, values, None, None))
     assert len(made.renderers) == k
-
-
-def test_a_study_has_a_chart_a_task_with_bars_at_medians_and_a_point_a_run() -> None:
-    rows = [("a", 0, 0.1), ("a", 1, 0.3), ("a", 2, 0.9), ("b", 0, 0.5)]
-    frame = pd.DataFrame(rows, columns=["method", "seed", "score"]).assign(cell="x", task="t", main_metric="f1")
-    other = frame.assign(task="u", score=0.0)
-    made = metric_charts(pd.concat([frame, other]), ["method", "seed"])
-    assert list(made) == ["metric-0", "metric-1"]
-    bars, dots = (r.data_source.data for r in made["metric-0"].renderers)
-    assert bars == {"row": ["a", "b"], "score": [0.3, 0.5]}
-    assert dots["score"] == [0.1, 0.3, 0.9, 0.5]
-    assert dots["seed"] == ["0", "1", "2", "0"]
-
-
-def test_a_chart_is_the_same_text_each_time() -> None:
-    first, second = (json.dumps(numbered(json_item(charts.rank_map(record())))) for _ in range(2))
-    assert first == second
-
-
-def test_json_in_a_page_cannot_end_its_element() -> None:
-    value = {"</script>": "<!-- & ]]>"}
-    text = str(embedded_json(value))
-    assert not set("<>&") & set(text)
-    assert json.loads(text) == value

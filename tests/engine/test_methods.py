@@ -183,16 +183,6 @@ def test_the_bottleneck_adapter_loads_to_the_runs_logits(done: Callable[..., Don
     assert sum(value.numel() for value in saved.values()) == run.result["trainable_parameters"]
 
 
-@pytest.mark.parametrize("method", ["adapter", "full"])
-def test_show_prints_a_run_without_ranks(
-    done: Callable[..., Done], method: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from engine.command import show
-
-    show(done(method).folder.root)
-    assert "trainable parameters" in capsys.readouterr().out
-
-
 def test_a_study_over_methods(tiny_config: Callable[..., RunConfig]) -> None:
     import dataclasses
 

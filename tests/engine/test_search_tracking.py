@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from engine.rank_picture import rank_picture
-from engine.report_data import rank_colour
 from engine.search_tracking import MOST_CHARTS, MOST_PICTURES, SearchTracking, alpha_charts, entropy
 from engine.trajectory import Trajectory
 
@@ -102,10 +100,3 @@ def test_many_layers_share_the_chart_of_their_block() -> None:
     assert len(charts) == 16
     assert sum(map(len, charts.values())) == 64 * 3, "no line is left out"
     assert charts["block 1"]["k component 2"] == [17.0, 17.0 + 64 * 3]
-
-
-def test_the_picture_has_a_cell_of_its_colour_for_each_rank() -> None:
-    names = ["0.query", "0.value", "1.query", "1.value"]
-    picture = rank_picture(names, [0, 3, 8, 5], 8)
-    colours = {"#" + bytes(pixel).hex() for _, pixel in picture.getcolors(maxcolors=1 << 16) or []}  # type: ignore[arg-type]
-    assert {rank_colour(rank, 8) for rank in (0, 3, 8, 5)} <= colours

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from bilevel_toys import METHODS, Toy, copies, cosine, lora_toy, unrolled
+
+from tests.bilevel_toys import METHODS, Toy, copies, cosine, lora_toy, unrolled
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -10,13 +10,24 @@ import pytest
 import torch
 from betty.hypergradient import get_grads, jvp_fn_mapping
 from betty.problems import ImplicitProblem
-from bilevel_toys import METHODS, LoraNet, Toy, agree, copies, implicit, lora_toy, make_toy, random_vector, unrolled
 from torch import Tensor
 
 from engine.hypergradients import HYPERGRADIENTS
 from problems.bilevel import OuterProblem
 from problems.compute import replay
 from problems.selection import SelectionVariables
+from tests.bilevel_toys import (
+    METHODS,
+    LoraNet,
+    Toy,
+    agree,
+    copies,
+    implicit,
+    lora_toy,
+    make_toy,
+    random_vector,
+    unrolled,
+)
 
 pytestmark = pytest.mark.usefixtures("float64")
 

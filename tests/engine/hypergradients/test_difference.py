@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from betty.hypergradient import jvp_fn_mapping
-from bilevel_toys import Toy, implicit, lora_toy, random_vector, ridge_toy, unrolled
 from torch import Tensor
 
 from engine.hypergradients.difference import step_along
+from tests.bilevel_toys import Toy, implicit, lora_toy, random_vector, ridge_toy, unrolled
 
 pytestmark = pytest.mark.usefixtures("float64")
 

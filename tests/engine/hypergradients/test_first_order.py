@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bilevel_toys import lora_toy, unrolled
+
+from tests.bilevel_toys import lora_toy, unrolled
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -6,11 +6,11 @@ import typing
 
 import betty.hypergradient as stock
 import pytest
-from bilevel_toys import METHODS
 
 from configs.rules import SECOND_ORDER
 from configs.schema import HypergradientConfig
 from engine.hypergradients import HYPERGRADIENTS, betty_type
+from tests.bilevel_toys import METHODS
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from bilevel_toys import Toy, agree, cosine, implicit, lora_toy, random_vector, unrolled
 from torch import Tensor
+
+from tests.bilevel_toys import Toy, agree, cosine, implicit, lora_toy, random_vector, unrolled
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -7,17 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from bilevel_toys import (
-    Toy,
-    agree,
-    cosine,
-    implicit,
-    lora_toy,
-    random_vector,
-    ridge_hessian,
-    ridge_solution,
-    ridge_toy,
-)
 from torch import Tensor
 
 from configs.schema import RunConfig
@@ -28,6 +17,17 @@ from problems.data import prepare, split_indices
 from problems.lora import attach, lora_config
 from problems.models import load_base, load_tokenizer
 from problems.tasks import make_task
+from tests.bilevel_toys import (
+    Toy,
+    agree,
+    cosine,
+    implicit,
+    lora_toy,
+    random_vector,
+    ridge_hessian,
+    ridge_solution,
+    ridge_toy,
+)
 
 SECOND_ORDER = ["exact", "neumann", "cg"]
 ETA = 0.3

@@ -1,0 +1,34 @@
+"""What torchrun's environment says of this process."""
+
+from __future__ import annotations
+
+import pytest
+
+from configs.launch import processes_started, speaks
+
+
+def started(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    for name in ("WORLD_SIZE", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_without_torchrun_there_is_one_process_and_it_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    started(monkeypatch)
+    assert processes_started() == 1
+    assert speaks()
+
+
+def test_of_several_the_first_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = []
+    for rank in range(3):
+        started(monkeypatch, WORLD_SIZE="3", RANK=str(rank))
+        assert processes_started() == 3
+        said.append(speaks())
+    assert said == [True, False, False]
+
+
+def test_a_rank_left_over_from_elsewhere_silences_no_single_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    started(monkeypatch, RANK="3")
+    assert speaks()

@@ -1,0 +1,61 @@
+"""What every task has from the interface itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from torch import nn
+
+from problems.tasks.base import Rows, Task
+
+
+class Plain(Task):
+    """Nothing but what must be there."""
+
+    def rows(self) -> Rows:
+        raise NotImplementedError
+
+    def head(self) -> Mapping[str, Any]:
+        return {}
+
+    def encode(self, rows: Dataset, tokenizer: Any) -> Dataset:
+        return rows
+
+    def collate(self, tokenizer: Any) -> Any:
+        return dict
+
+    def metrics(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> dict[str, float]:
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "score"),
+    [
+        ({"f1": 0.25, "accuracy": 0.75}, 0.25),
+        ({"accuracy": 0.75, "f1": 0.25}, 0.75),
+        ({"loss": 3.0, "accuracy": 0.75}, 0.75),
+        ({"mse": 0.5, "pearson": 0.9}, -0.5),
+    ],
+)
+def test_a_choice_maximises_the_metric_named_first_and_makes_an_error_small(
+    metrics: dict[str, float], score: float
+) -> None:
+    assert Plain().score(metrics) == score
+
+
+def test_one_split_gives_its_own_metrics_and_two_must_be_combined_by_the_task() -> None:
+    assert Plain().combine({"validation": {"f1": 0.5}}) == {"f1": 0.5}
+    with pytest.raises(ValueError, match="too many values"):
+        Plain().combine({"matched": {"f1": 0.5}, "mismatched": {"f1": 0.6}})
+
+
+def test_unless_it_says_so_a_task_changes_no_model_and_keeps_no_predictions() -> None:
+    model = nn.Linear(2, 2)
+    forward, before = model.forward, dict(vars(model))
+    Plain().adapt(model)  # type: ignore[arg-type]
+    assert (model.forward, vars(model)) == (forward, before)
+    assert Plain().predictions(np.zeros((1, 2)), np.zeros(1), Dataset.from_dict({"x": [1]})) is None
