@@ -35,7 +35,8 @@
       const bound = model("lambda");
       if (bound && bounds) bound.location = bounds[layer];
       const last = (all) => Array.from({ length: k }, (_, j) => all[(layer * k + j + 1) * x.length - 1]);
-      model("chosen-components").data = { alpha: last(values.alpha), contribution: last(values.contribution) };
+      const rings = model("chosen-components");
+      if (rings) rings.data = { alpha: last(values.alpha), contribution: last(values.contribution) };
       document.getElementById("chosen").textContent = names[layer];
       history.replaceState(null, "", `#layer=${layer}`);
     };
@@ -44,10 +45,10 @@
       select.value = String(layer);
       show(layer);
     };
-    const fromAddress = () => choose(Number((/^#layer=(\d+)$/.exec(location.hash) || [])[1]));
+    const inAddress = () => Number((/^#layer=(\d+)$/.exec(location.hash) || [])[1]);
 
     select.addEventListener("change", () => show(Number(select.value)));
-    addEventListener("hashchange", fromAddress);
+    addEventListener("hashchange", () => choose(inAddress()));
     // A cell of a map, or a point, that is clicked chooses its layer.
     for (const name of ["rank-cells", "rank-stretches", "components"]) {
       const source = model(name);
@@ -59,8 +60,10 @@
         source.selected.indices = [];
       });
     }
+    // Showing a layer writes the address, so it is read first.
+    const wanted = inAddress();
     choose(0);
-    fromAddress();
+    choose(wanted);
   }
   document.documentElement.dataset.ready = "yes";
 })();
