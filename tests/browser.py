@@ -122,20 +122,23 @@ class Browser:
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
 
-    def open(
-        self,
-        page: Path,
-        fragment: str = "",
-        *,
-        ready: str | None = "document.documentElement?.dataset.ready === 'yes'",
-    ) -> float:
+    def open(self, page: Path, *, ready: str | None = "document.documentElement?.dataset.ready === 'yes'") -> float:
         """Loads a file; the seconds until `ready` (an expression) is true."""
         started = time.perf_counter()
-        self.call("Page.navigate", url=page.resolve().as_uri() + fragment)
+        self.call("Page.navigate", url=page.resolve().as_uri())
         while ready is not None and not self.value(ready):
             assert time.perf_counter() - started < 60, f"not ready; {self.complaints}"
             time.sleep(0.02)
         return time.perf_counter() - started
+
+    def reload(self) -> None:
+        """Loads the page again, at its address as it is now."""
+        self.value("window.before = true")
+        self.call("Page.reload")
+        end = time.perf_counter() + 60
+        while not self.value("window.before === undefined && document.documentElement?.dataset.ready === 'yes'"):
+            assert time.perf_counter() < end, self.complaints
+            time.sleep(0.02)
 
     def value(self, expression: str) -> Any:
         """Value of a JavaScript expression in the page."""
