@@ -149,6 +149,7 @@ def test_an_address_may_name_the_layer(fresh: Browser, large: RunFolder) -> None
     fresh.value("location.hash = '#layer=99'")
     time.sleep(0.2)
     assert fresh.value("document.getElementById('layer').value") == "3"
+    fresh.value("location.hash = '#layer=3'")
     fresh.reload()
     assert fresh.value("document.getElementById('layer').value") == "3", "the page opens at the layer of its address"
     quiet(fresh, large.report)
