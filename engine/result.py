@@ -77,9 +77,10 @@ def peak_memory(compute: Compute) -> float:
     """Peak of this process in MiB, since `forget_peak`: of the GPU where one is used, else resident memory."""
     if compute.device.type == "cuda":
         return torch.cuda.max_memory_allocated(compute.device) / 2**20
-    if _STATUS.exists():
-        lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
-        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
+    lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines() if _STATUS.exists() else []
+    for line in lines:  # some sandboxes' Linux has the file without this line
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 

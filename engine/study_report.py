@@ -18,7 +18,7 @@ from engine.run_folder import RunFolder, write_text
 from engine.study import VARIANT
 from engine.study_charts import metric_charts
 from engine.study_folder import StudyFolder
-from engine.study_summary import APPROXIMATION, SEED, cell, main_metric, rows_of, summarise
+from engine.study_summary import APPROXIMATION, SEED, main_metric, rows_of, summarise
 
 TITLES = {
     "cosine_over_training": "Cosine to the exact hypergradient over training",
@@ -135,5 +135,5 @@ def _spearman(first: Any, second: Any) -> float:
 
 def markdown(table: pd.DataFrame) -> str:
     """A Markdown table."""
-    rows = [list(table.columns), ["---"] * len(table.columns), *([cell(v) for v in row] for row in table.to_numpy())]
+    rows = [list(table.columns), ["---"] * len(table.columns), *rows_of(table)]
     return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows) + "\n"

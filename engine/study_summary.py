@@ -57,4 +57,5 @@ def axes_of(results: pd.DataFrame) -> list[str]:
 
 def rows_of(table: pd.DataFrame) -> list[list[str]]:
     """The table's cells as text."""
-    return [[cell(value) for value in row] for row in table.to_numpy()]
+    # to_numpy() would make whole numbers beside fractions fractions too.
+    return [[cell(value) for value in row] for row in table.itertuples(index=False, name=None)]

@@ -22,9 +22,8 @@ def track_study(config: RunConfig, folder: StudyFolder, pictures: Mapping[str, P
     wandb = Wandb(config, folder.root, dataclasses.asdict(config), job="study", tags=["study"])
     for key, path in (("summary", folder.summary), ("results", folder.results)):
         table = pd.read_parquet(path)
-        wandb.table(
-            f"study/{key}", [str(c) for c in table.columns], [[_plain(v) for v in row] for row in table.to_numpy()]
-        )
+        rows = [[_plain(value) for value in row] for row in table.itertuples(index=False, name=None)]
+        wandb.table(f"study/{key}", [str(column) for column in table.columns], rows)
     for name, picture in pictures.items():
         wandb.image(f"figures/{name}", picture)
     wandb.keep(f"{config.name}-results", "study", folder.results)
@@ -35,6 +34,8 @@ def _plain(value: Any) -> Any:
     """A number, a word or nothing: what a cell of a wandb table may hold."""
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, np.ndarray):
+        value = value.tolist()  # an array's own text leaves out the middle of a long one
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)

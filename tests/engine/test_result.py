@@ -12,7 +12,7 @@ import torch
 
 from configs.cli import parse
 from engine.ranks import LayerRank, RankRecord
-from engine.result import peak_memory, read_json, result_of, versions
+from engine.result import forget_peak, peak_memory, read_json, result_of, versions
 from engine.run_folder import RunFolder, write_json
 from engine.trainer import Fitted
 from problems.compute import Compute
@@ -77,12 +77,26 @@ def test_a_missing_file_is_an_empty_object(tmp_path: Path) -> None:
     assert read_json(tmp_path / "x.json") == {"a": 1}
 
 
-def test_peak_memory_is_in_mib(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peak_memory_is_in_mib_as_the_system_tells_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     usage = SimpleNamespace(ru_maxrss=512 * 2**20)
     monkeypatch.setattr("engine.result.resource.getrusage", lambda who: usage)
-    for system, expected in (("linux", 512 * 2**10), ("darwin", 512)):
-        monkeypatch.setattr("engine.result.sys.platform", system)
-        assert peak_memory(CPU) == expected
+    monkeypatch.setattr("engine.result._STATUS", tmp_path / "status")
+    (tmp_path / "status").write_text("VmPeak:\t 9216 kB\nVmHWM:\t 2048 kB\nVmRSS:\t 1024 kB\n")
+    assert peak_memory(CPU) == 2
+    for content in ("Name:\tpython\n", None):  # Linux in some sandboxes; other systems
+        (tmp_path / "status").unlink() if content is None else (tmp_path / "status").write_text(content)
+        for system, expected in (("linux", 512 * 2**10), ("darwin", 512)):
+            monkeypatch.setattr("engine.result.sys.platform", system)
+            assert peak_memory(CPU) == expected
+
+
+def test_a_peak_is_forgotten_where_the_system_can() -> None:
+    torch.ones(100 * 2**18).sum()  # 100 MiB, free again
+    before = peak_memory(CPU)
+    forget_peak(CPU)
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("the system cannot reset a process's peak")
+    assert peak_memory(CPU) < before - 50
 
 
 def test_versions_are_of_what_decides_the_numbers() -> None:

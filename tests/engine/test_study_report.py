@@ -1,30 +1,56 @@
-"""The table of a study: which metrics it shows, and which one is the main one."""
+"""What a study concludes from its rows: agreement of ranks, distance to the exact hypergradient."""
 
 from __future__ import annotations
+
+import math
 
 import pandas as pd
 import pytest
 
-from engine.study_report import main_metric, summarise
+from engine.study_report import agreement, closeness, markdown, paper_tables
+
+KIND = "hypergradient.type"
 
 
-def results() -> pd.DataFrame:
-    """Two seeds of two methods, as `collect` leaves them for sequence labelling."""
+def test_agreement_is_between_runs_of_one_seed_and_its_diagonal_across_seeds() -> None:
     rows = [
-        {"method": method, "seed": seed, "metric.f1": f1, "metric.recall": 0.5, "metric.protein.f1": 0.25}
-        for method, seed, f1 in [("lora", 0, 0.6), ("lora", 1, 0.8), ("full", 0, 0.9), ("full", 1, 0.9)]
+        ("darts", 0, [1, 2, 3, 4]),
+        ("darts", 1, [4, 3, 2, 1]),
+        ("exact", 0, [10, 20, 30, 40]),
+        ("exact", 1, [8, 6, 4, 2]),
     ]
-    return pd.DataFrame(rows).assign(
-        mean_rank=4.0, lora_parameters=8, trainable_parameters=9, search_seconds=None, total_seconds=1.0
+    table = agreement(pd.DataFrame(rows, columns=[KIND, "seed", "ranks"])).set_index("approximation")
+    assert table.loc["darts", "exact"] == table.loc["exact", "darts"] == pytest.approx(1)
+    assert table.loc["darts", "darts"] == table.loc["exact", "exact"] == pytest.approx(-1)
+
+
+def test_ranks_that_are_all_alike_agree_with_nothing() -> None:
+    frame = pd.DataFrame({KIND: ["darts", "exact"], "ranks": [[4, 4, 4], [1, 2, 3]]})
+    table = agreement(frame).set_index("approximation")
+    assert math.isnan(table.loc["darts", "exact"])
+    assert math.isnan(table.loc["darts", "darts"]), "one run has no other seed to agree with"
+
+
+def test_closeness_is_the_mean_with_the_lowest_cosine_beside_it() -> None:
+    frame = pd.DataFrame(
+        {
+            "approximation": ["darts", "darts", "sama"],
+            "eta": ["1", "1", "1"],
+            "cosine": [0.9, 0.5, 0.25],
+            "norm_ratio": [1.0, 3.0, 1.0],
+            "total_cosine": 1.0,
+            "implicit_to_direct": 0.5,
+        }
     )
+    table = closeness(frame)
+    assert table.columns[:5].to_list() == ["approximation", "eta", "cosine", "lowest cosine", "norm ratio"]
+    assert table.iloc[0, 2:5].to_list() == pytest.approx([0.7, 0.5, 2.0])
+    assert table.iloc[1, 2:4].to_list() == [0.25, 0.25]
 
 
-def test_the_first_metric_is_the_main_one() -> None:
-    assert main_metric(results()) == "metric.f1"
+def test_a_study_of_approximations_has_none_of_the_papers_tables() -> None:
+    assert paper_tables(pd.DataFrame({KIND: ["darts"], "seed": [0]}), [KIND, "seed"]) == {}
 
 
-def test_metrics_of_all_classes_are_shown_and_those_of_one_are_not() -> None:
-    table = summarise(results(), ["method", "seed"]).set_index("method")
-    assert table.loc["lora", "f1"] == pytest.approx(0.7)
-    assert table.loc["lora", "f1 range"] == "0.600 to 0.800"
-    assert [c for c in table.columns if "f1" in c or "recall" in c] == ["f1", "f1 range", "recall", "recall range"]
+def test_markdown() -> None:
+    assert markdown(pd.DataFrame({"a": ["x"], "n": [1000]})) == "| a | n |\n| --- | --- |\n| x | 1,000 |\n"

@@ -2,99 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import pandas as pd
 import pytest
-import torch
-from peft import PeftModel
-from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from configs.cli import Request, parse
 from configs.errors import UserError
 from configs.rules import SEARCHING, WITHOUT_LORA
 from configs.schema import MethodName, RunConfig
-from engine import ranks
 from engine.command import run_request
 from engine.interrupt import StopRequest
 from engine.methods import METHODS
 from engine.run_folder import RunFolder, write_json
 from engine.stages import run_stages
-from problems import bottleneck
-
-# A width of 32: one rank-1 component of a layer has 64 numbers, the head 66.
-SIZE, HEAD, LAYERS, R, K = 64, 66, 4, 2, 4
-NAMES = [f"bert.encoder.layer.{i}.attention.self.{part}" for i in (0, 1) for part in ("query", "value")]
-LEARNED = [1, 4, 2, 3]
-
-
-@dataclass
-class Done:
-    """A finished run, and the logits of its model before anything was written."""
-
-    base: Path
-    folder: RunFolder
-    batch: Any
-    logits: torch.Tensor
-    result: dict[str, Any]
-
-    def plain_base(self) -> Any:
-        return AutoModelForSequenceClassification.from_pretrained(self.base, num_labels=2)
-
-    def logits_of(self, model: Any) -> torch.Tensor:
-        with torch.no_grad():
-            return model.eval()(**self.batch).logits
-
-
-def run(config: RunConfig, base: Path) -> Done:
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    batch = dict(tokenizer(["the film is dull .", "our room was not noisy ."], padding=True, return_tensors="pt"))
-    done = Done(base, RunFolder(Path(config.runs_folder) / str(config.name)), batch, torch.zeros(0), {})
-    method = type(METHODS[config.method])
-    original = method.save
-
-    def keep(self: Any, prepared: Any, setting: Any) -> Any:
-        done.logits = done.logits_of(prepared.model)
-        return original(self, prepared, setting)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(method, "save", keep)
-        run_request(Request(config, "all", False, "tiny.yaml"), StopRequest())
-    done.result = json.loads(done.folder.metrics.read_text())
-    return done
-
-
-@pytest.fixture(scope="module")
-def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ranks as another run's search would have left them; seed 0 of this run asks for them."""
-    path = tmp_path_factory.mktemp("learned") / "sample-0.json"
-    write_json(path, {"k": K, "layers": [{"name": n, "rank": r} for n, r in zip(NAMES, LEARNED, strict=True)]})
-    return path.with_name("{task}-{seed}.json")
-
-
-@pytest.fixture(scope="module")
-def done(
-    learned: Path,
-    model_folder: Callable[..., Path],
-    make_config: Callable[..., RunConfig],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[..., Done]:
-    made: dict[tuple[str, ...], Done] = {}
-
-    def make(method: str, *arguments: str) -> Done:
-        key = (method, *arguments)
-        if key not in made:
-            values = ["--method", method, "--lora.r", str(R), "--lora.ranks_from", str(learned), *arguments]
-            values += ["--retrain.max_steps", "16", "--retrain.learning_rate", "3e-2", "--lora.lora_alpha", "6"]
-            made[key] = run(make_config(tmp_path_factory.mktemp(method), "bert", *values), model_folder("bert"))
-        return made[key]
-
-    return make
+from tests.engine.methods.conftest import HEAD, LAYERS, LEARNED, NAMES, SIZE, Done, R
 
 
 def test_the_configuration_names_every_method() -> None:
@@ -128,59 +52,6 @@ def test_parameter_counts(done: Callable[..., Done]) -> None:
     assert counts("adapter") == (0, 2 * 2 * (2 * 32 * 4 + 4 + 32 + 2 * 32) + HEAD)
     whole = done("full").plain_base()
     assert counts("full") == (0, sum(p.numel() for p in whole.parameters()))
-
-
-@pytest.mark.parametrize("method", ["lora", "lora_shuffled", "lora_random", "adalora"])
-def test_plain_peft_gives_the_runs_logits_at_the_scale_of_autolora(done: Callable[..., Done], method: str) -> None:
-    run = done(method)
-    model = PeftModel.from_pretrained(run.plain_base(), run.folder.adapter)
-    torch.testing.assert_close(run.logits_of(model), run.logits, rtol=1e-5, atol=1e-6)
-    assert run.logits.std() > 1e-3
-    settings = json.loads((run.folder.adapter / "adapter_config.json").read_text())
-    assert settings["peft_type"] == "LORA"
-    kept = ranks.load(run.folder.ranks).kept
-    for name, rank in kept.items():
-        assert settings["rank_pattern"].get(name, settings["r"]) == rank
-        assert settings["alpha_pattern"].get(name, settings["lora_alpha"]) / rank == pytest.approx(6 / K)
-    for name, parameter in model.named_parameters():
-        if ".lora_B." in name:
-            parameter.data.zero_()
-    assert not torch.allclose(run.logits_of(model), run.logits, atol=1e-4), "LoRA does something"
-
-
-def test_uniform_ranks(done: Callable[..., Done]) -> None:
-    record = ranks.load(done("lora").folder.ranks)
-    assert (record.rule, record.k) == ("uniform", K)
-    assert [(x.name, x.rank, x.alpha, x.contribution) for x in record.layers] == [(n, R, (), ()) for n in NAMES]
-
-
-def test_shuffled_ranks_are_the_learned_ones_in_other_places(done: Callable[..., Done]) -> None:
-    record = ranks.load(done("lora_shuffled").folder.ranks)
-    found = [layer.rank for layer in record.layers]
-    assert record.rule == "shuffled"
-    assert [layer.name for layer in record.layers] == NAMES
-    assert sorted(found) == sorted(LEARNED)
-    assert found != LEARNED
-
-
-def test_full_fine_tuning_leaves_a_whole_model(done: Callable[..., Done]) -> None:
-    run = done("full")
-    assert not run.folder.adapter.exists()
-    model = AutoModelForSequenceClassification.from_pretrained(run.folder.merged)
-    torch.testing.assert_close(run.logits_of(model), run.logits)
-    before = run.plain_base().state_dict()
-    same = [n for n, value in model.state_dict().items() if n in before and torch.equal(value, before[n])]
-    assert all("position" in n or "key.bias" in n for n in same), "every weight that the loss sees has moved"
-    assert AutoTokenizer.from_pretrained(run.folder.merged).pad_token == "<pad>"
-
-
-def test_the_bottleneck_adapter_loads_to_the_runs_logits(done: Callable[..., Done]) -> None:
-    run = done("adapter")
-    model = bottleneck.load(run.plain_base(), run.folder.adapter)
-    assert torch.equal(run.logits_of(model), run.logits)
-    assert not torch.allclose(run.logits_of(run.plain_base()), run.logits, atol=1e-4)
-    saved = load_file(run.folder.adapter / bottleneck.WEIGHTS)
-    assert sum(value.numel() for value in saved.values()) == run.result["trainable_parameters"]
 
 
 def test_a_study_over_methods(tiny_config: Callable[..., RunConfig]) -> None:
