@@ -10,6 +10,7 @@ import select
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -136,9 +137,13 @@ class Browser:
         self.value("window.before = true")
         self.call("Page.reload")
         end = time.perf_counter() + 60
-        while not self.value("window.before === undefined && document.documentElement?.dataset.ready === 'yes'"):
+        loaded = False
+        while not loaded:
             assert time.perf_counter() < end, self.complaints
-            time.sleep(0.02)
+            time.sleep(0.1)
+            with suppress(AssertionError):  # an expression that the page leaves behind has no answer
+                ready = "window.before === undefined && document.documentElement?.dataset.ready === 'yes'"
+                loaded = bool(self.value(ready))
 
     def value(self, expression: str) -> Any:
         """Value of a JavaScript expression in the page."""
