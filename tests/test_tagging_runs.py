@@ -195,7 +195,8 @@ def test_the_last_words_name_the_metrics_of_all_entities_and_the_predictions(
 
 def test_overwrite_takes_the_predictions_away(finished: Callable[..., RunFolder], tmp_path: Path) -> None:
     assert RunFolder(tmp_path).predictions in RunFolder(tmp_path).outputs("retrain")
-    assert RunFolder(tmp_path).predictions not in RunFolder(tmp_path).outputs("search")
+    assert RunFolder(tmp_path).predictions in RunFolder(tmp_path).outputs("search"), "they are of the ranks of before"
+    assert RunFolder(tmp_path).predictions not in RunFolder(tmp_path).outputs("report")
 
 
 def test_a_task_without_predictions_leaves_no_such_file(finished_run: Callable[..., RunFolder]) -> None:

@@ -90,7 +90,7 @@ class SourceTarget(Generation):
         if len(train) < 2:
             raise UserError(f"--task.path: {self.train_path} has one source; two or more are needed to hold one out")
         # By source, not by row: another reference of a source that is trained on would give the answer away.
-        kept, held_out = hold_out(len(train), self.config.holdout_share, self.seed)
+        kept, held_out = hold_out(len(train), self.config.holdout_share, self.seed, self.train_path)
         return [train[i] for i in kept], [train[i] for i in held_out]
 
     def _read(self, option: str, path: Path) -> list[Record]:

@@ -37,15 +37,16 @@ def evaluation_source(config: TaskConfig, split: str) -> Source:
     return Source("--task.path", Path(str(config.path)), held_out=True)
 
 
-def hold_out(rows: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(rows: int, share: float, seed: int, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the rows that stay and of those held out (at least one): disjoint, complete, drawn by seed.
 
-    Raises UserError when none would stay.
+    Raises UserError, naming the file, when none would stay.
     """
     order = np.random.default_rng(seed).permutation(rows)
     count = max(1, round(rows * share))
     if count >= rows:
         raise UserError(
-            f"--task.holdout_share: {share} of {rows} rows leaves none to train on; give more rows or a smaller share"
+            f"--task.holdout_share: {share} of the {rows} rows of {path} leaves none to train on; give more rows or a "
+            f"smaller share"
         )
     return np.sort(order[count:]), np.sort(order[:count])

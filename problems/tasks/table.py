@@ -38,7 +38,7 @@ class TextTable(TextClassification):
         self.columns = self._text_columns(train)
         source = evaluation_source(self.config, self.evaluation_split)
         if source.held_out:
-            kept, held_out = hold_out(len(train), self.config.holdout_share, self.seed)
+            kept, held_out = hold_out(len(train), self.config.holdout_share, self.seed, self.train_path)
             train, evaluation = train.iloc[kept], train.iloc[held_out]
         else:
             evaluation = read_table(source.option, source.path)

@@ -58,7 +58,7 @@ class Tagging(Task):
         if source.held_out:
             if len(train) < 2:
                 raise UserError(f"--task.path: {path} has one sentence; two or more are needed to hold one out")
-            kept, held_out = hold_out(len(train), self.config.holdout_share, self.seed)
+            kept, held_out = hold_out(len(train), self.config.holdout_share, self.seed, path)
             train, evaluation = [train[i] for i in kept], [train[i] for i in held_out]
         else:
             evaluation = read_sentences(source.option, source.path, self._columns(source.option, source.path))

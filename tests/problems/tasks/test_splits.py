@@ -40,7 +40,7 @@ def test_no_training_rows_stand_in_for_a_test_that_is_not_there() -> None:
 
 @pytest.mark.parametrize(("rows", "share", "count"), [(40, 0.25, 10), (41, 0.25, 10), (2, 0.01, 1), (100, 0.99, 99)])
 def test_held_out_rows_and_those_that_stay_are_all_rows(rows: int, share: float, count: int) -> None:
-    kept, held_out = hold_out(rows, share, seed=0)
+    kept, held_out = hold_out(rows, share, seed=0, path=Path("d.csv"))
     assert len(held_out) == count
     assert sorted([*kept, *held_out]) == list(range(rows))
     assert list(kept) == sorted(kept)
@@ -48,11 +48,13 @@ def test_held_out_rows_and_those_that_stay_are_all_rows(rows: int, share: float,
 
 
 def test_the_seed_draws_them() -> None:
-    drawn = [tuple(hold_out(40, 0.25, seed)[1]) for seed in (0, 0, 1)]
+    drawn = [tuple(hold_out(40, 0.25, seed, Path("d.csv"))[1]) for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]
 
 
 @pytest.mark.parametrize(("rows", "share"), [(10, 0.99), (1, 0.1)])
 def test_a_share_that_leaves_nothing_to_train_on_is_named(rows: int, share: float) -> None:
-    with pytest.raises(UserError, match=rf"^--task\.holdout_share: {share} of {rows} rows leaves none to train on; "):
-        hold_out(rows, share, seed=0)
+    with pytest.raises(
+        UserError, match=rf"^--task\.holdout_share: {share} of the {rows} rows of d.csv leaves none to train on; "
+    ):
+        hold_out(rows, share, seed=0, path=Path("d.csv"))
