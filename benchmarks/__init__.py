@@ -1,1 +1,1 @@
-"""What the program costs, measured: one module per command, `python -m benchmarks.step --json OUT`; docs/performance.md."""
+"""What the program costs, measured: a module per command, `python -m benchmarks.step`; docs/performance.md."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from pathlib import Path
 
 from configs.cli import Request
 from engine import ranks
@@ -46,10 +48,11 @@ def print_next(request: Request) -> None:
 
 
 def next_command(request: Request) -> str:
-    """The command of `print_next`."""
+    """The command of `print_next`: from the run's own config.yaml, which holds what was said on the command line."""
     name = request.config.name
+    begin = f"python run.py --config {shlex.quote(str(Path(request.config.runs_folder) / str(name) / 'config.yaml'))}"
     if request.stage == "search":
-        return f"python run.py --config {request.source} --name {name} --stage retrain"
+        return f"{begin} --stage retrain"
     if request.config.method != "autolora":
-        return f"python run.py --config {request.source} --name {name}-autolora --method autolora"
-    return f"python run.py --config {request.source} --name {name}-first-order --hypergradient.type first_order"
+        return f"{begin} --name {name}-autolora --method autolora"
+    return f"{begin} --name {name}-first-order --hypergradient.type first_order"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from configs.cli import Request, parse
+from configs.cli import Request, parse, to_yaml
 from configs.schema import RunConfig
 from engine.progress import console
-from engine.run_folder import RunFolder
+from engine.run_folder import RunFolder, write_text
 from engine.summary import next_command, print_result
 
 
@@ -41,9 +41,12 @@ def test_what_is_not_there_is_not_named(tmp_path: Path, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize("stage", ["all", "search"])
 def test_the_command_to_try_next_is_one_that_parses(tiny_config: Callable[..., RunConfig], stage: str) -> None:
-    command = next_command(Request(tiny_config(), stage, False, "quickstart.yaml"))  # type: ignore[arg-type]
+    config = tiny_config("--task.train_rows", "33")
+    write_text(RunFolder(Path(config.runs_folder) / "tiny").config, to_yaml(config))
+    command = next_command(Request(config, stage, False, "quickstart.yaml"))  # type: ignore[arg-type]
     program, script, *arguments = command.split()
     assert (program, script) == ("python", "run.py")
     request = parse(arguments)
+    assert request.config.task.train_rows == 33, "what was said on the command line holds"
     assert request.stage == ("retrain" if stage == "search" else "all")
     assert (request.config.name == "tiny") is (stage == "search"), "another run gets another folder"
