@@ -1,0 +1,14 @@
+"""What a study writes is what an overwrite takes away, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.study_folder import StudyFolder
+
+
+def test_every_place_of_a_study_is_among_its_outputs() -> None:
+    folder = StudyFolder(Path("runs") / "x")
+    places = {getattr(folder, name) for name, kind in vars(StudyFolder).items() if isinstance(kind, property)}
+    assert set(folder.outputs()) == places
+    assert all(path.parent == folder.root for path in places)
