@@ -15,7 +15,7 @@ from configs.schema import RunConfig
 from engine import figures, ranks, study_figures, study_tables
 from engine.page import inline_image, render
 from engine.run_folder import RunFolder, write_text
-from engine.study import VARIANT
+from engine.study_cells import VARIANT
 from engine.study_charts import metric_charts
 from engine.study_folder import StudyFolder
 from engine.study_summary import APPROXIMATION, SEED, main_metric, rows_of, summarise

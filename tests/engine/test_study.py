@@ -20,41 +20,9 @@ from engine.hypergradients import HYPERGRADIENTS
 from engine.interrupt import StopRequest
 from engine.lock import locked
 from engine.run_folder import RunFolder
-from engine.study import cell_name, expand, with_chosen_rate
+from engine.study_cells import expand
 from engine.study_folder import StudyFolder
-
-AXES = {"hypergradient.type": ["first_order", "exact"], "seed": [0, 1]}
-
-
-def with_study(config: RunConfig, axes: dict, probe: ProbeConfig | None = None) -> RunConfig:
-    return dataclasses.replace(config, study=StudyConfig(axes, probe=probe or ProbeConfig()))
-
-
-def test_axes_expand_to_every_combination(tiny_config: Callable[..., RunConfig]) -> None:
-    cells = expand(with_study(tiny_config(), AXES), StudyFolder(Path("x")))
-    places = [(c.config.hypergradient.type, c.config.seed) for c in cells]
-    assert places == [("first_order", 0), ("first_order", 1), ("exact", 0), ("exact", 1)]
-    assert len({c.config.name for c in cells}) == 4
-    assert all(not c.config.study.axes for c in cells)
-
-
-@pytest.mark.parametrize(
-    ("axes", "named"),
-    [
-        ({"hypergradient.typ": ["darts"]}, "hypergradient.type"),
-        ({"search.steps": [0]}, "search.steps"),
-        ({"hypergradient.type": ["newton"]}, "hypergradient.type"),
-        ({"seed": []}, "seed"),
-        ({"search.steps": [None]}, "search.steps"),
-    ],
-)
-def test_bad_axes_name_the_key(tiny_config: Callable[..., RunConfig], axes: dict, named: str) -> None:
-    with pytest.raises(UserError, match=named):
-        expand(with_study(tiny_config(), axes), StudyFolder(Path("x")))
-
-
-def test_cell_names_are_folder_names() -> None:
-    assert cell_name({"hypergradient.eta": "lr", "model.name": "a/b: c"}) == "eta-lr_name-a-b-c"
+from tests.engine.studies import AXES, VARIANTS, with_study
 
 
 @pytest.fixture(scope="module")
@@ -127,51 +95,6 @@ def test_a_failed_cell_does_not_stop_the_others(
     assert len(pd.read_parquet(folder.results)) == 1
 
 
-VARIANTS = {
-    "autolora": {},
-    "by budget": {"search.rule": "budget", "search.budget": 2},
-    "shuffled": {"method": "lora_shuffled", "lora.ranks_from": "{runs}/seed-{seed}_variant-autolora/ranks.json"},
-}
-
-
-def test_variants_are_one_more_axis(tiny_config: Callable[..., RunConfig]) -> None:
-    config = dataclasses.replace(tiny_config(), study=StudyConfig({"seed": [0, 1]}, VARIANTS))
-    cells = expand(config, StudyFolder(Path("x")))
-    assert [(c.values["seed"], c.values["variant"]) for c in cells] == [(s, v) for s in (0, 1) for v in VARIANTS]
-    assert [c.config.search.rule for c in cells[:3]] == ["threshold", "budget", "threshold"]
-    assert cells[1].config.name == "seed-0_variant-by-budget"
-    unknown = dataclasses.replace(config, study=StudyConfig({}, {"a": {"search.rul": "budget"}}))
-    with pytest.raises(UserError, match=r"search\.rule"):
-        expand(unknown, StudyFolder(Path("x")))
-    alike = dataclasses.replace(config, study=StudyConfig({}, {"a b": {}, "a/b": {}}))
-    with pytest.raises(UserError, match="two cells would be named variant-a-b"):
-        expand(alike, StudyFolder(Path("x")))
-
-
-def test_settings_can_hold_at_one_place(tiny_config: Callable[..., RunConfig]) -> None:
-    study = StudyConfig({"seed": [0, 1]}, {"a": {}, "b": {"lora.r": 2}}, {"seed": {"1": {"search.steps": 9}}})
-    cells = expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(Path("x")))
-    assert [(c.config.search.steps, c.config.lora.r) for c in cells] == [(6, 4), (6, 2), (9, 4), (9, 2)]
-    for where, message in (
-        ({"seed": {"2": {}}}, "'2' is no value of seed; there are: 0, 1"),
-        ({"sed": {"1": {}}}, "there are: seed"),
-    ):
-        with pytest.raises(UserError, match=message):
-            expand(
-                dataclasses.replace(tiny_config(), study=dataclasses.replace(study, where=where)),
-                StudyFolder(Path("x")),
-            )
-
-
-def test_places_are_meant_by_value_not_by_spelling(tiny_config: Callable[..., RunConfig]) -> None:
-    axes = {"search.dropout": [True, False], "search.learning_rate": [1e-3, 0.5]}
-    where = {"search.dropout": {"true": {"lora.r": 1}}, "search.learning_rate": {"1e-3": {"search.steps": 9}}}
-    cells = expand(dataclasses.replace(tiny_config(), study=StudyConfig(axes, where=where)), StudyFolder(Path("x")))
-    assert [(c.config.lora.r, c.config.search.steps) for c in cells] == [(1, 9), (1, 6), (4, 9), (4, 6)]
-    with pytest.raises(UserError, match=r"'variant' is not allowed; named settings go into study\.variants"):
-        expand(dataclasses.replace(tiny_config(), study=StudyConfig({"variant": ["a"]})), StudyFolder(Path("x")))
-
-
 def test_a_study_of_variants_compares_them_and_sweeps_once(tiny_config: Callable[..., RunConfig]) -> None:
     config = tiny_config("--retrain.learning_rates", "[1e-6,3e-2]", "--retrain.max_steps", "8")
     config = dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]}, VARIANTS, sweep_once=True))
@@ -187,14 +110,6 @@ def test_a_study_of_variants_compares_them_and_sweeps_once(tiny_config: Callable
     for text in ("Metric by task", "autolora against", "by budget"):
         assert text in table
     assert (folder.figures / "ranks_sample.png").exists()
-
-
-def test_a_rate_whose_sweep_failed_is_reported(tiny_config: Callable[..., RunConfig]) -> None:
-    config = tiny_config("--retrain.learning_rates", "[1e-3,3e-2]")
-    cells = expand(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]})), StudyFolder(Path("nowhere")))
-    assert with_chosen_rate(cells[0], cells) is cells[0]
-    with pytest.raises(UserError, match=r"--study\.sweep_once: the learning rate comes from cell seed-0, which"):
-        with_chosen_rate(cells[1], cells)
 
 
 @pytest.mark.parametrize(

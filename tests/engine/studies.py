@@ -1,0 +1,19 @@
+"""Studies of the tests: two axes, three variants."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from configs.schema import RunConfig, StudyConfig
+from configs.schema_study import ProbeConfig
+
+AXES = {"hypergradient.type": ["first_order", "exact"], "seed": [0, 1]}
+VARIANTS = {
+    "autolora": {},
+    "by budget": {"search.rule": "budget", "search.budget": 2},
+    "shuffled": {"method": "lora_shuffled", "lora.ranks_from": "{runs}/seed-{seed}_variant-autolora/ranks.json"},
+}
+
+
+def with_study(config: RunConfig, axes: dict, probe: ProbeConfig | None = None) -> RunConfig:
+    return dataclasses.replace(config, study=StudyConfig(axes, probe=probe or ProbeConfig()))
