@@ -19,6 +19,21 @@ class ProbeConfig:
 
 
 @dataclass(frozen=True)
+class RayConfig:
+    """Where the cells of a study run with launcher ray."""
+
+    address: str | None = None
+    """Of a running cluster, HOST:PORT, or auto for the one this machine belongs to; null starts Ray on this machine.
+    Project, run and data folders must lie at the same path on every machine."""
+    cpus: float = 1.0
+    """Cores for each cell, which decide how many run at a time."""
+    gpus: float = 0.0
+    """GPUs for each cell; 0.5 lets two share one, 0 leaves them unused."""
+    retries: int = 3
+    """How often a cell goes on from its last checkpoint after its worker or machine died."""
+
+
+@dataclass(frozen=True)
 class StudyConfig:
     """Many runs: every combination of the values on the axes is one run (a cell)."""
 
@@ -31,4 +46,7 @@ class StudyConfig:
     10}}."""
     sweep_once: bool = False
     """The learning rate that the first seed chose from retrain.learning_rates serves all seeds."""
+    launcher: Literal["serial", "ray"] = "serial"
+    """serial: one cell after the other in this process; ray: side by side, on this machine or a cluster."""
+    ray: RayConfig = field(default_factory=RayConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)

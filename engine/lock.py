@@ -19,12 +19,16 @@ log = logging.getLogger("autolora")
 LOCK = ".lock"
 
 
+class InUse(UserError):
+    """Another process holds the folder."""
+
+
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
     """The folder `root` for this process alone; made if need be, and removed again when nothing was put into it.
 
     The operating system drops the lock of a process that dies, so a lock never has to be removed by hand. Raises
-    UserError with the other's pid and host when the folder is in use, or when it cannot be written.
+    InUse with the other's pid and host when the folder is in use, UserError when it cannot be written.
     """
     made: list[Path] = []
     try:
@@ -66,7 +70,7 @@ def _take(path: Path) -> int:
         except BlockingIOError as error:
             owner = _owner(handle)
             os.close(handle)
-            raise UserError(
+            raise InUse(
                 f"--name: {path.parent} is in use by process {owner.get('pid', '?')} on {owner.get('host', '?')}; "
                 f"wait for it, stop it, or give another --name"
             ) from error

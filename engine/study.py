@@ -16,12 +16,13 @@ from configs.schema import RunConfig, StudyConfig
 from engine import ranks
 from engine.continuing import refuse_other_probe, refuse_other_results
 from engine.hypergradients import HYPERGRADIENTS
-from engine.interrupt import Interrupted, StopRequest
+from engine.interrupt import StopRequest
+from engine.launchers import LAUNCHERS, Job
 from engine.probe import Probe, measure_cost, register
 from engine.run_folder import RunFolder, remove, write_parquet, write_text
 from engine.search import SearchEngine
-from engine.stages import Run, run_stages
-from engine.study_cells import Cell, expand, run_folder_of, with_chosen_rate
+from engine.stages import Run
+from engine.study_cells import Cell, expand, reads, run_folder_of, with_chosen_rate
 from engine.study_folder import StudyFolder
 from engine.tracking import Wandb
 
@@ -38,21 +39,8 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
     cells = expand(config, folder)
     _open(request, folder, cells)
     write_text(folder.config, to_yaml(config))
-    failed = []
-    for number, cell in enumerate(cells if request.stage == "all" else [], start=1):
-        if run_folder_of(cell).metrics.exists():
-            continue
-        log.info("cell %d of %d: %s", number, len(cells), cell.config.name)
-        try:
-            placed = _placed(config, cell, cells)
-            run_stages(Request(placed.config, "all", False, request.source), stop, draw=False)
-        except Interrupted:
-            raise
-        except UserError as error:
-            failed.append(f"{cell.config.name}: {error}")
-        except Exception as error:
-            log.exception("cell %s failed", cell.config.name)
-            failed.append(f"{cell.config.name}: {error}")
+    jobs = _jobs(request, cells) if request.stage == "all" else []
+    failed = LAUNCHERS[config.study.launcher](jobs, config.study, stop)
     for line in failed:
         log.warning("failed: %s", line)
     results = collect(cells)
@@ -60,6 +48,19 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
         raise UserError(f"no cell of the study finished; the first failure: {(failed or ['none was run'])[0]}")
     write_parquet(folder.results, results)
     return folder
+
+
+def _jobs(request: Request, cells: Sequence[Cell]) -> list[Job]:
+    """A job for each cell that is not finished."""
+
+    def job(cell: Cell) -> Job:
+        def placed() -> Request:
+            return Request(_placed(request.config, cell, cells).config, "all", False, request.source)
+
+        after = {other.config.name for other in reads(cell, cells, sweep_once=request.config.study.sweep_once)}
+        return Job(str(cell.config.name), placed, frozenset(map(str, after)))
+
+    return [job(cell) for cell in cells if not run_folder_of(cell).metrics.exists()]
 
 
 def _placed(config: RunConfig, cell: Cell, cells: Sequence[Cell]) -> Cell:

@@ -13,8 +13,11 @@ from typing import Any
 from configs.cli import with_values
 from configs.errors import UserError
 from configs.schema import RunConfig, StudyConfig
+from engine.methods import METHODS
+from engine.methods.base import ranks_from
 from engine.run_folder import RunFolder
 from engine.study_folder import StudyFolder
+from problems.tasks import make_task
 
 VARIANT = "variant"
 
@@ -87,8 +90,7 @@ def with_chosen_rate(cell: Cell, cells: Sequence[Cell]) -> Cell:
 
     Raises UserError when that one has not finished.
     """
-    place = {key: value for key, value in cell.values.items() if key != "seed"}
-    first = next(c for c in cells if {key: c.values[key] for key in place} == place)
+    first = _first_seed_of(cell, cells)
     if first is cell or not cell.config.retrain.learning_rates:
         return cell
     metrics = run_folder_of(first).metrics
@@ -97,6 +99,22 @@ def with_chosen_rate(cell: Cell, cells: Sequence[Cell]) -> Cell:
     rate = json.loads(metrics.read_text(encoding="utf-8"))["learning_rate"]
     values = {"retrain.learning_rate": rate, "retrain.learning_rates": []}
     return Cell(cell.values, with_values(cell.config, values))
+
+
+def _first_seed_of(cell: Cell, cells: Sequence[Cell]) -> Cell:
+    place = {key: value for key, value in cell.values.items() if key != "seed"}
+    return next(c for c in cells if {key: c.values[key] for key in place} == place)
+
+
+def reads(cell: Cell, cells: Sequence[Cell], *, sweep_once: bool) -> list[Cell]:
+    """The other cells whose files this one needs: the ranks of a control, the learning rate of a first seed."""
+    needed = []
+    if sweep_once and cell.config.retrain.learning_rates:
+        needed.append(_first_seed_of(cell, cells))
+    if cell.config.lora.ranks_from is not None and METHODS[cell.config.method].reads_ranks:
+        source = ranks_from(cell.config, make_task(cell.config)).absolute()
+        needed += [other for other in cells if run_folder_of(other).root.absolute() in source.parents]
+    return [other for other in needed if other is not cell]
 
 
 def run_folder_of(cell: Cell) -> RunFolder:

@@ -52,6 +52,8 @@ class Method(ABC):
 
     rules: ClassVar[Sequence[str] | None] = ()
     """Rank rules of the ranks.json that this method writes; None: any but the other methods'."""
+    reads_ranks: ClassVar[bool] = False
+    """Whether it starts from the ranks.json that lora.ranks_from names."""
 
     @abstractmethod
     def prepare(self, base: BaseModel, setting: Setting) -> Prepared:

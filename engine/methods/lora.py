@@ -86,6 +86,7 @@ class Shuffled(RankedLora):
     """Control: does it matter which layer got which of the learned ranks?"""
 
     rules: ClassVar = (choices.SHUFFLED,)
+    reads_ranks = True
 
     def record(self, model: PreTrainedModel, setting: Setting) -> tuple[RankRecord, Path]:
         """The ranks of lora.ranks_from, permuted over the layers by seed."""
@@ -100,6 +101,7 @@ class Random(RankedLora):
     """Control: do learned ranks beat random ones of the same parameter count?"""
 
     rules: ClassVar = (choices.RANDOM,)
+    reads_ranks = True
 
     def record(self, model: PreTrainedModel, setting: Setting) -> tuple[RankRecord, Path]:
         """Random ranks with the parameters of lora.ranks_from, else of lora.r in every layer."""

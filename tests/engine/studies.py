@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
+
 from configs.schema import RunConfig, StudyConfig
 from configs.schema_study import ProbeConfig
+from engine.launchers.base import Job
 
 AXES = {"hypergradient.type": ["first_order", "exact"], "seed": [0, 1]}
 VARIANTS = {
@@ -17,3 +20,8 @@ VARIANTS = {
 
 def with_study(config: RunConfig, axes: dict, probe: ProbeConfig | None = None) -> RunConfig:
     return dataclasses.replace(config, study=StudyConfig(axes, probe=probe or ProbeConfig()))
+
+
+def job(name: str, *after: str) -> Job:
+    """A job that is never begun."""
+    return Job(name, lambda: pytest.fail("begun"), frozenset(after))

@@ -1,0 +1,11 @@
+"""What starts the cells of a study. A launcher is registered here under the name that `study.launcher` takes."""
+
+from __future__ import annotations
+
+from engine.launchers.base import Job, Launcher
+from engine.launchers.on_ray import on_ray
+from engine.launchers.serial import serially
+
+LAUNCHERS: dict[str, Launcher] = {"serial": serially, "ray": on_ray}
+
+__all__ = ["LAUNCHERS", "Job", "Launcher"]

@@ -1,0 +1,162 @@
+"""Cells side by side on Ray: on this machine, or on a cluster by its address.
+
+The run folders must be on a file system that every machine sees: there a cell whose worker dies is taken up again.
+Ray is an optional dependency; it is imported only when it is asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+from configs.schema_study import RayConfig, StudyConfig
+from engine.interrupt import StopRequest
+from engine.launchers.base import Job
+from engine.launchers.ray_worker import Outcome, run_cell
+from engine.launchers.running import Running
+
+log = logging.getLogger("autolora")
+
+PROJECT = Path(__file__).resolve().parents[2]
+SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_TO_SAVE = 120.0
+SECONDS_TO_CONNECT = 10.0
+# What a worker on another machine must know of this process's surroundings.
+_PASSED_ON = ("HF_", "TRANSFORMERS_", "WANDB_", "TOKENIZERS_", "OMP_WAIT_POLICY", "CUBLAS_")
+# The smallest that Ray takes, in bytes: cells exchange nothing but a line of text.
+_OBJECT_STORE = 80 * 2**20
+
+
+def on_ray(jobs: Sequence[Job], settings: StudyConfig, stop: StopRequest) -> list[str]:
+    """As many jobs at a time as the cluster has room for; a job whose worker or machine dies goes on elsewhere.
+
+    Raises UserError when Ray is not installed, its address does not answer, or no machine has room for one cell.
+    """
+    if not jobs:
+        return []
+    ray = _import_ray()
+    began_here = not ray.is_initialized()
+    if began_here:
+        _connect(ray, settings.ray)
+    try:
+        _refuse_too_large(ray, settings.ray)
+        return _run_all(ray, jobs, settings.ray, stop)
+    finally:
+        if began_here:
+            ray.shutdown()
+
+
+def _import_ray() -> Any:
+    # Ray's own `uv run` hook would build an environment anew for each worker; this process's is what cells need.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Whether a worker sees GPUs is what `study.ray.gpus` says, also when it says 0.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError(
+            "--study.launcher: ray is not installed; run: pip install 'ray>=2.50' (or start with "
+            "`uv run --extra ray run.py`), or take --study.launcher serial"
+        ) from error
+    return ray
+
+
+def _connect(ray: Any, settings: RayConfig) -> None:
+    here = settings.address is None
+    if settings.address is not None:
+        _refuse_silent(settings.address)
+    more = {"object_store_memory": _OBJECT_STORE, "include_dashboard": False} if here else {}
+    try:
+        ray.init(
+            address=settings.address or "local", log_to_driver=False, logging_level=logging.ERROR,
+            configure_logging=False, runtime_env={"env_vars": _surroundings()}, **more,
+        )  # fmt: skip
+    except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
+        raise _no_cluster(settings.address or "this machine", error) from error
+
+
+def _refuse_silent(address: str) -> None:
+    """Raises UserError when nothing takes calls at HOST:PORT: Ray would try for minutes and then end this process."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=SECONDS_TO_CONNECT).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> UserError:
+    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return UserError(
+        f"--study.ray.address: no cluster at {address} ({line[:200]}); allowed: null (this machine), auto (the "
+        f"cluster of this machine), HOST:PORT"
+    )
+
+
+def _surroundings() -> dict[str, str]:
+    passed_on = {key: value for key, value in os.environ.items() if key.startswith(_PASSED_ON)}
+    path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return passed_on | {"PYTHONPATH": path}
+
+
+def _refuse_too_large(ray: Any, settings: RayConfig) -> None:
+    """Raises UserError when no machine has what one cell asks for: Ray would wait for ever."""
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for key, resource, asked in (("cpus", "CPU", settings.cpus), ("gpus", "GPU", settings.gpus)):
+        most = max((machine.get(resource, 0.0) for machine in machines), default=0.0)
+        if asked > most:
+            raise UserError(
+                f"--study.ray.{key}: {asked:g} is not allowed; the largest of {len(machines)} machines has {most:g}"
+            )
+
+
+def _run_all(ray: Any, jobs: Sequence[Job], settings: RayConfig, stop: StopRequest) -> list[str]:
+    running = Running(jobs, settings.retries)
+    remote = ray.remote(num_cpus=settings.cpus, num_gpus=settings.gpus, max_retries=0)(run_cell)
+    places: dict[Any, Job] = {}
+    while True:
+        for job in running.ready():
+            try:
+                request = job.request()
+            except UserError as error:
+                running.ended(job, str(error))
+            else:
+                places[remote.remote(request, os.getcwd(), running.again(job))] = job
+        if running.over:
+            return running.failed
+        ended, _ = ray.wait(list(places), timeout=SECONDS_BETWEEN_LOOKS) if places else ([], [])
+        for reference in ended:
+            _take(ray, reference, places.pop(reference), running)
+        if stop.code is not None:
+            _stop_all(ray, list(places))
+            stop.check()
+
+
+def _take(ray: Any, reference: Any, job: Job, running: Running) -> None:
+    """What became of a job."""
+    try:
+        outcome: Outcome = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        running.ended(job, str(error.cause or error))
+    except ray.exceptions.RayError as error:
+        # Not the cell's own doing: the worker was killed, ran out of memory, or its machine went away.
+        running.died(job, type(error).__name__)
+    else:
+        if outcome.trace:
+            log.error("cell %s failed\n%s", job.name, outcome.trace)
+        running.ended(job, outcome.error)
+
+
+def _stop_all(ray: Any, references: list[Any]) -> None:
+    """Asks the workers to save and leave, as Ctrl-C asks a single run."""
+    for reference in references:
+        ray.cancel(reference, force=False)
+    if references:
+        ray.wait(references, num_returns=len(references), timeout=SECONDS_TO_SAVE)

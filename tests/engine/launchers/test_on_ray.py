@@ -1,0 +1,169 @@
+"""Studies on a real Ray: the results of the serial launcher, a machine that dies in the middle, what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from configs.cli import Request
+from configs.errors import UserError
+from configs.schema import RunConfig
+from configs.schema_study import RayConfig, StudyConfig
+from engine.command import run_request
+from engine.interrupt import Interrupted, StopRequest
+from engine.study import run_study
+from engine.study_folder import StudyFolder
+from tests.engine.studies import VARIANTS, job
+
+ray = pytest.importorskip("ray", reason="needs ray: an optional package")
+
+MEMORY = 80 * 2**20
+
+
+def on(config: RunConfig, launcher: str, runs: Path, **more: Any) -> RunConfig:
+    study = dataclasses.replace(config.study, launcher=launcher, ray=RayConfig(**more))  # type: ignore[arg-type]
+    return dataclasses.replace(config, study=study, runs_folder=str(runs))
+
+
+def results(config: RunConfig, stop: StopRequest | None = None) -> pd.DataFrame:
+    folder = run_study(Request(config, "all", False, "study.yaml"), stop or StopRequest())
+    return pd.read_parquet(folder.results)
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Sums in one order, as in a worker with one core."""
+    import torch
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """Two machines of one core each; the first is the one that this process belongs to."""
+    from engine.launchers.on_ray import _import_ray, _surroundings
+
+    _import_ray()
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": MEMORY, "include_dashboard": False}
+    )
+    made.add_node(num_cpus=1, object_store_memory=MEMORY)
+    made.wait_for_nodes()
+    ray.init(
+        address=made.address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False,
+        runtime_env={"env_vars": _surroundings()},
+    )  # fmt: skip
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.mark.slow
+def test_results_are_those_of_the_serial_launcher(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    config = tiny_config("--retrain.learning_rates", "[1e-6,3e-2]", "--retrain.max_steps", "8")
+    config = dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]}, VARIANTS, sweep_once=True))
+    serial = results(on(config, "serial", tmp_path / "serial"))
+    parallel = on(config, "ray", tmp_path / "ray", cpus=0.5)
+    run_request(Request(parallel, "all", False, "study.yaml"), StopRequest())
+    found = pd.read_parquet(StudyFolder(tmp_path / "ray" / "tiny").results)
+    assert len(found) == 6
+    same = [name for name in serial.columns if "seconds" not in name]
+    pd.testing.assert_frame_equal(found[same], serial[same])
+    assert not ray.is_initialized(), "what the study began it ends"
+
+
+@pytest.mark.slow
+def test_a_machine_that_dies_costs_nothing_but_time(
+    cluster: Any, tiny_config: Callable[..., RunConfig], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny_config("--search.steps", "400", "--search.checkpoint_every", "5", "--search.patience", "0")
+    config = dataclasses.replace(config, study=StudyConfig({"seed": [0, 1, 2]}))
+    killed: list[float] = []
+
+    def kill() -> None:
+        cells = StudyFolder(tmp_path / "ray" / "tiny").cells
+        until = time.monotonic() + 120
+        while len(list(cells.glob("*/search/checkpoint*"))) < 2 and time.monotonic() < until:
+            time.sleep(0.1)
+        killed.append(time.monotonic())
+        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with caplog.at_level(logging.INFO, logger="autolora"):
+        found = results(on(config, "ray", tmp_path / "ray"))
+    killer.join()
+    words = [record.getMessage() for record in caplog.records]
+    assert sum("its worker died" in line for line in words) == 1, words
+    finished = sorted(line.split(": ")[1] for line in words if " finished: " in line)
+    assert finished == ["seed-0", "seed-1", "seed-2"]
+    serial = results(on(config, "serial", tmp_path / "serial"))
+    same = [name for name in serial.columns if "seconds" not in name]
+    pd.testing.assert_frame_equal(found[same], serial[same])
+    # None was trained twice: every step of each search was taken once, those after the last checkpoint apart.
+    for cell in found["cell"]:
+        summary = tmp_path / "ray" / "tiny" / "cells" / cell / "search" / "summary.json"
+        assert json.loads(summary.read_text())["steps"] == 400
+
+
+@pytest.mark.slow
+def test_a_signal_saves_every_cell(cluster: Any, tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    config = tiny_config("--search.steps", "100000", "--search.checkpoint_every", "1000", "--search.patience", "0")
+    config = on(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]})), "ray", tmp_path)
+    stop = StopRequest()
+    cells = StudyFolder(tmp_path / "tiny").cells
+
+    def ask() -> None:
+        until = time.monotonic() + 120
+        while len(list(cells.glob("*/config.yaml"))) < 2 and time.monotonic() < until:
+            time.sleep(0.1)
+        time.sleep(5)
+        stop.code = 143
+
+    threading.Thread(target=ask).start()
+    with pytest.raises(Interrupted):
+        results(config, stop)
+    assert len(list(cells.glob("*/search/checkpoint*"))) == 2
+
+
+@pytest.mark.slow
+def test_more_than_any_machine_has_is_refused(cluster: Any, tiny_config: Callable[..., RunConfig]) -> None:
+    from engine.launchers.on_ray import on_ray
+
+    for key, resource in (("cpus", 2.0), ("gpus", 99.0)):
+        settings = StudyConfig(ray=RayConfig(**{key: resource}))
+        with pytest.raises(UserError, match=rf"^--study\.ray\.{key}: .*; the largest of 2 machines has"):
+            on_ray([job("a")], settings, StopRequest())
+
+
+def test_an_address_without_a_cluster_is_one_line() -> None:
+    from engine.launchers.on_ray import on_ray
+
+    settings = StudyConfig(ray=RayConfig(address="127.0.0.1:1"))
+    with pytest.raises(UserError, match=r"^--study\.ray\.address: no cluster at 127\.0\.0\.1:1"):
+        on_ray([job("a")], settings, StopRequest())
+
+
+def test_without_ray_the_user_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    from engine.launchers.on_ray import on_ray
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"^--study\.launcher: ray is not installed"):
+        on_ray([job("a")], StudyConfig(), StopRequest())
