@@ -10,7 +10,7 @@ import pytest
 
 from configs.errors import UserError
 from configs.schema import RunConfig, StudyConfig
-from engine.study_cells import cell_name, expand, with_chosen_rate
+from engine.study_cells import cell_name, expand, reads, with_chosen_rate
 from engine.study_folder import StudyFolder
 from tests.engine.studies import AXES, VARIANTS, with_study
 
@@ -86,3 +86,19 @@ def test_a_rate_whose_sweep_failed_is_reported(tiny_config: Callable[..., RunCon
     assert with_chosen_rate(cells[0], cells) is cells[0]
     with pytest.raises(UserError, match=r"--study\.sweep_once: the learning rate comes from cell seed-0, which"):
         with_chosen_rate(cells[1], cells)
+
+
+def test_a_cell_reads_the_ranks_and_the_rate_of_others(tiny_config: Callable[..., RunConfig]) -> None:
+    config = tiny_config("--retrain.learning_rates", "[1e-3,3e-2]")
+    cells = expand(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]}, VARIANTS)), StudyFolder(Path("x")))
+    found = {
+        once: {c.config.name: [o.config.name for o in reads(c, cells, sweep_once=once)] for c in cells}
+        for once in (False, True)
+    }
+    assert {name: others for name, others in found[False].items() if others} == {
+        "seed-0_variant-shuffled": ["seed-0_variant-autolora"],
+        "seed-1_variant-shuffled": ["seed-1_variant-autolora"],
+    }
+    assert found[True]["seed-0_variant-autolora"] == []
+    assert found[True]["seed-1_variant-autolora"] == ["seed-0_variant-autolora"]
+    assert found[True]["seed-1_variant-shuffled"] == ["seed-0_variant-shuffled", "seed-1_variant-autolora"]
