@@ -92,7 +92,7 @@ RULES: dict[str, _Rule] = {
     "retrain.eval_batch_size": _at_least_one,
     "retrain.checkpoint_every": _at_least_one,
     "study.ray.cpus": _positive,
-    "study.ray.gpus": _not_negative,
+    "study.ray.gpus": (lambda x: x is None or (math.isfinite(x) and x >= 0), "null, or 0 or more"),
     "study.ray.retries": _not_negative,
     "decode.num_beams": _at_least_one,
     "decode.length_penalty": (math.isfinite, "a number"),

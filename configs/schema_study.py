@@ -27,8 +27,8 @@ class RayConfig:
     Project, run and data folders must lie at the same path on every machine."""
     cpus: float = 1.0
     """Cores for each cell, which decide how many run at a time."""
-    gpus: float = 0.0
-    """GPUs for each cell; 0.5 lets two share one, 0 leaves them unused."""
+    gpus: float | None = None
+    """GPUs for each cell; null: one where any machine has one; 0.5 lets two cells share one, 0 leaves them unused."""
     retries: int = 3
     """How often a cell goes on from its last checkpoint after its worker or machine died."""
 

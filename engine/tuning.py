@@ -68,7 +68,8 @@ class Trials:
         self.data = Data(rows.train.select(d_tr), {"D_val": rows.train.select(d_val)}, rows.collate)
 
     def best(self, candidates: Sequence[Mapping[str, Any]], prepare: Callable[[Mapping[str, Any]], Attempt]) -> Trial:
-        """The candidate that does best on D_val, the first of equals; a trial that is in the file is not repeated.
+        """The candidate that does best on D_val, of equals the one with the lower loss; a trial that is in the file is
+        not repeated.
 
         Raises UserError when every one diverged.
         """
@@ -84,7 +85,8 @@ class Trials:
             raise UserError(
                 f"--retrain.learning_rate: all {len(done)} trials of {self.path} diverged; try lower rates"
             )
-        chosen = max(finite, key=lambda trial: self.run.task.score(trial.metrics))
+        # Short trainings of a hard task often end at one constant answer: equal metrics, unequal losses.
+        chosen = max(finite, key=lambda trial: (self.run.task.score(trial.metrics), -trial.metrics.get("loss", 0.0)))
         log.info("%s: chose %s", name, _words(chosen.tried))
         self._write(done, chosen)
         remove(self.run.folder.trials)

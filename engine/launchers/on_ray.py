@@ -44,8 +44,8 @@ def on_ray(jobs: Sequence[Job], settings: StudyConfig, stop: StopRequest) -> lis
     if began_here:
         _connect(ray, settings.ray)
     try:
-        _refuse_too_large(ray, settings.ray)
-        return _run_all(ray, jobs, settings.ray, stop)
+        room = _room_for_a_cell(ray, settings.ray)
+        return _run_all(ray, room, Running(jobs, settings.ray.retries), stop)
     finally:
         if began_here:
             ray.shutdown()
@@ -106,20 +106,27 @@ def _surroundings() -> dict[str, str]:
     return passed_on | {"PYTHONPATH": path}
 
 
-def _refuse_too_large(ray: Any, settings: RayConfig) -> None:
-    """Raises UserError when no machine has what one cell asks for: Ray would wait for ever."""
+def _room_for_a_cell(ray: Any, settings: RayConfig) -> dict[str, float]:
+    """What each cell asks Ray for. Raises UserError when no machine has it: Ray would wait for ever."""
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    for key, resource, asked in (("cpus", "CPU", settings.cpus), ("gpus", "GPU", settings.gpus)):
-        most = max((machine.get(resource, 0.0) for machine in machines), default=0.0)
-        if asked > most:
+    most = {name: max((machine.get(name, 0.0) for machine in machines), default=0.0) for name in ("CPU", "GPU")}
+    gpus = float(most["GPU"] > 0) if settings.gpus is None else settings.gpus
+    for key, asked, there in (("cpus", settings.cpus, most["CPU"]), ("gpus", gpus, most["GPU"])):
+        if asked > there:
             raise UserError(
-                f"--study.ray.{key}: {asked:g} is not allowed; the largest of {len(machines)} machines has {most:g}"
+                f"--study.ray.{key}: {asked:g} is not allowed; the largest of {len(machines)} machines has {there:g}"
             )
+    cells = sum(
+        min(int(machine.get(name, 0.0) // asked) for name, asked in (("CPU", settings.cpus), ("GPU", gpus)) if asked)
+        for machine in machines
+    )
+    log.info("Ray: %d machine(s), room for %d cells at a time", len(machines), cells)
+    return {"num_cpus": settings.cpus, "num_gpus": gpus}
 
 
-def _run_all(ray: Any, jobs: Sequence[Job], settings: RayConfig, stop: StopRequest) -> list[str]:
-    running = Running(jobs, settings.retries)
-    remote = ray.remote(num_cpus=settings.cpus, num_gpus=settings.gpus, max_retries=0)(run_cell)
+def _run_all(ray: Any, room: dict[str, float], running: Running, stop: StopRequest) -> list[str]:
+    # Ray's own retries would not say so, and would count a stop as a death.
+    remote = ray.remote(**room, max_retries=0)(run_cell)
     places: dict[Any, Job] = {}
     while True:
         for job in running.ready():
