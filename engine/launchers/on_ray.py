@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,6 +73,7 @@ def _connect(ray: Any, settings: RayConfig) -> None:
     if settings.address is not None:
         _refuse_silent(settings.address)
     more = {"object_store_memory": _OBJECT_STORE, "include_dashboard": False} if here else {}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         ray.init(
             address=settings.address or "local", log_to_driver=False, logging_level=logging.ERROR,
@@ -79,6 +81,9 @@ def _connect(ray: Any, settings: RayConfig) -> None:
         )  # fmt: skip
     except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
         raise _no_cluster(settings.address or "this machine", error) from error
+    # Ray puts in its own, which end the process before the cells have saved.
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def _refuse_silent(address: str) -> None:

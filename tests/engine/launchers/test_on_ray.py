@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +20,7 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from configs.schema_study import RayConfig, StudyConfig
 from engine.command import run_request
-from engine.interrupt import Interrupted, StopRequest
+from engine.interrupt import Interrupted, StopRequest, watch_signals
 from engine.study import run_study
 from engine.study_folder import StudyFolder
 from tests.engine.studies import VARIANTS, job
@@ -116,10 +118,9 @@ def test_a_machine_that_dies_costs_nothing_but_time(
 
 
 @pytest.mark.slow
-def test_a_signal_saves_every_cell(cluster: Any, tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
-    config = tiny_config("--search.steps", "100000", "--search.checkpoint_every", "1000", "--search.patience", "0")
-    config = on(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]})), "ray", tmp_path)
-    stop = StopRequest()
+def test_a_signal_saves_every_cell(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    config = tiny_config("--search.steps", "100000", "--search.checkpoint_every", "100000", "--search.patience", "0")
+    config = on(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]})), "ray", tmp_path, cpus=0.5)
     cells = StudyFolder(tmp_path / "tiny").cells
 
     def ask() -> None:
@@ -127,11 +128,12 @@ def test_a_signal_saves_every_cell(cluster: Any, tiny_config: Callable[..., RunC
         while len(list(cells.glob("*/config.yaml"))) < 2 and time.monotonic() < until:
             time.sleep(0.1)
         time.sleep(5)
-        stop.code = 143
+        os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=ask).start()
-    with pytest.raises(Interrupted):
+    with watch_signals() as stop, pytest.raises(Interrupted) as stopped:
         results(config, stop)
+    assert stopped.value.code == 143
     assert len(list(cells.glob("*/search/checkpoint*"))) == 2
 
 
