@@ -44,9 +44,9 @@ class TotalSettings:
     """Only this many training rows; null: all."""
     epochs: float = 3.0
     """Epochs of LoRA and AdaLoRA."""
-    retrain_share: float = 0.75
+    retrain_share: float = 0.7
     """Epochs of AutoLoRA's retraining, as a share of those."""
-    search_share: float = 0.25
+    search_share: float = 0.15
     """Most search steps, as a share of the steps of those epochs."""
     r: int = 4
     """Rank of LoRA, mean rank of AdaLoRA."""

@@ -126,6 +126,7 @@ def _arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) ->
         seed=config.seed,
         remove_unused_columns=False,
         label_names=["labels"],
+        torch_compile=settings.torch_compile,
         prediction_loss_only=not task.reads_outputs,
         save_strategy="steps",
         save_steps=settings.checkpoint_every,

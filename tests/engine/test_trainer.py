@@ -155,3 +155,16 @@ def test_each_split_is_measured_with_its_own_rows_in_their_order(
     assert [rows for _, rows in seen] == [splits[name]["labels"][:] for name in ("one", "two")]
     assert fitted.metrics == {"one": 7.0, "two": 3.0}
     assert fitted.predictions == "7 rows\n3 rows\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("c++") is None, reason="needs a C++ compiler")
+def test_a_compiled_retraining_learns_the_same(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    losses = []
+    for name in ("false", "true"):
+        arguments = ("--retrain.torch_compile", name, "--precision", "fp32", "--retrain.max_steps", "3")
+        config, folder = with_ranks(tiny_config(*arguments, "--name", f"compile-{name}"))
+        retrain(config)
+        losses.append(json.loads(folder.metrics.read_text())["loss"])
+        assert (folder.adapter / "adapter_model.safetensors").exists()
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from engine import ranks, tuning
 from engine.interrupt import Interrupted, StopRequest
 from engine.run_folder import RunFolder
 from engine.stages import run_stages
+from engine.tuning import Trial, Trials
 
 GRID = ("--method", "lora_grid", "--lora.grid", "[1,3]")
 SWEEP = ("--method", "lora", "--retrain.learning_rates", "[1e-6,3e-2]", "--retrain.max_steps", "12")
@@ -65,6 +66,20 @@ def test_every_method_can_be_swept(tiny_config: Callable[..., RunConfig], method
     config = tiny_config("--method", method, "--retrain.learning_rates", "[1e-3,1e-2]", "--retrain.max_steps", "10")
     result = json.loads(finish(config).metrics.read_text())
     assert result["learning_rate"] in (1e-3, 1e-2)
+
+
+def test_of_equal_metrics_the_lower_loss_decides(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hard task whose short trainings all answer alike: CoLA, Matthews 0 at every rate."""
+    losses = {1e-3: 0.6, 1e-2: 0.5, 1e-1: 0.7}
+
+    def train(self: Trials, number: int, tried: Mapping[str, Any], prepare: object) -> Trial:
+        return Trial(tried, {"accuracy": 0.5, "loss": losses[tried["learning_rate"]]}, 1, 1.0)
+
+    monkeypatch.setattr(Trials, "_train", train)
+    folder = finish(tiny_config("--method", "lora", "--retrain.learning_rates", "[1e-3,1e-2,1e-1]"))
+    assert json.loads(folder.sweep.read_text())["chosen"] == {"learning_rate": 1e-2}
 
 
 def test_a_rate_that_diverges_loses_and_stops_nothing(tiny_config: Callable[..., RunConfig]) -> None:
