@@ -195,8 +195,8 @@ class RetrainConfig:
     batch_size: int = 16
     """Examples per batch."""
     torch_compile: bool = False
-    """Compile the model of the retraining (torch.compile): a minute or more at the start, for long runs on a GPU; on a CPU
-    it measured slower. The search is never compiled."""
+    """Compile the model of the retraining (torch.compile): a minute or more at the start, for long runs on a GPU; on a
+    CPU it measured slower. The search is never compiled."""
     gradient_accumulation: int = 1
     """Batches per optimiser step; a smaller batch_size with more of them needs less memory."""
     weight_decay: float = 0.01
