@@ -17,6 +17,9 @@ from configs.errors import UserError
 from configs.rules import SEARCHING
 from configs.schema import RunConfig, Stage
 
+# The name of this folder's run at wandb's server: what goes on here goes on there.
+WANDB_ID = "wandb_id"
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -27,6 +30,10 @@ class RunFolder:
     @property
     def config(self) -> Path:
         return self.root / "config.yaml"
+
+    @property
+    def wandb_id(self) -> Path:
+        return self.root / WANDB_ID
 
     @property
     def search(self) -> Path:
@@ -115,7 +122,7 @@ class RunFolder:
 
     def outputs(self, stage: Stage) -> list[Path]:
         """What a stage writes."""
-        searched = [self.search, self.grid, self.ranks]
+        searched = [self.wandb_id, self.search, self.grid, self.ranks]
         retrained = [self.sweep, self.trials, self.retrain, self.adapter, self.merged, self.padded]
         retrained += [self.predictions, self.references, self.metrics]
         reported = [self.figures, self.report]

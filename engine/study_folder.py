@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from engine.run_folder import WANDB_ID
+
 
 @dataclasses.dataclass(frozen=True)
 class StudyFolder:
@@ -51,4 +53,4 @@ class StudyFolder:
     def outputs(self) -> list[Path]:
         """What a study writes."""
         files = [self.config, self.results, self.summary, self.probe, self.cost, self.table, self.report]
-        return [self.cells, self.figures, *files]
+        return [self.cells, self.figures, self.root / WANDB_ID, *files]

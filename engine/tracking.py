@@ -6,12 +6,13 @@ import json
 import logging
 import math
 import os
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from configs.schema import RunConfig
-from engine.run_folder import write_text
+from engine.run_folder import WANDB_ID, write_text
 
 Mode = Literal["online", "offline", "disabled"]
 
@@ -98,8 +99,10 @@ class Wandb:
             "config": dict(settings),
             "settings": wandb.Settings(init_timeout=20, console="off", x_disable_stats=True),
         }
+        # Offline runs of one name would replace each other when they are synced.
+        same: dict[str, Any] = {"id": _identity(folder / WANDB_ID), "resume": "allow"} if mode == "online" else {}
         try:
-            self._run = wandb.init(mode=mode, **options)
+            self._run = wandb.init(mode=mode, **options, **same)
         except Exception as error:
             if mode != "online":
                 raise
@@ -178,6 +181,13 @@ class Wandb:
         except Exception as error:
             self.alive = False
             log.warning("wandb is switched off for this run: %s", _first_line(error))
+
+
+def _identity(path: Path) -> str:
+    """The name in the file `path`, made up when there is none."""
+    if not path.exists():
+        write_text(path, secrets.token_hex(4))
+    return path.read_text(encoding="utf-8").strip()
 
 
 def _first_line(error: Exception) -> str:

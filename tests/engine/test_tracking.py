@@ -196,6 +196,26 @@ def test_a_failing_wandb_is_one_warning_and_nothing_more(
     assert (len(run.logged) == 4) is (fails == "finish")
 
 
+def test_what_goes_on_goes_on_in_the_same_wandb_run(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fake_wandb(monkeypatch)
+
+    def begun(mode: str) -> Any:
+        Wandb(tiny_config("--tracking.wandb", mode), tmp_path, {})
+        return run.options.get("id")
+
+    first = begun("online")
+    assert first
+    assert run.options["resume"] == "allow"
+    assert begun("online") == first
+    assert begun("offline") is None, "synced, the second would replace the first"
+    folder = RunFolder(tmp_path)
+    assert folder.wandb_id.read_text() == first
+    assert folder.wandb_id in folder.outputs("all")
+    assert folder.wandb_id not in folder.outputs("retrain")
+
+
 def test_an_unreachable_wandb_is_gone_on_with_offline(
     tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
 ) -> None:
