@@ -92,7 +92,11 @@ RULES: dict[str, _Rule] = {
     "retrain.eval_batch_size": _at_least_one,
     "retrain.checkpoint_every": _at_least_one,
     "study.ray.cpus": _positive,
-    "study.ray.gpus": (lambda x: x is None or (math.isfinite(x) and x >= 0), "null, or 0 or more"),
+    # Ray shares one GPU among cells, but not a second one in part.
+    "study.ray.gpus": (
+        lambda x: x is None or 0 <= x <= 1 or (x > 1 and float(x).is_integer()),
+        "null, 0 to 1, or a whole number",
+    ),
     "study.ray.retries": _not_negative,
     "decode.num_beams": _at_least_one,
     "decode.length_penalty": (math.isfinite, "a number"),

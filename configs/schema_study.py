@@ -23,7 +23,7 @@ class RayConfig:
     """Where the cells of a study run with launcher ray."""
 
     address: str | None = None
-    """Of a running cluster, HOST:PORT, or auto for the one this machine belongs to; null starts Ray on this machine.
+    """HOST:PORT of the running cluster that this machine is part of, or auto to find it; null starts Ray here.
     Project, run and data folders must lie at the same path on every machine."""
     cpus: float = 1.0
     """Cores for each cell, which decide how many run at a time."""

@@ -26,7 +26,7 @@ def run_request(request: Command, stop: StopRequest) -> None:
 
         save_workspace(Path(request.folder))
     elif request.config.study.axes or request.config.study.variants:
-        refuse_several("a study", "start run.py itself; its cells run one after the other")
+        refuse_several("a study", "start run.py itself; --study.launcher ray runs several cells at a time")
         _study(request, stop)
     else:
         _run(request, stop)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from functools import reduce
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -19,9 +19,9 @@ from engine.run_folder import RunFolder
 _HARMLESS = {"name", "runs_folder", "search.checkpoint_every", "search.max_bad_steps"}
 # Nor the training; but a choice on D_val that is half made goes by the first metric.
 _EVALUATION_ONLY = {"task.evaluation_rows", "task.metrics"}
-_HARMLESS_SECTIONS = {"retrain", "export", "tracking", "decode"}
+_HARMLESS_SECTIONS = {"retrain", "export", "tracking", "decode", "study"}
 # A half-done retraining may change even less.
-_RETRAIN_HARMLESS = {"retrain.checkpoint_every", "retrain.eval_batch_size"}
+_RETRAIN_HARMLESS = {"retrain.checkpoint_every", "retrain.eval_batch_size", "retrain.torch_compile"}
 # Beside these, a finished run with other settings is another run.
 _NOT_IN_RESULTS = _HARMLESS - {"search.max_bad_steps"} | _RETRAIN_HARMLESS
 # What the comparison of hypergradients does not read.
@@ -56,7 +56,7 @@ def refuse_other_results(config: RunConfig, folder: RunFolder) -> None:
     _refuse(
         folder.config,
         config,
-        lambda key: key in _NOT_IN_RESULTS or key.split(".")[0] in ("export", "tracking"),
+        lambda key: key in _NOT_IN_RESULTS or key.split(".")[0] in ("export", "tracking", "study"),
         f"{folder.root} was finished with",
     )
 
@@ -76,11 +76,21 @@ def _refuse(path: Path, config: RunConfig, free: Callable[[str], bool], what: st
     if not path.exists():
         return
     before = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    now = dataclasses.asdict(config)
+    now, default = dataclasses.asdict(config), dataclasses.asdict(RunConfig(name="default"))
     for key in known_keys():
-        old, new = (reduce(lambda tree, part: (tree or {}).get(part), key.split("."), tree) for tree in (before, now))
+        # A key that an earlier version did not have: it ran as the default does now.
+        old, new = _value(before, key, _value(default, key)), _value(now, key)
         if old != new and not free(key):
             raise UserError(
                 f"--{key}: {what} {old!r}, now it is {new!r}; give the old value to go on, --name for another, or "
                 f"--overwrite to start again"
             )
+
+
+def _value(tree: Mapping[str, Any] | None, key: str, default: Any = None) -> Any:
+    """What a dotted key holds in a tree; `default` where it is not there."""
+    for part in key.split("."):
+        if not isinstance(tree, Mapping) or part not in tree:
+            return default
+        tree = tree[part]
+    return tree

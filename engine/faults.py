@@ -59,6 +59,11 @@ def _explain(error: Exception, config: RunConfig, root: Path) -> str | None:
             f"--precision bf16; "
             f"what was saved is in {root}, --overwrite starts again"
         )
+    if config.retrain.torch_compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return (
+            f"--retrain.torch_compile: this machine cannot compile the model ({str(error).strip().splitlines()[0]}); "
+            f"the same command with --retrain.torch_compile false goes on without"
+        )
     number = error.errno if isinstance(error, OSError) else None
     if number not in _DISK:
         number = next((code for words, code in _WORDS.items() if words in text), None)

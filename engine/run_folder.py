@@ -177,7 +177,7 @@ def nothing_left_when_refused(folder: RunFolder) -> Iterator[None]:
         yield
     except UserError:
         if not any(path.exists() for path in (folder.search, folder.trials, folder.retrain, folder.metrics)):
-            for path in (folder.config, folder.root / "wandb", folder.figures):
+            for path in (folder.config, folder.root / "wandb", folder.wandb_id, folder.figures):
                 if path not in before:
                     remove(path)
         raise

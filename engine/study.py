@@ -17,7 +17,7 @@ from engine import ranks
 from engine.continuing import refuse_other_probe, refuse_other_results
 from engine.hypergradients import HYPERGRADIENTS
 from engine.interrupt import StopRequest
-from engine.launchers import LAUNCHERS, Job
+from engine.launchers import LAUNCHERS, Job, in_order
 from engine.probe import Probe, measure_cost, register
 from engine.run_folder import RunFolder, remove, write_parquet, write_text
 from engine.search import SearchEngine
@@ -51,7 +51,7 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
 
 
 def _jobs(request: Request, cells: Sequence[Cell]) -> list[Job]:
-    """A job for each cell that is not finished."""
+    """A job for each cell that is not finished, after those that it reads."""
 
     def job(cell: Cell) -> Job:
         def placed() -> Request:
@@ -60,7 +60,7 @@ def _jobs(request: Request, cells: Sequence[Cell]) -> list[Job]:
         after = {other.config.name for other in reads(cell, cells, sweep_once=request.config.study.sweep_once)}
         return Job(str(cell.config.name), placed, frozenset(map(str, after)))
 
-    return [job(cell) for cell in cells if not run_folder_of(cell).metrics.exists()]
+    return in_order([job(cell) for cell in cells if not run_folder_of(cell).metrics.exists()])
 
 
 def _placed(config: RunConfig, cell: Cell, cells: Sequence[Cell]) -> Cell:

@@ -127,6 +127,8 @@ def _arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) ->
         remove_unused_columns=False,
         label_names=["labels"],
         torch_compile=settings.torch_compile,
+        # Compiling would switch TF32 on for the whole process, and with it change what fp32 means.
+        tf32=False if settings.torch_compile else None,
         prediction_loss_only=not task.reads_outputs,
         save_strategy="steps",
         save_steps=settings.checkpoint_every,

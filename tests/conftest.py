@@ -8,6 +8,8 @@ import os
 # Before torch and the hub libraries are imported: two threads on tiny tensors only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Read once, when ray is imported: under `uv run pytest` its workers would otherwise build environments of their own.
+os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
 os.environ["WANDB_MODE"] = "disabled"
 
 from collections.abc import Callable, Iterator

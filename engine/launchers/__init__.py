@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from engine.launchers.base import Job, Launcher
+from engine.launchers.base import Job, Launcher, in_order
 from engine.launchers.on_ray import on_ray
 from engine.launchers.serial import serially
 
 LAUNCHERS: dict[str, Launcher] = {"serial": serially, "ray": on_ray}
 
-__all__ = ["LAUNCHERS", "Job", "Launcher"]
+__all__ = ["LAUNCHERS", "Job", "Launcher", "in_order"]

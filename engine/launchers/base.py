@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 
 from configs.cli import Request
+from configs.errors import UserError
 from configs.schema_study import StudyConfig
 from engine.interrupt import StopRequest
 
@@ -26,3 +28,27 @@ class Job:
 Launcher = Callable[[Sequence[Job], StudyConfig, StopRequest], list[str]]
 """Runs all jobs and returns a line for each that failed; raises Interrupted when a signal asked to stop, UserError for
 what the user must change before any can run."""
+
+
+def in_order(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs, each after those that it must come after, otherwise in their own order.
+
+    Raises UserError for jobs that wait for each other.
+    """
+    place = {job.name: number for number, job in enumerate(jobs)}
+    sorter = TopologicalSorter({job.name: job.after & place.keys() for job in jobs})
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        raise UserError(
+            f"--lora.ranks_from: the cells {', '.join(error.args[1][1:])} would each read another's ranks"
+        ) from error
+    found: list[Job] = []
+    ready = set(sorter.get_ready())
+    while ready:
+        first = min(ready, key=lambda name: place[name])
+        ready.remove(first)
+        found.append(jobs[place[first]])
+        sorter.done(first)
+        ready.update(sorter.get_ready())
+    return found

@@ -27,8 +27,11 @@ PROJECT = Path(__file__).resolve().parents[2]
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_SAVE = 120.0
 SECONDS_TO_CONNECT = 10.0
-# What a worker on another machine must know of this process's surroundings.
+# What a worker on another machine must know of this process's surroundings; Ray keeps it in its logs, so no secrets.
 _PASSED_ON = ("HF_", "TRANSFORMERS_", "WANDB_", "TOKENIZERS_", "OMP_WAIT_POLICY", "CUBLAS_")
+_SECRETS = ("TOKEN", "KEY", "SECRET", "PASSWORD")
+# Whether a worker sees GPUs is what `study.ray.gpus` says, also when it says 0.
+_NO_GPUS_BUT_ASKED = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
 # The smallest that Ray takes, in bytes: cells exchange nothing but a line of text.
 _OBJECT_STORE = 80 * 2**20
 
@@ -56,8 +59,8 @@ def _import_ray() -> Any:
     # Ray's own `uv run` hook would build an environment anew for each worker; this process's is what cells need.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Whether a worker sees GPUs is what `study.ray.gpus` says, also when it says 0.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+    for key, value in _NO_GPUS_BUT_ASKED.items():
+        os.environ.setdefault(key, value)
     try:
         import ray
     except ImportError as error:
@@ -72,12 +75,14 @@ def _connect(ray: Any, settings: RayConfig) -> None:
     here = settings.address is None
     if settings.address is not None:
         _refuse_silent(settings.address)
-    more = {"object_store_memory": _OBJECT_STORE, "include_dashboard": False} if here else {}
+    more: dict[str, Any] = {}
+    if here:
+        more = {"object_store_memory": _OBJECT_STORE, "include_dashboard": False, "num_cpus": _cores()}
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         ray.init(
             address=settings.address or "local", log_to_driver=False, logging_level=logging.ERROR,
-            configure_logging=False, runtime_env={"env_vars": _surroundings()}, **more,
+            configure_logging=False, runtime_env={"env_vars": _surroundings(here=here)}, **more,
         )  # fmt: skip
     except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
         raise _no_cluster(settings.address or "this machine", error) from error
@@ -100,15 +105,25 @@ def _refuse_silent(address: str) -> None:
 def _no_cluster(address: str, error: Exception) -> UserError:
     line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return UserError(
-        f"--study.ray.address: no cluster at {address} ({line[:200]}); allowed: null (this machine), auto (the "
-        f"cluster of this machine), HOST:PORT"
+        f"--study.ray.address: no cluster at {address} ({line[:200]}); allowed: null (this machine), auto or "
+        f"HOST:PORT (the cluster that this machine is part of)"
     )
 
 
-def _surroundings() -> dict[str, str]:
-    passed_on = {key: value for key, value in os.environ.items() if key.startswith(_PASSED_ON)}
+def _cores() -> int:
+    """The cores that this process may use, where the system says so: Ray would count all that there are."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+def _surroundings(*, here: bool) -> dict[str, str]:
+    """Environment variables of the workers; on this machine they inherit everything else."""
     path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return passed_on | {"PYTHONPATH": path}
+    found = {"PYTHONPATH": path} | _NO_GPUS_BUT_ASKED
+    if not here:
+        told = {key: value for key, value in os.environ.items() if key.startswith(_PASSED_ON)}
+        found |= {key: value for key, value in told.items() if not any(word in key for word in _SECRETS)}
+    return found
 
 
 def _room_for_a_cell(ray: Any, settings: RayConfig) -> dict[str, float]:
@@ -121,10 +136,15 @@ def _room_for_a_cell(ray: Any, settings: RayConfig) -> dict[str, float]:
             raise UserError(
                 f"--study.ray.{key}: {asked:g} is not allowed; the largest of {len(machines)} machines has {there:g}"
             )
+    asks = {name: asked for name, asked in (("CPU", settings.cpus), ("GPU", gpus)) if asked}
     cells = sum(
-        min(int(machine.get(name, 0.0) // asked) for name, asked in (("CPU", settings.cpus), ("GPU", gpus)) if asked)
-        for machine in machines
+        min(int(machine.get(name, 0.0) / asked + 1e-9) for name, asked in asks.items()) for machine in machines
     )
+    if not cells:
+        raise UserError(
+            f"--study.ray.cpus: no machine has {settings.cpus:g} cores and {gpus:g} GPUs at once for a cell; lower "
+            f"--study.ray.cpus or --study.ray.gpus"
+        )
     log.info("Ray: %d machine(s), room for %d cells at a time", len(machines), cells)
     return {"num_cpus": settings.cpus, "num_gpus": gpus}
 
@@ -133,22 +153,28 @@ def _run_all(ray: Any, room: dict[str, float], running: Running, stop: StopReque
     # Ray's own retries would not say so, and would count a stop as a death.
     remote = ray.remote(**room, max_retries=0)(run_cell)
     places: dict[Any, Job] = {}
-    while True:
-        for job in running.ready():
-            try:
-                request = job.request()
-            except UserError as error:
-                running.ended(job, str(error))
-            else:
-                places[remote.remote(request, os.getcwd(), running.again(job))] = job
-        if running.over:
-            return running.failed
-        ended, _ = ray.wait(list(places), timeout=SECONDS_BETWEEN_LOOKS) if places else ([], [])
-        for reference in ended:
-            _take(ray, reference, places.pop(reference), running)
-        if stop.code is not None:
-            _stop_all(ray, list(places))
+    try:
+        while True:
+            for job in running.ready():
+                _begin(remote, job, places, running)
+            if running.over:
+                return running.failed
+            ended, _ = ray.wait(list(places), timeout=SECONDS_BETWEEN_LOOKS) if places else ([], [])
+            for reference in ended:
+                _take(ray, reference, places.pop(reference), running)
             stop.check()
+    except BaseException:
+        _stop_all(ray, list(places))
+        raise
+
+
+def _begin(remote: Any, job: Job, places: dict[Any, Job], running: Running) -> None:
+    try:
+        places[remote.remote(job.request(), os.getcwd())] = job
+    except Exception as error:
+        if not isinstance(error, UserError):
+            log.exception("cell %s failed", job.name)
+        running.ended(job, str(error))
 
 
 def _take(ray: Any, reference: Any, job: Job, running: Running) -> None:
@@ -156,14 +182,18 @@ def _take(ray: Any, reference: Any, job: Job, running: Running) -> None:
     try:
         outcome: Outcome = ray.get(reference)
     except ray.exceptions.RayTaskError as error:
-        running.ended(job, str(error.cause or error))
+        log.error("cell %s failed\n%s", job.name, error)
+        running.ended(job, str(error.cause or error).strip().splitlines()[-1])
     except ray.exceptions.RayError as error:
         # Not the cell's own doing: the worker was killed, ran out of memory, or its machine went away.
         running.died(job, type(error).__name__)
     else:
         if outcome.trace:
             log.error("cell %s failed\n%s", job.name, outcome.trace)
-        running.ended(job, outcome.error)
+        if outcome.stopped:
+            running.died(job, "stopped by a signal")
+        else:
+            running.ended(job, outcome.error)
 
 
 def _stop_all(ray: Any, references: list[Any]) -> None:

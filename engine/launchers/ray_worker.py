@@ -15,17 +15,19 @@ SECONDS_FOR_THE_LOCK = 120.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a cell. `error`: one line, None when it finished; `trace`: of an error that is not the user's."""
+    """What became of a cell. `error`: one line, None when it finished; `trace`: of an error that is not the user's;
+    `stopped`: a signal asked the worker to leave, the cell is saved and can go on."""
 
     error: str | None = None
     trace: str | None = None
+    stopped: bool = False
 
 
-def run_cell(request: Request, folder: str, again: bool) -> Outcome:
+def run_cell(request: Request, folder: str) -> Outcome:
     """Runs a cell in the launching process's `folder`.
 
-    `again`: an earlier worker of this cell has died. It may hold the run folder for a while yet: a machine can be
-    given up for lost before its last process has ended.
+    A worker of before may hold the run folder for a while yet: a machine can be given up for lost, and a launching
+    process be killed, before the last process has ended. It is waited for.
     """
     os.chdir(folder)
     from engine.interrupt import Interrupted, watch_signals
@@ -34,20 +36,20 @@ def run_cell(request: Request, folder: str, again: bool) -> Outcome:
     from engine.stages import run_stages
 
     quiet_libraries(speaks=False)
-    until = time.monotonic() + (SECONDS_FOR_THE_LOCK if again else 0.0)
-    while True:
-        try:
-            # Ray's cancelling arrives as SIGINT does: the step is finished and saved.
-            with watch_signals() as stop:
+    until = time.monotonic() + SECONDS_FOR_THE_LOCK
+    # Ray's cancelling arrives as SIGINT does: the step is finished and saved.
+    with watch_signals() as stop:
+        while True:
+            try:
                 run_stages(request, stop, draw=False)
-            return Outcome()
-        except InUse as error:
-            if time.monotonic() > until:
+                return Outcome()
+            except InUse as error:
+                if stop.code is not None or time.monotonic() > until:
+                    return Outcome(str(error), stopped=stop.code is not None)
+                time.sleep(1.0)
+            except Interrupted:
+                return Outcome("stopped", stopped=True)
+            except UserError as error:
                 return Outcome(str(error))
-            time.sleep(1.0)
-        except Interrupted:
-            return Outcome("stopped")
-        except UserError as error:
-            return Outcome(str(error))
-        except Exception as error:
-            return Outcome(f"{type(error).__name__}: {error}", traceback.format_exc())
+            except Exception as error:
+                return Outcome(f"{type(error).__name__}: {error}", traceback.format_exc())

@@ -33,10 +33,6 @@ class Running:
         self._waiting = [job for job in self._waiting if job not in found]
         return found
 
-    def again(self, job: Job) -> bool:
-        """Whether a worker of this job has died."""
-        return self._deaths[job.name] > 0
-
     def ended(self, job: Job, error: str | None) -> None:
         """A job is done, or has failed for good."""
         self._open.discard(job.name)

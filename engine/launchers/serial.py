@@ -15,7 +15,7 @@ log = logging.getLogger("autolora")
 
 
 def serially(jobs: Sequence[Job], settings: StudyConfig, stop: StopRequest) -> list[str]:
-    """Jobs in their order, in which each comes after those that it reads."""
+    """Jobs in their order; each comes after those that it reads (`in_order`)."""
     failed = []
     for number, job in enumerate(jobs, start=1):
         log.info("cell %d of %d: %s", number, len(jobs), job.name)

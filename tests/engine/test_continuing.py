@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from configs.cli import to_yaml
 from configs.errors import UserError
 from configs.schema import RunConfig
 from engine import checkpoint
-from engine.continuing import refuse_other_config
+from engine.continuing import refuse_other_config, refuse_other_results
 from engine.run_folder import RunFolder, write_text
 
 
@@ -107,3 +108,22 @@ def test_a_kill_between_the_two_renames_of_a_checkpoint_is_half_done_too(
     assert checkpoint.load(begun.search_checkpoint) is not None
     with pytest.raises(UserError, match=r"^--seed: "):
         refuse_other_config(tiny_config("--seed", "1"), begun)
+
+
+def test_keys_that_an_earlier_version_did_not_have_are_at_their_defaults(
+    begun: RunFolder, tiny_config: Callable[..., RunConfig]
+) -> None:
+    half_retrain(begun)
+    before = yaml.safe_load(begun.config.read_text())
+    del before["retrain"]["torch_compile"], before["retrain"]["scheduler"], before["study"]
+    begun.config.write_text(yaml.safe_dump(before))
+    refuse_other_config(tiny_config(), begun)
+    refuse_other_results(tiny_config(), begun)
+    with pytest.raises(UserError, match=r"^--retrain\.scheduler: .* 'linear', now it is 'constant'"):
+        refuse_other_config(tiny_config("--retrain.scheduler", "constant"), begun)
+
+
+def test_how_a_study_is_launched_changes_no_result(begun: RunFolder, tiny_config: Callable[..., RunConfig]) -> None:
+    half_search(begun)
+    for check in (refuse_other_config, refuse_other_results):
+        check(tiny_config("--study.launcher", "ray", "--study.ray.cpus", "2"), begun)

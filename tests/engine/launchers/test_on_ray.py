@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from configs.schema import RunConfig
 from configs.schema_study import RayConfig, StudyConfig
 from engine.command import run_request
 from engine.interrupt import Interrupted, StopRequest, watch_signals
+from engine.launchers.on_ray import _import_ray, _room_for_a_cell, _surroundings, on_ray
 from engine.study import run_study
 from engine.study_folder import StudyFolder
 from tests.engine.studies import VARIANTS, job
@@ -55,8 +57,6 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def cluster() -> Iterator[Any]:
     """Two machines of one core each; the first is the one that this process belongs to."""
-    from engine.launchers.on_ray import _import_ray, _surroundings
-
     _import_ray()
     from ray.cluster_utils import Cluster
 
@@ -67,7 +67,7 @@ def cluster() -> Iterator[Any]:
     made.wait_for_nodes()
     ray.init(
         address=made.address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False,
-        runtime_env={"env_vars": _surroundings()},
+        runtime_env={"env_vars": _surroundings(here=True)},
     )  # fmt: skip
     yield made
     ray.shutdown()
@@ -77,7 +77,7 @@ def cluster() -> Iterator[Any]:
 @pytest.mark.slow
 def test_results_are_those_of_the_serial_launcher(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
     config = tiny_config("--retrain.learning_rates", "[1e-6,3e-2]", "--retrain.max_steps", "8")
-    variants = {name: VARIANTS[name] for name in ("autolora", "shuffled")}
+    variants = {name: VARIANTS[name] for name in ("shuffled", "autolora")}
     config = dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]}, variants, sweep_once=True))
     serial = results(on(config, "serial", tmp_path / "serial"))
     parallel = on(config, "ray", tmp_path / "ray", cpus=0.5)
@@ -91,7 +91,7 @@ def test_results_are_those_of_the_serial_launcher(tiny_config: Callable[..., Run
 
 @pytest.mark.slow
 def test_a_machine_that_dies_costs_nothing_but_time(
-    cluster: Any, tiny_config: Callable[..., RunConfig], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    cluster: Any, tiny_config: Callable[..., RunConfig], tmp_path: Path, log_lines: list[str]
 ) -> None:
     config = tiny_config("--search.steps", "400", "--search.checkpoint_every", "5", "--search.patience", "0")
     config = dataclasses.replace(config, study=StudyConfig({"seed": [0, 1, 2]}))
@@ -99,18 +99,16 @@ def test_a_machine_that_dies_costs_nothing_but_time(
     def kill() -> None:
         cells = StudyFolder(tmp_path / "ray" / "tiny").cells
         until = time.monotonic() + 120
-        while len(list(cells.glob("*/search/checkpoint*"))) < 2 and time.monotonic() < until:
+        while len({path.parent for path in cells.glob("*/search/checkpoint/*")}) < 2 and time.monotonic() < until:
             time.sleep(0.1)
         cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
 
     killer = threading.Thread(target=kill)
     killer.start()
-    with caplog.at_level(logging.INFO, logger="autolora"):
-        found = results(on(config, "ray", tmp_path / "ray"))
+    found = results(on(config, "ray", tmp_path / "ray"))
     killer.join()
-    words = [record.getMessage() for record in caplog.records]
-    assert sum("its worker died" in line for line in words) == 1, words
-    finished = sorted(line.split(": ")[1] for line in words if " finished: " in line)
+    assert sum("its worker died" in line for line in log_lines) == 1, log_lines
+    finished = sorted(line.split(": ")[1] for line in log_lines if " finished: " in line)
     assert finished == ["seed-0", "seed-1", "seed-2"]
     serial = results(on(config, "serial", tmp_path / "serial"))
     same = [name for name in serial.columns if "seconds" not in name]
@@ -123,43 +121,71 @@ def test_a_signal_saves_every_cell(tiny_config: Callable[..., RunConfig], tmp_pa
     config = on(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]})), "ray", tmp_path, cpus=0.5)
     cells = StudyFolder(tmp_path / "tiny").cells
 
+    over = threading.Event()
+
     def ask() -> None:
-        until = time.monotonic() + 120
-        while len(list(cells.glob("*/config.yaml"))) < 2 and time.monotonic() < until:
-            time.sleep(0.1)
-        time.sleep(5)
-        os.kill(os.getpid(), signal.SIGTERM)
+        while len(list(cells.glob("*/config.yaml"))) < 2 and not over.wait(0.1):
+            pass
+        if not over.wait(5):
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=ask).start()
-    with watch_signals() as stop, pytest.raises(Interrupted) as stopped:
-        results(config, stop)
+    asker = threading.Thread(target=ask)
+    with watch_signals() as stop:
+        asker.start()
+        try:
+            with pytest.raises(Interrupted) as stopped:
+                results(config, stop)
+        finally:
+            over.set()
+            asker.join()
     assert stopped.value.code == 143
-    assert len(list(cells.glob("*/search/checkpoint*"))) == 2
+    assert len(list(cells.glob("*/search/checkpoint"))) == 2
 
 
-@pytest.mark.slow
-def test_more_than_any_machine_has_is_refused(cluster: Any, tiny_config: Callable[..., RunConfig]) -> None:
-    from engine.launchers.on_ray import on_ray
+class Machines:
+    """A cluster of which only the resources are known."""
 
-    for key, resource in (("cpus", 2.0), ("gpus", 99.0)):
-        settings = StudyConfig(ray=RayConfig(**{key: resource}))
-        with pytest.raises(UserError, match=rf"^--study\.ray\.{key}: .*; the largest of 2 machines has"):
-            on_ray([job("a")], settings, StopRequest())
+    def __init__(self, *resources: dict[str, float]) -> None:
+        self.resources = resources
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": r} for r in self.resources] + [{"Alive": False, "Resources": {"GPU": 99}}]
+
+
+def test_a_cell_gets_a_gpu_where_there_is_one() -> None:
+    room = _room_for_a_cell(Machines({"CPU": 4.0}, {"CPU": 4.0, "GPU": 2.0}), RayConfig())
+    assert room == {"num_cpus": 1.0, "num_gpus": 1.0}
+    assert _room_for_a_cell(Machines({"CPU": 4.0}), RayConfig(cpus=2)) == {"num_cpus": 2.0, "num_gpus": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (RayConfig(cpus=65), r"^--study\.ray\.cpus: 65 is not allowed; the largest of 2 machines has 64$"),
+        (RayConfig(gpus=2), r"^--study\.ray\.gpus: 2 is not allowed; the largest of 2 machines has 1$"),
+        (RayConfig(cpus=8, gpus=1), r"^--study\.ray\.cpus: no machine has 8 cores and 1 GPUs at once for a cell"),
+    ],
+)
+def test_more_than_any_machine_has_is_refused(settings: RayConfig, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        _room_for_a_cell(Machines({"CPU": 64.0}, {"CPU": 4.0, "GPU": 1.0}), settings)
+
+
+def test_secrets_are_not_handed_to_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_TOKEN", "WANDB_API_KEY", "HF_HOME"):
+        monkeypatch.setenv(name, "x")
+    told = _surroundings(here=False)
+    assert "HF_HOME" in told
+    assert not {"HF_TOKEN", "WANDB_API_KEY"} & told.keys()
 
 
 def test_an_address_without_a_cluster_is_one_line() -> None:
-    from engine.launchers.on_ray import on_ray
-
     settings = StudyConfig(ray=RayConfig(address="127.0.0.1:1"))
     with pytest.raises(UserError, match=r"^--study\.ray\.address: no cluster at 127\.0\.0\.1:1"):
         on_ray([job("a")], settings, StopRequest())
 
 
 def test_without_ray_the_user_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    from engine.launchers.on_ray import on_ray
-
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"^--study\.launcher: ray is not installed"):
         on_ray([job("a")], StudyConfig(), StopRequest())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +12,17 @@ import pytest
 
 from configs.cli import Request, with_values
 from configs.schema import RunConfig
+from engine.interrupt import StopRequest
 from engine.launchers import ray_worker
 from engine.launchers.ray_worker import run_cell
 from engine.lock import locked
 from engine.run_folder import RunFolder
+
+
+@pytest.fixture(autouse=True)
+def terminal_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker is silent for good; this process is not to be."""
+    monkeypatch.setattr("engine.progress.quiet_libraries", lambda **_: None)
 
 
 @pytest.fixture
@@ -26,7 +35,7 @@ def folder(request: Request) -> RunFolder:
     return RunFolder(Path(request.config.runs_folder) / str(request.config.name))
 
 
-def test_the_next_worker_waits_until_the_dead_ones_folder_is_free(request_: Request, tmp_path: Path) -> None:
+def test_a_worker_waits_until_the_folder_of_a_dying_one_is_free(request_: Request, tmp_path: Path) -> None:
     held, let_go = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -37,23 +46,20 @@ def test_the_next_worker_waits_until_the_dead_ones_folder_is_free(request_: Requ
     holder = threading.Thread(target=hold)
     holder.start()
     assert held.wait(60)
-    refused = run_cell(request_, str(tmp_path), again=False)
-    assert refused.error is not None
-    assert "is in use by process" in refused.error
     threading.Timer(0.5, let_go.set).start()
-    assert run_cell(request_, str(tmp_path), again=True).error is None
+    assert run_cell(request_, str(tmp_path)).error is None
     holder.join()
     assert folder(request_).metrics.exists()
 
 
 def test_errors_come_back_as_lines(request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = Request(with_values(request_.config, {"lora.target_modules": ["nothing"]}), "all", False, "study.yaml")
-    outcome = run_cell(bad, str(tmp_path), again=False)
+    outcome = run_cell(bad, str(tmp_path))
     assert outcome.error is not None
     assert outcome.error.startswith("--lora.target_modules")
     assert outcome.trace is None
     monkeypatch.setattr("engine.stages.run_stages", lambda *_, **__: 1 / 0)
-    outcome = run_cell(request_, str(tmp_path), again=False)
+    outcome = run_cell(request_, str(tmp_path))
     assert outcome.error == "ZeroDivisionError: division by zero"
     assert outcome.trace is not None
     assert "Traceback" in outcome.trace
@@ -62,6 +68,17 @@ def test_errors_come_back_as_lines(request_: Request, tmp_path: Path, monkeypatc
 def test_the_wait_ends(request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_worker, "SECONDS_FOR_THE_LOCK", 0.1)
     with locked(folder(request_).root):
-        outcome = run_cell(request_, str(tmp_path), again=True)
+        outcome = run_cell(request_, str(tmp_path))
     assert outcome.error is not None
     assert "is in use" in outcome.error
+
+
+def test_a_signal_leaves_a_cell_that_can_go_on(
+    request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stages(request: Request, stop: StopRequest, **_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        stop.check()
+
+    monkeypatch.setattr("engine.stages.run_stages", stages)
+    assert run_cell(request_, str(tmp_path)).stopped

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from engine.launchers.base import Job
+import pytest
+
+from configs.errors import UserError
+from engine.launchers.base import Job, in_order
 from engine.launchers.running import Running
 from tests.engine.studies import job
 
@@ -33,10 +36,15 @@ def test_a_dead_worker_is_replaced_as_often_as_allowed() -> None:
     only = job("a")
     running = Running([only], retries=1)
     assert names(running.ready()) == ["a"]
-    assert not running.again(only)
     running.died(only, "NodeDiedError")
-    assert running.again(only)
     assert names(running.ready()) == ["a"]
     running.died(only, "NodeDiedError")
     assert running.over
     assert running.failed == ["a: its worker died 2 times (NodeDiedError); --study.ray.retries"]
+
+
+def test_jobs_come_after_those_that_they_read_and_else_keep_their_order() -> None:
+    jobs = [job("shuffled", "learned", "finished before"), job("lora"), job("learned"), job("full")]
+    assert names(in_order(jobs)) == ["lora", "learned", "shuffled", "full"]
+    with pytest.raises(UserError, match=r"^--lora\.ranks_from: the cells b, a|^--lora\.ranks_from: the cells a, b"):
+        in_order([job("a", "b"), job("b", "a")])
