@@ -15,7 +15,14 @@ import pytest
 
 from configs.errors import UserError
 from configs.schema import RunConfig
-from engine.run_folder import RunFolder, open_folder, remove, write_json, write_text
+from engine.run_folder import (
+    RunFolder,
+    nothing_left_when_refused,
+    open_folder,
+    remove,
+    write_json,
+    write_text,
+)
 
 
 @pytest.fixture
@@ -132,3 +139,11 @@ def test_remove_does_not_follow_a_link(tmp_path: Path) -> None:
     remove(tmp_path / "absent")
     assert (kept / "file").exists()
     assert not (tmp_path / "link").exists()
+
+
+def test_a_refused_run_leaves_no_name_of_a_wandb_run(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    with pytest.raises(UserError), nothing_left_when_refused(folder):
+        folder.wandb_id.write_text("abc")
+        raise UserError("refused")
+    assert not folder.wandb_id.exists()
