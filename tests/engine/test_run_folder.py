@@ -143,7 +143,12 @@ def test_remove_does_not_follow_a_link(tmp_path: Path) -> None:
 
 def test_a_refused_run_leaves_no_name_of_a_wandb_run(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    with pytest.raises(UserError), nothing_left_when_refused(folder):
-        folder.wandb_id.write_text("abc")
-        raise UserError("refused")
+
+    def refused() -> None:
+        with nothing_left_when_refused(folder):
+            folder.wandb_id.write_text("abc")
+            raise UserError("refused")
+
+    with pytest.raises(UserError):
+        refused()
     assert not folder.wandb_id.exists()
