@@ -50,7 +50,11 @@ class StudyFolder:
     def report(self) -> Path:
         return self.root / "report.html"
 
+    @property
+    def wandb_id(self) -> Path:
+        return self.root / WANDB_ID
+
     def outputs(self) -> list[Path]:
         """What a study writes."""
         files = [self.config, self.results, self.summary, self.probe, self.cost, self.table, self.report]
-        return [self.cells, self.figures, self.root / WANDB_ID, *files]
+        return [self.cells, self.figures, self.wandb_id, *files]

@@ -107,7 +107,8 @@ class Wandb:
             if mode != "online":
                 raise
             log.warning("wandb cannot be reached, the curves are kept offline for wandb sync: %s", _first_line(error))
-            self._run = wandb.init(mode="offline", **options)
+            # wandb remembers the name that failed, and holds it.
+            self._run = wandb.init(mode="offline", **options, id=_new_identity())
         self._run.define_metric("search/step", hidden=True)
         self._run.define_metric("search/*", step_metric="search/step")
         # Numbers of each layer and component: kept for queries and native plots, hidden lest each make a chart.
@@ -186,8 +187,12 @@ class Wandb:
 def _identity(path: Path) -> str:
     """The name in the file `path`, made up when there is none."""
     if not path.exists():
-        write_text(path, secrets.token_hex(4))
+        write_text(path, _new_identity())
     return path.read_text(encoding="utf-8").strip()
+
+
+def _new_identity() -> str:
+    return secrets.token_hex(4)
 
 
 def _first_line(error: Exception) -> str:
