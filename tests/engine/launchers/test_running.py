@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from configs.errors import UserError
-from engine.launchers.base import Job, in_order
+from engine.launchers.base import Job
 from engine.launchers.running import Running
 from tests.engine.studies import job
 
@@ -41,10 +38,3 @@ def test_a_dead_worker_is_replaced_as_often_as_allowed() -> None:
     running.died(only, "NodeDiedError")
     assert running.over
     assert running.failed == ["a: its worker died 2 times (NodeDiedError); --study.ray.retries"]
-
-
-def test_jobs_come_after_those_that_they_read_and_else_keep_their_order() -> None:
-    jobs = [job("shuffled", "learned", "finished before"), job("lora"), job("learned"), job("full")]
-    assert names(in_order(jobs)) == ["lora", "learned", "shuffled", "full"]
-    with pytest.raises(UserError, match=r"^--lora\.ranks_from: the cells b, a|^--lora\.ranks_from: the cells a, b"):
-        in_order([job("a", "b"), job("b", "a")])
