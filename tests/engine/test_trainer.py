@@ -159,12 +159,23 @@ def test_each_split_is_measured_with_its_own_rows_in_their_order(
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None and shutil.which("c++") is None, reason="needs a C++ compiler")
-def test_a_compiled_retraining_learns_the_same(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+def test_a_compiled_retraining_learns_the_same(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[Any] = []
+    original = torch.compile
+
+    def compile_(model: Any, *rest: Any, **options: Any) -> Any:
+        compiled.append(model)
+        return original(model, *rest, **options)
+
+    monkeypatch.setattr(torch, "compile", compile_)
     losses = []
-    for name in ("false", "true"):
+    for name, times in (("false", 0), ("true", 1)):
         arguments = ("--retrain.torch_compile", name, "--precision", "fp32", "--retrain.max_steps", "3")
         config, folder = with_ranks(tiny_config(*arguments, "--name", f"compile-{name}"))
         retrain(config)
         losses.append(json.loads(folder.metrics.read_text())["loss"])
         assert (folder.adapter / "adapter_model.safetensors").exists()
+        assert min(len(compiled), 1) == times
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
