@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from engine.study_folder import StudyFolder
 from problems.tasks import make_task
 
 VARIANT = "variant"
+
+log = logging.getLogger("autolora")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +46,9 @@ def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
     for axis, places in config.study.where.items():
         if axis not in axes:
             raise UserError(f"--study.where: {axis!r} is no axis; there are: {', '.join(axes)}")
-        unknown = [place for place in places if not any(_is(value, place) for value in axes[axis])]
-        if unknown:
-            raise UserError(
-                f"--study.where: {unknown[0]!r} is no value of {axis}; there are: {', '.join(map(str, axes[axis]))}"
-            )
+        elsewhere = [place for place in places if not any(_is(value, place) for value in axes[axis])]
+        if elsewhere:  # no error: --study.axes may have narrowed the axis, as to one method first
+            log.warning("--study.where: %s has no value %s here; unused", axis, ", ".join(elsewhere))
     cells = []
     for combination in itertools.product(*axes.values()):
         values = dict(zip(axes, combination, strict=True))
