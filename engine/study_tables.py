@@ -54,8 +54,8 @@ def by_task(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
         row |= {f"{task} ({cells['main_metric'].iloc[0]})": _spread(cells["score"]) for task, cells in tasks}
         # A mean over other tasks than its neighbours' would only look like one.
         row["mean"] = float(np.mean(list(medians.values()))) if len(medians) == count else float("nan")
-        row["LoRA parameters"] = int(group["lora_parameters"].mean())
-        row["trainable parameters"] = int(group["trainable_parameters"].mean())
+        row["LoRA parameters"] = int(group["lora_parameters"].median())
+        row["trainable parameters"] = int(group["trainable_parameters"].median())
         row["runs"] = len(group)
         rows.append(row)
     return pd.DataFrame(rows)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import SafetensorError
+from torch._inductor.exc import InvalidCxxCompiler
 
 from configs.cli import parse
 from configs.errors import UserError
@@ -78,6 +79,14 @@ def test_a_full_memory_names_every_setting_that_needs_less_with_its_value(error:
     for key, value in values.items():
         after = line.split(key, 1)[1]
         assert after.split("now ", 1)[1].startswith(value), key
+
+
+def test_a_machine_that_cannot_compile_is_told_how_to_go_on() -> None:
+    line = line_of(InvalidCxxCompiler(), "--retrain.torch_compile", "true")
+    assert line.startswith("--retrain.torch_compile: this machine cannot compile the model (")
+    assert line.endswith("the same command with --retrain.torch_compile false goes on without")
+    with pytest.raises(InvalidCxxCompiler), explained(parse([]).config, ROOT):  # not asked for: a defect
+        raise InvalidCxxCompiler()
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,13 @@ def test_a_row_per_method_and_a_column_per_task() -> None:
     assert table.loc["autolora", "runs"] == 6
 
 
+def test_sizes_are_medians_as_in_the_table_of_runs() -> None:
+    sizes = results()
+    sizes.loc[(sizes["method"] == "autolora") & (sizes["seed"] == 0), ["lora_parameters", "trainable_parameters"]] = 10
+    table = by_task(sizes, AXES).set_index("")
+    assert tuple(table.loc["autolora", ["LoRA parameters", "trainable parameters"]]) == (110, 200)
+
+
 def test_pairs_are_of_one_task_and_seed() -> None:
     table = paired(results(), AXES).set_index("autolora against")
     assert table.loc["lora", "pairs"] == 6
