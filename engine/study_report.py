@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from configs.schema import RunConfig
 from engine import figures, ranks, study_figures, study_tables
 from engine.page import inline_image, render
 from engine.run_folder import RunFolder, write_text
+from engine.study_agreement import between_approximations, between_seeds
 from engine.study_cells import VARIANT
 from engine.study_charts import metric_charts
 from engine.study_folder import StudyFolder
-from engine.study_summary import APPROXIMATION, SEED, main_metric, rows_of, summarise
+from engine.study_summary import APPROXIMATION, main_metric, rows_of, summarise
 
 TITLES = {
     "cosine_over_training": "Cosine to the exact hypergradient over training",
@@ -43,7 +40,7 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
             pictures["metric_against_cost"] = folder.figures / "cost.png"
             study_figures.metric_against_cost(results, cost, main_metric(results), pictures["metric_against_cost"])
     if APPROXIMATION in results and results[APPROXIMATION].nunique() > 1:
-        tables["Agreement of the final ranks (Spearman, mean over seeds)"] = agreement(results)
+        tables["Agreement of the final ranks (Spearman, mean over seeds)"] = between_approximations(results)
     tables["Results"].to_parquet(folder.summary, index=False)
     text = f"# {config.name}\n\n" + "\n".join(f"## {title}\n\n{markdown(t)}" for title, t in tables.items())
     write_text(folder.table, text)
@@ -70,6 +67,9 @@ def paper_tables(results: pd.DataFrame, axes: list[str]) -> dict[str, pd.DataFra
     tables = {
         "Metric by task: median (range) over seeds": study_tables.by_task(results, axes),
         "Paired differences, same task and seed": study_tables.paired(results, axes),
+        "Agreement of the ranks between seeds (Spearman; by chance 0): mean (range) over pairs": between_seeds(
+            results, axes
+        ),
         "Cost": study_tables.cost(results, axes),
     }
     return {title: table for title, table in tables.items() if not table.empty}
@@ -96,41 +96,6 @@ def closeness(probe: pd.DataFrame) -> pd.DataFrame:
     lowest = probe.groupby(["approximation", "eta"], sort=False)["cosine"].min().reset_index(drop=True)
     table.insert(3, "lowest cosine", lowest)
     return table.rename(columns=lambda c: c.replace("_", " "))
-
-
-def agreement(results: pd.DataFrame) -> pd.DataFrame:
-    """Spearman correlation of the final ranks between approximations at one seed, and of one with itself across seeds.
-
-    The diagonal is the control: agreement between approximations means something only as far as it exceeds it.
-    """
-    names = list(dict.fromkeys(results[APPROXIMATION]))
-    table = pd.DataFrame({"approximation": names})
-    for other in names:
-        table[other] = [_mean_correlation(results, name, other) for name in names]
-    return table
-
-
-def _mean_correlation(results: pd.DataFrame, first: str, second: str) -> float:
-    a, b = (results[results[APPROXIMATION] == name] for name in (first, second))
-    if first == second:
-        pairs = list(itertools.combinations(a["ranks"], 2))
-    else:
-        seeds = [SEED] if SEED in results else []
-        joined = (
-            a.merge(b, on=seeds, suffixes=("", "_other"))
-            if seeds
-            else a.merge(b, how="cross", suffixes=("", "_other"))
-        )
-        pairs = list(zip(joined["ranks"], joined["ranks_other"], strict=True))
-    values = [_spearman(x, y) for x, y in pairs]
-    known = [float(v) for v in values if not np.isnan(v)]
-    return float(np.mean(known)) if known else float("nan")
-
-
-def _spearman(first: Any, second: Any) -> float:
-    if len(set(first)) < 2 or len(set(second)) < 2:
-        return float("nan")  # all ranks alike: there is no order to agree on
-    return float(stats.spearmanr(first, second).statistic)
 
 
 def markdown(table: pd.DataFrame) -> str:
