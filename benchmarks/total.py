@@ -106,7 +106,8 @@ def _search_steps(settings: TotalSettings, base: RunConfig, task: str) -> int:
 
         values = {"task.type": "glue", "task.name": task, "task.path": settings.path}
         rows = len(make_task(with_values(base, values)).rows().train)
-    return max(1, round(settings.search_share * settings.epochs * rows / base.retrain.batch_size))
+    batch = with_values(base, settings.overrides).retrain.batch_size
+    return max(1, round(settings.search_share * settings.epochs * rows / batch))
 
 
 def _ratio(runs: list[dict[str, Any]], task: str, other: str) -> float:

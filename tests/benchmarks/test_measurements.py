@@ -16,6 +16,7 @@ from benchmarks import data, growth, memory, step, total
 from benchmarks.command import main
 from benchmarks.stock import StockStep
 from benchmarks.workload import PlainStep, SearchStep, Workload, make_workload
+from configs.cli import parse
 from engine.hypergradients import HYPERGRADIENTS
 from problems.tasks.sample import make_sample
 
@@ -157,3 +158,10 @@ def test_total(model_folder: ModelFolder, glue: Path, tmp_path: Path) -> None:
     assert lora["steps"]["retrain"] == adalora["steps"]["retrain"] == 12
     assert (autolora["steps"]["search"], autolora["steps"]["retrain"]) == (2, 9)
     assert set(numbers["autolora_seconds_over"]["sst2"]) == {"lora", "adalora"}
+
+
+@pytest.mark.parametrize(("batch_size", "steps"), [(16, 12), (8, 24)])
+def test_the_search_gets_its_share_of_the_baselines_steps(batch_size: int, steps: int) -> None:
+    """Also when the batch is overridden: 0.15 of 2 epochs of 640 rows."""
+    settings = total.TotalSettings(train_rows=640, epochs=2, overrides={"retrain.batch_size": batch_size})
+    assert total._search_steps(settings, parse(["--config", "fast.yaml"]).config, "sst2") == steps
