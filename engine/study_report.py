@@ -48,7 +48,7 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
     page = render(
         "study.html.j2",
         name=config.name,
-        sentence=f"{len(results)} runs of {config.model.name} on {config.task.name or config.task.type}.",
+        sentence=f"{len(results)} runs of {config.model.name} on {', '.join(map(str, results['task'].unique()))}.",
         tables=[(title, list(table.columns), rows_of(table)) for title, table in tables.items()],
         metric_charts=list(metrics),
         metric_image=inline_image(pictures["metric"]),
