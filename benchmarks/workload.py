@@ -48,7 +48,7 @@ class Workload:
     def lora(self, *, second_order: bool = False) -> PeftModel:
         """The model with plain LoRA of rank k."""
         base = self.base(second_order)
-        return attach_components(base.model, self.config.lora, TaskType.SEQ_CLS, base.new_modules)
+        return attach_components(base.model, self.config.lora, TaskType.SEQ_CLS, base.trained_whole)
 
 
 def make_workload(

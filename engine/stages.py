@@ -19,7 +19,7 @@ from engine import checkpoint, ranks
 from engine.continuing import refuse_other_config
 from engine.faults import explained
 from engine.generate import generate_and_score
-from engine.health import warn_about, warn_about_parts
+from engine.health import warn_about, warn_about_parts, warn_about_pooler
 from engine.hypergradients import HYPERGRADIENTS
 from engine.interrupt import StopRequest
 from engine.live_view import SearchProgress
@@ -41,6 +41,7 @@ from problems.models import BaseModel, load_base, load_tokenizer
 from problems.processes import ALONE, Processes
 from problems.tasks import Task, make_task
 from problems.tasks.generation import Generation
+from problems.whole import with_modules_to_save
 
 log = logging.getLogger("autolora")
 
@@ -58,6 +59,7 @@ class Run:
         self.processes = processes
         self.compute: Compute = choose_compute(config, processes.local)
         self.task: Task = make_task(config)
+        self._pooler_seen = False
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -72,6 +74,10 @@ class Run:
         """The base model with the task's head and loss; `second_order` chooses the attention kernel."""
         base = load_base(self.config.model, self.task.auto_class, second_order=second_order, **self.task.head())
         self.task.adapt(base.model)
+        base = with_modules_to_save(base, self.config.lora)
+        if not self._pooler_seen:
+            self._pooler_seen = True
+            warn_about_pooler(base, self.config)
         return base
 
     def build_search(self, *, second_order: bool) -> SearchEngine:
@@ -84,7 +90,7 @@ class Run:
         if second_order and config.model.attention == "auto":
             log.info("attention: eager, as second derivatives are needed")
         refuse_large_k(base.model, config.lora)
-        model = attach_components(base.model, config.lora, self.task.peft_type, base.new_modules)
+        model = attach_components(base.model, config.lora, self.task.peft_type, base.trained_whole)
         train, collate = self.data.train, self.data.collate
         engine = build_engine(
             config, model, train.select(d_tr), train.select(d_val), collate, self.compute, self.processes

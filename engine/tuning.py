@@ -147,7 +147,7 @@ def choose_ranks(run: Run) -> None:
     def prepare(tried: Mapping[str, Any]) -> Attempt:
         base = run.base()
         record = _record(run, base, tried)
-        model = attach_ranks(base.model, adapter_config(config, record, run.task, base.new_modules), record)
+        model = attach_ranks(base.model, adapter_config(config, record, run.task, base.trained_whole), record)
         return Attempt(model, config)
 
     combinations = itertools.product(config.lora.grid, repeat=len(targets))

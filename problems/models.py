@@ -26,10 +26,11 @@ GGUF = ".gguf"
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A freshly loaded model and the top-level modules that its weights did not cover (the task head)."""
+    """A freshly loaded model and the modules that are trained whole: at first those that its weights did not cover
+    (the task head)."""
 
     model: PreTrainedModel
-    new_modules: list[str]
+    trained_whole: list[str]
 
 
 def locate(name: str) -> str:

@@ -80,6 +80,7 @@ VALUES = {
     "boolean": (("--search.dropout", "maybe"), "search.dropout"),
     "list": (("--lora.target_modules", "[]"), "lora.target_modules"),
     "target": (("--lora.target_modules", "[qurey]"), "query"),
+    "module to save": (("--lora.modules_to_save", "[poler]"), "there are: LayerNorm"),
     "stage": (("--stage", "serach"), "stage"),
     "name upwards": (("--name", "../up"), "--name"),
     "name with a slash": (("--name", "a/b"), "--name"),

@@ -160,7 +160,7 @@ def test_init_search_and_its_export_compute_what_the_search_computes_at_hard_gat
     record = dataclasses.replace(record, layers=record.layers[::-1])
     base = run.base()
     base.model.double()
-    model = attach_ranks(base.model, adapter_config(config, record, run.task, base.new_modules), record)
+    model = attach_ranks(base.model, adapter_config(config, record, run.task, base.trained_whole), record)
     start_from_search(model, config, record, run.folder.search_weights)
     with torch.no_grad():
         torch.testing.assert_close(model.eval()(**batch).logits, expected, rtol=1e-10, atol=1e-12)

@@ -63,7 +63,7 @@ class AdaLora(Method):
     def prepare(self, base: BaseModel, setting: Setting) -> Prepared:
         """PEFT's AdaLoRA at the initial rank; the callback allocates."""
         config = setting.config
-        like = lora_config(config.lora, setting.task.peft_type, base.new_modules)
+        like = lora_config(config.lora, setting.task.peft_type, base.trained_whole)
         rank = initial_rank(config.lora.r)
         # PEFT divides by the initial rank, for good: this gives each component the scale lora_alpha / k.
         scale = 1.0 if config.retrain.scale == "fixed" else rank / config.lora.k

@@ -28,4 +28,4 @@ class Adapter(Method):
 
 def _head(base: BaseModel) -> list[str]:
     """The task head, also where the base model came with one; PEFT trains the same modules."""
-    return sorted({*base.new_modules, "classifier", "score"})
+    return sorted({*base.trained_whole, "classifier", "score"})

@@ -36,7 +36,7 @@ class RankedLora(Method):
         count = ranks.count_parameters(record.kept, sizes)
         stored = ranks.count_parameters(layer_ranks(record.kept), sizes)
         record = dataclasses.replace(record, lora_parameters=count)
-        model = attach_ranks(base.model, adapter_config(config, record, setting.task, base.new_modules), record)
+        model = attach_ranks(base.model, adapter_config(config, record, setting.task, base.trained_whole), record)
         if config.retrain.init == "search":
             start_from_search(model, config, record, folder.search_weights)
         if self.rules and setting.writes:

@@ -185,3 +185,16 @@ def test_a_base_without_pooler_weights_takes_its_new_pooler_along(
     torch.manual_seed(12345)
     model = PeftModel.from_pretrained(made.plain_base(), made.folder.adapter)
     assert torch.equal(made.logits_of(model), made.logits)
+
+
+def test_a_module_to_save_is_trained_and_comes_with_the_adapter(
+    model_folder: Callable[..., Path], tmp_path: Path, make_config: Callable[..., RunConfig]
+) -> None:
+    base = model_folder("bert")
+    arguments = ["--lora.modules_to_save", "[pooler]", "--retrain.learning_rate", "3e-2"]
+    made = make_export(make_config(tmp_path, "bert", *arguments), "bert", base)
+    saved = load_file(made.folder.adapter / "adapter_model.safetensors")
+    (pooler,) = [value for name, value in saved.items() if name.endswith("pooler.dense.weight")]
+    assert not torch.equal(pooler, made.plain_base().bert.pooler.dense.weight)
+    model = PeftModel.from_pretrained(made.plain_base(), made.folder.adapter)
+    assert torch.equal(made.logits_of(model), made.logits)

@@ -69,7 +69,7 @@ def retrained_model(config: RunConfig, run: Run) -> Any:
     run.task.rows()
     record = ranks.load(run.folder.ranks)
     base = load_base(config.model, run.task.auto_class, **run.task.head())
-    model = attach_ranks(base.model, adapter_config(config, record, run.task, base.new_modules), record)
+    model = attach_ranks(base.model, adapter_config(config, record, run.task, base.trained_whole), record)
     start_from_search(model, config, record, run.folder.search_weights)
     return model
 
@@ -190,7 +190,7 @@ def test_a_rank_that_peft_did_not_apply_is_no_silent_matter(
     base = load_base(config.model, run.task.auto_class, **run.task.head())
     names = [f"bert.encoder.layer.{i}.attention.self.query" for i in (0, 1)]
     record = ranks.RankRecord(4, tuple(ranks.LayerRank(name, 2 + i) for i, name in enumerate(names)))
-    wrong = adapter_config(config, record, run.task, base.new_modules)
+    wrong = adapter_config(config, record, run.task, base.trained_whole)
     wrong.rank_pattern = {"no.such.layer": 2}
     with pytest.raises(RuntimeError, match="PEFT did not apply the recorded ranks"):
         attach_ranks(base.model, wrong, record)

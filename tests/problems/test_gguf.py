@@ -96,7 +96,7 @@ def test_the_files_model_and_tokenizer_are_those_that_went_in(tiny: tuple[Path, 
     path, model, tokenizer = tiny
     config = ModelConfig(name=str(path))
     loaded = load_base(config, AutoModelForCausalLM)
-    assert loaded.new_modules == []
+    assert loaded.trained_whole == []
     for name, value in model.state_dict().items():
         found = loaded.model.state_dict()[name]
         assert found.dtype == torch.float32

@@ -35,7 +35,7 @@ def test_only_lora_and_the_head_are_trained(
 ) -> None:
     base = base_of(model_folder(kind))
     settings = LoraSettings(target_modules=targets, k=4, lora_alpha=6.0, dropout=0.25)
-    model = attach(base.model, lora_config(settings, TaskType.SEQ_CLS, base.new_modules))
+    model = attach(base.model, lora_config(settings, TaskType.SEQ_CLS, base.trained_whole))
     found = lora_layers(model)
     assert len(found) == layers
     assert all(any(name.endswith(target) for target in targets) for name in found)
@@ -52,7 +52,7 @@ def test_a_target_that_matches_nothing_is_named_with_those_that_exist(model_fold
     base = base_of(model_folder("bert"))
     settings = LoraSettings(target_modules=["query", "q_proj", "uery"])
     with pytest.raises(UserError, match=r"--lora\.target_modules: q_proj, uery matches no module") as caught:
-        attach(base.model, lora_config(settings, TaskType.SEQ_CLS, base.new_modules))
+        attach(base.model, lora_config(settings, TaskType.SEQ_CLS, base.trained_whole))
     there = str(caught.value).split("there are: ")[1].split(", ")
     assert {"query", "key", "value", "dense"} <= set(there)
     assert not {"LayerNorm", "dropout", "layer"} & set(there)

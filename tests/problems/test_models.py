@@ -56,7 +56,7 @@ def test_a_model_that_cannot_be_had_is_one_line_with_the_offline_choices(
 )
 def test_the_new_head_is_found(model_folder: Callable[..., Path], kind: str, new: list[str]) -> None:
     base = load_base(ModelConfig(name=str(model_folder(kind))), AutoModelForSequenceClassification, num_labels=3)
-    assert base.new_modules == new
+    assert base.trained_whole == new
     assert base.model.num_labels == 3
     assert {str(p.dtype) for p in base.model.parameters()} == {"torch.float32"}
 
@@ -64,7 +64,7 @@ def test_the_new_head_is_found(model_folder: Callable[..., Path], kind: str, new
 def test_every_module_that_was_made_at_random_is_reported(model_folder: Callable[..., Path], tmp_path: Path) -> None:
     folder = without_pooler(model_folder("bert"), tmp_path)
     base = load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2)
-    assert base.new_modules == ["classifier", "pooler"]
+    assert base.trained_whole == ["classifier", "pooler"]
 
 
 def without_pooler(source: Path, target: Path) -> Path:

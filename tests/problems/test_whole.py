@@ -1,0 +1,81 @@
+"""lora.modules_to_save: what is trained whole beside LoRA and the head, and what cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from peft import TaskType
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from configs.errors import UserError
+from configs.schema import LoraSettings, ModelConfig
+from problems.lora import attach, lora_config
+from problems.models import BaseModel, load_base
+from problems.whole import with_modules_to_save
+
+QUERY = ["query"]
+
+
+def base_of(folder: Path, auto_class: type = AutoModelForSequenceClassification) -> BaseModel:
+    return load_base(ModelConfig(name=str(folder)), auto_class, num_labels=2)
+
+
+def settings_of(*names: str, targets: list[str] = QUERY) -> LoraSettings:
+    return LoraSettings(target_modules=targets, modules_to_save=list(names))
+
+
+def test_the_named_module_is_trained_beside_lora_and_the_head(model_folder: Callable[..., Path]) -> None:
+    settings = settings_of("pooler")
+    base = with_modules_to_save(base_of(model_folder("bert")), settings)
+    assert base.trained_whole == ["classifier", "pooler"]
+    model = attach(base.model, lora_config(settings, TaskType.SEQ_CLS, base.trained_whole))
+    trained = {name for name, p in model.named_parameters() if p.requires_grad and ".lora_" not in name}
+    assert trained == {
+        f"base_model.model.{module}.modules_to_save.default.{kind}"
+        for module in ("bert.pooler", "classifier")
+        for kind in ("dense.weight", "dense.bias", "weight", "bias")
+        if ("dense" in kind) == ("pooler" in module)
+    }
+
+
+@pytest.mark.parametrize("names", [(), ("classifier",)])
+def test_without_more_than_the_head_nothing_changes(model_folder: Callable[..., Path], names: tuple[str, ...]) -> None:
+    base = base_of(model_folder("bert"))
+    assert with_modules_to_save(base, settings_of(*names)) is base
+
+
+@pytest.mark.parametrize(
+    ("names", "targets", "words"),
+    [
+        (["poler"], QUERY, "poler matches no module of"),
+        (["dropout"], QUERY, "dropout matches no module of"),
+        (["query"], QUERY, "layer.0.attention.self.query in it is a LoRA layer"),
+        (["encoder"], QUERY, "in it is a LoRA layer"),
+        (["pooler"], ["pooler.dense"], "bert.pooler.dense in it is a LoRA layer"),
+        (["embeddings", "word_embeddings"], QUERY, "word_embeddings in it is a module trained whole"),
+    ],
+)
+def test_what_cannot_be_trained_whole_is_refused_in_one_line(
+    model_folder: Callable[..., Path], names: list[str], targets: list[str], words: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        with_modules_to_save(base_of(model_folder("bert")), settings_of(*names, targets=targets))
+    assert str(caught.value).startswith("--lora.modules_to_save: ")
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_matches_nothing_comes_with_those_that_do(model_folder: Callable[..., Path]) -> None:
+    with pytest.raises(UserError) as caught:
+        with_modules_to_save(base_of(model_folder("bert")), settings_of("poler"))
+    there = str(caught.value).split("there are: ")[1].split(", ")
+    assert {"pooler", "classifier", "embeddings", "LayerNorm"} <= set(there)
+    assert not {"dropout", "0", ""} & set(there)
+
+
+def test_weights_that_another_module_shares_are_refused(model_folder: Callable[..., Path]) -> None:
+    base = base_of(model_folder("gpt2"), AutoModelForCausalLM)
+    with pytest.raises(UserError, match=r"wte is not allowed, as it shares its weights with lm_head\.weight"):
+        with_modules_to_save(base, settings_of("wte", targets=["c_attn"]))
