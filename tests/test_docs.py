@@ -1,0 +1,56 @@
+"""The pages under docs/ and the README: links lead somewhere, keys and files that they name exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from configs.keys import known_keys
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [*sorted(ROOT.glob("docs/*.md")), *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING"))]
+KEYS = set(known_keys())
+SECTIONS = {key.rpartition(".")[0] for key in KEYS if "." in key}
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_that_are_there(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text_of(page))
+    local = [target for target in targets if "://" not in target]
+    missing = [target for target in local if not (page.parent / target).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_keys_exist(page: Path) -> None:
+    words = set(re.findall(r"`(?:--)?([a-z_]+(?:\.[a-z0-9_]+)+)", text_of(page)))
+    # `task.path` is a key, `search.steps` too; `glue.py` and `metrics.json` are in no section.
+    assert {word for word in words if word.split(".")[0] in SECTIONS} <= KEYS | SECTIONS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_configurations_and_source_files_exist(page: Path) -> None:
+    text = text_of(page)
+    sources = re.findall(r"`((?:engine|problems|configs|benchmarks|tests)/[\w/]+\.\w+)`", text)
+    if page.name == "hypergradients.md":  # its worked example is a file that a reader would write
+        sources = [name for name in sources if "backward_difference" not in name]
+    assert [name for name in sources if not (ROOT / name).exists()] == []
+    shipped = {path.name for path in (ROOT / "configs").glob("*.yaml")}
+    named = set(re.findall(r"--config ([\w]+\.yaml)", text))
+    assert named <= shipped | {"x.yaml", "my.yaml"}
+
+
+def test_no_file_holds_the_marks_of_an_unfinished_merge() -> None:
+    found = subprocess.run(
+        ["git", "grep", "-lE", "^(<{7}|>{7}) "], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if found.returncode == 128:
+        pytest.skip("no git repository here")
+    assert found.stdout == ""
