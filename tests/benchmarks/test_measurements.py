@@ -151,12 +151,16 @@ def test_total(model_folder: ModelFolder, glue: Path, tmp_path: Path) -> None:
     place = tmp_path / "total.json"
     overrides = {"model.name": str(model_folder("bert")), "lora.k": 4, "precision": "fp32", "device": "cpu"}
     argv = ["--json", str(place), "--path", str(glue), "--tasks", "[sst2]", "--seeds", "[0]", "--epochs", "4"]
+    argv += ["--learning_rates", '{"adalora": 5e-3}']
     assert main(total.TotalSettings, total.measure, [*argv, "--overrides", json.dumps(overrides)]) == 0
     numbers = json.loads(place.read_text())
     assert [run["method"] for run in numbers["runs"]] == ["lora", "adalora", "autolora"]
     lora, adalora, autolora = numbers["runs"]
     assert lora["steps"]["retrain"] == adalora["steps"]["retrain"] == 12
-    assert (autolora["steps"]["search"], autolora["steps"]["retrain"]) == (2, 9)
+    assert (autolora["steps"]["search"], autolora["steps"]["retrain"]) == (2, 11)
+    assert {run["method"]: run["learning_rate"] for run in numbers["runs"]} == {
+        "lora": 1e-3, "adalora": 5e-3, "autolora": 1e-3
+    }  # fmt: skip
     assert set(numbers["autolora_seconds_over"]["sst2"]) == {"lora", "adalora"}
 
 
