@@ -27,6 +27,7 @@ from problems.data import EndlessLoader, prepare
 from problems.lora import attach_components
 from problems.models import BaseModel, load_base, load_tokenizer
 from problems.tasks import Collate, make_task
+from problems.whole import with_modules_to_save
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def make_workload(
 
     def load(second_order: bool) -> BaseModel:
         seed_everything(config.seed)
-        return load_base(config.model, AutoModelForSequenceClassification, second_order=second_order, num_labels=2)
+        base = load_base(config.model, AutoModelForSequenceClassification, second_order=second_order, num_labels=2)
+        return with_modules_to_save(base, config.lora)
 
     return Workload(config, tokenizer, encoded, collate, choose_compute(config), base or load)
 

@@ -57,7 +57,7 @@ RULES: dict[str, _Rule] = {
     "task.text_columns": (lambda x: x is None or (len(x) in (1, 2) and all(x)), "null, or one or two column names"),
     "task.metrics": (lambda x: x is None or len(x) > 0, "null, or at least one metric"),
     "lora.target_modules": (lambda x: len(x) > 0 and all(x), "at least one module name"),
-    "lora.modules_to_save": (all, "names of modules"),
+    "lora.modules_to_save": (lambda x: x is None or all(x), "null, or names of modules"),
     "lora.k": (lambda x: 1 <= x <= 1024, "1 to 1024"),
     "lora.lora_alpha": _positive,
     "lora.dropout": _share_or_none,

@@ -91,9 +91,9 @@ class LoraSettings:
     target_modules: list[str] = field(default_factory=lambda: ["query", "value"])
     """Module names (or endings of names) that get LoRA. Paper: query and value projections. GPT-2 makes query, key and
     value by one layer: c_attn has one rank for all three, [c_attn.q, c_attn.v] a rank for each that is named."""
-    modules_to_save: list[str] = field(default_factory=list)
+    modules_to_save: list[str] | None = None
     """Modules (names or their endings) that are trained whole beside LoRA and the task head, and kept in the adapter:
-    PEFT's modules_to_save. [pooler] for an encoder whose pooler was never trained. Also for the method adapter."""
+    PEFT's modules_to_save. null: the pooler of an encoder that came without a trained one, else none."""
     k: int = 8
     """Rank-1 components per layer at the start of the search. Paper: 8."""
     lora_alpha: float = 16.0

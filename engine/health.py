@@ -1,5 +1,5 @@
-"""Signs that a run goes or went wrong: an untrained pooler, classes without rows, steps that are no numbers, a
-collapsed alpha, ranks that never changed."""
+"""Signs that a search goes or went wrong: classes without rows, steps that are no numbers, a collapsed alpha, ranks
+that never changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from configs.schema import RunConfig
 from engine.rank_rules import RankRule
 from engine.search import SearchEngine
 from engine.trajectory import Trajectory
-from problems.models import BaseModel
 
 log = logging.getLogger("autolora")
 
@@ -51,24 +50,6 @@ def warn_about_parts(labels: Sequence[object], d_tr: np.ndarray, d_val: np.ndarr
             log.warning(
                 "%s has no example of class %s: give more rows, another --seed or --task.validation_share",
                 part, ", ".join(names[int(number)] for number in missing),
-            )  # fmt: skip
-
-
-def warn_about_pooler(base: BaseModel, config: RunConfig) -> None:
-    """Warns of a pooler that was never trained and stays as it is: the task head then sees next to nothing.
-
-    A pooler's bias starts at 0 and no training leaves it there. Encoders of sentences that are used by the mean of
-    their tokens (MiniLM's, say) come with such a pooler.
-    """
-    if config.method == "full" or any(name.rpartition(".")[2] == "pooler" for name in base.trained_whole):
-        return
-    for name, module in base.model.named_modules():
-        bias = getattr(getattr(module, "dense", None), "bias", None)
-        if name.rpartition(".")[2] == "pooler" and bias is not None and not bias.any():
-            log.warning(
-                "%s of %s was never trained (its bias is all 0) and stands frozen before the task head; "
-                "--lora.modules_to_save [pooler] trains it, too",
-                name, config.model.name,
             )  # fmt: skip
 
 

