@@ -133,7 +133,9 @@ def build_parser() -> ArgumentParser:
         "--stage", type=Stage, default="all", help="all, or one of: search (ends with ranks.json), retrain, report."
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="Replace what the asked stages wrote before in this run's folder."
+        "--overwrite",
+        action="store_true",
+        help="Replace what the asked stages wrote before in this run's folder; search clears the retraining, too.",
     )
     parser.add_argument("--show", type=str | None, help="Print the result and ranks of a run folder; runs nothing.")
     parser.add_argument(

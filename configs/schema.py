@@ -52,10 +52,10 @@ class TaskConfig:
     """text, tokens, generation (own table): rows to evaluate on; null holds out a share of the training
     rows (holdout_share)."""
     test_path: str | None = None
-    """text, tokens, generation: rows that metrics.json reports instead of the validation rows."""
+    """text, tokens, generation (own table): rows that metrics.json reports instead of the validation rows."""
     holdout_share: float = 0.1
-    """text, tokens, generation: share of the training rows (generation: of the sources) kept for evaluation, drawn by
-    seed, when no other rows are given for it."""
+    """text, tokens, generation (own table): share of the training rows (generation: of the sources) kept for
+    evaluation, drawn by seed, when no other rows are given for it."""
     text_columns: list[str] | None = None
     """text: the column with the text, or the two columns of a pair; null: text, else sentence. tokens: the column with
     the list of words in .jsonl and .parquet; null: tokens. generation: the column with the source; null: source."""
@@ -67,13 +67,16 @@ class TaskConfig:
     metrics: list[str] | None = None
     """What to report; null: the task's own (accuracy; Matthews for CoLA; Spearman and Pearson for numbers; f1,
     precision and recall of entities, in all and by type, for tokens; bleu, nist, meteor, rouge_l, cider for e2e; bleu,
-    meteor, ter for webnlg; bleu for another table of sources and targets). meteor, rouge_l and cider need Java."""
+    meteor, ter for webnlg; bleu for another table of sources and targets). Also there: f1_macro for classes, mse for
+    numbers. meteor, rouge_l and cider need Java."""
     evaluation_split: str | None = None
-    """Split that metrics.json reports; null: test where there is one with labels, else validation."""
+    """Split that metrics.json reports; null: validation for glue; test for the sample, and for e2e and webnlg where
+    there is one; your own data: test where test_path is given, else validation."""
     validation_share: float = 0.5
     """Share of the training rows that becomes D_val; the rest is D_tr. Paper: 0.5."""
     max_length: int = 128
-    """Longest input in tokens; longer ones are cut. Batches are padded to their own longest row only."""
+    """Longest input in tokens (generation: source and target together); longer ones are cut. Batches are padded to
+    their own longest row only."""
     train_rows: int | None = None
     """Use only this many training rows (drawn by seed); null uses all."""
     evaluation_rows: int | None = None
@@ -101,7 +104,8 @@ class LoraSettings:
     dropout: float = 0.0
     """Dropout on LoRA's input, 0 to below 1."""
     r: int = 4
-    """Rank of every layer for the methods lora and lora_random, on average for adalora. Paper's LoRA baseline: 4."""
+    """Rank of every layer for the method lora; on average for adalora and, without ranks_from, for lora_random.
+    Paper's LoRA baseline: 4."""
     grid: list[int] = field(default_factory=lambda: [1, 2, 4, 8])
     """Method lora_grid: ranks to try for each target module, in every combination (16 for two targets); each is a
     training on D_tr, the best on D_val is retrained."""
@@ -151,7 +155,7 @@ class SearchConfig:
     """Gate on component j. start: alpha_j / alpha at the start, so that the search starts as plain LoRA; paper:
     alpha_j."""
     dropout: bool = True
-    """Keep the base model's dropout on in both problems."""
+    """Keep dropout on, the base model's and lora.dropout, in both problems."""
     check_every: int = 20
     """Steps between two checks of the ranks."""
     patience: int = 10
@@ -251,7 +255,8 @@ class TrackingConfig:
     """Where curves go besides the run folder."""
 
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """auto: online when an API key is there, else offline (sync later with `wandb sync`)."""
+    """auto: WANDB_MODE where it is set, else online when an API key is there, else offline (sync later with `wandb
+    sync`)."""
     project: str = "autolora"
     """wandb project."""
     entity: str | None = None
