@@ -74,7 +74,7 @@ def make_workload(
     def load(second_order: bool) -> BaseModel:
         seed_everything(config.seed)
         base = load_base(config.model, AutoModelForSequenceClassification, second_order=second_order, num_labels=2)
-        return with_modules_to_save(base, config.lora)
+        return with_modules_to_save(base, config.lora.modules_to_save, config.lora.target_modules)
 
     return Workload(config, tokenizer, encoded, collate, choose_compute(config), base or load)
 

@@ -11,7 +11,7 @@ import yaml
 
 from configs.errors import UserError
 from configs.keys import known_keys
-from configs.schema import RunConfig
+from configs.schema import RunConfig, Stage
 from engine import checkpoint
 from engine.run_folder import RunFolder
 
@@ -24,17 +24,21 @@ _HARMLESS_SECTIONS = {"retrain", "export", "tracking", "decode", "study"}
 _RETRAIN_HARMLESS = {"retrain.checkpoint_every", "retrain.eval_batch_size", "retrain.torch_compile"}
 # Beside these, a finished run with other settings is another run.
 _NOT_IN_RESULTS = _HARMLESS - {"search.max_bad_steps"} | _RETRAIN_HARMLESS
+# What a run did before the key came, where that is not what its default does now.
+_BEFORE_THE_KEY: dict[str, Any] = {"lora.modules_to_save": []}
 # What the comparison of hypergradients does not read.
 _NOT_IN_PROBE = {"retrain", "export", "tracking", "decode", "adapter"}
 
 
-def refuse_other_config(config: RunConfig, folder: RunFolder) -> None:
-    """Raises UserError, naming the key, when a half-done stage would go on under a changed setting."""
+def refuse_other_config(config: RunConfig, folder: RunFolder, stage: Stage = "all") -> None:
+    """Raises UserError, naming the key, when a half-done stage would go on under a changed setting, or ranks be taken
+    for those of a search that they do not come from."""
     half_searched = checkpoint.exists(folder.search_checkpoint) and not folder.ranks.exists()
     choosing = folder.trials.exists() or (folder.grid.exists() and not folder.ranks.exists())
     chosen = folder.sweep.exists() and not folder.metrics.exists()
     half_retrained = folder.retrain.exists() or choosing or chosen
     if not (half_searched or half_retrained):
+        _refuse_other_search(config, folder, stage)
         return
 
     def free(key: str) -> bool:
@@ -49,6 +53,21 @@ def refuse_other_config(config: RunConfig, folder: RunFolder) -> None:
         return key in _HARMLESS or section in _HARMLESS_SECTIONS
 
     _refuse(folder.config, config, free, f"{folder.root} holds a half-done run with")
+
+
+def _refuse_other_search(config: RunConfig, folder: RunFolder, stage: Stage) -> None:
+    """Ranks that a search left are retrained by stage all only under the settings of that search; stage retrain may
+    change the data and more, but not the model."""
+    if stage == "report" or folder.metrics.exists() or not (folder.search_summary.exists() and folder.ranks.exists()):
+        return
+
+    def free(key: str) -> bool:
+        if stage == "retrain":
+            return key != "model.name"
+        section = key.split(".")[0]
+        return key in _HARMLESS | _EVALUATION_ONLY | {"task.evaluation_split"} or section in _HARMLESS_SECTIONS
+
+    _refuse(folder.config, config, free, f"{folder.root} holds the ranks of a search with")
 
 
 def refuse_other_results(config: RunConfig, folder: RunFolder) -> None:
@@ -78,8 +97,9 @@ def _refuse(path: Path, config: RunConfig, free: Callable[[str], bool], what: st
     before = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     now, default = dataclasses.asdict(config), dataclasses.asdict(RunConfig(name="default"))
     for key in known_keys():
-        # A key that an earlier version did not have: it ran as the default does now.
-        old, new = _value(before, key, _value(default, key)), _value(now, key)
+        # A key that an earlier version did not have: nearly always it ran as the default does now.
+        old = _value(before, key, _BEFORE_THE_KEY.get(key, _value(default, key)))
+        new = _value(now, key)
         if old != new and not free(key):
             raise UserError(
                 f"--{key}: {what} {old!r}, now it is {new!r}; give the old value to go on, --name for another, or "

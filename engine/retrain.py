@@ -88,9 +88,14 @@ def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, w
     variables = SelectionVariables(len(alpha), record.k, constraint, config.search.scale)
     gates = alpha / variables.alpha_at_start if config.search.scale == "start" else alpha
     state = dict(model.named_parameters())
-    for name, parameter in state.items():
-        if parameter.requires_grad and ".lora_" not in name:
-            parameter.copy_(searched[name])
+    whole = {name for name, parameter in state.items() if parameter.requires_grad and ".lora_" not in name}
+    if whole != {name for name in searched if ".lora_" not in name}:
+        raise UserError(
+            "--lora.modules_to_save: --retrain.init search needs the modules that the search trained; give the same "
+            "ones, or --retrain.init scratch"
+        )
+    for name in whole:
+        state[name].copy_(searched[name])
     for index, layer in enumerate(record.layers):
         chosen = _chosen(layer, record)
         if layer.rank == 0:

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from configs.cli import Request, to_yaml
-from configs.rules import SEARCHING
+from configs.rules import SEARCHING, WITHOUT_LORA
 from configs.schema import RunConfig
 from engine import checkpoint, ranks
 from engine.continuing import refuse_other_config
@@ -74,8 +74,13 @@ class Run:
         """The base model with the task's head and loss; `second_order` chooses the attention kernel."""
         base = load_base(self.config.model, self.task.auto_class, second_order=second_order, **self.task.head())
         self.task.adapt(base.model)
-        whole = with_modules_to_save(base, self.config.lora)
-        if whole is not base and self.config.lora.modules_to_save is None and not self._pooler_told:
+        return self._with_modules_to_save(base)
+
+    def _with_modules_to_save(self, base: BaseModel) -> BaseModel:
+        lora = self.config.lora
+        targets = [] if self.config.method in WITHOUT_LORA else lora.target_modules
+        whole = with_modules_to_save(base, lora.modules_to_save, targets)
+        if whole is not base and lora.modules_to_save is None and not self._pooler_told:
             self._pooler_told = True
             log.info("the model's pooler was never trained (its bias is all 0): it is trained like the task head")
         return whole
@@ -203,7 +208,7 @@ def run_stages(request: Request, stop: StopRequest, *, draw: bool = True, proces
 
 def _open(request: Request) -> RunFolder:
     folder = open_folder(request.config, request.stage, request.overwrite)
-    refuse_other_config(request.config, folder)
+    refuse_other_config(request.config, folder, request.stage)
     if request.stage != "report":
         refuse_other_ranks(request.config.method, folder)
     return folder

@@ -139,6 +139,8 @@ def _four_bits() -> dict[str, Any]:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
+        # New or trained whole; a list given here stands for transformers' own, which leaves out lm_head.
+        llm_int8_skip_modules=["lm_head", "classifier", "score", "pre_classifier", "classification_head", "pooler"],
     )
     return {"quantization_config": settings, "device_map": {"": 0}}
 

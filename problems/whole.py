@@ -9,63 +9,65 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from configs.errors import UserError
-from configs.schema import LoraSettings
-from problems.layers import target_layers
+from problems.layers import layer_shapes
 from problems.models import BaseModel
-from problems.parts import split
+from problems.parts import matches, split
 
 _KEY = "--lora.modules_to_save"
 _POOLER = "pooler"
+# PEFT trains modules of these names itself when the task is classification.
+_KNOWN_HEADS = ("classifier", "score")
 
 
-def with_modules_to_save(base: BaseModel, settings: LoraSettings) -> BaseModel:
-    """`base` with `lora.modules_to_save` among the modules trained whole.
+def with_modules_to_save(base: BaseModel, given: Sequence[str] | None, targets: Sequence[str]) -> BaseModel:
+    """`base` with the modules `given` (`lora.modules_to_save`) among those trained whole. `targets`: where LoRA sits.
+
+    Full names go to PEFT, which takes any ending: `norm` would be `input_layernorm`, too.
 
     Raises UserError for a name that matches no module with weights, for a module inside another one or with LoRA in
     it, for weights in 4 bits, and for weights that another module shares: a trained copy would part them.
     """
-    given = settings.modules_to_save
-    wanted = _untrained_poolers(base.model, settings) if given is None else given
-    wanted = [name for name in wanted if name not in base.trained_whole]
-    if not wanted:
-        return base
-    found = {name: _matching(base.model, name) for name in wanted}
-    missing = [name for name in wanted if not found[name]]
+    model = base.model
+    wanted = _untrained_poolers(model, targets) if given is None else given
+    found = {name: _matching(model, name) for name in wanted if name not in base.trained_whole}
+    missing = [name for name, modules in found.items() if not modules]
     if missing:
         raise UserError(
-            f"{_KEY}: {', '.join(missing)} matches no module of {base.model.config.name_or_path}; there are: "
-            f"{', '.join(_endings(base.model))}"
+            f"{_KEY}: {', '.join(missing)} matches no module of {model.config.name_or_path}; there are: "
+            f"{', '.join(_endings(model))}"
         )
-    whole = [name for names in found.values() for name in names]
-    known = [name for ending in base.trained_whole for name in _matching(base.model, ending)]
+    heads = {module for name in (*base.trained_whole, *_KNOWN_HEADS) for module in _matching(model, name)}
+    whole = [module for modules in found.values() for module in modules if module not in heads]
     for name in whole:
-        _refuse_inside(name, _lora_layers(base.model, settings), "LoRA layer")
-        _refuse_inside(name, [other for other in whole + known if other != name], "module trained whole")
-        _refuse_4bit(base.model, name)
-        _refuse_shared(base.model, name)
-    return dataclasses.replace(base, trained_whole=[*base.trained_whole, *wanted])
+        _refuse_inside(name, _lora_layers(model, targets), "LoRA layer")
+        _refuse_inside(name, [other for other in (*whole, *heads) if other != name], "module trained whole")
+        around = [head for head in heads if name.startswith(f"{head}.")]
+        if around:
+            raise UserError(f"{_KEY}: {name} is not allowed, as {around[0]} around it is trained whole already")
+        _refuse_4bit(model, name)
+        _refuse_shared(model, name)
+    return dataclasses.replace(base, trained_whole=[*base.trained_whole, *dict.fromkeys(whole)]) if whole else base
 
 
-def _untrained_poolers(model: PreTrainedModel, settings: LoraSettings) -> list[str]:
-    """[pooler] where no training has moved the bias of the model's pooler from 0, as in encoders of sentences that are
-    used by the mean of their tokens. Frozen, it would let the task head see next to nothing: it is part of a new head.
+def _untrained_poolers(model: PreTrainedModel, targets: Sequence[str]) -> list[str]:
+    """The pooler where no training has moved its bias from 0, as in encoders of sentences that are used by the mean of
+    their tokens. Frozen, it would let the task head see next to nothing: it is part of a new head.
     """
-    with_lora = _lora_layers(model, settings)
     for name in _matching(model, _POOLER):
         dense = getattr(model.get_submodule(name), "dense", None)
         if not isinstance(dense, nn.Linear) or dense.bias is None or not dense.weight.is_floating_point():
             continue
-        if not dense.bias.any() and not any(layer.startswith(f"{name}.") for layer in with_lora):
-            return [_POOLER]
+        if not dense.bias.any() and not any(x.startswith(f"{name}.") for x in _lora_layers(model, targets)):
+            return [name]
     return []
 
 
-def _lora_layers(model: PreTrainedModel, settings: LoraSettings) -> list[str]:
-    return [split(layer)[0] for layer in target_layers(model, settings.target_modules)]
+def _lora_layers(model: PreTrainedModel, targets: Sequence[str]) -> list[str]:
+    return [split(name)[0] for name in layer_shapes(model) if any(matches(name, target) for target in targets)]
 
 
 def _matching(model: PreTrainedModel, ending: str) -> list[str]:
-    return [name for name in _with_weights(model) if name == ending or name.endswith(f".{ending}")]
+    return [name for name in _with_weights(model) if matches(name, ending)]
 
 
 def _endings(model: PreTrainedModel) -> list[str]:

@@ -11,7 +11,7 @@ import yaml
 
 from configs.cli import to_yaml
 from configs.errors import UserError
-from configs.schema import RunConfig
+from configs.schema import RunConfig, Stage
 from engine import checkpoint
 from engine.continuing import refuse_other_config, refuse_other_results
 from engine.run_folder import RunFolder, write_text
@@ -121,6 +121,58 @@ def test_keys_that_an_earlier_version_did_not_have_are_at_their_defaults(
     refuse_other_results(tiny_config(), begun)
     with pytest.raises(UserError, match=r"^--retrain\.scheduler: .* 'linear', now it is 'constant'"):
         refuse_other_config(tiny_config("--retrain.scheduler", "constant"), begun)
+
+
+def test_before_poolers_were_trained_they_were_frozen(begun: RunFolder, tiny_config: Callable[..., RunConfig]) -> None:
+    """The new default would go on with other weights than the checkpoint has, or mix both kinds in one study."""
+    half_search(begun)
+    before = yaml.safe_load(begun.config.read_text())
+    del before["lora"]["modules_to_save"]
+    begun.config.write_text(yaml.safe_dump(before))
+    refuse_other_config(tiny_config("--lora.modules_to_save", "[]"), begun)
+    for check in (refuse_other_config, refuse_other_results):
+        with pytest.raises(UserError, match=r"^--lora\.modules_to_save: .* \[\], now it is None"):
+            check(tiny_config("--lora.modules_to_save", "null"), begun)
+
+
+@pytest.fixture
+def searched(begun: RunFolder) -> RunFolder:
+    """Its search is done, its retraining has not begun."""
+    begun.search_summary.parent.mkdir()
+    write_text(begun.search_summary, "{}")
+    write_text(begun.ranks, "{}")
+    return begun
+
+
+@pytest.mark.parametrize(
+    ("stage", "change", "refused"),
+    [
+        ("all", ("--search.steps", "9"), True),
+        ("all", ("--seed", "1"), True),
+        ("all", ("--lora.lora_alpha", "1"), True),
+        ("all", ("--task.train_rows", "32"), True),
+        ("all", ("--retrain.epochs", "9"), False),
+        ("all", ("--task.metrics", "[f1_macro]"), False),
+        ("retrain", ("--model.name", "another"), True),
+        ("retrain", ("--task.train_rows", "32"), False),
+        ("retrain", ("--seed", "1"), False),
+        ("report", ("--seed", "1"), False),
+    ],
+)
+def test_ranks_are_not_taken_for_those_of_another_search(
+    searched: RunFolder, tiny_config: Callable[..., RunConfig], stage: Stage, change: tuple[str, str], refused: bool
+) -> None:
+    refuse_other_config(tiny_config(), searched, stage)
+    if refused:
+        with pytest.raises(UserError, match=rf"^{change[0]}: .* holds the ranks of a search with"):
+            refuse_other_config(tiny_config(*change), searched, stage)
+    else:
+        refuse_other_config(tiny_config(*change), searched, stage)
+
+
+def test_ranks_written_by_hand_belong_to_no_search(begun: RunFolder, tiny_config: Callable[..., RunConfig]) -> None:
+    write_text(begun.ranks, "{}")
+    refuse_other_config(tiny_config("--seed", "1"), begun)
 
 
 def test_how_a_study_is_launched_changes_no_result(begun: RunFolder, tiny_config: Callable[..., RunConfig]) -> None:

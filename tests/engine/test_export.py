@@ -108,7 +108,7 @@ def test_plain_peft_gives_the_runs_own_logits_head_included(exported: Exported) 
     for name, parameter in untrained.named_parameters():
         if ".lora_B." in name:
             parameter.data.zero_()
-    assert not torch.allclose(exported.logits_of(untrained), exported.logits, rtol=0, atol=1e-6), "LoRA does something"
+    assert not torch.allclose(exported.logits_of(untrained), exported.logits, atol=1e-4), "LoRA does something"
 
 
 def test_merging_keeps_the_function(exported: Exported) -> None:
@@ -187,16 +187,17 @@ def test_a_base_without_pooler_weights_takes_its_new_pooler_along(
     assert torch.equal(made.logits_of(model), made.logits)
 
 
-@pytest.mark.parametrize("arguments", [[], ["--lora.modules_to_save", "[pooler]"]], ids=["unasked", "asked"])
+@pytest.mark.parametrize("modules", ["null", "[pooler]"])
 def test_a_pooler_that_was_never_trained_is_trained_and_comes_with_the_adapter(
     model_folder: Callable[..., Path], tmp_path: Path, make_config: Callable[..., RunConfig],
-    log_lines: list[str], arguments: list[str],
+    log_lines: list[str], modules: str,
 ) -> None:  # fmt: skip
     base = model_folder("bert")
-    made = make_export(make_config(tmp_path, "bert", *arguments, "--retrain.learning_rate", "3e-2"), "bert", base)
+    arguments = ["--lora.modules_to_save", modules, "--retrain.learning_rate", "3e-2"]
+    made = make_export(make_config(tmp_path, "bert", *arguments), "bert", base)
     saved = load_file(made.folder.adapter / "adapter_model.safetensors")
     (pooler,) = [value for name, value in saved.items() if name.endswith("pooler.dense.weight")]
     assert not torch.equal(pooler, made.plain_base().bert.pooler.dense.weight)
     model = PeftModel.from_pretrained(made.plain_base(), made.folder.adapter)
     assert torch.equal(made.logits_of(model), made.logits)
-    assert sum("pooler was never trained" in line for line in log_lines) == (not arguments)
+    assert sum("pooler was never trained" in line for line in log_lines) == (modules == "null")

@@ -68,7 +68,7 @@ def batch_of(engine: SearchEngine) -> dict[str, Tensor]:
 def retrained_model(config: RunConfig, run: Run) -> Any:
     run.task.rows()
     record = ranks.load(run.folder.ranks)
-    base = load_base(config.model, run.task.auto_class, **run.task.head())
+    base = run.base()
     model = attach_ranks(base.model, adapter_config(config, record, run.task, base.trained_whole), record)
     start_from_search(model, config, record, run.folder.search_weights)
     return model
@@ -194,3 +194,15 @@ def test_a_rank_that_peft_did_not_apply_is_no_silent_matter(
     wrong.rank_pattern = {"no.such.layer": 2}
     with pytest.raises(RuntimeError, match="PEFT did not apply the recorded ranks"):
         attach_ranks(base.model, wrong, record)
+
+
+@pytest.mark.parametrize("modules", ["[]", "null"])
+def test_init_search_needs_the_modules_that_the_search_trained(
+    searched: Callable[..., Searched], modules: str
+) -> None:
+    """Else the searched head would sit on a pooler that it never saw."""
+    other = {"[]": "null", "null": "[]"}[modules]
+    config, run, _ = searched("bert", "--lora.modules_to_save", modules)
+    lora = dataclasses.replace(config.lora, modules_to_save=None if other == "null" else [])
+    with pytest.raises(UserError, match=r"--lora\.modules_to_save: --retrain\.init search needs the modules"):
+        retrained_model(config, Run(dataclasses.replace(config, lora=lora), run.folder, run.wandb, run.stop))
