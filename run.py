@@ -32,6 +32,8 @@ def check_betty() -> str | None:
 
 def main(argv: list[str]) -> int:
     """Runs one command line; returns the exit code."""
+    if os.name == "nt":  # locks, atomic folders and signals are POSIX
+        return fail("this program needs Linux or macOS; on Windows run it in WSL")
     problem = check_betty()
     if problem:
         return fail(problem)

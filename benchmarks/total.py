@@ -21,6 +21,7 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from engine.interrupt import StopRequest
 from engine.stages import run_stages
+from problems.tasks import make_task
 
 METHODS = ("lora", "adalora", "autolora")
 TARGETS = {"adalora": 1.0, "lora": 1.3}
@@ -107,15 +108,17 @@ def _run(
 
 
 def _search_steps(settings: TotalSettings, base: RunConfig, task: str) -> int:
-    """`search_share` of the steps that the baselines take."""
-    rows = settings.train_rows
-    if rows is None:
-        from problems.tasks import make_task
-
-        values = {"task.type": "glue", "task.name": task, "task.path": settings.path}
-        rows = len(make_task(with_values(base, values)).rows().train)
-    batch = with_values(base, settings.overrides).retrain.batch_size
-    return max(1, round(settings.search_share * settings.epochs * rows / batch))
+    """As many as see `search_share` of the rows that the baselines see."""
+    values = {
+        "task.type": "glue",
+        "task.name": task,
+        "task.path": settings.path,
+        "task.train_rows": settings.train_rows,
+    }
+    config = with_values(base, values | settings.overrides)
+    there = len(make_task(config).rows().train)
+    rows = there if config.task.train_rows is None else min(config.task.train_rows, there)
+    return max(1, round(settings.search_share * settings.epochs * rows / config.search.batch_size))
 
 
 def _ratio(runs: list[dict[str, Any]], task: str, other: str) -> float:
@@ -126,7 +129,7 @@ def _ratio(runs: list[dict[str, Any]], task: str, other: str) -> float:
 
 
 def _table(runs: list[dict[str, Any]], task: str, ratios: dict[str, float]) -> Table:
-    metric = next(iter(runs[0]["metrics"])) if runs else ""
+    metric = next(iter(next(run for run in runs if run["task"] == task)["metrics"]))
     table = Table(title=f"{task}: whole runs")
     for column in (
         "method",

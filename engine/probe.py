@@ -56,7 +56,7 @@ class Probe(Hypergradient):
     def _compare(self, vector: Tensors, inner: InnerProblem, outer: OuterProblem, eta: Eta) -> None:
         with _fp32(inner):
             exact = _flat(HYPERGRADIENTS["exact"].implicit(vector, inner, outer))
-        direct = outer.direct.double()
+        direct = outer.direct.cpu().double()
         variants = list(HYPERGRADIENTS.items())
         if inner.compute.bf16 and not inner.fp32_difference:
             variants.append(("darts, fp32 difference", HYPERGRADIENTS["darts"]))
@@ -170,7 +170,7 @@ def _fp32(inner: InnerProblem) -> Iterator[None]:
 
 
 def _flat(tensors: Tensors) -> Tensor:
-    return torch.cat([t.detach().flatten() for t in tensors]).double()
+    return torch.cat([t.detach().flatten() for t in tensors]).cpu().double()
 
 
 def _cosine(a: Tensor, reference: Tensor) -> float:

@@ -67,6 +67,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def forget_peak(compute: Compute) -> None:
     """The peak is counted from now on, where the system can: the cells of a study share one process."""
+    compute.let_go()
     if compute.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(compute.device)
     with suppress(OSError):

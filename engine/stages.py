@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from configs.cli import Request, to_yaml
+from configs.errors import UserError
 from configs.rules import SEARCHING, WITHOUT_LORA
 from configs.schema import RunConfig
 from engine import checkpoint, ranks
@@ -37,7 +38,7 @@ from problems.compute import Compute, choose_compute, seed_everything
 from problems.data import Data, prepare, split_indices
 from problems.layers import refuse_large_k
 from problems.lora import attach_components
-from problems.models import BaseModel, load_base, load_tokenizer
+from problems.models import BaseModel, load_base, load_tokenizer, most_positions, share_padding
 from problems.processes import ALONE, Processes
 from problems.tasks import Task, make_task
 from problems.tasks.generation import Generation
@@ -74,7 +75,20 @@ class Run:
         """The base model with the task's head and loss; `second_order` chooses the attention kernel."""
         base = load_base(self.config.model, self.task.auto_class, second_order=second_order, **self.task.head())
         self.task.adapt(base.model)
+        share_padding(base.model, self.tokenizer)
+        self._refuse_long_rows(base)
         return self._with_modules_to_save(base)
+
+    def _refuse_long_rows(self, base: BaseModel) -> None:
+        """Raises UserError when a row has more tokens than the model has positions: it would fail there, late."""
+        most = most_positions(base.model)
+        parts = (self.data.train, *self.data.evaluation.values())
+        longest = max((max(rows["length"]) for rows in parts if "length" in rows.column_names), default=0)
+        if most is not None and longest > most:
+            raise UserError(
+                f"--task.max_length: {self.config.task.max_length} is not allowed, as a row has {longest} tokens and "
+                f"{self.config.model.name} takes {most}; allowed: up to {most}"
+            )
 
     def _with_modules_to_save(self, base: BaseModel) -> BaseModel:
         lora = self.config.lora
@@ -227,6 +241,7 @@ def _run_stages(request: Request, folder: RunFolder, stop: StopRequest, draw: bo
         no_ranks, no_metrics = processes.of_first(lambda: (not folder.ranks.exists(), not folder.metrics.exists()))
         if stage in ("all", "search") and config.method in SEARCHING and no_ranks:
             run.search() if config.method == "autolora" else choose_ranks(run)
+            run.compute.let_go()
         processes.wait()
         if stage in ("all", "retrain") and no_metrics:
             run.retrain()

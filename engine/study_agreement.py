@@ -31,11 +31,16 @@ def between_seeds(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows).fillna("")
 
 
-def between_approximations(results: pd.DataFrame) -> pd.DataFrame:
-    """Correlation of the final ranks between approximations at one seed, and of one with itself across seeds.
+def between_approximations(results: pd.DataFrame, axes: Sequence[str] = ()) -> pd.DataFrame:
+    """Correlation of the final ranks between approximations at one seed, and of one with itself across seeds; both at
+    one place on every other axis.
 
     The diagonal is the control: agreement between approximations means something only as far as it exceeds it.
     """
+    results = results[[ranks is not None for ranks in results["ranks"]]]
+    others = [axis for axis in axes if axis not in (SEED, APPROXIMATION) and axis in results]
+    # A cell's place on the axes that are not compared, as one value.
+    results = results.assign(place=results[others].astype(str).agg(", ".join, axis=1) if others else "")
     names = list(dict.fromkeys(results[APPROXIMATION]))
     table = pd.DataFrame({"approximation": names})
     for other in names:
@@ -46,14 +51,10 @@ def between_approximations(results: pd.DataFrame) -> pd.DataFrame:
 def _mean_correlation(results: pd.DataFrame, first: str, second: str) -> float:
     a, b = (results[results[APPROXIMATION] == name] for name in (first, second))
     if first == second:
-        pairs = list(itertools.combinations(a["ranks"], 2))
+        pairs = [pair for _, cells in a.groupby("place") for pair in itertools.combinations(cells["ranks"], 2)]
     else:
-        seeds = [SEED] if SEED in results else []
-        joined = (
-            a.merge(b, on=seeds, suffixes=("", "_other"))
-            if seeds
-            else a.merge(b, how="cross", suffixes=("", "_other"))
-        )
+        keys = ["place", SEED] if SEED in results else ["place"]
+        joined = a.merge(b, on=keys, suffixes=("", "_other"))
         pairs = list(zip(joined["ranks"], joined["ranks_other"], strict=True))
     known = [v for v in (_spearman(x, y) for x, y in pairs) if not np.isnan(v)]
     return float(np.mean(known)) if known else float("nan")

@@ -40,7 +40,7 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
             pictures["metric_against_cost"] = folder.figures / "cost.png"
             study_figures.metric_against_cost(results, cost, main_metric(results), pictures["metric_against_cost"])
     if APPROXIMATION in results and results[APPROXIMATION].nunique() > 1:
-        tables["Agreement of the final ranks (Spearman, mean over seeds)"] = between_approximations(results)
+        tables["Agreement of the final ranks (Spearman, mean over seeds)"] = between_approximations(results, axes)
     tables["Results"].to_parquet(folder.summary, index=False)
     text = f"# {config.name}\n\n" + "\n".join(f"## {title}\n\n{markdown(t)}" for title, t in tables.items())
     write_text(folder.table, text)

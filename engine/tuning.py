@@ -94,6 +94,7 @@ class Trials:
 
     def _train(self, number: int, tried: Mapping[str, Any], prepare: Callable[[Mapping[str, Any]], Attempt]) -> Trial:
         run = self.run
+        run.compute.let_go()
         seed_everything(run.config.seed)
         attempt = prepare(tried)
         folder = self._folder(number)

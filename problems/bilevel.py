@@ -247,7 +247,7 @@ class OuterProblem(BilevelProblem):
 
     def diagnostics(self) -> dict[str, float]:
         """|implicit| / |direct| and their cosine in the last outer step (0 where one of the two is zero)."""
-        direct, implicit = self.direct.double(), self.implicit.double()
+        direct, implicit = self.direct.cpu().double(), self.implicit.cpu().double()  # mps has no float64
         sizes = float(direct.norm()), float(implicit.norm())
         cosine = float(direct @ implicit) / (sizes[0] * sizes[1]) if min(sizes) > 0 else 0.0
         return {"implicit_to_direct": sizes[1] / sizes[0] if sizes[0] > 0 else 0.0, "cosine": cosine}

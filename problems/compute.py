@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -25,6 +26,13 @@ class Compute:
     def fused(self) -> bool:
         """Whether AdamW has one kernel for all tensors here; it also leaves a step out without being read back."""
         return self.device.type in ("cpu", "cuda")
+
+    def let_go(self) -> None:
+        """Frees models that nothing uses any more: two at once may not fit, and they hang in cycles (Trainer and its
+        callbacks, Betty's problems)."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def autocast(self) -> AbstractContextManager[None]:
         """Context in which forward passes run."""
@@ -71,10 +79,12 @@ RandomState = dict[str, torch.Tensor]
 
 
 def random_state(device: torch.device) -> RandomState:
-    """Torch's random state of the CPU and, where it is one, of the CUDA device: what dropout masks are drawn from."""
+    """Torch's random state of the CPU and of the device, where it is another: what dropout masks are drawn from."""
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
     return state
 
 
@@ -83,6 +93,8 @@ def set_random_state(state: RandomState, device: torch.device) -> None:
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(state["mps"])
 
 
 @contextmanager

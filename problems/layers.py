@@ -14,6 +14,9 @@ from configs.rules import FUSED
 from configs.schema import LoraSettings
 from problems.parts import matches, part_name, refuse_overlap, split
 
+# PEFT trains modules of these names whole when the task is classification.
+HEADS = ("classifier", "score")
+
 
 def target_layers(model: PreTrainedModel, targets: Sequence[str]) -> list[str]:
     """Names of the layers, and of the parts of fused ones, that `targets` (names or their endings) match, in the
@@ -38,8 +41,7 @@ def layer_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
     """Name -> (outputs, inputs) of every layer, and of every part of a fused one, that could take LoRA."""
     shapes = {}
     for name, module in model.named_modules():
-        weight = getattr(module, "weight", None)
-        if weight is not None and weight.dim() == 2:
+        if _takes_lora(name, module) and module.weight.dim() == 2:
             outputs, inputs = shapes[name] = matrix_shape(module)
             shapes |= {part: (outputs // len(FUSED), inputs) for part in _parts(name, module)}
     return shapes
@@ -66,7 +68,7 @@ def matrix_shape(module: Any) -> tuple[int, int]:
 
 def _names(model: nn.Module) -> Iterator[str]:
     for name, module in model.named_modules():
-        if _takes_lora(module):
+        if _takes_lora(name, module):
             yield name
             yield from _parts(name, module)
 
@@ -90,7 +92,10 @@ def _ending(name: str) -> str:
     return ending if part is None else part_name(ending, part)
 
 
-def _takes_lora(module: Any) -> bool:
-    """Linear layers, quantised ones, Conv1D and embeddings: whatever has one weight matrix."""
+def _takes_lora(name: str, module: Any) -> bool:
+    """Linear layers, quantised ones and Conv1D: whatever has one weight matrix; not what lies in a task head, which
+    PEFT trains whole, nor embeddings, whose LoRA has no product to gate."""
     weight = getattr(module, "weight", None)
-    return weight is not None and weight.dim() >= 2
+    if weight is None or weight.dim() < 2 or isinstance(module, nn.Embedding):
+        return False
+    return not any(part in HEADS for part in name.split("."))

@@ -13,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 from configs.schema import LoraSettings
 from problems.bilevel import InnerProblem
 from problems.gates import ADAPTER, Gates, lora_layers
-from problems.layers import target_layers
+from problems.layers import HEADS, target_layers
 from problems.parts import KeepSparse, layer_ranks, layout
 
 
@@ -50,7 +50,7 @@ def lora_config(
 ) -> LoraConfig:
     """PEFT's configuration; `trained_whole` are modules trained and saved whole (the task head)."""
     # PEFT adds these names itself for classification, and would list them twice.
-    known_heads = {"classifier", "score"} if task_type in (TaskType.SEQ_CLS, TaskType.TOKEN_CLS) else set()
+    known_heads = HEADS if task_type in (TaskType.SEQ_CLS, TaskType.TOKEN_CLS) else ()
     fields: dict[str, Any] = {
         "task_type": task_type,
         "r": settings.k,

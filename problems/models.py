@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from configs.errors import UserError
@@ -22,6 +23,7 @@ from problems.offline import explain_missing
 
 PACKAGE = "package:"
 GGUF = ".gguf"
+_POSITIONS = {"position_embeddings", "wpe"}  # of BERT's kin and of GPT-2's
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,10 @@ def load_base(config: ModelConfig, auto_class: Any, *, second_order: bool = Fals
     had.
     """
     attention = config.attention
-    if attention == "auto":
-        attention = "eager" if second_order else "sdpa"
+    if attention == "auto" and second_order:
+        attention = "eager"
+    # Unasked, transformers takes sdpa and, for models without it, eager; asked for sdpa, it refuses those.
+    kernel = {} if attention == "auto" else {"attn_implementation": attention}
     source, file = _split_file(locate(config.name))
     quantised = _four_bits() if config.load_in_4bit else {}
     with explain_missing("--model.name", config.name):
@@ -93,15 +97,31 @@ def load_base(config: ModelConfig, auto_class: Any, *, second_order: bool = Fals
             source,
             config=settings,
             dtype="float32",
-            attn_implementation=attention,
             output_loading_info=True,
             **(file or {"use_safetensors": True}),
             **quantised,
+            **kernel,
             **_options(config),
         )
     if file:
         _forget_quantisation(model, file["gguf_file"])
     return BaseModel(model, _owners(model, report["missing_keys"]))
+
+
+def share_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Tells the model which token the tokenizer pads with: a decoder's class head reads the last other one."""
+    for config in (model.config, model.config.get_text_config()):
+        if tokenizer.pad_token_id is not None and hasattr(model, "score"):
+            config.pad_token_id = tokenizer.pad_token_id
+
+
+def most_positions(model: PreTrainedModel) -> int | None:
+    """Tokens that the model's table of positions has room for; None where positions are not looked up in one."""
+    for name, module in model.named_modules():
+        if name.rpartition(".")[2] in _POSITIONS and isinstance(module, nn.Embedding):
+            # RoBERTa counts from the one behind its padding index.
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return None
 
 
 def _split_file(source: str) -> tuple[str, dict[str, Any]]:

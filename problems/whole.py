@@ -9,14 +9,12 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from configs.errors import UserError
-from problems.layers import layer_shapes
+from problems.layers import HEADS, layer_shapes
 from problems.models import BaseModel
 from problems.parts import matches, split
 
 _KEY = "--lora.modules_to_save"
 _POOLER = "pooler"
-# PEFT trains modules of these names itself when the task is classification.
-_KNOWN_HEADS = ("classifier", "score")
 
 
 def with_modules_to_save(base: BaseModel, given: Sequence[str] | None, targets: Sequence[str]) -> BaseModel:
@@ -36,7 +34,7 @@ def with_modules_to_save(base: BaseModel, given: Sequence[str] | None, targets: 
             f"{_KEY}: {', '.join(missing)} matches no module of {model.config.name_or_path}; there are: "
             f"{', '.join(_endings(model))}"
         )
-    heads = {module for name in (*base.trained_whole, *_KNOWN_HEADS) for module in _matching(model, name)}
+    heads = {module for name in (*base.trained_whole, *HEADS) for module in _matching(model, name)}
     whole = [module for modules in found.values() for module in modules if module not in heads]
     for name in whole:
         _refuse_inside(name, _lora_layers(model, targets), "LoRA layer")

@@ -155,6 +155,12 @@ TABLES: dict[str, tuple[str, str | bytes, tuple[str, ...], tuple[str, ...]]] = {
     "empty file": ("d.csv", "", (), ("d.csv",)),
     "header only": ("d.csv", "text,label\n", (), ("d.csv", "no rows")),
     "one row": ("d.csv", csv(ROWS[:1]), (), ("d.csv",)),
+    "more tokens than positions": (
+        "d.csv",
+        csv([*ROWS, ("a " * 90, "good")]),
+        (),
+        ("a row has 92 tokens", "takes 80"),
+    ),
     "one class": ("d.csv", csv([("a b", "x")] * 8), (), ("one class",)),
     "no label column": ("d.csv", csv(ROWS, "text,answer"), (), ("label", "it has: text, answer")),
     "no text column": ("d.csv", csv(ROWS, "txt,label"), (), ("text",)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -143,4 +144,4 @@ def _label_text(value: Any) -> str:
 
 def _number_first(name: str) -> tuple[int, float, str]:
     """Order of classes: numbers by value, then words."""
-    return (0, float(name), name) if name.lstrip("-").isdigit() else (1, 0.0, name)
+    return (0, float(name), name) if re.fullmatch(r"-?[0-9]+", name) else (1, 0.0, name)

@@ -164,8 +164,12 @@ def test_total(model_folder: ModelFolder, glue: Path, tmp_path: Path) -> None:
     assert set(numbers["autolora_seconds_over"]["sst2"]) == {"lora", "adalora"}
 
 
-@pytest.mark.parametrize(("batch_size", "steps"), [(16, 12), (8, 24)])
-def test_the_search_gets_its_share_of_the_baselines_steps(batch_size: int, steps: int) -> None:
-    """Also when the batch is overridden: 0.15 of 2 epochs of 640 rows."""
-    settings = total.TotalSettings(train_rows=640, epochs=2, overrides={"retrain.batch_size": batch_size})
+@pytest.mark.parametrize(("rows", "batch_size", "steps"), [(32, 16, 6), (32, 8, 12), (None, 8, 15), (9999, 8, 15)])
+def test_the_search_gets_its_share_of_the_baselines_rows(
+    glue: Path, rows: int | None, batch_size: int, steps: int
+) -> None:
+    """Also when the batch is overridden, and of no more rows than there are: 0.15 of 20 epochs of 32 or 40 rows."""
+    settings = total.TotalSettings(
+        path=str(glue), train_rows=rows, epochs=20, overrides={"search.batch_size": batch_size}
+    )
     assert total._search_steps(settings, parse(["--config", "fast.yaml"]).config, "sst2") == steps

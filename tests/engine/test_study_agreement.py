@@ -61,6 +61,18 @@ def test_approximations_agree_at_one_seed_and_with_themselves_across_seeds() -> 
     assert table.loc["darts", "darts"] == table.loc["exact", "exact"] == pytest.approx(-1)
 
 
+def test_approximations_are_compared_at_one_place_on_the_other_axes() -> None:
+    """Tasks differ in their ranks, and targets in their number: what crosses them says nothing."""
+    up, down = [1, 2, 3, 4], [4, 3, 2, 1]
+    rows = [(kind, task, 0, up if task == "cola" else down) for kind in ("darts", "exact") for task in ("cola", "rte")]
+    frame = pd.DataFrame(
+        [*rows, ("darts", "wnli", 0, [1, 2]), ("exact", "wnli", 0, None)], columns=[KIND, "task.name", "seed", "ranks"]
+    )
+    table = between_approximations(frame, ["seed", "task.name", KIND]).set_index("approximation")
+    assert table.loc["darts", "exact"] == pytest.approx(1)
+    assert math.isnan(table.loc["darts", "darts"]), "one seed at each place"
+
+
 def test_ranks_that_are_all_alike_agree_with_nothing() -> None:
     frame = pd.DataFrame({KIND: ["darts", "exact"], "ranks": [[4, 4, 4], [1, 2, 3]]})
     table = between_approximations(frame).set_index("approximation")

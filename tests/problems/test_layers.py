@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2Model, GPTBigCodeConfig, GPTBigCodeModel
+from transformers import (
+    GPT2Config,
+    GPT2Model,
+    GPTBigCodeConfig,
+    GPTBigCodeModel,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
 
 from configs.errors import UserError
 from configs.schema import LoraSettings
@@ -64,3 +71,15 @@ def test_shapes_and_the_largest_k_are_those_of_the_block(gpt2: Any) -> None:
         UserError, match=r"--lora\.k: 9 is not allowed for layer h\.0\.attn\.c_attn\.q; allowed: 1 to 8"
     ):
         refuse_large_k(gpt2, LoraSettings(target_modules=["c_attn.q"], k=9))
+
+
+def test_the_head_and_embeddings_take_no_lora() -> None:
+    """PEFT trains a head whole, and an embedding's LoRA has no product to gate: a rank there would be none."""
+    model = RobertaForSequenceClassification(
+        RobertaConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    )
+    assert not any(name.startswith("classifier") for name in target_layers(model, ["dense"]))
+    assert not any("embeddings" in name or name.startswith("classifier") for name in layer_shapes(model))
+    for target in ("classifier.dense", "word_embeddings"):
+        with pytest.raises(UserError, match=rf"--lora\.target_modules: {target} matches no module"):
+            target_layers(model, [target])

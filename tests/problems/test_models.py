@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, DebertaV2Config, DebertaV2Model
 
 from configs.errors import UserError
 from configs.schema import ModelConfig
-from problems.models import load_base, load_tokenizer, locate
+from problems.models import load_base, load_tokenizer, locate, most_positions, share_padding
 
 
 def test_package_names_become_folders_without_running_the_package(
@@ -98,3 +99,33 @@ def test_a_tokenizer_without_padding_pads_with_the_end_of_text(
     tokenizer.save_pretrained(tmp_path)
     assert AutoTokenizer.from_pretrained(tmp_path).pad_token is None
     assert load_tokenizer(ModelConfig(name=str(tmp_path))).pad_token == "</s>"
+
+
+def test_a_decoder_without_padding_classifies_batches(model_folder: Callable[..., Path]) -> None:
+    """GPT-2 and Llama as the hub has them know no padding token, and refuse more than one row without it."""
+    folder = model_folder("gpt2")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2).model.eval()
+    model.config.pad_token_id = None
+    rows = [tokenizer("the film is dull ."), tokenizer("dull .")]
+    batch = dict(tokenizer.pad(rows, return_tensors="pt"))
+    with pytest.raises(ValueError, match="padding token"):
+        model(**batch)
+    share_padding(model, tokenizer)
+    with torch.no_grad():
+        together = model(**batch).logits
+        alone = [model(**{k: torch.tensor([v]) for k, v in row.items()}).logits[0] for row in rows]
+    torch.testing.assert_close(together, torch.stack(alone), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "most"), [("bert", 80), ("roberta", 79), ("gpt2", 80), ("llama", None)])
+def test_how_many_tokens_a_model_takes(model_folder: Callable[..., Path], kind: str, most: int | None) -> None:
+    config = ModelConfig(name=str(model_folder(kind)))
+    assert most_positions(load_base(config, AutoModelForSequenceClassification, num_labels=2).model) == most
+
+
+def test_a_model_without_sdpa_gets_the_kernel_that_it_has(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    DebertaV2Model(DebertaV2Config(vocab_size=50, **sizes)).save_pretrained(tmp_path)
+    base = load_base(ModelConfig(name=str(tmp_path)), AutoModelForSequenceClassification, num_labels=2)
+    assert base.model.config._attn_implementation == "eager"

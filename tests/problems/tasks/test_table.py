@@ -52,6 +52,12 @@ def test_number_names_of_classes_are_in_the_order_of_numbers(tmp_path: Path, suf
     assert task.columns == ["sentence"]
 
 
+def test_names_that_only_look_like_numbers_are_words(tmp_path: Path) -> None:
+    task = task_of(write(tmp_path / "d.csv", {"text": TEXTS, "label": ["²", "--5", "10", "²", "-3", "10"]}))
+    task.rows()
+    assert task.classes == ["-3", "10", "--5", "²"]
+
+
 def test_rows_are_held_out_by_seed_when_no_others_are_given(tmp_path: Path) -> None:
     texts = [f"text {i}" for i in range(40)]
     path = write(tmp_path / "d.csv", {"text": texts, "label": ["x", "y"] * 20})
