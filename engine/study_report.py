@@ -66,7 +66,10 @@ def paper_tables(results: pd.DataFrame, axes: list[str]) -> dict[str, pd.DataFra
         return {}
     tables = {
         "Metric by task: median (range) over seeds": study_tables.by_task(results, axes),
-        "Paired differences, same task and seed": study_tables.paired(results, axes),
+        **{
+            f"Paired differences, same task and seed: {ours}": study_tables.paired(results, axes, ours)
+            for ours in study_tables.searched_rows(results, axes)
+        },
         "Agreement of the ranks between seeds (Spearman; by chance 0): mean (range) over pairs": between_seeds(
             results, axes
         ),

@@ -61,6 +61,13 @@ def by_task(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def searched_rows(results: pd.DataFrame, axes: Sequence[str]) -> list[str]:
+    """The rows to hold against all others: autolora, and beside other methods every row whose ranks a search found."""
+    table, _ = beside(results, axes)
+    names = list(dict.fromkeys(table.loc[table["method"] == OURS, "name"]))
+    return names if (table["method"] != OURS).any() else [name for name in names if name == OURS]
+
+
 def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS) -> pd.DataFrame:
     """Row `ours` against each other row on the same task and seed: mean difference, wins, Wilcoxon p.
 

@@ -8,7 +8,7 @@ import math
 import pandas as pd
 import pytest
 
-from engine.study_tables import by_task, cost, paired
+from engine.study_tables import by_task, cost, paired, searched_rows
 
 AXES = ["seed", "task.name", "method"]
 METHODS = {"autolora": 0.02, "lora": 0.0, "adalora": -0.1}
@@ -58,6 +58,18 @@ def test_pairs_are_of_one_task_and_seed() -> None:
     assert tuple(table.loc["lora", ["better", "equal", "worse"]]) == (6, 0, 0)
     assert table.loc["lora", "p"] == pytest.approx(2 / 2**6)  # all six of one sign
     assert table.loc["lora", "LoRA parameters, ratio"] == pytest.approx(1.1)
+
+
+def test_every_row_of_a_search_is_held_against_the_others() -> None:
+    budget = results()[lambda t: t["method"] == "autolora"].assign(variant="budget")
+    table = pd.concat([results().assign(variant=results()["method"]), budget])
+    axes = ["seed", "task.name", "variant"]
+    assert searched_rows(table, axes) == ["autolora", "budget"]
+    found = paired(table, axes, "budget").set_index("budget against")
+    assert set(found.index) == {"autolora", "lora", "adalora"}
+    assert found.loc["autolora", "equal"] == 6
+    ablations = table[table["method"] == "autolora"]
+    assert searched_rows(ablations, axes) == ["autolora"], "where all are searches, all are held against the first"
 
 
 def test_too_few_pairs_have_no_p() -> None:
