@@ -49,7 +49,7 @@ class TotalSettings:
     """Epochs of AutoLoRA's retraining, as a share of those. With the search's 0.15 W takes as many steps as in the
     other methods."""
     search_share: float = 0.15
-    """Most search steps, as a share of the steps of those epochs."""
+    """Most rows of D_tr that the search sees, as a share of the rows of those epochs."""
     r: int = 4
     """Rank of LoRA, mean rank of AdaLoRA."""
     learning_rates: dict[str, float] = field(default_factory=dict)

@@ -25,7 +25,7 @@ from engine.search import SearchEngine, build_engine
 from problems.compute import Compute, choose_compute, seed_everything
 from problems.data import EndlessLoader, prepare
 from problems.lora import attach_components
-from problems.models import BaseModel, load_base, load_tokenizer
+from problems.models import BaseModel, load_base, load_tokenizer, share_padding
 from problems.tasks import Collate, make_task
 from problems.whole import with_modules_to_save
 
@@ -74,6 +74,7 @@ def make_workload(
     def load(second_order: bool) -> BaseModel:
         seed_everything(config.seed)
         base = load_base(config.model, AutoModelForSequenceClassification, second_order=second_order, num_labels=2)
+        share_padding(base.model, tokenizer)
         return with_modules_to_save(base, config.lora.modules_to_save, config.lora.target_modules)
 
     return Workload(config, tokenizer, encoded, collate, choose_compute(config), base or load)

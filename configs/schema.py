@@ -28,7 +28,8 @@ class ModelConfig:
     trust_remote_code: bool = False
     """Run code that comes with the model. Off: only code of transformers itself runs."""
     attention: Literal["auto", "sdpa", "eager"] = "auto"
-    """Attention kernel. auto: sdpa, or eager where the hypergradient needs second derivatives (sdpa has none)."""
+    """Attention kernel. auto: sdpa where the model has it, or eager where the hypergradient needs second derivatives
+    (sdpa has none)."""
     load_in_4bit: bool = False
     """Keep the frozen weights in 4 bits (nf4, QLoRA); needs a CUDA GPU and the package bitsandbytes."""
 

@@ -22,6 +22,8 @@ _EVALUATION_ONLY = {"task.evaluation_rows", "task.metrics"}
 _HARMLESS_SECTIONS = {"retrain", "export", "tracking", "decode", "study"}
 # A half-done retraining may change even less.
 _RETRAIN_HARMLESS = {"retrain.checkpoint_every", "retrain.eval_batch_size", "retrain.torch_compile"}
+# What a search does not read.
+_NOT_IN_RANKS = {"device", "lora.r", "lora.grid", "lora.ranks_from", "adapter.bottleneck"}
 # Beside these, a finished run with other settings is another run.
 _NOT_IN_RESULTS = _HARMLESS - {"search.max_bad_steps"} | _RETRAIN_HARMLESS
 # What a run did before the key came, where that is not what its default does now.
@@ -31,8 +33,8 @@ _NOT_IN_PROBE = {"retrain", "export", "tracking", "decode", "adapter"}
 
 
 def refuse_other_config(config: RunConfig, folder: RunFolder, stage: Stage = "all") -> None:
-    """Raises UserError, naming the key, when a half-done stage would go on under a changed setting, or ranks be taken
-    for those of a search that they do not come from."""
+    """Raises UserError, naming the key, when a half-done stage would go on under a changed setting, or when stage all
+    would retrain the ranks of another search than the one it asks for."""
     half_searched = checkpoint.exists(folder.search_checkpoint) and not folder.ranks.exists()
     choosing = folder.trials.exists() or (folder.grid.exists() and not folder.ranks.exists())
     chosen = folder.sweep.exists() and not folder.metrics.exists()
@@ -56,18 +58,23 @@ def refuse_other_config(config: RunConfig, folder: RunFolder, stage: Stage = "al
 
 
 def _refuse_other_search(config: RunConfig, folder: RunFolder, stage: Stage) -> None:
-    """Ranks that a search left are retrained by stage all only under the settings of that search; stage retrain may
-    change the data and more, but not the model."""
-    if stage == "report" or folder.metrics.exists() or not (folder.search_summary.exists() and folder.ranks.exists()):
+    """Stage all retrains ranks that are there only under the settings that chose them; stage retrain takes any."""
+    found = folder.ranks.exists() and (folder.search_summary.exists() or folder.grid.exists())
+    if stage != "all" or folder.metrics.exists() or not found:
         return
 
     def free(key: str) -> bool:
-        if stage == "retrain":
-            return key != "model.name"
         section = key.split(".")[0]
-        return key in _HARMLESS | _EVALUATION_ONLY | {"task.evaluation_split"} or section in _HARMLESS_SECTIONS
+        if key == "task.evaluation_split":
+            return config.task.type == "glue"
+        if section == "retrain" and config.method == "lora_grid":
+            return key in _RETRAIN_HARMLESS
+        unread = key in _NOT_IN_RANKS and config.method != "lora_grid"
+        return unread or key in _HARMLESS | _EVALUATION_ONLY or section in _HARMLESS_SECTIONS
 
-    _refuse(folder.config, config, free, f"{folder.root} holds the ranks of a search with")
+    path = folder.search_config if folder.search_config.exists() else folder.config
+    way_out = "give the old value, --stage retrain to take those ranks as they are, --name for another run, or "
+    _refuse(path, config, free, f"{folder.root} holds ranks that were chosen with", way_out)
 
 
 def refuse_other_results(config: RunConfig, folder: RunFolder) -> None:
@@ -90,7 +97,10 @@ def refuse_other_probe(config: RunConfig, path: Path) -> None:
     )
 
 
-def _refuse(path: Path, config: RunConfig, free: Callable[[str], bool], what: str) -> None:
+def _refuse(
+    path: Path, config: RunConfig, free: Callable[[str], bool], what: str,
+    way_out: str = "give the old value to go on, --name for another, or ",
+) -> None:  # fmt: skip
     """Raises UserError for the first key that is not `free` and differs from the configuration in `path`."""
     if not path.exists():
         return
@@ -101,10 +111,7 @@ def _refuse(path: Path, config: RunConfig, free: Callable[[str], bool], what: st
         old = _value(before, key, _BEFORE_THE_KEY.get(key, _value(default, key)))
         new = _value(now, key)
         if old != new and not free(key):
-            raise UserError(
-                f"--{key}: {what} {old!r}, now it is {new!r}; give the old value to go on, --name for another, or "
-                f"--overwrite to start again"
-            )
+            raise UserError(f"--{key}: {what} {old!r}, now it is {new!r}; {way_out}--overwrite to start again")
 
 
 def _value(tree: Mapping[str, Any] | None, key: str, default: Any = None) -> Any:

@@ -14,6 +14,9 @@ from configs.schema import RunConfig
 from engine.rank_rules import RankRule
 from engine.search import SearchEngine
 from engine.trajectory import Trajectory
+from problems.models import BaseModel
+from problems.parts import matches
+from problems.whole import untrained_poolers
 
 log = logging.getLogger("autolora")
 
@@ -51,6 +54,19 @@ def warn_about_parts(labels: Sequence[object], d_tr: np.ndarray, d_val: np.ndarr
                 "%s has no example of class %s: give more rows, another --seed or --task.validation_share",
                 part, ", ".join(names[int(number)] for number in missing),
             )  # fmt: skip
+
+
+def tell_of_pooler(base: BaseModel, targets: Sequence[str]) -> None:
+    """Says that a pooler which came untrained is trained, or warns that it is not; nothing where the model has none.
+
+    `targets`: where LoRA sits.
+    """
+    for pooler in untrained_poolers(base.model, targets):
+        what = f"the model's {pooler} was never trained (its bias is all 0)"
+        if any(matches(pooler, name) for name in base.trained_whole):
+            log.info("%s: it is trained like the task head", what)
+        else:
+            log.warning("%s and stays frozen; --lora.modules_to_save null, or [pooler], trains it", what)
 
 
 def warn_about(trajectory: Trajectory, rule: RankRule, config: RunConfig) -> None:

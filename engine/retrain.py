@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from configs.errors import UserError
@@ -68,7 +68,7 @@ def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, w
     """Puts the kept searched components, their gates folded into B, and the searched head into `model`.
 
     The model then computes what the search's model computes with the dropped components' gates at zero. Raises
-    UserError when the searched weights are missing or the ranks were edited since.
+    UserError when the searched weights are missing, other modules were trained, or the ranks were edited since.
     """
     if not weights_file.exists():
         raise UserError(f"--retrain.init: 'search' needs {weights_file}; run --stage search, or use scratch")
@@ -88,14 +88,7 @@ def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, w
     variables = SelectionVariables(len(alpha), record.k, constraint, config.search.scale)
     gates = alpha / variables.alpha_at_start if config.search.scale == "start" else alpha
     state = dict(model.named_parameters())
-    whole = {name for name, parameter in state.items() if parameter.requires_grad and ".lora_" not in name}
-    if whole != {name for name in searched if ".lora_" not in name}:
-        raise UserError(
-            "--lora.modules_to_save: --retrain.init search needs the modules that the search trained; give the same "
-            "ones, or --retrain.init scratch"
-        )
-    for name in whole:
-        state[name].copy_(searched[name])
+    _copy_whole(searched, state)
     for index, layer in enumerate(record.layers):
         chosen = _chosen(layer, record)
         if layer.rank == 0:
@@ -105,6 +98,18 @@ def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, w
         a, b = (f"{_PREFIX}{place.layer}.lora_{x}.{ADAPTER}.weight" for x in "AB")
         state[a][place.components] = searched[a][source][chosen]
         state[b][:, place.components] = searched[b][:, source][:, chosen] * gates[index, chosen] * scale
+
+
+def _copy_whole(searched: Mapping[str, Tensor], state: Mapping[str, nn.Parameter]) -> None:
+    """The task head and whatever else both stages train whole."""
+    whole = {name for name, parameter in state.items() if parameter.requires_grad and ".lora_" not in name}
+    if whole != {name for name in searched if ".lora_" not in name}:
+        raise UserError(
+            "--lora.modules_to_save: --retrain.init search needs the modules that the search trained; give the same "
+            "ones, or --retrain.init scratch"
+        )
+    for name in whole:
+        state[name].copy_(searched[name])
 
 
 def _layers(searched: Mapping[str, Tensor]) -> list[str]:

@@ -60,6 +60,10 @@ class RunFolder:
         return self.search / "summary.json"
 
     @property
+    def search_config(self) -> Path:
+        return self.search / "config.yaml"
+
+    @property
     def ranks(self) -> Path:
         return self.root / "ranks.json"
 

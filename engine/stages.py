@@ -20,7 +20,7 @@ from engine import checkpoint, ranks
 from engine.continuing import refuse_other_config
 from engine.faults import explained
 from engine.generate import generate_and_score
-from engine.health import warn_about, warn_about_parts
+from engine.health import tell_of_pooler, warn_about, warn_about_parts
 from engine.hypergradients import HYPERGRADIENTS
 from engine.interrupt import StopRequest
 from engine.live_view import SearchProgress
@@ -82,9 +82,10 @@ class Run:
     def _refuse_long_rows(self, base: BaseModel) -> None:
         """Raises UserError when a row has more tokens than the model has positions: it would fail there, late."""
         most = most_positions(base.model)
-        parts = (self.data.train, *self.data.evaluation.values())
-        longest = max((max(rows["length"]) for rows in parts if "length" in rows.column_names), default=0)
-        if most is not None and longest > most:
+        if most is None or self.config.task.max_length <= most:
+            return
+        longest = max(max(rows["length"][:]) for rows in (self.data.train, *self.data.evaluation.values()))
+        if longest > most:
             raise UserError(
                 f"--task.max_length: {self.config.task.max_length} is not allowed, as a row has {longest} tokens and "
                 f"{self.config.model.name} takes {most}; allowed: up to {most}"
@@ -94,9 +95,10 @@ class Run:
         lora = self.config.lora
         targets = [] if self.config.method in WITHOUT_LORA else lora.target_modules
         whole = with_modules_to_save(base, lora.modules_to_save, targets)
-        if whole is not base and lora.modules_to_save is None and not self._pooler_told:
+        if not self._pooler_told:
             self._pooler_told = True
-            log.info("the model's pooler was never trained (its bias is all 0): it is trained like the task head")
+            if self.config.method != "full":
+                tell_of_pooler(whole, targets)
         return whole
 
     def build_search(self, *, second_order: bool) -> SearchEngine:
@@ -142,6 +144,7 @@ class Run:
         search_log.tracking.end(search_log.trajectory)
         names = {id(p): name for name, p in engine.lora.module.named_parameters()}
         save_file({names[id(p)]: p.detach().cpu().contiguous() for p in engine.lora.trained}, folder.search_weights)
+        write_text(folder.search_config, to_yaml(self.config))  # the run's own changes with a later stage's settings
         write_json(
             folder.search_summary,
             {

@@ -90,6 +90,7 @@ class Trials:
         log.info("%s: chose %s", name, _words(chosen.tried))
         self._write(done, chosen)
         remove(self.run.folder.trials)
+        self.run.compute.let_go()
         return chosen
 
     def _train(self, number: int, tried: Mapping[str, Any], prepare: Callable[[Mapping[str, Any]], Attempt]) -> Trial:

@@ -33,6 +33,8 @@ class Compute:
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+        elif self.device.type == "mps":
+            torch.mps.empty_cache()
 
     def autocast(self) -> AbstractContextManager[None]:
         """Context in which forward passes run."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from configs.errors import UserError
 from configs.schema import LoraSettings
 from problems.bilevel import InnerProblem
 from problems.gates import ADAPTER, Gates, lora_layers
@@ -99,8 +100,17 @@ def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     """
     modules = dict(model.named_modules())
     targets = target_layers(model, sorted(config.target_modules or []))  # PEFT keeps them as a set
+    _refuse_in_whole(targets, config.modules_to_save or [])
     # PEFT would find out itself, with a warning.
     config.fan_in_fan_out = all(isinstance(modules[name], Conv1D) for name in targets)
     peft_model = get_peft_model(model, config)
     assert isinstance(peft_model, PeftModel)
     return peft_model
+
+
+def _refuse_in_whole(targets: Sequence[str], trained_whole: Sequence[str]) -> None:
+    """PEFT would leave such layers without LoRA and say nothing."""
+    for target in targets:
+        around = [name for name in trained_whole if f".{name}." in f".{target}."]
+        if around:
+            raise UserError(f"LoRA on {target} is not allowed: {around[0]} is trained whole (--lora.modules_to_save)")

@@ -23,6 +23,12 @@ from problems.offline import explain_missing
 
 PACKAGE = "package:"
 GGUF = ".gguf"
+# Names, or endings of names, that are new or may be trained whole; and the outputs of language models, which
+# transformers would leave out by itself if no list were given.
+NOT_IN_4BIT = [
+    "classifier", "score", "pre_classifier", "classification_head", "logits_proj", "sequence_summary", "pooler",
+    "pooler.dense", "lm_head", "lm_head.decoder", "embed_out", "output_projection",
+]  # fmt: skip
 _POSITIONS = {"position_embeddings", "wpe"}  # of BERT's kin and of GPT-2's
 
 
@@ -110,8 +116,8 @@ def load_base(config: ModelConfig, auto_class: Any, *, second_order: bool = Fals
 
 def share_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Tells the model which token the tokenizer pads with: a decoder's class head reads the last other one."""
-    for config in (model.config, model.config.get_text_config()):
-        if tokenizer.pad_token_id is not None and hasattr(model, "score"):
+    if tokenizer.pad_token_id is not None and hasattr(model, "score"):
+        for config in (model.config, model.config.get_text_config()):
             config.pad_token_id = tokenizer.pad_token_id
 
 
@@ -159,8 +165,7 @@ def _four_bits() -> dict[str, Any]:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
-        # New or trained whole; a list given here stands for transformers' own, which leaves out lm_head.
-        llm_int8_skip_modules=["lm_head", "classifier", "score", "pre_classifier", "classification_head", "pooler"],
+        llm_int8_skip_modules=NOT_IN_4BIT,
     )
     return {"quantization_config": settings, "device_map": {"": 0}}
 

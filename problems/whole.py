@@ -26,7 +26,7 @@ def with_modules_to_save(base: BaseModel, given: Sequence[str] | None, targets: 
     it, for weights in 4 bits, and for weights that another module shares: a trained copy would part them.
     """
     model = base.model
-    wanted = _untrained_poolers(model, targets) if given is None else given
+    wanted = untrained_poolers(model, targets) if given is None else given
     found = {name: _matching(model, name) for name in wanted if name not in base.trained_whole}
     missing = [name for name, modules in found.items() if not modules]
     if missing:
@@ -47,7 +47,7 @@ def with_modules_to_save(base: BaseModel, given: Sequence[str] | None, targets: 
     return dataclasses.replace(base, trained_whole=[*base.trained_whole, *dict.fromkeys(whole)]) if whole else base
 
 
-def _untrained_poolers(model: PreTrainedModel, targets: Sequence[str]) -> list[str]:
+def untrained_poolers(model: PreTrainedModel, targets: Sequence[str]) -> list[str]:
     """The pooler where no training has moved its bias from 0, as in encoders of sentences that are used by the mean of
     their tokens. Frozen, it would let the task head see next to nothing: it is part of a new head.
     """

@@ -7,6 +7,7 @@ from transformers import PreTrainedModel
 from engine.methods.base import Method, Prepared, Setting
 from engine.ranks import RankRecord
 from problems import bottleneck
+from problems.layers import HEADS
 from problems.models import BaseModel
 
 
@@ -28,4 +29,4 @@ class Adapter(Method):
 
 def _head(base: BaseModel) -> list[str]:
     """The task head, also where the base model came with one; PEFT trains the same modules."""
-    return sorted({*base.trained_whole, "classifier", "score"})
+    return sorted({*base.trained_whole, *HEADS})

@@ -153,7 +153,8 @@ def searched(begun: RunFolder) -> RunFolder:
         ("all", ("--task.train_rows", "32"), True),
         ("all", ("--retrain.epochs", "9"), False),
         ("all", ("--task.metrics", "[f1_macro]"), False),
-        ("retrain", ("--model.name", "another"), True),
+        ("all", ("--lora.r", "2"), False),
+        ("retrain", ("--model.name", "another"), False),
         ("retrain", ("--task.train_rows", "32"), False),
         ("retrain", ("--seed", "1"), False),
         ("report", ("--seed", "1"), False),
@@ -164,10 +165,43 @@ def test_ranks_are_not_taken_for_those_of_another_search(
 ) -> None:
     refuse_other_config(tiny_config(), searched, stage)
     if refused:
-        with pytest.raises(UserError, match=rf"^{change[0]}: .* holds the ranks of a search with"):
+        with pytest.raises(UserError, match=rf"^{change[0]}: .* holds ranks that were chosen .*--stage retrain"):
             refuse_other_config(tiny_config(*change), searched, stage)
     else:
         refuse_other_config(tiny_config(*change), searched, stage)
+
+
+def test_the_split_of_a_users_table_decides_which_rows_a_search_saw(
+    searched: RunFolder, tiny_config: Callable[..., RunConfig]
+) -> None:
+    text = ("--task.type", "text", "--task.path", "t.csv")
+    write_text(searched.config, to_yaml(tiny_config(*text)))
+    with pytest.raises(UserError, match=r"^--task\.evaluation_split: "):
+        refuse_other_config(tiny_config(*text, "--task.evaluation_split", "validation"), searched)
+
+
+def test_a_search_is_compared_with_its_own_settings(
+    searched: RunFolder, tiny_config: Callable[..., RunConfig]
+) -> None:
+    """Not with those of a stage that came after it."""
+    write_text(searched.search_config, to_yaml(tiny_config()))
+    write_text(searched.config, to_yaml(tiny_config("--seed", "1")))
+    refuse_other_config(tiny_config(), searched)
+    with pytest.raises(UserError, match=r"^--seed: .* with 0, now it is 1"):
+        refuse_other_config(tiny_config("--seed", "1"), searched)
+
+
+def test_a_chosen_grid_belongs_to_its_settings_and_rates(
+    begun: RunFolder, tiny_config: Callable[..., RunConfig]
+) -> None:
+    grid = ("--method", "lora_grid")
+    write_text(begun.config, to_yaml(tiny_config(*grid)))
+    write_text(begun.grid, "{}")
+    write_text(begun.ranks, "{}")
+    refuse_other_config(tiny_config(*grid), begun)
+    for change in (("--lora.grid", "[1,2]"), ("--retrain.learning_rate", "1")):
+        with pytest.raises(UserError, match=rf"^{change[0]}: "):
+            refuse_other_config(tiny_config(*grid, *change), begun)
 
 
 def test_ranks_written_by_hand_belong_to_no_search(begun: RunFolder, tiny_config: Callable[..., RunConfig]) -> None:

@@ -195,3 +195,27 @@ def test_a_class_that_one_part_lacks_is_spoken_of(log_lines: list[str]) -> None:
     warn_about_parts([0.5, 1.5, 2.5], d_tr[:1], d_val[:1], {})  # numbers, no classes
     warn_about_parts([[0, 1], [1, 2]], d_tr[:1], d_val[:1], names)  # tags of words
     assert len(log_lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "said"),
+    [
+        ("bert", ("--lora.modules_to_save", "null"), ["INFO the model's bert.pooler", "like the task head"]),
+        ("bert", ("--lora.modules_to_save", "[pooler]"), ["INFO the model's bert.pooler", "like the task head"]),
+        ("bert", ("--lora.modules_to_save", "[]"), ["WARNING the model's bert.pooler", "stays frozen"]),
+        ("bert", ("--lora.modules_to_save", "[word_embeddings]"), ["WARNING the model's bert.pooler", "stays frozen"]),
+        ("bert", ("--lora.modules_to_save", "[]", "--method", "full"), []),
+        ("bert", ("--lora.modules_to_save", "[]", "--lora.target_modules", "[pooler.dense]"), []),
+        ("roberta", ("--lora.modules_to_save", "null"), []),  # its head is new, and trained whole
+    ],
+)
+def test_what_becomes_of_an_untrained_pooler_is_said_once(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], log_lines: list[str],
+    kind: str, arguments: tuple[str, ...], said: list[str],
+) -> None:  # fmt: skip
+    run = run_of(tiny_config(*arguments, kind=kind))
+    run.base()
+    run.base()
+    about = [line for line in log_lines if "was never trained" in line]
+    assert len(about) == bool(said)
+    assert all(words in line for line in about for words in said)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from peft import PeftModel
 from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from configs.cli import Request, parse
 from configs.schema import RunConfig
 from engine.interrupt import StopRequest
 from engine.run_folder import RunFolder
-from engine.stages import run_stages
+from engine.stages import Run, run_stages
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "llama"])
@@ -27,6 +31,45 @@ def test_all_stages_write_the_run_folder(tiny_config: Callable[..., RunConfig], 
     result = json.loads(folder.metrics.read_text())
     assert result["steps"] == {"search": 6, "retrain": 4}
     assert 0 <= result["metrics"]["accuracy"] <= 1
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_decoder_as_the_hub_has_it_knows_no_padding(
+    tiny_config: Callable[..., RunConfig], model_folder: Callable[..., Path], tmp_path: Path, kind: str
+) -> None:
+    base = shutil.copytree(model_folder(kind), tmp_path / "base")
+    for name in ("config.json", "tokenizer_config.json"):
+        settings = json.loads((base / name).read_text())
+        (base / name).write_text(json.dumps({k: v for k, v in settings.items() if not k.startswith("pad_token")}))
+    assert AutoTokenizer.from_pretrained(base).pad_token is None
+    config = tiny_config("--model.name", str(base), kind=kind)
+    folder = run_stages(Request(config, "all", False, "tiny.yaml"), StopRequest())
+    # As the README loads it: the adapter's config knows the padding, too.
+    settings, tokenizer = AutoConfig.from_pretrained(folder.adapter), AutoTokenizer.from_pretrained(folder.adapter)
+    model = AutoModelForSequenceClassification.from_pretrained(base, config=settings)
+    batch = tokenizer(["the film is dull .", "dull ."], padding=True, return_tensors="pt")
+    assert PeftModel.from_pretrained(model, folder.adapter)(**batch).logits.shape == (2, 2)
+
+
+def test_the_searched_model_is_gone_when_the_retraining_begins(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It hangs in cycles; beside a second model it may not fit."""
+    kept: list[weakref.ref[Any]] = []
+    build, retrain = Run.build_search, Run.retrain
+
+    def build_search(self: Run, **options: Any) -> Any:
+        engine = build(self, **options)
+        kept.append(weakref.ref(engine.lora.module))
+        return engine
+
+    def checked(self: Run) -> None:
+        assert [reference() for reference in kept] == [None]
+        retrain(self)
+
+    monkeypatch.setattr(Run, "build_search", build_search)
+    monkeypatch.setattr(Run, "retrain", checked)
+    assert run_stages(Request(tiny_config(), "all", False, "tiny.yaml"), StopRequest()).metrics.exists()
 
 
 def test_stage_search_stops_at_ranks_and_all_goes_on_from_there(tiny_config: Callable[..., RunConfig]) -> None:

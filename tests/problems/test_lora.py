@@ -56,3 +56,11 @@ def test_a_target_that_matches_nothing_is_named_with_those_that_exist(model_fold
     there = str(caught.value).split("there are: ")[1].split(", ")
     assert {"query", "key", "value", "dense"} <= set(there)
     assert not {"LayerNorm", "dropout", "layer"} & set(there)
+
+
+def test_lora_inside_a_module_trained_whole_is_refused(model_folder: Callable[..., Path]) -> None:
+    """PEFT would leave it out without a word, and a rank by hand would be none."""
+    base = base_of(model_folder("bert"))
+    config = lora_config(LoraSettings(target_modules=["query", "pooler.dense"]), TaskType.SEQ_CLS, ["bert.pooler"])
+    with pytest.raises(UserError, match=r"LoRA on bert\.pooler\.dense is not allowed: bert\.pooler is trained whole"):
+        attach(base.model, config)

@@ -12,10 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, DebertaV2Config, DebertaV2Model
+from transformers.quantizers.quantizers_utils import should_convert_module
 
 from configs.errors import UserError
 from configs.schema import ModelConfig
-from problems.models import load_base, load_tokenizer, locate, most_positions, share_padding
+from problems.models import NOT_IN_4BIT, load_base, load_tokenizer, locate, most_positions, share_padding
 
 
 def test_package_names_become_folders_without_running_the_package(
@@ -129,3 +130,17 @@ def test_a_model_without_sdpa_gets_the_kernel_that_it_has(model_folder: Callable
     DebertaV2Model(DebertaV2Config(vocab_size=50, **sizes)).save_pretrained(tmp_path)
     base = load_base(ModelConfig(name=str(tmp_path)), AutoModelForSequenceClassification, num_labels=2)
     assert base.model.config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize(
+    ("name", "converted"),
+    [
+        ("bert.pooler.dense", False),
+        ("classifier", False),
+        ("classifier.dense", False),
+        ("lm_head", False),
+        ("bert.encoder.layer.0.attention.self.query", True),
+    ],
+)
+def test_what_may_be_trained_whole_is_not_kept_in_4_bits(name: str, converted: bool) -> None:
+    assert should_convert_module(name, NOT_IN_4BIT) == converted

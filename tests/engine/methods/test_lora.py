@@ -19,6 +19,19 @@ from engine.stages import Run
 from tests.engine.methods.conftest import LEARNED, NAMES, SIZE, Done, K, R
 
 
+@pytest.mark.parametrize("method", ["lora", "adalora"])
+def test_plain_peft_gives_the_logits_where_a_pooler_was_trained_too(done: Callable[..., Done], method: str) -> None:
+    run = done(method, "--lora.modules_to_save", "null")
+    base = run.plain_base()
+    before = base.bert.pooler.dense.weight.clone()
+    model = PeftModel.from_pretrained(base, run.folder.adapter)
+    torch.testing.assert_close(run.logits_of(model), run.logits, rtol=1e-5, atol=1e-6)
+    (pooler,) = [
+        p for name, p in model.named_parameters() if name.endswith("pooler.modules_to_save.default.dense.weight")
+    ]
+    assert not torch.equal(pooler, before)
+
+
 @pytest.mark.parametrize("method", ["lora", "lora_shuffled", "lora_random", "adalora"])
 def test_plain_peft_gives_the_runs_logits_at_the_scale_of_autolora(done: Callable[..., Done], method: str) -> None:
     run = done(method)
