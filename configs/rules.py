@@ -44,7 +44,7 @@ REFUSED = {
 RULES: dict[str, _Rule] = {
     # The name becomes one folder inside runs_folder and nothing else.
     "name": (
-        lambda x: bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", x)),
+        lambda x: isinstance(x, str) and bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", x)),
         "letters, digits, '.', '_' and '-', starting with a letter or digit, at most 100",
     ),
     "seed": (lambda x: 0 <= x < 2**31, "0 to 2147483647"),

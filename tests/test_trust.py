@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
@@ -122,6 +122,8 @@ def one_line(error: UserError, word: str) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.text(max_size=30))
+@example("null")  # YAML's word for nothing
+@example("~")
 def test_a_name_is_one_folder_inside_the_runs_or_refused(name: str) -> None:
     try:
         config = with_values(RunConfig(name="a"), {"name": name})
