@@ -4,7 +4,7 @@ stop."""
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import torch
 from datasets import Dataset
 from torch import nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import PredictionOutput
 
 from configs.errors import UserError
 from configs.schema import RunConfig
@@ -101,7 +100,7 @@ def _measure(trainer: Trainer, task: Task, rows: Dataset) -> tuple[dict[str, flo
     loss = {"loss": float((output.metrics or {})["eval_loss"])}
     if not task.reads_outputs:
         return loss, None
-    outputs, labels = _first(output), np.asarray(output.label_ids)
+    outputs, labels = np.asarray(output.predictions), np.asarray(output.label_ids)
     metrics = task.metrics(outputs, labels, rows) | loss
     return metrics, task.predictions(outputs, labels, rows)
 
@@ -145,27 +144,49 @@ def _arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) ->
 
 
 class _OurTrainer(Trainer):
-    """Trainer whose order of rows depends on seed and epoch alone, so that a resumed run sees the same rows.
+    """Trainer whose order of rows depends on seed and epoch alone, so that a resumed run sees the same rows, and whose
+    step descends the mean loss over all labels of its rows, in however many batches and processes they come.
 
-    Among several processes each takes its own rows of the same batches, and its loss counts by their share: Trainer's
-    own sharding fills the last batch of an epoch up and weighs unequal parts alike.
+    Among several processes each takes its own rows of the same batches: Trainer's own sharding fills the last batch of
+    an epoch up and weighs unequal parts alike.
     """
 
     def __init__(self, *args: Any, processes: Processes = ALONE, **options: Any) -> None:
         super().__init__(*args, **options)
         self.processes = processes
+        # Trainer takes every model whose forward has **kwargs for one that divides its loss by the step's labels. Most
+        # with a class head do not: accumulated, their gradients would be as many times too large.
+        self.model_accepts_loss_kwargs = False
+        self._batches = 1
+        self._labels: Any = 0
 
     def get_train_dataloader(self) -> Any:
         if self.processes.size == 1:
             return super().get_train_dataloader()
         return SharedBatches.loader(self.train_dataset, self._order(), self.data_collator, self.processes)
 
+    def get_batch_samples(self, *args: Any, **options: Any) -> Any:
+        """The batches of one step, whose labels are counted."""
+        batches, count = super().get_batch_samples(*args, **options)
+        self._batches = len(batches)
+        # Not where it is not needed: the batches may be on a GPU already.
+        self._labels = sum(_labels(batch) for batch in batches) if self._batches > 1 else 0
+        return batches, count
+
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
         share = inputs.pop("share", None)
-        if share is None:
+        if share is not None:
+            # DDP averages the gradients over the processes.
+            return super().compute_loss(model, inputs) * share * self.processes.size
+        if not model.training or self._batches == 1:
             return super().compute_loss(model, inputs, *args, **options)
-        # DDP averages the gradients over the processes; without the count the model's loss is its own mean.
-        return super().compute_loss(model, inputs) * share * self.processes.size
+        # Trainer divides by the number of batches.
+        return super().compute_loss(model, inputs) * _labels(inputs) * self._batches / self._labels
+
+    def prediction_step(self, *args: Any, **options: Any) -> Any:
+        """Keeps the logits alone: some models return their hidden states besides, which would fill the memory."""
+        loss, outputs, labels = super().prediction_step(*args, **options)
+        return loss, outputs[0] if isinstance(outputs, tuple) else outputs, labels
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler | None:
         return self._order()
@@ -262,7 +283,7 @@ class _Clock(TrainerCallback):
         self.seconds += time.perf_counter() - self._began
 
 
-def _first(output: PredictionOutput) -> np.ndarray:
-    """The logits: some models return more than those."""
-    predictions = output.predictions
-    return predictions[0] if isinstance(predictions, tuple) else predictions
+def _labels(batch: Mapping[str, Any]) -> Any:
+    """How many entries of a batch its mean loss is over: a class or a number a row, or those that are not -100."""
+    labels = batch["labels"]
+    return labels.numel() if labels.dim() == 1 else (labels != -100).sum()

@@ -111,7 +111,7 @@ def own_part(rows: Dataset, batch: Sequence[int], processes: Processes) -> tuple
 
 def _labels(label: Any) -> int:
     """How many entries a loss averages over: 1 for a class or a number, for a sequence those that are not -100."""
-    return int((np.asarray(label) != -100).sum())
+    return int((np.asarray(label) != -100).sum()) if np.ndim(label) else 1
 
 
 class EndlessLoader:

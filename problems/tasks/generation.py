@@ -138,7 +138,6 @@ def smoothed_loss(
     logits: Tensor,
     labels: Tensor,
     vocab_size: int,
-    num_items_in_batch: Tensor | int | None = None,
     *,
     smoothing: float,
     **options: Any,
@@ -149,10 +148,8 @@ def smoothed_loss(
     logits [rows, tokens, vocabulary], labels [rows, tokens], shifted here. Source: LoRA's recipe (label_smooth).
     """
     shifted = nn.functional.pad(labels, (0, 1), value=-100)[..., 1:].reshape(-1)
-    total = nn.functional.cross_entropy(
+    return nn.functional.cross_entropy(
         logits.to(torch.promote_types(logits.dtype, torch.float32)).reshape(-1, vocab_size),
         shifted.to(logits.device),
-        reduction="mean" if num_items_in_batch is None else "sum",
         label_smoothing=smoothing if torch.is_grad_enabled() else 0.0,
     )
-    return total if num_items_in_batch is None else total / num_items_in_batch

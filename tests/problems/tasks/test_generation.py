@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import nn
 from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.tasks.data_to_text import E2E, WebNLG
-from problems.tasks.generation import cut_prompt, prompt, smoothed_loss
+from problems.tasks.generation import cut_prompt, prompt
 from tests.generation_toys import make_causal, make_tokenizer
 
 SOURCE, TARGET = "name : The Mill | area : riverside", "The Mill is a pub in the riverside."
@@ -84,8 +83,6 @@ def test_the_loss_is_that_of_the_recipe(float64: None) -> None:
     torch.testing.assert_close(model(input_ids=ids, labels=labels).loss, expected, rtol=1e-6, atol=0)
     with torch.no_grad():
         torch.testing.assert_close(model(input_ids=ids, labels=labels).loss, nll, rtol=1e-6, atol=0)
-    by_sum = partial(smoothed_loss, smoothing=0.1)(model(input_ids=ids).logits, labels, len(tokenizer), 6)
-    torch.testing.assert_close(by_sum, expected / 2, rtol=1e-6, atol=0)
 
 
 def test_without_smoothing_the_models_own_loss_stays() -> None:
