@@ -43,20 +43,20 @@ class TaskConfig:
     tokens: your own sentences with a tag (IOB2) on each word; generation: E2E, WebNLG, or your own table of sources
     and targets, with a causal language model."""
     path: str | None = None
-    """glue: hub name or local folder (null: nyu-mll/glue). text: training rows as .csv, .tsv, .jsonl or .parquet.
-    tokens: as .conll, .iob2, .tsv, .txt, .jsonl, .parquet, or a folder with train, validation and test of these.
-    generation: hub name or local folder for e2e and webnlg (null: the hub's), else a table as for text."""
+    """glue: hub name or local folder (null: nyu-mll/glue). text: training rows as .csv, .tsv (a double quote there is
+    a plain character, unless it encloses a whole cell), .jsonl or .parquet. tokens: as .conll, .iob2, .tsv, .txt,
+    .jsonl, .parquet, or a folder with train, validation and test of these. generation: hub name or local folder for
+    e2e and webnlg (null: the hub's), else a table as for text."""
     name: str | None = None
     """glue: which task (sst2, cola, mrpc, ...). text, tokens: a name for the results; null takes the file's name.
     generation: e2e or webnlg; any other name is your own table."""
     validation_path: str | None = None
-    """text, tokens, generation (own table): rows to evaluate on; null holds out a share of the training
-    rows (holdout_share)."""
+    """text, tokens, generation (own table): rows to evaluate on; null holds out training rows (holdout_share)."""
     test_path: str | None = None
     """text, tokens, generation (own table): rows that metrics.json reports instead of the validation rows."""
     holdout_share: float = 0.1
     """text, tokens, generation (own table): share of the training rows (generation: of the sources) kept for
-    evaluation, drawn by seed, when no other rows are given for it."""
+    evaluation, drawn by seed, when no other rows are given for it. text: a row of each class stays in training."""
     text_columns: list[str] | None = None
     """text: the column with the text, or the two columns of a pair; null: text, else sentence. tokens: the column with
     the list of words in .jsonl and .parquet; null: tokens. generation: the column with the source; null: source."""

@@ -1,7 +1,7 @@
 """The three metrics of the WebNLG Challenge 2017, as its automatic evaluation scripts compute them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from configs.errors import UserError
 from problems.scoring.bleu import bleu_moses
@@ -47,6 +47,11 @@ def score_webnlg(
     scorers = {"BLEU": _bleu, "METEOR": _meteor, "TER": _ter}
     by_metric = {name: scorers[name](outputs, references, list(subsets.values())) for name in chosen}
     return {name + suffix: by_metric[name][place] for place, suffix in enumerate(subsets) for name in chosen}
+
+
+def is_of_2017(trained: Set[str], evaluated: Set[str]) -> bool:
+    """Whether these categories have the challenge's seen and unseen ones. Later releases train on UNSEEN ones too."""
+    return trained <= set(SEEN) and evaluated <= {*SEEN, *UNSEEN}
 
 
 def clean_hypothesis(text: str) -> str:

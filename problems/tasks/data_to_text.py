@@ -1,23 +1,27 @@
-"""Where the records of generation come from: E2E, WebNLG 2017, or a user's table of sources and targets."""
+"""Where the records of generation come from: E2E, WebNLG, or a user's table of sources and targets."""
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
-from datasets import Dataset, load_dataset
+from datasets import Dataset
 
 from configs.errors import UserError
 from configs.schema import TaskConfig
-from problems.offline import explain_missing
-from problems.scoring import METRICS
+from problems.scoring import METRICS, is_of_2017
 from problems.tasks.generation import Generation
-from problems.tasks.glue import cache_of
+from problems.tasks.glue import load_splits
 from problems.tasks.records import Record, e2e_records, grouped, webnlg_records
 from problems.tasks.splits import evaluation_source, evaluation_split, hold_out
-from problems.tasks.table import read_table
+from problems.tasks.table import read_table, require_columns
+
+log = logging.getLogger("autolora")
 
 
 class _Benchmark(Generation):
@@ -33,9 +37,7 @@ class _Benchmark(Generation):
         self.evaluation_split = config.evaluation_split or "test"
 
     def records(self) -> tuple[list[Record], list[Record]]:
-        folder = Path(self.path)
-        with explain_missing("--task.path", f"{self.path}, {self.name}"):
-            splits = load_dataset(self.path, None if folder.is_dir() else self.hub_config, cache_dir=cache_of(folder))
+        splits = load_splits(self.path, None if Path(self.path).is_dir() else self.hub_config, self.name)
         if self.config.evaluation_split is None and "test" not in splits:
             self.evaluation_split = "validation"
         return self._split(splits, "train"), self._split(splits, self.evaluation_split)
@@ -62,12 +64,20 @@ class E2E(_Benchmark):
 
 
 class WebNLG(_Benchmark):
-    """The WebNLG Challenge 2017: triples of DBpedia, of categories seen and unseen in training."""
+    """The WebNLG Challenge: triples of DBpedia; in 2017 of categories seen and unseen in training."""
 
     name = "webnlg"
     scoring = "webnlg"
     hub, hub_config = "webnlg-challenge/web_nlg", "webnlg_challenge_2017"
     read = staticmethod(webnlg_records)
+
+    def records(self) -> tuple[list[Record], list[Record]]:
+        train, evaluation = super().records()
+        trained, evaluated = ({record.category for record in records} for records in (train, evaluation))
+        if not is_of_2017(trained, evaluated):
+            log.info("%s: not the categories of WebNLG 2017, so scored as a whole, not seen and unseen", self.path)
+            evaluation = [dataclasses.replace(record, category="") for record in evaluation]
+        return train, evaluation
 
 
 class SourceTarget(Generation):
@@ -95,17 +105,12 @@ class SourceTarget(Generation):
 
     def _read(self, option: str, path: Path) -> list[Record]:
         table = read_table(option, path)
-        missing = [name for name in (self.source, self.target) if name not in table.columns]
-        if missing:
-            raise UserError(
-                f"{option}: {path} has no column {', '.join(missing)}; it has: {', '.join(map(str, table.columns))}"
-            )
+        require_columns(option, path, table, [self.source, self.target])
         return grouped(self._pairs(option, path, table))
 
     def _pairs(self, option: str, path: Path, table: pd.DataFrame) -> Iterable[tuple[str, list[str]]]:
         for row, (source, target) in enumerate(zip(table[self.source], table[self.target], strict=True), start=1):
-            many = hasattr(target, "__len__") and not isinstance(target, str)
-            targets = list(target) if many else [target]
+            targets = list(target) if isinstance(target, list | np.ndarray) else [target]
             for column, texts in ((self.source, [source]), (self.target, targets)):
                 if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
                     raise UserError(f"{option}: {path}, row {row}: column {column!r} has no text")

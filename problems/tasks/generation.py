@@ -107,7 +107,7 @@ class Generation(Task):
 
     def _official(self, texts: list[str], references: list[list[str]], categories: list[str]) -> dict[str, float]:
         if self.scoring == "webnlg":
-            return score_webnlg(texts, references, self._metrics, categories)
+            return score_webnlg(texts, references, self._metrics, categories if any(categories) else None)
         return score_e2e(texts, references, self._metrics)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import datasets
 from datasets import Dataset, load_dataset
+from datasets.exceptions import DatasetGenerationError
 
 from configs.errors import UserError
 from configs.schema import TaskConfig
@@ -47,8 +48,7 @@ class Glue(TextClassification):
         self.evaluation_split = config.evaluation_split or "validation"
 
     def rows(self) -> Rows:
-        with explain_missing("--task.path", f"{self.path}, {self.name}"):
-            splits = load_dataset(self.path, self.name, cache_dir=cache_of(Path(self.path)))
+        splits = load_splits(self.path, self.name, self.name)
         wanted = _MNLI.get(self.evaluation_split, ()) if self.name == "mnli" else ()
         train = self._split(splits, "train")
         evaluation = {name: self._split(splits, name) for name in wanted or (self.evaluation_split,)}
@@ -87,6 +87,18 @@ class Glue(TextClassification):
         if empty:
             raise UserError(f"--task.path: split {name!r} of {self.path} has rows without {', '.join(empty)}")
         return rows
+
+
+def load_splits(path: str, hub_config: str | None, name: str) -> Any:
+    """The splits of a hub name or a local folder; raises UserError, naming path and task, when they cannot be had."""
+    with explain_missing("--task.path", f"{path}, {name}"):
+        try:
+            return load_dataset(path, hub_config, cache_dir=cache_of(Path(path)))
+        except DatasetGenerationError as error:  # says nothing itself; what is wrong with which file lies below it
+            reason = " ".join(str(error.__cause__ or error).split())[:200]
+            raise UserError(
+                f"--task.path: {path} cannot be read ({reason}); allowed: files of one kind, all with the same columns"
+            ) from error
 
 
 def cache_of(path: Path) -> str | None:

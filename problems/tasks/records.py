@@ -16,6 +16,10 @@ from typing import Any
 
 from datasets import Dataset
 
+# Of the challenges' test files, which the hub puts beside each other in one split (column test_category), those that
+# systems are scored on; the others are the same records without texts, a part of them, or meant for parsing.
+_SCORED = ("testdata_with_lex", "rdf-to-text-generation-test-data-with-refs")
+
 _ATTRIBUTE = re.compile(r"\s*([^\[\],]+)\[([^\]]*)\]\s*,?")
 _E2E_NAMES = {"eatType": "Type", "priceRange": "price", "familyFriendly": "family friendly"}
 
@@ -29,9 +33,9 @@ class Record:
     category: str = ""
 
 
-def e2e_source(meaning: str) -> str:
+def e2e_source(meaning: Any) -> str:
     """A meaning representation in one line. Raises ValueError for text of another form."""
-    found = _ATTRIBUTE.findall(meaning)
+    found = _ATTRIBUTE.findall(meaning) if isinstance(meaning, str) else []
     if not found or _ATTRIBUTE.sub("", meaning).strip():
         raise ValueError("no attributes as name[Blue Spice], area[riverside]")
     return " | ".join(f"{_E2E_NAMES.get(name.strip(), name.strip())} : {value}" for name, value in found)
@@ -53,18 +57,23 @@ def e2e_records(rows: Iterable[Mapping[str, Any]]) -> list[Record]:
 def webnlg_records(rows: Iterable[Mapping[str, Any]]) -> list[Record]:
     """The records of a split in the challenge's columns or the hub's; of the texts those that were marked good."""
     records = []
-    for row in rows:
+    for row in _scored(list(rows)):
         texts = _lexicalisations(row)
         if not texts:
             raise ValueError("no text (lexs is empty); records without one cannot be learned from or scored")
         good = [text for text, comment in texts if comment == "good"]
         references = tuple(good or [text for text, _ in texts])
-        records.append(Record(triples_source(_triples(row)), references, row["category"]))
+        records.append(Record(triples_source(_triples(row)), references, row.get("category") or ""))
     return records
 
 
-def _text(reference: str) -> str:
-    if not reference.strip():
+def _scored(rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows of the test file that is scored; all, where rows are not of several files."""
+    return [row for row in rows if str(row.get("test_category")).startswith(_SCORED)] or rows
+
+
+def _text(reference: Any) -> str:
+    if not isinstance(reference, str) or not reference.strip():
         raise ValueError("the reference is empty")
     return reference
 
@@ -72,8 +81,8 @@ def _text(reference: str) -> str:
 def _lexicalisations(row: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(text, comment): a list of objects, or the hub's lists beside each other."""
     if "lexs" in row:
-        return [(lex["lex"], lex["comment"]) for lex in row["lexs"]]
-    return list(zip(row["lex"]["text"], row["lex"]["comment"], strict=True))
+        return [(_text(lex["lex"]), lex["comment"]) for lex in row["lexs"] or ()]
+    return [(_text(text), comment) for text, comment in zip(row["lex"]["text"], row["lex"]["comment"], strict=True)]
 
 
 def _triples(row: Mapping[str, Any]) -> Sequence[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,10 +39,13 @@ def evaluation_source(config: TaskConfig, split: str) -> Source:
     return Source("--task.path", Path(str(config.path)), held_out=True)
 
 
-def hold_out(rows: int, share: float, seed: int, path: Path) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(
+    rows: int, share: float, seed: int, path: Path, classes: Sequence[str] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the rows that stay and of those held out (at least one): disjoint, complete, drawn by seed.
 
-    Raises UserError, naming the file, when none would stay.
+    classes: of each row; one of each then stays, so that nothing is evaluated that was never learned.
+    Raises UserError, naming the file, when none would stay or none could be held out.
     """
     order = np.random.default_rng(seed).permutation(rows)
     count = max(1, round(rows * share))
@@ -49,4 +54,21 @@ def hold_out(rows: int, share: float, seed: int, path: Path) -> tuple[np.ndarray
             f"--task.holdout_share: {share} of the {rows} rows of {path} leaves none to train on; give more rows or a "
             f"smaller share"
         )
-    return np.sort(order[count:]), np.sort(order[:count])
+    held_out = order[:count] if classes is None else _leaving_one_of_each(order, count, classes)
+    if not len(held_out):
+        raise UserError(
+            f"--task.holdout_share: each of the {rows} rows of {path} is the only one of its class, so none can be "
+            f"held out; give more rows or --task.validation_path"
+        )
+    return np.setdiff1d(order, held_out), np.sort(held_out)
+
+
+def _leaving_one_of_each(order: np.ndarray, count: int, classes: Sequence[str]) -> np.ndarray:
+    """The first `count` rows of `order` that are not the last left of their class; fewer where there are no more."""
+    left = Counter(classes)
+    chosen: list[int] = []
+    for row in order.tolist():
+        if len(chosen) < count and left[classes[row]] > 1:
+            left[classes[row]] -= 1
+            chosen.append(row)
+    return np.array(chosen, dtype=order.dtype)

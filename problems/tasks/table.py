@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,11 @@ from datasets import Dataset
 from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.tasks.base import Rows
+from problems.tasks.cells import read_cells
 from problems.tasks.classification import TextClassification
 from problems.tasks.splits import evaluation_source, evaluation_split, hold_out
+
+log = logging.getLogger("autolora")
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -37,14 +42,17 @@ class TextTable(TextClassification):
     def rows(self) -> Rows:
         train = read_table("--task.path", self.train_path)
         self.columns = self._text_columns(train)
+        self._check_columns("--task.path", self.train_path, train)
+        if not self.regression:
+            self.classes = self._find_classes(train)
         source = evaluation_source(self.config, self.evaluation_split)
         if source.held_out:
-            kept, held_out = hold_out(len(train), self.config.holdout_share, self.seed, self.train_path)
+            classes = None if self.regression else [_label_text(x) for x in train[self.label_column]]
+            kept, held_out = hold_out(len(train), self.config.holdout_share, self.seed, self.train_path, classes)
             train, evaluation = train.iloc[kept], train.iloc[held_out]
         else:
             evaluation = read_table(source.option, source.path)
-        if not self.regression:
-            self.classes = self._find_classes(train)
+            self._check_columns(source.option, source.path, evaluation)
         return Rows(
             self._checked("--task.path", self.train_path, train),
             {self.evaluation_split: self._checked(source.option, source.path, evaluation)},
@@ -55,9 +63,19 @@ class TextTable(TextClassification):
             return list(self.config.text_columns)
         return ["text"] if "text" in table.columns or "sentence" not in table.columns else ["sentence"]
 
+    def _check_columns(self, option: str, path: Path, table: pd.DataFrame) -> None:
+        """Raises UserError for a column that is not there, and for a label that is a list or an object."""
+        if "label" in self.columns and self.label_column != "label":  # `_checked` gives that name to the labels
+            raise UserError("--task.text_columns: 'label' is not allowed beside another task.label_column; rename it")
+        require_columns(option, path, table, [*self.columns, self.label_column])
+        for number, value in enumerate(table[self.label_column], 1):
+            if not pd.api.types.is_scalar(value):
+                raise UserError(
+                    f"{option}: {path}, row {number}: column {self.label_column!r} holds "
+                    f"{'an object' if isinstance(value, dict) else 'a list'}; allowed: one text or number a row"
+                )
+
     def _find_classes(self, train: pd.DataFrame) -> list[str]:
-        if self.label_column not in train.columns:
-            return []  # `_checked` says so, with the columns that there are
         labels = [x for x in train[self.label_column] if not _no_label(x)]  # `_checked` names their rows
         found = sorted(set(map(_label_text, labels)), key=_number_first)
         if len(found) < 2:
@@ -67,19 +85,18 @@ class TextTable(TextClassification):
                 f"--task.path: column {self.label_column!r} of {self.train_path} has {len(found)} different "
                 f"labels; for numbers set --task.kind regression"
             )
+        if _are_fractions(found):
+            log.warning(
+                "--task.path: column %r of %s holds fractional numbers, taken for %d classes (%s, ...); to learn the "
+                "number set --task.kind regression", self.label_column, self.train_path, len(found), found[0],
+            )  # fmt: skip
         return found
 
     def _checked(self, option: str, path: Path, table: pd.DataFrame) -> Dataset:
         """Texts and numeric labels; raises UserError with file and row (counted from 1) for what cannot be learned."""
-        label = self.label_column
-        missing = [c for c in (*self.columns, label) if c not in table.columns]
-        if missing:
-            raise UserError(
-                f"{option}: {path} has no column {', '.join(missing)}; it has: {', '.join(map(str, table.columns))}"
-            )
         rows: dict[str, list[Any]] = {column: [] for column in (*self.columns, "label")}
-        for number, values in zip(table.index + 1, table[[*self.columns, label]].itertuples(index=False), strict=True):
-            *texts, answer = values
+        values = table[[*self.columns, self.label_column]].itertuples(index=False)
+        for number, (*texts, answer) in zip(table.index + 1, values, strict=True):
             for column, text in zip(self.columns, texts, strict=True):
                 if not isinstance(text, str) or not text.strip():
                     raise UserError(f"{option}: {path}, row {number}: column {column!r} has no text")
@@ -117,29 +134,57 @@ def read_table(option: str, path: Path) -> pd.DataFrame:
     try:
         if path.suffix == ".parquet":
             table = pd.read_parquet(path)
+            if table.index.name is not None:  # a column that pandas saved as the index
+                table = table.reset_index()
         elif path.suffix == ".jsonl":
-            table = pd.read_json(path, lines=True, dtype=False, convert_dates=False)
+            plain: Any = {"dtype": False, "convert_dates": False, "convert_axes": False}
+            table = pd.read_json(path, lines=True, encoding="utf-8-sig", **plain)
         else:
-            table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", dtype=str, keep_default_na=False)
+            text = path.read_bytes().decode("utf-8-sig")
+            table = read_cells(f"{option}: {path}", text, tabs=path.suffix == ".tsv")
     except UnicodeDecodeError as error:
         raise UserError(f"{option}: {path} is not UTF-8 (byte {error.start})") from error
     except (ValueError, OSError) as error:
         raise UserError(f"{option}: {path} cannot be read ({str(error).splitlines()[0]})") from error
     if table.empty:
         raise UserError(f"{option}: {path} has no rows")
+    table.columns = table.columns.map(str)  # names as the options give them, also where they are numbers
     return table.reset_index(drop=True)
 
 
+def require_columns(option: str, path: Path, table: pd.DataFrame, names: Sequence[str]) -> None:
+    """Raises UserError, naming the file, for a column that is not there, there twice or wanted twice."""
+    again = [name for name in names if names.count(name) > 1]
+    if again:
+        raise UserError(f"--task.text_columns, --task.label_column: {again[0]!r} is named twice; allowed: once")
+    known = list(table.columns)
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise UserError(f"{option}: {path} has no column {', '.join(missing)}; it has: {', '.join(known)}")
+    twice = [name for name in names if known.count(name) > 1]
+    if twice:
+        raise UserError(f"{option}: {path} has column {twice[0]!r} {known.count(twice[0])} times; allowed: once")
+
+
 def _no_label(value: Any) -> bool:
-    """An empty cell, null, or NaN, which a null among numbers is read as."""
-    return value is None or (isinstance(value, float) and math.isnan(value)) or not str(value).strip()
+    """An empty cell, null, or what a null among numbers is read as."""
+    return bool(pd.isna(value)) or not str(value).strip()
 
 
 def _label_text(value: Any) -> str:
-    """The name of a class: 1 and 1.0 (parquet, JSON) and "1" (CSV) are one class."""
+    """The name of a class: 1 and 1.0 (parquet, JSON), "1" and " 1" (CSV) are one class."""
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
-    return str(value)
+    return str(value).strip()
+
+
+def _are_fractions(names: Sequence[str]) -> bool:
+    """Whether all are numbers, and not all of them whole."""
+    try:
+        numbers = [float(name) for name in names]
+    except ValueError:
+        return False
+    return all(map(math.isfinite, numbers)) and not all(number.is_integer() for number in numbers)
 
 
 def _number_first(name: str) -> tuple[int, float, str]:

@@ -12,7 +12,7 @@ import pandas as pd
 from configs.errors import UserError
 from problems.scoring.files import read_lines
 from problems.scoring.ner_files import Sentence, marks_document, read_conll
-from problems.tasks.table import read_table
+from problems.tasks.table import read_table, require_columns
 
 CONLL = (".conll", ".iob2", ".tsv", ".txt")
 FORMATS = (*CONLL, ".jsonl", ".parquet")
@@ -63,11 +63,7 @@ def place(option: str, path: Path, line: int) -> str:
 def _read_lists(option: str, path: Path, columns: tuple[str, str]) -> list[Sentence]:
     """Sentences from the two columns of a table; all words of one have its row as their line."""
     table = read_table(option, path)
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise UserError(
-            f"{option}: {path} has no column {', '.join(missing)}; it has: {', '.join(map(str, table.columns))}"
-        )
+    require_columns(option, path, table, columns)
     sentences = []
     for number, row in enumerate(table[list(columns)].itertuples(index=False), 1):
         where = place(option, path, number)

@@ -4,7 +4,7 @@ import re
 import pytest
 
 from configs.errors import UserError
-from problems.scoring.webnlg import SEEN, UNSEEN, clean_hypothesis, clean_reference, score_webnlg
+from problems.scoring.webnlg import SEEN, UNSEEN, clean_hypothesis, clean_reference, is_of_2017, score_webnlg
 from problems.scoring.webnlg_files import read_webnlg
 
 SYSTEMS = ["GKB_Unimelb", "UPF-TALN", "Baseline"]
@@ -73,6 +73,20 @@ def test_seen_and_unseen_categories():
     assert list(score_webnlg(hyps, refs, ["TER"], ["City"] * 3)) == ["TER", "TER.seen"]
     assert len(SEEN) == 10
     assert len(UNSEEN) == 5
+
+
+@pytest.mark.parametrize(
+    ("trained", "evaluated", "answer"),
+    [
+        (set(SEEN), {*SEEN, *UNSEEN}, True),
+        ({"Food"}, {"Artist"}, True),
+        ({"Food", "Artist"}, {"Food", "Artist"}, False),
+        ({"Food"}, {"Food", "Film"}, False),
+        ({""}, {"Food"}, False),
+    ],
+)
+def test_only_2017_has_its_seen_and_unseen_categories(trained, evaluated, answer):
+    assert is_of_2017(trained, evaluated) is answer
 
 
 @pytest.mark.parametrize(

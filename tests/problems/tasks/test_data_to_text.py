@@ -49,6 +49,62 @@ def test_a_folder_of_other_data_is_named_with_its_columns(tmp_path: Path) -> Non
         WebNLG(TaskConfig(type="generation", name="webnlg", path=path, metrics=["bleu"])).rows()
 
 
+def webnlg(folder: Path, train: list[str], test: list[str], **more: list[Any]) -> WebNLG:
+    """A folder of the challenge's columns, one entry a category; more: columns of the test split."""
+    folder.mkdir()
+    for split, categories in (("train", train), ("test", test)):
+        rows: list[dict[str, Any]] = [
+            {
+                "category": name,
+                "modifiedtripleset": [f"{name} | is | {number}"],
+                "lexs": [{"lex": f"{name} {number}", "comment": "good"}],
+                "test_category": "",
+            }
+            for number, name in enumerate(categories)
+        ]
+        for key, values in more.items() if split == "test" else ():
+            rows = [row | {key: value} for row, value in zip(rows, values, strict=True)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return WebNLG(TaskConfig(type="generation", name="webnlg", path=str(folder), metrics=["bleu", "ter"]))
+
+
+def scored(task: WebNLG) -> list[str]:
+    """The names of the scores of a perfect system."""
+    (rows,) = task.rows().evaluation.values()
+    return list(task.score_texts(list(rows["target"]), rows))
+
+
+WHOLE = ["bleu", "ter"]
+SEEN, UNSEEN = ["bleu.seen", "ter.seen"], ["bleu.unseen", "ter.unseen"]
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "names"),
+    [
+        (["Airport", "Food"], ["Food", "Artist"], [*WHOLE, *SEEN, *UNSEEN]),
+        (["Airport", "Food"], ["Food"], [*WHOLE, *SEEN]),
+        (["Airport", "Artist", "Company"], ["Airport", "Artist", "Film"], WHOLE),  # the release of 2020
+        (["Airport", "Artist"], ["Airport", "Artist"], WHOLE),  # release 2: all of 2017's categories are trained on
+        (["Airport"], ["Airport", "Film"], WHOLE),
+    ],
+)
+def test_webnlg_of_another_year_is_scored_as_a_whole(
+    tmp_path: Path, train: list[str], test: list[str], names: list[str], log_lines: list[str]
+) -> None:
+    assert scored(webnlg(tmp_path / "d", train, test)) == names
+    assert ["scored as a whole" in line for line in log_lines] == [True] * (names == WHOLE)
+
+
+def test_of_the_hubs_test_files_the_one_that_is_scored_is_read(tmp_path: Path) -> None:
+    """The hub's test split holds the records once without texts, and those of unseen categories twice."""
+    files = ["testdata_no_lex", "testdata_unseen_with_lex", "testdata_with_lex", "testdata_with_lex"]
+    task = webnlg(
+        tmp_path / "d", ["Food"], ["Food", "Artist", "Food", "Artist"], test_category=files,
+        lexs=[[], *[[{"lex": str(number), "comment": "good"}] for number in range(3)]],
+    )  # fmt: skip
+    assert task.rows().evaluation["test"]["target"][:] == ["1", "2"]
+
+
 def test_a_users_table_groups_by_source_and_holds_whole_sources_out(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     pairs = [(f"s{i}", f"t{i}{j}") for j in range(3) for i in range(10)]
@@ -77,6 +133,7 @@ def test_a_list_of_targets_is_several_references(tmp_path: Path) -> None:
         ([{"source": "a"}], "has no column target; it has: source"),
         ([{"source": "a", "target": "x"}, {"source": " ", "target": "x"}], "row 2: column 'source' has no text"),
         ([{"source": "a", "target": []}, {"source": "b", "target": ["x"]}], "row 1: column 'target' has no text"),
+        ([{"source": "a", "target": {"text": "x"}}], "row 1: column 'target' has no text"),
         ([{"source": "a", "target": "x"}], "has one source"),
     ],
 )
@@ -85,6 +142,25 @@ def test_bad_rows_are_named(tmp_path: Path, lines: list[dict[str, Any]], words: 
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(UserError, match=words):
         table(path).rows()
+
+
+@pytest.mark.parametrize("line", ['{"meaning_representation": \n', '{"mr": "name[A]", "human_reference": "A."}\n'])
+def test_a_file_that_datasets_cannot_read_is_one_line(tmp_path: Path, line: str) -> None:
+    path = write_e2e(tmp_path / "d")
+    (path / "test.jsonl").write_text(line)
+    with pytest.raises(UserError, match=r"^--task\.path: .* cannot be read \(.+\); allowed: files of one") as caught:
+        E2E(TaskConfig(type="generation", name="e2e", path=str(path), metrics=["bleu"])).rows()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("column", ["meaning_representation", "human_reference"])
+def test_a_null_in_a_benchmarks_column_is_one_line(tmp_path: Path, column: str) -> None:
+    path = write_e2e(tmp_path / "d")
+    rows = [json.loads(line) for line in (path / "train.jsonl").read_text().splitlines()]
+    rows[3][column] = None
+    (path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=r"^--task\.path: split 'train' of .* is not e2e data \("):
+        E2E(TaskConfig(type="generation", name="e2e", path=str(path), metrics=["bleu"])).rows()
 
 
 @pytest.mark.slow

@@ -60,3 +60,28 @@ def test_webnlg_in_the_challenges_columns_and_in_the_hubs() -> None:
     assert webnlg_records([ours]) == webnlg_records([hub]) == [Record("A : b : C", ("x", "z"), "Food")]
     only_bad = ours | {"lexs": [{"lex": "y", "comment": "bad"}]}
     assert webnlg_records([only_bad])[0].references == ("y",)
+
+
+def test_an_entry_without_texts_is_refused_and_one_without_a_category_is_not() -> None:
+    entry = {"modifiedtripleset": ["A | b | C"], "lexs": [{"lex": "x", "comment": "good"}]}
+    assert webnlg_records([entry]) == webnlg_records([entry | {"category": None}]) == [Record("A : b : C", ("x",))]
+    for texts in (None, []):
+        with pytest.raises(ValueError, match="no text"):
+            webnlg_records([entry | {"lexs": texts}])
+    with pytest.raises(ValueError, match="the reference is empty"):
+        webnlg_records([entry | {"lexs": [{"lex": None, "comment": "good"}]}])
+
+
+def test_of_several_test_files_the_scored_one_is_kept() -> None:
+    def sources(*files: str | None) -> list[str]:
+        rows = [
+            {"category": "Food", "modifiedtripleset": [f"A | b | {i}"], "test_category": name,
+             "lexs": [{"lex": "x", "comment": "good"}]}
+            for i, name in enumerate(files)
+        ]  # fmt: skip
+        return [record.source[-1] for record in webnlg_records(rows)]
+
+    assert sources("testdata_no_lex", "testdata_unseen_with_lex", "testdata_with_lex") == ["2"]
+    end = "test-data-with-refs-en"
+    assert sources("semantic-parsing-" + end, "rdf-to-text-generation-" + end) == ["1"]
+    assert sources("", "") == sources(None, None) == sources("testdata_unseen_with_lex", "mine") == ["0", "1"]

@@ -58,3 +58,33 @@ def test_a_share_that_leaves_nothing_to_train_on_is_named(rows: int, share: floa
         UserError, match=rf"^--task\.holdout_share: {share} of the {rows} rows of d.csv leaves none to train on; "
     ):
         hold_out(rows, share, seed=0, path=Path("d.csv"))
+
+
+def test_the_last_row_of_a_class_stays_and_another_is_held_out_for_it() -> None:
+    """Rare classes in every place: none may be unknown in the training rows."""
+    for seed in range(20):
+        classes = ["many"] * 12
+        rare = hold_out(12, 0.25, seed, Path("d.csv"))[1][0]
+        classes[rare] = "rare"
+        kept, held_out = hold_out(12, 0.25, seed, Path("d.csv"), classes)
+        assert rare in kept
+        assert len(held_out) == 3
+        assert sorted([*kept, *held_out]) == list(range(12))
+        assert held_out.tolist() == hold_out(12, 0.25, seed, Path("d.csv"), classes)[1].tolist()
+
+
+def test_common_classes_change_nothing() -> None:
+    for seed in range(5):
+        plain, known = (hold_out(40, 0.25, seed, Path("d.csv"), classes) for classes in (None, ["x", "y"] * 20))
+        assert [part.tolist() for part in plain] == [part.tolist() for part in known]
+
+
+def test_a_large_share_leaves_one_row_of_each_class() -> None:
+    kept, held_out = hold_out(6, 0.8, 0, Path("d.csv"), ["x", "x", "y", "y", "z", "z"])
+    assert len(held_out) == 3
+    assert sorted(int(row) // 2 for row in kept) == [0, 1, 2]
+
+
+def test_rows_that_are_all_the_only_ones_of_their_class_are_named() -> None:
+    with pytest.raises(UserError, match=r"^--task\.holdout_share: each of the 3 rows of d\.csv is the only one "):
+        hold_out(3, 0.1, 0, Path("d.csv"), ["x", "y", "z"])

@@ -81,6 +81,122 @@ def test_test_rows_are_reported_where_there_are_some(tmp_path: Path) -> None:
     assert list(task_of(path, test_path=str(test), evaluation_split="validation").rows().evaluation) == ["validation"]
 
 
+def test_a_class_of_one_row_is_never_held_out(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.csv", {"text": TEXTS, "label": ["a", "a", "a", "a", "b", "c"]})
+    for seed in range(10):
+        task = TextTable(TaskConfig(type="text", path=str(path), holdout_share=0.3), seed)
+        found = task.rows()
+        assert task.classes == ["a", "b", "c"]
+        assert set(found.train["label"]) == {0, 1, 2}
+        assert found.evaluation["validation"]["label"][:] == [0, 0]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_white_space_around_a_label_makes_no_other_class(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"d{suffix}", {"text": TEXTS, "label": ["pos", " pos", "neg ", "neg", "pos\u00a0", "neg"]})
+    other = write(tmp_path / f"v{suffix}", {"text": ["x", "y"], "label": [" neg", "pos "]})
+    task = task_of(path, validation_path=str(other))
+    found = task.rows()
+    assert task.classes == ["neg", "pos"]
+    assert found.train["label"][:] == [1, 1, 0, 0, 1, 0]
+    assert found.evaluation["validation"]["label"][:] == [0, 1]
+
+
+def test_a_class_has_one_name_in_every_format(tmp_path: Path) -> None:
+    """Numbers of a CSV file are text, those of parquet and JSON are not; with a null between them they are floats."""
+    path = write(tmp_path / "d.csv", {"text": TEXTS, "label": [1, 0, 1, 0, 1, 0]})
+    others = {"i.parquet": [0, 1], "f.parquet": [0.0, 1.0], "j.jsonl": [0, 1], "s.jsonl": ["0", "1"]}
+    for name, labels in others.items():
+        other = write(tmp_path / name, {"text": ["a", "b"], "label": labels})
+        assert task_of(path, validation_path=str(other)).rows().evaluation["validation"]["label"][:] == [0, 1]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+@pytest.mark.parametrize(("value", "given"), [(["x", "y"], "a list"), ({"name": "x"}, "an object")])
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_a_label_that_is_a_list_or_an_object_is_named(
+    tmp_path: Path, suffix: str, value: Any, given: str, kind: str
+) -> None:
+    path = write(tmp_path / f"d{suffix}", {"text": ["a", "b"], "label": [value, value]})
+    message = rf"^--task\.path: .*d{suffix}, row 1: column 'label' holds {given}; allowed: one text or number a row$"
+    with pytest.raises(UserError, match=message):
+        task_of(path, kind=kind).rows()
+    good = write(tmp_path / f"t{suffix}", {"text": TEXTS, "label": [1, 2, 1, 2, 1, 2]})
+    with pytest.raises(UserError, match=rf"^--task\.validation_path: .*holds {given}"):
+        task_of(good, kind=kind, validation_path=str(path)).rows()
+
+
+def test_a_null_of_parquet_is_no_class(tmp_path: Path) -> None:
+    path = tmp_path / "d.parquet"
+    pd.DataFrame({"text": ["a", "b", "c"], "label": pd.array([1, 2, None], dtype="Int64")}).to_parquet(path)
+    with pytest.raises(UserError, match=r"row 3: label .* is empty"):
+        task_of(path).rows()
+
+
+@pytest.mark.parametrize(
+    ("labels", "warned"),
+    [
+        (["0.25", "3.5", "1", "0.25", "3.5", "1"], True),
+        ([0.25, 3.5, 1, 0.25, 3.5, 1], True),
+        (["1.0", "2.0", "1.0", "2.0", "1.0", "2.0"], False),
+        ([1, 2, 3, 1, 2, 3], False),
+        (["0.25", "3.5", "none", "0.25", "3.5", "none"], False),
+        (["1.5", "nan", "1.5", "nan", "1.5", "nan"], False),
+    ],
+)
+def test_fractions_taken_for_classes_are_warned_of(
+    tmp_path: Path, labels: list[Any], warned: bool, log_lines: list[str]
+) -> None:
+    path = write(tmp_path / "d.csv", {"text": TEXTS, "label": labels})
+    task_of(path).rows()
+    assert [line.partition(" holds")[0] for line in log_lines] == [
+        f"WARNING --task.path: column 'label' of {path}"
+    ] * warned
+    assert all("--task.kind regression" in line and "\n" not in line for line in log_lines)
+    log_lines.clear()
+    if warned:
+        task_of(path, kind="regression").rows()
+        assert log_lines == []
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+def test_a_byte_order_mark_and_line_ends_of_windows(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"d{suffix}", {"text": ["a", "b", "c"], "label": ["x", "y", "x"]})
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    task = task_of(path)
+    assert task.rows().train["text"][:] == ["a", "b", "c"]
+    assert task.classes == ["x", "y"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_columns_may_have_numbers_for_names(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"d{suffix}", {"0": ["a", "b"], "1": ["x", "y"]})
+    if suffix == ".parquet":
+        pd.read_parquet(path).rename(columns=int).to_parquet(path)
+    assert task_of(path, text_columns=["0"], label_column="1").rows().train["0"][:] == ["a", "b"]
+
+
+def test_a_column_that_pandas_saved_as_the_index_is_a_column(tmp_path: Path) -> None:
+    path = tmp_path / "d.parquet"
+    pd.DataFrame({"text": ["a", "b"], "label": ["x", "y"]}).set_index("text").to_parquet(path)
+    assert task_of(path).rows().train["text"][:] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"text_columns": ["text", "text"]}, r"'text' is named twice; allowed: once$"),
+        ({"text_columns": ["label"]}, r"'label' is named twice"),
+        ({"label_column": "text"}, r"'text' is named twice"),
+        ({"text_columns": ["label"], "label_column": "text"}, r"'label' is not allowed beside another task\.lab"),
+    ],
+)
+def test_a_column_is_text_or_label(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+    path = write(tmp_path / "d.csv", {"text": TEXTS, "label": LABELS})
+    with pytest.raises(UserError, match=rf"^--task\.text_columns.*: {message}"):
+        task_of(path, **settings).rows()
+
+
 def test_pairs_and_numbers(tmp_path: Path) -> None:
     path = write(tmp_path / "d.tsv", {"p": TEXTS, "h": TEXTS[::-1], "score": [0.5, 1, 2, 3, -4, 5e-1]})
     task = task_of(path, text_columns=["p", "h"], label_column="score", kind="regression")
@@ -142,7 +258,11 @@ def test_a_label_that_training_has_not_is_named(tmp_path: Path) -> None:
         ("absent.csv", None, "no file"),
         ("d.xlsx", b"x", r"is not allowed; allowed: a file that ends in \.csv, \.tsv, \.jsonl, \.parquet"),
         ("d.csv", "text,label\nhé,x\n".encode("latin-1"), r"is not UTF-8 \(byte "),
-        ("d.csv", b"", "cannot be read"),
+        ("d.csv", b"", "has no rows"),
+        ("d.tsv", b"\n\n", "has no rows"),
+        ("d.csv", b"text,label\na,x\nb,c,y\n", r"row 2: 3 cells, but the header has 2"),
+        ("d.tsv", b"text\tlabel\ta\na\tx\t\t\n", r"row 1: 4 cells, but the header has 3"),
+        ("d.csv", b"text,label,label\na,x,y\n", r"has column 'label' 2 times; allowed: once"),
         ("d.jsonl", b'{"text": "a", "label": ', "cannot be read"),
         ("d.parquet", b"no parquet", "cannot be read"),
     ],

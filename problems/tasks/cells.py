@@ -1,0 +1,69 @@
+"""The cells of CSV and TSV text, row by row; what would shift or swallow a row is refused with its number.
+
+CSV is RFC 4180: a cell with a comma, a double quote or a line end stands in double quotes, those inside it doubled.
+In TSV a double quote is a plain character, as in GLUE's files, unless it encloses a whole cell without a tab, as
+spreadsheets and pandas write them: so a stray one never takes the following rows into its cell.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+
+import pandas as pd
+
+from configs.errors import UserError
+
+# Enclosed or plain, and what ends it. Possessive: texts may be long, and giving back a character never helps.
+_TSV_CELL = re.compile(r'(?:"((?:[^"\t]++|"")*+)"|([^\t\r\n]*))(\t|\r\n?|\n|\Z)')
+
+
+def read_cells(where: str, text: str, *, tabs: bool) -> pd.DataFrame:
+    """The table of a text whose first row names the columns; all cells are text, those a short row lacks are empty.
+
+    `where` begins the message of a UserError: for a row with more cells than columns, and a broken quote in CSV.
+    """
+    header, *rows = _tsv_rows(text) if tabs else _csv_rows(where, text)
+    for number, row in enumerate(rows, 1):
+        if len(row) > len(header):
+            hint = "a cell can hold no tab" if tabs else "a cell with a comma must stand in double quotes"
+            raise UserError(f"{where}, row {number}: {len(row)} cells, but the header has {len(header)}; {hint}")
+        row.extend([""] * (len(header) - len(row)))
+    return pd.DataFrame(rows, columns=header, dtype=object)
+
+
+def _csv_rows(where: str, text: str) -> list[list[str]]:
+    rows: list[list[str]] = []
+    usual = csv.field_size_limit(max(len(text), 1))  # 131,072 characters unasked; a text may be longer
+    try:
+        for row in csv.reader(io.StringIO(text, newline=""), strict=True):
+            if not _blank(row):
+                rows.append(row)
+    except csv.Error:
+        place = f"row {len(rows)}" if rows else "the header"
+        raise UserError(
+            f"{where}, {place}: a cell in double quotes does not end, or goes on after its end; quotes inside it must "
+            f"be doubled"
+        ) from None
+    finally:
+        csv.field_size_limit(usual)
+    return rows or [[]]
+
+
+def _tsv_rows(text: str) -> list[list[str]]:
+    rows: list[list[str]] = []
+    row: list[str] = []
+    for cell in _TSV_CELL.finditer(text):
+        enclosed, plain, end = cell.groups("")
+        row.append(enclosed.replace('""', '"') or plain)
+        if end != "\t":
+            if not _blank(row):
+                rows.append(row)
+            row = []
+    return rows or [[]]
+
+
+def _blank(row: list[str]) -> bool:
+    """A line of nothing but white space is no row, as in pandas."""
+    return len(row) <= 1 and not "".join(row).strip()
