@@ -256,8 +256,8 @@ class TrackingConfig:
     """Where curves go besides the run folder."""
 
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """auto: WANDB_MODE where it is set, else online when an API key is there, else offline (sync later with `wandb
-    sync`)."""
+    """auto: as WANDB_MODE, WANDB_DISABLED or `wandb offline` say, else online when an API key is there, else offline
+    (sync later with `wandb sync`). online without a key is refused; nothing ever asks for one."""
     project: str = "autolora"
     """wandb project."""
     entity: str | None = None

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
-from configs.cli import Command, Request, ScoreRequest, ShowRequest, WorkspaceRequest
+from configs.cli import Command, Request, ScoreRequest, ShowRequest, WorkspaceRequest, parse_command
 from configs.errors import UserError
 from configs.launch import processes_started
 from engine.interrupt import StopRequest
 from engine.progress import console
-from engine.run_folder import RunFolder
+from engine.run_folder import RunFolder, read_yaml
 from engine.summary import print_next, print_result
+
+# What says where a report is drawn and who is told, not how the run was made.
+_OF_THE_MACHINE = ("device", "precision", "strategy")
+_OF_THE_REPORT = ("name", "runs_folder", "tracking")
 
 
 def run_request(request: Command, stop: StopRequest) -> None:
@@ -25,11 +30,38 @@ def run_request(request: Command, stop: StopRequest) -> None:
         from engine.workspace import save_workspace
 
         save_workspace(Path(request.folder))
-    elif request.config.study.axes or request.config.study.variants:
+    else:
+        _train(_as_it_ran(request) if request.stage == "report" else request, stop)
+
+
+def _train(request: Request, stop: StopRequest) -> None:
+    if request.config.study.axes or request.config.study.variants:
         refuse_several("a study", "start run.py itself; --study.launcher ray runs several cells at a time")
         _study(request, stop)
     else:
         _run(request, stop)
+
+
+def _as_it_ran(request: Request) -> Request:
+    """The request under the settings that its run was made with: those given may be another run's.
+
+    Raises UserError when the folder's config.yaml is missing or broken.
+    """
+    path = RunFolder(Path(request.config.runs_folder) / str(request.config.name)).config
+    if not path.exists():
+        raise UserError(f"--stage report: {path} does not exist, and a report goes by it; --stage all writes it")
+    read_yaml(path)
+    # On the command line already: a run by torchrun or on a GPU is drawn again without them.
+    here = [part for name in _OF_THE_MACHINE for part in (f"--{name}", str(getattr(request.config, name)))]
+    try:
+        ran = parse_command(["--config", str(path), *here])
+    except UserError as error:
+        line = str(error)
+        raise UserError(line if line.startswith(str(path)) else f"{path}: {line}") from error
+    if not isinstance(ran, Request):
+        raise UserError(f"{path}: holds a request to show or score, not the settings of a run")
+    kept = {name: getattr(request.config, name) for name in _OF_THE_REPORT}
+    return dataclasses.replace(request, config=dataclasses.replace(ran.config, **kept))
 
 
 def _run(request: Request, stop: StopRequest) -> None:

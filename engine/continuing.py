@@ -1,117 +1,134 @@
-"""Whether an unfinished run may go on under the configuration at hand."""
+"""Whether work that is there may go on, or be taken, under the configuration at hand."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from configs.errors import UserError
 from configs.keys import known_keys
 from configs.schema import RunConfig, Stage
 from engine import checkpoint
-from engine.run_folder import RunFolder
+from engine.run_folder import RunFolder, read_yaml
 
-# Changing these does not change what the search computes.
-_HARMLESS = {"name", "runs_folder", "search.checkpoint_every", "search.max_bad_steps"}
-# Nor the training; but a choice on D_val that is half made goes by the first metric.
-_EVALUATION_ONLY = {"task.evaluation_rows", "task.metrics"}
-_HARMLESS_SECTIONS = {"retrain", "export", "tracking", "decode", "study"}
-# A half-done retraining may change even less.
-_RETRAIN_HARMLESS = {"retrain.checkpoint_every", "retrain.eval_batch_size", "retrain.torch_compile"}
-# What a search does not read.
-_NOT_IN_RANKS = {"device", "lora.r", "lora.grid", "lora.ranks_from", "adapter.bottleneck"}
-# Beside these, a finished run with other settings is another run.
-_NOT_IN_RESULTS = _HARMLESS - {"search.max_bad_steps"} | _RETRAIN_HARMLESS
+Free = frozenset[str]
+
+# The table: for each piece of work the keys, and the sections with all that is in them, that are free to change.
+
+# Where a run lies, how it is started, saved and watched, what is written beside the adapter: nothing that is computed.
+_ALWAYS: Free = frozenset({
+    "name", "runs_folder", "strategy", "export", "tracking", "study",
+    "search.checkpoint_every", "retrain.checkpoint_every", "retrain.eval_batch_size", "retrain.torch_compile",
+})  # fmt: skip
+# What comes after the last training step. How the rows are split is none of it.
+_MEASURING: Free = frozenset({"task.metrics", "task.evaluation_rows", "decode"})
+# What only other methods read.
+_OTHER_METHODS: Free = frozenset({"lora.r", "lora.grid", "lora.ranks_from", "adapter"})
+# A search reads nothing of the retraining; how many bad steps it may leave out says when to give up, not what to do.
+_HALF_SEARCHED = _ALWAYS | _MEASURING | _OTHER_METHODS | {"retrain", "search.max_bad_steps"}
+# The optimiser's state belongs to the retraining's own settings, and nobody knows here which others its method reads.
+_HALF_RETRAINED = _ALWAYS | _MEASURING | {"search.max_bad_steps"}
+# The trials that are there are compared with those to come, by the first metric.
+_HALF_CHOSEN = _HALF_RETRAINED - {"task.metrics"}
+# Ranks are found on one device as well as on another; a checkpoint's random states are the device's own.
+_SEARCHED = _HALF_SEARCHED | {"device"}
+# A grid is chosen by trainings, at the retraining's settings.
+_CHOSEN = _HALF_RETRAINED
+# Searched weights are put into the retraining's model as their gates and their scale in this base model made them.
+_IN_THE_GATES: Free = frozenset({
+    "model.name", "model.revision", "lora.k", "lora.lora_alpha", "search.constraint", "search.scale",
+})  # fmt: skip
+# For the rest, stage retrain takes recorded ranks under any settings.
+_WITH_SEARCHED_WEIGHTS: Free = frozenset(known_keys()) - _IN_THE_GATES
+# Measured and decoded too; only how many texts are written at a time says nothing of them.
+_FINISHED = _ALWAYS | {"decode.batch_size"}
+# A search, compared at its own steps, etas and rounds: study.probe is not free, the study's cells are.
+_PROBED = (_HALF_SEARCHED - {"study"}) | {
+    "study.axes", "study.variants", "study.where", "study.sweep_once", "study.launcher", "study.ray",
+}  # fmt: skip
+
 # What a run did before the key came, where that is not what its default does now.
 _BEFORE_THE_KEY: dict[str, Any] = {"lora.modules_to_save": []}
-# What the comparison of hypergradients does not read.
-_NOT_IN_PROBE = {"retrain", "export", "tracking", "decode", "adapter"}
+
+_GO_ON = "give the old value to go on, --name for another, or --overwrite to start again"
 
 
 def refuse_other_config(config: RunConfig, folder: RunFolder, stage: Stage = "all") -> None:
-    """Raises UserError, naming the key, when a half-done stage would go on under a changed setting, or when stage all
-    would retrain the ranks of another search than the one it asks for."""
-    half_searched = checkpoint.exists(folder.search_checkpoint) and not folder.ranks.exists()
-    choosing = folder.trials.exists() or (folder.grid.exists() and not folder.ranks.exists())
-    chosen = folder.sweep.exists() and not folder.metrics.exists()
-    half_retrained = folder.retrain.exists() or choosing or chosen
-    if not (half_searched or half_retrained):
-        _refuse_other_search(config, folder, stage)
+    """Raises UserError, naming the key, when a half-done stage would go on under a changed setting, stage all would
+    retrain the ranks of another search than the one it asks for, or a retraining would start from weights that were
+    searched at another scale."""
+    if stage == "report":  # trains nothing
         return
-
-    def free(key: str) -> bool:
-        section = key.split(".")[0]
-        if half_retrained and section == "retrain":
-            return key in _RETRAIN_HARMLESS
-        # In a user's table it decides which rows are held out of the training.
-        if key == "task.evaluation_split":
-            return config.task.type == "glue"
-        if key in _EVALUATION_ONLY:
-            return not (choosing and key == "task.metrics")
-        return key in _HARMLESS or section in _HARMLESS_SECTIONS
-
-    _refuse(folder.config, config, free, f"{folder.root} holds a half-done run with")
-
-
-def _refuse_other_search(config: RunConfig, folder: RunFolder, stage: Stage) -> None:
-    """Stage all retrains ranks that are there only under the settings that chose them; stage retrain takes any."""
-    found = folder.ranks.exists() and (folder.search_summary.exists() or folder.grid.exists())
-    if stage != "all" or folder.metrics.exists() or not found:
+    half_done = _half_done(folder)
+    if half_done is not None:
+        free = _with_split(half_done, config)
+        _refuse(folder.config, config, free, f"{folder.root} holds a half-done run with", _GO_ON)
+    if not folder.ranks.exists() or folder.metrics.exists():
         return
-
-    def free(key: str) -> bool:
-        section = key.split(".")[0]
-        if key == "task.evaluation_split":
-            return config.task.type == "glue"
-        if section == "retrain" and config.method == "lora_grid":
-            return key in _RETRAIN_HARMLESS
-        unread = key in _NOT_IN_RANKS and config.method != "lora_grid"
-        return unread or key in _HARMLESS | _EVALUATION_ONLY or section in _HARMLESS_SECTIONS
-
+    if not folder.search_summary.exists() and not folder.grid.exists():
+        return  # ranks written by hand are no search's
+    # The run's own config.yaml changes with the settings of a later stage.
     path = folder.search_config if folder.search_config.exists() else folder.config
-    way_out = "give the old value, --stage retrain to take those ranks as they are, --name for another run, or "
-    _refuse(path, config, free, f"{folder.root} holds ranks that were chosen with", way_out)
+    if stage == "all":
+        free = _with_split(_CHOSEN if config.method == "lora_grid" else _SEARCHED, config)
+        way_out = (
+            "give the old value, --stage retrain to take those ranks as they are, --name for another run, or "
+            "--overwrite to start again"
+        )
+        _refuse(path, config, free, f"{folder.root} holds ranks that were chosen with", way_out)
+    elif stage == "retrain" and config.retrain.init == "search":
+        way_out = "give the old value, --retrain.init scratch, or --stage search --overwrite to search again"
+        what = f"{folder.root} holds weights that were searched with"
+        _refuse(path, config, _WITH_SEARCHED_WEIGHTS, what, way_out)
 
 
 def refuse_other_results(config: RunConfig, folder: RunFolder) -> None:
     """Raises UserError, naming the key, when a finished run was made under other settings than these."""
-    _refuse(
-        folder.config,
-        config,
-        lambda key: key in _NOT_IN_RESULTS or key.split(".")[0] in ("export", "tracking", "study"),
-        f"{folder.root} was finished with",
-    )
+    _refuse(folder.config, config, _FINISHED, f"{folder.root} was finished with", _GO_ON)
 
 
 def refuse_other_probe(config: RunConfig, path: Path) -> None:
     """The same for a study's comparison of hypergradients; `path`: the study's config.yaml."""
-    _refuse(
-        path,
-        config,
-        lambda key: key in _HARMLESS or key.split(".")[0] in _NOT_IN_PROBE or key.startswith("study."),
-        f"{path.parent} holds a comparison of hypergradients with",
-    )
+    free = _with_split(_PROBED, config)
+    _refuse(path, config, free, f"{path.parent} holds a comparison of hypergradients with", _GO_ON)
 
 
-def _refuse(
-    path: Path, config: RunConfig, free: Callable[[str], bool], what: str,
-    way_out: str = "give the old value to go on, --name for another, or ",
-) -> None:  # fmt: skip
+def _half_done(folder: RunFolder) -> Free | None:
+    """What is free for the work that was begun here and not ended; None where there is none."""
+    if folder.trials.exists() or (folder.grid.exists() and not folder.ranks.exists()):
+        return _HALF_CHOSEN
+    if folder.retrain.exists() or (folder.sweep.exists() and not folder.metrics.exists()):
+        return _HALF_RETRAINED
+    if checkpoint.exists(folder.search_checkpoint) and not folder.ranks.exists():
+        return _HALF_SEARCHED
+    return None
+
+
+def _with_split(free: Free, config: RunConfig) -> Free:
+    """In a user's table the evaluation split decides which rows are held out of the training; GLUE's are there."""
+    return free | {"task.evaluation_split"} if config.task.type == "glue" else free
+
+
+def _refuse(path: Path, config: RunConfig, free: Free, what: str, way_out: str) -> None:
     """Raises UserError for the first key that is not `free` and differs from the configuration in `path`."""
     if not path.exists():
         return
-    before = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    before = read_yaml(path)
     now, default = dataclasses.asdict(config), dataclasses.asdict(RunConfig(name="default"))
     for key in known_keys():
         # A key that an earlier version did not have: nearly always it ran as the default does now.
         old = _value(before, key, _BEFORE_THE_KEY.get(key, _value(default, key)))
         new = _value(now, key)
-        if old != new and not free(key):
-            raise UserError(f"--{key}: {what} {old!r}, now it is {new!r}; {way_out}--overwrite to start again")
+        if old != new and not _is_free(key, free):
+            raise UserError(f"--{key}: {what} {old!r}, now it is {new!r}; {way_out}")
+
+
+def _is_free(key: str, free: Free) -> bool:
+    """Whether the key is there, or a section that it lies in."""
+    parts = key.split(".")
+    return any(".".join(parts[:n]) in free for n in range(1, len(parts) + 1))
 
 
 def _value(tree: Mapping[str, Any] | None, key: str, default: Any = None) -> Any:

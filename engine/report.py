@@ -143,8 +143,8 @@ def _sentence(config: RunConfig, record: RankRecord | None) -> str:
     task = config.task.name or config.task.type
     if record is None:
         return f"{config.model.name} on {task}, method {config.method}."
+    note = f" ({record.note})" if record.note else ""
     if config.method != "autolora":
-        note = f" ({record.note})" if record.note else ""
         return (
             f"LoRA on {config.model.name} on {task}, method {config.method}: {len(record.layers)} layers, mean rank "
             f"{record.mean_rank:.2f}{note}."
@@ -152,7 +152,7 @@ def _sentence(config: RunConfig, record: RankRecord | None) -> str:
     return (
         f"LoRA ranks of {config.model.name} on {task}: {len(record.layers)} layers, mean rank "
         f"{record.mean_rank:.2f} of k = {record.k}, constraint {record.constraint}, "
-        f"hypergradient {config.hypergradient.type}."
+        f"hypergradient {config.hypergradient.type}{note}."
     )
 
 

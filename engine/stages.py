@@ -233,11 +233,9 @@ def _open(request: Request) -> RunFolder:
 
 def _run_stages(request: Request, folder: RunFolder, stop: StopRequest, draw: bool, processes: Processes) -> None:
     config, stage = request.config, request.stage
-    wandb = None
-    try:
-        if stage != "report" and processes.first:
-            write_text(folder.config, to_yaml(config))
-        wandb = _tracker(config if stage != "report" and processes.first else _untracked(config), folder)
+    if stage != "report" and processes.first:
+        write_text(folder.config, to_yaml(config))
+    with _tracker(config if stage != "report" and processes.first else _untracked(config), folder) as wandb:
         run = Run(config, folder, wandb, stop, processes)
         forget_peak(run.compute)
         # A stage whose last file is there is done, whatever came after it.
@@ -253,9 +251,7 @@ def _run_stages(request: Request, folder: RunFolder, stop: StopRequest, draw: bo
             if draw:
                 run.report()
             run.keep()
-    finally:
-        if wandb is not None:
-            wandb.finish(read_json(folder.metrics))
+        wandb.finish(read_json(folder.metrics))
 
 
 def _tracker(config: RunConfig, folder: RunFolder) -> Wandb:

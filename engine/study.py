@@ -38,8 +38,10 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
     folder = StudyFolder(Path(config.runs_folder) / str(config.name))
     cells = expand(config, folder)
     _open(request, folder, cells)
-    write_text(folder.config, to_yaml(config))
-    jobs = _jobs(request, cells) if request.stage == "all" else []
+    jobs: list[Job] = []
+    if request.stage == "all":
+        write_text(folder.config, to_yaml(config))
+        jobs = _jobs(request, cells)
     failed = LAUNCHERS[config.study.launcher](jobs, config.study, stop)
     for line in failed:
         log.warning("failed: %s", line)
@@ -77,7 +79,7 @@ def _open(request: Request, folder: StudyFolder, cells: Sequence[Cell]) -> None:
     if RunFolder(folder.root).ranks.exists() or RunFolder(folder.root).metrics.exists():
         raise UserError(f"--name: {folder.root} holds a single run; name the study otherwise")
     if request.overwrite:
-        for path in folder.outputs():
+        for path in folder.outputs(request.stage):
             remove(path)
     for cell in cells:
         if run_folder_of(cell).metrics.exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from configs.schema import Stage
 from engine.run_folder import WANDB_ID
 
 
@@ -54,7 +55,8 @@ class StudyFolder:
     def wandb_id(self) -> Path:
         return self.root / WANDB_ID
 
-    def outputs(self) -> list[Path]:
-        """What a study writes."""
-        files = [self.config, self.results, self.summary, self.probe, self.cost, self.table, self.report]
-        return [self.cells, self.figures, self.wandb_id, *files]
+    def outputs(self, stage: Stage = "all") -> list[Path]:
+        """What a stage of a study writes: the report is made of the cells and the probe, which stay."""
+        reported = [self.results, self.summary, self.table, self.figures, self.report]
+        run = [self.config, self.cells, self.probe, self.cost, self.wandb_id]
+        return reported if stage == "report" else run + reported

@@ -19,15 +19,14 @@ def track_study(config: RunConfig, folder: StudyFolder, pictures: Mapping[str, P
     """Sends the tables and figures of a finished study."""
     grouped = dataclasses.replace(config.tracking, group=config.tracking.group or config.name)
     config = dataclasses.replace(config, tracking=grouped)
-    wandb = Wandb(config, folder.root, dataclasses.asdict(config), job="study", tags=["study"])
-    for key, path in (("summary", folder.summary), ("results", folder.results)):
-        table = pd.read_parquet(path)
-        rows = [[_plain(value) for value in row] for row in table.itertuples(index=False, name=None)]
-        wandb.table(f"study/{key}", [str(column) for column in table.columns], rows)
-    for name, picture in pictures.items():
-        wandb.image(f"figures/{name}", picture)
-    wandb.keep(f"{config.name}-results", "study", folder.results)
-    wandb.finish()
+    with Wandb(config, folder.root, dataclasses.asdict(config), job="study", tags=["study"]) as wandb:
+        for key, path in (("summary", folder.summary), ("results", folder.results)):
+            table = pd.read_parquet(path)
+            rows = [[_plain(value) for value in row] for row in table.itertuples(index=False, name=None)]
+            wandb.table(f"study/{key}", [str(column) for column in table.columns], rows)
+        for name, picture in pictures.items():
+            wandb.image(f"figures/{name}", picture)
+        wandb.keep(f"{config.name}-results", "study", folder.results)
 
 
 def _plain(value: Any) -> Any:

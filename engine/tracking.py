@@ -6,18 +6,20 @@ import json
 import logging
 import math
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from types import TracebackType
+from typing import Any
 
 from configs.schema import RunConfig
+from engine.interrupt import Interrupted
 from engine.run_folder import WANDB_ID, write_text
+from engine.wandb_login import Mode, wandb_mode
 
-Mode = Literal["online", "offline", "disabled"]
-
-# wandb refuses longer tags.
-MOST_TAG = 64
+# wandb refuses longer tags and names of artifacts.
+MOST_TAG, MOST_NAME = 64, 128
 
 log = logging.getLogger("autolora")
 
@@ -56,7 +58,8 @@ class MetricsFile:
 class Wandb:
     """A wandb run, or nothing. A call that fails switches it off with one warning; the training goes on.
 
-    `job` and `tags` are what runs can be grouped and filtered by.
+    `job` and `tags` are what runs can be grouped and filtered by. As a context it ends the run however its body ends,
+    failed or stopped where that raises. Raises UserError where it is to be online and there is no key.
     """
 
     def __init__(
@@ -104,7 +107,7 @@ class Wandb:
         try:
             self._run = wandb.init(mode=mode, **options, **same)
         except Exception as error:
-            if mode != "online":
+            if mode != "online" or isinstance(error, Interrupted):
                 raise
             log.warning("wandb cannot be reached, the curves are kept offline for wandb sync: %s", _first_line(error))
             # wandb remembers the name that failed, and holds it.
@@ -157,19 +160,27 @@ class Wandb:
         """A file or a folder as an artifact, where there is one and the configuration wants it."""
 
         def send() -> None:
-            artifact = self._wandb.Artifact(name, type=kind)
+            # A folder may be called what wandb takes for no name.
+            artifact = self._wandb.Artifact(re.sub(r"[^A-Za-z0-9._-]+", "-", name)[-MOST_NAME:], type=kind)
             (artifact.add_dir if path.is_dir() else artifact.add_file)(str(path))
             self._run.log_artifact(artifact)
 
         if self._keeps_files and path.exists():
             self._guard(send)
 
-    def finish(self, summary: Mapping[str, Any] | None = None) -> None:
-        """Writes the final values and closes the run."""
+    def __enter__(self) -> Wandb:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.finish(exit_code=_exit_code(error))
+
+    def finish(self, summary: Mapping[str, Any] | None = None, *, exit_code: int = 0) -> None:
+        """Writes the final values and closes the run; wandb shows it as finished, failed (any other `exit_code`) or
+        killed (255)."""
 
         def close() -> None:
             self._run.summary.update(dict(summary or {}))
-            self._run.finish()
+            self._run.finish(exit_code=exit_code)
 
         self._guard(close)
         self.alive = False
@@ -179,9 +190,22 @@ class Wandb:
             return
         try:
             action()
+        except Interrupted:  # a second signal ends the run at once
+            raise
         except Exception as error:
             self.alive = False
             log.warning("wandb is switched off for this run: %s", _first_line(error))
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Ends the run as far as wandb lets it: its init would hand a run that goes on to the next cell of a study."""
+        try:
+            if self._run is not None:
+                self._run.finish(exit_code=1)
+        except Interrupted:
+            raise
+        except Exception as error:
+            log.debug("wandb: %s", _first_line(error))
 
 
 def _identity(path: Path) -> str:
@@ -195,27 +219,12 @@ def _new_identity() -> str:
     return secrets.token_hex(4)
 
 
+def _exit_code(error: BaseException | None) -> int:
+    if error is None:
+        return 0
+    # As wandb itself ends a run at Ctrl-C: nothing is wrong with it, and it may go on.
+    return 255 if isinstance(error, Interrupted | KeyboardInterrupt) else 1
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [repr(error)])[0]
-
-
-def wandb_mode(config: RunConfig) -> Mode:
-    """online, offline or disabled. auto: WANDB_MODE if set, else online with an API key, else offline."""
-    wanted = config.tracking.wandb
-    if wanted != "auto":
-        return wanted
-    modes: dict[str, Mode] = {"online": "online", "offline": "offline", "disabled": "disabled"}
-    if os.environ.get("WANDB_MODE", "") in modes:
-        return modes[os.environ["WANDB_MODE"]]
-    return "online" if has_key() else "offline"
-
-
-def has_key() -> bool:
-    """Whether this user has a wandb API key at hand."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    netrc = Path.home() / (".netrc" if os.name != "nt" else "_netrc")
-    try:
-        return "api.wandb.ai" in netrc.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return False

@@ -7,13 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from configs.errors import UserError
 from engine import ranks
 from engine.progress import console
-from engine.run_folder import RunFolder
-from engine.tracking import has_key
+from engine.run_folder import RunFolder, read_yaml
+from engine.wandb_login import has_key
 
 _X = "search/step"
 
@@ -26,7 +24,7 @@ def save_workspace(root: Path) -> None:
     folder = RunFolder(root)
     if not folder.trajectory.exists() or not folder.config.exists():
         raise UserError(f"--workspace: {root} holds no finished search; give the folder of a run, as runs/quickstart")
-    tracking = yaml.safe_load(folder.config.read_text(encoding="utf-8")).get("tracking", {})
+    tracking = read_yaml(folder.config).get("tracking") or {}
     try:
         import wandb_workspaces.workspaces as ws
     except ImportError as error:

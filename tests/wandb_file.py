@@ -51,6 +51,12 @@ class OfflineRun:
         return next(r.run for r in self.records if r.WhichOneof("record_type") == "run")
 
     @property
+    def exit_code(self) -> int | None:
+        """What wandb shows the end of the run by; None where it has not ended."""
+        found = [r.exit.exit_code for r in self.records if r.WhichOneof("record_type") == "exit"]
+        return found[-1] if found else None
+
+    @property
     def artifacts(self) -> dict[str, Any]:
         """Name -> artifact with its manifest."""
         requests = [r.request.log_artifact.artifact for r in self.records if r.request.HasField("log_artifact")]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+import yaml
 
 from configs.cli import Request, ScoreRequest, ShowRequest
 from configs.errors import UserError
@@ -18,6 +21,7 @@ from engine import stages
 from engine.command import run_request
 from engine.interrupt import StopRequest
 from engine.run_folder import RunFolder, write_json
+from engine.study_folder import StudyFolder
 from problems import processes
 from problems.processes import Processes
 
@@ -112,3 +116,75 @@ def test_of_several_processes_the_first_says_the_result(
     shown = capsys.readouterr().out
     assert ("accuracy 0.7500" in shown) is (rank == 0)
     assert ("--name tiny-first-order" in shown) is (rank == 0), "what to try next"
+
+
+def test_a_report_goes_by_the_settings_its_run_was_made_with(
+    finished_run: Callable[..., RunFolder], tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    """Not by those of the command line, which may be another run's: another task, method, seed, approximation."""
+    folder = RunFolder(tmp_path / "runs" / "elsewhere")
+    shutil.copytree(finished_run("bert").root, folder.root)
+    before = folder.config.read_bytes()
+    for change in (("--hypergradient.type", "exact", "--seed", "7"), ("--method", "full")):
+        folder.report.unlink()
+        start(Request(tiny_config("--name", "elsewhere", *change), "report", False, "x"))
+        page = folder.report.read_text()
+        assert "LoRA ranks of" in page
+        assert "hypergradient darts" in page
+    assert folder.config.read_bytes() == before
+    other = dataclasses.replace(tiny_config("--name", "elsewhere"), study=StudyConfig({"seed": [0, 1]}))
+    folder.report.unlink()
+    start(Request(other, "report", False, "x"))
+    assert "hypergradient darts" in folder.report.read_text(), "a run, though a study was asked for"
+
+
+def test_a_report_is_drawn_where_its_run_could_not_be_trained(
+    finished_run: Callable[..., RunFolder], tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    folder = RunFolder(tmp_path / "runs" / "tiny")
+    shutil.copytree(finished_run("bert").root, folder.root)
+    ran = yaml.safe_load(folder.config.read_text())
+    folder.config.write_text(yaml.safe_dump(ran | {"device": "mps", "precision": "bf16", "strategy": "distributed"}))
+    folder.report.unlink()
+    start(Request(tiny_config(), "report", False, "x"))
+    assert folder.report.exists()
+
+
+BROKEN = {
+    "not there": (None, r" does not exist, and a report goes by it; --stage all writes it"),
+    "empty": ("", "needs keys with values; holds None"),
+    "a list": ("- a\n", "needs keys with values"),
+    "no YAML": ("seed: [\n", "not readable as YAML"),
+    "no text": (b"\xff\xfe", "not readable as YAML"),
+    "another program's": ("sead: 3\n", "unknown key 'sead'; did you mean 'seed'"),
+    "a wrong type": ("lora:\n  k: many\n", "lora.k"),
+    "out of range": ("lora:\n  k: 0\n", "lora.k"),
+    "a request to show": ("show: x\n", "holds a request to show or score"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_run_whose_config_is_broken_is_one_line(tiny_config: Callable[..., RunConfig], case: str) -> None:
+    content, message = BROKEN[case]
+    config = tiny_config()
+    folder = RunFolder(Path(config.runs_folder) / "tiny")
+    write_json(folder.ranks, {"layers": [{"name": "a.0.query", "rank": 1}]})
+    if content is not None:
+        folder.config.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=message) as caught:
+        start(Request(config, "report", False, "x"))
+    assert str(folder.config) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not folder.report.exists()
+
+
+def test_the_report_of_a_study_goes_by_its_own_axes(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    config = tiny_config("--search.steps", "2", "--retrain.max_steps", "1")
+    made = dataclasses.replace(config, study=StudyConfig({"method": ["autolora", "lora"]}))
+    start(Request(made, "all", False, "x"))
+    folder = StudyFolder(tmp_path / "runs" / "tiny")
+    before = folder.config.read_bytes(), sorted(folder.cells.rglob("metrics.json"))
+    for asked in (config, dataclasses.replace(config, seed=3, study=StudyConfig({"seed": [3]}))):
+        start(Request(asked, "report", True, "x"))
+        assert "method" in pd.read_parquet(folder.results)
+    assert (folder.config.read_bytes(), sorted(folder.cells.rglob("metrics.json"))) == before

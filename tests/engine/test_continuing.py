@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,15 +14,6 @@ from configs.schema import RunConfig, Stage
 from engine import checkpoint
 from engine.continuing import refuse_other_config, refuse_other_results
 from engine.run_folder import RunFolder, write_text
-
-
-@pytest.fixture
-def begun(tiny_config: Callable[..., RunConfig]) -> RunFolder:
-    """A folder in which a run was started, and got nowhere yet."""
-    config = tiny_config()
-    folder = RunFolder(Path(config.runs_folder) / "tiny")
-    write_text(folder.config, to_yaml(config))
-    return folder
 
 
 def half_search(folder: RunFolder) -> None:
@@ -59,6 +49,12 @@ REFUSED = [
     (half_grid, ("--retrain.epochs", "9"), r"^--retrain\.epochs: "),
     (swept, ("--retrain.epochs", "9"), r"^--retrain\.epochs: "),
     (half_search, ("--task.evaluation_split", "test"), r"^--task\.evaluation_split: "),
+    (half_search, ("--search.patience", "3"), r"^--search\.patience: "),
+    (half_retrain, ("--retrain.batch_size", "4"), r"^--retrain\.batch_size: "),
+    (half_retrain, ("--lora.r", "2"), r"^--lora\.r: "),
+    (half_retrain, ("--task.label_smoothing", "0"), r"^--task\.label_smoothing: "),
+    (half_choice, ("--retrain.learning_rates", "[1e-3]"), r"^--retrain\.learning_rates: "),
+    (half_grid, ("--lora.grid", "[1,2]"), r"^--lora\.grid: "),
 ]
 
 
@@ -85,6 +81,18 @@ ALLOWED = [
     (half_retrain, ("--retrain.checkpoint_every", "7")),
     (half_retrain, ("--retrain.eval_batch_size", "7")),
     (half_retrain, ("--export.padded", "true")),
+    (half_search, ("--lora.r", "2")),
+    (half_search, ("--lora.grid", "[1,2]")),
+    (half_search, ("--adapter.bottleneck", "9")),
+    (half_search, ("--task.metrics", "[f1_macro]")),
+    (half_search, ("--decode.num_beams", "1")),
+    (half_retrain, ("--decode.num_beams", "1")),
+    (half_retrain, ("--task.metrics", "[f1_macro]")),
+    (half_retrain, ("--task.evaluation_rows", "9")),
+    (half_choice, ("--task.evaluation_rows", "9")),
+    (half_choice, ("--retrain.eval_batch_size", "7")),
+    (swept, ("--task.metrics", "[f1_macro]")),
+    (swept, ("--decode.num_beams", "1")),
 ]
 
 
@@ -213,3 +221,56 @@ def test_how_a_study_is_launched_changes_no_result(begun: RunFolder, tiny_config
     half_search(begun)
     for check in (refuse_other_config, refuse_other_results):
         check(tiny_config("--study.launcher", "ray", "--study.ray.cpus", "2"), begun)
+
+
+IN_THE_GATES = [
+    ("--search.constraint", "sigmoid"),
+    ("--search.scale", "paper"),
+    ("--lora.lora_alpha", "1"),
+    ("--lora.k", "8"),
+    ("--model.name", "another"),
+]
+
+
+@pytest.mark.parametrize("change", IN_THE_GATES, ids=lambda value: str(value[0]))
+@pytest.mark.parametrize("begun_before", [False, True])
+def test_searched_weights_are_scaled_as_they_were_searched(
+    searched: RunFolder, tiny_config: Callable[..., RunConfig], change: tuple[str, str], begun_before: bool
+) -> None:
+    """Another constraint or scale would put them into the model at another size, and say nothing."""
+    write_text(searched.search_config, to_yaml(tiny_config()))
+    init = ("--retrain.init", "search")
+    write_text(searched.config, to_yaml(tiny_config(*init, *change)))
+    if begun_before:  # by a version that did not look
+        searched.retrain.mkdir()
+    else:
+        refuse_other_config(tiny_config(*change), searched, "retrain")
+    with pytest.raises(
+        UserError, match=rf"^{change[0]}: .* weights that were searched with .*--retrain\.init scratch"
+    ):
+        refuse_other_config(tiny_config(*init, *change), searched, "retrain")
+    with pytest.raises(UserError, match=rf"^{change[0]}: "):
+        refuse_other_config(tiny_config(*init, *change), searched, "all")
+
+
+@pytest.mark.parametrize("change", [("--search.steps", "9"), ("--seed", "1"), ("--retrain.epochs", "9")])
+def test_searched_weights_may_be_retrained_otherwise(
+    searched: RunFolder, tiny_config: Callable[..., RunConfig], change: tuple[str, str]
+) -> None:
+    refuse_other_config(tiny_config("--retrain.init", "search", *change), searched, "retrain")
+
+
+def test_a_half_done_retraining_of_another_searchs_ranks_is_not_stage_alls(
+    searched: RunFolder, tiny_config: Callable[..., RunConfig]
+) -> None:
+    write_text(searched.search_config, to_yaml(tiny_config()))
+    write_text(searched.config, to_yaml(tiny_config("--seed", "1")))
+    searched.retrain.mkdir()
+    refuse_other_config(tiny_config("--seed", "1"), searched, "retrain")
+    with pytest.raises(UserError, match=r"^--seed: .* holds ranks that were chosen with 0, now it is 1"):
+        refuse_other_config(tiny_config("--seed", "1"), searched, "all")
+
+
+def test_a_report_goes_by_what_is_there(begun: RunFolder, tiny_config: Callable[..., RunConfig]) -> None:
+    half_retrain(begun)
+    refuse_other_config(tiny_config("--seed", "1"), begun, "report")

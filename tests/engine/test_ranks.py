@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -100,6 +101,36 @@ BAD = {
     "zero k": ('{"k": 0, "layers": [{"name": "encoder.0.query", "rank": 1}]}', "k is 0; allowed: a whole number"),
     "unknown": (layers(("encoder.0.qeury", 2)), "no layer 'encoder.0.qeury'; the nearest is 'encoder.0.query'"),
     "too large": (layers(("encoder.1.query", 5)), "rank 5 of 'encoder.1.query' is out of range; allowed: 0 to 4"),
+    "NaN in alpha": ('{"layers": [{"name": "a", "rank": 1, "alpha": [NaN]}]}', "alpha must be a list of numbers"),
+    "a number beyond every float": (
+        '{"layers": [{"name": "a", "rank": 1, "alpha": [1%s]}]}' % ("0" * 400),
+        "alpha must be",
+    ),
+    "true in contribution": ('{"layers": [{"name": "a", "rank": 1, "contribution": [true]}]}', "contribution must"),
+    "k beyond every float": ('{"k": 1%s, "layers": [{"name": "a", "rank": 1}]}' % ("0" * 400), "k is 1000"),
+    "too deep": ("[" * 100_000, "not readable as JSON"),
+    "unknown field": (
+        '{"comment": "x", "layers": [{"name": "a", "rank": 1}]}',
+        r"unknown field 'comment'; allowed: k, .*note",
+    ),
+    "field misspelt": (
+        '{"layers": [{"name": "a", "rnak": 1}]}',
+        r"layers\[0\] \(a\): unknown field 'rnak'; did you mean 'rank'",
+    ),
+    "other constraint": (
+        '{"constraint": "max", "layers": [{"name": "a", "rank": 1}]}',
+        "constraint is 'max'; allowed: softmax, sigmoid, none",
+    ),
+    "rule of number": ('{"rule": 3, "layers": [{"name": "a", "rank": 1}]}', "rule is 3; allowed: text"),
+    "lambda in words": (
+        '{"lambda": "1/k", "layers": [{"name": "a", "rank": 1}]}',
+        "lambda is '1/k'; allowed: a number, null",
+    ),
+    "half a budget": (
+        '{"budget": 0.5, "layers": [{"name": "a", "rank": 1}]}',
+        "budget is 0.5; allowed: a whole number",
+    ),
+    "note of number": ('{"note": 3, "layers": [{"name": "a", "rank": 1}]}', "note is 3; allowed: text, null"),
     "all zero": (layers(("encoder.0.query", 0)), "one rank above 0"),
     "all zero with k": ('{"k": 4, "layers": [{"name": "encoder.0.query", "rank": 0}]}', "every rank is 0"),
 }
@@ -122,3 +153,14 @@ def test_a_search_that_diverged_is_not_recorded_as_if_it_had_not(tmp_path: Path)
     with pytest.raises(ValueError, match="JSON"):
         ranks.save(record_of(alpha, alpha, RankRule("softmax", {"a": 2})), tmp_path / "ranks.json")
     assert not (tmp_path / "ranks.json").exists()
+
+
+def test_what_is_read_back_and_written_again_is_what_it_was(tmp_path: Path) -> None:
+    """A method that records its ranks again lost what a reader must know of them."""
+    path = tmp_path / "ranks.json"
+    record = dataclasses.replace(searched_record(), rule="budget", threshold=None, budget=90, note="2 ties")
+    ranks.save(record, path)
+    before = path.read_bytes()
+    assert ranks.load(path) == record
+    ranks.save(ranks.load(path), path)
+    assert path.read_bytes() == before

@@ -186,11 +186,12 @@ def test_stage_report_draws_ranks_written_by_hand(tiny_config: Callable[..., Run
     folder = RunFolder(tmp_path / "runs" / "tiny")
     folder.root.mkdir(parents=True)
     names = [f"model.layers.{i}.self_attn.{p}_proj" for i in range(3) for p in "qv"]
-    folder.ranks.write_text(json.dumps({"layers": [{"name": n, "rank": i} for i, n in enumerate(names)]}))
+    layers = [{"name": n, "rank": i} for i, n in enumerate(names)]
+    folder.ranks.write_text(json.dumps({"layers": layers, "note": "an expert's guess"}))
     run_stages(Request(tiny_config(), "report", False, "x"), StopRequest())
     assert [path.name for path in folder.figures.iterdir()] == ["ranks.png"]
     assert drawn(folder.figures / "ranks.png")
-    assert all(name in Page(folder.report.read_text()).text for name in names)
+    assert all(words in Page(folder.report.read_text()).text for words in (*names, "an expert's guess"))
 
 
 @pytest.mark.parametrize("constraint", ["none", "sigmoid"])

@@ -129,6 +129,16 @@ def test_results_of_other_settings_are_not_taken_for_these(
     assert "max_steps: 4" in folder.config.read_text(), "the folder says what it holds"
 
 
+def test_a_comparison_at_other_steps_is_not_taken_for_this(study: tuple[RunConfig, StudyFolder]) -> None:
+    config, folder = study
+    before = folder.config.read_bytes()
+    probe = dataclasses.replace(config.study.probe, steps=[2])
+    changed = dataclasses.replace(config, study=dataclasses.replace(config.study, probe=probe))
+    with pytest.raises(UserError, match=r"^--study\.probe\.steps: .* with \[1, 4\], now it is \[2\]"):
+        run_request(Request(changed, "all", False, "study.yaml"), StopRequest())
+    assert folder.config.read_bytes() == before
+
+
 def test_only_the_report_of_a_study_is_drawn_alone(study: tuple[RunConfig, StudyFolder], tmp_path: Path) -> None:
     config, folder = study
     folder.report.unlink()
@@ -137,7 +147,7 @@ def test_only_the_report_of_a_study_is_drawn_alone(study: tuple[RunConfig, Study
     with pytest.raises(UserError, match="--stage: 'search' is not allowed for a study; allowed: all, report"):
         run_request(Request(config, "search", False, "study.yaml"), StopRequest())
     elsewhere = dataclasses.replace(config, runs_folder=str(tmp_path))
-    with pytest.raises(UserError, match="no cell of the study finished"):
+    with pytest.raises(UserError, match=r"config\.yaml does not exist, and a report goes by it"):
         run_request(Request(elsewhere, "report", False, "study.yaml"), StopRequest())
 
 

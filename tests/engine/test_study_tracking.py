@@ -32,7 +32,10 @@ class Kept:
     def keep(self, *values: Any) -> None:
         self.sent.append(("keep", *values))
 
-    def finish(self) -> None:
+    def __enter__(self) -> Kept:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         self.sent.append(("finish",))
 
 

@@ -7,7 +7,6 @@ import json
 import math
 import sys
 import time
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,13 @@ from typing import Any
 import pytest
 
 from configs.cli import Request
+from configs.errors import UserError
 from configs.schema import RunConfig
-from engine.interrupt import StopRequest
+from engine.interrupt import Interrupted, StopRequest
 from engine.run_folder import RunFolder
-from engine.stages import run_stages
-from engine.tracking import MetricsFile, Wandb, wandb_mode
+from engine.stages import Run, run_stages
+from engine.tracking import MetricsFile, Wandb
+from tests.engine.fake_wandb import FakeRun, fake_wandb
 
 
 def test_metrics_jsonl_has_a_line_a_logged_step(finished_run: Callable[..., RunFolder]) -> None:
@@ -75,94 +76,6 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_wandb_is_online_with_a_key_and_offline_without(
-    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, bare: Path
-) -> None:
-    config = tiny_config("--tracking.wandb", "auto")
-    assert wandb_mode(config) == "offline"
-    (bare / ".netrc").write_text("machine example.org login a password b\n")
-    assert wandb_mode(config) == "offline"
-    (bare / ".netrc").write_text("machine api.wandb.ai\n  login user\n  password k\n")
-    assert wandb_mode(config) == "online"
-    (bare / ".netrc").unlink()
-    monkeypatch.setenv("WANDB_API_KEY", "k")
-    assert wandb_mode(config) == "online"
-    for mode in ("offline", "disabled", "online"):
-        monkeypatch.setenv("WANDB_MODE", mode)
-        assert wandb_mode(config) == mode
-        assert wandb_mode(tiny_config("--tracking.wandb", "disabled")) == "disabled"
-        assert wandb_mode(tiny_config("--tracking.wandb", "offline")) == "offline"
-
-
-def test_a_netrc_that_is_no_text_is_no_reason_to_fail(tiny_config: Callable[..., RunConfig], bare: Path) -> None:
-    (bare / ".netrc").write_bytes(b"\xff\xfe")
-    assert wandb_mode(tiny_config("--tracking.wandb", "auto")) == "offline"
-
-
-class FakeArtifact:
-    """Keeps which paths it was given."""
-
-    def __init__(self, name: str, type: str) -> None:
-        self.name, self.type = name, type
-        self.paths: list[Path] = []
-
-    def add_file(self, path: str) -> None:
-        assert Path(path).is_file()
-        self.paths.append(Path(path))
-
-    def add_dir(self, path: str) -> None:
-        assert Path(path).is_dir()
-        self.paths.append(Path(path))
-
-
-class FakeRun:
-    """Keeps what it is told; `fails` names the method that raises."""
-
-    def __init__(self, fails: str) -> None:
-        self.fails = fails
-        self.logged: list[dict[str, Any]] = []
-        self.artifacts: list[FakeArtifact] = []
-        self.options: dict[str, Any] = {}
-        self.summary: dict[str, Any] = {}
-        self.finished = False
-
-    def define_metric(self, *names: Any, **options: Any) -> None:
-        self._maybe("define_metric")
-
-    def log(self, values: dict[str, Any]) -> None:
-        self._maybe("log")
-        self.logged.append(values)
-
-    def log_artifact(self, artifact: FakeArtifact) -> None:
-        self._maybe("log_artifact")
-        self.artifacts.append(artifact)
-
-    def finish(self) -> None:
-        self._maybe("finish")
-        self.finished = True
-
-    def _maybe(self, name: str) -> None:
-        if name == self.fails:
-            raise RuntimeError(f"{name} broke\nlong story")
-
-
-def fake_wandb(monkeypatch: pytest.MonkeyPatch, fails: str = "") -> FakeRun:
-    run = FakeRun(fails)
-
-    def init(**options: Any) -> FakeRun:
-        run._maybe("init")
-        run.options = options
-        return run
-
-    module: Any = types.ModuleType("wandb")
-    module.init, module.Settings = init, dict
-    module.Image = lambda source: Path(source).name if isinstance(source, str) else source
-    module.plot = types.SimpleNamespace(line_series=lambda **options: options)
-    module.Artifact, module.Table = FakeArtifact, lambda **options: options
-    monkeypatch.setitem(sys.modules, "wandb", module)
-    return run
-
-
 def test_artifacts_can_be_switched_off(
     tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +89,17 @@ def test_artifacts_can_be_switched_off(
         wandb.keep("absent", "ranks", tmp_path / "absent")
     assert [artifact.name for artifact in run.artifacts] == ["x"]
     assert run.options["tags"] == ["t" * 64]
+
+
+def test_an_artifact_of_a_run_with_a_long_name_of_blanks(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fake_wandb(monkeypatch)
+    (tmp_path / "x").write_text("x")
+    wandb = Wandb(tiny_config("--tracking.wandb", "offline"), tmp_path, {})
+    wandb.keep("my run, 2nd: " + 200 * "x" + "-ranks", "ranks", tmp_path / "x")
+    assert run.artifacts[-1].name.endswith("xx-ranks")
+    assert wandb.alive, "wandb takes no blanks in the name of an artifact"
 
 
 @pytest.mark.parametrize("fails", ["init", "define_metric", "log", "finish"])
@@ -194,6 +118,8 @@ def test_a_failing_wandb_is_one_warning_and_nothing_more(
     wandb.finish({"x": 1})
     assert log_lines == [f"WARNING wandb is switched off for this run: {fails} broke"]
     assert (len(run.logged) == 4) is (fails == "finish")
+    ended = None if fails in ("init", "finish") else 1
+    assert run.exit_code == ended, "wandb would give it to the next cell of a study"
 
 
 def test_what_goes_on_goes_on_in_the_same_wandb_run(
@@ -274,7 +200,45 @@ def test_a_run_tells_wandb_alpha_ranks_losses_figures_and_the_result(
     assert run.options["job_type"] == "autolora/darts"
     assert {"sample", "autolora", "darts", "seed 0"} == set(run.options["tags"])
     assert run.summary["trainable_parameters"] == result["trainable_parameters"]
-    assert run.finished
+    assert run.exit_code == 0
+
+
+def refused() -> None:
+    raise UserError("--x: no")
+
+
+def broken() -> None:
+    raise RuntimeError("no")
+
+
+def stopped() -> None:
+    raise Interrupted(143)
+
+
+@pytest.mark.parametrize(("end", "code"), [(refused, 1), (broken, 1), (stopped, 255)])
+def test_a_run_that_fails_or_is_stopped_is_not_shown_as_finished(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, end: Callable[[], None], code: int
+) -> None:
+    run = fake_wandb(monkeypatch)
+    monkeypatch.setattr(Run, "search", lambda self: end())
+    request = Request(tiny_config("--tracking.wandb", "online"), "all", False, "tiny.yaml")
+    with pytest.raises((UserError, RuntimeError, Interrupted)):
+        run_stages(request, StopRequest())
+    assert run.exit_code == code
+
+
+def test_a_second_signal_inside_wandb_ends_the_run(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes as an exception wherever the program is; taken for a failure of wandb, the run would go on."""
+    run = fake_wandb(monkeypatch)
+    monkeypatch.setattr(run, "log", lambda values: stopped())
+    with pytest.raises(Interrupted), Wandb(tiny_config("--tracking.wandb", "online"), tmp_path, {}) as wandb:
+        wandb.log({"x": 1})
+    assert run.exit_code == 255
+    monkeypatch.setattr(sys.modules["wandb"], "init", lambda **options: stopped())
+    with pytest.raises(Interrupted):
+        Wandb(tiny_config("--tracking.wandb", "online"), tmp_path, {})
 
 
 @pytest.mark.slow

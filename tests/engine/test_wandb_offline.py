@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 from configs.cli import Request
 from configs.schema import RunConfig, StudyConfig
 from engine.command import run_request
-from engine.interrupt import StopRequest
+from engine.interrupt import Interrupted, StopRequest
 from engine.run_folder import RunFolder
 from engine.stages import run_stages
 from tests.wandb_file import OfflineRun
@@ -55,7 +56,7 @@ def finished(folder: Path, last_words: Callable[[OfflineRun], bool]) -> OfflineR
 def test_every_promised_key_of_a_run_is_there(tiny_config: Callable[..., RunConfig]) -> None:
     config = tiny_config("--tracking.wandb", "offline", "--search.steps", "6", "--search.log_every", "2")
     folder = run_stages(Request(config, "all", False, "x"), StopRequest())
-    run = finished(folder.root, lambda run: "metrics" in run.summary)
+    run = finished(folder.root, lambda run: run.exit_code is not None)
     record, result = json.loads(folder.ranks.read_text()), json.loads(folder.metrics.read_text())
     names = [layer["name"] for layer in record["layers"]]
     points = [values for values in run.history if "search/step" in values]
@@ -81,6 +82,7 @@ def test_every_promised_key_of_a_run_is_there(tiny_config: Callable[..., RunConf
     shown = {key for values in run.history for key in values if key.startswith("figures/")}
     assert shown == {"figures/rank_map", "figures/trajectories", "figures/rank_evolution", "figures/losses"}
     assert run.summary["metrics"] == result["metrics"]
+    assert run.exit_code == 0
     assert run.artifacts.keys() >= {"tiny-ranks", "tiny-adapter"}
     sent = {entry.path for entry in run.artifacts["tiny-adapter"].manifest.contents}
     assert {"adapter_config.json", "adapter_model.safetensors"} <= sent
@@ -110,3 +112,13 @@ def test_a_study_is_a_group_with_a_run_of_its_own(tiny_config: Callable[..., Run
         assert cell.run.run_group == "tiny"
         assert cell.run.job_type.split("/")[0] == method
         assert method in cell.run.tags
+
+
+def test_a_run_that_was_stopped_ends_as_one(tiny_config: Callable[..., RunConfig]) -> None:
+    config = tiny_config("--tracking.wandb", "offline")
+    stop = StopRequest()
+    stop.handle(signal.SIGTERM, None)
+    with pytest.raises(Interrupted):
+        run_stages(Request(config, "all", False, "x"), stop)
+    root = Path(config.runs_folder) / "tiny"
+    assert finished(root, lambda run: run.exit_code is not None).exit_code == 255

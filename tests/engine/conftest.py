@@ -1,0 +1,21 @@
+"""Folders in which a run has begun."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from configs.cli import to_yaml
+from configs.schema import RunConfig
+from engine.run_folder import RunFolder, write_text
+
+
+@pytest.fixture
+def begun(tiny_config: Callable[..., RunConfig]) -> RunFolder:
+    """A folder in which a run was started, and got nowhere yet."""
+    config = tiny_config()
+    folder = RunFolder(Path(config.runs_folder) / "tiny")
+    write_text(folder.config, to_yaml(config))
+    return folder
