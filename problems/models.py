@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from configs.errors import UserError
@@ -29,7 +28,6 @@ NOT_IN_4BIT = [
     "classifier", "score", "pre_classifier", "classification_head", "logits_proj", "sequence_summary", "pooler",
     "pooler.dense", "lm_head", "lm_head.decoder", "embed_out", "output_projection",
 ]  # fmt: skip
-_POSITIONS = {"position_embeddings", "wpe"}  # of BERT's kin and of GPT-2's
 
 
 @dataclass(frozen=True)
@@ -119,15 +117,6 @@ def share_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     if tokenizer.pad_token_id is not None and hasattr(model, "score"):
         for config in (model.config, model.config.get_text_config()):
             config.pad_token_id = tokenizer.pad_token_id
-
-
-def most_positions(model: PreTrainedModel) -> int | None:
-    """Tokens that the model's table of positions has room for; None where positions are not looked up in one."""
-    for name, module in model.named_modules():
-        if name.rpartition(".")[2] in _POSITIONS and isinstance(module, nn.Embedding):
-            # RoBERTa counts from the one behind its padding index.
-            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-    return None
 
 
 def _split_file(source: str) -> tuple[str, dict[str, Any]]:

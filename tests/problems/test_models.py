@@ -16,7 +16,7 @@ from transformers.quantizers.quantizers_utils import should_convert_module
 
 from configs.errors import UserError
 from configs.schema import ModelConfig
-from problems.models import NOT_IN_4BIT, load_base, load_tokenizer, locate, most_positions, share_padding
+from problems.models import NOT_IN_4BIT, load_base, load_tokenizer, locate, share_padding
 
 
 def test_package_names_become_folders_without_running_the_package(
@@ -117,12 +117,6 @@ def test_a_decoder_without_padding_classifies_batches(model_folder: Callable[...
         together = model(**batch).logits
         alone = [model(**{k: torch.tensor([v]) for k, v in row.items()}).logits[0] for row in rows]
     torch.testing.assert_close(together, torch.stack(alone), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(("kind", "most"), [("bert", 80), ("roberta", 79), ("gpt2", 80), ("llama", None)])
-def test_how_many_tokens_a_model_takes(model_folder: Callable[..., Path], kind: str, most: int | None) -> None:
-    config = ModelConfig(name=str(model_folder(kind)))
-    assert most_positions(load_base(config, AutoModelForSequenceClassification, num_labels=2).model) == most
 
 
 def test_a_model_without_sdpa_gets_the_kernel_that_it_has(model_folder: Callable[..., Path], tmp_path: Path) -> None:
