@@ -38,6 +38,7 @@ from problems.data import Data, prepare, split_indices
 from problems.layers import refuse_large_k
 from problems.lora import attach_components
 from problems.models import BaseModel, load_base, load_tokenizer, share_padding
+from problems.next_token import refuse_other_models
 from problems.positions import refuse_long_rows, refuse_long_texts
 from problems.processes import ALONE, Processes
 from problems.tasks import Task, make_task
@@ -80,11 +81,12 @@ class Run:
         return self._with_modules_to_save(base)
 
     def _refuse_late_failures(self, model: PreTrainedModel) -> None:
-        """Raises UserError for what would fail only after hours of training."""
+        """Raises UserError for what would fail, or be found to be nonsense, only after hours of training."""
         refuse_long_rows(model, self.data, self.config)
         if isinstance(self.task, Generation):
             (rows,) = self.data.evaluation.values()
             refuse_long_texts(model, self.tokenizer, rows["source"][:], self.config)
+            refuse_other_models(model, self.config.model.name)
 
     def _with_modules_to_save(self, base: BaseModel) -> BaseModel:
         lora = self.config.lora
