@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from configs.schema import ExportConfig
+from configs.schema import RunConfig
 from engine.run_folder import RunFolder, write_text
+from problems.gates import ADAPTER, lora_layers
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -30,8 +31,10 @@ from peft import PeftConfig, PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 adapter = "."  # this folder
+settings = PeftConfig.from_pretrained(adapter)
 base = AutoModelForCausalLM.from_pretrained(
-    PeftConfig.from_pretrained(adapter).base_model_name_or_path,
+    settings.base_model_name_or_path,
+    revision=settings.revision or "main",
     gguf_file=AutoConfig.from_pretrained(adapter).gguf_file,
 )
 model = PeftModel.from_pretrained(base, adapter)
@@ -40,17 +43,23 @@ tokenizer = AutoTokenizer.from_pretrained(adapter)
 """
 
 
-def save_all(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: RunFolder, settings: ExportConfig) -> None:
-    """adapter/, and adapter_padded/ and merged/ where `settings` ask for them; merging consumes `model`."""
-    save_adapter(model, tokenizer, folder.adapter)
-    if settings.padded:
+def save_all(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: RunFolder, config: RunConfig) -> None:
+    """adapter/, and adapter_padded/ and merged/ where `config` asks for them; merging consumes `model`."""
+    save_adapter(model, tokenizer, folder.adapter, config.model.revision)
+    if config.export.padded:
         save_padded(folder.adapter, folder.padded)
-    if settings.merged:
+    if config.export.merged:
         save_merged(model, tokenizer, folder.merged)
 
 
-def save_adapter(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """A plain PEFT adapter, with the tokenizer and the base's config.json (which knows the classes) beside it."""
+def save_adapter(
+    model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path, revision: str | None = None
+) -> None:
+    """A plain PEFT adapter, with the tokenizer and the base's config.json (which knows the classes) beside it.
+
+    `revision`: that of the base on the hub; PEFT itself does not know which one was loaded.
+    """
+    model.peft_config[ADAPTER].revision = revision
     model.save_pretrained(str(folder))
     _sort_targets(folder / ADAPTER_CONFIG)
     base: Any = model.get_base_model()
@@ -70,11 +79,25 @@ def _sort_targets(path: Path) -> None:
 
 def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """The base model with the adapter merged in; `model` is consumed."""
+    _untie(model)
     merged: Any = model.merge_and_unload()
     if hasattr(merged.config, "gguf_file"):
         del merged.config.gguf_file  # what is written now is no such file
     merged.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
+
+
+def _untie(model: PeftModel) -> None:
+    """Gives each layer with LoRA that shares its weight (an output layer with the embedding) a weight of its own: PEFT
+    would add the update to both."""
+    base: Any = model.get_base_model()
+    for name, lora in lora_layers(model).items():
+        layer: Any = lora.get_base_layer()
+        owners = [x for x, weight in base.named_parameters(remove_duplicate=False) if weight is layer.weight]
+        if any(not owner.startswith(f"{name}.") for owner in owners):
+            layer.weight = nn.Parameter(layer.weight.detach().clone(), requires_grad=False)
+            for config in (base.config, base.config.get_text_config()):
+                config.tie_word_embeddings = False
 
 
 def save_padded(adapter: Path, folder: Path) -> None:

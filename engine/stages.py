@@ -10,10 +10,9 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from configs.cli import Request, to_yaml
-from configs.errors import UserError
 from configs.rules import SEARCHING, WITHOUT_LORA
 from configs.schema import RunConfig
 from engine import checkpoint, ranks
@@ -38,7 +37,9 @@ from problems.compute import Compute, choose_compute, seed_everything
 from problems.data import Data, prepare, split_indices
 from problems.layers import refuse_large_k
 from problems.lora import attach_components
-from problems.models import BaseModel, load_base, load_tokenizer, most_positions, share_padding
+from problems.models import BaseModel, load_base, load_tokenizer, share_padding
+from problems.next_token import refuse_other_models
+from problems.positions import refuse_long_rows, refuse_long_texts
 from problems.processes import ALONE, Processes
 from problems.tasks import Task, make_task
 from problems.tasks.generation import Generation
@@ -76,20 +77,16 @@ class Run:
         base = load_base(self.config.model, self.task.auto_class, second_order=second_order, **self.task.head())
         self.task.adapt(base.model)
         share_padding(base.model, self.tokenizer)
-        self._refuse_long_rows(base)
+        self._refuse_late_failures(base.model)
         return self._with_modules_to_save(base)
 
-    def _refuse_long_rows(self, base: BaseModel) -> None:
-        """Raises UserError when a row has more tokens than the model has positions: it would fail there, late."""
-        most = most_positions(base.model)
-        if most is None or self.config.task.max_length <= most:
-            return
-        longest = max(max(rows["length"][:]) for rows in (self.data.train, *self.data.evaluation.values()))
-        if longest > most:
-            raise UserError(
-                f"--task.max_length: {self.config.task.max_length} is not allowed, as a row has {longest} tokens and "
-                f"{self.config.model.name} takes {most}; allowed: up to {most}"
-            )
+    def _refuse_late_failures(self, model: PreTrainedModel) -> None:
+        """Raises UserError for what would fail, or be found to be nonsense, only after hours of training."""
+        refuse_long_rows(model, self.data, self.config)
+        if isinstance(self.task, Generation):
+            (rows,) = self.data.evaluation.values()
+            refuse_long_texts(model, self.tokenizer, rows["source"][:], self.config)
+            refuse_other_models(model, self.config.model.name)
 
     def _with_modules_to_save(self, base: BaseModel) -> BaseModel:
         lora = self.config.lora

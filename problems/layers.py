@@ -16,16 +16,18 @@ from problems.parts import matches, part_name, refuse_overlap, split
 
 # PEFT trains modules of these names whole when the task is classification.
 HEADS = ("classifier", "score")
+MATRICES = (nn.Linear, Conv1D)
 
 
 def target_layers(model: PreTrainedModel, targets: Sequence[str]) -> list[str]:
     """Names of the layers, and of the parts of fused ones, that `targets` (names or their endings) match, in the
     model's order.
 
-    Raises UserError when a target matches nothing, with the endings that exist, and when a layer is named both whole
-    and by part.
+    Raises UserError when a target matches nothing, with the endings that exist, or something that is no matrix, with
+    its type, and when a layer is named both whole and by part.
     """
     names = list(_names(model))
+    _refuse_others(model, targets)
     missing = [t for t in targets if not any(matches(name, t) for name in names)]
     if missing:
         raise UserError(
@@ -41,7 +43,7 @@ def layer_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
     """Name -> (outputs, inputs) of every layer, and of every part of a fused one, that could take LoRA."""
     shapes = {}
     for name, module in model.named_modules():
-        if _takes_lora(name, module) and module.weight.dim() == 2:
+        if _takes_lora(name, module):
             outputs, inputs = shapes[name] = matrix_shape(module)
             shapes |= {part: (outputs // len(FUSED), inputs) for part in _parts(name, module)}
     return shapes
@@ -92,10 +94,26 @@ def _ending(name: str) -> str:
     return ending if part is None else part_name(ending, part)
 
 
-def _takes_lora(name: str, module: Any) -> bool:
-    """Linear layers, quantised ones and Conv1D: whatever has one weight matrix; not what lies in a task head, which
-    PEFT trains whole, nor embeddings, whose LoRA has no product to gate."""
-    weight = getattr(module, "weight", None)
-    if weight is None or weight.dim() < 2 or isinstance(module, nn.Embedding):
-        return False
-    return not any(part in HEADS for part in name.split("."))
+def _takes_lora(name: str, module: nn.Module) -> bool:
+    """Linear layers, quantised ones too, and Conv1D, where A and B are matrices whose product the gates scale; not
+    what lies in a task head, which PEFT trains whole."""
+    return isinstance(module, MATRICES) and not _in_head(name)
+
+
+def _in_head(name: str) -> bool:
+    return any(part in HEADS for part in name.split("."))
+
+
+def _refuse_others(model: nn.Module, targets: Sequence[str]) -> None:
+    """Raises UserError for a target that means a module with weights of its own that takes no LoRA: a convolution,
+    whose components lie along another axis; an embedding, which has no product to gate; a norm; a router."""
+    for name, module in model.named_modules():
+        own = any(True for _ in module.parameters(recurse=False))
+        if not own or isinstance(module, MATRICES) or _in_head(name):
+            continue
+        for target in targets:
+            if matches(name, target):
+                raise UserError(
+                    f"--lora.target_modules: {target} is not allowed, as {name} is of type {type(module).__name__}; "
+                    f"allowed: layers of type {' or '.join(kind.__name__ for kind in MATRICES)}"
+                )

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from configs.errors import UserError
@@ -29,7 +28,6 @@ NOT_IN_4BIT = [
     "classifier", "score", "pre_classifier", "classification_head", "logits_proj", "sequence_summary", "pooler",
     "pooler.dense", "lm_head", "lm_head.decoder", "embed_out", "output_projection",
 ]  # fmt: skip
-_POSITIONS = {"position_embeddings", "wpe"}  # of BERT's kin and of GPT-2's
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def load_base(config: ModelConfig, auto_class: Any, *, second_order: bool = Fals
     """The base model in fp32 with a head for the task; `head` are configuration values such as num_labels.
 
     `second_order` chooses the attention kernel that can be differentiated twice. Raises UserError when it cannot be
-    had.
+    had, when its weights are quantised, and when some beside the head have another size than its config.json says.
     """
     attention = config.attention
     if attention == "auto" and second_order:
@@ -99,11 +97,14 @@ def load_base(config: ModelConfig, auto_class: Any, *, second_order: bool = Fals
     quantised = _four_bits() if config.load_in_4bit else {}
     with explain_missing("--model.name", config.name):
         settings = AutoConfig.from_pretrained(source, **file, **_options(config), **head)
+        if not file:
+            _refuse_quantised(settings, config)
         model, report = auto_class.from_pretrained(
             source,
             config=settings,
             dtype="float32",
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # a head of another number of classes is made new
             **(file or {"use_safetensors": True}),
             **quantised,
             **kernel,
@@ -111,7 +112,8 @@ def load_base(config: ModelConfig, auto_class: Any, *, second_order: bool = Fals
         )
     if file:
         _forget_quantisation(model, file["gguf_file"])
-    return BaseModel(model, _owners(model, report["missing_keys"]))
+    remade = _of_another_head(model, report["mismatched_keys"], config.name)
+    return BaseModel(model, _owners(model, [*report["missing_keys"], *remade]))
 
 
 def share_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -119,15 +121,6 @@ def share_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     if tokenizer.pad_token_id is not None and hasattr(model, "score"):
         for config in (model.config, model.config.get_text_config()):
             config.pad_token_id = tokenizer.pad_token_id
-
-
-def most_positions(model: PreTrainedModel) -> int | None:
-    """Tokens that the model's table of positions has room for; None where positions are not looked up in one."""
-    for name, module in model.named_modules():
-        if name.rpartition(".")[2] in _POSITIONS and isinstance(module, nn.Embedding):
-            # RoBERTa counts from the one behind its padding index.
-            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-    return None
 
 
 def _split_file(source: str) -> tuple[str, dict[str, Any]]:
@@ -168,6 +161,37 @@ def _four_bits() -> dict[str, Any]:
         llm_int8_skip_modules=NOT_IN_4BIT,
     )
     return {"quantization_config": settings, "device_map": {"": 0}}
+
+
+def _refuse_quantised(settings: Any, config: ModelConfig) -> None:
+    """Raises UserError for a checkpoint of quantised weights; 4 bits that are wanted may be in 4 bits already."""
+    found = getattr(settings, "quantization_config", None)
+    if not found:
+        return
+    fields = found if isinstance(found, dict) else found.to_dict()
+    if config.load_in_4bit and fields.get("load_in_4bit"):
+        return
+    method = getattr(fields.get("quant_method"), "value", fields.get("quant_method")) or "bitsandbytes"
+    raise UserError(
+        f"--model.name: the weights of {config.name} are quantised ({method}), which is not trained on here; "
+        f"name the model that they were made from (on a CUDA GPU with --model.load_in_4bit true, if memory is short)"
+    )
+
+
+def _of_another_head(model: PreTrainedModel, mismatched: Any, name: str) -> list[str]:
+    """Those weights of the head that were made new, as the checkpoint came with another number of classes.
+
+    Raises UserError, with the model's `name`, for any other weight of the wrong size: random numbers stand there now.
+    """
+    classes = getattr(model, "num_labels", None)  # of a language model: none
+    for key, saved, wanted in mismatched:
+        in_body = key.startswith(f"{model.base_model_prefix}.")
+        if in_body or saved[1:] != wanted[1:] or wanted[0] != classes:
+            raise UserError(
+                f"--model.name: {name} does not hold what its config.json says: {key} has the size {list(saved)}, not "
+                f"{list(wanted)}"
+            )
+    return [key for key, _, _ in mismatched]
 
 
 def _options(config: ModelConfig) -> dict[str, Any]:

@@ -27,9 +27,16 @@ def explain_missing(key: str, name: str) -> Iterator[None]:
         yield
     except UserError:
         raise
+    except ImportError as error:
+        raise UserError(f"{key}: {name!r} needs a package that is not installed ({_said(error)})") from error
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{key}: cannot load {name!r} ({first[:200]}); {_CHOICES}") from error
+        raise UserError(f"{key}: cannot load {name!r} ({_said(error)}); {_CHOICES}") from error
+
+
+def _said(error: Exception) -> str:
+    """The line of an error that says most: the first, but not one that only opens a list."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return (lines[-1] if lines[0].endswith(":") else lines[0])[:200]
 
 
 def settle_hub_access(timeout: float = 8.0) -> bool:

@@ -94,7 +94,7 @@ class AdaLora(Method):
         for name, layer in lora_layers(plain).items():
             _copy(layers[name], kept[name], layer)
         ranks.save(record, setting.folder.ranks)
-        export.save_all(plain, setting.tokenizer, setting.folder, config.export)
+        export.save_all(plain, setting.tokenizer, setting.folder, config)
         return record
 
 

@@ -46,7 +46,7 @@ class RankedLora(Method):
     def save(self, prepared: Prepared, setting: Setting) -> RankRecord | None:
         """adapter/, and adapter_padded/ and merged/ when asked for."""
         assert isinstance(prepared.model, PeftModel)
-        export.save_all(prepared.model, setting.tokenizer, setting.folder, setting.config.export)
+        export.save_all(prepared.model, setting.tokenizer, setting.folder, setting.config)
         return prepared.record
 
 

@@ -15,6 +15,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ERRORS = {"mse", "ter"}
 """Metrics of which less is better."""
+PAD_TO = 8
+"""Batches are padded to a multiple of this: GPUs multiply such matrices faster."""
 
 Collate = Callable[[list[dict[str, Any]]], dict[str, Tensor]]
 

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from configs.errors import UserError
-from problems.tasks.base import Collate, Task
+from problems.tasks.base import PAD_TO, Collate, Task
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
@@ -89,7 +89,7 @@ class TextClassification(Task):
         return rows.map(tokens, batched=True, remove_columns=rows.column_names, desc="tokenise")
 
     def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
-        pad = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8)
+        pad = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=PAD_TO)
         # Betty takes plain dicts only: transformers' BatchEncoding would become a tuple of its keys.
         return lambda rows: dict(pad([{k: v for k, v in row.items() if k != "length"} for row in rows]))
 

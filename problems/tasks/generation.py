@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, PreTraine
 from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.scoring import METRICS, check_metrics, score_e2e, score_webnlg
-from problems.tasks.base import Collate, Rows, Task
+from problems.tasks.base import PAD_TO, Collate, Rows, Task
 from problems.tasks.records import Record, evaluation_rows, training_rows
 
 log = logging.getLogger("autolora")
@@ -89,7 +89,7 @@ class Generation(Task):
         return found.remove_columns(["cut"])
 
     def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
-        pad = DataCollatorForSeq2Seq(tokenizer, pad_to_multiple_of=8)
+        pad = DataCollatorForSeq2Seq(tokenizer, pad_to_multiple_of=PAD_TO)
         return lambda rows: dict(pad([{name: row[name] for name in MODEL_INPUTS} for row in rows]))
 
     def score(self, metrics: Mapping[str, float]) -> float:

@@ -17,7 +17,7 @@ from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.scoring.ner import score_ner
 from problems.scoring.ner_files import Sentence
-from problems.tasks.base import Collate, Rows, Task
+from problems.tasks.base import PAD_TO, Collate, Rows, Task
 from problems.tasks.splits import Source, evaluation_source, evaluation_split, hold_out
 from problems.tasks.tagged_files import CONLL, find_split, place, read_sentences
 
@@ -122,7 +122,7 @@ class Tagging(Task):
         return encoded
 
     def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
-        pad = DataCollatorForTokenClassification(tokenizer, pad_to_multiple_of=8, label_pad_token_id=IGNORED)
+        pad = DataCollatorForTokenClassification(tokenizer, pad_to_multiple_of=PAD_TO, label_pad_token_id=IGNORED)
         not_of_the_model = {"tokens", "tags", "words", "length"}
         # Betty takes plain dicts only: transformers' BatchEncoding would become a tuple of its keys.
         return lambda rows: dict(pad([{k: v for k, v in row.items() if k not in not_of_the_model} for row in rows]))

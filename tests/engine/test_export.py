@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftConfig, PeftModel
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from configs.cli import Request
 from configs.schema import RunConfig
@@ -21,6 +21,8 @@ from engine import export
 from engine.interrupt import StopRequest
 from engine.run_folder import RunFolder, write_json
 from engine.stages import run_stages
+from problems.lora import attach
+from tests.generation_toys import make_causal, make_tokenizer
 
 # Ranks of every kind: none, one, less than k, more than k; a layer that the search's targets do not name.
 RANKS = {
@@ -201,3 +203,52 @@ def test_a_pooler_that_was_never_trained_is_trained_and_comes_with_the_adapter(
     model = PeftModel.from_pretrained(made.plain_base(), made.folder.adapter)
     assert torch.equal(made.logits_of(model), made.logits)
     assert sum("pooler was never trained" in line for line in log_lines) == 1
+
+
+@pytest.mark.parametrize("revision", ["v1.2", None])
+def test_the_adapter_names_the_revision_of_its_base(
+    model_folder: Callable[..., Path], tmp_path: Path, make_config: Callable[..., RunConfig], revision: str | None
+) -> None:
+    """Plain PEFT would load the newest base under it."""
+    arguments = ["--export.padded", "true", "--model.revision", revision or "null"]
+    made = make_export(make_config(tmp_path, "bert", *arguments), "bert", model_folder("bert"))
+    for folder in (made.folder.adapter, made.folder.padded):
+        assert PeftConfig.from_pretrained(folder).revision == revision
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_merging_an_output_layer_leaves_the_embedding_that_shares_its_weight(kind: str, tmp_path: Path) -> None:
+    tokenizer = make_tokenizer("<s>" if kind == "llama" else "<|endoftext|>")
+    settings = make_causal(kind, len(tokenizer)).config
+    settings.tie_word_embeddings = True
+    base = AutoModelForCausalLM.from_config(settings)
+    base.save_pretrained(tmp_path / "base")
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    model = attach(base, LoraConfig(r=2, target_modules=["lm_head"], task_type="CAUSAL_LM", init_lora_weights=False))
+    embedding = base.get_input_embeddings().weight
+    assert base.lm_head.base_layer.weight is embedding
+    before, ids = embedding.detach().clone(), torch.tensor([[3, 9, 40, 41]])
+    with torch.no_grad():
+        expected = model.eval()(ids).logits
+    export.save_adapter(model, tokenizer, tmp_path / "adapter")
+    export.save_merged(model, tokenizer, tmp_path / "merged")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
+    assert torch.equal(merged.get_input_embeddings().weight, before)
+    assert not torch.equal(merged.lm_head.weight, before)
+    assert not json.loads((tmp_path / "merged" / "config.json").read_text())["tie_word_embeddings"]
+    plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), tmp_path / "adapter")
+    with torch.no_grad():
+        torch.testing.assert_close(merged(ids).logits, expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(plain.eval()(ids).logits, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_on_a_base_with_a_head_of_other_classes_the_adapter_brings_its_own(
+    model_folder: Callable[..., Path], tmp_path: Path, make_config: Callable[..., RunConfig]
+) -> None:
+    base = tmp_path / "base"
+    AutoModelForSequenceClassification.from_pretrained(model_folder("bert"), num_labels=3).save_pretrained(base)
+    AutoTokenizer.from_pretrained(model_folder("bert")).save_pretrained(base)
+    made = make_export(make_config(tmp_path, "bert", "--model.name", str(base)), "bert", base)
+    plain = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2, ignore_mismatched_sizes=True)
+    assert made.logits.shape == (2, 2)
+    assert torch.equal(made.logits_of(PeftModel.from_pretrained(plain, made.folder.adapter)), made.logits)

@@ -7,10 +7,14 @@ from typing import Any
 import pytest
 import torch
 from transformers import (
+    ConvBertConfig,
+    ConvBertModel,
     GPT2Config,
     GPT2Model,
     GPTBigCodeConfig,
     GPTBigCodeModel,
+    MixtralConfig,
+    MixtralModel,
     RobertaConfig,
     RobertaForSequenceClassification,
 )
@@ -80,6 +84,37 @@ def test_the_head_and_embeddings_take_no_lora() -> None:
     )
     assert not any(name.startswith("classifier") for name in target_layers(model, ["dense"]))
     assert not any("embeddings" in name or name.startswith("classifier") for name in layer_shapes(model))
-    for target in ("classifier.dense", "word_embeddings"):
-        with pytest.raises(UserError, match=rf"--lora\.target_modules: {target} matches no module"):
-            target_layers(model, [target])
+    with pytest.raises(UserError, match=r"--lora\.target_modules: classifier\.dense matches no module"):
+        target_layers(model, ["classifier.dense"])
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "kind"),
+    [
+        ("word_embeddings", "embeddings.word_embeddings", "Embedding"),
+        ("LayerNorm", "embeddings.LayerNorm", "LayerNorm"),
+        ("depthwise", "encoder.layer.0.attention.self.key_conv_attn_layer.depthwise", "Conv1d"),
+        # A Linear layer beside it does not help.
+        ("query,pointwise", "encoder.layer.0.attention.self.key_conv_attn_layer.pointwise", "Conv1d"),
+    ],
+)
+def test_what_is_no_matrix_is_named_with_its_type(target: str, name: str, kind: str) -> None:
+    """PEFT takes a convolution, whose components the gates would scale along the wrong axis."""
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    model = ConvBertModel(ConvBertConfig(vocab_size=20, embedding_size=8, head_ratio=1, **sizes))
+    asked = target.split(",")
+    with pytest.raises(UserError) as caught:
+        target_layers(model, asked)
+    assert str(caught.value) == (
+        f"--lora.target_modules: {asked[-1]} is not allowed, as {name} is of type {kind}; "
+        "allowed: layers of type Linear or Conv1D"
+    )
+    assert not any("key_conv" in name for name in layer_shapes(model))
+
+
+def test_a_router_that_has_a_matrix_but_is_no_layer_is_refused_too() -> None:
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    model = MixtralModel(MixtralConfig(vocab_size=20, num_key_value_heads=1, num_local_experts=2, **sizes))
+    with pytest.raises(UserError, match=r"gate is not allowed, as layers\.0\.mlp\.gate is of type \w*Router; allowed"):
+        target_layers(model, ["gate"])
+    assert target_layers(model, ["q_proj"]) == ["layers.0.self_attn.q_proj"]

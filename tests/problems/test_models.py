@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +13,19 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, DebertaV2Config, DebertaV2Model
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DebertaV2Config,
+    DebertaV2Model,
+)
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 from configs.errors import UserError
 from configs.schema import ModelConfig
-from problems.models import NOT_IN_4BIT, load_base, load_tokenizer, locate, most_positions, share_padding
+from problems.models import NOT_IN_4BIT, load_base, load_tokenizer, locate, share_padding
+from tests.generation_toys import make_causal
 
 
 def test_package_names_become_folders_without_running_the_package(
@@ -119,12 +128,6 @@ def test_a_decoder_without_padding_classifies_batches(model_folder: Callable[...
     torch.testing.assert_close(together, torch.stack(alone), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("kind", "most"), [("bert", 80), ("roberta", 79), ("gpt2", 80), ("llama", None)])
-def test_how_many_tokens_a_model_takes(model_folder: Callable[..., Path], kind: str, most: int | None) -> None:
-    config = ModelConfig(name=str(model_folder(kind)))
-    assert most_positions(load_base(config, AutoModelForSequenceClassification, num_labels=2).model) == most
-
-
 def test_a_model_without_sdpa_gets_the_kernel_that_it_has(model_folder: Callable[..., Path], tmp_path: Path) -> None:
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     DebertaV2Model(DebertaV2Config(vocab_size=50, **sizes)).save_pretrained(tmp_path)
@@ -144,3 +147,78 @@ def test_a_model_without_sdpa_gets_the_kernel_that_it_has(model_folder: Callable
 )
 def test_what_may_be_trained_whole_is_not_kept_in_4_bits(name: str, converted: bool) -> None:
     assert should_convert_module(name, NOT_IN_4BIT) == converted
+
+
+def edited(source: Path, target: Path, **changes: Any) -> Path:
+    """A copy of a saved model whose config.json says something else."""
+    shutil.copytree(source, target)
+    settings = json.loads((target / "config.json").read_text())
+    (target / "config.json").write_text(json.dumps(settings | changes))
+    return target
+
+
+@pytest.mark.parametrize(
+    ("settings", "method"),
+    [
+        ({"quant_method": "gptq", "bits": 4}, "gptq"),
+        ({"quant_method": "awq", "bits": 4}, "awq"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes"),
+        ({"load_in_8bit": True}, "bitsandbytes"),
+    ],
+)
+def test_quantised_weights_are_refused_before_they_are_loaded(
+    model_folder: Callable[..., Path], tmp_path: Path, settings: dict[str, Any], method: str
+) -> None:
+    folder = edited(model_folder("llama"), tmp_path / "base", quantization_config=settings)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(
+        UserError, match=rf"^--model\.name: .* are quantised \({method}\).*load_in_4bit true"
+    ) as caught:
+        load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("kind", "head"), [("bert", "classifier"), ("roberta", "classifier"), ("gpt2", "score")])
+def test_a_head_of_another_number_of_classes_is_made_new_and_trained(
+    model_folder: Callable[..., Path], tmp_path: Path, kind: str, head: str
+) -> None:
+    """As when an NLI model is to learn two classes."""
+    three = AutoModelForSequenceClassification.from_pretrained(model_folder(kind), num_labels=3)
+    three.save_pretrained(tmp_path)
+    base = load_base(ModelConfig(name=str(tmp_path)), AutoModelForSequenceClassification, num_labels=2)
+    assert base.trained_whole == [head]
+    shapes = {name: tuple(p.shape) for name, p in base.model.named_parameters() if name.startswith(head)}
+    assert {shape[0] for shape in shapes.values()} <= {2, 32}
+    assert (2, 32) in shapes.values()
+    for name, value in three.base_model.state_dict().items():
+        assert torch.equal(base.model.base_model.state_dict()[name], value)
+    same = load_base(ModelConfig(name=str(tmp_path)), AutoModelForSequenceClassification, num_labels=3)
+    assert same.trained_whole == []
+
+
+@pytest.mark.parametrize(
+    ("auto_class", "kind", "changes", "key"),
+    [
+        (AutoModelForSequenceClassification, "bert", {"intermediate_size": 48}, r"bert\.encoder\.layer\.\d"),
+        (AutoModelForSequenceClassification, "llama", {"intermediate_size": 48}, r"model\.layers\.\d"),
+        (AutoModelForCausalLM, "gpt2", {"n_positions": 40}, r"transformer\.wpe"),
+    ],
+)
+def test_other_weights_of_the_wrong_size_are_a_damaged_model(
+    model_folder: Callable[..., Path], tmp_path: Path, auto_class: Any, kind: str, changes: dict[str, int], key: str
+) -> None:
+    folder = edited(model_folder(kind), tmp_path / "base", **changes)
+    with pytest.raises(UserError, match=rf"^--model\.name: .* its config\.json says: {key}.* has the size ") as caught:
+        load_base(ModelConfig(name=str(folder)), auto_class)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_output_layer_of_another_vocabulary_is_no_head_to_be_made_new(tmp_path: Path) -> None:
+    """Random numbers there would be trained around, never trained."""
+    make_causal("llama", 40).save_pretrained(tmp_path / "whole")
+    folder = edited(tmp_path / "whole", tmp_path / "base")
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"] = weights["lm_head.weight"][:38].clone()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"lm_head\.weight has the size \[38, 32\], not \[40, 32\]"):
+        load_base(ModelConfig(name=str(folder)), AutoModelForCausalLM)

@@ -75,3 +75,32 @@ def test_a_missing_thing_is_one_line_and_other_errors_pass() -> None:
         raise UserError("mine")
     with pytest.raises(KeyError), explain_missing("--task.path", "x"):
         raise KeyError("a defect of ours")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            ImportError("\nX requires the SentencePiece library but it was not found.\nSee"),
+            "X requires the SentencePiece",
+        ),
+        (ModuleNotFoundError("No module named 'flash_attn'"), "No module named 'flash_attn'"),
+    ],
+)
+def test_a_package_that_a_model_needs_is_one_line(error: ImportError, said: str) -> None:
+    with (
+        pytest.raises(
+            UserError, match=rf"^--model\.name: 'x' needs a package that is not installed \({said}"
+        ) as caught,
+        explain_missing("--model.name", "x"),
+    ):
+        raise error
+    assert "\n" not in str(caught.value)
+
+
+def test_of_a_list_of_possible_ways_the_last_line_says_what_to_install() -> None:
+    with (
+        pytest.raises(UserError, match=r"cannot load 'x' \(You need to have sentencepiece installed\.\)"),
+        explain_missing("--model.name", "x"),
+    ):
+        raise ValueError("Couldn't make it from one of: \n(1) a file, or \nYou need to have sentencepiece installed.")

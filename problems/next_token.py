@@ -1,0 +1,57 @@
+"""Is a model one that predicts the next token, and is trained to? transformers loads others for generation, too.
+
+An encoder (RoBERTa) would see the tokens that it should predict; a decoder taken out of an encoder-decoder (BART) is
+compared with the token that it was just given. The loss of both soon falls to 0, and what they write is nonsense.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from configs.errors import UserError
+
+_SHARED, _OTHER = 4, 4
+# Of the change that the later tokens make where they may: fp32 rounds a hundredth of it, a small random encoder is ten
+# times above.
+_ROUNDING, _ROUNDING_4BIT = 1e-4, 0.02
+_NOTHING = 1.0  # nats; a mixture of experts adds hundredths to the loss of no label
+
+
+@torch.no_grad()
+def refuse_other_models(model: Any, name: str) -> None:
+    """Raises UserError, with the model's `name`, for one that is no next-token model.
+
+    One batch of two rows that differ in their last tokens only: their logits before must be the same. Their only label
+    is that of the first token, which no token predicts: the loss must not count it.
+    """
+    training = model.training
+    model.eval()
+    rows = _rows(model)
+    labels = torch.full_like(rows, -100)
+    labels[:, 0] = rows[:, -1]
+    found = model(input_ids=rows, attention_mask=torch.ones_like(rows), labels=labels)
+    model.train(training)
+    change = (found.logits[0] - found.logits[1]).abs()
+    rounding = _ROUNDING_4BIT if getattr(model, "is_loaded_in_4bit", False) else _ROUNDING
+    if change[:_SHARED].max() > rounding * change[_SHARED:].max():
+        _refuse(model, name, "sees the tokens that it should predict")
+    if found.loss > _NOTHING:  # the mean over no label is not a number
+        _refuse(model, name, "is trained to predict the token that it is given, not the next one")
+
+
+def _refuse(model: Any, name: str, why: str) -> None:
+    raise UserError(
+        f"--model.name: {name} ({type(model).__name__}) {why}; task generation takes next-token models, as GPT-2 and "
+        f"Llama are"
+    )
+
+
+def _rows(model: Any) -> torch.Tensor:
+    """Token ids of two rows, the same at first, spread over the vocabulary."""
+    vocabulary = model.config.get_text_config().vocab_size
+    count = _SHARED + 2 * _OTHER
+    ids = [vocabulary * (i + 1) // (count + 2) for i in range(count)]
+    first, second = ids[: _SHARED + _OTHER], [*ids[:_SHARED], *ids[_SHARED + _OTHER :]]
+    return torch.tensor([first, second], device=model.device)

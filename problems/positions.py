@@ -1,0 +1,80 @@
+"""Rows and texts that are longer than a model's positions: told before a training, in which they would fail late."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+from problems.data import Data
+from problems.tasks.base import PAD_TO
+from problems.tasks.generation import cut_prompt, prompt
+
+# Of BERT's kin; GPT-2; OPT, BART, RoFormer and (no module there, but a buffer) GPT-J; the first GPT; CTRL.
+_TABLES = {"position_embeddings", "wpe", "embed_positions", "positions_embed", "pos_encoding"}
+
+
+def most_positions(model: PreTrainedModel) -> int | None:
+    """Tokens that the model's tables of positions have room for, the smallest of them; None where there is no table:
+    rotary and relative positions go on for ever."""
+    rooms = list(_rooms(model))
+    if not rooms:
+        return None
+    # Nystromformer and its kin keep two rows more than they use, and the table does not say so.
+    claimed = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 0
+    return min([*rooms, claimed] if claimed > 0 else rooms)
+
+
+def refuse_long_rows(model: PreTrainedModel, data: Data, config: RunConfig) -> None:
+    """Raises UserError when a row, padded as in a batch, has more tokens than the model has positions."""
+    most, allowed = most_positions(model), config.task.max_length
+    if most is None or _padded(allowed) <= most:
+        return
+    longest = max(max(rows["length"][:]) for rows in (data.train, *data.evaluation.values()))
+    if _padded(longest) > most:
+        raise UserError(
+            f"--task.max_length: {allowed} is not allowed, as a row has {longest} tokens (batches are padded to a "
+            f"multiple of {PAD_TO}) and {config.model.name} takes {most}; allowed: up to {most // PAD_TO * PAD_TO}"
+        )
+
+
+def refuse_long_texts(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sources: Sequence[str], config: RunConfig
+) -> None:
+    """Raises UserError when a source and the longest text written for it have more tokens than the model has
+    positions."""
+    most, longest_text = most_positions(model), config.decode.max_new_tokens
+    if most is None or config.task.max_length + longest_text <= most:
+        return
+    longest = max(len(cut_prompt(prompt(tokenizer, source), config.task.max_length)) for source in sources)
+    if longest + longest_text > most:
+        raise UserError(
+            f"--decode.max_new_tokens: {longest_text} is not allowed, as a source has {longest} tokens and "
+            f"{config.model.name} takes {most}; allowed: {most} for both together (--task.max_length cuts sources)"
+        )
+
+
+def _padded(length: int) -> int:
+    """The length of a batch whose longest row has `length` tokens."""
+    return -(-length // PAD_TO) * PAD_TO
+
+
+def _rooms(model: nn.Module) -> Iterator[int]:
+    """Positions that each table has."""
+    for name, module in model.named_modules():
+        if name.rpartition(".")[2] in _TABLES and isinstance(module, nn.Embedding):
+            yield module.num_embeddings - _unused(module)
+    for name, buffer in model.named_buffers():
+        if name.rpartition(".")[2] in _TABLES:
+            yield buffer.shape[0]
+
+
+def _unused(table: nn.Embedding) -> int:
+    """Rows at the beginning of a table that are no positions: OPT and BART leave out two, RoBERTa counts from the one
+    behind its padding index."""
+    if hasattr(table, "offset"):
+        return int(table.offset)  # type: ignore[arg-type]
+    return 0 if table.padding_idx is None else table.padding_idx + 1
