@@ -30,6 +30,7 @@ SECONDS_TO_CONNECT = 10.0
 # What a worker on another machine must know of this process's surroundings; Ray keeps it in its logs, so no secrets.
 _PASSED_ON = ("HF_", "TRANSFORMERS_", "WANDB_", "TOKENIZERS_", "OMP_WAIT_POLICY", "CUBLAS_")
 _SECRETS = ("TOKEN", "KEY", "SECRET", "PASSWORD")
+_NO_SECRETS = "TOKENIZERS_"
 # Whether a worker sees GPUs is what `study.ray.gpus` says, also when it says 0.
 _NO_GPUS_BUT_ASKED = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
 # The smallest that Ray takes, in bytes: cells exchange nothing but a line of text.
@@ -122,8 +123,12 @@ def _surroundings(*, here: bool) -> dict[str, str]:
     found = {"PYTHONPATH": path} | _NO_GPUS_BUT_ASKED
     if not here:
         told = {key: value for key, value in os.environ.items() if key.startswith(_PASSED_ON)}
-        found |= {key: value for key, value in told.items() if not any(word in key for word in _SECRETS)}
+        found |= {key: value for key, value in told.items() if not _is_secret(key)}
     return found
+
+
+def _is_secret(name: str) -> bool:
+    return not name.startswith(_NO_SECRETS) and any(word in name for word in _SECRETS)
 
 
 def _room_for_a_cell(ray: Any, settings: RayConfig) -> dict[str, float]:
