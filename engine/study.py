@@ -23,7 +23,7 @@ from engine.run_folder import RunFolder, remove, write_parquet, write_text
 from engine.search import SearchEngine
 from engine.stages import Run
 from engine.study_cells import Cell, expand, reads, run_folder_of, with_chosen_rate
-from engine.study_folder import StudyFolder
+from engine.study_folder import StudyFolder, refuse_single_run
 from engine.tracking import Wandb
 
 log = logging.getLogger("autolora")
@@ -37,53 +37,66 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
     config = request.config
     folder = StudyFolder(Path(config.runs_folder) / str(config.name))
     cells = expand(config, folder)
-    _open(request, folder, cells)
-    write_text(folder.config, to_yaml(config))
-    jobs = _jobs(request, cells) if request.stage == "all" else []
-    failed = LAUNCHERS[config.study.launcher](jobs, config.study, stop)
-    for line in failed:
-        log.warning("failed: %s", line)
+    failed = _run_cells(request, folder, cells, stop)
     results = collect(cells)
     if results.empty:
         raise UserError(f"no cell of the study finished; the first failure: {(failed or ['none was run'])[0]}")
+    write_text(folder.config, to_yaml(config))
     write_parquet(folder.results, results)
     return folder
 
 
-def _jobs(request: Request, cells: Sequence[Cell]) -> list[Job]:
-    """A job for each cell that is not finished, after those that it reads."""
+def _run_cells(request: Request, folder: StudyFolder, cells: Sequence[Cell], stop: StopRequest) -> list[str]:
+    """A line for each cell that failed. All that can be refused is refused before the folder is touched."""
+    config = request.config
+    if request.stage not in ("all", "report"):
+        raise UserError(f"--stage: {request.stage!r} is not allowed for a study; allowed: all, report")
+    refuse_single_run(folder)
+    kept = request.stage == "report" or not request.overwrite
+    if kept:
+        _refuse_others(config, folder, cells)
+    launcher = LAUNCHERS[config.study.launcher]
+    jobs = _jobs(request, cells, kept=kept) if request.stage == "all" else []
+    if jobs:
+        launcher.check(config.study)
+    if request.overwrite:
+        for path in folder.outputs(request.stage):
+            remove(path)
+    if request.stage == "report":
+        return []
+    write_text(folder.config, to_yaml(config))
+    failed = launcher.run(jobs, config.study, stop)
+    for line in failed:
+        log.warning("failed: %s", line)
+    # A first seed that was run again may have chosen another rate than the seeds that were finished with its last.
+    _refuse_others(config, folder, cells)
+    return failed
+
+
+def _jobs(request: Request, cells: Sequence[Cell], *, kept: bool) -> list[Job]:
+    """A job for each cell that is not finished, after those that it reads; for each at all where none is `kept`."""
 
     def job(cell: Cell) -> Job:
         def placed() -> Request:
-            return Request(_placed(request.config, cell, cells).config, "all", False, request.source)
+            return Request(_placed(request.config, cell, cells), "all", False, request.source)
 
         after = {other.config.name for other in reads(cell, cells, sweep_once=request.config.study.sweep_once)}
         return Job(str(cell.config.name), placed, frozenset(map(str, after)))
 
-    return in_order([job(cell) for cell in cells if not run_folder_of(cell).metrics.exists()])
+    return in_order([job(cell) for cell in cells if not (kept and run_folder_of(cell).metrics.exists())])
 
 
-def _placed(config: RunConfig, cell: Cell, cells: Sequence[Cell]) -> Cell:
-    return with_chosen_rate(cell, cells) if config.study.sweep_once else cell
+def _placed(config: RunConfig, cell: Cell, cells: Sequence[Cell]) -> RunConfig:
+    return (with_chosen_rate(cell, cells) if config.study.sweep_once else cell).config
 
 
-def _open(request: Request, folder: StudyFolder, cells: Sequence[Cell]) -> None:
-    """Clears what a study wrote where it is to be overwritten.
-
-    Raises UserError for a single run's folder, another stage, and for results made under other settings.
-    """
-    if request.stage not in ("all", "report"):
-        raise UserError(f"--stage: {request.stage!r} is not allowed for a study; allowed: all, report")
-    if RunFolder(folder.root).ranks.exists() or RunFolder(folder.root).metrics.exists():
-        raise UserError(f"--name: {folder.root} holds a single run; name the study otherwise")
-    if request.overwrite:
-        for path in folder.outputs():
-            remove(path)
+def _refuse_others(config: RunConfig, folder: StudyFolder, cells: Sequence[Cell]) -> None:
+    """Raises UserError for results that were made under other settings than these."""
     for cell in cells:
         if run_folder_of(cell).metrics.exists():
-            refuse_other_results(_placed(request.config, cell, cells).config, run_folder_of(cell))
+            refuse_other_results(_placed(config, cell, cells), run_folder_of(cell))
     if folder.probe.exists():
-        refuse_other_probe(request.config, folder.config)
+        refuse_other_probe(config, folder.config)
 
 
 def collect(cells: list[Cell]) -> pd.DataFrame:

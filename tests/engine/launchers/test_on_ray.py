@@ -22,7 +22,7 @@ from configs.schema import RunConfig
 from configs.schema_study import RayConfig, StudyConfig
 from engine.command import run_request
 from engine.interrupt import Interrupted, StopRequest, watch_signals
-from engine.launchers.on_ray import _import_ray, _room_for_a_cell, _surroundings, on_ray
+from engine.launchers.on_ray import _import_ray, _machines, _room_for_a_cell, _surroundings, check_ray, on_ray
 from engine.study import run_study
 from engine.study_folder import StudyFolder
 from tests.engine.studies import VARIANTS, job
@@ -153,9 +153,9 @@ class Machines:
 
 
 def test_a_cell_gets_a_gpu_where_there_is_one() -> None:
-    room = _room_for_a_cell(Machines({"CPU": 4.0}, {"CPU": 4.0, "GPU": 2.0}), RayConfig())
+    room = _room_for_a_cell(_machines(Machines({"CPU": 4.0}, {"CPU": 4.0, "GPU": 2.0})), RayConfig())
     assert room == {"num_cpus": 1.0, "num_gpus": 1.0}
-    assert _room_for_a_cell(Machines({"CPU": 4.0}), RayConfig(cpus=2)) == {"num_cpus": 2.0, "num_gpus": 0.0}
+    assert _room_for_a_cell(_machines(Machines({"CPU": 4.0})), RayConfig(cpus=2)) == {"num_cpus": 2.0, "num_gpus": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_cell_gets_a_gpu_where_there_is_one() -> None:
 )
 def test_more_than_any_machine_has_is_refused(settings: RayConfig, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        _room_for_a_cell(Machines({"CPU": 64.0}, {"CPU": 4.0, "GPU": 1.0}), settings)
+        _room_for_a_cell(_machines(Machines({"CPU": 64.0}, {"CPU": 4.0, "GPU": 1.0})), settings)
 
 
 def test_secrets_are_not_handed_to_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,13 +180,31 @@ def test_secrets_are_not_handed_to_a_cluster(monkeypatch: pytest.MonkeyPatch) ->
     assert not {"HF_TOKEN", "WANDB_API_KEY"} & told.keys()
 
 
-def test_an_address_without_a_cluster_is_one_line() -> None:
+def check_or_run(settings: StudyConfig, *, checked: bool) -> None:
+    check_ray(settings) if checked else on_ray([job("a")], settings, StopRequest())
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_an_address_without_a_cluster_is_one_line(checked: bool) -> None:
     settings = StudyConfig(ray=RayConfig(address="127.0.0.1:1"))
     with pytest.raises(UserError, match=r"^--study\.ray\.address: no cluster at 127\.0\.0\.1:1"):
-        on_ray([job("a")], settings, StopRequest())
+        check_or_run(settings, checked=checked)
 
 
-def test_without_ray_the_user_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("checked", [True, False])
+def test_without_ray_the_user_is_told(monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"^--study\.launcher: ray is not installed"):
-        on_ray([job("a")], StudyConfig(), StopRequest())
+        check_or_run(StudyConfig(), checked=checked)
+
+
+def test_more_than_this_machine_has_is_known_without_starting_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    check_ray(StudyConfig(ray=RayConfig(cpus=2, gpus=1)))
+    for settings, key in ((RayConfig(cpus=3), "cpus: 3"), (RayConfig(gpus=2), "gpus: 2")):
+        with pytest.raises(UserError, match=rf"^--study\.ray\.{key} is not allowed; the largest of 1 machines has"):
+            check_ray(StudyConfig(ray=settings))
+    assert not ray.is_initialized()
