@@ -24,6 +24,7 @@ from engine.search import SearchEngine
 from engine.stages import Run
 from engine.study_cells import Cell, expand, reads, run_folder_of, with_chosen_rate
 from engine.study_folder import StudyFolder, refuse_single_run
+from engine.study_words import all_numbers, word
 from engine.tracking import Wandb
 
 log = logging.getLogger("autolora")
@@ -101,6 +102,9 @@ def _refuse_others(config: RunConfig, folder: StudyFolder, cells: Sequence[Cell]
 
 def collect(cells: list[Cell]) -> pd.DataFrame:
     """A row per finished cell: its place on the axes, metrics, ranks, parameters, seconds, steps."""
+    # A column of a parquet file has one type, and a table must tell null from nothing: all but numbers are text there.
+    places = {axis: [cell.values[axis] for cell in cells] for axis in cells[0].values}
+    plain = {axis for axis, values in places.items() if all_numbers(values)}
     rows = []
     for cell in cells:
         run = run_folder_of(cell)
@@ -111,7 +115,7 @@ def collect(cells: list[Cell]) -> pd.DataFrame:
         record = ranks.load(run.ranks) if run.ranks.exists() else None
         rows.append(
             {
-                **cell.values,
+                **{axis: value if axis in plain else word(value) for axis, value in cell.values.items()},
                 "task": result["task"],
                 "method": result["method"],
                 "main_metric": next(iter(result["metrics"])),
@@ -128,12 +132,7 @@ def collect(cells: list[Cell]) -> pd.DataFrame:
                 "cell": cell.config.name,
             }
         )
-    table = pd.DataFrame(rows)
-    for axis in cells[0].values:
-        # A column of a parquet file has one type: lists, and words among numbers (eta), become text.
-        if axis in table and table[axis].dtype == object:
-            table[axis] = table[axis].map(str)
-    return table
+    return pd.DataFrame(rows)
 
 
 def run_probe(request: Request, folder: StudyFolder, stop: StopRequest) -> None:
