@@ -89,10 +89,16 @@ def refuse_other_results(config: RunConfig, folder: RunFolder) -> None:
 
 def refuse_other_probe(config: RunConfig, path: Path) -> None:
     """The same for a study's comparison of hypergradients; `path`: the study's config.yaml."""
+
+    def free(key: str) -> bool:
+        section = key.split(".")[0]
+        other = section == "study" and not key.startswith("study.probe.")
+        return other or key in _HARMLESS or section in _NOT_IN_PROBE
+
     _refuse(
         path,
         config,
-        lambda key: key in _HARMLESS or key.split(".")[0] in _NOT_IN_PROBE or key.startswith("study."),
+        free,
         f"{path.parent} holds a comparison of hypergradients with",
     )
 

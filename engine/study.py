@@ -143,8 +143,7 @@ def run_probe(request: Request, folder: StudyFolder, stop: StopRequest) -> None:
         return
     log.info("probe: all approximations against the exact hypergradient at steps %s", settings.steps)
     last = max(settings.steps)
-    values = {"search.steps": max(last, config.search.steps), "tracking.wandb": "disabled"}
-    probed = with_values(dataclasses.replace(config, study=StudyConfig()), values)
+    probed = with_values(dataclasses.replace(config, study=StudyConfig()), {"tracking.wandb": "disabled"})
     run = Run(probed, RunFolder(folder.root), Wandb(probed, folder.root, {}), stop)
     engine = run.build_search(second_order=True)
     probe = Probe(HYPERGRADIENTS[config.hypergradient.type], settings.steps, settings.etas)

@@ -131,6 +131,14 @@ def test_results_of_other_settings_are_not_taken_for_these(
     assert "max_steps: 4" in folder.config.read_text(), "the folder says what it holds"
 
 
+def test_a_comparison_at_other_steps_is_not_taken_for_this_one(study: tuple[RunConfig, StudyFolder]) -> None:
+    config, folder = study
+    probe = dataclasses.replace(config.study.probe, steps=[2])
+    changed = dataclasses.replace(config, study=dataclasses.replace(config.study, probe=probe))
+    with pytest.raises(UserError, match=r"^--study\.probe\.steps: .*comparison of hypergradients with \[1, 4\], now it is"):
+        run_request(Request(changed, "all", False, "study.yaml"), StopRequest())
+
+
 def test_only_the_report_of_a_study_is_drawn_alone(study: tuple[RunConfig, StudyFolder], tmp_path: Path) -> None:
     config, folder = study
     folder.report.unlink()
