@@ -217,7 +217,8 @@ def _take(ray: Any, reference: Any, job: Job, running: Running) -> None:
         outcome: Outcome = ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         log.error("cell %s failed\n%s", job.name, error)
-        running.ended(job, str(error.cause or error).strip().splitlines()[-1])
+        cause = error.cause or error
+        running.ended(job, (str(cause).strip() or type(cause).__name__).splitlines()[-1])
     except ray.exceptions.RayError as error:
         # Not the cell's own doing: the worker was killed, ran out of memory, or its machine went away.
         running.died(job, type(error).__name__)

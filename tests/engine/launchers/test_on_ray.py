@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -22,7 +23,16 @@ from configs.schema import RunConfig
 from configs.schema_study import RayConfig, StudyConfig
 from engine.command import run_request
 from engine.interrupt import Interrupted, StopRequest, watch_signals
-from engine.launchers.on_ray import _import_ray, _machines, _room_for_a_cell, _surroundings, check_ray, on_ray
+from engine.launchers.on_ray import (
+    _import_ray,
+    _machines,
+    _room_for_a_cell,
+    _surroundings,
+    _take,
+    check_ray,
+    on_ray,
+)
+from engine.launchers.running import Running
 from engine.study import run_study
 from engine.study_folder import StudyFolder
 from tests.engine.studies import VARIANTS, job
@@ -208,3 +218,16 @@ def test_more_than_this_machine_has_is_known_without_starting_ray(monkeypatch: p
         with pytest.raises(UserError, match=rf"^--study\.ray\.{key} is not allowed; the largest of 1 machines has"):
             check_ray(StudyConfig(ray=settings))
     assert not ray.is_initialized()
+
+
+def test_a_task_that_fails_without_a_word_is_named_by_its_kind() -> None:
+    class TaskError(Exception):
+        cause = RuntimeError()
+
+    def get(_: Any) -> Any:
+        raise TaskError
+
+    fake = SimpleNamespace(get=get, exceptions=SimpleNamespace(RayTaskError=TaskError, RayError=KeyError))
+    running = Running([job("a")], 0)
+    _take(fake, None, job("a"), running)
+    assert running.failed == ["a: RuntimeError"]
