@@ -162,9 +162,7 @@ def _check_probe(config: RunConfig) -> None:
     if max(steps) > search.steps:
         raise UserError(f"{asked} with --search.steps {search.steps}; allowed: 1 to {search.steps}")
     if any(step % search.unroll_steps for step in steps):
-        raise UserError(
-            f"{asked} with --search.unroll_steps {search.unroll_steps}; allowed: multiples of it, where the outer steps are"
-        )
+        raise UserError(f"{asked} with --search.unroll_steps {search.unroll_steps}; allowed: multiples of it")
     if config.model.attention == "sdpa":
         raise UserError(
             "--model.attention: 'sdpa' has no second derivatives, which --study.probe.steps needs for the exact "

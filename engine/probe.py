@@ -85,8 +85,8 @@ def register(probe: Probe) -> str:
 
 
 def measure_cost(engine: SearchEngine, rounds: int) -> list[dict[str, Any]]:
-    """Seconds and passes of an outer step of each approximation with the inner steps before it (`search.unroll_steps`),
-    and their ratio to as many plain LoRA steps.
+    """Seconds and passes of an outer step of each approximation with its inner steps, and their ratio to as many plain
+    LoRA steps.
 
     All start from the engine's present state, take the same batches and are timed in turn, `rounds` times after one
     warm-up; medians. The engine is left as it was.

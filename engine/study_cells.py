@@ -81,8 +81,8 @@ def _refuse_own_keys(study: StudyConfig) -> None:
         own = [key for one in keys for key in one if key in _OWN or key.startswith("study.")]
         if own:
             raise UserError(
-                f"--study.{field}: {own[0]!r} is not allowed, as the study names and places its cells; allowed: the keys "
-                f"of a run but {', '.join(_OWN)} and study"
+                f"--study.{field}: {own[0]!r} is not allowed, as the study names and places its cells; allowed: "
+                f"the keys of a run but {', '.join(_OWN)} and study"
             )
 
 
@@ -115,8 +115,8 @@ def with_chosen_rate(cell: Cell, cells: Sequence[Cell]) -> Cell:
 
 
 def _first_seed_of(cell: Cell, cells: Sequence[Cell]) -> Cell:
-    """The first cell at this one's place on all axes but the seed that chooses from the same rates: study.where may give
-    a seed others, or none."""
+    """The first cell at this one's place on all axes but the seed that chooses from the same rates: study.where may
+    give a seed others, or none."""
 
     def place(of: Cell) -> tuple[dict[str, Any], list[float]]:
         return {axis: of.values[axis] for axis in of.values if axis != "seed"}, of.config.retrain.learning_rates

@@ -178,9 +178,7 @@ def _room_for_a_cell(machines: Sequence[Machine], settings: RayConfig) -> dict[s
 
 def _cells_at_a_time(machines: Sequence[Machine], room: Mapping[str, float]) -> int:
     asks = {name: asked for name, asked in (("CPU", room["num_cpus"]), ("GPU", room["num_gpus"])) if asked}
-    return sum(
-        min(int(machine.get(name, 0.0) / asked + 1e-9) for name, asked in asks.items()) for machine in machines
-    )
+    return sum(min(int(machine.get(name, 0.0) / asked + 1e-9) for name, asked in asks.items()) for machine in machines)
 
 
 def _run_all(ray: Any, room: dict[str, float], running: Running, stop: StopRequest) -> list[str]:

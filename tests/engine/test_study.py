@@ -132,10 +132,12 @@ def test_results_of_other_settings_are_not_taken_for_these(
 
 
 def test_a_comparison_at_other_steps_is_not_taken_for_this_one(study: tuple[RunConfig, StudyFolder]) -> None:
-    config, folder = study
+    config, _ = study
     probe = dataclasses.replace(config.study.probe, steps=[2])
     changed = dataclasses.replace(config, study=dataclasses.replace(config.study, probe=probe))
-    with pytest.raises(UserError, match=r"^--study\.probe\.steps: .*comparison of hypergradients with \[1, 4\], now it is"):
+    with pytest.raises(
+        UserError, match=r"^--study\.probe\.steps: .*comparison of hypergradients with \[1, 4\], now it is"
+    ):
         run_request(Request(changed, "all", False, "study.yaml"), StopRequest())
 
 
@@ -175,7 +177,7 @@ def test_what_a_launcher_refuses_is_refused_before_the_folder_is_touched(
 
     monkeypatch.setitem(LAUNCHERS, "serial", Launcher(lambda *_: [], refuse))
     before = sorted(folder.root.rglob("*"))
-    with pytest.raises(UserError, match="^--study.launcher: no$"):
+    with pytest.raises(UserError, match=r"^--study\.launcher: no$"):
         run_request(Request(config, "all", True, "study.yaml"), StopRequest())
     assert sorted(folder.root.rglob("*")) == before
     run_request(Request(config, "all", False, "study.yaml"), StopRequest())

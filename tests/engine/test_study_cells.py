@@ -108,7 +108,9 @@ def test_a_rate_whose_sweep_failed_is_reported(tiny_config: Callable[..., RunCon
     config = tiny_config("--retrain.learning_rates", "[1e-3,3e-2]")
     cells = expand(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]})), StudyFolder(Path("nowhere")))
     assert with_chosen_rate(cells[0], cells) is cells[0]
-    with pytest.raises(UserError, match=r"^--study\.sweep_once: the learning rate is what cell seed-0 chooses, which has"):
+    with pytest.raises(
+        UserError, match=r"^--study\.sweep_once: the learning rate is what cell seed-0 chooses, which has"
+    ):
         with_chosen_rate(cells[1], cells)
 
 

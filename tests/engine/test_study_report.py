@@ -71,8 +71,8 @@ def finish(cell: Cell, score: float, **more: Any) -> None:
     metrics = {"cola": {"matthews": score}, "stsb": {"spearman": score, "pearson": score}}
     result = {
         "task": "sample", "method": cell.config.method, "metrics": metrics.get(more.get("task", ""), {"f1": score}),
-        "lora_parameters": 8, "trainable_parameters": 8, "learning_rate": 1e-4, "seconds": {"search": None, "total": 1.0},
-        "steps": {"search": None, "retrain": 4}, **more,
+        "lora_parameters": 8, "trainable_parameters": 8, "learning_rate": 1e-4,
+        "seconds": {"search": None, "total": 1.0}, "steps": {"search": None, "retrain": 4}, **more,
     }  # fmt: skip
     folder = run_folder_of(cell)
     folder.root.mkdir(parents=True)

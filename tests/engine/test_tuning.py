@@ -90,7 +90,7 @@ def test_a_rate_that_diverges_loses_and_stops_nothing(tiny_config: Callable[...,
     assert sweep["trials"][0]["metrics"] == {}
     assert sweep["chosen"] == {"learning_rate": 1e-3}
     other = tiny_config(*arguments, "--name", "other", "--retrain.learning_rates", "[1e30]")
-    with pytest.raises(UserError, match=rf"^--retrain\.learning_rates: all 1 trials of {SWEPT} --stage retrain --over"):
+    with pytest.raises(UserError, match=rf"^--retrain\.learning_rates: all 1 trials of {SWEPT} --stage retrain"):
         finish(other)
     lower = dataclasses.replace(other, retrain=dataclasses.replace(other.retrain, learning_rates=[1e-3]))
     assert run_stages(Request(lower, "retrain", True, "test"), StopRequest()).metrics.exists(), "as the line said"
@@ -106,7 +106,8 @@ def test_a_grid_that_diverges_everywhere_says_how_to_begin_again(tiny_config: Ca
     with pytest.raises(UserError) as caught:
         finish(config)
     line = str(caught.value)
-    assert line.startswith(f"--retrain.learning_rate: all 4 trials of {folder.grid} diverged; lower it and add --stage all")
+    assert line.startswith(f"--retrain.learning_rate: all 4 trials of {folder.grid} diverged; lower it and add")
+    assert "--stage all --overwrite" in line
     assert f"(a cell of a study: remove {folder.root} and give the study's command again)" in line
     assert "\n" not in line
 

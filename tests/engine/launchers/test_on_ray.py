@@ -161,7 +161,9 @@ def test_a_cluster_is_asked_and_let_go_before_the_study_begins() -> None:
         initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": MEMORY, "include_dashboard": False}
     )
     try:
-        with pytest.raises(UserError, match=r"^--study\.ray\.cpus: 9 is not allowed; the largest of 1 machines has 1$"):
+        with pytest.raises(
+            UserError, match=r"^--study\.ray\.cpus: 9 is not allowed; the largest of 1 machines has 1$"
+        ):
             check_ray(StudyConfig(ray=RayConfig(address=made.address, cpus=9)))
         for _ in range(2):
             check_ray(StudyConfig(ray=RayConfig(address=made.address, gpus=0)))
