@@ -70,7 +70,7 @@ def _axes(study: StudyConfig) -> dict[str, list[Any]]:
             raise UserError(f"--study.where: {axis!r} is no axis; there are: {', '.join(axes)}")
         elsewhere = [place for place in places if not any(means(value, place) for value in axes[axis])]
         if elsewhere:  # no error: --study.axes may have narrowed the axis, as to one method first
-            log.warning("--study.where: %s has no value %s here; unused", axis, ", ".join(elsewhere))
+            log.warning("--study.where: %s has no value %s here; unused", axis, ", ".join(map(word, elsewhere)))
     return axes
 
 

@@ -24,8 +24,9 @@ def all_numbers(values: Sequence[Any]) -> bool:
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
-def means(value: Any, place: str) -> bool:
-    """Whether a key of study.where, which is text, means this value of an axis."""
+def means(value: Any, place: Any) -> bool:
+    """Whether a key of study.where means this value of an axis; YAML makes of an unquoted one what it looks like."""
+    place = word(place)
     if isinstance(value, list):
         parts = [part.strip() for part in place.strip().strip("[]").split(",") if part.strip()]
         return len(parts) == len(value) and all(map(means, value, parts))

@@ -38,17 +38,17 @@ def test_a_column_of_numbers_stays_one_and_truth_is_none() -> None:
 @pytest.mark.parametrize(
     ("value", "places"),
     [
-        (1e-3, ["0.001", "1e-3", "1.0e-3"]),
+        (1e-3, ["0.001", "1e-3", "1.0e-3", 1e-3]),
         ("1e-3", ["0.001", "1e-3"]),
-        (2, ["2", "2.0"]),
-        (True, ["true", "True"]),
-        (None, ["null", "None"]),
+        (2, ["2", "2.0", 2]),
+        (True, ["true", "True", True]),
+        (None, ["null", "None", None]),
         ("None", ["none"]),
         ([1e-3, 2], ["[0.001, 2]", "[1e-3,2]"]),
         (["query"], ["[query]"]),
         ([], ["[]"]),
     ],
 )
-def test_a_place_is_meant_by_value(value: Any, places: list[str]) -> None:
+def test_a_place_is_meant_by_value(value: Any, places: list[Any]) -> None:
     assert all(means(value, place) for place in places)
     assert not any(means(value, place) for place in ("5", "other", "[5]", "false"))
