@@ -21,7 +21,7 @@ from engine.hypergradients import HYPERGRADIENTS
 from engine.interrupt import StopRequest
 from engine.launchers import LAUNCHERS, Launcher
 from engine.lock import locked
-from engine.run_folder import RunFolder
+from engine.run_folder import RunFolder, remove
 from engine.study_cells import expand
 from engine.study_folder import StudyFolder
 from tests.engine.studies import AXES, VARIANTS, with_study
@@ -112,6 +112,11 @@ def test_a_study_of_variants_compares_them_and_sweeps_once(tiny_config: Callable
     for text in ("Metric by task", "autolora against", "by budget"):
         assert text in table
     assert (folder.figures / "ranks_sample.png").exists()
+    # Advice to remove a cell's folder must not lead into a dead end.
+    remove(folder.cells / "seed-0_variant-autolora")
+    run_request(Request(config, "all", False, "study.yaml"), StopRequest())
+    again = pd.read_parquet(folder.results)
+    assert again["learning_rate"].to_list() == rows["learning_rate"].to_list()
 
 
 @pytest.mark.parametrize(
