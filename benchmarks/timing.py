@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+from problems.compute import timed
 
 Batch = dict[str, Tensor]
 
@@ -55,20 +56,6 @@ def take_turns(contenders: Sequence[Contender], batches: Sequence[Batch], warmup
             if number >= warmup:
                 times.rounds[contender.name][number] = seconds
     return times
-
-
-def timed(action: Callable[[], object], device: torch.device) -> float:
-    """Seconds until the device has done it."""
-    _wait(device)
-    began = time.perf_counter()
-    action()
-    _wait(device)
-    return time.perf_counter() - began
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def medians(times: Times) -> Mapping[str, float]:

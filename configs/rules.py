@@ -92,6 +92,12 @@ RULES: dict[str, _Rule] = {
     "retrain.gradient_clipping": _not_negative,
     "retrain.eval_batch_size": _at_least_one,
     "retrain.checkpoint_every": _at_least_one,
+    "study.probe.steps": (lambda x: all(s >= 1 for s in x), "search steps, 1 or more each"),
+    "study.probe.etas": (
+        lambda x: len(x) > 0 and all(isinstance(e, str) or (math.isfinite(e) and e >= 0) for e in x),
+        "at least one of: 0 or more, lr, betty",
+    ),
+    "study.probe.timed_steps": _at_least_one,
     "study.ray.cpus": _positive,
     # Ray shares one GPU among cells, but not a second one in part.
     "study.ray.gpus": (
@@ -141,6 +147,27 @@ def check(config: RunConfig) -> None:
             "torchrun --nproc-per-node 2 run.py ..."
         )
     _check_method(config)
+    if config.study.probe.steps:
+        _check_probe(config)
+
+
+def _check_probe(config: RunConfig) -> None:
+    """Raises UserError for a comparison of hypergradients that could not be made at the steps asked for."""
+    steps, search, study = config.study.probe.steps, config.search, config.study
+    asked = f"--study.probe.steps: {steps} is not allowed"
+    if not (study.axes or study.variants):
+        raise UserError(f"{asked} without a study; allowed: [], or with --study.axes, as {{seed: [0]}}")
+    if config.method != "autolora":
+        raise UserError(f"{asked} for --method {config.method}, which has no hypergradient; allowed: []")
+    if max(steps) > search.steps:
+        raise UserError(f"{asked} with --search.steps {search.steps}; allowed: 1 to {search.steps}")
+    if any(step % search.unroll_steps for step in steps):
+        raise UserError(f"{asked} with --search.unroll_steps {search.unroll_steps}; allowed: multiples of it")
+    if config.model.attention == "sdpa":
+        raise UserError(
+            "--model.attention: 'sdpa' has no second derivatives, which --study.probe.steps needs for the exact "
+            "hypergradient; allowed: auto, eager"
+        )
 
 
 def _check_tokens(config: RunConfig) -> None:

@@ -11,11 +11,13 @@ class ProbeConfig:
     """Comparison of all approximations with the exact hypergradient, from one trained state each time."""
 
     steps: list[int] = field(default_factory=list)
-    """Search steps after which they are compared; empty: no comparison."""
+    """Search steps after which they are compared, up to search.steps and where an outer step is taken (multiples of
+    search.unroll_steps); empty: no comparison."""
     etas: list[float | Literal["lr", "betty"]] = field(default_factory=lambda: ["lr", "betty"])
     """Values of hypergradient.eta to compare at."""
     timed_steps: int = 5
-    """Steps of each approximation, and of plain LoRA, that are timed after the last comparison."""
+    """Outer steps of each approximation, with their inner ones, that are timed after the last comparison, in turn with
+    as many steps of plain LoRA."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,10 @@ class StudyConfig:
     """One more axis, of named settings: name -> {key: value}, as w/o constraint: {search.constraint: none}."""
     where: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     """Further settings of the cells at one place: axis -> value -> {key: value}, as task.name: {qqp: {retrain.epochs:
-    10}}."""
+    10}}. Values as in YAML: null, true, 1e-3, [query]."""
     sweep_once: bool = False
-    """The learning rate that the first seed chose from retrain.learning_rates serves all seeds."""
+    """The learning rate that the first seed chose from retrain.learning_rates serves all seeds that would choose from
+    the same rates."""
     launcher: Literal["serial", "ray"] = "serial"
     """serial: one cell after the other in this process; ray: side by side, on this machine or a cluster."""
     ray: RayConfig = field(default_factory=RayConfig)

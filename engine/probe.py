@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from engine.search import RanksSettled, SearchEngine
 from engine.search_state import restore, snapshot
 from engine.trajectory import Trajectory
 from problems.bilevel import InnerProblem, OuterProblem, Tensors
+from problems.compute import timed
 
 Eta = float | str
 
@@ -46,7 +47,8 @@ class Probe(Hypergradient):
         return self.wrapped.cost(terms)
 
     def implicit(self, vector: Tensors, inner: InnerProblem, outer: OuterProblem) -> list[Tensor]:
-        self._step += 1
+        # Called once an outer step, which comes after `unroll_steps` inner ones: what the search counts.
+        self._step += inner.config.unroll_steps
         if self._step in self.steps:
             for eta in self.etas:
                 with _eta(inner, eta):
@@ -83,7 +85,8 @@ def register(probe: Probe) -> str:
 
 
 def measure_cost(engine: SearchEngine, rounds: int) -> list[dict[str, Any]]:
-    """Seconds and passes of one step (inner + outer) of each approximation, and their ratio to one plain LoRA step.
+    """Seconds and passes of an outer step of each approximation with its inner steps, and their ratio to as many plain
+    LoRA steps.
 
     All start from the engine's present state, take the same batches and are timed in turn, `rounds` times after one
     warm-up; medians. The engine is left as it was.
@@ -102,10 +105,9 @@ def measure_cost(engine: SearchEngine, rounds: int) -> list[dict[str, Any]]:
         for name in names:
             restore(engine, settled, trajectory, tensors, kept[1] | {"passes": counts})
             before = dataclasses.replace(engine.lora.passes)
-            began = time.perf_counter()
-            _plain_step(engine) if name == "lora" else _search_step(engine, name)
+            spent = timed(partial(_steps, engine, name), engine.lora.compute.device)
             if round_number > 0:
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append(spent)
             now = engine.lora.passes
             passes[name] = (now.forward - before.forward, now.backward - before.backward)
     restore(engine, settled, trajectory, tensors, kept[1] | {"passes": counts})
@@ -123,9 +125,12 @@ def measure_cost(engine: SearchEngine, rounds: int) -> list[dict[str, Any]]:
     ]
 
 
-def _search_step(engine: SearchEngine, name: str) -> None:
-    engine.lora.config.type = betty_type(name)
-    engine.train_step()
+def _steps(engine: SearchEngine, name: str) -> None:
+    """From one outer step to the next: the engine stands right after one."""
+    if name != "lora":
+        engine.lora.config.type = betty_type(name)
+    for _ in range(engine.lora.config.unroll_steps):
+        _plain_step(engine) if name == "lora" else engine.train_step()
 
 
 def _plain_step(engine: SearchEngine) -> None:

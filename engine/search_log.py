@@ -19,6 +19,7 @@ from engine.search import RanksSettled, SearchEngine
 from engine.search_tracking import SearchTracking
 from engine.tracking import MetricsFile, Wandb
 from engine.trajectory import Trajectory
+from problems.compute import wait_for
 
 
 class SearchLog:
@@ -70,14 +71,17 @@ class SearchLog:
 
     def after_step(self, engine: SearchEngine) -> bool:
         """Called by the engine after every step; True ends the search."""
+        step, last = engine.global_step, engine.global_step >= engine.train_iters
+        logged = last or step % self.settings.log_every == 0
+        if logged:  # the line reads numbers back, so that it waits anyway: its seconds are of its own steps alone
+            wait_for(engine.lora.compute.device)
         now = time.perf_counter()
         self.seconds += now - self._clock
         self._since_line[0] += 1
         self._since_line[1] += now - self._clock
         self._clock = now
         self._losses += _finite_part(torch.stack((engine.lora.last_loss, engine.selection.last_loss.to(self._losses))))
-        step, last = engine.global_step, engine.global_step >= engine.train_iters
-        if step % self.settings.log_every == 0 or last:
+        if logged:
             self._write_line()
         done = step % self.settings.check_every == 0 and self.settled.check(engine.ranks())
         if done:

@@ -30,6 +30,7 @@ from engine.result import forget_peak, peak_memory, read_json, result_of
 from engine.run_folder import RunFolder, nothing_left_when_refused, open_folder, remove, write_json, write_text
 from engine.search import RanksSettled, SearchEngine, build_engine
 from engine.search_log import SearchLog
+from engine.study_folder import refuse_study
 from engine.tracking import Wandb
 from engine.trainer import fit
 from engine.tuning import choose_learning_rate, choose_ranks, with_rate
@@ -221,6 +222,7 @@ def run_stages(request: Request, stop: StopRequest, *, draw: bool = True, proces
 
 
 def _open(request: Request) -> RunFolder:
+    refuse_study(Path(request.config.runs_folder) / str(request.config.name))
     folder = open_folder(request.config, request.stage, request.overwrite)
     refuse_other_config(request.config, folder, request.stage)
     if request.stage != "report":

@@ -23,7 +23,8 @@ from engine.run_folder import RunFolder, remove, write_parquet, write_text
 from engine.search import SearchEngine
 from engine.stages import Run
 from engine.study_cells import Cell, expand, reads, run_folder_of, with_chosen_rate
-from engine.study_folder import StudyFolder
+from engine.study_folder import StudyFolder, refuse_single_run
+from engine.study_words import all_numbers, word
 from engine.tracking import Wandb
 
 log = logging.getLogger("autolora")
@@ -37,14 +38,7 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
     config = request.config
     folder = StudyFolder(Path(config.runs_folder) / str(config.name))
     cells = expand(config, folder)
-    _open(request, folder, cells)
-    jobs: list[Job] = []
-    if request.stage == "all":
-        write_text(folder.config, to_yaml(config))
-        jobs = _jobs(request, cells)
-    failed = LAUNCHERS[config.study.launcher](jobs, config.study, stop)
-    for line in failed:
-        log.warning("failed: %s", line)
+    failed = _run_cells(request, folder, cells, stop)
     results = collect(cells)
     if results.empty:
         raise UserError(f"no cell of the study finished; the first failure: {(failed or ['none was run'])[0]}")
@@ -52,44 +46,64 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
     return folder
 
 
-def _jobs(request: Request, cells: Sequence[Cell]) -> list[Job]:
-    """A job for each cell that is not finished, after those that it reads."""
+def _run_cells(request: Request, folder: StudyFolder, cells: Sequence[Cell], stop: StopRequest) -> list[str]:
+    """A line for each cell that failed. All that can be refused is refused before the folder is touched."""
+    config = request.config
+    if request.stage not in ("all", "report"):
+        raise UserError(f"--stage: {request.stage!r} is not allowed for a study; allowed: all, report")
+    refuse_single_run(folder)
+    kept = request.stage == "report" or not request.overwrite
+    if kept:
+        _refuse_others(config, folder, cells)
+    launcher = LAUNCHERS[config.study.launcher]
+    jobs = _jobs(request, cells, kept=kept) if request.stage == "all" else []
+    if jobs:
+        launcher.check(config.study)
+    if request.overwrite:
+        for path in folder.outputs(request.stage):
+            remove(path)
+    if request.stage == "report":
+        return []
+    write_text(folder.config, to_yaml(config))
+    failed = launcher.run(jobs, config.study, stop)
+    for line in failed:
+        log.warning("failed: %s", line)
+    # A first seed that was run again may have chosen another rate than the seeds that were finished with its last.
+    _refuse_others(config, folder, cells)
+    return failed
+
+
+def _jobs(request: Request, cells: Sequence[Cell], *, kept: bool) -> list[Job]:
+    """A job for each cell that is not finished, after those that it reads; for each at all where none is `kept`."""
 
     def job(cell: Cell) -> Job:
         def placed() -> Request:
-            return Request(_placed(request.config, cell, cells).config, "all", False, request.source)
+            return Request(_placed(request.config, cell, cells), "all", False, request.source)
 
         after = {other.config.name for other in reads(cell, cells, sweep_once=request.config.study.sweep_once)}
         return Job(str(cell.config.name), placed, frozenset(map(str, after)))
 
-    return in_order([job(cell) for cell in cells if not run_folder_of(cell).metrics.exists()])
+    return in_order([job(cell) for cell in cells if not (kept and run_folder_of(cell).metrics.exists())])
 
 
-def _placed(config: RunConfig, cell: Cell, cells: Sequence[Cell]) -> Cell:
-    return with_chosen_rate(cell, cells) if config.study.sweep_once else cell
+def _placed(config: RunConfig, cell: Cell, cells: Sequence[Cell]) -> RunConfig:
+    return (with_chosen_rate(cell, cells) if config.study.sweep_once else cell).config
 
 
-def _open(request: Request, folder: StudyFolder, cells: Sequence[Cell]) -> None:
-    """Clears what a study wrote where it is to be overwritten.
-
-    Raises UserError for a single run's folder, another stage, and for results made under other settings.
-    """
-    if request.stage not in ("all", "report"):
-        raise UserError(f"--stage: {request.stage!r} is not allowed for a study; allowed: all, report")
-    if RunFolder(folder.root).ranks.exists() or RunFolder(folder.root).metrics.exists():
-        raise UserError(f"--name: {folder.root} holds a single run; name the study otherwise")
-    if request.overwrite:
-        for path in folder.outputs(request.stage):
-            remove(path)
+def _refuse_others(config: RunConfig, folder: StudyFolder, cells: Sequence[Cell]) -> None:
+    """Raises UserError for results that were made under other settings than these."""
     for cell in cells:
         if run_folder_of(cell).metrics.exists():
-            refuse_other_results(_placed(request.config, cell, cells).config, run_folder_of(cell))
+            refuse_other_results(_placed(config, cell, cells), run_folder_of(cell))
     if folder.probe.exists():
-        refuse_other_probe(request.config, folder.config)
+        refuse_other_probe(config, folder.config)
 
 
 def collect(cells: list[Cell]) -> pd.DataFrame:
     """A row per finished cell: its place on the axes, metrics, ranks, parameters, seconds, steps."""
+    # A column of a parquet file has one type, and a table must tell null from nothing: all but numbers are text there.
+    places = {axis: [cell.values[axis] for cell in cells] for axis in cells[0].values}
+    plain = {axis for axis, values in places.items() if all_numbers(values)}
     rows = []
     for cell in cells:
         run = run_folder_of(cell)
@@ -100,7 +114,7 @@ def collect(cells: list[Cell]) -> pd.DataFrame:
         record = ranks.load(run.ranks) if run.ranks.exists() else None
         rows.append(
             {
-                **cell.values,
+                **{axis: value if axis in plain else word(value) for axis, value in cell.values.items()},
                 "task": result["task"],
                 "method": result["method"],
                 "main_metric": next(iter(result["metrics"])),
@@ -117,12 +131,7 @@ def collect(cells: list[Cell]) -> pd.DataFrame:
                 "cell": cell.config.name,
             }
         )
-    table = pd.DataFrame(rows)
-    for axis in cells[0].values:
-        # A column of a parquet file has one type: lists, and words among numbers (eta), become text.
-        if axis in table and table[axis].dtype == object:
-            table[axis] = table[axis].map(str)
-    return table
+    return pd.DataFrame(rows)
 
 
 def run_probe(request: Request, folder: StudyFolder, stop: StopRequest) -> None:
@@ -133,8 +142,7 @@ def run_probe(request: Request, folder: StudyFolder, stop: StopRequest) -> None:
         return
     log.info("probe: all approximations against the exact hypergradient at steps %s", settings.steps)
     last = max(settings.steps)
-    values = {"search.steps": max(last, config.search.steps), "tracking.wandb": "disabled"}
-    probed = with_values(dataclasses.replace(config, study=StudyConfig()), values)
+    probed = with_values(dataclasses.replace(config, study=StudyConfig()), {"tracking.wandb": "disabled"})
     run = Run(probed, RunFolder(folder.root), Wandb(probed, folder.root, {}), stop)
     engine = run.build_search(second_order=True)
     probe = Probe(HYPERGRADIENTS[config.hypergradient.type], settings.steps, settings.etas)

@@ -18,9 +18,11 @@ from engine.methods import METHODS
 from engine.methods.base import ranks_from
 from engine.run_folder import RunFolder
 from engine.study_folder import StudyFolder
+from engine.study_words import means, word
 from problems.tasks import make_task
 
 VARIANT = "variant"
+_OWN = ("name", "runs_folder")
 
 log = logging.getLogger("autolora")
 
@@ -35,20 +37,7 @@ class Cell:
 
 def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
     """Every combination of the axes' values and the variants. Raises UserError for what is not allowed."""
-    axes: dict[str, list[Any]] = dict(config.study.axes)
-    empty = [key for key, values in axes.items() if not values]
-    if empty:
-        raise UserError(f"--study.axes: {empty[0]} has no values; give a list of one or more")
-    if VARIANT in axes:
-        raise UserError(f"--study.axes: {VARIANT!r} is not allowed; named settings go into study.variants")
-    if config.study.variants:
-        axes[VARIANT] = list(config.study.variants)
-    for axis, places in config.study.where.items():
-        if axis not in axes:
-            raise UserError(f"--study.where: {axis!r} is no axis; there are: {', '.join(axes)}")
-        elsewhere = [place for place in places if not any(_is(value, place) for value in axes[axis])]
-        if elsewhere:  # no error: --study.axes may have narrowed the axis, as to one method first
-            log.warning("--study.where: %s has no value %s here; unused", axis, ", ".join(elsewhere))
+    axes = _axes(config.study)
     cells = []
     for combination in itertools.product(*axes.values()):
         values = dict(zip(axes, combination, strict=True))
@@ -65,46 +54,74 @@ def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
     return cells
 
 
+def _axes(study: StudyConfig) -> dict[str, list[Any]]:
+    """The axes and their values, variants the last. Raises UserError for what is not allowed."""
+    axes: dict[str, list[Any]] = dict(study.axes)
+    empty = [key for key, values in axes.items() if not values]
+    if empty:
+        raise UserError(f"--study.axes: {empty[0]} has no values; give a list of one or more")
+    if VARIANT in axes:
+        raise UserError(f"--study.axes: {VARIANT!r} is not allowed; named settings go into study.variants")
+    if study.variants:
+        axes[VARIANT] = list(study.variants)
+    _refuse_own_keys(study)
+    for axis, places in study.where.items():
+        if axis not in axes:
+            raise UserError(f"--study.where: {axis!r} is no axis; there are: {', '.join(axes)}")
+        elsewhere = [place for place in places if not any(means(value, place) for value in axes[axis])]
+        if elsewhere:  # no error: --study.axes may have narrowed the axis, as to one method first
+            log.warning("--study.where: %s has no value %s here; unused", axis, ", ".join(map(word, elsewhere)))
+    return axes
+
+
+def _refuse_own_keys(study: StudyConfig) -> None:
+    """Raises UserError for keys that a study itself sets in its cells."""
+    more = [settings for places in study.where.values() for settings in places.values()]
+    for field, keys in (("axes", [study.axes]), ("variants", study.variants.values()), ("where", more)):
+        own = [key for one in keys for key in one if key in _OWN or key.startswith("study.")]
+        if own:
+            raise UserError(
+                f"--study.{field}: {own[0]!r} is not allowed, as the study names and places its cells; allowed: "
+                f"the keys of a run but {', '.join(_OWN)} and study"
+            )
+
+
 def _settings(study: StudyConfig, values: Mapping[str, Any]) -> dict[str, Any]:
     """What a cell sets: its place on the axes, its variant, and what holds where it lies."""
     settings = {key: value for key, value in values.items() if key != VARIANT}
     settings |= study.variants.get(values.get(VARIANT, ""), {})
     for axis, places in study.where.items():
         for place, more in places.items():
-            if _is(values[axis], place):
+            if means(values[axis], place):
                 settings |= more
     return settings
-
-
-def _is(value: Any, place: str) -> bool:
-    """Whether a key of study.where, which is text, means this value of an axis."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            return float(place) == value
-        except ValueError:
-            return False
-    return str(value).lower() == place.lower()
 
 
 def with_chosen_rate(cell: Cell, cells: Sequence[Cell]) -> Cell:
     """The cell at the learning rate that its first seed chose; the first seed's own cell as it is.
 
-    Raises UserError when that one has not finished.
+    Raises UserError when the first seed has not finished, unless this cell has: it keeps the rate that it ran at.
     """
-    first = _first_seed_of(cell, cells)
-    if first is cell or not cell.config.retrain.learning_rates:
+    if not cell.config.retrain.learning_rates or (first := _first_seed_of(cell, cells)) is cell:
         return cell
-    metrics = run_folder_of(first).metrics
-    if not metrics.exists():
-        raise UserError(f"--study.sweep_once: the learning rate comes from cell {first.config.name}, which failed")
+    metrics = next((found for c in (first, cell) if (found := run_folder_of(c).metrics).exists()), None)
+    if metrics is None:
+        raise UserError(
+            f"--study.sweep_once: the learning rate is what cell {first.config.name} chooses, which has not finished"
+        )
     rate = json.loads(metrics.read_text(encoding="utf-8"))["learning_rate"]
     values = {"retrain.learning_rate": rate, "retrain.learning_rates": []}
     return Cell(cell.values, with_values(cell.config, values))
 
 
 def _first_seed_of(cell: Cell, cells: Sequence[Cell]) -> Cell:
-    place = {key: value for key, value in cell.values.items() if key != "seed"}
-    return next(c for c in cells if {key: c.values[key] for key in place} == place)
+    """The first cell at this one's place on all axes but the seed that chooses from the same rates: study.where may
+    give a seed others, or none."""
+
+    def place(of: Cell) -> tuple[dict[str, Any], list[float]]:
+        return {axis: of.values[axis] for axis in of.values if axis != "seed"}, of.config.retrain.learning_rates
+
+    return next(other for other in cells if place(other) == place(cell))
 
 
 def reads(cell: Cell, cells: Sequence[Cell], *, sweep_once: bool) -> list[Cell]:
@@ -124,6 +141,8 @@ def run_folder_of(cell: Cell) -> RunFolder:
 
 
 def cell_name(values: Mapping[str, Any]) -> str:
-    """`type-darts_seed-0`: a folder name that says where the cell lies."""
-    parts = [f"{key.split('.')[-1]}-{value}" for key, value in values.items()]
+    """`type-darts_seed-0`: a folder name that says where the cell lies; whole keys where two end alike."""
+    last = [key.split(".")[-1] for key in values]
+    keys = [key if last.count(short) > 1 else short for key, short in zip(values, last, strict=True)]
+    parts = [f"{key}-{word(value).strip('[]')}" for key, value in zip(keys, values.values(), strict=True)]
     return re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(parts)).strip("-_.")[:100]

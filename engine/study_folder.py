@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from configs.errors import UserError
 from configs.schema import Stage
-from engine.run_folder import WANDB_ID
+from engine.run_folder import WANDB_ID, RunFolder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,21 @@ class StudyFolder:
         return self.root / WANDB_ID
 
     def outputs(self, stage: Stage = "all") -> list[Path]:
-        """What a stage of a study writes: the report is made of the cells and the probe, which stay."""
-        reported = [self.results, self.summary, self.table, self.figures, self.report]
-        run = [self.config, self.cells, self.probe, self.cost, self.wandb_id]
-        return reported if stage == "report" else run + reported
+        """What a study writes; of stage report, what is drawn from the cells."""
+        drawn = [self.results, self.summary, self.table, self.figures, self.report]
+        return drawn if stage == "report" else [self.cells, self.probe, self.cost, self.config, self.wandb_id, *drawn]
+
+
+def refuse_single_run(folder: StudyFolder) -> None:
+    """Raises UserError when a run that is no study was begun in the folder, also where it may be overwritten: a study
+    clears what a study wrote."""
+    shared = folder.outputs()
+    if any(path.exists() for path in RunFolder(folder.root).outputs("all") if path not in shared):
+        raise UserError(f"--name: {folder.root} holds a single run; name the study otherwise")
+
+
+def refuse_study(root: Path) -> None:
+    """Raises UserError when a study was begun in the folder of a single run, as above."""
+    folder = StudyFolder(root)
+    if folder.cells.exists() or folder.results.exists():
+        raise UserError(f"--name: {root} holds a study; name the run otherwise")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -30,7 +31,8 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
     tables = {**paper_tables(results, axes), "Results": summarise(results, axes)}
     pictures = {"metric": folder.figures / "metric.png", **rank_maps(results, folder)}
     study_figures.metric_by_row(results, axes, pictures["metric"])
-    if folder.probe.exists():
+    # A kill may have come between the two.
+    if folder.probe.exists() and folder.cost.exists():
         probe, cost = pd.read_parquet(folder.probe), pd.read_parquet(folder.cost)
         tables["Distance to the exact hypergradient, mean over the probed steps"] = closeness(probe)
         tables["Cost of one step (inner and outer)"] = cost.round(3)
@@ -42,13 +44,14 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
     if APPROXIMATION in results and results[APPROXIMATION].nunique() > 1:
         tables["Agreement of the final ranks (Spearman, mean over seeds)"] = between_approximations(results, axes)
     tables["Results"].to_parquet(folder.summary, index=False)
-    text = f"# {config.name}\n\n" + "\n".join(f"## {title}\n\n{markdown(t)}" for title, t in tables.items())
-    write_text(folder.table, text)
+    sentence = _sentence(results, config)
+    sections = "\n".join(f"## {title}\n\n{markdown(table)}" for title, table in tables.items())
+    write_text(folder.table, f"# {config.name}\n\n{sentence}\n\n{sections}")
     metrics = metric_charts(results, axes)
     page = render(
         "study.html.j2",
         name=config.name,
-        sentence=f"{len(results)} runs of {config.model.name} on {', '.join(map(str, results['task'].unique()))}.",
+        sentence=sentence,
         tables=[(title, list(table.columns), rows_of(table)) for title, table in tables.items()],
         metric_charts=list(metrics),
         metric_image=inline_image(pictures["metric"]),
@@ -58,6 +61,13 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
     )
     write_text(folder.report, page)
     return pictures
+
+
+def _sentence(results: pd.DataFrame, config: RunConfig) -> str:
+    """How many runs of what; of how many where some failed or have not begun."""
+    cells = math.prod(map(len, config.study.axes.values())) * max(1, len(config.study.variants))
+    count = str(cells) if len(results) == cells else f"{len(results)} of {cells}"
+    return f"{count} runs of {config.model.name} on {', '.join(map(str, results['task'].unique()))}."
 
 
 def paper_tables(results: pd.DataFrame, axes: list[str]) -> dict[str, pd.DataFrame]:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from engine.study_words import word
+
 SEED, APPROXIMATION = "seed", "hypergradient.type"
 
 
@@ -23,7 +25,9 @@ def summarise(results: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
     keys = [axis for axis in axes if axis != SEED and axis in results] or ["all"]
     rows = []
     for place, group in results.assign(all="all").groupby(keys, sort=False, dropna=False):
-        row: dict[str, Any] = dict(zip(keys, place if isinstance(place, tuple) else (place,), strict=True))
+        # As words: three digits behind the point would make 0.000 of a rate.
+        places = map(word, place if isinstance(place, tuple) else (place,))
+        row: dict[str, Any] = dict(zip(keys, places, strict=True))
         row["runs"] = len(group)
         for column in group.columns:
             name = column.removeprefix("metric.")

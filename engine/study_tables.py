@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from engine.study_words import word
 from problems.tasks.base import ERRORS
 
 SEED, TASK = "seed", "task"
@@ -24,8 +25,8 @@ def row_keys(results: pd.DataFrame, axes: Sequence[str]) -> list[str]:
 def labelled(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     """`results` with a column `row`: the values on the axes that make the rows."""
     keys = row_keys(results, axes)
-    names = results[keys].astype(str).agg(", ".join, axis=1) if keys else pd.Series("all", index=results.index)
-    return results.assign(row=names)
+    places = results[keys].itertuples(index=False, name=None)
+    return results.assign(row=[", ".join(map(word, place)) for place in places] if keys else "all")
 
 
 def beside(results: pd.DataFrame, axes: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:

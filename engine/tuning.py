@@ -82,9 +82,7 @@ class Trials:
             remove(self._folder(number))
         finite = [trial for trial in done if trial.metrics]
         if not finite:
-            raise UserError(
-                f"--retrain.learning_rate: all {len(done)} trials of {self.path} diverged; try lower rates"
-            )
+            raise UserError(self._all_diverged(len(done)))
         # Short trainings of a hard task often end at one constant answer: equal metrics, unequal losses.
         chosen = max(finite, key=lambda trial: (self.run.task.score(trial.metrics), -trial.metrics.get("loss", 0.0)))
         log.info("%s: chose %s", name, _words(chosen.tried))
@@ -107,6 +105,13 @@ class Trials:
             log.warning("%s: %s diverged (%s)", self.path.stem, _words(tried), error)
             return Trial(tried, {}, 0, 0.0)
         return Trial(tried, fitted.metrics, fitted.steps, fitted.seconds)
+
+    def _all_diverged(self, trials: int) -> str:
+        # Half-done choices are gone on with, under the settings that they were begun with only; a study has no stages.
+        return (
+            f"{self.blame}: all {trials} trials of {self.path} diverged; lower it and add --stage {self.stage} "
+            f"--overwrite (a cell of a study: remove {self.path.parent} and give the study's command again)"
+        )
 
     def _folder(self, number: int) -> Path:
         """Its own for each: what a killed trial left must not be gone on from by the next one."""

@@ -1,10 +1,11 @@
-"""Where and how precisely to compute: device, autocast, and random states that can be replayed."""
+"""Where and how precisely to compute: device, autocast, random states that can be replayed, seconds of a step."""
 
 from __future__ import annotations
 
 import gc
 import random
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -109,3 +110,20 @@ def replay(state: RandomState, device: torch.device) -> Iterator[None]:
         yield
     finally:
         set_random_state(outside, device)
+
+
+def wait_for(device: torch.device) -> None:
+    """Returns when the device has done all that it was given: a GPU works on while Python goes ahead."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def timed(action: Callable[[], object], device: torch.device) -> float:
+    """Seconds that `action` takes, what it started on the device included and what was started before left out."""
+    wait_for(device)
+    began = time.perf_counter()
+    action()
+    wait_for(device)
+    return time.perf_counter() - began

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from engine.launchers.base import Job, Launcher, in_order
-from engine.launchers.on_ray import on_ray
+from engine.launchers.on_ray import check_ray, on_ray
 from engine.launchers.serial import serially
 
-LAUNCHERS: dict[str, Launcher] = {"serial": serially, "ray": on_ray}
+LAUNCHERS: dict[str, Launcher] = {"serial": Launcher(serially), "ray": Launcher(on_ray, check_ray)}
 
 __all__ = ["LAUNCHERS", "Job", "Launcher", "in_order"]

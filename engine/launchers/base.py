@@ -25,9 +25,20 @@ class Job:
     after: frozenset[str] = field(default_factory=frozenset)
 
 
-Launcher = Callable[[Sequence[Job], StudyConfig, StopRequest], list[str]]
-"""Runs all jobs and returns a line for each that failed; raises Interrupted when a signal asked to stop, UserError for
-what the user must change before any can run."""
+def _nothing(settings: StudyConfig) -> None:
+    """For a launcher that needs nothing but this process."""
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """A way to start cells."""
+
+    run: Callable[[Sequence[Job], StudyConfig, StopRequest], list[str]]
+    """Runs all jobs and returns a line for each that failed; raises Interrupted when a signal asked to stop, UserError
+    for what the user must change before any can run."""
+    check: Callable[[StudyConfig], None] = _nothing
+    """Raises UserError for what can be known to be wrong before any cell runs; asked before the study's folder is
+    touched, and only where there are cells to run."""
 
 
 def in_order(jobs: Sequence[Job]) -> list[Job]:

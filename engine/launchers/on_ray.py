@@ -10,9 +10,11 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from configs.errors import UserError
 from configs.schema_study import RayConfig, StudyConfig
@@ -30,10 +32,14 @@ SECONDS_TO_CONNECT = 10.0
 # What a worker on another machine must know of this process's surroundings; Ray keeps it in its logs, so no secrets.
 _PASSED_ON = ("HF_", "TRANSFORMERS_", "WANDB_", "TOKENIZERS_", "OMP_WAIT_POLICY", "CUBLAS_")
 _SECRETS = ("TOKEN", "KEY", "SECRET", "PASSWORD")
+_NO_SECRETS = "TOKENIZERS_"
 # Whether a worker sees GPUs is what `study.ray.gpus` says, also when it says 0.
 _NO_GPUS_BUT_ASKED = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
 # The smallest that Ray takes, in bytes: cells exchange nothing but a line of text.
 _OBJECT_STORE = 80 * 2**20
+
+Machine = Mapping[str, float]
+"""Name of a resource -> how much of it there is."""
 
 
 def on_ray(jobs: Sequence[Job], settings: StudyConfig, stop: StopRequest) -> list[str]:
@@ -48,10 +54,28 @@ def on_ray(jobs: Sequence[Job], settings: StudyConfig, stop: StopRequest) -> lis
     if began_here:
         _connect(ray, settings.ray)
     try:
-        room = _room_for_a_cell(ray, settings.ray)
+        machines = _machines(ray)
+        room = _room_for_a_cell(machines, settings.ray)
+        log.info("Ray: %d machine(s), room for %d cells at a time", len(machines), _cells_at_a_time(machines, room))
         return _run_all(ray, room, Running(jobs, settings.ray.retries), stop)
     finally:
         if began_here:
+            ray.shutdown()
+
+
+def check_ray(settings: StudyConfig) -> None:
+    """Raises UserError for what `on_ray` would refuse: asks a cluster, and of this machine knows it without starting
+    Ray."""
+    ray = _import_ray()
+    if ray.is_initialized():
+        _room_for_a_cell(_machines(ray), settings.ray)
+    elif settings.ray.address is None:
+        _room_for_a_cell([{"CPU": float(_cores()), "GPU": float(torch.cuda.device_count())}], settings.ray)
+    else:
+        _connect(ray, settings.ray)
+        try:
+            _room_for_a_cell(_machines(ray), settings.ray)
+        finally:
             ray.shutdown()
 
 
@@ -122,13 +146,20 @@ def _surroundings(*, here: bool) -> dict[str, str]:
     found = {"PYTHONPATH": path} | _NO_GPUS_BUT_ASKED
     if not here:
         told = {key: value for key, value in os.environ.items() if key.startswith(_PASSED_ON)}
-        found |= {key: value for key, value in told.items() if not any(word in key for word in _SECRETS)}
+        found |= {key: value for key, value in told.items() if not _is_secret(key)}
     return found
 
 
-def _room_for_a_cell(ray: Any, settings: RayConfig) -> dict[str, float]:
+def _is_secret(name: str) -> bool:
+    return not name.startswith(_NO_SECRETS) and any(word in name for word in _SECRETS)
+
+
+def _machines(ray: Any) -> list[Machine]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _room_for_a_cell(machines: Sequence[Machine], settings: RayConfig) -> dict[str, float]:
     """What each cell asks Ray for. Raises UserError when no machine has it: Ray would wait for ever."""
-    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     most = {name: max((machine.get(name, 0.0) for machine in machines), default=0.0) for name in ("CPU", "GPU")}
     gpus = float(most["GPU"] > 0) if settings.gpus is None else settings.gpus
     for key, asked, there in (("cpus", settings.cpus, most["CPU"]), ("gpus", gpus, most["GPU"])):
@@ -136,17 +167,18 @@ def _room_for_a_cell(ray: Any, settings: RayConfig) -> dict[str, float]:
             raise UserError(
                 f"--study.ray.{key}: {asked:g} is not allowed; the largest of {len(machines)} machines has {there:g}"
             )
-    asks = {name: asked for name, asked in (("CPU", settings.cpus), ("GPU", gpus)) if asked}
-    cells = sum(
-        min(int(machine.get(name, 0.0) / asked + 1e-9) for name, asked in asks.items()) for machine in machines
-    )
-    if not cells:
+    room = {"num_cpus": settings.cpus, "num_gpus": gpus}
+    if not _cells_at_a_time(machines, room):
         raise UserError(
             f"--study.ray.cpus: no machine has {settings.cpus:g} cores and {gpus:g} GPUs at once for a cell; lower "
             f"--study.ray.cpus or --study.ray.gpus"
         )
-    log.info("Ray: %d machine(s), room for %d cells at a time", len(machines), cells)
-    return {"num_cpus": settings.cpus, "num_gpus": gpus}
+    return room
+
+
+def _cells_at_a_time(machines: Sequence[Machine], room: Mapping[str, float]) -> int:
+    asks = {name: asked for name, asked in (("CPU", room["num_cpus"]), ("GPU", room["num_gpus"])) if asked}
+    return sum(min(int(machine.get(name, 0.0) / asked + 1e-9) for name, asked in asks.items()) for machine in machines)
 
 
 def _run_all(ray: Any, room: dict[str, float], running: Running, stop: StopRequest) -> list[str]:
@@ -183,7 +215,8 @@ def _take(ray: Any, reference: Any, job: Job, running: Running) -> None:
         outcome: Outcome = ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         log.error("cell %s failed\n%s", job.name, error)
-        running.ended(job, str(error.cause or error).strip().splitlines()[-1])
+        cause = error.cause or error
+        running.ended(job, (str(cause).strip() or type(cause).__name__).splitlines()[-1])
     except ray.exceptions.RayError as error:
         # Not the cell's own doing: the worker was killed, ran out of memory, or its machine went away.
         running.died(job, type(error).__name__)

@@ -62,6 +62,9 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "retrain.gradient_clipping": ([-1], [0]),
     "retrain.eval_batch_size": ([0], [1]),
     "retrain.checkpoint_every": ([0], [1]),
+    "study.probe.steps": (["[0]", "[5,-1]"], ["[]"]),
+    "study.probe.etas": (["[]", "[-1]", "[lr,.inf]"], ["[0]", "[lr,0.1,betty]"]),
+    "study.probe.timed_steps": ([0], [1]),
     "study.ray.cpus": ([0, -1, "inf"], [0.5, 2]),
     "study.ray.gpus": ([-1, 1.5, "inf", "nan"], [0, 0.5, 1, 2, "null"]),
     "study.ray.retries": ([-1, "inf"], [0]),
@@ -87,6 +90,8 @@ def test_a_rule_refuses_the_bad_and_takes_the_good(key: str) -> None:
     for value in good:
         parse([f"--{key}={value}"])
 
+
+PROBED = ("--study.axes", "{seed: [0]}", "--study.probe.steps", "[2,4]")
 
 IMPOSSIBLE = {
     "sdpa has no second derivatives": (
@@ -125,6 +130,26 @@ IMPOSSIBLE = {
     "parts with adalora": (
         ("--method", "adalora", "--lora.target_modules", "[c_attn.q,c_proj,h.0.attn.c_attn.v]"),
         r"^--lora\.target_modules: c_attn\.q, h\.0\.attn\.c_attn\.v is not allowed for --method adalora",
+    ),
+    "a comparison without a study": (
+        ("--study.probe.steps", "[1]"),
+        r"^--study\.probe\.steps: \[1\] is not allowed without a study; allowed: \[\], or with --study\.axes",
+    ),
+    "a comparison of a method that does not search": (
+        (*PROBED, "--method", "lora"),
+        r"^--study\.probe\.steps: \[2, 4\] is not allowed for --method lora",
+    ),
+    "a comparison after the search": (
+        (*PROBED, "--search.steps", "3"),
+        r"^--study\.probe\.steps: \[2, 4\] is not allowed with --search\.steps 3; allowed: 1 to 3$",
+    ),
+    "a comparison between outer steps": (
+        (*PROBED, "--search.unroll_steps", "4"),
+        r"^--study\.probe\.steps: \[2, 4\] is not allowed with --search\.unroll_steps 4; allowed: multiples",
+    ),
+    "a comparison without second derivatives": (
+        (*PROBED, "--model.attention", "sdpa"),
+        r"^--model\.attention: 'sdpa' has no second derivatives, which --study\.probe\.steps needs",
     ),
     "text without a file": (("--task.type", "text"), r"^--task\.path: null is not allowed for --task\.type text"),
 }

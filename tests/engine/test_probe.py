@@ -55,6 +55,16 @@ def test_all_methods_are_compared_at_the_chosen_steps_and_only_there() -> None:
     assert places == [(step, eta, name) for step in (2, 3) for eta in ("0.5", "betty") for name in HYPERGRADIENTS]
 
 
+def test_steps_are_the_searchs_where_several_make_an_outer_one() -> None:
+    register(Probe(HYPERGRADIENTS["first_order"], [], []))
+    toy = lora_toy(Probe.name, unroll_steps=2, steps=1)
+    probe = probed("darts", [2, 6], ["betty"], toy)
+    for _ in range(5):
+        toy.step()
+    assert toy.outer.count == 3
+    assert list(dict.fromkeys(row["step"] for row in probe.rows)) == [2, 6]
+
+
 def test_the_numbers_are_those_of_exact_and_of_no_implicit_term() -> None:
     toy = first_step()
     probe = probed("darts", [1], [0.5, "betty"], toy)
@@ -126,3 +136,19 @@ def test_measuring_the_cost_leaves_the_engine_as_it_was(engine: Any) -> None:
     assert now == values
     assert after.keys() == tensors.keys()
     assert [name for name, tensor in after.items() if not torch.equal(tensor, tensors[name])] == []
+
+
+def test_the_cost_of_several_inner_steps_has_its_outer_one(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run]
+) -> None:
+    torch.set_default_dtype(torch.float32)
+    config = tiny_config("--search.batch_size", "4", "--search.unroll_steps", "2")
+    engine = run_of(config).build_search(second_order=True)
+    engine.train()
+    for engine.global_step in (1, 2):
+        engine.train_step()
+    rows = {row["approximation"]: (row["forward_passes"], row["backward_passes"]) for row in measure_cost(engine, 1)}
+    assert rows["lora"] == (2, 2)
+    for name, method in HYPERGRADIENTS.items():
+        cost = method.cost(config.hypergradient.terms)
+        assert rows[name] == (cost.forward + 1, cost.backward + 1), name

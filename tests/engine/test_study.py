@@ -7,6 +7,7 @@ import html
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -18,8 +19,9 @@ from configs.schema_study import ProbeConfig
 from engine.command import run_request
 from engine.hypergradients import HYPERGRADIENTS
 from engine.interrupt import StopRequest
+from engine.launchers import LAUNCHERS, Launcher
 from engine.lock import locked
-from engine.run_folder import RunFolder
+from engine.run_folder import RunFolder, remove
 from engine.study_cells import expand
 from engine.study_folder import StudyFolder
 from tests.engine.studies import AXES, VARIANTS, with_study
@@ -110,6 +112,11 @@ def test_a_study_of_variants_compares_them_and_sweeps_once(tiny_config: Callable
     for text in ("Metric by task", "autolora against", "by budget"):
         assert text in table
     assert (folder.figures / "ranks_sample.png").exists()
+    # Advice to remove a cell's folder must not lead into a dead end.
+    remove(folder.cells / "seed-0_variant-autolora")
+    run_request(Request(config, "all", False, "study.yaml"), StopRequest())
+    again = pd.read_parquet(folder.results)
+    assert again["learning_rate"].to_list() == rows["learning_rate"].to_list()
 
 
 @pytest.mark.parametrize(
@@ -151,14 +158,57 @@ def test_only_the_report_of_a_study_is_drawn_alone(study: tuple[RunConfig, Study
         run_request(Request(elsewhere, "report", False, "study.yaml"), StopRequest())
 
 
-def test_a_single_run_is_not_overwritten_by_a_study(study: tuple[RunConfig, StudyFolder], tmp_path: Path) -> None:
+def test_a_report_drawn_again_over_the_old_one_keeps_the_runs(study: tuple[RunConfig, StudyFolder]) -> None:
+    config, folder = study
+
+    def kept() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in [*folder.cells.rglob("*"), folder.probe, folder.cost]}
+
+    before = kept()
+    (folder.figures / "of_before.png").touch()
+    run_request(Request(config, "report", True, "study.yaml"), StopRequest())
+    assert kept() == before
+    assert folder.report.exists()
+    assert not (folder.figures / "of_before.png").exists()
+
+
+def test_what_a_launcher_refuses_is_refused_before_the_folder_is_touched(
+    study: tuple[RunConfig, StudyFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, folder = study
+
+    def refuse(*_: Any) -> Any:
+        raise UserError("--study.launcher: no")
+
+    monkeypatch.setitem(LAUNCHERS, "serial", Launcher(lambda *_: [], refuse))
+    before = sorted(folder.root.rglob("*"))
+    with pytest.raises(UserError, match=r"^--study\.launcher: no$"):
+        run_request(Request(config, "all", True, "study.yaml"), StopRequest())
+    assert sorted(folder.root.rglob("*")) == before
+    run_request(Request(config, "all", False, "study.yaml"), StopRequest())
+    run_request(Request(config, "report", False, "study.yaml"), StopRequest())
+
+
+@pytest.mark.parametrize("begun", ["ranks.json", "search", "sweep.json"])
+def test_a_single_run_is_not_overwritten_by_a_study(
+    study: tuple[RunConfig, StudyFolder], tmp_path: Path, begun: str
+) -> None:
     config = dataclasses.replace(study[0], runs_folder=str(tmp_path))
     run = RunFolder(tmp_path / str(config.name))
     run.root.mkdir()
-    run.ranks.write_text("{}")
+    (run.root / begun).touch()
     with pytest.raises(UserError, match=r"holds a single run; name the study otherwise"):
         run_request(Request(config, "all", True, "study.yaml"), StopRequest())
-    assert run.ranks.exists()
+    assert [path.name for path in run.root.iterdir()] == [begun]
+
+
+@pytest.mark.parametrize("stage", ["all", "retrain", "report"])
+def test_a_study_is_not_overwritten_by_a_single_run(study: tuple[RunConfig, StudyFolder], stage: Any) -> None:
+    config, folder = study
+    before = {path: path.stat().st_mtime_ns for path in folder.root.rglob("*")}
+    with pytest.raises(UserError, match=rf"^--name: {folder.root} holds a study; name the run otherwise$"):
+        run_request(Request(dataclasses.replace(config, study=StudyConfig()), stage, True, "x.yaml"), StopRequest())
+    assert {path: path.stat().st_mtime_ns for path in folder.root.rglob("*")} == before
 
 
 def test_a_study_in_use_is_refused_and_kept(study: tuple[RunConfig, StudyFolder]) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from configs.errors import UserError
 from configs.schema import RunConfig, StudyConfig
-from engine.study_cells import cell_name, expand, reads, with_chosen_rate
+from engine.study_cells import Cell, cell_name, expand, reads, run_folder_of, with_chosen_rate
 from engine.study_folder import StudyFolder
 from tests.engine.studies import AXES, VARIANTS, with_study
 
@@ -40,6 +41,26 @@ def test_bad_axes_name_the_key(tiny_config: Callable[..., RunConfig], axes: dict
 
 def test_cell_names_are_folder_names() -> None:
     assert cell_name({"hypergradient.eta": "lr", "model.name": "a/b: c"}) == "eta-lr_name-a-b-c"
+    values = {"task.train_rows": None, "search.dropout": True, "retrain.learning_rates": [1e-3, 3e-3]}
+    assert cell_name(values) == "train_rows-null_dropout-true_learning_rates-0.001-0.003"
+
+
+def test_keys_that_end_alike_are_told_apart_in_the_name() -> None:
+    values = {"search.learning_rate": 1e-3, "seed": 0, "retrain.learning_rate": 1e-5}
+    assert cell_name(values) == "search.learning_rate-0.001_seed-0_retrain.learning_rate-1e-05"
+
+
+@pytest.mark.parametrize(
+    "study",
+    [
+        StudyConfig({"runs_folder": ["a", "b"]}),
+        StudyConfig({"seed": [0]}, {"a": {"name": "x"}}),
+        StudyConfig({"seed": [0]}, where={"seed": {"0": {"study.sweep_once": True}}}),
+    ],
+)
+def test_what_a_study_itself_sets_is_no_axis(tiny_config: Callable[..., RunConfig], study: StudyConfig) -> None:
+    with pytest.raises(UserError, match=r"^--study\.(axes|variants|where): .* is not allowed, as the study names and"):
+        expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(Path("x")))
 
 
 def test_variants_are_one_more_axis(tiny_config: Callable[..., RunConfig]) -> None:
@@ -87,8 +108,54 @@ def test_a_rate_whose_sweep_failed_is_reported(tiny_config: Callable[..., RunCon
     config = tiny_config("--retrain.learning_rates", "[1e-3,3e-2]")
     cells = expand(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]})), StudyFolder(Path("nowhere")))
     assert with_chosen_rate(cells[0], cells) is cells[0]
-    with pytest.raises(UserError, match=r"--study\.sweep_once: the learning rate comes from cell seed-0, which"):
+    with pytest.raises(
+        UserError, match=r"^--study\.sweep_once: the learning rate is what cell seed-0 chooses, which has"
+    ):
         with_chosen_rate(cells[1], cells)
+
+
+def finish(cell: Cell, rate: float) -> None:
+    metrics = run_folder_of(cell).metrics
+    metrics.parent.mkdir(parents=True)
+    metrics.write_text(json.dumps({"learning_rate": rate}))
+
+
+def rates(cells: Sequence[Cell]) -> list[tuple[float, list[float]]]:
+    placed = [with_chosen_rate(cell, cells).config.retrain for cell in cells]
+    return [(settings.learning_rate, settings.learning_rates) for settings in placed]
+
+
+def test_a_rate_is_that_of_the_first_seed_at_the_same_place(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    config = tiny_config("--retrain.learning_rates", "[1e-3,3e-2]", "--retrain.learning_rate", "0.5")
+    variants = {"a": {}, "b": {"method": "full", "retrain.learning_rates": [1e-5, 1e-4]}}
+    study = StudyConfig({"seed": [0, 1]}, variants)
+    cells = expand(dataclasses.replace(config, study=study), StudyFolder(tmp_path))
+    finish(cells[0], 3e-2)
+    finish(cells[1], 1e-5)
+    assert rates(cells) == [(0.5, [1e-3, 3e-2]), (0.5, [1e-5, 1e-4]), (3e-2, []), (1e-5, [])]
+
+
+def test_a_seed_with_rates_of_its_own_chooses_itself(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    config = tiny_config("--retrain.learning_rates", "[1e-3,3e-2]", "--retrain.learning_rate", "0.5")
+    where = {"seed": {"0": {"retrain.learning_rates": []}, "3": {"retrain.learning_rates": [1e-2, 1e-1]}}}
+    study = StudyConfig({"seed": [0, 1, 2, 3]}, where=where)
+    cells = expand(dataclasses.replace(config, study=study), StudyFolder(tmp_path))
+    finish(cells[0], 0.5)
+    finish(cells[1], 1e-3)
+    assert rates(cells) == [(0.5, []), (0.5, [1e-3, 3e-2]), (1e-3, []), (0.5, [1e-2, 1e-1])]
+    assert reads(cells[2], cells, sweep_once=True) == [cells[1]]
+    assert reads(cells[3], cells, sweep_once=True) == []
+
+
+def test_a_finished_seed_keeps_its_rate_when_the_first_is_run_again(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    config = tiny_config("--retrain.learning_rates", "[1e-3,3e-2]")
+    cells = expand(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]})), StudyFolder(tmp_path))
+    finish(cells[1], 3e-2)
+    assert with_chosen_rate(cells[1], cells).config.retrain.learning_rate == 3e-2
 
 
 def test_a_cell_reads_the_ranks_and_the_rate_of_others(tiny_config: Callable[..., RunConfig]) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from configs.schema import RunConfig, StudyConfig
+from engine.run_folder import write_parquet
+from engine.study import collect
+from engine.study_cells import Cell, expand, run_folder_of
 from engine.study_folder import StudyFolder
 from engine.study_report import closeness, markdown, paper_tables, write_study_report
 
@@ -59,3 +64,88 @@ def test_the_page_names_every_task_of_the_study(tiny_config: Callable[..., RunCo
     write_study_report(config, folder)
     assert "2 runs of" in (page := folder.report.read_text())
     assert " on sst2, cola." in page
+
+
+def finish(cell: Cell, score: float, **more: Any) -> None:
+    """A run as if it had finished; its metrics are those of `more`'s task."""
+    metrics = {"cola": {"matthews": score}, "stsb": {"spearman": score, "pearson": score}}
+    result = {
+        "task": "sample", "method": cell.config.method, "metrics": metrics.get(more.get("task", ""), {"f1": score}),
+        "lora_parameters": 8, "trainable_parameters": 8, "learning_rate": 1e-4,
+        "seconds": {"search": None, "total": 1.0}, "steps": {"search": None, "retrain": 4}, **more,
+    }  # fmt: skip
+    folder = run_folder_of(cell)
+    folder.root.mkdir(parents=True)
+    folder.metrics.write_text(json.dumps(result))
+
+
+def drawn(config: RunConfig, folder: StudyFolder, finished: Callable[[int, Cell], None]) -> pd.DataFrame:
+    """Results of the study's runs, with its report drawn."""
+    cells = expand(config, folder)
+    for number, cell in enumerate(cells):
+        finished(number, cell)
+    folder.config.write_text("")
+    results = collect(cells)
+    write_parquet(folder.results, results)
+    write_study_report(config, folder)
+    return pd.read_parquet(folder.results)
+
+
+def section(folder: StudyFolder, title: str) -> list[list[str]]:
+    """The cells of a table in table.md, without its head."""
+    text = folder.table.read_text().split(f"## {title}")[1].split("##")[0]
+    rows = [row for row in text.splitlines() if row.startswith("|")]
+    return [row[2:-2].split(" | ") for row in rows[2:]]
+
+
+def test_null_truth_rates_and_lists_on_the_axes_are_told_apart(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    axes = {
+        "task.train_rows": [None, 500],
+        "search.dropout": [True, False],
+        "search.learning_rate": [1e-4, 1e-5],
+        "retrain.learning_rates": [[1e-3], [3e-3]],
+        "task.path": [None, "x"],
+        "seed": [0, 1],
+    }
+    config = dataclasses.replace(tiny_config("--method", "lora"), study=StudyConfig(axes))
+    folder = StudyFolder(tmp_path)
+    results = drawn(config, folder, lambda number, cell: finish(cell, number / 100))
+    assert results["search.learning_rate"].dtype == float
+    assert set(results["task.train_rows"]) == {"null", "500"}
+    places = [row[:5] for row in section(folder, "Results")]
+    assert places[0] == ["null", "true", "0.0001", "[0.001]", "null"]
+    assert places[-1] == ["500", "false", "1e-05", "[0.003]", "x"]
+    assert len(places) == len({tuple(place) for place in places}) == 32
+    names = [row[0] for row in section(folder, "Metric by task")]
+    assert names[0] == "null, true, 0.0001, [0.001], null"
+    assert len(set(names)) == 32
+
+
+def test_tasks_of_other_metrics_share_a_table_and_a_failed_run_is_counted(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    config = tiny_config("--method", "full", "--task.type", "glue", "--task.name", "cola")
+    study = StudyConfig({"task.name": ["cola", "stsb"], "method": ["full", "adapter"], "seed": [0, 1]})
+    config, folder = dataclasses.replace(config, study=study), StudyFolder(tmp_path)
+
+    def finished(number: int, cell: Cell) -> None:
+        if number != 1:
+            finish(cell, number / 10, task=cell.config.task.name)
+
+    drawn(config, folder, finished)
+    assert "\n7 of 8 runs of " in folder.table.read_text()
+    rows = section(folder, "Results")
+    assert rows[0][:5] == ["cola", "full", "1", "0.000", "0.000 to 0.000"]
+    assert rows[2][:9] == ["stsb", "full", "2", "", "", "0.450", "0.400 to 0.500", "0.450", "0.400 to 0.500"]
+
+
+def test_a_study_killed_between_comparison_and_cost_is_drawn_without(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    config = dataclasses.replace(tiny_config(), study=StudyConfig({KIND: ["darts"]}))
+    folder = StudyFolder(tmp_path)
+    write_parquet(folder.probe, pd.DataFrame({"step": [1], "eta": ["lr"], "approximation": ["darts"]}))
+    drawn(config, folder, lambda number, cell: finish(cell, 0.5))
+    assert "Cost of one step" not in folder.table.read_text()

@@ -22,6 +22,7 @@ from engine.tuning import Trial, Trials
 
 GRID = ("--method", "lora_grid", "--lora.grid", "[1,3]")
 SWEEP = ("--method", "lora", "--retrain.learning_rates", "[1e-6,3e-2]", "--retrain.max_steps", "12")
+SWEPT = r".*sweep\.json diverged; lower it and add"
 
 
 def finish(config: RunConfig) -> RunFolder:
@@ -88,8 +89,27 @@ def test_a_rate_that_diverges_loses_and_stops_nothing(tiny_config: Callable[...,
     sweep = json.loads(folder.sweep.read_text())
     assert sweep["trials"][0]["metrics"] == {}
     assert sweep["chosen"] == {"learning_rate": 1e-3}
-    with pytest.raises(UserError, match=r"--retrain\.learning_rate: all 1 trials of .*sweep\.json diverged"):
-        finish(tiny_config(*arguments, "--name", "other", "--retrain.learning_rates", "[1e30]"))
+    other = tiny_config(*arguments, "--name", "other", "--retrain.learning_rates", "[1e30]")
+    with pytest.raises(UserError, match=rf"^--retrain\.learning_rates: all 1 trials of {SWEPT} --stage retrain"):
+        finish(other)
+    lower = dataclasses.replace(other, retrain=dataclasses.replace(other.retrain, learning_rates=[1e-3]))
+    assert run_stages(Request(lower, "retrain", True, "test"), StopRequest()).metrics.exists(), "as the line said"
+
+
+def test_a_grid_that_diverges_everywhere_says_how_to_begin_again(tiny_config: Callable[..., RunConfig]) -> None:
+    config = tiny_config(*GRID)
+    folder = RunFolder(Path(config.runs_folder) / str(config.name))
+    folder.root.mkdir(parents=True)
+    tried = [{"query": q, "value": v} for q in (1, 3) for v in (1, 3)]
+    trials = [{"tried": each, "metrics": {}, "steps": 0, "seconds": 0.0} for each in tried]
+    folder.grid.write_text(json.dumps({"trials": trials}))
+    with pytest.raises(UserError) as caught:
+        finish(config)
+    line = str(caught.value)
+    assert line.startswith(f"--retrain.learning_rate: all 4 trials of {folder.grid} diverged; lower it and add")
+    assert "--stage all --overwrite" in line
+    assert f"(a cell of a study: remove {folder.root} and give the study's command again)" in line
+    assert "\n" not in line
 
 
 def test_a_grid_tries_every_combination_and_retrains_the_best(

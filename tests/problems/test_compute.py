@@ -10,7 +10,7 @@ import torch
 from configs.errors import UserError
 from configs.schema import RunConfig
 from problems import compute
-from problems.compute import choose_compute, random_state, replay
+from problems.compute import choose_compute, random_state, replay, timed
 
 CPU = torch.device("cpu")
 
@@ -59,3 +59,21 @@ def test_a_missing_device_is_named_with_what_there_is(
     with pytest.raises(UserError, match=r"--device: 'cuda' is not available here; available: auto, cpu"):
         choose_compute(tiny_config("--device", "cuda"))
     assert choose_compute(tiny_config("--device", "auto")).device == CPU
+
+
+def test_a_gpu_is_waited_for_before_and_after_what_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels run on while Python goes ahead: without waiting only their launching would be timed."""
+    done: list[str] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: done.append(f"waited for {device}"))
+
+    def tick() -> float:
+        done.append("clock")
+        return float(len(done))
+
+    monkeypatch.setattr(compute.time, "perf_counter", tick)
+    seconds = timed(lambda: done.append("step"), torch.device("cuda", 1))
+    assert done == ["waited for cuda:1", "clock", "step", "waited for cuda:1", "clock"]
+    assert seconds == 3.0
+    done.clear()
+    timed(lambda: done.append("step"), CPU)
+    assert done == ["clock", "step", "clock"]

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -22,7 +23,16 @@ from configs.schema import RunConfig
 from configs.schema_study import RayConfig, StudyConfig
 from engine.command import run_request
 from engine.interrupt import Interrupted, StopRequest, watch_signals
-from engine.launchers.on_ray import _import_ray, _room_for_a_cell, _surroundings, on_ray
+from engine.launchers.on_ray import (
+    _import_ray,
+    _machines,
+    _room_for_a_cell,
+    _surroundings,
+    _take,
+    check_ray,
+    on_ray,
+)
+from engine.launchers.running import Running
 from engine.study import run_study
 from engine.study_folder import StudyFolder
 from tests.engine.studies import VARIANTS, job
@@ -142,6 +152,26 @@ def test_a_signal_saves_every_cell(tiny_config: Callable[..., RunConfig], tmp_pa
     assert len(list(cells.glob("*/search/checkpoint"))) == 2
 
 
+@pytest.mark.slow
+def test_a_cluster_is_asked_and_let_go_before_the_study_begins() -> None:
+    _import_ray()
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": MEMORY, "include_dashboard": False}
+    )
+    try:
+        with pytest.raises(
+            UserError, match=r"^--study\.ray\.cpus: 9 is not allowed; the largest of 1 machines has 1$"
+        ):
+            check_ray(StudyConfig(ray=RayConfig(address=made.address, cpus=9)))
+        for _ in range(2):
+            check_ray(StudyConfig(ray=RayConfig(address=made.address, gpus=0)))
+            assert not ray.is_initialized()
+    finally:
+        made.shutdown()
+
+
 class Machines:
     """A cluster of which only the resources are known."""
 
@@ -153,9 +183,9 @@ class Machines:
 
 
 def test_a_cell_gets_a_gpu_where_there_is_one() -> None:
-    room = _room_for_a_cell(Machines({"CPU": 4.0}, {"CPU": 4.0, "GPU": 2.0}), RayConfig())
+    room = _room_for_a_cell(_machines(Machines({"CPU": 4.0}, {"CPU": 4.0, "GPU": 2.0})), RayConfig())
     assert room == {"num_cpus": 1.0, "num_gpus": 1.0}
-    assert _room_for_a_cell(Machines({"CPU": 4.0}), RayConfig(cpus=2)) == {"num_cpus": 2.0, "num_gpus": 0.0}
+    assert _room_for_a_cell(_machines(Machines({"CPU": 4.0})), RayConfig(cpus=2)) == {"num_cpus": 2.0, "num_gpus": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -168,24 +198,56 @@ def test_a_cell_gets_a_gpu_where_there_is_one() -> None:
 )
 def test_more_than_any_machine_has_is_refused(settings: RayConfig, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        _room_for_a_cell(Machines({"CPU": 64.0}, {"CPU": 4.0, "GPU": 1.0}), settings)
+        _room_for_a_cell(_machines(Machines({"CPU": 64.0}, {"CPU": 4.0, "GPU": 1.0})), settings)
 
 
 def test_secrets_are_not_handed_to_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HF_TOKEN", "WANDB_API_KEY", "HF_HOME"):
+    settings = ("HF_HOME", "TOKENIZERS_PARALLELISM", "OMP_WAIT_POLICY")
+    for name in ("HF_TOKEN", "WANDB_API_KEY", *settings):
         monkeypatch.setenv(name, "x")
     told = _surroundings(here=False)
-    assert "HF_HOME" in told
+    assert set(settings) <= told.keys(), "a tokenizer is no token"
     assert not {"HF_TOKEN", "WANDB_API_KEY"} & told.keys()
 
 
-def test_an_address_without_a_cluster_is_one_line() -> None:
+def check_or_run(settings: StudyConfig, *, checked: bool) -> None:
+    check_ray(settings) if checked else on_ray([job("a")], settings, StopRequest())
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_an_address_without_a_cluster_is_one_line(checked: bool) -> None:
     settings = StudyConfig(ray=RayConfig(address="127.0.0.1:1"))
     with pytest.raises(UserError, match=r"^--study\.ray\.address: no cluster at 127\.0\.0\.1:1"):
-        on_ray([job("a")], settings, StopRequest())
+        check_or_run(settings, checked=checked)
 
 
-def test_without_ray_the_user_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("checked", [True, False])
+def test_without_ray_the_user_is_told(monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"^--study\.launcher: ray is not installed"):
-        on_ray([job("a")], StudyConfig(), StopRequest())
+        check_or_run(StudyConfig(), checked=checked)
+
+
+def test_more_than_this_machine_has_is_known_without_starting_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    check_ray(StudyConfig(ray=RayConfig(cpus=2, gpus=1)))
+    for settings, key in ((RayConfig(cpus=3), "cpus: 3"), (RayConfig(gpus=2), "gpus: 2")):
+        with pytest.raises(UserError, match=rf"^--study\.ray\.{key} is not allowed; the largest of 1 machines has"):
+            check_ray(StudyConfig(ray=settings))
+    assert not ray.is_initialized()
+
+
+def test_a_task_that_fails_without_a_word_is_named_by_its_kind() -> None:
+    class TaskError(Exception):
+        cause = RuntimeError()
+
+    def get(_: Any) -> Any:
+        raise TaskError
+
+    fake = SimpleNamespace(get=get, exceptions=SimpleNamespace(RayTaskError=TaskError, RayError=KeyError))
+    running = Running([job("a")], 0)
+    _take(fake, None, job("a"), running)
+    assert running.failed == ["a: RuntimeError"]
