@@ -202,7 +202,7 @@ def test_a_single_run_is_not_overwritten_by_a_study(
     assert [path.name for path in run.root.iterdir()] == [begun]
 
 
-@pytest.mark.parametrize("stage", ["all", "retrain", "report"])
+@pytest.mark.parametrize("stage", ["all", "retrain"])
 def test_a_study_is_not_overwritten_by_a_single_run(study: tuple[RunConfig, StudyFolder], stage: Any) -> None:
     config, folder = study
     before = {path: path.stat().st_mtime_ns for path in folder.root.rglob("*")}
