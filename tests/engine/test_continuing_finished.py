@@ -46,7 +46,7 @@ def test_results_are_of_all_that_they_were_trained_and_measured_with(
 
 
 PROBED = {
-    ("--study.probe.steps", "[7]"): True,
+    ("--study.probe.steps", "[1]", "--study.axes", "{seed: [0]}"): True,
     ("--study.probe.etas", "[1e-3]"): True,
     ("--study.probe.timed_steps", "1"): True,
     ("--search.steps", "9"): True,
@@ -62,7 +62,7 @@ PROBED = {
 
 @pytest.mark.parametrize("change", PROBED, ids=lambda value: str(value[0]))
 def test_a_comparison_of_hypergradients_is_of_its_own_steps_and_etas(
-    begun: RunFolder, tiny_config: Callable[..., RunConfig], change: tuple[str, str]
+    begun: RunFolder, tiny_config: Callable[..., RunConfig], change: tuple[str, ...]
 ) -> None:
     if PROBED[change]:
         with pytest.raises(UserError, match=rf"^{change[0]}: .* holds a comparison of hypergradients with "):
