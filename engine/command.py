@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from configs.cli import Command, Request, ScoreRequest, ShowRequest, WorkspaceRequest, parse_command
 from configs.errors import UserError
 from configs.launch import processes_started
+from configs.schema import RunConfig
 from engine.interrupt import StopRequest
 from engine.progress import console
 from engine.run_folder import RunFolder, read_yaml
@@ -35,11 +37,15 @@ def run_request(request: Command, stop: StopRequest) -> None:
 
 
 def _train(request: Request, stop: StopRequest) -> None:
-    if request.config.study.axes or request.config.study.variants:
+    if _is_study(request.config):
         refuse_several("a study", "start run.py itself; --study.launcher ray runs several cells at a time")
         _study(request, stop)
     else:
         _run(request, stop)
+
+
+def _is_study(config: RunConfig) -> bool:
+    return bool(config.study.axes or config.study.variants)
 
 
 def _as_it_ran(request: Request) -> Request:
@@ -53,15 +59,24 @@ def _as_it_ran(request: Request) -> Request:
     read_yaml(path)
     # On the command line already: a run by torchrun or on a GPU is drawn again without them.
     here = [part for name in _OF_THE_MACHINE for part in (f"--{name}", str(getattr(request.config, name)))]
+    ran = _settings_in(path, here)
+    if _is_study(ran):
+        # Its report computes nothing, and its cells are held against all the settings that they were made with.
+        ran = _settings_in(path, [])
+    kept = {name: getattr(request.config, name) for name in _OF_THE_REPORT}
+    return dataclasses.replace(request, config=dataclasses.replace(ran, **kept))
+
+
+def _settings_in(path: Path, more: Sequence[str]) -> RunConfig:
+    """The configuration in a folder's config.yaml, with `more` arguments. Raises UserError that names the file."""
     try:
-        ran = parse_command(["--config", str(path), *here])
+        found = parse_command(["--config", str(path), *more])
     except UserError as error:
         line = str(error)
         raise UserError(line if line.startswith(str(path)) else f"{path}: {line}") from error
-    if not isinstance(ran, Request):
+    if not isinstance(found, Request):
         raise UserError(f"{path}: holds a request to show or score, not the settings of a run")
-    kept = {name: getattr(request.config, name) for name in _OF_THE_REPORT}
-    return dataclasses.replace(request, config=dataclasses.replace(ran.config, **kept))
+    return found.config
 
 
 def _run(request: Request, stop: StopRequest) -> None:

@@ -184,7 +184,8 @@ def test_the_report_of_a_study_goes_by_its_own_axes(tiny_config: Callable[..., R
     start(Request(made, "all", False, "x"))
     folder = StudyFolder(tmp_path / "runs" / "tiny")
     before = folder.config.read_bytes(), sorted(folder.cells.rglob("metrics.json"))
-    for asked in (config, dataclasses.replace(config, seed=3, study=StudyConfig({"seed": [3]}))):
+    elsewhere = dataclasses.replace(config, device="auto", precision="bf16")  # the cells ran in fp32 on the CPU
+    for asked in (config, elsewhere, dataclasses.replace(config, seed=3, study=StudyConfig({"seed": [3]}))):
         start(Request(asked, "report", True, "x"))
         assert "method" in pd.read_parquet(folder.results)
     assert (folder.config.read_bytes(), sorted(folder.cells.rglob("metrics.json"))) == before
