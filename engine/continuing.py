@@ -69,19 +69,25 @@ def refuse_other_config(config: RunConfig, folder: RunFolder, stage: Stage = "al
         return
     if not folder.search_summary.exists() and not folder.grid.exists():
         return  # ranks written by hand are no search's
-    # The run's own config.yaml changes with the settings of a later stage.
-    path = folder.search_config if folder.search_config.exists() else folder.config
     if stage == "all":
         free = _with_split(_CHOSEN if config.method == "lora_grid" else _SEARCHED, config)
         way_out = (
             "give the old value, --stage retrain to take those ranks as they are, --name for another run, or "
             "--overwrite to start again"
         )
-        _refuse(path, config, free, f"{folder.root} holds ranks that were chosen with", way_out)
-    elif stage == "retrain" and config.retrain.init == "search":
-        way_out = "give the old value, --retrain.init scratch, or --stage search --overwrite to search again"
-        what = f"{folder.root} holds weights that were searched with"
-        _refuse(path, config, _WITH_SEARCHED_WEIGHTS, what, way_out)
+        _refuse(_searched_under(folder), config, free, f"{folder.root} holds ranks that were chosen with", way_out)
+    elif stage == "retrain":
+        refuse_other_weights(config, folder)
+
+
+def refuse_other_weights(config: RunConfig, folder: RunFolder) -> None:
+    """Raises UserError, naming the key, when a retraining would start from weights that were searched at another
+    scale."""
+    if config.retrain.init != "search" or not folder.search_summary.exists():
+        return
+    way_out = "give the old value, --retrain.init scratch, or --stage search --overwrite to search again"
+    what = f"{folder.root} holds weights that were searched with"
+    _refuse(_searched_under(folder), config, _WITH_SEARCHED_WEIGHTS, what, way_out)
 
 
 def refuse_other_results(config: RunConfig, folder: RunFolder) -> None:
@@ -93,6 +99,11 @@ def refuse_other_probe(config: RunConfig, path: Path) -> None:
     """The same for a study's comparison of hypergradients; `path`: the study's config.yaml."""
     free = _with_split(_PROBED, config)
     _refuse(path, config, free, f"{path.parent} holds a comparison of hypergradients with", _GO_ON)
+
+
+def _searched_under(folder: RunFolder) -> Path:
+    """The settings of the search: the run's own config.yaml changes with those of a later stage."""
+    return folder.search_config if folder.search_config.exists() else folder.config
 
 
 def _half_done(folder: RunFolder) -> Free | None:

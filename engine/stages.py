@@ -16,7 +16,7 @@ from configs.cli import Request, to_yaml
 from configs.rules import SEARCHING, WITHOUT_LORA
 from configs.schema import RunConfig
 from engine import checkpoint, ranks
-from engine.continuing import refuse_other_config
+from engine.continuing import refuse_other_config, refuse_other_weights
 from engine.faults import explained
 from engine.generate import generate_and_score
 from engine.health import tell_of_pooler, warn_about, warn_about_parts
@@ -34,6 +34,7 @@ from engine.study_folder import refuse_study
 from engine.tracking import Wandb
 from engine.trainer import fit
 from engine.tuning import choose_learning_rate, choose_ranks, with_rate
+from engine.wandb_login import wandb_mode
 from problems.compute import Compute, choose_compute, seed_everything
 from problems.data import Data, prepare, split_indices
 from problems.layers import refuse_large_k
@@ -222,12 +223,23 @@ def run_stages(request: Request, stop: StopRequest, *, draw: bool = True, proces
 
 
 def _open(request: Request) -> RunFolder:
-    refuse_study(Path(request.config.runs_folder) / str(request.config.name))
+    folder = RunFolder(Path(request.config.runs_folder) / str(request.config.name))
+    refuse_study(folder.root)
+    _refuse_before_clearing(request, folder)
     folder = open_folder(request.config, request.stage, request.overwrite)
     refuse_other_config(request.config, folder, request.stage)
     if request.stage != "report":
         refuse_other_ranks(request.config.method, folder)
     return folder
+
+
+def _refuse_before_clearing(request: Request, folder: RunFolder) -> None:
+    """Raises UserError for what would be found to be wrong when --overwrite has taken the results away."""
+    if request.stage != "report":
+        wandb_mode(request.config)
+    if request.overwrite and request.stage == "retrain":  # the search stays
+        refuse_other_weights(request.config, folder)
+        refuse_other_ranks(request.config.method, folder)
 
 
 def _run_stages(request: Request, folder: RunFolder, stop: StopRequest, draw: bool, processes: Processes) -> None:

@@ -26,6 +26,7 @@ from engine.study_cells import Cell, expand, reads, run_folder_of, with_chosen_r
 from engine.study_folder import StudyFolder, refuse_single_run
 from engine.study_words import all_numbers, word
 from engine.tracking import Wandb
+from engine.wandb_login import wandb_mode
 
 log = logging.getLogger("autolora")
 
@@ -52,6 +53,7 @@ def _run_cells(request: Request, folder: StudyFolder, cells: Sequence[Cell], sto
     if request.stage not in ("all", "report"):
         raise UserError(f"--stage: {request.stage!r} is not allowed for a study; allowed: all, report")
     refuse_single_run(folder)
+    wandb_mode(config)
     kept = request.stage == "report" or not request.overwrite
     if kept:
         _refuse_others(config, folder, cells)

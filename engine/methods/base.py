@@ -71,7 +71,7 @@ class Method(ABC):
         if rule in taken if self.rules is None else rule not in self.rules:
             raise UserError(
                 f"--method: {folder.ranks} holds ranks of rule {rule!r}, which come from another method; "
-                f"--name starts another run, --overwrite replaces this one"
+                f"--name starts another run, --stage all --overwrite replaces this one"
             )
 
 

@@ -15,7 +15,9 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from configs.cli import Request, parse
-from configs.schema import RunConfig
+from configs.errors import UserError
+from configs.schema import RunConfig, Stage
+from engine import wandb_login
 from engine.interrupt import StopRequest
 from engine.run_folder import RunFolder
 from engine.stages import Run, run_stages
@@ -113,6 +115,32 @@ def test_overwrite_retrain_trains_again_from_the_same_ranks(
     folder = run_stages(Request(config, "retrain", True, "tiny.yaml"), StopRequest())
     assert folder.ranks.read_bytes() == before
     assert json.loads(folder.metrics.read_text())["steps"] == {"search": 6, "retrain": 2}
+
+
+@pytest.mark.parametrize(
+    ("stage", "change", "message"),
+    [
+        ("all", ("--tracking.wandb", "online"), r"^--tracking\.wandb: 'online' needs an API key"),
+        ("retrain", ("--retrain.init", "search", "--lora.lora_alpha", "1"), r"^--lora\.lora_alpha: .* were searched"),
+        ("retrain", ("--method", "lora"), r"^--method: .* another method; .*--stage all --overwrite replaces"),
+    ],
+)
+def test_what_an_overwrite_cannot_replace_is_refused_before_it_clears(
+    finished_run: Callable[..., RunFolder],
+    tiny_config: Callable[..., RunConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: Stage,
+    change: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.setattr(wandb_login, "has_key", lambda: False)
+    root = tmp_path / "runs" / "tiny"
+    shutil.copytree(finished_run("bert").root, root)
+    before = sorted(root.rglob("*"))
+    with pytest.raises(UserError, match=message):
+        run_stages(Request(tiny_config(*change), stage, True, "tiny.yaml"), StopRequest())
+    assert sorted(root.rglob("*")) == before
 
 
 def test_the_config_of_the_folder_repeats_the_run(finished_run: Callable[..., RunFolder], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from configs.cli import Request, with_values
 from configs.errors import UserError
 from configs.schema import RunConfig, StudyConfig
 from configs.schema_study import ProbeConfig
+from engine import wandb_login
 from engine.command import run_request
 from engine.hypergradients import HYPERGRADIENTS
 from engine.interrupt import StopRequest
@@ -187,6 +188,19 @@ def test_what_a_launcher_refuses_is_refused_before_the_folder_is_touched(
     assert sorted(folder.root.rglob("*")) == before
     run_request(Request(config, "all", False, "study.yaml"), StopRequest())
     run_request(Request(config, "report", False, "study.yaml"), StopRequest())
+
+
+def test_wandb_without_its_key_is_refused_before_an_overwrite(
+    study: tuple[RunConfig, StudyFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wandb_login, "has_key", lambda: False)
+    config, folder = study
+    online = dataclasses.replace(config, tracking=dataclasses.replace(config.tracking, wandb="online"))
+    before = sorted(folder.root.rglob("*"))
+    for stage in ("all", "report"):
+        with pytest.raises(UserError, match=r"^--tracking\.wandb: 'online' needs an API key"):
+            run_request(Request(online, stage, True, "study.yaml"), StopRequest())
+    assert sorted(folder.root.rglob("*")) == before
 
 
 @pytest.mark.parametrize("begun", ["ranks.json", "search", "sweep.json"])
