@@ -42,7 +42,7 @@ def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
     for combination in itertools.product(*axes.values()):
         values = dict(zip(axes, combination, strict=True))
         placed = dataclasses.replace(
-            config, name=cell_name(values), runs_folder=str(folder.cells), study=StudyConfig()
+            config, name=_name_in(folder, values), runs_folder=str(folder.cells), study=StudyConfig()
         )
         if placed.tracking.group is None:
             placed = dataclasses.replace(placed, tracking=dataclasses.replace(config.tracking, group=config.name))
@@ -140,9 +140,20 @@ def run_folder_of(cell: Cell) -> RunFolder:
     return RunFolder(Path(cell.config.runs_folder) / str(cell.config.name))
 
 
+def _name_in(folder: StudyFolder, values: Mapping[str, Any]) -> str:
+    """A new cell's name, or the one that an earlier version gave it: it wrote values as Python does, and keys without
+    their sections also where two end alike."""
+    before = _as_folder("_".join(f"{key.split('.')[-1]}-{value}" for key, value in values.items()))
+    return before if (folder.cells / before).exists() else cell_name(values)
+
+
 def cell_name(values: Mapping[str, Any]) -> str:
     """`type-darts_seed-0`: a folder name that says where the cell lies; whole keys where two end alike."""
     last = [key.split(".")[-1] for key in values]
     keys = [key if last.count(short) > 1 else short for key, short in zip(values, last, strict=True)]
     parts = [f"{key}-{word(value).strip('[]')}" for key, value in zip(keys, values.values(), strict=True)]
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(parts)).strip("-_.")[:100]
+    return _as_folder("_".join(parts))
+
+
+def _as_folder(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-_.")[:100]
