@@ -17,7 +17,7 @@ from engine.summary import print_next, print_result
 
 # What says where a report is drawn and who is told, not how the run was made.
 _OF_THE_MACHINE = ("device", "precision", "strategy")
-_OF_THE_REPORT = ("name", "runs_folder", "tracking")
+_OF_THE_REPORT = ("name", "runs_folder")
 
 
 def run_request(request: Command, stop: StopRequest) -> None:
@@ -64,6 +64,8 @@ def _as_it_ran(request: Request) -> Request:
         # Its report computes nothing, and its cells are held against all the settings that they were made with.
         ran = _settings_in(path, [])
     kept = {name: getattr(request.config, name) for name in _OF_THE_REPORT}
+    if request.config.tracking.wandb != "auto":  # what was left to the program then is no wish now
+        kept["tracking"] = request.config.tracking
     return dataclasses.replace(request, config=dataclasses.replace(ran, **kept))
 
 
@@ -119,10 +121,15 @@ def _study(request: Request, stop: StopRequest) -> None:
     config = request.config
     root = Path(config.runs_folder) / str(config.name)
     with locked(root), explained(config, root):
-        folder = run_study(request, stop)
+        folder, failed = run_study(request, stop)
         if request.stage == "all":
             run_probe(request, folder, stop)
         track_study(config, folder, write_study_report(config, folder))
     console.print(folder.table.read_text(encoding="utf-8"), highlight=False, markup=False, soft_wrap=True)
     for path in (folder.table, folder.results, folder.report):
         console.print(f"  {path}", highlight=False, soft_wrap=True)
+    if failed:
+        raise UserError(
+            f"{len(failed)} of the study's cells failed, the results are those of the others; the same command runs "
+            f"them again; the first: {failed[0]}"
+        )

@@ -31,8 +31,9 @@ from engine.wandb_login import wandb_mode
 log = logging.getLogger("autolora")
 
 
-def run_study(request: Request, stop: StopRequest) -> StudyFolder:
-    """Runs what is not finished yet, then collects results.parquet. A failed cell is reported, the others go on.
+def run_study(request: Request, stop: StopRequest) -> tuple[StudyFolder, list[str]]:
+    """Runs what is not finished yet, then collects results.parquet. A failed cell does not stop the others; with the
+    folder comes a line for each.
 
     Raises UserError for what the user must change, Interrupted when a signal asked to stop.
     """
@@ -44,7 +45,7 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
     if results.empty:
         raise UserError(f"no cell of the study finished; the first failure: {(failed or ['none was run'])[0]}")
     write_parquet(folder.results, results)
-    return folder
+    return folder, failed
 
 
 def _run_cells(request: Request, folder: StudyFolder, cells: Sequence[Cell], stop: StopRequest) -> list[str]:

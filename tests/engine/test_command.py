@@ -18,7 +18,7 @@ from configs.cli import Request, ScoreRequest, ShowRequest
 from configs.errors import UserError
 from configs.schema import RunConfig, StudyConfig
 from engine import stages
-from engine.command import run_request
+from engine.command import _as_it_ran, run_request
 from engine.interrupt import StopRequest
 from engine.run_folder import RunFolder, write_json
 from engine.study_folder import StudyFolder
@@ -148,6 +148,19 @@ def test_a_report_is_drawn_where_its_run_could_not_be_trained(
     folder.report.unlink()
     start(Request(tiny_config(), "report", False, "x"))
     assert folder.report.exists()
+
+
+@pytest.mark.parametrize(("asked", "told"), [("auto", "disabled"), ("disabled", "disabled"), ("offline", "offline")])
+def test_a_report_is_told_to_wandb_as_its_run_was_unless_asked_otherwise(
+    finished_run: Callable[..., RunFolder],
+    tiny_config: Callable[..., RunConfig],
+    tmp_path: Path,
+    asked: str,
+    told: str,
+) -> None:
+    shutil.copytree(finished_run("bert").root, tmp_path / "runs" / "tiny")
+    found = _as_it_ran(Request(tiny_config("--tracking.wandb", asked), "report", False, "x"))
+    assert found.config.tracking.wandb == told
 
 
 BROKEN = {

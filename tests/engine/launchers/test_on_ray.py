@@ -48,7 +48,7 @@ def on(config: RunConfig, launcher: str, runs: Path, **more: Any) -> RunConfig:
 
 
 def results(config: RunConfig, stop: StopRequest | None = None) -> pd.DataFrame:
-    folder = run_study(Request(config, "all", False, "study.yaml"), stop or StopRequest())
+    folder, _ = run_study(Request(config, "all", False, "study.yaml"), stop or StopRequest())
     return pd.read_parquet(folder.results)
 
 
