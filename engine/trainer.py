@@ -237,7 +237,8 @@ class _StopAtNaN(TrainerCallback):
 def _no_number(what: str, config: RunConfig) -> str:
     return (
         f"--retrain.learning_rate: {what} is not finite at rate {config.retrain.learning_rate:g}; try a lower rate, "
-        f"--retrain.gradient_clipping 1 or --precision fp32, with --stage retrain --overwrite"
+        f"--retrain.gradient_clipping 1 or --precision fp32, with --stage retrain --overwrite (a cell of a "
+        f"study: with its folder removed)"
     )
 
 
