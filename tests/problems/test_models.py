@@ -17,8 +17,10 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    BartConfig,
     DebertaV2Config,
     DebertaV2Model,
+    T5Config,
 )
 from transformers.quantizers.quantizers_utils import should_convert_module
 
@@ -194,6 +196,17 @@ def test_a_head_of_another_number_of_classes_is_made_new_and_trained(
         assert torch.equal(base.model.base_model.state_dict()[name], value)
     same = load_base(ModelConfig(name=str(tmp_path)), AutoModelForSequenceClassification, num_labels=3)
     assert same.trained_whole == []
+
+
+@pytest.mark.parametrize("config_class", [BartConfig, T5Config])
+def test_a_head_is_made_new_where_the_model_does_not_say_its_classes(config_class: Any, tmp_path: Path) -> None:
+    """Their classes have no num_labels beside that of config.json: BART for MNLI was taken for a damaged model."""
+    sizes = {"d_model": 16, "vocab_size": 40, "pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 0}
+    config = config_class(**sizes, num_labels=3)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    base = load_base(ModelConfig(name=str(tmp_path)), AutoModelForSequenceClassification, num_labels=2)
+    assert base.trained_whole == ["classification_head"]
+    assert base.model.classification_head.out_proj.weight.shape == (2, 16)
 
 
 @pytest.mark.parametrize(
