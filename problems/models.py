@@ -96,7 +96,8 @@ def load_base(config: ModelConfig, auto_class: Any, *, second_order: bool = Fals
     source, file = _split_file(locate(config.name))
     quantised = _four_bits() if config.load_in_4bit else {}
     with explain_missing("--model.name", config.name):
-        settings = AutoConfig.from_pretrained(source, **file, **_options(config), **head)
+        # Some config.json ask for tuples, in which no loss has a name.
+        settings = AutoConfig.from_pretrained(source, **file, **_options(config), **head, return_dict=True)
         if not file:
             _refuse_quantised(settings, config)
         model, report = auto_class.from_pretrained(

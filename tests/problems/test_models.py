@@ -226,6 +226,25 @@ def test_other_weights_of_the_wrong_size_are_a_damaged_model(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", ["wide", None, 32.5])
+def test_a_value_of_the_wrong_type_in_config_json_is_one_line(
+    model_folder: Callable[..., Path], tmp_path: Path, value: Any
+) -> None:
+    folder = edited(model_folder("bert"), tmp_path / "base", hidden_size=value)
+    for load in (load_tokenizer, lambda config: load_base(config, AutoModelForSequenceClassification, num_labels=2)):
+        with pytest.raises(
+            UserError, match=r"^--model\.name: cannot load .*Field 'hidden_size' expected int"
+        ) as caught:
+            load(ModelConfig(name=str(folder)))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_would_answer_in_tuples_names_its_loss(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = edited(model_folder("bert"), tmp_path / "base", return_dict=False)
+    model = load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2).model
+    assert model(input_ids=torch.tensor([[1, 5, 2]]), labels=torch.tensor([1])).loss.isfinite()
+
+
 def test_an_output_layer_of_another_vocabulary_is_no_head_to_be_made_new(tmp_path: Path) -> None:
     """Random numbers there would be trained around, never trained."""
     make_causal("llama", 40).save_pretrained(tmp_path / "whole")
