@@ -17,6 +17,8 @@ from problems.parts import matches, part_name, refuse_overlap, split
 # PEFT trains modules of these names whole when the task is classification.
 HEADS = ("classifier", "score")
 MATRICES = (nn.Linear, Conv1D)
+# Their kernels read the weight of out_proj itself, past its LoRA, and PEFT refuses it there.
+_MAMBAS = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
 
 
 def target_layers(model: PreTrainedModel, targets: Sequence[str]) -> list[str]:
@@ -117,3 +119,14 @@ def _refuse_others(model: nn.Module, targets: Sequence[str]) -> None:
                     f"--lora.target_modules: {target} is not allowed, as {name} is of type {type(module).__name__}; "
                     f"allowed: layers of type {' or '.join(kind.__name__ for kind in MATRICES)}"
                 )
+
+
+def refuse_past_lora(model: PreTrainedModel, layers: Sequence[str]) -> None:
+    """Raises UserError, naming the layer, for one whose weight the model reads past its LoRA."""
+    kind = model.config.model_type
+    for name in layers if kind in _MAMBAS else ():
+        if _ending(name) == "out_proj":
+            raise UserError(
+                f"--lora.target_modules: {name} is not allowed, as a model of type {kind} reads its weight past LoRA; "
+                f"allowed: {', '.join(sorted({_ending(x) for x in _names(model)} - {'out_proj'}))}"
+            )

@@ -14,7 +14,7 @@ from configs.errors import UserError
 from configs.schema import LoraSettings
 from problems.bilevel import InnerProblem
 from problems.gates import ADAPTER, Gates, lora_layers
-from problems.layers import HEADS, target_layers
+from problems.layers import HEADS, refuse_past_lora, target_layers
 from problems.parts import KeepSparse, layer_ranks, layout
 
 
@@ -96,10 +96,11 @@ def keep_block_sparse(model: PeftModel, ranks: Mapping[str, int]) -> None:
 def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     """`model` frozen, with LoRA and a trainable head.
 
-    Raises UserError when a target matches no module, with the names that exist.
+    Raises UserError as `target_layers`, and for what takes no LoRA in this model or is trained whole.
     """
     modules = dict(model.named_modules())
     targets = target_layers(model, sorted(config.target_modules or []))  # PEFT keeps them as a set
+    refuse_past_lora(model, targets)
     _refuse_in_whole(targets, config.modules_to_save or [])
     # PEFT would find out itself, with a warning.
     config.fan_in_fan_out = all(isinstance(modules[name], Conv1D) for name in targets)

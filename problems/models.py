@@ -96,7 +96,8 @@ def load_base(config: ModelConfig, auto_class: Any, *, second_order: bool = Fals
     source, file = _split_file(locate(config.name))
     quantised = _four_bits() if config.load_in_4bit else {}
     with explain_missing("--model.name", config.name):
-        settings = AutoConfig.from_pretrained(source, **file, **_options(config), **head)
+        # Some config.json ask for tuples, in which no loss has a name.
+        settings = AutoConfig.from_pretrained(source, **file, **_options(config), **head, return_dict=True)
         if not file:
             _refuse_quantised(settings, config)
         model, report = auto_class.from_pretrained(
@@ -112,7 +113,7 @@ def load_base(config: ModelConfig, auto_class: Any, *, second_order: bool = Fals
         )
     if file:
         _forget_quantisation(model, file["gguf_file"])
-    remade = _of_another_head(model, report["mismatched_keys"], config.name)
+    remade = _of_another_head(model, report["mismatched_keys"], config.name, head.get("num_labels"))
     return BaseModel(model, _owners(model, [*report["missing_keys"], *remade]))
 
 
@@ -178,13 +179,12 @@ def _refuse_quantised(settings: Any, config: ModelConfig) -> None:
     )
 
 
-def _of_another_head(model: PreTrainedModel, mismatched: Any, name: str) -> list[str]:
-    """Those weights of the head that were made new, as the checkpoint came with another number of classes.
+def _of_another_head(model: PreTrainedModel, mismatched: Any, name: str, classes: int | None) -> list[str]:
+    """Those weights of the head that were made new, as the checkpoint came with another number of `classes`.
 
     Raises UserError, with the model's `name`, for any other weight of the wrong size: random numbers stand there now.
     """
-    classes = getattr(model, "num_labels", None)  # of a language model: none
-    for key, saved, wanted in mismatched:
+    for key, saved, wanted in sorted(mismatched):
         in_body = key.startswith(f"{model.base_model_prefix}.")
         if in_body or saved[1:] != wanted[1:] or wanted[0] != classes:
             raise UserError(

@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from configs.errors import UserError
@@ -29,7 +30,7 @@ def explain_missing(key: str, name: str) -> Iterator[None]:
         raise
     except ImportError as error:
         raise UserError(f"{key}: {name!r} needs a package that is not installed ({_said(error)})") from error
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise UserError(f"{key}: cannot load {name!r} ({_said(error)}); {_CHOICES}") from error
 
 

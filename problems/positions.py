@@ -19,7 +19,9 @@ _TABLES = {"position_embeddings", "wpe", "embed_positions", "positions_embed", "
 
 def most_positions(model: PreTrainedModel) -> int | None:
     """Tokens that the model's tables of positions have room for, the smallest of them; None where there is no table:
-    rotary and relative positions go on for ever."""
+    rotary and relative positions go on for ever (but MPT's)."""
+    if model.config.model_type == "mpt":
+        return int(model.config.max_seq_len)  # of ALiBi, which is added at this width
     rooms = list(_rooms(model))
     if not rooms:
         return None

@@ -47,12 +47,20 @@ class _Benchmark(Generation):
             raise UserError(f"--task.evaluation_split: {self.path} has no split {name!r}; it has: {', '.join(splits)}")
         try:
             return type(self).read(splits[name])
-        except (KeyError, ValueError) as error:
-            what = f"no column {error}" if isinstance(error, KeyError) else str(error)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise UserError(
-                f"--task.path: split {name!r} of {self.path} is not {self.name} data ({what}); "
+                f"--task.path: split {name!r} of {self.path} is not {self.name} data ({_what(error)}); "
                 f"it has: {', '.join(splits[name].column_names)}"
             ) from error
+
+
+def _what(error: Exception) -> str:
+    """What is wrong with a row, by the error of reading it."""
+    if isinstance(error, KeyError):
+        return f"no column {error}"
+    if isinstance(error, ValueError):
+        return str(error)
+    return "a text, a list or an object stands where another of them belongs"  # in place of Python's words
 
 
 class E2E(_Benchmark):

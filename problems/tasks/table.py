@@ -137,8 +137,7 @@ def read_table(option: str, path: Path) -> pd.DataFrame:
             if table.index.name is not None:  # a column that pandas saved as the index
                 table = table.reset_index()
         elif path.suffix == ".jsonl":
-            plain: Any = {"dtype": False, "convert_dates": False, "convert_axes": False}
-            table = pd.read_json(path, lines=True, encoding="utf-8-sig", **plain)
+            table = _read_json_lines(option, path)
         else:
             text = path.read_bytes().decode("utf-8-sig")
             table = read_cells(f"{option}: {path}", text, tabs=path.suffix == ".tsv")
@@ -150,6 +149,14 @@ def read_table(option: str, path: Path) -> pd.DataFrame:
         raise UserError(f"{option}: {path} has no rows")
     table.columns = table.columns.map(str)  # names as the options give them, also where they are numbers
     return table.reset_index(drop=True)
+
+
+def _read_json_lines(option: str, path: Path) -> pd.DataFrame:
+    plain: Any = {"dtype": False, "convert_dates": False, "convert_axes": False}
+    try:
+        return pd.read_json(path, lines=True, encoding="utf-8-sig", **plain)
+    except TypeError as error:  # pandas' answer to null, a number or a list among objects
+        raise UserError(f"{option}: {path} has a line that is no JSON object; allowed: one a line") from error
 
 
 def require_columns(option: str, path: Path, table: pd.DataFrame, names: Sequence[str]) -> None:

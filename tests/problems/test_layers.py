@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel, TaskType
 from transformers import (
     ConvBertConfig,
     ConvBertModel,
@@ -13,6 +14,8 @@ from transformers import (
     GPT2Model,
     GPTBigCodeConfig,
     GPTBigCodeModel,
+    MambaConfig,
+    MambaForCausalLM,
     MixtralConfig,
     MixtralModel,
     RobertaConfig,
@@ -22,6 +25,7 @@ from transformers import (
 from configs.errors import UserError
 from configs.schema import LoraSettings
 from problems.layers import layer_shapes, refuse_large_k, target_layers
+from problems.lora import attach_components
 
 SMALL = {"vocab_size": 20, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 16}
 
@@ -118,3 +122,16 @@ def test_a_router_that_has_a_matrix_but_is_no_layer_is_refused_too() -> None:
     with pytest.raises(UserError, match=r"gate is not allowed, as layers\.0\.mlp\.gate is of type \w*Router; allowed"):
         target_layers(model, ["gate"])
     assert target_layers(model, ["q_proj"]) == ["layers.0.self_attn.q_proj"]
+
+
+def test_what_a_mamba_reads_past_lora_is_refused() -> None:
+    """PEFT refuses it, by a traceback."""
+    model = MambaForCausalLM(MambaConfig(vocab_size=20, hidden_size=8, num_hidden_layers=2, state_size=4))
+    with pytest.raises(UserError) as caught:
+        attach_components(model, LoraSettings(target_modules=["in_proj", "out_proj"], k=2), TaskType.CAUSAL_LM, [])
+    assert str(caught.value) == (
+        "--lora.target_modules: backbone.layers.0.mixer.out_proj is not allowed, as a model of type mamba reads its "
+        "weight past LoRA; allowed: dt_proj, in_proj, lm_head, x_proj"
+    )
+    taken = LoraSettings(target_modules=["in_proj", "x_proj", "dt_proj"], k=2)
+    assert isinstance(attach_components(model, taken, TaskType.CAUSAL_LM, []), PeftModel)

@@ -17,8 +17,10 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    BartConfig,
     DebertaV2Config,
     DebertaV2Model,
+    T5Config,
 )
 from transformers.quantizers.quantizers_utils import should_convert_module
 
@@ -196,6 +198,17 @@ def test_a_head_of_another_number_of_classes_is_made_new_and_trained(
     assert same.trained_whole == []
 
 
+@pytest.mark.parametrize("config_class", [BartConfig, T5Config])
+def test_a_head_is_made_new_where_the_model_does_not_say_its_classes(config_class: Any, tmp_path: Path) -> None:
+    """Their classes have no num_labels beside that of config.json: BART for MNLI was taken for a damaged model."""
+    sizes = {"d_model": 16, "vocab_size": 40, "pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 0}
+    config = config_class(**sizes, num_labels=3)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    base = load_base(ModelConfig(name=str(tmp_path)), AutoModelForSequenceClassification, num_labels=2)
+    assert base.trained_whole == ["classification_head"]
+    assert base.model.classification_head.out_proj.weight.shape == (2, 16)
+
+
 @pytest.mark.parametrize(
     ("auto_class", "kind", "changes", "key"),
     [
@@ -211,6 +224,25 @@ def test_other_weights_of_the_wrong_size_are_a_damaged_model(
     with pytest.raises(UserError, match=rf"^--model\.name: .* its config\.json says: {key}.* has the size ") as caught:
         load_base(ModelConfig(name=str(folder)), auto_class)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["wide", None, 32.5])
+def test_a_value_of_the_wrong_type_in_config_json_is_one_line(
+    model_folder: Callable[..., Path], tmp_path: Path, value: Any
+) -> None:
+    folder = edited(model_folder("bert"), tmp_path / "base", hidden_size=value)
+    for load in (load_tokenizer, lambda config: load_base(config, AutoModelForSequenceClassification, num_labels=2)):
+        with pytest.raises(
+            UserError, match=r"^--model\.name: cannot load .*Field 'hidden_size' expected int"
+        ) as caught:
+            load(ModelConfig(name=str(folder)))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_would_answer_in_tuples_names_its_loss(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = edited(model_folder("bert"), tmp_path / "base", return_dict=False)
+    model = load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2).model
+    assert model(input_ids=torch.tensor([[1, 5, 2]]), labels=torch.tensor([1])).loss.isfinite()
 
 
 def test_an_output_layer_of_another_vocabulary_is_no_head_to_be_made_new(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from transformers import (
     LEDModel,
     LlamaConfig,
     LlamaModel,
+    MptConfig,
+    MptModel,
     NystromformerConfig,
     NystromformerModel,
     OPTConfig,
@@ -70,6 +72,12 @@ MODELS: dict[str, tuple[Callable[[], Any], int | None]] = {
                 max_decoder_position_embeddings=24,
                 attention_window=[8],
             )
+        ),
+        24,
+    ),
+    "mpt": (
+        lambda: MptModel(
+            MptConfig(d_model=16, n_heads=2, n_layers=1, expansion_ratio=1, vocab_size=40, max_seq_len=24)
         ),
         24,
     ),

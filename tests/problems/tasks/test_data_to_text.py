@@ -49,6 +49,25 @@ def test_a_folder_of_other_data_is_named_with_its_columns(tmp_path: Path) -> Non
         WebNLG(TaskConfig(type="generation", name="webnlg", path=path, metrics=["bleu"])).rows()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"modifiedtripleset": [{"subject": "a", "property": "b", "object": "c"}]},
+        {"modifiedtripleset": None},
+        {"lexs": ["a b c"]},
+        {"lexs": [None]},
+    ],
+)
+def test_webnlg_of_another_form_is_one_line(tmp_path: Path, change: dict[str, Any]) -> None:
+    """Official WebNLG JSON has its triples as objects."""
+    row = {"category": "City", "modifiedtripleset": ["a | b | c"], "lexs": [{"lex": "a b c", "comment": "good"}]}
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps(row | change) + "\n")
+    with pytest.raises(UserError, match=r"'train' of .* is not webnlg data \(a text, a list .*\); it has: ") as caught:
+        WebNLG(TaskConfig(type="generation", name="webnlg", path=str(tmp_path), metrics=["BLEU"])).rows()
+    assert "\n" not in str(caught.value)
+
+
 def webnlg(folder: Path, train: list[str], test: list[str], **more: list[Any]) -> WebNLG:
     """A folder of the challenge's columns, one entry a category; more: columns of the test split."""
     folder.mkdir()

@@ -264,6 +264,8 @@ def test_a_label_that_training_has_not_is_named(tmp_path: Path) -> None:
         ("d.tsv", b"text\tlabel\ta\na\tx\t\t\n", r"row 1: 4 cells, but the header has 3"),
         ("d.csv", b"text,label,label\na,x,y\n", r"has column 'label' 2 times; allowed: once"),
         ("d.jsonl", b'{"text": "a", "label": ', "cannot be read"),
+        ("d.jsonl", b'{"text": "a", "label": "x"}\nnull\n', "has a line that is no JSON object"),
+        ("d.jsonl", b'{"text": "a", "label": "x"}\n5\n', "has a line that is no JSON object"),
         ("d.parquet", b"no parquet", "cannot be read"),
     ],
 )
