@@ -32,8 +32,8 @@ NOT_IN_4BIT = [
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A freshly loaded model and the modules that are trained whole: at first those that its weights did not cover
-    (the task head)."""
+    """A freshly loaded model and the modules that are trained whole: at first the task head, also where it came with
+    the weights, and what they did not cover."""
 
     model: PreTrainedModel
     trained_whole: list[str]
@@ -114,7 +114,8 @@ def load_base(config: ModelConfig, auto_class: Any, *, second_order: bool = Fals
     if file:
         _forget_quantisation(model, file["gguf_file"])
     remade = _of_another_head(model, report["mismatched_keys"], config.name, head.get("num_labels"))
-    return BaseModel(model, _owners(model, [*report["missing_keys"], *remade]))
+    trained = {*_owners(model, [*report["missing_keys"], *remade]), *(_heads(model) if head else ())}
+    return BaseModel(model, sorted(trained))
 
 
 def share_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -196,6 +197,13 @@ def _of_another_head(model: PreTrainedModel, mismatched: Any, name: str, classes
 
 def _options(config: ModelConfig) -> dict[str, Any]:
     return {"revision": config.revision or "main", "trust_remote_code": config.trust_remote_code}
+
+
+def _heads(model: PreTrainedModel) -> list[str]:
+    """What stands beside the base model: PEFT trains such modules unasked only where they are called classifier or
+    score, which BART's and XLNet's are not."""
+    beside = ((name, module) for name, module in model.named_children() if name != model.base_model_prefix)
+    return [name for name, module in beside if any(True for _ in module.parameters())]
 
 
 def _owners(model: PreTrainedModel, missing_keys: Any) -> list[str]:

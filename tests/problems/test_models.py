@@ -195,7 +195,7 @@ def test_a_head_of_another_number_of_classes_is_made_new_and_trained(
     for name, value in three.base_model.state_dict().items():
         assert torch.equal(base.model.base_model.state_dict()[name], value)
     same = load_base(ModelConfig(name=str(tmp_path)), AutoModelForSequenceClassification, num_labels=3)
-    assert same.trained_whole == []
+    assert same.trained_whole == [head]
 
 
 @pytest.mark.parametrize("config_class", [BartConfig, T5Config])
@@ -207,6 +207,8 @@ def test_a_head_is_made_new_where_the_model_does_not_say_its_classes(config_clas
     base = load_base(ModelConfig(name=str(tmp_path)), AutoModelForSequenceClassification, num_labels=2)
     assert base.trained_whole == ["classification_head"]
     assert base.model.classification_head.out_proj.weight.shape == (2, 16)
+    same = load_base(ModelConfig(name=str(tmp_path)), AutoModelForSequenceClassification, num_labels=3)
+    assert same.trained_whole == ["classification_head"], "a head that came with the weights is trained, too"
 
 
 @pytest.mark.parametrize(
