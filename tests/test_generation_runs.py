@@ -77,6 +77,7 @@ def test_plain_peft_writes_the_runs_texts(finished: Callable[[str], RunFolder], 
     assert text == finished(kind).predictions.read_text().splitlines()[0]
 
 
+@pytest.mark.slow
 def test_a_finished_training_is_not_repeated_when_the_decoding_is_killed(
     argv: Callable[..., list[str]],
     tmp_path: Path,
@@ -102,6 +103,7 @@ def test_a_finished_training_is_not_repeated_when_the_decoding_is_killed(
     assert json.loads(folder.metrics.read_text())["steps"]["retrain"] == 4
 
 
+@pytest.mark.slow
 def test_a_rate_is_chosen_by_the_loss_on_d_val_without_decoding(
     argv: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,7 @@ def killed_at_operation(whole: Uninterrupted, tmp_path: Path, moment: int) -> No
     finish(whole, tmp_path / "again.txt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 def test_a_kill_at_a_file_operation(whole: Uninterrupted, tmp_path: Path, share: float) -> None:
     killed_at_operation(whole, tmp_path, round(share * whole.operations))

@@ -220,6 +220,7 @@ def test_retraining_keeps_the_blocks_and_drops_what_has_rank_zero(
     assert moved.tolist() == [True, False, True], "the keys are the base model's"
 
 
+@pytest.mark.slow
 def test_a_retraining_that_is_resumed_ends_with_the_same_bits(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +246,7 @@ def test_a_retraining_that_is_resumed_ends_with_the_same_bits(
     check_sparse(found, {name: rank for name, rank in kept.items() if rank})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "lora_random", "lora_shuffled", "lora_grid"])
 def test_every_method_with_ranks_gives_each_part_its_own(
     tiny_config: Callable[..., RunConfig], tmp_path: Path, method: str

@@ -58,6 +58,7 @@ FAST = ("first_order", "forward_difference", "darts")
 METHODS = [pytest.param(m, marks=() if m in FAST else pytest.mark.slow) for m in sorted(HYPERGRADIENTS)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_the_search_finds_the_same_alpha(argv: list[str], tmp_path: Path, method: str) -> None:
     argv = [*argv, "--stage", "search", "--hypergradient.type", method, "--hypergradient.eta", "0.1"]
@@ -73,6 +74,7 @@ def test_the_search_finds_the_same_alpha(argv: list[str], tmp_path: Path, method
     assert np.ptp([layer["alpha"] for layer in one]) > 1e-2, "alpha has moved"
 
 
+@pytest.mark.slow
 def test_a_whole_run_is_the_same(argv: list[str], tmp_path: Path) -> None:
     one, two = run_one(argv, tmp_path), run_two(argv, tmp_path)
     assert two["files"] == one["files"]
@@ -155,6 +157,7 @@ def test_a_killed_worker_costs_nothing_but_steps(
         assert found[key] == value, key
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_stops_all(argv: list[str], tmp_path: Path) -> None:
     argv = [*argv, "--search.steps", "100000"]
     several = Several(argv, tmp_path / "two.txt")
@@ -165,6 +168,7 @@ def test_a_signal_to_one_process_stops_all(argv: list[str], tmp_path: Path) -> N
     assert (root / "search" / "checkpoint").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "named"),
     [

@@ -176,6 +176,7 @@ def test_a_retraining_from_the_search_and_exact_hypergradients(finished: Callabl
     assert folder.predictions.exists()
 
 
+@pytest.mark.slow
 def test_a_learning_rate_is_chosen_by_f1_on_d_val(finished: Callable[..., RunFolder]) -> None:
     folder = finished("lora", "bert", "--retrain.learning_rates", "[1e-9,3e-2]")
     swept = json.loads(folder.sweep.read_text())

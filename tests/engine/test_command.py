@@ -118,6 +118,7 @@ def test_of_several_processes_the_first_says_the_result(
     assert ("--name tiny-first-order" in shown) is (rank == 0), "what to try next"
 
 
+@pytest.mark.slow
 def test_a_report_goes_by_the_settings_its_run_was_made_with(
     finished_run: Callable[..., RunFolder], tiny_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
@@ -191,6 +192,7 @@ def test_a_run_whose_config_is_broken_is_one_line(tiny_config: Callable[..., Run
     assert not folder.report.exists()
 
 
+@pytest.mark.slow
 def test_the_report_of_a_study_goes_by_its_own_axes(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
     config = tiny_config("--search.steps", "2", "--retrain.max_steps", "1")
     made = dataclasses.replace(config, study=StudyConfig({"method": ["autolora", "lora"]}))

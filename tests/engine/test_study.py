@@ -100,6 +100,7 @@ def test_a_failed_cell_does_not_stop_the_others(
     assert len(pd.read_parquet(folder.results)) == 1
 
 
+@pytest.mark.slow
 def test_a_study_of_variants_compares_them_and_sweeps_once(tiny_config: Callable[..., RunConfig]) -> None:
     config = tiny_config("--retrain.learning_rates", "[1e-6,3e-2]", "--retrain.max_steps", "8")
     config = dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]}, VARIANTS, sweep_once=True))

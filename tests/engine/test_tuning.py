@@ -43,6 +43,7 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, RunConfig]]:
     return seen
 
 
+@pytest.mark.slow
 def test_a_sweep_takes_the_rate_that_does_best_on_d_val(
     tiny_config: Callable[..., RunConfig], fits: list[tuple[Any, RunConfig]]
 ) -> None:
@@ -62,6 +63,7 @@ def test_a_sweep_takes_the_rate_that_does_best_on_d_val(
     assert not folder.trials.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["autolora", "adalora", "adapter", "full"])
 def test_every_method_can_be_swept(tiny_config: Callable[..., RunConfig], method: str) -> None:
     config = tiny_config("--method", method, "--retrain.learning_rates", "[1e-3,1e-2]", "--retrain.max_steps", "10")
@@ -83,6 +85,7 @@ def test_of_equal_metrics_the_lower_loss_decides(
     assert json.loads(folder.sweep.read_text())["chosen"] == {"learning_rate": 1e-2}
 
 
+@pytest.mark.slow
 def test_a_rate_that_diverges_loses_and_stops_nothing(tiny_config: Callable[..., RunConfig]) -> None:
     arguments = ("--method", "full", "--retrain.gradient_clipping", "0", "--retrain.max_steps", "20")
     folder = finish(tiny_config(*arguments, "--retrain.learning_rates", "[1e30,1e-3]"))
@@ -96,6 +99,7 @@ def test_a_rate_that_diverges_loses_and_stops_nothing(tiny_config: Callable[...,
     assert run_stages(Request(lower, "retrain", True, "test"), StopRequest()).metrics.exists(), "as the line said"
 
 
+@pytest.mark.slow
 def test_a_grid_that_diverges_everywhere_says_how_to_begin_again(tiny_config: Callable[..., RunConfig]) -> None:
     config = tiny_config(*GRID)
     folder = RunFolder(Path(config.runs_folder) / str(config.name))
@@ -112,6 +116,7 @@ def test_a_grid_that_diverges_everywhere_says_how_to_begin_again(tiny_config: Ca
     assert "\n" not in line
 
 
+@pytest.mark.slow
 def test_a_grid_tries_every_combination_and_retrains_the_best(
     tiny_config: Callable[..., RunConfig], fits: list[tuple[Any, RunConfig]]
 ) -> None:
@@ -130,6 +135,7 @@ def test_a_grid_tries_every_combination_and_retrains_the_best(
     assert "lora_grid" in folder.report.read_text()
 
 
+@pytest.mark.slow
 def test_an_interrupted_grid_goes_on_and_ends_alike(
     tiny_config: Callable[..., RunConfig],
     fits: list[tuple[Any, RunConfig]],
@@ -162,6 +168,7 @@ def test_an_interrupted_grid_goes_on_and_ends_alike(
         assert (one["tried"], one["metrics"], one["steps"]) == (other["tried"], other["metrics"], other["steps"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -176,6 +183,7 @@ def test_bad_grids_and_rates_are_refused(tmp_path: Path, arguments: tuple[str, .
         parse(list(arguments))
 
 
+@pytest.mark.slow
 def test_a_rank_that_no_layer_can_have_is_refused(tiny_config: Callable[..., RunConfig]) -> None:
     with pytest.raises(UserError, match=r"--lora\.grid: rank 99 of 'bert.*' is out of range; allowed: 0 to 32"):
         finish(tiny_config("--method", "lora_grid", "--lora.grid", "[99,1]"))

@@ -135,6 +135,7 @@ def test_a_row_is_refused_before_the_search_as_soon_as_its_batch_would_be_too_lo
         assert not (tmp_path / "runs" / f"n{tokens}" / "search").exists()
 
 
+@pytest.mark.slow
 def test_a_text_that_would_outgrow_the_positions_is_refused_before_the_search(tmp_path: Path) -> None:
     """It failed while decoding, after search and retraining."""
     model, data = save_causal(tmp_path / "model", "gpt2"), write_e2e(tmp_path / "data")

@@ -108,6 +108,7 @@ class StopAt(StopRequest):
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [2, 9, 20, STEPS])
 def test_a_stopped_run_goes_on_to_the_same_ranks_and_weights(
     make_config: Callable[..., RunConfig], tmp_path: Path, step: int

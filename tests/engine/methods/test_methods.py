@@ -54,6 +54,7 @@ def test_parameter_counts(done: Callable[..., Done]) -> None:
     assert counts("full") == (0, sum(p.numel() for p in whole.parameters()))
 
 
+@pytest.mark.slow
 def test_a_study_over_methods(tiny_config: Callable[..., RunConfig]) -> None:
     import dataclasses
 
