@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from engine.page import inline_image, render
 from engine.rank_rules import RankRule
 from engine.ranks import RankRecord
 from engine.report_data import SearchCurves, curves_of, page_data
-from engine.run_folder import RunFolder, write_text
+from engine.run_folder import RunFolder, read_json, write_text
 from engine.study_charts import metric_charts
 from engine.study_summary import SEED, axes_of, rows_of, summarise
 from engine.tracking import MetricsFile
@@ -26,8 +25,8 @@ def write_report(config: RunConfig, folder: RunFolder) -> dict[str, Path]:
     """Draws figures/*.png and report.html; returns the figures by name. What a stage has not written yet is left
     out."""
     record = ranks.load(folder.ranks) if folder.ranks.exists() else None
-    result = read_object(folder.metrics)
-    search = read_object(folder.search_summary)
+    result = read_json(folder.metrics)
+    search = read_json(folder.search_summary)
     metrics = MetricsFile(folder.search_metrics).read() if record else []
     curves = searched(record, folder, search)
     pictures = draw(record, curves, metrics, folder)
@@ -54,12 +53,6 @@ def write_report(config: RunConfig, folder: RunFolder) -> dict[str, Path]:
     )
     write_text(folder.report, page)
     return pictures
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file, or nothing when there is no such file."""
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return value
 
 
 def searched(record: RankRecord | None, folder: RunFolder, search: dict[str, Any]) -> SearchCurves | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import resource
 import sys
@@ -15,6 +14,7 @@ import torch
 
 from configs.rules import SEARCHING
 from engine.ranks import RankRecord
+from engine.run_folder import read_json
 from engine.trainer import Fitted
 from engine.tuning import read_trials
 from problems.compute import Compute
@@ -55,14 +55,6 @@ def _searched(run: Run) -> dict[str, Any]:
         trials = read_trials(run.folder.grid)
         return {"seconds": sum(t.seconds for t in trials), "steps": sum(t.steps for t in trials)}
     return read_json(run.folder.search_summary) if run.config.method in SEARCHING else {}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file, or nothing when there is no such file (ranks written by hand have no search)."""
-    if not path.exists():
-        return {}
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value
 
 
 def forget_peak(compute: Compute) -> None:

@@ -222,6 +222,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file, or nothing when there is no such file (ranks written by hand have no search)."""
+    if not path.exists():
+        return {}
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value
+
+
 def write_json(path: Path, value: Any) -> None:
     """`write_text` of a value as indented JSON; refuses NaN, which JSON has not."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

@@ -26,8 +26,16 @@ from engine.live_view import SearchProgress
 from engine.lock import locked
 from engine.methods import METHODS, Setting, refuse_other_ranks
 from engine.report import write_report
-from engine.result import forget_peak, peak_memory, read_json, result_of
-from engine.run_folder import RunFolder, nothing_left_when_refused, open_folder, remove, write_json, write_text
+from engine.result import forget_peak, peak_memory, result_of
+from engine.run_folder import (
+    RunFolder,
+    nothing_left_when_refused,
+    open_folder,
+    read_json,
+    remove,
+    write_json,
+    write_text,
+)
 from engine.search import RanksSettled, SearchEngine, build_engine
 from engine.search_log import SearchLog
 from engine.study_folder import refuse_study

@@ -12,7 +12,7 @@ import torch
 
 from configs.cli import parse
 from engine.ranks import LayerRank, RankRecord
-from engine.result import forget_peak, peak_memory, read_json, result_of, versions
+from engine.result import forget_peak, peak_memory, result_of, versions
 from engine.run_folder import RunFolder, write_json
 from engine.trainer import Fitted
 from problems.compute import Compute
@@ -69,12 +69,6 @@ def test_a_sweep_of_rates_stands_apart_from_the_total(tmp_path: Path) -> None:
     result = result_of(run, FITTED, RECORD, 400, rate=1e-2)
     assert (result["seconds_sweep"], result["seconds"]["total"]) == (5.0, 3.0)
     assert (result["learning_rate"], result["learning_rates_tried"]) == (1e-2, [1e-3, 1e-2])
-
-
-def test_a_missing_file_is_an_empty_object(tmp_path: Path) -> None:
-    assert read_json(tmp_path / "absent.json") == {}
-    (tmp_path / "x.json").write_text('{"a": 1}')
-    assert read_json(tmp_path / "x.json") == {"a": 1}
 
 
 def test_peak_memory_is_in_mib_as_the_system_tells_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from engine.run_folder import (
     RunFolder,
     nothing_left_when_refused,
     open_folder,
+    read_json,
     remove,
     write_json,
     write_text,
@@ -153,3 +154,9 @@ def test_a_refused_run_leaves_no_name_of_a_wandb_run(tmp_path: Path) -> None:
     with pytest.raises(UserError):
         refused()
     assert not folder.wandb_id.exists()
+
+
+def test_a_missing_file_is_an_empty_object(tmp_path: Path) -> None:
+    assert read_json(tmp_path / "absent.json") == {}
+    (tmp_path / "x.json").write_text('{"a": 1}')
+    assert read_json(tmp_path / "x.json") == {"a": 1}
