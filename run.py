@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
 
 def start(request: Command) -> int:
     """Does what is asked; what takes seconds to import comes in only here, once the arguments are known to be good."""
-    from problems.offline import settle_hub_access
+    from problems.machine.hub import settle_hub_access
 
     settle_hub_access()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -56,8 +56,8 @@ def start(request: Command) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from configs.launch import speaks
     from engine.command import run_request
-    from engine.interrupt import Interrupted, watch_signals
-    from engine.progress import quiet_libraries
+    from engine.run.interrupt import Interrupted, watch_signals
+    from engine.terminal.console import quiet_libraries
 
     quiet_libraries(speaks=speaks())
     try:

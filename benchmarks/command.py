@@ -15,7 +15,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from rich.table import Table
 
 from configs.errors import UserError
-from problems.offline import settle_hub_access
+from problems.machine.hub import settle_hub_access
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,8 +30,8 @@ def main(settings_class: type, measure: Measure, argv: Sequence[str] | None = No
     settle_hub_access()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from engine.progress import console, quiet_libraries
-    from engine.run_folder import write_json
+    from engine.disk.files import write_json
+    from engine.terminal.console import console, quiet_libraries
 
     quiet_libraries()
     try:
@@ -73,7 +73,7 @@ def machine() -> dict[str, Any]:
     """Processor, cores, GPU, versions and commit that the numbers belong to."""
     import torch
 
-    from engine.result import versions
+    from engine.run.resources import versions
 
     cuda = torch.cuda.is_available()
     return {

@@ -23,7 +23,7 @@ from configs.cli import with_values
 from configs.errors import UserError
 from configs.schema import RunConfig
 from problems.data import EndlessLoader, prepare
-from problems.models import load_tokenizer
+from problems.models.load import load_tokenizer
 from problems.tasks import make_task
 
 

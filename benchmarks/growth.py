@@ -22,9 +22,9 @@ from benchmarks.command import main
 from benchmarks.timing import Contender, medians, take_turns
 from benchmarks.workload import PlainStep, SearchStep, make_workload
 from configs.errors import UserError
-from engine.hypergradients import HYPERGRADIENTS
-from problems.compute import seed_everything
-from problems.models import BaseModel
+from problems.hypergradients import HYPERGRADIENTS
+from problems.machine.compute import seed_everything
+from problems.models.load import BaseModel
 
 GATING_TARGET = 1.05
 MODULES = (

@@ -21,9 +21,9 @@ from benchmarks.command import child, main
 from benchmarks.timing import Batch
 from benchmarks.workload import AdaLoraStep, PlainStep, SearchStep, make_workload
 from configs.errors import UserError
-from engine.hypergradients import HYPERGRADIENTS
-from engine.result import peak_memory
-from problems.compute import Compute
+from engine.run.resources import peak_memory
+from problems.hypergradients import HYPERGRADIENTS
+from problems.machine.compute import Compute
 
 TARGET = 1.15
 STATUS = Path("/proc/self/status")

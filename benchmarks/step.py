@@ -16,7 +16,7 @@ from benchmarks.stock import StockStep
 from benchmarks.timing import Contender, Times, medians, take_turns
 from benchmarks.workload import AdaLoraStep, PlainStep, SearchStep, Workload, make_workload
 from configs.errors import UserError
-from engine.hypergradients import HYPERGRADIENTS
+from problems.hypergradients import HYPERGRADIENTS
 
 TARGETS = {"first_order": 2.15, "forward_difference": 3.2, "darts": 4.1}
 

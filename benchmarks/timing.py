@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from problems.compute import timed
+from problems.machine.compute import timed
 
 Batch = dict[str, Tensor]
 

@@ -19,7 +19,7 @@ from benchmarks.command import main
 from configs.cli import Request, parse, with_values
 from configs.errors import UserError
 from configs.schema import RunConfig
-from engine.interrupt import StopRequest
+from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
 from problems.tasks import make_task
 

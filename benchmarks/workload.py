@@ -18,16 +18,16 @@ from benchmarks.lengths import draw_lengths
 from benchmarks.timing import Batch
 from configs.cli import with_values
 from configs.schema import RunConfig
-from engine.hypergradients import HYPERGRADIENTS
-from engine.methods import METHODS, Setting
-from engine.run_folder import RunFolder
-from engine.search import SearchEngine, build_engine
-from problems.compute import Compute, choose_compute, seed_everything
+from engine.retrain.methods import METHODS, Setting
+from engine.run.folder import RunFolder
+from engine.search.engine import SearchEngine, build_engine
 from problems.data import EndlessLoader, prepare
-from problems.lora import attach_components
-from problems.models import BaseModel, load_base, load_tokenizer, share_padding
+from problems.hypergradients import HYPERGRADIENTS
+from problems.machine.compute import Compute, choose_compute, seed_everything
+from problems.models.attach import attach_components
+from problems.models.load import BaseModel, load_base, load_tokenizer, share_padding
+from problems.models.whole import with_modules_to_save
 from problems.tasks import Collate, make_task
-from problems.whole import with_modules_to_save
 
 
 @dataclass(frozen=True)

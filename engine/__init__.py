@@ -1,0 +1,1 @@
+"""What runs the program: each room imports only the rooms below it (pyproject.toml, import-linter)."""

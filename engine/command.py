@@ -10,10 +10,11 @@ from configs.cli import Command, Request, ScoreRequest, ShowRequest, WorkspaceRe
 from configs.errors import UserError
 from configs.launch import processes_started
 from configs.schema import RunConfig
-from engine.interrupt import StopRequest
-from engine.progress import console
-from engine.run_folder import RunFolder, read_yaml
-from engine.summary import print_next, print_result
+from engine.disk.files import read_yaml
+from engine.report.summary import print_next, print_result
+from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
+from engine.terminal.console import console
 
 # What says where a report is drawn and who is told, not how the run was made.
 _OF_THE_MACHINE = ("device", "precision", "strategy")
@@ -29,7 +30,7 @@ def run_request(request: Command, stop: StopRequest) -> None:
     elif isinstance(request, ShowRequest):
         show(Path(request.folder))
     elif isinstance(request, WorkspaceRequest):
-        from engine.workspace import save_workspace
+        from engine.report.workspace import save_workspace
 
         save_workspace(Path(request.folder))
     else:
@@ -83,7 +84,7 @@ def _settings_in(path: Path, more: Sequence[str]) -> RunConfig:
 
 def _run(request: Request, stop: StopRequest) -> None:
     from engine.stages import run_stages
-    from problems.processes import joined
+    from problems.machine.processes import joined
 
     config = request.config
     if config.method == "lora_grid" or config.retrain.learning_rates:
@@ -112,11 +113,12 @@ def show(root: Path) -> None:
 
 
 def _study(request: Request, stop: StopRequest) -> None:
-    from engine.faults import explained
-    from engine.lock import locked
-    from engine.study import run_probe, run_study
-    from engine.study_report import write_study_report
-    from engine.study_tracking import track_study
+    from engine.disk.lock import locked
+    from engine.run.faults import explained
+    from engine.study.comparison import run_probe
+    from engine.study.report import write_study_report
+    from engine.study.run import run_study
+    from engine.study.tracking import track_study
 
     config = request.config
     root = Path(config.runs_folder) / str(config.name)

@@ -15,45 +15,41 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from configs.cli import Request, to_yaml
 from configs.rules import SEARCHING, WITHOUT_LORA
 from configs.schema import RunConfig
-from engine import checkpoint, ranks
-from engine.continuing import refuse_other_config, refuse_other_weights
-from engine.faults import explained
-from engine.generate import generate_and_score
-from engine.health import tell_of_pooler, warn_about, warn_about_parts
-from engine.hypergradients import HYPERGRADIENTS
-from engine.interrupt import StopRequest
-from engine.live_view import SearchProgress
-from engine.lock import locked
-from engine.methods import METHODS, Setting, refuse_other_ranks
-from engine.report import write_report
-from engine.result import forget_peak, peak_memory, result_of
-from engine.run_folder import (
-    RunFolder,
-    nothing_left_when_refused,
-    open_folder,
-    read_json,
-    remove,
-    write_json,
-    write_text,
-)
-from engine.search import RanksSettled, SearchEngine, build_engine
-from engine.search_log import SearchLog
-from engine.study_folder import refuse_study
-from engine.tracking import Wandb
-from engine.trainer import fit
-from engine.tuning import choose_learning_rate, choose_ranks, with_rate
-from engine.wandb_login import wandb_mode
-from problems.compute import Compute, choose_compute, seed_everything
+from engine import ranks
+from engine.disk import checkpoint
+from engine.disk.files import read_json, remove, write_json, write_text
+from engine.disk.lock import locked
+from engine.report.stage import write_report
+from engine.retrain.fit import fit
+from engine.retrain.generate import generate_and_score
+from engine.retrain.methods import METHODS, Setting, refuse_other_ranks
+from engine.retrain.result import result_of
+from engine.retrain.trials import choose_learning_rate, choose_ranks, with_rate
+from engine.run.faults import explained
+from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
+from engine.run.opening import nothing_left_when_refused, open_folder
+from engine.run.resources import forget_peak, peak_memory
+from engine.run.resuming import refuse_other_config, refuse_other_weights
+from engine.search.engine import RanksSettled, SearchEngine, build_engine
+from engine.search.health import warn_about, warn_about_parts
+from engine.search.hook import SearchLog
+from engine.study.folder import refuse_study
+from engine.terminal.live_view import SearchProgress
+from engine.tracking.login import wandb_mode
+from engine.tracking.wandb_run import Wandb
 from problems.data import Data, prepare, split_indices
-from problems.layers import refuse_large_k
-from problems.lora import attach_components
-from problems.models import BaseModel, load_base, load_tokenizer, share_padding
-from problems.next_token import refuse_other_models
-from problems.positions import refuse_long_rows, refuse_long_texts
-from problems.processes import ALONE, Processes
+from problems.hypergradients import HYPERGRADIENTS
+from problems.machine.compute import Compute, choose_compute, seed_everything
+from problems.machine.processes import ALONE, Processes
+from problems.models.attach import attach_components
+from problems.models.layers import refuse_large_k
+from problems.models.load import BaseModel, load_base, load_tokenizer, share_padding
+from problems.models.next_token import refuse_other_models
+from problems.models.positions import refuse_long_rows, refuse_long_texts
+from problems.models.whole import tell_of_pooler, with_modules_to_save
 from problems.tasks import Task, make_task
 from problems.tasks.generation import Generation
-from problems.whole import with_modules_to_save
 
 log = logging.getLogger("autolora")
 

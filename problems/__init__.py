@@ -1,0 +1,1 @@
+"""What is learned and how: tasks, models, and the two problems of AutoLoRA with their hypergradients."""

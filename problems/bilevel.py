@@ -18,8 +18,8 @@ from betty.hypergradient import jvp_fn_mapping
 from betty.problems import ImplicitProblem
 from torch import Tensor, nn
 
-from problems.compute import Compute, random_state, replay
-from problems.processes import ALONE, Processes
+from problems.machine.compute import Compute, random_state, replay
+from problems.machine.processes import ALONE, Processes
 
 Tensors = Sequence[Tensor]
 

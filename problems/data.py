@@ -16,7 +16,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from configs.errors import UserError
 from configs.schema import RunConfig
-from problems.processes import ALONE, Processes
+from problems.machine.processes import ALONE, Processes
 from problems.tasks import Collate, Task
 
 

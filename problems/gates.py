@@ -2,7 +2,7 @@
 
     Delta_l x = scaling * B_l (gate_l * (A_l x)),   gate_l = alpha_l [k], times a constant (see problems/selection.py)
 
-l is a group: a layer, or a part of a fused one (see problems/parts.py), whose gates lie side by side.
+l is a group: a layer, or a part of a fused one (see problems/models/parts.py), whose gates lie side by side.
 
 A forward hook on `lora_A` multiplies its [.., k] output, which is exactly Eq. 2 for every model and layer kind that
 PEFT knows, quantised bases included. No LoRA layer is written here.
@@ -20,19 +20,8 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from problems.parts import groups_of, layer_ranks, layout
-
-ADAPTER = "default"
-
-
-def lora_layers(model: PeftModel) -> dict[str, LoraLayer]:
-    """Name in the base model (without PEFT's prefix) -> LoRA layer, in the model's order."""
-    base: nn.Module = model.get_base_model()
-    return {
-        name: module
-        for name, module in base.named_modules()
-        if isinstance(module, LoraLayer) and ADAPTER in module.lora_A
-    }
+from problems.models.attach import ADAPTER, lora_layers
+from problems.models.parts import groups_of, layer_ranks, layout
 
 
 def _factors(layer: LoraLayer) -> tuple[Tensor, Tensor]:

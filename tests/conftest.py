@@ -34,10 +34,10 @@ from transformers import (
 
 from configs.cli import parse
 from configs.schema import RunConfig
-from engine.interrupt import StopRequest
-from engine.run_folder import RunFolder
+from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
 from engine.stages import Run, run_stages
-from engine.tracking import Wandb
+from engine.tracking.wandb_run import Wandb
 from problems.tasks.sample import make_sample
 
 HIDDEN, LAYERS, HEADS = 32, 2, 2

@@ -16,12 +16,12 @@ import pytest
 import torch
 
 import run
-from engine.checkpoint import exists
-from engine.run_folder import RunFolder
-from engine.search_log import SearchLog
-from engine.trainer import _OurTrainer
+from engine.disk.checkpoint import exists
+from engine.retrain.trainer import RetrainTrainer
+from engine.run.folder import RunFolder
+from engine.search.hook import SearchLog
 from tests.conftest import tiny_arguments
-from tests.processes import Process, outcome
+from tests.helpers.processes import Process, outcome
 
 Argv = Callable[..., list[str]]
 LONG = ("--search.steps", "100000", "--search.patience", "0", "--retrain.max_steps", "100000")
@@ -74,7 +74,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
                 pass
 
     def prepare() -> None:
-        place, name = (SearchLog, "_save") if stage == "search" else (_OurTrainer, "_save_checkpoint")
+        place, name = (SearchLog, "_save") if stage == "search" else (RetrainTrainer, "_save_checkpoint")
         original = getattr(place, name)
 
         def save(self: Any, *arguments: Any) -> None:
@@ -183,14 +183,14 @@ def half_retrained(argv: Argv, folder: RunFolder, output: Path) -> list[str]:
     command = argv("--retrain.max_steps", "6", "--retrain.checkpoint_every", "2", "--lora.dropout", "0.1")
 
     def prepare() -> None:
-        original = _OurTrainer.training_step
+        original = RetrainTrainer.training_step
 
         def training_step(self: Any, *arguments: Any) -> Any:
             if self.state.global_step == 5:
                 os.kill(os.getpid(), signal.SIGKILL)
             return original(self, *arguments)
 
-        _OurTrainer.training_step = training_step  # type: ignore[method-assign]
+        RetrainTrainer.training_step = training_step  # type: ignore[method-assign]
 
     assert Process(command, output, prepare).wait() == -9
     assert sorted(path.name for path in folder.retrain.iterdir()) == ["checkpoint-2", "checkpoint-4"]

@@ -13,13 +13,13 @@ from peft import PeftConfig, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from configs.cli import parse
-from engine import generate
-from engine.interrupt import StopRequest
-from engine.run_folder import RunFolder
+from engine.retrain import generate
+from engine.retrain.trainer import RetrainTrainer
+from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
-from engine.trainer import _OurTrainer
 from problems.scoring import score
-from tests.generation_toys import arguments, save_causal, write_e2e
+from tests.helpers.generation_toys import arguments, save_causal, write_e2e
 
 TARGETS = {"llama": "[q_proj,v_proj]", "gpt2": "[c_attn]"}
 
@@ -97,7 +97,7 @@ def test_a_finished_training_is_not_repeated_when_the_decoding_is_killed(
     def refuse(*arguments: Any, **options: Any) -> Any:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(_OurTrainer, "training_step", refuse)
+    monkeypatch.setattr(RetrainTrainer, "training_step", refuse)
     folder = run_stages(request, StopRequest())
     assert folder.predictions.read_text() == finished("llama").predictions.read_text()
     assert json.loads(folder.metrics.read_text())["steps"]["retrain"] == 4

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from engine.run_folder import RunFolder
+from engine.run.folder import RunFolder
 from tests.conftest import tiny_arguments
-from tests.processes import Process, die_at_operation, fresh, outcome
+from tests.helpers.processes import Process, die_at_operation, fresh, outcome
 
 # Dropout on in both stages, both loaders shuffle, more than one epoch in each stage, checkpoints inside the epochs.
 CASE = [

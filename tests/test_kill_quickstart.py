@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from engine import checkpoint, retrain_checkpoint
-from engine.run_folder import RunFolder
-from tests.processes import fresh, outcome
+from engine.disk import checkpoint
+from engine.retrain import checkpoint as retrain_checkpoint
+from engine.run.folder import RunFolder
+from tests.helpers.processes import fresh, outcome
 
 ROOT = Path(__file__).parents[1]
 SMALLER = {

@@ -19,14 +19,15 @@ from configs.cli import Request
 from configs.errors import UserError
 from configs.schema import RunConfig
 from engine import export, ranks
-from engine.hypergradients import HYPERGRADIENTS
-from engine.interrupt import Interrupted, StopRequest
-from engine.retrain import adapter_config, attach_ranks, start_from_search
-from engine.run_folder import RunFolder, write_json
-from engine.search import SearchEngine
-from engine.search_log import SearchLog
+from engine.disk.files import write_json
+from engine.retrain.adapter import adapter_config, attach_ranks, start_from_search
+from engine.run.folder import RunFolder
+from engine.run.interrupt import Interrupted, StopRequest
+from engine.search.engine import SearchEngine
+from engine.search.hook import SearchLog
 from engine.stages import Run, run_stages
-from problems.gates import ADAPTER
+from problems.hypergradients import HYPERGRADIENTS
+from problems.models.attach import ADAPTER
 
 WIDTH, K = 32, 4
 LAYERS = [f"transformer.h.{i}.attn.c_attn" for i in (0, 1)]
@@ -224,7 +225,7 @@ def test_retraining_keeps_the_blocks_and_drops_what_has_rank_zero(
 def test_a_retraining_that_is_resumed_ends_with_the_same_bits(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine import trainer
+    from engine.retrain import fit as trainer
 
     kept = dict(zip(NAMES, (3, 1, 0, 2), strict=True))
     common = (*PARTS, "--retrain.weight_decay", "0.5", "--retrain.learning_rate", "3e-2", "--lora.dropout", "0.1")
@@ -237,7 +238,7 @@ def test_a_retraining_that_is_resumed_ends_with_the_same_bits(
             control.should_save = control.should_training_stop = True
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer._StopWhenAsked, "on_step_end", stop)
+        patch.setattr(trainer.StopWhenAsked, "on_step_end", stop)
         with pytest.raises(Interrupted):
             retrain(config, kept)
     again = retrain(config, kept)

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 import run
-from engine.run_folder import RunFolder
+from engine.run.folder import RunFolder
 
 Refused = Callable[..., str]
 MakeArgv = Callable[[Path], list[str]]

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.hypergradients import HYPERGRADIENTS
+from problems.hypergradients import HYPERGRADIENTS
 from tests.conftest import tiny_arguments
-from tests.processes import Process, fresh, outcome
-from tests.several import Several
+from tests.helpers.processes import Process, fresh, outcome
+from tests.helpers.several import Several
 
 # 41 rows, D_tr 20 and D_val 21, batch 9: the last batches have 2 and 3 rows, the retraining's 5; parts are unequal.
 CASE = [
@@ -113,10 +113,10 @@ def die_at(stage: str, rank: int, step: int) -> Callable[[int], None]:
     def prepare(own: int) -> None:
         if own != rank:
             return
-        from engine.search import SearchEngine
-        from engine.trainer import _OurTrainer
+        from engine.retrain.trainer import RetrainTrainer
+        from engine.search.engine import SearchEngine
 
-        owner, name = (SearchEngine, "train_step") if stage == "search" else (_OurTrainer, "training_step")
+        owner, name = (SearchEngine, "train_step") if stage == "search" else (RetrainTrainer, "training_step")
         original, count = getattr(owner, name), [0]
 
         def guarded(*arguments: Any, **options: Any) -> Any:

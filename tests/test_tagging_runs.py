@@ -16,10 +16,10 @@ from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokeni
 from configs.cli import Request, parse
 from configs.schema import RunConfig
 from engine.command import run_request
-from engine.interrupt import StopRequest
-from engine.run_folder import RunFolder
-from engine.summary import print_result
-from problems import bottleneck
+from engine.report.summary import print_result
+from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
+from problems.models import bottleneck
 from problems.scoring.command import score
 from problems.scoring.ner_files import read_tagged
 

@@ -21,10 +21,10 @@ from configs.cli import Request, parse, to_yaml, with_values
 from configs.errors import UserError
 from configs.schema import RunConfig
 from engine import ranks
-from engine.interrupt import StopRequest
 from engine.ranks import LayerRank, RankRecord
-from engine.report import write_report
-from engine.run_folder import RunFolder
+from engine.report.stage import write_report
+from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
 
 ROOT = Path(run.__file__).parent

@@ -16,10 +16,10 @@ from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.scoring import METRICS, is_of_2017
 from problems.tasks.generation import Generation
-from problems.tasks.glue import load_splits
-from problems.tasks.records import Record, e2e_records, grouped, webnlg_records
-from problems.tasks.splits import evaluation_source, evaluation_split, hold_out
-from problems.tasks.table import read_table, require_columns
+from problems.tasks.readers.hub import load_splits
+from problems.tasks.readers.records import Record, e2e_records, grouped, webnlg_records
+from problems.tasks.readers.splits import evaluation_source, evaluation_split, hold_out
+from problems.tasks.readers.table import read_table, require_columns
 
 log = logging.getLogger("autolora")
 

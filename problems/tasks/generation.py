@@ -24,7 +24,7 @@ from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.scoring import METRICS, check_metrics, score_e2e, score_webnlg
 from problems.tasks.base import PAD_TO, Collate, Rows, Task
-from problems.tasks.records import Record, evaluation_rows, training_rows
+from problems.tasks.readers.records import Record, evaluation_rows, training_rows
 
 log = logging.getLogger("autolora")
 
@@ -32,7 +32,7 @@ MODEL_INPUTS = ("input_ids", "attention_mask", "labels")
 
 
 class Generation(Task):
-    """Records and their texts. Outputs are decoded after the training (engine/generate.py) and scored here."""
+    """Records and their texts. Outputs are decoded after the training (engine/retrain/generate.py) and scored here."""
 
     auto_class = AutoModelForCausalLM
     peft_type = TaskType.CAUSAL_LM

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import datasets
-from datasets import Dataset, load_dataset
-from datasets.exceptions import DatasetGenerationError
+from datasets import Dataset
 
 from configs.errors import UserError
 from configs.schema import TaskConfig
-from problems.offline import explain_missing
 from problems.tasks.base import Rows
 from problems.tasks.classification import TextClassification
+from problems.tasks.readers.hub import load_splits
 
 HUB = "nyu-mll/glue"
 
@@ -87,28 +83,3 @@ class Glue(TextClassification):
         if empty:
             raise UserError(f"--task.path: split {name!r} of {self.path} has rows without {', '.join(empty)}")
         return rows
-
-
-def load_splits(path: str, hub_config: str | None, name: str) -> Any:
-    """The splits of a hub name or a local folder; raises UserError, naming path and task, when they cannot be had."""
-    with explain_missing("--task.path", f"{path}, {name}"):
-        try:
-            return load_dataset(path, hub_config, cache_dir=cache_of(Path(path)))
-        except DatasetGenerationError as error:  # says nothing itself; what is wrong with which file lies below it
-            reason = " ".join(str(error.__cause__ or error).split())[:200]
-            raise UserError(
-                f"--task.path: {path} cannot be read ({reason}); allowed: files of one kind, all with the same columns"
-            ) from error
-
-
-def cache_of(path: Path) -> str | None:
-    """A place in datasets' cache for a local folder as it is now; None for a hub name.
-
-    datasets itself looks at the folder's last name and the configuration only: it would give the rows of another
-    folder of that name, or the rows of before a change.
-    """
-    if not path.is_dir():
-        return None
-    files = sorted(file for file in path.resolve().rglob("*") if file.is_file())
-    content = "".join(f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}\n" for file in files)
-    return str(Path(datasets.config.HF_DATASETS_CACHE) / "folders" / hashlib.sha256(content.encode()).hexdigest()[:16])

@@ -18,8 +18,8 @@ from configs.schema import TaskConfig
 from problems.scoring.ner import score_ner
 from problems.scoring.ner_files import Sentence
 from problems.tasks.base import PAD_TO, Collate, Rows, Task
-from problems.tasks.splits import Source, evaluation_source, evaluation_split, hold_out
-from problems.tasks.tagged_files import CONLL, find_split, place, read_sentences
+from problems.tasks.readers.splits import Source, evaluation_source, evaluation_split, hold_out
+from problems.tasks.readers.tagged_files import CONLL, find_split, place, read_sentences
 
 log = logging.getLogger("autolora")
 

@@ -17,7 +17,7 @@ from benchmarks.command import main
 from benchmarks.stock import StockStep
 from benchmarks.workload import PlainStep, SearchStep, Workload, make_workload
 from configs.cli import parse
-from engine.hypergradients import HYPERGRADIENTS
+from problems.hypergradients import HYPERGRADIENTS
 from problems.tasks.sample import make_sample
 
 ModelFolder = Callable[..., Path]

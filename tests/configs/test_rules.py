@@ -12,7 +12,7 @@ from configs.cli import parse
 from configs.errors import UserError
 from configs.keys import known_keys
 from configs.schema import HypergradientConfig
-from engine.hypergradients import HYPERGRADIENTS
+from problems.hypergradients import HYPERGRADIENTS
 
 # Key -> (bad values, good values at the edge).
 VALUES: dict[str, tuple[list[Any], list[Any]]] = {

@@ -9,7 +9,8 @@ import pytest
 
 from configs.cli import to_yaml
 from configs.schema import RunConfig
-from engine.run_folder import RunFolder, write_text
+from engine.disk.files import write_text
+from engine.run.folder import RunFolder
 
 
 @pytest.fixture

@@ -19,11 +19,12 @@ from configs.errors import UserError
 from configs.schema import RunConfig, StudyConfig
 from engine import stages
 from engine.command import _as_it_ran, run_request
-from engine.interrupt import StopRequest
-from engine.run_folder import RunFolder, write_json
-from engine.study_folder import StudyFolder
-from problems import processes
-from problems.processes import Processes
+from engine.disk.files import write_json
+from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
+from engine.study.folder import StudyFolder
+from problems.machine import processes
+from problems.machine.processes import Processes
 
 RESULT = {
     "task": "sample",

@@ -17,10 +17,10 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from configs.cli import Request, parse
 from configs.errors import UserError
 from configs.schema import RunConfig, Stage
-from engine import wandb_login
-from engine.interrupt import StopRequest
-from engine.run_folder import RunFolder
+from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
 from engine.stages import Run, run_stages
+from engine.tracking import login as wandb_login
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "llama"])

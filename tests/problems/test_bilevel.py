@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.bilevel_toys import METHODS, Toy, copies, cosine, lora_toy, unrolled
+from tests.helpers.bilevel_toys import METHODS, Toy, copies, cosine, lora_toy, unrolled
 
 pytestmark = pytest.mark.usefixtures("float64")
 

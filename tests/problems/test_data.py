@@ -15,7 +15,7 @@ from datasets import Dataset
 from configs.errors import UserError
 from configs.schema import RunConfig
 from problems.data import EndlessLoader, LengthGroupedOrder, prepare, split_indices
-from problems.models import load_tokenizer
+from problems.models.load import load_tokenizer
 from problems.tasks import make_task
 
 LENGTHS = [int(n) for n in np.random.default_rng(0).integers(3, 60, size=103)]

@@ -10,7 +10,8 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from problems.gates import ADAPTER, Gates, lora_layers
+from problems.gates import Gates
+from problems.models.attach import ADAPTER, lora_layers
 from problems.selection import SelectionVariables
 
 K, INPUTS, OUTPUTS, LORA_ALPHA = 3, 5, 4, 6.0

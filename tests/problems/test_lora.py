@@ -11,9 +11,8 @@ from transformers import AutoModelForSequenceClassification
 
 from configs.errors import UserError
 from configs.schema import LoraSettings, ModelConfig
-from problems.gates import lora_layers
-from problems.lora import attach, lora_config
-from problems.models import BaseModel, load_base
+from problems.models.attach import attach, lora_config, lora_layers
+from problems.models.load import BaseModel, load_base
 
 
 def base_of(folder: Path) -> BaseModel:

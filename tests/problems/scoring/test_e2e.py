@@ -4,7 +4,7 @@ from configs.errors import UserError
 from problems.scoring.e2e import score_e2e
 from problems.scoring.files import read_grouped
 
-from .real_systems import e2e_expected, e2e_systems
+from tests.helpers.real_systems import e2e_expected, e2e_systems
 
 
 def test_some_metrics_need_no_java():

@@ -12,7 +12,7 @@ import pytest
 from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.tasks.data_to_text import E2E, SourceTarget, WebNLG
-from tests.generation_toys import write_e2e
+from tests.helpers.generation_toys import write_e2e
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 

@@ -14,7 +14,7 @@ from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.tasks.data_to_text import E2E, WebNLG
 from problems.tasks.generation import cut_prompt, prompt
-from tests.generation_toys import make_causal, make_tokenizer
+from tests.helpers.generation_toys import make_causal, make_tokenizer
 
 SOURCE, TARGET = "name : The Mill | area : riverside", "The Mill is a pub in the riverside."
 

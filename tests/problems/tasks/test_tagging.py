@@ -218,7 +218,7 @@ def test_a_byte_level_tokenizer_sees_words_as_inside_a_sentence(tmp_path: Path, 
     from transformers import GPT2TokenizerFast
 
     from configs.schema import ModelConfig
-    from problems.models import load_tokenizer
+    from problems.models.load import load_tokenizer
 
     vocabulary = {piece: number for number, piece in enumerate(["<|endoftext|>", "a", "b", "Ġ", "Ġa", "Ġb"])}
     GPT2TokenizerFast(vocab=vocabulary, merges=[("Ġ", "a"), ("Ġ", "b")]).save_pretrained(tmp_path)

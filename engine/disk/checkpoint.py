@@ -1,0 +1,97 @@
+"""Atomic, checksummed checkpoints: a folder with tensors (safetensors) and the rest (JSON). No pickle.
+
+A checkpoint is written beside its place, synced and renamed; the one before stays as <name>.previous until then, so
+that at every moment one complete checkpoint exists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from engine.disk.files import remove
+
+log = logging.getLogger("autolora")
+
+_TENSORS, _STATE, _SUMS = "tensors.safetensors", "state.json", "checksums.json"
+
+
+def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Replaces the checkpoint at `folder`. `state` is what JSON can hold."""
+    fresh = folder.with_name(f".{folder.name}.writing")
+    remove(fresh)
+    fresh.mkdir(parents=True)
+    save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, fresh / _TENSORS)
+    (fresh / _STATE).write_text(json.dumps(state), encoding="utf-8")
+    sums = {name: checksum(fresh / name) for name in (_TENSORS, _STATE)}
+    (fresh / _SUMS).write_text(json.dumps(sums), encoding="utf-8")
+    for name in (_TENSORS, _STATE, _SUMS):
+        sync(fresh / name)
+    previous = _previous(folder)
+    # A damaged newest must not push out the good one before it.
+    if folder.exists() and _intact(folder):
+        remove(previous)
+        os.replace(folder, previous)
+    else:
+        remove(folder)
+    os.replace(fresh, folder)
+    sync(folder.parent)
+
+
+def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The newest intact checkpoint at `folder`, or None; warns when the newest is damaged and the one before is
+    used."""
+    for candidate in (folder, _previous(folder)):
+        if not candidate.exists():
+            continue
+        if _intact(candidate):
+            state = json.loads((candidate / _STATE).read_text(encoding="utf-8"))
+            return load_file(candidate / _TENSORS), state
+        log.warning("checkpoint %s is damaged; trying the one before", candidate)
+    return None
+
+
+def exists(folder: Path) -> bool:
+    """Whether there is anything to go on from, also between the two renames of a `save`."""
+    return folder.exists() or _previous(folder).exists()
+
+
+def clear(folder: Path) -> None:
+    """Removes a checkpoint and the one before."""
+    remove(folder)
+    remove(_previous(folder))
+
+
+def _previous(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.previous")
+
+
+def _intact(folder: Path) -> bool:
+    try:
+        sums = json.loads((folder / _SUMS).read_text(encoding="utf-8"))
+        return all(checksum(folder / name) == sums[name] for name in (_TENSORS, _STATE))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Waits until a file or folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

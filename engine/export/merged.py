@@ -1,0 +1,35 @@
+"""The base model with the adapter merged into its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from problems.models.attach import lora_layers
+
+
+def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """The base model with the adapter merged in; `model` is consumed."""
+    _untie(model)
+    merged: Any = model.merge_and_unload()
+    if hasattr(merged.config, "gguf_file"):
+        del merged.config.gguf_file  # what is written now is no such file
+    merged.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+
+
+def _untie(model: PeftModel) -> None:
+    """Gives each layer with LoRA that shares its weight (an output layer with the embedding) a weight of its own: PEFT
+    would add the update to both."""
+    base: Any = model.get_base_model()
+    for name, lora in lora_layers(model).items():
+        layer: Any = lora.get_base_layer()
+        owners = [x for x, weight in base.named_parameters(remove_duplicate=False) if weight is layer.weight]
+        if any(not owner.startswith(f"{name}.") for owner in owners):
+            layer.weight = nn.Parameter(layer.weight.detach().clone(), requires_grad=False)
+            for config in (base.config, base.config.get_text_config()):
+                config.tie_word_embeddings = False

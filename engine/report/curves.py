@@ -1,0 +1,101 @@
+"""The numbers of a search as the page shows them: fewer points than were logged where those are many, packed small."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from bokeh.palettes import YlGnBu9
+
+from engine.ranks.rules import RankRule, thresholds
+from engine.search.trajectory import Trajectory
+
+MOST_POINTS = 500
+MOST_COLUMNS = 200
+
+
+@dataclass(frozen=True)
+class SearchCurves:
+    """What a search did: `steps` [points]; alpha, contribution [points, layers, k]; ranks [points, layers], None
+    where their rule is not known; `bounds` [layers]: lambda at the end, None where alpha does not decide."""
+
+    names: list[str]
+    steps: np.ndarray
+    alpha: np.ndarray
+    contribution: np.ndarray
+    ranks: np.ndarray | None
+    bounds: np.ndarray | None
+
+
+def curves_of(history: Trajectory, rule: RankRule | None) -> SearchCurves:
+    """The curves of a trajectory, at most MOST_POINTS of its points, first and last among them."""
+    chosen = spread(len(history.steps), MOST_POINTS)
+    alpha = np.stack([history.alpha[i] for i in chosen])
+    contribution = np.stack([history.contribution[i] for i in chosen])
+    ranks = bounds = None
+    if rule is not None:
+        # Before W has moved every contribution is 0: a budget has nothing to go by.
+        if rule.budget is not None and len(chosen) > 1 and not contribution[0].any():
+            chosen, alpha, contribution = chosen[1:], alpha[1:], contribution[1:]
+        kept = [rule.kept(torch.from_numpy(a), torch.from_numpy(c)) for a, c in zip(alpha, contribution, strict=True)]
+        ranks = torch.stack(kept).sum(dim=2).numpy()
+        if rule.budget is None:
+            bounds = thresholds(torch.from_numpy(alpha[-1]), rule.constraint).flatten().numpy()
+    return SearchCurves(
+        list(history.names), np.array([history.steps[i] for i in chosen]), alpha, contribution, ranks, bounds
+    )
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Indices of at most `most` of `count` points, evenly spread, the first and the last among them."""
+    if count <= most:
+        return list(range(count))
+    return np.linspace(0, count - 1, most).round().astype(int).tolist()
+
+
+def stretches(curves: SearchCurves) -> list[tuple[int, int, int, int]]:
+    """(layer, first step, step after the last, rank) of every stretch over which a layer's rank stays the same.
+
+    Seen at no more than MOST_COLUMNS moments; a rank lasts until the next logged point.
+    """
+    assert curves.ranks is not None
+    chosen = spread(len(curves.steps), MOST_COLUMNS)
+    ranks, starts = curves.ranks[chosen], curves.steps[chosen].tolist()
+    ends = [*starts[1:], starts[-1] + max(1, starts[-1] - starts[-2] if len(starts) > 1 else 1)]
+    found = []
+    for layer in range(ranks.shape[1]):
+        column = ranks[:, layer]
+        borders = [0, *(np.flatnonzero(np.diff(column)) + 1).tolist(), len(column)]
+        found += [(layer, starts[i], ends[j - 1], int(column[i])) for i, j in pairwise(borders)]
+    return found
+
+
+def rank_colour(rank: int, k: int) -> str:
+    """The colour of a rank on every map: pale for 0, dark for k."""
+    shades = YlGnBu9[::-1]
+    return shades[min(len(shades) - 1, round(rank / k * (len(shades) - 1)))]
+
+
+def packed(values: np.ndarray) -> dict[str, Any]:
+    """Numbers as 16-bit fractions of their range, base64: a fifth of the JSON, with 1/65535 of the range as error."""
+    finite = np.where(np.isfinite(values), values, 0.0).astype(np.float64)
+    low, high = float(finite.min()), float(finite.max())
+    scaled = np.round((finite - low) / ((high - low) or 1.0) * 65535).astype("<u2")
+    return {"low": low, "high": high, "data": base64.b64encode(scaled.tobytes()).decode("ascii")}
+
+
+def page_data(curves: SearchCurves) -> dict[str, Any]:
+    """What page.js needs to show any one layer: page.js, `unpack`, is the other side of it."""
+    return {
+        "names": curves.names,
+        "steps": curves.steps.tolist(),
+        "k": curves.alpha.shape[2],
+        "bounds": None if curves.bounds is None else curves.bounds.astype(float).tolist(),
+        # [layers, k, points]: the curves of one layer lie together.
+        "alpha": packed(curves.alpha.transpose(1, 2, 0)),
+        "contribution": packed(curves.contribution.transpose(1, 2, 0)),
+    }

@@ -1,0 +1,80 @@
+"""`--workspace runs/x`: a saved wandb view with the panels of a search, each layer's curves in one native plot."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+from engine import ranks
+from engine.disk.files import read_yaml
+from engine.run.folder import RunFolder
+from engine.terminal.console import console
+from engine.tracking.login import has_key
+
+_X = "search/step"
+
+
+def save_workspace(root: Path) -> None:
+    """Creates the view in the project that the run was sent to.
+
+    Raises UserError without a searched run, the package wandb-workspaces, a key, or a wandb that takes it.
+    """
+    folder = RunFolder(root)
+    if not folder.trajectory.exists() or not folder.config.exists():
+        raise UserError(f"--workspace: {root} holds no finished search; give the folder of a run, as runs/quickstart")
+    tracking = read_yaml(folder.config).get("tracking") or {}
+    try:
+        import wandb_workspaces.workspaces as ws
+    except ImportError as error:
+        raise UserError("--workspace: needs one package more; run: uv pip install wandb-workspaces") from error
+    if not has_key():
+        raise UserError("--workspace: no wandb API key; run `wandb login` or set WANDB_API_KEY")
+    os.environ.setdefault("WANDB_SILENT", "true")
+    names = [layer.name for layer in ranks.load(folder.ranks).layers]
+    try:
+        import wandb
+
+        entity = tracking.get("entity") or wandb.Api(timeout=20).default_entity
+        saved = build(ws, str(entity), str(tracking.get("project", "autolora")), names).save()
+    except Exception as error:
+        reason = (str(error).splitlines() or [repr(error)])[0]
+        raise UserError(f"--workspace: wandb refused or did not answer ({reason})") from error
+    console.print(f"workspace  {saved.url}", highlight=False, soft_wrap=True)
+
+
+def build(ws: Any, entity: str, project: str, names: list[str]) -> Any:
+    """The view, not saved yet; `ws` is wandb_workspaces.workspaces."""
+    import wandb_workspaces.reports.v2 as wr
+
+    def plot(title: str, *metrics: str, **options: Any) -> Any:
+        return wr.LinePlot(title=title, x=_X, y=list(metrics), **options)
+
+    def each(kind: str) -> list[Any]:
+        return [
+            wr.LinePlot(title=name, x=_X, metric_regex=f"^{kind}/{re.escape(name)}/[0-9]+$", max_runs_to_show=1)
+            for name in names
+        ]
+
+    search = [
+        plot("losses", "search/train_loss", "search/val_loss"),
+        plot("mean rank", "search/mean_rank"),
+        plot("mean entropy of alpha", "search/mean_entropy"),
+        plot("|implicit| / |direct|", "search/implicit_to_direct", log_y=True),
+        plot("cosine of implicit and direct", "search/cosine"),
+        plot("seconds per step", "search/seconds"),
+    ]
+    maps = [
+        wr.MediaBrowser(title="ranks over the search", media_keys=["search/rank_map"]),
+        wr.LinePlot(title="rank of every layer", x=_X, metric_regex="^rank/.*$"),
+        wr.LinePlot(title="entropy of alpha of every layer", x=_X, metric_regex="^entropy/.*$"),
+    ]
+    sections = [
+        ws.Section(name="Search", panels=search, is_open=True),
+        ws.Section(name="Ranks", panels=maps, is_open=True),
+        ws.Section(name="alpha of each layer", panels=each("alpha"), is_open=False),
+        ws.Section(name="contribution of each layer", panels=each("contribution"), is_open=False),
+    ]
+    return ws.Workspace(entity=entity, project=project, name="AutoLoRA", sections=sections)

@@ -1,0 +1,131 @@
+"""Stage 2: plain PEFT LoRA at the recorded ranks, trained on D_tr + D_val (AutoLoRA section 4.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+from engine.ranks import LayerRank, RankRecord
+from engine.ranks.rules import kept_components, largest_components
+from problems.models.attach import ADAPTER, attach, keep_block_sparse, lora_config, lora_layers
+from problems.models.parts import groups_of, layer_ranks, layout
+from problems.selection import SelectionVariables
+from problems.tasks import Task
+
+_PREFIX = "base_model.model."
+
+
+def adapter_config(config: RunConfig, record: RankRecord, task: Task, head: list[str]) -> LoraConfig:
+    """PEFT's configuration for the recorded ranks.
+
+    Layers of rank 0 are left out of target_modules, as PEFT refuses r = 0. With `retrain.scale: component` every layer
+    keeps the search's scale lora_alpha / k, so its lora_alpha is lora_alpha * rank / k. The parts of a fused layer
+    share its LoRA, whose rank is their sum.
+    """
+    kept = layer_ranks(record.kept)
+    alphas = {name: config.lora.lora_alpha * rank / record.k for name, rank in kept.items()}
+    largest = max(kept.values())
+    fixed = config.retrain.scale == "fixed"
+    return lora_config(
+        config.lora,
+        task.peft_type,
+        head,
+        r=largest,
+        lora_alpha=config.lora.lora_alpha if fixed else config.lora.lora_alpha * largest / record.k,
+        target_modules=list(kept),
+        rank_pattern=kept,
+        alpha_pattern={} if fixed else alphas,
+    )
+
+
+def attach_ranks(model: PreTrainedModel, config: LoraConfig, record: RankRecord) -> PeftModel:
+    """`model` with LoRA at the recorded ranks; every pattern is checked to have matched.
+
+    Raises RuntimeError if PEFT gave a layer another rank: a pattern that matches nothing would otherwise go unseen.
+    """
+    peft_model = attach(model, config)
+    found = {name: layer.r[ADAPTER] for name, layer in lora_layers(peft_model).items()}
+    expected = layer_ranks(record.kept)
+    if found != expected:
+        wrong = sorted(set(found.items()) ^ set(expected.items()))
+        raise RuntimeError(f"PEFT did not apply the recorded ranks: {wrong[:4]}")
+    keep_block_sparse(peft_model, record.kept)
+    return peft_model
+
+
+@torch.no_grad()
+def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, weights_file: Path) -> None:
+    """Puts the kept searched components, their gates folded into B, and the searched head into `model`.
+
+    The model then computes what the search's model computes with the dropped components' gates at zero. Raises
+    UserError when the searched weights are missing, other modules were trained, or the ranks were edited since.
+    """
+    if not weights_file.exists():
+        raise UserError(f"--retrain.init: 'search' needs {weights_file}; run --stage search, or use scratch")
+    try:
+        searched = load_file(weights_file)
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"--retrain.init: {weights_file} cannot be read ({error}); run --stage search --overwrite, or use scratch"
+        ) from error
+    if any(len(layer.alpha) != record.k for layer in record.layers):
+        raise UserError("--retrain.init: 'search' needs alpha of every layer in ranks.json; allowed here: scratch")
+    before, after = layout({x.name: record.k for x in record.layers}), layout(record.kept)
+    if set(before) != set(groups_of(_layers(searched), config.lora.target_modules)):
+        raise UserError("--retrain.init: 'search' needs the searched layers, all of them; allowed here: scratch")
+    alpha = torch.tensor([layer.alpha for layer in record.layers])
+    constraint = config.search.constraint
+    variables = SelectionVariables(len(alpha), record.k, constraint, config.search.scale)
+    gates = alpha / variables.alpha_at_start if config.search.scale == "start" else alpha
+    state = dict(model.named_parameters())
+    _copy_whole(searched, state)
+    for index, layer in enumerate(record.layers):
+        chosen = _chosen(layer, record)
+        if layer.rank == 0:
+            continue
+        source, place = before[layer.name].components, after[layer.name]
+        scale = (config.lora.lora_alpha / record.k) / lora_layers(model)[place.layer].scaling[ADAPTER]
+        a, b = (f"{_PREFIX}{place.layer}.lora_{x}.{ADAPTER}.weight" for x in "AB")
+        state[a][place.components] = searched[a][source][chosen]
+        state[b][:, place.components] = searched[b][:, source][:, chosen] * gates[index, chosen] * scale
+
+
+def _copy_whole(searched: Mapping[str, Tensor], state: Mapping[str, nn.Parameter]) -> None:
+    """The task head and whatever else both stages train whole."""
+    whole = {name for name, parameter in state.items() if parameter.requires_grad and ".lora_" not in name}
+    if whole != {name for name in searched if ".lora_" not in name}:
+        raise UserError(
+            "--lora.modules_to_save: --retrain.init search needs the modules that the search trained; give the same "
+            "ones, or --retrain.init scratch"
+        )
+    for name in whole:
+        state[name].copy_(searched[name])
+
+
+def _layers(searched: Mapping[str, Tensor]) -> list[str]:
+    """Names of the layers with LoRA in a search's weights."""
+    ending = f".lora_A.{ADAPTER}.weight"
+    return [name.removeprefix(_PREFIX).removesuffix(ending) for name in searched if name.endswith(ending)]
+
+
+def _chosen(layer: LayerRank, record: RankRecord) -> Tensor:
+    """Numbers of the components that the record's rule kept."""
+    if record.rule == "budget":
+        kept = largest_components(torch.tensor(layer.contribution), layer.rank)
+    else:
+        kept = kept_components(torch.tensor([layer.alpha]), record.constraint)[0]  # type: ignore[arg-type]
+    if int(kept.sum()) != layer.rank:
+        raise UserError(
+            f"--retrain.init: 'search' needs the ranks that the search found, but {layer.name} was edited to "
+            f"{layer.rank}; allowed here: scratch"
+        )
+    return kept.nonzero().flatten()

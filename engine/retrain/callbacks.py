@@ -1,0 +1,100 @@
+"""What runs beside a training: the stop, the check of the loss, the seal of a checkpoint, the clock."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+from engine.retrain import checkpoint as retrain_checkpoint
+from engine.retrain.trainer import RetrainTrainer
+from engine.run.interrupt import StopRequest
+from engine.terminal.console import console, log
+from problems.machine.processes import Processes
+
+
+class NotFinite(UserError):
+    """The loss of a training is no number."""
+
+
+class StopWhenAsked(TrainerCallback):
+    """Saves and ends the training after the step in which a signal came (several processes agree now and then)."""
+
+    def __init__(self, stop: StopRequest, processes: Processes) -> None:
+        self.stop = stop
+        self.processes = processes
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.processes.size > 1 and state.global_step % 10 != 0:
+            return
+        if self.processes.agree(self.stop):
+            control.should_save = True
+            control.should_training_stop = True
+
+
+class StopAtNaN(TrainerCallback):
+    """Ends the training when a loss was no number, before a checkpoint of it is written."""
+
+    def __init__(self, trainer: RetrainTrainer, config: RunConfig) -> None:
+        self.trainer = trainer
+        self.config = config
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        look = state.global_step % 20 == 0 or control.should_save or control.should_training_stop
+        if look and not bool(torch.isfinite(self.trainer.processes.summed([self.trainer.loss_sum])[0])):
+            raise NotFinite(no_number(f"the loss by step {state.global_step}", self.config))
+
+
+def no_number(what: str, config: RunConfig) -> str:
+    return (
+        f"--retrain.learning_rate: {what} is not finite at rate {config.retrain.learning_rate:g}; try a lower rate, "
+        f"--retrain.gradient_clipping 1 or --precision fp32, with --stage retrain --overwrite (a cell of a "
+        f"study: with its folder removed)"
+    )
+
+
+class Seal(TrainerCallback):
+    """Marks each checkpoint as complete once Trainer has written it."""
+
+    def __init__(self, clock: Clock, processes: Processes) -> None:
+        self.clock = clock
+        self.processes = processes
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.processes.wait()  # each has written its random state
+        if not self.processes.first:
+            return
+        retrain_checkpoint.seal(
+            retrain_checkpoint.place(Path(args.output_dir), state.global_step), self.clock.so_far()
+        )
+
+
+class Clock(TrainerCallback):
+    """Seconds of training, those before a stop included; without a terminal, a line now and then in the bar's
+    place."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._began = 0.0
+        self._last_line = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._began = self._last_line = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        now = time.perf_counter()
+        if not console.is_terminal and now - self._last_line > 10:
+            self._last_line = now
+            log.info("retrain %d/%d", state.global_step, state.max_steps)
+
+    def so_far(self) -> float:
+        """Seconds until now, while the training goes on."""
+        return self.seconds + time.perf_counter() - self._began
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.seconds += time.perf_counter() - self._began

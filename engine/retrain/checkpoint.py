@@ -1,0 +1,71 @@
+"""Checkpoints of the retraining: the folders that transformers.Trainer writes, sealed with checksums.
+
+Trainer writes into the folder itself, so after a kill a half-written one may be the newest. The seal is written last.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.disk.checkpoint import checksum, sync
+from engine.disk.files import remove, write_json
+
+log = logging.getLogger("autolora")
+
+_SEAL, _STATE = "sealed.json", "trainer_state.json"
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A complete checkpoint: `step` of `max_steps` optimiser steps done in `seconds` of training."""
+
+    folder: Path
+    step: int
+    max_steps: int
+    seconds: float
+
+
+def place(folder: Path, step: int) -> Path:
+    """Where Trainer writes the checkpoint of a step."""
+    return folder / f"checkpoint-{step}"
+
+
+def seal(checkpoint: Path, seconds: float) -> None:
+    """Marks a checkpoint as complete, once all of it is on the disk."""
+    files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != _SEAL)
+    for path in files:
+        sync(path)
+    sums = {str(path.relative_to(checkpoint)): checksum(path) for path in files}
+    write_json(checkpoint / _SEAL, {"seconds": seconds, "files": sums})
+    sync(checkpoint)
+
+
+def newest(folder: Path) -> Sealed | None:
+    """The newest intact checkpoint, or None; what is half-written or damaged is removed, the latter with a warning."""
+    steps = [int(m[1]) for path in folder.glob("checkpoint-*") if (m := re.fullmatch(r"checkpoint-(\d+)", path.name))]
+    found = None
+    # All are looked at: Trainer counts them to decide which to delete, and would keep a broken one for a good one.
+    for step in sorted(steps, reverse=True):
+        candidate = place(folder, step)
+        sealed = _read(candidate)
+        if sealed is None:
+            if (candidate / _SEAL).exists() and found is None:
+                log.warning("checkpoint %s is damaged; trying the one before", candidate)
+            remove(candidate)
+        found = found or sealed
+    return found
+
+
+def _read(checkpoint: Path) -> Sealed | None:
+    try:
+        content = json.loads((checkpoint / _SEAL).read_text(encoding="utf-8"))
+        if any(checksum(checkpoint / name) != value for name, value in content["files"].items()):
+            return None
+        state = json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
+        return Sealed(checkpoint, state["global_step"], state["max_steps"], float(content["seconds"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,174 @@
+"""AdaLoRA (Zhang et al., ICLR 2023, arXiv 2303.10512) as PEFT has it, its schedule derived from the run's steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from peft import AdaLoraConfig, PeftModel
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import TrainerCallback
+
+from configs.errors import UserError
+from configs.rules import ADALORA_LEAST_STEPS
+from configs.schema import RunConfig
+from engine import export, ranks
+from engine.ranks import LayerRank, RankRecord
+from engine.retrain import checkpoint as retrain_checkpoint
+from engine.retrain.adapter import adapter_config, attach_ranks
+from engine.retrain.methods.base import Method, Prepared, Setting, layer_sizes
+from problems.models.attach import ADAPTER, attach, lora_config, lora_layers
+from problems.models.load import BaseModel
+
+RULE = "adalora"
+_TENSORS, _PATTERN = "adalora.safetensors", "adalora.json"
+
+
+def schedule(steps: int) -> dict[str, int]:
+    """Phases in optimiser steps, in the proportions of AdaLoRA's GLUE runs: 1/8 before, 1/2 after the allocation.
+
+    At least two steps come first: until the singular values have left 0, every importance is 0. Raises UserError when
+    there are too few steps.
+    """
+    if steps < ADALORA_LEAST_STEPS:
+        raise UserError(
+            f"--retrain.epochs: they make {steps} optimiser steps, --method adalora needs {ADALORA_LEAST_STEPS} or "
+            f"more; give more epochs or --retrain.max_steps"
+        )
+    return {"total_step": steps, "tinit": max(2, steps // 8), "tfinal": steps // 2, "deltaT": max(1, steps // 500)}
+
+
+def optimiser_steps(config: RunConfig, rows: int) -> int:
+    """Steps of a training by one process."""
+    settings = config.retrain
+    per_epoch = math.ceil(math.ceil(rows / settings.batch_size) / settings.gradient_accumulation)
+    return settings.max_steps or math.ceil(settings.epochs * per_epoch)
+
+
+def initial_rank(rank: int) -> int:
+    """Rank before the allocation, for `rank` on average after it: half as much again, as in AdaLoRA's experiments."""
+    return math.ceil(1.5 * rank)
+
+
+class AdaLora(Method):
+    """B E A with orthogonal A and B; the least important of all singular values E are dropped during the training."""
+
+    rules: ClassVar = (RULE,)
+
+    def prepare(self, base: BaseModel, setting: Setting) -> Prepared:
+        """PEFT's AdaLoRA at the initial rank; the callback allocates."""
+        config = setting.config
+        like = lora_config(config.lora, setting.task.peft_type, base.trained_whole)
+        rank = initial_rank(config.lora.r)
+        # PEFT divides by the initial rank, for good: this gives each component the scale lora_alpha / k.
+        scale = 1.0 if config.retrain.scale == "fixed" else rank / config.lora.k
+        fields: dict[str, Any] = {
+            "task_type": like.task_type,
+            "target_modules": like.target_modules,
+            "modules_to_save": like.modules_to_save,
+            "lora_dropout": like.lora_dropout,
+            "lora_alpha": config.lora.lora_alpha * scale,
+            "init_r": rank,
+            "target_r": config.lora.r,
+        }
+        fields |= schedule(optimiser_steps(config, setting.rows))
+        model = attach(base.model, AdaLoraConfig(**fields))
+        _regularise_in_training_only(model)
+        return Prepared(model, callbacks=[Allocate(model)])
+
+    def save(self, prepared: Prepared, setting: Setting) -> RankRecord | None:
+        """ranks.json and the model as plain LoRA at the allocated ranks: B (E A) is one; the function is the same."""
+        config, trained = setting.config, prepared.model
+        assert isinstance(trained, PeftModel)
+        layers = lora_layers(trained)
+        kept = {name: _kept(layer) for name, layer in layers.items()}
+        record = RankRecord(config.lora.k, tuple(LayerRank(n, int(x.sum())) for n, x in kept.items()), rule=RULE)
+        base: Any = trained.unload()
+        record = dataclasses.replace(record, lora_parameters=ranks.count_parameters(record.kept, layer_sizes(base)))
+        plain = attach_ranks(base, adapter_config(config, record, setting.task, _whole(trained)), record).eval()
+        for name, layer in lora_layers(plain).items():
+            _copy(layers[name], kept[name], layer)
+        ranks.save(record, setting.folder.ranks)
+        export.save_all(plain, setting.tokenizer, setting.folder, config)
+        return record
+
+
+def _kept(layer: Any) -> torch.Tensor:
+    """Which components the allocation left: it sets the others' singular value to 0 after every step. Boolean [r]"""
+    return (layer.lora_E[ADAPTER] != 0).flatten()
+
+
+def _whole(model: PeftModel) -> list[str]:
+    """Names of the modules trained whole."""
+    return list(model.peft_config[ADAPTER].modules_to_save or [])  # type: ignore[attr-defined]
+
+
+@torch.no_grad()
+def _copy(source: Any, kept: torch.Tensor, target: Any) -> None:
+    """The kept components of an AdaLoRA layer as those of a LoRA layer: E goes into A, the scales' quotient into B."""
+    # PEFT's own forward pass divides by ranknum + 1e-5.
+    scale = source.scaling[ADAPTER] / (source.ranknum[ADAPTER] + 1e-5) / target.scaling[ADAPTER]
+    target.lora_A[ADAPTER].weight.copy_((source.lora_A[ADAPTER] * source.lora_E[ADAPTER])[kept])
+    target.lora_B[ADAPTER].weight.copy_(source.lora_B[ADAPTER][:, kept] * scale)
+
+
+def _regularise_in_training_only(model: PeftModel) -> None:
+    """PEFT adds the orthogonal regularisation to every loss, also to the one that is reported."""
+    settings: Any = model.peft_config[ADAPTER]
+    weight = settings.orth_reg_weight
+
+    def choose(module: nn.Module, inputs: Any) -> None:
+        settings.orth_reg_weight = weight if module.training else 0.0
+
+    model.register_forward_pre_hook(choose)
+
+
+class Allocate(TrainerCallback):
+    """Calls PEFT's update_and_allocate after each step while the gradients are there; its state is checkpointed."""
+
+    def __init__(self, model: PeftModel) -> None:
+        self.tuner: Any = model.base_model
+        self.settings: Any = model.peft_config[ADAPTER]
+        # PEFT would cut the tensors of a checkpoint to the ranks if it saw the pattern, and could not go on from them.
+        self.pattern: dict[str, list[bool]] | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Takes the real number of steps, and the state of the checkpoint that is gone on from."""
+        for name, value in schedule(state.max_steps).items():
+            setattr(self.settings, name, value)
+        if state.global_step > 0:
+            self._load(retrain_checkpoint.place(Path(args.output_dir), state.global_step))
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Trainer calls this between optimizer.step() and zero_grad(), and counts the step only after it."""
+        self.settings.rank_pattern = self.pattern
+        self.tuner.update_and_allocate(state.global_step + 1)
+        self.pattern, self.settings.rank_pattern = self.settings.rank_pattern, None
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Runs before the checkpoint is sealed."""
+        if not state.is_world_process_zero:
+            return
+        folder = retrain_checkpoint.place(Path(args.output_dir), state.global_step)
+        averages = {"sensitivity": self._allocator.exp_avg_ipt, "uncertainty": self._allocator.exp_avg_unc}
+        save_file({f"{k}/{n}": t.contiguous() for k, found in averages.items() for n, t in found.items()},
+                  folder / _TENSORS)  # fmt: skip
+        (folder / _PATTERN).write_text(json.dumps(self.pattern), encoding="utf-8")
+
+    def _load(self, folder: Path) -> None:
+        self.pattern = json.loads((folder / _PATTERN).read_text(encoding="utf-8"))
+        for name, value in load_file(folder / _TENSORS).items():
+            kind, parameter = name.split("/")
+            value = value.to(next(self.tuner.parameters()).device)
+            average = self._allocator.exp_avg_ipt if kind == "sensitivity" else self._allocator.exp_avg_unc
+            average[parameter] = value
+            self._allocator.ipt[parameter] = torch.zeros_like(value)
+
+    @property
+    def _allocator(self) -> Any:
+        return self.tuner.rankallocator

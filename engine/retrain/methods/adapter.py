@@ -1,0 +1,32 @@
+"""Houlsby's bottleneck adapters through the one trainer."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedModel
+
+from engine.ranks import RankRecord
+from engine.retrain.methods.base import Method, Prepared, Setting
+from problems.models import bottleneck
+from problems.models.layers import HEADS
+from problems.models.load import BaseModel
+
+
+class Adapter(Method):
+    """Two bottlenecks in each block of a frozen model; what is kept are they, the layer norms and the head."""
+
+    def prepare(self, base: BaseModel, setting: Setting) -> Prepared:
+        """Raises UserError for a model that is neither BERT nor RoBERTa."""
+        bottleneck.insert(base.model, setting.config.adapter.bottleneck, _head(base))
+        return Prepared(base.model, head=_head(base))
+
+    def save(self, prepared: Prepared, setting: Setting) -> RankRecord | None:
+        """adapter/: bottleneck.safetensors and bottleneck.json, which problems/models/bottleneck.py loads."""
+        assert isinstance(prepared.model, PreTrainedModel)
+        bottleneck.save(prepared.model, setting.config.adapter.bottleneck, prepared.head, setting.folder.adapter)
+        setting.tokenizer.save_pretrained(str(setting.folder.adapter))
+        return None
+
+
+def _head(base: BaseModel) -> list[str]:
+    """The task head, also where the base model came with one; PEFT trains the same modules."""
+    return sorted({*base.trained_whole, *HEADS})

@@ -1,0 +1,47 @@
+"""metrics.json: what a run gave, what it cost, and the versions that decide the numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from configs.rules import SEARCHING
+from engine.disk.files import read_json
+from engine.ranks import RankRecord
+from engine.retrain.fit import Fitted
+from engine.retrain.trials import read_trials
+from engine.run.resources import peak_memory, versions
+
+if TYPE_CHECKING:
+    from engine.stages import Run
+
+
+def result_of(run: Run, fitted: Fitted, record: RankRecord | None, trainable: int, rate: float) -> dict[str, Any]:
+    """The content of metrics.json. The sweep's seconds stand apart: total is what one run at its rate costs."""
+    config, searched = run.config, _searched(run)
+    seconds = {"search": searched.get("seconds"), "retrain": fitted.seconds}
+    return {
+        "method": config.method,
+        "task": run.task.name,
+        "split": run.task.evaluation_split,
+        "metrics": {name: value for name, value in fitted.metrics.items() if name != "loss"},
+        "loss": fitted.metrics.get("loss"),
+        "trainable_parameters": trainable,
+        "lora_parameters": record.lora_parameters if record else 0,
+        "mean_rank": record.mean_rank if record else None,
+        "learning_rate": rate,
+        "learning_rates_tried": config.retrain.learning_rates,
+        "seconds_sweep": sum(trial.seconds for trial in read_trials(run.folder.sweep)),
+        "seed": config.seed,
+        "seconds": seconds | {"total": sum(s for s in seconds.values() if s is not None)},
+        "steps": {"search": searched.get("steps"), "retrain": fitted.steps},
+        "peak_memory_mib": max(peak_memory(run.compute), searched.get("peak_memory_mib", 0.0)),
+        "versions": versions(),
+    }
+
+
+def _searched(run: Run) -> dict[str, Any]:
+    """Seconds, steps and memory of what found the ranks; nothing where no stage did."""
+    if run.config.method == "lora_grid":
+        trials = read_trials(run.folder.grid)
+        return {"seconds": sum(t.seconds for t in trials), "steps": sum(t.steps for t in trials)}
+    return read_json(run.folder.search_summary) if run.config.method in SEARCHING else {}

@@ -1,0 +1,83 @@
+"""transformers.Trainer with this program's order of rows and its mean loss over all labels of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer
+
+from engine.retrain.sharding import SharedBatches
+from problems.data import LengthGroupedOrder
+from problems.machine.processes import ALONE, Processes
+
+
+class RetrainTrainer(Trainer):
+    """Trainer whose order of rows depends on seed and epoch alone, so that a resumed run sees the same rows, and whose
+    step descends the mean loss over all labels of its rows, in however many batches and processes they come.
+
+    Among several processes each takes its own rows of the same batches: Trainer's own sharding fills the last batch of
+    an epoch up and weighs unequal parts alike.
+    """
+
+    def __init__(self, *args: Any, processes: Processes = ALONE, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.processes = processes
+        # Trainer takes every model whose forward has **kwargs for one that divides its loss by the step's labels. Most
+        # with a class head do not: accumulated, their gradients would be as many times too large.
+        self.model_accepts_loss_kwargs = False
+        self._batches = 1
+        self._labels: Any = 0
+
+    def get_train_dataloader(self) -> Any:
+        if self.processes.size == 1:
+            return super().get_train_dataloader()
+        return SharedBatches.loader(self.train_dataset, self._order(), self.data_collator, self.processes)
+
+    def get_batch_samples(self, *args: Any, **options: Any) -> Any:
+        """The batches of one step, whose labels are counted."""
+        batches, count = super().get_batch_samples(*args, **options)
+        self._batches = len(batches)
+        # Not where it is not needed: the batches may be on a GPU already.
+        self._labels = sum(_labels(batch) for batch in batches) if self._batches > 1 else 0
+        return batches, count
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
+        share = inputs.pop("share", None)
+        if share is not None:
+            # DDP averages the gradients over the processes.
+            return super().compute_loss(model, inputs) * share * self.processes.size
+        if not model.training or self._batches == 1:
+            return super().compute_loss(model, inputs, *args, **options)
+        # Trainer divides by the number of batches.
+        return super().compute_loss(model, inputs) * _labels(inputs) * self._batches / self._labels
+
+    def prediction_step(self, *args: Any, **options: Any) -> Any:
+        """Keeps the logits alone: some models return their hidden states besides, which would fill the memory."""
+        loss, outputs, labels = super().prediction_step(*args, **options)
+        return loss, outputs[0] if isinstance(outputs, tuple) else outputs, labels
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler | None:
+        return self._order()
+
+    def _order(self) -> LengthGroupedOrder:
+        rows: Any = self.train_dataset
+        return LengthGroupedOrder(rows["length"], self.args.per_device_train_batch_size, self.args.seed)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """As Trainer's; keeps the sum of the losses on the device: once not a number, always not a number."""
+        loss = super().training_step(*args, **kwargs)
+        self.loss_sum = loss.detach() + getattr(self, "loss_sum", 0.0)
+        return loss
+
+    def take_weights(self, checkpoint: Path) -> None:
+        """The trained weights of a checkpoint, and nothing else of it."""
+        self._load_from_checkpoint(str(checkpoint))
+
+
+def _labels(batch: Mapping[str, Any]) -> Any:
+    """How many entries of a batch its mean loss is over: a class or a number a row, or those that are not -100."""
+    labels = batch["labels"]
+    return labels.numel() if labels.dim() == 1 else (labels != -100).sum()

@@ -1,0 +1,180 @@
+"""Choices on the validation part: full trainings on D_tr, measured on D_val. Each is done once, also after a kill."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from transformers import TrainerCallback
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+from engine import ranks
+from engine.disk.files import remove, write_json
+from engine.ranks import RankRecord
+from engine.ranks import controls as choices
+from engine.retrain.adapter import adapter_config, attach_ranks
+from engine.retrain.fit import NotFinite, fit
+from engine.retrain.methods import METHODS, Setting
+from engine.retrain.methods.base import layer_sizes
+from problems.data import Data, split_indices
+from problems.machine.compute import seed_everything
+from problems.models.layers import layer_shapes, target_layers
+from problems.models.load import BaseModel
+
+if TYPE_CHECKING:
+    from engine.stages import Run
+
+log = logging.getLogger("autolora")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training on D_tr: what was tried, the task's metrics on D_val (none: it diverged), optimiser steps,
+    seconds."""
+
+    tried: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a trial trains, under which settings, and what runs beside it."""
+
+    model: nn.Module
+    config: RunConfig
+    callbacks: Sequence[TrainerCallback] = ()
+
+
+class Trials:
+    """The trainings of one choice, written to `path` one by one; `blame` and `stage` are what a user changes when all
+    diverge."""
+
+    def __init__(self, run: Run, path: Path, blame: str, stage: str) -> None:
+        self.run = run
+        self.path = path
+        self.blame = blame
+        self.stage = stage
+        rows, config = run.data, run.config
+        d_tr, d_val = split_indices(len(rows.train), config.task.validation_share, config.seed)
+        self.data = Data(rows.train.select(d_tr), {"D_val": rows.train.select(d_val)}, rows.collate)
+
+    def best(self, candidates: Sequence[Mapping[str, Any]], prepare: Callable[[Mapping[str, Any]], Attempt]) -> Trial:
+        """The candidate that does best on D_val, of equals the one with the lower loss; a trial that is in the file is
+        not repeated.
+
+        Raises UserError when every one diverged.
+        """
+        name = self.path.stem
+        done = read_trials(self.path)
+        for number, tried in enumerate(candidates[len(done) :], start=len(done)):
+            log.info("%s: trial %d of %d, %s", name, number + 1, len(candidates), _words(tried))
+            done.append(self._train(number, tried, prepare))
+            self._write(done)
+            remove(self._folder(number))
+        finite = [trial for trial in done if trial.metrics]
+        if not finite:
+            raise UserError(self._all_diverged(len(done)))
+        # Short trainings of a hard task often end at one constant answer: equal metrics, unequal losses.
+        chosen = max(finite, key=lambda trial: (self.run.task.score(trial.metrics), -trial.metrics.get("loss", 0.0)))
+        log.info("%s: chose %s", name, _words(chosen.tried))
+        self._write(done, chosen)
+        remove(self.run.folder.trials)
+        self.run.compute.let_go()
+        return chosen
+
+    def _train(self, number: int, tried: Mapping[str, Any], prepare: Callable[[Mapping[str, Any]], Attempt]) -> Trial:
+        run = self.run
+        run.compute.let_go()
+        seed_everything(run.config.seed)
+        attempt = prepare(tried)
+        folder = self._folder(number)
+        try:
+            fitted = fit(
+                attempt.model, self.data, run.task, attempt.config, run.compute, folder, run.stop, attempt.callbacks
+            )
+        except NotFinite as error:
+            log.warning("%s: %s diverged (%s)", self.path.stem, _words(tried), error)
+            return Trial(tried, {}, 0, 0.0)
+        return Trial(tried, fitted.metrics, fitted.steps, fitted.seconds)
+
+    def _all_diverged(self, trials: int) -> str:
+        # Half-done choices are gone on with, under the settings that they were begun with only; a study has no stages.
+        return (
+            f"{self.blame}: all {trials} trials of {self.path} diverged; lower it and add --stage {self.stage} "
+            f"--overwrite (a cell of a study: remove {self.path.parent} and give the study's command again)"
+        )
+
+    def _folder(self, number: int) -> Path:
+        """Its own for each: what a killed trial left must not be gone on from by the next one."""
+        return self.run.folder.trials / f"{self.path.stem}-{number}"
+
+    def _write(self, done: Sequence[Trial], chosen: Trial | None = None) -> None:
+        found = {} if chosen is None else {"chosen": chosen.tried}
+        write_json(self.path, found | {"trials": [dataclasses.asdict(trial) for trial in done]})
+
+
+def read_trials(path: Path) -> list[Trial]:
+    """The trials in a grid.json or sweep.json; none when there is no such file."""
+    if not path.exists():
+        return []
+    return [Trial(**trial) for trial in json.loads(path.read_text(encoding="utf-8"))["trials"]]
+
+
+def choose_learning_rate(run: Run) -> float:
+    """The rate of `retrain.learning_rates` that did best on D_val with this run's method; writes sweep.json."""
+    trials = Trials(run, run.folder.sweep, "--retrain.learning_rates", "retrain")
+
+    def prepare(tried: Mapping[str, Any]) -> Attempt:
+        config = with_rate(run.config, tried["learning_rate"])
+        setting = Setting(config, run.folder, run.task, run.tokenizer, len(trials.data.train))
+        prepared = METHODS[config.method].prepare(run.base(), setting)
+        return Attempt(prepared.model, config, prepared.callbacks)
+
+    rates = run.config.retrain.learning_rates
+    return float(trials.best([{"learning_rate": rate} for rate in rates], prepare).tried["learning_rate"])
+
+
+def choose_ranks(run: Run) -> None:
+    """Method lora_grid: every combination of `lora.grid` over the target modules; writes grid.json and ranks.json.
+
+    The paper compares with 16 rank configurations without naming them; two target modules and four ranks make 16.
+    """
+    config, trials = run.config, Trials(run, run.folder.grid, "--retrain.learning_rate", "all")
+    targets = config.lora.target_modules
+
+    def prepare(tried: Mapping[str, Any]) -> Attempt:
+        base = run.base()
+        record = _record(run, base, tried)
+        model = attach_ranks(base.model, adapter_config(config, record, run.task, base.trained_whole), record)
+        return Attempt(model, config)
+
+    combinations = itertools.product(config.lora.grid, repeat=len(targets))
+    chosen = trials.best([dict(zip(targets, combination, strict=True)) for combination in combinations], prepare)
+    ranks.save(_record(run, run.base(), chosen.tried), run.folder.ranks)
+
+
+def with_rate(config: RunConfig, rate: float) -> RunConfig:
+    """`config` with this learning rate of stage 2."""
+    return dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, learning_rate=rate))
+
+
+def _record(run: Run, base: BaseModel, by_target: Mapping[str, int]) -> RankRecord:
+    """Ranks by target module. Raises UserError when a layer cannot have its rank."""
+    settings = run.config.lora
+    record = choices.by_target(target_layers(base.model, settings.target_modules), by_target, settings.k)
+    ranks.check_against(record, layer_shapes(base.model), Path("--lora.grid"))
+    return dataclasses.replace(record, lora_parameters=ranks.count_parameters(record.kept, layer_sizes(base.model)))
+
+
+def _words(tried: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in tried.items())

@@ -1,0 +1,43 @@
+"""What a run costs and runs on: peak memory in MiB, versions of the packages that decide the numbers."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from problems.machine.compute import Compute
+
+_STATUS = Path("/proc/self/status")
+
+
+def forget_peak(compute: Compute) -> None:
+    """The peak is counted from now on, where the system can: the cells of a study share one process."""
+    compute.let_go()
+    if compute.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(compute.device)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_memory(compute: Compute) -> float:
+    """Peak of this process in MiB, since `forget_peak`: of the GPU where one is used, else resident memory."""
+    if compute.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(compute.device) / 2**20
+    lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines() if _STATUS.exists() else []
+    for line in lines:  # some sandboxes' Linux has the file without this line
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that decide the numbers."""
+    packages = ("betty-ml", "torch", "transformers", "peft", "datasets")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

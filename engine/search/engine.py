@@ -1,0 +1,164 @@
+"""Stage 1: the two problems joined by Betty's Engine, and the loop of Algorithm 1 until the ranks settle."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from betty.configs import Config, EngineConfig
+from betty.engine import Engine
+from betty.logging import get_logger
+from datasets import Dataset
+from peft import PeftModel
+from torch import Tensor
+from transformers import get_scheduler
+
+from configs.schema import RunConfig
+from engine.ranks.rules import RankRule, rule_of
+from problems.bilevel import Passes
+from problems.data import EndlessLoader
+from problems.gates import Gates
+from problems.hypergradients import betty_type
+from problems.lora import LoraProblem
+from problems.machine.compute import Compute
+from problems.machine.processes import ALONE, Processes
+from problems.selection import SelectionProblem, SelectionVariables
+from problems.tasks import Collate
+
+
+@dataclass
+class RanksSettled:
+    """The rule for "until convergence": no rank has changed for `patience` checks in a row. `patience` 0: never."""
+
+    patience: int
+    last: list[int] | None = None
+    unchanged: int = 0
+
+    def check(self, ranks: list[int]) -> bool:
+        """Takes the ranks of one check; whether the search may stop."""
+        self.unchanged = self.unchanged + 1 if ranks == self.last else 0
+        self.last = ranks
+        return 0 < self.patience <= self.unchanged
+
+
+class SearchEngine(Engine):
+    """Betty's Engine over `lora` (inner) and `selection` (outer).
+
+    `after_step` is called after every inner step, with the engine at rest; returning True ends the search.
+    """
+
+    lora: LoraProblem
+    selection: SelectionProblem
+
+    def __init__(
+        self, lora: LoraProblem, selection: SelectionProblem, rule: RankRule, steps: int, compute: Compute
+    ) -> None:
+        self._compute = compute
+        self.rule = rule
+        self.after_step: Callable[[SearchEngine], bool] = lambda engine: False
+        # Betty reports every problem at start-up; the program has its own words for that.
+        get_logger().setLevel(logging.WARNING)
+        super().__init__(
+            problems=[selection, lora],
+            config=EngineConfig(train_iters=steps),
+            dependencies={"u2l": {selection: [lora]}, "l2u": {lora: [selection]}},
+        )
+
+    def configure_systems(self) -> dict[str, Any]:
+        """The run's device. For Betty there is one process: what several tell each other is in the problems."""
+        self.device = self._compute.device
+        return {"strategy": "default", "backend": None, "world_size": 1, "rank": 0, "local_rank": 0}
+
+    def run(self) -> None:
+        """Steps from `global_step` on, until `after_step` says so or `train_iters` is reached."""
+        self.train()
+        while self.global_step < self.train_iters:
+            self.global_step += 1
+            self.train_step()
+            if self.after_step(self):
+                break
+
+    def skipped_steps(self) -> Tensor:
+        """Steps so far in which W or beta stayed as it was, as a loss or a gradient was not finite. Scalar."""
+        return self.lora.skip_count + self.selection.skip_count
+
+    @torch.no_grad()
+    def alpha(self) -> Tensor:
+        """alpha [layers, k] on the CPU, fp32."""
+        return self.selection.module.alpha().detach().float().cpu()
+
+    def contribution(self) -> Tensor:
+        """alpha_j |B_j| |A_j| of every component [layers, k]: what the loss sees; alpha alone is not identifiable."""
+        return self.alpha().abs() * self.lora.gates.sizes()
+
+    def ranks(self) -> list[int]:
+        """The ranks that the record would hold now, in the order of the gates."""
+        return [int(n) for n in self.rule.kept(self.alpha(), self.contribution()).sum(dim=1)]
+
+
+def build_engine(
+    config: RunConfig, model: PeftModel, d_tr: Dataset, d_val: Dataset, collate: Collate, compute: Compute,
+    processes: Processes = ALONE,
+) -> SearchEngine:  # fmt: skip
+    """Both problems over a model with LoRA attached, joined; nothing has been trained yet.
+
+    Every process starts from the weights of the first and draws its own dropout masks.
+    """
+    search = config.search
+    gates = Gates(model, config.lora.target_modules)
+    variables = SelectionVariables(len(gates.names), gates.k, search.constraint, search.scale)
+    passes = Passes()
+    weights = [p for p in model.parameters() if p.requires_grad]
+    model.to(compute.device)
+    processes.same(weights)
+    if not processes.first:
+        torch.manual_seed(config.seed + 1_000_003 * processes.rank)
+    optimizer = torch.optim.AdamW(
+        weights, lr=search.learning_rate, weight_decay=search.weight_decay, fused=compute.fused
+    )
+    lora = LoraProblem(
+        "lora",
+        Config(
+            type=betty_type(config.hypergradient.type),
+            unroll_steps=search.unroll_steps,
+            gradient_clipping=search.gradient_clipping,
+            darts_alpha=config.hypergradient.radius,
+            neumann_iterations=config.hypergradient.terms,
+            cg_iterations=config.hypergradient.terms,
+        ),
+        model,
+        weights,
+        optimizer,
+        EndlessLoader(d_tr, search.batch_size, collate, config.seed, processes),
+        compute,
+        scheduler=get_scheduler(
+            "constant_with_warmup" if search.scheduler == "constant" else search.scheduler,
+            optimizer,
+            num_warmup_steps=round(search.warmup_ratio * search.steps),
+            num_training_steps=search.steps,
+        ),
+        passes=passes,
+        processes=processes,
+        eta=config.hypergradient.eta,
+        fp32_difference=config.hypergradient.fp32_difference,
+        gates=gates,
+        dropout=search.dropout,
+    )
+    selection = SelectionProblem(
+        "selection",
+        Config(),
+        variables,
+        variables.parameters(),
+        torch.optim.AdamW(
+            variables.parameters(), lr=search.selection_learning_rate, weight_decay=0.0, fused=compute.fused
+        ),
+        # Another seed: the two loaders must not walk in step.
+        EndlessLoader(d_val, search.batch_size, collate, config.seed + 1, processes),
+        compute,
+        passes=passes,
+        processes=processes,
+    )
+    return SearchEngine(lora, selection, rule_of(search, gates.parameters_per_rank()), search.steps, compute)

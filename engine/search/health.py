@@ -1,0 +1,76 @@
+"""Signs that a search goes or went wrong: classes without rows, steps that are no numbers, a collapsed alpha, ranks
+that never changed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+from engine.ranks.rules import RankRule
+from engine.search.engine import SearchEngine
+from engine.search.trajectory import Trajectory
+
+log = logging.getLogger("autolora")
+
+COLLAPSED = 0.99
+
+
+def refuse_many_skips(engine: SearchEngine, config: RunConfig) -> None:
+    """Raises UserError when more than `search.max_bad_steps` steps were left out for not being finite."""
+    skipped = int(engine.skipped_steps())
+    if skipped <= config.search.max_bad_steps:
+        return
+    search = config.search
+    loader = engine.lora.train_data_loader[0]
+    raise UserError(
+        f"--search.max_bad_steps: by step {engine.global_step} (epoch {loader.epoch}, batch {loader.position} of "
+        f"D_tr) {skipped} steps had a loss or gradient that is not finite, allowed {search.max_bad_steps}; "
+        f"--search.learning_rate is {search.learning_rate:g}, --search.selection_learning_rate "
+        f"{search.selection_learning_rate:g}: lower them, or try --precision fp32, more --search.warmup_ratio, "
+        f"--search.gradient_clipping 1, with --overwrite"
+    )
+
+
+def warn_about_parts(labels: Sequence[object], d_tr: np.ndarray, d_val: np.ndarray, names: Mapping[int, str]) -> None:
+    """Warns of a class without an example in D_tr or D_val: W or beta is then learned as if there were none.
+
+    `labels`: of all training rows, class numbers of `names` (else nothing is looked at).
+    """
+    if not names or not isinstance(labels[0], int):
+        return
+    values = np.asarray(labels)
+    for part, rows in ("D_tr", d_tr), ("D_val", d_val):
+        missing = np.setdiff1d(values, values[rows])
+        if len(missing):
+            log.warning(
+                "%s has no example of class %s: give more rows, another --seed or --task.validation_share",
+                part, ", ".join(names[int(number)] for number in missing),
+            )  # fmt: skip
+
+
+def warn_about(trajectory: Trajectory, rule: RankRule, config: RunConfig) -> None:
+    """Warns of what makes the found ranks doubtful."""
+    alpha = np.stack(trajectory.alpha)
+    if alpha.shape[2] == 1:
+        return
+    collapsed = int((alpha[-1].max(axis=1) > COLLAPSED).sum())
+    if config.search.constraint == "softmax" and 2 * collapsed > alpha.shape[1]:
+        log.warning(
+            "alpha has collapsed: one component is above %s in %d of %d layers; lower "
+            "--search.selection_learning_rate (now %g) or --search.steps",
+            COLLAPSED, collapsed, alpha.shape[1], config.search.selection_learning_rate,
+        )  # fmt: skip
+    points = zip(trajectory.alpha, trajectory.contribution, strict=True)
+    # Before W has moved every contribution is 0: a budget has nothing to go by.
+    known = [(a, c) for a, c in points if rule.budget is None or c.any()]
+    ranks = [rule.kept(torch.as_tensor(a), torch.as_tensor(c)).sum(dim=1) for a, c in known]
+    if all(torch.equal(ranks[0], other) for other in ranks):
+        log.warning(
+            "no rank ever changed: raise --search.selection_learning_rate (now %g) or --search.steps (now %d)",
+            config.search.selection_learning_rate, config.search.steps,
+        )  # fmt: skip

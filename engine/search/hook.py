@@ -1,0 +1,151 @@
+"""What happens beside a search step: log lines, rank checks, checkpoints, and the end."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import torch
+from torch import Tensor
+
+from configs.schema import RunConfig
+from engine.disk import checkpoint
+from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
+from engine.search import state as search_state
+from engine.search.engine import RanksSettled, SearchEngine
+from engine.search.health import refuse_many_skips
+from engine.search.tracking import SearchTracking
+from engine.search.trajectory import Trajectory
+from engine.terminal.console import log
+from engine.terminal.live_view import SearchProgress
+from engine.tracking.metrics_file import MetricsFile
+from engine.tracking.wandb_run import Wandb
+from problems.machine.compute import wait_for
+
+
+class SearchLog:
+    """Hook of the search engine; `seconds` is the time of the search so far, earlier parts included."""
+
+    def __init__(
+        self,
+        engine: SearchEngine,
+        settled: RanksSettled,
+        config: RunConfig,
+        folder: RunFolder,
+        wandb: Wandb,
+        stop: StopRequest,
+    ) -> None:
+        self.engine = engine
+        self.settled = settled
+        self.processes = engine.lora.processes
+        self.config = config
+        self.settings = config.search
+        self.folder = folder
+        self.tracking = SearchTracking(wandb, config.search.steps)
+        self.stop = stop
+        self.metrics = MetricsFile(folder.search_metrics)
+        self.trajectory = Trajectory(engine.lora.gates.names)
+        self.progress: SearchProgress | None = None
+        self.seconds = 0.0
+        self._clock = time.perf_counter()
+        # Sums since the last line: L_tr, L_val, and how many steps knew each (no L_val before the first outer step).
+        self._losses = torch.zeros(4, device=engine.lora.compute.device)
+        self._since_line = [0, 0.0]
+
+    def resume(self) -> None:
+        """Goes on from the newest intact checkpoint, or starts the record with the point at step 0."""
+        found = self.processes.of_first(lambda: checkpoint.load(self.folder.search_checkpoint))
+        if found is None:
+            if self.processes.first:
+                self.metrics.path.unlink(missing_ok=True)
+            self._add_point()
+        else:
+            tensors, state = found
+            search_state.restore(self.engine, self.settled, self.trajectory, tensors, state)
+            self.seconds = state["seconds"]
+            self._losses.copy_(tensors["log.losses"])
+            self._since_line = list(state["since_line"])
+            if self.processes.first:
+                self.metrics.cut_after(self.engine.global_step)
+            log.info("search: goes on from step %d", self.engine.global_step)
+        self._clock = time.perf_counter()
+
+    def after_step(self, engine: SearchEngine) -> bool:
+        """Called by the engine after every step; True ends the search."""
+        step, last = engine.global_step, engine.global_step >= engine.train_iters
+        logged = last or step % self.settings.log_every == 0
+        if logged:  # the line reads numbers back, so that it waits anyway: its seconds are of its own steps alone
+            wait_for(engine.lora.compute.device)
+        now = time.perf_counter()
+        self.seconds += now - self._clock
+        self._since_line[0] += 1
+        self._since_line[1] += now - self._clock
+        self._clock = now
+        self._losses += _finite_part(torch.stack((engine.lora.last_loss, engine.selection.last_loss.to(self._losses))))
+        if logged:
+            self._write_line()
+        done = step % self.settings.check_every == 0 and self.settled.check(engine.ranks())
+        if done:
+            log.info("search: no rank changed for %d checks; stops at step %d", self.settings.patience, step)
+        # After the last step the search is recorded at once; a checkpoint would be gone on from, one step too far.
+        asked = self._asked_to_stop(step)
+        if not (done or last) and (asked or step % self.settings.checkpoint_every == 0):
+            self._save()
+            if asked:
+                self.stop.check()
+        if self.progress is not None:
+            self.progress.step(step)
+        return done
+
+    def _asked_to_stop(self, step: int) -> bool:
+        """Several processes agree at log steps only: a signal reaches them at different ones."""
+        if self.processes.size > 1 and step % self.settings.log_every != 0:
+            return False
+        return self.processes.agree(self.stop)
+
+    def _write_line(self) -> None:
+        """One line of metrics.jsonl (means since the line before) and one point of the trajectory."""
+        engine = self.engine
+        count, spent = self._since_line
+        train_sum, val_sum, train_known, val_known = self._losses.tolist()
+        train_loss = train_sum / train_known if train_known else math.nan
+        val_loss = val_sum / val_known if val_known else None
+        ranks = engine.ranks()
+        line = {
+            "step": engine.global_step,
+            "train_loss": train_loss,
+            "val_loss": val_loss,
+            **engine.selection.diagnostics(),
+            "seconds": spent / count,
+            "mean_rank": sum(ranks) / len(ranks),
+            "forward_passes": engine.lora.passes.forward,
+            "backward_passes": engine.lora.passes.backward,
+            "skipped_steps": int(engine.skipped_steps()),
+        }
+        if self.processes.first:
+            self.metrics.add(line)
+        self._add_point()
+        self.tracking.point(line, self.trajectory, ranks)
+        if self.progress is not None:
+            self.progress.show(engine.global_step, train_loss, val_loss, ranks)
+        self._losses.zero_()
+        self._since_line = [0, 0.0]
+        refuse_many_skips(engine, self.config)
+
+    def _add_point(self) -> None:
+        self.trajectory.add(self.engine.global_step, self.engine.alpha(), self.engine.contribution())
+
+    def _save(self) -> None:
+        tensors, state = search_state.snapshot(self.engine, self.settled, self.trajectory)
+        tensors["log.losses"] = self._losses
+        state |= {"seconds": self.seconds, "since_line": self._since_line}
+        if self.processes.first:
+            checkpoint.save(self.folder.search_checkpoint, tensors, state)
+        self._clock = time.perf_counter()
+
+
+def _finite_part(losses: Tensor) -> Tensor:
+    """`losses` with 0 for what is not finite, then 1 or 0 for whether each is."""
+    finite = losses.isfinite()
+    return torch.cat((torch.where(finite, losses, 0.0), finite.to(losses)))

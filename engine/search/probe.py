@@ -1,0 +1,189 @@
+"""How close each approximation is to the exact hypergradient, and what a step of it costs, on the real search."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from betty.hypergradient import jvp_fn_mapping
+from torch import Tensor
+
+from engine.search.engine import RanksSettled, SearchEngine
+from engine.search.state import restore, snapshot
+from engine.search.trajectory import Trajectory
+from problems.bilevel import InnerProblem, OuterProblem, Tensors
+from problems.hypergradients import HYPERGRADIENTS, Cost, Hypergradient, betty_type
+from problems.machine.compute import timed
+
+Eta = float | str
+
+
+class Probe(Hypergradient):
+    """The search's own approximation; at chosen steps all others are evaluated beside it, at the same W, batch and
+    masks.
+
+    At: as the wrapped one. eta: as configured; `etas` for the comparison. The reference is `exact` in fp32, whatever
+    the precision of the search. Source: none, this is a measuring instrument; `rows` holds what was measured.
+    """
+
+    name = "probe"
+    reads_beta_gradient = True
+    reads_last_gradient = True
+    second_order = True
+
+    def __init__(self, wrapped: Hypergradient, steps: Sequence[int], etas: Sequence[Eta]) -> None:
+        self.wrapped = wrapped
+        self.steps = set(steps)
+        self.etas = etas
+        self.rows: list[dict[str, Any]] = []
+        self._step = 0
+
+    def cost(self, terms: int) -> Cost:
+        return self.wrapped.cost(terms)
+
+    def implicit(self, vector: Tensors, inner: InnerProblem, outer: OuterProblem) -> list[Tensor]:
+        # Called once an outer step, which comes after `unroll_steps` inner ones: what the search counts.
+        self._step += inner.config.unroll_steps
+        if self._step in self.steps:
+            for eta in self.etas:
+                with _eta(inner, eta):
+                    self._compare(vector, inner, outer, eta)
+        return self.wrapped.implicit(vector, inner, outer)
+
+    def _compare(self, vector: Tensors, inner: InnerProblem, outer: OuterProblem, eta: Eta) -> None:
+        with _fp32(inner):
+            exact = _flat(HYPERGRADIENTS["exact"].implicit(vector, inner, outer))
+        direct = outer.direct.cpu().double()
+        variants = list(HYPERGRADIENTS.items())
+        if inner.compute.bf16 and not inner.fp32_difference:
+            variants.append(("darts, fp32 difference", HYPERGRADIENTS["darts"]))
+        for name, method in variants:
+            with _difference(inner, fp32=inner.fp32_difference or name.endswith("fp32 difference")):
+                implicit = _flat(method.implicit(vector, inner, outer))
+            self.rows.append(
+                {
+                    "step": self._step,
+                    "approximation": name,
+                    "eta": str(eta),
+                    "cosine": _cosine(implicit, exact),
+                    "norm_ratio": _ratio(implicit, exact),
+                    "total_cosine": _cosine(direct + implicit, direct + exact),
+                    "implicit_to_direct": _ratio(implicit, direct),
+                }
+            )
+
+
+def register(probe: Probe) -> str:
+    """Betty's name for the probe."""
+    jvp_fn_mapping[betty_type(probe.name)] = probe
+    return betty_type(probe.name)
+
+
+def measure_cost(engine: SearchEngine, rounds: int) -> list[dict[str, Any]]:
+    """Seconds and passes of an outer step of each approximation with its inner steps, and their ratio to as many plain
+    LoRA steps.
+
+    All start from the engine's present state, take the same batches and are timed in turn, `rounds` times after one
+    warm-up; medians. The engine is left as it was.
+    """
+    kept_type = engine.lora.config.type
+    names = ["lora", *HYPERGRADIENTS]
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    passes: dict[str, tuple[int, int]] = {}
+    trajectory = Trajectory(engine.lora.gates.names)
+    trajectory.add(0, engine.alpha(), engine.contribution())
+    settled = RanksSettled(0)
+    kept = snapshot(engine, settled, trajectory)
+    tensors = {name: tensor.detach().clone() for name, tensor in kept[0].items()}
+    counts = dict(kept[1]["passes"])
+    for round_number in range(rounds + 1):
+        for name in names:
+            restore(engine, settled, trajectory, tensors, kept[1] | {"passes": counts})
+            before = dataclasses.replace(engine.lora.passes)
+            spent = timed(partial(_steps, engine, name), engine.lora.compute.device)
+            if round_number > 0:
+                seconds[name].append(spent)
+            now = engine.lora.passes
+            passes[name] = (now.forward - before.forward, now.backward - before.backward)
+    restore(engine, settled, trajectory, tensors, kept[1] | {"passes": counts})
+    engine.lora.config.type = kept_type
+    floor = statistics.median(seconds["lora"])
+    return [
+        {
+            "approximation": name,
+            "seconds": statistics.median(seconds[name]),
+            "ratio_to_lora": statistics.median(seconds[name]) / floor,
+            "forward_passes": passes[name][0],
+            "backward_passes": passes[name][1],
+        }
+        for name in names
+    ]
+
+
+def _steps(engine: SearchEngine, name: str) -> None:
+    """From one outer step to the next: the engine stands right after one."""
+    if name != "lora":
+        engine.lora.config.type = betty_type(name)
+    for _ in range(engine.lora.config.unroll_steps):
+        _plain_step(engine) if name == "lora" else engine.train_step()
+
+
+def _plain_step(engine: SearchEngine) -> None:
+    """What LoRA training without a search does with a batch: forward, backward, clip, step."""
+    lora = engine.lora
+    batch = lora.get_batch()
+    lora.passes.forward += 1
+    lora.passes.backward += 1
+    with lora.compute.autocast():
+        loss = lora.module(**batch).loss
+    loss.backward()
+    lora.clip_grad()
+    lora.optimizer.step()
+    lora.zero_grad()
+
+
+@contextmanager
+def _eta(inner: InnerProblem, eta: Eta) -> Iterator[None]:
+    kept, inner._eta = inner._eta, eta
+    try:
+        yield
+    finally:
+        inner._eta = kept
+
+
+@contextmanager
+def _difference(inner: InnerProblem, *, fp32: bool) -> Iterator[None]:
+    kept, inner.fp32_difference = inner.fp32_difference, fp32
+    try:
+        yield
+    finally:
+        inner.fp32_difference = kept
+
+
+@contextmanager
+def _fp32(inner: InnerProblem) -> Iterator[None]:
+    kept, inner.compute = inner.compute, dataclasses.replace(inner.compute, bf16=False)
+    try:
+        yield
+    finally:
+        inner.compute = kept
+
+
+def _flat(tensors: Tensors) -> Tensor:
+    return torch.cat([t.detach().flatten() for t in tensors]).cpu().double()
+
+
+def _cosine(a: Tensor, reference: Tensor) -> float:
+    """0 for a zero vector; no number where the reference is zero (as at a step of rate zero with eta = lr)."""
+    if not reference.any():
+        return float("nan")
+    return float(a @ reference) / float(a.norm() * reference.norm()) if a.any() else 0.0
+
+
+def _ratio(a: Tensor, reference: Tensor) -> float:
+    return float(a.norm() / reference.norm()) if reference.any() else float("nan")

@@ -1,0 +1,84 @@
+"""What a search sends to wandb: docs/wandb.md is the user's side of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from engine.ranks.layer_names import grid_of
+from engine.ranks.picture import rank_picture
+from engine.search.trajectory import Trajectory
+from engine.tracking.wandb_run import Wandb
+
+# A slider with more stops is no easier to read, and each picture is a file.
+MOST_PICTURES = 20
+# With more layers there is a chart for each block of the model instead of one for each layer.
+MOST_CHARTS = 48
+
+
+class SearchTracking:
+    """Sends logged points while a search of `steps` steps goes, and the trajectories when it ends."""
+
+    def __init__(self, wandb: Wandb, steps: int) -> None:
+        self.wandb = wandb
+        self._every = max(1.0, steps / MOST_PICTURES)
+        self._last_picture = -1
+
+    def point(self, line: Mapping[str, Any], history: Trajectory, ranks: Sequence[int]) -> None:
+        """A line of metrics.jsonl with the newest point of `history` and the ranks of that moment."""
+        if not self.wandb.alive:
+            return
+        alpha, contribution = history.alpha[-1], history.contribution[-1]
+        entropies = entropy(alpha)
+        values: dict[str, Any] = {f"search/{key}": value for key, value in line.items()}
+        values["search/mean_entropy"] = float(entropies.mean())
+        for index, name in enumerate(history.names):
+            values[f"rank/{name}"] = ranks[index]
+            values[f"entropy/{name}"] = float(entropies[index])
+            for kind, rows in (("alpha", alpha), ("contribution", contribution)):
+                values |= {f"{kind}/{name}/{j}": value for j, value in enumerate(rows[index].tolist())}
+        due = int(line["step"] / self._every)
+        if due != self._last_picture:
+            self._last_picture = due
+            values["search/rank_map"] = self.wandb.picture(rank_picture(history.names, ranks, alpha.shape[1]))
+        self.wandb.log(values)
+
+    def end(self, history: Trajectory) -> None:
+        """One chart of alpha for each layer (for each block of the model where layers are many), one of entropies."""
+        if not self.wandb.alive:
+            return
+        alpha = np.stack(history.alpha)
+        for title, curves in alpha_charts(history.names, alpha).items():
+            self.wandb.lines(f"trajectories/{title}", history.steps, curves)
+        entropies = np.stack([entropy(rows) for rows in alpha])
+        curves = {name: entropies[:, index].tolist() for index, name in enumerate(history.names)}
+        self.wandb.lines("trajectories/entropy of alpha", history.steps, curves)
+
+
+def entropy(alpha: np.ndarray) -> np.ndarray:
+    """Entropy of each layer's alpha [layers, k], scaled to its sum, over ln k: 1 uniform, 0 all on one component.
+
+    Of constraint none the negative parts count as 0.
+    """
+    positive = np.clip(alpha.astype(np.float64), 0.0, None)
+    share = positive / np.maximum(positive.sum(axis=1, keepdims=True), 1e-12)
+    terms = np.where(share > 0, share * np.log(np.where(share > 0, share, 1.0)), 0.0)
+    result: np.ndarray = -terms.sum(axis=1) / np.log(max(2, alpha.shape[1]))
+    return result + 0.0
+
+
+def alpha_charts(names: Sequence[str], alpha: np.ndarray) -> dict[str, dict[str, list[float]]]:
+    """Title -> its lines. alpha [points, layers, k]."""
+    by_layer = {
+        name: {f"component {j}": alpha[:, i, j].tolist() for j in range(alpha.shape[2])}
+        for i, name in enumerate(names)
+    }
+    if len(names) <= MOST_CHARTS:
+        return by_layer
+    charts: dict[str, dict[str, list[float]]] = {}
+    for (block, projection), index in grid_of(names).place.items():
+        lines = {f"{projection} {line}": values for line, values in by_layer[names[index]].items()}
+        charts.setdefault(f"block {block}", {}).update(lines)
+    return charts

@@ -1,0 +1,159 @@
+"""The cells of a study: every combination of its axes and variants, each an ordinary run; which reads which."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from configs.cli import with_values
+from configs.errors import UserError
+from configs.schema import RunConfig, StudyConfig
+from engine.retrain.methods import METHODS
+from engine.retrain.methods.base import ranks_from
+from engine.run.folder import RunFolder
+from engine.study.folder import StudyFolder
+from engine.study.words import means, word
+from problems.tasks import make_task
+
+VARIANT = "variant"
+_OWN = ("name", "runs_folder")
+
+log = logging.getLogger("autolora")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run of a study: its place on the axes and its configuration."""
+
+    values: Mapping[str, Any]
+    config: RunConfig
+
+
+def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
+    """Every combination of the axes' values and the variants. Raises UserError for what is not allowed."""
+    axes = _axes(config.study)
+    cells = []
+    for combination in itertools.product(*axes.values()):
+        values = dict(zip(axes, combination, strict=True))
+        placed = dataclasses.replace(
+            config, name=_name_in(folder, values), runs_folder=str(folder.cells), study=StudyConfig()
+        )
+        if placed.tracking.group is None:
+            placed = dataclasses.replace(placed, tracking=dataclasses.replace(config.tracking, group=config.name))
+        cells.append(Cell(values, with_values(placed, _settings(config.study, values))))
+    names = [cell.config.name for cell in cells]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise UserError(f"--study: two cells would be named {twice[0]}; give the values names that differ more")
+    return cells
+
+
+def _axes(study: StudyConfig) -> dict[str, list[Any]]:
+    """The axes and their values, variants the last. Raises UserError for what is not allowed."""
+    axes: dict[str, list[Any]] = dict(study.axes)
+    empty = [key for key, values in axes.items() if not values]
+    if empty:
+        raise UserError(f"--study.axes: {empty[0]} has no values; give a list of one or more")
+    if VARIANT in axes:
+        raise UserError(f"--study.axes: {VARIANT!r} is not allowed; named settings go into study.variants")
+    if study.variants:
+        axes[VARIANT] = list(study.variants)
+    _refuse_own_keys(study)
+    for axis, places in study.where.items():
+        if axis not in axes:
+            raise UserError(f"--study.where: {axis!r} is no axis; there are: {', '.join(axes)}")
+        elsewhere = [place for place in places if not any(means(value, place) for value in axes[axis])]
+        if elsewhere:  # no error: --study.axes may have narrowed the axis, as to one method first
+            log.warning("--study.where: %s has no value %s here; unused", axis, ", ".join(map(word, elsewhere)))
+    return axes
+
+
+def _refuse_own_keys(study: StudyConfig) -> None:
+    """Raises UserError for keys that a study itself sets in its cells."""
+    more = [settings for places in study.where.values() for settings in places.values()]
+    for field, keys in (("axes", [study.axes]), ("variants", study.variants.values()), ("where", more)):
+        own = [key for one in keys for key in one if key in _OWN or key.startswith("study.")]
+        if own:
+            raise UserError(
+                f"--study.{field}: {own[0]!r} is not allowed, as the study names and places its cells; allowed: "
+                f"the keys of a run but {', '.join(_OWN)} and study"
+            )
+
+
+def _settings(study: StudyConfig, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a cell sets: its place on the axes, its variant, and what holds where it lies."""
+    settings = {key: value for key, value in values.items() if key != VARIANT}
+    settings |= study.variants.get(values.get(VARIANT, ""), {})
+    for axis, places in study.where.items():
+        for place, more in places.items():
+            if means(values[axis], place):
+                settings |= more
+    return settings
+
+
+def with_chosen_rate(cell: Cell, cells: Sequence[Cell]) -> Cell:
+    """The cell at the learning rate that its first seed chose; the first seed's own cell as it is.
+
+    Raises UserError when the first seed has not finished, unless this cell has: it keeps the rate that it ran at.
+    """
+    if not cell.config.retrain.learning_rates or (first := _first_seed_of(cell, cells)) is cell:
+        return cell
+    metrics = next((found for c in (first, cell) if (found := run_folder_of(c).metrics).exists()), None)
+    if metrics is None:
+        raise UserError(
+            f"--study.sweep_once: the learning rate is what cell {first.config.name} chooses, which has not finished"
+        )
+    rate = json.loads(metrics.read_text(encoding="utf-8"))["learning_rate"]
+    values = {"retrain.learning_rate": rate, "retrain.learning_rates": []}
+    return Cell(cell.values, with_values(cell.config, values))
+
+
+def _first_seed_of(cell: Cell, cells: Sequence[Cell]) -> Cell:
+    """The first cell at this one's place on all axes but the seed that chooses from the same rates: study.where may
+    give a seed others, or none."""
+
+    def place(of: Cell) -> tuple[dict[str, Any], list[float]]:
+        return {axis: of.values[axis] for axis in of.values if axis != "seed"}, of.config.retrain.learning_rates
+
+    return next(other for other in cells if place(other) == place(cell))
+
+
+def reads(cell: Cell, cells: Sequence[Cell], *, sweep_once: bool) -> list[Cell]:
+    """The other cells whose files this one needs: the ranks of a control, the learning rate of a first seed."""
+    needed = []
+    if sweep_once and cell.config.retrain.learning_rates:
+        needed.append(_first_seed_of(cell, cells))
+    if cell.config.lora.ranks_from is not None and METHODS[cell.config.method].reads_ranks:
+        source = ranks_from(cell.config, make_task(cell.config)).absolute()
+        needed += [other for other in cells if run_folder_of(other).root.absolute() in source.parents]
+    return [other for other in needed if other is not cell]
+
+
+def run_folder_of(cell: Cell) -> RunFolder:
+    """Where a cell's results lie."""
+    return RunFolder(Path(cell.config.runs_folder) / str(cell.config.name))
+
+
+def _name_in(folder: StudyFolder, values: Mapping[str, Any]) -> str:
+    """A new cell's name, or the one that an earlier version gave it: it wrote values as Python does, and keys without
+    their sections also where two end alike."""
+    before = _as_folder("_".join(f"{key.split('.')[-1]}-{value}" for key, value in values.items()))
+    return before if (folder.cells / before).exists() else cell_name(values)
+
+
+def cell_name(values: Mapping[str, Any]) -> str:
+    """`type-darts_seed-0`: a folder name that says where the cell lies; whole keys where two end alike."""
+    last = [key.split(".")[-1] for key in values]
+    keys = [key if last.count(short) > 1 else short for key, short in zip(values, last, strict=True)]
+    parts = [f"{key}-{word(value).strip('[]')}" for key, value in zip(keys, values.values(), strict=True)]
+    return _as_folder("_".join(parts))
+
+
+def _as_folder(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-_.")[:100]

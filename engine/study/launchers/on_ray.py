@@ -1,0 +1,237 @@
+"""Cells side by side on Ray: on this machine, or on a cluster by its address.
+
+The run folders must be on a file system that every machine sees: there a cell whose worker dies is taken up again.
+Ray is an optional dependency; it is imported only when it is asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from configs.errors import UserError
+from configs.schema_study import RayConfig, StudyConfig
+from engine.run.interrupt import StopRequest
+from engine.study.launchers.base import Job
+from engine.study.launchers.ray_worker import Outcome, run_cell
+from engine.study.launchers.running import Running
+
+log = logging.getLogger("autolora")
+
+PROJECT = Path(__file__).resolve().parents[3]
+SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_TO_SAVE = 120.0
+SECONDS_TO_CONNECT = 10.0
+# What a worker on another machine must know of this process's surroundings; Ray keeps it in its logs, so no secrets.
+_PASSED_ON = ("HF_", "TRANSFORMERS_", "WANDB_", "TOKENIZERS_", "OMP_WAIT_POLICY", "CUBLAS_")
+_SECRETS = ("TOKEN", "KEY", "SECRET", "PASSWORD")
+_NO_SECRETS = "TOKENIZERS_"
+# Whether a worker sees GPUs is what `study.ray.gpus` says, also when it says 0.
+_NO_GPUS_BUT_ASKED = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
+# The smallest that Ray takes, in bytes: cells exchange nothing but a line of text.
+_OBJECT_STORE = 80 * 2**20
+
+Machine = Mapping[str, float]
+"""Name of a resource -> how much of it there is."""
+
+
+def on_ray(jobs: Sequence[Job], settings: StudyConfig, stop: StopRequest) -> list[str]:
+    """As many jobs at a time as the cluster has room for; a job whose worker or machine dies goes on elsewhere.
+
+    Raises UserError when Ray is not installed, its address does not answer, or no machine has room for one cell.
+    """
+    if not jobs:
+        return []
+    ray = _import_ray()
+    began_here = not ray.is_initialized()
+    if began_here:
+        _connect(ray, settings.ray)
+    try:
+        machines = _machines(ray)
+        room = _room_for_a_cell(machines, settings.ray)
+        log.info("Ray: %d machine(s), room for %d cells at a time", len(machines), _cells_at_a_time(machines, room))
+        return _run_all(ray, room, Running(jobs, settings.ray.retries), stop)
+    finally:
+        if began_here:
+            ray.shutdown()
+
+
+def check_ray(settings: StudyConfig) -> None:
+    """Raises UserError for what `on_ray` would refuse: asks a cluster, and of this machine knows it without starting
+    Ray."""
+    ray = _import_ray()
+    if ray.is_initialized():
+        _room_for_a_cell(_machines(ray), settings.ray)
+    elif settings.ray.address is None:
+        _room_for_a_cell([{"CPU": float(_cores()), "GPU": float(torch.cuda.device_count())}], settings.ray)
+    else:
+        _connect(ray, settings.ray)
+        try:
+            _room_for_a_cell(_machines(ray), settings.ray)
+        finally:
+            ray.shutdown()
+
+
+def _import_ray() -> Any:
+    # Ray's own `uv run` hook would build an environment anew for each worker; this process's is what cells need.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for key, value in _NO_GPUS_BUT_ASKED.items():
+        os.environ.setdefault(key, value)
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError(
+            "--study.launcher: ray is not installed; run: pip install 'ray>=2.50' (or start with "
+            "`uv run --extra ray run.py`), or take --study.launcher serial"
+        ) from error
+    return ray
+
+
+def _connect(ray: Any, settings: RayConfig) -> None:
+    here = settings.address is None
+    if settings.address is not None:
+        _refuse_silent(settings.address)
+    more: dict[str, Any] = {}
+    if here:
+        more = {"object_store_memory": _OBJECT_STORE, "include_dashboard": False, "num_cpus": _cores()}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        ray.init(
+            address=settings.address or "local", log_to_driver=False, logging_level=logging.ERROR,
+            configure_logging=False, runtime_env={"env_vars": _surroundings(here=here)}, **more,
+        )  # fmt: skip
+    except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
+        raise _no_cluster(settings.address or "this machine", error) from error
+    # Ray puts in its own, which end the process before the cells have saved.
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def _refuse_silent(address: str) -> None:
+    """Raises UserError when nothing takes calls at HOST:PORT: Ray would try for minutes and then end this process."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=SECONDS_TO_CONNECT).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> UserError:
+    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return UserError(
+        f"--study.ray.address: no cluster at {address} ({line[:200]}); allowed: null (this machine), auto or "
+        f"HOST:PORT (the cluster that this machine is part of)"
+    )
+
+
+def _cores() -> int:
+    """The cores that this process may use, where the system says so: Ray would count all that there are."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+def _surroundings(*, here: bool) -> dict[str, str]:
+    """Environment variables of the workers; on this machine they inherit everything else."""
+    path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    found = {"PYTHONPATH": path} | _NO_GPUS_BUT_ASKED
+    if not here:
+        told = {key: value for key, value in os.environ.items() if key.startswith(_PASSED_ON)}
+        found |= {key: value for key, value in told.items() if not _is_secret(key)}
+    return found
+
+
+def _is_secret(name: str) -> bool:
+    return not name.startswith(_NO_SECRETS) and any(word in name for word in _SECRETS)
+
+
+def _machines(ray: Any) -> list[Machine]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _room_for_a_cell(machines: Sequence[Machine], settings: RayConfig) -> dict[str, float]:
+    """What each cell asks Ray for. Raises UserError when no machine has it: Ray would wait for ever."""
+    most = {name: max((machine.get(name, 0.0) for machine in machines), default=0.0) for name in ("CPU", "GPU")}
+    gpus = float(most["GPU"] > 0) if settings.gpus is None else settings.gpus
+    for key, asked, there in (("cpus", settings.cpus, most["CPU"]), ("gpus", gpus, most["GPU"])):
+        if asked > there:
+            raise UserError(
+                f"--study.ray.{key}: {asked:g} is not allowed; the largest of {len(machines)} machines has {there:g}"
+            )
+    room = {"num_cpus": settings.cpus, "num_gpus": gpus}
+    if not _cells_at_a_time(machines, room):
+        raise UserError(
+            f"--study.ray.cpus: no machine has {settings.cpus:g} cores and {gpus:g} GPUs at once for a cell; lower "
+            f"--study.ray.cpus or --study.ray.gpus"
+        )
+    return room
+
+
+def _cells_at_a_time(machines: Sequence[Machine], room: Mapping[str, float]) -> int:
+    asks = {name: asked for name, asked in (("CPU", room["num_cpus"]), ("GPU", room["num_gpus"])) if asked}
+    return sum(min(int(machine.get(name, 0.0) / asked + 1e-9) for name, asked in asks.items()) for machine in machines)
+
+
+def _run_all(ray: Any, room: dict[str, float], running: Running, stop: StopRequest) -> list[str]:
+    # Ray's own retries would not say so, and would count a stop as a death.
+    remote = ray.remote(**room, max_retries=0)(run_cell)
+    places: dict[Any, Job] = {}
+    try:
+        while True:
+            for job in running.ready():
+                _begin(remote, job, places, running)
+            if running.over:
+                return running.failed
+            ended, _ = ray.wait(list(places), timeout=SECONDS_BETWEEN_LOOKS) if places else ([], [])
+            for reference in ended:
+                _take(ray, reference, places.pop(reference), running)
+            stop.check()
+    except BaseException:
+        _stop_all(ray, list(places))
+        raise
+
+
+def _begin(remote: Any, job: Job, places: dict[Any, Job], running: Running) -> None:
+    try:
+        places[remote.remote(job.request(), os.getcwd())] = job
+    except Exception as error:
+        if not isinstance(error, UserError):
+            log.exception("cell %s failed", job.name)
+        running.ended(job, str(error))
+
+
+def _take(ray: Any, reference: Any, job: Job, running: Running) -> None:
+    """What became of a job."""
+    try:
+        outcome: Outcome = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        log.error("cell %s failed\n%s", job.name, error)
+        cause = error.cause or error
+        running.ended(job, (str(cause).strip() or type(cause).__name__).splitlines()[-1])
+    except ray.exceptions.RayError as error:
+        # Not the cell's own doing: the worker was killed, ran out of memory, or its machine went away.
+        running.died(job, type(error).__name__)
+    else:
+        if outcome.trace:
+            log.error("cell %s failed\n%s", job.name, outcome.trace)
+        if outcome.stopped:
+            running.died(job, "stopped by a signal")
+        else:
+            running.ended(job, outcome.error)
+
+
+def _stop_all(ray: Any, references: list[Any]) -> None:
+    """Asks the workers to save and leave, as Ctrl-C asks a single run."""
+    for reference in references:
+        ray.cancel(reference, force=False)
+    if references:
+        ray.wait(references, num_returns=len(references), timeout=SECONDS_TO_SAVE)

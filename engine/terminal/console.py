@@ -1,0 +1,30 @@
+"""What the terminal shows: log lines of our own, and ranks as a table."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+console = Console()
+log = logging.getLogger("autolora")
+
+
+def quiet_libraries(*, speaks: bool = True) -> None:
+    """Our own log lines only; libraries speak up for errors. A process that does not speak shows nothing but those."""
+    import datasets
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    datasets.utils.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    warnings.filterwarnings("ignore", module=r"(transformers|torch|peft|accelerate|datasets)\b")
+    console.quiet = not speaks
+    if not log.handlers:
+        handler = RichHandler(console=console, show_path=False, show_level=False, show_time=False, markup=False)
+        log.addHandler(handler)
+        log.setLevel(logging.INFO if speaks else logging.ERROR)
+        log.propagate = False

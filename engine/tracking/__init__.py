@@ -1,0 +1,1 @@
+"""Curves while a run goes: wandb and metrics.jsonl."""

@@ -1,0 +1,42 @@
+"""search/metrics.jsonl: one JSON object a logged step."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.disk.files import write_text
+
+
+class MetricsFile:
+    """One JSON object a line, each with its `step`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self, values: Mapping[str, Any]) -> None:
+        """Appends one line; a number that is not finite becomes null, as JSON has no NaN."""
+        values = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def cut_after(self, step: int) -> None:
+        """Drops the lines after `step`: a search that goes on from its checkpoint writes them again."""
+        lines = [line for line in self.read() if line["step"] <= step]
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))
+
+    def read(self) -> list[dict[str, Any]]:
+        """All complete lines."""
+        if not self.path.exists():
+            return []
+        lines = []
+        for text in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(text))
+            except json.JSONDecodeError:  # the line that a kill cut in half
+                continue
+        return lines

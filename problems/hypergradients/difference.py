@@ -1,0 +1,79 @@
+"""Finite differences of dL_tr/dbeta along a direction in W: mixed second derivatives without second derivatives."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from problems.bilevel import InnerProblem, OuterProblem, Tensors
+from problems.hypergradients.base import Cost, Hypergradient
+
+
+def step_along(vector: Tensors, radius: float) -> tuple[Tensor, Tensor]:
+    """e with |e v| = `radius`, and 1/e, on the device: asking there whether v is zero would stall it.
+
+    A zero vector gets some finite e, and 0 for 1/e, so that its difference is zero.
+    """
+    size = torch.nn.utils.get_total_norm(vector)
+    return radius / size.clamp_min(torch.finfo(size.dtype).tiny / torch.finfo(size.dtype).eps), size / radius
+
+
+def beta_gradient(inner: InnerProblem, outer: OuterProblem, along: Tensors, step: float | Tensor) -> list[Tensor]:
+    """dL_tr/dbeta at W + step * along, W of before the inner step. One forward, one backward."""
+    weights = [w + step * v for w, v in zip(inner.weights_before, along, strict=True)]
+    with inner.at(weights):
+        return inner.gradient(inner.loss_again(fp32=inner.fp32_difference), outer.trainable_parameters())
+
+
+def central_difference(vector: Tensors, inner: InnerProblem, outer: OuterProblem) -> list[Tensor]:
+    """[d^2 L_tr / d beta d W] vector by (g(W + e v) - g(W - e v)) / 2e with |e v| = `darts_alpha` of Betty's config.
+
+    Zeros for a zero vector. Two forwards, two backwards.
+    """
+    step, per_step = step_along(vector, inner.config.darts_alpha)
+    plus = beta_gradient(inner, outer, vector, step)
+    minus = beta_gradient(inner, outer, vector, -step)
+    return [(p - m) * per_step / 2 for p, m in zip(plus, minus, strict=True)]
+
+
+class CentralDifference(Hypergradient):
+    """Central difference of dL_tr/dbeta along v.
+
+    At: W before the inner step, both sides under the inner step's own dropout masks. eta: as configured. Error: second
+    order in the radius |e v|. Source: DARTS (Liu et al. 2019, Eq. 8), which AutoLoRA's code uses; Betty's `darts` has
+    no eta, evaluates at W', and draws new masks for each side (25 times the signal at dropout 0.1).
+    """
+
+    name = "darts"
+
+    def cost(self, terms: int) -> Cost:
+        return Cost(forward=4, backward=4)
+
+    def implicit(self, vector: Tensors, inner: InnerProblem, outer: OuterProblem) -> list[Tensor]:
+        eta = inner.eta()
+        return [-eta * m for m in central_difference(vector, inner, outer)]
+
+
+class ForwardDifference(Hypergradient):
+    """One-sided difference: dL_tr/dbeta at W comes with the inner step's own backward pass, so one evaluation is
+    enough.
+
+    At: W and W + e v, W before the inner step, under its dropout masks. eta: as configured. Error: first order in |e
+    v|. Source: AutoLoRA Eq. 4 with a forward instead of DARTS' central difference.
+    """
+
+    name = "forward_difference"
+    reads_beta_gradient = True
+
+    def cost(self, terms: int) -> Cost:
+        return Cost(forward=3, backward=3)
+
+    def implicit(self, vector: Tensors, inner: InnerProblem, outer: OuterProblem) -> list[Tensor]:
+        step, per_step = step_along(vector, inner.config.darts_alpha)
+        plus = beta_gradient(inner, outer, vector, step)
+        base = inner.beta_gradient
+        if inner.fp32_difference and inner.compute.bf16:
+            # The inner step's own is bf16: subtracted from an fp32 one it would leave nothing but rounding.
+            base = beta_gradient(inner, outer, vector, 0.0)
+        eta = inner.eta()
+        return [-eta * (p - g) * per_step for p, g in zip(plus, base, strict=True)]

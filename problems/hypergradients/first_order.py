@@ -1,0 +1,24 @@
+"""eta = 0: the outer gradient is the direct one alone (ablation "eta = 0" of AutoLoRA Table 4)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from problems.bilevel import InnerProblem, OuterProblem, Tensors
+from problems.hypergradients.base import Cost, Hypergradient
+
+
+class FirstOrder(Hypergradient):
+    """Zero. At: nothing is evaluated. eta: 0, whatever is configured. Source: DARTS' first-order form; AutoLoRA Table
+    4."""
+
+    name = "first_order"
+    reads_vector = False
+    reads_weights_before = False
+
+    def cost(self, terms: int) -> Cost:
+        return Cost(forward=2, backward=2)
+
+    def implicit(self, vector: Tensors, inner: InnerProblem, outer: OuterProblem) -> list[Tensor]:
+        return [torch.zeros_like(b) for b in outer.trainable_parameters()]

@@ -1,0 +1,139 @@
+"""Methods that differentiate the inner gradient again: exact, Neumann series, conjugate gradients.
+
+They need an attention kernel with second derivatives (eager). All evaluate at W before the inner step, on its batch
+and under its dropout masks.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from problems.bilevel import InnerProblem, OuterProblem, Tensors
+from problems.hypergradients.base import Cost, Hypergradient
+
+HessianProduct = Callable[[Tensors], list[Tensor]]
+
+
+class _SecondOrder(Hypergradient):
+    """- [d^2 L_tr / d beta d W] x, with x = M v from `solve`."""
+
+    second_order = True
+
+    def implicit(self, vector: Tensors, inner: InnerProblem, outer: OuterProblem) -> list[Tensor]:
+        weights = inner.trainable_parameters()
+        with inner.at(inner.weights_before):
+            gradient = inner.own_gradient(inner.loss_again(), weights, create_graph=True)
+            # A weight that the loss does not use has a constant gradient, which torch refuses to differentiate.
+            curved = [i for i, g in enumerate(gradient) if g.requires_grad]
+
+            def product(direction: Tensors, inputs: Tensors, **options: Any) -> list[Tensor]:
+                outputs = [gradient[i] for i in curved]
+                return inner.gradient(outputs, inputs, grad_outputs=[direction[i] for i in curved], **options)
+
+            def hessian(direction: Tensors) -> list[Tensor]:
+                return product(direction, weights, retain_graph=True)
+
+            x = self.solve([v.detach() for v in vector], hessian, inner)
+            mixed = product(x, outer.trainable_parameters())
+        return [-m for m in mixed]
+
+    @abstractmethod
+    def solve(self, vector: list[Tensor], hessian: HessianProduct, inner: InnerProblem) -> list[Tensor]:
+        """M v."""
+
+
+class Exact(_SecondOrder):
+    """M = eta: the gradient of L_val(W - eta dL_tr/dW) of Algorithm 1, without approximation.
+
+    At: W before the inner step. eta: as configured. Error: none but rounding. Source: AutoLoRA Eq. 4 and 5.
+    """
+
+    name = "exact"
+
+    def cost(self, terms: int) -> Cost:
+        return Cost(forward=3, backward=4)
+
+    def solve(self, vector: list[Tensor], hessian: HessianProduct, inner: InnerProblem) -> list[Tensor]:
+        eta = inner.eta()
+        return [eta * v for v in vector]
+
+
+class Neumann(_SecondOrder):
+    """M = eta * sum_{j=0..K} (I - eta H)^j, H = d^2 L_tr/dW^2: K terms towards the inverse Hessian; K = 0 is `exact`.
+
+    At: W before the inner step. eta: as configured; the series converges for eta < 2 / |H|. Source: Lorraine et al.
+    2020, as in Betty's `neumann` (there at W').
+    """
+
+    name = "neumann"
+
+    def cost(self, terms: int) -> Cost:
+        return Cost(forward=3, backward=4 + terms)
+
+    def solve(self, vector: list[Tensor], hessian: HessianProduct, inner: InnerProblem) -> list[Tensor]:
+        eta = inner.eta()
+        term, total = vector, vector
+        for _ in range(inner.config.neumann_iterations):
+            term = [t - eta * h for t, h in zip(term, hessian(term), strict=True)]
+            total = [s + t for s, t in zip(total, term, strict=True)]
+        return [eta * s for s in total]
+
+
+class ConjugateGradient(_SecondOrder):
+    """M = (H + I/eta)^-1 by at most K steps of conjugate gradients, H = d^2 L_tr/dW^2.
+
+    At: W before the inner step. eta: the damping is 1/eta, so that a small eta gives eta * v (the one-step unroll) and
+    a large one the implicit function theorem. Where a direction has no positive curvature the iteration stops with
+    what it has (eta * v at the first step, as with K = 0). Source: iMAML (Rajeswaran et al. 2019); Betty 0.2.1's `cg`
+    has no damping, uses a stale residual and fails with a frozen base.
+    """
+
+    name = "cg"
+
+    def cost(self, terms: int) -> Cost:
+        return Cost(forward=3, backward=4 + terms)
+
+    def solve(self, vector: list[Tensor], hessian: HessianProduct, inner: InnerProblem) -> list[Tensor]:
+        eta = inner.eta()
+        if eta == 0:
+            return [torch.zeros_like(v) for v in vector]
+        sizes = [v.numel() for v in vector]
+        shapes = [v.shape for v in vector]
+
+        def split(flat: Tensor) -> list[Tensor]:
+            return [part.view(shape) for part, shape in zip(flat.split(sizes), shapes, strict=True)]
+
+        def apply(flat: Tensor) -> Tensor:
+            return torch.cat([h.flatten() for h in hessian(split(flat))]) + flat / eta
+
+        right = torch.cat([v.flatten() for v in vector])
+        return split(_conjugate_gradients(apply, right, inner.config.cg_iterations, start_scale=eta))
+
+
+def _conjugate_gradients(
+    apply: Callable[[Tensor], Tensor], right: Tensor, iterations: int, start_scale: float
+) -> Tensor:
+    """x with apply(x) close to `right`; `start_scale * right` without iterations, or when even the first direction has
+    no positive curvature."""
+    x = start_scale * right
+    residual, direction = right.clone(), right.clone()
+    size = residual @ residual
+    for step in range(iterations):
+        if size == 0:
+            break
+        image = apply(direction)
+        curvature = direction @ image
+        if curvature <= 0:
+            break
+        length = size / curvature
+        x = (x if step > 0 else torch.zeros_like(x)) + length * direction
+        residual = residual - length * image
+        new_size = residual @ residual
+        direction = residual + (new_size / size) * direction
+        size = new_size
+    return x

@@ -1,0 +1,103 @@
+"""Attach stock PEFT LoRA to a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from configs.errors import UserError
+from configs.schema import LoraSettings
+from problems.models.layers import HEADS, refuse_past_lora, target_layers
+from problems.models.parts import KeepSparse, layer_ranks, layout
+
+ADAPTER = "default"
+
+
+def lora_config(
+    settings: LoraSettings,
+    task_type: TaskType,
+    trained_whole: Sequence[str],
+    **changes: Any,
+) -> LoraConfig:
+    """PEFT's configuration; `trained_whole` are modules trained and saved whole (the task head)."""
+    # PEFT adds these names itself for classification, and would list them twice.
+    known_heads = HEADS if task_type in (TaskType.SEQ_CLS, TaskType.TOKEN_CLS) else ()
+    fields: dict[str, Any] = {
+        "task_type": task_type,
+        "r": settings.k,
+        "lora_alpha": settings.lora_alpha,
+        "lora_dropout": settings.dropout,
+        "target_modules": list(settings.target_modules),
+        "modules_to_save": [name for name in trained_whole if name not in known_heads] or None,
+    }
+    return LoraConfig(**(fields | changes))
+
+
+def attach_components(
+    model: PreTrainedModel, settings: LoraSettings, task_type: TaskType, trained_whole: Sequence[str]
+) -> PeftModel:
+    """`model` with k components, each at the scale lora_alpha / k, in every layer or part that the targets name.
+
+    Raises UserError as `target_layers`.
+    """
+    groups = dict.fromkeys(target_layers(model, settings.target_modules), settings.k)
+    ranks = layer_ranks(groups)
+    larger = {name: rank for name, rank in ranks.items() if rank != settings.k}
+    alphas = {name: settings.lora_alpha * rank / settings.k for name, rank in larger.items()}
+    config = lora_config(
+        settings, task_type, trained_whole, target_modules=list(ranks), rank_pattern=larger, alpha_pattern=alphas
+    )
+    peft_model = attach(model, config)
+    keep_block_sparse(peft_model, groups)
+    return peft_model
+
+
+def keep_block_sparse(model: PeftModel, ranks: Mapping[str, int]) -> None:
+    """From here on the B of a part stays 0 outside its block of outputs; `ranks`: group -> rank. Whole layers are left
+    as they are."""
+    groups = layout(ranks).values()
+    for name, layer in lora_layers(model).items():
+        inside = [group for group in groups if group.layer == name and group.part is not None]
+        if inside:
+            weight: Any = layer.lora_B[ADAPTER].weight
+            weight.register_hook(KeepSparse(inside, weight))
+
+
+def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
+    """`model` frozen, with LoRA and a trainable head.
+
+    Raises UserError as `target_layers`, and for what takes no LoRA in this model or is trained whole.
+    """
+    modules = dict(model.named_modules())
+    targets = target_layers(model, sorted(config.target_modules or []))  # PEFT keeps them as a set
+    refuse_past_lora(model, targets)
+    _refuse_in_whole(targets, config.modules_to_save or [])
+    # PEFT would find out itself, with a warning.
+    config.fan_in_fan_out = all(isinstance(modules[name], Conv1D) for name in targets)
+    peft_model = get_peft_model(model, config)
+    assert isinstance(peft_model, PeftModel)
+    return peft_model
+
+
+def _refuse_in_whole(targets: Sequence[str], trained_whole: Sequence[str]) -> None:
+    """PEFT would leave such layers without LoRA and say nothing."""
+    for target in targets:
+        around = [name for name in trained_whole if f".{name}." in f".{target}."]
+        if around:
+            raise UserError(f"LoRA on {target} is not allowed: {around[0]} is trained whole (--lora.modules_to_save)")
+
+
+def lora_layers(model: PeftModel) -> dict[str, LoraLayer]:
+    """Name in the base model (without PEFT's prefix) -> LoRA layer, in the model's order."""
+    base: nn.Module = model.get_base_model()
+    return {
+        name: module
+        for name, module in base.named_modules()
+        if isinstance(module, LoraLayer) and ADAPTER in module.lora_A
+    }

@@ -1,0 +1,220 @@
+"""Load the base model and its tokenizer: from the hub, a local folder, or a folder inside an installed package.
+
+A GGUF file (of any of the three) is dequantised by transformers. Its config then has `gguf_file`, and its name is the
+folder: what `from_pretrained(folder, gguf_file=...)` needs, which an adapter's config.json so keeps.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from configs.errors import UserError
+from configs.launch import processes_started
+from configs.schema import ModelConfig
+from problems.machine.hub import explain_missing
+
+PACKAGE = "package:"
+GGUF = ".gguf"
+# Names, or endings of names, that are new or may be trained whole; and the outputs of language models, which
+# transformers would leave out by itself if no list were given.
+NOT_IN_4BIT = [
+    "classifier", "score", "pre_classifier", "classification_head", "logits_proj", "sequence_summary", "pooler",
+    "pooler.dense", "lm_head", "lm_head.decoder", "embed_out", "output_projection",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A freshly loaded model and the modules that are trained whole: at first the task head, also where it came with
+    the weights, and what they did not cover."""
+
+    model: PreTrainedModel
+    trained_whole: list[str]
+
+
+def locate(name: str) -> str:
+    """What transformers loads for a configured name: the folder for package: names, else the name itself.
+
+    Raises UserError when the package or its folder is missing, or the folder holds an adapter and no model.
+    """
+    if not name.startswith(PACKAGE):
+        _refuse_adapter(name)
+        return name
+    package, _, folder = name.removeprefix(PACKAGE).partition("/")
+    # find_spec does not run the package: some of them load their model on import.
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(
+            f"--model.name: no installed package {package!r}; install it or name a local folder or hub model"
+        )
+    path = Path(spec.submodule_search_locations[0]) / folder
+    if not path.exists():
+        raise UserError(f"--model.name: package {package!r} has no {folder!r}")
+    return str(path)
+
+
+def _refuse_adapter(name: str) -> None:
+    """Raises UserError for a folder that holds a PEFT adapter: its base model is what can be searched."""
+    record = Path(name) / "adapter_config.json"
+    if record.is_file() and not any(Path(name).glob("model*.safetensors")):
+        try:
+            base = json.loads(record.read_text(encoding="utf-8")).get("base_model_name_or_path")
+        except (OSError, ValueError, AttributeError):
+            base = None
+        raise UserError(f"--model.name: {name} holds an adapter, not a model; name its base model (it says: {base})")
+
+
+def load_tokenizer(config: ModelConfig, **options: Any) -> PreTrainedTokenizerBase:
+    """The model's tokenizer, with a padding token (end of text where it has none of its own); `options` are the
+    task's."""
+    with explain_missing("--model.name", config.name):
+        source, file = _split_file(locate(config.name))
+        tokenizer = AutoTokenizer.from_pretrained(source, **file, **_options(config), **options)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_base(config: ModelConfig, auto_class: Any, *, second_order: bool = False, **head: Any) -> BaseModel:
+    """The base model in fp32 with a head for the task; `head` are configuration values such as num_labels.
+
+    `second_order` chooses the attention kernel that can be differentiated twice. Raises UserError when it cannot be
+    had, when its weights are quantised, and when some beside the head have another size than its config.json says.
+    """
+    attention = config.attention
+    if attention == "auto" and second_order:
+        attention = "eager"
+    # Unasked, transformers takes sdpa and, for models without it, eager; asked for sdpa, it refuses those.
+    kernel = {} if attention == "auto" else {"attn_implementation": attention}
+    source, file = _split_file(locate(config.name))
+    quantised = _four_bits() if config.load_in_4bit else {}
+    with explain_missing("--model.name", config.name):
+        # Some config.json ask for tuples, in which no loss has a name.
+        settings = AutoConfig.from_pretrained(source, **file, **_options(config), **head, return_dict=True)
+        if not file:
+            _refuse_quantised(settings, config)
+        model, report = auto_class.from_pretrained(
+            source,
+            config=settings,
+            dtype="float32",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # a head of another number of classes is made new
+            **(file or {"use_safetensors": True}),
+            **quantised,
+            **kernel,
+            **_options(config),
+        )
+    if file:
+        _forget_quantisation(model, file["gguf_file"])
+    remade = _of_another_head(model, report["mismatched_keys"], config.name, head.get("num_labels"))
+    trained = {*_owners(model, [*report["missing_keys"], *remade]), *(_heads(model) if head else ())}
+    return BaseModel(model, sorted(trained))
+
+
+def share_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Tells the model which token the tokenizer pads with: a decoder's class head reads the last other one."""
+    if tokenizer.pad_token_id is not None and hasattr(model, "score"):
+        for config in (model.config, model.config.get_text_config()):
+            config.pad_token_id = tokenizer.pad_token_id
+
+
+def _split_file(source: str) -> tuple[str, dict[str, Any]]:
+    """Folder or hub repository, and from_pretrained's option for a GGUF file in it.
+
+    Raises UserError when the package that reads such files is missing.
+    """
+    if not source.endswith(GGUF):
+        return source, {}
+    if importlib.util.find_spec("gguf") is None:
+        raise UserError(f"--model.name: {source} needs the package gguf; run: pip install gguf")
+    folder, _, name = source.replace("\\", "/").rpartition("/")
+    return folder or ".", {"gguf_file": name}
+
+
+def _forget_quantisation(model: Any, file: str) -> None:
+    """The weights are plain numbers now; what is left of the file's quantisation would make others refuse to train."""
+    del model.config.quantization_config
+    model.hf_quantizer = None
+    model.is_quantized = False
+    model.config.gguf_file = file
+
+
+def _four_bits() -> dict[str, Any]:
+    """from_pretrained's options for QLoRA's nf4. Raises UserError where it cannot run."""
+    for missing, what in (
+        (processes_started() > 1, "one process, as several are not tried"),
+        (not torch.cuda.is_available(), "a CUDA GPU, and there is none here"),
+        (importlib.util.find_spec("bitsandbytes") is None, "the package bitsandbytes; run: pip install bitsandbytes"),
+    ):
+        if missing:
+            raise UserError(f"--model.load_in_4bit: needs {what}; without it: --model.load_in_4bit false")
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=NOT_IN_4BIT,
+    )
+    return {"quantization_config": settings, "device_map": {"": 0}}
+
+
+def _refuse_quantised(settings: Any, config: ModelConfig) -> None:
+    """Raises UserError for a checkpoint of quantised weights; 4 bits that are wanted may be in 4 bits already."""
+    found = getattr(settings, "quantization_config", None)
+    if not found:
+        return
+    fields = found if isinstance(found, dict) else found.to_dict()
+    if config.load_in_4bit and fields.get("load_in_4bit"):
+        return
+    method = getattr(fields.get("quant_method"), "value", fields.get("quant_method")) or "bitsandbytes"
+    raise UserError(
+        f"--model.name: the weights of {config.name} are quantised ({method}), which is not trained on here; "
+        f"name the model that they were made from (on a CUDA GPU with --model.load_in_4bit true, if memory is short)"
+    )
+
+
+def _of_another_head(model: PreTrainedModel, mismatched: Any, name: str, classes: int | None) -> list[str]:
+    """Those weights of the head that were made new, as the checkpoint came with another number of `classes`.
+
+    Raises UserError, with the model's `name`, for any other weight of the wrong size: random numbers stand there now.
+    """
+    for key, saved, wanted in sorted(mismatched):
+        in_body = key.startswith(f"{model.base_model_prefix}.")
+        if in_body or saved[1:] != wanted[1:] or wanted[0] != classes:
+            raise UserError(
+                f"--model.name: {name} does not hold what its config.json says: {key} has the size {list(saved)}, not "
+                f"{list(wanted)}"
+            )
+    return [key for key, _, _ in mismatched]
+
+
+def _options(config: ModelConfig) -> dict[str, Any]:
+    return {"revision": config.revision or "main", "trust_remote_code": config.trust_remote_code}
+
+
+def _heads(model: PreTrainedModel) -> list[str]:
+    """What stands beside the base model: PEFT trains such modules unasked only where they are called classifier or
+    score, which BART's and XLNet's are not."""
+    beside = ((name, module) for name, module in model.named_children() if name != model.base_model_prefix)
+    return [name for name, module in beside if any(True for _ in module.parameters())]
+
+
+def _owners(model: PreTrainedModel, missing_keys: Any) -> list[str]:
+    """Smallest named modules that PEFT can train whole and that hold every newly made weight.
+
+    A weight that was made at random and is neither trained nor saved would make the adapter useless elsewhere: BERT's
+    pooler is such a case beside the classifier.
+    """
+    inside = model.base_model_prefix + "."
+    names = set()
+    for key in missing_keys:
+        parts = key.removeprefix(inside).split(".")
+        names.add(parts[0])
+    return sorted(names)

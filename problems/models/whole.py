@@ -1,0 +1,112 @@
+"""Modules that are trained whole beside LoRA and the new task head: PEFT's modules_to_save."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Sequence
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from configs.errors import UserError
+from problems.models.layers import HEADS, layer_shapes
+from problems.models.load import BaseModel
+from problems.models.parts import matches, split
+
+log = logging.getLogger("autolora")
+
+_KEY = "--lora.modules_to_save"
+_POOLER = "pooler"
+
+
+def with_modules_to_save(base: BaseModel, given: Sequence[str] | None, targets: Sequence[str]) -> BaseModel:
+    """`base` with the modules `given` (`lora.modules_to_save`) among those trained whole. `targets`: where LoRA sits.
+
+    Full names go to PEFT, which takes any ending: `norm` would be `input_layernorm`, too.
+
+    Raises UserError for a name that matches no module with weights, for a module inside another one or with LoRA in
+    it, for weights in 4 bits, and for weights that another module shares: a trained copy would part them.
+    """
+    model = base.model
+    wanted = untrained_poolers(model, targets) if given is None else given
+    found = {name: _matching(model, name) for name in wanted if name not in base.trained_whole}
+    missing = [name for name, modules in found.items() if not modules]
+    if missing:
+        raise UserError(
+            f"{_KEY}: {', '.join(missing)} matches no module of {model.config.name_or_path}; there are: "
+            f"{', '.join(_endings(model))}"
+        )
+    heads = {module for name in (*base.trained_whole, *HEADS) for module in _matching(model, name)}
+    whole = [module for modules in found.values() for module in modules if module not in heads]
+    for name in whole:
+        _refuse_inside(name, _lora_layers(model, targets), "LoRA layer")
+        _refuse_inside(name, [other for other in (*whole, *heads) if other != name], "module trained whole")
+        around = [head for head in heads if name.startswith(f"{head}.")]
+        if around:
+            raise UserError(f"{_KEY}: {name} is not allowed, as {around[0]} around it is trained whole already")
+        _refuse_4bit(model, name)
+        _refuse_shared(model, name)
+    return dataclasses.replace(base, trained_whole=[*base.trained_whole, *dict.fromkeys(whole)]) if whole else base
+
+
+def untrained_poolers(model: PreTrainedModel, targets: Sequence[str]) -> list[str]:
+    """The pooler where no training has moved its bias from 0, as in encoders of sentences that are used by the mean of
+    their tokens. Frozen, it would let the task head see next to nothing: it is part of a new head.
+    """
+    for name in _matching(model, _POOLER):
+        dense = getattr(model.get_submodule(name), "dense", None)
+        if not isinstance(dense, nn.Linear) or dense.bias is None or not dense.weight.is_floating_point():
+            continue
+        if not dense.bias.any() and not any(x.startswith(f"{name}.") for x in _lora_layers(model, targets)):
+            return [name]
+    return []
+
+
+def _lora_layers(model: PreTrainedModel, targets: Sequence[str]) -> list[str]:
+    return [split(name)[0] for name in layer_shapes(model) if any(matches(name, target) for target in targets)]
+
+
+def _matching(model: PreTrainedModel, ending: str) -> list[str]:
+    return [name for name in _with_weights(model) if matches(name, ending)]
+
+
+def _endings(model: PreTrainedModel) -> list[str]:
+    """What a user would write for the modules that there are."""
+    last_words = {name.rpartition(".")[2] for name in _with_weights(model)}
+    return sorted(word for word in last_words if word and not word.isdigit())
+
+
+def _with_weights(model: PreTrainedModel) -> Iterator[str]:
+    return (name for name, module in model.named_modules() if any(True for _ in module.parameters()))
+
+
+def _refuse_inside(name: str, others: Sequence[str], what: str) -> None:
+    for other in others:
+        if other == name or other.startswith(f"{name}."):
+            raise UserError(f"{_KEY}: {name} is not allowed, as {other} in it is a {what}; name smaller modules")
+
+
+def _refuse_4bit(model: PreTrainedModel, name: str) -> None:
+    if not all(parameter.is_floating_point() for parameter in model.get_submodule(name).parameters()):
+        raise UserError(f"{_KEY}: {name} is not allowed, as its weights are in 4 bits and cannot be trained")
+
+
+def _refuse_shared(model: PreTrainedModel, name: str) -> None:
+    inside = {id(parameter) for parameter in model.get_submodule(name).parameters()}
+    for other, parameter in model.named_parameters(remove_duplicate=False):
+        if id(parameter) in inside and not other.startswith(f"{name}."):
+            raise UserError(f"{_KEY}: {name} is not allowed, as it shares its weights with {other}")
+
+
+def tell_of_pooler(base: BaseModel, targets: Sequence[str]) -> None:
+    """Says that a pooler which came untrained is trained, or warns that it is not; nothing where the model has none.
+
+    `targets`: where LoRA sits.
+    """
+    for pooler in untrained_poolers(base.model, targets):
+        what = f"the model's {pooler} was never trained (its bias is all 0)"
+        if any(matches(pooler, name) for name in base.trained_whole):
+            log.info("%s: it is trained like the task head", what)
+        else:
+            log.warning("%s and stays frozen; --lora.modules_to_save null, or [pooler], trains it", what)

@@ -1,0 +1,1 @@
+"""Read data: users' files and the hub's data sets, checked row by row."""

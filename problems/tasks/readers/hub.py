@@ -1,0 +1,39 @@
+"""Load the splits of a data set from the hub or from a local folder."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets import load_dataset
+from datasets.exceptions import DatasetGenerationError
+
+from configs.errors import UserError
+from problems.machine.hub import explain_missing
+
+
+def load_splits(path: str, hub_config: str | None, name: str) -> Any:
+    """The splits of a hub name or a local folder; raises UserError, naming path and task, when they cannot be had."""
+    with explain_missing("--task.path", f"{path}, {name}"):
+        try:
+            return load_dataset(path, hub_config, cache_dir=cache_of(Path(path)))
+        except DatasetGenerationError as error:  # says nothing itself; what is wrong with which file lies below it
+            reason = " ".join(str(error.__cause__ or error).split())[:200]
+            raise UserError(
+                f"--task.path: {path} cannot be read ({reason}); allowed: files of one kind, all with the same columns"
+            ) from error
+
+
+def cache_of(path: Path) -> str | None:
+    """A place in datasets' cache for a local folder as it is now; None for a hub name.
+
+    datasets itself looks at the folder's last name and the configuration only: it would give the rows of another
+    folder of that name, or the rows of before a change.
+    """
+    if not path.is_dir():
+        return None
+    files = sorted(file for file in path.resolve().rglob("*") if file.is_file())
+    content = "".join(f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}\n" for file in files)
+    return str(Path(datasets.config.HF_DATASETS_CACHE) / "folders" / hashlib.sha256(content.encode()).hexdigest()[:16])

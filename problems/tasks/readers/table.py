@@ -1,0 +1,65 @@
+"""Read a table from a CSV, TSV, JSON Lines or parquet file, and check its columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from configs.errors import UserError
+from problems.tasks.readers.cells import read_cells
+
+FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
+
+
+def read_table(option: str, path: Path) -> pd.DataFrame:
+    """All rows of a file, numbered from 0; cells of CSV and TSV stay text, as "NA" may be one.
+
+    Raises UserError for a missing or empty file, another format, or content that cannot be parsed.
+    """
+    if path.suffix not in FORMATS:
+        raise UserError(f"{option}: {str(path)!r} is not allowed; allowed: a file that ends in {', '.join(FORMATS)}")
+    if not path.is_file():
+        raise UserError(f"{option}: no file {str(path)!r}")
+    try:
+        if path.suffix == ".parquet":
+            table = pd.read_parquet(path)
+            if table.index.name is not None:  # a column that pandas saved as the index
+                table = table.reset_index()
+        elif path.suffix == ".jsonl":
+            table = _read_json_lines(option, path)
+        else:
+            text = path.read_bytes().decode("utf-8-sig")
+            table = read_cells(f"{option}: {path}", text, tabs=path.suffix == ".tsv")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{option}: {path} is not UTF-8 (byte {error.start})") from error
+    except (ValueError, OSError) as error:
+        raise UserError(f"{option}: {path} cannot be read ({str(error).splitlines()[0]})") from error
+    if table.empty:
+        raise UserError(f"{option}: {path} has no rows")
+    table.columns = table.columns.map(str)  # names as the options give them, also where they are numbers
+    return table.reset_index(drop=True)
+
+
+def _read_json_lines(option: str, path: Path) -> pd.DataFrame:
+    plain: Any = {"dtype": False, "convert_dates": False, "convert_axes": False}
+    try:
+        return pd.read_json(path, lines=True, encoding="utf-8-sig", **plain)
+    except TypeError as error:  # pandas' answer to null, a number or a list among objects
+        raise UserError(f"{option}: {path} has a line that is no JSON object; allowed: one a line") from error
+
+
+def require_columns(option: str, path: Path, table: pd.DataFrame, names: Sequence[str]) -> None:
+    """Raises UserError, naming the file, for a column that is not there, there twice or wanted twice."""
+    again = [name for name in names if names.count(name) > 1]
+    if again:
+        raise UserError(f"--task.text_columns, --task.label_column: {again[0]!r} is named twice; allowed: once")
+    known = list(table.columns)
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise UserError(f"{option}: {path} has no column {', '.join(missing)}; it has: {', '.join(known)}")
+    twice = [name for name in names if known.count(name) > 1]
+    if twice:
+        raise UserError(f"{option}: {path} has column {twice[0]!r} {known.count(twice[0])} times; allowed: once")

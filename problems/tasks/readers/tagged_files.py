@@ -1,0 +1,114 @@
+"""Sentences with a tag on each word, from CoNLL columns or from lists in JSON Lines and parquet."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from configs.errors import UserError
+from problems.scoring.files import read_lines
+from problems.scoring.ner_files import Sentence, marks_document, read_conll
+from problems.tasks.readers.table import read_table, require_columns
+
+CONLL = (".conll", ".iob2", ".tsv", ".txt")
+FORMATS = (*CONLL, ".jsonl", ".parquet")
+
+
+def find_split(folder: Path, split: str) -> Path | None:
+    """The file of one split in a folder (train.conll, test.jsonl, ...); None where there is none.
+
+    Raises UserError when there are several, and the choice would be ours.
+    """
+    found = [path for path in sorted(folder.glob(f"{split}.*")) if path.suffix in FORMATS]
+    if len(found) > 1:
+        raise UserError(
+            f"--task.path: {folder} has both {found[0].name} and {found[1].name}; name the files one by one"
+        )
+    return found[0] if found else None
+
+
+def read_sentences(option: str, path: Path, columns: tuple[str, str]) -> list[Sentence]:
+    """All sentences of a file; `columns` are those of words and tags in .jsonl and .parquet.
+
+    Raises UserError for another format or a file that cannot be read, and, with line (CoNLL) or row (counted from 1),
+    for a word that is none, for lists of different lengths and for tags that are not IOB2.
+    """
+    if not path.exists():
+        raise UserError(f"{option}: no file {str(path)!r}")
+    if path.suffix not in FORMATS:
+        raise UserError(f"{option}: {str(path)!r} is not allowed; allowed: a file that ends in {', '.join(FORMATS)}")
+    if path.suffix in CONLL:
+        try:
+            sentences = read_conll(path, read_lines(path))
+        except UserError as error:
+            raise UserError(f"{option}: {error}") from None
+    else:
+        sentences = _read_lists(option, path, columns)
+    if not sentences:
+        raise UserError(f"{option}: {path} has no sentences")
+    for sentence in sentences:
+        _check(option, path, sentence)
+    return sentences
+
+
+def place(option: str, path: Path, line: int) -> str:
+    """The beginning of a message about one line of a CoNLL file or one row of a table."""
+    return f"{option}: {path}, {'line' if path.suffix in CONLL else 'row'} {line}"
+
+
+def _read_lists(option: str, path: Path, columns: tuple[str, str]) -> list[Sentence]:
+    """Sentences from the two columns of a table; all words of one have its row as their line."""
+    table = read_table(option, path)
+    require_columns(option, path, table, columns)
+    sentences = []
+    for number, row in enumerate(table[list(columns)].itertuples(index=False), 1):
+        where = place(option, path, number)
+        tokens, tags = (_words(where, column, cell) for column, cell in zip(columns, row, strict=True))
+        if len(tokens) != len(tags):
+            raise UserError(f"{where}: {len(tokens)} words in {columns[0]!r}, but {len(tags)} tags in {columns[1]!r}")
+        if not tokens:
+            raise UserError(f"{where}: column {columns[0]!r} has no words; take the row out")
+        sentences.append(Sentence(tokens, tags, [number] * len(tokens)))
+    return sentences
+
+
+def _words(where: str, column: str, cell: Any) -> list[str]:
+    """The cell as a list of strings."""
+    if not isinstance(cell, list | np.ndarray):
+        given = "nothing" if pd.isna(cell) else repr(str(cell)[:40])
+        raise UserError(f"{where}: column {column!r} has no list of texts, but {given}")
+    strange = [item for item in cell if not isinstance(item, str)]
+    if strange:
+        raise UserError(f"{where}: column {column!r} holds {strange[0]!r}; allowed: a list of texts")
+    return list(cell)
+
+
+def _check(option: str, path: Path, sentence: Sentence) -> None:
+    """Raises UserError for a word that no line of a CoNLL file could hold, and for a tag that IOB2 has not."""
+    before = "O"
+    for token, tag, line in zip(*sentence, strict=True):
+        wrong = _wrong_word(token) or _wrong_tag(tag, before)
+        if wrong:
+            raise UserError(f"{place(option, path, line)}: {wrong}")
+        before = tag
+
+
+def _wrong_word(token: str) -> str | None:
+    if not token.strip():
+        return "a word is empty; take it out with its tag"
+    if token != token.strip() or {"\t", "\n"} & set(token) or marks_document(token):
+        return f"{token!r} is not a word: white space around it, tabs, line ends and marks of documents must go"
+    return None
+
+
+def _wrong_tag(tag: str, before: str) -> str | None:
+    if not re.fullmatch(r"O|[BI]-\S+", tag):
+        scheme = "; BIOES and BILOU must be turned into it" if re.fullmatch(r"[ESLU]-\S+", tag) else ""
+        return f"tag {tag!r} is not allowed; allowed: O, B-TYPE, I-TYPE (IOB2){scheme}"
+    if tag.startswith("I-") and before[1:] != tag[1:]:
+        return f"tag {tag!r} after {before!r}: in IOB2 an entity begins with B-{tag[2:]} (IO and IOB1 are not allowed)"
+    return None

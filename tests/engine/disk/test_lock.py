@@ -1,0 +1,62 @@
+"""Two processes never work in one run folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from configs.errors import UserError
+from engine.disk.lock import locked
+from tests.conftest import tiny_arguments
+from tests.helpers.processes import Process
+
+
+def test_the_second_is_refused_with_pid_and_host_of_the_first(tmp_path: Path) -> None:
+    where = f"{tmp_path} is in use by process {os.getpid()} on {socket.gethostname()}"
+    with locked(tmp_path), pytest.raises(UserError, match=where), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        assert (tmp_path / ".lock").exists()
+    assert not (tmp_path / ".lock").exists()
+
+
+@pytest.mark.parametrize("left", ['{"pid": 999999, "host": "elsewhere"}', "", "{", "[1]"])
+def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path, left: str) -> None:
+    (tmp_path / ".lock").write_text(left)
+    with locked(tmp_path):
+        assert str(os.getpid()) in (tmp_path / ".lock").read_text()
+
+
+def test_folders_that_stay_empty_are_removed(tmp_path: Path) -> None:
+    with locked(tmp_path / "runs" / "a"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with locked(tmp_path / "runs" / "a"):
+        (tmp_path / "runs" / "a" / "kept").touch()
+    assert (tmp_path / "runs" / "a" / "kept").exists()
+
+
+def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--runs_folder: cannot write .*file/a"), locked(tmp_path / "file" / "a"):
+        pass
+
+
+def test_a_second_command_is_refused_and_the_first_goes_on(
+    model_folder: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    argv = [*tiny_arguments(model_folder("bert"), tmp_path), "--search.steps", "100000", "--search.patience", "0"]
+    first = Process(argv, tmp_path / "first.txt")
+    first.wait_for((tmp_path / "runs" / "tiny" / "search" / "checkpoint").exists)
+    second = Process([*argv, "--overwrite"], tmp_path / "second.txt")
+    assert second.wait() == 2
+    said = (tmp_path / "second.txt").read_text()
+    assert f"process {first.pid} on {socket.gethostname()}" in said
+    assert len(said.strip().splitlines()) == 1
+    assert first.kill(signal.SIGTERM) == 143
+    assert (tmp_path / "runs" / "tiny" / "search" / "checkpoint").exists()

@@ -1,0 +1,76 @@
+"""The interactive charts carry the numbers, under the names by which the page finds them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from bokeh.models import ColumnDataSource, HoverTool, Span
+
+from engine.ranks import LayerRank, RankRecord
+from engine.report import charts
+from engine.report.curves import SearchCurves
+
+
+def record() -> RankRecord:
+    alpha, size = (0.6, 0.4), (2.0, 1.0)
+    names = {"b.0.query": 3, "b.0.value": 0, "b.1.query": 8}
+    return RankRecord(8, tuple(LayerRank(n, r, alpha, size) for n, r in names.items()), threshold=0.125)
+
+
+def curves() -> SearchCurves:
+    alpha = np.linspace(0, 1, 2 * 3 * 2).reshape(2, 3, 2)
+    names = ["b.0.query", "b.0.value", "b.1.query"]
+    return SearchCurves(names, np.array([0, 10]), alpha, 2 * alpha, np.array([[3, 0, 8], [3, 1, 8]]), np.full(3, 0.5))
+
+
+def test_the_rank_map_puts_every_layer_in_its_place() -> None:
+    source = charts.rank_map(record()).select_one({"name": "rank-cells"})
+    cells = zip(*(source.data[key] for key in ("x", "y", "index", "layer", "rank")), strict=True)
+    assert sorted(cells) == [(0, 0, 0, "b.0.query", 3), (0, 1, 1, "b.0.value", 0), (1, 0, 2, "b.1.query", 8)]
+
+
+def test_a_click_on_the_map_shows_the_layer_by_its_name() -> None:
+    source = charts.rank_map(record(), {"b.1.query": 0, "b.0.query": 1}).select_one({"name": "rank-cells"})
+    assert dict(zip(source.data["layer"], source.data["index"], strict=True)) == {
+        "b.0.query": 1, "b.0.value": -1, "b.1.query": 0,
+    }  # fmt: skip
+
+
+def test_curves_start_with_the_first_layer_in_the_range_of_all() -> None:
+    made = charts.layer_curves("alpha", "alpha", curves())
+    source = made.select_one({"name": "alpha-curves"})
+    assert source.data["c1"].tolist() == curves().alpha[:, 0, 1].tolist()
+    assert made.y_range.start < 0
+    assert made.y_range.end > 1
+    assert made.select_one(Span).location == 0.5
+    assert ("2", "@{c1}{0.0000}") in made.select_one(HoverTool).tooltips
+
+
+def test_the_evolution_has_a_box_for_each_stretch() -> None:
+    source = charts.rank_evolution(curves(), 8).select_one({"name": "rank-stretches"})
+    assert source.data["index"] == [0, 1, 1, 2]
+    assert source.data["rank"] == [3, 0, 1, 8]
+    assert source.data["layer"] == ["0 query", "0 value", "0 value", "1 query"]
+
+
+def test_every_component_is_a_point() -> None:
+    source = charts.contribution_against_alpha(record()).select_one({"name": "components"})
+    assert source.data["contribution"] == [2.0, 1.0] * 3
+    assert source.data["component"] == [1, 2] * 3
+
+
+def test_a_diagnostic_that_nothing_knows_has_no_chart() -> None:
+    """first_order has no implicit term: its ratio is 0, on a logarithmic axis nowhere."""
+    lines = [{"step": 1, "ratio": 0.0, "cosine": None}]
+    assert charts.metric_lines("r", "r", lines, {"ratio": ("r", "red")}, y_axis_type="log") is None
+    assert charts.metric_lines("c", "c", lines, {"cosine": ("c", "red")}) is None
+    made = charts.metric_lines("r", "r", lines, {"ratio": ("r", "red")})
+    assert made is not None
+    assert made.select_one(ColumnDataSource).data["ratio"].tolist() == [0.0]
+
+
+@pytest.mark.parametrize("k", [1, 10, 20, 64])
+def test_any_k_has_its_colours(k: int) -> None:
+    values = np.zeros((1, 1, k))
+    made = charts.layer_curves("alpha", "alpha", SearchCurves(["0.q"], np.array([0]), values, values, None, None))
+    assert len(made.renderers) == k

@@ -1,0 +1,80 @@
+"""The page's numbers are the search's: ends kept, ranks by the run's rule, packing within its error."""
+
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+import pytest
+import torch
+
+from engine.ranks.rules import RankRule
+from engine.report.curves import MOST_COLUMNS, MOST_POINTS, SearchCurves, curves_of, packed, spread, stretches
+from engine.search.trajectory import Trajectory
+
+
+@pytest.mark.parametrize(("count", "most"), [(1, 5), (5, 5), (6, 5), (20_001, 500)])
+def test_first_and_last_are_among_the_points(count: int, most: int) -> None:
+    chosen = spread(count, most)
+    assert (chosen[0], chosen[-1]) == (0, count - 1)
+    assert len(chosen) == len(set(chosen)) == min(count, most)
+
+
+def history() -> Trajectory:
+    made = Trajectory(["0.query", "0.value"])
+    made.add(0, torch.tensor([[0.5, 0.5], [0.5, 0.5]]), torch.zeros(2, 2))
+    made.add(10, torch.tensor([[0.9, 0.1], [0.5, 0.5]]), torch.tensor([[3.0, 2.0], [1.0, 0.5]]))
+    return made
+
+
+def test_ranks_follow_the_rule_of_the_run() -> None:
+    sizes = {"0.query": 10, "0.value": 10}
+    by_threshold = curves_of(history(), RankRule("softmax", sizes))
+    assert by_threshold.ranks is not None
+    assert by_threshold.ranks.tolist() == [[2, 2], [1, 2]]
+    assert by_threshold.bounds is not None
+    assert by_threshold.bounds.tolist() == [0.5, 0.5]
+    by_budget = curves_of(history(), RankRule("softmax", sizes, budget=20))
+    assert by_budget.ranks is not None
+    assert by_budget.ranks.tolist() == [[2, 0]]
+    assert by_budget.steps.tolist() == by_threshold.steps.tolist()[1:], "without contributions a budget says nothing"
+    assert by_budget.bounds is None
+    assert curves_of(history(), None).ranks is None
+
+
+def test_long_searches_keep_their_ends() -> None:
+    made = Trajectory(["0.query"])
+    for step in range(3 * MOST_POINTS):
+        made.add(step, torch.full((1, 2), float(step)), torch.zeros(1, 2))
+    curves = curves_of(made, None)
+    assert len(curves.steps) == MOST_POINTS
+    assert curves.steps[-1] == curves.alpha[-1, 0, 0] == 3 * MOST_POINTS - 1
+
+
+def of_ranks(ranks: list[list[int]], steps: list[int]) -> SearchCurves:
+    empty = np.zeros((len(steps), len(ranks[0]), 1))
+    names = [f"{i}.query" for i in range(len(ranks[0]))]
+    return SearchCurves(names, np.array(steps), empty, empty, np.array(ranks), None)
+
+
+def test_stretches_tell_when_a_rank_changed() -> None:
+    found = stretches(of_ranks([[2, 1], [2, 3], [4, 3]], [0, 10, 25]))
+    assert found == [(0, 0, 25, 2), (0, 25, 40, 4), (1, 0, 10, 1), (1, 10, 40, 3)]
+    assert stretches(of_ranks([[5]], [0])) == [(0, 0, 1, 5)]
+
+
+def test_stretches_are_not_too_many_for_a_page() -> None:
+    points = 5000
+    found = stretches(of_ranks([[i % 2] for i in range(points)], list(range(points))))
+    assert len(found) <= MOST_COLUMNS
+
+
+@pytest.mark.parametrize(
+    "values", [np.array([0.25, 0.25]), np.array([-3.0, 0.0, 1e-3, 7.0]), np.array([1.0, np.nan, np.inf])]
+)
+def test_packing_keeps_numbers_within_its_error(values: np.ndarray) -> None:
+    out = packed(values)
+    codes = np.frombuffer(base64.b64decode(out["data"]), "<u2")
+    back = out["low"] + codes * (out["high"] - out["low"]) / 65535
+    wanted = np.where(np.isfinite(values), values, 0)
+    assert np.abs(back - wanted).max() <= (np.ptp(wanted) / 65535) * 0.51

@@ -1,0 +1,96 @@
+"""One page that asks nothing of any network: what may run in it, and what stands in it whatever it was given."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+from pathlib import Path
+
+import pytest
+from bokeh.embed import json_item
+from bokeh.plotting import figure
+
+from engine.report import page
+from engine.report.page import embedded_json, inline_image, numbered, render
+
+
+def chart(name: str) -> figure:
+    made = figure(name=name)
+    made.line([0, 1], [2, 3])
+    return made
+
+
+def study_page(charts: dict[str, figure], name: str = "x") -> str:
+    tables = [("Results", ["method"], [["lora"]])]
+    return render(
+        "study.html.j2", charts=charts, name=name, sentence="s", tables=tables, metric_charts=list(charts),
+        metric_image="data:,", pictures=[], config="seed: 0",
+    )  # fmt: skip
+
+
+def policy(text: str) -> str:
+    (found,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
+    return html.unescape(found)
+
+
+def test_the_policy_lets_these_scripts_run_and_no_other() -> None:
+    text = study_page({"metric-0": chart("metric-0")})
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.S)
+    assert len(scripts) == 2
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    assert f"script-src {allowed}" in policy(text).split("; ")
+    assert "default-src 'none'" in policy(text).split("; ")
+
+
+def test_without_charts_nothing_may_run() -> None:
+    text = study_page({})
+    assert "script-src 'none'" in policy(text).split("; ")
+    assert not re.findall(r"<script>", text)
+
+
+def test_what_is_put_in_is_escaped() -> None:
+    text = study_page({}, name="<img src=x onerror=alert(1)>")
+    assert "<img src=x" not in text
+    assert "&lt;img src=x" in text
+
+
+def test_json_in_a_page_cannot_end_its_element() -> None:
+    value = {"</script>": "<!-- & ]]>"}
+    text = str(embedded_json(value))
+    assert not set("<>&") & set(text)
+    assert json.loads(text) == value
+
+
+def test_what_a_browsers_json_has_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        embedded_json({"loss": float("nan")})
+
+
+def test_a_chart_is_the_same_text_each_time_and_its_references_hold() -> None:
+    first, second = (numbered(json_item(chart("c"))) for _ in range(2))
+    assert first == second
+    text = json.dumps(first)
+    ids = set(re.findall(r'"id": "([^"]*)"', text)) | set(re.findall(r'"root_id": "([^"]*)"', text))
+    assert ids == {f"c-{i}" for i in range(len(ids))}
+    assert first["root_id"] == first["doc"]["roots"][0]["id"]
+
+
+def test_charts_of_one_page_do_not_share_ids() -> None:
+    one, other = (json.dumps(numbered(json_item(chart(name)))) for name in ("one", "other"))
+    assert not set(re.findall(r'"id": "([^"]*)"', one)) & set(re.findall(r'"id": "([^"]*)"', other))
+
+
+def test_an_image_is_in_the_page_itself(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"\x89PNG\x00\xff")
+    head, _, data = inline_image(tmp_path / "x.png").partition(",")
+    assert head == "data:image/png;base64"
+    assert base64.b64decode(data) == b"\x89PNG\x00\xff"
+
+
+def test_the_code_for_charts_comes_from_the_package() -> None:
+    assert "Bokeh" in page.bokeh_code()
+    assert "</script>" not in page.bokeh_code()

@@ -1,0 +1,53 @@
+"""The last words of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from configs.cli import Request, parse, to_yaml
+from configs.schema import RunConfig
+from engine.disk.files import write_text
+from engine.report.summary import next_command, print_result
+from engine.run.folder import RunFolder
+from engine.terminal.console import console
+
+
+def test_result_ranks_and_paths_are_printed(
+    finished_run: Callable[..., RunFolder], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "width", 60)
+    folder = finished_run("bert")
+    print_result(folder)
+    shown = capsys.readouterr().out
+    result, record = json.loads(folder.metrics.read_text()), json.loads(folder.ranks.read_text())
+    assert f"accuracy {result['metrics']['accuracy']:.4f}" in shown
+    assert f"mean {record['mean_rank']:.2f} of k = 4" in shown
+    for path in (folder.ranks, folder.adapter, folder.metrics, folder.report, folder.trajectory):
+        assert str(path) in shown, "a path is never broken over two lines"
+
+
+def test_what_is_not_there_is_not_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = RunFolder(tmp_path)
+    folder.ranks.write_text('{"layers": [{"name": "a.0.query", "rank": 2}]}')
+    print_result(folder)
+    shown = capsys.readouterr().out
+    assert str(folder.ranks) in shown
+    assert "adapter" not in shown
+    assert "metrics.json" not in shown
+
+
+@pytest.mark.parametrize("stage", ["all", "search"])
+def test_the_command_to_try_next_is_one_that_parses(tiny_config: Callable[..., RunConfig], stage: str) -> None:
+    config = tiny_config("--task.train_rows", "33")
+    write_text(RunFolder(Path(config.runs_folder) / "tiny").config, to_yaml(config))
+    command = next_command(Request(config, stage, False, "quickstart.yaml"))  # type: ignore[arg-type]
+    program, script, *arguments = command.split()
+    assert (program, script) == ("python", "run.py")
+    request = parse(arguments)
+    assert request.config.task.train_rows == 33, "what was said on the command line holds"
+    assert request.stage == ("retrain" if stage == "search" else "all")
+    assert (request.config.name == "tiny") is (stage == "search"), "another run gets another folder"

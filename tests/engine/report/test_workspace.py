@@ -1,0 +1,92 @@
+"""`--workspace`: the view it would save, and one line for each reason that it cannot."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.cli import WorkspaceRequest, parse_command
+from configs.errors import UserError
+from engine.report.workspace import build, save_workspace
+from engine.run.folder import RunFolder
+
+NAMES = [f"model.layers.{i}.self_attn.{p}_proj" for i in range(12) for p in "qv"]
+
+
+def test_the_command_names_a_run_folder() -> None:
+    assert parse_command(["--workspace", "runs/x"]) == WorkspaceRequest("runs/x")
+
+
+def test_a_folder_without_a_search_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--workspace: .* holds no finished search"):
+        save_workspace(tmp_path)
+
+
+def test_without_the_package_a_line_says_which(
+    finished_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb_workspaces.workspaces", None)
+    with pytest.raises(UserError, match="uv pip install wandb-workspaces"):
+        save_workspace(finished_run("bert").root)
+
+
+@pytest.fixture
+def ws() -> Any:
+    return pytest.importorskip("wandb_workspaces.workspaces", reason="wandb-workspaces is not installed")
+
+
+@pytest.mark.usefixtures("ws")
+def test_without_a_key_a_line_says_how_to_get_one(
+    finished_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(UserError, match="wandb login"):
+        save_workspace(finished_run("bert").root)
+
+
+def test_24_layers_are_a_few_dozen_panels_and_each_finds_its_own_numbers(ws: Any) -> None:
+    made = build(ws, "team", "project", NAMES)
+    sections = {section.name: section.panels for section in made.sections}
+    assert sum(map(len, sections.values())) < 60
+    assert [section.is_open for section in made.sections] == [True, True, False, False]
+    logged = [f"alpha/{name}/{j}" for name in [*NAMES, "model.layers.1x.self_attn.q_proj"] for j in range(8)]
+    for name, panel in zip(NAMES, sections["alpha of each layer"], strict=True):
+        found = [key for key in logged if re.search(panel.metric_regex, key)]
+        assert found == [f"alpha/{name}/{j}" for j in range(8)]
+        assert str(getattr(panel.x, "name", panel.x)) == "search/step"
+
+
+def test_what_is_saved_goes_to_the_runs_project(
+    ws: Any, finished_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[Any] = []
+
+    def save(self: Any) -> Any:
+        saved.append(self)
+        return self
+
+    monkeypatch.setenv("WANDB_API_KEY", "k")
+    monkeypatch.setattr(ws.Workspace, "save", save)
+    monkeypatch.setattr(ws.Workspace, "url", "https://example.org/view")
+    save_workspace(finished_run("bert", "--tracking.project", "mine", "--tracking.entity", "team").root)
+    assert (saved[0].entity, saved[0].project) == ("team", "mine")
+    saved[0]._to_model()
+
+
+@pytest.mark.usefixtures("ws")
+def test_a_wandb_that_refuses_is_one_line(
+    finished_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(self: Any) -> Any:
+        raise RuntimeError("no such project\nlong story")
+
+    monkeypatch.setenv("WANDB_API_KEY", "k")
+    monkeypatch.setattr("wandb_workspaces.workspaces.Workspace.save", save)
+    with pytest.raises(UserError, match=r"refused or did not answer \(no such project\)"):
+        save_workspace(finished_run("bert", "--tracking.project", "mine", "--tracking.entity", "team").root)

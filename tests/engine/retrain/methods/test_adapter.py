@@ -1,0 +1,28 @@
+"""Bottleneck adapters: what is kept is what was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.engine.retrain.methods.conftest import Done
+
+from engine.retrain.methods.adapter import _head
+from problems.models import bottleneck
+from problems.models.load import BaseModel
+
+
+def test_the_bottleneck_adapter_loads_to_the_runs_logits(done: Callable[..., Done]) -> None:
+    run = done("adapter")
+    model = bottleneck.load(run.plain_base(), run.folder.adapter)
+    assert torch.equal(run.logits_of(model), run.logits)
+    assert not torch.allclose(run.logits_of(run.plain_base()), run.logits, atol=1e-4)
+    saved = load_file(run.folder.adapter / bottleneck.WEIGHTS)
+    assert sum(value.numel() for value in saved.values()) == run.result["trainable_parameters"]
+
+
+@pytest.mark.parametrize("new", [["classifier"], ["classifier", "pooler"], []])
+def test_the_head_is_trained_whether_or_not_the_model_came_with_one(new: list[str]) -> None:
+    assert _head(BaseModel(None, new)) == sorted({"classifier", "score", *new})  # type: ignore[arg-type]

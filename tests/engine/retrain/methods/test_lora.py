@@ -1,0 +1,136 @@
+"""LoRA at ranks that no search of this run found: which they are, and that PEFT alone gives the run's logits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from tests.engine.retrain.methods.conftest import LEARNED, NAMES, SIZE, Done, K, R
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+from engine import ranks
+from engine.disk.files import write_json
+from engine.retrain.methods import METHODS, Setting
+from engine.run.folder import RunFolder
+from engine.stages import Run
+
+
+@pytest.mark.parametrize("method", ["lora", "adalora"])
+def test_plain_peft_gives_the_logits_where_a_pooler_was_trained_too(done: Callable[..., Done], method: str) -> None:
+    run = done(method, "--lora.modules_to_save", "null")
+    base = run.plain_base()
+    before = base.bert.pooler.dense.weight.clone()
+    model = PeftModel.from_pretrained(base, run.folder.adapter)
+    torch.testing.assert_close(run.logits_of(model), run.logits, rtol=1e-5, atol=1e-6)
+    (pooler,) = [
+        p for name, p in model.named_parameters() if name.endswith("pooler.modules_to_save.default.dense.weight")
+    ]
+    assert not torch.equal(pooler, before)
+
+
+@pytest.mark.parametrize("method", ["lora", "lora_shuffled", "lora_random", "adalora"])
+def test_plain_peft_gives_the_runs_logits_at_the_scale_of_autolora(done: Callable[..., Done], method: str) -> None:
+    run = done(method)
+    model = PeftModel.from_pretrained(run.plain_base(), run.folder.adapter)
+    torch.testing.assert_close(run.logits_of(model), run.logits, rtol=1e-5, atol=1e-6)
+    assert run.logits.std() > 1e-3
+    settings = json.loads((run.folder.adapter / "adapter_config.json").read_text())
+    assert settings["peft_type"] == "LORA"
+    kept = ranks.load(run.folder.ranks).kept
+    for name, rank in kept.items():
+        assert settings["rank_pattern"].get(name, settings["r"]) == rank
+        assert settings["alpha_pattern"].get(name, settings["lora_alpha"]) / rank == pytest.approx(6 / K)
+    for name, parameter in model.named_parameters():
+        if ".lora_B." in name:
+            parameter.data.zero_()
+    assert not torch.allclose(run.logits_of(model), run.logits, atol=1e-4), "LoRA does something"
+
+
+def test_uniform_ranks(done: Callable[..., Done]) -> None:
+    record = ranks.load(done("lora").folder.ranks)
+    assert (record.rule, record.k) == ("uniform", K)
+    assert [(x.name, x.rank, x.alpha, x.contribution) for x in record.layers] == [(n, R, (), ()) for n in NAMES]
+
+
+def test_shuffled_ranks_are_the_learned_ones_in_other_places(done: Callable[..., Done]) -> None:
+    record = ranks.load(done("lora_shuffled").folder.ranks)
+    found = [layer.rank for layer in record.layers]
+    assert record.rule == "shuffled"
+    assert [layer.name for layer in record.layers] == NAMES
+    assert sorted(found) == sorted(LEARNED)
+    assert found != LEARNED
+
+
+@pytest.fixture
+def setting(run_of: Callable[..., Run]) -> Callable[[RunConfig], tuple[Run, Setting]]:
+    """setting(config): a run and what its method works for, with nothing trained."""
+
+    def make(config: RunConfig) -> tuple[Run, Setting]:
+        run = run_of(config)
+        run.task.rows()
+        return run, Setting(config, run.folder, run.task, run.tokenizer, rows=8)
+
+    return make
+
+
+def write_ranks(path: Path, found: list[int]) -> None:
+    write_json(path, {"k": K, "layers": [{"name": n, "rank": r} for n, r in zip(NAMES, found, strict=True)]})
+
+
+@pytest.mark.parametrize("of_a_run", [True, False])
+def test_random_ranks_spend_what_they_are_compared_with(
+    tiny_config: Callable[..., RunConfig],
+    setting: Callable[[RunConfig], tuple[Run, Setting]],
+    tmp_path: Path,
+    of_a_run: bool,
+) -> None:
+    write_ranks(tmp_path / "x.json", LEARNED)
+    given = ("--lora.ranks_from", str(tmp_path / "x.json")) if of_a_run else ()
+    run, found = setting(tiny_config("--method", "lora_random", "--lora.r", str(R), *given))
+    record = METHODS["lora_random"].prepare(run.base(), found).record
+    assert record is not None
+    assert sum(layer.rank for layer in record.layers) == (sum(LEARNED) if of_a_run else R * len(NAMES))
+    assert record.lora_parameters == SIZE * sum(layer.rank for layer in record.layers)
+    assert ranks.load(run.folder.ranks).kept == record.kept
+
+
+def test_the_ranks_of_the_run_are_taken_as_they_are_and_not_written_again(
+    tiny_config: Callable[..., RunConfig], setting: Callable[[RunConfig], tuple[Run, Setting]]
+) -> None:
+    run, found = setting(tiny_config())
+    write_ranks(run.folder.ranks, [0, 4, 0, 1])
+    before = run.folder.ranks.read_bytes()
+    prepared = METHODS["autolora"].prepare(run.base(), found)
+    assert prepared.record is not None
+    assert prepared.record.kept == {NAMES[1]: 4, NAMES[3]: 1}
+    assert prepared.record.lora_parameters == 5 * SIZE
+    assert sum(p.numel() for n, p in prepared.model.named_parameters() if ".lora_" in n) == 5 * SIZE
+    assert run.folder.ranks.read_bytes() == before
+
+
+def test_a_process_that_does_not_write_leaves_no_ranks(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run]
+) -> None:
+    run = run_of(tiny_config("--method", "lora"))
+    run.task.rows()
+    METHODS["lora"].prepare(run.base(), Setting(run.config, run.folder, run.task, run.tokenizer, 8, writes=False))
+    assert not run.folder.ranks.exists()
+
+
+@pytest.mark.parametrize("method", ["lora_shuffled", "lora_random"])
+def test_ranks_of_another_model_are_refused_by_their_own_file(
+    tiny_config: Callable[..., RunConfig],
+    setting: Callable[[RunConfig], tuple[Run, Setting]],
+    tmp_path: Path,
+    method: str,
+) -> None:
+    write_json(tmp_path / "x.json", {"layers": [{"name": "gpt2.h.0.c_attn", "rank": 1}]})
+    run, found = setting(tiny_config("--method", method, "--lora.ranks_from", str(tmp_path / "x.json")))
+    with pytest.raises(UserError, match=rf"^{tmp_path}/x\.json: the model has no layer 'gpt2\.h\.0\.c_attn'"):
+        METHODS[method].prepare(run.base(), found)
+    assert not RunFolder(run.folder.root).ranks.exists()

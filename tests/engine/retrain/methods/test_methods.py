@@ -1,0 +1,133 @@
+"""Every method through the one trainer: what it trains, records and exports, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import pandas as pd
+import pytest
+from tests.engine.retrain.methods.conftest import HEAD, LAYERS, LEARNED, NAMES, SIZE, Done, R
+
+from configs.cli import Request, parse
+from configs.errors import UserError
+from configs.rules import SEARCHING, WITHOUT_LORA
+from configs.schema import MethodName, RunConfig
+from engine.command import run_request
+from engine.disk.files import write_json
+from engine.retrain.methods import METHODS
+from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
+from engine.stages import run_stages
+
+
+def test_the_configuration_names_every_method() -> None:
+    assert set(METHODS) == set(get_args(MethodName)) == SEARCHING | set(WITHOUT_LORA) | {
+        "lora", "lora_shuffled", "lora_random", "adalora",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - SEARCHING))
+def test_each_method_trains_reports_and_counts(done: Callable[..., Done], method: str) -> None:
+    result, folder = done(method).result, done(method).folder
+    assert result["method"] == method
+    assert 0 <= result["metrics"]["accuracy"] <= 1
+    assert result["steps"] == {"search": None, "retrain": 16}
+    assert result["seconds"]["search"] is None
+    assert method in folder.report.read_text()
+    assert folder.ranks.exists() == (method not in WITHOUT_LORA)
+    assert not folder.search.exists()
+    assert not folder.retrain.exists()
+
+
+def test_parameter_counts(done: Callable[..., Done]) -> None:
+    def counts(method: str) -> tuple[int, int]:
+        result = done(method).result
+        return result["lora_parameters"], result["trainable_parameters"]
+
+    assert counts("lora") == (LAYERS * R * SIZE, LAYERS * R * SIZE + HEAD)
+    for method in ("lora_shuffled", "lora_random"):
+        assert counts(method) == (sum(LEARNED) * SIZE, sum(LEARNED) * SIZE + HEAD)
+    assert counts("adalora") == (LAYERS * R * SIZE, LAYERS * 3 * (SIZE + 1) + HEAD)
+    assert counts("adapter") == (0, 2 * 2 * (2 * 32 * 4 + 4 + 32 + 2 * 32) + HEAD)
+    whole = done("full").plain_base()
+    assert counts("full") == (0, sum(p.numel() for p in whole.parameters()))
+
+
+@pytest.mark.slow
+def test_a_study_over_methods(tiny_config: Callable[..., RunConfig]) -> None:
+    import dataclasses
+
+    from configs.schema import StudyConfig
+    from engine.study.folder import StudyFolder
+
+    axes = {"method": ["autolora", "lora", "lora_shuffled", "full"]}
+    cells = Path(tiny_config().runs_folder) / "tiny" / "cells"
+    config = tiny_config("--lora.ranks_from", str(cells / "method-autolora" / "ranks.json"))
+    run_request(Request(dataclasses.replace(config, study=StudyConfig(axes)), "all", False, "x"), StopRequest())
+    folder = StudyFolder(Path(config.runs_folder) / "tiny")
+    rows = pd.read_parquet(folder.results).set_index("method")
+    assert list(rows.index) == axes["method"]
+    assert sorted(rows.loc["lora_shuffled", "ranks"]) == sorted(rows.loc["autolora", "ranks"])
+    assert rows.loc["full", "ranks"] is None
+    assert rows.loc["full", "lora_parameters"] == 0
+    assert "full" in folder.table.read_text()
+    assert folder.report.exists()
+
+
+REFUSED = [
+    (("--method", "lora_shuffled"), r"^--lora\.ranks_from: null .* lora_shuffled; allowed: a ranks\.json"),
+    (("--method", "prefix"), r"^--method: 'prefix' is not allowed; allowed: autolora, lora, "),
+    (("--method", "lora", "--lora.r", "0"), r"^--lora\.r: 0 is not allowed; allowed: 1 to 1024"),
+    (("--method", "lora", "--retrain.init", "search"), r"^--retrain\.init: 'search' .* lora; allowed: scratch"),
+    (("--method", "adalora"), r"^--retrain\.max_steps: 4 is not allowed for --method adalora; allowed: 10 or more"),
+    (("--method", "full", "--export.padded", "true"), r"^--export\.padded: true .* full, which has no LoRA"),
+    (("--method", "adapter", "--export.merged", "true"), r"^--export\.merged: true .* cannot be merged"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=lambda value: "-".join(value[1:]) if value else "")
+def test_what_cannot_work_is_refused_before_a_model_is_loaded(
+    tiny_config: Callable[..., RunConfig], arguments: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as refused:
+        tiny_config(*arguments)
+    assert "\n" not in str(refused.value)
+
+
+def refused(config: RunConfig, stage: Any = "all") -> str:
+    with pytest.raises(UserError) as caught:
+        run_stages(Request(config, stage, False, "tiny.yaml"), StopRequest())
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_what_the_model_or_the_folder_cannot_do_is_one_line(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    assert refused(tiny_config("--method", "lora"), "search").startswith("--stage: 'search' is not allowed for")
+    assert "metrics.json does not exist" in refused(tiny_config("--method", "full"), "report")
+    assert "model of type gpt2" in refused(tiny_config("--method", "adapter", kind="gpt2"))
+    nowhere = ("--method", "lora_shuffled", "--lora.ranks_from", str(tmp_path / "none.json"))
+    assert "none.json: not readable" in refused(tiny_config(*nowhere))
+    short = ["--method", "adalora", "--retrain.max_steps", "null", "--retrain.epochs", "1"]
+    assert "they make 8 optimiser steps" in refused(tiny_config(*short))
+    assert "matches no module" in refused(tiny_config("--method", "lora", "--lora.target_modules", "[nothing]"))
+    assert "rank 99" in refused(tiny_config("--method", "lora", "--lora.r", "99"))
+
+
+def test_a_folder_with_another_methods_ranks_is_left_alone(
+    tiny_config: Callable[..., RunConfig], done: Callable[..., Done]
+) -> None:
+    config = tiny_config()
+    folder = RunFolder(Path(config.runs_folder) / "tiny")
+    for rule, method in (("threshold", "lora"), ("uniform", "autolora"), ("threshold", "full")):
+        write_json(folder.ranks, {"rule": rule, "layers": [{"name": NAMES[0], "rank": 1}]})
+        before = folder.ranks.read_text()
+        assert f"holds ranks of rule '{rule}'" in refused(tiny_config("--method", method), "retrain")
+        assert folder.ranks.read_text() == before
+
+
+def test_the_default_method_is_autolora() -> None:
+    assert parse(["--config", "quickstart.yaml"]).config.method == "autolora"

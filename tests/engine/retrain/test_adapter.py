@@ -1,0 +1,208 @@
+"""Stage 2 at the recorded ranks, and its start from the searched components."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from configs.cli import Request
+from configs.errors import UserError
+from configs.schema import RunConfig
+from engine import ranks
+from engine.ranks.rules import kept_components
+from engine.retrain.adapter import adapter_config, attach_ranks, start_from_search
+from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
+from engine.search.engine import SearchEngine
+from engine.stages import Run, run_stages
+from engine.tracking.wandb_run import Wandb
+from problems.models.attach import lora_layers
+from problems.models.load import load_base
+
+Searched = tuple[RunConfig, Run, SearchEngine]
+
+
+@pytest.fixture(scope="module")
+def searched(
+    make_config: Callable[..., RunConfig], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Searched]:
+    """A finished search with its model still at hand; for reading only."""
+    made: dict[tuple[str, ...], Searched] = {}
+
+    def make(kind: str, *arguments: str) -> Searched:
+        key = (kind, *arguments)
+        if key not in made:
+            large = ("--search.steps", "8", "--search.learning_rate", "5e-2", "--lora.lora_alpha", "6")
+            config = make_config(tmp_path_factory.mktemp("searched"), kind, *large, *arguments)
+            folder = RunFolder(Path(config.runs_folder) / "tiny")
+            run = Run(config, folder, Wandb(config, folder.root, {}), StopRequest())
+            engines: list[SearchEngine] = []
+            original = run.build_search
+
+            def keep(**options: Any) -> SearchEngine:
+                engines.append(original(**options))
+                return engines[0]
+
+            run.build_search = keep  # type: ignore[method-assign]
+            run.search()
+            made[key] = (config, run, engines[0])
+        return made[key]
+
+    return make
+
+
+def batch_of(engine: SearchEngine) -> dict[str, Tensor]:
+    loader = engine.selection.train_data_loader[0]
+    return loader.collate([loader.rows[i] for i in range(8)])
+
+
+def retrained_model(config: RunConfig, run: Run) -> Any:
+    run.task.rows()
+    record = ranks.load(run.folder.ranks)
+    base = run.base()
+    model = attach_ranks(base.model, adapter_config(config, record, run.task, base.trained_whole), record)
+    start_from_search(model, config, record, run.folder.search_weights)
+    return model
+
+
+@pytest.mark.parametrize("retrain_scale", ["component", "fixed"])
+@pytest.mark.parametrize(
+    ("kind", "constraint", "scale", "rule"),
+    [
+        ("bert", "softmax", "start", "threshold"),
+        ("bert", "softmax", "paper", "threshold"),
+        ("gpt2", "sigmoid", "start", "threshold"),
+        ("llama", "none", "paper", "threshold"),
+        ("bert", "softmax", "start", "budget"),
+    ],
+)
+def test_init_search_computes_what_the_search_computes_with_dropped_gates_at_zero(
+    searched: Callable[..., Searched], kind: str, constraint: str, scale: str, rule: str, retrain_scale: Any
+) -> None:
+    by_rule = ["--search.rule", rule, "--search.budget", "2"] if rule == "budget" else []
+    config, run, engine = searched(kind, "--search.constraint", constraint, "--search.scale", scale, *by_rule)
+    kept = engine.rule.kept(engine.alpha(), engine.contribution())
+    assert 0 < kept.sum() < kept.numel(), "some components are dropped, some kept"
+    batch = batch_of(engine)
+    search_model = engine.lora.module.eval()
+    with torch.no_grad():
+        gates = engine.selection.module() * kept
+        with engine.lora.gates.open(gates):
+            expected = search_model(**batch).logits
+        with engine.lora.gates.open(engine.selection.module()):
+            assert not torch.allclose(search_model(**batch).logits, expected, rtol=1e-3, atol=1e-4)
+    changed = dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, scale=retrain_scale))
+    model = retrained_model(changed, run).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(**batch).logits, expected, rtol=1e-5, atol=1e-6)
+    found = {name: layer.r["default"] for name, layer in lora_layers(model).items()}
+    assert found == {name: n for name, n in zip(engine.lora.gates.names, engine.ranks(), strict=True) if n > 0}
+
+
+def copied(run: Run, config: RunConfig, tmp_path: Path) -> tuple[RunConfig, RunFolder]:
+    """The search's folder, to be written in."""
+    shutil.copytree(run.folder.root, tmp_path / "runs" / "tiny")
+    return dataclasses.replace(config, runs_folder=str(tmp_path / "runs")), RunFolder(tmp_path / "runs" / "tiny")
+
+
+def test_stage_retrain_with_init_search_starts_there(searched: Callable[..., Searched], tmp_path: Path) -> None:
+    config, run, _ = searched("bert", "--search.constraint", "softmax", "--search.scale", "start")
+    config, folder = copied(run, config, tmp_path)
+    settings = dataclasses.replace(config.retrain, init="search", learning_rate=1e-12, max_steps=1)
+    run_stages(Request(dataclasses.replace(config, retrain=settings), "retrain", False, "x"), StopRequest())
+    adapter, weights = load_file(folder.adapter / "adapter_model.safetensors"), load_file(folder.search_weights)
+    record = ranks.load(folder.ranks)
+    for layer in record.layers:
+        kept = kept_components(torch.tensor([layer.alpha]), "softmax")[0]
+        prefix = f"base_model.model.{layer.name}.lora_A"
+        torch.testing.assert_close(adapter[f"{prefix}.weight"], weights[f"{prefix}.default.weight"][kept])
+    result = json.loads(folder.metrics.read_text())
+    assert result["steps"] == {"search": 8, "retrain": 1}
+    assert result["seconds"]["total"] == pytest.approx(result["seconds"]["search"] + result["seconds"]["retrain"])
+
+
+def edit_rank(value: int) -> Callable[[dict[str, Any]], None]:
+    def edit(record: dict[str, Any]) -> None:
+        assert record["layers"][0]["rank"] != value
+        record["layers"][0]["rank"] = value
+
+    return edit
+
+
+def drop_layer(record: dict[str, Any]) -> None:
+    record["layers"].pop()
+
+
+def drop_alpha(record: dict[str, Any]) -> None:
+    del record["layers"][1]["alpha"]
+
+
+def drop_all_alpha(record: dict[str, Any]) -> None:
+    for layer in record["layers"]:
+        del layer["alpha"]
+
+
+@pytest.mark.parametrize("edit", [edit_rank(4), edit_rank(0), drop_layer, drop_alpha, drop_all_alpha])
+def test_init_search_refuses_ranks_that_were_edited(
+    searched: Callable[..., Searched], tmp_path: Path, edit: Callable[[dict[str, Any]], None]
+) -> None:
+    config, run, _ = searched("bert", "--search.constraint", "softmax", "--search.scale", "start")
+    config, folder = copied(run, config, tmp_path)
+    record = json.loads(folder.ranks.read_text())
+    edit(record)
+    folder.ranks.write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"--retrain\.init: 'search' needs .* allowed here: scratch"):
+        retrained_model(config, Run(config, folder, run.wandb, StopRequest()))
+
+
+def test_init_search_without_a_search_is_refused(searched: Callable[..., Searched], tmp_path: Path) -> None:
+    config, run, _ = searched("bert", "--search.constraint", "softmax", "--search.scale", "start")
+    config, folder = copied(run, config, tmp_path)
+    folder.search_weights.unlink()
+    with pytest.raises(UserError, match=r"--retrain\.init: 'search' needs .*weights\.safetensors; run --stage search"):
+        retrained_model(config, Run(config, folder, run.wandb, StopRequest()))
+
+
+@pytest.mark.parametrize("keep", [0, 5, 200])
+def test_damaged_searched_weights_are_one_line(searched: Callable[..., Searched], tmp_path: Path, keep: int) -> None:
+    config, run, _ = searched("bert", "--search.constraint", "softmax", "--search.scale", "start")
+    config, folder = copied(run, config, tmp_path)
+    folder.search_weights.write_bytes(folder.search_weights.read_bytes()[:keep])
+    with pytest.raises(UserError, match=r"--retrain\.init: .*weights\.safetensors cannot be read .* or use scratch"):
+        retrained_model(config, Run(config, folder, run.wandb, StopRequest()))
+
+
+def test_a_rank_that_peft_did_not_apply_is_no_silent_matter(
+    make_config: Callable[..., RunConfig], tmp_path: Path, run_of: Callable[..., Run]
+) -> None:
+    config = make_config(tmp_path, "bert")
+    run = run_of(config)
+    run.task.rows()
+    base = load_base(config.model, run.task.auto_class, **run.task.head())
+    names = [f"bert.encoder.layer.{i}.attention.self.query" for i in (0, 1)]
+    record = ranks.RankRecord(4, tuple(ranks.LayerRank(name, 2 + i) for i, name in enumerate(names)))
+    wrong = adapter_config(config, record, run.task, base.trained_whole)
+    wrong.rank_pattern = {"no.such.layer": 2}
+    with pytest.raises(RuntimeError, match="PEFT did not apply the recorded ranks"):
+        attach_ranks(base.model, wrong, record)
+
+
+@pytest.mark.parametrize("modules", ["[]", "null"])
+def test_init_search_needs_the_modules_that_the_search_trained(
+    searched: Callable[..., Searched], modules: str
+) -> None:
+    """Else the searched head would sit on a pooler that it never saw."""
+    other = {"[]": "null", "null": "[]"}[modules]
+    config, run, _ = searched("bert", "--lora.modules_to_save", modules)
+    lora = dataclasses.replace(config.lora, modules_to_save=None if other == "null" else [])
+    with pytest.raises(UserError, match=r"--lora\.modules_to_save: --retrain\.init search needs the modules"):
+        retrained_model(config, Run(dataclasses.replace(config, lora=lora), run.folder, run.wandb, run.stop))

@@ -1,0 +1,92 @@
+"""The texts of a generation task: kept as --score reads them, and nothing kept of a decoding that was stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+
+from configs.cli import parse
+from engine.retrain import generate
+from engine.retrain.generate import generate_and_score, in_groups
+from engine.run.folder import RunFolder
+from engine.run.interrupt import Interrupted, StopRequest
+from problems.machine.compute import Compute
+from problems.tasks.generation import cut_prompt, prompt
+from tests.helpers.generation_toys import make_tokenizer
+
+SOURCES = ["name : Aromi", "name : The Vaults | area : riverside | Type : pub"]
+ROWS = Dataset.from_dict({"source": SOURCES, "references": [["a  b", "c"], ["d\te"]]})
+CONFIG = parse(["--task.max_length", "8"]).config
+
+
+def texts_of(
+    folder: Path, decode: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, stop: StopRequest
+) -> tuple[RunFolder, dict[str, float]]:
+    """The run folder and the scores; the task's scorer counts the texts."""
+    monkeypatch.setattr(generate, "decode", decode)
+    task: Any = SimpleNamespace(score_texts=lambda texts, rows: {"texts": len(texts), "rows": len(rows)})
+    compute, kept = Compute(torch.device("cpu"), bf16=False), RunFolder(folder)
+    return kept, generate_and_score(None, task, ROWS, make_tokenizer(), CONFIG, compute, kept, stop)
+
+
+def test_references_of_one_record_stand_together() -> None:
+    assert in_groups([["a  b", "c"], ["d\te"]]) == "a b\nc\n\nd e\n"
+    assert in_groups([]) == ""
+
+
+def test_texts_and_references_are_kept_and_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def decode(model: Any, tokenizer: Any, prompts: Any, settings: Any, *rest: Any) -> list[str]:
+        seen.append((prompts, settings))
+        return ["one", ""]
+
+    folder, scores = texts_of(tmp_path, decode, monkeypatch, StopRequest())
+    assert folder.predictions.read_text() == "one\n\n", "a text of nothing keeps its line"
+    assert folder.references.read_text() == "a b\nc\n\nd e\n"
+    assert scores == {"texts": 2, "rows": 2}
+    tokenizer = make_tokenizer()
+    ((prompts, settings),) = seen
+    assert prompts == [cut_prompt(prompt(tokenizer, source), 8) for source in SOURCES]
+    assert max(map(len, prompts)) == 8, "cut to task.max_length"
+    assert settings == CONFIG.decode
+
+
+def test_a_stop_ends_it_after_the_batch_and_leaves_no_half_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, batches = StopRequest(), []
+
+    def decode(*arguments: Any) -> list[str]:
+        for done in (1, 2):
+            batches.append(done)
+            stop.code = 130
+            arguments[-1](done)
+        return ["one", "two"]
+
+    with pytest.raises(Interrupted):
+        texts_of(tmp_path, decode, monkeypatch, stop)
+    assert batches == [1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_terminal_there_is_a_line_every_ten_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(generate.time, "monotonic", lambda: now[0])
+
+    def decode(*arguments: Any) -> list[str]:
+        for done, seconds in ((1, 4.0), (1, 11.0), (2, 20.0), (2, 22.0)):
+            now[0] = seconds
+            arguments[-1](done)
+        return ["one", "two"]
+
+    texts_of(tmp_path, decode, monkeypatch, StopRequest())
+    assert log_lines == ["INFO decode 1/2", "INFO decode 2/2"]

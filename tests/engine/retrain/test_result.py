@@ -1,0 +1,101 @@
+"""metrics.json: what is counted where."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from configs.cli import parse
+from engine.disk.files import write_json
+from engine.ranks import LayerRank, RankRecord
+from engine.retrain.fit import Fitted
+from engine.retrain.result import result_of
+from engine.run.folder import RunFolder
+from engine.run.resources import forget_peak, peak_memory, versions
+from problems.machine.compute import Compute
+
+CPU = Compute(torch.device("cpu"), bf16=False)
+FITTED = Fitted({"f1": 0.5, "recall": 0.25, "loss": 0.75}, seconds=3.0, steps=9)
+RECORD = RankRecord(4, (LayerRank("a", 1), LayerRank("b", 4)), lora_parameters=320)
+TRIALS = {"trials": [{"tried": {"x": i}, "metrics": {}, "steps": 10, "seconds": 2.5} for i in (1, 2)]}
+
+
+def run_in(root: Path, *arguments: str) -> Any:
+    task = SimpleNamespace(name="sst2", evaluation_split="validation")
+    return SimpleNamespace(config=parse(list(arguments)).config, folder=RunFolder(root), task=task, compute=CPU)
+
+
+def test_a_search_counts_to_the_total_and_its_memory_to_the_peak(tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    write_json(run.folder.search_summary, {"seconds": 5.0, "steps": 40, "peak_memory_mib": 1e9})
+    result = result_of(run, FITTED, RECORD, trainable=400, rate=1e-3)
+    assert result["seconds"] == {"search": 5.0, "retrain": 3.0, "total": 8.0}
+    assert result["steps"] == {"search": 40, "retrain": 9}
+    assert result["peak_memory_mib"] == 1e9
+    assert (result["lora_parameters"], result["trainable_parameters"], result["mean_rank"]) == (320, 400, 2.5)
+    assert list(result["metrics"].items()) == [("f1", 0.5), ("recall", 0.25)], "the main one first, the loss apart"
+    assert result["loss"] == 0.75
+    assert json.loads(json.dumps(result)) == result
+
+
+def test_a_method_without_search_reads_none_that_another_left(tmp_path: Path) -> None:
+    run = run_in(tmp_path, "--method", "full")
+    write_json(run.folder.search_summary, {"seconds": 5.0, "steps": 40, "peak_memory_mib": 1e9})
+    result = result_of(run, FITTED, None, trainable=400, rate=1e-3)
+    assert result["seconds"] == {"search": None, "retrain": 3.0, "total": 3.0}
+    assert result["steps"] == {"search": None, "retrain": 9}
+    assert (result["lora_parameters"], result["mean_rank"]) == (0, None)
+    assert 0 < result["peak_memory_mib"] < 1e9
+
+
+def test_ranks_written_by_hand_cost_no_search(tmp_path: Path) -> None:
+    assert result_of(run_in(tmp_path), FITTED, RECORD, 400, 1e-3)["seconds"]["search"] is None
+
+
+def test_the_trials_of_a_grid_are_its_search(tmp_path: Path) -> None:
+    run = run_in(tmp_path, "--method", "lora_grid")
+    write_json(run.folder.grid, TRIALS)
+    result = result_of(run, FITTED, RECORD, 400, 1e-3)
+    assert result["seconds"] == {"search": 5.0, "retrain": 3.0, "total": 8.0}
+    assert result["steps"]["search"] == 20
+
+
+def test_a_sweep_of_rates_stands_apart_from_the_total(tmp_path: Path) -> None:
+    run = run_in(tmp_path, "--method", "lora", "--retrain.learning_rates", "[1e-3,1e-2]")
+    write_json(run.folder.sweep, TRIALS)
+    result = result_of(run, FITTED, RECORD, 400, rate=1e-2)
+    assert (result["seconds_sweep"], result["seconds"]["total"]) == (5.0, 3.0)
+    assert (result["learning_rate"], result["learning_rates_tried"]) == (1e-2, [1e-3, 1e-2])
+
+
+def test_peak_memory_is_in_mib_as_the_system_tells_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    usage = SimpleNamespace(ru_maxrss=512 * 2**20)
+    monkeypatch.setattr("engine.retrain.result.resource.getrusage", lambda who: usage)
+    monkeypatch.setattr("engine.retrain.result._STATUS", tmp_path / "status")
+    (tmp_path / "status").write_text("VmPeak:\t 9216 kB\nVmHWM:\t 2048 kB\nVmRSS:\t 1024 kB\n")
+    assert peak_memory(CPU) == 2
+    for content in ("Name:\tpython\n", None):  # Linux in some sandboxes; other systems
+        (tmp_path / "status").unlink() if content is None else (tmp_path / "status").write_text(content)
+        for system, expected in (("linux", 512 * 2**10), ("darwin", 512)):
+            monkeypatch.setattr("engine.retrain.result.sys.platform", system)
+            assert peak_memory(CPU) == expected
+
+
+def test_a_peak_is_forgotten_where_the_system_can() -> None:
+    torch.ones(100 * 2**18).sum()  # 100 MiB, free again
+    before = peak_memory(CPU)
+    forget_peak(CPU)
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("the system cannot reset a process's peak")
+    assert peak_memory(CPU) < before - 50
+
+
+def test_versions_are_of_what_decides_the_numbers() -> None:
+    found = versions()
+    assert found["torch"] == torch.__version__.split("+")[0] or found["torch"] == torch.__version__
+    assert set(found) == {"python", "betty-ml", "torch", "transformers", "peft", "datasets"}

@@ -1,0 +1,190 @@
+"""Choices on D_val: the learning-rate sweep and the rank grid; what they train on, keep, resume and refuse."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.cli import Request, parse
+from configs.errors import UserError
+from configs.schema import RunConfig
+from engine import ranks
+from engine.retrain import trials as tuning
+from engine.retrain.trials import Trial, Trials
+from engine.run.folder import RunFolder
+from engine.run.interrupt import Interrupted, StopRequest
+from engine.stages import run_stages
+
+GRID = ("--method", "lora_grid", "--lora.grid", "[1,3]")
+SWEEP = ("--method", "lora", "--retrain.learning_rates", "[1e-6,3e-2]", "--retrain.max_steps", "12")
+SWEPT = r".*sweep\.json diverged; lower it and add"
+
+
+def finish(config: RunConfig) -> RunFolder:
+    return run_stages(Request(config, "all", False, "test"), StopRequest())
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, RunConfig]]:
+    """(data, config) of every training."""
+    seen: list[tuple[Any, RunConfig]] = []
+    original = tuning.fit
+
+    def fit(model: Any, data: Any, task: Any, config: RunConfig, *rest: Any) -> Any:
+        seen.append((data, config))
+        return original(model, data, task, config, *rest)
+
+    monkeypatch.setattr(tuning, "fit", fit)
+    return seen
+
+
+@pytest.mark.slow
+def test_a_sweep_takes_the_rate_that_does_best_on_d_val(
+    tiny_config: Callable[..., RunConfig], fits: list[tuple[Any, RunConfig]]
+) -> None:
+    folder = finish(tiny_config(*SWEEP))
+    sweep, result = json.loads(folder.sweep.read_text()), json.loads(folder.metrics.read_text())
+    scores = [trial["metrics"]["accuracy"] for trial in sweep["trials"]]
+    assert scores[1] != scores[0], "at the lower rate nothing is learned"
+    best = max(sweep["trials"], key=lambda trial: trial["metrics"]["accuracy"])
+    assert sweep["chosen"] == best["tried"]
+    assert result["learning_rate"] == best["tried"]["learning_rate"]
+    assert result["learning_rates_tried"] == [1e-6, 3e-2]
+    assert result["seconds_sweep"] > 0
+    assert result["seconds"]["total"] == result["seconds"]["retrain"], "the sweep's seconds stand apart"
+    assert [config.retrain.learning_rate for _, config in fits] == [1e-6, 3e-2]
+    for data, _ in fits:  # D_tr and D_val: half of 64 rows each, and no row of the test split
+        assert (len(data.train), {name: len(rows) for name, rows in data.evaluation.items()}) == (32, {"D_val": 32})
+    assert not folder.trials.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["autolora", "adalora", "adapter", "full"])
+def test_every_method_can_be_swept(tiny_config: Callable[..., RunConfig], method: str) -> None:
+    config = tiny_config("--method", method, "--retrain.learning_rates", "[1e-3,1e-2]", "--retrain.max_steps", "10")
+    result = json.loads(finish(config).metrics.read_text())
+    assert result["learning_rate"] in (1e-3, 1e-2)
+
+
+def test_of_equal_metrics_the_lower_loss_decides(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hard task whose short trainings all answer alike: CoLA, Matthews 0 at every rate."""
+    losses = {1e-3: 0.6, 1e-2: 0.5, 1e-1: 0.7}
+
+    def train(self: Trials, number: int, tried: Mapping[str, Any], prepare: object) -> Trial:
+        return Trial(tried, {"accuracy": 0.5, "loss": losses[tried["learning_rate"]]}, 1, 1.0)
+
+    monkeypatch.setattr(Trials, "_train", train)
+    folder = finish(tiny_config("--method", "lora", "--retrain.learning_rates", "[1e-3,1e-2,1e-1]"))
+    assert json.loads(folder.sweep.read_text())["chosen"] == {"learning_rate": 1e-2}
+
+
+@pytest.mark.slow
+def test_a_rate_that_diverges_loses_and_stops_nothing(tiny_config: Callable[..., RunConfig]) -> None:
+    arguments = ("--method", "full", "--retrain.gradient_clipping", "0", "--retrain.max_steps", "20")
+    folder = finish(tiny_config(*arguments, "--retrain.learning_rates", "[1e30,1e-3]"))
+    sweep = json.loads(folder.sweep.read_text())
+    assert sweep["trials"][0]["metrics"] == {}
+    assert sweep["chosen"] == {"learning_rate": 1e-3}
+    other = tiny_config(*arguments, "--name", "other", "--retrain.learning_rates", "[1e30]")
+    with pytest.raises(UserError, match=rf"^--retrain\.learning_rates: all 1 trials of {SWEPT} --stage retrain"):
+        finish(other)
+    lower = dataclasses.replace(other, retrain=dataclasses.replace(other.retrain, learning_rates=[1e-3]))
+    assert run_stages(Request(lower, "retrain", True, "test"), StopRequest()).metrics.exists(), "as the line said"
+
+
+@pytest.mark.slow
+def test_a_grid_that_diverges_everywhere_says_how_to_begin_again(tiny_config: Callable[..., RunConfig]) -> None:
+    config = tiny_config(*GRID)
+    folder = RunFolder(Path(config.runs_folder) / str(config.name))
+    folder.root.mkdir(parents=True)
+    tried = [{"query": q, "value": v} for q in (1, 3) for v in (1, 3)]
+    trials = [{"tried": each, "metrics": {}, "steps": 0, "seconds": 0.0} for each in tried]
+    folder.grid.write_text(json.dumps({"trials": trials}))
+    with pytest.raises(UserError) as caught:
+        finish(config)
+    line = str(caught.value)
+    assert line.startswith(f"--retrain.learning_rate: all 4 trials of {folder.grid} diverged; lower it and add")
+    assert "--stage all --overwrite" in line
+    assert f"(a cell of a study: remove {folder.root} and give the study's command again)" in line
+    assert "\n" not in line
+
+
+@pytest.mark.slow
+def test_a_grid_tries_every_combination_and_retrains_the_best(
+    tiny_config: Callable[..., RunConfig], fits: list[tuple[Any, RunConfig]]
+) -> None:
+    folder = finish(tiny_config(*GRID))
+    grid, result = json.loads(folder.grid.read_text()), json.loads(folder.metrics.read_text())
+    assert [t["tried"] for t in grid["trials"]] == [{"query": q, "value": v} for q in (1, 3) for v in (1, 3)]
+    record = ranks.load(folder.ranks)
+    assert record.rule == "grid"
+    for layer in record.layers:
+        assert layer.rank == grid["chosen"][layer.name.rsplit(".", 1)[-1]]
+    assert result["lora_parameters"] == sum(record.kept.values()) * 64
+    assert result["steps"] == {"search": 4 * 4, "retrain": 4}
+    assert result["seconds"]["search"] == pytest.approx(sum(t["seconds"] for t in grid["trials"]))
+    assert all(len(data.train) == 32 for data, _ in fits)
+    assert (folder.adapter / "adapter_config.json").exists()
+    assert "lora_grid" in folder.report.read_text()
+
+
+@pytest.mark.slow
+def test_an_interrupted_grid_goes_on_and_ends_alike(
+    tiny_config: Callable[..., RunConfig],
+    fits: list[tuple[Any, RunConfig]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = json.loads(finish(tiny_config(*GRID)).grid.read_text())
+    config = tiny_config(*GRID, "--runs_folder", str(tmp_path / "other"))
+    fits.clear()
+    stop, kept = StopRequest(), tuning.fit
+
+    def fit(*arguments: Any) -> Any:
+        if len(fits) == 2:
+            stop.handle(signal.SIGTERM, None)
+        return kept(*arguments)
+
+    monkeypatch.setattr(tuning, "fit", fit)
+    with pytest.raises(Interrupted):
+        run_stages(Request(config, "all", False, "test"), stop)
+    monkeypatch.setattr(tuning, "fit", kept)
+    folder = RunFolder(tmp_path / "other" / "tiny")
+    assert len(json.loads(folder.grid.read_text())["trials"]) == 2
+    assert not folder.ranks.exists()
+    # A half-done grid is not gone on with under other settings.
+    with pytest.raises(UserError, match=r"^--retrain\.learning_rate: .* half-done run"):
+        finish(dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, learning_rate=1.0)))
+    again = json.loads(finish(config).grid.read_text())
+    assert len(fits) == 3 + 2, "the two finished trials were not repeated"
+    for one, other in zip(whole["trials"], again["trials"], strict=True):
+        assert (one["tried"], one["metrics"], one["steps"]) == (other["tried"], other["metrics"], other["steps"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--lora.grid", "[4]"), r"--lora\.grid: \[4\] is not allowed; allowed: two or more ranks"),
+        (("--lora.grid", "[0,4]"), r"--lora\.grid: "),
+        (("--method", "lora_grid", "--lora.grid", str(list(range(1, 12)))), r"--lora\.grid: 11 ranks .* 121 runs"),
+        (("--retrain.learning_rates", "[0.1,-1]"), r"--retrain\.learning_rates: "),
+    ],
+)
+def test_bad_grids_and_rates_are_refused(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse(list(arguments))
+
+
+@pytest.mark.slow
+def test_a_rank_that_no_layer_can_have_is_refused(tiny_config: Callable[..., RunConfig]) -> None:
+    with pytest.raises(UserError, match=r"--lora\.grid: rank 99 of 'bert.*' is out of range; allowed: 0 to 32"):
+        finish(tiny_config("--method", "lora_grid", "--lora.grid", "[99,1]"))

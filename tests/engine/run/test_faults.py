@@ -1,0 +1,105 @@
+"""What the world can do to a run is told in one line; what is the program's own fault is not hidden."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from torch._inductor.exc import InvalidCxxCompiler
+
+from configs.cli import parse
+from configs.errors import UserError
+from engine.run.faults import explained
+
+ROOT = Path("runs/x")
+
+
+def line_of(error: Exception, *arguments: str) -> str:
+    with pytest.raises(UserError) as caught, explained(parse(list(arguments)).config, ROOT):
+        raise error
+    assert caught.value.__cause__ is error
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "no space is left there"),
+        (errno.EDQUOT, "the quota is used up"),
+        (errno.EFBIG, "the file would be larger than allowed"),
+        (errno.EROFS, "it is read-only"),
+        (errno.EACCES, "permission denied"),
+        (errno.EIO, "the disk reports an error"),
+    ],
+)
+def test_a_disk_that_cannot_be_written_is_named_with_the_file(number: int, words: str) -> None:
+    line = line_of(OSError(number, "in the system's words", "runs/x/ranks.json"))
+    assert line.startswith(f"cannot write runs/x/ranks.json: {words}; the last checkpoint in runs/x is whole: ")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), "no space"),
+        (RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0"), "no space"),
+        (OSError("IOError: Error writing bytes to file. Detail: [errno 27] File too large"), "larger than allowed"),
+        (RuntimeError("Read-only file system (os error 30)"), "it is read-only"),
+    ],
+)
+def test_a_failed_write_of_a_library_is_told_by_its_words(error: Exception, words: str) -> None:
+    line = line_of(error)
+    assert line.startswith("cannot write runs/x: ")
+    assert words in line
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("MPS backend out of memory\n(allocated)"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+    ],
+)
+def test_a_full_memory_names_every_setting_that_needs_less_with_its_value(error: Exception) -> None:
+    values = {
+        "--search.batch_size": "5",
+        "--retrain.batch_size": "6",
+        "--retrain.gradient_accumulation": "7",
+        "--retrain.eval_batch_size": "8",
+        "--task.max_length": "9",
+    }
+    line = line_of(error, *(part for pair in values.items() for part in pair))
+    assert line.startswith("out of memory: lower ")
+    for key, value in values.items():
+        after = line.split(key, 1)[1]
+        assert after.split("now ", 1)[1].startswith(value), key
+
+
+def test_a_machine_that_cannot_compile_is_told_how_to_go_on() -> None:
+    line = line_of(InvalidCxxCompiler(), "--retrain.torch_compile", "true")
+    assert line.startswith("--retrain.torch_compile: this machine cannot compile the model (")
+    assert line.endswith("the same command with --retrain.torch_compile false goes on without")
+    with pytest.raises(InvalidCxxCompiler), explained(parse([]).config, ROOT):  # not asked for: a defect
+        raise InvalidCxxCompiler()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ValueError("shapes do not match"),
+        lambda: FileNotFoundError(errno.ENOENT, "No such file or directory", "x"),
+        lambda: UserError("--seed: no space left for this"),
+    ],
+    ids=["a defect", "a missing file", "a line for the user"],
+)
+def test_all_else_passes_as_it_is(make: Callable[[], Exception]) -> None:
+    error = make()
+    with pytest.raises(type(error)) as caught, explained(parse([]).config, ROOT):
+        raise error
+    assert caught.value is error

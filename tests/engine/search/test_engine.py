@@ -1,0 +1,121 @@
+"""The search: what moves, what stays, and when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from configs.schema import RunConfig
+from engine.search.engine import RanksSettled, SearchEngine
+from engine.stages import Run
+from problems.hypergradients import HYPERGRADIENTS
+from problems.models.attach import lora_layers
+
+
+def built(run: Run) -> SearchEngine:
+    return run.build_search(second_order=HYPERGRADIENTS[run.config.hypergradient.type].second_order)
+
+
+def mean_loss(engine: SearchEngine, batches: list[dict[str, torch.Tensor]]) -> float:
+    engine.lora.module.eval()
+    with torch.no_grad():
+        values = [engine.lora.loss(batch, engine.selection.module()).item() for batch in batches]
+    return sum(values) / len(values)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "llama"])
+def test_the_search_learns_both_levels_and_leaves_the_base_alone(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], kind: str
+) -> None:
+    rows = ("--task.train_rows", "16", "--search.steps", "40", "--search.warmup_ratio", "0")
+    config = tiny_config(*rows, "--search.learning_rate", "2e-2", kind=kind, dropout=0.0)
+    engine = built(run_of(config))
+    model = engine.lora.module
+    loader = engine.lora.train_data_loader[0]
+    batch = loader.collate([loader.rows[i] for i in range(8)])
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    loss = mean_loss(engine, [batch])
+    engine.run()
+    assert mean_loss(engine, [batch]) < 0.7 * loss
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]) is not parameter.requires_grad, name
+    alpha = engine.alpha()
+    torch.testing.assert_close(alpha.sum(dim=1), torch.ones(len(alpha)))
+    assert (alpha - 1 / config.lora.k).abs().amax(dim=1).min() > 1e-3, "alpha of every layer leaves the start"
+    assert engine.global_step == 40
+
+
+def test_the_first_step_is_that_of_plain_lora(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run]
+) -> None:
+    engine = built(run_of(tiny_config(dropout=0.0)))
+    for layer in lora_layers(engine.lora.module).values():
+        torch.nn.init.normal_(layer.lora_B["default"].weight)
+    loader = engine.lora.train_data_loader[0]
+    batch = loader.collate([loader.rows[i] for i in range(8)])
+    engine.lora.module.eval()
+    with torch.no_grad():
+        assert engine.lora.loss(batch, engine.selection.module()) == engine.lora.module(**batch).loss
+
+
+@pytest.mark.parametrize("dropout", [True, False])
+def test_search_dropout_switches_the_models_dropout(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], dropout: bool
+) -> None:
+    engine = built(run_of(tiny_config("--search.dropout", str(dropout).lower())))
+    engine.train()
+    loader = engine.lora.train_data_loader[0]
+    batch = loader.collate([loader.rows[i] for i in range(8)])
+    first, second = (engine.lora.loss(batch, engine.selection.module()).item() for _ in range(2))
+    assert (first != second) is dropout
+
+
+def test_both_halves_of_the_rows_are_used_each_for_its_problem(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run]
+) -> None:
+    config = tiny_config("--task.validation_share", "0.25")
+    run = run_of(config)
+    engine = built(run)
+    d_tr, d_val = (problem.train_data_loader[0].rows for problem in (engine.lora, engine.selection))
+    assert (len(d_tr), len(d_val)) == (48, 16)
+    orders = [problem.train_data_loader[0].order for problem in (engine.lora, engine.selection)]
+    orders[1].lengths = orders[0].lengths
+    assert orders[0].batches(0) != orders[1].batches(0), "the two must not walk in step"
+    key = str
+    assert sorted(map(key, [*d_tr["input_ids"], *d_val["input_ids"]])) == sorted(map(key, run.data.train["input_ids"]))
+
+
+def test_contribution_is_alpha_times_the_size_of_the_component(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run]
+) -> None:
+    engine = built(run_of(tiny_config("--search.steps", "2", "--search.constraint", "none")))
+    engine.run()
+    with torch.no_grad():
+        engine.selection.module.beta[0, 0] = -2.0
+    layer = next(iter(lora_layers(engine.lora.module).values()))
+    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    for j in range(4):
+        size = torch.outer(b[:, j], a[j]).norm() * engine.alpha()[0, j].abs()
+        assert engine.contribution()[0, j].item() == pytest.approx(size.item(), rel=1e-5)
+
+
+def test_ranks_have_settled_after_patience_checks_without_a_change() -> None:
+    settled = RanksSettled(patience=2)
+    checks = [[4, 4], [4, 3], [4, 3], [3, 4], [3, 4], [3, 4]]
+    assert [settled.check(ranks) for ranks in checks] == [False, False, False, False, False, True]
+    never = RanksSettled(patience=0)
+    assert not any(never.check([1]) for _ in range(50))
+
+
+def test_a_search_whose_ranks_do_not_change_stops_early(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run]
+) -> None:
+    # So small a rate that no alpha comes below lambda by more than rounding.
+    rates = ("--search.selection_learning_rate", "1e-12", "--search.steps", "30")
+    run = run_of(tiny_config(*rates, "--search.check_every", "2", "--search.patience", "3"))
+    run.search()
+    summary = run.folder.search_summary.read_text()
+    assert '"steps": 8' in summary
+    assert '"ranks settled"' in summary

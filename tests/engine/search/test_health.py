@@ -1,0 +1,221 @@
+"""Numbers going wrong: steps that are not finite are left out and counted; doubtful ranks are spoken of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+from engine.disk import checkpoint
+from engine.ranks.rules import RankRule
+from engine.retrain.trainer import RetrainTrainer
+from engine.run.folder import RunFolder
+from engine.search.health import warn_about, warn_about_parts
+from engine.search.hook import SearchLog
+from engine.search.trajectory import Trajectory
+from engine.stages import Run
+from engine.tracking.metrics_file import MetricsFile
+from problems.lora import LoraProblem
+from problems.selection import SelectionProblem
+
+State = dict[int, tuple[list[Tensor], Tensor]]
+
+
+@pytest.fixture
+def states(monkeypatch: pytest.MonkeyPatch) -> State:
+    """Step -> (W, beta) after it."""
+    kept: State = {}
+    original = SearchLog.after_step
+
+    def after_step(self: SearchLog, engine: Any) -> bool:
+        beta = engine.selection.module.beta.detach().clone()
+        kept[engine.global_step] = ([p.detach().clone() for p in engine.lora.trained], beta)
+        return original(self, engine)
+
+    monkeypatch.setattr(SearchLog, "after_step", after_step)
+    return kept
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, problem: type, steps: set[int], factor: float) -> None:
+    """The loss of `problem` is multiplied by `factor` at these of its own steps."""
+    original = problem.get_loss  # type: ignore[attr-defined]
+
+    def training_step(self: Any, batch: Any) -> Any:
+        loss, values = original(self, batch)
+        if self._count not in steps:
+            return loss, values
+        self.last_loss = (loss * factor).detach()
+        return loss * factor, values
+
+    monkeypatch.setattr(problem, "get_loss", training_step)
+
+
+def same(a: list[Tensor], b: list[Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["darts", "sama", "first_order", "forward_difference"])
+@pytest.mark.parametrize("factor", [math.nan, math.inf])
+def test_a_bad_inner_step_moves_nothing_and_is_counted(
+    tiny_config: Callable[..., RunConfig],
+    run_of: Callable[..., Run],
+    states: State,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    factor: float,
+) -> None:
+    spoil(monkeypatch, LoraProblem, {3, 4}, factor)
+    run = run_of(tiny_config("--hypergradient.type", kind, "--search.log_every", "1"))
+    run.search()
+    for step in (3, 4):
+        assert same(states[step][0], states[2][0])
+        assert torch.equal(states[step][1], states[2][1])
+    assert not same(states[5][0], states[4][0])
+    assert not torch.equal(states[6][1], states[4][1])
+    lines = MetricsFile(run.folder.search_metrics).read()
+    assert [line["skipped_steps"] for line in lines] == [0, 0, 1, 2, 2, 2]
+    assert [line["train_loss"] is None for line in lines] == [False, False, True, True, False, False]
+
+
+def test_a_bad_outer_step_leaves_beta_and_is_counted(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], states: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, SelectionProblem, {1, 3}, math.nan)
+    run = run_of(tiny_config("--search.log_every", "6"))
+    run.search()
+    assert torch.equal(states[3][1], states[2][1])
+    assert not same(states[3][0], states[2][0])
+    (line,) = MetricsFile(run.folder.search_metrics).read()
+    assert line["skipped_steps"] == 2
+    assert math.isfinite(line["train_loss"])
+    assert math.isfinite(line["val_loss"])
+
+
+def test_too_many_stop_the_search_with_the_last_checkpoint_kept(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, LoraProblem, set(range(3, 99)), math.nan)
+    config = tiny_config("--search.steps", "50", "--search.log_every", "1", "--search.max_bad_steps", "3")
+    run = run_of(config)
+    with pytest.raises(UserError, match=r"^--search.max_bad_steps: by step 6 .*rate is 0\.01.*0\.05") as error:
+        run.search()
+    assert "\n" not in str(error.value)
+    found = checkpoint.load(run.folder.search_checkpoint)
+    assert found is not None
+    assert all(value.isfinite().all() for name, value in found[0].items() if ".parameter." in name)
+    assert not run.folder.ranks.exists()
+
+
+def test_the_count_goes_on_after_a_resume(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.run.interrupt import Interrupted, StopRequest
+
+    spoil(monkeypatch, LoraProblem, {2, 5}, math.nan)
+    config = tiny_config()
+    stop = StopRequest()
+    stop.code = 130
+    with pytest.raises(Interrupted):
+        run_of(config, stop).search()
+    again = run_of(config)
+    again.search()
+    assert MetricsFile(again.folder.search_metrics).read()[-1]["skipped_steps"] == 2
+
+
+def test_a_retraining_without_a_finite_loss_stops_before_it_is_saved(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(tiny_config("--retrain.max_steps", "8", "--retrain.checkpoint_every", "2"))
+    run.search()
+    original = RetrainTrainer.compute_loss
+
+    def compute_loss(self: Any, *args: Any, **kwargs: Any) -> Any:
+        loss = original(self, *args, **kwargs)
+        return loss * math.nan if self.state.global_step == 4 else loss
+
+    monkeypatch.setattr(RetrainTrainer, "compute_loss", compute_loss)
+    with pytest.raises(UserError, match=r"^--retrain.learning_rate: the loss by step 6 is not finite at rate 0\.002"):
+        run.retrain()
+    assert sorted(path.name for path in run.folder.retrain.iterdir()) == ["checkpoint-2", "checkpoint-4"]
+    assert not run.folder.metrics.exists()
+
+
+def trajectory_of(points: list[list[list[float]]]) -> Trajectory:
+    alpha = [np.array(point, dtype=np.float32) for point in points]
+    return Trajectory([f"layer{i}" for i in range(len(points[0]))], list(range(len(points))), alpha, alpha)
+
+
+EVEN, ONE, HALF = [0.25] * 4, [0.997, 0.001, 0.001, 0.001], [0.4, 0.4, 0.1, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("points", "warnings"),
+    [
+        ([[EVEN] * 3, [ONE, ONE, HALF]], ["alpha has collapsed: one component is above 0.99 in 2 of 3 layers"]),
+        ([[EVEN] * 3, [ONE, HALF, HALF]], []),
+        ([[EVEN] * 3, [EVEN] * 3], ["no rank ever changed"]),
+        ([[EVEN] * 3, [HALF, EVEN, EVEN], [EVEN] * 3], []),
+        ([[[1.0]] * 3, [[1.0]] * 3], []),
+    ],
+    ids=["collapsed", "one collapsed", "unchanged", "there and back", "k = 1"],
+)
+def test_doubtful_ranks_are_spoken_of(
+    tiny_config: Callable[..., RunConfig], log_lines: list[str], points: Any, warnings: list[str]
+) -> None:
+    warn_about(trajectory_of(points), RankRule("softmax", {}), tiny_config())
+    assert len(log_lines) == len(warnings)
+    for line, start in zip(log_lines, warnings, strict=True):
+        assert line.startswith(f"WARNING {start}")
+
+
+def test_a_whole_run_warns(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], log_lines: list[str], tmp_path: Path
+) -> None:
+    run = run_of(tiny_config("--search.selection_learning_rate", "1e-12", "--search.steps", "2"))
+    run.search()
+    assert RunFolder(tmp_path / "runs" / "tiny").ranks.exists()
+    assert any(line.startswith("WARNING no rank ever changed") for line in log_lines)
+
+
+def test_a_class_that_one_part_lacks_is_spoken_of(log_lines: list[str]) -> None:
+    labels, names = [0, 0, 1, 2, 1, 0], {0: "bad", 1: "good", 2: "mixed"}
+    d_tr, d_val = np.array([0, 2, 3]), np.array([1, 4, 5])
+    warn_about_parts(labels, d_tr, d_val, names)
+    assert log_lines == [
+        "WARNING D_val has no example of class mixed: give more rows, another --seed or --task.validation_share"
+    ]
+    warn_about_parts([0.5, 1.5, 2.5], d_tr[:1], d_val[:1], {})  # numbers, no classes
+    warn_about_parts([[0, 1], [1, 2]], d_tr[:1], d_val[:1], names)  # tags of words
+    assert len(log_lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "said"),
+    [
+        ("bert", ("--lora.modules_to_save", "null"), ["INFO the model's bert.pooler", "like the task head"]),
+        ("bert", ("--lora.modules_to_save", "[pooler]"), ["INFO the model's bert.pooler", "like the task head"]),
+        ("bert", ("--lora.modules_to_save", "[]"), ["WARNING the model's bert.pooler", "stays frozen"]),
+        ("bert", ("--lora.modules_to_save", "[word_embeddings]"), ["WARNING the model's bert.pooler", "stays frozen"]),
+        ("bert", ("--lora.modules_to_save", "[]", "--method", "full"), []),
+        ("bert", ("--lora.modules_to_save", "[]", "--lora.target_modules", "[pooler.dense]"), []),
+        ("roberta", ("--lora.modules_to_save", "null"), []),  # its head is new, and trained whole
+    ],
+)
+def test_what_becomes_of_an_untrained_pooler_is_said_once(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], log_lines: list[str],
+    kind: str, arguments: tuple[str, ...], said: list[str],
+) -> None:  # fmt: skip
+    run = run_of(tiny_config(*arguments, kind=kind))
+    run.base()
+    run.base()
+    about = [line for line in log_lines if "was never trained" in line]
+    assert len(about) == bool(said)
+    assert all(words in line for line in about for words in said)

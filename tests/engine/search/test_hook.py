@@ -1,0 +1,79 @@
+"""What a search leaves beside its steps: checkpoints when they are due, one record, its own time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from configs.schema import RunConfig
+from engine.disk import checkpoint
+from engine.run.interrupt import Interrupted, StopRequest
+from engine.search import hook as search_log
+from engine.stages import Run
+
+
+def test_checkpoints_come_when_due_and_are_gone_in_the_end(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+    original = checkpoint.save
+
+    def save(folder: object, tensors: object, state: dict[str, int]) -> None:
+        steps.append(state["step"])
+        original(folder, tensors, state)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(search_log.checkpoint, "save", save)
+    run = run_of(tiny_config("--search.steps", "9", "--search.checkpoint_every", "3"))
+    run.search()
+    assert steps == [3, 6]
+    assert not checkpoint.exists(run.folder.search_checkpoint)
+    assert run.folder.ranks.exists()
+
+
+def test_the_record_is_that_of_the_last_step(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run]
+) -> None:
+    run = run_of(tiny_config("--search.steps", "5"))
+    engines = []
+    original = run.build_search
+    run.build_search = lambda **options: engines.append(original(**options)) or engines[0]  # type: ignore
+    run.search()
+    (engine,) = engines
+    record = json.loads(run.folder.ranks.read_text())
+    assert [layer["name"] for layer in record["layers"]] == engine.lora.gates.names
+    assert torch.equal(torch.tensor([layer["alpha"] for layer in record["layers"]]), engine.alpha())
+    assert [layer["rank"] for layer in record["layers"]] == engine.ranks()
+    per_rank = engine.lora.gates.parameters_per_rank()
+    assert record["lora_parameters"] == sum(layer["rank"] * per_rank[layer["name"]] for layer in record["layers"])
+    saved = load_file(run.folder.search_weights)
+    trained = {name: p for name, p in engine.lora.module.named_parameters() if p.requires_grad}
+    assert saved.keys() == trained.keys()
+    assert all(torch.equal(saved[name], p) for name, p in trained.items())
+    summary = json.loads(run.folder.search_summary.read_text())
+    assert (summary["steps"], summary["stopped"]) == (5, "steps used up")
+    assert summary["passes"] == {"forward": 20, "backward": 20}
+
+
+def test_the_time_before_a_stop_counts(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+
+    def tick() -> float:
+        clock[0] += 1.0
+        return clock[0]
+
+    monkeypatch.setattr(search_log.time, "perf_counter", tick)
+    stop = StopRequest()
+    stop.code = 130
+    config = tiny_config("--search.steps", "5")
+    with pytest.raises(Interrupted):
+        run_of(config, stop).search()
+    run = run_of(config)
+    run.search()
+    # One tick a step by this clock, before and after the stop.
+    assert json.loads(run.folder.search_summary.read_text())["seconds"] == pytest.approx(5.0)

@@ -1,0 +1,154 @@
+"""The probe measures beside the search and leaves the search as it was."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from configs.schema import RunConfig
+from engine.search.engine import RanksSettled
+from engine.search.probe import Probe, measure_cost, register
+from engine.search.state import snapshot
+from engine.search.trajectory import Trajectory
+from engine.stages import Run
+from problems.hypergradients import HYPERGRADIENTS
+from tests.helpers.bilevel_toys import Toy, implicit, lora_toy, random_vector
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def probed(wrapped: str, steps: list[int], etas: list[Any], toy: Toy) -> Probe:
+    """A probe in the toy, in the place of its method."""
+    probe = Probe(HYPERGRADIENTS[wrapped], steps, etas)
+    toy.inner.config.type = register(probe)
+    return probe
+
+
+def first_step(**options: Any) -> Toy:
+    """A toy whose inner step has left all that any method reads, as the probe asks for."""
+    register(Probe(HYPERGRADIENTS["first_order"], [], []))
+    return lora_toy(Probe.name, **options)
+
+
+def test_the_search_goes_on_with_the_wrapped_method() -> None:
+    toy = first_step(dropout=0.1)
+    vector = random_vector(toy)
+    expected = HYPERGRADIENTS["first_order"].implicit(vector, toy.inner, toy.outer)
+    probe = probed("first_order", [1], [0.5, "betty"], toy)
+    weights = [p.detach().clone() for p in toy.inner.trained]
+    assert torch.equal(implicit(toy, vector), torch.cat([t.flatten() for t in expected]))
+    assert all(torch.equal(p, w) for p, w in zip(toy.inner.trained, weights, strict=True))
+    assert (toy.inner._eta, toy.inner.fp32_difference) == ("betty", False)
+    assert probe.cost(3) == HYPERGRADIENTS["first_order"].cost(3)
+
+
+def test_all_methods_are_compared_at_the_chosen_steps_and_only_there() -> None:
+    toy = first_step()
+    probe = probed("darts", [2, 3], [0.5, "betty"], toy)
+    for _ in range(4):
+        implicit(toy, random_vector(toy))
+    places = [(row["step"], row["eta"], row["approximation"]) for row in probe.rows]
+    assert places == [(step, eta, name) for step in (2, 3) for eta in ("0.5", "betty") for name in HYPERGRADIENTS]
+
+
+def test_steps_are_the_searchs_where_several_make_an_outer_one() -> None:
+    register(Probe(HYPERGRADIENTS["first_order"], [], []))
+    toy = lora_toy(Probe.name, unroll_steps=2, steps=1)
+    probe = probed("darts", [2, 6], ["betty"], toy)
+    for _ in range(5):
+        toy.step()
+    assert toy.outer.count == 3
+    assert list(dict.fromkeys(row["step"] for row in probe.rows)) == [2, 6]
+
+
+def test_the_numbers_are_those_of_exact_and_of_no_implicit_term() -> None:
+    toy = first_step()
+    probe = probed("darts", [1], [0.5, "betty"], toy)
+    vector = random_vector(toy)
+    implicit(toy, vector)
+    rows = {(row["approximation"], row["eta"]): row for row in probe.rows}
+    for eta in ("0.5", "betty"):
+        exact, none = rows["exact", eta], rows["first_order", eta]
+        assert [exact[key] for key in ("cosine", "norm_ratio", "total_cosine")] == pytest.approx([1, 1, 1])
+        assert [none[key] for key in ("cosine", "norm_ratio", "implicit_to_direct")] == [0, 0, 0]
+        assert rows["darts", eta]["cosine"] > 0.99
+    assert rows["exact", "0.5"]["implicit_to_direct"] == pytest.approx(
+        rows["exact", "betty"]["implicit_to_direct"] / 2
+    ), "the one-step term grows with eta"
+
+
+def test_against_nothing_there_is_no_cosine() -> None:
+    toy = first_step()
+    probe = probed("darts", [1], [0.0], toy)
+    implicit(toy, random_vector(toy))
+    for row in probe.rows:
+        assert math.isnan(row["cosine"])
+        assert math.isnan(row["norm_ratio"])
+        assert row["implicit_to_direct"] == 0
+
+
+def test_settings_come_back_when_a_method_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = first_step()
+    probed("darts", [1], [0.5], toy)
+    compute = toy.inner.compute
+
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(HYPERGRADIENTS["exact"], "implicit", fail)
+    with pytest.raises(RuntimeError, match="a defect"):
+        implicit(toy, random_vector(toy))
+    assert (toy.inner._eta, toy.inner.compute) == ("betty", compute)
+
+
+@pytest.fixture
+def engine(tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run]) -> Any:
+    torch.set_default_dtype(torch.float32)
+    made = run_of(tiny_config("--search.batch_size", "4")).build_search(second_order=True)
+    made.train()
+    made.global_step = 1
+    made.train_step()
+    return made
+
+
+def test_measuring_the_cost_leaves_the_engine_as_it_was(engine: Any) -> None:
+    def state() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        trajectory = Trajectory(engine.lora.gates.names)
+        trajectory.add(0, engine.alpha(), engine.contribution())
+        tensors, values = snapshot(engine, RanksSettled(0), trajectory)
+        return {name: tensor.detach().clone() for name, tensor in tensors.items()}, {
+            **values, "passes": dict(values["passes"]),
+        }  # fmt: skip
+
+    tensors, values = state()
+    kind = engine.lora.config.type
+    rows = measure_cost(engine, rounds=1)
+    assert [row["approximation"] for row in rows] == ["lora", *HYPERGRADIENTS]
+    assert rows[0]["ratio_to_lora"] == 1
+    assert (rows[0]["forward_passes"], rows[0]["backward_passes"]) == (1, 1)
+    assert all(row["seconds"] > 0 for row in rows)
+    after, now = state()
+    assert engine.lora.config.type == kind
+    assert now == values
+    assert after.keys() == tensors.keys()
+    assert [name for name, tensor in after.items() if not torch.equal(tensor, tensors[name])] == []
+
+
+def test_the_cost_of_several_inner_steps_has_its_outer_one(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run]
+) -> None:
+    torch.set_default_dtype(torch.float32)
+    config = tiny_config("--search.batch_size", "4", "--search.unroll_steps", "2")
+    engine = run_of(config).build_search(second_order=True)
+    engine.train()
+    for engine.global_step in (1, 2):
+        engine.train_step()
+    rows = {row["approximation"]: (row["forward_passes"], row["backward_passes"]) for row in measure_cost(engine, 1)}
+    assert rows["lora"] == (2, 2)
+    for name, method in HYPERGRADIENTS.items():
+        cost = method.cost(config.hypergradient.terms)
+        assert rows[name] == (cost.forward + 1, cost.backward + 1), name

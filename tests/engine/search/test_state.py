@@ -1,0 +1,139 @@
+"""A search that was stopped and goes on ends with the same bits as one that was not."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from configs.schema import RunConfig
+from engine.run.interrupt import Interrupted, StopRequest
+from engine.search.hook import SearchLog
+from engine.stages import Run
+from engine.tracking.metrics_file import MetricsFile
+
+
+def scramble() -> None:
+    """Another process has other random states; none of them may matter."""
+    random.seed(77)
+    np.random.seed(77)
+    torch.manual_seed(77)
+    torch.rand(3)
+
+
+def result(run: Run) -> dict[str, Any]:
+    """All that a search leaves, without its times."""
+    lines = MetricsFile(run.folder.search_metrics).read()
+    return {
+        "weights": {name: value.tolist() for name, value in load_file(run.folder.search_weights).items()},
+        "ranks": run.folder.ranks.read_text(),
+        "trajectory": pd.read_parquet(run.folder.trajectory).to_dict("list"),
+        "lines": [{key: value for key, value in line.items() if key != "seconds"} for line in lines],
+    }
+
+
+@pytest.fixture
+def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """stop_at(3): a signal comes during step 3."""
+    original = SearchLog.after_step
+
+    def at(step: int) -> None:
+        def after_step(self: SearchLog, engine: Any) -> bool:
+            if engine.global_step == step:
+                self.stop.code = 130
+            return original(self, engine)
+
+        monkeypatch.setattr(SearchLog, "after_step", after_step if step else original)
+
+    return at
+
+
+CASES = {
+    "darts": ((), (3, 8)),
+    "sama": (("--hypergradient.type", "sama"), (3,)),
+    "unrolled": (("--search.unroll_steps", "3", "--search.log_every", "2"), (4, 5)),
+    "settled": (("--search.selection_learning_rate", "1e-12", "--search.patience", "2"), (5, 6)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_stopped_and_resumed_is_bit_equal_to_uninterrupted(
+    tiny_config: Callable[..., RunConfig],
+    run_of: Callable[..., Run],
+    stop_at: Callable[[int], None],
+    case: str,
+) -> None:
+    arguments, stops = CASES[case]
+    common = ("--search.steps", "8", "--search.scheduler", "cosine", "--lora.dropout", "0.1", *arguments)
+    whole = run_of(tiny_config("--name", "whole", *common, "--search.checkpoint_every", "3"))
+    whole.search()
+    for stop in stops:
+        config = tiny_config("--name", f"stopped{stop}", *common)
+        scramble()
+        stop_at(stop)
+        request = StopRequest()
+        first = run_of(config, request)
+        if whole_ends_at(whole) == stop:
+            # The last step is done: there is nothing left to stop.
+            first.search()
+            assert request.code == 130
+        else:
+            with pytest.raises(Interrupted):
+                first.search()
+            assert not first.folder.ranks.exists()
+        stop_at(0)
+        scramble()
+        again = run_of(config)
+        if not again.folder.ranks.exists():
+            again.search()
+        assert result(again) == result(whole)
+        assert not again.folder.search_checkpoint.exists()
+
+
+def whole_ends_at(run: Run) -> int:
+    return int(MetricsFile(run.folder.search_metrics).read()[-1]["step"])
+
+
+def test_the_seed_decides_the_whole_search(tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run]) -> None:
+    found = []
+    for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        scramble()
+        run = run_of(tiny_config("--name", name, "--seed", seed, "--search.steps", "4"))
+        run.search()
+        found.append(result(run))
+    assert found[0] == found[1]
+    assert found[0]["trajectory"]["alpha"] != found[2]["trajectory"]["alpha"]
+
+
+def test_a_kill_goes_on_from_the_last_checkpoint_and_writes_no_line_twice(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ("--search.steps", "8", "--search.log_every", "1", "--search.checkpoint_every", "3")
+    whole = run_of(tiny_config("--name", "whole", *common))
+    whole.search()
+    config = tiny_config("--name", "killed", *common)
+    original = SearchLog.after_step
+
+    def die(self: SearchLog, engine: Any) -> bool:
+        done = original(self, engine)
+        if engine.global_step == 5:  # lines up to 5 are written, the checkpoint is of step 3
+            raise MemoryError
+        return done
+
+    monkeypatch.setattr(SearchLog, "after_step", die)
+    killed = run_of(config)
+    with pytest.raises(MemoryError):
+        killed.search()
+    assert [line["step"] for line in MetricsFile(killed.folder.search_metrics).read()] == [1, 2, 3, 4, 5]
+    with open(killed.folder.search_metrics, "a") as file:
+        file.write('{"step": 6, "train_lo')
+    monkeypatch.setattr(SearchLog, "after_step", original)
+    again = run_of(config)
+    again.search()
+    assert result(again) == result(whole)

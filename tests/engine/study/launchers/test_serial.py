@@ -1,0 +1,55 @@
+"""One cell after the other: a failed one is a line, a signal ends all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from configs.cli import Request
+from configs.errors import UserError
+from configs.schema import RunConfig
+from configs.schema_study import StudyConfig
+from engine.run.interrupt import Interrupted, StopRequest
+from engine.study.launchers import serial
+from engine.study.launchers.base import Job
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the runs that were begun, of which `fails` and `breaks` do."""
+    names: list[str] = []
+
+    def run_stages(request: Request, stop: StopRequest, **_: Any) -> None:
+        stop.check()
+        names.append(str(request.config.name))
+        if request.config.name == "fails":
+            raise UserError("--seed: no")
+        if request.config.name == "breaks":
+            raise RuntimeError("broken")
+
+    monkeypatch.setattr(serial, "run_stages", run_stages)
+    return names
+
+
+def jobs(*names: str) -> list[Job]:
+    return [Job(name, lambda name=name: Request(RunConfig(name=name), "all", False, "x")) for name in names]  # type: ignore[misc]
+
+
+def test_a_failed_job_is_a_line_and_the_others_go_on(begun: list[str]) -> None:
+    def refused() -> Request:
+        raise UserError("the rate is not there")
+
+    failed = serial.serially(
+        [*jobs("fails", "breaks"), Job("waits", refused), *jobs("last")], StudyConfig(), StopRequest()
+    )
+    assert begun == ["fails", "breaks", "last"]
+    assert failed == ["fails: --seed: no", "breaks: broken", "waits: the rate is not there"]
+
+
+def test_a_signal_ends_all(begun: list[str]) -> None:
+    stop = StopRequest()
+    stop.code = 143
+    with pytest.raises(Interrupted):
+        serial.serially(jobs("a", "b"), StudyConfig(), stop)
+    assert begun == []

@@ -1,0 +1,80 @@
+"""Agreement of learned ranks: between seeds, and between approximations."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+
+from engine.study.agreement import between_approximations, between_seeds
+
+KIND = "hypergradient.type"
+AXES = ["seed", "task.name", "method"]
+
+
+def a_study(rows: list[tuple[int, str, str, list[int] | None]]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["seed", "task", "method", "ranks"])
+    return frame.assign(**{"task.name": frame["task"]})
+
+
+def test_a_method_agrees_with_itself_over_every_pair_of_seeds() -> None:
+    table = between_seeds(
+        a_study(
+            [
+                (0, "sst2", "autolora", [1, 2, 3, 4]),
+                (1, "sst2", "autolora", [2, 4, 6, 8]),
+                (2, "sst2", "autolora", [4, 3, 2, 1]),
+                (0, "cola", "autolora", [1, 2, 3, 4]),
+                (1, "cola", "autolora", [1, 2, 4, 3]),
+            ]
+        ),
+        AXES,
+    ).set_index("")
+    assert table.loc["autolora", "sst2"] == "-0.33 (-1.00 to 1.00)"  # pairs: 1, -1, -1
+    assert table.loc["autolora", "cola"] == "0.80"
+
+
+def test_ranks_that_say_nothing_have_no_row() -> None:
+    same = [(seed, "sst2", "lora", [4, 4, 4]) for seed in (0, 1)]
+    none: list[tuple[int, str, str, list[int] | None]] = [(seed, "sst2", "full", None) for seed in (0, 1)]
+    once = [(0, "sst2", "autolora", [1, 2, 3])]
+    assert between_seeds(a_study([*same, *none, *once]), AXES).empty
+
+
+def test_a_task_without_two_seeds_is_left_blank() -> None:
+    rows = [(0, "sst2", "autolora", [1, 2]), (1, "sst2", "autolora", [1, 2]), (0, "cola", "autolora", [1, 2])]
+    table = between_seeds(a_study([*rows, (0, "rte", "adalora", [1, 2]), (1, "rte", "adalora", [2, 1])]), AXES)
+    assert table.set_index("").loc["autolora"].to_dict() == {"sst2": "1.00", "cola": "", "rte": ""}
+    assert table.set_index("").loc["adalora", "rte"] == "-1.00"
+
+
+def test_approximations_agree_at_one_seed_and_with_themselves_across_seeds() -> None:
+    rows = [
+        ("darts", 0, [1, 2, 3, 4]),
+        ("darts", 1, [4, 3, 2, 1]),
+        ("exact", 0, [10, 20, 30, 40]),
+        ("exact", 1, [8, 6, 4, 2]),
+    ]
+    table = between_approximations(pd.DataFrame(rows, columns=[KIND, "seed", "ranks"])).set_index("approximation")
+    assert table.loc["darts", "exact"] == table.loc["exact", "darts"] == pytest.approx(1)
+    assert table.loc["darts", "darts"] == table.loc["exact", "exact"] == pytest.approx(-1)
+
+
+def test_approximations_are_compared_at_one_place_on_the_other_axes() -> None:
+    """Tasks differ in their ranks, and targets in their number: what crosses them says nothing."""
+    up, down = [1, 2, 3, 4], [4, 3, 2, 1]
+    rows = [(kind, task, 0, up if task == "cola" else down) for kind in ("darts", "exact") for task in ("cola", "rte")]
+    frame = pd.DataFrame(
+        [*rows, ("darts", "wnli", 0, [1, 2]), ("exact", "wnli", 0, None)], columns=[KIND, "task.name", "seed", "ranks"]
+    )
+    table = between_approximations(frame, ["seed", "task.name", KIND]).set_index("approximation")
+    assert table.loc["darts", "exact"] == pytest.approx(1)
+    assert math.isnan(table.loc["darts", "darts"]), "one seed at each place"
+
+
+def test_ranks_that_are_all_alike_agree_with_nothing() -> None:
+    frame = pd.DataFrame({KIND: ["darts", "exact"], "ranks": [[4, 4, 4], [1, 2, 3]]})
+    table = between_approximations(frame).set_index("approximation")
+    assert math.isnan(table.loc["darts", "exact"])
+    assert math.isnan(table.loc["darts", "darts"]), "one run has no other seed to agree with"

@@ -1,0 +1,183 @@
+"""Cells of a study: from axes, variants and places to configurations; which cell reads which."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from configs.errors import UserError
+from configs.schema import RunConfig, StudyConfig
+from engine.study.cells import Cell, cell_name, expand, reads, run_folder_of, with_chosen_rate
+from engine.study.folder import StudyFolder
+from tests.helpers.studies import AXES, VARIANTS, with_study
+
+
+def test_axes_expand_to_every_combination(tiny_config: Callable[..., RunConfig]) -> None:
+    cells = expand(with_study(tiny_config(), AXES), StudyFolder(Path("x")))
+    places = [(c.config.hypergradient.type, c.config.seed) for c in cells]
+    assert places == [("first_order", 0), ("first_order", 1), ("exact", 0), ("exact", 1)]
+    assert len({c.config.name for c in cells}) == 4
+    assert all(not c.config.study.axes for c in cells)
+
+
+@pytest.mark.parametrize(
+    ("axes", "named"),
+    [
+        ({"hypergradient.typ": ["darts"]}, "hypergradient.type"),
+        ({"search.steps": [0]}, "search.steps"),
+        ({"hypergradient.type": ["newton"]}, "hypergradient.type"),
+        ({"seed": []}, "seed"),
+        ({"search.steps": [None]}, "search.steps"),
+    ],
+)
+def test_bad_axes_name_the_key(tiny_config: Callable[..., RunConfig], axes: dict, named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        expand(with_study(tiny_config(), axes), StudyFolder(Path("x")))
+
+
+def test_cell_names_are_folder_names() -> None:
+    assert cell_name({"hypergradient.eta": "lr", "model.name": "a/b: c"}) == "eta-lr_name-a-b-c"
+    values = {"task.train_rows": None, "search.dropout": True, "retrain.learning_rates": [1e-3, 3e-3]}
+    assert cell_name(values) == "train_rows-null_dropout-true_learning_rates-0.001-0.003"
+
+
+def test_keys_that_end_alike_are_told_apart_in_the_name() -> None:
+    values = {"search.learning_rate": 1e-3, "seed": 0, "retrain.learning_rate": 1e-5}
+    assert cell_name(values) == "search.learning_rate-0.001_seed-0_retrain.learning_rate-1e-05"
+
+
+def test_cells_of_an_earlier_version_keep_their_names(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    """Hours of training would be done again, and a report drawn without them."""
+    axes = {"task.train_rows": [None, 8], "retrain.learning_rates": [[1e-3, 3e-3]]}
+    before = "train_rows-None_learning_rates--0.001-0.003"
+    (tmp_path / "cells" / before).mkdir(parents=True)
+    names = [cell.config.name for cell in expand(with_study(tiny_config(), axes), StudyFolder(tmp_path))]
+    assert names == [before, "train_rows-8_learning_rates-0.001-0.003"]
+
+
+@pytest.mark.parametrize(
+    "study",
+    [
+        StudyConfig({"runs_folder": ["a", "b"]}),
+        StudyConfig({"seed": [0]}, {"a": {"name": "x"}}),
+        StudyConfig({"seed": [0]}, where={"seed": {"0": {"study.sweep_once": True}}}),
+    ],
+)
+def test_what_a_study_itself_sets_is_no_axis(tiny_config: Callable[..., RunConfig], study: StudyConfig) -> None:
+    with pytest.raises(UserError, match=r"^--study\.(axes|variants|where): .* is not allowed, as the study names and"):
+        expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(Path("x")))
+
+
+def test_variants_are_one_more_axis(tiny_config: Callable[..., RunConfig]) -> None:
+    config = dataclasses.replace(tiny_config(), study=StudyConfig({"seed": [0, 1]}, VARIANTS))
+    cells = expand(config, StudyFolder(Path("x")))
+    assert [(c.values["seed"], c.values["variant"]) for c in cells] == [(s, v) for s in (0, 1) for v in VARIANTS]
+    assert [c.config.search.rule for c in cells[:3]] == ["threshold", "budget", "threshold"]
+    assert cells[1].config.name == "seed-0_variant-by-budget"
+    unknown = dataclasses.replace(config, study=StudyConfig({}, {"a": {"search.rul": "budget"}}))
+    with pytest.raises(UserError, match=r"search\.rule"):
+        expand(unknown, StudyFolder(Path("x")))
+    alike = dataclasses.replace(config, study=StudyConfig({}, {"a b": {}, "a/b": {}}))
+    with pytest.raises(UserError, match="two cells would be named variant-a-b"):
+        expand(alike, StudyFolder(Path("x")))
+
+
+def test_settings_can_hold_at_one_place(tiny_config: Callable[..., RunConfig]) -> None:
+    study = StudyConfig({"seed": [0, 1]}, {"a": {}, "b": {"lora.r": 2}}, {"seed": {"1": {"search.steps": 9}}})
+    cells = expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(Path("x")))
+    assert [(c.config.search.steps, c.config.lora.r) for c in cells] == [(6, 4), (6, 2), (9, 4), (9, 2)]
+    unknown = dataclasses.replace(study, where={"sed": {"1": {}}})
+    with pytest.raises(UserError, match="'sed' is no axis; there are: seed, variant"):
+        expand(dataclasses.replace(tiny_config(), study=unknown), StudyFolder(Path("x")))
+
+
+def test_an_axis_may_be_narrowed_without_its_places(
+    tiny_config: Callable[..., RunConfig], caplog: pytest.LogCaptureFixture
+) -> None:
+    study = StudyConfig({"seed": [0, 1]}, where={"seed": {"2": {"search.steps": 9}, "1": {"search.steps": 5}}})
+    cells = expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(Path("x")))
+    assert [c.config.search.steps for c in cells] == [6, 5]
+    assert [record.getMessage() for record in caplog.records] == ["--study.where: seed has no value 2 here; unused"]
+
+
+def test_places_are_meant_by_value_not_by_spelling(tiny_config: Callable[..., RunConfig]) -> None:
+    axes = {"search.dropout": [True, False], "search.learning_rate": [1e-3, 0.5]}
+    where = {"search.dropout": {"true": {"lora.r": 1}}, "search.learning_rate": {"1e-3": {"search.steps": 9}}}
+    cells = expand(dataclasses.replace(tiny_config(), study=StudyConfig(axes, where=where)), StudyFolder(Path("x")))
+    assert [(c.config.lora.r, c.config.search.steps) for c in cells] == [(1, 9), (1, 6), (4, 9), (4, 6)]
+    with pytest.raises(UserError, match=r"'variant' is not allowed; named settings go into study\.variants"):
+        expand(dataclasses.replace(tiny_config(), study=StudyConfig({"variant": ["a"]})), StudyFolder(Path("x")))
+
+
+def test_a_rate_whose_sweep_failed_is_reported(tiny_config: Callable[..., RunConfig]) -> None:
+    config = tiny_config("--retrain.learning_rates", "[1e-3,3e-2]")
+    cells = expand(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]})), StudyFolder(Path("nowhere")))
+    assert with_chosen_rate(cells[0], cells) is cells[0]
+    with pytest.raises(
+        UserError, match=r"^--study\.sweep_once: the learning rate is what cell seed-0 chooses, which has"
+    ):
+        with_chosen_rate(cells[1], cells)
+
+
+def finish(cell: Cell, rate: float) -> None:
+    metrics = run_folder_of(cell).metrics
+    metrics.parent.mkdir(parents=True)
+    metrics.write_text(json.dumps({"learning_rate": rate}))
+
+
+def rates(cells: Sequence[Cell]) -> list[tuple[float, list[float]]]:
+    placed = [with_chosen_rate(cell, cells).config.retrain for cell in cells]
+    return [(settings.learning_rate, settings.learning_rates) for settings in placed]
+
+
+def test_a_rate_is_that_of_the_first_seed_at_the_same_place(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    config = tiny_config("--retrain.learning_rates", "[1e-3,3e-2]", "--retrain.learning_rate", "0.5")
+    variants = {"a": {}, "b": {"method": "full", "retrain.learning_rates": [1e-5, 1e-4]}}
+    study = StudyConfig({"seed": [0, 1]}, variants)
+    cells = expand(dataclasses.replace(config, study=study), StudyFolder(tmp_path))
+    finish(cells[0], 3e-2)
+    finish(cells[1], 1e-5)
+    assert rates(cells) == [(0.5, [1e-3, 3e-2]), (0.5, [1e-5, 1e-4]), (3e-2, []), (1e-5, [])]
+
+
+def test_a_seed_with_rates_of_its_own_chooses_itself(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    config = tiny_config("--retrain.learning_rates", "[1e-3,3e-2]", "--retrain.learning_rate", "0.5")
+    where = {"seed": {"0": {"retrain.learning_rates": []}, "3": {"retrain.learning_rates": [1e-2, 1e-1]}}}
+    study = StudyConfig({"seed": [0, 1, 2, 3]}, where=where)
+    cells = expand(dataclasses.replace(config, study=study), StudyFolder(tmp_path))
+    finish(cells[0], 0.5)
+    finish(cells[1], 1e-3)
+    assert rates(cells) == [(0.5, []), (0.5, [1e-3, 3e-2]), (1e-3, []), (0.5, [1e-2, 1e-1])]
+    assert reads(cells[2], cells, sweep_once=True) == [cells[1]]
+    assert reads(cells[3], cells, sweep_once=True) == []
+
+
+def test_a_finished_seed_keeps_its_rate_when_the_first_is_run_again(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    config = tiny_config("--retrain.learning_rates", "[1e-3,3e-2]")
+    cells = expand(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]})), StudyFolder(tmp_path))
+    finish(cells[1], 3e-2)
+    assert with_chosen_rate(cells[1], cells).config.retrain.learning_rate == 3e-2
+
+
+def test_a_cell_reads_the_ranks_and_the_rate_of_others(tiny_config: Callable[..., RunConfig]) -> None:
+    config = tiny_config("--retrain.learning_rates", "[1e-3,3e-2]")
+    cells = expand(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]}, VARIANTS)), StudyFolder(Path("x")))
+    found = {
+        once: {c.config.name: [o.config.name for o in reads(c, cells, sweep_once=once)] for c in cells}
+        for once in (False, True)
+    }
+    assert {name: others for name, others in found[False].items() if others} == {
+        "seed-0_variant-shuffled": ["seed-0_variant-autolora"],
+        "seed-1_variant-shuffled": ["seed-1_variant-autolora"],
+    }
+    assert found[True]["seed-0_variant-autolora"] == []
+    assert found[True]["seed-1_variant-autolora"] == ["seed-0_variant-autolora"]
+    assert found[True]["seed-1_variant-shuffled"] == ["seed-0_variant-shuffled", "seed-1_variant-autolora"]

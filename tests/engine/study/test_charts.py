@@ -1,0 +1,29 @@
+"""The metric of each method in a study, with every seed as a point."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from engine.study.charts import metric_charts
+
+
+def test_a_study_has_a_chart_a_task_with_bars_at_medians_and_a_point_a_run() -> None:
+    rows = [("a", 0, 0.1), ("a", 1, 0.3), ("a", 2, 0.9), ("b", 0, 0.5)]
+    frame = pd.DataFrame(rows, columns=["method", "seed", "score"]).assign(cell="x", task="t", main_metric="f1")
+    other = frame.assign(task="u", score=0.0)
+    made = metric_charts(pd.concat([frame, other]), ["method", "seed"])
+    assert list(made) == ["metric-0", "metric-1"]
+    bars, dots = (r.data_source.data for r in made["metric-0"].renderers)
+    assert bars == {"row": ["a", "b"], "score": [0.3, 0.5]}
+    assert dots["score"] == [0.1, 0.3, 0.9, 0.5]
+    assert dots["seed"] == ["0", "1", "2", "0"]
+
+
+def test_a_run_without_a_score_and_a_study_without_seeds_are_drawn() -> None:
+    frame = pd.DataFrame({"method": ["a", "b", "b"], "score": [0.1, np.nan, 0.3]})
+    made = metric_charts(frame.assign(cell="x", task="t", main_metric="f1"), ["method"])
+    bars, dots = (r.data_source.data for r in made["metric-0"].renderers)
+    assert bars == {"row": ["a", "b"], "score": [0.1, 0.3]}
+    assert dots["score"] == [0.1, 0.3]
+    assert dots["seed"] == ["", ""]

@@ -1,0 +1,73 @@
+"""The pictures of a study show the numbers that they were given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from engine.study import figures as study_figures
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The figures that were saved, still open to questions."""
+    saved: list[Any] = []
+    original: Callable[..., None] = study_figures.save_figure
+    monkeypatch.setattr(
+        study_figures, "save_figure", lambda figure, path: (saved.append(figure), original(figure, path))
+    )
+    return saved
+
+
+def test_a_panel_a_task_with_bars_at_medians_and_a_point_a_run(tmp_path: Path, kept: list[Any]) -> None:
+    rows = [("a", 0, 0.1), ("a", 1, 0.3), ("a", 2, 0.9), ("b", 0, 0.5)]
+    frame = pd.DataFrame(rows, columns=["method", "seed", "score"]).assign(task="t", main_metric="f1")
+    other = frame[frame["method"] == "b"].assign(task="u", main_metric="accuracy")
+    study_figures.metric_by_row(pd.concat([frame, other]), ["method", "seed"], tmp_path / "m.png")
+    first, second = kept[0].axes
+    assert [bar.get_width() for bar in first.patches] == [0.3, 0.5]
+    assert [list(line.get_xdata()) for line in first.lines] == [[0.1, 0.3, 0.9], [0.5]]
+    assert [t.get_text() for t in first.get_yticklabels()] == ["a", "b"]
+    assert [t.get_text() for t in second.get_yticklabels()] == ["b"]
+    assert (first.get_xlabel(), second.get_xlabel()) == ("f1, t", "accuracy, u")
+    assert first.yaxis_inverted(), "the first row is on top"
+    assert (tmp_path / "m.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_panel_an_eta_with_a_curve_an_approximation(tmp_path: Path, kept: list[Any]) -> None:
+    rows = [
+        {"step": step, "approximation": name, "eta": eta, "cosine": step / 10 if name == "darts" else 0.0}
+        for eta in ("lr", "1.0")
+        for name in ("first_order", "darts", "exact")
+        for step in (1, 4)
+    ]
+    study_figures.cosine_over_training(pd.DataFrame(rows), tmp_path / "c.png")
+    assert [axes.get_title() for axes in kept[0].axes] == ["eta = lr", "eta = 1.0"]
+    for axes in kept[0].axes:
+        assert [line.get_label() for line in axes.lines] == ["darts", "exact"], "first order has no implicit term"
+        assert list(axes.lines[0].get_xdata()) == [1, 4]
+        assert list(axes.lines[0].get_ydata()) == [0.1, 0.4]
+
+
+def test_a_bar_from_the_worst_to_the_best_seed_at_the_cost_of_a_step(tmp_path: Path, kept: list[Any]) -> None:
+    scores = {"darts": [0.2, 0.5, 0.6], "exact": [0.7, 0.7, 0.7]}
+    results = pd.DataFrame(
+        [{"hypergradient.type": name, "metric.f1": value} for name, found in scores.items() for value in found]
+    )
+    cost = pd.DataFrame({"approximation": ["lora", "exact", "darts"], "ratio_to_lora": [1.0, 9.0, 4.0]})
+    study_figures.metric_against_cost(results, cost, "metric.f1", tmp_path / "c.png")
+    (axes,) = kept[0].axes
+    assert axes.get_ylabel() == "f1"
+    found = {}
+    for bars in axes.containers:
+        point, _, (range_,) = bars
+        found[bars.get_label()] = (point.get_xdata()[0], point.get_ydata()[0], range_.get_segments()[0][:, 1])
+    assert found.keys() == scores.keys()
+    assert found["darts"][:2] == (4.0, 0.5)
+    assert found["exact"][:2] == (9.0, 0.7)
+    assert np.allclose(found["darts"][2], [0.2, 0.6])

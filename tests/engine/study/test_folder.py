@@ -1,0 +1,22 @@
+"""What a study writes is what an overwrite takes away, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.study.folder import StudyFolder
+
+
+def test_every_place_of_a_study_is_among_its_outputs() -> None:
+    folder = StudyFolder(Path("runs") / "x")
+    places = {getattr(folder, name) for name, kind in vars(StudyFolder).items() if isinstance(kind, property)}
+    assert set(folder.outputs()) == places
+    assert all(path.parent == folder.root for path in places)
+
+
+def test_what_a_report_is_made_of_is_none_of_its_outputs() -> None:
+    """`--stage report --overwrite` took every cell away."""
+    folder = StudyFolder(Path("runs") / "x")
+    drawn = set(folder.outputs("report"))
+    assert not drawn & {folder.cells, folder.config, folder.probe, folder.cost, folder.wandb_id}
+    assert {folder.results, folder.table, folder.report} < drawn < set(folder.outputs())

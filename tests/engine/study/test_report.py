@@ -1,0 +1,151 @@
+"""What a study concludes from its rows: distance to the exact hypergradient."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from configs.schema import RunConfig, StudyConfig
+from engine.disk.files import write_parquet
+from engine.study.cells import Cell, expand, run_folder_of
+from engine.study.folder import StudyFolder
+from engine.study.report import closeness, markdown, paper_tables, write_study_report
+from engine.study.run import collect
+
+KIND = "hypergradient.type"
+
+
+def test_closeness_is_the_mean_with_the_lowest_cosine_beside_it() -> None:
+    frame = pd.DataFrame(
+        {
+            "approximation": ["darts", "darts", "sama"],
+            "eta": ["1", "1", "1"],
+            "cosine": [0.9, 0.5, 0.25],
+            "norm_ratio": [1.0, 3.0, 1.0],
+            "total_cosine": 1.0,
+            "implicit_to_direct": 0.5,
+        }
+    )
+    table = closeness(frame)
+    assert table.columns[:5].to_list() == ["approximation", "eta", "cosine", "lowest cosine", "norm ratio"]
+    assert table.iloc[0, 2:5].to_list() == pytest.approx([0.7, 0.5, 2.0])
+    assert table.iloc[1, 2:4].to_list() == [0.25, 0.25]
+
+
+def test_a_study_of_approximations_has_none_of_the_papers_tables() -> None:
+    assert paper_tables(pd.DataFrame({KIND: ["darts"], "seed": [0]}), [KIND, "seed"]) == {}
+
+
+def test_markdown() -> None:
+    assert markdown(pd.DataFrame({"a": ["x"], "n": [1000]})) == "| a | n |\n| --- | --- |\n| x | 1,000 |\n"
+
+
+def test_the_page_names_every_task_of_the_study(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    axes = {"seed": [0], "task.name": ["sst2", "cola"], "method": ["lora"]}
+    config = dataclasses.replace(tiny_config(), name="both", study=StudyConfig(axes))
+    folder = StudyFolder(tmp_path)
+    folder.figures.mkdir()
+    folder.config.write_text("")
+    rows = [
+        {
+            "seed": 0, "task.name": task, "method": "lora", "task": task, "main_metric": "accuracy", "score": 0.5,
+            "metric.accuracy": 0.5, "mean_rank": 4.0, "ranks": [4], "lora_parameters": 8, "trainable_parameters": 8,
+            "search_seconds": None, "total_seconds": 1.0, "cell": task,
+        }
+        for task in axes["task.name"]
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_parquet(folder.results)
+    write_study_report(config, folder)
+    assert "2 runs of" in (page := folder.report.read_text())
+    assert " on sst2, cola." in page
+
+
+def finish(cell: Cell, score: float, **more: Any) -> None:
+    """A run as if it had finished; its metrics are those of `more`'s task."""
+    metrics = {"cola": {"matthews": score}, "stsb": {"spearman": score, "pearson": score}}
+    result = {
+        "task": "sample", "method": cell.config.method, "metrics": metrics.get(more.get("task", ""), {"f1": score}),
+        "lora_parameters": 8, "trainable_parameters": 8, "learning_rate": 1e-4,
+        "seconds": {"search": None, "total": 1.0}, "steps": {"search": None, "retrain": 4}, **more,
+    }  # fmt: skip
+    folder = run_folder_of(cell)
+    folder.root.mkdir(parents=True)
+    folder.metrics.write_text(json.dumps(result))
+
+
+def drawn(config: RunConfig, folder: StudyFolder, finished: Callable[[int, Cell], None]) -> pd.DataFrame:
+    """Results of the study's runs, with its report drawn."""
+    cells = expand(config, folder)
+    for number, cell in enumerate(cells):
+        finished(number, cell)
+    folder.config.write_text("")
+    results = collect(cells)
+    write_parquet(folder.results, results)
+    write_study_report(config, folder)
+    return pd.read_parquet(folder.results)
+
+
+def section(folder: StudyFolder, title: str) -> list[list[str]]:
+    """The cells of a table in table.md, without its head."""
+    text = folder.table.read_text().split(f"## {title}")[1].split("##")[0]
+    rows = [row for row in text.splitlines() if row.startswith("|")]
+    return [row[2:-2].split(" | ") for row in rows[2:]]
+
+
+def test_null_truth_rates_and_lists_on_the_axes_are_told_apart(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    axes = {
+        "task.train_rows": [None, 500],
+        "search.dropout": [True, False],
+        "search.learning_rate": [1e-4, 1e-5],
+        "retrain.learning_rates": [[1e-3], [3e-3]],
+        "task.path": [None, "x"],
+        "seed": [0, 1],
+    }
+    config = dataclasses.replace(tiny_config("--method", "lora"), study=StudyConfig(axes))
+    folder = StudyFolder(tmp_path)
+    results = drawn(config, folder, lambda number, cell: finish(cell, number / 100))
+    assert results["search.learning_rate"].dtype == float
+    assert set(results["task.train_rows"]) == {"null", "500"}
+    places = [row[:5] for row in section(folder, "Results")]
+    assert places[0] == ["null", "true", "0.0001", "[0.001]", "null"]
+    assert places[-1] == ["500", "false", "1e-05", "[0.003]", "x"]
+    assert len(places) == len({tuple(place) for place in places}) == 32
+    names = [row[0] for row in section(folder, "Metric by task")]
+    assert names[0] == "null, true, 0.0001, [0.001], null"
+    assert len(set(names)) == 32
+
+
+def test_tasks_of_other_metrics_share_a_table_and_a_failed_run_is_counted(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    config = tiny_config("--method", "full", "--task.type", "glue", "--task.name", "cola")
+    study = StudyConfig({"task.name": ["cola", "stsb"], "method": ["full", "adapter"], "seed": [0, 1]})
+    config, folder = dataclasses.replace(config, study=study), StudyFolder(tmp_path)
+
+    def finished(number: int, cell: Cell) -> None:
+        if number != 1:
+            finish(cell, number / 10, task=cell.config.task.name)
+
+    drawn(config, folder, finished)
+    assert "\n7 of 8 runs of " in folder.table.read_text()
+    rows = section(folder, "Results")
+    assert rows[0][:5] == ["cola", "full", "1", "0.000", "0.000 to 0.000"]
+    assert rows[2][:9] == ["stsb", "full", "2", "", "", "0.450", "0.400 to 0.500", "0.450", "0.400 to 0.500"]
+
+
+def test_a_study_killed_between_comparison_and_cost_is_drawn_without(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    config = dataclasses.replace(tiny_config(), study=StudyConfig({KIND: ["darts"]}))
+    folder = StudyFolder(tmp_path)
+    write_parquet(folder.probe, pd.DataFrame({"step": [1], "eta": ["lr"], "approximation": ["darts"]}))
+    drawn(config, folder, lambda number, cell: finish(cell, 0.5))
+    assert "Cost of one step" not in folder.table.read_text()

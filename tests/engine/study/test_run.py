@@ -1,0 +1,237 @@
+"""Studies: axes to cells, skipping what is finished, the probe and the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from configs.cli import Request, with_values
+from configs.errors import UserError
+from configs.schema import RunConfig, StudyConfig
+from configs.schema_study import ProbeConfig
+from engine.command import run_request
+from engine.disk.files import remove
+from engine.disk.lock import locked
+from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
+from engine.study.cells import expand
+from engine.study.folder import StudyFolder
+from engine.study.launchers import LAUNCHERS, Launcher
+from engine.tracking import login as wandb_login
+from problems.hypergradients import HYPERGRADIENTS
+from tests.helpers.studies import AXES, VARIANTS, with_study
+
+
+@pytest.fixture(scope="module")
+def study(
+    tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[..., Path]
+) -> tuple[RunConfig, StudyFolder]:
+    """A finished study of two approximations and two seeds with a probe."""
+    from configs.cli import parse
+    from tests.conftest import tiny_arguments
+
+    root = tmp_path_factory.mktemp("study")
+    config = parse([*tiny_arguments(model_folder("bert"), root), "--search.patience", "0"]).config
+    config = with_study(config, AXES, ProbeConfig(steps=[1, 4], etas=[1e-3, "betty"], timed_steps=1))
+    run_request(Request(config, "all", False, "study.yaml"), StopRequest())
+    return config, StudyFolder(root / "runs" / "tiny")
+
+
+def test_every_cell_is_a_run_folder_and_a_row(study: tuple[RunConfig, StudyFolder]) -> None:
+    config, folder = study
+    rows = pd.read_parquet(folder.results)
+    assert len(rows) == 4
+    assert {"hypergradient.type", "seed", "metric.accuracy", "mean_rank", "ranks"} <= set(rows.columns)
+    for cell in expand(config, folder):
+        assert RunFolder(folder.cells / str(cell.config.name)).adapter.exists()
+
+
+def test_probe_compares_every_approximation_with_exact(study: tuple[RunConfig, StudyFolder]) -> None:
+    rows = pd.read_parquet(study[1].probe)
+    assert set(rows["approximation"]) == set(HYPERGRADIENTS)
+    assert set(rows["step"]) == {1, 4}
+    exact = rows[rows["approximation"] == "exact"]
+    assert exact["cosine"].min() > 0.9999
+    difference = rows[(rows["approximation"] == "darts") & (rows["step"] == 4)]
+    assert difference["cosine"].min() > 0.99
+
+
+def test_cost_counts_the_documented_passes(study: tuple[RunConfig, StudyFolder]) -> None:
+    config, folder = study
+    rows = pd.read_parquet(folder.cost).set_index("approximation")
+    for name, method in HYPERGRADIENTS.items():
+        cost = method.cost(config.hypergradient.terms)
+        assert (rows.loc[name, "forward_passes"], rows.loc[name, "backward_passes"]) == (cost.forward, cost.backward)
+    assert rows.loc["lora", "ratio_to_lora"] == 1
+
+
+def test_report_and_table_show_each_approximation(study: tuple[RunConfig, StudyFolder]) -> None:
+    folder = study[1]
+    for text in (folder.table.read_text(), folder.report.read_text()):
+        assert "first_order" in text
+        assert "exact" in text
+    page = folder.report.read_text()
+    assert "default-src 'none'" in html.unescape(page), "the page may load nothing"
+    assert page.count("<script") - page.count("<script type=") == 2
+    assert page.count('id="metric-0"') == 1
+
+
+def test_finished_cells_are_not_run_again(study: tuple[RunConfig, StudyFolder]) -> None:
+    config, folder = study
+    before = {path: path.stat().st_mtime_ns for path in folder.cells.glob("*/metrics.json")}
+    run_request(Request(config, "all", False, "study.yaml"), StopRequest())
+    assert {path: path.stat().st_mtime_ns for path in folder.cells.glob("*/metrics.json")} == before
+
+
+def test_a_failed_cell_does_not_stop_the_others(
+    tiny_config: Callable[..., RunConfig], caplog: pytest.LogCaptureFixture
+) -> None:
+    config = with_study(tiny_config(), {"lora.target_modules": [["nothing"], ["query"]]})
+    with pytest.raises(UserError, match=r"^1 of the study's cells failed, .*; the first: .*nothing") as caught:
+        run_request(Request(config, "all", False, "study.yaml"), StopRequest())
+    assert "\n" not in str(caught.value)
+    folder = StudyFolder(Path(config.runs_folder) / "tiny")
+    assert len(pd.read_parquet(folder.results)) == 1
+
+
+@pytest.mark.slow
+def test_a_study_of_variants_compares_them_and_sweeps_once(tiny_config: Callable[..., RunConfig]) -> None:
+    config = tiny_config("--retrain.learning_rates", "[1e-6,3e-2]", "--retrain.max_steps", "8")
+    config = dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]}, VARIANTS, sweep_once=True))
+    run_request(Request(config, "all", False, "study.yaml"), StopRequest())
+    folder = StudyFolder(Path(config.runs_folder) / "tiny")
+    rows = pd.read_parquet(folder.results)
+    assert len(rows) == 6
+    assert set(rows["method"]) == {"autolora", "lora_shuffled"}
+    for _, cells in rows.groupby("variant"):
+        assert cells["learning_rate"].nunique() == 1
+    assert [(folder.cells / cell / "sweep.json").exists() for cell in rows["cell"]] == [True] * 3 + [False] * 3
+    table = folder.table.read_text()
+    for text in ("Metric by task", "autolora against", "by budget"):
+        assert text in table
+    assert (folder.figures / "ranks_sample.png").exists()
+    # Advice to remove a cell's folder must not lead into a dead end.
+    remove(folder.cells / "seed-0_variant-autolora")
+    run_request(Request(config, "all", False, "study.yaml"), StopRequest())
+    again = pd.read_parquet(folder.results)
+    assert again["learning_rate"].to_list() == rows["learning_rate"].to_list()
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("retrain.max_steps", "was finished with 4, now it is 5"),
+        ("search.steps", "was finished with 6, now it is 5"),
+    ],
+)
+def test_results_of_other_settings_are_not_taken_for_these(
+    study: tuple[RunConfig, StudyFolder], key: str, message: str
+) -> None:
+    config, folder = study
+    changed = with_values(config, {key: 5})
+    with pytest.raises(UserError, match=rf"^--{re.escape(key)}: .*{message}"):
+        run_request(Request(changed, "all", False, "study.yaml"), StopRequest())
+    assert "max_steps: 4" in folder.config.read_text(), "the folder says what it holds"
+
+
+def test_a_comparison_at_other_steps_is_not_taken_for_this(study: tuple[RunConfig, StudyFolder]) -> None:
+    config, folder = study
+    before = folder.config.read_bytes()
+    probe = dataclasses.replace(config.study.probe, steps=[2])
+    changed = dataclasses.replace(config, study=dataclasses.replace(config.study, probe=probe))
+    with pytest.raises(UserError, match=r"^--study\.probe\.steps: .* with \[1, 4\], now it is \[2\]"):
+        run_request(Request(changed, "all", False, "study.yaml"), StopRequest())
+    assert folder.config.read_bytes() == before
+
+
+def test_only_the_report_of_a_study_is_drawn_alone(study: tuple[RunConfig, StudyFolder], tmp_path: Path) -> None:
+    config, folder = study
+    folder.report.unlink()
+    run_request(Request(config, "report", False, "study.yaml"), StopRequest())
+    assert folder.report.exists()
+    with pytest.raises(UserError, match="--stage: 'search' is not allowed for a study; allowed: all, report"):
+        run_request(Request(config, "search", False, "study.yaml"), StopRequest())
+    elsewhere = dataclasses.replace(config, runs_folder=str(tmp_path))
+    with pytest.raises(UserError, match=r"config\.yaml does not exist, and a report goes by it"):
+        run_request(Request(elsewhere, "report", False, "study.yaml"), StopRequest())
+
+
+def test_a_report_drawn_again_over_the_old_one_keeps_the_runs(study: tuple[RunConfig, StudyFolder]) -> None:
+    config, folder = study
+
+    def kept() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in [*folder.cells.rglob("*"), folder.probe, folder.cost]}
+
+    before = kept()
+    (folder.figures / "of_before.png").touch()
+    run_request(Request(config, "report", True, "study.yaml"), StopRequest())
+    assert kept() == before
+    assert folder.report.exists()
+    assert not (folder.figures / "of_before.png").exists()
+
+
+def test_what_a_launcher_refuses_is_refused_before_the_folder_is_touched(
+    study: tuple[RunConfig, StudyFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, folder = study
+
+    def refuse(*_: Any) -> Any:
+        raise UserError("--study.launcher: no")
+
+    monkeypatch.setitem(LAUNCHERS, "serial", Launcher(lambda *_: [], refuse))
+    before = sorted(folder.root.rglob("*"))
+    with pytest.raises(UserError, match=r"^--study\.launcher: no$"):
+        run_request(Request(config, "all", True, "study.yaml"), StopRequest())
+    assert sorted(folder.root.rglob("*")) == before
+    run_request(Request(config, "all", False, "study.yaml"), StopRequest())
+    run_request(Request(config, "report", False, "study.yaml"), StopRequest())
+
+
+def test_wandb_without_its_key_is_refused_before_an_overwrite(
+    study: tuple[RunConfig, StudyFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wandb_login, "has_key", lambda: False)
+    config, folder = study
+    online = dataclasses.replace(config, tracking=dataclasses.replace(config.tracking, wandb="online"))
+    before = sorted(folder.root.rglob("*"))
+    for stage in ("all", "report"):
+        with pytest.raises(UserError, match=r"^--tracking\.wandb: 'online' needs an API key"):
+            run_request(Request(online, stage, True, "study.yaml"), StopRequest())
+    assert sorted(folder.root.rglob("*")) == before
+
+
+@pytest.mark.parametrize("begun", ["ranks.json", "search", "sweep.json"])
+def test_a_single_run_is_not_overwritten_by_a_study(
+    study: tuple[RunConfig, StudyFolder], tmp_path: Path, begun: str
+) -> None:
+    config = dataclasses.replace(study[0], runs_folder=str(tmp_path))
+    run = RunFolder(tmp_path / str(config.name))
+    run.root.mkdir()
+    (run.root / begun).touch()
+    with pytest.raises(UserError, match=r"holds a single run; name the study otherwise"):
+        run_request(Request(config, "all", True, "study.yaml"), StopRequest())
+    assert [path.name for path in run.root.iterdir()] == [begun]
+
+
+@pytest.mark.parametrize("stage", ["all", "retrain"])
+def test_a_study_is_not_overwritten_by_a_single_run(study: tuple[RunConfig, StudyFolder], stage: Any) -> None:
+    config, folder = study
+    before = {path: path.stat().st_mtime_ns for path in folder.root.rglob("*")}
+    with pytest.raises(UserError, match=rf"^--name: {folder.root} holds a study; name the run otherwise$"):
+        run_request(Request(dataclasses.replace(config, study=StudyConfig()), stage, True, "x.yaml"), StopRequest())
+    assert {path: path.stat().st_mtime_ns for path in folder.root.rglob("*")} == before
+
+
+def test_a_study_in_use_is_refused_and_kept(study: tuple[RunConfig, StudyFolder]) -> None:
+    config, folder = study
+    before = sorted(folder.root.rglob("*"))
+    with locked(folder.root), pytest.raises(UserError, match="is in use by process"):
+        run_request(Request(config, "all", True, "study.yaml"), StopRequest())
+    assert sorted(folder.root.rglob("*")) == before

@@ -1,0 +1,153 @@
+"""Online, offline or not at all: what each word, file and variable decides, and that nothing ever asks."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+from engine.tracking.login import has_key, wandb_mode
+from engine.tracking.wandb_run import Wandb
+
+NAMES = (
+    "WANDB_MODE", "WANDB_DISABLED", "WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_BASE_URL", "WANDB_CONFIG_DIR",
+    "NETRC",
+)  # fmt: skip
+MINE = "machine api.wandb.ai\n  login user\n  password k\n"
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No word about wandb anywhere; returns the home folder, which is the working folder too."""
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(home)
+    return home
+
+
+@pytest.fixture
+def mode(tiny_config: Callable[..., RunConfig]) -> Callable[[str], str]:
+    """mode("auto"): what --tracking.wandb auto comes to."""
+    return lambda word="auto": wandb_mode(tiny_config("--tracking.wandb", word))
+
+
+def write(path: Path, text: str | bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+
+
+NETRCS: dict[str, tuple[str | bytes, bool]] = {
+    "another machine's": ("machine example.org login a password b\n", False),
+    "its own": (MINE, True),
+    "its own among others": (f"machine a.org login b password c\n{MINE}", True),
+    "in a comment": ("# machine api.wandb.ai login user password k\n", False),
+    "of a server whose name begins so": ("machine api.wandb.ai.example.org login user password k\n", False),
+    "for everyone": ("default login anonymous password me\n", False),
+    "without a key": ("machine api.wandb.ai login user\n", False),
+    "no netrc": ("machine\n\nnonsense {", False),
+    "no text": (b"\xff\xfe", False),
+}
+
+
+@pytest.mark.parametrize("case", NETRCS)
+def test_a_key_in_netrc_is_of_one_machine(home: Path, mode: Callable[..., str], case: str) -> None:
+    content, found = NETRCS[case]
+    assert mode() == "offline"
+    write(home / ".netrc", content)
+    assert has_key() is found
+    assert mode() == ("online" if found else "offline")
+
+
+def test_netrc_may_lie_elsewhere(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(home / "_netrc", MINE)
+    assert has_key()
+    monkeypatch.setenv("NETRC", "~/nowhere")
+    assert not has_key()
+    write(home / "mine", MINE)
+    monkeypatch.setenv("NETRC", "~/mine")
+    assert has_key()
+
+
+@pytest.mark.parametrize("name", ["WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"])
+def test_a_key_in_the_environment(mode: Callable[..., str], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "")
+    assert mode() == "offline"
+    monkeypatch.setenv(name, "k")
+    assert mode() == "online"
+
+
+def test_a_key_is_of_the_server_in_use(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(home / ".netrc", MINE)
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org:8080")
+    assert not has_key()
+    write(home / ".netrc", "machine wandb.example.org:8080 login user password k\n")
+    assert has_key()
+    monkeypatch.delenv("WANDB_BASE_URL")
+    assert not has_key()
+    write(home / ".config" / "wandb" / "settings", "[default]\nbase_url = https://wandb.example.org:8080\n")
+    assert has_key()
+
+
+def test_the_settings_files_are_read(home: Path, mode: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    everywhere, here = home / ".config" / "wandb" / "settings", home / "wandb" / "settings"
+    write(everywhere, "[default]\napi_key = k%\n")
+    assert mode() == "online"
+    write(here, "[default]\nmode = offline\n")  # `wandb offline`
+    assert mode() == "offline"
+    assert mode("online") == "online", "what is said here goes before"
+    write(here, "[default]\nmode = disabled\n")
+    assert mode() == "disabled"
+    for broken in ("no section\n", b"\xff\xfe", "[default\n"):
+        write(here, broken)
+        assert mode() == "online"
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(home / "elsewhere"))
+    assert mode() == "offline"
+
+
+def test_online_in_a_file_is_no_request(home: Path, mode: Callable[..., str]) -> None:
+    """`wandb online` writes it, to take an earlier `wandb offline` back."""
+    write(home / ".config" / "wandb" / "settings", "[default]\nmode = online\n")
+    assert mode() == "offline"
+
+
+def test_wandb_mode_decides_for_auto_alone(mode: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "k")
+    words = {"offline": "offline", "dryrun": "offline", "disabled": "disabled", "online": "online", "run": "online"}
+    for word, meant in words.items():
+        monkeypatch.setenv("WANDB_MODE", word)
+        assert mode() == meant
+        for said in ("online", "offline", "disabled"):
+            assert mode(said) == said
+    monkeypatch.setenv("WANDB_MODE", "nonsense")
+    assert mode() == "online"
+
+
+@pytest.mark.parametrize("word", ["true", "1", "TRUE"])
+def test_wandb_disabled_is_heard(mode: Callable[..., str], monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "k")
+    monkeypatch.setenv("WANDB_DISABLED", word)
+    assert mode() == "disabled"
+    assert mode("online") == "online"
+    monkeypatch.setenv("WANDB_DISABLED", "false")
+    assert mode() == "online"
+
+
+def test_online_without_a_key_is_one_line_and_no_question(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builtins, "input", lambda *_: pytest.fail("asked"))
+    monkeypatch.setattr("getpass.getpass", lambda *_, **__: pytest.fail("asked"))
+    with pytest.raises(UserError, match=r"^--tracking\.wandb: 'online' needs an API key of https://api\.wandb\.ai; "):
+        Wandb(tiny_config("--tracking.wandb", "online"), tmp_path, {})
+    monkeypatch.setenv("WANDB_MODE", "online")
+    with pytest.raises(UserError, match=r"^WANDB_MODE: 'online' needs an API key .* allowed without: auto") as caught:
+        Wandb(tiny_config("--tracking.wandb", "auto"), tmp_path, {})
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.glob("wandb*")) == []

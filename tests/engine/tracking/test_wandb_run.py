@@ -1,0 +1,262 @@
+"""metrics.jsonl, and a wandb that may fail without harm."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.cli import Request
+from configs.errors import UserError
+from configs.schema import RunConfig
+from engine.run.folder import RunFolder
+from engine.run.interrupt import Interrupted, StopRequest
+from engine.stages import Run, run_stages
+from engine.tracking.metrics_file import MetricsFile
+from engine.tracking.wandb_run import Wandb
+from tests.helpers.fake_wandb import FakeRun, fake_wandb
+
+
+def test_metrics_jsonl_has_a_line_a_logged_step(finished_run: Callable[..., RunFolder]) -> None:
+    text = finished_run("bert", "--search.steps", "5").search_metrics.read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 5]
+    for line in lines:
+        assert {"step", "train_loss", "val_loss", "implicit_to_direct", "cosine", "seconds"} <= set(line)
+        assert 0 < line["train_loss"] < 3
+        assert 0 < line["val_loss"] < 3
+        assert line["implicit_to_direct"] > 0
+        assert -1 <= line["cosine"] <= 1
+        assert line["seconds"] > 0
+    # darts: an inner step, an outer step, two sides of the difference.
+    assert [line["forward_passes"] for line in lines] == [8, 16, 20]
+    assert [line["backward_passes"] for line in lines] == [8, 16, 20]
+
+
+def test_before_the_first_outer_step_there_is_no_validation_loss(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Any]
+) -> None:
+    run = run_of(tiny_config("--search.unroll_steps", "3", "--search.log_every", "1", "--search.steps", "4"))
+    run.search()
+    text = run.folder.search_metrics.read_text()
+    assert "NaN" not in text
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["val_loss"] is None for line in lines] == [True, True, False, False]
+    assert [line["implicit_to_direct"] > 0 for line in lines] == [False, False, True, True]
+
+
+def test_cut_after_drops_later_and_broken_lines(tmp_path: Path) -> None:
+    file = MetricsFile(tmp_path / "search" / "m.jsonl")
+    assert file.read() == []
+    file.cut_after(3)
+    for step in (2, 4, 6):
+        file.add({"step": step, "x": step / 3, "bad": math.nan})
+    with open(file.path, "a") as raw:
+        raw.write('{"step": 4, "x"')
+    assert [line["step"] for line in file.read()] == [2, 4, 6]
+    file.cut_after(4)
+    assert file.read() == [{"step": step, "x": step / 3, "bad": None} for step in (2, 4)]
+    assert file.path.read_text().count("\n") == 2
+    file.cut_after(0)
+    assert file.read() == []
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No word about wandb anywhere; returns the home folder."""
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_artifacts_can_be_switched_off(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fake_wandb(monkeypatch)
+    (tmp_path / "x").write_text("x")
+    for wanted in ("true", "false"):
+        wandb = Wandb(
+            tiny_config("--tracking.wandb", "offline", "--tracking.artifacts", wanted), tmp_path, {}, tags=["t" * 99]
+        )
+        wandb.keep("x", "ranks", tmp_path / "x")
+        wandb.keep("absent", "ranks", tmp_path / "absent")
+    assert [artifact.name for artifact in run.artifacts] == ["x"]
+    assert run.options["tags"] == ["t" * 64]
+
+
+def test_an_artifact_of_a_run_with_a_long_name_of_blanks(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fake_wandb(monkeypatch)
+    (tmp_path / "x").write_text("x")
+    wandb = Wandb(tiny_config("--tracking.wandb", "offline"), tmp_path, {})
+    wandb.keep("my run, 2nd: " + 200 * "x" + "-ranks", "ranks", tmp_path / "x")
+    assert run.artifacts[-1].name.endswith("xx-ranks")
+    assert wandb.alive, "wandb takes no blanks in the name of an artifact"
+
+
+@pytest.mark.parametrize("fails", ["init", "define_metric", "log", "finish"])
+def test_a_failing_wandb_is_one_warning_and_nothing_more(
+    tiny_config: Callable[..., RunConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    log_lines: list[str],
+    fails: str,
+) -> None:
+    run = fake_wandb(monkeypatch, fails)
+    wandb = Wandb(tiny_config("--tracking.wandb", "offline"), tmp_path, {})
+    for _ in range(3):
+        wandb.log({"x": 1})
+    wandb.image("figure", tmp_path / "x.png")
+    wandb.finish({"x": 1})
+    assert log_lines == [f"WARNING wandb is switched off for this run: {fails} broke"]
+    assert (len(run.logged) == 4) is (fails == "finish")
+    ended = None if fails in ("init", "finish") else 1
+    assert run.exit_code == ended, "wandb would give it to the next cell of a study"
+
+
+def test_what_goes_on_goes_on_in_the_same_wandb_run(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fake_wandb(monkeypatch)
+
+    def begun(mode: str) -> Any:
+        Wandb(tiny_config("--tracking.wandb", mode), tmp_path, {})
+        return run.options.get("id")
+
+    first = begun("online")
+    assert first
+    assert run.options["resume"] == "allow"
+    assert begun("online") == first
+    assert begun("offline") is None, "synced, the second would replace the first"
+    folder = RunFolder(tmp_path)
+    assert folder.wandb_id.read_text() == first
+    assert folder.wandb_id in folder.outputs("all")
+    assert folder.wandb_id not in folder.outputs("retrain")
+
+
+def test_an_unreachable_wandb_is_gone_on_with_offline(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
+) -> None:
+    run = fake_wandb(monkeypatch)
+    reachable = sys.modules["wandb"].init
+
+    def init(**options: Any) -> FakeRun:
+        if options["mode"] == "online":
+            raise RuntimeError("timed out\nlong story")
+        return reachable(**options)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(sys.modules["wandb"], "init", init)
+    Wandb(tiny_config("--tracking.wandb", "online"), tmp_path, {}).log({"x": 1})
+    assert run.options["mode"] == "offline"
+    assert run.logged == [{"x": 1}]
+    assert log_lines == ["WARNING wandb cannot be reached, the curves are kept offline for wandb sync: timed out"]
+
+
+def test_a_run_whose_wandb_breaks_ends_well(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
+) -> None:
+    fake_wandb(monkeypatch, "log")
+    config = tiny_config("--tracking.wandb", "online", "--search.steps", "2", "--retrain.max_steps", "1")
+    folder = run_stages(Request(config, "all", False, "tiny.yaml"), StopRequest())
+    assert json.loads(folder.metrics.read_text())["steps"] == {"search": 2, "retrain": 1}
+    assert sum("wandb is switched off" in line for line in log_lines) == 1
+
+
+def test_a_run_tells_wandb_alpha_ranks_losses_figures_and_the_result(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fake_wandb(monkeypatch)
+    config = tiny_config("--tracking.wandb", "online", "--search.steps", "4", "--retrain.max_steps", "1")
+    folder = run_stages(Request(config, "all", False, "tiny.yaml"), StopRequest())
+    searched = [values for values in run.logged if "search/step" in values]
+    assert [values["search/step"] for values in searched] == [2, 4]
+    ranks = json.loads(folder.ranks.read_text())
+    for layer in ranks["layers"]:
+        assert searched[-1][f"rank/{layer['name']}"] == layer["rank"]
+        assert [searched[-1][f"alpha/{layer['name']}/{j}"] for j in range(4)] == layer["alpha"]
+    result = json.loads(folder.metrics.read_text())
+    assert any(values.get("eval/accuracy") == result["metrics"]["accuracy"] for values in run.logged)
+    charts = {key: chart for values in run.logged for key, chart in values.items() if key.startswith("trajectories/")}
+    entropies = charts.pop("trajectories/entropy of alpha")
+    assert entropies["keys"] == [layer["name"] for layer in ranks["layers"]]
+    assert charts.keys() == {f"trajectories/{layer['name']}" for layer in ranks["layers"]}
+    for layer in ranks["layers"]:
+        chart = charts[f"trajectories/{layer['name']}"]
+        assert chart["xs"] == [0, 2, 4]
+        assert [curve[-1] for curve in chart["ys"]] == pytest.approx(layer["alpha"])
+    assert sum(key.startswith("figures/") for values in run.logged for key in values) == 4
+    assert {(a.name, a.type): a.paths for a in run.artifacts} == {
+        ("tiny-ranks", "ranks"): [folder.ranks],
+        ("tiny-adapter", "model"): [folder.adapter],
+    }
+    assert run.options["job_type"] == "autolora/darts"
+    assert {"sample", "autolora", "darts", "seed 0"} == set(run.options["tags"])
+    assert run.summary["trainable_parameters"] == result["trainable_parameters"]
+    assert run.exit_code == 0
+
+
+def refused() -> None:
+    raise UserError("--x: no")
+
+
+def broken() -> None:
+    raise RuntimeError("no")
+
+
+def stopped() -> None:
+    raise Interrupted(143)
+
+
+@pytest.mark.parametrize(("end", "code"), [(refused, 1), (broken, 1), (stopped, 255)])
+def test_a_run_that_fails_or_is_stopped_is_not_shown_as_finished(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, end: Callable[[], None], code: int
+) -> None:
+    run = fake_wandb(monkeypatch)
+    monkeypatch.setattr(Run, "search", lambda self: end())
+    request = Request(tiny_config("--tracking.wandb", "online"), "all", False, "tiny.yaml")
+    with pytest.raises((UserError, RuntimeError, Interrupted)):
+        run_stages(request, StopRequest())
+    assert run.exit_code == code
+
+
+def test_a_second_signal_inside_wandb_ends_the_run(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes as an exception wherever the program is; taken for a failure of wandb, the run would go on."""
+    run = fake_wandb(monkeypatch)
+    monkeypatch.setattr(run, "log", lambda values: stopped())
+    with pytest.raises(Interrupted), Wandb(tiny_config("--tracking.wandb", "online"), tmp_path, {}) as wandb:
+        wandb.log({"x": 1})
+    assert run.exit_code == 255
+    monkeypatch.setattr(sys.modules["wandb"], "init", lambda **options: stopped())
+    with pytest.raises(Interrupted):
+        Wandb(tiny_config("--tracking.wandb", "online"), tmp_path, {})
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("bare")
+def test_an_offline_run_is_on_disk_for_wandb_sync(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, log_lines: list[str]
+) -> None:
+    wandb = Wandb(tiny_config("--tracking.wandb", "auto"), tmp_path, {"seed": 3})
+    wandb.log({"search/step": 10, "alpha/layer.query/0": 0.25})
+    wandb.finish({"metrics": {"accuracy": 0.75}})
+    assert log_lines == []
+    (record,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    # wandb's own process may write a moment after `finish` has returned.
+    end = time.monotonic() + 60
+    while b"accuracy" not in record.read_bytes() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert b"accuracy" in record.read_bytes()
+    assert b"alpha/layer.query/0" in record.read_bytes()
+    # wandb's process would serve the forks of later tests, which then have none of their own.
+    importlib.import_module("wandb").teardown()

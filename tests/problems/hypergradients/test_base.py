@@ -1,0 +1,240 @@
+"""What every approximation of the registry owes: the right value, the stated cost, and no trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from betty.hypergradient import get_grads, jvp_fn_mapping
+from betty.problems import ImplicitProblem
+from torch import Tensor
+
+from problems.bilevel import OuterProblem
+from problems.hypergradients import HYPERGRADIENTS
+from problems.machine.compute import replay
+from problems.selection import SelectionVariables
+from tests.helpers.bilevel_toys import (
+    METHODS,
+    LoraNet,
+    Toy,
+    agree,
+    copies,
+    implicit,
+    lora_toy,
+    make_toy,
+    random_vector,
+    unrolled,
+)
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+TERMS = 3
+RADIUS = 1e-3
+RATE = 0.1
+
+# Largest allowed 1 - cosine and |norm ratio - 1| against the unrolled step, in float64 at radius 1e-3.
+TOLERANCES = {
+    "exact": 1e-9,  # no approximation, rounding only
+    "neumann": 1e-9,  # with no terms it is `exact`
+    "darts": 1e-5,  # radius^2 = 1e-6 times third derivatives of a few units
+    "forward_difference": 1e-2,  # radius = 1e-3 times third derivatives of a few units
+}
+
+
+def adamw(parameters: Any, lr: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, lr=lr)
+
+
+def after_steps(method: str, **options: Any) -> Toy:
+    """A toy with dropout and AdamW, as in the program, after three steps: Adam has a history, no state is zero."""
+    defaults = {"dropout": 0.1, "optimizer": adamw, "rate": 0.01, "steps": 3, "eta": 0.1, "darts_alpha": RADIUS}
+    return lora_toy(method, **{**defaults, "neumann_iterations": TERMS, "cg_iterations": TERMS, **options})
+
+
+@pytest.mark.parametrize("eta", [0.02, "lr", "betty"])
+@pytest.mark.parametrize("constraint", ["softmax", "sigmoid", "none"])
+@pytest.mark.parametrize("k", [1, 8])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("method", TOLERANCES)
+def test_equals_the_unrolled_step(method: str, dropout: float, k: int, constraint: str, eta: Any) -> None:
+    toy = lora_toy(
+        method, k=k, constraint=constraint, dropout=dropout, eta=eta, rate=RATE, darts_alpha=RADIUS,
+        neumann_iterations=0,
+    )  # fmt: skip
+    direct, expected = unrolled(toy, {"lr": RATE, "betty": 1.0}.get(eta, eta))
+    assert torch.allclose(toy.outer.direct, direct, rtol=1e-10, atol=1e-14)
+    if k == 1 and constraint == "softmax":
+        # alpha = 1 whatever beta is: both gradients are zero, and a cosine would compare rounding with rounding.
+        assert toy.outer.implicit.abs().max() < 1e-11
+        return
+    agree(toy.outer.implicit, expected, TOLERANCES[method])
+    agree(toy.outer.gradient_seen, direct + expected, TOLERANCES[method])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_passes_are_as_stated(method: str) -> None:
+    toy = after_steps(method)
+    start = vars(toy.inner.passes).copy()
+    with counted(toy) as seen:
+        toy.step()
+        toy.step()
+    cost = HYPERGRADIENTS[method].cost(TERMS)
+    assert seen == {"forward": 2 * cost.forward, "backward": 2 * cost.backward}
+    assert {name: count - start[name] for name, count in vars(toy.inner.passes).items()} == seen
+
+
+@contextmanager
+def counted(toy: Toy) -> Iterator[dict[str, int]]:
+    """Calls of the net and of torch's two ways to differentiate: not the program's own counter."""
+    seen = {"forward": 0, "backward": 0}
+
+    def forward(*_: Any) -> None:
+        seen["forward"] += 1
+
+    def counting(function: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            seen["backward"] += 1
+            return function(*arguments, **options)
+
+        return call
+
+    hook = toy.inner.module.register_forward_hook(forward)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("grad", "backward"):
+            patch.setattr(torch.autograd, name, counting(getattr(torch.autograd, name)))
+        yield seen
+    hook.remove()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_leaves_no_trace(method: str) -> None:
+    toy = after_steps(method)
+    vector = random_vector(toy)
+    before, given = everything(toy), copies(vector)
+    implicit(toy, vector)
+    after = everything(toy)
+    assert before.keys() == after.keys()
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+    assert all(torch.equal(v, g) for v, g in zip(vector, given, strict=True))
+    assert [p for p in (*toy.inner.trained, *toy.outer.trained) if p.grad is not None] == []
+
+
+def everything(toy: Toy) -> dict[str, Tensor]:
+    """Every tensor that the next steps depend on."""
+    found = {"random": torch.get_rng_state()}
+    for problem in (toy.inner, toy.outer):
+        found |= {f"{problem.name}.{name}": tensor.clone() for name, tensor in problem.module.state_dict().items()}
+        for i, state in problem.optimizer.state_dict()["state"].items():
+            found |= {f"{problem.name}.{i}.{name}": torch.as_tensor(value).clone() for name, value in state.items()}
+        for i, group in enumerate(problem.optimizer.param_groups):
+            found[f"{problem.name}.rate.{i}"] = torch.tensor(group["lr"])
+    return found
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_sync_adds_to_grad_and_returns_nothing(method: str) -> None:
+    """Betty's contract: with `sync` the sum direct + implicit stands in .grad, ready for an all-reduce."""
+    toy = after_steps(method)
+    vector, beta = random_vector(toy), toy.outer.module.beta
+    returned = implicit(toy, vector).view_as(beta)
+    beta.grad = torch.ones_like(beta)
+    assert jvp_fn_mapping[toy.inner.config.type](vector, toy.inner, toy.outer, sync=True) is None
+    assert torch.equal(beta.grad, 1 + returned)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("sync", [False, True])
+def test_the_same_through_stock_get_grads(method: str, sync: bool) -> None:
+    toy = after_steps(method)
+    beta = toy.outer.module.beta
+    outer_gradient(toy, OuterProblem)
+    term = get_grads(validation_loss(toy), toy.outer.paths[0], retain_graph=False, do_sync=sync)
+    assert (term is None) == sync
+    term = beta.grad if sync else term[0]
+    assert torch.allclose(term.flatten(), toy.outer.implicit, rtol=1e-12, atol=1e-16)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_through_stock_backward(method: str) -> None:
+    toy = after_steps(method)
+    ours, stock = outer_gradient(toy, OuterProblem), outer_gradient(toy, ImplicitProblem)
+    assert ours.norm() > 0
+    assert torch.allclose(ours, stock, rtol=1e-12, atol=1e-16)
+
+
+def outer_gradient(toy: Toy, whose: type[ImplicitProblem]) -> Tensor:
+    """.grad of beta after the `backward` of that class."""
+    outer, beta = toy.outer, toy.outer.module.beta
+    whose.backward(outer, validation_loss(toy), outer.trained, outer.paths, retain_graph=True)
+    gradient, beta.grad = beta.grad, None
+    return gradient
+
+
+def validation_loss(toy: Toy) -> Tensor:
+    """L_val of the last batch, under the same masks each time."""
+    with replay(toy.outer.masks, toy.inner.compute.device):
+        return toy.outer.training_step_exec(toy.outer.cur_batch)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_zero_vector_gives_zeros(method: str) -> None:
+    toy = after_steps(method)
+    assert torch.equal(implicit(toy, [torch.zeros_like(p) for p in toy.inner.trained]), torch.zeros(16))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_eta_zero_gives_zeros(method: str) -> None:
+    toy = after_steps(method, eta=0.0)
+    assert torch.equal(implicit(toy, random_vector(toy)), torch.zeros(16))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_seed_gives_the_same_bits(method: str) -> None:
+    one, other = after_steps(method), after_steps(method)
+    assert torch.equal(one.outer.gradient_seen, other.outer.gradient_seen)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_weight_that_the_loss_does_not_use(method: str) -> None:
+    """A pooler beside a token head is such a weight; its part of everything is zero."""
+
+    def toy(unused: bool) -> Toy:
+        torch.manual_seed(0)
+        net, variables = LoraNet(4, 0.0), SelectionVariables(2, 4)
+        if unused:
+            net.register_parameter("unused", torch.nn.Parameter(torch.ones(3)))
+        batch = {"x": torch.randn(16, 5), "y": torch.randint(3, (16,))}
+        options = {"optimizer": adamw, "steps": 3, "rate": 0.01, "eta": 0.1, "neumann_iterations": 2}
+        return make_toy(net, variables, (lambda: batch, lambda: batch), method, cg_iterations=2, **options)
+
+    with_it, without = toy(True), toy(False)
+    assert torch.allclose(with_it.outer.gradient_seen, without.outer.gradient_seen, rtol=1e-9, atol=1e-14)
+    assert torch.equal(with_it.inner.module.unused, torch.ones(3))
+
+
+@pytest.mark.parametrize("method", TOLERANCES)
+def test_several_inner_steps_differentiate_the_last_one(method: str) -> None:
+    toy = lora_toy(method, unroll_steps=3, steps=6, eta=0.1, darts_alpha=RADIUS, neumann_iterations=0, dropout=0.1)
+    assert toy.outer.count == 2
+    agree(toy.outer.implicit, unrolled(toy, 0.1)[1], TOLERANCES[method])
+
+
+def test_exact_is_the_gradient_of_algorithm_1() -> None:
+    """d L_val(W - eta dL_tr/dW) / d beta written down as it stands in the paper, without torch.func."""
+    toy = lora_toy("exact", eta="lr", rate=0.1)
+    net = toy.inner.module
+    names = [name for name, p in net.named_parameters() if p.requires_grad]
+    beta = toy.outer.beta_before.clone().requires_grad_()
+    weights = {n: w.requires_grad_() for n, w in zip(names, toy.before, strict=True)}
+
+    def loss(weights: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
+        gates = beta.softmax(dim=-1) * 8
+        return torch.func.functional_call(net, weights, (batch, gates))
+
+    gradient = torch.autograd.grad(loss(weights, toy.inner.cur_batch), list(weights.values()), create_graph=True)
+    moved = {n: w - 0.1 * g for (n, w), g in zip(weights.items(), gradient, strict=True)}
+    (expected,) = torch.autograd.grad(loss(moved, toy.outer.cur_batch), beta)
+    assert torch.allclose(toy.outer.gradient_seen, expected, rtol=1e-10, atol=1e-14)

@@ -1,0 +1,48 @@
+"""The registry: named alike everywhere, documented alike, and beside Betty's own entries."""
+
+from __future__ import annotations
+
+import typing
+
+import betty.hypergradient as stock
+import pytest
+
+from configs.rules import SECOND_ORDER
+from configs.schema import HypergradientConfig
+from problems.hypergradients import HYPERGRADIENTS, betty_type
+from tests.helpers.bilevel_toys import METHODS
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("said", ["At:", "eta:", "Source:"])
+def test_the_docstring_says(method: str, said: str) -> None:
+    assert said in (type(HYPERGRADIENTS[method]).__doc__ or "")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_betty_finds_it_under_a_name_of_its_own(method: str) -> None:
+    assert stock.jvp_fn_mapping[betty_type(method)] is HYPERGRADIENTS[method]
+    assert HYPERGRADIENTS[method].name == method
+
+
+def test_bettys_own_entries_are_untouched() -> None:
+    """Who asks Betty for `darts` in the same process gets Betty's."""
+    theirs = {name: entry for name, entry in stock.jvp_fn_mapping.items() if not name.startswith(betty_type(""))}
+    assert sorted(theirs) == ["cg", "darts", "neumann", "reinforce", "sama"]
+    for name, entry in theirs.items():
+        assert (entry.__module__, entry.__name__) == (f"betty.hypergradient.{name}", name)
+
+
+def test_why_reinforce_is_not_offered() -> None:
+    """Betty 0.2.1 calls every entry with four arguments; this one takes three, and its body returns nothing."""
+    with pytest.raises(TypeError, match="takes 3 positional arguments but 4 were given"):
+        stock.jvp_fn_mapping["reinforce"]([], None, None, False)
+
+
+def test_the_schema_allows_exactly_the_registry() -> None:
+    allowed = typing.get_args(typing.get_type_hints(HypergradientConfig)["type"])
+    assert sorted(allowed) == METHODS
+
+
+def test_the_rules_know_which_are_second_order() -> None:
+    assert {name for name, method in HYPERGRADIENTS.items() if method.second_order} == SECOND_ORDER

@@ -1,0 +1,79 @@
+"""Replayed dropout masks, and the choice of device and precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+from problems.machine import compute
+from problems.machine.compute import choose_compute, random_state, replay, timed
+
+CPU = torch.device("cpu")
+
+
+def test_replay_draws_the_same_mask_and_leaves_the_stream_outside_alone() -> None:
+    torch.manual_seed(3)
+    expected = [torch.rand(4) for _ in range(3)]
+    torch.manual_seed(3)
+    torch.rand(4)
+    state = random_state(CPU)
+    second = torch.nn.functional.dropout(torch.ones(64), 0.5)
+    torch.manual_seed(3)
+    torch.rand(4)
+    with replay(state, CPU):
+        assert torch.equal(torch.nn.functional.dropout(torch.ones(64), 0.5), second)
+        torch.rand(100)
+    assert torch.equal(torch.rand(4), expected[1])
+    with pytest.raises(ZeroDivisionError), replay(state, CPU):
+        raise ZeroDivisionError
+    assert torch.equal(torch.rand(4), expected[2])
+
+
+@pytest.mark.parametrize("hardware", [True, False])
+def test_auto_precision_follows_the_hardware(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, hardware: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: hardware, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    assert choose_compute(tiny_config("--precision", "auto")).bf16 is hardware
+    assert choose_compute(tiny_config("--precision", "bf16")).bf16
+    assert not choose_compute(tiny_config("--precision", "fp32")).bf16
+
+
+def test_autocast_computes_in_bf16_and_only_when_asked() -> None:
+    layer, x = torch.nn.Linear(2, 2), torch.ones(1, 2)
+    for bf16, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        with compute.Compute(CPU, bf16).autocast():
+            assert layer(x).dtype == dtype
+
+
+def test_a_missing_device_is_named_with_what_there_is(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"--device: 'cuda' is not available here; available: auto, cpu"):
+        choose_compute(tiny_config("--device", "cuda"))
+    assert choose_compute(tiny_config("--device", "auto")).device == CPU
+
+
+def test_a_gpu_is_waited_for_before_and_after_what_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels run on while Python goes ahead: without waiting only their launching would be timed."""
+    done: list[str] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: done.append(f"waited for {device}"))
+
+    def tick() -> float:
+        done.append("clock")
+        return float(len(done))
+
+    monkeypatch.setattr(compute.time, "perf_counter", tick)
+    seconds = timed(lambda: done.append("step"), torch.device("cuda", 1))
+    assert done == ["waited for cuda:1", "clock", "step", "waited for cuda:1", "clock"]
+    assert seconds == 3.0
+    done.clear()
+    timed(lambda: done.append("step"), CPU)
+    assert done == ["clock", "step", "clock"]

@@ -1,0 +1,106 @@
+"""Without a network: seconds and one line instead of a minute and a page."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import urllib.request
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from configs.errors import UserError
+from problems.machine.hub import explain_missing, settle_hub_access
+
+
+@pytest.fixture
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HF_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "")
+
+
+@pytest.mark.usefixtures("no_settings")
+def test_an_unreachable_hub_switches_the_libraries_to_their_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
+    assert not settle_hub_access()
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+
+
+@pytest.mark.usefixtures("no_settings")
+@pytest.mark.parametrize("status", [200, 404, 503])
+def test_a_hub_that_answers_is_used(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        assert settle_hub_access()
+    assert os.environ["HF_HUB_OFFLINE"] == ""
+
+
+@pytest.mark.usefixtures("no_settings")
+def test_a_hub_that_takes_calls_and_never_answers_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert not settle_hub_access(timeout=0.3)
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+
+
+@pytest.mark.usefixtures("no_settings")
+def test_the_users_own_word_and_a_proxy_are_taken_without_a_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("must not connect")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    assert settle_hub_access()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert not settle_hub_access()
+
+
+def test_a_missing_thing_is_one_line_and_other_errors_pass() -> None:
+    with (
+        pytest.raises(UserError, match=r"^--task\.path: cannot load 'x' \(first line\); without a network"),
+        explain_missing("--task.path", "x"),
+    ):
+        raise OSError("first line\nsecond line")
+    with pytest.raises(UserError, match=r"^mine$"), explain_missing("--task.path", "x"):
+        raise UserError("mine")
+    with pytest.raises(KeyError), explain_missing("--task.path", "x"):
+        raise KeyError("a defect of ours")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            ImportError("\nX requires the SentencePiece library but it was not found.\nSee"),
+            "X requires the SentencePiece",
+        ),
+        (ModuleNotFoundError("No module named 'flash_attn'"), "No module named 'flash_attn'"),
+    ],
+)
+def test_a_package_that_a_model_needs_is_one_line(error: ImportError, said: str) -> None:
+    with (
+        pytest.raises(
+            UserError, match=rf"^--model\.name: 'x' needs a package that is not installed \({said}"
+        ) as caught,
+        explain_missing("--model.name", "x"),
+    ):
+        raise error
+    assert "\n" not in str(caught.value)
+
+
+def test_of_a_list_of_possible_ways_the_last_line_says_what_to_install() -> None:
+    with (
+        pytest.raises(UserError, match=r"cannot load 'x' \(You need to have sentencepiece installed\.\)"),
+        explain_missing("--model.name", "x"),
+    ):
+        raise ValueError("Couldn't make it from one of: \n(1) a file, or \nYou need to have sentencepiece installed.")

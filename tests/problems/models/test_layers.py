@@ -1,0 +1,137 @@
+"""Which layers, and parts of GPT-2's fused one, the targets mean; what they cannot mean is one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel, TaskType
+from transformers import (
+    ConvBertConfig,
+    ConvBertModel,
+    GPT2Config,
+    GPT2Model,
+    GPTBigCodeConfig,
+    GPTBigCodeModel,
+    MambaConfig,
+    MambaForCausalLM,
+    MixtralConfig,
+    MixtralModel,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
+
+from configs.errors import UserError
+from configs.schema import LoraSettings
+from problems.models.attach import attach_components
+from problems.models.layers import layer_shapes, refuse_large_k, target_layers
+
+SMALL = {"vocab_size": 20, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 16}
+
+
+@pytest.fixture(scope="module")
+def gpt2() -> Any:
+    return GPT2Model(GPT2Config(**SMALL, add_cross_attention=True))
+
+
+def test_targets_name_parts_by_ending_or_in_full(gpt2: Any) -> None:
+    assert target_layers(gpt2, ["c_attn.v", "c_attn.q"]) == [
+        f"h.{i}.attn.c_attn.{part}" for i in (0, 1) for part in "qv"
+    ]
+    assert target_layers(gpt2, ["c_fc", "h.1.attn.c_attn.k"]) == ["h.0.mlp.c_fc", "h.1.attn.c_attn.k", "h.1.mlp.c_fc"]
+    whole = [f"h.{i}.{kind}.c_attn" for i in (0, 1) for kind in ("attn", "crossattention")]
+    assert target_layers(gpt2, ["c_attn"]) == whole
+
+
+def test_a_part_that_does_not_exist_is_named_with_those_that_do(gpt2: Any) -> None:
+    with pytest.raises(UserError, match=r"c_attn\.w, crossattention\.c_attn\.k matches no module") as caught:
+        target_layers(gpt2, ["c_attn.w", "crossattention.c_attn.k", "c_attn.q"])
+    assert {"c_attn", "c_attn.q", "c_attn.k", "c_attn.v", "c_fc"} <= set(
+        str(caught.value).split("are: ")[1].split(", ")
+    )
+    with pytest.raises(UserError, match=r"--lora\.target_modules: h\.0\.attn\.c_attn is named whole and by part"):
+        target_layers(gpt2, ["c_attn", "c_attn.q"])
+
+
+def test_a_c_attn_of_other_blocks_has_no_parts() -> None:
+    model = GPTBigCodeModel(GPTBigCodeConfig(**SMALL, multi_query=False))
+    with pytest.raises(UserError, match=r"c_attn\.q matches no module"):
+        target_layers(model, ["c_attn.q"])
+
+
+def test_a_quantised_layer_remembers_that_it_was_fused(gpt2: Any) -> None:
+    linear = torch.nn.Linear(8, 24)
+    linear.source_cls = type(gpt2.h[0].attn.c_attn)  # as transformers leaves it
+    model: Any = torch.nn.ModuleDict(
+        {"c_attn": linear, "other": torch.nn.ModuleDict({"c_attn": torch.nn.Linear(8, 24)})}
+    )
+    assert target_layers(model, ["c_attn.q"]) == ["c_attn.q"]
+
+
+def test_shapes_and_the_largest_k_are_those_of_the_block(gpt2: Any) -> None:
+    shapes = layer_shapes(gpt2)
+    assert shapes["h.0.attn.c_attn"] == (24, 8)
+    assert shapes["h.0.attn.c_attn.q"] == shapes["h.1.attn.c_attn.v"] == (8, 8)
+    assert "h.0.crossattention.c_attn.q" not in shapes
+    refuse_large_k(gpt2, LoraSettings(target_modules=["c_attn.q"], k=8))
+    with pytest.raises(
+        UserError, match=r"--lora\.k: 9 is not allowed for layer h\.0\.attn\.c_attn\.q; allowed: 1 to 8"
+    ):
+        refuse_large_k(gpt2, LoraSettings(target_modules=["c_attn.q"], k=9))
+
+
+def test_the_head_and_embeddings_take_no_lora() -> None:
+    """PEFT trains a head whole, and an embedding's LoRA has no product to gate: a rank there would be none."""
+    model = RobertaForSequenceClassification(
+        RobertaConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    )
+    assert not any(name.startswith("classifier") for name in target_layers(model, ["dense"]))
+    assert not any("embeddings" in name or name.startswith("classifier") for name in layer_shapes(model))
+    with pytest.raises(UserError, match=r"--lora\.target_modules: classifier\.dense matches no module"):
+        target_layers(model, ["classifier.dense"])
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "kind"),
+    [
+        ("word_embeddings", "embeddings.word_embeddings", "Embedding"),
+        ("LayerNorm", "embeddings.LayerNorm", "LayerNorm"),
+        ("depthwise", "encoder.layer.0.attention.self.key_conv_attn_layer.depthwise", "Conv1d"),
+        # A Linear layer beside it does not help.
+        ("query,pointwise", "encoder.layer.0.attention.self.key_conv_attn_layer.pointwise", "Conv1d"),
+    ],
+)
+def test_what_is_no_matrix_is_named_with_its_type(target: str, name: str, kind: str) -> None:
+    """PEFT takes a convolution, whose components the gates would scale along the wrong axis."""
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    model = ConvBertModel(ConvBertConfig(vocab_size=20, embedding_size=8, head_ratio=1, **sizes))
+    asked = target.split(",")
+    with pytest.raises(UserError) as caught:
+        target_layers(model, asked)
+    assert str(caught.value) == (
+        f"--lora.target_modules: {asked[-1]} is not allowed, as {name} is of type {kind}; "
+        "allowed: layers of type Linear or Conv1D"
+    )
+    assert not any("key_conv" in name for name in layer_shapes(model))
+
+
+def test_a_router_that_has_a_matrix_but_is_no_layer_is_refused_too() -> None:
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    model = MixtralModel(MixtralConfig(vocab_size=20, num_key_value_heads=1, num_local_experts=2, **sizes))
+    with pytest.raises(UserError, match=r"gate is not allowed, as layers\.0\.mlp\.gate is of type \w*Router; allowed"):
+        target_layers(model, ["gate"])
+    assert target_layers(model, ["q_proj"]) == ["layers.0.self_attn.q_proj"]
+
+
+def test_what_a_mamba_reads_past_lora_is_refused() -> None:
+    """PEFT refuses it, by a traceback."""
+    model = MambaForCausalLM(MambaConfig(vocab_size=20, hidden_size=8, num_hidden_layers=2, state_size=4))
+    with pytest.raises(UserError) as caught:
+        attach_components(model, LoraSettings(target_modules=["in_proj", "out_proj"], k=2), TaskType.CAUSAL_LM, [])
+    assert str(caught.value) == (
+        "--lora.target_modules: backbone.layers.0.mixer.out_proj is not allowed, as a model of type mamba reads its "
+        "weight past LoRA; allowed: dt_proj, in_proj, lm_head, x_proj"
+    )
+    taken = LoraSettings(target_modules=["in_proj", "x_proj", "dt_proj"], k=2)
+    assert isinstance(attach_components(model, taken, TaskType.CAUSAL_LM, []), PeftModel)

@@ -1,0 +1,258 @@
+"""Where models come from, and which modules are new in them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BartConfig,
+    DebertaV2Config,
+    DebertaV2Model,
+    T5Config,
+)
+from transformers.quantizers.quantizers_utils import should_convert_module
+
+from configs.errors import UserError
+from configs.schema import ModelConfig
+from problems.models.load import NOT_IN_4BIT, load_base, load_tokenizer, locate, share_padding
+from tests.helpers.generation_toys import make_causal
+
+
+def test_package_names_become_folders_without_running_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "packed_model"
+    (package / "model").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('must not run')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert locate("package:packed_model/model") == str(package / "model")
+    assert locate("package:packed_model") == str(package)
+    assert "packed_model" not in sys.modules
+    assert locate("FacebookAI/roberta-base") == "FacebookAI/roberta-base"
+    with pytest.raises(UserError, match="package 'packed_model' has no 'weights'"):
+        locate("package:packed_model/weights")
+
+
+@pytest.mark.parametrize("name", ["package:not_installed_at_all/model", "package:not an identifier", "package:"])
+def test_a_package_that_is_not_there_is_named(name: str) -> None:
+    with pytest.raises(UserError, match=r"--model\.name: no installed package"):
+        locate(name)
+
+
+@pytest.mark.parametrize("load", [load_tokenizer, lambda c: load_base(c, AutoModelForSequenceClassification)])
+@pytest.mark.parametrize("name", ["nobody/has-this-model", "empty"])
+def test_a_model_that_cannot_be_had_is_one_line_with_the_offline_choices(
+    load: Callable[[ModelConfig], Any], name: str, tmp_path: Path
+) -> None:
+    if name == "empty":
+        name = str(tmp_path)
+    with pytest.raises(UserError, match=r"--model\.name: cannot load .*without a network: a local folder") as caught:
+        load(ModelConfig(name=name))
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "new"), [("bert", ["classifier"]), ("roberta", ["classifier"]), ("gpt2", ["score"]), ("llama", ["score"])]
+)
+def test_the_new_head_is_found(model_folder: Callable[..., Path], kind: str, new: list[str]) -> None:
+    base = load_base(ModelConfig(name=str(model_folder(kind))), AutoModelForSequenceClassification, num_labels=3)
+    assert base.trained_whole == new
+    assert base.model.num_labels == 3
+    assert {str(p.dtype) for p in base.model.parameters()} == {"torch.float32"}
+
+
+def test_every_module_that_was_made_at_random_is_reported(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = without_pooler(model_folder("bert"), tmp_path)
+    base = load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2)
+    assert base.trained_whole == ["classifier", "pooler"]
+
+
+def without_pooler(source: Path, target: Path) -> Path:
+    """A saved BERT that has no pooler weights, as many sentence encoders."""
+    for path in source.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+    weights = load_file(source / "model.safetensors")
+    kept = {name: value for name, value in weights.items() if "pooler" not in name}
+    assert len(kept) == len(weights) - 2
+    save_file(kept, target / "model.safetensors", metadata={"format": "pt"})
+    return target
+
+
+def test_the_attention_kernel_is_chosen_for_second_derivatives(model_folder: Callable[..., Path]) -> None:
+    config = ModelConfig(name=str(model_folder("bert")))
+
+    def kernel(config: ModelConfig, second_order: bool) -> str:
+        model = load_base(config, AutoModelForSequenceClassification, second_order=second_order).model
+        return str(model.config._attn_implementation)
+
+    assert kernel(config, False) == "sdpa"
+    assert kernel(config, True) == "eager"
+    assert kernel(dataclasses.replace(config, attention="eager"), False) == "eager"
+
+
+def test_a_tokenizer_without_padding_pads_with_the_end_of_text(
+    model_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_folder("gpt2"))
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path).pad_token is None
+    assert load_tokenizer(ModelConfig(name=str(tmp_path))).pad_token == "</s>"
+
+
+def test_a_decoder_without_padding_classifies_batches(model_folder: Callable[..., Path]) -> None:
+    """GPT-2 and Llama as the hub has them know no padding token, and refuse more than one row without it."""
+    folder = model_folder("gpt2")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2).model.eval()
+    model.config.pad_token_id = None
+    rows = [tokenizer("the film is dull ."), tokenizer("dull .")]
+    batch = dict(tokenizer.pad(rows, return_tensors="pt"))
+    with pytest.raises(ValueError, match="padding token"):
+        model(**batch)
+    share_padding(model, tokenizer)
+    with torch.no_grad():
+        together = model(**batch).logits
+        alone = [model(**{k: torch.tensor([v]) for k, v in row.items()}).logits[0] for row in rows]
+    torch.testing.assert_close(together, torch.stack(alone), rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_without_sdpa_gets_the_kernel_that_it_has(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    DebertaV2Model(DebertaV2Config(vocab_size=50, **sizes)).save_pretrained(tmp_path)
+    base = load_base(ModelConfig(name=str(tmp_path)), AutoModelForSequenceClassification, num_labels=2)
+    assert base.model.config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize(
+    ("name", "converted"),
+    [
+        ("bert.pooler.dense", False),
+        ("classifier", False),
+        ("classifier.dense", False),
+        ("lm_head", False),
+        ("bert.encoder.layer.0.attention.self.query", True),
+    ],
+)
+def test_what_may_be_trained_whole_is_not_kept_in_4_bits(name: str, converted: bool) -> None:
+    assert should_convert_module(name, NOT_IN_4BIT) == converted
+
+
+def edited(source: Path, target: Path, **changes: Any) -> Path:
+    """A copy of a saved model whose config.json says something else."""
+    shutil.copytree(source, target)
+    settings = json.loads((target / "config.json").read_text())
+    (target / "config.json").write_text(json.dumps(settings | changes))
+    return target
+
+
+@pytest.mark.parametrize(
+    ("settings", "method"),
+    [
+        ({"quant_method": "gptq", "bits": 4}, "gptq"),
+        ({"quant_method": "awq", "bits": 4}, "awq"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes"),
+        ({"load_in_8bit": True}, "bitsandbytes"),
+    ],
+)
+def test_quantised_weights_are_refused_before_they_are_loaded(
+    model_folder: Callable[..., Path], tmp_path: Path, settings: dict[str, Any], method: str
+) -> None:
+    folder = edited(model_folder("llama"), tmp_path / "base", quantization_config=settings)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(
+        UserError, match=rf"^--model\.name: .* are quantised \({method}\).*load_in_4bit true"
+    ) as caught:
+        load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("kind", "head"), [("bert", "classifier"), ("roberta", "classifier"), ("gpt2", "score")])
+def test_a_head_of_another_number_of_classes_is_made_new_and_trained(
+    model_folder: Callable[..., Path], tmp_path: Path, kind: str, head: str
+) -> None:
+    """As when an NLI model is to learn two classes."""
+    three = AutoModelForSequenceClassification.from_pretrained(model_folder(kind), num_labels=3)
+    three.save_pretrained(tmp_path)
+    base = load_base(ModelConfig(name=str(tmp_path)), AutoModelForSequenceClassification, num_labels=2)
+    assert base.trained_whole == [head]
+    shapes = {name: tuple(p.shape) for name, p in base.model.named_parameters() if name.startswith(head)}
+    assert {shape[0] for shape in shapes.values()} <= {2, 32}
+    assert (2, 32) in shapes.values()
+    for name, value in three.base_model.state_dict().items():
+        assert torch.equal(base.model.base_model.state_dict()[name], value)
+    same = load_base(ModelConfig(name=str(tmp_path)), AutoModelForSequenceClassification, num_labels=3)
+    assert same.trained_whole == [head]
+
+
+@pytest.mark.parametrize("config_class", [BartConfig, T5Config])
+def test_a_head_is_made_new_where_the_model_does_not_say_its_classes(config_class: Any, tmp_path: Path) -> None:
+    """Their classes have no num_labels beside that of config.json: BART for MNLI was taken for a damaged model."""
+    sizes = {"d_model": 16, "vocab_size": 40, "pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 0}
+    config = config_class(**sizes, num_labels=3)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    base = load_base(ModelConfig(name=str(tmp_path)), AutoModelForSequenceClassification, num_labels=2)
+    assert base.trained_whole == ["classification_head"]
+    assert base.model.classification_head.out_proj.weight.shape == (2, 16)
+    same = load_base(ModelConfig(name=str(tmp_path)), AutoModelForSequenceClassification, num_labels=3)
+    assert same.trained_whole == ["classification_head"], "a head that came with the weights is trained, too"
+
+
+@pytest.mark.parametrize(
+    ("auto_class", "kind", "changes", "key"),
+    [
+        (AutoModelForSequenceClassification, "bert", {"intermediate_size": 48}, r"bert\.encoder\.layer\.\d"),
+        (AutoModelForSequenceClassification, "llama", {"intermediate_size": 48}, r"model\.layers\.\d"),
+        (AutoModelForCausalLM, "gpt2", {"n_positions": 40}, r"transformer\.wpe"),
+    ],
+)
+def test_other_weights_of_the_wrong_size_are_a_damaged_model(
+    model_folder: Callable[..., Path], tmp_path: Path, auto_class: Any, kind: str, changes: dict[str, int], key: str
+) -> None:
+    folder = edited(model_folder(kind), tmp_path / "base", **changes)
+    with pytest.raises(UserError, match=rf"^--model\.name: .* its config\.json says: {key}.* has the size ") as caught:
+        load_base(ModelConfig(name=str(folder)), auto_class)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["wide", None, 32.5])
+def test_a_value_of_the_wrong_type_in_config_json_is_one_line(
+    model_folder: Callable[..., Path], tmp_path: Path, value: Any
+) -> None:
+    folder = edited(model_folder("bert"), tmp_path / "base", hidden_size=value)
+    for load in (load_tokenizer, lambda config: load_base(config, AutoModelForSequenceClassification, num_labels=2)):
+        with pytest.raises(
+            UserError, match=r"^--model\.name: cannot load .*Field 'hidden_size' expected int"
+        ) as caught:
+            load(ModelConfig(name=str(folder)))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_would_answer_in_tuples_names_its_loss(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = edited(model_folder("bert"), tmp_path / "base", return_dict=False)
+    model = load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2).model
+    assert model(input_ids=torch.tensor([[1, 5, 2]]), labels=torch.tensor([1])).loss.isfinite()
+
+
+def test_an_output_layer_of_another_vocabulary_is_no_head_to_be_made_new(tmp_path: Path) -> None:
+    """Random numbers there would be trained around, never trained."""
+    make_causal("llama", 40).save_pretrained(tmp_path / "whole")
+    folder = edited(tmp_path / "whole", tmp_path / "base")
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"] = weights["lm_head.weight"][:38].clone()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"lm_head\.weight has the size \[38, 32\], not \[40, 32\]"):
+        load_base(ModelConfig(name=str(folder)), AutoModelForCausalLM)

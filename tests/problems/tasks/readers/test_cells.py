@@ -1,0 +1,71 @@
+"""Cells of CSV and TSV text: quotes, line ends, torn rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs.errors import UserError
+from problems.tasks.readers.cells import read_cells
+
+
+def rows(text: str, *, tabs: bool = False) -> list[list[str]]:
+    table = read_cells("--task.path: d", text, tabs=tabs)
+    return [list(table.columns), *table.to_numpy().tolist()]
+
+
+@pytest.mark.parametrize("tabs", [False, True])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_line_ends_blank_lines_and_short_rows(tabs: bool, end: str) -> None:
+    lines = ["a,b", "", "1,2", "  ", '"3\u2028",', "4"]
+    text = end.join(lines).replace(",", "\t" if tabs else ",")
+    for found in (rows(text, tabs=tabs), rows(text + end, tabs=tabs)):
+        assert found == [["a", "b"], ["1", "2"], ["3\u2028", ""], ["4", ""]]
+
+
+def test_a_quote_in_tsv_is_plain_and_never_takes_other_rows_into_its_cell() -> None:
+    stray = ['"no end\tx', 'its end"\ty', '"a" and "b"\tz', 'in "it"\tw', '"\tv', '""two"\tu']
+    assert rows("a\tb\n" + "\n".join(stray), tabs=True)[1:] == [line.split("\t") for line in stray]
+
+
+def test_quotes_around_a_whole_cell_of_tsv_are_taken_off() -> None:
+    assert rows('"a"\t"b"\n"say ""hi"", now"\t"two\n\nlines"\n""\tx', tabs=True) == [
+        ["a", "b"], ['say "hi", now', "two\n\nlines"], ["", "x"],
+    ]  # fmt: skip
+
+
+@given(st.lists(st.lists(st.text(st.sampled_from('a ",\n\r')), min_size=2, max_size=2), min_size=1), st.booleans())
+def test_what_a_writer_of_csv_and_tsv_wrote_is_read_back(cells: list[list[str]], tabs: bool) -> None:
+    text = io.StringIO()
+    csv.writer(text, "excel-tab" if tabs else "excel").writerows([["a", "b"], *cells])
+    assert rows(text.getvalue(), tabs=tabs)[1:] == cells
+
+
+def test_a_cell_may_be_longer_than_the_csv_module_allows_unasked() -> None:
+    before = csv.field_size_limit()
+    assert rows("a,b\n" + "x" * 200_000 + ",y")[1] == ["x" * 200_000, "y"]
+    assert csv.field_size_limit() == before
+
+
+TORN = {
+    "the first row": ("a,b\n1,2,3\n", False, r"row 1: 3 cells, but the header has 2; a cell with a comma must"),
+    "a later row": ("a,b\n1,2\n\n3,4,\n", False, r"row 2: 3 cells, but the header has 2"),
+    "all rows": ("a,b\n1,2,3\n4,5,6\n", False, r"row 1: 3 cells"),
+    "TSV": ("a\tb\n1\t2\n1\t2\t3", True, r"row 2: 3 cells, but the header has 2; a cell can hold no tab"),
+    "a tab between quotes": ('a\tb\n"1\t2"\t3', True, r"row 1: 3 cells"),
+    "no end": ('a,b\n1,2\n"no end,3\n4,5\n', False, r"row 2: a cell in double quotes does not end"),
+    "words after the end": ('a,b\n"no end,3\n"x" y,5\n', False, r"row 1: a cell in double quotes does not end, or"),
+    "the header": ('"a,b\n1,2\n', False, r"the header: a cell in double quotes does not end"),
+}
+
+
+@pytest.mark.parametrize("case", TORN)
+def test_a_torn_row_is_refused_with_its_number(case: str) -> None:
+    text, tabs, message = TORN[case]
+    with pytest.raises(UserError, match=rf"^--task\.path: d, {message}") as caught:
+        read_cells("--task.path: d", text, tabs=tabs)
+    assert "\n" not in str(caught.value)

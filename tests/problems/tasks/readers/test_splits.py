@@ -1,0 +1,90 @@
+"""Which rows of a user's files are evaluated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from configs.errors import UserError
+from configs.schema import TaskConfig
+from problems.tasks.readers.splits import evaluation_source, evaluation_split, hold_out
+
+
+@pytest.mark.parametrize(
+    ("settings", "split"),
+    [
+        ({}, "validation"),
+        ({"validation_path": "v.csv"}, "validation"),
+        ({"validation_path": "v.csv", "test_path": "t.csv"}, "test"),
+        ({"test_path": "t.csv", "evaluation_split": "validation"}, "validation"),
+    ],
+)
+def test_the_reported_split_is_as_asked_else_test_else_validation(settings: dict[str, str], split: str) -> None:
+    assert evaluation_split(TaskConfig(**settings)) == split  # type: ignore[arg-type]
+
+
+def test_the_source_is_the_option_that_named_the_file() -> None:
+    config = TaskConfig(path="d.csv", validation_path="v.csv", test_path="t.csv")
+    assert evaluation_source(config, "validation") == ("--task.validation_path", Path("v.csv"), False)
+    assert evaluation_source(config, "test") == ("--task.test_path", Path("t.csv"), False)
+    assert evaluation_source(TaskConfig(path="d.csv"), "validation") == ("--task.path", Path("d.csv"), True)
+
+
+def test_no_training_rows_stand_in_for_a_test_that_is_not_there() -> None:
+    with pytest.raises(UserError, match=r"^--task\.evaluation_split: 'test' needs --task\.test_path$"):
+        evaluation_source(TaskConfig(path="d.csv"), "test")
+    with pytest.raises(UserError, match=r"^--task\.evaluation_split: 'dev' is not allowed; allowed: validation, test"):
+        evaluation_source(TaskConfig(path="d.csv"), "dev")
+
+
+@pytest.mark.parametrize(("rows", "share", "count"), [(40, 0.25, 10), (41, 0.25, 10), (2, 0.01, 1), (100, 0.99, 99)])
+def test_held_out_rows_and_those_that_stay_are_all_rows(rows: int, share: float, count: int) -> None:
+    kept, held_out = hold_out(rows, share, seed=0, path=Path("d.csv"))
+    assert len(held_out) == count
+    assert sorted([*kept, *held_out]) == list(range(rows))
+    assert list(kept) == sorted(kept)
+    assert list(held_out) == sorted(held_out)
+
+
+def test_the_seed_draws_them() -> None:
+    drawn = [tuple(hold_out(40, 0.25, seed, Path("d.csv"))[1]) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+@pytest.mark.parametrize(("rows", "share"), [(10, 0.99), (1, 0.1)])
+def test_a_share_that_leaves_nothing_to_train_on_is_named(rows: int, share: float) -> None:
+    with pytest.raises(
+        UserError, match=rf"^--task\.holdout_share: {share} of the {rows} rows of d.csv leaves none to train on; "
+    ):
+        hold_out(rows, share, seed=0, path=Path("d.csv"))
+
+
+def test_the_last_row_of_a_class_stays_and_another_is_held_out_for_it() -> None:
+    """Rare classes in every place: none may be unknown in the training rows."""
+    for seed in range(20):
+        classes = ["many"] * 12
+        rare = hold_out(12, 0.25, seed, Path("d.csv"))[1][0]
+        classes[rare] = "rare"
+        kept, held_out = hold_out(12, 0.25, seed, Path("d.csv"), classes)
+        assert rare in kept
+        assert len(held_out) == 3
+        assert sorted([*kept, *held_out]) == list(range(12))
+        assert held_out.tolist() == hold_out(12, 0.25, seed, Path("d.csv"), classes)[1].tolist()
+
+
+def test_common_classes_change_nothing() -> None:
+    for seed in range(5):
+        plain, known = (hold_out(40, 0.25, seed, Path("d.csv"), classes) for classes in (None, ["x", "y"] * 20))
+        assert [part.tolist() for part in plain] == [part.tolist() for part in known]
+
+
+def test_a_large_share_leaves_one_row_of_each_class() -> None:
+    kept, held_out = hold_out(6, 0.8, 0, Path("d.csv"), ["x", "x", "y", "y", "z", "z"])
+    assert len(held_out) == 3
+    assert sorted(int(row) // 2 for row in kept) == [0, 1, 2]
+
+
+def test_rows_that_are_all_the_only_ones_of_their_class_are_named() -> None:
+    with pytest.raises(UserError, match=r"^--task\.holdout_share: each of the 3 rows of d\.csv is the only one "):
+        hold_out(3, 0.1, 0, Path("d.csv"), ["x", "y", "z"])

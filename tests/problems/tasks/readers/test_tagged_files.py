@@ -1,0 +1,110 @@
+"""Tagged sentences: every format gives the same, and every mistake is named with its line or row."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from configs.errors import UserError
+from problems.scoring.ner_files import Sentence
+from problems.tasks.readers.tagged_files import find_split, read_sentences
+
+WORDS = [["IL-2", "gene", "and", "CD28"], ["{", "x", "}"], ["Jürgen"]]
+TAGS = [["B-DNA", "I-DNA", "O", "B-protein"], ["O", "B-DNA", "B-DNA"], ["O"]]
+COLUMNS = ("tokens", "tags")
+
+
+def conll(separator: str) -> str:
+    blocks = (zip(words, tags, strict=True) for words, tags in zip(WORDS, TAGS, strict=True))
+    return "\n".join("".join(f"{word}{separator}{tag}\n" for word, tag in block) for block in blocks)
+
+
+def read(path: Path, columns: tuple[str, str] = COLUMNS) -> list[Sentence]:
+    return read_sentences("--task.path", path, columns)
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".conll", ".iob2", ".tsv"])
+@pytest.mark.parametrize("separator", ["\t", " ", " NN x "])
+def test_columns(tmp_path: Path, suffix: str, separator: str) -> None:
+    path = tmp_path / f"d{suffix}"
+    path.write_text("-DOCSTART- -X- O\n\n###MEDLINE:95369245\n\n" + conll(separator) + "\n\n", encoding="utf-8")
+    found = read(path)
+    assert [s.tokens for s in found] == WORDS
+    assert [s.tags for s in found] == TAGS
+    assert found[1].lines == [10, 11, 12]
+
+
+def test_a_mark_of_a_document_ends_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "d.iob2"
+    path.write_text("a\tO\n###MEDLINE:1\nb\tB-x\n")
+    assert [s.tokens for s in read(path)] == [["a"], ["b"]]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+@pytest.mark.parametrize("columns", [COLUMNS, ("words", "ner")])
+def test_lists(tmp_path: Path, suffix: str, columns: tuple[str, str]) -> None:
+    path = tmp_path / f"d{suffix}"
+    frame = pd.DataFrame({"id": [1, 2, 3], columns[0]: WORDS, columns[1]: TAGS})
+    if suffix == ".parquet":
+        frame.to_parquet(path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in frame.to_dict("records")))
+    found = read(path, columns)
+    assert [s.tokens for s in found] == WORDS
+    assert [s.tags for s in found] == TAGS
+    assert found[1].lines == [2, 2, 2]
+
+
+def rows(*pairs: tuple[object, object]) -> str:
+    return "".join(json.dumps({"tokens": tokens, "tags": tags}) + "\n" for tokens, tags in pairs)
+
+
+OK = (["a"], ["O"])
+WRONG = {
+    "one column": ("d.txt", "a O\nb\n", r"d\.txt: line 2 has one column \('b'\)"),
+    "an empty word": ("d.tsv", "a\tO\n\tB-x\n", r"d\.tsv, line 2: a word is empty"),
+    "no prefix": ("d.conll", "a O\nb protein\n", r"line 2: tag 'protein' is not allowed; allowed: O, B-TYPE, I-TYPE"),
+    "BIOES": ("d.conll", "a B-x\nb E-x\n", r"line 2: tag 'E-x' .* \(IOB2\); BIOES and BILOU must be turned"),
+    "IO": ("d.conll", "a O\n\nb I-x\n", r"line 3: tag 'I-x' after 'O': .* begins with B-x \(IO and IOB1 are not"),
+    "another type": ("d.conll", "a B-y\nb I-x\n", r"line 2: tag 'I-x' after 'B-y'"),
+    "across sentences": ("d.conll", "a B-x\n\nb I-x\n", r"line 3: tag 'I-x' after 'O'"),
+    "only blank lines": ("d.conll", "\n\n", r"d\.conll has no sentences"),
+    "empty": ("d.conll", "", r"d\.conll: is empty"),
+    "not UTF-8": ("d.conll", b"a O\n\xff O\n", r"line 2 is not UTF-8"),
+    "lengths": ("d.jsonl", rows(OK, (["a", "b"], ["O"])), r"row 2: 2 words in 'tokens', but 1 tags in 'tags'"),
+    "an empty word in a list": ("d.jsonl", rows(OK, (["a", " "], ["O", "O"])), r"row 2: a word is empty"),
+    "a tab in a word": ("d.jsonl", rows((["a\tb"], ["O"])), r"row 1: 'a\\tb' is not a word"),
+    "a mark for a word": ("d.jsonl", rows((["-DOCSTART-"], ["O"])), r"row 1: '-DOCSTART-' is not a word"),
+    "no words": ("d.jsonl", rows(OK, ([], [])), r"row 2: column 'tokens' has no words"),
+    "numbers for tags": ("d.jsonl", rows((["a"], [0])), r"row 1: column 'tags' holds 0; allowed: a list of texts"),
+    "a text for a list": ("d.jsonl", rows(("a b", "O O")), r"row 1: column 'tokens' has no list of texts, but 'a b'"),
+    "null": ("d.jsonl", rows(OK, (["a"], None)), r"row 2: column 'tags' has no list of texts, but nothing"),
+    "no column": ("d.jsonl", '{"tokens": ["a"], "ner": ["O"]}\n', r"has no column tags; it has: tokens, ner"),
+    "a tag in a list": ("d.jsonl", rows((["a", "b"], ["B-x", "L-x"])), r"row 1: tag 'L-x' is not allowed"),
+    "broken JSON": ("d.jsonl", '{"tokens": [', r"d\.jsonl cannot be read"),
+    "a table": ("d.csv", "tokens,tags\n", r"d\.csv' is not allowed; allowed: a file that ends in \.conll, \.iob2, \."),
+    "nothing": ("absent.conll", None, r"no file '.*absent\.conll'"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_be_learned_is_one_line_with_its_place(tmp_path: Path, case: str) -> None:
+    name, content, message = WRONG[case]
+    if content is not None:
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=message) as caught:
+        read(tmp_path / name)
+    assert str(caught.value).startswith("--task.path: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_file_of_a_split(tmp_path: Path) -> None:
+    for name in ("train.conll", "train.md", "test.jsonl", "test.parquet"):
+        (tmp_path / name).touch()
+    assert find_split(tmp_path, "train") == tmp_path / "train.conll"
+    assert find_split(tmp_path, "validation") is None
+    with pytest.raises(UserError, match=r"has both test\.jsonl and test\.parquet; name the"):
+        find_split(tmp_path, "test")

@@ -1,0 +1,73 @@
+"""Decoding: padding changes nothing, names of the prompt may be said, nothing else comes twice, it ends at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from configs.schema import DecodeSettings
+from problems.machine.compute import Compute
+from problems.tasks.decoding import NoRepeatInAnswer, decode
+from problems.tasks.generation import prompt
+from tests.helpers.generation_toys import make_causal, make_tokenizer
+
+CPU = Compute(torch.device("cpu"), bf16=False)
+SOURCES = ["name : The Mill | area : riverside", "x", "name : Blue Spice"]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_batch_says_what_each_prompt_alone_says(kind: str, beams: int) -> None:
+    tokenizer = make_tokenizer()
+    model = make_causal(kind, len(tokenizer))
+    prompts = [prompt(tokenizer, source) for source in SOURCES]
+    settings = DecodeSettings(num_beams=beams, max_new_tokens=6, batch_size=3)
+    seen: list[int] = []
+    together = decode(model, tokenizer, prompts, settings, CPU, seen.append)
+    alone = [decode(model, tokenizer, [p], settings, CPU)[0] for p in prompts]
+    assert together == alone
+    assert len(set(together)) > 1
+    assert seen == [3]
+    assert not any("endoftext" in text for text in together)
+
+
+def test_greedy_is_the_argmax_of_the_model() -> None:
+    tokenizer = make_tokenizer()
+    model = make_causal("llama", len(tokenizer)).eval()
+    ids = prompt(tokenizer, SOURCES[0])
+    settings = DecodeSettings(num_beams=1, max_new_tokens=5, no_repeat_ngram_size=0)
+    (found,) = decode(model, tokenizer, [ids], settings, CPU)
+    for _ in range(5):
+        ids = [*ids, int(model(torch.tensor([ids])).logits[0, -1].argmax())]
+    assert found == " ".join(tokenizer.decode(ids[-5:], skip_special_tokens=True).split())
+
+
+def test_an_n_gram_of_the_prompt_is_allowed_and_one_of_the_answer_is_not() -> None:
+    scores = torch.zeros(1, 10)
+    ids = torch.tensor([[1, 2, 3, 7, 1, 2]])
+    assert torch.isfinite(NoRepeatInAnswer(3, prompt_length=4)(ids, scores)).all()
+    found = NoRepeatInAnswer(3, prompt_length=0)(ids, scores)
+    assert found[0].isinf().nonzero().flatten().tolist() == [3]
+
+
+def test_a_text_ends_at_the_end_of_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = make_tokenizer()
+    model: Any = make_causal("gpt2", len(tokenizer))
+    word = tokenizer(" pub")["input_ids"]
+    forward = model.forward
+
+    def scripted(*args: Any, **options: Any) -> Any:
+        """Says " pub" and then the end, whatever it is asked."""
+        output = forward(*args, **options)
+        last = options["input_ids"][:, -1]
+        turn = {tokenizer.bos_token_id: word[0]} | dict(zip(word, [*word[1:], tokenizer.eos_token_id], strict=True))
+        for row, token in enumerate(last.tolist()):
+            output.logits[row, -1, turn[token]] += 1000
+        return output
+
+    monkeypatch.setattr(model, "forward", scripted)
+    prompts = [prompt(tokenizer, source) for source in SOURCES]
+    found = decode(model, tokenizer, prompts, DecodeSettings(num_beams=1, max_new_tokens=20), CPU)
+    assert found == ["pub"] * 3
