@@ -7,21 +7,19 @@ difference under different dropout masks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from betty.configs import Config
-from betty.hypergradient import jvp_fn_mapping
 from betty.problems import ImplicitProblem
 from torch import Tensor, nn
 
+from problems.hypergradients import Tensors, registered
 from problems.machine.compute import Compute, random_state, replay
 from problems.machine.processes import ALONE, Processes
-
-Tensors = Sequence[Tensor]
 
 
 @dataclass
@@ -113,7 +111,7 @@ class BilevelProblem(ImplicitProblem):
         return self.processes.summed(self.own_gradient(loss, inputs, **options))
 
     def own_gradient(self, loss: Tensor | Tensors, inputs: Tensors, **options: Any) -> list[Tensor]:
-        """As `gradient`, of this process's part of the batch: what is differentiated again."""
+        """This process's own gradient, before the sum over all processes: second-order methods differentiate it."""
         self.passes.backward += 1
         grads = torch.autograd.grad(loss, inputs, allow_unused=True, **options)
         return [torch.zeros_like(i) if g is None else g for g, i in zip(grads, inputs, strict=True)]
@@ -129,18 +127,18 @@ class InnerProblem(BilevelProblem):
     def __init__(self, *args: Any, eta: float | str = "betty", fp32_difference: bool = False, **options: Any) -> None:
         super().__init__(*args, **options)
         self.fp32_difference = fp32_difference
-        self._eta = eta
+        self.eta_setting = eta
         self._masks = random_state(self.compute.device)
         self.weights_before: list[Tensor] = []
         self.beta_gradient: list[Tensor] = []
 
     def eta(self) -> float:
         """eta of Eq. 4 at this step."""
-        if self._eta == "betty":
+        if self.eta_setting == "betty":
             return 1.0
-        if self._eta == "lr":
+        if self.eta_setting == "lr":
             return float(self._step_rate)
-        return float(self._eta)
+        return float(self.eta_setting)
 
     def get_loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         self._masks = random_state(self.compute.device)
@@ -150,7 +148,7 @@ class InnerProblem(BilevelProblem):
     def backward(self, loss: Tensor, params: Tensors, paths: Any, **options: Any) -> None:
         """dL_tr/dW into .grad; with it, at no further pass, W itself and dL_tr/dbeta where the hypergradient reads
         them."""
-        method = jvp_fn_mapping[self.config.type]
+        method = registered(self.config.type)
         self.passes.backward += 1
         self.beta_gradient = []
         beta = [b for parent in self.parents for b in parent.trainable_parameters()]
@@ -176,7 +174,7 @@ class InnerProblem(BilevelProblem):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """As Betty's; keeps the gradient that Adam just saw where the hypergradient needs Adam's derivative."""
         super().optimizer_step(*args, **kwargs)
-        if jvp_fn_mapping[self.config.type].reads_last_gradient:
+        if registered(self.config.type).reads_last_gradient:
             for parameter in self.trained:
                 if parameter.grad is not None:  # None: the loss does not use it
                     state, grad = self.optimizer.state[parameter], parameter.grad.detach()
@@ -227,13 +225,13 @@ class OuterProblem(BilevelProblem):
         names."""
         inner = paths[0][1]
         self._inner_skipped = inner.skipped
-        method = jvp_fn_mapping[inner.config.type]
+        method = registered(inner.config.type)
         weights = inner.meta_trainable_parameters() if method.reads_vector else []
         own = self.own_gradient(loss, [*params, *weights])
         *grads, self.last_loss = self.processes.summed([*own, self.last_loss])
         direct, vector = grads[: len(params)], grads[len(params) :]
         self.direct = torch.cat([g.flatten() for g in direct]).detach()
-        implicit = method(vector, inner, self, sync=False)
+        implicit = method.implicit(vector, inner, self)
         self.implicit = torch.cat([g.flatten() for g in implicit]).detach()
         self.set_grads(params, [d + i for d, i in zip(direct, implicit, strict=True)])
 
@@ -242,7 +240,7 @@ class OuterProblem(BilevelProblem):
         return self.skipped & ~self._inner_skipped
 
     def _finite(self) -> Tensor:
-        """As above, and the inner step that the gradient is of was taken."""
+        """False also when the inner step before this outer step was skipped."""
         return super()._finite() & ~self._inner_skipped
 
     def diagnostics(self) -> dict[str, float]:

@@ -10,14 +10,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from betty.hypergradient import jvp_fn_mapping
 from torch import Tensor
 
 from engine.search.engine import RanksSettled, SearchEngine
 from engine.search.state import restore, snapshot
 from engine.search.trajectory import Trajectory
-from problems.bilevel import InnerProblem, OuterProblem, Tensors
-from problems.hypergradients import HYPERGRADIENTS, Cost, Hypergradient, betty_type
+from problems.hypergradients import HYPERGRADIENTS, Cost, Hypergradient, Inner, Outer, Tensors, betty_type
 from problems.machine.compute import timed
 
 Eta = float | str
@@ -46,24 +44,24 @@ class Probe(Hypergradient):
     def cost(self, terms: int) -> Cost:
         return self.wrapped.cost(terms)
 
-    def implicit(self, vector: Tensors, inner: InnerProblem, outer: OuterProblem) -> list[Tensor]:
+    def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
         # Called once an outer step, which comes after `unroll_steps` inner ones: what the search counts.
         self._step += inner.config.unroll_steps
         if self._step in self.steps:
             for eta in self.etas:
-                with _eta(inner, eta):
+                with _changed(inner, eta_setting=eta):
                     self._compare(vector, inner, outer, eta)
         return self.wrapped.implicit(vector, inner, outer)
 
-    def _compare(self, vector: Tensors, inner: InnerProblem, outer: OuterProblem, eta: Eta) -> None:
-        with _fp32(inner):
+    def _compare(self, vector: Tensors, inner: Inner, outer: Outer, eta: Eta) -> None:
+        with _changed(inner, compute=dataclasses.replace(inner.compute, bf16=False)):
             exact = _flat(HYPERGRADIENTS["exact"].implicit(vector, inner, outer))
         direct = outer.direct.cpu().double()
         variants = list(HYPERGRADIENTS.items())
         if inner.compute.bf16 and not inner.fp32_difference:
             variants.append(("darts, fp32 difference", HYPERGRADIENTS["darts"]))
         for name, method in variants:
-            with _difference(inner, fp32=inner.fp32_difference or name.endswith("fp32 difference")):
+            with _changed(inner, fp32_difference=inner.fp32_difference or name.endswith("fp32 difference")):
                 implicit = _flat(method.implicit(vector, inner, outer))
             self.rows.append(
                 {
@@ -76,12 +74,6 @@ class Probe(Hypergradient):
                     "implicit_to_direct": _ratio(implicit, direct),
                 }
             )
-
-
-def register(probe: Probe) -> str:
-    """Betty's name for the probe."""
-    jvp_fn_mapping[betty_type(probe.name)] = probe
-    return betty_type(probe.name)
 
 
 def measure_cost(engine: SearchEngine, rounds: int) -> list[dict[str, Any]]:
@@ -148,30 +140,14 @@ def _plain_step(engine: SearchEngine) -> None:
 
 
 @contextmanager
-def _eta(inner: InnerProblem, eta: Eta) -> Iterator[None]:
-    kept, inner._eta = inner._eta, eta
+def _changed(inner: Inner, **settings: Any) -> Iterator[None]:
+    """The inner problem with other values of some attributes inside the context, and its own again after it."""
+    kept = {name: getattr(inner, name) for name in settings}
     try:
+        vars(inner).update(settings)
         yield
     finally:
-        inner._eta = kept
-
-
-@contextmanager
-def _difference(inner: InnerProblem, *, fp32: bool) -> Iterator[None]:
-    kept, inner.fp32_difference = inner.fp32_difference, fp32
-    try:
-        yield
-    finally:
-        inner.fp32_difference = kept
-
-
-@contextmanager
-def _fp32(inner: InnerProblem) -> Iterator[None]:
-    kept, inner.compute = inner.compute, dataclasses.replace(inner.compute, bf16=False)
-    try:
-        yield
-    finally:
-        inner.compute = kept
+        vars(inner).update(kept)
 
 
 def _flat(tensors: Tensors) -> Tensor:

@@ -13,11 +13,11 @@ from engine.disk.files import write_parquet
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.search.engine import SearchEngine
-from engine.search.probe import Probe, measure_cost, register
+from engine.search.probe import Probe, measure_cost
 from engine.stages import Run
 from engine.study.folder import StudyFolder
 from engine.tracking.wandb_run import Wandb
-from problems.hypergradients import HYPERGRADIENTS
+from problems.hypergradients import HYPERGRADIENTS, register
 
 log = logging.getLogger("autolora")
 

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from betty.hypergradient import jvp_fn_mapping
 
-from problems.hypergradients.base import Cost, Hypergradient
+from problems.hypergradients.base import Cost, Hypergradient, Inner, Outer, Tensors
 from problems.hypergradients.difference import CentralDifference, ForwardDifference
 from problems.hypergradients.first_order import FirstOrder
 from problems.hypergradients.sama import Sama
 from problems.hypergradients.second_order import ConjugateGradient, Exact, Neumann
 
-__all__ = ["HYPERGRADIENTS", "Cost", "Hypergradient", "betty_type"]
+__all__ = [
+    "HYPERGRADIENTS",
+    "Cost",
+    "Hypergradient",
+    "Inner",
+    "Outer",
+    "Tensors",
+    "betty_type",
+    "register",
+    "registered",
+]
 
 HYPERGRADIENTS: dict[str, Hypergradient] = {
     method.name: method
@@ -27,8 +37,20 @@ HYPERGRADIENTS: dict[str, Hypergradient] = {
 
 
 def betty_type(name: str) -> str:
-    """Name under which Betty finds an approximation; its own entries (`darts`, ...) stay what they are."""
+    """The name under which Betty finds an approximation; Betty's own entries (`darts`, ...) stay what they are."""
     return f"autolora.{name}"
 
 
-jvp_fn_mapping.update({betty_type(name): method for name, method in HYPERGRADIENTS.items()})
+def register(method: Hypergradient) -> str:
+    """Makes Betty find `method`; returns the type to set in the inner problem's Betty config."""
+    jvp_fn_mapping[betty_type(method.name)] = method
+    return betty_type(method.name)
+
+
+def registered(type_: str) -> Hypergradient:
+    """The approximation behind the type of an inner problem's Betty config."""
+    return jvp_fn_mapping[type_]
+
+
+for _method in HYPERGRADIENTS.values():
+    register(_method)

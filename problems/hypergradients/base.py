@@ -12,12 +12,64 @@ Betty's own functions, which evaluate at W' and know no eta.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from problems.bilevel import InnerProblem, OuterProblem, Tensors
+from problems.machine.compute import Compute
+
+Tensors = Sequence[Tensor]
+
+
+class Inner(Protocol):
+    """What an approximation reads of the inner problem; problems/bilevel.py implements it."""
+
+    config: Any
+    """Betty's Config: the radius is `darts_alpha`, the terms `neumann_iterations` and `cg_iterations`."""
+    compute: Compute
+    optimizer: torch.optim.Optimizer
+    weights_before: list[Tensor]
+    """W before the inner step, where `reads_weights_before`."""
+    beta_gradient: list[Tensor]
+    """dL_tr/dbeta of the inner step, where `reads_beta_gradient`."""
+    fp32_difference: bool
+    eta_setting: float | str
+    """hypergradient.eta as configured: a number, lr or betty."""
+
+    def eta(self) -> float:
+        """eta of Eq. 4 at this step."""
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """W."""
+
+    def at(self, weights: Tensors) -> AbstractContextManager[None]:
+        """W replaced by `weights` inside the context, bit-equal to before after it."""
+
+    def loss_again(self, *, fp32: bool = False) -> Tensor:
+        """L_tr of the inner step's batch under the inner step's dropout masks, at the weights as they are now."""
+
+    def gradient(self, loss: Tensor | Tensors, inputs: Tensors, **options: Any) -> list[Tensor]:
+        """d loss / d inputs over the whole batch, summed over all processes."""
+
+    def own_gradient(self, loss: Tensor | Tensors, inputs: Tensors, **options: Any) -> list[Tensor]:
+        """d loss / d inputs of this process's rows alone: what second-order methods differentiate again."""
+
+
+class Outer(Protocol):
+    """What an approximation reads of the outer problem."""
+
+    direct: Tensor
+    """The direct gradient dL_val/dbeta of this outer step, flat."""
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """beta."""
+
+    def set_grads(self, params: Any, grads: Any) -> None:
+        """Adds `grads` to the gradients of `params`."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +100,10 @@ class Hypergradient(ABC):
         """Passes of one outer step with one inner step; `terms` is read by iterative methods only."""
 
     @abstractmethod
-    def implicit(self, vector: Tensors, inner: InnerProblem, outer: OuterProblem) -> list[Tensor]:
+    def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
         """The implicit term, one tensor per parameter of `outer`; leaves W bit-equal."""
 
-    def __call__(self, vector: Tensors, curr: InnerProblem, prev: OuterProblem, sync: bool) -> list[Tensor] | None:
+    def __call__(self, vector: Tensors, curr: Inner, prev: Outer, sync: bool) -> list[Tensor] | None:
         """Betty's calling form. With `sync` the term is added to .grad of `prev` and None is returned."""
         implicit = self.implicit(vector, curr, prev)
         if not sync:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from problems.bilevel import InnerProblem, OuterProblem, Tensors
-from problems.hypergradients.base import Cost, Hypergradient
+from problems.hypergradients.base import Cost, Hypergradient, Inner, Outer, Tensors
 
 
 def step_along(vector: Tensors, radius: float) -> tuple[Tensor, Tensor]:
@@ -18,14 +17,14 @@ def step_along(vector: Tensors, radius: float) -> tuple[Tensor, Tensor]:
     return radius / size.clamp_min(torch.finfo(size.dtype).tiny / torch.finfo(size.dtype).eps), size / radius
 
 
-def beta_gradient(inner: InnerProblem, outer: OuterProblem, along: Tensors, step: float | Tensor) -> list[Tensor]:
+def beta_gradient(inner: Inner, outer: Outer, along: Tensors, step: float | Tensor) -> list[Tensor]:
     """dL_tr/dbeta at W + step * along, W of before the inner step. One forward, one backward."""
     weights = [w + step * v for w, v in zip(inner.weights_before, along, strict=True)]
     with inner.at(weights):
         return inner.gradient(inner.loss_again(fp32=inner.fp32_difference), outer.trainable_parameters())
 
 
-def central_difference(vector: Tensors, inner: InnerProblem, outer: OuterProblem) -> list[Tensor]:
+def central_difference(vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
     """[d^2 L_tr / d beta d W] vector by (g(W + e v) - g(W - e v)) / 2e with |e v| = `darts_alpha` of Betty's config.
 
     Zeros for a zero vector. Two forwards, two backwards.
@@ -49,7 +48,7 @@ class CentralDifference(Hypergradient):
     def cost(self, terms: int) -> Cost:
         return Cost(forward=4, backward=4)
 
-    def implicit(self, vector: Tensors, inner: InnerProblem, outer: OuterProblem) -> list[Tensor]:
+    def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
         eta = inner.eta()
         return [-eta * m for m in central_difference(vector, inner, outer)]
 
@@ -68,7 +67,7 @@ class ForwardDifference(Hypergradient):
     def cost(self, terms: int) -> Cost:
         return Cost(forward=3, backward=3)
 
-    def implicit(self, vector: Tensors, inner: InnerProblem, outer: OuterProblem) -> list[Tensor]:
+    def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
         step, per_step = step_along(vector, inner.config.darts_alpha)
         plus = beta_gradient(inner, outer, vector, step)
         base = inner.beta_gradient

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from problems.bilevel import InnerProblem, OuterProblem, Tensors
-from problems.hypergradients.base import Cost, Hypergradient
+from problems.hypergradients.base import Cost, Hypergradient, Inner, Outer, Tensors
 
 
 class FirstOrder(Hypergradient):
@@ -20,5 +19,5 @@ class FirstOrder(Hypergradient):
     def cost(self, terms: int) -> Cost:
         return Cost(forward=2, backward=2)
 
-    def implicit(self, vector: Tensors, inner: InnerProblem, outer: OuterProblem) -> list[Tensor]:
+    def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
         return [torch.zeros_like(b) for b in outer.trainable_parameters()]

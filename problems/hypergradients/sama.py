@@ -9,8 +9,7 @@ from betty.hypergradient.utils import precondition
 from torch import Tensor
 from torch.optim import Optimizer
 
-from problems.bilevel import InnerProblem, OuterProblem, Tensors
-from problems.hypergradients.base import Cost, Hypergradient
+from problems.hypergradients.base import Cost, Hypergradient, Inner, Outer, Tensors
 from problems.hypergradients.difference import central_difference
 
 
@@ -30,7 +29,7 @@ class Sama(Hypergradient):
     def cost(self, terms: int) -> Cost:
         return Cost(forward=4, backward=4)
 
-    def implicit(self, vector: Tensors, inner: InnerProblem, outer: OuterProblem) -> list[Tensor]:
+    def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
         with _rate_one(inner.optimizer):
             direction = precondition(vector, inner)
         eta = inner.eta()

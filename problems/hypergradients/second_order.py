@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from problems.bilevel import InnerProblem, OuterProblem, Tensors
-from problems.hypergradients.base import Cost, Hypergradient
+from problems.hypergradients.base import Cost, Hypergradient, Inner, Outer, Tensors
 
 HessianProduct = Callable[[Tensors], list[Tensor]]
 
@@ -24,7 +23,7 @@ class _SecondOrder(Hypergradient):
 
     second_order = True
 
-    def implicit(self, vector: Tensors, inner: InnerProblem, outer: OuterProblem) -> list[Tensor]:
+    def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
         weights = inner.trainable_parameters()
         with inner.at(inner.weights_before):
             gradient = inner.own_gradient(inner.loss_again(), weights, create_graph=True)
@@ -43,7 +42,7 @@ class _SecondOrder(Hypergradient):
         return [-m for m in mixed]
 
     @abstractmethod
-    def solve(self, vector: list[Tensor], hessian: HessianProduct, inner: InnerProblem) -> list[Tensor]:
+    def solve(self, vector: list[Tensor], hessian: HessianProduct, inner: Inner) -> list[Tensor]:
         """M v."""
 
 
@@ -58,7 +57,7 @@ class Exact(_SecondOrder):
     def cost(self, terms: int) -> Cost:
         return Cost(forward=3, backward=4)
 
-    def solve(self, vector: list[Tensor], hessian: HessianProduct, inner: InnerProblem) -> list[Tensor]:
+    def solve(self, vector: list[Tensor], hessian: HessianProduct, inner: Inner) -> list[Tensor]:
         eta = inner.eta()
         return [eta * v for v in vector]
 
@@ -75,7 +74,7 @@ class Neumann(_SecondOrder):
     def cost(self, terms: int) -> Cost:
         return Cost(forward=3, backward=4 + terms)
 
-    def solve(self, vector: list[Tensor], hessian: HessianProduct, inner: InnerProblem) -> list[Tensor]:
+    def solve(self, vector: list[Tensor], hessian: HessianProduct, inner: Inner) -> list[Tensor]:
         eta = inner.eta()
         term, total = vector, vector
         for _ in range(inner.config.neumann_iterations):
@@ -98,7 +97,7 @@ class ConjugateGradient(_SecondOrder):
     def cost(self, terms: int) -> Cost:
         return Cost(forward=3, backward=4 + terms)
 
-    def solve(self, vector: list[Tensor], hessian: HessianProduct, inner: InnerProblem) -> list[Tensor]:
+    def solve(self, vector: list[Tensor], hessian: HessianProduct, inner: Inner) -> list[Tensor]:
         eta = inner.eta()
         if eta == 0:
             return [torch.zeros_like(v) for v in vector]

@@ -11,11 +11,11 @@ import torch
 
 from configs.schema import RunConfig
 from engine.search.engine import RanksSettled
-from engine.search.probe import Probe, measure_cost, register
+from engine.search.probe import Probe, measure_cost
 from engine.search.state import snapshot
 from engine.search.trajectory import Trajectory
 from engine.stages import Run
-from problems.hypergradients import HYPERGRADIENTS
+from problems.hypergradients import HYPERGRADIENTS, register
 from tests.helpers.bilevel_toys import Toy, implicit, lora_toy, random_vector
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -42,7 +42,7 @@ def test_the_search_goes_on_with_the_wrapped_method() -> None:
     weights = [p.detach().clone() for p in toy.inner.trained]
     assert torch.equal(implicit(toy, vector), torch.cat([t.flatten() for t in expected]))
     assert all(torch.equal(p, w) for p, w in zip(toy.inner.trained, weights, strict=True))
-    assert (toy.inner._eta, toy.inner.fp32_difference) == ("betty", False)
+    assert (toy.inner.eta_setting, toy.inner.fp32_difference) == ("betty", False)
     assert probe.cost(3) == HYPERGRADIENTS["first_order"].cost(3)
 
 
@@ -102,7 +102,7 @@ def test_settings_come_back_when_a_method_fails(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(HYPERGRADIENTS["exact"], "implicit", fail)
     with pytest.raises(RuntimeError, match="a defect"):
         implicit(toy, random_vector(toy))
-    assert (toy.inner._eta, toy.inner.compute) == ("betty", compute)
+    assert (toy.inner.eta_setting, toy.inner.compute) == ("betty", compute)
 
 
 @pytest.fixture
