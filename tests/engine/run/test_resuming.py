@@ -59,7 +59,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("half", "change", "message"), REFUSED, ids=lambda value: getattr(value, "__name__", str(value))[:40])
+@pytest.mark.parametrize(
+    ("half", "change", "message"), REFUSED, ids=lambda value: getattr(value, "__name__", str(value))[:40]
+)
 def test_a_changed_setting_is_refused_by_name(
     begun: RunFolder,
     tiny_config: Callable[..., RunConfig],

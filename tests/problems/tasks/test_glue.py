@@ -11,8 +11,9 @@ import pytest
 from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.tasks.glue import GLUE, Glue
+from tests.helpers.places import SHARED
 
-SHARED = Path(__file__).parents[4] / "shared" / "data" / "glue"
+REAL_FOLDER = SHARED / "glue"
 REAL = {"sst2": (67349, 872), "mrpc": (3668, 408), "cola": (8551, 1043), "stsb": (5749, 1500)}
 
 
@@ -76,10 +77,10 @@ def test_an_unknown_task_lists_the_known() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SHARED.exists(), reason="the real GLUE data is not on this machine (../shared/data/glue)")
+@pytest.mark.skipif(not REAL_FOLDER.exists(), reason="the real GLUE data is not on this machine (../shared/data/glue)")
 @pytest.mark.parametrize("name", REAL)
 def test_real_glue_has_its_rows_and_classes(name: str) -> None:
-    task = Glue(TaskConfig(type="glue", name=name, path=str(SHARED)))
+    task = Glue(TaskConfig(type="glue", name=name, path=str(REAL_FOLDER)))
     found = task.rows()
     assert (len(found.train), len(found.evaluation["validation"])) == REAL[name]
     assert task.regression is (name == "stsb")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from tests.engine.retrain.methods.conftest import Done
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from tests.helpers.methods import Done
 
 
 def test_full_fine_tuning_leaves_a_whole_model(done: Callable[..., Done]) -> None:

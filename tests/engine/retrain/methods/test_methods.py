@@ -8,7 +8,6 @@ from typing import Any, get_args
 
 import pandas as pd
 import pytest
-from tests.engine.retrain.methods.conftest import HEAD, LAYERS, LEARNED, NAMES, SIZE, Done, R
 
 from configs.cli import Request, parse
 from configs.errors import UserError
@@ -20,6 +19,7 @@ from engine.retrain.methods import METHODS
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
+from tests.helpers.methods import HEAD, LAYERS, LEARNED, NAMES, SIZE, Done, R
 
 
 def test_the_configuration_names_every_method() -> None:
