@@ -1,4 +1,4 @@
-"""Tiny random models and tokenizers, built here: no network, no download, seconds for the whole fast set."""
+"""The fixtures of all tests: tiny random models, built here without network, and runs of seconds on them."""
 
 from __future__ import annotations
 
@@ -14,23 +14,10 @@ os.environ["WANDB_MODE"] = "disabled"
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import (
-    BertConfig,
-    BertModel,
-    GPT2Config,
-    GPT2Model,
-    LlamaConfig,
-    LlamaModel,
-    PreTrainedTokenizerFast,
-    RobertaConfig,
-    RobertaModel,
-    set_seed,
-)
+from transformers import set_seed
 
 from configs.cli import parse
 from configs.schema import RunConfig
@@ -38,47 +25,7 @@ from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.stages import Run, run_stages
 from engine.tracking.wandb_run import Wandb
-from problems.tasks.sample import make_sample
-
-HIDDEN, LAYERS, HEADS = 32, 2, 2
-
-TARGETS = {
-    "bert": ["query", "value"],
-    "roberta": ["query", "value"],
-    "llama": ["q_proj", "v_proj"],
-    "gpt2": ["c_attn"],
-}
-
-
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Every word of the sample task, and nothing else."""
-    sample = make_sample(0, train=400, validation=40, test=40)
-    sentences = [s for split in sample.values() for s in split["sentence"]]
-    words = sorted({w for s in sentences for w in s.replace(",", " ,").split()})
-    vocabulary = {token: i for i, token in enumerate(["<pad>", "<s>", "</s>", "<unk>", *words])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
-    )
-
-
-def make_model(kind: str, vocabulary: int, dropout: float) -> Any:
-    """A random base model of two layers, 32 wide."""
-    common = {"vocab_size": vocabulary, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    wide = {"hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "intermediate_size": 64}
-    drop = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
-    if kind == "bert":
-        return BertModel(BertConfig(**common, **wide, **drop, max_position_embeddings=80))
-    if kind == "roberta":
-        return RobertaModel(RobertaConfig(**common, **wide, **drop, max_position_embeddings=80))
-    if kind == "llama":
-        return LlamaModel(LlamaConfig(**common, **wide, num_key_value_heads=1, attention_dropout=dropout))
-    drop = {"resid_pdrop": dropout, "embd_pdrop": dropout, "attn_pdrop": dropout}
-    return GPT2Model(GPT2Config(**common, **drop, n_embd=HIDDEN, n_layer=LAYERS, n_head=HEADS, n_positions=80))
+from tests.helpers.tiny import make_model, make_tokenizer, tiny_arguments
 
 
 @pytest.fixture(scope="session")
@@ -108,34 +55,6 @@ def tiny_config(model_folder: Callable[..., Path], tmp_path: Path) -> Callable[.
         return parse([*tiny_arguments(model_folder(kind, dropout), tmp_path, kind), *arguments]).config
 
     return make
-
-
-def tiny_arguments(model: Path, tmp_path: Path, kind: str = "bert") -> list[str]:
-    """The command line of a run of seconds."""
-    values = {
-        "name": "tiny",
-        "runs_folder": tmp_path / "runs",
-        "precision": "fp32",
-        "device": "cpu",
-        "model.name": model,
-        "task.type": "sample",
-        "task.train_rows": 64,
-        "lora.target_modules": f"[{','.join(TARGETS[kind])}]",
-        # A pooler trained beside it would leave LoRA little to do in a run this short.
-        "lora.modules_to_save": "[]",
-        "lora.k": 4,
-        "search.steps": 6,
-        "search.batch_size": 8,
-        "search.learning_rate": 1e-2,
-        "search.selection_learning_rate": 5e-2,
-        "search.log_every": 2,
-        "search.check_every": 2,
-        "search.checkpoint_every": 2,
-        "retrain.max_steps": 4,
-        "retrain.batch_size": 8,
-        "tracking.wandb": "disabled",
-    }
-    return [part for key, value in values.items() for part in (f"--{key}", str(value))]
 
 
 @pytest.fixture(scope="session")

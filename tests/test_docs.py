@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from configs.keys import known_keys
+from tests.helpers.places import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*sorted(ROOT.glob("docs/*.md")), *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING"))]
 KEYS = set(known_keys())
 SECTIONS = {key.rpartition(".")[0] for key in KEYS if "." in key}

@@ -20,8 +20,8 @@ from engine.disk.checkpoint import exists
 from engine.retrain.trainer import RetrainTrainer
 from engine.run.folder import RunFolder
 from engine.search.hook import SearchLog
-from tests.conftest import tiny_arguments
 from tests.helpers.processes import Process, outcome
+from tests.helpers.tiny import tiny_arguments
 
 Argv = Callable[..., list[str]]
 LONG = ("--search.steps", "100000", "--search.patience", "0", "--retrain.max_steps", "100000")

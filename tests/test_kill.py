@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from engine.run.folder import RunFolder
-from tests.conftest import tiny_arguments
 from tests.helpers.processes import Process, die_at_operation, fresh, outcome
+from tests.helpers.tiny import tiny_arguments
 
 # Dropout on in both stages, both loaders shuffle, more than one epoch in each stage, checkpoints inside the epochs.
 CASE = [

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +15,9 @@ import pytest
 from engine.disk import checkpoint
 from engine.retrain import checkpoint as retrain_checkpoint
 from engine.run.folder import RunFolder
+from tests.helpers.places import ROOT
 from tests.helpers.processes import fresh, outcome
 
-ROOT = Path(__file__).parents[1]
 SMALLER = {
     "precision": "fp32", "task.train_rows": 300, "search.steps": 16, "search.checkpoint_every": 2,
     "search.patience": 0, "retrain.max_steps": 16, "retrain.checkpoint_every": 2, "tracking.wandb": "disabled",

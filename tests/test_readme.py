@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from configs.cli import parse_command
+from tests.helpers.places import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from problems.hypergradients import HYPERGRADIENTS
-from tests.conftest import tiny_arguments
 from tests.helpers.processes import Process, fresh, outcome
 from tests.helpers.several import Several
+from tests.helpers.tiny import tiny_arguments
 
 # 41 rows, D_tr 20 and D_val 21, batch 9: the last batches have 2 and 3 rows, the retraining's 5; parts are unequal.
 CASE = [

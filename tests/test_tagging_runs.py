@@ -22,8 +22,9 @@ from engine.run.interrupt import StopRequest
 from problems.models import bottleneck
 from problems.scoring.command import score
 from problems.scoring.ner_files import read_tagged
+from tests.helpers.places import SHARED
 
-JNLPBA = Path(__file__).parents[2] / "shared" / "data" / "jnlpba"
+JNLPBA = SHARED / "jnlpba"
 TAGGED = {"film": "B-thing", "room": "B-place", "dull": "B-view", "clean": "B-view"}
 WIDTH = 24
 

@@ -17,10 +17,6 @@ from engine.run.folder import RunFolder
 from engine.run.resuming import refuse_other_config, refuse_other_results
 
 
-def _short(value: object) -> str:
-    return str(getattr(value, "__name__", value))[:40]
-
-
 def half_search(folder: RunFolder) -> None:
     checkpoint.save(folder.search_checkpoint, {"x": torch.ones(1)}, {})
 
@@ -63,7 +59,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("half", "change", "message"), REFUSED, ids=_short)
+@pytest.mark.parametrize(
+    ("half", "change", "message"), REFUSED, ids=lambda value: getattr(value, "__name__", str(value))[:40]
+)
 def test_a_changed_setting_is_refused_by_name(
     begun: RunFolder,
     tiny_config: Callable[..., RunConfig],
@@ -101,7 +99,7 @@ ALLOWED = [
 ]
 
 
-@pytest.mark.parametrize(("half", "change"), ALLOWED, ids=_short)
+@pytest.mark.parametrize(("half", "change"), ALLOWED, ids=lambda value: getattr(value, "__name__", str(value))[:40])
 def test_what_does_not_touch_the_half_done_stage_may_change(
     begun: RunFolder,
     tiny_config: Callable[..., RunConfig],

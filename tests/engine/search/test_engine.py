@@ -47,31 +47,6 @@ def test_the_search_learns_both_levels_and_leaves_the_base_alone(
     assert engine.global_step == 40
 
 
-def test_the_first_step_is_that_of_plain_lora(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run]
-) -> None:
-    engine = built(run_of(tiny_config(dropout=0.0)))
-    for layer in lora_layers(engine.lora.module).values():
-        torch.nn.init.normal_(layer.lora_B["default"].weight)
-    loader = engine.lora.train_data_loader[0]
-    batch = loader.collate([loader.rows[i] for i in range(8)])
-    engine.lora.module.eval()
-    with torch.no_grad():
-        assert engine.lora.loss(batch, engine.selection.module()) == engine.lora.module(**batch).loss
-
-
-@pytest.mark.parametrize("dropout", [True, False])
-def test_search_dropout_switches_the_models_dropout(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], dropout: bool
-) -> None:
-    engine = built(run_of(tiny_config("--search.dropout", str(dropout).lower())))
-    engine.train()
-    loader = engine.lora.train_data_loader[0]
-    batch = loader.collate([loader.rows[i] for i in range(8)])
-    first, second = (engine.lora.loss(batch, engine.selection.module()).item() for _ in range(2))
-    assert (first != second) is dropout
-
-
 def test_both_halves_of_the_rows_are_used_each_for_its_problem(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run]
 ) -> None:

@@ -16,7 +16,6 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from engine.disk import checkpoint
 from engine.ranks.rules import RankRule
-from engine.retrain.trainer import RetrainTrainer
 from engine.run.folder import RunFolder
 from engine.search.health import warn_about, warn_about_parts
 from engine.search.hook import SearchLog
@@ -130,24 +129,6 @@ def test_the_count_goes_on_after_a_resume(
     assert MetricsFile(again.folder.search_metrics).read()[-1]["skipped_steps"] == 2
 
 
-def test_a_retraining_without_a_finite_loss_stops_before_it_is_saved(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = run_of(tiny_config("--retrain.max_steps", "8", "--retrain.checkpoint_every", "2"))
-    run.search()
-    original = RetrainTrainer.compute_loss
-
-    def compute_loss(self: Any, *args: Any, **kwargs: Any) -> Any:
-        loss = original(self, *args, **kwargs)
-        return loss * math.nan if self.state.global_step == 4 else loss
-
-    monkeypatch.setattr(RetrainTrainer, "compute_loss", compute_loss)
-    with pytest.raises(UserError, match=r"^--retrain.learning_rate: the loss by step 6 is not finite at rate 0\.002"):
-        run.retrain()
-    assert sorted(path.name for path in run.folder.retrain.iterdir()) == ["checkpoint-2", "checkpoint-4"]
-    assert not run.folder.metrics.exists()
-
-
 def trajectory_of(points: list[list[list[float]]]) -> Trajectory:
     alpha = [np.array(point, dtype=np.float32) for point in points]
     return Trajectory([f"layer{i}" for i in range(len(points[0]))], list(range(len(points))), alpha, alpha)
@@ -195,27 +176,3 @@ def test_a_class_that_one_part_lacks_is_spoken_of(log_lines: list[str]) -> None:
     warn_about_parts([0.5, 1.5, 2.5], d_tr[:1], d_val[:1], {})  # numbers, no classes
     warn_about_parts([[0, 1], [1, 2]], d_tr[:1], d_val[:1], names)  # tags of words
     assert len(log_lines) == 1
-
-
-@pytest.mark.parametrize(
-    ("kind", "arguments", "said"),
-    [
-        ("bert", ("--lora.modules_to_save", "null"), ["INFO the model's bert.pooler", "like the task head"]),
-        ("bert", ("--lora.modules_to_save", "[pooler]"), ["INFO the model's bert.pooler", "like the task head"]),
-        ("bert", ("--lora.modules_to_save", "[]"), ["WARNING the model's bert.pooler", "stays frozen"]),
-        ("bert", ("--lora.modules_to_save", "[word_embeddings]"), ["WARNING the model's bert.pooler", "stays frozen"]),
-        ("bert", ("--lora.modules_to_save", "[]", "--method", "full"), []),
-        ("bert", ("--lora.modules_to_save", "[]", "--lora.target_modules", "[pooler.dense]"), []),
-        ("roberta", ("--lora.modules_to_save", "null"), []),  # its head is new, and trained whole
-    ],
-)
-def test_what_becomes_of_an_untrained_pooler_is_said_once(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], log_lines: list[str],
-    kind: str, arguments: tuple[str, ...], said: list[str],
-) -> None:  # fmt: skip
-    run = run_of(tiny_config(*arguments, kind=kind))
-    run.base()
-    run.base()
-    about = [line for line in log_lines if "was never trained" in line]
-    assert len(about) == bool(said)
-    assert all(words in line for line in about for words in said)

@@ -1,9 +1,10 @@
-"""What a search leaves beside its steps: checkpoints when they are due, one record, its own time."""
+"""What a search leaves beside its steps: log lines, checkpoints when they are due, one record, its own time."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 
 from configs.schema import RunConfig
 from engine.disk import checkpoint
+from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.search import hook as search_log
 from engine.stages import Run
@@ -77,3 +79,31 @@ def test_the_time_before_a_stop_counts(
     run.search()
     # One tick a step by this clock, before and after the stop.
     assert json.loads(run.folder.search_summary.read_text())["seconds"] == pytest.approx(5.0)
+
+
+def test_metrics_jsonl_has_a_line_a_logged_step(finished_run: Callable[..., RunFolder]) -> None:
+    text = finished_run("bert", "--search.steps", "5").search_metrics.read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 5]
+    for line in lines:
+        assert {"step", "train_loss", "val_loss", "implicit_to_direct", "cosine", "seconds"} <= set(line)
+        assert 0 < line["train_loss"] < 3
+        assert 0 < line["val_loss"] < 3
+        assert line["implicit_to_direct"] > 0
+        assert -1 <= line["cosine"] <= 1
+        assert line["seconds"] > 0
+    # darts: an inner step, an outer step, two sides of the difference.
+    assert [line["forward_passes"] for line in lines] == [8, 16, 20]
+    assert [line["backward_passes"] for line in lines] == [8, 16, 20]
+
+
+def test_before_the_first_outer_step_there_is_no_validation_loss(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Any]
+) -> None:
+    run = run_of(tiny_config("--search.unroll_steps", "3", "--search.log_every", "1", "--search.steps", "4"))
+    run.search()
+    text = run.folder.search_metrics.read_text()
+    assert "NaN" not in text
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["val_loss"] is None for line in lines] == [True, True, False, False]
+    assert [line["implicit_to_direct"] > 0 for line in lines] == [False, False, True, True]

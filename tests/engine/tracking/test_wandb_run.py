@@ -1,10 +1,9 @@
-"""metrics.jsonl, and a wandb that may fail without harm."""
+"""A failure of wandb costs a run one warning and nothing more."""
 
 from __future__ import annotations
 
 import importlib
 import json
-import math
 import sys
 import time
 from collections.abc import Callable
@@ -19,53 +18,8 @@ from configs.schema import RunConfig
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.stages import Run, run_stages
-from engine.tracking.metrics_file import MetricsFile
 from engine.tracking.wandb_run import Wandb
 from tests.helpers.fake_wandb import FakeRun, fake_wandb
-
-
-def test_metrics_jsonl_has_a_line_a_logged_step(finished_run: Callable[..., RunFolder]) -> None:
-    text = finished_run("bert", "--search.steps", "5").search_metrics.read_text()
-    lines = [json.loads(line) for line in text.splitlines()]
-    assert [line["step"] for line in lines] == [2, 4, 5]
-    for line in lines:
-        assert {"step", "train_loss", "val_loss", "implicit_to_direct", "cosine", "seconds"} <= set(line)
-        assert 0 < line["train_loss"] < 3
-        assert 0 < line["val_loss"] < 3
-        assert line["implicit_to_direct"] > 0
-        assert -1 <= line["cosine"] <= 1
-        assert line["seconds"] > 0
-    # darts: an inner step, an outer step, two sides of the difference.
-    assert [line["forward_passes"] for line in lines] == [8, 16, 20]
-    assert [line["backward_passes"] for line in lines] == [8, 16, 20]
-
-
-def test_before_the_first_outer_step_there_is_no_validation_loss(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Any]
-) -> None:
-    run = run_of(tiny_config("--search.unroll_steps", "3", "--search.log_every", "1", "--search.steps", "4"))
-    run.search()
-    text = run.folder.search_metrics.read_text()
-    assert "NaN" not in text
-    lines = [json.loads(line) for line in text.splitlines()]
-    assert [line["val_loss"] is None for line in lines] == [True, True, False, False]
-    assert [line["implicit_to_direct"] > 0 for line in lines] == [False, False, True, True]
-
-
-def test_cut_after_drops_later_and_broken_lines(tmp_path: Path) -> None:
-    file = MetricsFile(tmp_path / "search" / "m.jsonl")
-    assert file.read() == []
-    file.cut_after(3)
-    for step in (2, 4, 6):
-        file.add({"step": step, "x": step / 3, "bad": math.nan})
-    with open(file.path, "a") as raw:
-        raw.write('{"step": 4, "x"')
-    assert [line["step"] for line in file.read()] == [2, 4, 6]
-    file.cut_after(4)
-    assert file.read() == [{"step": step, "x": step / 3, "bad": None} for step in (2, 4)]
-    assert file.path.read_text().count("\n") == 2
-    file.cut_after(0)
-    assert file.read() == []
 
 
 @pytest.fixture

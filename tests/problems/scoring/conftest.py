@@ -1,12 +1,13 @@
-"""Real system outputs with the official scores: <repository>/../shared/data/metric_refs, where there is one."""
+"""Real system outputs with the official scores, where this machine has them; Java, and a machine without it."""
 
 from pathlib import Path
 
 import pytest
 
 from problems.scoring.java import find_java
+from tests.helpers.places import SHARED
 
-METRIC_REFS = Path(__file__).resolve().parents[4] / "shared" / "data" / "metric_refs"
+METRIC_REFS = SHARED / "metric_refs"
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import pytest
 
 from configs.errors import UserError
 from problems.scoring.java import bundled_jar, find_java, java_command, require_java
+from tests.helpers.places import ROOT
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-ins for Java are shell scripts")
 
@@ -58,6 +59,5 @@ def test_jars_come_with_the_package():
 def test_importing_loads_no_scorer_and_starts_nothing():
     heavy = ["nltk", "pycocotools", "pycocoevalcap", "sacrebleu", "seqeval", "text_unidecode", "torch"]
     code = f"import sys, problems.scoring; print([name for name in {heavy} if name in sys.modules])"
-    root = Path(__file__).resolve().parents[3]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -13,8 +13,7 @@ from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.tasks.data_to_text import E2E, SourceTarget, WebNLG
 from tests.helpers.generation_toys import write_e2e
-
-SHARED = Path(__file__).parents[4] / "shared" / "data"
+from tests.helpers.places import SHARED
 
 
 def table(path: Path, **changes: Any) -> SourceTarget:

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import pytest
 
 from configs.errors import UserError
 from configs.schema import TaskConfig
-from problems.tasks.glue import GLUE, Glue
+from problems.tasks.glue import Glue
+from tests.helpers.glue_folders import folder_of, rows
+from tests.helpers.places import SHARED
 
-SHARED = Path(__file__).parents[4] / "shared" / "data" / "glue"
+REAL_FOLDER = SHARED / "glue"
 REAL = {"sst2": (67349, 872), "mrpc": (3668, 408), "cola": (8551, 1043), "stsb": (5749, 1500)}
-
-
-def folder_of(folder: Path, name: str, splits: dict[str, dict[str, list[Any]]]) -> str:
-    lines = ["---", "configs:", f"- config_name: {name}", "  data_files:"]
-    folder.mkdir(exist_ok=True)
-    for split, columns in splits.items():
-        lines += [f"  - split: {split}", f"    path: {split}.parquet"]
-        pd.DataFrame(columns).to_parquet(folder / f"{split}.parquet")
-    (folder / "README.md").write_text("\n".join([*lines, "---", ""]))
-    return str(folder)
-
-
-def rows(name: str, label: int, text: str = "some text") -> dict[str, list[Any]]:
-    return {column: [f"{text} {column}"] * 2 for column in GLUE[name][0]} | {"label": [0, label]}
 
 
 def test_a_task_reads_its_columns_classes_and_split(tmp_path: Path) -> None:
@@ -39,16 +25,6 @@ def test_a_task_reads_its_columns_classes_and_split(tmp_path: Path) -> None:
     assert list(found.evaluation) == ["validation"]
     assert found.train["label"][:] == [0, 1]
     assert found.train["sentence2"][0] == "some text sentence2"
-
-
-def test_a_folder_is_read_as_it_is_now(tmp_path: Path) -> None:
-    """datasets' own cache knows a folder by its last name only: it gave the rows of another folder of that name."""
-    for parent, text in (("a", "first"), ("b", "second"), ("b", "changed")):
-        (tmp_path / parent).mkdir(exist_ok=True)
-        splits = {"train": rows("sst2", 1, text), "validation": rows("sst2", 1, text)}
-        path = folder_of(tmp_path / parent / "my_data", "sst2", splits)
-        found = Glue(TaskConfig(type="glue", name="sst2", path=path)).rows()
-        assert found.train["sentence"][0] == f"{text} sentence"
 
 
 def test_mnli_is_evaluated_on_both_of_its_splits(tmp_path: Path) -> None:
@@ -76,10 +52,10 @@ def test_an_unknown_task_lists_the_known() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SHARED.exists(), reason="the real GLUE data is not on this machine (../shared/data/glue)")
+@pytest.mark.skipif(not REAL_FOLDER.exists(), reason="the real GLUE data is not on this machine (../shared/data/glue)")
 @pytest.mark.parametrize("name", REAL)
 def test_real_glue_has_its_rows_and_classes(name: str) -> None:
-    task = Glue(TaskConfig(type="glue", name=name, path=str(SHARED)))
+    task = Glue(TaskConfig(type="glue", name=name, path=str(REAL_FOLDER)))
     found = task.rows()
     assert (len(found.train), len(found.evaluation["validation"])) == REAL[name]
     assert task.regression is (name == "stsb")

@@ -2,64 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from configs.cli import Request
 from configs.schema import RunConfig
-from engine.command import run_request
 from engine.disk.files import write_json
-from engine.retrain.methods import METHODS
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-
-# A width of 32: one rank-1 component of a layer has 64 numbers, the head 66.
-SIZE, HEAD, LAYERS, R, K = 64, 66, 4, 2, 4
-NAMES = [f"bert.encoder.layer.{i}.attention.self.{part}" for i in (0, 1) for part in ("query", "value")]
-LEARNED = [1, 4, 2, 3]
-
-
-@dataclass
-class Done:
-    """A finished run, and the logits of its model before anything was written."""
-
-    base: Path
-    folder: RunFolder
-    batch: Any
-    logits: torch.Tensor
-    result: dict[str, Any]
-
-    def plain_base(self) -> Any:
-        return AutoModelForSequenceClassification.from_pretrained(self.base, num_labels=2)
-
-    def logits_of(self, model: Any) -> torch.Tensor:
-        with torch.no_grad():
-            return model.eval()(**self.batch).logits
-
-
-def run(config: RunConfig, base: Path) -> Done:
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    batch = dict(tokenizer(["the film is dull .", "our room was not noisy ."], padding=True, return_tensors="pt"))
-    done = Done(base, RunFolder(Path(config.runs_folder) / str(config.name)), batch, torch.zeros(0), {})
-    method = type(METHODS[config.method])
-    original = method.save
-
-    def keep(self: Any, prepared: Any, setting: Any) -> Any:
-        done.logits = done.logits_of(prepared.model)
-        return original(self, prepared, setting)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(method, "save", keep)
-        run_request(Request(config, "all", False, "tiny.yaml"), StopRequest())
-    done.result = json.loads(done.folder.metrics.read_text())
-    return done
+from tests.helpers.methods import LEARNED, NAMES, Done, K, R, run
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from engine.retrain.methods.adapter import _head
 from problems.models import bottleneck
 from problems.models.load import BaseModel
-from tests.engine.retrain.methods.conftest import Done
+from tests.helpers.methods import Done
 
 
 def test_the_bottleneck_adapter_loads_to_the_runs_logits(done: Callable[..., Done]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from tests.engine.retrain.methods.conftest import Done
+from tests.helpers.methods import Done
 
 
 def test_full_fine_tuning_leaves_a_whole_model(done: Callable[..., Done]) -> None:

@@ -17,7 +17,7 @@ from engine.disk.files import write_json
 from engine.retrain.methods import METHODS, Setting
 from engine.run.folder import RunFolder
 from engine.stages import Run
-from tests.engine.retrain.methods.conftest import LEARNED, NAMES, SIZE, Done, K, R
+from tests.helpers.methods import LEARNED, NAMES, SIZE, Done, K, R
 
 
 @pytest.mark.parametrize("method", ["lora", "adalora"])

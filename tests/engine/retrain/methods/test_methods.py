@@ -19,7 +19,7 @@ from engine.retrain.methods import METHODS
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
-from tests.engine.retrain.methods.conftest import HEAD, LAYERS, LEARNED, NAMES, SIZE, Done, R
+from tests.helpers.methods import HEAD, LAYERS, LEARNED, NAMES, SIZE, Done, R
 
 
 def test_the_configuration_names_every_method() -> None:

@@ -1,0 +1,53 @@
+"""Files are read and written so that a reader sees the old or the new content, never half of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.disk.files import read_json, remove, write_json, write_text
+
+
+def test_files_are_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "new" / "a.json"
+    write_json(path, {"text": "é", "x": 0.1})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"text": "é", "x": 0.1}
+
+    def die(*arguments: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", die)
+        with pytest.raises(MemoryError):
+            write_text(path, "half")
+    assert json.loads(path.read_text(encoding="utf-8"))["x"] == 0.1
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_json_files_hold_no_nan(tmp_path: Path, value: float) -> None:
+    write_json(tmp_path / "a.json", {"x": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"x": [value]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
+
+
+def test_remove_does_not_follow_a_link(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(kept)
+    remove(tmp_path / "link")
+    remove(tmp_path / "absent")
+    assert (kept / "file").exists()
+    assert not (tmp_path / "link").exists()
+
+
+def test_a_missing_file_is_an_empty_object(tmp_path: Path) -> None:
+    assert read_json(tmp_path / "absent.json") == {}
+    (tmp_path / "x.json").write_text('{"a": 1}')
+    assert read_json(tmp_path / "x.json") == {"a": 1}

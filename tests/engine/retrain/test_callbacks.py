@@ -1,0 +1,46 @@
+"""A training whose loss is no number is stopped before anything of it is saved."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+from engine.retrain.trainer import RetrainTrainer
+from engine.stages import Run
+from tests.helpers.retraining import FEW, retrain, with_ranks
+
+
+def test_a_rate_that_makes_the_loss_no_number_is_named_and_nothing_is_exported(
+    tiny_config: Callable[..., RunConfig],
+) -> None:
+    rates = ("--retrain.learning_rate", "1e38", "--retrain.warmup_ratio", "0", "--retrain.gradient_clipping", "0")
+    config, folder = with_ranks(tiny_config(*FEW, *rates))
+    with pytest.raises(UserError, match=r"^--retrain\.learning_rate: .*not finite at rate 1e\+38"):
+        retrain(config)
+    assert not folder.metrics.exists()
+    assert not folder.adapter.exists()
+    shutil.rmtree(folder.root)
+
+
+def test_a_retraining_without_a_finite_loss_stops_before_it_is_saved(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(tiny_config("--retrain.max_steps", "8", "--retrain.checkpoint_every", "2"))
+    run.search()
+    original = RetrainTrainer.compute_loss
+
+    def compute_loss(self: Any, *args: Any, **kwargs: Any) -> Any:
+        loss = original(self, *args, **kwargs)
+        return loss * math.nan if self.state.global_step == 4 else loss
+
+    monkeypatch.setattr(RetrainTrainer, "compute_loss", compute_loss)
+    with pytest.raises(UserError, match=r"^--retrain.learning_rate: the loss by step 6 is not finite at rate 0\.002"):
+        run.retrain()
+    assert sorted(path.name for path in run.folder.retrain.iterdir()) == ["checkpoint-2", "checkpoint-4"]
+    assert not run.folder.metrics.exists()

@@ -1,0 +1,75 @@
+"""A finished run is refused unless --overwrite is given, which clears what its stage wrote and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+from engine.run.folder import RunFolder
+from engine.run.opening import nothing_left_when_refused, open_folder
+from tests.helpers.run_folders import WHOLE, names
+
+
+@pytest.mark.parametrize("stage", ["all", "search", "retrain"])
+def test_a_finished_stage_is_refused(finished: tuple[RunConfig, RunFolder], stage: Any) -> None:
+    config, folder = finished
+    with pytest.raises(UserError, match=r"^--name: .*already holds a finished run; --overwrite replaces it"):
+        open_folder(config, stage, overwrite=False)
+    assert names(folder) == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("stage", "kept"),
+    [
+        ("all", {"config.yaml"}),
+        ("search", {"config.yaml"}),  # what was retrained at the ranks of before goes with them
+        ("retrain", {"config.yaml", "search", "ranks.json"}),
+        ("report", {"config.yaml", "search", "ranks.json", "adapter", "metrics.json"}),
+    ],
+)
+def test_overwrite_clears_what_the_stage_wrote_and_nothing_else(
+    finished: tuple[RunConfig, RunFolder], stage: Any, kept: set[str]
+) -> None:
+    config, folder = finished
+    for path in (folder.retrain, folder.merged, folder.padded):
+        path.mkdir()
+    (folder.root / "my notes.txt").write_text("mine")
+    open_folder(config, stage, overwrite=True)
+    retrained = {"retrain", "merged", "adapter_padded"} if stage == "report" else set()
+    assert names(folder) == kept | retrained | {"my notes.txt"}
+
+
+@pytest.mark.parametrize("stage", ["retrain", "report"])
+def test_a_stage_without_its_input_is_refused_and_makes_no_folder(
+    tiny_config: Callable[..., RunConfig], stage: Any
+) -> None:
+    config = tiny_config()
+    with pytest.raises(UserError, match=rf"^--stage {stage}: .*ranks\.json does not exist; --stage search writes it"):
+        open_folder(config, stage, overwrite=False)
+    assert not Path(config.runs_folder).exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    config = dataclasses.replace(tiny_config(), runs_folder=str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"^--runs_folder: cannot write .*file/tiny \(Not a directory\)"):
+        open_folder(config, "all", overwrite=False)
+
+
+def test_a_refused_run_leaves_no_name_of_a_wandb_run(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+
+    def refused() -> None:
+        with nothing_left_when_refused(folder):
+            folder.wandb_id.write_text("abc")
+            raise UserError("refused")
+
+    with pytest.raises(UserError):
+        refused()
+    assert not folder.wandb_id.exists()

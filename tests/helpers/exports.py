@@ -1,0 +1,82 @@
+"""A retrained model in all its exported forms, with the logits that it gave before it was written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from configs.cli import Request
+from configs.schema import RunConfig
+from engine import export
+from engine.disk.files import write_json
+from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
+from engine.stages import run_stages
+
+# Ranks of every kind: none, one, less than k, more than k; a layer that the search's targets do not name.
+RANKS = {
+    "bert": {
+        "bert.encoder.layer.0.attention.self.query": 0,
+        "bert.encoder.layer.0.attention.self.value": 1,
+        "bert.encoder.layer.1.attention.self.query": 3,
+        "bert.encoder.layer.1.output.dense": 6,
+    },
+    "roberta": {
+        "roberta.encoder.layer.0.attention.self.query": 2,
+        "roberta.encoder.layer.1.attention.self.query": 0,
+        "roberta.encoder.layer.1.attention.self.value": 5,
+    },
+    "gpt2": {"transformer.h.0.attn.c_attn": 3, "transformer.h.1.attn.c_attn": 0, "transformer.h.1.mlp.c_fc": 5},
+    "llama": {
+        "model.layers.0.self_attn.q_proj": 1,
+        "model.layers.0.self_attn.v_proj": 0,
+        "model.layers.1.self_attn.v_proj": 4,
+    },
+}
+K, LORA_ALPHA = 4, 6.0
+
+
+@dataclass
+class Exported:
+    """The folder of the run, and a batch with the logits that its model gave for it."""
+
+    kind: str
+    scale: str
+    base: Path
+    folder: RunFolder
+    batch: dict[str, Tensor]
+    logits: Tensor
+    """Of the run's own model, before it was written."""
+
+    def plain_base(self) -> Any:
+        return AutoModelForSequenceClassification.from_pretrained(self.base, num_labels=2)
+
+    def logits_of(self, model: Any) -> Tensor:
+        with torch.no_grad():
+            return model.eval()(**self.batch).logits
+
+
+def make_export(config: RunConfig, kind: str, base: Path) -> Exported:
+    """Retrains a model of `kind` at RANKS and exports it as `config` asks."""
+    folder = RunFolder(Path(config.runs_folder) / str(config.name))
+    layers = [{"name": name, "rank": rank} for name, rank in RANKS[kind].items()]
+    write_json(folder.ranks, {"k": K, "layers": layers})
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    batch = dict(tokenizer(["the film is dull .", "our room was not noisy ."], padding=True, return_tensors="pt"))
+    made = Exported(kind, config.retrain.scale, base, folder, batch, torch.zeros(0))
+    original = export.save_adapter
+
+    def keep(model: Any, *arguments: Any) -> None:
+        made.logits = made.logits_of(model)
+        original(model, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "save_adapter", keep)
+        run_stages(Request(config, "retrain", False, "tiny.yaml"), StopRequest())
+    return made

@@ -1,0 +1,38 @@
+"""Retrainings of a tiny BERT at given ranks, without a search before them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from configs.cli import Request
+from configs.schema import RunConfig
+from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
+from engine.stages import run_stages
+
+RANKS = {"layers": [{"name": f"bert.encoder.layer.{i}.attention.self.query", "rank": 2 + i} for i in (0, 1)]}
+FEW = ("--task.train_rows", "20", "--lora.dropout", "0.1")
+
+
+def with_ranks(config: RunConfig) -> tuple[RunConfig, RunFolder]:
+    """`config` with its run folder, in which ranks lie as a search would have left them."""
+    folder = RunFolder(Path(config.runs_folder) / str(config.name))
+    folder.root.mkdir(parents=True)
+    folder.ranks.write_text(json.dumps(RANKS))
+    return config, folder
+
+
+def retrain(config: RunConfig, stop: StopRequest | None = None) -> None:
+    """Stage 2 of `config` alone."""
+    run_stages(Request(config, "retrain", False, "x"), stop or StopRequest())
+
+
+def rows_of(batches: list[dict[str, Any]]) -> list[tuple[int, ...]]:
+    """The sentences, without padding."""
+    return [
+        tuple(t for t, real in zip(ids, mask, strict=True) if real)
+        for batch in batches
+        for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
+    ]

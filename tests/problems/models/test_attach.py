@@ -1,0 +1,65 @@
+"""LoRA sits where it was asked for, and nothing else is trained but the head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from peft import TaskType
+from transformers import AutoModelForSequenceClassification
+
+from configs.errors import UserError
+from configs.schema import LoraSettings, ModelConfig
+from problems.models.attach import attach, lora_config, lora_layers
+from problems.models.load import BaseModel, load_base
+
+
+def base_of(folder: Path) -> BaseModel:
+    return load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets", "head", "layers"),
+    [
+        ("bert", ["query", "value"], "classifier", 4),
+        ("roberta", ["query", "value"], "classifier", 4),
+        ("gpt2", ["c_attn"], "score", 2),
+        ("llama", ["q_proj", "v_proj", "mlp.down_proj"], "score", 6),
+        ("bert", ["encoder.layer.1.attention.self.query"], "classifier", 1),
+    ],
+)
+def test_only_lora_and_the_head_are_trained(
+    model_folder: Callable[..., Path], kind: str, targets: list[str], head: str, layers: int
+) -> None:
+    base = base_of(model_folder(kind))
+    settings = LoraSettings(target_modules=targets, k=4, lora_alpha=6.0, dropout=0.25)
+    model = attach(base.model, lora_config(settings, TaskType.SEQ_CLS, base.trained_whole))
+    found = lora_layers(model)
+    assert len(found) == layers
+    assert all(any(name.endswith(target) for target in targets) for name in found)
+    for layer in found.values():
+        assert layer.scaling["default"] == 1.5
+        assert layer.lora_dropout["default"].p == 0.25
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert all(".lora_" in name or f".{head}.modules_to_save" in name for name in trained)
+    assert sum(".lora_" in name for name in trained) == 2 * layers
+    assert any(f".{head}." in name for name in trained)
+
+
+def test_a_target_that_matches_nothing_is_named_with_those_that_exist(model_folder: Callable[..., Path]) -> None:
+    base = base_of(model_folder("bert"))
+    settings = LoraSettings(target_modules=["query", "q_proj", "uery"])
+    with pytest.raises(UserError, match=r"--lora\.target_modules: q_proj, uery matches no module") as caught:
+        attach(base.model, lora_config(settings, TaskType.SEQ_CLS, base.trained_whole))
+    there = str(caught.value).split("there are: ")[1].split(", ")
+    assert {"query", "key", "value", "dense"} <= set(there)
+    assert not {"LayerNorm", "dropout", "layer"} & set(there)
+
+
+def test_lora_inside_a_module_trained_whole_is_refused(model_folder: Callable[..., Path]) -> None:
+    """PEFT would leave it out without a word, and a rank by hand would be none."""
+    base = base_of(model_folder("bert"))
+    config = lora_config(LoraSettings(target_modules=["query", "pooler.dense"]), TaskType.SEQ_CLS, ["bert.pooler"])
+    with pytest.raises(UserError, match=r"LoRA on bert\.pooler\.dense is not allowed: bert\.pooler is trained whole"):
+        attach(base.model, config)

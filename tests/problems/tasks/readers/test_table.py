@@ -1,0 +1,78 @@
+"""A table is read from every format whatever its mark, line ends and names; a file that cannot be read is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from configs.errors import UserError
+from tests.helpers.tables import LABELS, TEXTS, task_of, write
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+def test_a_byte_order_mark_and_line_ends_of_windows(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"d{suffix}", {"text": ["a", "b", "c"], "label": ["x", "y", "x"]})
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    task = task_of(path)
+    assert task.rows().train["text"][:] == ["a", "b", "c"]
+    assert task.classes == ["x", "y"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_columns_may_have_numbers_for_names(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"d{suffix}", {"0": ["a", "b"], "1": ["x", "y"]})
+    if suffix == ".parquet":
+        pd.read_parquet(path).rename(columns=int).to_parquet(path)
+    assert task_of(path, text_columns=["0"], label_column="1").rows().train["0"][:] == ["a", "b"]
+
+
+def test_a_column_that_pandas_saved_as_the_index_is_a_column(tmp_path: Path) -> None:
+    path = tmp_path / "d.parquet"
+    pd.DataFrame({"text": ["a", "b"], "label": ["x", "y"]}).set_index("text").to_parquet(path)
+    assert task_of(path).rows().train["text"][:] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"text_columns": ["text", "text"]}, r"'text' is named twice; allowed: once$"),
+        ({"text_columns": ["label"]}, r"'label' is named twice"),
+        ({"label_column": "text"}, r"'text' is named twice"),
+        ({"text_columns": ["label"], "label_column": "text"}, r"'label' is not allowed beside another task\.lab"),
+    ],
+)
+def test_a_column_is_text_or_label(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+    path = write(tmp_path / "d.csv", {"text": TEXTS, "label": LABELS})
+    with pytest.raises(UserError, match=rf"^--task\.text_columns.*: {message}"):
+        task_of(path, **settings).rows()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("absent.csv", None, "no file"),
+        ("d.xlsx", b"x", r"is not allowed; allowed: a file that ends in \.csv, \.tsv, \.jsonl, \.parquet"),
+        ("d.csv", "text,label\nhé,x\n".encode("latin-1"), r"is not UTF-8 \(byte "),
+        ("d.csv", b"", "has no rows"),
+        ("d.tsv", b"\n\n", "has no rows"),
+        ("d.csv", b"text,label\na,x\nb,c,y\n", r"row 2: 3 cells, but the header has 2"),
+        ("d.tsv", b"text\tlabel\ta\na\tx\t\t\n", r"row 1: 4 cells, but the header has 3"),
+        ("d.csv", b"text,label,label\na,x,y\n", r"has column 'label' 2 times; allowed: once"),
+        ("d.jsonl", b'{"text": "a", "label": ', "cannot be read"),
+        ("d.jsonl", b'{"text": "a", "label": "x"}\nnull\n', "has a line that is no JSON object"),
+        ("d.jsonl", b'{"text": "a", "label": "x"}\n5\n', "has a line that is no JSON object"),
+        ("d.parquet", b"no parquet", "cannot be read"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+        task_of(path).rows()
+    assert str(caught.value).startswith("--task.path: ")
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
