@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,9 @@ from benchmarks.lengths import draw_lengths
 from benchmarks.timing import Batch
 from configs.cli import with_values
 from configs.schema import RunConfig
-from engine.retrain.methods import METHODS, Setting
-from engine.run.folder import RunFolder
+from engine.retrain.methods import METHODS
+from engine.run.context import Context
+from engine.run.interrupt import StopRequest
 from engine.search.engine import SearchEngine, build_engine
 from problems.data import EndlessLoader, prepare
 from problems.hypergradients import HYPERGRADIENTS
@@ -159,9 +159,8 @@ class AdaLoraStep(PlainStep):
 
     def __init__(self, work: Workload) -> None:
         config = with_values(work.config, {"method": "adalora", "retrain.max_steps": self.STEPS})
-        task = make_task(config)
-        setting = Setting(config, RunFolder(Path("unused")), task, work.tokenizer, len(work.rows))
-        model = METHODS["adalora"].prepare(work.base(False), setting).model
+        run = Context(config, StopRequest())
+        model = METHODS["adalora"].prepare(work.base(False), run, len(work.rows)).model
         super().__init__(work, model)
         self.tuner: Any = model.base_model
         self.count = self.STEPS // 4

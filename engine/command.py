@@ -54,7 +54,7 @@ def _as_it_ran(request: Request) -> Request:
 
     Raises UserError when the folder's config.yaml is missing or broken.
     """
-    path = RunFolder(Path(request.config.runs_folder) / str(request.config.name)).config
+    path = RunFolder.of(request.config).config
     if not path.exists():
         raise UserError(f"--stage report: {path} does not exist, and a report goes by it; --stage all writes it")
     read_yaml(path)
@@ -121,11 +121,11 @@ def _study(request: Request, stop: StopRequest) -> None:
     from engine.study.tracking import track_study
 
     config = request.config
-    root = Path(config.runs_folder) / str(config.name)
+    root = RunFolder.of(config).root
     with locked(root), explained(config, root):
         folder, failed = run_study(request, stop)
         if request.stage == "all":
-            run_probe(request, folder, stop)
+            run_probe(config, folder, stop)
         track_study(config, folder, write_study_report(config, folder))
     console.print(folder.table.read_text(encoding="utf-8"), highlight=False, markup=False, soft_wrap=True)
     for path in (folder.table, folder.results, folder.report):

@@ -21,10 +21,10 @@ from transformers import set_seed
 
 from configs.cli import parse
 from configs.schema import RunConfig
+from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
-from engine.stages import Run, run_stages
-from engine.tracking.wandb_run import Wandb
+from engine.stages import run_stages
 from tests.helpers.tiny import make_model, make_tokenizer, tiny_arguments
 
 
@@ -92,14 +92,9 @@ def make_config(model_folder: Callable[..., Path]) -> Callable[..., RunConfig]:
 
 
 @pytest.fixture
-def run_of() -> Callable[..., Run]:
-    """run_of(config): the stages of a configured run, each to be called by itself."""
-
-    def make(config: RunConfig, stop: StopRequest | None = None) -> Run:
-        folder = RunFolder(Path(config.runs_folder) / str(config.name))
-        return Run(config, folder, Wandb(config, folder.root, {}), stop or StopRequest())
-
-    return make
+def run_of() -> Callable[..., Context]:
+    """run_of(config): what the stages of a configured run share, each stage to be called by itself."""
+    return lambda config, stop=None: Context(config, stop or StopRequest())
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import run
 from engine.disk.checkpoint import exists
 from engine.retrain.trainer import RetrainTrainer
 from engine.run.folder import RunFolder
-from engine.search.hook import SearchLog
+from engine.search.hook import SearchHook
 from tests.helpers.processes import Process, outcome
 from tests.helpers.tiny import tiny_arguments
 
@@ -74,7 +74,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
                 pass
 
     def prepare() -> None:
-        place, name = (SearchLog, "_save") if stage == "search" else (RetrainTrainer, "_save_checkpoint")
+        place, name = (SearchHook, "_save") if stage == "search" else (RetrainTrainer, "_save_checkpoint")
         original = getattr(place, name)
 
         def save(self: Any, *arguments: Any) -> None:
@@ -139,7 +139,7 @@ def test_a_signal_loses_nothing(argv: Argv, folder: RunFolder, tmp_path: Path) -
     assert Process(argv(), tmp_path / "whole.txt").wait() == 0
     whole = outcome(folder.root)
     shutil.rmtree(folder.root)
-    original = SearchLog.after_step
+    original = SearchHook.after_step
 
     def prepare() -> None:
         def after_step(self: Any, engine: Any) -> bool:
@@ -147,7 +147,7 @@ def test_a_signal_loses_nothing(argv: Argv, folder: RunFolder, tmp_path: Path) -
                 os.kill(os.getpid(), signal.SIGTERM)
             return original(self, engine)
 
-        SearchLog.after_step = after_step  # type: ignore[method-assign]
+        SearchHook.after_step = after_step  # type: ignore[method-assign]
 
     assert Process(argv(), tmp_path / "out.txt", prepare).wait() == 143
     assert Process(argv(), tmp_path / "out.txt").wait() == 0
@@ -163,7 +163,7 @@ def test_out_of_memory_names_the_batch_size(
     def fail(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(SearchLog, "after_step", fail)
+    monkeypatch.setattr(SearchHook, "after_step", fail)
     assert run.main(argv("--search.batch_size", "7")) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert "out of memory: lower --search.batch_size (now 7)" in line
@@ -173,7 +173,7 @@ def test_an_error_of_the_program_itself_is_not_hidden(argv: Argv, monkeypatch: p
     def fail(*_: Any) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(SearchLog, "after_step", fail)
+    monkeypatch.setattr(SearchHook, "after_step", fail)
     with pytest.raises(RuntimeError, match="a defect"):
         run.main(argv())
 
@@ -253,7 +253,7 @@ def test_a_damaged_model_folder_is_one_line(
 def test_a_run_whose_wandb_process_is_killed_ends_well(argv: Argv, folder: RunFolder, tmp_path: Path) -> None:
     def prepare() -> None:
         os.environ.pop("WANDB_MODE", None)
-        original = SearchLog.after_step
+        original = SearchHook.after_step
 
         def after_step(self: Any, engine: Any) -> bool:
             if engine.global_step == 3:
@@ -264,7 +264,7 @@ def test_a_run_whose_wandb_process_is_killed_ends_well(argv: Argv, folder: RunFo
                     os.kill(int(child), signal.SIGKILL)
             return original(self, engine)
 
-        SearchLog.after_step = after_step  # type: ignore[method-assign]
+        SearchHook.after_step = after_step  # type: ignore[method-assign]
 
     process = Process(argv("--tracking.wandb", "offline"), tmp_path / "out.txt", prepare)
     assert process.wait() == 0, process.output.read_text()

@@ -21,11 +21,13 @@ from configs.schema import RunConfig
 from engine import export, ranks
 from engine.disk.files import write_json
 from engine.retrain.adapter import adapter_config, attach_ranks, start_from_search
+from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.search.engine import SearchEngine
-from engine.search.hook import SearchLog
-from engine.stages import Run, run_stages
+from engine.search.hook import SearchHook
+from engine.search.stage import build_search, search
+from engine.stages import run_stages
 from problems.hypergradients import HYPERGRADIENTS
 from problems.models.attach import ADAPTER
 
@@ -59,20 +61,6 @@ def check_sparse(weights: dict[str, Tensor], ranks_of: dict[str, int]) -> None:
         assert torch.equal(outside, torch.zeros_like(outside))
 
 
-def search(run: Run) -> SearchEngine:
-    """A finished search, its model still at hand."""
-    made: list[SearchEngine] = []
-    build = run.build_search
-
-    def keep(**options: Any) -> SearchEngine:
-        made.append(build(**options))
-        return made[0]
-
-    run.build_search = keep  # type: ignore[method-assign]
-    run.search()
-    return made[0]
-
-
 def batch_of(engine: SearchEngine) -> dict[str, Tensor]:
     loader = engine.selection.train_data_loader[0]
     return loader.collate([loader.rows[i] for i in range(8)])
@@ -80,7 +68,7 @@ def batch_of(engine: SearchEngine) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("method", sorted(HYPERGRADIENTS))
 def test_b_outside_its_block_is_zero_after_a_search_by_any_hypergradient(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], method: str
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], method: str
 ) -> None:
     run = run_of(tiny_config(*LARGE, "--hypergradient.type", method, kind="gpt2"))
     engine = search(run)
@@ -96,12 +84,12 @@ def test_b_outside_its_block_is_zero_after_a_search_by_any_hypergradient(
 
 
 def test_the_search_of_all_three_parts_starts_as_plain_lora(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run]
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:
     config = tiny_config(
         "--lora.target_modules", "[c_attn.k,c_attn.v,c_attn.q]", "--lora.lora_alpha", "6", kind="gpt2"
     )
-    engine = run_of(config).build_search(second_order=False)
+    engine = build_search(run_of(config), second_order=False)
     assert engine.lora.gates.names == [f"{layer}.{part}" for layer in LAYERS for part in "qkv"]
     for layer in engine.lora.gates.layers.values():
         assert layer.scaling[ADAPTER] == pytest.approx(6 / K)
@@ -113,24 +101,24 @@ def test_the_search_of_all_three_parts_starts_as_plain_lora(
 
 
 def test_a_search_that_is_resumed_ends_with_the_same_bits(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run_of(tiny_config(*LARGE, "--name", "whole", kind="gpt2"))
-    whole.search()
+    search(whole)
     config = tiny_config(*LARGE, "--name", "stopped", kind="gpt2")
-    original = SearchLog.after_step
+    original = SearchHook.after_step
 
-    def after_step(self: SearchLog, engine: Any) -> bool:
+    def after_step(self: SearchHook, engine: Any) -> bool:
         self.stop.code = 130 if engine.global_step == 3 else None
         return original(self, engine)
 
     with monkeypatch.context() as patch:
-        patch.setattr(SearchLog, "after_step", after_step)
+        patch.setattr(SearchHook, "after_step", after_step)
         with pytest.raises(Interrupted):
-            run_of(config).search()
+            search(run_of(config))
     again = run_of(config)
     torch.manual_seed(77)
-    again.search()
+    search(again)
     assert again.folder.ranks.read_text() == whole.folder.ranks.read_text()
     found, expected = (load_file(run.folder.search_weights) for run in (again, whole))
     assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -140,7 +128,7 @@ def test_a_search_that_is_resumed_ends_with_the_same_bits(
 @pytest.mark.parametrize("scale", ["component", "fixed"])
 def test_init_search_and_its_export_compute_what_the_search_computes_at_hard_gates(
     tiny_config: Callable[..., RunConfig],
-    run_of: Callable[..., Run],
+    run_of: Callable[..., Context],
     model_folder: Callable[..., Path],
     request: pytest.FixtureRequest,
     scale: Any,
@@ -175,10 +163,10 @@ def test_init_search_and_its_export_compute_what_the_search_computes_at_hard_gat
 
 
 def test_init_search_refuses_another_part_than_was_searched(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run]
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:
     config = tiny_config(*LARGE, "--search.steps", "2", "--retrain.init", "search", kind="gpt2")
-    run_of(config).search()
+    search(run_of(config))
     folder = RunFolder(Path(config.runs_folder) / "tiny")
     raw = json.loads(folder.ranks.read_text())
     raw["layers"][0]["name"] = f"{LAYERS[0]}.k"

@@ -59,6 +59,17 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     return None
 
 
+def peek(folder: Path) -> dict[str, Any]:
+    """The state of a checkpoint that `load` may return, read without its tensors; empty when there is none."""
+    for candidate in (folder, _previous(folder)):
+        try:
+            state: dict[str, Any] = json.loads((candidate / _STATE).read_text(encoding="utf-8"))
+            return state
+        except (OSError, ValueError):
+            continue
+    return {}
+
+
 def exists(folder: Path) -> bool:
     """Whether there is anything to go on from, also between the two renames of a `save`."""
     return folder.exists() or _previous(folder).exists()

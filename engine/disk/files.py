@@ -49,10 +49,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file, or nothing when there is no such file (ranks written by hand have no search)."""
-    if not path.exists():
+    """The object in a file; empty when there is no such file (ranks written by hand have no search).
+
+    Raises UserError that names the file when it cannot be read as a JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
         return {}
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: needs an object with names and values; holds {value!r:.60}")
     return value
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from engine.disk.files import write_text
+from engine.disk.files import read_json, write_text
 from problems.models.attach import ADAPTER
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -58,6 +58,6 @@ def save_adapter(
 
 def _sort_targets(path: Path) -> None:
     """PEFT holds target_modules in a set, whose order in the file differs from process to process."""
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = read_json(path)
     config["target_modules"] = sorted(config["target_modules"])
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

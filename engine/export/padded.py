@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from engine.disk.files import read_json
 from engine.export.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 
@@ -19,7 +20,7 @@ def save_padded(adapter: Path, folder: Path) -> None:
     rank_pattern and alpha_pattern become empty: for servers that read only `r` and `lora_alpha`. Where layers differ
     in scale, the difference is folded into B, so the function stays the same.
     """
-    config = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    config = read_json(adapter / ADAPTER_CONFIG)
     weights = load_file(adapter / ADAPTER_WEIGHTS)
     rank = max([config["r"] if not config["rank_pattern"] else 0, *config["rank_pattern"].values()])
     padded: dict[str, Tensor] = {}

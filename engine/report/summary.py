@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from pathlib import Path
 
 from configs.cli import Request
 from engine import ranks
@@ -51,7 +50,7 @@ def print_next(request: Request) -> None:
 def next_command(request: Request) -> str:
     """The command of `print_next`: from the run's own config.yaml, which holds what was said on the command line."""
     name = request.config.name
-    begin = f"python run.py --config {shlex.quote(str(Path(request.config.runs_folder) / str(name) / 'config.yaml'))}"
+    begin = f"python run.py --config {shlex.quote(str(RunFolder.of(request.config).config))}"
     if request.stage == "search":
         return f"{begin} --stage retrain"
     if request.config.method != "autolora":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,17 +62,17 @@ def no_number(what: str, config: RunConfig) -> str:
 class Seal(TrainerCallback):
     """Marks each checkpoint as complete once Trainer has written it."""
 
-    def __init__(self, clock: Clock, processes: Processes) -> None:
+    def __init__(self, clock: Clock, settings: Mapping[str, Any], processes: Processes) -> None:
         self.clock = clock
+        self.settings = settings
         self.processes = processes
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.processes.wait()  # each has written its random state
         if not self.processes.first:
             return
-        retrain_checkpoint.seal(
-            retrain_checkpoint.place(Path(args.output_dir), state.global_step), self.clock.so_far()
-        )
+        folder = retrain_checkpoint.place(Path(args.output_dir), state.global_step)
+        retrain_checkpoint.seal(folder, self.clock.so_far(), self.settings)
 
 
 class Clock(TrainerCallback):

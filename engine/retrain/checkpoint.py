@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine.disk.checkpoint import checksum, sync
 from engine.disk.files import remove, write_json
@@ -34,22 +36,21 @@ def place(folder: Path, step: int) -> Path:
     return folder / f"checkpoint-{step}"
 
 
-def seal(checkpoint: Path, seconds: float) -> None:
-    """Marks a checkpoint as complete, once all of it is on the disk."""
+def seal(checkpoint: Path, seconds: float, settings: Mapping[str, Any]) -> None:
+    """Marks a checkpoint as complete, once all of it is on the disk; `settings` are those it may be resumed under."""
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != _SEAL)
     for path in files:
         sync(path)
     sums = {str(path.relative_to(checkpoint)): checksum(path) for path in files}
-    write_json(checkpoint / _SEAL, {"seconds": seconds, "files": sums})
+    write_json(checkpoint / _SEAL, {"seconds": seconds, "settings": settings, "files": sums})
     sync(checkpoint)
 
 
 def newest(folder: Path) -> Sealed | None:
     """The newest intact checkpoint, or None; what is half-written or damaged is removed, the latter with a warning."""
-    steps = [int(m[1]) for path in folder.glob("checkpoint-*") if (m := re.fullmatch(r"checkpoint-(\d+)", path.name))]
     found = None
     # All are looked at: Trainer counts them to decide which to delete, and would keep a broken one for a good one.
-    for step in sorted(steps, reverse=True):
+    for step in _steps(folder):
         candidate = place(folder, step)
         sealed = _read(candidate)
         if sealed is None:
@@ -58,6 +59,23 @@ def newest(folder: Path) -> Sealed | None:
             remove(candidate)
         found = found or sealed
     return found
+
+
+def settings(folder: Path) -> dict[str, Any]:
+    """The settings in the newest seal under `folder`; empty when no checkpoint there is complete."""
+    for step in _steps(folder):
+        try:
+            found: dict[str, Any] = json.loads((place(folder, step) / _SEAL).read_text(encoding="utf-8"))["settings"]
+            return found
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return {}
+
+
+def _steps(folder: Path) -> list[int]:
+    """The steps of all checkpoints, the newest first."""
+    names = (re.fullmatch(r"checkpoint-(\d+)", path.name) for path in folder.glob("checkpoint-*"))
+    return sorted((int(name[1]) for name in names if name), reverse=True)
 
 
 def _read(checkpoint: Path) -> Sealed | None:

@@ -3,9 +3,10 @@ stop."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +18,10 @@ from configs.schema import RunConfig
 from engine.retrain import checkpoint as retrain_checkpoint
 from engine.retrain.callbacks import Clock, NotFinite, Seal, StopAtNaN, StopWhenAsked, no_number
 from engine.retrain.trainer import RetrainTrainer
-from engine.run.interrupt import StopRequest
+from engine.run.context import Context
 from engine.terminal.console import console
 from problems.data import Data
 from problems.machine.compute import Compute
-from problems.machine.processes import ALONE, Processes
 from problems.tasks import Task
 
 
@@ -36,37 +36,42 @@ class Fitted:
     predictions: str | None = None
 
 
-def fit(
-    model: nn.Module,
-    data: Data,
-    task: Task,
-    config: RunConfig,
-    compute: Compute,
-    folder: Path,
-    stop: StopRequest,
-    callbacks: Sequence[TrainerCallback] = (),
-    processes: Processes = ALONE,
-) -> Fitted:
-    """Trains `model` on D_tr + D_val and evaluates it after the last step (no split chooses an epoch).
+@dataclass(frozen=True)
+class Training:
+    """One training: the model, the rows, where its checkpoints lie and what runs beside it.
 
-    `folder` holds the checkpoints; the newest there is gone on from. The caller removes it when the result is safe.
-    Raises Interrupted when a stop was asked for, NotFinite when the loss is no number.
+    `settings` are stored in each checkpoint, to be compared before it is resumed.
     """
-    last = processes.of_first(lambda: retrain_checkpoint.newest(folder))
+
+    model: nn.Module
+    data: Data
+    folder: Path
+    callbacks: Sequence[TrainerCallback] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def fit(run: Context, training: Training) -> Fitted:
+    """Trains on `training.data.train` and evaluates after the last step (no split chooses an epoch).
+
+    Resumes from the newest intact checkpoint. The caller removes the checkpoints when the result is safe.
+    Raises Interrupted when a signal asked to stop, NotFinite when the loss is not finite.
+    """
+    config, task, processes, data = run.config, run.task, run.processes, training.data
+    last = processes.of_first(lambda: retrain_checkpoint.newest(training.folder))
     clock = Clock(last.seconds if last else 0.0)
     trainer = RetrainTrainer(
-        model=model,
+        model=training.model,
         processes=processes,
-        args=_arguments(config, task, compute, folder),
+        args=_arguments(config, task, run.compute, training.folder),
         train_dataset=data.train,
         data_collator=data.collate,
-        callbacks=[*callbacks, StopWhenAsked(stop, processes), clock],
+        callbacks=[*training.callbacks, StopWhenAsked(run.stop, processes), clock],
     )
     if not processes.first:
         torch.manual_seed(config.seed + 1_000_003 * processes.rank)  # its own dropout masks; the weights are DDP's
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(StopAtNaN(trainer, config))
-    trainer.add_callback(Seal(clock, processes))
+    trainer.add_callback(Seal(clock, training.settings, processes))
     if last is not None and last.step >= last.max_steps:
         # Trainer would make one step more.
         trainer.take_weights(last.folder)
@@ -74,15 +79,20 @@ def fit(
     else:
         trainer.train(resume_from_checkpoint=None if last is None else str(last.folder))
         steps = trainer.state.global_step
-    if processes.agree(stop):
-        stop.check()
+    if processes.agree(run.stop):
+        run.stop.check()
+    return _evaluate(trainer, run, data, clock.seconds, steps)
+
+
+def _evaluate(trainer: RetrainTrainer, run: Context, data: Data, seconds: float, steps: int) -> Fitted:
+    """The result of a finished training. Raises NotFinite when the loss on the evaluation rows is not finite."""
     by_split, texts = {}, []
     for name, rows in data.evaluation.items():
-        by_split[name], text = _measure(trainer, task, rows)
+        by_split[name], text = _measure(trainer, run.task, rows)
         texts += [] if text is None else [text]
     if not all(np.isfinite(found["loss"]) for found in by_split.values()):
-        raise NotFinite(no_number("the loss on the evaluation rows", config))
-    return Fitted(task.combine(by_split), clock.seconds, steps, "".join(texts) or None)
+        raise NotFinite(no_number("the loss on the evaluation rows", run.config))
+    return Fitted(run.task.combine(by_split), seconds, steps, "".join(texts) or None)
 
 
 def _measure(trainer: Trainer, task: Task, rows: Dataset) -> tuple[dict[str, float], str | None]:

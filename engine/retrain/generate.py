@@ -7,44 +7,34 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from datasets import Dataset
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from transformers import PreTrainedTokenizerBase
 
-from configs.schema import RunConfig
 from engine.disk.files import write_text
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
+from engine.run.context import Context
 from engine.terminal.console import console
-from problems.machine.compute import Compute
 from problems.tasks.decoding import decode
 from problems.tasks.generation import Generation, cut_prompt, prompt
 
 log = logging.getLogger("autolora")
 
 
-def generate_and_score(
-    model: Any,
-    task: Generation,
-    rows: Dataset,
-    tokenizer: PreTrainedTokenizerBase,
-    config: RunConfig,
-    compute: Compute,
-    folder: RunFolder,
-    stop: StopRequest,
-) -> dict[str, float]:
-    """The official metrics of what `model` writes for `rows`; predictions.txt and references.txt as --score reads.
+def generate_and_score(model: Any, run: Context) -> dict[str, float]:
+    """The official metrics of what `model` writes for the evaluation rows; predictions.txt and references.txt as
+    --score reads them.
 
-    Raises Interrupted between two batches when a stop was asked for.
+    Raises Interrupted between two batches when a signal asked to stop.
     """
-    prompts = [cut_prompt(prompt(tokenizer, source), config.task.max_length) for source in rows["source"]]
+    task, config, folder = run.task, run.config, run.folder
+    assert isinstance(task, Generation)
+    (rows,) = run.data.evaluation.values()
+    prompts = [cut_prompt(prompt(run.tokenizer, source), config.task.max_length) for source in rows["source"]]
     with _Progress(len(prompts)) as progress:
 
         def after_batch(done: int) -> None:
             progress.show(done)
-            stop.check()
+            run.stop.check()
 
-        texts = decode(model, tokenizer, prompts, config.decode, compute, after_batch)
+        texts = decode(model, run.tokenizer, prompts, config.decode, run.compute, after_batch)
     write_text(folder.predictions, "".join(f"{text}\n" for text in texts))
     write_text(folder.references, in_groups(rows["references"]))
     return task.score_texts(texts, rows)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from configs.rules import SEARCHING
 from engine.disk.files import read_json
 from engine.ranks import RankRecord
 from engine.retrain.fit import Fitted
+from engine.retrain.settings import FINISHED
 from engine.retrain.trials import read_trials
+from engine.run.context import Context
 from engine.run.resources import peak_memory, versions
 
-if TYPE_CHECKING:
-    from engine.stages import Run
 
-
-def result_of(run: Run, fitted: Fitted, record: RankRecord | None, trainable: int, rate: float) -> dict[str, Any]:
+def result_of(run: Context, fitted: Fitted, record: RankRecord | None, trainable: int, rate: float) -> dict[str, Any]:
     """The content of metrics.json. The sweep's seconds stand apart: total is what one run at its rate costs."""
     config, searched = run.config, _searched(run)
     seconds = {"search": searched.get("seconds"), "retrain": fitted.seconds}
@@ -36,10 +35,11 @@ def result_of(run: Run, fitted: Fitted, record: RankRecord | None, trainable: in
         "steps": {"search": searched.get("steps"), "retrain": fitted.steps},
         "peak_memory_mib": max(peak_memory(run.compute), searched.get("peak_memory_mib", 0.0)),
         "versions": versions(),
+        "settings": FINISHED.of(config),
     }
 
 
-def _searched(run: Run) -> dict[str, Any]:
+def _searched(run: Context) -> dict[str, Any]:
     """Seconds, steps and memory of what found the ranks; nothing where no stage did."""
     if run.config.method == "lora_grid":
         trials = read_trials(run.folder.grid)

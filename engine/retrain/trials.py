@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 from transformers import TrainerCallback
@@ -17,20 +16,19 @@ from transformers import TrainerCallback
 from configs.errors import UserError
 from configs.schema import RunConfig
 from engine import ranks
-from engine.disk.files import remove, write_json
-from engine.ranks import RankRecord
-from engine.ranks import controls as choices
+from engine.disk.files import read_json, remove, write_json
+from engine.ranks import RankRecord, controls
 from engine.retrain.adapter import adapter_config, attach_ranks
-from engine.retrain.fit import NotFinite, fit
-from engine.retrain.methods import METHODS, Setting
+from engine.retrain.callbacks import NotFinite
+from engine.retrain.fit import Training, fit
+from engine.retrain.methods import METHODS
 from engine.retrain.methods.base import layer_sizes
+from engine.retrain.settings import CHOOSING
+from engine.run.context import Context
 from problems.data import Data, split_indices
 from problems.machine.compute import seed_everything
 from problems.models.layers import layer_shapes, target_layers
 from problems.models.load import BaseModel
-
-if TYPE_CHECKING:
-    from engine.stages import Run
 
 log = logging.getLogger("autolora")
 
@@ -59,7 +57,7 @@ class Trials:
     """The trainings of one choice, written to `path` one by one; `blame` and `stage` are what a user changes when all
     diverge."""
 
-    def __init__(self, run: Run, path: Path, blame: str, stage: str) -> None:
+    def __init__(self, run: Context, path: Path, blame: str, stage: str) -> None:
         self.run = run
         self.path = path
         self.blame = blame
@@ -76,6 +74,7 @@ class Trials:
         """
         name = self.path.stem
         done = read_trials(self.path)
+        self._write(done)
         for number, tried in enumerate(candidates[len(done) :], start=len(done)):
             log.info("%s: trial %d of %d, %s", name, number + 1, len(candidates), _words(tried))
             done.append(self._train(number, tried, prepare))
@@ -97,54 +96,53 @@ class Trials:
         run.compute.let_go()
         seed_everything(run.config.seed)
         attempt = prepare(tried)
-        folder = self._folder(number)
+        training = Training(attempt.model, self.data, self._folder(number), attempt.callbacks)
         try:
-            fitted = fit(
-                attempt.model, self.data, run.task, attempt.config, run.compute, folder, run.stop, attempt.callbacks
-            )
+            fitted = fit(run.under(attempt.config), training)
         except NotFinite as error:
             log.warning("%s: %s diverged (%s)", self.path.stem, _words(tried), error)
             return Trial(tried, {}, 0, 0.0)
         return Trial(tried, fitted.metrics, fitted.steps, fitted.seconds)
 
     def _all_diverged(self, trials: int) -> str:
-        # Half-done choices are gone on with, under the settings that they were begun with only; a study has no stages.
+        # Unfinished trials resume only under unchanged settings, and a study has no stages to overwrite.
         return (
             f"{self.blame}: all {trials} trials of {self.path} diverged; lower it and add --stage {self.stage} "
             f"--overwrite (a cell of a study: remove {self.path.parent} and give the study's command again)"
         )
 
     def _folder(self, number: int) -> Path:
-        """Its own for each: what a killed trial left must not be gone on from by the next one."""
+        """A folder for each trial: the next one must not resume from what a killed trial left."""
         return self.run.folder.trials / f"{self.path.stem}-{number}"
 
     def _write(self, done: Sequence[Trial], chosen: Trial | None = None) -> None:
         found = {} if chosen is None else {"chosen": chosen.tried}
-        write_json(self.path, found | {"trials": [dataclasses.asdict(trial) for trial in done]})
+        write_json(
+            self.path,
+            found
+            | {"trials": [dataclasses.asdict(trial) for trial in done], "settings": CHOOSING.of(self.run.config)},
+        )
 
 
 def read_trials(path: Path) -> list[Trial]:
     """The trials in a grid.json or sweep.json; none when there is no such file."""
-    if not path.exists():
-        return []
-    return [Trial(**trial) for trial in json.loads(path.read_text(encoding="utf-8"))["trials"]]
+    return [Trial(**trial) for trial in read_json(path).get("trials", [])]
 
 
-def choose_learning_rate(run: Run) -> float:
+def choose_learning_rate(run: Context) -> float:
     """The rate of `retrain.learning_rates` that did best on D_val with this run's method; writes sweep.json."""
     trials = Trials(run, run.folder.sweep, "--retrain.learning_rates", "retrain")
 
     def prepare(tried: Mapping[str, Any]) -> Attempt:
         config = with_rate(run.config, tried["learning_rate"])
-        setting = Setting(config, run.folder, run.task, run.tokenizer, len(trials.data.train))
-        prepared = METHODS[config.method].prepare(run.base(), setting)
+        prepared = METHODS[config.method].prepare(run.base(), run.under(config), len(trials.data.train))
         return Attempt(prepared.model, config, prepared.callbacks)
 
     rates = run.config.retrain.learning_rates
     return float(trials.best([{"learning_rate": rate} for rate in rates], prepare).tried["learning_rate"])
 
 
-def choose_ranks(run: Run) -> None:
+def choose_ranks(run: Context) -> None:
     """Method lora_grid: every combination of `lora.grid` over the target modules; writes grid.json and ranks.json.
 
     The paper compares with 16 rank configurations without naming them; two target modules and four ranks make 16.
@@ -168,10 +166,10 @@ def with_rate(config: RunConfig, rate: float) -> RunConfig:
     return dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, learning_rate=rate))
 
 
-def _record(run: Run, base: BaseModel, by_target: Mapping[str, int]) -> RankRecord:
+def _record(run: Context, base: BaseModel, by_target: Mapping[str, int]) -> RankRecord:
     """Ranks by target module. Raises UserError when a layer cannot have its rank."""
     settings = run.config.lora
-    record = choices.by_target(target_layers(base.model, settings.target_modules), by_target, settings.k)
+    record = controls.by_target(target_layers(base.model, settings.target_modules), by_target, settings.k)
     ranks.check_against(record, layer_shapes(base.model), Path("--lora.grid"))
     return dataclasses.replace(record, lora_parameters=ranks.count_parameters(record.kept, layer_sizes(base.model)))
 

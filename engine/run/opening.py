@@ -1,9 +1,10 @@
-"""May this run start, resume or overwrite? All refusals that need no model."""
+"""May this run start, resume or overwrite? All refusals are asked here, before anything is cleared or slow."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import UserError
@@ -13,43 +14,83 @@ from engine.disk.files import remove
 from engine.run.folder import RunFolder
 
 
-def open_folder(config: RunConfig, stage: Stage, overwrite: bool) -> RunFolder:
-    """The run's folder, made if need be; `overwrite` clears what the asked stage wrote before.
+@dataclass(frozen=True)
+class Asked:
+    """What a command asks of a run folder."""
 
-    Raises UserError when the stage is already finished there (its report is drawn), or the folder cannot be written.
+    config: RunConfig
+    folder: RunFolder
+    stage: Stage = "all"
+    overwrite: bool = False
+
+    def stands(self, path: Path) -> bool:
+        """Whether a path of the folder exists and --overwrite will not clear it."""
+        cleared = self.folder.outputs(self.stage) if self.overwrite else []
+        return path.exists() and not any(path.is_relative_to(output) for output in cleared)
+
+
+Refusal = Callable[[Asked], None]
+"""Raises UserError when the command may not begin."""
+
+
+def open_folder(asked: Asked, refusals: Sequence[Refusal]) -> RunFolder:
+    """Asks `refusals` in their order; then makes the run's folder and clears what --overwrite replaces.
+
+    Raises UserError when one refuses, or when the folder cannot be written.
     """
-    folder = RunFolder(Path(config.runs_folder) / str(config.name))
-    searches = config.method in SEARCHING
-    if stage == "search" and not searches:
+    for refuse in refusals:
+        refuse(asked)
+    folder = asked.folder
+    try:
+        folder.root.mkdir(parents=True, exist_ok=True)
+        for path in folder.outputs(asked.stage) if asked.overwrite else ():
+            remove(path)
+    except OSError as error:
+        raise UserError(f"--runs_folder: cannot write {folder.root} ({error.strerror})") from error
+    return folder
+
+
+def refuse_study(asked: Asked) -> None:
+    """Refuses a single run in the folder of a study, also where it may overwrite: it would clear the study's files."""
+    root = asked.folder.root
+    if any((root / name).exists() for name in ("cells", "results.parquet")):
+        raise UserError(f"--name: {root} holds a study; name the run otherwise")
+
+
+def refuse_search_without_one(asked: Asked) -> None:
+    """Refuses --stage search for a method that searches nothing."""
+    if asked.stage == "search" and asked.config.method not in SEARCHING:
         raise UserError(
-            f"--stage: 'search' is not allowed for --method {config.method}, which has none; allowed: all, retrain"
+            f"--stage: 'search' is not allowed for --method {asked.config.method}, which has none; allowed: all, "
+            f"retrain"
         )
-    finished = {"all": folder.metrics, "retrain": folder.metrics, "search": folder.ranks}.get(stage)
-    if finished is not None and finished.exists() and folder.report.exists() and not overwrite:
+
+
+def refuse_finished(asked: Asked) -> None:
+    """Refuses to run a stage again that is finished and whose report is drawn, unless it may overwrite."""
+    folder = asked.folder
+    finished = {"all": folder.metrics, "retrain": folder.metrics, "search": folder.ranks}.get(asked.stage)
+    if finished is not None and asked.stands(finished) and asked.stands(folder.report):
         raise UserError(
             f"--name: {folder.root} already holds a finished run; --overwrite replaces it, --name starts another, "
             f"--stage report only draws it again"
         )
+
+
+def refuse_without_ranks(asked: Asked) -> None:
+    """Refuses a stage that reads files which no earlier stage has written."""
+    folder, stage, searches = asked.folder, asked.stage, asked.config.method in SEARCHING
     if stage == "report" and not searches and not folder.metrics.exists():
         raise UserError(f"--stage report: {folder.metrics} does not exist; --stage all writes it")
     if stage in ("retrain", "report") and searches and not folder.ranks.exists():
         raise UserError(
             f"--stage {stage}: {folder.ranks} does not exist; --stage search writes it (or write it by hand)"
         )
-    try:
-        folder.root.mkdir(parents=True, exist_ok=True)
-        if overwrite:
-            for path in folder.outputs(stage):
-                remove(path)
-    except OSError as error:
-        raise UserError(f"--runs_folder: cannot write {folder.root} ({error.strerror})") from error
-    return folder
 
 
 @contextmanager
 def nothing_left_when_refused(folder: RunFolder) -> Iterator[None]:
-    """After a UserError in a folder where nothing was begun before and nothing was trained since, takes back what
-    was written."""
+    """Deletes what the body wrote when it ends with a UserError before any training has begun in the folder."""
     before = set(folder.root.iterdir())
     try:
         yield

@@ -110,55 +110,52 @@ def build_engine(
     search = config.search
     gates = Gates(model, config.lora.target_modules)
     variables = SelectionVariables(len(gates.names), gates.k, search.constraint, search.scale)
-    passes = Passes()
-    weights = [p for p in model.parameters() if p.requires_grad]
     model.to(compute.device)
-    processes.same(weights)
+    processes.same([p for p in model.parameters() if p.requires_grad])
     if not processes.first:
         torch.manual_seed(config.seed + 1_000_003 * processes.rank)
-    optimizer = torch.optim.AdamW(
-        weights, lr=search.learning_rate, weight_decay=search.weight_decay, fused=compute.fused
-    )
-    lora = LoraProblem(
-        "lora",
-        Config(
-            type=betty_type(config.hypergradient.type),
-            unroll_steps=search.unroll_steps,
-            gradient_clipping=search.gradient_clipping,
-            darts_alpha=config.hypergradient.radius,
-            neumann_iterations=config.hypergradient.terms,
-            cg_iterations=config.hypergradient.terms,
-        ),
-        model,
-        weights,
-        optimizer,
-        EndlessLoader(d_tr, search.batch_size, collate, config.seed, processes),
-        compute,
-        scheduler=get_scheduler(
-            "constant_with_warmup" if search.scheduler == "constant" else search.scheduler,
-            optimizer,
-            num_warmup_steps=round(search.warmup_ratio * search.steps),
-            num_training_steps=search.steps,
-        ),
-        passes=passes,
-        processes=processes,
-        eta=config.hypergradient.eta,
-        fp32_difference=config.hypergradient.fp32_difference,
-        gates=gates,
-        dropout=search.dropout,
-    )
-    selection = SelectionProblem(
-        "selection",
-        Config(),
-        variables,
-        variables.parameters(),
-        torch.optim.AdamW(
-            variables.parameters(), lr=search.selection_learning_rate, weight_decay=0.0, fused=compute.fused
-        ),
-        # Another seed: the two loaders must not walk in step.
-        EndlessLoader(d_val, search.batch_size, collate, config.seed + 1, processes),
-        compute,
-        passes=passes,
-        processes=processes,
-    )
+    batches = EndlessLoader(d_tr, search.batch_size, collate, config.seed, processes)
+    # Another seed: the two loaders must not walk in step.
+    outer_batches = EndlessLoader(d_val, search.batch_size, collate, config.seed + 1, processes)
+    shared = {"compute": compute, "passes": Passes(), "processes": processes}
+    lora = _inner_problem(config, model, gates, batches, shared)
+    selection = _outer_problem(config, variables, outer_batches, shared)
     return SearchEngine(lora, selection, rule_of(search, gates.parameters_per_rank()), search.steps, compute)
+
+
+def _inner_problem(
+    config: RunConfig, model: PeftModel, gates: Gates, batches: EndlessLoader, shared: dict[str, Any]
+) -> LoraProblem:
+    """W on D_tr, by AdamW with the configured schedule."""
+    search, hypergradient = config.search, config.hypergradient
+    weights = [p for p in model.parameters() if p.requires_grad]
+    fused = shared["compute"].fused
+    optimizer = torch.optim.AdamW(weights, lr=search.learning_rate, weight_decay=search.weight_decay, fused=fused)
+    scheduler = get_scheduler(
+        "constant_with_warmup" if search.scheduler == "constant" else search.scheduler,
+        optimizer,
+        num_warmup_steps=round(search.warmup_ratio * search.steps),
+        num_training_steps=search.steps,
+    )
+    settings = Config(
+        type=betty_type(hypergradient.type),
+        unroll_steps=search.unroll_steps,
+        gradient_clipping=search.gradient_clipping,
+        darts_alpha=hypergradient.radius,
+        neumann_iterations=hypergradient.terms,
+        cg_iterations=hypergradient.terms,
+    )
+    return LoraProblem(
+        "lora", settings, model, weights, optimizer, batches, scheduler=scheduler, gates=gates,
+        eta=hypergradient.eta, fp32_difference=hypergradient.fp32_difference, dropout=search.dropout, **shared,
+    )  # fmt: skip
+
+
+def _outer_problem(
+    config: RunConfig, variables: SelectionVariables, batches: EndlessLoader, shared: dict[str, Any]
+) -> SelectionProblem:
+    """beta on D_val, by AdamW without decay, which would pull alpha to uniform."""
+    rate, fused = config.search.selection_learning_rate, shared["compute"].fused
+    optimizer = torch.optim.AdamW(variables.parameters(), lr=rate, weight_decay=0.0, fused=fused)
+    beta = variables.parameters()
+    return SelectionProblem("selection", Config(), variables, beta, optimizer, batches, **shared)

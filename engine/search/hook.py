@@ -1,17 +1,17 @@
-"""What happens beside a search step: log lines, rank checks, checkpoints, and the end."""
+"""What happens after each step of a search: log lines, rank checks, checkpoints, and the end."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from configs.schema import RunConfig
 from engine.disk import checkpoint
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
+from engine.run.context import Context
 from engine.search import state as search_state
 from engine.search.engine import RanksSettled, SearchEngine
 from engine.search.health import refuse_many_skips
@@ -24,27 +24,24 @@ from engine.tracking.wandb_run import Wandb
 from problems.machine.compute import wait_for
 
 
-class SearchLog:
-    """Hook of the search engine; `seconds` is the time of the search so far, earlier parts included."""
+class SearchHook:
+    """Called by the search engine after every step: logs, checks the ranks, saves checkpoints, and stops the search.
 
-    def __init__(
-        self,
-        engine: SearchEngine,
-        settled: RanksSettled,
-        config: RunConfig,
-        folder: RunFolder,
-        wandb: Wandb,
-        stop: StopRequest,
-    ) -> None:
+    `settings`: the values that each checkpoint stores, to be compared before the search resumes. Attribute `seconds`:
+    time of the search so far, also before a stop.
+    """
+
+    def __init__(self, engine: SearchEngine, run: Context, settings: Mapping[str, Any], wandb: Wandb) -> None:
         self.engine = engine
-        self.settled = settled
-        self.processes = engine.lora.processes
-        self.config = config
-        self.settings = config.search
-        self.folder = folder
-        self.tracking = SearchTracking(wandb, config.search.steps)
-        self.stop = stop
-        self.metrics = MetricsFile(folder.search_metrics)
+        self.settled = RanksSettled(run.config.search.patience)
+        self.processes = run.processes
+        self.config = run.config
+        self.search = run.config.search
+        self.settings = settings
+        self.folder = run.folder
+        self.stop = run.stop
+        self.tracking = SearchTracking(wandb, self.search.steps)
+        self.metrics = MetricsFile(run.folder.search_metrics)
         self.trajectory = Trajectory(engine.lora.gates.names)
         self.progress: SearchProgress | None = None
         self.seconds = 0.0
@@ -74,7 +71,7 @@ class SearchLog:
     def after_step(self, engine: SearchEngine) -> bool:
         """Called by the engine after every step; True ends the search."""
         step, last = engine.global_step, engine.global_step >= engine.train_iters
-        logged = last or step % self.settings.log_every == 0
+        logged = last or step % self.search.log_every == 0
         if logged:  # the line reads numbers back, so that it waits anyway: its seconds are of its own steps alone
             wait_for(engine.lora.compute.device)
         now = time.perf_counter()
@@ -85,12 +82,12 @@ class SearchLog:
         self._losses += _finite_part(torch.stack((engine.lora.last_loss, engine.selection.last_loss.to(self._losses))))
         if logged:
             self._write_line()
-        done = step % self.settings.check_every == 0 and self.settled.check(engine.ranks())
+        done = step % self.search.check_every == 0 and self.settled.check(engine.ranks())
         if done:
-            log.info("search: no rank changed for %d checks; stops at step %d", self.settings.patience, step)
-        # After the last step the search is recorded at once; a checkpoint would be gone on from, one step too far.
+            log.info("search: no rank changed for %d checks; stops at step %d", self.search.patience, step)
+        # No checkpoint after the last step: a search that resumed from it would take one step too many.
         asked = self._asked_to_stop(step)
-        if not (done or last) and (asked or step % self.settings.checkpoint_every == 0):
+        if not (done or last) and (asked or step % self.search.checkpoint_every == 0):
             self._save()
             if asked:
                 self.stop.check()
@@ -100,7 +97,7 @@ class SearchLog:
 
     def _asked_to_stop(self, step: int) -> bool:
         """Several processes agree at log steps only: a signal reaches them at different ones."""
-        if self.processes.size > 1 and step % self.settings.log_every != 0:
+        if self.processes.size > 1 and step % self.search.log_every != 0:
             return False
         return self.processes.agree(self.stop)
 
@@ -139,7 +136,7 @@ class SearchLog:
     def _save(self) -> None:
         tensors, state = search_state.snapshot(self.engine, self.settled, self.trajectory)
         tensors["log.losses"] = self._losses
-        state |= {"seconds": self.seconds, "since_line": self._since_line}
+        state |= {"seconds": self.seconds, "since_line": self._since_line, "settings": self.settings}
         if self.processes.first:
             checkpoint.save(self.folder.search_checkpoint, tensors, state)
         self._clock = time.perf_counter()

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from configs.cli import with_values
 from configs.errors import UserError
 from configs.schema import RunConfig, StudyConfig
+from engine.disk.files import read_json
 from engine.retrain.methods import METHODS
 from engine.retrain.methods.base import ranks_from
 from engine.run.folder import RunFolder
@@ -42,7 +41,7 @@ def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
     for combination in itertools.product(*axes.values()):
         values = dict(zip(axes, combination, strict=True))
         placed = dataclasses.replace(
-            config, name=_name_in(folder, values), runs_folder=str(folder.cells), study=StudyConfig()
+            config, name=cell_name(values), runs_folder=str(folder.cells), study=StudyConfig()
         )
         if placed.tracking.group is None:
             placed = dataclasses.replace(placed, tracking=dataclasses.replace(config.tracking, group=config.name))
@@ -109,7 +108,7 @@ def with_chosen_rate(cell: Cell, cells: Sequence[Cell]) -> Cell:
         raise UserError(
             f"--study.sweep_once: the learning rate is what cell {first.config.name} chooses, which has not finished"
         )
-    rate = json.loads(metrics.read_text(encoding="utf-8"))["learning_rate"]
+    rate = read_json(metrics)["learning_rate"]
     values = {"retrain.learning_rate": rate, "retrain.learning_rates": []}
     return Cell(cell.values, with_values(cell.config, values))
 
@@ -137,14 +136,7 @@ def reads(cell: Cell, cells: Sequence[Cell], *, sweep_once: bool) -> list[Cell]:
 
 def run_folder_of(cell: Cell) -> RunFolder:
     """Where a cell's results lie."""
-    return RunFolder(Path(cell.config.runs_folder) / str(cell.config.name))
-
-
-def _name_in(folder: StudyFolder, values: Mapping[str, Any]) -> str:
-    """A new cell's name, or the one that an earlier version gave it: it wrote values as Python does, and keys without
-    their sections also where two end alike."""
-    before = _as_folder("_".join(f"{key.split('.')[-1]}-{value}" for key, value in values.items()))
-    return before if (folder.cells / before).exists() else cell_name(values)
+    return RunFolder.of(cell.config)
 
 
 def cell_name(values: Mapping[str, Any]) -> str:

@@ -7,32 +7,41 @@ import logging
 
 import pandas as pd
 
-from configs.cli import Request, with_values
-from configs.schema import StudyConfig
-from engine.disk.files import write_parquet
-from engine.run.folder import RunFolder
+from configs.cli import with_values
+from configs.schema import RunConfig, StudyConfig
+from engine.disk.files import read_json, write_json, write_parquet
+from engine.run.context import Context
 from engine.run.interrupt import StopRequest
+from engine.run.resuming import Settings
 from engine.search.engine import SearchEngine
 from engine.search.probe import Probe, measure_cost
-from engine.stages import Run
+from engine.search.settings import SEARCHING
+from engine.search.stage import build_search
 from engine.study.folder import StudyFolder
-from engine.tracking.wandb_run import Wandb
 from problems.hypergradients import HYPERGRADIENTS, register
 
 log = logging.getLogger("autolora")
 
+COMPARED = Settings((*SEARCHING.read, "study.probe"), SEARCHING.but)
+"""A search, compared at its own steps, etas and rounds."""
 
-def run_probe(request: Request, folder: StudyFolder, stop: StopRequest) -> None:
-    """One search with all approximations compared along the way: probe.parquet and cost.parquet; skipped when
-    there."""
-    config, settings = request.config, request.config.study.probe
+
+def refuse_changed_probe(config: RunConfig, folder: StudyFolder) -> None:
+    """Refuses a comparison in the study's folder that was made under other settings than these."""
+    if folder.probe.exists():
+        recorded = read_json(folder.probe_settings)
+        COMPARED.refuse_changed(recorded, config, f"{folder.root} holds a comparison of hypergradients with")
+
+
+def run_probe(config: RunConfig, folder: StudyFolder, stop: StopRequest) -> None:
+    """Compares all approximations along one search: probe.parquet, cost.parquet; skipped when both are there."""
+    settings = config.study.probe
     if not settings.steps or (folder.probe.exists() and folder.cost.exists()):
         return
     log.info("probe: all approximations against the exact hypergradient at steps %s", settings.steps)
     last = max(settings.steps)
     probed = with_values(dataclasses.replace(config, study=StudyConfig()), {"tracking.wandb": "disabled"})
-    run = Run(probed, RunFolder(folder.root), Wandb(probed, folder.root, {}), stop)
-    engine = run.build_search(second_order=True)
+    engine = build_search(Context(probed, stop), second_order=True)
     probe = Probe(HYPERGRADIENTS[config.hypergradient.type], settings.steps, settings.etas)
     engine.lora.config.type = register(probe)
 
@@ -42,5 +51,6 @@ def run_probe(request: Request, folder: StudyFolder, stop: StopRequest) -> None:
 
     engine.after_step = after_step
     engine.run()
+    write_json(folder.probe_settings, COMPARED.of(config))
     write_parquet(folder.probe, pd.DataFrame(probe.rows))
     write_parquet(folder.cost, pd.DataFrame(measure_cost(engine, settings.timed_steps)))

@@ -6,7 +6,8 @@ import dataclasses
 from pathlib import Path
 
 from configs.errors import UserError
-from configs.schema import Stage
+from configs.schema import RunConfig, Stage
+from engine.disk.paths import At
 from engine.run.folder import WANDB_ID, RunFolder
 
 
@@ -16,62 +17,33 @@ class StudyFolder:
 
     root: Path
 
-    @property
-    def cells(self) -> Path:
-        return self.root / "cells"
+    config = At("config.yaml")
+    wandb_id = At(WANDB_ID)
+    cells = At("cells")
+    results = At("results.parquet")
+    summary = At("summary.parquet")
+    table = At("table.md")
+    figures = At("figures")
+    report = At("report.html")
+    probe = At("probe.parquet")
+    cost = At("cost.parquet")
+    probe_settings = At("probe.json")
 
-    @property
-    def results(self) -> Path:
-        return self.root / "results.parquet"
-
-    @property
-    def probe(self) -> Path:
-        return self.root / "probe.parquet"
-
-    @property
-    def config(self) -> Path:
-        return self.root / "config.yaml"
-
-    @property
-    def summary(self) -> Path:
-        return self.root / "summary.parquet"
-
-    @property
-    def cost(self) -> Path:
-        return self.root / "cost.parquet"
-
-    @property
-    def table(self) -> Path:
-        return self.root / "table.md"
-
-    @property
-    def figures(self) -> Path:
-        return self.root / "figures"
-
-    @property
-    def report(self) -> Path:
-        return self.root / "report.html"
-
-    @property
-    def wandb_id(self) -> Path:
-        return self.root / WANDB_ID
+    @classmethod
+    def of(cls, config: RunConfig) -> StudyFolder:
+        """The folder of a configured study."""
+        return cls(Path(config.runs_folder) / str(config.name))
 
     def outputs(self, stage: Stage = "all") -> list[Path]:
         """What a study writes; of stage report, what is drawn from the cells."""
         drawn = [self.results, self.summary, self.table, self.figures, self.report]
-        return drawn if stage == "report" else [self.cells, self.probe, self.cost, self.config, self.wandb_id, *drawn]
+        return drawn if stage == "report" else [
+            self.cells, self.probe, self.cost, self.probe_settings, self.config, self.wandb_id, *drawn,
+        ]  # fmt: skip
 
 
 def refuse_single_run(folder: StudyFolder) -> None:
-    """Raises UserError when a run that is no study was begun in the folder, also where it may be overwritten: a study
-    clears what a study wrote."""
+    """Refuses a study in the folder of a single run, also where it may overwrite: it would clear the run's files."""
     shared = folder.outputs()
     if any(path.exists() for path in RunFolder(folder.root).outputs("all") if path not in shared):
         raise UserError(f"--name: {folder.root} holds a single run; name the study otherwise")
-
-
-def refuse_study(root: Path) -> None:
-    """Raises UserError when a study was begun in the folder of a single run, as above."""
-    folder = StudyFolder(root)
-    if folder.cells.exists() or folder.results.exists():
-        raise UserError(f"--name: {root} holds a study; name the run otherwise")

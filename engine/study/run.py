@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
@@ -13,10 +11,11 @@ from configs.cli import Request, to_yaml
 from configs.errors import UserError
 from configs.schema import RunConfig
 from engine import ranks
-from engine.disk.files import remove, write_parquet, write_text
+from engine.disk.files import read_json, remove, write_parquet, write_text
+from engine.retrain.settings import FINISHED
 from engine.run.interrupt import StopRequest
-from engine.run.resuming import refuse_other_probe, refuse_other_results
 from engine.study.cells import Cell, expand, reads, run_folder_of, with_chosen_rate
+from engine.study.comparison import refuse_changed_probe
 from engine.study.folder import StudyFolder, refuse_single_run
 from engine.study.launchers import LAUNCHERS, Job, in_order
 from engine.study.words import all_numbers, word
@@ -32,7 +31,7 @@ def run_study(request: Request, stop: StopRequest) -> tuple[StudyFolder, list[st
     Raises UserError for what the user must change, Interrupted when a signal asked to stop.
     """
     config = request.config
-    folder = StudyFolder(Path(config.runs_folder) / str(config.name))
+    folder = StudyFolder.of(config)
     cells = expand(config, folder)
     failed = _run_cells(request, folder, cells, stop)
     results = collect(cells)
@@ -71,7 +70,7 @@ def _run_cells(request: Request, folder: StudyFolder, cells: Sequence[Cell], sto
 
 
 def _jobs(request: Request, cells: Sequence[Cell], *, kept: bool) -> list[Job]:
-    """A job for each cell that is not finished, after those that it reads; for each at all where none is `kept`."""
+    """One job per unfinished cell, or per cell when no result is `kept`; each comes after the jobs that it reads."""
 
     def job(cell: Cell) -> Job:
         def placed() -> Request:
@@ -88,12 +87,13 @@ def _placed(config: RunConfig, cell: Cell, cells: Sequence[Cell]) -> RunConfig:
 
 
 def _refuse_others(config: RunConfig, folder: StudyFolder, cells: Sequence[Cell]) -> None:
-    """Raises UserError for results that were made under other settings than these."""
+    """Refuses results in the study's folder that were made under other settings than these."""
     for cell in cells:
-        if run_folder_of(cell).metrics.exists():
-            refuse_other_results(_placed(config, cell, cells), run_folder_of(cell))
-    if folder.probe.exists():
-        refuse_other_probe(config, folder.config)
+        run = run_folder_of(cell)
+        if run.metrics.exists():
+            recorded = read_json(run.metrics).get("settings", {})
+            FINISHED.refuse_changed(recorded, _placed(config, cell, cells), f"{run.root} was finished with")
+    refuse_changed_probe(config, folder)
 
 
 def collect(cells: list[Cell]) -> pd.DataFrame:
@@ -106,7 +106,7 @@ def collect(cells: list[Cell]) -> pd.DataFrame:
         run = run_folder_of(cell)
         if not run.metrics.exists():
             continue
-        result = json.loads(run.metrics.read_text(encoding="utf-8"))
+        result = read_json(run.metrics)
         # Full fine-tuning and bottleneck adapters have no ranks.
         record = ranks.load(run.ranks) if run.ranks.exists() else None
         rows.append(

@@ -19,7 +19,7 @@ def track_study(config: RunConfig, folder: StudyFolder, pictures: Mapping[str, P
     """Sends the tables and figures of a finished study."""
     grouped = dataclasses.replace(config.tracking, group=config.tracking.group or config.name)
     config = dataclasses.replace(config, tracking=grouped)
-    with Wandb(config, folder.root, dataclasses.asdict(config), job="study", tags=["study"]) as wandb:
+    with Wandb(config, folder.root, job="study", tags=["study"]) as wandb:
         for key, path in (("summary", folder.summary), ("results", folder.results)):
             table = pd.read_parquet(path)
             rows = [[_plain(value) for value in row] for row in table.itertuples(index=False, name=None)]

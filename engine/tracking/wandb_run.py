@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import re
@@ -15,12 +16,19 @@ from configs.schema import RunConfig
 from engine.disk.files import write_text
 from engine.run.folder import WANDB_ID
 from engine.run.interrupt import Interrupted
+from engine.run.opening import Asked
 from engine.tracking.login import Mode, wandb_mode
 
 # wandb refuses longer tags and names of artifacts.
 MOST_TAG, MOST_NAME = 64, 128
 
 log = logging.getLogger("autolora")
+
+
+def refuse_online_without_key(asked: Asked) -> None:
+    """Refuses a run whose curves are to go online when there is no API key, before anything is trained."""
+    if asked.stage != "report":
+        wandb_mode(asked.config)
 
 
 class Wandb:
@@ -30,27 +38,33 @@ class Wandb:
     failed or stopped where that raises. Raises UserError where it is to be online and there is no key.
     """
 
+    alive = False
+    _run: Any = None
+    _wandb: Any = None
+    _keeps_files = False
+
     def __init__(
         self,
         config: RunConfig,
         folder: Path,
-        settings: Mapping[str, Any],
         *,
         job: str | None = None,
         tags: Sequence[str] = (),
     ) -> None:
-        self._run: Any = None
-        self._wandb: Any = None
         self._keeps_files = config.tracking.artifacts
         mode = wandb_mode(config)
         self.alive = mode != "disabled"
-        self._guard(lambda: self._start(config, folder, settings, mode, job, tags))
+        self._guard(lambda: self._start(config, folder, mode, job, tags))
+
+    @classmethod
+    def off(cls) -> Wandb:
+        """A tracker that sends nothing."""
+        return cls.__new__(cls)
 
     def _start(
         self,
         config: RunConfig,
         folder: Path,
-        settings: Mapping[str, Any],
         mode: Mode,
         job: str | None,
         tags: Sequence[str],
@@ -67,7 +81,7 @@ class Wandb:
             "job_type": job,
             "tags": [tag[:MOST_TAG] for tag in tags],
             "dir": str(folder),
-            "config": dict(settings),
+            "config": dataclasses.asdict(config),
             "settings": wandb.Settings(init_timeout=20, console="off", x_disable_stats=True),
         }
         # Offline runs of one name would replace each other when they are synced.

@@ -17,10 +17,13 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from configs.cli import Request, parse
 from configs.errors import UserError
 from configs.schema import RunConfig, Stage
+from engine import stages
+from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
-from engine.stages import Run, run_stages
+from engine.stages import run_stages
 from engine.tracking import login as wandb_login
+from engine.tracking.wandb_run import Wandb
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "llama"])
@@ -58,19 +61,17 @@ def test_the_searched_model_is_gone_when_the_retraining_begins(
 ) -> None:
     """It hangs in cycles; beside a second model it may not fit."""
     kept: list[weakref.ref[Any]] = []
-    build, retrain = Run.build_search, Run.retrain
+    search, retrain = stages.search, stages.retrain
 
-    def build_search(self: Run, **options: Any) -> Any:
-        engine = build(self, **options)
-        kept.append(weakref.ref(engine.lora.module))
-        return engine
+    def watched(run: Context, wandb: Wandb) -> None:
+        kept.append(weakref.ref(search(run, wandb).lora.module))
 
-    def checked(self: Run) -> None:
+    def checked(run: Context, wandb: Wandb) -> None:
         assert [reference() for reference in kept] == [None]
-        retrain(self)
+        retrain(run, wandb)
 
-    monkeypatch.setattr(Run, "build_search", build_search)
-    monkeypatch.setattr(Run, "retrain", checked)
+    monkeypatch.setattr(stages, "search", watched)
+    monkeypatch.setattr(stages, "retrain", checked)
     assert run_stages(Request(tiny_config(), "all", False, "tiny.yaml"), StopRequest()).metrics.exists()
 
 

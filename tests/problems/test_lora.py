@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from configs.schema import RunConfig
-from engine.stages import Run
+from engine.run.context import Context
+from engine.search.stage import build_search
 from problems.models.attach import lora_layers
 
 
 def test_the_first_step_is_that_of_plain_lora(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run]
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:
-    engine = run_of(tiny_config(dropout=0.0)).build_search(second_order=False)
+    engine = build_search(run_of(tiny_config(dropout=0.0)), second_order=False)
     for layer in lora_layers(engine.lora.module).values():
         torch.nn.init.normal_(layer.lora_B["default"].weight)
     loader = engine.lora.train_data_loader[0]
@@ -27,9 +28,9 @@ def test_the_first_step_is_that_of_plain_lora(
 
 @pytest.mark.parametrize("dropout", [True, False])
 def test_search_dropout_switches_the_models_dropout(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], dropout: bool
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], dropout: bool
 ) -> None:
-    engine = run_of(tiny_config("--search.dropout", str(dropout).lower())).build_search(second_order=False)
+    engine = build_search(run_of(tiny_config("--search.dropout", str(dropout).lower())), second_order=False)
     engine.train()
     loader = engine.lora.train_data_loader[0]
     batch = loader.collate([loader.rows[i] for i in range(8)])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from configs.errors import UserError
+from engine import ranks
 from engine.retrain.methods.adalora import AdaLora
 from engine.retrain.methods.adapter import Adapter
-from engine.retrain.methods.base import Method, Prepared, Setting
+from engine.retrain.methods.base import Method, Prepared
 from engine.retrain.methods.full import Full
 from engine.retrain.methods.lora import Chosen, Learned, Random, Shuffled, Uniform
-from engine.run.folder import RunFolder
+from engine.run.opening import Asked
 
-__all__ = ["METHODS", "Method", "Prepared", "Setting", "refuse_other_ranks"]
+__all__ = ["METHODS", "Method", "Prepared", "refuse_other_ranks"]
 
 METHODS: dict[str, Method] = {
     "autolora": Learned(),
@@ -23,6 +25,15 @@ METHODS: dict[str, Method] = {
 }
 
 
-def refuse_other_ranks(name: str, folder: RunFolder) -> None:
-    """Raises UserError when the folder holds another method's ranks.json."""
-    METHODS[name].refuse_other_ranks(folder, {rule for method in METHODS.values() for rule in method.rules or ()})
+def refuse_other_ranks(asked: Asked) -> None:
+    """Refuses a folder with another method's ranks.json, which this run would replace or take for its own."""
+    path, rules = asked.folder.ranks, METHODS[asked.config.method].rules
+    if asked.stage == "report" or not asked.stands(path):
+        return
+    rule = ranks.load(path).rule
+    owned = {rule for method in METHODS.values() for rule in method.rules or ()}
+    if rule in owned if rules is None else rule not in rules:
+        raise UserError(
+            f"--method: {path} holds ranks of rule {rule!r}, which come from another method; --name starts another "
+            f"run, --stage all --overwrite replaces this one"
+        )

@@ -21,7 +21,8 @@ from engine import export, ranks
 from engine.ranks import LayerRank, RankRecord
 from engine.retrain import checkpoint as retrain_checkpoint
 from engine.retrain.adapter import adapter_config, attach_ranks
-from engine.retrain.methods.base import Method, Prepared, Setting, layer_sizes
+from engine.retrain.methods.base import Method, Prepared, layer_sizes
+from engine.run.context import Context
 from problems.models.attach import ADAPTER, attach, lora_config, lora_layers
 from problems.models.load import BaseModel
 
@@ -60,10 +61,10 @@ class AdaLora(Method):
 
     rules: ClassVar = (RULE,)
 
-    def prepare(self, base: BaseModel, setting: Setting) -> Prepared:
+    def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
         """PEFT's AdaLoRA at the initial rank; the callback allocates."""
-        config = setting.config
-        like = lora_config(config.lora, setting.task.peft_type, base.trained_whole)
+        config = run.config
+        like = lora_config(config.lora, run.task.peft_type, base.trained_whole)
         rank = initial_rank(config.lora.r)
         # PEFT divides by the initial rank, for good: this gives each component the scale lora_alpha / k.
         scale = 1.0 if config.retrain.scale == "fixed" else rank / config.lora.k
@@ -76,25 +77,25 @@ class AdaLora(Method):
             "init_r": rank,
             "target_r": config.lora.r,
         }
-        fields |= schedule(optimiser_steps(config, setting.rows))
+        fields |= schedule(optimiser_steps(config, rows))
         model = attach(base.model, AdaLoraConfig(**fields))
         _regularise_in_training_only(model)
         return Prepared(model, callbacks=[Allocate(model)])
 
-    def save(self, prepared: Prepared, setting: Setting) -> RankRecord | None:
+    def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
         """ranks.json and the model as plain LoRA at the allocated ranks: B (E A) is one; the function is the same."""
-        config, trained = setting.config, prepared.model
+        config, trained = run.config, prepared.model
         assert isinstance(trained, PeftModel)
         layers = lora_layers(trained)
         kept = {name: _kept(layer) for name, layer in layers.items()}
         record = RankRecord(config.lora.k, tuple(LayerRank(n, int(x.sum())) for n, x in kept.items()), rule=RULE)
         base: Any = trained.unload()
         record = dataclasses.replace(record, lora_parameters=ranks.count_parameters(record.kept, layer_sizes(base)))
-        plain = attach_ranks(base, adapter_config(config, record, setting.task, _whole(trained)), record).eval()
+        plain = attach_ranks(base, adapter_config(config, record, run.task, _whole(trained)), record).eval()
         for name, layer in lora_layers(plain).items():
             _copy(layers[name], kept[name], layer)
-        ranks.save(record, setting.folder.ranks)
-        export.save_all(plain, setting.tokenizer, setting.folder, config)
+        ranks.save(record, run.folder.ranks)
+        export.save_all(plain, run.tokenizer, run.folder, config)
         return record
 
 

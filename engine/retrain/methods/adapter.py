@@ -5,7 +5,8 @@ from __future__ import annotations
 from transformers import PreTrainedModel
 
 from engine.ranks import RankRecord
-from engine.retrain.methods.base import Method, Prepared, Setting
+from engine.retrain.methods.base import Method, Prepared
+from engine.run.context import Context
 from problems.models import bottleneck
 from problems.models.layers import HEADS
 from problems.models.load import BaseModel
@@ -14,16 +15,16 @@ from problems.models.load import BaseModel
 class Adapter(Method):
     """Two bottlenecks in each block of a frozen model; what is kept are they, the layer norms and the head."""
 
-    def prepare(self, base: BaseModel, setting: Setting) -> Prepared:
+    def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
         """Raises UserError for a model that is neither BERT nor RoBERTa."""
-        bottleneck.insert(base.model, setting.config.adapter.bottleneck, _head(base))
+        bottleneck.insert(base.model, run.config.adapter.bottleneck, _head(base))
         return Prepared(base.model, head=_head(base))
 
-    def save(self, prepared: Prepared, setting: Setting) -> RankRecord | None:
+    def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
         """adapter/: bottleneck.safetensors and bottleneck.json, which problems/models/bottleneck.py loads."""
         assert isinstance(prepared.model, PreTrainedModel)
-        bottleneck.save(prepared.model, setting.config.adapter.bottleneck, prepared.head, setting.folder.adapter)
-        setting.tokenizer.save_pretrained(str(setting.folder.adapter))
+        bottleneck.save(prepared.model, run.config.adapter.bottleneck, prepared.head, run.folder.adapter)
+        run.tokenizer.save_pretrained(str(run.folder.adapter))
         return None
 
 

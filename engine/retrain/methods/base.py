@@ -9,29 +9,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import nn
-from transformers import PreTrainedTokenizerBase, TrainerCallback
+from transformers import TrainerCallback
 
-from configs.errors import UserError
 from configs.schema import RunConfig
-from engine import ranks
 from engine.ranks import RankRecord
-from engine.run.folder import RunFolder
+from engine.run.context import Context
 from problems.models.layers import layer_shapes
 from problems.models.load import BaseModel
 from problems.tasks import Task
-
-
-@dataclass(frozen=True)
-class Setting:
-    """The run that a method works for; `rows` training rows."""
-
-    config: RunConfig
-    folder: RunFolder
-    task: Task
-    tokenizer: PreTrainedTokenizerBase
-    rows: int
-    writes: bool = True
-    """Whether this process writes the files of the run."""
 
 
 @dataclass(frozen=True)
@@ -51,28 +36,18 @@ class Method(ABC):
     """One way to adapt the base model; METHODS lists them all."""
 
     rules: ClassVar[Sequence[str] | None] = ()
-    """Rank rules of the ranks.json that this method writes; None: any but the other methods'."""
+    """Values of `rule` in a ranks.json that this method takes for its own; None: every value that no other method
+    owns, as a search's or "by hand"."""
     reads_ranks: ClassVar[bool] = False
     """Whether it starts from the ranks.json that lora.ranks_from names."""
 
     @abstractmethod
-    def prepare(self, base: BaseModel, setting: Setting) -> Prepared:
-        """The model to be trained. Raises UserError for what the user must change."""
+    def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
+        """The model to be trained on `rows` training rows. Raises UserError for what the user must change."""
 
     @abstractmethod
-    def save(self, prepared: Prepared, setting: Setting) -> RankRecord | None:
+    def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
         """Writes what the run folder keeps of the trained model; returns its final ranks, None without LoRA."""
-
-    def refuse_other_ranks(self, folder: RunFolder, taken: set[str]) -> None:
-        """Raises UserError when the folder holds another method's ranks.json, which this one would replace or use."""
-        if not folder.ranks.exists():
-            return
-        rule = ranks.load(folder.ranks).rule
-        if rule in taken if self.rules is None else rule not in self.rules:
-            raise UserError(
-                f"--method: {folder.ranks} holds ranks of rule {rule!r}, which come from another method; "
-                f"--name starts another run, --stage all --overwrite replaces this one"
-            )
 
 
 def layer_sizes(model: Any) -> dict[str, int]:

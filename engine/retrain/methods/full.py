@@ -5,20 +5,21 @@ from __future__ import annotations
 from transformers import PreTrainedModel
 
 from engine.ranks import RankRecord
-from engine.retrain.methods.base import Method, Prepared, Setting
+from engine.retrain.methods.base import Method, Prepared
+from engine.run.context import Context
 from problems.models.load import BaseModel
 
 
 class Full(Method):
     """The base model itself; what is kept is a whole model (merged/)."""
 
-    def prepare(self, base: BaseModel, setting: Setting) -> Prepared:
+    def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
         """Nothing is frozen."""
         return Prepared(base.model.requires_grad_(True))
 
-    def save(self, prepared: Prepared, setting: Setting) -> RankRecord | None:
+    def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
         """merged/: the model and the tokenizer."""
         assert isinstance(prepared.model, PreTrainedModel)
-        prepared.model.save_pretrained(str(setting.folder.merged))
-        setting.tokenizer.save_pretrained(str(setting.folder.merged))
+        prepared.model.save_pretrained(str(run.folder.merged))
+        run.tokenizer.save_pretrained(str(run.folder.merged))
         return None

@@ -14,7 +14,8 @@ from engine import export, ranks
 from engine.ranks import RankRecord
 from engine.ranks import controls as choices
 from engine.retrain.adapter import adapter_config, attach_ranks, start_from_search
-from engine.retrain.methods.base import Method, Prepared, Setting, layer_sizes, ranks_from
+from engine.retrain.methods.base import Method, Prepared, layer_sizes, ranks_from
+from engine.run.context import Context
 from problems.models.layers import layer_shapes, target_layers
 from problems.models.load import BaseModel
 from problems.models.parts import layer_ranks
@@ -24,29 +25,29 @@ class RankedLora(Method):
     """LoRA at the ranks of a record, every component at the scale lora_alpha / k of the search."""
 
     @abstractmethod
-    def record(self, model: PreTrainedModel, setting: Setting) -> tuple[RankRecord, Path]:
+    def record(self, model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
         """The ranks, and the file that is to blame when they do not fit the model."""
 
-    def prepare(self, base: BaseModel, setting: Setting) -> Prepared:
+    def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
         """Checks the ranks against the model, attaches LoRA; ranks that were chosen here are recorded."""
-        config, folder = setting.config, setting.folder
-        record, source = self.record(base.model, setting)
+        config, folder = run.config, run.folder
+        record, source = self.record(base.model, run)
         ranks.check_against(record, layer_shapes(base.model), source)
         sizes = layer_sizes(base.model)
         count = ranks.count_parameters(record.kept, sizes)
         stored = ranks.count_parameters(layer_ranks(record.kept), sizes)
         record = dataclasses.replace(record, lora_parameters=count)
-        model = attach_ranks(base.model, adapter_config(config, record, setting.task, base.trained_whole), record)
+        model = attach_ranks(base.model, adapter_config(config, record, run.task, base.trained_whole), record)
         if config.retrain.init == "search":
             start_from_search(model, config, record, folder.search_weights)
-        if self.rules and setting.writes:
+        if self.rules and run.processes.first:
             ranks.save(record, folder.ranks)
         return Prepared(model, record, zeros=stored - count)
 
-    def save(self, prepared: Prepared, setting: Setting) -> RankRecord | None:
+    def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
         """adapter/, and adapter_padded/ and merged/ when asked for."""
         assert isinstance(prepared.model, PeftModel)
-        export.save_all(prepared.model, setting.tokenizer, setting.folder, setting.config)
+        export.save_all(prepared.model, run.tokenizer, run.folder, run.config)
         return prepared.record
 
 
@@ -55,9 +56,9 @@ class Learned(RankedLora):
 
     rules: ClassVar = None
 
-    def record(self, model: PreTrainedModel, setting: Setting) -> tuple[RankRecord, Path]:
+    def record(self, model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
         """ranks.json of the run."""
-        return ranks.load(setting.folder.ranks), setting.folder.ranks
+        return ranks.load(run.folder.ranks), run.folder.ranks
 
 
 class Chosen(RankedLora):
@@ -65,9 +66,9 @@ class Chosen(RankedLora):
 
     rules: ClassVar = (choices.GRID,)
 
-    def record(self, model: PreTrainedModel, setting: Setting) -> tuple[RankRecord, Path]:
+    def record(self, model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
         """ranks.json of the run."""
-        return ranks.load(setting.folder.ranks), setting.folder.ranks
+        return ranks.load(run.folder.ranks), run.folder.ranks
 
 
 class Uniform(RankedLora):
@@ -75,9 +76,9 @@ class Uniform(RankedLora):
 
     rules: ClassVar = (choices.UNIFORM,)
 
-    def record(self, model: PreTrainedModel, setting: Setting) -> tuple[RankRecord, Path]:
+    def record(self, model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
         """lora.r on every layer that the targets match."""
-        settings = setting.config.lora
+        settings = run.config.lora
         names = target_layers(model, settings.target_modules)
         return choices.uniform(names, settings.r, settings.k), Path("--lora.r")
 
@@ -88,10 +89,10 @@ class Shuffled(RankedLora):
     rules: ClassVar = (choices.SHUFFLED,)
     reads_ranks = True
 
-    def record(self, model: PreTrainedModel, setting: Setting) -> tuple[RankRecord, Path]:
+    def record(self, model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
         """The ranks of lora.ranks_from, permuted over the layers by seed."""
-        config = setting.config
-        source = ranks_from(config, setting.task)
+        config = run.config
+        source = ranks_from(config, run.task)
         given = ranks.load(source)
         ranks.check_against(given, layer_shapes(model), source)
         return choices.shuffled(given, layer_sizes(model), config.seed), source
@@ -103,14 +104,14 @@ class Random(RankedLora):
     rules: ClassVar = (choices.RANDOM,)
     reads_ranks = True
 
-    def record(self, model: PreTrainedModel, setting: Setting) -> tuple[RankRecord, Path]:
+    def record(self, model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
         """Random ranks with the parameters of lora.ranks_from, else of lora.r in every layer."""
-        config, sizes = setting.config, layer_sizes(model)
+        config, sizes = run.config, layer_sizes(model)
         if config.lora.ranks_from is None:
             names = target_layers(model, config.lora.target_modules)
             like, source = choices.uniform(names, config.lora.r, config.lora.k), Path("--lora.r")
         else:
-            source = ranks_from(config, setting.task)
+            source = ranks_from(config, run.task)
             like = ranks.load(source)
         ranks.check_against(like, layer_shapes(model), source)
         names = [layer.name for layer in like.layers]

@@ -20,15 +20,16 @@ from configs.schema import RunConfig
 from engine import ranks
 from engine.ranks.rules import kept_components
 from engine.retrain.adapter import adapter_config, attach_ranks, start_from_search
+from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.search.engine import SearchEngine
-from engine.stages import Run, run_stages
-from engine.tracking.wandb_run import Wandb
+from engine.search.stage import search
+from engine.stages import run_stages
 from problems.models.attach import lora_layers
 from problems.models.load import load_base
 
-Searched = tuple[RunConfig, Run, SearchEngine]
+Searched = tuple[RunConfig, Context, SearchEngine]
 
 
 @pytest.fixture(scope="module")
@@ -43,18 +44,8 @@ def searched(
         if key not in made:
             large = ("--search.steps", "8", "--search.learning_rate", "5e-2", "--lora.lora_alpha", "6")
             config = make_config(tmp_path_factory.mktemp("searched"), kind, *large, *arguments)
-            folder = RunFolder(Path(config.runs_folder) / "tiny")
-            run = Run(config, folder, Wandb(config, folder.root, {}), StopRequest())
-            engines: list[SearchEngine] = []
-            original = run.build_search
-
-            def keep(**options: Any) -> SearchEngine:
-                engines.append(original(**options))
-                return engines[0]
-
-            run.build_search = keep  # type: ignore[method-assign]
-            run.search()
-            made[key] = (config, run, engines[0])
+            run = Context(config, StopRequest())
+            made[key] = (config, run, search(run))
         return made[key]
 
     return make
@@ -65,7 +56,7 @@ def batch_of(engine: SearchEngine) -> dict[str, Tensor]:
     return loader.collate([loader.rows[i] for i in range(8)])
 
 
-def retrained_model(config: RunConfig, run: Run) -> Any:
+def retrained_model(config: RunConfig, run: Context) -> Any:
     run.task.rows()
     record = ranks.load(run.folder.ranks)
     base = run.base()
@@ -108,7 +99,7 @@ def test_init_search_computes_what_the_search_computes_with_dropped_gates_at_zer
     assert found == {name: n for name, n in zip(engine.lora.gates.names, engine.ranks(), strict=True) if n > 0}
 
 
-def copied(run: Run, config: RunConfig, tmp_path: Path) -> tuple[RunConfig, RunFolder]:
+def copied(run: Context, config: RunConfig, tmp_path: Path) -> tuple[RunConfig, RunFolder]:
     """The search's folder, to be written in."""
     shutil.copytree(run.folder.root, tmp_path / "runs" / "tiny")
     return dataclasses.replace(config, runs_folder=str(tmp_path / "runs")), RunFolder(tmp_path / "runs" / "tiny")
@@ -161,7 +152,7 @@ def test_init_search_refuses_ranks_that_were_edited(
     edit(record)
     folder.ranks.write_text(json.dumps(record))
     with pytest.raises(UserError, match=r"--retrain\.init: 'search' needs .* allowed here: scratch"):
-        retrained_model(config, Run(config, folder, run.wandb, StopRequest()))
+        retrained_model(config, Context(config, StopRequest()))
 
 
 def test_init_search_without_a_search_is_refused(searched: Callable[..., Searched], tmp_path: Path) -> None:
@@ -169,7 +160,7 @@ def test_init_search_without_a_search_is_refused(searched: Callable[..., Searche
     config, folder = copied(run, config, tmp_path)
     folder.search_weights.unlink()
     with pytest.raises(UserError, match=r"--retrain\.init: 'search' needs .*weights\.safetensors; run --stage search"):
-        retrained_model(config, Run(config, folder, run.wandb, StopRequest()))
+        retrained_model(config, Context(config, StopRequest()))
 
 
 @pytest.mark.parametrize("keep", [0, 5, 200])
@@ -178,11 +169,11 @@ def test_damaged_searched_weights_are_one_line(searched: Callable[..., Searched]
     config, folder = copied(run, config, tmp_path)
     folder.search_weights.write_bytes(folder.search_weights.read_bytes()[:keep])
     with pytest.raises(UserError, match=r"--retrain\.init: .*weights\.safetensors cannot be read .* or use scratch"):
-        retrained_model(config, Run(config, folder, run.wandb, StopRequest()))
+        retrained_model(config, Context(config, StopRequest()))
 
 
 def test_a_rank_that_peft_did_not_apply_is_no_silent_matter(
-    make_config: Callable[..., RunConfig], tmp_path: Path, run_of: Callable[..., Run]
+    make_config: Callable[..., RunConfig], tmp_path: Path, run_of: Callable[..., Context]
 ) -> None:
     config = make_config(tmp_path, "bert")
     run = run_of(config)
@@ -205,4 +196,4 @@ def test_init_search_needs_the_modules_that_the_search_trained(
     config, run, _ = searched("bert", "--lora.modules_to_save", modules)
     lora = dataclasses.replace(config.lora, modules_to_save=None if other == "null" else [])
     with pytest.raises(UserError, match=r"--lora\.modules_to_save: --retrain\.init search needs the modules"):
-        retrained_model(config, Run(dataclasses.replace(config, lora=lora), run.folder, run.wandb, run.stop))
+        retrained_model(config, Context(dataclasses.replace(config, lora=lora), run.stop))

@@ -11,8 +11,10 @@ import pytest
 
 from configs.errors import UserError
 from configs.schema import RunConfig
+from engine.retrain import stage
 from engine.retrain.trainer import RetrainTrainer
-from engine.stages import Run
+from engine.run.context import Context
+from engine.search.stage import search
 from tests.helpers.retraining import FEW, retrain, with_ranks
 
 
@@ -29,10 +31,10 @@ def test_a_rate_that_makes_the_loss_no_number_is_named_and_nothing_is_exported(
 
 
 def test_a_retraining_without_a_finite_loss_stops_before_it_is_saved(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_of(tiny_config("--retrain.max_steps", "8", "--retrain.checkpoint_every", "2"))
-    run.search()
+    search(run)
     original = RetrainTrainer.compute_loss
 
     def compute_loss(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -41,6 +43,6 @@ def test_a_retraining_without_a_finite_loss_stops_before_it_is_saved(
 
     monkeypatch.setattr(RetrainTrainer, "compute_loss", compute_loss)
     with pytest.raises(UserError, match=r"^--retrain.learning_rate: the loss by step 6 is not finite at rate 0\.002"):
-        run.retrain()
+        stage.retrain(run)
     assert sorted(path.name for path in run.folder.retrain.iterdir()) == ["checkpoint-2", "checkpoint-4"]
     assert not run.folder.metrics.exists()

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from configs.schema import RunConfig
-from engine.retrain.fit import fit
+from engine.retrain.fit import Training, fit
 from engine.retrain.trainer import RetrainTrainer
+from engine.run.context import Context
 from engine.run.interrupt import Interrupted, StopRequest
-from engine.stages import Run
 from problems.data import Data
 from problems.models.load import load_base
 from tests.helpers.retraining import FEW, retrain, rows_of, with_ranks
@@ -66,7 +66,7 @@ def test_retraining_uses_all_training_rows_and_reports_the_evaluation_split(
 
 
 def test_each_split_is_measured_with_its_own_rows_in_their_order(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], tmp_path: Path
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], tmp_path: Path
 ) -> None:
     config = tiny_config(*FEW, "--retrain.max_steps", "1", "--retrain.eval_batch_size", "3")
     run = run_of(config)
@@ -85,10 +85,10 @@ def test_each_split_is_measured_with_its_own_rows_in_their_order(
         def combine(self, by_split: Any) -> dict[str, float]:
             return {name: found["count"] for name, found in by_split.items()}
 
-    task = Task(config.task, config.seed)
+    run.task = Task(config.task, config.seed)
     model = load_base(config.model, run.task.auto_class, **run.task.head()).model
     data = Data(train, splits, run.data.collate)
-    fitted = fit(model, data, task, config, run.compute, tmp_path / "fit", StopRequest())
+    fitted = fit(run, Training(model, data, tmp_path / "fit"))
     assert [labels for labels, _ in seen] == [rows for _, rows in seen]
     assert [rows for _, rows in seen] == [splits[name]["labels"][:] for name in ("one", "two")]
     assert fitted.metrics == {"one": 7.0, "two": 3.0}

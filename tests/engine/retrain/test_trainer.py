@@ -21,16 +21,15 @@ from transformers import (
 )
 
 from configs.schema import RunConfig
-from engine.retrain.fit import fit
-from engine.run.interrupt import StopRequest
-from engine.stages import Run
+from engine.retrain.fit import Training, fit
+from engine.run.context import Context
 from problems.data import Data
 from problems.tasks.generation import smoothed_loss
 from tests.helpers.retraining import FEW, retrain, rows_of, with_ranks
 
 
 def test_an_epoch_is_every_row_once_and_the_next_has_another_order(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], seen: list[dict[str, Any]]
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], seen: list[dict[str, Any]]
 ) -> None:
     config, _ = with_ranks(tiny_config(*FEW, "--retrain.max_steps", "null", "--retrain.epochs", "2"))
     retrain(config)
@@ -58,7 +57,7 @@ def tiny_gpt2() -> Any:
     return model
 
 
-def gradients(model: Any, labels: list[Any], batches: int, config: RunConfig, run: Run, folder: Path) -> list[Any]:
+def gradients(model: Any, labels: list[Any], batches: int, config: RunConfig, run: Context, folder: Path) -> list[Any]:
     """Those of the one step that all rows make together, in so many batches."""
     ids = torch.randint(1, 30, (len(labels), 6), generator=torch.Generator().manual_seed(1)).tolist()
     rows = Dataset.from_dict({"input_ids": ids, "labels": labels, "length": [6] * len(labels)})
@@ -77,7 +76,7 @@ def gradients(model: Any, labels: list[Any], batches: int, config: RunConfig, ru
     )  # fmt: skip
     config = dataclasses.replace(config, retrain=settings, precision="fp32")
     data = Data(rows, {"validation": rows}, collate)
-    fit(model, data, run.task, config, run.compute, folder, StopRequest(), [Keep()])
+    fit(run.under(config), Training(model, data, folder, [Keep()]))
     return found
 
 
@@ -95,7 +94,7 @@ TOKENS = [[NO, 1, 2, 0, 1, 2], [NO, NO, NO, NO, NO, 1], [NO, 2, 2, 2, 2, 2], [NO
     ids=["a label a row", "a label a word", "next tokens"],
 )
 def test_accumulated_batches_make_the_step_of_one_large_batch(
-    make: Callable[[], Any], labels: list[Any], tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run],
+    make: Callable[[], Any], labels: list[Any], tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context],
     tmp_path: Path,
 ) -> None:  # fmt: skip
     config = tiny_config("--precision", "fp32")

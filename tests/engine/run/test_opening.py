@@ -11,9 +11,19 @@ import pytest
 
 from configs.errors import UserError
 from configs.schema import RunConfig
+from engine.run import opening
 from engine.run.folder import RunFolder
-from engine.run.opening import nothing_left_when_refused, open_folder
+from engine.run.opening import Asked, nothing_left_when_refused
 from tests.helpers.run_folders import WHOLE, names
+
+REFUSALS = (
+    opening.refuse_study, opening.refuse_search_without_one, opening.refuse_finished, opening.refuse_without_ranks,
+)  # fmt: skip
+
+
+def open_folder(config: RunConfig, stage: Any, *, overwrite: bool) -> RunFolder:
+    """The folder, after this room's own refusals."""
+    return opening.open_folder(Asked(config, RunFolder.of(config), stage, overwrite), REFUSALS)
 
 
 @pytest.mark.parametrize("stage", ["all", "search", "retrain"])
@@ -73,3 +83,48 @@ def test_a_refused_run_leaves_no_name_of_a_wandb_run(tmp_path: Path) -> None:
     with pytest.raises(UserError):
         refused()
     assert not folder.wandb_id.exists()
+
+
+def test_refusals_are_asked_in_their_order_before_anything_is_cleared(finished: tuple[RunConfig, RunFolder]) -> None:
+    config, folder = finished
+    told: list[str] = []
+
+    def second(asked: Asked) -> None:
+        raise UserError("refused")
+
+    asked = Asked(config, folder, "all", overwrite=True)
+    with pytest.raises(UserError, match=r"^refused$"):
+        opening.open_folder(asked, (lambda _: told.append("first"), second, lambda _: told.append("third")))
+    assert told == ["first"]
+    assert names(folder) == WHOLE
+
+
+@pytest.mark.parametrize(("stage", "overwrite", "stands"), [
+    ("all", False, {"config", "ranks", "search_summary", "metrics"}),
+    ("all", True, {"config"}),
+    ("retrain", True, {"config", "ranks", "search_summary"}),
+    ("report", True, {"config", "ranks", "search_summary", "metrics"}),
+])  # fmt: skip
+def test_what_stands_is_what_an_overwrite_does_not_clear(
+    finished: tuple[RunConfig, RunFolder], stage: Any, overwrite: bool, stands: set[str]
+) -> None:
+    config, folder = finished
+    asked = Asked(config, folder, stage, overwrite)
+    paths = ("config", "ranks", "search_summary", "metrics", "sweep")
+    assert {name for name in paths if asked.stands(getattr(folder, name))} == stands
+
+
+@pytest.mark.parametrize("name", ["cells", "results.parquet"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_single_run_in_the_folder_of_a_study_is_refused(
+    tiny_config: Callable[..., RunConfig], name: str, overwrite: bool
+) -> None:
+    config = tiny_config()
+    (RunFolder.of(config).root / name).mkdir(parents=True)
+    with pytest.raises(UserError, match=r"^--name: .*tiny holds a study; name the run otherwise"):
+        open_folder(config, "all", overwrite=overwrite)
+
+
+def test_a_method_without_a_search_has_no_stage_search(tiny_config: Callable[..., RunConfig]) -> None:
+    with pytest.raises(UserError, match=r"^--stage: 'search' is not allowed for --method lora, which has none"):
+        open_folder(tiny_config("--method", "lora"), "search", overwrite=False)

@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from configs.schema import RunConfig
+from engine.run.context import Context
 from engine.search.engine import RanksSettled, SearchEngine
-from engine.stages import Run
+from engine.search.stage import build_search, search
 from problems.hypergradients import HYPERGRADIENTS
 from problems.models.attach import lora_layers
 
 
-def built(run: Run) -> SearchEngine:
-    return run.build_search(second_order=HYPERGRADIENTS[run.config.hypergradient.type].second_order)
+def built(run: Context) -> SearchEngine:
+    return build_search(run, second_order=HYPERGRADIENTS[run.config.hypergradient.type].second_order)
 
 
 def mean_loss(engine: SearchEngine, batches: list[dict[str, torch.Tensor]]) -> float:
@@ -27,7 +28,7 @@ def mean_loss(engine: SearchEngine, batches: list[dict[str, torch.Tensor]]) -> f
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "llama"])
 def test_the_search_learns_both_levels_and_leaves_the_base_alone(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], kind: str
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], kind: str
 ) -> None:
     rows = ("--task.train_rows", "16", "--search.steps", "40", "--search.warmup_ratio", "0")
     config = tiny_config(*rows, "--search.learning_rate", "2e-2", kind=kind, dropout=0.0)
@@ -48,7 +49,7 @@ def test_the_search_learns_both_levels_and_leaves_the_base_alone(
 
 
 def test_both_halves_of_the_rows_are_used_each_for_its_problem(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run]
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:
     config = tiny_config("--task.validation_share", "0.25")
     run = run_of(config)
@@ -63,7 +64,7 @@ def test_both_halves_of_the_rows_are_used_each_for_its_problem(
 
 
 def test_contribution_is_alpha_times_the_size_of_the_component(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run]
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:
     engine = built(run_of(tiny_config("--search.steps", "2", "--search.constraint", "none")))
     engine.run()
@@ -85,12 +86,12 @@ def test_ranks_have_settled_after_patience_checks_without_a_change() -> None:
 
 
 def test_a_search_whose_ranks_do_not_change_stops_early(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run]
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:
     # So small a rate that no alpha comes below lambda by more than rounding.
     rates = ("--search.selection_learning_rate", "1e-12", "--search.steps", "30")
     run = run_of(tiny_config(*rates, "--search.check_every", "2", "--search.patience", "3"))
-    run.search()
+    search(run)
     summary = run.folder.search_summary.read_text()
     assert '"steps": 8' in summary
     assert '"ranks settled"' in summary

@@ -16,11 +16,12 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from engine.disk import checkpoint
 from engine.ranks.rules import RankRule
+from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.search.health import warn_about, warn_about_parts
-from engine.search.hook import SearchLog
+from engine.search.hook import SearchHook
+from engine.search.stage import search
 from engine.search.trajectory import Trajectory
-from engine.stages import Run
 from engine.tracking.metrics_file import MetricsFile
 from problems.lora import LoraProblem
 from problems.selection import SelectionProblem
@@ -32,14 +33,14 @@ State = dict[int, tuple[list[Tensor], Tensor]]
 def states(monkeypatch: pytest.MonkeyPatch) -> State:
     """Step -> (W, beta) after it."""
     kept: State = {}
-    original = SearchLog.after_step
+    original = SearchHook.after_step
 
-    def after_step(self: SearchLog, engine: Any) -> bool:
+    def after_step(self: SearchHook, engine: Any) -> bool:
         beta = engine.selection.module.beta.detach().clone()
         kept[engine.global_step] = ([p.detach().clone() for p in engine.lora.trained], beta)
         return original(self, engine)
 
-    monkeypatch.setattr(SearchLog, "after_step", after_step)
+    monkeypatch.setattr(SearchHook, "after_step", after_step)
     return kept
 
 
@@ -65,7 +66,7 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
 @pytest.mark.parametrize("factor", [math.nan, math.inf])
 def test_a_bad_inner_step_moves_nothing_and_is_counted(
     tiny_config: Callable[..., RunConfig],
-    run_of: Callable[..., Run],
+    run_of: Callable[..., Context],
     states: State,
     monkeypatch: pytest.MonkeyPatch,
     kind: str,
@@ -73,7 +74,7 @@ def test_a_bad_inner_step_moves_nothing_and_is_counted(
 ) -> None:
     spoil(monkeypatch, LoraProblem, {3, 4}, factor)
     run = run_of(tiny_config("--hypergradient.type", kind, "--search.log_every", "1"))
-    run.search()
+    search(run)
     for step in (3, 4):
         assert same(states[step][0], states[2][0])
         assert torch.equal(states[step][1], states[2][1])
@@ -85,11 +86,14 @@ def test_a_bad_inner_step_moves_nothing_and_is_counted(
 
 
 def test_a_bad_outer_step_leaves_beta_and_is_counted(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], states: State, monkeypatch: pytest.MonkeyPatch
+    tiny_config: Callable[..., RunConfig],
+    run_of: Callable[..., Context],
+    states: State,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     spoil(monkeypatch, SelectionProblem, {1, 3}, math.nan)
     run = run_of(tiny_config("--search.log_every", "6"))
-    run.search()
+    search(run)
     assert torch.equal(states[3][1], states[2][1])
     assert not same(states[3][0], states[2][0])
     (line,) = MetricsFile(run.folder.search_metrics).read()
@@ -99,13 +103,13 @@ def test_a_bad_outer_step_leaves_beta_and_is_counted(
 
 
 def test_too_many_stop_the_search_with_the_last_checkpoint_kept(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil(monkeypatch, LoraProblem, set(range(3, 99)), math.nan)
     config = tiny_config("--search.steps", "50", "--search.log_every", "1", "--search.max_bad_steps", "3")
     run = run_of(config)
     with pytest.raises(UserError, match=r"^--search.max_bad_steps: by step 6 .*rate is 0\.01.*0\.05") as error:
-        run.search()
+        search(run)
     assert "\n" not in str(error.value)
     found = checkpoint.load(run.folder.search_checkpoint)
     assert found is not None
@@ -114,7 +118,7 @@ def test_too_many_stop_the_search_with_the_last_checkpoint_kept(
 
 
 def test_the_count_goes_on_after_a_resume(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from engine.run.interrupt import Interrupted, StopRequest
 
@@ -123,9 +127,9 @@ def test_the_count_goes_on_after_a_resume(
     stop = StopRequest()
     stop.code = 130
     with pytest.raises(Interrupted):
-        run_of(config, stop).search()
+        search(run_of(config, stop))
     again = run_of(config)
-    again.search()
+    search(again)
     assert MetricsFile(again.folder.search_metrics).read()[-1]["skipped_steps"] == 2
 
 
@@ -158,10 +162,10 @@ def test_doubtful_ranks_are_spoken_of(
 
 
 def test_a_whole_run_warns(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], log_lines: list[str], tmp_path: Path
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], log_lines: list[str], tmp_path: Path
 ) -> None:
     run = run_of(tiny_config("--search.selection_learning_rate", "1e-12", "--search.steps", "2"))
-    run.search()
+    search(run)
     assert RunFolder(tmp_path / "runs" / "tiny").ranks.exists()
     assert any(line.startswith("WARNING no rank ever changed") for line in log_lines)
 

@@ -12,14 +12,15 @@ from safetensors.torch import load_file
 
 from configs.schema import RunConfig
 from engine.disk import checkpoint
+from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.search import hook as search_log
-from engine.stages import Run
+from engine.search.stage import search
 
 
 def test_checkpoints_come_when_due_and_are_gone_in_the_end(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[int] = []
     original = checkpoint.save
@@ -30,20 +31,20 @@ def test_checkpoints_come_when_due_and_are_gone_in_the_end(
 
     monkeypatch.setattr(search_log.checkpoint, "save", save)
     run = run_of(tiny_config("--search.steps", "9", "--search.checkpoint_every", "3"))
-    run.search()
+    search(run)
     assert steps == [3, 6]
     assert not checkpoint.exists(run.folder.search_checkpoint)
     assert run.folder.ranks.exists()
 
 
 def test_the_record_is_that_of_the_last_step(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run]
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:
     run = run_of(tiny_config("--search.steps", "5"))
     engines = []
     original = run.build_search
     run.build_search = lambda **options: engines.append(original(**options)) or engines[0]  # type: ignore
-    run.search()
+    search(run)
     (engine,) = engines
     record = json.loads(run.folder.ranks.read_text())
     assert [layer["name"] for layer in record["layers"]] == engine.lora.gates.names
@@ -61,7 +62,7 @@ def test_the_record_is_that_of_the_last_step(
 
 
 def test_the_time_before_a_stop_counts(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
 
@@ -74,9 +75,9 @@ def test_the_time_before_a_stop_counts(
     stop.code = 130
     config = tiny_config("--search.steps", "5")
     with pytest.raises(Interrupted):
-        run_of(config, stop).search()
+        search(run_of(config, stop))
     run = run_of(config)
-    run.search()
+    search(run)
     # One tick a step by this clock, before and after the stop.
     assert json.loads(run.folder.search_summary.read_text())["seconds"] == pytest.approx(5.0)
 
@@ -101,7 +102,7 @@ def test_before_the_first_outer_step_there_is_no_validation_loss(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Any]
 ) -> None:
     run = run_of(tiny_config("--search.unroll_steps", "3", "--search.log_every", "1", "--search.steps", "4"))
-    run.search()
+    search(run)
     text = run.folder.search_metrics.read_text()
     assert "NaN" not in text
     lines = [json.loads(line) for line in text.splitlines()]

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from configs.schema import RunConfig
+from engine.run.context import Context
 from engine.search.engine import RanksSettled
 from engine.search.probe import Probe, measure_cost
+from engine.search.stage import build_search
 from engine.search.state import snapshot
 from engine.search.trajectory import Trajectory
-from engine.stages import Run
 from problems.hypergradients import HYPERGRADIENTS, register
 from tests.helpers.bilevel_toys import Toy, implicit, lora_toy, random_vector
 
@@ -106,9 +107,9 @@ def test_settings_come_back_when_a_method_fails(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture
-def engine(tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run]) -> Any:
+def engine(tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]) -> Any:
     torch.set_default_dtype(torch.float32)
-    made = run_of(tiny_config("--search.batch_size", "4")).build_search(second_order=True)
+    made = build_search(run_of(tiny_config("--search.batch_size", "4")), second_order=True)
     made.train()
     made.global_step = 1
     made.train_step()
@@ -139,11 +140,11 @@ def test_measuring_the_cost_leaves_the_engine_as_it_was(engine: Any) -> None:
 
 
 def test_the_cost_of_several_inner_steps_has_its_outer_one(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run]
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:
     torch.set_default_dtype(torch.float32)
     config = tiny_config("--search.batch_size", "4", "--search.unroll_steps", "2")
-    engine = run_of(config).build_search(second_order=True)
+    engine = build_search(run_of(config), second_order=True)
     engine.train()
     for engine.global_step in (1, 2):
         engine.train_step()

@@ -9,7 +9,8 @@ import pytest
 from torch import Tensor
 
 from configs.schema import RunConfig
-from engine.stages import Run
+from engine.run.context import Context
+from engine.search.stage import build_search
 from problems.hypergradients import HYPERGRADIENTS
 from problems.machine.processes import Processes
 
@@ -35,11 +36,11 @@ class Counting(Processes):
 
 
 @pytest.mark.parametrize("method", sorted(HYPERGRADIENTS))
-def test_what_a_step_sends(tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], method: str) -> None:
+def test_what_a_step_sends(tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], method: str) -> None:
     config = tiny_config("--hypergradient.type", method, "--hypergradient.terms", str(TERMS), dropout=0.0)
     run = run_of(config)
     run.processes = Counting()
-    engine = run.build_search(second_order=HYPERGRADIENTS[method].second_order)
+    engine = build_search(run, second_order=HYPERGRADIENTS[method].second_order)
     engine.train()
     engine.train_step()
     engine.lora.processes.sent.clear()  # the first step of sama and cg has no history

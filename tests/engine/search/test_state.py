@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from configs.schema import RunConfig
+from engine.run.context import Context
 from engine.run.interrupt import Interrupted, StopRequest
-from engine.search.hook import SearchLog
-from engine.stages import Run
+from engine.search.hook import SearchHook
+from engine.search.stage import search
 from engine.tracking.metrics_file import MetricsFile
 
 
@@ -27,7 +28,7 @@ def scramble() -> None:
     torch.rand(3)
 
 
-def result(run: Run) -> dict[str, Any]:
+def result(run: Context) -> dict[str, Any]:
     """All that a search leaves, without its times."""
     lines = MetricsFile(run.folder.search_metrics).read()
     return {
@@ -41,15 +42,15 @@ def result(run: Run) -> dict[str, Any]:
 @pytest.fixture
 def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """stop_at(3): a signal comes during step 3."""
-    original = SearchLog.after_step
+    original = SearchHook.after_step
 
     def at(step: int) -> None:
-        def after_step(self: SearchLog, engine: Any) -> bool:
+        def after_step(self: SearchHook, engine: Any) -> bool:
             if engine.global_step == step:
                 self.stop.code = 130
             return original(self, engine)
 
-        monkeypatch.setattr(SearchLog, "after_step", after_step if step else original)
+        monkeypatch.setattr(SearchHook, "after_step", after_step if step else original)
 
     return at
 
@@ -65,14 +66,14 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_stopped_and_resumed_is_bit_equal_to_uninterrupted(
     tiny_config: Callable[..., RunConfig],
-    run_of: Callable[..., Run],
+    run_of: Callable[..., Context],
     stop_at: Callable[[int], None],
     case: str,
 ) -> None:
     arguments, stops = CASES[case]
     common = ("--search.steps", "8", "--search.scheduler", "cosine", "--lora.dropout", "0.1", *arguments)
     whole = run_of(tiny_config("--name", "whole", *common, "--search.checkpoint_every", "3"))
-    whole.search()
+    search(whole)
     for stop in stops:
         config = tiny_config("--name", f"stopped{stop}", *common)
         scramble()
@@ -81,59 +82,61 @@ def test_stopped_and_resumed_is_bit_equal_to_uninterrupted(
         first = run_of(config, request)
         if whole_ends_at(whole) == stop:
             # The last step is done: there is nothing left to stop.
-            first.search()
+            search(first)
             assert request.code == 130
         else:
             with pytest.raises(Interrupted):
-                first.search()
+                search(first)
             assert not first.folder.ranks.exists()
         stop_at(0)
         scramble()
         again = run_of(config)
         if not again.folder.ranks.exists():
-            again.search()
+            search(again)
         assert result(again) == result(whole)
         assert not again.folder.search_checkpoint.exists()
 
 
-def whole_ends_at(run: Run) -> int:
+def whole_ends_at(run: Context) -> int:
     return int(MetricsFile(run.folder.search_metrics).read()[-1]["step"])
 
 
-def test_the_seed_decides_the_whole_search(tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run]) -> None:
+def test_the_seed_decides_the_whole_search(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
     found = []
     for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
         scramble()
         run = run_of(tiny_config("--name", name, "--seed", seed, "--search.steps", "4"))
-        run.search()
+        search(run)
         found.append(result(run))
     assert found[0] == found[1]
     assert found[0]["trajectory"]["alpha"] != found[2]["trajectory"]["alpha"]
 
 
 def test_a_kill_goes_on_from_the_last_checkpoint_and_writes_no_line_twice(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     common = ("--search.steps", "8", "--search.log_every", "1", "--search.checkpoint_every", "3")
     whole = run_of(tiny_config("--name", "whole", *common))
-    whole.search()
+    search(whole)
     config = tiny_config("--name", "killed", *common)
-    original = SearchLog.after_step
+    original = SearchHook.after_step
 
-    def die(self: SearchLog, engine: Any) -> bool:
+    def die(self: SearchHook, engine: Any) -> bool:
         done = original(self, engine)
         if engine.global_step == 5:  # lines up to 5 are written, the checkpoint is of step 3
             raise MemoryError
         return done
 
-    monkeypatch.setattr(SearchLog, "after_step", die)
+    monkeypatch.setattr(SearchHook, "after_step", die)
     killed = run_of(config)
     with pytest.raises(MemoryError):
-        killed.search()
+        search(killed)
     assert [line["step"] for line in MetricsFile(killed.folder.search_metrics).read()] == [1, 2, 3, 4, 5]
     with open(killed.folder.search_metrics, "a") as file:
         file.write('{"step": 6, "train_lo')
-    monkeypatch.setattr(SearchLog, "after_step", original)
+    monkeypatch.setattr(SearchHook, "after_step", original)
     again = run_of(config)
-    again.search()
+    search(again)
     assert result(again) == result(whole)

@@ -15,9 +15,10 @@ import pytest
 from configs.cli import Request
 from configs.errors import UserError
 from configs.schema import RunConfig
+from engine import stages
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
-from engine.stages import Run, run_stages
+from engine.stages import run_stages
 from engine.tracking.wandb_run import Wandb
 from tests.helpers.fake_wandb import FakeRun, fake_wandb
 
@@ -51,7 +52,7 @@ def test_an_artifact_of_a_run_with_a_long_name_of_blanks(
 ) -> None:
     run = fake_wandb(monkeypatch)
     (tmp_path / "x").write_text("x")
-    wandb = Wandb(tiny_config("--tracking.wandb", "offline"), tmp_path, {})
+    wandb = Wandb(tiny_config("--tracking.wandb", "offline"), tmp_path)
     wandb.keep("my run, 2nd: " + 200 * "x" + "-ranks", "ranks", tmp_path / "x")
     assert run.artifacts[-1].name.endswith("xx-ranks")
     assert wandb.alive, "wandb takes no blanks in the name of an artifact"
@@ -66,7 +67,7 @@ def test_a_failing_wandb_is_one_warning_and_nothing_more(
     fails: str,
 ) -> None:
     run = fake_wandb(monkeypatch, fails)
-    wandb = Wandb(tiny_config("--tracking.wandb", "offline"), tmp_path, {})
+    wandb = Wandb(tiny_config("--tracking.wandb", "offline"), tmp_path)
     for _ in range(3):
         wandb.log({"x": 1})
     wandb.image("figure", tmp_path / "x.png")
@@ -83,7 +84,7 @@ def test_what_goes_on_goes_on_in_the_same_wandb_run(
     run = fake_wandb(monkeypatch)
 
     def begun(mode: str) -> Any:
-        Wandb(tiny_config("--tracking.wandb", mode), tmp_path, {})
+        Wandb(tiny_config("--tracking.wandb", mode), tmp_path)
         return run.options.get("id")
 
     first = begun("online")
@@ -109,7 +110,7 @@ def test_an_unreachable_wandb_is_gone_on_with_offline(
         return reachable(**options)  # type: ignore[no-any-return]
 
     monkeypatch.setattr(sys.modules["wandb"], "init", init)
-    Wandb(tiny_config("--tracking.wandb", "online"), tmp_path, {}).log({"x": 1})
+    Wandb(tiny_config("--tracking.wandb", "online"), tmp_path).log({"x": 1})
     assert run.options["mode"] == "offline"
     assert run.logged == [{"x": 1}]
     assert log_lines == ["WARNING wandb cannot be reached, the curves are kept offline for wandb sync: timed out"]
@@ -175,7 +176,7 @@ def test_a_run_that_fails_or_is_stopped_is_not_shown_as_finished(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, end: Callable[[], None], code: int
 ) -> None:
     run = fake_wandb(monkeypatch)
-    monkeypatch.setattr(Run, "search", lambda self: end())
+    monkeypatch.setattr(stages, "search", lambda run, wandb: end())
     request = Request(tiny_config("--tracking.wandb", "online"), "all", False, "tiny.yaml")
     with pytest.raises((UserError, RuntimeError, Interrupted)):
         run_stages(request, StopRequest())
@@ -188,12 +189,12 @@ def test_a_second_signal_inside_wandb_ends_the_run(
     """It comes as an exception wherever the program is; taken for a failure of wandb, the run would go on."""
     run = fake_wandb(monkeypatch)
     monkeypatch.setattr(run, "log", lambda values: stopped())
-    with pytest.raises(Interrupted), Wandb(tiny_config("--tracking.wandb", "online"), tmp_path, {}) as wandb:
+    with pytest.raises(Interrupted), Wandb(tiny_config("--tracking.wandb", "online"), tmp_path) as wandb:
         wandb.log({"x": 1})
     assert run.exit_code == 255
     monkeypatch.setattr(sys.modules["wandb"], "init", lambda **options: stopped())
     with pytest.raises(Interrupted):
-        Wandb(tiny_config("--tracking.wandb", "online"), tmp_path, {})
+        Wandb(tiny_config("--tracking.wandb", "online"), tmp_path)
 
 
 @pytest.mark.slow

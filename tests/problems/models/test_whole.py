@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from configs.errors import UserError
 from configs.schema import LoraSettings, ModelConfig, RunConfig
-from engine.stages import Run
+from engine.run.context import Context
 from problems.models.attach import attach, lora_config
 from problems.models.load import BaseModel, load_base
 from problems.models.whole import with_modules_to_save
@@ -152,7 +152,7 @@ def test_weights_that_another_module_shares_are_refused(model_folder: Callable[.
     ],
 )
 def test_what_becomes_of_an_untrained_pooler_is_said_once(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run], log_lines: list[str],
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], log_lines: list[str],
     kind: str, arguments: tuple[str, ...], said: list[str],
 ) -> None:  # fmt: skip
     run = run_of(tiny_config(*arguments, kind=kind))

@@ -14,9 +14,10 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import write_json
-from engine.retrain.methods import METHODS, Setting
+from engine.retrain.methods import METHODS
+from engine.run.context import Context
 from engine.run.folder import RunFolder
-from engine.stages import Run
+from problems.machine.processes import Processes
 from tests.helpers.methods import LEARNED, NAMES, SIZE, Done, K, R
 
 
@@ -67,13 +68,13 @@ def test_shuffled_ranks_are_the_learned_ones_in_other_places(done: Callable[...,
 
 
 @pytest.fixture
-def setting(run_of: Callable[..., Run]) -> Callable[[RunConfig], tuple[Run, Setting]]:
-    """setting(config): a run and what its method works for, with nothing trained."""
+def begun(run_of: Callable[..., Context]) -> Callable[[RunConfig], Context]:
+    """begun(config): a run whose rows are loaded, with nothing trained."""
 
-    def make(config: RunConfig) -> tuple[Run, Setting]:
+    def make(config: RunConfig) -> Context:
         run = run_of(config)
         run.task.rows()
-        return run, Setting(config, run.folder, run.task, run.tokenizer, rows=8)
+        return run
 
     return make
 
@@ -85,14 +86,14 @@ def write_ranks(path: Path, found: list[int]) -> None:
 @pytest.mark.parametrize("of_a_run", [True, False])
 def test_random_ranks_spend_what_they_are_compared_with(
     tiny_config: Callable[..., RunConfig],
-    setting: Callable[[RunConfig], tuple[Run, Setting]],
+    begun: Callable[[RunConfig], Context],
     tmp_path: Path,
     of_a_run: bool,
 ) -> None:
     write_ranks(tmp_path / "x.json", LEARNED)
     given = ("--lora.ranks_from", str(tmp_path / "x.json")) if of_a_run else ()
-    run, found = setting(tiny_config("--method", "lora_random", "--lora.r", str(R), *given))
-    record = METHODS["lora_random"].prepare(run.base(), found).record
+    run = begun(tiny_config("--method", "lora_random", "--lora.r", str(R), *given))
+    record = METHODS["lora_random"].prepare(run.base(), run, 8).record
     assert record is not None
     assert sum(layer.rank for layer in record.layers) == (sum(LEARNED) if of_a_run else R * len(NAMES))
     assert record.lora_parameters == SIZE * sum(layer.rank for layer in record.layers)
@@ -100,12 +101,12 @@ def test_random_ranks_spend_what_they_are_compared_with(
 
 
 def test_the_ranks_of_the_run_are_taken_as_they_are_and_not_written_again(
-    tiny_config: Callable[..., RunConfig], setting: Callable[[RunConfig], tuple[Run, Setting]]
+    tiny_config: Callable[..., RunConfig], begun: Callable[[RunConfig], Context]
 ) -> None:
-    run, found = setting(tiny_config())
+    run = begun(tiny_config())
     write_ranks(run.folder.ranks, [0, 4, 0, 1])
     before = run.folder.ranks.read_bytes()
-    prepared = METHODS["autolora"].prepare(run.base(), found)
+    prepared = METHODS["autolora"].prepare(run.base(), run, 8)
     assert prepared.record is not None
     assert prepared.record.kept == {NAMES[1]: 4, NAMES[3]: 1}
     assert prepared.record.lora_parameters == 5 * SIZE
@@ -114,23 +115,24 @@ def test_the_ranks_of_the_run_are_taken_as_they_are_and_not_written_again(
 
 
 def test_a_process_that_does_not_write_leaves_no_ranks(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Run]
+    tiny_config: Callable[..., RunConfig], begun: Callable[[RunConfig], Context]
 ) -> None:
-    run = run_of(tiny_config("--method", "lora"))
-    run.task.rows()
-    METHODS["lora"].prepare(run.base(), Setting(run.config, run.folder, run.task, run.tokenizer, 8, writes=False))
+    run = begun(tiny_config("--method", "lora"))
+    base = run.base()
+    run.processes = Processes(rank=1, size=2)
+    METHODS["lora"].prepare(base, run, 8)
     assert not run.folder.ranks.exists()
 
 
 @pytest.mark.parametrize("method", ["lora_shuffled", "lora_random"])
 def test_ranks_of_another_model_are_refused_by_their_own_file(
     tiny_config: Callable[..., RunConfig],
-    setting: Callable[[RunConfig], tuple[Run, Setting]],
+    begun: Callable[[RunConfig], Context],
     tmp_path: Path,
     method: str,
 ) -> None:
     write_json(tmp_path / "x.json", {"layers": [{"name": "gpt2.h.0.c_attn", "rank": 1}]})
-    run, found = setting(tiny_config("--method", method, "--lora.ranks_from", str(tmp_path / "x.json")))
+    run = begun(tiny_config("--method", method, "--lora.ranks_from", str(tmp_path / "x.json")))
     with pytest.raises(UserError, match=rf"^{tmp_path}/x\.json: the model has no layer 'gpt2\.h\.0\.c_attn'"):
-        METHODS[method].prepare(run.base(), found)
+        METHODS[method].prepare(run.base(), run, 8)
     assert not RunFolder(run.folder.root).ranks.exists()

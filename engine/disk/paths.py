@@ -1,0 +1,24 @@
+"""Names of the files and folders inside a folder, one line each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+
+class Rooted(Protocol):
+    """A folder whose class lists its content."""
+
+    @property
+    def root(self) -> Path:
+        """The folder itself."""
+
+
+class At:
+    """A class attribute that is, on an instance, a path under the instance's `root`."""
+
+    def __init__(self, relative: str) -> None:
+        self.relative = relative
+
+    def __get__(self, folder: Rooted, owner: type) -> Path:
+        return folder.root / self.relative

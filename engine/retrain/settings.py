@@ -1,0 +1,66 @@
+"""Which keys change the result of a retraining, and the refusals to mix two of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from engine.disk.files import read_json
+from engine.retrain import checkpoint
+from engine.run.opening import Asked
+from engine.run.resuming import Settings
+
+_READ = (
+    "method", "seed", "precision", "device", "model", "task", "lora", "adapter", "search", "hypergradient", "retrain",
+)  # fmt: skip
+_SPEED = ("search.checkpoint_every", "retrain.checkpoint_every", "retrain.eval_batch_size", "retrain.torch_compile")
+_LATER = (*_SPEED, "search.max_bad_steps", "task.evaluation_rows")
+
+RETRAINING = Settings(_READ, (*_LATER, "task.metrics"))
+"""Of an unfinished training: what is measured after its last step may change."""
+CHOOSING = Settings(_READ, _LATER)
+"""Of an unfinished sweep or grid: its trials are compared by the first metric."""
+FINISHED = Settings((*_READ, "decode"), (*_SPEED, "decode.batch_size"), evaluates=True)
+"""Of a finished run, evaluated and decoded."""
+_WEIGHTS = Settings(
+    ("model.name", "model.revision", "lora.k", "lora.lora_alpha", "search.constraint", "search.scale")
+)  # fmt: skip
+"""Of searched weights: their gates and their scale in this base model are folded into the retrained model."""
+
+
+def refuse_changed_retraining(asked: Asked) -> None:
+    """Refuses to resume a training, a sweep or a grid under a setting that would change it."""
+    folder, config = asked.folder, asked.config
+    if asked.stage == "report" or asked.stands(folder.metrics):
+        return
+    what = f"{folder.root} holds a half-done run with"
+    if asked.stands(folder.grid) and not asked.stands(folder.ranks):
+        CHOOSING.refuse_changed(_recorded(folder.grid), config, what)
+    elif asked.stands(folder.grid) and asked.stage == "all":
+        way_out = "give the old value, --stage retrain to take those ranks as they are, or --overwrite to start again"
+        what_chosen = f"{folder.root} holds ranks that were chosen with"
+        RETRAINING.refuse_changed(_recorded(folder.grid), config, what_chosen, way_out)
+    if asked.stands(folder.sweep):
+        unfinished = CHOOSING if "chosen" not in read_json(folder.sweep) else RETRAINING
+        unfinished.refuse_changed(_recorded(folder.sweep), config, what)
+    if asked.stands(folder.retrain):
+        RETRAINING.refuse_changed(checkpoint.settings(folder.retrain), config, what)
+
+
+def _recorded(path: Path) -> dict[str, Any]:
+    """The settings that a JSON file of a run was made under; empty when it holds none."""
+    found: dict[str, Any] = read_json(path).get("settings", {})
+    return found
+
+
+def refuse_other_weights(asked: Asked) -> None:
+    """Refuses --retrain.init search with weights that were searched at another scale or in another base model."""
+    folder = asked.folder
+    starts = asked.stage == "retrain" and asked.config.retrain.init == "search" and not asked.stands(folder.metrics)
+    if starts and asked.stands(folder.search_summary):
+        _WEIGHTS.refuse_changed(
+            _recorded(folder.search_summary),
+            asked.config,
+            f"{folder.root} holds weights that were searched with",
+            "give the old value, --retrain.init scratch, or --stage search --overwrite to search again",
+        )

@@ -1,0 +1,79 @@
+"""One run before anything is trained: its configuration, folder, task, data and base model."""
+
+from __future__ import annotations
+
+from copy import copy
+from functools import cached_property
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from configs.rules import WITHOUT_LORA
+from configs.schema import RunConfig
+from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
+from problems.data import Data, prepare
+from problems.machine.compute import Compute, choose_compute
+from problems.machine.processes import ALONE, Processes
+from problems.models.load import BaseModel, load_base, load_tokenizer, share_padding
+from problems.models.next_token import refuse_other_models
+from problems.models.positions import refuse_long_rows, refuse_long_texts
+from problems.models.whole import tell_of_pooler, with_modules_to_save
+from problems.tasks import Task, make_task
+from problems.tasks.generation import Generation
+
+
+class Context:
+    """What all stages of a run share. Of several processes only the first writes files.
+
+    `stop` says whether a signal has asked the run to stop.
+    """
+
+    def __init__(self, config: RunConfig, stop: StopRequest, processes: Processes = ALONE) -> None:
+        self.config = config
+        self.folder = RunFolder.of(config)
+        self.stop = stop
+        self.processes = processes
+        self.compute: Compute = choose_compute(config, processes.local)
+        self.task: Task = make_task(config)
+        self._pooler_told = False
+
+    def under(self, config: RunConfig) -> Context:
+        """The same run with other settings of its training; task, data and device stay."""
+        other = copy(self)
+        other.config = config
+        return other
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The base model's tokenizer."""
+        return load_tokenizer(self.config.model, **self.task.tokenizer_options)
+
+    @cached_property
+    def data(self) -> Data:
+        """The task's encoded rows. The first process prepares them, the others find them in the cache."""
+        with self.processes.first_goes_first():
+            return prepare(self.task, self.tokenizer, self.config)
+
+    def base(self, *, second_order: bool = False) -> BaseModel:
+        """A freshly loaded base model with the task's head and loss; `second_order` chooses the attention kernel.
+
+        Raises UserError for what would otherwise fail, or be found to be nonsense, only after hours of training.
+        """
+        config, lora = self.config, self.config.lora
+        base = load_base(config.model, self.task.auto_class, second_order=second_order, **self.task.head())
+        self.task.adapt(base.model)
+        share_padding(base.model, self.tokenizer)
+        self._refuse_late_failures(base.model)
+        targets = [] if config.method in WITHOUT_LORA else lora.target_modules
+        whole = with_modules_to_save(base, lora.modules_to_save, targets)
+        if not self._pooler_told and config.method != "full":
+            tell_of_pooler(whole, targets)
+        self._pooler_told = True
+        return whole
+
+    def _refuse_late_failures(self, model: PreTrainedModel) -> None:
+        refuse_long_rows(model, self.data, self.config)
+        if isinstance(self.task, Generation):
+            (rows,) = self.data.evaluation.values()
+            refuse_long_texts(model, self.tokenizer, rows["source"][:], self.config)
+            refuse_other_models(model, self.config.model.name)

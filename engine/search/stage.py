@@ -1,0 +1,90 @@
+"""Stage 1: learn alpha by Algorithm 1, then write search/ and ranks.json."""
+
+from __future__ import annotations
+
+import logging
+
+from safetensors.torch import save_file
+
+from engine import ranks
+from engine.disk import checkpoint
+from engine.disk.files import write_json
+from engine.run.context import Context
+from engine.run.resources import peak_memory
+from engine.search.engine import SearchEngine, build_engine
+from engine.search.health import warn_about, warn_about_parts
+from engine.search.hook import SearchHook
+from engine.search.settings import SEARCHED, SEARCHING
+from engine.terminal.live_view import SearchProgress
+from engine.tracking.wandb_run import Wandb
+from problems.data import split_indices
+from problems.hypergradients import HYPERGRADIENTS
+from problems.machine.compute import seed_everything
+from problems.models.attach import attach_components
+from problems.models.layers import refuse_large_k
+
+log = logging.getLogger("autolora")
+
+
+def search(run: Context, wandb: Wandb | None = None) -> SearchEngine:
+    """Learns alpha and writes search/ and ranks.json; resumes from search/checkpoint when there is one.
+
+    Returns both problems as the search left them. Raises Interrupted when a signal asked to stop, UserError for what
+    the user must change.
+    """
+    settings = run.config.search
+    engine = build_search(run, second_order=HYPERGRADIENTS[run.config.hypergradient.type].second_order)
+    hook = SearchHook(engine, run, SEARCHING.of(run.config), wandb or Wandb.off())
+    hook.resume()
+    gates = engine.lora.gates
+    with SearchProgress(settings.steps, engine.global_step, gates.names, gates.k) as hook.progress:
+        engine.after_step = hook.after_step
+        engine.run()
+    if run.processes.first:
+        _record(run, engine, hook)
+    return engine
+
+
+def build_search(run: Context, *, second_order: bool) -> SearchEngine:
+    """Both problems on the run's data, untrained; `second_order` chooses the attention kernel."""
+    config, data = run.config, run.data
+    seed_everything(config.seed)
+    d_tr, d_val = split_indices(len(data.train), config.task.validation_share, config.seed)
+    warn_about_parts(data.train["labels"], d_tr, d_val, run.task.head().get("id2label", {}))
+    base = run.base(second_order=second_order)
+    if second_order and config.model.attention == "auto":
+        log.info("attention: eager, as second derivatives are needed")
+    refuse_large_k(base.model, config.lora)
+    model = attach_components(base.model, config.lora, run.task.peft_type, base.trained_whole)
+    parts = data.train.select(d_tr), data.train.select(d_val)
+    engine = build_engine(config, model, *parts, data.collate, run.compute, run.processes)
+    log.info(
+        "search: %d layers x k = %d, D_tr %d rows, D_val %d rows, %s, %s",
+        len(engine.lora.gates.names), config.lora.k, len(d_tr), len(d_val),
+        run.compute.device, "bf16" if run.compute.bf16 else "fp32",
+    )  # fmt: skip
+    return engine
+
+
+def _record(run: Context, engine: SearchEngine, hook: SearchHook) -> None:
+    """Writes what stage 2 and the report read, ranks.json last."""
+    folder, config = run.folder, run.config
+    warn_about(hook.trajectory, engine.rule, config)
+    hook.trajectory.write(folder.trajectory)
+    hook.tracking.end(hook.trajectory)
+    names = {id(p): name for name, p in engine.lora.module.named_parameters()}
+    save_file({names[id(p)]: p.detach().cpu().contiguous() for p in engine.lora.trained}, folder.search_weights)
+    write_json(
+        folder.search_summary,
+        {
+            "steps": engine.global_step,
+            "seconds": hook.seconds,
+            "parameters_per_rank": dict(engine.rule.sizes),
+            "stopped": "ranks settled" if engine.global_step < config.search.steps else "steps used up",
+            "passes": vars(engine.lora.passes),
+            "peak_memory_mib": peak_memory(run.compute),
+            "settings": SEARCHED.of(config),
+        },
+    )
+    ranks.save(ranks.record_of(engine.alpha(), engine.contribution(), engine.rule), folder.ranks)
+    checkpoint.clear(folder.search_checkpoint)

@@ -1,0 +1,165 @@
+"""A retraining, a sweep and a grid resume under the settings that they began with; a result belongs to its own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+
+from configs.errors import UserError
+from configs.keys import known_keys
+from configs.schema import RunConfig
+from engine.disk.files import write_text
+from engine.retrain.settings import CHOOSING, FINISHED
+from engine.run.folder import RunFolder
+from tests.helpers.resuming import ask, half_grid, half_retrain, half_sweep, searched, swept
+
+HalfDone = Callable[[RunConfig], None]
+
+
+REFUSED = [
+    (half_retrain, ("--retrain.learning_rate", "1")),
+    (half_retrain, ("--lora.lora_alpha", "1")),
+    (half_retrain, ("--retrain.batch_size", "4")),
+    (half_retrain, ("--lora.r", "2")),
+    (half_retrain, ("--task.label_smoothing", "0")),
+    (half_sweep, ("--task.metrics", "[f1_macro]")),
+    (half_sweep, ("--retrain.learning_rates", "[1e-3]")),
+    (half_grid, ("--retrain.epochs", "9")),
+    (half_grid, ("--lora.grid", "[1,2]")),
+    (swept, ("--retrain.epochs", "9")),
+]
+
+
+@pytest.mark.parametrize(("half", "change"), REFUSED)
+def test_a_changed_setting_is_refused_by_name(
+    tiny_config: Callable[..., RunConfig], half: HalfDone, change: tuple[str, str]
+) -> None:
+    ask(tiny_config(*change))
+    half(tiny_config())
+    ask(tiny_config())
+    with pytest.raises(UserError, match=rf"^{change[0]}: .* half-done run with "):
+        ask(tiny_config(*change))
+    ask(tiny_config(*change), overwrite=True)
+
+
+ALLOWED = [
+    (half_retrain, ("--retrain.checkpoint_every", "7")),
+    (half_retrain, ("--retrain.eval_batch_size", "7")),
+    (half_retrain, ("--export.padded", "true")),
+    (half_retrain, ("--decode.num_beams", "1")),
+    (half_retrain, ("--task.metrics", "[f1_macro]")),
+    (half_retrain, ("--task.evaluation_rows", "9")),
+    (half_sweep, ("--task.evaluation_rows", "9")),
+    (half_sweep, ("--retrain.eval_batch_size", "7")),
+    (swept, ("--task.metrics", "[f1_macro]")),
+    (swept, ("--decode.num_beams", "1")),
+]
+
+
+@pytest.mark.parametrize(("half", "change"), ALLOWED)
+def test_what_does_not_touch_the_half_done_work_may_change(
+    tiny_config: Callable[..., RunConfig], half: HalfDone, change: tuple[str, str]
+) -> None:
+    half(tiny_config())
+    ask(tiny_config(*change))
+
+
+def test_a_chosen_grid_belongs_to_its_settings_and_rates(tiny_config: Callable[..., RunConfig]) -> None:
+    grid = ("--method", "lora_grid")
+    half_grid(tiny_config(*grid))
+    write_text(RunFolder.of(tiny_config()).ranks, "{}")
+    ask(tiny_config(*grid))
+    for change in (("--lora.grid", "[1,2]"), ("--retrain.learning_rate", "1")):
+        with pytest.raises(UserError, match=rf"^{change[0]}: .* ranks that were chosen with "):
+            ask(tiny_config(*grid, *change))
+        ask(tiny_config(*grid, *change), "retrain")
+
+
+IN_THE_GATES = [
+    ("--search.constraint", "sigmoid"),
+    ("--search.scale", "paper"),
+    ("--lora.lora_alpha", "1"),
+    ("--lora.k", "8"),
+    ("--model.name", "another"),
+]
+
+
+@pytest.mark.parametrize("change", IN_THE_GATES)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_searched_weights_are_scaled_as_they_were_searched(
+    tiny_config: Callable[..., RunConfig], change: tuple[str, str], overwrite: bool
+) -> None:
+    """Another constraint or scale would put them into the model at another size, and say nothing."""
+    searched(tiny_config())
+    ask(tiny_config(*change), "retrain", overwrite=overwrite)
+    init = ("--retrain.init", "search")
+    with pytest.raises(
+        UserError, match=rf"^{change[0]}: .* weights that were searched with .*--retrain\.init scratch"
+    ):
+        ask(tiny_config(*init, *change), "retrain", overwrite=overwrite)
+
+
+@pytest.mark.parametrize("change", [("--search.steps", "9"), ("--seed", "1"), ("--retrain.epochs", "9")])
+def test_searched_weights_may_be_retrained_otherwise(
+    tiny_config: Callable[..., RunConfig], change: tuple[str, str]
+) -> None:
+    searched(tiny_config())
+    ask(tiny_config("--retrain.init", "search", *change), "retrain")
+
+
+def test_a_half_done_retraining_of_another_searchs_ranks_is_not_stage_alls(
+    tiny_config: Callable[..., RunConfig],
+) -> None:
+    searched(tiny_config())
+    half_retrain(tiny_config("--seed", "1"))
+    ask(tiny_config("--seed", "1"), "retrain")
+    with pytest.raises(UserError, match=r"^--seed: .* holds ranks that were chosen with 0, now it is 1"):
+        ask(tiny_config("--seed", "1"))
+
+
+def test_a_report_goes_by_what_is_there(tiny_config: Callable[..., RunConfig]) -> None:
+    half_retrain(tiny_config())
+    ask(tiny_config("--seed", "1"), "report")
+
+
+@pytest.mark.parametrize(
+    ("change", "refused"),
+    [
+        (("--task.metrics", "[f1_macro]"), True),
+        (("--task.evaluation_rows", "9"), True),
+        (("--decode.num_beams", "1"), True),
+        (("--retrain.epochs", "9"), True),
+        (("--search.max_bad_steps", "9"), True),
+        (("--decode.batch_size", "1"), False),
+        (("--retrain.eval_batch_size", "9"), False),
+        (("--search.checkpoint_every", "9"), False),
+        (("--export.merged", "true"), False),
+        (("--tracking.project", "mine"), False),
+        (("--study.launcher", "ray"), False),
+    ],
+)
+def test_a_result_is_of_all_that_it_was_trained_and_measured_with(
+    tiny_config: Callable[..., RunConfig], change: tuple[str, str], refused: bool
+) -> None:
+    recorded = FINISHED.of(tiny_config())
+    if refused:
+        with pytest.raises(UserError, match=rf"^{change[0]}: it was finished with "):
+            FINISHED.refuse_changed(recorded, tiny_config(*change), "it was finished with")
+    else:
+        FINISHED.refuse_changed(recorded, tiny_config(*change), "it was finished with")
+
+
+def test_how_a_run_is_started_is_free(tiny_config: Callable[..., RunConfig]) -> None:
+    half_retrain(tiny_config())
+    ask(dataclasses.replace(tiny_config(), strategy="distributed"))  # parsed, it would ask for torchrun
+
+
+def test_every_key_is_declared_or_known_to_change_no_result(tiny_config: Callable[..., RunConfig]) -> None:
+    """A new key that changes a result must be declared: else two settings would be mixed without a word."""
+    free = {"name", "runs_folder", "strategy", "search.checkpoint_every", "decode.batch_size"}
+    free |= {f"retrain.{key}" for key in ("checkpoint_every", "eval_batch_size", "torch_compile")}
+    undeclared = set(known_keys()) - set(FINISHED.of(tiny_config())) - free
+    assert {key.split(".")[0] for key in undeclared} == {"export", "tracking", "study"}
+    assert set(CHOOSING.of(tiny_config())) < set(FINISHED.of(tiny_config()))
