@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from engine import ranks
 from engine.retrain import trials as tuning
-from engine.retrain.trials import Trial, Trials
+from engine.retrain.fit import Fitted
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.stages import run_stages
@@ -78,10 +78,10 @@ def test_of_equal_metrics_the_lower_loss_decides(
     """A hard task whose short trainings all answer alike: CoLA, Matthews 0 at every rate."""
     losses = {1e-3: 0.6, 1e-2: 0.5, 1e-1: 0.7}
 
-    def train(self: Trials, number: int, tried: Mapping[str, Any], prepare: object) -> Trial:
-        return Trial(tried, {"accuracy": 0.5, "loss": losses[tried["learning_rate"]]}, 1, 1.0)
+    def fit(model: Any, data: Any, task: Any, config: RunConfig, *rest: Any) -> Fitted:
+        return Fitted({"accuracy": 0.5, "loss": losses[config.retrain.learning_rate]}, seconds=1.0, steps=1)
 
-    monkeypatch.setattr(Trials, "_train", train)
+    monkeypatch.setattr(tuning, "fit", fit)
     folder = finish(tiny_config("--method", "lora", "--retrain.learning_rates", "[1e-3,1e-2,1e-1]"))
     assert json.loads(folder.sweep.read_text())["chosen"] == {"learning_rate": 1e-2}
 
