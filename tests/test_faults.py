@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import run
-from engine.disk.checkpoint import exists
+from engine.disk import checkpoint
 from engine.retrain.trainer import RetrainTrainer
 from engine.run.folder import RunFolder
 from engine.search.hook import SearchHook
@@ -74,13 +74,15 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
                 pass
 
     def prepare() -> None:
-        place, name = (SearchHook, "_save") if stage == "search" else (RetrainTrainer, "_save_checkpoint")
+        # The search saves by a function of this program, the retraining by transformers' own method.
+        place: Any = checkpoint if stage == "search" else RetrainTrainer
+        name = "save" if stage == "search" else "_save_checkpoint"
         original = getattr(place, name)
 
-        def save(self: Any, *arguments: Any) -> None:
-            if exists(folder.search_checkpoint) or any(folder.root.glob("retrain/*/sealed.json")):
+        def save(*arguments: Any) -> None:
+            if checkpoint.exists(folder.search_checkpoint) or any(folder.root.glob("retrain/*/sealed.json")):
                 fill()
-            original(self, *arguments)
+            original(*arguments)
 
         setattr(place, name, save)
 

@@ -20,6 +20,7 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from engine import export, ranks
 from engine.disk.files import write_json
+from engine.export.adapter import ADAPTER_WEIGHTS
 from engine.retrain.adapter import adapter_config, attach_ranks, start_from_search
 from engine.run.context import Context
 from engine.run.folder import RunFolder
@@ -154,7 +155,7 @@ def test_init_search_and_its_export_compute_what_the_search_computes_at_hard_gat
     with torch.no_grad():
         torch.testing.assert_close(model.eval()(**batch).logits, expected, rtol=1e-10, atol=1e-12)
     export.save_adapter(model, run.tokenizer, run.folder.adapter)
-    check_sparse(load_file(run.folder.adapter / export.ADAPTER_WEIGHTS), record.kept)
+    check_sparse(load_file(run.folder.adapter / ADAPTER_WEIGHTS), record.kept)
     plain: Any = AutoModelForSequenceClassification.from_pretrained(model_folder("gpt2"), num_labels=2).double()
     plain.config.pad_token_id = base.model.config.pad_token_id
     loaded = PeftModel.from_pretrained(plain, run.folder.adapter).eval()
@@ -191,7 +192,7 @@ def test_retraining_keeps_the_blocks_and_drops_what_has_rank_zero(
     config = tiny_config(*PARTS, *decay, "--export.padded", "true", "--export.merged", "true", kind="gpt2")
     names = [f"{layer}.{part}" for layer in LAYERS for part in "qkv"]
     folder = retrain(config, dict(zip(names, (3, 0, 2, 0, 0, 0), strict=True)))
-    weights = load_file(folder.adapter / export.ADAPTER_WEIGHTS)
+    weights = load_file(folder.adapter / ADAPTER_WEIGHTS)
     check_sparse(weights, {names[0]: 3, names[2]: 2})
     settings = json.loads((folder.adapter / "adapter_config.json").read_text())
     assert settings["peft_type"] == "LORA"
@@ -230,7 +231,7 @@ def test_a_retraining_that_is_resumed_ends_with_the_same_bits(
         with pytest.raises(Interrupted):
             retrain(config, kept)
     again = retrain(config, kept)
-    found, expected = (load_file(folder.adapter / export.ADAPTER_WEIGHTS) for folder in (again, whole))
+    found, expected = (load_file(folder.adapter / ADAPTER_WEIGHTS) for folder in (again, whole))
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     check_sparse(found, {name: rank for name, rank in kept.items() if rank})
 
@@ -272,7 +273,7 @@ def test_every_method_with_ranks_gives_each_part_its_own(
         assert sum(found.values()) == sum(learned)
     result = json.loads(folder.metrics.read_text())
     assert result["lora_parameters"] == sum(found.values()) * 2 * WIDTH
-    check_sparse(load_file(folder.adapter / export.ADAPTER_WEIGHTS), record.kept)
+    check_sparse(load_file(folder.adapter / ADAPTER_WEIGHTS), record.kept)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ import torch
 
 from problems.machine.compute import Compute
 
-_STATUS = Path("/proc/self/status")
+STATUS = Path("/proc/self/status")
+"""Linux tells a process here how much memory it had at most; other systems have no such file."""
 
 
 def forget_peak(compute: Compute) -> None:
@@ -29,7 +30,7 @@ def peak_memory(compute: Compute) -> float:
     """Peak of this process in MiB, since `forget_peak`: of the GPU where one is used, else resident memory."""
     if compute.device.type == "cuda":
         return torch.cuda.max_memory_allocated(compute.device) / 2**20
-    lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines() if _STATUS.exists() else []
+    lines = STATUS.read_text(encoding="ascii", errors="replace").splitlines() if STATUS.exists() else []
     for line in lines:  # some sandboxes' Linux has the file without this line
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pandas as pd
@@ -16,7 +17,9 @@ from benchmarks import data, growth, memory, step, total
 from benchmarks.command import main
 from benchmarks.stock import StockStep
 from benchmarks.workload import PlainStep, SearchStep, Workload, make_workload
-from configs.cli import parse
+from configs.cli import Request
+from engine.disk.files import write_json
+from engine.run.folder import RunFolder
 from problems.hypergradients import HYPERGRADIENTS
 from problems.tasks.sample import make_sample
 
@@ -70,7 +73,8 @@ def test_stock_padding_changes_no_loss(work: Workload) -> None:
     """What (c) adds is computed for nothing: the padded batch has the same loss."""
     stock = StockStep(work, pad_to=64)
     (batch,) = work.batches(1)
-    padded = stock._padded(batch, 64)
+    stock(batch)
+    padded = stock.handed.batch
     assert padded["input_ids"].shape == (4, 64)
     model = stock.engine.lora.module.eval()
     with torch.no_grad():
@@ -134,7 +138,7 @@ def test_memory_in_processes_of_their_own(model_folder: ModelFolder) -> None:
 
 def test_data_is_tokenised_once(model_folder: ModelFolder, glue: Path) -> None:
     settings = data.DataSettings(path=str(glue), model=str(model_folder("bert")), batch_size=8, only=True)
-    first, second = data._read(settings), data._read(settings)
+    first, second = (data.measure(settings)[0] for _ in range(2))
     assert (first["rows"], first["batches"]) == (40, 5)
     assert (first["from_cache"], second["from_cache"]) == (False, True)
 
@@ -164,12 +168,29 @@ def test_total(model_folder: ModelFolder, glue: Path, tmp_path: Path) -> None:
     assert set(numbers["autolora_seconds_over"]["sst2"]) == {"lora", "adalora"}
 
 
+RESULT = {
+    "metrics": {"accuracy": 0.5}, "learning_rate": 1e-3, "seconds": {"search": None, "retrain": 1.0, "total": 1.0},
+    "steps": {"search": None, "retrain": 1}, "mean_rank": None, "lora_parameters": 0,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(("rows", "batch_size", "steps"), [(32, 16, 6), (32, 8, 12), (None, 8, 15), (9999, 8, 15)])
 def test_the_search_gets_its_share_of_the_baselines_rows(
-    glue: Path, rows: int | None, batch_size: int, steps: int
+    glue: Path, monkeypatch: pytest.MonkeyPatch, rows: int | None, batch_size: int, steps: int
 ) -> None:
     """Also when the batch is overridden, and of no more rows than there are: 0.15 of 20 epochs of 32 or 40 rows."""
     settings = total.TotalSettings(
-        path=str(glue), train_rows=rows, epochs=20, overrides={"search.batch_size": batch_size}
-    )
-    assert total._search_steps(settings, parse(["--config", "fast.yaml"]).config, "sst2") == steps
+        path=str(glue), tasks=["sst2"], seeds=[0], train_rows=rows, epochs=20,
+        overrides={"search.batch_size": batch_size},
+    )  # fmt: skip
+    searched = []
+
+    def run_stages(request: Request, *_: Any, **__: Any) -> RunFolder:
+        folder = RunFolder(Path(request.config.runs_folder) / str(request.config.name))
+        searched.append((request.config.method, request.config.search.steps))
+        write_json(folder.metrics, RESULT)
+        return folder
+
+    monkeypatch.setattr(total, "run_stages", run_stages)
+    total.measure(settings)
+    assert dict(searched)["autolora"] == steps

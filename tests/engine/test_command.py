@@ -18,7 +18,7 @@ from configs.cli import Request, ScoreRequest, ShowRequest
 from configs.errors import UserError
 from configs.schema import RunConfig, StudyConfig
 from engine import stages
-from engine.command import _as_it_ran, run_request
+from engine.command import run_request
 from engine.disk.files import write_json
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
@@ -157,12 +157,21 @@ def test_a_report_is_told_to_wandb_as_its_run_was_unless_asked_otherwise(
     finished_run: Callable[..., RunFolder],
     tiny_config: Callable[..., RunConfig],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     asked: str,
     told: str,
 ) -> None:
-    shutil.copytree(finished_run("bert").root, tmp_path / "runs" / "tiny")
-    found = _as_it_ran(Request(tiny_config("--tracking.wandb", asked), "report", False, "x"))
-    assert found.config.tracking.wandb == told
+    folder = RunFolder(tmp_path / "runs" / "tiny")
+    shutil.copytree(finished_run("bert").root, folder.root)
+    drawn: list[Request] = []
+
+    def run_stages(request: Request, *_: Any, **__: Any) -> RunFolder:
+        drawn.append(request)
+        return folder
+
+    monkeypatch.setattr(stages, "run_stages", run_stages)
+    start(Request(tiny_config("--tracking.wandb", asked), "report", False, "x"))
+    assert [request.config.tracking.wandb for request in drawn] == [told]
 
 
 BROKEN = {

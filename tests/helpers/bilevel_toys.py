@@ -78,7 +78,14 @@ class LoraNet(nn.Module):
 
 
 class ToyInner(InnerProblem):
+    """Notes the random state that its last step drew its dropout masks from."""
+
     outer: Any
+    masks: RandomState
+
+    def get_loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        self.masks = random_state(CPU)
+        return super().get_loss(batch)
 
     def training_step(self, batch: Batch) -> Tensor:
         return self.module(batch, self.outer.module())
@@ -224,7 +231,7 @@ def unrolled(toy: Toy, eta: float, update: Update = lambda gradient: gradient) -
     net, train, held_out = toy.inner.module, toy.inner.cur_batch, toy.outer.cur_batch
     masks = [None, None]
     if isinstance(net, LoraNet):
-        masks = [net.mask(train, toy.inner._masks), net.mask(held_out, toy.outer.masks)]
+        masks = [net.mask(train, toy.inner.masks), net.mask(held_out, toy.outer.masks)]
 
     def loss(weights: dict[str, Tensor], beta: Tensor, batch: Batch, mask: Tensor | None) -> Tensor:
         gates = functional_call(toy.outer.module, {"beta": beta}, ())

@@ -85,8 +85,8 @@ def test_each_split_is_measured_with_its_own_rows_in_their_order(
         def combine(self, by_split: Any) -> dict[str, float]:
             return {name: found["count"] for name, found in by_split.items()}
 
-    run.task = Task(config.task, config.seed)
     model = load_base(config.model, run.task.auto_class, **run.task.head()).model
+    run.task = Task(config.task, config.seed)
     data = Data(train, splits, run.data.collate)
     fitted = fit(run, Training(model, data, tmp_path / "fit"))
     assert [labels for labels, _ in seen] == [rows for _, rows in seen]

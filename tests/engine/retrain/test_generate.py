@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from datasets import Dataset
 
 from configs.cli import parse
 from engine.retrain import generate
 from engine.retrain.generate import generate_and_score, in_groups
+from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
-from problems.machine.compute import Compute
-from problems.tasks.generation import cut_prompt, prompt
+from problems.data import Data
+from problems.tasks.generation import Generation, cut_prompt, prompt
 from tests.helpers.generation_toys import make_tokenizer
 
 SOURCES = ["name : Aromi", "name : The Vaults | area : riverside | Type : pub"]
@@ -25,14 +25,28 @@ ROWS = Dataset.from_dict({"source": SOURCES, "references": [["a  b", "c"], ["d\t
 CONFIG = parse(["--task.max_length", "8"]).config
 
 
+class Counting(Generation):
+    """A task whose scorer counts the texts."""
+
+    name = "counting"
+
+    def records(self) -> Any:
+        pytest.fail("the rows are given")
+
+    def score_texts(self, texts: list[str], rows: Dataset) -> dict[str, float]:
+        return {"texts": len(texts), "rows": len(rows)}
+
+
 def texts_of(
     folder: Path, decode: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, stop: StopRequest
 ) -> tuple[RunFolder, dict[str, float]]:
-    """The run folder and the scores; the task's scorer counts the texts."""
+    """The run folder and the scores."""
     monkeypatch.setattr(generate, "decode", decode)
-    task: Any = SimpleNamespace(score_texts=lambda texts, rows: {"texts": len(texts), "rows": len(rows)})
-    compute, kept = Compute(torch.device("cpu"), bf16=False), RunFolder(folder)
-    return kept, generate_and_score(None, task, ROWS, make_tokenizer(), CONFIG, compute, kept, stop)
+    config = dataclasses.replace(CONFIG, runs_folder=str(folder.parent), name=folder.name)
+    run = Context(config, stop)
+    run.task, run.tokenizer = Counting(config.task, []), make_tokenizer()
+    run.data = Data(ROWS, {"test": ROWS}, run.task.collate(run.tokenizer))
+    return run.folder, generate_and_score(None, run)
 
 
 def test_references_of_one_record_stand_together() -> None:

@@ -16,7 +16,6 @@ def test_a_finished_run_holds_the_agreed_files_and_no_leftovers(finished: tuple[
         "trajectory.parquet",
         "metrics.jsonl",
         "summary.json",
-        "config.yaml",
         "weights.safetensors",
     }
     assert {path.name for path in folder.figures.iterdir()} == {

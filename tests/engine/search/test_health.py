@@ -50,7 +50,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, problem: type, steps: set[int], facto
 
     def training_step(self: Any, batch: Any) -> Any:
         loss, values = original(self, batch)
-        if self._count not in steps:
+        if self.count not in steps:
             return loss, values
         self.last_loss = (loss * factor).detach()
         return loss * factor, values

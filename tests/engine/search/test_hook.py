@@ -41,11 +41,7 @@ def test_the_record_is_that_of_the_last_step(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:
     run = run_of(tiny_config("--search.steps", "5"))
-    engines = []
-    original = run.build_search
-    run.build_search = lambda **options: engines.append(original(**options)) or engines[0]  # type: ignore
-    search(run)
-    (engine,) = engines
+    engine = search(run)
     record = json.loads(run.folder.ranks.read_text())
     assert [layer["name"] for layer in record["layers"]] == engine.lora.gates.names
     assert torch.equal(torch.tensor([layer["alpha"] for layer in record["layers"]]), engine.alpha())

@@ -43,7 +43,7 @@ def test_the_search_goes_on_with_the_wrapped_method() -> None:
     weights = [p.detach().clone() for p in toy.inner.trained]
     assert torch.equal(implicit(toy, vector), torch.cat([t.flatten() for t in expected]))
     assert all(torch.equal(p, w) for p, w in zip(toy.inner.trained, weights, strict=True))
-    assert (toy.inner.eta_setting, toy.inner.fp32_difference) == ("betty", False)
+    assert (toy.inner.eta(), toy.inner.fp32_difference) == (1.0, False)
     assert probe.cost(3) == HYPERGRADIENTS["first_order"].cost(3)
 
 
@@ -103,7 +103,7 @@ def test_settings_come_back_when_a_method_fails(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(HYPERGRADIENTS["exact"], "implicit", fail)
     with pytest.raises(RuntimeError, match="a defect"):
         implicit(toy, random_vector(toy))
-    assert (toy.inner.eta_setting, toy.inner.compute) == ("betty", compute)
+    assert (toy.inner.eta(), toy.inner.compute) == (1.0, compute)
 
 
 @pytest.fixture

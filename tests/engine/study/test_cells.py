@@ -50,15 +50,6 @@ def test_keys_that_end_alike_are_told_apart_in_the_name() -> None:
     assert cell_name(values) == "search.learning_rate-0.001_seed-0_retrain.learning_rate-1e-05"
 
 
-def test_cells_of_an_earlier_version_keep_their_names(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
-    """Hours of training would be done again, and a report drawn without them."""
-    axes = {"task.train_rows": [None, 8], "retrain.learning_rates": [[1e-3, 3e-3]]}
-    before = "train_rows-None_learning_rates--0.001-0.003"
-    (tmp_path / "cells" / before).mkdir(parents=True)
-    names = [cell.config.name for cell in expand(with_study(tiny_config(), axes), StudyFolder(tmp_path))]
-    assert names == [before, "train_rows-8_learning_rates-0.001-0.003"]
-
-
 @pytest.mark.parametrize(
     "study",
     [

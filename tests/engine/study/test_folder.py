@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from engine.disk.paths import At
 from engine.study.folder import StudyFolder
 
 
 def test_every_place_of_a_study_is_among_its_outputs() -> None:
     folder = StudyFolder(Path("runs") / "x")
-    places = {getattr(folder, name) for name, kind in vars(StudyFolder).items() if isinstance(kind, property)}
+    places = {getattr(folder, name) for name, kind in vars(StudyFolder).items() if isinstance(kind, At)}
     assert set(folder.outputs()) == places
     assert all(path.parent == folder.root for path in places)
 

@@ -25,7 +25,6 @@ from engine.study.cells import expand
 from engine.study.folder import StudyFolder
 from engine.study.launchers import LAUNCHERS, Launcher
 from engine.tracking import login as wandb_login
-from problems.hypergradients import HYPERGRADIENTS
 from tests.helpers.studies import AXES, VARIANTS, with_study
 
 
@@ -51,25 +50,6 @@ def test_every_cell_is_a_run_folder_and_a_row(study: tuple[RunConfig, StudyFolde
     assert {"hypergradient.type", "seed", "metric.accuracy", "mean_rank", "ranks"} <= set(rows.columns)
     for cell in expand(config, folder):
         assert RunFolder(folder.cells / str(cell.config.name)).adapter.exists()
-
-
-def test_probe_compares_every_approximation_with_exact(study: tuple[RunConfig, StudyFolder]) -> None:
-    rows = pd.read_parquet(study[1].probe)
-    assert set(rows["approximation"]) == set(HYPERGRADIENTS)
-    assert set(rows["step"]) == {1, 4}
-    exact = rows[rows["approximation"] == "exact"]
-    assert exact["cosine"].min() > 0.9999
-    difference = rows[(rows["approximation"] == "darts") & (rows["step"] == 4)]
-    assert difference["cosine"].min() > 0.99
-
-
-def test_cost_counts_the_documented_passes(study: tuple[RunConfig, StudyFolder]) -> None:
-    config, folder = study
-    rows = pd.read_parquet(folder.cost).set_index("approximation")
-    for name, method in HYPERGRADIENTS.items():
-        cost = method.cost(config.hypergradient.terms)
-        assert (rows.loc[name, "forward_passes"], rows.loc[name, "backward_passes"]) == (cost.forward, cost.backward)
-    assert rows.loc["lora", "ratio_to_lora"] == 1
 
 
 def test_report_and_table_show_each_approximation(study: tuple[RunConfig, StudyFolder]) -> None:

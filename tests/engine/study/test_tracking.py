@@ -19,8 +19,8 @@ from engine.study.tracking import track_study
 class Kept:
     """A wandb run that keeps what it is sent."""
 
-    def __init__(self, config: RunConfig, folder: Path, settings: dict[str, Any], **options: Any) -> None:
-        self.config, self.folder, self.settings, self.options = config, folder, settings, options
+    def __init__(self, config: RunConfig, folder: Path, **options: Any) -> None:
+        self.config, self.folder, self.options = config, folder, options
         self.sent: list[tuple[Any, ...]] = []
 
     def table(self, *values: Any) -> None:
@@ -78,7 +78,7 @@ def test_it_stands_in_the_group_of_its_cells(track: Callable[..., Kept]) -> None
     frame = pd.DataFrame({"seed": [0]})
     assert track(frame).config.tracking.group == "tiny"
     run = track(frame, "--tracking.group", "mine")
-    assert run.config.tracking.group == run.settings["tracking"]["group"] == "mine"
+    assert run.config.tracking.group == "mine"
 
 
 def test_a_cell_holds_a_number_a_word_or_nothing(track: Callable[..., Kept]) -> None:

@@ -39,7 +39,7 @@ def test_artifacts_can_be_switched_off(
     (tmp_path / "x").write_text("x")
     for wanted in ("true", "false"):
         wandb = Wandb(
-            tiny_config("--tracking.wandb", "offline", "--tracking.artifacts", wanted), tmp_path, {}, tags=["t" * 99]
+            tiny_config("--tracking.wandb", "offline", "--tracking.artifacts", wanted), tmp_path, tags=["t" * 99]
         )
         wandb.keep("x", "ranks", tmp_path / "x")
         wandb.keep("absent", "ranks", tmp_path / "absent")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 from configs.schema import RunConfig
 from engine.search.engine import SearchEngine, build_engine
 from problems.data import prepare, split_indices
-from problems.hypergradients.second_order import _conjugate_gradients
+from problems.hypergradients.second_order import ConjugateGradient
 from problems.machine.compute import choose_compute, seed_everything
 from problems.models.attach import attach, lora_config
 from problems.models.load import load_base, load_tokenizer
@@ -149,29 +150,35 @@ def dense_hessian(toy: Toy) -> Tensor:
     return torch.linalg.eigvalsh(torch.stack([torch.cat([p.flatten() for p in row]) for row in rows]))
 
 
+def solve(matrix: Tensor, right: Tensor, iterations: int, eta: float) -> Tensor:
+    """What `cg` makes of `right` where the damped Hessian H + I/eta is `matrix`."""
+    inner: Any = SimpleNamespace(eta=lambda: eta, config=SimpleNamespace(cg_iterations=iterations))
+    hessian = matrix - torch.eye(len(right)) / eta
+    (found,) = ConjugateGradient().solve([right], lambda direction: [hessian @ direction[0]], inner)
+    return found
+
+
 @pytest.mark.usefixtures("float64")
 class TestConjugateGradients:
     def test_solves_in_as_many_steps_as_unknowns(self) -> None:
         root = torch.randn(5, 5)
         matrix, right = root @ root.T + torch.eye(5), torch.randn(5)
-        found = _conjugate_gradients(lambda x: matrix @ x, right, 5, start_scale=9.0)
-        assert torch.allclose(found, torch.linalg.solve(matrix, right), rtol=1e-8)
+        assert torch.allclose(solve(matrix, right, 5, eta=9.0), torch.linalg.solve(matrix, right), rtol=1e-8)
 
     def test_stops_at_the_solution(self) -> None:
         """One step solves the identity; a further one would divide zero by zero."""
         right = torch.tensor([1.0, 2.0])
-        assert torch.equal(_conjugate_gradients(lambda x: x, right, 50, start_scale=9.0), right)
+        assert torch.equal(solve(torch.eye(2), right, 50, eta=2.0), right)
 
     def test_keeps_what_it_has_when_a_later_direction_curves_down(self) -> None:
         matrix, right = torch.diag(torch.tensor([1.0, 2.0, -1.0])), torch.tensor([1.0, 1.0, 1.0])
         first = (right @ right) / (right @ matrix @ right) * right
-        assert torch.allclose(_conjugate_gradients(lambda x: matrix @ x, right, 3, start_scale=9.0), first)
+        assert torch.allclose(solve(matrix, right, 3, eta=4.0), first)
 
     @pytest.mark.parametrize("curvature", [-1.0, 0.0])
     def test_falls_back_when_the_first_direction_does(self, curvature: float) -> None:
         right = torch.tensor([1.0, 2.0])
-        found = _conjugate_gradients(lambda x: curvature * x, right, 3, start_scale=0.25)
-        assert torch.equal(found, 0.25 * right)
+        assert torch.equal(solve(curvature * torch.eye(2), right, 3, eta=0.25), 0.25 * right)
 
 
 def tiny_engine(config: RunConfig, second_order: bool) -> SearchEngine:

@@ -1,3 +1,4 @@
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -6,6 +7,19 @@ from configs.errors import UserError
 from problems.scoring.meteor import Meteor
 
 pytestmark = pytest.mark.usefixtures("java")
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Every process that was started."""
+    processes, start = [], subprocess.Popen
+
+    def popen(*arguments, **options):
+        processes.append(start(*arguments, **options))
+        return processes[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    return processes
 
 
 @pytest.mark.slow
@@ -29,18 +43,19 @@ def test_scores_and_hard_text(monkeypatch):
         assert meteor.segment("a b", ["a b", ""]) == meteor.segment("a b", ["a b"])
 
 
-def test_process_ends_with_an_error_too():
+def test_process_ends_with_an_error_too(started):
     meteor = Meteor()
     with pytest.raises(KeyboardInterrupt), meteor:
         raise KeyboardInterrupt
-    assert meteor._process.poll() is not None
+    assert [process.poll() is None for process in started] == [False]
 
 
 @pytest.mark.slow
-def test_a_process_that_died_is_one_line():
+def test_a_process_that_died_is_one_line(started):
     with Meteor() as meteor:
-        meteor._process.kill()
-        meteor._process.wait()
+        (process,) = started
+        process.kill()
+        process.wait()
         with pytest.raises(UserError, match="METEOR: its Java process stopped"):
             meteor.segment("a", ["a"])
 

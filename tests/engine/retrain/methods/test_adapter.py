@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from engine.retrain.methods.adapter import _head
+from configs.schema import RunConfig
+from engine.retrain.methods import METHODS
 from problems.models import bottleneck
 from problems.models.load import BaseModel
 from tests.helpers.methods import Done
@@ -24,5 +27,11 @@ def test_the_bottleneck_adapter_loads_to_the_runs_logits(done: Callable[..., Don
 
 
 @pytest.mark.parametrize("new", [["classifier"], ["classifier", "pooler"], []])
-def test_the_head_is_trained_whether_or_not_the_model_came_with_one(new: list[str]) -> None:
-    assert _head(BaseModel(None, new)) == sorted({"classifier", "score", *new})  # type: ignore[arg-type]
+def test_the_head_is_trained_whether_or_not_the_model_came_with_one(
+    new: list[str], tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[list[str]] = []
+    monkeypatch.setattr(bottleneck, "insert", lambda model, width, head: trained.append(head))
+    run: Any = SimpleNamespace(config=tiny_config("--method", "adapter"))
+    prepared = METHODS["adapter"].prepare(BaseModel(None, new), run, 8)  # type: ignore[arg-type]
+    assert trained == [prepared.head] == [sorted({"classifier", "score", *new})]
