@@ -1,8 +1,6 @@
 """`python run.py --score KIND --hyp FILE --ref FILE [--json OUT]`: the official metrics of files, and nothing else."""
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,7 +58,7 @@ def _score_files(kind: str, hyp: str, ref: str, metrics: Sequence[str]) -> dict[
 
 
 def _table(kind: str, hyp: str, scores: dict[str, float]) -> Table:
-    """The scores for the eye; OUT has all their digits."""
+    """The scores with four digits, for the terminal; OUT has all digits."""
     table = Table(title=f"{kind}: {Path(hyp).name}")
     table.add_column("metric")
     table.add_column("value", justify="right")
@@ -73,13 +71,10 @@ def _table(kind: str, hyp: str, scores: dict[str, float]) -> Table:
 
 def _write_json(path: Path, scores: dict[str, float]) -> None:
     """Writes the file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(scores, file, indent=2)
-            file.write("\n")
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only the owner can read
-        os.replace(temporary, path)
+        temporary.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path)
     except OSError as error:
         raise UserError(f"--json {path}: cannot be written ({error.strerror})") from None

@@ -108,22 +108,17 @@ def _categories(sets: list[ParallelFiles], chosen: ParallelFiles, refs: Sequence
     if "all-cat" not in chosen.stem:
         return None
     parts = {files.stem: files for files in sets if files.end == chosen.end}
-    sides = [parts.get(chosen.stem.replace("all-cat", part)) for part in ("old-cat", "new-cat")]
-    if sides[0] is None or sides[1] is None:
+    stems = [chosen.stem.replace("all-cat", part) for part in ("old-cat", "new-cat")]
+    if not parts.keys() >= set(stems):
         return None
-    old, new = (read_parallel(files) for files in sides if files is not None)
+    old, new = (read_parallel(parts[stem]) for stem in stems)
     if len(old) + len(new) != len(refs):
         return None
     categories: list[str] = []
-    next_old, next_new = iter([*old, None]), iter([*new, None])
-    at_old, at_new = next(next_old), next(next_new)
     for item_refs in refs:
-        if (item_refs == at_old) == (item_refs == at_new):
-            return None  # not made from each other, or not to be told apart
-        if item_refs == at_old:
-            categories.append("seen")
-            at_old = next(next_old)
-        else:
-            categories.append("unseen")
-            at_new = next(next_new)
+        seen, unseen = old[:1] == [item_refs], new[:1] == [item_refs]
+        if seen == unseen:
+            return None  # the files are not parts of this one, or the item could be of either
+        categories.append("seen" if seen else "unseen")
+        del (old if seen else new)[0]
     return categories
