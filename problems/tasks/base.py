@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,6 +12,8 @@ from datasets import Dataset
 from peft import TaskType
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from configs.errors import UserError
 
 ERRORS = {"mse", "ter"}
 """Metrics of which less is better."""
@@ -27,6 +29,13 @@ class Rows:
 
     train: Dataset
     evaluation: Mapping[str, Dataset]
+
+
+def refuse_other_metrics(asked: Sequence[str], allowed: Sequence[str]) -> None:
+    """Raises UserError for the first of `task.metrics` that the task has not."""
+    for name in asked:
+        if name not in allowed:
+            raise UserError(f"--task.metrics: {name!r} is not allowed here; allowed: {', '.join(allowed)}")
 
 
 class Task(ABC):

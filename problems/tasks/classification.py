@@ -16,8 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from configs.errors import UserError
-from problems.tasks.base import PAD_TO, Collate, Task
+from problems.tasks.base import PAD_TO, Collate, Task, refuse_other_metrics
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
@@ -58,9 +57,7 @@ class TextClassification(Task):
         self.max_length = max_length
         self.regression = regression
         known = NUMBER_METRICS if regression else CLASS_METRICS
-        unknown = [name for name in metric_names if name not in known]
-        if unknown:
-            raise UserError(f"--task.metrics: {unknown[0]!r} is not allowed here; allowed: {', '.join(known)}")
+        refuse_other_metrics(metric_names, list(known))
         self._metrics = {name: known[name] for name in metric_names}
         self.classes: list[str] = []
 

@@ -23,7 +23,8 @@ from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, PreTraine
 from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.scoring import METRICS, check_metrics, score_e2e, score_webnlg
-from problems.tasks.base import PAD_TO, Collate, Rows, Task
+from problems.scoring.names import plain
+from problems.tasks.base import PAD_TO, Collate, Rows, Task, refuse_other_metrics
 from problems.tasks.readers.records import Record, evaluation_rows, training_rows
 
 log = logging.getLogger("autolora")
@@ -42,12 +43,8 @@ class Generation(Task):
 
     def __init__(self, config: TaskConfig, metrics: Sequence[str]) -> None:
         self.config = config
-        known = {name.lower().replace("-", "_") for name in METRICS[self.scoring]}
-        unknown = [name for name in metrics if name.lower().replace("-", "_") not in known]
-        if unknown:
-            allowed = ", ".join(name.lower() for name in METRICS[self.scoring])
-            raise UserError(f"--task.metrics: {unknown[0]!r} is not allowed here; allowed: {allowed}")
-        self._metrics = list(metrics)
+        self._metrics = [plain(name) for name in metrics]
+        refuse_other_metrics(self._metrics, [plain(name) for name in METRICS[self.scoring]])
 
     @abstractmethod
     def records(self) -> tuple[list[Record], list[Record]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import datasets
 from datasets import load_dataset
@@ -12,6 +13,8 @@ from datasets.exceptions import DatasetGenerationError
 
 from configs.errors import UserError
 from problems.machine.hub import explain_missing
+
+T = TypeVar("T")
 
 
 def load_splits(path: str, hub_config: str | None, name: str) -> Any:
@@ -24,6 +27,13 @@ def load_splits(path: str, hub_config: str | None, name: str) -> Any:
             raise UserError(
                 f"--task.path: {path} cannot be read ({reason}); allowed: files of one kind, all with the same columns"
             ) from error
+
+
+def split_of(splits: Mapping[str, T], name: str, source: str) -> T:
+    """One split of those that `source` has. Raises UserError, naming them, where it is not among them."""
+    if name not in splits:
+        raise UserError(f"--task.evaluation_split: {source} has no split {name!r}; it has: {', '.join(splits)}")
+    return splits[name]
 
 
 def cache_of(path: Path) -> str | None:

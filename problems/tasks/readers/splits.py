@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from configs.errors import UserError
 from configs.schema import TaskConfig
+
+T = TypeVar("T")
 
 
 class Source(NamedTuple):
@@ -37,6 +39,23 @@ def evaluation_source(config: TaskConfig, split: str) -> Source:
     if split == "test":
         raise UserError("--task.evaluation_split: 'test' needs --task.test_path")
     return Source("--task.path", Path(str(config.path)), held_out=True)
+
+
+def read_or_hold_out(
+    config: TaskConfig, source: Source, read: Callable[[str, Path], list[T]], kind: str, seed: int
+) -> tuple[list[T], list[T]]:
+    """The training and the evaluation items of a user's files; `read(option, path)` gives those of one file.
+
+    Raises UserError as `read` and `hold_out`, and where there is only one item (a `kind`) to train on and to evaluate.
+    """
+    path = Path(str(config.path))
+    train = read("--task.path", path)
+    if not source.held_out:
+        return train, read(source.option, source.path)
+    if len(train) < 2:
+        raise UserError(f"--task.path: {path} has one {kind}; two or more are needed to hold one out")
+    kept, held_out = hold_out(len(train), config.holdout_share, seed, path)
+    return [train[i] for i in kept], [train[i] for i in held_out]
 
 
 def hold_out(
