@@ -1,7 +1,8 @@
-"""Whether wandb runs online, offline or not at all: settled before it is called, as without a key it would ask for
-one and wait.
+"""Whether wandb runs online, offline or not at all. This is decided before wandb starts: without a key it would ask
+for one and wait.
 
-Keys are looked for where wandb looks: environment, netrc, its settings files. What is done with them is wandb's own.
+Keys are looked for where wandb looks: in the environment, netrc and wandb's settings files. wandb's own functions for
+this are not public, move between releases, warn, and refuse a key of the wrong length.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _MODES: dict[str, Mode] = {
 
 
 def wandb_mode(config: RunConfig) -> Mode:
-    """online, offline or disabled. auto: as WANDB_DISABLED, WANDB_MODE or `wandb offline` say, else online with an API
-    key, else offline.
+    """online, offline or disabled. auto: what WANDB_DISABLED, WANDB_MODE or `wandb offline` say; else online if there
+    is an API key, and offline if there is none.
 
     Raises UserError when online is asked for and there is no key.
     """
@@ -41,7 +42,7 @@ def wandb_mode(config: RunConfig) -> Mode:
     mode = _MODES.get(told.lower())
     if mode == "online":
         return _online(f"WANDB_MODE: {told!r}")
-    # In the files `online` is only what holds where nothing else was said.
+    # `online` in a settings file only takes an earlier `wandb offline` back; it asks for nothing.
     mode = mode or _MODES.get(_settings().get("mode", ""))
     if mode in ("offline", "disabled"):
         return mode
@@ -73,7 +74,7 @@ def _in_netrc() -> bool:
         return False
     try:
         found = netrc.netrc(str(path)).hosts.get(urlsplit(_server()).netloc)
-    except (OSError, ValueError, netrc.NetrcParseError):  # wandb cannot read it either
+    except (OSError, ValueError, netrc.NetrcParseError):  # wandb cannot read it, either
         return False
     return found is not None and bool(found[2])
 
@@ -83,7 +84,7 @@ def _server() -> str:
 
 
 def _settings() -> dict[str, str]:
-    """wandb's settings files: the user's, and over it that of the folder in which the program was started."""
+    """The values in wandb's settings files: the user's, overwritten by those of the folder the program started in."""
     everywhere = os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb"
     found: dict[str, str] = {}
     here = Path(".wandb" if Path(".wandb").exists() else "wandb")
@@ -91,7 +92,7 @@ def _settings() -> dict[str, str]:
         parser = configparser.ConfigParser(interpolation=None)
         try:
             parser.read(path, encoding="utf-8")
-        except (OSError, UnicodeDecodeError, configparser.Error):  # wandb goes on without it, too
+        except (OSError, UnicodeDecodeError, configparser.Error):  # wandb ignores such a file, too
             continue
         if parser.has_section("default"):
             found |= dict(parser.items("default"))
