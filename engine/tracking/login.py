@@ -10,6 +10,7 @@ from __future__ import annotations
 import configparser
 import netrc
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -66,17 +67,13 @@ def has_key() -> bool:
 
 
 def _in_netrc() -> bool:
-    home = Path.home()
     given = os.environ.get("NETRC")
-    paths = [Path(given).expanduser()] if given else [home / ".netrc", home / "_netrc"]
-    path = next((path for path in paths if path.exists()), None)
-    if path is None:
-        return False
-    try:
-        found = netrc.netrc(str(path)).hosts.get(urlsplit(_server()).netloc)
-    except (OSError, ValueError, netrc.NetrcParseError):  # wandb cannot read it, either
-        return False
-    return found is not None and bool(found[2])
+    paths = [Path(name).expanduser() for name in ([given] if given else ["~/.netrc", "~/_netrc"])]
+    # wandb, too, goes on without a file that it cannot read.
+    with suppress(OSError, ValueError, LookupError, netrc.NetrcParseError):
+        _, _, key = netrc.netrc(next(filter(Path.exists, paths), paths[0])).hosts[urlsplit(_server()).netloc]
+        return bool(key)
+    return False
 
 
 def _server() -> str:
@@ -86,14 +83,11 @@ def _server() -> str:
 def _settings() -> dict[str, str]:
     """The values in wandb's settings files: the user's, overwritten by those of the folder the program started in."""
     everywhere = os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb"
-    found: dict[str, str] = {}
     here = Path(".wandb" if Path(".wandb").exists() else "wandb")
+    found: dict[str, str] = {}
     for path in (Path(everywhere).expanduser() / "settings", here / "settings"):
         parser = configparser.ConfigParser(interpolation=None)
-        try:
+        with suppress(OSError, UnicodeDecodeError, configparser.Error):
             parser.read(path, encoding="utf-8")
-        except (OSError, UnicodeDecodeError, configparser.Error):  # wandb ignores such a file, too
-            continue
-        if parser.has_section("default"):
             found |= dict(parser.items("default"))
     return found

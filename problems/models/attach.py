@@ -20,10 +20,7 @@ ADAPTER = "default"
 
 
 def lora_config(
-    settings: LoraSettings,
-    task_type: TaskType,
-    trained_whole: Sequence[str],
-    **changes: Any,
+    settings: LoraSettings, task_type: TaskType, trained_whole: Sequence[str], **changes: Any
 ) -> LoraConfig:
     """PEFT's configuration; `trained_whole` are modules trained and saved whole (the task head)."""
     # For classification PEFT adds these names by itself; they would be listed twice.
@@ -79,20 +76,15 @@ def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     modules = dict(model.named_modules())
     targets = target_layers(model, sorted(config.target_modules or []))  # PEFT keeps them as a set
     refuse_past_lora(model, targets)
-    _refuse_in_whole(targets, config.modules_to_save or [])
+    for target in targets:
+        around = [name for name in config.modules_to_save or [] if f".{name}." in f".{target}."]
+        if around:  # PEFT would leave such layers without LoRA and say nothing
+            raise UserError(f"LoRA on {target} is not allowed: {around[0]} is trained whole (--lora.modules_to_save)")
     # PEFT would set this itself, with a warning.
     config.fan_in_fan_out = all(isinstance(modules[name], Conv1D) for name in targets)
     peft_model = get_peft_model(model, config)
     assert isinstance(peft_model, PeftModel)
     return peft_model
-
-
-def _refuse_in_whole(targets: Sequence[str], trained_whole: Sequence[str]) -> None:
-    """PEFT would leave such layers without LoRA and say nothing."""
-    for target in targets:
-        around = [name for name in trained_whole if f".{name}." in f".{target}."]
-        if around:
-            raise UserError(f"LoRA on {target} is not allowed: {around[0]} is trained whole (--lora.modules_to_save)")
 
 
 def lora_layers(model: PeftModel) -> dict[str, LoraLayer]:

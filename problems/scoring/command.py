@@ -32,7 +32,7 @@ def score(
     kind: e2e, webnlg or ner; the values and their units are those of score_e2e, score_webnlg and score_ner.
     hyp, ref: see read_grouped (e2e), read_webnlg (ref may be a folder or a stem of parallel files) and read_ner.
     metrics: some of METRICS[kind]; None: all. For webnlg with known categories the result also has "BLEU.seen" etc.,
-    for ner "protein.f1" etc. Raises UserError on anything the user must change; what needs Java asks first.
+    for ner "protein.f1" etc. Raises UserError on anything the user must change; a missing Java before any work.
     """
     chosen = check_metrics(kind, metrics)
     if json_out is not None and Path(json_out).is_dir():

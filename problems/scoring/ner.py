@@ -27,7 +27,7 @@ def score_ner(gold: list[list[str]], pred: list[list[str]]) -> dict[str, float]:
 
 
 def _check_pairs(gold: list[list[str]], pred: list[list[str]]) -> None:
-    """UserError unless every sentence has as many predicted tags as gold tags."""
+    """Raises UserError unless every sentence has as many predicted tags as gold tags."""
     if len(gold) != len(pred):
         raise UserError(f"score: {len(gold)} sentences with gold tags, but {len(pred)} with predicted tags")
     if not gold:

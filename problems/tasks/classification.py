@@ -10,11 +10,7 @@ from datasets import Dataset
 from peft import TaskType
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
-from transformers import (
-    AutoModelForSequenceClassification,
-    DataCollatorWithPadding,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from problems.tasks.base import PAD_TO, Collate, Task, refuse_other_metrics
 
@@ -29,7 +25,7 @@ CLASS_METRICS: dict[str, Metric] = {
 
 def _correlation(function: Callable[..., Any]) -> Metric:
     def correlation(labels: np.ndarray, predicted: np.ndarray) -> float:
-        # A model that predicts one number for all has no correlation: nothing learned, not an error.
+        # A model that predicts one number for all rows has no correlation: it learned nothing, which is no error.
         if np.ptp(predicted) == 0 or np.ptp(labels) == 0:
             return 0.0
         return float(function(labels, predicted).statistic)

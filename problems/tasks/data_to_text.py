@@ -54,7 +54,7 @@ class _Benchmark(Generation):
 
 
 def _what(error: Exception) -> str:
-    """What is wrong with a row, by the error of reading it."""
+    """What is wrong with a row, in words, from the error of reading it."""
     if isinstance(error, KeyError):
         return f"no column {error}"
     if isinstance(error, ValueError):

@@ -29,14 +29,14 @@ IGNORED = -100  # torch's cross entropy leaves such labels out
 
 
 class Tagging(Task):
-    """Words and their IOB2 tags. The first token of a word carries its label; entities are counted over all words.
+    """Words and their IOB2 tags. The first token of a word has its label; entities are counted over all words.
 
-    A word without a token (cut off by max_length, or nothing to the tokenizer) is predicted O, and counts.
+    For a word without a token (cut off by max_length, or dropped by the tokenizer) O is predicted, and it counts.
     """
 
     auto_class = AutoModelForTokenClassification
     peft_type = TaskType.TOKEN_CLS
-    # A byte-level tokenizer would take a word at the beginning of its own text for another than inside a sentence.
+    # A byte-level tokenizer has other tokens for a word at the beginning of a text than for one inside a sentence.
     tokenizer_options: ClassVar[Mapping[str, Any]] = {"add_prefix_space": True}
 
     def __init__(self, config: TaskConfig, seed: int) -> None:
@@ -84,8 +84,8 @@ class Tagging(Task):
         }
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        """Besides the model's inputs: `tokens` and `tags` of the whole sentence, and `words`, the numbers of those
-        words that carry a label, in their order."""
+        """Besides the model's inputs: `tokens` and `tags` of the whole sentence, and `words`, the numbers of the words
+        that have a label, in their order."""
         if not tokenizer.is_fast:
             raise UserError("--model.name: its tokenizer cannot say which word a token is of (it has no fast form)")
         # datasets hashes all that the function holds; `self` would cost it seconds.
@@ -120,13 +120,13 @@ class Tagging(Task):
         return lambda rows: dict(pad([{k: v for k, v in row.items() if k not in not_of_the_model} for row in rows]))
 
     def metrics(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> dict[str, float]:
-        """Of all entities, then by type ("protein.f1"): exact match in seqeval's default mode (as conlleval)."""
+        """Of all entities, then of each type ("protein.f1"): exact match in seqeval's default mode (as conlleval)."""
         found = score_ner(rows["tags"][:], self.predicted(outputs, labels, rows))
         by_type = [name for name in found if "." in name and name.rpartition(".")[2] in self._metrics]
         return {name: found[name] for name in (*self._metrics, *by_type)}
 
     def predictions(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> str:
-        """Columns of conlleval, apart by tabs: word, tag, predicted tag; a blank line between sentences."""
+        """The columns of conlleval, separated by tabs: word, tag, predicted tag; a blank line between sentences."""
         predicted = self.predicted(outputs, labels, rows)
         sentences = zip(rows["tokens"][:], rows["tags"][:], predicted, strict=True)
         blocks = [["\t".join(word) for word in zip(*sentence, strict=True)] for sentence in sentences]

@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 
 def load_splits(path: str, hub_config: str | None, name: str) -> Any:
-    """The splits of a hub name or a local folder; raises UserError, naming path and task, when they cannot be had."""
+    """The splits of a hub name or a local folder. Raises UserError, naming path and task, if they cannot be loaded."""
     with explain_missing("--task.path", f"{path}, {name}"):
         try:
             return load_dataset(path, hub_config, cache_dir=cache_of(Path(path)))
-        except DatasetGenerationError as error:  # says nothing itself; what is wrong with which file lies below it
+        except DatasetGenerationError as error:  # its own text says nothing, its cause names the fault
             reason = " ".join(str(error.__cause__ or error).split())[:200]
             raise UserError(
                 f"--task.path: {path} cannot be read ({reason}); allowed: files of one kind, all with the same columns"
@@ -37,10 +37,10 @@ def split_of(splits: Mapping[str, T], name: str, source: str) -> T:
 
 
 def cache_of(path: Path) -> str | None:
-    """A place in datasets' cache for a local folder as it is now; None for a hub name.
+    """A folder in datasets' cache for the files of a local folder as they are now; None for a hub name.
 
-    datasets itself looks at the folder's last name and the configuration only: it would give the rows of another
-    folder of that name, or the rows of before a change.
+    datasets itself looks only at the folder's last name and the configuration: it would return the rows of another
+    folder of that name, or rows from before a change.
     """
     if not path.is_dir():
         return None

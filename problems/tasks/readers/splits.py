@@ -1,4 +1,4 @@
-"""Which rows of a user's files are evaluated: those of a file that was named, or some of the training rows."""
+"""Which rows of a user's files are evaluated: those of a named file, or some of the training rows."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Source(NamedTuple):
 
 
 def evaluation_split(config: TaskConfig) -> str:
-    """The split that metrics.json reports: as asked for, else test where there is one."""
+    """The split that metrics.json reports: as configured, else test if there is a file of it, else validation."""
     return config.evaluation_split or ("test" if config.test_path else "validation")
 
 
 def evaluation_source(config: TaskConfig, split: str) -> Source:
-    """Where the rows of `split` are. Raises UserError for a split that there is not."""
+    """Where the rows of `split` come from. Raises UserError for a split that does not exist."""
     given = {"validation": config.validation_path, "test": config.test_path}
     if split not in given:
         raise UserError(f"--task.evaluation_split: {split!r} is not allowed; allowed: validation, test")
@@ -63,7 +63,7 @@ def hold_out(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the rows that stay and of those held out (at least one): disjoint, complete, drawn by seed.
 
-    classes: of each row; one of each then stays, so that nothing is evaluated that was never learned.
+    classes: the class of each row; one row of each class then stays, so that every evaluated class was learned.
     Raises UserError, naming the file, when none would stay or none could be held out.
     """
     order = np.random.default_rng(seed).permutation(rows)
