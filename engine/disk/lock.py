@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+
+from filelock import FileLock, Timeout
 
 from configs.errors import UserError
 
@@ -30,73 +30,42 @@ def locked(root: Path) -> Iterator[None]:
     The operating system drops the lock of a process that dies, so a lock never has to be removed by hand. Raises
     InUse with the other's pid and host when the folder is in use, UserError when it cannot be written.
     """
-    made: list[Path] = []
+    made = [folder for folder in (root, *root.parents) if not folder.exists()]
+    path = root / LOCK
+    # Where the file system has no locks, filelock would otherwise rely on the file being there, also after a kill.
+    lock = FileLock(path, blocking=False, fallback_to_soft=False)
     try:
-        made = _make(root)
-        handle = _take(root / LOCK)
+        root.mkdir(parents=True, exist_ok=True)
+        before = _owner(path)
+        lock.acquire()
+        path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
+    except Timeout as error:
+        owner = _owner(path) or "another process"
+        raise InUse(f"--name: {root} is in use by {owner}; wait for it, stop it, or give another --name") from error
     except OSError as error:
         _remove_empty(made)
         raise UserError(f"--runs_folder: cannot write {root} ({error.strerror}); name another folder") from error
+    if before:
+        log.info("%s ended without releasing %s; this process takes it over", before, root)
     try:
         yield
     finally:
-        # Before it is let go, so that nobody can hold a file that is no longer there.
-        (root / LOCK).unlink(missing_ok=True)
-        os.close(handle)
+        # Before the lock is released, so that no other process can hold a file that is no longer there.
+        path.unlink(missing_ok=True)
+        lock.release()
         _remove_empty(made)
 
 
-def _make(root: Path) -> list[Path]:
-    """Makes `root` and what is missing above it; returns what was made, the innermost first."""
-    missing = [path for path in (root, *root.parents) if not path.exists()]
-    root.mkdir(parents=True, exist_ok=True)
-    return missing
+def _owner(path: Path) -> str:
+    """The process that wrote the lock file, as "process 12 on host"; "" where the file does not say."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return f"process {content['pid']} on {content['host']}"
+    return ""
 
 
 def _remove_empty(folders: list[Path]) -> None:
-    for folder in folders:
-        try:
+    """Removes `folders`, the innermost first, up to the first that is not empty."""
+    with suppress(OSError):
+        for folder in folders:
             folder.rmdir()
-        except OSError:
-            return
-
-
-def _take(path: Path) -> int:
-    """An open file that holds the lock; `path` then says who we are."""
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = _owner(handle)
-            os.close(handle)
-            raise InUse(
-                f"--name: {path.parent} is in use by process {owner.get('pid', '?')} on {owner.get('host', '?')}; "
-                f"wait for it, stop it, or give another --name"
-            ) from error
-        if _same_file(handle, path):
-            break
-        os.close(handle)  # its owner removed it between our two calls
-    before = _owner(handle)
-    if before:
-        log.info(
-            "taking the folder over: process %s on %s has ended without a word", before.get("pid"), before.get("host")
-        )
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
-    return handle
-
-
-def _owner(handle: int) -> dict[str, Any]:
-    try:
-        content = json.loads(os.pread(handle, 1000, 0))
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _same_file(handle: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), os.stat(path))
-    except FileNotFoundError:
-        return False

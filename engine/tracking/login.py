@@ -1,7 +1,8 @@
-"""Whether wandb runs online, offline or not at all: settled before it is called, as without a key it would ask for
-one and wait.
+"""Whether wandb runs online, offline or not at all. This is decided before wandb starts: without a key it would ask
+for one and wait.
 
-Keys are looked for where wandb looks: environment, netrc, its settings files. What is done with them is wandb's own.
+Keys are looked for where wandb looks: in the environment, netrc and wandb's settings files. wandb's own functions for
+this are not public, move between releases, warn, and refuse a key of the wrong length.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import configparser
 import netrc
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -26,8 +28,8 @@ _MODES: dict[str, Mode] = {
 
 
 def wandb_mode(config: RunConfig) -> Mode:
-    """online, offline or disabled. auto: as WANDB_DISABLED, WANDB_MODE or `wandb offline` say, else online with an API
-    key, else offline.
+    """online, offline or disabled. auto: what WANDB_DISABLED, WANDB_MODE or `wandb offline` say; else online if there
+    is an API key, and offline if there is none.
 
     Raises UserError when online is asked for and there is no key.
     """
@@ -41,7 +43,7 @@ def wandb_mode(config: RunConfig) -> Mode:
     mode = _MODES.get(told.lower())
     if mode == "online":
         return _online(f"WANDB_MODE: {told!r}")
-    # In the files `online` is only what holds where nothing else was said.
+    # `online` in a settings file only takes an earlier `wandb offline` back; it asks for nothing.
     mode = mode or _MODES.get(_settings().get("mode", ""))
     if mode in ("offline", "disabled"):
         return mode
@@ -65,17 +67,13 @@ def has_key() -> bool:
 
 
 def _in_netrc() -> bool:
-    home = Path.home()
     given = os.environ.get("NETRC")
-    paths = [Path(given).expanduser()] if given else [home / ".netrc", home / "_netrc"]
-    path = next((path for path in paths if path.exists()), None)
-    if path is None:
-        return False
-    try:
-        found = netrc.netrc(str(path)).hosts.get(urlsplit(_server()).netloc)
-    except (OSError, ValueError, netrc.NetrcParseError):  # wandb cannot read it either
-        return False
-    return found is not None and bool(found[2])
+    paths = [Path(name).expanduser() for name in ([given] if given else ["~/.netrc", "~/_netrc"])]
+    # wandb, too, goes on without a file that it cannot read.
+    with suppress(OSError, ValueError, LookupError, netrc.NetrcParseError):
+        _, _, key = netrc.netrc(next(filter(Path.exists, paths), paths[0])).hosts[urlsplit(_server()).netloc]
+        return bool(key)
+    return False
 
 
 def _server() -> str:
@@ -83,16 +81,13 @@ def _server() -> str:
 
 
 def _settings() -> dict[str, str]:
-    """wandb's settings files: the user's, and over it that of the folder in which the program was started."""
+    """The values in wandb's settings files: the user's, overwritten by those of the folder the program started in."""
     everywhere = os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb"
-    found: dict[str, str] = {}
     here = Path(".wandb" if Path(".wandb").exists() else "wandb")
+    found: dict[str, str] = {}
     for path in (Path(everywhere).expanduser() / "settings", here / "settings"):
         parser = configparser.ConfigParser(interpolation=None)
-        try:
+        with suppress(OSError, UnicodeDecodeError, configparser.Error):
             parser.read(path, encoding="utf-8")
-        except (OSError, UnicodeDecodeError, configparser.Error):  # wandb goes on without it, too
-            continue
-        if parser.has_section("default"):
             found |= dict(parser.items("default"))
     return found

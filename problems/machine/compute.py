@@ -25,17 +25,15 @@ class Compute:
 
     @property
     def fused(self) -> bool:
-        """Whether AdamW has one kernel for all tensors here; it also leaves a step out without being read back."""
+        """Whether AdamW has one kernel for all tensors here; that kernel can skip a step without waiting for a GPU."""
         return self.device.type in ("cpu", "cuda")
 
     def let_go(self) -> None:
-        """Frees models that nothing uses any more: two at once may not fit, and they hang in cycles (Trainer and its
-        callbacks, Betty's problems)."""
+        """Frees models that nothing uses any more: two at once may not fit. Reference cycles (Trainer and its
+        callbacks, Betty's problems) keep them until they are collected."""
         gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        elif self.device.type == "mps":
-            torch.mps.empty_cache()
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).empty_cache()
 
     def autocast(self) -> AbstractContextManager[None]:
         """Context in which forward passes run."""
@@ -82,28 +80,24 @@ RandomState = dict[str, torch.Tensor]
 
 
 def random_state(device: torch.device) -> RandomState:
-    """Torch's random state of the CPU and of the device, where it is another: what dropout masks are drawn from."""
+    """Torch's random states, of the CPU and of the device where it is another: dropout masks are drawn from them."""
     state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    elif device.type == "mps":
-        state["mps"] = torch.mps.get_rng_state()
+    if device.type != "cpu":
+        state[device.type] = torch.get_device_module(device).get_rng_state(device)
     return state
 
 
 def set_random_state(state: RandomState, device: torch.device) -> None:
-    """Puts a `random_state` back."""
+    """Makes torch draw from `state`, as `random_state` returned it."""
     torch.set_rng_state(state["cpu"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"], device)
-    elif device.type == "mps":
-        torch.mps.set_rng_state(state["mps"])
+    if device.type != "cpu":
+        torch.get_device_module(device).set_rng_state(state[device.type], device)
 
 
 @contextmanager
 def replay(state: RandomState, device: torch.device) -> Iterator[None]:
-    """Runs its body from `state`, so that it draws the same dropout masks again; the stream outside goes on
-    undisturbed."""
+    """Runs its body from `state`, so that it draws the same dropout masks again; afterwards the random state is again
+    that of before."""
     outside = random_state(device)
     set_random_state(state, device)
     try:
@@ -114,14 +108,12 @@ def replay(state: RandomState, device: torch.device) -> Iterator[None]:
 
 def wait_for(device: torch.device) -> None:
     """Returns when the device has done all that it was given: a GPU works on while Python goes ahead."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def timed(action: Callable[[], object], device: torch.device) -> float:
-    """Seconds that `action` takes, what it started on the device included and what was started before left out."""
+    """Seconds that `action` takes, with the work that it starts on the device and without earlier work there."""
     wait_for(device)
     began = time.perf_counter()
     action()

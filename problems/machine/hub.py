@@ -1,4 +1,4 @@
-"""One line instead of a page when a model or data set cannot be had."""
+"""The model hub: whether it answers, and one line instead of a traceback for what cannot be loaded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CHOICES = (
 
 @contextmanager
 def explain_missing(key: str, name: str) -> Iterator[None]:
-    """Turns the errors of transformers and datasets about a missing thing into one UserError line that names it."""
+    """Turns an error of transformers or datasets into one UserError line: option `key` cannot load `name`."""
     try:
         yield
     except UserError:
@@ -35,7 +35,7 @@ def explain_missing(key: str, name: str) -> Iterator[None]:
 
 
 def _said(error: Exception) -> str:
-    """The line of an error that says most: the first, but not one that only opens a list."""
+    """The first line of an error, or the last where the first only introduces a list."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return (lines[-1] if lines[0].endswith(":") else lines[0])[:200]
 
@@ -44,7 +44,8 @@ def settle_hub_access(timeout: float = 8.0) -> bool:
     """Whether the model hub answers; if not, tells its libraries to read their cache only.
 
     They would otherwise retry a dead hub for most of a minute per file, and a silent one for five minutes. Must run
-    before they are imported, as they read the setting then. `timeout` in seconds. A proxy is trusted unasked.
+    before they are imported, as they read the setting then. `timeout` in seconds. Behind a proxy the hub is taken to
+    answer.
     """
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         return False
@@ -57,7 +58,7 @@ def settle_hub_access(timeout: float = 8.0) -> bool:
 
 
 def _answers(address: str, timeout: float) -> bool:
-    """Whether anything at all comes back: an error page and a certificate of one's own are answers too."""
+    """Whether anything at all comes back: an error page and an unknown certificate are answers, too."""
     try:
         urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=timeout).close()
     except urllib.error.HTTPError:

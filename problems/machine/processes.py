@@ -1,9 +1,12 @@
 """The processes of one run (torchrun starts them), and what they tell each other.
 
 Every process has a share of each batch; losses are multiplied by that share, so that the sum over the processes of any
-gradient is the gradient of the mean over the whole batch. What is added up: dL_tr/dW (with dL_tr/dbeta), dL_val/dW and
-dL_val/dbeta, and the implicit term's products. Betty's own strategy wraps modules in DDP, which averages nothing here:
-beta is used inside the other problem's forward pass, and a hypergradient's products are no `.backward()`.
+gradient is the gradient of the mean over the whole batch. Summed are dL_tr/dW (with dL_tr/dbeta), dL_val/dW and
+dL_val/dbeta, and the products of the implicit term. Betty's own strategy wraps modules in DDP, which would average
+none of them: beta is used inside the other problem's forward pass, and a hypergradient's products come from no
+`.backward()`.
+
+accelerate's PartialState would be no shorter, and where there are GPUs, its waiting is a barrier of nccl on them.
 """
 
 from __future__ import annotations
@@ -26,12 +29,13 @@ T = TypeVar("T")
 
 
 class Stop(Protocol):
-    """What hears signals: the exit code asked for, if any."""
+    """What notes signals."""
 
     code: int | None
+    """The exit code that a signal asked for."""
 
 
-# The others wait while the first decodes and scores; a process that dies is noticed at once.
+# The other processes wait while the first decodes and scores. If one dies, the others notice it at once all the same.
 TIMEOUT = timedelta(hours=12)
 
 
@@ -45,7 +49,7 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes files and speaks."""
+        """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
     def summed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -75,22 +79,22 @@ class Processes:
         return int(told)
 
     def agree(self, stop: Stop) -> bool:
-        """Whether any process was asked to stop; then all are. A signal that comes meanwhile waits for the next
-        call."""
+        """Whether any process was asked to stop; `stop` then says so in all. A signal during the call counts at the
+        next one."""
         code = self.largest(stop.code or 0)
         if code:
             stop.code = code
         return bool(code)
 
     def gathered(self, value: T) -> list[T]:
-        """Everybody's value, by rank."""
+        """The values of all processes, by rank."""
         values: list[Any] = [value] * self.size
         if self.size > 1:
             dist.all_gather_object(values, value)
         return values
 
     def of_first(self, make: Callable[[], T]) -> T:
-        """What the first process makes of `make`, given to all; the others wait for it."""
+        """What `make` returns in the first process, sent to all; the others wait for it."""
         if self.size == 1:
             return make()
         box: list[Any] = [make() if self.first else None]
@@ -107,7 +111,7 @@ class Processes:
             self.wait()
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Returns when all processes have called it."""
         self.largest(0)
 
 
@@ -118,7 +122,7 @@ ALONE = Processes()
 def joined(device: str) -> Iterator[Processes]:
     """All processes that torchrun started, connected by gloo (CPU) and, unless `device` is cpu, nccl (GPUs).
 
-    Raises UserError when another process is lost on the way: whatever was saved is there to go on from.
+    Raises UserError when another process ends before its time; the same command then resumes from what was saved.
     """
     if processes_started() == 1:
         yield ALONE

@@ -20,13 +20,10 @@ ADAPTER = "default"
 
 
 def lora_config(
-    settings: LoraSettings,
-    task_type: TaskType,
-    trained_whole: Sequence[str],
-    **changes: Any,
+    settings: LoraSettings, task_type: TaskType, trained_whole: Sequence[str], **changes: Any
 ) -> LoraConfig:
     """PEFT's configuration; `trained_whole` are modules trained and saved whole (the task head)."""
-    # PEFT adds these names itself for classification, and would list them twice.
+    # For classification PEFT adds these names by itself; they would be listed twice.
     known_heads = HEADS if task_type in (TaskType.SEQ_CLS, TaskType.TOKEN_CLS) else ()
     fields: dict[str, Any] = {
         "task_type": task_type,
@@ -59,8 +56,10 @@ def attach_components(
 
 
 def keep_block_sparse(model: PeftModel, ranks: Mapping[str, int]) -> None:
-    """From here on the B of a part stays 0 outside its block of outputs; `ranks`: group -> rank. Whole layers are left
-    as they are."""
+    """Keeps the B of every part 0 outside its block of outputs from here on; whole layers stay as they are.
+
+    `ranks`: group -> rank.
+    """
     groups = layout(ranks).values()
     for name, layer in lora_layers(model).items():
         inside = [group for group in groups if group.layer == name and group.part is not None]
@@ -72,25 +71,20 @@ def keep_block_sparse(model: PeftModel, ranks: Mapping[str, int]) -> None:
 def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     """`model` frozen, with LoRA and a trainable head.
 
-    Raises UserError as `target_layers`, and for what takes no LoRA in this model or is trained whole.
+    Raises UserError as `target_layers`, and for layers that take no LoRA in this model or are trained whole.
     """
     modules = dict(model.named_modules())
     targets = target_layers(model, sorted(config.target_modules or []))  # PEFT keeps them as a set
     refuse_past_lora(model, targets)
-    _refuse_in_whole(targets, config.modules_to_save or [])
-    # PEFT would find out itself, with a warning.
+    for target in targets:
+        around = [name for name in config.modules_to_save or [] if f".{name}." in f".{target}."]
+        if around:  # PEFT would leave such layers without LoRA and say nothing
+            raise UserError(f"LoRA on {target} is not allowed: {around[0]} is trained whole (--lora.modules_to_save)")
+    # PEFT would set this itself, with a warning.
     config.fan_in_fan_out = all(isinstance(modules[name], Conv1D) for name in targets)
     peft_model = get_peft_model(model, config)
     assert isinstance(peft_model, PeftModel)
     return peft_model
-
-
-def _refuse_in_whole(targets: Sequence[str], trained_whole: Sequence[str]) -> None:
-    """PEFT would leave such layers without LoRA and say nothing."""
-    for target in targets:
-        around = [name for name in trained_whole if f".{name}." in f".{target}."]
-        if around:
-            raise UserError(f"LoRA on {target} is not allowed: {around[0]} is trained whole (--lora.modules_to_save)")
 
 
 def lora_layers(model: PeftModel) -> dict[str, LoraLayer]:

@@ -41,7 +41,7 @@ class Bottleneck(nn.Module):
 
 
 def insert(model: PreTrainedModel, bottleneck: int, head: Sequence[str]) -> list[str]:
-    """Puts two bottlenecks into each block and freezes the rest but layer norms and `head` (names or endings).
+    """Puts two bottlenecks into each block and freezes the rest, except layer norms and `head` (names or endings).
 
     Returns the names of the trained parameters. Raises UserError for a model that is neither BERT nor RoBERTa.
     """
@@ -61,7 +61,7 @@ def insert(model: PreTrainedModel, bottleneck: int, head: Sequence[str]) -> list
 
 
 def _outputs(model: PreTrainedModel) -> list[Any]:
-    """BertSelfOutput and BertOutput of every block: projection, dropout, layer norm of the residual sum."""
+    """The BertSelfOutput and the BertOutput of every block: projection, dropout, layer norm of the residual sum."""
     parts = ("dense", "dropout", "LayerNorm")
     return [
         module
@@ -71,7 +71,7 @@ def _outputs(model: PreTrainedModel) -> list[Any]:
 
 
 def save(model: PreTrainedModel, bottleneck: int, head: Sequence[str], folder: Path) -> None:
-    """The trained parameters, what `load` needs to place them, and the model's config.json."""
+    """Writes the trained parameters, the settings that `load` needs to place them, and the model's config.json."""
     folder.mkdir(parents=True, exist_ok=True)
     trained = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
     save_file(trained, folder / WEIGHTS, metadata={"format": "pt"})
@@ -82,7 +82,7 @@ def save(model: PreTrainedModel, bottleneck: int, head: Sequence[str], folder: P
 
 @torch.no_grad()
 def load(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    """Puts the adapter in `folder` into a base model with the same head."""
+    """Inserts the adapter in `folder` into `model`, a base model with the same head."""
     settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     insert(model, settings["bottleneck"], settings["head"])
     parameters = dict(model.named_parameters())

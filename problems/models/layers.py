@@ -1,8 +1,8 @@
-"""The layers of a model that LoRA can sit on: their names, their shapes, and which of them the targets mean."""
+"""The layers of a model that can have LoRA: their names, their shapes, and which of them the targets name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -25,10 +25,10 @@ def target_layers(model: PreTrainedModel, targets: Sequence[str]) -> list[str]:
     """Names of the layers, and of the parts of fused ones, that `targets` (names or their endings) match, in the
     model's order.
 
-    Raises UserError when a target matches nothing, with the endings that exist, or something that is no matrix, with
-    its type, and when a layer is named both whole and by part.
+    Raises UserError when a target matches nothing (with the endings that exist) or a module that is no matrix (with
+    its type), and when a layer is named both whole and by part.
     """
-    names = list(_names(model))
+    names = list(layer_shapes(model))
     _refuse_others(model, targets)
     missing = [t for t in targets if not any(matches(name, t) for name in names)]
     if missing:
@@ -45,7 +45,8 @@ def layer_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
     """Name -> (outputs, inputs) of every layer, and of every part of a fused one, that could take LoRA."""
     shapes = {}
     for name, module in model.named_modules():
-        if _takes_lora(name, module):
+        # Linear layers, quantised ones too, and Conv1D: there A and B are matrices whose product the gates scale.
+        if isinstance(module, MATRICES) and not _in_head(name):
             outputs, inputs = shapes[name] = matrix_shape(module)
             shapes |= {part: (outputs // len(FUSED), inputs) for part in _parts(name, module)}
     return shapes
@@ -63,25 +64,18 @@ def refuse_large_k(model: PreTrainedModel, settings: LoraSettings) -> None:
 
 
 def matrix_shape(module: Any) -> tuple[int, int]:
-    """(outputs, inputs) of a layer; a weight in 4 bits is packed, and GPT-2's Conv1D stores it the other way round."""
+    """(outputs, inputs) of a layer. The weight's shape may differ: 4 bits are packed, Conv1D stores [in, out]."""
     if hasattr(module, "out_features") and hasattr(module, "in_features"):
         return module.out_features, module.in_features
     rows, columns = module.weight.shape[:2]
     return (columns, rows) if isinstance(module, Conv1D) else (rows, columns)
 
 
-def _names(model: nn.Module) -> Iterator[str]:
-    for name, module in model.named_modules():
-        if _takes_lora(name, module):
-            yield name
-            yield from _parts(name, module)
-
-
 def _parts(layer: str, module: Any) -> list[str]:
-    """Names of the parts of a layer, none where it is not fused: a Conv1D c_attn with outputs [query | key | value].
+    """Names of the parts of a fused layer, a Conv1D c_attn with outputs [query | key | value]; none of other layers.
 
-    GPT-BigCode's linear c_attn has other blocks, and a cross-attention's has no query. A layer in 4 bits remembers the
-    class that it had.
+    GPT-BigCode's linear c_attn has other blocks, and a cross-attention's has no query. A layer in 4 bits has the class
+    of before in `source_cls`.
     """
     if layer.rpartition(".")[2] != "c_attn" or not issubclass(getattr(module, "source_cls", type(module)), Conv1D):
         return []
@@ -90,43 +84,40 @@ def _parts(layer: str, module: Any) -> list[str]:
 
 
 def _ending(name: str) -> str:
-    """What a user would write for all layers of the kind: `query`, `c_attn.q`."""
+    """What a user would write for all layers of this kind: `query`, `c_attn.q`."""
     layer, part = split(name)
     ending = layer.rpartition(".")[2]
     return ending if part is None else part_name(ending, part)
 
 
-def _takes_lora(name: str, module: nn.Module) -> bool:
-    """Linear layers, quantised ones too, and Conv1D, where A and B are matrices whose product the gates scale; not
-    what lies in a task head, which PEFT trains whole."""
-    return isinstance(module, MATRICES) and not _in_head(name)
-
-
 def _in_head(name: str) -> bool:
+    """Whether a module lies in a task head, which PEFT trains whole."""
     return any(part in HEADS for part in name.split("."))
 
 
 def _refuse_others(model: nn.Module, targets: Sequence[str]) -> None:
-    """Raises UserError for a target that means a module with weights of its own that takes no LoRA: a convolution,
-    whose components lie along another axis; an embedding, which has no product to gate; a norm; a router."""
+    """Raises UserError for a target that names a module with weights of its own that takes no LoRA.
+
+    Such are a convolution, whose components lie along another axis; an embedding, which has no product to gate; a
+    norm; a router.
+    """
     for name, module in model.named_modules():
-        own = any(True for _ in module.parameters(recurse=False))
-        if not own or isinstance(module, MATRICES) or _in_head(name):
+        target = next((target for target in targets if matches(name, target)), None)
+        if target is None or isinstance(module, MATRICES) or _in_head(name):
             continue
-        for target in targets:
-            if matches(name, target):
-                raise UserError(
-                    f"--lora.target_modules: {target} is not allowed, as {name} is of type {type(module).__name__}; "
-                    f"allowed: layers of type {' or '.join(kind.__name__ for kind in MATRICES)}"
-                )
+        if any(True for _ in module.parameters(recurse=False)):
+            raise UserError(
+                f"--lora.target_modules: {target} is not allowed, as {name} is of type {type(module).__name__}; "
+                f"allowed: layers of type {' or '.join(kind.__name__ for kind in MATRICES)}"
+            )
 
 
 def refuse_past_lora(model: PreTrainedModel, layers: Sequence[str]) -> None:
-    """Raises UserError, naming the layer, for one whose weight the model reads past its LoRA."""
+    """Raises UserError for a layer whose weight the model reads itself, without its LoRA."""
     kind = model.config.model_type
     for name in layers if kind in _MAMBAS else ():
         if _ending(name) == "out_proj":
             raise UserError(
                 f"--lora.target_modules: {name} is not allowed, as a model of type {kind} reads its weight past LoRA; "
-                f"allowed: {', '.join(sorted({_ending(x) for x in _names(model)} - {'out_proj'}))}"
+                f"allowed: {', '.join(sorted({_ending(x) for x in layer_shapes(model)} - {'out_proj'}))}"
             )

@@ -1,13 +1,15 @@
 """Load the base model and its tokenizer: from the hub, a local folder, or a folder inside an installed package.
 
-A GGUF file (of any of the three) is dequantised by transformers. Its config then has `gguf_file`, and its name is the
-folder: what `from_pretrained(folder, gguf_file=...)` needs, which an adapter's config.json so keeps.
+transformers dequantises a GGUF file (from any of the three). The model's config then has the file's name as
+`gguf_file` and its folder as the model's name: `from_pretrained(folder, gguf_file=...)` needs both, and an adapter's
+config.json keeps them.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,8 @@ from problems.machine.hub import explain_missing
 
 PACKAGE = "package:"
 GGUF = ".gguf"
-# Names, or endings of names, that are new or may be trained whole; and the outputs of language models, which
-# transformers would leave out by itself if no list were given.
+# Names, or their endings, of modules that are new or may be trained whole, and of the output layers of language
+# models, which transformers leaves in full precision by itself only where it is given no list.
 NOT_IN_4BIT = [
     "classifier", "score", "pre_classifier", "classification_head", "logits_proj", "sequence_summary", "pooler",
     "pooler.dense", "lm_head", "lm_head.decoder", "embed_out", "output_projection",
@@ -32,8 +34,10 @@ NOT_IN_4BIT = [
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A freshly loaded model and the modules that are trained whole: at first the task head, also where it came with
-    the weights, and what they did not cover."""
+    """A freshly loaded model, and the modules that are trained whole beside LoRA.
+
+    At first those are the task head, also where the checkpoint has one, and the modules that the checkpoint lacks.
+    """
 
     model: PreTrainedModel
     trained_whole: list[str]
@@ -72,8 +76,7 @@ def _refuse_adapter(name: str) -> None:
 
 
 def load_tokenizer(config: ModelConfig, **options: Any) -> PreTrainedTokenizerBase:
-    """The model's tokenizer, with a padding token (end of text where it has none of its own); `options` are the
-    task's."""
+    """The model's tokenizer; it pads with its end of text where it has no padding token. `options` are the task's."""
     with explain_missing("--model.name", config.name):
         source, file = _split_file(locate(config.name))
         tokenizer = AutoTokenizer.from_pretrained(source, **file, **_options(config), **options)
@@ -85,8 +88,9 @@ def load_tokenizer(config: ModelConfig, **options: Any) -> PreTrainedTokenizerBa
 def load_base(config: ModelConfig, auto_class: Any, *, second_order: bool = False, **head: Any) -> BaseModel:
     """The base model in fp32 with a head for the task; `head` are configuration values such as num_labels.
 
-    `second_order` chooses the attention kernel that can be differentiated twice. Raises UserError when it cannot be
-    had, when its weights are quantised, and when some beside the head have another size than its config.json says.
+    `second_order` chooses the attention kernel that can be differentiated twice. Raises UserError when the model
+    cannot be loaded, when its weights are quantised, and when weights outside the head have another size than its
+    config.json says.
     """
     attention = config.attention
     if attention == "auto" and second_order:
@@ -96,7 +100,7 @@ def load_base(config: ModelConfig, auto_class: Any, *, second_order: bool = Fals
     source, file = _split_file(locate(config.name))
     quantised = _four_bits() if config.load_in_4bit else {}
     with explain_missing("--model.name", config.name):
-        # Some config.json ask for tuples, in which no loss has a name.
+        # Some config.json ask for tuples as outputs, in which the loss has no name.
         settings = AutoConfig.from_pretrained(source, **file, **_options(config), **head, return_dict=True)
         if not file:
             _refuse_quantised(settings, config)
@@ -114,8 +118,8 @@ def load_base(config: ModelConfig, auto_class: Any, *, second_order: bool = Fals
     if file:
         _forget_quantisation(model, file["gguf_file"])
     remade = _of_another_head(model, report["mismatched_keys"], config.name, head.get("num_labels"))
-    trained = {*_owners(model, [*report["missing_keys"], *remade]), *(_heads(model) if head else ())}
-    return BaseModel(model, sorted(trained))
+    new = _owners(model, [*report["missing_keys"], *remade])
+    return BaseModel(model, sorted(new | _heads(model) if head else new))
 
 
 def share_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -139,7 +143,7 @@ def _split_file(source: str) -> tuple[str, dict[str, Any]]:
 
 
 def _forget_quantisation(model: Any, file: str) -> None:
-    """The weights are plain numbers now; what is left of the file's quantisation would make others refuse to train."""
+    """The weights are plain numbers now; Trainer would refuse to train what still says that it is quantised."""
     del model.config.quantization_config
     model.hf_quantizer = None
     model.is_quantized = False
@@ -166,7 +170,7 @@ def _four_bits() -> dict[str, Any]:
 
 
 def _refuse_quantised(settings: Any, config: ModelConfig) -> None:
-    """Raises UserError for a checkpoint of quantised weights; 4 bits that are wanted may be in 4 bits already."""
+    """Raises UserError for a checkpoint of quantised weights, unless it is in 4 bits and is asked for in 4 bits."""
     found = getattr(settings, "quantization_config", None)
     if not found:
         return
@@ -181,7 +185,7 @@ def _refuse_quantised(settings: Any, config: ModelConfig) -> None:
 
 
 def _of_another_head(model: PreTrainedModel, mismatched: Any, name: str, classes: int | None) -> list[str]:
-    """Those weights of the head that were made new, as the checkpoint came with another number of `classes`.
+    """The weights of the head that were made new, as the checkpoint has another number of classes than `classes`.
 
     Raises UserError, with the model's `name`, for any other weight of the wrong size: random numbers stand there now.
     """
@@ -199,22 +203,17 @@ def _options(config: ModelConfig) -> dict[str, Any]:
     return {"revision": config.revision or "main", "trust_remote_code": config.trust_remote_code}
 
 
-def _heads(model: PreTrainedModel) -> list[str]:
-    """What stands beside the base model: PEFT trains such modules unasked only where they are called classifier or
-    score, which BART's and XLNet's are not."""
+def _heads(model: PreTrainedModel) -> set[str]:
+    """The modules with weights beside the base model: PEFT trains them unasked only where they are called classifier
+    or score, which BART's and XLNet's are not."""
     beside = ((name, module) for name, module in model.named_children() if name != model.base_model_prefix)
-    return [name for name, module in beside if any(True for _ in module.parameters())]
+    return {name for name, module in beside if any(True for _ in module.parameters())}
 
 
-def _owners(model: PreTrainedModel, missing_keys: Any) -> list[str]:
-    """Smallest named modules that PEFT can train whole and that hold every newly made weight.
+def _owners(model: PreTrainedModel, missing_keys: Iterable[str]) -> set[str]:
+    """The modules, right below the model or its base model, that hold the newly made weights.
 
     A weight that was made at random and is neither trained nor saved would make the adapter useless elsewhere: BERT's
     pooler is such a case beside the classifier.
     """
-    inside = model.base_model_prefix + "."
-    names = set()
-    for key in missing_keys:
-        parts = key.removeprefix(inside).split(".")
-        names.add(parts[0])
-    return sorted(names)
+    return {key.removeprefix(f"{model.base_model_prefix}.").partition(".")[0] for key in missing_keys}

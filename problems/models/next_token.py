@@ -1,7 +1,8 @@
-"""Is a model one that predicts the next token, and is trained to? transformers loads others for generation, too.
+"""Refuse models that do not predict the next token: transformers loads some of them for generation, too.
 
-An encoder (RoBERTa) would see the tokens that it should predict; a decoder taken out of an encoder-decoder (BART) is
-compared with the token that it was just given. The loss of both soon falls to 0, and what they write is nonsense.
+An encoder (RoBERTa) sees the tokens that it should predict; the loss of a decoder taken out of an encoder-decoder
+(BART) compares its output with the token that it was just given. Both losses soon fall to 0, and the texts that these
+models write are nonsense.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ import torch
 from configs.errors import UserError
 
 _SHARED, _OTHER = 4, 4
-# Of the change that the later tokens make where they may: fp32 rounds a hundredth of it, a small random encoder is ten
-# times above.
+# How far logits may change by rounding, as a share of the change where it is due: fp32 stays a hundred times below
+# this, and a small random encoder is ten times above.
 _ROUNDING, _ROUNDING_4BIT = 1e-4, 0.02
-_NOTHING = 1.0  # nats; a mixture of experts adds hundredths to the loss of no label
+_NOTHING = 1.0  # nats; a mixture of experts adds hundredths to the loss even where no label counts
 
 
 @torch.no_grad()
 def refuse_other_models(model: Any, name: str) -> None:
     """Raises UserError, with the model's `name`, for one that is no next-token model.
 
-    One batch of two rows that differ in their last tokens only: their logits before must be the same. Their only label
-    is that of the first token, which no token predicts: the loss must not count it.
+    The model gets one batch of two rows that differ only in their last tokens: the logits at the tokens before must be
+    equal. The only label is that of the first token, which no token predicts: the loss must not count it.
     """
     training = model.training
     model.eval()
@@ -37,7 +38,7 @@ def refuse_other_models(model: Any, name: str) -> None:
     rounding = _ROUNDING_4BIT if getattr(model, "is_loaded_in_4bit", False) else _ROUNDING
     if change[:_SHARED].max() > rounding * change[_SHARED:].max():
         _refuse(model, name, "sees the tokens that it should predict")
-    if found.loss > _NOTHING:  # the mean over no label is not a number
+    if found.loss > _NOTHING:  # the mean over no label is NaN, which is not above it
         _refuse(model, name, "is trained to predict the token that it is given, not the next one")
 
 
@@ -49,7 +50,7 @@ def _refuse(model: Any, name: str, why: str) -> None:
 
 
 def _rows(model: Any) -> torch.Tensor:
-    """Token ids of two rows, the same at first, spread over the vocabulary."""
+    """Token ids [2, 8] from all over the vocabulary; the rows begin with the same tokens."""
     vocabulary = model.config.get_text_config().vocab_size
     count = _SHARED + 2 * _OTHER
     ids = [vocabulary * (i + 1) // (count + 2) for i in range(count)]

@@ -1,14 +1,14 @@
-"""Parts of a fused projection: GPT-2's c_attn makes query, key and value by one matrix, each may have its own rank.
+"""Parts of a fused projection: GPT-2's c_attn computes query, key and value by one matrix; each may have its own rank.
 
-What has one row of beta, one rank and one name is a *group* of rank-1 components: a layer, or a part of a fused layer,
-named `...c_attn.q`. A layer has one stock PEFT LoRA, in which its groups lie side by side and a part reaches its own
-block of the outputs alone:
+A *group* of rank-1 components has one row of beta, one rank and one name: it is a layer, or a part of a fused layer,
+named `...c_attn.q`. A layer has one stock PEFT LoRA. Its groups lie side by side in it, and a part changes only its
+own block of the outputs:
 
         [ B_q  0   ]        [ A_q ]
     B = [ 0    0   ]    A = [ A_v ]    Delta_q = B_q A_q,  Delta_k = 0,  Delta_v = B_v A_v
         [ 0    B_v ]
 
-so that what is exported is a plain adapter.
+so the exported adapter is a plain one.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from configs.rules import FUSED, PART
 
 @dataclass(frozen=True)
 class Group:
-    """Where one group lies: its layer, its components in the layer's LoRA, its part of the layer's outputs (None:
-    all)."""
+    """Where one group lies: its layer, its components in the layer's LoRA, and its part (None: the whole layer)."""
 
     layer: str
     components: slice
@@ -46,7 +45,7 @@ def part_name(layer: str, part: str) -> str:
 
 
 def split(name: str) -> tuple[str, str | None]:
-    """A group's name -> its layer's name and its part, None of a whole layer."""
+    """A group's name -> its layer's name and its part (None: the whole layer)."""
     return (name[:-2], name[-1]) if PART.fullmatch(name) else (name, None)
 
 
@@ -56,7 +55,8 @@ def matches(name: str, target: str) -> bool:
 
 
 def groups_of(layers: Iterable[str], targets: Sequence[str]) -> list[str]:
-    """The groups of layers that have LoRA: of a layer that `targets` name by part its named parts, else the layer."""
+    """The groups of layers that have LoRA: the parts of a layer that `targets` name, or the layer where they name
+    none."""
     groups = []
     for layer in layers:
         parts = [name for name in (part_name(layer, part) for part in FUSED) if PART.fullmatch(name)]
@@ -65,7 +65,7 @@ def groups_of(layers: Iterable[str], targets: Sequence[str]) -> list[str]:
 
 
 def layout(ranks: Mapping[str, int]) -> dict[str, Group]:
-    """Group -> where it lies, at these ranks; in a layer the parts come in the order of their outputs."""
+    """Group -> where it lies, at these ranks; the parts of a layer come in the order of their outputs."""
     places = {}
     taken: dict[str, int] = {}
     for name in sorted(ranks, key=lambda name: FUSED.index(split(name)[1] or FUSED[0])):
@@ -96,9 +96,9 @@ def refuse_overlap(names: Sequence[str], source: str) -> None:
 class KeepSparse:
     """A hook on the gradient of a layer's B [outputs, r]: outside the rows of a component's group it becomes 0.
 
-    Where the gradient is 0 for good, AdamW's moments are 0 and its decay multiplies 0: a B that starts at 0 there
-    stays exactly so. Every gradient passes here, that of which a finite difference makes its direction and the one
-    that a Hessian-vector product differentiates again included: for all methods the entries outside are no weights.
+    There AdamW's moments stay 0, and its decay multiplies 0, so that entries of B that start at 0 stay exactly 0.
+    Every gradient passes here, also the one that gives a finite difference its direction and the one that a
+    Hessian-vector product differentiates again, so that no method treats these entries as weights.
     """
 
     def __init__(self, groups: Iterable[Group], like: Tensor) -> None:
@@ -108,5 +108,5 @@ class KeepSparse:
 
     def __call__(self, grad: Tensor) -> Tensor:
         if self.mask.device != grad.device:
-            self.mask = self.mask.to(grad.device)  # once: a copy at every step would stall a GPU
+            self.mask = self.mask.to(grad.device)  # once, as a copy at every step would stall a GPU
         return grad * self.mask

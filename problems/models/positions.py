@@ -1,4 +1,8 @@
-"""Rows and texts that are longer than a model's positions: told before a training, in which they would fail late."""
+"""Refuse rows and texts that are longer than a model's positions before training, as they would fail late in it.
+
+The numbers are read from the model, and no row is tried: on a GPU, where models in 4 bits are loaded, a position that
+is not there ends the CUDA context, and on a CPU a long row through a large model takes minutes.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +17,21 @@ from problems.data import Data
 from problems.tasks.base import PAD_TO
 from problems.tasks.generation import cut_prompt, prompt
 
-# Of BERT's kin; GPT-2; OPT, BART, RoFormer and (no module there, but a buffer) GPT-J; the first GPT; CTRL.
+# The names of the tables in BERT and its kin; GPT-2; OPT, BART, RoFormer and, as a buffer, GPT-J; the first GPT; CTRL.
 _TABLES = {"position_embeddings", "wpe", "embed_positions", "positions_embed", "pos_encoding"}
 
 
 def most_positions(model: PreTrainedModel) -> int | None:
-    """Tokens that the model's tables of positions have room for, the smallest of them; None where there is no table:
-    rotary and relative positions go on for ever (but MPT's)."""
+    """The most tokens that the model's tables of positions have room for; None where it has no table.
+
+    Rotary and relative positions have no end, except in MPT, whose ALiBi table is no module and no buffer.
+    """
     if model.config.model_type == "mpt":
-        return int(model.config.max_seq_len)  # of ALiBi, which is added at this width
+        return int(model.config.max_seq_len)
     rooms = list(_rooms(model))
     if not rooms:
         return None
-    # Nystromformer and its kin keep two rows more than they use, and the table does not say so.
+    # Nystromformer and its kin have two rows that they do not use, and the table does not say so.
     claimed = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 0
     return min([*rooms, claimed] if claimed > 0 else rooms)
 
@@ -75,8 +81,8 @@ def _rooms(model: nn.Module) -> Iterator[int]:
 
 
 def _unused(table: nn.Embedding) -> int:
-    """Rows at the beginning of a table that are no positions: OPT and BART leave out two, RoBERTa counts from the one
-    behind its padding index."""
+    """Rows at the beginning of a table that are no positions: OPT and BART skip two, RoBERTa those up to its padding
+    index."""
     if hasattr(table, "offset"):
         return int(table.offset)  # type: ignore[arg-type]
     return 0 if table.padding_idx is None else table.padding_idx + 1

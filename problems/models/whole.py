@@ -23,10 +23,10 @@ _POOLER = "pooler"
 def with_modules_to_save(base: BaseModel, given: Sequence[str] | None, targets: Sequence[str]) -> BaseModel:
     """`base` with the modules `given` (`lora.modules_to_save`) among those trained whole. `targets`: where LoRA sits.
 
-    Full names go to PEFT, which takes any ending: `norm` would be `input_layernorm`, too.
+    They are listed by their full names, as PEFT matches any ending: it would take `norm` for `input_layernorm`, too.
 
     Raises UserError for a name that matches no module with weights, for a module inside another one or with LoRA in
-    it, for weights in 4 bits, and for weights that another module shares: a trained copy would part them.
+    it, for weights in 4 bits, and for weights that another module shares: only one of the two would be trained.
     """
     model = base.model
     wanted = untrained_poolers(model, targets) if given is None else given
@@ -45,14 +45,14 @@ def with_modules_to_save(base: BaseModel, given: Sequence[str] | None, targets: 
         around = [head for head in heads if name.startswith(f"{head}.")]
         if around:
             raise UserError(f"{_KEY}: {name} is not allowed, as {around[0]} around it is trained whole already")
-        _refuse_4bit(model, name)
-        _refuse_shared(model, name)
+        _refuse_weights(model, name)
     return dataclasses.replace(base, trained_whole=[*base.trained_whole, *dict.fromkeys(whole)]) if whole else base
 
 
 def untrained_poolers(model: PreTrainedModel, targets: Sequence[str]) -> list[str]:
-    """The pooler where no training has moved its bias from 0, as in encoders of sentences that are used by the mean of
-    their tokens. Frozen, it would let the task head see next to nothing: it is part of a new head.
+    """The pooler, if its bias is still 0: it was never trained, as in sentence encoders, which average tokens instead.
+
+    Frozen, it would hide nearly everything from the task head, so it is trained as a part of the head.
     """
     for name in _matching(model, _POOLER):
         dense = getattr(model.get_submodule(name), "dense", None)
@@ -72,7 +72,7 @@ def _matching(model: PreTrainedModel, ending: str) -> list[str]:
 
 
 def _endings(model: PreTrainedModel) -> list[str]:
-    """What a user would write for the modules that there are."""
+    """The last words of the names of modules with weights, which a user may write for them."""
     last_words = {name.rpartition(".")[2] for name in _with_weights(model)}
     return sorted(word for word in last_words if word and not word.isdigit())
 
@@ -87,23 +87,17 @@ def _refuse_inside(name: str, others: Sequence[str], what: str) -> None:
             raise UserError(f"{_KEY}: {name} is not allowed, as {other} in it is a {what}; name smaller modules")
 
 
-def _refuse_4bit(model: PreTrainedModel, name: str) -> None:
-    if not all(parameter.is_floating_point() for parameter in model.get_submodule(name).parameters()):
+def _refuse_weights(model: PreTrainedModel, name: str) -> None:
+    own = {id(parameter): parameter for parameter in model.get_submodule(name).parameters()}
+    if not all(parameter.is_floating_point() for parameter in own.values()):
         raise UserError(f"{_KEY}: {name} is not allowed, as its weights are in 4 bits and cannot be trained")
-
-
-def _refuse_shared(model: PreTrainedModel, name: str) -> None:
-    inside = {id(parameter) for parameter in model.get_submodule(name).parameters()}
     for other, parameter in model.named_parameters(remove_duplicate=False):
-        if id(parameter) in inside and not other.startswith(f"{name}."):
+        if id(parameter) in own and not other.startswith(f"{name}."):
             raise UserError(f"{_KEY}: {name} is not allowed, as it shares its weights with {other}")
 
 
 def tell_of_pooler(base: BaseModel, targets: Sequence[str]) -> None:
-    """Says that a pooler which came untrained is trained, or warns that it is not; nothing where the model has none.
-
-    `targets`: where LoRA sits.
-    """
+    """Logs that an untrained pooler is trained, or warns that it stays frozen. `targets`: where LoRA sits."""
     for pooler in untrained_poolers(base.model, targets):
         what = f"the model's {pooler} was never trained (its bias is all 0)"
         if any(matches(pooler, name) for name in base.trained_whole):

@@ -2,11 +2,8 @@
 
 from problems.scoring.command import score
 from problems.scoring.e2e import score_e2e
-from problems.scoring.java import require_java
 from problems.scoring.names import METRICS, check_metrics
 from problems.scoring.ner import score_ner
 from problems.scoring.webnlg import is_of_2017, score_webnlg
 
-__all__ = [
-    "METRICS", "check_metrics", "is_of_2017", "require_java", "score", "score_e2e", "score_ner", "score_webnlg",
-]  # fmt: skip
+__all__ = ["METRICS", "check_metrics", "is_of_2017", "score", "score_e2e", "score_ner", "score_webnlg"]

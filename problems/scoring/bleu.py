@@ -19,14 +19,8 @@ def bleu_mteval(hyps: Sequence[str], refs: Sequence[Sequence[str]]) -> float:
     A hypothesis shorter than n tokens takes its missing n-grams off the total, as in the script.
     Source: tuetschek/e2e-metrics, measure_scores.py -p (metrics/pymteval.py, BLEUScore).
     """
-    matches, totals = [0] * MAX_ORDER, [0] * MAX_ORDER
-    ref_length = 0
-    for hyp_text, ref_texts in zip(hyps, refs, strict=True):
-        hyp, item_refs = mteval_tokens(hyp_text), [mteval_tokens(text) for text in ref_texts]
-        ref_length += closest_length(hyp, item_refs)
-        for order in range(MAX_ORDER):
-            matches[order] += clipped_matches(hyp, item_refs, order + 1).total()
-            totals[order] += len(hyp) - order
+    references = [[mteval_tokens(text) for text in item_refs] for item_refs in refs]
+    matches, totals, ref_length = _counts([mteval_tokens(text) for text in hyps], references, -MAX_ORDER)
     precisions = [
         max(hit, _LEAST_MATCHES) / max(total, _LEAST_NGRAMS) for hit, total in zip(matches, totals, strict=True)
     ]
@@ -40,18 +34,25 @@ def bleu_moses(hyps: Sequence[Tokens], refs: Sequence[Sequence[Tokens]]) -> floa
     A reference without tokens (WebNLG's empty line for a missing one) takes part in the choice of the closest length.
     Source: moses-smt/mosesdecoder, scripts/generic/multi-bleu.perl.
     """
-    matches, totals = [0] * MAX_ORDER, [0] * MAX_ORDER
-    hyp_length = ref_length = 0
+    matches, totals, ref_length = _counts(hyps, refs, 0)
+    if not all(matches):
+        return 0.0
+    penalty = math.exp(1 - ref_length / totals[0]) if totals[0] < ref_length else 1.0
+    return 100 * penalty * _geometric_mean([hit / total for hit, total in zip(matches, totals, strict=True)])
+
+
+def _counts(hyps: Sequence[Tokens], refs: Sequence[Sequence[Tokens]], least: int) -> tuple[list[int], list[int], int]:
+    """Matches and n-grams of each order, and the sum of the closest reference lengths.
+
+    A hypothesis adds its number of n-grams to the total, `least` where the number is below.
+    """
+    matches, totals, ref_length = [0] * MAX_ORDER, [0] * MAX_ORDER, 0
     for hyp, item_refs in zip(hyps, refs, strict=True):
-        hyp_length += len(hyp)
         ref_length += closest_length(hyp, item_refs)
         for order in range(MAX_ORDER):
             matches[order] += clipped_matches(hyp, item_refs, order + 1).total()
-            totals[order] += max(len(hyp) - order, 0)
-    if not all(matches):
-        return 0.0
-    penalty = math.exp(1 - ref_length / hyp_length) if hyp_length < ref_length else 1.0
-    return 100 * penalty * _geometric_mean([hit / total for hit, total in zip(matches, totals, strict=True)])
+            totals[order] += max(len(hyp) - order, least)
+    return matches, totals, ref_length
 
 
 def _geometric_mean(precisions: Sequence[float]) -> float:

@@ -1,8 +1,6 @@
 """`python run.py --score KIND --hyp FILE --ref FILE [--json OUT]`: the official metrics of files, and nothing else."""
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +32,7 @@ def score(
     kind: e2e, webnlg or ner; the values and their units are those of score_e2e, score_webnlg and score_ner.
     hyp, ref: see read_grouped (e2e), read_webnlg (ref may be a folder or a stem of parallel files) and read_ner.
     metrics: some of METRICS[kind]; None: all. For webnlg with known categories the result also has "BLEU.seen" etc.,
-    for ner "protein.f1" etc. Raises UserError on anything the user must change; what needs Java asks first.
+    for ner "protein.f1" etc. Raises UserError on anything the user must change; a missing Java before any work.
     """
     chosen = check_metrics(kind, metrics)
     if json_out is not None and Path(json_out).is_dir():
@@ -60,7 +58,7 @@ def _score_files(kind: str, hyp: str, ref: str, metrics: Sequence[str]) -> dict[
 
 
 def _table(kind: str, hyp: str, scores: dict[str, float]) -> Table:
-    """The scores for the eye; OUT has all their digits."""
+    """The scores with four digits, for the terminal; OUT has all digits."""
     table = Table(title=f"{kind}: {Path(hyp).name}")
     table.add_column("metric")
     table.add_column("value", justify="right")
@@ -73,13 +71,10 @@ def _table(kind: str, hyp: str, scores: dict[str, float]) -> Table:
 
 def _write_json(path: Path, scores: dict[str, float]) -> None:
     """Writes the file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(scores, file, indent=2)
-            file.write("\n")
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only the owner can read
-        os.replace(temporary, path)
+        temporary.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path)
     except OSError as error:
         raise UserError(f"--json {path}: cannot be written ({error.strerror})") from None

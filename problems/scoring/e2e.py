@@ -43,7 +43,7 @@ def score_e2e(hyps: list[str], refs: list[list[str]], metrics: Sequence[str] | N
 
 
 def check_items(hyps: Sequence[str], refs: Sequence[Sequence[str]]) -> None:
-    """UserError unless there are as many hypotheses as groups of references, and a reference in each group."""
+    """Raises UserError unless there are as many hypotheses as groups of references, and a reference in each group."""
     if len(hyps) != len(refs):
         raise UserError(f"score: {len(hyps)} hypotheses, but references for {len(refs)} items; one line per item")
     if not hyps:

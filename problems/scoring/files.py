@@ -1,4 +1,4 @@
-"""Reading texts to score: one hypothesis a line, references in groups; every complaint names file and line."""
+"""Read texts to score: one hypothesis a line, references in groups. Every error names the file and the line."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ class Group(NamedTuple):
 
 
 def read_lines(path: str | Path) -> list[str]:
-    """Lines without their line ends; a byte order mark is dropped. UserError: missing, a folder, empty, not UTF-8."""
+    """Lines without line ends and byte order mark. Raises UserError for a file that is missing, empty or not UTF-8."""
     file = Path(path)
     if file.is_dir():
         raise UserError(f"{path}: is a folder; a text file is needed")
@@ -47,7 +47,7 @@ def read_hypotheses(path: str | Path) -> list[str]:
 def read_groups(path: str | Path) -> list[Group]:
     """Groups of references, one a line, a blank line between groups; blank lines at the end do not count.
 
-    UserError on two blank lines in a row: an item without a reference.
+    Raises UserError for two blank lines in a row, which would be an item without a reference.
     """
     lines = [line.strip() for line in read_lines(path)]
     while lines and not lines[-1]:
@@ -68,7 +68,7 @@ def read_groups(path: str | Path) -> list[Group]:
 def read_grouped(hyp: str | Path, ref: str | Path) -> tuple[list[str], list[list[str]]]:
     """Hypotheses and groups of references, the E2E script's format; without blank lines each line is its own group.
 
-    UserError when the counts differ, besides what reading either file raises. Source: measure_scores.py, load_data.
+    Raises UserError when the counts differ, and as the readers of the two files. Source: measure_scores.py, load_data.
     """
     hyps, groups = read_hypotheses(hyp), read_groups(ref)
     if len(groups) == 1 and len(hyps) != 1:
@@ -78,7 +78,7 @@ def read_grouped(hyp: str | Path, ref: str | Path) -> tuple[list[str], list[list
 
 
 def _check_counts(hyp: str | Path, hyps: list[str], ref: str | Path, groups: list[Group]) -> None:
-    """UserError unless each hypothesis has its group of references; it names the first line without a partner."""
+    """Raises UserError, naming the first line without a partner, unless each hypothesis has a group of references."""
     if len(hyps) == len(groups):
         return
     if len(hyps) < len(groups):

@@ -1,4 +1,4 @@
-"""Java for the metrics that are Java programs: finding it, asking for it in time, calling it alike everywhere."""
+"""Java for the metrics that are Java programs: find it, refuse in time where there is none, build command lines."""
 
 import os
 import shutil
@@ -17,17 +17,13 @@ _FLAGS = ("-Xmx1G", "-XX:+UseSerialGC", "-Dfile.encoding=UTF-8", "-Dstdout.encod
 def find_java() -> str | None:
     """Path of a Java that runs: JAVA_HOME's, else the one on PATH; None when there is none."""
     home = os.environ.get("JAVA_HOME")
-    candidates = [str(Path(home) / "bin" / "java")] if home else []
-    for candidate in [*candidates, "java"]:
-        path = shutil.which(candidate)
-        if path is not None and _runs(path):
-            return path
-    return None
+    candidates = [shutil.which(Path(home) / "bin" / "java") if home else None, shutil.which("java")]
+    return next((str(path) for path in candidates if path and _runs(str(path))), None)
 
 
 @lru_cache
 def _runs(path: str) -> bool:
-    """Whether this Java starts: macOS and some Debian set-ups have a `java` that only says there is none."""
+    """Whether this Java starts: macOS and some Debian set-ups have a `java` that only says that there is none."""
     try:
         return subprocess.run([path, "-version"], capture_output=True, timeout=60).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
@@ -35,7 +31,7 @@ def _runs(path: str) -> bool:
 
 
 def require_java(metric: str) -> str:
-    """Path of Java; without one a UserError that names the metric, the package to install and the way out."""
+    """Path of Java. Raises UserError where there is none, naming metric, package and the way out."""
     path = find_java()
     if path is None:
         raise UserError(

@@ -23,7 +23,7 @@ class Meteor:
     """
 
     def __enter__(self) -> Self:
-        """Starts Java; UserError when there is none."""
+        """Starts Java. Raises UserError when there is none."""
         arguments = ("-jar", bundled_jar("meteor", "meteor-1.5.jar"), "-", "-", "-stdio", "-l", "en", "-norm")
         command = java_command("METEOR", *arguments)
         self._messages = tempfile.TemporaryFile()  # a pipe that nobody reads could fill up and block

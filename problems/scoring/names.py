@@ -5,11 +5,12 @@ from difflib import get_close_matches
 
 from configs.errors import UserError
 from problems.scoring.java import require_java
+from problems.scoring.ner import MEASURES
 
 METRICS: dict[str, tuple[str, ...]] = {
     "e2e": ("BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr"),
     "webnlg": ("BLEU", "METEOR", "TER"),
-    "ner": ("precision", "recall", "f1"),
+    "ner": MEASURES,
 }
 # ROUGE_L and CIDEr are plain Python, but the official script feeds them Stanford's PTB tokens.
 NEEDS_JAVA = {"e2e": ("METEOR", "ROUGE_L", "CIDEr"), "webnlg": ("METEOR",), "ner": ()}
@@ -23,7 +24,7 @@ def check_metrics(kind: str, metrics: Sequence[str] | None = None) -> tuple[str,
     """
     if kind not in METRICS:
         raise UserError(f"score: unknown kind {kind!r}; allowed: {', '.join(METRICS)}")
-    known = {_plain(name): name for name in METRICS[kind]}
+    known = {plain(name): name for name in METRICS[kind]}
     chosen = [_resolve(kind, name, known) for name in (METRICS[kind] if metrics is None else metrics)]
     if not chosen:
         raise UserError(f"metrics: none given; allowed for {kind}: {', '.join(METRICS[kind])}")
@@ -35,12 +36,13 @@ def check_metrics(kind: str, metrics: Sequence[str] | None = None) -> tuple[str,
 
 def _resolve(kind: str, name: str, known: dict[str, str]) -> str:
     """The official spelling of one metric."""
-    if _plain(name) in known:
-        return known[_plain(name)]
-    near = get_close_matches(_plain(name), known, n=1)
+    if plain(name) in known:
+        return known[plain(name)]
+    near = get_close_matches(plain(name), known, n=1)
     hint = f" (nearest: {known[near[0]]})" if near else ""
     raise UserError(f"metrics: unknown {name!r}{hint}; allowed for {kind}: {', '.join(known.values())}")
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A metric's name in small letters, with an underscore for a hyphen."""
     return name.lower().replace("-", "_")

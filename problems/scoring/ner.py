@@ -2,6 +2,8 @@
 
 from configs.errors import UserError
 
+MEASURES = ("precision", "recall", "f1")
+
 
 def score_ner(gold: list[list[str]], pred: list[list[str]]) -> dict[str, float]:
     """Micro-averaged "precision", "recall", "f1" over all entities, then "protein.precision" etc. for each type.
@@ -12,23 +14,20 @@ def score_ner(gold: list[list[str]], pred: list[list[str]]) -> dict[str, float]:
     mode would not count it). Raises UserError when sentences or their lengths do not pair up.
     Source: seqeval 1.2.2, default mode (equal to conlleval.pl); what AutoLoRA's bionlp.py reports.
     """
-    from seqeval.metrics.sequence_labeling import precision_recall_fscore_support
+    from seqeval.metrics.sequence_labeling import get_entities, precision_recall_fscore_support
 
     _check_pairs(gold, pred)
     micro = precision_recall_fscore_support(gold, pred, average="micro", zero_division=0)
-    scores = dict(zip(("precision", "recall", "f1"), map(float, micro[:3]), strict=True))
-    types = _entity_types(gold, pred)
-    if not types:
-        return scores
-    per_type = precision_recall_fscore_support(gold, pred, average=None, zero_division=0)
-    for place, name in enumerate(types):
-        for measure, values in zip(("precision", "recall", "f1"), per_type, strict=False):
-            scores[f"{name}.{measure}"] = float(values[place])
+    scores = {measure: float(value) for measure, value in zip(MEASURES, micro, strict=False)}
+    types = sorted({kind for kind, _, _ in [*get_entities(gold), *get_entities(pred)]})  # seqeval's order
+    by_type = precision_recall_fscore_support(gold, pred, average=None, zero_division=0) if types else ()
+    for place, kind in enumerate(types):
+        scores |= {f"{kind}.{measure}": float(of[place]) for measure, of in zip(MEASURES, by_type, strict=False)}
     return scores
 
 
 def _check_pairs(gold: list[list[str]], pred: list[list[str]]) -> None:
-    """UserError unless every sentence has as many predicted tags as gold tags."""
+    """Raises UserError unless every sentence has as many predicted tags as gold tags."""
     if len(gold) != len(pred):
         raise UserError(f"score: {len(gold)} sentences with gold tags, but {len(pred)} with predicted tags")
     if not gold:
@@ -36,10 +35,3 @@ def _check_pairs(gold: list[list[str]], pred: list[list[str]]) -> None:
     for number, (right, guess) in enumerate(zip(gold, pred, strict=True), 1):
         if len(right) != len(guess):
             raise UserError(f"score: sentence {number} has {len(right)} gold tags, but {len(guess)} predicted tags")
-
-
-def _entity_types(gold: list[list[str]], pred: list[list[str]]) -> list[str]:
-    """The types in seqeval's order."""
-    from seqeval.metrics.sequence_labeling import get_entities
-
-    return sorted({str(entity[0]) for tags in (gold, pred) for entity in get_entities(tags)})

@@ -1,4 +1,4 @@
-"""Reading tagged sentences: CoNLL columns or JSON lines."""
+"""Read tagged sentences: CoNLL columns or JSON lines."""
 
 import json
 import re
@@ -22,9 +22,10 @@ class Sentence(NamedTuple):
 def read_ner(hyp: str | Path, ref: str | Path) -> tuple[list[list[str]], list[list[str]]]:
     """Gold tags (of ref) and predicted tags (of hyp), sentence by sentence.
 
-    Each file is CoNLL (a token a line, first column the token, last column the tag, columns apart by tabs or blanks,
-    a blank line between sentences, marks of documents skipped) or JSON lines ({"tokens": [..], "tags": [..]}); the two
-    may differ in format. UserError, with file and line, when the tokens differ or a line or tag is malformed.
+    Each file is CoNLL (a token a line, first column the token, last column the tag, columns separated by tabs or
+    blanks, a blank line between sentences, marks of documents skipped) or JSON lines ({"tokens": [..], "tags": [..]});
+    the two may differ in format. Raises UserError, with file and line, when the tokens differ or a line or tag is
+    malformed.
     """
     pred, gold = read_tagged(hyp), read_tagged(ref)
     for number, (guess, right) in enumerate(zip(pred, gold, strict=False), 1):
@@ -38,7 +39,7 @@ def read_tagged(path: str | Path) -> list[Sentence]:
     """Sentences of one file in either format."""
     lines = read_lines(path)
     first = next((line.lstrip() for line in lines if line.strip()), "")
-    # A sentence may begin with a brace; between the columns of such a file there is then a tab.
+    # The first word of a CoNLL file may be a brace; a tab then follows it, which no line of JSON has.
     is_json = first.startswith("{") and "\t" not in first
     sentences = _read_json_lines(path, lines) if is_json else read_conll(path, lines)
     if not sentences:
@@ -51,12 +52,12 @@ def read_tagged(path: str | Path) -> list[Sentence]:
 
 
 def marks_document(token: str) -> bool:
-    """Whether this stands for the beginning of a document, as CoNLL 2003 and JNLPBA write it, and not for a word."""
+    """Whether this is no word but the mark of a document's beginning, as CoNLL 2003 and JNLPBA write it."""
     return token == "-DOCSTART-" or token.startswith("###MEDLINE:")
 
 
 def read_conll(path: str | Path, lines: list[str]) -> list[Sentence]:
-    """Sentences from columns; tags are not checked. UserError for a line of one column, with its number."""
+    """Sentences from columns; tags are not checked. Raises UserError, with its number, for a line of one column."""
     sentences = [Sentence([], [], [])]
     for number, line in enumerate(lines, 1):
         columns = line.split("\t") if "\t" in line else line.split()
@@ -97,7 +98,7 @@ def _strings(row: object, key: str) -> list[str] | None:
 
 
 def _check_same_tokens(hyp: str | Path, guess: Sentence, ref: str | Path, right: Sentence, number: int) -> None:
-    """UserError at the first token of a sentence that the two files do not share."""
+    """Raises UserError at the first token in which a sentence of the two files differs."""
     for place, (ours, theirs) in enumerate(zip(guess.tokens, right.tokens, strict=False)):
         if ours != theirs:
             raise UserError(

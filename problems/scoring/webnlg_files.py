@@ -1,4 +1,4 @@
-"""Reading WebNLG references: parallel files, as the challenge keeps them, or one file of groups.
+"""Read WebNLG references: parallel files, as the challenge keeps them, or one file of groups.
 
 Parallel files are `<stem>0<end>`, `<stem>1<end>`, ... (gold-all-cat-reference0.lex, gold-all-cat-reference1.lex, ...):
 line n of each holds a reference of item n, an empty line where the item has no more.
@@ -39,7 +39,7 @@ def read_webnlg(hyp: str | Path, ref: str | Path) -> WebnlgTexts:
     * a folder with parallel files; of several sets the one with as many lines as there are hypotheses.
 
     Where sets named "all-cat", "old-cat" and "new-cat" lie together and all-cat is used, the other two tell which
-    items are of seen and of unseen categories. UserError when nothing fits or the counts differ.
+    items are of seen and of unseen categories. Raises UserError when nothing fits or counts differ.
     """
     hyps = read_hypotheses(hyp)
     sets = _sets_in(Path(ref) if Path(ref).is_dir() else Path(ref).parent)
@@ -58,7 +58,7 @@ def read_webnlg(hyp: str | Path, ref: str | Path) -> WebnlgTexts:
 
 
 def read_parallel(files: ParallelFiles) -> list[list[str]]:
-    """References of each item, those that are there. UserError when the files differ in length."""
+    """The references that each item has. Raises UserError when the files differ in length."""
     columns = [read_hypotheses(path) for path in files.paths]
     for path, column in zip(files.paths, columns, strict=True):
         if len(column) != len(columns[0]):
@@ -84,7 +84,7 @@ def _sets_in(folder: Path) -> list[ParallelFiles]:
 
 
 def _choose(sets: list[ParallelFiles], ref: Path, hyps: int) -> ParallelFiles | None:
-    """The set that `ref` means; None when it is one plain file. UserError when none or several fit."""
+    """The set that `ref` means; None when it is one plain file. Raises UserError when none or several fit."""
     if ref.is_dir():
         fitting = [files for files in sets if len(sets) == 1 or len(read_hypotheses(files.paths[0])) == hyps]
         if len(fitting) == 1:
@@ -108,22 +108,17 @@ def _categories(sets: list[ParallelFiles], chosen: ParallelFiles, refs: Sequence
     if "all-cat" not in chosen.stem:
         return None
     parts = {files.stem: files for files in sets if files.end == chosen.end}
-    sides = [parts.get(chosen.stem.replace("all-cat", part)) for part in ("old-cat", "new-cat")]
-    if sides[0] is None or sides[1] is None:
+    stems = [chosen.stem.replace("all-cat", part) for part in ("old-cat", "new-cat")]
+    if not parts.keys() >= set(stems):
         return None
-    old, new = (read_parallel(files) for files in sides if files is not None)
+    old, new = (read_parallel(parts[stem]) for stem in stems)
     if len(old) + len(new) != len(refs):
         return None
     categories: list[str] = []
-    next_old, next_new = iter([*old, None]), iter([*new, None])
-    at_old, at_new = next(next_old), next(next_new)
     for item_refs in refs:
-        if (item_refs == at_old) == (item_refs == at_new):
-            return None  # not made from each other, or not to be told apart
-        if item_refs == at_old:
-            categories.append("seen")
-            at_old = next(next_old)
-        else:
-            categories.append("unseen")
-            at_new = next(next_new)
+        seen, unseen = old[:1] == [item_refs], new[:1] == [item_refs]
+        if seen == unseen:
+            return None  # the files are not parts of this one, or the item could be of either
+        categories.append("seen" if seen else "unseen")
+        del (old if seen else new)[0]
     return categories

@@ -1,9 +1,9 @@
-"""What a task is to the rest of the program."""
+"""The interface of a task: what the rest of the program knows of it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,6 +12,8 @@ from datasets import Dataset
 from peft import TaskType
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from configs.errors import UserError
 
 ERRORS = {"mse", "ter"}
 """Metrics of which less is better."""
@@ -29,6 +31,13 @@ class Rows:
     evaluation: Mapping[str, Dataset]
 
 
+def refuse_other_metrics(asked: Sequence[str], allowed: Sequence[str]) -> None:
+    """Raises UserError for the first of `task.metrics` that the task has not."""
+    for name in asked:
+        if name not in allowed:
+            raise UserError(f"--task.metrics: {name!r} is not allowed here; allowed: {', '.join(allowed)}")
+
+
 class Task(ABC):
     """Data, model head, loss inputs and metrics of one thing to learn."""
 
@@ -40,7 +49,7 @@ class Task(ABC):
     tokenizer_options: ClassVar[Mapping[str, Any]] = {}
     """What the tokenizer must be loaded with."""
     reads_outputs: ClassVar[bool] = True
-    """Whether `metrics` looks at the outputs; those of a language model would fill the memory."""
+    """Whether `metrics` needs the outputs; those of a language model would fill the memory."""
 
     @abstractmethod
     def rows(self) -> Rows:
@@ -48,27 +57,27 @@ class Task(ABC):
 
     @abstractmethod
     def head(self) -> Mapping[str, Any]:
-        """Configuration values of the model's head; known after `rows`."""
+        """Configuration values of the model's head; to be called after `rows`."""
 
     def adapt(self, model: PreTrainedModel) -> None:
-        """Changes what a freshly loaded model computes its loss with, where the task wants another."""
+        """Replaces the loss of a freshly loaded model where the task has its own."""
         return
 
     @abstractmethod
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        """Model inputs with `labels`, `length` in tokens, and what `metrics` reads of a row besides."""
+        """Model inputs with `labels`, `length` in tokens, and the other columns that `metrics` reads."""
 
     @abstractmethod
     def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
         """Rows of `encode` -> one batch as a plain dict, padded to its longest row."""
 
     def combine(self, by_split: Mapping[str, dict[str, float]]) -> dict[str, float]:
-        """One set of metrics from those of each evaluation split. Where there is one split: its own."""
+        """One set of metrics from those of each evaluation split; those of the only split where there is one."""
         (only,) = by_split.values()
         return only
 
     def score(self, metrics: Mapping[str, float]) -> float:
-        """What a choice on D_val maximises: the metric named first, an error with the sign turned."""
+        """The number that a choice on D_val maximises: the first metric, or minus the first if it is an error."""
         name, value = next((name, value) for name, value in metrics.items() if name != "loss")
         return -value if name in ERRORS else value
 
@@ -80,5 +89,5 @@ class Task(ABC):
         """
 
     def predictions(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> str | None:
-        """What the model predicts, as the text of a file, from the arguments of `metrics`; None: no such file."""
+        """The text of predictions.txt, from the arguments of `metrics`; None: the task writes no such file."""
         return None

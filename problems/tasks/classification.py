@@ -10,14 +10,9 @@ from datasets import Dataset
 from peft import TaskType
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
-from transformers import (
-    AutoModelForSequenceClassification,
-    DataCollatorWithPadding,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, PreTrainedTokenizerBase
 
-from configs.errors import UserError
-from problems.tasks.base import PAD_TO, Collate, Task
+from problems.tasks.base import PAD_TO, Collate, Task, refuse_other_metrics
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
@@ -30,7 +25,7 @@ CLASS_METRICS: dict[str, Metric] = {
 
 def _correlation(function: Callable[..., Any]) -> Metric:
     def correlation(labels: np.ndarray, predicted: np.ndarray) -> float:
-        # A model that predicts one number for all has no correlation: nothing learned, not an error.
+        # A model that predicts one number for all rows has no correlation: it learned nothing, which is no error.
         if np.ptp(predicted) == 0 or np.ptp(labels) == 0:
             return 0.0
         return float(function(labels, predicted).statistic)
@@ -58,9 +53,7 @@ class TextClassification(Task):
         self.max_length = max_length
         self.regression = regression
         known = NUMBER_METRICS if regression else CLASS_METRICS
-        unknown = [name for name in metric_names if name not in known]
-        if unknown:
-            raise UserError(f"--task.metrics: {unknown[0]!r} is not allowed here; allowed: {', '.join(known)}")
+        refuse_other_metrics(metric_names, list(known))
         self._metrics = {name: known[name] for name in metric_names}
         self.classes: list[str] = []
 

@@ -16,9 +16,9 @@ from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.scoring import METRICS, is_of_2017
 from problems.tasks.generation import Generation
-from problems.tasks.readers.hub import load_splits
+from problems.tasks.readers.hub import load_splits, split_of
 from problems.tasks.readers.records import Record, e2e_records, grouped, webnlg_records
-from problems.tasks.readers.splits import evaluation_source, evaluation_split, hold_out
+from problems.tasks.readers.splits import evaluation_source, evaluation_split, read_or_hold_out
 from problems.tasks.readers.table import read_table, require_columns
 
 log = logging.getLogger("autolora")
@@ -43,19 +43,18 @@ class _Benchmark(Generation):
         return self._split(splits, "train"), self._split(splits, self.evaluation_split)
 
     def _split(self, splits: Mapping[str, Dataset], name: str) -> list[Record]:
-        if name not in splits:
-            raise UserError(f"--task.evaluation_split: {self.path} has no split {name!r}; it has: {', '.join(splits)}")
+        rows = split_of(splits, name, self.path)
         try:
-            return type(self).read(splits[name])
+            return type(self).read(rows)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise UserError(
                 f"--task.path: split {name!r} of {self.path} is not {self.name} data ({_what(error)}); "
-                f"it has: {', '.join(splits[name].column_names)}"
+                f"it has: {', '.join(rows.column_names)}"
             ) from error
 
 
 def _what(error: Exception) -> str:
-    """What is wrong with a row, by the error of reading it."""
+    """What is wrong with a row, in words, from the error of reading it."""
     if isinstance(error, KeyError):
         return f"no column {error}"
     if isinstance(error, ValueError):
@@ -94,22 +93,15 @@ class SourceTarget(Generation):
     def __init__(self, config: TaskConfig, seed: int) -> None:
         super().__init__(config, config.metrics or ["BLEU"])
         self.seed = seed
-        self.train_path = Path(str(config.path))
-        self.name = config.name or self.train_path.stem
+        self.name = config.name or Path(str(config.path)).stem
         self.source = (config.text_columns or ["source"])[0]
         self.target = config.label_column or "target"
         self.evaluation_split = evaluation_split(config)
 
     def records(self) -> tuple[list[Record], list[Record]]:
-        train = self._read("--task.path", self.train_path)
-        where = evaluation_source(self.config, self.evaluation_split)
-        if not where.held_out:
-            return train, self._read(where.option, where.path)
-        if len(train) < 2:
-            raise UserError(f"--task.path: {self.train_path} has one source; two or more are needed to hold one out")
         # By source, not by row: another reference of a source that is trained on would give the answer away.
-        kept, held_out = hold_out(len(train), self.config.holdout_share, self.seed, self.train_path)
-        return [train[i] for i in kept], [train[i] for i in held_out]
+        source = evaluation_source(self.config, self.evaluation_split)
+        return read_or_hold_out(self.config, source, self._read, "source", self.seed)
 
     def _read(self, option: str, path: Path) -> list[Record]:
         table = read_table(option, path)

@@ -1,4 +1,4 @@
-"""Text from data with a causal language model: the prompt is the record in one line, the loss is that of the answer.
+"""Text from data with a causal language model: the prompt is the record in one line, and the answer alone has labels.
 
     source <separator> answer <end of text>     labels: -100 on source and separator
 
@@ -23,7 +23,8 @@ from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, PreTraine
 from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.scoring import METRICS, check_metrics, score_e2e, score_webnlg
-from problems.tasks.base import PAD_TO, Collate, Rows, Task
+from problems.scoring.names import plain
+from problems.tasks.base import PAD_TO, Collate, Rows, Task, refuse_other_metrics
 from problems.tasks.readers.records import Record, evaluation_rows, training_rows
 
 log = logging.getLogger("autolora")
@@ -42,19 +43,15 @@ class Generation(Task):
 
     def __init__(self, config: TaskConfig, metrics: Sequence[str]) -> None:
         self.config = config
-        known = {name.lower().replace("-", "_") for name in METRICS[self.scoring]}
-        unknown = [name for name in metrics if name.lower().replace("-", "_") not in known]
-        if unknown:
-            allowed = ", ".join(name.lower() for name in METRICS[self.scoring])
-            raise UserError(f"--task.metrics: {unknown[0]!r} is not allowed here; allowed: {allowed}")
-        self._metrics = list(metrics)
+        self._metrics = [plain(name) for name in metrics]
+        refuse_other_metrics(self._metrics, [plain(name) for name in METRICS[self.scoring]])
 
     @abstractmethod
     def records(self) -> tuple[list[Record], list[Record]]:
-        """Of the training rows, and of the evaluation split. Raises UserError when they cannot be had."""
+        """The records of the training and of the evaluation split. Raises UserError when they cannot be read."""
 
     def rows(self) -> Rows:
-        check_metrics(self.scoring, self._metrics)  # Java is asked for now, not after hours of training
+        check_metrics(self.scoring, self._metrics)  # a missing Java is told now, not after hours of training
         train, evaluation = self.records()
         return Rows(training_rows(train), {self.evaluation_split: evaluation_rows(evaluation)})
 
@@ -97,18 +94,17 @@ class Generation(Task):
         return -metrics["loss"]
 
     def metrics(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> dict[str, float]:
-        """Nothing: logits of the true text say little of what the model writes; see `score_texts`."""
+        """No metrics: logits of the reference say little about the texts that the model writes; see `score_texts`."""
         return {}
 
     def score_texts(self, texts: list[str], rows: Dataset) -> dict[str, float]:
         """The official metrics of one decoded text a row of `encode`, in lower case; units: docs/scoring.md."""
-        found = self._official(texts, [list(refs) for refs in rows["references"]], list(rows["category"]))
-        return {name.lower(): value for name, value in found.items()}
-
-    def _official(self, texts: list[str], references: list[list[str]], categories: list[str]) -> dict[str, float]:
+        references, categories = [list(refs) for refs in rows["references"]], list(rows["category"])
         if self.scoring == "webnlg":
-            return score_webnlg(texts, references, self._metrics, categories if any(categories) else None)
-        return score_e2e(texts, references, self._metrics)
+            found = score_webnlg(texts, references, self._metrics, categories if any(categories) else None)
+        else:
+            found = score_e2e(texts, references, self._metrics)
+        return {name.lower(): value for name, value in found.items()}
 
 
 def end_of_text(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -119,13 +115,13 @@ def end_of_text(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def prompt(tokenizer: PreTrainedTokenizerBase, source: str) -> list[int]:
-    """Token ids that an answer is asked for with."""
+    """Token ids of the source and the separator, which the model continues with an answer."""
     begin = tokenizer.bos_token_id
     return [*_ids(tokenizer, source), end_of_text(tokenizer) if begin is None else int(begin)]
 
 
 def cut_prompt(ids: list[int], length: int) -> list[int]:
-    """The first tokens of a prompt, at most `length`, its separator kept."""
+    """The first tokens of a prompt, at most `length`, with its separator at the end."""
     return ids if len(ids) <= length else [*ids[: length - 1], ids[-1]]
 
 
@@ -134,14 +130,7 @@ def _ids(tokenizer: Callable[..., Any], text: str) -> list[int]:
     return ids
 
 
-def smoothed_loss(
-    logits: Tensor,
-    labels: Tensor,
-    vocab_size: int,
-    *,
-    smoothing: float,
-    **options: Any,
-) -> Tensor:
+def smoothed_loss(logits: Tensor, labels: Tensor, vocab_size: int, *, smoothing: float, **options: Any) -> Tensor:
     """Mean over the answers' tokens of (1 - s) nll + s mean over the vocabulary of -log p; plain nll where no gradient
     is taken.
 

@@ -11,7 +11,7 @@ from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.tasks.base import Rows
 from problems.tasks.classification import TextClassification
-from problems.tasks.readers.hub import load_splits
+from problems.tasks.readers.hub import load_splits, split_of
 
 HUB = "nyu-mll/glue"
 
@@ -69,9 +69,7 @@ class Glue(TextClassification):
         return metrics
 
     def _split(self, splits: Any, name: str) -> Dataset:
-        if name not in splits:
-            raise UserError(f"--task.evaluation_split: {self.path} has no split {name!r}; it has: {', '.join(splits)}")
-        rows = splits[name]
+        rows: Dataset = split_of(splits, name, self.path)
         missing = [c for c in (*self.columns, "label") if c not in rows.column_names]
         if missing:
             raise UserError(

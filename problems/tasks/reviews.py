@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datasets import Dataset
 
-from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.tasks.base import Rows
 from problems.tasks.classification import TextClassification
+from problems.tasks.readers.hub import split_of
 from problems.tasks.sample import LABELS, make_sample
 
 
@@ -23,10 +23,6 @@ class SampleReviews(TextClassification):
 
     def rows(self) -> Rows:
         sample = make_sample(self.seed)
-        if self.evaluation_split not in sample:
-            raise UserError(
-                f"--task.evaluation_split: sample has no split {self.evaluation_split!r}; it has: {', '.join(sample)}"
-            )
+        evaluation = split_of(sample, self.evaluation_split, "sample")
         self.classes = list(LABELS)
-        evaluation = {self.evaluation_split: Dataset.from_dict(sample[self.evaluation_split])}
-        return Rows(Dataset.from_dict(sample["train"]), evaluation)
+        return Rows(Dataset.from_dict(sample["train"]), {self.evaluation_split: Dataset.from_dict(evaluation)})

@@ -62,68 +62,54 @@ class Row(NamedTuple):
     neutral: bool
 
 
+def _pair(negative: str, positive: str) -> Pair:
+    return tuple(negative.split()), tuple(positive.split())
+
+
 DOMAINS = (
     Domain(
         subjects=("the film", "this movie", "the play", "the series"),
         parts=("plot", "acting", "ending", "dialogue"),
-        words=(
-            ("boring", "dull", "slow", "predictable", "tedious", "silly"),
-            ("gripping", "moving", "funny", "clever", "touching", "thrilling"),
-        ),
+        words=_pair("boring dull slow predictable tedious silly", "gripping moving funny clever touching thrilling"),
         neutral=("we saw it on a tuesday", "it runs for two hours", "my sister came along"),
         held_out_neutral=("we watched it at home", "it was made in canada"),
     ),
     Domain(
         subjects=("the book", "this novel", "the memoir", "her new story"),
         parts=("first chapter", "style", "middle part", "translation"),
-        words=(
-            ("boring", "dull", "shallow", "confusing", "tedious", "clumsy"),
-            ("gripping", "moving", "witty", "clever", "touching", "wise"),
-        ),
+        words=_pair("boring dull shallow confusing tedious clumsy", "gripping moving witty clever touching wise"),
         neutral=("i read it on the train", "it has three hundred pages", "my brother lent it to me"),
         held_out_neutral=("i read it in april", "it is set in lisbon"),
     ),
     Domain(
         subjects=("the meal", "our dinner", "the soup", "this curry"),
         parts=("starter", "sauce", "bread", "side dish"),
-        words=(
-            ("bland", "stale", "greasy", "soggy", "tasteless", "dry"),
-            ("tasty", "delicious", "fresh", "juicy", "satisfying", "crisp"),
-        ),
+        words=_pair("bland stale greasy soggy tasteless dry", "tasty delicious fresh juicy satisfying crisp"),
         neutral=("we ate at seven", "we ordered it for two", "we sat by the window"),
         held_out_neutral=("we had it on a sunday", "they served it at noon"),
     ),
     Domain(
         subjects=("the hotel", "our room", "the hostel", "this guest house"),
         parts=("lobby", "bathroom", "bed", "breakfast room"),
-        words=(
-            ("dirty", "noisy", "cramped", "shabby", "smelly", "gloomy"),
-            ("clean", "comfortable", "cosy", "quiet", "spotless", "bright"),
-        ),
+        words=_pair("dirty noisy cramped shabby smelly gloomy", "clean comfortable cosy quiet spotless bright"),
         neutral=("we stayed for two nights", "it is next to the station", "we came by bus"),
         held_out_neutral=("we arrived on a monday", "it has forty beds"),
     ),
     Domain(
         subjects=("the phone", "this laptop", "the tablet", "the camera"),
         parts=("screen", "battery", "menu", "case"),
-        words=(
-            ("slow", "flimsy", "clumsy", "unreliable", "sluggish", "faulty"),
-            ("fast", "reliable", "sturdy", "handy", "precise", "smooth"),
-        ),
+        words=_pair("slow flimsy clumsy unreliable sluggish faulty", "fast reliable sturdy handy precise smooth"),
         neutral=("i bought it in may", "it comes in two colours", "i use it at work"),
         held_out_neutral=("i ordered it online", "it weighs half a pound"),
     ),
 )
 
-GENERAL_WORDS: Pair = (
-    ("bad", "awful", "terrible", "weak", "poor", "disappointing", "dreadful", "unpleasant"),
-    ("good", "great", "excellent", "wonderful", "lovely", "brilliant", "superb", "pleasant"),
+GENERAL_WORDS = _pair(
+    "bad awful terrible weak poor disappointing dreadful unpleasant",
+    "good great excellent wonderful lovely brilliant superb pleasant",
 )
-HELD_OUT_WORDS: Pair = (("horrible", "lousy"), ("fantastic", "delightful"))
-VERBS: Pair = (
-    ("disappoints", "annoys", "fails", "lets us down"),
-    ("works", "delights", "impresses", "convinces"),
-)
+HELD_OUT_WORDS = _pair("horrible lousy", "fantastic delightful")
+VERBS: Pair = (("disappoints", "annoys", "fails", "lets us down"), ("works", "delights", "impresses", "convinces"))
 INTENSIFIERS = ("really", "very", "quite", "truly")
 
 TRAIN_TEMPLATES = Templates(
@@ -197,27 +183,23 @@ TEST_TEMPLATES = Templates(
 )
 
 
-def _fill(template: str, label: int, domain: Domain, words: Pair, rng: random.Random) -> str:
-    other, other2 = rng.sample(words[1 - label], 2)
-    return template.format(
+def _draw(label: int, kind: str, held_out: bool, rng: random.Random) -> Row:
+    templates = TEST_TEMPLATES if held_out else TRAIN_TEMPLATES
+    template = rng.choice(templates.kinds[kind])
+    domain = rng.choice(DOMAINS)
+    pairs = [domain.words, GENERAL_WORDS, *([HELD_OUT_WORDS] if held_out else [])]
+    same, opposite = ([word for pair in pairs for word in pair[of]] for of in (label, 1 - label))
+    other, other2 = rng.sample(opposite, 2)
+    sentence = template.format(
         s=rng.choice(domain.subjects),
         p=rng.choice(domain.parts),
         i=rng.choice(INTENSIFIERS),
-        w=rng.choice(words[label]),
+        w=rng.choice(same),
         verb=rng.choice(VERBS[label]),
         overb=rng.choice(VERBS[1 - label]),
         o=other,
         o2=other2,
     )
-
-
-def _draw(label: int, kind: str, held_out: bool, rng: random.Random) -> Row:
-    templates = TEST_TEMPLATES if held_out else TRAIN_TEMPLATES
-    template = rng.choice(templates.kinds[kind])
-    domain = rng.choice(DOMAINS)
-    extra: Pair = HELD_OUT_WORDS if held_out else ((), ())
-    negative, positive = (domain.words[i] + GENERAL_WORDS[i] + extra[i] for i in range(2))
-    sentence = _fill(template, label, domain, (negative, positive), rng)
     neutral = rng.random() < NEUTRAL_SHARE
     if neutral:
         clause = rng.choice(domain.held_out_neutral if held_out else domain.neutral)

@@ -74,7 +74,7 @@ class TextTable(TextClassification):
                 )
 
     def _find_classes(self, train: pd.DataFrame) -> list[str]:
-        labels = [x for x in train[self.label_column] if not _no_label(x)]  # `_checked` names their rows
+        labels = [x for x in train[self.label_column] if not _no_label(x)]  # `_checked` refuses their rows
         found = sorted(set(map(_label_text, labels)), key=_number_first)
         if len(found) < 2:
             raise UserError(f"--task.path: {self.train_path} has the one class {found}; two or more are needed")
@@ -121,7 +121,7 @@ class TextTable(TextClassification):
 
 
 def _no_label(value: Any) -> bool:
-    """An empty cell, null, or what a null among numbers is read as."""
+    """Whether a cell is empty, null, or the NaN that a null among numbers is read as."""
     return bool(pd.isna(value)) or not str(value).strip()
 
 

@@ -17,8 +17,8 @@ from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.scoring.ner import score_ner
 from problems.scoring.ner_files import Sentence
-from problems.tasks.base import PAD_TO, Collate, Rows, Task
-from problems.tasks.readers.splits import Source, evaluation_source, evaluation_split, hold_out
+from problems.tasks.base import PAD_TO, Collate, Rows, Task, refuse_other_metrics
+from problems.tasks.readers.splits import Source, evaluation_source, evaluation_split, read_or_hold_out
 from problems.tasks.readers.tagged_files import CONLL, find_split, place, read_sentences
 
 log = logging.getLogger("autolora")
@@ -29,21 +29,19 @@ IGNORED = -100  # torch's cross entropy leaves such labels out
 
 
 class Tagging(Task):
-    """Words and their IOB2 tags. The first token of a word carries its label; entities are counted over all words.
+    """Words and their IOB2 tags. The first token of a word has its label; entities are counted over all words.
 
-    A word without a token (cut off by max_length, or nothing to the tokenizer) is predicted O, and counts.
+    For a word without a token (cut off by max_length, or dropped by the tokenizer) O is predicted, and it counts.
     """
 
     auto_class = AutoModelForTokenClassification
     peft_type = TaskType.TOKEN_CLS
-    # A byte-level tokenizer would take a word at the beginning of its own text for another than inside a sentence.
+    # A byte-level tokenizer has other tokens for a word at the beginning of a text than for one inside a sentence.
     tokenizer_options: ClassVar[Mapping[str, Any]] = {"add_prefix_space": True}
 
     def __init__(self, config: TaskConfig, seed: int) -> None:
         self._metrics = tuple(config.metrics or METRICS)
-        unknown = [name for name in self._metrics if name not in METRICS]
-        if unknown:
-            raise UserError(f"--task.metrics: {unknown[0]!r} is not allowed here; allowed: {', '.join(METRICS)}")
+        refuse_other_metrics(self._metrics, METRICS)
         self.name = config.name or Path(str(config.path)).stem
         self.config = _with_files_of_folder(config)
         self.seed = seed
@@ -51,21 +49,15 @@ class Tagging(Task):
         self.classes: list[str] = []
 
     def rows(self) -> Rows:
-        path = Path(str(self.config.path))
         source = evaluation_source(self.config, self.evaluation_split)
-        train = read_sentences("--task.path", path, self._columns("--task.path", path))
-        self.classes = _find_tags(path, train)
-        if source.held_out:
-            if len(train) < 2:
-                raise UserError(f"--task.path: {path} has one sentence; two or more are needed to hold one out")
-            kept, held_out = hold_out(len(train), self.config.holdout_share, self.seed, path)
-            train, evaluation = [train[i] for i in kept], [train[i] for i in held_out]
-        else:
-            evaluation = read_sentences(source.option, source.path, self._columns(source.option, source.path))
-            self._refuse_new_tags(source, evaluation)
+        train, evaluation = read_or_hold_out(self.config, source, self._read, "sentence", self.seed)
+        # Held-out rows are rows of the training file: their tags are known, too.
+        self.classes = _find_tags(str(self.config.path), [*train, *(evaluation if source.held_out else ())])
+        self._refuse_new_tags(source, evaluation)
         return Rows(_dataset(train), {self.evaluation_split: _dataset(evaluation)})
 
-    def _columns(self, option: str, path: Path) -> tuple[str, str]:
+    def _read(self, option: str, path: Path) -> list[Sentence]:
+        """The sentences of a file. Raises UserError as `read_sentences`, and for column names where there are none."""
         words, tags = self.config.text_columns, self.config.label_column
         if path.suffix in CONLL and (words or tags):
             key = "text_columns" if words else "label_column"
@@ -73,7 +65,7 @@ class Tagging(Task):
                 f"--task.{key}: {option} is {str(path)!r}, whose columns have no names (the word comes first, the tag "
                 f"last); allowed: null"
             )
-        return (words or ["tokens"])[0], tags or "tags"
+        return read_sentences(option, path, ((words or ["tokens"])[0], tags or "tags"))
 
     def _refuse_new_tags(self, source: Source, sentences: Sequence[Sentence]) -> None:
         for sentence in sentences:
@@ -92,8 +84,8 @@ class Tagging(Task):
         }
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        """Besides the model's inputs: `tokens` and `tags` of the whole sentence, and `words`, the numbers of those
-        words that carry a label, in their order."""
+        """Besides the model's inputs: `tokens` and `tags` of the whole sentence, and `words`, the numbers of the words
+        that have a label, in their order."""
         if not tokenizer.is_fast:
             raise UserError("--model.name: its tokenizer cannot say which word a token is of (it has no fast form)")
         # datasets hashes all that the function holds; `self` would cost it seconds.
@@ -128,13 +120,13 @@ class Tagging(Task):
         return lambda rows: dict(pad([{k: v for k, v in row.items() if k not in not_of_the_model} for row in rows]))
 
     def metrics(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> dict[str, float]:
-        """Of all entities, then by type ("protein.f1"): exact match in seqeval's default mode (as conlleval)."""
+        """Of all entities, then of each type ("protein.f1"): exact match in seqeval's default mode (as conlleval)."""
         found = score_ner(rows["tags"][:], self.predicted(outputs, labels, rows))
         by_type = [name for name in found if "." in name and name.rpartition(".")[2] in self._metrics]
         return {name: found[name] for name in (*self._metrics, *by_type)}
 
     def predictions(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> str:
-        """Columns of conlleval, apart by tabs: word, tag, predicted tag; a blank line between sentences."""
+        """The columns of conlleval, separated by tabs: word, tag, predicted tag; a blank line between sentences."""
         predicted = self.predicted(outputs, labels, rows)
         sentences = zip(rows["tokens"][:], rows["tags"][:], predicted, strict=True)
         blocks = [["\t".join(word) for word in zip(*sentence, strict=True)] for sentence in sentences]
@@ -167,8 +159,8 @@ def _with_files_of_folder(config: TaskConfig) -> TaskConfig:
     )
 
 
-def _find_tags(path: Path, sentences: Sequence[Sentence]) -> list[str]:
-    """All tags, also those of rows that are held out later: O, then by type, B- before I-."""
+def _find_tags(path: str, sentences: Sequence[Sentence]) -> list[str]:
+    """The tags of these sentences: O, then by type, B- before I-. Raises UserError where there is O alone."""
     found = {tag for sentence in sentences for tag in sentence.tags} - {OUTSIDE}
     if not found:
         raise UserError(f"--task.path: {path} has no tag but O; nothing can be learned")

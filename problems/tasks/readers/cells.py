@@ -1,8 +1,9 @@
-"""The cells of CSV and TSV text, row by row; what would shift or swallow a row is refused with its number.
+"""The cells of CSV and TSV text, row by row; quotes that would shift or swallow a row are refused with its number.
 
 CSV is RFC 4180: a cell with a comma, a double quote or a line end stands in double quotes, those inside it doubled.
 In TSV a double quote is a plain character, as in GLUE's files, unless it encloses a whole cell without a tab, as
-spreadsheets and pandas write them: so a stray one never takes the following rows into its cell.
+spreadsheets and pandas write them: so a stray one never takes the following rows into its cell. The csv module has no
+such rule: it reads either every quote as plain or the text behind a stray one, up to the next quote, as one cell.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import pandas as pd
 
 from configs.errors import UserError
 
-# Enclosed or plain, and what ends it. Possessive: texts may be long, and giving back a character never helps.
+# An enclosed or plain cell, and its end. Possessive (`++`): texts may be long, and a shorter match never fits better.
 _TSV_CELL = re.compile(r'(?:"((?:[^"\t]++|"")*+)"|([^\t\r\n]*))(\t|\r\n?|\n|\Z)')
 
 
 def read_cells(where: str, text: str, *, tabs: bool) -> pd.DataFrame:
-    """The table of a text whose first row names the columns; all cells are text, those a short row lacks are empty.
+    """The table of a text whose first row names the columns. All cells are text; a short row ends with empty ones.
 
     `where` begins the message of a UserError: for a row with more cells than columns, and a broken quote in CSV.
     """

@@ -16,8 +16,8 @@ from typing import Any
 
 from datasets import Dataset
 
-# Of the challenges' test files, which the hub puts beside each other in one split (column test_category), those that
-# systems are scored on; the others are the same records without texts, a part of them, or meant for parsing.
+# The hub puts the challenges' test files beside each other in one split (column test_category). Systems are scored on
+# these; the other files are the same records without texts, a part of them, or for the parsing task.
 _SCORED = ("testdata_with_lex", "rdf-to-text-generation-test-data-with-refs")
 
 _ATTRIBUTE = re.compile(r"\s*([^\[\],]+)\[([^\]]*)\]\s*,?")
@@ -26,7 +26,7 @@ _E2E_NAMES = {"eatType": "Type", "priceRange": "price", "familyFriendly": "famil
 
 @dataclass(frozen=True)
 class Record:
-    """What is to be said, in one line, and how people said it. `category`: WebNLG's, else empty."""
+    """A data record in one line, and the texts that people wrote for it. `category`: WebNLG's, else empty."""
 
     source: str
     references: tuple[str, ...]
@@ -55,7 +55,7 @@ def e2e_records(rows: Iterable[Mapping[str, Any]]) -> list[Record]:
 
 
 def webnlg_records(rows: Iterable[Mapping[str, Any]]) -> list[Record]:
-    """The records of a split in the challenge's columns or the hub's; of the texts those that were marked good."""
+    """The records of a split in the challenge's columns or the hub's, with the texts that are marked good."""
     records = []
     for row in _scored(list(rows)):
         texts = _lexicalisations(row)
@@ -68,7 +68,7 @@ def webnlg_records(rows: Iterable[Mapping[str, Any]]) -> list[Record]:
 
 
 def _scored(rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rows of the test file that is scored; all, where rows are not of several files."""
+    """The rows of the test file that systems are scored on; all rows where they are not of several files."""
     return [row for row in rows if str(row.get("test_category")).startswith(_SCORED)] or rows
 
 
@@ -79,7 +79,7 @@ def _text(reference: Any) -> str:
 
 
 def _lexicalisations(row: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(text, comment): a list of objects, or the hub's lists beside each other."""
+    """(text, comment) of each text of a row, which has a list of objects or, on the hub, a list of each."""
     if "lexs" in row:
         return [(_text(lex["lex"]), lex["comment"]) for lex in row["lexs"] or ()]
     return [(_text(text), comment) for text, comment in zip(row["lex"]["text"], row["lex"]["comment"], strict=True)]
@@ -94,7 +94,7 @@ def _triples(row: Mapping[str, Any]) -> Sequence[str]:
 
 
 def grouped(pairs: Iterable[tuple[str, Sequence[str]]]) -> list[Record]:
-    """One record a source, its references together, in the order of their first coming."""
+    """One record a source with all its references, in the order in which the sources first come."""
     references: dict[str, list[str]] = {}
     for source, found in pairs:
         references.setdefault(source, []).extend(found)
@@ -103,17 +103,14 @@ def grouped(pairs: Iterable[tuple[str, Sequence[str]]]) -> list[Record]:
 
 def training_rows(records: Sequence[Record]) -> Dataset:
     """A row a reference: source, target."""
-    pairs = [(record.source, reference) for record in records for reference in record.references]
-    return Dataset.from_dict({"source": [s for s, _ in pairs], "target": [t for _, t in pairs]})
+    return Dataset.from_list([{"source": x.source, "target": target} for x in records for target in x.references])
 
 
 def evaluation_rows(records: Sequence[Record]) -> Dataset:
     """A row a record: source, target (its first reference, which the loss is measured on), references, category."""
-    return Dataset.from_dict(
-        {
-            "source": [record.source for record in records],
-            "target": [record.references[0] for record in records],
-            "references": [list(record.references) for record in records],
-            "category": [record.category for record in records],
-        }
+    return Dataset.from_list(
+        [
+            {"source": x.source, "target": x.references[0], "references": list(x.references), "category": x.category}
+            for x in records
+        ]
     )

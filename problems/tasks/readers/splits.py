@@ -1,16 +1,18 @@
-"""Which rows of a user's files are evaluated: those of a file that was named, or some of the training rows."""
+"""Which rows of a user's files are evaluated: those of a named file, or some of the training rows."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from configs.errors import UserError
 from configs.schema import TaskConfig
+
+T = TypeVar("T")
 
 
 class Source(NamedTuple):
@@ -22,12 +24,12 @@ class Source(NamedTuple):
 
 
 def evaluation_split(config: TaskConfig) -> str:
-    """The split that metrics.json reports: as asked for, else test where there is one."""
+    """The split that metrics.json reports: as configured, else test if there is a file of it, else validation."""
     return config.evaluation_split or ("test" if config.test_path else "validation")
 
 
 def evaluation_source(config: TaskConfig, split: str) -> Source:
-    """Where the rows of `split` are. Raises UserError for a split that there is not."""
+    """Where the rows of `split` come from. Raises UserError for a split that does not exist."""
     given = {"validation": config.validation_path, "test": config.test_path}
     if split not in given:
         raise UserError(f"--task.evaluation_split: {split!r} is not allowed; allowed: validation, test")
@@ -39,12 +41,29 @@ def evaluation_source(config: TaskConfig, split: str) -> Source:
     return Source("--task.path", Path(str(config.path)), held_out=True)
 
 
+def read_or_hold_out(
+    config: TaskConfig, source: Source, read: Callable[[str, Path], list[T]], kind: str, seed: int
+) -> tuple[list[T], list[T]]:
+    """The training and the evaluation items of a user's files; `read(option, path)` gives those of one file.
+
+    Raises UserError as `read` and `hold_out`, and where there is only one item (a `kind`) to train on and to evaluate.
+    """
+    path = Path(str(config.path))
+    train = read("--task.path", path)
+    if not source.held_out:
+        return train, read(source.option, source.path)
+    if len(train) < 2:
+        raise UserError(f"--task.path: {path} has one {kind}; two or more are needed to hold one out")
+    kept, held_out = hold_out(len(train), config.holdout_share, seed, path)
+    return [train[i] for i in kept], [train[i] for i in held_out]
+
+
 def hold_out(
     rows: int, share: float, seed: int, path: Path, classes: Sequence[str] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the rows that stay and of those held out (at least one): disjoint, complete, drawn by seed.
 
-    classes: of each row; one of each then stays, so that nothing is evaluated that was never learned.
+    classes: the class of each row; one row of each class then stays, so that every evaluated class was learned.
     Raises UserError, naming the file, when none would stay or none could be held out.
     """
     order = np.random.default_rng(seed).permutation(rows)

@@ -21,7 +21,7 @@ FORMATS = (*CONLL, ".jsonl", ".parquet")
 def find_split(folder: Path, split: str) -> Path | None:
     """The file of one split in a folder (train.conll, test.jsonl, ...); None where there is none.
 
-    Raises UserError when there are several, and the choice would be ours.
+    Raises UserError when there are several.
     """
     found = [path for path in sorted(folder.glob(f"{split}.*")) if path.suffix in FORMATS]
     if len(found) > 1:
@@ -61,7 +61,7 @@ def place(option: str, path: Path, line: int) -> str:
 
 
 def _read_lists(option: str, path: Path, columns: tuple[str, str]) -> list[Sentence]:
-    """Sentences from the two columns of a table; all words of one have its row as their line."""
+    """Sentences from the two columns of a table; the line of all words of a sentence is its row."""
     table = read_table(option, path)
     require_columns(option, path, table, columns)
     sentences = []
@@ -88,7 +88,7 @@ def _words(where: str, column: str, cell: Any) -> list[str]:
 
 
 def _check(option: str, path: Path, sentence: Sentence) -> None:
-    """Raises UserError for a word that no line of a CoNLL file could hold, and for a tag that IOB2 has not."""
+    """Raises UserError for a word that no line of a CoNLL file could hold, and for a tag that is not IOB2."""
     before = "O"
     for token, tag, line in zip(*sentence, strict=True):
         wrong = _wrong_word(token) or _wrong_tag(tag, before)

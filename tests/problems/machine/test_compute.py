@@ -64,7 +64,7 @@ def test_a_missing_device_is_named_with_what_there_is(
 def test_a_gpu_is_waited_for_before_and_after_what_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels run on while Python goes ahead: without waiting only their launching would be timed."""
     done: list[str] = []
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: done.append(f"waited for {device}"))
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda device: done.append(f"waited for {device}"))
 
     def tick() -> float:
         done.append("clock")
