@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from bokeh.palettes import YlGnBu9
 
 from engine.ranks.rules import RankRule, thresholds
 from engine.search.trajectory import Trajectory
@@ -72,12 +71,6 @@ def stretches(curves: SearchCurves) -> list[tuple[int, int, int, int]]:
         borders = [0, *(np.flatnonzero(np.diff(column)) + 1).tolist(), len(column)]
         found += [(layer, starts[i], ends[j - 1], int(column[i])) for i, j in pairwise(borders)]
     return found
-
-
-def rank_colour(rank: int, k: int) -> str:
-    """The colour of a rank on every map: pale for 0, dark for k."""
-    shades = YlGnBu9[::-1]
-    return shades[min(len(shades) - 1, round(rank / k * (len(shades) - 1)))]
 
 
 def packed(values: np.ndarray) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import read_json, write_text
 from engine.ranks import RankRecord
+from engine.ranks.picture import save_picture
 from engine.ranks.rules import RankRule
 from engine.report import charts, figures
 from engine.report.curves import SearchCurves, curves_of, page_data
@@ -121,11 +122,10 @@ def draw(
     if record is None:
         return {}
     pictures = {"rank_map": folder.figures / "ranks.png"}
-    figures.rank_map(record, pictures["rank_map"])
+    save_picture(record, pictures["rank_map"])
     if curves is not None:
         pictures["trajectories"] = folder.figures / "alpha.png"
-        bounds = None if curves.bounds is None else curves.bounds.tolist()
-        figures.alpha_trajectories(curves, bounds, pictures["trajectories"])
+        figures.alpha_trajectories(curves, pictures["trajectories"])
         if curves.ranks is not None:
             pictures["rank_evolution"] = folder.figures / "rank_evolution.png"
             figures.rank_evolution(curves, record.k, pictures["rank_evolution"])

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 
 from configs.cli import Request
 from engine import ranks
+from engine.disk.files import read_json
 from engine.run.folder import RunFolder
 from engine.terminal.console import console
-from engine.terminal.rank_table import rank_table
+from engine.terminal.rank_map import RankMap
 
 
 def print_result(folder: RunFolder) -> None:
@@ -18,9 +18,9 @@ def print_result(folder: RunFolder) -> None:
     if folder.ranks.exists():
         record = ranks.load(folder.ranks)
         console.print(f"ranks, mean {record.mean_rank:.2f} of k = {record.k}:")
-        console.print(rank_table(record))
+        console.print(RankMap([x.name for x in record.layers], record.k, [x.rank for x in record.layers]))
     if folder.metrics.exists():
-        result = json.loads(folder.metrics.read_text(encoding="utf-8"))
+        result = read_json(folder.metrics)
         # Those of one class ("protein.f1") are in metrics.json and on the report's page.
         values = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items() if "." not in name)
         lora = result["lora_parameters"]
@@ -29,16 +29,9 @@ def print_result(folder: RunFolder) -> None:
             f"{result['task']} {result['split']}: [bold]{values}[/bold]  "
             f"({size} parameters, {result['seconds']['total']:.0f} s)"
         )
-    for label, path in (
-        ("ranks", folder.ranks),
-        ("adapter", folder.adapter),
-        ("merged", folder.merged),
-        ("metrics", folder.metrics),
-        ("predictions", folder.predictions),
-        ("references", folder.references),
-        ("report", folder.report),
-        ("alpha over steps", folder.trajectory),
-    ):
+    written = [folder.ranks, folder.adapter, folder.merged, folder.metrics, folder.predictions, folder.references]
+    for path in (*written, folder.report, folder.trajectory):
+        label = "alpha over steps" if path == folder.trajectory else path.stem
         if path.exists():
             console.print(f"{label:>17}  {path}", highlight=False, soft_wrap=True)
 

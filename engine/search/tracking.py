@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.ranks.layer_names import grid_of
+from engine.ranks.grid import grid_of
 from engine.ranks.picture import rank_picture
 from engine.search.trajectory import Trajectory
 from engine.tracking.wandb_run import Wandb
@@ -42,7 +42,8 @@ class SearchTracking:
         due = int(line["step"] / self._every)
         if due != self._last_picture:
             self._last_picture = due
-            values["search/rank_map"] = self.wandb.picture(rank_picture(history.names, ranks, alpha.shape[1]))
+            title = f"ranks at step {line['step']}"
+            values["search/rank_map"] = self.wandb.picture(rank_picture(history.names, ranks, alpha.shape[1], title))
         self.wandb.log(values)
 
     def end(self, history: Trajectory) -> None:
@@ -78,7 +79,8 @@ def alpha_charts(names: Sequence[str], alpha: np.ndarray) -> dict[str, dict[str,
     if len(names) <= MOST_CHARTS:
         return by_layer
     charts: dict[str, dict[str, list[float]]] = {}
-    for (block, projection), index in grid_of(names).place.items():
-        lines = {f"{projection} {line}": values for line, values in by_layer[names[index]].items()}
-        charts.setdefault(f"block {block}", {}).update(lines)
+    grid = grid_of(names)
+    for name, (block, projection) in zip(names, grid.cells, strict=True):
+        lines = {f"{grid.projections[projection]} {line}": values for line, values in by_layer[name].items()}
+        charts.setdefault(f"block {grid.blocks[block]}", {}).update(lines)
     return charts

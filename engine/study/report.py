@@ -11,7 +11,7 @@ import pandas as pd
 from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import write_text
-from engine.report import figures
+from engine.ranks.picture import save_picture
 from engine.report.page import inline_image, render
 from engine.run.folder import RunFolder
 from engine.study import figures as study_figures
@@ -101,7 +101,7 @@ def rank_maps(results: pd.DataFrame, folder: StudyFolder) -> dict[str, Path]:
     for task, cells in learned.groupby("task", sort=False):
         record = ranks.load(RunFolder(folder.cells / cells["cell"].iloc[0]).ranks)
         path = folder.figures / f"ranks_{re.sub(r'[^A-Za-z0-9_-]+', '-', str(task))}.png"
-        figures.rank_map(record, path)
+        save_picture(record, path)
         pictures[f"ranks of {task}"] = path
     return pictures
 
