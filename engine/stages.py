@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from engine import ranks
 from engine.disk import checkpoint
 from engine.disk.files import read_json, remove, write_json, write_text
 from engine.disk.lock import locked
-from engine.report.stage import write_report
+from engine.report.stage import Beside, write_report
 from engine.retrain.fit import fit
 from engine.retrain.generate import generate_and_score
 from engine.retrain.methods import METHODS, Setting, refuse_other_ranks
@@ -198,9 +199,9 @@ class Run:
             model, self.task, rows, self.tokenizer, self.config, self.compute, self.folder, self.stop
         )
 
-    def report(self) -> None:
-        """Draws figures/ and report.html from the folder's files."""
-        for name, path in write_report(self.config, self.folder).items():
+    def report(self, beside: Beside | None) -> None:
+        """Draws figures/ and report.html from the folder's files; `beside` is the block about the run's study."""
+        for name, path in write_report(self.config, self.folder, beside).items():
             self.wandb.image(f"figures/{name}", path)
 
     def keep(self) -> None:
@@ -209,10 +210,18 @@ class Run:
         self.wandb.keep(f"{self.config.name}-adapter", "model", self.folder.adapter)
 
 
-def run_stages(request: Request, stop: StopRequest, *, draw: bool = True, processes: Processes = ALONE) -> RunFolder:
+def run_stages(
+    request: Request,
+    stop: StopRequest,
+    *,
+    draw: bool = True,
+    processes: Processes = ALONE,
+    beside: Callable[[RunFolder], Beside | None] = lambda folder: None,
+) -> RunFolder:
     """Runs what the request asks for; unfinished stages go on where they were. Returns the folder with the results.
 
-    `draw` off leaves out the report: the cells of a study are looked at together.
+    `draw` off leaves out the report: the cells of a study are looked at together. `beside` makes the report's block
+    about the study that the run is a cell of.
 
     Raises UserError for what the user must change, Interrupted when a signal asked to stop.
     """
@@ -221,7 +230,7 @@ def run_stages(request: Request, stop: StopRequest, *, draw: bool = True, proces
     with locked(root) if processes.first else nullcontext(), explained(config, root):
         folder = processes.of_first(lambda: _open(request))
         with nothing_left_when_refused(folder) if processes.first else nullcontext():
-            _run_stages(request, folder, stop, draw, processes)
+            _run_stages(request, folder, stop, beside if draw else None, processes)
         processes.wait()
     return folder
 
@@ -246,7 +255,13 @@ def _refuse_before_clearing(request: Request, folder: RunFolder) -> None:
         refuse_other_ranks(request.config.method, folder)
 
 
-def _run_stages(request: Request, folder: RunFolder, stop: StopRequest, draw: bool, processes: Processes) -> None:
+def _run_stages(
+    request: Request,
+    folder: RunFolder,
+    stop: StopRequest,
+    beside: Callable[[RunFolder], Beside | None] | None,
+    processes: Processes,
+) -> None:
     config, stage = request.config, request.stage
     if stage != "report" and processes.first:
         write_text(folder.config, to_yaml(config))
@@ -263,8 +278,8 @@ def _run_stages(request: Request, folder: RunFolder, stop: StopRequest, draw: bo
             run.retrain()
         if processes.first:
             folder.clear_leftovers()
-            if draw:
-                run.report()
+            if beside is not None:
+                run.report(beside(folder))
             run.keep()
         wandb.finish(read_json(folder.metrics))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -70,19 +71,11 @@ def numbered(item: Any) -> Any:
     ids: dict[str, str] = {}
     kind = item["doc"]["roots"][0]["attributes"].get("name", "chart")
 
-    def walk(node: Any) -> Any:
-        if isinstance(node, list):
-            return [walk(part) for part in node]
-        if not isinstance(node, dict):
-            return node
-        return {
-            key: ids.setdefault(part, f"{kind}-{len(ids)}")
-            if key in ("id", "root_id") and isinstance(part, str)
-            else walk(part)
-            for key, part in node.items()
-        }
+    def count(found: re.Match[str]) -> str:
+        return f'{found[1]}"{ids.setdefault(found[2], f"{kind}-{len(ids)}")}"'
 
-    return walk(item)
+    # Quotes inside a text of the JSON stand behind backslashes, so that nothing in a text is taken for an id.
+    return json.loads(re.sub(r'("(?:id|root_id)": )"([^"\\]*)"', count, json.dumps(item)))
 
 
 def inline_image(path: Path) -> str:

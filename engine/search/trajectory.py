@@ -11,6 +11,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from engine.disk.files import write_parquet
+
 
 @dataclass
 class Trajectory:
@@ -53,8 +55,7 @@ class Trajectory:
                 "contribution": np.stack(self.contribution).reshape(-1).astype(np.float64),
             }
         )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        frame.to_parquet(path, index=False)
+        write_parquet(path, frame)
 
 
 def read(path: Path) -> Trajectory:

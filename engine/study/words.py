@@ -1,4 +1,4 @@
-"""The values on a study's axes as words, for names, tables and figures."""
+"""Values as words: those on a study's axes, for names and tables, and those in the cells of its tables."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 
 def word(value: Any) -> str:
@@ -19,13 +20,34 @@ def word(value: Any) -> str:
     return str(value)
 
 
+def number(value: Any) -> str:
+    """As a table shows it: three digits behind the point, thousands set apart, nothing for a missing number; what is
+    no number stays as it is."""
+    if isinstance(value, float | np.floating):
+        return "" if np.isnan(value) else f"{value:.3f}"
+    return f"{int(value):,}" if isinstance(value, int | np.integer) else str(value)
+
+
+def spread(values: pd.Series, middle: str = "median", digits: int = 3) -> str:
+    """`0.801 (0.800 to 0.802)`: the median or mean of the numbers, and their range where there are several."""
+    known = values.dropna()
+    text = f"{known.agg(middle):.{digits}f}" if len(known) else ""
+    return f"{text} ({span(known, digits)})" if len(known) > 1 else text
+
+
+def span(values: pd.Series, digits: int = 3) -> str:
+    """`0.800 to 0.802`: the least and the greatest number; nothing where none is known."""
+    return f"{values.min():.{digits}f} to {values.max():.{digits}f}" if values.notna().any() else ""
+
+
 def all_numbers(values: Sequence[Any]) -> bool:
     """Whether all are numbers, so that a column of them sorts and plots as such."""
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
 def means(value: Any, place: Any) -> bool:
-    """Whether a key of study.where means this value of an axis; YAML makes of an unquoted one what it looks like."""
+    """Whether a key of study.where means this value of an axis. YAML reads an unquoted key as what it looks like (a
+    number, a truth, nothing), so that both are compared by value."""
     place = word(place)
     if isinstance(value, list):
         parts = [part.strip() for part in place.strip().strip("[]").split(",") if part.strip()]
