@@ -56,7 +56,7 @@ def _without_common(stacks: set[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
 
 
 def _alike(rows: Iterable[tuple[str, ...]]) -> int:
-    """How many parts all rows begin with."""
+    """The number of parts at the beginning that all rows share."""
     return sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, zip(*rows, strict=False)))
 
 

@@ -1,4 +1,4 @@
-"""The rank map as a picture. It takes milliseconds, so that a search can send one to wandb now and then."""
+"""The rank map as a picture, which takes milliseconds: a search sends about 20 of them to wandb."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from engine.ranks.grid import grid_of, ink_on, rank_colour
 from engine.ranks.record import RankRecord
 
-# Pixels. Pictures are shown smaller than they are, on screens of high resolution too.
+# Sizes in pixels. Pages show the picture smaller, so that it is sharp on screens of high resolution too.
 CELL, GAP, MARGIN, BAR = 52, 3, 20, 24
 _font = cache(ImageFont.load_default)
 

@@ -33,12 +33,12 @@ def chart(name: str, x_label: str, y_label: str, *, height: int = 300, **options
 
 
 def source_of(table: pd.DataFrame, name: str | None = None) -> ColumnDataSource:
-    """The columns of a table, under a name by which page.js finds them."""
+    """The columns of a table as a data source; page.js finds it by its name."""
     return ColumnDataSource({str(column): values.to_list() for column, values in table.items()}, name=name)
 
 
 def lines(made: figure, source: ColumnDataSource, columns: dict[str, tuple[str, str]]) -> None:
-    """A line for each column -> (label, colour) with one legend below and one tooltip for all."""
+    """Draws a line for each column -> (label, colour), with one legend below the chart and one tooltip for all."""
     drawn: dict[str, Any] = {
         column: made.line("step", column, source=source, color=colour, line_width=2)
         for column, (_, colour) in columns.items()
@@ -58,7 +58,7 @@ def lines(made: figure, source: ColumnDataSource, columns: dict[str, tuple[str, 
 def rank_map(record: RankRecord, places: Mapping[str, int] | None = None) -> figure:
     """Ranks as the paper's Figure 3: blocks of the model across, projections down.
 
-    `places`: layer -> its number among the curves, which a click on its cell shows.
+    `places`: layer -> its number among the curves; a click on the layer's cell shows the curves of that number.
     """
     layers, k = record.layers, record.k
     grid = grid_of([x.name for x in layers])
@@ -92,22 +92,23 @@ def rank_map(record: RankRecord, places: Mapping[str, int] | None = None) -> fig
 
 
 def _tick_names(axis: Any, names: Sequence[str], most: int) -> None:
-    """Names at whole numbers from 0, every nth where there are more than `most`; of long ones the end."""
+    """Writes names along an axis, the first at 0: every nth if there are more than `most`, of a long one its end."""
     shown = range(0, len(names), -(-len(names) // most))
     axis.ticker = FixedTicker(ticks=list(shown))
     axis.major_label_overrides = {i: names[i] if len(names[i]) <= 24 else f"…{names[i][-23:]}" for i in shown}
     axis.minor_tick_line_color = None
 
 
-def layer_curves(kind: str, label: str, curves: SearchCurves) -> figure:
-    """The k curves of one layer over the steps; the same range for every layer, so that layers can be compared."""
-    values = curves.alpha if kind == "alpha" else curves.contribution
+def layer_curves(kind: Literal["alpha", "contribution"], curves: SearchCurves) -> figure:
+    """The k curves of the first layer over the steps. The range of the axis is that of all layers, so that layers can
+    be compared."""
+    values: np.ndarray = getattr(curves, kind)
     k = values.shape[2]
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     margin = 0.05 * (high - low) or 0.05
     columns: dict[str, Any] = {"step": curves.steps, **{f"c{j}": values[:, 0, j] for j in range(k)}}
-    made = chart(f"{kind}-chart", "step", label, height=360, y_range=(low - margin, high + margin))
+    made = chart(f"{kind}-chart", "step", kind, height=360, y_range=(low - margin, high + margin))
     colours = _palette(k)
     source = ColumnDataSource(columns, name=f"{kind}-curves")
     lines(made, source, {f"c{j}": (str(j + 1), colours[j]) for j in range(k)})
@@ -151,7 +152,7 @@ def rank_evolution(curves: SearchCurves, k: int) -> figure:
 
 
 def contribution_against_alpha(record: RankRecord) -> figure:
-    """Every component at the end of the search; rings mark the layer that is chosen."""
+    """A point for every component at the end of the search; rings mark the components of the chosen layer."""
     names = short_names([x.name for x in record.layers])
     points = [
         (alpha, size, index, names[index], component + 1)
@@ -177,7 +178,7 @@ def contribution_against_alpha(record: RankRecord) -> figure:
 def metric_lines(
     name: str, label: str, metrics: Sequence[dict[str, Any]], columns: dict[str, tuple[str, str]], **options: Any
 ) -> figure | None:
-    """Columns of metrics.jsonl over the steps; None where no line knows any of them."""
+    """Columns of metrics.jsonl over the steps; None if no line of the file has a number in any of them."""
     logarithmic = options.get("y_axis_type") == "log"
     chosen = pd.DataFrame([metrics[i] for i in spread(len(metrics), 1000)])
     values = chosen.reindex(columns=list(columns)).astype(float)
@@ -186,7 +187,7 @@ def metric_lines(
     if values.isna().all(axis=None):
         return None
     made = chart(name, "step", label, height=260, **options)
-    lines(made, source_of(values.assign(step=chosen["step"])), columns)
+    lines(made, ColumnDataSource(values.assign(step=chosen["step"])), columns)
     if not logarithmic:
         made.yaxis.ticker = BasicTicker(desired_num_ticks=5)
     return made

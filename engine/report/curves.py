@@ -1,4 +1,4 @@
-"""The numbers of a search as the page shows them: fewer points than were logged where those are many, packed small."""
+"""The numbers of a search for its page: no more points than a chart can show, packed into few bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_COLUMNS = 200
 @dataclass(frozen=True)
 class SearchCurves:
     """What a search did: `steps` [points]; alpha, contribution [points, layers, k]; ranks [points, layers], None
-    where their rule is not known; `bounds` [layers]: lambda at the end, None where alpha does not decide."""
+    where the rule that makes them is not known; `bounds` [layers]: lambda at the end, None where a budget decides."""
 
     names: list[str]
     steps: np.ndarray
@@ -31,13 +31,13 @@ class SearchCurves:
 
 
 def curves_of(history: Trajectory, rule: RankRule | None) -> SearchCurves:
-    """The curves of a trajectory, at most MOST_POINTS of its points, first and last among them."""
+    """The curves of a trajectory: at most MOST_POINTS of its points, always with the first and the last."""
     chosen = spread(len(history.steps), MOST_POINTS)
     alpha = np.stack([history.alpha[i] for i in chosen])
     contribution = np.stack([history.contribution[i] for i in chosen])
     ranks = bounds = None
     if rule is not None:
-        # Before W has moved every contribution is 0: a budget has nothing to go by.
+        # Before the first step every contribution is 0, and a budget cannot choose among them.
         if rule.budget is not None and len(chosen) > 1 and not contribution[0].any():
             chosen, alpha, contribution = chosen[1:], alpha[1:], contribution[1:]
         kept = [rule.kept(torch.from_numpy(a), torch.from_numpy(c)) for a, c in zip(alpha, contribution, strict=True)]
@@ -59,7 +59,7 @@ def spread(count: int, most: int) -> list[int]:
 def stretches(curves: SearchCurves) -> list[tuple[int, int, int, int]]:
     """(layer, first step, step after the last, rank) of every stretch over which a layer's rank stays the same.
 
-    Seen at no more than MOST_COLUMNS moments; a rank lasts until the next logged point.
+    At most MOST_COLUMNS of the points are looked at; a rank lasts until the next of them.
     """
     assert curves.ranks is not None
     chosen = spread(len(curves.steps), MOST_COLUMNS)
@@ -74,7 +74,8 @@ def stretches(curves: SearchCurves) -> list[tuple[int, int, int, int]]:
 
 
 def packed(values: np.ndarray) -> dict[str, Any]:
-    """Numbers as 16-bit fractions of their range, base64: a fifth of the JSON, with 1/65535 of the range as error."""
+    """Numbers as 16-bit fractions of their range, in base64. They take a fifth of the space of JSON numbers and are
+    wrong by at most 1/65535 of the range."""
     finite = np.where(np.isfinite(values), values, 0.0).astype(np.float64)
     low, high = float(finite.min()), float(finite.max())
     scaled = np.round((finite - low) / ((high - low) or 1.0) * 65535).astype("<u2")
@@ -82,7 +83,7 @@ def packed(values: np.ndarray) -> dict[str, Any]:
 
 
 def page_data(curves: SearchCurves) -> dict[str, Any]:
-    """What page.js needs to show any one layer: page.js, `unpack`, is the other side of it."""
+    """What page.js needs to show any layer. Its function `unpack` reverses `packed`."""
     return {
         "names": curves.names,
         "steps": curves.steps.tolist(),

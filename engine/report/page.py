@@ -22,10 +22,10 @@ _PAGES = Environment(loader=FileSystemLoader(_HERE), autoescape=True, trim_block
 
 
 def render(template: str, *, charts: Mapping[str, Model], data: Mapping[str, Any] | None = None, **values: Any) -> str:
-    """A page of this folder; everything put into it is escaped.
+    """A page from a template of this folder; everything put into it is escaped.
 
-    `charts`: id of the element that holds it -> figure. `data`: what page.js needs beside them. Without charts the
-    page has no script at all.
+    `charts`: id of the element that holds it -> figure. `data`: what else page.js reads. Without charts the page has
+    no script at all.
     """
     scripts = [bokeh_code(), Markup((_HERE / "page.js").read_text(encoding="utf-8"))] if charts else []
     payload = {"charts": {name: numbered(json_item(chart)) for name, chart in charts.items()}, **(data or {})}
@@ -64,9 +64,9 @@ def embedded_json(value: Any) -> Markup:
 
 
 def numbered(item: Any) -> Any:
-    """Bokeh's JSON of a figure with its ids counted from the figure's own start.
+    """Bokeh's JSON of a figure with the ids of its parts numbered anew, from 0.
 
-    Bokeh counts over the whole process, so the same run would be drawn to a different file each time.
+    Bokeh numbers them over the whole process, so that one run would be drawn to a different file each time.
     """
     ids: dict[str, str] = {}
     kind = item["doc"]["roots"][0]["attributes"].get("name", "chart")

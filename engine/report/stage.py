@@ -36,8 +36,8 @@ class Beside:
 
 
 def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = None) -> dict[str, Path]:
-    """Draws figures/*.png and report.html; returns the figures by name. What depends on files that no stage has
-    written yet is left out."""
+    """Draws figures/*.png and report.html; returns the figures by name. The page leaves out what a stage that has not
+    run yet would write."""
     record = ranks.load(folder.ranks) if folder.ranks.exists() else None
     result = read_json(folder.metrics)
     search = read_json(folder.search_summary)
@@ -86,8 +86,8 @@ def run_charts(
         places = {name: i for i, name in enumerate(curves.names)} if curves is not None else None
         made["rank-map"] = charts.rank_map(record, places)
     if record is not None and curves is not None:
-        made["alpha-chart"] = charts.layer_curves("alpha", "alpha", curves)
-        made["contribution-chart"] = charts.layer_curves("contribution", "contribution", curves)
+        made["alpha-chart"] = charts.layer_curves("alpha", curves)
+        made["contribution-chart"] = charts.layer_curves("contribution", curves)
         if curves.ranks is not None:
             made["evolution"] = charts.rank_evolution(curves, record.k)
         if [x.name for x in record.layers if x.alpha and len(x.alpha) == len(x.contribution)] == curves.names:
@@ -106,7 +106,7 @@ def run_charts(
 def draw(
     record: RankRecord | None, curves: SearchCurves | None, metrics: list[dict[str, Any]], folder: RunFolder
 ) -> dict[str, Path]:
-    """figures/: what the folder's files allow. A page shows them where no script runs."""
+    """Draws the figures that the folder's files allow. The page shows them where the browser runs no scripts."""
     if record is None:
         return {}
     pictures = {"rank_map": folder.figures / "ranks.png"}

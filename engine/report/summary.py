@@ -1,4 +1,4 @@
-"""The last words of a run: where everything is, the ranks, the result and what to try next."""
+"""The last words of a run: its ranks, its result, where its files are and what to try next."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from engine.terminal.rank_map import RankMap
 
 
 def print_result(folder: RunFolder) -> None:
-    """Ranks, metrics and paths of a run folder, to the terminal."""
+    """Prints the ranks, the metrics and the paths of a run folder."""
     if folder.ranks.exists():
         record = ranks.load(folder.ranks)
         console.print(f"ranks, mean {record.mean_rank:.2f} of k = {record.k}:")
         console.print(RankMap([x.name for x in record.layers], record.k, [x.rank for x in record.layers]))
     if folder.metrics.exists():
         result = read_json(folder.metrics)
-        # Those of one class ("protein.f1") are in metrics.json and on the report's page.
+        # Metrics of one class ("protein.f1") are left to metrics.json and the report's page.
         values = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items() if "." not in name)
         lora = result["lora_parameters"]
         size = f"{lora:,} LoRA" if lora else f"{result['trainable_parameters']:,} trainable"
@@ -37,12 +37,13 @@ def print_result(folder: RunFolder) -> None:
 
 
 def print_next(request: Request) -> None:
-    """A command worth trying after this one, to the terminal."""
+    """Prints a command worth trying after this one."""
     console.print(f"{'next':>17}  {next_command(request)}", highlight=False, soft_wrap=True, style="bold")
 
 
 def next_command(request: Request) -> str:
-    """The command of `print_next`: from the run's own config.yaml, which holds what was said on the command line."""
+    """The command that `print_next` prints. It starts from the run's config.yaml, in which the command line's options
+    are too."""
     name = request.config.name
     begin = f"python run.py --config {shlex.quote(str(Path(request.config.runs_folder) / str(name) / 'config.yaml'))}"
     if request.stage == "search":

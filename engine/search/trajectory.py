@@ -24,13 +24,13 @@ class Trajectory:
     contribution: list[np.ndarray] = field(default_factory=list)
 
     def add(self, step: int, alpha: Tensor, contribution: Tensor) -> None:
-        """One point."""
+        """Adds one point. alpha, contribution [layers, k]."""
         self.steps.append(step)
         self.alpha.append(alpha.numpy().astype(np.float32))
         self.contribution.append(contribution.numpy().astype(np.float32))
 
     def tensors(self) -> dict[str, Tensor]:
-        """For the checkpoint."""
+        """The points as tensors for the checkpoint."""
         return {
             "trajectory.steps": torch.tensor(self.steps),
             "trajectory.alpha": torch.from_numpy(np.stack(self.alpha)),
@@ -38,7 +38,7 @@ class Trajectory:
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """From the checkpoint."""
+        """Replaces the points by those of a checkpoint."""
         self.steps = tensors["trajectory.steps"].tolist()
         self.alpha = list(tensors["trajectory.alpha"].numpy())
         self.contribution = list(tensors["trajectory.contribution"].numpy())

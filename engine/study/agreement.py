@@ -17,7 +17,8 @@ def between_seeds(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     """A row per method or variant, a column per task: mean (range) of the correlation over all pairs of seeds.
 
     Over n matrices chance alone gives 0 +- 1 / sqrt(n - 1) for one pair, and the ranks of `lora_shuffled` show it.
-    Rows whose ranks are all alike (uniform LoRA) or missing are left out; empty when no place has two seeds.
+    Rows whose ranks are all alike (uniform LoRA) or missing are left out. The table is empty where no method has two
+    seeds on one task.
     """
     rows = []
     for name, group in labelled(results.dropna(subset=["ranks"]), axes).groupby("row", sort=False):
@@ -31,14 +32,14 @@ def between_seeds(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
 
 
 def between_approximations(results: pd.DataFrame, axes: Sequence[str] = ()) -> pd.DataFrame:
-    """Correlation of the final ranks between approximations at one seed, and of one with itself across seeds; both at
-    one place on every other axis.
+    """Correlation of the final ranks between approximations at one seed and, on the diagonal, of each approximation
+    with itself across seeds; only runs with the same values on every other axis are compared.
 
     The diagonal is the control: agreement between approximations means something only as far as it exceeds it.
     """
     results = results.dropna(subset=["ranks"])
     others = [axis for axis in axes if axis not in (SEED, APPROXIMATION) and axis in results]
-    # A cell's place on the axes that are not compared, as one value.
+    # The values on the axes that are not compared, as one text.
     results = results.assign(place=results[others].astype(str).agg(", ".join, axis=1) if others else "")
     names = list(dict.fromkeys(results[APPROXIMATION]))
     table = pd.DataFrame({"approximation": names})

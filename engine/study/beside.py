@@ -13,7 +13,7 @@ from engine.study.tables import summarise
 
 
 def beside(folder: RunFolder) -> Beside | None:
-    """The runs of the same task in the study that this run is a cell of; None where it is no cell, or the study has no
+    """The runs of the same task in the study that this run is a cell of; None if it is no cell or the study has no
     results yet."""
     study = StudyFolder(folder.root.parent.parent)
     if folder.root.parent != study.cells or not study.results.exists():

@@ -19,13 +19,13 @@ def metric_by_row(results: pd.DataFrame, axes: Sequence[str], path: Path) -> Non
     tasks = panels(results, axes)
     size = (7.2, len(tasks) * (1.2 + 0.36 * max(len(panel.medians) for panel in tasks)))
     figure, drawn = plt.subplots(len(tasks), 1, figsize=size, squeeze=False, layout="constrained")
-    for axes_, panel in zip(drawn.flat, tasks, strict=True):
+    for place, panel in zip(drawn.flat, tasks, strict=True):
         rows = {name: row for row, name in enumerate(panel.medians.index)}
-        axes_.barh(list(rows.values()), panel.medians, height=0.7, color=BLUE, alpha=0.45)
-        axes_.plot(panel.runs["score"], panel.runs["row"].map(rows), "o", markersize=5, color=ORANGE)
-        axes_.set_yticks(range(len(rows)), list(rows))
-        axes_.invert_yaxis()
-        axes_.set_xlabel(panel.label)
+        place.barh(list(rows.values()), panel.medians, height=0.7, color=BLUE, alpha=0.45)
+        place.plot(panel.runs["score"], panel.runs["row"].map(rows), "o", markersize=5, color=ORANGE)
+        place.set_yticks(range(len(rows)), list(rows))
+        place.invert_yaxis()
+        place.set_xlabel(panel.label)
     save_figure(figure, path)
 
 

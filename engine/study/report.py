@@ -67,14 +67,14 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
 
 
 def _sentence(results: pd.DataFrame, config: RunConfig) -> str:
-    """How many runs of what; of how many where some failed or have not begun."""
+    """The number of runs, their model and tasks; `7 of 8 runs` if a run failed or has not started."""
     cells = math.prod(map(len, config.study.axes.values())) * max(1, len(config.study.variants))
     count = str(cells) if len(results) == cells else f"{len(results)} of {cells}"
     return f"{count} runs of {config.model.name} on {', '.join(map(str, results[TASK].unique()))}."
 
 
 def paper_tables(results: pd.DataFrame, axes: list[str]) -> dict[str, pd.DataFrame]:
-    """Title -> table, those that the study's axes allow."""
+    """Title -> table, for the paper's tables that the study's axes allow."""
     if not row_keys(results, axes) or APPROXIMATION in axes:
         return {}
     agreement = "Agreement of the ranks between seeds (Spearman; by chance 0): mean (range) over pairs"
@@ -91,7 +91,7 @@ def paper_tables(results: pd.DataFrame, axes: list[str]) -> dict[str, pd.DataFra
 
 
 def rank_maps(results: pd.DataFrame, folder: StudyFolder) -> dict[str, Path]:
-    """Figure 3: the learned ranks of the first seed, a picture per task; none where approximations are compared."""
+    """Draws Figure 3, the learned ranks of the first seed, for each task; nothing if approximations are compared."""
     learned = results[results["method"] == "autolora"]
     if APPROXIMATION in results or learned.empty:
         return {}

@@ -13,7 +13,7 @@ SEED, TASK, APPROXIMATION = "seed", "task", "hypergradient.type"
 
 
 def axes_of(results: pd.DataFrame) -> list[str]:
-    """The axes in a study's results: what stands before the columns that every result has."""
+    """The axes of a study, read from its results: the columns before `task`, the first that every result has."""
     columns = list(results.columns)
     return columns[: columns.index(TASK)]
 
@@ -42,7 +42,7 @@ class Panel:
 
 
 def panels(results: pd.DataFrame, axes: Sequence[str]) -> list[Panel]:
-    """A panel for each task."""
+    """One panel for each task."""
     made = []
     for task, cells in labelled(results, axes).groupby(TASK, sort=False):
         metric, runs = str(cells["main_metric"].iloc[0]), cells.dropna(subset=["score"])

@@ -28,10 +28,10 @@ def summarise(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     metrics = [name for name in map(str, results) if name.startswith("metric.") and name.count(".") == 1]
     rows = []
     for place, group in results.assign(all="all").groupby(keys, sort=False, dropna=False):
-        # As words: three digits behind the point would make 0.000 of a rate.
+        # Words keep the whole of a small learning rate, of which a table's three digits would show 0.000.
         row: dict[str, object] = {key: word(value) for key, value in zip(keys, place, strict=True)}
         row["runs"] = len(group)
-        for column in metrics:  # tasks differ in their metrics: a cell may stay empty
+        for column in metrics:  # tasks differ in their metrics, so that a cell may be empty
             name = column.removeprefix("metric.")
             row |= {name: group[column].median(), f"{name} range": span(group[column])}
         row |= {"mean rank": group["mean_rank"].mean(), **_sizes(group)}

@@ -21,7 +21,7 @@ def track_study(config: RunConfig, folder: StudyFolder, pictures: Mapping[str, P
     with Wandb(config, folder.root, dataclasses.asdict(config), job="study", tags=["study"]) as wandb:
         for key, path in (("summary", folder.summary), ("results", folder.results)):
             table = pd.read_parquet(path)
-            # JSON has numbers, words and nothing, which is what a cell of a wandb table may hold; and lists.
+            # A cell of a wandb table may hold what JSON can (numbers, words, nothing), except lists.
             rows = json.loads(table.to_json(orient="values", double_precision=15))
             cells = [[str(value) if isinstance(value, list) else value for value in row] for row in rows]
             wandb.table(f"study/{key}", list(table.columns), cells)

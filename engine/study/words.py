@@ -10,7 +10,7 @@ import pandas as pd
 
 
 def word(value: Any) -> str:
-    """As YAML writes it: null, true, 0.001, [query, value]."""
+    """The value as YAML writes it: null, true, 0.001, [query, value]."""
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return "null"
     if isinstance(value, bool | np.bool_):
@@ -21,8 +21,8 @@ def word(value: Any) -> str:
 
 
 def number(value: Any) -> str:
-    """As a table shows it: three digits behind the point, thousands set apart, nothing for a missing number; what is
-    no number stays as it is."""
+    """The value as a table shows it: fractions with three digits, whole numbers with their thousands set apart, a
+    missing number as nothing."""
     if isinstance(value, float | np.floating):
         return "" if np.isnan(value) else f"{value:.3f}"
     return f"{int(value):,}" if isinstance(value, int | np.integer) else str(value)

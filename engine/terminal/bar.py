@@ -1,4 +1,4 @@
-"""A progress bar; a line now and then takes its place where there is no terminal."""
+"""A progress bar, and a log line every ten seconds in its place where there is no terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REFRESHES_PER_SECOND = 4
 
 
 class Bar:
-    """The bar of a work of `total`, with what else is to be seen `below` it. It is on the screen inside `with`."""
+    """The progress bar of a task of `total` steps, shown inside `with`; what is `below` is drawn below the bar."""
 
     def __init__(
         self, what: str, total: int, done: int = 0, below: Sequence[RenderableType] = (), on: Console = console
@@ -39,6 +39,6 @@ class Bar:
         self._live.stop()
 
     def step(self, done: int, more: str = "") -> None:
-        """Moves the bar, which is drawn when the screen is next refreshed; `more` ends the line without a terminal."""
+        """Moves the bar to `done`. A log line, where there is no terminal, ends with `more`."""
         self._progress.update(self._task, completed=done)
         self.ticker.tick(done, more)

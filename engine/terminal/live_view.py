@@ -1,4 +1,4 @@
-"""The search as it goes: a bar, both losses and the rank map; plain lines where there is no terminal."""
+"""The progress of a search: a bar, both losses and the rank map; log lines where there is no terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from engine.terminal.bar import Bar
 from engine.terminal.console import console
 from engine.terminal.rank_map import RankMap
 
-# With the bar, the numbers, and the blocks and the scale of the map these make 16 lines at the most.
+# The bar, the losses, the names of the blocks and the scale take four lines more: 16 in all.
 MOST_ROWS = 12
 
 
@@ -24,11 +24,11 @@ class SearchProgress(Bar):
         super().__init__("search", total, done, (self._numbers, self.map), on)
 
     def step(self, done: int, more: str = "") -> None:
-        """As that of every bar; the line ends with the numbers shown last."""
+        """Moves the bar to `done`. A log line ends with the newest numbers."""
         super().step(done, more or self._numbers.plain)
 
     def show(self, step: int, train_loss: float, val_loss: float | None, ranks: Sequence[int]) -> None:
-        """Moves the bar to `step` and shows the numbers of that step."""
+        """Moves the bar to `step` and shows the losses and ranks of that step."""
         val_text = "-" if val_loss is None else f"{val_loss:.3f}"
         self._numbers.plain = f"L_tr {train_loss:.3f}  L_val {val_text}  mean rank {sum(ranks) / len(ranks):.2f}"
         self.map.ranks = ranks

@@ -11,17 +11,18 @@ from rich.text import Text
 from engine.ranks.grid import grid_of
 
 MOST_LABEL = 24
+# The marks of rank 0 and of eight heights; the second set is for consoles that can print only ASCII.
 _HEIGHTS, _ASCII = "·▁▂▃▄▅▆▇█", ".:-=+*x#@"
 # Names and not numbers: the terminal's theme keeps them readable on its own background.
 _COLOURS = ("bright_black", "blue", "cyan", "green", "yellow", "magenta")
 
 
 class RankMap:
-    """A row for each projection, blocks of the model across. A cell shows its rank as a number where all cells have
-    room for one, else as a height; its colour follows the rank too.
+    """The rank map as text: a row for each projection, a column for each block of the model.
 
-    Where there is no room, neighbours share a cell that shows their mean: blocks in a narrow window, projections
-    beyond `most_rows`.
+    Each cell shows its rank as a number if all cells have room for one, else as a height; its colour follows the rank
+    too. In a narrow window neighbouring blocks share a cell, and the projections beyond `most_rows` share a row; such
+    cells show mean ranks.
     """
 
     def __init__(self, names: Sequence[str], k: int, ranks: Sequence[int] = (), most_rows: int | None = None) -> None:
@@ -38,13 +39,13 @@ class RankMap:
         blocks, digits = self._grid.blocks, len(str(self.k))
         marks, cut = (_ASCII, "~") if options.ascii_only else (_HEIGHTS, "…")
         longest = max(5, min(MOST_LABEL, options.max_width // 3))
-        # Of a label that is too long the end is shown: labels differ there.
+        # A label that is too long is cut at its start: the labels of one model differ at their ends.
         labels = [label if len(label) <= longest else f"{cut}{label[1 - longest :]}" for label in self._labels]
         left = max(map(len, ["block", *labels]))
         room = max(1, options.max_width - left - 1)
         shared = -(-len(blocks) // room)
         wide = max(1, min(room // len(blocks), digits + 2))
-        numbers = wide > digits  # with a space between neighbours
+        numbers = wide > digits  # so that a space is left between neighbours
         if blocks != ["-"]:
             every = 1 + max(map(len, blocks)) // wide
             names = (block.ljust(wide * every) for block in blocks[:: every * shared])
@@ -57,7 +58,7 @@ class RankMap:
             yield _line("rank".rjust(left), Text("0 "), *(self._cell(rank, 1, marks) for rank in scale), Text(end))
 
     def _means(self, shared: int) -> np.ndarray:
-        """Mean rank of each cell [rows, columns], NaN where no layer is; a column is of `shared` blocks."""
+        """Mean rank of each cell [rows, columns], NaN where no layer is; a column stands for `shared` blocks."""
         sums = np.zeros((2, len(self._labels), -(-len(self._grid.blocks) // shared)))
         for (block, projection), rank in zip(self._grid.cells, self.ranks, strict=True):
             sums[:, min(projection, len(self._labels) - 1), block // shared] += (rank, 1)
@@ -66,7 +67,7 @@ class RankMap:
         return means
 
     def _cell(self, rank: float, wide: int, marks: str) -> Text:
-        """A cell that is `wide` characters, its height one of `marks`; its number where there are none."""
+        """A cell of `wide` characters: a height, which is one of `marks`, or the number if `marks` is empty."""
         if np.isnan(rank):
             return Text(" " * wide)
         share = min(1.0, rank / self.k)

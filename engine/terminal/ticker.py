@@ -1,4 +1,4 @@
-"""A line now and then about how far a long work is, where no terminal shows a progress bar."""
+"""Log lines that tell how far a long task is, where no terminal shows a progress bar."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SECONDS_BETWEEN_LINES = 10
 
 
 class Ticker:
-    """Logs how much of `total` is done, at most every ten seconds; nothing where `on` is a terminal."""
+    """Logs at most every ten seconds how many of `total` steps are done, and nothing if the console is a terminal."""
 
     def __init__(self, what: str, total: int, on: Console = console) -> None:
         self.what = what
@@ -21,7 +21,7 @@ class Ticker:
         self._last_line = time.monotonic()
 
     def tick(self, done: int, more: str = "") -> None:
-        """Logs `done` of the total if a line is due; `more` ends the line."""
+        """Logs that `done` steps are done, if the last line is ten seconds old. The line ends with `more`."""
         now = time.monotonic()
         if not self.console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
