@@ -29,20 +29,11 @@ def render(template: str, *, charts: Mapping[str, Model], data: Mapping[str, Any
     """
     scripts = [bokeh_code(), Markup((_HERE / "page.js").read_text(encoding="utf-8"))] if charts else []
     payload = {"charts": {name: numbered(json_item(chart)) for name, chart in charts.items()}, **(data or {})}
+    # Only these two scripts may run, whatever else gets into the page, and nothing may be loaded.
+    allowed = " ".join(map(_hash, scripts)) or "'none'"
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
     return _PAGES.get_template(template).render(
-        scripts=scripts,
-        # Only these two scripts may run, whatever else gets into the page, and nothing may be loaded.
-        policy="; ".join(
-            [
-                "default-src 'none'",
-                "img-src data:",
-                "style-src 'unsafe-inline'",
-                f"script-src {' '.join(map(_hash, scripts)) or repr('none')}",
-            ]
-        ),
-        payload=embedded_json(payload),
-        charts=charts,
-        **values,
+        scripts=scripts, policy=policy, payload=embedded_json(payload), charts=charts, **values
     )
 
 
