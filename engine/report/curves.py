@@ -32,21 +32,15 @@ class SearchCurves:
 
 def curves_of(history: Trajectory, rule: RankRule | None) -> SearchCurves:
     """The curves of a trajectory: at most MOST_POINTS of its points, always with the first and the last."""
-    chosen = spread(len(history.steps), MOST_POINTS)
-    alpha = np.stack([history.alpha[i] for i in chosen])
-    contribution = np.stack([history.contribution[i] for i in chosen])
-    ranks = bounds = None
+    chosen, ranks, bounds = spread(len(history.steps), MOST_POINTS), None, None
     if rule is not None:
-        # Before the first step every contribution is 0, and a budget cannot choose among them.
-        if rule.budget is not None and len(chosen) > 1 and not contribution[0].any():
-            chosen, alpha, contribution = chosen[1:], alpha[1:], contribution[1:]
-        kept = [rule.kept(torch.from_numpy(a), torch.from_numpy(c)) for a, c in zip(alpha, contribution, strict=True)]
-        ranks = torch.stack(kept).sum(dim=2).numpy()
+        chosen, ranks = history.ranks(rule, chosen)
         if rule.budget is None:
-            bounds = thresholds(torch.from_numpy(alpha[-1]), rule.constraint).flatten().numpy()
-    return SearchCurves(
-        list(history.names), np.array([history.steps[i] for i in chosen]), alpha, contribution, ranks, bounds
+            bounds = thresholds(torch.from_numpy(history.alpha[-1]), rule.constraint).flatten().numpy()
+    steps, alpha, contribution = (
+        np.stack([values[i] for i in chosen]) for values in (history.steps, history.alpha, history.contribution)
     )
+    return SearchCurves(list(history.names), steps, alpha, contribution, ranks, bounds)
 
 
 def spread(count: int, most: int) -> list[int]:

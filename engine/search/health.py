@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 
 from configs.errors import UserError
 from configs.schema import RunConfig
@@ -65,11 +64,8 @@ def warn_about(trajectory: Trajectory, rule: RankRule, config: RunConfig) -> Non
             "--search.selection_learning_rate (now %g) or --search.steps",
             COLLAPSED, collapsed, alpha.shape[1], config.search.selection_learning_rate,
         )  # fmt: skip
-    points = zip(trajectory.alpha, trajectory.contribution, strict=True)
-    # Before the first step every contribution is 0, and a budget cannot choose among them.
-    known = [(a, c) for a, c in points if rule.budget is None or c.any()]
-    ranks = [rule.kept(torch.as_tensor(a), torch.as_tensor(c)).sum(dim=1) for a, c in known]
-    if all(torch.equal(ranks[0], other) for other in ranks):
+    _, ranks = trajectory.ranks(rule, range(len(alpha)))
+    if (ranks == ranks[0]).all():
         log.warning(
             "no rank ever changed: raise --search.selection_learning_rate (now %g) or --search.steps (now %d)",
             config.search.selection_learning_rate, config.search.steps,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from engine.disk.files import write_parquet
+from engine.ranks.rules import RankRule
 
 
 @dataclass
@@ -28,6 +29,14 @@ class Trajectory:
         self.steps.append(step)
         self.alpha.append(alpha.numpy().astype(np.float32))
         self.contribution.append(contribution.numpy().astype(np.float32))
+
+    def ranks(self, rule: RankRule, points: Sequence[int]) -> tuple[list[int], np.ndarray]:
+        """Those of the points at which the rule can decide (at least the last), and every layer's rank there [points,
+        layers]."""
+        # Before the first step every contribution is 0, and a budget cannot choose among them.
+        known = [i for i in points[:-1] if rule.budget is None or self.contribution[i].any()] + [points[-1]]
+        kept = [rule.kept(torch.from_numpy(self.alpha[i]), torch.from_numpy(self.contribution[i])) for i in known]
+        return known, torch.stack(kept).sum(dim=2).numpy()
 
     def tensors(self) -> dict[str, Tensor]:
         """The points as tensors for the checkpoint."""
