@@ -84,6 +84,7 @@ def _settings_in(path: Path, more: Sequence[str]) -> RunConfig:
 
 def _run(request: Request, stop: StopRequest) -> None:
     from engine.stages import run_stages
+    from engine.study.beside import beside
     from problems.machine.processes import joined
 
     config = request.config
@@ -92,7 +93,7 @@ def _run(request: Request, stop: StopRequest) -> None:
     if config.retrain.gradient_accumulation > 1:
         refuse_several("--retrain.gradient_accumulation", "give each process fewer rows by starting more of them")
     with joined(config.device) as processes:
-        folder = run_stages(request, stop, processes=processes)
+        folder = run_stages(request, stop, processes=processes, beside=beside)
         if processes.first:
             print_result(folder)
             print_next(request)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 
 from configs.cli import Request, to_yaml
 from configs.rules import SEARCHING
 from engine.disk.files import read_json, write_text
 from engine.disk.lock import locked
-from engine.report.stage import write_report
+from engine.report.stage import Beside, write_report
 from engine.retrain.methods import refuse_other_ranks
 from engine.retrain.settings import refuse_changed_retraining, refuse_other_weights
 from engine.retrain.stage import retrain
@@ -39,10 +40,18 @@ REFUSALS: tuple[opening.Refusal, ...] = (
 """What may keep a run from beginning, in the order in which it is asked."""
 
 
-def run_stages(request: Request, stop: StopRequest, *, draw: bool = True, processes: Processes = ALONE) -> RunFolder:
+def run_stages(
+    request: Request,
+    stop: StopRequest,
+    *,
+    draw: bool = True,
+    beside: Callable[[RunFolder], Beside | None] = lambda folder: None,
+    processes: Processes = ALONE,
+) -> RunFolder:
     """Runs what the request asks for; unfinished stages resume. Returns the folder with the results.
 
-    `draw` off leaves out the report: the cells of a study are looked at together.
+    `draw` off leaves out the report: the cells of a study are looked at together. `beside` makes the report's block
+    about the study that the run is a cell of.
 
     Raises UserError for what the user must change, Interrupted when a signal asked to stop.
     """
@@ -52,12 +61,14 @@ def run_stages(request: Request, stop: StopRequest, *, draw: bool = True, proces
     with locked(folder.root) if processes.first else nullcontext(), explained(config, folder.root):
         processes.of_first(lambda: open_folder(asked, REFUSALS))
         with nothing_left_when_refused(folder) if processes.first else nullcontext():
-            _run_stages(asked, stop, draw, processes)
+            _run_stages(asked, stop, beside if draw else None, processes)
         processes.wait()
     return folder
 
 
-def _run_stages(asked: Asked, stop: StopRequest, draw: bool, processes: Processes) -> None:
+def _run_stages(
+    asked: Asked, stop: StopRequest, beside: Callable[[RunFolder], Beside | None] | None, processes: Processes
+) -> None:
     config, folder, stage = asked.config, asked.folder, asked.stage
     if stage != "report" and processes.first:
         write_text(folder.config, to_yaml(config))
@@ -74,8 +85,8 @@ def _run_stages(asked: Asked, stop: StopRequest, draw: bool, processes: Processe
             retrain(run, wandb)
         if processes.first:
             folder.clear_leftovers()
-            if draw:
-                for name, path in write_report(config, folder).items():
+            if beside is not None:
+                for name, path in write_report(config, folder, beside(folder)).items():
                     wandb.image(f"figures/{name}", path)
             wandb.keep(f"{config.name}-ranks", "ranks", folder.ranks)
             wandb.keep(f"{config.name}-adapter", "model", folder.adapter)

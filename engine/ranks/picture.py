@@ -1,34 +1,61 @@
-"""The rank map as a small picture made in milliseconds: one every so often while a search goes."""
+"""The rank map as a picture, which takes milliseconds: a search sends about 20 of them to wandb."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from engine.ranks.layer_names import grid_of
-from engine.report.curves import rank_colour
+from engine.ranks.grid import grid_of, ink_on, rank_colour
+from engine.ranks.record import RankRecord
 
-_CELL, _GAP, _TEXT = 26, 2, 12
+# Sizes in pixels. Pages show the picture smaller, so that it is sharp on screens of high resolution too.
+CELL, GAP, MARGIN, BAR = 52, 3, 20, 24
+_font = cache(ImageFont.load_default)
 
 
-def rank_picture(names: Sequence[str], ranks: Sequence[int], k: int) -> Image.Image:
-    """Ranks as the paper's Figure 3: blocks of the model across, projections down."""
-    grid = grid_of(names)
-    font = ImageFont.load_default(_TEXT)
-    left = round(max(font.getlength(name) for name in grid.projections)) + 12
-    size = (left + _CELL * len(grid.blocks) + 4, _CELL * (len(grid.projections) + 1))
+def rank_picture(names: Sequence[str], ranks: Sequence[int], k: int, what: str = "ranks") -> Image.Image:
+    """Ranks as the paper's Figure 3: blocks of the model across, projections down; `what` begins the title."""
+    grid, font, large = grid_of(names), _font(20), _font(24)
+    title = f"{what}, mean {sum(ranks) / len(ranks):.2f} of k = {k}"
+    # The names of the blocks are centred below their columns, and a long one reaches to the left of the first.
+    widest = max(font.getlength(f"{name} ") for name in grid.blocks)
+    left = 2 * MARGIN + round(max(widest / 2 - CELL, *(font.getlength(name) for name in grid.projections)))
+    top = 3 * MARGIN
+    right, bottom = left + CELL * len(grid.blocks), top + CELL * len(grid.projections)
+    end = right + 2 * MARGIN + BAR + round(font.getlength(f" {k}"))
+    size = (MARGIN + max(end, MARGIN + round(large.getlength(title))), bottom + 4 * MARGIN)
     picture = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(picture)
+    draw.text((MARGIN, 1.5 * MARGIN), title, "black", large, anchor="lm")
     for row, name in enumerate(grid.projections):
-        draw.text((left - 6, _CELL * (row + 0.5)), name, "black", font, anchor="rm")
-    for column, name in enumerate(grid.blocks):
-        centre = left + _CELL * (column + 0.5)
-        draw.text((centre, _CELL * (len(grid.projections) + 0.5)), name, "black", font, anchor="mm")
-    for (block, projection), index in grid.place.items():
-        x, y = left + _CELL * grid.blocks.index(block), _CELL * grid.projections.index(projection)
-        rank = ranks[index]
-        draw.rectangle((x, y, x + _CELL - _GAP, y + _CELL - _GAP), fill=rank_colour(rank, k))
-        ink = "white" if rank > 0.5 * k else "black"
-        draw.text((x + _CELL / 2 - 1, y + _CELL / 2 - 1), str(rank), ink, font, anchor="mm")
+        draw.text((left - MARGIN / 2, top + CELL * (row + 0.5)), name, "black", font, anchor="rm")
+    for column in range(0, len(grid.blocks), 1 + round(widest) // CELL):
+        centre = left + CELL * (column + 0.5)
+        draw.text((centre, bottom + MARGIN), grid.blocks[column], "black", font, anchor="mm")
+    draw.text(((left + right) / 2, bottom + 2.7 * MARGIN), "block", "black", font, anchor="mm")
+    for (column, row), rank in zip(grid.cells, ranks, strict=True):
+        x, y = left + CELL * column, top + CELL * row
+        draw.rectangle((x, y, x + CELL - GAP, y + CELL - GAP), fill=rank_colour(rank, k))
+        draw.text((x + CELL / 2 - 1, y + CELL / 2 - 1), str(rank), ink_on(rank, k), font, anchor="mm")
+    _draw_colours(draw, (right + MARGIN, top, right + MARGIN + BAR, bottom - GAP), k)
     return picture
+
+
+def _draw_colours(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], k: int) -> None:
+    """The bar of colours at the right, from rank k at its top to rank 0 at its bottom."""
+    left, top, right, bottom = box
+    for y in range(top, bottom + 1):
+        draw.line((left, y, right, y), fill=rank_colour(k * (bottom - y) / (bottom - top), k))
+    for y, rank, anchor in ((top, k, "lt"), (bottom, 0, "lb")):
+        draw.text((right, y), f" {rank}", "black", _font(20), anchor=anchor)
+    draw.text(((left + right) / 2, bottom + MARGIN), "rank", "black", _font(20), anchor="mm")
+
+
+def save_picture(record: RankRecord, path: Path) -> None:
+    """Writes the rank map of a record as a PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    layers = record.layers
+    rank_picture([x.name for x in layers], [x.rank for x in layers], record.k, f"ranks ({record.rule})").save(path)

@@ -1,9 +1,9 @@
-"""Interactive charts of one search (Bokeh); page.js fills in the layer that is chosen."""
+"""Interactive charts of one search (Bokeh). page.js finds them and their columns by name to show the chosen layer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,35 +13,32 @@ from bokeh.palettes import Category10, Category20, Viridis256
 from bokeh.plotting import figure
 
 from engine.ranks import RankRecord
-from engine.ranks.layer_names import grid_of, short_names
-from engine.report.curves import SearchCurves, rank_colour, spread, stretches
+from engine.ranks.grid import grid_of, ink_on, rank_colour, short_names
+from engine.report.curves import SearchCurves, spread, stretches
 
-# Read on white and on black alike; names of the two losses keep their colour on every page.
+# They can be read on white and on black alike. The two losses have the same colours on every page.
 BLUE, ORANGE, GREEN, GREY = "#3b82c4", "#e08214", "#2f9e6e", "#888888"
 
 
 def chart(name: str, x_label: str, y_label: str, *, height: int = 300, **options: Any) -> figure:
     """An empty chart of the page's width. A finger that scrolls the page over it does not move the chart."""
+    options |= dict.fromkeys(("background_fill_color", "border_fill_color", "outline_line_color", "active_drag"))
     made = figure(
-        name=name,
-        height=height,
-        sizing_mode="stretch_width",
-        tools="box_zoom,pan,reset",
-        active_drag=None,
-        x_axis_label=x_label,
-        y_axis_label=y_label,
-        background_fill_color=None,
-        border_fill_color=None,
-        outline_line_color=None,
-        **options,
-    )
+        name=name, height=height, sizing_mode="stretch_width", tools="box_zoom,pan,reset",
+        x_axis_label=x_label, y_axis_label=y_label, **options,
+    )  # fmt: skip
     made.toolbar.logo = None
     made.toolbar.autohide = True
     return made
 
 
-def lines(made: figure, source: ColumnDataSource, columns: dict[str, tuple[str, str]], digits: str = "0.0000") -> None:
-    """A line for each column -> (label, colour) with one legend below and one tooltip for all."""
+def source_of(table: pd.DataFrame, name: str | None = None) -> ColumnDataSource:
+    """The columns of a table as a data source; page.js finds it by its name."""
+    return ColumnDataSource({str(column): values.to_list() for column, values in table.items()}, name=name)
+
+
+def lines(made: figure, source: ColumnDataSource, columns: dict[str, tuple[str, str]]) -> None:
+    """Draws a line for each column -> (label, colour), with one legend below the chart and one tooltip for all."""
     drawn: dict[str, Any] = {
         column: made.line("step", column, source=source, color=colour, line_width=2)
         for column, (_, colour) in columns.items()
@@ -53,7 +50,7 @@ def lines(made: figure, source: ColumnDataSource, columns: dict[str, tuple[str, 
         legend.location, legend.inactive_fill_color, legend.inactive_fill_alpha = "top_left", GREY, 0.5
         legend.stylesheets = [".bk-label { color: var(--text) !important; }"]
         made.add_layout(legend, "below")
-    tips = [("step", "@step"), *((label, f"@{{{column}}}{{{digits}}}") for column, (label, _) in columns.items())]
+    tips = [("step", "@step"), *((label, f"@{{{column}}}{{0.0000}}") for column, (label, _) in columns.items())]
     first = next(iter(drawn.values()))
     made.add_tools(HoverTool(renderers=[first], tooltips=tips[:25], mode="vline", line_policy="nearest"))
 
@@ -61,34 +58,25 @@ def lines(made: figure, source: ColumnDataSource, columns: dict[str, tuple[str, 
 def rank_map(record: RankRecord, places: Mapping[str, int] | None = None) -> figure:
     """Ranks as the paper's Figure 3: blocks of the model across, projections down.
 
-    `places`: layer -> its number among the curves, which a click on its cell shows.
+    `places`: layer -> its number among the curves; a click on the layer's cell shows the curves of that number.
     """
-    grid = grid_of([x.name for x in record.layers])
-    cells = [
-        (grid.blocks.index(block), grid.projections.index(projection), index)
-        for (block, projection), index in grid.place.items()
-    ]
-    shown = [record.layers[index] for *_, index in cells]
+    layers, k = record.layers, record.k
+    grid = grid_of([x.name for x in layers])
     source = ColumnDataSource(
         {
-            "x": [x for x, *_ in cells],
-            "y": [y for _, y, _ in cells],
-            "index": [i if places is None else places.get(record.layers[i].name, -1) for *_, i in cells],
-            "layer": [x.name for x in shown],
-            "rank": [x.rank for x in shown],
-            "colour": [rank_colour(x.rank, record.k) for x in shown],
-            "ink": ["white" if x.rank > 0.5 * record.k else "black" for x in shown],
+            "x": [block for block, _ in grid.cells],
+            "y": [projection for _, projection in grid.cells],
+            "index": [i if places is None else places.get(x.name, -1) for i, x in enumerate(layers)],
+            "layer": [x.name for x in layers],
+            "rank": [x.rank for x in layers],
+            "colour": [rank_colour(x.rank, k) for x in layers],
+            "ink": [ink_on(x.rank, k) for x in layers],
         },
         name="rank-cells",
     )
-    made = chart(
-        "rank-map",
-        "block",
-        "",
-        height=110 + 34 * len(grid.projections),
-        x_range=(-0.5, len(grid.blocks) - 0.5),
-        y_range=(len(grid.projections) - 0.5, -0.5),
-    )
+    blocks, projections = len(grid.blocks), len(grid.projections)
+    ranges = {"x_range": (-0.5, blocks - 0.5), "y_range": (projections - 0.5, -0.5)}
+    made = chart("rank-map", "block", "", height=110 + 34 * projections, **ranges)
     tiles = made.rect(
         "x", "y", 0.94, 0.9, source=source, fill_color="colour", line_color=None, nonselection_fill_alpha=1.0
     )
@@ -97,37 +85,35 @@ def rank_map(record: RankRecord, places: Mapping[str, int] | None = None) -> fig
         text_font_size="11px", nonselection_text_alpha=1.0,
     )  # fmt: skip
     _tick_names(made.xaxis[0], grid.blocks, 16)
-    _tick_names(made.yaxis[0], grid.projections, len(grid.projections))
+    _tick_names(made.yaxis[0], grid.projections, projections)
     made.grid.visible = False
     made.add_tools(HoverTool(tooltips=[("layer", "@layer"), ("rank", "@rank")], renderers=[tiles]), "tap")
     return made
 
 
 def _tick_names(axis: Any, names: Sequence[str], most: int) -> None:
-    """Names at whole numbers from 0, every nth where there are more than `most`; of long ones the end."""
+    """Writes names along an axis, the first at 0: every nth if there are more than `most`, of a long one its end."""
     shown = range(0, len(names), -(-len(names) // most))
     axis.ticker = FixedTicker(ticks=list(shown))
     axis.major_label_overrides = {i: names[i] if len(names[i]) <= 24 else f"…{names[i][-23:]}" for i in shown}
     axis.minor_tick_line_color = None
 
 
-def layer_curves(kind: str, label: str, curves: SearchCurves) -> figure:
-    """The k curves of one layer over the steps; the same range for every layer, so that layers can be compared."""
-    values = curves.alpha if kind == "alpha" else curves.contribution
+def layer_curves(kind: Literal["alpha", "contribution"], curves: SearchCurves) -> figure:
+    """The k curves of the first layer over the steps. The range of the axis is that of all layers, so that layers can
+    be compared."""
+    values: np.ndarray = getattr(curves, kind)
     k = values.shape[2]
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     margin = 0.05 * (high - low) or 0.05
-    source = ColumnDataSource(
-        {"step": curves.steps, **{f"c{j}": values[:, 0, j] for j in range(k)}}, name=f"{kind}-curves"
-    )
-    made = chart(f"{kind}-chart", "step", label, height=360, y_range=(low - margin, high + margin))
+    columns: dict[str, Any] = {"step": curves.steps, **{f"c{j}": values[:, 0, j] for j in range(k)}}
+    made = chart(f"{kind}-chart", "step", kind, height=360, y_range=(low - margin, high + margin))
     colours = _palette(k)
+    source = ColumnDataSource(columns, name=f"{kind}-curves")
     lines(made, source, {f"c{j}": (str(j + 1), colours[j]) for j in range(k)})
     if kind == "alpha" and curves.bounds is not None:
-        span = Span(location=float(curves.bounds[0]), dimension="width", line_dash="dashed", line_color=GREY)
-        span.line_width, span.name = 1.5, "lambda"
-        made.add_layout(span)
+        made.add_layout(_dashed(curves.bounds[0], "width", line_width=1.5, name="lambda"))
     return made
 
 
@@ -137,34 +123,25 @@ def _palette(k: int) -> Sequence[str]:
     return Category20[20] if k <= 20 else [Viridis256[round(j * 255 / (k - 1))] for j in range(k)]
 
 
+def _dashed(at: float, dimension: Literal["width", "height"], **options: Any) -> Span:
+    return Span(location=float(at), dimension=dimension, line_dash="dashed", line_color=GREY, **options)
+
+
 def rank_evolution(curves: SearchCurves, k: int) -> figure:
     """Rank of every layer over the steps: layers down, steps across."""
-    names, found = short_names(curves.names), stretches(curves)
-    source = ColumnDataSource(
-        {
-            "index": [layer for layer, *_ in found],
-            "top": [layer - 0.48 for layer, *_ in found],
-            "bottom": [layer + 0.48 for layer, *_ in found],
-            "left": [start for _, start, _, _ in found],
-            "right": [end for _, _, end, _ in found],
-            "rank": [rank for *_, rank in found],
-            "layer": [names[layer] for layer, *_ in found],
-            "colour": [rank_colour(rank, k) for *_, rank in found],
-        },
-        name="rank-stretches",
+    names = short_names(curves.names)
+    found = pd.DataFrame(stretches(curves), columns=["index", "left", "right", "rank"])
+    found = found.assign(
+        top=found["index"] - 0.48,
+        bottom=found["index"] + 0.48,
+        layer=[names[layer] for layer in found["index"]],
+        colour=[rank_colour(rank, k) for rank in found["rank"]],
     )
-    layers = len(names)
-    made = chart(
-        "evolution",
-        "step",
-        "",
-        height=90 + max(120, min(14 * layers, 760)),
-        y_range=(layers - 0.5, -0.5),
-        x_range=(min(source.data["left"]), max(source.data["right"])),
-    )
+    ranges = {"y_range": (len(names) - 0.5, -0.5), "x_range": (int(found["left"].min()), int(found["right"].max()))}
+    made = chart("evolution", "step", "", height=90 + max(120, min(14 * len(names), 760)), **ranges)
     made.quad(
-        left="left", right="right", top="top", bottom="bottom", source=source,
-        fill_color="colour", line_color=None, nonselection_fill_alpha=1.0,
+        left="left", right="right", top="top", bottom="bottom", fill_color="colour", line_color=None,
+        nonselection_fill_alpha=1.0, source=source_of(found, "rank-stretches"),
     )  # fmt: skip
     _tick_names(made.yaxis[0], names, 54)
     made.yaxis.major_label_text_font_size = "10px"
@@ -175,21 +152,18 @@ def rank_evolution(curves: SearchCurves, k: int) -> figure:
 
 
 def contribution_against_alpha(record: RankRecord) -> figure:
-    """Every component at the end of the search; rings mark the layer that is chosen."""
+    """A point for every component at the end of the search; rings mark the components of the chosen layer."""
     names = short_names([x.name for x in record.layers])
     points = [
         (alpha, size, index, names[index], component + 1)
         for index, x in enumerate(record.layers)
         for component, (alpha, size) in enumerate(zip(x.alpha, x.contribution, strict=True))
     ]
-    columns = dict(
-        zip(("alpha", "contribution", "index", "layer", "component"), zip(*points, strict=True), strict=True)
-    )
-    source = ColumnDataSource({key: list(values) for key, values in columns.items()}, name="components")
+    components = pd.DataFrame(points, columns=["alpha", "contribution", "index", "layer", "component"])
     made = chart("scatter", "alpha", "contribution  alpha |B| |A|", height=360)
     dots = made.scatter(
-        "alpha", "contribution", source=source, size=6, color=BLUE, alpha=0.55, line_color=None,
-        nonselection_fill_alpha=0.55,
+        "alpha", "contribution", source=source_of(components, "components"), size=6, color=BLUE, alpha=0.55,
+        line_color=None, nonselection_fill_alpha=0.55,
     )  # fmt: skip
     chosen = ColumnDataSource({"alpha": [], "contribution": []}, name="chosen-components")
     made.scatter("alpha", "contribution", source=chosen, size=11, fill_color=None, line_color=ORANGE, line_width=2)
@@ -197,23 +171,23 @@ def contribution_against_alpha(record: RankRecord) -> figure:
     tips.append(("contribution", "@contribution{0.0000}"))
     made.add_tools(HoverTool(tooltips=tips, renderers=[dots]), "tap")
     if record.threshold is not None:
-        made.add_layout(Span(location=record.threshold, dimension="height", line_dash="dashed", line_color=GREY))
+        made.add_layout(_dashed(record.threshold, "height"))
     return made
 
 
 def metric_lines(
     name: str, label: str, metrics: Sequence[dict[str, Any]], columns: dict[str, tuple[str, str]], **options: Any
 ) -> figure | None:
-    """Columns of metrics.jsonl over the steps; None where no line knows any of them."""
-    chosen = [metrics[i] for i in spread(len(metrics), 1000)]
-    values = {key: [np.nan if line.get(key) is None else float(line[key]) for line in chosen] for key in columns}
-    if options.get("y_axis_type") == "log":
-        values = {key: [v if v > 0 else np.nan for v in column] for key, column in values.items()}
-    if not np.isfinite([v for column in values.values() for v in column]).any():
+    """Columns of metrics.jsonl over the steps; None if no line of the file has a number in any of them."""
+    logarithmic = options.get("y_axis_type") == "log"
+    chosen = pd.DataFrame([metrics[i] for i in spread(len(metrics), 1000)])
+    values = chosen.reindex(columns=list(columns)).astype(float)
+    if logarithmic:
+        values = values.where(values > 0)
+    if values.isna().all(axis=None):
         return None
     made = chart(name, "step", label, height=260, **options)
-    source = ColumnDataSource(pd.DataFrame({"step": [line["step"] for line in chosen]} | values))
-    lines(made, source, columns)
-    if options.get("y_axis_type") != "log":
+    lines(made, ColumnDataSource(values.assign(step=chosen["step"])), columns)
+    if not logarithmic:
         made.yaxis.ticker = BasicTicker(desired_num_ticks=5)
     return made

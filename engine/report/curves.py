@@ -1,4 +1,4 @@
-"""The numbers of a search as the page shows them: fewer points than were logged where those are many, packed small."""
+"""The numbers of a search for its page: no more points than a chart can show, packed into few bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from bokeh.palettes import YlGnBu9
 
 from engine.ranks.rules import RankRule, thresholds
 from engine.search.trajectory import Trajectory
@@ -21,7 +20,7 @@ MOST_COLUMNS = 200
 @dataclass(frozen=True)
 class SearchCurves:
     """What a search did: `steps` [points]; alpha, contribution [points, layers, k]; ranks [points, layers], None
-    where their rule is not known; `bounds` [layers]: lambda at the end, None where alpha does not decide."""
+    where the rule that makes them is not known; `bounds` [layers]: lambda at the end, None where a budget decides."""
 
     names: list[str]
     steps: np.ndarray
@@ -32,22 +31,16 @@ class SearchCurves:
 
 
 def curves_of(history: Trajectory, rule: RankRule | None) -> SearchCurves:
-    """The curves of a trajectory, at most MOST_POINTS of its points, first and last among them."""
-    chosen = spread(len(history.steps), MOST_POINTS)
-    alpha = np.stack([history.alpha[i] for i in chosen])
-    contribution = np.stack([history.contribution[i] for i in chosen])
-    ranks = bounds = None
+    """The curves of a trajectory: at most MOST_POINTS of its points, always with the first and the last."""
+    chosen, ranks, bounds = spread(len(history.steps), MOST_POINTS), None, None
     if rule is not None:
-        # Before W has moved every contribution is 0: a budget has nothing to go by.
-        if rule.budget is not None and len(chosen) > 1 and not contribution[0].any():
-            chosen, alpha, contribution = chosen[1:], alpha[1:], contribution[1:]
-        kept = [rule.kept(torch.from_numpy(a), torch.from_numpy(c)) for a, c in zip(alpha, contribution, strict=True)]
-        ranks = torch.stack(kept).sum(dim=2).numpy()
+        chosen, ranks = history.ranks(rule, chosen)
         if rule.budget is None:
-            bounds = thresholds(torch.from_numpy(alpha[-1]), rule.constraint).flatten().numpy()
-    return SearchCurves(
-        list(history.names), np.array([history.steps[i] for i in chosen]), alpha, contribution, ranks, bounds
+            bounds = thresholds(torch.from_numpy(history.alpha[-1]), rule.constraint).flatten().numpy()
+    steps, alpha, contribution = (
+        np.stack([values[i] for i in chosen]) for values in (history.steps, history.alpha, history.contribution)
     )
+    return SearchCurves(list(history.names), steps, alpha, contribution, ranks, bounds)
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -60,7 +53,7 @@ def spread(count: int, most: int) -> list[int]:
 def stretches(curves: SearchCurves) -> list[tuple[int, int, int, int]]:
     """(layer, first step, step after the last, rank) of every stretch over which a layer's rank stays the same.
 
-    Seen at no more than MOST_COLUMNS moments; a rank lasts until the next logged point.
+    At most MOST_COLUMNS of the points are looked at; a rank lasts until the next of them.
     """
     assert curves.ranks is not None
     chosen = spread(len(curves.steps), MOST_COLUMNS)
@@ -74,14 +67,9 @@ def stretches(curves: SearchCurves) -> list[tuple[int, int, int, int]]:
     return found
 
 
-def rank_colour(rank: int, k: int) -> str:
-    """The colour of a rank on every map: pale for 0, dark for k."""
-    shades = YlGnBu9[::-1]
-    return shades[min(len(shades) - 1, round(rank / k * (len(shades) - 1)))]
-
-
 def packed(values: np.ndarray) -> dict[str, Any]:
-    """Numbers as 16-bit fractions of their range, base64: a fifth of the JSON, with 1/65535 of the range as error."""
+    """Numbers as 16-bit fractions of their range, in base64. They take a fifth of the space of JSON numbers and are
+    wrong by at most 1/65535 of the range."""
     finite = np.where(np.isfinite(values), values, 0.0).astype(np.float64)
     low, high = float(finite.min()), float(finite.max())
     scaled = np.round((finite - low) / ((high - low) or 1.0) * 65535).astype("<u2")
@@ -89,7 +77,7 @@ def packed(values: np.ndarray) -> dict[str, Any]:
 
 
 def page_data(curves: SearchCurves) -> dict[str, Any]:
-    """What page.js needs to show any one layer: page.js, `unpack`, is the other side of it."""
+    """What page.js needs to show any layer. Its function `unpack` reverses `packed`."""
     return {
         "names": curves.names,
         "steps": curves.steps.tolist(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -21,27 +22,18 @@ _PAGES = Environment(loader=FileSystemLoader(_HERE), autoescape=True, trim_block
 
 
 def render(template: str, *, charts: Mapping[str, Model], data: Mapping[str, Any] | None = None, **values: Any) -> str:
-    """A page of this folder; everything put into it is escaped.
+    """A page from a template of this folder; everything put into it is escaped.
 
-    `charts`: id of the element that holds it -> figure. `data`: what page.js needs beside them. Without charts the
-    page has no script at all.
+    `charts`: id of the element that holds it -> figure. `data`: what else page.js reads. Without charts the page has
+    no script at all.
     """
     scripts = [bokeh_code(), Markup((_HERE / "page.js").read_text(encoding="utf-8"))] if charts else []
     payload = {"charts": {name: numbered(json_item(chart)) for name, chart in charts.items()}, **(data or {})}
+    # Only these two scripts may run, whatever else gets into the page, and nothing may be loaded.
+    allowed = " ".join(map(_hash, scripts)) or "'none'"
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
     return _PAGES.get_template(template).render(
-        scripts=scripts,
-        # Only these two scripts may run, whatever else gets into the page, and nothing may be loaded.
-        policy="; ".join(
-            [
-                "default-src 'none'",
-                "img-src data:",
-                "style-src 'unsafe-inline'",
-                f"script-src {' '.join(map(_hash, scripts)) or repr('none')}",
-            ]
-        ),
-        payload=embedded_json(payload),
-        charts=charts,
-        **values,
+        scripts=scripts, policy=policy, payload=embedded_json(payload), charts=charts, **values
     )
 
 
@@ -63,26 +55,18 @@ def embedded_json(value: Any) -> Markup:
 
 
 def numbered(item: Any) -> Any:
-    """Bokeh's JSON of a figure with its ids counted from the figure's own start.
+    """Bokeh's JSON of a figure with the ids of its parts numbered anew, from 0.
 
-    Bokeh counts over the whole process, so the same run would be drawn to a different file each time.
+    Bokeh numbers them over the whole process, so that one run would be drawn to a different file each time.
     """
     ids: dict[str, str] = {}
     kind = item["doc"]["roots"][0]["attributes"].get("name", "chart")
 
-    def walk(node: Any) -> Any:
-        if isinstance(node, list):
-            return [walk(part) for part in node]
-        if not isinstance(node, dict):
-            return node
-        return {
-            key: ids.setdefault(part, f"{kind}-{len(ids)}")
-            if key in ("id", "root_id") and isinstance(part, str)
-            else walk(part)
-            for key, part in node.items()
-        }
+    def count(found: re.Match[str]) -> str:
+        return f'{found[1]}"{ids.setdefault(found[2], f"{kind}-{len(ids)}")}"'
 
-    return walk(item)
+    # Quotes inside a text of the JSON stand behind backslashes, so that nothing in a text is taken for an id.
+    return json.loads(re.sub(r'("(?:id|root_id)": )"([^"\\]*)"', count, json.dumps(item)))
 
 
 def inline_image(path: Path) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from bokeh.plotting import figure
 
 from configs.cli import to_yaml
@@ -13,44 +13,51 @@ from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import read_json, write_text
 from engine.ranks import RankRecord
+from engine.ranks.picture import save_picture
 from engine.ranks.rules import RankRule
 from engine.report import charts, figures
 from engine.report.curves import SearchCurves, curves_of, page_data
 from engine.report.page import inline_image, render
 from engine.run.folder import RunFolder
 from engine.search import trajectory
-from engine.study.charts import metric_charts
-from engine.study.summary import SEED, axes_of, rows_of, summarise
 from engine.tracking.metrics_file import MetricsFile
 
 
-def write_report(config: RunConfig, folder: RunFolder) -> dict[str, Path]:
-    """Draws figures/*.png and report.html; returns the figures by name. What a stage has not written yet is left
-    out."""
+@dataclass(frozen=True)
+class Beside:
+    """The other runs of the study that a run is a cell of: their table, in which row `mine` holds the run (None where
+    the table does not know it yet), and their charts by the id of their place in the page."""
+
+    name: str
+    columns: list[str]
+    rows: list[list[str]]
+    mine: int | None
+    charts: dict[str, figure]
+
+
+def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = None) -> dict[str, Path]:
+    """Draws figures/*.png and report.html; returns the figures by name. The page leaves out what a stage that has not
+    run yet would write."""
     record = ranks.load(folder.ranks) if folder.ranks.exists() else None
     result = read_json(folder.metrics)
     search = read_json(folder.search_summary)
     metrics = MetricsFile(folder.search_metrics).read() if record else []
     curves = searched(record, folder, search)
     pictures = draw(record, curves, metrics, folder)
-    study, study_chart = beside(folder)
     page = render(
         "report.html.j2",
-        charts=run_charts(record, curves, metrics) | study_chart,
+        charts=run_charts(record, curves, metrics) | (beside.charts if beside else {}),
         data=page_data(curves) if curves else None,
         name=config.name,
         sentence=_sentence(config, record),
         facts=_facts(record, result),
-        study=study,
+        study=beside,
         costs=_costs(result, search),
         passes=search.get("passes", {}),
         versions=result.get("versions", {}),
         layer_names=curves.names if curves else [],
         by_threshold=curves is not None and curves.bounds is not None,
-        layers=[
-            {"name": x.name, "rank": x.rank, "alpha": "  ".join(f"{a:.3f}" for a in x.alpha)}
-            for x in (record.layers if record else ())
-        ],
+        layers=record.layers if record else (),
         config=folder.config.read_text(encoding="utf-8") if folder.config.exists() else to_yaml(config),
         images={name: inline_image(path) for name, path in pictures.items()},
     )
@@ -63,7 +70,7 @@ def searched(record: RankRecord | None, folder: RunFolder, search: dict[str, Any
     if record is None or not folder.trajectory.exists():
         return None
     sizes = search.get("parameters_per_rank", {})
-    # Of a budget one must know what a component of each layer costs; a threshold looks at alpha alone.
+    # A budget needs to know what a component of each layer costs; a threshold looks at alpha alone.
     known = record.rule == "threshold" or (record.budget is not None and sizes)
     rule = RankRule(record.constraint, sizes, record.budget) if known else None  # type: ignore[arg-type]
     return curves_of(trajectory.read(folder.trajectory), rule)
@@ -79,8 +86,8 @@ def run_charts(
         places = {name: i for i, name in enumerate(curves.names)} if curves is not None else None
         made["rank-map"] = charts.rank_map(record, places)
     if record is not None and curves is not None:
-        made["alpha-chart"] = charts.layer_curves("alpha", "alpha", curves)
-        made["contribution-chart"] = charts.layer_curves("contribution", "contribution", curves)
+        made["alpha-chart"] = charts.layer_curves("alpha", curves)
+        made["contribution-chart"] = charts.layer_curves("contribution", curves)
         if curves.ranks is not None:
             made["evolution"] = charts.rank_evolution(curves, record.k)
         if [x.name for x in record.layers if x.alpha and len(x.alpha) == len(x.contribution)] == curves.names:
@@ -96,36 +103,17 @@ def run_charts(
     return {name: chart for name, chart in made.items() if chart is not None}
 
 
-def beside(folder: RunFolder) -> tuple[dict[str, Any] | None, dict[str, figure]]:
-    """The study that the run is a cell of: its table with this run's row marked, and its chart."""
-    results = folder.root.parent.parent / "results.parquet"
-    if folder.root.parent.name != "cells" or not results.exists():
-        return None, {}
-    table = pd.read_parquet(results)
-    axes, own = axes_of(table), table[table["cell"] == folder.root.name]
-    # Its task's runs; where results.parquet does not know the run (not collected yet), all of them.
-    alike = table[table["task"].isin(own["task"])] if len(own) else table
-    summary = summarise(alike, axes)
-    mine = rows_of(summarise(own, axes))[0] if len(own) else []
-    keys = len([axis for axis in axes if axis != SEED]) or 1
-    rows = [(row, row[:keys] == mine[:keys]) for row in rows_of(summary)]
-    charts = metric_charts(alike, axes)
-    study = {"name": results.parent.name, "columns": list(summary.columns), "rows": rows, "charts": list(charts)}
-    return study, charts
-
-
 def draw(
     record: RankRecord | None, curves: SearchCurves | None, metrics: list[dict[str, Any]], folder: RunFolder
 ) -> dict[str, Path]:
-    """figures/: what the folder's files allow. They are what a page shows where no script runs."""
+    """Draws the figures that the folder's files allow. The page shows them where the browser runs no scripts."""
     if record is None:
         return {}
     pictures = {"rank_map": folder.figures / "ranks.png"}
-    figures.rank_map(record, pictures["rank_map"])
+    save_picture(record, pictures["rank_map"])
     if curves is not None:
         pictures["trajectories"] = folder.figures / "alpha.png"
-        bounds = None if curves.bounds is None else curves.bounds.tolist()
-        figures.alpha_trajectories(curves, bounds, pictures["trajectories"])
+        figures.alpha_trajectories(curves, pictures["trajectories"])
         if curves.ranks is not None:
             pictures["rank_evolution"] = folder.figures / "rank_evolution.png"
             figures.rank_evolution(curves, record.k, pictures["rank_evolution"])
@@ -136,20 +124,16 @@ def draw(
 
 
 def _sentence(config: RunConfig, record: RankRecord | None) -> str:
+    """What was trained on what, and the ranks in short."""
     task = config.task.name or config.task.type
     if record is None:
         return f"{config.model.name} on {task}, method {config.method}."
+    size = f"{len(record.layers)} layers, mean rank {record.mean_rank:.2f}"
     note = f" ({record.note})" if record.note else ""
     if config.method != "autolora":
-        return (
-            f"LoRA on {config.model.name} on {task}, method {config.method}: {len(record.layers)} layers, mean rank "
-            f"{record.mean_rank:.2f}{note}."
-        )
-    return (
-        f"LoRA ranks of {config.model.name} on {task}: {len(record.layers)} layers, mean rank "
-        f"{record.mean_rank:.2f} of k = {record.k}, constraint {record.constraint}, "
-        f"hypergradient {config.hypergradient.type}{note}."
-    )
+        return f"LoRA on {config.model.name} on {task}, method {config.method}: {size}{note}."
+    made = f"constraint {record.constraint}, hypergradient {config.hypergradient.type}"
+    return f"LoRA ranks of {config.model.name} on {task}: {size} of k = {record.k}, {made}{note}."
 
 
 def _facts(record: RankRecord | None, result: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,26 +1,26 @@
-"""The last words of a run: where everything is, the ranks, the result and what to try next."""
+"""The last words of a run: its ranks, its result, where its files are and what to try next."""
 
 from __future__ import annotations
 
-import json
 import shlex
 
 from configs.cli import Request
 from engine import ranks
+from engine.disk.files import read_json
 from engine.run.folder import RunFolder
 from engine.terminal.console import console
-from engine.terminal.rank_table import rank_table
+from engine.terminal.rank_map import RankMap
 
 
 def print_result(folder: RunFolder) -> None:
-    """Ranks, metrics and paths of a run folder, to the terminal."""
+    """Prints the ranks, the metrics and the paths of a run folder."""
     if folder.ranks.exists():
         record = ranks.load(folder.ranks)
         console.print(f"ranks, mean {record.mean_rank:.2f} of k = {record.k}:")
-        console.print(rank_table(record))
+        console.print(RankMap([x.name for x in record.layers], record.k, [x.rank for x in record.layers]))
     if folder.metrics.exists():
-        result = json.loads(folder.metrics.read_text(encoding="utf-8"))
-        # Those of one class ("protein.f1") are in metrics.json and on the report's page.
+        result = read_json(folder.metrics)
+        # Metrics of one class ("protein.f1") are left to metrics.json and the report's page.
         values = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items() if "." not in name)
         lora = result["lora_parameters"]
         size = f"{lora:,} LoRA" if lora else f"{result['trainable_parameters']:,} trainable"
@@ -28,27 +28,21 @@ def print_result(folder: RunFolder) -> None:
             f"{result['task']} {result['split']}: [bold]{values}[/bold]  "
             f"({size} parameters, {result['seconds']['total']:.0f} s)"
         )
-    for label, path in (
-        ("ranks", folder.ranks),
-        ("adapter", folder.adapter),
-        ("merged", folder.merged),
-        ("metrics", folder.metrics),
-        ("predictions", folder.predictions),
-        ("references", folder.references),
-        ("report", folder.report),
-        ("alpha over steps", folder.trajectory),
-    ):
+    written = [folder.ranks, folder.adapter, folder.merged, folder.metrics, folder.predictions, folder.references]
+    for path in (*written, folder.report, folder.trajectory):
+        label = "alpha over steps" if path == folder.trajectory else path.stem
         if path.exists():
             console.print(f"{label:>17}  {path}", highlight=False, soft_wrap=True)
 
 
 def print_next(request: Request) -> None:
-    """A command worth trying after this one, to the terminal."""
+    """Prints a command worth trying after this one."""
     console.print(f"{'next':>17}  {next_command(request)}", highlight=False, soft_wrap=True, style="bold")
 
 
 def next_command(request: Request) -> str:
-    """The command of `print_next`: from the run's own config.yaml, which holds what was said on the command line."""
+    """The command that `print_next` prints. It starts from the run's config.yaml, in which the command line's options
+    are too."""
     name = request.config.name
     begin = f"python run.py --config {shlex.quote(str(RunFolder.of(request.config).config))}"
     if request.stage == "search":

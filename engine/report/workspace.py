@@ -1,4 +1,4 @@
-"""`--workspace runs/x`: a saved wandb view with the panels of a search, each layer's curves in one native plot."""
+"""`--workspace runs/x` saves a view in wandb with the panels of a search, and a plot for the curves of each layer."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from engine.run.folder import RunFolder
 from engine.terminal.console import console
 from engine.tracking.login import has_key
 
-_X = "search/step"
-
 
 def save_workspace(root: Path) -> None:
     """Creates the view in the project that the run was sent to.
 
-    Raises UserError without a searched run, the package wandb-workspaces, a key, or a wandb that takes it.
+    Raises UserError when the run has not been searched, wandb-workspaces is not installed, no API key is found, or
+    wandb refuses.
     """
     folder = RunFolder(root)
     if not folder.trajectory.exists() or not folder.config.exists():
@@ -47,16 +46,13 @@ def save_workspace(root: Path) -> None:
 
 def build(ws: Any, entity: str, project: str, names: list[str]) -> Any:
     """The view, not saved yet; `ws` is wandb_workspaces.workspaces."""
-    import wandb_workspaces.reports.v2 as wr
+    from wandb_workspaces.reports.v2 import LinePlot, MediaBrowser
 
     def plot(title: str, *metrics: str, **options: Any) -> Any:
-        return wr.LinePlot(title=title, x=_X, y=list(metrics), **options)
+        return LinePlot(title=title, x="search/step", y=list(metrics), **options)
 
     def each(kind: str) -> list[Any]:
-        return [
-            wr.LinePlot(title=name, x=_X, metric_regex=f"^{kind}/{re.escape(name)}/[0-9]+$", max_runs_to_show=1)
-            for name in names
-        ]
+        return [plot(x, metric_regex=f"^{kind}/{re.escape(x)}/[0-9]+$", max_runs_to_show=1) for x in names]
 
     search = [
         plot("losses", "search/train_loss", "search/val_loss"),
@@ -67,9 +63,9 @@ def build(ws: Any, entity: str, project: str, names: list[str]) -> Any:
         plot("seconds per step", "search/seconds"),
     ]
     maps = [
-        wr.MediaBrowser(title="ranks over the search", media_keys=["search/rank_map"]),
-        wr.LinePlot(title="rank of every layer", x=_X, metric_regex="^rank/.*$"),
-        wr.LinePlot(title="entropy of alpha of every layer", x=_X, metric_regex="^entropy/.*$"),
+        MediaBrowser(title="ranks over the search", media_keys=["search/rank_map"]),
+        plot("rank of every layer", metric_regex="^rank/.*$"),
+        plot("entropy of alpha of every layer", metric_regex="^entropy/.*$"),
     ]
     sections = [
         ws.Section(name="Search", panels=search, is_open=True),

@@ -15,7 +15,7 @@ from configs.schema import RunConfig
 from engine.retrain import checkpoint as retrain_checkpoint
 from engine.retrain.trainer import RetrainTrainer
 from engine.run.interrupt import StopRequest
-from engine.terminal.console import console, log
+from engine.terminal.ticker import Ticker
 from problems.machine.processes import Processes
 
 
@@ -82,16 +82,13 @@ class Clock(TrainerCallback):
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._began = 0.0
-        self._last_line = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._began = self._last_line = time.perf_counter()
+        self._began = time.perf_counter()
+        self._ticker = Ticker("retrain", state.max_steps)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        now = time.perf_counter()
-        if not console.is_terminal and now - self._last_line > 10:
-            self._last_line = now
-            log.info("retrain %d/%d", state.global_step, state.max_steps)
+        self._ticker.tick(state.global_step)
 
     def so_far(self) -> float:
         """Seconds until now, while the training goes on."""

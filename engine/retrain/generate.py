@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Sequence
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from engine.disk.files import write_text
 from engine.run.context import Context
-from engine.terminal.console import console
+from engine.terminal.bar import Bar
 from problems.tasks.decoding import decode
 from problems.tasks.generation import Generation, cut_prompt, prompt
-
-log = logging.getLogger("autolora")
 
 
 def generate_and_score(model: Any, run: Context) -> dict[str, float]:
@@ -28,10 +22,10 @@ def generate_and_score(model: Any, run: Context) -> dict[str, float]:
     assert isinstance(task, Generation)
     (rows,) = run.data.evaluation.values()
     prompts = [cut_prompt(prompt(run.tokenizer, source), config.task.max_length) for source in rows["source"]]
-    with _Progress(len(prompts)) as progress:
+    with Bar("decode", len(prompts)) as bar:
 
         def after_batch(done: int) -> None:
-            progress.show(done)
+            bar.step(done)
             run.stop.check()
 
         texts = decode(model, run.tokenizer, prompts, config.decode, run.compute, after_batch)
@@ -44,34 +38,3 @@ def in_groups(references: Sequence[Sequence[str]]) -> str:
     """References one a line, a blank line between those of two records: the E2E script's format."""
     groups = ["".join(f"{' '.join(text.split())}\n" for text in found) for found in references]
     return "\n".join(groups)
-
-
-class _Progress:
-    """The bar of the decoding; without a terminal a line now and then."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self._last_line = time.monotonic()
-        self._bar = Progress(
-            TextColumn("decode"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("decode", total=total)
-
-    def __enter__(self) -> _Progress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
-
-    def show(self, done: int) -> None:
-        """So many texts are there."""
-        self._bar.update(self._task, completed=done)
-        if not console.is_terminal and time.monotonic() - self._last_line > 10:
-            self._last_line = time.monotonic()
-            log.info("decode %d/%d", done, self.total)

@@ -1,5 +1,5 @@
-"""Signs that a search goes or went wrong: classes without rows, steps that are no numbers, a collapsed alpha, ranks
-that never changed."""
+"""Warnings and errors about a search that goes wrong: a class without examples, losses that are not finite, an alpha
+that collapsed, ranks that never changed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 
 from configs.errors import UserError
 from configs.schema import RunConfig
@@ -21,7 +20,7 @@ COLLAPSED = 0.99
 
 
 def refuse_many_skips(engine: SearchEngine, config: RunConfig) -> None:
-    """Raises UserError when more than `search.max_bad_steps` steps were left out for not being finite."""
+    """Raises UserError when more than `search.max_bad_steps` steps were skipped because they were not finite."""
     skipped = int(engine.skipped_steps())
     if skipped <= config.search.max_bad_steps:
         return
@@ -37,9 +36,9 @@ def refuse_many_skips(engine: SearchEngine, config: RunConfig) -> None:
 
 
 def warn_about_parts(labels: Sequence[object], d_tr: np.ndarray, d_val: np.ndarray, names: Mapping[int, str]) -> None:
-    """Warns of a class without an example in D_tr or D_val: W or beta is then learned as if there were none.
+    """Warns of a class without an example in D_tr or D_val: W or beta then learns nothing about it.
 
-    `labels`: of all training rows, class numbers of `names` (else nothing is looked at).
+    `labels` are those of all training rows. Nothing is checked unless they are numbers of the classes in `names`.
     """
     if not names or not isinstance(labels[0], int):
         return
@@ -54,7 +53,7 @@ def warn_about_parts(labels: Sequence[object], d_tr: np.ndarray, d_val: np.ndarr
 
 
 def warn_about(trajectory: Trajectory, rule: RankRule, config: RunConfig) -> None:
-    """Warns of what makes the found ranks doubtful."""
+    """Warns when the ranks that were found are doubtful: alpha collapsed, or no rank ever changed."""
     alpha = np.stack(trajectory.alpha)
     if alpha.shape[2] == 1:
         return
@@ -65,11 +64,8 @@ def warn_about(trajectory: Trajectory, rule: RankRule, config: RunConfig) -> Non
             "--search.selection_learning_rate (now %g) or --search.steps",
             COLLAPSED, collapsed, alpha.shape[1], config.search.selection_learning_rate,
         )  # fmt: skip
-    points = zip(trajectory.alpha, trajectory.contribution, strict=True)
-    # Before W has moved every contribution is 0: a budget has nothing to go by.
-    known = [(a, c) for a, c in points if rule.budget is None or c.any()]
-    ranks = [rule.kept(torch.as_tensor(a), torch.as_tensor(c)).sum(dim=1) for a, c in known]
-    if all(torch.equal(ranks[0], other) for other in ranks):
+    _, ranks = trajectory.ranks(rule, range(len(alpha)))
+    if (ranks == ranks[0]).all():
         log.warning(
             "no rank ever changed: raise --search.selection_learning_rate (now %g) or --search.steps (now %d)",
             config.search.selection_learning_rate, config.search.steps,

@@ -1,4 +1,4 @@
-"""What a search sends to wandb: docs/wandb.md is the user's side of it."""
+"""What a search sends to wandb; docs/wandb.md describes it for users."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.ranks.layer_names import grid_of
+from engine.ranks.grid import grid_of
 from engine.ranks.picture import rank_picture
 from engine.search.trajectory import Trajectory
 from engine.tracking.wandb_run import Wandb
@@ -27,7 +27,7 @@ class SearchTracking:
         self._last_picture = -1
 
     def point(self, line: Mapping[str, Any], history: Trajectory, ranks: Sequence[int]) -> None:
-        """A line of metrics.jsonl with the newest point of `history` and the ranks of that moment."""
+        """Sends a line of metrics.jsonl with the newest point of `history` and the ranks at that point."""
         if not self.wandb.alive:
             return
         alpha, contribution = history.alpha[-1], history.contribution[-1]
@@ -42,11 +42,12 @@ class SearchTracking:
         due = int(line["step"] / self._every)
         if due != self._last_picture:
             self._last_picture = due
-            values["search/rank_map"] = self.wandb.picture(rank_picture(history.names, ranks, alpha.shape[1]))
+            title = f"ranks at step {line['step']}"
+            values["search/rank_map"] = self.wandb.picture(rank_picture(history.names, ranks, alpha.shape[1], title))
         self.wandb.log(values)
 
     def end(self, history: Trajectory) -> None:
-        """One chart of alpha for each layer (for each block of the model where layers are many), one of entropies."""
+        """Sends a chart of alpha for each layer (for each block, if there are many layers) and one of entropies."""
         if not self.wandb.alive:
             return
         alpha = np.stack(history.alpha)
@@ -58,9 +59,9 @@ class SearchTracking:
 
 
 def entropy(alpha: np.ndarray) -> np.ndarray:
-    """Entropy of each layer's alpha [layers, k], scaled to its sum, over ln k: 1 uniform, 0 all on one component.
+    """Entropy over ln k of each layer's alpha [layers, k], scaled to a sum of 1: 1 uniform, 0 all on one component.
 
-    Of constraint none the negative parts count as 0.
+    Negative numbers, which constraint none allows, count as 0.
     """
     positive = np.clip(alpha.astype(np.float64), 0.0, None)
     share = positive / np.maximum(positive.sum(axis=1, keepdims=True), 1e-12)
@@ -70,7 +71,7 @@ def entropy(alpha: np.ndarray) -> np.ndarray:
 
 
 def alpha_charts(names: Sequence[str], alpha: np.ndarray) -> dict[str, dict[str, list[float]]]:
-    """Title -> its lines. alpha [points, layers, k]."""
+    """The charts of alpha: title -> name of a line -> its values. alpha [points, layers, k]."""
     by_layer = {
         name: {f"component {j}": alpha[:, i, j].tolist() for j in range(alpha.shape[2])}
         for i, name in enumerate(names)
@@ -78,7 +79,8 @@ def alpha_charts(names: Sequence[str], alpha: np.ndarray) -> dict[str, dict[str,
     if len(names) <= MOST_CHARTS:
         return by_layer
     charts: dict[str, dict[str, list[float]]] = {}
-    for (block, projection), index in grid_of(names).place.items():
-        lines = {f"{projection} {line}": values for line, values in by_layer[names[index]].items()}
-        charts.setdefault(f"block {block}", {}).update(lines)
+    grid = grid_of(names)
+    for name, (block, projection) in zip(names, grid.cells, strict=True):
+        lines = {f"{grid.projections[projection]} {line}": values for line, values in by_layer[name].items()}
+        charts.setdefault(f"block {grid.blocks[block]}", {}).update(lines)
     return charts

@@ -11,6 +11,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from engine.disk.files import write_parquet
+from engine.ranks.rules import RankRule
+
 
 @dataclass
 class Trajectory:
@@ -22,13 +25,21 @@ class Trajectory:
     contribution: list[np.ndarray] = field(default_factory=list)
 
     def add(self, step: int, alpha: Tensor, contribution: Tensor) -> None:
-        """One point."""
+        """Adds one point. alpha, contribution [layers, k]."""
         self.steps.append(step)
         self.alpha.append(alpha.numpy().astype(np.float32))
         self.contribution.append(contribution.numpy().astype(np.float32))
 
+    def ranks(self, rule: RankRule, points: Sequence[int]) -> tuple[list[int], np.ndarray]:
+        """Those of the points at which the rule can decide (at least the last), and every layer's rank there [points,
+        layers]."""
+        # Before the first step every contribution is 0, and a budget cannot choose among them.
+        known = [i for i in points[:-1] if rule.budget is None or self.contribution[i].any()] + [points[-1]]
+        kept = [rule.kept(torch.from_numpy(self.alpha[i]), torch.from_numpy(self.contribution[i])) for i in known]
+        return known, torch.stack(kept).sum(dim=2).numpy()
+
     def tensors(self) -> dict[str, Tensor]:
-        """For the checkpoint."""
+        """The points as tensors for the checkpoint."""
         return {
             "trajectory.steps": torch.tensor(self.steps),
             "trajectory.alpha": torch.from_numpy(np.stack(self.alpha)),
@@ -36,7 +47,7 @@ class Trajectory:
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """From the checkpoint."""
+        """Replaces the points by those of a checkpoint."""
         self.steps = tensors["trajectory.steps"].tolist()
         self.alpha = list(tensors["trajectory.alpha"].numpy())
         self.contribution = list(tensors["trajectory.contribution"].numpy())
@@ -53,8 +64,7 @@ class Trajectory:
                 "contribution": np.stack(self.contribution).reshape(-1).astype(np.float64),
             }
         )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        frame.to_parquet(path, index=False)
+        write_parquet(path, frame)
 
 
 def read(path: Path) -> Trajectory:

@@ -3,43 +3,43 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from scipy import stats
 
-from engine.study.summary import APPROXIMATION, SEED
-from engine.study.tables import TASK, labelled
+from engine.study.rows import APPROXIMATION, SEED, TASK, labelled
+from engine.study.words import spread
 
 
 def between_seeds(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     """A row per method or variant, a column per task: mean (range) of the correlation over all pairs of seeds.
 
     Over n matrices chance alone gives 0 +- 1 / sqrt(n - 1) for one pair, and the ranks of `lora_shuffled` show it.
-    Rows whose ranks are all alike (uniform LoRA) or missing are left out; empty when no place has two seeds.
+    Rows whose ranks are all alike (uniform LoRA) or missing are left out. The table is empty where no method has two
+    seeds on one task.
     """
     rows = []
-    for name, group in labelled(results, axes).groupby("row", sort=False):
-        row: dict[str, Any] = {"": name}
-        for task, cells in group.groupby(TASK, sort=False):
-            known = [ranks for ranks in cells["ranks"] if ranks is not None]
-            row[str(task)] = _spread([_spearman(a, b) for a, b in itertools.combinations(known, 2)])
-        if any(row[column] for column in row if column):
-            rows.append(row)
+    for name, group in labelled(results.dropna(subset=["ranks"]), axes).groupby("row", sort=False):
+        row = {
+            str(task): spread(_correlations(itertools.combinations(ranks, 2)), "mean", 2)
+            for task, ranks in group.groupby(TASK, sort=False)["ranks"]
+        }
+        if any(row.values()):
+            rows.append({"": name, **row})
     return pd.DataFrame(rows).fillna("")
 
 
 def between_approximations(results: pd.DataFrame, axes: Sequence[str] = ()) -> pd.DataFrame:
-    """Correlation of the final ranks between approximations at one seed, and of one with itself across seeds; both at
-    one place on every other axis.
+    """Correlation of the final ranks between approximations at one seed and, on the diagonal, of each approximation
+    with itself across seeds; only runs with the same values on every other axis are compared.
 
     The diagonal is the control: agreement between approximations means something only as far as it exceeds it.
     """
-    results = results[[ranks is not None for ranks in results["ranks"]]]
+    results = results.dropna(subset=["ranks"])
     others = [axis for axis in axes if axis not in (SEED, APPROXIMATION) and axis in results]
-    # A cell's place on the axes that are not compared, as one value.
+    # The values on the axes that are not compared, as one text.
     results = results.assign(place=results[others].astype(str).agg(", ".join, axis=1) if others else "")
     names = list(dict.fromkeys(results[APPROXIMATION]))
     table = pd.DataFrame({"approximation": names})
@@ -51,25 +51,15 @@ def between_approximations(results: pd.DataFrame, axes: Sequence[str] = ()) -> p
 def _mean_correlation(results: pd.DataFrame, first: str, second: str) -> float:
     a, b = (results[results[APPROXIMATION] == name] for name in (first, second))
     if first == second:
-        pairs = [pair for _, cells in a.groupby("place") for pair in itertools.combinations(cells["ranks"], 2)]
+        pairs = [pair for _, ranks in a.groupby("place")["ranks"] for pair in itertools.combinations(ranks, 2)]
     else:
-        keys = ["place", SEED] if SEED in results else ["place"]
-        joined = a.merge(b, on=keys, suffixes=("", "_other"))
+        joined = a.merge(b, on=["place", SEED] if SEED in results else ["place"], suffixes=("", "_other"))
         pairs = list(zip(joined["ranks"], joined["ranks_other"], strict=True))
-    known = [v for v in (_spearman(x, y) for x, y in pairs) if not np.isnan(v)]
-    return float(np.mean(known)) if known else float("nan")
+    return float(_correlations(pairs).mean())
 
 
-def _spearman(first: Any, second: Any) -> float:
-    if len(set(first)) < 2 or len(set(second)) < 2:
-        return float("nan")  # all ranks alike: there is no order to agree on
-    return float(stats.spearmanr(first, second).statistic)
-
-
-def _spread(values: list[float]) -> str:
-    known = [value for value in values if not np.isnan(value)]
-    if not known:
-        return ""
-    if len(known) == 1:
-        return f"{known[0]:.2f}"
-    return f"{np.mean(known):.2f} ({min(known):.2f} to {max(known):.2f})"
+def _correlations(pairs: Iterable[tuple[Any, Any]]) -> pd.Series:
+    """Spearman correlation of each pair of rank maps. Maps whose ranks are all alike have no order to agree on and are
+    left out."""
+    ordered = [pair for pair in pairs if all(len(set(ranks)) > 1 for ranks in pair)]
+    return pd.Series([stats.spearmanr(*pair).statistic for pair in ordered], dtype=float)

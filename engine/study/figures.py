@@ -1,69 +1,63 @@
-"""Pictures of a study of approximations: metric against cost, cosine to the exact hypergradient over training."""
+"""Pictures of a study: the metric of each method; of approximations also cosine over training, metric against cost."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from engine.report.charts import BLUE, ORANGE
 from engine.report.figures import save_figure
-from engine.study.tables import TASK, labelled
+from engine.study.rows import APPROXIMATION, panels
 
 
 def metric_by_row(results: pd.DataFrame, axes: Sequence[str], path: Path) -> None:
     """A panel for each task: a bar for the median over the seeds of each row, a point for each run."""
-    tasks = list(labelled(results, axes).groupby(TASK, sort=False))
-    rows = max(cells["row"].nunique() for _, cells in tasks)
-    figure, panels = plt.subplots(
-        len(tasks), 1, figsize=(7.2, len(tasks) * (1.2 + 0.36 * rows)), squeeze=False, layout="constrained"
-    )
-    for panel, (task, cells) in zip(panels.flat, tasks, strict=True):
-        groups = list(cells.groupby("row", sort=False)["score"])
-        for row, (_, scores) in enumerate(groups):
-            panel.barh(row, scores.median(), height=0.7, color="#3b82c4", alpha=0.45)
-            panel.plot(scores, [row] * len(scores), "o", markersize=5, color="#e08214")
-        panel.set_yticks(range(len(groups)), [str(name) for name, _ in groups])
-        panel.invert_yaxis()
-        panel.set_xlabel(f"{cells['main_metric'].iloc[0]}, {task}")
+    tasks = panels(results, axes)
+    size = (7.2, len(tasks) * (1.2 + 0.36 * max(len(panel.medians) for panel in tasks)))
+    figure, drawn = plt.subplots(len(tasks), 1, figsize=size, squeeze=False, layout="constrained")
+    for place, panel in zip(drawn.flat, tasks, strict=True):
+        rows = {name: row for row, name in enumerate(panel.medians.index)}
+        place.barh(list(rows.values()), panel.medians, height=0.7, color=BLUE, alpha=0.45)
+        place.plot(panel.runs["score"], panel.runs["row"].map(rows), "o", markersize=5, color=ORANGE)
+        place.set_yticks(range(len(rows)), list(rows))
+        place.invert_yaxis()
+        place.set_xlabel(panel.label)
     save_figure(figure, path)
 
 
 def cosine_over_training(probe: pd.DataFrame, path: Path) -> None:
     """Cosine of each approximation's implicit term to the exact one, a panel per eta."""
-    etas = list(dict.fromkeys(probe["eta"]))
-    figure, panels = plt.subplots(
-        1, len(etas), figsize=(3.6 * len(etas) + 1.6, 3.4), sharey=True, squeeze=False, layout="constrained"
-    )
-    for axes, eta in zip(panels.flat, etas, strict=True):
-        for name, rows in probe[(probe["eta"] == eta) & (probe["approximation"] != "first_order")].groupby(
-            "approximation", sort=False
-        ):
+    probe = probe[probe["approximation"] != "first_order"]  # it has no implicit term
+    etas = list(probe.groupby("eta", sort=False))
+    size = (3.6 * len(etas) + 1.6, 3.4)
+    figure, panels = plt.subplots(1, len(etas), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for axes, (eta, compared) in zip(panels.flat, etas, strict=True):
+        for name, rows in compared.groupby("approximation", sort=False):
             axes.plot(rows["step"], rows["cosine"], marker="o", markersize=4, label=name)
         axes.set_title(f"eta = {eta}")
         axes.set_xlabel("search step")
     panels.flat[0].set_ylabel("cosine to the exact term")
-    panels.flat[-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _legend_beside(panels.flat[-1])
     save_figure(figure, path)
 
 
-def metric_against_cost(results: pd.DataFrame, cost: pd.DataFrame, metric: str, path: Path) -> None:
+def metric_against_cost(results: pd.DataFrame, cost: pd.DataFrame, path: Path) -> None:
     """Median and range of the final metric over seeds against the cost of a search step."""
     ratio = cost.set_index("approximation")["ratio_to_lora"]
     figure, axes = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
-    for name, rows in results.groupby("hypergradient.type", sort=False):
-        values = rows[metric]
-        median = values.median()
-        axes.errorbar(
-            ratio[name],
-            median,
-            yerr=[[median - values.min()], [values.max() - median]],
-            marker="o",
-            capsize=3,
-            label=str(name),
-        )
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    for name, scores in results.groupby(APPROXIMATION, sort=False)["score"]:
+        median = scores.median()
+        reach = [[median - scores.min()], [scores.max() - median]]
+        axes.errorbar(ratio[name], median, yerr=reach, marker="o", capsize=3, label=str(name))
+    _legend_beside(axes)
     axes.set_xlabel("seconds of one search step / one plain LoRA step")
-    axes.set_ylabel(metric.removeprefix("metric."))
+    axes.set_ylabel(results["main_metric"].iloc[0])
     save_figure(figure, path)
+
+
+def _legend_beside(axes: Any) -> None:
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -11,16 +11,15 @@ import pandas as pd
 from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import write_text
-from engine.report import figures
+from engine.ranks.picture import save_picture
 from engine.report.page import inline_image, render
 from engine.run.folder import RunFolder
-from engine.study import figures as study_figures
-from engine.study import tables as study_tables
+from engine.study import figures, tables
 from engine.study.agreement import between_approximations, between_seeds
 from engine.study.cells import VARIANT
 from engine.study.charts import metric_charts
 from engine.study.folder import StudyFolder
-from engine.study.summary import APPROXIMATION, main_metric, rows_of, summarise
+from engine.study.rows import APPROXIMATION, TASK, row_keys, texts
 
 TITLES = {
     "cosine_over_training": "Cosine to the exact hypergradient over training",
@@ -32,90 +31,87 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
     """table.md, summary.parquet, figures/ and report.html from the study's parquet files; returns the figures."""
     results = pd.read_parquet(folder.results)
     axes = [*config.study.axes, *([VARIANT] if config.study.variants else [])]
-    tables = {**paper_tables(results, axes), "Results": summarise(results, axes)}
+    found = {**paper_tables(results, axes), "Results": tables.summarise(results, axes)}
     pictures = {"metric": folder.figures / "metric.png", **rank_maps(results, folder)}
-    study_figures.metric_by_row(results, axes, pictures["metric"])
-    # A kill may have come between the two.
+    figures.metric_by_row(results, axes, pictures["metric"])
+    # Both are there, unless the comparison was ended before it had measured the cost.
     if folder.probe.exists() and folder.cost.exists():
         probe, cost = pd.read_parquet(folder.probe), pd.read_parquet(folder.cost)
-        tables["Distance to the exact hypergradient, mean over the probed steps"] = closeness(probe)
-        tables["Cost of one step (inner and outer)"] = cost.round(3)
+        found["Distance to the exact hypergradient, mean over the probed steps"] = closeness(probe)
+        found["Cost of one step (inner and outer)"] = cost.round(3)
         pictures["cosine_over_training"] = folder.figures / "cosine.png"
-        study_figures.cosine_over_training(probe, pictures["cosine_over_training"])
+        figures.cosine_over_training(probe, pictures["cosine_over_training"])
         if APPROXIMATION in results:
             pictures["metric_against_cost"] = folder.figures / "cost.png"
-            study_figures.metric_against_cost(results, cost, main_metric(results), pictures["metric_against_cost"])
+            figures.metric_against_cost(results, cost, pictures["metric_against_cost"])
     if APPROXIMATION in results and results[APPROXIMATION].nunique() > 1:
-        tables["Agreement of the final ranks (Spearman, mean over seeds)"] = between_approximations(results, axes)
-    tables["Results"].to_parquet(folder.summary, index=False)
+        found["Agreement of the final ranks (Spearman, mean over seeds)"] = between_approximations(results, axes)
+    found["Results"].to_parquet(folder.summary, index=False)
     sentence = _sentence(results, config)
-    sections = "\n".join(f"## {title}\n\n{markdown(table)}" for title, table in tables.items())
+    sections = "\n".join(f"## {title}\n\n{markdown(table)}" for title, table in found.items())
     write_text(folder.table, f"# {config.name}\n\n{sentence}\n\n{sections}")
-    metrics = metric_charts(results, axes)
+    charts = metric_charts(results, axes)
     page = render(
         "study.html.j2",
         name=config.name,
         sentence=sentence,
-        tables=[(title, list(table.columns), rows_of(table)) for title, table in tables.items()],
-        metric_charts=list(metrics),
+        tables=[(title, list(table.columns), texts(table)) for title, table in found.items()],
+        metric_charts=list(charts),
         metric_image=inline_image(pictures["metric"]),
         pictures=[(TITLES.get(name, name), inline_image(path)) for name, path in pictures.items() if name != "metric"],
         config=folder.config.read_text(encoding="utf-8"),
-        charts=metrics,
+        charts=charts,
     )
     write_text(folder.report, page)
     return pictures
 
 
 def _sentence(results: pd.DataFrame, config: RunConfig) -> str:
-    """How many runs of what; of how many where some failed or have not begun."""
+    """The number of runs, their model and tasks; `7 of 8 runs` if a run failed or has not started."""
     cells = math.prod(map(len, config.study.axes.values())) * max(1, len(config.study.variants))
     count = str(cells) if len(results) == cells else f"{len(results)} of {cells}"
-    return f"{count} runs of {config.model.name} on {', '.join(map(str, results['task'].unique()))}."
+    return f"{count} runs of {config.model.name} on {', '.join(map(str, results[TASK].unique()))}."
 
 
 def paper_tables(results: pd.DataFrame, axes: list[str]) -> dict[str, pd.DataFrame]:
-    """Title -> table, those that the study's axes allow."""
-    if not study_tables.row_keys(results, axes) or APPROXIMATION in axes:
+    """Title -> table, for the paper's tables that the study's axes allow."""
+    if not row_keys(results, axes) or APPROXIMATION in axes:
         return {}
-    tables = {
-        "Metric by task: median (range) over seeds": study_tables.by_task(results, axes),
+    agreement = "Agreement of the ranks between seeds (Spearman; by chance 0): mean (range) over pairs"
+    found = {
+        "Metric by task: median (range) over seeds": tables.by_task(results, axes),
         **{
-            f"Paired differences, same task and seed: {ours}": study_tables.paired(results, axes, ours)
-            for ours in study_tables.searched_rows(results, axes)
+            f"Paired differences, same task and seed: {ours}": tables.paired(results, axes, ours)
+            for ours in tables.searched_rows(results, axes)
         },
-        "Agreement of the ranks between seeds (Spearman; by chance 0): mean (range) over pairs": between_seeds(
-            results, axes
-        ),
-        "Cost": study_tables.cost(results, axes),
+        agreement: between_seeds(results, axes),
+        "Cost": tables.cost(results, axes),
     }
-    return {title: table for title, table in tables.items() if not table.empty}
+    return {title: table for title, table in found.items() if not table.empty}
 
 
 def rank_maps(results: pd.DataFrame, folder: StudyFolder) -> dict[str, Path]:
-    """Figure 3: the learned ranks of the first seed, a picture per task; none where methods are not compared."""
-    pictures: dict[str, Path] = {}
+    """Draws Figure 3, the learned ranks of the first seed, for each task; nothing if approximations are compared."""
     learned = results[results["method"] == "autolora"]
     if APPROXIMATION in results or learned.empty:
-        return pictures
-    for task, cells in learned.groupby("task", sort=False):
-        record = ranks.load(RunFolder(folder.cells / cells["cell"].iloc[0]).ranks)
+        return {}
+    pictures = {}
+    for task, cells in learned.groupby(TASK, sort=False)["cell"]:
         path = folder.figures / f"ranks_{re.sub(r'[^A-Za-z0-9_-]+', '-', str(task))}.png"
-        figures.rank_map(record, path)
+        save_picture(ranks.load(RunFolder(folder.cells / cells.iloc[0]).ranks), path)
         pictures[f"ranks of {task}"] = path
     return pictures
 
 
 def closeness(probe: pd.DataFrame) -> pd.DataFrame:
     """Per approximation and eta: cosine and norm ratio to `exact`, cosine of the whole outer gradient."""
-    columns = ["cosine", "norm_ratio", "total_cosine", "implicit_to_direct"]
-    table = probe.groupby(["approximation", "eta"], sort=False)[columns].mean().reset_index()
-    lowest = probe.groupby(["approximation", "eta"], sort=False)["cosine"].min().reset_index(drop=True)
-    table.insert(3, "lowest cosine", lowest)
-    return table.rename(columns=lambda c: c.replace("_", " "))
+    places = probe.groupby(["approximation", "eta"], sort=False)
+    table = places[["cosine", "norm_ratio", "total_cosine", "implicit_to_direct"]].mean()
+    table.insert(1, "lowest cosine", places["cosine"].min())
+    return table.reset_index().rename(columns=lambda name: name.replace("_", " "))
 
 
 def markdown(table: pd.DataFrame) -> str:
     """A Markdown table."""
-    rows = [list(table.columns), ["---"] * len(table.columns), *rows_of(table)]
+    rows = [list(table.columns), ["---"] * len(table.columns), *texts(table)]
     return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows) + "\n"

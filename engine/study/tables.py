@@ -1,37 +1,80 @@
-"""A study in the forms of the paper's tables: metric by task (1, 4), paired tests, cost over AdaLoRA's (5)."""
+"""A study as tables: a row for each place on its axes, and the forms of the paper's tables: metric by task (1, 4),
+paired tests, cost over AdaLoRA's (5)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from engine.study.words import word
+from engine.study.rows import SEED, TASK, labelled, row_keys
+from engine.study.words import span, spread, word
 from problems.tasks.base import ERRORS
 
-SEED, TASK = "seed", "task"
 OURS, COST_REFERENCE = "autolora", "adalora"
 # With fewer pairs the two-sided exact test cannot fall below 0.05.
 _LEAST_PAIRS = 6
 
 
-def row_keys(results: pd.DataFrame, axes: Sequence[str]) -> list[str]:
-    """The axes that make the rows of a table: all but seed and task."""
-    return [axis for axis in axes if axis not in (SEED, "task.name") and axis in results]
+def summarise(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
+    """A row for each place on the axes but the seed: median and range of each metric over the seeds, ranks, size,
+    seconds.
+
+    Metrics of one class ("protein.f1") stay in results.parquet: the table would become too wide to be read.
+    """
+    keys = [axis for axis in axes if axis != SEED and axis in results] or ["all"]
+    metrics = [name for name in map(str, results) if name.startswith("metric.") and name.count(".") == 1]
+    rows = []
+    for place, group in results.assign(all="all").groupby(keys, sort=False, dropna=False):
+        # Words keep the whole of a small learning rate, of which a table's three digits would show 0.000.
+        row: dict[str, object] = {key: word(value) for key, value in zip(keys, place, strict=True)}
+        row["runs"] = len(group)
+        for column in metrics:  # tasks differ in their metrics, so that a cell may be empty
+            name = column.removeprefix("metric.")
+            row |= {name: group[column].median(), f"{name} range": span(group[column])}
+        row |= {"mean rank": group["mean_rank"].mean(), **_sizes(group)}
+        row |= {"search s": group["search_seconds"].median(), "total s": group["total_seconds"].median()}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def labelled(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
-    """`results` with a column `row`: the values on the axes that make the rows."""
-    keys = row_keys(results, axes)
-    places = results[keys].itertuples(index=False, name=None)
-    return results.assign(row=[", ".join(map(word, place)) for place in places] if keys else "all")
+def by_task(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
+    """Tables 1 and 4: a row for each method or variant, a column for each task with median and range over the seeds,
+    and the mean of the medians.
+
+    Each task's metric is the one it names first, as a fraction.
+    """
+    table = labelled(results, axes)
+    rows = []
+    for name, group in table.groupby("row", sort=False):
+        tasks = list(group.groupby(TASK, sort=False))
+        row: dict[str, object] = {"": name}
+        row |= {f"{task} ({cells['main_metric'].iloc[0]})": spread(cells["score"]) for task, cells in tasks}
+        # Means over different tasks cannot be compared.
+        complete = len(tasks) == table[TASK].nunique()
+        row["mean"] = float(np.mean([cells["score"].median() for _, cells in tasks])) if complete else float("nan")
+        rows.append({**row, **_sizes(group), "runs": len(group)})
+    return pd.DataFrame(rows)
 
 
-def beside(results: pd.DataFrame, axes: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
-    """`results` with a column `name`, the method or variant where the study has that axis, and the keys of a pair:
-    task, seed and every other axis."""
+def _sizes(group: pd.DataFrame) -> dict[str, int]:
+    columns = ("lora_parameters", "LoRA parameters"), ("trainable_parameters", "trainable parameters")
+    return {title: int(group[column].median()) for column, title in columns}
+
+
+def searched_rows(results: pd.DataFrame, axes: Sequence[str]) -> list[str]:
+    """The rows to compare with all others: autolora, and where other methods are there too every row whose ranks a
+    search found."""
+    table, _ = _named(results, axes)
+    names = list(dict.fromkeys(table.loc[table["method"] == OURS, "name"]))
+    return names if (table["method"] != OURS).any() else [name for name in names if name == OURS]
+
+
+def _named(results: pd.DataFrame, axes: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """`results` with a column `name`, the method or variant where the study has that axis, and the columns in which
+    the runs of a pair are alike: task, seed and every other axis."""
     keys = row_keys(results, axes)
     by = next((axis for axis in ("variant", "method") if axis in keys), None)
     if by is None:
@@ -40,33 +83,17 @@ def beside(results: pd.DataFrame, axes: Sequence[str]) -> tuple[pd.DataFrame, li
     return results.assign(name=results[by]), [k for k in (TASK, SEED, *others) if k in results]
 
 
-def by_task(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
-    """Tables 1 and 4: a row per method or variant, a column per task with median and range over seeds, and their mean.
-
-    Each task's metric is the one it names first, as a fraction.
-    """
-    table = labelled(results, axes)
-    count = table[TASK].nunique()
-    rows = []
-    for name, group in table.groupby("row", sort=False):
-        tasks = list(group.groupby(TASK, sort=False))
-        medians = {task: cells["score"].median() for task, cells in tasks}
-        row: dict[str, object] = {"": name}
-        row |= {f"{task} ({cells['main_metric'].iloc[0]})": _spread(cells["score"]) for task, cells in tasks}
-        # A mean over other tasks than its neighbours' would only look like one.
-        row["mean"] = float(np.mean(list(medians.values()))) if len(medians) == count else float("nan")
-        row["LoRA parameters"] = int(group["lora_parameters"].median())
-        row["trainable parameters"] = int(group["trainable_parameters"].median())
-        row["runs"] = len(group)
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def searched_rows(results: pd.DataFrame, axes: Sequence[str]) -> list[str]:
-    """The rows to hold against all others: autolora, and beside other methods every row whose ranks a search found."""
-    table, _ = beside(results, axes)
-    names = list(dict.fromkeys(table.loc[table["method"] == OURS, "name"]))
-    return names if (table["method"] != OURS).any() else [name for name in names if name == OURS]
+def _pairs(
+    results: pd.DataFrame, axes: Sequence[str], reference: str
+) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """The name of each row of the table, its runs, and its pairs: each run joined with that of row `reference` at the
+    same place, of which the columns end in `_reference`. Rows without pairs are left out."""
+    table, keys = _named(results, axes)
+    base = table[table["name"] == reference]
+    for name, group in table.groupby("name", sort=False):
+        pairs = group.merge(base, on=keys, suffixes=("", "_reference"))
+        if not pairs.empty:
+            yield str(name), group, pairs
 
 
 def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS) -> pd.DataFrame:
@@ -75,15 +102,12 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS) -> pd.D
     A positive difference is a better result also where less is better. p is two-sided, not corrected for the number of
     rows compared, and left out below six pairs. Empty when `ours` is not there or alone.
     """
-    table, keys = beside(results, axes)
-    own = table[table["name"] == ours]
     rows = []
-    for name, others in table[table["name"] != ours].groupby("name", sort=False):
-        pairs = own.merge(others, on=keys, suffixes=("", "_other"))
-        if pairs.empty:
+    for name, _, pairs in _pairs(results, axes, ours):
+        if name == ours:
             continue
-        difference = (pairs["score"] - pairs["score_other"]) * np.where(pairs["main_metric"].isin(ERRORS), -1, 1)
-        sizes = pairs["lora_parameters"] / pairs["lora_parameters_other"].replace(0, np.nan)
+        difference = (pairs["score_reference"] - pairs["score"]) * np.where(pairs["main_metric"].isin(ERRORS), -1, 1)
+        sizes = pairs["lora_parameters_reference"] / pairs["lora_parameters"].replace(0, np.nan)
         rows.append(
             {
                 f"{ours} against": name,
@@ -104,31 +128,19 @@ def cost(results: pd.DataFrame, axes: Sequence[str], reference: str = COST_REFER
 
     Medians over the pairs. Empty when `reference` is not there or alone.
     """
-    table, keys = beside(results, axes)
-    base = table[table["name"] == reference]
     rows = []
-    for name, group in table.groupby("name", sort=False):
-        pairs = group.merge(base, on=keys, suffixes=("", "_reference"))
-        if pairs.empty:
-            continue
+    for name, group, pairs in _pairs(results, axes, reference):
         ratio = pairs["total_seconds"] / pairs["total_seconds_reference"]
         rows.append(
             {
                 "": name,
                 f"total time / {reference}'s": float(ratio.median()),
-                "range": f"{ratio.min():.2f} to {ratio.max():.2f}",
+                "range": span(ratio, 2),
                 "total s": float(group["total_seconds"].median()),
                 "of it search s": float(group["search_seconds"].astype(float).median()),
             }
         )
     return pd.DataFrame(rows) if len(rows) > 1 else pd.DataFrame()
-
-
-def _spread(values: pd.Series) -> str:
-    """Median, and the range where there are several."""
-    if len(values) == 1:
-        return f"{values.iloc[0]:.3f}"
-    return f"{values.median():.3f} ({values.min():.3f} to {values.max():.3f})"
 
 
 def _wilcoxon(difference: pd.Series) -> float:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from configs.schema import RunConfig
@@ -22,19 +21,10 @@ def track_study(config: RunConfig, folder: StudyFolder, pictures: Mapping[str, P
     with Wandb(config, folder.root, job="study", tags=["study"]) as wandb:
         for key, path in (("summary", folder.summary), ("results", folder.results)):
             table = pd.read_parquet(path)
-            rows = [[_plain(value) for value in row] for row in table.itertuples(index=False, name=None)]
-            wandb.table(f"study/{key}", [str(column) for column in table.columns], rows)
+            # A cell of a wandb table may hold what JSON can (numbers, words, nothing), except lists.
+            rows = json.loads(table.to_json(orient="values", double_precision=15))
+            cells = [[str(value) if isinstance(value, list) else value for value in row] for row in rows]
+            wandb.table(f"study/{key}", list(table.columns), cells)
         for name, picture in pictures.items():
             wandb.image(f"figures/{name}", picture)
         wandb.keep(f"{config.name}-results", "study", folder.results)
-
-
-def _plain(value: Any) -> Any:
-    """A number, a word or nothing: what a cell of a wandb table may hold."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, np.ndarray):
-        value = value.tolist()  # an array's own text leaves out the middle of a long one
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

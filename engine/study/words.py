@@ -1,4 +1,4 @@
-"""The values on a study's axes as words, for names, tables and figures."""
+"""Values as words: those on a study's axes, for names and tables, and those in the cells of its tables."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 
 def word(value: Any) -> str:
-    """As YAML writes it: null, true, 0.001, [query, value]."""
+    """The value as YAML writes it: null, true, 0.001, [query, value]."""
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return "null"
     if isinstance(value, bool | np.bool_):
@@ -19,13 +20,34 @@ def word(value: Any) -> str:
     return str(value)
 
 
+def number(value: Any) -> str:
+    """The value as a table shows it: fractions with three digits, whole numbers with their thousands set apart, a
+    missing number as nothing."""
+    if isinstance(value, float | np.floating):
+        return "" if np.isnan(value) else f"{value:.3f}"
+    return f"{int(value):,}" if isinstance(value, int | np.integer) else str(value)
+
+
+def spread(values: pd.Series, middle: str = "median", digits: int = 3) -> str:
+    """`0.801 (0.800 to 0.802)`: the median or mean of the numbers, and their range where there are several."""
+    known = values.dropna()
+    text = f"{known.agg(middle):.{digits}f}" if len(known) else ""
+    return f"{text} ({span(known, digits)})" if len(known) > 1 else text
+
+
+def span(values: pd.Series, digits: int = 3) -> str:
+    """`0.800 to 0.802`: the least and the greatest number; nothing where none is known."""
+    return f"{values.min():.{digits}f} to {values.max():.{digits}f}" if values.notna().any() else ""
+
+
 def all_numbers(values: Sequence[Any]) -> bool:
     """Whether all are numbers, so that a column of them sorts and plots as such."""
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
 def means(value: Any, place: Any) -> bool:
-    """Whether a key of study.where means this value of an axis; YAML makes of an unquoted one what it looks like."""
+    """Whether a key of study.where means this value of an axis. YAML reads an unquoted key as what it looks like (a
+    number, a truth, nothing), so that both are compared by value."""
     place = word(place)
     if isinstance(value, list):
         parts = [part.strip() for part in place.strip().strip("[]").split(",") if part.strip()]

@@ -1,4 +1,4 @@
-"""What the terminal shows: log lines of our own, and ranks as a table."""
+"""The one console, and the one log, of the program."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ log = logging.getLogger("autolora")
 
 
 def quiet_libraries(*, speaks: bool = True) -> None:
-    """Our own log lines only; libraries speak up for errors. A process that does not speak shows nothing but those."""
+    """Shows the program's own log lines, and of its libraries only errors; with `speaks` off, as in every process but
+    the first, of the program too only errors."""
     import datasets
     from transformers.utils import logging as transformers_logging
 

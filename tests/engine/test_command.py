@@ -105,7 +105,7 @@ def test_of_several_processes_the_first_says_the_result(
         assert device == "cpu"
         yield Processes(rank, 2)
 
-    def run_stages(request: Request, stop: StopRequest, *, processes: Processes) -> RunFolder:
+    def run_stages(request: Request, stop: StopRequest, *, processes: Processes, **_: Any) -> RunFolder:
         given.append(processes)
         write_json(folder.metrics, RESULT)
         return folder

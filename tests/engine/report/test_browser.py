@@ -18,6 +18,7 @@ from engine.ranks.rules import RankRule
 from engine.report.stage import write_report
 from engine.run.folder import RunFolder
 from engine.search.trajectory import Trajectory
+from engine.study.beside import beside
 from engine.tracking.metrics_file import MetricsFile
 from tests.helpers.browser import Browser, find_chromium
 
@@ -194,7 +195,7 @@ def test_the_page_of_a_cell_shows_its_study(
     columns |= {"task": "sample", "main_metric": "f1", "score": 0.5, "metric.f1": 0.5, "total_seconds": 1.0}
     rows = [{"variant": m, **columns, "cell": m} for m in "ab"]
     pd.DataFrame(rows).to_parquet(tmp_path / "study" / "results.parquet")
-    write_report(tiny_config(), folder)
+    write_report(tiny_config(), folder, beside(folder))
     fresh.open(folder.report)
     assert fresh.value("document.getElementById('metric-0').childElementCount") == 1
     quiet(fresh, folder.report)

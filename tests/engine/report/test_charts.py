@@ -37,7 +37,7 @@ def test_a_click_on_the_map_shows_the_layer_by_its_name() -> None:
 
 
 def test_curves_start_with_the_first_layer_in_the_range_of_all() -> None:
-    made = charts.layer_curves("alpha", "alpha", curves())
+    made = charts.layer_curves("alpha", curves())
     source = made.select_one({"name": "alpha-curves"})
     assert source.data["c1"].tolist() == curves().alpha[:, 0, 1].tolist()
     assert made.y_range.start < 0
@@ -72,5 +72,5 @@ def test_a_diagnostic_that_nothing_knows_has_no_chart() -> None:
 @pytest.mark.parametrize("k", [1, 10, 20, 64])
 def test_any_k_has_its_colours(k: int) -> None:
     values = np.zeros((1, 1, k))
-    made = charts.layer_curves("alpha", "alpha", SearchCurves(["0.q"], np.array([0]), values, values, None, None))
+    made = charts.layer_curves("alpha", SearchCurves(["0.q"], np.array([0]), values, values, None, None))
     assert len(made.renderers) == k

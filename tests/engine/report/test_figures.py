@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.ranks import LayerRank, RankRecord
 from engine.report import figures
 from engine.report.curves import SearchCurves
 
@@ -23,34 +22,20 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return saved
 
 
-def test_the_rank_map_has_a_cell_a_layer(tmp_path: Path, kept: list[Any]) -> None:
-    ranks = {"layer.0.query": 3, "layer.0.value": 0, "layer.1.query": 8, "layer.2.value": 5}
-    figures.rank_map(RankRecord(8, tuple(LayerRank(*pair) for pair in ranks.items())), tmp_path / "new" / "r.png")
-    axes = kept[0].axes[0]
-    image = axes.images[0]
-    assert image.get_clim() == (0, 8)
-    values = np.ma.filled(np.ma.masked_invalid(image.get_array()), -1).tolist()
-    assert values == [[3, 8, -1], [0, -1, 5]]
-    assert [t.get_text() for t in axes.get_xticklabels()] == ["0", "1", "2"]
-    assert [t.get_text() for t in axes.get_yticklabels()] == ["query", "value"]
-    written = {t.get_position(): t.get_text() for t in axes.texts}
-    assert written == {(0, 0): "3", (1, 0): "8", (0, 1): "0", (2, 1): "5"}
-    assert (tmp_path / "new" / "r.png").read_bytes()[:4] == b"\x89PNG"
-
-
-def curves_of_layers(layers: int) -> SearchCurves:
+def curves_of_layers(layers: int, bounds: np.ndarray | None = None) -> SearchCurves:
     """Random curves of `layers` layers, three components, at steps 0, 10 and 30."""
     alpha = np.random.default_rng(0).random((3, layers, 3))
     ranks = np.arange(3)[:, None] + np.arange(layers)[None]
     names = [f"layer.{i}.query" for i in range(layers)]
-    return SearchCurves(names, np.array([0, 10, 30]), alpha, alpha, ranks, None)
+    return SearchCurves(names, np.array([0, 10, 30]), alpha, alpha, ranks, bounds)
 
 
 @pytest.mark.parametrize("layers", [1, 5])
 def test_alpha_has_a_panel_a_layer_with_its_own_lambda(tmp_path: Path, kept: list[Any], layers: int) -> None:
-    curves = curves_of_layers(layers)
-    bounds = [0.1 * i for i in range(layers)]
-    figures.alpha_trajectories(curves, bounds, tmp_path / "a.png")
+    bounds = np.array([0.1 * i for i in range(layers)])
+    curves = curves_of_layers(layers, bounds)
+    figures.alpha_trajectories(curves, tmp_path / "new" / "a.png")
+    assert (tmp_path / "new" / "a.png").read_bytes()[:4] == b"\x89PNG"
     panels = [axes for axes in kept[0].axes if axes.get_visible()]
     assert len(panels) == layers
     for index, axes in enumerate(panels):
@@ -64,7 +49,7 @@ def test_alpha_has_a_panel_a_layer_with_its_own_lambda(tmp_path: Path, kept: lis
 
 
 def test_where_alpha_does_not_decide_there_is_no_lambda(tmp_path: Path, kept: list[Any]) -> None:
-    figures.alpha_trajectories(curves_of_layers(2), None, tmp_path / "a.png")
+    figures.alpha_trajectories(curves_of_layers(2), tmp_path / "a.png")
     assert [len(axes.lines) for axes in kept[0].axes if axes.get_visible()] == [3, 3]
 
 

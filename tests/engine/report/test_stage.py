@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from bokeh.plotting import figure
 from PIL import Image
 
 from configs.cli import Request
 from configs.schema import RunConfig
-from engine.report.stage import write_report
+from engine.report.stage import Beside, write_report
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.search import trajectory
@@ -161,24 +162,19 @@ def test_a_name_that_ends_the_script_does_not(
     assert evil in page.text
 
 
-def test_a_cell_of_a_study_stands_beside_the_others(
-    tiny_config: Callable[..., RunConfig], finished_run: Callable[..., RunFolder], tmp_path: Path
+def test_the_block_about_a_study_is_on_the_page_when_it_is_given(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
-    study = tmp_path / "runs" / "compare"
-    folder = RunFolder(study / "cells" / "method-autolora_seed-0")
-    shutil.copytree(finished_run("bert").root, folder.root)
-    common = {"task": "sample", "mean_rank": 2.0, "ranks": [2], "lora_parameters": 8, "trainable_parameters": 9}
-    common |= {"main_metric": "accuracy", "search_seconds": 1.0, "total_seconds": 2.0, "search_steps": 3}
-    rows = [
-        {"method": m, "seed": s, **common, "score": v, "metric.accuracy": v, "cell": f"method-{m}_seed-{s}"}
-        for m, s, v in [("autolora", 0, 0.75), ("lora", 0, 0.5), ("autolora", 1, 0.875), ("lora", 1, 0.5)]
-    ]
-    pd.DataFrame(rows).to_parquet(study / "results.parquet")
-    write_report(tiny_config(), folder)
-    content = folder.report.read_text(encoding="utf-8")
-    (mine,) = re.findall(r'<tr class="mine">.*?</tr>', content, re.S)
-    assert Page(mine).text.startswith("autolora20.8120.750 to 0.875")
-    assert "metric-0" in Page(content).payload["charts"]
+    folder = RunFolder(tmp_path / "runs" / "tiny")
+    for mine, marked in ((1, ["lora 0.5"]), (None, [])):
+        made = Beside("compare", ["method", "f1"], [["full", " 0.7"], ["lora", " 0.5"]], mine, {"metric-0": figure()})
+        write_report(tiny_config(), folder, made)
+        page = folder.report.read_text(encoding="utf-8")
+        found = re.findall(r'<tr class="mine">.*?</tr>', page, re.S)
+        assert [Page(row).text for row in found] == marked
+        assert ("The marked row" in page) is bool(marked)
+        assert "other runs of the study compare" in Page(page).text
+        assert "metric-0" in Page(page).payload["charts"]
 
 
 def test_stage_report_draws_ranks_written_by_hand(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from engine.retrain.generate import generate_and_score, in_groups
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
+from engine.terminal import ticker
 from problems.data import Data
 from problems.tasks.generation import Generation, cut_prompt, prompt
 from tests.helpers.generation_toys import make_tokenizer
@@ -94,7 +95,7 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(generate.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(ticker.time, "monotonic", lambda: now[0])
 
     def decode(*arguments: Any) -> list[str]:
         for done, seconds in ((1, 4.0), (1, 11.0), (2, 20.0), (2, 22.0)):

@@ -1,4 +1,4 @@
-"""The paper's tables from a study's results: by task, paired, cost."""
+"""A study's results as tables: a row for each place, and the paper's forms: by task, paired, cost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import pandas as pd
 import pytest
 
-from engine.study.tables import by_task, cost, paired, searched_rows
+from engine.study.tables import by_task, cost, paired, searched_rows, summarise
 
 AXES = ["seed", "task.name", "method"]
 METHODS = {"autolora": 0.02, "lora": 0.0, "adalora": -0.1}
@@ -107,3 +107,35 @@ def test_cost_is_over_adalora_of_the_same_task_and_seed() -> None:
     assert table.loc["autolora", "of it search s"] == 12
     without = results()
     assert cost(without[without["method"] != "adalora"], AXES).empty
+
+
+def tagging() -> pd.DataFrame:
+    """Two seeds of two methods, as `collect` leaves them for sequence labelling."""
+    rows = [
+        {"method": method, "seed": seed, "metric.f1": f1, "metric.recall": 0.5, "metric.protein.f1": 0.25}
+        for method, seed, f1 in [("lora", 0, 0.6), ("lora", 1, 0.8), ("full", 0, 0.9), ("full", 1, 0.9)]
+    ]
+    return pd.DataFrame(rows).assign(
+        mean_rank=4.0, lora_parameters=8, trainable_parameters=9, search_seconds=None, total_seconds=1.0
+    )
+
+
+def test_metrics_of_all_classes_are_shown_and_those_of_one_are_not() -> None:
+    table = summarise(tagging(), ["method", "seed"]).set_index("method")
+    assert table.loc["lora", "f1"] == pytest.approx(0.7)
+    assert table.loc["lora", "f1 range"] == "0.600 to 0.800"
+    assert [c for c in table.columns if "f1" in c or "recall" in c] == ["f1", "f1 range", "recall", "recall range"]
+
+
+def test_without_axes_but_the_seed_there_is_one_row_of_all() -> None:
+    table = summarise(tagging(), ["seed"])
+    assert table["all"].to_list() == ["all"]
+    assert table["runs"].to_list() == [4]
+    assert table["f1"].to_list() == [pytest.approx(0.85)]
+
+
+def test_places_without_a_value_and_of_two_axes_have_rows_of_their_own() -> None:
+    frame = tagging().assign(place=["x", "y", None, None])
+    table = summarise(frame, ["method", "place", "seed"])
+    assert len(table) == 3, "a missing value is a place too"
+    assert table["runs"].to_list() == [1, 1, 2]

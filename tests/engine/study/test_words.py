@@ -1,13 +1,14 @@
-"""Values on axes as words, and places of study.where as values."""
+"""Values as words on axes and in tables, and places of study.where as values."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from engine.study.words import all_numbers, means, word
+from engine.study.words import all_numbers, means, number, span, spread, word
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,27 @@ def test_a_column_of_numbers_stays_one_and_truth_is_none() -> None:
 def test_a_place_is_meant_by_value(value: Any, places: list[Any]) -> None:
     assert all(means(value, place) for place in places)
     assert not any(means(value, place) for place in ("5", "other", "[5]", "false"))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.12345, "0.123"),
+        (np.float32(2), "2.000"),
+        (1234567, "1,234,567"),
+        (np.int64(1000), "1,000"),
+        (float("nan"), ""),
+        ("0.600 to 0.800", "0.600 to 0.800"),
+    ],
+)
+def test_a_number_of_a_table_is_short(value: Any, text: str) -> None:
+    assert number(value) == text
+
+
+def test_a_spread_is_the_middle_and_the_range_of_what_is_known() -> None:
+    values = pd.Series([0.1, 0.2, np.nan, 0.9])
+    assert spread(values) == "0.200 (0.100 to 0.900)"
+    assert spread(values, "mean", 2) == "0.40 (0.10 to 0.90)"
+    assert spread(values[:1]) == "0.100"
+    assert spread(values[2:3]) == span(values[2:3]) == spread(values[:0]) == ""
+    assert span(values[:1], 1) == "0.1 to 0.1"

@@ -1,0 +1,29 @@
+"""The block about a study on the page of one of its cells."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from engine.report.stage import Beside
+from engine.run.folder import RunFolder
+from engine.study.charts import metric_charts
+from engine.study.folder import StudyFolder
+from engine.study.rows import SEED, TASK, axes_of, texts
+from engine.study.tables import summarise
+
+
+def beside(folder: RunFolder) -> Beside | None:
+    """The runs of the same task in the study that this run is a cell of; None if it is no cell or the study has no
+    results yet."""
+    study = StudyFolder(folder.root.parent.parent)
+    if folder.root.parent != study.cells or not study.results.exists():
+        return None
+    results = pd.read_parquet(study.results)
+    axes, own = axes_of(results), results[results["cell"] == folder.root.name]
+    # The study's results may be older than this run. Its task is not known then, and all runs are shown.
+    alike = results[results[TASK].isin(own[TASK])] if len(own) else results
+    table = summarise(alike, axes)
+    rows, keys = texts(table), len([axis for axis in axes if axis != SEED]) or 1
+    place = texts(summarise(own, axes))[0][:keys] if len(own) else None
+    mine = next((number for number, row in enumerate(rows) if row[:keys] == place), None)
+    return Beside(study.root.name, list(table.columns), rows, mine, metric_charts(alike, axes))

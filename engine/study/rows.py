@@ -1,0 +1,57 @@
+"""The runs of a study, a row each in results.parquet, and how its tables and charts group them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from engine.study.words import number, word
+
+SEED, TASK, APPROXIMATION = "seed", "task", "hypergradient.type"
+
+
+def axes_of(results: pd.DataFrame) -> list[str]:
+    """The axes of a study, read from its results: the columns before `task`, the first that every result has."""
+    columns = list(results.columns)
+    return columns[: columns.index(TASK)]
+
+
+def row_keys(results: pd.DataFrame, axes: Sequence[str]) -> list[str]:
+    """The axes that make the rows of a table: all but seed and task."""
+    return [axis for axis in axes if axis not in (SEED, "task.name") and axis in results]
+
+
+def labelled(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
+    """`results` with a column `row`: the values on the axes that make the rows."""
+    keys = row_keys(results, axes)
+    places = results[keys].itertuples(index=False, name=None)
+    return results.assign(row=[", ".join(map(word, place)) for place in places] if keys else "all")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What one chart of a study's metric shows: the runs of a task that have a score, and for each row of the table
+    the median of its runs."""
+
+    metric: str
+    label: str
+    runs: pd.DataFrame
+    medians: pd.Series
+
+
+def panels(results: pd.DataFrame, axes: Sequence[str]) -> list[Panel]:
+    """One panel for each task."""
+    made = []
+    for task, cells in labelled(results, axes).groupby(TASK, sort=False):
+        metric, runs = str(cells["main_metric"].iloc[0]), cells.dropna(subset=["score"])
+        medians = runs.groupby("row", sort=False)["score"].median()
+        made.append(Panel(metric, f"{metric}, {task}", runs, medians))
+    return made
+
+
+def texts(table: pd.DataFrame) -> list[list[str]]:
+    """The cells of a table as text, row by row."""
+    # to_numpy() would make fractions of the whole numbers beside fractions.
+    return [[number(value) for value in row] for row in table.itertuples(index=False, name=None)]

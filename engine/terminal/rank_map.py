@@ -1,0 +1,82 @@
+"""The rank map in the terminal: below the bar of a search, and in the last words of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
+
+from engine.ranks.grid import grid_of
+
+MOST_LABEL = 24
+# The marks of rank 0 and of eight heights; the second set is for consoles that can print only ASCII.
+_HEIGHTS, _ASCII = "·▁▂▃▄▅▆▇█", ".:-=+*x#@"
+# Names and not numbers: the terminal's theme keeps them readable on its own background.
+_COLOURS = ("bright_black", "blue", "cyan", "green", "yellow", "magenta")
+
+
+class RankMap:
+    """The rank map as text: a row for each projection, a column for each block of the model.
+
+    Each cell shows its rank as a number if all cells have room for one, else as a height; its colour follows the rank
+    too. In a narrow window neighbouring blocks share a cell, and the projections beyond `most_rows` share a row; such
+    cells show mean ranks.
+    """
+
+    def __init__(self, names: Sequence[str], k: int, ranks: Sequence[int] = (), most_rows: int | None = None) -> None:
+        self.k = k
+        self.ranks = ranks
+        self._grid = grid_of(names)
+        self._labels = list(self._grid.projections)
+        if most_rows is not None and len(self._labels) > most_rows:
+            self._labels[most_rows - 1 :] = [f"{len(self._labels) - most_rows + 1} others, mean"]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if not self.ranks:
+            return
+        blocks, digits = self._grid.blocks, len(str(self.k))
+        marks, cut = (_ASCII, "~") if options.ascii_only else (_HEIGHTS, "…")
+        longest = max(5, min(MOST_LABEL, options.max_width // 3))
+        # A label that is too long is cut at its start: the labels of one model differ at their ends.
+        labels = [label if len(label) <= longest else f"{cut}{label[1 - longest :]}" for label in self._labels]
+        left = max(map(len, ["block", *labels]))
+        room = max(1, options.max_width - left - 1)
+        shared = -(-len(blocks) // room)
+        wide = max(1, min(room // len(blocks), digits + 2))
+        numbers = wide > digits  # so that a space is left between neighbours
+        if blocks != ["-"]:
+            every = 1 + max(map(len, blocks)) // wide
+            names = (block.ljust(wide * every) for block in blocks[:: every * shared])
+            yield _line("block".rjust(left), Text("".join(names), style="bright_black"))
+        for label, means in zip(labels, self._means(shared), strict=True):
+            yield _line(label.rjust(left), *(self._cell(mean, wide, "" if numbers else marks) for mean in means))
+        if not numbers:
+            scale = dict.fromkeys(round(i * self.k / 5) for i in range(6))
+            end = f" {self.k}" + (f"   a cell: {shared} blocks" if shared > 1 else "")
+            yield _line("rank".rjust(left), Text("0 "), *(self._cell(rank, 1, marks) for rank in scale), Text(end))
+
+    def _means(self, shared: int) -> np.ndarray:
+        """Mean rank of each cell [rows, columns], NaN where no layer is; a column stands for `shared` blocks."""
+        sums = np.zeros((2, len(self._labels), -(-len(self._grid.blocks) // shared)))
+        for (block, projection), rank in zip(self._grid.cells, self.ranks, strict=True):
+            sums[:, min(projection, len(self._labels) - 1), block // shared] += (rank, 1)
+        with np.errstate(invalid="ignore"):
+            means: np.ndarray = sums[0] / sums[1]
+        return means
+
+    def _cell(self, rank: float, wide: int, marks: str) -> Text:
+        """A cell of `wide` characters: a height, which is one of `marks`, or the number if `marks` is empty."""
+        if np.isnan(rank):
+            return Text(" " * wide)
+        share = min(1.0, rank / self.k)
+        colour = _COLOURS[max(1, round(share * (len(_COLOURS) - 1))) if share else 0]
+        if not marks:
+            return Text(str(round(rank)).rjust(len(str(self.k))).ljust(wide), style=colour)
+        mark = marks[max(1, round(share * (len(marks) - 1))) if share else 0]
+        return Text((mark * max(1, wide - 1)).ljust(wide), style=colour)
+
+
+def _line(label: str, *cells: Text) -> Text:
+    return Text(f"{label} ", no_wrap=True, overflow="crop").append_text(Text().join(cells))

@@ -1,0 +1,34 @@
+"""How the tables and charts of a study group its runs."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from engine.study.rows import axes_of, labelled, panels, texts
+
+
+def test_axes_stand_before_what_every_result_has() -> None:
+    assert axes_of(pd.DataFrame(columns=["seed", "lora.k", "task", "method", "score"])) == ["seed", "lora.k"]
+
+
+def test_rows_go_by_all_axes_but_seed_and_task() -> None:
+    frame = pd.DataFrame({"seed": [0, 1], "task.name": ["a", "b"], "lora.k": [4, 8], "method": ["lora", "full"]})
+    assert labelled(frame, list(frame))["row"].to_list() == ["4, lora", "8, full"]
+    assert labelled(frame, ["seed"])["row"].to_list() == ["all", "all"]
+
+
+def test_a_panel_has_the_runs_of_a_task_that_have_a_score() -> None:
+    rows = [("a", 0, 0.1), ("a", 1, 0.3), ("a", 2, 0.9), ("b", 0, 0.5), ("c", 0, None)]
+    frame = pd.DataFrame(rows, columns=["method", "seed", "score"]).assign(task="t", main_metric="f1")
+    other = frame[frame["method"] == "b"].assign(task="u", main_metric="accuracy")
+    first, second = panels(pd.concat([frame, other]), ["method", "seed"])
+    assert (first.metric, first.label, second.label) == ("f1", "f1, t", "accuracy, u")
+    assert first.medians.to_dict() == {"a": 0.3, "b": 0.5}
+    assert first.runs["score"].to_list() == [0.1, 0.3, 0.9, 0.5]
+
+
+def test_texts_keep_the_kinds_of_their_columns() -> None:
+    """A whole number beside a fraction stays whole."""
+    table = pd.DataFrame({"runs": [3], "f1": [0.5], "name": ["a"]})
+    assert texts(table) == [["3", "0.500", "a"]]
+    assert texts(table[["runs", "f1"]]) == [["3", "0.500"]]
