@@ -1,6 +1,6 @@
 """The sample task of the quickstart: a sentiment task that the project writes itself, from a seed.
 
-A small grammar makes short review sentences. Every sentence is of one kind:
+A small grammar (sample.yaml) makes short review sentences. Every sentence is of one kind:
 
 * `plain`: the polarity word says the label ("the soup was really tasty");
 * `negation`: the polarity word is turned round ("this movie is anything but dull");
@@ -15,7 +15,10 @@ Train and validation share their templates; test is made of held-out templates o
 from __future__ import annotations
 
 import random
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
 
 LABELS = ("negative", "positive")
 
@@ -62,125 +65,24 @@ class Row(NamedTuple):
     neutral: bool
 
 
-def _pair(negative: str, positive: str) -> Pair:
-    return tuple(negative.split()), tuple(positive.split())
+def _pair(words: dict[str, list[str]]) -> Pair:
+    return tuple(words["negative"]), tuple(words["positive"])
 
 
-DOMAINS = (
-    Domain(
-        subjects=("the film", "this movie", "the play", "the series"),
-        parts=("plot", "acting", "ending", "dialogue"),
-        words=_pair("boring dull slow predictable tedious silly", "gripping moving funny clever touching thrilling"),
-        neutral=("we saw it on a tuesday", "it runs for two hours", "my sister came along"),
-        held_out_neutral=("we watched it at home", "it was made in canada"),
-    ),
-    Domain(
-        subjects=("the book", "this novel", "the memoir", "her new story"),
-        parts=("first chapter", "style", "middle part", "translation"),
-        words=_pair("boring dull shallow confusing tedious clumsy", "gripping moving witty clever touching wise"),
-        neutral=("i read it on the train", "it has three hundred pages", "my brother lent it to me"),
-        held_out_neutral=("i read it in april", "it is set in lisbon"),
-    ),
-    Domain(
-        subjects=("the meal", "our dinner", "the soup", "this curry"),
-        parts=("starter", "sauce", "bread", "side dish"),
-        words=_pair("bland stale greasy soggy tasteless dry", "tasty delicious fresh juicy satisfying crisp"),
-        neutral=("we ate at seven", "we ordered it for two", "we sat by the window"),
-        held_out_neutral=("we had it on a sunday", "they served it at noon"),
-    ),
-    Domain(
-        subjects=("the hotel", "our room", "the hostel", "this guest house"),
-        parts=("lobby", "bathroom", "bed", "breakfast room"),
-        words=_pair("dirty noisy cramped shabby smelly gloomy", "clean comfortable cosy quiet spotless bright"),
-        neutral=("we stayed for two nights", "it is next to the station", "we came by bus"),
-        held_out_neutral=("we arrived on a monday", "it has forty beds"),
-    ),
-    Domain(
-        subjects=("the phone", "this laptop", "the tablet", "the camera"),
-        parts=("screen", "battery", "menu", "case"),
-        words=_pair("slow flimsy clumsy unreliable sluggish faulty", "fast reliable sturdy handy precise smooth"),
-        neutral=("i bought it in may", "it comes in two colours", "i use it at work"),
-        held_out_neutral=("i ordered it online", "it weighs half a pound"),
-    ),
-)
+def _domain(found: dict[str, Any]) -> Domain:
+    words = _pair(found.pop("words"))
+    return Domain(words=words, **{name: tuple(texts) for name, texts in found.items()})
 
-GENERAL_WORDS = _pair(
-    "bad awful terrible weak poor disappointing dreadful unpleasant",
-    "good great excellent wonderful lovely brilliant superb pleasant",
-)
-HELD_OUT_WORDS = _pair("horrible lousy", "fantastic delightful")
-VERBS: Pair = (("disappoints", "annoys", "fails", "lets us down"), ("works", "delights", "impresses", "convinces"))
-INTENSIFIERS = ("really", "very", "quite", "truly")
 
-TRAIN_TEMPLATES = Templates(
-    kinds={
-        "plain": (
-            "{s} is {w}",
-            "{s} was {i} {w}",
-            "i found {s} {i} {w}",
-            "{s} turned out to be {w}",
-            "we all thought {s} was {w}",
-            "{s} {verb} and the {p} is {w}",
-            "{i} {w}, from start to finish, that is {s}",
-        ),
-        "negation": (
-            "{s} is not {o}",
-            "{s} was never {o}",
-            "{s} is hardly {o}",
-            "{s} is anything but {o}",
-            "{s} is far from {o}",
-            "{s} isn't {o} in the least",
-            "nobody would call {s} {o}",
-            "i did not find {s} {o}",
-            "there is nothing {o} about {s}",
-            "{s} never {overb} and the {p} is not {o}",
-        ),
-        "contrast": (
-            "{s} is {o}, but in the end {w}",
-            "although {s} is {o}, it is {w}",
-            "{s} is {w} in the end, even though it seems {o} at first",
-            "even though the {p} is {o}, {s} is {w}",
-            "{s} seemed {o}, yet it turned out {w}",
-            "the {p} was {o}, but {s} {verb}",
-            "{s} is {w}, despite the {o} {p}",
-            "although {s} looks {o}, it never {overb}",
-            "{s} seems {o}, but it is not {o2}",
-        ),
-    },
-    joins=("{n}, and {c}", "{c}, and {n}", "{n}. {c}", "{c}. {n}"),
-)
+def _templates(found: dict[str, Any]) -> Templates:
+    return Templates({kind: tuple(texts) for kind, texts in found["kinds"].items()}, tuple(found["joins"]))
 
-TEST_TEMPLATES = Templates(
-    kinds={
-        "plain": (
-            "{s} was {w}, {i} {w}",
-            "in my opinion {s} is {w}",
-            "{w} is the word for {s}",
-            "how {w} {s} was",
-            "{s} {verb}, it is {i} {w}",
-        ),
-        "negation": (
-            "{s} is by no means {o}",
-            "{s} was not at all {o}",
-            "{s} can't be called {o}",
-            "i would never say that {s} is {o}",
-            "{s} wasn't {o} for a minute",
-            "you could hardly call {s} {o}",
-            "no one found {s} {o}",
-        ),
-        "contrast": (
-            "while {s} is {o} at times, it is {w} overall",
-            "{s} starts out {o}; however, it ends up {w}",
-            "{s} may be {o}, but it is still {w}",
-            "i expected {s} to be {o}, but it was {w}",
-            "though {o} at first, {s} becomes {w}",
-            "{s} is {w} after all, although the {p} is {o}",
-            "in spite of the {o} {p}, {s} is {w}",
-            "{s} sounds {o}, but it isn't {o2}",
-        ),
-    },
-    joins=("{n}; {c}", "{c} ({n})", "{c}; {n}", "by the way, {n}. {c}"),
-)
+
+_GRAMMAR = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+DOMAINS = tuple(map(_domain, _GRAMMAR["domains"]))
+GENERAL_WORDS, HELD_OUT_WORDS, VERBS = (_pair(_GRAMMAR[x]) for x in ("general_words", "held_out_words", "verbs"))
+INTENSIFIERS = tuple(_GRAMMAR["intensifiers"])
+TRAIN_TEMPLATES, TEST_TEMPLATES = (_templates(_GRAMMAR[x]) for x in ("train_templates", "test_templates"))
 
 
 def _draw(label: int, kind: str, held_out: bool, rng: random.Random) -> Row:
