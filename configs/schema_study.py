@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from configs import ranges
+
 
 @dataclass(frozen=True)
 class ProbeConfig:
     """Comparison of all approximations with the exact hypergradient, from one trained state each time."""
 
-    steps: list[int] = field(default_factory=list)
+    steps: ranges.Steps = field(default_factory=list)
     """Search steps after which they are compared, up to search.steps and where an outer step is taken (multiples of
     search.unroll_steps); empty: no comparison."""
-    etas: list[float | Literal["lr", "betty"]] = field(default_factory=lambda: ["lr", "betty"])
+    etas: ranges.Etas = field(default_factory=lambda: ["lr", "betty"])
     """Values of hypergradient.eta to compare at."""
-    timed_steps: int = 5
+    timed_steps: ranges.Count = 5
     """Outer steps of each approximation, with their inner ones, that are timed after the last comparison, in turn with
     as many steps of plain LoRA."""
 
@@ -27,11 +29,11 @@ class RayConfig:
     address: str | None = None
     """HOST:PORT of the running cluster that this machine is part of, or auto to find it; null starts Ray here.
     Project, run and data folders must lie at the same path on every machine."""
-    cpus: float = 1.0
+    cpus: ranges.Positive = 1.0
     """Cores for each cell, which decide how many run at a time."""
-    gpus: float | None = None
+    gpus: ranges.Gpus = None
     """GPUs for each cell; null: one where any machine has one; 0.5 lets two cells share one, 0 leaves them unused."""
-    retries: int = 3
+    retries: ranges.CountFromZero = 3
     """How often a cell goes on from its last checkpoint after its worker or machine died."""
 
 
