@@ -16,8 +16,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 
 from benchmarks.lengths import draw_lengths
 from benchmarks.timing import Batch
-from configs.cli import with_values
 from configs.schema import RunConfig
+from configs.values import with_values
 from engine.retrain.methods import METHODS, Setting
 from engine.run.folder import RunFolder
 from engine.search.engine import SearchEngine, build_engine

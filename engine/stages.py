@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from configs.cli import Request, to_yaml
+from configs.files import to_yaml
+from configs.requests import Request
 from configs.rules import SEARCHING, WITHOUT_LORA
 from configs.schema import RunConfig
 from engine import ranks

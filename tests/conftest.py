@@ -32,7 +32,7 @@ from transformers import (
     set_seed,
 )
 
-from configs.cli import parse
+from configs.parser import parse
 from configs.schema import RunConfig
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest

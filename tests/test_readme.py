@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.cli import parse_command
+from configs.parser import parse_command
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

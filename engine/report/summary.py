@@ -6,7 +6,7 @@ import json
 import shlex
 from pathlib import Path
 
-from configs.cli import Request
+from configs.requests import Request
 from engine import ranks
 from engine.run.folder import RunFolder
 from engine.terminal.console import console

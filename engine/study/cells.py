@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from configs.cli import with_values
 from configs.errors import UserError
 from configs.schema import RunConfig, StudyConfig
+from configs.values import with_values
 from engine.retrain.methods import METHODS
 from engine.retrain.methods.base import ranks_from
 from engine.run.folder import RunFolder

@@ -7,8 +7,9 @@ import logging
 
 import pandas as pd
 
-from configs.cli import Request, with_values
+from configs.requests import Request
 from configs.schema import StudyConfig
+from configs.values import with_values
 from engine.disk.files import write_parquet
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest

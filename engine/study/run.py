@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from configs.cli import Request, to_yaml
 from configs.errors import UserError
+from configs.files import to_yaml
+from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import remove, write_parquet, write_text

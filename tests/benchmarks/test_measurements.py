@@ -16,7 +16,7 @@ from benchmarks import data, growth, memory, step, total
 from benchmarks.command import main
 from benchmarks.stock import StockStep
 from benchmarks.workload import PlainStep, SearchStep, Workload, make_workload
-from configs.cli import parse
+from configs.parser import parse
 from problems.hypergradients import HYPERGRADIENTS
 from problems.tasks.sample import make_sample
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from configs.cli import Request
+from configs.requests import Request
 from configs.schema import RunConfig
 from engine import export
 from engine.disk.files import write_json

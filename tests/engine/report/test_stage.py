@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from configs.cli import Request
+from configs.requests import Request
 from configs.schema import RunConfig
 from engine.report.stage import write_report
 from engine.run.folder import RunFolder

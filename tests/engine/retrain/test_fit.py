@@ -22,8 +22,8 @@ from transformers import (
     TrainerCallback,
 )
 
-from configs.cli import Request
 from configs.errors import UserError
+from configs.requests import Request
 from configs.schema import RunConfig
 from engine.retrain.fit import fit
 from engine.retrain.trainer import RetrainTrainer

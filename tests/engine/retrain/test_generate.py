@@ -11,7 +11,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from configs.cli import parse
+from configs.parser import parse
 from engine.retrain import generate
 from engine.retrain.generate import generate_and_score, in_groups
 from engine.run.folder import RunFolder

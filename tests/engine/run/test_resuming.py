@@ -8,8 +8,8 @@ import pytest
 import torch
 import yaml
 
-from configs.cli import to_yaml
 from configs.errors import UserError
+from configs.files import to_yaml
 from configs.schema import RunConfig, Stage
 from engine.disk import checkpoint
 from engine.disk.files import write_text

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from configs.cli import Request
 from configs.errors import UserError
+from configs.requests import Request
 from configs.schema import RunConfig
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest

@@ -8,10 +8,10 @@ from typing import Any, get_args
 
 import pandas as pd
 import pytest
-from tests.engine.retrain.methods.conftest import HEAD, LAYERS, LEARNED, NAMES, SIZE, Done, R
 
-from configs.cli import Request, parse
 from configs.errors import UserError
+from configs.parser import parse
+from configs.requests import Request
 from configs.rules import SEARCHING, WITHOUT_LORA
 from configs.schema import MethodName, RunConfig
 from engine.command import run_request
@@ -20,6 +20,7 @@ from engine.retrain.methods import METHODS
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
+from tests.engine.retrain.methods.conftest import HEAD, LAYERS, LEARNED, NAMES, SIZE, Done, R
 
 
 def test_the_configuration_names_every_method() -> None:
