@@ -95,9 +95,9 @@ def check_values(config: RunConfig) -> None:
 
 
 def unknown_key(key: str) -> str:
-    """The message about a key that is none, with the nearest that is one."""
+    """The message about an unknown key, with the nearest known one."""
     names = allowed()
-    # The right word without its section, or in the wrong one, is as common as a misspelt word.
+    # Leaving out the section, or giving a wrong one, is as common as misspelling a word.
     same_word = [name for name in names if name.split(".")[-1] == key.split(".")[-1]]
     close = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
     hint = (same_word or close or [""])[0]

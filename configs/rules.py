@@ -1,4 +1,4 @@
-"""Settings that cannot work together, refused before a model is loaded; `configs/ranges.py` has the single values."""
+"""Combinations of settings that cannot work, refused before a model is loaded; `ranges.py` limits single values."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from configs.keys import check_values
 from configs.launch import processes_started
 from configs.schema import RunConfig
 
-# Their names are known here so that a wrong attention kernel is refused before torch is loaded; a test holds this set
-# against the registry.
+# The hypergradients that need second derivatives: named here so that a wrong attention kernel is refused before torch
+# is loaded; a test compares this set with the registry.
 SECOND_ORDER = {"exact", "neumann", "cg"}
 
 SEARCHING = {"autolora", "lora_grid"}
@@ -27,19 +27,19 @@ _TABLE = "a .csv, .tsv, .jsonl, .parquet"
 
 
 def check(config: RunConfig) -> None:
-    """Raises UserError for the first value that its key does not take, then for settings that cannot work together."""
+    """Raises UserError for the first value that its key does not take, then for a combination that cannot work."""
     check_values(config)
-    for refusals in (_of_task, _of_search, _of_machine, _of_method):
-        for line in refusals(config):
-            raise UserError(line)
+    for refusals in (_task_refusals, _search_refusals, _machine_refusals, _method_refusals):
+        for message in refusals(config):
+            raise UserError(message)
 
 
 def _refusal(key: str, value: object, where: str, allowed: str) -> str:
     return f"--{key}: {value} is not allowed {where}; allowed: {allowed}"
 
 
-def _of_task(config: RunConfig) -> Iterator[str]:
-    """What the type of the task needs or cannot have."""
+def _task_refusals(config: RunConfig) -> Iterator[str]:
+    """Messages about what the type of the task needs or cannot have."""
     task = config.task
     where = f"for --task.type {task.type}"
     if task.type == "glue" and task.name is None:
@@ -60,8 +60,8 @@ def _of_task(config: RunConfig) -> Iterator[str]:
             yield _refusal("task.kind", "'regression'", where, "classification")
 
 
-def _of_search(config: RunConfig) -> Iterator[str]:
-    """What the search, and the comparison of hypergradients during it, cannot do."""
+def _search_refusals(config: RunConfig) -> Iterator[str]:
+    """Messages about what the search, or the comparison of hypergradients during it, cannot do."""
     search, study, kind = config.search, config.study, config.hypergradient.type
     if search.rule == "budget" and search.budget > config.lora.k:
         where = f"with --lora.k {config.lora.k}"
@@ -85,8 +85,8 @@ def _of_search(config: RunConfig) -> Iterator[str]:
         yield _refusal("study.probe.steps", probed, where, "multiples of it")
 
 
-def _of_machine(config: RunConfig) -> Iterator[str]:
-    """What one process, and weights of 4 bits, cannot do."""
+def _machine_refusals(config: RunConfig) -> Iterator[str]:
+    """Messages about what one process, or a model of 4-bit weights, cannot do."""
     if config.strategy == "distributed" and processes_started() == 1:
         instead = "auto, or start by torchrun --nproc-per-node 2 run.py ..."
         yield _refusal("strategy", "'distributed'", "for one process", instead)
@@ -102,8 +102,8 @@ def _of_machine(config: RunConfig) -> Iterator[str]:
         yield _refusal("device", f"'{config.device}'", "with --model.load_in_4bit true", "auto, cuda")
 
 
-def _of_method(config: RunConfig) -> Iterator[str]:
-    """What the method cannot do with the other settings."""
+def _method_refusals(config: RunConfig) -> Iterator[str]:
+    """Messages about what the method cannot do with the other settings."""
     method, lora, steps = config.method, config.lora, config.retrain.max_steps
     where = f"for --method {method}"
     if method == "lora_shuffled" and lora.ranks_from is None:

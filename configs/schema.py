@@ -1,8 +1,7 @@
 """The configuration: these frozen dataclasses are the schema, the defaults, the help text and the documentation.
 
-Every field has one line: meaning, unit, what is allowed, and the paper's value where the paper states one (AutoLoRA,
-Zhang et al., NAACL 2024). Types from `configs/ranges.py` have a range; `configs/rules.py` holds impossible
-combinations.
+The text below each field says its meaning, its unit and the value in the paper (AutoLoRA, Zhang et al., NAACL 2024)
+where it states one. Types from `ranges.py` have a range; `rules.py` refuses combinations that cannot work.
 """
 
 from __future__ import annotations
@@ -110,8 +109,8 @@ class LoraSettings:
     """Rank of every layer for the method lora; on average for adalora and, without ranks_from, for lora_random.
     Paper's LoRA baseline: 4."""
     grid: ranges.Ranks = field(default_factory=lambda: [1, 2, 4, 8])
-    """Method lora_grid: ranks to try for each target module, in every combination (16 for two targets); each is a
-    training on D_tr, the best on D_val is retrained."""
+    """Method lora_grid: ranks to try for each target module, in every combination (16 for two targets); each
+    combination is trained on D_tr, and the one that is best on D_val is retrained."""
     ranks_from: str | None = None
     """lora_shuffled (required), lora_random: the ranks.json of the run to be compared with; {seed} and {task} stand
     for this run's, {runs} for its runs_folder (a study's cells lie in one)."""
@@ -130,7 +129,7 @@ class SearchConfig:
     """Stage 1: W on D_tr, beta on D_val."""
 
     steps: ranges.Count = 2000
-    """Most inner steps (batches of D_tr); fewer when the ranks have settled (see patience)."""
+    """Most inner steps, each on one batch of D_tr; the search stops earlier once the ranks have settled (patience)."""
     learning_rate: ranges.Positive = 1e-4
     """AdamW's rate for W (LoRA weights and task head). Paper: 1e-4."""
     selection_learning_rate: ranges.Positive = 1e-3
@@ -142,7 +141,7 @@ class SearchConfig:
     warmup_ratio: ranges.ShareFromZero = 0.06
     """Share of the steps over which the rate of W rises from 0."""
     scheduler: Literal["linear", "cosine", "constant"] = "constant"
-    """How the rate of W goes on after the warm-up."""
+    """How the rate of W changes after the warm-up."""
     gradient_clipping: ranges.NotNegative = 1.0
     """Largest norm of W's gradient; 0 switches clipping off."""
     unroll_steps: ranges.Count = 1
@@ -153,7 +152,7 @@ class SearchConfig:
     """Ranks from alpha. threshold: components with alpha >= lambda (paper); budget: the largest contributions of all
     layers, within search.budget; layers may end at rank 0."""
     budget: ranges.Positive = 4.0
-    """rule budget: average rank whose LoRA parameters may be spent (4: those of lora.r 4)."""
+    """rule budget: average rank; all ranks together use at most the LoRA parameters of this rank in every layer."""
     scale: Literal["start", "paper"] = "start"
     """Gate on component j. start: alpha_j / alpha at the start, so that the search starts as plain LoRA; paper:
     alpha_j."""
@@ -164,7 +163,7 @@ class SearchConfig:
     patience: ranges.CountFromZero = 10
     """Stop when no rank changed for this many checks in a row; 0 never stops early."""
     max_bad_steps: ranges.CountFromZero = 20
-    """Steps that may be left out in all, as a loss or gradient was not finite; one more stops the search."""
+    """How many steps the search may skip in all because a loss or gradient is not finite; the next one stops it."""
     log_every: ranges.Count = 10
     """Steps between two logged points of the trajectory and the metrics."""
     checkpoint_every: ranges.Count = 200
@@ -201,7 +200,8 @@ class RetrainConfig:
     learning_rate: ranges.Positive = 1e-4
     """AdamW's rate for LoRA and head."""
     learning_rates: ranges.Rates = field(default_factory=list)
-    """Rates to choose from instead: each is a training on D_tr, the best on D_val is taken. Empty: learning_rate."""
+    """Rates to try instead of learning_rate: each is used for one training on D_tr, and the one that is best on D_val
+    is kept. Empty: learning_rate is used."""
     batch_size: ranges.Count = 16
     """Examples per batch."""
     torch_compile: bool = False
@@ -214,12 +214,11 @@ class RetrainConfig:
     warmup_ratio: ranges.ShareFromZero = 0.06
     """Share of the steps over which the rate rises from 0."""
     scheduler: Literal["linear", "cosine", "constant"] = "linear"
-    """How the rate goes on after the warm-up."""
+    """How the rate changes after the warm-up."""
     gradient_clipping: ranges.NotNegative = 1.0
     """Largest gradient norm; 0 switches clipping off."""
     scale: Literal["component", "fixed"] = "component"
-    """component: every layer keeps lora_alpha / k, as in the search; fixed: lora_alpha / rank, as PEFT does
-    unasked."""
+    """component: every layer keeps lora_alpha / k, as in the search; fixed: lora_alpha / rank, PEFT's default."""
     eval_batch_size: ranges.Count = 64
     """Examples per batch in evaluation."""
     checkpoint_every: ranges.Count = 500
@@ -259,7 +258,7 @@ class TrackingConfig:
 
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
     """auto: as WANDB_MODE, WANDB_DISABLED or `wandb offline` say, else online when an API key is there, else offline
-    (sync later with `wandb sync`). online without a key is refused; nothing ever asks for one."""
+    (sync later with `wandb sync`). online without a key is refused; the program never asks for one."""
     project: str = "autolora"
     """wandb project."""
     entity: str | None = None

@@ -18,8 +18,8 @@ class ProbeConfig:
     etas: ranges.Etas = field(default_factory=lambda: ["lr", "betty"])
     """Values of hypergradient.eta to compare at."""
     timed_steps: ranges.Count = 5
-    """Outer steps of each approximation, with their inner ones, that are timed after the last comparison, in turn with
-    as many steps of plain LoRA."""
+    """How many outer steps of each approximation, with their inner steps, are timed after the last comparison, in turn
+    with as many steps of plain LoRA."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class RayConfig:
     """HOST:PORT of the running cluster that this machine is part of, or auto to find it; null starts Ray here.
     Project, run and data folders must lie at the same path on every machine."""
     cpus: ranges.Positive = 1.0
-    """Cores for each cell, which decide how many run at a time."""
+    """Cores for each cell; they decide how many cells run at a time."""
     gpus: ranges.Gpus = None
     """GPUs for each cell; null: one where any machine has one; 0.5 lets two cells share one, 0 leaves them unused."""
     retries: ranges.CountFromZero = 3
-    """How often a cell goes on from its last checkpoint after its worker or machine died."""
+    """How many times a cell resumes from its last checkpoint after its worker or machine has died."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,10 @@ class StudyConfig:
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     """One more axis, of named settings: name -> {key: value}, as w/o constraint: {search.constraint: none}."""
     where: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
-    """Further settings of the cells at one place: axis -> value -> {key: value}, as task.name: {qqp: {retrain.epochs:
-    10}}. Values as in YAML: null, true, 1e-3, [query]."""
+    """Further settings of the cells that have one value on an axis: axis -> value -> {key: value}, as task.name: {qqp:
+    {retrain.epochs: 10}}. Values as in YAML: null, true, 1e-3, [query]."""
     sweep_once: bool = False
-    """The learning rate that the first seed chose from retrain.learning_rates serves all seeds that would choose from
-    the same rates."""
+    """All seeds with the same retrain.learning_rates use the rate that the first of them chose."""
     launcher: Literal["serial", "ray"] = "serial"
     """serial: one cell after the other in this process; ray: side by side, on this machine or a cluster."""
     ray: RayConfig = field(default_factory=RayConfig)
