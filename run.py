@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from configs.cli import Command
+    from configs.requests import Command
 
 BETTY = "0.2.1"
 
@@ -37,8 +37,8 @@ def main(argv: list[str]) -> int:
     problem = check_betty()
     if problem:
         return fail(problem)
-    from configs.cli import parse_command
     from configs.errors import UserError
+    from configs.parser import parse_command
 
     try:
         return start(parse_command(argv))

@@ -19,9 +19,9 @@ from rich.table import Table
 from benchmarks.command import child, main
 from benchmarks.timing import Contender, take_turns
 from benchmarks.workload import PlainStep, make_workload
-from configs.cli import with_values
 from configs.errors import UserError
 from configs.schema import RunConfig
+from configs.values import with_values
 from problems.data import EndlessLoader, prepare
 from problems.models.load import load_tokenizer
 from problems.tasks import make_task

@@ -16,9 +16,11 @@ from typing import Any, ClassVar
 from rich.table import Table
 
 from benchmarks.command import main
-from configs.cli import Request, parse, with_values
 from configs.errors import UserError
+from configs.parser import parse
+from configs.requests import Request
 from configs.schema import RunConfig
+from configs.values import with_values
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
 from problems.tasks import make_task

@@ -15,8 +15,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 
 from benchmarks.lengths import draw_lengths
 from benchmarks.timing import Batch
-from configs.cli import with_values
 from configs.schema import RunConfig
+from configs.values import with_values
 from engine.retrain.methods import METHODS
 from engine.run.context import Context
 from engine.run.interrupt import StopRequest

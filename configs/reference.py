@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import inspect
-import textwrap
 import typing
 from typing import Any
 
 import yaml
+from docstring_parser import parse_from_object
 
-from configs.keys import words
-from configs.rules import RULES
+from configs.keys import key_ranges, words
 from configs.schema import RunConfig
 
 _HEAD = """# Configuration
 
 Every key of a YAML file and of the command line (`--section.key value`). The command line wins over the file, the file
 over these defaults; `--print_config` shows what results. This page is made from `configs/schema.py`,
-`configs/schema_study.py` and `configs/rules.py`: `python -m configs.reference > docs/configuration.md`.
+`configs/schema_study.py` and `configs/ranges.py`: `python -m configs.reference > docs/configuration.md`.
 
 Besides the keys: `--config FILE` (a bare name is looked up in `configs/`), `--stage all|search|retrain|report`,
 `--overwrite`, `--show RUN`, `--workspace RUN`, `--score e2e|webnlg|ner --hyp FILE --ref FILE`; `--help` lists all.
@@ -33,33 +31,20 @@ def page() -> str:
 
 def _section(schema: Any, prefix: str, title: str) -> list[str]:
     """A table of the schema's own keys, then its sections."""
-    meanings, kinds = _meanings(schema), typing.get_type_hints(schema)
+    kinds, limits = typing.get_type_hints(schema), key_ranges()
+    # The text below each field of the schema, read as jsonargparse reads it for --help.
+    meanings = {field.arg_name: " ".join(str(field.description).split()) for field in parse_from_object(schema).params}
     parts, rows = [], []
     for field in dataclasses.fields(schema):
         kind, key = kinds[field.name], prefix + field.name
         if dataclasses.is_dataclass(kind):
             parts += _section(kind, f"{key}.", f"`{key}`")
         else:
-            allowed = words(kind) + (f": {RULES[key][1]}" if key in RULES else "")
+            allowed = words(kind) + (f": {limits[key].words}" if key in limits else "")
             cells = (f"`{key}`", allowed, f"`{_default(field)}`", meanings[field.name])
             rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n")
     heading = f"\n## {title}\n\n{inspect.cleandoc(schema.__doc__)}\n\n"
     return [heading, "| key | takes | default | meaning |\n|---|---|---|---|\n" if rows else "", *rows, *parts]
-
-
-def _meanings(schema: Any) -> dict[str, str]:
-    """Field -> the text that stands below it in the source."""
-    (body,) = ast.parse(textwrap.dedent(inspect.getsource(schema))).body
-    assert isinstance(body, ast.ClassDef)
-    return {
-        field.target.id: " ".join(text.value.value.split())
-        for field, text in zip(body.body, body.body[1:], strict=False)
-        if isinstance(field, ast.AnnAssign)
-        and isinstance(field.target, ast.Name)
-        and isinstance(text, ast.Expr)
-        and isinstance(text.value, ast.Constant)
-        and isinstance(text.value.value, str)
-    }
 
 
 def _default(field: Any) -> str:

@@ -1,7 +1,7 @@
 """The configuration: these frozen dataclasses are the schema, the defaults, the help text and the documentation.
 
-Every field has one line: meaning, unit, what is allowed, and the paper's value where the paper states one (AutoLoRA,
-Zhang et al., NAACL 2024). `configs/rules.py` holds what types cannot say (ranges, impossible combinations).
+The text below each field says its meaning, its unit and the value in the paper (AutoLoRA, Zhang et al., NAACL 2024)
+where it states one. Types from `ranges.py` have a range; `rules.py` refuses combinations that cannot work.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from configs import ranges
 from configs.schema_study import StudyConfig
 
 Constraint = Literal["softmax", "sigmoid", "none"]
@@ -54,10 +55,10 @@ class TaskConfig:
     """text, tokens, generation (own table): rows to evaluate on; null holds out training rows (holdout_share)."""
     test_path: str | None = None
     """text, tokens, generation (own table): rows that metrics.json reports instead of the validation rows."""
-    holdout_share: float = 0.1
+    holdout_share: ranges.Share = 0.1
     """text, tokens, generation (own table): share of the training rows (generation: of the sources) kept for
     evaluation, drawn by seed, when no other rows are given for it. text: a row of each class stays in training."""
-    text_columns: list[str] | None = None
+    text_columns: ranges.Columns = None
     """text: the column with the text, or the two columns of a pair; null: text, else sentence. tokens: the column with
     the list of words in .jsonl and .parquet; null: tokens. generation: the column with the source; null: source."""
     label_column: str | None = None
@@ -65,7 +66,7 @@ class TaskConfig:
     generation: that with the target, or a list of targets; null: target."""
     kind: Literal["classification", "regression"] = "classification"
     """text: classes (found in the training rows, two or more) or a number."""
-    metrics: list[str] | None = None
+    metrics: ranges.Metrics = None
     """What to report; null: the task's own (accuracy; Matthews for CoLA; Spearman and Pearson for numbers; f1,
     precision and recall of entities, in all and by type, for tokens; bleu, nist, meteor, rouge_l, cider for e2e; bleu,
     meteor, ter for webnlg; bleu for another table of sources and targets). Also there: f1_macro for classes, mse for
@@ -73,17 +74,17 @@ class TaskConfig:
     evaluation_split: str | None = None
     """Split that metrics.json reports; null: validation for glue; test for the sample, and for e2e and webnlg where
     there is one; your own data: test where test_path is given, else validation."""
-    validation_share: float = 0.5
+    validation_share: ranges.Share = 0.5
     """Share of the training rows that becomes D_val; the rest is D_tr. Paper: 0.5."""
-    max_length: int = 128
+    max_length: ranges.Tokens = 128
     """Longest input in tokens (generation: source and target together); longer ones are cut. Batches are padded to
     their own longest row only."""
-    train_rows: int | None = None
+    train_rows: ranges.CountOrNull = None
     """Use only this many training rows (drawn by seed); null uses all."""
-    evaluation_rows: int | None = None
+    evaluation_rows: ranges.CountOrNull = None
     """Evaluate only this many rows of each evaluation split, evenly spread over it (the same for every seed); null
     uses all. generation: a row is a source with all its references."""
-    label_smoothing: float = 0.1
+    label_smoothing: ranges.ShareFromZero = 0.1
     """generation: share of each target token's weight that is spread over the vocabulary while training. LoRA's
     recipe: 0.1."""
 
@@ -92,24 +93,24 @@ class TaskConfig:
 class LoraSettings:
     """Where LoRA sits and how large it starts."""
 
-    target_modules: list[str] = field(default_factory=lambda: ["query", "value"])
+    target_modules: ranges.Targets = field(default_factory=lambda: ["query", "value"])
     """Module names (or endings of names) that get LoRA. Paper: query and value projections. GPT-2 makes query, key and
     value by one layer: c_attn has one rank for all three, [c_attn.q, c_attn.v] a rank for each that is named."""
-    modules_to_save: list[str] | None = None
+    modules_to_save: ranges.Modules = None
     """Modules (names or their endings) that are trained whole beside LoRA and the task head, and kept in the adapter:
     PEFT's modules_to_save. null: the pooler of an encoder that came without a trained one, else none."""
-    k: int = 8
+    k: ranges.Rank = 8
     """Rank-1 components per layer at the start of the search. Paper: 8."""
-    lora_alpha: float = 16.0
+    lora_alpha: ranges.Positive = 16.0
     """LoRA's scale numerator: the update is multiplied by lora_alpha / k."""
-    dropout: float = 0.0
+    dropout: ranges.ShareFromZero = 0.0
     """Dropout on LoRA's input, 0 to below 1."""
-    r: int = 4
+    r: ranges.Rank = 4
     """Rank of every layer for the method lora; on average for adalora and, without ranks_from, for lora_random.
     Paper's LoRA baseline: 4."""
-    grid: list[int] = field(default_factory=lambda: [1, 2, 4, 8])
-    """Method lora_grid: ranks to try for each target module, in every combination (16 for two targets); each is a
-    training on D_tr, the best on D_val is retrained."""
+    grid: ranges.Ranks = field(default_factory=lambda: [1, 2, 4, 8])
+    """Method lora_grid: ranks to try for each target module, in every combination (16 for two targets); each
+    combination is trained on D_tr, and the one that is best on D_val is retrained."""
     ranks_from: str | None = None
     """lora_shuffled (required), lora_random: the ranks.json of the run to be compared with; {seed} and {task} stand
     for this run's, {runs} for its runs_folder (a study's cells lie in one)."""
@@ -119,7 +120,7 @@ class LoraSettings:
 class AdapterSettings:
     """Method adapter: Houlsby's bottlenecks (arXiv 1902.00751)."""
 
-    bottleneck: int = 4
+    bottleneck: ranges.Count = 4
     """Width of each bottleneck; 4 has about the parameters of lora.r 4 on query and value. Houlsby: 8, 64 or 256."""
 
 
@@ -127,45 +128,45 @@ class AdapterSettings:
 class SearchConfig:
     """Stage 1: W on D_tr, beta on D_val."""
 
-    steps: int = 2000
-    """Most inner steps (batches of D_tr); fewer when the ranks have settled (see patience)."""
-    learning_rate: float = 1e-4
+    steps: ranges.Count = 2000
+    """Most inner steps, each on one batch of D_tr; the search stops earlier once the ranks have settled (patience)."""
+    learning_rate: ranges.Positive = 1e-4
     """AdamW's rate for W (LoRA weights and task head). Paper: 1e-4."""
-    selection_learning_rate: float = 1e-3
+    selection_learning_rate: ranges.Positive = 1e-3
     """AdamW's rate for beta. Paper: 1e-3."""
-    batch_size: int = 16
+    batch_size: ranges.Count = 16
     """Examples per batch, of D_tr and of D_val. Paper: 16 (32 for NER)."""
-    weight_decay: float = 0.01
+    weight_decay: ranges.NotNegative = 0.01
     """AdamW's decay of W; beta has none (decay would pull alpha to uniform)."""
-    warmup_ratio: float = 0.06
+    warmup_ratio: ranges.ShareFromZero = 0.06
     """Share of the steps over which the rate of W rises from 0."""
     scheduler: Literal["linear", "cosine", "constant"] = "constant"
-    """How the rate of W goes on after the warm-up."""
-    gradient_clipping: float = 1.0
+    """How the rate of W changes after the warm-up."""
+    gradient_clipping: ranges.NotNegative = 1.0
     """Largest norm of W's gradient; 0 switches clipping off."""
-    unroll_steps: int = 1
+    unroll_steps: ranges.Count = 1
     """Inner steps per outer step. Paper: 1."""
     constraint: Constraint = "softmax"
     """alpha from beta: softmax (Eq. 3), or the ablations sigmoid and none."""
     rule: Literal["threshold", "budget"] = "threshold"
     """Ranks from alpha. threshold: components with alpha >= lambda (paper); budget: the largest contributions of all
     layers, within search.budget; layers may end at rank 0."""
-    budget: float = 4.0
-    """rule budget: average rank whose LoRA parameters may be spent (4: those of lora.r 4)."""
+    budget: ranges.Positive = 4.0
+    """rule budget: average rank; all ranks together use at most the LoRA parameters of this rank in every layer."""
     scale: Literal["start", "paper"] = "start"
     """Gate on component j. start: alpha_j / alpha at the start, so that the search starts as plain LoRA; paper:
     alpha_j."""
     dropout: bool = True
     """Keep dropout on, the base model's and lora.dropout, in both problems."""
-    check_every: int = 20
+    check_every: ranges.Count = 20
     """Steps between two checks of the ranks."""
-    patience: int = 10
+    patience: ranges.CountFromZero = 10
     """Stop when no rank changed for this many checks in a row; 0 never stops early."""
-    max_bad_steps: int = 20
-    """Steps that may be left out in all, as a loss or gradient was not finite; one more stops the search."""
-    log_every: int = 10
+    max_bad_steps: ranges.CountFromZero = 20
+    """How many steps the search may skip in all because a loss or gradient is not finite; the next one stops it."""
+    log_every: ranges.Count = 10
     """Steps between two logged points of the trajectory and the metrics."""
-    checkpoint_every: int = 200
+    checkpoint_every: ranges.Count = 200
     """Steps between two checkpoints."""
 
 
@@ -175,14 +176,14 @@ class HypergradientConfig:
 
     type: Literal["first_order", "darts", "forward_difference", "sama", "neumann", "cg", "exact"] = "darts"
     """first_order: eta = 0; darts: central difference; the others: docs/hypergradients.md. Paper: darts."""
-    eta: float | Literal["lr", "betty"] = "betty"
+    eta: ranges.Eta = "betty"
     """Size of the inner step in the implicit term: a number, lr (Eq. 4, the current rate of W) or betty (1, the
     paper's code)."""
-    radius: float = 0.01
+    radius: ranges.Positive = 0.01
     """Length of a finite difference in the space of W (darts, forward_difference, sama). Betty: 0.01."""
     fp32_difference: bool = False
     """Evaluate finite differences without autocast: in bf16 rounding costs them accuracy (docs/hypergradients.md)."""
-    terms: int = 3
+    terms: ranges.CountFromZero = 3
     """Hessian-vector products of neumann and cg."""
 
 
@@ -192,35 +193,35 @@ class RetrainConfig:
 
     init: Literal["scratch", "search"] = "scratch"
     """scratch: fresh weights (paper); search: start from the searched components that were kept."""
-    epochs: float = 3.0
+    epochs: ranges.Positive = 3.0
     """Passes over D_tr + D_val; max_steps overrides it."""
-    max_steps: int | None = None
+    max_steps: ranges.CountOrNull = None
     """Optimiser steps; null trains for the epochs."""
-    learning_rate: float = 1e-4
+    learning_rate: ranges.Positive = 1e-4
     """AdamW's rate for LoRA and head."""
-    learning_rates: list[float] = field(default_factory=list)
-    """Rates to choose from instead: each is a training on D_tr, the best on D_val is taken. Empty: learning_rate."""
-    batch_size: int = 16
+    learning_rates: ranges.Rates = field(default_factory=list)
+    """Rates to try instead of learning_rate: each is used for one training on D_tr, and the one that is best on D_val
+    is kept. Empty: learning_rate is used."""
+    batch_size: ranges.Count = 16
     """Examples per batch."""
     torch_compile: bool = False
     """Compile the model of the retraining (torch.compile): a minute or more at the start, for long runs on a GPU; on a
     CPU it measured slower. The search is never compiled."""
-    gradient_accumulation: int = 1
+    gradient_accumulation: ranges.Count = 1
     """Batches per optimiser step; a smaller batch_size with more of them needs less memory."""
-    weight_decay: float = 0.01
+    weight_decay: ranges.NotNegative = 0.01
     """AdamW's decay."""
-    warmup_ratio: float = 0.06
+    warmup_ratio: ranges.ShareFromZero = 0.06
     """Share of the steps over which the rate rises from 0."""
     scheduler: Literal["linear", "cosine", "constant"] = "linear"
-    """How the rate goes on after the warm-up."""
-    gradient_clipping: float = 1.0
+    """How the rate changes after the warm-up."""
+    gradient_clipping: ranges.NotNegative = 1.0
     """Largest gradient norm; 0 switches clipping off."""
     scale: Literal["component", "fixed"] = "component"
-    """component: every layer keeps lora_alpha / k, as in the search; fixed: lora_alpha / rank, as PEFT does
-    unasked."""
-    eval_batch_size: int = 64
+    """component: every layer keeps lora_alpha / k, as in the search; fixed: lora_alpha / rank, PEFT's default."""
+    eval_batch_size: ranges.Count = 64
     """Examples per batch in evaluation."""
-    checkpoint_every: int = 500
+    checkpoint_every: ranges.Count = 500
     """Steps between two checkpoints."""
 
 
@@ -228,15 +229,15 @@ class RetrainConfig:
 class DecodeSettings:
     """Task generation: how texts are written after the training. The defaults are those of LoRA's recipe for GPT-2."""
 
-    num_beams: int = 10
+    num_beams: ranges.Count = 10
     """Beams; 1 is greedy."""
-    length_penalty: float = 0.8
+    length_penalty: ranges.Finite = 0.8
     """A beam's log-probability is divided by its length to this power; above 0 favours long texts."""
-    no_repeat_ngram_size: int = 4
+    no_repeat_ngram_size: ranges.CountFromZero = 4
     """No n-gram of this size comes twice in a text; 0 allows it."""
-    max_new_tokens: int = 64
+    max_new_tokens: ranges.Count = 64
     """Longest text in tokens."""
-    batch_size: int = 8
+    batch_size: ranges.Count = 8
     """Texts at a time, each with all its beams."""
 
 
@@ -257,7 +258,7 @@ class TrackingConfig:
 
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
     """auto: as WANDB_MODE, WANDB_DISABLED or `wandb offline` say, else online when an API key is there, else offline
-    (sync later with `wandb sync`). online without a key is refused; nothing ever asks for one."""
+    (sync later with `wandb sync`). online without a key is refused; the program never asks for one."""
     project: str = "autolora"
     """wandb project."""
     entity: str | None = None
@@ -272,14 +273,14 @@ class TrackingConfig:
 class RunConfig:
     """One run: search, retrain, evaluate, report."""
 
-    name: str | None = None
+    name: ranges.Name = None
     """Folder of the run under runs_folder; null takes the config file's name."""
     runs_folder: str = "runs"
     """Folder that holds the runs."""
     method: MethodName = "autolora"
     """autolora: learned ranks; lora: one rank for all; lora_grid: the best of several; lora_shuffled, lora_random:
     controls; adalora: PEFT's; adapter: bottlenecks; full: every weight is trained."""
-    seed: int = 0
+    seed: ranges.Seed = 0
     """Seed of everything: split, order of the data, weights, dropout."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the computation (weights stay fp32). auto: bf16 where processor or GPU have it in hardware."""

@@ -5,19 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from configs import ranges
+
 
 @dataclass(frozen=True)
 class ProbeConfig:
     """Comparison of all approximations with the exact hypergradient, from one trained state each time."""
 
-    steps: list[int] = field(default_factory=list)
+    steps: ranges.Steps = field(default_factory=list)
     """Search steps after which they are compared, up to search.steps and where an outer step is taken (multiples of
     search.unroll_steps); empty: no comparison."""
-    etas: list[float | Literal["lr", "betty"]] = field(default_factory=lambda: ["lr", "betty"])
+    etas: ranges.Etas = field(default_factory=lambda: ["lr", "betty"])
     """Values of hypergradient.eta to compare at."""
-    timed_steps: int = 5
-    """Outer steps of each approximation, with their inner ones, that are timed after the last comparison, in turn with
-    as many steps of plain LoRA."""
+    timed_steps: ranges.Count = 5
+    """How many outer steps of each approximation, with their inner steps, are timed after the last comparison, in turn
+    with as many steps of plain LoRA."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,12 @@ class RayConfig:
     address: str | None = None
     """HOST:PORT of the running cluster that this machine is part of, or auto to find it; null starts Ray here.
     Project, run and data folders must lie at the same path on every machine."""
-    cpus: float = 1.0
-    """Cores for each cell, which decide how many run at a time."""
-    gpus: float | None = None
+    cpus: ranges.Positive = 1.0
+    """Cores for each cell; they decide how many cells run at a time."""
+    gpus: ranges.Gpus = None
     """GPUs for each cell; null: one where any machine has one; 0.5 lets two cells share one, 0 leaves them unused."""
-    retries: int = 3
-    """How often a cell goes on from its last checkpoint after its worker or machine died."""
+    retries: ranges.CountFromZero = 3
+    """How many times a cell resumes from its last checkpoint after its worker or machine has died."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,10 @@ class StudyConfig:
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     """One more axis, of named settings: name -> {key: value}, as w/o constraint: {search.constraint: none}."""
     where: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
-    """Further settings of the cells at one place: axis -> value -> {key: value}, as task.name: {qqp: {retrain.epochs:
-    10}}. Values as in YAML: null, true, 1e-3, [query]."""
+    """Further settings of the cells that have one value on an axis: axis -> value -> {key: value}, as task.name: {qqp:
+    {retrain.epochs: 10}}. Values as in YAML: null, true, 1e-3, [query]."""
     sweep_once: bool = False
-    """The learning rate that the first seed chose from retrain.learning_rates serves all seeds that would choose from
-    the same rates."""
+    """All seeds with the same retrain.learning_rates use the rate that the first of them chose."""
     launcher: Literal["serial", "ray"] = "serial"
     """serial: one cell after the other in this process; ray: side by side, on this machine or a cluster."""
     ray: RayConfig = field(default_factory=RayConfig)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
-from configs.cli import Command, Request, ScoreRequest, ShowRequest, WorkspaceRequest, parse_command
 from configs.errors import UserError
+from configs.files import load_config
 from configs.launch import processes_started
+from configs.requests import Command, Request, ScoreRequest, ShowRequest, WorkspaceRequest
 from configs.schema import RunConfig
-from engine.disk.files import read_yaml
 from engine.report.summary import print_next, print_result
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
@@ -57,29 +56,15 @@ def _as_it_ran(request: Request) -> Request:
     path = RunFolder.of(request.config).config
     if not path.exists():
         raise UserError(f"--stage report: {path} does not exist, and a report goes by it; --stage all writes it")
-    read_yaml(path)
-    # On the command line already: a run by torchrun or on a GPU is drawn again without them.
-    here = [part for name in _OF_THE_MACHINE for part in (f"--{name}", str(getattr(request.config, name)))]
-    ran = _settings_in(path, here)
+    # A run by torchrun or on a GPU is drawn again without them.
+    ran = load_config(path, {name: getattr(request.config, name) for name in _OF_THE_MACHINE})
     if _is_study(ran):
         # Its report computes nothing, and its cells are held against all the settings that they were made with.
-        ran = _settings_in(path, [])
+        ran = load_config(path)
     kept = {name: getattr(request.config, name) for name in _OF_THE_REPORT}
     if request.config.tracking.wandb != "auto":  # what was left to the program then is no wish now
         kept["tracking"] = request.config.tracking
     return dataclasses.replace(request, config=dataclasses.replace(ran, **kept))
-
-
-def _settings_in(path: Path, more: Sequence[str]) -> RunConfig:
-    """The configuration in a folder's config.yaml, with `more` arguments. Raises UserError that names the file."""
-    try:
-        found = parse_command(["--config", str(path), *more])
-    except UserError as error:
-        line = str(error)
-        raise UserError(line if line.startswith(str(path)) else f"{path}: {line}") from error
-    if not isinstance(found, Request):
-        raise UserError(f"{path}: holds a request to show or score, not the settings of a run")
-    return found.config
 
 
 def _run(request: Request, stop: StopRequest) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 
-from configs.cli import Request, to_yaml
+from configs.files import to_yaml
+from configs.requests import Request
 from configs.rules import SEARCHING
 from engine.disk.files import read_json, write_text
 from engine.disk.lock import locked

@@ -19,7 +19,7 @@ import pytest
 import torch
 from transformers import set_seed
 
-from configs.cli import parse
+from configs.parser import parse
 from configs.schema import RunConfig
 from engine.run.context import Context
 from engine.run.folder import RunFolder

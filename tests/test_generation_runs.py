@@ -12,7 +12,7 @@ import torch
 from peft import PeftConfig, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from configs.cli import parse
+from configs.parser import parse
 from engine.retrain import generate
 from engine.retrain.trainer import RetrainTrainer
 from engine.run.folder import RunFolder

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
-from configs.cli import Request
 from configs.errors import UserError
+from configs.requests import Request
 from configs.schema import RunConfig
 from engine import export, ranks
 from engine.disk.files import write_json

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.cli import parse_command
+from configs.parser import parse_command
 from tests.helpers.places import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

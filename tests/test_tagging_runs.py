@@ -13,7 +13,8 @@ import torch
 from peft import PeftConfig, PeftModel
 from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer
 
-from configs.cli import Request, parse
+from configs.parser import parse
+from configs.requests import Request
 from configs.schema import RunConfig
 from engine.command import run_request
 from engine.report.summary import print_result

@@ -17,9 +17,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 import run
-from configs.cli import Request, parse, to_yaml, with_values
 from configs.errors import UserError
+from configs.files import to_yaml
+from configs.parser import parse
+from configs.requests import Request
 from configs.schema import RunConfig
+from configs.values import with_values
 from engine import ranks
 from engine.ranks import LayerRank, RankRecord
 from engine.report.stage import write_report

@@ -8,7 +8,7 @@ from typing import Any
 
 from bokeh.plotting import figure
 
-from configs.cli import to_yaml
+from configs.files import to_yaml
 from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import read_json, write_text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from configs.cli import Request
+from configs.requests import Request
 from engine import ranks
 from engine.disk.files import read_json
 from engine.run.folder import RunFolder

@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from configs.cli import with_values
 from configs.errors import UserError
 from configs.schema import RunConfig, StudyConfig
+from configs.values import with_values
 from engine.disk.files import read_json
 from engine.retrain.methods import METHODS
 from engine.retrain.methods.base import ranks_from

@@ -7,8 +7,8 @@ import logging
 
 import pandas as pd
 
-from configs.cli import with_values
 from configs.schema import RunConfig, StudyConfig
+from configs.values import with_values
 from engine.disk.files import read_json, write_json, write_parquet
 from engine.run.context import Context
 from engine.run.interrupt import StopRequest

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from configs.cli import Request, to_yaml
 from configs.errors import UserError
+from configs.files import to_yaml
+from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import read_json, remove, write_parquet, write_text

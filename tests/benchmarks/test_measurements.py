@@ -17,7 +17,7 @@ from benchmarks import data, growth, memory, step, total
 from benchmarks.command import main
 from benchmarks.stock import StockStep
 from benchmarks.workload import PlainStep, SearchStep, Workload, make_workload
-from configs.cli import Request
+from configs.requests import Request
 from engine.disk.files import write_json
 from engine.run.folder import RunFolder
 from problems.hypergradients import HYPERGRADIENTS

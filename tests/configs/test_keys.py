@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
-from configs.keys import allowed, known_keys, one_line, unknown_key, words
-from configs.rules import REFUSED
+from configs.errors import UserError
+from configs.keys import REFUSED, SWITCHES, allowed, check_values, key_ranges, known_keys, one_line, unknown_key, words
+from configs.parser import parse
+from configs.ranges import Rank
+from configs.schema import LoraSettings, RunConfig
 
 
 @dataclass(frozen=True)
 class Leaf:
-    depth: int
+    depth: Rank
     kind: Literal["a", "b"]
 
 
@@ -38,10 +42,22 @@ def test_a_key_is_the_dotted_path_to_a_field_and_sections_are_none() -> None:
     }
 
 
+def test_the_range_of_a_key_stands_on_its_field() -> None:
+    assert {key: found.words for key, found in key_ranges(Tree).items()} == {"branch.leaf.depth": "1 to 1024"}
+
+
+def test_null_is_refused_by_a_key_that_does_not_take_it() -> None:
+    nothing: Any = None
+    with pytest.raises(UserError, match=r"^--lora\.k: null is not allowed; allowed: a whole number$"):
+        check_values(RunConfig(name="a", lora=LoraSettings(k=nothing)))
+    check_values(RunConfig(name="a", lora=LoraSettings(ranks_from=None)))
+
+
 def test_every_key_and_switch_has_words() -> None:
     found = allowed()
     assert set(known_keys()) < set(found)
     assert {"config", "stage", "overwrite", "show", "workspace", "score", "hyp", "ref", "json"} <= set(found)
+    assert set(SWITCHES) <= set(found)
     assert all(found.values())
     assert found["stage"] == "all, search, retrain, report"
 
@@ -90,6 +106,10 @@ def test_a_key_that_is_near_to_none_gets_no_guess() -> None:
             'Parser key "lora.k":\n  Expected a <class int>.\n  Got value: 2.5',
             "--lora.k: '2.5' is not allowed; allowed: a whole number",
         ),
+        (
+            'Parser key "task.train_rows":\n    - Expected a <class int>. Got value: True\n  Given value: true',
+            "--task.train_rows: 'true' is not allowed; allowed: a whole number, null",
+        ),
         ("While parsing:\n    line 3,\n  column 1\n", "While parsing: line 3, column 1"),
     ],
 )
@@ -97,7 +117,34 @@ def test_a_complaint_is_one_line(message: str, line: str) -> None:
     assert one_line(message) == line
 
 
-def test_a_value_that_is_refused_for_a_reason_says_it() -> None:
-    (key, value), reason = next(iter(REFUSED.items()))
-    line = one_line(f'Parser key "{key}":\n  Given value: {value}')
-    assert line == f"--{key}: {value!r} is not allowed ({reason}); allowed: {allowed()[key]}"
+REASONS = {
+    "--hypergradient.type: 'reinforce'": ("Betty 0.2.1 leaves it unfinished", "first_order, darts, "),
+    "--strategy: 'zero'": ("a few MB", "auto, distributed"),
+    "--strategy: 'fsdp'": ("splits the parameters", "auto, distributed"),
+}
+
+
+@pytest.mark.parametrize("case", REASONS)
+def test_what_a_reader_of_bettys_pages_expects_is_refused_with_the_reason(tmp_path: Path, case: str) -> None:
+    key, value = case.removeprefix("--").replace("'", "").split(": ")
+    reason, others = REASONS[case]
+    file = tmp_path / "c.yaml"
+    file.write_text(key.replace(".", ":\n  ") + f": {value}\n")
+    for arguments in ([f"--{key}", value], ["--config", str(file)]):
+        with pytest.raises(UserError) as caught:
+            parse(arguments)
+        said = str(caught.value)
+        assert f"{case} is not allowed (Betty" in said
+        assert reason in said
+        assert f"); allowed: {others}" in said
+        assert "\n" not in said
+
+
+def test_the_table_of_reasons_is_of_keys_and_of_values_that_they_do_not_take() -> None:
+    assert len(REASONS) == len(REFUSED)
+    assert all(value not in allowed()[key].split(", ") for key, value in REFUSED)
+
+
+def test_other_unknown_names_get_no_reason() -> None:
+    with pytest.raises(UserError, match=r"^--hypergradient\.type: 'reinforced' is not allowed; allowed: "):
+        parse(["--hypergradient.type", "reinforced"])

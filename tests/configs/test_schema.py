@@ -1,16 +1,17 @@
-"""The schema is the documentation: a line for every field."""
+"""The schema is the documentation: a line for every field, a range for every number."""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
 import inspect
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from configs import schema, schema_study
-from configs.keys import known_keys
+from configs.keys import key_ranges, known_keys
+from configs.rules import check
 
 SCHEMAS = [kind for kind in (vars(schema) | vars(schema_study)).values() if dataclasses.is_dataclass(kind)]
 
@@ -35,6 +36,21 @@ def test_a_configuration_cannot_be_changed_in_place(kind: Any) -> None:
     field = dataclasses.fields(kind)[0].name
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(kind(), field, None)
+
+
+def has_numbers(kind: Any) -> bool:
+    return kind in (int, float) or any(has_numbers(part) for part in get_args(kind))
+
+
+def test_every_number_has_a_range() -> None:
+    """A new field without one would take nan and -1."""
+    assert {key for key, kind in known_keys().items() if has_numbers(kind)} <= set(key_ranges())
+    assert has_numbers(known_keys()["retrain.learning_rates"])
+    assert not has_numbers(known_keys()["search.dropout"])
+
+
+def test_the_defaults_are_in_range() -> None:
+    check(schema.RunConfig(name="a"))
 
 
 def test_the_names_that_other_programs_rely_on_are_there() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.cli import to_yaml
+from configs.files import to_yaml
 from configs.schema import RunConfig
 from engine.disk.files import write_text
 from engine.run.folder import RunFolder

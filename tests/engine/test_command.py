@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from configs.cli import Request, ScoreRequest, ShowRequest
 from configs.errors import UserError
+from configs.requests import Request, ScoreRequest, ShowRequest
 from configs.schema import RunConfig, StudyConfig
 from engine import stages
 from engine.command import run_request

@@ -14,8 +14,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from configs.cli import Request, parse
 from configs.errors import UserError
+from configs.parser import parse
+from configs.requests import Request
 from configs.schema import RunConfig, Stage
 from engine import stages
 from engine.run.context import Context

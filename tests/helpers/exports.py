@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from configs.cli import Request
+from configs.requests import Request
 from configs.schema import RunConfig
 from engine import export
 from engine.disk.files import write_json

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from configs.cli import Request
+from configs.requests import Request
 from configs.schema import RunConfig
 from engine.command import run_request
 from engine.retrain.methods import METHODS

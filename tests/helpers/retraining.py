@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from configs.cli import Request
+from configs.requests import Request
 from configs.schema import RunConfig
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest

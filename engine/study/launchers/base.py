@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 
-from configs.cli import Request
 from configs.errors import UserError
+from configs.requests import Request
 from configs.schema_study import StudyConfig
 from engine.run.interrupt import StopRequest
 

@@ -7,8 +7,8 @@ import time
 import traceback
 from dataclasses import dataclass
 
-from configs.cli import Request
 from configs.errors import UserError
+from configs.requests import Request
 
 SECONDS_FOR_THE_LOCK = 120.0
 

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.cli import Request
 from configs.errors import UserError
+from configs.requests import Request
 from configs.schema import RunConfig, SearchConfig
 from engine import ranks
 from engine.ranks.rules import RankRule, kept_components, kept_within, largest_components, rule_of, thresholds

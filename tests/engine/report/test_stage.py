@@ -18,7 +18,7 @@ import pytest
 from bokeh.plotting import figure
 from PIL import Image
 
-from configs.cli import Request
+from configs.requests import Request
 from configs.schema import RunConfig
 from engine.report.stage import Beside, write_report
 from engine.run.folder import RunFolder

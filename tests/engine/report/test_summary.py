@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from configs.cli import Request, parse, to_yaml
+from configs.files import to_yaml
+from configs.parser import parse
+from configs.requests import Request
 from configs.schema import RunConfig
 from engine.disk.files import write_text
 from engine.report.summary import next_command, print_result

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from configs.cli import WorkspaceRequest, parse_command
 from configs.errors import UserError
+from configs.parser import parse_command
+from configs.requests import WorkspaceRequest
 from engine.report.workspace import build, save_workspace
 from engine.run.folder import RunFolder
 

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from configs.cli import Request
 from configs.errors import UserError
+from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
 from engine.ranks.rules import kept_components

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from configs.cli import parse
+from configs.parser import parse
 from engine.retrain import generate
 from engine.retrain.generate import generate_and_score, in_groups
 from engine.run.context import Context

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from configs.cli import parse
+from configs.parser import parse
 from engine.disk.files import write_json
 from engine.ranks import LayerRank, RankRecord
 from engine.retrain.fit import Fitted

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from configs.cli import Request, parse
 from configs.errors import UserError
+from configs.parser import parse
+from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
 from engine.retrain import trials as tuning

@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError
 from torch._inductor.exc import InvalidCxxCompiler
 
-from configs.cli import parse
 from configs.errors import UserError
+from configs.parser import parse
 from engine.run.faults import explained
 
 ROOT = Path("runs/x")

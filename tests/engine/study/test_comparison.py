@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from configs.cli import parse
 from configs.errors import UserError
+from configs.parser import parse
 from configs.schema import RunConfig
 from configs.schema_study import ProbeConfig
 from engine.disk.files import write_json, write_text

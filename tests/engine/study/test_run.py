@@ -12,10 +12,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from configs.cli import Request, with_values
 from configs.errors import UserError
+from configs.requests import Request
 from configs.schema import RunConfig, StudyConfig
 from configs.schema_study import ProbeConfig
+from configs.values import with_values
 from engine.command import run_request
 from engine.disk.files import remove
 from engine.disk.lock import locked
@@ -33,7 +34,7 @@ def study(
     tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[..., Path]
 ) -> tuple[RunConfig, StudyFolder]:
     """A finished study of two approximations and two seeds with a probe."""
-    from configs.cli import parse
+    from configs.parser import parse
     from tests.conftest import tiny_arguments
 
     root = tmp_path_factory.mktemp("study")

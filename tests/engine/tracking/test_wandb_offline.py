@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from configs.cli import Request
+from configs.requests import Request
 from configs.schema import RunConfig, StudyConfig
 from engine.command import run_request
 from engine.run.folder import RunFolder

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from configs.cli import Request
 from configs.errors import UserError
+from configs.requests import Request
 from configs.schema import RunConfig
 from engine import stages
 from engine.run.folder import RunFolder

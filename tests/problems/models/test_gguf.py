@@ -15,8 +15,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from configs.cli import parse
 from configs.errors import UserError
+from configs.parser import parse
 from configs.schema import ModelConfig
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages

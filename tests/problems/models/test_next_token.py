@@ -32,8 +32,8 @@ from transformers import (
     set_seed,
 )
 
-from configs.cli import parse
 from configs.errors import UserError
+from configs.parser import parse
 from configs.schema import ModelConfig
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages

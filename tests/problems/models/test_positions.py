@@ -35,8 +35,9 @@ from transformers import (
     XGLMModel,
 )
 
-from configs.cli import Request, parse
 from configs.errors import UserError
+from configs.parser import parse
+from configs.requests import Request
 from configs.schema import RunConfig
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest

@@ -13,8 +13,8 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from configs.cli import parse
 from configs.errors import UserError
+from configs.parser import parse
 from configs.schema import TaskConfig
 from problems.scoring.ner import score_ner
 from problems.tasks.base import Rows

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from configs.cli import Request
 from configs.errors import UserError
+from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
 from engine.retrain.methods.adalora import Allocate, initial_rank, optimiser_steps, schedule

@@ -9,8 +9,9 @@ from typing import Any, get_args
 import pandas as pd
 import pytest
 
-from configs.cli import Request, parse
 from configs.errors import UserError
+from configs.parser import parse
+from configs.requests import Request
 from configs.rules import SEARCHING, WITHOUT_LORA
 from configs.schema import MethodName, RunConfig
 from engine.command import run_request

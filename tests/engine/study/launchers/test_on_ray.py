@@ -17,8 +17,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from configs.cli import Request
 from configs.errors import UserError
+from configs.requests import Request
 from configs.schema import RunConfig
 from configs.schema_study import RayConfig, StudyConfig
 from engine.command import run_request

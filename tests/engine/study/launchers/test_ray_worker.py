@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from configs.cli import Request, with_values
+from configs.requests import Request
 from configs.schema import RunConfig
+from configs.values import with_values
 from engine.disk.lock import locked
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from configs.cli import Request
 from configs.errors import UserError
+from configs.requests import Request
 from configs.schema import RunConfig
 from configs.schema_study import StudyConfig
 from engine.run.interrupt import Interrupted, StopRequest

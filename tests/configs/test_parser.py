@@ -1,4 +1,4 @@
-"""Command line and YAML to a configuration; every mistake is one line with what would be right."""
+"""The command line to a request; every mistake is one line with what would be right."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from configs.cli import CONFIGS, DEFAULT_CONFIG, parse, shipped_configs, to_yaml, with_values
 from configs.errors import UserError
+from configs.files import CONFIGS, shipped_configs
 from configs.keys import known_keys
-from configs.schema import RunConfig
+from configs.parser import DEFAULT_CONFIG, parse, parse_command
+from configs.requests import Command, ScoreRequest, ShowRequest, WorkspaceRequest
 
 
 @pytest.mark.parametrize("name", shipped_configs())
@@ -45,21 +46,6 @@ def test_the_command_line_wins_over_the_file_before_and_after_it() -> None:
     assert (request.stage, request.overwrite) == ("all", False)
 
 
-def test_a_config_from_to_yaml_is_the_same_config(tmp_path: Path) -> None:
-    arguments = ["--hypergradient.eta", "0.5", "--retrain.epochs", "2.5", "--task.train_rows", "7"]
-    config = parse([*arguments, "--search.learning_rate", "1e-5", "--tracking.group", "é: #"]).config
-    (tmp_path / "again.yaml").write_text(to_yaml(config), encoding="utf-8")
-    assert parse(["--config", str(tmp_path / "again.yaml")]).config == config
-    assert yaml.safe_load(to_yaml(config))["search"]["learning_rate"] == 1e-5
-
-
-def test_numbers_without_a_point_before_the_e_are_numbers(tmp_path: Path) -> None:
-    (tmp_path / "c.yaml").write_text("search:\n  learning_rate: 1e-4\nhypergradient:\n  eta: 1e-3\n")
-    config = parse(["--config", str(tmp_path / "c.yaml")]).config
-    assert config.search.learning_rate == 1e-4
-    assert config.hypergradient.eta == 1e-3
-
-
 WRONG = {
     "misspelt": (["--search.setps", "3"], "unknown key 'search.setps'; did you mean 'search.steps'?"),
     "without its section": (
@@ -92,35 +78,6 @@ def test_a_mistake_on_the_command_line_is_one_line_with_what_would_be_right(case
     assert "\n" not in str(caught.value)
 
 
-WRONG_FILES = {
-    "unknown key": ("search:\n  setps: 3\n", "c.yaml: unknown key 'search.setps'; did you mean 'search.steps'?"),
-    "unknown section": ("serach:\n  steps: 3\n", "c.yaml: unknown key 'serach.steps'; did you mean 'search.steps'?"),
-    "key of another section": ("k: 8\n", "c.yaml: unknown key 'k'; did you mean 'lora.k'?"),
-    "wrong type": ("search:\n  steps: many\n", "--search.steps: 'many' is not allowed; allowed: a whole number"),
-    "no mapping": ("- a\n- b\n", "c.yaml: "),
-    "no YAML": ("search: [1,\n", "c.yaml: "),
-    "a value for a section": ("search: 5\n", "search: 5 is not allowed; allowed: keys with values, as search.steps"),
-    "nothing for a section": ("search:\n", "c.yaml: "),
-}
-
-
-@pytest.mark.parametrize("case", WRONG_FILES)
-def test_a_mistake_in_a_file_is_one_line_too(tmp_path: Path, case: str) -> None:
-    content, message = WRONG_FILES[case]
-    path = tmp_path / "c.yaml"
-    path.write_text(content)
-    with pytest.raises(UserError) as caught:
-        parse(["--config", str(path)])
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_missing_config_lists_the_shipped_ones() -> None:
-    with pytest.raises(UserError, match=r"^--config: no file 'nosuch\.yaml' here or in configs/") as caught:
-        parse(["--config", "nosuch.yaml"])
-    assert {"quickstart.yaml", "glue_sst2.yaml"} <= set(str(caught.value).split("Shipped: ")[1].split(", "))
-
-
 def test_print_config_shows_the_resolved_values(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         parse(["--config", "glue_sst2.yaml", "--seed", "9", "--print_config"])
@@ -140,17 +97,34 @@ def test_help_says_what_a_key_means(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Inner steps per outer step. Paper: 1." in text
 
 
-def test_with_values_is_the_command_line_for_programs() -> None:
-    config = parse([]).config
-    changed = with_values(config, {"search.steps": 7, "hypergradient.eta": "lr", "lora.target_modules": ["a"]})
-    assert (changed.search.steps, changed.hypergradient.eta, changed.lora.target_modules) == (7, "lr", ["a"])
-    assert changed.search.learning_rate == config.search.learning_rate
-    assert isinstance(changed, RunConfig)
-    assert with_values(config, {}) == config
-    for values, message in (
-        ({"search.setps": 7}, "did you mean 'search.steps'"),
-        ({"search.steps": 0}, "--search.steps: 0 is not allowed"),
-        ({"search.steps": "x"}, "--search.steps"),
-    ):
-        with pytest.raises(UserError, match=message):
-            with_values(config, values)
+REQUESTS: dict[str, tuple[list[str], Command]] = {
+    "show": (["--show", "runs/a"], ShowRequest("runs/a")),
+    "workspace": (["--workspace", "runs/a"], WorkspaceRequest("runs/a")),
+    "score": (["--score", "e2e", "--hyp", "h", "--ref", "r"], ScoreRequest("e2e", "h", "r", None, None)),
+    "score some": (
+        ["--score", "ner", "--hyp", "h", "--ref", "r", "--json", "j", "--metrics", "[f1]"],
+        ScoreRequest("ner", "h", "r", "j", ["f1"]),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REQUESTS)
+def test_a_command_line_may_ask_for_something_else_than_a_run(case: str) -> None:
+    arguments, request = REQUESTS[case]
+    assert parse_command(arguments) == request
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--score", "e2e"], "--score e2e: needs --hyp FILE"),
+        (["--score", "e2e", "--hyp", "h"], "--score e2e: needs --ref FILE"),
+        (["--score", "f1"], "--score: 'f1' is not allowed; allowed: e2e, webnlg, ner"),
+        (["--ref", "r"], "--ref: belongs to --score"),
+        (["--metrics", "[f1]"], "--metrics: belongs to --score; did you mean --task.metrics?"),
+    ],
+)
+def test_half_a_request_to_score_is_one_line(arguments: list[str], line: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_command(arguments)
+    assert str(caught.value) == line

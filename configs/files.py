@@ -1,0 +1,90 @@
+"""Configurations as YAML files: finding, reading and writing them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import get_loader
+
+from configs.errors import UserError
+from configs.keys import SWITCHES, allowed, known_keys, unknown_key
+from configs.schema import RunConfig
+from configs.values import from_tree
+
+CONFIGS = Path(__file__).resolve().parent
+
+# A file for the command line may hold these beside the settings of a run.
+_OF_THE_COMMAND = {"stage", "overwrite"}
+
+
+def shipped_configs() -> list[str]:
+    """Names of the YAML files in configs/."""
+    return sorted(path.name for path in CONFIGS.glob("*.yaml"))
+
+
+def find_config(name: str) -> Path:
+    """Path of a config: as given, or a bare file name looked up in configs/.
+
+    Raises UserError when there is no such file, with the shipped names.
+    """
+    for path in (Path(name), CONFIGS / name):
+        if path.is_file():
+            return path
+    raise UserError(f"--config: no file {name!r} here or in configs/. Shipped: {', '.join(shipped_configs())}")
+
+
+def load_config(path: Path, values: Mapping[str, Any] | None = None) -> RunConfig:
+    """The checked configuration in a YAML file, with `values` (dotted key -> value) in place of the file's own.
+
+    A configuration without a name takes the file's name. The keys stage and overwrite are skipped. Raises UserError,
+    which names the file, for everything that the command line refuses and for a request to show or score.
+    """
+    tree = read_keys(path)
+    if tree.keys() & ({"config", *SWITCHES} - _OF_THE_COMMAND):
+        raise UserError(f"{path}: holds a request to show or score, not the settings of a run")
+    settings = {key: value for key, value in tree.items() if key not in _OF_THE_COMMAND}
+    try:
+        return from_tree(settings, values or {}, path.stem)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def read_keys(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file for `--config`; the values are not checked.
+
+    Raises UserError that names the file when it holds something else, or an unknown key.
+    """
+    try:
+        content = get_loader("yaml")(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: not readable as YAML ({reason})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: needs keys with values; holds {content!r:.60}")
+    names = allowed()
+    for name, value in _leaves(content):
+        below = next((known for known in names if known.startswith(f"{name}.")), None)
+        if below is None and name not in names:
+            raise UserError(f"{path}: {unknown_key(name)}")
+        if below is not None and value != {}:
+            raise UserError(f"{path}: {name}: {value!r} is not allowed; allowed: keys with values, as {below}")
+    return content
+
+
+def _leaves(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of every known key and of everything that has no keys below it."""
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value and name not in known_keys():
+            yield from _leaves(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The whole configuration as YAML text, every field filled in; `--config` reads it back."""
+    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
