@@ -25,8 +25,8 @@ class RetrainTrainer(Trainer):
     def __init__(self, *args: Any, processes: Processes = ALONE, **options: Any) -> None:
         super().__init__(*args, **options)
         self.processes = processes
-        # Trainer takes every model whose forward has **kwargs for one that divides its loss by the step's labels. Most
-        # with a class head do not: accumulated, their gradients would be as many times too large.
+        # Trainer assumes that a model whose forward takes **kwargs divides its loss by num_items_in_batch. Most models
+        # with a class head do not: their accumulated gradients would be as many times too large.
         self.model_accepts_loss_kwargs = False
         self._batches = 1
         self._labels: Any = 0
