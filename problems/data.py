@@ -1,4 +1,4 @@
-"""Rows to batches: the D_tr : D_val split, length-grouped order, and loaders that can go on where they were."""
+"""Rows to batches: the D_tr : D_val split, length-grouped order, and loaders that can resume."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) 
     for name in (_TENSORS, _STATE, _SUMS):
         sync(fresh / name)
     previous = _previous(folder)
-    # A damaged newest must not push out the good one before it.
+    # A damaged newest checkpoint must not replace the good one before it.
     if folder.exists() and _intact(folder):
         remove(previous)
         os.replace(folder, previous)
@@ -71,7 +71,7 @@ def peek(folder: Path) -> dict[str, Any]:
 
 
 def exists(folder: Path) -> bool:
-    """Whether there is anything to go on from, also between the two renames of a `save`."""
+    """Whether `load` may find a checkpoint, also between the two renames of a `save`."""
     return folder.exists() or _previous(folder).exists()
 
 

@@ -21,7 +21,7 @@ class RunFolder:
 
     config = At("config.yaml")
     wandb_id = At(WANDB_ID)
-    """The name of this folder's run at wandb's server, under which the run goes on after a stop."""
+    """The name of this folder's run at wandb's server, under which the run resumes there."""
     search = At("search")
     trajectory = At("search/trajectory.parquet")
     search_metrics = At("search/metrics.jsonl")

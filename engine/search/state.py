@@ -1,4 +1,4 @@
-"""Everything that the search needs to go on as if it had never stopped, as tensors and JSON."""
+"""Everything that a search needs to resume as if it had never stopped, as tensors and JSON."""
 
 from __future__ import annotations
 

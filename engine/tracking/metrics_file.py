@@ -25,7 +25,7 @@ class MetricsFile:
             file.write(json.dumps(values) + "\n")
 
     def cut_after(self, step: int) -> None:
-        """Drops the lines after `step`: a search that goes on from its checkpoint writes them again."""
+        """Drops the lines after `step`: a search that resumes from its checkpoint writes them again."""
         lines = [line for line in self.read() if line["step"] <= step]
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))
 

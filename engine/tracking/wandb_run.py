@@ -180,7 +180,7 @@ class Wandb:
             self._let_go()
 
     def _let_go(self) -> None:
-        """Ends the run as far as wandb lets it: its init would hand a run that goes on to the next cell of a study."""
+        """Ends the run as far as wandb allows: wandb.init would return an open run to the next cell of a study."""
         try:
             if self._run is not None:
                 self._run.finish(exit_code=1)
@@ -204,7 +204,7 @@ def _new_identity() -> str:
 def _exit_code(error: BaseException | None) -> int:
     if error is None:
         return 0
-    # As wandb itself ends a run at Ctrl-C: nothing is wrong with it, and it may go on.
+    # wandb itself uses this code at Ctrl-C: the run has not failed, and may be resumed.
     return 255 if isinstance(error, Interrupted | KeyboardInterrupt) else 1
 
 

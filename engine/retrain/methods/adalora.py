@@ -135,11 +135,11 @@ class Allocate(TrainerCallback):
     def __init__(self, model: PeftModel) -> None:
         self.tuner: Any = model.base_model
         self.settings: Any = model.peft_config[ADAPTER]
-        # PEFT would cut the tensors of a checkpoint to the ranks if it saw the pattern, and could not go on from them.
+        # If PEFT saw the pattern, it would cut a checkpoint's tensors to the ranks, and they could not be resumed.
         self.pattern: dict[str, list[bool]] | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Takes the real number of steps, and the state of the checkpoint that is gone on from."""
+        """Takes the real number of steps, and on resuming the state in the checkpoint."""
         for name, value in schedule(state.max_steps).items():
             setattr(self.settings, name, value)
         if state.global_step > 0:

@@ -43,7 +43,7 @@ Machine = Mapping[str, float]
 
 
 def on_ray(jobs: Sequence[Job], settings: StudyConfig, stop: StopRequest) -> list[str]:
-    """As many jobs at a time as the cluster has room for; a job whose worker or machine dies goes on elsewhere.
+    """As many jobs at a time as the cluster has room for; a job whose worker or machine died resumes on another.
 
     Raises UserError when Ray is not installed, its address does not answer, or no machine has room for one cell.
     """
