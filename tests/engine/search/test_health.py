@@ -113,7 +113,9 @@ def test_too_many_stop_the_search_with_the_last_checkpoint_kept(
     assert "\n" not in str(error.value)
     found = checkpoint.load(run.folder.search_checkpoint)
     assert found is not None
-    assert all(value.isfinite().all() for name, value in found[0].items() if ".parameter." in name)
+    weights = [weight for problem in found["problems"].values() for weight in problem["weights"]]
+    assert weights
+    assert all(weight.isfinite().all() for weight in weights)
     assert not run.folder.ranks.exists()
 
 
