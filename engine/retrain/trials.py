@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import TrainerCallback
+from transformers import TrainerCallback, set_seed
 
 from configs.errors import UserError
 from configs.schema import RunConfig
@@ -26,7 +26,6 @@ from engine.retrain.methods.base import layer_sizes
 from engine.retrain.settings import CHOOSING
 from engine.run.context import Context
 from problems.data import Data, split_indices
-from problems.machine.compute import seed_everything
 from problems.models.layers import layer_shapes, target_layers
 from problems.models.load import BaseModel
 
@@ -94,7 +93,7 @@ class Trials:
     def _train(self, number: int, tried: Mapping[str, Any], prepare: Callable[[Mapping[str, Any]], Attempt]) -> Trial:
         run = self.run
         run.compute.let_go()
-        seed_everything(run.config.seed)
+        set_seed(run.config.seed)
         attempt = prepare(tried)
         training = Training(attempt.model, self.data, self._folder(number), attempt.callbacks)
         try:
