@@ -13,7 +13,7 @@ from engine.disk.files import write_json
 from engine.run.context import Context
 from engine.run.resources import peak_memory
 from engine.search.engine import SearchEngine, build_engine
-from engine.search.health import warn_about, warn_about_parts
+from engine.search.health import warn_about, warn_about_missing_classes
 from engine.search.hook import SearchHook
 from engine.search.settings import SEARCHED, SEARCHING
 from engine.terminal.live_view import SearchProgress
@@ -50,7 +50,7 @@ def build_search(run: Context, *, second_order: bool) -> SearchEngine:
     config, data = run.config, run.data
     set_seed(config.seed)
     d_tr, d_val = split_indices(len(data.train), config.task.validation_share, config.seed)
-    warn_about_parts(data.train["labels"], d_tr, d_val, run.task.head().get("id2label", {}))
+    warn_about_missing_classes(data.train["labels"], d_tr, d_val, run.task.head().get("id2label", {}))
     base = run.base(second_order=second_order)
     if second_order and config.model.attention == "auto":
         log.info("attention: eager, as second derivatives are needed")
