@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from configs.cli import Request
+from configs.requests import Request
 from configs.schema import RunConfig
 from engine.command import run_request
 from engine.run.folder import RunFolder
