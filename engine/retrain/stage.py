@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 
+from transformers import set_seed
+
 from engine.disk.files import remove, write_json, write_text
 from engine.retrain.fit import fit
 from engine.retrain.generate import generate_and_score
@@ -14,7 +16,6 @@ from engine.retrain.settings import RETRAINING
 from engine.retrain.trials import choose_learning_rate, with_rate
 from engine.run.context import Context
 from engine.tracking.wandb_run import Wandb
-from problems.machine.compute import seed_everything
 from problems.tasks.generation import Generation
 
 log = logging.getLogger("autolora")
@@ -29,7 +30,7 @@ def retrain(run: Context, wandb: Wandb | None = None) -> None:
     folder, data, method = run.folder, run.data, METHODS[run.config.method]
     rate = choose_learning_rate(run) if run.config.retrain.learning_rates else run.config.retrain.learning_rate
     at_rate = run.under(with_rate(run.config, rate))
-    seed_everything(run.config.seed)
+    set_seed(run.config.seed)
     prepared = method.prepare(run.base(), at_rate, len(data.train))
     trainable = sum(p.numel() for p in prepared.model.parameters() if p.requires_grad) - prepared.zeros
     log.info("retrain (%s): %d rows, trainable parameters %s", run.config.method, len(data.train), f"{trainable:,}")

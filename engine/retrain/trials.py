@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transformers import set_seed
+
 from configs.errors import UserError
 from configs.schema import RunConfig
 from engine import ranks
@@ -22,7 +24,6 @@ from engine.retrain.methods.lora import lora_at
 from engine.retrain.settings import CHOOSING
 from engine.run.context import Context
 from problems.data import Data, split_indices
-from problems.machine.compute import seed_everything
 from problems.models.layers import target_layers
 
 log = logging.getLogger("autolora")
@@ -89,7 +90,7 @@ class Trials:
 
     def _train(self, number: int, tried: Mapping[str, Any], prepare: Prepare) -> Trial:
         self.run.compute.let_go()
-        seed_everything(self.run.config.seed)
+        set_seed(self.run.config.seed)
         run, prepared = prepare(tried)
         try:
             fitted = fit(run, prepared, self.data, self._folder(number))

@@ -24,7 +24,7 @@ def ask(config: RunConfig, stage: Stage = "all", *, overwrite: bool = False) -> 
 def half_search(config: RunConfig) -> None:
     """A search with one checkpoint."""
     folder = RunFolder.of(config)
-    checkpoint.save(folder.search_checkpoint, {"x": torch.ones(1)}, {"settings": SEARCHING.of(config)})
+    checkpoint.save(folder.search_checkpoint, {"x": torch.ones(1), "settings": SEARCHING.of(config)})
 
 
 def searched(config: RunConfig) -> None:

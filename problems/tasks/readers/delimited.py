@@ -20,7 +20,7 @@ from configs.errors import UserError
 _TSV_CELL = re.compile(r'(?:"((?:[^"\t]++|"")*+)"|([^\t\r\n]*))(\t|\r\n?|\n|\Z)')
 
 
-def read_cells(where: str, text: str, *, tabs: bool) -> pd.DataFrame:
+def read_delimited(where: str, text: str, *, tabs: bool) -> pd.DataFrame:
     """The table of a text whose first row names the columns. All cells are text; a short row ends with empty ones.
 
     `where` begins the message of a UserError: for a row with more cells than columns, and a broken quote in CSV.
