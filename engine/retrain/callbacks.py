@@ -32,11 +32,9 @@ class StopWhenAsked(TrainerCallback):
     processes: Processes
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.processes.size > 1 and state.global_step % 10 != 0:
-            return
-        if self.processes.agree(self.stop):
-            control.should_save = True
-            control.should_training_stop = True
+        looks = self.processes.size == 1 or state.global_step % 10 == 0
+        if looks and self.processes.agree(self.stop):
+            control.should_save = control.should_training_stop = True
 
 
 @dataclass(eq=False)

@@ -80,8 +80,9 @@ class AdaLora(Method):
         """ranks.json and the model as plain LoRA at the allocated ranks: B (E A) is one; the function is the same."""
         config, trained = run.config, prepared.model
         assert isinstance(trained, PeftModel)
-        layers = lora_layers(trained)
-        kept = {name: _kept(layer) for name, layer in layers.items()}
+        layers: dict[str, Any] = dict(lora_layers(trained))
+        # Which components are left, boolean [r]: the allocation sets the others' singular value to 0 after every step.
+        kept = {name: (layer.lora_E[ADAPTER] != 0).flatten() for name, layer in layers.items()}
         record = RankRecord(config.lora.k, tuple(LayerRank(n, int(x.sum())) for n, x in kept.items()), rule=RULE)
         settings: Any = trained.peft_config[ADAPTER]
         whole = list(settings.modules_to_save or [])
@@ -93,11 +94,6 @@ class AdaLora(Method):
         ranks.save(record, run.folder.ranks)
         export.save_all(plain, run.tokenizer, run.folder, config)
         return record
-
-
-def _kept(layer: Any) -> torch.Tensor:
-    """Which components the allocation left: it sets the others' singular value to 0 after every step. Boolean [r]"""
-    return (layer.lora_E[ADAPTER] != 0).flatten()
 
 
 @torch.no_grad()

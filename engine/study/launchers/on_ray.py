@@ -83,9 +83,8 @@ def _connected(settings: RayConfig) -> Iterator[Any]:
 
 def _import_ray() -> Any:
     # Ray's own `uv run` hook would build an environment anew for each worker; this process's is what cells need.
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    for key, value in _NO_GPUS_BUT_ASKED.items():
+    defaults = {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_USAGE_STATS_ENABLED": "0"} | _NO_GPUS_BUT_ASKED
+    for key, value in defaults.items():
         os.environ.setdefault(key, value)
     try:
         import ray
@@ -119,12 +118,11 @@ def _connect(ray: Any, settings: RayConfig) -> None:
 def _refuse_silent(address: str) -> None:
     """Raises UserError when nothing takes calls at HOST:PORT: Ray would try for minutes and then end this process."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not port.isdecimal():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=SECONDS_TO_CONNECT).close()
-    except (OSError, OverflowError) as error:
-        raise _no_cluster(address, error) from error
+    if port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=SECONDS_TO_CONNECT).close()
+        except (OSError, OverflowError) as error:
+            raise _no_cluster(address, error) from error
 
 
 def _no_cluster(address: str, error: Exception) -> UserError:
