@@ -48,9 +48,7 @@ def kept_within(contribution: Tensor, sizes: Sequence[int], budget: int) -> Tens
 
 def largest_components(contribution: Tensor, rank: int) -> Tensor:
     """The `rank` largest of one layer's components, as `kept_within` orders them. Boolean [k]."""
-    kept = torch.zeros(contribution.shape, dtype=torch.bool)
-    kept[contribution.argsort(descending=True, stable=True)[:rank]] = True
-    return kept
+    return kept_within(contribution.unsqueeze(0), [1], rank)[0]
 
 
 @dataclass(frozen=True)

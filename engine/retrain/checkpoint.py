@@ -9,6 +9,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,11 +65,9 @@ def newest(folder: Path) -> Sealed | None:
 def settings(folder: Path) -> dict[str, Any]:
     """The settings in the newest seal under `folder`; empty when no checkpoint there is complete."""
     for step in _steps(folder):
-        try:
+        with suppress(OSError, ValueError, KeyError, TypeError):
             found: dict[str, Any] = json.loads((place(folder, step) / _SEAL).read_text(encoding="utf-8"))["settings"]
             return found
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
     return {}
 
 

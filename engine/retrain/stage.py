@@ -8,7 +8,7 @@ import logging
 from transformers import set_seed
 
 from engine.disk.files import remove, write_json, write_text
-from engine.retrain.fit import Training, fit
+from engine.retrain.fit import fit
 from engine.retrain.generate import generate_and_score
 from engine.retrain.methods import METHODS
 from engine.retrain.result import result_of
@@ -34,8 +34,7 @@ def retrain(run: Context, wandb: Wandb | None = None) -> None:
     prepared = method.prepare(run.base(), at_rate, len(data.train))
     trainable = sum(p.numel() for p in prepared.model.parameters() if p.requires_grad) - prepared.zeros
     log.info("retrain (%s): %d rows, trainable parameters %s", run.config.method, len(data.train), f"{trainable:,}")
-    training = Training(prepared.model, data, folder.retrain, prepared.callbacks, RETRAINING.of(run.config))
-    fitted = fit(at_rate, training)
+    fitted = fit(at_rate, prepared, data, folder.retrain, RETRAINING.of(run.config))
     if not run.processes.first:
         return
     if isinstance(run.task, Generation):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,6 @@ class MetricsFile:
             return []
         lines = []
         for text in self.path.read_text(encoding="utf-8").splitlines():
-            try:
+            with suppress(json.JSONDecodeError):  # the line that a kill cut in half
                 lines.append(json.loads(text))
-            except json.JSONDecodeError:  # the line that a kill cut in half
-                continue
         return lines

@@ -8,7 +8,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from engine.retrain.sharding import SharedBatches
+from engine.retrain.sharding import shared_batches
 from problems.data import LengthGroupedOrder
 from problems.machine.processes import Processes
 
@@ -33,7 +33,7 @@ def loader(rank: int, size: int, labels: list[Any] | None = None) -> Any:
     def collate(part: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         return {"number": torch.tensor([row["number"] for row in part])}
 
-    return SharedBatches.loader(rows, order(), collate, Processes(rank, size))
+    return shared_batches(rows, order(), collate, Processes(rank, size))
 
 
 @pytest.mark.parametrize("size", [2, 3])

@@ -21,7 +21,8 @@ from transformers import (
 )
 
 from configs.schema import RunConfig
-from engine.retrain.fit import Training, fit
+from engine.retrain.fit import fit
+from engine.retrain.methods import Prepared
 from engine.run.context import Context
 from problems.data import Data
 from problems.tasks.generation import smoothed_loss
@@ -76,7 +77,7 @@ def gradients(model: Any, labels: list[Any], batches: int, config: RunConfig, ru
     )  # fmt: skip
     config = dataclasses.replace(config, retrain=settings, precision="fp32")
     data = Data(rows, {"validation": rows}, collate)
-    fit(run.under(config), Training(model, data, folder, [Keep()]))
+    fit(run.under(config), Prepared(model, callbacks=[Keep()]), data, folder)
     return found
 
 
