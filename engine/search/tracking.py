@@ -43,7 +43,7 @@ class SearchTracking:
         if due != self._last_picture:
             self._last_picture = due
             title = f"ranks at step {line['step']}"
-            values["search/rank_map"] = self.wandb.picture(rank_picture(history.names, ranks, alpha.shape[1], title))
+            values["search/rank_map"] = rank_picture(history.names, ranks, alpha.shape[1], title)
         self.wandb.log(values)
 
     def end(self, history: Trajectory) -> None:

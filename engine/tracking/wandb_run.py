@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from PIL.Image import Image as Picture
+
 from configs.schema import RunConfig
 from engine.disk.files import write_text
 from engine.run.folder import WANDB_ID
@@ -101,18 +103,18 @@ class Wandb:
             self._run.define_metric(f"{kind}/*", step_metric="search/step", hidden=True)
 
     def log(self, values: Mapping[str, Any]) -> None:
-        """Numbers of one moment."""
-        self._guard(lambda: self._run.log(dict(values)))
+        """Numbers and pictures of one moment; over the pictures that one key has at several steps, wandb shows a
+        slider."""
+
+        def send() -> None:
+            image = self._wandb.Image
+            self._run.log({key: image(x) if isinstance(x, Picture) else x for key, x in values.items()})
+
+        self._guard(send)
 
     def image(self, key: str, path: Path) -> None:
         """A picture from a file."""
         self._guard(lambda: self._run.log({key: self._wandb.Image(str(path))}))
-
-    def picture(self, image: Any) -> Any:
-        """A picture as a value for `log`: logged under one key at several steps, wandb shows a slider over them."""
-        made: list[Any] = []
-        self._guard(lambda: made.append(self._wandb.Image(image)))
-        return made[0] if made else None
 
     def lines(self, key: str, steps: Sequence[int], curves: Mapping[str, Sequence[float]]) -> None:
         """One line chart with a line for each of `curves`."""
