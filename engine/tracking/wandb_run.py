@@ -1,4 +1,4 @@
-"""Curves while a run goes: the local files, and wandb behind an interface that can fail without harm."""
+"""wandb as a tracker that can fail without harm."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from engine.run.folder import WANDB_ID
 from engine.run.interrupt import Interrupted
 from engine.run.opening import Asked
 from engine.tracking.login import Mode, wandb_mode
+from engine.tracking.tracker import Tracker
 
 # wandb refuses longer tags and names of artifacts.
 MOST_TAG, MOST_NAME = 64, 128
@@ -33,17 +34,15 @@ def refuse_online_without_key(asked: Asked) -> None:
         wandb_mode(asked.config)
 
 
-class Wandb:
+class Wandb(Tracker):
     """A wandb run, or nothing. A call that fails switches it off with one warning; the training goes on.
 
     `job` and `tags` are what runs can be grouped and filtered by. As a context it ends the run however its body ends,
     failed or stopped where that raises. Raises UserError where it is to be online and there is no key.
     """
 
-    alive = False
     _run: Any = None
     _wandb: Any = None
-    _keeps_files = False
 
     def __init__(
         self,
@@ -57,11 +56,6 @@ class Wandb:
         mode = wandb_mode(config)
         self.alive = mode != "disabled"
         self._guard(lambda: self._start(config, folder, mode, job, tags))
-
-    @classmethod
-    def off(cls) -> Wandb:
-        """A tracker that sends nothing."""
-        return cls.__new__(cls)
 
     def _start(
         self,
@@ -113,11 +107,9 @@ class Wandb:
         self._guard(send)
 
     def image(self, key: str, path: Path) -> None:
-        """A picture from a file."""
         self._guard(lambda: self._run.log({key: self._wandb.Image(str(path))}))
 
     def lines(self, key: str, steps: Sequence[int], curves: Mapping[str, Sequence[float]]) -> None:
-        """One line chart with a line for each of `curves`."""
         self._guard(
             lambda: self._run.log(
                 {
@@ -133,7 +125,6 @@ class Wandb:
         )
 
     def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A table."""
         self._guard(
             lambda: self._run.log(
                 {key: self._wandb.Table(columns=list(columns), data=list(rows), allow_mixed_types=True)}
@@ -141,7 +132,7 @@ class Wandb:
         )
 
     def keep(self, name: str, kind: str, path: Path) -> None:
-        """A file or a folder as an artifact, where there is one and the configuration wants it."""
+        """As an artifact."""
 
         def send() -> None:
             # A folder may be called what wandb takes for no name.
@@ -151,9 +142,6 @@ class Wandb:
 
         if self._keeps_files and path.exists():
             self._guard(send)
-
-    def __enter__(self) -> Wandb:
-        return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.finish(exit_code=_exit_code(error))
