@@ -117,7 +117,8 @@ def _method_refusals(config: RunConfig) -> Iterator[str]:
     parts = ", ".join(target for target in lora.target_modules if PART.fullmatch(target))
     if method == "adalora" and parts:
         yield _refusal("lora.target_modules", parts, f"{where}, whose layers all start with one rank", "c_attn")
-    if method in WITHOUT_LORA and config.export.padded:
-        yield f"--export.padded: true is not allowed {where}, which has no LoRA"
+    for key, wanted in vars(config.export).items():
+        if wanted and method in WITHOUT_LORA and key != "merged":
+            yield f"--export.{key}: true is not allowed {where}, which has no LoRA"
     if method == "adapter" and config.export.merged:
         yield f"--export.merged: true is not allowed {where}: bottlenecks cannot be merged"

@@ -24,7 +24,8 @@ from engine.run.opening import Asked, nothing_left_when_refused, open_folder
 from engine.run.resources import forget_peak
 from engine.search.settings import refuse_changed_search
 from engine.search.stage import search
-from engine.tracking.wandb_run import Wandb, refuse_online_without_key
+from engine.tracking import NOWHERE, Tracker, open_tracker
+from engine.tracking.wandb_run import refuse_online_without_key
 from problems.machine.processes import ALONE, Processes
 
 REFUSALS: tuple[opening.Refusal, ...] = (
@@ -73,34 +74,35 @@ def _run_stages(
     config, folder, stage = asked.config, asked.folder, asked.stage
     if stage != "report" and processes.first:
         write_text(folder.config, to_yaml(config))
-    with _tracker(asked) if processes.first else Wandb.off() as wandb:
+    with _tracker(asked) if processes.first else NOWHERE as tracker:
         run = Context(config, stop, processes)
         forget_peak(run.compute)
         # A stage whose last file is there is done, whatever came after it.
         no_ranks, no_metrics = processes.of_first(lambda: (not folder.ranks.exists(), not folder.metrics.exists()))
         if stage in ("all", "search") and config.method in SEARCHING and no_ranks:
-            search(run, wandb) if config.method == "autolora" else choose_ranks(run)
+            search(run, tracker) if config.method == "autolora" else choose_ranks(run)
             run.compute.let_go()
         processes.wait()
         if stage in ("all", "retrain") and no_metrics:
-            retrain(run, wandb)
+            retrain(run, tracker)
         if processes.first:
             folder.clear_leftovers()
             if beside is not None:
                 for name, path in write_report(config, folder, beside(folder)).items():
-                    wandb.image(f"figures/{name}", path)
-            wandb.keep(f"{config.name}-ranks", "ranks", folder.ranks)
-            wandb.keep(f"{config.name}-adapter", "model", folder.adapter)
-        wandb.finish(read_json(folder.metrics))
+                    tracker.image(f"figures/{name}", path)
+            tracker.keep(f"{config.name}-ranks", "ranks", folder.ranks)
+            tracker.keep(f"{config.name}-adapter", "model", folder.adapter)
+        tracker.finish(read_json(folder.metrics))
 
 
-def _tracker(asked: Asked) -> Wandb:
-    """The run at wandb, filed under its method and approximation, by which studies are read; none for a report."""
+def _tracker(asked: Asked) -> Tracker:
+    """The run's tracker, which files it under its method and approximation, by which studies are read; none for a
+    report."""
     config = asked.config
     if asked.stage == "report":
-        return Wandb.off()
+        return NOWHERE
     searches = config.method in SEARCHING
     job = f"{config.method}/{config.hypergradient.type}" if searches else config.method
     tags = [config.task.name or config.task.type, config.method, f"seed {config.seed}"]
     tags += [config.hypergradient.type] if searches else []
-    return Wandb(config, asked.folder.root, job=job, tags=tags)
+    return open_tracker(config, asked.folder.root, job=job, tags=tags)

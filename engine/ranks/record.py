@@ -7,11 +7,12 @@ import difflib
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from configs.errors import UserError
 from engine.disk.files import write_json
-from engine.ranks.rules import RankRule, thresholds
+from engine.ranks.rules import RankRule, kept_components, largest_components
 from problems.models.parts import refuse_overlap
 
 
@@ -54,21 +55,36 @@ class RankRecord:
 
 def record_of(alpha: Tensor, contribution: Tensor, rule: RankRule) -> RankRecord:
     """The record of a search. alpha, contribution [layers, k]."""
-    kept = rule.kept(alpha, contribution)
+    kept, bounds = rule.kept(alpha, contribution), rule.bounds(alpha.double())
     layers = tuple(
         LayerRank(name, int(row.sum()), tuple(a.tolist()), tuple(c.tolist()))
         for name, row, a, c in zip(rule.sizes, kept, alpha.double(), contribution.double(), strict=True)
     )
-    by_threshold = rule.budget is None and rule.constraint != "none"
     return RankRecord(
         k=alpha.shape[1],
         layers=layers,
         constraint=rule.constraint,
         rule=rule.name,
-        threshold=float(thresholds(alpha.double(), rule.constraint)[0]) if by_threshold else None,
+        threshold=None if bounds is None or rule.constraint == "none" else float(bounds[0]),
         budget=rule.budget,
         lora_parameters=count_parameters({layer.name: layer.rank for layer in layers}, rule.sizes),
     )
+
+
+def rule_behind(record: RankRecord, sizes: Mapping[str, int]) -> RankRule | None:
+    """The rule that made the record's ranks, to be asked about another alpha; None where it cannot be known.
+
+    `sizes` as in `RankRule`; a budget needs them, a threshold looks at alpha alone.
+    """
+    known = record.rule == "threshold" or (record.budget is not None and sizes)
+    return RankRule(record.constraint, sizes, record.budget) if known else None  # type: ignore[arg-type]
+
+
+def chosen_components(layer: LayerRank, record: RankRecord) -> Tensor:
+    """Which components of one layer the record's rule kept. Boolean [k]; needs the layer's alpha and contribution."""
+    if record.rule == "budget":
+        return largest_components(torch.tensor(layer.contribution), layer.rank)
+    return kept_components(torch.tensor([layer.alpha]), record.constraint)[0]  # type: ignore[arg-type]
 
 
 def count_parameters(ranks: Mapping[str, int], sizes: Mapping[str, int]) -> int:

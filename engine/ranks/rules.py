@@ -73,6 +73,10 @@ class RankRule:
             return kept_components(alpha, self.constraint)
         return kept_within(contribution, list(self.sizes.values()), self.budget)
 
+    def bounds(self, alpha: Tensor) -> Tensor | None:
+        """lambda of each layer [layers] for alpha [layers, k]; None where no lambda decides."""
+        return thresholds(alpha, self.constraint).flatten() if self.budget is None else None
+
 
 def rule_of(search: SearchConfig, sizes: Mapping[str, int]) -> RankRule:
     """The configured rule; `search.budget`, an average rank, becomes the parameters of that rank in every layer.

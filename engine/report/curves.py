@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.ranks.rules import RankRule, thresholds
+from engine.ranks.rules import RankRule
 from engine.search.trajectory import Trajectory
 
 MOST_POINTS = 500
@@ -35,8 +35,8 @@ def curves_of(history: Trajectory, rule: RankRule | None) -> SearchCurves:
     chosen, ranks, bounds = spread(len(history.steps), MOST_POINTS), None, None
     if rule is not None:
         chosen, ranks = history.ranks(rule, chosen)
-        if rule.budget is None:
-            bounds = thresholds(torch.from_numpy(history.alpha[-1]), rule.constraint).flatten().numpy()
+        found = rule.bounds(torch.from_numpy(history.alpha[-1]))
+        bounds = None if found is None else found.numpy()
     steps, alpha, contribution = (
         np.stack([values[i] for i in chosen]) for values in (history.steps, history.alpha, history.contribution)
     )

@@ -14,7 +14,7 @@ from engine import ranks
 from engine.disk.files import read_json, write_text
 from engine.ranks import RankRecord
 from engine.ranks.picture import save_picture
-from engine.ranks.rules import RankRule
+from engine.ranks.record import rule_behind
 from engine.report import charts, figures
 from engine.report.curves import SearchCurves, curves_of, page_data
 from engine.report.page import inline_image, render
@@ -69,10 +69,7 @@ def searched(record: RankRecord | None, folder: RunFolder, search: dict[str, Any
     """The curves of the run's search; None when it has none."""
     if record is None or not folder.trajectory.exists():
         return None
-    sizes = search.get("parameters_per_rank", {})
-    # A budget needs to know what a component of each layer costs; a threshold looks at alpha alone.
-    known = record.rule == "threshold" or (record.budget is not None and sizes)
-    rule = RankRule(record.constraint, sizes, record.budget) if known else None  # type: ignore[arg-type]
+    rule = rule_behind(record, search.get("parameters_per_rank", {}))
     return curves_of(trajectory.read(folder.trajectory), rule)
 
 

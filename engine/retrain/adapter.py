@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from configs.errors import UserError
 from configs.schema import RunConfig
 from engine.ranks import LayerRank, RankRecord
-from engine.ranks.rules import kept_components, largest_components
+from engine.ranks.record import chosen_components
 from problems.models.attach import ADAPTER, attach, keep_block_sparse, lora_config, lora_layers
 from problems.models.parts import groups_of, layer_ranks, layout
 from problems.selection import SelectionVariables
@@ -119,10 +119,7 @@ def _layers(searched: Mapping[str, Tensor]) -> list[str]:
 
 def _chosen(layer: LayerRank, record: RankRecord) -> Tensor:
     """Numbers of the components that the record's rule kept."""
-    if record.rule == "budget":
-        kept = largest_components(torch.tensor(layer.contribution), layer.rank)
-    else:
-        kept = kept_components(torch.tensor([layer.alpha]), record.constraint)[0]  # type: ignore[arg-type]
+    kept = chosen_components(layer, record)
     if int(kept.sum()) != layer.rank:
         raise UserError(
             f"--retrain.init: 'search' needs the ranks that the search found, but {layer.name} was edited to "

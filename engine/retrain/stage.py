@@ -15,13 +15,13 @@ from engine.retrain.result import result_of
 from engine.retrain.settings import RETRAINING
 from engine.retrain.trials import choose_learning_rate, with_rate
 from engine.run.context import Context
-from engine.tracking.wandb_run import Wandb
+from engine.tracking import NOWHERE, Tracker
 from problems.tasks.generation import Generation
 
 log = logging.getLogger("autolora")
 
 
-def retrain(run: Context, wandb: Wandb | None = None) -> None:
+def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     """Writes adapter/ or merged/ (more when asked), predictions.txt where the task keeps them, and metrics.json.
 
     Resumes from the newest checkpoint in retrain/ when there is one. Raises Interrupted when a signal asked to stop,
@@ -45,4 +45,4 @@ def retrain(run: Context, wandb: Wandb | None = None) -> None:
     write_json(folder.metrics, result_of(run, fitted, record, trainable, rate))
     remove(folder.retrain)
     remove(folder.trials)
-    (wandb or Wandb.off()).log({f"eval/{name}": value for name, value in fitted.metrics.items()})
+    tracker.log({f"eval/{name}": value for name, value in fitted.metrics.items()})

@@ -19,8 +19,8 @@ from engine.search.tracking import SearchTracking
 from engine.search.trajectory import Trajectory
 from engine.terminal.console import log
 from engine.terminal.live_view import SearchProgress
+from engine.tracking import Tracker
 from engine.tracking.metrics_file import MetricsFile
-from engine.tracking.wandb_run import Wandb
 from problems.machine.compute import wait_for
 
 
@@ -31,7 +31,7 @@ class SearchHook:
     time of the search so far, also before a stop.
     """
 
-    def __init__(self, engine: SearchEngine, run: Context, settings: Mapping[str, Any], wandb: Wandb) -> None:
+    def __init__(self, engine: SearchEngine, run: Context, settings: Mapping[str, Any], tracker: Tracker) -> None:
         self.engine = engine
         self.settled = RanksSettled(run.config.search.patience)
         self.processes = run.processes
@@ -40,7 +40,7 @@ class SearchHook:
         self.settings = settings
         self.folder = run.folder
         self.stop = run.stop
-        self.tracking = SearchTracking(wandb, self.search.steps)
+        self.tracking = SearchTracking(tracker, self.search.steps)
         self.metrics = MetricsFile(run.folder.search_metrics)
         self.trajectory = Trajectory(engine.lora.gates.names)
         self.progress: SearchProgress | None = None

@@ -17,7 +17,7 @@ from engine.search.health import warn_about, warn_about_missing_classes
 from engine.search.hook import SearchHook
 from engine.search.settings import SEARCHED, SEARCHING
 from engine.terminal.live_view import SearchProgress
-from engine.tracking.wandb_run import Wandb
+from engine.tracking import NOWHERE, Tracker
 from problems.data import split_indices
 from problems.hypergradients import HYPERGRADIENTS
 from problems.models.attach import attach_components
@@ -26,7 +26,7 @@ from problems.models.layers import refuse_large_k
 log = logging.getLogger("autolora")
 
 
-def search(run: Context, wandb: Wandb | None = None) -> SearchEngine:
+def search(run: Context, tracker: Tracker = NOWHERE) -> SearchEngine:
     """Learns alpha and writes search/ and ranks.json; resumes from search/checkpoint when there is one.
 
     Returns both problems as the search left them. Raises Interrupted when a signal asked to stop, UserError for what
@@ -34,7 +34,7 @@ def search(run: Context, wandb: Wandb | None = None) -> SearchEngine:
     """
     settings = run.config.search
     engine = build_search(run, second_order=HYPERGRADIENTS[run.config.hypergradient.type].second_order)
-    hook = SearchHook(engine, run, SEARCHING.of(run.config), wandb or Wandb.off())
+    hook = SearchHook(engine, run, SEARCHING.of(run.config), tracker)
     hook.resume()
     gates = engine.lora.gates
     with SearchProgress(settings.steps, engine.global_step, gates.names, gates.k) as hook.progress:

@@ -1,4 +1,4 @@
-"""What a search sends to wandb; docs/wandb.md describes it for users."""
+"""What a search sends to its tracker; docs/wandb.md describes it for users."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from engine.ranks.grid import grid_of
 from engine.ranks.picture import rank_picture
 from engine.search.trajectory import Trajectory
-from engine.tracking.wandb_run import Wandb
+from engine.tracking import Tracker
 
 # A slider with more stops is no easier to read, and each picture is a file.
 MOST_PICTURES = 20
@@ -21,14 +21,14 @@ MOST_CHARTS = 48
 class SearchTracking:
     """Sends logged points while a search of `steps` steps goes, and the trajectories when it ends."""
 
-    def __init__(self, wandb: Wandb, steps: int) -> None:
-        self.wandb = wandb
+    def __init__(self, tracker: Tracker, steps: int) -> None:
+        self.tracker = tracker
         self._every = max(1.0, steps / MOST_PICTURES)
         self._last_picture = -1
 
     def point(self, line: Mapping[str, Any], history: Trajectory, ranks: Sequence[int]) -> None:
         """Sends a line of metrics.jsonl with the newest point of `history` and the ranks at that point."""
-        if not self.wandb.alive:
+        if not self.tracker.alive:
             return
         alpha, contribution = history.alpha[-1], history.contribution[-1]
         entropies = entropy(alpha)
@@ -43,19 +43,19 @@ class SearchTracking:
         if due != self._last_picture:
             self._last_picture = due
             title = f"ranks at step {line['step']}"
-            values["search/rank_map"] = self.wandb.picture(rank_picture(history.names, ranks, alpha.shape[1], title))
-        self.wandb.log(values)
+            values["search/rank_map"] = rank_picture(history.names, ranks, alpha.shape[1], title)
+        self.tracker.log(values)
 
     def end(self, history: Trajectory) -> None:
         """Sends a chart of alpha for each layer (for each block, if there are many layers) and one of entropies."""
-        if not self.wandb.alive:
+        if not self.tracker.alive:
             return
         alpha = np.stack(history.alpha)
         for title, curves in alpha_charts(history.names, alpha).items():
-            self.wandb.lines(f"trajectories/{title}", history.steps, curves)
+            self.tracker.lines(f"trajectories/{title}", history.steps, curves)
         entropies = np.stack([entropy(rows) for rows in alpha])
         curves = {name: entropies[:, index].tolist() for index, name in enumerate(history.names)}
-        self.wandb.lines("trajectories/entropy of alpha", history.steps, curves)
+        self.tracker.lines("trajectories/entropy of alpha", history.steps, curves)
 
 
 def entropy(alpha: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A study as a wandb run of its own: its tables and figures beside the runs of its cells, in one group."""
+"""A study as a run of its own at its tracker: its tables and figures beside the runs of its cells, in one group."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import pandas as pd
 
 from configs.schema import RunConfig
 from engine.study.folder import StudyFolder
-from engine.tracking.wandb_run import Wandb
+from engine.tracking import open_tracker
 
 
 def track_study(config: RunConfig, folder: StudyFolder, pictures: Mapping[str, Path]) -> None:
     """Sends the tables and figures of a finished study."""
     grouped = dataclasses.replace(config.tracking, group=config.tracking.group or config.name)
     config = dataclasses.replace(config, tracking=grouped)
-    with Wandb(config, folder.root, job="study", tags=["study"]) as wandb:
+    with open_tracker(config, folder.root, job="study", tags=["study"]) as tracker:
         for key, path in (("summary", folder.summary), ("results", folder.results)):
             table = pd.read_parquet(path)
             # A cell of a wandb table may hold what JSON can (numbers, words, nothing), except lists.
             rows = json.loads(table.to_json(orient="values", double_precision=15))
             cells = [[str(value) if isinstance(value, list) else value for value in row] for row in rows]
-            wandb.table(f"study/{key}", list(table.columns), cells)
+            tracker.table(f"study/{key}", list(table.columns), cells)
         for name, picture in pictures.items():
-            wandb.image(f"figures/{name}", picture)
-        wandb.keep(f"{config.name}-results", "study", folder.results)
+            tracker.image(f"figures/{name}", picture)
+        tracker.keep(f"{config.name}-results", "study", folder.results)

@@ -13,12 +13,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from PIL.Image import Image as Picture
+
 from configs.schema import RunConfig
 from engine.disk.files import write_text
 from engine.run.folder import WANDB_ID
 from engine.run.interrupt import Interrupted
 from engine.run.opening import Asked
 from engine.tracking.login import Mode, wandb_mode
+from engine.tracking.tracker import Tracker
 
 # wandb refuses longer tags and names of artifacts.
 MOST_TAG, MOST_NAME = 64, 128
@@ -55,28 +58,21 @@ def _unless_off(method: Callable[Concatenate[Wandb, P], T]) -> Callable[Concaten
     return call
 
 
-class Wandb:
+class Wandb(Tracker):
     """A wandb run, or nothing. A call that fails switches it off with one warning; the training goes on.
 
     `job` and `tags` are what runs can be grouped and filtered by. As a context it ends the run however its body ends,
     failed or stopped where that raises. Raises UserError where it is to be online and there is no key.
     """
 
-    alive = False
     _run: Any = None
     _wandb: Any = None
-    _keeps_files = False
 
     def __init__(self, config: RunConfig, folder: Path, *, job: str | None = None, tags: Sequence[str] = ()) -> None:
         self._keeps_files = config.tracking.artifacts
         mode = wandb_mode(config)
         self.alive = mode != "disabled"
         self._start(config, folder, mode, job_type=job, tags=[tag[:MOST_TAG] for tag in tags])
-
-    @classmethod
-    def off(cls) -> Wandb:
-        """A tracker that sends nothing."""
-        return cls.__new__(cls)
 
     @_unless_off
     def _start(self, config: RunConfig, folder: Path, mode: Mode, **options: Any) -> None:
@@ -112,41 +108,32 @@ class Wandb:
 
     @_unless_off
     def log(self, values: Mapping[str, Any]) -> None:
-        """Numbers of one moment."""
-        self._run.log(dict(values))
-
-    def image(self, key: str, path: Path) -> None:
-        """A picture from a file."""
-        self.log({key: self.picture(str(path))})
+        """Numbers and pictures of one moment. When one key has pictures at several steps, wandb shows a slider."""
+        image = self._wandb.Image
+        self._run.log({key: image(value) if isinstance(value, Picture) else value for key, value in values.items()})
 
     @_unless_off
-    def picture(self, image: Any) -> Any:
-        """A picture as a value for `log`: logged under one key at several steps, wandb shows a slider over them."""
-        return self._wandb.Image(image)
+    def image(self, key: str, path: Path) -> None:
+        self.log({key: self._wandb.Image(str(path))})
 
     @_unless_off
     def lines(self, key: str, steps: Sequence[int], curves: Mapping[str, Sequence[float]]) -> None:
-        """One line chart with a line for each of `curves`."""
         names, values, title = list(curves), list(curves.values()), key.split("/", 1)[-1]
         series = self._wandb.plot.line_series
         self.log({key: series(xs=list(steps), ys=values, keys=names, title=title, xname="step")})
 
     @_unless_off
     def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A table."""
         self.log({key: self._wandb.Table(columns=list(columns), data=list(rows), allow_mixed_types=True)})
 
     @_unless_off
     def keep(self, name: str, kind: str, path: Path) -> None:
-        """A file or a folder as an artifact, where there is one and the configuration wants it."""
+        """Sends a file or a folder as an artifact."""
         if self._keeps_files and path.exists():
             # A folder may have a name that wandb refuses for an artifact.
             artifact = self._wandb.Artifact(re.sub(r"[^A-Za-z0-9._-]+", "-", name)[-MOST_NAME:], type=kind)
             (artifact.add_dir if path.is_dir() else artifact.add_file)(str(path))
             self._run.log_artifact(artifact)
-
-    def __enter__(self) -> Wandb:
-        return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         # wandb itself uses 255 at Ctrl-C: the run has not failed, and may be resumed.

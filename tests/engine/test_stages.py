@@ -23,8 +23,8 @@ from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
+from engine.tracking import Tracker
 from engine.tracking import login as wandb_login
-from engine.tracking.wandb_run import Wandb
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "llama"])
@@ -64,12 +64,12 @@ def test_the_searched_model_is_gone_when_the_retraining_begins(
     kept: list[weakref.ref[Any]] = []
     search, retrain = stages.search, stages.retrain
 
-    def watched(run: Context, wandb: Wandb) -> None:
-        kept.append(weakref.ref(search(run, wandb).lora.module))
+    def watched(run: Context, tracker: Tracker) -> None:
+        kept.append(weakref.ref(search(run, tracker).lora.module))
 
-    def checked(run: Context, wandb: Wandb) -> None:
+    def checked(run: Context, tracker: Tracker) -> None:
         assert [reference() for reference in kept] == [None]
-        retrain(run, wandb)
+        retrain(run, tracker)
 
     monkeypatch.setattr(stages, "search", watched)
     monkeypatch.setattr(stages, "retrain", checked)

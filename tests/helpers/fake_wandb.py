@@ -69,7 +69,7 @@ def fake_wandb(monkeypatch: pytest.MonkeyPatch, fails: str = "") -> FakeRun:
 
     module: Any = types.ModuleType("wandb")
     module.init, module.Settings = init, dict
-    module.Image = lambda source: Path(source).name if isinstance(source, str) else source
+    module.Image = lambda source: Path(source).name if isinstance(source, str) else ("picture", source.size)
     module.plot = types.SimpleNamespace(line_series=lambda **options: options)
     module.Artifact, module.Table = FakeArtifact, lambda **options: options
     monkeypatch.setitem(sys.modules, "wandb", module)

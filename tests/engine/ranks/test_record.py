@@ -12,6 +12,7 @@ import torch
 
 from engine import ranks
 from engine.ranks import check_against, record_of
+from engine.ranks.record import chosen_components, rule_behind
 from engine.ranks.rules import RankRule
 from tests.helpers.rank_records import SHAPES
 
@@ -52,6 +53,21 @@ def test_ranks_json_has_the_agreed_form_and_comes_back(tmp_path: Path) -> None:
     assert again.layers == record.layers
     assert (again.k, again.constraint, again.rule, again.threshold) == (4, "softmax", "threshold", 0.25)
     check_against(again, SHAPES, path)
+
+
+@pytest.mark.parametrize("budget", [None, 40])
+def test_the_rule_and_its_choice_can_be_read_off_a_record(budget: int | None) -> None:
+    alpha, rule = torch.tensor([[0.7, 0.3], [0.1, 0.9], [0.5, 0.5]]), RankRule("softmax", SIZES, budget)
+    record = record_of(alpha, alpha * 2, rule)
+    assert rule_behind(record, SIZES) == rule
+    kept = torch.stack([chosen_components(layer, record) for layer in record.layers])
+    assert torch.equal(kept, rule.kept(alpha, alpha * 2))
+
+
+def test_no_rule_is_read_off_a_record_that_does_not_tell_it() -> None:
+    by_budget = record_of(torch.ones(3, 2), torch.ones(3, 2), RankRule("softmax", SIZES, budget=40))
+    assert rule_behind(by_budget, {}) is None, "what a component of each layer costs is not known"
+    assert rule_behind(dataclasses.replace(searched_record(), rule="by hand"), SIZES) is None
 
 
 def test_a_record_by_budget_says_the_budget_and_no_lambda(tmp_path: Path) -> None:

@@ -24,9 +24,6 @@ class Kept:
     def log(self, values: dict[str, Any]) -> None:
         self.logged.append(values)
 
-    def picture(self, image: Any) -> Any:
-        return image.size
-
     def lines(self, key: str, steps: list[int], curves: dict[str, list[float]]) -> None:
         self.charts[key] = (list(steps), curves)
 

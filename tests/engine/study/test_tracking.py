@@ -50,7 +50,7 @@ def track(
         made.append(Kept(*arguments, **options))
         return made[-1]
 
-    monkeypatch.setattr(study_tracking, "Wandb", start)
+    monkeypatch.setattr(study_tracking, "open_tracker", start)
 
     def run(results: pd.DataFrame, *arguments: str) -> Kept:
         folder = StudyFolder(tmp_path)

@@ -134,6 +134,7 @@ def test_a_run_tells_wandb_alpha_ranks_losses_figures_and_the_result(
     folder = run_stages(Request(config, "all", False, "tiny.yaml"), StopRequest())
     searched = [values for values in run.logged if "search/step" in values]
     assert [values["search/step"] for values in searched] == [2, 4]
+    assert [values["search/rank_map"][0] for values in searched] == ["picture", "picture"]
     ranks = json.loads(folder.ranks.read_text())
     for layer in ranks["layers"]:
         assert searched[-1][f"rank/{layer['name']}"] == layer["rank"]
