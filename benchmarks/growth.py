@@ -3,8 +3,6 @@
 Also what gating and selection alone cost: a search step whose outer problem never comes, over a plain LoRA step.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ On a CPU: resident memory (VmHWM of Linux), libraries and model included, from t
 allocated at most.
 """
 
-from __future__ import annotations
-
 import json as json_text
 import sys
 import tempfile

@@ -1,7 +1,5 @@
 """Side by side: what is compared takes turns in one process, so that a slow minute of the machine hits all alike."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The work that is measured: a model, rows of SST-2's lengths, and one step of each way to train on them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Configurations as YAML files: finding, reading and writing them."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Collection, Mapping
 from pathlib import Path

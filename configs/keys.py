@@ -1,7 +1,5 @@
 """The keys of a configuration: their types and ranges, words for what each takes, and messages about wrong ones."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import re

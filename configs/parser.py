@@ -1,7 +1,5 @@
 """The command line, by jsonargparse; every mistake is a UserError of one line."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path

@@ -1,7 +1,5 @@
 """docs/configuration.md from the schema: `python -m configs.reference > docs/configuration.md`; a test compares."""
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 import typing

@@ -1,7 +1,5 @@
 """What one command line can ask for."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

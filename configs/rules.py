@@ -1,7 +1,5 @@
 """Combinations of settings that cannot work, refused before a model is loaded; `ranges.py` limits single values."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

@@ -4,8 +4,6 @@ The text below each field says its meaning, its unit and the value in the paper 
 where it states one. Types from `ranges.py` have a range; `rules.py` refuses combinations that cannot work.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Rows to batches: the D_tr : D_val split, length-grouped order, and loaders that can resume."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -8,8 +8,6 @@ A forward hook on `lora_A` multiplies its [.., k] output, which is exactly Eq. 2
 PEFT knows, quantised bases included. No LoRA layer is written here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate

@@ -4,8 +4,6 @@ A checkpoint is written beside its place, synced and renamed; the one before sta
 that at every moment one complete checkpoint exists.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

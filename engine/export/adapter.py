@@ -1,7 +1,5 @@
 """A plain PEFT adapter folder."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

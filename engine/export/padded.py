@@ -1,7 +1,5 @@
 """The adapter padded with zero components to one rank, for servers that read only r and lora_alpha."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

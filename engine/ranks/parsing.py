@@ -1,7 +1,5 @@
 """Read ranks.json, also one written by hand."""
 
-from __future__ import annotations
-
 import difflib
 import json
 import sys

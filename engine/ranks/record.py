@@ -1,7 +1,5 @@
 """The record of the ranks, ranks.json: all that stage 2 needs of stage 1."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """alpha -> which components are kept: the paper's threshold (AutoLoRA section 4.4), and a parameter budget."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

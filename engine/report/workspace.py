@@ -1,7 +1,5 @@
 """`--workspace runs/x` saves a view in wandb with the panels of a search, and a plot for the curves of each layer."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

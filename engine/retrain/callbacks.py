@@ -1,7 +1,5 @@
 """What runs beside a training: the stop, the check of the loss, the seal of a checkpoint, the clock."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,21 +57,6 @@ def no_number(what: str, config: RunConfig) -> str:
 
 
 @dataclass(eq=False)
-class Seal(TrainerCallback):
-    """Marks each checkpoint as complete once Trainer has written it."""
-
-    clock: Clock
-    settings: Mapping[str, Any]
-    processes: Processes
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.processes.wait()  # each has written its random state
-        if self.processes.first:
-            folder = retrain_checkpoint.place(Path(args.output_dir), state.global_step)
-            retrain_checkpoint.seal(folder, self.clock.so_far(), self.settings)
-
-
-@dataclass(eq=False)
 class Clock(TrainerCallback):
     """Seconds of training, those before a stop included; without a terminal, a line now and then in the bar's
     place."""
@@ -93,3 +76,18 @@ class Clock(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.seconds = self.so_far()
+
+
+@dataclass(eq=False)
+class Seal(TrainerCallback):
+    """Marks each checkpoint as complete once Trainer has written it."""
+
+    clock: Clock
+    settings: Mapping[str, Any]
+    processes: Processes
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.processes.wait()  # each has written its random state
+        if self.processes.first:
+            folder = retrain_checkpoint.place(Path(args.output_dir), state.global_step)
+            retrain_checkpoint.seal(folder, self.clock.so_far(), self.settings)

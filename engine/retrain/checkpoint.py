@@ -3,8 +3,6 @@
 Trainer writes into the folder itself, so after a kill a half-written one may be the newest. The seal is written last.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import re

@@ -1,8 +1,6 @@
 """The one training loop of stage 2 and of every baseline: transformers.Trainer, with our order of rows and our
 stop."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Batches of the retraining for one of several processes: its own rows, and what share of the batch they are."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

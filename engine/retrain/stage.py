@@ -1,7 +1,5 @@
 """Stage 2 of every method: one training on D_tr + D_val, its evaluation, the adapter and metrics.json."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 

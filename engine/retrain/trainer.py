@@ -1,7 +1,5 @@
 """transformers.Trainer with this program's order of rows and its mean loss over all labels of a step."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Choices on the validation part: full trainings on D_tr, measured on D_val. Each is done once, also after a kill."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import logging

@@ -1,7 +1,5 @@
 """What the world can do to a run, as one line for the user instead of a traceback."""
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager

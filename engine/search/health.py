@@ -1,8 +1,6 @@
 """Warnings and errors about a search that goes wrong: a class without examples, losses that are not finite, an alpha
 that collapsed, ranks that never changed."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 

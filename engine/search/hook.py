@@ -1,7 +1,5 @@
 """What happens after each step of a search: log lines, rank checks, checkpoints, and the end."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Mapping

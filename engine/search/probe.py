@@ -1,7 +1,5 @@
 """How close each approximation is to the exact hypergradient, and what a step of it costs, on the real search."""
 
-from __future__ import annotations
-
 import dataclasses
 import statistics
 from collections.abc import Iterator, Sequence

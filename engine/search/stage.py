@@ -1,7 +1,5 @@
 """Stage 1: learn alpha by Algorithm 1, then write search/ and ranks.json."""
 
-from __future__ import annotations
-
 import logging
 
 from safetensors.torch import save_file

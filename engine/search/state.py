@@ -1,7 +1,5 @@
 """Everything that a search needs to resume as if it had never stopped."""
 
-from __future__ import annotations
-
 import random
 from copy import deepcopy
 from typing import Any

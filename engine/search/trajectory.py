@@ -1,7 +1,5 @@
 """alpha and contribution of every component over the search: in memory, in the checkpoint, as a parquet file."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The cells of a study: every combination of its axes and variants, each an ordinary run; which reads which."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import logging

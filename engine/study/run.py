@@ -1,7 +1,5 @@
 """Many runs: the axes of a study expand to cells, each an ordinary run folder; finished cells are skipped."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 

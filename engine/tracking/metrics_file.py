@@ -1,7 +1,5 @@
 """search/metrics.jsonl: one JSON object a logged step."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Curves while a run goes: the local files, and wandb behind an interface that can fail without harm."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import os
@@ -38,11 +36,11 @@ def refuse_online_without_key(asked: Asked) -> None:
         wandb_mode(asked.config)
 
 
-def _unless_off(method: Callable[Concatenate[Wandb, P], T]) -> Callable[Concatenate[Wandb, P], T | None]:
+def _unless_off(method: Callable[Concatenate["Wandb", P], T]) -> Callable[Concatenate["Wandb", P], T | None]:
     """`method`, which does nothing while wandb is off, and whose failure switches wandb off with one warning."""
 
     @wraps(method)
-    def call(self: Wandb, *args: P.args, **options: P.kwargs) -> T | None:
+    def call(self: "Wandb", *args: P.args, **options: P.kwargs) -> T | None:
         if not self.alive:
             return None
         try:

@@ -1,7 +1,5 @@
 """Where and how precisely to compute: device, autocast, random states that can be replayed, seconds of a step."""
 
-from __future__ import annotations
-
 import gc
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The layers of a model that can have LoRA: their names, their shapes, and which of them the targets name."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -11,8 +11,6 @@ own block of the outputs:
 so the exported adapter is a plain one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 

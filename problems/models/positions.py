@@ -4,8 +4,6 @@ The numbers are read from the model, and no row is tried: on a GPU, where models
 is not there ends the CUDA context, and on a CPU a long row through a large model takes minutes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from torch import nn

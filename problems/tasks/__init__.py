@@ -1,7 +1,5 @@
 """What is learned. `make_task` is the only way in."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from configs.schema import RunConfig, TaskConfig

@@ -1,7 +1,5 @@
 """Names of keys, words for what they take, and jsonargparse's complaints as one line (as it words them itself)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Each range refuses a bad value by the name of its key, and takes the nearest good one."""
 
-from __future__ import annotations
-
 import re
 from math import inf, nan
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The schema is the documentation: a line for every field, a range for every number."""
 
-from __future__ import annotations
-
 import ast
 import dataclasses
 import inspect

@@ -1,7 +1,5 @@
 """Folders with half-done work in them, and the question whether it may resume."""
 
-from __future__ import annotations
-
 import torch
 
 from configs.schema import RunConfig, Stage

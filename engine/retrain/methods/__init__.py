@@ -1,7 +1,5 @@
 """The methods: how to build the model that the one trainer trains, and what is kept of it."""
 
-from __future__ import annotations
-
 from configs.errors import UserError
 from engine import ranks
 from engine.ranks import controls

@@ -1,7 +1,5 @@
 """AdaLoRA (Zhang et al., ICLR 2023, arXiv 2303.10512) as PEFT has it, its schedule derived from the run's steps."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

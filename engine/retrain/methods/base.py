@@ -1,7 +1,5 @@
 """What a method is to the rest of the program: a model to be trained by the one trainer, and what is kept of it."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Plain PEFT LoRA at given ranks: learned by the search, the same everywhere, shuffled, random."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path

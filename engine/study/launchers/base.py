@@ -1,7 +1,5 @@
 """What a launcher is given and gives back."""
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence

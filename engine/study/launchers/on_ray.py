@@ -4,8 +4,6 @@ The run folders must be on a file system that every machine sees: there a cell w
 Ray is an optional dependency; it is imported only when it is asked for.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import re

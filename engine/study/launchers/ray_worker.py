@@ -1,7 +1,5 @@
 """One cell in a Ray worker's process."""
 
-from __future__ import annotations
-
 import os
 import time
 

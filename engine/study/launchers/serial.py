@@ -1,7 +1,5 @@
 """One cell after the other in this process."""
 
-from __future__ import annotations
-
 import logging
 
 from configs.schema_study import StudyConfig

@@ -6,8 +6,6 @@ spreadsheets and pandas write them: so a stray one never takes the following row
 such rule: it reads either every quote as plain or the text behind a stray one, up to the next quote, as one cell.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import re

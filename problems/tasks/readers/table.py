@@ -1,7 +1,5 @@
 """Read a table from a CSV, TSV, JSON Lines or parquet file, and check its columns."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A checkpoint is whole or not there; one whole one is there at every moment."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Callable

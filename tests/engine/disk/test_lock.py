@@ -1,7 +1,5 @@
 """Two processes never work in one run folder."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -1,7 +1,5 @@
 """Stage 2's loop: stopped and resumed is bit-equal, trains on all rows, and measures each split on its own rows."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The retraining's batches among several processes: together they are those of one."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

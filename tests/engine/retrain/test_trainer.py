@@ -1,7 +1,5 @@
 """Every row comes once an epoch in an order of the seed, and accumulated batches make the step of one large batch."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from functools import partial

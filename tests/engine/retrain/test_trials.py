@@ -1,7 +1,5 @@
 """Choices on D_val: the learning-rate sweep and the rank grid; what they train on, keep, resume and refuse."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import signal

@@ -1,7 +1,5 @@
 """Numbers going wrong: steps that are not finite are left out and counted; doubtful ranks are spoken of."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from pathlib import Path

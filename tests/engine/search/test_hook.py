@@ -1,7 +1,5 @@
 """What a search leaves beside its steps: log lines, checkpoints when they are due, one record, its own time."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

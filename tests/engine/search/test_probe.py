@@ -1,7 +1,5 @@
 """The probe measures beside the search and leaves the search as it was."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from copy import deepcopy

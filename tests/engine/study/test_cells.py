@@ -1,7 +1,5 @@
 """Cells of a study: from axes, variants and places to configurations; which cell reads which."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Callable, Sequence

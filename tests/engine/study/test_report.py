@@ -1,7 +1,5 @@
 """What a study concludes from its rows: distance to the exact hypergradient."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Second derivatives: closed forms of ridge regression, and a real attention kernel."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,5 @@
 """Which cells may begin, in which order, and what becomes of those whose worker died."""
 
-from __future__ import annotations
-
 import pytest
 
 from configs.errors import UserError

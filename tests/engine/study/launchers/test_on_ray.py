@@ -1,7 +1,5 @@
 """Studies on a real Ray: the results of the serial launcher, a machine that dies in the middle, what is refused."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import os

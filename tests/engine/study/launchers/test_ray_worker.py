@@ -1,7 +1,5 @@
 """One cell in a worker: what becomes of it, and the folder that a dead worker may still hold."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import signal

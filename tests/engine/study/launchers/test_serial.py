@@ -1,7 +1,5 @@
 """One cell after the other: a failed one is a line, a signal ends all."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

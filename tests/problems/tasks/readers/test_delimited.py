@@ -1,7 +1,5 @@
 """Cells of CSV and TSV text: quotes, line ends, torn rows."""
 
-from __future__ import annotations
-
 import csv
 import io
 
