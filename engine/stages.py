@@ -26,7 +26,7 @@ from engine.tracking import NOWHERE, Tracker, open_tracker
 from engine.tracking.wandb_run import refuse_online_without_key
 from problems.machine.processes import ALONE, Processes
 
-REFUSALS: tuple[opening.Refusal, ...] = (
+REFUSALS: tuple[opening.Refusal[RunFolder], ...] = (
     opening.refuse_study,
     opening.refuse_search_without_one,
     opening.refuse_finished,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 from configs.errors import UserError
 from configs.rules import SEARCHING
@@ -12,12 +13,26 @@ from engine.disk.files import remove
 from engine.run.folder import RunFolder
 
 
+class Folder(Protocol):
+    """The folder of a run or of a study."""
+
+    @property
+    def root(self) -> Path:
+        """The folder itself."""
+
+    def outputs(self, stage: Stage) -> list[Path]:
+        """What --overwrite clears before the stage begins."""
+
+
+F = TypeVar("F", bound=Folder)
+
+
 @dataclass(frozen=True)
-class Asked:
-    """What a command asks of a run folder."""
+class AskedOf(Generic[F]):
+    """What a command asks of a folder."""
 
     config: RunConfig
-    folder: RunFolder
+    folder: F
     stage: Stage = "all"
     overwrite: bool = False
 
@@ -27,12 +42,14 @@ class Asked:
         return path.exists() and not any(path.is_relative_to(output) for output in cleared)
 
 
-Refusal = Callable[[Asked], None]
+Asked = AskedOf[RunFolder]
+"""What a command asks of the folder of a run."""
+Refusal = Callable[[AskedOf[F]], None]
 """Raises UserError when the command may not begin."""
 
 
-def open_folder(asked: Asked, refusals: Sequence[Refusal]) -> RunFolder:
-    """Asks `refusals` in their order; then makes the run's folder and clears what --overwrite replaces.
+def open_folder(asked: AskedOf[F], refusals: Sequence[Refusal[F]]) -> F:
+    """Asks `refusals` in their order; then makes the folder and clears what --overwrite replaces.
 
     Raises UserError when one refuses, or when the folder cannot be written.
     """

@@ -15,7 +15,7 @@ from engine.search.engine import SearchEngine
 from engine.search.probe import Probe, measure_cost
 from engine.search.settings import SEARCHING
 from engine.search.stage import build_search
-from engine.study.folder import StudyFolder
+from engine.study.folder import AskedOfStudy, StudyFolder
 from problems.hypergradients import HYPERGRADIENTS, register
 
 log = logging.getLogger("autolora")
@@ -24,11 +24,12 @@ COMPARED = Settings((*SEARCHING.read, "study.probe"), SEARCHING.but)
 """A search, compared at its own steps, etas and rounds."""
 
 
-def refuse_changed_probe(config: RunConfig, folder: StudyFolder) -> None:
+def refuse_changed_probe(asked: AskedOfStudy) -> None:
     """Refuses a comparison in the study's folder that was made under other settings than these."""
-    if folder.probe.exists():
+    folder = asked.folder
+    if asked.stands(folder.probe):
         recorded = read_json(folder.probe_settings)
-        COMPARED.refuse_changed(recorded, config, f"{folder.root} holds a comparison of hypergradients with")
+        COMPARED.refuse_changed(recorded, asked.config, f"{folder.root} holds a comparison of hypergradients with")
 
 
 def run_probe(config: RunConfig, folder: StudyFolder, stop: StopRequest) -> None:

@@ -8,6 +8,7 @@ from configs.errors import UserError
 from configs.schema import RunConfig, Stage
 from engine.disk.paths import At
 from engine.run.folder import WANDB_ID, RunFolder
+from engine.run.opening import AskedOf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +42,12 @@ class StudyFolder:
         ]  # fmt: skip
 
 
-def refuse_single_run(folder: StudyFolder) -> None:
+AskedOfStudy = AskedOf[StudyFolder]
+"""What a command asks of the folder of a study."""
+
+
+def refuse_single_run(asked: AskedOfStudy) -> None:
     """Refuses a study in the folder of a single run, also where it may overwrite: it would clear the run's files."""
-    shared = folder.outputs()
+    folder, shared = asked.folder, asked.folder.outputs()
     if any(path.exists() for path in RunFolder(folder.root).outputs("all") if path not in shared):
         raise UserError(f"--name: {folder.root} holds a single run; name the study otherwise")

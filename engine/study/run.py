@@ -10,12 +10,13 @@ from configs.files import to_yaml
 from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
-from engine.disk.files import read_json, remove, write_parquet, write_text
+from engine.disk.files import read_json, write_parquet, write_text
 from engine.retrain.settings import FINISHED
 from engine.run.interrupt import StopRequest
+from engine.run.opening import AskedOf, open_folder
 from engine.study.cells import Cell, expand, reads, with_chosen_rate
 from engine.study.comparison import refuse_changed_probe
-from engine.study.folder import StudyFolder, refuse_single_run
+from engine.study.folder import AskedOfStudy, StudyFolder, refuse_single_run
 from engine.study.launchers import LAUNCHERS, Job, Running
 from engine.study.words import all_numbers, word
 from engine.tracking.login import wandb_mode
@@ -30,9 +31,17 @@ def run_study(request: Request, stop: StopRequest) -> tuple[StudyFolder, list[st
     Raises UserError for what the user must change, Interrupted when a signal asked to stop.
     """
     config = request.config
-    folder = StudyFolder.of(config)
-    cells = expand(config, folder)
-    failed = _run_cells(request, folder, cells, stop)
+    asked = AskedOf(config, StudyFolder.of(config), request.stage, request.overwrite)
+    cells = expand(config, asked.folder)
+    running = Running(_jobs(request, asked, cells), config.study.ray.retries)
+    folder = open_folder(
+        asked,
+        (
+            _refuse_stage, refuse_single_run, _refuse_without_key, lambda asked: _refuse_changed_cells(asked, cells),
+            refuse_changed_probe, lambda asked: _refuse_launcher(asked, running),
+        ),
+    )  # fmt: skip
+    failed = [] if request.stage == "report" else _run_cells(asked, cells, running, stop)
     results = collect(cells)
     if results.empty:
         raise UserError(f"no cell of the study finished; the first failure: {(failed or ['none was run'])[0]}")
@@ -40,37 +49,47 @@ def run_study(request: Request, stop: StopRequest) -> tuple[StudyFolder, list[st
     return folder, failed
 
 
-def _run_cells(request: Request, folder: StudyFolder, cells: Sequence[Cell], stop: StopRequest) -> list[str]:
-    """A line for each cell that failed. All that can be refused is refused before the folder is touched."""
-    config = request.config
-    if request.stage not in ("all", "report"):
-        raise UserError(f"--stage: {request.stage!r} is not allowed for a study; allowed: all, report")
-    refuse_single_run(folder)
-    wandb_mode(config)
-    kept = request.stage == "report" or not request.overwrite
-    if kept:
-        _refuse_others(config, folder, cells)
-    launcher = LAUNCHERS[config.study.launcher]
-    jobs = _jobs(request, cells, kept=kept) if request.stage == "all" else []
-    running = Running(jobs, config.study.ray.retries)
-    if jobs:
-        launcher.check(config.study)
-    if request.overwrite:
-        for path in folder.outputs(request.stage):
-            remove(path)
-    if request.stage == "report":
-        return []
+def _run_cells(asked: AskedOfStudy, cells: Sequence[Cell], running: Running, stop: StopRequest) -> list[str]:
+    """Runs the jobs; returns a line for each cell that failed."""
+    config, folder = asked.config, asked.folder
     write_text(folder.config, to_yaml(config))
-    failed = launcher.run(running, config.study, stop)
+    failed = LAUNCHERS[config.study.launcher].run(running, config.study, stop)
     for line in failed:
         log.warning("failed: %s", line)
     # A first seed that was run again may have chosen another rate than the seeds that were finished with its last.
-    _refuse_others(config, folder, cells)
+    _refuse_changed_cells(AskedOf(config, folder), cells)
     return failed
 
 
-def _jobs(request: Request, cells: Sequence[Cell], *, kept: bool) -> list[Job]:
-    """One job per unfinished cell, or per cell when no result is `kept`; each comes after the jobs that it reads."""
+def _refuse_stage(asked: AskedOfStudy) -> None:
+    """Refuses the stages that a study does not have."""
+    if asked.stage not in ("all", "report"):
+        raise UserError(f"--stage: {asked.stage!r} is not allowed for a study; allowed: all, report")
+
+
+def _refuse_without_key(asked: AskedOfStudy) -> None:
+    """Refuses a study whose curves and tables are to go online when there is no API key."""
+    wandb_mode(asked.config)
+
+
+def _refuse_changed_cells(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
+    """Refuses finished cells in the study's folder that were made under other settings than these."""
+    for cell in cells:
+        run = cell.folder
+        if asked.stands(run.metrics):
+            recorded = read_json(run.metrics).get("settings", {})
+            placed = _placed(asked.config, cell, cells)
+            FINISHED.refuse_changed(recorded, placed, f"{run.root} was finished with")
+
+
+def _refuse_launcher(asked: AskedOfStudy, running: Running) -> None:
+    """Refuses a launcher that cannot start the cells."""
+    if running.total:
+        LAUNCHERS[asked.config.study.launcher].check(asked.config.study)
+
+
+def _jobs(request: Request, asked: AskedOfStudy, cells: Sequence[Cell]) -> list[Job]:
+    """One job for every cell whose result does not stand already; each comes after the jobs that it reads."""
     config = request.config
 
     def job(cell: Cell) -> Job:
@@ -81,21 +100,13 @@ def _jobs(request: Request, cells: Sequence[Cell], *, kept: bool) -> list[Job]:
             frozenset(after),
         )
 
-    return [job(cell) for cell in cells if not (kept and cell.folder.metrics.exists())]
+    if request.stage == "report":
+        return []
+    return [job(cell) for cell in cells if not asked.stands(cell.folder.metrics)]
 
 
 def _placed(config: RunConfig, cell: Cell, cells: Sequence[Cell]) -> RunConfig:
     return (with_chosen_rate(cell, cells) if config.study.sweep_once else cell).config
-
-
-def _refuse_others(config: RunConfig, folder: StudyFolder, cells: Sequence[Cell]) -> None:
-    """Refuses results in the study's folder that were made under other settings than these."""
-    for cell in cells:
-        run = cell.folder
-        if run.metrics.exists():
-            recorded = read_json(run.metrics).get("settings", {})
-            FINISHED.refuse_changed(recorded, _placed(config, cell, cells), f"{run.root} was finished with")
-    refuse_changed_probe(config, folder)
 
 
 def collect(cells: list[Cell]) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from configs.schema import RunConfig
 from configs.schema_study import ProbeConfig
 from engine.disk.files import write_json, write_text
 from engine.run.interrupt import StopRequest
+from engine.run.opening import AskedOf
 from engine.study.comparison import COMPARED, refuse_changed_probe, run_probe
 from engine.study.folder import StudyFolder
 from problems.hypergradients import HYPERGRADIENTS
@@ -72,11 +73,11 @@ def test_a_comparison_of_hypergradients_is_of_its_own_steps_and_etas(
 ) -> None:
     folder = StudyFolder.of(tiny_config())
     write_json(folder.probe_settings, COMPARED.of(tiny_config()))
-    refuse_changed_probe(tiny_config(*change), folder)  # no comparison is there
+    refuse_changed_probe(AskedOf(tiny_config(*change), folder))  # no comparison is there
     write_text(folder.probe, "")
-    refuse_changed_probe(tiny_config(), folder)
+    refuse_changed_probe(AskedOf(tiny_config(), folder))
     if PROBED[change]:
         with pytest.raises(UserError, match=rf"^{change[0]}: .* holds a comparison of hypergradients with "):
-            refuse_changed_probe(tiny_config(*change), folder)
+            refuse_changed_probe(AskedOf(tiny_config(*change), folder))
     else:
-        refuse_changed_probe(tiny_config(*change), folder)
+        refuse_changed_probe(AskedOf(tiny_config(*change), folder))
