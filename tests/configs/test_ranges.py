@@ -17,7 +17,7 @@ from configs.parser import parse
 from configs.schema import RunConfig
 from configs.values import with_values
 
-# Key -> (bad values, good values at the edge).
+# Key -> (bad values, good values at the edge). A key that is not here is tried with those of a key of the same range.
 VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "name": (["../up", "a/b", ".hidden", "", "a b", "a\n", "x" * 101], ["x" * 100, "0.a_B-c"]),
     "seed": ([-1, 2**31], [0, 2**31 - 1]),
@@ -79,13 +79,12 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
 }
 
 
-def test_the_table_covers_every_range() -> None:
-    assert set(VALUES) == set(key_ranges())
+OF_RANGE = {key_ranges()[key]: values for key, values in VALUES.items()}
 
 
-@pytest.mark.parametrize("key", VALUES)
+@pytest.mark.parametrize("key", key_ranges())
 def test_a_range_refuses_the_bad_and_takes_the_good(key: str) -> None:
-    bad, good = VALUES[key]
+    bad, good = VALUES.get(key) or OF_RANGE[key_ranges()[key]]  # a new range needs a row in the table
     words = re.escape(key_ranges()[key].words)
     for value in bad:
         with pytest.raises(UserError, match=rf"^--{key}: .* is not allowed; allowed: {words}$") as caught:
