@@ -203,7 +203,7 @@ def test_a_second_signal_inside_wandb_ends_the_run(
 def test_an_offline_run_is_on_disk_for_wandb_sync(
     tiny_config: Callable[..., RunConfig], tmp_path: Path, log_lines: list[str]
 ) -> None:
-    wandb = Wandb(tiny_config("--tracking.wandb", "auto"), tmp_path, {"seed": 3})
+    wandb = Wandb(tiny_config("--tracking.wandb", "auto"), tmp_path)
     wandb.log({"search/step": 10, "alpha/layer.query/0": 0.25})
     wandb.finish({"metrics": {"accuracy": 0.75}})
     assert log_lines == []
