@@ -3,8 +3,6 @@
 0 done, 2 something the user must change (one line says what), 130 after Ctrl-C, 143 after SIGTERM.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from importlib.metadata import PackageNotFoundError, version

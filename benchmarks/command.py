@@ -1,7 +1,5 @@
 """What every benchmark shares: settings from the command line, tables, and a JSON file that names the machine."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import platform

@@ -3,8 +3,6 @@
 Two processes run one after the other on a fresh cache of datasets: the second must find what the first tokenised.
 """
 
-from __future__ import annotations
-
 import json as json_text
 import sys
 import tempfile

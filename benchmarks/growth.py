@@ -3,8 +3,6 @@
 Also what gating and selection alone cost: a search step whose outer problem never comes, over a plain LoRA step.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,14 +14,13 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from rich.table import Table
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertConfig, BertForSequenceClassification, set_seed
 
 from benchmarks.command import main
 from benchmarks.timing import Contender, medians, take_turns
 from benchmarks.workload import PlainStep, SearchStep, make_workload
 from configs.errors import UserError
 from problems.hypergradients import HYPERGRADIENTS
-from problems.machine.compute import seed_everything
 from problems.models.load import BaseModel
 
 GATING_TARGET = 1.05
@@ -132,7 +129,7 @@ def _measure(settings: GrowthSettings, point: _Point) -> dict[str, Any]:
 
 def _random_model(settings: GrowthSettings, point: _Point) -> Callable[[bool], BaseModel]:
     def make(second_order: bool) -> BaseModel:
-        seed_everything(0)
+        set_seed(0)
         config = BertConfig(  # type: ignore[call-arg]
             hidden_size=settings.hidden,
             num_hidden_layers=point.layers,

@@ -1,7 +1,5 @@
 """How long the sentences of SST-2 are, for machines without the data."""
 
-from __future__ import annotations
-
 import numpy as np
 
 # Training rows of SST-2 by tokens, [CLS] and [SEP] included: entry i counts the rows of FIRST + i tokens. Measured

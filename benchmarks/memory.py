@@ -4,8 +4,6 @@ On a CPU: resident memory (VmHWM of Linux), libraries and model included, from t
 allocated at most.
 """
 
-from __future__ import annotations
-
 import json as json_text
 import sys
 import tempfile
@@ -22,6 +20,7 @@ from benchmarks.timing import Batch
 from benchmarks.workload import AdaLoraStep, PlainStep, SearchStep, make_workload
 from configs.errors import UserError
 from engine.run.resources import peak_memory
+from engine.terminal.bar import Bar
 from problems.hypergradients import HYPERGRADIENTS
 from problems.machine.compute import Compute
 
@@ -66,7 +65,11 @@ def measure(settings: MemorySettings) -> tuple[dict[str, Any], list[Table]]:
         raise UserError(f"--methods: {unknown[0]!r} is not allowed; allowed: {', '.join(HYPERGRADIENTS)}")
     if settings.only is not None:
         return _measure_one(settings, settings.only), []
-    found = {name: _in_child(settings, name) for name in names}
+    found = {}
+    with Bar("trainings", len(names)) as bar:
+        for number, name in enumerate(names, start=1):
+            found[name] = _in_child(settings, name)
+            bar.step(number)
     floor = found["lora"]["peak_mib"]
     numbers = {
         "ratio_to_lora": {name: found[name]["peak_mib"] / floor for name in names[1:]},

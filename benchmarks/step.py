@@ -3,8 +3,6 @@
 One process, one model, the same batches; everybody takes turns, and ratios are medians of the ratio on the same batch.
 """
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass, field
 from typing import Any, ClassVar

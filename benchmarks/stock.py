@@ -5,8 +5,6 @@ of Betty for this), Adam, hypergradient `darts`, fp32, `roll_back=True`, every s
 own part is untouched here: its Engine, its `darts`, its reading of every loss.
 """
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Side by side: what is compared takes turns in one process, so that a slow minute of the machine hits all alike."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from engine.terminal.bar import Bar
 from problems.machine.compute import timed
 
 Batch = dict[str, Tensor]
@@ -46,15 +45,17 @@ def take_turns(contenders: Sequence[Contender], batches: Sequence[Batch], warmup
     `rounds` joins at the last warm-up round.
     """
     times = Times({contender.name: {} for contender in contenders})
-    for number, batch in enumerate(batches):
-        turn = number % len(contenders)
-        for contender in [*contenders[turn:], *contenders[:turn]]:
-            late = contender.rounds is not None
-            if late and not warmup - 1 <= number < warmup + (contender.rounds or 0):
-                continue
-            seconds = timed(lambda c=contender, b=batch: c.step(dict(b)), device)  # type: ignore[misc]
-            if number >= warmup:
-                times.rounds[contender.name][number] = seconds
+    with Bar("rounds", len(batches)) as bar:
+        for number, batch in enumerate(batches):
+            turn = number % len(contenders)
+            for contender in [*contenders[turn:], *contenders[:turn]]:
+                late = contender.rounds is not None
+                if late and not warmup - 1 <= number < warmup + (contender.rounds or 0):
+                    continue
+                seconds = timed(lambda c=contender, b=batch: c.step(dict(b)), device)  # type: ignore[misc]
+                if number >= warmup:
+                    times.rounds[contender.name][number] = seconds
+            bar.step(number + 1)
     return times
 
 

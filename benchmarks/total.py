@@ -4,8 +4,6 @@ Whole runs through `engine.stages` in one process, one method after the other wi
 hour of the machine hits all alike.
 """
 
-from __future__ import annotations
-
 import json as json_text
 import statistics
 import sys

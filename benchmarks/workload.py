@@ -1,7 +1,5 @@
 """The work that is measured: a model, rows of SST-2's lengths, and one step of each way to train on them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +9,7 @@ import torch
 from datasets import Dataset
 from peft import PeftModel, TaskType
 from torch import nn
-from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase, set_seed
 
 from benchmarks.lengths import draw_lengths
 from benchmarks.timing import Batch
@@ -23,7 +21,7 @@ from engine.run.interrupt import StopRequest
 from engine.search.engine import SearchEngine, build_engine
 from problems.data import EndlessLoader, prepare
 from problems.hypergradients import HYPERGRADIENTS
-from problems.machine.compute import Compute, choose_compute, seed_everything
+from problems.machine.compute import Compute, choose_compute
 from problems.models.attach import attach_components
 from problems.models.load import BaseModel, load_base, load_tokenizer, share_padding
 from problems.models.whole import with_modules_to_save
@@ -62,7 +60,7 @@ def make_workload(
     if path is not None:
         given |= {"task.type": "glue", "task.name": "sst2", "task.path": path}
     config = with_values(RunConfig(name="benchmark"), given | values)
-    seed_everything(config.seed)
+    set_seed(config.seed)
     tokenizer = load_tokenizer(config.model)
     if path is not None:
         data = prepare(make_task(config), tokenizer, config)
@@ -72,7 +70,7 @@ def make_workload(
         collate = make_task(config).collate(tokenizer)
 
     def load(second_order: bool) -> BaseModel:
-        seed_everything(config.seed)
+        set_seed(config.seed)
         base = load_base(config.model, AutoModelForSequenceClassification, second_order=second_order, num_labels=2)
         share_padding(base.model, tokenizer)
         return with_modules_to_save(base, config.lora.modules_to_save, config.lora.target_modules)

@@ -1,9 +1,7 @@
 """Configurations as YAML files: finding, reading and writing them."""
 
-from __future__ import annotations
-
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +9,11 @@ import yaml
 from jsonargparse import get_loader
 
 from configs.errors import UserError
-from configs.keys import SWITCHES, allowed, known_keys, unknown_key
+from configs.keys import SWITCHES, allowed, unknown_key
 from configs.schema import RunConfig
 from configs.values import from_tree
 
 CONFIGS = Path(__file__).resolve().parent
-
-# A file for the command line may hold these beside the settings of a run.
-_OF_THE_COMMAND = {"stage", "overwrite"}
 
 
 def shipped_configs() -> list[str]:
@@ -43,12 +38,11 @@ def load_config(path: Path, values: Mapping[str, Any] | None = None) -> RunConfi
     A configuration without a name takes the file's name. The keys stage and overwrite are skipped. Raises UserError,
     which names the file, for everything that the command line refuses and for a request to show or score.
     """
-    tree = read_keys(path)
-    if tree.keys() & ({"config", *SWITCHES} - _OF_THE_COMMAND):
+    tree = {key: value for key, value in read_keys(path).items() if key not in ("stage", "overwrite")}
+    if tree.keys() & {"config", *SWITCHES}:
         raise UserError(f"{path}: holds a request to show or score, not the settings of a run")
-    settings = {key: value for key, value in tree.items() if key not in _OF_THE_COMMAND}
     try:
-        return from_tree(settings, values or {}, path.stem)
+        return from_tree(tree, values or {}, path.stem)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
@@ -65,24 +59,23 @@ def read_keys(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not readable as YAML ({reason})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: needs keys with values; holds {content!r:.60}")
-    names = allowed()
-    for name, value in _leaves(content):
-        below = next((known for known in names if known.startswith(f"{name}.")), None)
-        if below is None and name not in names:
-            raise UserError(f"{path}: {unknown_key(name)}")
-        if below is not None and value != {}:
-            raise UserError(f"{path}: {name}: {value!r} is not allowed; allowed: keys with values, as {below}")
+    _check_keys(path, content, allowed())
     return content
 
 
-def _leaves(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted name and value of every known key and of everything that has no keys below it."""
+def _check_keys(path: Path, tree: Mapping[Any, Any], known: Collection[str], prefix: str = "") -> None:
+    """Raises UserError for an unknown key and for a section that holds something else than keys with values."""
     for key, value in tree.items():
         name = f"{prefix}{key}"
-        if isinstance(value, dict) and value and name not in known_keys():
-            yield from _leaves(value, f"{name}.")
-        else:
-            yield name, value
+        below = [other for other in known if other.startswith(f"{name}.")]
+        if below and not isinstance(value, dict):
+            raise UserError(f"{path}: {name}: {value!r} is not allowed; allowed: keys with values, as {below[0]}")
+        if below:
+            _check_keys(path, value, below, f"{name}.")
+        elif name not in known:
+            # With the first key below it, as in serch.steps, the nearest known key is found more surely.
+            parts = [name, *map(str, value)][:2] if isinstance(value, dict) else [name]
+            raise UserError(f"{path}: {unknown_key('.'.join(parts))}")
 
 
 def to_yaml(config: RunConfig) -> str:

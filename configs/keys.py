@@ -1,11 +1,9 @@
 """The keys of a configuration: their types and ranges, words for what each takes, and messages about wrong ones."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import re
-from functools import cache, reduce
+from functools import reduce
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from configs.errors import UserError
@@ -37,26 +35,17 @@ SWITCHES: dict[str, tuple[Any, str]] = {
 }
 
 
-def _annotations(schema: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted name of every field -> its type, a range included."""
+def known_keys(schema: Any = RunConfig, prefix: str = "") -> dict[str, Any]:
+    """Dotted name of every field -> its type, which may have a range."""
     keys: dict[str, Any] = {}
     for name, kind in get_type_hints(schema, include_extras=True).items():
-        keys |= _annotations(kind, f"{prefix}{name}.") if dataclasses.is_dataclass(kind) else {prefix + name: kind}
+        keys |= known_keys(kind, f"{prefix}{name}.") if dataclasses.is_dataclass(kind) else {prefix + name: kind}
     return keys
 
 
-@cache
-def known_keys(schema: type = RunConfig) -> dict[str, Any]:
-    """Dotted name of every field -> its type."""
-    kinds = _annotations(schema)
-    return {key: get_args(kind)[0] if get_origin(kind) is Annotated else kind for key, kind in kinds.items()}
-
-
-@cache
-def key_ranges(schema: type = RunConfig) -> dict[str, Range]:
-    """Dotted name of every field that has a range -> its range."""
-    kinds = _annotations(schema)
-    return {key: get_args(kind)[1] for key, kind in kinds.items() if get_origin(kind) is Annotated}
+def split_range(kind: Any) -> tuple[Any, Range | None]:
+    """A field's type without its range, and the range if it has one."""
+    return get_args(kind) if get_origin(kind) is Annotated else (kind, None)
 
 
 def allowed() -> dict[str, str]:
@@ -66,7 +55,8 @@ def allowed() -> dict[str, str]:
 
 
 def words(kind: Any) -> str:
-    """What a field's type allows, in a user's words."""
+    """What a field's type allows besides its range, in a user's words."""
+    kind, _ = split_range(kind)
     plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
     if kind in plain:
         return plain[kind]
@@ -85,13 +75,12 @@ def check_values(config: RunConfig) -> None:
 
     jsonargparse refuses all other values of a wrong type.
     """
-    limits = key_ranges()
-    for key, kind in known_keys().items():
-        value = reduce(getattr, key.split("."), config)
+    for key, annotation in known_keys().items():
+        (kind, limits), value = split_range(annotation), reduce(getattr, key.split("."), config)
         if value is None and type(None) not in get_args(kind):
             raise UserError(f"--{key}: null is not allowed; allowed: {words(kind)}")
-        if key in limits and not limits[key].holds(value):
-            raise UserError(f"--{key}: {value!r} is not allowed; allowed: {limits[key].words}")
+        if limits and not limits.holds(value):
+            raise UserError(f"--{key}: {value!r} is not allowed; allowed: {limits.words}")
 
 
 def unknown_key(key: str) -> str:

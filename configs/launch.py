@@ -1,7 +1,5 @@
 """What torchrun says about this process, by its environment variables; known before torch is loaded."""
 
-from __future__ import annotations
-
 import os
 
 

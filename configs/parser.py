@@ -1,13 +1,11 @@
 """The command line, by jsonargparse; every mistake is a UserError of one line."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, set_parsing_settings
 
 from configs.errors import UserError
 from configs.files import find_config, read_keys
@@ -39,7 +37,10 @@ def parse_command(argv: Sequence[str]) -> Command:
     except ArgumentError as error:
         raise UserError(one_line(str(error))) from error
     if parsed.score:
-        return _score_request(parsed)
+        missing = next((name for name in ("hyp", "ref") if not parsed[name]), None)
+        if missing:
+            raise UserError(f"--score {parsed.score}: needs --{missing} FILE")
+        return ScoreRequest(parsed.score, parsed.hyp, parsed.ref, parsed.json, parsed.metrics)
     alone = next((name for name in ("hyp", "ref", "json", "metrics") if parsed[name] is not None), None)
     if alone:
         hint = "; did you mean --task.metrics?" if alone == "metrics" else ""
@@ -63,13 +64,6 @@ def _named_config(arguments: Sequence[str]) -> str | None:
     named = [a.removeprefix("--config=") for a in arguments if a.startswith("--config=")]
     named += [value for flag, value in pairwise(arguments) if flag == "--config"]
     return named[-1] if named else None
-
-
-def _score_request(parsed: Namespace) -> ScoreRequest:
-    missing = [name for name in ("hyp", "ref") if not parsed[name]]
-    if missing:
-        raise UserError(f"--score {parsed.score}: needs --{missing[0]} FILE")
-    return ScoreRequest(parsed.score, parsed.hyp, parsed.ref, parsed.json, parsed.metrics)
 
 
 class _ConfigFile(ActionConfigFile):
@@ -99,9 +93,8 @@ def build_parser() -> ArgumentParser:
     for name, (kind, text) in SWITCHES.items():
         if kind is bool:
             parser.add_argument(f"--{name}", action="store_true", help=text)
-        elif name == "stage":
-            parser.add_argument(f"--{name}", type=kind, default="all", help=text)
         else:
-            parser.add_argument(f"--{name}", type=kind | None, help=text)
+            default = "all" if name == "stage" else None
+            parser.add_argument(f"--{name}", type=kind if default else kind | None, default=default, help=text)
     parser.add_class_arguments(RunConfig, None)
     return parser

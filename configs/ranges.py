@@ -1,7 +1,5 @@
 """Types with a range, for the fields of the schema, as in `k: ranges.Rank`; `check_values` of keys.py tests them."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """docs/configuration.md from the schema: `python -m configs.reference > docs/configuration.md`; a test compares."""
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 import typing
@@ -10,7 +8,7 @@ from typing import Any
 import yaml
 from docstring_parser import parse_from_object
 
-from configs.keys import key_ranges, words
+from configs.keys import split_range, words
 from configs.schema import RunConfig
 
 _HEAD = """# Configuration
@@ -31,7 +29,7 @@ def page() -> str:
 
 def _section(schema: Any, prefix: str, title: str) -> list[str]:
     """A table of the schema's own keys, then its sections."""
-    kinds, limits = typing.get_type_hints(schema), key_ranges()
+    kinds = typing.get_type_hints(schema, include_extras=True)
     # The text below each field of the schema, read as jsonargparse reads it for --help.
     meanings = {field.arg_name: " ".join(str(field.description).split()) for field in parse_from_object(schema).params}
     parts, rows = [], []
@@ -40,16 +38,15 @@ def _section(schema: Any, prefix: str, title: str) -> list[str]:
         if dataclasses.is_dataclass(kind):
             parts += _section(kind, f"{key}.", f"`{key}`")
         else:
-            allowed = words(kind) + (f": {limits[key].words}" if key in limits else "")
-            cells = (f"`{key}`", allowed, f"`{_default(field)}`", meanings[field.name])
+            _, limits = split_range(kind)
+            takes = words(kind) + (f": {limits.words}" if limits else "")
+            default = (
+                yaml.safe_dump(getattr(schema(), field.name), default_flow_style=True).removesuffix("\n...\n").strip()
+            )
+            cells = (f"`{key}`", takes, f"`{default}`", meanings[field.name])
             rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n")
     heading = f"\n## {title}\n\n{inspect.cleandoc(schema.__doc__)}\n\n"
     return [heading, "| key | takes | default | meaning |\n|---|---|---|---|\n" if rows else "", *rows, *parts]
-
-
-def _default(field: Any) -> str:
-    value = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-    return str(yaml.safe_dump(value, default_flow_style=True)).removesuffix("\n...\n").strip() or "''"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """What one command line can ask for."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,13 +10,12 @@ ScoreKind = Literal["e2e", "webnlg", "ner"]
 
 @dataclass(frozen=True)
 class Request:
-    """Run these stages under this configuration; `overwrite` allows replacing results."""
+    """Run stages under a configuration from the file `source`, as the user named it; `overwrite` replaces results."""
 
     config: RunConfig
     stage: Stage
     overwrite: bool
     source: str
-    """The configuration file, as the user named it."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Combinations of settings that cannot work, refused before a model is loaded; `ranges.py` limits single values."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 
@@ -64,21 +62,19 @@ def _search_refusals(config: RunConfig) -> Iterator[str]:
     """Messages about what the search, or the comparison of hypergradients during it, cannot do."""
     search, study, kind = config.search, config.study, config.hypergradient.type
     if search.rule == "budget" and search.budget > config.lora.k:
-        where = f"with --lora.k {config.lora.k}"
-        yield _refusal("search.budget", f"{search.budget:g}", where, "an average rank up to k")
+        yield _refusal(
+            "search.budget", f"{search.budget:g}", f"with --lora.k {config.lora.k}", "an average rank up to k"
+        )
     probed = study.probe.steps
     if config.model.attention == "sdpa" and (kind in SECOND_ORDER or probed):
         other = "--study.probe.steps needs for the exact hypergradient"
         needed = f"--hypergradient.type {kind} needs" if kind in SECOND_ORDER else other
         yield f"--model.attention: 'sdpa' has no second derivatives, which {needed}; allowed: auto, eager"
-    if not probed:
-        return
-    if not (study.axes or study.variants):
+    if probed and not (study.axes or study.variants):
         yield _refusal("study.probe.steps", probed, "without a study", "[], or with --study.axes, as {seed: [0]}")
-    if config.method != "autolora":
-        where = f"for --method {config.method}, which has no hypergradient"
-        yield _refusal("study.probe.steps", probed, where, "[]")
-    if max(probed) > search.steps:
+    if probed and config.method != "autolora":
+        yield _refusal("study.probe.steps", probed, f"for --method {config.method}, which has no hypergradient", "[]")
+    if probed and max(probed) > search.steps:
         yield _refusal("study.probe.steps", probed, f"with --search.steps {search.steps}", f"1 to {search.steps}")
     if any(step % search.unroll_steps for step in probed):
         where = f"with --search.unroll_steps {search.unroll_steps}"

@@ -4,8 +4,6 @@ The text below each field says its meaning, its unit and the value in the paper 
 where it states one. Types from `ranges.py` have a range; `rules.py` refuses combinations that cannot work.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -29,8 +27,7 @@ class ModelConfig:
     trust_remote_code: bool = False
     """Run code that comes with the model. Off: only code of transformers itself runs."""
     attention: Literal["auto", "sdpa", "eager"] = "auto"
-    """Attention kernel. auto: sdpa where the model has it, or eager where the hypergradient needs second derivatives
-    (sdpa has none)."""
+    """Attention kernel. auto: sdpa where the model has it, but eager for second derivatives, which sdpa lacks."""
     load_in_4bit: bool = False
     """Keep the frozen weights in 4 bits (nf4, QLoRA); needs a CUDA GPU and the package bitsandbytes."""
 
@@ -85,8 +82,7 @@ class TaskConfig:
     """Evaluate only this many rows of each evaluation split, evenly spread over it (the same for every seed); null
     uses all. generation: a row is a source with all its references."""
     label_smoothing: ranges.ShareFromZero = 0.1
-    """generation: share of each target token's weight that is spread over the vocabulary while training. LoRA's
-    recipe: 0.1."""
+    """generation: share of a target token's weight that training spreads over the vocabulary. LoRA's recipe: 0.1."""
 
 
 @dataclass(frozen=True)
@@ -154,8 +150,7 @@ class SearchConfig:
     budget: ranges.Positive = 4.0
     """rule budget: average rank; all ranks together use at most the LoRA parameters of this rank in every layer."""
     scale: Literal["start", "paper"] = "start"
-    """Gate on component j. start: alpha_j / alpha at the start, so that the search starts as plain LoRA; paper:
-    alpha_j."""
+    """Gate on component j. start: alpha_j / its start value, so the search starts as plain LoRA; paper: alpha_j."""
     dropout: bool = True
     """Keep dropout on, the base model's and lora.dropout, in both problems."""
     check_every: ranges.Count = 20
@@ -177,8 +172,7 @@ class HypergradientConfig:
     type: Literal["first_order", "darts", "forward_difference", "sama", "neumann", "cg", "exact"] = "darts"
     """first_order: eta = 0; darts: central difference; the others: docs/hypergradients.md. Paper: darts."""
     eta: ranges.Eta = "betty"
-    """Size of the inner step in the implicit term: a number, lr (Eq. 4, the current rate of W) or betty (1, the
-    paper's code)."""
+    """Inner step size in the implicit term: a number, lr (Eq. 4, the rate of W now) or betty (1, the paper's code)."""
     radius: ranges.Positive = 0.01
     """Length of a finite difference in the space of W (darts, forward_difference, sama). Betty: 0.01."""
     fp32_difference: bool = False
@@ -200,8 +194,7 @@ class RetrainConfig:
     learning_rate: ranges.Positive = 1e-4
     """AdamW's rate for LoRA and head."""
     learning_rates: ranges.Rates = field(default_factory=list)
-    """Rates to try instead of learning_rate: each is used for one training on D_tr, and the one that is best on D_val
-    is kept. Empty: learning_rate is used."""
+    """Rates to try: each is used for one training on D_tr, the best on D_val is kept. Empty: learning_rate is used."""
     batch_size: ranges.Count = 16
     """Examples per batch."""
     torch_compile: bool = False
@@ -248,8 +241,7 @@ class ExportConfig:
     merged: bool = False
     """Also write the base model with the adapter merged into it (merged/)."""
     padded: bool = False
-    """Also write the adapter padded with zero components to one rank (adapter_padded/), for servers that read only
-    r."""
+    """Also write the adapter padded with zeros to one rank (adapter_padded/), for servers that read only r."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """The configuration of a study: many runs, and the comparison of hypergradients from one trained state."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """A checked configuration from values by their keys; every mistake is a UserError of one line."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from functools import cache

@@ -1,7 +1,5 @@
 """What a request asks for, from start to the last words: a run, a study, scoring files, showing a finished run."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

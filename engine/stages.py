@@ -1,7 +1,5 @@
 """The stages of a run, each from the files of the one before: search -> ranks.json -> retrain -> adapter -> report."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import nullcontext
 

@@ -5,8 +5,6 @@ autocast on CUDA only, reads the loss back from the device at every step, and ev
 difference under different dropout masks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace

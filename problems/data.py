@@ -1,6 +1,4 @@
-"""Rows to batches: the D_tr : D_val split, length-grouped order, and loaders that can go on where they were."""
-
-from __future__ import annotations
+"""Rows to batches: the D_tr : D_val split, length-grouped order, and loaders that can resume."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -8,8 +8,6 @@ A forward hook on `lora_A` multiplies its [.., k] output, which is exactly Eq. 2
 PEFT knows, quantised bases included. No LoRA layer is written here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
@@ -65,7 +63,8 @@ class Gates:
     def parameters_per_rank(self) -> dict[str, int]:
         """Name -> numbers trained in one rank-1 component of the group: inputs of A + outputs of B.
 
-        Of a part these are its block's outputs: the exported B stores the zeros of the other blocks as well.
+        For a part of a fused layer, only the rows of its own block of B count; the exported B also stores the zeros of
+        the other blocks.
         """
         sizes = {}
         for name in self.names:

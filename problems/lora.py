@@ -1,7 +1,5 @@
 """Attach stock PEFT LoRA to a model, and the inner problem over its weights (AutoLoRA Eq. 4)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Which components are kept: beta -> alpha (Eq. 3 and the ablations) and the outer problem over beta (Eq. 5)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """The fixtures of all tests: tiny random models, built here without network, and runs of seconds on them."""
 
-from __future__ import annotations
-
 import logging
 import os
 

@@ -1,7 +1,5 @@
 """Bad input through the real command: exit code 2, one line that names the thing, nothing written."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The pages under docs/ and the README: links lead somewhere, keys and files that they name exist."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

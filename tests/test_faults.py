@@ -1,7 +1,5 @@
 """Faults of the world, each caused: full and read-only disks, signals, memory, wandb, damaged files."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

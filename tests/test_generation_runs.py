@@ -1,7 +1,5 @@
 """Whole runs of generation on tiny causal models: search, retraining, decoding, scores, and going on after a kill."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`kill -9` at any moment, then the same command: the same alpha, ranks, adapter and metrics, bit for bit."""
 
-from __future__ import annotations
-
 import random
 import time
 from collections.abc import Callable

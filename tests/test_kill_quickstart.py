@@ -1,7 +1,5 @@
 """The quickstart itself, with its real model, in a cold process: killed in each stage, it ends the same."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import subprocess

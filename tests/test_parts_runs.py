@@ -1,7 +1,5 @@
 """GPT-2's query and value with ranks of their own, through the whole program: search, every method, plain PEFT."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Callable

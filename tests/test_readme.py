@@ -1,7 +1,5 @@
 """What the README says is done as written: its commands parse, the quickstart runs, its Python loads the adapter."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import subprocess

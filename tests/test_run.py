@@ -1,7 +1,5 @@
 """The entry: what a user must change is one line and exit code 2, and nothing is left behind."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

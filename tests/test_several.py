@@ -1,7 +1,5 @@
 """Two processes (gloo) do what one does: the same alpha, ranks, adapter and metrics at the same whole batch."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

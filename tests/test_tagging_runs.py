@@ -1,7 +1,5 @@
 """Sequence labelling through the whole program: every method and family, and the predictions in other hands."""
 
-from __future__ import annotations
-
 import json
 import random
 from collections.abc import Callable

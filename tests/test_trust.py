@@ -1,7 +1,5 @@
 """What the program does not trust, and what it does not tell."""
 
-from __future__ import annotations
-
 import ast
 import dataclasses
 import json

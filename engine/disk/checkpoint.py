@@ -4,8 +4,6 @@ A checkpoint is written beside its place, synced and renamed; the one before sta
 that at every moment one complete checkpoint exists.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging
@@ -22,21 +20,23 @@ from engine.disk.files import remove
 log = logging.getLogger("autolora")
 
 _TENSORS, _STATE, _SUMS = "tensors.safetensors", "state.json", "checksums.json"
+_TENSOR = "tensor:"
 
 
-def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Replaces the checkpoint at `folder`. `state` is what JSON can hold."""
+def save(folder: Path, state: Mapping[str, Any]) -> None:
+    """Replaces the checkpoint at `folder`. `state`: mappings and lists of tensors and of what JSON can hold."""
     fresh = folder.with_name(f".{folder.name}.writing")
     remove(fresh)
     fresh.mkdir(parents=True)
-    save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, fresh / _TENSORS)
-    (fresh / _STATE).write_text(json.dumps(state), encoding="utf-8")
+    tensors: dict[str, Tensor] = {}
+    (fresh / _STATE).write_text(json.dumps(_without_tensors(state, tensors)), encoding="utf-8")
+    save_file(tensors, fresh / _TENSORS)
     sums = {name: checksum(fresh / name) for name in (_TENSORS, _STATE)}
     (fresh / _SUMS).write_text(json.dumps(sums), encoding="utf-8")
     for name in (_TENSORS, _STATE, _SUMS):
         sync(fresh / name)
     previous = _previous(folder)
-    # A damaged newest must not push out the good one before it.
+    # A damaged newest checkpoint must not replace the good one before it.
     if folder.exists() and _intact(folder):
         remove(previous)
         os.replace(folder, previous)
@@ -46,15 +46,18 @@ def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) 
     sync(folder.parent)
 
 
-def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The newest intact checkpoint at `folder`, or None; warns when the newest is damaged and the one before is
-    used."""
+def load(folder: Path) -> dict[str, Any] | None:
+    """The state in the newest intact checkpoint at `folder`, tuples as lists; None when there is no checkpoint.
+
+    Warns when the newest is damaged and the one before is used.
+    """
     for candidate in (folder, _previous(folder)):
         if not candidate.exists():
             continue
         if _intact(candidate):
             state = json.loads((candidate / _STATE).read_text(encoding="utf-8"))
-            return load_file(candidate / _TENSORS), state
+            found: dict[str, Any] = _with_tensors(state, load_file(candidate / _TENSORS))
+            return found
         log.warning("checkpoint %s is damaged; trying the one before", candidate)
     return None
 
@@ -71,7 +74,7 @@ def peek(folder: Path) -> dict[str, Any]:
 
 
 def exists(folder: Path) -> bool:
-    """Whether there is anything to go on from, also between the two renames of a `save`."""
+    """Whether `load` may find a checkpoint, also between the two renames of a `save`."""
     return folder.exists() or _previous(folder).exists()
 
 
@@ -79,6 +82,26 @@ def clear(folder: Path) -> None:
     """Removes a checkpoint and the one before."""
     remove(folder)
     remove(_previous(folder))
+
+
+def _without_tensors(state: Any, tensors: dict[str, Tensor]) -> Any:
+    """`state` with the name of each tensor in its place; the tensors themselves are added to `tensors`."""
+    if isinstance(state, Tensor):
+        name = str(len(tensors))
+        tensors[name] = state.detach().cpu().contiguous().clone()
+        return {_TENSOR: name}
+    if isinstance(state, Mapping):
+        return {key: _without_tensors(value, tensors) for key, value in state.items()}
+    return [_without_tensors(value, tensors) for value in state] if isinstance(state, list | tuple) else state
+
+
+def _with_tensors(state: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """`state` with each tensor in place of its name."""
+    if isinstance(state, dict):
+        if _TENSOR in state:
+            return tensors[state[_TENSOR]]
+        return {key: _with_tensors(value, tensors) for key, value in state.items()}
+    return [_with_tensors(value, tensors) for value in state] if isinstance(state, list) else state
 
 
 def _previous(folder: Path) -> Path:

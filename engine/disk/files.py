@@ -1,7 +1,5 @@
 """Read and write files so that a reader sees the old or the new content, never half of it."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -9,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from configs.errors import UserError
 
@@ -31,21 +28,6 @@ def write_text(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file.
-
-    Raises UserError that names the file when it holds something else.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: not readable as YAML ({reason})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: needs keys with values; holds {content!r:.60}")
-    return content
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """One process at a time in a run folder."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

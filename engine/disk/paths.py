@@ -1,7 +1,5 @@
 """Names of the files and folders inside a folder, one line each."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Protocol
 

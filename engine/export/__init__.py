@@ -1,7 +1,5 @@
 """The result as other programs load it: a plain PEFT adapter, merged weights, an adapter padded to one rank."""
 
-from __future__ import annotations
-
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 

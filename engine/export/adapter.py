@@ -1,15 +1,12 @@
 """A plain PEFT adapter folder."""
 
-from __future__ import annotations
-
-import json
 from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from engine.disk.files import read_json, write_text
+from engine.disk.files import write_text
 from problems.models.attach import ADAPTER
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -45,19 +42,14 @@ def save_adapter(
 
     `revision`: that of the base on the hub; PEFT itself does not know which one was loaded.
     """
-    model.peft_config[ADAPTER].revision = revision
+    settings: Any = model.peft_config[ADAPTER]
+    settings.revision = revision
+    # PEFT keeps them as a set, whose order in the file differs from process to process.
+    settings.target_modules = sorted(settings.target_modules)
     model.save_pretrained(str(folder))
-    _sort_targets(folder / ADAPTER_CONFIG)
     base: Any = model.get_base_model()
     base.config.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
     file = getattr(base.config, "gguf_file", None)
     if file is not None:
         write_text(folder / "README.md", _GGUF_CARD.format(base=base.config.name_or_path, file=file))
-
-
-def _sort_targets(path: Path) -> None:
-    """PEFT holds target_modules in a set, whose order in the file differs from process to process."""
-    config = read_json(path)
-    config["target_modules"] = sorted(config["target_modules"])
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

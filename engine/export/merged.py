@@ -1,7 +1,5 @@
 """The base model with the adapter merged into its weights."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,14 +1,12 @@
 """The adapter padded with zero components to one rank, for servers that read only r and lora_alpha."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.functional import pad
 
 from engine.disk.files import read_json
 from engine.export.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
@@ -22,7 +20,7 @@ def save_padded(adapter: Path, folder: Path) -> None:
     """
     config = read_json(adapter / ADAPTER_CONFIG)
     weights = load_file(adapter / ADAPTER_WEIGHTS)
-    rank = max([config["r"] if not config["rank_pattern"] else 0, *config["rank_pattern"].values()])
+    rank = max(config["rank_pattern"].values(), default=config["r"])
     padded: dict[str, Tensor] = {}
     for name, value in weights.items():
         match = re.fullmatch(r"base_model\.model\.(.+)\.lora_([AB])\.weight", name)
@@ -33,16 +31,11 @@ def save_padded(adapter: Path, folder: Path) -> None:
         own_rank = config["rank_pattern"].get(layer, config["r"])
         own_alpha = config["alpha_pattern"].get(layer, config["lora_alpha"])
         if factor == "A":
-            padded[name] = _pad(value, 0, rank)
+            padded[name] = pad(value, (0, 0, 0, rank - own_rank))
         else:
-            padded[name] = _pad(value * ((own_alpha / own_rank) / (config["lora_alpha"] / rank)), 1, rank)
+            scale = (own_alpha / own_rank) / (config["lora_alpha"] / rank)
+            padded[name] = pad(value * scale, (0, rank - own_rank))
     config |= {"r": rank, "rank_pattern": {}, "alpha_pattern": {}}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(padded, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
-def _pad(value: Tensor, dim: int, rank: int) -> Tensor:
-    shape = list(value.shape)
-    shape[dim] = rank - shape[dim]
-    return torch.cat([value, value.new_zeros(shape)], dim=dim).contiguous()

@@ -1,7 +1,5 @@
 """Ranks that no search found: one for all layers, another run's shuffled over the layers, random ones."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 

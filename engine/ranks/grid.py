@@ -3,8 +3,6 @@
 `encoder.layer.3.attention.self.query` lies in block 3 and is its projection `query`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile

@@ -1,56 +1,48 @@
 """Read ranks.json, also one written by hand."""
 
-from __future__ import annotations
-
 import difflib
 import json
-import math
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeGuard, get_args
+from typing import Any, get_args
 
 from configs.errors import UserError
 from configs.schema import Constraint
 from engine.ranks.record import LayerRank, RankRecord
 
 
-def _number(value: Any) -> TypeGuard[float]:
+def _number(value: Any) -> bool:
     """Whether it is a finite number; JSON as Python reads it also has NaN, and whole numbers beyond every float."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
-def _whole(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _count(value: Any) -> bool:
-    return value is None or (_whole(value) and value >= 0)
+def _or_null(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or fits(value)
 
 
 _MOST_K = 1_000_000  # scales are divided by it: beyond every float there is no quotient
 # Field of ranks.json -> whether a value fits, and in words what does. mean_rank follows from the layers.
 _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "k": (lambda v: _whole(v) and 1 <= v <= _MOST_K, f"a whole number from 1 to {_MOST_K}, and one rank above 0"),
+    "k": (lambda v: _count(v) and 1 <= v <= _MOST_K, f"a whole number from 1 to {_MOST_K}, and one rank above 0"),
     "constraint": (lambda v: v in get_args(Constraint), ", ".join(get_args(Constraint))),
     "rule": (_text, "text"),
-    "lambda": (lambda v: v is None or _number(v), "a number, null"),
-    "budget": (_count, "a whole number from 0, null"),
+    "lambda": (_or_null(_number), "a number, null"),
+    "budget": (_or_null(_count), "a whole number from 0, null"),
     "layers": (lambda v: isinstance(v, list), "a list"),
-    "mean_rank": (lambda v: v is None or _number(v), "a number, null"),
-    "lora_parameters": (_count, "a whole number from 0, null"),
-    "note": (lambda v: v is None or _text(v), "text, null"),
+    "mean_rank": (_or_null(_number), "a number, null"),
+    "lora_parameters": (_or_null(_count), "a whole number from 0, null"),
+    "note": (_or_null(_text), "text, null"),
 }
-_DEFAULTS = {"constraint": "softmax", "rule": "by hand"}
 
 
 def load(path: Path) -> RankRecord:
@@ -66,47 +58,37 @@ def load(path: Path) -> RankRecord:
     if not isinstance(raw, dict) or not isinstance(raw.get("layers"), list) or not raw["layers"]:
         raise UserError(f'{path}: needs an object with a non-empty list "layers"')
     _refuse_unknown(raw, _FIELDS, str(path))
-    layers = tuple(_layer(path, index, entry) for index, entry in enumerate(raw["layers"]))
+    layers = tuple(_layer(f"{path}: layers[{index}]", entry) for index, entry in enumerate(raw["layers"]))
     repeated = {layer.name for layer in layers if sum(x.name == layer.name for x in layers) > 1}
     if repeated:
         raise UserError(f"{path}: layer {min(repeated)!r} stands there twice")
-    found: dict[str, Any] = {"k": max(layer.rank for layer in layers)} | _DEFAULTS | raw
+    defaults = {"k": max(layer.rank for layer in layers), "constraint": "softmax", "rule": "by hand"}
+    found: dict[str, Any] = defaults | raw
     for key, (fits, allowed) in _FIELDS.items():
         if not fits(found.get(key)):
             raise UserError(f"{path}: {key} is {found.get(key)!r:.80}; allowed: {allowed}")
-    return RankRecord(
-        k=found["k"],
-        layers=layers,
-        constraint=found["constraint"],
-        rule=found["rule"],
-        threshold=found.get("lambda"),
-        budget=found.get("budget"),
-        lora_parameters=found.get("lora_parameters"),
-        note=found.get("note"),
-    )
+    same_name = ("k", "constraint", "rule", "budget", "lora_parameters", "note")
+    taken: dict[str, Any] = {key: found.get(key) for key in same_name}
+    return RankRecord(layers=layers, threshold=found.get("lambda"), **taken)
 
 
-def _layer(path: Path, index: int, entry: Any) -> LayerRank:
-    where = f"{path}: layers[{index}]"
+def _layer(where: str, entry: Any) -> LayerRank:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         raise UserError(f'{where}: needs an object with "name" and "rank"')
     where = f"{where} ({entry['name']})"
     _refuse_unknown(entry, [field.name for field in fields(LayerRank)], where)
-    rank = entry.get("rank")
-    if not _whole(rank) or rank < 0:
-        raise UserError(f"{where}: rank is {rank!r:.80}; allowed: a whole number from 0")
-    numbers = {}
+    if not _count(entry.get("rank")):
+        raise UserError(f"{where}: rank is {entry.get('rank')!r:.80}; allowed: a whole number from 0")
+    found: dict[str, Any] = {"alpha": [], "contribution": []} | entry
     for key in ("alpha", "contribution"):
-        values = entry.get(key, [])
-        if not isinstance(values, list) or not all(_number(v) for v in values):
+        if not isinstance(found[key], list) or not all(map(_number, found[key])):
             raise UserError(f"{where}: {key} must be a list of numbers")
-        numbers[key] = tuple(float(v) for v in values)
-    return LayerRank(entry["name"], rank, numbers["alpha"], numbers["contribution"])
+        found[key] = tuple(map(float, found[key]))
+    return LayerRank(**found)
 
 
-def _refuse_unknown(entry: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+def _refuse_unknown(entry: Mapping[str, Any], known: Collection[str], where: str) -> None:
     """Raises UserError for a field that would be passed over, and lost when the record is written again."""
-    known = list(known)
     unknown = next((key for key in entry if key not in known), None)
     if unknown is not None:
         near = difflib.get_close_matches(unknown, known, n=1)

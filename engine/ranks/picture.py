@@ -1,7 +1,5 @@
 """The rank map as a picture, which takes milliseconds: a search sends about 20 of them to wandb."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path

@@ -1,10 +1,8 @@
 """The record of the ranks, ranks.json: all that stage 2 needs of stage 1."""
 
-from __future__ import annotations
-
+import dataclasses
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,7 +14,7 @@ from engine.ranks.rules import RankRule, kept_components, largest_components
 from problems.models.parts import refuse_overlap
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class LayerRank:
     """One layer: its name in the base model, its rank, and alpha and contribution of its k components (may be
     empty)."""
@@ -27,7 +25,7 @@ class LayerRank:
     contribution: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class RankRecord:
     """The content of ranks.json. `threshold` is lambda, None where it differs by layer (constraint none) or does not
     decide (rule budget); `budget` in LoRA parameters."""
@@ -94,10 +92,6 @@ def count_parameters(ranks: Mapping[str, int], sizes: Mapping[str, int]) -> int:
 
 def save(record: RankRecord, path: Path) -> None:
     """Writes ranks.json."""
-    layers = [
-        {"name": x.name, "rank": x.rank, "alpha": list(x.alpha), "contribution": list(x.contribution)}
-        for x in record.layers
-    ]
     write_json(
         path,
         {
@@ -106,7 +100,7 @@ def save(record: RankRecord, path: Path) -> None:
             "rule": record.rule,
             "lambda": record.threshold,
             **({} if record.budget is None else {"budget": record.budget}),
-            "layers": layers,
+            "layers": [dataclasses.asdict(layer) for layer in record.layers],
             "mean_rank": record.mean_rank,
             "lora_parameters": record.lora_parameters,
             **({} if record.note is None else {"note": record.note}),

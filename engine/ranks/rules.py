@@ -1,7 +1,5 @@
 """alpha -> which components are kept: the paper's threshold (AutoLoRA section 4.4), and a parameter budget."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,9 +49,7 @@ def kept_within(contribution: Tensor, sizes: Sequence[int], budget: int) -> Tens
 
 def largest_components(contribution: Tensor, rank: int) -> Tensor:
     """The `rank` largest of one layer's components, as `kept_within` orders them. Boolean [k]."""
-    kept = torch.zeros(contribution.shape, dtype=torch.bool)
-    kept[contribution.argsort(descending=True, stable=True)[:rank]] = True
-    return kept
+    return kept_within(contribution.unsqueeze(0), [1], rank)[0]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Interactive charts of one search (Bokeh). page.js finds them and their columns by name to show the chosen layer."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 

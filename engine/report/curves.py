@@ -1,7 +1,5 @@
 """The numbers of a search for its page: no more points than a chart can show, packed into few bytes."""
 
-from __future__ import annotations
-
 import base64
 from dataclasses import dataclass
 from itertools import pairwise

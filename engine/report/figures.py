@@ -1,7 +1,5 @@
 """Pictures of a search beside its rank map: alpha trajectories, ranks over the steps, losses."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter

@@ -1,7 +1,5 @@
 """A self-contained page: template, charts (Bokeh) and data in one file that may ask nothing of any network."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """report.html: one self-contained page about a run, from the files of its folder alone."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

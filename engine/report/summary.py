@@ -1,7 +1,5 @@
 """The last words of a run: its ranks, its result, where its files are and what to try next."""
 
-from __future__ import annotations
-
 import shlex
 
 from configs.requests import Request

@@ -1,15 +1,13 @@
 """`--workspace runs/x` saves a view in wandb with the panels of a search, and a plot for the curves of each layer."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
+from configs.files import load_config
 from engine import ranks
-from engine.disk.files import read_yaml
 from engine.run.folder import RunFolder
 from engine.terminal.console import console
 from engine.tracking.login import has_key
@@ -24,7 +22,8 @@ def save_workspace(root: Path) -> None:
     folder = RunFolder(root)
     if not folder.trajectory.exists() or not folder.config.exists():
         raise UserError(f"--workspace: {root} holds no finished search; give the folder of a run, as runs/quickstart")
-    tracking = read_yaml(folder.config).get("tracking") or {}
+    # Looking at a run needs no torchrun, which the run itself may have asked for.
+    tracking = load_config(folder.config, {"strategy": "auto"}).tracking
     try:
         import wandb_workspaces.workspaces as ws
     except ImportError as error:
@@ -36,8 +35,8 @@ def save_workspace(root: Path) -> None:
     try:
         import wandb
 
-        entity = tracking.get("entity") or wandb.Api(timeout=20).default_entity
-        saved = build(ws, str(entity), str(tracking.get("project", "autolora")), names).save()
+        entity = tracking.entity or wandb.Api(timeout=20).default_entity
+        saved = build(ws, str(entity), tracking.project, names).save()
     except Exception as error:
         reason = (str(error).splitlines() or [repr(error)])[0]
         raise UserError(f"--workspace: wandb refused or did not answer ({reason})") from error

@@ -1,7 +1,5 @@
 """Stage 2: plain PEFT LoRA at the recorded ranks, trained on D_tr + D_val (AutoLoRA section 4.5)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

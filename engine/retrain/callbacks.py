@@ -1,9 +1,8 @@
 """What runs beside a training: the stop, the check of the loss, the seal of a checkpoint, the clock."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,27 +22,25 @@ class NotFinite(UserError):
     """The loss of a training is no number."""
 
 
+@dataclass(eq=False)
 class StopWhenAsked(TrainerCallback):
     """Saves and ends the training after the step in which a signal came (several processes agree now and then)."""
 
-    def __init__(self, stop: StopRequest, processes: Processes) -> None:
-        self.stop = stop
-        self.processes = processes
+    stop: StopRequest
+    processes: Processes
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.processes.size > 1 and state.global_step % 10 != 0:
-            return
-        if self.processes.agree(self.stop):
-            control.should_save = True
-            control.should_training_stop = True
+        looks = self.processes.size == 1 or state.global_step % 10 == 0
+        if looks and self.processes.agree(self.stop):
+            control.should_save = control.should_training_stop = True
 
 
+@dataclass(eq=False)
 class StopAtNaN(TrainerCallback):
     """Ends the training when a loss was no number, before a checkpoint of it is written."""
 
-    def __init__(self, trainer: RetrainTrainer, config: RunConfig) -> None:
-        self.trainer = trainer
-        self.config = config
+    trainer: RetrainTrainer
+    config: RunConfig
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         look = state.global_step % 20 == 0 or control.should_save or control.should_training_stop
@@ -59,29 +56,12 @@ def no_number(what: str, config: RunConfig) -> str:
     )
 
 
-class Seal(TrainerCallback):
-    """Marks each checkpoint as complete once Trainer has written it."""
-
-    def __init__(self, clock: Clock, settings: Mapping[str, Any], processes: Processes) -> None:
-        self.clock = clock
-        self.settings = settings
-        self.processes = processes
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.processes.wait()  # each has written its random state
-        if not self.processes.first:
-            return
-        folder = retrain_checkpoint.place(Path(args.output_dir), state.global_step)
-        retrain_checkpoint.seal(folder, self.clock.so_far(), self.settings)
-
-
+@dataclass(eq=False)
 class Clock(TrainerCallback):
     """Seconds of training, those before a stop included; without a terminal, a line now and then in the bar's
     place."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._began = 0.0
+    seconds: float
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._began = time.perf_counter()
@@ -95,4 +75,19 @@ class Clock(TrainerCallback):
         return self.seconds + time.perf_counter() - self._began
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.seconds += time.perf_counter() - self._began
+        self.seconds = self.so_far()
+
+
+@dataclass(eq=False)
+class Seal(TrainerCallback):
+    """Marks each checkpoint as complete once Trainer has written it."""
+
+    clock: Clock
+    settings: Mapping[str, Any]
+    processes: Processes
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.processes.wait()  # each has written its random state
+        if self.processes.first:
+            folder = retrain_checkpoint.place(Path(args.output_dir), state.global_step)
+            retrain_checkpoint.seal(folder, self.clock.so_far(), self.settings)

@@ -3,12 +3,11 @@
 Trainer writes into the folder itself, so after a kill a half-written one may be the newest. The seal is written last.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,11 +63,9 @@ def newest(folder: Path) -> Sealed | None:
 def settings(folder: Path) -> dict[str, Any]:
     """The settings in the newest seal under `folder`; empty when no checkpoint there is complete."""
     for step in _steps(folder):
-        try:
+        with suppress(OSError, ValueError, KeyError, TypeError):
             found: dict[str, Any] = json.loads((place(folder, step) / _SEAL).read_text(encoding="utf-8"))["settings"]
             return found
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
     return {}
 
 

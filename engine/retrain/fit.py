@@ -1,22 +1,19 @@
 """The one training loop of stage 2 and of every baseline: transformers.Trainer, with our order of rows and our
 stop."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
-from torch import nn
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, TrainingArguments
 
 from configs.schema import RunConfig
 from engine.retrain import checkpoint as retrain_checkpoint
 from engine.retrain.callbacks import Clock, NotFinite, Seal, StopAtNaN, StopWhenAsked, no_number
+from engine.retrain.methods.base import Prepared
 from engine.retrain.trainer import RetrainTrainer
 from engine.run.context import Context
 from engine.terminal.console import console
@@ -36,42 +33,31 @@ class Fitted:
     predictions: str | None = None
 
 
-@dataclass(frozen=True)
-class Training:
-    """One training: the model, the rows, where its checkpoints lie and what runs beside it.
+def fit(
+    run: Context, prepared: Prepared, data: Data, folder: Path, settings: Mapping[str, Any] | None = None
+) -> Fitted:
+    """Trains on `data.train` and evaluates after the last step (no split chooses an epoch).
 
-    `settings` are stored in each checkpoint, to be compared before it is resumed.
-    """
-
-    model: nn.Module
-    data: Data
-    folder: Path
-    callbacks: Sequence[TrainerCallback] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-
-def fit(run: Context, training: Training) -> Fitted:
-    """Trains on `training.data.train` and evaluates after the last step (no split chooses an epoch).
-
-    Resumes from the newest intact checkpoint. The caller removes the checkpoints when the result is safe.
+    Resumes from the newest intact checkpoint in `folder`. The caller removes the checkpoints when the result is safe;
+    `settings` are stored in each, to be compared before it is resumed.
     Raises Interrupted when a signal asked to stop, NotFinite when the loss is not finite.
     """
-    config, task, processes, data = run.config, run.task, run.processes, training.data
-    last = processes.of_first(lambda: retrain_checkpoint.newest(training.folder))
+    config, processes = run.config, run.processes
+    last = processes.of_first(lambda: retrain_checkpoint.newest(folder))
     clock = Clock(last.seconds if last else 0.0)
+    seal = Seal(clock, settings or {}, processes)
     trainer = RetrainTrainer(
-        model=training.model,
+        model=prepared.model,
         processes=processes,
-        args=_arguments(config, task, run.compute, training.folder),
+        args=_arguments(config, run.task, run.compute, folder),
         train_dataset=data.train,
         data_collator=data.collate,
-        callbacks=[*training.callbacks, StopWhenAsked(run.stop, processes), clock],
+        callbacks=[*prepared.callbacks, StopWhenAsked(run.stop, processes), clock, seal],
     )
     if not processes.first:
         torch.manual_seed(config.seed + 1_000_003 * processes.rank)  # its own dropout masks; the weights are DDP's
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(StopAtNaN(trainer, config))
-    trainer.add_callback(Seal(clock, training.settings, processes))
     if last is not None and last.step >= last.max_steps:
         # Trainer would make one step more.
         trainer.take_weights(last.folder)
@@ -85,28 +71,23 @@ def fit(run: Context, training: Training) -> Fitted:
 
 
 def _evaluate(trainer: RetrainTrainer, run: Context, data: Data, seconds: float, steps: int) -> Fitted:
-    """The result of a finished training. Raises NotFinite when the loss on the evaluation rows is not finite."""
-    by_split, texts = {}, []
+    """The task's metrics and the loss on every row of each split, and the text of the predictions.
+
+    Raises NotFinite when the loss on the evaluation rows is not finite.
+    """
+    task, texts = run.task, []
+    by_split: dict[str, dict[str, float]] = {}
     for name, rows in data.evaluation.items():
-        by_split[name], text = _measure(trainer, run.task, rows)
-        texts += [] if text is None else [text]
+        # Trainer predicts in the order of the rows: metrics may need more of a row than its output and its label.
+        output = trainer.predict(rows, metric_key_prefix="eval")
+        by_split[name] = {"loss": float((output.metrics or {})["eval_loss"])}
+        if task.reads_outputs:
+            outputs, labels = np.asarray(output.predictions), np.asarray(output.label_ids)
+            by_split[name] = task.metrics(outputs, labels, rows) | by_split[name]
+            texts.append(task.predictions(outputs, labels, rows) or "")
     if not all(np.isfinite(found["loss"]) for found in by_split.values()):
         raise NotFinite(no_number("the loss on the evaluation rows", run.config))
-    return Fitted(run.task.combine(by_split), seconds, steps, "".join(texts) or None)
-
-
-def _measure(trainer: Trainer, task: Task, rows: Dataset) -> tuple[dict[str, float], str | None]:
-    """The task's metrics and the loss on every row of one split, and the text of its predictions.
-
-    Trainer predicts in the order of the rows; a metric that needs more of them than outputs and labels can so be had.
-    """
-    output = trainer.predict(rows, metric_key_prefix="eval")
-    loss = {"loss": float((output.metrics or {})["eval_loss"])}
-    if not task.reads_outputs:
-        return loss, None
-    outputs, labels = np.asarray(output.predictions), np.asarray(output.label_ids)
-    metrics = task.metrics(outputs, labels, rows) | loss
-    return metrics, task.predictions(outputs, labels, rows)
+    return Fitted(task.combine(by_split), seconds, steps, "".join(texts) or None)
 
 
 def _arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) -> TrainingArguments:

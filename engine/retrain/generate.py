@@ -1,7 +1,5 @@
 """Evaluation of a generation task: decode the evaluation split, keep the texts in the run folder, score them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

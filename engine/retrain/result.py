@@ -1,7 +1,5 @@
 """metrics.json: what a run gave, what it cost, and the versions that decide the numbers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from configs.rules import SEARCHING

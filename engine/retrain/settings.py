@@ -1,7 +1,5 @@
 """Which keys change the result of a retraining, and the refusals to mix two of them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,8 +1,7 @@
 """Batches of the retraining for one of several processes: its own rows, and what share of the batch they are."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,38 +11,31 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from problems.data import LengthGroupedOrder, own_part
 from problems.machine.processes import Processes
+from problems.tasks import Collate
 
-Part = tuple[list[dict[str, Any]], float]
+
+def shared_batches(
+    rows: Dataset, order: LengthGroupedOrder, collate: Collate, processes: Processes
+) -> DataLoader[dict[str, Tensor]]:
+    """The batches of an epoch as this process sees them: its own rows, with their `share` of the batch, a scalar."""
+    batches = _WholeBatches(order, order.batch_size, drop_last=False)
+    return _Loader(_Parts(rows, collate, processes), batch_sampler=batches, collate_fn=lambda batch: batch)
 
 
-class SharedBatches(torch.utils.data.Dataset[Any]):
-    """The rows, seen by one process: asked for a batch, it gives its part and the part's share."""
+@dataclass(frozen=True)
+class _Parts(torch.utils.data.Dataset[Any]):
+    """The rows; asked for a batch of them, it gives this process's part, collated."""
 
-    def __init__(self, rows: Dataset, processes: Processes) -> None:
-        self.rows = rows
-        self.processes = processes
+    rows: Dataset
+    collate: Collate
+    processes: Processes
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitems__(self, batch: Sequence[int]) -> Part:
-        return own_part(self.rows, batch, self.processes)
-
-    @classmethod
-    def loader(
-        cls, rows: Any, order: LengthGroupedOrder, collate: Any, processes: Processes
-    ) -> DataLoader[dict[str, Tensor]]:
-        """Batches as plain dicts with `share`, a scalar."""
-
-        def batch(part: Any) -> dict[str, Tensor]:
-            own, share = part
-            return {**collate(own), "share": torch.tensor(share)}
-
-        return _Loader(
-            cls(rows, processes),
-            batch_sampler=_WholeBatches(order, order.batch_size, drop_last=False),
-            collate_fn=batch,
-        )
+    def __getitems__(self, batch: Sequence[int]) -> dict[str, Tensor]:
+        own, share = own_part(self.rows, batch, self.processes)
+        return {**self.collate(own), "share": torch.tensor(share)}
 
 
 class _WholeBatches(BatchSampler):

@@ -1,12 +1,12 @@
 """Stage 2 of every method: one training on D_tr + D_val, its evaluation, the adapter and metrics.json."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 
+from transformers import set_seed
+
 from engine.disk.files import remove, write_json, write_text
-from engine.retrain.fit import Training, fit
+from engine.retrain.fit import fit
 from engine.retrain.generate import generate_and_score
 from engine.retrain.methods import METHODS
 from engine.retrain.result import result_of
@@ -14,7 +14,6 @@ from engine.retrain.settings import RETRAINING
 from engine.retrain.trials import choose_learning_rate, with_rate
 from engine.run.context import Context
 from engine.tracking import NOWHERE, Tracker
-from problems.machine.compute import seed_everything
 from problems.tasks.generation import Generation
 
 log = logging.getLogger("autolora")
@@ -29,12 +28,11 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     folder, data, method = run.folder, run.data, METHODS[run.config.method]
     rate = choose_learning_rate(run) if run.config.retrain.learning_rates else run.config.retrain.learning_rate
     at_rate = run.under(with_rate(run.config, rate))
-    seed_everything(run.config.seed)
+    set_seed(run.config.seed)
     prepared = method.prepare(run.base(), at_rate, len(data.train))
     trainable = sum(p.numel() for p in prepared.model.parameters() if p.requires_grad) - prepared.zeros
     log.info("retrain (%s): %d rows, trainable parameters %s", run.config.method, len(data.train), f"{trainable:,}")
-    training = Training(prepared.model, data, folder.retrain, prepared.callbacks, RETRAINING.of(run.config))
-    fitted = fit(at_rate, training)
+    fitted = fit(at_rate, prepared, data, folder.retrain, RETRAINING.of(run.config))
     if not run.processes.first:
         return
     if isinstance(run.task, Generation):

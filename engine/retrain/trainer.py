@@ -1,7 +1,5 @@
 """transformers.Trainer with this program's order of rows and its mean loss over all labels of a step."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +7,7 @@ from typing import Any
 import torch
 from transformers import Trainer
 
-from engine.retrain.sharding import SharedBatches
+from engine.retrain.sharding import shared_batches
 from problems.data import LengthGroupedOrder
 from problems.machine.processes import ALONE, Processes
 
@@ -25,34 +23,33 @@ class RetrainTrainer(Trainer):
     def __init__(self, *args: Any, processes: Processes = ALONE, **options: Any) -> None:
         super().__init__(*args, **options)
         self.processes = processes
-        # Trainer takes every model whose forward has **kwargs for one that divides its loss by the step's labels. Most
-        # with a class head do not: accumulated, their gradients would be as many times too large.
+        # Trainer assumes that a model whose forward takes **kwargs divides its loss by num_items_in_batch. Most models
+        # with a class head do not: their accumulated gradients would be as many times too large.
         self.model_accepts_loss_kwargs = False
-        self._batches = 1
-        self._labels: Any = 0
+        self.loss_sum: Any = 0.0
 
     def get_train_dataloader(self) -> Any:
         if self.processes.size == 1:
             return super().get_train_dataloader()
-        return SharedBatches.loader(self.train_dataset, self._order(), self.data_collator, self.processes)
+        return shared_batches(self.train_dataset, self._order(), self.data_collator, self.processes)
 
     def get_batch_samples(self, *args: Any, **options: Any) -> Any:
-        """The batches of one step, whose labels are counted."""
-        batches, count = super().get_batch_samples(*args, **options)
-        self._batches = len(batches)
-        # Not where it is not needed: the batches may be on a GPU already.
-        self._labels = sum(_labels(batch) for batch in batches) if self._batches > 1 else 0
-        return batches, count
+        """The batches of one step and, where there are several, the number of their labels (a GPU is not asked for
+        what is not needed)."""
+        batches, _ = super().get_batch_samples(*args, **options)
+        return batches, sum(map(_labels, batches)) if len(batches) > 1 else None
 
-    def compute_loss(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         share = inputs.pop("share", None)
         if share is not None:
             # DDP averages the gradients over the processes.
             return super().compute_loss(model, inputs) * share * self.processes.size
-        if not model.training or self._batches == 1:
-            return super().compute_loss(model, inputs, *args, **options)
-        # Trainer divides by the number of batches.
-        return super().compute_loss(model, inputs) * _labels(inputs) * self._batches / self._labels
+        if num_items_in_batch is None:
+            return super().compute_loss(model, inputs, return_outputs)
+        batches = self.current_gradient_accumulation_steps  # Trainer divides by their number
+        return super().compute_loss(model, inputs) * _labels(inputs) * batches / num_items_in_batch
 
     def prediction_step(self, *args: Any, **options: Any) -> Any:
         """Keeps the logits alone: some models return their hidden states besides, which would fill the memory."""
@@ -69,7 +66,7 @@ class RetrainTrainer(Trainer):
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """As Trainer's; keeps the sum of the losses on the device: once not a number, always not a number."""
         loss = super().training_step(*args, **kwargs)
-        self.loss_sum = loss.detach() + getattr(self, "loss_sum", 0.0)
+        self.loss_sum = loss.detach() + self.loss_sum
         return loss
 
     def take_weights(self, checkpoint: Path) -> None:

@@ -1,7 +1,5 @@
 """Choices on the validation part: full trainings on D_tr, measured on D_val. Each is done once, also after a kill."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import logging
@@ -10,25 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-from transformers import TrainerCallback
+from transformers import set_seed
 
 from configs.errors import UserError
 from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import read_json, remove, write_json
-from engine.ranks import RankRecord, controls
-from engine.retrain.adapter import adapter_config, attach_ranks
+from engine.ranks import controls
 from engine.retrain.callbacks import NotFinite
-from engine.retrain.fit import Training, fit
-from engine.retrain.methods import METHODS
-from engine.retrain.methods.base import layer_sizes
+from engine.retrain.fit import fit
+from engine.retrain.methods import METHODS, Prepared
+from engine.retrain.methods.lora import lora_at
 from engine.retrain.settings import CHOOSING
 from engine.run.context import Context
 from problems.data import Data, split_indices
-from problems.machine.compute import seed_everything
-from problems.models.layers import layer_shapes, target_layers
-from problems.models.load import BaseModel
+from problems.models.layers import target_layers
 
 log = logging.getLogger("autolora")
 
@@ -44,29 +38,26 @@ class Trial:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """What a trial trains, under which settings, and what runs beside it."""
-
-    model: nn.Module
-    config: RunConfig
-    callbacks: Sequence[TrainerCallback] = ()
+Prepare = Callable[[Mapping[str, Any]], tuple[Context, Prepared]]
+"""Makes of what is tried the run with its settings, and the model to be trained."""
 
 
+@dataclass
 class Trials:
     """The trainings of one choice, written to `path` one by one; `blame` and `stage` are what a user changes when all
     diverge."""
 
-    def __init__(self, run: Context, path: Path, blame: str, stage: str) -> None:
-        self.run = run
-        self.path = path
-        self.blame = blame
-        self.stage = stage
-        rows, config = run.data, run.config
+    run: Context
+    path: Path
+    blame: str
+    stage: str
+
+    def __post_init__(self) -> None:
+        rows, config = self.run.data, self.run.config
         d_tr, d_val = split_indices(len(rows.train), config.task.validation_share, config.seed)
         self.data = Data(rows.train.select(d_tr), {"D_val": rows.train.select(d_val)}, rows.collate)
 
-    def best(self, candidates: Sequence[Mapping[str, Any]], prepare: Callable[[Mapping[str, Any]], Attempt]) -> Trial:
+    def best(self, candidates: Sequence[Mapping[str, Any]], prepare: Prepare) -> Trial:
         """The candidate that does best on D_val, of equals the one with the lower loss; a trial that is in the file is
         not repeated.
 
@@ -82,7 +73,11 @@ class Trials:
             remove(self._folder(number))
         finite = [trial for trial in done if trial.metrics]
         if not finite:
-            raise UserError(self._all_diverged(len(done)))
+            # Unfinished trials resume only under unchanged settings, and a study has no stages to overwrite.
+            raise UserError(
+                f"{self.blame}: all {len(done)} trials of {self.path} diverged; lower it and add --stage {self.stage} "
+                f"--overwrite (a cell of a study: remove {self.path.parent} and give the study's command again)"
+            )
         # Short trainings of a hard task often end at one constant answer: equal metrics, unequal losses.
         chosen = max(finite, key=lambda trial: (self.run.task.score(trial.metrics), -trial.metrics.get("loss", 0.0)))
         log.info("%s: chose %s", name, _words(chosen.tried))
@@ -91,25 +86,16 @@ class Trials:
         self.run.compute.let_go()
         return chosen
 
-    def _train(self, number: int, tried: Mapping[str, Any], prepare: Callable[[Mapping[str, Any]], Attempt]) -> Trial:
-        run = self.run
-        run.compute.let_go()
-        seed_everything(run.config.seed)
-        attempt = prepare(tried)
-        training = Training(attempt.model, self.data, self._folder(number), attempt.callbacks)
+    def _train(self, number: int, tried: Mapping[str, Any], prepare: Prepare) -> Trial:
+        self.run.compute.let_go()
+        set_seed(self.run.config.seed)
+        run, prepared = prepare(tried)
         try:
-            fitted = fit(run.under(attempt.config), training)
+            fitted = fit(run, prepared, self.data, self._folder(number))
         except NotFinite as error:
             log.warning("%s: %s diverged (%s)", self.path.stem, _words(tried), error)
             return Trial(tried, {}, 0, 0.0)
         return Trial(tried, fitted.metrics, fitted.steps, fitted.seconds)
-
-    def _all_diverged(self, trials: int) -> str:
-        # Unfinished trials resume only under unchanged settings, and a study has no stages to overwrite.
-        return (
-            f"{self.blame}: all {trials} trials of {self.path} diverged; lower it and add --stage {self.stage} "
-            f"--overwrite (a cell of a study: remove {self.path.parent} and give the study's command again)"
-        )
 
     def _folder(self, number: int) -> Path:
         """A folder for each trial: the next one must not resume from what a killed trial left."""
@@ -117,11 +103,8 @@ class Trials:
 
     def _write(self, done: Sequence[Trial], chosen: Trial | None = None) -> None:
         found = {} if chosen is None else {"chosen": chosen.tried}
-        write_json(
-            self.path,
-            found
-            | {"trials": [dataclasses.asdict(trial) for trial in done], "settings": CHOOSING.of(self.run.config)},
-        )
+        trials = [dataclasses.asdict(trial) for trial in done]
+        write_json(self.path, {**found, "trials": trials, "settings": CHOOSING.of(self.run.config)})
 
 
 def read_trials(path: Path) -> list[Trial]:
@@ -133,10 +116,9 @@ def choose_learning_rate(run: Context) -> float:
     """The rate of `retrain.learning_rates` that did best on D_val with this run's method; writes sweep.json."""
     trials = Trials(run, run.folder.sweep, "--retrain.learning_rates", "retrain")
 
-    def prepare(tried: Mapping[str, Any]) -> Attempt:
-        config = with_rate(run.config, tried["learning_rate"])
-        prepared = METHODS[config.method].prepare(run.base(), run.under(config), len(trials.data.train))
-        return Attempt(prepared.model, config, prepared.callbacks)
+    def prepare(tried: Mapping[str, Any]) -> tuple[Context, Prepared]:
+        at_rate = run.under(with_rate(run.config, tried["learning_rate"]))
+        return at_rate, METHODS[run.config.method].prepare(run.base(), at_rate, len(trials.data.train))
 
     rates = run.config.retrain.learning_rates
     return float(trials.best([{"learning_rate": rate} for rate in rates], prepare).tried["learning_rate"])
@@ -147,31 +129,24 @@ def choose_ranks(run: Context) -> None:
 
     The paper compares with 16 rank configurations without naming them; two target modules and four ranks make 16.
     """
-    config, trials = run.config, Trials(run, run.folder.grid, "--retrain.learning_rate", "all")
-    targets = config.lora.target_modules
+    trials, settings = Trials(run, run.folder.grid, "--retrain.learning_rate", "all"), run.config.lora
+    targets = settings.target_modules
 
-    def prepare(tried: Mapping[str, Any]) -> Attempt:
+    def prepare(tried: Mapping[str, Any]) -> tuple[Context, Prepared]:
         base = run.base()
-        record = _record(run, base, tried)
-        model = attach_ranks(base.model, adapter_config(config, record, run.task, base.trained_whole), record)
-        return Attempt(model, config)
+        record = controls.by_target(target_layers(base.model, targets), tried, settings.k)
+        return run, lora_at(record, Path("--lora.grid"), base, run)
 
-    combinations = itertools.product(config.lora.grid, repeat=len(targets))
+    combinations = itertools.product(settings.grid, repeat=len(targets))
     chosen = trials.best([dict(zip(targets, combination, strict=True)) for combination in combinations], prepare)
-    ranks.save(_record(run, run.base(), chosen.tried), run.folder.ranks)
+    _, prepared = prepare(chosen.tried)
+    assert prepared.record is not None
+    ranks.save(prepared.record, run.folder.ranks)
 
 
 def with_rate(config: RunConfig, rate: float) -> RunConfig:
     """`config` with this learning rate of stage 2."""
     return dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, learning_rate=rate))
-
-
-def _record(run: Context, base: BaseModel, by_target: Mapping[str, int]) -> RankRecord:
-    """Ranks by target module. Raises UserError when a layer cannot have its rank."""
-    settings = run.config.lora
-    record = controls.by_target(target_layers(base.model, settings.target_modules), by_target, settings.k)
-    ranks.check_against(record, layer_shapes(base.model), Path("--lora.grid"))
-    return dataclasses.replace(record, lora_parameters=ranks.count_parameters(record.kept, layer_sizes(base.model)))
 
 
 def _words(tried: Mapping[str, Any]) -> str:

@@ -1,9 +1,8 @@
 """One run before anything is trained: its configuration, folder, task, data and base model."""
 
-from __future__ import annotations
-
 from copy import copy
 from functools import cached_property
+from typing import Self
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -37,7 +36,7 @@ class Context:
         self.task: Task = make_task(config)
         self._pooler_told = False
 
-    def under(self, config: RunConfig) -> Context:
+    def under(self, config: RunConfig) -> Self:
         """The same run with other settings of its training; task, data and device stay."""
         other = copy(self)
         other.config = config

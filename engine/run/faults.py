@@ -1,7 +1,5 @@
 """What the world can do to a run, as one line for the user instead of a traceback."""
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,8 +54,7 @@ def _explain(error: Exception, config: RunConfig, root: Path) -> str | None:
             f"{config.retrain.batch_size}; raise --retrain.gradient_accumulation, now "
             f"{config.retrain.gradient_accumulation}, for it), --retrain.eval_batch_size (now "
             f"{config.retrain.eval_batch_size}) or --task.max_length (now {config.task.max_length}), or take "
-            f"--precision bf16; "
-            f"what was saved is in {root}, --overwrite starts again"
+            f"--precision bf16; what was saved is in {root}, --overwrite starts again"
         )
     if config.retrain.torch_compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         return (

@@ -1,9 +1,8 @@
 """Where everything of one run lies: the run folder is a contract that other programs read."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from configs.schema import RunConfig, Stage
 from engine.disk import checkpoint
@@ -21,7 +20,7 @@ class RunFolder:
 
     config = At("config.yaml")
     wandb_id = At(WANDB_ID)
-    """The name of this folder's run at wandb's server, under which the run goes on after a stop."""
+    """The name of this folder's run at wandb's server, under which the run resumes there."""
     search = At("search")
     trajectory = At("search/trajectory.parquet")
     search_metrics = At("search/metrics.jsonl")
@@ -43,7 +42,7 @@ class RunFolder:
     report = At("report.html")
 
     @classmethod
-    def of(cls, config: RunConfig) -> RunFolder:
+    def of(cls, config: RunConfig) -> Self:
         """The folder of a configured run."""
         return cls(Path(config.runs_folder) / str(config.name))
 

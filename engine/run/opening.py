@@ -1,7 +1,5 @@
 """May this run start, resume or overwrite? All refusals are asked here, before anything is cleared or slow."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

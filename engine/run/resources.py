@@ -1,7 +1,5 @@
 """What a run costs and runs on: peak memory in MiB, versions of the packages that decide the numbers."""
 
-from __future__ import annotations
-
 import platform
 import resource
 import sys

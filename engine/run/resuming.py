@@ -4,8 +4,6 @@ Each stage declares the keys that change its result. Its checkpoint stores their
 are compared with the configuration at hand. Every other key may change.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce

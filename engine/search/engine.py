@@ -1,7 +1,5 @@
 """Stage 1: the two problems joined by Betty's Engine, and the loop of Algorithm 1 until the ranks settle."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass

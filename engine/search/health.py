@@ -1,8 +1,6 @@
 """Warnings and errors about a search that goes wrong: a class without examples, losses that are not finite, an alpha
 that collapsed, ranks that never changed."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 
@@ -35,7 +33,9 @@ def refuse_many_skips(engine: SearchEngine, config: RunConfig) -> None:
     )
 
 
-def warn_about_parts(labels: Sequence[object], d_tr: np.ndarray, d_val: np.ndarray, names: Mapping[int, str]) -> None:
+def warn_about_missing_classes(
+    labels: Sequence[object], d_tr: np.ndarray, d_val: np.ndarray, names: Mapping[int, str]
+) -> None:
     """Warns of a class without an example in D_tr or D_val: W or beta then learns nothing about it.
 
     `labels` are those of all training rows. Nothing is checked unless they are numbers of the classes in `names`.

@@ -1,7 +1,5 @@
 """What happens after each step of a search: log lines, rank checks, checkpoints, and the end."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Mapping
@@ -58,11 +56,9 @@ class SearchHook:
                 self.metrics.path.unlink(missing_ok=True)
             self._add_point()
         else:
-            tensors, state = found
-            search_state.restore(self.engine, self.settled, self.trajectory, tensors, state)
-            self.seconds = state["seconds"]
-            self._losses.copy_(tensors["log.losses"])
-            self._since_line = list(state["since_line"])
+            search_state.restore(self.engine, self.settled, self.trajectory, found)
+            self.seconds, self._since_line = found["seconds"], found["since_line"]
+            self._losses.copy_(found["losses"])
             if self.processes.first:
                 self.metrics.cut_after(self.engine.global_step)
             log.info("search: goes on from step %d", self.engine.global_step)
@@ -134,11 +130,11 @@ class SearchHook:
         self.trajectory.add(self.engine.global_step, self.engine.alpha(), self.engine.contribution())
 
     def _save(self) -> None:
-        tensors, state = search_state.snapshot(self.engine, self.settled, self.trajectory)
-        tensors["log.losses"] = self._losses
-        state |= {"seconds": self.seconds, "since_line": self._since_line, "settings": self.settings}
+        state = search_state.snapshot(self.engine, self.settled, self.trajectory)
+        state |= {"seconds": self.seconds, "since_line": self._since_line, "losses": self._losses}
+        state["settings"] = self.settings
         if self.processes.first:
-            checkpoint.save(self.folder.search_checkpoint, tensors, state)
+            checkpoint.save(self.folder.search_checkpoint, state)
         self._clock = time.perf_counter()
 
 

@@ -1,11 +1,10 @@
 """How close each approximation is to the exact hypergradient, and what a step of it costs, on the real search."""
 
-from __future__ import annotations
-
 import dataclasses
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -90,19 +89,17 @@ def measure_cost(engine: SearchEngine, rounds: int) -> list[dict[str, Any]]:
     trajectory = Trajectory(engine.lora.gates.names)
     trajectory.add(0, engine.alpha(), engine.contribution())
     settled = RanksSettled(0)
-    kept = snapshot(engine, settled, trajectory)
-    tensors = {name: tensor.detach().clone() for name, tensor in kept[0].items()}
-    counts = dict(kept[1]["passes"])
+    kept = deepcopy(snapshot(engine, settled, trajectory))
     for round_number in range(rounds + 1):
         for name in names:
-            restore(engine, settled, trajectory, tensors, kept[1] | {"passes": counts})
+            restore(engine, settled, trajectory, kept)
             before = dataclasses.replace(engine.lora.passes)
             spent = timed(partial(_steps, engine, name), engine.lora.compute.device)
             if round_number > 0:
                 seconds[name].append(spent)
             now = engine.lora.passes
             passes[name] = (now.forward - before.forward, now.backward - before.backward)
-    restore(engine, settled, trajectory, tensors, kept[1] | {"passes": counts})
+    restore(engine, settled, trajectory, kept)
     engine.lora.config.type = kept_type
     floor = statistics.median(seconds["lora"])
     return [

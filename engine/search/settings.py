@@ -1,7 +1,5 @@
 """Which keys change what a search finds, and the refusal to mix two searches."""
 
-from __future__ import annotations
-
 from engine.disk import checkpoint
 from engine.disk.files import read_json
 from engine.run.opening import Asked

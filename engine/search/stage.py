@@ -1,10 +1,9 @@
 """Stage 1: learn alpha by Algorithm 1, then write search/ and ranks.json."""
 
-from __future__ import annotations
-
 import logging
 
 from safetensors.torch import save_file
+from transformers import set_seed
 
 from engine import ranks
 from engine.disk import checkpoint
@@ -12,14 +11,13 @@ from engine.disk.files import write_json
 from engine.run.context import Context
 from engine.run.resources import peak_memory
 from engine.search.engine import SearchEngine, build_engine
-from engine.search.health import warn_about, warn_about_parts
+from engine.search.health import warn_about, warn_about_missing_classes
 from engine.search.hook import SearchHook
 from engine.search.settings import SEARCHED, SEARCHING
 from engine.terminal.live_view import SearchProgress
 from engine.tracking import NOWHERE, Tracker
 from problems.data import split_indices
 from problems.hypergradients import HYPERGRADIENTS
-from problems.machine.compute import seed_everything
 from problems.models.attach import attach_components
 from problems.models.layers import refuse_large_k
 
@@ -48,9 +46,9 @@ def search(run: Context, tracker: Tracker = NOWHERE) -> SearchEngine:
 def build_search(run: Context, *, second_order: bool) -> SearchEngine:
     """Both problems on the run's data, untrained; `second_order` chooses the attention kernel."""
     config, data = run.config, run.data
-    seed_everything(config.seed)
+    set_seed(config.seed)
     d_tr, d_val = split_indices(len(data.train), config.task.validation_share, config.seed)
-    warn_about_parts(data.train["labels"], d_tr, d_val, run.task.head().get("id2label", {}))
+    warn_about_missing_classes(data.train["labels"], d_tr, d_val, run.task.head().get("id2label", {}))
     base = run.base(second_order=second_order)
     if second_order and config.model.attention == "auto":
         log.info("attention: eager, as second derivatives are needed")

@@ -1,7 +1,5 @@
 """What a search sends to its tracker; docs/wandb.md describes it for users."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """alpha and contribution of every component over the search: in memory, in the checkpoint, as a parquet file."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,16 +39,16 @@ class Trajectory:
     def tensors(self) -> dict[str, Tensor]:
         """The points as tensors for the checkpoint."""
         return {
-            "trajectory.steps": torch.tensor(self.steps),
-            "trajectory.alpha": torch.from_numpy(np.stack(self.alpha)),
-            "trajectory.contribution": torch.from_numpy(np.stack(self.contribution)),
+            "steps": torch.tensor(self.steps),
+            "alpha": torch.from_numpy(np.stack(self.alpha)),
+            "contribution": torch.from_numpy(np.stack(self.contribution)),
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Replaces the points by those of a checkpoint."""
-        self.steps = tensors["trajectory.steps"].tolist()
-        self.alpha = list(tensors["trajectory.alpha"].numpy())
-        self.contribution = list(tensors["trajectory.contribution"].numpy())
+        self.steps = tensors["steps"].tolist()
+        self.alpha = list(tensors["alpha"].numpy())
+        self.contribution = list(tensors["contribution"].numpy())
 
     def write(self, path: Path) -> None:
         """Parquet with a row per point, layer and component: step, layer, component, alpha, contribution."""

@@ -1,7 +1,5 @@
 """Whether learned ranks are a property of task and model or of the seed: Spearman correlation of rank maps."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The block about a study on the page of one of its cells."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from engine.report.stage import Beside

@@ -1,7 +1,5 @@
 """The cells of a study: every combination of its axes and variants, each an ordinary run; which reads which."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import logging
@@ -33,19 +31,22 @@ class Cell:
     values: Mapping[str, Any]
     config: RunConfig
 
+    @property
+    def folder(self) -> RunFolder:
+        """Where its results lie."""
+        return RunFolder.of(self.config)
+
 
 def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
     """Every combination of the axes' values and the variants. Raises UserError for what is not allowed."""
     axes = _axes(config.study)
+    tracking = dataclasses.replace(config.tracking, group=config.tracking.group or config.name)
+    placed = dataclasses.replace(config, runs_folder=str(folder.cells), study=StudyConfig(), tracking=tracking)
     cells = []
     for combination in itertools.product(*axes.values()):
         values = dict(zip(axes, combination, strict=True))
-        placed = dataclasses.replace(
-            config, name=cell_name(values), runs_folder=str(folder.cells), study=StudyConfig()
-        )
-        if placed.tracking.group is None:
-            placed = dataclasses.replace(placed, tracking=dataclasses.replace(config.tracking, group=config.name))
-        cells.append(Cell(values, with_values(placed, _settings(config.study, values))))
+        named = dataclasses.replace(placed, name=cell_name(values))
+        cells.append(Cell(values, with_values(named, _settings(config.study, values))))
     names = [cell.config.name for cell in cells]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
@@ -103,7 +104,7 @@ def with_chosen_rate(cell: Cell, cells: Sequence[Cell]) -> Cell:
     """
     if not cell.config.retrain.learning_rates or (first := _first_seed_of(cell, cells)) is cell:
         return cell
-    metrics = next((found for c in (first, cell) if (found := run_folder_of(c).metrics).exists()), None)
+    metrics = next((found for c in (first, cell) if (found := c.folder.metrics).exists()), None)
     if metrics is None:
         raise UserError(
             f"--study.sweep_once: the learning rate is what cell {first.config.name} chooses, which has not finished"
@@ -130,13 +131,8 @@ def reads(cell: Cell, cells: Sequence[Cell], *, sweep_once: bool) -> list[Cell]:
         needed.append(_first_seed_of(cell, cells))
     if cell.config.lora.ranks_from is not None and METHODS[cell.config.method].reads_ranks:
         source = ranks_from(cell.config, make_task(cell.config)).absolute()
-        needed += [other for other in cells if run_folder_of(other).root.absolute() in source.parents]
+        needed += [other for other in cells if other.folder.root.absolute() in source.parents]
     return [other for other in needed if other is not cell]
-
-
-def run_folder_of(cell: Cell) -> RunFolder:
-    """Where a cell's results lie."""
-    return RunFolder.of(cell.config)
 
 
 def cell_name(values: Mapping[str, Any]) -> str:
@@ -144,8 +140,4 @@ def cell_name(values: Mapping[str, Any]) -> str:
     last = [key.split(".")[-1] for key in values]
     keys = [key if last.count(short) > 1 else short for key, short in zip(values, last, strict=True)]
     parts = [f"{key}-{word(value).strip('[]')}" for key, value in zip(keys, values.values(), strict=True)]
-    return _as_folder("_".join(parts))
-
-
-def _as_folder(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-_.")[:100]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(parts)).strip("-_.")[:100]

@@ -1,7 +1,5 @@
 """The interactive charts of a study: the metric of each method, with every seed as a point."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """The comparison of all hypergradient approximations, from one trained state each time."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 

@@ -1,7 +1,5 @@
 """Pictures of a study: the metric of each method; of approximations also cosine over training, metric against cost."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,9 +1,8 @@
 """Where everything of a study lies."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
+from typing import Self
 
 from configs.errors import UserError
 from configs.schema import RunConfig, Stage
@@ -30,7 +29,7 @@ class StudyFolder:
     probe_settings = At("probe.json")
 
     @classmethod
-    def of(cls, config: RunConfig) -> StudyFolder:
+    def of(cls, config: RunConfig) -> Self:
         """The folder of a configured study."""
         return cls(Path(config.runs_folder) / str(config.name))
 

@@ -1,7 +1,5 @@
 """What a study says: one table (Markdown and parquet), figures, and one self-contained page."""
 
-from __future__ import annotations
-
 import math
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The runs of a study, a row each in results.parquet, and how its tables and charts group them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

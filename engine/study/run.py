@@ -1,7 +1,5 @@
 """Many runs: the axes of a study expand to cells, each an ordinary run folder; finished cells are skipped."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 
@@ -15,10 +13,10 @@ from engine import ranks
 from engine.disk.files import read_json, remove, write_parquet, write_text
 from engine.retrain.settings import FINISHED
 from engine.run.interrupt import StopRequest
-from engine.study.cells import Cell, expand, reads, run_folder_of, with_chosen_rate
+from engine.study.cells import Cell, expand, reads, with_chosen_rate
 from engine.study.comparison import refuse_changed_probe
 from engine.study.folder import StudyFolder, refuse_single_run
-from engine.study.launchers import LAUNCHERS, Job, in_order
+from engine.study.launchers import LAUNCHERS, Job, Running
 from engine.study.words import all_numbers, word
 from engine.tracking.login import wandb_mode
 
@@ -54,6 +52,7 @@ def _run_cells(request: Request, folder: StudyFolder, cells: Sequence[Cell], sto
         _refuse_others(config, folder, cells)
     launcher = LAUNCHERS[config.study.launcher]
     jobs = _jobs(request, cells, kept=kept) if request.stage == "all" else []
+    running = Running(jobs, config.study.ray.retries)
     if jobs:
         launcher.check(config.study)
     if request.overwrite:
@@ -62,7 +61,7 @@ def _run_cells(request: Request, folder: StudyFolder, cells: Sequence[Cell], sto
     if request.stage == "report":
         return []
     write_text(folder.config, to_yaml(config))
-    failed = launcher.run(jobs, config.study, stop)
+    failed = launcher.run(running, config.study, stop)
     for line in failed:
         log.warning("failed: %s", line)
     # A first seed that was run again may have chosen another rate than the seeds that were finished with its last.
@@ -72,15 +71,17 @@ def _run_cells(request: Request, folder: StudyFolder, cells: Sequence[Cell], sto
 
 def _jobs(request: Request, cells: Sequence[Cell], *, kept: bool) -> list[Job]:
     """One job per unfinished cell, or per cell when no result is `kept`; each comes after the jobs that it reads."""
+    config = request.config
 
     def job(cell: Cell) -> Job:
-        def placed() -> Request:
-            return Request(_placed(request.config, cell, cells), "all", False, request.source)
+        after = {str(other.config.name) for other in reads(cell, cells, sweep_once=config.study.sweep_once)}
+        return Job(
+            str(cell.config.name),
+            lambda: Request(_placed(config, cell, cells), "all", False, request.source),
+            frozenset(after),
+        )
 
-        after = {other.config.name for other in reads(cell, cells, sweep_once=request.config.study.sweep_once)}
-        return Job(str(cell.config.name), placed, frozenset(map(str, after)))
-
-    return in_order([job(cell) for cell in cells if not (kept and run_folder_of(cell).metrics.exists())])
+    return [job(cell) for cell in cells if not (kept and cell.folder.metrics.exists())]
 
 
 def _placed(config: RunConfig, cell: Cell, cells: Sequence[Cell]) -> RunConfig:
@@ -90,7 +91,7 @@ def _placed(config: RunConfig, cell: Cell, cells: Sequence[Cell]) -> RunConfig:
 def _refuse_others(config: RunConfig, folder: StudyFolder, cells: Sequence[Cell]) -> None:
     """Refuses results in the study's folder that were made under other settings than these."""
     for cell in cells:
-        run = run_folder_of(cell)
+        run = cell.folder
         if run.metrics.exists():
             recorded = read_json(run.metrics).get("settings", {})
             FINISHED.refuse_changed(recorded, _placed(config, cell, cells), f"{run.root} was finished with")
@@ -104,7 +105,7 @@ def collect(cells: list[Cell]) -> pd.DataFrame:
     plain = {axis for axis, values in places.items() if all_numbers(values)}
     rows = []
     for cell in cells:
-        run = run_folder_of(cell)
+        run = cell.folder
         if not run.metrics.exists():
             continue
         result = read_json(run.metrics)
@@ -120,9 +121,7 @@ def collect(cells: list[Cell]) -> pd.DataFrame:
                 **{f"metric.{name}": value for name, value in result["metrics"].items()},
                 "mean_rank": record.mean_rank if record else None,
                 "ranks": [layer.rank for layer in record.layers] if record else None,
-                "lora_parameters": result["lora_parameters"],
-                "trainable_parameters": result["trainable_parameters"],
-                "learning_rate": result["learning_rate"],
+                **{key: result[key] for key in ("lora_parameters", "trainable_parameters", "learning_rate")},
                 "search_seconds": result["seconds"]["search"],
                 "total_seconds": result["seconds"]["total"],
                 "search_steps": result["steps"]["search"],

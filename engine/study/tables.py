@@ -1,8 +1,6 @@
 """A study as tables: a row for each place on its axes, and the forms of the paper's tables: metric by task (1, 4),
 paired tests, cost over AdaLoRA's (5)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A study as a run of its own at its tracker: its tables and figures beside the runs of its cells, in one group."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Values as words: those on a study's axes, for names and tables, and those in the cells of its tables."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A progress bar, and a log line every ten seconds in its place where there is no terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Self
 

@@ -1,7 +1,5 @@
 """The one console, and the one log, of the program."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 

@@ -1,7 +1,5 @@
 """The progress of a search: a bar, both losses and the rank map; log lines where there is no terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from rich.console import Console

@@ -1,7 +1,5 @@
 """The rank map in the terminal: below the bar of a search, and in the last words of a run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

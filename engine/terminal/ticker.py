@@ -1,7 +1,5 @@
 """Log lines that tell how far a long task is, where no terminal shows a progress bar."""
 
-from __future__ import annotations
-
 import time
 
 from rich.console import Console

@@ -1,7 +1,5 @@
 """Curves while a run goes: wandb and metrics.jsonl. `open_tracker` is where a tracker is chosen."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

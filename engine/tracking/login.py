@@ -5,8 +5,6 @@ Keys are looked for where wandb looks: in the environment, netrc and wandb's set
 this are not public, move between releases, warn, and refuse a key of the wrong length.
 """
 
-from __future__ import annotations
-
 import configparser
 import netrc
 import os

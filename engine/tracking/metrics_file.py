@@ -1,10 +1,9 @@
 """search/metrics.jsonl: one JSON object a logged step."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ class MetricsFile:
             file.write(json.dumps(values) + "\n")
 
     def cut_after(self, step: int) -> None:
-        """Drops the lines after `step`: a search that goes on from its checkpoint writes them again."""
+        """Drops the lines after `step`: a search that resumes from its checkpoint writes them again."""
         lines = [line for line in self.read() if line["step"] <= step]
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))
 
@@ -35,8 +34,6 @@ class MetricsFile:
             return []
         lines = []
         for text in self.path.read_text(encoding="utf-8").splitlines():
-            try:
+            with suppress(json.JSONDecodeError):  # the line that a kill cut in half
                 lines.append(json.loads(text))
-            except json.JSONDecodeError:  # the line that a kill cut in half
-                continue
         return lines

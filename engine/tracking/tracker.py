@@ -1,7 +1,5 @@
 """What a tracker is to the rest of the program: curves, pictures, tables and files go to it while a run goes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType

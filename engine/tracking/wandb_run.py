@@ -1,6 +1,4 @@
-"""wandb as a tracker that can fail without harm."""
-
-from __future__ import annotations
+"""Curves while a run goes: the local files, and wandb behind an interface that can fail without harm."""
 
 import dataclasses
 import logging
@@ -8,9 +6,10 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from PIL.Image import Image as Picture
 
@@ -27,11 +26,34 @@ MOST_TAG, MOST_NAME = 64, 128
 
 log = logging.getLogger("autolora")
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 def refuse_online_without_key(asked: Asked) -> None:
     """Refuses a run whose curves are to go online when there is no API key, before anything is trained."""
     if asked.stage != "report":
         wandb_mode(asked.config)
+
+
+def _unless_off(method: Callable[Concatenate["Wandb", P], T]) -> Callable[Concatenate["Wandb", P], T | None]:
+    """`method`, which does nothing while wandb is off, and whose failure switches wandb off with one warning."""
+
+    @wraps(method)
+    def call(self: "Wandb", *args: P.args, **options: P.kwargs) -> T | None:
+        if not self.alive:
+            return None
+        try:
+            return method(self, *args, **options)
+        except Interrupted:  # a second signal ends the run at once
+            raise
+        except Exception as error:
+            self.alive = False
+            log.warning("wandb is switched off for this run: %s", _first_line(error))
+            self._let_go()
+        return None
+
+    return call
 
 
 class Wandb(Tracker):
@@ -44,38 +66,24 @@ class Wandb(Tracker):
     _run: Any = None
     _wandb: Any = None
 
-    def __init__(
-        self,
-        config: RunConfig,
-        folder: Path,
-        *,
-        job: str | None = None,
-        tags: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, config: RunConfig, folder: Path, *, job: str | None = None, tags: Sequence[str] = ()) -> None:
         self._keeps_files = config.tracking.artifacts
         mode = wandb_mode(config)
         self.alive = mode != "disabled"
-        self._guard(lambda: self._start(config, folder, mode, job, tags))
+        self._start(config, folder, mode, job_type=job, tags=[tag[:MOST_TAG] for tag in tags])
 
-    def _start(
-        self,
-        config: RunConfig,
-        folder: Path,
-        mode: Mode,
-        job: str | None,
-        tags: Sequence[str],
-    ) -> None:
+    @_unless_off
+    def _start(self, config: RunConfig, folder: Path, mode: Mode, **options: Any) -> None:
+        """Begins the run; `options` are those of wandb.init that the configuration does not say."""
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
         self._wandb = wandb
-        options: dict[str, Any] = {
+        options |= {
             "project": config.tracking.project,
             "entity": config.tracking.entity,
             "group": config.tracking.group,
             "name": config.name,
-            "job_type": job,
-            "tags": [tag[:MOST_TAG] for tag in tags],
             "dir": str(folder),
             "config": dataclasses.asdict(config),
             "settings": wandb.Settings(init_timeout=20, console="off", x_disable_stats=True),
@@ -88,89 +96,58 @@ class Wandb(Tracker):
             if mode != "online" or isinstance(error, Interrupted):
                 raise
             log.warning("wandb cannot be reached, the curves are kept offline for wandb sync: %s", _first_line(error))
-            # wandb remembers the name that failed, and holds it.
-            self._run = wandb.init(mode="offline", **options, id=_new_identity())
+            # wandb remembers the identity that failed, and would wait for it.
+            self._run = wandb.init(mode="offline", **options, id=secrets.token_hex(4))
         self._run.define_metric("search/step", hidden=True)
         self._run.define_metric("search/*", step_metric="search/step")
         # Numbers of each layer and component: kept for queries and native plots, hidden lest each make a chart.
         for kind in ("alpha", "contribution", "entropy", "rank"):
             self._run.define_metric(f"{kind}/*", step_metric="search/step", hidden=True)
 
+    @_unless_off
     def log(self, values: Mapping[str, Any]) -> None:
-        """Numbers and pictures of one moment; over the pictures that one key has at several steps, wandb shows a
-        slider."""
+        """Numbers and pictures of one moment. When one key has pictures at several steps, wandb shows a slider."""
+        image = self._wandb.Image
+        self._run.log({key: image(value) if isinstance(value, Picture) else value for key, value in values.items()})
 
-        def send() -> None:
-            image = self._wandb.Image
-            self._run.log({key: image(x) if isinstance(x, Picture) else x for key, x in values.items()})
-
-        self._guard(send)
-
+    @_unless_off
     def image(self, key: str, path: Path) -> None:
-        self._guard(lambda: self._run.log({key: self._wandb.Image(str(path))}))
+        self.log({key: self._wandb.Image(str(path))})
 
+    @_unless_off
     def lines(self, key: str, steps: Sequence[int], curves: Mapping[str, Sequence[float]]) -> None:
-        self._guard(
-            lambda: self._run.log(
-                {
-                    key: self._wandb.plot.line_series(
-                        xs=list(steps),
-                        ys=list(curves.values()),
-                        keys=list(curves),
-                        title=key.split("/", 1)[-1],
-                        xname="step",
-                    )
-                }
-            )
-        )
+        names, values, title = list(curves), list(curves.values()), key.split("/", 1)[-1]
+        series = self._wandb.plot.line_series
+        self.log({key: series(xs=list(steps), ys=values, keys=names, title=title, xname="step")})
 
+    @_unless_off
     def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        self._guard(
-            lambda: self._run.log(
-                {key: self._wandb.Table(columns=list(columns), data=list(rows), allow_mixed_types=True)}
-            )
-        )
+        self.log({key: self._wandb.Table(columns=list(columns), data=list(rows), allow_mixed_types=True)})
 
+    @_unless_off
     def keep(self, name: str, kind: str, path: Path) -> None:
-        """As an artifact."""
-
-        def send() -> None:
-            # A folder may be called what wandb takes for no name.
+        """Sends a file or a folder as an artifact."""
+        if self._keeps_files and path.exists():
+            # A folder may have a name that wandb refuses for an artifact.
             artifact = self._wandb.Artifact(re.sub(r"[^A-Za-z0-9._-]+", "-", name)[-MOST_NAME:], type=kind)
             (artifact.add_dir if path.is_dir() else artifact.add_file)(str(path))
             self._run.log_artifact(artifact)
 
-        if self._keeps_files and path.exists():
-            self._guard(send)
-
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.finish(exit_code=_exit_code(error))
+        # wandb itself uses 255 at Ctrl-C: the run has not failed, and may be resumed.
+        failed = 255 if isinstance(error, Interrupted | KeyboardInterrupt) else 1
+        self.finish(exit_code=0 if error is None else failed)
 
+    @_unless_off
     def finish(self, summary: Mapping[str, Any] | None = None, *, exit_code: int = 0) -> None:
         """Writes the final values and closes the run; wandb shows it as finished, failed (any other `exit_code`) or
         killed (255)."""
-
-        def close() -> None:
-            self._run.summary.update(dict(summary or {}))
-            self._run.finish(exit_code=exit_code)
-
-        self._guard(close)
+        self._run.summary.update(dict(summary or {}))
+        self._run.finish(exit_code=exit_code)
         self.alive = False
 
-    def _guard(self, action: Callable[[], Any]) -> None:
-        if not self.alive:
-            return
-        try:
-            action()
-        except Interrupted:  # a second signal ends the run at once
-            raise
-        except Exception as error:
-            self.alive = False
-            log.warning("wandb is switched off for this run: %s", _first_line(error))
-            self._let_go()
-
     def _let_go(self) -> None:
-        """Ends the run as far as wandb lets it: its init would hand a run that goes on to the next cell of a study."""
+        """Ends the run as far as wandb allows: wandb.init would return an open run to the next cell of a study."""
         try:
             if self._run is not None:
                 self._run.finish(exit_code=1)
@@ -181,21 +158,10 @@ class Wandb(Tracker):
 
 
 def _identity(path: Path) -> str:
-    """The name in the file `path`, made up when there is none."""
+    """The identity of the run in the file `path`, made up when there is none."""
     if not path.exists():
-        write_text(path, _new_identity())
+        write_text(path, secrets.token_hex(4))
     return path.read_text(encoding="utf-8").strip()
-
-
-def _new_identity() -> str:
-    return secrets.token_hex(4)
-
-
-def _exit_code(error: BaseException | None) -> int:
-    if error is None:
-        return 0
-    # As wandb itself ends a run at Ctrl-C: nothing is wrong with it, and it may go on.
-    return 255 if isinstance(error, Interrupted | KeyboardInterrupt) else 1
 
 
 def _first_line(error: Exception) -> str:

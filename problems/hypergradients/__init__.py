@@ -1,7 +1,5 @@
 """The registry of hypergradient approximations. A new one is one class in one file and one line here."""
 
-from __future__ import annotations
-
 from betty.hypergradient import jvp_fn_mapping
 
 from problems.hypergradients.base import Cost, Hypergradient, Inner, Outer, Tensors

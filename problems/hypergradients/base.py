@@ -9,8 +9,6 @@ approximation takes for dW'/d(-gradient): eta * identity for the one-step unroll
 Betty's own functions, which evaluate at W' and know no eta.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager

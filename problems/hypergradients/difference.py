@@ -1,7 +1,5 @@
 """Finite differences of dL_tr/dbeta along a direction in W: mixed second derivatives without second derivatives."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

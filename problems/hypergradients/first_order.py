@@ -1,7 +1,5 @@
 """eta = 0: the outer gradient is the direct one alone (ablation "eta = 0" of AutoLoRA Table 4)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The one-step unroll of an Adam step instead of a gradient step."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

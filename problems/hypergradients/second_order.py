@@ -4,8 +4,6 @@ They need an attention kernel with second derivatives (eager). All evaluate at W
 and under its dropout masks.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any

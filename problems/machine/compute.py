@@ -1,15 +1,11 @@
 """Where and how precisely to compute: device, autocast, random states that can be replayed, seconds of a step."""
 
-from __future__ import annotations
-
 import gc
-import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from configs.errors import UserError
@@ -67,13 +63,6 @@ def _fast_bf16(device: str) -> bool:
             for question in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         )
     return False
-
-
-def seed_everything(seed: int) -> None:
-    """Seeds python, numpy and torch (every device)."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
 
 
 RandomState = dict[str, torch.Tensor]

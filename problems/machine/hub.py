@@ -1,7 +1,5 @@
 """The model hub: whether it answers, and one line instead of a traceback for what cannot be loaded."""
 
-from __future__ import annotations
-
 import http.client
 import os
 import ssl

@@ -9,8 +9,6 @@ none of them: beta is used inside the other problem's forward pass, and a hyperg
 accelerate's PartialState would be no shorter, and where there are GPUs, its waiting is a barrier of nccl on them.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

@@ -6,8 +6,6 @@ Two in each block. Bottlenecks, the blocks' layer norms and the task head are tr
 inserts them; no layer of the model is rewritten. (The `adapters` package holds transformers below 5.)
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The layers of a model that can have LoRA: their names, their shapes, and which of them the targets name."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +10,7 @@ from transformers.pytorch_utils import Conv1D
 from configs.errors import UserError
 from configs.rules import FUSED
 from configs.schema import LoraSettings
-from problems.models.parts import matches, part_name, refuse_overlap, split
+from problems.models.parts import matches, refuse_overlap, split
 
 # PEFT trains modules of these names whole when the task is classification.
 HEADS = ("classifier", "score")
@@ -80,14 +78,14 @@ def _parts(layer: str, module: Any) -> list[str]:
     if layer.rpartition(".")[2] != "c_attn" or not issubclass(getattr(module, "source_cls", type(module)), Conv1D):
         return []
     outputs, inputs = matrix_shape(module)
-    return [part_name(layer, part) for part in FUSED] if outputs == len(FUSED) * inputs else []
+    return [f"{layer}.{part}" for part in FUSED] if outputs == len(FUSED) * inputs else []
 
 
 def _ending(name: str) -> str:
     """What a user would write for all layers of this kind: `query`, `c_attn.q`."""
     layer, part = split(name)
     ending = layer.rpartition(".")[2]
-    return ending if part is None else part_name(ending, part)
+    return ending if part is None else f"{ending}.{part}"
 
 
 def _in_head(name: str) -> bool:

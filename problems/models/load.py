@@ -5,8 +5,6 @@ transformers dequantises a GGUF file (from any of the three). The model's config
 config.json keeps them.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 from collections.abc import Iterable

@@ -5,8 +5,6 @@ An encoder (RoBERTa) sees the tokens that it should predict; the loss of a decod
 models write are nonsense.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -11,8 +11,6 @@ own block of the outputs:
 so the exported adapter is a plain one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -39,11 +37,6 @@ class Group:
         return slice(block * size, (block + 1) * size)
 
 
-def part_name(layer: str, part: str) -> str:
-    """The name of a part of a layer."""
-    return f"{layer}.{part}"
-
-
 def split(name: str) -> tuple[str, str | None]:
     """A group's name -> its layer's name and its part (None: the whole layer)."""
     return (name[:-2], name[-1]) if PART.fullmatch(name) else (name, None)
@@ -59,7 +52,7 @@ def groups_of(layers: Iterable[str], targets: Sequence[str]) -> list[str]:
     none."""
     groups = []
     for layer in layers:
-        parts = [name for name in (part_name(layer, part) for part in FUSED) if PART.fullmatch(name)]
+        parts = [name for name in (f"{layer}.{part}" for part in FUSED) if PART.fullmatch(name)]
         groups += [part for part in parts if any(matches(part, t) for t in targets)] or [layer]
     return groups
 

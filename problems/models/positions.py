@@ -4,8 +4,6 @@ The numbers are read from the model, and no row is tried: on a GPU, where models
 is not there ends the CUDA context, and on a CPU a long row through a large model takes minutes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from torch import nn
@@ -38,14 +36,12 @@ def most_positions(model: PreTrainedModel) -> int | None:
 
 def refuse_long_rows(model: PreTrainedModel, data: Data, config: RunConfig) -> None:
     """Raises UserError when a row, padded as in a batch, has more tokens than the model has positions."""
-    most, allowed = most_positions(model), config.task.max_length
-    if most is None or _padded(allowed) <= most:
-        return
-    longest = max(max(rows["length"][:]) for rows in (data.train, *data.evaluation.values()))
-    if _padded(longest) > most:
+    most, longest = most_positions(model), max(max(x["length"][:]) for x in (data.train, *data.evaluation.values()))
+    if most is not None and -(-longest // PAD_TO) * PAD_TO > most:
         raise UserError(
-            f"--task.max_length: {allowed} is not allowed, as a row has {longest} tokens (batches are padded to a "
-            f"multiple of {PAD_TO}) and {config.model.name} takes {most}; allowed: up to {most // PAD_TO * PAD_TO}"
+            f"--task.max_length: {config.task.max_length} is not allowed, as a row has {longest} tokens (batches are "
+            f"padded to a multiple of {PAD_TO}) and {config.model.name} takes {most}; allowed: up to "
+            f"{most // PAD_TO * PAD_TO}"
         )
 
 
@@ -63,11 +59,6 @@ def refuse_long_texts(
             f"--decode.max_new_tokens: {longest_text} is not allowed, as a source has {longest} tokens and "
             f"{config.model.name} takes {most}; allowed: {most} for both together (--task.max_length cuts sources)"
         )
-
-
-def _padded(length: int) -> int:
-    """The length of a batch whose longest row has `length` tokens."""
-    return -(-length // PAD_TO) * PAD_TO
 
 
 def _rooms(model: nn.Module) -> Iterator[int]:

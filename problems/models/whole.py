@@ -1,7 +1,5 @@
 """Modules that are trained whole beside LoRA and the new task head: PEFT's modules_to_save."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 from collections.abc import Iterator, Sequence

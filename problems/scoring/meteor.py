@@ -52,7 +52,8 @@ class Meteor:
 
     def segment(self, hyp: str, refs: Sequence[str]) -> str:
         """Statistics of one segment against its best reference, for `corpus`; an empty reference matches nothing."""
-        return self._ask(" ||| ".join(["SCORE", *map(_one_line, refs), _one_line(hyp)]))
+        # No text may hold the protocol's separator, or end the request.
+        return self._ask(" ||| ".join(["SCORE", *(_PROTOCOL.sub(" ", text) for text in (*refs, hyp))]))
 
     def corpus(self, segments: Sequence[str]) -> float:
         """METEOR (0 to 1) of these segments together: of the summed statistics, not a mean of segment scores."""
@@ -79,8 +80,3 @@ class Meteor:
         self._messages.seek(0)
         lines = self._messages.read().decode("utf-8", errors="replace").strip().splitlines()
         return UserError(f"METEOR: its Java process stopped ({answer or (lines[0] if lines else 'no message')})")
-
-
-def _one_line(text: str) -> str:
-    """Text that cannot be taken for the protocol's separator or for the end of a request."""
-    return _PROTOCOL.sub(" ", text)

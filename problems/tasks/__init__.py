@@ -1,8 +1,8 @@
 """What is learned. `make_task` is the only way in."""
 
-from __future__ import annotations
+from collections.abc import Callable
 
-from configs.schema import RunConfig
+from configs.schema import RunConfig, TaskConfig
 from problems.tasks.base import Collate, Rows, Task
 from problems.tasks.data_to_text import E2E, SourceTarget, WebNLG
 from problems.tasks.glue import Glue
@@ -13,17 +13,16 @@ from problems.tasks.tagging import Tagging
 __all__ = ["Collate", "Rows", "Task", "make_task"]
 
 
+# The tasks by `task.type`, and the benchmarks of type generation by `task.name`.
+_BY_TYPE: dict[str, Callable[[TaskConfig, int], Task]] = {
+    "sample": SampleReviews, "text": TextTable, "tokens": Tagging, "generation": SourceTarget,
+}  # fmt: skip
+_BENCHMARKS: dict[str | None, Callable[[TaskConfig], Task]] = {"e2e": E2E, "webnlg": WebNLG}
+
+
 def make_task(config: RunConfig) -> Task:
     """The configured task. Raises UserError for a task that does not exist."""
-    if config.task.type == "sample":
-        return SampleReviews(config.task, config.seed)
-    if config.task.type == "text":
-        return TextTable(config.task, config.seed)
-    if config.task.type == "tokens":
-        return Tagging(config.task, config.seed)
-    if config.task.type == "generation":
-        benchmarks = {"e2e": E2E, "webnlg": WebNLG}
-        if config.task.name in benchmarks:
-            return benchmarks[config.task.name](config.task)
-        return SourceTarget(config.task, config.seed)
-    return Glue(config.task)
+    task = config.task
+    if task.type == "generation" and task.name in _BENCHMARKS:
+        return _BENCHMARKS[task.name](task)
+    return _BY_TYPE[task.type](task, config.seed) if task.type in _BY_TYPE else Glue(task)

@@ -1,7 +1,5 @@
 """The interface of a task: what the rest of the program knows of it."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """One label per text or pair of texts, a class or a number: the shared part of GLUE, the sample and users' tables."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Where the records of generation come from: E2E, WebNLG, or a user's table of sources and targets."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Mapping

@@ -1,7 +1,5 @@
 """Beam search over many prompts: left-padded batches, longest first, to the end of text."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -5,8 +5,6 @@
 The separator is the tokenizer's beginning of text (its end where it has none): LoRA's recipe for GPT-2.
 """
 
-from __future__ import annotations
-
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence

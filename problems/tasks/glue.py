@@ -1,7 +1,5 @@
 """GLUE tasks from the hub, or from a local folder in the hub's layout."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The quickstart's task: the sentences of problems/tasks/sample.py as a classification task."""
 
-from __future__ import annotations
-
 from datasets import Dataset
 
 from configs.schema import TaskConfig

@@ -12,8 +12,6 @@ words is not enough, while a pretrained encoder learns the task within a few hun
 Train and validation share their templates; test is made of held-out templates only, and of a few held-out words.
 """
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 from typing import Any, NamedTuple

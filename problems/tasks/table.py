@@ -1,7 +1,5 @@
 """A user's own data: texts and labels in a CSV, TSV, JSON Lines or parquet file."""
 
-from __future__ import annotations
-
 import logging
 import math
 import re

@@ -1,7 +1,5 @@
 """Sequence labelling: a tag on each word of a sentence (BioNLP 2004 and a user's own data)."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Settings, errors, children and what the JSON says about the machine."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

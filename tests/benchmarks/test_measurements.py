@@ -1,7 +1,5 @@
 """Each benchmark on a tiny model: what its JSON holds. No time is asserted."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Taking turns: who runs when, and what is compared with what."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

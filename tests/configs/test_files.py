@@ -1,7 +1,5 @@
 """Configurations as YAML files; a mistake in one is one line that names the file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Names of keys, words for what they take, and jsonargparse's complaints as one line (as it words them itself)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +7,17 @@ from typing import Any, Literal
 import pytest
 
 from configs.errors import UserError
-from configs.keys import REFUSED, SWITCHES, allowed, check_values, key_ranges, known_keys, one_line, unknown_key, words
+from configs.keys import (
+    REFUSED,
+    SWITCHES,
+    allowed,
+    check_values,
+    known_keys,
+    one_line,
+    split_range,
+    unknown_key,
+    words,
+)
 from configs.parser import parse
 from configs.ranges import Rank
 from configs.schema import LoraSettings, RunConfig
@@ -35,15 +43,19 @@ class Tree:
 
 def test_a_key_is_the_dotted_path_to_a_field_and_sections_are_none() -> None:
     assert known_keys(Tree) == {
-        "branch.leaf.depth": int,
+        "branch.leaf.depth": Rank,
         "branch.leaf.kind": Literal["a", "b"],
         "branch.name": str | None,
         "seed": int,
     }
 
 
-def test_the_range_of_a_key_stands_on_its_field() -> None:
-    assert {key: found.words for key, found in key_ranges(Tree).items()} == {"branch.leaf.depth": "1 to 1024"}
+def test_a_type_comes_apart_from_its_range() -> None:
+    kind, limits = split_range(Rank)
+    assert kind is int
+    assert limits is not None
+    assert limits.words == "1 to 1024"
+    assert split_range(str | None) == (str | None, None)
 
 
 def test_null_is_refused_by_a_key_that_does_not_take_it() -> None:
@@ -66,6 +78,7 @@ def test_every_key_and_switch_has_words() -> None:
     ("kind", "said"),
     [
         (int, "a whole number"),
+        (Rank, "a whole number"),
         (bool, "true or false"),
         (Literal["lr", "betty"], "lr, betty"),
         (float | Literal["lr"], "a number, lr"),

@@ -1,7 +1,5 @@
 """What torchrun's environment says of this process."""
 
-from __future__ import annotations
-
 import pytest
 
 from configs.launch import processes_started, speaks

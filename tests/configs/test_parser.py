@@ -1,7 +1,5 @@
 """The command line to a request; every mistake is one line with what would be right."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

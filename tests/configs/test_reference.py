@@ -1,7 +1,5 @@
 """docs/configuration.md says what the schema says."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from configs.keys import known_keys

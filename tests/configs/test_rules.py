@@ -1,7 +1,5 @@
 """Settings that cannot work together are refused by name."""
 
-from __future__ import annotations
-
 import typing
 
 import pytest

@@ -1,7 +1,5 @@
 """Configurations from values by their keys."""
 
-from __future__ import annotations
-
 import pytest
 
 from configs.errors import UserError

@@ -1,7 +1,5 @@
 """Folders in which a run has begun."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What a request starts, and what is refused among several processes."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shutil

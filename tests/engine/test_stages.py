@@ -1,7 +1,5 @@
 """The whole job on tiny random models of four families."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import weakref

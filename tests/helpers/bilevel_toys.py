@@ -4,8 +4,6 @@ The expected values come from closed forms and from `torch.func` through the who
 is used for them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any

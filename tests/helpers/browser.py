@@ -1,7 +1,5 @@
 """A real Chromium without a window, driven over its DevTools pipe: no driver, no port, no further package."""
 
-from __future__ import annotations
-
 import base64
 import fcntl
 import json
@@ -13,7 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = (
@@ -73,7 +71,7 @@ class Browser:
             os.close(end)
         return high[0], high[1]
 
-    def __enter__(self) -> Browser:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -1,7 +1,5 @@
 """A retrained model in all its exported forms, with the logits that it gave before it was written."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A wandb that keeps what it is told, and fails where it is asked to."""
 
-from __future__ import annotations
-
 import re
 import sys
 import types

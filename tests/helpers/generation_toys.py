@@ -1,7 +1,5 @@
 """Tiny causal language models with a byte-level tokenizer, and E2E-like rows made here."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Folders of a GLUE task in the hub's layout."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A finished run of one method, with the logits that its model gave before anything was written."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

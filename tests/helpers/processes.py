@@ -1,7 +1,5 @@
 """The program in processes of its own that begin warm: forked, so that a start costs no imports."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,6 +1,4 @@
 """The layers that the tests' rank records are of."""
 
-from __future__ import annotations
-
 # Layer -> (outputs, inputs).
 SHAPES = {"encoder.0.query": (8, 6), "encoder.0.value": (8, 8), "encoder.1.query": (4, 8)}

@@ -1,7 +1,5 @@
 """Folders with half-done work in them, and the question whether it may resume."""
 
-from __future__ import annotations
-
 import torch
 
 from configs.schema import RunConfig, Stage
@@ -24,7 +22,7 @@ def ask(config: RunConfig, stage: Stage = "all", *, overwrite: bool = False) -> 
 def half_search(config: RunConfig) -> None:
     """A search with one checkpoint."""
     folder = RunFolder.of(config)
-    checkpoint.save(folder.search_checkpoint, {"x": torch.ones(1)}, {"settings": SEARCHING.of(config)})
+    checkpoint.save(folder.search_checkpoint, {"x": torch.ones(1), "settings": SEARCHING.of(config)})
 
 
 def searched(config: RunConfig) -> None:

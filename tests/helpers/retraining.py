@@ -1,7 +1,5 @@
 """Retrainings of a tiny BERT at given ranks, without a search before them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What lies in the folder of a run."""
 
-from __future__ import annotations
-
 from engine.run.folder import RunFolder
 
 

@@ -1,7 +1,5 @@
 """One run in several processes on this machine, as torchrun starts them, each forked warm."""
 
-from __future__ import annotations
-
 import os
 import socket
 from collections.abc import Callable, Sequence

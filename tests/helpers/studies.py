@@ -1,7 +1,5 @@
 """Studies of the tests: two axes, three variants."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

@@ -1,7 +1,5 @@
 """A user's table in every format, and the task that reads it."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Tiny random models with their tokenizer, and the command line of a run on one that takes seconds."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

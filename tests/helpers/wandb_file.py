@@ -1,7 +1,5 @@
 """What an offline wandb run holds: its .wandb file, a LevelDB log of wandb's own protobuf records."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

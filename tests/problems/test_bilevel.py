@@ -1,7 +1,5 @@
 """The two problems as subclasses of Betty's: what is trained, what is remembered of a step, what is reported."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Split, order of rows, loaders that go on, plain batches."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from itertools import islice

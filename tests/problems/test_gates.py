@@ -1,7 +1,5 @@
 """Gated PEFT LoRA is Eq. 2, for both layouts of a weight matrix; its derivative by beta is the right one."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The inner problem: its first loss is that of plain LoRA, and its dropout can be switched off."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

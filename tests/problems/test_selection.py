@@ -1,7 +1,5 @@
 """beta -> alpha -> gates: the start, and the three constraints."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

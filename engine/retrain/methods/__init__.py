@@ -1,24 +1,24 @@
 """The methods: how to build the model that the one trainer trains, and what is kept of it."""
 
-from __future__ import annotations
-
 from configs.errors import UserError
 from engine import ranks
+from engine.ranks import controls
+from engine.retrain.methods import lora
 from engine.retrain.methods.adalora import AdaLora
 from engine.retrain.methods.adapter import Adapter
 from engine.retrain.methods.base import Method, Prepared
 from engine.retrain.methods.full import Full
-from engine.retrain.methods.lora import Chosen, Learned, Random, Shuffled, Uniform
+from engine.retrain.methods.lora import RankedLora
 from engine.run.opening import Asked
 
 __all__ = ["METHODS", "Method", "Prepared", "refuse_other_ranks"]
 
 METHODS: dict[str, Method] = {
-    "autolora": Learned(),
-    "lora": Uniform(),
-    "lora_grid": Chosen(),
-    "lora_shuffled": Shuffled(),
-    "lora_random": Random(),
+    "autolora": RankedLora(lora.of_the_run, rules=None),
+    "lora": RankedLora(lora.uniform, rules=(controls.UNIFORM,)),
+    "lora_grid": RankedLora(lora.of_the_run, rules=(controls.GRID,)),
+    "lora_shuffled": RankedLora(lora.shuffled, rules=(controls.SHUFFLED,), reads_ranks=True),
+    "lora_random": RankedLora(lora.random, rules=(controls.RANDOM,), reads_ranks=True),
     "adalora": AdaLora(),
     "adapter": Adapter(),
     "full": Full(),

@@ -1,12 +1,10 @@
 """AdaLoRA (Zhang et al., ICLR 2023, arXiv 2303.10512) as PEFT has it, its schedule derived from the run's steps."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from peft import AdaLoraConfig, PeftModel
@@ -59,7 +57,7 @@ def initial_rank(rank: int) -> int:
 class AdaLora(Method):
     """B E A with orthogonal A and B; the least important of all singular values E are dropped during the training."""
 
-    rules: ClassVar = (RULE,)
+    rules = (RULE,)
 
     def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
         """PEFT's AdaLoRA at the initial rank; the callback allocates."""
@@ -68,17 +66,11 @@ class AdaLora(Method):
         rank = initial_rank(config.lora.r)
         # PEFT divides by the initial rank, for good: this gives each component the scale lora_alpha / k.
         scale = 1.0 if config.retrain.scale == "fixed" else rank / config.lora.k
-        fields: dict[str, Any] = {
-            "task_type": like.task_type,
-            "target_modules": like.target_modules,
-            "modules_to_save": like.modules_to_save,
-            "lora_dropout": like.lora_dropout,
-            "lora_alpha": config.lora.lora_alpha * scale,
-            "init_r": rank,
-            "target_r": config.lora.r,
-        }
+        alike = ("task_type", "target_modules", "modules_to_save", "lora_dropout")
+        fields: dict[str, Any] = {name: getattr(like, name) for name in alike}
+        fields["lora_alpha"] = config.lora.lora_alpha * scale
         fields |= schedule(optimiser_steps(config, rows))
-        model = attach(base.model, AdaLoraConfig(**fields))
+        model = attach(base.model, AdaLoraConfig(init_r=rank, target_r=config.lora.r, **fields))
         _regularise_in_training_only(model)
         return Prepared(model, callbacks=[Allocate(model)])
 
@@ -86,27 +78,20 @@ class AdaLora(Method):
         """ranks.json and the model as plain LoRA at the allocated ranks: B (E A) is one; the function is the same."""
         config, trained = run.config, prepared.model
         assert isinstance(trained, PeftModel)
-        layers = lora_layers(trained)
-        kept = {name: _kept(layer) for name, layer in layers.items()}
+        layers: dict[str, Any] = dict(lora_layers(trained))
+        # Which components are left, boolean [r]: the allocation sets the others' singular value to 0 after every step.
+        kept = {name: (layer.lora_E[ADAPTER] != 0).flatten() for name, layer in layers.items()}
         record = RankRecord(config.lora.k, tuple(LayerRank(n, int(x.sum())) for n, x in kept.items()), rule=RULE)
+        settings: Any = trained.peft_config[ADAPTER]
+        whole = list(settings.modules_to_save or [])
         base: Any = trained.unload()
         record = dataclasses.replace(record, lora_parameters=ranks.count_parameters(record.kept, layer_sizes(base)))
-        plain = attach_ranks(base, adapter_config(config, record, run.task, _whole(trained)), record).eval()
+        plain = attach_ranks(base, adapter_config(config, record, run.task, whole), record).eval()
         for name, layer in lora_layers(plain).items():
             _copy(layers[name], kept[name], layer)
         ranks.save(record, run.folder.ranks)
         export.save_all(plain, run.tokenizer, run.folder, config)
         return record
-
-
-def _kept(layer: Any) -> torch.Tensor:
-    """Which components the allocation left: it sets the others' singular value to 0 after every step. Boolean [r]"""
-    return (layer.lora_E[ADAPTER] != 0).flatten()
-
-
-def _whole(model: PeftModel) -> list[str]:
-    """Names of the modules trained whole."""
-    return list(model.peft_config[ADAPTER].modules_to_save or [])  # type: ignore[attr-defined]
 
 
 @torch.no_grad()
@@ -135,11 +120,11 @@ class Allocate(TrainerCallback):
     def __init__(self, model: PeftModel) -> None:
         self.tuner: Any = model.base_model
         self.settings: Any = model.peft_config[ADAPTER]
-        # PEFT would cut the tensors of a checkpoint to the ranks if it saw the pattern, and could not go on from them.
+        # If PEFT saw the pattern, it would cut a checkpoint's tensors to the ranks, and they could not be resumed.
         self.pattern: dict[str, list[bool]] | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Takes the real number of steps, and the state of the checkpoint that is gone on from."""
+        """Takes the real number of steps, and on resuming the state in the checkpoint."""
         for name, value in schedule(state.max_steps).items():
             setattr(self.settings, name, value)
         if state.global_step > 0:
@@ -156,9 +141,8 @@ class Allocate(TrainerCallback):
         if not state.is_world_process_zero:
             return
         folder = retrain_checkpoint.place(Path(args.output_dir), state.global_step)
-        averages = {"sensitivity": self._allocator.exp_avg_ipt, "uncertainty": self._allocator.exp_avg_unc}
-        save_file({f"{k}/{n}": t.contiguous() for k, found in averages.items() for n, t in found.items()},
-                  folder / _TENSORS)  # fmt: skip
+        averages = self._averages.items()
+        save_file({f"{k}/{n}": t.contiguous() for k, found in averages for n, t in found.items()}, folder / _TENSORS)
         (folder / _PATTERN).write_text(json.dumps(self.pattern), encoding="utf-8")
 
     def _load(self, folder: Path) -> None:
@@ -166,10 +150,10 @@ class Allocate(TrainerCallback):
         for name, value in load_file(folder / _TENSORS).items():
             kind, parameter = name.split("/")
             value = value.to(next(self.tuner.parameters()).device)
-            average = self._allocator.exp_avg_ipt if kind == "sensitivity" else self._allocator.exp_avg_unc
-            average[parameter] = value
-            self._allocator.ipt[parameter] = torch.zeros_like(value)
+            self._averages[kind][parameter] = value
+            self.tuner.rankallocator.ipt[parameter] = torch.zeros_like(value)
 
     @property
-    def _allocator(self) -> Any:
-        return self.tuner.rankallocator
+    def _averages(self) -> dict[str, dict[str, torch.Tensor]]:
+        allocator = self.tuner.rankallocator
+        return {"sensitivity": allocator.exp_avg_ipt, "uncertainty": allocator.exp_avg_unc}

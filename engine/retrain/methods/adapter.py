@@ -1,7 +1,5 @@
 """Houlsby's bottleneck adapters through the one trainer."""
 
-from __future__ import annotations
-
 from transformers import PreTrainedModel
 
 from engine.ranks import RankRecord

@@ -1,12 +1,10 @@
 """What a method is to the rest of the program: a model to be trained by the one trainer, and what is kept of it."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import nn
 from transformers import TrainerCallback
@@ -35,10 +33,10 @@ class Prepared:
 class Method(ABC):
     """One way to adapt the base model; METHODS lists them all."""
 
-    rules: ClassVar[Sequence[str] | None] = ()
+    rules: Sequence[str] | None = ()
     """Values of `rule` in a ranks.json that this method takes for its own; None: every value that no other method
     owns, as a search's or "by hand"."""
-    reads_ranks: ClassVar[bool] = False
+    reads_ranks: bool = False
     """Whether it starts from the ranks.json that lora.ranks_from names."""
 
     @abstractmethod

@@ -1,7 +1,5 @@
 """Full fine-tuning: every weight of the base model is trained."""
 
-from __future__ import annotations
-
 from transformers import PreTrainedModel
 
 from engine.ranks import RankRecord

@@ -1,11 +1,9 @@
 """What starts the cells of a study. A launcher is registered here under the name that `study.launcher` takes."""
 
-from __future__ import annotations
-
-from engine.study.launchers.base import Job, Launcher, in_order
+from engine.study.launchers.base import Job, Launcher, Running
 from engine.study.launchers.on_ray import check_ray, on_ray
 from engine.study.launchers.serial import serially
 
 LAUNCHERS: dict[str, Launcher] = {"serial": Launcher(serially), "ray": Launcher(on_ray, check_ray)}
 
-__all__ = ["LAUNCHERS", "Job", "Launcher", "in_order"]
+__all__ = ["LAUNCHERS", "Job", "Launcher", "Running"]

@@ -1,15 +1,17 @@
 """What a launcher is given and gives back."""
 
-from __future__ import annotations
-
+import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
 from configs.errors import UserError
 from configs.requests import Request
 from configs.schema_study import StudyConfig
 from engine.run.interrupt import StopRequest
+
+log = logging.getLogger("autolora")
 
 
 @dataclass(frozen=True)
@@ -22,44 +24,73 @@ class Job:
 
     name: str
     request: Callable[[], Request]
-    after: frozenset[str] = field(default_factory=frozenset)
+    after: frozenset[str] = frozenset()
 
 
-def _nothing(settings: StudyConfig) -> None:
-    """For a launcher that needs nothing but this process."""
+class Running:
+    """Which of `jobs` wait, run and have ended; each may begin again `retries` times after its worker died.
+
+    Raises UserError for jobs that wait for each other.
+    """
+
+    def __init__(self, jobs: Sequence[Job], retries: int = 0) -> None:
+        self.failed: list[str] = []
+        self.total = len(jobs)
+        self._retries = retries
+        self._waiting = list(jobs)
+        self._open = {job.name for job in jobs}
+        self._deaths: Counter[str] = Counter()
+        try:
+            TopologicalSorter({job.name: job.after & self._open for job in jobs}).prepare()
+        except CycleError as error:
+            raise UserError(
+                f"--lora.ranks_from: the cells {', '.join(error.args[1][1:])} would each read another's ranks"
+            ) from error
+
+    @property
+    def over(self) -> bool:
+        """Whether every job has ended."""
+        return not self._open
+
+    def take(self) -> Job | None:
+        """The first job that may begin now, which no longer waits afterwards; None where every other one has begun or
+        waits for one that runs."""
+        job = next((job for job in self._waiting if not job.after & self._open), None)
+        if job is not None:
+            self._waiting.remove(job)
+        return job
+
+    def ended(self, job: Job, error: str | None = None) -> None:
+        """A job is done, or has failed for good."""
+        self._open.discard(job.name)
+        done = self.total - len(self._open)
+        log.info("cell %d of %d %s: %s", done, self.total, "failed" if error else "finished", job.name)
+        if error:
+            self.failed.append(f"{job.name}: {error}")
+
+    def broke(self, job: Job, error: Exception) -> None:
+        """A job has failed for good by `error`, whose trace is shown unless the user is to blame."""
+        if not isinstance(error, UserError):
+            log.error("cell %s failed", job.name, exc_info=error)
+        self.ended(job, str(error) or type(error).__name__)
+
+    def died(self, job: Job, why: str) -> None:
+        """The worker of a job is gone: it waits again, or has failed when this has happened too often."""
+        self._deaths[job.name] += 1
+        if self._deaths[job.name] > self._retries:
+            self.ended(job, f"its worker died {self._deaths[job.name]} times ({why}); --study.ray.retries")
+            return
+        log.warning("cell %s: its worker died (%s); it goes on from its last checkpoint", job.name, why)
+        self._waiting.append(job)
 
 
 @dataclass(frozen=True)
 class Launcher:
     """A way to start cells."""
 
-    run: Callable[[Sequence[Job], StudyConfig, StopRequest], list[str]]
+    run: Callable[[Running, StudyConfig, StopRequest], list[str]]
     """Runs all jobs and returns a line for each that failed; raises Interrupted when a signal asked to stop, UserError
     for what the user must change before any can run."""
-    check: Callable[[StudyConfig], None] = _nothing
+    check: Callable[[StudyConfig], None] = lambda settings: None
     """Raises UserError for what can be known to be wrong before any cell runs; asked before the study's folder is
     touched, and only where there are cells to run."""
-
-
-def in_order(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs, each after those that it must come after, otherwise in their own order.
-
-    Raises UserError for jobs that wait for each other.
-    """
-    place = {job.name: number for number, job in enumerate(jobs)}
-    sorter = TopologicalSorter({job.name: job.after & place.keys() for job in jobs})
-    try:
-        sorter.prepare()
-    except CycleError as error:
-        raise UserError(
-            f"--lora.ranks_from: the cells {', '.join(error.args[1][1:])} would each read another's ranks"
-        ) from error
-    found: list[Job] = []
-    ready = set(sorter.get_ready())
-    while ready:
-        first = min(ready, key=lambda name: place[name])
-        ready.remove(first)
-        found.append(jobs[place[first]])
-        sorter.done(first)
-        ready.update(sorter.get_ready())
-    return found

@@ -4,13 +4,14 @@ The run folders must be on a file system that every machine sees: there a cell w
 Ray is an optional dependency; it is imported only when it is asked for.
 """
 
-from __future__ import annotations
-
 import logging
 import os
+import re
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,9 @@ import torch
 
 from configs.errors import UserError
 from configs.schema_study import RayConfig, StudyConfig
-from engine.run.interrupt import StopRequest
-from engine.study.launchers.base import Job
-from engine.study.launchers.ray_worker import Outcome, run_cell
-from engine.study.launchers.running import Running
+from engine.run.interrupt import Interrupted, StopRequest
+from engine.study.launchers.base import Job, Running
+from engine.study.launchers.ray_worker import run_cell
 
 log = logging.getLogger("autolora")
 
@@ -31,8 +31,7 @@ SECONDS_TO_SAVE = 120.0
 SECONDS_TO_CONNECT = 10.0
 # What a worker on another machine must know of this process's surroundings; Ray keeps it in its logs, so no secrets.
 _PASSED_ON = ("HF_", "TRANSFORMERS_", "WANDB_", "TOKENIZERS_", "OMP_WAIT_POLICY", "CUBLAS_")
-_SECRETS = ("TOKEN", "KEY", "SECRET", "PASSWORD")
-_NO_SECRETS = "TOKENIZERS_"
+_SECRET = re.compile("TOKEN(?!IZERS_)|KEY|SECRET|PASSWORD")
 # Whether a worker sees GPUs is what `study.ray.gpus` says, also when it says 0.
 _NO_GPUS_BUT_ASKED = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
 # The smallest that Ray takes, in bytes: cells exchange nothing but a line of text.
@@ -42,48 +41,48 @@ Machine = Mapping[str, float]
 """Name of a resource -> how much of it there is."""
 
 
-def on_ray(jobs: Sequence[Job], settings: StudyConfig, stop: StopRequest) -> list[str]:
-    """As many jobs at a time as the cluster has room for; a job whose worker or machine dies goes on elsewhere.
+def on_ray(running: Running, settings: StudyConfig, stop: StopRequest) -> list[str]:
+    """As many jobs at a time as the cluster has room for; a job whose worker or machine died resumes on another.
 
     Raises UserError when Ray is not installed, its address does not answer, or no machine has room for one cell.
     """
-    if not jobs:
+    if running.over:
         return []
-    ray = _import_ray()
-    began_here = not ray.is_initialized()
-    if began_here:
-        _connect(ray, settings.ray)
-    try:
+    with _connected(settings.ray) as ray:
         machines = _machines(ray)
         room = _room_for_a_cell(machines, settings.ray)
         log.info("Ray: %d machine(s), room for %d cells at a time", len(machines), _cells_at_a_time(machines, room))
-        return _run_all(ray, room, Running(jobs, settings.ray.retries), stop)
-    finally:
-        if began_here:
-            ray.shutdown()
+        return _run_all(ray, room, running, stop)
 
 
 def check_ray(settings: StudyConfig) -> None:
     """Raises UserError for what `on_ray` would refuse: asks a cluster, and of this machine knows it without starting
     Ray."""
-    ray = _import_ray()
-    if ray.is_initialized():
-        _room_for_a_cell(_machines(ray), settings.ray)
-    elif settings.ray.address is None:
+    if settings.ray.address is None and not _import_ray().is_initialized():
         _room_for_a_cell([{"CPU": float(_cores()), "GPU": float(torch.cuda.device_count())}], settings.ray)
-    else:
-        _connect(ray, settings.ray)
-        try:
-            _room_for_a_cell(_machines(ray), settings.ray)
-        finally:
+        return
+    with _connected(settings.ray) as ray:
+        _room_for_a_cell(_machines(ray), settings.ray)
+
+
+@contextmanager
+def _connected(settings: RayConfig) -> Iterator[Any]:
+    """Ray, connected for the body; a connection of before the body stays."""
+    ray = _import_ray()
+    began_here = not ray.is_initialized()
+    if began_here:
+        _connect(ray, settings)
+    try:
+        yield ray
+    finally:
+        if began_here:
             ray.shutdown()
 
 
 def _import_ray() -> Any:
     # Ray's own `uv run` hook would build an environment anew for each worker; this process's is what cells need.
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    for key, value in _NO_GPUS_BUT_ASKED.items():
+    defaults = {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_USAGE_STATS_ENABLED": "0"} | _NO_GPUS_BUT_ASKED
+    for key, value in defaults.items():
         os.environ.setdefault(key, value)
     try:
         import ray
@@ -96,11 +95,10 @@ def _import_ray() -> Any:
 
 
 def _connect(ray: Any, settings: RayConfig) -> None:
-    here = settings.address is None
+    here, more = settings.address is None, {}
     if settings.address is not None:
         _refuse_silent(settings.address)
-    more: dict[str, Any] = {}
-    if here:
+    else:
         more = {"object_store_memory": _OBJECT_STORE, "include_dashboard": False, "num_cpus": _cores()}
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -118,12 +116,11 @@ def _connect(ray: Any, settings: RayConfig) -> None:
 def _refuse_silent(address: str) -> None:
     """Raises UserError when nothing takes calls at HOST:PORT: Ray would try for minutes and then end this process."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not port.isdecimal():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=SECONDS_TO_CONNECT).close()
-    except (OSError, OverflowError) as error:
-        raise _no_cluster(address, error) from error
+    if port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=SECONDS_TO_CONNECT).close()
+        except (OSError, OverflowError) as error:
+            raise _no_cluster(address, error) from error
 
 
 def _no_cluster(address: str, error: Exception) -> UserError:
@@ -146,12 +143,8 @@ def _surroundings(*, here: bool) -> dict[str, str]:
     found = {"PYTHONPATH": path} | _NO_GPUS_BUT_ASKED
     if not here:
         told = {key: value for key, value in os.environ.items() if key.startswith(_PASSED_ON)}
-        found |= {key: value for key, value in told.items() if not _is_secret(key)}
+        found |= {key: value for key, value in told.items() if not _SECRET.search(key)}
     return found
-
-
-def _is_secret(name: str) -> bool:
-    return not name.startswith(_NO_SECRETS) and any(word in name for word in _SECRETS)
 
 
 def _machines(ray: Any) -> list[Machine]:
@@ -187,8 +180,11 @@ def _run_all(ray: Any, room: dict[str, float], running: Running, stop: StopReque
     places: dict[Any, Job] = {}
     try:
         while True:
-            for job in running.ready():
-                _begin(remote, job, places, running)
+            while job := running.take():
+                try:
+                    places[remote.remote(job.request(), os.getcwd())] = job
+                except Exception as error:
+                    running.broke(job, error)
             if running.over:
                 return running.failed
             ended, _ = ray.wait(list(places), timeout=SECONDS_BETWEEN_LOOKS) if places else ([], [])
@@ -196,42 +192,29 @@ def _run_all(ray: Any, room: dict[str, float], running: Running, stop: StopReque
                 _take(ray, reference, places.pop(reference), running)
             stop.check()
     except BaseException:
-        _stop_all(ray, list(places))
+        # The workers are asked to save and leave, as Ctrl-C asks a single run.
+        for reference in places:
+            ray.cancel(reference, force=False)
+        if places:
+            ray.wait(list(places), num_returns=len(places), timeout=SECONDS_TO_SAVE)
         raise
-
-
-def _begin(remote: Any, job: Job, places: dict[Any, Job], running: Running) -> None:
-    try:
-        places[remote.remote(job.request(), os.getcwd())] = job
-    except Exception as error:
-        if not isinstance(error, UserError):
-            log.exception("cell %s failed", job.name)
-        running.ended(job, str(error))
 
 
 def _take(ray: Any, reference: Any, job: Job, running: Running) -> None:
     """What became of a job."""
     try:
-        outcome: Outcome = ray.get(reference)
+        ray.get(reference)
     except ray.exceptions.RayTaskError as error:
-        log.error("cell %s failed\n%s", job.name, error)
         cause = error.cause or error
-        running.ended(job, (str(cause).strip() or type(cause).__name__).splitlines()[-1])
+        if isinstance(cause, Interrupted):
+            running.died(job, "stopped by a signal")
+        elif isinstance(cause, UserError):
+            running.broke(job, cause)
+        else:
+            log.error("cell %s failed\n%s", job.name, error)
+            running.ended(job, traceback.format_exception_only(cause)[-1].strip())
     except ray.exceptions.RayError as error:
         # Not the cell's own doing: the worker was killed, ran out of memory, or its machine went away.
         running.died(job, type(error).__name__)
     else:
-        if outcome.trace:
-            log.error("cell %s failed\n%s", job.name, outcome.trace)
-        if outcome.stopped:
-            running.died(job, "stopped by a signal")
-        else:
-            running.ended(job, outcome.error)
-
-
-def _stop_all(ray: Any, references: list[Any]) -> None:
-    """Asks the workers to save and leave, as Ctrl-C asks a single run."""
-    for reference in references:
-        ray.cancel(reference, force=False)
-    if references:
-        ray.wait(references, num_returns=len(references), timeout=SECONDS_TO_SAVE)
+        running.ended(job)

@@ -1,7 +1,5 @@
 """Load the splits of a data set from the hub or from a local folder."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path

@@ -7,8 +7,6 @@ Source: microsoft/LoRA, examples/NLG (its E2E files, format_converting_webnlg.py
 ours are the official release's.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

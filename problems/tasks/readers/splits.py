@@ -1,7 +1,5 @@
 """Which rows of a user's files are evaluated: those of a named file, or some of the training rows."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Read a table from a CSV, TSV, JSON Lines or parquet file, and check its columns."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from configs.errors import UserError
-from problems.tasks.readers.cells import read_cells
+from problems.tasks.readers.delimited import read_delimited
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -32,7 +30,7 @@ def read_table(option: str, path: Path) -> pd.DataFrame:
             table = _read_json_lines(option, path)
         else:
             text = path.read_bytes().decode("utf-8-sig")
-            table = read_cells(f"{option}: {path}", text, tabs=path.suffix == ".tsv")
+            table = read_delimited(f"{option}: {path}", text, tabs=path.suffix == ".tsv")
     except UnicodeDecodeError as error:
         raise UserError(f"{option}: {path} is not UTF-8 (byte {error.start})") from error
     except (ValueError, OSError) as error:

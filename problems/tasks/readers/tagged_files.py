@@ -1,7 +1,5 @@
 """Sentences with a tag on each word, from CoNLL columns or from lists in JSON Lines and parquet."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

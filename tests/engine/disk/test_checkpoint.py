@@ -1,8 +1,5 @@
 """A checkpoint is whole or not there; one whole one is there at every moment."""
 
-from __future__ import annotations
-
-import json
 import math
 import os
 from collections.abc import Callable
@@ -16,16 +13,15 @@ from engine.disk import checkpoint
 
 
 def write(folder: Path, number: int) -> None:
-    checkpoint.save(folder, {"x": torch.full((3,), float(number)), "none": torch.zeros(0)}, {"number": number})
+    checkpoint.save(folder, {"x": torch.full((3,), float(number)), "none": torch.zeros(0), "number": number})
 
 
 def number_in(folder: Path) -> int | None:
     found = checkpoint.load(folder)
     if found is None:
         return None
-    tensors, state = found
-    assert tensors["x"].tolist() == [float(state["number"])] * 3, "tensors and state are of one moment"
-    return int(state["number"])
+    assert found["x"].tolist() == [float(found["number"])] * 3, "tensors and state are of one moment"
+    return int(found["number"])
 
 
 def test_what_was_saved_comes_back_bit_by_bit(tmp_path: Path) -> None:
@@ -38,16 +34,27 @@ def test_what_was_saved_comes_back_bit_by_bit(tmp_path: Path) -> None:
     }
     tensors["shared"] = tensors["view"][1:]
     state = {"step": 7, "list": [1, None, 0.1, -1e-300], "nan": math.nan, "text": "é"}
-    checkpoint.save(tmp_path / "c", tensors, state)
+    checkpoint.save(tmp_path / "c", {**state, "deep": [{"tensors": tensors}], "pair": (1, [2])})
     found = checkpoint.load(tmp_path / "c")
     assert found is not None
-    assert found[0].keys() == tensors.keys()
+    (deep,) = found.pop("deep")
+    assert deep["tensors"].keys() == tensors.keys()
     for name, value in tensors.items():
-        assert found[0][name].dtype == value.dtype
-        assert torch.equal(found[0][name].view(torch.uint8), value.contiguous().view(torch.uint8)), name
-    assert math.isnan(found[1].pop("nan"))
+        assert deep["tensors"][name].dtype == value.dtype
+        assert torch.equal(deep["tensors"][name].view(torch.uint8), value.contiguous().view(torch.uint8)), name
+    assert math.isnan(found.pop("nan"))
+    assert found.pop("pair") == [1, [2]]
     state.pop("nan")
-    assert found[1] == state
+    assert found == state
+
+
+def test_the_state_can_be_looked_at_without_its_tensors(tmp_path: Path) -> None:
+    assert checkpoint.peek(tmp_path / "c") == {}
+    write(tmp_path / "c", 1)
+    write(tmp_path / "c", 2)
+    assert checkpoint.peek(tmp_path / "c")["number"] == 2
+    (tmp_path / "c" / "state.json").unlink()
+    assert checkpoint.peek(tmp_path / "c")["number"] == 1
 
 
 def test_nothing_there_is_none_and_clear_leaves_nothing(tmp_path: Path) -> None:
@@ -151,7 +158,7 @@ def test_a_kill_at_any_moment_of_a_save_leaves_a_whole_checkpoint(
         seen.add(found)
         write(folder, 4)
         assert number_in(folder) == 4
-        assert json.loads((folder / "state.json").read_text()) == {"number": 4}
+        assert checkpoint.peek(folder)["number"] == 4
         if not killed:
             break
     assert seen == {old, 3}

@@ -1,7 +1,5 @@
 """Files are read and written so that a reader sees the old or the new content, never half of it."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -1,7 +1,5 @@
 """One export for each family of models, shared by the tests of all its forms."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The adapter in other hands: plain PEFT gives the run's own logits, for four families of models."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The merged weights give the run's own logits and load without PEFT."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The padded adapter has one rank for all layers and gives the run's own logits."""
 
-from __future__ import annotations
-
 import json
 
 import torch

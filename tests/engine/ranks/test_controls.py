@@ -1,7 +1,5 @@
 """Ranks that no search found: the same budget, other places."""
 
-from __future__ import annotations
-
 import pytest
 
 from engine.ranks import LayerRank, RankRecord, count_parameters

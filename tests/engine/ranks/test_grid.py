@@ -1,7 +1,5 @@
 """Every layer has a cell and a short name of its own, and every rank a colour that can be told from the others."""
 
-from __future__ import annotations
-
 import pytest
 
 from engine.ranks.grid import grid_of, ink_on, rank_colour, short_names

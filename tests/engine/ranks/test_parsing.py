@@ -1,7 +1,5 @@
 """ranks.json is read, also one written by hand; a wrong one is refused in one line that names file and entry."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

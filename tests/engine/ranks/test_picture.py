@@ -1,7 +1,5 @@
 """The picture of the ranks: a cell of its colour in its place for each layer, drawn in no time."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

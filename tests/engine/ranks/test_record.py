@@ -1,7 +1,5 @@
 """alpha becomes ranks, and their record comes back from its file as it was written."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

@@ -1,7 +1,5 @@
 """alpha and contribution -> kept components: the paper's thresholds and a parameter budget."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from typing import Any

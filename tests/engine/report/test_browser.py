@@ -1,7 +1,5 @@
 """The pages in a real browser: nothing is complained of or asked of a network, and choosing a layer changes charts."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The interactive charts carry the numbers, under the names by which the page finds them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from bokeh.models import ColumnDataSource, HoverTool, Span

@@ -1,7 +1,5 @@
 """The page's numbers are the search's: ends kept, ranks by the run's rule, packing within its error."""
 
-from __future__ import annotations
-
 import base64
 
 import numpy as np

@@ -1,7 +1,5 @@
 """One page that asks nothing of any network: what may run in it, and what stands in it whatever it was given."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import html

@@ -1,7 +1,5 @@
 """The page about a run: whole in itself, nothing in it is taken for HTML, and it is there for ranks by hand too."""
 
-from __future__ import annotations
-
 import base64
 import html
 import json

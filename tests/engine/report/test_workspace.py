@@ -1,7 +1,5 @@
 """`--workspace`: the view it would save, and one line for each reason that it cannot."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Callable

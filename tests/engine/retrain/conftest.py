@@ -1,7 +1,5 @@
 """What a retraining was given."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Stage 2 at the recorded ranks, and its start from the searched components."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shutil

@@ -1,7 +1,5 @@
 """A training whose loss is no number is stopped before anything of it is saved."""
 
-from __future__ import annotations
-
 import math
 import shutil
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Which checkpoint of the retraining is gone on from, and which are taken away."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

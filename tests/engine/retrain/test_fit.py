@@ -1,7 +1,5 @@
 """Stage 2's loop: stopped and resumed is bit-equal, trains on all rows, and measures each split on its own rows."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable
@@ -12,7 +10,8 @@ import pytest
 import torch
 
 from configs.schema import RunConfig
-from engine.retrain.fit import Training, fit
+from engine.retrain.fit import fit
+from engine.retrain.methods import Prepared
 from engine.retrain.trainer import RetrainTrainer
 from engine.run.context import Context
 from engine.run.interrupt import Interrupted, StopRequest
@@ -88,7 +87,7 @@ def test_each_split_is_measured_with_its_own_rows_in_their_order(
     model = load_base(config.model, run.task.auto_class, **run.task.head()).model
     run.task = Task(config.task, config.seed)
     data = Data(train, splits, run.data.collate)
-    fitted = fit(run, Training(model, data, tmp_path / "fit"))
+    fitted = fit(run, Prepared(model), data, tmp_path / "fit")
     assert [labels for labels, _ in seen] == [rows for _, rows in seen]
     assert [rows for _, rows in seen] == [splits[name]["labels"][:] for name in ("one", "two")]
     assert fitted.metrics == {"one": 7.0, "two": 3.0}

@@ -1,7 +1,5 @@
 """The texts of a generation task: kept as --score reads them, and nothing kept of a decoding that was stopped."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path

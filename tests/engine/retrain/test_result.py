@@ -1,7 +1,5 @@
 """metrics.json: which seconds, steps and parameters are counted where."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from types import SimpleNamespace

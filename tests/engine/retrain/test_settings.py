@@ -1,7 +1,5 @@
 """A retraining, a sweep and a grid resume under the settings that they began with; a result belongs to its own."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 

@@ -1,14 +1,12 @@
 """The retraining's batches among several processes: together they are those of one."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
 
-from engine.retrain.sharding import SharedBatches
+from engine.retrain.sharding import shared_batches
 from problems.data import LengthGroupedOrder
 from problems.machine.processes import Processes
 
@@ -33,7 +31,7 @@ def loader(rank: int, size: int, labels: list[Any] | None = None) -> Any:
     def collate(part: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         return {"number": torch.tensor([row["number"] for row in part])}
 
-    return SharedBatches.loader(rows, order(), collate, Processes(rank, size))
+    return shared_batches(rows, order(), collate, Processes(rank, size))
 
 
 @pytest.mark.parametrize("size", [2, 3])

@@ -1,7 +1,5 @@
 """Every row comes once an epoch in an order of the seed, and accumulated batches make the step of one large batch."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +19,8 @@ from transformers import (
 )
 
 from configs.schema import RunConfig
-from engine.retrain.fit import Training, fit
+from engine.retrain.fit import fit
+from engine.retrain.methods import Prepared
 from engine.run.context import Context
 from problems.data import Data
 from problems.tasks.generation import smoothed_loss
@@ -76,7 +75,7 @@ def gradients(model: Any, labels: list[Any], batches: int, config: RunConfig, ru
     )  # fmt: skip
     config = dataclasses.replace(config, retrain=settings, precision="fp32")
     data = Data(rows, {"validation": rows}, collate)
-    fit(run.under(config), Training(model, data, folder, [Keep()]))
+    fit(run.under(config), Prepared(model, callbacks=[Keep()]), data, folder)
     return found
 
 

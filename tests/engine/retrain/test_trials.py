@@ -1,7 +1,5 @@
 """Choices on D_val: the learning-rate sweep and the rank grid; what they train on, keep, resume and refuse."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import signal
@@ -17,11 +15,13 @@ from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
 from engine.retrain import trials as tuning
-from engine.retrain.fit import Fitted, Training
+from engine.retrain.fit import Fitted
+from engine.retrain.methods import Prepared
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.stages import run_stages
+from problems.data import Data
 
 GRID = ("--method", "lora_grid", "--lora.grid", "[1,3]")
 SWEEP = ("--method", "lora", "--retrain.learning_rates", "[1e-6,3e-2]", "--retrain.max_steps", "12")
@@ -38,9 +38,9 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, RunConfig]]:
     seen: list[tuple[Any, RunConfig]] = []
     original = tuning.fit
 
-    def fit(run: Context, training: Training) -> Any:
-        seen.append((training.data, run.config))
-        return original(run, training)
+    def fit(run: Context, prepared: Prepared, data: Data, folder: Path) -> Any:
+        seen.append((data, run.config))
+        return original(run, prepared, data, folder)
 
     monkeypatch.setattr(tuning, "fit", fit)
     return seen
@@ -80,7 +80,7 @@ def test_of_equal_metrics_the_lower_loss_decides(
     """A hard task whose short trainings all answer alike: CoLA, Matthews 0 at every rate."""
     losses = {1e-3: 0.6, 1e-2: 0.5, 1e-1: 0.7}
 
-    def fit(run: Context, training: Training) -> Fitted:
+    def fit(run: Context, *_: Any) -> Fitted:
         return Fitted({"accuracy": 0.5, "loss": losses[run.config.retrain.learning_rate]}, 1.0, 1)
 
     monkeypatch.setattr(tuning, "fit", fit)

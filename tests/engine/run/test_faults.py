@@ -1,7 +1,5 @@
 """What the world can do to a run is told in one line; what is the program's own fault is not hidden."""
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Callable
 from pathlib import Path

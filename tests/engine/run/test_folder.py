@@ -1,7 +1,5 @@
 """The run folder holds the files that were agreed on, and nothing that was left over."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

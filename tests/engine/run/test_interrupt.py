@@ -1,7 +1,5 @@
 """Signals: the first asks, the second stops, and afterwards the handlers are those of before."""
 
-from __future__ import annotations
-
 import os
 import signal
 

@@ -1,7 +1,5 @@
 """A finished run is refused unless --overwrite is given, which clears what its stage wrote and nothing else."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a run costs and runs on: peak memory in MiB, and the versions that decide the numbers."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 

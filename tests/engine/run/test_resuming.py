@@ -1,7 +1,5 @@
 """The keys that a stage declares are compared, all others may change."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """The search: what moves, what stays, and when it ends."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """Numbers going wrong: steps that are not finite are left out and counted; doubtful ranks are spoken of."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +16,7 @@ from engine.disk import checkpoint
 from engine.ranks.rules import RankRule
 from engine.run.context import Context
 from engine.run.folder import RunFolder
-from engine.search.health import warn_about, warn_about_parts
+from engine.search.health import warn_about, warn_about_missing_classes
 from engine.search.hook import SearchHook
 from engine.search.stage import search
 from engine.search.trajectory import Trajectory
@@ -113,7 +111,9 @@ def test_too_many_stop_the_search_with_the_last_checkpoint_kept(
     assert "\n" not in str(error.value)
     found = checkpoint.load(run.folder.search_checkpoint)
     assert found is not None
-    assert all(value.isfinite().all() for name, value in found[0].items() if ".parameter." in name)
+    weights = [weight for problem in found["problems"].values() for weight in problem["weights"]]
+    assert weights
+    assert all(weight.isfinite().all() for weight in weights)
     assert not run.folder.ranks.exists()
 
 
@@ -173,10 +173,10 @@ def test_a_whole_run_warns(
 def test_a_class_that_one_part_lacks_is_spoken_of(log_lines: list[str]) -> None:
     labels, names = [0, 0, 1, 2, 1, 0], {0: "bad", 1: "good", 2: "mixed"}
     d_tr, d_val = np.array([0, 2, 3]), np.array([1, 4, 5])
-    warn_about_parts(labels, d_tr, d_val, names)
+    warn_about_missing_classes(labels, d_tr, d_val, names)
     assert log_lines == [
         "WARNING D_val has no example of class mixed: give more rows, another --seed or --task.validation_share"
     ]
-    warn_about_parts([0.5, 1.5, 2.5], d_tr[:1], d_val[:1], {})  # numbers, no classes
-    warn_about_parts([[0, 1], [1, 2]], d_tr[:1], d_val[:1], names)  # tags of words
+    warn_about_missing_classes([0.5, 1.5, 2.5], d_tr[:1], d_val[:1], {})  # numbers, no classes
+    warn_about_missing_classes([[0, 1], [1, 2]], d_tr[:1], d_val[:1], names)  # tags of words
     assert len(log_lines) == 1

@@ -1,9 +1,8 @@
 """What a search leaves beside its steps: log lines, checkpoints when they are due, one record, its own time."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,9 +24,9 @@ def test_checkpoints_come_when_due_and_are_gone_in_the_end(
     steps: list[int] = []
     original = checkpoint.save
 
-    def save(folder: object, tensors: object, state: dict[str, int]) -> None:
+    def save(folder: Path, state: dict[str, int]) -> None:
         steps.append(state["step"])
-        original(folder, tensors, state)  # type: ignore[arg-type]
+        original(folder, state)
 
     monkeypatch.setattr(search_log.checkpoint, "save", save)
     run = run_of(tiny_config("--search.steps", "9", "--search.checkpoint_every", "3"))

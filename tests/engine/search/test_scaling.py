@@ -1,7 +1,5 @@
 """How much a search step tells the other processes: the table in docs/scaling.md."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 

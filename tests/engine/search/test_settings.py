@@ -1,7 +1,5 @@
 """A search resumes under the settings that it began with; its ranks are not retrained for another search."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """A search that was stopped and goes on ends with the same bits as one that was not."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable
 from typing import Any

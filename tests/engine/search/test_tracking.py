@@ -1,7 +1,5 @@
 """What a search sends while it goes: entropies, charts that stay few, pictures that stay few."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

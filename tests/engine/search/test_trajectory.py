@@ -1,7 +1,5 @@
 """trajectory.parquet: the columns that other programs read."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

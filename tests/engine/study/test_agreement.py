@@ -1,7 +1,5 @@
 """Agreement of learned ranks: between seeds, and between approximations."""
 
-from __future__ import annotations
-
 import math
 
 import pandas as pd

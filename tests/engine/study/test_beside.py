@@ -1,12 +1,17 @@
 """The block about a study on the page of one of its cells."""
 
-from __future__ import annotations
-
+import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
+from configs.requests import Request
+from configs.schema import RunConfig
+from engine.command import run_request
 from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
 from engine.study.beside import beside
 
 SCORES = [("autolora", 0, "sst2", 0.75), ("lora", 0, "sst2", 0.5), ("autolora", 1, "sst2", 0.875)]
@@ -51,3 +56,16 @@ def test_a_run_that_is_no_cell_has_no_such_block(tmp_path: Path) -> None:
     study_of(tmp_path / "compare")
     assert beside(RunFolder(tmp_path / "compare" / "other" / "run")) is None
     assert beside(RunFolder(tmp_path / "runs" / "cells" / "run")) is None, "a study without results"
+
+
+def test_the_page_of_a_cell_that_is_drawn_again_shows_its_study(
+    finished_run: Callable[..., RunFolder], tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    folder = RunFolder(study_of(tmp_path / "compare") / "autolora_1_sst2")
+    shutil.copytree(finished_run("bert").root, folder.root)
+    config = tiny_config("--name", folder.root.name, "--runs_folder", str(folder.root.parent))
+    run_request(Request(config, "report", False, "x"), StopRequest())
+    page = folder.report.read_text(encoding="utf-8")
+    assert "Beside the other runs of the study compare" in page
+    (mine,) = re.findall(r'<tr class="mine">.*?</tr>', page, re.S)
+    assert "0.750 to 0.875" in mine

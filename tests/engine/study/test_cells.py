@@ -1,7 +1,5 @@
 """Cells of a study: from axes, variants and places to configurations; which cell reads which."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
@@ -11,7 +9,7 @@ import pytest
 
 from configs.errors import UserError
 from configs.schema import RunConfig, StudyConfig
-from engine.study.cells import Cell, cell_name, expand, reads, run_folder_of, with_chosen_rate
+from engine.study.cells import Cell, cell_name, expand, reads, with_chosen_rate
 from engine.study.folder import StudyFolder
 from tests.helpers.studies import AXES, VARIANTS, with_study
 
@@ -115,7 +113,7 @@ def test_a_rate_whose_sweep_failed_is_reported(tiny_config: Callable[..., RunCon
 
 
 def finish(cell: Cell, rate: float) -> None:
-    metrics = run_folder_of(cell).metrics
+    metrics = cell.folder.metrics
     metrics.parent.mkdir(parents=True)
     metrics.write_text(json.dumps({"learning_rate": rate}))
 

@@ -1,7 +1,5 @@
 """The metric of each method in a study, with every seed as a point."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

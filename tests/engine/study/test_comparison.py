@@ -1,7 +1,5 @@
 """A study's comparison holds every approximation against exact, and counts what a step of each costs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The pictures of a study show the numbers that they were given."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What a study writes is what an overwrite takes away, and nothing else."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from engine.disk.paths import At

@@ -1,7 +1,5 @@
 """What a study concludes from its rows: distance to the exact hypergradient."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Callable
@@ -13,7 +11,7 @@ import pytest
 
 from configs.schema import RunConfig, StudyConfig
 from engine.disk.files import write_parquet
-from engine.study.cells import Cell, expand, run_folder_of
+from engine.study.cells import Cell, expand
 from engine.study.folder import StudyFolder
 from engine.study.report import closeness, markdown, paper_tables, write_study_report
 from engine.study.run import collect
@@ -74,7 +72,7 @@ def finish(cell: Cell, score: float, **more: Any) -> None:
         "lora_parameters": 8, "trainable_parameters": 8, "learning_rate": 1e-4,
         "seconds": {"search": None, "total": 1.0}, "steps": {"search": None, "retrain": 4}, **more,
     }  # fmt: skip
-    folder = run_folder_of(cell)
+    folder = cell.folder
     folder.root.mkdir(parents=True)
     folder.metrics.write_text(json.dumps(result))
 

@@ -1,7 +1,5 @@
 """How the tables and charts of a study group its runs."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from engine.study.rows import axes_of, labelled, panels, texts

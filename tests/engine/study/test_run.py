@@ -1,7 +1,5 @@
 """Studies: axes to cells, skipping what is finished, the probe and the report."""
 
-from __future__ import annotations
-
 import dataclasses
 import html
 import re

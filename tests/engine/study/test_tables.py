@@ -1,7 +1,5 @@
 """A study's results as tables: a row for each place, and the paper's forms: by task, paired, cost."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

@@ -1,10 +1,8 @@
 """A study as a wandb run: which tables, pictures and files it is sent."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -32,7 +30,7 @@ class Kept:
     def keep(self, *values: Any) -> None:
         self.sent.append(("keep", *values))
 
-    def __enter__(self) -> Kept:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
@@ -46,13 +44,13 @@ def track(
     """track(results, "--tracking.group", "x"): the run of a study with these results."""
     made: list[Kept] = []
 
-    def start(*arguments: Any, **options: Any) -> Kept:
+    def start(*arguments: Any, **options: Any) -> Self:
         made.append(Kept(*arguments, **options))
         return made[-1]
 
     monkeypatch.setattr(study_tracking, "open_tracker", start)
 
-    def run(results: pd.DataFrame, *arguments: str) -> Kept:
+    def run(results: pd.DataFrame, *arguments: str) -> Self:
         folder = StudyFolder(tmp_path)
         results.to_parquet(folder.results)
         pd.DataFrame({"method": ["lora"], "f1": [0.5]}).to_parquet(folder.summary)

@@ -1,7 +1,5 @@
 """Values as words on axes and in tables, and places of study.where as values."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The progress bar: on the screen while its work goes on, plain lines without a terminal."""
 
-from __future__ import annotations
-
 import io
 import time
 

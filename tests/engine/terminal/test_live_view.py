@@ -1,7 +1,5 @@
 """The live view of a search: never too high, its numbers on the screen, plain lines without a terminal."""
 
-from __future__ import annotations
-
 import io
 
 import pytest

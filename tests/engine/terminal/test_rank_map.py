@@ -1,7 +1,5 @@
 """The rank map in text: every rank in its place, numbers where there is room, and it fits the window."""
 
-from __future__ import annotations
-
 import io
 
 import pytest

@@ -1,7 +1,5 @@
 """Lines about a long work: no more often than due, and none where a terminal shows a bar."""
 
-from __future__ import annotations
-
 import io
 
 import pytest

@@ -1,7 +1,5 @@
 """Online, offline or not at all: what each word, file and variable decides, and that nothing ever asks."""
 
-from __future__ import annotations
-
 import builtins
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A file of one JSON object a line is cut where a resumed search goes on, and read past a line that a kill broke."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

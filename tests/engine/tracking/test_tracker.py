@@ -1,7 +1,5 @@
 """What every tracker can be told, and that a tracker of nothing takes it too."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A whole run and a whole study with the real wandb, offline, read back from its files by its own protobufs."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib
 import json

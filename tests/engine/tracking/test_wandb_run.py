@@ -1,7 +1,5 @@
 """A failure of wandb costs a run one warning and nothing more."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import sys

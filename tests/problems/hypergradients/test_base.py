@@ -1,7 +1,5 @@
 """What every approximation of the registry owes: the right value, the stated cost, and no trace."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

@@ -1,7 +1,5 @@
 """Finite differences: exact where the loss is quadratic, of the stated order elsewhere, and deaf to dropout."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager
 
 import pytest

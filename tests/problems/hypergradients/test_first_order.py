@@ -1,7 +1,5 @@
 """eta = 0."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """The registry: named alike everywhere, documented alike, and beside Betty's own entries."""
 
-from __future__ import annotations
-
 import typing
 
 import betty.hypergradient as stock

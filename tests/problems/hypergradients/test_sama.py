@@ -1,7 +1,5 @@
 """SAMA against Adam's step, unrolled."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

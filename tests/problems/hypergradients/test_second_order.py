@@ -1,7 +1,5 @@
 """Second derivatives: closed forms of ridge regression, and a real attention kernel."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -9,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import set_seed
 
 from configs.schema import RunConfig
 from engine.search.engine import SearchEngine, build_engine
 from problems.data import prepare, split_indices
 from problems.hypergradients.second_order import ConjugateGradient
-from problems.machine.compute import choose_compute, seed_everything
+from problems.machine.compute import choose_compute
 from problems.models.attach import attach, lora_config
 from problems.models.load import load_base, load_tokenizer
 from problems.tasks import make_task
@@ -183,7 +182,7 @@ class TestConjugateGradients:
 
 def tiny_engine(config: RunConfig, second_order: bool) -> SearchEngine:
     """As `engine.stages` builds it, with the attention kernel that `second_order` chooses."""
-    seed_everything(config.seed)
+    set_seed(config.seed)
     task = make_task(config)
     data = prepare(task, load_tokenizer(config.model), config)
     d_tr, d_val = split_indices(len(data.train), config.task.validation_share, config.seed)

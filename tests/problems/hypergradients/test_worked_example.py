@@ -1,7 +1,5 @@
 """The example in docs/hypergradients.md of how to add an approximation: as printed, it computes what it says."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

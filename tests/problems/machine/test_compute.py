@@ -1,7 +1,5 @@
 """Replayed dropout masks, and the choice of device and precision."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """Without a network: seconds and one line instead of a minute and a page."""
 
-from __future__ import annotations
-
 import os
 import socket
 import threading

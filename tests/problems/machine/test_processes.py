@@ -1,7 +1,5 @@
 """One of several processes: its part of a batch, and what it tells the others when it is alone."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from datasets import Dataset

@@ -1,7 +1,5 @@
 """LoRA sits where it was asked for, and nothing else is trained but the head."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Houlsby's bottlenecks: where they sit, what is trained, and that a saved adapter is the trained model."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

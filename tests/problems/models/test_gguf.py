@@ -1,7 +1,5 @@
 """A GGUF file as the base: its weights, its tokenizer, and what an adapter of it says about loading."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import re

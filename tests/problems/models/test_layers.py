@@ -1,7 +1,5 @@
 """Which layers, and parts of GPT-2's fused one, the targets mean; what they cannot mean is one line."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

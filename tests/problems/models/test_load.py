@@ -1,7 +1,5 @@
 """Where models come from, and which modules are new in them."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Models that do not predict the next token are refused for generation, before a search that would learn nothing."""
 
-from __future__ import annotations
-
 import importlib.util
 from functools import partial
 from pathlib import Path

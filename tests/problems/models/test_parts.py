@@ -1,7 +1,5 @@
 """Names and places of the parts of a fused projection."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

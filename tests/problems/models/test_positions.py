@@ -1,7 +1,5 @@
 """Rows and texts beyond a model's positions are refused before the training."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

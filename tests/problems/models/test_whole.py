@@ -1,7 +1,5 @@
 """lora.modules_to_save: what is trained whole beside LoRA and the head, and what cannot be."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

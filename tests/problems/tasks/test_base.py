@@ -1,7 +1,5 @@
 """What every task has from the interface itself."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

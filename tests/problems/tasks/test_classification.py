@@ -1,7 +1,5 @@
 """Labels, heads and metrics of classes and of numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

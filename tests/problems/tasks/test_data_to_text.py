@@ -1,7 +1,5 @@
 """Records from folders in the hub's layout and from users' tables."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Decoding: padding changes nothing, names of the prompt may be said, nothing else comes twice, it ends at the end."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

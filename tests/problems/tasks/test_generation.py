@@ -1,7 +1,5 @@
 """Prompts, labels and the loss of text generation."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """GLUE tasks in the hub's layout, from a folder."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

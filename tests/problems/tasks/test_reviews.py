@@ -1,7 +1,5 @@
 """The quickstart's task."""
 
-from __future__ import annotations
-
 import pytest
 
 from configs.errors import UserError

@@ -1,7 +1,5 @@
 """Tests of the sample task: the splits are what the docstring says, and counting words does not solve it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import random

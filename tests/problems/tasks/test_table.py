@@ -1,7 +1,5 @@
 """A user's own table: every format, and every mistake with file and row."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Labels on the first token of each word, and entities counted over all words, whatever the tokenizer did to them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

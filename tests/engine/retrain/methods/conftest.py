@@ -1,7 +1,5 @@
 """One finished run of each method, shared by the tests of all of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

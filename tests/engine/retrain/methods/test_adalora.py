@@ -1,7 +1,5 @@
 """AdaLoRA: its phases, its allocation at every step, and that it goes on where it was stopped."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

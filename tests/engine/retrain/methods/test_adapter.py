@@ -1,7 +1,5 @@
 """Bottleneck adapters: what is kept is what was trained."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any

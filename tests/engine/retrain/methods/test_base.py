@@ -1,7 +1,5 @@
 """What methods share: the file that a control takes its ranks from."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Full fine-tuning: every weight moves, and a whole model is kept."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

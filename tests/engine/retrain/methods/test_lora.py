@@ -1,7 +1,5 @@
 """LoRA at ranks that no search of this run found: which they are, and that PEFT alone gives the run's logits."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

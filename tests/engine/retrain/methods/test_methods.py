@@ -1,7 +1,5 @@
 """Every method through the one trainer: what it trains, records and exports, and what it refuses."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args

@@ -1,16 +1,52 @@
-"""The order of jobs."""
-
-from __future__ import annotations
+"""Which cells may begin, in which order, and what becomes of those whose worker died."""
 
 import pytest
 
 from configs.errors import UserError
-from engine.study.launchers.base import in_order
+from engine.study.launchers.base import Running
 from tests.helpers.studies import job
 
 
+def taken(running: Running) -> list[str]:
+    """Names of the jobs that may begin now."""
+    return [found.name for found in iter(running.take, None)]
+
+
 def test_jobs_come_after_those_that_they_read_and_else_keep_their_order() -> None:
-    jobs = [job("shuffled", "learned", "finished before"), job("lora"), job("learned"), job("full")]
-    assert [j.name for j in in_order(jobs)] == ["lora", "learned", "shuffled", "full"]
+    running = Running([job("shuffled", "learned", "finished before"), job("lora"), job("learned"), job("full")])
+    begun = []
+    for found in iter(running.take, None):
+        begun.append(found.name)
+        running.ended(found)
+    assert begun == ["lora", "learned", "shuffled", "full"]
     with pytest.raises(UserError, match=r"^--lora\.ranks_from: the cells b, a|^--lora\.ranks_from: the cells a, b"):
-        in_order([job("a", "b"), job("b", "a")])
+        Running([job("a", "b"), job("b", "a")])
+
+
+def test_a_cell_waits_for_those_it_reads_even_when_they_fail() -> None:
+    first, second, third = job("a"), job("b", "a"), job("c")
+    running = Running([first, second, third])
+    assert taken(running) == ["a", "c"]
+    assert taken(running) == []
+    running.ended(first, "no")
+    assert taken(running) == ["b"]
+    running.ended(second)
+    assert not running.over
+    running.ended(third)
+    assert running.over
+    assert running.failed == ["a: no"]
+
+
+def test_what_is_finished_already_is_not_waited_for() -> None:
+    assert taken(Running([job("b", "a")])) == ["b"]
+
+
+def test_a_dead_worker_is_replaced_as_often_as_allowed() -> None:
+    only = job("a")
+    running = Running([only], retries=1)
+    assert taken(running) == ["a"]
+    running.died(only, "NodeDiedError")
+    assert taken(running) == ["a"]
+    running.died(only, "NodeDiedError")
+    assert running.over
+    assert running.failed == ["a: its worker died 2 times (NodeDiedError); --study.ray.retries"]

@@ -1,7 +1,5 @@
 """Studies on a real Ray: the results of the serial launcher, a machine that dies in the middle, what is refused."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import os
@@ -24,6 +22,7 @@ from configs.schema_study import RayConfig, StudyConfig
 from engine.command import run_request
 from engine.run.interrupt import Interrupted, StopRequest, watch_signals
 from engine.study.folder import StudyFolder
+from engine.study.launchers.base import Running
 from engine.study.launchers.on_ray import (
     _import_ray,
     _machines,
@@ -33,7 +32,6 @@ from engine.study.launchers.on_ray import (
     check_ray,
     on_ray,
 )
-from engine.study.launchers.running import Running
 from engine.study.run import run_study
 from tests.helpers.studies import VARIANTS, job
 
@@ -211,7 +209,7 @@ def test_secrets_are_not_handed_to_a_cluster(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def check_or_run(settings: StudyConfig, *, checked: bool) -> None:
-    check_ray(settings) if checked else on_ray([job("a")], settings, StopRequest())
+    check_ray(settings) if checked else on_ray(Running([job("a")]), settings, StopRequest())
 
 
 @pytest.mark.parametrize("checked", [True, False])
@@ -240,14 +238,27 @@ def test_more_than_this_machine_has_is_known_without_starting_ray(monkeypatch: p
     assert not ray.is_initialized()
 
 
-def test_a_task_that_fails_without_a_word_is_named_by_its_kind() -> None:
+@pytest.mark.parametrize(
+    ("cause", "line"),
+    [
+        (UserError("--seed: no"), "a: --seed: no"),
+        (ZeroDivisionError("division by zero"), "a: ZeroDivisionError: division by zero"),
+        (RuntimeError(), "a: RuntimeError"),
+        (Interrupted(143), "a: its worker died 1 times (stopped by a signal); --study.ray.retries"),
+    ],
+)
+def test_what_became_of_a_cell_is_one_line(cause: Exception, line: str, log_lines: list[str]) -> None:
     class TaskError(Exception):
-        cause = RuntimeError()
+        def __init__(self) -> None:
+            super().__init__("Traceback of the worker")
+            self.cause = cause
 
     def get(_: Any) -> Any:
         raise TaskError
 
     fake = SimpleNamespace(get=get, exceptions=SimpleNamespace(RayTaskError=TaskError, RayError=KeyError))
-    running = Running([job("a")], 0)
+    running = Running([job("a")])
     _take(fake, None, job("a"), running)
-    assert running.failed == ["a: RuntimeError"]
+    assert running.failed == [line]
+    shown = [text for text in log_lines if "Traceback of the worker" in text]
+    assert bool(shown) is not isinstance(cause, UserError | Interrupted), "a trace is for an error that is a bug"

@@ -1,8 +1,7 @@
 """One cell in a worker: what becomes of it, and the folder that a dead worker may still hold."""
 
-from __future__ import annotations
-
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable
@@ -10,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from configs.errors import UserError
 from configs.requests import Request
 from configs.schema import RunConfig
 from configs.values import with_values
-from engine.disk.lock import locked
+from engine.disk.lock import InUse, locked
 from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
+from engine.run.interrupt import Interrupted, StopRequest
 from engine.study.launchers import ray_worker
 from engine.study.launchers.ray_worker import run_cell
 
@@ -48,30 +48,27 @@ def test_a_worker_waits_until_the_folder_of_a_dying_one_is_free(request_: Reques
     holder.start()
     assert held.wait(60)
     threading.Timer(0.5, let_go.set).start()
-    assert run_cell(request_, str(tmp_path)).error is None
+    run_cell(request_, str(tmp_path))
     holder.join()
     assert folder(request_).metrics.exists()
 
 
-def test_errors_come_back_as_lines(request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_leave_the_worker_as_they_are(
+    request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bad = Request(with_values(request_.config, {"lora.target_modules": ["nothing"]}), "all", False, "study.yaml")
-    outcome = run_cell(bad, str(tmp_path))
-    assert outcome.error is not None
-    assert outcome.error.startswith("--lora.target_modules")
-    assert outcome.trace is None
+    with pytest.raises(UserError, match=r"^--lora\.target_modules") as caught:
+        run_cell(bad, str(tmp_path))
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value), "Ray sends it to the launching process"
     monkeypatch.setattr("engine.stages.run_stages", lambda *_, **__: 1 / 0)
-    outcome = run_cell(request_, str(tmp_path))
-    assert outcome.error == "ZeroDivisionError: division by zero"
-    assert outcome.trace is not None
-    assert "Traceback" in outcome.trace
+    with pytest.raises(ZeroDivisionError, match="division by zero"):
+        run_cell(request_, str(tmp_path))
 
 
 def test_the_wait_ends(request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_worker, "SECONDS_FOR_THE_LOCK", 0.1)
-    with locked(folder(request_).root):
-        outcome = run_cell(request_, str(tmp_path))
-    assert outcome.error is not None
-    assert "is in use" in outcome.error
+    with locked(folder(request_).root), pytest.raises(InUse, match="is in use"):
+        run_cell(request_, str(tmp_path))
 
 
 def test_a_signal_leaves_a_cell_that_can_go_on(
@@ -82,4 +79,6 @@ def test_a_signal_leaves_a_cell_that_can_go_on(
         stop.check()
 
     monkeypatch.setattr("engine.stages.run_stages", stages)
-    assert run_cell(request_, str(tmp_path)).stopped
+    with pytest.raises(Interrupted) as stopped:
+        run_cell(request_, str(tmp_path))
+    assert pickle.loads(pickle.dumps(stopped.value)).code == 143

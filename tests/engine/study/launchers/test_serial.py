@@ -1,7 +1,5 @@
 """One cell after the other: a failed one is a line, a signal ends all."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -12,7 +10,7 @@ from configs.schema import RunConfig
 from configs.schema_study import StudyConfig
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.study.launchers import serial
-from engine.study.launchers.base import Job
+from engine.study.launchers.base import Job, Running
 
 
 @pytest.fixture
@@ -40,9 +38,8 @@ def test_a_failed_job_is_a_line_and_the_others_go_on(begun: list[str]) -> None:
     def refused() -> Request:
         raise UserError("the rate is not there")
 
-    failed = serial.serially(
-        [*jobs("fails", "breaks"), Job("waits", refused), *jobs("last")], StudyConfig(), StopRequest()
-    )
+    running = Running([*jobs("fails", "breaks"), Job("waits", refused), *jobs("last")])
+    failed = serial.serially(running, StudyConfig(), StopRequest())
     assert begun == ["fails", "breaks", "last"]
     assert failed == ["fails: --seed: no", "breaks: broken", "waits: the rate is not there"]
 
@@ -51,5 +48,5 @@ def test_a_signal_ends_all(begun: list[str]) -> None:
     stop = StopRequest()
     stop.code = 143
     with pytest.raises(Interrupted):
-        serial.serially(jobs("a", "b"), StudyConfig(), stop)
+        serial.serially(Running(jobs("a", "b")), StudyConfig(), stop)
     assert begun == []

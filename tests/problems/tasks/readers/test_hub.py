@@ -1,7 +1,5 @@
 """A local folder in the hub's layout is read as it is now."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from configs.schema import TaskConfig

@@ -1,7 +1,5 @@
 """Records to one line of text, references together."""
 
-from __future__ import annotations
-
 import pytest
 
 from problems.tasks.readers.records import (

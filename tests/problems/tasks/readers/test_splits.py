@@ -1,7 +1,5 @@
 """Which rows of a user's files are evaluated."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """A table is read from every format whatever its mark, line ends and names; a file that cannot be read is named."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

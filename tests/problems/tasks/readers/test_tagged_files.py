@@ -1,7 +1,5 @@
 """Tagged sentences: every format gives the same, and every mistake is named with its line or row."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -6,8 +6,6 @@ spreadsheets and pandas write them: so a stray one never takes the following row
 such rule: it reads either every quote as plain or the text behind a stray one, up to the next quote, as one cell.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import re
@@ -20,7 +18,7 @@ from configs.errors import UserError
 _TSV_CELL = re.compile(r'(?:"((?:[^"\t]++|"")*+)"|([^\t\r\n]*))(\t|\r\n?|\n|\Z)')
 
 
-def read_cells(where: str, text: str, *, tabs: bool) -> pd.DataFrame:
+def read_delimited(where: str, text: str, *, tabs: bool) -> pd.DataFrame:
     """The table of a text whose first row names the columns. All cells are text; a short row ends with empty ones.
 
     `where` begins the message of a UserError: for a row with more cells than columns, and a broken quote in CSV.

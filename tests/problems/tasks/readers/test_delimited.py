@@ -1,7 +1,5 @@
 """Cells of CSV and TSV text: quotes, line ends, torn rows."""
 
-from __future__ import annotations
-
 import csv
 import io
 
@@ -10,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import UserError
-from problems.tasks.readers.cells import read_cells
+from problems.tasks.readers.delimited import read_delimited
 
 
 def rows(text: str, *, tabs: bool = False) -> list[list[str]]:
-    table = read_cells("--task.path: d", text, tabs=tabs)
+    table = read_delimited("--task.path: d", text, tabs=tabs)
     return [list(table.columns), *table.to_numpy().tolist()]
 
 
@@ -67,5 +65,5 @@ TORN = {
 def test_a_torn_row_is_refused_with_its_number(case: str) -> None:
     text, tabs, message = TORN[case]
     with pytest.raises(UserError, match=rf"^--task\.path: d, {message}") as caught:
-        read_cells("--task.path: d", text, tabs=tabs)
+        read_delimited("--task.path: d", text, tabs=tabs)
     assert "\n" not in str(caught.value)
