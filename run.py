@@ -6,10 +6,8 @@
 import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from configs.requests import Command
+from configs.requests import Command
 
 BETTY = "0.2.1"
 
