@@ -9,6 +9,9 @@ from torch import Tensor
 from configs.errors import UserError
 from configs.schema import Constraint, SearchConfig
 
+# Constraints under which the alphas of a layer sum to 1, so that 1/k is the share of each at the uniform start.
+SHARES = {"softmax"}
+
 # alpha is a float: at the uniform start it may miss lambda = 1/k by a rounding error, where the rule says "kept".
 _ROUNDING = 1e-6
 
@@ -18,7 +21,7 @@ def thresholds(alpha: Tensor, constraint: Constraint) -> Tensor:
     k = alpha.shape[1]
     if constraint == "none":
         return alpha.sum(dim=1, keepdim=True) / k
-    return torch.full((alpha.shape[0], 1), 1.0 / k if constraint == "softmax" else 0.5, dtype=alpha.dtype)
+    return torch.full((alpha.shape[0], 1), 1.0 / k if constraint in SHARES else 0.5, dtype=alpha.dtype)
 
 
 def kept_components(alpha: Tensor, constraint: Constraint) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 
 from configs.errors import UserError
 from configs.schema import RunConfig
-from engine.ranks.rules import RankRule
+from engine.ranks.rules import SHARES, RankRule
 from engine.search.engine import SearchEngine
 from engine.search.trajectory import Trajectory
 
@@ -58,7 +58,7 @@ def warn_about(trajectory: Trajectory, rule: RankRule, config: RunConfig) -> Non
     if alpha.shape[2] == 1:
         return
     collapsed = int((alpha[-1].max(axis=1) > COLLAPSED).sum())
-    if config.search.constraint == "softmax" and 2 * collapsed > alpha.shape[1]:
+    if config.search.constraint in SHARES and 2 * collapsed > alpha.shape[1]:
         log.warning(
             "alpha has collapsed: one component is above %s in %d of %d layers; lower "
             "--search.selection_learning_rate (now %g) or --search.steps",

@@ -1,8 +1,10 @@
 """The run folder holds the files that were agreed on, and nothing that was left over."""
 
 import json
+from pathlib import Path
 
 from configs.schema import RunConfig
+from engine.disk.paths import At
 from engine.run.folder import RunFolder
 from tests.helpers.run_folders import WHOLE, names
 
@@ -25,3 +27,11 @@ def test_a_finished_run_holds_the_agreed_files_and_no_leftovers(finished: tuple[
     assert set(result["metrics"]) == {"accuracy"}
     assert {"python", "torch", "betty-ml", "transformers", "peft", "datasets"} == set(result["versions"])
     assert result["peak_memory_mib"] > 10
+
+
+def test_every_place_of_a_run_is_cleared_when_it_is_done_again() -> None:
+    """All but config.yaml, which is written anew."""
+    folder = RunFolder(Path("runs") / "x")
+    places = {getattr(folder, name) for name, kind in vars(RunFolder).items() if isinstance(kind, At)}
+    left = {path for path in places if not any(path.is_relative_to(output) for output in folder.outputs("all"))}
+    assert left == {folder.config}
