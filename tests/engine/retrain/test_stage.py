@@ -1,0 +1,47 @@
+"""Stage 2 writes the adapter and metrics.json, tells the tracker, and leaves no checkpoint."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from configs.schema import RunConfig
+from engine.retrain.settings import FINISHED
+from engine.retrain.stage import retrain
+from engine.run.context import Context
+from engine.tracking import Tracker
+from tests.helpers.retraining import FEW, with_ranks
+
+
+class Kept(Tracker):
+    """A tracker that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, Any] = {}
+
+    def log(self, values: Mapping[str, Any]) -> None:
+        self.told |= values
+
+
+def test_a_retraining_leaves_its_adapter_its_result_and_no_checkpoint(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    config, folder = with_ranks(tiny_config(*FEW, "--retrain.checkpoint_every", "2"))
+    tracker = Kept()
+    retrain(run_of(config), tracker)
+    result = json.loads(folder.metrics.read_text())
+    assert (folder.adapter / "adapter_model.safetensors").exists()
+    assert result["settings"] == json.loads(json.dumps(FINISHED.of(config)))
+    assert result["steps"] == {"search": None, "retrain": 4}
+    assert tracker.told == {f"eval/{n}": v for n, v in (result["metrics"] | {"loss": result["loss"]}).items()}
+    assert not folder.retrain.exists()
+
+
+def test_the_settings_are_those_of_the_run_also_when_a_sweep_chose_the_rate(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    config, folder = with_ranks(tiny_config(*FEW, "--retrain.learning_rates", "[1e-3,1e-2]"))
+    retrain(run_of(config))
+    result = json.loads(folder.metrics.read_text())
+    assert result["learning_rate"] in (1e-3, 1e-2)
+    assert result["settings"]["retrain.learning_rate"] == config.retrain.learning_rate
+    assert result["settings"]["retrain.learning_rates"] == [1e-3, 1e-2]

@@ -1,0 +1,50 @@
+"""What the stages of a run share is loaded once."""
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+from engine.run.context import Context
+from engine.run.folder import RunFolder
+
+
+def test_the_folder_is_that_of_the_configuration(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    config = tiny_config()
+    assert run_of(config).folder == RunFolder.of(config)
+
+
+def test_other_settings_share_the_rows_and_leave_the_run_as_it_is(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    run = run_of(tiny_config())
+    rows, tokenizer = run.data, run.tokenizer
+    other = run.under(dataclasses.replace(run.config, seed=7))
+    assert (other.config.seed, run.config.seed) == (7, 0)
+    assert other.data is rows
+    assert other.tokenizer is tokenizer
+    assert other.task is run.task
+    assert other.folder == run.folder
+
+
+def test_every_base_model_is_a_fresh_one(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    run = run_of(tiny_config())
+    run.data  # noqa: B018 - the head's classes are known once the rows are
+    first, second = run.base(), run.base()
+    assert first.model is not second.model
+    assert "classifier" in first.trained_whole
+
+
+def test_rows_longer_than_the_models_positions_are_refused_before_any_training(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    run = run_of(tiny_config("--task.max_length", "400"))
+    run.data = dataclasses.replace(run.data, train=run.data.train.map(lambda row: {"length": 300}))
+    with pytest.raises(UserError, match=r"^--task\.max_length: 400 is not allowed, as a row has 300 tokens"):
+        run.base()

@@ -1,0 +1,37 @@
+"""Only the first of several processes speaks, and libraries speak up for errors alone."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+from transformers.utils import logging as transformers_logging
+
+from engine.terminal.console import console, log, quiet_libraries
+
+
+@pytest.fixture(autouse=True)
+def fresh_logger() -> Iterator[None]:
+    """The program's logger as before its first use; afterwards as it was."""
+    kept = console.quiet, log.handlers[:], log.level, log.propagate
+    log.handlers[:] = []
+    yield
+    console.quiet, log.handlers[:], log.level, log.propagate = kept[0], kept[1], kept[2], kept[3]
+
+
+@pytest.mark.parametrize(("speaks", "level"), [(True, logging.INFO), (False, logging.ERROR)])
+def test_a_process_that_does_not_speak_shows_errors_alone(speaks: bool, level: int) -> None:
+    quiet_libraries(speaks=speaks)
+    assert console.quiet is not speaks
+    assert log.level == level
+    assert not log.propagate
+
+
+def test_a_second_call_adds_no_second_line() -> None:
+    quiet_libraries()
+    quiet_libraries()
+    assert len(log.handlers) == 1
+
+
+def test_libraries_speak_up_for_errors() -> None:
+    quiet_libraries()
+    assert transformers_logging.get_verbosity() == logging.ERROR
