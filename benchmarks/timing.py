@@ -45,7 +45,7 @@ def take_turns(contenders: Sequence[Contender], batches: Sequence[Batch], warmup
     `rounds` joins at the last warm-up round.
     """
     times = Times({contender.name: {} for contender in contenders})
-    with Bar("rounds", len(batches)) as bar:
+    with Bar("rounds", len(batches), steady=False) as bar:
         for number, batch in enumerate(batches):
             turn = number % len(contenders)
             for contender in [*contenders[turn:], *contenders[:turn]]:

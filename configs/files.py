@@ -73,7 +73,7 @@ def _check_keys(path: Path, tree: Mapping[Any, Any], known: Collection[str], pre
         if below:
             _check_keys(path, value, below, f"{name}.")
         elif name not in known:
-            # With the first key below it, as in serch.steps, the nearest known key is found more surely.
+            # `serch.steps` is nearer to a known key than `serch` alone.
             parts = [name, *map(str, value)][:2] if isinstance(value, dict) else [name]
             raise UserError(f"{path}: {unknown_key('.'.join(parts))}")
 

@@ -47,7 +47,7 @@ Ranks = Annotated[
 ]
 Steps = Annotated[list[int], Range("search steps, 1 or more each", lambda x: all(step >= 1 for step in x))]
 
-# A run's name becomes one folder inside runs_folder and nothing else. A null is filled in before the range is tested.
+# A run's name becomes one folder inside runs_folder and nothing else. A null becomes the file's name before the test.
 Name = Annotated[
     str | None,
     Range(

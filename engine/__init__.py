@@ -1,1 +1,1 @@
-"""What runs the program: each room imports only the rooms below it (pyproject.toml, import-linter)."""
+"""What runs the program: each folder imports only the folders below it (pyproject.toml, import-linter)."""

@@ -13,7 +13,8 @@ from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.terminal.console import console
 
-# What says where a report is drawn and who is told, not how the run was made.
+# The report of a run: `device`, `precision` and `strategy` are this machine's, `name` and `runs_folder` say where the
+# report lies. Both come from the command, all other settings from the folder's config.yaml.
 _OF_THE_MACHINE = ("device", "precision", "strategy")
 _OF_THE_REPORT = ("name", "runs_folder")
 
@@ -57,7 +58,7 @@ def _as_it_ran(request: Request) -> Request:
     # A run by torchrun or on a GPU is drawn again without them.
     ran = load_config(path, {name: getattr(request.config, name) for name in _OF_THE_MACHINE})
     if _is_study(ran):
-        # Its report computes nothing, and its cells are held against all the settings that they were made with.
+        # A study's report computes nothing, and compares its cells with all settings that they were made with.
         ran = load_config(path)
     kept = {name: getattr(request.config, name) for name in _OF_THE_REPORT}
     if request.config.tracking.wandb != "auto":  # what was left to the program then is no wish now

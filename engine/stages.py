@@ -90,7 +90,7 @@ def _run_stages(
                     tracker.image(f"figures/{name}", path)
             tracker.keep(f"{config.name}-ranks", "ranks", folder.ranks)
             tracker.keep(f"{config.name}-adapter", "model", folder.adapter)
-        tracker.finish(read_json(folder.metrics))
+        tracker.finish({key: value for key, value in read_json(folder.metrics).items() if key != "settings"})
 
 
 def _tracker(asked: Asked) -> Tracker:

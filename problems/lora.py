@@ -1,4 +1,4 @@
-"""Attach stock PEFT LoRA to a model, and the inner problem over its weights (AutoLoRA Eq. 4)."""
+"""The inner problem over the weights of LoRA and the task head (AutoLoRA Eq. 4)."""
 
 from typing import Any
 

@@ -78,7 +78,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
         original = getattr(place, name)
 
         def save(*arguments: Any) -> None:
-            if checkpoint.exists(folder.search_checkpoint) or any(folder.root.glob("retrain/*/sealed.json")):
+            if bool(checkpoint.peek(folder.search_checkpoint)) or any(folder.root.glob("retrain/*/sealed.json")):
                 fill()
             original(*arguments)
 

@@ -30,7 +30,7 @@ pytestmark = [
 
 
 def searching(folder: RunFolder) -> bool:
-    return checkpoint.exists(folder.search_checkpoint)
+    return bool(checkpoint.peek(folder.search_checkpoint))
 
 
 def between(folder: RunFolder) -> bool:

@@ -63,7 +63,8 @@ def load(folder: Path) -> dict[str, Any] | None:
 
 
 def peek(folder: Path) -> dict[str, Any]:
-    """The state of a checkpoint that `load` may return, read without its tensors; empty when there is none."""
+    """The state of the newest checkpoint, read without its tensors and without checking its sums; empty when there is
+    none."""
     for candidate in (folder, _previous(folder)):
         try:
             state: dict[str, Any] = json.loads((candidate / _STATE).read_text(encoding="utf-8"))
@@ -71,11 +72,6 @@ def peek(folder: Path) -> dict[str, Any]:
         except (OSError, ValueError):
             continue
     return {}
-
-
-def exists(folder: Path) -> bool:
-    """Whether `load` may find a checkpoint, also between the two renames of a `save`."""
-    return folder.exists() or _previous(folder).exists()
 
 
 def clear(folder: Path) -> None:

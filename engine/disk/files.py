@@ -31,7 +31,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file; empty when there is no such file (ranks written by hand have no search).
+    """The object in a file; empty when there is no such file.
 
     Raises UserError that names the file when it cannot be read as a JSON object.
     """

@@ -1,7 +1,7 @@
 """Names of the files and folders inside a folder, one line each."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self, overload
 
 
 class Rooted(Protocol):
@@ -18,5 +18,11 @@ class At:
     def __init__(self, relative: str) -> None:
         self.relative = relative
 
-    def __get__(self, folder: Rooted, owner: type) -> Path:
-        return folder.root / self.relative
+    @overload
+    def __get__(self, folder: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(self, folder: Rooted, owner: type) -> Path: ...
+
+    def __get__(self, folder: Rooted | None, owner: type) -> Self | Path:
+        return self if folder is None else folder.root / self.relative

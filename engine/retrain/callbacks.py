@@ -24,7 +24,8 @@ class NotFinite(UserError):
 
 @dataclass(eq=False)
 class StopWhenAsked(TrainerCallback):
-    """Saves and ends the training after the step in which a signal came (several processes agree now and then)."""
+    """Saves and ends the training after the step in which a signal came; several processes ask each other at every
+    10th step."""
 
     stop: StopRequest
     processes: Processes

@@ -15,15 +15,15 @@ _SPEED = ("search.checkpoint_every", "retrain.checkpoint_every", "retrain.eval_b
 _LATER = (*_SPEED, "search.max_bad_steps", "task.evaluation_rows")
 
 RETRAINING = Settings(_READ, (*_LATER, "task.metrics"))
-"""Of an unfinished training: what is measured after its last step may change."""
+"""Compared before a training resumes; metrics may change, as they are computed after the last step."""
 CHOOSING = Settings(_READ, _LATER)
-"""Of an unfinished sweep or grid: its trials are compared by the first metric."""
+"""Compared before a sweep or grid resumes; metrics may not change, as the first one chooses."""
 FINISHED = Settings((*_READ, "decode"), (*_SPEED, "decode.batch_size"), evaluates=True)
-"""Of a finished run, evaluated and decoded."""
+"""Compared before a study keeps a finished cell: all that training, evaluation and decoding read."""
 _WEIGHTS = Settings(
     ("model.name", "model.revision", "lora.k", "lora.lora_alpha", "search.constraint", "search.scale")
 )  # fmt: skip
-"""Of searched weights: their gates and their scale in this base model are folded into the retrained model."""
+"""Compared before --retrain.init search: these decide how searched gates and scale are folded into the new model."""
 
 
 def refuse_changed_retraining(asked: Asked) -> None:

@@ -65,10 +65,9 @@ class Trials:
         """
         name = self.path.stem
         done = read_trials(self.path)
-        self._write(done)
         for number, tried in enumerate(candidates[len(done) :], start=len(done)):
             log.info("%s: trial %d of %d, %s", name, number + 1, len(candidates), _words(tried))
-            done.append(self._train(number, tried, prepare))
+            done.append(self._train(tried, prepare, done))
             self._write(done)
             remove(self._folder(number))
         finite = [trial for trial in done if trial.metrics]
@@ -86,12 +85,15 @@ class Trials:
         self.run.compute.let_go()
         return chosen
 
-    def _train(self, number: int, tried: Mapping[str, Any], prepare: Prepare) -> Trial:
+    def _train(self, tried: Mapping[str, Any], prepare: Prepare, done: Sequence[Trial]) -> Trial:
+        """Trains what is tried, after the trials in `done`."""
         self.run.compute.let_go()
         set_seed(self.run.config.seed)
         run, prepared = prepare(tried)
+        # Only now: what `prepare` refuses must leave no half-done choice behind, under whose settings alone to resume.
+        self._write(done)
         try:
-            fitted = fit(run, prepared, self.data, self._folder(number))
+            fitted = fit(run, prepared, self.data, self._folder(len(done)))
         except NotFinite as error:
             log.warning("%s: %s diverged (%s)", self.path.stem, _words(tried), error)
             return Trial(tried, {}, 0, 0.0)

@@ -56,7 +56,7 @@ class Context:
     def base(self, *, second_order: bool = False) -> BaseModel:
         """A freshly loaded base model with the task's head and loss; `second_order` chooses the attention kernel.
 
-        Raises UserError for what would otherwise fail, or be found to be nonsense, only after hours of training.
+        Raises UserError for settings under which a run would fail, or give nonsense, only after hours of training.
         """
         config, lora = self.config, self.config.lora
         base = load_base(config.model, self.task.auto_class, second_order=second_order, **self.task.head())

@@ -34,7 +34,7 @@ class StopRequest:
 
 @contextmanager
 def watch_signals() -> Iterator[StopRequest]:
-    """A `StopRequest` that hears SIGINT and SIGTERM inside; the handlers of before are put back."""
+    """A `StopRequest` that hears SIGINT and SIGTERM inside; afterwards the earlier handlers are back."""
     request = StopRequest()
     before = {number: signal.signal(number, request.handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -66,7 +66,7 @@ def open_folder(asked: AskedOf[F], refusals: Sequence[Refusal[F]]) -> F:
 
 
 def refuse_study(asked: Asked) -> None:
-    """Refuses a single run in the folder of a study, also where it may overwrite: it would clear the study's files."""
+    """Refuses a single run in a study's folder, even with --overwrite, which would clear the study's files."""
     root = asked.folder.root
     if any((root / name).exists() for name in ("cells", "results.parquet")):
         raise UserError(f"--name: {root} holds a study; name the run otherwise")
@@ -82,7 +82,7 @@ def refuse_search_without_one(asked: Asked) -> None:
 
 
 def refuse_finished(asked: Asked) -> None:
-    """Refuses to run a stage again that is finished and whose report is drawn, unless it may overwrite."""
+    """Refuses a stage that is finished and whose report is drawn, unless --overwrite is given."""
     folder = asked.folder
     finished = {"all": folder.metrics, "retrain": folder.metrics, "search": folder.ranks}.get(asked.stage)
     if finished is not None and asked.stands(finished) and asked.stands(folder.report):
@@ -105,7 +105,7 @@ def refuse_without_ranks(asked: Asked) -> None:
 
 @contextmanager
 def nothing_left_when_refused(folder: RunFolder) -> Iterator[None]:
-    """Deletes what the body wrote when it ends with a UserError before any training has begun in the folder."""
+    """If the body raises UserError before any training has begun in the folder, deletes what the body wrote."""
     before = set(folder.root.iterdir())
     try:
         yield

@@ -20,8 +20,8 @@ GO_ON = "give the old value to go on, --name for another, or --overwrite to star
 class Settings:
     """The keys that change the result of one piece of work: keys and whole sections in `read`, less those in `but`.
 
-    `evaluates`: the work includes the evaluation. Otherwise the evaluation split of GLUE changes nothing; in a user's
-    own table it always decides which rows are held out of the training.
+    `evaluates`: whether the work includes the evaluation. If not, `task.evaluation_split` is left out for GLUE, whose
+    splits are fixed; in a user's own table it decides which rows are held out of the training.
     """
 
     read: Iterable[str]

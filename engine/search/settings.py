@@ -9,25 +9,25 @@ _READ = (
     "method", "seed", "precision", "model", "task", "lora.target_modules", "lora.modules_to_save", "lora.k",
     "lora.lora_alpha", "lora.dropout", "search", "hypergradient",
 )  # fmt: skip
-# What is measured after the training, when to save and when to give up change no alpha.
+# Metrics, the intervals of checkpoints and the limit of skipped steps change no alpha.
 _BUT = ("task.metrics", "task.evaluation_rows", "search.checkpoint_every", "search.max_bad_steps")
 
-SEARCHED = Settings(_READ, _BUT)
-"""Of a finished search: ranks that were found on one device serve a retraining on another."""
-SEARCHING = Settings((*_READ, "device"), _BUT)
-"""Of an unfinished search: the random states in its checkpoint are the device's own."""
+FOUND = Settings(_READ, _BUT)
+"""Compared for a finished search; without `device`, as ranks found on one device can be retrained on another."""
+UNFINISHED = Settings((*_READ, "device"), _BUT)
+"""Compared before a search resumes; with `device`, as a checkpoint's random states belong to one kind of device."""
 
 
 def refuse_changed_search(asked: Asked) -> None:
     """Refuses to resume a search under a setting that would change it, and to retrain another search's ranks."""
     folder, config = asked.folder, asked.config
-    if asked.stage == "report" or asked.stands(folder.metrics):
+    if asked.stage == "report" or (asked.stage != "search" and asked.stands(folder.metrics)):
         return
     if asked.stands(folder.search) and not asked.stands(folder.ranks):
         recorded = checkpoint.peek(folder.search_checkpoint).get("settings", {})
-        SEARCHING.refuse_changed(recorded, config, f"{folder.root} holds a half-done run with")
-    if asked.stage == "all" and asked.stands(folder.search_summary) and asked.stands(folder.ranks):
-        SEARCHED.refuse_changed(
+        UNFINISHED.refuse_changed(recorded, config, f"{folder.root} holds a half-done run with")
+    if asked.stage in ("all", "search") and asked.stands(folder.search_summary) and asked.stands(folder.ranks):
+        FOUND.refuse_changed(
             read_json(folder.search_summary).get("settings", {}),
             config,
             f"{folder.root} holds ranks that were chosen with",

@@ -13,7 +13,7 @@ from engine.run.resources import peak_memory
 from engine.search.engine import SearchEngine, build_engine
 from engine.search.health import warn_about, warn_about_missing_classes
 from engine.search.hook import SearchHook
-from engine.search.settings import SEARCHED, SEARCHING
+from engine.search.settings import FOUND, UNFINISHED
 from engine.terminal.live_view import SearchProgress
 from engine.tracking import NOWHERE, Tracker
 from problems.data import split_indices
@@ -32,7 +32,7 @@ def search(run: Context, tracker: Tracker = NOWHERE) -> SearchEngine:
     """
     settings = run.config.search
     engine = build_search(run, second_order=HYPERGRADIENTS[run.config.hypergradient.type].second_order)
-    hook = SearchHook(engine, run, SEARCHING.of(run.config), tracker)
+    hook = SearchHook(engine, run, UNFINISHED.of(run.config), tracker)
     hook.resume()
     gates = engine.lora.gates
     with SearchProgress(settings.steps, engine.global_step, gates.names, gates.k) as hook.progress:
@@ -81,7 +81,7 @@ def _record(run: Context, engine: SearchEngine, hook: SearchHook) -> None:
             "stopped": "ranks settled" if engine.global_step < config.search.steps else "steps used up",
             "passes": vars(engine.lora.passes),
             "peak_memory_mib": peak_memory(run.compute),
-            "settings": SEARCHED.of(config),
+            "settings": FOUND.of(config),
         },
     )
     ranks.save(ranks.record_of(engine.alpha(), engine.contribution(), engine.rule), folder.ranks)

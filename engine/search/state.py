@@ -51,7 +51,7 @@ def restore(engine: SearchEngine, settled: RanksSettled, trajectory: Trajectory,
     numpy["state"]["key"] = numpy["state"]["key"].numpy().astype(np.uint32)
     np.random.set_state(numpy)
     device, rank = engine.lora.compute.device, engine.lora.processes.rank
-    # A process that was not there before keeps drawing from its own seed.
+    # A process that was not there before, or that runs on another kind of device, keeps drawing from its own seed.
     if rank < len(state["masks"]) and state["masks"][rank].keys() == random_state(device).keys():
         set_random_state(state["masks"][rank], device)
 

@@ -13,15 +13,15 @@ from engine.run.interrupt import StopRequest
 from engine.run.resuming import Settings
 from engine.search.engine import SearchEngine
 from engine.search.probe import Probe, measure_cost
-from engine.search.settings import SEARCHING
+from engine.search.settings import UNFINISHED
 from engine.search.stage import build_search
 from engine.study.folder import AskedOfStudy, StudyFolder
 from problems.hypergradients import HYPERGRADIENTS, register
 
 log = logging.getLogger("autolora")
 
-COMPARED = Settings((*SEARCHING.read, "study.probe"), SEARCHING.but)
-"""A search, compared at its own steps, etas and rounds."""
+COMPARED = Settings((*UNFINISHED.read, "study.probe"), UNFINISHED.but)
+"""The keys of a search, and those of the comparison: its steps, etas and timed steps."""
 
 
 def refuse_changed_probe(asked: AskedOfStudy) -> None:

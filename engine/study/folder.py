@@ -47,7 +47,7 @@ AskedOfStudy = AskedOf[StudyFolder]
 
 
 def refuse_single_run(asked: AskedOfStudy) -> None:
-    """Refuses a study in the folder of a single run, also where it may overwrite: it would clear the run's files."""
+    """Refuses a study in a single run's folder, even with --overwrite, which would clear the run's files."""
     folder, shared = asked.folder, asked.folder.outputs()
     if any(path.exists() for path in RunFolder(folder.root).outputs("all") if path not in shared):
         raise UserError(f"--name: {folder.root} holds a single run; name the study otherwise")

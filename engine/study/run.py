@@ -25,8 +25,9 @@ log = logging.getLogger("autolora")
 
 
 def run_study(request: Request, stop: StopRequest) -> tuple[StudyFolder, list[str]]:
-    """Runs what is not finished yet, then collects results.parquet. A failed cell does not stop the others; with the
-    folder comes a line for each.
+    """Runs unfinished cells, then collects results.parquet. A failed cell does not stop the others.
+
+    Returns the folder and one line for each failed cell.
 
     Raises UserError for what the user must change, Interrupted when a signal asked to stop.
     """
@@ -56,7 +57,7 @@ def _run_cells(asked: AskedOfStudy, cells: Sequence[Cell], running: Running, sto
     failed = LAUNCHERS[config.study.launcher].run(running, config.study, stop)
     for line in failed:
         log.warning("failed: %s", line)
-    # A first seed that was run again may have chosen another rate than the seeds that were finished with its last.
+    # A first seed that is run again may choose another rate than the one that finished later seeds used.
     _refuse_changed_cells(AskedOf(config, folder), cells)
     return failed
 

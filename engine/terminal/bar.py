@@ -14,10 +14,19 @@ REFRESHES_PER_SECOND = 4
 
 
 class Bar:
-    """The progress bar of a task of `total` steps, shown inside `with`; what is `below` is drawn below the bar."""
+    """The progress bar of a task of `total` steps, shown inside `with`; what is `below` is drawn below the bar.
+
+    `steady`: the bar moves between two steps too. Off, `step` alone draws it, and nothing runs while a step is timed.
+    """
 
     def __init__(
-        self, what: str, total: int, done: int = 0, below: Sequence[RenderableType] = (), on: Console = console
+        self,
+        what: str,
+        total: int,
+        done: int = 0,
+        below: Sequence[RenderableType] = (),
+        on: Console = console,
+        steady: bool = True,
     ) -> None:
         self.console = on
         self.ticker = Ticker(what, total, on)
@@ -26,7 +35,8 @@ class Bar:
         )
         self._task = self._progress.add_task(what, total=total, completed=done)
         self.view = Group(self._progress, *below)
-        self._live = Live(self.view, console=on, refresh_per_second=REFRESHES_PER_SECOND)
+        self._steady = steady
+        self._live = Live(self.view, console=on, refresh_per_second=REFRESHES_PER_SECOND, auto_refresh=steady)
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
@@ -39,4 +49,6 @@ class Bar:
     def step(self, done: int, more: str = "") -> None:
         """Moves the bar to `done`. A log line, where there is no terminal, ends with `more`."""
         self._progress.update(self._task, completed=done)
+        if not self._steady and self.console.is_terminal:
+            self._live.refresh()
         self.ticker.tick(done, more)

@@ -1,4 +1,4 @@
-"""Curves while a run goes: the local files, and wandb behind an interface that can fail without harm."""
+"""Curves while a run goes, sent to wandb; a failure of wandb stops no run."""
 
 import dataclasses
 import logging

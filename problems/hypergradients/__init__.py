@@ -40,7 +40,7 @@ def betty_type(name: str) -> str:
 
 
 def register(method: Hypergradient) -> str:
-    """Makes Betty find `method`; returns the type to set in the inner problem's Betty config."""
+    """Adds `method` to Betty's table; returns the type to set in the inner problem's Betty config."""
     jvp_fn_mapping[betty_type(method.name)] = method
     return betty_type(method.name)
 

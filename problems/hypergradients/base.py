@@ -24,7 +24,10 @@ Tensors = Sequence[Tensor]
 
 
 class Inner(Protocol):
-    """What an approximation reads of the inner problem; problems/bilevel.py implements it."""
+    """What an approximation reads of the inner problem; problems/bilevel.py implements it.
+
+    `sama` also passes it to Betty's `precondition`, which reads the optimiser's state.
+    """
 
     config: Any
     """Betty's Config: the radius is `darts_alpha`, the terms `neumann_iterations` and `cg_iterations`."""
@@ -54,7 +57,8 @@ class Inner(Protocol):
         """d loss / d inputs over the whole batch, summed over all processes."""
 
     def own_gradient(self, loss: Tensor | Tensors, inputs: Tensors, **options: Any) -> list[Tensor]:
-        """d loss / d inputs of this process's rows alone: what second-order methods differentiate again."""
+        """d loss / d inputs of this process's rows, before the sum over the processes; second-order methods
+        differentiate it."""
 
 
 class Outer(Protocol):
@@ -79,13 +83,16 @@ class Cost:
 
 
 class Hypergradient(ABC):
-    """One approximation; called by Betty through the inner problem's config type."""
+    """One approximation; `OuterProblem.backward` looks it up by the inner problem's config type.
+
+    `__call__` is the form in which Betty itself would call it.
+    """
 
     name: ClassVar[str]
     reads_vector: ClassVar[bool] = True
     """Needs v = dL_val/dW."""
     reads_weights_before: ClassVar[bool] = True
-    """Needs W of before the inner step."""
+    """Needs W as it was before the inner step."""
     reads_beta_gradient: ClassVar[bool] = False
     """Needs dL_tr/dbeta from the inner step's own backward pass."""
     reads_last_gradient: ClassVar[bool] = False

@@ -21,8 +21,7 @@ from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
-from engine.tracking import Tracker
-from engine.tracking import login as wandb_login
+from engine.tracking import Tracker, login
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "llama"])
@@ -134,7 +133,7 @@ def test_what_an_overwrite_cannot_replace_is_refused_before_it_clears(
     change: tuple[str, ...],
     message: str,
 ) -> None:
-    monkeypatch.setattr(wandb_login, "has_key", lambda: False)
+    monkeypatch.setattr(login, "has_key", lambda: False)
     root = tmp_path / "runs" / "tiny"
     shutil.copytree(finished_run("bert").root, root)
     before = sorted(root.rglob("*"))

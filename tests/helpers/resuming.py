@@ -9,7 +9,7 @@ from engine.retrain import checkpoint as retrain_checkpoint
 from engine.retrain.settings import CHOOSING, RETRAINING, refuse_changed_retraining, refuse_other_weights
 from engine.run.folder import RunFolder
 from engine.run.opening import Asked
-from engine.search.settings import SEARCHED, SEARCHING, refuse_changed_search
+from engine.search.settings import FOUND, UNFINISHED, refuse_changed_search
 
 
 def ask(config: RunConfig, stage: Stage = "all", *, overwrite: bool = False) -> None:
@@ -22,13 +22,13 @@ def ask(config: RunConfig, stage: Stage = "all", *, overwrite: bool = False) -> 
 def half_search(config: RunConfig) -> None:
     """A search with one checkpoint."""
     folder = RunFolder.of(config)
-    checkpoint.save(folder.search_checkpoint, {"x": torch.ones(1), "settings": SEARCHING.of(config)})
+    checkpoint.save(folder.search_checkpoint, {"x": torch.ones(1), "settings": UNFINISHED.of(config)})
 
 
 def searched(config: RunConfig) -> None:
     """A finished search, whose retraining has not begun."""
     folder = RunFolder.of(config)
-    write_json(folder.search_summary, {"settings": SEARCHED.of(config)})
+    write_json(folder.search_summary, {"settings": FOUND.of(config)})
     write_text(folder.ranks, "{}")
 
 

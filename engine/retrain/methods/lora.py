@@ -8,8 +8,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from engine import export, ranks
-from engine.ranks import RankRecord
-from engine.ranks import controls as choices
+from engine.ranks import RankRecord, controls
 from engine.retrain.adapter import adapter_config, attach_ranks, start_from_search
 from engine.retrain.methods.base import Method, Prepared, layer_sizes, ranks_from
 from engine.run.context import Context
@@ -69,7 +68,7 @@ def uniform(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
     """LoRA as everyone uses it: lora.r in every layer that the targets match."""
     settings = run.config.lora
     names = target_layers(model, settings.target_modules)
-    return choices.uniform(names, settings.r, settings.k), Path("--lora.r")
+    return controls.uniform(names, settings.r, settings.k), Path("--lora.r")
 
 
 def shuffled(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
@@ -78,7 +77,7 @@ def shuffled(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
     source = ranks_from(run.config, run.task)
     given = ranks.load(source)
     ranks.check_against(given, layer_shapes(model), source)
-    return choices.shuffled(given, layer_sizes(model), run.config.seed), source
+    return controls.shuffled(given, layer_sizes(model), run.config.seed), source
 
 
 def random(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
@@ -92,4 +91,4 @@ def random(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
     ranks.check_against(like, layer_shapes(model), source)
     sizes = layer_sizes(model)
     budget = ranks.count_parameters(like.kept, sizes)
-    return choices.random_ranks([x.name for x in like.layers], sizes, budget, like.k, run.config.seed), source
+    return controls.random_ranks([x.name for x in like.layers], sizes, budget, like.k, run.config.seed), source

@@ -18,8 +18,8 @@ log = logging.getLogger("autolora")
 class Job:
     """A cell that is not finished yet.
 
-    `request` is made when its turn comes, as it may need what other cells found out (raises UserError when they did
-    not); `after`: the names of the jobs that must have ended before, in whatever way.
+    `request` is made when the job's turn comes, as it may need another cell's result, without which it raises
+    UserError. `after`: the names of the jobs that must have ended before, in whatever way.
     """
 
     name: str
@@ -53,8 +53,7 @@ class Running:
         return not self._open
 
     def take(self) -> Job | None:
-        """The first job that may begin now, which no longer waits afterwards; None where every other one has begun or
-        waits for one that runs."""
+        """Takes the first waiting job whose predecessors have ended; None when there is none."""
         job = next((job for job in self._waiting if not job.after & self._open), None)
         if job is not None:
             self._waiting.remove(job)

@@ -67,7 +67,7 @@ def check_ray(settings: StudyConfig) -> None:
 
 @contextmanager
 def _connected(settings: RayConfig) -> Iterator[Any]:
-    """Ray, connected for the body; a connection of before the body stays."""
+    """Ray, connected inside the body; a connection that was open before stays open."""
     ray = _import_ray()
     began_here = not ray.is_initialized()
     if began_here:

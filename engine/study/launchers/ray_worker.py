@@ -11,8 +11,8 @@ SECONDS_FOR_THE_LOCK = 120.0
 def run_cell(request: Request, folder: str) -> None:
     """Runs a cell in the launching process's `folder`.
 
-    A worker of before may hold the run folder for a while yet: a machine can be given up for lost, and a launching
-    process be killed, before the last process has ended. It is waited for.
+    Waits up to two minutes for the lock of the run folder: a worker that Ray gave up, or one of a killed study, may
+    still hold it.
 
     Raises Interrupted when a signal asked the worker to leave: the cell is saved and can resume.
     """

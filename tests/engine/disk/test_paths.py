@@ -23,3 +23,7 @@ def test_a_path_lies_under_the_root_of_its_own_folder() -> None:
 def test_a_listed_path_is_no_field_of_the_folder() -> None:
     assert Shelf(Path("a")) == Shelf(Path("a"))
     assert list(vars(Shelf(Path("a")))) == ["root"]
+
+
+def test_the_class_itself_shows_the_listed_path_to_inspection() -> None:
+    assert Shelf.page.relative == "book/page-1.txt"

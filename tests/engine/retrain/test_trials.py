@@ -14,7 +14,7 @@ from configs.parser import parse
 from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
-from engine.retrain import trials as tuning
+from engine.retrain import trials
 from engine.retrain.fit import Fitted
 from engine.retrain.methods import Prepared
 from engine.run.context import Context
@@ -36,13 +36,13 @@ def finish(config: RunConfig) -> RunFolder:
 def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, RunConfig]]:
     """(data, config) of every training."""
     seen: list[tuple[Any, RunConfig]] = []
-    original = tuning.fit
+    original = trials.fit
 
     def fit(run: Context, prepared: Prepared, data: Data, folder: Path) -> Any:
         seen.append((data, run.config))
         return original(run, prepared, data, folder)
 
-    monkeypatch.setattr(tuning, "fit", fit)
+    monkeypatch.setattr(trials, "fit", fit)
     return seen
 
 
@@ -83,7 +83,7 @@ def test_of_equal_metrics_the_lower_loss_decides(
     def fit(run: Context, *_: Any) -> Fitted:
         return Fitted({"accuracy": 0.5, "loss": losses[run.config.retrain.learning_rate]}, 1.0, 1)
 
-    monkeypatch.setattr(tuning, "fit", fit)
+    monkeypatch.setattr(trials, "fit", fit)
     folder = finish(tiny_config("--method", "lora", "--retrain.learning_rates", "[1e-3,1e-2,1e-1]"))
     assert json.loads(folder.sweep.read_text())["chosen"] == {"learning_rate": 1e-2}
 
@@ -148,17 +148,17 @@ def test_an_interrupted_grid_goes_on_and_ends_alike(
     whole = json.loads(finish(tiny_config(*GRID)).grid.read_text())
     config = tiny_config(*GRID, "--runs_folder", str(tmp_path / "other"))
     fits.clear()
-    stop, kept = StopRequest(), tuning.fit
+    stop, kept = StopRequest(), trials.fit
 
     def fit(*arguments: Any) -> Any:
         if len(fits) == 2:
             stop.handle(signal.SIGTERM, None)
         return kept(*arguments)
 
-    monkeypatch.setattr(tuning, "fit", fit)
+    monkeypatch.setattr(trials, "fit", fit)
     with pytest.raises(Interrupted):
         run_stages(Request(config, "all", False, "test"), stop)
-    monkeypatch.setattr(tuning, "fit", kept)
+    monkeypatch.setattr(trials, "fit", kept)
     folder = RunFolder(tmp_path / "other" / "tiny")
     assert len(json.loads(folder.grid.read_text())["trials"]) == 2
     assert not folder.ranks.exists()
@@ -188,5 +188,22 @@ def test_bad_grids_and_rates_are_refused(tmp_path: Path, arguments: tuple[str, .
 
 @pytest.mark.slow
 def test_a_rank_that_no_layer_can_have_is_refused(tiny_config: Callable[..., RunConfig]) -> None:
+    config = tiny_config("--method", "lora_grid", "--lora.grid", "[99,1]")
     with pytest.raises(UserError, match=r"--lora\.grid: rank 99 of 'bert.*' is out of range; allowed: 0 to 32"):
-        finish(tiny_config("--method", "lora_grid", "--lora.grid", "[99,1]"))
+        finish(config)
+    assert not RunFolder.of(config).grid.exists(), "nothing that the corrected command would have to resume"
+    assert finish(tiny_config("--method", "lora_grid", "--lora.grid", "[1,2]")).metrics.exists()
+
+
+def test_a_choice_that_is_refused_leaves_nothing_to_resume(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    """Its file would hold the settings under which alone a half-done choice resumes."""
+    run = run_of(tiny_config(*SWEEP))
+
+    def refused(tried: object) -> Any:
+        raise UserError("refused")
+
+    with pytest.raises(UserError, match=r"^refused$"):
+        trials.Trials(run, run.folder.sweep, "--x", "all").best([{"learning_rate": 1e-3}], refused)
+    assert not run.folder.sweep.exists()

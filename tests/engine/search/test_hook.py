@@ -14,7 +14,7 @@ from engine.disk import checkpoint
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
-from engine.search import hook as search_log
+from engine.search import hook
 from engine.search.stage import search
 
 
@@ -28,11 +28,11 @@ def test_checkpoints_come_when_due_and_are_gone_in_the_end(
         steps.append(state["step"])
         original(folder, state)
 
-    monkeypatch.setattr(search_log.checkpoint, "save", save)
+    monkeypatch.setattr(hook.checkpoint, "save", save)
     run = run_of(tiny_config("--search.steps", "9", "--search.checkpoint_every", "3"))
     search(run)
     assert steps == [3, 6]
-    assert not checkpoint.exists(run.folder.search_checkpoint)
+    assert checkpoint.peek(run.folder.search_checkpoint) == {}
     assert run.folder.ranks.exists()
 
 
@@ -65,7 +65,7 @@ def test_the_time_before_a_stop_counts(
         clock[0] += 1.0
         return clock[0]
 
-    monkeypatch.setattr(search_log.time, "perf_counter", tick)
+    monkeypatch.setattr(hook.time, "perf_counter", tick)
     stop = StopRequest()
     stop.code = 130
     config = tiny_config("--search.steps", "5")

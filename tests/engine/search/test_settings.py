@@ -77,6 +77,8 @@ def test_a_kill_between_the_two_renames_of_a_checkpoint_is_half_done_too(
         ("all", ("--seed", "1"), True),
         ("all", ("--lora.lora_alpha", "1"), True),
         ("all", ("--task.train_rows", "32"), True),
+        ("search", ("--search.steps", "9"), True),
+        ("search", ("--retrain.epochs", "9"), False),
         ("all", ("--device", "auto"), False),
         ("all", ("--retrain.epochs", "9"), False),
         ("all", ("--task.metrics", "[f1_macro]"), False),

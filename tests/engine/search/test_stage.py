@@ -12,7 +12,7 @@ from engine import ranks
 from engine.disk import checkpoint
 from engine.run.context import Context
 from engine.search import trajectory
-from engine.search.settings import SEARCHED
+from engine.search.settings import FOUND
 from engine.search.stage import build_search, search
 from problems.machine.processes import Processes
 
@@ -27,7 +27,7 @@ def searched(tiny_config: Callable[..., RunConfig], run_of: Callable[..., Contex
 def test_a_search_leaves_ranks_curves_weights_and_its_settings(searched: tuple[Context, object]) -> None:
     run, engine = searched
     folder, summary = run.folder, json.loads(run.folder.search_summary.read_text())
-    assert summary["settings"] == json.loads(json.dumps(SEARCHED.of(run.config)))
+    assert summary["settings"] == json.loads(json.dumps(FOUND.of(run.config)))
     assert (summary["steps"], summary["stopped"]) == (6, "steps used up")
     names = [layer.name for layer in ranks.load(folder.ranks).layers]
     assert trajectory.read(folder.trajectory).names == names == list(summary["parameters_per_rank"])
@@ -35,7 +35,7 @@ def test_a_search_leaves_ranks_curves_weights_and_its_settings(searched: tuple[C
     trained = {name: p for name, p in engine.lora.module.named_parameters() if p.requires_grad}  # type: ignore[attr-defined]
     assert weights.keys() == trained.keys()
     assert all(torch.equal(weights[name], trained[name]) for name in trained)
-    assert not checkpoint.exists(folder.search_checkpoint)
+    assert checkpoint.peek(folder.search_checkpoint) == {}
 
 
 def test_both_problems_see_their_own_half_of_the_rows(

@@ -23,7 +23,7 @@ from engine.run.interrupt import StopRequest
 from engine.study.cells import expand
 from engine.study.folder import StudyFolder
 from engine.study.launchers import LAUNCHERS, Launcher
-from engine.tracking import login as wandb_login
+from engine.tracking import login
 from tests.helpers.studies import AXES, VARIANTS, with_study
 
 
@@ -176,7 +176,7 @@ def test_what_a_launcher_refuses_is_refused_before_the_folder_is_touched(
 def test_wandb_without_its_key_is_refused_before_an_overwrite(
     study: tuple[RunConfig, StudyFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wandb_login, "has_key", lambda: False)
+    monkeypatch.setattr(login, "has_key", lambda: False)
     config, folder = study
     online = dataclasses.replace(config, tracking=dataclasses.replace(config.tracking, wandb="online"))
     before = sorted(folder.root.rglob("*"))
