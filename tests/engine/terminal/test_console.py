@@ -14,6 +14,7 @@ def fresh_logger() -> Iterator[None]:
     """The program's logger as before its first use; afterwards as it was."""
     kept = console.quiet, log.handlers[:], log.level, log.propagate
     log.handlers[:] = []
+    log.propagate = True  # else pytest, too, puts its handlers here
     yield
     console.quiet, log.handlers[:], log.level, log.propagate = kept[0], kept[1], kept[2], kept[3]
 
