@@ -44,7 +44,7 @@ def ter_edits(hyp: Words, ref: Words) -> int:
     if not hyp or not ref:
         return len(hyp) + len(ref)
     places = _matching_places(hyp, ref)
-    distance = _BoundedDistance(ref)
+    distance = BoundedDistance(ref)
     current, shifts = list(hyp), 0
     alignment = _align(current, ref)
     while (better := _best_shift(current, ref, places, alignment, distance)) is not None:
@@ -135,7 +135,7 @@ def _read_path(steps: list[list[str]], edits: int, j: int, i: int) -> _Alignment
     return _Alignment(edits, wrong_in_hyp, wrong_in_ref, hyp_position)
 
 
-class _BoundedDistance:
+class BoundedDistance:
     """Plain edit distance to one reference, a lower bound of the beam's: bit-parallel, so most shifts cost little."""
 
     def __init__(self, ref: Words) -> None:
@@ -165,7 +165,7 @@ def _best_shift(
     ref: Words,
     places: dict[tuple[str, ...], list[int]],
     start: _Alignment,
-    distance: _BoundedDistance,
+    distance: BoundedDistance,
 ) -> tuple[list[str], _Alignment] | None:
     """The shift tercom takes next, with the words and the alignment after it; None when no shift helps.
 
