@@ -1,5 +1,6 @@
 """The fixtures of all tests: tiny random models, built here without network, and runs of seconds on them."""
 
+import hashlib
 import logging
 import os
 
@@ -23,24 +24,49 @@ from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
+from tests.helpers import tiers
+from tests.helpers.shared import made_once
 from tests.helpers.tiny import make_model, make_tokenizer, tiny_arguments
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses by these marks
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Gives every test its tier and leaves out those marked soak, unless -m asks for them."""
+    tiers.mark_tiers(items)
+    items[:], left_out = tiers.without_soak(items, config.getoption("-m"))
+    config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Around a unit test with all its fixtures, nothing may train or start a process."""
+    if not item.get_closest_marker("unit"):
+        return (yield)
+    with tiers.no_training():
+        return (yield)
+
+
 @pytest.fixture(scope="session")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the workers of one run of the suite have in common."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_folder(shared_folder: Path) -> Callable[..., Path]:
     """model_folder("bert", dropout=0.1): a saved base model with its tokenizer; one for the same arguments."""
-    made: dict[tuple[str, float], Path] = {}
 
     def make(kind: str = "bert", dropout: float = 0.1) -> Path:
-        key = (kind, dropout)
-        if key not in made:
+        def save(folder: Path) -> None:
             set_seed(0)
-            folder = tmp_path_factory.mktemp(f"{kind}-{dropout}")
             tokenizer = make_tokenizer()
             make_model(kind, len(tokenizer), dropout).save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-            made[key] = folder
-        return made[key]
+
+        return made_once(shared_folder / f"{kind}-{dropout}", save)
 
     return make
 
@@ -56,19 +82,16 @@ def tiny_config(model_folder: Callable[..., Path], tmp_path: Path) -> Callable[.
 
 
 @pytest.fixture(scope="session")
-def finished_run(
-    model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., RunFolder]:
+def finished_run(model_folder: Callable[..., Path], shared_folder: Path) -> Callable[..., RunFolder]:
     """finished_run("gpt2", "--export.merged", "true"): the folder of a run of all stages, made once; do not write."""
-    made: dict[tuple[str, ...], RunFolder] = {}
 
     def make(kind: str = "bert", *arguments: str) -> RunFolder:
-        key = (kind, *arguments)
-        if key not in made:
-            folder = tmp_path_factory.mktemp("finished")
+        def train(folder: Path) -> None:
             request = parse([*tiny_arguments(model_folder(kind), folder, kind), *arguments])
-            made[key] = run_stages(request, StopRequest())
-        return made[key]
+            run_stages(request, StopRequest())
+
+        digest = hashlib.sha256(repr(arguments).encode()).hexdigest()[:12]
+        return RunFolder(made_once(shared_folder / f"finished-{kind}-{digest}", train) / "runs" / "tiny")
 
     return make
 

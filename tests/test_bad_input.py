@@ -1,4 +1,4 @@
-"""Bad input through the real command: exit code 2, one line that names the thing, nothing written."""
+"""Bad input: one line that names the thing; through the real command exit code 2, and nothing is written."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -8,9 +8,19 @@ from typing import Any
 import pytest
 
 import run
+from configs.errors import UserError
+from configs.parser import parse_command
+from configs.requests import Request
+from engine.command import run_request
+from engine.retrain.methods import METHODS
+from engine.run.context import Context
+from engine.run.interrupt import StopRequest
+from engine.search.stage import build_search
+from problems.hypergradients import HYPERGRADIENTS
 
 Answer = tuple[int, list[str]]
 Command = Callable[..., Answer]
+Begin = Callable[..., None]
 ROWS = [("the film is dull", "bad"), ("our room is clean", "good")] * 6
 
 
@@ -34,11 +44,40 @@ def command(
     return call
 
 
+@pytest.fixture
+def begin(make_argv: Callable[[Path], list[str]], tmp_path: Path) -> Callable[..., None]:
+    """begin("--seed", "-1"): what a command does before it trains, in this process and without the run's folder."""
+
+    def call(*arguments: str) -> None:
+        request = parse_command([*make_argv(tmp_path), *(a.replace("{here}", str(tmp_path)) for a in arguments)])
+        if not isinstance(request, Request):
+            return run_request(request, StopRequest())
+        run = Context(request.config, StopRequest())
+        if request.stage == "retrain":
+            METHODS[request.config.method].prepare(run.base(), run, len(run.data.train))
+        else:
+            build_search(run, second_order=HYPERGRADIENTS[request.config.hypergradient.type].second_order)
+        return None
+
+    return call
+
+
+def refused(begin: Callable[..., None], tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+    """The command is refused before it trains, in one line with these words."""
+    with pytest.raises(UserError) as caught:
+        begin(*arguments)
+    line = str(caught.value)
+    assert len(line.splitlines()) == 1, line
+    for word in words:
+        assert word.replace("{here}", str(tmp_path)) in line
+
+
 def everything(folder: Path) -> dict[str, bytes | None]:
     return {str(path): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
-def refused(command: Command, tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+def ends_with_code_2(command: Command, tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+    """The same through the real command, which writes nothing: one case of each kind."""
     before = everything(tmp_path)
     code, lines = command(*arguments)
     assert code == 2, lines
@@ -90,7 +129,6 @@ VALUES = {
     "misspelt key": (("--search.stpes", "3"), "search.steps"),
     "key without section": (("--steps", "3"), "search.steps"),
     "config that is a folder": (("--config", "{here}"), "--config"),
-    "runs in a file": (("--runs_folder", str(Path(run.__file__) / "runs")), "--runs_folder"),
     "split": (("--task.evaluation_split", "dev"), "train"),
     "metric": (("--task.metrics", "[f7]"), "accuracy"),
     "model": (("--model.name", "{here}/nothing"), "--model.name"),
@@ -109,16 +147,26 @@ VALUES = {
 
 
 @pytest.mark.parametrize("case", VALUES)
-def test_values_on_the_command_line(command: Command, tmp_path: Path, case: str) -> None:
+def test_values_on_the_command_line(begin: Begin, tmp_path: Path, case: str) -> None:
     arguments, word = VALUES[case]
-    refused(command, tmp_path, arguments, (word,))
+    refused(begin, tmp_path, arguments, (word,))
 
 
-def test_an_adapter_is_no_base_model(command: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", ["negative steps", "target", "misspelt key", "config that is a folder"])
+def test_a_refused_value_ends_the_command(command: Command, tmp_path: Path, case: str) -> None:
+    arguments, word = VALUES[case]
+    ends_with_code_2(command, tmp_path, arguments, (word,))
+
+
+def test_an_adapter_is_no_base_model(begin: Begin, tmp_path: Path) -> None:
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}')
     words = ("--model.name: ", "holds an adapter, not a model; name its base model (it says: org/base)")
-    refused(command, tmp_path, ("--model.name", "{here}/adapter"), words)
+    refused(begin, tmp_path, ("--model.name", "{here}/adapter"), words)
+
+
+def test_a_runs_folder_in_a_file_ends_the_command(command: Command, tmp_path: Path) -> None:
+    ends_with_code_2(command, tmp_path, ("--runs_folder", str(Path(run.__file__) / "runs")), ("--runs_folder",))
 
 
 YAML: dict[str, tuple[str | bytes, str]] = {
@@ -137,11 +185,16 @@ YAML: dict[str, tuple[str | bytes, str]] = {
 
 
 @pytest.mark.parametrize("case", YAML)
-def test_configuration_files(command: Command, tmp_path: Path, case: str) -> None:
+def test_configuration_files(begin: Begin, tmp_path: Path, case: str) -> None:
     content, word = YAML[case]
     data = content if isinstance(content, bytes) else content.replace("{here}", str(tmp_path)).encode()
     (tmp_path / "bad.yaml").write_bytes(data)
-    refused(command, tmp_path, ("--config", "{here}/bad.yaml"), (word,))
+    refused(begin, tmp_path, ("--config", "{here}/bad.yaml"), (word,))
+
+
+def test_a_broken_configuration_file_ends_the_command(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("search: {steps: 3")
+    ends_with_code_2(command, tmp_path, ("--config", "{here}/bad.yaml"), ("bad.yaml",))
 
 
 def csv(rows: list[tuple[str, str]], header: str = "text,label") -> str:
@@ -192,17 +245,22 @@ TABLES: dict[str, tuple[str, str | bytes, tuple[str, ...], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("case", TABLES)
-def test_tables(command: Command, tmp_path: Path, case: str) -> None:
+def test_tables(begin: Begin, tmp_path: Path, case: str) -> None:
     name, content, more, words = TABLES[case]
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    refused(command, tmp_path, ("--task.type", "text", "--task.path", f"{{here}}/{name}", *more), words)
+    refused(begin, tmp_path, ("--task.type", "text", "--task.path", f"{{here}}/{name}", *more), words)
 
 
-def test_a_label_that_training_does_not_know(command: Command, tmp_path: Path) -> None:
+def test_a_broken_table_ends_the_command(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text(csv([*ROWS, ("", "good")]))
+    ends_with_code_2(command, tmp_path, ("--task.type", "text", "--task.path", "{here}/d.csv"), ("row 13", "no text"))
+
+
+def test_a_label_that_training_does_not_know(begin: Begin, tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text(csv(ROWS))
     (tmp_path / "dev.csv").write_text(csv([("a film", "good"), ("a room", "ugly")]))
     arguments = ("--task.type", "text", "--task.path", "{here}/train.csv", "--task.validation_path", "{here}/dev.csv")
-    refused(command, tmp_path, arguments, ("dev.csv, row 2", "ugly", "known: bad, good"))
+    refused(begin, tmp_path, arguments, ("dev.csv, row 2", "ugly", "known: bad, good"))
 
 
 SENTENCES: dict[str, tuple[str, str, tuple[str, ...]]] = {
@@ -218,10 +276,10 @@ SENTENCES: dict[str, tuple[str, str, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("case", SENTENCES)
-def test_tagged_sentences(command: Command, tmp_path: Path, case: str) -> None:
+def test_tagged_sentences(begin: Begin, tmp_path: Path, case: str) -> None:
     name, content, words = SENTENCES[case]
     (tmp_path / name).write_text(content)
-    refused(command, tmp_path, ("--task.type", "tokens", "--task.path", f"{{here}}/{name}"), words)
+    refused(begin, tmp_path, ("--task.type", "tokens", "--task.path", f"{{here}}/{name}"), words)
 
 
 def ranks(*layers: Any, **more: Any) -> str:
@@ -253,12 +311,19 @@ RANKS: Mapping[str, tuple[str | bytes, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("case", RANKS)
-def test_rank_records_edited_by_hand(command: Command, tmp_path: Path, case: str) -> None:
+def test_rank_records_edited_by_hand(begin: Begin, tmp_path: Path, case: str) -> None:
     content, words = RANKS[case]
     folder = tmp_path / "runs" / "tiny"
     folder.mkdir(parents=True)
     (folder / "ranks.json").write_bytes(content if isinstance(content, bytes) else content.encode())
-    refused(command, tmp_path, ("--stage", "retrain"), words)
+    refused(begin, tmp_path, ("--stage", "retrain"), words)
+
+
+def test_a_broken_rank_record_ends_the_command(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "ranks.json").write_text(ranks({"name": QUERY, "rank": -1}))
+    ends_with_code_2(command, tmp_path, ("--stage", "retrain"), ("layers[0]", "-1"))
 
 
 GOOD: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -276,6 +341,7 @@ GOOD: dict[str, tuple[str, tuple[str, ...]]] = {
 QUICK = ("a text of 100,000 words", "k of 1", "D_val without a class")
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("case", [c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in GOOD])
 def test_odd_but_right(command: Command, tmp_path: Path, case: str) -> None:
     content, more = GOOD[case]

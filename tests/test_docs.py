@@ -46,6 +46,7 @@ def test_configurations_and_source_files_exist(page: Path) -> None:
     assert named <= shipped | {"x.yaml", "my.yaml"}
 
 
+@pytest.mark.trains
 def test_no_file_holds_the_marks_of_an_unfinished_merge() -> None:
     if shutil.which("git") is None:
         pytest.skip("git is not installed")

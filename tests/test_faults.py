@@ -56,6 +56,7 @@ def one_line(output: Path) -> str:
     return line
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("stage", ["search", pytest.param("retrain", marks=pytest.mark.slow)])
 def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
     small_disk: Path, argv: Argv, folder: RunFolder, tmp_path: Path, stage: str
@@ -97,6 +98,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
     assert "damaged" not in again.output.read_text()
 
 
+@pytest.mark.trains
 def test_a_read_only_folder_is_one_line(small_disk: Path, argv: Argv, tmp_path: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     process = Process(argv(), tmp_path / "out.txt")
@@ -104,6 +106,7 @@ def test_a_read_only_folder_is_one_line(small_disk: Path, argv: Argv, tmp_path: 
     assert f"--runs_folder: cannot write {small_disk / 'tiny'} (Read-only file system)" in one_line(process.output)
 
 
+@pytest.mark.trains
 def test_a_folder_that_becomes_read_only_is_one_line(small_disk: Path, argv: Argv, tmp_path: Path) -> None:
     process = Process(argv(*LONG), tmp_path / "out.txt")
     process.wait_for((small_disk / "tiny" / "search" / "checkpoint").exists)
@@ -116,6 +119,7 @@ def test_a_folder_that_becomes_read_only_is_one_line(small_disk: Path, argv: Arg
     assert "it is read-only" in one_line(process.output)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("stage", ["search", "retrain"])
 def test_a_signal_saves_and_ends(
@@ -154,6 +158,7 @@ def test_a_signal_loses_nothing(argv: Argv, folder: RunFolder, tmp_path: Path) -
     assert outcome(folder.root) == whole
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory. Tried"), RuntimeError("DefaultCPUAllocator: can't allocate")]
 )
@@ -169,6 +174,7 @@ def test_out_of_memory_names_the_batch_size(
     assert "out of memory: lower --search.batch_size (now 7)" in line
 
 
+@pytest.mark.trains
 def test_an_error_of_the_program_itself_is_not_hidden(argv: Argv, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("a defect")
@@ -208,6 +214,7 @@ def truncate(path: Path) -> None:
     path.write_bytes(content[: len(content) // 2])
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("name", "damage", "warned"),
     [
@@ -234,6 +241,7 @@ def test_a_damaged_checkpoint_of_the_retraining_is_left_out(
     assert found == outcome(folder.root)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
 @pytest.mark.parametrize("damage", [truncate, lambda path: path.write_bytes(b""), Path.unlink])
 def test_a_damaged_model_folder_is_one_line(

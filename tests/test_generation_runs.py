@@ -44,6 +44,7 @@ def finished(argv: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFa
     return make
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_a_run_ends_with_texts_that_score_reads_to_the_same_values(
     finished: Callable[[str], RunFolder], kind: str
@@ -59,6 +60,7 @@ def test_a_run_ends_with_texts_that_score_reads_to_the_same_values(
     assert folder.report.exists()
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_plain_peft_writes_the_runs_texts(finished: Callable[[str], RunFolder], kind: str) -> None:
     adapter = str(finished(kind).adapter)

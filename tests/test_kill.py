@@ -63,29 +63,31 @@ def killed_at_operation(whole: Uninterrupted, tmp_path: Path, moment: int) -> No
     finish(whole, tmp_path / "again.txt")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
-def test_a_kill_at_a_file_operation(whole: Uninterrupted, tmp_path: Path, share: float) -> None:
-    killed_at_operation(whole, tmp_path, round(share * whole.operations))
-
-
-@pytest.mark.slow
-def test_a_kill_at_every_part_of_the_run(whole: Uninterrupted, tmp_path: Path) -> None:
-    for number in range(12):
-        # The last few are after the report: there is nothing left to go on with.
-        moment = 1 + round(number * (whole.operations - 8) / 11)
-        killed_at_operation(whole, tmp_path, moment)
-
-
-@pytest.mark.slow
-def test_twenty_kills_at_random_times(whole: Uninterrupted, tmp_path: Path) -> None:
-    times = random.Random(0)
-    killed = 0
-    while killed < 20:
+def killed_at_random(whole: Uninterrupted, tmp_path: Path, seed: int) -> None:
+    times = random.Random(seed)
+    while True:
         fresh(whole.root)
         process = Process(whole.argv, tmp_path / "killed.txt")
         time.sleep(times.uniform(0.02, whole.seconds))
-        if process.kill() != -9 or RunFolder(whole.root).report.exists():
-            continue  # it was done already
-        killed += 1
-        finish(whole, tmp_path / "again.txt")
+        if process.kill() == -9 and not RunFolder(whole.root).report.exists():
+            break  # otherwise it was done already
+    finish(whole, tmp_path / "again.txt")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(15))
+def test_a_kill_at_a_file_operation(whole: Uninterrupted, tmp_path: Path, number: int) -> None:
+    # The last few are after the report: there is nothing left to resume.
+    killed_at_operation(whole, tmp_path, 1 + round(number * (whole.operations - 8) / 14))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_a_kill_at_a_random_time(whole: Uninterrupted, tmp_path: Path, seed: int) -> None:
+    killed_at_random(whole, tmp_path, seed)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(5, 25))
+def test_twenty_more_kills_at_random_times(whole: Uninterrupted, tmp_path: Path, seed: int) -> None:
+    killed_at_random(whole, tmp_path, seed)

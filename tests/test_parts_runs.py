@@ -65,6 +65,7 @@ def batch_of(engine: SearchEngine) -> dict[str, Tensor]:
     return loader.collate([loader.rows[i] for i in range(8)])
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("method", sorted(HYPERGRADIENTS))
 def test_b_outside_its_block_is_zero_after_a_search_by_any_hypergradient(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], method: str
@@ -99,6 +100,7 @@ def test_the_search_of_all_three_parts_starts_as_plain_lora(
         assert engine.lora.loss(batch, engine.selection.module()) == engine.lora.module(**batch).loss
 
 
+@pytest.mark.trains
 def test_a_search_that_is_resumed_ends_with_the_same_bits(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +126,7 @@ def test_a_search_that_is_resumed_ends_with_the_same_bits(
     check_sparse(found, dict.fromkeys(NAMES, K))
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("scale", ["component", "fixed"])
 def test_init_search_and_its_export_compute_what_the_search_computes_at_hard_gates(
     tiny_config: Callable[..., RunConfig],
@@ -161,6 +164,7 @@ def test_init_search_and_its_export_compute_what_the_search_computes_at_hard_gat
         torch.testing.assert_close(loaded(**batch).logits, expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.trains
 def test_init_search_refuses_another_part_than_was_searched(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:
@@ -183,6 +187,7 @@ def retrain(config: RunConfig, kept: dict[str, int]) -> RunFolder:
     return folder
 
 
+@pytest.mark.trains
 def test_retraining_keeps_the_blocks_and_drops_what_has_rank_zero(
     tiny_config: Callable[..., RunConfig], model_folder: Callable[..., Path]
 ) -> None:
@@ -274,6 +279,7 @@ def test_every_method_with_ranks_gives_each_part_its_own(
     check_sparse(load_file(folder.adapter / ADAPTER_WEIGHTS), record.kept)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("layers", "message"),
     [

@@ -67,6 +67,7 @@ WRONG = {
 }
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("case", WRONG)
 def test_what_the_user_must_change_is_one_line(refused: Refused, tmp_path: Path, case: str) -> None:
     arguments, message = WRONG[case]
@@ -88,6 +89,7 @@ def data_folder(folder: Path, splits: dict[str, dict[str, list]]) -> str:
 GOOD = {"sentence": ["the film is dull", "our room is clean"] * 4, "label": [0, 1] * 4}
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("splits", "message"),
     [
@@ -116,12 +118,14 @@ def test_a_data_set_that_does_not_fit_is_named_with_what_it_has(
     assert left_behind(tmp_path) == []
 
 
+@pytest.mark.trains
 def test_a_task_that_the_data_set_has_not_is_one_line(refused: Refused, tmp_path: Path) -> None:
     path = data_folder(tmp_path / "data", {"train": GOOD, "validation": GOOD})
     line = refused("--task.type", "glue", "--task.name", "cola", "--task.path", path)
     assert line.startswith(f"--task.path: cannot load '{path}, cola'")
 
 
+@pytest.mark.trains
 def test_a_finished_run_is_refused_and_left_as_it_is(
     refused: Refused, finished_run: Callable[..., RunFolder], tmp_path: Path
 ) -> None:
@@ -131,6 +135,7 @@ def test_a_finished_run_is_refused_and_left_as_it_is(
     assert left_behind(tmp_path) == before
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("content", ["{layers", '{"layers": [{"name": "bert.encoder.layer.0.qery", "rank": 2}]}'])
 def test_bad_ranks_are_refused_and_kept(refused: Refused, tmp_path: Path, content: str) -> None:
     folder = RunFolder(tmp_path / "runs" / "tiny")
@@ -140,6 +145,7 @@ def test_bad_ranks_are_refused_and_kept(refused: Refused, tmp_path: Path, conten
     assert folder.ranks.read_text() == content
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("found", ["0.1.1", None])
 def test_another_betty_is_named_with_the_command_that_mends_it(
     refused: Refused, monkeypatch: pytest.MonkeyPatch, found: str | None
@@ -155,6 +161,7 @@ def test_another_betty_is_named_with_the_command_that_mends_it(
     assert line.startswith(f"betty-ml 0.2.1 is needed, found {found or 'none'}; run: pip install --no-deps")
 
 
+@pytest.mark.trains
 def test_a_good_command_ends_with_the_result_and_code_0(
     make_argv: MakeArgv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -105,6 +105,7 @@ def predicted(folder: RunFolder) -> list[list[str]]:
     return [sentence.tags for sentence in read_tagged(folder.predictions)]
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("method", ["autolora", "lora", "lora_random", "adalora", "adapter", "full"])
 def test_scoring_the_predictions_again_gives_the_runs_metrics(
     finished: Callable[..., RunFolder], files: Path, tmp_path: Path, method: str
@@ -120,6 +121,7 @@ def test_scoring_the_predictions_again_gives_the_runs_metrics(
     assert "thing.f1" in folder.report.read_text()
 
 
+@pytest.mark.trains
 def test_words_beyond_max_length_are_o_in_the_predictions_and_missed_in_the_metrics(
     finished: Callable[..., RunFolder], files: Path
 ) -> None:
@@ -135,6 +137,7 @@ def test_words_beyond_max_length_are_o_in_the_predictions_and_missed_in_the_metr
     assert second == [tag for s in gold for tag in s.tags], "the middle column is the gold tag"
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("method", "kind"),
     [("autolora", "bert"), ("adalora", "bert"), ("lora", "roberta"), ("lora", "gpt2"), ("autolora", "llama")],
@@ -160,6 +163,7 @@ def test_plain_peft_predicts_what_the_run_predicted(
         assert not torch.allclose(model(**inputs).logits, logits, atol=1e-4), "LoRA does something"
 
 
+@pytest.mark.trains
 def test_the_other_exports_predict_the_same(finished: Callable[..., RunFolder], files: Path) -> None:
     full = AutoModelForTokenClassification.from_pretrained(finished("full").merged)
     assert tags_by_hand(full, finished("full").merged, files / "test.conll") == predicted(finished("full"))
@@ -170,6 +174,7 @@ def test_the_other_exports_predict_the_same(finished: Callable[..., RunFolder], 
     assert tags_by_hand(bottleneck.load(base, folder), folder, files / "test.conll") == predicted(finished("adapter"))
 
 
+@pytest.mark.trains
 def test_a_retraining_from_the_search_and_exact_hypergradients(finished: Callable[..., RunFolder]) -> None:
     folder = finished("autolora", "bert", "--hypergradient.type", "exact", "--retrain.init", "search")
     assert json.loads(folder.metrics.read_text())["steps"] == {"search": 6, "retrain": 24}
@@ -184,6 +189,7 @@ def test_a_learning_rate_is_chosen_by_f1_on_d_val(finished: Callable[..., RunFol
     assert swept["chosen"] == {"learning_rate": 3e-2}
 
 
+@pytest.mark.trains
 def test_the_last_words_name_the_metrics_of_all_entities_and_the_predictions(
     finished: Callable[..., RunFolder], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -194,12 +200,14 @@ def test_the_last_words_name_the_metrics_of_all_entities_and_the_predictions(
     assert str(finished("lora").predictions) in shown
 
 
+@pytest.mark.trains
 def test_overwrite_takes_the_predictions_away(finished: Callable[..., RunFolder], tmp_path: Path) -> None:
     assert RunFolder(tmp_path).predictions in RunFolder(tmp_path).outputs("retrain")
     assert RunFolder(tmp_path).predictions in RunFolder(tmp_path).outputs("search"), "they are of the ranks of before"
     assert RunFolder(tmp_path).predictions not in RunFolder(tmp_path).outputs("report")
 
 
+@pytest.mark.trains
 def test_a_task_without_predictions_leaves_no_such_file(finished_run: Callable[..., RunFolder]) -> None:
     assert not finished_run("bert").predictions.exists()
 

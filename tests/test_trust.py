@@ -66,6 +66,7 @@ def test_code_of_a_model_runs_only_when_asked(tiny_config: Callable[..., RunConf
         assert not (yaml.safe_load(path.read_text()).get("model") or {}).get("trust_remote_code"), path
 
 
+@pytest.mark.trains
 def test_a_model_without_safetensors_is_refused(
     tiny_config: Callable[..., RunConfig], tmp_path: Path, model_folder: Callable[..., Path]
 ) -> None:
@@ -81,6 +82,7 @@ def test_a_model_without_safetensors_is_refused(
 SCRIPT = "<script>alert(1)</script>"
 
 
+@pytest.mark.trains
 def test_the_report_shows_markup_and_does_not_run_it(finished_run: Callable[..., RunFolder], tmp_path: Path) -> None:
     shutil.copytree(finished_run("bert").root, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
@@ -97,6 +99,7 @@ def test_the_report_shows_markup_and_does_not_run_it(finished_run: Callable[...,
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 4
 
 
+@pytest.mark.trains
 def test_no_secret_is_written_or_said(
     tiny_config: Callable[..., RunConfig],
     monkeypatch: pytest.MonkeyPatch,

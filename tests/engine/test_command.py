@@ -38,6 +38,7 @@ def start(request: Any) -> None:
     run_request(request, StopRequest())
 
 
+@pytest.mark.trains
 def test_show_prints_a_run_without_ranks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Full fine-tuning and bottleneck adapters have none."""
     write_json(RunFolder(tmp_path).metrics, RESULT)
@@ -47,12 +48,14 @@ def test_show_prints_a_run_without_ranks(tmp_path: Path, capsys: pytest.CaptureF
     assert "1,234 trainable parameters" in shown
 
 
+@pytest.mark.trains
 def test_show_of_what_is_no_run_is_one_line(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(UserError, match=rf"^--show: {folder} has no ranks\.json; give the folder of a run"):
             start(ShowRequest(str(folder)))
 
 
+@pytest.mark.trains
 def test_score_writes_the_values_of_the_files(tmp_path: Path) -> None:
     for name in ("hyp", "ref"):
         (tmp_path / name).write_text("a b c d e\n")
@@ -76,6 +79,7 @@ ONE_PROCESS = {
 }  # fmt: skip
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("case", ONE_PROCESS)
 def test_what_is_one_process_work_is_refused_to_several_before_anything_is_written(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, case: str
@@ -87,6 +91,7 @@ def test_what_is_one_process_work_is_refused_to_several_before_anything_is_writt
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("rank", [0, 1])
 def test_of_several_processes_the_first_says_the_result(
     tiny_config: Callable[..., RunConfig],
@@ -138,6 +143,7 @@ def test_a_report_goes_by_the_settings_its_run_was_made_with(
     assert "hypergradient darts" in folder.report.read_text(), "a run, though a study was asked for"
 
 
+@pytest.mark.trains
 def test_a_report_is_drawn_where_its_run_could_not_be_trained(
     finished_run: Callable[..., RunFolder], tiny_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
@@ -150,6 +156,7 @@ def test_a_report_is_drawn_where_its_run_could_not_be_trained(
     assert folder.report.exists()
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(("asked", "told"), [("auto", "disabled"), ("disabled", "disabled"), ("offline", "offline")])
 def test_a_report_is_told_to_wandb_as_its_run_was_unless_asked_otherwise(
     finished_run: Callable[..., RunFolder],
@@ -185,6 +192,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_run_whose_config_is_broken_is_one_line(tiny_config: Callable[..., RunConfig], case: str) -> None:
     content, message = BROKEN[case]

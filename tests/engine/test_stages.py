@@ -24,6 +24,7 @@ from engine.stages import run_stages
 from engine.tracking import Tracker, login
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "llama"])
 def test_all_stages_write_the_run_folder(tiny_config: Callable[..., RunConfig], kind: str) -> None:
     config = tiny_config(kind=kind)
@@ -36,6 +37,7 @@ def test_all_stages_write_the_run_folder(tiny_config: Callable[..., RunConfig], 
     assert 0 <= result["metrics"]["accuracy"] <= 1
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 def test_a_decoder_as_the_hub_has_it_knows_no_padding(
     tiny_config: Callable[..., RunConfig], model_folder: Callable[..., Path], tmp_path: Path, kind: str
@@ -54,6 +56,7 @@ def test_a_decoder_as_the_hub_has_it_knows_no_padding(
     assert PeftModel.from_pretrained(model, folder.adapter)(**batch).logits.shape == (2, 2)
 
 
+@pytest.mark.trains
 def test_the_searched_model_is_gone_when_the_retraining_begins(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,6 +76,7 @@ def test_the_searched_model_is_gone_when_the_retraining_begins(
     assert run_stages(Request(tiny_config(), "all", False, "tiny.yaml"), StopRequest()).metrics.exists()
 
 
+@pytest.mark.trains
 def test_stage_search_stops_at_ranks_and_all_goes_on_from_there(tiny_config: Callable[..., RunConfig]) -> None:
     config = tiny_config("--search.steps", "4")
     folder = run_stages(Request(config, "search", False, "tiny.yaml"), StopRequest())
@@ -86,6 +90,7 @@ def test_stage_search_stops_at_ranks_and_all_goes_on_from_there(tiny_config: Cal
     assert {path: path.read_bytes() for path in searched} == searched, "the search is not done again"
 
 
+@pytest.mark.trains
 def test_stage_retrain_obeys_edited_ranks(tiny_config: Callable[..., RunConfig]) -> None:
     config = tiny_config("--search.steps", "2")
     folder = run_stages(Request(config, "search", False, "tiny.yaml"), StopRequest())
@@ -105,6 +110,7 @@ def test_stage_retrain_obeys_edited_ranks(tiny_config: Callable[..., RunConfig])
     assert result["steps"] == {"search": 2, "retrain": 4}
 
 
+@pytest.mark.trains
 def test_overwrite_retrain_trains_again_from_the_same_ranks(
     finished_run: Callable[..., RunFolder], tiny_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
@@ -116,6 +122,7 @@ def test_overwrite_retrain_trains_again_from_the_same_ranks(
     assert json.loads(folder.metrics.read_text())["steps"] == {"search": 6, "retrain": 2}
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("stage", "change", "message"),
     [
@@ -142,6 +149,7 @@ def test_what_an_overwrite_cannot_replace_is_refused_before_it_clears(
     assert sorted(root.rglob("*")) == before
 
 
+@pytest.mark.trains
 def test_the_config_of_the_folder_repeats_the_run(finished_run: Callable[..., RunFolder], tmp_path: Path) -> None:
     first = finished_run("bert")
     arguments = ["--config", str(first.config), "--runs_folder", str(tmp_path)]

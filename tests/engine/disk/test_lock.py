@@ -48,6 +48,7 @@ def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.trains
 def test_a_second_command_is_refused_and_the_first_goes_on(
     model_folder: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

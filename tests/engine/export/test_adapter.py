@@ -14,6 +14,7 @@ from configs.schema import RunConfig
 from tests.helpers.exports import LORA_ALPHA, RANKS, Exported, K, make_export
 
 
+@pytest.mark.trains
 def test_plain_peft_gives_the_runs_own_logits_head_included(exported: Exported) -> None:
     model = PeftModel.from_pretrained(exported.plain_base(), exported.folder.adapter)
     assert torch.equal(exported.logits_of(model), exported.logits)
@@ -25,6 +26,7 @@ def test_plain_peft_gives_the_runs_own_logits_head_included(exported: Exported) 
     assert not torch.allclose(exported.logits_of(untrained), exported.logits, atol=1e-4), "LoRA does something"
 
 
+@pytest.mark.trains
 def test_adapter_config_says_rank_and_scale_of_every_layer(exported: Exported) -> None:
     config = json.loads((exported.folder.adapter / "adapter_config.json").read_text())
     kept = {name: rank for name, rank in RANKS[exported.kind].items() if rank > 0}
@@ -40,6 +42,7 @@ def test_adapter_config_says_rank_and_scale_of_every_layer(exported: Exported) -
     )
 
 
+@pytest.mark.trains
 def test_metrics_json_counts_what_was_trained(exported: Exported) -> None:
     result = json.loads(exported.folder.metrics.read_text())
     weights = load_file(exported.folder.adapter / "adapter_model.safetensors")
@@ -53,6 +56,7 @@ def test_metrics_json_counts_what_was_trained(exported: Exported) -> None:
     assert result["method"] == "autolora"
 
 
+@pytest.mark.trains
 def test_a_base_without_pooler_weights_takes_its_new_pooler_along(
     model_folder: Callable[..., Path], tmp_path: Path, make_config: Callable[..., RunConfig]
 ) -> None:
@@ -72,6 +76,7 @@ def test_a_base_without_pooler_weights_takes_its_new_pooler_along(
     assert torch.equal(made.logits_of(model), made.logits)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("modules", ["null", "[pooler]"])
 def test_a_pooler_that_was_never_trained_is_trained_and_comes_with_the_adapter(
     model_folder: Callable[..., Path], tmp_path: Path, make_config: Callable[..., RunConfig],
@@ -88,6 +93,7 @@ def test_a_pooler_that_was_never_trained_is_trained_and_comes_with_the_adapter(
     assert sum("pooler was never trained" in line for line in log_lines) == 1
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("revision", ["v1.2", None])
 def test_the_adapter_names_the_revision_of_its_base(
     model_folder: Callable[..., Path], tmp_path: Path, make_config: Callable[..., RunConfig], revision: str | None
@@ -99,6 +105,7 @@ def test_the_adapter_names_the_revision_of_its_base(
         assert PeftConfig.from_pretrained(folder).revision == revision
 
 
+@pytest.mark.trains
 def test_on_a_base_with_a_head_of_other_classes_the_adapter_brings_its_own(
     model_folder: Callable[..., Path], tmp_path: Path, make_config: Callable[..., RunConfig]
 ) -> None:

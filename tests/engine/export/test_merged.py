@@ -14,11 +14,13 @@ from tests.helpers.exports import Exported
 from tests.helpers.generation_toys import make_causal, make_tokenizer
 
 
+@pytest.mark.trains
 def test_merging_keeps_the_function(exported: Exported) -> None:
     model = PeftModel.from_pretrained(exported.plain_base(), exported.folder.adapter).merge_and_unload()
     torch.testing.assert_close(exported.logits_of(model), exported.logits, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.trains
 def test_the_merged_form_loads_without_peft(exported: Exported) -> None:
     model, report = AutoModelForSequenceClassification.from_pretrained(
         exported.folder.merged, output_loading_info=True

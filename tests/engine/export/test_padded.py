@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
@@ -9,6 +10,7 @@ from safetensors.torch import load_file
 from tests.helpers.exports import RANKS, Exported
 
 
+@pytest.mark.trains
 def test_the_padded_form_has_one_rank_and_the_same_function(exported: Exported) -> None:
     config = json.loads((exported.folder.padded / "adapter_config.json").read_text())
     largest = max(RANKS[exported.kind].values())

@@ -102,6 +102,7 @@ def test_a_budget_rule_counts_what_it_keeps() -> None:
     assert by_threshold.kept(alpha, torch.zeros(2, 2)).tolist() == [[True, False], [True, True]]
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("init", ["scratch", "search"])
 def test_a_run_by_budget_spends_it_and_retrains_without_the_dropped_layers(
     tiny_config: Callable[..., RunConfig], init: str

@@ -65,6 +65,7 @@ def drawn(path: Path) -> bool:
     return min(pixels.shape[:2]) > 50 and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 5
 
 
+@pytest.mark.trains
 def test_the_page_loads_nothing_from_elsewhere(finished_run: Callable[..., RunFolder]) -> None:
     folder = finished_run("bert")
     content = folder.report.read_text(encoding="utf-8")
@@ -83,6 +84,7 @@ def test_the_page_loads_nothing_from_elsewhere(finished_run: Callable[..., RunFo
     )
 
 
+@pytest.mark.trains
 def test_the_page_holds_the_numbers_of_the_search(finished_run: Callable[..., RunFolder]) -> None:
     folder = finished_run("bert")
     payload = Page(folder.report.read_text(encoding="utf-8")).payload
@@ -99,6 +101,7 @@ def test_the_page_holds_the_numbers_of_the_search(finished_run: Callable[..., Ru
     assert payload["charts"].keys() == charts
 
 
+@pytest.mark.trains
 def test_the_page_shows_result_ranks_and_configuration(finished_run: Callable[..., RunFolder]) -> None:
     folder = finished_run("bert")
     page = Page(folder.report.read_text(encoding="utf-8"))
@@ -139,6 +142,7 @@ def entries(node: Any) -> Iterator[list[Any]]:
         yield from (entry for value in node for entry in entries(value))
 
 
+@pytest.mark.trains
 def test_a_name_that_ends_the_script_does_not(
     tiny_config: Callable[..., RunConfig], finished_run: Callable[..., RunFolder], tmp_path: Path
 ) -> None:
@@ -175,6 +179,7 @@ def test_the_block_about_a_study_is_on_the_page_when_it_is_given(
         assert "metric-0" in Page(page).payload["charts"]
 
 
+@pytest.mark.trains
 def test_stage_report_draws_ranks_written_by_hand(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
     """Neither a search nor a config.yaml is there."""
     folder = RunFolder(tmp_path / "runs" / "tiny")
@@ -188,6 +193,7 @@ def test_stage_report_draws_ranks_written_by_hand(tiny_config: Callable[..., Run
     assert all(words in Page(folder.report.read_text()).text for words in (*names, "an expert's guess"))
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("constraint", ["none", "sigmoid"])
 def test_the_ablations_are_drawn_too(tiny_config: Callable[..., RunConfig], constraint: str) -> None:
     config = tiny_config("--search.constraint", constraint, "--search.steps", "2")
@@ -196,6 +202,7 @@ def test_the_ablations_are_drawn_too(tiny_config: Callable[..., RunConfig], cons
     assert f"constraint {constraint}" in Page(folder.report.read_text()).text
 
 
+@pytest.mark.trains
 def test_drawing_again_gives_the_same_page_and_touches_nothing_else(
     finished_run: Callable[..., RunFolder], tiny_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:

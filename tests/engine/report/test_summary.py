@@ -16,6 +16,7 @@ from engine.run.folder import RunFolder
 from engine.terminal.console import console
 
 
+@pytest.mark.trains
 def test_result_ranks_and_paths_are_printed(
     finished_run: Callable[..., RunFolder], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

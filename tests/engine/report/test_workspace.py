@@ -26,6 +26,7 @@ def test_a_folder_without_a_search_is_refused(tmp_path: Path) -> None:
         save_workspace(tmp_path)
 
 
+@pytest.mark.trains
 def test_without_the_package_a_line_says_which(
     finished_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -39,6 +40,7 @@ def ws() -> Any:
     return pytest.importorskip("wandb_workspaces.workspaces", reason="wandb-workspaces is not installed")
 
 
+@pytest.mark.trains
 @pytest.mark.usefixtures("ws")
 def test_without_a_key_a_line_says_how_to_get_one(
     finished_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -61,6 +63,7 @@ def test_24_layers_are_a_few_dozen_panels_and_each_finds_its_own_numbers(ws: Any
         assert str(getattr(panel.x, "name", panel.x)) == "search/step"
 
 
+@pytest.mark.trains
 def test_what_is_saved_goes_to_the_runs_project(
     ws: Any, finished_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,6 +81,7 @@ def test_what_is_saved_goes_to_the_runs_project(
     saved[0]._to_model()
 
 
+@pytest.mark.trains
 @pytest.mark.usefixtures("ws")
 def test_a_wandb_that_refuses_is_one_line(
     finished_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch

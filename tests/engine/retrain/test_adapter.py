@@ -63,6 +63,7 @@ def retrained_model(config: RunConfig, run: Context) -> Any:
     return model
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("retrain_scale", ["component", "fixed"])
 @pytest.mark.parametrize(
     ("kind", "constraint", "scale", "rule"),
@@ -103,6 +104,7 @@ def copied(run: Context, config: RunConfig, tmp_path: Path) -> tuple[RunConfig, 
     return dataclasses.replace(config, runs_folder=str(tmp_path / "runs")), RunFolder(tmp_path / "runs" / "tiny")
 
 
+@pytest.mark.trains
 def test_stage_retrain_with_init_search_starts_there(searched: Callable[..., Searched], tmp_path: Path) -> None:
     config, run, _ = searched("bert", "--search.constraint", "softmax", "--search.scale", "start")
     config, folder = copied(run, config, tmp_path)
@@ -140,6 +142,7 @@ def drop_all_alpha(record: dict[str, Any]) -> None:
         del layer["alpha"]
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("edit", [edit_rank(4), edit_rank(0), drop_layer, drop_alpha, drop_all_alpha])
 def test_init_search_refuses_ranks_that_were_edited(
     searched: Callable[..., Searched], tmp_path: Path, edit: Callable[[dict[str, Any]], None]
@@ -153,6 +156,7 @@ def test_init_search_refuses_ranks_that_were_edited(
         retrained_model(config, Context(config, StopRequest()))
 
 
+@pytest.mark.trains
 def test_init_search_without_a_search_is_refused(searched: Callable[..., Searched], tmp_path: Path) -> None:
     config, run, _ = searched("bert", "--search.constraint", "softmax", "--search.scale", "start")
     config, folder = copied(run, config, tmp_path)
@@ -161,6 +165,7 @@ def test_init_search_without_a_search_is_refused(searched: Callable[..., Searche
         retrained_model(config, Context(config, StopRequest()))
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("keep", [0, 5, 200])
 def test_damaged_searched_weights_are_one_line(searched: Callable[..., Searched], tmp_path: Path, keep: int) -> None:
     config, run, _ = searched("bert", "--search.constraint", "softmax", "--search.scale", "start")
@@ -185,6 +190,7 @@ def test_a_rank_that_peft_did_not_apply_is_no_silent_matter(
         attach_ranks(base.model, wrong, record)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("modules", ["[]", "null"])
 def test_init_search_needs_the_modules_that_the_search_trained(
     searched: Callable[..., Searched], modules: str

@@ -16,6 +16,7 @@ from engine.search.stage import search
 from tests.helpers.retraining import FEW, retrain, with_ranks
 
 
+@pytest.mark.trains
 def test_a_rate_that_makes_the_loss_no_number_is_named_and_nothing_is_exported(
     tiny_config: Callable[..., RunConfig],
 ) -> None:
@@ -28,6 +29,7 @@ def test_a_rate_that_makes_the_loss_no_number_is_named_and_nothing_is_exported(
     shutil.rmtree(folder.root)
 
 
+@pytest.mark.trains
 def test_a_retraining_without_a_finite_loss_stops_before_it_is_saved(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from problems.models.load import load_base
 from tests.helpers.retraining import FEW, retrain, rows_of, with_ranks
 
 
+@pytest.mark.trains
 def test_stopped_and_resumed_is_bit_equal(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, seen: list[dict[str, Any]]
 ) -> None:
@@ -53,6 +54,7 @@ def test_stopped_and_resumed_is_bit_equal(
     assert not folder.retrain.exists()
 
 
+@pytest.mark.trains
 def test_retraining_uses_all_training_rows_and_reports_the_evaluation_split(
     tiny_config: Callable[..., RunConfig], seen: list[dict[str, Any]]
 ) -> None:
@@ -64,6 +66,7 @@ def test_retraining_uses_all_training_rows_and_reports_the_evaluation_split(
     assert json.loads(folder.metrics.read_text())["split"] == "train"
 
 
+@pytest.mark.trains
 def test_each_split_is_measured_with_its_own_rows_in_their_order(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], tmp_path: Path
 ) -> None:

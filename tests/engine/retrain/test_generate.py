@@ -53,6 +53,7 @@ def test_references_of_one_record_stand_together() -> None:
     assert in_groups([]) == ""
 
 
+@pytest.mark.trains
 def test_texts_and_references_are_kept_and_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
 
@@ -71,6 +72,7 @@ def test_texts_and_references_are_kept_and_scored(tmp_path: Path, monkeypatch: p
     assert settings == CONFIG.decode
 
 
+@pytest.mark.trains
 def test_a_stop_ends_it_after_the_batch_and_leaves_no_half_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,6 +91,7 @@ def test_a_stop_ends_it_after_the_batch_and_leaves_no_half_file(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.trains
 def test_without_a_terminal_there_is_a_line_every_ten_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
 ) -> None:

@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import pytest
+
 from configs.schema import RunConfig
 from engine.retrain.settings import FINISHED
 from engine.retrain.stage import retrain
@@ -22,6 +24,7 @@ class Kept(Tracker):
         self.told |= values
 
 
+@pytest.mark.trains
 def test_a_retraining_leaves_its_adapter_its_result_and_no_checkpoint(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:
@@ -36,6 +39,7 @@ def test_a_retraining_leaves_its_adapter_its_result_and_no_checkpoint(
     assert not folder.retrain.exists()
 
 
+@pytest.mark.trains
 def test_the_settings_are_those_of_the_run_also_when_a_sweep_chose_the_rate(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:

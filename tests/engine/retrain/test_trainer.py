@@ -27,6 +27,7 @@ from problems.tasks.generation import smoothed_loss
 from tests.helpers.retraining import FEW, retrain, rows_of, with_ranks
 
 
+@pytest.mark.trains
 def test_an_epoch_is_every_row_once_and_the_next_has_another_order(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], seen: list[dict[str, Any]]
 ) -> None:
@@ -83,6 +84,7 @@ NO = -100
 TOKENS = [[NO, 1, 2, 0, 1, 2], [NO, NO, NO, NO, NO, 1], [NO, 2, 2, 2, 2, 2], [NO, 1, NO, NO, NO, 1]]
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("make", "labels"),
     [

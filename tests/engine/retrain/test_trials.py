@@ -74,6 +74,7 @@ def test_every_method_can_be_swept(tiny_config: Callable[..., RunConfig], method
     assert result["learning_rate"] in (1e-3, 1e-2)
 
 
+@pytest.mark.trains
 def test_of_equal_metrics_the_lower_loss_decides(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:

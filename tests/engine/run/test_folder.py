@@ -3,12 +3,15 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from configs.schema import RunConfig
 from engine.disk.paths import At
 from engine.run.folder import RunFolder
 from tests.helpers.run_folders import WHOLE, names
 
 
+@pytest.mark.trains
 def test_a_finished_run_holds_the_agreed_files_and_no_leftovers(finished: tuple[RunConfig, RunFolder]) -> None:
     _, folder = finished
     assert names(folder) == WHOLE

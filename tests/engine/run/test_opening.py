@@ -24,6 +24,7 @@ def open_folder(config: RunConfig, stage: Any, *, overwrite: bool) -> RunFolder:
     return opening.open_folder(Asked(config, RunFolder.of(config), stage, overwrite), REFUSALS)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("stage", ["all", "search", "retrain"])
 def test_a_finished_stage_is_refused(finished: tuple[RunConfig, RunFolder], stage: Any) -> None:
     config, folder = finished
@@ -32,6 +33,7 @@ def test_a_finished_stage_is_refused(finished: tuple[RunConfig, RunFolder], stag
     assert names(folder) == WHOLE
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("stage", "kept"),
     [
@@ -83,6 +85,7 @@ def test_a_refused_run_leaves_no_name_of_a_wandb_run(tmp_path: Path) -> None:
     assert not folder.wandb_id.exists()
 
 
+@pytest.mark.trains
 def test_refusals_are_asked_in_their_order_before_anything_is_cleared(finished: tuple[RunConfig, RunFolder]) -> None:
     config, folder = finished
     told: list[str] = []
@@ -97,6 +100,7 @@ def test_refusals_are_asked_in_their_order_before_anything_is_cleared(finished: 
     assert names(folder) == WHOLE
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(("stage", "overwrite", "stands"), [
     ("all", False, {"config", "ranks", "search_summary", "metrics"}),
     ("all", True, {"config"}),

@@ -24,6 +24,7 @@ def mean_loss(engine: SearchEngine, batches: list[dict[str, torch.Tensor]]) -> f
     return sum(values) / len(values)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "llama"])
 def test_the_search_learns_both_levels_and_leaves_the_base_alone(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], kind: str
@@ -61,6 +62,7 @@ def test_both_halves_of_the_rows_are_used_each_for_its_problem(
     assert sorted(map(key, [*d_tr["input_ids"], *d_val["input_ids"]])) == sorted(map(key, run.data.train["input_ids"]))
 
 
+@pytest.mark.trains
 def test_contribution_is_alpha_times_the_size_of_the_component(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:
@@ -83,6 +85,7 @@ def test_ranks_have_settled_after_patience_checks_without_a_change() -> None:
     assert not any(never.check([1]) for _ in range(50))
 
 
+@pytest.mark.trains
 def test_a_search_whose_ranks_do_not_change_stops_early(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:

@@ -60,6 +60,7 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("kind", ["darts", "sama", "first_order", "forward_difference"])
 @pytest.mark.parametrize("factor", [math.nan, math.inf])
 def test_a_bad_inner_step_moves_nothing_and_is_counted(
@@ -83,6 +84,7 @@ def test_a_bad_inner_step_moves_nothing_and_is_counted(
     assert [line["train_loss"] is None for line in lines] == [False, False, True, True, False, False]
 
 
+@pytest.mark.trains
 def test_a_bad_outer_step_leaves_beta_and_is_counted(
     tiny_config: Callable[..., RunConfig],
     run_of: Callable[..., Context],
@@ -100,6 +102,7 @@ def test_a_bad_outer_step_leaves_beta_and_is_counted(
     assert math.isfinite(line["val_loss"])
 
 
+@pytest.mark.trains
 def test_too_many_stop_the_search_with_the_last_checkpoint_kept(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +120,7 @@ def test_too_many_stop_the_search_with_the_last_checkpoint_kept(
     assert not run.folder.ranks.exists()
 
 
+@pytest.mark.trains
 def test_the_count_goes_on_after_a_resume(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +165,7 @@ def test_doubtful_ranks_are_spoken_of(
         assert line.startswith(f"WARNING {start}")
 
 
+@pytest.mark.trains
 def test_a_whole_run_warns(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], log_lines: list[str], tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from engine.search import hook
 from engine.search.stage import search
 
 
+@pytest.mark.trains
 def test_checkpoints_come_when_due_and_are_gone_in_the_end(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -36,6 +37,7 @@ def test_checkpoints_come_when_due_and_are_gone_in_the_end(
     assert run.folder.ranks.exists()
 
 
+@pytest.mark.trains
 def test_the_record_is_that_of_the_last_step(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:
@@ -56,6 +58,7 @@ def test_the_record_is_that_of_the_last_step(
     assert summary["passes"] == {"forward": 20, "backward": 20}
 
 
+@pytest.mark.trains
 def test_the_time_before_a_stop_counts(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +80,7 @@ def test_the_time_before_a_stop_counts(
     assert json.loads(run.folder.search_summary.read_text())["seconds"] == pytest.approx(5.0)
 
 
+@pytest.mark.trains
 def test_metrics_jsonl_has_a_line_a_logged_step(finished_run: Callable[..., RunFolder]) -> None:
     text = finished_run("bert", "--search.steps", "5").search_metrics.read_text()
     lines = [json.loads(line) for line in text.splitlines()]
@@ -93,6 +97,7 @@ def test_metrics_jsonl_has_a_line_a_logged_step(finished_run: Callable[..., RunF
     assert [line["backward_passes"] for line in lines] == [8, 16, 20]
 
 
+@pytest.mark.trains
 def test_before_the_first_outer_step_there_is_no_validation_loss(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Any]
 ) -> None:

@@ -126,6 +126,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+@pytest.mark.trains
 def test_measuring_the_cost_leaves_the_engine_as_it_was(engine: Any) -> None:
     def state() -> Any:
         trajectory = Trajectory(engine.lora.gates.names)
@@ -143,6 +144,7 @@ def test_measuring_the_cost_leaves_the_engine_as_it_was(engine: Any) -> None:
     assert same(state(), before)
 
 
+@pytest.mark.trains
 def test_the_cost_of_several_inner_steps_has_its_outer_one(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:

@@ -24,6 +24,7 @@ def searched(tiny_config: Callable[..., RunConfig], run_of: Callable[..., Contex
     return run, search(run)
 
 
+@pytest.mark.trains
 def test_a_search_leaves_ranks_curves_weights_and_its_settings(searched: tuple[Context, object]) -> None:
     run, engine = searched
     folder, summary = run.folder, json.loads(run.folder.search_summary.read_text())
@@ -48,6 +49,7 @@ def test_both_problems_see_their_own_half_of_the_rows(
     assert not set(sentences[0]) & set(sentences[1])
 
 
+@pytest.mark.trains
 def test_a_process_that_is_not_the_first_writes_no_result(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:

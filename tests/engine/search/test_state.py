@@ -61,6 +61,7 @@ CASES = {
 }
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("case", CASES)
 def test_stopped_and_resumed_is_bit_equal_to_uninterrupted(
     tiny_config: Callable[..., RunConfig],
@@ -99,6 +100,7 @@ def whole_ends_at(run: Context) -> int:
     return int(MetricsFile(run.folder.search_metrics).read()[-1]["step"])
 
 
+@pytest.mark.trains
 def test_the_seed_decides_the_whole_search(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:
@@ -112,6 +114,7 @@ def test_the_seed_decides_the_whole_search(
     assert found[0]["trajectory"]["alpha"] != found[2]["trajectory"]["alpha"]
 
 
+@pytest.mark.trains
 def test_a_kill_goes_on_from_the_last_checkpoint_and_writes_no_line_twice(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,7 @@ def search(tracking: SearchTracking, steps: int, every: int, names: list[str]) -
     return history
 
 
+@pytest.mark.trains
 def test_a_point_has_every_number_of_every_layer() -> None:
     kept = Kept()
     names = ["0.query", "0.value"]
@@ -72,6 +73,7 @@ def test_a_point_has_every_number_of_every_layer() -> None:
     assert kept.charts["trajectories/0.value"][1]["component 2"] == [float(a[1, 2]) for a in history.alpha]
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(("steps", "every"), [(3000, 1), (3000, 10), (20, 1), (30, 10)])
 def test_pictures_are_few_and_the_last_step_has_one(steps: int, every: int) -> None:
     kept = Kept()
@@ -81,6 +83,7 @@ def test_pictures_are_few_and_the_last_step_has_one(steps: int, every: int) -> N
     assert pictured[-1] == steps
 
 
+@pytest.mark.trains
 def test_nothing_is_computed_for_a_tracker_that_is_off() -> None:
     kept = Kept(alive=False)
     search(SearchTracking(kept, 4), 4, 2, ["0.query"])  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 import torch
 
 from engine.ranks.rules import RankRule
@@ -70,6 +71,7 @@ def test_ranks_are_told_where_the_rule_can_decide() -> None:
     assert made.ranks(RankRule("softmax", sizes, budget=20), [0])[0] == [0], "the last point is always among them"
 
 
+@pytest.mark.trains
 def test_a_search_logs_the_start_every_interval_and_the_end(finished_run: Callable[..., RunFolder]) -> None:
     folder = finished_run("bert", "--search.steps", "5")
     found = trajectory.read(folder.trajectory)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from configs.requests import Request
 from configs.schema import RunConfig
@@ -58,6 +59,7 @@ def test_a_run_that_is_no_cell_has_no_such_block(tmp_path: Path) -> None:
     assert beside(RunFolder(tmp_path / "runs" / "cells" / "run")) is None, "a study without results"
 
 
+@pytest.mark.trains
 def test_the_page_of_a_cell_that_is_drawn_again_shows_its_study(
     finished_run: Callable[..., RunFolder], tiny_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:

@@ -33,6 +33,7 @@ def compared(
     return config, folder
 
 
+@pytest.mark.trains
 def test_probe_compares_every_approximation_with_exact(compared: tuple[RunConfig, StudyFolder]) -> None:
     rows = pd.read_parquet(compared[1].probe)
     assert set(rows["approximation"]) == set(HYPERGRADIENTS)
@@ -43,6 +44,7 @@ def test_probe_compares_every_approximation_with_exact(compared: tuple[RunConfig
     assert difference["cosine"].min() > 0.99
 
 
+@pytest.mark.trains
 def test_cost_counts_the_documented_passes(compared: tuple[RunConfig, StudyFolder]) -> None:
     config, folder = compared
     rows = pd.read_parquet(folder.cost).set_index("approximation")

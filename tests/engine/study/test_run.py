@@ -42,6 +42,7 @@ def study(
     return config, StudyFolder(root / "runs" / "tiny")
 
 
+@pytest.mark.trains
 def test_every_cell_is_a_run_folder_and_a_row(study: tuple[RunConfig, StudyFolder]) -> None:
     config, folder = study
     rows = pd.read_parquet(folder.results)
@@ -51,6 +52,7 @@ def test_every_cell_is_a_run_folder_and_a_row(study: tuple[RunConfig, StudyFolde
         assert RunFolder(folder.cells / str(cell.config.name)).adapter.exists()
 
 
+@pytest.mark.trains
 def test_report_and_table_show_each_approximation(study: tuple[RunConfig, StudyFolder]) -> None:
     folder = study[1]
     for text in (folder.table.read_text(), folder.report.read_text()):
@@ -62,6 +64,7 @@ def test_report_and_table_show_each_approximation(study: tuple[RunConfig, StudyF
     assert page.count('id="metric-0"') == 1
 
 
+@pytest.mark.trains
 def test_finished_cells_are_not_run_again(study: tuple[RunConfig, StudyFolder]) -> None:
     config, folder = study
     before = {path: path.stat().st_mtime_ns for path in folder.cells.glob("*/metrics.json")}
@@ -69,6 +72,7 @@ def test_finished_cells_are_not_run_again(study: tuple[RunConfig, StudyFolder]) 
     assert {path: path.stat().st_mtime_ns for path in folder.cells.glob("*/metrics.json")} == before
 
 
+@pytest.mark.trains
 def test_a_failed_cell_does_not_stop_the_others(
     tiny_config: Callable[..., RunConfig], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -103,6 +107,7 @@ def test_a_study_of_variants_compares_them_and_sweeps_once(tiny_config: Callable
     assert again["learning_rate"].to_list() == rows["learning_rate"].to_list()
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("key", "message"),
     [
@@ -120,6 +125,7 @@ def test_results_of_other_settings_are_not_taken_for_these(
     assert "max_steps: 4" in folder.config.read_text(), "the folder says what it holds"
 
 
+@pytest.mark.trains
 def test_a_comparison_at_other_steps_is_not_taken_for_this(study: tuple[RunConfig, StudyFolder]) -> None:
     config, folder = study
     before = folder.config.read_bytes()
@@ -130,6 +136,7 @@ def test_a_comparison_at_other_steps_is_not_taken_for_this(study: tuple[RunConfi
     assert folder.config.read_bytes() == before
 
 
+@pytest.mark.trains
 def test_only_the_report_of_a_study_is_drawn_alone(study: tuple[RunConfig, StudyFolder], tmp_path: Path) -> None:
     config, folder = study
     folder.report.unlink()
@@ -142,6 +149,7 @@ def test_only_the_report_of_a_study_is_drawn_alone(study: tuple[RunConfig, Study
         run_request(Request(elsewhere, "report", False, "study.yaml"), StopRequest())
 
 
+@pytest.mark.trains
 def test_a_report_drawn_again_over_the_old_one_keeps_the_runs(study: tuple[RunConfig, StudyFolder]) -> None:
     config, folder = study
 
@@ -156,6 +164,7 @@ def test_a_report_drawn_again_over_the_old_one_keeps_the_runs(study: tuple[RunCo
     assert not (folder.figures / "of_before.png").exists()
 
 
+@pytest.mark.trains
 def test_what_a_launcher_refuses_is_refused_before_the_folder_is_touched(
     study: tuple[RunConfig, StudyFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +182,7 @@ def test_what_a_launcher_refuses_is_refused_before_the_folder_is_touched(
     run_request(Request(config, "report", False, "study.yaml"), StopRequest())
 
 
+@pytest.mark.trains
 def test_wandb_without_its_key_is_refused_before_an_overwrite(
     study: tuple[RunConfig, StudyFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +196,7 @@ def test_wandb_without_its_key_is_refused_before_an_overwrite(
     assert sorted(folder.root.rglob("*")) == before
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("begun", ["ranks.json", "search", "sweep.json"])
 def test_a_single_run_is_not_overwritten_by_a_study(
     study: tuple[RunConfig, StudyFolder], tmp_path: Path, begun: str
@@ -199,6 +210,7 @@ def test_a_single_run_is_not_overwritten_by_a_study(
     assert [path.name for path in run.root.iterdir()] == [begun]
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("stage", ["all", "retrain"])
 def test_a_study_is_not_overwritten_by_a_single_run(study: tuple[RunConfig, StudyFolder], stage: Any) -> None:
     config, folder = study
@@ -208,6 +220,7 @@ def test_a_study_is_not_overwritten_by_a_single_run(study: tuple[RunConfig, Stud
     assert {path: path.stat().st_mtime_ns for path in folder.root.rglob("*")} == before
 
 
+@pytest.mark.trains
 def test_a_study_in_use_is_refused_and_kept(study: tuple[RunConfig, StudyFolder]) -> None:
     config, folder = study
     before = sorted(folder.root.rglob("*"))

@@ -114,6 +114,7 @@ def test_an_unreachable_wandb_is_gone_on_with_offline(
     assert log_lines == ["WARNING wandb cannot be reached, the curves are kept offline for wandb sync: timed out"]
 
 
+@pytest.mark.trains
 def test_a_run_whose_wandb_breaks_ends_well(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
 ) -> None:
@@ -124,6 +125,7 @@ def test_a_run_whose_wandb_breaks_ends_well(
     assert sum("wandb is switched off" in line for line in log_lines) == 1
 
 
+@pytest.mark.trains
 def test_a_run_tells_wandb_alpha_ranks_losses_figures_and_the_result(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +172,7 @@ def stopped() -> None:
     raise Interrupted(143)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(("end", "code"), [(refused, 1), (broken, 1), (stopped, 255)])
 def test_a_run_that_fails_or_is_stopped_is_not_shown_as_finished(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, end: Callable[[], None], code: int

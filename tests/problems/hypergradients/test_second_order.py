@@ -192,6 +192,7 @@ def tiny_engine(config: RunConfig, second_order: bool) -> SearchEngine:
     return build_engine(config, model, *rows, data.collate, choose_compute(config))
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("method", SECOND_ORDER)
 def test_works_through_a_real_encoder(tiny_config: Callable[..., RunConfig], method: str) -> None:
     config = tiny_config("--hypergradient.type", method, dropout=0.1)

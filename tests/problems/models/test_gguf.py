@@ -108,6 +108,7 @@ def test_the_files_model_and_tokenizer_are_those_that_went_in(tiny: tuple[Path, 
     assert (again.bos_token, again.eos_token) == ("<s>", "<|endoftext|>")
 
 
+@pytest.mark.trains
 def test_the_adapters_card_says_how_the_base_is_loaded(tiny: tuple[Path, Any, Any], tmp_path: Path) -> None:
     data = write_e2e(tmp_path / "data")
     argv = [*arguments(tiny[0], data, tmp_path / "runs", "[q_proj,v_proj]"), "--export.merged", "true"]

@@ -92,6 +92,7 @@ def test_others_are_refused_in_one_line(kind: str, seed: int) -> None:
         refuse_other_models(make(), "org/x")
 
 
+@pytest.mark.trains
 def test_a_run_on_an_encoder_is_refused_before_the_search(tmp_path: Path) -> None:
     tokenizer = make_tokenizer()
     RobertaForCausalLM(

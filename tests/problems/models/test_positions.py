@@ -94,6 +94,7 @@ MODELS: dict[str, tuple[Callable[[], Any], int | None]] = {
 NOT_RUN = {"led", "bart", "nystromformer"}
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("kind", MODELS)
 def test_the_positions_of_a_model_are_those_that_it_runs_on(kind: str) -> None:
     make, most = MODELS[kind]
@@ -115,6 +116,7 @@ def test_the_positions_of_a_model_are_those_that_it_runs_on(kind: str) -> None:
             run(25)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(("kind", "most"), [("bert", 80), ("roberta", 79), ("gpt2", 80), ("llama", None)])
 def test_a_row_is_refused_before_the_search_as_soon_as_its_batch_would_be_too_long(
     tiny_config: Callable[..., RunConfig], tmp_path: Path, kind: str, most: int | None

@@ -56,6 +56,7 @@ def test_jars_come_with_the_package():
         bundled_jar("meteor", "meteor-9.jar")
 
 
+@pytest.mark.trains
 def test_importing_loads_no_scorer_and_starts_nothing():
     heavy = ["nltk", "pycocotools", "pycocoevalcap", "sacrebleu", "seqeval", "text_unidecode", "torch"]
     code = f"import sys, problems.scoring; print([name for name in {heavy} if name in sys.modules])"

@@ -122,6 +122,7 @@ def test_no_word_has_both_polarities() -> None:
         assert not negative & positive
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("seed", range(3))
 def test_counting_words_does_not_solve_it(seed: int) -> None:
     data = make_sample(seed)

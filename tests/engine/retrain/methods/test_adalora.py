@@ -37,6 +37,7 @@ def test_too_few_steps_are_refused() -> None:
         schedule(9)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("steps", "epochs", "accumulation", "expected"),
     [("null", "3", "1", 24), ("null", "0.5", "1", 4), ("7", "3", "1", 7), ("null", "3", "3", 9), ("12", "3", "4", 12)],
@@ -68,6 +69,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return seen
 
 
+@pytest.mark.trains
 def test_ranks_change_and_the_budget_is_met(
     tiny_config: Callable[..., RunConfig], watched: list[dict[str, Any]]
 ) -> None:
@@ -127,6 +129,7 @@ def test_a_stopped_run_goes_on_to_the_same_ranks_and_weights(
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+@pytest.mark.trains
 def test_the_reported_loss_is_the_tasks_own(tiny_config: Callable[..., RunConfig]) -> None:
     folder = run_stages(Request(tiny_config(*ARGUMENTS, "10"), "all", False, "x"), StopRequest())
     # The orthogonal regularisation of these matrices is above 0.5 (weight 0.5 x a norm of 2 and more).

@@ -15,6 +15,7 @@ from problems.models.load import BaseModel
 from tests.helpers.methods import Done
 
 
+@pytest.mark.trains
 def test_the_bottleneck_adapter_loads_to_the_runs_logits(done: Callable[..., Done]) -> None:
     run = done("adapter")
     model = bottleneck.load(run.plain_base(), run.folder.adapter)

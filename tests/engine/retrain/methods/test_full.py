@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.helpers.methods import Done
 
 
+@pytest.mark.trains
 def test_full_fine_tuning_leaves_a_whole_model(done: Callable[..., Done]) -> None:
     run = done("full")
     assert not run.folder.adapter.exists()

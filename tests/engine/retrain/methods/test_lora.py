@@ -19,6 +19,7 @@ from problems.machine.processes import Processes
 from tests.helpers.methods import LEARNED, NAMES, SIZE, Done, K, R
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("method", ["lora", "adalora"])
 def test_plain_peft_gives_the_logits_where_a_pooler_was_trained_too(done: Callable[..., Done], method: str) -> None:
     run = done(method, "--lora.modules_to_save", "null")
@@ -32,6 +33,7 @@ def test_plain_peft_gives_the_logits_where_a_pooler_was_trained_too(done: Callab
     assert not torch.equal(pooler, before)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("method", ["lora", "lora_shuffled", "lora_random", "adalora"])
 def test_plain_peft_gives_the_runs_logits_at_the_scale_of_autolora(done: Callable[..., Done], method: str) -> None:
     run = done(method)
@@ -50,12 +52,14 @@ def test_plain_peft_gives_the_runs_logits_at_the_scale_of_autolora(done: Callabl
     assert not torch.allclose(run.logits_of(model), run.logits, atol=1e-4), "LoRA does something"
 
 
+@pytest.mark.trains
 def test_uniform_ranks(done: Callable[..., Done]) -> None:
     record = ranks.load(done("lora").folder.ranks)
     assert (record.rule, record.k) == ("uniform", K)
     assert [(x.name, x.rank, x.alpha, x.contribution) for x in record.layers] == [(n, R, (), ()) for n in NAMES]
 
 
+@pytest.mark.trains
 def test_shuffled_ranks_are_the_learned_ones_in_other_places(done: Callable[..., Done]) -> None:
     record = ranks.load(done("lora_shuffled").folder.ranks)
     found = [layer.rank for layer in record.layers]

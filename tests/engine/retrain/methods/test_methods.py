@@ -27,6 +27,7 @@ def test_the_configuration_names_every_method() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("method", sorted(set(METHODS) - SEARCHING))
 def test_each_method_trains_reports_and_counts(done: Callable[..., Done], method: str) -> None:
     result, folder = done(method).result, done(method).folder
@@ -40,6 +41,7 @@ def test_each_method_trains_reports_and_counts(done: Callable[..., Done], method
     assert not folder.retrain.exists()
 
 
+@pytest.mark.trains
 def test_parameter_counts(done: Callable[..., Done]) -> None:
     def counts(method: str) -> tuple[int, int]:
         result = done(method).result
@@ -102,6 +104,7 @@ def refused(config: RunConfig, stage: Any = "all") -> str:
     return str(caught.value)
 
 
+@pytest.mark.trains
 def test_what_the_model_or_the_folder_cannot_do_is_one_line(
     tiny_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
@@ -116,6 +119,7 @@ def test_what_the_model_or_the_folder_cannot_do_is_one_line(
     assert "rank 99" in refused(tiny_config("--method", "lora", "--lora.r", "99"))
 
 
+@pytest.mark.trains
 def test_a_folder_with_another_methods_ranks_is_left_alone(
     tiny_config: Callable[..., RunConfig], done: Callable[..., Done]
 ) -> None:

@@ -36,6 +36,7 @@ def folder(request: Request) -> RunFolder:
     return RunFolder(Path(request.config.runs_folder) / str(request.config.name))
 
 
+@pytest.mark.trains
 def test_a_worker_waits_until_the_folder_of_a_dying_one_is_free(request_: Request, tmp_path: Path) -> None:
     held, let_go = threading.Event(), threading.Event()
 
@@ -53,6 +54,7 @@ def test_a_worker_waits_until_the_folder_of_a_dying_one_is_free(request_: Reques
     assert folder(request_).metrics.exists()
 
 
+@pytest.mark.trains
 def test_errors_leave_the_worker_as_they_are(
     request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,12 +67,14 @@ def test_errors_leave_the_worker_as_they_are(
         run_cell(request_, str(tmp_path))
 
 
+@pytest.mark.trains
 def test_the_wait_ends(request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_worker, "SECONDS_FOR_THE_LOCK", 0.1)
     with locked(folder(request_).root), pytest.raises(InUse, match="is in use"):
         run_cell(request_, str(tmp_path))
 
 
+@pytest.mark.trains
 def test_a_signal_leaves_a_cell_that_can_go_on(
     request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
