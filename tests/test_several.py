@@ -131,7 +131,7 @@ def die_at(stage: str, rank: int, step: int) -> Callable[[int], None]:
 @pytest.mark.parametrize(
     ("stage", "rank"),
     [
-        ("search", 1),
+        pytest.param("search", 1, marks=pytest.mark.trains),
         pytest.param("search", 0, marks=pytest.mark.slow),
         pytest.param("retrain", 1, marks=pytest.mark.slow),
     ],

@@ -30,6 +30,7 @@ def measure(settings: Settings) -> tuple[dict[str, Any], list[Table]]:
     return {"seconds": {"a": 0.5 * settings.rounds}}, []
 
 
+@pytest.mark.trains
 def test_the_json_holds_numbers_settings_and_machine(tmp_path: Path) -> None:
     place = tmp_path / "out" / "numbers.json"
     assert main(Settings, measure, ["--json", str(place), "--rounds", "4"]) == 0
@@ -60,6 +61,7 @@ def test_no_json_is_the_default() -> None:
     assert parse_settings(Settings, []) == Settings()
 
 
+@pytest.mark.trains
 def test_a_child_that_fails_says_why() -> None:
     with pytest.raises(RuntimeError, match="unknown_module_of_nobody"):
         child("unknown_module_of_nobody", {})

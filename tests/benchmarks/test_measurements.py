@@ -49,6 +49,7 @@ def glue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.trains
 def test_step(model_folder: ModelFolder, tmp_path: Path) -> None:
     place = tmp_path / "step.json"
     sizes = ["--rounds", "1", "--warmup", "1", "--stock_rounds", "1", "--batch_size", "4", "--stock_length", "80"]
@@ -103,6 +104,7 @@ def test_a_frozen_search_step_is_the_plain_step(work: Workload) -> None:
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.trains
 def test_growth(tmp_path: Path) -> None:
     place, plot = tmp_path / "growth.json", tmp_path / "growth.png"
     sizes = ["--k", "[2,4]", "--layers", "[1]", "--length", "[8]", "--modules", "1", "--hidden", "64"]
@@ -117,6 +119,7 @@ def test_growth(tmp_path: Path) -> None:
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.trains
 def test_memory_of_one_training(model_folder: ModelFolder, tmp_path: Path) -> None:
     place = tmp_path / "memory.json"
     argv = ["--json", str(place), "--model", str(model_folder("bert")), "--only", "darts", "--device", "cpu"]
@@ -149,6 +152,7 @@ def test_another_process_finds_what_the_first_tokenised(model_folder: ModelFolde
     assert not numbers["first_run"]["from_cache"]
 
 
+@pytest.mark.trains
 def test_total(model_folder: ModelFolder, glue: Path, tmp_path: Path) -> None:
     place = tmp_path / "total.json"
     overrides = {"model.name": str(model_folder("bert")), "lora.k": 4, "precision": "fp32", "device": "cpu"}

@@ -12,6 +12,7 @@ def test_some_metrics_need_no_java():
     assert scores["BLEU"] == pytest.approx(1)
 
 
+@pytest.mark.trains
 @pytest.mark.usefixtures("java")
 def test_rouge_l_by_hand():
     """Longest common subsequence 3 of 4 and 6 tokens without the full stop; beta 1.2."""
@@ -21,6 +22,7 @@ def test_rouge_l_by_hand():
     assert found == pytest.approx(expected)
 
 
+@pytest.mark.trains
 @pytest.mark.usefixtures("java")
 def test_cider_depends_on_the_set():
     """Words that every item has weigh nothing, so one item alone scores 0; equal rare texts score 10."""

@@ -28,6 +28,7 @@ def test_without_java_the_error_names_metric_package_and_way_out():
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.trains
 def test_java_home_comes_before_path(tmp_path, monkeypatch):
     stand_in(tmp_path / "path", 0)
     program = stand_in(tmp_path / "home" / "bin", 0)
@@ -36,6 +37,7 @@ def test_java_home_comes_before_path(tmp_path, monkeypatch):
     assert find_java() == str(program)
 
 
+@pytest.mark.trains
 def test_a_java_that_does_not_run_is_none(tmp_path, monkeypatch):
     """macOS has a `java` that only says where to download one."""
     stand_in(tmp_path / "path", 1)
@@ -44,6 +46,7 @@ def test_a_java_that_does_not_run_is_none(tmp_path, monkeypatch):
     assert find_java() is None
 
 
+@pytest.mark.trains
 def test_heap_is_bounded(tmp_path, monkeypatch):
     stand_in(tmp_path / "bin", 0)
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))

@@ -43,6 +43,7 @@ def test_scores_and_hard_text(monkeypatch):
         assert meteor.segment("a b", ["a b", ""]) == meteor.segment("a b", ["a b"])
 
 
+@pytest.mark.trains
 def test_process_ends_with_an_error_too(started):
     meteor = Meteor()
     with pytest.raises(KeyboardInterrupt), meteor:

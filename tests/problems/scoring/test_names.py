@@ -4,6 +4,7 @@ from configs.errors import UserError
 from problems.scoring.names import METRICS, check_metrics
 
 
+@pytest.mark.trains
 @pytest.mark.usefixtures("java")
 def test_all_in_the_order_of_the_scripts():
     for kind, names in METRICS.items():

@@ -3,6 +3,7 @@ import pytest
 from problems.scoring.ptb import ptb_tokenize
 
 
+@pytest.mark.trains
 @pytest.mark.usefixtures("java")
 def test_tokens(monkeypatch):
     monkeypatch.setenv("LC_ALL", "C")  # must not change how text is read
