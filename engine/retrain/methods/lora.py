@@ -33,7 +33,8 @@ class RankedLora(Method):
         """Checks the ranks against the model, and against those that half-done work in the run's folder began with;
         attaches LoRA; ranks that were chosen here are recorded."""
         record, blame = self.source(base.model, run)
-        run.processes.of_first(lambda: refuse_changed_ranks(record, blame, run.folder))
+        if run.processes.first:
+            refuse_changed_ranks(record, blame, run.folder)
         prepared = lora_at(record, blame, base, run)
         if self.rules and prepared.record and run.processes.first:
             ranks.save(prepared.record, run.folder.ranks)
