@@ -20,6 +20,7 @@ from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.run.opening import Asked, nothing_left_when_refused, open_folder
 from engine.run.resources import forget_peak
+from engine.run.same_data import heed_data_of_ranks
 from engine.search.settings import refuse_changed_search
 from engine.search.stage import search
 from engine.tracking import NOWHERE, Tracker, open_tracker
@@ -82,6 +83,7 @@ def _run_stages(
             run.compute.let_go()
         processes.wait()
         if stage in ("all", "retrain") and no_metrics:
+            heed_data_of_ranks(run, stage)
             retrain(run, tracker)
         if processes.first:
             folder.clear_leftovers()

@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +63,11 @@ def load(folder: Path) -> dict[str, Any] | None:
 
 
 def peek(folder: Path) -> dict[str, Any]:
-    """The state of the newest checkpoint, read without its tensors and without checking its sums; empty when there is
-    none."""
+    """The state of the newest checkpoint whose state is whole, without its tensors; empty when there is none."""
     for candidate in (folder, _previous(folder)):
-        try:
+        if _intact(candidate, (_STATE,)):
             state: dict[str, Any] = json.loads((candidate / _STATE).read_text(encoding="utf-8"))
             return state
-        except (OSError, ValueError):
-            continue
     return {}
 
 
@@ -104,10 +101,10 @@ def _previous(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.previous")
 
 
-def _intact(folder: Path) -> bool:
+def _intact(folder: Path, names: Sequence[str] = (_TENSORS, _STATE)) -> bool:
     try:
         sums = json.loads((folder / _SUMS).read_text(encoding="utf-8"))
-        return all(checksum(folder / name) == sums[name] for name in (_TENSORS, _STATE))
+        return all(checksum(folder / name) == sums[name] for name in names)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -84,11 +84,11 @@ class Seal(TrainerCallback):
     """Marks each checkpoint as complete once Trainer has written it."""
 
     clock: Clock
-    settings: Mapping[str, Any]
+    begun: Mapping[str, Any]
     processes: Processes
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.processes.wait()  # each has written its random state
         if self.processes.first:
             folder = retrain_checkpoint.place(Path(args.output_dir), state.global_step)
-            retrain_checkpoint.seal(folder, self.clock.so_far(), self.settings)
+            retrain_checkpoint.seal(folder, self.clock.so_far(), self.begun)

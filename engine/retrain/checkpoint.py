@@ -35,13 +35,14 @@ def place(folder: Path, step: int) -> Path:
     return folder / f"checkpoint-{step}"
 
 
-def seal(checkpoint: Path, seconds: float, settings: Mapping[str, Any]) -> None:
-    """Marks a checkpoint as complete, once all of it is on the disk; `settings` are those it may be resumed under."""
+def seal(checkpoint: Path, seconds: float, begun: Mapping[str, Any]) -> None:
+    """Marks a checkpoint as complete, once all of it is on the disk; `begun` is what it may be resumed with: settings,
+    a fingerprint of the data, ranks."""
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != _SEAL)
     for path in files:
         sync(path)
     sums = {str(path.relative_to(checkpoint)): checksum(path) for path in files}
-    write_json(checkpoint / _SEAL, {"seconds": seconds, "settings": settings, "files": sums})
+    write_json(checkpoint / _SEAL, {"seconds": seconds, **begun, "files": sums})
     sync(checkpoint)
 
 
@@ -60,12 +61,13 @@ def newest(folder: Path) -> Sealed | None:
     return found
 
 
-def settings(folder: Path) -> dict[str, Any]:
-    """The settings in the newest seal under `folder`; empty when no checkpoint there is complete."""
+def peek(folder: Path) -> dict[str, Any]:
+    """The newest seal under `folder`, read without checking its sums; empty when no checkpoint there is complete."""
     for step in _steps(folder):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            found: dict[str, Any] = json.loads((place(folder, step) / _SEAL).read_text(encoding="utf-8"))["settings"]
-            return found
+        with suppress(OSError, ValueError):
+            found = json.loads((place(folder, step) / _SEAL).read_text(encoding="utf-8"))
+            if isinstance(found, dict):
+                return found
     return {}
 
 

@@ -33,19 +33,17 @@ class Fitted:
     predictions: str | None = None
 
 
-def fit(
-    run: Context, prepared: Prepared, data: Data, folder: Path, settings: Mapping[str, Any] | None = None
-) -> Fitted:
+def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mapping[str, Any] | None = None) -> Fitted:
     """Trains on `data.train` and evaluates after the last step (no split chooses an epoch).
 
     Resumes from the newest intact checkpoint in `folder`. The caller removes the checkpoints when the result is safe;
-    `settings` are stored in each, to be compared before it is resumed.
+    `begun`, what the training began with, is stored in each, to be compared before it is resumed.
     Raises Interrupted when a signal asked to stop, NotFinite when the loss is not finite.
     """
     config, processes = run.config, run.processes
     last = processes.of_first(lambda: retrain_checkpoint.newest(folder))
     clock = Clock(last.seconds if last else 0.0)
-    seal = Seal(clock, settings or {}, processes)
+    seal = Seal(clock, begun or {}, processes)
     trainer = RetrainTrainer(
         model=prepared.model,
         processes=processes,

@@ -42,7 +42,7 @@ def refuse_changed_retraining(asked: Asked) -> None:
         unfinished = CHOOSING if "chosen" not in read_json(folder.sweep) else RETRAINING
         unfinished.refuse_changed(_recorded(folder.sweep), config, what)
     if asked.stands(folder.retrain):
-        RETRAINING.refuse_changed(checkpoint.settings(folder.retrain), config, what)
+        RETRAINING.refuse_changed(checkpoint.peek(folder.retrain).get("settings", {}), config, what)
 
 
 def _recorded(path: Path) -> dict[str, Any]:

@@ -5,14 +5,19 @@ import logging
 
 from transformers import set_seed
 
+from configs.rules import SEARCHING
+from engine import ranks
 from engine.disk.files import remove, write_json, write_text
+from engine.retrain import checkpoint
 from engine.retrain.fit import fit
 from engine.retrain.generate import generate_and_score
 from engine.retrain.methods import METHODS
 from engine.retrain.result import result_of
+from engine.retrain.same_ranks import refuse_changed_ranks, what_counts
 from engine.retrain.settings import RETRAINING
 from engine.retrain.trials import choose_learning_rate, with_rate
 from engine.run.context import Context
+from engine.run.same_data import refuse_changed_data
 from engine.tracking import NOWHERE, Tracker
 from problems.tasks.generation import Generation
 
@@ -25,6 +30,7 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     Resumes from the newest checkpoint in retrain/ when there is one. Raises Interrupted when a signal asked to stop,
     UserError for what the user must change.
     """
+    _refuse_changes(run)
     folder, data, method = run.folder, run.data, METHODS[run.config.method]
     rate = choose_learning_rate(run) if run.config.retrain.learning_rates else run.config.retrain.learning_rate
     at_rate = run.under(with_rate(run.config, rate))
@@ -32,7 +38,8 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     prepared = method.prepare(run.base(), at_rate, len(data.train))
     trainable = sum(p.numel() for p in prepared.model.parameters() if p.requires_grad) - prepared.zeros
     log.info("retrain (%s): %d rows, trainable parameters %s", run.config.method, len(data.train), f"{trainable:,}")
-    fitted = fit(at_rate, prepared, data, folder.retrain, RETRAINING.of(run.config))
+    begun = {"settings": RETRAINING.of(run.config), "data": run.fingerprint, "ranks": what_counts(prepared.record)}
+    fitted = fit(at_rate, prepared, data, folder.retrain, begun)
     if not run.processes.first:
         return
     if isinstance(run.task, Generation):
@@ -44,3 +51,11 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     remove(folder.retrain)
     remove(folder.trials)
     tracker.log({f"eval/{name}": value for name, value in fitted.metrics.items()})
+
+
+def _refuse_changes(run: Context) -> None:
+    """Refuses, before a model is loaded, to resume on other data or at other ranks than the work there began with."""
+    folder, first = run.folder, run.processes.of_first
+    if run.config.method in SEARCHING:  # ranks of other methods come from settings or another run: see their `prepare`
+        first(lambda: refuse_changed_ranks(ranks.load(folder.ranks), folder.ranks, folder))
+    refuse_changed_data(run, first(lambda: checkpoint.peek(folder.retrain)).get("data", {}))

@@ -19,8 +19,10 @@ from engine.retrain.callbacks import NotFinite
 from engine.retrain.fit import fit
 from engine.retrain.methods import METHODS, Prepared
 from engine.retrain.methods.lora import lora_at
+from engine.retrain.same_ranks import what_counts
 from engine.retrain.settings import CHOOSING
 from engine.run.context import Context
+from engine.run.same_data import refuse_changed_data
 from problems.data import Data, split_indices
 from problems.models.layers import target_layers
 
@@ -53,7 +55,10 @@ class Trials:
     stage: str
 
     def __post_init__(self) -> None:
-        rows, config = self.run.data, self.run.config
+        rows, config, found = self.run.data, self.run.config, read_json(self.path)
+        # A choice that is made has seen D_tr and D_val alone.
+        refuse_changed_data(self.run, found.get("data", {}), evaluated="chosen" not in found)
+        self.ranks: dict[str, Any] | None = found.get("ranks")
         d_tr, d_val = split_indices(len(rows.train), config.task.validation_share, config.seed)
         self.data = Data(rows.train.select(d_tr), {"D_val": rows.train.select(d_val)}, rows.collate)
 
@@ -106,7 +111,8 @@ class Trials:
     def _write(self, done: Sequence[Trial], chosen: Trial | None = None) -> None:
         found = {} if chosen is None else {"chosen": chosen.tried}
         trials = [dataclasses.asdict(trial) for trial in done]
-        write_json(self.path, {**found, "trials": trials, "settings": CHOOSING.of(self.run.config)})
+        begun = {"settings": CHOOSING.of(self.run.config), "data": self.run.fingerprint, "ranks": self.ranks}
+        write_json(self.path, {**found, "trials": trials, **begun})
 
 
 def read_trials(path: Path) -> list[Trial]:
@@ -120,7 +126,9 @@ def choose_learning_rate(run: Context) -> float:
 
     def prepare(tried: Mapping[str, Any]) -> tuple[Context, Prepared]:
         at_rate = run.under(with_rate(run.config, tried["learning_rate"]))
-        return at_rate, METHODS[run.config.method].prepare(run.base(), at_rate, len(trials.data.train))
+        prepared = METHODS[run.config.method].prepare(run.base(), at_rate, len(trials.data.train))
+        trials.ranks = what_counts(prepared.record)
+        return at_rate, prepared
 
     rates = run.config.retrain.learning_rates
     return float(trials.best([{"learning_rate": rate} for rate in rates], prepare).tried["learning_rate"])

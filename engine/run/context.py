@@ -2,7 +2,7 @@
 
 from copy import copy
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -11,6 +11,7 @@ from configs.schema import RunConfig
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from problems.data import Data, prepare
+from problems.fingerprint import fingerprint
 from problems.machine.compute import Compute, choose_compute
 from problems.machine.processes import ALONE, Processes
 from problems.models.load import BaseModel, load_base, load_tokenizer, share_padding
@@ -52,6 +53,12 @@ class Context:
         """The task's encoded rows. The first process prepares them, the others find them in the cache."""
         with self.processes.first_goes_first():
             return prepare(self.task, self.tokenizer, self.config)
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells these rows from others, for checkpoints to hold."""
+        data = self.data  # first: the task learns its classes from the rows
+        return fingerprint(data, self.task.head().get("id2label", {}).values(), self.config.task.evaluation_rows)
 
     def base(self, *, second_order: bool = False) -> BaseModel:
         """A freshly loaded base model with the task's head and loss; `second_order` chooses the attention kernel.

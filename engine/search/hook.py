@@ -36,6 +36,7 @@ class SearchHook:
         self.config = run.config
         self.search = run.config.search
         self.settings = settings
+        self.data = run.fingerprint
         self.folder = run.folder
         self.stop = run.stop
         self.tracking = SearchTracking(tracker, self.search.steps)
@@ -132,7 +133,7 @@ class SearchHook:
     def _save(self) -> None:
         state = search_state.snapshot(self.engine, self.settled, self.trajectory)
         state |= {"seconds": self.seconds, "since_line": self._since_line, "losses": self._losses}
-        state["settings"] = self.settings
+        state |= {"settings": self.settings, "data": self.data}
         if self.processes.first:
             checkpoint.save(self.folder.search_checkpoint, state)
         self._clock = time.perf_counter()

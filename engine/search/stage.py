@@ -10,6 +10,7 @@ from engine.disk import checkpoint
 from engine.disk.files import write_json
 from engine.run.context import Context
 from engine.run.resources import peak_memory
+from engine.run.same_data import refuse_changed_data
 from engine.search.engine import SearchEngine, build_engine
 from engine.search.health import warn_about, warn_about_missing_classes
 from engine.search.hook import SearchHook
@@ -31,6 +32,9 @@ def search(run: Context, tracker: Tracker = NOWHERE) -> SearchEngine:
     the user must change.
     """
     settings = run.config.search
+    refuse_changed_data(
+        run, run.processes.of_first(lambda: checkpoint.peek(run.folder.search_checkpoint)).get("data", {})
+    )
     engine = build_search(run, second_order=HYPERGRADIENTS[run.config.hypergradient.type].second_order)
     hook = SearchHook(engine, run, UNFINISHED.of(run.config), tracker)
     hook.resume()
@@ -82,6 +86,7 @@ def _record(run: Context, engine: SearchEngine, hook: SearchHook) -> None:
             "passes": vars(engine.lora.passes),
             "peak_memory_mib": peak_memory(run.compute),
             "settings": FOUND.of(config),
+            "data": run.fingerprint,
         },
     )
     ranks.save(ranks.record_of(engine.alpha(), engine.contribution(), engine.rule), folder.ranks)

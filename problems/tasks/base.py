@@ -53,6 +53,11 @@ class Task(ABC):
     def rows(self) -> Rows:
         """The raw rows. Raises UserError when they cannot be loaded or lack a column."""
 
+    def origin(self, split: str | None = None) -> str:
+        """Where the training rows, or those of an evaluation split, come from, as a message begins: the option, then
+        the file or data set."""
+        return f"--task.type: {self.name}"
+
     @abstractmethod
     def head(self) -> Mapping[str, Any]:
         """Configuration values of the model's head; to be called after `rows`."""

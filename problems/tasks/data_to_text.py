@@ -16,7 +16,7 @@ from problems.scoring import METRICS, is_of_2017
 from problems.tasks.generation import Generation
 from problems.tasks.readers.hub import load_splits, split_of
 from problems.tasks.readers.records import Record, e2e_records, grouped, webnlg_records
-from problems.tasks.readers.splits import evaluation_source, evaluation_split, read_or_hold_out
+from problems.tasks.readers.splits import evaluation_source, evaluation_split, origin, read_or_hold_out
 from problems.tasks.readers.table import read_table, require_columns
 
 log = logging.getLogger("autolora")
@@ -39,6 +39,9 @@ class _Benchmark(Generation):
         if self.config.evaluation_split is None and "test" not in splits:
             self.evaluation_split = "validation"
         return self._split(splits, "train"), self._split(splits, self.evaluation_split)
+
+    def origin(self, split: str | None = None) -> str:
+        return f"--task.path: {self.path}"
 
     def _split(self, splits: Mapping[str, Dataset], name: str) -> list[Record]:
         rows = split_of(splits, name, self.path)
@@ -100,6 +103,9 @@ class SourceTarget(Generation):
         # By source, not by row: another reference of a source that is trained on would give the answer away.
         source = evaluation_source(self.config, self.evaluation_split)
         return read_or_hold_out(self.config, source, self._read, "source", self.seed)
+
+    def origin(self, split: str | None = None) -> str:
+        return origin(self.config, split)
 
     def _read(self, option: str, path: Path) -> list[Record]:
         table = read_table(option, path)

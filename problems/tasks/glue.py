@@ -54,6 +54,9 @@ class Glue(TextClassification):
             self.classes = list(names or map(str, sorted(set(train["label"]))))
         return Rows(train, evaluation)
 
+    def origin(self, split: str | None = None) -> str:
+        return f"--task.path: {self.path}, {self.name},"
+
     def combine(self, by_split: Mapping[str, dict[str, float]]) -> dict[str, float]:
         """MNLI: matched and mismatched apart, and their mean."""
         if len(by_split) == 1:

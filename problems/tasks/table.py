@@ -15,7 +15,7 @@ from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.tasks.base import Rows
 from problems.tasks.classification import TextClassification
-from problems.tasks.readers.splits import evaluation_source, evaluation_split, hold_out
+from problems.tasks.readers.splits import evaluation_source, evaluation_split, hold_out, origin
 from problems.tasks.readers.table import read_table, require_columns
 
 log = logging.getLogger("autolora")
@@ -53,6 +53,9 @@ class TextTable(TextClassification):
             self._checked("--task.path", self.train_path, train),
             {self.evaluation_split: self._checked(source.option, source.path, evaluation)},
         )
+
+    def origin(self, split: str | None = None) -> str:
+        return origin(self.config, split)
 
     def _text_columns(self, table: pd.DataFrame) -> list[str]:
         if self.config.text_columns is not None:

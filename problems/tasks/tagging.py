@@ -16,7 +16,7 @@ from configs.schema import TaskConfig
 from problems.scoring.ner import score_ner
 from problems.scoring.ner_files import Sentence
 from problems.tasks.base import PAD_TO, Collate, Rows, Task, refuse_other_metrics
-from problems.tasks.readers.splits import Source, evaluation_source, evaluation_split, read_or_hold_out
+from problems.tasks.readers.splits import Source, evaluation_source, evaluation_split, origin, read_or_hold_out
 from problems.tasks.readers.tagged_files import CONLL, find_split, place, read_sentences
 
 log = logging.getLogger("autolora")
@@ -53,6 +53,9 @@ class Tagging(Task):
         self.classes = _find_tags(str(self.config.path), [*train, *(evaluation if source.held_out else ())])
         self._refuse_new_tags(source, evaluation)
         return Rows(_dataset(train), {self.evaluation_split: _dataset(evaluation)})
+
+    def origin(self, split: str | None = None) -> str:
+        return origin(self.config, split)
 
     def _read(self, option: str, path: Path) -> list[Sentence]:
         """The sentences of a file. Raises UserError as `read_sentences`, and for column names where there are none."""

@@ -38,7 +38,7 @@ def half_retrain(config: RunConfig) -> None:
     write_text(folder.ranks, "{}")
     place = retrain_checkpoint.place(folder.retrain, 2)
     place.mkdir(parents=True)
-    retrain_checkpoint.seal(place, 1.0, RETRAINING.of(config))
+    retrain_checkpoint.seal(place, 1.0, {"settings": RETRAINING.of(config)})
 
 
 def half_sweep(config: RunConfig) -> None:

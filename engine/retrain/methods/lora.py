@@ -11,6 +11,7 @@ from engine import export, ranks
 from engine.ranks import RankRecord, controls
 from engine.retrain.adapter import adapter_config, attach_ranks, start_from_search
 from engine.retrain.methods.base import Method, Prepared, layer_sizes, ranks_from
+from engine.retrain.same_ranks import refuse_changed_ranks
 from engine.run.context import Context
 from problems.models.layers import layer_shapes, target_layers
 from problems.models.load import BaseModel
@@ -29,8 +30,12 @@ class RankedLora(Method):
         self.reads_ranks = reads_ranks
 
     def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
-        """Checks the ranks against the model, attaches LoRA; ranks that were chosen here are recorded."""
-        prepared = lora_at(*self.source(base.model, run), base, run)
+        """Checks the ranks against the model, and against those that half-done work in the run's folder began with;
+        attaches LoRA; ranks that were chosen here are recorded."""
+        record, blame = self.source(base.model, run)
+        if run.processes.first:
+            refuse_changed_ranks(record, blame, run.folder)
+        prepared = lora_at(record, blame, base, run)
         if self.rules and prepared.record and run.processes.first:
             ranks.save(prepared.record, run.folder.ranks)
         return prepared

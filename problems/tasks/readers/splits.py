@@ -39,6 +39,14 @@ def evaluation_source(config: TaskConfig, split: str) -> Source:
     return Source("--task.path", Path(str(config.path)), held_out=True)
 
 
+def origin(config: TaskConfig, split: str | None) -> str:
+    """As `Task.origin`, of a user's files."""
+    if split is None:
+        return f"--task.path: {config.path}"
+    source = evaluation_source(config, split)
+    return f"{source.option}: {source.path}"
+
+
 def read_or_hold_out(
     config: TaskConfig, source: Source, read: Callable[[str, Path], list[T]], kind: str, seed: int
 ) -> tuple[list[T], list[T]]:

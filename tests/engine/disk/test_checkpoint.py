@@ -97,6 +97,18 @@ def test_a_damaged_newest_is_seen_and_the_one_before_is_used(
     assert number_in(folder) == 1
 
 
+@pytest.mark.parametrize("damage", [truncate, flip, Path.unlink])
+def test_a_damaged_state_is_not_looked_into(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    """Settings and data are compared with those in it: a flipped bit there is no change by the user."""
+    for number in (1, 2):
+        write(tmp_path / "c", number)
+    newest = checkpoint.peek(tmp_path / "c")
+    damage(tmp_path / "c" / "state.json")
+    before = checkpoint.peek(tmp_path / "c")
+    assert before.keys() == newest.keys()
+    assert before != newest
+
+
 def test_only_damaged_ones_are_as_good_as_none(tmp_path: Path, log_lines: list[str]) -> None:
     write(tmp_path / "c", 1)
     flip(tmp_path / "c" / "state.json")

@@ -17,7 +17,7 @@ def write(folder: Path, step: int, *, sealed: bool = True) -> Path:
     (checkpoint / "inner" / "weights.safetensors").write_bytes(bytes(range(step)))
     (checkpoint / "trainer_state.json").write_text(json.dumps({"global_step": step, "max_steps": 10}))
     if sealed:
-        seal(checkpoint, seconds=step / 2, settings={"seed": step})
+        seal(checkpoint, step / 2, {"settings": {"seed": step}})
     return checkpoint
 
 

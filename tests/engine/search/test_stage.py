@@ -29,6 +29,7 @@ def test_a_search_leaves_ranks_curves_weights_and_its_settings(searched: tuple[C
     run, engine = searched
     folder, summary = run.folder, json.loads(run.folder.search_summary.read_text())
     assert summary["settings"] == json.loads(json.dumps(FOUND.of(run.config)))
+    assert summary["data"] == run.fingerprint
     assert (summary["steps"], summary["stopped"]) == (6, "steps used up")
     names = [layer.name for layer in ranks.load(folder.ranks).layers]
     assert trajectory.read(folder.trajectory).names == names == list(summary["parameters_per_rank"])

@@ -1,6 +1,7 @@
 """What every task has from the interface itself."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from datasets import Dataset
 from torch import nn
 
+from configs.parser import parse
+from problems.tasks import make_task
 from problems.tasks.base import Rows, Task
 
 
@@ -57,3 +60,33 @@ def test_unless_it_says_so_a_task_changes_no_model_and_keeps_no_predictions() ->
     Plain().adapt(model)  # type: ignore[arg-type]
     assert (model.forward, vars(model)) == (forward, before)
     assert Plain().predictions(np.zeros((1, 2)), np.zeros(1), Dataset.from_dict({"x": [1]})) is None
+
+
+ORIGINS = {
+    "sample": ((), "--task.type: sample", "--task.type: sample"),
+    "glue of the hub": (("--task.type", "glue", "--task.name", "sst2"), *["--task.path: nyu-mll/glue, sst2,"] * 2),
+    "e2e": (("--task.type", "generation", "--task.name", "e2e", "--task.path", "e2e"), *["--task.path: e2e"] * 2),
+    "text": (("--task.type", "text"), "--task.path: {here}/train.txt", "--task.test_path: {here}/test.txt"),
+    "generation": (
+        ("--task.type", "generation"),
+        "--task.path: {here}/train.txt",
+        "--task.test_path: {here}/test.txt",
+    ),
+    "a folder of sentences": (
+        ("--task.type", "tokens", "--task.path", "{here}"),
+        "--task.path: {here}/train.txt",
+        "--task.test_path: {here}/test.txt",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ORIGINS)
+def test_a_task_says_where_its_rows_come_from(tmp_path: Path, case: str) -> None:
+    for name in ("train.txt", "test.txt"):
+        (tmp_path / name).write_text("")
+    given, training, evaluation = ORIGINS[case]
+    if case in ("text", "generation"):
+        given = (*given, "--task.path", "{here}/train.txt", "--task.test_path", "{here}/test.txt")
+    task = make_task(parse([word.replace("{here}", str(tmp_path)) for word in given]).config)
+    found = task.origin(), task.origin("test")
+    assert found == tuple(line.replace("{here}", str(tmp_path)) for line in (training, evaluation))

@@ -6,7 +6,7 @@ import pytest
 
 from configs.errors import UserError
 from configs.schema import TaskConfig
-from problems.tasks.readers.splits import evaluation_source, evaluation_split, hold_out
+from problems.tasks.readers.splits import evaluation_source, evaluation_split, hold_out, origin
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,13 @@ def test_the_source_is_the_option_that_named_the_file() -> None:
     assert evaluation_source(config, "validation") == ("--task.validation_path", Path("v.csv"), False)
     assert evaluation_source(config, "test") == ("--task.test_path", Path("t.csv"), False)
     assert evaluation_source(TaskConfig(path="d.csv"), "validation") == ("--task.path", Path("d.csv"), True)
+
+
+def test_the_origin_of_rows_is_the_option_and_the_file() -> None:
+    config = TaskConfig(path="d.csv", test_path="t.csv")
+    assert origin(config, None) == "--task.path: d.csv"
+    assert origin(config, "test") == "--task.test_path: t.csv"
+    assert origin(config, "validation") == "--task.path: d.csv", "held out of the training rows"
 
 
 def test_no_training_rows_stand_in_for_a_test_that_is_not_there() -> None:

@@ -1,0 +1,41 @@
+"""Whether the ranks are still those that a half-done retraining, or a choice of its learning rate, began with."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+from engine.disk.files import read_json
+from engine.ranks import RankRecord
+from engine.retrain import checkpoint
+from engine.run.folder import RunFolder
+
+
+def what_counts(record: RankRecord | None) -> dict[str, Any] | None:
+    """What of a record decides the model that is trained, as a checkpoint stores it; None for a method without."""
+    return None if record is None else {"k": record.k, **record.kept}
+
+
+def refuse_changed_ranks(record: RankRecord, blame: Path, folder: RunFolder) -> None:
+    """Raises UserError, blaming the file that the ranks come from, when work in `folder` began with other ranks."""
+    sweep = read_json(folder.sweep)
+    half_done = "" if "chosen" in sweep else "half-done "
+    for work, recorded in (
+        (f"the half-done retraining in {folder.root}", checkpoint.peek(folder.retrain).get("ranks")),
+        (f"the {half_done}sweep of learning rates in {folder.sweep}", sweep.get("ranks")),
+    ):
+        change = recorded and _changed(recorded, what_counts(record) or {})
+        if change:
+            raise UserError(
+                f"{blame}: these are not the ranks that {work} began with: {change}; bring the old ranks back to go "
+                f"on, --stage retrain --overwrite to train at these, or --name for another run"
+            )
+
+
+def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """The first layer (or k) of another rank. A layer that is not there has rank 0."""
+    for name in {**now, **then}:
+        before, after = then.get(name, 0), now.get(name, 0)
+        if before != after:
+            return f"{name} ({before} then, {after} now)"
+    return None

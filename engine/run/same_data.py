@@ -1,0 +1,77 @@
+"""Whether the rows are still those that a piece of work in the run's folder was made on."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from configs.errors import UserError
+from configs.schema import Stage
+from engine.disk.files import read_json
+from engine.run.context import Context
+
+log = logging.getLogger("autolora")
+
+GO_ON = "bring the old data back to go on, --name for another, or --overwrite to start again"
+
+
+def refuse_changed_data(
+    run: Context, recorded: Mapping[str, Any], way_out: str = GO_ON, *, evaluated: bool = True
+) -> None:
+    """Raises UserError, naming the file or data set, when the rows are not those in the fingerprint `recorded`.
+
+    `evaluated`: whether the rows of the evaluation count, too. All processes call it.
+    """
+    change = _changed(run, recorded, f"the half-done run in {run.folder.root} began with", evaluated=evaluated)
+    if change:
+        raise UserError(f"{change}; {way_out}")
+
+
+def heed_data_of_ranks(run: Context, stage: Stage) -> None:
+    """Ranks that a search or a grid chose on other training rows than there are now: refused in stage all, which would
+    mix the two in one result; with --stage retrain, which takes ranks as they are, only said. All processes call it.
+    """
+    folder = run.folder
+    path = {"autolora": folder.search_summary, "lora_grid": folder.grid}.get(run.config.method)
+    if path is None:
+        return
+    recorded = run.processes.of_first(lambda: read_json(path)).get("data", {})
+    change = _changed(run, recorded, f"the ranks in {folder.ranks} were chosen on", evaluated=False)
+    if change and stage == "all":
+        raise UserError(
+            f"{change}; bring the old data back, --stage retrain to take those ranks as they are, --name for another "
+            f"run, or --overwrite to start again"
+        )
+    if change:
+        log.warning("%s; they are taken as they are", change)
+
+
+def _changed(run: Context, recorded: Mapping[str, Any], what: str, *, evaluated: bool) -> str | None:
+    """A line about the first difference from `recorded`, which `what` says the origin of; None where there is none."""
+    return next(_changes(run, recorded, what, evaluated=evaluated), None) if recorded else None
+
+
+def _changes(run: Context, recorded: Mapping[str, Any], what: str, *, evaluated: bool) -> Iterator[str]:
+    now, origin = run.fingerprint, run.task.origin
+    if recorded["classes"] != now["classes"]:
+        then = f"{_few(recorded['classes'])} then, {_few(now['classes'])} now"
+        yield f"{origin()} no longer has the classes that {what} ({then})"
+    if recorded["training"] != now["training"]:
+        counts = _counts(recorded["training"], now["training"])
+        yield f"{origin()} no longer gives the training rows that {what} ({counts})"
+    # Another limit takes other rows of the same file; that is a setting, which each stage declares or leaves free.
+    if not evaluated or recorded["evaluation_rows"] != now["evaluation_rows"]:
+        return
+    for split, found in now["evaluation"].items():
+        then = recorded["evaluation"].get(split, found)
+        if then != found:
+            yield f"{origin(split)} no longer gives the {split} rows that {what} ({_counts(then, found)})"
+
+
+def _counts(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    if then["rows"] == now["rows"]:
+        return f"{now['rows']}, but not the same ones or in another order"
+    return f"{then['rows']} then, {now['rows']} now"
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

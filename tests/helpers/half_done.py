@@ -1,0 +1,93 @@
+"""Runs that were really stopped half-way, on a user's own table, to be resumed after something has changed."""
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from configs.requests import Request
+from configs.schema import RunConfig, Stage
+from engine.run.folder import RunFolder
+from engine.run.interrupt import Interrupted, StopRequest
+from engine.stages import run_stages
+
+RATES = ("--retrain.learning_rates", "[1e-3,1e-2]")
+STAGES: Mapping[str, tuple[str, ...]] = {
+    "search": (),
+    "retraining": ("--method", "lora"),
+    "sweep": ("--method", "lora", *RATES),
+    "grid": ("--method", "lora_grid", "--lora.grid", "[1,2]"),
+    "adalora": ("--method", "adalora", "--retrain.max_steps", "10"),
+}
+"""The work that can be half done -> the options of a run that begins with it."""
+
+
+def write_table(path: Path, rows: int = 24, classes: tuple[str, str] = ("bad", "good"), seed: int = 0) -> None:
+    """A table of texts and labels in the tiny tokenizer's words, both classes in turn."""
+    draw = random.Random(seed)
+    words = ("film", "room", "soup", "was", "dull", "noisy", "tasty", "really", "the", "our")
+    lines = [f"{' '.join(draw.choices(words, k=6))},{classes[i % 2]}" for i in range(rows)]
+    path.write_text("text,label\n" + "\n".join(lines) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class HalfDone:
+    """A stopped run: its configuration and folder, and the files that its rows come from."""
+
+    stage: str
+    config: RunConfig
+    folder: RunFolder
+    train: Path
+    dev: Path
+
+    @contextmanager
+    def changed(self, change: Callable[[Path, Path], None]) -> Iterator[None]:
+        """`change(train, dev)` holds inside; afterwards both files are as before."""
+        whole = self.train.read_bytes(), self.dev.read_bytes()
+        change(self.train, self.dev)
+        yield
+        self.train.write_bytes(whole[0])
+        self.dev.write_bytes(whole[1])
+
+
+def table_of(folder: Path) -> tuple[str, ...]:
+    """The options of a task whose training and validation rows lie in the folder; both files are written."""
+    write_table(folder / "train.csv")
+    write_table(folder / "dev.csv", rows=8, seed=1)
+    given = {"type": "text", "path": folder / "train.csv", "validation_path": folder / "dev.csv"}
+    return tuple(part for key, value in given.items() for part in (f"--task.{key}", str(value)))
+
+
+def go_on(config: RunConfig, stage: Stage = "all") -> RunFolder:
+    """The same command again."""
+    return run_stages(Request(config, stage, False, "x"), StopRequest())
+
+
+def stop_half_way(config: RunConfig, stage: Stage = "all") -> RunFolder:
+    """Runs the stage until its first step, after which a signal ends it; returns the folder with its checkpoint."""
+    stop = StopRequest()
+    stop.code = 130
+    with pytest.raises(Interrupted):
+        run_stages(Request(config, stage, False, "x"), stop)
+    return RunFolder.of(config)
+
+
+def edit(path: Path, key: str, value: Any) -> None:
+    """Gives a dotted key of a config.yaml another value, as a user does in an editor."""
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    *sections, name = key.split(".")
+    section = reduce(dict.__getitem__, sections, settings)
+    assert section[name] != value
+    section[name] = value
+    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+
+
+def content(root: Path) -> dict[str, bytes]:
+    """Every file in a folder and below it."""
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
