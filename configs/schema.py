@@ -73,6 +73,9 @@ class TaskConfig:
     there is one; your own data: test where test_path is given, else validation."""
     validation_share: ranges.Share = 0.5
     """Share of the training rows that becomes D_val; the rest is D_tr. Paper: 0.5."""
+    split_by: Literal["source", "row"] = "source"
+    """generation: what is divided between D_tr and D_val. source: all texts of a source stay together, so that D_val
+    asks for sources that were not trained on; row: each text by itself (paper). Other tasks always go by row."""
     max_length: ranges.Tokens = 128
     """Longest input in tokens (generation: source and target together); longer ones are cut. Batches are padded to
     their own longest row only."""

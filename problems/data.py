@@ -1,4 +1,4 @@
-"""Rows to batches: the D_tr : D_val split, length-grouped order, and loaders that can resume."""
+"""Rows to batches: what is loaded and encoded, length-grouped order, and loaders that can resume."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,6 @@ from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from configs.errors import UserError
 from configs.schema import RunConfig
 from problems.machine.processes import ALONE, Processes
 from problems.tasks import Collate, Task
@@ -46,21 +45,6 @@ def _spread(rows: Dataset, count: int | None) -> Dataset:
     if count is None or count >= len(rows):
         return rows
     return rows.select(np.arange(count) * len(rows) // count)
-
-
-def split_indices(rows: int, validation_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers of D_tr and of D_val: disjoint, complete, drawn by seed (paper: 1 : 1).
-
-    Raises UserError when one of the two would be empty.
-    """
-    validation = round(rows * validation_share)
-    if not 0 < validation < rows:
-        raise UserError(
-            f"--task.validation_share: {validation_share} of {rows} training rows leaves D_tr or D_val empty; "
-            f"give more rows or another share"
-        )
-    order = np.random.default_rng(seed).permutation(rows)
-    return np.sort(order[validation:]), np.sort(order[:validation])
 
 
 class LengthGroupedOrder(Sampler[int]):

@@ -21,7 +21,8 @@ from engine.retrain.methods import METHODS, Prepared
 from engine.retrain.methods.lora import lora_at
 from engine.retrain.settings import CHOOSING
 from engine.run.context import Context
-from problems.data import Data, split_indices
+from problems.data import Data
+from problems.halves import split_rows
 from problems.models.layers import target_layers
 
 log = logging.getLogger("autolora")
@@ -53,8 +54,8 @@ class Trials:
     stage: str
 
     def __post_init__(self) -> None:
-        rows, config = self.run.data, self.run.config
-        d_tr, d_val = split_indices(len(rows.train), config.task.validation_share, config.seed)
+        rows = self.run.data
+        d_tr, d_val = split_rows(rows.train, self.run.config)
         self.data = Data(rows.train.select(d_tr), {"D_val": rows.train.select(d_val)}, rows.collate)
 
     def best(self, candidates: Sequence[Mapping[str, Any]], prepare: Prepare) -> Trial:

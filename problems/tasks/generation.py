@@ -76,8 +76,8 @@ class Generation(Task):
                 encoded["cut"].append(len(kept) < len(start) or len(answer) == max_length - 1)
             return encoded
 
-        read_later = ("source", "references", "category") if "references" in rows.column_names else ()
-        dropped = [name for name in rows.column_names if name not in read_later]
+        # D_tr and D_val are split by source; references and category are for the scores.
+        dropped = [name for name in rows.column_names if name not in ("source", "references", "category")]
         found = rows.map(tokens, batched=True, remove_columns=dropped)
         if cut := sum(found["cut"]):
             log.warning("%d of %d rows are longer than task.max_length %d and were cut", cut, len(rows), max_length)
