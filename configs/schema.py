@@ -278,7 +278,8 @@ class RunConfig:
     seed: ranges.Seed = 0
     """Seed of everything: split, order of the data, weights, dropout."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of the computation (weights stay fp32). auto: bf16 where processor or GPU have it in hardware."""
+    """Of search and training; weights, evaluation and decoding stay fp32. auto: bf16 where processor or GPU have it in
+    hardware."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto: cuda, else mps, else cpu."""
     strategy: Literal["auto", "distributed"] = "auto"
