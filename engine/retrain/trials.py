@@ -24,6 +24,7 @@ from engine.run.context import Context
 from problems.data import Data
 from problems.halves import split_rows
 from problems.models.layers import target_layers
+from problems.tasks.doubts import warn_of_untrained_classes
 
 log = logging.getLogger("autolora")
 
@@ -57,6 +58,8 @@ class Trials:
         rows = self.run.data
         d_tr, d_val = split_rows(rows.train, self.run.config)
         self.data = Data(rows.train.select(d_tr), {"D_val": rows.train.select(d_val)}, rows.collate)
+        classes = self.run.task.head().get("id2label", {})
+        warn_of_untrained_classes(self.data.train, self.data.evaluation["D_val"], "D_val", classes)
 
     def best(self, candidates: Sequence[Mapping[str, Any]], prepare: Prepare) -> Trial:
         """The candidate that does best on D_val, of equals the one with the lower loss; a trial that is in the file is
