@@ -73,6 +73,9 @@ class TaskConfig:
     there is one; your own data: test where test_path is given, else validation."""
     validation_share: ranges.Share = 0.5
     """Share of the training rows that becomes D_val; the rest is D_tr. Paper: 0.5."""
+    split_by: Literal["source", "row"] = "source"
+    """generation: what is divided between D_tr and D_val. source: all texts of a source stay together, so that D_val
+    asks for sources that were not trained on; row: each text by itself (paper). Other tasks always go by row."""
     max_length: ranges.Tokens = 128
     """Longest input in tokens (generation: source and target together); longer ones are cut. Batches are padded to
     their own longest row only."""
@@ -275,7 +278,8 @@ class RunConfig:
     seed: ranges.Seed = 0
     """Seed of everything: split, order of the data, weights, dropout."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of the computation (weights stay fp32). auto: bf16 where processor or GPU have it in hardware."""
+    """Of search and training; weights, evaluation and decoding stay fp32. auto: bf16 where processor or GPU have it in
+    hardware."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto: cuda, else mps, else cpu."""
     strategy: Literal["auto", "distributed"] = "auto"

@@ -1,4 +1,4 @@
-"""Rows to batches: the D_tr : D_val split, length-grouped order, and loaders that can resume."""
+"""Rows to batches: what is loaded and encoded, length-grouped order, and loaders that can resume."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from configs.errors import UserError
 from configs.schema import RunConfig
 from problems.machine.processes import ALONE, Processes
 from problems.tasks import Collate, Task
+from problems.tasks.doubts import warn_of_shared_texts, warn_of_unknown_tokens, warn_of_untrained_classes
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,21 @@ class Data:
 
 
 def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> Data:
-    """Loads, optionally cuts (`task.train_rows`, `task.evaluation_rows`) and encodes the rows."""
+    """Loads, optionally cuts (`task.train_rows`, `task.evaluation_rows`) and encodes the rows; warns of doubts."""
     rows = task.rows()
     train = rows.train
     if config.task.train_rows is not None and config.task.train_rows < len(train):
         order = np.random.default_rng(config.seed).permutation(len(train))
         train = train.select(np.sort(order[: config.task.train_rows]))
-    evaluation = {
-        name: task.encode(_spread(split, config.task.evaluation_rows), tokenizer)
-        for name, split in rows.evaluation.items()
-    }
-    return Data(task.encode(train, tokenizer), evaluation, task.collate(tokenizer))
+    raw = {name: _spread(split, config.task.evaluation_rows) for name, split in rows.evaluation.items()}
+    evaluation = {name: task.encode(split, tokenizer) for name, split in raw.items()}
+    data = Data(task.encode(train, tokenizer), evaluation, task.collate(tokenizer))
+    for name, split in raw.items():
+        warn_of_shared_texts(train, split, name, task.inputs)
+        warn_of_untrained_classes(data.train, evaluation[name], name, task.head().get("id2label", {}))
+    for name, encoded in {"the training rows": data.train, **evaluation}.items():
+        warn_of_unknown_tokens(encoded, name, tokenizer)
+    return data
 
 
 def _spread(rows: Dataset, count: int | None) -> Dataset:
@@ -46,21 +50,6 @@ def _spread(rows: Dataset, count: int | None) -> Dataset:
     if count is None or count >= len(rows):
         return rows
     return rows.select(np.arange(count) * len(rows) // count)
-
-
-def split_indices(rows: int, validation_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers of D_tr and of D_val: disjoint, complete, drawn by seed (paper: 1 : 1).
-
-    Raises UserError when one of the two would be empty.
-    """
-    validation = round(rows * validation_share)
-    if not 0 < validation < rows:
-        raise UserError(
-            f"--task.validation_share: {validation_share} of {rows} training rows leaves D_tr or D_val empty; "
-            f"give more rows or another share"
-        )
-    order = np.random.default_rng(seed).permutation(rows)
-    return np.sort(order[validation:]), np.sort(order[:validation])
 
 
 class LengthGroupedOrder(Sampler[int]):

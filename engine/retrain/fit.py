@@ -46,6 +46,7 @@ def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mappi
     seal = Seal(clock, begun or {}, processes)
     trainer = RetrainTrainer(
         model=prepared.model,
+        compute=run.compute,
         processes=processes,
         args=_arguments(config, run.task, run.compute, folder),
         train_dataset=data.train,
@@ -76,8 +77,8 @@ def _evaluate(trainer: RetrainTrainer, run: Context, data: Data, seconds: float,
     task, texts = run.task, []
     by_split: dict[str, dict[str, float]] = {}
     for name, rows in data.evaluation.items():
-        # Trainer predicts in the order of the rows: metrics may need more of a row than its output and its label.
-        output = trainer.predict(rows, metric_key_prefix="eval")
+        # In the order of the rows: metrics may need more of a row than its output and its label.
+        output = trainer.predict(rows)
         by_split[name] = {"loss": float((output.metrics or {})["eval_loss"])}
         if task.reads_outputs:
             outputs, labels = np.asarray(output.predictions), np.asarray(output.label_ids)
@@ -103,7 +104,6 @@ def _arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) ->
         lr_scheduler_type="constant_with_warmup" if settings.scheduler == "constant" else settings.scheduler,
         warmup_steps=settings.warmup_ratio,
         max_grad_norm=settings.gradient_clipping,
-        bf16=compute.bf16,
         use_cpu=compute.device.type == "cpu",
         seed=config.seed,
         remove_unused_columns=False,
@@ -121,6 +121,8 @@ def _arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) ->
         report_to="none",
         disable_tqdm=not console.is_terminal,
     )
+    # Autocast is RetrainTrainer's; an environment variable (ACCELERATE_MIXED_PRECISION) must not add one of its own.
+    arguments.mixed_precision = "no"
     # Several GPUs in one process would be DataParallel, with a batch for each; torchrun is the way to use them.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments

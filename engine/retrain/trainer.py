@@ -1,14 +1,18 @@
-"""transformers.Trainer with this program's order of rows and its mean loss over all labels of a step."""
+"""transformers.Trainer with this program's order of rows, mean losses over labels, and autocast in training only."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import Trainer
+from transformers.trainer_utils import PredictionOutput
 
+from engine.retrain.evaluation import LabelMean
 from engine.retrain.sharding import shared_batches
 from problems.data import LengthGroupedOrder
+from problems.machine.compute import Compute
 from problems.machine.processes import ALONE, Processes
 
 
@@ -18,11 +22,16 @@ class RetrainTrainer(Trainer):
 
     Among several processes each takes its own rows of the same batches: Trainer's own sharding fills the last batch of
     an epoch up and weighs unequal parts alike.
+
+    Evaluation is in the weights' own precision, whatever the training was in: bf16 has too few numbers for predictions
+    to be ranked by. Trainer's option bf16 would autocast the model's forward for good, in evaluation and decoding too.
     """
 
-    def __init__(self, *args: Any, processes: Processes = ALONE, **options: Any) -> None:
+    def __init__(self, *args: Any, compute: Compute, processes: Processes = ALONE, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.compute = compute
         self.processes = processes
+        self.mean_loss = LabelMean(0, processes)
         # Trainer assumes that a model whose forward takes **kwargs divides its loss by num_items_in_batch. Most models
         # with a class head do not: their accumulated gradients would be as many times too large.
         self.model_accepts_loss_kwargs = False
@@ -51,9 +60,32 @@ class RetrainTrainer(Trainer):
         batches = self.current_gradient_accumulation_steps  # Trainer divides by their number
         return super().compute_loss(model, inputs) * _labels(inputs) * batches / num_items_in_batch
 
-    def prediction_step(self, *args: Any, **options: Any) -> Any:
-        """Keeps the logits alone: some models return their hidden states besides, which would fill the memory."""
-        loss, outputs, labels = super().prediction_step(*args, **options)
+    def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> Any:
+        """Trainer's place for autocast around a forward pass and its loss."""
+        model: Any = self.model
+        return self.compute.autocast() if model.training else nullcontext()
+
+    def predict(self, test_dataset: Any, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> PredictionOutput:
+        """As Trainer's, in the order of the rows; the loss (eval_loss) is the mean over all labels."""
+        self.mean_loss = LabelMean(len(test_dataset), self.processes)
+        output = super().predict(test_dataset, ignore_keys, metric_key_prefix)
+        return output._replace(metrics={**(output.metrics or {}), f"{metric_key_prefix}_loss": self.mean_loss.value()})
+
+    def prediction_step(
+        self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> Any:
+        """As Trainer's; adds the batch to the mean loss and keeps the logits alone: some models return their hidden
+        states besides, which would fill the memory."""
+        rows = len(inputs["labels"])
+        own = self.mean_loss.own(rows)
+        loss, outputs, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        counted: Any = loss
+        part = inputs
+        if 0 < own < rows:  # the rest are rows that another batch has
+            part = {name: value[:own] for name, value in inputs.items()}
+            counted, _, _ = super().prediction_step(model, part, True)
+        if own:
+            self.mean_loss.add(counted, int(_labels(part)))
         return loss, outputs[0] if isinstance(outputs, tuple) else outputs, labels
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler | None:

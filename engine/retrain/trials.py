@@ -23,8 +23,10 @@ from engine.retrain.same_ranks import what_counts
 from engine.retrain.settings import CHOOSING
 from engine.run.context import Context
 from engine.run.same_data import refuse_changed_data
-from problems.data import Data, split_indices
+from problems.data import Data
+from problems.halves import split_rows
 from problems.models.layers import target_layers
+from problems.tasks.doubts import warn_of_untrained_classes
 
 log = logging.getLogger("autolora")
 
@@ -55,12 +57,14 @@ class Trials:
     stage: str
 
     def __post_init__(self) -> None:
-        rows, config, found = self.run.data, self.run.config, read_json(self.path)
+        rows, found = self.run.data, read_json(self.path)
         # A choice that is made has seen D_tr and D_val alone.
         refuse_changed_data(self.run, found.get("data", {}), evaluated="chosen" not in found)
         self.ranks: dict[str, Any] | None = found.get("ranks")
-        d_tr, d_val = split_indices(len(rows.train), config.task.validation_share, config.seed)
+        d_tr, d_val = split_rows(rows.train, self.run.config)
         self.data = Data(rows.train.select(d_tr), {"D_val": rows.train.select(d_val)}, rows.collate)
+        classes = self.run.task.head().get("id2label", {})
+        warn_of_untrained_classes(self.data.train, self.data.evaluation["D_val"], "D_val", classes)
 
     def best(self, candidates: Sequence[Mapping[str, Any]], prepare: Prepare) -> Trial:
         """The candidate that does best on D_val, of equals the one with the lower loss; a trial that is in the file is

@@ -17,7 +17,7 @@ from engine.search.hook import SearchHook
 from engine.search.settings import FOUND, UNFINISHED
 from engine.terminal.live_view import SearchProgress
 from engine.tracking import NOWHERE, Tracker
-from problems.data import split_indices
+from problems.halves import split_rows
 from problems.hypergradients import HYPERGRADIENTS
 from problems.models.attach import attach_components
 from problems.models.layers import refuse_large_k
@@ -51,7 +51,7 @@ def build_search(run: Context, *, second_order: bool) -> SearchEngine:
     """Both problems on the run's data, untrained; `second_order` chooses the attention kernel."""
     config, data = run.config, run.data
     set_seed(config.seed)
-    d_tr, d_val = split_indices(len(data.train), config.task.validation_share, config.seed)
+    d_tr, d_val = split_rows(data.train, config)
     warn_about_missing_classes(data.train["labels"], d_tr, d_val, run.task.head().get("id2label", {}))
     base = run.base(second_order=second_order)
     if second_order and config.model.attention == "auto":

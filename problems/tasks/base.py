@@ -49,6 +49,11 @@ class Task(ABC):
     reads_outputs: ClassVar[bool] = True
     """Whether `metrics` needs the outputs; those of a language model would fill the memory."""
 
+    @property
+    @abstractmethod
+    def inputs(self) -> Sequence[str]:
+        """The columns of `rows` that the model reads; to be called after it."""
+
     @abstractmethod
     def rows(self) -> Rows:
         """The raw rows. Raises UserError when they cannot be loaded or lack a column."""

@@ -1,5 +1,6 @@
 """One label per text or pair of texts, a class or a number: the shared part of GLUE, the sample and users' tables."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,9 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from problems.tasks.base import PAD_TO, Collate, Task, refuse_other_metrics
+from problems.tasks.readers.cache import mapped
+
+log = logging.getLogger("autolora")
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
@@ -55,6 +59,10 @@ class TextClassification(Task):
         self._metrics = {name: known[name] for name in metric_names}
         self.classes: list[str] = []
 
+    @property
+    def inputs(self) -> Sequence[str]:
+        return self.columns
+
     def head(self) -> Mapping[str, Any]:
         if self.regression:
             return {"num_labels": 1, "problem_type": "regression"}
@@ -72,12 +80,21 @@ class TextClassification(Task):
 
         def tokens(batch: dict[str, list[Any]]) -> dict[str, Any]:
             texts = [batch[column] for column in columns]
-            encoded = dict(tokenizer(*texts, truncation=True, max_length=max_length))
+            found = tokenizer(*texts, truncation=True, max_length=max_length)
+            encoded = dict(found)
             encoded["labels"] = [convert(label) for label in batch["label"]]
             encoded["length"] = [len(ids) for ids in encoded["input_ids"]]
+            if found.encodings:
+                encoded["cut"] = [bool(encoding.overflowing) for encoding in found.encodings]
+            else:  # a tokenizer in Python says nothing of it
+                whole = tokenizer(*texts, verbose=False)["input_ids"]
+                encoded["cut"] = [len(ids) > max_length for ids in whole]
             return encoded
 
-        return rows.map(tokens, batched=True, remove_columns=rows.column_names, desc="tokenise")
+        encoded_rows = mapped(rows, tokens, remove_columns=rows.column_names, desc="tokenise")
+        if cut := sum(encoded_rows["cut"]):
+            log.warning("%d of %d rows are longer than task.max_length %d and were cut", cut, len(rows), max_length)
+        return encoded_rows.remove_columns(["cut"])
 
     def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
         pad = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=PAD_TO)

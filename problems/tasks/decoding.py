@@ -39,7 +39,7 @@ def decode(
 ) -> list[str]:
     """One text a prompt, white space as single spaces. `after_batch` is told how many are done so far.
 
-    The model is left in evaluation mode.
+    In the weights' own precision, without autocast. The model is left in evaluation mode.
     """
     model.eval()
     texts = [""] * len(prompts)
@@ -77,8 +77,7 @@ def _answers(
         eos_token_id=end,
         pad_token_id=pad,
     )
-    with compute.autocast():
-        found: Tensor = model.generate(
-            input_ids=ids, attention_mask=mask, generation_config=wanted, logits_processor=processors
-        )
+    found: Tensor = model.generate(
+        input_ids=ids, attention_mask=mask, generation_config=wanted, logits_processor=processors
+    )
     return found[:, length:]

@@ -23,6 +23,7 @@ from configs.schema import TaskConfig
 from problems.scoring import METRICS, check_metrics, score_e2e, score_webnlg
 from problems.scoring.names import plain
 from problems.tasks.base import PAD_TO, Collate, Rows, Task, refuse_other_metrics
+from problems.tasks.readers.cache import mapped
 from problems.tasks.readers.records import Record, evaluation_rows, training_rows
 
 log = logging.getLogger("autolora")
@@ -47,6 +48,10 @@ class Generation(Task):
     @abstractmethod
     def records(self) -> tuple[list[Record], list[Record]]:
         """The records of the training and of the evaluation split. Raises UserError when they cannot be read."""
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        return ("source",)
 
     def rows(self) -> Rows:
         check_metrics(self.scoring, self._metrics)  # a missing Java is told now, not after hours of training
@@ -76,9 +81,9 @@ class Generation(Task):
                 encoded["cut"].append(len(kept) < len(start) or len(answer) == max_length - 1)
             return encoded
 
-        read_later = ("source", "references", "category") if "references" in rows.column_names else ()
-        dropped = [name for name in rows.column_names if name not in read_later]
-        found = rows.map(tokens, batched=True, remove_columns=dropped)
+        # D_tr and D_val are split by source; references and category are for the scores.
+        dropped = [name for name in rows.column_names if name not in ("source", "references", "category")]
+        found = mapped(rows, tokens, remove_columns=dropped)
         if cut := sum(found["cut"]):
             log.warning("%d of %d rows are longer than task.max_length %d and were cut", cut, len(rows), max_length)
         return found.remove_columns(["cut"])

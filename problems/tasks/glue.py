@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Value
 
 from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.tasks.base import Rows
 from problems.tasks.classification import TextClassification
+from problems.tasks.labels import find_classes, number_of, value_of
 from problems.tasks.readers.hub import load_splits, split_of
 
 HUB = "nyu-mll/glue"
@@ -50,9 +51,34 @@ class Glue(TextClassification):
             if -1 in rows["label"]:
                 raise UserError(f"--task.evaluation_split: {name!r} of {self.path} has hidden labels; try validation")
         if not self.regression:
-            names = getattr(train.features["label"], "names", None)
-            self.classes = list(names or map(str, sorted(set(train["label"]))))
-        return Rows(train, evaluation)
+            self.classes = self._find_classes(train)
+        return Rows(
+            self._checked("train", train), {name: self._checked(name, rows) for name, rows in evaluation.items()}
+        )
+
+    def _find_classes(self, train: Dataset) -> list[str]:
+        """The names that the hub's files give the numbers, else those of the labels themselves."""
+        names = getattr(train.features["label"], "names", None)
+        if names:
+            return list(names)
+        where = f"--task.path: column 'label' of split 'train' of {self.path}"
+        return find_classes(where, train["label"][:], "set --task.type text and --task.kind regression")
+
+    def _checked(self, name: str, rows: Dataset) -> Dataset:
+        """The rows with a number as each label; raises UserError for a label that is none or of no known class."""
+        numbered = isinstance(rows.features["label"], ClassLabel)
+        given = rows["label"][:]
+        labels: list[float | int] = []
+        for row, label in enumerate(given, 1):
+            where = f"--task.path: split {name!r} of {self.path}, row {row}"
+            if numbered and not 0 <= label < len(self.classes):
+                raise UserError(f"{where}: label {label!r} is not allowed; allowed: 0 to {len(self.classes) - 1}")
+            if self.regression:
+                labels.append(value_of(where, label))
+            else:
+                labels.append(label if numbered else number_of(where, label, self.classes))
+        # Rows as they were read keep their place in datasets' cache.
+        return rows if labels == given else rows.remove_columns("label").add_column("label", labels)
 
     def origin(self, split: str | None = None) -> str:
         return f"--task.path: {self.path}, {self.name},"
@@ -81,4 +107,9 @@ class Glue(TextClassification):
         empty = [c for c in (*self.columns, "label") if rows.data.column(c).null_count]
         if empty:
             raise UserError(f"--task.path: split {name!r} of {self.path} has rows without {', '.join(empty)}")
+        if not isinstance(rows.features["label"], Value | ClassLabel):
+            raise UserError(
+                f"--task.path: column 'label' of split {name!r} of {self.path} holds lists or objects; allowed: one "
+                f"text or number a row"
+            )
         return rows

@@ -16,6 +16,7 @@ from configs.schema import TaskConfig
 from problems.scoring.ner import score_ner
 from problems.scoring.ner_files import Sentence
 from problems.tasks.base import PAD_TO, Collate, Rows, Task, refuse_other_metrics
+from problems.tasks.readers.cache import mapped
 from problems.tasks.readers.splits import Source, evaluation_source, evaluation_split, origin, read_or_hold_out
 from problems.tasks.readers.tagged_files import CONLL, find_split, place, read_sentences
 
@@ -45,6 +46,10 @@ class Tagging(Task):
         self.seed = seed
         self.evaluation_split = evaluation_split(self.config)
         self.classes: list[str] = []
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        return ("tokens",)
 
     def rows(self) -> Rows:
         source = evaluation_source(self.config, self.evaluation_split)
@@ -105,7 +110,7 @@ class Tagging(Task):
                 columns["length"].append(len(owners))
             return columns
 
-        encoded = rows.map(tokens, batched=True, desc="tokenise")
+        encoded = mapped(rows, tokens, desc="tokenise")
         words, labelled = (sum(map(len, encoded[column][:])) for column in ("tags", "words"))
         if labelled < words:
             log.info(

@@ -1,4 +1,4 @@
-"""Split, order of rows, loaders that go on, plain batches."""
+"""Order of rows, loaders that go on, plain batches."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -10,31 +10,12 @@ import pytest
 import torch
 from datasets import Dataset
 
-from configs.errors import UserError
 from configs.schema import RunConfig
-from problems.data import EndlessLoader, LengthGroupedOrder, prepare, split_indices
+from problems.data import EndlessLoader, LengthGroupedOrder, prepare
 from problems.models.load import load_tokenizer
 from problems.tasks import make_task
 
 LENGTHS = [int(n) for n in np.random.default_rng(0).integers(3, 60, size=103)]
-
-
-@pytest.mark.parametrize(("rows", "share", "validation"), [(64, 0.5, 32), (7, 0.5, 4), (100, 0.25, 25), (2, 0.5, 1)])
-def test_the_split_is_disjoint_complete_and_of_the_right_share(rows: int, share: float, validation: int) -> None:
-    d_tr, d_val = split_indices(rows, share, seed=0)
-    assert len(d_val) == validation
-    assert sorted([*d_tr, *d_val]) == list(range(rows))
-
-
-def test_the_split_is_drawn_by_seed() -> None:
-    first, again, other = (split_indices(64, 0.5, seed)[1].tolist() for seed in (0, 0, 1))
-    assert first == again != other
-    assert first != list(range(32))
-
-
-def test_an_empty_half_is_refused() -> None:
-    with pytest.raises(UserError, match=r"--task\.validation_share: 0\.1 of 4 training rows"):
-        split_indices(4, 0.1, 0)
 
 
 def test_every_row_comes_once_an_epoch_and_the_order_depends_on_seed_and_epoch_alone() -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import datasets
-from datasets import load_dataset
 from datasets.exceptions import DatasetGenerationError
 
 from configs.errors import UserError
 from problems.machine.hub import explain_missing
+from problems.tasks.readers.cache import loaded
 
 T = TypeVar("T")
 
@@ -19,7 +19,7 @@ def load_splits(path: str, hub_config: str | None, name: str) -> Any:
     """The splits of a hub name or a local folder. Raises UserError, naming path and task, if they cannot be loaded."""
     with explain_missing("--task.path", f"{path}, {name}"):
         try:
-            return load_dataset(path, hub_config, cache_dir=cache_of(Path(path)))
+            return loaded(path, hub_config, cache_of(Path(path)))
         except DatasetGenerationError as error:  # its own text says nothing, its cause names the fault
             reason = " ".join(str(error.__cause__ or error).split())[:200]
             raise UserError(

@@ -2,28 +2,19 @@
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    BertForTokenClassification,
-    GPT2Config,
-    GPT2LMHeadModel,
-    TrainerCallback,
-)
+from transformers import BertForSequenceClassification, BertForTokenClassification, TrainerCallback
 
 from configs.schema import RunConfig
 from engine.retrain.fit import fit
 from engine.retrain.methods import Prepared
 from engine.run.context import Context
 from problems.data import Data
-from problems.tasks.generation import smoothed_loss
+from tests.helpers.heads import TOKENS, collate, rows_with, tiny_bert, tiny_gpt2
 from tests.helpers.retraining import FEW, retrain, rows_of, with_ranks
 
 
@@ -40,35 +31,14 @@ def test_an_epoch_is_every_row_once_and_the_next_has_another_order(
     assert rows[:20] != rows[20:]
 
 
-def tiny_bert(kind: type) -> Any:
-    settings = BertConfig(
-        vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
-        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, num_labels=3,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    return kind(settings)
-
-
-def tiny_gpt2() -> Any:
-    torch.manual_seed(0)
-    dropout = {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=30, n_positions=8, n_embd=8, n_layer=1, n_head=2, **dropout))
-    model.loss_function = partial(smoothed_loss, smoothing=0.1)
-    return model
-
-
 def gradients(model: Any, labels: list[Any], batches: int, config: RunConfig, run: Context, folder: Path) -> list[Any]:
     """Those of the one step that all rows make together, in so many batches."""
-    ids = torch.randint(1, 30, (len(labels), 6), generator=torch.Generator().manual_seed(1)).tolist()
-    rows = Dataset.from_dict({"input_ids": ids, "labels": labels, "length": [6] * len(labels)})
+    rows = rows_with(labels)
     found: list[Any] = []
 
     class Keep(TrainerCallback):
         def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             found.extend(p.grad.clone() for p in model.parameters())
-
-    def collate(part: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        return {name: torch.tensor([row[name] for row in part]) for name in ("input_ids", "labels")}
 
     settings = dataclasses.replace(
         config.retrain, batch_size=len(labels) // batches, gradient_accumulation=batches, gradient_clipping=0.0,
@@ -78,10 +48,6 @@ def gradients(model: Any, labels: list[Any], batches: int, config: RunConfig, ru
     data = Data(rows, {"validation": rows}, collate)
     fit(run.under(config), Prepared(model, callbacks=[Keep()]), data, folder)
     return found
-
-
-NO = -100
-TOKENS = [[NO, 1, 2, 0, 1, 2], [NO, NO, NO, NO, NO, 1], [NO, 2, 2, 2, 2, 2], [NO, 1, NO, NO, NO, 1]]
 
 
 @pytest.mark.trains

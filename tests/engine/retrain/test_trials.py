@@ -17,11 +17,16 @@ from engine import ranks
 from engine.retrain import trials
 from engine.retrain.fit import Fitted
 from engine.retrain.methods import Prepared
+from engine.retrain.trials import Trials
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
+from engine.search.stage import build_search
 from engine.stages import run_stages
 from problems.data import Data
+from problems.halves import split_indices
+from tests.helpers.generation_toys import arguments, save_causal, write_e2e
+from tests.helpers.tables import write
 
 GRID = ("--method", "lora_grid", "--lora.grid", "[1,3]")
 SWEEP = ("--method", "lora", "--retrain.learning_rates", "[1e-6,3e-2]", "--retrain.max_steps", "12")
@@ -208,3 +213,45 @@ def test_a_choice_that_is_refused_leaves_nothing_to_resume(
     with pytest.raises(UserError, match=r"^refused$"):
         trials.Trials(run, run.folder.sweep, "--x", "all").best([{"learning_rate": 1e-3}], refused)
     assert not run.folder.sweep.exists()
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("split_by", ["source", "row"])
+def test_the_search_and_the_trials_split_alike(tmp_path: Path, run_of: Callable[..., Context], split_by: str) -> None:
+    """Twelve sources of two texts each."""
+    model, data = save_causal(tmp_path / "model", "gpt2"), write_e2e(tmp_path / "data")
+    argv = [*arguments(model, data, tmp_path / "runs", "[c_attn]"), "--task.split_by", split_by]
+    run = run_of(parse(argv).config)
+    engine = build_search(run, second_order=False)
+    problems: list[Any] = [engine.lora, engine.selection]
+    searched = [problem.train_data_loader[0].rows["source"][:] for problem in problems]
+    trials = Trials(run, run.folder.sweep, "--x", "retrain").data
+    tried = [trials.train["source"][:], trials.evaluation["D_val"]["source"][:]]
+    assert tried == searched
+    assert [len(half) for half in tried] == [12, 12]
+    assert bool(set(tried[0]) & set(tried[1])) is (split_by == "row")
+
+
+def test_other_tasks_go_by_row(tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]) -> None:
+    run = run_of(tiny_config("--task.split_by", "source"))
+    by_row = split_indices(64, 0.5, run.config.seed)
+    trials = Trials(run, run.folder.sweep, "--x", "retrain").data
+    assert trials.train["input_ids"][:] == run.data.train.select(by_row[0])["input_ids"][:]
+
+
+def test_a_class_that_only_d_val_has_is_named(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], tmp_path: Path, log_lines: list[str]
+) -> None:
+    labels = ["rare"] * 2 + ["a", "b"] * 9
+    path = write(tmp_path / "d.csv", {"text": [f"the film {n}" for n in range(20)], "label": labels})
+    said = []
+    for seed in range(5):
+        argv = ("--task.type", "text", "--task.path", str(path), "--task.validation_path", str(path))
+        run = run_of(tiny_config(*argv, "--seed", str(seed)))
+        d_tr, _ = split_indices(20, 0.5, seed)
+        log_lines.clear()
+        Trials(run, run.folder.sweep, "--x", "retrain")
+        found = [line for line in log_lines if "labels of D_val are of classes that no training row has" in line]
+        said.append(bool(found))
+        assert bool(found) is not bool({0, 1} & set(d_tr.tolist()))
+    assert set(said) == {True, False}

@@ -11,7 +11,8 @@ from transformers import set_seed
 
 from configs.schema import RunConfig
 from engine.search.engine import SearchEngine, build_engine
-from problems.data import prepare, split_indices
+from problems.data import prepare
+from problems.halves import split_indices
 from problems.hypergradients.second_order import ConjugateGradient
 from problems.machine.compute import choose_compute
 from problems.models.attach import attach, lora_config

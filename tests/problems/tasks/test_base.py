@@ -17,6 +17,8 @@ from problems.tasks.base import Rows, Task
 class Plain(Task):
     """Nothing but what must be there."""
 
+    inputs = ("text",)
+
     def rows(self) -> Rows:
         raise AssertionError("nothing here reads rows")
 

@@ -42,6 +42,16 @@ def test_greedy_is_the_argmax_of_the_model() -> None:
     assert found == " ".join(tokenizer.decode(ids[-5:], skip_special_tokens=True).split())
 
 
+def test_decoding_is_in_the_weights_precision_also_where_training_was_in_bf16() -> None:
+    tokenizer = make_tokenizer()
+    model = make_causal("gpt2", len(tokenizer))
+    seen: set[torch.dtype] = set()
+    model.lm_head.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+    bf16 = Compute(torch.device("cpu"), bf16=True)
+    decode(model, tokenizer, [prompt(tokenizer, "x")], DecodeSettings(num_beams=2, max_new_tokens=3), bf16)
+    assert seen == {torch.float32}
+
+
 def test_an_n_gram_of_the_prompt_is_allowed_and_one_of_the_answer_is_not() -> None:
     scores = torch.zeros(1, 10)
     ids = torch.tensor([[1, 2, 3, 7, 1, 2]])

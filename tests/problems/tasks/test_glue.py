@@ -1,12 +1,13 @@
 """GLUE tasks in the hub's layout, from a folder."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from configs.errors import UserError
 from configs.schema import TaskConfig
-from problems.tasks.glue import Glue
+from problems.tasks.glue import GLUE, Glue
 from tests.helpers.glue_folders import folder_of, rows
 from tests.helpers.places import SHARED
 
@@ -47,6 +48,62 @@ def test_one_split_is_reported_as_it_is() -> None:
 def test_an_unknown_task_lists_the_known() -> None:
     with pytest.raises(UserError, match=r"^--task\.name: 'imdb' is not allowed; allowed: cola, sst2, "):
         Glue(TaskConfig(type="glue", name="imdb"))
+
+
+def labelled(folder: Path, train: list[Any], validation: list[Any], name: str = "rte") -> Glue:
+    """Task `name` with these labels in a local folder, which gives them no names."""
+    splits = {
+        split: {column: [f"{split} {n}" for n in range(len(labels))] for column in GLUE[name][0]} | {"label": labels}
+        for split, labels in (("train", train), ("validation", validation))
+    }
+    return Glue(TaskConfig(type="glue", name=name, path=folder_of(folder / "d", name, splits)))
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "classes", "learned"),
+    [
+        ([1, 2, 2], [2, 1], ["1", "2"], [1, 0]),
+        ([2, 10, 2], [10, 2], ["2", "10"], [1, 0]),
+        (["yes", "no", "yes"], ["no", "yes"], ["no", "yes"], [0, 1]),
+        ([1.0, 0.0, 1.0], [0.0, 1.0], ["0", "1"], [0, 1]),
+        ([True, False, True], [False, True], ["False", "True"], [0, 1]),
+    ],
+)
+def test_labels_of_a_folder_are_numbered_from_0_by_the_training_rows(
+    tmp_path: Path, train: list[Any], validation: list[Any], classes: list[str], learned: list[int]
+) -> None:
+    task = labelled(tmp_path, train, validation)
+    found = task.rows()
+    assert task.classes == classes
+    assert found.train["label"][:] == [classes.index(str(int(x) if isinstance(x, float) else x)) for x in train]
+    assert found.evaluation["validation"]["label"][:] == learned
+    assert found.evaluation["validation"]["sentence1"][:] == ["validation 0", "validation 1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "validation", "message"),
+    [
+        ("rte", [0, 1], [1, 2], r"split 'validation' of .*d, row 2: label 2 does not occur .*; known: 0, 1$"),
+        ("rte", ["a", "b"], ["a", "z"], r"split 'validation' of .*, row 2: label 'z' does not occur .*; known: a, b$"),
+        ("rte", [0.0, float("nan"), 1.0], [0.0], r"split 'train' of .* has rows without label"),
+        ("rte", [[0], [1]], [[0]], r"column 'label' of split 'train' of .* holds lists or objects; allowed"),
+        (
+            "rte",
+            [n / 7 for n in range(40)],
+            [0.0],
+            r"column 'label' of split 'train' .*nearly one a row; for numbers set",
+        ),
+        ("stsb", ["good", "bad"], ["good"], r"split 'train' of .*, row 1: label 'good' is not a number"),
+        ("stsb", [1.0, 1e39], [1.0], r"split 'train' of .*, row 2: label 1e\+39 is too large"),
+        ("stsb", [1.0, 2.0], [float("nan")], r"split 'validation' of .* has rows without label"),
+    ],
+)
+def test_a_label_that_cannot_be_learned_is_named_with_its_row(
+    tmp_path: Path, name: str, train: list[Any], validation: list[Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=rf"^--task\.path: {message}") as caught:
+        labelled(tmp_path, train, validation, name).rows()
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.slow

@@ -1,0 +1,91 @@
+"""The training rows in two: D_tr, which W learns from, and D_val, which beta, rates and grids are chosen on."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+
+Halves = tuple[np.ndarray, np.ndarray]
+
+# A draw that whole sources do not fill exactly is drawn again; the closest of these is taken.
+_DRAWS = 30
+
+
+def split_rows(rows: Dataset, config: RunConfig) -> Halves:
+    """Row numbers of D_tr and of D_val for this run: by source for a generation task with `task.split_by: source`.
+
+    Raises UserError when one of the two would be empty.
+    """
+    task = config.task
+    if task.type == "generation" and task.split_by == "source":
+        return split_by_source(rows["source"][:], task.validation_share, config.seed)
+    return split_indices(len(rows), task.validation_share, config.seed)
+
+
+def split_indices(rows: int, validation_share: float, seed: int) -> Halves:
+    """Row numbers of D_tr and of D_val: disjoint, complete, drawn by seed (paper: 1 : 1).
+
+    Raises UserError when one of the two would be empty.
+    """
+    validation = _size_of_d_val(rows, validation_share)
+    order = np.random.default_rng(seed).permutation(rows)
+    return np.sort(order[validation:]), np.sort(order[:validation])
+
+
+def split_by_source(sources: Sequence[str], validation_share: float, seed: int) -> Halves:
+    """As `split_indices`, but all rows of one source come into the same half; `sources` has that of each row.
+
+    A second text of a source that was trained on is no test of what was learned. D_val's size is as close to the share
+    as whole sources allow.
+    """
+    wanted = _size_of_d_val(len(sources), validation_share)
+    owners, names = pd.factorize(np.asarray(sources, dtype=object))
+    if len(names) < 2:
+        raise UserError(
+            f"--task.split_by: all {len(sources)} training rows have one source, which cannot be in both D_tr and "
+            f"D_val; allowed: row, or rows of two or more sources"
+        )
+    sizes = np.bincount(owners)
+    generator = np.random.default_rng(seed)
+    chosen, missed = _draw(sizes, wanted, generator)
+    for _ in range(_DRAWS - 1):
+        if missed == 0:
+            break
+        again, by = _draw(sizes, wanted, generator)
+        if by < missed:
+            chosen, missed = again, by
+    in_d_val = np.isin(owners, chosen)
+    return np.flatnonzero(~in_d_val), np.flatnonzero(in_d_val)
+
+
+def _draw(sizes: np.ndarray, wanted: int, generator: np.random.Generator) -> tuple[list[int], int]:
+    """Sources for D_val in a random order, and by how many rows they miss `wanted`; never none and never all.
+
+    A source that would make D_val too large is passed over; at the end one of those is taken if that comes closer.
+    """
+    chosen: list[int] = []
+    passed: list[int] = []
+    left = wanted
+    for source in generator.permutation(len(sizes)).tolist():
+        fits = sizes[source] <= left
+        (chosen if fits else passed).append(source)
+        left -= int(sizes[source]) if fits else 0
+    smallest = min(passed, key=lambda source: int(sizes[source]))
+    over = int(sizes[smallest]) - left
+    if not chosen or (over < left and len(passed) > 1):
+        return [*chosen, smallest], over
+    return chosen, left
+
+
+def _size_of_d_val(rows: int, validation_share: float) -> int:
+    validation = round(rows * validation_share)
+    if not 0 < validation < rows:
+        raise UserError(
+            f"--task.validation_share: {validation_share} of {rows} training rows leaves D_tr or D_val empty; "
+            f"give more rows or another share"
+        )
+    return validation

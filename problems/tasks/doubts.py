@@ -1,0 +1,68 @@
+"""Rows that can be trained and evaluated on, but whose result would mislead: said before the training."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+log = logging.getLogger("autolora")
+
+MOST_UNKNOWN = 0.05
+
+
+def warn_of_shared_texts(train: Dataset, evaluation: Dataset, name: str, columns: Sequence[str]) -> None:
+    """Warns of evaluation rows whose text (all `columns`; of generation the source) is also a training row's."""
+    trained = set(_texts(train, columns))
+    shared = sum(text in trained for text in _texts(evaluation, columns))
+    if shared:
+        log.warning(
+            "%d of %d rows of %s have a text that is also in the training rows: they do not measure what was learned",
+            shared, len(evaluation), name,
+        )  # fmt: skip
+
+
+def _texts(rows: Dataset, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+    cells = [[tuple(cell) if isinstance(cell, list) else cell for cell in rows[column][:]] for column in columns]
+    return list(zip(*cells, strict=True))
+
+
+def warn_of_untrained_classes(train: Dataset, evaluation: Dataset, name: str, classes: Mapping[int, str]) -> None:
+    """Warns of classes that are evaluated and have no training row; `classes` is empty for tasks without."""
+    if not classes:
+        return
+    numbers, counts = np.unique(_flat(evaluation, "labels"), return_counts=True)
+    found = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+    missing = [number for number in np.setdiff1d(numbers, _flat(train, "labels")).tolist() if number in classes]
+    if missing:
+        log.warning(
+            "%d labels of %s are of classes that no training row has, which cannot be learned: %s%s",
+            sum(found[number] for number in missing), name, ", ".join(classes[number] for number in missing[:10]),
+            ", ..." if len(missing) > 10 else "",
+        )  # fmt: skip
+
+
+def warn_of_unknown_tokens(rows: Dataset, name: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Warns where more than a few tokens are the tokenizer's unknown one; bytes know every text."""
+    unknown: Any = tokenizer.unk_token_id
+    names = ("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "cls_token_id", "mask_token_id")
+    if unknown is None or unknown in {getattr(tokenizer, name) for name in names}:
+        return  # GPT-2 has one token for all of these; it knows every byte
+    ids = _flat(rows, "input_ids")
+    words = ids[~np.isin(ids, [special for special in tokenizer.all_special_ids if special != unknown])]
+    share = float(np.mean(words == unknown)) if len(words) else 0.0
+    if share > MOST_UNKNOWN:
+        log.warning(
+            "%.0f %% of the tokens of %s are unknown to the tokenizer (%s), so the model does not see them: is "
+            "--model.name for texts of this language?", 100 * share, name, tokenizer.unk_token,
+        )  # fmt: skip
+
+
+def _flat(rows: Dataset, column: str) -> np.ndarray:
+    """All numbers of a column, also where each row has a list of them."""
+    cells = rows.with_format("arrow")[:][column]
+    flat = pc.list_flatten(cells) if "list" in str(cells.type) else cells
+    return np.asarray(flat.to_numpy())

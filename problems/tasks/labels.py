@@ -1,0 +1,109 @@
+"""The labels of texts: the names of classes, and numbers that a loss in fp32 can hold."""
+
+import logging
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from configs.errors import UserError
+
+log = logging.getLogger("autolora")
+
+MOST_CLASSES = 1000
+LARGEST = 1e19
+"""Of a number to be learned: the loss squares it, and fp32 ends at 3.4e38."""
+
+_FEW = 10  # rows of a toy: there each may have a class of its own
+_MANY_NUMBERS = 20  # numbers, rather than names that happen to be numbers
+
+
+def find_classes(where: str, labels: Sequence[Any], for_numbers: str) -> list[str]:
+    """The names of the classes among `labels`; empty labels are left to the check of each row.
+
+    `where` begins every message; `for_numbers` says how numbers are learned as such. Raises UserError for a single
+    class, and where (nearly) every row has a label of its own.
+    """
+    names = [label_text(label) for label in labels if not no_label(label)]
+    found = sorted(set(names), key=_number_first)
+    if len(found) < 2:
+        raise UserError(f"{where} has the one class {found}; two or more are needed")
+    numbers, fractions = _are_numbers(found)
+    if (len(found) > _FEW or (fractions and len(found) > 2)) and len(found) >= 0.9 * len(names):
+        instead = f"for numbers {for_numbers}" if numbers else "is it the column of the labels (--task.label_column)?"
+        raise UserError(f"{where} has {len(found)} different labels in {len(names)} rows, nearly one a row; {instead}")
+    if len(found) > MOST_CLASSES:
+        raise UserError(f"{where} has {len(found)} different labels; for numbers {for_numbers}")
+    if fractions or (numbers and len(found) > _MANY_NUMBERS):
+        log.warning(
+            "%s holds %s, taken for %d classes (%s, ...); to learn the number %s",
+            where, "fractional numbers" if fractions else "many different numbers", len(found), found[0], for_numbers,
+        )  # fmt: skip
+    return found
+
+
+def number_of(where: str, label: Any, classes: Sequence[str]) -> int:
+    """The number of the label's class. Raises UserError for an empty label and for an unknown class."""
+    _refuse_none(where, label)
+    name = label_text(label)
+    if name not in classes:
+        known = ", ".join(classes[:10])
+        raise UserError(f"{where}: label {label!r} does not occur in the training rows; known: {known}")
+    return classes.index(name)
+
+
+def value_of(where: str, label: Any) -> float:
+    """The number to be learned. Raises UserError for what is none, and for one whose square is beyond fp32."""
+    _refuse_none(where, label)
+    try:
+        value = float(label)
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"{where}: label {label!r} is not a number")
+    if abs(value) > LARGEST:
+        raise UserError(
+            f"{where}: label {label!r} is too large, fp32 cannot hold its square; allowed: -{LARGEST:g} to "
+            f"{LARGEST:g}; scale the labels"
+        )
+    return value
+
+
+def _refuse_none(where: str, label: Any) -> None:
+    if no_label(label):
+        raise UserError(f"{where}: label {label!r} is empty; fill it in or take the row out")
+
+
+def no_label(value: Any) -> bool:
+    """Whether a cell is empty, null, or the NaN that a null among numbers is read as."""
+    return bool(pd.isna(value)) or not str(value).strip()
+
+
+def label_text(value: Any) -> str:
+    """The name of a class: 1 and 1.0 (parquet, JSON), "1" and " 1" (CSV) are one class."""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def _are_numbers(names: Sequence[str]) -> tuple[bool, bool]:
+    """Whether nearly all are numbers (3.5, or 3,5 as some write it), and whether some of those are not whole."""
+    numbers = [number for number in map(_number, names) if math.isfinite(number)]
+    if len(numbers) < 0.9 * len(names):
+        return False, False
+    return True, not all(number.is_integer() for number in numbers)
+
+
+def _number(name: str) -> float:
+    try:
+        return float(name.replace(",", ".", 1))
+    except ValueError:
+        return math.nan
+
+
+def _number_first(name: str) -> tuple[int, float, str]:
+    """Order of classes: numbers by value, then words."""
+    return (0, float(name), name) if re.fullmatch(r"-?[0-9]+", name) else (1, 0.0, name)

@@ -1,0 +1,84 @@
+"""D_tr and D_val: disjoint, complete, of the right share, drawn by seed; of generation no source in both."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from configs.errors import UserError
+from configs.parser import parse
+from problems.halves import split_by_source, split_indices
+
+# Texts a source, as in E2E: mostly one to ten, some many.
+TEXTS = np.random.default_rng(0).geometric(0.15, size=300)
+SOURCES = [f"source {number}" for number, count in enumerate(TEXTS) for _ in range(count)]
+
+
+@pytest.mark.parametrize(("rows", "share", "validation"), [(64, 0.5, 32), (7, 0.5, 4), (100, 0.25, 25), (2, 0.5, 1)])
+def test_the_split_is_disjoint_complete_and_of_the_right_share(rows: int, share: float, validation: int) -> None:
+    d_tr, d_val = split_indices(rows, share, seed=0)
+    assert len(d_val) == validation
+    assert sorted([*d_tr, *d_val]) == list(range(rows))
+
+
+def test_the_split_is_drawn_by_seed() -> None:
+    first, again, other = (split_indices(64, 0.5, seed)[1].tolist() for seed in (0, 0, 1))
+    assert first == again != other
+    assert first != list(range(32))
+
+
+def test_an_empty_half_is_refused() -> None:
+    with pytest.raises(UserError, match=r"--task\.validation_share: 0\.1 of 4 training rows"):
+        split_indices(4, 0.1, 0)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.77])
+def test_no_source_is_in_both_halves_and_the_sizes_are_those_of_the_share(share: float) -> None:
+    rows = np.random.default_rng(1).permutation(SOURCES).tolist()
+    d_tr, d_val = split_by_source(rows, share, seed=3)
+    assert sorted([*d_tr, *d_val]) == list(range(len(rows)))
+    assert not {rows[i] for i in d_tr} & {rows[i] for i in d_val}
+    assert len(d_val) == round(len(rows) * share)
+    sizes = Counter(rows)
+    means = [np.mean([sizes[rows[i]] for i in half]) for half in (d_tr, d_val)]
+    assert means[0] == pytest.approx(means[1], rel=0.35), "sources of few and of many texts in both"
+
+
+def test_the_split_by_source_is_drawn_by_seed() -> None:
+    first, again, other = (split_by_source(SOURCES, 0.5, seed)[1].tolist() for seed in (0, 0, 1))
+    assert first == again != other
+
+
+@pytest.mark.parametrize(
+    ("texts", "share", "validation"),
+    [
+        ([6, 4], 0.9, 6),  # 9 wanted: all rows would be as close as 8
+        ([6, 4], 0.1, 4),  # 1 wanted: none is no D_val
+        ([7, 3], 0.5, 3),
+        ([3, 3, 4], 0.5, 4),
+        ([5, 4, 3, 2, 2], 0.5, 8),
+        ([90, 4, 3, 3], 0.5, 10),
+    ],
+)
+def test_whole_sources_come_as_close_to_the_share_as_they_can(texts: list[int], share: float, validation: int) -> None:
+    rows = [str(number) for number, count in enumerate(texts) for _ in range(count)]
+    wanted = round(len(rows) * share)
+    for seed in range(20):
+        found = len(split_by_source(rows, share, seed)[1])
+        assert abs(found - wanted) == abs(validation - wanted)
+        assert 0 < found < len(rows)
+
+
+def test_one_source_cannot_be_split() -> None:
+    with pytest.raises(
+        UserError, match=r"^--task\.split_by: all 4 training rows have one source.*; allowed: row, or "
+    ):
+        split_by_source(["a"] * 4, 0.5, 0)
+    with pytest.raises(UserError, match=r"--task\.validation_share: 0\.1 of 4 training rows"):
+        split_by_source(["a", "a", "b", "c"], 0.1, 0)
+
+
+@pytest.mark.parametrize("name", ["e2e_gpt2.yaml", "webnlg_gpt2.yaml"])
+def test_the_papers_benchmarks_are_split_the_papers_way(name: str) -> None:
+    assert parse(["--config", name]).config.task.split_by == "row"
+    assert parse([]).config.task.split_by == "source"
