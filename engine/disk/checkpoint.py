@@ -15,7 +15,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from engine.disk.files import remove
+from engine.disk.files import remove, sync
 
 log = logging.getLogger("autolora")
 
@@ -67,10 +67,11 @@ def peek(folder: Path) -> dict[str, Any]:
     none."""
     for candidate in (folder, _previous(folder)):
         try:
-            state: dict[str, Any] = json.loads((candidate / _STATE).read_text(encoding="utf-8"))
-            return state
-        except (OSError, ValueError):
+            state = json.loads((candidate / _STATE).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
             continue
+        if isinstance(state, dict):
+            return state
     return {}
 
 
@@ -108,7 +109,7 @@ def _intact(folder: Path) -> bool:
     try:
         sums = json.loads((folder / _SUMS).read_text(encoding="utf-8"))
         return all(checksum(folder / name) == sums[name] for name in (_TENSORS, _STATE))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
@@ -116,12 +117,3 @@ def checksum(path: Path) -> str:
     """SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Waits until a file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -13,7 +13,7 @@ from configs.schema import RunConfig, StudyConfig
 from engine.disk.files import write_parquet
 from engine.study.cells import Cell, expand
 from engine.study.folder import StudyFolder
-from engine.study.report import closeness, markdown, paper_tables, write_study_report
+from engine.study.report import closeness, paper_tables, write_study_report
 from engine.study.run import collect
 
 KIND = "hypergradient.type"
@@ -38,10 +38,6 @@ def test_closeness_is_the_mean_with_the_lowest_cosine_beside_it() -> None:
 
 def test_a_study_of_approximations_has_none_of_the_papers_tables() -> None:
     assert paper_tables(pd.DataFrame({KIND: ["darts"], "seed": [0]}), [KIND, "seed"]) == {}
-
-
-def test_markdown() -> None:
-    assert markdown(pd.DataFrame({"a": ["x"], "n": [1000]})) == "| a | n |\n| --- | --- |\n| x | 1,000 |\n"
 
 
 def test_the_page_names_every_task_of_the_study(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
