@@ -120,14 +120,22 @@ def with_chosen_rate(cell: Cell, cells: Sequence[Cell]) -> Cell:
     """
     if not cell.config.retrain.learning_rates or (first := _first_seed_of(cell, cells)) is cell:
         return cell
-    finished = next((found for found in (first, cell) if found.folder.metrics.exists() and not damage(found)), None)
-    if finished is None:
+    rate = next((rate for found in (first, cell) if (rate := _rate(found)) is not None), None)
+    if rate is None:
         raise UserError(
-            f"--study.sweep_once: the learning rate is what cell {first.config.name} chooses, which has not finished"
+            f"--study.sweep_once: the learning rate is what cell {first.config.name} chooses, which has not finished, "
+            f"or whose metrics.json is damaged"
         )
-    rate = read_result(finished.folder.metrics, "learning_rate")["learning_rate"]
     values = {"retrain.learning_rate": rate, "retrain.learning_rates": []}
     return Cell(cell.values, with_values(cell.config, values))
+
+
+def _rate(cell: Cell) -> float | None:
+    """The learning rate of a finished cell; None where it has not finished or its metrics.json is damaged."""
+    try:
+        return read_result(cell.folder.metrics).get("learning_rate")
+    except UserError:
+        return None
 
 
 def _first_seed_of(cell: Cell, cells: Sequence[Cell]) -> Cell:

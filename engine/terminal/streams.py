@@ -6,6 +6,9 @@ import os
 import sys
 from typing import Any, TextIO
 
+_replaced: list[TextIO | None] = []
+"""The streams of before: given up, they would close the descriptors of those in their place."""
+
 
 class _Lasting(io.FileIO):
     """A file descriptor that takes everything; `lost` is the first error, after which nothing is written any more."""
@@ -32,6 +35,7 @@ def survive_lost_output() -> None:
             os.fstat(number)
         except OSError:  # closed: else the first file that is opened would become standard output
             os.open(os.devnull, os.O_RDWR)
+    _replaced.extend((sys.stdout, sys.stderr))
     sys.stdout, sys.stderr = _lasting(sys.stdout, 1), _lasting(sys.stderr, 2)
 
 
