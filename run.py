@@ -5,9 +5,17 @@
 
 import os
 import sys
+
+from engine.run.interrupt import leave_at_signals
+
+if __name__ == "__main__":  # before all other imports, which take seconds
+    leave_at_signals()
+
 from importlib.metadata import PackageNotFoundError, version
 
-from configs.requests import Command
+from configs.plain import plain
+from configs.requests import Command, Request
+from engine.terminal.streams import lost_output, survive_lost_output
 
 BETTY = "0.2.1"
 
@@ -56,20 +64,33 @@ def start(request: Command) -> int:
     from engine.terminal.console import quiet_libraries
 
     quiet_libraries(speaks=speaks())
+    runs = isinstance(request, Request)
     try:
-        with watch_signals() as stop:
+        with watch_signals(at_once=not runs) as stop:
             run_request(request, stop)
     except Interrupted as interrupted:
-        print("stopped; the run folder is kept, the same command goes on from there", file=sys.stderr)
+        kept = "; the run folder is kept, the same command goes on from there" if runs else ""
+        print(f"stopped{kept}", file=sys.stderr)
         return interrupted.code
     return 0
 
 
 def fail(line: str) -> int:
     """One line for the user, exit code 2."""
-    print(f"error: {line}", file=sys.stderr)
+    print(f"error: {plain(line)}", file=sys.stderr)
     return 2
 
 
+def program(argv: list[str]) -> int:
+    """`main` as a process of its own: a standard output that takes no more ends no run, and is said at its end."""
+    survive_lost_output()
+    try:
+        code = main(argv)
+    except SystemExit as ended:  # after --help and --print_config
+        code = int(ended.code or 0)
+    lost = lost_output()
+    return fail(f"standard output could not be written ({lost}); all else was done") if lost and code == 0 else code
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(program(sys.argv[1:]))

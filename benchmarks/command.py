@@ -13,6 +13,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from rich.table import Table
 
 from configs.errors import UserError
+from configs.plain import plain
 from problems.machine.hub import settle_hub_access
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,7 +37,7 @@ def main(settings_class: type, measure: Measure, argv: Sequence[str] | None = No
         settings = parse_settings(settings_class, sys.argv[1:] if argv is None else argv)
         numbers, tables = measure(settings)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {plain(str(error))}", file=sys.stderr)
         return 2
     for table in tables:
         console.print(table)

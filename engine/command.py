@@ -71,6 +71,7 @@ def _run(request: Request, stop: StopRequest) -> None:
     from engine.study.beside import beside
     from problems.machine.processes import joined
 
+    stop.check()  # the imports took seconds
     config = request.config
     if config.method == "lora_grid" or config.retrain.learning_rates:
         refuse_several("trying ranks or learning rates (lora_grid, --retrain.learning_rates)", "start run.py itself")
@@ -105,6 +106,7 @@ def _study(request: Request, stop: StopRequest) -> None:
     from engine.study.run import run_study
     from engine.study.tracking import track_study
 
+    stop.check()  # the imports took seconds
     config = request.config
     root = RunFolder.of(config).root
     with locked(root), explained(config, root):
@@ -112,11 +114,11 @@ def _study(request: Request, stop: StopRequest) -> None:
         if request.stage == "all":
             run_probe(config, folder, stop)
         track_study(config, folder, write_study_report(config, folder))
-    console.print(folder.table.read_text(encoding="utf-8"), highlight=False, markup=False, soft_wrap=True)
+    console.print(folder.table.read_text(encoding="utf-8"), highlight=False, soft_wrap=True)
     for path in (folder.table, folder.results, folder.report):
         console.print(f"  {path}", highlight=False, soft_wrap=True)
     if failed:
         raise UserError(
-            f"{len(failed)} of the study's cells failed, the results are those of the others; the same command runs "
-            f"them again; the first: {failed[0]}"
+            f"{len(failed)} of the study's cells failed, the results are those of the others; the same command goes "
+            f"on with them; the first: {failed[0]}"
         )

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from configs.files import to_yaml
 from configs.requests import Request
 from configs.rules import SEARCHING
-from engine.disk.files import read_json, write_text
+from engine.disk.files import write_text
 from engine.disk.lock import locked
 from engine.report.stage import Beside, write_report
 from engine.retrain.methods import refuse_other_ranks
@@ -14,6 +14,7 @@ from engine.retrain.settings import refuse_changed_retraining, refuse_other_weig
 from engine.retrain.stage import retrain
 from engine.retrain.trials import choose_ranks
 from engine.run import opening
+from engine.run.contents import read_result
 from engine.run.context import Context
 from engine.run.faults import explained
 from engine.run.folder import RunFolder
@@ -28,6 +29,7 @@ from engine.tracking.wandb_run import refuse_online_without_key
 from problems.machine.processes import ALONE, Processes
 
 REFUSALS: tuple[opening.Refusal[RunFolder], ...] = (
+    opening.refuse_misplaced,
     opening.refuse_study,
     opening.refuse_search_without_one,
     opening.refuse_finished,
@@ -92,7 +94,7 @@ def _run_stages(
                     tracker.image(f"figures/{name}", path)
             tracker.keep(f"{config.name}-ranks", "ranks", folder.ranks)
             tracker.keep(f"{config.name}-adapter", "model", folder.adapter)
-        tracker.finish({key: value for key, value in read_json(folder.metrics).items() if key != "settings"})
+        tracker.finish({key: value for key, value in read_result(folder.metrics).items() if key != "settings"})
 
 
 def _tracker(asked: Asked) -> Tracker:

@@ -198,3 +198,20 @@ def test_ctrl_c_saves_and_the_same_command_finishes(make_argv: MakeArgv, tmp_pat
     assert json.loads(folder.metrics.read_text())["steps"] == {"search": 60, "retrain": 4}
     lines = [json.loads(line)["step"] for line in folder.search_metrics.read_text().splitlines()]
     assert lines == list(range(2, 61, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "after"), [(signal.SIGINT, 0.3), (signal.SIGTERM, 1.0), (signal.SIGINT, 3.0)])
+def test_a_signal_while_the_program_starts_ends_it_in_one_line(
+    make_argv: MakeArgv, tmp_path: Path, number: signal.Signals, after: float
+) -> None:
+    """During the imports, and while model and data are loaded."""
+    command = [sys.executable, "run.py", *make_argv(tmp_path), "--search.steps", "100000"]
+    place = Path(run.__file__).parent
+    process = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(after)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 128 + number
+    assert len(errors.splitlines()) == 1, errors
+    assert errors.startswith("stopped")

@@ -15,7 +15,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from engine.disk.files import remove
+from engine.disk.files import remove, sync
 
 log = logging.getLogger("autolora")
 
@@ -105,7 +105,7 @@ def _intact(folder: Path, names: Sequence[str] = (_TENSORS, _STATE)) -> bool:
     try:
         sums = json.loads((folder / _SUMS).read_text(encoding="utf-8"))
         return all(checksum(folder / name) == sums[name] for name in names)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
@@ -113,12 +113,3 @@ def checksum(path: Path) -> str:
     """SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Waits until a file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

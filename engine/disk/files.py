@@ -3,10 +3,13 @@
 import json
 import os
 import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from configs.errors import UserError
 
@@ -19,15 +22,30 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a file so that a reader sees the old or the new content, never half of it."""
+def sync(path: Path) -> None:
+    """Waits until a file or folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A place beside `path` for the body to write a file to; the file then takes the place of `path`, once it is on
+    the disk. A reader sees the old or the new content, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    yield temporary
+    sync(temporary)
     os.replace(temporary, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text as `replacing` does."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -35,14 +53,21 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises UserError that names the file when it cannot be read as a JSON object.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error})") from error
+    # A file whose parent is a file is not there either.
+    value = load_json(path) if path.exists() else {}
     if not isinstance(value, dict):
         raise UserError(f"{path}: needs an object with names and values; holds {value!r:.60}")
+    return value
+
+
+def load_json(path: Path) -> Any:
+    """The value in a file. Raises UserError that names the file when it cannot be read as JSON."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        # JSON can spell half of a character, which no file and no terminal takes.
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error})") from error
     return value
 
 
@@ -52,8 +77,28 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:
-    """Writes a table as `write_text` does a text."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    table.to_parquet(temporary, index=False)
-    os.replace(temporary, path)
+    """Writes a table as `replacing` does."""
+    with replacing(path) as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+def read_parquet(
+    path: Path, way_out: str, *, texts: Collection[str] = (), numbers: Collection[str] = ()
+) -> pd.DataFrame:
+    """The table in a file, which has these columns at least.
+
+    Raises UserError that names the file and ends with `way_out` when it is damaged.
+    """
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError, TypeError, KeyError, NotImplementedError, pa.ArrowException) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: not readable as parquet ({reason:.200}); {way_out}") from error
+    missing = [name for name in (*texts, *numbers) if name not in table]
+    if missing:
+        raise UserError(f"{path}: has no column {missing[0]!r}; {way_out}")
+    wrong = [name for name in numbers if not pd.api.types.is_numeric_dtype(table[name])]
+    wrong += [name for name in texts if not all(isinstance(value, str) for value in table[name])]
+    if wrong:
+        raise UserError(f"{path}: column {wrong[0]!r} is of another type than this program writes; {way_out}")
+    return table

@@ -7,14 +7,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
+from configs.plain import plain
+
 # ColorBrewer's YlGnBu, from pale to dark.
 _SHADES = ("ffffd9", "edf8b1", "c7e9b4", "7fcdbb", "41b6c4", "1d91c0", "225ea8", "253494", "081d58")
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Blocks of the model x projections. `cells` has for each layer the number of its block and of its projection;
-    no two layers share a cell."""
+    """Blocks of the model x projections, named as they may be shown. `cells` has for each layer the number of its
+    block and of its projection; no two layers share a cell."""
 
     blocks: list[str]
     projections: list[str]
@@ -36,7 +38,7 @@ def grid_of(names: Sequence[str]) -> Grid:
     endings = [column.rsplit(".", 1)[-1] for column in columns]
     projections = [end if endings.count(end) == 1 else column for column, end in zip(columns, endings, strict=True)]
     cells = [(blocks[block], columns[rest]) for block, (*_, rest) in zip(of_layers, cut, strict=True)]
-    return Grid(list(blocks), projections, cells)
+    return Grid([plain(block) for block in blocks], [plain(name) for name in projections], cells)
 
 
 def _cut(parts: list[str]) -> tuple[list[str], str, str]:

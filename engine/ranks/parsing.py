@@ -1,7 +1,6 @@
 """Read ranks.json, also one written by hand."""
 
 import difflib
-import json
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
@@ -10,6 +9,7 @@ from typing import Any, get_args
 
 from configs.errors import UserError
 from configs.schema import Constraint
+from engine.disk.files import load_json
 from engine.ranks.record import LayerRank, RankRecord
 
 
@@ -51,10 +51,7 @@ def load(path: Path) -> RankRecord:
 
     Raises UserError that names the file and the entry.
     """
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error})") from error
+    raw = load_json(path)
     if not isinstance(raw, dict) or not isinstance(raw.get("layers"), list) or not raw["layers"]:
         raise UserError(f'{path}: needs an object with a non-empty list "layers"')
     _refuse_unknown(raw, _FIELDS, str(path))
@@ -77,8 +74,9 @@ def _layer(where: str, entry: Any) -> LayerRank:
         raise UserError(f'{where}: needs an object with "name" and "rank"')
     where = f"{where} ({entry['name']})"
     _refuse_unknown(entry, [field.name for field in fields(LayerRank)], where)
-    if not _count(entry.get("rank")):
-        raise UserError(f"{where}: rank is {entry.get('rank')!r:.80}; allowed: a whole number from 0")
+    rank: Any = entry.get("rank")
+    if not _count(rank) or rank > _MOST_K:
+        raise UserError(f"{where}: rank is {rank!r:.80}; allowed: a whole number from 0 to {_MOST_K}")
     found: dict[str, Any] = {"alpha": [], "contribution": []} | entry
     for key in ("alpha", "contribution"):
         if not isinstance(found[key], list) or not all(map(_number, found[key])):

@@ -15,6 +15,9 @@ import pandas as pd
 from engine.ranks.grid import rank_colour, short_names
 from engine.report.curves import SearchCurves, stretches
 
+# A name with `$` in it (a path, a variant) is a name, and no formula.
+plt.rcParams["text.parse_math"] = False
+
 
 def alpha_trajectories(curves: SearchCurves, path: Path) -> None:
     """alpha of every component over the steps, one panel a layer, with lambda dashed where alpha decides."""
@@ -55,7 +58,7 @@ def rank_evolution(curves: SearchCurves, k: int, path: Path) -> None:
 def losses(metrics: Sequence[dict[str, Any]], path: Path) -> None:
     """L_tr and L_val over the steps."""
     figure, axes = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
-    table = pd.DataFrame(metrics)
+    table = pd.DataFrame(metrics).reindex(columns=["step", "train_loss", "val_loss"])
     for key, label in (("train_loss", "L_tr (D_tr)"), ("val_loss", "L_val (D_val)")):
         axes.plot(table["step"], table[key].astype(float), label=label)
     axes.set_xlabel("step")

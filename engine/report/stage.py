@@ -9,16 +9,20 @@ from bokeh.plotting import figure
 from configs.files import to_yaml
 from configs.schema import RunConfig
 from engine import ranks
-from engine.disk.files import read_json, write_text
+from engine.disk.files import write_text
 from engine.ranks import RankRecord
 from engine.ranks.picture import save_picture
 from engine.ranks.record import rule_behind
 from engine.report import charts, figures
 from engine.report.curves import SearchCurves, curves_of, page_data
 from engine.report.page import inline_image, render
+from engine.run.contents import read_result, read_searched
 from engine.run.folder import RunFolder
 from engine.search import trajectory
 from engine.tracking.metrics_file import MetricsFile
+
+RESULT_KEYS = ("split", "metrics", "method", "lora_parameters", "trainable_parameters", "peak_memory_mib")
+"""The keys of metrics.json that every page about a finished run shows."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,8 @@ def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = N
     """Draws figures/*.png and report.html; returns the figures by name. The page leaves out what a stage that has not
     run yet would write."""
     record = ranks.load(folder.ranks) if folder.ranks.exists() else None
-    result = read_json(folder.metrics)
-    search = read_json(folder.search_summary)
+    result = read_result(folder.metrics, *RESULT_KEYS)
+    search = read_searched(folder.search_summary)
     metrics = MetricsFile(folder.search_metrics).read() if record else []
     curves = searched(record, folder, search)
     pictures = draw(record, curves, metrics, folder)
@@ -67,8 +71,9 @@ def searched(record: RankRecord | None, folder: RunFolder, search: dict[str, Any
     """The curves of the run's search; None when it has none."""
     if record is None or not folder.trajectory.exists():
         return None
-    rule = rule_behind(record, search.get("parameters_per_rank", {}))
-    return curves_of(trajectory.read(folder.trajectory), rule)
+    history, sizes = trajectory.read(folder.trajectory), search.get("parameters_per_rank", {})
+    # Sizes of other layers, as those of another run's summary.json, say nothing about these.
+    return curves_of(history, rule_behind(record, sizes if list(sizes) == list(history.names) else {}))
 
 
 def run_charts(

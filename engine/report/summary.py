@@ -2,12 +2,17 @@
 
 import shlex
 
+from rich.text import Text
+
 from configs.requests import Request
 from engine import ranks
-from engine.disk.files import read_json
+from engine.run.contents import read_result
 from engine.run.folder import RunFolder
 from engine.terminal.console import console
 from engine.terminal.rank_map import RankMap
+
+RESULT_KEYS = ("task", "split", "metrics", "lora_parameters", "trainable_parameters", "seconds")
+"""The keys of metrics.json that the last words need."""
 
 
 def print_result(folder: RunFolder) -> None:
@@ -17,15 +22,16 @@ def print_result(folder: RunFolder) -> None:
         console.print(f"ranks, mean {record.mean_rank:.2f} of k = {record.k}:")
         console.print(RankMap([x.name for x in record.layers], record.k, [x.rank for x in record.layers]))
     if folder.metrics.exists():
-        result = read_json(folder.metrics)
+        result = read_result(folder.metrics, *RESULT_KEYS)
         # Metrics of one class ("protein.f1") are left to metrics.json and the report's page.
         values = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items() if "." not in name)
         lora = result["lora_parameters"]
         size = f"{lora:,} LoRA" if lora else f"{result['trainable_parameters']:,} trainable"
-        console.print(
-            f"{result['task']} {result['split']}: [bold]{values}[/bold]  "
-            f"({size} parameters, {result['seconds']['total']:.0f} s)"
+        where, cost = (
+            f"{result['task']} {result['split']}: ",
+            f"({size} parameters, {result['seconds']['total']:.0f} s)",
         )
+        console.print(Text.assemble(where, (values, "bold"), "  ", cost))
     written = [folder.ranks, folder.adapter, folder.merged, folder.metrics, folder.predictions, folder.references]
     for path in (*written, folder.report, folder.trajectory):
         label = "alpha over steps" if path == folder.trajectory else path.stem

@@ -9,6 +9,7 @@ from configs.errors import UserError
 from configs.files import load_config
 from engine import ranks
 from engine.run.folder import RunFolder
+from engine.run.interrupt import Interrupted
 from engine.terminal.console import console
 from engine.tracking.login import has_key
 
@@ -37,6 +38,8 @@ def save_workspace(root: Path) -> None:
 
         entity = tracking.entity or wandb.Api(timeout=20).default_entity
         saved = build(ws, str(entity), tracking.project, names).save()
+    except Interrupted:
+        raise
     except Exception as error:
         reason = (str(error).splitlines() or [repr(error)])[0]
         raise UserError(f"--workspace: wandb refused or did not answer ({reason})") from error

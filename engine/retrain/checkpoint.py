@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.disk.checkpoint import checksum, sync
-from engine.disk.files import remove, write_json
+from engine.disk.checkpoint import checksum
+from engine.disk.files import remove, sync, write_json
 
 log = logging.getLogger("autolora")
 
@@ -64,7 +64,7 @@ def newest(folder: Path) -> Sealed | None:
 def peek(folder: Path) -> dict[str, Any]:
     """The newest seal under `folder`, read without checking its sums; empty when no checkpoint there is complete."""
     for step in _steps(folder):
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, RecursionError):
             found = json.loads((place(folder, step) / _SEAL).read_text(encoding="utf-8"))
             if isinstance(found, dict):
                 return found
@@ -84,5 +84,5 @@ def _read(checkpoint: Path) -> Sealed | None:
             return None
         state = json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
         return Sealed(checkpoint, state["global_step"], state["max_steps"], float(content["seconds"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

@@ -3,11 +3,11 @@
 from typing import Any
 
 from configs.rules import SEARCHING
-from engine.disk.files import read_json
 from engine.ranks import RankRecord
 from engine.retrain.fit import Fitted
 from engine.retrain.settings import FINISHED
 from engine.retrain.trials import read_trials
+from engine.run.contents import read_searched
 from engine.run.context import Context
 from engine.run.resources import peak_memory, versions
 
@@ -42,4 +42,4 @@ def _searched(run: Context) -> dict[str, Any]:
     if run.config.method == "lora_grid":
         trials = read_trials(run.folder.grid)
         return {"seconds": sum(t.seconds for t in trials), "steps": sum(t.steps for t in trials)}
-    return read_json(run.folder.search_summary) if run.config.method in SEARCHING else {}
+    return read_searched(run.folder.search_summary) if run.config.method in SEARCHING else {}

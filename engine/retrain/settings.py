@@ -1,10 +1,10 @@
 """Which keys change the result of a retraining, and the refusals to mix two of them."""
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from engine.disk.files import read_json
 from engine.retrain import checkpoint
+from engine.run.contents import read_searched, read_trials_file
 from engine.run.opening import Asked
 from engine.run.resuming import Settings
 
@@ -33,21 +33,21 @@ def refuse_changed_retraining(asked: Asked) -> None:
         return
     what = f"{folder.root} holds a half-done run with"
     if asked.stands(folder.grid) and not asked.stands(folder.ranks):
-        CHOOSING.refuse_changed(_recorded(folder.grid), config, what)
+        CHOOSING.refuse_changed(_settings(read_trials_file(folder.grid)), config, what)
     elif asked.stands(folder.grid) and asked.stage == "all":
         way_out = "give the old value, --stage retrain to take those ranks as they are, or --overwrite to start again"
         what_chosen = f"{folder.root} holds ranks that were chosen with"
-        RETRAINING.refuse_changed(_recorded(folder.grid), config, what_chosen, way_out)
+        RETRAINING.refuse_changed(_settings(read_trials_file(folder.grid)), config, what_chosen, way_out)
     if asked.stands(folder.sweep):
-        unfinished = CHOOSING if "chosen" not in read_json(folder.sweep) else RETRAINING
-        unfinished.refuse_changed(_recorded(folder.sweep), config, what)
+        unfinished = CHOOSING if "chosen" not in read_trials_file(folder.sweep) else RETRAINING
+        unfinished.refuse_changed(_settings(read_trials_file(folder.sweep)), config, what)
     if asked.stands(folder.retrain):
         RETRAINING.refuse_changed(checkpoint.peek(folder.retrain).get("settings", {}), config, what)
 
 
-def _recorded(path: Path) -> dict[str, Any]:
+def _settings(content: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that a JSON file of a run was made under; empty when it holds none."""
-    found: dict[str, Any] = read_json(path).get("settings", {})
+    found: dict[str, Any] = content.get("settings", {})
     return found
 
 
@@ -57,7 +57,7 @@ def refuse_other_weights(asked: Asked) -> None:
     starts = asked.stage == "retrain" and asked.config.retrain.init == "search" and not asked.stands(folder.metrics)
     if starts and asked.stands(folder.search_summary):
         _WEIGHTS.refuse_changed(
-            _recorded(folder.search_summary),
+            _settings(read_searched(folder.search_summary)),
             asked.config,
             f"{folder.root} holds weights that were searched with",
             "give the old value, --retrain.init scratch, or --stage search --overwrite to search again",

@@ -13,7 +13,7 @@ from transformers import set_seed
 from configs.errors import UserError
 from configs.schema import RunConfig
 from engine import ranks
-from engine.disk.files import read_json, remove, write_json
+from engine.disk.files import remove, write_json
 from engine.ranks import controls
 from engine.retrain.callbacks import NotFinite
 from engine.retrain.fit import fit
@@ -21,6 +21,7 @@ from engine.retrain.methods import METHODS, Prepared
 from engine.retrain.methods.lora import lora_at
 from engine.retrain.same_ranks import what_counts
 from engine.retrain.settings import CHOOSING
+from engine.run.contents import read_trials_file
 from engine.run.context import Context
 from engine.run.same_data import refuse_changed_data
 from problems.data import Data
@@ -121,7 +122,7 @@ class Trials:
 
 def read_trials(path: Path) -> list[Trial]:
     """The trials in a grid.json or sweep.json; none when there is no such file."""
-    return [Trial(**trial) for trial in read_json(path).get("trials", [])]
+    return [Trial(**trial) for trial in read_trials_file(path).get("trials", [])]
 
 
 def choose_learning_rate(run: Context) -> float:

@@ -46,11 +46,13 @@ class Context:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The base model's tokenizer."""
+        self._stop_if_asked()
         return load_tokenizer(self.config.model, **self.task.tokenizer_options)
 
     @cached_property
     def data(self) -> Data:
         """The task's encoded rows. The first process prepares them, the others find them in the cache."""
+        self._stop_if_asked()
         with self.processes.first_goes_first():
             return prepare(self.task, self.tokenizer, self.config)
 
@@ -66,6 +68,7 @@ class Context:
         Raises UserError for settings under which a run would fail, or give nonsense, only after hours of training.
         """
         config, lora = self.config, self.config.lora
+        self._stop_if_asked()
         base = load_base(config.model, self.task.auto_class, second_order=second_order, **self.task.head())
         self.task.adapt(base.model)
         share_padding(base.model, self.tokenizer)
@@ -75,7 +78,14 @@ class Context:
         if not self._pooler_told and config.method != "full":
             tell_of_pooler(whole, targets)
         self._pooler_told = True
+        self._stop_if_asked()
         return whole
+
+    def _stop_if_asked(self) -> None:
+        """Raises Interrupted when a signal came while something was loaded. Several processes stop together, after a
+        step."""
+        if self.processes.size == 1:
+            self.stop.check()
 
     def _refuse_late_failures(self, model: PreTrainedModel) -> None:
         refuse_long_rows(model, self.data, self.config)

@@ -1,9 +1,26 @@
 """Ctrl-C and SIGTERM: finish the step, save, leave."""
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+
+def leave_at_signals() -> None:
+    """From now on SIGINT and SIGTERM end the process in one line: before a run begins there is nothing to save.
+
+    An exception would not do, as libraries catch those that are raised while they are imported.
+    """
+    signal.signal(signal.SIGINT, _leave)
+    signal.signal(signal.SIGTERM, _leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    try:
+        os.write(2, b"stopped before anything was begun\n")
+    finally:
+        os._exit(128 + number)
 
 
 class Interrupted(Exception):
@@ -15,16 +32,19 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-    """Whether a signal has asked this process to stop; a second signal stops it at once."""
+    """Whether a signal has asked this process to stop; a second signal, or with `at_once` the first, stops it there
+    and then."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, at_once: bool = False) -> None:
         self.code: int | None = None
+        self.at_once = at_once
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Signal handler."""
-        if self.code is not None:
+        second = self.code is not None
+        self.code = self.code or 128 + number
+        if second or self.at_once:
             raise Interrupted(self.code)
-        self.code = 128 + number
 
     def check(self) -> None:
         """Raises Interrupted when a stop was asked for; called where everything is saved."""
@@ -33,9 +53,9 @@ class StopRequest:
 
 
 @contextmanager
-def watch_signals() -> Iterator[StopRequest]:
+def watch_signals(*, at_once: bool = False) -> Iterator[StopRequest]:
     """A `StopRequest` that hears SIGINT and SIGTERM inside; afterwards the earlier handlers are back."""
-    request = StopRequest()
+    request = StopRequest(at_once=at_once)
     before = {number: signal.signal(number, request.handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield request

@@ -10,6 +10,7 @@ from configs.errors import UserError
 from configs.rules import SEARCHING
 from configs.schema import RunConfig, Stage
 from engine.disk.files import remove
+from engine.disk.paths import misplaced
 from engine.run.folder import RunFolder
 
 
@@ -39,7 +40,7 @@ class AskedOf(Generic[F]):
     def stands(self, path: Path) -> bool:
         """Whether a path of the folder exists and --overwrite will not clear it."""
         cleared = self.folder.outputs(self.stage) if self.overwrite else []
-        return path.exists() and not any(path.is_relative_to(output) for output in cleared)
+        return (path.exists() or path.is_symlink()) and not any(path.is_relative_to(output) for output in cleared)
 
 
 Asked = AskedOf[RunFolder]
@@ -63,6 +64,15 @@ def open_folder(asked: AskedOf[F], refusals: Sequence[Refusal[F]]) -> F:
     except OSError as error:
         raise UserError(f"--runs_folder: cannot write {folder.root} ({error.strerror})") from error
     return folder
+
+
+def refuse_misplaced(asked: AskedOf[F]) -> None:
+    """Refuses a folder in which a file lies where the program keeps a folder, or the other way round."""
+    for path, kind in misplaced(asked.folder):
+        if asked.stands(path):
+            raise UserError(
+                f"{path}: a {kind} belongs there, and something else has its name; move it, or give another --name"
+            )
 
 
 def refuse_study(asked: Asked) -> None:

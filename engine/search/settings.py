@@ -1,7 +1,7 @@
 """Which keys change what a search finds, and the refusal to mix two searches."""
 
 from engine.disk import checkpoint
-from engine.disk.files import read_json
+from engine.run.contents import read_searched
 from engine.run.opening import Asked
 from engine.run.resuming import Settings
 
@@ -24,11 +24,12 @@ def refuse_changed_search(asked: Asked) -> None:
     if asked.stage == "report" or (asked.stage != "search" and asked.stands(folder.metrics)):
         return
     if asked.stands(folder.search) and not asked.stands(folder.ranks):
-        recorded = checkpoint.peek(folder.search_checkpoint).get("settings", {})
+        recorded = checkpoint.peek(folder.search_checkpoint).get("settings")
+        recorded = recorded if isinstance(recorded, dict) else {}  # a damaged checkpoint is told when it is loaded
         UNFINISHED.refuse_changed(recorded, config, f"{folder.root} holds a half-done run with")
     if asked.stage in ("all", "search") and asked.stands(folder.search_summary) and asked.stands(folder.ranks):
         FOUND.refuse_changed(
-            read_json(folder.search_summary).get("settings", {}),
+            read_searched(folder.search_summary).get("settings", {}),
             config,
             f"{folder.root} holds ranks that were chosen with",
             "give the old value, --stage retrain to take those ranks as they are, --name for another run, or "

@@ -7,7 +7,7 @@ from transformers import set_seed
 
 from engine import ranks
 from engine.disk import checkpoint
-from engine.disk.files import write_json
+from engine.disk.files import replacing, write_json
 from engine.run.context import Context
 from engine.run.resources import peak_memory
 from engine.run.same_data import refuse_changed_data
@@ -75,7 +75,8 @@ def _record(run: Context, engine: SearchEngine, hook: SearchHook) -> None:
     hook.trajectory.write(folder.trajectory)
     hook.tracking.end(hook.trajectory)
     names = {id(p): name for name, p in engine.lora.module.named_parameters()}
-    save_file({names[id(p)]: p.detach().cpu().contiguous() for p in engine.lora.trained}, folder.search_weights)
+    with replacing(folder.search_weights) as place:
+        save_file({names[id(p)]: p.detach().cpu().contiguous() for p in engine.lora.trained}, place)
     write_json(
         folder.search_summary,
         {

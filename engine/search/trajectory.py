@@ -9,7 +9,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from engine.disk.files import write_parquet
+from configs.errors import UserError
+from engine.disk.files import read_parquet, write_parquet
 from engine.ranks.rules import RankRule
 
 
@@ -66,15 +67,16 @@ class Trajectory:
 
 
 def read(path: Path) -> Trajectory:
-    """The trajectory in a parquet file."""
-    frame = pd.read_parquet(path)
+    """The trajectory in a parquet file. Raises UserError that names the file when it is damaged."""
+    way_out = "remove the file, and the report is drawn without its curves"
+    frame = read_parquet(path, way_out, texts=["layer"], numbers=["step", "component", "alpha", "contribution"])
     names = list(dict.fromkeys(frame["layer"]))
-    k = int(frame["component"].max()) + 1
-    steps = frame["step"].drop_duplicates().tolist()
-    shape = (len(steps), len(names), k)
-    return Trajectory(
-        names,
-        steps,
-        list(frame["alpha"].to_numpy(np.float32).reshape(shape)),
-        list(frame["contribution"].to_numpy(np.float32).reshape(shape)),
-    )
+    try:
+        steps = [int(step) for step in frame["step"].drop_duplicates()]
+        shape = (len(steps), len(names), int(frame["component"].max()) + 1)
+        alpha, contribution = (
+            list(frame[name].to_numpy(np.float32).reshape(shape)) for name in ("alpha", "contribution")
+        )
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"{path}: rows are missing or doubled; {way_out}") from error
+    return Trajectory(names, steps, alpha, contribution)

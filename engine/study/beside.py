@@ -1,22 +1,29 @@
 """The block about a study on the page of one of its cells."""
 
-import pandas as pd
+import logging
 
+from configs.errors import UserError
 from engine.report.stage import Beside
 from engine.run.folder import RunFolder
 from engine.study.charts import metric_charts
 from engine.study.folder import StudyFolder
-from engine.study.rows import SEED, TASK, axes_of, texts
+from engine.study.rows import SEED, TASK, axes_of, read_results, texts
 from engine.study.tables import summarise
+
+log = logging.getLogger("autolora")
 
 
 def beside(folder: RunFolder) -> Beside | None:
-    """The runs of the same task in the study that this run is a cell of; None if it is no cell or the study has no
-    results yet."""
+    """The runs of the same task in the study that this run is a cell of; None if it is no cell, or the study has no
+    results yet or, with a warning, damaged ones."""
     study = StudyFolder(folder.root.parent.parent)
     if folder.root.parent != study.cells or not study.results.exists():
         return None
-    results = pd.read_parquet(study.results)
+    try:
+        results = read_results(study.results)
+    except UserError as error:
+        log.warning("the page leaves out the study: %s", error)
+        return None
     axes, own = axes_of(results), results[results["cell"] == folder.root.name]
     # The study's results may be older than this run. Its task is not known then, and all runs are shown.
     alike = results[results[TASK].isin(own[TASK])] if len(own) else results

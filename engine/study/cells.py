@@ -10,15 +10,20 @@ from typing import Any
 from configs.errors import UserError
 from configs.schema import RunConfig, StudyConfig
 from configs.values import with_values
-from engine.disk.files import read_json
+from engine import ranks
 from engine.retrain.methods import METHODS
 from engine.retrain.methods.base import ranks_from
+from engine.run.contents import read_result
 from engine.run.folder import RunFolder
 from engine.study.folder import StudyFolder
 from engine.study.words import means, word
 from problems.tasks import make_task
 
 VARIANT = "variant"
+RESULT_KEYS = (
+    "task", "method", "metrics", "lora_parameters", "trainable_parameters", "learning_rate", "seconds", "steps",
+)  # fmt: skip
+"""The keys of metrics.json that make a row of results.parquet."""
 _OWN = ("name", "runs_folder")
 
 log = logging.getLogger("autolora")
@@ -97,6 +102,17 @@ def _settings(study: StudyConfig, values: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
+def damage(cell: Cell) -> str:
+    """What is damaged in a finished cell, in one line; "" where all that the study reads of it is whole."""
+    try:
+        read_result(cell.folder.metrics, *RESULT_KEYS)
+        if cell.folder.ranks.exists():
+            ranks.load(cell.folder.ranks)
+    except UserError as error:
+        return f"{cell.config.name}: {error}"
+    return ""
+
+
 def with_chosen_rate(cell: Cell, cells: Sequence[Cell]) -> Cell:
     """The cell at the learning rate that its first seed chose; the first seed's own cell as it is.
 
@@ -104,14 +120,22 @@ def with_chosen_rate(cell: Cell, cells: Sequence[Cell]) -> Cell:
     """
     if not cell.config.retrain.learning_rates or (first := _first_seed_of(cell, cells)) is cell:
         return cell
-    metrics = next((found for c in (first, cell) if (found := c.folder.metrics).exists()), None)
-    if metrics is None:
+    rate = next((rate for found in (first, cell) if (rate := _rate(found)) is not None), None)
+    if rate is None:
         raise UserError(
-            f"--study.sweep_once: the learning rate is what cell {first.config.name} chooses, which has not finished"
+            f"--study.sweep_once: the learning rate is what cell {first.config.name} chooses, which has not finished, "
+            f"or whose metrics.json is damaged"
         )
-    rate = read_json(metrics)["learning_rate"]
     values = {"retrain.learning_rate": rate, "retrain.learning_rates": []}
     return Cell(cell.values, with_values(cell.config, values))
+
+
+def _rate(cell: Cell) -> float | None:
+    """The learning rate of a finished cell; None where it has not finished or its metrics.json is damaged."""
+    try:
+        return read_result(cell.folder.metrics).get("learning_rate")
+    except UserError:
+        return None
 
 
 def _first_seed_of(cell: Cell, cells: Sequence[Cell]) -> Cell:

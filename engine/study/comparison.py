@@ -7,7 +7,7 @@ import pandas as pd
 
 from configs.schema import RunConfig, StudyConfig
 from configs.values import with_values
-from engine.disk.files import read_json, write_json, write_parquet
+from engine.disk.files import read_json, read_parquet, write_json, write_parquet
 from engine.run.context import Context
 from engine.run.interrupt import StopRequest
 from engine.run.resuming import Settings
@@ -30,6 +30,20 @@ def refuse_changed_probe(asked: AskedOfStudy) -> None:
     if asked.stands(folder.probe):
         recorded = read_json(folder.probe_settings)
         COMPARED.refuse_changed(recorded, asked.config, f"{folder.root} holds a comparison of hypergradients with")
+
+
+def read_comparison(folder: StudyFolder) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """probe.parquet and cost.parquet. Raises UserError that names the file when one is damaged."""
+    way_out = "remove the file, and the study's command makes the comparison again"
+    return (
+        read_parquet(
+            folder.probe,
+            way_out,
+            texts=["approximation", "eta"],
+            numbers=["step", "cosine", "norm_ratio", "total_cosine", "implicit_to_direct"],
+        ),
+        read_parquet(folder.cost, way_out, texts=["approximation"], numbers=["ratio_to_lora"]),
+    )
 
 
 def run_probe(config: RunConfig, folder: StudyFolder, stop: StopRequest) -> None:

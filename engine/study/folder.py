@@ -18,12 +18,13 @@ class StudyFolder:
     root: Path
 
     config = At("config.yaml")
+    wandb = At("wandb", folder=True)
     wandb_id = At(WANDB_ID)
-    cells = At("cells")
+    cells = At("cells", folder=True)
     results = At("results.parquet")
     summary = At("summary.parquet")
     table = At("table.md")
-    figures = At("figures")
+    figures = At("figures", folder=True)
     report = At("report.html")
     probe = At("probe.parquet")
     cost = At("cost.parquet")

@@ -8,7 +8,7 @@ import pandas as pd
 
 from configs.schema import RunConfig
 from engine import ranks
-from engine.disk.files import write_text
+from engine.disk.files import write_parquet, write_text
 from engine.ranks.picture import save_picture
 from engine.report.page import inline_image, render
 from engine.run.folder import RunFolder
@@ -16,8 +16,10 @@ from engine.study import figures, tables
 from engine.study.agreement import between_approximations, between_seeds
 from engine.study.cells import VARIANT
 from engine.study.charts import metric_charts
+from engine.study.comparison import read_comparison
 from engine.study.folder import StudyFolder
-from engine.study.rows import APPROXIMATION, TASK, row_keys, texts
+from engine.study.markdown import escaped, markdown
+from engine.study.rows import APPROXIMATION, TASK, read_results, row_keys, texts
 
 TITLES = {
     "cosine_over_training": "Cosine to the exact hypergradient over training",
@@ -27,14 +29,14 @@ TITLES = {
 
 def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path]:
     """table.md, summary.parquet, figures/ and report.html from the study's parquet files; returns the figures."""
-    results = pd.read_parquet(folder.results)
+    results = read_results(folder.results)
     axes = [*config.study.axes, *([VARIANT] if config.study.variants else [])]
     found = {**paper_tables(results, axes), "Results": tables.summarise(results, axes)}
     pictures = {"metric": folder.figures / "metric.png", **rank_maps(results, folder)}
     figures.metric_by_row(results, axes, pictures["metric"])
     # Both are there, unless the comparison was ended before it had measured the cost.
     if folder.probe.exists() and folder.cost.exists():
-        probe, cost = pd.read_parquet(folder.probe), pd.read_parquet(folder.cost)
+        probe, cost = read_comparison(folder)
         found["Distance to the exact hypergradient, mean over the probed steps"] = closeness(probe)
         found["Cost of one step (inner and outer)"] = cost.round(3)
         pictures["cosine_over_training"] = folder.figures / "cosine.png"
@@ -44,10 +46,10 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
             figures.metric_against_cost(results, cost, pictures["metric_against_cost"])
     if APPROXIMATION in results and results[APPROXIMATION].nunique() > 1:
         found["Agreement of the final ranks (Spearman, mean over seeds)"] = between_approximations(results, axes)
-    found["Results"].to_parquet(folder.summary, index=False)
+    write_parquet(folder.summary, found["Results"])
     sentence = _sentence(results, config)
-    sections = "\n".join(f"## {title}\n\n{markdown(table)}" for title, table in found.items())
-    write_text(folder.table, f"# {config.name}\n\n{sentence}\n\n{sections}")
+    sections = "\n".join(f"## {escaped(title)}\n\n{markdown(table)}" for title, table in found.items())
+    write_text(folder.table, f"# {escaped(str(config.name))}\n\n{escaped(sentence)}\n\n{sections}")
     charts = metric_charts(results, axes)
     page = render(
         "study.html.j2",
@@ -107,9 +109,3 @@ def closeness(probe: pd.DataFrame) -> pd.DataFrame:
     table = places[["cosine", "norm_ratio", "total_cosine", "implicit_to_direct"]].mean()
     table.insert(1, "lowest cosine", places["cosine"].min())
     return table.reset_index().rename(columns=lambda name: name.replace("_", " "))
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """A Markdown table."""
-    rows = [list(table.columns), ["---"] * len(table.columns), *texts(table)]
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows) + "\n"

@@ -2,12 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
+from engine.disk.files import read_parquet
 from engine.study.words import number, word
 
 SEED, TASK, APPROXIMATION = "seed", "task", "hypergradient.type"
+
+
+_TEXTS = (TASK, "method", "main_metric", "cell")
+_NUMBERS = ("score", "lora_parameters", "trainable_parameters", "total_seconds")
+
+
+def read_results(path: Path) -> pd.DataFrame:
+    """results.parquet. Raises UserError that names the file when it is damaged."""
+    return read_parquet(
+        path, "the study's command with --stage report writes it again", texts=_TEXTS, numbers=_NUMBERS
+    )
 
 
 def axes_of(results: pd.DataFrame) -> list[str]:

@@ -10,11 +10,12 @@ from configs.files import to_yaml
 from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
-from engine.disk.files import read_json, write_parquet, write_text
+from engine.disk.files import write_parquet, write_text
 from engine.retrain.settings import FINISHED
+from engine.run.contents import read_result
 from engine.run.interrupt import StopRequest
-from engine.run.opening import AskedOf, open_folder
-from engine.study.cells import Cell, expand, reads, with_chosen_rate
+from engine.run.opening import AskedOf, open_folder, refuse_misplaced
+from engine.study.cells import RESULT_KEYS, Cell, damage, expand, reads, with_chosen_rate
 from engine.study.comparison import refuse_changed_probe
 from engine.study.folder import AskedOfStudy, StudyFolder, refuse_single_run
 from engine.study.launchers import LAUNCHERS, Job, Running
@@ -38,12 +39,17 @@ def run_study(request: Request, stop: StopRequest) -> tuple[StudyFolder, list[st
     folder = open_folder(
         asked,
         (
-            _refuse_stage, refuse_single_run, _refuse_without_key, lambda asked: _refuse_changed_cells(asked, cells),
-            refuse_changed_probe, lambda asked: _refuse_launcher(asked, running),
+            _refuse_stage, refuse_misplaced, refuse_single_run, _refuse_without_key,
+            lambda asked: _refuse_changed_cells(asked, cells), refuse_changed_probe,
+            lambda asked: _refuse_launcher(asked, running),
         ),
     )  # fmt: skip
     failed = [] if request.stage == "report" else _run_cells(asked, cells, running, stop)
-    results = collect(cells)
+    damaged = {cell.config.name: line for cell in cells if cell.folder.metrics.exists() and (line := damage(cell))}
+    for line in damaged.values():
+        log.warning("left out: %s", line)
+    failed += damaged.values()
+    results = collect([cell for cell in cells if cell.config.name not in damaged])
     if results.empty:
         raise UserError(f"no cell of the study finished; the first failure: {(failed or ['none was run'])[0]}")
     write_parquet(folder.results, results)
@@ -77,8 +83,8 @@ def _refuse_changed_cells(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
     """Refuses finished cells in the study's folder that were made under other settings than these."""
     for cell in cells:
         run = cell.folder
-        if asked.stands(run.metrics):
-            recorded = read_json(run.metrics).get("settings", {})
+        if asked.stands(run.metrics) and not damage(cell):
+            recorded = read_result(run.metrics).get("settings", {})
             placed = _placed(asked.config, cell, cells)
             FINISHED.refuse_changed(recorded, placed, f"{run.root} was finished with")
 
@@ -120,7 +126,7 @@ def collect(cells: list[Cell]) -> pd.DataFrame:
         run = cell.folder
         if not run.metrics.exists():
             continue
-        result = read_json(run.metrics)
+        result = read_result(run.metrics, *RESULT_KEYS)
         # Full fine-tuning and bottleneck adapters have no ranks.
         record = ranks.load(run.ranks) if run.ranks.exists() else None
         rows.append(
@@ -134,9 +140,9 @@ def collect(cells: list[Cell]) -> pd.DataFrame:
                 "mean_rank": record.mean_rank if record else None,
                 "ranks": [layer.rank for layer in record.layers] if record else None,
                 **{key: result[key] for key in ("lora_parameters", "trainable_parameters", "learning_rate")},
-                "search_seconds": result["seconds"]["search"],
+                "search_seconds": result["seconds"].get("search"),
                 "total_seconds": result["seconds"]["total"],
-                "search_steps": result["steps"]["search"],
+                "search_steps": result["steps"].get("search"),
                 "cell": cell.config.name,
             }
         )

@@ -18,7 +18,7 @@ def track_study(config: RunConfig, folder: StudyFolder, pictures: Mapping[str, P
     config = dataclasses.replace(config, tracking=grouped)
     with open_tracker(config, folder.root, job="study", tags=["study"]) as tracker:
         for key, path in (("summary", folder.summary), ("results", folder.results)):
-            table = pd.read_parquet(path)
+            table = pd.read_parquet(path)  # both have just been written
             # A cell of a wandb table may hold what JSON can (numbers, words, nothing), except lists.
             rows = json.loads(table.to_json(orient="values", double_precision=15))
             cells = [[str(value) if isinstance(value, list) else value for value in row] for row in rows]

@@ -31,7 +31,7 @@ class Bar:
         self.console = on
         self.ticker = Ticker(what, total, on)
         self._progress = Progress(
-            TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=on
+            TextColumn(what, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=on
         )
         self._task = self._progress.add_task(what, total=total, completed=done)
         self.view = Group(self._progress, *below)

@@ -3,10 +3,11 @@
 import logging
 import warnings
 
-from rich.console import Console
 from rich.logging import RichHandler
 
-console = Console()
+from problems.machine.console import PlainConsole
+
+console = PlainConsole()
 log = logging.getLogger("autolora")
 
 

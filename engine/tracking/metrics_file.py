@@ -1,13 +1,16 @@
 """search/metrics.jsonl: one JSON object a logged step."""
 
 import json
+import logging
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from configs.errors import UserError
 from engine.disk.files import write_text
+
+log = logging.getLogger("autolora")
 
 
 class MetricsFile:
@@ -29,11 +32,40 @@ class MetricsFile:
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))
 
     def read(self) -> list[dict[str, Any]]:
-        """All complete lines."""
+        """All whole lines; warns of damaged ones. A last line that a kill cut in half is passed over without a word.
+
+        Raises UserError that names the file when it cannot be read at all.
+        """
         if not self.path.exists():
             return []
-        lines = []
-        for text in self.path.read_text(encoding="utf-8").splitlines():
-            with suppress(json.JSONDecodeError):  # the line that a kill cut in half
-                lines.append(json.loads(text))
-        return lines
+        try:
+            texts = self.path.read_bytes().split(b"\n")
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: not readable ({error.strerror}); remove it, and the report is drawn without its losses"
+            ) from error
+        lines = [_parsed(text) for text in texts]
+        damaged = [number for number, line in enumerate(lines[:-1], start=1) if line is None]
+        if damaged:
+            log.warning(
+                "%s: %d damaged line(s), the first is line %d; they are left out", self.path, len(damaged), damaged[0]
+            )
+        return [line for line in lines if line is not None]
+
+
+def _parsed(text: bytes) -> dict[str, Any] | None:
+    """The object in a line; None where it is not one that `add` writes."""
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(line, dict) or not isinstance(line.get("step"), int) or not all(map(_number, line.values())):
+        return None
+    return line
+
+
+def _number(value: Any) -> bool:
+    """Whether it is null or a number that a chart can show."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63)

@@ -1,1 +1,1 @@
-"""What the program runs on: device, processes, the model hub."""
+"""What the program runs on: device, processes, the model hub, the terminal."""

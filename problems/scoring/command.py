@@ -4,10 +4,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from configs.errors import UserError
+from configs.plain import plain
+from problems.machine.console import PlainConsole
 from problems.scoring.e2e import score_e2e
 from problems.scoring.files import read_grouped
 from problems.scoring.names import check_metrics
@@ -37,8 +39,8 @@ def score(
     chosen = check_metrics(kind, metrics)
     if json_out is not None and Path(json_out).is_dir():
         raise UserError(f"--json {json_out}: is a folder; name a file")
-    console = Console()
-    with console.status(f"scoring {hyp} ..."):
+    console = PlainConsole()
+    with console.status(Text(f"scoring {hyp} ...")):
         scores = _score_files(kind, hyp, ref, chosen)
     console.print(_table(kind, hyp, scores))
     if json_out is not None:
@@ -59,13 +61,13 @@ def _score_files(kind: str, hyp: str, ref: str, metrics: Sequence[str]) -> dict[
 
 def _table(kind: str, hyp: str, scores: dict[str, float]) -> Table:
     """The scores with four digits, for the terminal; OUT has all digits."""
-    table = Table(title=f"{kind}: {Path(hyp).name}")
+    table = Table(title=plain(f"{kind}: {Path(hyp).name}"))
     table.add_column("metric")
     table.add_column("value", justify="right")
     table.add_column("scale", style="dim")
     for name, value in scores.items():
         measure = name.rpartition(".")[2] if kind == "ner" else name.partition(".")[0]
-        table.add_row(name, f"{value:.4f}", _SCALE[kind][measure])
+        table.add_row(plain(name), f"{value:.4f}", _SCALE[kind][measure])
     return table
 
 

@@ -52,3 +52,25 @@ def test_the_command_to_try_next_is_one_that_parses(tiny_config: Callable[..., R
     assert request.config.task.train_rows == 33, "what was said on the command line holds"
     assert request.stage == ("retrain" if stage == "search" else "all")
     assert (request.config.name == "tiny") is (stage == "search"), "another run gets another folder"
+
+
+def test_names_are_shown_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "width", 300)
+    name, shown = "[/b][red]:smile:\x1b[31m", r"[/b][red]:smile:\x1b[31m"
+    folder = RunFolder(tmp_path / "[bold]:smile:")
+    folder.root.mkdir()
+    layers = [{"name": f"a.{block}.{name}", "rank": 2} for block in (0, 1)]
+    folder.ranks.write_text(json.dumps({"layers": layers}))
+    result = {
+        "task": name, "split": name, "metrics": {name.replace(".", ""): 0.5}, "lora_parameters": 0,
+        "trainable_parameters": 1, "seconds": {"total": 1.0},
+    }  # fmt: skip
+    folder.metrics.write_text(json.dumps(result))
+    print_result(folder)
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert f"{shown} {shown}: {shown} 0.5000" in " ".join(said.split())
+    assert str(folder.metrics) in said
+    assert f"{shown} " in said, "the row of the rank map"

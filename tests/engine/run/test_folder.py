@@ -33,8 +33,8 @@ def test_a_finished_run_holds_the_agreed_files_and_no_leftovers(finished: tuple[
 
 
 def test_every_place_of_a_run_is_cleared_when_it_is_done_again() -> None:
-    """All but config.yaml, which is written anew."""
+    """All but config.yaml, which is written anew, and the folder in which wandb keeps each run apart."""
     folder = RunFolder(Path("runs") / "x")
     places = {getattr(folder, name) for name, kind in vars(RunFolder).items() if isinstance(kind, At)}
     left = {path for path in places if not any(path.is_relative_to(output) for output in folder.outputs("all"))}
-    assert left == {folder.config}
+    assert left == {folder.config, folder.wandb}

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from engine.run.interrupt import Interrupted, StopRequest, watch_signals
+from engine.run.interrupt import Interrupted, StopRequest, leave_at_signals, watch_signals
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -30,3 +30,29 @@ def test_interrupted_is_not_caught_as_an_ordinary_mistake() -> None:
     with pytest.raises(Interrupted):
         request.handle(signal.SIGTERM, None)
     assert request.code == 130, "the first signal names the exit code"
+
+
+def test_what_has_nothing_to_save_stops_at_the_first_signal() -> None:
+    with pytest.raises(Interrupted) as caught, watch_signals(at_once=True):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert caught.value.code == 143
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_anything_is_begun_ends_in_one_line(number: signal.Signals) -> None:
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.dup2(writing, 2)
+            leave_at_signals()
+            os.kill(os.getpid(), number)
+            signal.pause()
+        finally:
+            os._exit(99)
+    os.close(writing)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with os.fdopen(reading) as said:
+        assert said.read() == "stopped before anything was begun\n"
+    assert code == 128 + number

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from configs.errors import UserError
+from configs.requests import Request
 from configs.schema import RunConfig
 from engine.run import opening
 from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
 from engine.run.opening import Asked, nothing_left_when_refused
+from engine.stages import run_stages
 from tests.helpers.run_folders import WHOLE, names
 
 REFUSALS = (
@@ -130,3 +133,32 @@ def test_a_single_run_in_the_folder_of_a_study_is_refused(
 def test_a_method_without_a_search_has_no_stage_search(tiny_config: Callable[..., RunConfig]) -> None:
     with pytest.raises(UserError, match=r"^--stage: 'search' is not allowed for --method lora, which has none"):
         open_folder(tiny_config("--method", "lora"), "search", overwrite=False)
+
+
+MISPLACED = {"search": b"", "adapter": b"", "retrain": b"", "figures": b"", "wandb": b"", "metrics.json": None}
+
+
+@pytest.mark.parametrize("name", MISPLACED)
+def test_a_file_where_a_folder_belongs_is_refused_before_anything_is_written(
+    tiny_config: Callable[..., RunConfig], name: str
+) -> None:
+    config = tiny_config()
+    path = RunFolder.of(config).root / name
+    path.parent.mkdir(parents=True)
+    path.touch() if MISPLACED[name] is not None else path.mkdir()
+    kind = "file" if MISPLACED[name] is None else "folder"
+    for stage in ("all", "search", "retrain", "report"):
+        with pytest.raises(UserError, match=rf"^{path}: a {kind} belongs there.*move it, or give another --name$"):
+            run_stages(Request(config, stage, False, "x"), StopRequest())  # type: ignore[arg-type]
+    assert names(RunFolder.of(config)) == {name}
+
+
+@pytest.mark.parametrize("place", ["runs", "runs/tiny"])
+def test_a_file_in_the_place_of_the_runs_is_one_line(tiny_config: Callable[..., RunConfig], place: str) -> None:
+    config = tiny_config()
+    path = Path(config.runs_folder).parent / place
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("mine")
+    with pytest.raises(UserError, match=rf"^--runs_folder: cannot write {RunFolder.of(config).root} \("):
+        run_stages(Request(config, "all", False, "x"), StopRequest())
+    assert path.read_text() == "mine"

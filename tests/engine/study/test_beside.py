@@ -71,3 +71,18 @@ def test_the_page_of_a_cell_that_is_drawn_again_shows_its_study(
     assert "Beside the other runs of the study compare" in page
     (mine,) = re.findall(r'<tr class="mine">.*?</tr>', page, re.S)
     assert "0.750 to 0.875" in mine
+
+
+def test_damaged_results_leave_the_block_out_with_a_warning(tmp_path: Path, log_lines: list[str]) -> None:
+    cells = study_of(tmp_path / "compare")
+    results = tmp_path / "compare" / "results.parquet"
+    whole = results.read_bytes()
+    missing, wrong = tmp_path / "missing", tmp_path / "wrong"
+    pd.DataFrame({"method": ["lora"]}).to_parquet(missing)
+    pd.read_parquet(results).assign(score="high").to_parquet(wrong)
+    for content in (b"", whole[: len(whole) // 2], b"[]", missing.read_bytes(), wrong.read_bytes()):
+        results.write_bytes(content)
+        log_lines.clear()
+        assert beside(RunFolder(cells / "autolora_1_sst2")) is None
+        assert len(log_lines) == 1
+        assert log_lines[0].startswith(f"WARNING the page leaves out the study: {results}: ")

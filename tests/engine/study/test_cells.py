@@ -156,6 +156,19 @@ def test_a_finished_seed_keeps_its_rate_when_the_first_is_run_again(
     assert with_chosen_rate(cells[1], cells).config.retrain.learning_rate == 3e-2
 
 
+def test_a_damaged_first_seed_is_one_that_has_not_finished(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    config = tiny_config("--retrain.learning_rates", "[1e-3,3e-2]")
+    cells = expand(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]})), StudyFolder(tmp_path))
+    finish(cells[0], 1e-3)
+    cells[0].folder.metrics.write_text('{"learning_rate": "fast"}')
+    with pytest.raises(UserError, match=r"^--study\.sweep_once: .*seed-0 chooses.*or whose metrics\.json is damaged$"):
+        with_chosen_rate(cells[1], cells)
+    finish(cells[1], 3e-2)
+    assert with_chosen_rate(cells[1], cells).config.retrain.learning_rate == 3e-2
+
+
 def test_a_cell_reads_the_ranks_and_the_rate_of_others(tiny_config: Callable[..., RunConfig]) -> None:
     config = tiny_config("--retrain.learning_rates", "[1e-3,3e-2]")
     cells = expand(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]}, VARIANTS)), StudyFolder(Path("x")))

@@ -1,6 +1,7 @@
 """What a study concludes from its rows: distance to the exact hypergradient."""
 
 import dataclasses
+import html
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,12 +9,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from markdown_it import MarkdownIt
 
 from configs.schema import RunConfig, StudyConfig
 from engine.disk.files import write_parquet
 from engine.study.cells import Cell, expand
 from engine.study.folder import StudyFolder
-from engine.study.report import closeness, markdown, paper_tables, write_study_report
+from engine.study.report import closeness, paper_tables, write_study_report
 from engine.study.run import collect
 
 KIND = "hypergradient.type"
@@ -38,10 +40,6 @@ def test_closeness_is_the_mean_with_the_lowest_cosine_beside_it() -> None:
 
 def test_a_study_of_approximations_has_none_of_the_papers_tables() -> None:
     assert paper_tables(pd.DataFrame({KIND: ["darts"], "seed": [0]}), [KIND, "seed"]) == {}
-
-
-def test_markdown() -> None:
-    assert markdown(pd.DataFrame({"a": ["x"], "n": [1000]})) == "| a | n |\n| --- | --- |\n| x | 1,000 |\n"
 
 
 def test_the_page_names_every_task_of_the_study(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
@@ -119,6 +117,23 @@ def test_null_truth_rates_and_lists_on_the_axes_are_told_apart(
     names = [row[0] for row in section(folder, "Metric by task")]
     assert names[0] == "null, true, 0.0001, [0.001], null"
     assert len(set(names)) == 32
+
+
+def test_a_variant_of_any_name_is_shown_as_it_is(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    """In the table, on the page, and in the pictures, where `$` would begin a formula."""
+    name = r"<script>alert(1)</script> | $\frac *[b](c)*"
+    study = StudyConfig({"seed": [0, 1]}, {name: {}, "plain": {}})
+    config = dataclasses.replace(tiny_config("--method", "lora"), study=study)
+    folder = StudyFolder(tmp_path)
+    drawn(config, folder, lambda number, cell: finish(cell, number / 10))
+    page = folder.report.read_text()
+    assert "<script>alert(1)" not in page
+    assert html.escape(name) in page
+    tokens = MarkdownIt("commonmark").enable("table").parse(folder.table.read_text())
+    inlines = [token.children or [] for token in tokens if token.type == "inline"]
+    shown = ["".join(child.content for child in children) for children in inlines]
+    assert shown.count(name) == 2, "in the tables by task and of all results"
+    assert all(child.type in ("text", "text_special") for children in inlines for child in children)
 
 
 def test_tasks_of_other_metrics_share_a_table_and_a_failed_run_is_counted(

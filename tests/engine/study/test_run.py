@@ -20,6 +20,7 @@ from engine.disk.files import remove
 from engine.disk.lock import locked
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
+from engine.study import report as command_of_study
 from engine.study.cells import expand
 from engine.study.folder import StudyFolder
 from engine.study.launchers import LAUNCHERS, Launcher
@@ -62,6 +63,33 @@ def test_report_and_table_show_each_approximation(study: tuple[RunConfig, StudyF
     assert "default-src 'none'" in html.unescape(page), "the page may load nothing"
     assert page.count("<script") - page.count("<script type=") == 2
     assert page.count('id="metric-0"') == 1
+
+
+DAMAGES = {"half": '{"task": "sam', "empty": " ", "a list": "[]", "a word for a number": None, "no keys": "{}"}
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("stage", ["all", "report"])
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_cell_with_a_damaged_result_is_named_and_the_others_are_kept(
+    study: tuple[RunConfig, StudyFolder], log_lines: list[str], monkeypatch: pytest.MonkeyPatch, stage: Any, kind: str
+) -> None:
+    config, folder = study
+    metrics = expand(config, folder)[0].folder.metrics
+    whole = metrics.read_text()
+    content = DAMAGES[kind] or whole.replace('"lora_parameters": ', '"lora_parameters": "a", "x": ')
+    metrics.write_text(content)
+    monkeypatch.setattr(command_of_study, "write_study_report", lambda *_: {})  # drawn in other tests
+    try:
+        message = rf"^1 of the study's cells failed.*{re.escape(str(metrics))}.*remove the file"
+        with pytest.raises(UserError, match=message) as caught:
+            run_request(Request(config, stage, False, "study.yaml"), StopRequest())
+        assert "\n" not in str(caught.value)
+        assert metrics.read_text() == content, "nothing is taken away"
+    finally:
+        metrics.write_text(whole)
+    assert len(pd.read_parquet(folder.results)) == 3
+    assert next(line for line in log_lines if str(metrics) in line).startswith("WARNING left out: ")
 
 
 @pytest.mark.trains

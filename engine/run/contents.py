@@ -1,0 +1,110 @@
+"""What the JSON files of a run folder hold, as far as the program reads them; a damaged one is refused by name."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from configs.errors import UserError
+from engine.disk.files import read_json
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Amount = Annotated[float, Field(ge=0)]
+
+
+class _Part(BaseModel):
+    """Values of other types are not converted; keys that nobody reads are allowed."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Seconds(_Part):
+    search: Amount | None = None
+    retrain: Amount | None = None
+    total: Amount
+
+
+class _Steps(_Part):
+    search: Count | None = None
+    retrain: Count | None = None
+
+
+class _Result(_Part):
+    """metrics.json."""
+
+    method: str = ""
+    task: str = ""
+    split: str = ""
+    metrics: dict[str, float] = Field({"": 0.0}, min_length=1)
+    lora_parameters: Count = 0
+    trainable_parameters: Count = 0
+    learning_rate: Amount = 0.0
+    peak_memory_mib: Amount = 0.0
+    seconds: _Seconds | None = None
+    steps: _Steps | None = None
+    versions: dict[str, str] = {}
+    settings: dict[str, Any] = {}
+
+
+class _Searched(_Part):
+    """search/summary.json."""
+
+    steps: Count | None = None
+    seconds: Amount | None = None
+    peak_memory_mib: Amount = 0.0
+    parameters_per_rank: dict[str, Count] = {}
+    passes: dict[str, Count] = {}
+    settings: dict[str, Any] = {}
+
+
+class _Trial(_Part):
+    tried: dict[str, float]
+    metrics: dict[str, float]
+    steps: Count
+    seconds: Amount
+
+
+class _Trials(_Part):
+    """grid.json and sweep.json."""
+
+    chosen: dict[str, float] = {}
+    trials: list[_Trial] = []
+    settings: dict[str, Any] = {}
+
+
+def read_result(path: Path, *needed: str) -> dict[str, Any]:
+    """metrics.json, with the keys `needed` in it; empty when there is no such file.
+
+    Raises UserError that names the file and the key when it is damaged.
+    """
+    way_out = "remove the file, and the run's own command (of a cell: the study's) trains and evaluates again"
+    return _read(path, _Result, way_out, needed)
+
+
+def read_searched(path: Path) -> dict[str, Any]:
+    """search/summary.json; otherwise as `read_result`."""
+    return _read(path, _Searched, "remove the file to go on without what the search cost, or search again")
+
+
+def read_trials_file(path: Path) -> dict[str, Any]:
+    """grid.json or sweep.json; otherwise as `read_result`."""
+    return _read(path, _Trials, "remove the file, and the run's command repeats the trials that it held")
+
+
+def _read(path: Path, shape: type[_Part], way_out: str, needed: tuple[str, ...] = ()) -> dict[str, Any]:
+    try:
+        content = read_json(path)
+    except UserError as error:
+        raise UserError(f"{error}; {way_out}") from error
+    if not content and not path.exists():
+        return content
+    missing = [key for key in needed if key not in content]
+    if missing:
+        raise UserError(f"{path}: {missing[0]} is missing; {way_out}")
+    try:
+        shape.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path}: {where}: {first['msg']}, holds {first['input']!r:.60}; {way_out}") from error
+    return content

@@ -1,0 +1,60 @@
+"""A Markdown parser reads every name of table.md as it is."""
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from configs.plain import plain
+from engine.study.markdown import escaped, markdown
+
+HOSTILE = [
+    "a|b", "two\nlines", "| --- |", "*bold*", "__bold__", "_a_", "`code`", "<script>x</script>", "<b>", "&amp;",
+    "[text](http://x)", "![image](x)", "[a][b]", "~~gone~~", "\\", "a\\|b", "[/b]", "[red]x", ":smile:", "\x1b[31mred",
+    "first_order", "[0.001, 0.01]", "snake_case_name", "http://x.org", "<http://x.org>", "a\r\nb", "a\u2028b", "# a",
+]  # fmt: skip
+
+
+def cells(text: str) -> list[str]:
+    """What a reader sees in each cell of the one table in `text`; anything but plain text fails."""
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    shown = []
+    for token in tokens:
+        if token.type == "inline":
+            assert all(child.type in ("text", "text_special") for child in token.children or ()), token.children
+            shown.append("".join(child.content for child in token.children or ()))
+    assert [token.type for token in tokens].count("table_open") == 1
+    return shown
+
+
+def test_numbers_and_names_that_mark_nothing_are_written_as_they_are() -> None:
+    table = pd.DataFrame({"a": ["first_order", "[0.001]"], "n": [1000, 2]})
+    assert markdown(table) == "| a | n |\n| --- | --- |\n| first_order | 1,000 |\n| [0.001] | 2 |\n"
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_is_shown_as_it_is_in_head_and_body(name: str) -> None:
+    assert cells(markdown(pd.DataFrame({name: [name, "x"], "n": [1, 2]}))) == [
+        plain(name),
+        "n",
+        plain(name),
+        "1",
+        "x",
+        "2",
+    ]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet="ab_*`|<>[]()!\\&;~#:/ \n\x1b-", min_size=1, max_size=12))
+def test_any_text_of_marks_is_shown_as_it_is(name: str) -> None:
+    found = cells(markdown(pd.DataFrame({"head": [f"x{name}x"], "n": [1]})))
+    assert found == ["head", "n", plain(f"x{name}x"), "1"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_title_is_one_line_of_text(name: str) -> None:
+    tokens = MarkdownIt("commonmark").parse(f"# {escaped(name)}\n\nafter {escaped(name)}\n")
+    assert [token.type for token in tokens] == [
+        "heading_open", "inline", "heading_close", "paragraph_open", "inline", "paragraph_close",
+    ]  # fmt: skip

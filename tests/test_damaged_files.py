@@ -1,0 +1,162 @@
+"""A damaged file of a finished run: one line that names it, or a sensible result; never a traceback."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.errors import UserError
+from configs.requests import Request, ShowRequest
+from configs.schema import RunConfig
+from engine import ranks, stages
+from engine.command import run_request
+from engine.disk.files import remove
+from engine.retrain.trials import read_trials
+from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
+from engine.run.opening import Asked, refuse_finished
+from engine.search import trajectory
+
+pytestmark = pytest.mark.trains  # the one run that all of them damage
+
+TRIAL = {"tried": {"learning_rate": 0.1}, "metrics": {"accuracy": 0.5}, "steps": 3, "seconds": 1.0}
+TRIALS = {"chosen": {"learning_rate": 0.1}, "trials": [TRIAL], "settings": {}}
+WHOLE_FILES: dict[str, bytes | None] = {
+    "empty": b"", "garbage": b"\xff\x00\x1b[31m", "deep": b"[" * 100_000, "number": b"5", "null": b"null",
+    "list": b"[1]", "text": b'"[/b]"', "half a letter": b'{"task": "\\ud800"}', "a folder": None,
+}  # fmt: skip
+FILES = ("metrics.json", "search/summary.json", "ranks.json", "grid.json", "sweep.json", "search/trajectory.parquet")
+
+
+@pytest.fixture
+def folder(finished_run: Callable[..., RunFolder], tmp_path: Path) -> RunFolder:
+    shutil.copytree(finished_run("bert").root, tmp_path / "runs" / "tiny")
+    found = RunFolder(tmp_path / "runs" / "tiny")
+    for path in (found.grid, found.sweep):
+        path.write_text(json.dumps(TRIALS))
+    return found
+
+
+def damage(path: Path, content: bytes | None) -> None:
+    remove(path)
+    path.mkdir() if content is None else path.write_bytes(content)
+
+
+def readers(config: RunConfig, folder: RunFolder) -> dict[str, Callable[[], Any]]:
+    """All that reads the files of a run and draws no page."""
+
+    def resume(stage: Any) -> None:
+        for refuse in stages.REFUSALS:
+            if refuse is not refuse_finished:
+                refuse(Asked(config, folder, stage))
+
+    return {
+        "show": lambda: run_request(ShowRequest(str(folder.root)), StopRequest()),
+        **{f"resume {stage}": lambda stage=stage: resume(stage) for stage in ("all", "search", "retrain", "report")},
+        "trials": lambda: (read_trials(folder.grid), read_trials(folder.sweep)),
+        "ranks": lambda: ranks.load(folder.ranks),
+        "trajectory": lambda: trajectory.read(folder.trajectory),
+    }
+
+
+def lines_of(config: RunConfig, folder: RunFolder) -> dict[str, str]:
+    """Reader -> the line in which it refused; any other error is a traceback, and fails."""
+    lines = {}
+    for name, read in readers(config, folder).items():
+        try:
+            read()
+        except UserError as error:
+            lines[name] = str(error)
+    return lines
+
+
+@pytest.mark.parametrize("kind", [*WHOLE_FILES, "half"])
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_file_is_named_in_one_line(
+    folder: RunFolder, tiny_config: Callable[..., RunConfig], name: str, kind: str
+) -> None:
+    path = folder.root / name
+    content = WHOLE_FILES[kind] if kind in WHOLE_FILES else path.read_bytes()[: path.stat().st_size // 2]
+    damage(path, content)
+    lines = lines_of(tiny_config(), folder)
+    assert lines, "at least one reader looks at it"
+    for reader, line in lines.items():
+        assert str(path) in line, reader
+        assert "\n" not in line
+    if name not in ("grid.json", "sweep.json"):  # the page of a run shows nothing of them
+        with pytest.raises(UserError, match="") as caught:
+            run_request(Request(tiny_config(), "report", False, "x"), StopRequest())
+        assert str(path) in str(caught.value)
+    assert path.is_dir() if content is None else path.read_bytes() == content, "nothing is taken away"
+
+
+WRONG_TYPES = ["[/b]\x1b[31m", [], {}, -1, True, 1e400, 10**400]
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a JSON value, of a list only the first entry."""
+    inner = value.items() if isinstance(value, dict) else list(enumerate(value))[:1] if isinstance(value, list) else ()
+    return [path, *(place for key, below in inner for place in places(below, (*path, key)))]
+
+
+def with_value(content: Any, place: tuple[Any, ...], new: Any) -> Any:
+    """`content` with another value at a place, or without the place where `new` is KeyError."""
+    changed = json.loads(json.dumps(content))
+    *way, last = place
+    at = changed
+    for key in way:
+        at = at[key]
+    if new is KeyError:
+        del at[last]
+    else:
+        at[last] = new
+    return changed
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "search/summary.json", "ranks.json", "grid.json", "sweep.json"])
+def test_a_value_of_a_wrong_type_or_none_is_refused_or_read(
+    folder: RunFolder, tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    config, path = tiny_config(), folder.root / name
+    content = json.loads(path.read_text())
+    content.pop("versions", None)
+    if isinstance(content.get("settings"), dict):
+        content["settings"] = {"seed": 0}
+    for place in places(content)[1:]:
+        for new in (*WRONG_TYPES, KeyError):
+            path.write_text(json.dumps(with_value(content, place, new)))
+            for reader, line in lines_of(config, folder).items():
+                assert str(path) in line or line.startswith("--"), (place, new, reader, line)
+                assert "\n" not in line
+
+
+def test_damaged_lines_of_the_curves_are_left_out_with_a_warning(
+    folder: RunFolder, tiny_config: Callable[..., RunConfig], log_lines: list[str]
+) -> None:
+    whole = folder.search_metrics.read_bytes().splitlines()
+    bad = [b"garbage \xff", b"5", b"[]", b"{}", b'{"step": "2"}', b'{"step": 2, "train_loss": "x"}', b"[" * 50_000]
+    folder.search_metrics.write_bytes(b"\n".join([whole[0], *bad, *whole[1:], whole[-1][:20]]))
+    run_request(Request(tiny_config(), "report", False, "x"), StopRequest())
+    assert folder.report.exists()
+    (line,) = [line for line in log_lines if str(folder.search_metrics) in line]
+    assert line.startswith("WARNING")
+    assert "7 damaged line(s), the first is line 2" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", WHOLE_FILES)
+@pytest.mark.parametrize("name", ["search/metrics.jsonl", "config.yaml", "grid.json", "sweep.json"])
+def test_the_page_is_drawn_or_the_file_is_named(
+    folder: RunFolder, tiny_config: Callable[..., RunConfig], name: str, kind: str
+) -> None:
+    damage(folder.root / name, WHOLE_FILES[kind])
+    line = str(folder.root / name)
+    try:
+        run_request(Request(tiny_config(), "report", False, "x"), StopRequest())
+    except UserError as error:
+        line = str(error)
+    assert str(folder.root / name) in line
+    assert "\n" not in line
