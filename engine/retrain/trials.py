@@ -58,7 +58,7 @@ class Trials:
     stage: str
 
     def __post_init__(self) -> None:
-        rows, found = self.run.data, read_json(self.path)
+        rows, found = self.run.data, read_trials_file(self.path)
         # A choice that is made has seen D_tr and D_val alone.
         refuse_changed_data(self.run, found.get("data", {}), evaluated="chosen" not in found)
         self.ranks: dict[str, Any] | None = found.get("ranks")

@@ -55,6 +55,7 @@ class _Searched(_Part):
     parameters_per_rank: dict[str, Count] = {}
     passes: dict[str, Count] = {}
     settings: dict[str, Any] = {}
+    data: dict[str, Any] = {}
 
 
 class _Trial(_Part):
@@ -70,6 +71,8 @@ class _Trials(_Part):
     chosen: dict[str, float] = {}
     trials: list[_Trial] = []
     settings: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    ranks: dict[str, Any] | None = None
 
 
 def read_result(path: Path, *needed: str) -> dict[str, Any]:
