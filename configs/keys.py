@@ -18,6 +18,8 @@ REFUSED = {
     ("strategy", "fsdp"): "Betty's FSDP splits the parameters, which the gates and finite differences need whole",
 }
 
+MOST_HINTS = 3
+
 # What the command line takes besides --config and the settings of a run: its type, and the text of --help.
 SWITCHES: dict[str, tuple[Any, str]] = {
     "stage": (Stage, "all, or one of: search (ends with ranks.json), retrain, report."),
@@ -84,13 +86,28 @@ def check_values(config: RunConfig) -> None:
 
 
 def unknown_key(key: str) -> str:
-    """The message about an unknown key, with the nearest known one."""
-    names = allowed()
+    """The message about an unknown key, with the nearest known ones."""
+    hints = [repr(name) for name in nearest(key)]
+    listed = " or ".join([", ".join(hints[:-1]), hints[-1]] if len(hints) > 1 else hints)
+    return f"unknown key {key!r}" + (f"; did you mean {listed}?" if hints else "; --help lists the keys")
+
+
+def nearest(key: str) -> list[str]:
+    """The known keys, at most three, that an unknown one may stand for."""
+
+    def alike(name: str) -> float:
+        return difflib.SequenceMatcher(None, key, name).ratio()
+
+    names = list(allowed())
+    section, _, word = key.rpartition(".")
     # Leaving out the section, or giving a wrong one, is as common as misspelling a word.
-    same_word = [name for name in names if name.split(".")[-1] == key.split(".")[-1]]
-    close = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
-    hint = (same_word or close or [""])[0]
-    return f"unknown key {key!r}" + (f"; did you mean {hint!r}?" if hint else "; --help lists the keys")
+    if same_word := [name for name in names if name.rpartition(".")[2] == word]:
+        best = max(map(alike, same_word))
+        return [name for name in same_word if not section or alike(name) > best - 0.2][:MOST_HINTS]
+    close = difflib.get_close_matches(key, names, n=MOST_HINTS, cutoff=0.5)
+    kept = [name for name in close if alike(name) > alike(close[0]) - 0.05]
+    # An abbreviation may be less like what it stands for than like a shorter key.
+    return list(dict.fromkeys([*kept, *(name for name in names if close and name.startswith(key))]))[:MOST_HINTS]
 
 
 def one_line(message: str) -> str:

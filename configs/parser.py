@@ -83,6 +83,8 @@ def build_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="run.py",
         exit_on_error=False,
+        # `--lora.rank 6` would be taken for --lora.ranks_from, and `--conf x.yaml` lie below the quickstart.
+        allow_abbrev=False,
         description="Learn the LoRA rank of each layer (search), retrain at those ranks, export a plain PEFT adapter.",
     )
     parser.add_argument(

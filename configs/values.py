@@ -51,6 +51,6 @@ def checked(fields: Namespace, name: str | None) -> RunConfig:
 @cache
 def _parser() -> ArgumentParser:
     """Made once, as a study makes one configuration after the other."""
-    parser = ArgumentParser(exit_on_error=False)
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
     parser.add_class_arguments(RunConfig, None)
     return parser

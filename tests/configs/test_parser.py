@@ -50,6 +50,9 @@ WRONG = {
         ["--constraint", "softmax"],
         "unknown key 'constraint'; did you mean 'search.constraint'?",
     ),
+    "abbreviated": (["--lora.rank", "6"], "unknown key 'lora.rank'; did you mean 'lora.r', 'lora.k' or 'lora.ranks_"),
+    "an abbreviated switch": (["--conf", "glue_sst2.yaml"], "unknown key 'conf'; did you mean 'config'?"),
+    "an abbreviated request": (["--sho", "runs/a"], "unknown key 'sho'; did you mean 'show'?"),
     "in another section": (["--model.k", "4"], "unknown key 'model.k'; did you mean 'lora.k'?"),
     "far from all": (["--zzzzqq", "1"], "unknown key 'zzzzqq'; --help lists the keys"),
     "text for a number": (
