@@ -19,6 +19,7 @@ REFUSED = {
 }
 
 MOST_HINTS = 3
+MOST_SHOWN = 120
 
 # What the command line takes besides --config and the settings of a run: its type, and the text of --help.
 SWITCHES: dict[str, tuple[Any, str]] = {
@@ -82,14 +83,19 @@ def check_values(config: RunConfig) -> None:
         if value is None and type(None) not in get_args(kind):
             raise UserError(f"--{key}: null is not allowed; allowed: {words(kind)}")
         if limits and not limits.holds(value):
-            raise UserError(f"--{key}: {value!r} is not allowed; allowed: {limits.words}")
+            raise UserError(f"--{key}: {shortened(repr(value))} is not allowed; allowed: {limits.words}")
+
+
+def shortened(text: str) -> str:
+    """The text as a line of one error shows it: without the middle of what is too long to be read."""
+    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN // 2]}...{text[-MOST_SHOWN // 4 :]}"
 
 
 def unknown_key(key: str) -> str:
     """The message about an unknown key, with the nearest known ones."""
     hints = [repr(name) for name in nearest(key)]
     listed = " or ".join([", ".join(hints[:-1]), hints[-1]] if len(hints) > 1 else hints)
-    return f"unknown key {key!r}" + (f"; did you mean {listed}?" if hints else "; --help lists the keys")
+    return f"unknown key {shortened(key)!r}" + (f"; did you mean {listed}?" if hints else "; --help lists the keys")
 
 
 def nearest(key: str) -> list[str]:
@@ -124,5 +130,5 @@ def one_line(message: str) -> str:
     if wrong and given and wrong[1] in allowed():
         key, value = wrong[1], given[1].strip()
         reason = f" ({REFUSED[key, value]})" if (key, value) in REFUSED else ""
-        return f"--{key}: {value!r} is not allowed{reason}; allowed: {allowed()[key]}"
-    return " ".join(message.split())
+        return f"--{key}: {shortened(value)!r} is not allowed{reason}; allowed: {allowed()[key]}"
+    return shortened(" ".join(message.split()))
