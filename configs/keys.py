@@ -3,11 +3,12 @@
 import dataclasses
 import difflib
 import re
-from functools import reduce
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache, reduce
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from configs.errors import UserError
-from configs.ranges import Range
+from configs.ranges import FilePath, Range
 from configs.requests import ScoreKind
 from configs.schema import RunConfig, Stage
 
@@ -28,22 +29,28 @@ SWITCHES: dict[str, tuple[Any, str]] = {
         bool,
         "Replace what the asked stages wrote before in this run's folder; search clears the retraining, too.",
     ),
-    "show": (str, "Print the result and ranks of a run folder; runs nothing."),
-    "workspace": (str, "Save a wandb view for the project of this run folder; runs nothing."),
+    "show": (FilePath, "Print the result and ranks of a run folder; runs nothing."),
+    "workspace": (FilePath, "Save a wandb view for the project of this run folder; runs nothing."),
     "score": (ScoreKind, "Score files with the official metrics (--hyp, --ref); runs nothing."),
-    "hyp": (str, "With --score: the system's output."),
-    "ref": (str, "With --score: the references (webnlg: also a folder)."),
-    "json": (str, "With --score: also write the values to this file."),
+    "hyp": (FilePath, "With --score: the system's output."),
+    "ref": (FilePath, "With --score: the references (webnlg: also a folder)."),
+    "json": (FilePath, "With --score: also write the values to this file."),
     "metrics": (list[str], "With --score: only these, as [BLEU,NIST]."),
 }
 
 
-def known_keys(schema: Any = RunConfig, prefix: str = "") -> dict[str, Any]:
+@cache
+def known_keys(schema: Any = RunConfig) -> Mapping[str, Any]:
     """Dotted name of every field -> its type, which may have a range."""
-    keys: dict[str, Any] = {}
+    return dict(_keys_of(schema, ""))
+
+
+def _keys_of(schema: Any, prefix: str) -> Iterator[tuple[str, Any]]:
     for name, kind in get_type_hints(schema, include_extras=True).items():
-        keys |= known_keys(kind, f"{prefix}{name}.") if dataclasses.is_dataclass(kind) else {prefix + name: kind}
-    return keys
+        if dataclasses.is_dataclass(kind):
+            yield from _keys_of(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name, kind
 
 
 def split_range(kind: Any) -> tuple[Any, Range | None]:
@@ -53,7 +60,7 @@ def split_range(kind: Any) -> tuple[Any, Range | None]:
 
 def allowed() -> dict[str, str]:
     """Dotted name of every key of the command line -> words for what it takes."""
-    kinds = {"config": str} | {name: kind for name, (kind, _) in SWITCHES.items()} | known_keys()
+    kinds = {"config": str} | {name: kind for name, (kind, _) in SWITCHES.items()} | dict(known_keys())
     return {key: words(kind) for key, kind in kinds.items()}
 
 
@@ -84,6 +91,26 @@ def check_values(config: RunConfig) -> None:
             raise UserError(f"--{key}: null is not allowed; allowed: {words(kind)}")
         if limits and not limits.holds(value):
             raise UserError(f"--{key}: {shortened(repr(value))} is not allowed; allowed: {limits.words}")
+
+
+def refuse_huge(given: Iterable[tuple[str, Any]]) -> None:
+    """Raises UserError for the first of these (key, value) with a whole number that is larger than any float: Python
+    makes no fraction of it, and jsonargparse does not say for which key."""
+    for key, value in given:
+        kind, limits = split_range(known_keys().get(key, dict))
+        if kind not in (str, str | None, list[str]) and re.search(r"\d{309}", str(value)):
+            allowed_here = limits.words if limits else "numbers of fewer digits"
+            raise UserError(f"--{key}: {shortened(str(value))} is not allowed; allowed: {allowed_here}")
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of every key of a configuration in a tree of sections."""
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and name not in known_keys():
+            yield from flat(value, f"{name}.")
+        else:
+            yield name, value
 
 
 def shortened(text: str) -> str:
@@ -125,6 +152,8 @@ def one_line(message: str) -> str:
     )
     if unknown:
         return unknown_key(".".join(unknown.groups()))
+    if valueless := re.search(r"argument (--[\w.]+): expected (one|at least one) argument", message):
+        return f"{valueless[1]}: needs a value; one that begins with '-' is written {valueless[1]}=-1"
     wrong = re.search(r'Parser key "([^"]+)"', message)
     given = re.search(r"Given value: (.*)", message, re.S) or re.search(r"Got value: (.*)", message, re.S)
     if wrong and given and wrong[1] in allowed():

@@ -8,10 +8,11 @@ import yaml
 from jsonargparse import get_loader
 
 from configs.errors import UserError
+from configs.ranges import DEEPEST
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-# What a configuration needs is a few levels and some hundred values; aliases (*name) can stand for any number of them.
-DEEPEST, MOST_VALUES = 30, 100_000
+# A configuration has some hundred values; aliases (*name) can stand for any number of them.
+MOST_VALUES = 100_000
 
 
 def read_yaml(path: Path) -> Any:
@@ -39,8 +40,8 @@ def _refuse_deep(path: Path, text: str) -> None:
     for event in yaml.parse(text, Loader=_LOADER):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
-            line = event.start_mark.line + 1
-            raise UserError(f"{path}, line {line}: nested more than {DEEPEST} deep; allowed: keys with values")
+            line = "" if event.start_mark is None else f", line {event.start_mark.line + 1}"
+            raise UserError(f"{path}{line}: nested more than {DEEPEST} deep; allowed: keys with values")
 
 
 def _refuse_large(path: Path, node: yaml.Node, sizes: dict[int, int | None]) -> int:

@@ -7,7 +7,8 @@ import pytest
 from configs.errors import UserError
 from configs.files import read_keys, shipped_configs
 from configs.parser import parse
-from configs.yaml_text import DEEPEST, read_yaml
+from configs.ranges import DEEPEST
+from configs.yaml_text import read_yaml
 from tests.helpers.places import ROOT
 
 ALIASES = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
