@@ -8,6 +8,7 @@ from transformers import set_seed
 from engine.disk.files import remove, write_json, write_text
 from engine.retrain.fit import fit
 from engine.retrain.generate import generate_and_score
+from engine.retrain.length import length_of
 from engine.retrain.methods import METHODS
 from engine.retrain.result import result_of
 from engine.retrain.settings import RETRAINING
@@ -31,7 +32,10 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     set_seed(run.config.seed)
     prepared = method.prepare(run.base(), at_rate, len(data.train))
     trainable = sum(p.numel() for p in prepared.model.parameters() if p.requires_grad) - prepared.zeros
-    log.info("retrain (%s): %d rows, trainable parameters %s", run.config.method, len(data.train), f"{trainable:,}")
+    log.info(
+        "retrain (%s): %d rows, %s, trainable parameters %s",
+        run.config.method, len(data.train), length_of(run.config.retrain, len(data.train)).words(), f"{trainable:,}",
+    )  # fmt: skip
     fitted = fit(at_rate, prepared, data, folder.retrain, RETRAINING.of(run.config))
     if not run.processes.first:
         return
