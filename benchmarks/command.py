@@ -53,6 +53,7 @@ def parse_settings(settings_class: type, argv: Sequence[str]) -> Any:
     parser = ArgumentParser(
         prog=f"python -m {spec.name if spec else settings_class.__module__}",
         exit_on_error=False,
+        allow_abbrev=False,
         description=module.__doc__,
     )
     parser.add_class_arguments(settings_class, None)

@@ -2,16 +2,17 @@
 
 import dataclasses
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import get_loader
 
 from configs.errors import UserError
-from configs.keys import SWITCHES, allowed, unknown_key
+from configs.keys import SWITCHES, allowed, shortened, unknown_key
 from configs.schema import RunConfig
 from configs.values import from_tree
+from configs.yaml_text import read_yaml
 
 CONFIGS = Path(__file__).resolve().parent
 
@@ -27,9 +28,12 @@ def find_config(name: str) -> Path:
     Raises UserError when there is no such file, with the shipped names.
     """
     for path in (Path(name), CONFIGS / name):
-        if path.is_file():
-            return path
-    raise UserError(f"--config: no file {name!r} here or in configs/. Shipped: {', '.join(shipped_configs())}")
+        with suppress(OSError):  # longer than the file system takes, or in a folder that may not be read
+            if path.is_file():
+                return path
+    raise UserError(
+        f"--config: no file {shortened(name)!r} here or in configs/. Shipped: {', '.join(shipped_configs())}"
+    )
 
 
 def load_config(path: Path, values: Mapping[str, Any] | None = None) -> RunConfig:
@@ -50,13 +54,9 @@ def load_config(path: Path, values: Mapping[str, Any] | None = None) -> RunConfi
 def read_keys(path: Path) -> dict[str, Any]:
     """The keys and values of a YAML file for `--config`; the values are not checked.
 
-    Raises UserError that names the file when it holds something else, or an unknown key.
+    Raises UserError that names the file when it holds something else, an unknown key, or a key twice.
     """
-    try:
-        content = get_loader("yaml")(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: not readable as YAML ({reason})") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: needs keys with values; holds {content!r:.60}")
     _check_keys(path, content, allowed())

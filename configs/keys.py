@@ -3,11 +3,12 @@
 import dataclasses
 import difflib
 import re
-from functools import reduce
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache, reduce
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from configs.errors import UserError
-from configs.ranges import Range
+from configs.ranges import FilePath, Range
 from configs.requests import ScoreKind
 from configs.schema import RunConfig, Stage
 
@@ -18,6 +19,9 @@ REFUSED = {
     ("strategy", "fsdp"): "Betty's FSDP splits the parameters, which the gates and finite differences need whole",
 }
 
+MOST_HINTS = 3
+MOST_SHOWN = 120
+
 # What the command line takes besides --config and the settings of a run: its type, and the text of --help.
 SWITCHES: dict[str, tuple[Any, str]] = {
     "stage": (Stage, "all, or one of: search (ends with ranks.json), retrain, report."),
@@ -25,22 +29,28 @@ SWITCHES: dict[str, tuple[Any, str]] = {
         bool,
         "Replace what the asked stages wrote before in this run's folder; search clears the retraining, too.",
     ),
-    "show": (str, "Print the result and ranks of a run folder; runs nothing."),
-    "workspace": (str, "Save a wandb view for the project of this run folder; runs nothing."),
+    "show": (FilePath, "Print the result and ranks of a run folder; runs nothing."),
+    "workspace": (FilePath, "Save a wandb view for the project of this run folder; runs nothing."),
     "score": (ScoreKind, "Score files with the official metrics (--hyp, --ref); runs nothing."),
-    "hyp": (str, "With --score: the system's output."),
-    "ref": (str, "With --score: the references (webnlg: also a folder)."),
-    "json": (str, "With --score: also write the values to this file."),
+    "hyp": (FilePath, "With --score: the system's output."),
+    "ref": (FilePath, "With --score: the references (webnlg: also a folder)."),
+    "json": (FilePath, "With --score: also write the values to this file."),
     "metrics": (list[str], "With --score: only these, as [BLEU,NIST]."),
 }
 
 
-def known_keys(schema: Any = RunConfig, prefix: str = "") -> dict[str, Any]:
+@cache
+def known_keys(schema: Any = RunConfig) -> Mapping[str, Any]:
     """Dotted name of every field -> its type, which may have a range."""
-    keys: dict[str, Any] = {}
+    return dict(_keys_of(schema, ""))
+
+
+def _keys_of(schema: Any, prefix: str) -> Iterator[tuple[str, Any]]:
     for name, kind in get_type_hints(schema, include_extras=True).items():
-        keys |= known_keys(kind, f"{prefix}{name}.") if dataclasses.is_dataclass(kind) else {prefix + name: kind}
-    return keys
+        if dataclasses.is_dataclass(kind):
+            yield from _keys_of(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name, kind
 
 
 def split_range(kind: Any) -> tuple[Any, Range | None]:
@@ -50,7 +60,7 @@ def split_range(kind: Any) -> tuple[Any, Range | None]:
 
 def allowed() -> dict[str, str]:
     """Dotted name of every key of the command line -> words for what it takes."""
-    kinds = {"config": str} | {name: kind for name, (kind, _) in SWITCHES.items()} | known_keys()
+    kinds = {"config": str} | {name: kind for name, (kind, _) in SWITCHES.items()} | dict(known_keys())
     return {key: words(kind) for key, kind in kinds.items()}
 
 
@@ -80,17 +90,57 @@ def check_values(config: RunConfig) -> None:
         if value is None and type(None) not in get_args(kind):
             raise UserError(f"--{key}: null is not allowed; allowed: {words(kind)}")
         if limits and not limits.holds(value):
-            raise UserError(f"--{key}: {value!r} is not allowed; allowed: {limits.words}")
+            raise UserError(f"--{key}: {shortened(repr(value))} is not allowed; allowed: {limits.words}")
+
+
+def refuse_huge(given: Iterable[tuple[str, Any]]) -> None:
+    """Raises UserError for the first of these (key, value) with a whole number that is larger than any float: Python
+    makes no fraction of it, and jsonargparse does not say for which key."""
+    for key, value in given:
+        kind, limits = split_range(known_keys().get(key, dict))
+        if kind not in (str, str | None, list[str]) and re.search(r"\d{309}", str(value)):
+            allowed_here = limits.words if limits else "numbers of fewer digits"
+            raise UserError(f"--{key}: {shortened(str(value))} is not allowed; allowed: {allowed_here}")
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of every key of a configuration in a tree of sections."""
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and name not in known_keys():
+            yield from flat(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def shortened(text: str) -> str:
+    """The text as a line of one error shows it: without the middle of what is too long to be read."""
+    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN // 2]}...{text[-MOST_SHOWN // 4 :]}"
 
 
 def unknown_key(key: str) -> str:
-    """The message about an unknown key, with the nearest known one."""
-    names = allowed()
+    """The message about an unknown key, with the nearest known ones."""
+    hints = [repr(name) for name in nearest(key)]
+    listed = " or ".join([", ".join(hints[:-1]), hints[-1]] if len(hints) > 1 else hints)
+    return f"unknown key {shortened(key)!r}" + (f"; did you mean {listed}?" if hints else "; --help lists the keys")
+
+
+def nearest(key: str) -> list[str]:
+    """The known keys, at most three, that an unknown one may stand for."""
+
+    def alike(name: str) -> float:
+        return difflib.SequenceMatcher(None, key, name).ratio()
+
+    names = list(allowed())
+    section, _, word = key.rpartition(".")
     # Leaving out the section, or giving a wrong one, is as common as misspelling a word.
-    same_word = [name for name in names if name.split(".")[-1] == key.split(".")[-1]]
-    close = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
-    hint = (same_word or close or [""])[0]
-    return f"unknown key {key!r}" + (f"; did you mean {hint!r}?" if hint else "; --help lists the keys")
+    if same_word := [name for name in names if name.rpartition(".")[2] == word]:
+        best = max(map(alike, same_word))
+        return [name for name in same_word if not section or alike(name) > best - 0.2][:MOST_HINTS]
+    close = difflib.get_close_matches(key, names, n=MOST_HINTS, cutoff=0.5)
+    kept = [name for name in close if alike(name) > alike(close[0]) - 0.05]
+    # An abbreviation may be less like what it stands for than like a shorter key.
+    return list(dict.fromkeys([*kept, *(name for name in names if close and name.startswith(key))]))[:MOST_HINTS]
 
 
 def one_line(message: str) -> str:
@@ -102,10 +152,12 @@ def one_line(message: str) -> str:
     )
     if unknown:
         return unknown_key(".".join(unknown.groups()))
+    if valueless := re.search(r"argument (--[\w.]+): expected (one|at least one) argument", message):
+        return f"{valueless[1]}: needs a value; one that begins with '-' is written {valueless[1]}=-1"
     wrong = re.search(r'Parser key "([^"]+)"', message)
     given = re.search(r"Given value: (.*)", message, re.S) or re.search(r"Got value: (.*)", message, re.S)
     if wrong and given and wrong[1] in allowed():
         key, value = wrong[1], given[1].strip()
         reason = f" ({REFUSED[key, value]})" if (key, value) in REFUSED else ""
-        return f"--{key}: {value!r} is not allowed{reason}; allowed: {allowed()[key]}"
-    return " ".join(message.split())
+        return f"--{key}: {shortened(value)!r} is not allowed{reason}; allowed: {allowed()[key]}"
+    return shortened(" ".join(message.split()))

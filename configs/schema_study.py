@@ -1,7 +1,7 @@
 """The configuration of a study: many runs, and the comparison of hypergradients from one trained state."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from configs import ranges
 
@@ -39,11 +39,11 @@ class RayConfig:
 class StudyConfig:
     """Many runs: every combination of the values on the axes is one run (a cell)."""
 
-    axes: dict[str, list[Any]] = field(default_factory=dict)
+    axes: ranges.Axes = field(default_factory=dict)
     """Key of this configuration -> its values, as hypergradient.type: [darts, exact]. Empty: no study, one run."""
-    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    variants: ranges.Variants = field(default_factory=dict)
     """One more axis, of named settings: name -> {key: value}, as w/o constraint: {search.constraint: none}."""
-    where: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    where: ranges.Where = field(default_factory=dict)
     """Further settings of the cells that have one value on an axis: axis -> value -> {key: value}, as task.name: {qqp:
     {retrain.epochs: 10}}. Values as in YAML: null, true, 1e-3, [query]."""
     sweep_once: bool = False

@@ -8,7 +8,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from configs.errors import UserError
-from configs.keys import known_keys, one_line, unknown_key
+from configs.keys import flat, known_keys, one_line, refuse_huge, unknown_key
 from configs.rules import check
 from configs.schema import RunConfig
 
@@ -29,9 +29,10 @@ def from_tree(tree: Mapping[str, Any], values: Mapping[str, Any], name: str | No
     unknown = [key for key in values if key not in known_keys()]
     if unknown:
         raise UserError(unknown_key(unknown[0]))
+    refuse_huge(flat({**tree, **values}))
     try:
         fields = _parser().instantiate(_parser().parse_object({**tree, **values}))
-    except (ArgumentError, TypeError, ValueError) as error:
+    except (ArgumentError, TypeError, ValueError, RecursionError) as error:
         raise UserError(one_line(str(error))) from error
     return checked(fields, name)
 
@@ -51,6 +52,6 @@ def checked(fields: Namespace, name: str | None) -> RunConfig:
 @cache
 def _parser() -> ArgumentParser:
     """Made once, as a study makes one configuration after the other."""
-    parser = ArgumentParser(exit_on_error=False)
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
     parser.add_class_arguments(RunConfig, None)
     return parser

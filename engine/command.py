@@ -8,6 +8,7 @@ from configs.files import load_config
 from configs.launch import processes_started
 from configs.requests import Command, Request, ScoreRequest, ShowRequest, WorkspaceRequest
 from configs.schema import RunConfig
+from configs.unread import tell_unread, tell_unread_by_report
 from engine.report.summary import print_next, print_result
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
@@ -63,7 +64,9 @@ def _as_it_ran(request: Request) -> Request:
     kept = {name: getattr(request.config, name) for name in _OF_THE_REPORT}
     if request.config.tracking.wandb != "auto":  # what was left to the program then is no wish now
         kept["tracking"] = request.config.tracking
-    return dataclasses.replace(request, config=dataclasses.replace(ran, **kept))
+    config = dataclasses.replace(ran, **kept)
+    tell_unread_by_report(request.given, request.config, config, path)
+    return dataclasses.replace(request, config=config)
 
 
 def _run(request: Request, stop: StopRequest) -> None:
@@ -73,6 +76,8 @@ def _run(request: Request, stop: StopRequest) -> None:
 
     stop.check()  # the imports took seconds
     config = request.config
+    if request.stage != "report":
+        tell_unread(request.given, config, [config])
     if config.method == "lora_grid" or config.retrain.learning_rates:
         refuse_several("trying ranks or learning rates (lora_grid, --retrain.learning_rates)", "start run.py itself")
     if config.retrain.gradient_accumulation > 1:

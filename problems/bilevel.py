@@ -55,6 +55,7 @@ class BilevelProblem(ImplicitProblem):
         self.last_loss: Tensor = torch.tensor(float("nan"))
         self.skipped = torch.tensor(False, device=compute.device)
         self.skip_count = torch.tensor(0, device=compute.device)
+        self.still_count = torch.tensor(0, device=compute.device)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The parameters that this problem descends; stock Betty returns the frozen ones too."""
@@ -84,9 +85,10 @@ class BilevelProblem(ImplicitProblem):
         return loss / self.gas, {"loss": self.last_loss}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """As Betty's, but nothing moves where the loss or a gradient is not finite; `skipped` and `skip_count` say
-        so."""
+        """As Betty's, but nothing moves where the loss or a gradient is not finite: `skipped` says so, `still_count`
+        counts such steps, and `skip_count` those of them that no other problem has counted."""
         self.skipped = ~self._finite()
+        self.still_count = self.still_count + self.skipped
         self.skip_count = self.skip_count + self._newly_skipped()
         if self.optimizer.defaults.get("fused"):
             # The kernel itself leaves out the step: reading the answer back would stall the GPU.

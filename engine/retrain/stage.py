@@ -11,6 +11,7 @@ from engine.disk.files import remove, write_json, write_text
 from engine.retrain import checkpoint
 from engine.retrain.fit import fit
 from engine.retrain.generate import generate_and_score
+from engine.retrain.length import length_of
 from engine.retrain.methods import METHODS
 from engine.retrain.result import result_of
 from engine.retrain.same_ranks import refuse_changed_ranks, what_counts
@@ -37,7 +38,10 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     set_seed(run.config.seed)
     prepared = method.prepare(run.base(), at_rate, len(data.train))
     trainable = sum(p.numel() for p in prepared.model.parameters() if p.requires_grad) - prepared.zeros
-    log.info("retrain (%s): %d rows, trainable parameters %s", run.config.method, len(data.train), f"{trainable:,}")
+    log.info(
+        "retrain (%s): %d rows, %s, trainable parameters %s",
+        run.config.method, len(data.train), length_of(run.config.retrain, len(data.train)).words(), f"{trainable:,}",
+    )  # fmt: skip
     begun = {"settings": RETRAINING.of(run.config), "data": run.fingerprint, "ranks": what_counts(prepared.record)}
     fitted = fit(at_rate, prepared, data, folder.retrain, begun)
     if not run.processes.first:

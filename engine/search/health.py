@@ -52,6 +52,20 @@ def warn_about_missing_classes(
             )  # fmt: skip
 
 
+def warn_about_still_alpha(engine: SearchEngine, config: RunConfig) -> None:
+    """Warns when half of the outer steps or more were skipped, their own loss or gradient, or that of the inner step
+    before, not being finite: the ranks are then those of a search that was much shorter, or of none."""
+    outer = engine.global_step // config.search.unroll_steps
+    still = int(engine.selection.still_count)
+    if outer and 2 * still >= outer:
+        log.warning(
+            "alpha moved in %d of %d outer steps%s: in the others a loss or gradient was not finite; lower "
+            "--search.learning_rate (now %g) or --search.selection_learning_rate (now %g), or try --precision fp32",
+            outer - still, outer, ", so that the ranks are those of the start" if still == outer else "",
+            config.search.learning_rate, config.search.selection_learning_rate,
+        )  # fmt: skip
+
+
 def warn_about(trajectory: Trajectory, rule: RankRule, config: RunConfig) -> None:
     """Warns when the ranks that were found are doubtful: alpha collapsed, or no rank ever changed."""
     alpha = np.stack(trajectory.alpha)

@@ -12,7 +12,7 @@ from engine.run.context import Context
 from engine.run.resources import peak_memory
 from engine.run.same_data import refuse_changed_data
 from engine.search.engine import SearchEngine, build_engine
-from engine.search.health import warn_about, warn_about_missing_classes
+from engine.search.health import warn_about, warn_about_missing_classes, warn_about_still_alpha
 from engine.search.hook import SearchHook
 from engine.search.settings import FOUND, UNFINISHED
 from engine.terminal.live_view import SearchProgress
@@ -71,6 +71,7 @@ def build_search(run: Context, *, second_order: bool) -> SearchEngine:
 def _record(run: Context, engine: SearchEngine, hook: SearchHook) -> None:
     """Writes what stage 2 and the report read, ranks.json last."""
     folder, config = run.folder, run.config
+    warn_about_still_alpha(engine, config)
     warn_about(hook.trajectory, engine.rule, config)
     hook.trajectory.write(folder.trajectory)
     hook.tracking.end(hook.trajectory)

@@ -13,7 +13,7 @@ from problems.bilevel import BilevelProblem
 from problems.machine.compute import random_state, set_random_state
 
 # What the log shows until the next outer step, which may be `unroll_steps` away.
-_LAST = ("last_loss", "direct", "implicit", "skip_count")
+_LAST = ("last_loss", "direct", "implicit", "skip_count", "still_count")
 
 
 def snapshot(engine: SearchEngine, settled: RanksSettled, trajectory: Trajectory) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Many runs: the axes of a study expand to cells, each an ordinary run folder; finished cells are skipped."""
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ from configs.errors import UserError
 from configs.files import to_yaml
 from configs.requests import Request
 from configs.schema import RunConfig
+from configs.unread import tell_unread
 from engine import ranks
 from engine.disk.files import write_parquet, write_text
 from engine.retrain.settings import FINISHED
@@ -35,6 +37,8 @@ def run_study(request: Request, stop: StopRequest) -> tuple[StudyFolder, list[st
     config = request.config
     asked = AskedOf(config, StudyFolder.of(config), request.stage, request.overwrite)
     cells = expand(config, asked.folder)
+    if request.stage != "report":
+        tell_unread(request.given, config, [dataclasses.replace(cell.config, study=config.study) for cell in cells])
     running = Running(_jobs(request, asked, cells), config.study.ray.retries)
     folder = open_folder(
         asked,

@@ -61,6 +61,11 @@ def test_no_json_is_the_default() -> None:
     assert parse_settings(Settings, []) == Settings()
 
 
+def test_an_abbreviated_setting_is_refused() -> None:
+    with pytest.raises(UserError, match=r"unrecognized arguments: --round 4"):
+        parse_settings(Settings, ["--round", "4"])
+
+
 @pytest.mark.trains
 def test_a_child_that_fails_says_why() -> None:
     with pytest.raises(RuntimeError, match="unknown_module_of_nobody"):

@@ -17,6 +17,13 @@ def test_a_missing_config_lists_the_shipped_ones() -> None:
     assert {"quickstart.yaml", "glue_sst2.yaml"} <= set(str(caught.value).split("Shipped: ")[1].split(", "))
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000, "a\0b"])
+def test_a_name_that_no_file_system_takes_is_a_missing_config(name: str) -> None:
+    with pytest.raises(UserError, match=r"^--config: no file .* here or in configs/") as caught:
+        find_config(name)
+    assert len(str(caught.value)) < 700
+
+
 def test_a_config_of_a_bare_name_is_looked_up_here_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert find_config("fast.yaml") == CONFIGS / "fast.yaml"

@@ -95,7 +95,6 @@ def test_words_of_a_type(kind: Any, said: str) -> None:
 
 UNKNOWN = {
     "lora.kk": "lora.k",  # a slip of the pen
-    "batch_size": "search.batch_size",  # its section left out
     "lora.seed": "seed",  # in a section where it is not: the same word before a word that looks like it
 }
 
@@ -103,6 +102,18 @@ UNKNOWN = {
 @pytest.mark.parametrize("key", UNKNOWN)
 def test_an_unknown_key_comes_with_the_nearest(key: str) -> None:
     assert unknown_key(key) == f"unknown key {key!r}; did you mean {UNKNOWN[key]!r}?"
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("batch_size", "'search.batch_size', 'retrain.batch_size' or 'decode.batch_size'"),  # its section left out
+        ("lora.learning_rate", "'search.learning_rate' or 'retrain.learning_rate'"),
+        ("lora.rank", "'lora.r', 'lora.k' or 'lora.ranks_from'"),  # the beginning of one, and near to two others
+    ],
+)
+def test_an_unknown_key_comes_with_all_that_are_as_near(key: str, said: str) -> None:
+    assert unknown_key(key) == f"unknown key {key!r}; did you mean {said}?"
 
 
 def test_a_key_that_is_near_to_none_gets_no_guess() -> None:

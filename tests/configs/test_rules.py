@@ -83,6 +83,14 @@ IMPOSSIBLE = {
         ("--search.rule", "budget", "--search.budget", "9"),
         r"^--search\.budget: 9 is not allowed with --lora\.k 8; allowed: an average rank up to k$",
     ),
+    "an outer step that never comes": (
+        ("--search.steps", "5", "--search.unroll_steps", "6"),
+        r"^--search\.unroll_steps: 6 is not allowed with --search\.steps 5, as no outer step .*; allowed: 1 to 5$",
+    ),
+    "ranks that settle before the first outer step": (
+        ("--search.check_every", "10", "--search.patience", "2", "--search.unroll_steps", "31"),
+        r"^--search\.patience: 2 is not allowed with .* would stop at step 30, before .*; allowed: 0, or 3 or more$",
+    ),
     "ranks of nobody shuffled": (
         ("--method", "lora_shuffled"),
         r"^--lora\.ranks_from: null is not allowed for --method",
@@ -111,6 +119,20 @@ def test_what_cannot_work_together_is_refused(case: str) -> None:
     arguments, message = IMPOSSIBLE[case]
     with pytest.raises(UserError, match=message):
         parse(arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--search.steps", "6", "--search.unroll_steps", "6"),
+        ("--search.check_every", "10", "--search.patience", "2", "--search.unroll_steps", "30"),
+        ("--search.check_every", "10", "--search.patience", "3", "--search.unroll_steps", "31"),
+        ("--search.check_every", "10", "--search.patience", "0", "--search.unroll_steps", "31"),
+        ("--search.steps", "5", "--search.unroll_steps", "6", "--method", "lora"),
+    ],
+)
+def test_an_outer_step_that_comes_late_is_taken(arguments: tuple[str, ...]) -> None:
+    assert parse(arguments).config
 
 
 def test_second_order_methods_and_choices_are_those_of_the_registry() -> None:

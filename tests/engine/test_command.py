@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from configs.errors import UserError
+from configs.parser import parse
 from configs.requests import Request, ScoreRequest, ShowRequest
 from configs.schema import RunConfig, StudyConfig
 from engine import stages
@@ -61,6 +62,15 @@ def test_score_writes_the_values_of_the_files(tmp_path: Path) -> None:
         (tmp_path / name).write_text("a b c d e\n")
     start(ScoreRequest("e2e", str(tmp_path / "hyp"), str(tmp_path / "ref"), str(tmp_path / "out"), ["BLEU"]))
     assert json.loads((tmp_path / "out").read_text()) == {"BLEU": 1.0}
+
+
+@pytest.mark.parametrize("study", [(), ("--study.axes", "{seed: [0]}")])
+def test_a_setting_that_does_nothing_is_refused_before_anything_is_written(
+    make_argv: Callable[..., list[str]], tmp_path: Path, study: tuple[str, ...]
+) -> None:
+    with pytest.raises(UserError, match=r"^--search\.budget: does nothing without --search\.rule budget; give it, or"):
+        start(parse([*make_argv(tmp_path), *study, "--search.budget", "3"]))
+    assert not (tmp_path / "runs").exists()
 
 
 def study(config: RunConfig) -> RunConfig:

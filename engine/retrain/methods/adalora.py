@@ -14,11 +14,11 @@ from transformers import TrainerCallback
 
 from configs.errors import UserError
 from configs.rules import ADALORA_LEAST_STEPS
-from configs.schema import RunConfig
 from engine import export, ranks
 from engine.ranks import LayerRank, RankRecord
 from engine.retrain import checkpoint as retrain_checkpoint
 from engine.retrain.adapter import adapter_config, attach_ranks
+from engine.retrain.length import length_of
 from engine.retrain.methods.base import Method, Prepared, layer_sizes
 from engine.run.context import Context
 from problems.models.attach import ADAPTER, attach, lora_config, lora_layers
@@ -42,13 +42,6 @@ def schedule(steps: int) -> dict[str, int]:
     return {"total_step": steps, "tinit": max(2, steps // 8), "tfinal": steps // 2, "deltaT": max(1, steps // 500)}
 
 
-def optimiser_steps(config: RunConfig, rows: int) -> int:
-    """Steps of a training by one process."""
-    settings = config.retrain
-    per_epoch = math.ceil(math.ceil(rows / settings.batch_size) / settings.gradient_accumulation)
-    return settings.max_steps or math.ceil(settings.epochs * per_epoch)
-
-
 def initial_rank(rank: int) -> int:
     """Rank before the allocation, for `rank` on average after it: half as much again, as in AdaLoRA's experiments."""
     return math.ceil(1.5 * rank)
@@ -69,7 +62,7 @@ class AdaLora(Method):
         alike = ("task_type", "target_modules", "modules_to_save", "lora_dropout")
         fields: dict[str, Any] = {name: getattr(like, name) for name in alike}
         fields["lora_alpha"] = config.lora.lora_alpha * scale
-        fields |= schedule(optimiser_steps(config, rows))
+        fields |= schedule(length_of(config.retrain, rows).steps)
         model = attach(base.model, AdaLoraConfig(init_r=rank, target_r=config.lora.r, **fields))
         _regularise_in_training_only(model)
         return Prepared(model, callbacks=[Allocate(model)])

@@ -26,11 +26,12 @@ class Kept(Tracker):
 
 @pytest.mark.trains
 def test_a_retraining_leaves_its_adapter_its_result_and_no_checkpoint(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], log_lines: list[str]
 ) -> None:
     config, folder = with_ranks(tiny_config(*FEW, "--retrain.checkpoint_every", "2"))
     tracker = Kept()
     retrain(run_of(config), tracker)
+    assert any(line.startswith("INFO retrain (autolora): 20 rows, 1.3 epochs (4 steps), train") for line in log_lines)
     result = json.loads(folder.metrics.read_text())
     assert (folder.adapter / "adapter_model.safetensors").exists()
     assert result["settings"] == json.loads(json.dumps(FINISHED.of(config)))

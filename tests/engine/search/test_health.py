@@ -175,6 +175,40 @@ def test_a_whole_run_warns(
     assert any(line.startswith("WARNING no rank ever changed") for line in log_lines)
 
 
+@pytest.mark.trains
+@pytest.mark.parametrize(
+    ("problem", "bad", "said"),
+    [
+        (
+            SelectionProblem,
+            {1, 2, 3, 4, 5, 6},
+            "alpha moved in 0 of 6 outer steps, so that the ranks are those of the",
+        ),
+        (
+            LoraProblem,
+            {1, 2, 3, 4, 5, 6},
+            "alpha moved in 0 of 6 outer steps, so that the ranks are those of the start",
+        ),
+        (SelectionProblem, {1, 3, 5}, "alpha moved in 3 of 6 outer steps: in the others a loss or gradient was not"),
+        (SelectionProblem, {1, 3}, None),
+    ],
+)
+def test_outer_steps_that_were_skipped_are_spoken_of_at_the_end(
+    tiny_config: Callable[..., RunConfig],
+    run_of: Callable[..., Context],
+    monkeypatch: pytest.MonkeyPatch,
+    log_lines: list[str],
+    problem: type,
+    bad: set[int],
+    said: str | None,
+) -> None:
+    spoil(monkeypatch, problem, bad, math.nan)
+    search(run_of(tiny_config()))
+    found = [line for line in log_lines if "outer steps" in line]
+    assert len(found) == (said is not None)
+    assert all(line.startswith(f"WARNING {said}") for line in found)
+
+
 def test_a_class_that_one_part_lacks_is_spoken_of(log_lines: list[str]) -> None:
     labels, names = [0, 0, 1, 2, 1, 0], {0: "bad", 1: "good", 2: "mixed"}
     d_tr, d_val = np.array([0, 2, 3]), np.array([1, 4, 5])

@@ -9,6 +9,7 @@ import pytest
 
 from configs.errors import UserError
 from configs.schema import RunConfig, StudyConfig
+from configs.values import with_values
 from engine.study.cells import Cell, cell_name, expand, reads, with_chosen_rate
 from engine.study.folder import StudyFolder
 from tests.helpers.studies import AXES, VARIANTS, with_study
@@ -41,6 +42,13 @@ def test_cell_names_are_folder_names() -> None:
     assert cell_name({"hypergradient.eta": "lr", "model.name": "a/b: c"}) == "eta-lr_name-a-b-c"
     values = {"task.train_rows": None, "search.dropout": True, "retrain.learning_rates": [1e-3, 3e-3]}
     assert cell_name(values) == "train_rows-null_dropout-true_learning_rates-0.001-0.003"
+
+
+@pytest.mark.parametrize("value", ["x" * 5000, "é" * 300, 10**400])
+def test_a_cell_s_name_leaves_room_for_hidden_siblings(tiny_config: Callable[..., RunConfig], value: object) -> None:
+    name = cell_name({"seed": 0, "task.path": value, "model.name": value})
+    assert len(f".{name}.overwrite".encode()) <= 255
+    assert with_values(tiny_config(), {"name": name}).name == name
 
 
 def test_keys_that_end_alike_are_told_apart_in_the_name() -> None:

@@ -13,7 +13,8 @@ from configs.errors import UserError
 from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
-from engine.retrain.methods.adalora import Allocate, initial_rank, optimiser_steps, schedule
+from engine.retrain.length import length_of
+from engine.retrain.methods.adalora import Allocate, initial_rank, schedule
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.stages import run_stages
@@ -47,7 +48,7 @@ def test_steps_are_those_of_the_trainer(
 ) -> None:
     settings = ("--retrain.max_steps", steps, "--retrain.epochs", epochs)
     config = tiny_config(*settings, "--retrain.gradient_accumulation", accumulation, "--method", "lora")
-    assert optimiser_steps(config, 64) == expected
+    assert length_of(config.retrain, 64).steps == expected
     folder = run_stages(Request(config, "all", False, "test"), StopRequest())
     assert json.loads(folder.metrics.read_text())["steps"]["retrain"] == expected
 

@@ -1,0 +1,30 @@
+"""The keys that a user gave, on the command line or in a file: what nothing reads of them is said (`unread.py`)."""
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+from configs.files import CONFIGS, find_config, read_keys
+from configs.keys import flat, known_keys
+from configs.requests import Given
+from configs.schema import RunConfig
+
+
+def given_of(command: Mapping[str, Any], sources: Sequence[str], config: RunConfig) -> Given:
+    """What was given by the tree of the command line's keys, and by the files `sources` (as --config names them),
+    which together made `config`."""
+    files: dict[str, str] = {}
+    for source in sources:
+        path = find_config(source)
+        if path.resolve().parent != CONFIGS:
+            files |= {key: source for key, _ in flat(read_keys(path)) if _differs(key, config)}
+    keys = frozenset(key for key, _ in flat(command) if key in known_keys())
+    return Given(keys, files)
+
+
+def _differs(key: str, config: RunConfig) -> bool:
+    """Whether a key of a run has another value than its default."""
+    if key not in known_keys():
+        return False
+    value, default = (reduce(getattr, key.split("."), of) for of in (config, RunConfig()))
+    return bool(value != default)

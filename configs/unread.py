@@ -1,0 +1,232 @@
+"""Settings that do nothing: which keys nothing reads under which other settings, and what is done about it.
+
+A key that the user gave and that no row of TABLE covers is read by some stage of the run. tests/configs/test_unread.py
+lists the keys that are always read, and holds the table against what the stages and methods declare.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from configs.errors import UserError
+from configs.requests import Given
+from configs.rules import SEARCHING, WITHOUT_LORA
+from configs.schema import RunConfig
+
+log = logging.getLogger("autolora")
+
+
+class Row(NamedTuple):
+    """Keys (or whole sections) that nothing reads where `unread` holds, and why, in words about the configuration `c`.
+
+    `instead`: on the command line the key is refused, with these words on what to do, as the run would be another one
+    than was asked for: another setting overrules the key, or the data that it names would not be read. Otherwise it is
+    said, and so it is in a file, which may serve other runs, too.
+    """
+
+    keys: tuple[str, ...]
+    unread: Callable[[RunConfig], bool]
+    why: str
+    instead: str = ""
+
+    def covers(self, key: str) -> bool:
+        """Whether the row is about this key."""
+        return any(key == name or key.startswith(f"{name}.") for name in self.keys)
+
+
+def _fixed_data(c: RunConfig) -> bool:
+    return c.task.type == "glue" or (c.task.type == "generation" and c.task.name in ("e2e", "webnlg"))
+
+
+def _evaluated(c: RunConfig) -> str:
+    return c.task.evaluation_split or ("test" if c.task.test_path else "validation")
+
+
+def _is_local(c: RunConfig) -> bool:
+    return c.model.name.startswith("package:") or Path(c.model.name).expanduser().exists()
+
+
+def _no_study(c: RunConfig) -> bool:
+    return not (c.study.axes or c.study.variants)
+
+
+def _divides(c: RunConfig) -> bool:
+    return c.method in SEARCHING or bool(c.retrain.learning_rates)
+
+
+def _uses_r(c: RunConfig) -> bool:
+    return c.method in ("lora", "adalora") or (c.method == "lora_random" and c.lora.ranks_from is None)
+
+
+DIFFERENCES = ("darts", "forward_difference", "sama")
+_METHOD = "with --method {c.method}"
+_TYPE = "with --hypergradient.type {c.hypergradient.type}"
+_TASK = "with --task.type {c.task.type}"
+_COLUMNS = ("task.text_columns", "task.label_column")
+_FILES = ("task.validation_path", "task.test_path", "task.holdout_share")
+
+# The first row that covers a key and holds gives the reason.
+TABLE: tuple[Row, ...] = (
+    Row(("model.revision",), _is_local, "with --model.name {c.model.name}, which is not on the hub"),
+    Row(
+        ("task.path", "task.name", *_FILES, *_COLUMNS, "task.kind"), lambda c: c.task.type == "sample",
+        f"{_TASK}, whose sentences the program makes itself", "leave it out, or give the --task.type of your data",
+    ),
+    Row(
+        (*_FILES, *_COLUMNS), _fixed_data,
+        f"{_TASK} and --task.name {{c.task.name}}, whose splits and columns are fixed",
+        "leave it out, or give another --task.type or --task.name for your own table",
+    ),
+    Row(("task.kind",), lambda c: c.task.type != "text", f"{_TASK}: it is read for --task.type text"),
+    Row(("task.validation_path",), lambda c: _evaluated(c) == "test", "where the test rows are evaluated"),
+    Row(
+        ("task.test_path",), lambda c: _evaluated(c) == "validation",
+        "with --task.evaluation_split validation, whose rows are evaluated instead",
+    ),
+    Row(
+        ("task.holdout_share",), lambda c: bool(c.task.validation_path or c.task.test_path),
+        "where a file has the rows to evaluate on",
+    ),
+    Row(
+        ("task.validation_share",), lambda c: not _divides(c),
+        f"{_METHOD}, which needs no D_val: it is trained on D_tr + D_val",
+    ),
+    Row(
+        ("task.split_by",), lambda c: c.task.type != "generation" or not _divides(c),
+        "for tasks other than generation and where nothing is divided into D_tr and D_val",
+    ),
+    Row(("task.label_smoothing",), lambda c: c.task.type != "generation", f"{_TASK}: it is read for generation"),
+    Row(
+        ("lora.target_modules", "lora.k", "lora.lora_alpha", "lora.dropout", "retrain.scale"),
+        lambda c: c.method in WITHOUT_LORA, f"{_METHOD}, which has no LoRA",
+    ),
+    Row(("lora.modules_to_save",), lambda c: c.method == "full", f"{_METHOD}, which trains and saves all modules"),
+    Row(
+        ("lora.r",), lambda c: c.method == "lora_random" and not _uses_r(c),
+        f"{_METHOD} beside --lora.ranks_from, which says how many parameters there are",
+    ),
+    Row(("lora.r",), lambda c: not _uses_r(c), f"{_METHOD}: it is the rank for lora, adalora and lora_random"),
+    Row(("lora.grid",), lambda c: c.method != "lora_grid", f"{_METHOD}: it is read for lora_grid"),
+    Row(
+        ("lora.ranks_from",), lambda c: c.method not in ("lora_shuffled", "lora_random"),
+        f"{_METHOD}: it is read for lora_shuffled and lora_random",
+    ),
+    Row(("adapter",), lambda c: c.method != "adapter", f"{_METHOD}: it is read for adapter"),
+    Row(
+        ("search", "hypergradient", "retrain.init"), lambda c: c.method != "autolora",
+        f"{_METHOD}, which has no search by gradients",
+    ),
+    Row(
+        ("search.budget",), lambda c: c.search.rule != "budget",
+        "without --search.rule budget", "give it, or leave the budget out",
+    ),
+    Row(
+        ("search.check_every",), lambda c: c.search.patience == 0,
+        "with --search.patience 0, by which the search never stops early",
+    ),
+    Row(
+        ("hypergradient.eta",), lambda c: c.hypergradient.type == "first_order",
+        f"{_TYPE}, which is eta = 0",
+    ),
+    Row(
+        ("hypergradient.radius", "hypergradient.fp32_difference"),
+        lambda c: c.hypergradient.type not in DIFFERENCES and not c.study.probe.steps,
+        f"{_TYPE}, which takes no finite difference",
+    ),
+    Row(
+        ("hypergradient.fp32_difference",), lambda c: c.precision == "fp32",
+        "with --precision fp32, in which everything is computed",
+    ),
+    Row(
+        ("hypergradient.terms",), lambda c: c.hypergradient.type not in ("neumann", "cg") and not c.study.probe.steps,
+        f"{_TYPE}: it is read for neumann and cg",
+    ),
+    Row(
+        ("retrain.epochs",), lambda c: c.retrain.max_steps is not None,
+        "beside retrain.max_steps {c.retrain.max_steps}, which overrules it",
+        "leave it out, or give --retrain.max_steps null",
+    ),
+    # The trials of a rank grid are trained at learning_rate, before the rates are tried.
+    Row(
+        ("retrain.learning_rate",), lambda c: bool(c.retrain.learning_rates) and c.method != "lora_grid",
+        "beside retrain.learning_rates {c.retrain.learning_rates}, of which one is chosen",
+        "leave it out, or give --retrain.learning_rates []",
+    ),
+    Row(("decode",), lambda c: c.task.type != "generation", f"{_TASK}: it is read for generation"),
+    Row(("decode.length_penalty",), lambda c: c.decode.num_beams == 1, "with --decode.num_beams 1, which is greedy"),
+    Row(("export.merged",), lambda c: c.method == "full", f"{_METHOD}, which always writes merged/"),
+    Row(
+        ("tracking.project", "tracking.entity", "tracking.group", "tracking.artifacts"),
+        lambda c: c.tracking.wandb == "disabled", "with --tracking.wandb disabled",
+    ),
+    Row(
+        ("study.where", "study.sweep_once", "study.launcher", "study.ray", "study.probe"), _no_study,
+        "without --study.axes or --study.variants, which make a study",
+    ),
+    Row(
+        ("study.sweep_once",), lambda c: not c.retrain.learning_rates or len(c.study.axes.get("seed", [])) < 2,
+        "without several retrain.learning_rates, and an axis of several seeds that could share one",
+    ),
+    Row(("study.ray",), lambda c: c.study.launcher != "ray", "without --study.launcher ray"),
+    Row(
+        ("study.probe.etas", "study.probe.timed_steps"), lambda c: not c.study.probe.steps,
+        "without --study.probe.steps, at which approximations are compared",
+    ),
+)  # fmt: skip
+
+
+def reason(key: str, config: RunConfig) -> Row | None:
+    """The row by which nothing reads a key in a run; None where it is read."""
+    return next((row for row in TABLE if row.covers(key) and row.unread(config)), None)
+
+
+def tell_unread(given: Given, config: RunConfig, runs: Sequence[RunConfig]) -> None:
+    """Speaks of each key that the user gave and that none of the runs of `config` (the cells of a study) reads.
+
+    Raises UserError for one that is refused; warns of the others, those of one reason in one line.
+    """
+    said: dict[tuple[str, str], list[str]] = {}
+    for key, where, on_axis in _asked(given, config):
+        rows = [reason(key, run) for run in runs]
+        if not rows or rows[0] is None or None in rows:
+            continue
+        why = rows[0].why.format(c=runs[0])
+        if on_axis or (rows[0].instead and not where):
+            raise UserError(f"{where}--{key}: does nothing {why}; {rows[0].instead or 'leave it out'}")
+        said.setdefault((where, why), []).append(f"--{key}")
+    for (where, why), keys in said.items():
+        log.warning("%s%s: %s nothing %s", where, ", ".join(keys), "do" if len(keys) > 1 else "does", why)
+
+
+def _asked(given: Given, config: RunConfig) -> Iterator[tuple[str, str, bool]]:
+    """Every key that the user gave a value, where it stands, and whether it is an axis of a study, on which a key that
+    nothing reads makes several runs of one."""
+    study = config.study
+    inside = {
+        "study.axes": list(study.axes),
+        "study.variants": [key for settings in study.variants.values() for key in settings],
+        "study.where": [key for places in study.where.values() for more in places.values() for key in more],
+    }
+    for key in (*sorted(given.command), *given.files):
+        where = given.where(key) or ""
+        if reduce(getattr, key.split("."), config) is None:  # null asks for nothing
+            continue
+        if not where and key in study.axes:
+            raise UserError(f"--{key}: does nothing beside study.axes, which has values of {key}; change them there")
+        yield key, where, False
+        for other in dict.fromkeys(inside.get(key, ())):
+            yield other, where, key == "study.axes"
+
+
+def tell_unread_by_report(given: Given, asked: RunConfig, ran: RunConfig, path: Path) -> None:
+    """Warns of the keys on the command line whose values a report, which goes by the run's own `path`, does not
+    take."""
+
+    def value(config: RunConfig, key: str) -> Any:
+        return reduce(getattr, key.split("."), config)
+
+    other = [f"--{key}" for key in sorted(given.command) if value(asked, key) != value(ran, key)]
+    if other:
+        log.warning("--stage report: %s: not read, as the report goes by %s", ", ".join(other), path)

