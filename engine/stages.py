@@ -1,24 +1,28 @@
 """The stages of a run, each from the files of the one before: search -> ranks.json -> retrain -> adapter -> report."""
 
+import dataclasses
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 
-from configs.files import to_yaml
 from configs.requests import Request
 from configs.rules import SEARCHING
-from engine.disk.files import read_json, write_text
+from engine.disk.files import keep_only, read_json
 from engine.disk.lock import locked
 from engine.report.stage import Beside, write_report
 from engine.retrain.methods import refuse_other_ranks
 from engine.retrain.settings import refuse_changed_retraining, refuse_other_weights
+from engine.retrain.sources import refuse_own_sources
 from engine.retrain.stage import retrain
 from engine.retrain.trials import choose_ranks
 from engine.run import opening
 from engine.run.context import Context
+from engine.run.entering import nothing_left_when_refused, opened
 from engine.run.faults import explained
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
-from engine.run.opening import Asked, nothing_left_when_refused, open_folder
+from engine.run.opening import Asked
+from engine.run.ownership import refuse_foreign, refuse_mounted
+from engine.run.replacing import workplace
 from engine.run.resources import forget_peak
 from engine.search.settings import refuse_changed_search
 from engine.search.stage import search
@@ -28,16 +32,22 @@ from problems.machine.processes import ALONE, Processes
 
 REFUSALS: tuple[opening.Refusal[RunFolder], ...] = (
     opening.refuse_study,
+    refuse_foreign,
+    refuse_mounted,
     opening.refuse_search_without_one,
+    refuse_own_sources,
     opening.refuse_finished,
     opening.refuse_without_ranks,
     refuse_online_without_key,
+)
+"""What may keep a run from beginning, in the order in which it is asked of the folder that the command names."""
+RESUMING: tuple[opening.Refusal[RunFolder], ...] = (
     refuse_changed_search,
     refuse_changed_retraining,
     refuse_other_weights,
     refuse_other_ranks,
 )
-"""What may keep a run from beginning, in the order in which it is asked."""
+"""What may keep half-done work from going on, asked of the folder in which it lies: with --overwrite another one."""
 
 
 def run_stages(
@@ -56,24 +66,25 @@ def run_stages(
     Raises UserError for what the user must change, Interrupted when a signal asked to stop.
     """
     config = request.config
-    folder = RunFolder.of(config)
-    asked = Asked(config, folder, request.stage, request.overwrite)
-    with locked(folder.root) if processes.first else nullcontext(), explained(config, folder.root):
-        processes.of_first(lambda: open_folder(asked, REFUSALS))
+    asked = Asked(config, RunFolder.of(config), request.stage, request.overwrite)
+    with ExitStack() as held:
+        if processes.first:
+            held.enter_context(locked(asked.folder.root))
+        held.enter_context(explained(config, workplace(asked).root))
+        folder = processes.of_first(lambda: held.enter_context(opened(asked, REFUSALS, RESUMING)))
+        at_work = dataclasses.replace(asked, folder=folder)
         with nothing_left_when_refused(folder) if processes.first else nullcontext():
-            _run_stages(asked, stop, beside if draw else None, processes)
+            _run_stages(at_work, stop, (lambda: beside(asked.folder)) if draw else None, processes)
         processes.wait()
-    return folder
+    return asked.folder
 
 
 def _run_stages(
-    asked: Asked, stop: StopRequest, beside: Callable[[RunFolder], Beside | None] | None, processes: Processes
+    asked: Asked, stop: StopRequest, beside: Callable[[], Beside | None] | None, processes: Processes
 ) -> None:
     config, folder, stage = asked.config, asked.folder, asked.stage
-    if stage != "report" and processes.first:
-        write_text(folder.config, to_yaml(config))
     with _tracker(asked) if processes.first else NOWHERE as tracker:
-        run = Context(config, stop, processes)
+        run = Context(config, stop, processes, folder)
         forget_peak(run.compute)
         # A stage whose last file is there is done, whatever came after it.
         no_ranks, no_metrics = processes.of_first(lambda: (not folder.ranks.exists(), not folder.metrics.exists()))
@@ -86,7 +97,10 @@ def _run_stages(
         if processes.first:
             folder.clear_leftovers()
             if beside is not None:
-                for name, path in write_report(config, folder, beside(folder)).items():
+                pictures = write_report(config, folder, beside())
+                if asked.overwrite:
+                    keep_only(pictures.values(), folder.figures)
+                for name, path in pictures.items():
                     tracker.image(f"figures/{name}", path)
             tracker.keep(f"{config.name}-ranks", "ranks", folder.ranks)
             tracker.keep(f"{config.name}-adapter", "model", folder.adapter)

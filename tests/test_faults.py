@@ -130,7 +130,7 @@ def test_a_signal_saves_and_ends(
     if stage == "search":
         assert folder.search_checkpoint.exists()
     assert not folder.metrics.exists()
-    assert not (folder.root / ".lock").exists()
+    assert not folder.root.with_name(".tiny.lock").exists()
     assert "the same command goes on from there" in process.output.read_text()
 
 

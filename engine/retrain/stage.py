@@ -32,6 +32,7 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     prepared = method.prepare(run.base(), at_rate, len(data.train))
     trainable = sum(p.numel() for p in prepared.model.parameters() if p.requires_grad) - prepared.zeros
     log.info("retrain (%s): %d rows, trainable parameters %s", run.config.method, len(data.train), f"{trainable:,}")
+    run.begin()
     fitted = fit(at_rate, prepared, data, folder.retrain, RETRAINING.of(run.config))
     if not run.processes.first:
         return

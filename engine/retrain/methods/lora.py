@@ -32,6 +32,7 @@ class RankedLora(Method):
         """Checks the ranks against the model, attaches LoRA; ranks that were chosen here are recorded."""
         prepared = lora_at(*self.source(base.model, run), base, run)
         if self.rules and prepared.record and run.processes.first:
+            run.begin()
             ranks.save(prepared.record, run.folder.ranks)
         return prepared
 

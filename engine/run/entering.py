@@ -1,0 +1,65 @@
+"""The folder that a command works in, once nothing refuses it."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from configs.errors import UserError
+from engine.disk.files import remove
+from engine.run.folder import RunFolder
+from engine.run.opening import AskedOf, F, Refusal
+from engine.run.replacing import replacing
+from engine.run.settling import Places, settle
+
+
+@contextmanager
+def opened(asked: AskedOf[F], refusals: Sequence[Refusal[F]], resuming: Sequence[Refusal[F]]) -> Iterator[F]:
+    """The folder in which the body works, made if need be; the caller holds the lock of `asked.folder`.
+
+    `refusals` are asked of the folder that the command names, in their order; then `resuming` of the half-done work
+    that the command would go on with. With --overwrite that work lies beside the folder, which is replaced when the
+    body has ended well. Raises UserError when one refuses, or when the folder cannot be written.
+    """
+    settle(Places.of(asked.folder.root))
+    for refuse in refusals:
+        refuse(asked)
+    if asked.replaces:
+        with replacing(asked, resuming) as folder:
+            yield folder
+        return
+    for refuse in resuming:
+        refuse(asked)
+    try:
+        Path(os.path.realpath(asked.folder.root)).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--runs_folder: cannot write {asked.folder.root} ({error.strerror})") from error
+    yield asked.folder
+
+
+@contextmanager
+def nothing_left_when_refused(folder: RunFolder) -> Iterator[None]:
+    """If the body raises UserError before it has begun to train, deletes what it wrote."""
+    before, began = _content(folder), _written(folder.config)
+    try:
+        yield
+    except UserError:
+        if _written(folder.config) == began:
+            for path in _content(folder) - before:
+                remove(path)
+        raise
+
+
+def _content(folder: RunFolder) -> set[Path]:
+    """What the preparations of a run may write: the curves' places, and figures."""
+    wandb = folder.root / "wandb"
+    inside = set(wandb.iterdir()) if wandb.is_dir() else set()
+    return inside | {path for path in (wandb, folder.wandb_id, folder.figures) if path.exists()}
+
+
+def _written(path: Path) -> tuple[int, int] | None:
+    """Tells one writing of a file from the next; None where there is no such file."""
+    if not path.exists():
+        return None
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns

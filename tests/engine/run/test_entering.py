@@ -1,0 +1,91 @@
+"""A command's folder is made when nothing refuses it, and a refused command leaves it as it was."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+from engine.run.entering import nothing_left_when_refused, opened
+from engine.run.folder import RunFolder
+from engine.run.opening import Asked
+from tests.helpers.run_folders import WHOLE, names
+
+
+def no(asked: Asked) -> None:
+    raise UserError("refused")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    config = dataclasses.replace(tiny_config(), runs_folder=str(tmp_path / "file"))
+    with (
+        pytest.raises(UserError, match=r"^--runs_folder: cannot write .*file/tiny \(Not a directory\)"),
+        opened(Asked(config, RunFolder.of(config)), (), ()),
+    ):
+        pytest.fail("it cannot be opened")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_refusals_are_asked_in_their_order_before_anything_is_written(
+    finished: tuple[RunConfig, RunFolder], overwrite: bool
+) -> None:
+    config, folder = finished
+    told: list[str] = []
+    asked = Asked(config, folder, "all", overwrite)
+    refusals = (lambda _: told.append("first"), no, lambda _: told.append("third"))
+    with pytest.raises(UserError, match=r"^refused$"), opened(asked, refusals, ()):
+        pytest.fail("it was refused")
+    assert told == ["first"]
+    with pytest.raises(UserError, match=r"^refused$"), opened(asked, (), (lambda _: told.append("resuming"), no)):
+        pytest.fail("it was refused")
+    assert told == ["first", "resuming"]
+    assert names(folder) == WHOLE
+    assert [path.name for path in folder.root.parent.iterdir()] == ["tiny"]
+
+
+def test_a_link_to_a_folder_that_is_not_there_makes_that_folder(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    config = tiny_config()
+    link = RunFolder.of(config).root
+    link.parent.mkdir()
+    link.symlink_to(tmp_path / "disk" / "elsewhere")
+    with opened(Asked(config, RunFolder.of(config)), (), ()) as folder:
+        folder.config.touch()
+    assert (tmp_path / "disk" / "elsewhere" / "config.yaml").exists()
+
+
+def refused_after(folder: RunFolder, write: Callable[[], object]) -> None:
+    with pytest.raises(UserError, match="refused"), nothing_left_when_refused(folder):
+        write()
+        raise UserError("refused")
+
+
+def test_a_refused_run_leaves_nothing_of_wandb(tmp_path: Path) -> None:
+    """Beside a finished search, too, whose earlier curves stay."""
+    folder = RunFolder(tmp_path)
+    (tmp_path / "wandb" / "offline-run-1").mkdir(parents=True)
+    folder.search.mkdir()
+
+    def write() -> None:
+        folder.wandb_id.write_text("abc")
+        (tmp_path / "wandb" / "offline-run-2").mkdir()
+
+    refused_after(folder, write)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["offline-run-1", "search", "wandb"]
+
+
+def test_what_a_run_wrote_after_it_began_to_train_stays(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.config.write_text("of an earlier command")
+
+    def write() -> None:
+        folder.wandb_id.write_text("abc")
+        folder.config.unlink()
+        folder.config.write_text("of this one")
+
+    refused_after(folder, write)
+    assert folder.wandb_id.exists()
