@@ -1,16 +1,20 @@
 """The folder that a command works in, once nothing refuses it."""
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from configs.errors import UserError
+from configs.files import to_yaml
 from engine.disk.files import remove
 from engine.run.folder import RunFolder
 from engine.run.opening import AskedOf, F, Refusal
 from engine.run.replacing import replacing
 from engine.run.settling import Places, settle
+
+log = logging.getLogger("autolora")
 
 
 @contextmanager
@@ -21,10 +25,10 @@ def opened(asked: AskedOf[F], refusals: Sequence[Refusal[F]], resuming: Sequence
     that the command would go on with. With --overwrite that work lies beside the folder, which is replaced when the
     body has ended well. Raises UserError when one refuses, or when the folder cannot be written.
     """
-    settle(Places.of(asked.folder.root))
+    completed = settle(Places.of(asked.folder.root)) and _of_this_command(asked)
     for refuse in refusals:
         refuse(asked)
-    if asked.replaces:
+    if asked.replaces and not completed:
         with replacing(asked, resuming) as folder:
             yield folder
         return
@@ -35,6 +39,15 @@ def opened(asked: AskedOf[F], refusals: Sequence[Refusal[F]], resuming: Sequence
     except OSError as error:
         raise UserError(f"--runs_folder: cannot write {asked.folder.root} ({error.strerror})") from error
     yield asked.folder
+
+
+def _of_this_command(asked: AskedOf[F]) -> bool:
+    """Whether the results that stand are those of an earlier command of the same settings, which was interrupted while
+    they took their place: there is nothing to be done again."""
+    same = RunFolder(asked.folder.root).config.read_text(encoding="utf-8") == to_yaml(asked.config)
+    if same and asked.replaces:
+        log.info("--overwrite: the new results were complete, and stand in %s now", asked.folder.root)
+    return same
 
 
 @contextmanager

@@ -71,19 +71,20 @@ def finish(places: Places, ours: Sequence[str]) -> None:
     settle(places)
 
 
-def settle(places: Places) -> None:
-    """Ends an exchange that has begun; does nothing where none has. The caller holds the folder's lock."""
+def settle(places: Places) -> bool:
+    """Ends an exchange that has begun; False where none has. The caller holds the folder's lock."""
     if _ours(places.growing):
         _exchange(places)
     ours = _ours(places.root)
     if not ours:
-        return
+        return False
     for old in (places.growing, places.old):
         if old.exists():
             _bring_over(old, places.root, PurePath(), [PurePath(pattern).parts for pattern in ours])
             sync(places.root.parent)
             remove(old)
     remove(places.root / RECORD)
+    return True
 
 
 def settle_if_free(root: Path) -> None:

@@ -45,7 +45,7 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
         explained(config, workplace(asked).root),
         opened(asked, refusals, resuming) as folder,
     ):
-        _run(request, folder, cells, stop)
+        _run(request, folder, expand(config, folder), stop)
         if folder != asked.folder:
             _place(folder, asked.folder)
     _print(asked.folder)

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from configs.errors import UserError
+from configs.files import to_yaml
 from configs.schema import RunConfig
+from engine.disk.files import write_json
 from engine.run.entering import nothing_left_when_refused, opened
 from engine.run.folder import RunFolder
 from engine.run.opening import Asked
@@ -58,10 +60,27 @@ def test_a_link_to_a_folder_that_is_not_there_makes_that_folder(
     assert (tmp_path / "disk" / "elsewhere" / "config.yaml").exists()
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_results_whose_exchange_was_interrupted_are_not_made_again_by_the_same_command(
+    finished: tuple[RunConfig, RunFolder], same: bool
+) -> None:
+    config, folder = finished
+    asked = Asked(config if same else dataclasses.replace(config, seed=1), folder, "all", overwrite=True)
+    folder.config.write_text(to_yaml(config))
+    write_json(folder.root / ".overwrite.json", {"ours": folder.patterns()})
+    with opened(asked, (), ()) as work:
+        assert (work == folder) is same
+        assert names(work) == (WHOLE if same else {".overwrite.json"})
+
+
 def refused_after(folder: RunFolder, write: Callable[[], object]) -> None:
-    with pytest.raises(UserError, match="refused"), nothing_left_when_refused(folder):
-        write()
-        raise UserError("refused")
+    def body() -> None:
+        with nothing_left_when_refused(folder):
+            write()
+            raise UserError("refused")
+
+    with pytest.raises(UserError, match="refused"):
+        body()
 
 
 def test_a_refused_run_leaves_nothing_of_wandb(tmp_path: Path) -> None:
