@@ -193,7 +193,7 @@ def test_twenty_kills_at_random_times(argv: Argv, folder: RunFolder, tmp_path: P
 @pytest.mark.slow
 def test_kills_at_the_operations_of_the_exchange(argv: Argv, folder: RunFolder, tmp_path: Path) -> None:
     whole = Uninterrupted(argv, folder, tmp_path)
-    for before_the_end in (2, 9, 20, 30, 45):
+    for before_the_end in (5, 18, 35):
         whole.again()
         moment = whole.operations - before_the_end
         process = Process(whole.argv, tmp_path / "killed.txt", partial(die_at_operation, moment))

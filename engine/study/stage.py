@@ -45,16 +45,16 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
         explained(config, workplace(asked).root),
         opened(asked, refusals, resuming) as folder,
     ):
-        _run(request, folder, expand(config, folder), stop)
+        _run(request, folder, stop)
         if folder != asked.folder:
             _place(folder, asked.folder)
     _print(asked.folder)
     return asked.folder
 
 
-def _run(request: Request, folder: StudyFolder, cells: list[Cell], stop: StopRequest) -> None:
+def _run(request: Request, folder: StudyFolder, stop: StopRequest) -> None:
     config = request.config
-    failed = run_cells(request, folder, cells, stop)
+    failed = run_cells(request, folder, expand(config, folder), stop)
     if request.stage == "all":
         run_probe(config, folder, stop)
     pictures = write_study_report(config, folder)
@@ -63,9 +63,11 @@ def _run(request: Request, folder: StudyFolder, cells: list[Cell], stop: StopReq
     track_study(config, folder, pictures)
     if failed:
         _print(folder)
+        final = StudyFolder.of(config)
+        stays = f", and {final.root} stays as it was until all are done" if folder != final else ""
         raise UserError(
             f"{len(failed)} of the study's cells failed, the results are those of the others; the same command runs "
-            f"them again; the first: {failed[0]}"
+            f"them again{stays}; the first: {failed[0]}"
         )
 
 
