@@ -16,7 +16,7 @@ from engine.retrain.stage import retrain
 from engine.retrain.trials import choose_ranks
 from engine.run import opening
 from engine.run.context import Context
-from engine.run.entering import nothing_left_when_refused, opened
+from engine.run.entering import again_if_outdated, nothing_left_when_refused, opened
 from engine.run.faults import explained
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
@@ -67,16 +67,20 @@ def run_stages(
     """
     config = request.config
     asked = Asked(config, RunFolder.of(config), request.stage, request.overwrite)
-    with ExitStack() as held:
-        if processes.first:
-            held.enter_context(locked(asked.folder.root))
-        held.enter_context(explained(config, workplace(asked).root))
-        folder = processes.of_first(lambda: held.enter_context(opened(asked, REFUSALS, RESUMING)))
-        at_work = dataclasses.replace(asked, folder=folder)
-        with nothing_left_when_refused(folder) if processes.first else nullcontext():
-            _run_stages(at_work, stop, (lambda: beside(asked.folder)) if draw else None, processes)
-        processes.wait()
+    block = (lambda: beside(asked.folder)) if draw else None
+    with locked(asked.folder.root) if processes.first else nullcontext(), explained(config, workplace(asked).root):
+        again_if_outdated(asked, lambda asked: _open_and_run(asked, stop, block, processes))
     return asked.folder
+
+
+def _open_and_run(
+    asked: Asked, stop: StopRequest, beside: Callable[[], Beside | None] | None, processes: Processes
+) -> None:
+    with ExitStack() as held:
+        folder = processes.of_first(lambda: held.enter_context(opened(asked, REFUSALS, RESUMING)))
+        with nothing_left_when_refused(folder) if processes.first else nullcontext():
+            _run_stages(dataclasses.replace(asked, folder=folder), stop, beside, processes)
+        processes.wait()
 
 
 def _run_stages(

@@ -1,8 +1,9 @@
 """The folder that a command works in, once nothing refuses it."""
 
+import dataclasses
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from engine.disk.files import remove
 from engine.run.folder import RunFolder
 from engine.run.opening import AskedOf, F, Refusal
 from engine.run.replacing import replacing
+from engine.run.resuming import Outdated
 from engine.run.settling import Places, settle
 
 log = logging.getLogger("autolora")
@@ -39,6 +41,17 @@ def opened(asked: AskedOf[F], refusals: Sequence[Refusal[F]], resuming: Sequence
     except OSError as error:
         raise UserError(f"--runs_folder: cannot write {asked.folder.root} ({error.strerror})") from error
     yield asked.folder
+
+
+def again_if_outdated(asked: AskedOf[F], work: Callable[[AskedOf[F]], None]) -> None:
+    """Does `work`, which opens the folder of `asked`; with --overwrite a second time, from the beginning, when the
+    half-done new results that it went on with turned out to be outdated."""
+    try:
+        work(asked)
+    except Outdated as error:
+        if not asked.replaces:
+            raise
+        work(dataclasses.replace(asked, outdated=str(error)))
 
 
 def _of_this_command(asked: AskedOf[F]) -> bool:

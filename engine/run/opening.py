@@ -44,6 +44,8 @@ class AskedOf(Generic[F]):
     folder: F
     stage: Stage = "all"
     overwrite: bool = False
+    outdated: str = ""
+    """Why half-done new results do not go on, where that was found after they had been opened."""
 
     @property
     def replaces(self) -> bool:

@@ -50,7 +50,7 @@ def _open(asked: AskedOf[F], places: Places, folder: F, resuming: Sequence[Refus
     _forget_other_results(places, folder)
     kept = _kept(asked)
     sums = {str(path.relative_to(asked.folder.root)): checksum(path) for top in kept for path in _files(top)}
-    if folder.begun and (why := _unfit(at_work, sums, resuming)):
+    if folder.begun and (why := asked.outdated or _unfit(at_work, sums, resuming)):
         log.info("--overwrite: the half-done new results in %s are given up (%s)", folder.root, why)
         os.replace(folder.root, places.set_aside)
     goes_on = folder.begun

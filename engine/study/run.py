@@ -16,6 +16,7 @@ from engine.disk.files import read_json, remove, write_parquet, write_text
 from engine.retrain.settings import FINISHED
 from engine.run.interrupt import StopRequest
 from engine.run.opening import AskedOf
+from engine.run.resuming import Outdated
 from engine.study.cells import Cell, reads, with_chosen_rate
 from engine.study.folder import AskedOfStudy, StudyFolder
 from engine.study.launchers import LAUNCHERS, Job, Running
@@ -48,6 +49,8 @@ def _run_unfinished(request: Request, folder: StudyFolder, cells: list[Cell], st
         failed = LAUNCHERS[config.study.launcher].run(running, config.study, stop)
     for line in failed:
         log.warning("failed: %s", line)
+    if running.outdated and request.overwrite:  # what it went on with cannot be finished
+        raise Outdated(running.outdated)
     # A first seed that is run again may choose another rate than the one that finished later seeds used.
     refuse_changed_cells(AskedOf(config, folder), cells)
     return failed

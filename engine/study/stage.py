@@ -10,7 +10,7 @@ from configs.requests import Request
 from engine.disk.files import keep_only, write_text
 from engine.disk.lock import locked
 from engine.retrain.sources import refuse_sources_in
-from engine.run.entering import opened
+from engine.run.entering import again_if_outdated, opened
 from engine.run.faults import explained
 from engine.run.interrupt import StopRequest
 from engine.run.opening import AskedOf
@@ -40,14 +40,15 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
         functools.partial(_refuse_own_sources, cells=cells), functools.partial(refuse_launcher, cells=cells),
     )  # fmt: skip
     resuming = functools.partial(refuse_changed_cells, cells=cells), refuse_changed_probe
-    with (
-        locked(asked.folder.root),
-        explained(config, workplace(asked).root),
-        opened(asked, refusals, resuming) as folder,
-    ):
-        _run(request, folder, stop)
-        if folder != asked.folder:
-            _place(folder, asked.folder)
+
+    def work(asked: AskedOfStudy) -> None:
+        with opened(asked, refusals, resuming) as folder:
+            _run(request, folder, stop)
+            if folder != asked.folder:
+                _place(folder, asked.folder)
+
+    with locked(asked.folder.root), explained(config, workplace(asked).root):
+        again_if_outdated(asked, work)
     _print(asked.folder)
     return asked.folder
 

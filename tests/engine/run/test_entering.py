@@ -10,9 +10,10 @@ from configs.errors import UserError
 from configs.files import to_yaml
 from configs.schema import RunConfig
 from engine.disk.files import write_json
-from engine.run.entering import nothing_left_when_refused, opened
+from engine.run.entering import again_if_outdated, nothing_left_when_refused, opened
 from engine.run.folder import RunFolder
 from engine.run.opening import Asked
+from engine.run.resuming import Outdated
 from tests.helpers.run_folders import WHOLE, names
 
 
@@ -58,6 +59,30 @@ def test_a_link_to_a_folder_that_is_not_there_makes_that_folder(
     with opened(Asked(config, RunFolder.of(config)), (), ()) as folder:
         folder.config.touch()
     assert (tmp_path / "disk" / "elsewhere" / "config.yaml").exists()
+
+
+def test_outdated_new_results_are_begun_again_once(finished: tuple[RunConfig, RunFolder]) -> None:
+    """Other data is known only once it is loaded, when the half-done new results are open already."""
+    config, folder = finished
+    begun: list[set[str]] = []
+
+    def work(asked: Asked) -> None:
+        with opened(asked, (), ()) as growing:
+            begun.append(names(growing))
+            if growing.begun:
+                raise Outdated("other rows")
+            growing.config.touch()
+            if len(begun) == 1:
+                raise UserError("stopped")
+
+    asked = Asked(config, folder, "all", overwrite=True)
+    with pytest.raises(UserError, match="stopped"):
+        again_if_outdated(asked, work)
+    again_if_outdated(asked, work)
+    assert begun == [{".overwrite.json"}, {".overwrite.json", "config.yaml"}, {".overwrite.json"}]
+    assert names(folder) == {"config.yaml"}
+    with pytest.raises(Outdated, match="other rows"):
+        again_if_outdated(Asked(config, folder), work)
 
 
 @pytest.mark.parametrize("same", [True, False])

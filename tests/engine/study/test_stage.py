@@ -106,6 +106,7 @@ def test_a_study_with_a_failed_cell_replaces_no_whole_one(study: tuple[RunConfig
     assert len(pd.read_parquet(growing.results)) == 1
 
 
+@pytest.mark.slow
 def test_finished_cells_of_a_half_done_overwrite_are_not_run_again(study: tuple[RunConfig, StudyFolder]) -> None:
     config, folder = study
     before = everything(folder.root)
@@ -126,6 +127,35 @@ def test_finished_cells_of_a_half_done_overwrite_are_not_run_again(study: tuple[
     start(config, overwrite=True)
     assert (folder.cells / "seed-0" / "metrics.json").read_bytes() == finished
     assert not growing.root.exists()
+
+
+@pytest.mark.slow
+def test_half_done_cells_of_other_settings_make_the_overwrite_begin_again(
+    study: tuple[RunConfig, StudyFolder],
+) -> None:
+    """Nothing else would: the refused cell asks for --overwrite, which was given."""
+    config, folder = study
+    before = everything(folder.root)
+    growing = StudyFolder(folder.root.with_name(".tiny.overwrite"))
+
+    class InTheFirst(StopRequest):
+        @property
+        def code(self) -> int | None:
+            return 130 if (growing.cells / "seed-0" / "retrain" / "checkpoint-1").exists() else None
+
+        @code.setter
+        def code(self, value: int | None) -> None: ...
+
+    slower = with_values(config, {"retrain.checkpoint_every": 1, "retrain.max_steps": 4})
+    with pytest.raises(Interrupted):
+        start(slower, overwrite=True, stop=InTheFirst())
+    with pytest.raises(UserError, match="no cell of the study finished"):
+        start(with_values(slower, {"retrain.max_steps": 5, "model.name": "nosuch/model"}), overwrite=True)
+    assert (growing.cells / "seed-0" / "retrain" / "checkpoint-1").exists(), "put back"
+    assert everything(folder.root) == before
+    start(with_values(slower, {"retrain.max_steps": 5}), overwrite=True)
+    assert json.loads((folder.cells / "seed-0" / "metrics.json").read_text())["steps"]["retrain"] == 5
+    assert [path.name for path in folder.root.parent.iterdir()] == ["tiny"]
 
 
 def test_what_a_cell_reads_of_the_old_study_is_not_replaced(study: tuple[RunConfig, StudyFolder]) -> None:
