@@ -36,6 +36,9 @@ def opened(asked: AskedOf[F], refusals: Sequence[Refusal[F]], resuming: Sequence
         return
     for refuse in resuming:
         refuse(asked)
+    growing = asked.folder.at(Places.of(asked.folder.root).growing)
+    if growing.begun:
+        log.info("half-done new results in %s are left alone; --overwrite goes on with them", growing.root)
     try:
         Path(os.path.realpath(asked.folder.root)).mkdir(parents=True, exist_ok=True)
     except OSError as error:

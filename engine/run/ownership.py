@@ -23,7 +23,7 @@ def refuse_foreign(asked: AskedOf[F]) -> None:
     """
     root = asked.folder.root
     if root.exists() and not root.is_dir():
-        raise UserError(f"--name: {root} is a file, and a run needs a folder; give another --name or --runs_folder")
+        raise UserError(f"--runs_folder: cannot write {root} (it is a file); give another --name or --runs_folder")
     if asked.stage == "report" or not root.is_dir() or _is_ours(RunFolder(root).config):
         return
     allowed = _BEFORE_TRAINING | (_BY_HAND if asked.stage == "retrain" else set())

@@ -31,6 +31,7 @@ def test_a_folder_that_cannot_be_written_is_named(tiny_config: Callable[..., Run
         pytest.fail("it cannot be opened")
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_refusals_are_asked_in_their_order_before_anything_is_written(
     finished: tuple[RunConfig, RunFolder], overwrite: bool
@@ -49,6 +50,19 @@ def test_refusals_are_asked_in_their_order_before_anything_is_written(
     assert [path.name for path in folder.root.parent.iterdir()] == ["tiny"]
 
 
+def test_half_done_new_results_are_left_alone_without_overwrite_and_said(
+    tiny_config: Callable[..., RunConfig], log_lines: list[str]
+) -> None:
+    folder = RunFolder.of(tiny_config())
+    growing = folder.root.with_name(".tiny.overwrite")
+    growing.mkdir(parents=True)
+    (growing / "config.yaml").write_text("half done")
+    with opened(Asked(tiny_config(), folder), (), ()) as work:
+        assert work == folder
+    assert (growing / "config.yaml").read_text() == "half done"
+    assert any(f"half-done new results in {growing} are left alone" in line for line in log_lines)
+
+
 def test_a_link_to_a_folder_that_is_not_there_makes_that_folder(
     tiny_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
@@ -61,6 +75,7 @@ def test_a_link_to_a_folder_that_is_not_there_makes_that_folder(
     assert (tmp_path / "disk" / "elsewhere" / "config.yaml").exists()
 
 
+@pytest.mark.trains
 def test_outdated_new_results_are_begun_again_once(finished: tuple[RunConfig, RunFolder]) -> None:
     """Other data is known only once it is loaded, when the half-done new results are open already."""
     config, folder = finished
@@ -85,6 +100,7 @@ def test_outdated_new_results_are_begun_again_once(finished: tuple[RunConfig, Ru
         again_if_outdated(Asked(config, folder), work)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("same", [True, False])
 def test_results_whose_exchange_was_interrupted_are_not_made_again_by_the_same_command(
     finished: tuple[RunConfig, RunFolder], same: bool

@@ -32,6 +32,7 @@ def test_a_finished_stage_is_refused(finished: tuple[RunConfig, RunFolder], stag
     assert names(folder) == WHOLE
 
 
+@pytest.mark.trains
 def test_the_refusal_of_a_finished_run_tells_of_half_done_new_results(finished: tuple[RunConfig, RunFolder]) -> None:
     config, folder = finished
     growing = folder.root.with_name(".tiny.overwrite")

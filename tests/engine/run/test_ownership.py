@@ -88,7 +88,7 @@ def test_a_file_where_the_folder_belongs_is_refused(tiny_config: Callable[..., R
     folder = RunFolder.of(tiny_config())
     folder.root.parent.mkdir()
     folder.root.touch()
-    with pytest.raises(UserError, match=r"^--name: .*tiny is a file, and a run needs a folder"):
+    with pytest.raises(UserError, match=r"^--runs_folder: cannot write .*tiny \(it is a file\)"):
         refuse_foreign(Asked(tiny_config(), folder))
 
 

@@ -17,6 +17,7 @@ from engine.run.replacing import replacing, workplace
 from tests.helpers.processes import killed_at
 from tests.helpers.run_folders import WHOLE, everything, names
 
+pytestmark = pytest.mark.trains
 Finished = tuple[RunConfig, RunFolder]
 
 
@@ -114,7 +115,6 @@ def test_half_done_results_come_back_when_others_are_refused_before_they_train(a
     assert beside(asked().folder) == [".tiny.overwrite", "tiny"]
 
 
-@pytest.mark.trains
 def test_half_done_results_come_back_when_others_are_killed_before_they_train(asked: Callable[..., Asked]) -> None:
     grow(asked(), "config.yaml", "of seed 0")
     moment, killed = 0, True
