@@ -49,7 +49,8 @@ def locked(root: Path) -> Iterator[None]:
         yield
     finally:
         # Before the lock is released, so that no other process can hold a file that is no longer there.
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # the disk may have become read-only; a lock that is left is taken over
+            path.unlink()
         lock.release()
         _remove_empty(made)
 

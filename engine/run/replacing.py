@@ -70,7 +70,8 @@ def _forget_other_results(places: Places, folder: F) -> None:
         remove(folder.root)
         if places.set_aside.exists():
             os.replace(places.set_aside, folder.root)
-    remove(places.set_aside)
+    elif places.set_aside.exists():
+        remove(places.set_aside)
 
 
 def _unfit(at_work: AskedOf[F], sums: dict[str, str], resuming: Sequence[Refusal[F]]) -> str:
