@@ -27,7 +27,8 @@ SWITCHES: dict[str, tuple[Any, str]] = {
     "stage": (Stage, "all, or one of: search (ends with ranks.json), retrain, report."),
     "overwrite": (
         bool,
-        "Replace what the asked stages wrote before in this run's folder; search clears the retraining, too.",
+        "Replace what the asked stages wrote before in this run's folder (search: the retraining, too) once all of it "
+        "is made anew beside it; given again after a stop, it goes on.",
     ),
     "show": (FilePath, "Print the result and ranks of a run folder; runs nothing."),
     "workspace": (FilePath, "Save a wandb view for the project of this run folder; runs nothing."),

@@ -12,7 +12,7 @@ from configs.unread import tell_unread, tell_unread_by_report
 from engine.report.summary import print_next, print_result
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
-from engine.terminal.console import console
+from engine.run.settling import settle_if_free
 
 # The report of a run: `device`, `precision` and `strategy` are this machine's, `name` and `runs_folder` say where the
 # report lies. Both come from the command, all other settings from the folder's config.yaml.
@@ -38,8 +38,10 @@ def run_request(request: Command, stop: StopRequest) -> None:
 
 def _train(request: Request, stop: StopRequest) -> None:
     if _is_study(request.config):
+        from engine.study.stage import run_study
+
         refuse_several("a study", "start run.py itself; --study.launcher ray runs several cells at a time")
-        _study(request, stop)
+        run_study(request, stop)
     else:
         _run(request, stop)
 
@@ -54,6 +56,7 @@ def _as_it_ran(request: Request) -> Request:
     Raises UserError when the folder's config.yaml is missing or broken.
     """
     path = RunFolder.of(request.config).config
+    settle_if_free(path.parent)
     if not path.exists():
         raise UserError(f"--stage report: {path} does not exist, and a report goes by it; --stage all writes it")
     # A run by torchrun or on a GPU is drawn again without them.
@@ -98,32 +101,7 @@ def refuse_several(what: str, instead: str) -> None:
 def show(root: Path) -> None:
     """Prints the ranks and the result of a run folder."""
     folder = RunFolder(root)
+    settle_if_free(root)
     if not folder.ranks.exists() and not folder.metrics.exists():
         raise UserError(f"--show: {root} has no ranks.json; give the folder of a run, as runs/quickstart")
     print_result(folder)
-
-
-def _study(request: Request, stop: StopRequest) -> None:
-    from engine.disk.lock import locked
-    from engine.run.faults import explained
-    from engine.study.comparison import run_probe
-    from engine.study.report import write_study_report
-    from engine.study.run import run_study
-    from engine.study.tracking import track_study
-
-    stop.check()  # the imports took seconds
-    config = request.config
-    root = RunFolder.of(config).root
-    with locked(root), explained(config, root):
-        folder, failed = run_study(request, stop)
-        if request.stage == "all":
-            run_probe(config, folder, stop)
-        track_study(config, folder, write_study_report(config, folder))
-    console.print(folder.table.read_text(encoding="utf-8"), highlight=False, soft_wrap=True)
-    for path in (folder.table, folder.results, folder.report):
-        console.print(f"  {path}", highlight=False, soft_wrap=True)
-    if failed:
-        raise UserError(
-            f"{len(failed)} of the study's cells failed, the results are those of the others; the same command goes "
-            f"on with them; the first: {failed[0]}"
-        )

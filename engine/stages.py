@@ -1,25 +1,29 @@
 """The stages of a run, each from the files of the one before: search -> ranks.json -> retrain -> adapter -> report."""
 
+import dataclasses
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 
-from configs.files import to_yaml
 from configs.requests import Request
 from configs.rules import SEARCHING
-from engine.disk.files import write_text
+from engine.disk.files import keep_only
 from engine.disk.lock import locked
 from engine.report.stage import Beside, write_report
 from engine.retrain.methods import refuse_other_ranks
 from engine.retrain.settings import refuse_changed_retraining, refuse_other_weights
+from engine.retrain.sources import refuse_own_sources
 from engine.retrain.stage import retrain
 from engine.retrain.trials import choose_ranks
 from engine.run import opening
 from engine.run.contents import read_result
 from engine.run.context import Context
+from engine.run.entering import again_if_outdated, nothing_left_when_refused, opened
 from engine.run.faults import explained
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
-from engine.run.opening import Asked, nothing_left_when_refused, open_folder
+from engine.run.opening import Asked
+from engine.run.ownership import refuse_foreign, refuse_mounted
+from engine.run.replacing import workplace
 from engine.run.resources import forget_peak
 from engine.run.same_data import heed_data_of_ranks
 from engine.search.settings import refuse_changed_search
@@ -31,16 +35,22 @@ from problems.machine.processes import ALONE, Processes
 REFUSALS: tuple[opening.Refusal[RunFolder], ...] = (
     opening.refuse_misplaced,
     opening.refuse_study,
+    refuse_foreign,
+    refuse_mounted,
     opening.refuse_search_without_one,
+    refuse_own_sources,
     opening.refuse_finished,
     opening.refuse_without_ranks,
     refuse_online_without_key,
+)
+"""What may keep a run from beginning, in the order in which it is asked of the folder that the command names."""
+RESUMING: tuple[opening.Refusal[RunFolder], ...] = (
     refuse_changed_search,
     refuse_changed_retraining,
     refuse_other_weights,
     refuse_other_ranks,
 )
-"""What may keep a run from beginning, in the order in which it is asked."""
+"""What may keep half-done work from going on, asked of the folder in which it lies: with --overwrite another one."""
 
 
 def run_stages(
@@ -59,24 +69,29 @@ def run_stages(
     Raises UserError for what the user must change, Interrupted when a signal asked to stop.
     """
     config = request.config
-    folder = RunFolder.of(config)
-    asked = Asked(config, folder, request.stage, request.overwrite)
-    with locked(folder.root) if processes.first else nullcontext(), explained(config, folder.root):
-        processes.of_first(lambda: open_folder(asked, REFUSALS))
+    asked = Asked(config, RunFolder.of(config), request.stage, request.overwrite)
+    block = (lambda: beside(asked.folder)) if draw else None
+    with locked(asked.folder.root) if processes.first else nullcontext(), explained(config, workplace(asked).root):
+        again_if_outdated(asked, lambda asked: _open_and_run(asked, stop, block, processes))
+    return asked.folder
+
+
+def _open_and_run(
+    asked: Asked, stop: StopRequest, beside: Callable[[], Beside | None] | None, processes: Processes
+) -> None:
+    with ExitStack() as held:
+        folder = processes.of_first(lambda: held.enter_context(opened(asked, REFUSALS, RESUMING)))
         with nothing_left_when_refused(folder) if processes.first else nullcontext():
-            _run_stages(asked, stop, beside if draw else None, processes)
+            _run_stages(dataclasses.replace(asked, folder=folder), stop, beside, processes)
         processes.wait()
-    return folder
 
 
 def _run_stages(
-    asked: Asked, stop: StopRequest, beside: Callable[[RunFolder], Beside | None] | None, processes: Processes
+    asked: Asked, stop: StopRequest, beside: Callable[[], Beside | None] | None, processes: Processes
 ) -> None:
     config, folder, stage = asked.config, asked.folder, asked.stage
-    if stage != "report" and processes.first:
-        write_text(folder.config, to_yaml(config))
     with _tracker(asked) if processes.first else NOWHERE as tracker:
-        run = Context(config, stop, processes)
+        run = Context(config, stop, processes, folder)
         forget_peak(run.compute)
         # A stage whose last file is there is done, whatever came after it.
         no_ranks, no_metrics = processes.of_first(lambda: (not folder.ranks.exists(), not folder.metrics.exists()))
@@ -90,7 +105,10 @@ def _run_stages(
         if processes.first:
             folder.clear_leftovers()
             if beside is not None:
-                for name, path in write_report(config, folder, beside(folder)).items():
+                pictures = write_report(config, folder, beside())
+                if asked.overwrite:
+                    keep_only(pictures.values(), folder.figures)
+                for name, path in pictures.items():
                     tracker.image(f"figures/{name}", path)
             tracker.keep(f"{config.name}-ranks", "ranks", folder.ranks)
             tracker.keep(f"{config.name}-adapter", "model", folder.adapter)

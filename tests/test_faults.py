@@ -19,6 +19,7 @@ from engine.retrain.trainer import RetrainTrainer
 from engine.run.folder import RunFolder
 from engine.search.hook import SearchHook
 from tests.helpers.processes import Process, outcome
+from tests.helpers.run_folders import everything
 from tests.helpers.tiny import tiny_arguments
 
 Argv = Callable[..., list[str]]
@@ -98,6 +99,39 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
     assert "damaged" not in again.output.read_text()
 
 
+@pytest.mark.slow
+def test_a_full_disk_during_an_overwrite_keeps_the_old_result_and_the_new_one_goes_on(
+    small_disk: Path, argv: Argv, folder: RunFolder, tmp_path: Path, finished_run: Callable[..., RunFolder]
+) -> None:
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    shutil.copytree(finished_run("bert").root, folder.root)
+    before = everything(folder.root)
+    growing, filler = RunFolder(small_disk / ".tiny.overwrite"), small_disk / "filler"
+
+    def prepare() -> None:
+        original = checkpoint.save
+
+        def save(*arguments: Any) -> None:
+            if checkpoint.peek(growing.search_checkpoint):
+                free = os.statvfs(small_disk)
+                filler.write_bytes(b"x" * (free.f_bavail * free.f_frsize))
+            original(*arguments)
+
+        checkpoint.save = save
+
+    more = ("--overwrite", "--search.patience", "0", "--lora.dropout", "0.1")
+    process = Process(argv(*more), tmp_path / "out.txt", prepare)
+    assert process.wait() == 2
+    assert "no space is left" in one_line(process.output)
+    assert everything(folder.root) == before
+    filler.unlink()
+    again = Process(argv(*more), tmp_path / "again.txt")
+    assert again.wait() == 0, again.output.read_text()
+    assert "goes on from step" in again.output.read_text()
+    assert [path.name for path in small_disk.iterdir()] == ["tiny"]
+    assert folder.config.read_bytes() != before["config.yaml"]
+
+
 @pytest.mark.trains
 def test_a_read_only_folder_is_one_line(small_disk: Path, argv: Argv, tmp_path: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
@@ -134,7 +168,7 @@ def test_a_signal_saves_and_ends(
     if stage == "search":
         assert folder.search_checkpoint.exists()
     assert not folder.metrics.exists()
-    assert not (folder.root / ".lock").exists()
+    assert not folder.root.with_name(".tiny.lock").exists()
     assert "the same command goes on from there" in process.output.read_text()
 
 

@@ -158,6 +158,20 @@ def test_a_killed_worker_costs_nothing_but_steps(
 
 
 @pytest.mark.slow
+def test_an_overwrite_by_two_processes_takes_the_place_of_the_old_result(argv: list[str], tmp_path: Path) -> None:
+    run_two(argv, tmp_path)
+    argv = [*argv, "--overwrite", "--retrain.max_steps", "5"]
+    several = Several(argv, tmp_path / "killed.txt", prepare=die_at("search", 1, 4))
+    several.wait()
+    assert outcome_of(tmp_path)["metrics"]["steps"]["retrain"] == 7
+    again = Several(argv, tmp_path / "again.txt")
+    assert again.wait() == [0, 0], again.said()
+    assert "the new results go on" in " ".join(again.said().split())
+    assert outcome_of(tmp_path)["metrics"]["steps"]["retrain"] == 5
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["tiny"]
+
+
+@pytest.mark.slow
 def test_a_signal_to_one_process_stops_all(argv: list[str], tmp_path: Path) -> None:
     argv = [*argv, "--search.steps", "100000"]
     several = Several(argv, tmp_path / "two.txt")

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,12 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def keep_only(paths: Iterable[Path], folder: Path) -> None:
+    """Removes what lies in `folder` besides `paths`, if there is such a folder."""
+    for path in set(folder.iterdir()) - set(paths) if folder.is_dir() else ():
+        remove(path)
 
 
 def sync(path: Path) -> None:

@@ -14,8 +14,6 @@ from configs.errors import UserError
 
 log = logging.getLogger("autolora")
 
-LOCK = ".lock"
-
 
 class InUse(UserError):
     """Another process holds the folder."""
@@ -23,17 +21,19 @@ class InUse(UserError):
 
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """The folder `root` for this process alone; made if need be, and removed again when nothing was put into it.
+    """The folder `root` for this process alone; removed again when the body made it and put nothing into it.
 
-    The operating system drops the lock of a process that dies, so a lock never has to be removed by hand. Raises
-    InUse with the other's pid and host when the folder is in use, UserError when it cannot be written.
+    The lock lies beside the folder, so that it stays when --overwrite exchanges the folder for another. The operating
+    system drops the lock of a process that dies, so a lock never has to be removed by hand. Raises InUse with the
+    other's pid and host when the folder is in use, UserError when the lock cannot be written.
     """
-    made = [folder for folder in (root, *root.parents) if not folder.exists()]
-    path = root / LOCK
+    place = Path(os.path.realpath(root))
+    made = [folder for folder in (place, *place.parents) if not folder.exists()]
+    path = _lock_of(place)
     # Where the file system has no locks, filelock would otherwise rely on the file being there, also after a kill.
     lock = FileLock(path, blocking=False, fallback_to_soft=False)
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         before = _owner(path)
         lock.acquire()
         path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
@@ -49,9 +49,14 @@ def locked(root: Path) -> Iterator[None]:
         yield
     finally:
         # Before the lock is released, so that no other process can hold a file that is no longer there.
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # the disk may have become read-only; a lock that is left is taken over
+            path.unlink()
         lock.release()
         _remove_empty(made)
+
+
+def _lock_of(place: Path) -> Path:
+    return place.with_name(f".{place.name}.lock")
 
 
 def _owner(path: Path) -> str:
@@ -63,7 +68,7 @@ def _owner(path: Path) -> str:
 
 
 def _remove_empty(folders: list[Path]) -> None:
-    """Removes `folders`, the innermost first, up to the first that is not empty."""
+    """Removes those of `folders` that are there, the innermost first, up to the first that is not empty."""
     with suppress(OSError):
-        for folder in folders:
+        for folder in filter(Path.exists, folders):
             folder.rmdir()

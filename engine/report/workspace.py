@@ -10,6 +10,7 @@ from configs.files import load_config
 from engine import ranks
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted
+from engine.run.settling import settle_if_free
 from engine.terminal.console import console
 from engine.tracking.login import has_key
 
@@ -21,6 +22,7 @@ def save_workspace(root: Path) -> None:
     wandb refuses.
     """
     folder = RunFolder(root)
+    settle_if_free(root)
     if not folder.trajectory.exists() or not folder.config.exists():
         raise UserError(f"--workspace: {root} holds no finished search; give the folder of a run, as runs/quickstart")
     # Looking at a run needs no torchrun, which the run itself may have asked for.

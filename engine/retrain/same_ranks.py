@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from configs.errors import UserError
 from engine.disk.files import read_json
 from engine.ranks import RankRecord
 from engine.retrain import checkpoint
 from engine.run.folder import RunFolder
+from engine.run.resuming import Outdated
 
 
 def what_counts(record: RankRecord | None) -> dict[str, Any] | None:
@@ -17,7 +17,7 @@ def what_counts(record: RankRecord | None) -> dict[str, Any] | None:
 
 
 def refuse_changed_ranks(record: RankRecord, blame: Path, folder: RunFolder) -> None:
-    """Raises UserError, blaming the file that the ranks come from, when work in `folder` began with other ranks."""
+    """Raises Outdated, blaming the file that the ranks come from, when work in `folder` began with other ranks."""
     sweep = read_json(folder.sweep)
     half_done = "" if "chosen" in sweep else "half-done "
     for work, recorded in (
@@ -26,7 +26,7 @@ def refuse_changed_ranks(record: RankRecord, blame: Path, folder: RunFolder) -> 
     ):
         change = recorded and _changed(recorded, what_counts(record) or {})
         if change:
-            raise UserError(
+            raise Outdated(
                 f"{blame}: these are not the ranks that {work} began with: {change}; bring the old ranks back to go "
                 f"on, --stage retrain --overwrite to train at these, or --name for another run"
             )

@@ -43,6 +43,7 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
         run.config.method, len(data.train), length_of(run.config.retrain, len(data.train)).words(), f"{trainable:,}",
     )  # fmt: skip
     begun = {"settings": RETRAINING.of(run.config), "data": run.fingerprint, "ranks": what_counts(prepared.record)}
+    run.begin()
     fitted = fit(at_rate, prepared, data, folder.retrain, begun)
     if not run.processes.first:
         return

@@ -101,6 +101,7 @@ class Trials:
         set_seed(self.run.config.seed)
         run, prepared = prepare(tried)
         # Only now: what `prepare` refuses must leave no half-done choice behind, under whose settings alone to resume.
+        self.run.begin()
         self._write(done)
         try:
             fitted = fit(run, prepared, self.data, self._folder(len(done)))

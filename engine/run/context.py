@@ -6,8 +6,10 @@ from typing import Any, Self
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from configs.files import to_yaml
 from configs.rules import WITHOUT_LORA
 from configs.schema import RunConfig
+from engine.disk.files import write_text
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from problems.data import Data, prepare
@@ -25,12 +27,16 @@ from problems.tasks.generation import Generation
 class Context:
     """What all stages of a run share. Of several processes only the first writes files.
 
-    `stop` says whether a signal has asked the run to stop.
+    `stop` says whether a signal has asked the run to stop. `folder` is where the results grow, if not in the place
+    that `config` names.
     """
 
-    def __init__(self, config: RunConfig, stop: StopRequest, processes: Processes = ALONE) -> None:
+    def __init__(
+        self, config: RunConfig, stop: StopRequest, processes: Processes = ALONE, folder: RunFolder | None = None
+    ) -> None:
         self.config = config
-        self.folder = RunFolder.of(config)
+        self._asked = config
+        self.folder = folder or RunFolder.of(config)
         self.stop = stop
         self.processes = processes
         self.compute: Compute = choose_compute(config, processes.local)
@@ -42,6 +48,12 @@ class Context:
         other = copy(self)
         other.config = config
         return other
+
+    def begin(self) -> None:
+        """Writes config.yaml. A stage calls this just before its first training step, when nothing refuses it any
+        more: the file says what has trained in the folder, not what was asked for."""
+        if self.processes.first:
+            write_text(self.folder.config, to_yaml(self._asked))
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:

@@ -47,6 +47,15 @@ class RunFolder:
         """The folder of a configured run."""
         return cls(Path(config.runs_folder) / str(config.name))
 
+    def at(self, root: Path) -> Self:
+        """The same folder at another place."""
+        return type(self)(root)
+
+    @property
+    def begun(self) -> bool:
+        """Whether a stage has begun to train here: config.yaml is written just before."""
+        return self.config.exists()
+
     def clear_leftovers(self) -> None:
         """Removes the checkpoints of finished stages, which a kill after a stage's last file may have left."""
         if self.ranks.exists():
@@ -64,3 +73,9 @@ class RunFolder:
         if stage == "report":
             return reported
         return retrained + reported if stage == "retrain" else searched + retrained + reported
+
+    def patterns(self) -> list[str]:
+        """Of everything that a run writes here, temporary files and the lock of earlier versions, too; not of wandb's
+        folder."""
+        names = [self.config.name, *(path.name for path in self.outputs("all"))]
+        return [*names, *(f".{name}.tmp" for name in names), ".lock"]

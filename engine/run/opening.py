@@ -1,17 +1,16 @@
-"""May this run start, resume or overwrite? All refusals are asked here, before anything is cleared or slow."""
+"""May this run start, resume or overwrite? What is refused here is refused before anything is written or slow."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 from configs.errors import UserError
 from configs.rules import SEARCHING
 from configs.schema import RunConfig, Stage
-from engine.disk.files import remove
 from engine.disk.paths import misplaced
 from engine.run.folder import RunFolder
+from engine.run.settling import Places
 
 
 class Folder(Protocol):
@@ -21,8 +20,18 @@ class Folder(Protocol):
     def root(self) -> Path:
         """The folder itself."""
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything has begun to train here."""
+
+    def at(self, root: Path) -> Self:
+        """The same folder at another place."""
+
     def outputs(self, stage: Stage) -> list[Path]:
-        """What --overwrite clears before the stage begins."""
+        """What a stage writes and --overwrite replaces."""
+
+    def patterns(self) -> list[str]:
+        """Of everything that this program writes here; what matches none of them is the user's."""
 
 
 F = TypeVar("F", bound=Folder)
@@ -36,34 +45,23 @@ class AskedOf(Generic[F]):
     folder: F
     stage: Stage = "all"
     overwrite: bool = False
+    outdated: str = ""
+    """Why half-done new results do not go on, where that was found after they had been opened."""
+
+    @property
+    def replaces(self) -> bool:
+        """Whether new results grow beside the folder's; a report is drawn in its place."""
+        return self.overwrite and self.stage != "report"
 
     def stands(self, path: Path) -> bool:
-        """Whether a path of the folder exists and --overwrite will not clear it."""
-        cleared = self.folder.outputs(self.stage) if self.overwrite else []
-        return (path.exists() or path.is_symlink()) and not any(path.is_relative_to(output) for output in cleared)
+        """Whether a path of the folder exists, also as a link that leads nowhere."""
+        return path.exists() or path.is_symlink()
 
 
 Asked = AskedOf[RunFolder]
 """What a command asks of the folder of a run."""
 Refusal = Callable[[AskedOf[F]], None]
 """Raises UserError when the command may not begin."""
-
-
-def open_folder(asked: AskedOf[F], refusals: Sequence[Refusal[F]]) -> F:
-    """Asks `refusals` in their order; then makes the folder and clears what --overwrite replaces.
-
-    Raises UserError when one refuses, or when the folder cannot be written.
-    """
-    for refuse in refusals:
-        refuse(asked)
-    folder = asked.folder
-    try:
-        folder.root.mkdir(parents=True, exist_ok=True)
-        for path in folder.outputs(asked.stage) if asked.overwrite else ():
-            remove(path)
-    except OSError as error:
-        raise UserError(f"--runs_folder: cannot write {folder.root} ({error.strerror})") from error
-    return folder
 
 
 def refuse_misplaced(asked: AskedOf[F]) -> None:
@@ -76,7 +74,7 @@ def refuse_misplaced(asked: AskedOf[F]) -> None:
 
 
 def refuse_study(asked: Asked) -> None:
-    """Refuses a single run in a study's folder, even with --overwrite, which would clear the study's files."""
+    """Refuses a single run in a study's folder, even with --overwrite, which would replace the study's files."""
     root = asked.folder.root
     if any((root / name).exists() for name in ("cells", "results.parquet")):
         raise UserError(f"--name: {root} holds a study; name the run otherwise")
@@ -95,11 +93,14 @@ def refuse_finished(asked: Asked) -> None:
     """Refuses a stage that is finished and whose report is drawn, unless --overwrite is given."""
     folder = asked.folder
     finished = {"all": folder.metrics, "retrain": folder.metrics, "search": folder.ranks}.get(asked.stage)
-    if finished is not None and asked.stands(finished) and asked.stands(folder.report):
-        raise UserError(
-            f"--name: {folder.root} already holds a finished run; --overwrite replaces it, --name starts another, "
-            f"--stage report only draws it again"
-        )
+    if asked.overwrite or finished is None or not finished.exists() or not folder.report.exists():
+        return
+    growing = folder.at(Places.of(folder.root).growing)
+    goes_on = f" (and goes on with the half-done new results in {growing.root})" if growing.begun else ""
+    raise UserError(
+        f"--name: {folder.root} already holds a finished run; --overwrite replaces it{goes_on}, --name starts "
+        f"another, --stage report only draws it again"
+    )
 
 
 def refuse_without_ranks(asked: Asked) -> None:
@@ -111,17 +112,3 @@ def refuse_without_ranks(asked: Asked) -> None:
         raise UserError(
             f"--stage {stage}: {folder.ranks} does not exist; --stage search writes it (or write it by hand)"
         )
-
-
-@contextmanager
-def nothing_left_when_refused(folder: RunFolder) -> Iterator[None]:
-    """If the body raises UserError before any training has begun in the folder, deletes what the body wrote."""
-    before = set(folder.root.iterdir())
-    try:
-        yield
-    except UserError:
-        if not any(path.exists() for path in (folder.search, folder.trials, folder.retrain, folder.metrics)):
-            for path in (folder.config, folder.root / "wandb", folder.wandb_id, folder.figures):
-                if path not in before:
-                    remove(path)
-        raise

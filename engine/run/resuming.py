@@ -16,6 +16,10 @@ from configs.schema import RunConfig
 GO_ON = "give the old value to go on, --name for another, or --overwrite to start again"
 
 
+class Outdated(UserError):
+    """Half-done or finished work cannot go on as it is: it was made under other settings, or from other files."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """The keys that change the result of one piece of work: keys and whole sections in `read`, less those in `but`.
@@ -40,14 +44,14 @@ class Settings:
         }
 
     def refuse_changed(self, recorded: Mapping[str, Any], config: RunConfig, what: str, way_out: str = GO_ON) -> None:
-        """Raises UserError for the first key whose recorded value is not the one in `config`.
+        """Raises Outdated for the first key whose recorded value is not the one in `config`.
 
         `what` begins the message: what was made under the old value; `way_out` ends it.
         """
         for key, new in self.of(config).items():
             old = recorded.get(key, new)
             if old != new:
-                raise UserError(f"--{key}: {what} {old!r}, now it is {new!r}; {way_out}")
+                raise Outdated(f"--{key}: {what} {old!r}, now it is {new!r}; {way_out}")
 
 
 def _covers(names: Iterable[str], key: str) -> bool:

@@ -4,10 +4,10 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from configs.errors import UserError
 from configs.schema import Stage
 from engine.disk.files import read_json
 from engine.run.context import Context
+from engine.run.resuming import Outdated
 
 log = logging.getLogger("autolora")
 
@@ -17,13 +17,13 @@ GO_ON = "bring the old data back to go on, --name for another, or --overwrite to
 def refuse_changed_data(
     run: Context, recorded: Mapping[str, Any], way_out: str = GO_ON, *, evaluated: bool = True
 ) -> None:
-    """Raises UserError, naming the file or data set, when the rows are not those in the fingerprint `recorded`.
+    """Raises Outdated, naming the file or data set, when the rows are not those in the fingerprint `recorded`.
 
     `evaluated`: whether the rows of the evaluation count, too. All processes call it.
     """
     change = _changed(run, recorded, f"the half-done run in {run.folder.root} began with", evaluated=evaluated)
     if change:
-        raise UserError(f"{change}; {way_out}")
+        raise Outdated(f"{change}; {way_out}")
 
 
 def heed_data_of_ranks(run: Context, stage: Stage) -> None:
@@ -37,7 +37,7 @@ def heed_data_of_ranks(run: Context, stage: Stage) -> None:
     recorded = run.processes.of_first(lambda: read_json(path)).get("data", {})
     change = _changed(run, recorded, f"the ranks in {folder.ranks} were chosen on", evaluated=False)
     if change and stage == "all":
-        raise UserError(
+        raise Outdated(
             f"{change}; bring the old data back, --stage retrain to take those ranks as they are, --name for another "
             f"run, or --overwrite to start again"
         )

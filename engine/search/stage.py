@@ -38,6 +38,7 @@ def search(run: Context, tracker: Tracker = NOWHERE) -> SearchEngine:
     engine = build_search(run, second_order=HYPERGRADIENTS[run.config.hypergradient.type].second_order)
     hook = SearchHook(engine, run, UNFINISHED.of(run.config), tracker)
     hook.resume()
+    run.begin()
     gates = engine.lora.gates
     with SearchProgress(settings.steps, engine.global_step, gates.names, gates.k) as hook.progress:
         engine.after_step = hook.after_step

@@ -27,7 +27,7 @@ COMPARED = Settings((*UNFINISHED.read, "study.probe"), UNFINISHED.but)
 def refuse_changed_probe(asked: AskedOfStudy) -> None:
     """Refuses a comparison in the study's folder that was made under other settings than these."""
     folder = asked.folder
-    if asked.stands(folder.probe):
+    if folder.probe.exists():
         recorded = read_json(folder.probe_settings)
         COMPARED.refuse_changed(recorded, asked.config, f"{folder.root} holds a comparison of hypergradients with")
 

@@ -35,6 +35,26 @@ class StudyFolder:
         """The folder of a configured study."""
         return cls(Path(config.runs_folder) / str(config.name))
 
+    def at(self, root: Path) -> Self:
+        """The same folder at another place."""
+        return type(self)(root)
+
+    @property
+    def begun(self) -> bool:
+        """Whether a cell or the comparison has begun to train here."""
+        return bool(self.cells_begun) or self.probe.exists()
+
+    @property
+    def cells_begun(self) -> set[Path]:
+        """The config.yaml of every cell that has begun to train."""
+        return set(self.cells.glob("*/config.yaml"))
+
+    def patterns(self) -> list[str]:
+        """Of everything that a study and its cells write here; not of wandb's folders."""
+        names = [path.name for path in self.outputs() if path != self.cells]
+        of_cells = [f"cells/*/{pattern}" for pattern in RunFolder(self.root).patterns()]
+        return [*names, *(f".{name}.tmp" for name in names), ".lock", "cells/.*", *of_cells]
+
     def outputs(self, stage: Stage = "all") -> list[Path]:
         """What a study writes; of stage report, what is drawn from the cells."""
         drawn = [self.results, self.summary, self.table, self.figures, self.report]

@@ -1,8 +1,9 @@
 """Many runs: the axes of a study expand to cells, each an ordinary run folder; finished cells are skipped."""
 
-import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import pandas as pd
 
@@ -10,45 +11,28 @@ from configs.errors import UserError
 from configs.files import to_yaml
 from configs.requests import Request
 from configs.schema import RunConfig
-from configs.unread import tell_unread
 from engine import ranks
-from engine.disk.files import write_parquet, write_text
+from engine.disk.files import remove, write_parquet, write_text
 from engine.retrain.settings import FINISHED
 from engine.run.contents import read_result
 from engine.run.interrupt import StopRequest
-from engine.run.opening import AskedOf, open_folder, refuse_misplaced
-from engine.study.cells import RESULT_KEYS, Cell, damage, expand, reads, with_chosen_rate
-from engine.study.comparison import refuse_changed_probe
-from engine.study.folder import AskedOfStudy, StudyFolder, refuse_single_run
+from engine.run.opening import AskedOf
+from engine.run.resuming import Outdated
+from engine.study.cells import RESULT_KEYS, Cell, damage, reads, with_chosen_rate
+from engine.study.folder import AskedOfStudy, StudyFolder
 from engine.study.launchers import LAUNCHERS, Job, Running
 from engine.study.words import all_numbers, word
-from engine.tracking.login import wandb_mode
 
 log = logging.getLogger("autolora")
 
 
-def run_study(request: Request, stop: StopRequest) -> tuple[StudyFolder, list[str]]:
-    """Runs unfinished cells, then collects results.parquet. A failed cell does not stop the others.
+def run_cells(request: Request, folder: StudyFolder, cells: list[Cell], stop: StopRequest) -> list[str]:
+    """Runs the unfinished cells in `folder`, then collects results.parquet. A failed cell does not stop the others.
 
-    Returns the folder and one line for each failed cell.
-
-    Raises UserError for what the user must change, Interrupted when a signal asked to stop.
+    Returns one line for each failed cell. Raises UserError for what the user must change, Interrupted when a signal
+    asked to stop.
     """
-    config = request.config
-    asked = AskedOf(config, StudyFolder.of(config), request.stage, request.overwrite)
-    cells = expand(config, asked.folder)
-    if request.stage != "report":
-        tell_unread(request.given, config, [dataclasses.replace(cell.config, study=config.study) for cell in cells])
-    running = Running(_jobs(request, asked, cells), config.study.ray.retries)
-    folder = open_folder(
-        asked,
-        (
-            _refuse_stage, refuse_misplaced, refuse_single_run, _refuse_without_key,
-            lambda asked: _refuse_changed_cells(asked, cells), refuse_changed_probe,
-            lambda asked: _refuse_launcher(asked, running),
-        ),
-    )  # fmt: skip
-    failed = [] if request.stage == "report" else _run_cells(asked, cells, running, stop)
+    failed = [] if request.stage == "report" else _run_unfinished(request, folder, cells, stop)
     damaged = {cell.config.name: line for cell in cells if cell.folder.metrics.exists() and (line := damage(cell))}
     for line in damaged.values():
         log.warning("left out: %s", line)
@@ -57,49 +41,62 @@ def run_study(request: Request, stop: StopRequest) -> tuple[StudyFolder, list[st
     if results.empty:
         raise UserError(f"no cell of the study finished; the first failure: {(failed or ['none was run'])[0]}")
     write_parquet(folder.results, results)
-    return folder, failed
-
-
-def _run_cells(asked: AskedOfStudy, cells: Sequence[Cell], running: Running, stop: StopRequest) -> list[str]:
-    """Runs the jobs; returns a line for each cell that failed."""
-    config, folder = asked.config, asked.folder
-    write_text(folder.config, to_yaml(config))
-    failed = LAUNCHERS[config.study.launcher].run(running, config.study, stop)
-    for line in failed:
-        log.warning("failed: %s", line)
-    # A first seed that is run again may choose another rate than the one that finished later seeds used.
-    _refuse_changed_cells(AskedOf(config, folder), cells)
     return failed
 
 
-def _refuse_stage(asked: AskedOfStudy) -> None:
-    """Refuses the stages that a study does not have."""
-    if asked.stage not in ("all", "report"):
-        raise UserError(f"--stage: {asked.stage!r} is not allowed for a study; allowed: all, report")
+def _run_unfinished(request: Request, folder: StudyFolder, cells: list[Cell], stop: StopRequest) -> list[str]:
+    config = request.config
+    running = Running(_jobs(request, cells), config.study.ray.retries)
+    if not running.total:  # all are finished, under settings that may differ in what no cell reads
+        write_text(folder.config, to_yaml(config))
+        return []
+    with _config_of_what_ran(config, folder):
+        failed = LAUNCHERS[config.study.launcher].run(running, config.study, stop)
+    for line in failed:
+        log.warning("failed: %s", line)
+    if running.outdated and request.overwrite:  # what it went on with cannot be finished
+        raise Outdated(running.outdated)
+    # A first seed that is run again may choose another rate than the one that finished later seeds used.
+    refuse_changed_cells(AskedOf(config, folder), cells)
+    return failed
 
 
-def _refuse_without_key(asked: AskedOfStudy) -> None:
-    """Refuses a study whose curves and tables are to go online when there is no API key."""
-    wandb_mode(asked.config)
+@contextmanager
+def _config_of_what_ran(config: RunConfig, folder: StudyFolder) -> Iterator[None]:
+    """config.yaml says `config`; if the body runs cells and none of them begins to train, it says again what it said
+    before."""
+    before = folder.config.read_text(encoding="utf-8") if folder.config.exists() else None
+    begun = _begun(folder)
+    write_text(folder.config, to_yaml(config))
+    try:
+        yield
+    finally:
+        if _begun(folder) == begun:
+            remove(folder.config) if before is None else write_text(folder.config, before)
 
 
-def _refuse_changed_cells(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
+def _begun(folder: StudyFolder) -> set[tuple[Path, int]]:
+    """The cells that have begun to train, and when they did so last."""
+    return {(path, path.stat().st_mtime_ns) for path in folder.cells_begun}
+
+
+def refuse_changed_cells(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
     """Refuses finished cells in the study's folder that were made under other settings than these."""
     for cell in cells:
         run = cell.folder
-        if asked.stands(run.metrics) and not damage(cell):
+        if run.metrics.exists() and not damage(cell):
             recorded = read_result(run.metrics).get("settings", {})
             placed = _placed(asked.config, cell, cells)
             FINISHED.refuse_changed(recorded, placed, f"{run.root} was finished with")
 
 
-def _refuse_launcher(asked: AskedOfStudy, running: Running) -> None:
+def refuse_launcher(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
     """Refuses a launcher that cannot start the cells."""
-    if running.total:
+    if asked.stage != "report" and not all(cell.folder.metrics.exists() for cell in cells):
         LAUNCHERS[asked.config.study.launcher].check(asked.config.study)
 
 
-def _jobs(request: Request, asked: AskedOfStudy, cells: Sequence[Cell]) -> list[Job]:
+def _jobs(request: Request, cells: Sequence[Cell]) -> list[Job]:
     """One job for every cell whose result does not stand already; each comes after the jobs that it reads."""
     config = request.config
 
@@ -111,9 +108,7 @@ def _jobs(request: Request, asked: AskedOfStudy, cells: Sequence[Cell]) -> list[
             frozenset(after),
         )
 
-    if request.stage == "report":
-        return []
-    return [job(cell) for cell in cells if not asked.stands(cell.folder.metrics)]
+    return [job(cell) for cell in cells if not cell.folder.metrics.exists()]
 
 
 def _placed(config: RunConfig, cell: Cell, cells: Sequence[Cell]) -> RunConfig:

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 import run
+from engine.disk import exchange
 from engine.run.folder import RunFolder
 from engine.tracking.metrics_file import MetricsFile
 
@@ -84,9 +85,25 @@ def die_at_operation(moment: int, counted: Path | None = None) -> None:
 
     for place, name in (
         (os, "replace"), (os, "fsync"), (os, "unlink"), (os, "rmdir"), (torch, "save"),
-        (Path, "mkdir"), (Path, "unlink"), (Path, "write_text"), (pd.DataFrame, "to_parquet"),
+        (Path, "mkdir"), (Path, "unlink"), (Path, "write_text"), (pd.DataFrame, "to_parquet"), (exchange, "swap"),
     ):  # fmt: skip
         setattr(place, name, guarded(getattr(place, name)))
+
+
+def killed_at(moment: int, work: Callable[[], object]) -> bool:
+    """Does `work` in a fork that dies before its `moment`-th operation on files; False if it ended before that."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            die_at_operation(moment)
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert code in (0, -signal.SIGKILL)
+    return code != 0
 
 
 def outcome(root: Path) -> dict[str, Any]:

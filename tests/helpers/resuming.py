@@ -1,5 +1,7 @@
 """Folders with half-done work in them, and the question whether it may resume."""
 
+from contextlib import suppress
+
 import torch
 
 from configs.schema import RunConfig, Stage
@@ -7,6 +9,7 @@ from engine.disk import checkpoint
 from engine.disk.files import write_json, write_text
 from engine.retrain import checkpoint as retrain_checkpoint
 from engine.retrain.settings import CHOOSING, RETRAINING, refuse_changed_retraining, refuse_other_weights
+from engine.run.entering import opened
 from engine.run.folder import RunFolder
 from engine.run.opening import Asked
 from engine.search.settings import FOUND, UNFINISHED, refuse_changed_search
@@ -15,8 +18,13 @@ from engine.search.settings import FOUND, UNFINISHED, refuse_changed_search
 def ask(config: RunConfig, stage: Stage = "all", *, overwrite: bool = False) -> None:
     """Raises UserError when what stands in the run's folder was made under other settings."""
     asked = Asked(config, RunFolder.of(config), stage, overwrite)
-    for refuse in (refuse_changed_search, refuse_changed_retraining, refuse_other_weights):
-        refuse(asked)
+    resuming = (refuse_changed_search, refuse_changed_retraining, refuse_other_weights)
+    with suppress(_AllAsked), opened(asked, (), resuming):
+        raise _AllAsked
+
+
+class _AllAsked(Exception):
+    """Nothing has refused; nothing is to be run."""
 
 
 def half_search(config: RunConfig) -> None:

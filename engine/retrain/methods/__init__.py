@@ -28,7 +28,7 @@ METHODS: dict[str, Method] = {
 def refuse_other_ranks(asked: Asked) -> None:
     """Refuses a folder with another method's ranks.json, which this run would replace or take for its own."""
     path, rules = asked.folder.ranks, METHODS[asked.config.method].rules
-    if asked.stage == "report" or not asked.stands(path):
+    if asked.stage == "report" or not path.exists():
         return
     rule = ranks.load(path).rule
     owned = {rule for method in METHODS.values() for rule in method.rules or ()}

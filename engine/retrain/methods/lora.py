@@ -37,6 +37,7 @@ class RankedLora(Method):
             refuse_changed_ranks(record, blame, run.folder)
         prepared = lora_at(record, blame, base, run)
         if self.rules and prepared.record and run.processes.first:
+            run.begin()
             ranks.save(prepared.record, run.folder.ranks)
         return prepared
 

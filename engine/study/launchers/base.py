@@ -10,6 +10,7 @@ from configs.errors import UserError
 from configs.requests import Request
 from configs.schema_study import StudyConfig
 from engine.run.interrupt import StopRequest
+from engine.run.resuming import Outdated
 
 log = logging.getLogger("autolora")
 
@@ -30,11 +31,14 @@ class Job:
 class Running:
     """Which of `jobs` wait, run and have ended; each may begin again `retries` times after its worker died.
 
+    `outdated` is why one of them, half-done by an earlier command, cannot go on.
+
     Raises UserError for jobs that wait for each other.
     """
 
     def __init__(self, jobs: Sequence[Job], retries: int = 0) -> None:
         self.failed: list[str] = []
+        self.outdated: str = ""
         self.total = len(jobs)
         self._retries = retries
         self._waiting = list(jobs)
@@ -71,6 +75,8 @@ class Running:
         """A job has failed for good by `error`, whose trace is shown unless the user is to blame."""
         if not isinstance(error, UserError):
             log.error("cell %s failed", job.name, exc_info=error)
+        if isinstance(error, Outdated):
+            self.outdated = f"{job.name}: {error}"
         self.ended(job, str(error) or type(error).__name__)
 
     def died(self, job: Job, why: str) -> None:

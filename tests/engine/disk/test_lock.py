@@ -14,6 +14,11 @@ from tests.conftest import tiny_arguments
 from tests.helpers.processes import Process
 
 
+def lock_of(root: Path) -> Path:
+    """Beside the folder, which an overwrite exchanges for another while the lock is held."""
+    return root.with_name(f".{root.name}.lock")
+
+
 def test_the_second_is_refused_with_pid_and_host_of_the_first(tmp_path: Path) -> None:
     where = f"{tmp_path} is in use by process {os.getpid()} on {socket.gethostname()}"
     with locked(tmp_path):
@@ -21,15 +26,15 @@ def test_the_second_is_refused_with_pid_and_host_of_the_first(tmp_path: Path) ->
             with pytest.raises(InUse, match=where), locked(tmp_path):
                 pass
     with locked(tmp_path):
-        assert (tmp_path / ".lock").exists()
-    assert not (tmp_path / ".lock").exists()
+        assert lock_of(tmp_path).exists()
+    assert not lock_of(tmp_path).exists()
 
 
 @pytest.mark.parametrize("left", ['{"pid": 999999, "host": "elsewhere"}', "", "{", "[1]"])
 def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path, left: str, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / ".lock").write_text(left)
+    lock_of(tmp_path).write_text(left)
     with caplog.at_level("INFO", "autolora"), locked(tmp_path):
-        assert str(os.getpid()) in (tmp_path / ".lock").read_text()
+        assert str(os.getpid()) in lock_of(tmp_path).read_text()
     assert ("process 999999 on elsewhere ended without releasing" in caplog.text) == ("999999" in left)
 
 
@@ -38,8 +43,26 @@ def test_folders_that_stay_empty_are_removed(tmp_path: Path) -> None:
         pass
     assert list(tmp_path.iterdir()) == []
     with locked(tmp_path / "runs" / "a"):
+        (tmp_path / "runs" / "a").mkdir()
         (tmp_path / "runs" / "a" / "kept").touch()
     assert (tmp_path / "runs" / "a" / "kept").exists()
+
+
+def test_a_folder_and_a_link_to_it_have_one_lock(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with locked(tmp_path / "link"), pytest.raises(InUse), locked(tmp_path / "a"):
+        pass
+
+
+def test_the_lock_holds_while_the_folder_is_exchanged_for_another(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    with locked(tmp_path / "a"):
+        (tmp_path / "a").rename(tmp_path / "c")
+        (tmp_path / "b").rename(tmp_path / "a")
+        with pytest.raises(InUse), locked(tmp_path / "a"):
+            pass
 
 
 def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:

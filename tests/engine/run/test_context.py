@@ -2,13 +2,17 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from configs.errors import UserError
+from configs.files import load_config
 from configs.schema import RunConfig
 from engine.run.context import Context
 from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
+from problems.machine.processes import Processes
 
 
 def test_the_folder_is_that_of_the_configuration(
@@ -16,6 +20,25 @@ def test_the_folder_is_that_of_the_configuration(
 ) -> None:
     config = tiny_config()
     assert run_of(config).folder == RunFolder.of(config)
+
+
+def test_config_yaml_says_what_was_asked_for_once_training_begins(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], tmp_path: Path
+) -> None:
+    """Not the rate that a trial is at; and not before."""
+    config = tiny_config()
+    run = Context(config, StopRequest(), folder=RunFolder(tmp_path / "growing"))
+    other = run.under(dataclasses.replace(config, seed=7))
+    assert not other.folder.begun
+    other.begin()
+    assert load_config(tmp_path / "growing" / "config.yaml") == config
+    assert not RunFolder.of(config).root.exists()
+
+
+def test_of_several_processes_the_first_writes_config_yaml(tiny_config: Callable[..., RunConfig]) -> None:
+    run = Context(tiny_config(), StopRequest(), Processes(1, 2))
+    run.begin()
+    assert not run.folder.begun
 
 
 def test_other_settings_share_the_rows_and_leave_the_run_as_it_is(

@@ -32,7 +32,7 @@ from engine.study.launchers.on_ray import (
     check_ray,
     on_ray,
 )
-from engine.study.run import run_study
+from engine.study.stage import run_study
 from tests.helpers.studies import VARIANTS, job
 
 ray = pytest.importorskip("ray", reason="needs ray: an optional package")
@@ -46,7 +46,7 @@ def on(config: RunConfig, launcher: str, runs: Path, **more: Any) -> RunConfig:
 
 
 def results(config: RunConfig, stop: StopRequest | None = None) -> pd.DataFrame:
-    folder, _ = run_study(Request(config, "all", False, "study.yaml"), stop or StopRequest())
+    folder = run_study(Request(config, "all", False, "study.yaml"), stop or StopRequest())
     return pd.read_parquet(folder.results)
 
 

@@ -1,0 +1,31 @@
+"""Two folders change places in one step, where the system and the file system can do that."""
+
+import ctypes
+import errno
+import os
+import sys
+from pathlib import Path
+
+_HERE, _EXCHANGE = -100, 2
+"""AT_FDCWD, and the flag that Linux calls RENAME_EXCHANGE and macOS RENAME_SWAP."""
+_CANNOT = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM}
+
+
+def swap(one: Path, other: Path) -> bool:
+    """Exchanges two existing folders; at every moment both names exist, with one of the two behind each.
+
+    Returns False, and has changed nothing, where the system or the file system cannot do it. Raises OSError when it
+    could, and something else is in the way.
+    """
+    system = ctypes.CDLL(None, use_errno=True)
+    first, second = os.fsencode(one), os.fsencode(other)
+    try:
+        if sys.platform == "darwin":
+            failed = system.renamex_np(first, second, ctypes.c_uint(_EXCHANGE))
+        else:
+            failed = system.renameat2(_HERE, first, _HERE, second, ctypes.c_uint(_EXCHANGE))
+    except AttributeError:  # a C library that is older than the call
+        return False
+    if failed and (number := ctypes.get_errno()) not in _CANNOT:
+        raise OSError(number, os.strerror(number), str(other))
+    return not failed

@@ -1,0 +1,41 @@
+"""A run never replaces what it reads."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+from engine.retrain.methods import METHODS
+from engine.retrain.methods.base import ranks_from
+from engine.run.opening import Asked
+from problems.tasks import make_task
+
+
+def refuse_own_sources(asked: Asked) -> None:
+    """Refuses a run whose settings name files that the run itself would write or replace, also without --overwrite."""
+    if asked.stage != "report":
+        refuse_sources_in(asked.folder.outputs(asked.stage), asked.config)
+
+
+def refuse_sources_in(outputs: Iterable[Path], config: RunConfig) -> None:
+    """Raises UserError for the first key of `config` that names something in `outputs`."""
+    places = [os.path.realpath(output) for output in outputs]
+    for key, path in _sources(config):
+        if any(Path(os.path.realpath(path)).is_relative_to(place) for place in places):
+            raise UserError(
+                f"--{key}: {path} is among the results that this command would write anew; give the new run another "
+                f"--name"
+            )
+
+
+def _sources(config: RunConfig) -> Iterator[tuple[str, Path]]:
+    """Each key that may name a file or folder, with what it names."""
+    task = config.task
+    named = {
+        "task.path": task.path, "task.validation_path": task.validation_path, "task.test_path": task.test_path,
+        "model.name": config.model.name,
+    }  # fmt: skip
+    yield from ((key, Path(name).expanduser()) for key, name in named.items() if name)
+    if config.lora.ranks_from is not None and METHODS[config.method].reads_ranks:
+        yield "lora.ranks_from", ranks_from(config, make_task(config))

@@ -1,0 +1,94 @@
+"""The folder that a command works in, once nothing refuses it."""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from configs.errors import UserError
+from configs.files import to_yaml
+from engine.disk.files import remove
+from engine.run.folder import RunFolder
+from engine.run.opening import AskedOf, F, Refusal
+from engine.run.replacing import replacing
+from engine.run.resuming import Outdated
+from engine.run.settling import Places, settle
+
+log = logging.getLogger("autolora")
+
+
+@contextmanager
+def opened(asked: AskedOf[F], refusals: Sequence[Refusal[F]], resuming: Sequence[Refusal[F]]) -> Iterator[F]:
+    """The folder in which the body works, made if need be; the caller holds the lock of `asked.folder`.
+
+    `refusals` are asked of the folder that the command names, in their order; then `resuming` of the half-done work
+    that the command would go on with. With --overwrite that work lies beside the folder, which is replaced when the
+    body has ended well. Raises UserError when one refuses, or when the folder cannot be written.
+    """
+    completed = settle(Places.of(asked.folder.root)) and _of_this_command(asked)
+    for refuse in refusals:
+        refuse(asked)
+    if asked.replaces and not completed:
+        with replacing(asked, resuming) as folder:
+            yield folder
+        return
+    for refuse in resuming:
+        refuse(asked)
+    growing = asked.folder.at(Places.of(asked.folder.root).growing)
+    if growing.begun:
+        log.info("half-done new results in %s are left alone; --overwrite goes on with them", growing.root)
+    try:
+        Path(os.path.realpath(asked.folder.root)).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--runs_folder: cannot write {asked.folder.root} ({error.strerror})") from error
+    yield asked.folder
+
+
+def again_if_outdated(asked: AskedOf[F], work: Callable[[AskedOf[F]], None]) -> None:
+    """Does `work`, which opens the folder of `asked`; with --overwrite a second time, from the beginning, when the
+    half-done new results that it went on with turned out to be outdated."""
+    try:
+        work(asked)
+    except Outdated as error:
+        if not asked.replaces:
+            raise
+        work(dataclasses.replace(asked, outdated=str(error)))
+
+
+def _of_this_command(asked: AskedOf[F]) -> bool:
+    """Whether the results that stand are those of an earlier command of the same settings, which was interrupted while
+    they took their place: there is nothing to be done again."""
+    same = RunFolder(asked.folder.root).config.read_text(encoding="utf-8") == to_yaml(asked.config)
+    if same and asked.replaces:
+        log.info("--overwrite: the new results were complete, and stand in %s now", asked.folder.root)
+    return same
+
+
+@contextmanager
+def nothing_left_when_refused(folder: RunFolder) -> Iterator[None]:
+    """If the body raises UserError before it has begun to train, deletes what it wrote."""
+    before, began = _content(folder), _written(folder.config)
+    try:
+        yield
+    except UserError:
+        if _written(folder.config) == began:
+            for path in _content(folder) - before:
+                remove(path)
+        raise
+
+
+def _content(folder: RunFolder) -> set[Path]:
+    """What the preparations of a run may write: the curves' places, and figures."""
+    wandb = folder.root / "wandb"
+    inside = set(wandb.iterdir()) if wandb.is_dir() else set()
+    return inside | {path for path in (wandb, folder.wandb_id, folder.figures) if path.exists()}
+
+
+def _written(path: Path) -> tuple[int, int] | None:
+    """Tells one writing of a file from the next; None where there is no such file."""
+    if not path.exists():
+        return None
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns

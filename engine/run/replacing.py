@@ -1,0 +1,130 @@
+"""--overwrite: new results grow in a hidden folder beside the old ones, and take their place when they are
+complete."""
+
+import dataclasses
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from configs.errors import UserError
+from engine.disk.checkpoint import checksum
+from engine.disk.files import read_json, remove, write_json
+from engine.run.opening import AskedOf, F, Refusal
+from engine.run.settling import RECORD, Places, finish
+
+log = logging.getLogger("autolora")
+
+_BEGAN_WITH = "began_with"
+
+
+def workplace(asked: AskedOf[F]) -> F:
+    """The folder that the command works in: that of the growing results, or the folder that it was asked for."""
+    root = asked.folder.root
+    return asked.folder.at(Places.of(root).growing) if asked.replaces else asked.folder
+
+
+@contextmanager
+def replacing(asked: AskedOf[F], resuming: Sequence[Refusal[F]]) -> Iterator[F]:
+    """The folder in which the new results grow; when the body ends well, they take the place of the old ones.
+
+    Half-done new results go on where `resuming` lets them. Otherwise they are set aside for fresh ones, and are put
+    back when those are refused before they have begun to train. Raises UserError when something refuses.
+    """
+    places, folder = Places.of(asked.folder.root), workplace(asked)
+    try:
+        _open(asked, places, folder, resuming)
+        yield folder
+        _forget_other_results(places, folder)
+        _take_place(asked, places)
+    finally:
+        if not places.complete:
+            _forget_other_results(places, folder)
+
+
+def _open(asked: AskedOf[F], places: Places, folder: F, resuming: Sequence[Refusal[F]]) -> None:
+    """Makes the folder of the growing results, or finds it as an earlier command left it."""
+    at_work = dataclasses.replace(asked, folder=folder)
+    _forget_other_results(places, folder)
+    kept = _kept(asked)
+    sums = {str(path.relative_to(asked.folder.root)): checksum(path) for top in kept for path in _files(top)}
+    if folder.begun and (why := asked.outdated or _unfit(at_work, sums, resuming)):
+        log.info("--overwrite: the half-done new results in %s are given up (%s)", folder.root, why)
+        os.replace(folder.root, places.set_aside)
+    goes_on = folder.begun
+    if not goes_on:
+        _seed(folder.root, kept, sums)
+    for refuse in resuming:
+        refuse(at_work)
+    log.info(
+        "--overwrite: the new results %s in %s; %s stays as it is until they are complete",
+        "go on" if goes_on else "grow", folder.root, asked.folder.root,
+    )  # fmt: skip
+
+
+def _forget_other_results(places: Places, folder: F) -> None:
+    """Of two half-done results keeps those that have begun to train, else those that were set aside."""
+    if not folder.begun:
+        remove(folder.root)
+        if places.set_aside.exists():
+            os.replace(places.set_aside, folder.root)
+    elif places.set_aside.exists():
+        remove(places.set_aside)
+
+
+def _unfit(at_work: AskedOf[F], sums: dict[str, str], resuming: Sequence[Refusal[F]]) -> str:
+    """Why half-done new results cannot go on; empty when they can."""
+    try:
+        if read_json(at_work.folder.root / RECORD).get(_BEGAN_WITH) != sums:
+            return "they began with other files"
+        for refuse in resuming:
+            refuse(at_work)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _kept(asked: AskedOf[F]) -> list[Path]:
+    """What the new results need of the old ones: what earlier stages than those asked for have written."""
+    replaced = asked.folder.outputs(asked.stage)
+    return [path for path in asked.folder.outputs("all") if path not in replaced and path.exists()]
+
+
+def _files(top: Path) -> list[Path]:
+    return sorted(path for path in top.rglob("*") if path.is_file()) if top.is_dir() else [top]
+
+
+def _seed(growing: Path, kept: Sequence[Path], sums: dict[str, str]) -> None:
+    """A folder for new results that holds `kept`; its record comes last."""
+    try:
+        growing.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"--runs_folder: cannot write {growing} ({error.strerror})") from error
+    for path in kept:
+        if path.is_dir():
+            shutil.copytree(path, growing / path.name, symlinks=True, copy_function=_link)
+        else:  # copied, as an editor may write into the old file while the new results grow
+            shutil.copy2(path, growing)
+    write_json(growing / RECORD, {_BEGAN_WITH: sums})
+
+
+def _link(source: str, target: str) -> None:
+    """A second name for a file, a copy where the file system has no such thing."""
+    with suppress(OSError):
+        os.link(source, target)
+        return
+    shutil.copy2(source, target)
+
+
+def _take_place(asked: AskedOf[F], places: Places) -> None:
+    try:
+        finish(places, asked.folder.patterns())
+    except OSError as error:
+        if not places.complete:  # the disk is full: the record could not be written
+            raise
+        raise UserError(
+            f"--overwrite: the new results of {asked.folder.root} are complete, but {error.filename} is in the way of "
+            f"the exchange with the old ones ({error.strerror}); the same command tries again"
+        ) from error

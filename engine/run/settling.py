@@ -1,0 +1,132 @@
+"""Complete new results take the place of the old ones, also when that was interrupted at any moment.
+
+The new results lie beside the old ones, with a record that says they are complete. The two folders are exchanged, what
+the user had among the old results is brought over, the old results are removed, and the record last. Each of these can
+be done again from where it stopped, as the record tells which have been done.
+"""
+
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePath
+from typing import Any, Self
+
+from configs.errors import UserError
+from engine.disk import exchange
+from engine.disk.checkpoint import sync
+from engine.disk.files import read_json, remove, write_json
+from engine.disk.lock import locked
+
+log = logging.getLogger("autolora")
+
+RECORD = ".overwrite.json"
+"""In a folder of new results: what they began with, and whether they are complete."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """A folder of results, and the hidden ones beside it that an overwrite uses."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, root: Path) -> Self:
+        """The places of a run's or a study's folder; of a link, those beside the folder that it leads to."""
+        return cls(Path(os.path.realpath(root)))
+
+    @property
+    def growing(self) -> Path:
+        """Where new results grow until they are complete."""
+        return self.root.with_name(f".{self.root.name}.overwrite")
+
+    @property
+    def set_aside(self) -> Path:
+        """Half-done new results of other settings, until those that take their place have begun to train."""
+        return self.root.with_name(f".{self.root.name}.set-aside")
+
+    @property
+    def old(self) -> Path:
+        """The old results while they are removed, on a file system that cannot exchange two folders."""
+        return self.root.with_name(f".{self.root.name}.replaced")
+
+    @property
+    def complete(self) -> bool:
+        """Whether complete new results are there whose exchange with the old ones is not over."""
+        return bool(_ours(self.growing) or _ours(self.root))
+
+
+def finish(places: Places, ours: Sequence[str]) -> None:
+    """Marks the growing results as complete, and puts them into their place.
+
+    `ours`: patterns of what this program writes there. Everything else in the old folder is the user's, and is kept.
+    """
+    for path in places.growing.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            sync(path)
+    write_json(places.growing / RECORD, {"ours": [*ours, RECORD]})
+    sync(places.growing)
+    settle(places)
+
+
+def settle(places: Places) -> bool:
+    """Ends an exchange that has begun; False where none has. The caller holds the folder's lock."""
+    if _ours(places.growing):
+        _exchange(places)
+    ours = _ours(places.root)
+    if not ours:
+        return False
+    for old in (places.growing, places.old):
+        if old.exists():
+            _bring_over(old, places.root, PurePath(), [PurePath(pattern).parts for pattern in ours])
+            sync(places.root.parent)
+            remove(old)
+    remove(places.root / RECORD)
+    return True
+
+
+def settle_if_free(root: Path) -> None:
+    """`settle` for a command that only reads; leaves it to the process that holds the folder, or that can write it."""
+    places = Places.of(root)
+    if places.complete:
+        with suppress(UserError, OSError), locked(root):
+            settle(places)
+
+
+def _ours(folder: Path) -> list[str]:
+    """The patterns in the record of complete results; empty where a folder has no such record."""
+    with suppress(UserError):
+        found: Any = read_json(folder / RECORD).get("ours", [])
+        return list(found)
+    return []
+
+
+def _exchange(places: Places) -> None:
+    if places.root.exists() and any(places.root.iterdir()):
+        if exchange.swap(places.growing, places.root):
+            sync(places.root.parent)
+            return
+        os.replace(places.root, places.old)
+    os.replace(places.growing, places.root)
+    sync(places.root.parent)
+
+
+def _bring_over(old: Path, new: Path, below: PurePath, ours: Sequence[tuple[str, ...]]) -> None:
+    """Moves what is not this program's from `old` to `new`, folder by folder; what is there already stays."""
+    for path in sorted((old / below).iterdir()):
+        inside = below / path.name
+        if any(_fits(inside.parts, pattern) for pattern in ours):
+            continue
+        target = new / inside
+        leads_to_ours = any(_fits(inside.parts, pattern[: len(inside.parts)]) for pattern in ours)
+        if (leads_to_ours or target.is_dir()) and path.is_dir() and not path.is_symlink():
+            _bring_over(old, new, inside, ours)
+        elif not os.path.lexists(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
+
+
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    return len(parts) == len(pattern) and all(map(fnmatchcase, parts, pattern))

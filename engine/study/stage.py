@@ -1,0 +1,106 @@
+"""A study from start to end: may it begin; its cells, its comparison, its tables and figures."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import yaml
+
+from configs.errors import UserError
+from configs.requests import Request
+from configs.unread import tell_unread
+from engine.disk.files import keep_only, write_text
+from engine.disk.lock import locked
+from engine.retrain.sources import refuse_sources_in
+from engine.run.entering import again_if_outdated, opened
+from engine.run.faults import explained
+from engine.run.interrupt import StopRequest
+from engine.run.opening import AskedOf, refuse_misplaced
+from engine.run.ownership import refuse_foreign, refuse_mounted
+from engine.run.replacing import workplace
+from engine.study.cells import Cell, expand
+from engine.study.comparison import refuse_changed_probe, run_probe
+from engine.study.folder import AskedOfStudy, StudyFolder, refuse_single_run
+from engine.study.report import write_study_report
+from engine.study.run import refuse_changed_cells, refuse_launcher, run_cells
+from engine.study.tracking import track_study
+from engine.terminal.console import console
+from engine.tracking.login import wandb_mode
+
+
+def run_study(request: Request, stop: StopRequest) -> StudyFolder:
+    """Runs the unfinished cells and collects, compares and draws them; prints the table.
+
+    Raises UserError for what the user must change, also after the report when a cell has failed; Interrupted when a
+    signal asked to stop.
+    """
+    config = request.config
+    asked = AskedOf(config, StudyFolder.of(config), request.stage, request.overwrite)
+    cells = expand(config, workplace(asked))
+    if request.stage != "report":
+        tell_unread(request.given, config, [dataclasses.replace(cell.config, study=config.study) for cell in cells])
+    refusals = (
+        _refuse_stage, refuse_misplaced, refuse_single_run, refuse_foreign, refuse_mounted, _refuse_without_key,
+        functools.partial(_refuse_own_sources, cells=cells), functools.partial(refuse_launcher, cells=cells),
+    )  # fmt: skip
+    resuming = functools.partial(refuse_changed_cells, cells=cells), refuse_changed_probe
+
+    def work(asked: AskedOfStudy) -> None:
+        with opened(asked, refusals, resuming) as folder:
+            _run(request, folder, stop)
+            if folder != asked.folder:
+                _place(folder, asked.folder)
+
+    with locked(asked.folder.root), explained(config, workplace(asked).root):
+        again_if_outdated(asked, work)
+    _print(asked.folder)
+    return asked.folder
+
+
+def _run(request: Request, folder: StudyFolder, stop: StopRequest) -> None:
+    config = request.config
+    failed = run_cells(request, folder, expand(config, folder), stop)
+    if request.stage == "all":
+        run_probe(config, folder, stop)
+    pictures = write_study_report(config, folder)
+    if request.overwrite:
+        keep_only(pictures.values(), folder.figures)
+    track_study(config, folder, pictures)
+    if failed:
+        _print(folder)
+        final = StudyFolder.of(config)
+        stays = f", and {final.root} stays as it was until all are done" if folder != final else ""
+        raise UserError(
+            f"{len(failed)} of the study's cells failed, the results are those of the others; the same command goes "
+            f"on with them{stays}; the first: {failed[0]}"
+        )
+
+
+def _place(growing: StudyFolder, final: StudyFolder) -> None:
+    """Lets each cell's config.yaml name the place that the cell will have."""
+    for path in sorted(growing.cells_begun):
+        settings = yaml.safe_load(path.read_text(encoding="utf-8")) | {"runs_folder": str(final.cells)}
+        write_text(path, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+
+
+def _print(folder: StudyFolder) -> None:
+    console.print(folder.table.read_text(encoding="utf-8"), highlight=False, markup=False, soft_wrap=True)
+    for path in (folder.table, folder.results, folder.report):
+        console.print(f"  {path}", highlight=False, soft_wrap=True)
+
+
+def _refuse_stage(asked: AskedOfStudy) -> None:
+    """Refuses the stages that a study does not have."""
+    if asked.stage not in ("all", "report"):
+        raise UserError(f"--stage: {asked.stage!r} is not allowed for a study; allowed: all, report")
+
+
+def _refuse_without_key(asked: AskedOfStudy) -> None:
+    """Refuses a study whose curves and tables are to go online when there is no API key."""
+    wandb_mode(asked.config)
+
+
+def _refuse_own_sources(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
+    """Refuses to replace what a cell reads; cells of one study read each other by {runs}."""
+    for cell in cells if asked.replaces else ():
+        refuse_sources_in(asked.folder.outputs(), cell.config)

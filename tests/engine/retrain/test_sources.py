@@ -1,0 +1,73 @@
+"""What a run reads is not among the results that it writes anew."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+from engine.retrain.sources import refuse_own_sources
+from engine.run.folder import RunFolder
+from engine.run.opening import Asked
+
+SHUFFLED = ("--method", "lora_shuffled", "--lora.ranks_from")
+TEXT = ("--task.type", "text")
+
+
+def ask(config: RunConfig, stage: Any = "all", *, overwrite: bool = False) -> None:
+    refuse_own_sources(Asked(config, RunFolder.of(config), stage, overwrite))
+
+
+REFUSED = {
+    "ranks": ("lora.ranks_from", (*SHUFFLED, "{root}/ranks.json")),
+    "ranks by placeholder": ("lora.ranks_from", (*SHUFFLED, "{{runs}}/tiny/ranks.json")),
+    "ranks of a control": ("lora.ranks_from", ("--method", "lora_random", "--lora.ranks_from", "{root}/ranks.json")),
+    "a merged model": ("model.name", ("--model.name", "{root}/merged")),
+    "rows": ("task.path", (*TEXT, "--task.path", "{root}/search/rows.csv")),
+    "rows a detour away": ("task.path", (*TEXT, "--task.path", "{root}/../tiny/search")),
+    "rows behind a link": ("task.path", (*TEXT, "--task.path", "{link}/retrain/rows.csv")),
+    "validation rows": (
+        "task.validation_path", (*TEXT, "--task.path", "a.csv", "--task.validation_path", "{root}/predictions.txt"),
+    ),
+    "test rows": (
+        "task.test_path",
+        (*TEXT, "--task.path", "a.csv", "--task.validation_path", "b.csv", "--task.test_path", "{root}/trials/x.csv"),
+    ),
+}  # fmt: skip
+
+
+def filled(arguments: tuple[str, ...], tmp_path: Path) -> list[str]:
+    (tmp_path / "runs" / "tiny").mkdir(parents=True, exist_ok=True)
+    link = tmp_path / "link"
+    if not link.exists():
+        link.symlink_to(tmp_path / "runs" / "tiny")
+    return [argument.format(root=tmp_path / "runs" / "tiny", link=link) for argument in arguments]
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_read_and_written_is_refused_by_its_key(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, case: str, overwrite: bool
+) -> None:
+    key, arguments = REFUSED[case]
+    with pytest.raises(UserError, match=rf"^--{key}: .* among the results .* another --name$") as caught:
+        ask(tiny_config(*filled(arguments, tmp_path)), overwrite=overwrite)
+    assert "--overwrite" not in str(caught.value)
+
+
+TAKEN: dict[str, tuple[str, tuple[str, ...]]] = {
+    "another run's": ("all", (*SHUFFLED, "{root}-2/ranks.json")),
+    "the user's own file in the folder": ("all", (*TEXT, "--task.path", "{root}/rows.csv")),
+    "a key that the method does not read": ("all", ("--lora.ranks_from", "{root}/ranks.json")),
+    "what the stage keeps": ("retrain", (*TEXT, "--task.path", "{root}/search/rows.csv")),
+    "a report": ("report", ("--model.name", "{root}/merged")),
+    "the model of the tests": ("all", ()),
+}
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_what_stays_may_be_read(tiny_config: Callable[..., RunConfig], tmp_path: Path, case: str) -> None:
+    stage, arguments = TAKEN[case]
+    ask(tiny_config(*filled(arguments, tmp_path)), stage, overwrite=True)
