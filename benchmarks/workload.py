@@ -108,8 +108,9 @@ class SearchStep:
     length alone. `frozen`: no outer step ever comes."""
 
     def __init__(self, work: Workload, method: str, *, frozen: bool = False) -> None:
-        values = {"hypergradient.type": method, "search.unroll_steps": 2**30 if frozen else 1}
-        config = with_values(work.config, values)
+        endless = {"search.steps": 1_000_000_000, "search.unroll_steps": 1_000_000_000, "search.patience": 0}
+        values = endless if frozen else {"search.unroll_steps": 1}
+        config = with_values(work.config, {"hypergradient.type": method, **values})
         model = work.lora(second_order=HYPERGRADIENTS[method].second_order)
         self.engine: SearchEngine = build_engine(config, model, work.rows, work.rows, work.collate, work.compute)
         self.handed = HandedOver()

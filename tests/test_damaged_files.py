@@ -49,7 +49,7 @@ def readers(config: RunConfig, folder: RunFolder) -> dict[str, Callable[[], Any]
     """All that reads the files of a run and draws no page."""
 
     def resume(stage: Any) -> None:
-        for refuse in stages.REFUSALS:
+        for refuse in (*stages.REFUSALS, *stages.RESUMING):
             if refuse is not refuse_finished:
                 refuse(Asked(config, folder, stage))
 

@@ -10,7 +10,7 @@ import pytest
 
 from configs.errors import UserError
 from configs.files import load_config
-from configs.schema import RunConfig, Stage
+from configs.schema import RunConfig
 from engine.run.folder import RunFolder
 from tests.helpers.half_done import RATES, STAGES, HalfDone, content, edit, go_on, stop_half_way, table_of, write_table
 from tests.helpers.retraining import RANKS
@@ -190,7 +190,6 @@ def test_ranks_from_a_file_that_changed_half_way_are_refused(
     assert content(folder.root) == before
 
 
-@pytest.mark.parametrize("stage", ["all", "retrain"])
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
@@ -202,12 +201,12 @@ def test_ranks_from_a_file_that_changed_half_way_are_refused(
     ],
 )
 def test_ranks_by_hand_of_layers_that_do_not_exist_are_one_line(
-    tiny_config: Callable[..., RunConfig], tmp_path: Path, stage: Stage, layers: list[dict[str, Any]], message: str
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, layers: list[dict[str, Any]], message: str
 ) -> None:
     config = tiny_config(*table_of(tmp_path))
     folder = with_ranks(config)
     folder.ranks.write_text(json.dumps({"layers": layers}))
     with pytest.raises(UserError, match=rf"^{folder.ranks}: {message}") as caught:
-        go_on(config, stage)
+        go_on(config, "retrain")
     assert "\n" not in str(caught.value)
     assert set(content(folder.root)) == {"ranks.json"}

@@ -69,13 +69,32 @@ def go_on(config: RunConfig, stage: Stage = "all") -> RunFolder:
     return run_stages(Request(config, stage, False, "x"), StopRequest())
 
 
+class StopInTraining(StopRequest):
+    """A signal that comes when the training has begun, which is when config.yaml is written."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder, self._before = folder, _written(folder)
+
+    @property
+    def code(self) -> int | None:  # type: ignore[override]
+        """SIGINT's exit code from then on."""
+        return 130 if _written(self._folder) != self._before else None
+
+    @code.setter
+    def code(self, value: int | None) -> None:
+        """What the processes of a run tell each other is known already."""
+
+
+def _written(folder: RunFolder) -> int | None:
+    return folder.config.stat().st_ino if folder.config.exists() else None
+
+
 def stop_half_way(config: RunConfig, stage: Stage = "all") -> RunFolder:
     """Runs the stage until its first step, after which a signal ends it; returns the folder with its checkpoint."""
-    stop = StopRequest()
-    stop.code = 130
+    folder = RunFolder.of(config)
     with pytest.raises(Interrupted):
-        run_stages(Request(config, stage, False, "x"), stop)
-    return RunFolder.of(config)
+        run_stages(Request(config, stage, False, "x"), StopInTraining(folder))
+    return folder
 
 
 def edit(path: Path, key: str, value: Any) -> None:

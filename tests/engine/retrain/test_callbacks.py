@@ -1,5 +1,6 @@
 """A training whose loss is no number is stopped before anything of it is saved."""
 
+import dataclasses
 import math
 import shutil
 from collections.abc import Callable
@@ -20,8 +21,9 @@ from tests.helpers.retraining import FEW, retrain, with_ranks
 def test_a_rate_that_makes_the_loss_no_number_is_named_and_nothing_is_exported(
     tiny_config: Callable[..., RunConfig],
 ) -> None:
-    rates = ("--retrain.learning_rate", "1e38", "--retrain.warmup_ratio", "0", "--retrain.gradient_clipping", "0")
-    config, folder = with_ranks(tiny_config(*FEW, *rates))
+    config, folder = with_ranks(tiny_config(*FEW, "--retrain.warmup_ratio", "0", "--retrain.gradient_clipping", "0"))
+    # Above what the command line takes, so that the loss is no number for certain.
+    config = dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, learning_rate=1e38))
     with pytest.raises(UserError, match=r"^--retrain\.learning_rate: .*not finite at rate 1e\+38"):
         retrain(config)
     assert not folder.metrics.exists()
