@@ -29,19 +29,19 @@ _WEIGHTS = Settings(
 def refuse_changed_retraining(asked: Asked) -> None:
     """Refuses to resume a training, a sweep or a grid under a setting that would change it."""
     folder, config = asked.folder, asked.config
-    if asked.stage == "report" or asked.stands(folder.metrics):
+    if asked.stage == "report" or folder.metrics.exists():
         return
     what = f"{folder.root} holds a half-done run with"
-    if asked.stands(folder.grid) and not asked.stands(folder.ranks):
+    if folder.grid.exists() and not folder.ranks.exists():
         CHOOSING.refuse_changed(_settings(read_trials_file(folder.grid)), config, what)
-    elif asked.stands(folder.grid) and asked.stage == "all":
+    elif folder.grid.exists() and asked.stage == "all":
         way_out = "give the old value, --stage retrain to take those ranks as they are, or --overwrite to start again"
         what_chosen = f"{folder.root} holds ranks that were chosen with"
         RETRAINING.refuse_changed(_settings(read_trials_file(folder.grid)), config, what_chosen, way_out)
-    if asked.stands(folder.sweep):
+    if folder.sweep.exists():
         unfinished = CHOOSING if "chosen" not in read_trials_file(folder.sweep) else RETRAINING
         unfinished.refuse_changed(_settings(read_trials_file(folder.sweep)), config, what)
-    if asked.stands(folder.retrain):
+    if folder.retrain.exists():
         RETRAINING.refuse_changed(checkpoint.peek(folder.retrain).get("settings", {}), config, what)
 
 
@@ -54,8 +54,8 @@ def _settings(content: Mapping[str, Any]) -> dict[str, Any]:
 def refuse_other_weights(asked: Asked) -> None:
     """Refuses --retrain.init search with weights that were searched at another scale or in another base model."""
     folder = asked.folder
-    starts = asked.stage == "retrain" and asked.config.retrain.init == "search" and not asked.stands(folder.metrics)
-    if starts and asked.stands(folder.search_summary):
+    starts = asked.stage == "retrain" and asked.config.retrain.init == "search" and not folder.metrics.exists()
+    if starts and folder.search_summary.exists():
         _WEIGHTS.refuse_changed(
             _settings(read_searched(folder.search_summary)),
             asked.config,

@@ -1,5 +1,6 @@
 """May this run start, resume or overwrite? What is refused here is refused before anything is written or slow."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,10 +54,6 @@ class AskedOf(Generic[F]):
         """Whether new results grow beside the folder's; a report is drawn in its place."""
         return self.overwrite and self.stage != "report"
 
-    def stands(self, path: Path) -> bool:
-        """Whether a path of the folder exists, also as a link that leads nowhere."""
-        return path.exists() or path.is_symlink()
-
 
 Asked = AskedOf[RunFolder]
 """What a command asks of the folder of a run."""
@@ -67,7 +64,7 @@ Refusal = Callable[[AskedOf[F]], None]
 def refuse_misplaced(asked: AskedOf[F]) -> None:
     """Refuses a folder in which a file lies where the program keeps a folder, or the other way round."""
     for path, kind in misplaced(asked.folder):
-        if asked.stands(path):
+        if os.path.lexists(path):
             raise UserError(
                 f"{path}: a {kind} belongs there, and something else has its name; move it, or give another --name"
             )

@@ -21,13 +21,13 @@ UNFINISHED = Settings((*_READ, "device"), _BUT)
 def refuse_changed_search(asked: Asked) -> None:
     """Refuses to resume a search under a setting that would change it, and to retrain another search's ranks."""
     folder, config = asked.folder, asked.config
-    if asked.stage == "report" or (asked.stage != "search" and asked.stands(folder.metrics)):
+    if asked.stage == "report" or (asked.stage != "search" and folder.metrics.exists()):
         return
-    if asked.stands(folder.search) and not asked.stands(folder.ranks):
+    if folder.search.exists() and not folder.ranks.exists():
         recorded = checkpoint.peek(folder.search_checkpoint).get("settings")
         recorded = recorded if isinstance(recorded, dict) else {}  # a damaged checkpoint is told when it is loaded
         UNFINISHED.refuse_changed(recorded, config, f"{folder.root} holds a half-done run with")
-    if asked.stage in ("all", "search") and asked.stands(folder.search_summary) and asked.stands(folder.ranks):
+    if asked.stage in ("all", "search") and folder.search_summary.exists() and folder.ranks.exists():
         FOUND.refuse_changed(
             read_searched(folder.search_summary).get("settings", {}),
             config,
