@@ -93,15 +93,15 @@ def test_ranks_change_and_the_budget_is_met(
 
 
 class StopAt(StopRequest):
-    """Asks to stop once a training has seen `step` steps."""
+    """Asks to stop once a training, which writes config.yaml when it begins, has seen `step` steps."""
 
-    def __init__(self, step: int) -> None:
+    def __init__(self, folder: RunFolder, step: int) -> None:
         super().__init__()
-        self.left = step
+        self.folder, self.left = folder, step
 
     @property
     def code(self) -> int | None:  # type: ignore[override]
-        self.left -= 1
+        self.left -= self.folder.config.exists()
         return 143 if self.left <= 0 else None
 
     @code.setter
@@ -120,7 +120,7 @@ def test_a_stopped_run_goes_on_to_the_same_ranks_and_weights(
     config = make_config(tmp_path / "parts", "bert", *ARGUMENTS, str(STEPS))
     folder = RunFolder(Path(config.runs_folder) / "tiny")
     with pytest.raises(Interrupted):
-        run_stages(Request(config, "all", False, "x"), StopAt(step))
+        run_stages(Request(config, "all", False, "x"), StopAt(folder, step))
     (checkpoint,) = folder.retrain.glob("checkpoint-*")
     assert 1 <= int(checkpoint.name.split("-")[1]) <= step
     run_stages(Request(config, "all", False, "x"), StopRequest())
