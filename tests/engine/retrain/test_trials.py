@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from configs.errors import UserError
+from configs.files import to_yaml
 from configs.parser import parse
 from configs.requests import Request
 from configs.schema import RunConfig
@@ -94,17 +95,22 @@ def test_of_equal_metrics_the_lower_loss_decides(
     assert json.loads(folder.sweep.read_text())["chosen"] == {"learning_rate": 1e-2}
 
 
+def at_rates(config: RunConfig, *rates: float) -> RunConfig:
+    """Also rates above what the command line takes, so that a training diverges for certain."""
+    return dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, learning_rates=list(rates)))
+
+
 @pytest.mark.slow
 def test_a_rate_that_diverges_loses_and_stops_nothing(tiny_config: Callable[..., RunConfig]) -> None:
     arguments = ("--method", "full", "--retrain.gradient_clipping", "0", "--retrain.max_steps", "20")
-    folder = finish(tiny_config(*arguments, "--retrain.learning_rates", "[1e30,1e-3]"))
+    folder = finish(at_rates(tiny_config(*arguments), 1e30, 1e-3))
     sweep = json.loads(folder.sweep.read_text())
     assert sweep["trials"][0]["metrics"] == {}
     assert sweep["chosen"] == {"learning_rate": 1e-3}
-    other = tiny_config(*arguments, "--name", "other", "--retrain.learning_rates", "[1e30]")
+    other = at_rates(tiny_config(*arguments, "--name", "other"), 1e30)
     with pytest.raises(UserError, match=rf"^--retrain\.learning_rates: all 1 trials of {SWEPT} --stage retrain"):
         finish(other)
-    lower = dataclasses.replace(other, retrain=dataclasses.replace(other.retrain, learning_rates=[1e-3]))
+    lower = at_rates(other, 1e-3)
     assert run_stages(Request(lower, "retrain", True, "test"), StopRequest()).metrics.exists(), "as the line said"
 
 
@@ -113,6 +119,7 @@ def test_a_grid_that_diverges_everywhere_says_how_to_begin_again(tiny_config: Ca
     config = tiny_config(*GRID)
     folder = RunFolder(Path(config.runs_folder) / str(config.name))
     folder.root.mkdir(parents=True)
+    folder.config.write_text(to_yaml(config))
     tried = [{"query": q, "value": v} for q in (1, 3) for v in (1, 3)]
     trials = [{"tried": each, "metrics": {}, "steps": 0, "seconds": 0.0} for each in tried]
     folder.grid.write_text(json.dumps({"trials": trials}))
