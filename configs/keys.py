@@ -164,4 +164,10 @@ def one_line(message: str) -> str:
         key, value = wrong[1], given[1].strip()
         reason = f" ({REFUSED[key, value]})" if (key, value) in REFUSED else ""
         return f"--{key}: {shortened(value)!r} is not allowed{reason}; allowed: {allowed()[key]}"
+    if (
+        wrong
+        and "Unable to load config" in message
+        and (keys := [key for key in allowed() if key.startswith(f"{wrong[1]}.")])
+    ):
+        return f"--{wrong[1]}: is a section of keys; give one of them, as --{keys[0]}"
     return shortened(" ".join(message.split()))

@@ -139,6 +139,10 @@ def test_a_key_that_is_near_to_none_gets_no_guess() -> None:
             "  Given value: 12\n    - Expected a <class NoneType>\n  Given value: 12",
             "--name: '12' is not allowed; allowed: text, null",
         ),
+        (
+            'Parser key "task":\n  Unable to load config \'x\'\n  - Parser key "task":\n    Unable to load config "x"',
+            "--task: is a section of keys; give one of them, as --task.type",
+        ),
         ("While parsing:\n    line 3,\n  column 1\n", "While parsing: line 3, column 1"),
     ],
 )

@@ -126,6 +126,10 @@ def test_a_command_line_may_ask_for_something_else_than_a_run(case: str) -> None
             ["--show", "runs/a", "--seed", "3"],
             "--seed: does nothing with --show, --workspace and --score, which",
         ),
+        (["--show", "runs/a", "--overwrite"], "--overwrite: does nothing with --show, --workspace and --score, which"),
+        (["--score", "ner", "--hyp", "h", "--ref", "r", "--stage", "all"], "--stage: does nothing with --show, --wo"),
+        (["--workspace", "runs/a", "--show", "runs/b"], "--workspace: does nothing beside --show; give one of them"),
+        (["--score", "ner", "--hyp", "h", "--ref", "r", "--show", "x"], "--show: does nothing beside --score; give"),
         (["--metrics", "[f1]"], "--metrics: belongs to --score; did you mean --task.metrics?"),
     ],
 )
