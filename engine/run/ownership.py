@@ -72,7 +72,7 @@ def _foreign(place: Path, allowed: Collection[str]) -> str:
     if place.is_symlink() or not place.is_dir():
         return "is a file or a link that this program did not make"
     other = sorted(path.name for path in place.iterdir() if path.name not in allowed)
-    return f"holds {other[0]}, which this program did not write" if other else ""
+    return f"holds {other[0]}, which is none of the results that this command writes" if other else ""
 
 
 def refuse_mounted(asked: AskedOf[F]) -> None:
