@@ -92,6 +92,8 @@ def check_values(config: RunConfig) -> None:
             raise UserError(f"--{key}: null is not allowed; allowed: {words(kind)}")
         if limits and not limits.holds(value):
             raise UserError(f"--{key}: {shortened(repr(value))} is not allowed; allowed: {limits.words}")
+        if value == "":  # as of an unset variable of a shell: taken for null, it would be ignored without a word
+            raise UserError(f"--{key}: '' is not allowed; allowed: {words(kind)}, but no empty text")
 
 
 def refuse_huge(given: Iterable[tuple[str, Any]]) -> None:
@@ -156,9 +158,16 @@ def one_line(message: str) -> str:
     if valueless := re.search(r"argument (--[\w.]+): expected (one|at least one) argument", message):
         return f"{valueless[1]}: needs a value; one that begins with '-' is written {valueless[1]}=-1"
     wrong = re.search(r'Parser key "([^"]+)"', message)
-    given = re.search(r"Given value: (.*)", message, re.S) or re.search(r"Got value: (.*)", message, re.S)
+    # Where several types are allowed, the value is named after each of them.
+    given = re.search(r".*Given value: (.*)", message, re.S) or re.search(r"Got value: (.*)", message, re.S)
     if wrong and given and wrong[1] in allowed():
         key, value = wrong[1], given[1].strip()
         reason = f" ({REFUSED[key, value]})" if (key, value) in REFUSED else ""
         return f"--{key}: {shortened(value)!r} is not allowed{reason}; allowed: {allowed()[key]}"
+    if (
+        wrong
+        and "Unable to load config" in message
+        and (keys := [key for key in allowed() if key.startswith(f"{wrong[1]}.")])
+    ):
+        return f"--{wrong[1]}: is a section of keys; give one of them, as --{keys[0]}"
     return shortened(" ".join(message.split()))

@@ -41,7 +41,8 @@ def parse_command(argv: Sequence[str]) -> Command:
         raise UserError(one_line(str(error))) from error
     other = _other_request(parsed)
     if other is not None:
-        beside = next((key for key, _ in flat(given.as_dict()) if key in known_keys()), None)
+        switches = [key for key in ("stage", "overwrite") if given.get(key)]
+        beside = next((key for key, _ in flat(given.as_dict()) if key in (*switches, *known_keys())), None)
         if beside:
             raise UserError(f"--{beside}: does nothing with --show, --workspace and --score, which run nothing")
         return other
@@ -55,6 +56,9 @@ def _other_request(parsed: Namespace) -> ScoreRequest | ShowRequest | WorkspaceR
         limits = split_range(kind)[1]
         if limits and parsed[name] is not None and not limits.holds(parsed[name]):
             raise UserError(f"--{name}: {shortened(parsed[name])!r} is not allowed; allowed: {limits.words}")
+    asked = [name for name in ("score", "show", "workspace") if parsed[name] is not None]
+    if len(asked) > 1:
+        raise UserError(f"--{asked[1]}: does nothing beside --{asked[0]}; give one of them")
     if parsed.score:
         missing = next((name for name in ("hyp", "ref") if not parsed[name]), None)
         if missing:

@@ -73,16 +73,30 @@ def _flat_enough(value: Any, deepest: int = DEEPEST) -> bool:
     return deepest > 0 and all(_flat_enough(one, deepest - 1) for one in inner)
 
 
-_FLAT = Range(f"keys with values, nested at most {DEEPEST} deep", _flat_enough)
-Axes = Annotated[dict[str, list[Any]], _FLAT]
-Variants = Annotated[dict[str, dict[str, Any]], _FLAT]
-Where = Annotated[dict[str, dict[str, dict[str, Any]]], _FLAT]
+def _keyed(*settings: dict[Any, Any]) -> bool:
+    """Whether the keys of these are texts, as every key of a configuration is: YAML reads an unquoted 3, yes or null
+    as something else."""
+    return all(isinstance(key, str) for one in settings for key in one)
+
+
+_FLAT = f"keys with values, nested at most {DEEPEST} deep"
+Axes = Annotated[dict[str, list[Any]], Range(_FLAT, lambda x: _flat_enough(x) and _keyed(x))]
+Variants = Annotated[dict[str, dict[str, Any]], Range(_FLAT, lambda x: _flat_enough(x) and _keyed(*x.values()))]
+Where = Annotated[
+    dict[str, dict[str, dict[str, Any]]],
+    Range(
+        _FLAT,
+        lambda x: _flat_enough(x) and _keyed(x, *(more for places in x.values() for more in places.values())),
+    ),
+]
 
 
 def _is_path(value: str | None) -> bool:
-    """Whether file systems could hold it: 255 bytes a name, and room for what a run writes below it."""
-    path = b"" if value is None else value.encode("utf-8", "surrogateescape")
-    return len(path) <= 3000 and b"\0" not in path and all(len(name) <= 255 for name in path.split(b"/"))
+    """Whether it is null, or file systems could hold it: 255 bytes a name, and room for what a run writes below it."""
+    if value is None:
+        return True
+    path = value.encode("utf-8", "surrogateescape")
+    return 0 < len(path) <= 3000 and b"\0" not in path and all(len(name) <= 255 for name in path.split(b"/"))
 
 
 _A_PATH = "a path of names of at most 255 bytes each, 3,000 in all"

@@ -22,7 +22,7 @@ from engine.run.faults import explained
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.run.opening import Asked
-from engine.run.ownership import refuse_foreign, refuse_mounted
+from engine.run.ownership import refuse_foreign, refuse_mounted, refuse_occupied
 from engine.run.replacing import workplace
 from engine.run.resources import forget_peak
 from engine.run.same_data import heed_data_of_ranks
@@ -37,6 +37,7 @@ REFUSALS: tuple[opening.Refusal[RunFolder], ...] = (
     opening.refuse_study,
     refuse_foreign,
     refuse_mounted,
+    refuse_occupied,
     opening.refuse_search_without_one,
     refuse_own_sources,
     opening.refuse_finished,

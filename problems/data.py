@@ -15,7 +15,12 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from configs.schema import RunConfig
 from problems.machine.processes import ALONE, Processes
 from problems.tasks import Collate, Task
-from problems.tasks.doubts import warn_of_shared_texts, warn_of_unknown_tokens, warn_of_untrained_classes
+from problems.tasks.doubts import (
+    warn_of_one_label,
+    warn_of_shared_texts,
+    warn_of_unknown_tokens,
+    warn_of_untrained_classes,
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -
     for name, split in raw.items():
         warn_of_shared_texts(train, split, name, task.inputs)
         warn_of_untrained_classes(data.train, evaluation[name], name, task.head().get("id2label", {}))
+        if "problem_type" in task.head():  # one label a text
+            warn_of_one_label(evaluation[name], name)
     for name, encoded in {"the training rows": data.train, **evaluation}.items():
         warn_of_unknown_tokens(encoded, name, tokenizer)
     return data

@@ -72,6 +72,26 @@ def test_a_refused_retraining_changes_no_byte(argv: Argv, folder: RunFolder, typ
 
 
 @pytest.mark.trains
+def test_a_file_that_has_the_name_of_a_hidden_place_stays(
+    argv: Argv, folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder.root.parent / ".tiny.overwrite").write_text("mine")
+    before = everything(folder.root.parent)
+    assert run.main(argv("--overwrite")) == 2
+    assert "error: --overwrite: " in capsys.readouterr().err
+    assert everything(folder.root.parent) == before
+
+
+@pytest.mark.trains
+def test_damaged_ranks_are_named_where_they_were_edited(
+    argv: Argv, folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder.ranks.write_text("[]")
+    assert run.main(argv("--stage", "retrain", "--overwrite")) == 2
+    assert f"error: {folder.ranks}: needs an object" in capsys.readouterr().err
+
+
+@pytest.mark.trains
 def test_the_users_folder_is_not_taken_for_a_run(argv: Argv, tmp_path: Path) -> None:
     root = tmp_path / "runs" / "tiny"
     for name in ("trials/a.txt", "retrain/b.txt", "config.yaml"):

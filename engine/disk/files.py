@@ -67,14 +67,24 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def load_json(path: Path) -> Any:
-    """The value in a file. Raises UserError that names the file when it cannot be read as JSON."""
+    """The value in a file. Raises UserError that names the file when it cannot be read as JSON, or gives a name twice
+    in one object, of which Python would keep the last."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_object)
         # JSON can spell half of a character, which no file and no terminal takes.
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from error
     return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} is given twice in one object")
+    return found
 
 
 def write_json(path: Path, value: Any) -> None:

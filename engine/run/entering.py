@@ -60,7 +60,8 @@ def again_if_outdated(asked: AskedOf[F], work: Callable[[AskedOf[F]], None]) -> 
 def _of_this_command(asked: AskedOf[F]) -> bool:
     """Whether the results that stand are those of an earlier command of the same settings, which was interrupted while
     they took their place: there is nothing to be done again."""
-    same = RunFolder(asked.folder.root).config.read_text(encoding="utf-8") == to_yaml(asked.config)
+    config = RunFolder(asked.folder.root).config
+    same = config.exists() and config.read_text(encoding="utf-8") == to_yaml(asked.config)
     if same and asked.replaces:
         log.info("--overwrite: the new results were complete, and stand in %s now", asked.folder.root)
     return same

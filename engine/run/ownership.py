@@ -1,14 +1,16 @@
 """Is the folder one that this program may write and replace?"""
 
+import os
+from collections.abc import Collection
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import yaml
 
 from configs.errors import UserError
 from engine.run.folder import WANDB_ID, RunFolder
 from engine.run.opening import AskedOf, F
-from engine.run.settling import Places
+from engine.run.settling import RECORD, Places
 
 _SECTIONS = {"method", "seed", "search", "lora", "retrain"}
 """What the config.yaml of every run and study of this program has."""
@@ -22,6 +24,8 @@ def refuse_foreign(asked: AskedOf[F]) -> None:
     --stage retrain starts from a ranks.json that someone wrote by hand. A report has looked at config.yaml already.
     """
     root = asked.folder.root
+    if os.path.islink(os.path.realpath(root)):
+        raise UserError(f"--runs_folder: cannot write {root} (its link leads to itself); give another --name")
     if root.exists() and not root.is_dir():
         raise UserError(f"--runs_folder: cannot write {root} (it is a file); give another --name or --runs_folder")
     if asked.stage == "report" or not root.is_dir() or _is_ours(RunFolder(root).config):
@@ -30,6 +34,8 @@ def refuse_foreign(asked: AskedOf[F]) -> None:
     found = sorted(path.name for path in root.iterdir() if path.name not in allowed and path.name[0] != ".")
     if found:
         hint = "; --stage retrain starts from a ranks.json written by hand" if found[0] in _BY_HAND else ""
+        if RunFolder(root).config.name in found:
+            hint = "; the config.yaml there is damaged, or another program's"
         raise UserError(
             f"--name: {root} holds {found[0]}, and no config.yaml of a run of this program; give another --name or "
             f"--runs_folder{hint}"
@@ -41,6 +47,32 @@ def _is_ours(config: Path) -> bool:
         content = yaml.safe_load(config.read_text(encoding="utf-8"))
         return isinstance(content, dict) and content.keys() >= _SECTIONS
     return False
+
+
+def refuse_occupied(asked: AskedOf[F]) -> None:
+    """Refuses to replace a folder where something of the user's has the name of one of the hidden folders beside it:
+    they are removed once the new results stand."""
+    if not asked.replaces:
+        return
+    places = Places.of(asked.folder.root)
+    names = {PurePath(pattern).parts[0] for pattern in asked.folder.patterns()}
+    names |= {"wandb", RECORD, f".{RECORD}.tmp"}
+    for place, allowed in ((places.growing, names), (places.set_aside, names), (places.old, set[str]())):
+        if what := _foreign(place, allowed):
+            raise UserError(
+                f"--overwrite: {place}, a place of this program beside the results, {what}; move it away, or give "
+                f"another --name"
+            )
+
+
+def _foreign(place: Path, allowed: Collection[str]) -> str:
+    """What at `place` is none of the results with the names `allowed`, in words; "" where all is."""
+    if not os.path.lexists(place):
+        return ""
+    if place.is_symlink() or not place.is_dir():
+        return "is a file or a link that this program did not make"
+    other = sorted(path.name for path in place.iterdir() if path.name not in allowed)
+    return f"holds {other[0]}, which is none of the results that this command writes" if other else ""
 
 
 def refuse_mounted(asked: AskedOf[F]) -> None:

@@ -35,13 +35,27 @@ def replacing(asked: AskedOf[F], resuming: Sequence[Refusal[F]]) -> Iterator[F]:
     """
     places, folder = Places.of(asked.folder.root), workplace(asked)
     try:
-        _open(asked, places, folder, resuming)
-        yield folder
+        with _originals_named(asked, folder):
+            _open(asked, places, folder, resuming)
+            yield folder
         _forget_other_results(places, folder)
         _take_place(asked, places)
     finally:
         if not places.complete:
             _forget_other_results(places, folder)
+
+
+@contextmanager
+def _originals_named(asked: AskedOf[F], folder: F) -> Iterator[None]:
+    """Lets a message about a file that was copied from the old results name it there: the copy is removed, and who
+    mends or edits the file does so in the old results."""
+    try:
+        yield
+    except UserError as error:
+        message = str(error)
+        for path in _kept(asked):
+            message = message.replace(str(folder.root / path.name), str(path))
+        raise type(error)(message) from error
 
 
 def _open(asked: AskedOf[F], places: Places, folder: F, resuming: Sequence[Refusal[F]]) -> None:

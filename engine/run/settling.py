@@ -98,8 +98,10 @@ def settle_if_free(root: Path) -> None:
 def _ours(folder: Path) -> list[str]:
     """The patterns in the record of complete results; empty where a folder has no such record."""
     with suppress(UserError):
-        found: Any = read_json(folder / RECORD).get("ours", [])
-        return list(found)
+        found: Any = read_json(folder / RECORD).get("ours")
+        # What could not have been written here says nothing, as a record that cannot be read.
+        if isinstance(found, list) and all(isinstance(pattern, str) and pattern for pattern in found):
+            return found
     return []
 
 

@@ -70,6 +70,7 @@ def _axes(study: StudyConfig) -> dict[str, list[Any]]:
     if study.variants:
         axes[VARIANT] = list(study.variants)
     _refuse_own_keys(study)
+    _refuse_axes_again(study)
     for axis, places in study.where.items():
         if axis not in axes:
             raise UserError(f"--study.where: {axis!r} is no axis; there are: {', '.join(axes)}")
@@ -88,6 +89,18 @@ def _refuse_own_keys(study: StudyConfig) -> None:
             raise UserError(
                 f"--study.{field}: {own[0]!r} is not allowed, as the study names and places its cells; allowed: "
                 f"the keys of a run but {', '.join(_OWN)} and study"
+            )
+
+
+def _refuse_axes_again(study: StudyConfig) -> None:
+    """Raises UserError for a variant or a place that sets the key of an axis: the cells would be named, and stand in
+    the tables, by values that they do not have."""
+    more = [settings for places in study.where.values() for settings in places.values()]
+    for field, settings in (("variants", study.variants.values()), ("where", more)):
+        again = [key for one in settings for key in one if key in study.axes]
+        if again:
+            raise UserError(
+                f"--study.{field}: {again[0]} is an axis, which gives its values; leave it out of one of them"
             )
 
 

@@ -16,7 +16,7 @@ from engine.run.entering import again_if_outdated, opened
 from engine.run.faults import explained
 from engine.run.interrupt import StopRequest
 from engine.run.opening import AskedOf, refuse_misplaced
-from engine.run.ownership import refuse_foreign, refuse_mounted
+from engine.run.ownership import refuse_foreign, refuse_mounted, refuse_occupied
 from engine.run.replacing import workplace
 from engine.study.cells import Cell, expand
 from engine.study.comparison import refuse_changed_probe, run_probe
@@ -40,8 +40,9 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
     if request.stage != "report":
         tell_unread(request.given, config, [dataclasses.replace(cell.config, study=config.study) for cell in cells])
     refusals = (
-        _refuse_stage, refuse_misplaced, refuse_single_run, refuse_foreign, refuse_mounted, _refuse_without_key,
-        functools.partial(_refuse_own_sources, cells=cells), functools.partial(refuse_launcher, cells=cells),
+        _refuse_stage, refuse_misplaced, refuse_single_run, refuse_foreign, refuse_mounted, refuse_occupied,
+        _refuse_without_key, functools.partial(_refuse_own_sources, cells=cells),
+        functools.partial(refuse_launcher, cells=cells),
     )  # fmt: skip
     resuming = functools.partial(refuse_changed_cells, cells=cells), refuse_changed_probe
 

@@ -1,6 +1,7 @@
 """`python run.py --score KIND --hyp FILE --ref FILE [--json OUT]`: the official metrics of files, and nothing else."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,8 +38,8 @@ def score(
     for ner "protein.f1" etc. Raises UserError on anything the user must change; a missing Java before any work.
     """
     chosen = check_metrics(kind, metrics)
-    if json_out is not None and Path(json_out).is_dir():
-        raise UserError(f"--json {json_out}: is a folder; name a file")
+    if json_out is not None:
+        _check_out(Path(json_out), hyp, ref)
     console = PlainConsole()
     with console.status(Text(f"scoring {hyp} ...")):
         scores = _score_files(kind, hyp, ref, chosen)
@@ -71,12 +72,26 @@ def _table(kind: str, hyp: str, scores: dict[str, float]) -> Table:
     return table
 
 
+def _check_out(out: Path, *sources: str) -> None:
+    """Raises UserError for a folder, and for one of the files that are scored."""
+    if out.is_dir():
+        raise UserError(f"--json {out}: is a folder; name a file")
+    if os.path.realpath(out) in map(os.path.realpath, sources):
+        raise UserError(f"--json {out}: is one of the files that are scored; name another")
+
+
 def _write_json(path: Path, scores: dict[str, float]) -> None:
-    """Writes the file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    """Writes the file whole or not at all. A device or a pipe, as /dev/stdout, is written to; a file in its place
+    would be one for all programs."""
+    text = json.dumps(scores, indent=2) + "\n"
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(target)
     except OSError as error:
         raise UserError(f"--json {path}: cannot be written ({error.strerror})") from None

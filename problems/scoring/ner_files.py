@@ -60,7 +60,8 @@ def read_conll(path: str | Path, lines: list[str]) -> list[Sentence]:
     """Sentences from columns; tags are not checked. Raises UserError, with its number, for a line of one column."""
     sentences = [Sentence([], [], [])]
     for number, line in enumerate(lines, 1):
-        columns = line.split("\t") if "\t" in line else line.split()
+        # By blanks only: a no-break space, or another that str.split takes for a separator, may be inside a word.
+        columns = line.split("\t") if "\t" in line else re.findall("[^ ]+", line)
         if not line.strip() or marks_document(columns[0]):
             sentences.append(Sentence([], [], []))
             continue

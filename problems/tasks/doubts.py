@@ -45,6 +45,15 @@ def warn_of_untrained_classes(train: Dataset, evaluation: Dataset, name: str, cl
         )  # fmt: skip
 
 
+def warn_of_one_label(evaluation: Dataset, name: str) -> None:
+    """Warns where all evaluated texts have the same class or number: no prediction correlates with that."""
+    if np.ptp(_flat(evaluation, "labels")) == 0:
+        log.warning(
+            "all %d rows of %s have the same label: correlations (spearman, pearson, matthews) are 0 on them, "
+            "whatever was learned", len(evaluation), name,
+        )  # fmt: skip
+
+
 def warn_of_unknown_tokens(rows: Dataset, name: str, tokenizer: PreTrainedTokenizerBase) -> None:
     """Warns where more than a few tokens are the tokenizer's unknown one; bytes know every text."""
     unknown: Any = tokenizer.unk_token_id

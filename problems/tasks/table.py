@@ -37,6 +37,8 @@ class TextTable(TextClassification):
             where = f"--task.path: column {self.label_column!r} of {self.train_path}"
             # `_checked` refuses rows without a label.
             self.classes = find_classes(where, list(train[self.label_column]), "set --task.kind regression")
+        else:
+            self._refuse_one_number(train[self.label_column])
         source = evaluation_source(self.config, self.evaluation_split)
         if source.held_out:
             classes = None if self.regression else [label_text(x) for x in train[self.label_column]]
@@ -52,6 +54,14 @@ class TextTable(TextClassification):
 
     def origin(self, split: str | None = None) -> str:
         return origin(self.config, split)
+
+    def _refuse_one_number(self, labels: pd.Series) -> None:
+        """Refuses numbers that are all the same, as `find_classes` refuses one class."""
+        if labels.map(label_text).nunique() < 2:
+            raise UserError(
+                f"--task.path: column {self.label_column!r} of {self.train_path} has the one number "
+                f"{label_text(labels.iloc[0])}; two or more are needed"
+            )
 
     def _text_columns(self, table: pd.DataFrame) -> list[str]:
         if self.config.text_columns is not None:

@@ -134,6 +134,15 @@ def test_a_key_that_is_near_to_none_gets_no_guess() -> None:
             'Parser key "task.train_rows":\n    - Expected a <class int>. Got value: True\n  Given value: true',
             "--task.train_rows: 'true' is not allowed; allowed: a whole number, null",
         ),
+        (
+            'Parser key "name":\n  Does not validate:\n    - Expected a <class str>. Got value: 12\n'
+            "  Given value: 12\n    - Expected a <class NoneType>\n  Given value: 12",
+            "--name: '12' is not allowed; allowed: text, null",
+        ),
+        (
+            'Parser key "task":\n  Unable to load config \'x\'\n  - Parser key "task":\n    Unable to load config "x"',
+            "--task: is a section of keys; give one of them, as --task.type",
+        ),
         ("While parsing:\n    line 3,\n  column 1\n", "While parsing: line 3, column 1"),
     ],
 )

@@ -126,6 +126,10 @@ def test_a_command_line_may_ask_for_something_else_than_a_run(case: str) -> None
             ["--show", "runs/a", "--seed", "3"],
             "--seed: does nothing with --show, --workspace and --score, which",
         ),
+        (["--show", "runs/a", "--overwrite"], "--overwrite: does nothing with --show, --workspace and --score, which"),
+        (["--score", "ner", "--hyp", "h", "--ref", "r", "--stage", "all"], "--stage: does nothing with --show, --wo"),
+        (["--workspace", "runs/a", "--show", "runs/b"], "--workspace: does nothing beside --show; give one of them"),
+        (["--score", "ner", "--hyp", "h", "--ref", "r", "--show", "x"], "--show: does nothing beside --score; give"),
         (["--metrics", "[f1]"], "--metrics: belongs to --score; did you mean --task.metrics?"),
     ],
 )
@@ -136,7 +140,7 @@ def test_half_a_request_to_score_is_one_line(arguments: list[str], line: str) ->
 
 
 @pytest.mark.parametrize("switch", ["show", "workspace", "hyp", "ref", "json"])
-@pytest.mark.parametrize("path", ["x" * 256, "a/" * 1600])
+@pytest.mark.parametrize("path", ["x" * 256, "a/" * 1600, ""])
 def test_a_path_that_no_file_system_takes_is_one_line(switch: str, path: str) -> None:
     with pytest.raises(UserError, match=rf"^--{switch}: .* is not allowed; allowed: a path of names of at most 255"):
         parse_command([f"--{switch}", path])

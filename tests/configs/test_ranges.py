@@ -122,6 +122,17 @@ def with_value(key: str, value: Any) -> RunConfig:
     return found
 
 
+TEXTS = [key for key, kind in known_keys().items() if split_range(kind)[0] in (str, str | None)]
+
+
+@pytest.mark.parametrize("key", TEXTS)
+def test_no_key_takes_an_empty_text(key: str) -> None:
+    """An unset variable of a shell gives one; taken for null, it would be ignored without a word."""
+    for call in (lambda: parse([f"--{key}="]), lambda: check(with_value(key, ""))):
+        with pytest.raises(UserError, match=rf"^--{key}: '' is not allowed; allowed: "):
+            call()
+
+
 @pytest.mark.parametrize("key", NUMERIC)
 def test_no_number_takes_what_nothing_could_be_computed_with(key: str) -> None:
     is_list = get_origin(split_range(known_keys()[key])[0]) is list
@@ -144,6 +155,27 @@ def test_nor_does_one_in_a_file(tmp_path: Path, value: str) -> None:
             call()
         assert "retrain.epochs" in str(caught.value) or "Exceeds the limit" in str(caught.value)
         assert len(str(caught.value).removeprefix(str(tmp_path))) < 300
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("study.axes", "{3: [0]}"),
+        ("study.axes", "{on: [0]}"),
+        ("study.variants", "{a: {null: 1}}"),
+        ("study.where", "{3: {0: {seed: 1}}}"),
+        ("study.where", "{seed: {0: {3: 1}}}"),
+    ],
+)
+def test_a_key_in_a_study_is_a_text(key: str, value: str) -> None:
+    with pytest.raises(UserError, match=rf"^--{key}: .* is not allowed; allowed: keys with values"):
+        parse([f"--{key}", value])
+
+
+def test_names_of_variants_and_places_may_look_like_numbers() -> None:
+    study = parse(["--study.variants", "{1: {seed: 1}}", "--study.axes", "{lora.k: [4]}"]).config.study
+    assert study.variants == {1: {"seed": 1}}
+    parse(["--study.axes", "{seed: [0]}", "--study.where", "{seed: {0: {lora.k: 3}}}"])
 
 
 def test_a_deep_value_of_a_study_is_refused() -> None:

@@ -10,6 +10,7 @@ from configs.errors import UserError
 from problems.tasks.readers.delimited import read_delimited
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
+_MOST_LISTED = 20
 
 
 def read_table(option: str, path: Path) -> pd.DataFrame:
@@ -57,7 +58,10 @@ def require_columns(option: str, path: Path, table: pd.DataFrame, names: Sequenc
     known = list(table.columns)
     missing = [name for name in names if name not in known]
     if missing:
-        raise UserError(f"{option}: {path} has no column {', '.join(missing)}; it has: {', '.join(known)}")
+        listed = ", ".join(known[:_MOST_LISTED]) + (
+            f" and {len(known) - _MOST_LISTED} more" if known[_MOST_LISTED:] else ""
+        )
+        raise UserError(f"{option}: {path} has no column {', '.join(missing)}; it has: {listed}")
     twice = [name for name in names if known.count(name) > 1]
     if twice:
         raise UserError(f"{option}: {path} has column {twice[0]!r} {known.count(twice[0])} times; allowed: once")

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from engine.disk.files import read_json, remove, write_json, write_text
+from configs.errors import UserError
+from engine.disk.files import load_json, read_json, remove, write_json, write_text
 
 
 def test_files_are_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,3 +50,10 @@ def test_a_missing_file_is_an_empty_object(tmp_path: Path) -> None:
     assert read_json(tmp_path / "absent.json") == {}
     (tmp_path / "x.json").write_text('{"a": 1}')
     assert read_json(tmp_path / "x.json") == {"a": 1}
+
+
+def test_a_name_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ranks.json"
+    path.write_text('{"k": 4, "layers": [{"name": "a", "rank": 1, "rank": 2}]}')
+    with pytest.raises(UserError, match=r"ranks\.json: not readable as JSON \('rank' is given twice in one object\)"):
+        load_json(path)

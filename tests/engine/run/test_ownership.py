@@ -10,7 +10,7 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from engine.run.folder import RunFolder
 from engine.run.opening import Asked
-from engine.run.ownership import refuse_foreign, refuse_mounted
+from engine.run.ownership import refuse_foreign, refuse_mounted, refuse_occupied
 
 MARK = "method: lora\nseed: 0\nsearch: {}\nlora: {}\nretrain: {}\n"
 
@@ -58,7 +58,7 @@ def test_a_folder_with_other_files_is_refused(
 @pytest.mark.parametrize("config", ["- a\n", "seed: 1\nmethod: x\n", "seed: [\n", "[" * 5000, ""])
 def test_a_config_of_another_program_is_no_mark(asked: Callable[..., Asked], config: str) -> None:
     (asked().folder.root / "config.yaml").write_text(config)
-    with pytest.raises(UserError, match=r"holds config\.yaml, and no config\.yaml of a run"):
+    with pytest.raises(UserError, match=r"holds config\.yaml, and no config\.yaml of a run.* there is damaged, or"):
         refuse_foreign(asked())
 
 
@@ -101,3 +101,42 @@ def test_a_mount_point_is_not_replaced(tiny_config: Callable[..., RunConfig]) ->
         refuse_mounted(Asked(tiny_config(), folder, "all", overwrite=True))
     refuse_mounted(Asked(tiny_config(), folder, "all", overwrite=False))
     refuse_mounted(Asked(tiny_config(), folder, "report", overwrite=True))
+
+
+def test_a_link_that_leads_to_itself_is_refused(tiny_config: Callable[..., RunConfig]) -> None:
+    folder = RunFolder.of(tiny_config())
+    folder.root.parent.mkdir()
+    folder.root.symlink_to(folder.root)
+    with pytest.raises(UserError, match=r"^--runs_folder: cannot write .*tiny \(its link leads to itself\)"):
+        refuse_foreign(Asked(tiny_config(), folder))
+
+
+OCCUPIED: dict[str, Callable[[Path], object]] = {
+    "a file": lambda place: place.write_text("mine"),
+    "a link": lambda place: place.symlink_to(place.parent),
+    "a link that leads nowhere": lambda place: place.symlink_to("nowhere"),
+    "a folder": lambda place: (place / "mine").mkdir(parents=True),
+}
+
+
+@pytest.mark.parametrize("name", ["overwrite", "set-aside", "replaced"])
+@pytest.mark.parametrize("what", OCCUPIED)
+def test_what_is_the_users_in_the_places_of_an_overwrite_is_not_removed(
+    tmp_path: Path, asked: Callable[..., Asked], name: str, what: str
+) -> None:
+    place = asked().folder.root.with_name(f".tiny.{name}")
+    OCCUPIED[what](place)
+    with pytest.raises(UserError, match=rf"^--overwrite: .*\.tiny\.{name}, a place of this program .*; move it away"):
+        refuse_occupied(asked(overwrite=True))
+    refuse_occupied(asked())
+    refuse_occupied(asked("report", overwrite=True))
+
+
+def test_half_done_results_are_no_users(asked: Callable[..., Asked]) -> None:
+    root = asked().folder.root
+    for name in ("overwrite", "set-aside"):
+        for path in (".overwrite.json", "..overwrite.json.tmp", "wandb/x", "search/mine", ".ranks.json.tmp"):
+            file = root.with_name(f".tiny.{name}") / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+    refuse_occupied(asked(overwrite=True))

@@ -14,6 +14,7 @@ from configs.schema import RunConfig
 from engine.run.folder import RunFolder
 from engine.run.opening import Asked
 from engine.run.replacing import replacing, workplace
+from engine.run.resuming import Outdated
 from tests.helpers.processes import killed_at
 from tests.helpers.run_folders import WHOLE, everything, names
 
@@ -131,6 +132,19 @@ def test_edited_ranks_begin_a_half_done_retraining_again(asked: Callable[..., As
     folder.ranks.write_text(folder.ranks.read_text() + " ")  # in its place, as many editors do
     assert grow(asked("retrain")) == {"search", "ranks.json"}
     assert any("they began with other files" in line for line in log_lines)
+
+
+def test_a_message_about_a_copied_file_names_the_users(asked: Callable[..., Asked]) -> None:
+    """The copy is removed with the refused results."""
+    wanted = asked("retrain")
+
+    def refuse(at_work: Asked) -> None:
+        raise Outdated(f"{at_work.folder.ranks}: layers[0]: rank is -1; {at_work.folder.metrics} is none of them")
+
+    with pytest.raises(Outdated) as caught, replacing(wanted, (refuse,)):
+        pass
+    growing = workplace(wanted)
+    assert str(caught.value) == f"{wanted.folder.ranks}: layers[0]: rank is -1; {growing.metrics} is none of them"
 
 
 def test_another_stage_does_not_go_on_with_a_half_done_retraining(asked: Callable[..., Asked]) -> None:

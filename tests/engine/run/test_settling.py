@@ -104,8 +104,9 @@ def test_nothing_is_settled_where_nothing_is_complete(places: Places, tmp_path: 
     (places.growing / ".overwrite.json").write_text('{"began_with": {}}')
     before = everything(tmp_path)
     settle(places)
-    (places.growing / ".overwrite.json").write_text("{")
-    settle(places)
+    for damaged in ("{", '{"ours": 3}', '{"ours": null}', '{"ours": ["config.yaml", 3]}', '{"ours": [""]}'):
+        (places.growing / ".overwrite.json").write_text(damaged)
+        settle(places)
     (places.growing / ".overwrite.json").write_text('{"began_with": {}}')
     assert everything(tmp_path) == before
 

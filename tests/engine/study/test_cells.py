@@ -69,6 +69,20 @@ def test_what_a_study_itself_sets_is_no_axis(tiny_config: Callable[..., RunConfi
         expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(Path("x")))
 
 
+@pytest.mark.parametrize(
+    "study",
+    [
+        StudyConfig({"seed": [0, 1]}, {"a": {}, "b": {"seed": 5}}),
+        StudyConfig({"seed": [0, 1]}, where={"seed": {"0": {"seed": 5}}}),
+        StudyConfig({"seed": [0, 1], "lora.r": [2]}, where={"seed": {"0": {"lora.r": 3}}}),
+    ],
+)
+def test_the_value_on_an_axis_is_not_set_again(tiny_config: Callable[..., RunConfig], study: StudyConfig) -> None:
+    """The cell would be named, and stand in the table, by a value that it does not have."""
+    with pytest.raises(UserError, match=r"^--study\.(variants|where): (seed|lora\.r) is an axis, which gives its"):
+        expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(Path("x")))
+
+
 def test_variants_are_one_more_axis(tiny_config: Callable[..., RunConfig]) -> None:
     config = dataclasses.replace(tiny_config(), study=StudyConfig({"seed": [0, 1]}, VARIANTS))
     cells = expand(config, StudyFolder(Path("x")))

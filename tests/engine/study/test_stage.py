@@ -72,6 +72,15 @@ def test_a_mistake_leaves_the_old_study_as_it_was(study: tuple[RunConfig, StudyF
     assert everything(folder.root.parent) == before
 
 
+def test_what_is_the_users_beside_the_study_stays(study: tuple[RunConfig, StudyFolder]) -> None:
+    config, folder = study
+    (folder.root.parent / ".tiny.overwrite" / "mine").mkdir(parents=True)
+    before = everything(folder.root.parent)
+    with pytest.raises(UserError, match=r"^--overwrite: .*\.tiny\.overwrite, a place of this program .* holds mine"):
+        start(config, overwrite=True)
+    assert everything(folder.root.parent) == before
+
+
 def test_a_refused_study_leaves_no_folder(tiny_config: Callable[..., RunConfig]) -> None:
     config = tiny_config(*SMALL, "--lora.target_modules", "[nosuch]")
     with pytest.raises(UserError, match="no cell of the study finished"):

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -52,3 +53,31 @@ def test_out_must_be_a_file(tmp_path):
         score("e2e", hyp, ref, str(tmp_path), ["BLEU"])
     with pytest.raises(UserError, match="cannot be written"):
         score("e2e", hyp, ref, str(tmp_path / "hyp" / "out.json"), ["BLEU"])
+
+
+def test_out_is_none_of_the_files_that_are_scored(tmp_path):
+    hyp, ref = write(tmp_path, hyp="a O\n", ref="a O\n")
+    (tmp_path / "link").symlink_to(ref)
+    for out in (hyp, ref, str(tmp_path / "link")):
+        with pytest.raises(UserError, match="is one of the files that are scored"):
+            score("ner", hyp, ref, out)
+
+
+def test_a_link_stays_one_and_the_file_behind_it_is_written(tmp_path):
+    hyp, ref, behind = write(tmp_path, hyp="a O\n", ref="a O\n", behind="old")
+    (tmp_path / "link").symlink_to(behind)
+    scores = score("ner", hyp, ref, str(tmp_path / "link"))
+    assert (tmp_path / "link").is_symlink()
+    assert json.loads((tmp_path / "behind").read_text()) == scores
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path):
+    """A file in place of /dev/stdout would be one for all programs."""
+    hyp, ref = write(tmp_path, hyp="a O\n", ref="a O\n")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    scores = score("ner", hyp, ref, str(pipe))
+    assert pipe.is_fifo()
+    assert json.loads(os.read(reader, 1000)) == scores
+    os.close(reader)

@@ -12,7 +12,12 @@ from configs.schema import RunConfig
 from problems.data import prepare
 from problems.models.load import load_tokenizer
 from problems.tasks import make_task
-from problems.tasks.doubts import warn_of_shared_texts, warn_of_unknown_tokens, warn_of_untrained_classes
+from problems.tasks.doubts import (
+    warn_of_one_label,
+    warn_of_shared_texts,
+    warn_of_unknown_tokens,
+    warn_of_untrained_classes,
+)
 from tests.helpers import generation_toys
 from tests.helpers.tables import write
 from tests.helpers.tiny import make_tokenizer
@@ -35,6 +40,13 @@ def test_words_of_a_sentence_are_a_text(log_lines: list[str]) -> None:
     warn_of_shared_texts(train, other, "test", ["tokens"])
     assert len(log_lines) == 1
     assert "1 of 2" in log_lines[0]
+
+
+@pytest.mark.parametrize(("labels", "lines"), [([1, 1, 1], 1), ([0.5, 0.5], 1), ([0, 1, 1], 0), ([0.5, 0.6], 0)])
+def test_one_label_in_all_rows_is_said(log_lines: list[str], labels: list[float], lines: int) -> None:
+    warn_of_one_label(Dataset.from_dict({"labels": labels}), "validation")
+    assert len(log_lines) == lines
+    assert all(f"all {len(labels)} rows of validation have the same label" in line for line in log_lines)
 
 
 def test_classes_without_a_training_row_are_named(log_lines: list[str]) -> None:

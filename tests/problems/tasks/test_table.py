@@ -181,6 +181,11 @@ WRONG = {
         {"kind": "regression"},
         r"row 2: label 'NaN' is not a n",
     ),
+    "one number": (
+        {"text": ["a", "b", "c"], "label": ["3", " 3", "3"]},
+        {"kind": "regression"},
+        r"column 'label' of .*d\.csv has the one number 3; two or more are needed",
+    ),
     "no rows": ({"text": [], "label": []}, {}, r"has no rows"),
     "split": (
         {"text": ["a", "b"], "label": ["x", "y"]},

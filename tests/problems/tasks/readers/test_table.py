@@ -62,6 +62,7 @@ def test_a_column_is_text_or_label(tmp_path: Path, settings: dict[str, Any], mes
         ("d.jsonl", b'{"text": "a", "label": ', "cannot be read"),
         ("d.jsonl", b'{"text": "a", "label": "x"}\nnull\n', "has a line that is no JSON object"),
         ("d.jsonl", b'{"text": "a", "label": "x"}\n5\n', "has a line that is no JSON object"),
+        ("d.jsonl", b"[" + b"1, " * 999 + b"1]\n", r"has no column text, label; it has: 0, 1, .*, 19 and 980 more$"),
         ("d.parquet", b"no parquet", "cannot be read"),
     ],
 )

@@ -35,6 +35,17 @@ def test_columns(tmp_path: Path, suffix: str, separator: str) -> None:
     assert found[1].lines == [10, 11, 12]
 
 
+@pytest.mark.parametrize("word", ["10\u00a0000", "a\u3000b", "a\u2028b", "a\x85b", "a\x0cb"])
+@pytest.mark.parametrize("separator", [" ", "  ", "\t"])
+def test_only_blanks_and_tabs_are_between_columns(tmp_path: Path, word: str, separator: str) -> None:
+    """A no-break space inside a word would cut it, and the tag still be the last column."""
+    path = tmp_path / "d.conll"
+    path.write_text(f"{word}{separator}B-x\nb{separator}O\n", encoding="utf-8")
+    (sentence,) = read(path)
+    assert sentence.tokens == [word, "b"]
+    assert sentence.tags == ["B-x", "O"]
+
+
 def test_a_mark_of_a_document_ends_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "d.iob2"
     path.write_text("a\tO\n###MEDLINE:1\nb\tB-x\n")
