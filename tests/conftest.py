@@ -13,20 +13,19 @@ os.environ["WANDB_MODE"] = "disabled"
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from transformers import set_seed
 
-from configs.parser import parse
-from configs.schema import RunConfig
-from engine.run.context import Context
-from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
 from tests.helpers import tiers
 from tests.helpers.shared import made_once
-from tests.helpers.tiny import make_model, make_tokenizer, tiny_arguments
+
+if (
+    TYPE_CHECKING
+):  # the fixtures import what they need: pytest's own process, which only starts the workers, needs none
+    from configs.schema import RunConfig
+    from engine.run.context import Context
+    from engine.run.folder import RunFolder
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses by these marks
@@ -58,6 +57,9 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def model_folder(shared_folder: Path) -> Callable[..., Path]:
     """model_folder("bert", dropout=0.1): a saved base model with its tokenizer; one for the same arguments."""
+    from transformers import set_seed
+
+    from tests.helpers.tiny import make_model, make_tokenizer
 
     def make(kind: str = "bert", dropout: float = 0.1) -> Path:
         def save(folder: Path) -> None:
@@ -72,20 +74,27 @@ def model_folder(shared_folder: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def tiny_config(model_folder: Callable[..., Path], tmp_path: Path) -> Callable[..., RunConfig]:
+def tiny_config(model_folder: Callable[..., Path], tmp_path: Path) -> "Callable[..., RunConfig]":
     """tiny_config("--search.steps", "4", kind="gpt2"): a run on a tiny model, few rows, fp32, in tmp_path/runs."""
+    from configs.parser import parse
+    from tests.helpers.tiny import tiny_arguments
 
-    def make(*arguments: str, kind: str = "bert", dropout: float = 0.1) -> RunConfig:
+    def make(*arguments: str, kind: str = "bert", dropout: float = 0.1) -> "RunConfig":
         return parse([*tiny_arguments(model_folder(kind, dropout), tmp_path, kind), *arguments]).config
 
     return make
 
 
 @pytest.fixture(scope="session")
-def finished_run(model_folder: Callable[..., Path], shared_folder: Path) -> Callable[..., RunFolder]:
+def finished_run(model_folder: Callable[..., Path], shared_folder: Path) -> "Callable[..., RunFolder]":
     """finished_run("gpt2", "--export.merged", "true"): the folder of a run of all stages, made once; do not write."""
+    from configs.parser import parse
+    from engine.run.folder import RunFolder
+    from engine.run.interrupt import StopRequest
+    from engine.stages import run_stages
+    from tests.helpers.tiny import tiny_arguments
 
-    def make(kind: str = "bert", *arguments: str) -> RunFolder:
+    def make(kind: str = "bert", *arguments: str) -> "RunFolder":
         def train(folder: Path) -> None:
             request = parse([*tiny_arguments(model_folder(kind), folder, kind), *arguments])
             run_stages(request, StopRequest())
@@ -99,22 +108,29 @@ def finished_run(model_folder: Callable[..., Path], shared_folder: Path) -> Call
 @pytest.fixture(scope="session")
 def make_argv(model_folder: Callable[..., Path]) -> Callable[..., list[str]]:
     """make_argv(folder): the command line of a tiny run in folder/runs."""
+    from tests.helpers.tiny import tiny_arguments
+
     return lambda folder: tiny_arguments(model_folder("bert"), folder)
 
 
 @pytest.fixture(scope="session")
-def make_config(model_folder: Callable[..., Path]) -> Callable[..., RunConfig]:
+def make_config(model_folder: Callable[..., Path]) -> "Callable[..., RunConfig]":
     """make_config(folder, "gpt2", "--search.steps", "4"): as tiny_config, for fixtures that live longer."""
+    from configs.parser import parse
+    from tests.helpers.tiny import tiny_arguments
 
-    def make(folder: Path, kind: str, *arguments: str) -> RunConfig:
+    def make(folder: Path, kind: str, *arguments: str) -> "RunConfig":
         return parse([*tiny_arguments(model_folder(kind), folder, kind), *arguments]).config
 
     return make
 
 
 @pytest.fixture
-def run_of() -> Callable[..., Context]:
+def run_of() -> "Callable[..., Context]":
     """run_of(config): what the stages of a configured run share, each stage to be called by itself."""
+    from engine.run.context import Context
+    from engine.run.interrupt import StopRequest
+
     return lambda config, stop=None: Context(config, stop or StopRequest())
 
 
@@ -139,6 +155,8 @@ def log_lines() -> Iterator[list[str]]:
 @pytest.fixture
 def float64() -> Iterator[None]:
     """Oracles are compared in double precision."""
+    import torch
+
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)

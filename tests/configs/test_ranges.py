@@ -95,12 +95,15 @@ OF_RANGE = {RANGES[key]: values for key, values in VALUES.items()}
 def test_a_range_refuses_the_bad_and_takes_the_good(key: str) -> None:
     bad, good = VALUES.get(key) or OF_RANGE[RANGES[key]]  # a new range needs a row in the table
     words = re.escape(RANGES[key].words)
-    for value in bad:
+    calls = [lambda value=value: check(with_value(key, value)) for value in bad]
+    # Through the parser, which takes a hundred times as long, one of each.
+    for call in (*calls, lambda: with_values(RunConfig(name="a"), {key: bad[0]})):
         with pytest.raises(UserError, match=rf"^--{key}: .* is not allowed; allowed: {words}$") as caught:
-            with_values(RunConfig(name="a"), {key: value})
+            call()
         assert "\n" not in str(caught.value)
     for value in good:
-        with_values(RunConfig(name="a"), {key: value})
+        check(with_value(key, value))
+    with_values(RunConfig(name="a"), {key: good[0]})
 
 
 def numeric(kind: Any) -> bool:
@@ -136,7 +139,7 @@ def test_no_key_takes_an_empty_text(key: str) -> None:
 @pytest.mark.parametrize("key", NUMERIC)
 def test_no_number_takes_what_nothing_could_be_computed_with(key: str) -> None:
     is_list = get_origin(split_range(known_keys()[key])[0]) is list
-    calls = [lambda text=text: parse([f"--{key}={f'[{text},{text}]' if is_list else text}"]) for text in EXTREMES[::2]]
+    calls = [lambda text=text: parse([f"--{key}={f'[{text},{text}]' if is_list else text}"]) for text in EXTREMES[4:5]]
     for number in (1e30, -1e30, inf, 10**30, -(10**30), 10**400):
         calls.append(lambda number=number: check(with_value(key, [number, number] if is_list else number)))
     for call in calls:

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from betty.engine import Engine
-from transformers import Trainer
 
 
 def mark_tiers(items: list[pytest.Item]) -> None:
-    """Makes every test without a marker of another tier a unit test."""
+    """Makes every test without a marker of another tier a unit test, unless a fixture builds a model for it."""
     for item in items:
+        if "model_folder" in getattr(item, "fixturenames", ()):
+            item.add_marker("trains")
         if not any(item.get_closest_marker(name) for name in ("trains", "slow", "soak")):
             item.add_marker("unit")
 
@@ -29,6 +29,9 @@ def without_soak(items: list[pytest.Item], expression: str) -> tuple[list[pytest
 @contextmanager
 def no_training() -> Iterator[None]:
     """Inside, a search, a training and the start of a process fail the test, also in its fixtures."""
+    # Only the workers need what takes seconds to import.
+    from betty.engine import Engine
+    from transformers import Trainer
 
     def refuse(what: str) -> Callable[..., Any]:
         def call(*_: Any, **__: Any) -> Any:

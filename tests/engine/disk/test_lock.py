@@ -10,8 +10,8 @@ import pytest
 
 from configs.errors import UserError
 from engine.disk.lock import InUse, locked
-from tests.conftest import tiny_arguments
 from tests.helpers.processes import Process
+from tests.helpers.tiny import tiny_arguments
 
 
 def lock_of(root: Path) -> Path:

@@ -34,7 +34,7 @@ def study(
 ) -> tuple[RunConfig, StudyFolder]:
     """A finished study of two approximations and two seeds with a probe."""
     from configs.parser import parse
-    from tests.conftest import tiny_arguments
+    from tests.helpers.tiny import tiny_arguments
 
     root = tmp_path_factory.mktemp("study")
     config = parse([*tiny_arguments(model_folder("bert"), root), "--search.patience", "0"]).config
