@@ -18,6 +18,7 @@ _DISK = {
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
     errno.EIO: "the disk reports an error",
+    errno.ENAMETOOLONG: "the path is longer than the file system takes",
 }
 # Rust (safetensors), C++ (torch.save, arrow) report a failed write by their own errors, which only words tell apart.
 _WORDS = {

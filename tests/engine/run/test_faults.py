@@ -33,6 +33,7 @@ def line_of(error: Exception, *arguments: str) -> str:
         (errno.EROFS, "it is read-only"),
         (errno.EACCES, "permission denied"),
         (errno.EIO, "the disk reports an error"),
+        (errno.ENAMETOOLONG, "the path is longer than the file system takes"),
     ],
 )
 def test_a_disk_that_cannot_be_written_is_named_with_the_file(number: int, words: str) -> None:
