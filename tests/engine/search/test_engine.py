@@ -96,3 +96,10 @@ def test_a_search_whose_ranks_do_not_change_stops_early(
     summary = run.folder.search_summary.read_text()
     assert '"steps": 8' in summary
     assert '"ranks settled"' in summary
+
+
+def test_w_decays_and_beta_does_not(tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]) -> None:
+    """Decay would pull alpha back to uniform."""
+    engine = built(run_of(tiny_config("--search.weight_decay", "0.3")))
+    decays = [problem.optimizer.param_groups[0]["weight_decay"] for problem in (engine.lora, engine.selection)]
+    assert decays == [0.3, 0.0]

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,14 @@ import torch
 from safetensors.torch import load_file
 
 from configs.schema import RunConfig
+from engine.disk import checkpoint
 from engine.run.context import Context
 from engine.run.interrupt import Interrupted, StopRequest
+from engine.search.engine import RanksSettled
 from engine.search.hook import SearchHook
-from engine.search.stage import search
+from engine.search.stage import build_search, search
+from engine.search.state import restore, snapshot
+from engine.search.trajectory import Trajectory
 from engine.tracking.metrics_file import MetricsFile
 
 
@@ -141,3 +146,23 @@ def test_a_kill_goes_on_from_the_last_checkpoint_and_writes_no_line_twice(
     again = run_of(config)
     search(again)
     assert result(again) == result(whole)
+
+
+def test_every_random_state_comes_back(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], tmp_path: Path
+) -> None:
+    """Also those that no part of the program draws from today: a user's model or task may."""
+
+    def draws() -> list[Any]:
+        return [random.random(), np.random.rand(), torch.rand(1).item()]
+
+    run = run_of(tiny_config())
+    engine = build_search(run, second_order=False)
+    rows = Trajectory(engine.lora.gates.names)
+    checkpoint.save(tmp_path / "checkpoint", snapshot(engine, RanksSettled(2), rows))
+    expected = draws()
+    scramble()
+    state = checkpoint.load(tmp_path / "checkpoint")
+    assert state is not None
+    restore(engine, RanksSettled(2), rows, state)
+    assert draws() == expected
