@@ -159,6 +159,7 @@ def test_every_random_state_comes_back(
     run = run_of(tiny_config())
     engine = build_search(run, second_order=False)
     rows = Trajectory(engine.lora.gates.names)
+    rows.add(0, engine.alpha(), engine.contribution())
     checkpoint.save(tmp_path / "checkpoint", snapshot(engine, RanksSettled(2), rows))
     expected = draws()
     scramble()
