@@ -1,0 +1,51 @@
+"""Names of classes and numbers to be learned, as they come from any kind of file."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from configs.errors import UserError
+from problems.tasks.labels import LARGEST, find_classes, label_text, no_label, number_of, value_of
+
+HINT = "--task.kind regression"
+
+
+def test_classes_are_sorted_numbers_by_value_and_then_words() -> None:
+    assert find_classes("x", ["10", "b", 2, "a", 2.0, None, ""], HINT) == ["2", "10", "a", "b"]
+
+
+@pytest.mark.parametrize(("value", "name"), [(1, "1"), (1.0, "1"), (np.float32(2), "2"), (" 1", "1"), (0.5, "0.5")])
+def test_one_class_has_one_name_in_every_kind_of_file(value: Any, name: str) -> None:
+    assert label_text(value) == name
+
+
+def test_an_empty_label_is_none() -> None:
+    assert all(no_label(value) for value in (None, "", "  ", float("nan")))
+    assert not any(no_label(value) for value in (0, "0", False))
+
+
+def test_fractions_are_classes_with_a_warning_that_names_the_other_way(log_lines: list[str]) -> None:
+    assert find_classes("column x", ["0,5", "1,5", "0,5"] * 4, HINT) == ["0,5", "1,5"]
+    (line,) = log_lines
+    assert line.startswith("WARNING column x holds fractional numbers, taken for 2 classes")
+    assert HINT in line
+
+
+@pytest.mark.parametrize("labels", [["a"] * 9, [str(i) for i in range(30)], [f"name {i}" for i in range(30)]])
+def test_one_class_and_a_class_for_each_row_are_refused(labels: list[str]) -> None:
+    with pytest.raises(UserError, match=r"^column x has "):
+        find_classes("column x", labels, HINT)
+
+
+def test_a_class_has_its_number_and_an_unknown_one_is_refused() -> None:
+    assert number_of("row 1", " b", ["a", "b"]) == 1
+    with pytest.raises(UserError, match=r"^row 2: label 'c' does not occur in the training rows; known: a, b$"):
+        number_of("row 2", "c", ["a", "b"])
+
+
+def test_a_number_is_taken_up_to_what_fp32_can_square() -> None:
+    assert value_of("row 1", str(LARGEST)) == LARGEST
+    for label, words in ((2 * LARGEST, "too large"), ("two", "not a number"), ("inf", "not a number"), ("", "empty")):
+        with pytest.raises(UserError, match=rf"^row 1: label .*{words}"):
+            value_of("row 1", label)
