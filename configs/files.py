@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from configs.errors import UserError
-from configs.keys import SWITCHES, allowed, shortened, unknown_key
+from configs.keys import SPELLED, SWITCHES, allowed, shortened, unknown_key
 from configs.schema import RunConfig
 from configs.values import from_tree
 from configs.yaml_text import read_yaml
@@ -59,6 +59,11 @@ def read_keys(path: Path) -> dict[str, Any]:
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: needs keys with values; holds {content!r:.60}")
+    for given, field in SPELLED.items():
+        section, _, key = given.partition(".")
+        inside = content.get(section)
+        if isinstance(inside, dict) and key in inside:
+            inside[field.rpartition(".")[2]] = inside.pop(key)
     _check_keys(path, content, allowed())
     return content
 

@@ -19,6 +19,9 @@ REFUSED = {
     ("strategy", "fsdp"): "Betty's FSDP splits the parameters, which the gates and finite differences need whole",
 }
 
+# A key that is a word of Python, which no field can be called -> the field.
+SPELLED = {"answer.from": "answer.from_run"}
+
 MOST_HINTS = 3
 MOST_SHOWN = 120
 

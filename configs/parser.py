@@ -11,7 +11,7 @@ from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namesp
 from configs.errors import UserError
 from configs.files import find_config, read_keys
 from configs.given import given_of
-from configs.keys import SWITCHES, flat, known_keys, one_line, refuse_huge, shortened, split_range
+from configs.keys import SPELLED, SWITCHES, flat, known_keys, one_line, refuse_huge, shortened, split_range
 from configs.requests import Command, Request, ScoreRequest, ShowRequest, WorkspaceRequest
 from configs.schema import RunConfig
 from configs.values import checked
@@ -27,6 +27,7 @@ def parse_command(argv: Sequence[str]) -> Command:
     Without --config it is the quickstart. Raises UserError for anything that can be known to be wrong before a model
     is loaded; SystemExit(0) after --help and --print_config.
     """
+    argv = [_spelled(word) for word in argv]
     arguments = list(argv)
     if not _named_configs(arguments):
         arguments = ["--config", DEFAULT_CONFIG, *arguments]
@@ -48,6 +49,13 @@ def parse_command(argv: Sequence[str]) -> Command:
         return other
     config = checked(fields, Path(source).stem)
     return Request(config, parsed.stage, parsed.overwrite, source, given_of(given.as_dict(), files, config))
+
+
+def _spelled(word: str) -> str:
+    """A word of the command line, with its option under the name of its field."""
+    option, equals, value = word.partition("=")
+    key = option.removeprefix("--")
+    return f"--{SPELLED[key]}{equals}{value}" if option != key and key in SPELLED else word
 
 
 def _other_request(parsed: Namespace) -> ScoreRequest | ShowRequest | WorkspaceRequest | None:

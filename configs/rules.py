@@ -27,7 +27,7 @@ _TABLE = "a .csv, .tsv, .jsonl, .parquet"
 def check(config: RunConfig) -> None:
     """Raises UserError for the first value that its key does not take, then for a combination that cannot work."""
     check_values(config)
-    for refusals in (_task_refusals, _search_refusals, _machine_refusals, _method_refusals):
+    for refusals in (_task_refusals, _search_refusals, _answer_refusals, _machine_refusals, _method_refusals):
         for message in refusals(config):
             raise UserError(message)
 
@@ -61,10 +61,6 @@ def _task_refusals(config: RunConfig) -> Iterator[str]:
 def _search_refusals(config: RunConfig) -> Iterator[str]:
     """Messages about what the search, or the comparison of hypergradients during it, cannot do."""
     search, study, kind = config.search, config.study, config.hypergradient.type
-    if search.rule == "budget" and search.budget > config.lora.k:
-        yield _refusal(
-            "search.budget", f"{search.budget:g}", f"with --lora.k {config.lora.k}", "an average rank up to k"
-        )
     probed = study.probe.steps
     if config.model.attention == "sdpa" and (kind in SECOND_ORDER or probed):
         other = "--study.probe.steps needs for the exact hypergradient"
@@ -90,13 +86,25 @@ def _outer_step_refusals(config: RunConfig) -> Iterator[str]:
         where = f"with --search.steps {search.steps}, as no outer step would come"
         yield _refusal("search.unroll_steps", search.unroll_steps, where, f"1 to {search.steps}")
     settled = search.check_every * (search.patience + 1)
-    if search.patience > 0 and settled < search.unroll_steps:
+    if config.answer.rule == "threshold" and search.patience > 0 and settled < search.unroll_steps:
         where = (
             f"with --search.check_every {search.check_every} and --search.unroll_steps {search.unroll_steps}, as the "
             f"search would stop at step {settled}, before the first outer step"
         )
         least = -(-search.unroll_steps // search.check_every) - 1
         yield _refusal("search.patience", search.patience, where, f"0, or {least} or more")
+
+
+def _answer_refusals(config: RunConfig) -> Iterator[str]:
+    """Messages about ranks that could not be derived from what is measured."""
+    answer, k = config.answer, config.lora.k
+    if config.method != "autolora":
+        return
+    if answer.budget != "auto" and answer.budget > k:
+        yield _refusal("answer.budget", f"{answer.budget:g}", f"with --lora.k {k}", "an average rank up to k, or auto")
+    needs = answer.rule == "shares" or (answer.rule == "size" and answer.budget == "auto")
+    if answer.rows == 0 and needs and answer.from_run is None:
+        yield _refusal("answer.rows", 0, f"for --answer.rule {answer.rule}, which measures on D_val", "8 or more")
 
 
 def _machine_refusals(config: RunConfig) -> Iterator[str]:

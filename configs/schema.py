@@ -147,11 +147,6 @@ class SearchConfig:
     """Inner steps per outer step. Paper: 1."""
     constraint: Constraint = "softmax"
     """alpha from beta: softmax (Eq. 3), or the ablations sigmoid and none."""
-    rule: Literal["threshold", "budget"] = "threshold"
-    """Ranks from alpha. threshold: components with alpha >= lambda (paper); budget: the largest contributions of all
-    layers, within search.budget; layers may end at rank 0."""
-    budget: ranges.Positive = 4.0
-    """rule budget: average rank; all ranks together use at most the LoRA parameters of this rank in every layer."""
     scale: Literal["start", "paper"] = "start"
     """Gate on component j. start: alpha_j / its start value, so the search starts as plain LoRA; paper: alpha_j."""
     dropout: bool = True
@@ -159,7 +154,7 @@ class SearchConfig:
     check_every: ranges.Count = 20
     """Steps between two checks of the ranks."""
     patience: ranges.CountFromZero = 10
-    """Stop when no rank changed for this many checks in a row; 0 never stops early."""
+    """answer.rule threshold: stop when no rank changed for this many checks in a row; 0 never stops early."""
     max_bad_steps: ranges.CountFromZero = 20
     """How many steps the search may skip in all because a loss or gradient is not finite; the next one stops it."""
     log_every: ranges.Count = 10
@@ -185,11 +180,34 @@ class HypergradientConfig:
 
 
 @dataclass(frozen=True)
+class AnswerConfig:
+    """After the search: what D_val says of it, and the ranks."""
+
+    rule: Literal["threshold", "shares", "size"] = "threshold"
+    """Ranks of the layers. threshold: as many as components with alpha >= lambda (paper); shares: the singular
+    components of all layers with the largest share per parameter of what switching LoRA off would cost on D_val, only
+    those above noise; size: those with the largest squared singular value per parameter. By shares and size a layer
+    may end at rank 0."""
+    budget: ranges.Budget = "auto"
+    """rules shares and size: an average rank; all ranks together use at most the LoRA parameters of this rank in every
+    layer. auto: the smallest of 0.25, 0.5, 1 and 2 that is enough, else all components above noise."""
+    tolerance: ranges.ShareFromZero = 0.05
+    """A rank or budget is enough when it loses at most this part of what LoRA gains on D_val."""
+    rows: ranges.CountFromZero = 1000
+    """Rows of D_val that shares and curve are measured on, drawn by seed; 0 measures nothing, which rule threshold
+    allows."""
+    from_run: ranges.FilePathOrNull = None
+    """Folder of a run whose finished search is answered again by this run's rule, budget and tolerance, in place of a
+    new search. Also written answer.from."""
+
+
+@dataclass(frozen=True)
 class RetrainConfig:
     """Stage 2: plain LoRA at the recorded ranks on D_tr + D_val."""
 
     init: Literal["scratch", "search"] = "scratch"
-    """scratch: fresh weights (paper); search: start from the searched components that were kept."""
+    """scratch: fresh weights (paper); search: start from the searched components that were kept (by threshold the
+    first ones by singular value)."""
     epochs: ranges.Positive = 3.0
     """Passes over D_tr + D_val; max_steps overrides it."""
     max_steps: ranges.CountOrNull = None
@@ -290,6 +308,7 @@ class RunConfig:
     adapter: AdapterSettings = field(default_factory=AdapterSettings)
     search: SearchConfig = field(default_factory=SearchConfig)
     hypergradient: HypergradientConfig = field(default_factory=HypergradientConfig)
+    answer: AnswerConfig = field(default_factory=AnswerConfig)
     retrain: RetrainConfig = field(default_factory=RetrainConfig)
     decode: DecodeSettings = field(default_factory=DecodeSettings)
     export: ExportConfig = field(default_factory=ExportConfig)

@@ -115,12 +115,24 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(("adapter",), lambda c: c.method != "adapter", f"{_METHOD}: it is read for adapter"),
     Row(
-        ("search", "hypergradient", "retrain.init"), lambda c: c.method != "autolora",
+        ("search", "hypergradient", "answer", "retrain.init"), lambda c: c.method != "autolora",
         f"{_METHOD}, which has no search by gradients",
     ),
     Row(
-        ("search.budget",), lambda c: c.search.rule != "budget",
-        "without --search.rule budget", "give it, or leave the budget out",
+        ("answer.rows", "study.probe"), lambda c: c.answer.from_run is not None,
+        "with --answer.from, which takes over what another run's search found", "leave it out, or search again",
+    ),
+    Row(
+        ("answer.budget",), lambda c: c.answer.rule == "threshold",
+        "with --answer.rule threshold, which has no budget", "give --answer.rule shares or size, or leave it out",
+    ),
+    Row(
+        ("answer.tolerance",), lambda c: c.answer.rows == 0 and c.answer.from_run is None,
+        "with --answer.rows 0, which measures nothing",
+    ),
+    Row(
+        ("search.patience", "search.check_every"), lambda c: c.answer.rule != "threshold",
+        "with --answer.rule {c.answer.rule}: the ranks of the threshold, by which a search stops early, do not count",
     ),
     Row(
         ("search.check_every",), lambda c: c.search.patience == 0,

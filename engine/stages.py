@@ -6,6 +6,9 @@ from contextlib import ExitStack, nullcontext
 
 from configs.requests import Request
 from configs.rules import SEARCHING
+from engine.answer.again import refuse_other_source, take_over
+from engine.answer.settings import refuse_changed_answer
+from engine.answer.stage import answer
 from engine.disk.files import keep_only
 from engine.disk.lock import locked
 from engine.report.stage import Beside, write_report
@@ -42,11 +45,13 @@ REFUSALS: tuple[opening.Refusal[RunFolder], ...] = (
     refuse_own_sources,
     opening.refuse_finished,
     opening.refuse_without_ranks,
+    refuse_other_source,
     refuse_online_without_key,
 )
 """What may keep a run from beginning, in the order in which it is asked of the folder that the command names."""
 RESUMING: tuple[opening.Refusal[RunFolder], ...] = (
     refuse_changed_search,
+    refuse_changed_answer,
     refuse_changed_retraining,
     refuse_other_weights,
     refuse_other_ranks,
@@ -97,8 +102,7 @@ def _run_stages(
         # A stage whose last file is there is done, whatever came after it.
         no_ranks, no_metrics = processes.of_first(lambda: (not folder.ranks.exists(), not folder.metrics.exists()))
         if stage in ("all", "search") and config.method in SEARCHING and no_ranks:
-            search(run, tracker) if config.method == "autolora" else choose_ranks(run)
-            run.compute.let_go()
+            _find_ranks(run, tracker)
         processes.wait()
         if stage in ("all", "retrain") and no_metrics:
             heed_data_of_ranks(run, stage)
@@ -114,6 +118,19 @@ def _run_stages(
             tracker.keep(f"{config.name}-ranks", "ranks", folder.ranks)
             tracker.keep(f"{config.name}-adapter", "model", folder.adapter)
         tracker.finish({key: value for key, value in read_result(folder.metrics).items() if key != "settings"})
+
+
+def _find_ranks(run: Context, tracker: Tracker) -> None:
+    """The ranks by the run's method; a search that is finished is not repeated when its answer was interrupted."""
+    if run.config.method == "lora_grid":
+        choose_ranks(run)
+    else:
+        if not run.processes.of_first(run.folder.search_summary.exists):
+            search(run, tracker) if run.config.answer.from_run is None else take_over(run)
+            run.processes.wait()
+        run.compute.let_go()
+        answer(run)
+    run.compute.let_go()
 
 
 def _tracker(asked: Asked) -> Tracker:

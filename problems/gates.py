@@ -22,7 +22,7 @@ from problems.models.attach import ADAPTER, lora_layers
 from problems.models.parts import groups_of, layer_ranks, layout
 
 
-def _factors(layer: LoraLayer) -> tuple[Tensor, Tensor]:
+def factors(layer: LoraLayer) -> tuple[Tensor, Tensor]:
     """A [k, inputs] and B [outputs, k] of a layer."""
     a: Any = layer.lora_A[ADAPTER]
     b: Any = layer.lora_B[ADAPTER]
@@ -69,7 +69,7 @@ class Gates:
         sizes = {}
         for name in self.names:
             group = self.groups[name]
-            a, b = _factors(self.layers[group.layer])
+            a, b = factors(self.layers[group.layer])
             rows = group.rows(b.shape[0])
             sizes[name] = a.shape[1] + rows.stop - rows.start
         return sizes
@@ -84,7 +84,7 @@ class Gates:
         """|B_j| |A_j| of every component, Frobenius norm of B_j A_j without alpha and scaling. [groups, k]"""
         sizes = []
         for layer in self.layers.values():
-            a, b = _factors(layer)
+            a, b = factors(layer)
             sizes.append(a.float().norm(dim=1) * b.float().norm(dim=0))
         return torch.cat(sizes).view(-1, self.k).cpu()
 

@@ -3,13 +3,14 @@
 import difflib
 import sys
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
 from configs.errors import UserError
 from configs.schema import Constraint
 from engine.disk.files import load_json
+from engine.ranks import evidence
 from engine.ranks.record import LayerRank, RankRecord
 
 
@@ -30,6 +31,7 @@ def _or_null(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or fits(value)
 
 
+_LISTS = ("alpha", "contribution", "singular_values", "share", "share_standard_error")
 _MOST_K = 1_000_000  # scales are divided by it: beyond every float there is no quotient
 # Field of ranks.json -> whether a value fits, and in words what does. mean_rank follows from the layers.
 _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
@@ -54,7 +56,7 @@ def load(path: Path) -> RankRecord:
     raw = load_json(path)
     if not isinstance(raw, dict) or not isinstance(raw.get("layers"), list) or not raw["layers"]:
         raise UserError(f'{path}: needs an object with a non-empty list "layers"')
-    _refuse_unknown(raw, _FIELDS, str(path))
+    _refuse_unknown(raw, (*_FIELDS, *evidence.KEYS), str(path))
     layers = tuple(_layer(f"{path}: layers[{index}]", entry) for index, entry in enumerate(raw["layers"]))
     repeated = {layer.name for layer in layers if sum(x.name == layer.name for x in layers) > 1}
     if repeated:
@@ -66,7 +68,9 @@ def load(path: Path) -> RankRecord:
             raise UserError(f"{path}: {key} is {found.get(key)!r:.80}; allowed: {allowed}")
     same_name = ("k", "constraint", "rule", "budget", "lora_parameters", "note")
     taken: dict[str, Any] = {key: found.get(key) for key in same_name}
-    return RankRecord(layers=layers, threshold=found.get("lambda"), **taken)
+    record = RankRecord(layers=layers, threshold=found.get("lambda"), **taken)
+    measured = evidence.from_json(raw, str(path))
+    return record if measured is None else replace(record, evidence=measured[0], tolerance=measured[1])
 
 
 def _layer(where: str, entry: Any) -> LayerRank:
@@ -77,11 +81,17 @@ def _layer(where: str, entry: Any) -> LayerRank:
     rank: Any = entry.get("rank")
     if not _count(rank) or rank > _MOST_K:
         raise UserError(f"{where}: rank is {rank!r:.80}; allowed: a whole number from 0 to {_MOST_K}")
-    found: dict[str, Any] = {"alpha": [], "contribution": []} | entry
-    for key in ("alpha", "contribution"):
-        if not isinstance(found[key], list) or not all(map(_number, found[key])):
+    found = dict(entry)
+    for key in _LISTS:
+        values = entry.get(key, [])
+        if not isinstance(values, list) or not all(map(_number, values)):
             raise UserError(f"{where}: {key} must be a list of numbers")
-        found[key] = tuple(map(float, found[key]))
+        found[key] = tuple(map(float, values))
+    for key in ("layer_share", "layer_share_standard_error"):
+        if not _or_null(_number)(entry.get(key)):
+            raise UserError(f"{where}: {key} is {entry[key]!r:.80}; allowed: a number, null")
+    if entry.get("decided") not in (True, False, None):
+        raise UserError(f"{where}: decided is {entry['decided']!r:.80}; allowed: true, false, null")
     return LayerRank(**found)
 
 

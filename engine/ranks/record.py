@@ -4,31 +4,43 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from configs.errors import UserError
 from engine.disk.files import write_json
-from engine.ranks.rules import RankRule, kept_components, largest_components
+from engine.ranks import evidence
+from engine.ranks.evidence import Evidence
+from engine.ranks.rules import above_noise
 from problems.models.parts import refuse_overlap
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerRank:
-    """One layer: its name in the base model, its rank, and alpha and contribution of its k components (may be
-    empty)."""
+    """One layer: its name in the base model and its rank; the rest may be empty.
+
+    alpha and contribution [k] speak of the components of the search; singular_values, share and share_standard_error
+    [k] of those of the same update by falling singular value. Shares are nats a label of D_val.
+    `decided`: whether the rank by threshold was steady at the end of the search; None where no threshold decides.
+    """
 
     name: str
     rank: int
     alpha: tuple[float, ...] = ()
     contribution: tuple[float, ...] = ()
+    singular_values: tuple[float, ...] = ()
+    share: tuple[float, ...] = ()
+    share_standard_error: tuple[float, ...] = ()
+    layer_share: float | None = None
+    layer_share_standard_error: float | None = None
+    decided: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class RankRecord:
     """The content of ranks.json. `threshold` is lambda, None where it differs by layer (constraint none) or does not
-    decide (rule budget); `budget` in LoRA parameters."""
+    decide; `budget` in LoRA parameters, None where there is none; `tolerance` that of the sufficient rank."""
 
     k: int
     layers: tuple[LayerRank, ...]
@@ -39,6 +51,8 @@ class RankRecord:
     lora_parameters: int | None = None
     note: str | None = None
     """What a reader must know of how the ranks came about."""
+    evidence: Evidence | None = None
+    tolerance: float = 0.05
 
     @property
     def mean_rank(self) -> float:
@@ -51,38 +65,22 @@ class RankRecord:
         return {layer.name: layer.rank for layer in self.layers if layer.rank > 0}
 
 
-def record_of(alpha: Tensor, contribution: Tensor, rule: RankRule) -> RankRecord:
-    """The record of a search. alpha, contribution [layers, k]."""
-    kept, bounds = rule.kept(alpha, contribution), rule.bounds(alpha.double())
-    layers = tuple(
-        LayerRank(name, int(row.sum()), tuple(a.tolist()), tuple(c.tolist()))
-        for name, row, a, c in zip(rule.sizes, kept, alpha.double(), contribution.double(), strict=True)
-    )
-    return RankRecord(
-        k=alpha.shape[1],
-        layers=layers,
-        constraint=rule.constraint,
-        rule=rule.name,
-        threshold=None if bounds is None or rule.constraint == "none" else float(bounds[0]),
-        budget=rule.budget,
-        lora_parameters=count_parameters({layer.name: layer.rank for layer in layers}, rule.sizes),
-    )
+def chosen_components(layer: LayerRank, record: RankRecord) -> list[int]:
+    """Numbers of the singular components of one layer that its rank stands for.
 
-
-def rule_behind(record: RankRecord, sizes: Mapping[str, int]) -> RankRule | None:
-    """The rule that made the record's ranks, to be asked about another alpha; None where it cannot be known.
-
-    `sizes` as in `RankRule`; a budget needs them, a threshold looks at alpha alone.
+    By rule shares those of the largest share above noise; else, and where there are too few of these, the first ones.
+    Raises UserError for a rank above k.
     """
-    known = record.rule == "threshold" or (record.budget is not None and sizes)
-    return RankRule(record.constraint, sizes, record.budget) if known else None  # type: ignore[arg-type]
-
-
-def chosen_components(layer: LayerRank, record: RankRecord) -> Tensor:
-    """Which components of one layer the record's rule kept. Boolean [k]; needs the layer's alpha and contribution."""
-    if record.rule == "budget":
-        return largest_components(torch.tensor(layer.contribution), layer.rank)
-    return kept_components(torch.tensor([layer.alpha]), record.constraint)[0]  # type: ignore[arg-type]
+    if layer.rank > record.k:
+        raise UserError(
+            f"--retrain.init: 'search' has {record.k} components of {layer.name}, whose rank is {layer.rank}"
+        )
+    order = list(range(record.k))
+    if record.rule == "shares" and len(layer.share) == record.k:
+        share, error = torch.tensor(layer.share), torch.tensor(layer.share_standard_error)
+        seen = above_noise(share, error).tolist()
+        order.sort(key=lambda j: (not seen[j], -layer.share[j] if seen[j] else j))
+    return sorted(order[: layer.rank])
 
 
 def count_parameters(ranks: Mapping[str, int], sizes: Mapping[str, int]) -> int:
@@ -92,6 +90,7 @@ def count_parameters(ranks: Mapping[str, int], sizes: Mapping[str, int]) -> int:
 
 def save(record: RankRecord, path: Path) -> None:
     """Writes ranks.json."""
+    measured = {} if record.evidence is None else evidence.to_json(record.evidence, record.tolerance)
     write_json(
         path,
         {
@@ -100,12 +99,19 @@ def save(record: RankRecord, path: Path) -> None:
             "rule": record.rule,
             "lambda": record.threshold,
             **({} if record.budget is None else {"budget": record.budget}),
-            "layers": [dataclasses.asdict(layer) for layer in record.layers],
+            "layers": [_filled(layer) for layer in record.layers],
             "mean_rank": record.mean_rank,
             "lora_parameters": record.lora_parameters,
             **({} if record.note is None else {"note": record.note}),
+            **measured,
         },
     )
+
+
+def _filled(layer: LayerRank) -> dict[str, Any]:
+    """The fields of a layer that hold anything; name, rank, alpha and contribution in any case."""
+    always = ("name", "rank", "alpha", "contribution")
+    return {key: value for key, value in vars(layer).items() if key in always or value not in ((), None)}
 
 
 def check_against(record: RankRecord, shapes: Mapping[str, tuple[int, int]], path: Path) -> None:

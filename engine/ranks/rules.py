@@ -1,13 +1,12 @@
-"""alpha -> which components are kept: the paper's threshold (AutoLoRA section 4.4), and a parameter budget."""
+"""Which components are kept: by the paper's threshold on alpha (AutoLoRA section 4.4), or within a budget by worth."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from configs.errors import UserError
-from configs.schema import Constraint, SearchConfig
+from configs.schema import Constraint
+from engine.ranks.evidence import SEEN
 
 # Constraints under which the alphas of a layer sum to 1, so that 1/k is the share of each at the uniform start.
 SHARES = {"softmax"}
@@ -30,66 +29,32 @@ def kept_components(alpha: Tensor, constraint: Constraint) -> Tensor:
     return alpha >= bound - _ROUNDING * bound.abs()
 
 
-def kept_within(contribution: Tensor, sizes: Sequence[int], budget: int) -> Tensor:
-    """Which components stay when `budget` parameters go to the largest contributions of all layers.
+def kept_within(worth: Tensor, sizes: Sequence[int], budget: int | None, allowed: Tensor | None = None) -> Tensor:
+    """Which components stay when `budget` LoRA parameters go to the largest worth per parameter of all layers.
 
-    `contribution`, result [layers, k]; `sizes` [layers]: parameters of one component. A component without room is
-    passed over for the next that fits; of equal ones the first layer's comes first. Ours, not the paper's: a layer may
-    keep none.
+    `worth`, `allowed` (None: all), result [layers, k]; `sizes` [layers]: parameters of one component. A component
+    without room is passed over for the next that fits; of equal ones the first layer's comes first. Without a budget
+    all allowed ones stay. Ours, not the paper's: a layer may keep none.
     """
-    kept = torch.zeros(contribution.shape, dtype=torch.bool)
-    left, k = budget, contribution.shape[1]
-    for place in contribution.flatten().argsort(descending=True, stable=True).tolist():
+    allowed = torch.ones_like(worth, dtype=torch.bool) if allowed is None else allowed
+    if budget is None:
+        return allowed.clone()
+    kept, k = torch.zeros_like(allowed), worth.shape[1]
+    per_parameter = worth.double() / torch.tensor(sizes, dtype=torch.float64).unsqueeze(1)
+    left = budget
+    for place in per_parameter.flatten().argsort(descending=True, stable=True).tolist():
         size = sizes[place // k]
-        if size <= left:
+        if size <= left and allowed.view(-1)[place]:
             kept.view(-1)[place] = True
             left -= size
     return kept
 
 
-def largest_components(contribution: Tensor, rank: int) -> Tensor:
-    """The `rank` largest of one layer's components, as `kept_within` orders them. Boolean [k]."""
-    return kept_within(contribution.unsqueeze(0), [1], rank)[0]
+def above_noise(share: Tensor, standard_error: Tensor) -> Tensor:
+    """Which shares are no noise. Boolean, of the shape of both."""
+    return share > SEEN * standard_error
 
 
-@dataclass(frozen=True)
-class RankRule:
-    """The rule of one search: `threshold`, or `budget` with its number of LoRA parameters.
-
-    `sizes`: name -> parameters of one rank-1 component, in the order of the gates.
-    """
-
-    constraint: Constraint
-    sizes: Mapping[str, int]
-    budget: int | None = None
-
-    @property
-    def name(self) -> str:
-        """What ranks.json calls it."""
-        return "threshold" if self.budget is None else "budget"
-
-    def kept(self, alpha: Tensor, contribution: Tensor) -> Tensor:
-        """Which components stay. alpha, contribution, result [layers, k]."""
-        if self.budget is None:
-            return kept_components(alpha, self.constraint)
-        return kept_within(contribution, list(self.sizes.values()), self.budget)
-
-    def bounds(self, alpha: Tensor) -> Tensor | None:
-        """lambda of each layer [layers] for alpha [layers, k]; None where no lambda decides."""
-        return thresholds(alpha, self.constraint).flatten() if self.budget is None else None
-
-
-def rule_of(search: SearchConfig, sizes: Mapping[str, int]) -> RankRule:
-    """The configured rule; `search.budget`, an average rank, becomes the parameters of that rank in every layer.
-
-    Raises UserError for a budget in which some layer's component has no room.
-    """
-    if search.rule == "threshold":
-        return RankRule(search.constraint, sizes)
-    total, largest = sum(sizes.values()), max(sizes.values())
-    if search.budget * total < largest:
-        raise UserError(
-            f"--search.budget: {search.budget:g} is not allowed for this model; allowed: {largest / total:.3g} or "
-            f"more, one component of the largest layer"
-        )
-    return RankRule(search.constraint, sizes, int(search.budget * total))
+def parameters_of(budget: float, sizes: Sequence[int]) -> int:
+    """LoRA parameters of an average rank: those of this rank in every layer. `sizes`: those of one component."""
+    return int(budget * sum(sizes))

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.ranks.rules import RankRule
+from configs.schema import Constraint
+from engine.ranks.rules import thresholds
 from engine.search.trajectory import Trajectory
 
 MOST_POINTS = 500
@@ -18,7 +19,7 @@ MOST_COLUMNS = 200
 @dataclass(frozen=True)
 class SearchCurves:
     """What a search did: `steps` [points]; alpha, contribution [points, layers, k]; ranks [points, layers], None
-    where the rule that makes them is not known; `bounds` [layers]: lambda at the end, None where a budget decides."""
+    and `bounds` [layers], lambda at the end: None where no threshold makes the ranks."""
 
     names: list[str]
     steps: np.ndarray
@@ -28,13 +29,15 @@ class SearchCurves:
     bounds: np.ndarray | None
 
 
-def curves_of(history: Trajectory, rule: RankRule | None) -> SearchCurves:
-    """The curves of a trajectory: at most MOST_POINTS of its points, always with the first and the last."""
+def curves_of(history: Trajectory, constraint: Constraint | None) -> SearchCurves:
+    """The curves of a trajectory: at most MOST_POINTS of its points, always with the first and the last.
+
+    `constraint`: that of the threshold; None where another rule makes the ranks.
+    """
     chosen, ranks, bounds = spread(len(history.steps), MOST_POINTS), None, None
-    if rule is not None:
-        chosen, ranks = history.ranks(rule, chosen)
-        found = rule.bounds(torch.from_numpy(history.alpha[-1]))
-        bounds = None if found is None else found.numpy()
+    if constraint is not None:
+        ranks = history.ranks(constraint, chosen)
+        bounds = thresholds(torch.from_numpy(history.alpha[-1]), constraint).flatten().numpy()
     steps, alpha, contribution = (
         np.stack([values[i] for i in chosen]) for values in (history.steps, history.alpha, history.contribution)
     )

@@ -12,7 +12,6 @@ from engine import ranks
 from engine.disk.files import write_text
 from engine.ranks import RankRecord
 from engine.ranks.picture import save_picture
-from engine.ranks.record import rule_behind
 from engine.report import charts, figures
 from engine.report.curves import SearchCurves, curves_of, page_data
 from engine.report.page import inline_image, render
@@ -44,7 +43,7 @@ def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = N
     result = read_result(folder.metrics, *RESULT_KEYS)
     search = read_searched(folder.search_summary)
     metrics = MetricsFile(folder.search_metrics).read() if record else []
-    curves = searched(record, folder, search)
+    curves = searched(record, folder)
     pictures = draw(record, curves, metrics, folder)
     page = render(
         "report.html.j2",
@@ -67,13 +66,12 @@ def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = N
     return pictures
 
 
-def searched(record: RankRecord | None, folder: RunFolder, search: dict[str, Any]) -> SearchCurves | None:
+def searched(record: RankRecord | None, folder: RunFolder) -> SearchCurves | None:
     """The curves of the run's search; None when it has none."""
     if record is None or not folder.trajectory.exists():
         return None
-    history, sizes = trajectory.read(folder.trajectory), search.get("parameters_per_rank", {})
-    # Sizes of other layers, as those of another run's summary.json, say nothing about these.
-    return curves_of(history, rule_behind(record, sizes if list(sizes) == list(history.names) else {}))
+    constraint: Any = record.constraint if record.rule == "threshold" else None
+    return curves_of(trajectory.read(folder.trajectory), constraint)
 
 
 def run_charts(

@@ -1,13 +1,18 @@
 """The last words of a run: its ranks, its result, where its files are and what to try next."""
 
 import shlex
+from typing import Any
 
 from rich.text import Text
 
 from configs.requests import Request
 from engine import ranks
+from engine.answer.trust import trust_of
+from engine.answer.words import conclusion, curve_lines, gain_words, share_lines
+from engine.ranks import RankRecord
 from engine.run.contents import read_result
 from engine.run.folder import RunFolder
+from engine.search import trajectory
 from engine.terminal.console import console
 from engine.terminal.rank_map import RankMap
 
@@ -21,6 +26,7 @@ def print_result(folder: RunFolder) -> None:
         record = ranks.load(folder.ranks)
         console.print(f"ranks, mean {record.mean_rank:.2f} of k = {record.k}:")
         console.print(RankMap([x.name for x in record.layers], record.k, [x.rank for x in record.layers]))
+        _print_answer(record, folder)
     if folder.metrics.exists():
         result = read_result(folder.metrics, *RESULT_KEYS)
         # Metrics of one class ("protein.f1") are left to metrics.json and the report's page.
@@ -37,6 +43,23 @@ def print_result(folder: RunFolder) -> None:
         label = "alpha over steps" if path == folder.trajectory else path.stem
         if path.exists():
             console.print(f"{label:>17}  {path}", highlight=False, soft_wrap=True)
+
+
+def _print_answer(record: RankRecord, folder: RunFolder) -> None:
+    """How far the ranks are decided, how many are enough, where they matter, and what a reader must know of them."""
+    if record.rule == "threshold" and folder.trajectory.exists():
+        history: Any = trajectory.read(folder.trajectory)
+        console.print(trust_of(history, record.constraint).words(), markup=False)  # type: ignore[arg-type]
+    if record.note:
+        console.print(record.note, markup=False)
+    if record.evidence is None:
+        return
+    console.print(gain_words(record.evidence), markup=False)
+    for line in curve_lines(record):
+        console.print(f"  {line}", markup=False, highlight=False)
+    console.print(Text(f"  -> {conclusion(record)}", style="bold"))
+    for line in share_lines(record):
+        console.print(f"  {line}", markup=False, highlight=False, no_wrap=True, overflow="ellipsis")
 
 
 def print_next(request: Request) -> None:

@@ -12,11 +12,10 @@ from transformers import PreTrainedModel
 
 from configs.errors import UserError
 from configs.schema import RunConfig
-from engine.ranks import LayerRank, RankRecord
+from engine.ranks import RankRecord
 from engine.ranks.record import chosen_components
 from problems.models.attach import ADAPTER, attach, keep_block_sparse, lora_config, lora_layers
 from problems.models.parts import groups_of, layer_ranks, layout
-from problems.selection import SelectionVariables
 from problems.tasks import Task
 
 _PREFIX = "base_model.model."
@@ -62,10 +61,10 @@ def attach_ranks(model: PreTrainedModel, config: LoraConfig, record: RankRecord)
 
 @torch.no_grad()
 def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, weights_file: Path) -> None:
-    """Puts the kept searched components, their gates folded into B, and the searched head into `model`.
+    """Puts the singular components that the record keeps, and the searched head, into `model`.
 
-    The model then computes what the search's model computes with the dropped components' gates at zero. Raises
-    UserError when the searched weights are missing, other modules were trained, or the ranks were edited since.
+    The model then computes what the search's model computes without the other components. Raises UserError when the
+    searched weights are missing, other modules were trained, or the ranks are of other layers or above k.
     """
     if not weights_file.exists():
         raise UserError(f"--retrain.init: 'search' needs {weights_file}; run --stage search, or use scratch")
@@ -75,26 +74,20 @@ def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, w
         raise UserError(
             f"--retrain.init: {weights_file} cannot be read ({error}); run --stage search --overwrite, or use scratch"
         ) from error
-    if any(len(layer.alpha) != record.k for layer in record.layers):
-        raise UserError("--retrain.init: 'search' needs alpha of every layer in ranks.json; allowed here: scratch")
     before, after = layout({x.name: record.k for x in record.layers}), layout(record.kept)
     if set(before) != set(groups_of(_layers(searched), config.lora.target_modules)):
         raise UserError("--retrain.init: 'search' needs the searched layers, all of them; allowed here: scratch")
-    alpha = torch.tensor([layer.alpha for layer in record.layers])
-    constraint = config.search.constraint
-    variables = SelectionVariables(len(alpha), record.k, constraint, config.search.scale)
-    gates = alpha / variables.alpha_at_start if config.search.scale == "start" else alpha
     state = dict(model.named_parameters())
     _copy_whole(searched, state)
-    for index, layer in enumerate(record.layers):
-        chosen = _chosen(layer, record)
+    for layer in record.layers:
         if layer.rank == 0:
             continue
+        chosen = torch.tensor(chosen_components(layer, record))
         source, place = before[layer.name].components, after[layer.name]
         scale = (config.lora.lora_alpha / record.k) / lora_layers(model)[place.layer].scaling[ADAPTER]
         a, b = (f"{_PREFIX}{place.layer}.lora_{x}.{ADAPTER}.weight" for x in "AB")
         state[a][place.components] = searched[a][source][chosen]
-        state[b][:, place.components] = searched[b][:, source][:, chosen] * gates[index, chosen] * scale
+        state[b][:, place.components] = searched[b][:, source][:, chosen] * scale
 
 
 def _copy_whole(searched: Mapping[str, Tensor], state: Mapping[str, nn.Parameter]) -> None:
@@ -113,14 +106,3 @@ def _layers(searched: Mapping[str, Tensor]) -> list[str]:
     """Names of the layers with LoRA in a search's weights."""
     ending = f".lora_A.{ADAPTER}.weight"
     return [name.removeprefix(_PREFIX).removesuffix(ending) for name in searched if name.endswith(ending)]
-
-
-def _chosen(layer: LayerRank, record: RankRecord) -> Tensor:
-    """Numbers of the components that the record's rule kept."""
-    kept = chosen_components(layer, record)
-    if int(kept.sum()) != layer.rank:
-        raise UserError(
-            f"--retrain.init: 'search' needs the ranks that the search found, but {layer.name} was edited to "
-            f"{layer.rank}; allowed here: scratch"
-        )
-    return kept.nonzero().flatten()

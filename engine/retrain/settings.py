@@ -9,10 +9,11 @@ from engine.run.opening import Asked
 from engine.run.resuming import Settings
 
 _READ = (
-    "method", "seed", "precision", "device", "model", "task", "lora", "adapter", "search", "hypergradient", "retrain",
+    "method", "seed", "precision", "device", "model", "task", "lora", "adapter", "search", "hypergradient",
+    "answer", "retrain",
 )  # fmt: skip
 _SPEED = ("search.checkpoint_every", "retrain.checkpoint_every", "retrain.eval_batch_size", "retrain.torch_compile")
-_LATER = (*_SPEED, "search.max_bad_steps", "task.evaluation_rows")
+_LATER = (*_SPEED, "search.max_bad_steps", "task.evaluation_rows", "answer.from_run")
 
 RETRAINING = Settings(_READ, (*_LATER, "task.metrics"))
 """Compared before a training resumes; metrics may change, as they are computed after the last step."""
@@ -20,10 +21,8 @@ CHOOSING = Settings(_READ, _LATER)
 """Compared before a sweep or grid resumes; metrics may not change, as the first one chooses."""
 FINISHED = Settings((*_READ, "decode"), (*_SPEED, "decode.batch_size"), evaluates=True)
 """Compared before a study keeps a finished cell: all that training, evaluation and decoding read."""
-_WEIGHTS = Settings(
-    ("model.name", "model.revision", "lora.k", "lora.lora_alpha", "search.constraint", "search.scale")
-)  # fmt: skip
-"""Compared before --retrain.init search: these decide how searched gates and scale are folded into the new model."""
+_WEIGHTS = Settings(("model.name", "model.revision", "lora.k", "lora.lora_alpha"))
+"""Compared before --retrain.init search: these decide what the searched weights are in the new model."""
 
 
 def refuse_changed_retraining(asked: Asked) -> None:

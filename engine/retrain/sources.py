@@ -37,5 +37,7 @@ def _sources(config: RunConfig) -> Iterator[tuple[str, Path]]:
         "model.name": config.model.name,
     }  # fmt: skip
     yield from ((key, Path(name).expanduser()) for key, name in named.items() if name)
+    if config.method == "autolora" and config.answer.from_run is not None:
+        yield "answer.from_run", Path(config.answer.from_run).expanduser()
     if config.lora.ranks_from is not None and METHODS[config.method].reads_ranks:
         yield "lora.ranks_from", ranks_from(config, make_task(config))

@@ -58,6 +58,13 @@ class _Searched(_Part):
     data: dict[str, Any] = {}
 
 
+class _Answer(_Part):
+    """search/answer.json."""
+
+    seconds: Amount = 0.0
+    settings: dict[str, Any] = {}
+
+
 class _Trial(_Part):
     tried: dict[str, float]
     metrics: dict[str, float]
@@ -84,9 +91,14 @@ def read_result(path: Path, *needed: str) -> dict[str, Any]:
     return _read(path, _Result, way_out, needed)
 
 
-def read_searched(path: Path) -> dict[str, Any]:
+def read_searched(path: Path, *needed: str) -> dict[str, Any]:
     """search/summary.json; otherwise as `read_result`."""
-    return _read(path, _Searched, "remove the file to go on without what the search cost, or search again")
+    return _read(path, _Searched, "remove the file to go on without what the search cost, or search again", needed)
+
+
+def read_answer(path: Path) -> dict[str, Any]:
+    """search/answer.json; otherwise as `read_result`."""
+    return _read(path, _Answer, "remove the file to go on without what the answer cost")
 
 
 def read_trials_file(path: Path) -> dict[str, Any]:

@@ -27,7 +27,11 @@ class RunFolder:
     search_metrics = At("search/metrics.jsonl")
     search_checkpoint = At("search/checkpoint", folder=True)
     search_weights = At("search/weights.safetensors")
+    search_numbers = At("search/components.safetensors")
     search_summary = At("search/summary.json")
+    source_ranks = At("search/source_ranks.json")
+    """ranks.json of the run whose search this one has taken over (--answer.from)."""
+    answer = At("search/answer.json")
     ranks = At("ranks.json")
     grid = At("grid.json")
     sweep = At("sweep.json")
@@ -58,7 +62,7 @@ class RunFolder:
 
     def clear_leftovers(self) -> None:
         """Removes the checkpoints of finished stages, which a kill after a stage's last file may have left."""
-        if self.ranks.exists():
+        if self.search_summary.exists():
             checkpoint.clear(self.search_checkpoint)
         if self.metrics.exists():
             remove(self.retrain)

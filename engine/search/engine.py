@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import get_scheduler
 
 from configs.schema import RunConfig
-from engine.ranks.rules import RankRule, rule_of
+from engine.ranks.rules import kept_components
 from problems.bilevel import Passes
 from problems.data import EndlessLoader
 from problems.gates import Gates
@@ -46,16 +46,23 @@ class SearchEngine(Engine):
     """Betty's Engine over `lora` (inner) and `selection` (outer).
 
     `after_step` is called after every inner step, with the engine at rest; returning True ends the search.
+    `by_threshold`: whether the threshold on alpha makes the ranks, which are then followed and may end the search.
     """
 
     lora: LoraProblem
     selection: SelectionProblem
 
     def __init__(
-        self, lora: LoraProblem, selection: SelectionProblem, rule: RankRule, steps: int, compute: Compute
+        self,
+        lora: LoraProblem,
+        selection: SelectionProblem,
+        steps: int,
+        compute: Compute,
+        *,
+        by_threshold: bool = True,
     ) -> None:
         self._compute = compute
-        self.rule = rule
+        self.by_threshold = by_threshold
         self.after_step: Callable[[SearchEngine], bool] = lambda engine: False
         # Betty reports every problem at start-up; the program has its own words for that.
         get_logger().setLevel(logging.WARNING)
@@ -93,8 +100,10 @@ class SearchEngine(Engine):
         return self.alpha().abs() * self.lora.gates.sizes()
 
     def ranks(self) -> list[int]:
-        """The ranks that the record would hold now, in the order of the gates."""
-        return [int(n) for n in self.rule.kept(self.alpha(), self.contribution()).sum(dim=1)]
+        """The ranks by threshold now, in the order of the gates; none where another rule makes the ranks."""
+        if not self.by_threshold:
+            return []
+        return [int(n) for n in kept_components(self.alpha(), self.selection.module.constraint).sum(dim=1)]
 
 
 def build_engine(
@@ -118,7 +127,8 @@ def build_engine(
     shared = {"compute": compute, "passes": Passes(), "processes": processes}
     lora = _inner_problem(config, model, gates, batches, shared)
     selection = _outer_problem(config, variables, outer_batches, shared)
-    return SearchEngine(lora, selection, rule_of(search, gates.parameters_per_rank()), search.steps, compute)
+    by_threshold = config.answer.rule == "threshold"
+    return SearchEngine(lora, selection, search.steps, compute, by_threshold=by_threshold)
 
 
 def _inner_problem(

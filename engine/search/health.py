@@ -8,7 +8,7 @@ import numpy as np
 
 from configs.errors import UserError
 from configs.schema import RunConfig
-from engine.ranks.rules import SHARES, RankRule
+from engine.ranks.rules import SHARES
 from engine.search.engine import SearchEngine
 from engine.search.trajectory import Trajectory
 
@@ -66,7 +66,7 @@ def warn_about_still_alpha(engine: SearchEngine, config: RunConfig) -> None:
         )  # fmt: skip
 
 
-def warn_about(trajectory: Trajectory, rule: RankRule, config: RunConfig) -> None:
+def warn_about(trajectory: Trajectory, config: RunConfig) -> None:
     """Warns when the ranks that were found are doubtful: alpha collapsed, or no rank ever changed."""
     alpha = np.stack(trajectory.alpha)
     if alpha.shape[2] == 1:
@@ -78,8 +78,8 @@ def warn_about(trajectory: Trajectory, rule: RankRule, config: RunConfig) -> Non
             "--search.selection_learning_rate (now %g) or --search.steps",
             COLLAPSED, collapsed, alpha.shape[1], config.search.selection_learning_rate,
         )  # fmt: skip
-    _, ranks = trajectory.ranks(rule, range(len(alpha)))
-    if (ranks == ranks[0]).all():
+    ranks = trajectory.ranks(config.search.constraint, range(len(alpha)))
+    if config.answer.rule == "threshold" and (ranks == ranks[0]).all():
         log.warning(
             "no rank ever changed: raise --search.selection_learning_rate (now %g) or --search.steps (now %d)",
             config.search.selection_learning_rate, config.search.steps,

@@ -31,7 +31,7 @@ class SearchHook:
 
     def __init__(self, engine: SearchEngine, run: Context, settings: Mapping[str, Any], tracker: Tracker) -> None:
         self.engine = engine
-        self.settled = RanksSettled(run.config.search.patience)
+        self.settled = RanksSettled(run.config.search.patience if engine.by_threshold else 0)
         self.processes = run.processes
         self.config = run.config
         self.search = run.config.search
@@ -112,7 +112,7 @@ class SearchHook:
             "val_loss": val_loss,
             **engine.selection.diagnostics(),
             "seconds": spent / count,
-            "mean_rank": sum(ranks) / len(ranks),
+            **({"mean_rank": sum(ranks) / len(ranks)} if ranks else {}),
             "forward_passes": engine.lora.passes.forward,
             "backward_passes": engine.lora.passes.backward,
             "skipped_steps": int(engine.skipped_steps()),

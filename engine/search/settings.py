@@ -12,9 +12,12 @@ _READ = (
 # Metrics, the intervals of checkpoints and the limit of skipped steps change no alpha.
 _BUT = ("task.metrics", "task.evaluation_rows", "search.checkpoint_every", "search.max_bad_steps")
 
+# Which rule makes the ranks decides whether a search may end when those by threshold have settled.
+_ENDS = ("answer.rule",)
+
 FOUND = Settings(_READ, _BUT)
 """Compared for a finished search; without `device`, as ranks found on one device can be retrained on another."""
-UNFINISHED = Settings((*_READ, "device"), _BUT)
+UNFINISHED = Settings((*_READ, *_ENDS, "device"), _BUT)
 """Compared before a search resumes; with `device`, as a checkpoint's random states belong to one kind of device."""
 
 
@@ -23,15 +26,15 @@ def refuse_changed_search(asked: Asked) -> None:
     folder, config = asked.folder, asked.config
     if asked.stage == "report" or (asked.stage != "search" and folder.metrics.exists()):
         return
-    if folder.search.exists() and not folder.ranks.exists():
+    if folder.search.exists() and not folder.search_summary.exists() and not folder.ranks.exists():
         recorded = checkpoint.peek(folder.search_checkpoint).get("settings")
         recorded = recorded if isinstance(recorded, dict) else {}  # a damaged checkpoint is told when it is loaded
         UNFINISHED.refuse_changed(recorded, config, f"{folder.root} holds a half-done run with")
-    if asked.stage in ("all", "search") and folder.search_summary.exists() and folder.ranks.exists():
+    if asked.stage in ("all", "search") and folder.search_summary.exists():
         FOUND.refuse_changed(
             read_searched(folder.search_summary).get("settings", {}),
             config,
-            f"{folder.root} holds ranks that were chosen with",
-            "give the old value, --stage retrain to take those ranks as they are, --name for another run, or "
+            f"{folder.root} holds a search that was made with",
+            "give the old value, --stage retrain to take its ranks as they are, --name for another run, or "
             "--overwrite to start again",
         )

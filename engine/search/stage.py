@@ -1,17 +1,17 @@
-"""Stage 1: learn alpha by Algorithm 1, then write search/ and ranks.json."""
+"""Stage 1: learn alpha by Algorithm 1, then write search/."""
 
 import logging
 
-from safetensors.torch import save_file
 from transformers import set_seed
 
-from engine import ranks
 from engine.disk import checkpoint
-from engine.disk.files import replacing, write_json
+from engine.disk.files import write_json
 from engine.run.context import Context
 from engine.run.resources import peak_memory
 from engine.run.same_data import refuse_changed_data
+from engine.search.components import to_singular_basis
 from engine.search.engine import SearchEngine, build_engine
+from engine.search.found import write_tensors
 from engine.search.health import warn_about, warn_about_missing_classes, warn_about_still_alpha
 from engine.search.hook import SearchHook
 from engine.search.settings import FOUND, UNFINISHED
@@ -26,10 +26,10 @@ log = logging.getLogger("autolora")
 
 
 def search(run: Context, tracker: Tracker = NOWHERE) -> SearchEngine:
-    """Learns alpha and writes search/ and ranks.json; resumes from search/checkpoint when there is one.
+    """Learns alpha and writes search/; resumes from search/checkpoint when there is one.
 
-    Returns both problems as the search left them. Raises Interrupted when a signal asked to stop, UserError for what
-    the user must change.
+    Returns both problems as the search left them, but with the components in the singular basis. Raises Interrupted
+    when a signal asked to stop, UserError for what the user must change.
     """
     settings = run.config.search
     refuse_changed_data(
@@ -70,21 +70,23 @@ def build_search(run: Context, *, second_order: bool) -> SearchEngine:
 
 
 def _record(run: Context, engine: SearchEngine, hook: SearchHook) -> None:
-    """Writes what stage 2 and the report read, ranks.json last."""
+    """Writes what the answer and the report read, summary.json last."""
     folder, config = run.folder, run.config
     warn_about_still_alpha(engine, config)
-    warn_about(hook.trajectory, engine.rule, config)
+    warn_about(hook.trajectory, config)
     hook.trajectory.write(folder.trajectory)
     hook.tracking.end(hook.trajectory)
+    numbers = {"alpha": engine.alpha(), "contribution": engine.contribution()}
+    numbers["singular_values"] = to_singular_basis(engine.lora.gates, engine.selection.module())
     names = {id(p): name for name, p in engine.lora.module.named_parameters()}
-    with replacing(folder.search_weights) as place:
-        save_file({names[id(p)]: p.detach().cpu().contiguous() for p in engine.lora.trained}, place)
+    write_tensors({names[id(p)]: p for p in engine.lora.trained}, folder.search_weights)
+    write_tensors(numbers, folder.search_numbers)
     write_json(
         folder.search_summary,
         {
             "steps": engine.global_step,
             "seconds": hook.seconds,
-            "parameters_per_rank": dict(engine.rule.sizes),
+            "parameters_per_rank": engine.lora.gates.parameters_per_rank(),
             "stopped": "ranks settled" if engine.global_step < config.search.steps else "steps used up",
             "passes": vars(engine.lora.passes),
             "peak_memory_mib": peak_memory(run.compute),
@@ -92,5 +94,4 @@ def _record(run: Context, engine: SearchEngine, hook: SearchHook) -> None:
             "data": run.fingerprint,
         },
     )
-    ranks.save(ranks.record_of(engine.alpha(), engine.contribution(), engine.rule), folder.ranks)
     checkpoint.clear(folder.search_checkpoint)

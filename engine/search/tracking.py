@@ -25,7 +25,8 @@ class SearchTracking:
         self._last_picture = -1
 
     def point(self, line: Mapping[str, Any], history: Trajectory, ranks: Sequence[int]) -> None:
-        """Sends a line of metrics.jsonl with the newest point of `history` and the ranks at that point."""
+        """Sends a line of metrics.jsonl with the newest point of `history` and the ranks at that point, if there are
+        any."""
         if not self.tracker.alive:
             return
         alpha, contribution = history.alpha[-1], history.contribution[-1]
@@ -33,12 +34,13 @@ class SearchTracking:
         values: dict[str, Any] = {f"search/{key}": value for key, value in line.items()}
         values["search/mean_entropy"] = float(entropies.mean())
         for index, name in enumerate(history.names):
-            values[f"rank/{name}"] = ranks[index]
+            if ranks:
+                values[f"rank/{name}"] = ranks[index]
             values[f"entropy/{name}"] = float(entropies[index])
             for kind, rows in (("alpha", alpha), ("contribution", contribution)):
                 values |= {f"{kind}/{name}/{j}": value for j, value in enumerate(rows[index].tolist())}
         due = int(line["step"] / self._every)
-        if due != self._last_picture:
+        if ranks and due != self._last_picture:
             self._last_picture = due
             title = f"ranks at step {line['step']}"
             values["search/rank_map"] = rank_picture(history.names, ranks, alpha.shape[1], title)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from configs.errors import UserError
+from configs.schema import Constraint
 from engine.disk.files import read_parquet, write_parquet
-from engine.ranks.rules import RankRule
+from engine.ranks.rules import kept_components
 
 
 @dataclass
@@ -29,13 +30,11 @@ class Trajectory:
         self.alpha.append(alpha.numpy().astype(np.float32))
         self.contribution.append(contribution.numpy().astype(np.float32))
 
-    def ranks(self, rule: RankRule, points: Sequence[int]) -> tuple[list[int], np.ndarray]:
-        """Those of the points at which the rule can decide (at least the last), and every layer's rank there [points,
-        layers]."""
-        # Before the first step every contribution is 0, and a budget cannot choose among them.
-        known = [i for i in points[:-1] if rule.budget is None or self.contribution[i].any()] + [points[-1]]
-        kept = [rule.kept(torch.from_numpy(self.alpha[i]), torch.from_numpy(self.contribution[i])) for i in known]
-        return known, torch.stack(kept).sum(dim=2).numpy()
+    def ranks(self, constraint: Constraint, points: Sequence[int]) -> np.ndarray:
+        """Every layer's rank by threshold at these of the points [points, layers]."""
+        kept = [kept_components(torch.from_numpy(self.alpha[i]), constraint) for i in points]
+        found: np.ndarray = torch.stack(kept).sum(dim=2).numpy()
+        return found
 
     def tensors(self) -> dict[str, Tensor]:
         """The points as tensors for the checkpoint."""

@@ -26,8 +26,9 @@ class SearchProgress(Bar):
         super().step(done, more or self._numbers.plain)
 
     def show(self, step: int, train_loss: float, val_loss: float | None, ranks: Sequence[int]) -> None:
-        """Moves the bar to `step` and shows the losses and ranks of that step."""
+        """Moves the bar to `step` and shows the losses and, where there are any, the ranks of that step."""
         val_text = "-" if val_loss is None else f"{val_loss:.3f}"
-        self._numbers.plain = f"L_tr {train_loss:.3f}  L_val {val_text}  mean rank {sum(ranks) / len(ranks):.2f}"
+        mean_rank = f"  mean rank {sum(ranks) / len(ranks):.2f}" if ranks else ""
+        self._numbers.plain = f"L_tr {train_loss:.3f}  L_val {val_text}{mean_rank}"
         self.map.ranks = ranks
         self.step(step)

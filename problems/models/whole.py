@@ -47,6 +47,15 @@ def with_modules_to_save(base: BaseModel, given: Sequence[str] | None, targets: 
     return dataclasses.replace(base, trained_whole=[*base.trained_whole, *dict.fromkeys(whole)]) if whole else base
 
 
+def head_alone(base: BaseModel) -> tuple[PreTrainedModel, list[nn.Parameter]]:
+    """The base model frozen but for the modules that are trained whole, and the weights of these: none where the model
+    has no such module."""
+    model = base.model.requires_grad_(False)
+    for module in {module for name in base.trained_whole for module in _matching(model, name)}:
+        model.get_submodule(module).requires_grad_(True)
+    return model, [weight for weight in model.parameters() if weight.requires_grad]
+
+
 def untrained_poolers(model: PreTrainedModel, targets: Sequence[str]) -> list[str]:
     """The pooler, if its bias is still 0: it was never trained, as in sentence encoders, which average tokens instead.
 

@@ -1,0 +1,58 @@
+"""The curve: how much of what LoRA gains is left when every layer is cut, measured on rows that chose nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.answer.likelihood import Likelihood
+from engine.answer.shares import ratio_error
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The loss of each row, summed over its labels [rows], with the temperature that the other half of the rows chose,
+    and the rows' weights [rows]. `temperature` is the geometric mean of the two."""
+
+    losses: Tensor
+    weights: Tensor
+    temperature: float
+
+    @property
+    def loss(self) -> float:
+        """Nats a label."""
+        return float(self.losses.sum() / self.weights.sum())
+
+    def above(self, other: "Judged") -> tuple[float, float]:
+        """The loss minus that of `other` on the same rows, and its standard error by row."""
+        rows = self.losses - other.losses
+        return float(rows.sum() / self.weights.sum()), float(ratio_error(rows, self.weights))
+
+
+def crossed(likelihood: Likelihood, chosen: Sequence[Tensor], weights: Tensor, first: np.ndarray) -> Judged:
+    """Each half of the rows judged by what the other half chose.
+
+    `chosen`: the statistics [rows, numbers] of all rows under the choice of the first half, and under that of the
+    second (the same, where only the temperature is chosen). `first`: which rows are in the first half.
+    """
+    losses = torch.zeros_like(weights)
+    temperatures = []
+    for statistics, half in zip(chosen, (first, ~first), strict=True):
+        own, other = torch.from_numpy(half), torch.from_numpy(~half)
+        temperature = likelihood.fitted(statistics[own], weights[own])
+        losses[other] = likelihood.losses(statistics[other], temperature, weights[other])
+        temperatures.append(temperature)
+    return Judged(losses, weights, float(np.exp(np.mean(np.log(temperatures)))))
+
+
+def kept(point: Judged, whole: Judged, head: Judged) -> tuple[float, float]:
+    """The part of the gain that a cut keeps, and its standard error: 1 - (L - L_whole) / (L_head - L_whole).
+
+    Both differences are of the same rows, so that the error of the quotient is that of their combination by row.
+    """
+    (lost, _), (gain, _) = point.above(whole), head.above(whole)
+    share = lost / gain
+    rows = (point.losses - whole.losses) - share * (head.losses - whole.losses)
+    return 1 - share, float(ratio_error(rows, whole.weights)) / abs(gain)

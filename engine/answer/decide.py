@@ -1,0 +1,105 @@
+"""Ranks from what was measured, by the configured rule. Nothing is computed on a model: stored evidence is enough."""
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from configs.errors import UserError
+from configs.schema import AnswerConfig
+from engine.answer.measure import within
+from engine.answer.words import NOTHING_LEARNED
+from engine.ranks.evidence import FEW_ROWS, Evidence
+from engine.ranks.record import RankRecord, count_parameters
+from engine.ranks.rules import kept_components, parameters_of, thresholds
+
+
+def decided(record: RankRecord, settings: AnswerConfig, sizes: dict[str, int]) -> RankRecord:
+    """The record with the ranks of a rule: by threshold as in the paper, else by what was measured.
+
+    `sizes`: name -> LoRA parameters of one component. Where the evidence shows no gain of LoRA, no rank can be derived
+    from it, and every layer has rank 1; the note says so. Raises UserError for a budget that cannot be met.
+    """
+    record = dataclasses.replace(record, tolerance=settings.tolerance)
+    if settings.rule == "threshold":
+        return _with(record, sizes, _by_threshold(record), rule="threshold", notes=_doubts(record.evidence))
+    if record.evidence is not None and not record.evidence.learned:
+        why = f"{NOTHING_LEARNED}, so that no rank is derived from it: every layer has rank 1"
+        return _with(record, sizes, [1] * len(record.layers), rule=settings.rule, notes=[why])
+    _refuse_small_budget(settings, sizes)
+    budget, told = _budget(record.evidence, settings)
+    share, error, singular = (_matrix(record, name) for name in ("share", "share_standard_error", "singular_values"))
+    mask = within(settings.rule, share, error, singular, list(sizes.values()), budget)
+    ranks = [int(count) for count in mask.sum(dim=1)]
+    notes = _doubts(record.evidence) + told
+    if not any(ranks):
+        ranks, notes = [1] * len(ranks), [*notes, "no component has a share above noise: every layer has rank 1"]
+    limit = None if budget is None else parameters_of(budget, list(sizes.values()))
+    return _with(record, sizes, ranks, rule=settings.rule, notes=notes, budget=limit)
+
+
+def _by_threshold(record: RankRecord) -> list[int]:
+    alpha = _matrix(record, "alpha").float()
+    return [int(n) for n in kept_components(alpha, record.constraint).sum(dim=1)]  # type: ignore[arg-type]
+
+
+def _with(
+    record: RankRecord, sizes: dict[str, int], ranks: list[int], rule: str, notes: list[str], budget: int | None = None
+) -> RankRecord:
+    layers = tuple(
+        dataclasses.replace(layer, rank=rank, decided=layer.decided if rule == "threshold" else None)
+        for layer, rank in zip(record.layers, ranks, strict=True)
+    )
+    parameters = count_parameters({layer.name: layer.rank for layer in layers}, sizes)
+    if budget is not None and parameters < budget - min(sizes.values()):
+        notes = [*notes, f"{parameters:,} of the budget's {budget:,} LoRA parameters are used: no other component is "
+                         f"above noise"]  # fmt: skip
+    bound = None
+    if rule == "threshold" and record.constraint != "none":
+        bound = float(thresholds(_matrix(record, "alpha"), record.constraint)[0])  # type: ignore[arg-type]
+    return dataclasses.replace(
+        record, layers=layers, rule=rule, threshold=bound, budget=budget, lora_parameters=parameters,
+        note="; ".join(notes) or None,
+    )  # fmt: skip
+
+
+def _doubts(evidence: Evidence | None) -> list[str]:
+    """What must be said of the evidence whatever the rule."""
+    if evidence is None:
+        return []
+    few = f"D_val gave {evidence.rows} rows, too few for an answer ({FEW_ROWS} are needed)"
+    return ([few] if evidence.rows < FEW_ROWS else []) + ([] if evidence.learned else [NOTHING_LEARNED])
+
+
+def _budget(evidence: Evidence | None, settings: AnswerConfig) -> tuple[float | None, list[str]]:
+    """The average rank to be spent, None for all components above noise; and what is to be said of it."""
+    if settings.budget != "auto":
+        return float(settings.budget), []
+    if evidence is None or evidence.budget_rule != settings.rule:
+        raise UserError(
+            f"--answer.budget: auto needs a budget curve by rule {settings.rule}, which the search did not measure; "
+            f"allowed here: a number"
+        )
+    found = evidence.sufficient_budget(settings.tolerance)
+    largest = max((point.at for point in evidence.budget_curve), default=0)
+    if found is None:
+        return None, [f"no budget up to an average rank of {largest:g} is enough: all components are taken"
+                      + (" that are above noise" if settings.rule == "shares" else "")]  # fmt: skip
+    return found.at, []
+
+
+def _refuse_small_budget(settings: AnswerConfig, sizes: dict[str, int]) -> None:
+    total, largest = sum(sizes.values()), max(sizes.values())
+    if settings.budget != "auto" and settings.budget * total < largest:
+        raise UserError(
+            f"--answer.budget: {settings.budget:g} is not allowed for this model; allowed: {largest / total:.3g} or "
+            f"more, one component of the largest layer, or auto"
+        )
+
+
+def _matrix(record: RankRecord, name: str) -> Tensor:
+    """A list of every layer as [layers, k]. Raises UserError where the record lacks it."""
+    rows = [getattr(layer, name) for layer in record.layers]
+    if any(len(row) != record.k for row in rows):
+        raise UserError(f"--answer.rule: needs {name} of every layer in ranks.json, which this search did not measure")
+    return torch.tensor(rows, dtype=torch.float64)

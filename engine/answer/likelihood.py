@@ -1,0 +1,122 @@
+"""Log losses of rows at any temperature, from statistics so small that no logits are kept.
+
+An over-confident model has a large log loss even where its order of the classes is right, so that raw losses punish
+larger ranks. One temperature, fitted on the rows, takes this out; for a regression the variance of the error does.
+"""
+
+import math
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+from peft import TaskType
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from problems.tasks import Task
+
+IGNORED = -100
+# Four steps an octave: between them the loss is a parabola, to 1e-4 nats.
+_OCTAVE = 4
+TEMPERATURES = 2.0 ** (np.arange(-_OCTAVE, 4 * _OCTAVE + 1) / _OCTAVE)
+# The logits of a vocabulary fill the memory: so many tokens at a time.
+_CHUNK = 512
+
+
+class Likelihood(ABC):
+    """The log loss of a kind of labels, in nats; a row's weight is the number of its labels."""
+
+    @abstractmethod
+    def statistics(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """What `losses` needs of each row [rows, numbers], and the weight of each row [rows]."""
+
+    @abstractmethod
+    def loss(self, logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+        """The loss at this temperature, summed over all labels of a batch. Scalar that can be differentiated."""
+
+    @abstractmethod
+    def fitted(self, statistics: Tensor, weights: Tensor) -> float:
+        """The temperature at which the mean loss of these rows is smallest."""
+
+    @abstractmethod
+    def losses(self, statistics: Tensor, temperature: float, weights: Tensor) -> Tensor:
+        """The loss of each row at this temperature, summed over its labels [rows]."""
+
+
+class Categorical(Likelihood):
+    """Labels that are classes, of a row or of each of its tokens (-100: none); logits are divided by the temperature.
+
+    `shifted`: the logits of a token tell the label of the next one. A vocabulary has half as many temperatures, as
+    each costs a pass over its logits.
+    """
+
+    def __init__(self, *, shifted: bool = False) -> None:
+        self.shifted = shifted
+        self.grid = TEMPERATURES[::2] if shifted else TEMPERATURES
+
+    def statistics(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        scores, targets, rows = self._labelled(logits, labels)
+        sums = torch.zeros(len(logits), len(self.grid), device=logits.device)
+        for score, target, row in zip(scores.split(_CHUNK), targets.split(_CHUNK), rows.split(_CHUNK), strict=True):
+            at = [cross_entropy(score.float() / t, target, reduction="none") for t in self.grid]
+            sums.index_add_(0, row, torch.stack(at, dim=1))
+        return sums, torch.bincount(rows, minlength=len(logits)).to(sums)
+
+    def loss(self, logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+        scores, targets, _ = self._labelled(logits, labels)
+        return cross_entropy(scores.float() / temperature, targets, reduction="sum")
+
+    def fitted(self, statistics: Tensor, weights: Tensor) -> float:
+        means = (statistics.double().sum(dim=0) / weights.double().sum()).tolist()
+        lowest = min(max(int(np.argmin(means)), 1), len(means) - 2)
+        before, at, after = means[lowest - 1 : lowest + 2]
+        bend = before - 2 * at + after
+        shift = min(max((before - after) / (2 * bend), -1.0), 1.0) if bend > 0 else 0.0
+        return float(self.grid[lowest] * self._step**shift)
+
+    def losses(self, statistics: Tensor, temperature: float, weights: Tensor) -> Tensor:
+        place = math.log(temperature / self.grid[0]) / math.log(self._step)
+        middle = min(max(round(place), 1), len(self.grid) - 2)
+        x = place - middle
+        by = torch.tensor([x * (x - 1) / 2, 1 - x * x, x * (x + 1) / 2], dtype=torch.float64)
+        return statistics[:, middle - 1 : middle + 2].double() @ by
+
+    @property
+    def _step(self) -> float:
+        return float(self.grid[1] / self.grid[0])
+
+    def _labelled(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits [labels, classes] and labels of all that have one, and the row of each."""
+        if self.shifted:
+            logits, labels = logits[:, :-1], labels[:, 1:]
+        known = labels != IGNORED
+        return logits[known], labels[known], known.nonzero()[:, 0]
+
+
+class Gaussian(Likelihood):
+    """A number for each row: the log loss of a normal error, whose variance stands in the temperature's place."""
+
+    def statistics(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        squared = (logits.float().view(len(labels)) - labels.float()).square()
+        return squared.unsqueeze(1), torch.ones_like(squared)
+
+    def loss(self, logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+        squared, weights = self.statistics(logits, labels)
+        return self._nats(squared.flatten(), temperature, weights).sum()
+
+    def fitted(self, statistics: Tensor, weights: Tensor) -> float:
+        return max(float(statistics.double().sum() / weights.double().sum()), 1e-12)
+
+    def losses(self, statistics: Tensor, temperature: float, weights: Tensor) -> Tensor:
+        return self._nats(statistics[:, 0].double(), temperature, weights.double())
+
+    @staticmethod
+    def _nats(squared: Tensor, variance: float, weights: Tensor) -> Tensor:
+        return squared / (2 * variance) + weights * (math.log(2 * math.pi * variance) / 2)
+
+
+def likelihood_of(task: Task) -> Likelihood:
+    """The log loss of a task's labels; to be asked after the task's rows."""
+    if task.head().get("problem_type") == "regression":
+        return Gaussian()
+    return Categorical(shifted=task.peft_type == TaskType.CAUSAL_LM)

@@ -1,0 +1,133 @@
+"""What D_val says about a searched model: the gain of LoRA, the shares, and the curve. All of it is measured here."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+
+from configs.schema import RunConfig
+from engine.answer.curve import Judged, crossed, kept
+from engine.answer.sample import WITH_GRADIENT, Opened, Sample
+from engine.answer.shares import NODES, Shares, complete, integrate
+from engine.ranks.evidence import CurvePoint, Evidence
+from engine.ranks.rules import above_noise, kept_within, parameters_of
+from problems.gates import Gates
+
+BUDGETS = (0.25, 0.5, 1.0, 2.0)
+"""Average ranks of the budget curve."""
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A searched model in its singular basis, with its gates, the singular values [layers, k] and the LoRA parameters
+    of one component of each layer [layers]."""
+
+    model: PeftModel
+    gates: Gates
+    singular_values: Tensor
+    sizes: list[int]
+
+    def cut(self, mask: Tensor) -> Opened:
+        """Opens the gates of the components in a mask [layers, k]."""
+        device = next(self.model.parameters()).device
+        return partial(self.gates.open, mask.float().to(device))
+
+    def all(self) -> Tensor:
+        """The mask of every component."""
+        return torch.ones(self.singular_values.shape, dtype=torch.bool)
+
+
+def ranks_of_curve(k: int) -> list[int]:
+    """1, 2, 4, ... and k."""
+    return sorted({k, *(2**power for power in range(k.bit_length()) if 2**power < k)})
+
+
+def passes(config: RunConfig) -> int:
+    """How often `measure` sends every row through the model; a pass with its gradient counts as WITH_GRADIENT."""
+    k = config.lora.k
+    return 1 + len(ranks_of_curve(k)) + WITH_GRADIENT * NODES + 2 * len(_budgets(k))
+
+
+def measure(searched: Searched, sample: Sample, head: Tensor, config: RunConfig) -> tuple[Evidence, Shares]:
+    """The evidence, and the shares of every component. `head`: the statistics of the head alone [rows, numbers]."""
+    k, first, likelihood = searched.gates.k, sample.first_half, sample.likelihood
+    every = searched.all()
+    by_rank = [every & (torch.arange(k) < rank) for rank in ranks_of_curve(k)]
+    off = torch.zeros_like(every)
+    found, weights = sample.statistics(searched.model, [searched.cut(mask) for mask in (off, *by_rank)])
+    temperature = likelihood.fitted(found[-1], weights)
+    judged = [crossed(likelihood, (at, at), weights, first) for at in found[1:]]
+    whole, alone = judged[-1], crossed(likelihood, (head, head), weights, first)
+    on_off = [likelihood.losses(at, temperature, weights).sum() for at in (found[0], found[-1])]
+    switch_off = float((on_off[0] - on_off[1]) / weights.sum())
+    batches = sample.random_batches(config.search.batch_size)
+    by_nodes = partial(integrate, searched.model, searched.gates, sample, batches, temperature)
+    shares, nodes = complete(by_nodes, switch_off)
+    in_first = torch.tensor([batch[0] < int(first.sum()) for batch in batches]).numpy()
+    halves = [shares.of(in_first), shares.of(~in_first)]
+    gain, error = alone.above(whole)
+    evidence = Evidence(
+        rows=len(sample.rows),
+        loss=whole.loss,
+        gain=gain,
+        gain_standard_error=error,
+        share_total=float(shares.mean().sum()),
+        switch_off=switch_off,
+        nodes=nodes,
+        temperature=temperature,
+        rank_curve=tuple(_point(rank, at, whole, alone) for rank, at in zip(ranks_of_curve(k), judged, strict=True)),
+        budget_rule=_budget_rule(config),
+        budget_curve=tuple(_budget_curve(searched, sample, halves, shares, whole, alone, config)),
+    )
+    return evidence, shares
+
+
+def _budget_rule(config: RunConfig) -> str:
+    return "size" if config.answer.rule == "size" else "shares"
+
+
+def _budgets(k: int) -> list[float]:
+    return [budget for budget in BUDGETS if budget <= k]
+
+
+def _budget_curve(
+    searched: Searched, sample: Sample, halves: list[Shares], shares: Shares, whole: Judged, alone: Judged,
+    config: RunConfig,
+) -> list[CurvePoint]:  # fmt: skip
+    """Each half of the rows judges the components that the other half's shares chose."""
+    rule, points = _budget_rule(config), []
+    budgets = [b for b in _budgets(searched.gates.k) if parameters_of(b, searched.sizes) >= max(searched.sizes)]
+    masks = [
+        within(rule, of.mean(), of.standard_error(), searched.singular_values, searched.sizes, budget)
+        for budget in budgets
+        for of in halves
+    ]
+    if not masks:
+        return []
+    found, weights = sample.statistics(searched.model, [searched.cut(mask) for mask in masks])
+    for number, budget in enumerate(budgets):
+        judged = crossed(sample.likelihood, tuple(found[2 * number : 2 * number + 2]), weights, sample.first_half)
+        taken = within(rule, shares.mean(), shares.standard_error(), searched.singular_values, searched.sizes, budget)
+        parameters = int(taken.sum(dim=1) @ torch.tensor(searched.sizes))
+        points.append(_point(budget, judged, whole, alone, parameters))
+    return points
+
+
+def within(
+    rule: str, share: Tensor, error: Tensor, singular_values: Tensor, sizes: list[int], budget: float | None
+) -> Tensor:
+    """The components that a rule takes within an average rank (None: without a limit). Boolean [layers, k].
+
+    shares: by share per parameter, only those above noise. size: by squared singular value per parameter (PARA's).
+    """
+    parameters = None if budget is None else parameters_of(budget, sizes)
+    if rule == "size":
+        return kept_within(singular_values.square(), sizes, parameters)
+    return kept_within(share, sizes, parameters, above_noise(share, error))
+
+
+def _point(at: float, judged: Judged, whole: Judged, alone: Judged, parameters: int | None = None) -> CurvePoint:
+    (_, error), (part, part_error) = judged.above(whole), kept(judged, whole, alone)
+    return CurvePoint(at, judged.loss, error, judged.temperature, part, part_error, parameters)

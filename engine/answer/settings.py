@@ -1,0 +1,22 @@
+"""Which keys change the answer to a finished search, and the refusal to mix two answers."""
+
+from engine.run.contents import read_answer
+from engine.run.opening import Asked
+from engine.run.resuming import Settings
+
+ANSWERED = Settings(("answer",), ("answer.from_run",))
+"""Compared before ranks.json is taken for the answer that is asked for."""
+
+
+def refuse_changed_answer(asked: Asked) -> None:
+    """Refuses to take ranks that were chosen by another rule, budget, tolerance or number of rows."""
+    folder, config = asked.folder, asked.config
+    if asked.stage not in ("all", "search") or folder.metrics.exists() or not folder.ranks.exists():
+        return
+    ANSWERED.refuse_changed(
+        read_answer(folder.answer).get("settings", {}),
+        config,
+        f"{folder.root} holds ranks that were chosen with",
+        f"give the old value, --stage retrain to take those ranks as they are, --overwrite to start again, or --name "
+        f"with --answer.from {folder.root} for another answer from the same search",
+    )

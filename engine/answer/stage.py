@@ -1,0 +1,137 @@
+"""After the search: what D_val says about it, and ranks.json by the configured rule."""
+
+import dataclasses
+import logging
+import time
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from transformers import set_seed
+
+from engine import ranks
+from engine.answer.decide import decided
+from engine.answer.head import train_head
+from engine.answer.likelihood import likelihood_of
+from engine.answer.measure import Searched, measure, passes
+from engine.answer.sample import Sample
+from engine.answer.settings import ANSWERED
+from engine.answer.shares import Shares
+from engine.answer.trust import trust_of
+from engine.disk.files import write_json
+from engine.ranks.evidence import FEW_ROWS, Evidence
+from engine.ranks.record import LayerRank, RankRecord
+from engine.run.contents import read_searched
+from engine.run.context import Context
+from engine.search import trajectory
+from engine.search.found import NUMBERS, read_numbers, searched_model
+from engine.terminal.bar import Bar
+from problems.halves import split_rows
+
+log = logging.getLogger("autolora")
+
+LEAST_ROWS = 8
+"""Fewer rows of D_val have no halves that could judge each other."""
+_TRIED_ROWS = 64
+
+
+def answer(run: Context) -> None:
+    """Measures a finished search on D_val and writes search/answer.json and ranks.json.
+
+    Begins anew when it was interrupted: the search itself is not repeated. All processes call it. Raises Interrupted
+    when a signal asked to stop, UserError for what the user must change.
+    """
+    began, folder, settings = time.perf_counter(), run.folder, run.config.answer
+    sizes = read_searched(folder.search_summary, "parameters_per_rank")["parameters_per_rank"]
+    if settings.from_run is None:
+        numbers = read_numbers(folder)
+        found = _measured(run, numbers["singular_values"], list(sizes.values())) if settings.rows else None
+        if not run.processes.first:
+            return
+        record = _record(run, list(sizes), numbers, found)
+    else:
+        if not run.processes.first:
+            return
+        record = ranks.load(folder.source_ranks)
+    record = decided(record, settings, sizes)
+    content = {"settings": ANSWERED.of(run.config), "seconds": time.perf_counter() - began}
+    write_json(folder.answer, content)
+    ranks.save(record, folder.ranks)
+
+
+def _measured(run: Context, singular: Tensor, sizes: list[int]) -> tuple[Evidence, Shares] | None:
+    """The evidence of D_val; None, with a warning, where it has too few rows to be halved."""
+    config, data = run.config, run.data
+    d_tr, d_val = split_rows(data.train, config)
+    if len(d_val) < LEAST_ROWS:
+        log.warning(
+            "answer: D_val has %d rows; shares and the curve need %d, and are left out", len(d_val), LEAST_ROWS
+        )
+        return None
+    chosen = np.random.default_rng(config.seed).permutation(d_val)[: config.answer.rows]
+    if len(chosen) < FEW_ROWS:
+        log.warning("answer: %d rows of D_val are too few for an answer; %d are needed", len(chosen), FEW_ROWS)
+    sample = Sample(
+        data.train.select(chosen), data.collate, likelihood_of(run.task), run.compute, run.stop, run.processes,
+        config.retrain.eval_batch_size,
+    )  # fmt: skip
+    alone, steps = train_head(run, data.train.select(d_tr), sample)
+    statistics, _ = sample.statistics(alone)
+    del alone
+    run.compute.let_go()
+    set_seed(config.seed)
+    searched = Searched(*searched_model(run), singular, sizes)
+    total = passes(config) * len(chosen)
+    log.info(
+        "answer: shares and curve on %d rows of D_val%s, about %.0f s",
+        len(chosen), f", the head alone was trained for {steps} steps" if steps else "",
+        _seconds_a_row(searched, sample) * total / run.processes.size,
+    )  # fmt: skip
+    with Bar("answer", total) as bar:
+        done = 0
+
+        def advance(rows: int) -> None:
+            nonlocal done
+            done += rows * run.processes.size
+            bar.step(min(done, total))
+
+        found = measure(searched, dataclasses.replace(sample, advance=advance), statistics[0], config)
+    run.compute.let_go()
+    return found
+
+
+def _seconds_a_row(searched: Searched, sample: Sample) -> float:
+    """Seconds of one pass without its gradient, for one row, tried on a few."""
+    some = sample.some(_TRIED_ROWS)
+    began = time.perf_counter()
+    some.statistics(searched.model)
+    return (time.perf_counter() - began) / len(some.rows)
+
+
+def _record(
+    run: Context, names: list[str], numbers: dict[str, Tensor], found: tuple[Evidence, Shares] | None
+) -> RankRecord:
+    """The record with everything but the ranks."""
+    trust = trust_of(trajectory.read(run.folder.trajectory), run.config.search.constraint)
+    if run.config.answer.rule == "threshold":
+        log.info("ranks: %s", trust.words())
+    columns = {name: numbers[name].double() for name in NUMBERS} | ({} if found is None else _columns(found[1]))
+    layers = []
+    for i, (name, sure) in enumerate(zip(names, trust.decided, strict=True)):
+        fields: dict[str, Any] = {
+            key: tuple(values[i].tolist()) if values.dim() > 1 else float(values[i]) for key, values in columns.items()
+        }
+        layers.append(LayerRank(name, 0, decided=sure, **fields))
+    evidence = None if found is None else found[0]
+    return RankRecord(numbers["alpha"].shape[1], tuple(layers), run.config.search.constraint, evidence=evidence)
+
+
+def _columns(shares: Shares) -> dict[str, Tensor]:
+    """The fields of the layers that hold shares."""
+    of_layers = shares.by_layer()
+    return {
+        "share": shares.mean(),
+        "share_standard_error": shares.standard_error(),
+        "layer_share": of_layers.mean().flatten(),
+        "layer_share_standard_error": of_layers.standard_error().flatten(),
+    }

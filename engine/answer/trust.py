@@ -1,0 +1,55 @@
+"""How far the ranks by threshold are decided: whether alpha still crosses lambda at the end of the search."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from configs.schema import Constraint
+from engine.ranks.rules import kept_components, thresholds
+from engine.search.trajectory import Trajectory
+
+LEAST_POINTS = 8
+"""With fewer logged points in the last quarter of the search nothing is decided."""
+APART = 2.0
+"""Standard deviations between an alpha and lambda from which the component is decided."""
+
+
+@dataclass(frozen=True)
+class Trust:
+    """The last quarter of a search: its logged points, which layers are decided there [layers], and how many ranks
+    changed in it. Decided means steady within this search; another seed may decide otherwise."""
+
+    points: int
+    decided: tuple[bool, ...]
+    changed: int
+
+    def words(self) -> str:
+        """What a person is told of it."""
+        if self.points < LEAST_POINTS:
+            return (
+                f"nothing is decided yet: the last quarter of the search has {self.points} logged points, and "
+                f"{LEAST_POINTS} are needed"
+            )
+        return (
+            f"{sum(self.decided)} of {len(self.decided)} ranks are decided within this search (its last quarter "
+            f"changed {self.changed}); another seed may decide otherwise"
+        )
+
+
+def trust_of(history: Trajectory, constraint: Constraint) -> Trust:
+    """How far the threshold of this constraint has decided the ranks of a trajectory.
+
+    A layer is decided when its rank stayed the same over the last quarter of the logged points, and each alpha is at
+    the end at least APART of its standard deviations over these points away from lambda.
+    """
+    points = len(history.steps) // 4
+    layers = len(history.names)
+    if points < LEAST_POINTS:
+        return Trust(points, (False,) * layers, 0)
+    alpha = torch.from_numpy(np.stack(history.alpha[-points:])).double()
+    ranks = torch.stack([kept_components(at, constraint).sum(dim=1) for at in alpha])
+    steady = (ranks == ranks[0]).all(dim=0)
+    distance = (alpha[-1] - thresholds(alpha[-1], constraint)).abs()
+    apart = (distance >= APART * alpha.std(dim=0)) & (distance > 0)
+    return Trust(points, tuple((steady & apart.all(dim=1)).tolist()), int((~steady).sum()))

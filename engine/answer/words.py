@@ -1,0 +1,91 @@
+"""The answer in words: how many ranks are enough, and where they matter. The lines of the terminal and of the page."""
+
+from collections.abc import Iterator
+
+from engine.ranks.evidence import FEW_ROWS, ONE_SIDED, SEEN, CurvePoint, Evidence
+from engine.ranks.grid import short_names
+from engine.ranks.record import LayerRank, RankRecord
+
+NOTHING_LEARNED = "LoRA has not learned anything that D_val can see"
+LONGEST_BAR = 24
+
+
+def conclusion(record: RankRecord) -> str:
+    """The answer to "how many ranks?" in one sentence; empty where nothing was measured."""
+    evidence = record.evidence
+    if evidence is None:
+        return ""
+    if not evidence.learned:
+        return f"{NOTHING_LEARNED}: its gain is {evidence.gain:.3f} +- {evidence.gain_standard_error:.3f} nats"
+    enough = evidence.sufficient_rank(record.tolerance)
+    few = f", though {evidence.rows} rows of D_val are few ({FEW_ROWS} are needed)" if evidence.rows < FEW_ROWS else ""
+    return f"rank {enough} is enough: it loses at most {100 * record.tolerance:g} % of the gain{few}"
+
+
+def gain_words(evidence: Evidence, *, has_head: bool = True) -> str:
+    """What LoRA does to the loss on D_val."""
+    alone = "head alone" if has_head else "base model"
+    before = evidence.loss + evidence.gain
+    verb = "lowers" if evidence.gain > 0 else "does not lower"
+    return f"LoRA {verb} the loss on D_val from {before:.3f} ({alone}) to {evidence.loss:.3f}."
+
+
+def kept_words(point: CurvePoint) -> str:
+    """What a cut keeps of the gain, with its 90 % interval."""
+    if point.kept <= 0:
+        return "nothing"
+    low, high = (point.kept + sign * ONE_SIDED * point.kept_standard_error for sign in (-1, 1))
+    interval = f" ({100 * max(0.0, low):.0f} to {100 * high:.0f})" if point.kept_standard_error > 0 else ""
+    return f"{100 * point.kept:.0f} %{interval}"
+
+
+def seen_layers(record: RankRecord) -> list[tuple[str, LayerRank]]:
+    """The layers whose share is above noise, by falling share, each with its short name."""
+    names = short_names([layer.name for layer in record.layers])
+    found = [
+        (name, layer)
+        for name, layer in zip(names, record.layers, strict=True)
+        if layer.layer_share is not None
+        and layer.layer_share_standard_error is not None
+        and layer.layer_share > SEEN * layer.layer_share_standard_error
+    ]
+    return sorted(found, key=lambda item: -(item[1].layer_share or 0.0))
+
+
+def share_lines(record: RankRecord, most: int = 12) -> Iterator[str]:
+    """A line for each of the layers with the largest shares, in percent of all, and one for the rest."""
+    evidence, seen = record.evidence, seen_layers(record)
+    if evidence is None or evidence.share_total <= 0 or not seen:
+        return
+    shown = seen[:most]
+    width = max(5, *(len(name) for name, _ in shown))
+    largest = shown[0][1].layer_share or 1.0
+    yield f"{'layer':<{width}}  share of what switching LoRA off would cost"
+    for name, layer in shown:
+        share, error = layer.layer_share or 0.0, layer.layer_share_standard_error or 0.0
+        bar = "#" * max(1, round(LONGEST_BAR * share / largest))
+        total = evidence.share_total
+        yield f"{name:<{width}}  {100 * share / total:3.0f} % +- {100 * error / total:<3.0f} {bar}"
+    more, silent = len(seen) - len(shown), len(record.layers) - len(seen)
+    rest = [f"{more} layers more"] if more else []
+    rest += [f"{silent} layers have nothing beyond noise"] if silent else []
+    if rest:
+        yield f"{'...':<{width}}  {'; '.join(rest)}"
+
+
+def curve_lines(record: RankRecord) -> Iterator[str]:
+    """What ranks and budgets keep of the gain; nothing where LoRA has learned nothing."""
+    evidence = record.evidence
+    if evidence is None or not evidence.learned:
+        return
+    ranks = [
+        f"rank {point.at:g}{' everywhere' if i == 0 else ''} {'keeps ' if i == 0 else ''}{kept_words(point)}"
+        + (" of that" if i == 0 else "")
+        for i, point in enumerate(evidence.rank_curve)
+    ]
+    yield ", ".join(ranks)
+    budgets = [
+        f"{point.at:g}: {kept_words(point)} ({point.parameters:,} parameters)" for point in evidence.budget_curve
+    ]
+    if budgets:
+        yield f"placed by {evidence.budget_rule}, an average rank of {', '.join(budgets)}"

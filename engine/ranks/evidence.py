@@ -1,0 +1,136 @@
+"""What a search measured on D_val, as ranks.json holds it: the gain of LoRA, and how much lower ranks keep of it."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from configs.errors import UserError
+
+ONE_SIDED = 1.64
+"""Standard errors of a one-sided test at 5 %, and of either side of a 90 % interval."""
+SEEN = 2.0
+"""Standard errors above 0 from which a gain or a share is no noise."""
+FEW_ROWS = 200
+"""Below so many rows of D_val the evidence is too weak for an answer, and the program says so."""
+
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """The searched model cut to `at`: a rank in every layer, or a budget (an average rank) filled by a rule.
+
+    `loss` in nats a label, at a temperature of its own; `standard_error` is that of the loss minus the whole model's.
+    `kept`: the part of the gain that is left, with its standard error. `parameters`: LoRA's, of a budget.
+    """
+
+    at: float
+    loss: float
+    standard_error: float
+    temperature: float
+    kept: float
+    kept_standard_error: float
+    parameters: int | None = None
+
+    __pydantic_config__ = _STRICT
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured on `rows` rows of D_val; losses in nats a label.
+
+    `gain`: the loss of the head alone, trained without LoRA (of a causal language model: of the untouched base), minus
+    that of the searched model. `share_total`: the sum of all shares, `switch_off`: what it should be by completeness,
+    the measured loss of switching LoRA off with the head as trained. `nodes` on the way from no LoRA to all of it.
+    """
+
+    rows: int
+    loss: float
+    gain: float
+    gain_standard_error: float
+    share_total: float
+    switch_off: float
+    nodes: int
+    temperature: float
+    rank_curve: tuple[CurvePoint, ...]
+    budget_rule: str
+    budget_curve: tuple[CurvePoint, ...]
+
+    __pydantic_config__ = _STRICT
+
+    @property
+    def learned(self) -> bool:
+        """Whether LoRA has learned anything that D_val can see."""
+        return self.gain > SEEN * self.gain_standard_error
+
+    def sufficient_rank(self, tolerance: float) -> int | None:
+        """The smallest rank that is enough in every layer, tested from k downwards up to the first failure; None where
+        LoRA has learned nothing."""
+        found = self._smallest_enough(self.rank_curve, tolerance)
+        return None if found is None else int(found.at)
+
+    def sufficient_budget(self, tolerance: float) -> CurvePoint | None:
+        """The smallest budget of the curve that is enough, tested likewise; None where none is."""
+        return self._smallest_enough(self.budget_curve, tolerance)
+
+    def _smallest_enough(self, points: Sequence[CurvePoint], tolerance: float) -> CurvePoint | None:
+        found = None
+        for point in sorted(points, key=lambda point: -point.at) if self.learned else ():
+            if point.loss - self.loss + ONE_SIDED * point.standard_error > tolerance * self.gain:
+                break
+            found = point
+        return found
+
+
+def to_json(evidence: Evidence, tolerance: float) -> dict[str, Any]:
+    """The keys of ranks.json."""
+    found = {name: value for name, value in vars(evidence).items() if not name.endswith("_curve")}
+    return found | {
+        "sufficient_rank": evidence.sufficient_rank(tolerance),
+        "tolerance": tolerance,
+        "rank_curve": [_point(point, "rank") for point in evidence.rank_curve],
+        "budget_curve": [_point(point, "budget") for point in evidence.budget_curve],
+    }
+
+
+def _point(point: CurvePoint, name: str) -> dict[str, Any]:
+    numbers = {key: value for key, value in vars(point).items() if key != "at" and value is not None}
+    return {name: int(point.at) if name == "rank" else point.at} | numbers
+
+
+KEYS = (
+    "rows", "loss", "gain", "gain_standard_error", "share_total", "switch_off", "nodes", "temperature",
+    "sufficient_rank", "tolerance", "rank_curve", "budget_rule", "budget_curve",
+)  # fmt: skip
+"""The keys of ranks.json that hold evidence."""
+
+
+def from_json(raw: dict[str, Any], where: str) -> tuple[Evidence, float] | None:
+    """The evidence in the keys of a ranks.json, and the tolerance of its sufficient rank; None where it has none.
+
+    Raises UserError, which begins with `where`, when the keys do not hold what `to_json` writes.
+    """
+    if not any(raw.get(key) is not None for key in KEYS):
+        return None
+    fields = {key: raw[key] for key in KEYS if key in raw and key not in ("sufficient_rank", "tolerance")}
+    try:
+        for curve, name in (("rank_curve", "rank"), ("budget_curve", "budget")):
+            points = fields[curve]
+            fields[curve] = [{("at" if key == name else key): point[key] for key in point} for point in points]
+        # As JSON, whose lists are tuples and whose objects are dataclasses, while no other type is converted.
+        found = TypeAdapter(Evidence).validate_json(json.dumps(fields))
+        tolerance = float(raw["tolerance"])
+    except (KeyError, AttributeError, TypeError, ValueError, ValidationError) as error:
+        problem = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
+        told = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" if problem else f"{error}"
+        raise UserError(
+            f"{where}: what was measured on D_val is not readable ({told:.200}); allowed: all of the keys "
+            f"{', '.join(KEYS)} as the search wrote them, or none"
+        ) from error
+    if not (0 <= tolerance < 1) or not math.isfinite(found.gain):
+        raise UserError(f"{where}: tolerance is {tolerance!r}; allowed: from 0 to below 1")
+    return found, tolerance

@@ -1,0 +1,39 @@
+"""Components that mean something: the gates folded into B, and every Delta in its singular basis."""
+
+import torch
+from torch import Tensor
+
+from problems.gates import Gates, factors
+from problems.models.attach import ADAPTER
+
+
+@torch.no_grad()
+def to_singular_basis(gates: Gates, values: Tensor) -> Tensor:
+    """Rewrites B and A of each group so that B diag(gates) A = U S V^T becomes B = U sqrt(S), A = sqrt(S) V^T.
+
+    `values` [groups, k]: the gates of the search, which are 1 from here on. The model computes what it computed
+    before, to rounding. A gate that W had absorbed and a rotation of the components (B R, R^-1 A), which no loss can
+    see, are gone: component j of a group is the j-th singular direction of its update. A part of a fused layer keeps
+    its block of B.
+    Returns the singular values of Delta, LoRA's scale included, falling [groups, k], on the CPU.
+    """
+    found = []
+    for name, gate in zip(gates.names, values.detach().cpu().double(), strict=True):
+        group = gates.groups[name]
+        layer = gates.layers[group.layer]
+        a, b = factors(layer)
+        rows, columns = group.rows(b.shape[0]), group.components
+        left, singular, right = _svd(b[rows, columns].cpu().double() * gate, a[columns].cpu().double())
+        root = singular.sqrt()
+        b[rows, columns] = (left * root).to(b)
+        a[columns] = (root.unsqueeze(1) * right).to(a)
+        found.append(singular * layer.scaling[ADAPTER])
+    return torch.stack(found)
+
+
+def _svd(b: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """U [outputs, k], S [k] and V^T [k, inputs] of B A, by the small product of the triangles of both factors."""
+    left, upper = torch.linalg.qr(b)
+    right, lower = torch.linalg.qr(a.T)
+    u, singular, vt = torch.linalg.svd(upper @ lower.T)
+    return left @ u, singular, vt @ right.T

@@ -1,0 +1,63 @@
+"""What a search left in its folder: the model in its singular basis, its gates, and the numbers of its components."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from configs.errors import UserError
+from engine.disk.files import replacing
+from engine.run.context import Context
+from engine.run.folder import RunFolder
+from problems.gates import Gates
+from problems.models.attach import attach_components
+
+NUMBERS = ("alpha", "contribution", "singular_values")
+"""What is kept of every component [layers, k]: the first two are of the search's components."""
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Writes a safetensors file that is whole or not there."""
+    with replacing(path) as place:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, place)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """A safetensors file of the search. Raises UserError that names the file when it is missing or damaged."""
+    try:
+        found: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); --stage search --overwrite searches again") from error
+    return found
+
+
+def read_numbers(folder: RunFolder) -> dict[str, Tensor]:
+    """NUMBERS of a finished search, each [layers, k]. Raises UserError when the file is missing or damaged."""
+    found = read_tensors(folder.search_numbers)
+    if any(name not in found for name in NUMBERS):
+        raise UserError(f"{folder.search_numbers}: holds no {', '.join(NUMBERS)}; --stage search --overwrite searches "
+                        f"again")  # fmt: skip
+    return found
+
+
+@torch.no_grad()
+def searched_model(run: Context) -> tuple[PeftModel, Gates]:
+    """The model that the search of this run has left, and its gates, on the run's device.
+
+    Raises UserError when the searched weights are missing or are those of other layers.
+    """
+    config, weights = run.config, read_tensors(run.folder.search_weights)
+    base = run.base()
+    model = attach_components(base.model, config.lora, run.task.peft_type, base.trained_whole)
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if set(trained) != set(weights) or any(trained[name].shape != weights[name].shape for name in trained):
+        raise UserError(f"{run.folder.search_weights}: holds the weights of other layers or modules than this run "
+                        f"trains; --stage search --overwrite searches again")  # fmt: skip
+    for name, parameter in trained.items():
+        parameter.copy_(weights[name])
+    model.to(run.compute.device)
+    return model, Gates(model, config.lora.target_modules)
