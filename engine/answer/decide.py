@@ -89,11 +89,11 @@ def _budget(evidence: Evidence | None, settings: AnswerConfig) -> tuple[float | 
 
 
 def _refuse_small_budget(settings: AnswerConfig, sizes: dict[str, int]) -> None:
-    total, largest = sum(sizes.values()), max(sizes.values())
-    if settings.budget != "auto" and settings.budget * total < largest:
+    total, smallest = sum(sizes.values()), min(sizes.values())
+    if settings.budget != "auto" and settings.budget * total < smallest:
         raise UserError(
-            f"--answer.budget: {settings.budget:g} is not allowed for this model; allowed: {largest / total:.3g} or "
-            f"more, one component of the largest layer, or auto"
+            f"--answer.budget: {settings.budget:g} is not allowed for this model; allowed: {smallest / total:.3g} or "
+            f"more, one component of the smallest layer, or auto"
         )
 
 

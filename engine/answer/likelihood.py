@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from problems.tasks import Task
 
 IGNORED = -100
-# Four steps an octave: between them the loss is a parabola, to 1e-4 nats.
+# Four steps an octave: between them the loss is a parabola, to a few 1e-4 nats.
 _OCTAVE = 4
 TEMPERATURES = 2.0 ** (np.arange(-_OCTAVE, 4 * _OCTAVE + 1) / _OCTAVE)
 # The logits of a vocabulary fill the memory: so many tokens at a time.
@@ -71,7 +71,8 @@ class Categorical(Likelihood):
         lowest = min(max(int(np.argmin(means)), 1), len(means) - 2)
         before, at, after = means[lowest - 1 : lowest + 2]
         bend = before - 2 * at + after
-        shift = min(max((before - after) / (2 * bend), -1.0), 1.0) if bend > 0 else 0.0
+        # A parabola that bends down is lowest at an end: the best temperature lies beyond the grid.
+        shift = min(max((before - after) / (2 * bend), -1.0), 1.0) if bend > 0 else float(np.sign(before - after))
         return float(self.grid[lowest] * self._step**shift)
 
     def losses(self, statistics: Tensor, temperature: float, weights: Tensor) -> Tensor:

@@ -50,8 +50,16 @@ def passes(config: RunConfig) -> int:
     return 1 + len(ranks_of_curve(k)) + WITH_GRADIENT * NODES + 2 * len(_budgets(k))
 
 
-def measure(searched: Searched, sample: Sample, head: Tensor, config: RunConfig) -> tuple[Evidence, Shares]:
-    """The evidence, and the shares of every component. `head`: the statistics of the head alone [rows, numbers]."""
+@dataclass(frozen=True)
+class Without:
+    """The model that was trained without LoRA, "head alone" or "base model", and its statistics [rows, numbers]."""
+
+    name: str
+    statistics: Tensor
+
+
+def measure(searched: Searched, sample: Sample, without: Without, config: RunConfig) -> tuple[Evidence, Shares]:
+    """The evidence, and the shares of every component."""
     k, first, likelihood = searched.gates.k, sample.first_half, sample.likelihood
     every = searched.all()
     by_rank = [every & (torch.arange(k) < rank) for rank in ranks_of_curve(k)]
@@ -59,7 +67,7 @@ def measure(searched: Searched, sample: Sample, head: Tensor, config: RunConfig)
     found, weights = sample.statistics(searched.model, [searched.cut(mask) for mask in (off, *by_rank)])
     temperature = likelihood.fitted(found[-1], weights)
     judged = [crossed(likelihood, (at, at), weights, first) for at in found[1:]]
-    whole, alone = judged[-1], crossed(likelihood, (head, head), weights, first)
+    whole, alone = judged[-1], crossed(likelihood, (without.statistics,) * 2, weights, first)
     on_off = [likelihood.losses(at, temperature, weights).sum() for at in (found[0], found[-1])]
     switch_off = float((on_off[0] - on_off[1]) / weights.sum())
     batches = sample.random_batches(config.search.batch_size)
@@ -70,6 +78,7 @@ def measure(searched: Searched, sample: Sample, head: Tensor, config: RunConfig)
     gain, error = alone.above(whole)
     evidence = Evidence(
         rows=len(sample.rows),
+        without=without.name,
         loss=whole.loss,
         gain=gain,
         gain_standard_error=error,
@@ -98,7 +107,7 @@ def _budget_curve(
 ) -> list[CurvePoint]:  # fmt: skip
     """Each half of the rows judges the components that the other half's shares chose."""
     rule, points = _budget_rule(config), []
-    budgets = [b for b in _budgets(searched.gates.k) if parameters_of(b, searched.sizes) >= max(searched.sizes)]
+    budgets = [b for b in _budgets(searched.gates.k) if parameters_of(b, searched.sizes) >= min(searched.sizes)]
     masks = [
         within(rule, of.mean(), of.standard_error(), searched.singular_values, searched.sizes, budget)
         for budget in budgets

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from torch import Tensor
 from transformers import set_seed
 
@@ -13,7 +14,7 @@ from engine import ranks
 from engine.answer.decide import decided
 from engine.answer.head import train_head
 from engine.answer.likelihood import likelihood_of
-from engine.answer.measure import Searched, measure, passes
+from engine.answer.measure import Searched, Without, measure, passes
 from engine.answer.sample import Sample
 from engine.answer.settings import ANSWERED
 from engine.answer.shares import Shares
@@ -75,9 +76,7 @@ def _measured(run: Context, singular: Tensor, sizes: list[int]) -> tuple[Evidenc
         data.train.select(chosen), data.collate, likelihood_of(run.task), run.compute, run.stop, run.processes,
         config.retrain.eval_batch_size,
     )  # fmt: skip
-    alone, steps = train_head(run, data.train.select(d_tr), sample)
-    statistics, _ = sample.statistics(alone)
-    del alone
+    without, steps = _without_lora(run, data.train.select(d_tr), sample)
     run.compute.let_go()
     set_seed(config.seed)
     searched = Searched(*searched_model(run), singular, sizes)
@@ -95,9 +94,16 @@ def _measured(run: Context, singular: Tensor, sizes: list[int]) -> tuple[Evidenc
             done += rows * run.processes.size
             bar.step(min(done, total))
 
-        found = measure(searched, dataclasses.replace(sample, advance=advance), statistics[0], config)
+        found = measure(searched, dataclasses.replace(sample, advance=advance), without, config)
     run.compute.let_go()
     return found
+
+
+def _without_lora(run: Context, d_tr: Dataset, sample: Sample) -> tuple[Without, int]:
+    """What the model reaches without LoRA, and the steps that its head was trained for."""
+    model, steps = train_head(run, d_tr, sample)
+    statistics, _ = sample.statistics(model)
+    return Without("head alone" if steps else "base model", statistics[0]), steps
 
 
 def _seconds_a_row(searched: Searched, sample: Sample) -> float:

@@ -22,12 +22,11 @@ def conclusion(record: RankRecord) -> str:
     return f"rank {enough} is enough: it loses at most {100 * record.tolerance:g} % of the gain{few}"
 
 
-def gain_words(evidence: Evidence, *, has_head: bool = True) -> str:
+def gain_words(evidence: Evidence) -> str:
     """What LoRA does to the loss on D_val."""
-    alone = "head alone" if has_head else "base model"
     before = evidence.loss + evidence.gain
     verb = "lowers" if evidence.gain > 0 else "does not lower"
-    return f"LoRA {verb} the loss on D_val from {before:.3f} ({alone}) to {evidence.loss:.3f}."
+    return f"LoRA {verb} the loss on D_val from {before:.3f} ({evidence.without}) to {evidence.loss:.3f}."
 
 
 def kept_words(point: CurvePoint) -> str:
@@ -84,8 +83,6 @@ def curve_lines(record: RankRecord) -> Iterator[str]:
         for i, point in enumerate(evidence.rank_curve)
     ]
     yield ", ".join(ranks)
-    budgets = [
-        f"{point.at:g}: {kept_words(point)} ({point.parameters:,} parameters)" for point in evidence.budget_curve
-    ]
+    budgets = [f"{point.at:g} {kept_words(point)}" for point in evidence.budget_curve]
     if budgets:
         yield f"placed by {evidence.budget_rule}, an average rank of {', '.join(budgets)}"

@@ -43,12 +43,14 @@ class CurvePoint:
 class Evidence:
     """What was measured on `rows` rows of D_val; losses in nats a label.
 
-    `gain`: the loss of the head alone, trained without LoRA (of a causal language model: of the untouched base), minus
-    that of the searched model. `share_total`: the sum of all shares, `switch_off`: what it should be by completeness,
-    the measured loss of switching LoRA off with the head as trained. `nodes` on the way from no LoRA to all of it.
+    `gain`: the loss without LoRA minus that of the searched model; `without`: "head alone", which was trained, or
+    "base model", of a causal language model, which has nothing else to train. `share_total`: the sum of all shares;
+    `switch_off`: what it should be by completeness, the measured loss of switching LoRA off with the head as trained.
+    `nodes`: how many on the way from no LoRA to all of it.
     """
 
     rows: int
+    without: str
     loss: float
     gain: float
     gain_standard_error: float
@@ -103,7 +105,7 @@ def _point(point: CurvePoint, name: str) -> dict[str, Any]:
 
 
 KEYS = (
-    "rows", "loss", "gain", "gain_standard_error", "share_total", "switch_off", "nodes", "temperature",
+    "rows", "without", "loss", "gain", "gain_standard_error", "share_total", "switch_off", "nodes", "temperature",
     "sufficient_rank", "tolerance", "rank_curve", "budget_rule", "budget_curve",
 )  # fmt: skip
 """The keys of ranks.json that hold evidence."""
@@ -124,7 +126,7 @@ def from_json(raw: dict[str, Any], where: str) -> tuple[Evidence, float] | None:
         # As JSON, whose lists are tuples and whose objects are dataclasses, while no other type is converted.
         found = TypeAdapter(Evidence).validate_json(json.dumps(fields))
         tolerance = float(raw["tolerance"])
-    except (KeyError, AttributeError, TypeError, ValueError, ValidationError) as error:
+    except (LookupError, AttributeError, TypeError, ValueError, ValidationError) as error:
         problem = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
         told = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" if problem else f"{error}"
         raise UserError(

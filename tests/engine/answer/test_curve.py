@@ -1,0 +1,57 @@
+"""Each half of the rows is judged by what the other half chose; errors are by row."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from engine.answer.curve import Judged, crossed, kept
+
+
+class Recorded:
+    """A likelihood whose temperature is the mean statistic of the rows that chose it, and whose loss adds it."""
+
+    def fitted(self, statistics: torch.Tensor, weights: torch.Tensor) -> float:
+        return float(statistics.sum() / weights.sum())
+
+    def losses(self, statistics: torch.Tensor, temperature: float, weights: torch.Tensor) -> torch.Tensor:
+        return statistics[:, 0] + 100 * temperature
+
+
+def test_a_half_never_meets_its_own_choice() -> None:
+    first = np.array([True, True, False, False])
+    of_first, of_second = (
+        torch.tensor([[float(x)] for x in values], dtype=torch.float64) for values in ((1, 3, 5, 7), (10, 30, 50, 70))
+    )
+    likelihood: Any = Recorded()
+    judged = crossed(likelihood, (of_first, of_second), torch.ones(4, dtype=torch.float64), first)
+    # Rows 2 and 3 have the statistics of the first half's choice, at its temperature, the mean of 1 and 3.
+    # Rows 0 and 1 have those of the second half's, at the mean of 50 and 70.
+    assert judged.losses.tolist() == [10 + 6000, 30 + 6000, 5 + 200, 7 + 200]
+    assert judged.temperature == pytest.approx((2 * 60) ** 0.5)
+
+
+def test_the_part_that_is_kept_and_its_error_are_those_of_many_samples() -> None:
+    generator = np.random.default_rng(0)
+    parts, errors = [], []
+    for _ in range(300):
+        base = generator.normal(1.0, 0.5, 200)
+        gained, lost = generator.normal(0.4, 0.3, 200), generator.normal(0.1, 0.2, 200)
+        weights = torch.ones(200, dtype=torch.float64)
+        whole, head, cut = (
+            Judged(torch.from_numpy(losses), weights, 1.0) for losses in (base, base + gained, base + lost)
+        )
+        part, error = kept(cut, whole, head)
+        parts.append(part)
+        errors.append(error)
+    assert np.mean(parts) == pytest.approx(0.75, abs=0.02)
+    assert np.mean(errors) == pytest.approx(np.std(parts), rel=0.15)
+
+
+def test_a_row_of_many_labels_weighs_more() -> None:
+    weights = torch.tensor([1.0, 9.0], dtype=torch.float64)
+    low = Judged(torch.tensor([1.0, 9.0], dtype=torch.float64), weights, 1.0)
+    high = Judged(torch.tensor([2.0, 9.0], dtype=torch.float64), weights, 1.0)
+    assert low.loss == 1.0
+    assert high.above(low)[0] == pytest.approx(0.1)

@@ -1,0 +1,105 @@
+"""Ranks by each rule, from stored evidence alone."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from configs.errors import UserError
+from configs.schema import AnswerConfig
+from engine.answer.decide import decided
+from engine.ranks.evidence import Evidence
+from engine.ranks.record import LayerRank, RankRecord, chosen_components
+from tests.engine.ranks.test_evidence import evidence_of, point
+
+SIZES = {"a": 10, "b": 10, "c": 40}
+
+
+def record_of(evidence: Evidence | None = None, **changes: Any) -> RankRecord:
+    """Three layers of three components; the large layer c needs four times the share for the same worth."""
+    shares = {"a": (0.10, 0.05, 0.001), "b": (0.02, 0.03, -0.01), "c": (0.20, 0.01, 0.0)}
+    layers = tuple(
+        LayerRank(
+            name, 0, alpha=(0.5, 0.3, 0.2), contribution=(1.0, 1.0, 1.0), singular_values=(3.0, 2.0, 1.0), share=share,
+            share_standard_error=(0.004,) * 3, layer_share=sum(share), layer_share_standard_error=0.01, decided=True,
+        )
+        for name, share in shares.items()
+    )  # fmt: skip
+    return RankRecord(3, layers, evidence=evidence or evidence_of(), **changes)
+
+
+def ranks_of(settings: AnswerConfig, **changes: Any) -> list[int]:
+    return [layer.rank for layer in decided(record_of(**changes), settings, SIZES).layers]
+
+
+def test_the_threshold_looks_at_alpha_alone() -> None:
+    found = decided(record_of(), AnswerConfig(), SIZES)
+    assert [layer.rank for layer in found.layers] == [1, 1, 1]  # lambda is 1/3
+    assert (found.rule, found.budget, found.note) == ("threshold", None, None)
+    assert found.threshold == pytest.approx(1 / 3)
+    assert all(layer.decided for layer in found.layers)
+
+
+def test_shares_are_taken_by_worth_per_parameter_within_the_budget() -> None:
+    # Per parameter: a 0.01, 0.005; c 0.005; b 0.003, 0.002; a third component, or a negative share, is noise.
+    assert ranks_of(AnswerConfig(rule="shares", budget=0.5)) == [2, 1, 0]  # 30 parameters
+    assert ranks_of(AnswerConfig(rule="shares", budget=1.0)) == [2, 0, 1]  # 60: a, a, c
+    found = decided(record_of(), AnswerConfig(rule="shares", budget=2.0), SIZES)
+    assert [layer.rank for layer in found.layers] == [2, 2, 2]
+    assert found.lora_parameters == 120
+    assert not found.note  # all of the budget
+    assert all(layer.decided is None for layer in found.layers)
+    with_rest = decided(record_of(), AnswerConfig(rule="shares", budget=3.0), SIZES)
+    assert "120 of the budget's 180 LoRA parameters are used" in str(with_rest.note)
+
+
+def test_exactly_the_components_that_were_taken_are_found_again() -> None:
+    found = decided(record_of(), AnswerConfig(rule="shares", budget=0.5), SIZES)
+    # Of b the second component has the larger share.
+    assert {layer.name: chosen_components(layer, found) for layer in found.layers} == {"a": [0, 1], "b": [1], "c": []}
+    by_size = decided(record_of(), AnswerConfig(rule="size", budget=0.5), SIZES)
+    assert {layer.name: chosen_components(layer, by_size) for layer in by_size.layers}["b"] == [0]
+
+
+def test_auto_is_the_smallest_budget_that_is_enough() -> None:
+    found = decided(record_of(), AnswerConfig(rule="shares"), SIZES)
+    assert found.budget == 30  # 0.5, see test_evidence
+    none = evidence_of(budget_curve=(point(2.0, 0.15, 0.001, 120),))
+    found = decided(record_of(none), AnswerConfig(rule="shares"), SIZES)
+    assert [layer.rank for layer in found.layers] == [2, 2, 2]
+    assert found.budget is None
+    assert "no budget up to an average rank of 2 is enough" in str(found.note)
+
+
+def test_size_needs_no_shares_and_goes_by_the_squared_singular_value() -> None:
+    record = record_of()
+    bare = dataclasses.replace(
+        record, evidence=None,
+        layers=tuple(dataclasses.replace(x, share=(), share_standard_error=()) for x in record.layers),
+    )  # fmt: skip
+    found = decided(bare, AnswerConfig(rule="size", budget=0.5), SIZES)
+    assert [layer.rank for layer in found.layers] == [2, 1, 0]  # 9, 9, 4 per 10 parameters; c has 9 per 40
+    with pytest.raises(UserError, match=r"--answer.budget: auto needs a budget curve by rule size"):
+        decided(bare, AnswerConfig(rule="size"), SIZES)
+    with pytest.raises(UserError, match=r"--answer.rule: needs share of every layer"):
+        decided(bare, AnswerConfig(rule="shares", budget=0.5), SIZES)
+
+
+def test_where_lora_has_learned_nothing_every_layer_has_rank_1_and_the_record_says_why() -> None:
+    nothing = evidence_of(gain=0.001)
+    found = decided(record_of(nothing), AnswerConfig(rule="shares"), SIZES)
+    assert [layer.rank for layer in found.layers] == [1, 1, 1]
+    assert "has not learned anything that D_val can see" in str(found.note)
+    by_threshold = decided(record_of(nothing), AnswerConfig(), SIZES)
+    assert [layer.rank for layer in by_threshold.layers] == [1, 1, 1]
+    assert "has not learned anything" in str(by_threshold.note)  # the paper's ranks stand; it is said
+
+
+def test_few_rows_are_told() -> None:
+    assert "too few for an answer" in str(decided(record_of(evidence_of(rows=199)), AnswerConfig(), SIZES).note)
+    assert decided(record_of(evidence_of(rows=200)), AnswerConfig(), SIZES).note is None
+
+
+def test_a_budget_without_room_for_one_component_is_refused() -> None:
+    with pytest.raises(UserError, match=r"--answer.budget: 0.1 is not allowed for this model; allowed: 0.167 or more"):
+        decided(record_of(), AnswerConfig(rule="shares", budget=0.1), SIZES)

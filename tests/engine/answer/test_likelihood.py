@@ -1,0 +1,92 @@
+"""Log losses at any temperature from small statistics, against losses computed from the logits themselves."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize_scalar
+from torch.nn.functional import cross_entropy
+
+from engine.answer.likelihood import TEMPERATURES, Categorical, Gaussian
+
+
+@pytest.fixture
+def logits() -> tuple[torch.Tensor, torch.Tensor]:
+    """Over-confident logits [500, 4] of labels that they get right half of the time."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(4, (500,), generator=generator)
+    scores = 5 * torch.randn(500, 4, generator=generator)
+    scores[torch.arange(500), labels] += 4
+    return scores, labels
+
+
+def test_the_losses_are_those_of_the_logits_at_every_temperature(logits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    scores, labels = logits
+    likelihood = Categorical()
+    statistics, weights = likelihood.statistics(scores, labels)
+    assert statistics.shape == (500, len(TEMPERATURES))
+    assert weights.eq(1).all()
+    for temperature in (0.5, 0.77, 1.0, 2.9, 7.3, 15.9):
+        expected = cross_entropy(scores.double() / temperature, labels, reduction="none")
+        found = likelihood.losses(statistics, temperature, weights)
+        assert (found - expected).abs().max() < 0.05  # a row; the temperatures between two of the grid
+        assert found.mean().item() == pytest.approx(expected.mean().item(), abs=2e-3)
+        assert likelihood.loss(scores, labels, temperature).item() == pytest.approx(expected.sum().item(), rel=1e-5)
+
+
+def test_the_fitted_temperature_is_the_best_one(logits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    scores, labels = logits
+    likelihood = Categorical()
+    statistics, weights = likelihood.statistics(scores, labels)
+    best = minimize_scalar(
+        lambda log_t: float(cross_entropy(scores.double() / np.exp(log_t), labels)), bounds=(-0.7, 2.7)
+    )
+    fitted = likelihood.fitted(statistics, weights)
+    assert fitted == pytest.approx(float(np.exp(best.x)), rel=0.02)
+    assert likelihood.losses(statistics, fitted, weights).mean().item() == pytest.approx(best.fun, abs=5e-4)
+
+
+@pytest.mark.parametrize("factor", [1e-4, 1e3])
+def test_a_temperature_beyond_the_grid_is_its_end(logits: tuple[torch.Tensor, torch.Tensor], factor: float) -> None:
+    scores, labels = logits
+    likelihood = Categorical()
+    statistics, weights = likelihood.statistics(scores * factor, labels)
+    fitted = likelihood.fitted(statistics, weights)
+    assert fitted == pytest.approx(TEMPERATURES[0 if factor < 1 else -1])
+    assert torch.isfinite(likelihood.losses(statistics, fitted, weights)).all()
+
+
+def test_tokens_without_a_label_count_nothing_and_a_row_is_the_sum_of_its_tokens() -> None:
+    generator = torch.Generator().manual_seed(1)
+    scores = torch.randn(3, 5, 7, generator=generator)
+    labels = torch.tensor([[1, -100, 2, 3, -100], [-100] * 5, [0, 1, 2, 3, 4]])
+    statistics, weights = Categorical().statistics(scores, labels)
+    assert weights.tolist() == [3, 0, 5]
+    at_one = int(np.flatnonzero(TEMPERATURES == 1.0)[0])
+    expected = cross_entropy(scores.flatten(0, 1), labels.flatten(), reduction="none").view(3, 5).sum(dim=1)
+    assert torch.allclose(statistics[:, at_one], expected, atol=1e-5)
+
+
+def test_the_logits_of_a_token_tell_the_next_label() -> None:
+    generator = torch.Generator().manual_seed(1)
+    scores = torch.randn(2, 6, 9, generator=generator)
+    labels = torch.tensor([[-100, -100, 4, 5, 6, -100], [-100, 1, 2, 3, 4, 5]])
+    likelihood = Categorical(shifted=True)
+    statistics, weights = likelihood.statistics(scores, labels)
+    assert weights.tolist() == [3, 5]
+    expected = cross_entropy(scores[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="none").view(2, 5)
+    at_one = int(np.flatnonzero(likelihood.grid == 1.0)[0])
+    assert torch.allclose(statistics[:, at_one], expected.sum(dim=1), atol=1e-5)
+
+
+def test_a_number_has_the_log_loss_of_a_normal_error_whose_variance_is_fitted() -> None:
+    generator = torch.Generator().manual_seed(2)
+    labels = torch.randn(200, generator=generator)
+    outputs = (labels + 0.3 * torch.randn(200, generator=generator)).unsqueeze(1)
+    likelihood = Gaussian()
+    statistics, weights = likelihood.statistics(outputs, labels)
+    variance = likelihood.fitted(statistics, weights)
+    assert variance == pytest.approx(float((outputs[:, 0] - labels).double().square().mean()), rel=1e-6)
+    normal = torch.distributions.Normal(outputs[:, 0].double(), variance**0.5)
+    expected = -normal.log_prob(labels.double())
+    assert torch.allclose(likelihood.losses(statistics, variance, weights), expected, atol=1e-5)
+    assert likelihood.loss(outputs, labels, variance).item() == pytest.approx(float(expected.sum()), rel=1e-4)

@@ -1,0 +1,57 @@
+"""What D_val says about models of which it is known where LoRA is needed."""
+
+import pytest
+import torch
+
+from configs.schema import LoraSettings, RunConfig
+from engine.answer.measure import Without, measure, ranks_of_curve
+from engine.ranks.evidence import Evidence
+from tests.helpers.branches import planted, sample_of, searched, train
+
+CONFIG = RunConfig(lora=LoraSettings(k=4))
+
+
+def answer_of(needed: tuple[int, ...], seed: int, branches: int = 6, rows: int = 600) -> tuple[Evidence, torch.Tensor]:
+    """The evidence and the shares of the layers [branches] of a planted task; half of the rows train."""
+    model, inputs, labels = planted(branches, needed, 2 * rows, seed)
+    train(model, inputs[:rows], labels[:rows])
+    found, sample = searched(model), sample_of(inputs[rows:], labels[rows:])
+    off = found.all() & False
+    without = Without("base model", sample.statistics(model, [found.cut(off)])[0][0])
+    evidence, shares = measure(found, sample, without, CONFIG)
+    return evidence, shares.by_layer().mean().flatten()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_two_branches_that_the_labels_come_from_have_the_shares(seed: int) -> None:
+    evidence, shares = answer_of(needed=(1, 4), seed=seed)
+    assert evidence.learned
+    assert float(shares[[1, 4]].sum() / shares.sum()) > 0.8
+    assert evidence.sufficient_rank(0.05) in (1, 2)  # the change is of rank 1; noise may ask for one more
+    assert evidence.share_total == pytest.approx(evidence.switch_off, rel=0.05)
+    # These models have no head: without LoRA they lose as much, less what a temperature of their own wins back.
+    assert 0.7 * evidence.switch_off < evidence.gain < 1.02 * evidence.switch_off
+    # Two of six branches at rank 1 are an average rank of a third: a budget of 0.5 keeps nearly all.
+    half = next(point for point in evidence.budget_curve if point.at == 0.5)
+    assert half.kept > 0.9
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_labels_of_noise_give_nothing(seed: int) -> None:
+    evidence, _ = answer_of(needed=(), seed=seed)
+    assert not evidence.learned
+    assert evidence.sufficient_rank(0.05) is None
+    assert evidence.sufficient_budget(0.05) is None
+
+
+def test_the_whole_model_is_the_last_point_and_keeps_all() -> None:
+    evidence, _ = answer_of(needed=(0,), seed=3)
+    *_, whole = evidence.rank_curve
+    assert (whole.at, whole.kept, whole.standard_error) == (4, 1.0, 0.0)
+    assert whole.loss == evidence.loss
+    assert [point.at for point in evidence.budget_curve] == [0.25, 0.5, 1.0, 2.0]
+    assert all(0.0 <= point.kept_standard_error < 1.0 for point in evidence.rank_curve)
+
+
+def test_the_ranks_of_the_curve_double_up_to_k() -> None:
+    assert [ranks_of_curve(k) for k in (1, 2, 3, 8, 12)] == [[1], [1, 2], [1, 2, 3], [1, 2, 4, 8], [1, 2, 4, 8, 12]]

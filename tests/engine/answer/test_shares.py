@@ -1,0 +1,104 @@
+"""Shares: they add up to what switching LoRA off costs, and their errors are those of independent draws."""
+
+import numpy as np
+import pytest
+import torch
+
+from engine.answer.shares import NODES, Shares, complete, integrate, ratio_error
+from tests.helpers.branches import planted, sample_of, searched, train
+
+
+def test_shares_add_up_to_the_loss_of_switching_lora_off() -> None:
+    model, inputs, labels = planted(branches=4, needed=(1,), rows=400, seed=0)
+    train(model, inputs, labels, steps=60)
+    found = searched(model)
+    sample = sample_of(inputs, labels)
+    every = found.all()
+    temperature = 1.7
+    statistics, weights = sample.statistics(model, [found.cut(every & False), found.cut(every)])
+    losses = [sample.likelihood.losses(at, temperature, weights).sum() / weights.sum() for at in statistics]
+    measured = float(losses[0] - losses[1])
+    shares = integrate(model, found.gates, sample, sample.random_batches(16), temperature)
+    assert measured > 0.05
+    assert float(shares.mean().sum()) == pytest.approx(measured, rel=0.01)
+
+
+def test_of_a_loss_quadratic_in_the_gates_each_share_is_the_derivative_in_the_middle() -> None:
+    """Where the loss is quadratic in the gates, its partial derivatives along the line are linear in t."""
+    model, inputs, labels = planted(branches=3, needed=(0, 2), rows=80, seed=1)
+    train(model, inputs, labels, steps=20)
+    found = searched(model)
+
+    class Quadratic:
+        """loss = sum of (logits - label)^2 / temperature."""
+
+        def statistics(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return logits[:, :1], torch.ones(len(labels))
+
+        def loss(self, logits: torch.Tensor, labels: torch.Tensor, temperature: float) -> torch.Tensor:
+            return (logits - labels.unsqueeze(1)).square().sum() / temperature
+
+    sample = sample_of(inputs, labels, likelihood=Quadratic())
+    shares = integrate(model, found.gates, sample, sample.random_batches(80), temperature=2.0)
+
+    def loss_at(gates: torch.Tensor) -> float:
+        with found.gates.open(gates.float()), torch.no_grad():
+            logits = model(x=inputs).logits
+        return float((logits - labels.unsqueeze(1)).double().square().sum() / 2.0) / len(labels)
+
+    step = 1e-2
+    for layer, component in ((0, 0), (2, 0), (1, 1)):
+        up, down = (torch.full((3, 4), 0.5) for _ in range(2))
+        up[layer, component] += step
+        down[layer, component] -= step
+        expected = -(loss_at(up) - loss_at(down)) / (2 * step)
+        assert float(shares.mean()[layer, component]) == pytest.approx(expected, abs=2e-3)
+    assert float(shares.mean().sum()) == pytest.approx(
+        loss_at(torch.zeros(3, 4)) - loss_at(torch.ones(3, 4)), rel=1e-4
+    )
+
+
+def test_the_batches_change_the_errors_and_not_the_shares() -> None:
+    model, inputs, labels = planted(branches=3, needed=(1,), rows=200, seed=2)
+    train(model, inputs, labels, steps=40)
+    found, sample = searched(model), sample_of(inputs, labels)
+    one = integrate(model, found.gates, sample, [list(range(200))], 1.0)
+    many = integrate(model, found.gates, sample, sample.random_batches(16), 1.0)
+    assert torch.allclose(one.mean(), many.mean(), atol=1e-6)
+    assert torch.isinf(one.standard_error()).all()
+    assert 0 < float(many.by_layer().standard_error()[1, 0]) < float(many.by_layer().mean()[1, 0])
+
+
+def test_no_weight_is_changed_or_left_with_a_gradient() -> None:
+    model, inputs, labels = planted(branches=2, needed=(0,), rows=80, seed=3)
+    found, sample = searched(model), sample_of(inputs, labels)
+    trained = [p.requires_grad for p in model.parameters()]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    integrate(model, found.gates, sample, sample.random_batches(16), 1.0)
+    assert [p.requires_grad for p in model.parameters()] == trained
+    assert all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_error_of_a_quotient_is_that_of_many_draws() -> None:
+    generator = np.random.default_rng(0)
+    errors, means = [], []
+    for _ in range(400):
+        weights = generator.integers(1, 9, 60).astype(float)
+        sums = weights * 0.3 + generator.normal(0, 1, 60) * np.sqrt(weights)
+        errors.append(float(ratio_error(torch.from_numpy(sums), torch.from_numpy(weights))))
+        means.append(sums.sum() / weights.sum())
+    assert np.mean(errors) == pytest.approx(np.std(means), rel=0.1)
+
+
+def test_the_nodes_are_doubled_where_the_sum_misses_the_measured_loss() -> None:
+    asked: list[int] = []
+
+    def by_nodes(nodes: int) -> Shares:
+        asked.append(nodes)
+        return Shares(torch.full((2, 1, 1), 0.97 if nodes == NODES else 1.0), torch.ones(2))
+
+    assert complete(by_nodes, measured=0.96)[1] == NODES
+    assert asked == [NODES]
+    assert complete(by_nodes, measured=1.0)[1] == 2 * NODES
+    assert asked[1:] == [NODES, 2 * NODES]

@@ -1,0 +1,46 @@
+"""Ranks by threshold are decided where no alpha comes near lambda any more at the end of the search."""
+
+import numpy as np
+import pytest
+import torch
+
+from engine.answer.trust import LEAST_POINTS, trust_of
+from engine.search.trajectory import Trajectory
+
+
+def trajectory_of(alpha: np.ndarray) -> Trajectory:
+    """alpha [points, layers, k]."""
+    history = Trajectory([f"layer.{i}.query" for i in range(alpha.shape[1])])
+    for step, rows in enumerate(alpha):
+        history.add(step, torch.from_numpy(rows), torch.from_numpy(rows))
+    return history
+
+
+@pytest.fixture
+def alpha() -> np.ndarray:
+    """40 points of three layers with two components: far apart; from both at lambda to one; apart by less than two
+    standard deviations."""
+    noise = np.random.default_rng(0).normal(0, 1, 40)
+    firsts = np.stack([0.8 + 0.01 * noise, np.where(np.arange(40) < 36, 0.5, 0.6), 0.5 + 0.02 * np.abs(noise)], axis=1)
+    return np.stack([firsts, 1 - firsts], axis=2)
+
+
+def test_a_layer_is_decided_when_it_is_steady_and_far_from_lambda(alpha: np.ndarray) -> None:
+    alpha[-1, 2] = [0.51, 0.49]
+    trust = trust_of(trajectory_of(alpha), "softmax")
+    assert trust.points == 10
+    assert trust.decided == (True, False, False)
+    assert trust.changed == 1
+    assert "1 of 3 ranks are decided within this search (its last quarter changed 1)" in trust.words()
+    assert "another seed" in trust.words()
+
+
+def test_few_points_decide_nothing(alpha: np.ndarray) -> None:
+    trust = trust_of(trajectory_of(alpha[: 4 * LEAST_POINTS - 1]), "softmax")
+    assert not any(trust.decided)
+    assert trust.words().startswith("nothing is decided yet")
+
+
+def test_alpha_that_never_moved_decides_nothing() -> None:
+    trust = trust_of(trajectory_of(np.full((40, 2, 4), 0.25)), "softmax")
+    assert not any(trust.decided)

@@ -1,0 +1,81 @@
+"""What was measured: how many ranks are enough, and the keys of ranks.json."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from configs.errors import UserError
+from engine.ranks.evidence import CurvePoint, Evidence, from_json, to_json
+
+
+def point(at: float, lost: float, error: float = 0.001, parameters: int | None = None) -> CurvePoint:
+    return CurvePoint(at, 0.3 + lost, error, 1.5, 1 - lost / 0.2, error / 0.2, parameters)
+
+
+def evidence_of(**changes: Any) -> Evidence:
+    fields: dict[str, Any] = {
+        "rows": 1000, "without": "head alone", "loss": 0.3, "gain": 0.2, "gain_standard_error": 0.01,
+        "share_total": 0.31, "switch_off": 0.312, "nodes": 3, "temperature": 1.5,
+        "rank_curve": (point(1, 0.05), point(2, 0.008), point(4, 0.001), point(8, 0.0, 0.0)),
+        "budget_rule": "shares",
+        "budget_curve": (point(0.25, 0.1, 0.01, 100), point(0.5, 0.006, 0.001, 200), point(1.0, 0.0, 0.001, 400)),
+    }  # fmt: skip
+    return Evidence(**(fields | changes))
+
+
+def test_enough_is_tested_from_k_downwards_up_to_the_first_failure() -> None:
+    assert evidence_of().sufficient_rank(0.05) == 2  # 0.008 + 1.64 x 0.001 <= 0.05 x 0.2
+    assert evidence_of().sufficient_rank(0.01) == 8  # rank 4 loses 0.001 + 0.00164 > 0.002
+    assert evidence_of().sufficient_rank(0.5) == 1
+    lucky = (point(1, 0.0), point(2, 0.05), point(4, 0.001), point(8, 0.0, 0.0))
+    assert evidence_of(rank_curve=lucky).sufficient_rank(0.05) == 4  # rank 1 came after a failure
+    unsure = (point(4, 0.001, 0.02), point(8, 0.0, 0.0))
+    assert evidence_of(rank_curve=unsure).sufficient_rank(0.05) == 8
+
+
+def test_a_budget_is_enough_likewise_and_none_may_be() -> None:
+    found = evidence_of().sufficient_budget(0.05)
+    assert found is not None
+    assert found.at == 0.5
+    assert evidence_of(budget_curve=(point(2.0, 0.1),)).sufficient_budget(0.05) is None
+
+
+def test_where_lora_has_learned_nothing_no_rank_is_enough() -> None:
+    nothing = evidence_of(gain=0.019)  # below two standard errors
+    assert not nothing.learned
+    assert nothing.sufficient_rank(0.05) is None
+    assert nothing.sufficient_budget(0.05) is None
+
+
+def test_what_is_written_is_read_again() -> None:
+    for evidence in (evidence_of(), evidence_of(gain=0.001), evidence_of(budget_curve=())):
+        raw = json.loads(json.dumps(to_json(evidence, 0.05)))
+        assert from_json(raw, "ranks.json") == (evidence, 0.05)
+    assert json.loads(json.dumps(to_json(evidence_of(), 0.05)))["sufficient_rank"] == 2
+    assert from_json({"k": 8}, "ranks.json") is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rank_curve": 3}, {"rank_curve": [{"rank": "two"}]}, {"gain": None}, {"rows": "many"}, {"gain": True},
+        {"tolerance": 7}, {"tolerance": None}, {"budget_curve": [[1]]}, {"nodes": 1.5}, {"loss": float("nan")},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_damaged_record_is_refused_in_one_line(change: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"ranks\.json: ") as refused:
+        from_json(to_json(evidence_of(), 0.05) | change, "ranks.json")
+    assert "\n" not in str(refused.value)
+
+
+def test_points_are_named_by_their_curve() -> None:
+    raw = to_json(evidence_of(), 0.05)
+    assert raw["rank_curve"][0]["rank"] == 1
+    assert raw["budget_curve"][0] == {"budget": 0.25, "parameters": 100} | {
+        key: value
+        for key, value in dataclasses.asdict(point(0.25, 0.1, 0.01)).items()
+        if key not in ("at", "parameters")
+    }

@@ -1,0 +1,82 @@
+"""The singular basis: the same logits, ordered components, and nothing outside a part's block."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from configs.schema import RunConfig
+from engine.run.context import Context
+from engine.search.components import to_singular_basis
+from engine.search.stage import build_search
+from problems.gates import Gates, factors
+from problems.models.attach import ADAPTER
+
+CASES = {
+    "bert": ("bert", "[query,value]"),
+    "parts of a fused layer": ("gpt2", "[c_attn.q,c_attn.v]"),
+    "llama": ("llama", "[q_proj,down_proj]"),
+}
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_the_logits_stay_and_the_components_are_singular(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], case: str
+) -> None:
+    kind, targets = CASES[case]
+    run = run_of(tiny_config("--lora.target_modules", targets, kind=kind))
+    engine = build_search(run, second_order=False)
+    model, gates = engine.lora.module, engine.lora.gates
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name in gates.names:  # B starts at 0
+            group = gates.groups[name]
+            _, b = factors(gates.layers[group.layer])
+            rows = group.rows(b.shape[0])
+            b[rows, group.components] = torch.randn(rows.stop - rows.start, gates.k)
+    values = torch.rand(len(gates.names), gates.k) * 3 - 0.5  # constraint none has negative alphas, too
+    batch = run.data.collate(run.data.train.__getitems__(list(range(6))))
+    model.eval()
+    with torch.no_grad():
+        with gates.open(values):
+            before = model(**batch).logits
+        deltas = [_delta(gates, name, values[i]) for i, name in enumerate(gates.names)]
+        singular = to_singular_basis(gates, values)
+        after = model(**batch).logits
+    assert torch.allclose(before, after, atol=1e-4)
+    assert singular.shape == values.shape
+    for i, name in enumerate(gates.names):
+        assert torch.allclose(_delta(gates, name, torch.ones(gates.k)), deltas[i], atol=1e-4)
+        expected = torch.linalg.svdvals(deltas[i])[: gates.k]
+        assert torch.allclose(singular[i], expected, rtol=1e-4, atol=1e-6)
+        a, b = _own(gates, name)
+        # Both factors carry the root of the singular value, and no two components overlap.
+        assert torch.allclose(a @ a.T, b.T @ b, atol=1e-3 * float(singular[i].max()))
+    if case == "parts of a fused layer":
+        for name in gates.names:
+            group = gates.groups[name]
+            _, b = factors(gates.layers[group.layer])
+            outside = torch.ones(b.shape[0], dtype=torch.bool)
+            outside[group.rows(b.shape[0])] = False
+            assert not b[outside][:, group.components].any()
+
+
+def _own(gates: Gates, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    group = gates.groups[name]
+    a, b = factors(gates.layers[group.layer])
+    return a[group.components].double(), b[group.rows(b.shape[0]), group.components].double()
+
+
+def _delta(gates: Gates, name: str, values: torch.Tensor) -> torch.Tensor:
+    """The update of a group, LoRA's scale included, in float64."""
+    a, b = _own(gates, name)
+    return (b * values.double()) @ a * gates.layers[gates.groups[name].layer].scaling[ADAPTER]
+
+
+def test_an_untrained_lora_has_no_components(model_folder: Callable[..., Path], tiny_config: Callable[..., RunConfig],
+                                             run_of: Callable[..., Context]) -> None:  # fmt: skip
+    gates = build_search(run_of(tiny_config()), second_order=False).lora.gates
+    singular = to_singular_basis(gates, torch.ones(len(gates.names), gates.k))
+    assert not singular.any()
+    assert all(torch.isfinite(tensor).all() for layer in gates.layers.values() for tensor in factors(layer))

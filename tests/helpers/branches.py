@@ -1,0 +1,92 @@
+"""A model of parallel branches, each with inputs of its own, summed: where LoRA is needed is known by construction."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+
+from engine.answer.likelihood import Categorical
+from engine.answer.measure import Searched
+from engine.answer.sample import Sample
+from engine.run.interrupt import StopRequest
+from engine.search.components import to_singular_basis
+from problems.gates import Gates
+from problems.machine.compute import Compute
+
+CLASSES, WIDTH, HIDDEN = 3, 6, 5
+
+
+class Branches(nn.Module):
+    """logits = sum over the branches of out_b (W_b x_b); out_b stay frozen and LoRA sits on W_b."""
+
+    def __init__(self, branches: int) -> None:
+        super().__init__()
+        self.branch = nn.ModuleList(nn.Linear(WIDTH, HIDDEN, bias=False) for _ in range(branches))
+        self.out = nn.ModuleList(nn.Linear(HIDDEN, CLASSES, bias=False) for _ in range(branches))
+
+    def forward(self, x: Tensor) -> Any:
+        parts = [out(w(x[:, b])) for b, (w, out) in enumerate(zip(self.branch, self.out, strict=True))]
+        return SimpleNamespace(logits=torch.stack(parts).sum(dim=0))
+
+
+def make(branches: int, k: int) -> PeftModel:
+    """The model with LoRA of rank k on every branch."""
+    targets = [f"branch.{b}" for b in range(branches)]
+    model: Any = Branches(branches)
+    return get_peft_model(model, LoraConfig(r=k, lora_alpha=k, target_modules=targets))  # type: ignore[return-value]
+
+
+def rows_of(inputs: Tensor, labels: Tensor) -> Dataset:
+    """Rows as `encode` of a task makes them."""
+    return Dataset.from_dict({"x": inputs.tolist(), "labels": labels.tolist(), "length": [1] * len(labels)})
+
+
+def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """A batch of `rows_of`."""
+    return {"x": torch.tensor([row["x"] for row in rows]), "labels": torch.tensor([row["labels"] for row in rows])}
+
+
+def sample_of(inputs: Tensor, labels: Tensor, **changes: Any) -> Sample:
+    """These rows as the rows of D_val."""
+    compute = Compute(torch.device("cpu"), bf16=False)
+    fields: dict[str, Any] = {"likelihood": Categorical(), "compute": compute, "stop": StopRequest()} | changes
+    return Sample(rows_of(inputs, labels), collate, **fields)
+
+
+def planted(branches: int, needed: tuple[int, ...], rows: int, seed: int) -> tuple[PeftModel, Tensor, Tensor]:
+    """An untrained model, inputs [rows, branches, WIDTH], and labels drawn from the model with a rank-1 change in the
+    `needed` branches; drawn at random for none."""
+    torch.manual_seed(seed)
+    model = make(branches, k=4)
+    inputs = torch.randn(rows, branches, WIDTH)
+    base: Any = model.get_base_model()
+    with torch.no_grad():
+        logits = base(inputs).logits * 0
+        for b in needed:
+            change = torch.randn(HIDDEN, 1) @ torch.randn(1, WIDTH)
+            logits += 6 * base.out[b](inputs[:, b] @ change.T)
+    if needed:
+        logits = logits + base(inputs).logits.detach()
+    return model, inputs, torch.distributions.Categorical(logits=logits).sample()
+
+
+def train(model: PeftModel, inputs: Tensor, labels: Tensor, steps: int = 200) -> None:
+    """Plain LoRA by Adam on batches of 32 rows."""
+    weights = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(weights, lr=2e-2)
+    for step in range(steps):
+        rows = torch.arange(32 * step, 32 * step + 32) % len(labels)
+        loss = nn.functional.cross_entropy(model(x=inputs[rows]).logits, labels[rows])
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def searched(model: PeftModel) -> Searched:
+    """The trained model as a search leaves it."""
+    gates = Gates(model)
+    singular = to_singular_basis(gates, torch.ones(len(gates.names), gates.k))
+    return Searched(model, gates, singular, list(gates.parameters_per_rank().values()))
