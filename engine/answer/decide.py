@@ -28,7 +28,10 @@ def decided(record: RankRecord, settings: AnswerConfig, sizes: dict[str, int]) -
         return _with(record, sizes, [1] * len(record.layers), rule=settings.rule, notes=[why])
     _refuse_small_budget(settings, sizes)
     budget, told = _budget(record.evidence, settings)
-    share, error, singular = (_matrix(record, name) for name in ("share", "share_standard_error", "singular_values"))
+    singular = _matrix(record, "singular_values")
+    measured = ("share", "share_standard_error")
+    by_shares = settings.rule == "shares"
+    share, error = (_matrix(record, name) if by_shares else torch.zeros_like(singular) for name in measured)
     mask = within(settings.rule, share, error, singular, list(sizes.values()), budget)
     ranks = [int(count) for count in mask.sum(dim=1)]
     notes = _doubts(record.evidence) + told

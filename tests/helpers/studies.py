@@ -11,7 +11,7 @@ from engine.study.launchers.base import Job
 AXES = {"hypergradient.type": ["first_order", "exact"], "seed": [0, 1]}
 VARIANTS = {
     "autolora": {},
-    "by budget": {"search.rule": "budget", "search.budget": 2},
+    "by size": {"answer.rule": "size", "answer.budget": 2},
     "shuffled": {"method": "lora_shuffled", "lora.ranks_from": "{runs}/seed-{seed}_variant-autolora/ranks.json"},
 }
 

@@ -88,7 +88,7 @@ def test_variants_are_one_more_axis(tiny_config: Callable[..., RunConfig]) -> No
     cells = expand(config, StudyFolder(Path("x")))
     assert [(c.values["seed"], c.values["variant"]) for c in cells] == [(s, v) for s in (0, 1) for v in VARIANTS]
     assert [c.config.search.rule for c in cells[:3]] == ["threshold", "budget", "threshold"]
-    assert cells[1].config.name == "seed-0_variant-by-budget"
+    assert cells[1].config.name == "seed-0_variant-by-size"
     unknown = dataclasses.replace(config, study=StudyConfig({}, {"a": {"search.rul": "budget"}}))
     with pytest.raises(UserError, match=r"search\.rule"):
         expand(unknown, StudyFolder(Path("x")))

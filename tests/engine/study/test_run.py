@@ -125,7 +125,7 @@ def test_a_study_of_variants_compares_them_and_sweeps_once(tiny_config: Callable
         assert cells["learning_rate"].nunique() == 1
     assert [(folder.cells / cell / "sweep.json").exists() for cell in rows["cell"]] == [True] * 3 + [False] * 3
     table = folder.table.read_text()
-    for text in ("Metric by task", "autolora against", "by budget"):
+    for text in ("Metric by task", "autolora against", "by size"):
         assert text in table
     assert (folder.figures / "ranks_sample.png").exists()
     # Advice to remove a cell's folder must not lead into a dead end.
