@@ -71,7 +71,7 @@ def test_b_outside_its_block_is_zero_after_a_search_by_any_hypergradient(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], method: str
 ) -> None:
     run = run_of(tiny_config(*LARGE, "--hypergradient.type", method, kind="gpt2"))
-    engine = search(run)
+    engine = find_ranks(run)
     check_sparse(load_file(run.folder.search_weights), dict.fromkeys(NAMES, K))
     record = ranks.load(run.folder.ranks)
     assert [layer.name for layer in record.layers] == NAMES == engine.lora.gates.names
@@ -120,7 +120,7 @@ def test_a_search_that_is_resumed_ends_with_the_same_bits(
     again = run_of(config)
     torch.manual_seed(77)
     search(again)
-    assert again.folder.ranks.read_text() == whole.folder.ranks.read_text()
+    assert again.folder.search_numbers.read_bytes() == whole.folder.search_numbers.read_bytes()
     found, expected = (load_file(run.folder.search_weights) for run in (again, whole))
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     check_sparse(found, dict.fromkeys(NAMES, K))
@@ -139,14 +139,14 @@ def test_init_search_and_its_export_compute_what_the_search_computes_at_hard_gat
         *LARGE, "--search.steps", "8", "--retrain.scale", scale, "--retrain.init", "search", kind="gpt2"
     )
     run = run_of(config)
-    engine = search(run)
+    engine = find_ranks(run)
+    record = ranks.load(run.folder.ranks)
     request.getfixturevalue("float64")
-    batch, kept = batch_of(engine), engine.rule.kept(engine.alpha(), engine.contribution())
+    batch, kept = batch_of(engine), kept_mask(record)
     assert 0 < kept.sum() < kept.numel()
     searched = engine.lora.module.double().eval()
-    with torch.no_grad(), engine.lora.gates.open(K * engine.alpha().double() * kept):
+    with torch.no_grad(), engine.lora.gates.open(kept.double()):
         expected = searched(**batch).logits
-    record = ranks.load(run.folder.ranks)
     # What stands where in the file must not matter.
     record = dataclasses.replace(record, layers=record.layers[::-1])
     base = run.base()

@@ -68,8 +68,8 @@ def test_score_writes_the_values_of_the_files(tmp_path: Path) -> None:
 def test_a_setting_that_does_nothing_is_refused_before_anything_is_written(
     make_argv: Callable[..., list[str]], tmp_path: Path, study: tuple[str, ...]
 ) -> None:
-    with pytest.raises(UserError, match=r"^--search\.budget: does nothing without --search\.rule budget; give it, or"):
-        start(parse([*make_argv(tmp_path), *study, "--search.budget", "3"]))
+    with pytest.raises(UserError, match=r"^--answer\.budget: does nothing with --answer\.rule threshold, which has"):
+        start(parse([*make_argv(tmp_path), *study, "--answer.budget", "3"]))
     assert not (tmp_path / "runs").exists()
 
 

@@ -4,22 +4,25 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from configs.errors import UserError
 from engine import ranks
-from engine.ranks import check_against, record_of
-from engine.ranks.record import chosen_components, rule_behind
-from engine.ranks.rules import RankRule
-from tests.helpers.rank_records import SHAPES
+from engine.ranks import check_against, count_parameters
+from engine.ranks.record import chosen_components
+from tests.engine.ranks.test_evidence import evidence_of
+from tests.helpers.rank_records import SHAPES, record_by_threshold
 
 SIZES = {name: sum(shape) for name, shape in SHAPES.items()}
 
 
 def searched_record() -> ranks.RankRecord:
     alpha = torch.tensor([[0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25], [0.3, 0.3, 0.3, 0.1]])
-    return record_of(alpha, alpha * 2, RankRule("softmax", SIZES))
+    record = record_by_threshold(list(SIZES), alpha)
+    return dataclasses.replace(record, lora_parameters=count_parameters(record.kept, SIZES))
 
 
 def test_a_record_counts_ranks_and_parameters() -> None:
@@ -27,10 +30,7 @@ def test_a_record_counts_ranks_and_parameters() -> None:
     assert [layer.rank for layer in record.layers] == [1, 4, 3]
     assert record.mean_rank == pytest.approx(8 / 3)
     assert record.lora_parameters == 1 * 14 + 4 * 16 + 3 * 12
-    assert record.threshold == 0.25
-    sigmoid = record_of(torch.tensor([[0.1, 0.2]]), torch.ones(1, 2), RankRule("sigmoid", {"a": 5}))
-    assert (sigmoid.layers[0].rank, sigmoid.kept, sigmoid.threshold) == (0, {}, 0.5)
-    assert record_of(torch.ones(1, 2), torch.ones(1, 2), RankRule("none", {"a": 5})).threshold is None
+    assert record.kept == {"encoder.0.query": 1, "encoder.0.value": 4, "encoder.1.query": 3}
 
 
 def test_ranks_json_has_the_agreed_form_and_comes_back(tmp_path: Path) -> None:
@@ -53,43 +53,47 @@ def test_ranks_json_has_the_agreed_form_and_comes_back(tmp_path: Path) -> None:
     check_against(again, SHAPES, path)
 
 
-@pytest.mark.parametrize("budget", [None, 40])
-def test_the_rule_and_its_choice_can_be_read_off_a_record(budget: int | None) -> None:
-    alpha, rule = torch.tensor([[0.7, 0.3], [0.1, 0.9], [0.5, 0.5]]), RankRule("softmax", SIZES, budget)
-    record = record_of(alpha, alpha * 2, rule)
-    assert rule_behind(record, SIZES) == rule
-    kept = torch.stack([chosen_components(layer, record) for layer in record.layers])
-    assert torch.equal(kept, rule.kept(alpha, alpha * 2))
-
-
-def test_no_rule_is_read_off_a_record_that_does_not_tell_it() -> None:
-    by_budget = record_of(torch.ones(3, 2), torch.ones(3, 2), RankRule("softmax", SIZES, budget=40))
-    assert rule_behind(by_budget, {}) is None, "what a component of each layer costs is not known"
-    assert rule_behind(dataclasses.replace(searched_record(), rule="by hand"), SIZES) is None
-
-
-def test_a_record_by_budget_says_the_budget_and_no_lambda(tmp_path: Path) -> None:
-    contribution = torch.tensor([[0.5, 0.1], [0.0, 0.0], [0.4, 0.3]])
-    record = record_of(torch.full((3, 2), 0.5), contribution, RankRule("softmax", SIZES, budget=40))
+def test_a_record_by_shares_says_its_budget_and_no_lambda(tmp_path: Path) -> None:
+    layer = ranks.LayerRank(
+        "encoder.0.query", 1, (0.5, 0.5), (1.0, 1.0), singular_values=(2.0, 1.0), share=(0.1, 0.3),
+        share_standard_error=(0.01, 0.01), layer_share=0.4, layer_share_standard_error=0.02,
+    )  # fmt: skip
+    record = ranks.RankRecord(2, (layer,), rule="shares", budget=40, evidence=evidence_of(), tolerance=0.1)
     ranks.save(record, tmp_path / "ranks.json")
     raw = json.loads((tmp_path / "ranks.json").read_text())
-    assert (raw["rule"], raw["lambda"], raw["budget"]) == ("budget", None, 40)
-    assert [layer["rank"] for layer in raw["layers"]] == [1, 0, 2]
-    assert raw["lora_parameters"] == 14 + 2 * 12
-    assert ranks.load(tmp_path / "ranks.json").kept == {"encoder.0.query": 1, "encoder.1.query": 2}
+    assert (raw["rule"], raw["lambda"], raw["budget"]) == ("shares", None, 40)
+    assert "decided" not in raw["layers"][0]
+    assert raw["layers"][0]["layer_share"] == 0.4
+    assert ranks.load(tmp_path / "ranks.json") == record
+    # The component of the largest share is the one that rank 1 stands for; by another rule it is the first.
+    assert chosen_components(layer, record) == [1]
+    assert chosen_components(layer, dataclasses.replace(record, rule="size")) == [0]
+    with pytest.raises(UserError, match=r"has 2 components of encoder\.0\.query, which was edited to 3"):
+        chosen_components(dataclasses.replace(layer, rank=3), record)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("share", ["much"]), ("layer_share", "much"), ("decided", "yes"), ("singular_values", 3)],
+)
+def test_a_layer_of_other_types_is_refused_by_name(tmp_path: Path, key: str, value: Any) -> None:
+    path = tmp_path / "ranks.json"
+    path.write_text(json.dumps({"layers": [{"name": "a", "rank": 1, key: value}]}))
+    with pytest.raises(UserError, match=rf"layers\[0\] \(a\): {key} "):
+        ranks.load(path)
 
 
 def test_a_search_that_diverged_is_not_recorded_as_if_it_had_not(tmp_path: Path) -> None:
     alpha = torch.tensor([[math.nan, 0.5]])
     with pytest.raises(ValueError, match="JSON"):
-        ranks.save(record_of(alpha, alpha, RankRule("softmax", {"a": 2})), tmp_path / "ranks.json")
+        ranks.save(record_by_threshold(["a"], alpha), tmp_path / "ranks.json")
     assert not (tmp_path / "ranks.json").exists()
 
 
 def test_what_is_read_back_and_written_again_is_what_it_was(tmp_path: Path) -> None:
     """A method that records its ranks again lost what a reader must know of them."""
     path = tmp_path / "ranks.json"
-    record = dataclasses.replace(searched_record(), rule="budget", threshold=None, budget=90, note="2 ties")
+    record = dataclasses.replace(searched_record(), rule="shares", threshold=None, budget=90, note="2 ties")
     ranks.save(record, path)
     before = path.read_bytes()
     assert ranks.load(path) == record

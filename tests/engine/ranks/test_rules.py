@@ -1,7 +1,5 @@
-"""alpha and contribution -> kept components: the paper's thresholds and a parameter budget."""
+"""Components that are kept: by the paper's thresholds, and within a budget by worth."""
 
-import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,13 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.errors import UserError
-from configs.requests import Request
-from configs.schema import RunConfig, SearchConfig
-from engine import ranks
-from engine.ranks.rules import RankRule, kept_components, kept_within, largest_components, rule_of, thresholds
-from engine.run.interrupt import StopRequest
-from engine.stages import run_stages
+from engine.ranks.rules import above_noise, kept_components, kept_within, parameters_of, thresholds
 from problems.selection import SelectionVariables
 
 
@@ -59,15 +51,24 @@ def test_softmax_and_none_keep_one_component_at_least(beta: list[float]) -> None
     assert kept_components(values, "none").any()
 
 
-def test_a_budget_goes_to_the_largest_contributions_of_all_layers() -> None:
-    contribution = torch.tensor([[5.0, 1.0], [0.1, 0.2], [4.0, 3.0]])
-    kept = kept_within(contribution, [10, 10, 10], 30)
+def test_a_budget_goes_to_the_largest_worth_per_parameter_of_all_layers() -> None:
+    worth = torch.tensor([[5.0, 1.0], [0.1, 0.2], [8.0, 6.0]])
+    # Per parameter: 0.5, 0.1; 0.01, 0.02; 0.4, 0.3.
+    kept = kept_within(worth, [10, 10, 20], 50)
     assert kept.tolist() == [[True, False], [False, False], [True, True]]  # the second layer is dropped
 
 
 def test_a_component_without_room_is_passed_over() -> None:
-    kept = kept_within(torch.tensor([[5.0], [4.0], [3.0]]), [10, 30, 10], 25)
+    kept = kept_within(torch.tensor([[5.0], [12.0], [3.0]]), [10, 30, 10], 25)
     assert kept.flatten().tolist() == [True, False, True]
+
+
+def test_what_is_not_allowed_is_never_kept_and_without_a_budget_all_that_is() -> None:
+    worth, allowed = torch.tensor([[5.0, 4.0], [3.0, 2.0]]), torch.tensor([[False, True], [True, False]])
+    assert torch.equal(kept_within(worth, [1, 1], 4, allowed), allowed)
+    assert kept_within(worth, [1, 1], 1, allowed).tolist() == [[False, True], [False, False]]
+    assert torch.equal(kept_within(worth, [1, 1], None, allowed), allowed)
+    assert kept_within(worth, [1, 1], None).all()
 
 
 @given(
@@ -75,45 +76,19 @@ def test_a_component_without_room_is_passed_over() -> None:
     st.integers(1, 200),
 )
 def test_a_budget_is_never_exceeded_and_room_for_one_more_is_never_left(rows: list[list[float]], budget: int) -> None:
-    contribution = torch.tensor(rows)
+    worth = torch.tensor(rows)
     sizes = [7, 11, 13, 5][: len(rows)]
-    kept = kept_within(contribution, sizes, budget)
+    kept = kept_within(worth, sizes, budget)
     spent = int((kept.sum(dim=1) * torch.tensor(sizes)).sum())
     assert spent <= budget
     dropped = [size for size, row in zip(sizes, kept, strict=True) if not row.all()]
     assert all(size > budget - spent for size in dropped)
-    for values, row in zip(contribution, kept, strict=True):  # what stage 2 takes up again is what was kept
-        assert torch.equal(largest_components(values, int(row.sum())), row)
+
+
+def test_a_share_is_above_noise_from_two_standard_errors() -> None:
+    share, error = torch.tensor([0.21, 0.19, -0.5, 0.0]), torch.tensor([0.1, 0.1, 0.1, 0.0])
+    assert above_noise(share, error).tolist() == [True, False, False, False]
 
 
 def test_a_budget_is_the_parameters_of_uniform_ranks() -> None:
-    sizes = {"a": 10, "b": 30}
-    assert rule_of(SearchConfig(rule="budget", budget=2.5), sizes).budget == 100
-    assert rule_of(SearchConfig(), sizes).budget is None
-    with pytest.raises(UserError, match=r"--search.budget: 0.5 is not allowed .*; allowed: 0.75 or more"):
-        rule_of(SearchConfig(rule="budget", budget=0.5), sizes)
-
-
-def test_a_budget_rule_counts_what_it_keeps() -> None:
-    rule = RankRule("softmax", {"a": 10, "b": 10}, budget=20)
-    alpha = torch.tensor([[0.6, 0.4], [0.5, 0.5]])
-    assert rule.kept(alpha, torch.tensor([[3.0, 2.0], [1.0, 0.5]])).tolist() == [[True, True], [False, False]]
-    by_threshold = dataclasses.replace(rule, budget=None)
-    assert by_threshold.kept(alpha, torch.zeros(2, 2)).tolist() == [[True, False], [True, True]]
-
-
-@pytest.mark.trains
-@pytest.mark.parametrize("init", ["scratch", "search"])
-def test_a_run_by_budget_spends_it_and_retrains_without_the_dropped_layers(
-    tiny_config: Callable[..., RunConfig], init: str
-) -> None:
-    config = tiny_config("--search.rule", "budget", "--search.budget", "1", "--retrain.init", init)
-    folder = run_stages(Request(config, "all", False, "test"), StopRequest())
-    record = ranks.load(folder.ranks)
-    assert record.rule == "budget"
-    assert sum(layer.rank for layer in record.layers) == 4  # four layers of one shape, one each on average
-
-
-def test_a_budget_above_k_is_refused(tiny_config: Callable[..., RunConfig]) -> None:
-    with pytest.raises(UserError, match=r"--search\.budget: 9 is not allowed with --lora\.k 4"):
-        tiny_config("--search.rule", "budget", "--search.budget", "9")
+    assert parameters_of(2.5, [10, 30]) == 100

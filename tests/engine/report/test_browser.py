@@ -12,13 +12,13 @@ import torch
 
 from configs.schema import RunConfig
 from engine import ranks
-from engine.ranks.rules import RankRule
 from engine.report.stage import write_report
 from engine.run.folder import RunFolder
 from engine.search.trajectory import Trajectory
 from engine.study.beside import beside
 from engine.tracking.metrics_file import MetricsFile
 from tests.helpers.browser import Browser, find_chromium
+from tests.helpers.rank_records import record_by_threshold
 
 pytestmark = [
     pytest.mark.slow,
@@ -59,8 +59,7 @@ def large(make_config: Callable[..., RunConfig], tmp_path_factory: pytest.TempPa
         history.add(10 * point, alpha[point], alpha[point] * point / 500)
         metrics.add({"step": 10 * point, "train_loss": 0.5, "val_loss": 0.6, "implicit_to_direct": 1.0, "cosine": 0.2})
     history.write(folder.trajectory)
-    rule = RankRule("softmax", dict.fromkeys(names, 100))
-    ranks.save(ranks.record_of(alpha[-1], alpha[-1], rule), folder.ranks)
+    ranks.save(record_by_threshold(names, alpha[-1]), folder.ranks)
     write_report(make_config(root, "bert"), folder)
     return folder
 

@@ -16,16 +16,15 @@ from configs.errors import UserError
 from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
-from engine.ranks.rules import kept_components
 from engine.retrain.adapter import adapter_config, attach_ranks, start_from_search
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.search.engine import SearchEngine
-from engine.search.stage import search
 from engine.stages import run_stages
 from problems.models.attach import lora_layers
 from problems.models.load import load_base
+from tests.helpers.searching import find_ranks, kept_mask
 
 Searched = tuple[RunConfig, Context, SearchEngine]
 
@@ -40,10 +39,19 @@ def searched(
     def make(kind: str, *arguments: str) -> Searched:
         key = (kind, *arguments)
         if key not in made:
-            large = ("--search.steps", "8", "--search.learning_rate", "5e-2", "--lora.lora_alpha", "6")
+            large = (
+                "--search.steps",
+                "8",
+                "--search.learning_rate",
+                "5e-2",
+                "--lora.lora_alpha",
+                "6",
+                "--answer.rows",
+                "0",
+            )
             config = make_config(tmp_path_factory.mktemp("searched"), kind, *large, *arguments)
             run = Context(config, StopRequest())
-            made[key] = (config, run, search(run))
+            made[key] = (config, run, find_ranks(run))
         return made[key]
 
     return make
@@ -72,30 +80,32 @@ def retrained_model(config: RunConfig, run: Context) -> Any:
         ("bert", "softmax", "paper", "threshold"),
         ("gpt2", "sigmoid", "start", "threshold"),
         ("llama", "none", "paper", "threshold"),
-        ("bert", "softmax", "start", "budget"),
+        ("bert", "softmax", "start", "size"),
     ],
 )
 def test_init_search_computes_what_the_search_computes_with_dropped_gates_at_zero(
     searched: Callable[..., Searched], kind: str, constraint: str, scale: str, rule: str, retrain_scale: Any
 ) -> None:
-    by_rule = ["--search.rule", rule, "--search.budget", "2"] if rule == "budget" else []
+    by_rule = ["--answer.rule", rule, "--answer.budget", "2"] if rule == "size" else []
     config, run, engine = searched(kind, "--search.constraint", constraint, "--search.scale", scale, *by_rule)
-    kept = engine.rule.kept(engine.alpha(), engine.contribution())
+    record = ranks.load(run.folder.ranks)
+    kept = kept_mask(record)
     assert 0 < kept.sum() < kept.numel(), "some components are dropped, some kept"
     batch = batch_of(engine)
     search_model = engine.lora.module.eval()
     with torch.no_grad():
-        gates = engine.selection.module() * kept
-        with engine.lora.gates.open(gates):
+        with engine.lora.gates.open(kept.float()):  # in the singular basis the gates of the search are 1
             expected = search_model(**batch).logits
-        with engine.lora.gates.open(engine.selection.module()):
+        with engine.lora.gates.open(torch.ones(kept.shape)):
             assert not torch.allclose(search_model(**batch).logits, expected, rtol=1e-3, atol=1e-4)
     changed = dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, scale=retrain_scale))
     model = retrained_model(changed, run).eval()
     with torch.no_grad():
         torch.testing.assert_close(model(**batch).logits, expected, rtol=1e-5, atol=1e-6)
     found = {name: layer.r["default"] for name, layer in lora_layers(model).items()}
-    assert found == {name: n for name, n in zip(engine.lora.gates.names, engine.ranks(), strict=True) if n > 0}
+    assert found == record.kept
+    if rule == "threshold":
+        assert [layer.rank for layer in record.layers] == engine.ranks()
 
 
 def copied(run: Context, config: RunConfig, tmp_path: Path) -> tuple[RunConfig, RunFolder]:
@@ -113,9 +123,8 @@ def test_stage_retrain_with_init_search_starts_there(searched: Callable[..., Sea
     adapter, weights = load_file(folder.adapter / "adapter_model.safetensors"), load_file(folder.search_weights)
     record = ranks.load(folder.ranks)
     for layer in record.layers:
-        kept = kept_components(torch.tensor([layer.alpha]), "softmax")[0]
         prefix = f"base_model.model.{layer.name}.lora_A"
-        torch.testing.assert_close(adapter[f"{prefix}.weight"], weights[f"{prefix}.default.weight"][kept])
+        torch.testing.assert_close(adapter[f"{prefix}.weight"], weights[f"{prefix}.default.weight"][: layer.rank])
     result = json.loads(folder.metrics.read_text())
     assert result["steps"] == {"search": 8, "retrain": 1}
     assert result["seconds"]["total"] == pytest.approx(result["seconds"]["search"] + result["seconds"]["retrain"])
@@ -133,17 +142,8 @@ def drop_layer(record: dict[str, Any]) -> None:
     record["layers"].pop()
 
 
-def drop_alpha(record: dict[str, Any]) -> None:
-    del record["layers"][1]["alpha"]
-
-
-def drop_all_alpha(record: dict[str, Any]) -> None:
-    for layer in record["layers"]:
-        del layer["alpha"]
-
-
 @pytest.mark.trains
-@pytest.mark.parametrize("edit", [edit_rank(4), edit_rank(0), drop_layer, drop_alpha, drop_all_alpha])
+@pytest.mark.parametrize("edit", [edit_rank(5), drop_layer])
 def test_init_search_refuses_ranks_that_were_edited(
     searched: Callable[..., Searched], tmp_path: Path, edit: Callable[[dict[str, Any]], None]
 ) -> None:
@@ -152,8 +152,27 @@ def test_init_search_refuses_ranks_that_were_edited(
     record = json.loads(folder.ranks.read_text())
     edit(record)
     folder.ranks.write_text(json.dumps(record))
-    with pytest.raises(UserError, match=r"--retrain\.init: 'search' needs .* allowed here: scratch"):
+    with pytest.raises(UserError, match=r"--retrain\.init: 'search' .* allowed here: scratch"):
         retrained_model(config, Context(config, StopRequest()))
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("rank", [0, 4])
+def test_init_search_takes_the_first_components_of_a_rank_that_was_edited(
+    searched: Callable[..., Searched], tmp_path: Path, rank: int
+) -> None:
+    config, run, engine = searched("bert", "--search.constraint", "softmax", "--search.scale", "start")
+    config, folder = copied(run, config, tmp_path)
+    record = json.loads(folder.ranks.read_text())
+    edit_rank(rank)(record)
+    folder.ranks.write_text(json.dumps(record))
+    kept = kept_mask(ranks.load(folder.ranks)).float()
+    assert kept[0].sum() == rank
+    batch = batch_of(engine)
+    with torch.no_grad(), engine.lora.gates.open(kept):
+        expected = engine.lora.module.eval()(**batch).logits
+        found = retrained_model(config, Context(config, StopRequest())).eval()(**batch).logits
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.trains

@@ -13,7 +13,6 @@ from torch import Tensor
 from configs.errors import UserError
 from configs.schema import RunConfig
 from engine.disk import checkpoint
-from engine.ranks.rules import RankRule
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.search.health import warn_about, warn_about_missing_classes
@@ -117,7 +116,7 @@ def test_too_many_stop_the_search_with_the_last_checkpoint_kept(
     weights = [weight for problem in found["problems"].values() for weight in problem["weights"]]
     assert weights
     assert all(weight.isfinite().all() for weight in weights)
-    assert not run.folder.ranks.exists()
+    assert not run.folder.search_summary.exists()
 
 
 @pytest.mark.trains
@@ -159,7 +158,7 @@ EVEN, ONE, HALF = [0.25] * 4, [0.997, 0.001, 0.001, 0.001], [0.4, 0.4, 0.1, 0.1]
 def test_doubtful_ranks_are_spoken_of(
     tiny_config: Callable[..., RunConfig], log_lines: list[str], points: Any, warnings: list[str]
 ) -> None:
-    warn_about(trajectory_of(points), RankRule("softmax", {}), tiny_config())
+    warn_about(trajectory_of(points), tiny_config())
     assert len(log_lines) == len(warnings)
     for line, start in zip(log_lines, warnings, strict=True):
         assert line.startswith(f"WARNING {start}")

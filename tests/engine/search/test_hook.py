@@ -16,6 +16,7 @@ from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.search import hook
 from engine.search.stage import search
+from tests.helpers.searching import find_ranks
 
 
 @pytest.mark.trains
@@ -34,7 +35,7 @@ def test_checkpoints_come_when_due_and_are_gone_in_the_end(
     search(run)
     assert steps == [3, 6]
     assert checkpoint.peek(run.folder.search_checkpoint) == {}
-    assert run.folder.ranks.exists()
+    assert run.folder.search_summary.exists()
 
 
 @pytest.mark.trains
@@ -42,7 +43,7 @@ def test_the_record_is_that_of_the_last_step(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:
     run = run_of(tiny_config("--search.steps", "5"))
-    engine = search(run)
+    engine = find_ranks(run)
     record = json.loads(run.folder.ranks.read_text())
     assert [layer["name"] for layer in record["layers"]] == engine.lora.gates.names
     assert torch.equal(torch.tensor([layer["alpha"] for layer in record["layers"]]), engine.alpha())

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file
 
 from configs.schema import RunConfig
-from engine import ranks
 from engine.disk import checkpoint
 from engine.run.context import Context
 from engine.search import trajectory
+from engine.search.found import read_numbers
 from engine.search.settings import FOUND
 from engine.search.stage import build_search, search
 from problems.machine.processes import Processes
@@ -25,14 +25,14 @@ def searched(tiny_config: Callable[..., RunConfig], run_of: Callable[..., Contex
 
 
 @pytest.mark.trains
-def test_a_search_leaves_ranks_curves_weights_and_its_settings(searched: tuple[Context, object]) -> None:
+def test_a_search_leaves_numbers_curves_weights_and_its_settings(searched: tuple[Context, object]) -> None:
     run, engine = searched
     folder, summary = run.folder, json.loads(run.folder.search_summary.read_text())
     assert summary["settings"] == json.loads(json.dumps(FOUND.of(run.config)))
     assert summary["data"] == run.fingerprint
     assert (summary["steps"], summary["stopped"]) == (6, "steps used up")
-    names = [layer.name for layer in ranks.load(folder.ranks).layers]
-    assert trajectory.read(folder.trajectory).names == names == list(summary["parameters_per_rank"])
+    assert trajectory.read(folder.trajectory).names == list(summary["parameters_per_rank"])
+    assert torch.equal(read_numbers(folder)["alpha"], engine.alpha())  # type: ignore[attr-defined]
     weights = load_file(folder.search_weights)
     trained = {name: p for name, p in engine.lora.module.named_parameters() if p.requires_grad}  # type: ignore[attr-defined]
     assert weights.keys() == trained.keys()
@@ -64,5 +64,5 @@ def test_a_process_that_is_not_the_first_writes_no_result(
 
     run.processes = Second()
     search(run)
-    assert not run.folder.ranks.exists()
+    assert not run.folder.search_summary.exists()
     assert not run.folder.search_metrics.exists()

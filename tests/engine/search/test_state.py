@@ -36,7 +36,7 @@ def result(run: Context) -> dict[str, Any]:
     lines = MetricsFile(run.folder.search_metrics).read()
     return {
         "weights": {name: value.tolist() for name, value in load_file(run.folder.search_weights).items()},
-        "ranks": run.folder.ranks.read_text(),
+        "numbers": run.folder.search_numbers.read_bytes(),
         "trajectory": pd.read_parquet(run.folder.trajectory).to_dict("list"),
         "lines": [{key: value for key, value in line.items() if key != "seconds"} for line in lines],
     }
@@ -91,11 +91,11 @@ def test_stopped_and_resumed_is_bit_equal_to_uninterrupted(
         else:
             with pytest.raises(Interrupted):
                 search(first)
-            assert not first.folder.ranks.exists()
+            assert not first.folder.search_summary.exists()
         stop_at(0)
         scramble()
         again = run_of(config)
-        if not again.folder.ranks.exists():
+        if not again.folder.search_summary.exists():
             search(again)
         assert result(again) == result(whole)
         assert not again.folder.search_checkpoint.exists()

@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from engine.ranks.rules import RankRule
 from engine.run.folder import RunFolder
 from engine.search import trajectory
 from engine.search.trajectory import Trajectory
@@ -59,16 +58,12 @@ def test_it_comes_back_from_the_file_and_from_a_checkpoint(tmp_path: Path) -> No
     assert np.stack(restored.alpha).shape == (4, 2, 3)
 
 
-def test_ranks_are_told_where_the_rule_can_decide() -> None:
+def test_ranks_are_those_of_the_threshold_at_the_points() -> None:
     made = Trajectory(["a", "b"])
     made.add(0, torch.full((2, 2), 0.5), torch.zeros(2, 2))
     made.add(10, torch.tensor([[0.9, 0.1], [0.5, 0.5]]), torch.tensor([[3.0, 2.0], [1.0, 0.5]]))
-    sizes = {"a": 10, "b": 10}
-    points, ranks = made.ranks(RankRule("softmax", sizes), [0, 1])
-    assert (points, ranks.tolist()) == ([0, 1], [[2, 2], [1, 2]])
-    points, ranks = made.ranks(RankRule("softmax", sizes, budget=20), [0, 1])
-    assert (points, ranks.tolist()) == ([1], [[2, 0]]), "at step 0 all contributions are alike"
-    assert made.ranks(RankRule("softmax", sizes, budget=20), [0])[0] == [0], "the last point is always among them"
+    assert made.ranks("softmax", [0, 1]).tolist() == [[2, 2], [1, 2]]
+    assert made.ranks("softmax", [1]).tolist() == [[1, 2]]
 
 
 @pytest.mark.trains

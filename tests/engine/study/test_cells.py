@@ -87,10 +87,10 @@ def test_variants_are_one_more_axis(tiny_config: Callable[..., RunConfig]) -> No
     config = dataclasses.replace(tiny_config(), study=StudyConfig({"seed": [0, 1]}, VARIANTS))
     cells = expand(config, StudyFolder(Path("x")))
     assert [(c.values["seed"], c.values["variant"]) for c in cells] == [(s, v) for s in (0, 1) for v in VARIANTS]
-    assert [c.config.search.rule for c in cells[:3]] == ["threshold", "budget", "threshold"]
+    assert [c.config.answer.rule for c in cells[:3]] == ["threshold", "size", "threshold"]
     assert cells[1].config.name == "seed-0_variant-by-size"
-    unknown = dataclasses.replace(config, study=StudyConfig({}, {"a": {"search.rul": "budget"}}))
-    with pytest.raises(UserError, match=r"search\.rule"):
+    unknown = dataclasses.replace(config, study=StudyConfig({}, {"a": {"answer.rul": "size"}}))
+    with pytest.raises(UserError, match=r"answer\.rule"):
         expand(unknown, StudyFolder(Path("x")))
     alike = dataclasses.replace(config, study=StudyConfig({}, {"a b": {}, "a/b": {}}))
     with pytest.raises(UserError, match="two cells would be named variant-a-b"):

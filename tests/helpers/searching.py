@@ -1,0 +1,25 @@
+"""A search with its answer, stage by stage."""
+
+import torch
+from torch import Tensor
+
+from engine.answer.stage import answer
+from engine.ranks.record import RankRecord, chosen_components
+from engine.run.context import Context
+from engine.search.engine import SearchEngine
+from engine.search.stage import search
+
+
+def find_ranks(run: Context) -> SearchEngine:
+    """Searches, writes ranks.json, and returns both problems as the search left them (in the singular basis)."""
+    engine = search(run)
+    answer(run)
+    return engine
+
+
+def kept_mask(record: RankRecord) -> Tensor:
+    """The singular components that the ranks of a record stand for. Boolean [layers, k]."""
+    mask = torch.zeros(len(record.layers), record.k, dtype=torch.bool)
+    for row, layer in zip(mask, record.layers, strict=True):
+        row[chosen_components(layer, record)] = True
+    return mask
