@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from configs.errors import UserError
 from configs.keys import check_values
 from configs.launch import processes_started
+from configs.ranges import ALL_LINEAR
 from configs.schema import RunConfig
 
 # The hypergradients that need second derivatives: named here so that a wrong attention kernel is refused before torch
@@ -130,6 +131,9 @@ def _method_refusals(config: RunConfig) -> Iterator[str]:
         yield _refusal("retrain.init", "'search'", where, "scratch")
     if method == "adalora" and steps is not None and steps < ADALORA_LEAST_STEPS:
         yield _refusal("retrain.max_steps", steps, where, f"{ADALORA_LEAST_STEPS} or more")
+    if method == "lora_grid" and lora.target_modules == [ALL_LINEAR]:
+        tried = f"{where}, which tries ranks for each of them"
+        yield _refusal("lora.target_modules", ALL_LINEAR, tried, "names of modules")
     parts = ", ".join(target for target in lora.target_modules if PART.fullmatch(target))
     if method == "adalora" and parts:
         yield _refusal("lora.target_modules", parts, f"{where}, whose layers all start with one rank", "c_attn")

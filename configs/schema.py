@@ -94,7 +94,8 @@ class LoraSettings:
 
     target_modules: ranges.Targets = field(default_factory=lambda: ["query", "value"])
     """Module names (or endings of names) that get LoRA. Paper: query and value projections. GPT-2 makes query, key and
-    value by one layer: c_attn has one rank for all three, [c_attn.q, c_attn.v] a rank for each that is named."""
+    value by one layer: c_attn has one rank for all three, [c_attn.q, c_attn.v] a rank for each that is named.
+    all-linear: every linear layer of every block, but none of head, pooler, output embedding or modules_to_save."""
     modules_to_save: ranges.Modules = None
     """Modules (names or their endings) that are trained whole beside LoRA and the task head, and kept in the adapter:
     PEFT's modules_to_save. null: the pooler of an encoder that came without a trained one, else none."""
@@ -113,6 +114,10 @@ class LoraSettings:
     ranks_from: ranges.FilePathOrNull = None
     """lora_shuffled (required), lora_random: the ranks.json of the run to be compared with; {seed} and {task} stand
     for this run's, {runs} for its runs_folder (a study's cells lie in one)."""
+
+    def __post_init__(self) -> None:
+        if self.target_modules == ranges.ALL_LINEAR:  # the bare word; from here on there are only lists
+            object.__setattr__(self, "target_modules", [ranges.ALL_LINEAR])
 
 
 @dataclass(frozen=True)

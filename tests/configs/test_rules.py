@@ -50,6 +50,14 @@ IMPOSSIBLE = {
         ("--method", "adalora", "--lora.target_modules", "[c_attn.q,c_proj,h.0.attn.c_attn.v]"),
         r"^--lora\.target_modules: c_attn\.q, h\.0\.attn\.c_attn\.v is not allowed for --method adalora",
     ),
+    "a grid over all linear layers": (
+        ("--method", "lora_grid", "--lora.target_modules", "all-linear"),
+        r"^--lora\.target_modules: all-linear is not allowed for --method lora_grid, which tries .* names of modules$",
+    ),
+    "all linear layers and others": (
+        ("--lora.target_modules", "[query,all-linear]"),
+        r"^--lora\.target_modules: \['query', 'all-linear'\] is not .* at least one module name, or all-linear alone$",
+    ),
     "a comparison without a study": (
         ("--study.probe.steps", "[1]"),
         r"^--study\.probe\.steps: \[1\] is not allowed without a study; allowed: \[\], or with --study\.axes",
