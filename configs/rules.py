@@ -25,6 +25,11 @@ ADALORA_LEAST_STEPS = 10
 _TABLE = "a .csv, .tsv, .jsonl, .parquet"
 
 
+def moves_alpha(config: RunConfig) -> bool:
+    """Whether a search takes outer steps; with hypergradient.type none alpha stays at its start."""
+    return config.hypergradient.type != "none"
+
+
 def check(config: RunConfig) -> None:
     """Raises UserError for the first value that its key does not take, then for a combination that cannot work."""
     check_values(config)
@@ -75,9 +80,12 @@ def _search_refusals(config: RunConfig) -> Iterator[str]:
         yield _refusal("study.probe.steps", probed, "without a study", "[], or with --study.axes, as {seed: [0]}")
     if probed and config.method != "autolora":
         yield _refusal("study.probe.steps", probed, f"for --method {config.method}, which has no hypergradient", "[]")
+    if probed and not moves_alpha(config):
+        where = "with --hypergradient.type none, which takes no outer step"
+        yield _refusal("study.probe.steps", probed, where, "[], or another type")
     if probed and max(probed) > search.steps:
         yield _refusal("study.probe.steps", probed, f"with --search.steps {search.steps}", f"1 to {search.steps}")
-    if config.method == "autolora":
+    if config.method == "autolora" and moves_alpha(config):
         yield from _outer_step_refusals(config)
     if any(step % search.unroll_steps for step in probed):
         where = f"with --search.unroll_steps {search.unroll_steps}"

@@ -177,8 +177,9 @@ class SearchConfig:
 class HypergradientConfig:
     """How the gradient of L_val(W(alpha)) by beta is approximated."""
 
-    type: Literal["first_order", "darts", "forward_difference", "sama", "neumann", "cg", "exact"] = "darts"
-    """first_order: eta = 0; darts: central difference; the others: docs/hypergradients.md. Paper: darts."""
+    type: Literal["first_order", "darts", "forward_difference", "sama", "neumann", "cg", "exact", "none"] = "darts"
+    """first_order: eta = 0; darts: central difference; the others: docs/hypergradients.md. Paper: darts.
+    none: a control, plain LoRA of rank k on D_tr, alpha stays at its start."""
     eta: ranges.Eta = "betty"
     """Inner step size in the implicit term: a number, lr (Eq. 4, the rate of W now) or betty (1, the paper's code)."""
     radius: ranges.Positive = 0.01

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from configs.errors import UserError
 from configs.requests import Given
-from configs.rules import SEARCHING, WITHOUT_LORA
+from configs.rules import SEARCHING, WITHOUT_LORA, moves_alpha
 from configs.schema import RunConfig
 
 log = logging.getLogger("autolora")
@@ -121,6 +121,14 @@ TABLE: tuple[Row, ...] = (
     Row(
         ("search.budget",), lambda c: c.search.rule != "budget",
         "without --search.rule budget", "give it, or leave the budget out",
+    ),
+    Row(
+        ("search.selection_learning_rate", "search.unroll_steps", "hypergradient.eta"), lambda c: not moves_alpha(c),
+        f"{_TYPE}, which takes no outer step",
+    ),
+    Row(
+        ("search.check_every", "search.patience"), lambda c: not moves_alpha(c),
+        f"{_TYPE}, which moves no alpha: the search takes all its steps",
     ),
     Row(
         ("search.check_every",), lambda c: c.search.patience == 0,

@@ -188,6 +188,15 @@ SAID = {
         "--hypergradient.fp32_difference",
         "true",
     ): "--hypergradient.fp32_difference: does nothing",
+    ("--hypergradient.type", "none", "--search.unroll_steps", "2", "--hypergradient.eta", "lr"): (
+        "--hypergradient.eta, --search.unroll_steps: do nothing with --hypergradient.type none, which takes no outer"
+    ),
+    ("--hypergradient.type", "none", "--search.patience", "3"): (
+        "--search.patience: does nothing with --hypergradient.type none, which moves no alpha: the search takes"
+    ),
+    ("--hypergradient.type", "none", "--hypergradient.radius", "3"): (
+        "--hypergradient.radius: does nothing with --hypergradient.type none, which takes no finite difference"
+    ),
     ("--search.patience", "0", "--search.check_every", "5"): "--search.check_every: does nothing with --search.patien",
     ("--decode.num_beams", "4"): "--decode.num_beams: does nothing with --task.type sample: it is read for generation",
     (*DATA, "--task.label_smoothing", "0"): "--task.label_smoothing: does nothing with --task.type text: it is read",
@@ -232,6 +241,7 @@ READ = (
     ("--lora.r", "2", "--study.variants", "{a: {}, b: {method: lora}}"),  # one of the cells reads it
     ("--hypergradient.terms", "5", "--study.axes", "{seed: [0]}", "--study.probe.steps", "[2]"),
     ("--task.path", "null"),
+    ("--hypergradient.type", "none", "--search.constraint", "sigmoid", "--task.validation_share", "0.4"),
     (*DATA, "--task.name", "mine", "--task.kind", "regression", "--task.holdout_share", "0.3"),
     ("--task.type", "generation", "--task.name", "e2e", "--task.label_smoothing", "0", "--decode.num_beams", "2"),
 )
