@@ -15,7 +15,9 @@ SECOND_ORDER = {"exact", "neumann", "cg"}
 
 SEARCHING = {"autolora", "lora_grid"}
 MOST_GRID_RUNS = 100
-WITHOUT_LORA = {"adapter", "full"}
+WITHOUT_LORA = {"adapter", "head", "full"}
+# Tasks whose models have no task head.
+WITHOUT_HEAD = {"generation"}
 # The parts of GPT-2's c_attn, in the order of its outputs, and the names by which each can have its own LoRA rank.
 FUSED = ("q", "k", "v")
 PART = re.compile(r"(?:.*\.)?c_attn\.[qkv]")
@@ -28,6 +30,12 @@ _TABLE = "a .csv, .tsv, .jsonl, .parquet"
 def moves_alpha(config: RunConfig) -> bool:
     """Whether a search takes outer steps; with hypergradient.type none alpha stays at its start."""
     return config.hypergradient.type != "none"
+
+
+def evaluates_base(config: RunConfig) -> bool:
+    """Whether a run trains nothing and evaluates the base model as it is: method head where there is no head."""
+    headless = config.task.type in WITHOUT_HEAD and not config.lora.modules_to_save
+    return config.method == "head" and headless
 
 
 def check(config: RunConfig) -> None:

@@ -12,7 +12,9 @@ from configs.schema_study import StudyConfig
 
 Constraint = Literal["softmax", "sigmoid", "none"]
 Stage = Literal["all", "search", "retrain", "report"]
-MethodName = Literal["autolora", "lora", "lora_grid", "lora_shuffled", "lora_random", "adalora", "adapter", "full"]
+MethodName = Literal[
+    "autolora", "lora", "lora_grid", "lora_shuffled", "lora_random", "adalora", "adapter", "head", "full",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -280,7 +282,8 @@ class RunConfig:
     """Folder that holds the runs."""
     method: MethodName = "autolora"
     """autolora: learned ranks; lora: one rank for all; lora_grid: the best of several; lora_shuffled, lora_random:
-    controls; adalora: PEFT's; adapter: bottlenecks; full: every weight is trained."""
+    controls; adalora: PEFT's; adapter: bottlenecks; head: only the task head (a language model has none and is
+    evaluated as it is); full: every weight is trained."""
     seed: ranges.Seed = 0
     """Seed of everything: split, order of the data, weights, dropout."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from configs.errors import UserError
 from configs.requests import Given
-from configs.rules import SEARCHING, WITHOUT_LORA, moves_alpha
+from configs.rules import SEARCHING, WITHOUT_LORA, evaluates_base, moves_alpha
 from configs.schema import RunConfig
 
 log = logging.getLogger("autolora")
@@ -53,7 +53,7 @@ def _no_study(c: RunConfig) -> bool:
 
 
 def _divides(c: RunConfig) -> bool:
-    return c.method in SEARCHING or bool(c.retrain.learning_rates)
+    return c.method in SEARCHING or (bool(c.retrain.learning_rates) and not evaluates_base(c))
 
 
 def _uses_r(c: RunConfig) -> bool:
@@ -96,6 +96,15 @@ TABLE: tuple[Row, ...] = (
     Row(
         ("task.split_by",), lambda c: c.task.type != "generation" or not _divides(c),
         "for tasks other than generation and where nothing is divided into D_tr and D_val",
+    ),
+    Row(
+        (
+            "retrain.epochs", "retrain.max_steps", "retrain.learning_rate", "retrain.learning_rates",
+            "retrain.batch_size", "retrain.gradient_accumulation", "retrain.weight_decay", "retrain.warmup_ratio",
+            "retrain.scheduler", "retrain.gradient_clipping", "retrain.checkpoint_every", "task.label_smoothing",
+            "export.merged",
+        ),
+        evaluates_base, f"{_METHOD} and {_TASK}, where nothing is trained: the base model is evaluated as it is",
     ),
     Row(("task.label_smoothing",), lambda c: c.task.type != "generation", f"{_TASK}: it is read for generation"),
     Row(
@@ -164,7 +173,7 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(("decode",), lambda c: c.task.type != "generation", f"{_TASK}: it is read for generation"),
     Row(("decode.length_penalty",), lambda c: c.decode.num_beams == 1, "with --decode.num_beams 1, which is greedy"),
-    Row(("export.merged",), lambda c: c.method == "full", f"{_METHOD}, which always writes merged/"),
+    Row(("export.merged",), lambda c: c.method in ("head", "full"), f"{_METHOD}, which always writes merged/"),
     Row(
         ("tracking.project", "tracking.entity", "tracking.group", "tracking.artifacts"),
         lambda c: c.tracking.wandb == "disabled", "with --tracking.wandb disabled",
