@@ -121,5 +121,13 @@ Columns = Annotated[
     Range("null, or one or two column names", lambda x: x is None or (len(x) in (1, 2) and all(x))),
 ]
 Metrics = Annotated[list[str] | None, Range("null, or at least one metric", lambda x: x is None or len(x) > 0)]
-Targets = Annotated[list[str], Range("at least one module name", lambda x: len(x) > 0 and all(x))]
+# PEFT's word for every linear layer; problems/models/layers.py says which ones they are here.
+ALL_LINEAR = "all-linear"
+Targets = Annotated[
+    list[str] | Literal["all-linear"],
+    Range(
+        f"at least one module name, or {ALL_LINEAR} alone",
+        lambda x: len(x) > 0 and all(x) and (ALL_LINEAR not in x or len(x) == 1),
+    ),
+]
 Modules = Annotated[list[str] | None, Range("null, or names of modules", lambda x: x is None or all(x))]

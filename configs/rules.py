@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from configs.errors import UserError
 from configs.keys import check_values
 from configs.launch import processes_started
+from configs.ranges import ALL_LINEAR
 from configs.schema import RunConfig
 
 # The hypergradients that need second derivatives: named here so that a wrong attention kernel is refused before torch
@@ -14,7 +15,9 @@ SECOND_ORDER = {"exact", "neumann", "cg"}
 
 SEARCHING = {"autolora", "lora_grid"}
 MOST_GRID_RUNS = 100
-WITHOUT_LORA = {"adapter", "full"}
+WITHOUT_LORA = {"adapter", "head", "full"}
+# Tasks whose models have no task head.
+WITHOUT_HEAD = {"generation"}
 # The parts of GPT-2's c_attn, in the order of its outputs, and the names by which each can have its own LoRA rank.
 FUSED = ("q", "k", "v")
 PART = re.compile(r"(?:.*\.)?c_attn\.[qkv]")
@@ -22,6 +25,17 @@ PART = re.compile(r"(?:.*\.)?c_attn\.[qkv]")
 ADALORA_LEAST_STEPS = 10
 
 _TABLE = "a .csv, .tsv, .jsonl, .parquet"
+
+
+def moves_alpha(config: RunConfig) -> bool:
+    """Whether a search takes outer steps; with hypergradient.type none alpha stays at its start."""
+    return config.hypergradient.type != "none"
+
+
+def evaluates_base(config: RunConfig) -> bool:
+    """Whether a run trains nothing and evaluates the base model as it is: method head where there is no head."""
+    headless = config.task.type in WITHOUT_HEAD and not config.lora.modules_to_save
+    return config.method == "head" and headless
 
 
 def check(config: RunConfig) -> None:
@@ -70,9 +84,12 @@ def _search_refusals(config: RunConfig) -> Iterator[str]:
         yield _refusal("study.probe.steps", probed, "without a study", "[], or with --study.axes, as {seed: [0]}")
     if probed and config.method != "autolora":
         yield _refusal("study.probe.steps", probed, f"for --method {config.method}, which has no hypergradient", "[]")
+    if probed and not moves_alpha(config):
+        where = "with --hypergradient.type none, which takes no outer step"
+        yield _refusal("study.probe.steps", probed, where, "[], or another type")
     if probed and max(probed) > search.steps:
         yield _refusal("study.probe.steps", probed, f"with --search.steps {search.steps}", f"1 to {search.steps}")
-    if config.method == "autolora":
+    if config.method == "autolora" and moves_alpha(config):
         yield from _outer_step_refusals(config)
     if any(step % search.unroll_steps for step in probed):
         where = f"with --search.unroll_steps {search.unroll_steps}"
@@ -138,6 +155,9 @@ def _method_refusals(config: RunConfig) -> Iterator[str]:
         yield _refusal("retrain.init", "'search'", where, "scratch")
     if method == "adalora" and steps is not None and steps < ADALORA_LEAST_STEPS:
         yield _refusal("retrain.max_steps", steps, where, f"{ADALORA_LEAST_STEPS} or more")
+    if method == "lora_grid" and lora.target_modules == [ALL_LINEAR]:
+        tried = f"{where}, which tries ranks for each of them"
+        yield _refusal("lora.target_modules", ALL_LINEAR, tried, "names of modules")
     parts = ", ".join(target for target in lora.target_modules if PART.fullmatch(target))
     if method == "adalora" and parts:
         yield _refusal("lora.target_modules", parts, f"{where}, whose layers all start with one rank", "c_attn")

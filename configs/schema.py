@@ -12,7 +12,9 @@ from configs.schema_study import StudyConfig
 
 Constraint = Literal["softmax", "sigmoid", "none"]
 Stage = Literal["all", "search", "retrain", "report"]
-MethodName = Literal["autolora", "lora", "lora_grid", "lora_shuffled", "lora_random", "adalora", "adapter", "full"]
+MethodName = Literal[
+    "autolora", "lora", "lora_grid", "lora_shuffled", "lora_random", "adalora", "adapter", "head", "full",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ class LoraSettings:
 
     target_modules: ranges.Targets = field(default_factory=lambda: ["query", "value"])
     """Module names (or endings of names) that get LoRA. Paper: query and value projections. GPT-2 makes query, key and
-    value by one layer: c_attn has one rank for all three, [c_attn.q, c_attn.v] a rank for each that is named."""
+    value by one layer: c_attn has one rank for all three, [c_attn.q, c_attn.v] a rank for each that is named.
+    all-linear: every linear layer of every block, but none of head, pooler, output embedding or modules_to_save."""
     modules_to_save: ranges.Modules = None
     """Modules (names or their endings) that are trained whole beside LoRA and the task head, and kept in the adapter:
     PEFT's modules_to_save. null: the pooler of an encoder that came without a trained one, else none."""
@@ -113,6 +116,10 @@ class LoraSettings:
     ranks_from: ranges.FilePathOrNull = None
     """lora_shuffled (required), lora_random: the ranks.json of the run to be compared with; {seed} and {task} stand
     for this run's, {runs} for its runs_folder (a study's cells lie in one)."""
+
+    def __post_init__(self) -> None:
+        if self.target_modules == ranges.ALL_LINEAR:  # the bare word; from here on there are only lists
+            object.__setattr__(self, "target_modules", [ranges.ALL_LINEAR])
 
 
 @dataclass(frozen=True)
@@ -167,8 +174,9 @@ class SearchConfig:
 class HypergradientConfig:
     """How the gradient of L_val(W(alpha)) by beta is approximated."""
 
-    type: Literal["first_order", "darts", "forward_difference", "sama", "neumann", "cg", "exact"] = "darts"
-    """first_order: eta = 0; darts: central difference; the others: docs/hypergradients.md. Paper: darts."""
+    type: Literal["first_order", "darts", "forward_difference", "sama", "neumann", "cg", "exact", "none"] = "darts"
+    """first_order: eta = 0; darts: central difference; the others: docs/hypergradients.md. Paper: darts.
+    none: a control, plain LoRA of rank k on D_tr, alpha stays at its start."""
     eta: ranges.Eta = "betty"
     """Inner step size in the implicit term: a number, lr (Eq. 4, the rate of W now) or betty (1, the paper's code)."""
     radius: ranges.Positive = 0.01
@@ -292,7 +300,8 @@ class RunConfig:
     """Folder that holds the runs."""
     method: MethodName = "autolora"
     """autolora: learned ranks; lora: one rank for all; lora_grid: the best of several; lora_shuffled, lora_random:
-    controls; adalora: PEFT's; adapter: bottlenecks; full: every weight is trained."""
+    controls; adalora: PEFT's; adapter: bottlenecks; head: only the task head (a language model has none and is
+    evaluated as it is); full: every weight is trained."""
     seed: ranges.Seed = 0
     """Seed of everything: split, order of the data, weights, dropout."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

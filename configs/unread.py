@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from configs.errors import UserError
 from configs.requests import Given
-from configs.rules import SEARCHING, WITHOUT_LORA
+from configs.rules import SEARCHING, WITHOUT_LORA, evaluates_base, moves_alpha
 from configs.schema import RunConfig
 
 log = logging.getLogger("autolora")
@@ -53,7 +53,7 @@ def _no_study(c: RunConfig) -> bool:
 
 
 def _divides(c: RunConfig) -> bool:
-    return c.method in SEARCHING or bool(c.retrain.learning_rates)
+    return c.method in SEARCHING or (bool(c.retrain.learning_rates) and not evaluates_base(c))
 
 
 def _uses_r(c: RunConfig) -> bool:
@@ -97,6 +97,15 @@ TABLE: tuple[Row, ...] = (
         ("task.split_by",), lambda c: c.task.type != "generation" or not _divides(c),
         "for tasks other than generation and where nothing is divided into D_tr and D_val",
     ),
+    Row(
+        (
+            "retrain.epochs", "retrain.max_steps", "retrain.learning_rate", "retrain.learning_rates",
+            "retrain.batch_size", "retrain.gradient_accumulation", "retrain.weight_decay", "retrain.warmup_ratio",
+            "retrain.scheduler", "retrain.gradient_clipping", "retrain.checkpoint_every", "task.label_smoothing",
+            "export.merged",
+        ),
+        evaluates_base, f"{_METHOD} and {_TASK}, where nothing is trained: the base model is evaluated as it is",
+    ),
     Row(("task.label_smoothing",), lambda c: c.task.type != "generation", f"{_TASK}: it is read for generation"),
     Row(
         ("lora.target_modules", "lora.k", "lora.lora_alpha", "lora.dropout", "retrain.scale"),
@@ -135,6 +144,14 @@ TABLE: tuple[Row, ...] = (
         "with --answer.rule {c.answer.rule}: the ranks of the threshold, by which a search stops early, do not count",
     ),
     Row(
+        ("search.selection_learning_rate", "search.unroll_steps", "hypergradient.eta"), lambda c: not moves_alpha(c),
+        f"{_TYPE}, which takes no outer step",
+    ),
+    Row(
+        ("search.check_every", "search.patience"), lambda c: not moves_alpha(c),
+        f"{_TYPE}, which moves no alpha: the search takes all its steps",
+    ),
+    Row(
         ("search.check_every",), lambda c: c.search.patience == 0,
         "with --search.patience 0, by which the search never stops early",
     ),
@@ -168,7 +185,7 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(("decode",), lambda c: c.task.type != "generation", f"{_TASK}: it is read for generation"),
     Row(("decode.length_penalty",), lambda c: c.decode.num_beams == 1, "with --decode.num_beams 1, which is greedy"),
-    Row(("export.merged",), lambda c: c.method == "full", f"{_METHOD}, which always writes merged/"),
+    Row(("export.merged",), lambda c: c.method in ("head", "full"), f"{_METHOD}, which always writes merged/"),
     Row(
         ("tracking.project", "tracking.entity", "tracking.group", "tracking.artifacts"),
         lambda c: c.tracking.wandb == "disabled", "with --tracking.wandb disabled",

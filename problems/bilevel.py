@@ -243,8 +243,11 @@ class OuterProblem(BilevelProblem):
         """False also when the inner step before this outer step was skipped."""
         return super()._finite() & ~self._inner_skipped
 
-    def diagnostics(self) -> dict[str, float]:
-        """|implicit| / |direct| and their cosine in the last outer step (0 where one of the two is zero)."""
+    def diagnostics(self) -> dict[str, float | None]:
+        """|implicit| / |direct| and their cosine in the last outer step: 0 where one of the two is zero, None before
+        the first one."""
+        if not self.direct.numel():
+            return {"implicit_to_direct": None, "cosine": None}
         direct, implicit = self.direct.cpu().double(), self.implicit.cpu().double()  # mps has no float64
         sizes = float(direct.norm()), float(implicit.norm())
         cosine = float(direct @ implicit) / (sizes[0] * sizes[1]) if min(sizes) > 0 else 0.0

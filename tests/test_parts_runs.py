@@ -29,6 +29,7 @@ from engine.search.stage import build_search, search
 from engine.stages import run_stages
 from problems.hypergradients import HYPERGRADIENTS
 from problems.models.attach import ADAPTER
+from tests.helpers.searching import find_ranks, kept_mask
 
 WIDTH, K = 32, 4
 LAYERS = [f"transformer.h.{i}.attn.c_attn" for i in (0, 1)]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from problems.hypergradients import HYPERGRADIENTS
+from tests.helpers.generation_toys import arguments, save_causal, write_e2e
 from tests.helpers.processes import Process, fresh, outcome
 from tests.helpers.several import Several
 from tests.helpers.tiny import tiny_arguments
@@ -88,14 +89,15 @@ def test_a_whole_run_is_the_same(argv: list[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["lora", "adalora"])
+@pytest.mark.parametrize("method", ["lora", "adalora", "head"])
 def test_the_baselines_are_the_same(argv: list[str], tmp_path: Path, method: str) -> None:
     argv = [*argv, "--method", method, "--retrain.max_steps", "12", "--lora.modules_to_save", "null"]
 
     def adapter() -> dict[str, Any]:
         from safetensors.torch import load_file
 
-        return load_file(tmp_path / "runs" / "tiny" / "adapter" / "adapter_model.safetensors")
+        file = "merged/model.safetensors" if method == "head" else "adapter/adapter_model.safetensors"
+        return load_file(tmp_path / "runs" / "tiny" / file)
 
     process = Process(argv, tmp_path / "one.txt")
     assert process.wait() == 0, process.output.read_text()
@@ -105,6 +107,25 @@ def test_the_baselines_are_the_same(argv: list[str], tmp_path: Path, method: str
     assert several.wait() == [0, 0], several.said()
     for name, value in adapter().items():
         close(value, one[name], 1e-4)
+
+
+@pytest.mark.slow
+def test_a_language_model_that_is_not_trained_is_the_same(tmp_path: Path) -> None:
+    data, model = write_e2e(tmp_path / "data"), save_causal(tmp_path / "gpt2", "gpt2")
+    argv = [*arguments(model, data, tmp_path / "runs", "[c_attn]"), "--method", "head"]
+
+    def metrics() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((tmp_path / "runs" / "tiny" / "metrics.json").read_text())
+        return found
+
+    process = Process(argv, tmp_path / "one.txt")
+    assert process.wait() == 0, process.output.read_text()
+    one = metrics()
+    fresh(tmp_path / "runs")
+    several = Several(argv, tmp_path / "two.txt")
+    assert several.wait() == [0, 0], several.said()
+    assert metrics()["metrics"] == one["metrics"]
+    assert metrics()["loss"] == pytest.approx(one["loss"], abs=1e-5)
 
 
 def die_at(stage: str, rank: int, step: int) -> Callable[[int], None]:

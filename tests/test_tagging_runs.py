@@ -106,7 +106,7 @@ def predicted(folder: RunFolder) -> list[list[str]]:
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("method", ["autolora", "lora", "lora_random", "adalora", "adapter", "full"])
+@pytest.mark.parametrize("method", ["autolora", "lora", "lora_random", "adalora", "adapter", "head", "full"])
 def test_scoring_the_predictions_again_gives_the_runs_metrics(
     finished: Callable[..., RunFolder], files: Path, tmp_path: Path, method: str
 ) -> None:

@@ -5,11 +5,11 @@ from transformers import PreTrainedTokenizerBase
 
 from configs.schema import RunConfig
 from engine.export.adapter import save_adapter
-from engine.export.merged import save_merged
+from engine.export.merged import save_merged, save_whole
 from engine.export.padded import save_padded
 from engine.run.folder import RunFolder
 
-__all__ = ["save_adapter", "save_all", "save_merged", "save_padded"]
+__all__ = ["save_adapter", "save_all", "save_merged", "save_padded", "save_whole"]
 
 
 def save_all(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: RunFolder, config: RunConfig) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from peft import PeftModel
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from problems.models.attach import lora_layers
 
@@ -14,9 +14,14 @@ def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Pa
     """The base model with the adapter merged in; `model` is consumed."""
     _untie(model)
     merged: Any = model.merge_and_unload()
-    if hasattr(merged.config, "gguf_file"):
-        del merged.config.gguf_file  # what is written now is no such file
-    merged.save_pretrained(str(folder))
+    save_whole(merged, tokenizer, folder)
+
+
+def save_whole(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """All weights of a model without LoRA, and its tokenizer."""
+    if hasattr(model.config, "gguf_file"):
+        del model.config.gguf_file  # what is written now is no such file
+    model.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
 
 

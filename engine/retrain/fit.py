@@ -34,7 +34,8 @@ class Fitted:
 
 
 def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mapping[str, Any] | None = None) -> Fitted:
-    """Trains on `data.train` and evaluates after the last step (no split chooses an epoch).
+    """Trains on `data.train` and evaluates after the last step (no split chooses an epoch); a model of which nothing
+    is to be trained is evaluated alone.
 
     Resumes from the newest intact checkpoint in `folder`. The caller removes the checkpoints when the result is safe;
     `begun`, what the training began with, is stored in each, to be compared before it is resumed.
@@ -57,7 +58,9 @@ def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mappi
         torch.manual_seed(config.seed + 1_000_003 * processes.rank)  # its own dropout masks; the weights are DDP's
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(StopAtNaN(trainer, config))
-    if last is not None and last.step >= last.max_steps:
+    if not any(p.requires_grad for p in prepared.model.parameters()):
+        steps = 0  # the base model as it is
+    elif last is not None and last.step >= last.max_steps:
         # Trainer would make one step more.
         trainer.take_weights(last.folder)
         steps = last.step

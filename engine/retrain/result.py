@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from configs.rules import SEARCHING
+from configs.rules import SEARCHING, evaluates_base
 from engine.ranks import RankRecord
 from engine.retrain.fit import Fitted
 from engine.retrain.settings import FINISHED
@@ -25,8 +25,8 @@ def result_of(run: Context, fitted: Fitted, record: RankRecord | None, trainable
         "trainable_parameters": trainable,
         "lora_parameters": record.lora_parameters if record else 0,
         "mean_rank": record.mean_rank if record else None,
-        "learning_rate": rate,
-        "learning_rates_tried": config.retrain.learning_rates,
+        "learning_rate": None if evaluates_base(config) else rate,
+        "learning_rates_tried": [] if evaluates_base(config) else config.retrain.learning_rates,
         "seconds_sweep": sum(trial.seconds for trial in read_trials(run.folder.sweep)),
         "seed": config.seed,
         "seconds": seconds | {"total": sum(s for s in seconds.values() if s is not None)},

@@ -5,7 +5,7 @@ import logging
 
 from transformers import set_seed
 
-from configs.rules import SEARCHING
+from configs.rules import SEARCHING, evaluates_base
 from engine import ranks
 from engine.disk.files import remove, write_json, write_text
 from engine.retrain import checkpoint
@@ -26,22 +26,21 @@ log = logging.getLogger("autolora")
 
 
 def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
-    """Writes adapter/ or merged/ (more when asked), predictions.txt where the task keeps them, and metrics.json.
+    """Writes adapter/ or merged/ (more when asked; neither if nothing is trained), predictions.txt where the task
+    keeps them, and metrics.json.
 
     Resumes from the newest checkpoint in retrain/ when there is one. Raises Interrupted when a signal asked to stop,
     UserError for what the user must change.
     """
     _refuse_changes(run)
     folder, data, method = run.folder, run.data, METHODS[run.config.method]
-    rate = choose_learning_rate(run) if run.config.retrain.learning_rates else run.config.retrain.learning_rate
+    sweeps = run.config.retrain.learning_rates and not evaluates_base(run.config)
+    rate = choose_learning_rate(run) if sweeps else run.config.retrain.learning_rate
     at_rate = run.under(with_rate(run.config, rate))
     set_seed(run.config.seed)
     prepared = method.prepare(run.base(), at_rate, len(data.train))
     trainable = sum(p.numel() for p in prepared.model.parameters() if p.requires_grad) - prepared.zeros
-    log.info(
-        "retrain (%s): %d rows, %s, trainable parameters %s",
-        run.config.method, len(data.train), length_of(run.config.retrain, len(data.train)).words(), f"{trainable:,}",
-    )  # fmt: skip
+    _say_what_is_trained(run, trainable)
     begun = {"settings": RETRAINING.of(run.config), "data": run.fingerprint, "ranks": what_counts(prepared.record)}
     run.begin()
     fitted = fit(at_rate, prepared, data, folder.retrain, begun)
@@ -56,6 +55,18 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     remove(folder.retrain)
     remove(folder.trials)
     tracker.log({f"eval/{name}": value for name, value in fitted.metrics.items()})
+
+
+def _say_what_is_trained(run: Context, trainable: int) -> None:
+    rows, method = len(run.data.train), run.config.method
+    if evaluates_base(run.config):
+        log.info(
+            "retrain (%s): the model has no task head, so that nothing is trained and no model is written: the base "
+            "model is evaluated as it is", method,
+        )  # fmt: skip
+        return
+    length = length_of(run.config.retrain, rows).words()
+    log.info("retrain (%s): %d rows, %s, trainable parameters %s", method, rows, length, f"{trainable:,}")
 
 
 def _refuse_changes(run: Context) -> None:

@@ -26,7 +26,7 @@ from engine.run.context import Context
 from engine.run.same_data import refuse_changed_data
 from problems.data import Data
 from problems.halves import split_rows
-from problems.models.layers import target_layers
+from problems.models.layers import lora_layers_of
 from problems.tasks.doubts import warn_of_untrained_classes
 
 log = logging.getLogger("autolora")
@@ -150,7 +150,7 @@ def choose_ranks(run: Context) -> None:
 
     def prepare(tried: Mapping[str, Any]) -> tuple[Context, Prepared]:
         base = run.base()
-        record = controls.by_target(target_layers(base.model, targets), tried, settings.k)
+        record = controls.by_target(lora_layers_of(base.model, settings), tried, settings.k)
         return run, lora_at(record, Path("--lora.grid"), base, run)
 
     combinations = itertools.product(settings.grid, repeat=len(targets))

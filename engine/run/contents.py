@@ -38,7 +38,7 @@ class _Result(_Part):
     metrics: dict[str, float] = Field({"": 0.0}, min_length=1)
     lora_parameters: Count = 0
     trainable_parameters: Count = 0
-    learning_rate: Amount = 0.0
+    learning_rate: Amount | None = 0.0
     peak_memory_mib: Amount = 0.0
     seconds: _Seconds | None = None
     steps: _Steps | None = None

@@ -14,6 +14,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import get_scheduler
 
+from configs.rules import moves_alpha
 from configs.schema import RunConfig
 from engine.ranks.rules import kept_components
 from problems.bilevel import Passes
@@ -148,6 +149,8 @@ def _inner_problem(
     settings = Config(
         type=betty_type(hypergradient.type),
         unroll_steps=search.unroll_steps,
+        # Inner steps before the first outer one: with a fixed alpha all of them.
+        warmup_steps=0 if moves_alpha(config) else search.steps,
         gradient_clipping=search.gradient_clipping,
         darts_alpha=hypergradient.radius,
         neumann_iterations=hypergradient.terms,

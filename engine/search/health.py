@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from configs.errors import UserError
+from configs.rules import moves_alpha
 from configs.schema import RunConfig
 from engine.ranks.rules import SHARES
 from engine.search.engine import SearchEngine
@@ -24,11 +25,14 @@ def refuse_many_skips(engine: SearchEngine, config: RunConfig) -> None:
         return
     search = config.search
     loader = engine.lora.train_data_loader[0]
+    rates = f"--search.learning_rate is {search.learning_rate:g}: lower it"
+    if moves_alpha(config):
+        outer = f"--search.selection_learning_rate {search.selection_learning_rate:g}"
+        rates = f"--search.learning_rate is {search.learning_rate:g}, {outer}: lower them"
     raise UserError(
         f"--search.max_bad_steps: by step {engine.global_step} (epoch {loader.epoch}, batch {loader.position} of "
         f"D_tr) {skipped} steps had a loss or gradient that is not finite, allowed {search.max_bad_steps}; "
-        f"--search.learning_rate is {search.learning_rate:g}, --search.selection_learning_rate "
-        f"{search.selection_learning_rate:g}: lower them, or try --precision fp32, more --search.warmup_ratio, "
+        f"{rates}, or try --precision fp32, more --search.warmup_ratio, "
         f"--search.gradient_clipping 1, with --overwrite"
     )
 
@@ -67,9 +71,9 @@ def warn_about_still_alpha(engine: SearchEngine, config: RunConfig) -> None:
 
 
 def warn_about(trajectory: Trajectory, config: RunConfig) -> None:
-    """Warns when the ranks that were found are doubtful: alpha collapsed, or no rank ever changed."""
+    """Warns when the ranks that were found are doubtful: alpha collapsed, or no rank ever changed, and was to."""
     alpha = np.stack(trajectory.alpha)
-    if alpha.shape[2] == 1:
+    if alpha.shape[2] == 1 or not moves_alpha(config):
         return
     collapsed = int((alpha[-1].max(axis=1) > COLLAPSED).sum())
     if config.search.constraint in SHARES and 2 * collapsed > alpha.shape[1]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from configs.rules import moves_alpha
 from engine.disk import checkpoint
 from engine.run.context import Context
 from engine.search import state as search_state
@@ -31,7 +32,9 @@ class SearchHook:
 
     def __init__(self, engine: SearchEngine, run: Context, settings: Mapping[str, Any], tracker: Tracker) -> None:
         self.engine = engine
-        self.settled = RanksSettled(run.config.search.patience if engine.by_threshold else 0)
+        # Where alpha is fixed, or another rule makes the ranks, those of the threshold that do not change say nothing.
+        stops = engine.by_threshold and moves_alpha(run.config)
+        self.settled = RanksSettled(run.config.search.patience if stops else 0)
         self.processes = run.processes
         self.config = run.config
         self.search = run.config.search

@@ -18,7 +18,7 @@ from engine.search.settings import FOUND, UNFINISHED
 from engine.terminal.live_view import SearchProgress
 from engine.tracking import NOWHERE, Tracker
 from problems.halves import split_rows
-from problems.hypergradients import HYPERGRADIENTS
+from problems.hypergradients import betty_type, registered
 from problems.models.attach import attach_components
 from problems.models.layers import refuse_large_k
 
@@ -35,7 +35,7 @@ def search(run: Context, tracker: Tracker = NOWHERE) -> SearchEngine:
     refuse_changed_data(
         run, run.processes.of_first(lambda: checkpoint.peek(run.folder.search_checkpoint)).get("data", {})
     )
-    engine = build_search(run, second_order=HYPERGRADIENTS[run.config.hypergradient.type].second_order)
+    engine = build_search(run, second_order=registered(betty_type(run.config.hypergradient.type)).second_order)
     hook = SearchHook(engine, run, UNFINISHED.of(run.config), tracker)
     hook.resume()
     run.begin()

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from configs.errors import UserError
+from configs.rules import evaluates_base
 from configs.schema import RunConfig, StudyConfig
 from configs.values import with_values
 from engine import ranks
@@ -131,7 +132,9 @@ def with_chosen_rate(cell: Cell, cells: Sequence[Cell]) -> Cell:
 
     Raises UserError when the first seed has not finished, unless this cell has: it keeps the rate that it ran at.
     """
-    if not cell.config.retrain.learning_rates or (first := _first_seed_of(cell, cells)) is cell:
+    if not cell.config.retrain.learning_rates or evaluates_base(cell.config):
+        return cell
+    if (first := _first_seed_of(cell, cells)) is cell:
         return cell
     rate = next((rate for found in (first, cell) if (rate := _rate(found)) is not None), None)
     if rate is None:

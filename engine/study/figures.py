@@ -47,7 +47,8 @@ def metric_against_cost(results: pd.DataFrame, cost: pd.DataFrame, path: Path) -
     """Median and range of the final metric over seeds against the cost of a search step."""
     ratio = cost.set_index("approximation")["ratio_to_lora"]
     figure, axes = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
-    for name, scores in results.groupby(APPROXIMATION, sort=False)["score"]:
+    approximations = results[results[APPROXIMATION].isin(ratio.index)]  # none is not among them
+    for name, scores in approximations.groupby(APPROXIMATION, sort=False)["score"]:
         median = scores.median()
         reach = [[median - scores.min()], [scores.max() - median]]
         axes.errorbar(ratio[name], median, yerr=reach, marker="o", capsize=3, label=str(name))

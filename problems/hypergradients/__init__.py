@@ -1,15 +1,20 @@
-"""The registry of hypergradient approximations. A new one is one class in one file and one line here."""
+"""The registry of hypergradient approximations. A new one is one class in one file and one line here.
+
+NONE is no approximation: it is registered for the search that takes no outer step, and compared with nothing.
+"""
 
 from betty.hypergradient import jvp_fn_mapping
 
 from problems.hypergradients.base import Cost, Hypergradient, Inner, Outer, Tensors
 from problems.hypergradients.difference import CentralDifference, ForwardDifference
 from problems.hypergradients.first_order import FirstOrder
+from problems.hypergradients.none import NoHypergradient
 from problems.hypergradients.sama import Sama
 from problems.hypergradients.second_order import ConjugateGradient, Exact, Neumann
 
 __all__ = [
     "HYPERGRADIENTS",
+    "NONE",
     "Cost",
     "Hypergradient",
     "Inner",
@@ -33,6 +38,8 @@ HYPERGRADIENTS: dict[str, Hypergradient] = {
     )
 }
 
+NONE = NoHypergradient()
+
 
 def betty_type(name: str) -> str:
     """The name under which Betty finds an approximation; Betty's own entries (`darts`, ...) stay what they are."""
@@ -50,5 +57,5 @@ def registered(type_: str) -> Hypergradient:
     return jvp_fn_mapping[type_]
 
 
-for _method in HYPERGRADIENTS.values():
+for _method in (*HYPERGRADIENTS.values(), NONE):
     register(_method)

@@ -11,8 +11,8 @@ from transformers.pytorch_utils import Conv1D
 
 from configs.errors import UserError
 from configs.schema import LoraSettings
-from problems.models.layers import HEADS, refuse_past_lora, target_layers
-from problems.models.parts import KeepSparse, layer_ranks, layout
+from problems.models.layers import HEADS, lora_layers_of, refuse_past_lora, target_layers
+from problems.models.parts import KeepSparse, layer_ranks, layout, lies_in
 
 ADAPTER = "default"
 
@@ -41,7 +41,7 @@ def attach_components(
 
     Raises UserError as `target_layers`.
     """
-    groups = dict.fromkeys(target_layers(model, settings.target_modules), settings.k)
+    groups = dict.fromkeys(lora_layers_of(model, settings), settings.k)
     ranks = layer_ranks(groups)
     larger = {name: rank for name, rank in ranks.items() if rank != settings.k}
     alphas = {name: settings.lora_alpha * rank / settings.k for name, rank in larger.items()}
@@ -75,7 +75,7 @@ def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     targets = target_layers(model, sorted(config.target_modules or []))  # PEFT keeps them as a set
     refuse_past_lora(model, targets)
     for target in targets:
-        around = [name for name in config.modules_to_save or [] if f".{name}." in f".{target}."]
+        around = [name for name in config.modules_to_save or [] if lies_in(target, name)]
         if around:  # PEFT would leave such layers without LoRA and say nothing
             raise UserError(f"LoRA on {target} is not allowed: {around[0]} is trained whole (--lora.modules_to_save)")
     # PEFT would set this itself, with a warning.

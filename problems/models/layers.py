@@ -1,6 +1,6 @@
 """The layers of a model that can have LoRA: their names, their shapes, and which of them the targets name."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import nn
@@ -8,9 +8,10 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from configs.errors import UserError
+from configs.ranges import ALL_LINEAR
 from configs.rules import FUSED
 from configs.schema import LoraSettings
-from problems.models.parts import matches, refuse_overlap, split
+from problems.models.parts import lies_in, matches, refuse_overlap, split
 
 # PEFT trains modules of these names whole when the task is classification.
 HEADS = ("classifier", "score")
@@ -19,24 +20,74 @@ MATRICES = (nn.Linear, Conv1D)
 _MAMBAS = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
 
 
-def target_layers(model: PreTrainedModel, targets: Sequence[str]) -> list[str]:
-    """Names of the layers, and of the parts of fused ones, that `targets` (names or their endings) match, in the
-    model's order.
+def lora_layers_of(model: PreTrainedModel, settings: LoraSettings) -> list[str]:
+    """Names of the layers, and of the parts of fused ones, that get LoRA under these settings. Raises UserError as
+    `target_layers`."""
+    return target_layers(model, settings.target_modules, settings.modules_to_save or ())
+
+
+def target_layers(model: PreTrainedModel, targets: Sequence[str], whole: Sequence[str] = ()) -> list[str]:
+    """Names of the layers, and of the parts of fused ones, that `targets` mean, in the model's order: names or their
+    endings, or all-linear alone, which leaves out what lies in the modules `whole` (names or their endings).
 
     Raises UserError when a target matches nothing (with the endings that exist) or a module that is no matrix (with
-    its type), and when a layer is named both whole and by part.
+    its type), when a layer is named both whole and by part, and when all-linear finds no layer.
     """
+    if means_all_linear(targets):
+        return _all_linear(model, whole) or _refuse_none(model)
     names = list(layer_shapes(model))
     _refuse_others(model, targets)
     missing = [t for t in targets if not any(matches(name, t) for name in names)]
     if missing:
         raise UserError(
             f"--lora.target_modules: {', '.join(missing)} matches no module of {model.config.name_or_path}; "
-            f"there are: {', '.join(sorted(set(map(_ending, names))))}"
+            f"there are: {_endings(names)}"
         )
-    found = [name for name in names if any(matches(name, t) for t in targets)]
+    found = named_layers(model, targets)
     refuse_overlap(found, "--lora.target_modules")
     return found
+
+
+def named_layers(model: PreTrainedModel, targets: Sequence[str], whole: Sequence[str] = ()) -> list[str]:
+    """As `target_layers`, but targets that mean nothing in this model are passed over."""
+    if means_all_linear(targets):
+        return _all_linear(model, whole)
+    return [name for name in layer_shapes(model) if any(matches(name, t) for t in targets)]
+
+
+def means_all_linear(targets: Sequence[str]) -> bool:
+    """Whether the targets are PEFT's word for all linear layers."""
+    return list(targets) == [ALL_LINEAR]
+
+
+def _all_linear(model: PreTrainedModel, whole: Sequence[str]) -> list[str]:
+    """Every linear layer of every block (a member of a ModuleList in the base model), a fused one as one layer.
+
+    Outside the blocks lie a pooler, projections of embeddings, output embeddings and task heads. PEFT's own all-linear
+    takes poolers, too.
+    """
+    prefix = model.base_model_prefix
+    inside = f"{prefix}." if prefix and hasattr(model, prefix) else ""
+    blocks = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+    output: Any = model.get_output_embeddings()
+    left_out = {name for name, module in model.named_modules() if output is not None and module is output}
+    return [
+        name
+        for name in layer_shapes(model)
+        if split(name)[1] is None
+        and name not in left_out
+        and name.startswith(inside)
+        and any(name.startswith(f"{block}.") for block in blocks)
+        and not any(lies_in(name, module) for module in whole)
+        and not _is_read_past_lora(model, name)
+    ]
+
+
+def _refuse_none(model: PreTrainedModel) -> list[str]:
+    raise UserError(
+        f"--lora.target_modules: {ALL_LINEAR} finds no linear layer in the blocks of {model.config.name_or_path}; "
+        f"there are: {_endings(layer_shapes(model))}"
+    )
 
 
 def layer_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
@@ -53,7 +104,7 @@ def layer_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
 def refuse_large_k(model: PreTrainedModel, settings: LoraSettings) -> None:
     """Raises UserError, naming the layer, when k exceeds the smaller side of a layer: its update has no such rank."""
     modules = dict(model.named_modules())
-    for name in target_layers(model, settings.target_modules):
+    for name in lora_layers_of(model, settings):
         layer, part = split(name)
         outputs, inputs = matrix_shape(modules[layer])
         smallest = min(outputs if part is None else outputs // len(FUSED), inputs)
@@ -88,6 +139,10 @@ def _ending(name: str) -> str:
     return ending if part is None else f"{ending}.{part}"
 
 
+def _endings(names: Iterable[str]) -> str:
+    return ", ".join(sorted(set(map(_ending, names))))
+
+
 def _in_head(name: str) -> bool:
     """Whether a module lies in a task head, which PEFT trains whole."""
     return any(part in HEADS for part in name.split("."))
@@ -112,10 +167,14 @@ def _refuse_others(model: nn.Module, targets: Sequence[str]) -> None:
 
 def refuse_past_lora(model: PreTrainedModel, layers: Sequence[str]) -> None:
     """Raises UserError for a layer whose weight the model reads itself, without its LoRA."""
-    kind = model.config.model_type
-    for name in layers if kind in _MAMBAS else ():
-        if _ending(name) == "out_proj":
+    for name in layers:
+        if _is_read_past_lora(model, name):
+            others = _endings(other for other in layer_shapes(model) if not _is_read_past_lora(model, other))
             raise UserError(
-                f"--lora.target_modules: {name} is not allowed, as a model of type {kind} reads its weight past LoRA; "
-                f"allowed: {', '.join(sorted({_ending(x) for x in layer_shapes(model)} - {'out_proj'}))}"
+                f"--lora.target_modules: {name} is not allowed, as a model of type {model.config.model_type} reads "
+                f"its weight past LoRA; allowed: {others}"
             )
+
+
+def _is_read_past_lora(model: PreTrainedModel, name: str) -> bool:
+    return model.config.model_type in _MAMBAS and _ending(name) == "out_proj"

@@ -47,6 +47,11 @@ def matches(name: str, target: str) -> bool:
     return name == target or name.endswith(f".{target}")
 
 
+def lies_in(name: str, module: str) -> bool:
+    """Whether a name is that of the module (a name or its ending) or of something in it."""
+    return f".{module}." in f".{name}."
+
+
 def groups_of(layers: Iterable[str], targets: Sequence[str]) -> list[str]:
     """The groups of layers that have LoRA: the parts of a layer that `targets` name, or the layer where they name
     none."""

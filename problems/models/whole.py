@@ -8,7 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from configs.errors import UserError
-from problems.models.layers import HEADS, layer_shapes
+from problems.models.layers import HEADS, named_layers
 from problems.models.load import BaseModel
 from problems.models.parts import matches, split
 
@@ -38,7 +38,7 @@ def with_modules_to_save(base: BaseModel, given: Sequence[str] | None, targets: 
     heads = {module for name in (*base.trained_whole, *HEADS) for module in _matching(model, name)}
     whole = [module for modules in found.values() for module in modules if module not in heads]
     for name in whole:
-        _refuse_inside(name, _lora_layers(model, targets), "LoRA layer")
+        _refuse_inside(name, _lora_layers(model, targets, given or ()), "LoRA layer")
         _refuse_inside(name, [other for other in (*whole, *heads) if other != name], "module trained whole")
         around = [head for head in heads if name.startswith(f"{head}.")]
         if around:
@@ -65,13 +65,13 @@ def untrained_poolers(model: PreTrainedModel, targets: Sequence[str]) -> list[st
         dense = getattr(model.get_submodule(name), "dense", None)
         if not isinstance(dense, nn.Linear) or dense.bias is None or not dense.weight.is_floating_point():
             continue
-        if not dense.bias.any() and not any(x.startswith(f"{name}.") for x in _lora_layers(model, targets)):
+        if not dense.bias.any() and not any(x.startswith(f"{name}.") for x in _lora_layers(model, targets, ())):
             return [name]
     return []
 
 
-def _lora_layers(model: PreTrainedModel, targets: Sequence[str]) -> list[str]:
-    return [split(name)[0] for name in layer_shapes(model) if any(matches(name, target) for target in targets)]
+def _lora_layers(model: PreTrainedModel, targets: Sequence[str], whole: Sequence[str]) -> list[str]:
+    return [split(name)[0] for name in named_layers(model, targets, whole)]
 
 
 def _matching(model: PreTrainedModel, ending: str) -> list[str]:

@@ -8,7 +8,7 @@ from configs import rules
 from configs.errors import UserError
 from configs.parser import parse
 from configs.schema import HypergradientConfig
-from problems.hypergradients import HYPERGRADIENTS
+from problems.hypergradients import HYPERGRADIENTS, NONE
 
 PROBED = ("--study.axes", "{seed: [0]}", "--study.probe.steps", "[2,4]")
 
@@ -50,6 +50,14 @@ IMPOSSIBLE = {
         ("--method", "adalora", "--lora.target_modules", "[c_attn.q,c_proj,h.0.attn.c_attn.v]"),
         r"^--lora\.target_modules: c_attn\.q, h\.0\.attn\.c_attn\.v is not allowed for --method adalora",
     ),
+    "a grid over all linear layers": (
+        ("--method", "lora_grid", "--lora.target_modules", "all-linear"),
+        r"^--lora\.target_modules: all-linear is not allowed for --method lora_grid, which tries .* names of modules$",
+    ),
+    "all linear layers and others": (
+        ("--lora.target_modules", "[query,all-linear]"),
+        r"^--lora\.target_modules: \['query', 'all-linear'\] is not .* at least one module name, or all-linear alone$",
+    ),
     "a comparison without a study": (
         ("--study.probe.steps", "[1]"),
         r"^--study\.probe\.steps: \[1\] is not allowed without a study; allowed: \[\], or with --study\.axes",
@@ -65,6 +73,10 @@ IMPOSSIBLE = {
     "a comparison between outer steps": (
         (*PROBED, "--search.unroll_steps", "4"),
         r"^--study\.probe\.steps: \[2, 4\] is not allowed with --search\.unroll_steps 4; allowed: multiples",
+    ),
+    "a comparison without outer steps": (
+        (*PROBED, "--hypergradient.type", "none"),
+        r"^--study\.probe\.steps: \[2, 4\] is not allowed with --hypergradient\.type none, which takes no outer step",
     ),
     "a comparison without second derivatives": (
         (*PROBED, "--model.attention", "sdpa"),
@@ -129,6 +141,7 @@ def test_what_cannot_work_together_is_refused(case: str) -> None:
         ("--search.check_every", "10", "--search.patience", "3", "--search.unroll_steps", "31"),
         ("--search.check_every", "10", "--search.patience", "0", "--search.unroll_steps", "31"),
         ("--search.steps", "5", "--search.unroll_steps", "6", "--method", "lora"),
+        ("--search.steps", "5", "--search.unroll_steps", "6", "--hypergradient.type", "none"),
     ],
 )
 def test_an_outer_step_that_comes_late_is_taken(arguments: tuple[str, ...]) -> None:
@@ -138,7 +151,7 @@ def test_an_outer_step_that_comes_late_is_taken(arguments: tuple[str, ...]) -> N
 def test_second_order_methods_and_choices_are_those_of_the_registry() -> None:
     assert {name for name, method in HYPERGRADIENTS.items() if method.second_order} == rules.SECOND_ORDER
     choices = typing.get_args(typing.get_type_hints(HypergradientConfig)["type"])
-    assert set(choices) == set(HYPERGRADIENTS)
+    assert set(choices) == {*HYPERGRADIENTS, NONE.name}
 
 
 def test_distributed_needs_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,10 +30,8 @@ ALWAYS = {
     "name", "runs_folder", "method", "seed", "precision", "device", "strategy",
     "model.name", "model.trust_remote_code", "model.attention", "model.load_in_4bit",
     "task.type", "task.metrics", "task.evaluation_split", "task.max_length", "task.train_rows",
-    "task.evaluation_rows", "retrain.max_steps", "retrain.learning_rates", "retrain.batch_size",
-    "retrain.torch_compile", "retrain.gradient_accumulation", "retrain.weight_decay", "retrain.warmup_ratio",
-    "retrain.scheduler", "retrain.gradient_clipping", "retrain.eval_batch_size", "retrain.checkpoint_every",
-    "export.padded", "tracking.wandb", "study.axes", "study.variants",
+    "task.evaluation_rows", "retrain.torch_compile", "retrain.eval_batch_size", "export.padded", "tracking.wandb",
+    "study.axes", "study.variants",
 }  # fmt: skip
 # Keys that change no result of a stage, so that no stage declares them: where a run lies, who is told of it, files
 # beside the result, how its cells are started, and what several processes share.
@@ -155,6 +153,7 @@ def test_a_key_that_is_overruled_or_names_data_that_is_not_read_is_refused(case:
     assert log_lines == []
 
 
+E2E = ("--task.type", "generation", "--task.name", "e2e")
 SAID = {
     ("--lora.r", "6"): "--lora.r: does nothing with --method autolora: it is the rank for lora, adalora and lora_ran",
     ("--method", "lora", "--search.steps", "9", "--hypergradient.type", "sama", "--retrain.init", "scratch"): (
@@ -167,6 +166,10 @@ SAID = {
     ),
     ("--adapter.bottleneck", "8"): "--adapter.bottleneck: does nothing with --method autolora: it is read for adapter",
     ("--method", "full", "--lora.k", "4"): "--lora.k: does nothing with --method full, which has no LoRA",
+    ("--method", "head", "--lora.k", "4"): "--lora.k: does nothing with --method head, which has no LoRA",
+    (*E2E, "--method", "head", "--retrain.batch_size", "4", "--retrain.learning_rates", "[1e-3]"): (
+        "--retrain.batch_size, --retrain.learning_rates: do nothing with --method head and with --task.type"
+    ),
     ("--method", "full", "--export.merged", "true"): "--export.merged: does nothing with --method full, which always",
     ("--method", "lora", "--task.validation_share", "0.2"): "--task.validation_share: does nothing with --method lora",
     ("--hypergradient.terms", "5"): "--hypergradient.terms: does nothing with --hypergradient.type darts: it is read",
@@ -188,6 +191,15 @@ SAID = {
         "--hypergradient.fp32_difference",
         "true",
     ): "--hypergradient.fp32_difference: does nothing",
+    ("--hypergradient.type", "none", "--search.unroll_steps", "2", "--hypergradient.eta", "lr"): (
+        "--hypergradient.eta, --search.unroll_steps: do nothing with --hypergradient.type none, which takes no outer"
+    ),
+    ("--hypergradient.type", "none", "--search.patience", "3"): (
+        "--search.patience: does nothing with --hypergradient.type none, which moves no alpha: the search takes"
+    ),
+    ("--hypergradient.type", "none", "--hypergradient.radius", "3"): (
+        "--hypergradient.radius: does nothing with --hypergradient.type none, which takes no finite difference"
+    ),
     ("--search.patience", "0", "--search.check_every", "5"): "--search.check_every: does nothing with --search.patien",
     ("--decode.num_beams", "4"): "--decode.num_beams: does nothing with --task.type sample: it is read for generation",
     (*DATA, "--task.label_smoothing", "0"): "--task.label_smoothing: does nothing with --task.type text: it is read",
@@ -232,6 +244,9 @@ READ = (
     ("--lora.r", "2", "--study.variants", "{a: {}, b: {method: lora}}"),  # one of the cells reads it
     ("--hypergradient.terms", "5", "--study.axes", "{seed: [0]}", "--study.probe.steps", "[2]"),
     ("--task.path", "null"),
+    ("--method", "head", "--lora.modules_to_save", "[pooler]", "--retrain.batch_size", "4"),
+    (*E2E, "--method", "head", "--lora.modules_to_save", "[lm_head]", "--retrain.batch_size", "4"),
+    ("--hypergradient.type", "none", "--search.constraint", "sigmoid", "--task.validation_share", "0.4"),
     (*DATA, "--task.name", "mine", "--task.kind", "regression", "--task.holdout_share", "0.3"),
     ("--task.type", "generation", "--task.name", "e2e", "--task.label_smoothing", "0", "--decode.num_beams", "2"),
 )

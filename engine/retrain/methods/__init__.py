@@ -8,6 +8,7 @@ from engine.retrain.methods.adalora import AdaLora
 from engine.retrain.methods.adapter import Adapter
 from engine.retrain.methods.base import Method, Prepared
 from engine.retrain.methods.full import Full
+from engine.retrain.methods.head import Head
 from engine.retrain.methods.lora import RankedLora
 from engine.run.opening import Asked
 
@@ -21,6 +22,7 @@ METHODS: dict[str, Method] = {
     "lora_random": RankedLora(lora.random, rules=(controls.RANDOM,), reads_ranks=True),
     "adalora": AdaLora(),
     "adapter": Adapter(),
+    "head": Head(),
     "full": Full(),
 }
 

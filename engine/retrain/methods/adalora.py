@@ -22,6 +22,7 @@ from engine.retrain.length import length_of
 from engine.retrain.methods.base import Method, Prepared, layer_sizes
 from engine.run.context import Context
 from problems.models.attach import ADAPTER, attach, lora_config, lora_layers
+from problems.models.layers import lora_layers_of
 from problems.models.load import BaseModel
 
 RULE = "adalora"
@@ -59,8 +60,9 @@ class AdaLora(Method):
         rank = initial_rank(config.lora.r)
         # PEFT divides by the initial rank, for good: this gives each component the scale lora_alpha / k.
         scale = 1.0 if config.retrain.scale == "fixed" else rank / config.lora.k
-        alike = ("task_type", "target_modules", "modules_to_save", "lora_dropout")
+        alike = ("task_type", "modules_to_save", "lora_dropout")
         fields: dict[str, Any] = {name: getattr(like, name) for name in alike}
+        fields["target_modules"] = lora_layers_of(base.model, config.lora)
         fields["lora_alpha"] = config.lora.lora_alpha * scale
         fields |= schedule(length_of(config.retrain, rows).steps)
         model = attach(base.model, AdaLoraConfig(init_r=rank, target_r=config.lora.r, **fields))

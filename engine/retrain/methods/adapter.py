@@ -3,10 +3,9 @@
 from transformers import PreTrainedModel
 
 from engine.ranks import RankRecord
-from engine.retrain.methods.base import Method, Prepared
+from engine.retrain.methods.base import Method, Prepared, head_of
 from engine.run.context import Context
 from problems.models import bottleneck
-from problems.models.layers import HEADS
 from problems.models.load import BaseModel
 
 
@@ -15,8 +14,8 @@ class Adapter(Method):
 
     def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
         """Raises UserError for a model that is neither BERT nor RoBERTa."""
-        bottleneck.insert(base.model, run.config.adapter.bottleneck, _head(base))
-        return Prepared(base.model, head=_head(base))
+        bottleneck.insert(base.model, run.config.adapter.bottleneck, head_of(base))
+        return Prepared(base.model, head=head_of(base))
 
     def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
         """adapter/: bottleneck.safetensors and bottleneck.json, which problems/models/bottleneck.py loads."""
@@ -24,8 +23,3 @@ class Adapter(Method):
         bottleneck.save(prepared.model, run.config.adapter.bottleneck, prepared.head, run.folder.adapter)
         run.tokenizer.save_pretrained(str(run.folder.adapter))
         return None
-
-
-def _head(base: BaseModel) -> list[str]:
-    """The task head, also where the base model came with one; PEFT trains the same modules."""
-    return sorted({*base.trained_whole, *HEADS})

@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 from configs.schema import RunConfig
 from engine.ranks import RankRecord
 from engine.run.context import Context
-from problems.models.layers import layer_shapes
+from problems.models.layers import HEADS, layer_shapes
 from problems.models.load import BaseModel
 from problems.tasks import Task
 
@@ -46,6 +46,12 @@ class Method(ABC):
     @abstractmethod
     def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
         """Writes what the run folder keeps of the trained model; returns its final ranks, None without LoRA."""
+
+
+def head_of(base: BaseModel) -> list[str]:
+    """The task head, also where the base model came with one, and what else is trained whole; PEFT trains the same
+    modules."""
+    return sorted({*base.trained_whole, *HEADS})
 
 
 def layer_sizes(model: Any) -> dict[str, int]:

@@ -13,7 +13,7 @@ from engine.retrain.adapter import adapter_config, attach_ranks, start_from_sear
 from engine.retrain.methods.base import Method, Prepared, layer_sizes, ranks_from
 from engine.retrain.same_ranks import refuse_changed_ranks
 from engine.run.context import Context
-from problems.models.layers import layer_shapes, target_layers
+from problems.models.layers import layer_shapes, lora_layers_of
 from problems.models.load import BaseModel
 from problems.models.parts import layer_ranks
 
@@ -73,8 +73,7 @@ def of_the_run(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
 def uniform(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
     """LoRA as everyone uses it: lora.r in every layer that the targets match."""
     settings = run.config.lora
-    names = target_layers(model, settings.target_modules)
-    return controls.uniform(names, settings.r, settings.k), Path("--lora.r")
+    return controls.uniform(lora_layers_of(model, settings), settings.r, settings.k), Path("--lora.r")
 
 
 def shuffled(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:

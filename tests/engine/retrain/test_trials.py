@@ -73,7 +73,7 @@ def test_a_sweep_takes_the_rate_that_does_best_on_d_val(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["autolora", "adalora", "adapter", "full"])
+@pytest.mark.parametrize("method", ["autolora", "adalora", "adapter", "head", "full"])
 def test_every_method_can_be_swept(tiny_config: Callable[..., RunConfig], method: str) -> None:
     config = tiny_config("--method", method, "--retrain.learning_rates", "[1e-3,1e-2]", "--retrain.max_steps", "10")
     result = json.loads(finish(config).metrics.read_text())

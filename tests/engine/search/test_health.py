@@ -120,6 +120,16 @@ def test_too_many_stop_the_search_with_the_last_checkpoint_kept(
 
 
 @pytest.mark.trains
+def test_with_a_fixed_alpha_the_rate_of_beta_is_not_blamed(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, LoraProblem, set(range(3, 99)), math.nan)
+    run = run_of(tiny_config("--hypergradient.type", "none", "--search.max_bad_steps", "1"))
+    with pytest.raises(UserError, match=r"; --search\.learning_rate is 0\.01: lower it, or try --precision fp32"):
+        search(run)
+
+
+@pytest.mark.trains
 def test_the_count_goes_on_after_a_resume(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:

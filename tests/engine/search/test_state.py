@@ -62,6 +62,7 @@ CASES = {
     "darts": ((), (3, 8)),
     "sama": (("--hypergradient.type", "sama"), (3,)),
     "unrolled": (("--search.unroll_steps", "3", "--search.log_every", "2"), (4, 5)),
+    "without outer steps": (("--hypergradient.type", "none"), (3,)),
     "settled": (("--search.selection_learning_rate", "1e-12", "--search.patience", "2"), (5, 6)),
 }
 

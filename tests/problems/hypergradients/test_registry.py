@@ -7,7 +7,7 @@ import pytest
 
 from configs.rules import SECOND_ORDER
 from configs.schema import HypergradientConfig
-from problems.hypergradients import HYPERGRADIENTS, betty_type
+from problems.hypergradients import HYPERGRADIENTS, NONE, betty_type
 from tests.helpers.bilevel_toys import METHODS
 
 
@@ -21,6 +21,7 @@ def test_the_docstring_says(method: str, said: str) -> None:
 def test_betty_finds_it_under_a_name_of_its_own(method: str) -> None:
     assert stock.jvp_fn_mapping[betty_type(method)] is HYPERGRADIENTS[method]
     assert HYPERGRADIENTS[method].name == method
+    assert stock.jvp_fn_mapping[betty_type("none")] is NONE
 
 
 def test_bettys_own_entries_are_untouched() -> None:
@@ -39,7 +40,8 @@ def test_why_reinforce_is_not_offered() -> None:
 
 def test_the_schema_allows_exactly_the_registry() -> None:
     allowed = typing.get_args(typing.get_type_hints(HypergradientConfig)["type"])
-    assert sorted(allowed) == METHODS
+    assert sorted(allowed) == sorted([*METHODS, NONE.name])
+    assert NONE.name not in HYPERGRADIENTS, "it is compared with nothing"
 
 
 def test_the_rules_know_which_are_second_order() -> None:

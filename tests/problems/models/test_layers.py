@@ -1,11 +1,15 @@
 """Which layers, and parts of GPT-2's fused one, the targets mean; what they cannot mean is one line."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel, TaskType
 from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     ConvBertConfig,
     ConvBertModel,
     GPT2Config,
@@ -21,9 +25,12 @@ from transformers import (
 )
 
 from configs.errors import UserError
+from configs.ranges import ALL_LINEAR
 from configs.schema import LoraSettings
 from problems.models.attach import attach_components
-from problems.models.layers import layer_shapes, refuse_large_k, target_layers
+from problems.models.layers import layer_shapes, lora_layers_of, refuse_large_k, target_layers
+from problems.models.parts import groups_of
+from tests.helpers.tiny import LAYERS
 
 SMALL = {"vocab_size": 20, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 16}
 
@@ -133,3 +140,59 @@ def test_what_a_mamba_reads_past_lora_is_refused() -> None:
     )
     taken = LoraSettings(target_modules=["in_proj", "x_proj", "dt_proj"], k=2)
     assert isinstance(attach_components(model, taken, TaskType.CAUSAL_LM, []), PeftModel)
+
+
+BERT = "attention.self.query attention.self.key attention.self.value attention.output.dense intermediate.dense"
+BLOCK = {
+    "bert": [f"bert.encoder.layer.{{}}.{name}" for name in (*BERT.split(), "output.dense")],
+    "roberta": [f"roberta.encoder.layer.{{}}.{name}" for name in (*BERT.split(), "output.dense")],
+    "gpt2": [f"transformer.h.{{}}.{name}" for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")],
+    "llama": [
+        f"model.layers.{{}}.{name}_proj"
+        for name in ("self_attn.q", "self_attn.k", "self_attn.v", "self_attn.o", "mlp.gate", "mlp.up", "mlp.down")
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", BLOCK)
+def test_all_linear_is_every_matrix_of_every_block_and_nothing_else(
+    model_folder: Callable[..., Path], kind: str
+) -> None:
+    """No pooler, no head, no output embedding; GPT-2's c_attn as one layer."""
+    expected = [name.format(block) for block in range(LAYERS) for name in BLOCK[kind]]
+    classifier = AutoModelForSequenceClassification.from_pretrained(model_folder(kind))
+    assert target_layers(classifier, [ALL_LINEAR]) == expected
+    assert lora_layers_of(classifier, LoraSettings(target_modules="all-linear")) == expected
+    assert groups_of(expected, [ALL_LINEAR]) == expected, "for the gates, too"
+    if kind in ("gpt2", "llama"):
+        causal = AutoModelForCausalLM.from_pretrained(model_folder(kind))
+        assert "lm_head" in layer_shapes(causal)
+        assert target_layers(causal, [ALL_LINEAR]) == expected
+
+
+def test_all_linear_leaves_out_what_is_trained_whole(model_folder: Callable[..., Path]) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(model_folder("bert"))
+    settings = LoraSettings(target_modules="all-linear", modules_to_save=["layer.0.attention", "intermediate"])
+    assert lora_layers_of(model, settings) == [
+        f"bert.encoder.layer.{name}"
+        for name in ("0.output.dense", *(f"1.{part}" for part in (*BERT.split()[:-1], "output.dense")))
+    ]
+
+
+def test_all_linear_leaves_out_what_a_mamba_reads_past_lora() -> None:
+    model = MambaForCausalLM(MambaConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, state_size=4))
+    settings = LoraSettings(target_modules="all-linear", k=1)
+    layers = [f"backbone.layers.0.mixer.{name}_proj" for name in ("in", "x", "dt")]
+    assert sorted(lora_layers_of(model, settings)) == sorted(layers)
+    assert isinstance(attach_components(model, settings, TaskType.CAUSAL_LM, []), PeftModel)
+
+
+def test_all_linear_of_experts_has_no_router() -> None:
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    model = MixtralModel(MixtralConfig(vocab_size=20, num_key_value_heads=1, num_local_experts=2, **sizes))
+    assert target_layers(model, [ALL_LINEAR]) == [f"layers.0.self_attn.{x}_proj" for x in "qkvo"]
+
+
+def test_a_model_without_blocks_is_named_with_the_layers_that_it_has(gpt2: Any) -> None:
+    with pytest.raises(UserError, match=r"target_modules: all-linear finds no linear layer in the blocks of .*c_attn"):
+        target_layers(gpt2, [ALL_LINEAR], whole=["h.0", "h.1"])

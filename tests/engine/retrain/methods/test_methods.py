@@ -52,6 +52,7 @@ def test_parameter_counts(done: Callable[..., Done]) -> None:
         assert counts(method) == (sum(LEARNED) * SIZE, sum(LEARNED) * SIZE + HEAD)
     assert counts("adalora") == (LAYERS * R * SIZE, LAYERS * 3 * (SIZE + 1) + HEAD)
     assert counts("adapter") == (0, 2 * 2 * (2 * 32 * 4 + 4 + 32 + 2 * 32) + HEAD)
+    assert counts("head") == (0, HEAD)
     whole = done("full").plain_base()
     assert counts("full") == (0, sum(p.numel() for p in whole.parameters()))
 
@@ -63,7 +64,7 @@ def test_a_study_over_methods(tiny_config: Callable[..., RunConfig]) -> None:
     from configs.schema import StudyConfig
     from engine.study.folder import StudyFolder
 
-    axes = {"method": ["autolora", "lora", "lora_shuffled", "full"]}
+    axes = {"method": ["autolora", "lora", "lora_shuffled", "head", "full"]}
     cells = Path(tiny_config().runs_folder) / "tiny" / "cells"
     config = tiny_config("--lora.ranks_from", str(cells / "method-autolora" / "ranks.json"))
     run_request(Request(dataclasses.replace(config, study=StudyConfig(axes)), "all", False, "x"), StopRequest())
