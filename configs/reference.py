@@ -14,8 +14,8 @@ from configs.schema import RunConfig
 _HEAD = """# Configuration
 
 Every key of a YAML file and of the command line (`--section.key value`). The command line wins over the file, the file
-over these defaults; `--print_config` shows what results. This page is made from `configs/schema.py`,
-`configs/schema_study.py` and `configs/ranges.py`: `python -m configs.reference > docs/configuration.md`.
+over these defaults; `--print_config` shows what results. This page is made from `configs/schema.py` and the
+`schema_*.py` and `ranges.py` beside it: `python -m configs.reference > docs/configuration.md`.
 
 Besides the keys: `--config FILE` (a bare name is looked up in `configs/`), `--stage all|search|retrain|report`,
 `--overwrite`, `--show RUN`, `--workspace RUN`, `--score e2e|webnlg|ner --hyp FILE --ref FILE`; `--help` lists all.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from configs import ranges
+from configs.schema_answer import AnswerConfig
 from configs.schema_study import StudyConfig
 
 Constraint = Literal["softmax", "sigmoid", "none"]
@@ -185,28 +186,6 @@ class HypergradientConfig:
     """Evaluate finite differences without autocast: in bf16 rounding costs them accuracy (docs/hypergradients.md)."""
     terms: ranges.CountFromZero = 3
     """Hessian-vector products of neumann and cg."""
-
-
-@dataclass(frozen=True)
-class AnswerConfig:
-    """After the search: what D_val says of it, and the ranks."""
-
-    rule: Literal["threshold", "shares", "size"] = "threshold"
-    """Ranks of the layers. threshold: as many as components with alpha >= lambda (paper); shares: the singular
-    components of all layers with the largest share per parameter of what switching LoRA off would cost on D_val, only
-    those above noise; size: those with the largest squared singular value per parameter. By shares and size a layer
-    may end at rank 0."""
-    budget: ranges.Budget = "auto"
-    """rules shares and size: an average rank; all ranks together use at most the LoRA parameters of this rank in every
-    layer. auto: the smallest of 0.25, 0.5, 1 and 2 that is enough, else all components above noise."""
-    tolerance: ranges.ShareFromZero = 0.05
-    """A rank or budget is enough when it loses at most this part of what LoRA gains on D_val."""
-    rows: ranges.CountFromZero = 1000
-    """Rows of D_val that shares and curve are measured on, drawn by seed; 0 measures nothing, which rule threshold
-    allows."""
-    from_run: ranges.FilePathOrNull = None
-    """Folder of a run whose finished search is answered again by this run's rule, budget and tolerance, in place of a
-    new search. Also written answer.from."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from configs.errors import UserError
-from configs.schema import AnswerConfig
+from configs.schema_answer import AnswerConfig
 from engine.answer.measure import within
 from engine.answer.words import NOTHING_LEARNED
 from engine.ranks.evidence import FEW_ROWS, Evidence

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import data, growth, memory, step, total
+from benchmarks import answer, data, growth, memory, step, total
 from benchmarks.command import main
 from benchmarks.stock import StockStep
 from benchmarks.workload import PlainStep, SearchStep, Workload, make_workload
@@ -197,3 +197,14 @@ def test_the_search_gets_its_share_of_the_baselines_rows(
     monkeypatch.setattr(total, "run_stages", run_stages)
     total.measure(settings)
     assert dict(searched)["autolora"] == steps
+
+
+@pytest.mark.trains
+def test_answer(model_folder: ModelFolder, tmp_path: Path) -> None:
+    place = tmp_path / "answer.json"
+    sizes = ["--rows", "40", "--batch_size", "4", "--k", "2", "--steps", "4", "--device", "cpu"]
+    argv = ["--json", str(place), "--model", str(model_folder("bert")), *sizes]
+    assert main(answer.AnswerSettings, answer.measure_answer, argv) == 0
+    numbers = json.loads(place.read_text())
+    assert numbers["lora_steps"] == pytest.approx(numbers["seconds"] / numbers["lora_step_seconds"])
+    assert numbers["target"] == 500

@@ -92,8 +92,16 @@ IMPOSSIBLE = {
         r"^--task\.text_columns: \['a', 'b'\] .* --task\.type tokens; .* the one column with the words$",
     ),
     "a budget above k": (
-        ("--search.rule", "budget", "--search.budget", "9"),
-        r"^--search\.budget: 9 is not allowed with --lora\.k 8; allowed: an average rank up to k$",
+        ("--answer.rule", "shares", "--answer.budget", "9"),
+        r"^--answer\.budget: 9 is not allowed with --lora\.k 8; allowed: an average rank up to k, or auto$",
+    ),
+    "shares of no rows": (
+        ("--answer.rule", "shares", "--answer.rows", "0"),
+        r"^--answer\.rows: 0 is not allowed for --answer\.rule shares, which measures on D_val; allowed: 8 or more$",
+    ),
+    "the smallest budget by size of no rows": (
+        ("--answer.rule", "size", "--answer.rows", "0"),
+        r"^--answer\.rows: 0 is not allowed for --answer\.rule size",
     ),
     "an outer step that never comes": (
         ("--search.steps", "5", "--search.unroll_steps", "6"),

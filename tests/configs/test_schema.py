@@ -7,11 +7,16 @@ from typing import Any, get_args
 
 import pytest
 
-from configs import schema, schema_study
+from configs import schema, schema_answer, schema_study
 from configs.keys import known_keys, split_range
 from configs.rules import check
 
-SCHEMAS = [kind for kind in (vars(schema) | vars(schema_study)).values() if dataclasses.is_dataclass(kind)]
+MODULES = (schema, schema_answer, schema_study)
+SCHEMAS = list({kind: None for module in MODULES for kind in vars(module).values() if dataclasses.is_dataclass(kind)})
+    kind
+    for kind in (vars(schema) | vars(schema_answer) | vars(schema_study)).values()
+    if dataclasses.is_dataclass(kind)
+]
 
 
 @pytest.mark.parametrize("kind", SCHEMAS, ids=lambda kind: kind.__name__)

@@ -103,14 +103,17 @@ def test_a_method_reads_what_the_table_says(method: str) -> None:
     assert (reason("lora.ranks_from", config) is None) == METHODS[method].reads_ranks
     assert (reason("lora.grid", config) is None) == (method == "lora_grid")
     assert (reason("adapter.bottleneck", config) is None) == (method == "adapter")
-    searched = {key for key in known_keys() if key.startswith(("search.", "hypergradient."))}
+    searched = {key for key in known_keys() if key.startswith(("search.", "hypergradient.", "answer."))}
     unread = {key for key in searched if reason(key, config)}
     assert (unread == searched) == (method != "autolora")
 
 
 DATA = ("--task.type", "text", "--task.path", "x.csv")
 REFUSED = {
-    "a budget without its rule": (("--search.budget", "4"), "--search.budget: does nothing without --search.rule"),
+    "a budget without its rule": (
+        ("--answer.rule", "threshold", "--answer.budget", "4"),
+        "--answer.budget: does nothing with --answer.rule threshold, which has no budget; give --answer.rule",
+    ),
     "epochs beside steps": (
         ("--retrain.epochs", "3"),
         "--retrain.epochs: does nothing beside retrain.max_steps 320, which overrules it; leave it out, or give --re",
@@ -237,7 +240,7 @@ def test_a_key_that_only_other_settings_read_is_said_in_one_line(
 
 
 READ = (
-    ("--search.rule", "budget", "--search.budget", "4"),
+    ("--answer.rule", "shares", "--answer.budget", "4"),
     ("--retrain.max_steps", "null", "--retrain.epochs", "3"),
     ("--method", "lora_grid", "--retrain.learning_rates", "[1e-3]", "--retrain.learning_rate", "1e-3"),
     ("--stage", "search", "--retrain.learning_rate", "1e-3", "--retrain.batch_size", "4"),  # for the next stage
@@ -300,7 +303,7 @@ def test_a_run_s_own_configuration_says_nothing_of_defaults(
     for arguments in (
         (),
         ("--hypergradient.type", "first_order"),
-        ("--search.rule", "budget", "--search.budget", "2"),
+        ("--answer.rule", "size", "--answer.budget", "2"),
     ):
         path.write_text(to_yaml(tiny_config(*arguments)), encoding="utf-8")
         told(parse(["--config", str(path)]))

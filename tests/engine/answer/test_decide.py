@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from configs.errors import UserError
-from configs.schema import AnswerConfig
+from configs.schema_answer import AnswerConfig
 from engine.answer.decide import decided
 from engine.ranks.evidence import Evidence
 from engine.ranks.record import LayerRank, RankRecord, chosen_components

