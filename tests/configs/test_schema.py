@@ -13,10 +13,6 @@ from configs.rules import check
 
 MODULES = (schema, schema_answer, schema_study)
 SCHEMAS = list({kind: None for module in MODULES for kind in vars(module).values() if dataclasses.is_dataclass(kind)})
-    kind
-    for kind in (vars(schema) | vars(schema_answer) | vars(schema_study)).values()
-    if dataclasses.is_dataclass(kind)
-]
 
 
 @pytest.mark.parametrize("kind", SCHEMAS, ids=lambda kind: kind.__name__)
