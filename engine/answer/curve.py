@@ -47,6 +47,19 @@ def crossed(likelihood: Likelihood, chosen: Sequence[Tensor], weights: Tensor, f
     return Judged(losses, weights, float(np.exp(np.mean(np.log(temperatures)))))
 
 
+def calibrated_loss(likelihood: Likelihood, outputs: np.ndarray, labels: np.ndarray) -> float | None:
+    """The log loss of a model's outputs [rows, ...], nats a label: every second row at the temperature of the others.
+    None where one half of the rows has no label.
+
+    Larger models are more often over-confident: without a temperature the log loss compares that, not what they know.
+    """
+    statistics, weights = likelihood.statistics(torch.from_numpy(outputs).float(), torch.from_numpy(labels))
+    first = np.arange(len(labels)) % 2 == 0
+    if min(float(weights[torch.from_numpy(half)].sum()) for half in (first, ~first)) == 0:
+        return None
+    return crossed(likelihood, (statistics, statistics), weights.double(), first).loss
+
+
 def kept(point: Judged, whole: Judged, head: Judged) -> tuple[float, float]:
     """The part of the gain that a cut keeps, and its standard error: 1 - (L - L_whole) / (L_head - L_whole).
 

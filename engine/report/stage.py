@@ -152,7 +152,7 @@ def _costs(result: dict[str, Any], search: dict[str, Any]) -> list[dict[str, Any
     """Seconds, steps and share of the time of each stage."""
     seconds = result.get("seconds", {"search": search.get("seconds")})
     steps = result.get("steps", {"search": search.get("steps")})
-    known = {stage: seconds[stage] for stage in ("search", "retrain") if seconds.get(stage) is not None}
+    known = {stage: seconds[stage] for stage in ("search", "answer", "retrain") if seconds.get(stage) is not None}
     total = sum(known.values()) or 1.0
     return [
         {"stage": stage, "seconds": f"{spent:,.1f}", "steps": f"{steps.get(stage) or 0:,}", "share": spent / total}

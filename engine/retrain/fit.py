@@ -11,6 +11,8 @@ import torch
 from transformers import PrinterCallback, TrainingArguments
 
 from configs.schema import RunConfig
+from engine.answer.curve import calibrated_loss
+from engine.answer.likelihood import likelihood_of
 from engine.retrain import checkpoint as retrain_checkpoint
 from engine.retrain.callbacks import Clock, NotFinite, Seal, StopAtNaN, StopWhenAsked, no_number
 from engine.retrain.methods.base import Prepared
@@ -25,12 +27,14 @@ from problems.tasks import Task
 @dataclass(frozen=True)
 class Fitted:
     """What a training gave: metrics on the evaluation split, seconds of training, optimiser steps, the text of the
-    predictions (of tasks that keep them)."""
+    predictions (of tasks that keep them), and the log loss at a fitted temperature (of tasks whose outputs are read).
+    """
 
     metrics: dict[str, float]
     seconds: float
     steps: int
     predictions: str | None = None
+    calibrated_loss: float | None = None
 
 
 def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mapping[str, Any] | None = None) -> Fitted:
@@ -77,7 +81,7 @@ def _evaluate(trainer: RetrainTrainer, run: Context, data: Data, seconds: float,
 
     Raises NotFinite when the loss on the evaluation rows is not finite.
     """
-    task, texts = run.task, []
+    task, texts, calibrated = run.task, [], []
     by_split: dict[str, dict[str, float]] = {}
     for name, rows in data.evaluation.items():
         # In the order of the rows: metrics may need more of a row than its output and its label.
@@ -87,9 +91,12 @@ def _evaluate(trainer: RetrainTrainer, run: Context, data: Data, seconds: float,
             outputs, labels = np.asarray(output.predictions), np.asarray(output.label_ids)
             by_split[name] = task.metrics(outputs, labels, rows) | by_split[name]
             texts.append(task.predictions(outputs, labels, rows) or "")
+            calibrated.append(calibrated_loss(likelihood_of(task), outputs, labels))
     if not all(np.isfinite(found["loss"]) for found in by_split.values()):
         raise NotFinite(no_number("the loss on the evaluation rows", run.config))
-    return Fitted(task.combine(by_split), seconds, steps, "".join(texts) or None)
+    known = [loss for loss in calibrated if loss is not None]
+    mean = float(np.mean(known)) if known else None
+    return Fitted(task.combine(by_split), seconds, steps, "".join(texts) or None, mean)
 
 
 def _arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) -> TrainingArguments:

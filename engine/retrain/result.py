@@ -7,7 +7,7 @@ from engine.ranks import RankRecord
 from engine.retrain.fit import Fitted
 from engine.retrain.settings import FINISHED
 from engine.retrain.trials import read_trials
-from engine.run.contents import read_searched
+from engine.run.contents import read_answer, read_searched
 from engine.run.context import Context
 from engine.run.resources import peak_memory, versions
 
@@ -15,13 +15,15 @@ from engine.run.resources import peak_memory, versions
 def result_of(run: Context, fitted: Fitted, record: RankRecord | None, trainable: int, rate: float) -> dict[str, Any]:
     """The content of metrics.json. The sweep's seconds stand apart: total is what one run at its rate costs."""
     config, searched = run.config, _searched(run)
-    seconds = {"search": searched.get("seconds"), "retrain": fitted.seconds}
+    answer = read_answer(run.folder.answer).get("seconds") if config.method == "autolora" else None
+    seconds = {"search": searched.get("seconds"), "answer": answer, "retrain": fitted.seconds}
     return {
         "method": config.method,
         "task": run.task.name,
         "split": run.task.evaluation_split,
         "metrics": {name: value for name, value in fitted.metrics.items() if name != "loss"},
         "loss": fitted.metrics.get("loss"),
+        "calibrated_loss": fitted.calibrated_loss,
         "trainable_parameters": trainable,
         "lora_parameters": record.lora_parameters if record else 0,
         "mean_rank": record.mean_rank if record else None,

@@ -20,6 +20,7 @@ class _Part(BaseModel):
 
 class _Seconds(_Part):
     search: Amount | None = None
+    answer: Amount | None = None
     retrain: Amount | None = None
     total: Amount
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.answer.curve import Judged, crossed, kept
+from engine.answer.curve import Judged, calibrated_loss, crossed, kept
+from engine.answer.likelihood import Categorical
 
 
 class Recorded:
@@ -55,3 +56,15 @@ def test_a_row_of_many_labels_weighs_more() -> None:
     high = Judged(torch.tensor([2.0, 9.0], dtype=torch.float64), weights, 1.0)
     assert low.loss == 1.0
     assert high.above(low)[0] == pytest.approx(0.1)
+
+
+def test_the_calibrated_loss_does_not_see_over_confidence() -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, 3000)
+    scores = generator.normal(0, 1, (3000, 3)) + 2 * np.eye(3)[labels]
+    known = calibrated_loss(Categorical(), scores, labels)
+    sure = calibrated_loss(Categorical(), 6 * scores, labels)
+    assert sure == pytest.approx(known, abs=0.005)
+    assert known < np.log(3)
+    assert calibrated_loss(Categorical(), scores[:1], labels[:1]) is None
+    assert known is not None
