@@ -129,7 +129,7 @@ def _find_ranks(run: Context, tracker: Tracker) -> None:
             search(run, tracker) if run.config.answer.from_run is None else take_over(run)
             run.processes.wait()
         run.compute.let_go()
-        answer(run)
+        answer(run, tracker)
     run.compute.let_go()
 
 

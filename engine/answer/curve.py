@@ -66,6 +66,8 @@ def kept(point: Judged, whole: Judged, head: Judged) -> tuple[float, float]:
     Both differences are of the same rows, so that the error of the quotient is that of their combination by row.
     """
     (lost, _), (gain, _) = point.above(whole), head.above(whole)
+    if gain == 0:  # a model that learned nothing at all: there is nothing to keep
+        return 0.0, 0.0
     share = lost / gain
     rows = (point.losses - whole.losses) - share * (head.losses - whole.losses)
     return 1 - share, float(ratio_error(rows, whole.weights)) / abs(gain)

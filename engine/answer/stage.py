@@ -18,6 +18,7 @@ from engine.answer.measure import Searched, Without, measure, passes
 from engine.answer.sample import Sample
 from engine.answer.settings import ANSWERED
 from engine.answer.shares import Shares
+from engine.answer.tracking import track
 from engine.answer.trust import trust_of
 from engine.disk.files import write_json
 from engine.ranks.evidence import FEW_ROWS, Evidence
@@ -27,6 +28,7 @@ from engine.run.context import Context
 from engine.search import trajectory
 from engine.search.found import NUMBERS, read_numbers, searched_model
 from engine.terminal.bar import Bar
+from engine.tracking import NOWHERE, Tracker
 from problems.halves import split_rows
 
 log = logging.getLogger("autolora")
@@ -36,8 +38,8 @@ LEAST_ROWS = 8
 _TRIED_ROWS = 64
 
 
-def answer(run: Context) -> None:
-    """Measures a finished search on D_val and writes search/answer.json and ranks.json.
+def answer(run: Context, tracker: Tracker = NOWHERE) -> None:
+    """Measures a finished search on D_val and writes search/answer.json and ranks.json; sends the answer to `tracker`.
 
     Begins anew when it was interrupted: the search itself is not repeated. All processes call it. Raises Interrupted
     when a signal asked to stop, UserError for what the user must change.
@@ -58,6 +60,7 @@ def answer(run: Context) -> None:
     content = {"settings": ANSWERED.of(run.config), "seconds": time.perf_counter() - began}
     write_json(folder.answer, content)
     ranks.save(record, folder.ranks)
+    track(record, tracker)
 
 
 def _measured(run: Context, singular: Tensor, sizes: list[int]) -> tuple[Evidence, Shares] | None:
@@ -94,9 +97,12 @@ def _measured(run: Context, singular: Tensor, sizes: list[int]) -> tuple[Evidenc
             done += rows * run.processes.size
             bar.step(min(done, total))
 
-        found = measure(searched, dataclasses.replace(sample, advance=advance), without, config)
+        evidence, shares = measure(searched, dataclasses.replace(sample, advance=advance), without, config)
     run.compute.let_go()
-    return found
+    if not evidence.finite or not bool(shares.sums.isfinite().all()):
+        log.warning("answer: the searched model gives losses that are not finite: shares and the curve are left out")
+        return None
+    return evidence, shares
 
 
 def _without_lora(run: Context, d_tr: Dataset, sample: Sample) -> tuple[Without, int]:

@@ -65,6 +65,13 @@ class Evidence:
     __pydantic_config__ = _STRICT
 
     @property
+    def finite(self) -> bool:
+        """Whether every number is finite: a model that diverged has losses that are not."""
+        points = (*self.rank_curve, *self.budget_curve)
+        numbers = [*vars(self).values(), *(value for point in points for value in vars(point).values())]
+        return all(math.isfinite(value) for value in numbers if isinstance(value, float))
+
+    @property
     def learned(self) -> bool:
         """Whether LoRA has learned anything that D_val can see."""
         return self.gain > SEEN * self.gain_standard_error

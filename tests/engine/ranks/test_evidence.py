@@ -42,6 +42,12 @@ def test_a_budget_is_enough_likewise_and_none_may_be() -> None:
     assert evidence_of(budget_curve=(point(2.0, 0.1),)).sufficient_budget(0.05) is None
 
 
+def test_a_number_that_is_not_finite_is_seen() -> None:
+    assert evidence_of().finite
+    assert not evidence_of(switch_off=float("nan")).finite
+    assert not evidence_of(budget_curve=(point(0.5, float("inf")),)).finite
+
+
 def test_where_lora_has_learned_nothing_no_rank_is_enough() -> None:
     nothing = evidence_of(gain=0.019)  # below two standard errors
     assert not nothing.learned

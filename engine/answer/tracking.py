@@ -1,0 +1,32 @@
+"""What the answer sends to a run's tracker; docs/wandb.md describes it for users."""
+
+from engine.ranks.record import RankRecord
+from engine.tracking import Tracker
+
+
+def track(record: RankRecord, tracker: Tracker) -> None:
+    """Sends the gain, the sufficient rank, the share of every layer, and the curve as a chart and a table."""
+    evidence = record.evidence
+    if evidence is None or not tracker.alive:
+        return
+    values: dict[str, float] = {
+        "answer/gain": evidence.gain,
+        "answer/gain_standard_error": evidence.gain_standard_error,
+        "answer/share_total": evidence.share_total,
+    }
+    enough = evidence.sufficient_rank(record.tolerance)
+    if enough is not None:
+        values["answer/sufficient_rank"] = enough
+    values |= {f"share/{layer.name}": layer.layer_share for layer in record.layers if layer.layer_share is not None}
+    tracker.log(values)
+    kept = {"part of the gain that is kept": [point.kept for point in evidence.rank_curve]}
+    tracker.lines("answer/same rank in every layer", [int(point.at) for point in evidence.rank_curve], kept)
+    columns = ["cut", "LoRA parameters", "loss", "standard error", "kept", "its standard error"]
+    rows = [
+        [name, point.parameters, point.loss, point.standard_error, point.kept, point.kept_standard_error]
+        for name, point in [
+            *((f"rank {point.at:g}", point) for point in evidence.rank_curve),
+            *((f"budget {point.at:g} by {evidence.budget_rule}", point) for point in evidence.budget_curve),
+        ]
+    ]
+    tracker.table("answer/curve", columns, rows)
