@@ -11,6 +11,7 @@ from peft import PeftConfig, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from configs.parser import parse
+from engine import ranks
 from engine.retrain import generate
 from engine.retrain.trainer import RetrainTrainer
 from engine.run.folder import RunFolder
@@ -42,6 +43,19 @@ def finished(argv: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFa
         return made[kind]
 
     return make
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_the_gain_is_counted_from_the_untouched_base_a_token(finished: Callable[[str], RunFolder], kind: str) -> None:
+    record = ranks.load(finished(kind).ranks)
+    evidence = record.evidence
+    assert evidence is not None
+    assert evidence.without == "base model"
+    # Nothing else is trained: without LoRA this is the base, but for the temperature.
+    assert evidence.gain <= evidence.switch_off + 1e-3
+    assert evidence.share_total == pytest.approx(evidence.switch_off, rel=0.05, abs=1e-4)
+    assert 0 < evidence.loss < 10  # nats a token, not a row
 
 
 @pytest.mark.trains

@@ -71,6 +71,8 @@ def test_the_search_finds_the_same_alpha(argv: list[str], tmp_path: Path, method
     close([layer["alpha"] for layer in two], [layer["alpha"] for layer in one], 1e-4)
     assert [layer["rank"] for layer in two] == [layer["rank"] for layer in one]
     assert np.ptp([layer["alpha"] for layer in one]) > 1e-2, "alpha has moved"
+    close([layer["layer_share"] for layer in two], [layer["layer_share"] for layer in one], 1e-3)
+    close([sum(layer["share"]) for layer in two], [layer["layer_share"] for layer in two], 1e-6)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokeni
 from configs.parser import parse
 from configs.requests import Request
 from configs.schema import RunConfig
+from engine import ranks
 from engine.command import run_request
 from engine.report.summary import print_result
 from engine.run.folder import RunFolder
@@ -76,6 +77,16 @@ def finished(
         return made[key]
 
     return make
+
+
+@pytest.mark.trains
+def test_the_answer_counts_the_words_that_have_a_tag(finished: Callable[..., RunFolder]) -> None:
+    record = ranks.load(finished().ranks)
+    evidence = record.evidence
+    assert evidence is not None
+    assert evidence.without == "head alone"
+    assert evidence.share_total == pytest.approx(evidence.switch_off, rel=0.05, abs=1e-3)
+    assert 0 < evidence.loss < 5  # nats a word
 
 
 def tags_by_hand(model: Any, folder: Path, path: Path) -> list[list[str]]:

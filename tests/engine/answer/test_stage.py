@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +54,22 @@ def test_every_layer_has_shares_that_add_up(
     for layer in record.layers:
         assert len(layer.share) == len(layer.share_standard_error) == len(layer.singular_values) == 4
         assert list(layer.singular_values) == sorted(layer.singular_values, reverse=True)
+
+
+def test_numbers_have_the_log_loss_of_a_normal_error(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], tmp_path: Path
+) -> None:
+    words = ["good", "bad", "fine", "dull"]
+    rows = "".join(f"the film was {words[i % 4]},{i % 4 + 0.1 * (i % 3)}\n" for i in range(80))
+    (tmp_path / "numbers.csv").write_text("text,label\n" + rows)
+    data = ("--task.type", "text", "--task.path", str(tmp_path / "numbers.csv"), "--task.kind", "regression")
+    run = run_of(tiny_config(*data, "--search.steps", "20", "--search.learning_rate", "3e-2"))
+    search(run)
+    answer(run)
+    evidence = ranks.load(run.folder.ranks).evidence
+    assert evidence is not None
+    assert evidence.share_total == pytest.approx(evidence.switch_off, rel=0.05, abs=1e-3)
+    assert evidence.temperature > 0  # the variance of the error
 
 
 def test_the_searched_model_is_the_one_that_the_search_left(

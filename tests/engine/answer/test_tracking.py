@@ -40,7 +40,7 @@ def test_gain_shares_and_curve_are_sent() -> None:
     assert (kept.values["share/0.query"], kept.values["share/0.value"]) == (0.2, 0.1)
     steps, curves = kept.charts["answer/same rank in every layer"]
     assert steps == [1, 2, 4, 8]
-    assert list(curves.values())[0][-1] == 1.0
+    assert next(iter(curves.values()))[-1] == 1.0
     assert [row[0] for row in kept.charts["answer/curve"]][-1] == "budget 1 by shares"
 
 
