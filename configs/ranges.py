@@ -49,7 +49,10 @@ Gpus = Annotated[
 
 Budget = Annotated[
     float | Literal["auto"],
-    Range(f"auto, or a number above 0, at most {LARGEST:,}", lambda x: x == "auto" or 0 < x <= LARGEST),
+    Range(
+        f"auto, or a number above 0, at most {LARGEST:,}",
+        lambda x: x == "auto" or (not isinstance(x, str) and 0 < x <= LARGEST),
+    ),
 ]
 Count = Annotated[int, Range(f"1 to {_WHOLE}", lambda x: 1 <= x <= MOST)]
 CountOrNull = Annotated[int | None, Range(f"null, or 1 to {_WHOLE}", lambda x: x is None or 1 <= x <= MOST)]

@@ -73,7 +73,8 @@ def chosen_components(layer: LayerRank, record: RankRecord) -> list[int]:
     """
     if layer.rank > record.k:
         raise UserError(
-            f"--retrain.init: 'search' has {record.k} components of {layer.name}, whose rank is {layer.rank}"
+            f"--retrain.init: 'search' has {record.k} components of {layer.name}, which was edited to {layer.rank}; "
+            f"allowed here: scratch"
         )
     order = list(range(record.k))
     if record.rule == "shares" and len(layer.share) == record.k:

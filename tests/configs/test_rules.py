@@ -108,7 +108,16 @@ IMPOSSIBLE = {
         r"^--search\.unroll_steps: 6 is not allowed with --search\.steps 5, as no outer step .*; allowed: 1 to 5$",
     ),
     "ranks that settle before the first outer step": (
-        ("--search.check_every", "10", "--search.patience", "2", "--search.unroll_steps", "31"),
+        (
+            "--answer.rule",
+            "threshold",
+            "--search.check_every",
+            "10",
+            "--search.patience",
+            "2",
+            "--search.unroll_steps",
+            "31",
+        ),
         r"^--search\.patience: 2 is not allowed with .* would stop at step 30, before .*; allowed: 0, or 3 or more$",
     ),
     "ranks of nobody shuffled": (

@@ -158,6 +158,7 @@ def test_a_key_that_is_overruled_or_names_data_that_is_not_read_is_refused(case:
 
 E2E = ("--task.type", "generation", "--task.name", "e2e")
 SAID = {
+    ("--search.patience", "3"): "--search.patience: does nothing with --answer.rule shares",
     ("--lora.r", "6"): "--lora.r: does nothing with --method autolora: it is the rank for lora, adalora and lora_ran",
     ("--method", "lora", "--search.steps", "9", "--hypergradient.type", "sama", "--retrain.init", "scratch"): (
         "--hypergradient.type, --retrain.init, --search.steps: do nothing with --method lora, which has no search"
@@ -197,13 +198,20 @@ SAID = {
     ("--hypergradient.type", "none", "--search.unroll_steps", "2", "--hypergradient.eta", "lr"): (
         "--hypergradient.eta, --search.unroll_steps: do nothing with --hypergradient.type none, which takes no outer"
     ),
-    ("--hypergradient.type", "none", "--search.patience", "3"): (
+    ("--answer.rule", "threshold", "--hypergradient.type", "none", "--search.patience", "3"): (
         "--search.patience: does nothing with --hypergradient.type none, which moves no alpha: the search takes"
     ),
     ("--hypergradient.type", "none", "--hypergradient.radius", "3"): (
         "--hypergradient.radius: does nothing with --hypergradient.type none, which takes no finite difference"
     ),
-    ("--search.patience", "0", "--search.check_every", "5"): "--search.check_every: does nothing with --search.patien",
+    (
+        "--answer.rule",
+        "threshold",
+        "--search.patience",
+        "0",
+        "--search.check_every",
+        "5",
+    ): "--search.check_every: does nothing with --search.patien",
     ("--decode.num_beams", "4"): "--decode.num_beams: does nothing with --task.type sample: it is read for generation",
     (*DATA, "--task.label_smoothing", "0"): "--task.label_smoothing: does nothing with --task.type text: it is read",
     (
@@ -242,7 +250,16 @@ def test_a_key_that_only_other_settings_read_is_said_in_one_line(
 READ = (
     ("--answer.rule", "shares", "--answer.budget", "4"),
     ("--retrain.max_steps", "null", "--retrain.epochs", "3"),
-    ("--method", "lora_grid", "--retrain.learning_rates", "[1e-3]", "--retrain.learning_rate", "1e-3"),
+    (
+        "--method",
+        "lora_grid",
+        "--lora.target_modules",
+        "[query]",
+        "--retrain.learning_rates",
+        "[1e-3]",
+        "--retrain.learning_rate",
+        "1e-3",
+    ),
     ("--stage", "search", "--retrain.learning_rate", "1e-3", "--retrain.batch_size", "4"),  # for the next stage
     ("--lora.r", "2", "--study.variants", "{a: {}, b: {method: lora}}"),  # one of the cells reads it
     ("--hypergradient.terms", "5", "--study.axes", "{seed: [0]}", "--study.probe.steps", "[2]"),
@@ -303,7 +320,7 @@ def test_a_run_s_own_configuration_says_nothing_of_defaults(
     for arguments in (
         (),
         ("--hypergradient.type", "first_order"),
-        ("--answer.rule", "size", "--answer.budget", "2"),
+        ("--answer.rule", "size", "--answer.budget", "2", "--search.check_every", "20"),
     ):
         path.write_text(to_yaml(tiny_config(*arguments)), encoding="utf-8")
         told(parse(["--config", str(path)]))

@@ -72,6 +72,7 @@ def tiny_arguments(model: Path, tmp_path: Path, kind: str = "bert") -> list[str]
         # A pooler trained beside it would leave LoRA little to do in a run this short.
         "lora.modules_to_save": "[]",
         "lora.k": 4,
+        "answer.rule": "threshold",
         "search.steps": 6,
         "search.batch_size": 8,
         "search.learning_rate": 1e-2,

@@ -113,7 +113,7 @@ def test_a_half_done_retraining_of_another_searchs_ranks_is_not_stage_alls(
     searched(tiny_config())
     half_retrain(tiny_config("--seed", "1"))
     ask(tiny_config("--seed", "1"), "retrain")
-    with pytest.raises(UserError, match=r"^--seed: .* holds ranks that were chosen with 0, now it is 1"):
+    with pytest.raises(UserError, match=r"^--seed: .* holds a search that was made with 0, now it is 1"):
         ask(tiny_config("--seed", "1"))
 
 

@@ -180,7 +180,7 @@ def test_a_whole_run_warns(
 ) -> None:
     run = run_of(tiny_config("--search.selection_learning_rate", "1e-12", "--search.steps", "2"))
     search(run)
-    assert RunFolder(tmp_path / "runs" / "tiny").ranks.exists()
+    assert RunFolder(tmp_path / "runs" / "tiny").search_summary.exists()
     assert any(line.startswith("WARNING no rank ever changed") for line in log_lines)
 
 

@@ -95,7 +95,7 @@ def test_ranks_are_not_taken_for_those_of_another_search(
     searched(tiny_config())
     ask(tiny_config(), stage)
     if refused:
-        with pytest.raises(UserError, match=rf"^{change[0]}: .* holds ranks that were chosen .*--stage retrain"):
+        with pytest.raises(UserError, match=rf"^{change[0]}: .* holds a search that was made with .*--stage retrain"):
             ask(tiny_config(*change), stage)
     else:
         ask(tiny_config(*change), stage)
