@@ -31,10 +31,12 @@ def refuse_other_source(asked: Asked) -> None:
                 f"--answer.from: {source.root} has no {path.relative_to(source.root)}; allowed: the folder of a run "
                 f"of method autolora whose search is finished"
             )
-    if ranks.load(source.ranks).evidence is None and asked.config.answer.rule != "threshold":
+    answer = asked.config.answer
+    needs = answer.rule == "shares" or (answer.rule == "size" and answer.budget == "auto")
+    if needs and ranks.load(source.ranks).evidence is None:
         raise UserError(
             f"--answer.from: {source.root} measured no shares (answer.rows 0, or ranks written by hand); "
-            f"allowed: --answer.rule threshold, or a run that measured them"
+            f"allowed: --answer.rule threshold, size with a number as --answer.budget, or a run that measured them"
         )
     FOUND.refuse_changed(
         read_searched(source.search_summary).get("settings", {}),

@@ -87,7 +87,7 @@ def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, w
         scale = (config.lora.lora_alpha / record.k) / lora_layers(model)[place.layer].scaling[ADAPTER]
         a, b = (f"{_PREFIX}{place.layer}.lora_{x}.{ADAPTER}.weight" for x in "AB")
         state[a][place.components] = searched[a][source][chosen]
-        state[b][:, place.components] = searched[b][:, source][:, chosen] * scale
+        state[b][:, place.components] = searched[b][:, source][:, chosen].to(state[b]) * scale
 
 
 def _copy_whole(searched: Mapping[str, Tensor], state: Mapping[str, nn.Parameter]) -> None:

@@ -49,7 +49,7 @@ def test_every_layer_has_shares_that_add_up(
     assert evidence.share_total == pytest.approx(sum(sum(layer.share) for layer in record.layers), rel=1e-6)
     assert evidence.share_total == pytest.approx(sum(x.layer_share or 0.0 for x in record.layers), rel=1e-6)
     # Few steps: the loss of switching LoRA off is near 0, and bf16 rounds it.
-    assert evidence.share_total == pytest.approx(evidence.switch_off, rel=0.05, abs=2e-2 if case == "bf16" else 1e-3)
+    assert evidence.share_total == pytest.approx(evidence.switch_off, rel=0.1, abs=2e-2 if case == "bf16" else 1e-3)
     assert [point.at for point in evidence.rank_curve] == [1, 2, 4]
     for layer in record.layers:
         assert len(layer.share) == len(layer.share_standard_error) == len(layer.singular_values) == 4
@@ -167,6 +167,7 @@ def test_another_answer_comes_from_the_same_search(
     make_argv: Callable[..., list[str]], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     argv = [*make_argv(tmp_path), "--search.steps", "20", "--answer.rule", "size", "--answer.budget", "1"]
+    argv += ["--answer.rows", "0"]
     first = run_stages(parse([*argv, "--name", "a"]), StopRequest())
     monkeypatch.setattr("engine.stages.search", lambda *_: pytest.fail("searched again"))
     again = [
