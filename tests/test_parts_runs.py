@@ -170,7 +170,7 @@ def test_init_search_refuses_another_part_than_was_searched(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:
     config = tiny_config(*LARGE, "--search.steps", "2", "--retrain.init", "search", kind="gpt2")
-    search(run_of(config))
+    find_ranks(run_of(config))
     folder = RunFolder(Path(config.runs_folder) / "tiny")
     raw = json.loads(folder.ranks.read_text())
     raw["layers"][0]["name"] = f"{LAYERS[0]}.k"
