@@ -1,0 +1,135 @@
+"""The controls of a run beside its result: uniform and shuffled ranks under the same settings, or the commands that
+make them. Without them nobody knows whether the places of the ranks matter."""
+
+import math
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+from configs.rules import SEARCHING
+from engine import ranks
+from engine.ranks import RankRecord
+from engine.run.contents import read_result
+from engine.run.folder import RunFolder
+
+UNIFORM, SHUFFLED = "lora", "lora_shuffled"
+_NEEDED = ("method", "metrics", "lora_parameters", "settings")
+_FREE = ("method", "lora.r", "lora.ranks_from", "retrain.init")
+_FREE_SECTIONS = ("search.", "hypergradient.", "answer.")
+"""Settings in which a control may differ from its run: nothing of them trains it, or they are what it is a control
+of."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A finished run: what its ranks are, its name, LoRA parameters, main metric and loss (None where it has none)."""
+
+    what: str
+    name: str
+    parameters: int
+    score: float
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class Controls:
+    """A run, first, and its controls; `metric` is the name of their scores. `missing`: what has not been run -> the
+    command that does. `note`: what else a reader must know, or ""."""
+
+    metric: str
+    runs: list[Compared]
+    missing: dict[str, str]
+    note: str
+
+
+def controls_of(
+    root: Path, result: Mapping[str, Any], record: RankRecord | None, per_rank: int = 0
+) -> Controls | None:
+    """The controls among the runs that lie beside `root`, the folder of a run with this result and record; None for a
+    run without a result, or whose ranks nothing searched for.
+
+    `per_rank`: LoRA parameters of rank 1 in every layer, 0 where not known. A cell of a study misses none: the study
+    says what is compared.
+    """
+    if record is None or result.get("method") not in SEARCHING or not result.get("settings"):
+        return None
+    metric = next(iter(result["metrics"]))
+    rank, even = max(1, math.floor(record.mean_rank + 0.5)), len({x.rank for x in record.layers}) == 1
+    found = list(_beside(root, result["settings"], record))
+    runs = [_compared(f"this run ({result['method']})", root.name, result, metric)]
+    runs += [_compared(_what(other), place.name, other, metric) for place, other in found]
+    missing = {}
+    if not even and root.parent.name != "cells":
+        begin = (
+            f"python run.py --config {shlex.quote(str(RunFolder(root).config))} --name {{name}} --method {{method}}"
+        )
+        begin += " --retrain.init scratch" if result["settings"].get("retrain.init") == "search" else ""
+        if not any(other["method"] == UNIFORM and other["settings"].get("lora.r") == rank for _, other in found):
+            size = (
+                f" ({rank * per_rank:,} LoRA parameters, this run {result['lora_parameters']:,})" if per_rank else ""
+            )
+            command = begin.format(name=shlex.quote(f"{root.name}-uniform"), method=UNIFORM)
+            missing[f"uniform ranks: {rank} in every layer{size}"] = f"{command} --lora.r {rank}"
+        if not any(other["method"] == SHUFFLED for _, other in found):
+            command = begin.format(name=shlex.quote(f"{root.name}-shuffled"), method=SHUFFLED)
+            source = shlex.quote(str(RunFolder(root).ranks))
+            missing["shuffled ranks: the same ones, in other layers"] = f"{command} --lora.ranks_from {source}"
+    return Controls(metric, runs, missing, _note(result, rank if even else None))
+
+
+def _note(result: Mapping[str, Any], everywhere: int | None) -> str:
+    notes = []
+    if everywhere is not None:
+        notes.append(f"Every layer has rank {everywhere}: uniform and shuffled ranks are these ranks.")
+    if result["settings"].get("retrain.init") == "search":
+        notes.append("This run started from the searched weights, its controls start from scratch.")
+    return " ".join(notes)
+
+
+def _beside(root: Path, settings: Mapping[str, Any], record: RankRecord) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The folders beside `root` that hold a control, with their results, uniform ranks first. What is damaged there is
+    left out: it is another run's matter."""
+    found = []
+    for place in sorted(root.parent.iterdir()) if root.parent.is_dir() else ():
+        folder = RunFolder(place)
+        if place.name == root.name or place.name.startswith(".") or not folder.metrics.is_file():
+            continue
+        try:
+            other = read_result(folder.metrics, *_NEEDED)
+            if _controls(other, folder, settings, record):
+                found.append((place, other))
+        except UserError:
+            continue
+    yield from sorted(found, key=lambda item: (item[1]["method"], item[1]["settings"].get("lora.r", 0)))
+
+
+def _controls(other: Mapping[str, Any], folder: RunFolder, settings: Mapping[str, Any], record: RankRecord) -> bool:
+    """Whether a result is that of a control of a run with these settings and ranks."""
+    if other["method"] not in (UNIFORM, SHUFFLED) or not _alike(settings, other["settings"]):
+        return False
+    # Another run's ranks may be shuffled under the same settings.
+    return other["method"] == UNIFORM or _same_ranks(record, ranks.load(folder.ranks))
+
+
+def _alike(settings: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    keys = {key for key in (*settings, *other) if key not in _FREE and not key.startswith(_FREE_SECTIONS)}
+    return all(settings.get(key) == other.get(key) for key in keys)
+
+
+def _same_ranks(record: RankRecord, shuffled: RankRecord) -> bool:
+    """Whether the ranks are those of the record, whatever their order."""
+    return sorted(x.rank for x in record.layers) == sorted(x.rank for x in shuffled.layers)
+
+
+def _what(result: Mapping[str, Any]) -> str:
+    return "shuffled ranks" if result["method"] == SHUFFLED else f"uniform, rank {result['settings'].get('lora.r')}"
+
+
+def _compared(what: str, name: str, result: Mapping[str, Any], metric: str) -> Compared:
+    loss = result.get("loss")
+    known = isinstance(loss, int | float) and not isinstance(loss, bool) and math.isfinite(loss)
+    score = float(result["metrics"].get(metric, math.nan))
+    return Compared(what, name, result["lora_parameters"], score, loss if known else None)
