@@ -77,7 +77,7 @@ def _shares(record: RankRecord) -> tuple[pd.DataFrame, str]:
     """The shares of the layers, and their unit: percent of all, or nats where the sum is no cost."""
     assert record.evidence is not None
     total = record.evidence.share_total
-    scale, unit = (100 / total, "% of what switching LoRA off would cost") if total > 0 else (1.0, "nats a label")
+    scale, unit = (100 / total, "%") if total > 0 else (1.0, "nats")
     rows = []
     for short, layer in zip(short_names([x.name for x in record.layers]), record.layers, strict=True):
         share, error = layer.layer_share, layer.layer_share_standard_error

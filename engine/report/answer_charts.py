@@ -39,8 +39,8 @@ def shares(answer: Answer, places: Mapping[str, int] | None = None) -> figure:
     low, high = min(0.0, found["low"].min()), max(0.0, found["high"].max())
     margin = 0.03 * (high - low) or 1.0
     made = chart(
-        "shares", f"share, {answer.unit}", "", height=110 + max(100, min(18 * count, 760)), y_range=(count - 0.5, -0.5),
-        x_range=(low - margin, high + margin),
+        "shares", f"share, {answer.unit}", "", height=110 + max(100, min(18 * count, 760)),
+        y_range=(count - 0.5, -0.5), x_range=(low - margin, high + margin),
     )  # fmt: skip
     bars = made.hbar(
         y="y", right="share", height=0.7, source=source, fill_color=BLUE, fill_alpha="alpha", line_color=None,
@@ -62,7 +62,7 @@ def curve(answer: Answer) -> figure:
     every = pd.concat(answer.curve.values())
     ends = [every["parameters"].min(), every["parameters"].max(), answer.parameters or every["parameters"].max()]
     made = chart(
-        "curve", "LoRA parameters, and the average rank", "kept of the gain, %", height=360, x_axis_type="log",
+        "curve", "LoRA parameters", "kept of the gain, %", height=360, x_axis_type="log",
         x_range=Range1d(min(ends) / 1.25, max(ends) * 1.25), y_range=Range1d(-5, max(106.0, every["high"].max() + 4)),
     )  # fmt: skip
     drawn, dots = {}, []

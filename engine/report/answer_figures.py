@@ -54,7 +54,7 @@ def curve(answer: Answer, path: Path) -> None:
     axes.set_xticks(list(ticks), list(ticks.values()), fontsize=8)
     axes.set_xticks([], minor=True)
     axes.set_ylim(-5, max(106.0, *(cuts["high"].max() + 4 for cuts in answer.curve.values())))
-    axes.set_xlabel("LoRA parameters, and the average rank")
+    axes.set_xlabel("LoRA parameters")
     axes.set_ylabel("kept of the gain, %")
     axes.legend(frameon=False, fontsize=8)
     save_figure(figure, path)
