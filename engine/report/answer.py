@@ -101,7 +101,7 @@ def _cuts(points: Sequence[CurvePoint], per_rank: int | None) -> pd.DataFrame:
 
 def _share_table(shares: pd.DataFrame, unit: str) -> Table:
     rows = [
-        [row.layer, f"{row.share:.3g}", f"{row.low:.3g} to {row.high:.3g}", "yes" if row.seen else "no"]
+        [str(row.layer), f"{row.share:.3g}", f"{row.low:.3g} to {row.high:.3g}", "yes" if row.seen else "no"]
         for row in shares.itertuples()
     ]
     return ["layer", f"share, {unit}", "90 % interval", "above noise"], rows

@@ -1,9 +1,10 @@
 """The interactive charts of what D_val says: shares by layer, and what lower ranks keep of the gain."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
-from bokeh.models import FixedTicker, HoverTool, Range1d
+from bokeh.models import FixedTicker, HoverTool
 from bokeh.models.annotations import Span
 from bokeh.plotting import figure
 
@@ -63,9 +64,10 @@ def curve(answer: Answer) -> figure:
     ends = [every["parameters"].min(), every["parameters"].max(), answer.parameters or every["parameters"].max()]
     made = chart(
         "curve", "LoRA parameters", "kept of the gain, %", height=360, x_axis_type="log",
-        x_range=Range1d(min(ends) / 1.25, max(ends) * 1.25), y_range=Range1d(-5, max(106.0, every["high"].max() + 4)),
+        x_range=(min(ends) / 1.25, max(ends) * 1.25), y_range=(-5, max(106.0, every["high"].max() + 4)),
     )  # fmt: skip
-    drawn, dots = {}, []
+    drawn: dict[str, list[Any]] = {}
+    dots: list[Any] = []
     for (label, cuts), colour in zip(answer.curve.items(), (BLUE, ORANGE), strict=False):
         source = source_of(cuts)
         band = made.varea("parameters", "low", "high", source=source, fill_color=colour, fill_alpha=0.2)
@@ -76,7 +78,7 @@ def curve(answer: Answer) -> figure:
     made.add_layout(enough)
     if answer.parameters:
         made.add_layout(Span(location=answer.parameters, dimension="height", line_dash="dotted", line_color=GREY))
-    ticks = rank_ticks(answer)
+    ticks: dict[Any, Any] = {**rank_ticks(answer)}
     made.xaxis.ticker = FixedTicker(ticks=list(ticks), minor_ticks=[])
     made.xaxis.major_label_overrides = ticks
     made.xgrid.visible = False

@@ -3,7 +3,7 @@ make them. Without them nobody knows whether the places of the ranks matter."""
 
 import math
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from engine.run.contents import read_result
 from engine.run.folder import RunFolder
 
 UNIFORM, SHUFFLED = "lora", "lora_shuffled"
+_LONGEST = 90
+"""Letters of a run's name in those of its controls, which may have 100."""
 _NEEDED = ("method", "metrics", "lora_parameters", "settings")
 _FREE = ("method", "lora.r", "lora.ranks_from", "retrain.init")
 _FREE_SECTIONS = ("search.", "hypergradient.", "answer.")
@@ -25,13 +27,15 @@ of."""
 
 @dataclass(frozen=True)
 class Compared:
-    """A finished run: what its ranks are, its name, LoRA parameters, main metric and loss (None where it has none)."""
+    """A finished run: what its ranks are, its name, LoRA parameters, main metric, and its loss, as it is and at a
+    fitted temperature (None where it has none)."""
 
     what: str
     name: str
     parameters: int
     score: float
     loss: float | None
+    calibrated: float | None
 
 
 @dataclass(frozen=True)
@@ -57,36 +61,41 @@ def controls_of(
     if record is None or result.get("method") not in SEARCHING or not result.get("settings"):
         return None
     metric = next(iter(result["metrics"]))
-    rank, even = max(1, math.floor(record.mean_rank + 0.5)), len({x.rank for x in record.layers}) == 1
     found = list(_beside(root, result["settings"], record))
     runs = [_compared(f"this run ({result['method']})", root.name, result, metric)]
     runs += [_compared(_what(other), place.name, other, metric) for place, other in found]
-    missing = {}
-    if not even and root.parent.name != "cells":
-        begin = (
-            f"python run.py --config {shlex.quote(str(RunFolder(root).config))} --name {{name}} --method {{method}}"
-        )
-        begin += " --retrain.init scratch" if result["settings"].get("retrain.init") == "search" else ""
-        if not any(other["method"] == UNIFORM and other["settings"].get("lora.r") == rank for _, other in found):
-            size = (
-                f" ({rank * per_rank:,} LoRA parameters, this run {result['lora_parameters']:,})" if per_rank else ""
-            )
-            command = begin.format(name=shlex.quote(f"{root.name}-uniform"), method=UNIFORM)
-            missing[f"uniform ranks: {rank} in every layer{size}"] = f"{command} --lora.r {rank}"
-        if not any(other["method"] == SHUFFLED for _, other in found):
-            command = begin.format(name=shlex.quote(f"{root.name}-shuffled"), method=SHUFFLED)
-            source = shlex.quote(str(RunFolder(root).ranks))
-            missing["shuffled ranks: the same ones, in other layers"] = f"{command} --lora.ranks_from {source}"
-    return Controls(metric, runs, missing, _note(result, rank if even else None))
-
-
-def _note(result: Mapping[str, Any], everywhere: int | None) -> str:
-    notes = []
-    if everywhere is not None:
-        notes.append(f"Every layer has rank {everywhere}: uniform and shuffled ranks are these ranks.")
-    if result["settings"].get("retrain.init") == "search":
+    missing, notes = {}, []
+    if len({x.rank for x in record.layers}) == 1:
+        notes.append(f"Every layer has rank {record.layers[0].rank}: uniform and shuffled ranks are these ranks.")
+    elif root.parent.name != "cells":
+        missing = _missing(RunFolder(root), result, record, [other for _, other in found], per_rank)
+    if _from_search(result):
         notes.append("This run started from the searched weights, its controls start from scratch.")
-    return " ".join(notes)
+    return Controls(metric, runs, missing, " ".join(notes))
+
+
+def _from_search(result: Mapping[str, Any]) -> bool:
+    return bool(result["settings"].get("retrain.init") == "search")
+
+
+def _missing(
+    folder: RunFolder, result: Mapping[str, Any], record: RankRecord, found: Sequence[Mapping[str, Any]], per_rank: int
+) -> dict[str, str]:
+    """The controls that are not among those found -> the command that makes them."""
+
+    def command(name: str, method: str, *more: str) -> str:
+        init = ("--retrain.init", "scratch") if _from_search(result) else ()
+        words = ("--config", str(folder.config), "--name", f"{folder.root.name[:_LONGEST]}-{name}", "--method", method)
+        return shlex.join(("python", "run.py", *words, *more, *init))
+
+    missing, rank = {}, max(1, math.floor(record.mean_rank + 0.5))
+    if not any(other["method"] == UNIFORM and other["settings"].get("lora.r") == rank for other in found):
+        sizes = f" ({rank * per_rank:,} LoRA parameters, this run {result['lora_parameters']:,})" if per_rank else ""
+        missing[f"uniform ranks: {rank} in every layer{sizes}"] = command("uniform", UNIFORM, "--lora.r", str(rank))
+    if not any(other["method"] == SHUFFLED for other in found):
+        more = ("--lora.ranks_from", str(folder.ranks))
+        missing["shuffled ranks: the same ones, in other layers"] = command("shuffled", SHUFFLED, *more)
+    return missing
 
 
 def _beside(root: Path, settings: Mapping[str, Any], record: RankRecord) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -129,7 +138,11 @@ def _what(result: Mapping[str, Any]) -> str:
 
 
 def _compared(what: str, name: str, result: Mapping[str, Any], metric: str) -> Compared:
-    loss = result.get("loss")
-    known = isinstance(loss, int | float) and not isinstance(loss, bool) and math.isfinite(loss)
+    loss, calibrated = map(_number, (result.get("loss"), result.get("calibrated_loss")))
     score = float(result["metrics"].get(metric, math.nan))
-    return Compared(what, name, result["lora_parameters"], score, loss if known else None)
+    return Compared(what, name, result["lora_parameters"], score, loss, calibrated)
+
+
+def _number(value: Any) -> float | None:
+    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if known else None

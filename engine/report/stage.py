@@ -164,11 +164,16 @@ def _facts(record: RankRecord | None, result: dict[str, Any]) -> list[tuple[str,
 def _control_table(controls: Controls) -> dict[str, Any]:
     """What the page shows of the controls."""
     rows = [
-        [x.what, x.name, f"{x.parameters:,}", f"{x.score:.4f}", "" if x.loss is None else f"{x.loss:.4f}"]
+        [
+            x.what,
+            x.name,
+            f"{x.parameters:,}",
+            *("" if v is None else f"{v:.4f}" for v in (x.score, x.loss, x.calibrated)),
+        ]
         for x in controls.runs
     ]
     return {
-        "columns": ["ranks", "run", "LoRA parameters", controls.metric, "loss"],
+        "columns": ["ranks", "run", "LoRA parameters", controls.metric, "loss", "loss at a fitted temperature"],
         "rows": rows,
         "missing": controls.missing,
         "note": controls.note,

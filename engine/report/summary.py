@@ -72,6 +72,7 @@ def _print_controls(result: dict[str, Any], record: RankRecord | None, folder: R
     wide = max(len(x.what) for x in controls.runs)
     for x in controls.runs if len(controls.runs) > 1 else ():
         loss = "" if x.loss is None else f", loss {x.loss:.4f}"
+        loss += "" if x.calibrated is None else f" ({x.calibrated:.4f} at a fitted temperature)"
         size = f"{x.parameters:,} LoRA parameters"
         console.print(f"  {x.what:<{wide}}  {controls.metric} {x.score:.4f}{loss}, {size}", highlight=False)
     for line in (controls.note, *(f"not run yet, {what}:\n  {made}" for what, made in controls.missing.items())):
