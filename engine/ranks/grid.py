@@ -9,6 +9,9 @@ from itertools import takewhile
 
 from configs.plain import plain
 
+NOT_DECIDED = "not decided within this search"
+"""What a pale cell of every map means."""
+
 # ColorBrewer's YlGnBu, from pale to dark.
 _SHADES = ("ffffd9", "edf8b1", "c7e9b4", "7fcdbb", "41b6c4", "1d91c0", "225ea8", "253494", "081d58")
 
@@ -77,3 +80,8 @@ def rank_colour(rank: float, k: int) -> str:
 def ink_on(rank: float, k: int) -> str:
     """The colour of text that can be read on the colour of a rank."""
     return "white" if rank > 0.5 * k else "black"
+
+
+def pale(colour: str) -> str:
+    """A colour mixed with white: that of a cell whose rank is not decided, on which black text can be read."""
+    return "#" + bytes(round(255 - 0.35 * (255 - part)) for part in bytes.fromhex(colour[1:])).hex()

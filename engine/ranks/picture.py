@@ -6,16 +6,23 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from engine.ranks.grid import grid_of, ink_on, rank_colour
+from engine.ranks.grid import NOT_DECIDED, grid_of, ink_on, pale, rank_colour
 from engine.ranks.record import RankRecord
 
 # Sizes in pixels. Pages show the picture smaller, so that it is sharp on screens of high resolution too.
 CELL, GAP, MARGIN, BAR = 52, 3, 20, 24
+EDGE = "#888888"
 _font = cache(ImageFont.load_default)
 
 
-def rank_picture(names: Sequence[str], ranks: Sequence[int], k: int, what: str = "ranks") -> Image.Image:
-    """Ranks as the paper's Figure 3: blocks of the model across, projections down; `what` begins the title."""
+def rank_picture(
+    names: Sequence[str], ranks: Sequence[int], k: int, what: str = "ranks", undecided: Sequence[bool] = ()
+) -> Image.Image:
+    """Ranks as the paper's Figure 3: blocks of the model across, projections down; `what` begins the title.
+
+    `undecided`: for each layer whether its rank was not decided, which makes its cell pale; empty where it does not
+    apply.
+    """
     grid, font, large = grid_of(names), _font(20), _font(24)
     title = f"{what}, mean {sum(ranks) / len(ranks):.2f} of k = {k}"
     # The names of the blocks are centred below their columns, and a long one reaches to the left of the first.
@@ -24,7 +31,9 @@ def rank_picture(names: Sequence[str], ranks: Sequence[int], k: int, what: str =
     top = 3 * MARGIN
     right, bottom = left + CELL * len(grid.blocks), top + CELL * len(grid.projections)
     end = right + 2 * MARGIN + BAR + round(font.getlength(f" {k}"))
-    size = (MARGIN + max(end, MARGIN + round(large.getlength(title))), bottom + 4 * MARGIN)
+    legend = f"pale: {NOT_DECIDED}" if any(undecided) else ""
+    wide = max(end, *(MARGIN + round(letters.getlength(text)) for letters, text in ((large, title), (font, legend))))
+    size = (MARGIN + wide, bottom + (6 if legend else 4) * MARGIN)
     picture = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(picture)
     draw.text((MARGIN, 1.5 * MARGIN), title, "black", large, anchor="lm")
@@ -34,10 +43,13 @@ def rank_picture(names: Sequence[str], ranks: Sequence[int], k: int, what: str =
         centre = left + CELL * (column + 0.5)
         draw.text((centre, bottom + MARGIN), grid.blocks[column], "black", font, anchor="mm")
     draw.text(((left + right) / 2, bottom + 2.7 * MARGIN), "block", "black", font, anchor="mm")
-    for (column, row), rank in zip(grid.cells, ranks, strict=True):
+    draw.text((MARGIN, bottom + 4.7 * MARGIN), legend, "black", font, anchor="lm")
+    for (column, row), rank, unsure in zip(grid.cells, ranks, undecided or [False] * len(ranks), strict=True):
         x, y = left + CELL * column, top + CELL * row
-        draw.rectangle((x, y, x + CELL - GAP, y + CELL - GAP), fill=rank_colour(rank, k))
-        draw.text((x + CELL / 2 - 1, y + CELL / 2 - 1), str(rank), ink_on(rank, k), font, anchor="mm")
+        colour, ink = rank_colour(rank, k), ink_on(rank, k)
+        fill, ink, edge = (pale(colour), "black", EDGE) if unsure else (colour, ink, colour)
+        draw.rectangle((x, y, x + CELL - GAP, y + CELL - GAP), fill, edge)
+        draw.text((x + CELL / 2 - 1, y + CELL / 2 - 1), str(rank), ink, font, anchor="mm")
     _draw_colours(draw, (right + MARGIN, top, right + MARGIN + BAR, bottom - GAP), k)
     return picture
 
@@ -56,4 +68,5 @@ def save_picture(record: RankRecord, path: Path) -> None:
     """Writes the rank map of a record as a PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     layers = record.layers
-    rank_picture([x.name for x in layers], [x.rank for x in layers], record.k, f"ranks ({record.rule})").save(path)
+    what, names, found = f"ranks ({record.rule})", [x.name for x in layers], [x.rank for x in layers]
+    rank_picture(names, found, record.k, what, record.undecided).save(path)

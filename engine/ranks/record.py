@@ -60,6 +60,11 @@ class RankRecord:
         return sum(layer.rank for layer in self.layers) / len(self.layers)
 
     @property
+    def undecided(self) -> list[bool]:
+        """For each layer whether its rank was not decided; a rank to which this does not apply counts as decided."""
+        return [layer.decided is False for layer in self.layers]
+
+    @property
     def kept(self) -> dict[str, int]:
         """Name -> rank of the layers that keep any component."""
         return {layer.name: layer.rank for layer in self.layers if layer.rank > 0}

@@ -11,7 +11,7 @@ from bokeh.palettes import Category10, Category20, Viridis256
 from bokeh.plotting import figure
 
 from engine.ranks import RankRecord
-from engine.ranks.grid import grid_of, ink_on, rank_colour, short_names
+from engine.ranks.grid import NOT_DECIDED, grid_of, ink_on, pale, rank_colour, short_names
 from engine.report.curves import SearchCurves, spread, stretches
 
 # They can be read on white and on black alike. The two losses have the same colours on every page.
@@ -42,24 +42,31 @@ def lines(made: figure, source: ColumnDataSource, columns: dict[str, tuple[str, 
         for column, (_, colour) in columns.items()
     }
     if len(drawn) <= 20:
-        items = [LegendItem(label=columns[column][0], renderers=[line]) for column, line in drawn.items()]
-        legend = Legend(items=items, orientation="horizontal", ncols=min(4, len(items)), click_policy="hide")
-        legend.background_fill_color = legend.border_line_color = None
-        legend.location, legend.inactive_fill_color, legend.inactive_fill_alpha = "top_left", GREY, 0.5
-        legend.stylesheets = [".bk-label { color: var(--text) !important; }"]
-        made.add_layout(legend, "below")
+        legend_below(made, {columns[column][0]: [line] for column, line in drawn.items()})
     tips = [("step", "@step"), *((label, f"@{{{column}}}{{0.0000}}") for column, (label, _) in columns.items())]
     first = next(iter(drawn.values()))
     made.add_tools(HoverTool(renderers=[first], tooltips=tips[:25], mode="vline", line_policy="nearest"))
 
 
+def legend_below(made: figure, drawn: Mapping[str, list[Any]]) -> None:
+    """A legend of what is drawn under each label; a click on a label hides it."""
+    items = [LegendItem(label=label, renderers=renderers) for label, renderers in drawn.items()]
+    legend = Legend(items=items, orientation="horizontal", ncols=min(4, len(items)), click_policy="hide")
+    legend.background_fill_color = legend.border_line_color = None
+    legend.location, legend.inactive_fill_color, legend.inactive_fill_alpha = "top_left", GREY, 0.5
+    legend.stylesheets = [".bk-label { color: var(--text) !important; }"]
+    made.add_layout(legend, "below")
+
+
 def rank_map(record: RankRecord, places: Mapping[str, int] | None = None) -> figure:
     """Ranks as the paper's Figure 3: blocks of the model across, projections down.
 
-    `places`: layer -> its number among the curves; a click on the layer's cell shows the curves of that number.
+    A cell whose rank was not decided is pale, with a dashed edge. `places`: layer -> its number among the curves; a
+    click on the layer's cell shows the curves of that number.
     """
-    layers, k = record.layers, record.k
+    layers, k, unsure = record.layers, record.k, record.undecided
     grid = grid_of([x.name for x in layers])
+    colours = [rank_colour(x.rank, k) for x in layers]
     source = ColumnDataSource(
         {
             "x": [block for block, _ in grid.cells],
@@ -67,8 +74,10 @@ def rank_map(record: RankRecord, places: Mapping[str, int] | None = None) -> fig
             "index": [i if places is None else places.get(x.name, -1) for i, x in enumerate(layers)],
             "layer": [x.name for x in layers],
             "rank": [x.rank for x in layers],
-            "colour": [rank_colour(x.rank, k) for x in layers],
-            "ink": [ink_on(x.rank, k) for x in layers],
+            "colour": [pale(colour) if not_sure else colour for colour, not_sure in zip(colours, unsure, strict=True)],
+            "ink": ["black" if not_sure else ink_on(x.rank, k) for x, not_sure in zip(layers, unsure, strict=True)],
+            "edge": [GREY if not_sure else "#00000000" for not_sure in unsure],
+            "decided": ["" if x.decided is None else "yes" if x.decided else NOT_DECIDED for x in layers],
         },
         name="rank-cells",
     )
@@ -76,20 +85,23 @@ def rank_map(record: RankRecord, places: Mapping[str, int] | None = None) -> fig
     ranges = {"x_range": (-0.5, blocks - 0.5), "y_range": (projections - 0.5, -0.5)}
     made = chart("rank-map", "block", "", height=110 + 34 * projections, **ranges)
     tiles = made.rect(
-        "x", "y", 0.94, 0.9, source=source, fill_color="colour", line_color=None, nonselection_fill_alpha=1.0
-    )
+        "x", "y", 0.94, 0.9, source=source, fill_color="colour", line_color="edge", line_dash=[3, 3],
+        nonselection_fill_alpha=1.0, nonselection_line_alpha=1.0,
+    )  # fmt: skip
     made.text(
         "x", "y", "rank", source=source, text_color="ink", text_align="center", text_baseline="middle",
         text_font_size="11px", nonselection_text_alpha=1.0,
     )  # fmt: skip
-    _tick_names(made.xaxis[0], grid.blocks, 16)
-    _tick_names(made.yaxis[0], grid.projections, projections)
+    tick_names(made.xaxis[0], grid.blocks, 16)
+    tick_names(made.yaxis[0], grid.projections, projections)
     made.grid.visible = False
-    made.add_tools(HoverTool(tooltips=[("layer", "@layer"), ("rank", "@rank")], renderers=[tiles]), "tap")
+    tips = [("layer", "@layer"), ("rank", "@rank")]
+    tips += [("decided", "@decided")] if any(x.decided is not None for x in layers) else []
+    made.add_tools(HoverTool(tooltips=tips, renderers=[tiles]), "tap")
     return made
 
 
-def _tick_names(axis: Any, names: Sequence[str], most: int) -> None:
+def tick_names(axis: Any, names: Sequence[str], most: int) -> None:
     """Writes names along an axis, the first at 0: every nth if there are more than `most`, of a long one its end."""
     shown = range(0, len(names), -(-len(names) // most))
     axis.ticker = FixedTicker(ticks=list(shown))
@@ -141,7 +153,7 @@ def rank_evolution(curves: SearchCurves, k: int) -> figure:
         left="left", right="right", top="top", bottom="bottom", fill_color="colour", line_color=None,
         nonselection_fill_alpha=1.0, source=source_of(found, "rank-stretches"),
     )  # fmt: skip
-    _tick_names(made.yaxis[0], names, 54)
+    tick_names(made.yaxis[0], names, 54)
     made.yaxis.major_label_text_font_size = "10px"
     made.grid.visible = False
     tips = [("layer", "@layer"), ("rank", "@rank"), ("from step", "@left"), ("to", "@right")]

@@ -50,7 +50,7 @@
     select.addEventListener("change", () => show(Number(select.value)));
     addEventListener("hashchange", () => choose(inAddress()));
     // A cell of a map, or a point, that is clicked chooses its layer.
-    for (const name of ["rank-cells", "rank-stretches", "components"]) {
+    for (const name of ["rank-cells", "rank-stretches", "components", "share-bars"]) {
       const source = model(name);
       if (!source) continue;
       source.selected.properties.indices.change.connect(() => {

@@ -11,8 +11,13 @@ from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import write_text
 from engine.ranks import RankRecord
+from engine.ranks.grid import NOT_DECIDED
 from engine.ranks.picture import save_picture
 from engine.report import charts, figures
+from engine.report.answer import Answer, answer_of, trust_words
+from engine.report.answer_charts import answer_charts
+from engine.report.answer_figures import draw_answer
+from engine.report.controls import Controls, controls_of
 from engine.report.curves import SearchCurves, curves_of, page_data
 from engine.report.page import inline_image, render
 from engine.run.contents import read_result, read_searched
@@ -43,15 +48,23 @@ def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = N
     result = read_result(folder.metrics, *RESULT_KEYS)
     search = read_searched(folder.search_summary)
     metrics = MetricsFile(folder.search_metrics).read() if record else []
-    curves = searched(record, folder)
-    pictures = draw(record, curves, metrics, folder)
+    curves, per_rank = searched(record, folder), sum(search.get("parameters_per_rank", {}).values())
+    answer = answer_of(record, per_rank)
+    pictures = draw(record, curves, metrics, folder) | draw_answer(answer, folder.figures)
+    # New results that grow beside the old ones have their place, and their neighbours, where the old ones lie.
+    controls = controls_of(RunFolder.of(config).root, result, record, per_rank)
     page = render(
         "report.html.j2",
-        charts=run_charts(record, curves, metrics) | (beside.charts if beside else {}),
+        charts=run_charts(record, curves, metrics, answer) | (beside.charts if beside else {}),
         data=page_data(curves) if curves else None,
         name=config.name,
         sentence=_sentence(config, record),
+        note=record.note if record else None,
         facts=_facts(record, result),
+        answer=answer,
+        trust=trust_words(record, folder),
+        not_decided=NOT_DECIDED,
+        controls=_control_table(controls) if controls else None,
         study=beside,
         costs=_costs(result, search),
         passes=search.get("passes", {}),
@@ -75,13 +88,14 @@ def searched(record: RankRecord | None, folder: RunFolder) -> SearchCurves | Non
 
 
 def run_charts(
-    record: RankRecord | None, curves: SearchCurves | None, metrics: list[dict[str, Any]]
+    record: RankRecord | None, curves: SearchCurves | None, metrics: list[dict[str, Any]], answer: Answer | None = None
 ) -> dict[str, figure]:
     """The interactive charts that the folder's files allow, by the id of their place in the page."""
     made: dict[str, figure | None] = {}
     if record is not None:
         # A record written by hand may know other layers than the search, in another order.
         places = {name: i for i, name in enumerate(curves.names)} if curves is not None else None
+        made |= answer_charts(answer, places)
         made["rank-map"] = charts.rank_map(record, places)
     if record is not None and curves is not None:
         made["alpha-chart"] = charts.layer_curves("alpha", curves)
@@ -127,11 +141,10 @@ def _sentence(config: RunConfig, record: RankRecord | None) -> str:
     if record is None:
         return f"{config.model.name} on {task}, method {config.method}."
     size = f"{len(record.layers)} layers, mean rank {record.mean_rank:.2f}"
-    note = f" ({record.note})" if record.note else ""
     if config.method != "autolora":
-        return f"LoRA on {config.model.name} on {task}, method {config.method}: {size}{note}."
+        return f"LoRA on {config.model.name} on {task}, method {config.method}: {size}."
     made = f"constraint {record.constraint}, hypergradient {config.hypergradient.type}"
-    return f"LoRA ranks of {config.model.name} on {task}: {size} of k = {record.k}, {made}{note}."
+    return f"LoRA ranks of {config.model.name} on {task}: {size} of k = {record.k}, {made}."
 
 
 def _facts(record: RankRecord | None, result: dict[str, Any]) -> list[tuple[str, str]]:
@@ -146,6 +159,25 @@ def _facts(record: RankRecord | None, result: dict[str, Any]) -> list[tuple[str,
             ("peak memory, MiB", f"{result['peak_memory_mib']:,.0f}"),
         ]
     return facts
+
+
+def _control_table(controls: Controls) -> dict[str, Any]:
+    """What the page shows of the controls."""
+    rows = [
+        [
+            x.what,
+            x.name,
+            f"{x.parameters:,}",
+            *("" if v is None else f"{v:.4f}" for v in (x.score, x.loss, x.calibrated)),
+        ]
+        for x in controls.runs
+    ]
+    return {
+        "columns": ["ranks", "run", "LoRA parameters", controls.metric, "loss", "loss at a fitted temperature"],
+        "rows": rows,
+        "missing": controls.missing,
+        "note": controls.note,
+    }
 
 
 def _costs(result: dict[str, Any], search: dict[str, Any]) -> list[dict[str, Any]]:

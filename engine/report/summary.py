@@ -7,12 +7,12 @@ from rich.text import Text
 
 from configs.requests import Request
 from engine import ranks
-from engine.answer.trust import trust_of
 from engine.answer.words import conclusion, curve_lines, gain_words, share_lines
 from engine.ranks import RankRecord
-from engine.run.contents import read_result
+from engine.report.answer import trust_words
+from engine.report.controls import controls_of
+from engine.run.contents import read_result, read_searched
 from engine.run.folder import RunFolder
-from engine.search import trajectory
 from engine.terminal.console import console
 from engine.terminal.rank_map import RankMap
 
@@ -22,10 +22,11 @@ RESULT_KEYS = ("task", "split", "metrics", "lora_parameters", "trainable_paramet
 
 def print_result(folder: RunFolder) -> None:
     """Prints the ranks, the metrics and the paths of a run folder."""
-    if folder.ranks.exists():
-        record = ranks.load(folder.ranks)
+    record = ranks.load(folder.ranks) if folder.ranks.exists() else None
+    if record is not None:
         console.print(f"ranks, mean {record.mean_rank:.2f} of k = {record.k}:")
-        console.print(RankMap([x.name for x in record.layers], record.k, [x.rank for x in record.layers]))
+        names, found = [x.name for x in record.layers], [x.rank for x in record.layers]
+        console.print(RankMap(names, record.k, found, undecided=record.undecided))
         _print_answer(record, folder)
     if folder.metrics.exists():
         result = read_result(folder.metrics, *RESULT_KEYS)
@@ -38,6 +39,7 @@ def print_result(folder: RunFolder) -> None:
             f"({size} parameters, {result['seconds']['total']:.0f} s)",
         )
         console.print(Text.assemble(where, (values, "bold"), "  ", cost))
+        _print_controls(result, record, folder)
     written = [folder.ranks, folder.adapter, folder.merged, folder.metrics, folder.predictions, folder.references]
     for path in (*written, folder.report, folder.trajectory):
         label = "alpha over steps" if path == folder.trajectory else path.stem
@@ -47,9 +49,8 @@ def print_result(folder: RunFolder) -> None:
 
 def _print_answer(record: RankRecord, folder: RunFolder) -> None:
     """How far the ranks are decided, how many are enough, where they matter, and what a reader must know of them."""
-    if record.rule == "threshold" and folder.trajectory.exists():
-        history: Any = trajectory.read(folder.trajectory)
-        console.print(trust_of(history, record.constraint).words(), markup=False)  # type: ignore[arg-type]
+    if trust := trust_words(record, folder):
+        console.print(trust, markup=False)
     if record.note:
         console.print(record.note, markup=False)
     if record.evidence is None:
@@ -60,6 +61,23 @@ def _print_answer(record: RankRecord, folder: RunFolder) -> None:
     console.print(Text(f"  -> {conclusion(record)}", style="bold"))
     for line in share_lines(record):
         console.print(f"  {line}", markup=False, highlight=False, no_wrap=True, overflow="ellipsis")
+
+
+def _print_controls(result: dict[str, Any], record: RankRecord | None, folder: RunFolder) -> None:
+    """The controls that lie beside the run, and the commands that make the others."""
+    per_rank = sum(read_searched(folder.search_summary).get("parameters_per_rank", {}).values())
+    controls = controls_of(folder.root, result, record, per_rank)
+    if controls is None:
+        return
+    wide = max(len(x.what) for x in controls.runs)
+    for x in controls.runs if len(controls.runs) > 1 else ():
+        loss = "" if x.loss is None else f", loss {x.loss:.4f}"
+        loss += "" if x.calibrated is None else f" ({x.calibrated:.4f} at a fitted temperature)"
+        size = f"{x.parameters:,} LoRA parameters"
+        console.print(f"  {x.what:<{wide}}  {controls.metric} {x.score:.4f}{loss}, {size}", highlight=False)
+    for line in (controls.note, *(f"not run yet, {what}:\n  {made}" for what, made in controls.missing.items())):
+        if line:
+            console.print(line, highlight=False, soft_wrap=True)
 
 
 def print_next(request: Request) -> None:

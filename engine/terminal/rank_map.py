@@ -6,7 +6,7 @@ import numpy as np
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from engine.ranks.grid import grid_of
+from engine.ranks.grid import NOT_DECIDED, grid_of
 
 MOST_LABEL = 24
 # The marks of rank 0 and of eight heights; the second set is for consoles that can print only ASCII.
@@ -21,11 +21,22 @@ class RankMap:
     Each cell shows its rank as a number if all cells have room for one, else as a height; its colour follows the rank
     too. In a narrow window neighbouring blocks share a cell, and the projections beyond `most_rows` share a row; such
     cells show mean ranks.
+
+    `undecided`: for each layer whether its rank was not decided; empty where it does not apply. A cell of such a layer
+    is pale, and a number has a question mark where there are no colours.
     """
 
-    def __init__(self, names: Sequence[str], k: int, ranks: Sequence[int] = (), most_rows: int | None = None) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        k: int,
+        ranks: Sequence[int] = (),
+        most_rows: int | None = None,
+        undecided: Sequence[bool] = (),
+    ) -> None:
         self.k = k
         self.ranks = ranks
+        self.undecided = undecided
         self._grid = grid_of(names)
         self._labels = list(self._grid.projections)
         if most_rows is not None and len(self._labels) > most_rows:
@@ -48,32 +59,43 @@ class RankMap:
             every = 1 + max(map(len, blocks)) // wide
             names = (block.ljust(wide * every) for block in blocks[:: every * shared])
             yield _line("block".rjust(left), Text("".join(names), style="bright_black"))
-        for label, means in zip(labels, self._means(shared), strict=True):
-            yield _line(label.rjust(left), *(self._cell(mean, wide, "" if numbers else marks) for mean in means))
+        coloured = console.color_system is not None and not console.no_color
+        doubt, shown = "?" if numbers and not coloured else "", "" if numbers else marks
+        unsure = self._means(shared, self.undecided or [False] * len(self.ranks)) > 0
+        for label, means, doubts in zip(labels, self._means(shared, self.ranks), unsure, strict=True):
+            cells = (
+                self._cell(mean, wide, shown, doubt if d else None) for mean, d in zip(means, doubts, strict=True)
+            )
+            yield _line(label.rjust(left), *cells)
         if not numbers:
             scale = dict.fromkeys(round(i * self.k / 5) for i in range(6))
             end = f" {self.k}" + (f"   a cell: {shared} blocks" if shared > 1 else "")
             yield _line("rank".rjust(left), Text("0 "), *(self._cell(rank, 1, marks) for rank in scale), Text(end))
+        if count := sum(self.undecided):
+            which = "pale" if coloured else "with ?" if numbers else f"{count} of {len(self.undecided)} ranks"
+            yield Text(f"{which}: {NOT_DECIDED}", style="bright_black")
 
-    def _means(self, shared: int) -> np.ndarray:
-        """Mean rank of each cell [rows, columns], NaN where no layer is; a column stands for `shared` blocks."""
+    def _means(self, shared: int, values: Sequence[float]) -> np.ndarray:
+        """Mean value of each cell [rows, columns], NaN where no layer is; a column stands for `shared` blocks."""
         sums = np.zeros((2, len(self._labels), -(-len(self._grid.blocks) // shared)))
-        for (block, projection), rank in zip(self._grid.cells, self.ranks, strict=True):
-            sums[:, min(projection, len(self._labels) - 1), block // shared] += (rank, 1)
+        for (block, projection), value in zip(self._grid.cells, values, strict=True):
+            sums[:, min(projection, len(self._labels) - 1), block // shared] += (value, 1)
         with np.errstate(invalid="ignore"):
             means: np.ndarray = sums[0] / sums[1]
         return means
 
-    def _cell(self, rank: float, wide: int, marks: str) -> Text:
-        """A cell of `wide` characters: a height, which is one of `marks`, or the number if `marks` is empty."""
+    def _cell(self, rank: float, wide: int, marks: str, doubt: str | None = None) -> Text:
+        """A cell of `wide` characters: a height, which is one of `marks`, or the number if `marks` is empty. `doubt`:
+        of a rank that is not decided what stands behind its number; None of another."""
         if np.isnan(rank):
             return Text(" " * wide)
         share = min(1.0, rank / self.k)
         colour = _COLOURS[max(1, round(share * (len(_COLOURS) - 1))) if share else 0]
+        style = colour if doubt is None else f"dim {colour}"
         if not marks:
-            return Text(str(round(rank)).rjust(len(str(self.k))).ljust(wide), style=colour)
+            return Text((str(round(rank)).rjust(len(str(self.k))) + (doubt or "")).ljust(wide), style=style)
         mark = marks[max(1, round(share * (len(marks) - 1))) if share else 0]
-        return Text((mark * max(1, wide - 1)).ljust(wide), style=colour)
+        return Text((mark * max(1, wide - 1)).ljust(wide), style=style)
 
 
 def _line(label: str, *cells: Text) -> Text:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from engine.ranks import LayerRank, RankRecord
 from engine.ranks.rules import kept_components, thresholds
+from tests.engine.ranks.test_evidence import evidence_of
 
 # Layer -> (outputs, inputs).
 SHAPES = {"encoder.0.query": (8, 6), "encoder.0.value": (8, 8), "encoder.1.query": (4, 8)}
@@ -20,3 +21,14 @@ def record_by_threshold(names: Sequence[str], alpha: Tensor, constraint: Any = "
     )
     bound = None if constraint == "none" else float(thresholds(alpha.double(), constraint)[0])
     return RankRecord(alpha.shape[1], layers, constraint, threshold=bound)
+
+
+def answered_record(**changes: Any) -> RankRecord:
+    """A record of three layers with what D_val says: the first holds all, the second and the third are noise."""
+    shares = ((0.3, 0.01), (0.011, 0.01), (-0.001, 0.01))
+    layers = tuple(
+        LayerRank(name, rank, layer_share=share, layer_share_standard_error=error, decided=sure)
+        for name, rank, (share, error), sure in zip(SHAPES, (3, 1, 8), shares, (True, False, None), strict=True)
+    )
+    fields: dict[str, Any] = {"evidence": evidence_of(), "lora_parameters": 1000}
+    return RankRecord(8, layers, **(fields | changes))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.ranks.grid import grid_of, ink_on, rank_colour, short_names
+from engine.ranks.grid import grid_of, ink_on, pale, rank_colour, short_names
 
 NAMES = {
     "bert": (
@@ -85,3 +85,11 @@ def test_numbers_can_be_read_on_their_colours() -> None:
     for rank in range(9):
         red, green, blue = bytes.fromhex(rank_colour(rank, 8)[1:])
         assert ink_on(rank, 8) == ("black" if 0.3 * red + 0.6 * green + 0.1 * blue > 140 else "white")
+
+
+def test_a_pale_colour_is_nearer_to_white_and_no_colour_of_another_rank() -> None:
+    colours = [rank_colour(rank, 8) for rank in range(9)]
+    for colour in colours:
+        assert all(a <= b for a, b in zip(bytes.fromhex(colour[1:]), bytes.fromhex(pale(colour)[1:]), strict=True))
+        assert min(bytes.fromhex(pale(colour)[1:])) >= 0xA0, "black can be read on it"
+        assert pale(colour) not in colours

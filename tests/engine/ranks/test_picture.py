@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from engine.ranks import LayerRank, RankRecord
-from engine.ranks.grid import rank_colour
+from engine.ranks.grid import pale, rank_colour
 from engine.ranks.picture import CELL, GAP, MARGIN, rank_picture, save_picture
 
 
@@ -62,3 +62,21 @@ def test_a_record_is_written_as_a_picture_of_its_ranks(tmp_path: Path) -> None:
     with Image.open(tmp_path / "new" / "ranks.png") as found:
         assert found.format == "PNG"
         assert found.tobytes() == rank_picture(["0.query", "1.query"], [3, 8], 8, "ranks (budget)").tobytes()
+
+
+def test_a_rank_that_is_not_decided_is_pale_and_a_line_says_what_that_means() -> None:
+    names, ranks = ["0.query", "0.value", "1.query"], [2, 3, 8]
+    sure, doubted = rank_picture(names, ranks, 8), rank_picture(names, ranks, 8, undecided=[False, True, True])
+    left = start_of_cells(doubted, 2, 8)
+    found = [corner(doubted, *cell, left) for cell in ((0, 0), (0, 1), (1, 0))]
+    assert found == [rank_colour(2, 8), pale(rank_colour(3, 8)), pale(rank_colour(8, 8))]
+    assert doubted.height > sure.height, "the legend is below"
+    assert rank_picture(names, ranks, 8, undecided=[False] * 3).tobytes() == sure.tobytes()
+
+
+def test_a_record_tells_its_picture_what_is_not_decided(tmp_path: Path) -> None:
+    layers = (LayerRank("0.query", 3, decided=False), LayerRank("1.query", 8, decided=None))
+    save_picture(RankRecord(8, layers), tmp_path / "ranks.png")
+    with Image.open(tmp_path / "ranks.png") as found:
+        wanted = rank_picture(["0.query", "1.query"], [3, 8], 8, "ranks (threshold)", [True, False])
+        assert found.tobytes() == wanted.tobytes()

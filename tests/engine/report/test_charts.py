@@ -5,6 +5,7 @@ import pytest
 from bokeh.models import ColumnDataSource, HoverTool, Span
 
 from engine.ranks import LayerRank, RankRecord
+from engine.ranks.grid import pale, rank_colour
 from engine.report import charts
 from engine.report.curves import SearchCurves
 
@@ -25,6 +26,19 @@ def test_the_rank_map_puts_every_layer_in_its_place() -> None:
     source = charts.rank_map(record()).select_one({"name": "rank-cells"})
     cells = zip(*(source.data[key] for key in ("x", "y", "index", "layer", "rank")), strict=True)
     assert sorted(cells) == [(0, 0, 0, "b.0.query", 3), (0, 1, 1, "b.0.value", 0), (1, 0, 2, "b.1.query", 8)]
+
+
+def test_a_rank_that_is_not_decided_is_pale_with_an_edge() -> None:
+    layers = tuple(LayerRank(f"{i}.q", 8, decided=sure) for i, sure in enumerate((True, False, None)))
+    made = charts.rank_map(RankRecord(8, layers))
+    source = made.select_one({"name": "rank-cells"})
+    dark = rank_colour(8, 8)
+    assert source.data["colour"] == [dark, pale(dark), dark]
+    assert source.data["ink"] == ["white", "black", "white"]
+    assert source.data["edge"] == ["#00000000", charts.GREY, "#00000000"]
+    assert source.data["decided"] == ["yes", "not decided within this search", ""]
+    assert ("decided", "@decided") in made.select_one(HoverTool).tooltips
+    assert ("decided", "@decided") not in charts.rank_map(record()).select_one(HoverTool).tooltips
 
 
 def test_a_click_on_the_map_shows_the_layer_by_its_name() -> None:

@@ -100,3 +100,39 @@ def test_before_ranks_are_known_nothing_is_drawn() -> None:
     console = screen()
     console.print(RankMap(NAMES, 8))
     assert not console.export_text().strip()
+
+
+def test_a_rank_that_is_not_decided_is_dim_and_a_line_says_what_that_means() -> None:
+    console = screen()
+    console.print(RankMap(["0.q", "1.q"], 8, [8, 7], undecided=[True, False]))
+    row = next(line for line in console.export_text(styles=True).split("\n") if " q " in line)
+    dim, bright = row.split("7")[0], row.split("8")[1]
+    assert "\x1b[2;" in dim
+    assert "\x1b[2;" not in bright
+    lines = drawn(["0.q", "1.q"], [8, 7], 8)
+    console.print(RankMap(["0.q", "1.q"], 8, [8, 7], undecided=[True, False]))
+    assert [line.rstrip() for line in console.export_text().split("\n")][:3] == [
+        *lines, "pale: not decided within this search",
+    ]  # fmt: skip
+
+
+def without_colours(width: int, **values: list[bool]) -> list[str]:
+    file = io.StringIO()
+    Console(file=file, width=width).print(RankMap(NAMES, 8, [8, 0, 4, 1, 7], **values))
+    return [line.rstrip() for line in file.getvalue().rstrip("\n").split("\n")]
+
+
+def test_without_colours_it_has_a_question_mark() -> None:
+    assert without_colours(80, undecided=[False, True, False, True, False]) == [
+        "block 0  1  2",
+        "query 8  4  1?",
+        "value 0?    7",
+        "with ?: not decided within this search",
+    ]
+    assert without_colours(80, undecided=[False] * 5) == without_colours(80)
+
+
+def test_without_colours_or_room_their_number_is_said() -> None:
+    shown = without_colours(9, undecided=[False, True, False, True, False])
+    assert "?" not in "".join(shown)
+    assert "2 of 5 ranks: not decided within this search" in " ".join(" ".join(shown).split())

@@ -1,0 +1,126 @@
+"""What D_val says of a search, as its page shows it: the numbers of the two charts, and the tables behind them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from engine.answer.trust import trust_of
+from engine.answer.words import conclusion, gain_words, kept_words
+from engine.ranks import RankRecord
+from engine.ranks.evidence import ONE_SIDED, SEEN, CurvePoint
+from engine.ranks.grid import short_names
+from engine.run.folder import RunFolder
+from engine.search import trajectory
+
+Table = tuple[list[str], list[list[str]]]
+"""The names of the columns, and the rows."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer of a record for its page.
+
+    `shares`: a row for each layer in the model's order, with `layer`, `short`, `share`, `low`, `high` (its 90 %
+    interval) and `seen` (above noise), in `unit`; empty where no shares were measured. `curve`: label -> a row for
+    each cut, with `at`, `parameters`, `kept`, `low` and `high`, in percent of the gain; empty where LoRA learned
+    nothing or its parameters are not known. `per_rank`: LoRA parameters of rank 1 in every layer, 0 where not known.
+    """
+
+    conclusion: str
+    gain: str
+    shares: pd.DataFrame
+    unit: str
+    curve: dict[str, pd.DataFrame]
+    per_rank: int
+    tolerance: float
+    parameters: int | None
+    placed_by: str
+    tables: dict[str, Table]
+
+    @property
+    def wanted(self) -> float:
+        """Percent of the gain that a rank must keep to be enough."""
+        return 100 * (1 - self.tolerance)
+
+
+def answer_of(record: RankRecord | None, per_rank: int) -> Answer | None:
+    """What the page shows of a record; None where nothing was measured."""
+    if record is None or record.evidence is None:
+        return None
+    evidence = record.evidence
+    shares, unit = _shares(record)
+    placed = f"placed by {evidence.budget_rule}"
+    curve = {}
+    if evidence.learned and per_rank:
+        curve = {
+            "the same rank everywhere": _cuts(evidence.rank_curve, per_rank),
+            placed: _cuts(evidence.budget_curve, None),
+        }
+    tables = {"curve": _curve_table(record, per_rank, placed)} | ({"shares": _share_table(shares, unit)})
+    return Answer(
+        conclusion(record), gain_words(evidence), shares, unit, {k: v for k, v in curve.items() if len(v)}, per_rank,
+        record.tolerance, record.lora_parameters, evidence.budget_rule, tables,
+    )  # fmt: skip
+
+
+def trust_words(record: RankRecord | None, folder: RunFolder) -> str:
+    """How far ranks by threshold are decided; "" for other ranks, and where no search is there to tell."""
+    if record is None or record.rule != "threshold" or not folder.trajectory.exists():
+        return ""
+    constraint: Any = record.constraint
+    return trust_of(trajectory.read(folder.trajectory), constraint).words()
+
+
+def _shares(record: RankRecord) -> tuple[pd.DataFrame, str]:
+    """The shares of the layers, and their unit: percent of all, or nats where the sum is no cost."""
+    assert record.evidence is not None
+    total = record.evidence.share_total
+    scale, unit = (100 / total, "%") if total > 0 else (1.0, "nats")
+    rows = []
+    for short, layer in zip(short_names([x.name for x in record.layers]), record.layers, strict=True):
+        share, error = layer.layer_share, layer.layer_share_standard_error
+        if share is None or error is None:
+            continue
+        low, high = (scale * (share + sign * ONE_SIDED * error) for sign in (-1, 1))
+        rows.append((layer.name, short, scale * share, low, high, share > SEEN * error))
+    return pd.DataFrame(rows, columns=["layer", "short", "share", "low", "high", "seen"]), unit
+
+
+def _cuts(points: Sequence[CurvePoint], per_rank: int | None) -> pd.DataFrame:
+    """The cuts whose parameters are known: those of a budget, or of a rank in every layer."""
+    rows = []
+    for point in sorted(points, key=lambda point: point.at):
+        parameters = point.parameters if per_rank is None else int(point.at * per_rank)
+        if parameters:
+            low, high = (100 * (point.kept + sign * ONE_SIDED * point.kept_standard_error) for sign in (-1, 1))
+            rows.append((point.at, parameters, 100 * point.kept, low, high))
+    return pd.DataFrame(rows, columns=["at", "parameters", "kept", "low", "high"])
+
+
+def _share_table(shares: pd.DataFrame, unit: str) -> Table:
+    rows = [
+        [str(row.layer), f"{row.share:.3g}", f"{row.low:.3g} to {row.high:.3g}", "yes" if row.seen else "no"]
+        for row in shares.itertuples()
+    ]
+    return ["layer", f"share, {unit}", "90 % interval", "above noise"], rows
+
+
+def _curve_table(record: RankRecord, per_rank: int, placed: str) -> Table:
+    evidence = record.evidence
+    assert evidence is not None
+    rows = []
+    for curve, what in (
+        (evidence.rank_curve, "rank {:g} everywhere"),
+        (evidence.budget_curve, placed + ", mean {:g}"),
+    ):
+        for point in curve:
+            count = point.parameters if curve is evidence.budget_curve else int(point.at * per_rank) or None
+            size = "" if count is None else f"{count:,}"
+            rows.append([what.format(point.at), size, f"{point.loss:.4f}", _kept(point, evidence.learned)])
+    return ["ranks", "LoRA parameters", "loss on D_val", "keeps of the gain (90 % interval)"], rows
+
+
+def _kept(point: CurvePoint, learned: bool) -> str:
+    return kept_words(point) if learned else ""

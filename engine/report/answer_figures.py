@@ -1,0 +1,60 @@
+"""Pictures of what D_val says, for browsers that run no scripts and for wandb."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from engine.report.answer import Answer
+from engine.report.answer_charts import PALE, SEEN, rank_ticks
+from engine.report.charts import BLUE, GREY, ORANGE
+from engine.report.figures import save_figure
+
+
+def draw_answer(answer: Answer | None, folder: Path) -> dict[str, Path]:
+    """Draws the figures that the answer allows; returns them by name."""
+    made = {}
+    if answer is not None and len(answer.shares):
+        made["shares"] = folder / "shares.png"
+        shares(answer, made["shares"])
+    if answer is not None and answer.curve:
+        made["curve"] = folder / "curve.png"
+        curve(answer, made["curve"])
+    return made
+
+
+def shares(answer: Answer, path: Path) -> None:
+    """A bar for each layer in the model's order with its 90 % interval; pale where it is no more than noise."""
+    found, count = answer.shares, len(answer.shares)
+    figure, axes = plt.subplots(figsize=(7.2, 1.2 + 0.2 * count), layout="constrained")
+    bars = axes.barh(range(count), found["share"], height=0.7, color=BLUE)
+    for bar, seen in zip(bars, found["seen"], strict=True):
+        bar.set_alpha(SEEN if seen else PALE)
+    errors = [found["share"] - found["low"], found["high"] - found["share"]]
+    axes.errorbar(found["share"], range(count), xerr=errors, fmt="none", ecolor=ORANGE, elinewidth=1.5)
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    axes.set_yticks(range(count), found["short"], fontsize=7)
+    axes.set_ylim(count - 0.5, -0.5)
+    axes.set_xlabel(f"share, {answer.unit}")
+    axes.set_title("bars: shares with 90 % intervals; pale: no more than noise", fontsize=9)
+    save_figure(figure, path)
+
+
+def curve(answer: Answer, path: Path) -> None:
+    """Percent of the gain that is left over LoRA parameters, with 90 % bands; dashed: what is enough; dotted: the
+    parameters of the recorded ranks."""
+    figure, axes = plt.subplots(figsize=(7.2, 4), layout="constrained")
+    for (label, cuts), colour in zip(answer.curve.items(), (BLUE, ORANGE), strict=False):
+        axes.fill_between(cuts["parameters"], cuts["low"], cuts["high"], color=colour, alpha=0.2, linewidth=0)
+        axes.plot(cuts["parameters"], cuts["kept"], marker="o", markersize=4, color=colour, label=label)
+    axes.axhline(answer.wanted, color=GREY, linestyle="--", linewidth=1, label=f"enough: {answer.wanted:g} %")
+    if answer.parameters:
+        axes.axvline(answer.parameters, color=GREY, linestyle=":", linewidth=1, label="the recorded ranks")
+    axes.set_xscale("log")
+    ticks = rank_ticks(answer)
+    axes.set_xticks(list(ticks), list(ticks.values()), fontsize=8)
+    axes.set_xticks([], minor=True)
+    axes.set_ylim(-5, max(106.0, *(cuts["high"].max() + 4 for cuts in answer.curve.values())))
+    axes.set_xlabel("LoRA parameters")
+    axes.set_ylabel("kept of the gain, %")
+    axes.legend(frameon=False, fontsize=8)
+    save_figure(figure, path)

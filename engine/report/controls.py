@@ -1,0 +1,148 @@
+"""The controls of a run beside its result: uniform and shuffled ranks under the same settings, or the commands that
+make them. Without them nobody knows whether the places of the ranks matter."""
+
+import math
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+from configs.rules import SEARCHING
+from engine import ranks
+from engine.ranks import RankRecord
+from engine.run.contents import read_result
+from engine.run.folder import RunFolder
+
+UNIFORM, SHUFFLED = "lora", "lora_shuffled"
+_LONGEST = 90
+"""Letters of a run's name in those of its controls, which may have 100."""
+_NEEDED = ("method", "metrics", "lora_parameters", "settings")
+_FREE = ("method", "lora.r", "lora.ranks_from", "retrain.init")
+_FREE_SECTIONS = ("search.", "hypergradient.", "answer.")
+"""Settings in which a control may differ from its run: nothing of them trains it, or they are what it is a control
+of."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A finished run: what its ranks are, its name, LoRA parameters, main metric, and its loss, as it is and at a
+    fitted temperature (None where it has none)."""
+
+    what: str
+    name: str
+    parameters: int
+    score: float
+    loss: float | None
+    calibrated: float | None
+
+
+@dataclass(frozen=True)
+class Controls:
+    """A run, first, and its controls; `metric` is the name of their scores. `missing`: what has not been run -> the
+    command that does. `note`: what else a reader must know, or ""."""
+
+    metric: str
+    runs: list[Compared]
+    missing: dict[str, str]
+    note: str
+
+
+def controls_of(
+    root: Path, result: Mapping[str, Any], record: RankRecord | None, per_rank: int = 0
+) -> Controls | None:
+    """The controls among the runs that lie beside `root`, the folder of a run with this result and record; None for a
+    run without a result, or whose ranks nothing searched for.
+
+    `per_rank`: LoRA parameters of rank 1 in every layer, 0 where not known. A cell of a study misses none: the study
+    says what is compared.
+    """
+    if record is None or result.get("method") not in SEARCHING or not result.get("settings"):
+        return None
+    metric = next(iter(result["metrics"]))
+    found = list(_beside(root, result["settings"], record))
+    runs = [_compared(f"this run ({result['method']})", root.name, result, metric)]
+    runs += [_compared(_what(other), place.name, other, metric) for place, other in found]
+    missing, notes = {}, []
+    if len({x.rank for x in record.layers}) == 1:
+        notes.append(f"Every layer has rank {record.layers[0].rank}: uniform and shuffled ranks are these ranks.")
+    elif root.parent.name != "cells":
+        missing = _missing(RunFolder(root), result, record, [other for _, other in found], per_rank)
+    if _from_search(result):
+        notes.append("This run started from the searched weights, its controls start from scratch.")
+    return Controls(metric, runs, missing, " ".join(notes))
+
+
+def _from_search(result: Mapping[str, Any]) -> bool:
+    return bool(result["settings"].get("retrain.init") == "search")
+
+
+def _missing(
+    folder: RunFolder, result: Mapping[str, Any], record: RankRecord, found: Sequence[Mapping[str, Any]], per_rank: int
+) -> dict[str, str]:
+    """The controls that are not among those found -> the command that makes them."""
+
+    def command(name: str, method: str, *more: str) -> str:
+        init = ("--retrain.init", "scratch") if _from_search(result) else ()
+        words = ("--config", str(folder.config), "--name", f"{folder.root.name[:_LONGEST]}-{name}", "--method", method)
+        return shlex.join(("python", "run.py", *words, *more, *init))
+
+    missing, rank = {}, max(1, math.floor(record.mean_rank + 0.5))
+    if not any(other["method"] == UNIFORM and other["settings"].get("lora.r") == rank for other in found):
+        sizes = f" ({rank * per_rank:,} LoRA parameters, this run {result['lora_parameters']:,})" if per_rank else ""
+        missing[f"uniform ranks: {rank} in every layer{sizes}"] = command("uniform", UNIFORM, "--lora.r", str(rank))
+    if not any(other["method"] == SHUFFLED for other in found):
+        more = ("--lora.ranks_from", str(folder.ranks))
+        missing["shuffled ranks: the same ones, in other layers"] = command("shuffled", SHUFFLED, *more)
+    return missing
+
+
+def _beside(root: Path, settings: Mapping[str, Any], record: RankRecord) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The folders beside `root` that hold a control, with their results, uniform ranks first. What is damaged there is
+    left out: it is another run's matter."""
+    found = []
+    for place in sorted(root.parent.iterdir()) if root.parent.is_dir() else ():
+        folder = RunFolder(place)
+        if place.name == root.name or place.name.startswith(".") or not folder.metrics.is_file():
+            continue
+        try:
+            other = read_result(folder.metrics, *_NEEDED)
+            if _controls(other, folder, settings, record):
+                found.append((place, other))
+        except UserError:
+            continue
+    yield from sorted(found, key=lambda item: (item[1]["method"], item[1]["settings"].get("lora.r", 0)))
+
+
+def _controls(other: Mapping[str, Any], folder: RunFolder, settings: Mapping[str, Any], record: RankRecord) -> bool:
+    """Whether a result is that of a control of a run with these settings and ranks."""
+    if other["method"] not in (UNIFORM, SHUFFLED) or not _alike(settings, other["settings"]):
+        return False
+    # Another run's ranks may be shuffled under the same settings.
+    return other["method"] == UNIFORM or _same_ranks(record, ranks.load(folder.ranks))
+
+
+def _alike(settings: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    keys = {key for key in (*settings, *other) if key not in _FREE and not key.startswith(_FREE_SECTIONS)}
+    return all(settings.get(key) == other.get(key) for key in keys)
+
+
+def _same_ranks(record: RankRecord, shuffled: RankRecord) -> bool:
+    """Whether the ranks are those of the record, whatever their order."""
+    return sorted(x.rank for x in record.layers) == sorted(x.rank for x in shuffled.layers)
+
+
+def _what(result: Mapping[str, Any]) -> str:
+    return "shuffled ranks" if result["method"] == SHUFFLED else f"uniform, rank {result['settings'].get('lora.r')}"
+
+
+def _compared(what: str, name: str, result: Mapping[str, Any], metric: str) -> Compared:
+    loss, calibrated = map(_number, (result.get("loss"), result.get("calibrated_loss")))
+    score = float(result["metrics"].get(metric, math.nan))
+    return Compared(what, name, result["lora_parameters"], score, loss, calibrated)
+
+
+def _number(value: Any) -> float | None:
+    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if known else None

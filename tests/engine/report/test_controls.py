@@ -1,0 +1,150 @@
+"""Uniform and shuffled ranks beside a run: found among its neighbours, or made by commands that parse."""
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.files import to_yaml
+from configs.parser import parse
+from configs.schema import RunConfig
+from engine import ranks
+from engine.disk.files import write_text
+from engine.ranks import LayerRank, RankRecord
+from engine.report.controls import Controls, controls_of
+from engine.run.folder import RunFolder
+
+SETTINGS: dict[str, Any] = {
+    "method": "autolora", "seed": 0, "model.name": "m", "lora.k": 8, "lora.r": 4, "lora.ranks_from": None,
+    "search.steps": 10, "hypergradient.type": "darts", "answer.rule": "threshold", "retrain.init": "scratch",
+    "retrain.learning_rate": 0.1,
+}  # fmt: skip
+RECORD = RankRecord(8, (LayerRank("0.query", 3), LayerRank("0.value", 1), LayerRank("1.query", 4)))
+
+
+def result_of(method: str = "autolora", score: float = 0.5, **settings: Any) -> dict[str, Any]:
+    """A metrics.json; the settings are those of the run but for what is given, with `__` for a dot."""
+    given = {key.replace("__", "."): value for key, value in settings.items()}
+    return {
+        "method": method, "metrics": {"f1": score, "precision": 0.1}, "loss": 0.7, "calibrated_loss": 0.6,
+        "lora_parameters": 800, "settings": SETTINGS | {"method": method} | given,
+    }  # fmt: skip
+
+
+def put(root: Path, name: str, result: dict[str, Any], found: list[int] | None = None) -> RunFolder:
+    """A neighbour with these ranks."""
+    folder = RunFolder(root / name)
+    folder.root.mkdir(parents=True)
+    folder.metrics.write_text(json.dumps(result))
+    if found is not None:
+        layers = tuple(LayerRank(x.name, rank) for x, rank in zip(RECORD.layers, found, strict=True))
+        ranks.save(RankRecord(8, layers), folder.ranks)
+    return folder
+
+
+def beside(root: Path, result: dict[str, Any] | None = None, record: RankRecord | None = RECORD) -> Controls | None:
+    return controls_of(root / "mine", result or result_of(), record, 300)
+
+
+def found_beside(root: Path) -> list[str]:
+    controls = beside(root)
+    assert controls is not None
+    return [run.name for run in controls.runs[1:]]
+
+
+def test_the_controls_among_the_neighbours_are_found(tmp_path: Path) -> None:
+    put(tmp_path, "s", result_of("lora_shuffled", 0.4, lora__ranks_from="x", search__steps=3), [4, 3, 1])
+    put(tmp_path, "u", result_of("lora", 0.45, lora__r=3, hypergradient__type="sama", answer__rule="shares"))
+    controls = beside(tmp_path)
+    assert controls is not None
+    assert controls.metric == "f1"
+    assert [(run.what, run.name, run.score) for run in controls.runs] == [
+        ("this run (autolora)", "mine", 0.5), ("uniform, rank 3", "u", 0.45), ("shuffled ranks", "s", 0.4),
+    ]  # fmt: skip
+    assert (controls.runs[1].parameters, controls.runs[1].loss, controls.runs[1].calibrated) == (800, 0.7, 0.6)
+    assert controls.missing == {}
+    assert controls.note == ""
+
+
+def test_runs_of_other_settings_methods_or_ranks_are_no_controls(tmp_path: Path) -> None:
+    put(tmp_path, "other-seed", result_of("lora", seed=1))
+    put(tmp_path, "other-rate", result_of("lora", retrain__learning_rate=0.2))
+    put(tmp_path, "key-unknown", result_of("lora", more__key=1))
+    put(tmp_path, "other-method", result_of("adalora"))
+    put(tmp_path, "other-ranks", result_of("lora_shuffled"), [4, 4, 1])
+    put(tmp_path, "without-ranks", result_of("lora_shuffled"))
+    put(tmp_path, ".u.overwrite", result_of("lora"))
+    put(tmp_path, "mine", result_of("lora"))
+    put(tmp_path, "old", {"method": "lora", "metrics": {"f1": 1.0}})
+    (tmp_path / "file").write_text("x")
+    put(tmp_path, "damaged", {}).metrics.write_text("{")
+    assert found_beside(tmp_path) == []
+    assert found_beside(tmp_path / "nowhere") == []
+
+
+def test_a_uniform_run_of_another_rank_is_shown_and_the_one_of_this_cost_still_misses(tmp_path: Path) -> None:
+    put(tmp_path, "u", result_of("lora", lora__r=8))
+    controls = beside(tmp_path)
+    assert controls is not None
+    assert [run.what for run in controls.runs[1:]] == ["uniform, rank 8"]
+    assert next(iter(controls.missing)) == "uniform ranks: 3 in every layer (900 LoRA parameters, this run 800)"
+
+
+@pytest.mark.parametrize("init", ["scratch", "search"])
+def test_the_commands_for_what_is_missing_parse(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, init: str
+) -> None:
+    config = tiny_config("--retrain.init", init, "--runs_folder", str(tmp_path / "it's {mine}"), "--name", "n" * 100)
+    folder = RunFolder.of(config)
+    write_text(folder.config, to_yaml(config))
+    controls = controls_of(folder.root, result_of(retrain__init=init), RECORD)
+    assert controls is not None
+    assert ("started from the searched weights" in controls.note) is (init == "search")
+    runs = []
+    for command in controls.missing.values():
+        program, script, *arguments = shlex.split(command)
+        assert (program, script) == ("python", "run.py")
+        runs.append(parse(arguments).config)
+    uniform, shuffled = runs
+    assert (uniform.method, uniform.lora.r, uniform.name) == ("lora", 3, f"{'n' * 90}-uniform")
+    assert (shuffled.method, shuffled.lora.ranks_from) == ("lora_shuffled", str(folder.ranks))
+    for made in runs:
+        assert made.retrain.init == "scratch"
+        wanted = dataclasses.replace(config, method=made.method, name=made.name, lora=made.lora)
+        assert made == dataclasses.replace(wanted, retrain=made.retrain)
+
+
+def test_a_mean_rank_below_a_half_asks_for_rank_1(tmp_path: Path) -> None:
+    low = dataclasses.replace(RECORD, layers=tuple(LayerRank(str(i), int(i == 0)) for i in range(9)))
+    controls = beside(tmp_path, record=low)
+    assert controls is not None
+    assert next(iter(controls.missing.values())).endswith("--lora.r 1")
+
+
+def test_where_all_ranks_are_equal_no_control_differs(tmp_path: Path) -> None:
+    controls = beside(tmp_path, record=RankRecord(8, (LayerRank("a", 2), LayerRank("b", 2))))
+    assert controls is not None
+    assert controls.missing == {}
+    assert controls.note.startswith("Every layer has rank 2")
+
+
+def test_a_cell_of_a_study_misses_nothing(tmp_path: Path) -> None:
+    controls = controls_of(tmp_path / "cells" / "mine", result_of(), RECORD)
+    assert controls is not None
+    assert controls.missing == {}
+
+
+def test_only_the_result_of_a_search_has_controls(tmp_path: Path) -> None:
+    assert beside(tmp_path, result_of("lora")) is None
+    assert beside(tmp_path, record=None) is None
+    assert controls_of(tmp_path / "mine", {}, RECORD) is None
+
+
+def test_a_loss_that_is_no_number_is_left_out(tmp_path: Path) -> None:
+    controls = beside(tmp_path, result_of() | {"loss": None, "calibrated_loss": "much"})
+    assert controls is not None
+    assert (controls.runs[0].loss, controls.runs[0].calibrated) == (None, None)
