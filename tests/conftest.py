@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.helpers import tiers
+from tests.helpers import economy, tiers
 from tests.helpers.shared import made_once
+
+economy.keep_bytecode(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
+economy.write_to_memory()
 
 if (
     TYPE_CHECKING
@@ -34,6 +37,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     tiers.mark_tiers(items)
     items[:], left_out = tiers.without_soak(items, config.getoption("-m"))
     config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_collection_finish() -> None:
+    """All test modules are imported."""
+    economy.spare_the_collector()
 
 
 @pytest.hookimpl(wrapper=True)
