@@ -1,5 +1,6 @@
 """The fixtures of all tests: tiny random models, built here without network, and runs of seconds on them."""
 
+import gc
 import hashlib
 import logging
 import os
@@ -40,8 +41,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """All test modules are imported."""
-    economy.spare_the_collector()
+    """All test modules are imported: what they hold lives as long as the process, and the garbage collector, which a
+    run asks three times, need not look through half a million objects each time."""
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Python takes down what is not frozen; some libraries complain of the rest."""
+    gc.unfreeze()
 
 
 @pytest.hookimpl(wrapper=True)

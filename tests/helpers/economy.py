@@ -1,6 +1,5 @@
 """What the processes of the suite need not do again and again."""
 
-import gc
 import importlib.util
 import os
 import shutil
@@ -28,9 +27,3 @@ def write_to_memory() -> None:
     asked = "TMPDIR" in os.environ or "PYTEST_DEBUG_TEMPROOT" in os.environ
     if not asked and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ENOUGH:
         os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
-
-
-def spare_the_collector() -> None:
-    """What is imported lives as long as the process: the garbage collector no longer looks through half a million
-    objects again and again."""
-    gc.freeze()
