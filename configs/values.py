@@ -18,7 +18,7 @@ def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
 
     Raises UserError for an unknown key or a value that is not allowed.
     """
-    return from_tree(dataclasses.asdict(config), values)
+    return checked(_read(values), None, config)
 
 
 def from_tree(tree: Mapping[str, Any], values: Mapping[str, Any], name: str | None = None) -> RunConfig:
@@ -26,27 +26,43 @@ def from_tree(tree: Mapping[str, Any], values: Mapping[str, Any], name: str | No
 
     `name` is its name where neither gives one. Raises UserError for an unknown key or a value that is not allowed.
     """
+    return checked(_read(values, tree), name)
+
+
+def _read(values: Mapping[str, Any], tree: Mapping[str, Any] | None = None) -> Namespace:
+    """`values` (dotted key -> value), over those of a tree, with the types of the schema. Raises UserError."""
     unknown = [key for key in values if key not in known_keys()]
     if unknown:
         raise UserError(unknown_key(unknown[0]))
-    refuse_huge(flat({**tree, **values}))
+    given = {**(tree or {}), **values}
+    refuse_huge(flat(given))
     try:
-        fields = _parser().instantiate(_parser().parse_object({**tree, **values}))
+        return _parser().parse_object(given, defaults=False)
     except (ArgumentError, TypeError, ValueError, RecursionError) as error:
         raise UserError(one_line(str(error))) from error
-    return checked(fields, name)
 
 
-def checked(fields: Namespace, name: str | None) -> RunConfig:
-    """The configuration of what jsonargparse has read; `name` is its name where it gives none.
+def checked(given: Namespace, name: str | None, base: RunConfig | None = None) -> RunConfig:
+    """`base` (None: the defaults) with what jsonargparse has read; `name` is its name where both give none.
 
     Raises UserError for a value that is not allowed, or not together with the others.
     """
-    config = RunConfig(**{field.name: fields[field.name] for field in dataclasses.fields(RunConfig)})
+    config = _with(base or RunConfig(), given.as_dict())
     if config.name is None:
         config = dataclasses.replace(config, name=name)
     check(config)
     return config
+
+
+def _with(section: Any, given: Mapping[str, Any]) -> Any:
+    """A dataclass of the schema with some fields changed, those of the sections in it, too."""
+    kept = {field.name: getattr(section, field.name) for field in dataclasses.fields(section)}
+    changed = {
+        name: _with(kept[name], value) if dataclasses.is_dataclass(kept[name]) else value
+        for name, value in given.items()
+        if name in kept  # the command line has switches besides
+    }
+    return dataclasses.replace(section, **changed)
 
 
 @cache

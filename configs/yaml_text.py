@@ -34,6 +34,16 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}: not readable as YAML ({reason})") from error
 
 
+def plain_values(path: Path) -> Any:
+    """The values in a file, as any program reads YAML.
+
+    Raises UserError for what nests too deeply; OSError, ValueError or YAMLError for what is not readable as YAML.
+    """
+    text = path.read_text(encoding="utf-8")
+    _refuse_deep(path, text)
+    return get_loader("yaml")(text)
+
+
 def _refuse_deep(path: Path, text: str) -> None:
     """Refuses what nests deeper than DEEPEST: other programs, and this one, would fail inside of it."""
     depth = 0

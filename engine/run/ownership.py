@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 import yaml
 
 from configs.errors import UserError
+from configs.yaml_text import plain_values
 from engine.run.folder import WANDB_ID, RunFolder
 from engine.run.opening import AskedOf, F
 from engine.run.settling import RECORD, Places
@@ -43,8 +44,8 @@ def refuse_foreign(asked: AskedOf[F]) -> None:
 
 
 def _is_ours(config: Path) -> bool:
-    with suppress(OSError, ValueError, RecursionError, yaml.YAMLError):
-        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    with suppress(OSError, ValueError, UserError, yaml.YAMLError):
+        content = plain_values(config)
         return isinstance(content, dict) and content.keys() >= _SECTIONS
     return False
 

@@ -90,6 +90,11 @@ def test_print_config_shows_the_resolved_values(capsys: pytest.CaptureFixture[st
     assert shown["search"]["patience"] == 10
 
 
+def test_one_axis_is_given_by_its_dotted_key() -> None:
+    study = parse(["--study.axes.lora.k", "[4,8]", "--study.axes.seed", "[0]"]).config.study
+    assert study.axes == {"lora.k": [4, 8], "seed": [0]}
+
+
 def test_help_says_what_a_key_means(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         parse(["--help"])

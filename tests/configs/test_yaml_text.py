@@ -8,7 +8,7 @@ from configs.errors import UserError
 from configs.files import read_keys, shipped_configs
 from configs.parser import parse
 from configs.ranges import DEEPEST
-from configs.yaml_text import read_yaml
+from configs.yaml_text import plain_values, read_yaml
 from tests.helpers.places import ROOT
 
 ALIASES = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
@@ -60,3 +60,12 @@ def test_a_key_may_stand_in_several_sections_and_settings_be_shared_by_an_alias(
 @pytest.mark.parametrize("name", shipped_configs())
 def test_no_shipped_file_gives_a_key_twice(name: str) -> None:
     assert read_yaml(ROOT / "configs" / name)
+
+
+def test_plain_values_are_those_of_yaml_but_for_deep_ones(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("seed: 1\nseed: 2\nsearch: {steps: 3}\n")
+    assert plain_values(path) == {"seed": 2, "search": {"steps": 3}}
+    path.write_text(f"{'[' * 900}{']' * 900}")
+    with pytest.raises(UserError, match=rf"nested more than {DEEPEST} deep"):
+        plain_values(path)

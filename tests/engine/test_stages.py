@@ -26,9 +26,8 @@ from engine.tracking import Tracker, login
 
 @pytest.mark.trains
 @pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "llama"])
-def test_all_stages_write_the_run_folder(tiny_config: Callable[..., RunConfig], kind: str) -> None:
-    config = tiny_config(kind=kind)
-    folder = run_stages(Request(config, "all", False, "tiny.yaml"), StopRequest())
+def test_all_stages_write_the_run_folder(finished_run: Callable[..., RunFolder], kind: str) -> None:
+    folder = finished_run(kind)
     for path in (folder.config, folder.trajectory, folder.search_metrics, folder.ranks, folder.report):
         assert path.stat().st_size > 0
     assert (folder.adapter / "adapter_model.safetensors").exists()

@@ -61,10 +61,12 @@ def test_bit_parallel_distance_is_the_edit_distance(hyp, ref):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("system", ["GKB_Unimelb", "UPF-TALN", "Baseline"])
-@pytest.mark.parametrize("part", ["old-cat", "new-cat"])
-def test_every_edit_of_tercom(metric_refs, part, system):
-    """The challenge's files hold tercom's own edit counts: "9442.0/23452.66..."; ours are the same number."""
+def test_every_edit_of_tercom(metric_refs):
+    """The challenge's files hold tercom's own edit counts: "9442.0/23452.66..."; ours are the same number.
+
+    The others, as fractions, are among the real systems of test_webnlg.py.
+    """
+    part, system = "new-cat", "GKB_Unimelb"
     folder = metric_refs / "webnlg2017"
     expected = json.loads((folder / "expected.json").read_text())["expected"][part][system]["ter_3ref"][0][1]
     files = [folder / "refs" / f"gold-{part}-reference{number}.lex" for number in range(3)]
