@@ -9,6 +9,9 @@ from engine.report.answer_charts import PALE, SEEN, rank_ticks
 from engine.report.charts import BLUE, GREY, ORANGE
 from engine.report.figures import save_figure
 
+MOST_ROWS = 110
+"""Layers that have a line of their own in the picture; of more the bars are thinner, and not all have their names."""
+
 
 def draw_answer(answer: Answer | None, folder: Path) -> dict[str, Path]:
     """Draws the figures that the answer allows; returns them by name."""
@@ -25,14 +28,15 @@ def draw_answer(answer: Answer | None, folder: Path) -> dict[str, Path]:
 def shares(answer: Answer, path: Path) -> None:
     """A bar for each layer in the model's order with its 90 % interval; pale where it is no more than noise."""
     found, count = answer.shares, len(answer.shares)
-    figure, axes = plt.subplots(figsize=(7.2, 1.2 + 0.2 * count), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7.2, 1.2 + 0.2 * min(count, MOST_ROWS)), layout="constrained")
     bars = axes.barh(range(count), found["share"], height=0.7, color=BLUE)
     for bar, seen in zip(bars, found["seen"], strict=True):
         bar.set_alpha(SEEN if seen else PALE)
     errors = [found["share"] - found["low"], found["high"] - found["share"]]
     axes.errorbar(found["share"], range(count), xerr=errors, fmt="none", ecolor=ORANGE, elinewidth=1.5)
     axes.axvline(0, color=GREY, linewidth=0.8)
-    axes.set_yticks(range(count), found["short"], fontsize=7)
+    named = range(0, count, -(-count // MOST_ROWS))
+    axes.set_yticks(named, list(found["short"])[:: named.step], fontsize=7)
     axes.set_ylim(count - 0.5, -0.5)
     axes.set_xlabel(f"share, {answer.unit}")
     axes.set_title("bars: shares with 90 % intervals; pale: no more than noise", fontsize=9)

@@ -30,5 +30,5 @@ def answered_record(**changes: Any) -> RankRecord:
         LayerRank(name, rank, layer_share=share, layer_share_standard_error=error, decided=sure)
         for name, rank, (share, error), sure in zip(SHAPES, (3, 1, 8), shares, (True, False, None), strict=True)
     )
-    fields: dict[str, Any] = {"evidence": evidence_of(), "lora_parameters": 1000}
-    return RankRecord(8, layers, **(fields | changes))
+    fields: dict[str, Any] = {"layers": layers, "evidence": evidence_of(), "lora_parameters": 1000}
+    return RankRecord(8, **(fields | changes))

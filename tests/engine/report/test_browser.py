@@ -1,5 +1,6 @@
 """The pages in a real browser: nothing is complained of or asked of a network, and choosing a layer changes charts."""
 
+import dataclasses
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -12,11 +13,13 @@ import torch
 
 from configs.schema import RunConfig
 from engine import ranks
+from engine.disk.files import write_json
 from engine.report.stage import write_report
 from engine.run.folder import RunFolder
 from engine.search.trajectory import Trajectory
 from engine.study.beside import beside
 from engine.tracking.metrics_file import MetricsFile
+from tests.engine.ranks.test_evidence import evidence_of
 from tests.helpers.browser import Browser, find_chromium
 from tests.helpers.rank_records import record_by_threshold
 
@@ -45,7 +48,8 @@ def fresh(browser: Browser) -> Browser:
 
 @pytest.fixture(scope="module")
 def large(make_config: Callable[..., RunConfig], tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A search of 48 layers, k = 8, 500 logged points, with one layer's name meant to harm."""
+    """A search of 48 layers, k = 8, 500 logged points, with all that is measured after it, and one layer's name meant
+    to harm."""
     root = tmp_path_factory.mktemp("large")
     folder = RunFolder(root / "runs" / "tiny")
     names = [f"model.layers.{i}.self_attn.{p}_proj" for i in range(24) for p in "qv"]
@@ -59,7 +63,13 @@ def large(make_config: Callable[..., RunConfig], tmp_path_factory: pytest.TempPa
         history.add(10 * point, alpha[point], alpha[point] * point / 500)
         metrics.add({"step": 10 * point, "train_loss": 0.5, "val_loss": 0.6, "implicit_to_direct": 1.0, "cosine": 0.2})
     history.write(folder.trajectory)
-    ranks.save(record_by_threshold(names, alpha[-1]), folder.ranks)
+    write_json(folder.search_summary, {"parameters_per_rank": dict.fromkeys(names, 100)})
+    record = record_by_threshold(names, alpha[-1])
+    layers = tuple(
+        dataclasses.replace(layer, layer_share=0.01, layer_share_standard_error=0.006 * (i % 2), decided=i % 2 == 0)
+        for i, layer in enumerate(record.layers)
+    )
+    ranks.save(dataclasses.replace(record, layers=layers, evidence=evidence_of()), folder.ranks)
     write_report(make_config(root, "bert"), folder)
     return folder
 
@@ -115,13 +125,19 @@ def test_the_chart_shows_the_chosen_layers_numbers(fresh: Browser, large: RunFol
     assert np.abs(np.array(shown) - alpha[:, 47].T).max() < 2e-5
 
 
-def test_a_click_on_the_map_chooses_its_layer(fresh: Browser, large: RunFolder) -> None:
+@pytest.mark.parametrize("chart", ["rank-map", "shares"])
+def test_a_click_on_a_layer_chooses_it(fresh: Browser, large: RunFolder, chart: str) -> None:
     fresh.open(large.report)
-    settled(fresh, "rank-map")
+    settled(fresh, chart)
     x, y, width, height = fresh.value(
-        "(() => { const b = document.getElementById('rank-map').getBoundingClientRect();"
-        "return [b.x, b.y, b.width, b.height]; })()"
+        f"(() => {{ const e = document.getElementById('{chart}'); e.scrollIntoView();"
+        "const b = e.getBoundingClientRect(); return [b.x, b.y, b.width, b.height]; })()"
     )
+    if chart == "shares":  # layers down, bars from the left
+        fresh.click(x + 0.2 * width, y + 0.8 * height)
+        time.sleep(0.3)
+        assert int(fresh.value("document.getElementById('layer').value")) > 30
+        return
     fresh.click(x + 0.8 * width, y + 0.25 * height)
     time.sleep(0.3)
     assert int(fresh.value("document.getElementById('layer').value")) > 30
@@ -159,7 +175,7 @@ def test_without_scripts_the_pictures_are_there(fresh: Browser, large: RunFolder
     time.sleep(1.0)
     widths = "Array.from(document.images, (i) => i.naturalWidth)"
     assert all(width > 100 for width in fresh.value(widths))
-    assert fresh.value("document.images.length") == 4
+    assert fresh.value("document.images.length") == 6
     assert fresh.value("getComputedStyle(document.getElementById('alpha-chart')).display") == "none"
     quiet(fresh, large.report)
 
@@ -179,7 +195,8 @@ def test_a_phone_and_the_dark_see_all(fresh: Browser, large: RunFolder, width: i
 def test_the_page_of_a_real_run_is_quiet(fresh: Browser, finished_run: Callable[..., RunFolder], method: str) -> None:
     page = finished_run("bert", "--method", method).report
     fresh.open(page)
-    assert fresh.value("Bokeh.documents.length") == (8 if method == "autolora" else 1)
+    assert fresh.value("Bokeh.documents.length") == fresh.value("document.querySelectorAll('.chart').length")
+    assert fresh.value("Bokeh.documents.length") >= (9 if method == "autolora" else 1)
     quiet(fresh, page)
 
 
@@ -189,7 +206,14 @@ def test_the_page_of_a_cell_shows_its_study(
     folder = RunFolder(tmp_path / "study" / "cells" / "a")
     shutil.copytree(finished_run("bert").root, folder.root)
     columns = {"mean_rank": 1.0, "lora_parameters": 1, "trainable_parameters": 1, "search_seconds": 1.0}
-    columns |= {"task": "sample", "main_metric": "f1", "score": 0.5, "metric.f1": 0.5, "total_seconds": 1.0}
+    columns |= {
+        "task": "sample",
+        "method": "autolora",
+        "main_metric": "f1",
+        "score": 0.5,
+        "metric.f1": 0.5,
+        "total_seconds": 1.0,
+    }
     rows = [{"variant": m, **columns, "cell": m} for m in "ab"]
     pd.DataFrame(rows).to_parquet(tmp_path / "study" / "results.parquet")
     write_report(tiny_config(), folder, beside(folder))

@@ -38,7 +38,7 @@ def result_of(method: str = "autolora", score: float = 0.5, **settings: Any) -> 
 def put(root: Path, name: str, result: dict[str, Any], found: list[int] | None = None) -> RunFolder:
     """A neighbour with these ranks."""
     folder = RunFolder(root / name)
-    folder.root.mkdir(parents=True)
+    folder.root.mkdir(parents=True, exist_ok=True)
     folder.metrics.write_text(json.dumps(result))
     if found is not None:
         layers = tuple(LayerRank(x.name, rank) for x, rank in zip(RECORD.layers, found, strict=True))

@@ -1,6 +1,7 @@
 """The page about a run: whole in itself, nothing in it is taken for HTML, and it is there for ranks by hand too."""
 
 import base64
+import dataclasses
 import html
 import json
 import re
@@ -13,16 +14,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from bokeh.plotting import figure
 from PIL import Image
 
 from configs.requests import Request
 from configs.schema import RunConfig
+from engine import ranks
+from engine.disk.files import write_json
+from engine.ranks import RankRecord
 from engine.report.stage import Beside, write_report
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.search import trajectory
 from engine.stages import run_stages
+from tests.engine.report.test_controls import put, result_of
+from tests.helpers.rank_records import answered_record
+
+# What a page reads of metrics.json beside what a control needs.
+PAGE_NEEDS: dict[str, Any] = {"split": "test", "trainable_parameters": 900, "peak_memory_mib": 1.0}
 
 
 class Page(HTMLParser):
@@ -70,7 +80,9 @@ def test_the_page_loads_nothing_from_elsewhere(finished_run: Callable[..., RunFo
     folder = finished_run("bert")
     content = folder.report.read_text(encoding="utf-8")
     page = Page(content)
-    names = ("ranks.png", "alpha.png", "rank_evolution.png", "losses.png")
+    possible = ("curve.png", "shares.png", "ranks.png", "alpha.png", "rank_evolution.png", "losses.png")
+    names = [name for name in possible if (folder.figures / name).exists()]
+    assert set(possible[1:]) <= set(names) == {path.name for path in folder.figures.iterdir()}
     assert len(page.loaded) == len(names)
     for source, name in zip(page.loaded, names, strict=True):
         head, _, data = source.partition(",")
@@ -98,7 +110,7 @@ def test_the_page_holds_the_numbers_of_the_search(finished_run: Callable[..., Ru
     found = packed["low"] + codes * (packed["high"] - packed["low"]) / 65535
     assert np.abs(found - expected).max() < 1e-5
     charts = {"rank-map", "alpha-chart", "contribution-chart", "evolution", "scatter", "losses", "ratio", "cosine"}
-    assert payload["charts"].keys() == charts
+    assert payload["charts"].keys() - {"curve"} == charts | {"shares"}
 
 
 @pytest.mark.trains
@@ -109,7 +121,7 @@ def test_the_page_shows_result_ranks_and_configuration(finished_run: Callable[..
     assert f"{result['metrics']['accuracy']:.4f}" in page.text
     assert f"{result['lora_parameters']:,}" in page.text
     for layer in record["layers"]:
-        assert re.search(rf"{re.escape(layer['name'])}\s*{layer['rank']}\s*{layer['alpha'][0]:.3f}", page.text)
+        assert re.search(rf"{re.escape(layer['name'])}\s*{layer['rank']}\s*no\s*{layer['alpha'][0]:.3f}", page.text)
     assert folder.config.read_text().strip() in page.text
 
 
@@ -179,6 +191,74 @@ def test_the_block_about_a_study_is_on_the_page_when_it_is_given(
         assert "metric-0" in Page(page).payload["charts"]
 
 
+def words_of(page: Path) -> str:
+    """What a person reads of a page, in one line."""
+    content = page.read_text(encoding="utf-8").split("<script")[0]
+    return " ".join(html.unescape(re.sub(r"<style>.*?</style>|<[^>]*>", " ", content, flags=re.S)).split())
+
+
+def answered(folder: RunFolder, **changes: Any) -> RankRecord:
+    """A folder with a record that D_val has said something of."""
+    record = answered_record(**changes)
+    folder.search.mkdir(parents=True)
+    ranks.save(record, folder.ranks)
+    write_json(folder.search_summary, {"parameters_per_rank": {layer.name: 100 for layer in record.layers}})
+    return record
+
+
+def test_the_page_says_what_d_val_says(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "runs" / "tiny")
+    record = answered(folder, note="D_val was small")
+    history = trajectory.Trajectory([layer.name for layer in record.layers])
+    history.add(0, torch.full((3, 8), 0.125), torch.ones(3, 8))
+    history.write(folder.trajectory)
+    pictures = write_report(tiny_config(), folder)
+    assert {"shares", "curve"} <= pictures.keys()
+    content = folder.report.read_text(encoding="utf-8")
+    page, text = Page(content), words_of(folder.report)
+    assert {"shares", "curve"} <= page.payload["charts"].keys()
+    assert "What D_val says Rank 2 is enough: it loses at most 5 % of the gain. LoRA lowers the loss" in text
+    assert text.index("What D_val says") < text.index(" Ranks ")
+    assert "rank 2 everywhere 600 0.3080 96 % (95 to 97)" in text, "the table that needs no script"
+    assert "encoder.0.value 3.55 -1.74 to 8.84 no" in text
+    assert "Nothing is decided yet: the last quarter of the search has 0 logged points" in text
+    assert "Pale, with a dashed edge: not decided within this search." in text
+    assert text.count("D_val was small") == 1
+    assert "encoder.0.query 3 yes" in text
+    assert "encoder.0.value 1 no" in text
+
+
+def test_a_page_without_an_answer_has_no_words_about_one(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    folder = RunFolder(tmp_path / "runs" / "tiny")
+    layers = tuple(dataclasses.replace(x, decided=None) for x in answered_record().layers)
+    answered(folder, evidence=None, layers=layers, rule="shares")
+    assert list(write_report(tiny_config(), folder)) == ["rank_map"]
+    text = words_of(folder.report)
+    assert not any(words in text for words in ("D_val says", "Pale, with", "decided", "controls"))
+
+
+def test_the_page_shows_the_controls_and_the_commands_of_those_that_miss(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    config = tiny_config()
+    folder = RunFolder.of(config)
+    answered(folder)
+    put(folder.root.parent, "tiny", result_of() | PAGE_NEEDS)
+    put(folder.root.parent, "even", result_of("lora", 0.25))
+    # As when --overwrite makes new results in another place: the neighbours are those of the run's own.
+    for place in (folder, RunFolder(tmp_path / "elsewhere" / "growing")):
+        if place is not folder:
+            shutil.copytree(folder.root, place.root)
+        write_report(config, place)
+        text = words_of(place.report)
+        assert "this run (autolora) tiny 800 0.5000 0.7000 0.6000 uniform, rank 4 even 800 0.2500" in text
+        assert "One run each" in text
+        assert f"--name tiny-shuffled --method lora_shuffled --lora.ranks_from {folder.ranks}" in text
+        assert "tiny-uniform" not in text
+
+
 @pytest.mark.trains
 def test_stage_report_draws_ranks_written_by_hand(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
     """Neither a search nor a config.yaml is there."""
@@ -214,4 +294,7 @@ def test_drawing_again_gives_the_same_page_and_touches_nothing_else(
     run_stages(Request(tiny_config(), "report", False, "x"), StopRequest())
     for path in source.root.rglob("*"):
         if path.is_file():
-            assert (folder.root / path.relative_to(source.root)).read_bytes() == path.read_bytes(), path
+            made = (folder.root / path.relative_to(source.root)).read_bytes()
+            if path == source.report:  # its commands name the run's folder
+                made = made.replace(bytes(folder.root), bytes(source.root))
+            assert made == path.read_bytes(), path

@@ -10,10 +10,13 @@ from configs.files import to_yaml
 from configs.parser import parse
 from configs.requests import Request
 from configs.schema import RunConfig
+from engine import ranks
 from engine.disk.files import write_text
 from engine.report.summary import next_command, print_result
 from engine.run.folder import RunFolder
 from engine.terminal.console import console
+from tests.engine.report.test_controls import put, result_of
+from tests.helpers.rank_records import answered_record
 
 
 @pytest.mark.trains
@@ -52,6 +55,40 @@ def test_the_command_to_try_next_is_one_that_parses(tiny_config: Callable[..., R
     assert request.config.task.train_rows == 33, "what was said on the command line holds"
     assert request.stage == ("retrain" if stage == "search" else "all")
     assert (request.config.name == "tiny") is (stage == "search"), "another run gets another folder"
+
+
+def test_the_last_words_show_the_controls_and_how_to_make_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "width", 100)
+    folder = RunFolder(tmp_path / "mine")
+    folder.search.mkdir(parents=True)
+    ranks.save(answered_record(), folder.ranks)
+    folder.search_summary.write_text('{"parameters_per_rank": {"a": 100, "b": 200}}')
+    more = {"task": "t", "split": "test", "trainable_parameters": 900, "seconds": {"total": 1.0}}
+    put(tmp_path, "mine", result_of() | more)
+    print_result(folder)
+    said = capsys.readouterr().out
+    assert "not run yet, uniform ranks: 4 in every layer (1,200 LoRA parameters, this run 800):" in said
+    assert f"--name mine-shuffled --method lora_shuffled --lora.ranks_from {folder.ranks}\n" in said, "in one line"
+    assert "this run (" not in said, "alone it is no comparison"
+    put(tmp_path, "even", result_of("lora", 0.25, lora__r=4))
+    print_result(folder)
+    said = capsys.readouterr().out
+    assert "this run (autolora)  f1 0.5000, loss 0.7000 (0.6000 at a fitted temperature), 800 LoRA parameters" in said
+    assert "uniform, rank 4      f1 0.2500" in said
+    assert "mine-uniform" not in said
+
+
+def test_the_ranks_that_are_not_decided_are_marked_in_the_last_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder(tmp_path)
+    ranks.save(answered_record(), folder.ranks)
+    print_result(folder)
+    said = capsys.readouterr().out
+    assert "value 1?" in said
+    assert "with ?: not decided within this search" in said
 
 
 def test_names_are_shown_as_they_are(
