@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from configs.keys import known_keys
+from configs.keys import SPELLED, known_keys
 from tests.helpers.places import ROOT
 
 PAGES = [*sorted(ROOT.glob("docs/*.md")), *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING"))]
-KEYS = set(known_keys())
+KEYS = {*known_keys(), *SPELLED}
 SECTIONS = {key.rpartition(".")[0] for key in KEYS if "." in key}
 
 

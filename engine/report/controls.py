@@ -88,7 +88,9 @@ def _missing(
         words = ("--config", str(folder.config), "--name", f"{folder.root.name[:_LONGEST]}-{name}", "--method", method)
         return shlex.join(("python", "run.py", *words, *more, *init))
 
-    missing, rank = {}, max(1, math.floor(record.mean_rank + 0.5))
+    # The rank of equal cost: layers may differ in size, so that the mean rank may cost more or less.
+    cost = result["lora_parameters"] / per_rank if per_rank else record.mean_rank
+    missing, rank = {}, max(1, math.floor(cost + 0.5))
     if not any(other["method"] == UNIFORM and other["settings"].get("lora.r") == rank for other in found):
         sizes = f" ({rank * per_rank:,} LoRA parameters, this run {result['lora_parameters']:,})" if per_rank else ""
         missing[f"uniform ranks: {rank} in every layer{sizes}"] = command("uniform", UNIFORM, "--lora.r", str(rank))

@@ -118,11 +118,17 @@ def test_the_commands_for_what_is_missing_parse(
         assert made == dataclasses.replace(wanted, retrain=made.retrain)
 
 
-def test_a_mean_rank_below_a_half_asks_for_rank_1(tmp_path: Path) -> None:
+def test_a_cost_below_half_of_rank_1_asks_for_rank_1(tmp_path: Path) -> None:
     low = dataclasses.replace(RECORD, layers=tuple(LayerRank(str(i), int(i == 0)) for i in range(9)))
-    controls = beside(tmp_path, record=low)
+    controls = beside(tmp_path, result_of() | {"lora_parameters": 100}, low)
     assert controls is not None
     assert next(iter(controls.missing.values())).endswith("--lora.r 1")
+
+
+def test_the_uniform_rank_is_that_of_equal_cost_where_layers_differ_in_size(tmp_path: Path) -> None:
+    controls = beside(tmp_path, result_of() | {"lora_parameters": 1700})  # of 300 a rank; the mean rank is below 3
+    assert controls is not None
+    assert next(iter(controls.missing.values())).endswith("--lora.r 6")
 
 
 def test_where_all_ranks_are_equal_no_control_differs(tmp_path: Path) -> None:
