@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from configs.errors import UserError
@@ -120,9 +121,12 @@ class _ConfigFile(ActionConfigFile):
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
         path = find_config(values)
         content = read_keys(path)  # jsonargparse refuses unknown keys too, but no longer knows in which file
+        given = dict(flat(content))
+        # Keys that the file spells otherwise than their fields: jsonargparse reads them from a text.
+        spelled = any(field in given for field in SPELLED.values())
         try:
-            refuse_huge(flat(content))
-            super().__call__(parser, cfg, str(path), option_string)
+            refuse_huge(given.items())
+            super().__call__(parser, cfg, yaml.safe_dump(content) if spelled else str(path), option_string)
         except (ArgumentError, TypeError, ValueError, UserError) as error:
             raise UserError(f"{path}: {one_line(str(error))}") from error
 

@@ -133,7 +133,7 @@ def from_json(raw: dict[str, Any], where: str) -> tuple[Evidence, float] | None:
         # As JSON, whose lists are tuples and whose objects are dataclasses, while no other type is converted.
         found = TypeAdapter(Evidence).validate_json(json.dumps(fields))
         tolerance = float(raw["tolerance"])
-    except (LookupError, AttributeError, TypeError, ValueError, ValidationError) as error:
+    except (LookupError, ArithmeticError, AttributeError, TypeError, ValueError, ValidationError) as error:
         problem = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
         told = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" if problem else f"{error}"
         raise UserError(

@@ -3,6 +3,7 @@ make them. Without them nobody knows whether the places of the ranks matter."""
 
 import math
 import shlex
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,5 +147,5 @@ def _compared(what: str, name: str, result: Mapping[str, Any], metric: str) -> C
 
 
 def _number(value: Any) -> float | None:
-    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    known = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     return float(value) if known else None

@@ -8,6 +8,7 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from engine.retrain.methods import METHODS
 from engine.retrain.methods.base import ranks_from
+from engine.run.folder import RunFolder
 from engine.run.opening import Asked
 from problems.tasks import make_task
 
@@ -38,6 +39,6 @@ def _sources(config: RunConfig) -> Iterator[tuple[str, Path]]:
     }  # fmt: skip
     yield from ((key, Path(name).expanduser()) for key, name in named.items() if name)
     if config.method == "autolora" and config.answer.from_run is not None:
-        yield "answer.from_run", Path(config.answer.from_run).expanduser()
+        yield "answer.from", RunFolder(Path(config.answer.from_run).expanduser()).ranks
     if config.lora.ranks_from is not None and METHODS[config.method].reads_ranks:
         yield "lora.ranks_from", ranks_from(config, make_task(config))

@@ -37,6 +37,8 @@ class _Result(_Part):
     task: str = ""
     split: str = ""
     metrics: dict[str, float] = Field({"": 0.0}, min_length=1)
+    loss: float | None = None
+    calibrated_loss: float | None = None
     lora_parameters: Count = 0
     trainable_parameters: Count = 0
     learning_rate: Amount | None = 0.0

@@ -101,7 +101,7 @@ class Wandb(Tracker):
         self._run.define_metric("search/step", hidden=True)
         self._run.define_metric("search/*", step_metric="search/step")
         # Numbers of each layer and component: kept for queries and native plots, hidden lest each make a chart.
-        for kind in ("alpha", "contribution", "entropy", "rank"):
+        for kind in ("alpha", "contribution", "entropy", "rank", "share"):
             self._run.define_metric(f"{kind}/*", step_metric="search/step", hidden=True)
 
     @_unless_off

@@ -197,5 +197,5 @@ def test_another_answer_comes_from_the_same_search(
     with pytest.raises(UserError, match=r"--answer\.from: .* has no search/summary\.json"):
         run_stages(parse([*again, "--name", "c", "--answer.from", str(tmp_path)]), StopRequest())
     assert not (tmp_path / "runs" / "c").exists()
-    with pytest.raises(UserError, match=r"--answer\.from_run: .* is among the results"):
+    with pytest.raises(UserError, match=r"--answer\.from: .* is among the results"):
         run_stages(parse([*again, "--name", "b", "--answer.from", str(second.root), "--overwrite"]), StopRequest())

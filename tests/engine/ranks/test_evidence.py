@@ -67,7 +67,8 @@ def test_what_is_written_is_read_again() -> None:
     "change",
     [
         {"rank_curve": 3}, {"rank_curve": [{"rank": "two"}]}, {"gain": None}, {"rows": "many"}, {"gain": True},
-        {"tolerance": 7}, {"tolerance": None}, {"budget_curve": [[1]]}, {"nodes": 1.5}, {"loss": float("nan")},
+        {"tolerance": 7}, {"tolerance": None}, {"tolerance": 10**400}, {"gain": 10**400},
+        {"budget_curve": [[1]]}, {"nodes": 1.5}, {"loss": float("nan")},
     ],
     ids=str,
 )  # fmt: skip

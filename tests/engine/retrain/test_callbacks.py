@@ -13,8 +13,8 @@ from configs.schema import RunConfig
 from engine.retrain import stage
 from engine.retrain.trainer import RetrainTrainer
 from engine.run.context import Context
-from engine.search.stage import search
 from tests.helpers.retraining import FEW, retrain, with_ranks
+from tests.helpers.searching import find_ranks
 
 
 @pytest.mark.trains
@@ -36,7 +36,7 @@ def test_a_retraining_without_a_finite_loss_stops_before_it_is_saved(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_of(tiny_config("--retrain.max_steps", "8", "--retrain.checkpoint_every", "2"))
-    search(run)
+    find_ranks(run)
     original = RetrainTrainer.compute_loss
 
     def compute_loss(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -29,8 +29,9 @@ def run_in(root: Path, *arguments: str) -> Any:
 def test_a_search_counts_to_the_total_and_its_memory_to_the_peak(tmp_path: Path) -> None:
     run = run_in(tmp_path)
     write_json(run.folder.search_summary, {"seconds": 5.0, "steps": 40, "peak_memory_mib": 1e9})
+    write_json(run.folder.answer, {"seconds": 2.0})
     result = result_of(run, FITTED, RECORD, trainable=400, rate=1e-3)
-    assert result["seconds"] == {"search": 5.0, "retrain": 3.0, "total": 8.0}
+    assert result["seconds"] == {"search": 5.0, "answer": 2.0, "retrain": 3.0, "total": 10.0}
     assert result["steps"] == {"search": 40, "retrain": 9}
     assert result["peak_memory_mib"] == 1e9
     assert (result["lora_parameters"], result["trainable_parameters"], result["mean_rank"]) == (320, 400, 2.5)
@@ -42,8 +43,9 @@ def test_a_search_counts_to_the_total_and_its_memory_to_the_peak(tmp_path: Path)
 def test_a_method_without_search_reads_none_that_another_left(tmp_path: Path) -> None:
     run = run_in(tmp_path, "--method", "full")
     write_json(run.folder.search_summary, {"seconds": 5.0, "steps": 40, "peak_memory_mib": 1e9})
+    write_json(run.folder.answer, {"seconds": 2.0})
     result = result_of(run, FITTED, None, trainable=400, rate=1e-3)
-    assert result["seconds"] == {"search": None, "retrain": 3.0, "total": 3.0}
+    assert result["seconds"] == {"search": None, "answer": None, "retrain": 3.0, "total": 3.0}
     assert result["steps"] == {"search": None, "retrain": 9}
     assert (result["lora_parameters"], result["mean_rank"]) == (0, None)
     assert 0 < result["peak_memory_mib"] < 1e9
@@ -54,10 +56,10 @@ def test_ranks_written_by_hand_cost_no_search(tmp_path: Path) -> None:
 
 
 def test_the_trials_of_a_grid_are_its_search(tmp_path: Path) -> None:
-    run = run_in(tmp_path, "--method", "lora_grid")
+    run = run_in(tmp_path, "--method", "lora_grid", "--lora.target_modules", "[query]")
     write_json(run.folder.grid, TRIALS)
     result = result_of(run, FITTED, RECORD, 400, 1e-3)
-    assert result["seconds"] == {"search": 5.0, "retrain": 3.0, "total": 8.0}
+    assert result["seconds"] == {"search": 5.0, "answer": None, "retrain": 3.0, "total": 8.0}
     assert result["steps"]["search"] == 20
 
 

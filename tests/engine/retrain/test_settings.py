@@ -75,21 +75,19 @@ def test_a_chosen_grid_belongs_to_its_settings_and_rates(tiny_config: Callable[.
         ask(tiny_config(*grid, *change), "retrain")
 
 
-IN_THE_GATES = [
-    ("--search.constraint", "sigmoid"),
-    ("--search.scale", "paper"),
+IN_THE_SCALE = [
     ("--lora.lora_alpha", "1"),
     ("--lora.k", "8"),
     ("--model.name", "another"),
 ]
 
 
-@pytest.mark.parametrize("change", IN_THE_GATES)
+@pytest.mark.parametrize("change", IN_THE_SCALE)
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_searched_weights_are_scaled_as_they_were_searched(
     tiny_config: Callable[..., RunConfig], change: tuple[str, str], overwrite: bool
 ) -> None:
-    """Another constraint or scale would put them into the model at another size, and say nothing."""
+    """Another scale would put them into the model at another size, and say nothing; gates are folded into them."""
     searched(tiny_config())
     ask(tiny_config(*change), "retrain", overwrite=overwrite)
     init = ("--retrain.init", "search")
@@ -99,7 +97,9 @@ def test_searched_weights_are_scaled_as_they_were_searched(
         ask(tiny_config(*init, *change), "retrain", overwrite=overwrite)
 
 
-@pytest.mark.parametrize("change", [("--search.steps", "9"), ("--seed", "1"), ("--retrain.epochs", "9")])
+@pytest.mark.parametrize(
+    "change", [("--search.steps", "9"), ("--search.scale", "paper"), ("--seed", "1"), ("--retrain.epochs", "9")]
+)
 def test_searched_weights_may_be_retrained_otherwise(
     tiny_config: Callable[..., RunConfig], change: tuple[str, str]
 ) -> None:

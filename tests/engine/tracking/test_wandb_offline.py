@@ -78,14 +78,21 @@ def test_every_promised_key_of_a_run_is_there(tiny_config: Callable[..., RunConf
         table = json.loads(run.media(chart).read_text())
         assert len(table["data"]) == 4 * 4, "four components at steps 0, 2, 4 and 6"
     shown = {key for values in run.history for key in values if key.startswith("figures/")}
-    assert shown == {"figures/rank_map", "figures/trajectories", "figures/rank_evolution", "figures/losses"}
+    # A run this short may have learned nothing, of which there is no curve.
+    always = {"rank_map", "trajectories", "rank_evolution", "losses", "shares"}
+    assert shown - {"figures/curve"} == {f"figures/{name}" for name in always}
+    (answered,) = [values for values in run.history if "answer/gain" in values]
+    assert answered["answer/gain"] == pytest.approx(record["gain"])
+    assert [answered[f"share/{layer['name']}"] for layer in record["layers"]] == pytest.approx(
+        [layer["layer_share"] for layer in record["layers"]]
+    )
     assert run.summary["metrics"] == result["metrics"]
     assert run.exit_code == 0
     assert run.artifacts.keys() >= {"tiny-ranks", "tiny-adapter"}
     sent = {entry.path for entry in run.artifacts["tiny-adapter"].manifest.contents}
     assert {"adapter_config.json", "adapter_model.safetensors"} <= sent
     assert (run.run.job_type, run.run.display_name) == ("autolora/darts", "tiny")
-    for kind in ("alpha", "contribution", "entropy", "rank"):
+    for kind in ("alpha", "contribution", "entropy", "rank", "share"):
         metric = run.metrics[f"{kind}/*"]
         assert metric.step_metric == "search/step"
         assert metric.options.hidden, "a chart for each number would bury the dashboard"

@@ -14,10 +14,11 @@ from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.search import trajectory
 from engine.search.engine import SearchEngine
-from engine.search.stage import build_search, search
+from engine.search.stage import build_search
 from engine.tracking.metrics_file import MetricsFile
 from problems.hypergradients import NONE
 from problems.selection import SelectionProblem
+from tests.helpers.searching import find_ranks
 
 FIXED = ("--hypergradient.type", "none", "--lora.dropout", "0.1")
 
@@ -65,7 +66,7 @@ def test_alpha_stays_at_its_start_and_d_val_is_never_seen(
     # By patience a search would stop at step 4.
     settings = ("--search.steps", "9", "--search.patience", "1", "--search.constraint", constraint)
     run = run_of(tiny_config(*FIXED, *settings))
-    engine = search(run)
+    engine = find_ranks(run)
     assert engine.global_step == 9
     assert vars(engine.lora.passes) == {"forward": 9 * NONE.cost(0).forward, "backward": 9 * NONE.cost(0).backward}
     lines = MetricsFile(run.folder.search_metrics).read()
