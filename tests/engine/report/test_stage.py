@@ -245,7 +245,7 @@ def test_the_page_shows_the_controls_and_the_commands_of_those_that_miss(
     config = tiny_config()
     folder = RunFolder.of(config)
     answered(folder)
-    put(folder.root.parent, "tiny", result_of() | PAGE_NEEDS)
+    put(folder.root.parent, "tiny", result_of() | PAGE_NEEDS | {"lora_parameters": 1200})
     put(folder.root.parent, "even", result_of("lora", 0.25))
     # As when --overwrite makes new results in another place: the neighbours are those of the run's own.
     for place in (folder, RunFolder(tmp_path / "elsewhere" / "growing")):
@@ -253,7 +253,7 @@ def test_the_page_shows_the_controls_and_the_commands_of_those_that_miss(
             shutil.copytree(folder.root, place.root)
         write_report(config, place)
         text = words_of(place.report)
-        assert "this run (autolora) tiny 800 0.5000 0.7000 0.6000 uniform, rank 4 even 800 0.2500" in text
+        assert "this run (autolora) tiny 1,200 0.5000 0.7000 0.6000 uniform, rank 4 even 800 0.2500" in text
         assert "One run each" in text
         assert f"--name tiny-shuffled --method lora_shuffled --lora.ranks_from {folder.ranks}" in text
         assert "tiny-uniform" not in text

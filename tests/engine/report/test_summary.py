@@ -66,16 +66,16 @@ def test_the_last_words_show_the_controls_and_how_to_make_them(
     ranks.save(answered_record(), folder.ranks)
     folder.search_summary.write_text('{"parameters_per_rank": {"a": 100, "b": 200}}')
     more = {"task": "t", "split": "test", "trainable_parameters": 900, "seconds": {"total": 1.0}}
-    put(tmp_path, "mine", result_of() | more)
+    put(tmp_path, "mine", result_of() | more | {"lora_parameters": 1200})
     print_result(folder)
     said = capsys.readouterr().out
-    assert "not run yet, uniform ranks: 4 in every layer (1,200 LoRA parameters, this run 800):" in said
+    assert "not run yet, uniform ranks: 4 in every layer (1,200 LoRA parameters, this run 1,200):" in said
     assert f"--name mine-shuffled --method lora_shuffled --lora.ranks_from {folder.ranks}\n" in said, "in one line"
     assert "this run (" not in said, "alone it is no comparison"
     put(tmp_path, "even", result_of("lora", 0.25, lora__r=4))
     print_result(folder)
     said = capsys.readouterr().out
-    assert "this run (autolora)  f1 0.5000, loss 0.7000 (0.6000 at a fitted temperature), 800 LoRA parameters" in said
+    assert "this run (autolora)  f1 0.5000, loss 0.7000 (0.6000 at a fitted temperature), 1,200 LoRA parameters" in said
     assert "uniform, rank 4      f1 0.2500" in said
     assert "mine-uniform" not in said
 
