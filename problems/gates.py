@@ -29,6 +29,10 @@ def factors(layer: LoraLayer) -> tuple[Tensor, Tensor]:
     return a.weight, b.weight
 
 
+class NotByRow(RuntimeError):
+    """Rows cannot have gates of their own in this model: it mixes them (as experts do, which get single tokens)."""
+
+
 class Gates:
     """The gates of all LoRA layers of one model: set once a forward pass, read by a hook in each layer.
 
@@ -53,7 +57,11 @@ class Gates:
 
     @contextmanager
     def open(self, values: Tensor) -> Iterator[None]:
-        """Forward passes inside use gate `values` [groups, k]; outside, the layers are plain LoRA."""
+        """Forward passes inside use gate `values` [groups, k], or gates of its own for each row of the batch [rows,
+        groups, k]; outside, the layers are plain LoRA.
+
+        A forward pass raises NotByRow where each row has its own, and a layer does not see the rows apart.
+        """
         self._values = values
         try:
             yield
@@ -92,6 +100,11 @@ class Gates:
         def gate(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
             if self._values is None:
                 return output
-            return output * self._values[rows].flatten().to(output.dtype)
+            values = self._values[..., rows, :].flatten(-2).to(output.dtype)
+            if values.dim() == 1:
+                return output * values
+            if output.dim() < 2 or len(output) != len(values):
+                raise NotByRow("a layer gets the tokens of all rows in one list")
+            return output * values.view(len(values), *[1] * (output.dim() - 2), -1)
 
         return gate

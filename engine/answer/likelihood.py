@@ -30,6 +30,10 @@ class Likelihood(ABC):
     def statistics(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """What `losses` needs of each row [rows, numbers], and the weight of each row [rows]."""
 
+    def weights(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The weight of each row [rows]."""
+        return torch.ones(len(labels))
+
     @abstractmethod
     def loss(self, logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
         """The loss at this temperature, summed over all labels of a batch. Scalar that can be differentiated."""
@@ -60,7 +64,11 @@ class Categorical(Likelihood):
         for score, target, row in zip(scores.split(_CHUNK), targets.split(_CHUNK), rows.split(_CHUNK), strict=True):
             at = [cross_entropy(score.float() / t, target, reduction="none") for t in self.grid]
             sums.index_add_(0, row, torch.stack(at, dim=1))
-        return sums, torch.bincount(rows, minlength=len(logits)).to(sums)
+        return sums, self.weights(logits, labels).to(sums)
+
+    def weights(self, logits: Tensor, labels: Tensor) -> Tensor:
+        known = (labels[:, 1:] if self.shifted else labels) != IGNORED
+        return known.view(len(labels), -1).sum(dim=1)
 
     def loss(self, logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
         scores, targets, _ = self._labelled(logits, labels)

@@ -70,11 +70,8 @@ def measure(searched: Searched, sample: Sample, without: Without, config: RunCon
     whole, alone = judged[-1], crossed(likelihood, (without.statistics,) * 2, weights, first)
     on_off = [likelihood.losses(at, temperature, weights).sum() for at in (found[0], found[-1])]
     switch_off = float((on_off[0] - on_off[1]) / weights.sum())
-    batches = sample.random_batches(config.search.batch_size)
-    by_nodes = partial(integrate, searched.model, searched.gates, sample, batches, temperature)
+    by_nodes = partial(integrate, searched.model, searched.gates, sample, config.search.batch_size, temperature)
     shares, nodes = complete(by_nodes, switch_off)
-    in_first = torch.tensor([batch[0] < int(first.sum()) for batch in batches]).numpy()
-    halves = [shares.of(in_first), shares.of(~in_first)]
     gain, error = alone.above(whole)
     evidence = Evidence(
         rows=len(sample.rows),
@@ -88,7 +85,7 @@ def measure(searched: Searched, sample: Sample, without: Without, config: RunCon
         temperature=temperature,
         rank_curve=tuple(_point(rank, at, whole, alone) for rank, at in zip(ranks_of_curve(k), judged, strict=True)),
         budget_rule=_budget_rule(config),
-        budget_curve=tuple(_budget_curve(searched, sample, halves, shares, whole, alone, config)),
+        budget_curve=tuple(_budget_curve(searched, sample, shares, whole, alone, config)),
     )
     return evidence, shares
 
@@ -102,16 +99,15 @@ def _budgets(k: int) -> list[float]:
 
 
 def _budget_curve(
-    searched: Searched, sample: Sample, halves: list[Shares], shares: Shares, whole: Judged, alone: Judged,
-    config: RunConfig,
-) -> list[CurvePoint]:  # fmt: skip
+    searched: Searched, sample: Sample, shares: Shares, whole: Judged, alone: Judged, config: RunConfig
+) -> list[CurvePoint]:
     """Each half of the rows judges the components that the other half's shares chose."""
     rule, points = _budget_rule(config), []
     budgets = [b for b in _budgets(searched.gates.k) if parameters_of(b, searched.sizes) >= min(searched.sizes)]
     masks = [
         within(rule, of.mean(), of.standard_error(), searched.singular_values, searched.sizes, budget)
         for budget in budgets
-        for of in halves
+        for of in shares.halves()
     ]
     if not masks:
         return []

@@ -75,10 +75,12 @@ class Sample:
             labels = there.pop("labels")
             yield number, there, labels
 
-    def by_length(self) -> list[list[int]]:
-        """Batches of rows of like length, the longest first: what does not fit the memory fails at once."""
+    def by_length(self, batch: int | None = None) -> list[list[int]]:
+        """Batches of rows of like length (`self.batch` unless given), the longest first: what does not fit the memory
+        fails at once."""
+        size = batch or self.batch
         order = np.argsort(-np.asarray(self.rows["length"]), kind="stable").tolist()
-        return [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
+        return [order[i : i + size] for i in range(0, len(order), size)]
 
     @torch.no_grad()
     def statistics(self, model: nn.Module, points: Sequence[Opened] = (nullcontext,)) -> tuple[Tensor, Tensor]:

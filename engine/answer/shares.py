@@ -7,7 +7,7 @@ the way from no LoRA to all of it. The shares sum to L_val(gates 0) - L_val(gate
 it was trained and one temperature. Ours, not the paper's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.answer.sample import WITH_GRADIENT, Sample
-from problems.gates import Gates
+from problems.gates import Gates, NotByRow
 
 NODES = 3
 """Nodes of the Gauss-Legendre rule; 3 integrate polynomials in t up to degree 5."""
@@ -23,10 +23,15 @@ NODES = 3
 
 @dataclass(frozen=True)
 class Shares:
-    """Sums over the labels of each batch [batches, layers, k], in nats, and the weight of each batch [batches]."""
+    """Independent draws of the shares: of a row, or of a random batch where a model mixes its rows.
+
+    `sums` over the labels of each draw [draws, layers, k], in nats; the draws' weights [draws]; which of them lie in
+    the first half of the sample (boolean [draws]).
+    """
 
     sums: Tensor
     weights: Tensor
+    first: Tensor
 
     def mean(self) -> Tensor:
         """The share of every component, nats a label [layers, k]."""
@@ -37,13 +42,15 @@ class Shares:
         return ratio_error(self.sums, self.weights)
 
     def by_layer(self) -> "Shares":
-        """The same for whole layers [batches, layers, 1], whose components are not independent."""
-        return Shares(self.sums.sum(dim=2, keepdim=True), self.weights)
+        """The same for whole layers [draws, layers, 1], whose components are not independent."""
+        return Shares(self.sums.sum(dim=2, keepdim=True), self.weights, self.first)
 
-    def of(self, batches: np.ndarray) -> "Shares":
-        """Those of some of the batches (boolean [batches])."""
-        chosen = torch.from_numpy(batches)
-        return Shares(self.sums[chosen], self.weights[chosen])
+    def halves(self) -> tuple["Shares", "Shares"]:
+        """Those of the first and of the second half of the rows."""
+        first, second = (
+            Shares(self.sums[own], self.weights[own], self.first[own]) for own in (self.first, ~self.first)
+        )
+        return first, second
 
 
 def ratio_error(sums: Tensor, weights: Tensor) -> Tensor:
@@ -61,31 +68,61 @@ def ratio_error(sums: Tensor, weights: Tensor) -> Tensor:
 
 
 def integrate(
-    model: nn.Module, gates: Gates, sample: Sample, batches: list[list[int]], temperature: float, nodes: int = NODES
+    model: nn.Module, gates: Gates, sample: Sample, batch: int, temperature: float, nodes: int = NODES
 ) -> Shares:
-    """The shares of every component on these batches of the sample, at one temperature.
+    """The shares of every component on all rows of the sample, at one temperature, `batch` rows at a time.
 
-    The model has the components of `to_singular_basis`, and its dropout is off.
+    Each row has gates of its own, so that one backward pass gives the shares of all its rows. The model has the
+    components of `to_singular_basis`, and its dropout is off.
     """
+    try:
+        return _by_row(model, gates, sample, batch, temperature, nodes)
+    except NotByRow:
+        return _by_batch(model, gates, sample, batch, temperature, nodes)
+
+
+def _by_row(model: nn.Module, gates: Gates, sample: Sample, batch: int, temperature: float, nodes: int) -> Shares:
+    batches, count = sample.by_length(batch), len(sample.rows)
+    sums = torch.zeros(count, len(gates.names), gates.k, dtype=torch.float64)
+    weights = torch.zeros(count, dtype=torch.float64)
+    for number, found, own in _integrals(model, gates, sample, batches, temperature, nodes, by_row=True):
+        sums[batches[number]], weights[batches[number]] = found, own
+    sums, weights = sample.processes.summed([sums, weights])
+    return Shares(sums, weights, torch.from_numpy(sample.first_half))
+
+
+def _by_batch(model: nn.Module, gates: Gates, sample: Sample, batch: int, temperature: float, nodes: int) -> Shares:
+    batches = sample.random_batches(batch)
+    sums = torch.zeros(len(batches), len(gates.names), gates.k, dtype=torch.float64)
+    weights = torch.zeros(len(batches), dtype=torch.float64)
+    for number, found, own in _integrals(model, gates, sample, batches, temperature, nodes, by_row=False):
+        sums[number], weights[number] = found, own.sum()
+    sums, weights = sample.processes.summed([sums, weights])
+    half = int(sample.first_half.sum())
+    return Shares(sums, weights, torch.tensor([rows[0] < half for rows in batches]))
+
+
+def _integrals(
+    model: nn.Module, gates: Gates, sample: Sample, batches: list[list[int]], temperature: float, nodes: int, *,
+    by_row: bool,
+) -> Iterator[tuple[int, Tensor, Tensor]]:  # fmt: skip
+    """Number, integral [layers, k], or of each row [rows, layers, k], and row weights [rows] of this process's
+    batches."""
     places, parts = np.polynomial.legendre.leggauss(nodes)
     line = list(zip(((places + 1) / 2).tolist(), (parts / 2).tolist(), strict=True))
-    shape, device = (len(gates.names), gates.k), sample.compute.device
-    sums = torch.zeros(len(batches), *shape, dtype=torch.float64)
-    weights = torch.zeros(len(batches), dtype=torch.float64)
     model.eval()
     with _only_gates(model):
         for number, inputs, labels in sample.own(batches):
+            shape = (*((len(labels),) if by_row else ()), len(gates.names), gates.k)
+            sums = torch.zeros(shape, dtype=torch.float64)
             for t, part in line:
-                values = torch.full(shape, t, device=device, requires_grad=True)
+                values = torch.full(shape, t, device=sample.compute.device, requires_grad=True)
                 with gates.open(values), sample.compute.autocast():
                     logits = model(**inputs).logits
-                loss = sample.likelihood.loss(logits, labels, temperature)
-                (grad,) = torch.autograd.grad(loss, [values])
-                sums[number] -= part * grad.double().cpu()
+                (grad,) = torch.autograd.grad(sample.likelihood.loss(logits, labels, temperature), [values])
+                sums -= part * grad.double().cpu()
             sample.advance(len(labels) * WITH_GRADIENT * nodes)
-            weights[number] = float(sample.likelihood.statistics(logits.detach(), labels)[1].sum())
-    found = sample.processes.summed([sums, weights])
-    return Shares(*found)
+            yield number, sums, sample.likelihood.weights(logits, labels).double().cpu()
 
 
 class _only_gates:  # noqa: N801 (a context manager, used as a function)

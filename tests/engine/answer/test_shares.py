@@ -1,10 +1,15 @@
 """Shares: they add up to what switching LoRA off costs, and their errors are those of independent draws."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from engine.answer.sample import LEAST_BATCHES
 from engine.answer.shares import NODES, Shares, complete, integrate, ratio_error
+from problems.gates import NotByRow
+from problems.models.attach import ADAPTER
 from tests.helpers.branches import planted, sample_of, searched, train
 
 
@@ -18,7 +23,7 @@ def test_shares_add_up_to_the_loss_of_switching_lora_off() -> None:
     statistics, weights = sample.statistics(model, [found.cut(every & False), found.cut(every)])
     losses = [sample.likelihood.losses(at, temperature, weights).sum() / weights.sum() for at in statistics]
     measured = float(losses[0] - losses[1])
-    shares = integrate(model, found.gates, sample, sample.random_batches(16), temperature)
+    shares = integrate(model, found.gates, sample, 16, temperature)
     assert measured > 0.05
     assert float(shares.mean().sum()) == pytest.approx(measured, rel=0.01)
 
@@ -35,11 +40,14 @@ def test_of_a_loss_quadratic_in_the_gates_each_share_is_the_derivative_in_the_mi
         def statistics(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return logits[:, :1], torch.ones(len(labels))
 
+        def weights(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            return torch.ones(len(labels))
+
         def loss(self, logits: torch.Tensor, labels: torch.Tensor, temperature: float) -> torch.Tensor:
             return (logits - labels.unsqueeze(1)).square().sum() / temperature
 
     sample = sample_of(inputs, labels, likelihood=Quadratic())
-    shares = integrate(model, found.gates, sample, sample.random_batches(80), temperature=2.0)
+    shares = integrate(model, found.gates, sample, 80, temperature=2.0)
 
     def loss_at(gates: torch.Tensor) -> float:
         with found.gates.open(gates.float()), torch.no_grad():
@@ -58,15 +66,36 @@ def test_of_a_loss_quadratic_in_the_gates_each_share_is_the_derivative_in_the_mi
     )
 
 
-def test_the_batches_change_the_errors_and_not_the_shares() -> None:
+def test_the_batches_change_nothing() -> None:
     model, inputs, labels = planted(branches=3, needed=(1,), rows=200, seed=2)
     train(model, inputs, labels, steps=40)
     found, sample = searched(model), sample_of(inputs, labels)
-    one = integrate(model, found.gates, sample, [list(range(200))], 1.0)
-    many = integrate(model, found.gates, sample, sample.random_batches(16), 1.0)
+    one = integrate(model, found.gates, sample, 200, 1.0)
+    many = integrate(model, found.gates, sample, 7, 1.0)
     assert torch.allclose(one.mean(), many.mean(), atol=1e-6)
-    assert torch.isinf(one.standard_error()).all()
+    assert torch.allclose(one.standard_error(), many.standard_error(), atol=1e-6)
     assert 0 < float(many.by_layer().standard_error()[1, 0]) < float(many.by_layer().mean()[1, 0])
+    first, second = one.halves()
+    assert torch.allclose((first.mean() + second.mean()) / 2, one.mean(), atol=1e-9)
+
+
+def test_a_model_that_mixes_its_rows_is_integrated_by_random_batches() -> None:
+    model, inputs, labels = planted(branches=3, needed=(1,), rows=200, seed=2)
+    train(model, inputs, labels, steps=40)
+    found, sample = searched(model), sample_of(inputs, labels)
+    by_row = integrate(model, found.gates, sample, 16, 1.0)
+    base: Any = model.get_base_model()
+    for layer in base.branch:  # as experts do: one list of the tokens of all rows
+        layer.lora_A[ADAPTER].register_forward_pre_hook(lambda module, args: (args[0].repeat(2, 1),))
+        layer.lora_A[ADAPTER].register_forward_hook(lambda module, args, output: output[: len(output) // 2])
+    with pytest.raises(NotByRow), found.gates.open(torch.ones(4, 3, 4)):
+        model(x=inputs[:4])
+    mixed = integrate(model, found.gates, sample, 16, 1.0)
+    assert len(mixed.weights) >= LEAST_BATCHES
+    assert len(by_row.weights) == 200
+    assert torch.allclose(mixed.mean(), by_row.mean(), atol=1e-6)
+    assert torch.allclose(mixed.by_layer().standard_error(), by_row.by_layer().standard_error(), rtol=0.5)
+    assert int(mixed.first.sum()) == len(mixed.first) // 2
 
 
 def test_no_weight_is_changed_or_left_with_a_gradient() -> None:
@@ -74,7 +103,7 @@ def test_no_weight_is_changed_or_left_with_a_gradient() -> None:
     found, sample = searched(model), sample_of(inputs, labels)
     trained = [p.requires_grad for p in model.parameters()]
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    integrate(model, found.gates, sample, sample.random_batches(16), 1.0)
+    integrate(model, found.gates, sample, 16, 1.0)
     assert [p.requires_grad for p in model.parameters()] == trained
     assert all(p.grad is None for p in model.parameters())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -96,7 +125,9 @@ def test_the_nodes_are_doubled_where_the_sum_misses_the_measured_loss() -> None:
 
     def by_nodes(nodes: int) -> Shares:
         asked.append(nodes)
-        return Shares(torch.full((2, 1, 1), 0.97 if nodes == NODES else 1.0), torch.ones(2))
+        return Shares(
+            torch.full((2, 1, 1), 0.97 if nodes == NODES else 1.0), torch.ones(2), torch.tensor([True, False])
+        )
 
     assert complete(by_nodes, measured=0.96)[1] == NODES
     assert asked == [NODES]
