@@ -42,6 +42,10 @@ class Likelihood(ABC):
     def fitted(self, statistics: Tensor, weights: Tensor) -> float:
         """The temperature at which the mean loss of these rows is smallest."""
 
+    def exact(self, temperature: float) -> float:
+        """The nearest temperature at which `losses` are exact, not interpolated."""
+        return temperature
+
     @abstractmethod
     def losses(self, statistics: Tensor, temperature: float, weights: Tensor) -> Tensor:
         """The loss of each row at this temperature, summed over its labels [rows]."""
@@ -82,6 +86,9 @@ class Categorical(Likelihood):
         # A parabola that bends down is lowest at an end: the best temperature lies beyond the grid.
         shift = min(max((before - after) / (2 * bend), -1.0), 1.0) if bend > 0 else float(np.sign(before - after))
         return float(self.grid[lowest] * self._step**shift)
+
+    def exact(self, temperature: float) -> float:
+        return float(self.grid[np.abs(np.log(self.grid / temperature)).argmin()])
 
     def losses(self, statistics: Tensor, temperature: float, weights: Tensor) -> Tensor:
         place = math.log(temperature / self.grid[0]) / math.log(self._step)

@@ -65,7 +65,8 @@ def measure(searched: Searched, sample: Sample, without: Without, config: RunCon
     by_rank = [every & (torch.arange(k) < rank) for rank in ranks_of_curve(k)]
     off = torch.zeros_like(every)
     found, weights = sample.statistics(searched.model, [searched.cut(mask) for mask in (off, *by_rank)])
-    temperature = likelihood.fitted(found[-1], weights)
+    # Shares add up at any temperature that is held, but only to a loss that is not interpolated.
+    temperature = likelihood.exact(likelihood.fitted(found[-1], weights))
     judged = [crossed(likelihood, (at, at), weights, first) for at in found[1:]]
     whole, alone = judged[-1], crossed(likelihood, (without.statistics,) * 2, weights, first)
     on_off = [likelihood.losses(at, temperature, weights).sum() for at in (found[0], found[-1])]

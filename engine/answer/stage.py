@@ -25,6 +25,7 @@ from engine.ranks.evidence import FEW_ROWS, Evidence
 from engine.ranks.record import LayerRank, RankRecord
 from engine.run.contents import read_searched
 from engine.run.context import Context
+from engine.run.same_data import refuse_changed_data
 from engine.search import trajectory
 from engine.search.found import NUMBERS, read_numbers, searched_model
 from engine.terminal.bar import Bar
@@ -45,7 +46,10 @@ def answer(run: Context, tracker: Tracker = NOWHERE) -> None:
     when a signal asked to stop, UserError for what the user must change.
     """
     began, folder, settings = time.perf_counter(), run.folder, run.config.answer
-    sizes = read_searched(folder.search_summary, "parameters_per_rank")["parameters_per_rank"]
+    searched = read_searched(folder.search_summary, "parameters_per_rank")
+    # Another command may have gone on: rows of D_tr could lie in D_val now.
+    refuse_changed_data(run, searched.get("data", {}), evaluated=False)
+    sizes = searched["parameters_per_rank"]
     if settings.from_run is None:
         numbers = read_numbers(folder)
         found = _measured(run, numbers["singular_values"], list(sizes.values())) if settings.rows else None

@@ -45,6 +45,18 @@ def test_the_fitted_temperature_is_the_best_one(logits: tuple[torch.Tensor, torc
     assert likelihood.losses(statistics, fitted, weights).mean().item() == pytest.approx(best.fun, abs=5e-4)
 
 
+def test_at_a_temperature_of_the_grid_the_losses_are_exact(logits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    scores, labels = logits
+    likelihood = Categorical()
+    statistics, weights = likelihood.statistics(scores, labels)
+    for temperature in (0.01, 0.5, 0.77, 1.5, 7.3, 16.0, 99.0):
+        near = likelihood.exact(temperature)
+        assert near in TEMPERATURES
+        expected = cross_entropy(scores.double() / near, labels, reduction="none")
+        assert torch.allclose(likelihood.losses(statistics, near, weights), expected, atol=1e-4, rtol=1e-5)
+    assert Gaussian().exact(0.123) == 0.123
+
+
 @pytest.mark.parametrize("factor", [1e-4, 1e3])
 def test_a_temperature_beyond_the_grid_is_its_end(logits: tuple[torch.Tensor, torch.Tensor], factor: float) -> None:
     scores, labels = logits
