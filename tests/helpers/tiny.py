@@ -74,6 +74,7 @@ def tiny_arguments(model: Path, tmp_path: Path, kind: str = "bert") -> list[str]
         "lora.k": 4,
         "answer.rule": "threshold",
         "search.steps": 6,
+        "search.unroll_steps": 1,
         "search.batch_size": 8,
         "search.learning_rate": 1e-2,
         "search.selection_learning_rate": 5e-2,

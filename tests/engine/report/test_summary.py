@@ -75,9 +75,7 @@ def test_the_last_words_show_the_controls_and_how_to_make_them(
     put(tmp_path, "even", result_of("lora", 0.25, lora__r=4))
     print_result(folder)
     said = capsys.readouterr().out
-    assert (
-        "this run (autolora)  f1 0.5000, loss 0.7000 (0.6000 at a fitted temperature), 1,200 LoRA parameters" in said
-    )
+    assert "this run (autolora)  f1 0.5000, loss 0.7000 (0.6000 at a fitted temperature), 1,200 LoRA" in said
     assert "uniform, rank 4      f1 0.2500" in said
     assert "mine-uniform" not in said
 

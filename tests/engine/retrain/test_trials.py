@@ -190,7 +190,10 @@ def test_an_interrupted_grid_goes_on_and_ends_alike(
     [
         (("--lora.grid", "[4]"), r"--lora\.grid: \[4\] is not allowed; allowed: two or more ranks"),
         (("--lora.grid", "[0,4]"), r"--lora\.grid: "),
-        (("--method", "lora_grid", "--lora.grid", str(list(range(1, 12)))), r"--lora\.grid: 11 ranks .* 121 runs"),
+        (
+            ("--method", "lora_grid", "--lora.target_modules", "[q,v]", "--lora.grid", str(list(range(1, 12)))),
+            r"--lora\.grid: 11 ranks .* 121 runs",
+        ),
         (("--retrain.learning_rates", "[0.1,-1]"), r"--retrain\.learning_rates: "),
     ],
 )
