@@ -1,0 +1,48 @@
+"""The head alone: trained without LoRA until D_val sees nothing more, on a base that stays as it is."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from configs.schema import RunConfig
+from engine.answer import head
+from engine.answer.head import train_head
+from engine.answer.likelihood import likelihood_of
+from engine.answer.sample import Sample
+from engine.run.context import Context
+from problems.halves import split_rows
+
+
+def sample_of(run: Context) -> tuple[Sample, list[int]]:
+    d_tr, d_val = split_rows(run.data.train, run.config)
+    sample = Sample(run.data.train.select(d_val), run.data.collate, likelihood_of(run.task), run.compute, run.stop)
+    return sample, d_tr.tolist()
+
+
+def test_the_head_alone_is_trained_and_nothing_else(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head, "CHECK_EVERY", 4)
+    run = run_of(tiny_config("--search.steps", "40", "--search.learning_rate", "3e-2"))
+    sample, d_tr = sample_of(run)
+    untrained = run.base().model
+    before = {name: value.clone() for name, value in untrained.state_dict().items()}
+    model, steps = train_head(run, run.data.train.select(d_tr), sample)
+    assert 4 <= steps <= 40
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"classifier.weight", "classifier.bias"}
+    # The weights of the lowest loss are kept: no worse than the untrained head.
+    assert head._loss(model, sample) <= head._loss(untrained, sample) + 1e-6
+
+
+def test_the_training_ends_when_the_loss_on_d_val_stops_falling(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head, "CHECK_EVERY", 2)
+    run = run_of(tiny_config("--search.steps", "100"))
+    sample, d_tr = sample_of(run)
+    losses = iter([1.0, 0.9, 0.95, 0.9, 0.91, 0.5])
+    monkeypatch.setattr(head, "_loss", lambda model, sample: next(losses))
+    _, steps = train_head(run, run.data.train.select(d_tr), sample)
+    assert steps == 2 * (1 + head.PATIENCE)

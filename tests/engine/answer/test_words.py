@@ -1,0 +1,57 @@
+"""The answer in words: what a person reads at the end of a search."""
+
+import dataclasses
+
+import pytest
+
+from engine.answer.words import conclusion, curve_lines, gain_words, kept_words, seen_layers, share_lines
+from engine.ranks.record import LayerRank, RankRecord
+from tests.engine.ranks.test_evidence import evidence_of, point
+
+LAYERS = tuple(
+    LayerRank(f"layer.{block}.{name}", 1, layer_share=share, layer_share_standard_error=0.01)
+    for block, name, share in ((0, "query", 0.03), (0, "value", 0.155), (1, "query", 0.0), (1, "value", 0.125))
+)
+RECORD = RankRecord(8, LAYERS, evidence=evidence_of())
+
+
+def test_the_conclusion_names_the_rank_that_is_enough_and_what_it_may_lose() -> None:
+    assert conclusion(RECORD) == "rank 2 is enough: it loses at most 5 % of the gain"
+    few = dataclasses.replace(RECORD, evidence=evidence_of(rows=90))
+    assert conclusion(few).endswith("though 90 rows of D_val are few (200 are needed)")
+    nothing = dataclasses.replace(RECORD, evidence=evidence_of(gain=0.004))
+    assert conclusion(nothing).startswith(
+        "LoRA has not learned anything that D_val can see: its gain is 0.004 +- 0.010"
+    )
+    assert conclusion(RankRecord(8, LAYERS)) == ""
+
+
+def test_the_gain_is_told_from_what_it_is_counted() -> None:
+    assert gain_words(evidence_of()) == "LoRA lowers the loss on D_val from 0.500 (head alone) to 0.300."
+    worse = evidence_of(gain=-0.1, without="base model")
+    assert gain_words(worse) == "LoRA does not lower the loss on D_val from 0.200 (base model) to 0.300."
+
+
+@pytest.mark.parametrize(
+    ("lost", "error", "words"),
+    [(0.0, 0.0, "100 %"), (0.02, 0.002, "90 % (88 to 92)"), (0.25, 0.01, "nothing"), (0.19, 0.02, "5 % (0 to 21)")],
+)
+def test_what_is_kept_has_an_interval_and_less_than_nothing_is_nothing(lost: float, error: float, words: str) -> None:
+    assert kept_words(point(1, lost, error)) == words
+
+
+def test_the_layers_come_by_falling_share_and_noise_is_only_counted() -> None:
+    assert [name for name, _ in seen_layers(RECORD)] == ["0 value", "1 value", "0 query"]
+    header, *lines = share_lines(RECORD, most=2)
+    assert header.startswith("layer")
+    assert lines[0].split() == ["0", "value", "50", "%", "+-", "3", "#" * 24]
+    assert lines[1].split()[:3] == ["1", "value", "40"]
+    assert lines[2].endswith("1 layers more; 1 layers have nothing beyond noise")
+    assert list(share_lines(dataclasses.replace(RECORD, evidence=evidence_of(share_total=-0.1)))) == []
+
+
+def test_the_curve_is_told_where_there_is_a_gain() -> None:
+    ranks, budgets = curve_lines(RECORD)
+    assert ranks.startswith("rank 1 everywhere keeps 75 % (74 to 76) of that, rank 2 96 %")
+    assert budgets.startswith("placed by shares, an average rank of 0.25 50 % (42 to 58), 0.5 97 %")
+    assert list(curve_lines(dataclasses.replace(RECORD, evidence=evidence_of(gain=0.0)))) == []
