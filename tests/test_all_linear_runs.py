@@ -27,7 +27,7 @@ SEARCH = ("--lora.lora_alpha", "6", "--retrain.init", "search")
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "llama"])
+@pytest.mark.parametrize("kind", ["bert", pytest.param("roberta", marks=pytest.mark.slow), "gpt2", "llama"])
 def test_a_search_over_all_linear_layers_ends_with_an_adapter_of_named_layers(
     model_folder: Callable[..., Path], tiny_config: Callable[..., RunConfig], kind: str
 ) -> None:
