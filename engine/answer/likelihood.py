@@ -40,7 +40,7 @@ class Likelihood(ABC):
 
     @abstractmethod
     def fitted(self, statistics: Tensor, weights: Tensor) -> float:
-        """The temperature at which the mean loss of these rows is smallest."""
+        """The temperature at which the mean loss of these rows is smallest; NaN where a loss is not finite."""
 
     def exact(self, temperature: float) -> float:
         """The nearest temperature at which `losses` are exact, not interpolated."""
@@ -91,6 +91,8 @@ class Categorical(Likelihood):
         return float(self.grid[np.abs(np.log(self.grid / temperature)).argmin()])
 
     def losses(self, statistics: Tensor, temperature: float, weights: Tensor) -> Tensor:
+        if math.isnan(temperature):  # fitted on losses that were not finite: the model diverged, which the caller says
+            return torch.full_like(weights, math.nan, dtype=torch.float64)
         place = math.log(temperature / self.grid[0]) / math.log(self._step)
         middle = min(max(round(place), 1), len(self.grid) - 2)
         x = place - middle

@@ -102,3 +102,18 @@ def test_a_number_has_the_log_loss_of_a_normal_error_whose_variance_is_fitted() 
     expected = -normal.log_prob(labels.double())
     assert torch.allclose(likelihood.losses(statistics, variance, weights), expected, atol=1e-5)
     assert likelihood.loss(outputs, labels, variance).item() == pytest.approx(float(expected.sum()), rel=1e-4)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_model_that_diverged_has_losses_that_are_no_numbers(
+    logits: tuple[torch.Tensor, torch.Tensor], value: float
+) -> None:
+    scores, labels = logits
+    scores[3, 0] = value
+    likelihood = Categorical()
+    statistics, weights = likelihood.statistics(scores, labels)
+    fitted = likelihood.fitted(statistics, weights)
+    assert not np.isfinite(float(likelihood.losses(statistics, fitted, weights).sum()))
+    outputs = scores[:, :1]
+    fitted = Gaussian().fitted(*Gaussian().statistics(outputs, labels))
+    assert not np.isfinite(fitted)

@@ -18,10 +18,12 @@ from tests.helpers.searching import find_ranks
 
 
 @pytest.mark.trains
+@pytest.mark.parametrize("steps", ["1", "2"])  # after the only step nothing but the evaluation meets the new weights
 def test_a_rate_that_makes_the_loss_no_number_is_named_and_nothing_is_exported(
-    tiny_config: Callable[..., RunConfig],
+    tiny_config: Callable[..., RunConfig], steps: str
 ) -> None:
-    config, folder = with_ranks(tiny_config(*FEW, "--retrain.warmup_ratio", "0", "--retrain.gradient_clipping", "0"))
+    bare = ("--retrain.warmup_ratio", "0", "--retrain.gradient_clipping", "0")
+    config, folder = with_ranks(tiny_config(*FEW, *bare, "--retrain.max_steps", steps))
     # Above what the command line takes, so that the loss is no number for certain.
     config = dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, learning_rate=1e38))
     with pytest.raises(UserError, match=r"^--retrain\.learning_rate: .*not finite at rate 1e\+38"):
