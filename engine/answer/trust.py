@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from configs.schema import Constraint
-from engine.ranks.rules import kept_components, thresholds
+from engine.ranks.rules import ROUNDING, kept_components, thresholds
 from engine.search.trajectory import Trajectory
 
 LEAST_POINTS = 8
@@ -50,6 +50,8 @@ def trust_of(history: Trajectory, constraint: Constraint) -> Trust:
     alpha = torch.from_numpy(np.stack(history.alpha[-points:])).double()
     ranks = torch.stack([kept_components(at, constraint).sum(dim=1) for at in alpha])
     steady = (ranks == ranks[0]).all(dim=0)
-    distance = (alpha[-1] - thresholds(alpha[-1], constraint)).abs()
-    apart = (distance >= APART * alpha.std(dim=0)) & (distance > 0)
+    bound = thresholds(alpha[-1], constraint)
+    distance = (alpha[-1] - bound).abs()
+    # An alpha that never left lambda is decided by nothing, also where 1/k is no float.
+    apart = (distance >= APART * alpha.std(dim=0)) & (distance > ROUNDING * bound.abs())
     return Trust(points, tuple((steady & apart.all(dim=1)).tolist()), int((~steady).sum()))

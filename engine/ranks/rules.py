@@ -1,6 +1,7 @@
 """Which components are kept: by the paper's threshold on alpha (AutoLoRA section 4.4), or within a budget by worth."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +13,8 @@ from engine.ranks.evidence import SEEN
 SHARES = {"softmax"}
 
 # alpha is a float: at the uniform start it may miss lambda = 1/k by a rounding error, where the rule says "kept".
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
+_FLOAT = 1e-12
 
 
 def thresholds(alpha: Tensor, constraint: Constraint) -> Tensor:
@@ -26,7 +28,7 @@ def thresholds(alpha: Tensor, constraint: Constraint) -> Tensor:
 def kept_components(alpha: Tensor, constraint: Constraint) -> Tensor:
     """Which components stay by threshold: alpha_l^j >= lambda_l. Boolean [layers, k]."""
     bound = thresholds(alpha, constraint)
-    return alpha >= bound - _ROUNDING * bound.abs()
+    return alpha >= bound - ROUNDING * bound.abs()
 
 
 def kept_within(worth: Tensor, sizes: Sequence[int], budget: int | None, allowed: Tensor | None = None) -> Tensor:
@@ -55,6 +57,7 @@ def above_noise(share: Tensor, standard_error: Tensor) -> Tensor:
     return share > SEEN * standard_error
 
 
-def parameters_of(budget: float, sizes: Sequence[int]) -> int:
+def parameters_of(budget: float, sizes: Collection[int]) -> int:
     """LoRA parameters of an average rank: those of this rank in every layer. `sizes`: those of one component."""
-    return int(budget * sum(sizes))
+    # 0.29 x 100 is 28.999999999999996 in floats: a whole component would be lost.
+    return math.floor(budget * sum(sizes) * (1 + _FLOAT))

@@ -41,6 +41,7 @@ def test_few_points_decide_nothing(alpha: np.ndarray) -> None:
     assert trust.words().startswith("nothing is decided yet")
 
 
-def test_alpha_that_never_moved_decides_nothing() -> None:
-    trust = trust_of(trajectory_of(np.full((40, 2, 4), 0.25)), "softmax")
+@pytest.mark.parametrize("k", [3, 4, 6])  # 1/3 and 1/6 are no floats
+def test_alpha_that_never_moved_decides_nothing(k: int) -> None:
+    trust = trust_of(trajectory_of(np.full((40, 2, k), 1 / k, dtype=np.float32)), "softmax")
     assert not any(trust.decided)

@@ -92,3 +92,6 @@ def test_a_share_is_above_noise_from_two_standard_errors() -> None:
 
 def test_a_budget_is_the_parameters_of_uniform_ranks() -> None:
     assert parameters_of(2.5, [10, 30]) == 100
+    # As floats 28.999999999999996 and 1.7 x 3 = 5.1.
+    assert parameters_of(0.29, [1] * 100) == 29
+    assert parameters_of(1.7, [1, 2]) == 5
