@@ -57,6 +57,8 @@ Budget = Annotated[
 Count = Annotated[int, Range(f"1 to {_WHOLE}", lambda x: 1 <= x <= MOST)]
 CountOrNull = Annotated[int | None, Range(f"null, or 1 to {_WHOLE}", lambda x: x is None or 1 <= x <= MOST)]
 CountFromZero = Annotated[int, Range(f"0 to {_WHOLE}", lambda x: 0 <= x <= MOST)]
+# Fewer rows have no halves that could judge each other.
+Judges = Annotated[int, Range(f"0, or 8 to {_WHOLE}", lambda x: x == 0 or 8 <= x <= MOST)]
 # Room for as many tokens is made before the first is written.
 Length = Annotated[int, Range(f"1 to {LARGEST:,} tokens", lambda x: 1 <= x <= LARGEST)]
 Tokens = Annotated[int, Range(f"4 to {LARGEST:,} tokens", lambda x: 4 <= x <= LARGEST)]

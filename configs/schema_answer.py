@@ -20,7 +20,7 @@ class AnswerConfig:
     layer. auto: the smallest of 0.25, 0.5, 1 and 2 that is enough, else all components above noise."""
     tolerance: ranges.ShareFromZero = 0.05
     """A rank or budget is enough when it loses at most this part of what LoRA gains on D_val."""
-    rows: ranges.CountFromZero = 1000
+    rows: ranges.Judges = 1000
     """Rows of D_val that shares and curve are measured on, drawn by seed; 0 measures nothing, which rule threshold
     allows."""
     from_run: ranges.FilePathOrNull = None

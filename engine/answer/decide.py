@@ -10,6 +10,7 @@ from configs.schema_answer import AnswerConfig
 from engine.answer.measure import within
 from engine.answer.words import NOTHING_LEARNED
 from engine.ranks.evidence import FEW_ROWS, Evidence
+from engine.ranks.needs import refuse_small_budget
 from engine.ranks.record import RankRecord, count_parameters
 from engine.ranks.rules import kept_components, parameters_of, thresholds
 
@@ -23,22 +24,38 @@ def decided(record: RankRecord, settings: AnswerConfig, sizes: dict[str, int]) -
     record = dataclasses.replace(record, tolerance=settings.tolerance)
     if settings.rule == "threshold":
         return _with(record, sizes, _by_threshold(record), rule="threshold", notes=_doubts(record.evidence))
+    if record.evidence is None and settings.rule == "shares":
+        raise UserError("--answer.rule: shares needs what D_val says, which was not measured on this search; allowed "
+                        "here: threshold, or size with a number as --answer.budget")  # fmt: skip
     if record.evidence is not None and not record.evidence.learned:
         why = f"{NOTHING_LEARNED}, so that no rank is derived from it: every layer has rank 1"
-        return _with(record, sizes, [1] * len(record.layers), rule=settings.rule, notes=[why])
-    _refuse_small_budget(settings, sizes)
+        return _with(record, sizes, [1] * len(record.layers), rule=settings.rule, notes=[*_few(record.evidence), why])
+    of_layers = [sizes[layer.name] for layer in record.layers]
+    refuse_small_budget(settings, of_layers)
     budget, told = _budget(record.evidence, settings)
+    limit = None if budget is None else parameters_of(budget, of_layers)
     singular = _matrix(record, "singular_values")
     measured = ("share", "share_standard_error")
     by_shares = settings.rule == "shares"
     share, error = (_matrix(record, name) if by_shares else torch.zeros_like(singular) for name in measured)
-    mask = within(settings.rule, share, error, singular, list(sizes.values()), budget)
-    ranks = [int(count) for count in mask.sum(dim=1)]
+    allowed = within(settings.rule, share, error, singular, of_layers, None)
+    mask = within(settings.rule, share, error, singular, of_layers, budget)
     notes = _doubts(record.evidence) + told
-    if not any(ranks):
-        ranks, notes = [1] * len(ranks), [*notes, "no component has a share above noise: every layer has rank 1"]
-    limit = None if budget is None else parameters_of(budget, list(sizes.values()))
-    return _with(record, sizes, ranks, rule=settings.rule, notes=notes, budget=limit)
+    if not mask.any():
+        why = "fits into the budget" if allowed.any() else "has a share above noise"
+        notes.append(f"no component {why}: every layer has rank 1")
+        return _with(record, sizes, [1] * len(record.layers), rule=settings.rule, notes=notes)
+    notes += [] if limit is None else _rest(mask, allowed, of_layers, limit)
+    return _with(record, sizes, mask.sum(dim=1).tolist(), rule=settings.rule, notes=notes, budget=limit)
+
+
+def _rest(mask: Tensor, allowed: Tensor, of_layers: list[int], limit: int) -> list[str]:
+    """What is said of a budget with room for another component, which was not taken."""
+    used = int(mask.sum(dim=1) @ torch.tensor(of_layers))
+    if limit - used < min(of_layers):
+        return []
+    why = "none of the others fits" if (allowed & ~mask).any() else "no other component is above noise"
+    return [f"{used:,} of the budget's {limit:,} LoRA parameters are used: {why}"]
 
 
 def _by_threshold(record: RankRecord) -> list[int]:
@@ -54,9 +71,6 @@ def _with(
         for layer, rank in zip(record.layers, ranks, strict=True)
     )
     parameters = count_parameters({layer.name: layer.rank for layer in layers}, sizes)
-    if budget is not None and parameters < budget - min(sizes.values()):
-        notes = [*notes, f"{parameters:,} of the budget's {budget:,} LoRA parameters are used: no other component is "
-                         f"above noise"]  # fmt: skip
     bound = None
     if rule == "threshold" and record.constraint != "none":
         bound = float(thresholds(_matrix(record, "alpha"), record.constraint)[0])  # type: ignore[arg-type]
@@ -70,8 +84,12 @@ def _doubts(evidence: Evidence | None) -> list[str]:
     """What must be said of the evidence whatever the rule."""
     if evidence is None:
         return []
+    return _few(evidence) + ([] if evidence.learned else [NOTHING_LEARNED])
+
+
+def _few(evidence: Evidence) -> list[str]:
     few = f"D_val gave {evidence.rows} rows, too few for an answer ({FEW_ROWS} are needed)"
-    return ([few] if evidence.rows < FEW_ROWS else []) + ([] if evidence.learned else [NOTHING_LEARNED])
+    return [few] if evidence.rows < FEW_ROWS else []
 
 
 def _budget(evidence: Evidence | None, settings: AnswerConfig) -> tuple[float | None, list[str]]:
@@ -89,15 +107,6 @@ def _budget(evidence: Evidence | None, settings: AnswerConfig) -> tuple[float | 
         return None, [f"no budget up to an average rank of {largest:g} is enough: all components are taken"
                       + (" that are above noise" if settings.rule == "shares" else "")]  # fmt: skip
     return found.at, []
-
-
-def _refuse_small_budget(settings: AnswerConfig, sizes: dict[str, int]) -> None:
-    total, smallest = sum(sizes.values()), min(sizes.values())
-    if settings.budget != "auto" and settings.budget * total < smallest:
-        raise UserError(
-            f"--answer.budget: {settings.budget:g} is not allowed for this model; allowed: {smallest / total:.3g} or "
-            f"more, one component of the smallest layer, or auto"
-        )
 
 
 def _matrix(record: RankRecord, name: str) -> Tensor:

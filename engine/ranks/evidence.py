@@ -16,6 +16,8 @@ SEEN = 2.0
 """Standard errors above 0 from which a gain or a share is no noise."""
 FEW_ROWS = 200
 """Below so many rows of D_val the evidence is too weak for an answer, and the program says so."""
+LEAST_ROWS = 8
+"""Fewer rows of D_val have no halves that could judge each other."""
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
 

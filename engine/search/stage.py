@@ -6,6 +6,7 @@ from transformers import set_seed
 
 from engine.disk import checkpoint
 from engine.disk.files import write_json
+from engine.ranks.needs import refuse_unanswerable
 from engine.run.context import Context
 from engine.run.resources import peak_memory
 from engine.run.same_data import refuse_changed_data
@@ -49,7 +50,10 @@ def search(run: Context, tracker: Tracker = NOWHERE) -> SearchEngine:
 
 
 def build_search(run: Context, *, second_order: bool) -> SearchEngine:
-    """Both problems on the run's data, untrained; `second_order` chooses the attention kernel."""
+    """Both problems on the run's data, untrained; `second_order` chooses the attention kernel.
+
+    Raises UserError for what could not be searched, or could not be answered after the search.
+    """
     config, data = run.config, run.data
     set_seed(config.seed)
     d_tr, d_val = split_rows(data.train, config)
@@ -61,6 +65,7 @@ def build_search(run: Context, *, second_order: bool) -> SearchEngine:
     model = attach_components(base.model, config.lora, run.task.peft_type, base.trained_whole)
     parts = data.train.select(d_tr), data.train.select(d_val)
     engine = build_engine(config, model, *parts, data.collate, run.compute, run.processes)
+    refuse_unanswerable(config.answer, len(d_val), engine.lora.gates.parameters_per_rank().values())
     log.info(
         "search: %d layers x k = %d, D_tr %d rows, D_val %d rows, %s, %s",
         len(engine.lora.gates.names), config.lora.k, len(d_tr), len(d_val),

@@ -50,7 +50,40 @@ def test_shares_are_taken_by_worth_per_parameter_within_the_budget() -> None:
     assert not found.note  # all of the budget
     assert all(layer.decided is None for layer in found.layers)
     with_rest = decided(record_of(), AnswerConfig(rule="shares", budget=3.0), SIZES)
-    assert "120 of the budget's 180 LoRA parameters are used" in str(with_rest.note)
+    told = "of the budget's 180 LoRA parameters are used: no other component is above noise"
+    assert str(with_rest.note) == f"120 {told}"
+
+
+def test_a_rest_of_the_budget_that_none_of_the_others_fits_is_told_as_that() -> None:
+    # By size a and b are used up at 60 parameters, and 30 do not hold one of c, which is larger than noise as well.
+    found = decided(record_of(), AnswerConfig(rule="size", budget=1.5), {"a": 10, "b": 10, "c": 40})
+    assert [layer.rank for layer in found.layers] == [3, 2, 1]
+    small = decided(record_of(), AnswerConfig(rule="size", budget=1.7), {"a": 1, "b": 1, "c": 40})
+    assert [layer.rank for layer in small.layers] == [3, 3, 1]
+    assert small.note == "46 of the budget's 71 LoRA parameters are used: none of the others fits"
+
+
+def test_the_sizes_are_found_by_name_in_a_record_of_another_order() -> None:
+    record = record_of()
+    turned = dataclasses.replace(record, layers=record.layers[::-1])
+    for rule, budget in (("shares", 0.5), ("shares", 1.0), ("size", 1.4)):
+        settings = AnswerConfig(rule=rule, budget=budget)  # type: ignore[arg-type]
+        found, expected = decided(turned, settings, SIZES), decided(record, settings, SIZES)
+        assert {x.name: x.rank for x in found.layers} == {x.name: x.rank for x in expected.layers}
+
+
+def test_where_no_component_can_be_taken_every_layer_has_rank_1_and_no_budget_is_claimed() -> None:
+    record = record_of()
+    silent = dataclasses.replace(
+        record, layers=tuple(dataclasses.replace(x, share_standard_error=(1.0,) * 3) for x in record.layers)
+    )
+    found = decided(silent, AnswerConfig(rule="shares", budget=0.5), SIZES)
+    assert [layer.rank for layer in found.layers] == [1, 1, 1]
+    assert (found.budget, found.lora_parameters) == (None, 60)
+    assert found.note == "no component has a share above noise: every layer has rank 1"
+    only_c = dataclasses.replace(record, layers=(*silent.layers[:2], record.layers[2]))
+    found = decided(only_c, AnswerConfig(rule="shares", budget=0.5), SIZES)  # 30 parameters
+    assert found.note == "no component fits into the budget: every layer has rank 1"
 
 
 def test_exactly_the_components_that_were_taken_are_found_again() -> None:
@@ -81,8 +114,11 @@ def test_size_needs_no_shares_and_goes_by_the_squared_singular_value() -> None:
     assert [layer.rank for layer in found.layers] == [2, 1, 0]  # 9, 9, 4 per 10 parameters; c has 9 per 40
     with pytest.raises(UserError, match=r"--answer.budget: auto needs a budget curve by rule size"):
         decided(bare, AnswerConfig(rule="size"), SIZES)
-    with pytest.raises(UserError, match=r"--answer.rule: needs share of every layer"):
-        decided(bare, AnswerConfig(rule="shares", budget=0.5), SIZES)
+    for budget in ("auto", 0.5):
+        with pytest.raises(
+            UserError, match=r"--answer.rule: shares needs what D_val says, .* allowed"
+        ):
+            decided(bare, AnswerConfig(rule="shares", budget=budget), SIZES)
 
 
 def test_where_lora_has_learned_nothing_every_layer_has_rank_1_and_the_record_says_why() -> None:
@@ -98,6 +134,8 @@ def test_where_lora_has_learned_nothing_every_layer_has_rank_1_and_the_record_sa
 def test_few_rows_are_told() -> None:
     assert "too few for an answer" in str(decided(record_of(evidence_of(rows=199)), AnswerConfig(), SIZES).note)
     assert decided(record_of(evidence_of(rows=200)), AnswerConfig(), SIZES).note is None
+    few = decided(record_of(evidence_of(rows=32, gain=0.0)), AnswerConfig(rule="shares"), SIZES)
+    assert str(few.note).startswith("D_val gave 32 rows, too few for an answer")
 
 
 def test_a_budget_without_room_for_one_component_is_refused() -> None:

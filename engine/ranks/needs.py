@@ -1,0 +1,41 @@
+"""What the rules of the answer need of a search; asked before it is made, which may take hours."""
+
+import math
+from collections.abc import Collection
+
+from configs.errors import UserError
+from configs.schema_answer import AnswerConfig
+from engine.ranks.evidence import LEAST_ROWS
+from engine.ranks.rules import parameters_of
+
+
+def needs_evidence(answer: AnswerConfig) -> bool:
+    """Whether ranks cannot be derived without what is measured on D_val."""
+    return answer.rule == "shares" or (answer.rule == "size" and answer.budget == "auto")
+
+
+def refuse_unanswerable(answer: AnswerConfig, rows: int, sizes: Collection[int]) -> None:
+    """Raises UserError where no ranks could be derived from a search with so many rows of D_val and layers of these
+    sizes (LoRA parameters of one component)."""
+    if rows < LEAST_ROWS and needs_evidence(answer):
+        raise UserError(
+            f"--answer.rule: {answer.rule} is measured on D_val, whose {rows} rows are too few; allowed: {LEAST_ROWS} "
+            f"or more, by more training rows or a larger --task.validation_share, or --answer.rule threshold"
+        )
+    refuse_small_budget(answer, sizes)
+
+
+def refuse_small_budget(answer: AnswerConfig, sizes: Collection[int]) -> None:
+    """Raises UserError for a budget without room for one component of the smallest layer."""
+    if answer.rule == "threshold" or answer.budget == "auto" or parameters_of(answer.budget, sizes) >= min(sizes):
+        return
+    raise UserError(
+        f"--answer.budget: {answer.budget:g} is not allowed for this model; allowed: "
+        f"{_rounded_up(min(sizes) / sum(sizes)):g} or more, one component of the smallest layer, or auto"
+    )
+
+
+def _rounded_up(number: float) -> float:
+    """To three digits, as a number that was rounded down would be refused again."""
+    unit = 10.0 ** (2 - math.floor(math.log10(number)))
+    return math.ceil(number * unit) / unit

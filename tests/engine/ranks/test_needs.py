@@ -1,0 +1,59 @@
+"""What a rule needs of a search is asked before it is made."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.errors import UserError
+from configs.requests import Request
+from configs.schema import RunConfig
+from configs.schema_answer import AnswerConfig
+from engine.ranks.needs import needs_evidence, refuse_unanswerable
+from engine.run.interrupt import StopRequest
+from engine.stages import run_stages
+
+
+@pytest.mark.parametrize(
+    ("answer", "needed"),
+    [
+        ({"rule": "threshold"}, False),
+        ({"rule": "shares"}, True),
+        ({"rule": "shares", "budget": 0.5}, True),
+        ({"rule": "size"}, True),
+        ({"rule": "size", "budget": 0.5}, False),
+    ],
+)
+def test_too_few_rows_are_refused_where_the_rule_needs_them(answer: dict[str, Any], needed: bool) -> None:
+    settings = AnswerConfig(**answer)
+    assert needs_evidence(settings) == needed
+    refuse_unanswerable(settings, 8, [10, 10])
+    if needed:
+        with pytest.raises(UserError, match=rf"--answer.rule: {settings.rule} is measured on D_val, whose 7 rows"):
+            refuse_unanswerable(settings, 7, [10, 10])
+    else:
+        refuse_unanswerable(settings, 7, [10, 10])
+
+
+@pytest.mark.parametrize("sizes", [[768] * 12, [10, 10, 40], [1, 999], [5], [3] * 7])
+def test_the_smallest_budget_that_a_refusal_names_is_allowed(sizes: list[int]) -> None:
+    with pytest.raises(UserError, match=r"--answer.budget: 1e-06 is not allowed for this model") as refused:
+        refuse_unanswerable(AnswerConfig(rule="shares", budget=1e-6), 100, sizes)
+    named = re.search(r"allowed: ([0-9.e-]+) or more", str(refused.value))
+    assert named is not None
+    refuse_unanswerable(AnswerConfig(rule="shares", budget=float(named[1])), 100, sizes)
+    refuse_unanswerable(AnswerConfig(rule="threshold", budget=1e-6), 100, sizes)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--answer.budget", "0.1"), ("--task.train_rows", "12")], ids=["small budget", "few rows"]
+)
+def test_what_could_not_be_answered_is_not_searched(
+    tiny_config: Callable[..., RunConfig], arguments: tuple[str, str]
+) -> None:
+    config = tiny_config("--answer.rule", "shares", *arguments)
+    with pytest.raises(UserError, match=r"--answer\."):
+        run_stages(Request(config, "all", False, "test"), StopRequest())
+    assert not (Path(config.runs_folder) / str(config.name) / "config.yaml").exists()
