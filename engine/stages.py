@@ -45,11 +45,11 @@ REFUSALS: tuple[opening.Refusal[RunFolder], ...] = (
     refuse_own_sources,
     opening.refuse_finished,
     opening.refuse_without_ranks,
-    refuse_other_source,
     refuse_online_without_key,
 )
 """What may keep a run from beginning, in the order in which it is asked of the folder that the command names."""
 RESUMING: tuple[opening.Refusal[RunFolder], ...] = (
+    refuse_other_source,
     refuse_changed_search,
     refuse_changed_answer,
     refuse_changed_retraining,

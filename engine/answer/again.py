@@ -6,11 +6,14 @@ from pathlib import Path
 from configs.errors import UserError
 from configs.schema import RunConfig
 from engine import ranks
+from engine.answer.decide import decided
 from engine.disk.files import replacing
+from engine.ranks.needs import needs_evidence
 from engine.run.contents import read_searched
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.opening import Asked
+from engine.run.resuming import Outdated
 from engine.search.settings import FOUND
 
 
@@ -21,29 +24,48 @@ def source_of(config: RunConfig) -> RunFolder | None:
 
 
 def refuse_other_source(asked: Asked) -> None:
-    """Refuses a source that is no run with a finished search and its answer, or that searched under other settings."""
-    source = source_of(asked.config)
-    if source is None or asked.stage not in ("all", "search") or asked.folder.ranks.exists():
+    """Refuses a source that is no run with a finished search and its answer, that searched under other settings, or
+    from which no such answer follows; and a folder that holds a search of its own.
+
+    A search that was taken over before is the folder's now, whatever has become of its source.
+    """
+    source, folder = source_of(asked.config), asked.folder
+    if source is None or asked.stage not in ("all", "search") or folder.ranks.exists():
         return
+    if not folder.search_summary.exists():
+        _refuse_unfit(source, asked.config)
+    elif not folder.source_ranks.exists():
+        raise Outdated(
+            f"--answer.from: {folder.root} holds a finished search of its own; leave it out to answer that one, "
+            f"--name for another run, or --overwrite to replace it"
+        )
+
+
+def _refuse_unfit(source: RunFolder, config: RunConfig) -> None:
+    """Raises UserError for a source from which the answer that `config` asks for cannot be taken."""
     for path in (source.search_summary, source.search_numbers, source.search_weights, source.trajectory, source.ranks):
         if not path.exists():
             raise UserError(
                 f"--answer.from: {source.root} has no {path.relative_to(source.root)}; allowed: the folder of a run "
                 f"of method autolora whose search is finished"
             )
-    answer = asked.config.answer
-    needs = answer.rule == "shares" or (answer.rule == "size" and answer.budget == "auto")
-    if needs and ranks.load(source.ranks).evidence is None:
+    searched, record = read_searched(source.search_summary, "parameters_per_rank"), ranks.load(source.ranks)
+    FOUND.refuse_changed(
+        searched.get("settings", {}),
+        config,
+        f"{source.root} was searched with",
+        "give that value, or leave --answer.from out to search again",
+    )
+    sizes = searched["parameters_per_rank"]
+    if {layer.name for layer in record.layers} != set(sizes):
+        raise UserError(f"--answer.from: {source.ranks} has other layers than its search; allowed: a ranks.json with "
+                        f"all {len(sizes)} layers of the search")  # fmt: skip
+    if record.evidence is None and needs_evidence(config.answer):
         raise UserError(
             f"--answer.from: {source.root} measured no shares (answer.rows 0, or ranks written by hand); "
             f"allowed: --answer.rule threshold, size with a number as --answer.budget, or a run that measured them"
         )
-    FOUND.refuse_changed(
-        read_searched(source.search_summary).get("settings", {}),
-        asked.config,
-        f"{source.root} was searched with",
-        "give that value, or leave --answer.from out to search again",
-    )
+    decided(record, config.answer, sizes)  # raises UserError where no ranks follow
 
 
 def take_over(run: Context) -> None:

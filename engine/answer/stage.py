@@ -21,7 +21,7 @@ from engine.answer.shares import Shares
 from engine.answer.tracking import track
 from engine.answer.trust import trust_of
 from engine.disk.files import write_json
-from engine.ranks.evidence import FEW_ROWS, Evidence
+from engine.ranks.evidence import FEW_ROWS, LEAST_ROWS, Evidence
 from engine.ranks.record import LayerRank, RankRecord
 from engine.run.contents import read_searched
 from engine.run.context import Context
@@ -34,8 +34,6 @@ from problems.halves import split_rows
 
 log = logging.getLogger("autolora")
 
-LEAST_ROWS = 8
-"""Fewer rows of D_val have no halves that could judge each other."""
 _TRIED_ROWS = 64
 
 
@@ -60,7 +58,7 @@ def answer(run: Context, tracker: Tracker = NOWHERE) -> None:
         if not run.processes.first:
             return
         record = ranks.load(folder.source_ranks)
-    record = decided(record, settings, sizes)
+    record = decided(_trusted(run, record), settings, sizes)
     content = {"settings": ANSWERED.of(run.config), "seconds": time.perf_counter() - began}
     write_json(folder.answer, content)
     ranks.save(record, folder.ranks)
@@ -127,19 +125,28 @@ def _seconds_a_row(searched: Searched, sample: Sample) -> float:
 def _record(
     run: Context, names: list[str], numbers: dict[str, Tensor], found: tuple[Evidence, Shares] | None
 ) -> RankRecord:
-    """The record with everything but the ranks."""
-    trust = trust_of(trajectory.read(run.folder.trajectory), run.config.search.constraint)
-    if run.config.answer.rule == "threshold":
-        log.info("ranks: %s", trust.words())
+    """The record with everything but the ranks, and how far these are decided."""
     columns = {name: numbers[name].double() for name in NUMBERS} | ({} if found is None else _columns(found[1]))
     layers = []
-    for i, (name, sure) in enumerate(zip(names, trust.decided, strict=True)):
+    for i, name in enumerate(names):
         fields: dict[str, Any] = {
             key: tuple(values[i].tolist()) if values.dim() > 1 else float(values[i]) for key, values in columns.items()
         }
-        layers.append(LayerRank(name, 0, decided=sure, **fields))
+        layers.append(LayerRank(name, 0, **fields))
     evidence = None if found is None else found[0]
     return RankRecord(numbers["alpha"].shape[1], tuple(layers), run.config.search.constraint, evidence=evidence)
+
+
+def _trusted(run: Context, record: RankRecord) -> RankRecord:
+    """The record with how far the trajectory decides the rank by threshold of each layer. A record of another rule,
+    from which this is another answer, does not hold it."""
+    history = trajectory.read(run.folder.trajectory)
+    trust = trust_of(history, run.config.search.constraint)
+    if run.config.answer.rule == "threshold":
+        log.info("ranks: %s", trust.words())
+    sure = dict(zip(history.names, trust.decided, strict=True))
+    layers = tuple(dataclasses.replace(layer, decided=sure[layer.name]) for layer in record.layers)
+    return dataclasses.replace(record, layers=layers)
 
 
 def _columns(shares: Shares) -> dict[str, Tensor]:

@@ -94,4 +94,6 @@ def next_command(request: Request) -> str:
         return f"{begin} --stage retrain"
     if request.config.method != "autolora":
         return f"{begin} --name {name}-autolora --method autolora"
-    return f"{begin} --name {name}-first-order --hypergradient.type first_order"
+    # Another search, also where this run took one over.
+    searches = " --answer.from null" if request.config.answer.from_run is not None else ""
+    return f"{begin} --name {name}-first-order --hypergradient.type first_order{searches}"

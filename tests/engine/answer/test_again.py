@@ -1,7 +1,9 @@
 """Another answer from the search of another run, which must fit and is not repeated."""
 
 import json
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,10 @@ from safetensors.torch import load_file
 from configs.errors import UserError
 from configs.parser import parse
 from engine import ranks
-from engine.run.interrupt import StopRequest
+from engine.answer.trust import trust_of
+from engine.run.folder import RunFolder
+from engine.run.interrupt import Interrupted, StopRequest
+from engine.search import trajectory
 from engine.stages import run_stages
 
 
@@ -50,3 +55,75 @@ def test_another_answer_comes_from_the_same_search(
     assert not (tmp_path / "runs" / "c").exists()
     with pytest.raises(UserError, match=r"--answer\.from: .* is among the results"):
         run_stages(parse([*again, "--name", "b", "--answer.from", str(second.root), "--overwrite"]), StopRequest())
+
+
+@pytest.fixture
+def argv(make_argv: Callable[..., list[str]], tmp_path: Path) -> list[str]:
+    """A search without measured shares."""
+    more = ("--stage", "search", "--answer.rule", "size", "--answer.rows", "0", "--answer.budget", "1")
+    return [*make_argv(tmp_path), *more]
+
+
+def run(*argv: str) -> RunFolder:
+    return run_stages(parse(argv), StopRequest(), draw=False)
+
+
+def test_with_overwrite_a_source_is_refused_as_without(argv: list[str], tmp_path: Path) -> None:
+    first = run(*argv, "--name", "a")
+    second = run(*argv, "--name", "b")
+    before = second.ranks.read_bytes()
+    again = [*argv, "--name", "b", "--overwrite", "--answer.from"]
+    with pytest.raises(UserError, match=r"--answer\.from: .* has no search/summary\.json"):
+        run(*again, str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match=r"--lora\.k: .*/a was searched with 4, now it is 3"):
+        run(*again, str(first.root), "--lora.k", "3")
+    assert second.ranks.read_bytes() == before
+    assert not second.source_ranks.exists()
+    assert run(*again, str(first.root)).source_ranks.exists()
+
+
+def test_what_a_folder_holds_of_its_own_is_not_mixed_with_a_source(
+    argv: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, own = run(*argv, "--name", "a"), run(*argv, "--name", "own")
+    expected = own.ranks.read_bytes()
+    for path in (own.ranks, own.answer):
+        path.unlink()
+    with pytest.raises(UserError, match=r"--answer\.from: .*/own holds a finished search of its own; leave it out"):
+        run(*argv, "--name", "own", "--answer.from", str(first.root))
+    run(*argv, "--name", "own", "--overwrite", "--answer.from", str(first.root))
+    assert own.ranks.read_bytes() == expected  # of the same seed
+    # A search that was taken over needs its source no more.
+    taken = [*argv, "--name", "taken", "--answer.from", str(first.root)]
+    monkeypatch.setattr("engine.stages.answer", lambda *_: (_ for _ in ()).throw(Interrupted(130)))
+    with pytest.raises(Interrupted):
+        run(*taken)
+    monkeypatch.undo()
+    shutil.rmtree(first.root)
+    assert run(*taken).ranks.read_bytes() == expected
+
+
+def test_ranks_by_threshold_after_another_rule_are_as_far_decided_as_the_search(argv: list[str]) -> None:
+    steps = ("--search.steps", "40", "--search.log_every", "1", "--search.patience", "0")  # 10 points in a quarter
+    first = run(*argv, *steps, "--name", "a")
+    assert {layer.decided for layer in ranks.load(first.ranks).layers} == {None}
+    threshold = ("--answer.rule", "threshold", "--answer.budget", "auto")
+    again = run(*argv, *steps, *threshold, "--name", "b", "--answer.from", str(first.root))
+    trust = trust_of(trajectory.read(first.trajectory), "softmax")
+    assert tuple(layer.decided for layer in ranks.load(again.ranks).layers) == trust.decided
+
+
+def test_a_source_from_which_no_such_answer_follows_is_refused_before_anything_is_written(
+    argv: list[str], tmp_path: Path
+) -> None:
+    first = run(*argv, "--name", "a")
+    again = [*argv, "--name", "b", "--answer.from", str(first.root)]
+    with pytest.raises(UserError, match=r"--answer\.budget: 0\.001 is not allowed for this model"):
+        run(*again, "--answer.budget", "0.001")
+    with pytest.raises(UserError, match=r"--answer\.from: .* measured no shares"):
+        run(*again, "--answer.budget", "auto")
+    raw = json.loads(first.ranks.read_text())
+    first.ranks.write_text(json.dumps(raw | {"layers": raw["layers"][1:]}))
+    with pytest.raises(UserError, match=r"--answer\.from: .*ranks\.json has other layers than its search"):
+        run(*again)
+    assert not (tmp_path / "runs" / "b").exists()

@@ -45,8 +45,11 @@ def test_what_is_not_there_is_not_named(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("stage", ["all", "search"])
-def test_the_command_to_try_next_is_one_that_parses(tiny_config: Callable[..., RunConfig], stage: str) -> None:
-    config = tiny_config("--task.train_rows", "33")
+@pytest.mark.parametrize("source", ["null", "runs/other"])
+def test_the_command_to_try_next_is_one_that_parses(
+    tiny_config: Callable[..., RunConfig], stage: str, source: str
+) -> None:
+    config = tiny_config("--task.train_rows", "33", "--answer.from", source)
     write_text(RunFolder(Path(config.runs_folder) / "tiny").config, to_yaml(config))
     command = next_command(Request(config, stage, False, "quickstart.yaml"))  # type: ignore[arg-type]
     program, script, *arguments = command.split()
@@ -55,6 +58,7 @@ def test_the_command_to_try_next_is_one_that_parses(tiny_config: Callable[..., R
     assert request.config.task.train_rows == 33, "what was said on the command line holds"
     assert request.stage == ("retrain" if stage == "search" else "all")
     assert (request.config.name == "tiny") is (stage == "search"), "another run gets another folder"
+    assert stage == "search" or request.config.answer.from_run is None, "another hypergradient is another search"
 
 
 def test_the_last_words_show_the_controls_and_how_to_make_them(
