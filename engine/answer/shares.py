@@ -75,20 +75,28 @@ def integrate(
     Each row has gates of its own, so that one backward pass gives the shares of all its rows. The model has the
     components of `to_singular_basis`, and its dropout is off.
     """
-    try:
-        return _by_row(model, gates, sample, batch, temperature, nodes)
-    except NotByRow:
+    own = _own_rows(model, gates, sample, batch, temperature, nodes)
+    # A process whose rows met no such layer goes with the others.
+    if sample.processes.largest(int(own is None)) or own is None:
         return _by_batch(model, gates, sample, batch, temperature, nodes)
+    sums, weights = sample.processes.summed(own)
+    return Shares(sums, weights, torch.from_numpy(sample.first_half))
 
 
-def _by_row(model: nn.Module, gates: Gates, sample: Sample, batch: int, temperature: float, nodes: int) -> Shares:
+def _own_rows(
+    model: nn.Module, gates: Gates, sample: Sample, batch: int, temperature: float, nodes: int
+) -> tuple[Tensor, Tensor] | None:
+    """This process's part of the integrals [rows, layers, k] and weights [rows] of all rows; None where rows cannot
+    have gates of their own."""
     batches, count = sample.by_length(batch), len(sample.rows)
     sums = torch.zeros(count, len(gates.names), gates.k, dtype=torch.float64)
     weights = torch.zeros(count, dtype=torch.float64)
-    for number, found, own in _integrals(model, gates, sample, batches, temperature, nodes, by_row=True):
-        sums[batches[number]], weights[batches[number]] = found, own
-    sums, weights = sample.processes.summed([sums, weights])
-    return Shares(sums, weights, torch.from_numpy(sample.first_half))
+    try:
+        for number, found, own in _integrals(model, gates, sample, batches, temperature, nodes, by_row=True):
+            sums[batches[number]], weights[batches[number]] = found, own
+    except NotByRow:
+        return None
+    return sums, weights
 
 
 def _by_batch(model: nn.Module, gates: Gates, sample: Sample, batch: int, temperature: float, nodes: int) -> Shares:

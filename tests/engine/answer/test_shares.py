@@ -9,6 +9,7 @@ import torch
 from engine.answer.sample import LEAST_BATCHES
 from engine.answer.shares import NODES, Shares, complete, integrate, ratio_error
 from problems.gates import NotByRow
+from problems.machine.processes import Processes
 from problems.models.attach import ADAPTER
 from tests.helpers.branches import planted, sample_of, searched, train
 
@@ -96,6 +97,19 @@ def test_a_model_that_mixes_its_rows_is_integrated_by_random_batches() -> None:
     assert torch.allclose(mixed.mean(), by_row.mean(), atol=1e-6)
     assert torch.allclose(mixed.by_layer().standard_error(), by_row.by_layer().standard_error(), rtol=0.5)
     assert int(mixed.first.sum()) == len(mixed.first) // 2
+
+
+def test_where_the_rows_of_another_process_are_mixed_all_go_by_random_batches() -> None:
+    class WithAnother(Processes):
+        """One process, beside which another one, of no rows, has met a layer that mixes its rows."""
+
+        def largest(self, number: int) -> int:
+            return 1
+
+    model, inputs, labels = planted(branches=2, needed=(0,), rows=80, seed=3)
+    found = searched(model)
+    shares = integrate(model, found.gates, sample_of(inputs, labels, processes=WithAnother()), 16, 1.0)
+    assert len(shares.weights) == LEAST_BATCHES
 
 
 def test_no_weight_is_changed_or_left_with_a_gradient() -> None:
