@@ -146,9 +146,13 @@ def test_damaged_lines_of_the_curves_are_left_out_with_a_warning(
     assert "7 damaged line(s), the first is line 2" in line
 
 
+# A page shows nothing of grid.json and sweep.json: any damage tells whether it reads them after all.
+DRAWN = [(name, kind) for name in ("search/metrics.jsonl", "config.yaml") for kind in WHOLE_FILES]
+DRAWN += [(name, kind) for name in ("grid.json", "sweep.json") for kind in ("garbage", "a folder")]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", WHOLE_FILES)
-@pytest.mark.parametrize("name", ["search/metrics.jsonl", "config.yaml", "grid.json", "sweep.json"])
+@pytest.mark.parametrize(("name", "kind"), DRAWN)
 def test_the_page_is_drawn_or_the_file_is_named(
     folder: RunFolder, tiny_config: Callable[..., RunConfig], name: str, kind: str
 ) -> None:

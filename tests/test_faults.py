@@ -20,9 +20,11 @@ from engine.run.folder import RunFolder
 from engine.search.hook import SearchHook
 from tests.helpers.processes import Process, outcome
 from tests.helpers.run_folders import everything
+from tests.helpers.shared import made_once
 from tests.helpers.tiny import tiny_arguments
 
 Argv = Callable[..., list[str]]
+RETRAINED = ("--retrain.max_steps", "6", "--retrain.checkpoint_every", "2", "--lora.dropout", "0.1")
 LONG = ("--search.steps", "100000", "--search.patience", "0", "--retrain.max_steps", "100000")
 
 
@@ -218,23 +220,31 @@ def test_an_error_of_the_program_itself_is_not_hidden(argv: Argv, monkeypatch: p
         run.main(argv())
 
 
-def half_retrained(argv: Argv, folder: RunFolder, output: Path) -> list[str]:
-    """A run stopped in its retraining with checkpoints of steps 2 and 4; returns its command."""
-    command = argv("--retrain.max_steps", "6", "--retrain.checkpoint_every", "2", "--lora.dropout", "0.1")
+@pytest.fixture(scope="session")
+def half_retrained(model_folder: Callable[..., Path], shared_folder: Path) -> Path:
+    """A folder with two runs of one command, less --runs_folder: `half`, killed in its retraining with checkpoints of
+    steps 2 and 4, and `whole`. Made once; do not write."""
 
-    def prepare() -> None:
-        original = RetrainTrainer.training_step
+    def train(place: Path) -> None:
+        command = [*tiny_arguments(model_folder("bert", 0.1), place), *RETRAINED]
 
-        def training_step(self: Any, *arguments: Any) -> Any:
-            if self.state.global_step == 5:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return original(self, *arguments)
+        def prepare() -> None:
+            original = RetrainTrainer.training_step
 
-        RetrainTrainer.training_step = training_step  # type: ignore[method-assign]
+            def training_step(self: Any, *arguments: Any) -> Any:
+                if self.state.global_step == 5:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return original(self, *arguments)
 
-    assert Process(command, output, prepare).wait() == -9
-    assert sorted(path.name for path in folder.retrain.iterdir()) == ["checkpoint-2", "checkpoint-4"]
-    return command
+            RetrainTrainer.training_step = training_step  # type: ignore[method-assign]
+
+        halves = [*command, "--runs_folder", str(place / "half")]
+        assert Process(halves, place / "half.txt", prepare).wait() == -9
+        retrain = RunFolder(place / "half" / "tiny").retrain
+        assert sorted(path.name for path in retrain.iterdir()) == ["checkpoint-2", "checkpoint-4"]
+        assert Process([*command, "--runs_folder", str(place / "whole")], place / "whole.txt").wait() == 0
+
+    return made_once(shared_folder / "half-retrained", train)
 
 
 def flip(path: Path) -> None:
@@ -261,18 +271,21 @@ def truncate(path: Path) -> None:
     ids=["a bit flipped", "truncated", "missing", "seal damaged", "half-written"],
 )
 def test_a_damaged_checkpoint_of_the_retraining_is_left_out(
-    argv: Argv, folder: RunFolder, tmp_path: Path, name: str, damage: Callable[[Path], None], warned: bool
+    half_retrained: Path,
+    argv: Argv,
+    folder: RunFolder,
+    tmp_path: Path,
+    name: str,
+    damage: Callable[[Path], None],
+    warned: bool,
 ) -> None:
-    command = half_retrained(argv, folder, tmp_path / "out.txt")
+    shutil.copytree(half_retrained / "half" / "tiny", folder.root)
     damage(folder.retrain / "checkpoint-4" / name)
-    again = Process(command, tmp_path / "again.txt")
+    again = Process(argv(*RETRAINED), tmp_path / "again.txt")
     assert again.wait() == 0, again.output.read_text()
     text = " ".join(again.output.read_text().split())
     assert ("is damaged; trying the one before" in text) is warned
-    found = outcome(folder.root)
-    shutil.rmtree(folder.root)
-    assert Process(command, tmp_path / "whole.txt").wait() == 0
-    assert found == outcome(folder.root)
+    assert outcome(folder.root) == outcome(half_retrained / "whole" / "tiny")
 
 
 @pytest.mark.trains
