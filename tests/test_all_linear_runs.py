@@ -87,7 +87,7 @@ def test_the_bare_word_and_a_list_with_it_are_one_setting(tiny_config: Callable[
     """A search that is begun with one goes on with the other."""
 
     def finish(config: RunConfig, stage: str) -> RunFolder:
-        return run_stages(Request(config, stage, False, "x"), StopRequest())  # type: ignore[arg-type]
+        return run_stages(Request(config, stage, False, "x"), StopRequest(), draw=False)  # type: ignore[arg-type]
 
     finish(tiny_config(*WORD), "search")
     assert finish(tiny_config("--lora.target_modules", "[all-linear]"), "all").metrics.exists()

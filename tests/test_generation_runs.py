@@ -113,7 +113,7 @@ def test_a_finished_training_is_not_repeated_when_the_decoding_is_killed(
         raise AssertionError("trained again")
 
     monkeypatch.setattr(RetrainTrainer, "training_step", refuse)
-    folder = run_stages(request, StopRequest())
+    folder = run_stages(request, StopRequest(), draw=False)
     assert folder.predictions.read_text() == expected
     assert json.loads(folder.metrics.read_text())["steps"]["retrain"] == 4
 
@@ -126,7 +126,7 @@ def test_a_rate_is_chosen_by_the_loss_on_d_val_without_decoding(
     original = generate.decode
     monkeypatch.setattr(generate, "decode", lambda *a: calls.append(1) or original(*a))
     more = ["--method", "lora", "--retrain.learning_rates", "[1e-2,1e-5]", "--task.evaluation_rows", "2"]
-    folder = run_stages(parse([*argv("gpt2", tmp_path), *more]), StopRequest())
+    folder = run_stages(parse([*argv("gpt2", tmp_path), *more]), StopRequest(), draw=False)
     assert json.loads(folder.sweep.read_text())["chosen"] == {"learning_rate": 1e-2}
     assert len(calls) == 1
     assert len(folder.predictions.read_text().splitlines()) == 2

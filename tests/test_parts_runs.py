@@ -176,7 +176,7 @@ def test_init_search_refuses_another_part_than_was_searched(
     raw["layers"][0]["name"] = f"{LAYERS[0]}.k"
     write_json(folder.ranks, raw)
     with pytest.raises(UserError, match=r"--retrain\.init: 'search' needs the searched layers, all of them"):
-        run_stages(Request(config, "retrain", False, "x"), StopRequest())
+        run_stages(Request(config, "retrain", False, "x"), StopRequest(), draw=False)
 
 
 def retrain(config: RunConfig, kept: dict[str, int]) -> RunFolder:
@@ -184,7 +184,7 @@ def retrain(config: RunConfig, kept: dict[str, int]) -> RunFolder:
     folder = RunFolder(Path(config.runs_folder) / str(config.name))
     if not folder.ranks.exists():
         write_json(folder.ranks, {"k": K, "layers": [{"name": n, "rank": r} for n, r in kept.items()]})
-    run_stages(Request(config, "retrain", False, "x"), StopRequest())
+    run_stages(Request(config, "retrain", False, "x"), StopRequest(), draw=False)
     return folder
 
 

@@ -47,7 +47,7 @@ def test_a_decoder_as_the_hub_has_it_knows_no_padding(
         (base / name).write_text(json.dumps({k: v for k, v in settings.items() if not k.startswith("pad_token")}))
     assert AutoTokenizer.from_pretrained(base).pad_token is None
     config = tiny_config("--model.name", str(base), kind=kind)
-    folder = run_stages(Request(config, "all", False, "tiny.yaml"), StopRequest())
+    folder = run_stages(Request(config, "all", False, "tiny.yaml"), StopRequest(), draw=False)
     # As the README loads it: the adapter's config knows the padding, too.
     settings, tokenizer = AutoConfig.from_pretrained(folder.adapter), AutoTokenizer.from_pretrained(folder.adapter)
     model = AutoModelForSequenceClassification.from_pretrained(base, config=settings)
@@ -72,7 +72,8 @@ def test_the_searched_model_is_gone_when_the_retraining_begins(
 
     monkeypatch.setattr(stages, "search", watched)
     monkeypatch.setattr(stages, "retrain", checked)
-    assert run_stages(Request(tiny_config(), "all", False, "tiny.yaml"), StopRequest()).metrics.exists()
+    request = Request(tiny_config(), "all", False, "tiny.yaml")
+    assert run_stages(request, StopRequest(), draw=False).metrics.exists()
 
 
 @pytest.mark.trains
@@ -84,7 +85,7 @@ def test_stage_search_stops_at_ranks_and_all_goes_on_from_there(tiny_config: Cal
     assert not folder.metrics.exists()
     assert not folder.adapter.exists()
     searched = {path: path.read_bytes() for path in (folder.ranks, folder.search_weights, folder.search_metrics)}
-    run_stages(Request(config, "all", False, "tiny.yaml"), StopRequest())
+    run_stages(Request(config, "all", False, "tiny.yaml"), StopRequest(), draw=False)
     assert folder.metrics.exists()
     assert {path: path.read_bytes() for path in searched} == searched, "the search is not done again"
 
@@ -92,13 +93,13 @@ def test_stage_search_stops_at_ranks_and_all_goes_on_from_there(tiny_config: Cal
 @pytest.mark.trains
 def test_stage_retrain_obeys_edited_ranks(tiny_config: Callable[..., RunConfig]) -> None:
     config = tiny_config("--search.steps", "2")
-    folder = run_stages(Request(config, "search", False, "tiny.yaml"), StopRequest())
+    folder = run_stages(Request(config, "search", False, "tiny.yaml"), StopRequest(), draw=False)
     record = json.loads(folder.ranks.read_text())
     wanted = [0, 1, 2, 7]
     for layer, rank in zip(record["layers"], wanted, strict=True):
         layer["rank"] = rank
     folder.ranks.write_text(json.dumps(record))
-    run_stages(Request(config, "retrain", False, "tiny.yaml"), StopRequest())
+    run_stages(Request(config, "retrain", False, "tiny.yaml"), StopRequest(), draw=False)
     weights = load_file(folder.adapter / "adapter_model.safetensors")
     for layer, rank in zip(record["layers"], wanted, strict=True):
         a = weights.get(f"base_model.model.{layer['name']}.lora_A.weight")
@@ -152,7 +153,7 @@ def test_what_an_overwrite_cannot_replace_is_refused_before_it_clears(
 def test_the_config_of_the_folder_repeats_the_run(finished_run: Callable[..., RunFolder], tmp_path: Path) -> None:
     first = finished_run("bert")
     arguments = ["--config", str(first.config), "--runs_folder", str(tmp_path)]
-    second = run_stages(parse(arguments), StopRequest())
+    second = run_stages(parse(arguments), StopRequest(), draw=False)
     name = "adapter_model.safetensors"
     assert second.ranks.read_text() == first.ranks.read_text()
     assert (second.adapter / name).read_bytes() == (first.adapter / name).read_bytes()

@@ -76,5 +76,5 @@ def make_export(config: RunConfig, kind: str, base: Path) -> Exported:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export, "save_adapter", keep)
-        run_stages(Request(config, "retrain", False, "tiny.yaml"), StopRequest())
+        run_stages(Request(config, "retrain", False, "tiny.yaml"), StopRequest(), draw=False)
     return made

@@ -65,8 +65,8 @@ def table_of(folder: Path) -> tuple[str, ...]:
 
 
 def go_on(config: RunConfig, stage: Stage = "all") -> RunFolder:
-    """The same command again."""
-    return run_stages(Request(config, stage, False, "x"), StopRequest())
+    """The same command again, less its page."""
+    return run_stages(Request(config, stage, False, "x"), StopRequest(), draw=False)
 
 
 class StopInTraining(StopRequest):

@@ -24,7 +24,7 @@ def with_ranks(config: RunConfig) -> tuple[RunConfig, RunFolder]:
 
 def retrain(config: RunConfig, stop: StopRequest | None = None) -> None:
     """Stage 2 of `config` alone."""
-    run_stages(Request(config, "retrain", False, "x"), stop or StopRequest())
+    run_stages(Request(config, "retrain", False, "x"), stop or StopRequest(), draw=False)
 
 
 def rows_of(batches: list[dict[str, Any]]) -> list[tuple[int, ...]]:

@@ -24,7 +24,7 @@ def test_another_answer_comes_from_the_same_search(
 ) -> None:
     argv = [*make_argv(tmp_path), "--search.steps", "20", "--answer.rule", "size", "--answer.budget", "1"]
     argv += ["--answer.rows", "0"]
-    first = run_stages(parse([*argv, "--name", "a"]), StopRequest())
+    first = run_stages(parse([*argv, "--name", "a"]), StopRequest(), draw=False)
     monkeypatch.setattr("engine.stages.search", lambda *_: pytest.fail("searched again"))
     again = [
         *argv,

@@ -95,7 +95,7 @@ def test_a_run_by_shares_or_size_keeps_to_its_budget(
     config = tiny_config(
         "--answer.rule", rule, "--answer.budget", "0.5", "--retrain.init", init, "--search.steps", "20"
     )
-    folder = run_stages(Request(config, "all", False, "test"), StopRequest())
+    folder = run_stages(Request(config, "all", False, "test"), StopRequest(), draw=False)
     record = ranks.load(folder.ranks)
     assert record.rule == rule
     if record.note is None:
@@ -139,7 +139,7 @@ def test_a_stopped_answer_begins_anew_without_another_search(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny_config()
-    whole = run_stages(Request(config, "search", False, "test"), StopRequest())
+    whole = run_stages(Request(config, "search", False, "test"), StopRequest(), draw=False)
     expected = whole.ranks.read_bytes()
 
     stopped = dataclasses.replace(config, name="stopped")
@@ -158,7 +158,7 @@ def test_a_stopped_answer_begins_anew_without_another_search(
     assert not folder.ranks.exists()
     monkeypatch.setattr(answer_stage, "measure", measured)
     monkeypatch.setattr("engine.stages.search", lambda *_: pytest.fail("the search was repeated"))
-    run_stages(Request(stopped, "search", False, "test"), StopRequest())
+    run_stages(Request(stopped, "search", False, "test"), StopRequest(), draw=False)
     assert folder.ranks.read_bytes() == expected
 
 

@@ -119,7 +119,9 @@ def test_stage_retrain_with_init_search_starts_there(searched: Callable[..., Sea
     config, run, _ = searched("bert", "--search.constraint", "softmax", "--search.scale", "start")
     config, folder = copied(run, config, tmp_path)
     settings = dataclasses.replace(config.retrain, init="search", learning_rate=1e-12, max_steps=1)
-    run_stages(Request(dataclasses.replace(config, retrain=settings), "retrain", False, "x"), StopRequest())
+    run_stages(
+        Request(dataclasses.replace(config, retrain=settings), "retrain", False, "x"), StopRequest(), draw=False
+    )
     adapter, weights = load_file(folder.adapter / "adapter_model.safetensors"), load_file(folder.search_weights)
     record = ranks.load(folder.ranks)
     for layer in record.layers:

@@ -34,8 +34,8 @@ SWEEP = ("--method", "lora", "--retrain.learning_rates", "[1e-6,3e-2]", "--retra
 SWEPT = r".*sweep\.json diverged; lower it and add"
 
 
-def finish(config: RunConfig) -> RunFolder:
-    return run_stages(Request(config, "all", False, "test"), StopRequest())
+def finish(config: RunConfig, *, draw: bool = False) -> RunFolder:
+    return run_stages(Request(config, "all", False, "test"), StopRequest(), draw=draw)
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_a_grid_that_diverges_everywhere_says_how_to_begin_again(tiny_config: Ca
 def test_a_grid_tries_every_combination_and_retrains_the_best(
     tiny_config: Callable[..., RunConfig], fits: list[tuple[Any, RunConfig]]
 ) -> None:
-    folder = finish(tiny_config(*GRID))
+    folder = finish(tiny_config(*GRID), draw=True)
     grid, result = json.loads(folder.grid.read_text()), json.loads(folder.metrics.read_text())
     assert [t["tried"] for t in grid["trials"]] == [{"query": q, "value": v} for q in (1, 3) for v in (1, 3)]
     record = ranks.load(folder.ranks)

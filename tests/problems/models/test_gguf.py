@@ -112,7 +112,7 @@ def test_the_files_model_and_tokenizer_are_those_that_went_in(tiny: tuple[Path, 
 def test_the_adapters_card_says_how_the_base_is_loaded(tiny: tuple[Path, Any, Any], tmp_path: Path) -> None:
     data = write_e2e(tmp_path / "data")
     argv = [*arguments(tiny[0], data, tmp_path / "runs", "[q_proj,v_proj]"), "--export.merged", "true"]
-    folder = run_stages(parse(argv), StopRequest())
+    folder = run_stages(parse(argv), StopRequest(), draw=False)
     code = re.search(r"```python\n(.*?)```", (folder.adapter / "README.md").read_text(), re.S)
     assert code is not None
     names: dict[str, Any] = {}
@@ -158,7 +158,7 @@ def test_smollm2_learns_and_writes_a_handful_of_e2e(tmp_path: Path) -> None:
         *("--search.batch_size", "4", "--retrain.batch_size", "4"),
         *("--decode.max_new_tokens", "12", "--decode.num_beams", "2"),
     ]
-    folder = run_stages(parse(argv), StopRequest())
+    folder = run_stages(parse(argv), StopRequest(), draw=False)
     result = json.loads(folder.metrics.read_text())
     assert 0.5 < result["loss"] < 6.0
     assert len(folder.predictions.read_text().splitlines()) == 2

@@ -129,7 +129,7 @@ def test_a_row_is_refused_before_the_search_as_soon_as_its_batch_would_be_too_lo
         more = ["--task.type", "text", "--task.path", str(tmp_path / "d.csv"), "--search.steps", "2"]
         request = Request(tiny_config(*more, "--name", f"n{tokens}", kind=kind), "search", False, "tiny.yaml")
         if not refused:
-            run_stages(request, StopRequest())
+            run_stages(request, StopRequest(), draw=False)
             continue
         with pytest.raises(UserError, match=rf"^--task\.max_length: 128 .* a row has {tokens} tokens .* takes {most}"):
             run_stages(request, StopRequest())
@@ -151,5 +151,5 @@ def test_a_text_that_would_outgrow_the_positions_is_refused_before_the_search(tm
     longest = int(str(caught.value).split("a source has ")[1].split()[0])
     with pytest.raises(UserError, match=r"--decode\.max_new_tokens"):
         run_stages(parse([*argv, "--decode.max_new_tokens", str(161 - longest)]), StopRequest())
-    folder = run_stages(parse([*argv, "--decode.max_new_tokens", str(160 - longest)]), StopRequest())
+    folder = run_stages(parse([*argv, "--decode.max_new_tokens", str(160 - longest)]), StopRequest(), draw=False)
     assert folder.metrics.exists()

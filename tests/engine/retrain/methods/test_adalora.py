@@ -49,7 +49,7 @@ def test_steps_are_those_of_the_trainer(
     settings = ("--retrain.max_steps", steps, "--retrain.epochs", epochs)
     config = tiny_config(*settings, "--retrain.gradient_accumulation", accumulation, "--method", "lora")
     assert length_of(config.retrain, 64).steps == expected
-    folder = run_stages(Request(config, "all", False, "test"), StopRequest())
+    folder = run_stages(Request(config, "all", False, "test"), StopRequest(), draw=False)
     assert json.loads(folder.metrics.read_text())["steps"]["retrain"] == expected
 
 
@@ -74,7 +74,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_ranks_change_and_the_budget_is_met(
     tiny_config: Callable[..., RunConfig], watched: list[dict[str, Any]]
 ) -> None:
-    folder = run_stages(Request(tiny_config(*ARGUMENTS, str(STEPS)), "all", False, "x"), StopRequest())
+    folder = run_stages(Request(tiny_config(*ARGUMENTS, str(STEPS)), "all", False, "x"), StopRequest(), draw=False)
     assert [x["step"] for x in watched] == list(range(1, STEPS + 1))
     assert all(x["gradient"] > 0 for x in watched), "the gradients are there when importance is computed"
     totals = [sum(x["kept"].values()) for x in watched]
@@ -112,18 +112,16 @@ class StopAt(StopRequest):
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [2, 9, 20, STEPS])
 def test_a_stopped_run_goes_on_to_the_same_ranks_and_weights(
-    make_config: Callable[..., RunConfig], tmp_path: Path, step: int
+    make_config: Callable[..., RunConfig], finished_run: Callable[..., RunFolder], tmp_path: Path, step: int
 ) -> None:
-    whole = run_stages(
-        Request(make_config(tmp_path / "whole", "bert", *ARGUMENTS, str(STEPS)), "all", False, "x"), StopRequest()
-    )
+    whole = finished_run("bert", *ARGUMENTS, str(STEPS))
     config = make_config(tmp_path / "parts", "bert", *ARGUMENTS, str(STEPS))
     folder = RunFolder(Path(config.runs_folder) / "tiny")
     with pytest.raises(Interrupted):
-        run_stages(Request(config, "all", False, "x"), StopAt(folder, step))
+        run_stages(Request(config, "all", False, "x"), StopAt(folder, step), draw=False)
     (checkpoint,) = folder.retrain.glob("checkpoint-*")
     assert 1 <= int(checkpoint.name.split("-")[1]) <= step
-    run_stages(Request(config, "all", False, "x"), StopRequest())
+    run_stages(Request(config, "all", False, "x"), StopRequest(), draw=False)
     assert folder.ranks.read_text() == whole.ranks.read_text()
     found, expected = (load_file(x.adapter / "adapter_model.safetensors") for x in (folder, whole))
     assert found.keys() == expected.keys()
@@ -132,6 +130,6 @@ def test_a_stopped_run_goes_on_to_the_same_ranks_and_weights(
 
 @pytest.mark.trains
 def test_the_reported_loss_is_the_tasks_own(tiny_config: Callable[..., RunConfig]) -> None:
-    folder = run_stages(Request(tiny_config(*ARGUMENTS, "10"), "all", False, "x"), StopRequest())
+    folder = run_stages(Request(tiny_config(*ARGUMENTS, "10"), "all", False, "x"), StopRequest(), draw=False)
     # The orthogonal regularisation of these matrices is above 0.5 (weight 0.5 x a norm of 2 and more).
     assert json.loads(folder.metrics.read_text())["loss"] < 0.8

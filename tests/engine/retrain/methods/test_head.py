@@ -24,7 +24,7 @@ from tests.helpers.methods import Done
 
 
 def finish(config: RunConfig, stop: StopRequest | None = None) -> RunFolder:
-    return run_stages(Request(config, "all", False, "x"), stop or StopRequest())
+    return run_stages(Request(config, "all", False, "x"), stop or StopRequest(), draw=False)
 
 
 @pytest.mark.trains
@@ -129,7 +129,7 @@ def test_a_language_model_is_evaluated_as_it_is(
 
 @pytest.mark.trains
 def test_a_module_of_a_language_model_can_be_trained(argv: Callable[..., list[str]], tmp_path: Path) -> None:
-    folder = run_stages(parse(argv(tmp_path, "--lora.modules_to_save", "[ln_f]")), StopRequest())
+    folder = run_stages(parse(argv(tmp_path, "--lora.modules_to_save", "[ln_f]")), StopRequest(), draw=False)
     assert json.loads(folder.metrics.read_text())["steps"]["retrain"] == 4
     trained = AutoModelForCausalLM.from_pretrained(folder.merged).state_dict()
     base = make_causal("gpt2", trained["lm_head.weight"].shape[0]).state_dict()
