@@ -23,6 +23,8 @@ class AnswerConfig:
     rows: ranges.CountFromZero = 1000
     """Rows of D_val that shares and curve are measured on, drawn by seed; 0 measures nothing, which rule threshold
     allows."""
+    curve_ranks: ranges.CurveRanks = None
+    """Ranks at which the curve is measured, besides lora.k, which always is; null: 1, 2, 4, ..."""
     from_run: ranges.FilePathOrNull = None
     """Folder of a run whose finished search is answered again by this run's rule, budget and tolerance, in place of a
     new search. Also written answer.from."""
