@@ -74,10 +74,7 @@ Ranks = Annotated[
     list[int],
     Range("two or more ranks, each from 1 to 1024", lambda x: len(x) > 1 and all(1 <= rank <= 1024 for rank in x)),
 ]
-CurveRanks = Annotated[
-    list[int] | None,
-    Range("null, or ranks, each from 1 to 1024", lambda x: x is None or all(1 <= rank <= 1024 for rank in x)),
-]
+CurveRanks = Annotated[list[int], Range("ranks, each from 1 to 1024", lambda x: all(1 <= rank <= 1024 for rank in x))]
 Steps = Annotated[
     list[int], Range(f"search steps, 1 to {_WHOLE} each", lambda x: all(1 <= step <= MOST for step in x))
 ]

@@ -125,7 +125,7 @@ def _answer_refusals(config: RunConfig) -> Iterator[str]:
         return
     if answer.budget != "auto" and answer.budget > k:
         yield _refusal("answer.budget", f"{answer.budget:g}", f"with --lora.k {k}", "an average rank up to k, or auto")
-    above = [rank for rank in answer.curve_ranks or () if rank > k]
+    above = [rank for rank in answer.curve_ranks if rank > k]
     if above:
         yield _refusal("answer.curve_ranks", answer.curve_ranks, f"with --lora.k {k}", "ranks up to k")
     needs = answer.rule == "shares" or (answer.rule == "size" and answer.budget == "auto")

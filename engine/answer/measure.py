@@ -40,10 +40,10 @@ class Searched:
         return torch.ones(self.singular_values.shape, dtype=torch.bool)
 
 
-def ranks_of_curve(k: int, asked: Sequence[int] | None = None) -> list[int]:
-    """The ranks `asked` for, else 1, 2, 4, ..., and k."""
+def ranks_of_curve(k: int, asked: Sequence[int] = ()) -> list[int]:
+    """The ranks `asked` for (none: 1, 2, 4, ...) and k."""
     powers = (2**power for power in range(k.bit_length()) if 2**power < k)
-    return sorted({k, *(powers if asked is None else asked)})
+    return sorted({k, *(asked or powers)})
 
 
 def passes(config: RunConfig) -> int:

@@ -1,6 +1,7 @@
 """adapter/README.md of a language model: the form of its prompt, and lines that load it and write an answer again."""
 
 import json
+import re
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -20,7 +21,7 @@ A PEFT LoRA adapter of {base} (packages {packages}).
 
 {form}
 
-These lines write an answer as the run did (greedily or in its beams, in the weights' own precision){which}:
+{shown}These lines write an answer as the run did (greedily or in its beams, in fp32){which}:
 
 ```python
 import torch
@@ -30,7 +31,9 @@ from transformers import {imports}
 adapter = "."  # this folder
 settings = PeftConfig.from_pretrained(adapter)
 base = AutoModelForCausalLM.from_pretrained(
-    settings.base_model_name_or_path, revision=settings.revision or "main", {loading}
+    settings.base_model_name_or_path,
+    revision=settings.revision or "main",
+    {loading},
 )
 model = PeftModel.from_pretrained(base, adapter).eval()
 tokenizer = AutoTokenizer.from_pretrained(adapter)
@@ -68,8 +71,9 @@ def save_card(folder: RunFolder, task: Causal, tokenizer: PreTrainedTokenizerBas
         packages="peft, transformers, gguf" if file else "peft, transformers",
         imports=f"{'AutoConfig, ' if file else ''}AutoModelForCausalLM, AutoTokenizer",
         form=f"The form of the {task.form(tokenizer)}.",
+        shown=f"The prompt of an example, as text:\n\n{_fenced(row['prompt'])}\n\n" if row else "",
         which=f"; of row {row['number']} of the run's predictions.jsonl" if row else "",
-        loading=", ".join([*loading, 'dtype="float32"']),
+        loading=",\n    ".join([*loading, 'dtype="float32"']),
         prompt=_prompt(row, tokenizer),
         settings=_generate(settings, task.ends(tokenizer), tokenizer),
         note=_N_GRAMS.format(count=settings.no_repeat_ngram_size) if settings.no_repeat_ngram_size else "",
@@ -89,6 +93,12 @@ def _example(folder: RunFolder, most: int) -> dict[str, Any]:
     return found
 
 
+def _fenced(text: str) -> str:
+    """The text as a block of Markdown, whose fence is longer than any in the text."""
+    fence = "`" * max(3, 1 + max((len(found) for found in re.findall("`+", text)), default=0))
+    return f"{fence}text\n{text}\n{fence}"
+
+
 def _prompt(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
     """The lines that make the prompt of the example."""
     if "source" in row:
@@ -103,8 +113,8 @@ def _prompt(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
 
 def _generate(settings: Decoding, ends: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
     pad = ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    beams = f"num_beams={settings.num_beams}, length_penalty={settings.length_penalty:g}, "
+    penalty = f", length_penalty={settings.length_penalty:g}" if settings.num_beams > 1 else ""
     return (
-        f"do_sample=False, {beams if settings.num_beams > 1 else ''}max_new_tokens={settings.max_new_tokens},\n"
+        f"do_sample=False, num_beams={settings.num_beams}{penalty}, max_new_tokens={settings.max_new_tokens},\n"
         f"    eos_token_id={ends}, pad_token_id={pad},"
     )
