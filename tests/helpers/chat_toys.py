@@ -1,12 +1,14 @@
 """Chat templates, real and of our own, and a byte-level tokenizer that knows their tokens."""
 
 import importlib.util
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
-from tests.helpers.generation_toys import make_causal, make_tokenizer
+from tests.helpers.generation_toys import arguments, e2e_rows, make_causal, make_tokenizer
 
 SPECIAL = [
     "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
@@ -31,7 +33,8 @@ OURS = {
     "no prompt of its own": "{% for m in messages %}{% if m['role'] == 'user' %}Q: {{ m['content'] }} A:{% else %}"
     " {{ m['content'] }}<|im_end|>{% endif %}{% endfor %}",
     "marked": "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' %}{% generation %}"
-    "{{ m['content'] }}<|im_end|>{% endgeneration %}{% else %}{{ m['content'] }}<|im_end|>{% endif %}{{ '\\n' }}{% endfor %}"
+    "{{ m['content'] }}<|im_end|>{% endgeneration %}{% else %}{{ m['content'] }}<|im_end|>{% endif %}"
+    "{{ '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
     "marked without its end": "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' %}"
     "{% generation %}{{ m['content'] }}{% endgeneration %}{% else %}{{ m['content'] }}{% endif %}<|im_end|>\n"
@@ -72,3 +75,34 @@ def save_chat_model(folder: Path, template: str | None = CHATML) -> Path:
     make_causal("llama", len(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def chat_rows() -> list[dict[str, Any]]:
+    """Twelve prompts with two answers each."""
+    return [
+        {"messages": [{"role": "user", "content": row["meaning_representation"]},
+                      {"role": "assistant", "content": row["human_reference"]}]}
+        for row in e2e_rows()
+    ]  # fmt: skip
+
+
+def written_by_card(folder: Path) -> list[int]:
+    """The token ids of the answer that the lines in folder/README.md write, run as they stand, in that folder."""
+    code = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.S)
+    assert len(code) == 1
+    names: dict[str, Any] = {}
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        exec(code[0], names)
+    finally:
+        os.chdir(before)
+    return [int(token) for token in names["answer"]]
+
+
+def chat_arguments(model: Path, data: Path, runs: Path) -> list[str]:
+    """The command line of a run of seconds on conversations."""
+    values = {"task.type": "chat", "task.name": "mine", "task.path": data, "task.metrics": "null", "task.samples": 3,
+              "decode.num_beams": "null", "decode.no_repeat_ngram_size": "null"}  # fmt: skip
+    return [*arguments(model, data, runs, "[q_proj,v_proj]"),
+            *(part for key, value in values.items() for part in (f"--{key}", str(value)))]  # fmt: skip
