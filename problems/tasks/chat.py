@@ -126,7 +126,8 @@ class Chats(Causal):
     def form(self, tokenizer: PreTrainedTokenizerBase) -> str:
         if not self._through_template:
             return "prompt: none, the texts themselves are learned"
-        return f"prompt: {self.config.chat_template or 'the chat template of the model'}"
+        name = self.config.chat_template or "the chat template of the model"
+        return f"prompt: {name}{Template(tokenizer).words}"
 
     def decoded(self, rows: Dataset) -> Dataset:
         """Samples, evenly spread over the rows that were not cut."""

@@ -87,7 +87,7 @@ class ChatPrompt(Prompt):
     def __init__(self, tokenizer: PreTrainedTokenizerBase, file: str | None) -> None:
         self.template = Template(tokenizer)
         self.file = file
-        self.words = f"{file or 'the chat template of the model'}, the source as the user's turn"
+        self.words = f"{file or 'the chat template of the model'}, the source as the user's turn{self.template.words}"
         self.ends = self.template.ends
         a, b = (self.ids(text)[::-1] for text in self._TRIED)
         self.tail = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), 0)

@@ -51,6 +51,11 @@ class Template:
         """The tokens at which an answer is over: the end of text, and that of a turn."""
         return list(dict.fromkeys([end_of_text(self.tokenizer), *([] if self.end is None else [self.end])]))
 
+    @property
+    def words(self) -> str:
+        """What a user must know of it, behind its name."""
+        return "" if self.end is not None else " (it ends an answer with plain text: the model does not learn to stop)"
+
     def render(self, messages: Sequence[Message], *, prompt: bool = False) -> str:
         """The conversation as one text; with `prompt` up to where the assistant begins to write. Raises RowRefused."""
         return str(self._applied(messages, add_generation_prompt=prompt, tokenize=False))

@@ -97,7 +97,7 @@ def _instruction(where: str, row: Row) -> Chat:
     task, more = _filled(where, "instruction", row.get("instruction")), row.get("input")
     if more is not None and not isinstance(more, str):
         raise UserError(f"{where}: column 'input' holds {_kind(more)}; allowed: a text")
-    question = f"{task}\n\n{more}" if more and more.strip() else task
+    question = _sound(where, f"{task}\n\n{more}") if more and more.strip() else task
     answer = _filled(where, "output", row.get("output"))
     return Chat(where, ({"role": "user", "content": question}, {"role": "assistant", "content": answer}))
 
@@ -135,10 +135,12 @@ def _turn(where: str, turn: Any, keys: tuple[str, str]) -> Message | None:
     if not isinstance(turn, Mapping):
         raise UserError(f"{where} is {_kind(turn)}; allowed: an object with {keys[0]!r} and {keys[1]!r}")
     role, content = turn.get(keys[0]), turn.get(keys[1])
+    if not isinstance(role, str):
+        raise UserError(f"{where} has no {keys[0]!r}; allowed: system, user, assistant")
     if role in _TOOLS or any(turn.get(name) for name in _CALLS):
         raise UserError(f"{where} is a tool's or calls one; allowed: turns of system, user and assistant")
     if role not in _ROLES:
-        raise UserError(f"{where} is of {keys[0]} {str(role)[:40]!r}; allowed: system, user, assistant")
+        raise UserError(f"{where} is of {keys[0]} {role[:40]!r}; allowed: system, user, assistant")
     text = _joined(where, content)
     if not text.strip():
         if _ROLES[role] == "system":
@@ -154,14 +156,23 @@ def _joined(where: str, content: Any) -> str:
     found: list[Any] = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
     if not all(isinstance(text, str) for text in found):
         raise UserError(f"{where} holds something other than text; allowed: texts alone")
-    return "".join(found)
+    return _sound(where, "".join(found))
 
 
 def _filled(where: str, column: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         kind = "" if value is None or isinstance(value, str) else f" but {_kind(value)}"
         raise UserError(f"{where}: column {column!r} has no text{kind}")
-    return value
+    return _sound(f"{where}: column {column!r}", value)
+
+
+def _sound(where: str, text: str) -> str:
+    """The text. Raises UserError for half a character, which JSON can hold and nothing can write."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where} holds half a character ({text[error.start]!a}); take the row out") from None
+    return text
 
 
 def _kind(value: Any) -> str:

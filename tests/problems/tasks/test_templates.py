@@ -201,6 +201,14 @@ def test_turns_that_were_given_and_greetings_are_read_and_not_learned() -> None:
     assert text.startswith(TURNS[1]["content"])
 
 
+def test_a_template_without_an_end_of_turn_is_told() -> None:
+    template = Template(chat_tokenizer("{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"))
+    assert template.end is None
+    assert template.ends == [template.tokenizer.eos_token_id]
+    assert template.words == " (it ends an answer with plain text: the model does not learn to stop)"
+    assert Template(chat_tokenizer()).words == ""
+
+
 def test_the_first_token_has_no_label() -> None:
     tokenizer = chat_tokenizer(
         "{% for m in messages %}{% generation %}{{ m['content'] }}{% endgeneration %}{% endfor %}"
