@@ -58,7 +58,7 @@ class RetrainTrainer(Trainer):
             return super().compute_loss(model, inputs) * share * self.processes.size
         if num_items_in_batch is None:
             found: Any = super().compute_loss(model, inputs, return_outputs)
-            if return_outputs and self.args.prediction_loss_only:  # of a language model, whose logits are not kept
+            if return_outputs and self.args.prediction_loss_only and inputs["labels"].dim() == 2:  # no logits are kept
                 self.hits = hits_of(found[1]["logits"], inputs["labels"])
             return found
         batches = self.current_gradient_accumulation_steps  # Trainer divides by their number
