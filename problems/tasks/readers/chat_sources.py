@@ -83,7 +83,9 @@ class ChatSources:
         for chat in chats:
             groups.setdefault(chat.source, []).append(chat)
         if len(groups) < 2:
-            raise UserError(f"--task.path: {self.path} has one conversation; two or more are needed to hold one out")
+            raise UserError(
+                f"--task.path: {self.path} asks one thing only; two or more prompts are needed to hold one out"
+            )
         kept, held_out = hold_out(len(groups), self.config.holdout_share, self.seed, self.path)
         each = list(groups.values())
         return [chat for i in kept for chat in each[i]], [chat for i in held_out for chat in each[i]]
