@@ -61,7 +61,7 @@ class Chats(Causal):
         """Besides the model's inputs: `source` and `reference` of the last answer, and whether the row was `cut`.
         Rows without a token to learn, or beyond max_length where these are dropped, are left out."""
         file, max_length = self.config.chat_template, self.config.max_length
-        end, template = end_of_text(tokenizer), self._template(rows, tokenizer)
+        template, end = self._template(rows, tokenizer), end_of_text(tokenizer)
 
         def ids_of(chat: Chat) -> tuple[list[int], list[int]]:
             if chat.text is not None:

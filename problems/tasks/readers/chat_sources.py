@@ -15,6 +15,8 @@ from problems.tasks.readers.splits import Source, evaluation_source, evaluation_
 log = logging.getLogger("autolora")
 
 _SPLITS = ("validation", "test")
+# Such a name is a file that cannot be read, and no data set of the hub.
+_TABLES = (".csv", ".tsv", ".txt")
 
 
 class ChatSources:
@@ -29,7 +31,7 @@ class ChatSources:
 
     @property
     def _in_a_file(self) -> bool:
-        return self.path.suffix in FORMATS or self.path.is_file()
+        return self.path.suffix in (*FORMATS, *_TABLES) or self.path.is_file()
 
     def read(self) -> tuple[list[Chat], list[Chat]]:
         """The training and the evaluated conversations. Raises UserError for what cannot be read."""

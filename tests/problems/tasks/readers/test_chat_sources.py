@@ -83,7 +83,9 @@ def test_a_local_folder_is_a_data_set(tmp_path: Path) -> None:
     assert (len(train), len(evaluated), found.split) == (20, 4, "validation")
 
 
-def test_a_table_of_another_format_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("prompt,completion\na,b\n")
+@pytest.mark.parametrize("there", [True, False])
+def test_a_table_of_another_format_is_refused(tmp_path: Path, there: bool) -> None:
+    if there:
+        (tmp_path / "a.csv").write_text("prompt,completion\na,b\n")
     with pytest.raises(UserError, match=r"a\.csv' is not allowed; allowed: a file that ends in \.jsonl"):
         sources(tmp_path / "a.csv").read()
