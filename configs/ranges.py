@@ -26,9 +26,10 @@ def _eta(value: float | str) -> bool:
 Positive = Annotated[float, Range(f"a number above 0, at most {LARGEST:,}", lambda x: 0 < x <= LARGEST)]
 NotNegative = Annotated[float, Range(f"0 to {LARGEST:,}", lambda x: 0 <= x <= LARGEST)]
 # A text's length is taken to this power: that of 1,000 tokens to the power of 100 is near the largest float.
-Power = Annotated[float, Range("a number from -10 to 10", lambda x: -10 <= x <= 10)]
+PowerOrNull = Annotated[float | None, Range("null, or a number from -10 to 10", lambda x: x is None or -10 <= x <= 10)]
 Share = Annotated[float, Range("a number between 0 and 1", lambda x: 0 < x < 1)]
 ShareFromZero = Annotated[float, Range("from 0 to below 1", lambda x: 0 <= x < 1)]
+ShareFromZeroOrNull = Annotated[float | None, Range("null, or from 0 to below 1", lambda x: x is None or 0 <= x < 1)]
 Rates = Annotated[
     list[float],
     Range(f"numbers above 0, at most {LARGEST:,} each", lambda x: all(0 < rate <= LARGEST for rate in x)),
@@ -59,17 +60,23 @@ CountOrNull = Annotated[int | None, Range(f"null, or 1 to {_WHOLE}", lambda x: x
 CountFromZero = Annotated[int, Range(f"0 to {_WHOLE}", lambda x: 0 <= x <= MOST)]
 # Fewer rows have no halves that could judge each other.
 Judges = Annotated[int, Range(f"0, or 8 to {_WHOLE}", lambda x: x == 0 or 8 <= x <= MOST)]
+CountFromZeroOrNull = Annotated[int | None, Range(f"null, or 0 to {_WHOLE}", lambda x: x is None or 0 <= x <= MOST)]
 # Room for as many tokens is made before the first is written.
 Length = Annotated[int, Range(f"1 to {LARGEST:,} tokens", lambda x: 1 <= x <= LARGEST)]
+LengthOrNull = Annotated[
+    int | None, Range(f"null, or 1 to {LARGEST:,} tokens", lambda x: x is None or 1 <= x <= LARGEST)
+]
 Tokens = Annotated[int, Range(f"4 to {LARGEST:,} tokens", lambda x: 4 <= x <= LARGEST)]
 # Numbers that multiply the memory which a model needs.
 Width = Annotated[int, Range("1 to 16,384", lambda x: 1 <= x <= 16_384)]
+WidthOrNull = Annotated[int | None, Range("null, or 1 to 16,384", lambda x: x is None or 1 <= x <= 16_384)]
 Seed = Annotated[int, Range("0 to 2147483647", lambda x: 0 <= x < 2**31)]
 Rank = Annotated[int, Range("1 to 1024", lambda x: 1 <= x <= 1024)]
 Ranks = Annotated[
     list[int],
     Range("two or more ranks, each from 1 to 1024", lambda x: len(x) > 1 and all(1 <= rank <= 1024 for rank in x)),
 ]
+CurveRanks = Annotated[list[int], Range("ranks, each from 1 to 1024", lambda x: all(1 <= rank <= 1024 for rank in x))]
 Steps = Annotated[
     list[int], Range(f"search steps, 1 to {_WHOLE} each", lambda x: all(1 <= step <= MOST for step in x))
 ]

@@ -7,6 +7,7 @@ from configs.errors import UserError
 from configs.keys import check_values
 from configs.launch import processes_started
 from configs.ranges import ALL_LINEAR
+from configs.recipe import is_benchmark
 from configs.schema import RunConfig
 
 # The hypergradients that need second derivatives: named here so that a wrong attention kernel is refused before torch
@@ -17,7 +18,7 @@ SEARCHING = {"autolora", "lora_grid"}
 MOST_GRID_RUNS = 100
 WITHOUT_LORA = {"adapter", "head", "full"}
 # Tasks whose models have no task head.
-WITHOUT_HEAD = {"generation"}
+WITHOUT_HEAD = {"generation", "chat"}
 # The parts of GPT-2's c_attn, in the order of its outputs, and the names by which each can have its own LoRA rank.
 FUSED = ("q", "k", "v")
 PART = re.compile(r"(?:.*\.)?c_attn\.[qkv]")
@@ -25,6 +26,7 @@ PART = re.compile(r"(?:.*\.)?c_attn\.[qkv]")
 ADALORA_LEAST_STEPS = 10
 
 _TABLE = "a .csv, .tsv, .jsonl, .parquet"
+_CHATS = "a .jsonl, .json, .parquet, or a hub name"
 
 
 def moves_alpha(config: RunConfig) -> bool:
@@ -62,7 +64,11 @@ def _task_refusals(config: RunConfig) -> Iterator[str]:
         formats = "a .conll, .iob2, .tsv, .txt, .jsonl, .parquet"
         instead = f"{formats}, or a folder with train, validation and test of these"
         yield _refusal("task.path", "null", where, instead)
-    if task.type == "generation" and task.path is None and task.name not in ("e2e", "webnlg"):
+    if task.type == "chat" and task.path is None:
+        yield _refusal("task.path", "null", where, _CHATS)
+    if task.type == "chat" and task.kind == "regression":
+        yield _refusal("task.kind", "'regression'", where, "classification")
+    if task.type == "generation" and task.path is None and not is_benchmark(task):
         yield _refusal("task.path", "null", f"{where} unless --task.name is e2e or webnlg", _TABLE)
     if task.type in ("tokens", "generation"):
         instead = f"null, or the one column with the {'words' if task.type == 'tokens' else 'source'}"
@@ -119,6 +125,9 @@ def _answer_refusals(config: RunConfig) -> Iterator[str]:
         return
     if answer.budget != "auto" and answer.budget > k:
         yield _refusal("answer.budget", f"{answer.budget:g}", f"with --lora.k {k}", "an average rank up to k, or auto")
+    above = [rank for rank in answer.curve_ranks if rank > k]
+    if above:
+        yield _refusal("answer.curve_ranks", answer.curve_ranks, f"with --lora.k {k}", "ranks up to k")
     needs = answer.rule == "shares" or (answer.rule == "size" and answer.budget == "auto")
     if answer.rows == 0 and needs and answer.from_run is None:
         yield _refusal("answer.rows", 0, f"for --answer.rule {answer.rule}, which measures on D_val", "8 or more")

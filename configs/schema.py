@@ -10,6 +10,7 @@ from typing import Literal
 from configs import ranges
 from configs.schema_answer import AnswerConfig
 from configs.schema_study import StudyConfig
+from configs.schema_task import DecodeSettings, TaskConfig
 
 Constraint = Literal["softmax", "sigmoid", "none"]
 Stage = Literal["all", "search", "retrain", "report"]
@@ -33,62 +34,6 @@ class ModelConfig:
     """Attention kernel. auto: sdpa where the model has it, but eager for second derivatives, which sdpa lacks."""
     load_in_4bit: bool = False
     """Keep the frozen weights in 4 bits (nf4, QLoRA); needs a CUDA GPU and the package bitsandbytes."""
-
-
-@dataclass(frozen=True)
-class TaskConfig:
-    """What is learned, and from which data."""
-
-    type: Literal["sample", "glue", "text", "tokens", "generation"] = "sample"
-    """sample: sentences that the program makes itself; glue: a GLUE task; text: your own table of texts and labels;
-    tokens: your own sentences with a tag (IOB2) on each word; generation: E2E, WebNLG, or your own table of sources
-    and targets, with a causal language model."""
-    path: ranges.FilePathOrNull = None
-    """glue: hub name or local folder (null: nyu-mll/glue). text: training rows as .csv, .tsv (a double quote there is
-    a plain character, unless it encloses a whole cell), .jsonl or .parquet. tokens: as .conll, .iob2, .tsv, .txt,
-    .jsonl, .parquet, or a folder with train, validation and test of these. generation: hub name or local folder for
-    e2e and webnlg (null: the hub's), else a table as for text."""
-    name: str | None = None
-    """glue: which task (sst2, cola, mrpc, ...). text, tokens: a name for the results; null takes the file's name.
-    generation: e2e or webnlg; any other name is your own table."""
-    validation_path: ranges.FilePathOrNull = None
-    """text, tokens, generation (own table): rows to evaluate on; null holds out training rows (holdout_share)."""
-    test_path: ranges.FilePathOrNull = None
-    """text, tokens, generation (own table): rows that metrics.json reports instead of the validation rows."""
-    holdout_share: ranges.Share = 0.1
-    """text, tokens, generation (own table): share of the training rows (generation: of the sources) kept for
-    evaluation, drawn by seed, when no other rows are given for it. text: a row of each class stays in training."""
-    text_columns: ranges.Columns = None
-    """text: the column with the text, or the two columns of a pair; null: text, else sentence. tokens: the column with
-    the list of words in .jsonl and .parquet; null: tokens. generation: the column with the source; null: source."""
-    label_column: str | None = None
-    """text: the column with the label; null: label. tokens: that with the list of tags; null: tags.
-    generation: that with the target, or a list of targets; null: target."""
-    kind: Literal["classification", "regression"] = "classification"
-    """text: classes (found in the training rows, two or more) or a number."""
-    metrics: ranges.Metrics = None
-    """What to report; null: the task's own (accuracy; Matthews for CoLA; Spearman and Pearson for numbers; f1,
-    precision and recall of entities, in all and by type, for tokens; bleu, nist, meteor, rouge_l, cider for e2e; bleu,
-    meteor, ter for webnlg; bleu for another table of sources and targets). Also there: f1_macro for classes, mse for
-    numbers. meteor, rouge_l and cider need Java."""
-    evaluation_split: str | None = None
-    """Split that metrics.json reports; null: validation for glue; test for the sample, and for e2e and webnlg where
-    there is one; your own data: test where test_path is given, else validation."""
-    validation_share: ranges.Share = 0.5
-    """Share of the training rows that becomes D_val; the rest is D_tr. Paper: 0.5."""
-    split_by: Literal["source", "row"] = "source"
-    """generation: what is divided between D_tr and D_val. source: all texts of a source stay together, so that D_val
-    asks for sources that were not trained on; row: each text by itself (paper). Other tasks always go by row."""
-    max_length: ranges.Tokens = 128
-    """Longest input in tokens (generation: source and target together); longer ones are cut. Batches are padded to
-    their own longest row only."""
-    train_rows: ranges.CountOrNull = None
-    """Use only this many training rows (drawn by seed); null uses all."""
-    evaluation_rows: ranges.CountOrNull = None
-    """Evaluate only this many rows of each evaluation split, evenly spread over it (the same for every seed); null
-    uses all. generation: a row is a source with all its references."""
-    label_smoothing: ranges.ShareFromZero = 0.1
-    """generation: share of a target token's weight that training spreads over the vocabulary. LoRA's recipe: 0.1."""
 
 
 @dataclass(frozen=True)
@@ -224,22 +169,6 @@ class RetrainConfig:
     """Examples per batch in evaluation."""
     checkpoint_every: ranges.Count = 500
     """Steps between two checkpoints."""
-
-
-@dataclass(frozen=True)
-class DecodeSettings:
-    """Task generation: how texts are written after the training. The defaults are those of LoRA's recipe for GPT-2."""
-
-    num_beams: ranges.Width = 10
-    """Beams; 1 is greedy."""
-    length_penalty: ranges.Power = 0.8
-    """A beam's log-probability is divided by its length to this power; above 0 favours long texts."""
-    no_repeat_ngram_size: ranges.CountFromZero = 4
-    """No n-gram of this size comes twice in a text; 0 allows it."""
-    max_new_tokens: ranges.Length = 64
-    """Longest text in tokens."""
-    batch_size: ranges.Count = 8
-    """Texts at a time, each with all its beams."""
 
 
 @dataclass(frozen=True)

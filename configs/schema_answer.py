@@ -1,6 +1,6 @@
 """The section `answer` of a configuration."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from configs import ranges
@@ -23,6 +23,8 @@ class AnswerConfig:
     rows: ranges.Judges = 1000
     """Rows of D_val that shares and curve are measured on, drawn by seed; 0 measures nothing, which rule threshold
     allows."""
+    curve_ranks: ranges.CurveRanks = field(default_factory=list)
+    """Ranks at which the curve is measured, besides lora.k, which always is. Empty: 1, 2, 4, ..."""
     from_run: ranges.FilePathOrNull = None
     """Folder of a run whose finished search is answered again by this run's rule, budget and tolerance, in place of a
     new search. Also written answer.from."""

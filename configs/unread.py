@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from configs.errors import UserError
+from configs.recipe import decoding, is_benchmark
 from configs.requests import Given
 from configs.rules import SEARCHING, WITHOUT_LORA, evaluates_base, moves_alpha
 from configs.schema import RunConfig
@@ -37,7 +38,17 @@ class Row(NamedTuple):
 
 
 def _fixed_data(c: RunConfig) -> bool:
-    return c.task.type == "glue" or (c.task.type == "generation" and c.task.name in ("e2e", "webnlg"))
+    return c.task.type == "glue" or is_benchmark(c.task)
+
+
+def _has_template(c: RunConfig) -> bool:
+    """Whether a chat template would be read, where the model has one."""
+    asked = c.task.prompt == "chat" or (c.task.prompt == "auto" and not is_benchmark(c.task))
+    return c.task.type == "chat" or (c.task.type == "generation" and asked)
+
+
+def _writes_texts(c: RunConfig) -> bool:
+    return c.task.type == "generation" or (c.task.type == "chat" and c.task.samples > 0)
 
 
 def _evaluated(c: RunConfig) -> str:
@@ -79,6 +90,10 @@ TABLE: tuple[Row, ...] = (
         f"{_TASK} and --task.name {{c.task.name}}, whose splits and columns are fixed",
         "leave it out, or give another --task.type or --task.name for your own table",
     ),
+    Row(
+        _COLUMNS, lambda c: c.task.type == "chat", f"{_TASK}, whose columns have fixed names",
+        "rename the columns as docs/chat.md says",
+    ),
     Row(("task.kind",), lambda c: c.task.type != "text", f"{_TASK}: it is read for --task.type text"),
     Row(("task.validation_path",), lambda c: _evaluated(c) == "test", "where the test rows are evaluated"),
     Row(
@@ -94,8 +109,8 @@ TABLE: tuple[Row, ...] = (
         f"{_METHOD}, which needs no D_val: it is trained on D_tr + D_val",
     ),
     Row(
-        ("task.split_by",), lambda c: c.task.type != "generation" or not _divides(c),
-        "for tasks other than generation and where nothing is divided into D_tr and D_val",
+        ("task.split_by",), lambda c: c.task.type not in ("generation", "chat") or not _divides(c),
+        "for tasks other than generation and chat, and where nothing is divided into D_tr and D_val",
     ),
     Row(
         (
@@ -128,7 +143,7 @@ TABLE: tuple[Row, ...] = (
         f"{_METHOD}, which has no search by gradients",
     ),
     Row(
-        ("answer.rows", "study.probe"), lambda c: c.answer.from_run is not None,
+        ("answer.rows", "answer.curve_ranks", "study.probe"), lambda c: c.answer.from_run is not None,
         "with --answer.from, which takes over what another run's search found", "leave it out, or search again",
     ),
     Row(
@@ -136,7 +151,7 @@ TABLE: tuple[Row, ...] = (
         "with --answer.rule threshold, which has no budget", "give --answer.rule shares or size, or leave it out",
     ),
     Row(
-        ("answer.tolerance",), lambda c: c.answer.rows == 0 and c.answer.from_run is None,
+        ("answer.tolerance", "answer.curve_ranks"), lambda c: c.answer.rows == 0 and c.answer.from_run is None,
         "with --answer.rows 0, which measures nothing",
     ),
     Row(
@@ -183,8 +198,27 @@ TABLE: tuple[Row, ...] = (
         "beside retrain.learning_rates {c.retrain.learning_rates}, of which one is chosen",
         "leave it out, or give --retrain.learning_rates []",
     ),
-    Row(("decode",), lambda c: c.task.type != "generation", f"{_TASK}: it is read for generation"),
-    Row(("decode.length_penalty",), lambda c: c.decode.num_beams == 1, "with --decode.num_beams 1, which is greedy"),
+    Row(("task.prompt",), lambda c: c.task.type != "generation", f"{_TASK}: it is read for generation"),
+    Row(
+        ("task.chat_template",), lambda c: c.task.type not in ("generation", "chat"),
+        f"{_TASK}: it is read for chat and generation",
+    ),
+    Row(
+        ("task.chat_template",), lambda c: not _has_template(c),
+        f"{_TASK} and --task.prompt {{c.task.prompt}}, by which the prompt is plain",
+        "leave it out, or give --task.prompt chat",
+    ),
+    Row(("task.samples", "task.too_long"), lambda c: c.task.type != "chat", f"{_TASK}: it is read for chat"),
+    Row(
+        ("decode.num_beams", "decode.length_penalty", "decode.no_repeat_ngram_size", "decode.batch_size"),
+        lambda c: c.task.type == "chat", f"{_TASK}, whose samples are greedy, one at a time",
+    ),
+    Row(
+        ("decode",), lambda c: c.task.type == "chat" and not _writes_texts(c),
+        f"{_TASK} and --task.samples 0, by which nothing is written",
+    ),
+    Row(("decode",), lambda c: not _writes_texts(c), f"{_TASK}: it is read for generation and chat"),
+    Row(("decode.length_penalty",), lambda c: decoding(c).num_beams == 1, "with one beam (decode.num_beams)"),
     Row(("export.merged",), lambda c: c.method in ("head", "full"), f"{_METHOD}, which always writes merged/"),
     Row(
         ("tracking.project", "tracking.entity", "tracking.group", "tracking.artifacts"),

@@ -1,5 +1,6 @@
 """Rows to batches: what is loaded and encoded, length-grouped order, and loaders that can resume."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ from problems.tasks.doubts import (
     warn_of_untrained_classes,
 )
 
+log = logging.getLogger("autolora")
+
 
 @dataclass(frozen=True)
 class Data:
@@ -42,6 +45,8 @@ def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -
     raw = {name: _spread(split, config.task.evaluation_rows) for name, split in rows.evaluation.items()}
     evaluation = {name: task.encode(split, tokenizer) for name, split in raw.items()}
     data = Data(task.encode(train, tokenizer), evaluation, task.collate(tokenizer))
+    if example := task.example(data.train[0], tokenizer):
+        log.info("%s", example)
     for name, split in raw.items():
         warn_of_shared_texts(train, split, name, task.inputs)
         warn_of_untrained_classes(data.train, evaluation[name], name, task.head().get("id2label", {}))

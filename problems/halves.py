@@ -16,12 +16,12 @@ _DRAWS = 30
 
 
 def split_rows(rows: Dataset, config: RunConfig) -> Halves:
-    """Row numbers of D_tr and of D_val for this run: by source for a generation task with `task.split_by: source`.
+    """Row numbers of D_tr and of D_val for this run: by source for generation and chat with `task.split_by: source`.
 
     Raises UserError when one of the two would be empty.
     """
     task = config.task
-    if task.type == "generation" and task.split_by == "source":
+    if task.type in ("generation", "chat") and task.split_by == "source":
         return split_by_source(rows["source"][:], task.validation_share, config.seed)
     return split_indices(len(rows), task.validation_share, config.seed)
 

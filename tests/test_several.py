@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from problems.hypergradients import HYPERGRADIENTS
+from tests.helpers.chat_toys import chat_arguments, chat_rows, save_chat_model
 from tests.helpers.generation_toys import arguments, save_causal, write_e2e
 from tests.helpers.processes import Process, fresh, outcome
 from tests.helpers.several import Several
@@ -126,8 +127,19 @@ def test_a_language_model_that_is_not_trained_is_the_same(tmp_path: Path) -> Non
     fresh(tmp_path / "runs")
     several = Several(argv, tmp_path / "two.txt")
     assert several.wait() == [0, 0], several.said()
-    assert metrics()["metrics"] == one["metrics"]
+    assert metrics()["metrics"] == pytest.approx(one["metrics"], rel=1e-5)
     assert metrics()["loss"] == pytest.approx(one["loss"], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_whole_run_on_conversations_is_the_same(tmp_path: Path) -> None:
+    data = tmp_path / "messages.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in chat_rows()))
+    argv = chat_arguments(save_chat_model(tmp_path / "model"), data, tmp_path / "runs")
+    one, two = run_one(argv, tmp_path), run_two(argv, tmp_path)
+    assert two["files"] == one["files"]
+    assert two["metrics"]["metrics"] == pytest.approx(one["metrics"]["metrics"], rel=1e-3)
+    assert two["metrics"]["loss"] == pytest.approx(one["metrics"]["loss"], abs=1e-4)
 
 
 def die_at(stage: str, rank: int, step: int) -> Callable[[int], None]:

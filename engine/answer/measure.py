@@ -1,5 +1,6 @@
 """What D_val says about a searched model: the gain of LoRA, the shares, and the curve. All of it is measured here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -39,15 +40,16 @@ class Searched:
         return torch.ones(self.singular_values.shape, dtype=torch.bool)
 
 
-def ranks_of_curve(k: int) -> list[int]:
-    """1, 2, 4, ... and k."""
-    return sorted({k, *(2**power for power in range(k.bit_length()) if 2**power < k)})
+def ranks_of_curve(k: int, asked: Sequence[int] = ()) -> list[int]:
+    """The ranks `asked` for (none: 1, 2, 4, ...) and k."""
+    powers = (2**power for power in range(k.bit_length()) if 2**power < k)
+    return sorted({k, *(asked or powers)})
 
 
 def passes(config: RunConfig) -> int:
     """How often `measure` sends every row through the model; a pass with its gradient counts as WITH_GRADIENT."""
     k = config.lora.k
-    return 1 + len(ranks_of_curve(k)) + WITH_GRADIENT * NODES + 2 * len(_budgets(k))
+    return 1 + len(ranks_of_curve(k, config.answer.curve_ranks)) + WITH_GRADIENT * NODES + 2 * len(_budgets(k))
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ def measure(searched: Searched, sample: Sample, without: Without, config: RunCon
     """The evidence, and the shares of every component."""
     k, first, likelihood = searched.gates.k, sample.first_half, sample.likelihood
     every = searched.all()
-    by_rank = [every & (torch.arange(k) < rank) for rank in ranks_of_curve(k)]
+    cuts = ranks_of_curve(k, config.answer.curve_ranks)
+    by_rank = [every & (torch.arange(k) < rank) for rank in cuts]
     off = torch.zeros_like(every)
     found, weights = sample.statistics(searched.model, [searched.cut(mask) for mask in (off, *by_rank)])
     # Shares add up at any temperature that is held, but only to a loss that is not interpolated.
@@ -84,7 +87,7 @@ def measure(searched: Searched, sample: Sample, without: Without, config: RunCon
         switch_off=switch_off,
         nodes=nodes,
         temperature=temperature,
-        rank_curve=tuple(_point(rank, at, whole, alone) for rank, at in zip(ranks_of_curve(k), judged, strict=True)),
+        rank_curve=tuple(_point(rank, at, whole, alone) for rank, at in zip(cuts, judged, strict=True)),
         budget_rule=_budget_rule(config),
         budget_curve=tuple(_budget_curve(searched, sample, shares, whole, alone, config)),
     )

@@ -1,5 +1,6 @@
 """report.html: one self-contained page about a run, from the files of its folder alone."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = N
         sentence=_sentence(config, record),
         note=record.note if record else None,
         facts=_facts(record, result),
+        samples=_samples(folder),
         answer=answer,
         trust=trust_words(record, folder),
         not_decided=NOT_DECIDED,
@@ -159,6 +161,13 @@ def _facts(record: RankRecord | None, result: dict[str, Any]) -> list[tuple[str,
             ("peak memory, MiB", f"{result['peak_memory_mib']:,.0f}"),
         ]
     return facts
+
+
+def _samples(folder: RunFolder) -> list[dict[str, Any]]:
+    """The answers of chat that were sampled."""
+    if not folder.samples.exists():
+        return []
+    return [json.loads(line) for line in folder.samples.read_text(encoding="utf-8").split("\n") if line]
 
 
 def _control_table(controls: Controls) -> dict[str, Any]:

@@ -41,6 +41,7 @@ def print_result(folder: RunFolder) -> None:
         console.print(Text.assemble(where, (values, "bold"), "  ", cost))
         _print_controls(result, record, folder)
     written = [folder.ranks, folder.adapter, folder.merged, folder.metrics, folder.predictions, folder.references]
+    written += [folder.written, folder.samples]
     for path in (*written, folder.report, folder.trajectory):
         label = "alpha over steps" if path == folder.trajectory else path.stem
         if path.exists():

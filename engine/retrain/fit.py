@@ -86,12 +86,15 @@ def _evaluate(trainer: RetrainTrainer, run: Context, data: Data, seconds: float,
     for name, rows in data.evaluation.items():
         # In the order of the rows: metrics may need more of a row than its output and its label.
         output = trainer.predict(rows)
-        by_split[name] = {"loss": float((output.metrics or {})["eval_loss"])}
+        means: dict[str, float] = output.metrics or {}
+        by_split[name] = {"loss": means["eval_loss"]}
         if task.reads_outputs:
             outputs, labels = np.asarray(output.predictions), np.asarray(output.label_ids)
             by_split[name] = task.metrics(outputs, labels, rows) | by_split[name]
             texts.append(task.predictions(outputs, labels, rows) or "")
             calibrated.append(calibrated_loss(likelihood_of(task), outputs, labels))
+        else:
+            by_split[name] = task.token_metrics(means["eval_loss"], means["eval_accuracy"]) | by_split[name]
     if not all(np.isfinite(found["loss"]) for found in by_split.values()):
         raise NotFinite(no_number("the loss on the evaluation rows", run.config))
     known = [loss for loss in calibrated if loss is not None]

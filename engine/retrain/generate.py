@@ -1,35 +1,80 @@
-"""Evaluation of a generation task: decode the evaluation split, keep the texts in the run folder, score them."""
+"""What a language model writes after its training: texts for the evaluation rows, kept and scored."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from datasets import Dataset
+
+from configs.recipe import decoding
 from engine.disk.files import write_text
 from engine.run.context import Context
 from engine.terminal.bar import Bar
-from problems.tasks.decoding import decode
-from problems.tasks.generation import Generation, cut_prompt, prompt
+from problems.tasks.causal import Causal
+from problems.tasks.decoding import Written, decode
+from problems.tasks.generation import Generation
 
 
-def generate_and_score(model: Any, run: Context) -> dict[str, float]:
-    """The official metrics of what `model` writes for the evaluation rows; predictions.txt and references.txt as
-    --score reads them.
+def write_texts(model: Any, run: Context) -> dict[str, float]:
+    """predictions.jsonl of what `model` writes, and the official metrics of it.
 
-    Raises Interrupted between two batches when a signal asked to stop.
+    Generation also keeps predictions.txt and references.txt, as --score reads them; chat keeps samples.jsonl, and has
+    no metrics of its texts. Raises Interrupted between two batches when a signal asked to stop.
     """
-    task, config, folder = run.task, run.config, run.folder
-    assert isinstance(task, Generation)
-    (rows,) = run.data.evaluation.values()
-    prompts = [cut_prompt(prompt(run.tokenizer, source), config.task.max_length) for source in rows["source"]]
+    task, folder = run.task, run.folder
+    assert isinstance(task, Causal)
+    (evaluated,) = run.data.evaluation.values()
+    rows = task.decoded(evaluated)
+    prompts = task.prompts(rows, run.tokenizer)
+    found = _decoded(model, run, prompts, task.ends(run.tokenizer)) if prompts else []
+    if found:
+        write_text(folder.written, _lines(_rows(run, rows, prompts, found)))
+    if not isinstance(task, Generation):
+        if found:
+            write_text(folder.samples, _lines(_samples(run, rows, found)))
+        return {}
+    texts = [answer.line for answer in found]
+    write_text(folder.predictions, "".join(f"{text}\n" for text in texts))
+    write_text(folder.references, in_groups(rows["references"]))
+    return task.score_texts(texts, rows)
+
+
+def _decoded(model: Any, run: Context, prompts: list[list[int]], ends: list[int]) -> list[Written]:
     with Bar("decode", len(prompts)) as bar:
 
         def after_batch(done: int) -> None:
             bar.step(done)
             run.stop.check()
 
-        texts = decode(model, run.tokenizer, prompts, config.decode, run.compute, after_batch)
-    write_text(folder.predictions, "".join(f"{text}\n" for text in texts))
-    write_text(folder.references, in_groups(rows["references"]))
-    return task.score_texts(texts, rows)
+        return decode(model, run.tokenizer, prompts, decoding(run.config), run.compute, after_batch, ends)
+
+
+def _rows(run: Context, rows: Dataset, prompts: list[list[int]], found: list[Written]) -> Iterable[dict[str, Any]]:
+    task = run.task
+    assert isinstance(task, Causal)
+    for row, prompt, answer in zip(rows, prompts, found, strict=True):
+        messages = task.messages(row, run.tokenizer)
+        yield {
+            **({"source": row["source"]} if messages is None else {"messages": messages}),
+            "prompt": run.tokenizer.decode(prompt),
+            "prompt_ids": prompt,
+            "text": answer.text,
+            "token_ids": answer.ids,
+        }
+
+
+def _samples(run: Context, rows: Dataset, found: list[Written]) -> Iterable[dict[str, Any]]:
+    assert isinstance(run.task, Causal)
+    for row, answer in zip(rows, found, strict=True):
+        yield {
+            "prompt": run.task.messages(row, run.tokenizer),
+            "answer": answer.text,
+            "reference": row["reference"],
+        }
+
+
+def _lines(rows: Iterable[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def in_groups(references: Sequence[Sequence[str]]) -> str:

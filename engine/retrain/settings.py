@@ -13,7 +13,7 @@ _READ = (
     "answer", "retrain",
 )  # fmt: skip
 _SPEED = ("search.checkpoint_every", "retrain.checkpoint_every", "retrain.eval_batch_size", "retrain.torch_compile")
-_LATER = (*_SPEED, "search.max_bad_steps", "task.evaluation_rows", "answer.from_run")
+_LATER = (*_SPEED, "task.samples", "search.max_bad_steps", "task.evaluation_rows", "answer.from_run")
 
 RETRAINING = Settings(_READ, (*_LATER, "task.metrics"))
 """Compared before a training resumes; metrics may change, as they are computed after the last step."""

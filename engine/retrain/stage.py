@@ -8,9 +8,10 @@ from transformers import set_seed
 from configs.rules import SEARCHING, evaluates_base
 from engine import ranks
 from engine.disk.files import remove, write_json, write_text
+from engine.export.card import save_card
 from engine.retrain import checkpoint
 from engine.retrain.fit import fit
-from engine.retrain.generate import generate_and_score
+from engine.retrain.generate import write_texts
 from engine.retrain.length import length_of
 from engine.retrain.methods import METHODS
 from engine.retrain.result import result_of
@@ -20,14 +21,14 @@ from engine.retrain.trials import choose_learning_rate, with_rate
 from engine.run.context import Context
 from engine.run.same_data import refuse_changed_data
 from engine.tracking import NOWHERE, Tracker
-from problems.tasks.generation import Generation
+from problems.tasks.causal import Causal
 
 log = logging.getLogger("autolora")
 
 
 def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
-    """Writes adapter/ or merged/ (more when asked; neither if nothing is trained), predictions.txt where the task
-    keeps them, and metrics.json.
+    """Writes adapter/ or merged/ (more when asked; neither if nothing is trained), predictions and samples where the
+    task keeps them, and metrics.json.
 
     Resumes from the newest checkpoint in retrain/ when there is one. Raises Interrupted when a signal asked to stop,
     UserError for what the user must change.
@@ -46,9 +47,11 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     fitted = fit(at_rate, prepared, data, folder.retrain, begun)
     if not run.processes.first:
         return
-    if isinstance(run.task, Generation):
-        fitted = dataclasses.replace(fitted, metrics=generate_and_score(prepared.model, run) | fitted.metrics)
+    written = write_texts(prepared.model, run) if isinstance(run.task, Causal) else {}
+    fitted = dataclasses.replace(fitted, metrics=written | fitted.metrics)
     record = method.save(prepared, at_rate)
+    if isinstance(run.task, Causal) and folder.adapter.exists():
+        save_card(folder, run.task, run.tokenizer, run.config)
     if fitted.predictions is not None:
         write_text(folder.predictions, fitted.predictions)
     write_json(folder.metrics, result_of(run, fitted, record, trainable, rate))

@@ -9,7 +9,7 @@ import torch
 from transformers import Trainer
 from transformers.trainer_utils import PredictionOutput
 
-from engine.retrain.evaluation import LabelMean
+from engine.retrain.evaluation import LabelMean, hits_of
 from engine.retrain.sharding import shared_batches
 from problems.data import LengthGroupedOrder
 from problems.machine.compute import Compute
@@ -36,6 +36,7 @@ class RetrainTrainer(Trainer):
         # with a class head do not: their accumulated gradients would be as many times too large.
         self.model_accepts_loss_kwargs = False
         self.loss_sum: Any = 0.0
+        self.hits: torch.Tensor | None = None
 
     def get_train_dataloader(self) -> Any:
         if self.processes.size == 1:
@@ -56,7 +57,10 @@ class RetrainTrainer(Trainer):
             # DDP averages the gradients over the processes.
             return super().compute_loss(model, inputs) * share * self.processes.size
         if num_items_in_batch is None:
-            return super().compute_loss(model, inputs, return_outputs)
+            found: Any = super().compute_loss(model, inputs, return_outputs)
+            if return_outputs and self.args.prediction_loss_only and inputs["labels"].dim() == 2:  # no logits are kept
+                self.hits = hits_of(found[1]["logits"], inputs["labels"])
+            return found
         batches = self.current_gradient_accumulation_steps  # Trainer divides by their number
         return super().compute_loss(model, inputs) * _labels(inputs) * batches / num_items_in_batch
 
@@ -66,10 +70,15 @@ class RetrainTrainer(Trainer):
         return self.compute.autocast() if model.training else nullcontext()
 
     def predict(self, test_dataset: Any, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> PredictionOutput:
-        """As Trainer's, in the order of the rows; the loss (eval_loss) is the mean over all labels."""
-        self.mean_loss = LabelMean(len(test_dataset), self.processes)
+        """As Trainer's, in the order of the rows; the loss (eval_loss) is the mean over all labels, and where the
+        outputs are not kept eval_accuracy is the share of labels that have the largest logit."""
+        self.mean_loss, self.hits = LabelMean(len(test_dataset), self.processes), None
         output = super().predict(test_dataset, ignore_keys, metric_key_prefix)
-        return output._replace(metrics={**(output.metrics or {}), f"{metric_key_prefix}_loss": self.mean_loss.value()})
+        found = {"loss": self.mean_loss.value()}
+        if self.args.prediction_loss_only:
+            found["accuracy"] = self.mean_loss.accuracy()
+        named = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        return output._replace(metrics={**(output.metrics or {}), **named})
 
     def prediction_step(
         self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
@@ -85,7 +94,7 @@ class RetrainTrainer(Trainer):
             part = {name: value[:own] for name, value in inputs.items()}
             counted, _, _ = super().prediction_step(model, part, True)
         if own:
-            self.mean_loss.add(counted, int(_labels(part)))
+            self.mean_loss.add(counted, int(_labels(part)), self.hits)
         return loss, outputs[0] if isinstance(outputs, tuple) else outputs, labels
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler | None:

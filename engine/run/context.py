@@ -21,7 +21,7 @@ from problems.models.next_token import refuse_other_models
 from problems.models.positions import refuse_long_rows, refuse_long_texts
 from problems.models.whole import tell_of_pooler, with_modules_to_save
 from problems.tasks import Task, make_task
-from problems.tasks.generation import Generation
+from problems.tasks.causal import Causal
 
 
 class Context:
@@ -59,7 +59,9 @@ class Context:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The base model's tokenizer."""
         self._stop_if_asked()
-        return load_tokenizer(self.config.model, **self.task.tokenizer_options)
+        tokenizer = load_tokenizer(self.config.model, **self.task.tokenizer_options)
+        self.task.adapt_tokenizer(tokenizer)
+        return tokenizer
 
     @cached_property
     def data(self) -> Data:
@@ -101,7 +103,8 @@ class Context:
 
     def _refuse_late_failures(self, model: PreTrainedModel) -> None:
         refuse_long_rows(model, self.data, self.config)
-        if isinstance(self.task, Generation):
+        task = self.task
+        if isinstance(task, Causal):
             (rows,) = self.data.evaluation.values()
-            refuse_long_texts(model, self.tokenizer, rows["source"][:], self.config)
+            refuse_long_texts(model, lambda: task.prompts(task.decoded(rows), self.tokenizer), self.config)
             refuse_other_models(model, self.config.model.name)

@@ -42,6 +42,10 @@ class RunFolder:
     padded = At("adapter_padded", folder=True)
     predictions = At("predictions.txt")
     references = At("references.txt")
+    written = At("predictions.jsonl")
+    """What a language model wrote, a JSON object a row: prompt, raw text, token ids."""
+    samples = At("samples.jsonl")
+    """Sampled answers of chat beside their references."""
     metrics = At("metrics.json")
     figures = At("figures", folder=True)
     report = At("report.html")
@@ -72,7 +76,7 @@ class RunFolder:
         """What a stage writes, and what later stages made of it."""
         searched = [self.wandb_id, self.search, self.grid, self.ranks]
         retrained = [self.sweep, self.trials, self.retrain, self.adapter, self.merged, self.padded]
-        retrained += [self.predictions, self.references, self.metrics]
+        retrained += [self.predictions, self.references, self.written, self.samples, self.metrics]
         reported = [self.figures, self.report]
         if stage == "report":
             return reported

@@ -4,16 +4,16 @@ The numbers are read from the model, and no row is tried: on a GPU, where models
 is not there ends the CUDA context, and on a CPU a long row through a large model takes minutes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from configs.errors import UserError
+from configs.recipe import decoding
 from configs.schema import RunConfig
 from problems.data import Data
 from problems.tasks.base import PAD_TO
-from problems.tasks.generation import cut_prompt, prompt
 
 # The names of the tables in BERT and its kin; GPT-2; OPT, BART, RoFormer and, as a buffer, GPT-J; the first GPT; CTRL.
 _TABLES = {"position_embeddings", "wpe", "embed_positions", "positions_embed", "pos_encoding"}
@@ -46,15 +46,15 @@ def refuse_long_rows(model: PreTrainedModel, data: Data, config: RunConfig) -> N
 
 
 def refuse_long_texts(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sources: Sequence[str], config: RunConfig
+    model: PreTrainedModel, prompts: Callable[[], Sequence[Sequence[int]]], config: RunConfig
 ) -> None:
-    """Raises UserError when a source and the longest text written for it have more tokens than the model has
-    positions."""
-    most, longest_text = most_positions(model), config.decode.max_new_tokens
+    """Raises UserError when one of the `prompts` (token ids, made only where needed) and the longest text written for
+    it have more tokens than the model has positions."""
+    most, longest_text = most_positions(model), decoding(config).max_new_tokens
     if most is None or config.task.max_length + longest_text <= most:
         return
-    longest = max(len(cut_prompt(prompt(tokenizer, source), config.task.max_length)) for source in sources)
-    if longest + longest_text > most:
+    longest = max(map(len, prompts()), default=0)
+    if longest > 0 and longest + longest_text > most:
         raise UserError(
             f"--decode.max_new_tokens: {longest_text} is not allowed, as a source has {longest} tokens and "
             f"{config.model.name} takes {most}; allowed: {most} for both together (--task.max_length cuts sources)"

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
+from configs.recipe import is_benchmark
 from configs.schema import RunConfig, TaskConfig
 from problems.tasks.base import Collate, Rows, Task
+from problems.tasks.chat import Chats
 from problems.tasks.data_to_text import E2E, SourceTarget, WebNLG
 from problems.tasks.glue import Glue
 from problems.tasks.reviews import SampleReviews
@@ -16,6 +18,7 @@ __all__ = ["Collate", "Rows", "Task", "make_task"]
 # The tasks by `task.type`, and the benchmarks of type generation by `task.name`.
 _BY_TYPE: dict[str, Callable[[TaskConfig, int], Task]] = {
     "sample": SampleReviews, "text": TextTable, "tokens": Tagging, "generation": SourceTarget,
+    "chat": Chats,
 }  # fmt: skip
 _BENCHMARKS: dict[str | None, Callable[[TaskConfig], Task]] = {"e2e": E2E, "webnlg": WebNLG}
 
@@ -23,6 +26,6 @@ _BENCHMARKS: dict[str | None, Callable[[TaskConfig], Task]] = {"e2e": E2E, "webn
 def make_task(config: RunConfig) -> Task:
     """The configured task. Raises UserError for a task that does not exist."""
     task = config.task
-    if task.type == "generation" and task.name in _BENCHMARKS:
+    if is_benchmark(task):
         return _BENCHMARKS[task.name](task)
     return _BY_TYPE[task.type](task, config.seed) if task.type in _BY_TYPE else Glue(task)

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from configs.errors import UserError
 
-ERRORS = {"mse", "ter"}
+ERRORS = {"mse", "ter", "perplexity"}
 """Metrics of which less is better."""
 PAD_TO = 8
 """Batches are padded to a multiple of this: GPUs multiply such matrices faster."""
@@ -67,6 +67,10 @@ class Task(ABC):
     def head(self) -> Mapping[str, Any]:
         """Configuration values of the model's head; to be called after `rows`."""
 
+    def adapt_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Gives a freshly loaded tokenizer what the task has for it. Raises UserError for a setting it cannot take."""
+        return
+
     def adapt(self, model: PreTrainedModel) -> None:
         """Replaces the loss of a freshly loaded model where the task has its own."""
         return
@@ -95,6 +99,15 @@ class Task(ABC):
 
         labels [examples, ...]: those of the batches, padded with -100; rows: those of `encode`, in the same order.
         """
+
+    def token_metrics(self, loss: float, accuracy: float) -> dict[str, float]:
+        """The metrics of a task whose outputs are not read, from the loss a label and the share of labels that have
+        the largest logit."""
+        return {}
+
+    def example(self, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> str | None:
+        """What the model is given of an encoded row and what it learns, in one line; None where a row shows little."""
+        return None
 
     def predictions(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> str | None:
         """The text of predictions.txt, from the arguments of `metrics`; None: the task writes no such file."""

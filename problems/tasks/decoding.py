@@ -1,15 +1,16 @@
-"""Beam search over many prompts: left-padded batches, longest first, to the end of text."""
+"""Texts for many prompts, by beam search or greedily: left-padded batches, longest first, to the end of an answer."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, NoRepeatNGramLogitsProcessor, PreTrainedTokenizerBase
 
-from configs.schema import DecodeSettings
+from configs.recipe import Decoding
 from problems.machine.compute import Compute
-from problems.tasks.generation import end_of_text
+from problems.tasks.templates import end_of_text
 
 
 class NoRepeatInAnswer(NoRepeatNGramLogitsProcessor):
@@ -28,41 +29,61 @@ class NoRepeatInAnswer(NoRepeatNGramLogitsProcessor):
         return super().__call__(input_ids[:, self.prompt_length :], scores)
 
 
+@dataclass(frozen=True)
+class Written:
+    """An answer: its token ids, with the one that ends it where it came to an end, and their text without that."""
+
+    ids: list[int]
+    text: str
+
+    @property
+    def line(self) -> str:
+        """The text with white space as single spaces, as the official scorers read it."""
+        return " ".join(self.text.split())
+
+
 @torch.no_grad()
 def decode(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Sequence[int]],
-    settings: DecodeSettings,
+    settings: Decoding,
     compute: Compute,
     after_batch: Callable[[int], None] = lambda done: None,
-) -> list[str]:
-    """One text a prompt, white space as single spaces. `after_batch` is told how many are done so far.
+    ends: Sequence[int] = (),
+) -> list[Written]:
+    """One answer a prompt, up to one of `ends` (none: the end of text). `after_batch` is told how many are done.
 
     In the weights' own precision, without autocast. The model is left in evaluation mode.
     """
     model.eval()
-    texts = [""] * len(prompts)
+    ends = ends or [end_of_text(tokenizer)]
+    found: dict[int, Written] = {}
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     for start in range(0, len(order), settings.batch_size):
         rows = order[start : start + settings.batch_size]
-        answers = _answers(model, tokenizer, [prompts[i] for i in rows], settings, compute)
-        for row, answer in zip(rows, tokenizer.batch_decode(answers, skip_special_tokens=True), strict=True):
-            texts[row] = " ".join(answer.split())
+        answers = _answers(model, tokenizer, [prompts[i] for i in rows], settings, compute, ends)
+        found |= {row: _written(tokenizer, ids, ends) for row, ids in zip(rows, answers.tolist(), strict=True)}
         after_batch(start + len(rows))
-    return texts
+    return [found[row] for row in range(len(prompts))]
+
+
+def _written(tokenizer: PreTrainedTokenizerBase, ids: list[int], ends: Sequence[int]) -> Written:
+    """The answer in a row of a batch, which is padded behind its end."""
+    length = next((i for i, token in enumerate(ids) if token in ends), len(ids))
+    return Written(ids[: length + 1], str(tokenizer.decode(ids[:length], skip_special_tokens=True)))
 
 
 def _answers(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Sequence[int]],
-    settings: DecodeSettings,
+    settings: Decoding,
     compute: Compute,
+    ends: Sequence[int],
 ) -> Tensor:
     """Token ids of the best beam of each prompt, without the prompt. [rows, tokens]"""
-    end = end_of_text(tokenizer)
-    pad = end if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    pad: Any = ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     length = max(map(len, prompts))
     ids = torch.tensor([[pad] * (length - len(p)) + list(p) for p in prompts], device=compute.device)
     mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompts], device=compute.device)
@@ -74,7 +95,7 @@ def _answers(
         length_penalty=settings.length_penalty,
         max_new_tokens=settings.max_new_tokens,
         do_sample=False,
-        eos_token_id=end,
+        eos_token_id=list(ends),
         pad_token_id=pad,
     )
     found: Tensor = model.generate(

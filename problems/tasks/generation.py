@@ -1,42 +1,40 @@
 """Text from data with a causal language model: the prompt is the record in one line, and the answer alone has labels.
 
-    source <separator> answer <end of text>     labels: -100 on source and separator
+    plain    source <separator> answer <end of text>     labels: -100 on source and separator
+    chat     the model's template of a user's turn with the source and an assistant's with the answer
 
 The separator is the tokenizer's beginning of text (its end where it has none): LoRA's recipe for GPT-2.
 """
 
 import logging
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from datasets import Dataset
-from peft import TaskType
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from configs.errors import UserError
+from configs.recipe import is_benchmark, label_smoothing
 from configs.schema import TaskConfig
 from problems.scoring import METRICS, check_metrics, score_e2e, score_webnlg
 from problems.scoring.names import plain
-from problems.tasks.base import PAD_TO, Collate, Rows, Task, refuse_other_metrics
+from problems.tasks.base import Rows, refuse_other_metrics
+from problems.tasks.causal import MODEL_INPUTS, Causal
+from problems.tasks.prompts import ChatPrompt, PlainPrompt, Prompt
 from problems.tasks.readers.cache import mapped
 from problems.tasks.readers.records import Record, evaluation_rows, training_rows
+from problems.tasks.templates import Message, take_template, template_of
 
 log = logging.getLogger("autolora")
 
-MODEL_INPUTS = ("input_ids", "attention_mask", "labels")
 
-
-class Generation(Task):
+class Generation(Causal):
     """Records and their texts. Outputs are decoded after the training (engine/retrain/generate.py) and scored here."""
 
-    auto_class = AutoModelForCausalLM
-    peft_type = TaskType.CAUSAL_LM
-    reads_outputs = False
     scoring: ClassVar[str] = "e2e"
     """The official scores that this task has."""
 
@@ -49,36 +47,44 @@ class Generation(Task):
     def records(self) -> tuple[list[Record], list[Record]]:
         """The records of the training and of the evaluation split. Raises UserError when they cannot be read."""
 
-    @property
-    def inputs(self) -> Sequence[str]:
-        return ("source",)
-
     def rows(self) -> Rows:
         check_metrics(self.scoring, self._metrics)  # a missing Java is told now, not after hours of training
         train, evaluation = self.records()
         return Rows(training_rows(train), {self.evaluation_split: evaluation_rows(evaluation)})
 
-    def head(self) -> Mapping[str, Any]:
-        return {}
+    def adapt_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        take_template(tokenizer, self.config.chat_template)
 
     def adapt(self, model: PreTrainedModel) -> None:
-        if self.config.label_smoothing > 0:
-            model.loss_function = partial(smoothed_loss, smoothing=self.config.label_smoothing)
+        if (smoothing := label_smoothing(self.config)) > 0:
+            model.loss_function = partial(smoothed_loss, smoothing=smoothing)
+
+    def prompt(self, tokenizer: PreTrainedTokenizerBase) -> Prompt:
+        """The form of the prompt, by `task.prompt`. Raises UserError for chat without a template."""
+        if self.config.prompt == "chat" and template_of(tokenizer) is None:
+            raise UserError(
+                f"--task.prompt: 'chat' is not allowed, as {tokenizer.name_or_path} has no chat template; allowed: "
+                f"auto, plain, or a template in --task.chat_template"
+            )
+        is_chat = self._is_chat(tokenizer)
+        return ChatPrompt(tokenizer, self.config.chat_template) if is_chat else PlainPrompt(tokenizer)
+
+    def _is_chat(self, tokenizer: PreTrainedTokenizerBase) -> bool:
+        unasked = template_of(tokenizer) is not None and not is_benchmark(self.config)
+        return self.config.prompt == "chat" or (self.config.prompt == "auto" and unasked)
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        end, max_length = end_of_text(tokenizer), self.config.max_length
+        prompt, max_length = self.prompt(tokenizer), self.config.max_length
 
         def tokens(batch: dict[str, list[Any]]) -> dict[str, Any]:
             encoded: dict[str, list[Any]] = {name: [] for name in (*MODEL_INPUTS, "length", "cut")}
             for source, target in zip(batch["source"], batch["target"], strict=True):
-                answer = [*_ids(tokenizer, " " + target.strip())[: max_length - 2], end]
-                start = prompt(tokenizer, source)
-                kept = cut_prompt(start, max_length - len(answer))
-                encoded["input_ids"].append(kept + answer)
-                encoded["attention_mask"].append([1] * len(kept + answer))
-                encoded["labels"].append([-100] * len(kept) + answer)
-                encoded["length"].append(len(kept + answer))
-                encoded["cut"].append(len(kept) < len(start) or len(answer) == max_length - 1)
+                ids, labels, cut = prompt.labelled(source, target, max_length)
+                encoded["input_ids"].append(ids)
+                encoded["attention_mask"].append([1] * len(ids))
+                encoded["labels"].append(labels)
+                encoded["length"].append(len(ids))
+                encoded["cut"].append(cut)
             return encoded
 
         # D_tr and D_val are split by source; references and category are for the scores.
@@ -88,17 +94,21 @@ class Generation(Task):
             log.warning("%d of %d rows are longer than task.max_length %d and were cut", cut, len(rows), max_length)
         return found.remove_columns(["cut"])
 
-    def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
-        pad = DataCollatorForSeq2Seq(tokenizer, pad_to_multiple_of=PAD_TO)
-        return lambda rows: dict(pad([{name: row[name] for name in MODEL_INPUTS} for row in rows]))
+    def form(self, tokenizer: PreTrainedTokenizerBase) -> str:
+        return f"prompt: {self.prompt(tokenizer).words}"
 
-    def score(self, metrics: Mapping[str, float]) -> float:
-        """The loss decides: decoding D_val for every trial would take longer than training on D_tr."""
-        return -metrics["loss"]
+    def decoded(self, rows: Dataset) -> Dataset:
+        return rows
 
-    def metrics(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> dict[str, float]:
-        """No metrics: logits of the reference say little about the texts that the model writes; see `score_texts`."""
-        return {}
+    def prompts(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+        prompt = self.prompt(tokenizer)
+        return [prompt.cut(prompt.ids(source), self.config.max_length) for source in rows["source"]]
+
+    def messages(self, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> list[Message] | None:
+        return [{"role": "user", "content": row["source"]}] if self._is_chat(tokenizer) else None
+
+    def ends(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        return self.prompt(tokenizer).ends
 
     def score_texts(self, texts: list[str], rows: Dataset) -> dict[str, float]:
         """The official metrics of one decoded text a row of `encode`, in lower case; units: docs/scoring.md."""
@@ -108,29 +118,6 @@ class Generation(Task):
         else:
             found = score_e2e(texts, references, self._metrics)
         return {name.lower(): value for name, value in found.items()}
-
-
-def end_of_text(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token that ends a text. Raises UserError for a tokenizer without one."""
-    if tokenizer.eos_token_id is None:
-        raise UserError("--model.name: its tokenizer has no end of text; generation needs that of a causal model")
-    return int(tokenizer.eos_token_id)
-
-
-def prompt(tokenizer: PreTrainedTokenizerBase, source: str) -> list[int]:
-    """Token ids of the source and the separator, which the model continues with an answer."""
-    begin = tokenizer.bos_token_id
-    return [*_ids(tokenizer, source), end_of_text(tokenizer) if begin is None else int(begin)]
-
-
-def cut_prompt(ids: list[int], length: int) -> list[int]:
-    """The first tokens of a prompt, at most `length`, with its separator at the end."""
-    return ids if len(ids) <= length else [*ids[: length - 1], ids[-1]]
-
-
-def _ids(tokenizer: Callable[..., Any], text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids
 
 
 def smoothed_loss(logits: Tensor, labels: Tensor, vocab_size: int, *, smoothing: float, **options: Any) -> Tensor:

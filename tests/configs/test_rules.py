@@ -18,6 +18,18 @@ IMPOSSIBLE = {
         r"^--model\.attention: 'sdpa' has no second derivatives.*exact needs; allowed: auto, eager",
     ),
     "glue without a task": (("--task.type", "glue"), r"^--task\.name: null is not allowed for --task\.type glue"),
+    "chat without a file": (
+        ("--task.type", "chat"),
+        r"^--task\.path: null is not allowed for --task\.type chat; allowed: a \.jsonl, \.json, \.parquet, or a hub",
+    ),
+    "chat of a number": (
+        ("--task.type", "chat", "--task.path", "x.jsonl", "--task.kind", "regression"),
+        r"^--task\.kind: 'regression' is not allowed for --task\.type chat",
+    ),
+    "a curve beyond k": (
+        ("--answer.curve_ranks", "[1,16]"),
+        r"^--answer\.curve_ranks: \[1, 16\] is not allowed with --lora\.k 8; allowed: ranks up to k",
+    ),
     "generation without a file": (
         ("--task.type", "generation"),
         r"^--task\.path: null is not allowed for --task\.type generation unless",

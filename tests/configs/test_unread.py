@@ -109,7 +109,17 @@ def test_a_method_reads_what_the_table_says(method: str) -> None:
 
 
 DATA = ("--task.type", "text", "--task.path", "x.csv")
+CHAT = ("--task.type", "chat", "--task.path", "x.jsonl")
+PAIRS = ("--task.type", "generation", "--task.path", "x.jsonl")
 REFUSED = {
+    "a column of chat": (
+        (*CHAT, "--task.label_column", "answer"),
+        "--task.label_column: does nothing with --task.type chat, whose columns have fixed names; rename the columns",
+    ),
+    "a template for a plain prompt": (
+        (*PAIRS, "--task.prompt", "plain", "--task.chat_template", "x.jinja"),
+        "--task.chat_template: does nothing with --task.type generation and --task.prompt plain, by which the prompt",
+    ),
     "a budget without its rule": (
         ("--answer.rule", "threshold", "--answer.budget", "4"),
         "--answer.budget: does nothing with --answer.rule threshold, which has no budget; give --answer.rule",
@@ -212,7 +222,39 @@ SAID = {
         "--search.check_every",
         "5",
     ): "--search.check_every: does nothing with --search.patien",
-    ("--decode.num_beams", "4"): "--decode.num_beams: does nothing with --task.type sample: it is read for generation",
+    (
+        "--decode.num_beams",
+        "4",
+    ): "--decode.num_beams: does nothing with --task.type sample: it is read for generation",
+    (
+        *CHAT,
+        "--decode.num_beams",
+        "4",
+    ): "--decode.num_beams: does nothing with --task.type chat, whose samples",
+    (
+        *CHAT,
+        "--task.samples",
+        "0",
+        "--decode.max_new_tokens",
+        "9",
+    ): "--decode.max_new_tokens: does nothing with",
+    (*CHAT, "--task.prompt", "plain"): "--task.prompt: does nothing with --task.type chat: it is read for generation",
+    (*CHAT, "--task.label_smoothing", "0.1"): "--task.label_smoothing: does nothing with --task.type chat: it is read",
+    (*PAIRS, "--task.samples", "3"): "--task.samples: does nothing with --task.type generation: it is read",
+    (*PAIRS, "--decode.length_penalty", "2"): "--decode.length_penalty: does nothing with one beam (decode.num_beams)",
+    (
+        *DATA,
+        "--task.chat_template",
+        "x",
+    ): "--task.chat_template: does nothing with --task.type text: it is read",
+    (
+        "--answer.rows",
+        "0",
+        "--answer.rule",
+        "threshold",
+        "--answer.curve_ranks",
+        "[1]",
+    ): "--answer.curve_ranks: does",
     (*DATA, "--task.label_smoothing", "0"): "--task.label_smoothing: does nothing with --task.type text: it is read",
     (
         *DATA,
@@ -268,6 +310,10 @@ READ = (
     (*E2E, "--method", "head", "--lora.modules_to_save", "[lm_head]", "--retrain.batch_size", "4"),
     ("--hypergradient.type", "none", "--search.constraint", "sigmoid", "--task.validation_share", "0.4"),
     (*DATA, "--task.name", "mine", "--task.kind", "regression", "--task.holdout_share", "0.3"),
+    (*CHAT, "--task.chat_template", "x", "--task.samples", "3", "--task.too_long", "drop", "--task.split_by", "row"),
+    (*CHAT, "--decode.max_new_tokens", "9", "--task.metrics", "[perplexity]", "--answer.curve_ranks", "[1]"),
+    (*PAIRS, "--task.chat_template", "x", "--task.label_smoothing", "0.1", "--decode.num_beams", "2"),
+    ("--task.type", "generation", "--task.name", "e2e", "--task.prompt", "chat", "--task.chat_template", "x"),
     ("--task.type", "generation", "--task.name", "e2e", "--task.label_smoothing", "0", "--decode.num_beams", "2"),
 )
 

@@ -55,3 +55,4 @@ def test_the_whole_model_is_the_last_point_and_keeps_all() -> None:
 
 def test_the_ranks_of_the_curve_double_up_to_k() -> None:
     assert [ranks_of_curve(k) for k in (1, 2, 3, 8, 12)] == [[1], [1, 2], [1, 2, 3], [1, 2, 4, 8], [1, 2, 4, 8, 12]]
+    assert ranks_of_curve(8, [2, 1]) == [1, 2, 8]

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import BertForSequenceClassification, BertForTokenClassification, TrainingArguments
 
 from configs.schema import RunConfig
-from engine.retrain.evaluation import LabelMean
+from engine.retrain.evaluation import LabelMean, hits_of
 from engine.retrain.fit import fit
 from engine.retrain.methods import Prepared
 from engine.retrain.trainer import RetrainTrainer
@@ -98,6 +98,35 @@ def test_the_loss_is_the_mean_over_labels_at_every_batch_size(kind: str, tmp_pat
 
 
 @pytest.mark.trains
+def test_the_accuracy_of_tokens_is_over_all_labels_at_every_batch_size_and_no_logits_are_kept(tmp_path: Path) -> None:
+    model, rows = tiny_gpt2(), rows_with(WORDS)
+    trainer = trained(model, rows, tmp_path)
+    trainer.args.prediction_loss_only = True
+    found = []
+    for batch in (1, 2, 3, 7, 64):
+        trainer.args.per_device_eval_batch_size = batch
+        output = trainer.predict(rows)
+        assert output.predictions is None
+        found.append((output.metrics or {})["eval_accuracy"])
+    model.double().eval()
+    hits, count = 0, 0
+    for row in rows:
+        labels = torch.tensor(row["labels"][1:])
+        with torch.no_grad():
+            best = model(input_ids=torch.tensor([row["input_ids"]])).logits[0, :-1].argmax(-1)
+        hits += int(((best == labels) & (labels != NO)).sum())
+        count += int((labels != NO).sum())
+    assert found == [hits / count] * 5
+
+
+def test_hits_are_shifted_and_need_a_label() -> None:
+    logits = torch.zeros(1, 4, 3)
+    logits[0, [0, 1, 2], [1, 2, 0]] = 1.0
+    assert int(hits_of(logits, torch.tensor([[0, 1, 2, 0]]))) == 3
+    assert int(hits_of(logits, torch.tensor([[0, NO, 2, 1]]))) == 1
+
+
+@pytest.mark.trains
 def test_predictions_after_a_training_in_bf16_are_those_of_the_weights(tmp_path: Path) -> None:
     """In bf16, numbers between 1 and 2 are one of 128."""
     model, rows = of_numbers(), rows_with([float(number) for number in range(300)])
@@ -154,3 +183,12 @@ def test_a_loss_over_nothing_counts_nothing() -> None:
     mean.add(torch.tensor(2.0), 3)
     mean.add(torch.tensor(4.0), 1)
     assert mean.value() == 2.5
+    assert mean.accuracy() == 0.0
+
+
+def test_hits_are_a_share_of_the_labels() -> None:
+    (mean,) = means(2, 1, 1)
+    mean.add(torch.tensor(2.0), 3, torch.tensor(2))
+    mean.add(torch.tensor(float("nan")), 0, torch.tensor(0))
+    mean.add(torch.tensor(4.0), 1, torch.tensor(1))
+    assert mean.accuracy() == 0.75

@@ -1,6 +1,7 @@
 """The texts of a generation task: kept as --score reads them, and nothing kept of a decoding that was stopped."""
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,17 @@ import pytest
 from datasets import Dataset
 
 from configs.parser import parse
+from configs.recipe import decoding
 from engine.retrain import generate
-from engine.retrain.generate import generate_and_score, in_groups
+from engine.retrain.generate import in_groups, write_texts
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.terminal import ticker
 from problems.data import Data
-from problems.tasks.generation import Generation, cut_prompt, prompt
+from problems.tasks.decoding import Written
+from problems.tasks.generation import Generation
+from problems.tasks.prompts import PlainPrompt
 from tests.helpers.generation_toys import make_tokenizer
 
 SOURCES = ["name : Aromi", "name : The Vaults | area : riverside | Type : pub"]
@@ -37,7 +41,7 @@ class Counting(Generation):
 
 
 def texts_of(
-    folder: Path, decode: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, stop: StopRequest
+    folder: Path, decode: Callable[..., list[Written]], monkeypatch: pytest.MonkeyPatch, stop: StopRequest
 ) -> tuple[RunFolder, dict[str, float]]:
     """The run folder and the scores."""
     monkeypatch.setattr(generate, "decode", decode)
@@ -45,7 +49,7 @@ def texts_of(
     run = Context(config, stop)
     run.task, run.tokenizer = Counting(config.task, []), make_tokenizer()
     run.data = Data(ROWS, {"test": ROWS}, run.task.collate(run.tokenizer))
-    return run.folder, generate_and_score(None, run)
+    return run.folder, write_texts(None, run)
 
 
 def test_references_of_one_record_stand_together() -> None:
@@ -57,9 +61,9 @@ def test_references_of_one_record_stand_together() -> None:
 def test_texts_and_references_are_kept_and_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
 
-    def decode(model: Any, tokenizer: Any, prompts: Any, settings: Any, *rest: Any) -> list[str]:
+    def decode(model: Any, tokenizer: Any, prompts: Any, settings: Any, *rest: Any) -> list[Written]:
         seen.append((prompts, settings))
-        return ["one", ""]
+        return [Written([5, 0], " one"), Written([0], "")]
 
     folder, scores = texts_of(tmp_path, decode, monkeypatch, StopRequest())
     assert folder.predictions.read_text() == "one\n\n", "a text of nothing keeps its line"
@@ -67,9 +71,15 @@ def test_texts_and_references_are_kept_and_scored(tmp_path: Path, monkeypatch: p
     assert scores == {"texts": 2, "rows": 2}
     tokenizer = make_tokenizer()
     ((prompts, settings),) = seen
-    assert prompts == [cut_prompt(prompt(tokenizer, source), 8) for source in SOURCES]
+    plain = PlainPrompt(tokenizer)
+    assert prompts == [plain.cut(plain.ids(source), 8) for source in SOURCES]
     assert max(map(len, prompts)) == 8, "cut to task.max_length"
-    assert settings == CONFIG.decode
+    assert settings == decoding(CONFIG)
+    first, _ = (json.loads(line) for line in folder.written.read_text().splitlines())
+    assert first == {
+        "source": SOURCES[0], "prompt": tokenizer.decode(prompts[0]), "prompt_ids": prompts[0], "text": " one",
+        "token_ids": [5, 0],
+    }  # fmt: skip
 
 
 @pytest.mark.trains
@@ -78,12 +88,12 @@ def test_a_stop_ends_it_after_the_batch_and_leaves_no_half_file(
 ) -> None:
     stop, batches = StopRequest(), []
 
-    def decode(*arguments: Any) -> list[str]:
+    def decode(*arguments: Any) -> list[Written]:
         for done in (1, 2):
             batches.append(done)
             stop.code = 130
-            arguments[-1](done)
-        return ["one", "two"]
+            arguments[-2](done)
+        return [Written([5, 0], "one"), Written([6, 0], "two")]
 
     with pytest.raises(Interrupted):
         texts_of(tmp_path, decode, monkeypatch, stop)
@@ -93,16 +103,16 @@ def test_a_stop_ends_it_after_the_batch_and_leaves_no_half_file(
 
 @pytest.mark.trains
 def test_without_a_terminal_there_is_a_line_every_ten_seconds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_lines: list[Written]
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(ticker.time, "monotonic", lambda: now[0])
 
-    def decode(*arguments: Any) -> list[str]:
+    def decode(*arguments: Any) -> list[Written]:
         for done, seconds in ((1, 4.0), (1, 11.0), (2, 20.0), (2, 22.0)):
             now[0] = seconds
-            arguments[-1](done)
-        return ["one", "two"]
+            arguments[-2](done)
+        return [Written([5, 0], "one"), Written([6, 0], "two")]
 
     texts_of(tmp_path, decode, monkeypatch, StopRequest())
     assert log_lines == ["INFO decode 1/2", "INFO decode 2/2"]

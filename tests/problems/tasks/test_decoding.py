@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from configs.schema import DecodeSettings
+from configs.recipe import Decoding
 from problems.machine.compute import Compute
-from problems.tasks.decoding import NoRepeatInAnswer, decode
-from problems.tasks.generation import prompt
+from problems.tasks.decoding import NoRepeatInAnswer, Written, decode
+from problems.tasks.prompts import PlainPrompt
 from tests.helpers.generation_toys import make_causal, make_tokenizer
 
 CPU = Compute(torch.device("cpu"), bf16=False)
@@ -20,26 +20,28 @@ SOURCES = ["name : The Mill | area : riverside", "x", "name : Blue Spice"]
 def test_a_batch_says_what_each_prompt_alone_says(kind: str, beams: int) -> None:
     tokenizer = make_tokenizer()
     model = make_causal(kind, len(tokenizer))
-    prompts = [prompt(tokenizer, source) for source in SOURCES]
-    settings = DecodeSettings(num_beams=beams, max_new_tokens=6, batch_size=3)
+    prompts = [PlainPrompt(tokenizer).ids(source) for source in SOURCES]
+    settings = Decoding(num_beams=beams, max_new_tokens=6, batch_size=3)
     seen: list[int] = []
     together = decode(model, tokenizer, prompts, settings, CPU, seen.append)
     alone = [decode(model, tokenizer, [p], settings, CPU)[0] for p in prompts]
     assert together == alone
-    assert len(set(together)) > 1
+    assert len({answer.text for answer in together}) > 1
     assert seen == [3]
-    assert not any("endoftext" in text for text in together)
+    assert not any("endoftext" in answer.text for answer in together)
 
 
 def test_greedy_is_the_argmax_of_the_model() -> None:
     tokenizer = make_tokenizer()
     model = make_causal("llama", len(tokenizer)).eval()
-    ids = prompt(tokenizer, SOURCES[0])
-    settings = DecodeSettings(num_beams=1, max_new_tokens=5, no_repeat_ngram_size=0)
+    ids = PlainPrompt(tokenizer).ids(SOURCES[0])
+    settings = Decoding(num_beams=1, max_new_tokens=5, no_repeat_ngram_size=0)
     (found,) = decode(model, tokenizer, [ids], settings, CPU)
     for _ in range(5):
         ids = [*ids, int(model(torch.tensor([ids])).logits[0, -1].argmax())]
-    assert found == " ".join(tokenizer.decode(ids[-5:], skip_special_tokens=True).split())
+    assert found.ids == ids[-5:]
+    assert found.text == tokenizer.decode(ids[-5:], skip_special_tokens=True)
+    assert found.line == " ".join(found.text.split())
 
 
 def test_decoding_is_in_the_weights_precision_also_where_training_was_in_bf16() -> None:
@@ -48,7 +50,7 @@ def test_decoding_is_in_the_weights_precision_also_where_training_was_in_bf16() 
     seen: set[torch.dtype] = set()
     model.lm_head.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
     bf16 = Compute(torch.device("cpu"), bf16=True)
-    decode(model, tokenizer, [prompt(tokenizer, "x")], DecodeSettings(num_beams=2, max_new_tokens=3), bf16)
+    decode(model, tokenizer, [PlainPrompt(tokenizer).ids("x")], Decoding(num_beams=2, max_new_tokens=3), bf16)
     assert seen == {torch.float32}
 
 
@@ -76,6 +78,8 @@ def test_a_text_ends_at_the_end_of_text(monkeypatch: pytest.MonkeyPatch) -> None
         return output
 
     monkeypatch.setattr(model, "forward", scripted)
-    prompts = [prompt(tokenizer, source) for source in SOURCES]
-    found = decode(model, tokenizer, prompts, DecodeSettings(num_beams=1, max_new_tokens=20), CPU)
-    assert found == ["pub"] * 3
+    prompts = [PlainPrompt(tokenizer).ids(source) for source in SOURCES]
+    found = decode(model, tokenizer, prompts, Decoding(num_beams=1, max_new_tokens=20), CPU)
+    assert found == [Written([*word, tokenizer.eos_token_id], " pub")] * 3, "raw, up to the end and with it"
+    (found,) = decode(model, tokenizer, prompts[:1], Decoding(max_new_tokens=20), CPU, ends=[word[-1]])
+    assert found.ids == word, "another token ends an answer"

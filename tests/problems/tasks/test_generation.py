@@ -11,7 +11,7 @@ from torch import nn
 from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.tasks.data_to_text import E2E, WebNLG
-from problems.tasks.generation import cut_prompt, prompt
+from problems.tasks.prompts import PlainPrompt
 from tests.helpers.generation_toys import make_causal, make_tokenizer
 
 SOURCE, TARGET = "name : The Mill | area : riverside", "The Mill is a pub in the riverside."
@@ -35,7 +35,7 @@ def test_source_separator_answer_end_with_the_loss_on_the_answer(begin: str) -> 
     assert tokenizer.decode(learned) == f" {TARGET}<|endoftext|>"
     start = len(row["labels"]) - len(learned)
     assert row["labels"][start:] == row["input_ids"][start:]
-    assert row["input_ids"][:start] == prompt(tokenizer, SOURCE)
+    assert row["input_ids"][:start] == PlainPrompt(tokenizer).ids(SOURCE)
     assert row["length"] == len(row["input_ids"])
 
 
@@ -50,7 +50,7 @@ def test_what_is_too_long_loses_source_first_and_keeps_separator_and_end(log_lin
     row = encoded(e2e(max_length=6), tokenizer)
     assert row["input_ids"][-1] == tokenizer.eos_token_id
     assert len(row["input_ids"]) == 6
-    assert cut_prompt([1, 2, 3], 3) == [1, 2, 3]
+    assert PlainPrompt(tokenizer).cut([1, 2, 3], 3) == [1, 2, 3]
 
 
 def test_a_batch_is_padded_and_the_padding_is_not_learned() -> None:
@@ -71,7 +71,7 @@ def test_the_loss_is_that_of_the_recipe(float64: None) -> None:
     """(1 - s) nll + s mean_v -log p, over the answer's tokens; without gradients plain nll, which the model has."""
     tokenizer = make_tokenizer()
     model = make_causal("gpt2", len(tokenizer)).double()
-    ids = torch.tensor([[*prompt(tokenizer, SOURCE), 5, 6, 7]])
+    ids = torch.tensor([[*PlainPrompt(tokenizer).ids(SOURCE), 5, 6, 7]])
     labels = ids.clone()
     labels[:, :-3] = -100
     e2e(label_smoothing=0.1).adapt(model)

@@ -117,7 +117,7 @@ def test_a_language_model_is_evaluated_as_it_is(
     result = json.loads(folder.metrics.read_text())
     assert (result["trainable_parameters"], result["lora_parameters"], result["seconds"]["total"]) == (0, 0, 0)
     assert (result["steps"]["retrain"], result["learning_rate"], result["learning_rates_tried"]) == (0, None, [])
-    assert list(result["metrics"]) == ["bleu", "nist"]
+    assert list(result["metrics"]) == ["bleu", "nist", "perplexity", "token_accuracy"]
     assert result["loss"] > 0
     assert len(folder.predictions.read_text().splitlines()) == 4
     for path in (folder.adapter, folder.merged, folder.ranks, folder.sweep, folder.retrain):

@@ -1,0 +1,75 @@
+"""What all tasks of a causal language model share: labels on the tokens of answers, and texts that are decoded."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from peft import TaskType
+from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, PreTrainedTokenizerBase
+
+from configs.keys import shortened
+from problems.tasks.base import PAD_TO, Collate, Task
+from problems.tasks.templates import IGNORED, Message
+
+MODEL_INPUTS = ("input_ids", "attention_mask", "labels")
+TOKEN_METRICS = ("perplexity", "token_accuracy")
+
+
+class Causal(Task):
+    """Texts of which the answers are learned; after the training the model writes answers of its own."""
+
+    auto_class = AutoModelForCausalLM
+    peft_type = TaskType.CAUSAL_LM
+    reads_outputs = False
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        return ("source",)
+
+    def head(self) -> Mapping[str, Any]:
+        return {}
+
+    def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
+        pad = DataCollatorForSeq2Seq(tokenizer, pad_to_multiple_of=PAD_TO)
+        return lambda rows: dict(pad([{name: row[name] for name in MODEL_INPUTS} for row in rows]))
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """The loss decides: decoding D_val for every trial would take longer than training on D_tr."""
+        return -metrics["loss"]
+
+    def metrics(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> dict[str, float]:
+        """None: logits of a vocabulary are not kept; see `token_metrics`."""
+        return {}
+
+    def token_metrics(self, loss: float, accuracy: float) -> dict[str, float]:
+        return dict(zip(TOKEN_METRICS, (math.exp(min(loss, 700.0)), accuracy), strict=True))
+
+    def example(self, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
+        ids, own = row["input_ids"], [label != IGNORED for label in row["labels"]]
+        start = own.index(True)
+        end = own.index(False, start) if False in own[start:] else len(own)
+        given, learned = (repr(tokenizer.decode(part)) for part in (ids[:start], ids[start:end]))
+        return f"{self.form(tokenizer)}; given {shortened(given)}, learned {shortened(learned)}"
+
+    @abstractmethod
+    def form(self, tokenizer: PreTrainedTokenizerBase) -> str:
+        """The form of the prompt, in words."""
+
+    @abstractmethod
+    def decoded(self, rows: Dataset) -> Dataset:
+        """Those of the evaluation rows that the model writes an answer to."""
+
+    @abstractmethod
+    def prompts(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+        """The token ids that the answer to each of these rows goes on from."""
+
+    @abstractmethod
+    def messages(self, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> list[Message] | None:
+        """The turns that the prompt of a row is made of; None where it is made of its source alone."""
+
+    @abstractmethod
+    def ends(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        """The tokens that end an answer."""

@@ -1,0 +1,160 @@
+"""Conversations: the model reads them through its chat template, and learns the assistant's turns."""
+
+import dataclasses
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from configs.errors import UserError
+from configs.schema import TaskConfig
+from problems.tasks.base import Rows, refuse_other_metrics
+from problems.tasks.causal import MODEL_INPUTS, TOKEN_METRICS, Causal
+from problems.tasks.readers.cache import mapped
+from problems.tasks.readers.chat import Chat
+from problems.tasks.readers.chat_sources import ChatSources
+from problems.tasks.templates import (
+    IGNORED,
+    Message,
+    RowRefused,
+    Template,
+    TemplateRefused,
+    end_of_text,
+    refusal,
+    take_template,
+    template_of,
+)
+
+log = logging.getLogger("autolora")
+
+
+class Chats(Causal):
+    """A user's own conversations. Which columns they are in is told once."""
+
+    def __init__(self, config: TaskConfig, seed: int) -> None:
+        self.config = config
+        self._metrics = tuple(config.metrics or TOKEN_METRICS)
+        refuse_other_metrics(self._metrics, TOKEN_METRICS)
+        self.name = config.name or Path(str(config.path)).stem
+        self.sources = ChatSources(config, seed)
+        self._through_template = True
+        self.evaluation_split = self.sources.split
+
+    def rows(self) -> Rows:
+        train, evaluation = self.sources.read()
+        self._through_template = train[0].text is None
+        self.evaluation_split = self.sources.split  # a data set of the hub may have one of its own
+        return Rows(_dataset(train), {self.evaluation_split: _dataset(evaluation)})
+
+    def origin(self, split: str | None = None) -> str:
+        return self.sources.origin(split)
+
+    def adapt_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        take_template(tokenizer, self.config.chat_template)
+
+    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+        """Besides the model's inputs: `source` and `reference` of the last answer, and whether the row was `cut`.
+        Rows without a token to learn, or beyond max_length where these are dropped, are left out."""
+        file, max_length = self.config.chat_template, self.config.max_length
+        template, end = self._template(rows, tokenizer), end_of_text(tokenizer)
+
+        def ids_of(chat: Chat) -> tuple[list[int], list[int]]:
+            if chat.text is not None:
+                ids = list(tokenizer(chat.text, verbose=False)["input_ids"])
+                ids += [] if ids[-1:] == [end] else [end]
+                return ids, [IGNORED, *ids[1:]]
+            assert template is not None
+            try:
+                return template.labelled(chat.messages, chat.learned)
+            except (RowRefused, TemplateRefused) as error:
+                raise refusal(error, chat.where, file, tokenizer) from error
+
+        def tokens(batch: dict[str, list[Any]]) -> dict[str, Any]:
+            encoded: dict[str, list[Any]] = {name: [] for name in (*MODEL_INPUTS, "length", "cut", "reference")}
+            for stored in batch["chat"]:
+                chat = Chat(**json.loads(stored))
+                ids, labels = ids_of(chat)
+                encoded["cut"].append(len(ids) > max_length)
+                encoded["input_ids"].append(ids[:max_length])
+                encoded["attention_mask"].append([1] * len(ids[:max_length]))
+                encoded["labels"].append(labels[:max_length])
+                encoded["length"].append(len(ids[:max_length]))
+                encoded["reference"].append("" if chat.text is not None else chat.messages[chat.last]["content"])
+            return encoded
+
+        return self._fitting(mapped(rows, tokens, remove_columns=["chat"]))
+
+    def _template(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Template | None:
+        """The template that the rows go through; None for texts. Raises UserError where there is none."""
+        if json.loads(rows[0]["chat"])["text"] is not None:
+            return None
+        if template_of(tokenizer) is None:
+            raise UserError(
+                f"--task.chat_template: null is not allowed, as {tokenizer.name_or_path} has no chat template of its "
+                f"own; allowed: a file with one, or --model.name of a model that was tuned for chat"
+            )
+        return Template(tokenizer)
+
+    def _fitting(self, rows: Dataset) -> Dataset:
+        """The rows that are trained or evaluated on; how many were cut or dropped is told. Raises UserError where none
+        is left."""
+        cut, most = np.asarray(rows["cut"][:], dtype=bool), self.config.max_length
+        answered = np.array([any(label != IGNORED for label in labels) for labels in rows["labels"]])
+        dropped = ~answered | (cut & (self.config.too_long == "drop"))
+        if cut.any() or dropped.any():
+            log.warning(
+                "%d of %d rows are longer than task.max_length %d: %d are cut; %d are dropped%s",
+                cut.sum(), len(rows), most, (cut & ~dropped).sum(), dropped.sum(),
+                " (task.too_long drop)" if self.config.too_long == "drop" else ", as no token of an answer is left",
+            )  # fmt: skip
+        if dropped.all():
+            raise UserError(
+                f"--task.max_length: {most} is not allowed, as none of {len(rows)} rows has a token of an answer "
+                f"within it{' or is that short' if self.config.too_long == 'drop' else ''}; give a larger one"
+            )
+        return rows.select(np.flatnonzero(~dropped)) if dropped.any() else rows
+
+    def token_metrics(self, loss: float, accuracy: float) -> dict[str, float]:
+        found = super().token_metrics(loss, accuracy)
+        return {name: found[name] for name in self._metrics}
+
+    def form(self, tokenizer: PreTrainedTokenizerBase) -> str:
+        if not self._through_template:
+            return "prompt: none, the texts themselves are learned"
+        name = self.config.chat_template or "the chat template of the model"
+        return f"prompt: {name}{Template(tokenizer).words}"
+
+    def decoded(self, rows: Dataset) -> Dataset:
+        """Samples, evenly spread over the rows that were not cut."""
+        whole = [
+            i for i, (cut, last) in enumerate(zip(rows["cut"], rows["reference"], strict=True)) if last and not cut
+        ]
+        count = min(self.config.samples, len(whole))
+        return rows.select([whole[i * len(whole) // count] for i in range(count)])
+
+    def prompts(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+        if not len(rows):
+            return []
+        template = Template(tokenizer)
+        return [template.prompt(self.messages(row, tokenizer)) for row in rows]
+
+    def messages(self, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> list[Message]:
+        found: list[Message] = json.loads(row["source"])
+        return found
+
+    def ends(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        return [end_of_text(tokenizer)] if template_of(tokenizer) is None else Template(tokenizer).ends
+
+
+def _dataset(chats: Sequence[Chat]) -> Dataset:
+    def rows() -> Iterator[tuple[str, str]]:
+        for chat in chats:
+            yield json.dumps(dataclasses.asdict(chat), ensure_ascii=False), chat.source
+
+    stored, sources = zip(*rows(), strict=True)
+    return Dataset.from_dict({"chat": list(stored), "source": list(sources)})

@@ -1,0 +1,113 @@
+"""How a source is put to a model, and the tokens of its answer: plainly, or through the model's chat template."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from transformers import PreTrainedTokenizerBase
+
+from configs.errors import UserError
+from problems.tasks.templates import (
+    IGNORED,
+    RowRefused,
+    Template,
+    TemplateRefused,
+    end_of_text,
+    refusal,
+)
+
+
+class Prompt(ABC):
+    """A form of the prompt. `tail`: so many of a prompt's last tokens come after the source and are never cut.
+    `ends`: the tokens that end an answer."""
+
+    words: str
+    tail: int
+    ends: list[int]
+
+    @abstractmethod
+    def ids(self, source: str) -> list[int]:
+        """The token ids that an answer to the source goes on from."""
+
+    @abstractmethod
+    def _parts(self, source: str, target: str) -> tuple[list[int], list[int], list[int]]:
+        """Token ids of the prompt, those of the answer with its end, and the labels of the answer."""
+
+    def labelled(self, source: str, target: str, most: int) -> tuple[list[int], list[int], bool]:
+        """Token ids of prompt and answer, `most` at most, their labels, and whether something was cut: the source
+        first, then the answer before its end."""
+        start, answer, own = self._parts(source, target)
+        room = most - self.tail
+        if room < 2:
+            raise UserError(
+                f"--task.max_length: {most} is too short for the prompt, which takes {self.tail} tokens behind the "
+                f"source; allowed: {self.tail + 2} or more"
+            )
+        is_long = len(answer) > room
+        if is_long:
+            answer, own = [*answer[: room - 1], answer[-1]], [*own[: room - 1], answer[-1]]
+        kept = self.cut(start, most - len(answer))
+        return kept + answer, [IGNORED] * len(kept) + own, is_long or len(kept) < len(start)
+
+    def cut(self, ids: list[int], length: int) -> list[int]:
+        """The first tokens of a prompt, at most `length`, with what comes after the source at the end."""
+        return ids if len(ids) <= length else [*ids[: length - self.tail], *ids[len(ids) - self.tail :]]
+
+
+class PlainPrompt(Prompt):
+    """The source and a separator: the beginning of text, or its end where there is none."""
+
+    words = "plain, the source and the beginning of text"
+    tail = 1
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        begin, end = tokenizer.bos_token_id, end_of_text(tokenizer)
+        self.tokenizer: Callable[..., Any] = tokenizer
+        self.separator = end if begin is None else int(begin)
+        self.ends = [end]
+
+    def ids(self, source: str) -> list[int]:
+        return [*self._ids(source), self.separator]
+
+    def _parts(self, source: str, target: str) -> tuple[list[int], list[int], list[int]]:
+        answer = [*self._ids(" " + target.strip()), *self.ends]
+        return self.ids(source), answer, answer
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+
+class ChatPrompt(Prompt):
+    """The source as the user's turn of a chat template, the answer as the assistant's. `file`: where the template is
+    from (task.chat_template), None for the model's own."""
+
+    _TRIED: ClassVar[Sequence[str]] = ("a", "7")
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, file: str | None) -> None:
+        self.template = Template(tokenizer)
+        self.file = file
+        self.words = f"{file or 'the chat template of the model'}, the source as the user's turn{self.template.words}"
+        self.ends = self.template.ends
+        a, b = (self.ids(text)[::-1] for text in self._TRIED)
+        self.tail = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), 0)
+
+    def ids(self, source: str) -> list[int]:
+        try:
+            return self.template.prompt([{"role": "user", "content": source}])
+        except RowRefused as error:
+            raise self._refusal(error, source) from error
+
+    def _parts(self, source: str, target: str) -> tuple[list[int], list[int], list[int]]:
+        turns = [{"role": "user", "content": source}, {"role": "assistant", "content": target.strip()}]
+        try:
+            ids, labels = self.template.labelled(turns)
+        except (RowRefused, TemplateRefused) as error:
+            raise self._refusal(error, source) from error
+        own = [i for i, label in enumerate(labels) if label != IGNORED]
+        if not own:
+            raise self._refusal(TemplateRefused("marks no token of an answer"), source)
+        return ids[: own[0]], ids[own[0] : own[-1] + 1], labels[own[0] : own[-1] + 1]
+
+    def _refusal(self, error: RowRefused | TemplateRefused, source: str) -> UserError:
+        return refusal(error, f"source {source[:40]!r}", self.file, self.template.tokenizer)

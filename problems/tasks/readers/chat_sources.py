@@ -1,0 +1,93 @@
+"""Where conversations are: in a user's files, or in a data set of the hub or of a local folder with its splits."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+from configs.schema import TaskConfig
+from problems.tasks.readers.chat import Chat, chat_of, form_of
+from problems.tasks.readers.hub import load_splits
+from problems.tasks.readers.objects import FORMATS, Row, read_objects
+from problems.tasks.readers.splits import Source, evaluation_source, evaluation_split, hold_out, origin
+
+log = logging.getLogger("autolora")
+
+_SPLITS = ("validation", "test")
+# Such a name is a file that cannot be read, and no data set of the hub.
+_TABLES = (".csv", ".tsv", ".txt")
+
+
+class ChatSources:
+    """The conversations to train and to evaluate on. `split`: the name of the evaluated ones."""
+
+    def __init__(self, config: TaskConfig, seed: int) -> None:
+        self.config = config
+        self.seed = seed
+        self.path = Path(str(config.path))
+        self.split = evaluation_split(config)
+        self._told: set[tuple[str, ...]] = set()
+
+    @property
+    def _in_a_file(self) -> bool:
+        return self.path.suffix in (*FORMATS, *_TABLES) or self.path.is_file()
+
+    def read(self) -> tuple[list[Chat], list[Chat]]:
+        """The training and the evaluated conversations. Raises UserError for what cannot be read."""
+        if not self._in_a_file:
+            return self._of_splits()
+        source = evaluation_source(self.config, self.split)
+        train = self._file("--task.path", self.path)
+        return self._held_out(train) if source.held_out else (train, self._file(source.option, source.path))
+
+    def origin(self, split: str | None) -> str:
+        """As `Task.origin`."""
+        of_hub = not self._in_a_file and getattr(self.config, f"{split}_path", None) is None
+        return f"--task.path: {self.config.path}" if of_hub else origin(self.config, split)
+
+    def _of_splits(self) -> tuple[list[Chat], list[Chat]]:
+        """Of a hub's data set or a folder: split train, and the file or the split to evaluate on, else held out."""
+        path = str(self.config.path)
+        splits: Mapping[str, Any] = load_splits(path, None, "chat")
+        first = next((name for name in splits if name.startswith("train")), None)
+        if first is None:
+            raise UserError(f"--task.path: {path} has no split train; it has: {', '.join(splits)}")
+        train = self._chats(f"--task.path: {path}, {first}", splits[first].to_list())
+        given = {"validation": self.config.validation_path, "test": self.config.test_path}.get(self.split)
+        if given is not None:
+            source: Source = evaluation_source(self.config, self.split)
+            return train, self._file(source.option, source.path)
+        wanted = [self.config.evaluation_split] if self.config.evaluation_split else list(_SPLITS)
+        found = next((name for name in wanted if name in splits), None)
+        if found is not None:
+            self.split = found
+            return train, self._chats(f"--task.path: {path}, {found}", splits[found].to_list())
+        if self.config.evaluation_split not in (None, "validation"):
+            raise UserError(
+                f"--task.evaluation_split: {path} has no split {self.split!r}; it has: {', '.join(splits)}"
+            )
+        return self._held_out(train)
+
+    def _file(self, option: str, path: Path) -> list[Chat]:
+        return self._chats(f"{option}: {path}", read_objects(option, path))
+
+    def _chats(self, where: str, rows: list[Row]) -> list[Chat]:
+        form = form_of(where, rows)
+        if form not in self._told:
+            log.info("chat: %s, read from %s: %s", where, "columns" if len(form) > 1 else "column", ", ".join(form))
+            self._told.add(form)
+        return [chat_of(f"{where}, row {number}", row, form) for number, row in enumerate(rows, 1)]
+
+    def _held_out(self, chats: list[Chat]) -> tuple[list[Chat], list[Chat]]:
+        """By prompt, not by row: another answer to a prompt that is trained on would give the answer away."""
+        groups: dict[str, list[Chat]] = {}
+        for chat in chats:
+            groups.setdefault(chat.source, []).append(chat)
+        if len(groups) < 2:
+            raise UserError(
+                f"--task.path: {self.path} asks one thing only; two or more prompts are needed to hold one out"
+            )
+        kept, held_out = hold_out(len(groups), self.config.holdout_share, self.seed, self.path)
+        each = list(groups.values())
+        return [chat for i in kept for chat in each[i]], [chat for i in held_out for chat in each[i]]

@@ -1,0 +1,62 @@
+"""The objects of a JSON Lines, JSON or parquet file, a row each, as Python's own lists and dictionaries."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from configs.errors import UserError
+
+FORMATS = (".jsonl", ".json", ".parquet")
+
+Row = dict[str, Any]
+
+
+def read_objects(option: str, path: Path) -> list[Row]:
+    """All rows of a file, in their order.
+
+    Raises UserError for a missing or empty file, another format, or content that cannot be parsed, with its line.
+    """
+    if path.suffix not in FORMATS:
+        raise UserError(f"{option}: {str(path)!r} is not allowed; allowed: a file that ends in {', '.join(FORMATS)}")
+    if not path.is_file():
+        raise UserError(f"{option}: no file {str(path)!r}")
+    try:
+        rows = _parquet(path) if path.suffix == ".parquet" else _json(option, path)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{option}: {path} is not UTF-8 (byte {error.start})") from error
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{option}: {path} cannot be read ({str(error).splitlines()[0]})") from error
+    if not rows:
+        raise UserError(f"{option}: {path} has no rows")
+    return rows
+
+
+def _parquet(path: Path) -> list[Row]:
+    rows: list[Row] = pq.read_table(path).to_pylist()
+    return rows
+
+
+def _json(option: str, path: Path) -> list[Row]:
+    text = path.read_bytes().decode("utf-8-sig")
+    if path.suffix == ".json":
+        rows = _parsed(f"{option}: {path}", text)
+        if not isinstance(rows, list):
+            raise UserError(f"{option}: {path} is no list of objects; one object a line is a .jsonl file")
+    else:
+        # Not splitlines(): JSON's texts may hold the other ends of lines that it knows.
+        lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+        rows = [_parsed(f"{option}: {path}, line {number}", line) for number, line in lines]
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise UserError(f"{option}: {path}, row {number}: is no object; allowed: objects alone")
+    return rows
+
+
+def _parsed(where: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: is no JSON ({str(error).splitlines()[0]})") from error

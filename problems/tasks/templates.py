@@ -1,0 +1,197 @@
+"""A conversation through a chat template: the tokens that the model reads, and which of them it is to learn.
+
+    labels_t = id_t where token t belongs to an answer, else -100
+
+An answer's tokens are those that the template's `{% generation %}` marks enclose; of a template without marks, those
+between the conversation up to an assistant's turn, with the prompt for it, and the conversation up to after it: what
+the model goes on from when it is used, and what it must write then. The token that ends the turn is learned.
+"""
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, TemplateError, TemplateSyntaxError
+from jinja2.ext import Extension
+from transformers import PreTrainedTokenizerBase
+
+from configs.errors import UserError
+
+IGNORED = -100
+_MARKS, _COMMENT = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}"), re.compile(r"\{#.*?#\}", re.S)
+_PROBE = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
+_MISMATCH = "writes the beginning of a conversation in another way once more turns follow"
+_TORN = "goes with a tokenizer that writes the beginning of a conversation in other tokens once an answer follows"
+
+Message = dict[str, str]
+
+
+class RowRefused(ValueError):
+    """A template does not take a conversation; the text has its own words."""
+
+
+class TemplateRefused(ValueError):
+    """A template does not tell the tokens of the answers; the text says why, as "the template ..." goes on."""
+
+
+class Template:
+    """The chat template of a tokenizer. `marked`: it marks the answers itself. `end`: the token that it ends an answer
+    with, None where that is plain text; it is often not the tokenizer's end of text, as Gemma's <end_of_turn>."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+        text = _COMMENT.sub("", template_of(tokenizer) or "")
+        self.marked = bool(_MARKS.search(text)) and tokenizer.is_fast
+        self.end = self._end()
+
+    @property
+    def ends(self) -> list[int]:
+        """The tokens at which an answer is over: the end of text, and that of a turn."""
+        return list(dict.fromkeys([end_of_text(self.tokenizer), *([] if self.end is None else [self.end])]))
+
+    @property
+    def words(self) -> str:
+        """What a user must know of it, behind its name."""
+        return "" if self.end is not None else " (it ends an answer with plain text: the model does not learn to stop)"
+
+    def render(self, messages: Sequence[Message], *, prompt: bool = False) -> str:
+        """The conversation as one text; with `prompt` up to where the assistant begins to write. Raises RowRefused."""
+        return str(self._applied(messages, add_generation_prompt=prompt, tokenize=False))
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """The tokens that an answer to the conversation goes on from. Raises RowRefused."""
+        return self.ids(self.render(messages, prompt=True))
+
+    def ids(self, text: str) -> list[int]:
+        """The tokens of a text, with none that the tokenizer would add."""
+        found: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return found
+
+    def labelled(self, messages: Sequence[Message], learned: int = 0) -> tuple[list[int], list[int]]:
+        """Token ids of the conversation and their labels; assistant turns before message number `learned` have none.
+
+        Raises RowRefused, and TemplateRefused where the template does not tell which tokens are an answer's.
+        """
+        ids, own = (self._by_marks if self.marked else self._by_prefixes)(messages, learned)
+        own[:1] = [False]  # no token predicts the first one
+        return ids, [token if is_own else IGNORED for token, is_own in zip(ids, own, strict=True)]
+
+    def _by_marks(self, messages: Sequence[Message], learned: int) -> tuple[list[int], list[bool]]:
+        found = self._applied(messages, return_dict=True, return_assistant_tokens_mask=True)
+        ids, own = list(found["input_ids"]), [bool(x) for x in found["assistant_masks"]]
+        starts = [i for i, is_own in enumerate(own) if is_own and not (i and own[i - 1])]
+        given = sum(message["role"] == "assistant" for message in messages[:learned])
+        first = starts[given] if given < len(starts) else len(own)
+        own[:first] = [False] * first
+        # Some templates leave the end of the turn outside their marks: the model would never learn to stop.
+        return ids, [x or (i > first and own[i - 1] and ids[i] == self.end) for i, x in enumerate(own)]
+
+    def _by_prefixes(self, messages: Sequence[Message], learned: int) -> tuple[list[int], list[bool]]:
+        whole, cuts = self.render(messages), [0]
+        for number, message in enumerate(messages):
+            # Before the first message no template has a prompt: what an assistant begins with is read, not learned.
+            if message["role"] != "assistant" or number < max(learned, 1):
+                continue
+            before = self.render(messages[:number], prompt=True)
+            after = self.render(messages[: number + 1])
+            if not (after.startswith(before) and whole.startswith(after)):
+                raise TemplateRefused(_MISMATCH)
+            cuts += [len(before), len(after)]
+        pieces = self._pieces(whole, [*cuts, len(whole)])
+        own = [number % 2 == 1 for number, piece in enumerate(pieces) for _ in piece]
+        return [token for piece in pieces for token in piece], own
+
+    def _pieces(self, whole: str, cuts: Sequence[int]) -> list[list[int]]:
+        """The tokens between each two cuts of a text: those of the whole text, where each of its beginnings has them.
+
+        Where one would lie across a cut, as before an answer that begins with a line break, the text is taken piece by
+        piece: so the model reads it when it is used. Raises TemplateRefused for a tokenizer that adds to each piece.
+        """
+        ids = self.ids(whole)
+        heads = [*(self.ids(whole[:cut]) for cut in cuts[:-1]), ids]
+        if all(ids[: len(head)] == head for head in heads):
+            return [ids[len(a) : len(b)] for a, b in pairwise(heads)]
+        pieces = [self.ids(whole[a:b]) for a, b in pairwise(cuts)]
+        joined = [token for piece in pieces for token in piece]
+        if self.tokenizer.decode(joined) != self.tokenizer.decode(ids):
+            raise TemplateRefused(_TORN)
+        return pieces
+
+    def _end(self) -> int | None:
+        try:
+            before, whole = self.render(_PROBE[:1], prompt=True), self.render(_PROBE)
+        except RowRefused:
+            return None
+        answer = whole[len(before) :] if whole.startswith(before) else whole
+        after = answer.rpartition(_PROBE[1]["content"])[2]
+        added = {*self.tokenizer.get_added_vocab().values(), *self.tokenizer.all_special_ids}
+        return next((token for token in self.ids(after) if token in added), None)
+
+    def _applied(self, messages: Sequence[Message], **options: Any) -> Any:
+        try:
+            return self.tokenizer.apply_chat_template(list(messages), **options)
+        except (TemplateError, TypeError) as error:  # one that joins a text with what is missing gives the latter
+            raise RowRefused(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def end_of_text(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that ends a text. Raises UserError for a tokenizer without one."""
+    if tokenizer.eos_token_id is None:
+        raise UserError("--model.name: its tokenizer has no end of text; generation needs that of a causal model")
+    return int(tokenizer.eos_token_id)
+
+
+def template_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The tokenizer's chat template; of several the default one; None where it has none."""
+    found = tokenizer.chat_template
+    return found.get("default") if isinstance(found, dict) else found
+
+
+def take_template(tokenizer: PreTrainedTokenizerBase, file: str | None) -> None:
+    """Gives the tokenizer the template in `file` (task.chat_template). Raises UserError where it is no template."""
+    if file is None:
+        return
+    try:
+        text = Path(file).expanduser().read_text(encoding="utf-8")
+        _SYNTAX.parse(text)
+    except UnicodeDecodeError as error:
+        raise UserError(f"--task.chat_template: {file} is not UTF-8 (byte {error.start})") from error
+    except OSError as error:
+        raise UserError(f"--task.chat_template: {file} cannot be read ({error.strerror})") from error
+    except TemplateSyntaxError as error:
+        raise UserError(f"--task.chat_template: {file}, line {error.lineno}: {error.message}") from error
+    if not text.strip():
+        raise UserError(f"--task.chat_template: {file} is empty; allowed: a Jinja template")
+    tokenizer.chat_template = text
+
+
+class _Marks(Extension):
+    """The tag that transformers gives its templates, which plain Jinja does not know."""
+
+    tags = {"generation"}  # noqa: RUF012 (Jinja's own way)
+
+    def parse(self, parser: Any) -> Any:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+_SYNTAX = Environment(extensions=[_Marks, "jinja2.ext.loopcontrols"])
+
+
+def refusal(
+    error: RowRefused | TemplateRefused, where: str, file: str | None, tokenizer: PreTrainedTokenizerBase
+) -> UserError:
+    """What a user is told of a row, named by `where`, that does not go through the template in `file` (None: the
+    model's own)."""
+    name = file or f"the model's own ({tokenizer.name_or_path})"
+    if isinstance(error, RowRefused):
+        return UserError(
+            f"{where}: the chat template, {name}, does not take it ({error}); change the row, or give another "
+            f"template with --task.chat_template"
+        )
+    return UserError(
+        f"--task.chat_template: {name} {error} ({where}), so that the tokens of an answer cannot be told; give a "
+        f"template that marks them by {{% generation %}}, or whose conversations only grow"
+    )

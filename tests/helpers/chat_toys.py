@@ -1,0 +1,108 @@
+"""Chat templates, real and of our own, and a byte-level tokenizer that knows their tokens."""
+
+import importlib.util
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from tests.helpers.generation_toys import arguments, e2e_rows, make_causal, make_tokenizer
+
+SPECIAL = [
+    "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
+    "<bos>", "<start_of_turn>", "<end_of_turn>", "<think>", "</think>",
+]  # fmt: skip
+TURNS = [
+    {"role": "user", "content": "Is The Mill a pub?"},
+    {"role": "assistant", "content": "Yes, in the city centre."},
+    {"role": "user", "content": "And Aromi?"},
+    {"role": "assistant", "content": "Aromi is by the riverside."},
+]
+SYSTEM = {"role": "system", "content": "Be short."}
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+OURS = {
+    "no system turn": "{% if messages[0]['role'] == 'system' %}{{ raise_exception('No system turn here') }}{% endif %}"
+    + CHATML,
+    "stripped spaces": CHATML.replace("m['content']", "m['content'].strip()"),
+    "no prompt of its own": "{% for m in messages %}{% if m['role'] == 'user' %}Q: {{ m['content'] }} A:{% else %}"
+    " {{ m['content'] }}<|im_end|>{% endif %}{% endfor %}",
+    "marked": "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' %}{% generation %}"
+    "{{ m['content'] }}<|im_end|>{% endgeneration %}{% else %}{{ m['content'] }}<|im_end|>{% endif %}"
+    "{{ '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+    "marked without its end": "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' %}"
+    "{% generation %}{{ m['content'] }}{% endgeneration %}{% else %}{{ m['content'] }}{% endif %}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+}
+"""Template -> those whose answers can be told."""
+FORGETFUL = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+    "{% if m['role'] == 'assistant' and not loop.last %}{{ m['content'].split('</think>')[-1] }}"
+    "{% else %}{{ m['content'] }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Takes the thoughts out of all answers but the last."""
+
+
+def chat_tokenizer(template: str | None = CHATML, bos: str = "<bos>") -> PreTrainedTokenizerFast:
+    """Bytes and a few merges, with the special tokens of these templates; its end of text is <|endoftext|>."""
+    tokenizer = make_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": SPECIAL})
+    tokenizer.bos_token = bos
+    tokenizer.pad_token = "<|endoftext|>"
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def shipped(name: str) -> str | None:
+    """A template of trl's; None where trl is not installed."""
+    found = importlib.util.find_spec("trl")
+    if found is None or not found.submodule_search_locations:
+        return None
+    path = Path(found.submodule_search_locations[0]) / "chat_templates" / f"{name}.jinja"
+    return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+def save_chat_model(folder: Path, template: str | None = CHATML) -> Path:
+    """A tiny saved Llama with this tokenizer."""
+    tokenizer: Any = chat_tokenizer(template)
+    make_causal("llama", len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def chat_rows() -> list[dict[str, Any]]:
+    """Twelve prompts with two answers each."""
+    return [
+        {"messages": [{"role": "user", "content": row["meaning_representation"]},
+                      {"role": "assistant", "content": row["human_reference"]}]}
+        for row in e2e_rows()
+    ]  # fmt: skip
+
+
+def written_by_card(folder: Path) -> list[int]:
+    """The token ids of the answer that the lines in folder/README.md write, run as they stand, in that folder."""
+    code = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.S)
+    assert len(code) == 1
+    names: dict[str, Any] = {}
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        exec(code[0], names)
+    finally:
+        os.chdir(before)
+    return [int(token) for token in names["answer"]]
+
+
+def chat_arguments(model: Path, data: Path, runs: Path) -> list[str]:
+    """The command line of a run of seconds on conversations."""
+    values = {"task.type": "chat", "task.name": "mine", "task.path": data, "task.metrics": "null", "task.samples": 3,
+              "decode.num_beams": "null", "decode.no_repeat_ngram_size": "null"}  # fmt: skip
+    return [*arguments(model, data, runs, "[q_proj,v_proj]"),
+            *(part for key, value in values.items() for part in (f"--{key}", str(value)))]  # fmt: skip

@@ -1,0 +1,119 @@
+"""Conversations from every form of columns, in their order of precedence; bad rows are named."""
+
+import json
+from typing import Any
+
+import pytest
+
+from configs.errors import UserError
+from problems.tasks.readers.chat import Chat, chat_of, form_of
+
+W = "--task.path: a.jsonl"
+MESSAGES = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+SHAREGPT = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+EVERY = {
+    "messages": MESSAGES, "conversations": SHAREGPT, "prompt": "q", "completion": "a", "instruction": "q", "input": "",
+    "output": "a", "text": "q a",
+}  # fmt: skip
+PRECEDENCE = [
+    ("messages",), ("conversations",), ("prompt", "completion"), ("instruction", "input", "output"), ("text",),
+]  # fmt: skip
+
+
+def chat(**row: Any) -> Chat:
+    return chat_of(W, row, form_of(W, [row]))
+
+
+def test_the_first_form_that_is_there_is_taken() -> None:
+    row = dict(EVERY)
+    for form in PRECEDENCE:
+        assert form_of(W, [row]) == form
+        found = chat_of(W, row, form)
+        assert found.text == "q a" if form == ("text",) else found.messages == tuple(MESSAGES)
+        row = {name: value for name, value in row.items() if name not in form}
+    with pytest.raises(UserError, match=r"has no conversations; allowed: the columns messages.*it has: none$"):
+        form_of(W, [row])
+
+
+def test_half_a_form_and_columns_of_nulls_are_none() -> None:
+    assert form_of(W, [{"messages": None, "prompt": "x", "text": "a"}]) == ("text",)
+    assert form_of(W, [{"instruction": "x", "output": "y"}]) == ("instruction", "output")
+    with pytest.raises(UserError, match=r"it has: question, answer$"):
+        form_of(W, [{"question": "x", "answer": "y"}])
+
+
+def test_many_turns_parts_of_texts_and_thoughts_are_kept() -> None:
+    found = chat(messages=[
+        {"role": "system", "content": ""}, {"role": "developer", "content": "s"},
+        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+        {"role": "assistant", "content": "c", "tool_calls": None, "reasoning_content": "hm"},
+    ])  # fmt: skip
+    assert found.messages == (
+        {"role": "system", "content": "s"}, {"role": "user", "content": "ab"},
+        {"role": "assistant", "content": "c", "reasoning_content": "hm"},
+    )  # fmt: skip
+    assert found.last == 2
+    assert json.loads(found.source) == list(found.messages[:2])
+
+
+def test_conversations_may_also_name_roles_as_messages_do() -> None:
+    assert chat(conversations=MESSAGES).messages == tuple(MESSAGES)
+
+
+def test_of_prompt_and_completion_the_completion_alone_is_learned() -> None:
+    turns = chat(
+        prompt=[*MESSAGES, {"role": "user", "content": "r"}], completion=[{"role": "assistant", "content": "b"}]
+    )
+    assert turns.learned == 3
+    texts = chat(prompt="q", completion="a")
+    assert (texts.messages, texts.learned) == (tuple(MESSAGES), 1)
+
+
+def test_an_input_stands_below_its_instruction() -> None:
+    assert chat(instruction="Add.", input="1, 2", output="3").messages[0]["content"] == "Add.\n\n1, 2"
+    assert chat(instruction="Add.", input=None, output="3").messages[0]["content"] == "Add."
+
+
+TOOLS = (
+    [{"role": "user", "content": "q"}, {"role": "tool", "content": "4"}],
+    [{"role": "user", "content": "q"}, {"role": "assistant", "content": None, "tool_calls": [{"id": 1}]}],
+    [{"role": "user", "content": "q"}, {"role": "function", "content": "4"}],
+)
+
+
+@pytest.mark.parametrize("turns", TOOLS, ids=str)
+def test_tool_turns_are_refused_with_row_and_turn(turns: list[dict[str, Any]]) -> None:
+    with pytest.raises(UserError, match=r"^--task\.path: a, row 3: turn 2 of 'messages' is a tool's or calls one"):
+        chat_of("--task.path: a, row 3", {"messages": turns}, ("messages",))
+    with pytest.raises(UserError, match="is a tool's"):
+        chat(conversations=[*SHAREGPT, {"from": "observation", "value": "4"}])
+
+
+BAD: dict[str, dict[str, Any]] = {
+    "no assistant turn after a user's": {"messages": MESSAGES[:1]},
+    "no assistant turn": {"messages": MESSAGES[1:]},
+    "turn 1 of 'messages' is of role 'narrator'; allowed": {"messages": [{"role": "narrator", "content": "x"}]},
+    "turn 2 of 'messages' has no text": {"messages": [MESSAGES[0], {"role": "assistant", "content": " "}]},
+    "turn 1 of 'messages' holds something other than text": {
+        "messages": [{"role": "user", "content": [{"type": "image"}]}]
+    },
+    "turn 1 of 'messages' is a text; allowed: an object with 'role' and 'content'": {"messages": ["hello"]},
+    "column 'messages' holds a text; allowed: a list of turns": {"messages": "hello"},
+    "column 'messages' holds nothing": {"messages": []},
+    "column 'completion' has no text": {"prompt": "x", "completion": ""},
+    "column 'prompt' has no text but an object": {"prompt": {}, "completion": "x"},
+    "column 'input' holds a number": {"instruction": "x", "input": 3, "output": "y"},
+    "column 'text' has no text but a number": {"text": 3},
+    "column 'text' holds half a character ('\\ud83d')": {"text": "a\ud83d"},
+    "turn 1 of 'messages' holds half a character": {"messages": [{"role": "user", "content": "\ud83d"}]},
+    "turn 1 of 'messages' has no 'role'": {"messages": [{"role": ["user"], "content": "x"}]},
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_a_row_that_cannot_be_learned_from_is_one_line(words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        chat(**BAD[words])
+    assert str(caught.value).startswith(W)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,91 @@
+"""Where conversations come from: files, splits of a data set, rows held out by prompt."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.errors import UserError
+from configs.schema import TaskConfig
+from problems.tasks.readers import chat_sources
+from problems.tasks.readers.chat_sources import ChatSources
+
+
+def write(path: Path, rows: list[tuple[str, str]]) -> Path:
+    path.write_text("".join(json.dumps({"prompt": p, "completion": c}) + "\n" for p, c in rows))
+    return path
+
+
+def sources(path: Any, **settings: Any) -> ChatSources:
+    return ChatSources(TaskConfig(type="chat", path=str(path), **settings), 0)
+
+
+PAIRS = [(f"q{i % 10}", f"a{i}") for i in range(20)]
+
+
+def test_all_answers_to_a_prompt_are_held_out_together_and_the_columns_are_told_once(
+    tmp_path: Path, log_lines: list[str]
+) -> None:
+    path = write(tmp_path / "a.jsonl", PAIRS)
+    train, held_out = sources(path, holdout_share=0.3).read()
+    assert len(train) == 14
+    assert len(held_out) == 6
+    assert not {chat.source for chat in train} & {chat.source for chat in held_out}
+    assert held_out[0].where.startswith(f"--task.path: {path}, row ")
+    assert log_lines == [f"INFO chat: --task.path: {path}, read from columns: prompt, completion"]
+
+
+def test_named_files_are_evaluated(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", PAIRS)
+    other = write(tmp_path / "b.jsonl", PAIRS[:3])
+    for split in ("validation", "test"):
+        found = sources(path, **{f"{split}_path": str(other)})
+        train, evaluated = found.read()
+        assert (len(train), len(evaluated), found.split) == (20, 3, split)
+        assert found.origin(split) == f"--task.{split}_path: {other}"
+    assert sources(path).origin(None) == f"--task.path: {path}"
+
+
+def test_one_prompt_cannot_be_held_out(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a\.jsonl asks one thing only; two or more prompts"):
+        sources(write(tmp_path / "a.jsonl", PAIRS[:1])).read()
+
+
+class Rows(list):
+    def to_list(self) -> list[dict[str, str]]:
+        return [{"prompt": p, "completion": c} for p, c in self]
+
+
+def test_splits_of_a_data_set_are_taken_and_none_is_made_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    there: dict[str, Any] = {"train_sft": Rows(PAIRS), "test": Rows(PAIRS[:2])}
+    monkeypatch.setattr(chat_sources, "load_splits", lambda *a: there)
+    found = sources("org/data")
+    train, evaluated = found.read()
+    assert (len(train), len(evaluated), found.split) == (20, 2, "test")
+    assert found.origin("test") == "--task.path: org/data"
+    with pytest.raises(UserError, match=r"^--task\.evaluation_split: org/data has no split 'dev'; it has: train_sft"):
+        sources("org/data", evaluation_split="dev").read()
+    other = write(tmp_path / "b.jsonl", PAIRS[:3])
+    assert len(sources("org/data", validation_path=str(other)).read()[1]) == 3
+    del there["test"]
+    assert len(sources("org/data").read()[1]) == 2
+    there["dev"] = there.pop("train_sft")
+    with pytest.raises(UserError, match=r"^--task\.path: org/data has no split train; it has: dev"):
+        sources("org/data").read()
+
+
+def test_a_local_folder_is_a_data_set(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", PAIRS)
+    write(tmp_path / "validation.jsonl", PAIRS[:4])
+    found = sources(tmp_path)
+    train, evaluated = found.read()
+    assert (len(train), len(evaluated), found.split) == (20, 4, "validation")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_table_of_another_format_is_refused(tmp_path: Path, there: bool) -> None:
+    if there:
+        (tmp_path / "a.csv").write_text("prompt,completion\na,b\n")
+    with pytest.raises(UserError, match=r"a\.csv' is not allowed; allowed: a file that ends in \.jsonl"):
+        sources(tmp_path / "a.csv").read()

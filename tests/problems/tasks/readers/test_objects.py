@@ -1,0 +1,52 @@
+"""Objects from JSON Lines, JSON and parquet; what is none is refused with its place."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from configs.errors import UserError
+from problems.tasks.readers.objects import read_objects
+
+ROWS = [{"messages": [{"role": "user", "content": "a\u2028b"}], "n": 1}, {"messages": [], "n": 2}]
+
+
+def test_the_three_formats_hold_the_same(tmp_path: Path) -> None:
+    lines, listed, table = (tmp_path / f"a.{kind}" for kind in ("jsonl", "json", "parquet"))
+    lines.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n\n" for row in ROWS), encoding="utf-8-sig")
+    listed.write_text(json.dumps(ROWS))
+    pd.DataFrame(ROWS).to_parquet(table)
+    for path in (lines, listed, table):
+        assert read_objects("--task.path", path) == ROWS
+
+
+BAD = {
+    "a.csv": ("x", "is not allowed; allowed: a file that ends in .jsonl, .json, .parquet"),
+    "a.jsonl": ('{"a": 1}\n{"a"', "line 2: is no JSON"),
+    "b.jsonl": ("[1]\n", "row 1: is no object"),
+    "c.jsonl": ("\n", "has no rows"),
+    "a.json": ('{"a": 1}', "is no list of objects; one object a line is a .jsonl file"),
+    "b.json": ("[1", "is no JSON"),
+    "c.json": ("[]", "has no rows"),
+    "a.parquet": ("x", "cannot be read"),
+    "d.json": (b"\xff", "is not UTF-8"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_broken_file_is_one_line(tmp_path: Path, name: str) -> None:
+    content, words = BAD[name]
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError) as caught:
+        read_objects("--task.path", tmp_path / name)
+    message = str(caught.value)
+    assert message.startswith("--task.path: ")
+    assert words in message
+    assert name in message
+    assert "\n" not in message
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(UserError, match=r"^--task\.path: no file 'none\.jsonl'$"):
+        read_objects("--task.path", Path("none.jsonl"))

@@ -1,0 +1,162 @@
+"""Conversations as a task: what is cut, dropped and told, and which answers are sampled."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+
+from configs.errors import UserError
+from configs.parser import parse
+from configs.schema import TaskConfig
+from problems.data import prepare
+from problems.halves import split_rows
+from problems.tasks import make_task
+from problems.tasks.chat import Chats
+from problems.tasks.templates import IGNORED, Template
+from tests.helpers.chat_toys import FORGETFUL, OURS, SYSTEM, TURNS, chat_tokenizer
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def rows_of(count: int = 12) -> list[dict[str, Any]]:
+    return [{"prompt": f"Is {i} even?", "completion": "yes " * (1 + i)} for i in range(count)]
+
+
+def chats(path: Path, **settings: Any) -> Chats:
+    return Chats(TaskConfig(type="chat", path=str(path), **{"max_length": 4096, **settings}), 0)
+
+
+def encoded(task: Chats, tokenizer: Any) -> tuple[Dataset, Dataset]:
+    rows = task.rows()
+    return task.encode(rows.train, tokenizer), task.encode(rows.evaluation["validation"], tokenizer)
+
+
+def test_rows_are_those_of_the_template_with_their_source_and_reference(tmp_path: Path) -> None:
+    tokenizer = chat_tokenizer()
+    task = chats(write(tmp_path / "a.jsonl", [{"messages": [SYSTEM, *TURNS]}, {"messages": TURNS[:2]}]))
+    train, evaluation = encoded(task, tokenizer)
+    by_length = sorted([*train, *evaluation], key=lambda row: -row["length"])
+    for row, turns in zip(by_length, ([SYSTEM, *TURNS], TURNS[:2]), strict=True):
+        assert (row["input_ids"], row["labels"]) == Template(tokenizer).labelled(turns)
+        assert row["length"] == len(row["input_ids"]) == len(row["attention_mask"])
+        assert json.loads(row["source"]) == turns[:-1]
+        assert (row["reference"], row["cut"]) == (turns[-1]["content"], False)
+    batch = task.collate(tokenizer)(list(train) + list(evaluation))
+    assert set(batch) == {"input_ids", "attention_mask", "labels"}
+    assert batch["labels"].shape[1] % 8 == 0
+    padding = batch["attention_mask"] == 0
+    assert padding.any()
+    assert set(batch["labels"][padding].tolist()) == {IGNORED}
+
+
+def test_long_rows_are_cut_at_their_end_and_those_without_an_answer_dropped(
+    tmp_path: Path, log_lines: list[str]
+) -> None:
+    tokenizer = chat_tokenizer()
+    path = write(tmp_path / "a.jsonl", [*rows_of(), {"prompt": "why " * 60, "completion": "so"}])
+    whole, _ = encoded(chats(path, validation_path=str(path)), tokenizer)
+    log_lines.clear()
+    most = sorted(whole["length"])[6]
+    train, _ = encoded(chats(path, validation_path=str(path), max_length=most), tokenizer)
+    longer = sum(length > most for length in whole["length"])
+    line = f"WARNING {longer} of 13 rows are longer than task.max_length {most}: {longer - 1} are cut; 1 are dropped"
+    assert log_lines[-1] == f"{line}, as no token of an answer is left"
+    assert len(train) == 12
+    assert max(train["length"]) == most
+    for row, full in zip(train, whole, strict=False):
+        assert row["input_ids"] == full["input_ids"][:most]
+        assert row["labels"] == full["labels"][:most]
+        assert row["cut"] == (full["length"] > most)
+    log_lines.clear()
+    train, _ = encoded(chats(path, validation_path=str(path), max_length=most, too_long="drop"), tokenizer)
+    assert len(train) == 13 - longer
+    assert log_lines[-1].endswith(f"0 are cut; {longer} are dropped (task.too_long drop)")
+    with pytest.raises(UserError, match=r"^--task\.max_length: 4 is not allowed, as none of 13 rows has a token"):
+        encoded(chats(path, validation_path=str(path), max_length=4), tokenizer)
+
+
+def test_a_text_is_learned_whole_without_a_template(tmp_path: Path) -> None:
+    tokenizer = chat_tokenizer(None)
+    path = write(tmp_path / "a.jsonl", [{"text": "The Mill is a pub."}, {"text": "Zizzi<|endoftext|>"}])
+    task = chats(path, validation_path=str(path))
+    train, evaluation = encoded(task, tokenizer)
+    for row, text in zip(train, ("The Mill is a pub.<|endoftext|>", "Zizzi<|endoftext|>"), strict=True):
+        assert tokenizer.decode(row["input_ids"]) == text, "one end, also where the text has it"
+        assert row["labels"] == [IGNORED, *row["input_ids"][1:]]
+    assert len(task.decoded(evaluation)) == 0, "nothing is asked, so that nothing is answered"
+    assert task.prompts(task.decoded(evaluation), tokenizer) == []
+    assert task.ends(tokenizer) == [tokenizer.eos_token_id]
+    assert task.form(tokenizer) == "prompt: none, the texts themselves are learned"
+
+
+def test_without_a_template_nothing_is_learned_and_one_from_a_file_helps(tmp_path: Path) -> None:
+    path, tokenizer = write(tmp_path / "a.jsonl", rows_of()), chat_tokenizer(None)
+    with pytest.raises(UserError, match=r"^--task\.chat_template: null is not allowed, as .* has no chat template"):
+        encoded(chats(path), tokenizer)
+    (tmp_path / "t.jinja").write_text(OURS["marked"])
+    task = chats(path, chat_template=str(tmp_path / "t.jinja"))
+    task.adapt_tokenizer(tokenizer)
+    assert len(encoded(task, tokenizer)[0]) == 11
+    assert task.form(tokenizer) == f"prompt: {tmp_path / 't.jinja'}"
+
+
+def test_a_row_that_does_not_go_through_the_template_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"messages": TURNS}, {"messages": [SYSTEM, *TURNS]}])
+    task = chats(path, validation_path=str(path))
+    with pytest.raises(UserError, match=r"^--task\.path: .*a\.jsonl, row 2: the chat template, .*No system turn here"):
+        encoded(task, chat_tokenizer(OURS["no system turn"]))
+    thinking = [TURNS[0], {"role": "assistant", "content": "<think>x</think>y"}, *TURNS[2:]]
+    path = write(tmp_path / "b.jsonl", [{"messages": TURNS}, {"messages": thinking}])
+    with pytest.raises(UserError, match=r"^--task\.chat_template: .*b\.jsonl, row 2.*generation"):
+        encoded(chats(path, validation_path=str(path)), chat_tokenizer(FORGETFUL))
+
+
+def test_an_example_of_prompt_and_answer_is_told_once(tmp_path: Path, log_lines: list[str]) -> None:
+    path = write(tmp_path / "a.jsonl", rows_of())
+    config = parse(["--task.type", "chat", "--task.path", str(path), "--task.max_length", "64"]).config
+    prepare(make_task(config), chat_tokenizer(), config)
+    (line,) = [line for line in log_lines if "learned" in line]
+    assert line.startswith(r"INFO prompt: the chat template of the model; given '<|im_start|>user\nIs ")
+    assert line.endswith(r"<|im_end|>\n'")
+
+
+def test_samples_are_spread_over_the_rows_that_were_not_cut(tmp_path: Path) -> None:
+    path, tokenizer = write(tmp_path / "a.jsonl", rows_of(12)), chat_tokenizer()
+    task = chats(path, validation_path=str(path), samples=3)
+    _, evaluation = encoded(task, tokenizer)
+    rows = task.decoded(evaluation)
+    asked = [json.loads(row["source"])[0]["content"] for row in rows]
+    assert asked == ["Is 0 even?", "Is 4 even?", "Is 8 even?"]
+    assert task.prompts(rows, tokenizer)[1] == Template(tokenizer).prompt(json.loads(rows[1]["source"]))
+    assert task.messages(rows[1], tokenizer) == [{"role": "user", "content": "Is 4 even?"}]
+    assert task.ends(tokenizer) == [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|im_end|>")]
+    assert len(chats(path, samples=0).decoded(evaluation)) == 0
+    short = chats(path, validation_path=str(path), samples=100, max_length=sorted(evaluation["length"])[5])
+    assert len(short.decoded(encoded(short, tokenizer)[1])) == sum(
+        length <= sorted(evaluation["length"])[5] for length in evaluation["length"]
+    )
+
+
+def test_d_val_asks_for_prompts_that_were_not_trained_on(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [row for row in rows_of() for _ in range(3)])
+    config = parse(["--task.type", "chat", "--task.path", str(path), "--task.max_length", "64"]).config
+    task = make_task(config)
+    train = task.encode(task.rows().train, chat_tokenizer())
+    d_tr, d_val = split_rows(train, config)
+    assert not set(train.select(d_tr)["source"]) & set(train.select(d_val)["source"])
+
+
+def test_metrics_are_perplexity_and_accuracy_of_tokens(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", rows_of())
+    assert chats(path).token_metrics(2.0, 0.25) == {"perplexity": math.exp(2.0), "token_accuracy": 0.25}
+    assert chats(path, metrics=["token_accuracy"]).token_metrics(2.0, 0.25) == {"token_accuracy": 0.25}
+    assert chats(path).token_metrics(1e4, 0.0)["perplexity"] < math.inf
+    assert chats(path).score({"loss": 2.0}) == -2.0
+    with pytest.raises(UserError, match=r"^--task\.metrics: 'bleu' is not allowed here; allowed: perplexity, token"):
+        chats(path, metrics=["bleu"])

@@ -1,0 +1,94 @@
+"""How a source is put to a model: plainly or through its chat template; what is cut when it is too long."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+
+from configs.errors import UserError
+from configs.schema import TaskConfig
+from problems.tasks.data_to_text import E2E, SourceTarget
+from problems.tasks.generation import Generation
+from problems.tasks.prompts import ChatPrompt, PlainPrompt
+from problems.tasks.templates import IGNORED
+from tests.helpers.chat_toys import CHATML, OURS, chat_tokenizer
+
+SOURCE, TARGET = "name : The Mill | area : riverside", " The Mill is a pub. "
+
+
+def mine(**settings: Any) -> Generation:
+    return SourceTarget(TaskConfig(type="generation", path="x.jsonl", **settings), 0)
+
+
+def e2e(**settings: Any) -> Generation:
+    return E2E(TaskConfig(type="generation", name="e2e", metrics=["bleu"], **settings))
+
+
+@pytest.mark.parametrize("name", ["marked", "stripped spaces"])
+def test_an_own_table_speaks_through_the_template(name: str) -> None:
+    tokenizer, task = chat_tokenizer(OURS[name]), mine()
+    row = task.encode(Dataset.from_dict({"source": [SOURCE], "target": [TARGET]}), tokenizer)[0]
+    learned = [label for label in row["labels"] if label != IGNORED]
+    given = row["input_ids"][: -len(learned)]
+    assert tokenizer.decode(given) == f"<|im_start|>user\n{SOURCE}<|im_end|>\n<|im_start|>assistant\n"
+    assert tokenizer.decode(learned).strip() == "The Mill is a pub.<|im_end|>"
+    (prompt,) = task.prompts(Dataset.from_dict({"source": [SOURCE]}), tokenizer)
+    assert prompt == given, "what is decoded goes on from what was learned from"
+    assert task.messages({"source": SOURCE}, tokenizer) == [{"role": "user", "content": SOURCE}]
+    assert task.ends(tokenizer) == [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|im_end|>")]
+
+
+def test_the_form_of_the_prompt_is_a_key_and_the_benchmarks_keep_theirs() -> None:
+    with_template, without = chat_tokenizer(), chat_tokenizer(None)
+    plain = PlainPrompt(without).ids(SOURCE)
+    for task, tokenizer, is_chat in (
+        (mine(), with_template, True), (mine(), without, False), (mine(prompt="plain"), with_template, False),
+        (e2e(), with_template, False), (e2e(prompt="chat"), with_template, True),
+    ):  # fmt: skip
+        assert (task.prompt(tokenizer).ids(SOURCE) != plain) == is_chat
+        assert (task.messages({"source": SOURCE}, tokenizer) is not None) == is_chat
+        assert task.form(tokenizer).startswith("prompt: the chat template" if is_chat else "prompt: plain")
+    with pytest.raises(UserError, match=r"^--task\.prompt: 'chat' is not allowed, as .* has no chat template"):
+        mine(prompt="chat").prompt(without)
+
+
+def test_a_template_from_a_file_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "t.jinja").write_text(CHATML)
+    tokenizer, task = chat_tokenizer(None), mine(chat_template=str(tmp_path / "t.jinja"))
+    task.adapt_tokenizer(tokenizer)
+    assert task.form(tokenizer) == f"prompt: {tmp_path / 't.jinja'}, the source as the user's turn"
+
+
+def test_too_long_a_prompt_loses_the_end_of_its_source_and_nothing_of_the_template() -> None:
+    tokenizer = chat_tokenizer()
+    prompt = ChatPrompt(tokenizer, None)
+    whole, _, cut = prompt.labelled(SOURCE, TARGET, 10_000)
+    assert not cut
+    ids, labels, cut = prompt.labelled(SOURCE, TARGET, len(whole) - 4)
+    assert cut
+    assert len(ids) == len(labels) == len(whole) - 4
+    text = tokenizer.decode(ids)
+    assert text.startswith("<|im_start|>user\nname : The Mill")
+    assert text.endswith("<|im_end|>\n<|im_start|>assistant\nThe Mill is a pub.<|im_end|>\n")
+    ids, labels, cut = prompt.labelled("x", TARGET * 20, prompt.tail + 5)
+    assert cut
+    assert len(ids) == prompt.tail + 5
+    assert [x for x in labels if x != IGNORED] == ids[prompt.tail :]
+    with pytest.raises(UserError, match=r"^--task\.max_length: 4 is too short for the prompt, which takes \d+ tokens"):
+        prompt.labelled(SOURCE, TARGET, 4)
+
+
+def test_what_a_template_refuses_is_told_with_the_source() -> None:
+    prompt = ChatPrompt(
+        chat_tokenizer("{% if messages | length > 1 %}{{ raise_exception('no answers') }}{% endif %}x"), None
+    )
+    with pytest.raises(
+        UserError, match=r"^source 'name : The Mill \| area : riverside': the chat template, .*no answ"
+    ):
+        prompt.labelled(SOURCE, TARGET, 64)
+    unmarked = ChatPrompt(
+        chat_tokenizer("{% if false %}{% generation %}{% endgeneration %}{% endif %}{{ 'xy' }}"), None
+    )
+    with pytest.raises(UserError, match=r"^--task\.chat_template: .* marks no token of an answer"):
+        unmarked.labelled(SOURCE, TARGET, 64)
