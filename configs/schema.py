@@ -143,6 +143,9 @@ class SearchConfig:
     """AdamW's rate for beta. Paper: 1e-3."""
     batch_size: ranges.Count = 16
     """Examples per batch, of D_tr and of D_val. Paper: 16 (32 for NER)."""
+    gradient_accumulation: ranges.Count = 1
+    """Batches per step, of D_tr and of D_val: a smaller batch_size with more of them needs less memory, and the step
+    is that of the large batch."""
     weight_decay: ranges.NotNegative = 0.01
     """AdamW's decay of W; beta has none (decay would pull alpha to uniform)."""
     warmup_ratio: ranges.ShareFromZero = 0.06

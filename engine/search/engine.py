@@ -122,9 +122,10 @@ def build_engine(
     processes.same([p for p in model.parameters() if p.requires_grad])
     if not processes.first:
         torch.manual_seed(config.seed + 1_000_003 * processes.rank)
-    batches = EndlessLoader(d_tr, search.batch_size, collate, config.seed, processes)
+    parts = search.gradient_accumulation
+    batches = EndlessLoader(d_tr, search.batch_size, collate, config.seed, processes, parts)
     # Another seed: the two loaders must not walk in step.
-    outer_batches = EndlessLoader(d_val, search.batch_size, collate, config.seed + 1, processes)
+    outer_batches = EndlessLoader(d_val, search.batch_size, collate, config.seed + 1, processes, parts)
     shared = {"compute": compute, "passes": Passes(), "processes": processes}
     lora = _inner_problem(config, model, gates, batches, shared)
     selection = _outer_problem(config, variables, outer_batches, shared)
