@@ -31,6 +31,12 @@ class ModelConfig:
     """Run code that comes with the model. Off: only code of transformers itself runs."""
     attention: Literal["auto", "sdpa", "eager"] = "auto"
     """Attention kernel. auto: sdpa where the model has it, but eager for second derivatives, which sdpa lacks."""
+    dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the frozen weights; LoRA, head and optimiser state are fp32. auto: bf16 for causal models of 300 million
+    parameters or more where the run computes in bf16 (precision), else fp32."""
+    gradient_checkpointing: bool = False
+    """Compute the activations of each block again in the backward pass instead of keeping them: much less memory for
+    about a third more time. Not for second derivatives (neumann, cg, exact)."""
     load_in_4bit: bool = False
     """Keep the frozen weights in 4 bits (nf4, QLoRA); needs a CUDA GPU and the package bitsandbytes."""
 
@@ -287,8 +293,8 @@ class RunConfig:
     seed: ranges.Seed = 0
     """Seed of everything: split, order of the data, weights, dropout."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of search and training; weights, evaluation and decoding stay fp32. auto: bf16 where processor or GPU have it in
-    hardware."""
+    """Of the arithmetic in search and training; evaluation and decoding are in the precision of the weights
+    (model.dtype). auto: bf16 where processor or GPU have it in hardware."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto: cuda, else mps, else cpu."""
     strategy: Literal["auto", "distributed"] = "auto"

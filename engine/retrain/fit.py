@@ -21,6 +21,7 @@ from engine.run.context import Context
 from engine.terminal.console import console
 from problems.data import Data
 from problems.machine.compute import Compute
+from problems.models.recompute import recompute_blocks
 from problems.tasks import Task
 
 
@@ -49,6 +50,8 @@ def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mappi
     last = processes.of_first(lambda: retrain_checkpoint.newest(folder))
     clock = Clock(last.seconds if last else 0.0)
     seal = Seal(clock, begun or {}, processes)
+    if config.model.gradient_checkpointing and config.method != "head":
+        recompute_blocks(prepared.model)
     trainer = RetrainTrainer(
         model=prepared.model,
         compute=run.compute,

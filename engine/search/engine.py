@@ -24,6 +24,7 @@ from problems.hypergradients import betty_type
 from problems.lora import LoraProblem
 from problems.machine.compute import Compute
 from problems.machine.processes import ALONE, Processes
+from problems.models.recompute import recompute_blocks
 from problems.selection import SelectionProblem, SelectionVariables
 from problems.tasks import Collate
 
@@ -117,6 +118,8 @@ def build_engine(
     """
     search = config.search
     gates = Gates(model, config.lora.target_modules)
+    if config.model.gradient_checkpointing:
+        recompute_blocks(model, gates.again)
     variables = SelectionVariables(len(gates.names), gates.k, search.constraint, search.scale)
     model.to(compute.device)
     processes.same([p for p in model.parameters() if p.requires_grad])
