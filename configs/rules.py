@@ -38,6 +38,12 @@ def evaluates_base(config: RunConfig) -> bool:
     return config.method == "head" and headless
 
 
+def evaluation_batch(config: RunConfig) -> int:
+    """Examples per batch where no gradient is taken."""
+    retrain = config.retrain
+    return retrain.eval_batch_size or (retrain.batch_size if config.task.type in WITHOUT_HEAD else 64)
+
+
 def check(config: RunConfig) -> None:
     """Raises UserError for the first value that its key does not take, then for a combination that cannot work."""
     check_values(config)

@@ -229,8 +229,9 @@ class RetrainConfig:
     """Largest gradient norm; 0 switches clipping off."""
     scale: Literal["component", "fixed"] = "component"
     """component: every layer keeps lora_alpha / k, as in the search; fixed: lora_alpha / rank, PEFT's default."""
-    eval_batch_size: ranges.Count = 64
-    """Examples per batch in evaluation."""
+    eval_batch_size: ranges.CountOrNull = None
+    """Examples per batch in evaluation; null: 64, and batch_size for a language model, whose scores for every token
+    fill the memory."""
     checkpoint_every: ranges.Count = 500
     """Steps between two checkpoints."""
 

@@ -46,7 +46,7 @@ class BilevelProblem(ImplicitProblem):
         module: nn.Module,
         trained: Iterable[nn.Parameter],
         optimizer: torch.optim.Optimizer,
-        loader: Iterable[dict[str, Tensor]],
+        loader: Iterable[Batch],
         compute: Compute,
         scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
         passes: Passes | None = None,

@@ -22,7 +22,6 @@ from problems.tasks.doubts import (
     warn_of_untrained_classes,
 )
 
-
 Batch = dict[str, Tensor] | tuple[dict[str, Tensor], ...]
 """What goes through the model in one step: at once, or in parts."""
 
@@ -119,10 +118,11 @@ def own_parts(
         own, share = own_part(rows, batch, processes)
         return [own], [share]
     labels = [_labels(label) for label in rows[list(batch)]["labels"]]
-    parts, shares = [], []
+    parts: list[list[dict[str, Any]]] = []
+    shares: list[float] = []
     for start in range(0, len(batch), size):
         counted = sum(labels[start : start + size])
-        if counted or start + size >= len(batch) and not parts:
+        if counted or (start + size >= len(batch) and not parts):
             own, share = own_part(rows, batch[start : start + size], processes)
             parts.append(own)
             shares.append(share * counted / max(1, sum(labels)))
@@ -138,8 +138,8 @@ class EndlessLoader:
     """Batches of a data set for ever. `epoch` and `position` (batches of this epoch already given) are all its
     state. Among several processes each gives its own rows of the same batches.
 
-    A batch has `batch_size` times `parts` rows: a plain dict, or a tuple of dicts where it takes several parts, which go
-    through the model one after the other. `shares` are the weights of the last batch's parts in its mean loss.
+    A batch has `batch_size` times `parts` rows: a plain dict, or a tuple of dicts where it takes several parts, which
+    go through the model one after the other. `shares` are the weights of the last batch's parts in its mean loss.
     """
 
     def __init__(

@@ -59,7 +59,7 @@ def _descend(
     run: Context, model: PreTrainedModel, weights: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer,
     batch: Batch, shares: list[float],
 ) -> None:  # fmt: skip
-    """One step; `shares`: the weights in the mean loss of the batch's parts, of which this process has its own rows."""
+    """One step; `shares`: the weights in the mean loss of the batch's parts, here of this process's rows."""
     for part, share in zip(batch if isinstance(batch, tuple) else [batch], shares, strict=True):
         there = {name: values.to(run.compute.device) for name, values in part.items()}
         with run.compute.autocast():

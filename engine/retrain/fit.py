@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from transformers import PrinterCallback, TrainingArguments
 
+from configs.rules import evaluation_batch
 from configs.schema import RunConfig
 from engine.answer.curve import calibrated_loss
 from engine.answer.likelihood import likelihood_of
@@ -109,7 +110,7 @@ def _arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) ->
         # Of all processes together: one process more changes the time of a step, not the step.
         per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation,
-        per_device_eval_batch_size=settings.eval_batch_size,
+        per_device_eval_batch_size=evaluation_batch(config),
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps or -1,
         learning_rate=settings.learning_rate,

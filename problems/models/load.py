@@ -93,7 +93,12 @@ def load_tokenizer(config: ModelConfig, **options: Any) -> PreTrainedTokenizerBa
 
 
 def load_base(
-    config: ModelConfig, auto_class: Any, *, second_order: bool = False, dtype: torch.dtype = torch.float32, **head: Any
+    config: ModelConfig,
+    auto_class: Any,
+    *,
+    second_order: bool = False,
+    dtype: torch.dtype = torch.float32,
+    **head: Any,
 ) -> BaseModel:
     """The base model in `dtype` with a head for the task; `head` are configuration values such as num_labels.
 

@@ -46,7 +46,7 @@ def count_parameters(config: RunConfig, auto_class: Any) -> int:
 
 
 def train_in_fp32(base: BaseModel, dtype: torch.dtype) -> BaseModel:
-    """Keeps the modules that are trained whole (the task head) in fp32 where the frozen weights are in another `dtype`.
+    """Keeps the modules that are trained whole (the task head) in fp32 where the frozen weights have another `dtype`.
 
     Such a module computes in fp32 whatever reaches it. What it gives to frozen modules is in their dtype again.
     """

@@ -12,10 +12,8 @@ from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from datasets import Dataset
 from peft import TaskType
-from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, PreTrainedModel, PreTrainedTokenizerBase
 
 from configs.errors import UserError
@@ -25,6 +23,7 @@ from problems.scoring.names import plain
 from problems.tasks.base import PAD_TO, Collate, Rows, Task, refuse_other_metrics
 from problems.tasks.readers.cache import mapped
 from problems.tasks.readers.records import Record, evaluation_rows, training_rows
+from problems.tasks.token_loss import token_loss
 
 log = logging.getLogger("autolora")
 
@@ -62,8 +61,7 @@ class Generation(Task):
         return {}
 
     def adapt(self, model: PreTrainedModel) -> None:
-        if self.config.label_smoothing > 0:
-            model.loss_function = partial(smoothed_loss, smoothing=self.config.label_smoothing)
+        model.loss_function = partial(token_loss, smoothing=self.config.label_smoothing)
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
         end, max_length = end_of_text(tokenizer), self.config.max_length
@@ -131,17 +129,3 @@ def cut_prompt(ids: list[int], length: int) -> list[int]:
 def _ids(tokenizer: Callable[..., Any], text: str) -> list[int]:
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids
-
-
-def smoothed_loss(logits: Tensor, labels: Tensor, vocab_size: int, *, smoothing: float, **options: Any) -> Tensor:
-    """Mean over the answers' tokens of (1 - s) nll + s mean over the vocabulary of -log p; plain nll where no gradient
-    is taken.
-
-    logits [rows, tokens, vocabulary], labels [rows, tokens], shifted here. Source: LoRA's recipe (label_smooth).
-    """
-    shifted = nn.functional.pad(labels, (0, 1), value=-100)[..., 1:].reshape(-1)
-    return nn.functional.cross_entropy(
-        logits.to(torch.promote_types(logits.dtype, torch.float32)).reshape(-1, vocab_size),
-        shifted.to(logits.device),
-        label_smoothing=smoothing if torch.is_grad_enabled() else 0.0,
-    )

@@ -70,7 +70,7 @@ def test_frozen_weights_are_bf16_and_trained_ones_fp32(
 def test_a_search_with_bf16_weights_is_close_to_that_with_fp32_weights(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], kind: str, compute: str
 ) -> None:
-    """The logits of the same trained numbers: bf16 has 8 bits. A pooler trained whole computes in fp32 between them."""
+    """The logits of the same trained numbers: bf16 has 8 bits. A module that is trained whole stands among them."""
     whole = "[pooler]" if kind == "bert" else "[norm]"
     given = ("--precision", compute, "--lora.modules_to_save", whole, "--search.dropout", "false")
     found = []
