@@ -298,6 +298,8 @@ class RunConfig:
     (model.dtype). auto: bf16 where processor or GPU have it in hardware."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto: cuda, else mps, else cpu."""
+    ignore_memory_estimate: bool = False
+    """Start even where the estimated peak of the memory is more than what is free."""
     strategy: Literal["auto", "distributed"] = "auto"
     """auto: all processes that torchrun started, else one; distributed: refuses to run without torchrun."""
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -30,7 +30,7 @@ class Context:
     """What all stages of a run share. Of several processes only the first writes files.
 
     `stop` says whether a signal has asked the run to stop. `folder` is where the results grow, if not in the place
-    that `config` names.
+    that `config` names. Attribute `told`: the trainings whose memory was told.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Context:
         self.compute: Compute = choose_compute(config, processes.local)
         self.task: Task = make_task(config)
         self._pooler_told = False
+        self.told: set[str] = set()
 
     def under(self, config: RunConfig) -> Self:
         """The same run with other settings of its training; task, data and device stay."""
