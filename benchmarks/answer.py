@@ -14,6 +14,7 @@ from rich.table import Table
 from benchmarks.command import main
 from benchmarks.timing import Batch
 from benchmarks.workload import PlainStep, Workload, make_workload
+from configs.rules import evaluation_batch
 from engine.answer.likelihood import Categorical
 from engine.answer.measure import Searched, Without, measure, passes
 from engine.answer.sample import Sample
@@ -105,7 +106,7 @@ def _answer(work: Workload, settings: AnswerSettings, bar: Bar) -> float:
         done += rows
         bar.step(done)
 
-    batch = work.config.retrain.eval_batch_size
+    batch = evaluation_batch(work.config)
     sample = Sample(work.rows, work.collate, Categorical(), work.compute, StopRequest(), batch=batch)
     off = sample.statistics(model, [searched.cut(searched.all() & False)])[0][0]
     began = time.perf_counter()

@@ -19,6 +19,7 @@ from torch.nn import functional
 from benchmarks.timing import Batch
 from benchmarks.workload import HandedOver, Workload
 from problems.gates import Gates
+from problems.models.load import load_tokenizer
 from problems.selection import SelectionVariables
 
 
@@ -51,7 +52,7 @@ class StockStep:
 
     def __init__(self, work: Workload, *, roll_back: bool = False, pad_to: int | None = None) -> None:
         self.pad_to = pad_to
-        self.pad = int(work.tokenizer.pad_token_id or 0)
+        self.pad = int(load_tokenizer(work.config.model).pad_token_id or 0)
         self.handed = HandedOver()
         model = work.lora()
         gates = Gates(model)

@@ -9,9 +9,10 @@ import torch
 from datasets import Dataset
 from peft import PeftModel, TaskType
 from torch import nn
-from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase, set_seed
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, set_seed
 
 from benchmarks.lengths import draw_lengths
+from benchmarks.random_models import random_llama, shape_of
 from benchmarks.timing import Batch
 from configs.schema import RunConfig
 from configs.values import with_values
@@ -24,6 +25,7 @@ from problems.hypergradients import HYPERGRADIENTS
 from problems.machine.compute import Compute, choose_compute
 from problems.models.attach import attach_components
 from problems.models.load import BaseModel, load_base, load_tokenizer, share_padding
+from problems.models.precision import train_in_fp32, weights_dtype
 from problems.models.whole import with_modules_to_save
 from problems.tasks import Collate, make_task
 
@@ -33,21 +35,23 @@ class Workload:
     """What all contenders of one measurement share. `base` makes a fresh model (argument: twice differentiable)."""
 
     config: RunConfig
-    tokenizer: PreTrainedTokenizerBase
     rows: Dataset
     collate: Collate
     compute: Compute
     base: Callable[[bool], BaseModel]
+    peft_type: TaskType = TaskType.SEQ_CLS
 
     def batches(self, count: int) -> list[Batch]:
         """The first batches in the program's own order (rows of like length together), on the device."""
-        loader = iter(EndlessLoader(self.rows, self.config.search.batch_size, self.collate, self.config.seed))
+        loader: Iterator[Any] = iter(
+            EndlessLoader(self.rows, self.config.search.batch_size, self.collate, self.config.seed)
+        )
         return [{k: v.to(self.compute.device) for k, v in next(loader).items()} for _ in range(count)]
 
     def lora(self, *, second_order: bool = False) -> PeftModel:
         """The model with plain LoRA of rank k."""
         base = self.base(second_order)
-        return attach_components(base.model, self.config.lora, TaskType.SEQ_CLS, base.trained_whole)
+        return attach_components(base.model, self.config.lora, self.peft_type, base.trained_whole)
 
 
 def make_workload(
@@ -69,13 +73,48 @@ def make_workload(
         encoded = _random_rows(rows, len(tokenizer), config.seed, length)
         collate = make_task(config).collate(tokenizer)
 
+    compute = choose_compute(config)
+    kind = AutoModelForSequenceClassification
+    dtype = weights_dtype(config, kind, compute)
+
     def load(second_order: bool) -> BaseModel:
         set_seed(config.seed)
-        base = load_base(config.model, AutoModelForSequenceClassification, second_order=second_order, num_labels=2)
+        base = load_base(config.model, kind, second_order=second_order, dtype=dtype, num_labels=2)
         share_padding(base.model, tokenizer)
-        return with_modules_to_save(base, config.lora.modules_to_save, config.lora.target_modules)
+        whole = with_modules_to_save(base, config.lora.modules_to_save, config.lora.target_modules)
+        return train_in_fp32(whole, dtype)
 
-    return Workload(config, tokenizer, encoded, collate, choose_compute(config), base or load)
+    return Workload(config, encoded, collate, compute, base or load)
+
+
+def language_workload(values: dict[str, Any], model: str, rows: int, length: int) -> Workload:
+    """As `make_workload`, of a causal language model: `model` is a model as --model.name, or random:SHAPE. Rows of
+    `length` random tokens, all of which are learned. Raises UserError for what cannot be loaded."""
+    shape = shape_of(model)
+    given = {"tracking.wandb": "disabled", "task.type": "generation", "task.name": "e2e", "task.label_smoothing": 0.0}
+    config = with_values(RunConfig(name="benchmark"), given | values | ({} if shape else {"model.name": model}))
+    compute = choose_compute(config)
+    vocabulary = shape["vocab_size"] if shape else len(load_tokenizer(config.model))
+    encoded = _random_rows(rows, vocabulary, config.seed, length)
+    encoded = encoded.remove_columns("labels").add_column("labels", encoded["input_ids"][:])
+
+    def load(second_order: bool) -> BaseModel:
+        set_seed(config.seed)
+        if shape:  # its size is known, but nothing that can be loaded
+            bf16 = config.model.dtype == "bf16" or (config.model.dtype == "auto" and compute.bf16)
+            base = random_llama(shape, torch.bfloat16 if bf16 else torch.float32)
+        else:
+            dtype = weights_dtype(config, AutoModelForCausalLM, compute)
+            base = load_base(config.model, AutoModelForCausalLM, second_order=second_order, dtype=dtype)
+        make_task(config).adapt(base.model)
+        return base
+
+    return Workload(config, encoded, _stacked, compute, load, TaskType.CAUSAL_LM)
+
+
+def _stacked(rows: list[dict[str, Any]]) -> Batch:
+    """Rows of one length as a batch."""
+    return {key: torch.tensor([row[key] for row in rows]) for key in ("input_ids", "attention_mask", "labels")}
 
 
 def _random_rows(rows: int, vocabulary: int, seed: int, length: int | None) -> Dataset:

@@ -33,7 +33,9 @@ def is_benchmark(task: TaskConfig) -> bool:
 
 
 def label_smoothing(task: TaskConfig) -> float:
-    """`task.label_smoothing`, filled in."""
+    """`task.label_smoothing`, filled in; chat has none."""
+    if task.type == "chat":
+        return 0.0
     if task.label_smoothing is not None:
         return task.label_smoothing
     return _SMOOTHING if is_benchmark(task) else 0.0

@@ -40,6 +40,12 @@ def evaluates_base(config: RunConfig) -> bool:
     return config.method == "head" and headless
 
 
+def evaluation_batch(config: RunConfig) -> int:
+    """Examples per batch where no gradient is taken."""
+    retrain = config.retrain
+    return retrain.eval_batch_size or (retrain.batch_size if config.task.type in WITHOUT_HEAD else 64)
+
+
 def check(config: RunConfig) -> None:
     """Raises UserError for the first value that its key does not take, then for a combination that cannot work."""
     check_values(config)
@@ -138,6 +144,7 @@ def _machine_refusals(config: RunConfig) -> Iterator[str]:
     if config.strategy == "distributed" and processes_started() == 1:
         instead = "auto, or start by torchrun --nproc-per-node 2 run.py ..."
         yield _refusal("strategy", "'distributed'", "for one process", instead)
+    yield from _memory_refusals(config)
     if not config.model.load_in_4bit:
         return
     if config.method in WITHOUT_LORA:
@@ -148,6 +155,22 @@ def _machine_refusals(config: RunConfig) -> Iterator[str]:
         yield _refusal("model.load_in_4bit", "true", "for a .gguf file, which is dequantised", "false")
     if config.device not in ("auto", "cuda"):
         yield _refusal("device", f"'{config.device}'", "with --model.load_in_4bit true", "auto, cuda")
+
+
+def _memory_refusals(config: RunConfig) -> Iterator[str]:
+    """Messages about what the savings of memory cannot be combined with."""
+    model, kind = config.model, config.hypergradient.type
+    if model.dtype == "bf16" and config.method in ("full", "adapter"):
+        where = f"for --method {config.method}, which trains weights of the base model in fp32"
+        yield _refusal("model.dtype", "'bf16'", where, "auto, fp32")
+    if model.dtype == "bf16" and model.load_in_4bit:
+        yield _refusal("model.dtype", "'bf16'", "with --model.load_in_4bit true", "auto, fp32")
+    if model.gradient_checkpointing and config.method == "autolora" and kind in SECOND_ORDER:
+        where = f"with --hypergradient.type {kind}, which differentiates a gradient again"
+        yield _refusal("model.gradient_checkpointing", "true", where, "false, or another hypergradient")
+    if model.gradient_checkpointing and config.study.probe.steps:
+        where = "with study.probe.steps, which need second derivatives"
+        yield _refusal("model.gradient_checkpointing", "true", where, "false")
 
 
 def _method_refusals(config: RunConfig) -> Iterator[str]:

@@ -32,6 +32,12 @@ class ModelConfig:
     """Run code that comes with the model. Off: only code of transformers itself runs."""
     attention: Literal["auto", "sdpa", "eager"] = "auto"
     """Attention kernel. auto: sdpa where the model has it, but eager for second derivatives, which sdpa lacks."""
+    dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the frozen weights; LoRA, head and optimiser state are fp32. auto: bf16 for causal models of 300 million
+    parameters or more where the run computes in bf16 (precision), else fp32."""
+    gradient_checkpointing: bool = False
+    """Compute the activations of each block again in the backward pass instead of keeping them: much less memory for
+    about a third more time. Not for second derivatives (neumann, cg, exact)."""
     load_in_4bit: bool = False
     """Keep the frozen weights in 4 bits (nf4, QLoRA); needs a CUDA GPU and the package bitsandbytes."""
 
@@ -88,6 +94,9 @@ class SearchConfig:
     """AdamW's rate for beta. Paper: 1e-3."""
     batch_size: ranges.Count = 16
     """Examples per batch, of D_tr and of D_val. Paper: 16 (32 for NER)."""
+    gradient_accumulation: ranges.Count = 1
+    """Batches per step, of D_tr and of D_val: a smaller batch_size with more of them needs less memory, and the step
+    is that of the large batch."""
     weight_decay: ranges.NotNegative = 0.01
     """AdamW's decay of W; beta has none (decay would pull alpha to uniform)."""
     warmup_ratio: ranges.ShareFromZero = 0.06
@@ -165,8 +174,9 @@ class RetrainConfig:
     """Largest gradient norm; 0 switches clipping off."""
     scale: Literal["component", "fixed"] = "component"
     """component: every layer keeps lora_alpha / k, as in the search; fixed: lora_alpha / rank, PEFT's default."""
-    eval_batch_size: ranges.Count = 64
-    """Examples per batch in evaluation."""
+    eval_batch_size: ranges.CountOrNull = None
+    """Examples per batch in evaluation; null: 64, and batch_size for a language model, whose scores for every token
+    fill the memory."""
     checkpoint_every: ranges.Count = 500
     """Steps between two checkpoints."""
 
@@ -213,10 +223,12 @@ class RunConfig:
     seed: ranges.Seed = 0
     """Seed of everything: split, order of the data, weights, dropout."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of search and training; weights, evaluation and decoding stay fp32. auto: bf16 where processor or GPU have it in
-    hardware."""
+    """Of the arithmetic in search and training; evaluation and decoding are in the precision of the weights
+    (model.dtype). auto: bf16 where processor or GPU have it in hardware."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto: cuda, else mps, else cpu."""
+    ignore_memory_estimate: bool = False
+    """Start even where the estimated peak of the memory is more than what is free."""
     strategy: Literal["auto", "distributed"] = "auto"
     """auto: all processes that torchrun started, else one; distributed: refuses to run without torchrun."""
     model: ModelConfig = field(default_factory=ModelConfig)

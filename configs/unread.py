@@ -80,6 +80,10 @@ _FILES = ("task.validation_path", "task.test_path", "task.holdout_share")
 
 # The first row that covers a key and holds gives the reason.
 TABLE: tuple[Row, ...] = (
+    Row(
+        ("model.gradient_checkpointing",), lambda c: c.method == "head",
+        f"{_METHOD}, which trains nothing inside the blocks",
+    ),
     Row(("model.revision",), _is_local, "with --model.name {c.model.name}, which is not on the hub"),
     Row(
         ("task.path", "task.name", *_FILES, *_COLUMNS, "task.kind"), lambda c: c.task.type == "sample",

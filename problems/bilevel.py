@@ -15,9 +15,13 @@ from betty.configs import Config
 from betty.problems import ImplicitProblem
 from torch import Tensor, nn
 
+from problems.data import Batch
 from problems.hypergradients import Tensors, registered
-from problems.machine.compute import Compute, random_state, replay
+from problems.machine.compute import Compute, RandomState, random_state, replay
 from problems.machine.processes import ALONE, Processes
+
+Part = tuple[dict[str, Tensor], float]
+"""One part of a batch, and its weight in the batch's mean loss."""
 
 
 @dataclass
@@ -31,7 +35,8 @@ class Passes:
 class BilevelProblem(ImplicitProblem):
     """One level of the bilevel problem: `trained` is descended on the loss of `training_step`, batch by batch.
 
-    `loader` is endless and yields plain dicts of tensors; `passes` may be shared by both problems.
+    `loader` is endless and yields plain dicts of tensors, or tuples of them where a batch goes through the model in
+    parts (then it has `shares`, their weights); `passes` may be shared by both problems.
     """
 
     def __init__(
@@ -41,7 +46,7 @@ class BilevelProblem(ImplicitProblem):
         module: nn.Module,
         trained: Iterable[nn.Parameter],
         optimizer: torch.optim.Optimizer,
-        loader: Iterable[dict[str, Tensor]],
+        loader: Iterable[Batch],
         compute: Compute,
         scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
         passes: Passes | None = None,
@@ -71,18 +76,42 @@ class BilevelProblem(ImplicitProblem):
     def patch_scheduler(self) -> None:
         """Keeps the given scheduler; stock Betty rebuilds it and loses its position."""
 
-    def training_step_exec(self, batch: Any) -> Tensor:
-        """The loss of one batch, under this run's autocast; among several processes, this one's part of it."""
+    def parts(self, batch: Batch) -> list[Part]:
+        """The parts of a batch, which go through the model one after the other, each with its weight in the loss."""
+        if isinstance(batch, tuple):
+            there = [{key: value.to(self.compute.device) for key, value in part.items()} for part in batch]
+            return list(zip(there, self.train_data_loader[0].shares, strict=True))
+        return [(batch, 1.0 if self.processes.size == 1 else self.train_data_loader[0].shares[0])]
+
+    def training_step_exec(self, batch: Batch) -> Tensor:
+        """The loss of a whole batch: what Betty's own hypergradients ask for."""
+        return torch.stack([BilevelProblem.part_loss(self, part) for part in self.parts(batch)]).sum()
+
+    def part_loss(self, part: Part) -> Tensor:
+        """The loss of one part of a batch times its weight, under this run's autocast: the sum over the parts and the
+        processes is the mean loss of the batch."""
+        inputs, share = part
         self.passes.forward += 1
         with self.compute.autocast():
-            loss = self.training_step(batch)
-        return loss if self.processes.size == 1 else loss * self.train_data_loader[0].share
+            loss = self.training_step(inputs)
+        return loss if share == 1 else loss * share
 
-    def get_loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, kept on its device: reading it back at every step would stall a GPU."""
-        loss = self.training_step_exec(batch)
+    def get_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of the batch's first part, kept on its device: reading it back at every step would stall a GPU.
+
+        `backward` takes the other parts, each after the graph of the one before is gone.
+        """
+        first, *self._others = self.parts(batch)
+        loss = self.part_loss(first)
         self.last_loss = loss.detach()
-        return loss / self.gas, {"loss": self.last_loss}
+        return loss, {"loss": self.last_loss}
+
+    def other_losses(self) -> Iterator[Tensor]:
+        """The losses of the batch's other parts, one after the other, which `last_loss` adds up."""
+        for part in self._others:
+            loss = self.part_loss(part)
+            self.last_loss = self.last_loss + loss.detach()
+            yield loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """As Betty's, but nothing moves where the loss or a gradient is not finite: `skipped` says so, `still_count`
@@ -106,12 +135,22 @@ class BilevelProblem(ImplicitProblem):
         finite = torch.isfinite(self.last_loss)
         return finite & torch.isfinite(torch.nn.utils.get_total_norm(grads)) if grads else finite
 
-    def gradient(self, loss: Tensor | Tensors, inputs: Tensors, **options: Any) -> list[Tensor]:
-        """d loss / d inputs over the whole batch, zeros where an input was not used; counted as one backward pass."""
-        return self.processes.summed(self.own_gradient(loss, inputs, **options))
+    def gradient(self, losses: Iterable[Tensor], inputs: Tensors) -> list[Tensor]:
+        """d sum(losses) / d inputs, one backward pass each, summed over all processes; a loss is asked for when the
+        graph of the one before is gone."""
+        return self.summed(self.own_gradient(loss, inputs) for loss in losses)
+
+    def summed(self, gradients: Iterable[list[Tensor]]) -> list[Tensor]:
+        """The sum of gradients over the parts of a batch, and over all processes."""
+        parts = iter(gradients)
+        total = next(parts)
+        for part in parts:
+            total = [t + p for t, p in zip(total, part, strict=True)]
+        return self.processes.summed(total)
 
     def own_gradient(self, loss: Tensor | Tensors, inputs: Tensors, **options: Any) -> list[Tensor]:
-        """This process's own gradient, before the sum over all processes: second-order methods differentiate it."""
+        """d loss / d inputs in this process, zeros where an input was not used; counted as one backward pass.
+        Second-order methods differentiate it."""
         self.passes.backward += 1
         grads = torch.autograd.grad(loss, inputs, allow_unused=True, **options)
         return [torch.zeros_like(i) if g is None else g for g, i in zip(grads, inputs, strict=True)]
@@ -128,7 +167,7 @@ class InnerProblem(BilevelProblem):
         super().__init__(*args, **options)
         self.fp32_difference = fp32_difference
         self.eta_setting = eta
-        self._masks = random_state(self.compute.device)
+        self._masks: list[RandomState] = []
         self.weights_before: list[Tensor] = []
         self.beta_gradient: list[Tensor] = []
 
@@ -140,10 +179,15 @@ class InnerProblem(BilevelProblem):
             return float(self._step_rate)
         return float(self.eta_setting)
 
-    def get_loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        self._masks = random_state(self.compute.device)
+    def get_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        self._masks = []
         self._step_rate = self.optimizer.param_groups[0]["lr"]
         return super().get_loss(batch)
+
+    def part_loss(self, part: Part) -> Tensor:
+        """As the base class's; keeps the random state from which the part's dropout masks are drawn."""
+        self._masks.append(random_state(self.compute.device))
+        return super().part_loss(part)
 
     def backward(self, loss: Tensor, params: Tensors, paths: Any, **options: Any) -> None:
         """dL_tr/dW into .grad; with it, at no further pass, W itself and dL_tr/dbeta where the hypergradient reads
@@ -154,6 +198,9 @@ class InnerProblem(BilevelProblem):
         beta = [b for parent in self.parents for b in parent.trainable_parameters()]
         wanted = [*params, *beta] if method.reads_beta_gradient else params
         torch.autograd.backward(loss, inputs=wanted)
+        for other in self.other_losses():
+            self.passes.backward += 1
+            torch.autograd.backward(other, inputs=wanted)  # adds to .grad
         self._add_up(wanted)
         if method.reads_beta_gradient:
             self.beta_gradient = [torch.zeros_like(b) if b.grad is None else b.grad for b in beta]
@@ -182,19 +229,27 @@ class InnerProblem(BilevelProblem):
                         before = state.get("last_grad", torch.zeros_like(grad))
                         state["last_grad"] = torch.where(self.skipped, before, grad)
 
-    def loss_again(self, *, fp32: bool = False) -> Tensor:
-        """L_tr of the last inner step's batch under the same dropout masks, at the weights as they are now.
+    @property
+    def part_count(self) -> int:
+        """In how many parts the last inner step's batch went through the model."""
+        return len(self._masks)
+
+    def losses_again(self, *, fp32: bool = False) -> Iterator[Tensor]:
+        """The losses of the parts of the last inner step's batch, which sum to its L_tr, under the same dropout masks
+        and at the weights as they are now.
 
         `fp32` leaves autocast out, for what is subtracted afterwards.
         """
-        kept = self.compute
-        if fp32:
-            self.compute = replace(kept, bf16=False)
-        try:
-            with replay(self._masks, self.compute.device):
-                return self.training_step_exec(self.cur_batch)
-        finally:
-            self.compute = kept
+        for part, masks in zip(self.parts(self.cur_batch), self._masks, strict=True):
+            kept = self.compute
+            if fp32:
+                self.compute = replace(kept, bf16=False)
+            try:
+                with replay(masks, self.compute.device):
+                    loss = super().part_loss(part)
+            finally:
+                self.compute = kept
+            yield loss
 
     @contextmanager
     def at(self, weights: Tensors) -> Iterator[None]:
@@ -228,6 +283,8 @@ class OuterProblem(BilevelProblem):
         method = registered(inner.config.type)
         weights = inner.meta_trainable_parameters() if method.reads_vector else []
         own = self.own_gradient(loss, [*params, *weights])
+        for other in self.other_losses():
+            own = [o + p for o, p in zip(own, self.own_gradient(other, [*params, *weights]), strict=True)]
         *grads, self.last_loss = self.processes.summed([*own, self.last_loss])
         direct, vector = grads[: len(params)], grads[len(params) :]
         self.direct = torch.cat([g.flatten() for g in direct]).detach()

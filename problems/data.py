@@ -25,6 +25,9 @@ from problems.tasks.doubts import (
 
 log = logging.getLogger("autolora")
 
+Batch = dict[str, Tensor] | tuple[dict[str, Tensor], ...]
+"""What goes through the model in one step: at once, or in parts."""
+
 
 @dataclass(frozen=True)
 class Data:
@@ -108,6 +111,29 @@ def own_part(rows: Dataset, batch: Sequence[int], processes: Processes) -> tuple
     return rows.__getitems__([batch[i] for i in own]), counted / max(1, sum(counts))
 
 
+def own_parts(
+    rows: Dataset, batch: Sequence[int], size: int, processes: Processes
+) -> tuple[list[list[dict[str, Any]]], list[float]]:
+    """This process's rows of a batch in parts of at most `size` rows in all processes, and the share of each part in
+    all labels of the batch: the losses times their shares sum to the mean loss of the batch.
+
+    A part without a label is left out: its mean loss is no number.
+    """
+    if len(batch) <= size:
+        own, share = own_part(rows, batch, processes)
+        return [own], [share]
+    labels = [_labels(label) for label in rows[list(batch)]["labels"]]
+    parts: list[list[dict[str, Any]]] = []
+    shares: list[float] = []
+    for start in range(0, len(batch), size):
+        counted = sum(labels[start : start + size])
+        if counted or (start + size >= len(batch) and not parts):
+            own, share = own_part(rows, batch[start : start + size], processes)
+            parts.append(own)
+            shares.append(share * counted / max(1, sum(labels)))
+    return parts, shares
+
+
 def _labels(label: Any) -> int:
     """How many entries a loss averages over: 1 for a class or a number, for a sequence those that are not -100."""
     return int((np.asarray(label) != -100).sum()) if np.ndim(label) else 1
@@ -115,23 +141,29 @@ def _labels(label: Any) -> int:
 
 class EndlessLoader:
     """Batches of a data set for ever. `epoch` and `position` (batches of this epoch already given) are all its
-    state. Among several processes each gives its own rows of the same batches; `share` is their weight in the last."""
+    state. Among several processes each gives its own rows of the same batches.
+
+    A batch has `batch_size` times `parts` rows: a plain dict, or a tuple of dicts where it takes several parts, which
+    go through the model one after the other. `shares` are the weights of the last batch's parts in its mean loss.
+    """
 
     def __init__(
-        self, rows: Dataset, batch_size: int, collate: Collate, seed: int, processes: Processes = ALONE
+        self, rows: Dataset, batch_size: int, collate: Collate, seed: int, processes: Processes = ALONE, parts: int = 1
     ) -> None:
         self.rows = rows
         self.processes = processes
-        self.share = 1.0
+        self.shares = [1.0]
         self.collate = collate
-        self.order = LengthGroupedOrder(rows["length"], batch_size, seed)
+        self.size = batch_size
+        self.order = LengthGroupedOrder(rows["length"], batch_size * parts, seed)
         self.epoch = 0
         self.position = 0
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         while True:
             for batch in self.order.batches(self.epoch)[self.position :]:
                 self.position += 1
-                own, self.share = own_part(self.rows, batch, self.processes)
-                yield self.collate(own)
+                parts, self.shares = own_parts(self.rows, batch, self.size, self.processes)
+                encoded = tuple(self.collate(part) for part in parts)
+                yield encoded[0] if len(encoded) == 1 else encoded
             self.epoch, self.position = self.epoch + 1, 0

@@ -9,7 +9,7 @@ PEFT knows, quantised bases included. No LoRA layer is written here.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import accumulate
 from typing import Any
 
@@ -62,11 +62,15 @@ class Gates:
 
         A forward pass raises NotByRow where each row has its own, and a layer does not see the rows apart.
         """
-        self._values = values
+        before, self._values = self._values, values
         try:
             yield
         finally:
-            self._values = None
+            self._values = before
+
+    def again(self) -> AbstractContextManager[None]:
+        """The context in which a forward pass can be repeated later, with the gates of now."""
+        return nullcontext() if self._values is None else self.open(self._values)
 
     def parameters_per_rank(self) -> dict[str, int]:
         """Name -> numbers trained in one rank-1 component of the group: inputs of A + outputs of B.

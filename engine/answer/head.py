@@ -7,7 +7,7 @@ from transformers import PreTrainedModel, set_seed
 
 from engine.answer.sample import Sample
 from engine.run.context import Context
-from problems.data import EndlessLoader
+from problems.data import Batch, EndlessLoader
 from problems.models.whole import head_alone
 
 CHECK_EVERY = 50
@@ -35,14 +35,15 @@ def train_head(run: Context, d_tr: Dataset, sample: Sample) -> tuple[PreTrainedM
     some = sample.some(CHECK_ROWS)
     rate, decay = search.learning_rate, search.weight_decay
     optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=decay, fused=run.compute.fused)
-    loader = EndlessLoader(d_tr, search.batch_size, run.data.collate, run.config.seed, run.processes)
+    size, parts = search.batch_size, search.gradient_accumulation
+    loader = EndlessLoader(d_tr, size, run.data.collate, run.config.seed, run.processes, parts)
     batches = iter(loader)
     lowest, kept, failed, step = _loss(model, some), _copies(weights), 0, 0
     while step < search.steps and failed < PATIENCE:
         count = min(CHECK_EVERY, search.steps - step)
         model.train(search.dropout)
         for _ in range(count):
-            _descend(run, model, weights, optimizer, next(batches), loader.share)
+            _descend(run, model, weights, optimizer, next(batches), loader.shares)
         step += count
         loss = _loss(model, some)
         failed = 0 if loss < lowest else failed + 1
@@ -56,13 +57,14 @@ def train_head(run: Context, d_tr: Dataset, sample: Sample) -> tuple[PreTrainedM
 
 def _descend(
     run: Context, model: PreTrainedModel, weights: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer,
-    batch: dict[str, Tensor], share: float,
+    batch: Batch, shares: list[float],
 ) -> None:  # fmt: skip
-    """One step; `share`: the weight of this process's rows in the batch."""
-    there = {name: values.to(run.compute.device) for name, values in batch.items()}
-    with run.compute.autocast():
-        loss = model(**there).loss * share
-    loss.backward()
+    """One step; `shares`: the weights in the mean loss of the batch's parts, here of this process's rows."""
+    for part, share in zip(batch if isinstance(batch, tuple) else [batch], shares, strict=True):
+        there = {name: values.to(run.compute.device) for name, values in part.items()}
+        with run.compute.autocast():
+            loss = model(**there).loss * share
+        loss.backward()
     used = [weight for weight in weights if weight.grad is not None]
     for weight, grad in zip(used, run.processes.summed([w.grad for w in used if w.grad is not None]), strict=True):
         weight.grad = grad

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from problems.tasks import Task
+from problems.tasks.token_loss import summed_loss
 
 IGNORED = -100
 # Four steps an octave: between them the loss is a parabola, to a few 1e-4 nats.
@@ -76,7 +77,7 @@ class Categorical(Likelihood):
 
     def loss(self, logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
         scores, targets, _ = self._labelled(logits, labels)
-        return cross_entropy(scores.float() / temperature, targets, reduction="sum")
+        return summed_loss(scores, targets, temperature=temperature)
 
     def fitted(self, statistics: Tensor, weights: Tensor) -> float:
         means = (statistics.double().sum(dim=0) / weights.double().sum()).tolist()

@@ -10,6 +10,7 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import set_seed
 
+from configs.rules import evaluation_batch
 from engine import ranks
 from engine.answer.decide import decided
 from engine.answer.head import train_head
@@ -79,7 +80,7 @@ def _measured(run: Context, singular: Tensor, sizes: list[int]) -> tuple[Evidenc
         log.warning("answer: %d rows of D_val are too few for an answer; %d are needed", len(chosen), FEW_ROWS)
     sample = Sample(
         data.train.select(chosen), data.collate, likelihood_of(run.task), run.compute, run.stop, run.processes,
-        config.retrain.eval_batch_size,
+        evaluation_batch(config),
     )  # fmt: skip
     without, steps = _without_lora(run, data.train.select(d_tr), sample)
     run.compute.let_go()

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from transformers import PrinterCallback, TrainingArguments
 
+from configs.rules import evaluation_batch
 from configs.schema import RunConfig
 from engine.answer.curve import calibrated_loss
 from engine.answer.likelihood import likelihood_of
@@ -18,9 +19,11 @@ from engine.retrain.callbacks import Clock, NotFinite, Seal, StopAtNaN, StopWhen
 from engine.retrain.methods.base import Prepared
 from engine.retrain.trainer import RetrainTrainer
 from engine.run.context import Context
+from engine.run.memory import FIRST_ORDER, check_memory
 from engine.terminal.console import console
 from problems.data import Data
 from problems.machine.compute import Compute
+from problems.models.recompute import recompute_blocks
 from problems.tasks import Task
 
 
@@ -49,6 +52,10 @@ def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mappi
     last = processes.of_first(lambda: retrain_checkpoint.newest(folder))
     clock = Clock(last.seconds if last else 0.0)
     seal = Seal(clock, begun or {}, processes)
+    if any(p.requires_grad for p in prepared.model.parameters()):
+        check_memory(run, prepared.model, config.retrain.batch_size, per_weight=FIRST_ORDER, what="the retraining")
+    if config.model.gradient_checkpointing and config.method != "head":
+        recompute_blocks(prepared.model)
     trainer = RetrainTrainer(
         model=prepared.model,
         compute=run.compute,
@@ -109,7 +116,7 @@ def _arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) ->
         # Of all processes together: one process more changes the time of a step, not the step.
         per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation,
-        per_device_eval_batch_size=settings.eval_batch_size,
+        per_device_eval_batch_size=evaluation_batch(config),
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps or -1,
         learning_rate=settings.learning_rate,

@@ -12,7 +12,10 @@ _READ = (
     "method", "seed", "precision", "device", "model", "task", "lora", "adapter", "search", "hypergradient",
     "answer", "retrain",
 )  # fmt: skip
-_SPEED = ("search.checkpoint_every", "retrain.checkpoint_every", "retrain.eval_batch_size", "retrain.torch_compile")
+_SPEED = (
+    "search.checkpoint_every", "retrain.checkpoint_every", "retrain.eval_batch_size", "retrain.torch_compile",
+    "model.gradient_checkpointing",
+)  # fmt: skip
 _LATER = (*_SPEED, "task.samples", "search.max_bad_steps", "task.evaluation_rows", "answer.from_run")
 
 RETRAINING = Settings(_READ, (*_LATER, "task.metrics"))

@@ -4,6 +4,7 @@ from copy import copy
 from functools import cached_property
 from typing import Any, Self
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from configs.files import to_yaml
@@ -19,6 +20,7 @@ from problems.machine.processes import ALONE, Processes
 from problems.models.load import BaseModel, load_base, load_tokenizer, share_padding
 from problems.models.next_token import refuse_other_models
 from problems.models.positions import refuse_long_rows, refuse_long_texts
+from problems.models.precision import train_in_fp32, weights_dtype
 from problems.models.whole import tell_of_pooler, with_modules_to_save
 from problems.tasks import Task, make_task
 from problems.tasks.causal import Causal
@@ -28,7 +30,7 @@ class Context:
     """What all stages of a run share. Of several processes only the first writes files.
 
     `stop` says whether a signal has asked the run to stop. `folder` is where the results grow, if not in the place
-    that `config` names.
+    that `config` names. Attribute `told`: the trainings whose memory was told.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Context:
         self.compute: Compute = choose_compute(config, processes.local)
         self.task: Task = make_task(config)
         self._pooler_told = False
+        self.told: set[str] = set()
 
     def under(self, config: RunConfig) -> Self:
         """The same run with other settings of its training; task, data and device stay."""
@@ -76,6 +79,11 @@ class Context:
         data = self.data  # first: the task learns its classes from the rows
         return fingerprint(data, self.task.head().get("id2label", {}).values(), self.config.task.evaluation_rows)
 
+    @cached_property
+    def weights_dtype(self) -> torch.dtype:
+        """The dtype of the base model's frozen weights."""
+        return weights_dtype(self.config, self.task.auto_class, self.compute)
+
     def base(self, *, second_order: bool = False) -> BaseModel:
         """A freshly loaded base model with the task's head and loss; `second_order` chooses the attention kernel.
 
@@ -83,7 +91,8 @@ class Context:
         """
         config, lora = self.config, self.config.lora
         self._stop_if_asked()
-        base = load_base(config.model, self.task.auto_class, second_order=second_order, **self.task.head())
+        kind, dtype = self.task.auto_class, self.weights_dtype
+        base = load_base(config.model, kind, second_order=second_order, dtype=dtype, **self.task.head())
         self.task.adapt(base.model)
         share_padding(base.model, self.tokenizer)
         self._refuse_late_failures(base.model)
@@ -93,7 +102,7 @@ class Context:
             tell_of_pooler(whole, targets)
         self._pooler_told = True
         self._stop_if_asked()
-        return whole
+        return train_in_fp32(whole, dtype)
 
     def _stop_if_asked(self) -> None:
         """Raises Interrupted when a signal came while something was loaded. Several processes stop together, after a

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from configs.errors import UserError
+from configs.rules import evaluation_batch
 from configs.schema import RunConfig
 
 _DISK = {
@@ -54,7 +55,7 @@ def _explain(error: Exception, config: RunConfig, root: Path) -> str | None:
             f"out of memory: lower --search.batch_size (now {config.search.batch_size}), --retrain.batch_size (now "
             f"{config.retrain.batch_size}; raise --retrain.gradient_accumulation, now "
             f"{config.retrain.gradient_accumulation}, for it), --retrain.eval_batch_size (now "
-            f"{config.retrain.eval_batch_size}) or --task.max_length (now {config.task.max_length}), or take "
+            f"{evaluation_batch(config)}) or --task.max_length (now {config.task.max_length}), or take "
             f"--precision bf16; what was saved is in {root}, --overwrite starts again"
         )
     if config.retrain.torch_compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):

@@ -24,6 +24,7 @@ from problems.hypergradients import betty_type
 from problems.lora import LoraProblem
 from problems.machine.compute import Compute
 from problems.machine.processes import ALONE, Processes
+from problems.models.recompute import recompute_blocks
 from problems.selection import SelectionProblem, SelectionVariables
 from problems.tasks import Collate
 
@@ -117,14 +118,17 @@ def build_engine(
     """
     search = config.search
     gates = Gates(model, config.lora.target_modules)
+    if config.model.gradient_checkpointing:
+        recompute_blocks(model, gates.again)
     variables = SelectionVariables(len(gates.names), gates.k, search.constraint, search.scale)
     model.to(compute.device)
     processes.same([p for p in model.parameters() if p.requires_grad])
     if not processes.first:
         torch.manual_seed(config.seed + 1_000_003 * processes.rank)
-    batches = EndlessLoader(d_tr, search.batch_size, collate, config.seed, processes)
+    parts = search.gradient_accumulation
+    batches = EndlessLoader(d_tr, search.batch_size, collate, config.seed, processes, parts)
     # Another seed: the two loaders must not walk in step.
-    outer_batches = EndlessLoader(d_val, search.batch_size, collate, config.seed + 1, processes)
+    outer_batches = EndlessLoader(d_val, search.batch_size, collate, config.seed + 1, processes, parts)
     shared = {"compute": compute, "passes": Passes(), "processes": processes}
     lora = _inner_problem(config, model, gates, batches, shared)
     selection = _outer_problem(config, variables, outer_batches, shared)

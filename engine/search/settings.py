@@ -9,8 +9,11 @@ _READ = (
     "method", "seed", "precision", "model", "task", "lora.target_modules", "lora.modules_to_save", "lora.k",
     "lora.lora_alpha", "lora.dropout", "search", "hypergradient",
 )  # fmt: skip
-# Metrics, samples, the intervals of checkpoints and the limit of skipped steps change no alpha.
-_BUT = ("task.metrics", "task.samples", "task.evaluation_rows", "search.checkpoint_every", "search.max_bad_steps")
+# Metrics, samples, intervals of checkpoints, the limit of skipped steps and what is computed again change no alpha.
+_BUT = (
+    "task.metrics", "task.samples", "task.evaluation_rows", "search.checkpoint_every", "search.max_bad_steps",
+    "model.gradient_checkpointing",
+)  # fmt: skip
 
 # Which rule makes the ranks decides whether a search may end when those by threshold have settled.
 _ENDS = ("answer.rule",)

@@ -8,6 +8,7 @@ from engine.disk import checkpoint
 from engine.disk.files import write_json
 from engine.ranks.needs import refuse_unanswerable
 from engine.run.context import Context
+from engine.run.memory import FIRST_ORDER, OTHERS, check_memory
 from engine.run.resources import peak_memory
 from engine.run.same_data import refuse_changed_data
 from engine.search.components import to_singular_basis
@@ -63,6 +64,9 @@ def build_search(run: Context, *, second_order: bool) -> SearchEngine:
         log.info("attention: eager, as second derivatives are needed")
     refuse_large_k(base.model, config.lora)
     model = attach_components(base.model, config.lora, run.task.peft_type, base.trained_whole)
+    method = registered(betty_type(config.hypergradient.type))
+    per_weight = OTHERS if method.reads_weights_before else FIRST_ORDER
+    check_memory(run, model, config.search.batch_size, per_weight=per_weight, what="the search")
     parts = data.train.select(d_tr), data.train.select(d_val)
     engine = build_engine(config, model, *parts, data.collate, run.compute, run.processes)
     refuse_unanswerable(config.answer, len(d_val), engine.lora.gates.parameters_per_rank().values())

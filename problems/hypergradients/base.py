@@ -10,7 +10,7 @@ Betty's own functions, which evaluate at W' and know no eta.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -50,15 +50,21 @@ class Inner(Protocol):
     def at(self, weights: Tensors) -> AbstractContextManager[None]:
         """W replaced by `weights` inside the context, bit-equal to before after it."""
 
-    def loss_again(self, *, fp32: bool = False) -> Tensor:
-        """L_tr of the inner step's batch under the inner step's dropout masks, at the weights as they are now."""
+    part_count: int
+    """In how many parts the inner step's batch went through the model."""
 
-    def gradient(self, loss: Tensor | Tensors, inputs: Tensors, **options: Any) -> list[Tensor]:
-        """d loss / d inputs over the whole batch, summed over all processes."""
+    def losses_again(self, *, fp32: bool = False) -> Iterator[Tensor]:
+        """The losses of the parts of the inner step's batch, which sum to L_tr, under the inner step's dropout masks
+        and at the weights as they are now."""
+
+    def gradient(self, losses: Iterable[Tensor], inputs: Tensors) -> list[Tensor]:
+        """d sum(losses) / d inputs, summed over all processes."""
 
     def own_gradient(self, loss: Tensor | Tensors, inputs: Tensors, **options: Any) -> list[Tensor]:
-        """d loss / d inputs of this process's rows, before the sum over the processes; second-order methods
-        differentiate it."""
+        """d loss / d inputs of one part and of this process's rows; second-order methods differentiate it."""
+
+    def summed(self, gradients: Iterable[list[Tensor]]) -> list[Tensor]:
+        """The sum of gradients over the parts, and over all processes."""
 
 
 class Outer(Protocol):

@@ -16,10 +16,11 @@ def step_along(vector: Tensors, radius: float) -> tuple[Tensor, Tensor]:
 
 
 def beta_gradient(inner: Inner, outer: Outer, along: Tensors, step: float | Tensor) -> list[Tensor]:
-    """dL_tr/dbeta at W + step * along, W of before the inner step. One forward, one backward."""
+    """dL_tr/dbeta at W + step * along, W of before the inner step. One forward and one backward for each
+    part of the batch."""
     weights = [w + step * v for w, v in zip(inner.weights_before, along, strict=True)]
     with inner.at(weights):
-        return inner.gradient(inner.loss_again(fp32=inner.fp32_difference), outer.trainable_parameters())
+        return inner.gradient(inner.losses_again(fp32=inner.fp32_difference), outer.trainable_parameters())
 
 
 def central_difference(vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:

@@ -5,7 +5,7 @@ and under its dropout masks.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -24,13 +24,10 @@ class _SecondOrder(Hypergradient):
     def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
         weights = inner.trainable_parameters()
         with inner.at(inner.weights_before):
-            gradient = inner.own_gradient(inner.loss_again(), weights, create_graph=True)
-            # A weight that the loss does not use has a constant gradient, which torch refuses to differentiate.
-            curved = [i for i, g in enumerate(gradient) if g.requires_grad]
+            gradients = _gradients(inner, weights)
 
             def product(direction: Tensors, inputs: Tensors, **options: Any) -> list[Tensor]:
-                outputs = [gradient[i] for i in curved]
-                return inner.gradient(outputs, inputs, grad_outputs=[direction[i] for i in curved], **options)
+                return inner.summed(_along(inner, g, direction, inputs, **options) for g in gradients())
 
             def hessian(direction: Tensors) -> list[Tensor]:
                 return product(direction, weights, retain_graph=True)
@@ -42,6 +39,30 @@ class _SecondOrder(Hypergradient):
     @abstractmethod
     def solve(self, vector: list[Tensor], hessian: HessianProduct, inner: Inner) -> list[Tensor]:
         """M v."""
+
+
+def _gradients(inner: Inner, weights: Tensors) -> Callable[[], Iterator[list[Tensor]]]:
+    """The gradients dL_tr/dW of the batch's parts, each of which can be differentiated.
+
+    That of a single part is computed once; several are computed for every product anew, as their graphs together are
+    what did not fit the memory.
+    """
+
+    def anew() -> Iterator[list[Tensor]]:
+        return (inner.own_gradient(loss, weights, create_graph=True) for loss in inner.losses_again())
+
+    if inner.part_count > 1:
+        return anew
+    kept = list(anew())
+    return lambda: iter(kept)
+
+
+def _along(inner: Inner, gradient: Tensors, direction: Tensors, inputs: Tensors, **options: Any) -> list[Tensor]:
+    """d (gradient . direction) / d inputs. A weight that the loss does not use has a constant gradient, which torch
+    refuses to differentiate."""
+    curved = [i for i, g in enumerate(gradient) if g.requires_grad]
+    along = [direction[i] for i in curved]
+    return inner.own_gradient([gradient[i] for i in curved], inputs, grad_outputs=along, **options)
 
 
 class Exact(_SecondOrder):

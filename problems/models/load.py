@@ -7,7 +7,8 @@ config.json keeps them.
 
 import importlib.util
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,18 +74,33 @@ def _refuse_adapter(name: str) -> None:
         raise UserError(f"--model.name: {name} holds an adapter, not a model; name its base model (it says: {base})")
 
 
-def load_tokenizer(config: ModelConfig, **options: Any) -> PreTrainedTokenizerBase:
-    """The model's tokenizer; it pads with its end of text where it has no padding token. `options` are the task's."""
+@contextmanager
+def source_of(config: ModelConfig) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What transformers loads, and `from_pretrained`'s options for it. An error of loading inside the context becomes
+    a UserError that names what is missing."""
     with explain_missing("--model.name", config.name):
         source, file = _split_file(locate(config.name))
-        tokenizer = AutoTokenizer.from_pretrained(source, **file, **_options(config), **options)
+        yield source, {**file, **_options(config)}
+
+
+def load_tokenizer(config: ModelConfig, **options: Any) -> PreTrainedTokenizerBase:
+    """The model's tokenizer; it pads with its end of text where it has no padding token. `options` are the task's."""
+    with source_of(config) as (source, where):
+        tokenizer = AutoTokenizer.from_pretrained(source, **where, **options)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
-def load_base(config: ModelConfig, auto_class: Any, *, second_order: bool = False, **head: Any) -> BaseModel:
-    """The base model in fp32 with a head for the task; `head` are configuration values such as num_labels.
+def load_base(
+    config: ModelConfig,
+    auto_class: Any,
+    *,
+    second_order: bool = False,
+    dtype: torch.dtype = torch.float32,
+    **head: Any,
+) -> BaseModel:
+    """The base model in `dtype` with a head for the task; `head` are configuration values such as num_labels.
 
     `second_order` chooses the attention kernel that can be differentiated twice. Raises UserError when the model
     cannot be loaded, when its weights are quantised, and when weights outside the head have another size than its
@@ -95,23 +111,23 @@ def load_base(config: ModelConfig, auto_class: Any, *, second_order: bool = Fals
         attention = "eager"
     # Unasked, transformers takes sdpa and, for models without it, eager; asked for sdpa, it refuses those.
     kernel = {} if attention == "auto" else {"attn_implementation": attention}
-    source, file = _split_file(locate(config.name))
     quantised = _four_bits() if config.load_in_4bit else {}
-    with explain_missing("--model.name", config.name):
+    with source_of(config) as (source, options):
+        file = {name: value for name, value in options.items() if name == "gguf_file"}
         # Some config.json ask for tuples as outputs, in which the loss has no name.
-        settings = AutoConfig.from_pretrained(source, **file, **_options(config), **head, return_dict=True)
+        settings = AutoConfig.from_pretrained(source, **options, **head, return_dict=True)
         if not file:
             _refuse_quantised(settings, config)
         model, report = auto_class.from_pretrained(
             source,
             config=settings,
-            dtype="float32",
+            dtype=dtype,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # a head of another number of classes is made new
-            **(file or {"use_safetensors": True}),
+            **({} if file else {"use_safetensors": True}),
             **quantised,
             **kernel,
-            **_options(config),
+            **options,
         )
     if file:
         _forget_quantisation(model, file["gguf_file"])

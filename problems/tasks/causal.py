@@ -3,16 +3,20 @@
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
 from peft import TaskType
-from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, PreTrainedModel, PreTrainedTokenizerBase
 
 from configs.keys import shortened
+from configs.recipe import label_smoothing
+from configs.schema import TaskConfig
 from problems.tasks.base import PAD_TO, Collate, Task
 from problems.tasks.templates import IGNORED, Message
+from problems.tasks.token_loss import token_loss
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "labels")
 TOKEN_METRICS = ("perplexity", "token_accuracy")
@@ -24,6 +28,7 @@ class Causal(Task):
     auto_class = AutoModelForCausalLM
     peft_type = TaskType.CAUSAL_LM
     reads_outputs = False
+    config: TaskConfig
 
     @property
     def inputs(self) -> Sequence[str]:
@@ -31,6 +36,9 @@ class Causal(Task):
 
     def head(self) -> Mapping[str, Any]:
         return {}
+
+    def adapt(self, model: PreTrainedModel) -> None:
+        model.loss_function = partial(token_loss, smoothing=label_smoothing(self.config))
 
     def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
         pad = DataCollatorForSeq2Seq(tokenizer, pad_to_multiple_of=PAD_TO)

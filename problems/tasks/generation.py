@@ -9,16 +9,13 @@ The separator is the tokenizer's beginning of text (its end where it has none): 
 import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, ClassVar
 
-import torch
 from datasets import Dataset
-from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from configs.errors import UserError
-from configs.recipe import is_benchmark, label_smoothing
+from configs.recipe import is_benchmark
 from configs.schema import TaskConfig
 from problems.scoring import METRICS, check_metrics, score_e2e, score_webnlg
 from problems.scoring.names import plain
@@ -54,10 +51,6 @@ class Generation(Causal):
 
     def adapt_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
         take_template(tokenizer, self.config.chat_template)
-
-    def adapt(self, model: PreTrainedModel) -> None:
-        if (smoothing := label_smoothing(self.config)) > 0:
-            model.loss_function = partial(smoothed_loss, smoothing=smoothing)
 
     def prompt(self, tokenizer: PreTrainedTokenizerBase) -> Prompt:
         """The form of the prompt, by `task.prompt`. Raises UserError for chat without a template."""
@@ -118,17 +111,3 @@ class Generation(Causal):
         else:
             found = score_e2e(texts, references, self._metrics)
         return {name.lower(): value for name, value in found.items()}
-
-
-def smoothed_loss(logits: Tensor, labels: Tensor, vocab_size: int, *, smoothing: float, **options: Any) -> Tensor:
-    """Mean over the answers' tokens of (1 - s) nll + s mean over the vocabulary of -log p; plain nll where no gradient
-    is taken.
-
-    logits [rows, tokens, vocabulary], labels [rows, tokens], shifted here. Source: LoRA's recipe (label_smooth).
-    """
-    shifted = nn.functional.pad(labels, (0, 1), value=-100)[..., 1:].reshape(-1)
-    return nn.functional.cross_entropy(
-        logits.to(torch.promote_types(logits.dtype, torch.float32)).reshape(-1, vocab_size),
-        shifted.to(logits.device),
-        label_smoothing=smoothing if torch.is_grad_enabled() else 0.0,
-    )

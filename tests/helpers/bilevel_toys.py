@@ -4,7 +4,7 @@ The expected values come from closed forms and from `torch.func` through the who
 is used for them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,20 +137,24 @@ def make_toy(
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.SGD,
     scheduler: Callable[..., Any] | None = None,
     steps: int = 1,
+    parts: Sequence[int] = (),
     **config: Any,
 ) -> Toy:
-    """A toy on a real Engine after `steps` inner steps, as the program would set it up."""
+    """A toy on a real Engine after `steps` inner steps, as the program would set it up.
+
+    `parts`: the rows of each part in which a batch goes through the model; none: all at once.
+    """
     get_logger().setLevel("WARNING")
     compute, passes = Compute(CPU, bf16=False), Passes()
     trained = [p for p in net.parameters() if p.requires_grad]
     descent = optimizer(trained, lr=rate)
     inner = ToyInner(
-        "inner", Config(type=betty_type(method), **config), net, trained, descent, _endless(batches[0]), compute,
+        "inner", Config(type=betty_type(method), **config), net, trained, descent, Endless(batches[0], parts), compute,
         scheduler=scheduler(descent) if scheduler else None, passes=passes, eta=eta,
     )  # fmt: skip
     outer = ToyOuter(
         "outer", Config(), variables, variables.parameters(), torch.optim.SGD(variables.parameters(), lr=0.1),
-        _endless(batches[1]), compute, passes=passes,
+        Endless(batches[1], parts), compute, passes=passes,
     )  # fmt: skip
     engine = Engine(
         problems=[outer, inner],
@@ -164,9 +168,19 @@ def make_toy(
     return toy
 
 
-def _endless(draw: Callable[[], Batch]) -> Iterator[Batch]:
-    while True:
-        yield draw()
+class Endless:
+    """Drawn batches for ever, each cut into parts of so many rows where there are any."""
+
+    def __init__(self, draw: Callable[[], Batch], parts: Sequence[int]) -> None:
+        self.draw = draw
+        self.parts = list(parts)
+        self.shares = [rows / sum(parts) for rows in parts]
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            batch = self.draw()
+            cut = {name: values.split(self.parts) for name, values in batch.items()} if self.parts else {}
+            yield tuple({k: v[i] for k, v in cut.items()} for i in range(len(self.parts))) if cut else batch
 
 
 def ridge_toy(method: str, *, solved: bool = False, size: int = 4, share: float = 1.0, **options: Any) -> Toy:

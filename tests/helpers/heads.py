@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 from transformers import BertConfig, GPT2Config, GPT2LMHeadModel
 
-from problems.tasks.generation import smoothed_loss
+from problems.tasks.token_loss import token_loss
 
 NO = -100
 TOKENS = [[NO, 1, 2, 0, 1, 2], [NO, NO, NO, NO, NO, 1], [NO, 2, 2, 2, 2, 2], [NO, 1, NO, NO, NO, 1]]
@@ -27,7 +27,7 @@ def tiny_gpt2() -> Any:
     torch.manual_seed(0)
     dropout = {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
     model = GPT2LMHeadModel(GPT2Config(vocab_size=30, n_positions=8, n_embd=8, n_layer=1, n_head=2, **dropout))
-    model.loss_function = partial(smoothed_loss, smoothing=0.1)
+    model.loss_function = partial(token_loss, smoothing=0.1)
     return model
 
 

@@ -63,13 +63,13 @@ def test_remembers_the_weights_of_before_the_step(method: str) -> None:
     assert equal(toy.inner.weights_before, toy.before)
 
 
-def test_loss_again_is_the_loss_of_the_step() -> None:
+def test_losses_again_are_those_of_the_step() -> None:
     toy = lora_toy(dropout=0.5)
     with torch.no_grad():
         toy.outer.module.beta.copy_(toy.outer.beta_before)
     stream = torch.get_rng_state()
     with toy.inner.at(toy.inner.weights_before):
-        assert torch.equal(toy.inner.loss_again(), toy.inner.last_loss)
+        assert torch.equal(next(toy.inner.losses_again()), toy.inner.last_loss)
     assert torch.equal(stream, torch.get_rng_state())
 
 
@@ -86,7 +86,7 @@ def test_the_inner_backward_gives_the_beta_gradient_for_nothing() -> None:
     with torch.no_grad():
         toy.outer.module.beta.copy_(toy.outer.beta_before)
     with toy.inner.at(toy.before):
-        expected = torch.autograd.grad(toy.inner.loss_again(), toy.outer.trained)
+        expected = torch.autograd.grad(next(toy.inner.losses_again()), toy.outer.trained)
     assert torch.allclose(toy.inner.beta_gradient[0], expected[0], rtol=1e-12, atol=1e-16)
     assert toy.outer.module.beta.grad is None
 
@@ -102,7 +102,7 @@ def test_unused_inputs_have_zero_gradient_and_a_gradient_is_one_pass() -> None:
     toy = lora_toy()
     used, unused = torch.ones(2, requires_grad=True), torch.ones(3, requires_grad=True)
     before = toy.inner.passes.backward
-    gradient = toy.inner.gradient((3 * used).sum(), [used, unused])
+    gradient = toy.inner.gradient([(3 * used).sum()], [used, unused])
     assert equal(gradient, [torch.full((2,), 3.0), torch.zeros(3)])
     assert toy.inner.passes.backward == before + 1
 

@@ -101,3 +101,31 @@ def test_long_rows_are_cut_at_max_length(tiny_config: Callable[..., RunConfig]) 
     config = tiny_config("--task.max_length", "6")
     data = prepare(make_task(config), load_tokenizer(config.model), config)
     assert max(data.train["length"]) == 6 == max(map(len, data.train["input_ids"]))
+
+
+@pytest.mark.parametrize("labels", [[1] * 21, [[1, -100, 2]] * 10 + [[-100, -100, 3]] * 11])
+def test_a_batch_in_parts_is_the_batch_of_as_many_rows(labels: list[Any]) -> None:
+    """The same rows in the same order, and shares by labels that sum to 1."""
+    rows = Dataset.from_dict({"length": LENGTHS[:21], "labels": labels, "number": list(range(21))})
+
+    def collate(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        return {"n": torch.tensor([row["number"] for row in batch])}
+
+    whole, cut = EndlessLoader(rows, 8, collate, seed=2), EndlessLoader(rows, 2, collate, seed=2, parts=4)
+    for one, parts in islice(zip(iter(whole), iter(cut), strict=True), 5):
+        assert isinstance(one, dict)
+        assert isinstance(parts, tuple)
+        assert [len(part["n"]) for part in parts] == [2] * 4 if len(one["n"]) == 8 else [2, 2, 1]
+        assert torch.equal(torch.cat([part["n"] for part in parts]), one["n"])
+        counts = [sum(np.count_nonzero(np.asarray(labels[n]) != -100) for n in part["n"]) for part in parts]
+        assert cut.shares == pytest.approx([count / sum(counts) for count in counts])
+
+
+def test_a_part_without_a_label_is_left_out() -> None:
+    """Its mean loss is no number, and no number times 0 is none either."""
+    rows = Dataset.from_dict({"length": [3] * 4, "labels": [[-100], [-100], [1], [2]]})
+    loader = EndlessLoader(rows, 1, lambda batch: {"labels": torch.tensor([r["labels"] for r in batch])}, 0, parts=4)
+    parts = next(iter(loader))
+    assert isinstance(parts, tuple)
+    assert sorted(int(part["labels"]) for part in parts) == [1, 2]
+    assert loader.shares == [0.5, 0.5]

@@ -103,3 +103,23 @@ def test_w_decays_and_beta_does_not(tiny_config: Callable[..., RunConfig], run_o
     engine = built(run_of(tiny_config("--search.weight_decay", "0.3")))
     decays = [problem.optimizer.param_groups[0]["weight_decay"] for problem in (engine.lora, engine.selection)]
     assert decays == [0.3, 0.0]
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("method", ["first_order", "darts", "exact"])
+def test_accumulated_batches_search_as_the_large_batch_does(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], method: str
+) -> None:
+    """Parts are padded to their own longest rows, which changes nothing but rounding."""
+    given = ("--hypergradient.type", method, "--search.steps", "4", "--search.warmup_ratio", "0")
+    searched = []
+    for batch, parts in ((16, 1), (4, 4)):
+        sizes = ("--search.batch_size", str(batch), "--search.gradient_accumulation", str(parts))
+        engine = built(run_of(tiny_config(*given, *sizes, dropout=0.0)))
+        engine.run()
+        searched.append(engine)
+    large, small = searched
+    torch.testing.assert_close(small.alpha(), large.alpha(), rtol=0, atol=1e-4)
+    assert (large.alpha() - 0.25).abs().max() > 1e-3
+    for one, other in zip(small.lora.trained, large.lora.trained, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=2e-3)

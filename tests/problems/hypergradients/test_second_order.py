@@ -144,7 +144,7 @@ def dense_hessian(toy: Toy) -> Tensor:
     inner = toy.inner
     with inner.at(toy.before):
         gradient = torch.cat(
-            [g.flatten() for g in torch.autograd.grad(inner.loss_again(), inner.trained, create_graph=True)]
+            [g.flatten() for g in torch.autograd.grad(next(inner.losses_again()), inner.trained, create_graph=True)]
         )
         rows = [torch.autograd.grad(g, inner.trained, retain_graph=True) for g in gradient]
     return torch.linalg.eigvalsh(torch.stack([torch.cat([p.flatten() for p in row]) for row in rows]))

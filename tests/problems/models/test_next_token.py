@@ -37,7 +37,7 @@ from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
 from problems.models.load import load_base
 from problems.models.next_token import refuse_other_models
-from problems.tasks.generation import smoothed_loss
+from problems.tasks.token_loss import token_loss
 from tests.helpers.generation_toys import arguments, make_tokenizer, write_e2e
 
 V = 64
@@ -77,7 +77,7 @@ def test_next_token_models_are_taken_as_they_are(kind: str, seed: int) -> None:
     model = RIGHT[kind]().train()
     state = torch.get_rng_state()
     refuse_other_models(model, "x")
-    model.loss_function = partial(smoothed_loss, smoothing=0.1)
+    model.loss_function = partial(token_loss, smoothing=0.1)
     refuse_other_models(model, "x")
     assert model.training, "it is given back as it came"
     assert torch.equal(torch.get_rng_state(), state), "it draws no random numbers"

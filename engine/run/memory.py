@@ -1,0 +1,169 @@
+"""How much memory a training will take at its peak, and whether that is there."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from configs.errors import UserError
+from configs.rules import WITHOUT_HEAD
+from engine.run.context import Context
+from problems.data import Data
+from problems.machine.compute import Compute, random_state, replay
+
+log = logging.getLogger("autolora")
+
+MIB, GIB = 2**20, 2**30
+MARGIN = 1.1
+"""The estimate is so many times the sum of what is known: allocators leave gaps."""
+_LOSS = 96 * MIB
+"""What the parts of a language model's loss take besides its scores."""
+_ROOT = Path("/sys/fs/cgroup")
+_CGROUPS = (
+    ("memory.max", "memory.current", "memory.stat"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+)
+FIRST_ORDER, OTHERS = 12, 28
+"""Bytes beside each trained number: its gradient and AdamW's two moments; hypergradients that evaluate L_tr at other
+weights also keep W, a direction, and two sets of weights."""
+
+
+@dataclass(frozen=True)
+class Activations:
+    """What the graph of a batch holds, in bytes: `fixed`, whatever its size (copies of weights in the precision of the
+    arithmetic), and for each row all of it (`row`), its scores (`scores`) and the inputs of a block (`block`)."""
+
+    fixed: float
+    row: float
+    scores: float
+    block: float
+    blocks: int
+
+    def of(self, rows: int, *, again: bool) -> float:
+        """Bytes at the peak of a batch's backward pass; `again`: each block is computed again, one at a time."""
+        inside = max(self.row - self.scores, 0.0)
+        if again and self.blocks:
+            inside = inside / self.blocks + self.blocks * self.block
+            fixed = self.fixed / self.blocks
+        else:
+            fixed = self.fixed
+        return fixed + rows * (inside + 2 * self.scores)  # the gradient of the scores is as large as they are
+
+
+def activations(model: nn.Module, data: Data, compute: Compute) -> Activations:
+    """Measured on one and on two copies of the longest training row, by what torch saves for the backward pass."""
+    row = data.train[int(np.argmax(data.train["length"][:]))]
+    was_training = model.training
+    model.train()
+    # The dropout masks of the training must not depend on whether somebody looked.
+    with replay(random_state(compute.device), compute.device):
+        (one, scores, hidden), (two, _, _) = (
+            _held(model, data.collate([dict(row) for _ in range(n)]), compute) for n in (1, 2)
+        )
+    model.train(was_training)
+    blocks = sum(isinstance(module, GradientCheckpointingLayer) for module in model.modules())
+    return Activations(max(2 * one - two, 0.0), two - one, scores, hidden, blocks)
+
+
+def _held(model: nn.Module, batch: dict[str, Tensor], compute: Compute) -> tuple[float, float, float]:
+    """Bytes that the graph of a batch holds besides the weights, of its scores, and of one block's inputs."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    held: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        place = tensor.untyped_storage()
+        if place.data_ptr() not in own:
+            held[place.data_ptr()] = place.nbytes()
+        return tensor
+
+    there = {name: values.to(compute.device) for name, values in batch.items()}
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), compute.autocast():
+        output: Any = model(**there)
+    logits: Tensor = output.logits
+    tokens = there["input_ids"].numel()
+    width = getattr(getattr(model, "config", None), "hidden_size", 0)
+    size = 2 if compute.bf16 else 4
+    return sum(held.values()), float(logits.untyped_storage().nbytes()), float(tokens * width * size)
+
+
+def free(compute: Compute) -> float:
+    """Bytes that are free for this process: of the GPU, else of the machine, or of the container's limit where that is
+    less."""
+    if compute.device.type == "cuda":
+        return float(torch.cuda.mem_get_info(compute.device)[0])
+    return min([float(psutil.virtual_memory().available), *_left_in_containers()])
+
+
+def _left_in_containers() -> Iterator[float]:
+    """What the control groups of Linux leave, of either version; files that were read count as free."""
+    for limit, used, cache in _CGROUPS:
+        with suppress(OSError, ValueError):  # "max" is no number: there is no limit
+            most, taken = (int((_ROOT / name).read_text(encoding="ascii")) for name in (limit, used))
+            stat = (_ROOT / cache).read_text(encoding="ascii").split()
+            yield max(most - taken + int(stat[stat.index("inactive_file") + 1]), 0)
+
+
+def check_memory(run: Context, model: nn.Module, rows: int, *, per_weight: int, what: str) -> None:
+    """Tells the peak of a training that is about to begin, in GiB, beside what is free.
+
+    `rows` go through the model at a time; `per_weight`: bytes beside each trained number itself. Raises UserError,
+    with the keys that save most, where more is needed than is free, unless `ignore_memory_estimate`.
+    """
+    config, compute = run.config, run.compute
+    if compute.device.type not in ("cpu", "cuda"):  # nothing tells what is free there
+        return
+    model.to(compute.device)
+    held = activations(model, run.data, compute)
+    again = config.model.gradient_checkpointing
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    needed = MARGIN * (held.of(rows, again=again) + per_weight * trained)
+    needed += _LOSS if config.task.type in WITHOUT_HEAD else 0
+    left = free(compute) / (1 if compute.device.type == "cuda" else run.processes.size)
+    resident = _resident(compute)
+    if what not in run.told:
+        run.told.add(what)
+        log.info(
+            "memory: about %.1f GiB at the peak of %s, %.1f GiB free", (resident + needed) / GIB, what, left / GIB
+        )
+    if needed <= left or config.ignore_memory_estimate:
+        return
+    saving = ", ".join(_savings(run, model, held, rows))
+    raise UserError(
+        f"--{what_key(what)}.batch_size: {what} needs about {needed / GIB:.1f} GiB more than the program has now, and "
+        f"{left / GIB:.1f} GiB are free; what saves most: {saving}; --ignore_memory_estimate true tries all the same"
+    )
+
+
+def what_key(what: str) -> str:
+    """The section of the settings of a training."""
+    return "search" if what == "the search" else "retrain"
+
+
+def _savings(run: Context, model: nn.Module, held: Activations, rows: int) -> list[str]:
+    """The three settings that save most, the largest saving first."""
+    config, again = run.config, run.config.model.gradient_checkpointing
+    now = held.of(rows, again=again)
+    options = {f"--task.max_length {max(4, config.task.max_length // 2)}": now / 2}
+    if rows > 1:
+        options["half the batch_size with twice the gradient_accumulation"] = now - held.of(rows // 2, again=again)
+    if not again:
+        options["--model.gradient_checkpointing true"] = now - held.of(rows, again=True)
+    frozen = sum(parameter.nbytes for parameter in model.parameters() if not parameter.requires_grad)
+    if run.weights_dtype == torch.float32 and config.method not in ("full", "adapter"):
+        options["--model.dtype bf16"] = frozen / 2
+    return sorted(options, key=lambda name: -options[name])[:3]
+
+
+def _resident(compute: Compute) -> float:
+    """Bytes that this process has now."""
+    if compute.device.type == "cuda":
+        return float(torch.cuda.memory_allocated(compute.device))
+    return float(psutil.Process().memory_info().rss)

@@ -1,0 +1,75 @@
+"""The precision of the frozen weights: fp32, or bf16 with everything that is trained in fp32."""
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from configs.schema import RunConfig
+from problems.machine.compute import Compute
+from problems.models.load import BaseModel, source_of
+from problems.models.parts import matches
+
+log = logging.getLogger("autolora")
+
+LARGE = 300_000_000
+"""Parameters from which on `model.dtype: auto` keeps the weights of a causal model in bf16."""
+
+
+def weights_dtype(config: RunConfig, auto_class: Any, compute: Compute) -> torch.dtype:
+    """The dtype of the frozen weights that `model.dtype` asks for.
+
+    auto: bf16 for causal models of LARGE parameters or more, where the run computes in bf16 and does not train every
+    weight; else fp32. Raises UserError when the model's configuration cannot be loaded.
+    """
+    model = config.model
+    if model.dtype != "auto":
+        return torch.bfloat16 if model.dtype == "bf16" else torch.float32
+    if auto_class is not AutoModelForCausalLM or not compute.bf16 or config.method == "full" or model.load_in_4bit:
+        return torch.float32
+    if count_parameters(config, auto_class) < LARGE:
+        return torch.float32
+    log.info("the frozen weights are in bf16, those that are trained in fp32 (--model.dtype)")
+    return torch.bfloat16
+
+
+def count_parameters(config: RunConfig, auto_class: Any) -> int:
+    """Parameters of the base model, shared ones once, from its configuration alone. Raises UserError when that cannot
+    be loaded."""
+    with source_of(config.model) as (source, options):
+        settings = AutoConfig.from_pretrained(source, **options)
+        with torch.device("meta"):
+            model = auto_class.from_config(settings, trust_remote_code=config.model.trust_remote_code)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def train_in_fp32(base: BaseModel, dtype: torch.dtype) -> BaseModel:
+    """Keeps the modules that are trained whole (the task head) in fp32 where the frozen weights have another `dtype`.
+
+    Such a module computes in fp32 whatever reaches it. What it gives to frozen modules is in their dtype again.
+    """
+    if dtype == torch.float32:
+        return base
+    body = f"{base.model.base_model_prefix}."
+    for name, module in base.model.named_modules():
+        if any(matches(name, whole) for whole in base.trained_whole):
+            module.to(torch.float32)
+            module.register_forward_pre_hook(_to(torch.float32), with_kwargs=True)
+            if name.startswith(body):
+                module.register_forward_hook(lambda module, inputs, output: _cast(output, dtype))
+    return base
+
+
+def _to(dtype: torch.dtype) -> Any:
+    def cast(module: nn.Module, inputs: Any, options: Any) -> Any:
+        return tuple(_cast(x, dtype) for x in inputs), {name: _cast(x, dtype) for name, x in options.items()}
+
+    return cast
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.to(dtype)
+    return value

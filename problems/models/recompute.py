@@ -1,0 +1,51 @@
+"""Gradient checkpointing: each block keeps its inputs alone, and is computed again in the backward pass."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial, wraps
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from transformers import Cache
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from configs.errors import UserError
+
+Again = Callable[[], AbstractContextManager[None]]
+"""Called in the forward pass; opens the context in which the block is computed again."""
+
+
+def recompute_blocks(model: nn.Module, again: Again = nullcontext) -> None:
+    """Makes every block of `model` forget its activations until the backward pass, where they cost a second forward.
+
+    Dropout masks and autocast are the same in both passes. transformers' own switch works in training mode alone; the
+    shares are integrated, and a search without dropout runs, in evaluation mode. Without gradients nothing changes.
+    Raises UserError for a model without blocks that transformers knows of.
+    """
+    blocks = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not blocks:
+        raise UserError(
+            "--model.gradient_checkpointing: this model has no blocks that can be computed again; allowed here: false"
+        )
+    for block in blocks:
+        block.forward = _recomputed(block.forward, again)
+
+
+def _recomputed(forward: Callable[..., Any], again: Again) -> Callable[..., Any]:
+    @wraps(forward)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return forward(*args, **kwargs)
+        # The second pass would write the keys of a cache once more, and nothing reads them in training.
+        args = tuple(None if isinstance(value, Cache) else value for value in args)
+        kwargs = {name: None if isinstance(value, Cache) else value for name, value in kwargs.items()}
+        contexts = partial(_contexts, again)
+        return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)
+
+    return run
+
+
+def _contexts(again: Again) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), again()

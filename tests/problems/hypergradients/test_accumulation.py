@@ -1,0 +1,36 @@
+"""A batch that goes through the model in parts gives the bilevel step of the whole batch."""
+
+import pytest
+import torch
+
+from tests.helpers.bilevel_toys import METHODS, lora_toy
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_in_unequal_parts_is_the_step_of_the_whole_batch(method: str) -> None:
+    """Three steps, so that the optimiser's state and the gradient that `sama` reads have passed through it too."""
+    options = {"optimizer": torch.optim.AdamW, "rate": 0.05, "eta": 0.3, "steps": 3}
+    whole, cut = (lora_toy(method, parts=parts, **options) for parts in ((), (9, 4, 3)))
+    for one, other in zip(whole.after, cut.after, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-9, atol=1e-12)
+    for name in ("direct", "implicit", "last_loss"):
+        torch.testing.assert_close(getattr(cut.outer, name), getattr(whole.outer, name), rtol=1e-6, atol=1e-12)
+    torch.testing.assert_close(cut.inner.last_loss, whole.inner.last_loss)
+    assert method == "first_order" or cut.outer.implicit.norm() > 0
+
+
+def test_each_part_draws_dropout_masks_of_its_own_and_keeps_them() -> None:
+    toy = lora_toy("forward_difference", parts=(8, 8), dropout=0.5, steps=1)
+    with torch.no_grad():
+        toy.outer.module.beta.copy_(toy.outer.beta_before)
+    with toy.inner.at(toy.inner.weights_before):
+        again = list(toy.inner.losses_again())
+    assert len(again) == toy.inner.part_count == 2
+    assert torch.equal(again[0] + again[1], toy.inner.last_loss)
+
+
+def test_passes_are_counted_by_part() -> None:
+    whole, cut = (lora_toy("darts", parts=parts, steps=1).inner.passes for parts in ((), (8, 8)))
+    assert (cut.forward, cut.backward) == (2 * whole.forward, 2 * whole.backward)

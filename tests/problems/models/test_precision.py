@@ -1,0 +1,104 @@
+"""Frozen weights in bf16, everything that is trained in fp32, and what is computed with them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from configs.schema import RunConfig
+from configs.values import with_values
+from engine.run.context import Context
+from engine.search.stage import build_search, search
+from problems.machine.compute import Compute
+from problems.models import precision
+from problems.models.precision import count_parameters, weights_dtype
+
+CPU = torch.device("cpu")
+BF16 = ("--model.dtype", "bf16")
+
+
+def config_of(model: Path, **values: Any) -> RunConfig:
+    return with_values(RunConfig(name="x"), {"model.name": str(model), **values})
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "bf16", "expected"),
+    [
+        ({}, AutoModelForCausalLM, True, torch.bfloat16),
+        ({}, AutoModelForCausalLM, False, torch.float32),
+        ({}, AutoModelForSequenceClassification, True, torch.float32),
+        ({"method": "full"}, AutoModelForCausalLM, True, torch.float32),
+        ({"model.load_in_4bit": True}, AutoModelForCausalLM, True, torch.float32),
+        ({"model.dtype": "fp32"}, AutoModelForCausalLM, True, torch.float32),
+        ({"model.dtype": "bf16"}, AutoModelForSequenceClassification, False, torch.bfloat16),
+    ],
+)
+def test_auto_takes_bf16_for_large_causal_models_where_the_run_computes_in_it(
+    model_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch,
+    values: dict[str, Any], kind: Any, bf16: bool, expected: torch.dtype,
+) -> None:  # fmt: skip
+    config = config_of(model_folder("llama"), **values)
+    monkeypatch.setattr(precision, "LARGE", count_parameters(config, AutoModelForCausalLM))
+    assert weights_dtype(config, kind, Compute(CPU, bf16=bf16)) == expected
+
+
+def test_auto_keeps_smaller_models_in_fp32(model_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(model_folder("llama"))
+    model = AutoModelForCausalLM.from_pretrained(config.model.name)
+    assert count_parameters(config, AutoModelForCausalLM) == sum(p.numel() for p in model.parameters())
+    monkeypatch.setattr(precision, "LARGE", count_parameters(config, AutoModelForCausalLM) + 1)
+    assert weights_dtype(config, AutoModelForCausalLM, Compute(CPU, bf16=True)) == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "llama"])
+def test_frozen_weights_are_bf16_and_trained_ones_fp32(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], kind: str
+) -> None:
+    engine = build_search(run_of(tiny_config(*BF16, kind=kind)), second_order=False)
+    parameters = [(n, p) for n, p in engine.lora.module.named_parameters() if ".original_module." not in n]
+    for name, parameter in parameters:
+        assert parameter.dtype == (torch.float32 if parameter.requires_grad else torch.bfloat16), name
+    assert any(parameter.requires_grad and ".lora_" not in name for name, parameter in parameters)
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("compute", ["fp32", "bf16"])
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_a_search_with_bf16_weights_is_close_to_that_with_fp32_weights(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], kind: str, compute: str
+) -> None:
+    """The logits of the same trained numbers: bf16 has 8 bits. A module that is trained whole stands among them."""
+    whole = "[pooler]" if kind == "bert" else "[norm]"
+    given = ("--precision", compute, "--lora.modules_to_save", whole, "--search.dropout", "false")
+    found = []
+    for more in ((), BF16):
+        engine = build_search(run_of(tiny_config(*given, *more, kind=kind)), second_order=False)
+        engine.train()
+        with torch.no_grad():
+            torch.manual_seed(0)
+            for parameter in engine.lora.trained:
+                parameter.copy_(0.3 * torch.randn_like(parameter))
+        loader = engine.lora.train_data_loader[0]
+        batch = loader.collate([loader.rows[i] for i in range(8)])
+        with engine.lora.compute.autocast():
+            found.append(engine.lora.module(**batch).logits.float())
+    assert found[0].abs().max() > 0.1
+    torch.testing.assert_close(found[1], found[0], rtol=0.05, atol=0.05 * float(found[0].detach().abs().max()))
+
+
+@pytest.mark.trains
+def test_without_autocast_a_head_gives_fp32_logits(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    """Evaluation ranks predictions by them, and bf16 has too few numbers for that."""
+    run = run_of(tiny_config(*BF16, kind="bert"))
+    search(run)
+    engine = build_search(run, second_order=False)
+    loader = engine.lora.train_data_loader[0]
+    batch = loader.collate([loader.rows[i] for i in range(8)])
+    logits = engine.lora.module(**batch).logits
+    assert logits.dtype == torch.float32
+    assert not torch.equal(logits, logits.bfloat16().float())
