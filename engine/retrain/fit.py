@@ -53,7 +53,9 @@ def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mappi
     clock = Clock(last.seconds if last else 0.0)
     seal = Seal(clock, begun or {}, processes)
     if any(p.requires_grad for p in prepared.model.parameters()):
-        check_memory(run, prepared.model, config.retrain.batch_size, per_weight=FIRST_ORDER, what="the retraining")
+        check_memory(
+            run, prepared.model, data, config.retrain.batch_size, per_weight=FIRST_ORDER, what="the retraining"
+        )
     if config.model.gradient_checkpointing and config.method != "head":
         recompute_blocks(prepared.model)
     trainer = RetrainTrainer(

@@ -111,17 +111,19 @@ def _left_in_containers() -> Iterator[float]:
             yield max(most - taken + int(stat[stat.index("inactive_file") + 1]), 0)
 
 
-def check_memory(run: Context, model: nn.Module, rows: int, *, per_weight: int, what: str) -> None:
+def check_memory(
+    run: Context, model: nn.Module, data: Data, rows: int, *, per_weight: int, what: str
+) -> None:  # fmt: skip
     """Tells the peak of a training that is about to begin, in GiB, beside what is free.
 
-    `rows` go through the model at a time; `per_weight`: bytes beside each trained number itself. Raises UserError,
-    with the keys that save most, where more is needed than is free, unless `ignore_memory_estimate`.
+    `rows` of `data` go through the model at a time; `per_weight`: bytes beside each trained number itself. Raises
+    UserError, with the keys that save most, where more is needed than is free, unless `ignore_memory_estimate`.
     """
     config, compute = run.config, run.compute
     if compute.device.type not in ("cpu", "cuda"):  # nothing tells what is free there
         return
     model.to(compute.device)
-    held = activations(model, run.data, compute)
+    held = activations(model, data, compute)
     again = config.model.gradient_checkpointing
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     needed = MARGIN * (held.of(rows, again=again) + per_weight * trained)

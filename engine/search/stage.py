@@ -66,7 +66,7 @@ def build_search(run: Context, *, second_order: bool) -> SearchEngine:
     model = attach_components(base.model, config.lora, run.task.peft_type, base.trained_whole)
     method = registered(betty_type(config.hypergradient.type))
     per_weight = OTHERS if method.reads_weights_before else FIRST_ORDER
-    check_memory(run, model, config.search.batch_size, per_weight=per_weight, what="the search")
+    check_memory(run, model, data, config.search.batch_size, per_weight=per_weight, what="the search")
     parts = data.train.select(d_tr), data.train.select(d_val)
     engine = build_engine(config, model, *parts, data.collate, run.compute, run.processes)
     refuse_unanswerable(config.answer, len(d_val), engine.lora.gates.parameters_per_rank().values())

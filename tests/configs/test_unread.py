@@ -28,7 +28,8 @@ from tests.helpers.bilevel_toys import implicit, lora_toy, random_vector
 # Every run reads these, whatever the others are.
 ALWAYS = {
     "name", "runs_folder", "method", "seed", "precision", "device", "strategy",
-    "model.name", "model.trust_remote_code", "model.attention", "model.load_in_4bit",
+    "model.name", "model.trust_remote_code", "model.attention", "model.load_in_4bit", "model.dtype",
+    "ignore_memory_estimate",
     "task.type", "task.metrics", "task.evaluation_split", "task.max_length", "task.train_rows",
     "task.evaluation_rows", "retrain.torch_compile", "retrain.eval_batch_size", "export.padded", "tracking.wandb",
     "study.axes", "study.variants",
@@ -36,8 +37,8 @@ ALWAYS = {
 # Keys that change no result of a stage, so that no stage declares them: where a run lies, who is told of it, files
 # beside the result, how its cells are started, and what several processes share.
 ELSEWHERE = (
-    "name", "runs_folder", "strategy", "export", "tracking", "study.axes", "study.variants", "study.where",
-    "study.sweep_once", "study.launcher", "study.ray",
+    "name", "runs_folder", "strategy", "ignore_memory_estimate", "export", "tracking", "study.axes",
+    "study.variants", "study.where", "study.sweep_once", "study.launcher", "study.ray",
 )  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def test_the_peak_is_told_once_a_training(
     model = searched_model(run)
     with caplog.at_level(logging.INFO, "autolora"):
         for _ in range(2):
-            check_memory(run, model, 8, per_weight=12, what="the search")
+            check_memory(run, model, run.data, 8, per_weight=12, what="the search")
     (line,) = [r.getMessage() for r in caplog.records if r.getMessage().startswith("memory: ")]
     assert "GiB at the peak of the search" in line
 
