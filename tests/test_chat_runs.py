@@ -131,6 +131,15 @@ def test_so_do_those_of_an_own_table(argv: Callable[..., list[str]], tmp_path: P
 
 
 @pytest.mark.trains
+def test_so_do_those_of_a_base_in_bf16(argv: Callable[..., list[str]], tmp_path: Path) -> None:
+    """The card loads the base as the run had it: in another precision other words may win."""
+    more = ["--method", "lora", "--model.dtype", "bf16", "--model.gradient_checkpointing", "true"]
+    folder = run_stages(parse([*argv(tmp_path), *more]), StopRequest())
+    assert 'dtype="bfloat16"' in (folder.adapter / "README.md").read_text()
+    assert written_by_card(folder.adapter) == lines_of(folder.written)[0]["token_ids"]
+
+
+@pytest.mark.trains
 def test_a_model_without_a_template_is_refused_before_its_weights_are_loaded(
     argv: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

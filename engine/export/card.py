@@ -4,6 +4,7 @@ import json
 import re
 from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from configs.recipe import Decoding, decoding
@@ -21,7 +22,7 @@ A PEFT LoRA adapter of {base} (packages {packages}).
 
 {form}
 
-{shown}These lines write an answer as the run did (greedily or in its beams, in fp32){which}:
+{shown}These lines write an answer as the run did (greedily or in its beams, with the base in {dtype}){which}:
 
 ```python
 import torch
@@ -60,9 +61,13 @@ option of that name counts the prompt in, so that it is left out here: texts may
 _LONGEST = 2000
 
 
-def save_card(folder: RunFolder, task: Causal, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> None:
-    """adapter/README.md, with a row of predictions.jsonl as its example; to be called when both are there."""
+def save_card(
+    folder: RunFolder, task: Causal, tokenizer: PreTrainedTokenizerBase, config: RunConfig, dtype: torch.dtype
+) -> None:
+    """adapter/README.md, with a row of predictions.jsonl as its example; to be called when both are there. `dtype`:
+    that of the frozen weights."""
     row = _example(folder, config.task.max_length)
+    name = str(dtype).removeprefix("torch.")
     settings, file = decoding(config), read_json(folder.adapter / "config.json").get("gguf_file")
     base = read_json(folder.adapter / ADAPTER_CONFIG)["base_model_name_or_path"]
     loading = ["gguf_file=AutoConfig.from_pretrained(adapter).gguf_file"] if file else []
@@ -73,7 +78,8 @@ def save_card(folder: RunFolder, task: Causal, tokenizer: PreTrainedTokenizerBas
         form=f"The form of the {task.form(tokenizer)}.",
         shown=f"The prompt of an example, as text:\n\n{_fenced(row['prompt'])}\n\n" if row else "",
         which=f"; of row {row['number']} of the run's predictions.jsonl" if row else "",
-        loading=",\n    ".join([*loading, 'dtype="float32"']),
+        dtype=name,
+        loading=",\n    ".join([*loading, f'dtype="{name}"']),
         prompt=_prompt(row, tokenizer),
         settings=_generate(settings, task.ends(tokenizer), tokenizer),
         note=_N_GRAMS.format(count=settings.no_repeat_ngram_size) if settings.no_repeat_ngram_size else "",

@@ -51,7 +51,7 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     fitted = dataclasses.replace(fitted, metrics=written | fitted.metrics)
     record = method.save(prepared, at_rate)
     if isinstance(run.task, Causal) and folder.adapter.exists():
-        save_card(folder, run.task, run.tokenizer, run.config)
+        save_card(folder, run.task, run.tokenizer, run.config, run.weights_dtype)
     if fitted.predictions is not None:
         write_text(folder.predictions, fitted.predictions)
     write_json(folder.metrics, result_of(run, fitted, record, trainable, rate))

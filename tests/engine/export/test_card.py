@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from configs.parser import parse
 from engine.export.card import save_card
@@ -30,7 +31,7 @@ def card_of(folder: Path, arguments: tuple[str, ...], rows: list[dict[str, Any]]
     if rows:
         run.written.write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = parse(list(arguments)).config
-    save_card(run, make_task(settings), chat_tokenizer(), settings)
+    save_card(run, make_task(settings), chat_tokenizer(), settings, torch.float32)
     text = (run.adapter / "README.md").read_text()
     for code in re.findall(r"```python\n(.*?)```", text, re.S):
         ast.parse(code)
