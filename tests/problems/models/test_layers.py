@@ -1,5 +1,6 @@
 """Which layers, and parts of GPT-2's fused one, the targets mean; what they cannot mean is one line."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import torch
 from peft import PeftModel, TaskType
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     ConvBertConfig,
@@ -196,3 +198,24 @@ def test_all_linear_of_experts_has_no_router() -> None:
 def test_a_model_without_blocks_is_named_with_the_layers_that_it_has(gpt2: Any) -> None:
     with pytest.raises(UserError, match=r"target_modules: all-linear finds no linear layer in the blocks of .*c_attn"):
         target_layers(gpt2, [ALL_LINEAR], whole=["h.0", "h.1"])
+
+
+TYPES = {
+    "llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "gemma": "Gemma", "gemma2": "Gemma 2",
+    "gpt_neox": "GPT-NeoX", "gpt2": "GPT-2",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_the_names_that_the_docs_give_are_those_of_all_linear_which_never_takes_lm_head(kind: str) -> None:
+    """docs/chat.md has a row for each family of models."""
+    rows = (Path(__file__).parents[3] / "docs" / "chat.md").read_text(encoding="utf-8").splitlines()
+    (row,) = [r for r in rows if r.startswith("| ") and TYPES[kind] in re.split(r", | and | *\| *", r)]
+    told = set(re.findall(r"`(\w+)`", row))
+    settings = AutoConfig.for_model(kind, num_hidden_layers=2, n_layer=2)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(settings)
+    found = target_layers(model, [ALL_LINEAR])
+    assert {name.rpartition(".")[2] for name in found} == told
+    of_a_block = [name for name, _ in model.named_modules() if ".0." in name and name.rpartition(".")[2] in told]
+    assert len(found) == 2 * len(of_a_block)
