@@ -1,6 +1,7 @@
 """A damaged file of a finished run: one line that names it, or a sensible result; never a traceback."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -87,9 +88,8 @@ def test_a_damaged_file_is_named_in_one_line(
         assert str(path) in line, reader
         assert "\n" not in line
     if name not in ("grid.json", "sweep.json"):  # the page of a run shows nothing of them
-        with pytest.raises(UserError, match="") as caught:
+        with pytest.raises(UserError, match=re.escape(str(path))):
             run_request(Request(tiny_config(), "report", False, "x"), StopRequest())
-        assert str(path) in str(caught.value)
     assert path.is_dir() if content is None else path.read_bytes() == content, "nothing is taken away"
 
 
