@@ -97,4 +97,6 @@ def next_command(request: Request) -> str:
         return f"{begin} --name {name}-autolora --method autolora"
     # Another search, also where this run took one over.
     searches = " --answer.from null" if request.config.answer.from_run is not None else ""
-    return f"{begin} --name {name}-first-order --hypergradient.type first_order{searches}"
+    # What the search had already would be the same run again.
+    other = "none" if request.config.hypergradient.type == "first_order" else "first_order"
+    return f"{begin} --name {name}-{other.replace('_', '-')} --hypergradient.type {other}{searches}"

@@ -115,3 +115,9 @@ def test_names_are_shown_as_they_are(
     assert f"{shown} {shown}: {shown} 0.5000" in " ".join(said.split())
     assert str(folder.metrics) in said
     assert f"{shown} " in said, "the row of the rank map"
+
+
+def test_another_hypergradient_is_proposed_than_the_search_had(tiny_config: Callable[..., RunConfig]) -> None:
+    for had, other in {"darts": "first_order", "first_order": "none"}.items():
+        request = Request(tiny_config("--hypergradient.type", had), "all", False, "quickstart.yaml")
+        assert next_command(request).endswith(f"--hypergradient.type {other}")
