@@ -23,9 +23,9 @@ log = logging.getLogger("autolora")
 
 MIB, GIB = 2**20, 2**30
 MARGIN = 1.1
-"""The estimate is so many times the sum of what is known: allocators leave gaps."""
+"""The estimate is the known sum times this, as allocators leave gaps."""
 _LOSS = 96 * MIB
-"""What the parts of a language model's loss take besides its scores."""
+"""Bytes that a language model's loss takes besides the scores of all tokens."""
 _ROOT = Path("/sys/fs/cgroup")
 _CGROUPS = (
     ("memory.max", "memory.current", "memory.stat"),
@@ -38,8 +38,11 @@ weights also keep W, a direction, and two sets of weights."""
 
 @dataclass(frozen=True)
 class Activations:
-    """What the graph of a batch holds, in bytes: `fixed`, whatever its size (copies of weights in the precision of the
-    arithmetic), and for each row all of it (`row`), its scores (`scores`) and the inputs of a block (`block`)."""
+    """Bytes that torch keeps for the backward pass of a batch.
+
+    `fixed`: for a batch of any size (copies of weights in the precision of the arithmetic). For each row: `row` in
+    all, `scores` for the model's outputs, `block` for the inputs of one block. `blocks`: their number.
+    """
 
     fixed: float
     row: float
@@ -114,7 +117,7 @@ def _left_in_containers() -> Iterator[float]:
 def check_memory(
     run: Context, model: nn.Module, data: Data, rows: int, *, per_weight: int, what: str
 ) -> None:  # fmt: skip
-    """Tells the peak of a training that is about to begin, in GiB, beside what is free.
+    """Logs the estimated peak of a training that is about to begin, and what is free, in GiB.
 
     `rows` of `data` go through the model at a time; `per_weight`: bytes beside each trained number itself. Raises
     UserError, with the keys that save most, where more is needed than is free, unless `ignore_memory_estimate`.
