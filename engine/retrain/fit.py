@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from transformers import PrinterCallback, TrainingArguments
 
 from configs.rules import evaluation_batch
@@ -67,8 +66,6 @@ def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mappi
         data_collator=data.collate,
         callbacks=[*prepared.callbacks, StopWhenAsked(run.stop, processes), clock, seal],
     )
-    if not processes.first:
-        torch.manual_seed(config.seed + 1_000_003 * processes.rank)  # its own dropout masks; the weights are DDP's
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(StopAtNaN(trainer, config))
     if not any(p.requires_grad for p in prepared.model.parameters()):

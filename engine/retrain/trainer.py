@@ -9,6 +9,7 @@ import torch
 from transformers import Trainer
 from transformers.trainer_utils import PredictionOutput
 
+from engine.retrain.common import CommonMasks
 from engine.retrain.evaluation import LabelMean, hits_of
 from engine.retrain.sharding import shared_batches
 from problems.data import LengthGroupedOrder
@@ -36,6 +37,8 @@ class RetrainTrainer(Trainer):
         # with a class head do not: their accumulated gradients would be as many times too large.
         self.model_accepts_loss_kwargs = False
         self.loss_sum: Any = 0.0
+        model: Any = self.model
+        self.masks = CommonMasks(model, self.args.seed, processes.rank)
         self.hits: torch.Tensor | None = None
 
     def get_train_dataloader(self) -> Any:
@@ -105,7 +108,9 @@ class RetrainTrainer(Trainer):
         return LengthGroupedOrder(rows["length"], self.args.per_device_train_batch_size, self.args.seed)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """As Trainer's; keeps the sum of the losses on the device: once not a number, always not a number."""
+        """As Trainer's, with masks that depend on seed and step alone; keeps the sum of the losses on the device: once
+        not a number, always not a number."""
+        self.masks.begin(self.state.global_step)
         loss = super().training_step(*args, **kwargs)
         self.loss_sum = loss.detach() + self.loss_sum
         return loss

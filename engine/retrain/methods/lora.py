@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from engine import export, ranks
 from engine.ranks import RankRecord, controls
 from engine.retrain.adapter import adapter_config, attach_ranks, start_from_search
+from engine.retrain.common import start_in_common
 from engine.retrain.methods.base import Method, Prepared, layer_sizes, ranks_from
 from engine.retrain.same_ranks import refuse_changed_ranks
 from engine.run.context import Context
@@ -60,6 +61,7 @@ def lora_at(record: RankRecord, blame: Path, base: BaseModel, run: Context) -> P
     stored = ranks.count_parameters(layer_ranks(record.kept), sizes)
     record = dataclasses.replace(record, lora_parameters=count)
     model = attach_ranks(base.model, adapter_config(config, record, run.task, base.trained_whole), record)
+    start_in_common(model, record, config.seed)
     if config.retrain.init == "search":
         start_from_search(model, config, record, run.folder.search_weights)
     return Prepared(model, record, zeros=stored - count)

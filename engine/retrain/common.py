@@ -1,0 +1,92 @@
+"""Common random numbers: two trainings of one seed differ in their ranks, and in nothing that is drawn.
+
+Without them every further row of A moves the generator, and with it the head's masks and all that is drawn later: the
+noise of a comparison would be that of two seeds.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+
+from engine.ranks import RankRecord
+from problems.machine.draws import seed_of
+from problems.models.attach import ADAPTER, lora_layers
+from problems.models.parts import layout
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A forward pass of a training: optimiser steps before it, batches of its step before it, and the process."""
+
+    step: int
+    batch: int = 0
+    process: int = 0
+
+
+class CommonDropout(nn.Module):
+    """Dropout on a layer's LoRA input, whose mask depends on (seed, layer name, moment) alone.
+
+    A layer that a model uses several times in one pass has one mask in all of them. Checkpointing computes a pass
+    again at the same moment, and so with the same mask.
+    """
+
+    def __init__(self, p: float, seed: int, name: str) -> None:
+        super().__init__()
+        self.p = p
+        self.seed = seed
+        self.name = name
+        self.moment = Moment(0)
+
+    @torch.compiler.disable
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., inputs] with a share p of its numbers at 0, the others scaled up; x itself in evaluation."""
+        if not self.training or self.p == 0:
+            return x
+        at = self.moment
+        generator = torch.Generator(x.device).manual_seed(seed_of(self.seed, self.name, at.step, at.batch, at.process))
+        mask = torch.empty_like(x).bernoulli_(1 - self.p, generator=generator)
+        return x * mask.div_(1 - self.p)
+
+
+@torch.no_grad()
+def start_in_common(model: PeftModel, record: RankRecord, seed: int) -> None:
+    """Gives LoRA its start from (seed, layer name): A is the first rows of one matrix for every rank, B is 0, and the
+    dropout masks are those of CommonDropout.
+
+    The rows of A are distributed as PEFT draws them (Kaiming uniform). A part of a fused layer has a matrix of its
+    own.
+    """
+    layers = lora_layers(model)
+    for name, place in layout(record.kept).items():
+        weight: Any = layers[place.layer].lora_A[ADAPTER].weight
+        count, inputs = record.kept[name], weight.shape[1]
+        bound = inputs**-0.5
+        drawn = np.random.default_rng(seed_of(seed, name)).uniform(-bound, bound, (count, inputs))
+        weight[place.components] = torch.from_numpy(drawn).to(weight)
+    for name, layer in layers.items():
+        dropout = layer.lora_dropout[ADAPTER]
+        if isinstance(dropout, nn.Dropout):
+            layer.lora_dropout[ADAPTER] = CommonDropout(dropout.p, seed, name)
+
+
+class CommonMasks:
+    """Seeds every forward pass of a training by its moment, so that the base model's masks, too, are the same in two
+    trainings of one seed."""
+
+    def __init__(self, model: nn.Module, seed: int, process: int = 0) -> None:
+        self.dropouts = [module for module in model.modules() if isinstance(module, CommonDropout)]
+        self.seed = seed
+        self.process = process
+        self._moment = Moment(-1)
+
+    def begin(self, step: int) -> None:
+        """Called before each forward pass, with the number of optimiser steps that were taken before it."""
+        same = step == self._moment.step
+        self._moment = at = Moment(step, self._moment.batch + 1 if same else 0, self.process)
+        torch.manual_seed(seed_of(self.seed, "masks", at.step, at.batch, at.process))
+        for dropout in self.dropouts:
+            dropout.moment = at
