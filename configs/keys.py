@@ -146,7 +146,8 @@ def nearest(key: str) -> list[str]:
     close = difflib.get_close_matches(key, names, n=MOST_HINTS, cutoff=0.5)
     kept = [name for name in close if alike(name) > alike(close[0]) - 0.05]
     # An abbreviation may be less like what it stands for than like a shorter key.
-    return list(dict.fromkeys([*kept, *(name for name in names if close and name.startswith(key))]))[:MOST_HINTS]
+    longer = [name for name in names if close and name.startswith(key)]
+    return list(dict.fromkeys([*kept[: MOST_HINTS - 1], *longer, *kept[MOST_HINTS - 1 :]]))[:MOST_HINTS]
 
 
 def one_line(message: str) -> str:

@@ -71,6 +71,7 @@ Tokens = Annotated[int, Range(f"4 to {LARGEST:,} tokens", lambda x: 4 <= x <= LA
 Width = Annotated[int, Range("1 to 16,384", lambda x: 1 <= x <= 16_384)]
 WidthOrNull = Annotated[int | None, Range("null, or 1 to 16,384", lambda x: x is None or 1 <= x <= 16_384)]
 Seed = Annotated[int, Range("0 to 2147483647", lambda x: 0 <= x < 2**31)]
+SeedOrNull = Annotated[int | None, Range("null, or 0 to 2147483647", lambda x: x is None or 0 <= x < 2**31)]
 Rank = Annotated[int, Range("1 to 1024", lambda x: 1 <= x <= 1024)]
 Ranks = Annotated[
     list[int],

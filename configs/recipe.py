@@ -27,6 +27,17 @@ _SMOOTHING = 0.1
 _CHAT_TOKENS = 128
 
 
+TOKEN_METRICS = ("perplexity", "token_accuracy")
+"""Metrics of a language model that need no written text."""
+
+
+def writes_texts(task: TaskConfig) -> bool:
+    """Whether texts are written after the training: for the metrics of generation, and as samples of chat."""
+    if task.type == "generation":
+        return task.metrics is None or any(name.lower() not in TOKEN_METRICS for name in task.metrics)
+    return task.type == "chat" and task.samples > 0
+
+
 def is_benchmark(task: TaskConfig) -> bool:
     """Whether the task is E2E or WebNLG, to which the recipe belongs."""
     return task.type == "generation" and task.name in BENCHMARKS

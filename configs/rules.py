@@ -34,6 +34,11 @@ def moves_alpha(config: RunConfig) -> bool:
     return config.hypergradient.type != "none"
 
 
+def data_seed(config: RunConfig) -> int:
+    """The seed of what is drawn from the data: held-out rows, train_rows, D_tr and D_val."""
+    return config.seed if config.task.seed is None else config.task.seed
+
+
 def evaluates_base(config: RunConfig) -> bool:
     """Whether a run trains nothing and evaluates the base model as it is: method head where there is no head."""
     headless = config.task.type in WITHOUT_HEAD and not config.lora.modules_to_save
@@ -177,7 +182,7 @@ def _method_refusals(config: RunConfig) -> Iterator[str]:
     """Messages about what the method cannot do with the other settings."""
     method, lora, steps = config.method, config.lora, config.retrain.max_steps
     where = f"for --method {method}"
-    if method == "lora_shuffled" and lora.ranks_from is None:
+    if method in ("lora_ranks", "lora_shuffled") and lora.ranks_from is None:
         yield _refusal("lora.ranks_from", "null", where, "a ranks.json")
     grid, targets = len(lora.grid), len(lora.target_modules)
     if method == "lora_grid" and grid**targets > MOST_GRID_RUNS:

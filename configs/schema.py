@@ -11,11 +11,13 @@ from configs import ranges
 from configs.schema_answer import AnswerConfig
 from configs.schema_study import StudyConfig
 from configs.schema_task import DecodeSettings, TaskConfig
+from configs.schema_verdict import VerdictConfig
 
 Constraint = Literal["softmax", "sigmoid", "none"]
-Stage = Literal["all", "search", "retrain", "report"]
+Stage = Literal["all", "search", "retrain", "report", "verdict"]
 MethodName = Literal[
-    "autolora", "lora", "lora_grid", "lora_shuffled", "lora_random", "adalora", "adapter", "head", "full",
+    "autolora", "lora", "lora_grid", "lora_ranks", "lora_shuffled", "lora_random", "adalora", "adapter", "head",
+    "full",
 ]  # fmt: skip
 
 
@@ -66,8 +68,13 @@ class LoraSettings:
     """Method lora_grid: ranks to try for each target module, in every combination (16 for two targets); each
     combination is trained on D_tr, and the one that is best on D_val is retrained."""
     ranks_from: ranges.FilePathOrNull = None
-    """lora_shuffled (required), lora_random: the ranks.json of the run to be compared with; {seed} and {task} stand
-    for this run's, {runs} for its runs_folder (a study's cells lie in one)."""
+    """lora_ranks, lora_shuffled (both require it), lora_random: the ranks.json of the run to be compared with; {seed}
+    and {task} stand for this run's, {runs} for its runs_folder (a study's cells lie in one)."""
+    shuffle: Literal["size", "type"] = "size"
+    """lora_shuffled: the layers among which ranks are permuted. size: layers with equally many LoRA parameters per
+    rank; type: layers of one module type, as all query projections."""
+    draw: ranges.CountFromZero = 0
+    """lora_shuffled, lora_random: which of the draws of a seed; 0 is the first."""
 
     def __post_init__(self) -> None:
         if self.target_modules == ranges.ALL_LINEAR:  # the bare word; from here on there are only lists
@@ -177,6 +184,9 @@ class RetrainConfig:
     eval_batch_size: ranges.CountOrNull = None
     """Examples per batch in evaluation; null: 64, and batch_size for a language model, whose scores for every token
     fill the memory."""
+    row_losses: bool = False
+    """Also write row_losses.parquet: the log loss of every evaluated row, and of those of task.unused_rows, at one
+    temperature that other rows chose. By it two runs are compared row by row."""
     checkpoint_every: ranges.Count = 500
     """Steps between two checkpoints."""
 
@@ -217,9 +227,9 @@ class RunConfig:
     runs_folder: ranges.FilePath = "runs"
     """Folder that holds the runs."""
     method: MethodName = "autolora"
-    """autolora: learned ranks; lora: one rank for all; lora_grid: the best of several; lora_shuffled, lora_random:
-    controls; adalora: PEFT's; adapter: bottlenecks; head: only the task head (a language model has none and is
-    evaluated as it is); full: every weight is trained."""
+    """autolora: learned ranks; lora: one rank for all; lora_grid: the best of several; lora_ranks: those of another
+    run from fresh weights; lora_shuffled, lora_random: controls; adalora: PEFT's; adapter: bottlenecks; head: only the
+    task head (a language model has none and is evaluated as it is); full: every weight is trained."""
     seed: ranges.Seed = 0
     """Seed of everything: split, order of the data, weights, dropout."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -242,4 +252,5 @@ class RunConfig:
     decode: DecodeSettings = field(default_factory=DecodeSettings)
     export: ExportConfig = field(default_factory=ExportConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    verdict: VerdictConfig = field(default_factory=VerdictConfig)
     study: StudyConfig = field(default_factory=StudyConfig)

@@ -44,8 +44,8 @@ class TaskConfig:
     """What to report; null: the task's own (accuracy; Matthews for CoLA; Spearman and Pearson for numbers; f1,
     precision and recall of entities, in all and by type, for tokens; bleu, nist, meteor, rouge_l, cider for e2e; bleu,
     meteor, ter for webnlg; bleu for another table of sources and targets; perplexity and token_accuracy for chat, and
-    beside the others for generation). Also there: f1_macro for classes, mse for
-    numbers. meteor, rouge_l and cider need Java."""
+    beside the others for generation, which writes no texts where only these are asked for). Also there: f1_macro for
+    classes, mse for numbers. meteor, rouge_l and cider need Java."""
     evaluation_split: str | None = None
     """Split that metrics.json reports; null: validation for glue; test for the sample, and for e2e and webnlg where
     there is one; your own data: test where test_path is given, else validation."""
@@ -61,8 +61,14 @@ class TaskConfig:
     too_long: Literal["cut", "drop"] = "cut"
     """chat: what becomes of a row beyond max_length. cut: its end is cut off, and it is dropped where no token of an
     answer is left; drop: it is dropped. How many there are is said."""
+    seed: ranges.SeedOrNull = None
+    """Seed of what is drawn from the data: held-out rows, train_rows, D_tr and D_val. null: that of the run; a number
+    lets runs of several seeds share the same rows."""
     train_rows: ranges.CountOrNull = None
     """Use only this many training rows (drawn by seed); null uses all."""
+    unused_rows: ranges.CountFromZero = 0
+    """retrain.row_losses: training rows that train_rows leaves unused and whose losses are written too, at most (drawn
+    by seed). Rows whose inputs are also those of a training row are left out."""
     evaluation_rows: ranges.CountOrNull = None
     """Evaluate only this many rows of each evaluation split, evenly spread over it (the same for every seed); null
     uses all. generation: a row is a source with all its references."""

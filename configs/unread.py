@@ -1,22 +1,16 @@
-"""Settings that do nothing: which keys nothing reads under which other settings, and what is done about it.
+"""Settings that do nothing: which keys nothing reads under which other settings; tell_unread.py speaks of them.
 
 A key that the user gave and that no row of TABLE covers is read by some stage of the run. tests/configs/test_unread.py
 lists the keys that are always read, and holds the table against what the stages and methods declare.
 """
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from functools import reduce
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from configs.errors import UserError
-from configs.recipe import decoding, is_benchmark
-from configs.requests import Given
+from configs.recipe import decoding, is_benchmark, writes_texts
 from configs.rules import SEARCHING, WITHOUT_LORA, evaluates_base, moves_alpha
 from configs.schema import RunConfig
-
-log = logging.getLogger("autolora")
 
 
 class Row(NamedTuple):
@@ -45,10 +39,6 @@ def _has_template(c: RunConfig) -> bool:
     """Whether a chat template would be read, where the model has one."""
     asked = c.task.prompt == "chat" or (c.task.prompt == "auto" and not is_benchmark(c.task))
     return c.task.type == "chat" or (c.task.type == "generation" and asked)
-
-
-def _writes_texts(c: RunConfig) -> bool:
-    return c.task.type == "generation" or (c.task.type == "chat" and c.task.samples > 0)
 
 
 def _evaluated(c: RunConfig) -> str:
@@ -138,8 +128,19 @@ TABLE: tuple[Row, ...] = (
     Row(("lora.r",), lambda c: not _uses_r(c), f"{_METHOD}: it is the rank for lora, adalora and lora_random"),
     Row(("lora.grid",), lambda c: c.method != "lora_grid", f"{_METHOD}: it is read for lora_grid"),
     Row(
-        ("lora.ranks_from",), lambda c: c.method not in ("lora_shuffled", "lora_random"),
+        ("lora.ranks_from",), lambda c: c.method not in ("lora_ranks", "lora_shuffled", "lora_random"),
+        f"{_METHOD}: it is read for lora_ranks, lora_shuffled and lora_random",
+    ),
+    Row(("lora.shuffle",), lambda c: c.method != "lora_shuffled", f"{_METHOD}: it is read for lora_shuffled"),
+    Row(
+        ("lora.draw",), lambda c: c.method not in ("lora_shuffled", "lora_random"),
         f"{_METHOD}: it is read for lora_shuffled and lora_random",
+    ),
+    Row(("verdict",), lambda c: True, "without --stage verdict"),
+    Row(("task.unused_rows",), lambda c: not c.retrain.row_losses, "without --retrain.row_losses true"),
+    Row(
+        ("task.unused_rows",), lambda c: c.task.train_rows is None,
+        "without --task.train_rows, by which training rows are left unused",
     ),
     Row(("adapter",), lambda c: c.method != "adapter", f"{_METHOD}: it is read for adapter"),
     Row(
@@ -218,10 +219,14 @@ TABLE: tuple[Row, ...] = (
         lambda c: c.task.type == "chat", f"{_TASK}, whose samples are greedy, one at a time",
     ),
     Row(
-        ("decode",), lambda c: c.task.type == "chat" and not _writes_texts(c),
+        ("decode",), lambda c: c.task.type == "chat" and not writes_texts(c.task),
         f"{_TASK} and --task.samples 0, by which nothing is written",
     ),
-    Row(("decode",), lambda c: not _writes_texts(c), f"{_TASK}: it is read for generation and chat"),
+    Row(
+        ("decode",), lambda c: c.task.type == "generation" and not writes_texts(c.task),
+        f"{_TASK} and --task.metrics {{c.task.metrics}}, which need no text: none is written",
+    ),
+    Row(("decode",), lambda c: not writes_texts(c.task), f"{_TASK}: it is read for generation and chat"),
     Row(("decode.length_penalty",), lambda c: decoding(c).num_beams == 1, "with one beam (decode.num_beams)"),
     Row(("export.merged",), lambda c: c.method in ("head", "full"), f"{_METHOD}, which always writes merged/"),
     Row(
@@ -247,53 +252,3 @@ TABLE: tuple[Row, ...] = (
 def reason(key: str, config: RunConfig) -> Row | None:
     """The row by which nothing reads a key in a run; None where it is read."""
     return next((row for row in TABLE if row.covers(key) and row.unread(config)), None)
-
-
-def tell_unread(given: Given, config: RunConfig, runs: Sequence[RunConfig]) -> None:
-    """Speaks of each key that the user gave and that none of the runs of `config` (the cells of a study) reads.
-
-    Raises UserError for one that is refused; warns of the others, those of one reason in one line.
-    """
-    said: dict[tuple[str, str], list[str]] = {}
-    for key, where, on_axis in _asked(given, config):
-        rows = [reason(key, run) for run in runs]
-        if not rows or rows[0] is None or None in rows:
-            continue
-        why = rows[0].why.format(c=runs[0])
-        if on_axis or (rows[0].instead and not where):
-            raise UserError(f"{where}--{key}: does nothing {why}; {rows[0].instead or 'leave it out'}")
-        said.setdefault((where, why), []).append(f"--{key}")
-    for (where, why), keys in said.items():
-        log.warning("%s%s: %s nothing %s", where, ", ".join(keys), "do" if len(keys) > 1 else "does", why)
-
-
-def _asked(given: Given, config: RunConfig) -> Iterator[tuple[str, str, bool]]:
-    """Every key that the user gave a value, where it stands, and whether it is an axis of a study, on which a key that
-    nothing reads makes several runs of one."""
-    study = config.study
-    inside = {
-        "study.axes": list(study.axes),
-        "study.variants": [key for settings in study.variants.values() for key in settings],
-        "study.where": [key for places in study.where.values() for more in places.values() for key in more],
-    }
-    for key in (*sorted(given.command), *given.files):
-        where = given.where(key) or ""
-        if reduce(getattr, key.split("."), config) is None:  # null asks for nothing
-            continue
-        if not where and key in study.axes:
-            raise UserError(f"--{key}: does nothing beside study.axes, which has values of {key}; change them there")
-        yield key, where, False
-        for other in dict.fromkeys(inside.get(key, ())):
-            yield other, where, key == "study.axes"
-
-
-def tell_unread_by_report(given: Given, asked: RunConfig, ran: RunConfig, path: Path) -> None:
-    """Warns of the keys on the command line whose values a report, which goes by the run's own `path`, does not
-    take."""
-
-    def value(config: RunConfig, key: str) -> Any:
-        return reduce(getattr, key.split("."), config)
-
-    other = [f"--{key}" for key in sorted(given.command) if value(asked, key) != value(ran, key)]
-    if other:
-        log.warning("--stage report: %s: not read, as the report goes by %s", ", ".join(other), path)

@@ -8,7 +8,7 @@ from configs.files import load_config
 from configs.launch import processes_started
 from configs.requests import Command, Request, ScoreRequest, ShowRequest, WorkspaceRequest
 from configs.schema import RunConfig
-from configs.unread import tell_unread, tell_unread_by_report
+from configs.tell_unread import tell_unread, tell_unread_by_report
 from engine.report.summary import print_next, print_result
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest

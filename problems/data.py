@@ -13,10 +13,12 @@ from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from configs.rules import data_seed
 from configs.schema import RunConfig
 from problems.machine.processes import ALONE, Processes
 from problems.tasks import Collate, Task
 from problems.tasks.doubts import (
+    texts_of,
     warn_of_one_label,
     warn_of_shared_texts,
     warn_of_unknown_tokens,
@@ -31,23 +33,22 @@ Batch = dict[str, Tensor] | tuple[dict[str, Tensor], ...]
 
 @dataclass(frozen=True)
 class Data:
-    """Encoded rows of one run: `train` is D_tr + D_val."""
+    """Encoded rows of one run: `train` is D_tr + D_val, `unused` are training rows that task.train_rows left out."""
 
     train: Dataset
     evaluation: Mapping[str, Dataset]
     collate: Collate
+    unused: Dataset | None = None
 
 
 def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> Data:
     """Loads, optionally cuts (`task.train_rows`, `task.evaluation_rows`) and encodes the rows; warns of doubts."""
     rows = task.rows()
-    train = rows.train
-    if config.task.train_rows is not None and config.task.train_rows < len(train):
-        order = np.random.default_rng(config.seed).permutation(len(train))
-        train = train.select(np.sort(order[: config.task.train_rows]))
+    train, unused = _train_and_unused(rows.train, config, task.inputs)
     raw = {name: _spread(split, config.task.evaluation_rows) for name, split in rows.evaluation.items()}
     evaluation = {name: task.encode(split, tokenizer) for name, split in raw.items()}
-    data = Data(task.encode(train, tokenizer), evaluation, task.collate(tokenizer))
+    rest = None if unused is None else task.encode(unused, tokenizer)
+    data = Data(task.encode(train, tokenizer), evaluation, task.collate(tokenizer), rest)
     if example := task.example(data.train[0], tokenizer):
         log.info("%s", example)
     for name, split in raw.items():
@@ -58,6 +59,22 @@ def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -
     for name, encoded in {"the training rows": data.train, **evaluation}.items():
         warn_of_unknown_tokens(encoded, name, tokenizer)
     return data
+
+
+def _train_and_unused(rows: Dataset, config: RunConfig, columns: Sequence[str]) -> tuple[Dataset, Dataset | None]:
+    """The rows of `task.train_rows`, and of those that it leaves out as many as `task.unused_rows` (None: none) whose
+    `columns` no training row has: those would not measure what was learned."""
+    count, most = config.task.train_rows, config.task.unused_rows if config.retrain.row_losses else 0
+    if count is None or count >= len(rows):
+        return rows, None
+    order = np.random.default_rng(data_seed(config)).permutation(len(rows))
+    train = rows.select(np.sort(order[:count]))
+    if not most:
+        return train, None
+    trained = set(texts_of(train, columns))
+    left = rows.select(order[count:])
+    new = [number for number, text in enumerate(texts_of(left, columns)) if text not in trained]
+    return train, left.select(new[:most]) if new else None
 
 
 def _spread(rows: Dataset, count: int | None) -> Dataset:

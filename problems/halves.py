@@ -7,6 +7,7 @@ import pandas as pd
 from datasets import Dataset
 
 from configs.errors import UserError
+from configs.rules import data_seed
 from configs.schema import RunConfig
 
 Halves = tuple[np.ndarray, np.ndarray]
@@ -22,8 +23,8 @@ def split_rows(rows: Dataset, config: RunConfig) -> Halves:
     """
     task = config.task
     if task.type in ("generation", "chat") and task.split_by == "source":
-        return split_by_source(rows["source"][:], task.validation_share, config.seed)
-    return split_indices(len(rows), task.validation_share, config.seed)
+        return split_by_source(rows["source"][:], task.validation_share, data_seed(config))
+    return split_indices(len(rows), task.validation_share, data_seed(config))
 
 
 def split_indices(rows: int, validation_share: float, seed: int) -> Halves:

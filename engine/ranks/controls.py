@@ -7,7 +7,10 @@ import numpy as np
 
 from engine.ranks import LayerRank, RankRecord, count_parameters
 
-UNIFORM, SHUFFLED, RANDOM, GRID = "uniform", "shuffled", "random", "grid"
+UNIFORM, GIVEN, SHUFFLED, RANDOM, GRID = "uniform", "given", "shuffled", "random", "grid"
+
+Draw = tuple[int, int]
+"""A run's seed, and which of the draws of that seed."""
 
 
 def uniform(names: Sequence[str], rank: int, k: int) -> RankRecord:
@@ -27,34 +30,63 @@ def by_target(names: Sequence[str], rank: Mapping[str, int], k: int) -> RankReco
     return RankRecord(k, layers, rule=GRID)
 
 
-def shuffled(record: RankRecord, sizes: Mapping[str, int], seed: int) -> RankRecord:
-    """The ranks of `record` permuted over its layers by seed: other than they were, unless all are equal.
+def given(record: RankRecord) -> RankRecord:
+    """The ranks of another run's record, without what its search measured."""
+    return RankRecord(record.k, tuple(LayerRank(x.name, x.rank) for x in record.layers), rule=GIVEN)
 
-    `sizes`: name -> numbers in one rank-1 component. Where they differ, so does the parameter count: the note says it.
+
+def alike(record: RankRecord, sizes: Mapping[str, int], among: str) -> list[list[int]]:
+    """The places of the layers of `record` in groups, among which ranks may be exchanged. `among`: size, layers of
+    which a rank costs equally much (`sizes`: name -> numbers in one rank-1 component); type, layers of one module
+    type, whose names differ in numbers alone."""
+    groups: dict[str | int, list[int]] = {}
+    for place, layer in enumerate(record.layers):
+        groups.setdefault(sizes[layer.name] if among == "size" else module_type(layer.name), []).append(place)
+    return list(groups.values())
+
+
+def module_type(name: str) -> str:
+    """A layer's name without the numbers of its block: `encoder.layer.*.output.dense`."""
+    return ".".join("*" if part.isdigit() else part for part in name.split("."))
+
+
+def can_be_shuffled(record: RankRecord, sizes: Mapping[str, int], among: str) -> bool:
+    """Whether a shuffle among layers of one size or type can change anything."""
+    return any(len({record.layers[place].rank for place in group}) > 1 for group in alike(record, sizes, among))
+
+
+def shuffled(record: RankRecord, sizes: Mapping[str, int], draw: Draw, among: str = "size") -> RankRecord:
+    """The ranks of `record` permuted over its layers of one size or of one type: other than they were, unless the
+    layers of every group have equal ranks, which the note says.
+
+    `sizes` and `among` as in `alike`. Where the sizes within a type differ, so does the parameter count: the note says
+    it.
     """
     before = [layer.rank for layer in record.layers]
-    generator = np.random.default_rng(seed)
-    after = generator.permutation(before).tolist()
-    while after == before and len(set(before)) > 1:
-        after = generator.permutation(before).tolist()
+    generator, groups = np.random.default_rng(draw), alike(record, sizes, among)
+    possible, after = can_be_shuffled(record, sizes, among), list(before)
+    while possible and after == before:
+        for group in groups:
+            for place, rank in zip(group, generator.permutation([before[i] for i in group]).tolist(), strict=True):
+                after[place] = rank
     layers = tuple(LayerRank(layer.name, rank) for layer, rank in zip(record.layers, after, strict=True))
     made = RankRecord(record.k, layers, rule=SHUFFLED)
     notes = []
-    if after == before:
-        notes.append("all ranks are equal: shuffling changes nothing")
+    if not possible:
+        notes.append(f"all layers of one {among} have equal ranks: shuffling changes nothing")
     wanted, found = count_parameters(record.kept, sizes), count_parameters(made.kept, sizes)
     if wanted != found:
         notes.append(f"layers differ in shape: {found} LoRA parameters, {wanted} before shuffling")
     return dataclasses.replace(made, note="; ".join(notes) or None)
 
 
-def random_ranks(names: Sequence[str], sizes: Mapping[str, int], budget: int, k: int, seed: int) -> RankRecord:
-    """Ranks drawn by seed from 0..k (higher where the budget needs it), then moved one by one to `budget` parameters.
+def random_ranks(names: Sequence[str], sizes: Mapping[str, int], budget: int, k: int, draw: Draw) -> RankRecord:
+    """Ranks drawn from 0..k (higher where the budget needs it), then moved one by one to `budget` parameters.
 
     Where all layers have one shape, a budget that uniform ranks can meet is met exactly; else within the smallest
     component's numbers, and never above the budget. `sizes`: name -> numbers in one rank-1 component.
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(draw)
     size = np.array([sizes[name] for name in names])
     cap = max(k, -(-budget // int(size.sum())))
     ranks = generator.integers(0, cap + 1, len(names))

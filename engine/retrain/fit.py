@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from transformers import PrinterCallback, TrainingArguments
 
 from configs.rules import evaluation_batch
@@ -16,6 +17,7 @@ from engine.answer.likelihood import likelihood_of
 from engine.retrain import checkpoint as retrain_checkpoint
 from engine.retrain.callbacks import Clock, NotFinite, Seal, StopAtNaN, StopWhenAsked, no_number
 from engine.retrain.methods.base import Prepared
+from engine.retrain.row_losses import row_losses
 from engine.retrain.trainer import RetrainTrainer
 from engine.run.context import Context
 from engine.run.memory import FIRST_ORDER, check_memory
@@ -29,7 +31,8 @@ from problems.tasks import Task
 @dataclass(frozen=True)
 class Fitted:
     """What a training gave: metrics on the evaluation split, seconds of training, optimiser steps, the text of the
-    predictions (of tasks that keep them), and the log loss at a fitted temperature (of tasks whose outputs are read).
+    predictions (of tasks that keep them), the log loss at a fitted temperature (of tasks whose outputs are read), and
+    where it is asked for the loss of every row.
     """
 
     metrics: dict[str, float]
@@ -37,6 +40,7 @@ class Fitted:
     steps: int
     predictions: str | None = None
     calibrated_loss: float | None = None
+    row_losses: pd.DataFrame | None = None
 
 
 def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mapping[str, Any] | None = None) -> Fitted:
@@ -105,7 +109,9 @@ def _evaluate(trainer: RetrainTrainer, run: Context, data: Data, seconds: float,
         raise NotFinite(no_number("the loss on the evaluation rows", run.config))
     known = [loss for loss in calibrated if loss is not None]
     mean = float(np.mean(known)) if known else None
-    return Fitted(task.combine(by_split), seconds, steps, "".join(texts) or None, mean)
+    rows_asked = run.config.retrain.row_losses
+    losses = row_losses(trainer.accelerator.unwrap_model(trainer.model), run, data) if rows_asked else None
+    return Fitted(task.combine(by_split), seconds, steps, "".join(texts) or None, mean, losses)
 
 
 def _arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) -> TrainingArguments:

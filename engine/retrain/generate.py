@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from configs.recipe import decoding
+from configs.recipe import decoding, writes_texts
 from engine.disk.files import write_text
 from engine.run.context import Context
 from engine.terminal.bar import Bar
@@ -16,13 +16,15 @@ from problems.tasks.generation import Generation
 
 
 def write_texts(model: Any, run: Context) -> dict[str, float]:
-    """predictions.jsonl of what `model` writes, and the official metrics of it.
+    """predictions.jsonl of what `model` writes, and the official metrics of it; nothing where none of it is asked for.
 
     Generation also keeps predictions.txt and references.txt, as --score reads them; chat keeps samples.jsonl, and has
     no metrics of its texts. Raises Interrupted between two batches when a signal asked to stop.
     """
     task, folder = run.task, run.folder
     assert isinstance(task, Causal)
+    if not writes_texts(run.config.task):
+        return {}
     (evaluated,) = run.data.evaluation.values()
     rows = task.decoded(evaluated)
     prompts = task.prompts(rows, run.tokenizer)

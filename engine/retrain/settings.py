@@ -16,7 +16,10 @@ _SPEED = (
     "search.checkpoint_every", "retrain.checkpoint_every", "retrain.eval_batch_size", "retrain.torch_compile",
     "model.gradient_checkpointing",
 )  # fmt: skip
-_LATER = (*_SPEED, "task.samples", "search.max_bad_steps", "task.evaluation_rows", "answer.from_run")
+_LATER = (
+    *_SPEED, "task.samples", "search.max_bad_steps", "task.evaluation_rows", "answer.from_run", "task.unused_rows",
+    "retrain.row_losses",
+)  # fmt: skip
 
 RETRAINING = Settings(_READ, (*_LATER, "task.metrics"))
 """Compared before a training resumes; metrics may change, as they are computed after the last step."""

@@ -7,7 +7,7 @@ from transformers import set_seed
 
 from configs.rules import SEARCHING, evaluates_base
 from engine import ranks
-from engine.disk.files import remove, write_json, write_text
+from engine.disk.files import remove, write_json, write_parquet, write_text
 from engine.export.card import save_card
 from engine.retrain import checkpoint
 from engine.retrain.fit import fit
@@ -54,6 +54,8 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
         save_card(folder, run.task, run.tokenizer, run.config, run.weights_dtype)
     if fitted.predictions is not None:
         write_text(folder.predictions, fitted.predictions)
+    if fitted.row_losses is not None:
+        write_parquet(folder.row_losses, fitted.row_losses)
     write_json(folder.metrics, result_of(run, fitted, record, trainable, rate))
     remove(folder.retrain)
     remove(folder.trials)

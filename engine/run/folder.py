@@ -46,7 +46,11 @@ class RunFolder:
     """What a language model wrote, a JSON object a row: prompt, raw text, token ids."""
     samples = At("samples.jsonl")
     """Sampled answers of chat beside their references."""
+    row_losses = At("row_losses.parquet")
     metrics = At("metrics.json")
+    verdict = At("verdict", folder=True)
+    """What --stage verdict trained: the ranks that it compares, and a run for each member of a pair."""
+    verdict_summary = At("verdict.json")
     figures = At("figures", folder=True)
     report = At("report.html")
 
@@ -74,9 +78,9 @@ class RunFolder:
 
     def outputs(self, stage: Stage) -> list[Path]:
         """What a stage writes, and what later stages made of it."""
-        searched = [self.wandb_id, self.search, self.grid, self.ranks]
+        searched = [self.wandb_id, self.search, self.grid, self.ranks, self.verdict, self.verdict_summary]
         retrained = [self.sweep, self.trials, self.retrain, self.adapter, self.merged, self.padded]
-        retrained += [self.predictions, self.references, self.written, self.samples, self.metrics]
+        retrained += [self.predictions, self.references, self.written, self.samples, self.row_losses, self.metrics]
         reported = [self.figures, self.report]
         if stage == "report":
             return reported

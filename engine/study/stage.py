@@ -8,7 +8,7 @@ import yaml
 
 from configs.errors import UserError
 from configs.requests import Request
-from configs.unread import tell_unread
+from configs.tell_unread import tell_unread
 from engine.disk.files import keep_only, write_text
 from engine.disk.lock import locked
 from engine.retrain.sources import refuse_sources_in

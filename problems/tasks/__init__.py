@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from configs.recipe import is_benchmark
+from configs.rules import data_seed
 from configs.schema import RunConfig, TaskConfig
 from problems.tasks.base import Collate, Rows, Task
 from problems.tasks.chat import Chats
@@ -28,4 +29,4 @@ def make_task(config: RunConfig) -> Task:
     task = config.task
     if is_benchmark(task):
         return _BENCHMARKS[task.name](task)
-    return _BY_TYPE[task.type](task, config.seed) if task.type in _BY_TYPE else Glue(task)
+    return _BY_TYPE[task.type](task, data_seed(config)) if task.type in _BY_TYPE else Glue(task)

@@ -12,14 +12,13 @@ from peft import TaskType
 from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, PreTrainedModel, PreTrainedTokenizerBase
 
 from configs.keys import shortened
-from configs.recipe import label_smoothing
+from configs.recipe import TOKEN_METRICS, label_smoothing
 from configs.schema import TaskConfig
 from problems.tasks.base import PAD_TO, Collate, Task
 from problems.tasks.templates import IGNORED, Message
 from problems.tasks.token_loss import token_loss
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "labels")
-TOKEN_METRICS = ("perplexity", "token_accuracy")
 
 
 class Causal(Task):

@@ -16,8 +16,8 @@ MOST_UNKNOWN = 0.05
 
 def warn_of_shared_texts(train: Dataset, evaluation: Dataset, name: str, columns: Sequence[str]) -> None:
     """Warns of evaluation rows whose text (all `columns`; of generation the source) is also a training row's."""
-    trained = set(_texts(train, columns))
-    shared = sum(text in trained for text in _texts(evaluation, columns))
+    trained = set(texts_of(train, columns))
+    shared = sum(text in trained for text in texts_of(evaluation, columns))
     if shared:
         log.warning(
             "%d of %d rows of %s have a text that is also in the training rows: they do not measure what was learned",
@@ -25,7 +25,8 @@ def warn_of_shared_texts(train: Dataset, evaluation: Dataset, name: str, columns
         )  # fmt: skip
 
 
-def _texts(rows: Dataset, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+def texts_of(rows: Dataset, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+    """What the model reads of each row, as something that can be compared."""
     cells = [[tuple(cell) if isinstance(cell, list) else cell for cell in rows[column][:]] for column in columns]
     return list(zip(*cells, strict=True))
 

@@ -15,7 +15,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from configs.errors import UserError
-from configs.recipe import is_benchmark
+from configs.recipe import TOKEN_METRICS, is_benchmark
 from configs.schema import TaskConfig
 from problems.scoring import METRICS, check_metrics, score_e2e, score_webnlg
 from problems.scoring.names import plain
@@ -37,15 +37,17 @@ class Generation(Causal):
 
     def __init__(self, config: TaskConfig, metrics: Sequence[str]) -> None:
         self.config = config
-        self._metrics = [plain(name) for name in metrics]
-        refuse_other_metrics(self._metrics, [plain(name) for name in METRICS[self.scoring]])
+        asked = [plain(name) for name in metrics]
+        refuse_other_metrics(asked, [*(plain(name) for name in METRICS[self.scoring]), *TOKEN_METRICS])
+        self._metrics = [name for name in asked if name not in TOKEN_METRICS]
 
     @abstractmethod
     def records(self) -> tuple[list[Record], list[Record]]:
         """The records of the training and of the evaluation split. Raises UserError when they cannot be read."""
 
     def rows(self) -> Rows:
-        check_metrics(self.scoring, self._metrics)  # a missing Java is told now, not after hours of training
+        if self._metrics:
+            check_metrics(self.scoring, self._metrics)  # a missing Java is told now, not after hours of training
         train, evaluation = self.records()
         return Rows(training_rows(train), {self.evaluation_split: evaluation_rows(evaluation)})
 

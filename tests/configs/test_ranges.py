@@ -74,6 +74,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "retrain.gradient_clipping": ([-1], [0]),
     "retrain.eval_batch_size": ([0], [1]),
     "retrain.checkpoint_every": ([0], [1]),
+    "task.seed": ([-1, 2**31], [0, 2**31 - 1, None]),
     "study.axes": ([{"seed": DEEP}], [{}, {"seed": [0]}]),
     "study.variants": ([{"a": {"seed": DEEP}}], [{}, {"a": {"seed": 1}}]),
     "study.where": ([{"seed": {"0": {"lora.k": DEEP}}}], [{}]),

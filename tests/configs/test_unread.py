@@ -13,7 +13,8 @@ from configs.keys import known_keys
 from configs.parser import parse
 from configs.requests import Given, Request
 from configs.schema import RunConfig
-from configs.unread import DIFFERENCES, TABLE, reason, tell_unread, tell_unread_by_report
+from configs.tell_unread import tell_unread, tell_unread_by_report
+from configs.unread import DIFFERENCES, TABLE, reason
 from configs.values import with_values
 from engine.retrain.methods import METHODS
 from engine.retrain.settings import FINISHED, RETRAINING
@@ -29,7 +30,7 @@ from tests.helpers.bilevel_toys import implicit, lora_toy, random_vector
 ALWAYS = {
     "name", "runs_folder", "method", "seed", "precision", "device", "strategy",
     "model.name", "model.trust_remote_code", "model.attention", "model.load_in_4bit", "model.dtype",
-    "ignore_memory_estimate",
+    "ignore_memory_estimate", "task.seed", "retrain.row_losses",
     "task.type", "task.metrics", "task.evaluation_split", "task.max_length", "task.train_rows",
     "task.evaluation_rows", "retrain.torch_compile", "retrain.eval_batch_size", "export.padded", "tracking.wandb",
     "study.axes", "study.variants",
@@ -37,7 +38,7 @@ ALWAYS = {
 # Keys that change no result of a stage, so that no stage declares them: where a run lies, who is told of it, files
 # beside the result, how its cells are started, and what several processes share.
 ELSEWHERE = (
-    "name", "runs_folder", "strategy", "ignore_memory_estimate", "export", "tracking", "study.axes",
+    "name", "runs_folder", "strategy", "ignore_memory_estimate", "export", "tracking", "verdict", "study.axes",
     "study.variants", "study.where", "study.sweep_once", "study.launcher", "study.ray",
 )  # fmt: skip
 
@@ -175,7 +176,10 @@ SAID = {
         "--hypergradient.type, --retrain.init, --search.steps: do nothing with --method lora, which has no search"
     ),
     ("--lora.grid", "[1,2]"): "--lora.grid: does nothing with --method autolora: it is read for lora_grid",
-    ("--lora.ranks_from", "x"): "--lora.ranks_from: does nothing with --method autolora: it is read for lora_shuffled",
+    (
+        "--lora.ranks_from",
+        "x",
+    ): "--lora.ranks_from: does nothing with --method autolora: it is read for lora_r",
     ("--method", "lora_random", "--lora.r", "2", "--lora.ranks_from", "x"): (
         "--lora.r: does nothing with --method lora_random beside --lora.ranks_from"
     ),

@@ -129,3 +129,25 @@ def test_a_part_without_a_label_is_left_out() -> None:
     assert isinstance(parts, tuple)
     assert sorted(int(part["labels"]) for part in parts) == [1, 2]
     assert loader.shares == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("most", [5, 10_000])
+def test_unused_rows_are_training_rows_that_nothing_trains_on(
+    tiny_config: Callable[..., RunConfig], most: int
+) -> None:
+    def rows_of(*arguments: str) -> tuple[set[tuple[int, ...]], list[tuple[int, ...]]]:
+        options = ("--task.train_rows", "30", "--task.unused_rows", str(most), *arguments)
+        config = tiny_config(*options)
+        data = prepare(make_task(config), load_tokenizer(config.model), config)
+        unused: Any = data.unused or {"input_ids": []}
+        return set(map(tuple, data.train["input_ids"])), list(map(tuple, unused["input_ids"]))
+
+    train, unused = rows_of("--retrain.row_losses", "true")
+    assert len(unused) == most if most == 5 else len(unused) > 20
+    assert not train & set(unused)
+    assert rows_of("--retrain.row_losses", "true") == (train, unused)
+    assert rows_of() == (train, [])
+    other, _ = rows_of("--retrain.row_losses", "true", "--seed", "1")
+    assert other != train
+    assert rows_of("--retrain.row_losses", "true", "--seed", "1", "--task.seed", "0") == (train, unused)
+    assert rows_of("--retrain.row_losses", "true", "--task.train_rows", "100000")[1] == []

@@ -18,6 +18,7 @@ METHODS: dict[str, Method] = {
     "autolora": RankedLora(lora.of_the_run, rules=None),
     "lora": RankedLora(lora.uniform, rules=(controls.UNIFORM,)),
     "lora_grid": RankedLora(lora.of_the_run, rules=(controls.GRID,)),
+    "lora_ranks": RankedLora(lora.of_another, rules=(controls.GIVEN,), reads_ranks=True),
     "lora_shuffled": RankedLora(lora.shuffled, rules=(controls.SHUFFLED,), reads_ranks=True),
     "lora_random": RankedLora(lora.random, rules=(controls.RANDOM,), reads_ranks=True),
     "adalora": AdaLora(),

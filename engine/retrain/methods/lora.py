@@ -78,13 +78,22 @@ def uniform(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
     return controls.uniform(lora_layers_of(model, settings), settings.r, settings.k), Path("--lora.r")
 
 
-def shuffled(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
-    """Control, does it matter which layer got which rank: those of lora.ranks_from, permuted over the layers by
-    seed."""
+def of_another(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
+    """The ranks of lora.ranks_from as they are."""
     source = ranks_from(run.config, run.task)
     given = ranks.load(source)
     ranks.check_against(given, layer_shapes(model), source)
-    return controls.shuffled(given, layer_sizes(model), run.config.seed), source
+    return controls.given(given), source
+
+
+def shuffled(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
+    """Control, does it matter which layer got which rank: those of lora.ranks_from, permuted by seed over the layers
+    of one size or of one type."""
+    source = ranks_from(run.config, run.task)
+    given = ranks.load(source)
+    ranks.check_against(given, layer_shapes(model), source)
+    lora, seed = run.config.lora, run.config.seed
+    return controls.shuffled(given, layer_sizes(model), (seed, lora.draw), lora.shuffle), source
 
 
 def random(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
@@ -97,5 +106,5 @@ def random(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
         like = ranks.load(source)
     ranks.check_against(like, layer_shapes(model), source)
     sizes = layer_sizes(model)
-    budget = ranks.count_parameters(like.kept, sizes)
-    return controls.random_ranks([x.name for x in like.layers], sizes, budget, like.k, run.config.seed), source
+    budget, draw = ranks.count_parameters(like.kept, sizes), (run.config.seed, run.config.lora.draw)
+    return controls.random_ranks([x.name for x in like.layers], sizes, budget, like.k, draw), source

@@ -3,7 +3,7 @@
 import pytest
 
 from engine.ranks import LayerRank, RankRecord, count_parameters
-from engine.ranks.controls import by_target, random_ranks, shuffled, uniform
+from engine.ranks.controls import by_target, can_be_shuffled, random_ranks, shuffled, uniform
 
 NAMES = [f"layer.{i}" for i in range(12)]
 ALIKE = dict.fromkeys(NAMES, 64)
@@ -14,48 +14,75 @@ RECORD = RankRecord(8, tuple(LayerRank(n, r, (0.5,), (0.1,)) for n, r in zip(NAM
 
 @pytest.mark.parametrize("seed", range(5))
 def test_shuffling_keeps_the_ranks_and_changes_the_places(seed: int) -> None:
-    made = shuffled(RECORD, ALIKE, seed)
+    made = shuffled(RECORD, ALIKE, (seed, 0))
     found = [layer.rank for layer in made.layers]
     assert sorted(found) == sorted(RANKS)
     assert found != RANKS
-    assert made == shuffled(RECORD, ALIKE, seed)
+    assert made == shuffled(RECORD, ALIKE, (seed, 0))
     assert made.note is None
     assert all(not layer.alpha and not layer.contribution for layer in made.layers)
 
 
 def test_shuffling_two_layers_swaps_them_for_every_seed() -> None:
     record = RankRecord(8, RECORD.layers[:2])
-    assert [[x.rank for x in shuffled(record, ALIKE, seed).layers] for seed in range(9)] == [[8, 1]] * 9
+    assert [[x.rank for x in shuffled(record, ALIKE, (seed, 0)).layers] for seed in range(9)] == [[8, 1]] * 9
 
 
-def test_shuffling_says_where_it_cannot_keep_the_count_or_cannot_differ() -> None:
-    made = shuffled(RECORD, MIXED, 0)
-    now, before = (count_parameters(x.kept, MIXED) for x in (made, RECORD))
-    assert made.note == f"layers differ in shape: {now} LoRA parameters, {before} before shuffling"
-    assert shuffled(uniform(NAMES, 4, 8), ALIKE, 0).note == "all ranks are equal: shuffling changes nothing"
+@pytest.mark.parametrize("draw", range(5))
+def test_shuffling_among_layers_of_one_size_keeps_the_count_exactly(draw: int) -> None:
+    made = shuffled(RECORD, MIXED, (3, draw))
+    assert count_parameters(made.kept, MIXED) == count_parameters(RECORD.kept, MIXED)
+    for odd in (0, 1):
+        assert sorted(x.rank for x in made.layers[odd::2]) == sorted(RANKS[odd::2])
+    assert made.note is None
+    assert [x.rank for x in made.layers] != [x.rank for x in shuffled(RECORD, MIXED, (3, draw + 1)).layers]
+
+
+def test_shuffling_within_a_type_moves_ranks_between_blocks_alone() -> None:
+    kinds = ("query", "output.dense", "attention.output.dense")
+    names = [f"bert.layer.{block}.{kind}" for block in range(5) for kind in kinds]
+    ranks = [10 * kind + block for block in range(5) for kind in range(3)]
+    record = RankRecord(64, tuple(LayerRank(n, r) for n, r in zip(names, ranks, strict=True)))
+    made = shuffled(record, dict.fromkeys(names, 7), (0, 0), "type")
+    found = [x.rank for x in made.layers]
+    assert found != ranks
+    assert all(sorted(found[kind::3]) == sorted(ranks[kind::3]) for kind in range(3))
+    by_block = {name: 5 + block for block in range(5) for name in names[3 * block : 3 * block + 3]}
+    other = shuffled(record, by_block, (0, 0), "type")
+    now, before = (count_parameters(x.kept, by_block) for x in (other, record))
+    assert other.note == f"layers differ in shape: {now} LoRA parameters, {before} before shuffling"
+
+
+def test_shuffling_says_where_it_cannot_differ() -> None:
+    note = "all layers of one size have equal ranks: shuffling changes nothing"
+    assert shuffled(uniform(NAMES, 4, 8), ALIKE, (0, 0)).note == note
+    by_size = RankRecord(8, tuple(LayerRank(n, 1 + i % 2) for i, n in enumerate(NAMES)))
+    assert shuffled(by_size, MIXED, (0, 0)).note == note
+    assert not can_be_shuffled(by_size, MIXED, "size")
+    assert can_be_shuffled(by_size, MIXED, "type")
 
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("budget", [1, 12, 42, 48, 96, 120])
 def test_random_ranks_meet_the_budget_exactly_where_layers_are_alike(budget: int, seed: int) -> None:
-    made = random_ranks(NAMES, ALIKE, budget * 64, 8, seed)
+    made = random_ranks(NAMES, ALIKE, budget * 64, 8, (seed, 0))
     assert count_parameters(made.kept, ALIKE) == budget * 64
     assert max(layer.rank for layer in made.layers) <= max(8, budget // 12)
     assert made.note is None
-    assert made == random_ranks(NAMES, ALIKE, budget * 64, 8, seed)
+    assert made == random_ranks(NAMES, ALIKE, budget * 64, 8, (seed, 0))
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_random_ranks_miss_the_budget_by_less_than_a_component_where_they_differ(seed: int) -> None:
     budget = count_parameters(dict.fromkeys(NAMES, 4), MIXED)
-    made = random_ranks(NAMES, MIXED, budget, 8, seed)
+    made = random_ranks(NAMES, MIXED, budget, 8, (seed, 0))
     missed = budget - count_parameters(made.kept, MIXED)
     assert 0 <= missed < 64
     assert made.note == (f"{missed} LoRA parameters below the budget" if missed else None)
 
 
 def test_random_ranks_differ_by_seed() -> None:
-    assert len({random_ranks(NAMES, ALIKE, 48 * 64, 8, seed) for seed in range(10)}) == 10
+    assert len({random_ranks(NAMES, ALIKE, 48 * 64, 8, (seed, 0)) for seed in range(10)}) == 10
 
 
 def test_ranks_by_target_take_the_longest_matching_target() -> None:

@@ -25,7 +25,7 @@ from tests.helpers.generation_toys import make_tokenizer
 
 SOURCES = ["name : Aromi", "name : The Vaults | area : riverside | Type : pub"]
 ROWS = Dataset.from_dict({"source": SOURCES, "references": [["a  b", "c"], ["d\te"]]})
-CONFIG = parse(["--task.max_length", "8"]).config
+CONFIG = parse(["--task.type", "generation", "--task.path", "x.jsonl", "--task.max_length", "8"]).config
 
 
 class Counting(Generation):

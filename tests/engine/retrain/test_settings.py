@@ -160,5 +160,5 @@ def test_every_key_is_declared_or_known_to_change_no_result(tiny_config: Callabl
     free |= {"model.gradient_checkpointing", "decode.batch_size"}
     free |= {f"retrain.{key}" for key in ("checkpoint_every", "eval_batch_size", "torch_compile")}
     undeclared = set(known_keys()) - set(FINISHED.of(tiny_config())) - free
-    assert {key.split(".")[0] for key in undeclared} == {"export", "tracking", "study"}
+    assert {key.split(".")[0] for key in undeclared} == {"export", "tracking", "study", "verdict"}
     assert set(CHOOSING.of(tiny_config())) < set(FINISHED.of(tiny_config()))

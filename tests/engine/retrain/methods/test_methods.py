@@ -23,7 +23,7 @@ from tests.helpers.methods import HEAD, LAYERS, LEARNED, NAMES, SIZE, Done, R
 
 def test_the_configuration_names_every_method() -> None:
     assert set(METHODS) == set(get_args(MethodName)) == SEARCHING | set(WITHOUT_LORA) | {
-        "lora", "lora_shuffled", "lora_random", "adalora",
+        "lora", "lora_ranks", "lora_shuffled", "lora_random", "adalora",
     }  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def test_parameter_counts(done: Callable[..., Done]) -> None:
         return result["lora_parameters"], result["trainable_parameters"]
 
     assert counts("lora") == (LAYERS * R * SIZE, LAYERS * R * SIZE + HEAD)
-    for method in ("lora_shuffled", "lora_random"):
+    for method in ("lora_ranks", "lora_shuffled", "lora_random"):
         assert counts(method) == (sum(LEARNED) * SIZE, sum(LEARNED) * SIZE + HEAD)
     assert counts("adalora") == (LAYERS * R * SIZE, LAYERS * 3 * (SIZE + 1) + HEAD)
     assert counts("adapter") == (0, 2 * 2 * (2 * 32 * 4 + 4 + 32 + 2 * 32) + HEAD)

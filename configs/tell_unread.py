@@ -1,0 +1,68 @@
+"""What is done about a key that the user gave and that nothing reads: it is refused, or said in a warning."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+from configs.requests import Given
+from configs.schema import RunConfig
+from configs.unread import reason
+
+log = logging.getLogger("autolora")
+
+
+def tell_unread(given: Given, config: RunConfig, runs: Sequence[RunConfig], *, verdict: bool = False) -> None:
+    """Speaks of each key that the user gave and that none of the runs of `config` (the cells of a study) reads.
+
+    `verdict`: whether the stage verdict is run, which alone reads the section of that name.
+
+    Raises UserError for one that is refused; warns of the others, those of one reason in one line.
+    """
+    said: dict[tuple[str, str], list[str]] = {}
+    for key, where, on_axis in _asked(given, config):
+        if verdict and key.startswith("verdict."):
+            continue
+        rows = [reason(key, run) for run in runs]
+        if not rows or rows[0] is None or None in rows:
+            continue
+        why = rows[0].why.format(c=runs[0])
+        if on_axis or (rows[0].instead and not where):
+            raise UserError(f"{where}--{key}: does nothing {why}; {rows[0].instead or 'leave it out'}")
+        said.setdefault((where, why), []).append(f"--{key}")
+    for (where, why), keys in said.items():
+        log.warning("%s%s: %s nothing %s", where, ", ".join(keys), "do" if len(keys) > 1 else "does", why)
+
+
+def _asked(given: Given, config: RunConfig) -> Iterator[tuple[str, str, bool]]:
+    """Every key that the user gave a value, where it stands, and whether it is an axis of a study, on which a key that
+    nothing reads makes several runs of one."""
+    study = config.study
+    inside = {
+        "study.axes": list(study.axes),
+        "study.variants": [key for settings in study.variants.values() for key in settings],
+        "study.where": [key for places in study.where.values() for more in places.values() for key in more],
+    }
+    for key in (*sorted(given.command), *given.files):
+        where = given.where(key) or ""
+        if reduce(getattr, key.split("."), config) is None:  # null asks for nothing
+            continue
+        if not where and key in study.axes:
+            raise UserError(f"--{key}: does nothing beside study.axes, which has values of {key}; change them there")
+        yield key, where, False
+        for other in dict.fromkeys(inside.get(key, ())):
+            yield other, where, key == "study.axes"
+
+
+def tell_unread_by_report(given: Given, asked: RunConfig, ran: RunConfig, path: Path) -> None:
+    """Warns of the keys on the command line whose values a report, which goes by the run's own `path`, does not
+    take."""
+
+    def value(config: RunConfig, key: str) -> Any:
+        return reduce(getattr, key.split("."), config)
+
+    other = [f"--{key}" for key in sorted(given.command) if value(asked, key) != value(ran, key)]
+    if other:
+        log.warning("--stage report: %s: not read, as the report goes by %s", ", ".join(other), path)

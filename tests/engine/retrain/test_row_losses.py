@@ -1,0 +1,84 @@
+"""The loss of every held-out row, against one computed by hand from the adapter that was written."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from peft import PeftModel
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from configs.parser import parse
+from configs.schema import RunConfig
+from engine.run.context import Context
+from engine.run.interrupt import StopRequest
+from engine.stages import run_stages
+from problems.models.load import load_base
+from tests.helpers.generation_toys import arguments, save_causal, write_e2e
+from tests.helpers.retraining import FEW, retrain, with_ranks
+
+
+def logits_of(config: RunConfig, run: Context) -> tuple[Tensor, Tensor, list[tuple[str, int]]]:
+    """Logits and labels of all held-out rows, one at a time, by plain PEFT, and the place of each."""
+    data = run.data
+    base = load_base(config.model, run.task.auto_class, **run.task.head()).model
+    model: Any = PeftModel.from_pretrained(base, run.folder.adapter).eval()
+    logits, labels, places = [], [], []
+    parts: dict[str, Any] = {**data.evaluation, "unused": data.unused}
+    for name, rows in parts.items():
+        for number in range(len(rows)):
+            batch = run.data.collate(rows.__getitems__([number]))
+            labels.append(batch.pop("labels"))
+            with torch.no_grad():
+                logits.append(model(**batch).logits.double())
+            places.append((name, number))
+    return torch.cat(logits), torch.cat(labels), places
+
+
+@pytest.mark.trains
+def test_each_row_is_judged_at_the_temperature_of_the_others(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    options = (*FEW, "--retrain.row_losses", "true", "--task.unused_rows", "15", "--retrain.learning_rate", "0.02")
+    config, folder = with_ranks(tiny_config(*options))
+    retrain(config)
+    found = pd.read_parquet(folder.row_losses)
+    logits, labels, places = logits_of(config, run_of(config))
+    assert list(zip(found["split"], found["row"], strict=True)) == places
+    assert (found["split"] == "unused").sum() == 15
+    assert (found["weight"] == 1).all()
+    even = np.arange(len(labels)) % 2 == 0
+    expected = np.zeros(len(labels))
+    for half in (even, ~even):
+
+        def loss(log_temperature: float, half: np.ndarray = half) -> float:
+            return float(cross_entropy(logits[half] / np.exp(log_temperature), labels[half]))
+
+        best = minimize_scalar(loss, bounds=(np.log(0.5), np.log(16)), method="bounded").x
+        expected[~half] = cross_entropy(logits[~half] / np.exp(best), labels[~half], reduction="none").numpy()
+    np.testing.assert_allclose(found["loss"], expected, atol=3e-3)
+
+
+@pytest.mark.trains
+def test_a_language_model_has_the_loss_of_each_answer_and_writes_no_texts_where_none_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    model, data = save_causal(tmp_path / "model", "gpt2"), write_e2e(tmp_path / "data")
+    options = ["--method", "lora", "--retrain.row_losses", "true", "--task.metrics", "[perplexity]"]
+    request = parse([*arguments(model, data, tmp_path / "runs", "[c_attn]"), *options])
+    folder = run_stages(request, StopRequest(), draw=False)
+    found = pd.read_parquet(folder.row_losses)
+    assert (found["weight"] > 1).all()
+    assert np.isfinite(found["loss"]).all()
+    result = json.loads(folder.metrics.read_text())
+    assert set(result["metrics"]) == {"perplexity", "token_accuracy"}
+    # The temperature helps a model that has learned little, and is no worse than none by more than chance.
+    assert 1 < found["loss"].sum() / found["weight"].sum() < result["loss"] + 0.1
+    assert not folder.written.exists()
+    assert not folder.predictions.exists()
