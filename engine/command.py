@@ -9,7 +9,7 @@ from configs.launch import processes_started
 from configs.requests import Command, Request, ScoreRequest, ShowRequest, WorkspaceRequest
 from configs.schema import RunConfig
 from configs.tell_unread import tell_unread, tell_unread_by_report
-from engine.report.summary import print_next, print_result
+from engine.report.summary import print_next, print_result, print_verdict
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.run.settling import settle_if_free
@@ -37,7 +37,9 @@ def run_request(request: Command, stop: StopRequest) -> None:
 
 
 def _train(request: Request, stop: StopRequest) -> None:
-    if _is_study(request.config):
+    if request.stage == "verdict":
+        _judge(request, stop)
+    elif _is_study(request.config):
         from engine.study.stage import run_study
 
         refuse_several("a study", "start run.py itself; --study.launcher ray runs several cells at a time")
@@ -70,6 +72,17 @@ def _as_it_ran(request: Request) -> Request:
     config = dataclasses.replace(ran, **kept)
     tell_unread_by_report(request.given, request.config, config, path)
     return dataclasses.replace(request, config=config)
+
+
+def _judge(request: Request, stop: StopRequest) -> None:
+    from engine.verdict.stage import run_verdict
+
+    config = request.config
+    if _is_study(config):
+        raise UserError("--stage: 'verdict' is not allowed for a study; allowed: the folder of one run")
+    refuse_several("a verdict", "start run.py itself; --study.launcher ray runs several trainings at a time")
+    tell_unread(request.given, config, [config], verdict=True)
+    print_verdict(run_verdict(request, stop))
 
 
 def _run(request: Request, stop: StopRequest) -> None:

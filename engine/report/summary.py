@@ -11,7 +11,7 @@ from engine.answer.words import conclusion, curve_lines, gain_words, share_lines
 from engine.ranks import RankRecord
 from engine.report.answer import trust_words
 from engine.report.controls import controls_of
-from engine.run.contents import read_result, read_searched
+from engine.run.contents import read_result, read_searched, read_verdict
 from engine.run.folder import RunFolder
 from engine.terminal.console import console
 from engine.terminal.rank_map import RankMap
@@ -40,6 +40,7 @@ def print_result(folder: RunFolder) -> None:
         )
         console.print(Text.assemble(where, (values, "bold"), "  ", cost))
         _print_controls(result, record, folder)
+    _print_verdict(folder)
     written = [folder.ranks, folder.adapter, folder.merged, folder.metrics, folder.predictions, folder.references]
     written += [folder.written, folder.samples]
     for path in (*written, folder.report, folder.trajectory):
@@ -79,6 +80,30 @@ def _print_controls(result: dict[str, Any], record: RankRecord | None, folder: R
     for line in (controls.note, *(f"not run yet, {what}:\n  {made}" for what, made in controls.missing.items())):
         if line:
             console.print(line, highlight=False, soft_wrap=True)
+
+
+def print_verdict(folder: RunFolder) -> None:
+    """Prints what --stage verdict found, and where it stands."""
+    _print_verdict(folder)
+    for path in (folder.verdict_summary, folder.report):
+        console.print(f"{path.stem:>17}  {path}", highlight=False, soft_wrap=True)
+
+
+def _print_verdict(folder: RunFolder) -> None:
+    found = read_verdict(folder.verdict_summary)
+    if not found:
+        return
+    console.print(Text(found["sentence"], style="bold"))
+    for arm in found.get("arms", []):
+        loss = sum(arm["losses"]) / len(arm["losses"])
+        behind = f", {arm['difference']:+.4f} against learned" if arm.get("difference") is not None else ""
+        score = f", {found['metric']} {sum(arm['scores']) / len(arm['scores']):.4f}" if arm.get("scores") else ""
+        console.print(
+            f"  {arm['name']:<9} loss {loss:.4f}{score}, {arm['parameters']:,} LoRA parameters{behind}",
+            highlight=False,
+        )
+    for line in (*found.get("notes", []), found["recommendation"]):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_next(request: Request) -> None:

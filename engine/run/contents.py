@@ -85,6 +85,36 @@ class _Trials(_Part):
     ranks: dict[str, Any] | None = None
 
 
+class _Arm(_Part):
+    name: str
+    losses: list[float]
+    scores: list[float] = []
+    parameters: Count = 0
+    difference: float | None = None
+    interval: list[float] | None = None
+    p: float | None = None
+
+
+class _Verdict(_Part):
+    """verdict.json."""
+
+    ending: str
+    sentence: str
+    pairs: Count
+    recommendation: str
+    notes: list[str] = []
+    difference: float | None = None
+    interval: list[float] | None = None
+    gain: float | None = None
+    metric: str = ""
+    arms: list[_Arm] = []
+
+
+def read_verdict(path: Path) -> dict[str, Any]:
+    """verdict.json; otherwise as `read_result`."""
+    return _read(path, _Verdict, "remove the file, and --stage verdict writes it again")
+
+
 def read_result(path: Path, *needed: str) -> dict[str, Any]:
     """metrics.json, with the keys `needed` in it; empty when there is no such file.
 

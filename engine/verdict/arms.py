@@ -1,0 +1,117 @@
+"""The trainings of a verdict: each is an ordinary run, of which nothing is kept but its numbers."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from configs.errors import UserError
+from configs.recipe import TOKEN_METRICS
+from configs.rules import data_seed, evaluates_base
+from configs.schema import RunConfig, SearchConfig
+from configs.schema_answer import AnswerConfig
+from configs.schema_study import StudyConfig
+from configs.schema_verdict import VerdictConfig
+from configs.values import with_values
+from engine.disk.files import remove
+from engine.ranks import RankRecord, count_parameters
+from engine.run.contents import read_result
+from engine.run.folder import RunFolder
+from engine.study.cells import Cell
+from engine.verdict.folder import VerdictFolder
+
+LEARNED, SHUFFLED, HEAD = "learned", "shuffled", "head"
+_METHODS = {LEARNED: "lora_ranks", SHUFFLED: "lora_shuffled", "uniform": "lora", "random": "lora_random", HEAD: "head"}
+_HEADS = 2
+"""Seeds of the head alone, from which the gain is counted."""
+
+
+@dataclass(frozen=True)
+class Arms:
+    """What is compared on a run: `record` are its learned ranks, `sizes` the LoRA parameters of rank 1 in each of its
+    layers, `rate` the learning rate of all trainings."""
+
+    config: RunConfig
+    folder: VerdictFolder
+    record: RankRecord
+    sizes: Mapping[str, int]
+    rate: float
+
+    @property
+    def names(self) -> list[str]:
+        """The members of a pair: learned, shuffled, and what verdict.arms adds."""
+        return [LEARNED, SHUFFLED, *dict.fromkeys(self.config.verdict.arms)]
+
+    @property
+    def parameters(self) -> int:
+        """LoRA parameters of the learned ranks."""
+        return count_parameters(self.record.kept, self.sizes)
+
+    @property
+    def uniform_rank(self) -> int:
+        """The rank that costs about as much in every layer; 1 where the learned ranks cost less."""
+        return max(1, math.floor(self.parameters / sum(self.sizes.values()) + 0.5))
+
+    def pair(self, number: int) -> dict[str, Cell]:
+        """The trainings of a pair, by name; pairs are counted from 1."""
+        return {name: self._cell(f"pair-{number:02d}-{name}", name, number) for name in self.names}
+
+    def heads(self) -> list[Cell]:
+        """The head trained alone; the base model as it is where there is none, which no seed changes."""
+        first = self._cell("head-1", HEAD, 1)
+        if evaluates_base(first.config):
+            return [first]
+        return [first, *(self._cell(f"head-{number}", HEAD, number) for number in range(2, _HEADS + 1))]
+
+    def _cell(self, name: str, arm: str, number: int) -> Cell:
+        """The run of an arm at the seed of a pair, on the rows of the search's seed."""
+        config = dataclasses.replace(
+            self.config, name=name, runs_folder=str(self.folder.cells), search=SearchConfig(), answer=AnswerConfig(),
+            hypergradient=type(self.config.hypergradient)(), study=StudyConfig(), verdict=VerdictConfig(),
+            export=type(self.config.export)(),
+        )  # fmt: skip
+        values: dict[str, Any] = {
+            "method": _METHODS[arm],
+            "seed": (self.config.seed + number) % 2**31,
+            "task.seed": data_seed(self.config),
+            "task.unused_rows": self.config.verdict.rows,
+            "task.samples": 0,
+            "retrain.row_losses": True,
+            "retrain.init": "scratch",
+            "retrain.learning_rate": self.rate,
+            "retrain.learning_rates": [],
+            "lora.ranks_from": str(self.folder.ranks),
+            "lora.shuffle": self.config.verdict.shuffle,
+            "lora.draw": 0,
+            "lora.r": self.uniform_rank,
+            "tracking.wandb": "disabled",
+        }
+        if self.config.task.type == "generation":  # decoding would take longer than training
+            values["task.metrics"] = list(TOKEN_METRICS)
+        return Cell({"arm": arm, "pair": number}, with_values(config, values))
+
+
+def rate_of(config: RunConfig, folder: RunFolder) -> float:
+    """The learning rate at which every arm is trained: that of the run's retraining.
+
+    Raises UserError where the retraining has yet to choose one.
+    """
+    if not config.retrain.learning_rates:
+        return config.retrain.learning_rate
+    chosen = read_result(folder.metrics).get("learning_rate")
+    if chosen is None:
+        raise UserError(
+            "--retrain.learning_rates: a verdict trains at one learning rate, and the retraining, which chooses it, "
+            "has not finished; --stage retrain comes first, or give --retrain.learning_rates [] and "
+            "--retrain.learning_rate"
+        )
+    return float(chosen)
+
+
+def forget_models(cells: list[Cell]) -> None:
+    """Deletes what finished trainings would be used for elsewhere; their numbers stay."""
+    for cell in cells:
+        if cell.folder.metrics.exists():
+            remove(cell.folder.adapter)
+            remove(cell.folder.merged)

@@ -1,0 +1,33 @@
+"""The minutes that a verdict may take."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from engine.run.interrupt import Interrupted, StopRequest
+
+OUT_OF_TIME = -1
+"""The code of a stop that no signal asked for."""
+
+
+@contextmanager
+def time_limit(stop: StopRequest, minutes: float) -> Iterator[None]:
+    """Asks `stop` to stop when the minutes are over: what trains then saves itself, to resume another time, and the body
+    ends here. A stop that a signal asks for goes on its way."""
+
+    def over() -> None:
+        if stop.code is None:
+            stop.code = OUT_OF_TIME
+
+    timer = threading.Timer(60 * minutes, over)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except Interrupted as interrupted:
+        if interrupted.code != OUT_OF_TIME:
+            raise
+    finally:
+        timer.cancel()
+        if stop.code == OUT_OF_TIME:
+            stop.code = None

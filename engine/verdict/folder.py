@@ -1,0 +1,17 @@
+"""Where everything of a verdict lies."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.disk.paths import At
+
+
+@dataclass(frozen=True)
+class VerdictFolder:
+    """Paths inside runs/<name>/verdict/."""
+
+    root: Path
+
+    ranks = At("ranks.json")
+    """The learned ranks as they were when the first pair began."""
+    cells = At("cells", folder=True)

@@ -1,0 +1,107 @@
+"""The test: learned ranks against their shuffle, pair by pair, with looks at fixed numbers of pairs."""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+Ending = Literal["matter", "worse", "equal", "undecided"]
+
+LOOKS = (8, 16, 24)
+"""Numbers of pairs at which the test may end; the first is the least, the last the most that is trained."""
+LEVELS = (0.004, 0.006, 0.015)
+"""The chance of a wrong answer at each look, in each direction: 0.025 over all looks. The sign flips hold it over
+seeds, whose rows are the same; the interval, which both spreads make, holds it over rows, too."""
+EQUAL_WITHIN = 0.02
+"""Places do not matter where the difference is at most this part of what LoRA gains."""
+LEARNED = 2.0
+"""LoRA has gained something where the gain is above so many of its standard errors."""
+_ALL_FLIPS = 16
+_DRAWN = 20_000
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What the pairs and the head have shown, in nats a label.
+
+    `differences` [pairs]: the loss of the shuffle minus that of the learned ranks, above 0 where the learned ones are
+    better. `row_error`: the standard error of their mean over the held-out rows. `gain`: what LoRA at the learned ranks
+    gains over the head alone, with its standard error.
+    """
+
+    differences: np.ndarray
+    row_error: float
+    gain: float
+    gain_error: float
+
+    @property
+    def count(self) -> int:
+        """How many pairs there are."""
+        return len(self.differences)
+
+    @property
+    def mean(self) -> float:
+        """The mean difference."""
+        return float(self.differences.mean())
+
+    @property
+    def learned(self) -> bool:
+        """Whether LoRA gains something that these rows can see."""
+        return self.gain > LEARNED * self.gain_error
+
+    def interval(self, beyond: float = 0.025) -> tuple[float, float]:
+        """The t interval of the mean difference over seeds and rows, sqrt(SE_pairs^2 + SE_rows^2), with a chance of
+        `beyond` on either side of it (95 % unless given)."""
+        spread = self.differences.std(ddof=1) / self.count**0.5 if self.count > 1 else np.inf
+        reach = float(stats.t.ppf(1 - beyond, max(self.count - 1, 1)) * np.hypot(spread, self.row_error))
+        return self.mean - reach, self.mean + reach
+
+    def p(self) -> float:
+        """The one-sided p of the sign-flip test, in the direction of the mean difference."""
+        return float(min(one_sided(self.differences[:, None])))
+
+
+def ending(pairs: Pairs) -> Ending:
+    """What a look at so many pairs says; undecided where there is no look at this number.
+
+    equal goes before the others: a difference within 2 % of the gain may be sure, and still not matter.
+    """
+    if pairs.count not in LOOKS or not pairs.learned:
+        return "undecided"
+    low, high = pairs.interval()
+    margin = EQUAL_WITHIN * pairs.gain
+    if pairs.count > LOOKS[0] and -margin < low and high < margin:
+        return "equal"
+    better, worse = (float(p[0]) for p in one_sided(pairs.differences[:, None]))
+    level = LEVELS[LOOKS.index(pairs.count)]
+    low, high = pairs.interval(level)
+    if better <= level and low > 0:
+        return "matter"
+    return "worse" if worse <= level and high < 0 else "undecided"
+
+
+def one_sided(differences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """p of a mean as large, and of one as small, when the sign of every difference [pairs, tests] is as likely + as -.
+
+    All flips of up to 16 pairs; of more, 20,000 drawn ones (always the same), where p = (b + 1) / (n + 1).
+    """
+    signs = _signs(len(differences))
+    sums = signs @ differences.astype(np.float64)
+    seen = differences.sum(axis=0)
+    # Sums of the same numbers in another order differ by rounding.
+    slack = 1e-9 * np.abs(differences).sum(axis=0)
+    large, small = (sums >= seen - slack).sum(axis=0), (sums <= seen + slack).sum(axis=0)
+    if len(differences) <= _ALL_FLIPS:
+        return large / len(signs), small / len(signs)
+    return (large + 1) / (len(signs) + 1), (small + 1) / (len(signs) + 1)
+
+
+@cache
+def _signs(pairs: int) -> np.ndarray:
+    """Flips [flips, pairs] of +1 and -1."""
+    if pairs <= _ALL_FLIPS:
+        bits = np.arange(2**pairs)[:, None] >> np.arange(pairs) & 1
+        return 1.0 - 2.0 * bits
+    return np.random.default_rng(0).choice([-1.0, 1.0], size=(_DRAWN, pairs))

@@ -1,0 +1,73 @@
+"""verdict.json: what a verdict found, as other programs and the report read it."""
+
+from typing import Any
+
+from engine.disk.files import write_json
+from engine.run.folder import RunFolder
+from engine.verdict import words
+from engine.verdict.arms import LEARNED, SHUFFLED, Arms
+from engine.verdict.judge import LOOKS, Ending, Pairs, ending
+from engine.verdict.losses import Shown
+
+
+def write_verdict(decided: Ending, found: Shown | None, arms: Arms, run: RunFolder) -> None:
+    """Writes verdict.json; losses and differences are nats a label, a difference above 0 speaks for the learned
+    ranks."""
+    pairs = None if found is None else found.pairs(_deciding(decided, found))
+    evidence = arms.record.evidence
+    content: dict[str, Any] = {
+        "ending": decided,
+        "sentence": _sentence(decided, pairs, arms),
+        "pairs": 0 if pairs is None else pairs.count,
+        "difference": None if pairs is None else pairs.mean,
+        "interval": None if pairs is None or pairs.count < 2 else list(pairs.interval()),
+        "p": None if pairs is None else pairs.p(),
+        "gain": None if pairs is None else pairs.gain,
+        "gain_standard_error": None if pairs is None else pairs.gain_error,
+        "parameters": arms.parameters,
+        "enough_rank": evidence.sufficient_rank(arms.record.tolerance) if evidence else None,
+        "recommendation": words.recommendation(decided, pairs, arms, run),
+        "notes": [note for note in (_about(found), words.enough(arms.record)) if note],
+        "shuffle": arms.config.verdict.shuffle,
+        "learning_rate": arms.rate,
+    }
+    if found is not None and pairs is not None:
+        content |= {
+            "rows": len(found.weights),
+            "row_standard_error": pairs.row_error,
+            "metric": found.metric,
+            "arms": [_arm(name, found, arms, pairs.count) for name in arms.names],
+        }
+    write_json(run.verdict_summary, content)
+
+
+def _deciding(decided: Ending, found: Shown) -> int:
+    """The pairs that the verdict speaks of: those up to the look that decided, all of them where none did."""
+    if decided == "undecided":
+        return found.count
+    return next(look for look in LOOKS if look <= found.count and ending(found.pairs(look)) == decided)
+
+
+def _sentence(decided: Ending, pairs: Pairs | None, arms: Arms) -> str:
+    if pairs is None:
+        return words.unchanged(arms.config.verdict.shuffle) if decided == "equal" else "No pair is complete yet."
+    return words.sentence(decided, pairs, arms.parameters, uniform="uniform" in arms.names)
+
+
+def _about(found: Shown | None) -> str:
+    return "" if found is None else words.about_rows(len(found.weights))
+
+
+def _arm(name: str, found: Shown, arms: Arms, count: int) -> dict[str, Any]:
+    """The loss and the metric of an arm in each pair; of others than the learned ranks also how far they are behind."""
+    told: dict[str, Any] = {
+        "name": name,
+        "losses": found.means(name, count).tolist(),
+        "scores": found.scores[name][:count],
+        "parameters": arms.uniform_rank * sum(arms.sizes.values()) if name == "uniform" else arms.parameters,
+    }
+    if name == LEARNED:
+        return told
+    pairs = found.against(name, count)
+    told |= {"difference": pairs.mean, "p": None if name == SHUFFLED else pairs.p()}
+    return told | {"interval": list(pairs.interval()) if count > 1 else None}

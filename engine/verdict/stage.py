@@ -1,0 +1,179 @@
+"""--stage verdict: pairs are trained up to a look, and the looks go on until one decides or the time is over."""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from configs.errors import UserError
+from configs.requests import Request
+from configs.rules import SEARCHING
+from configs.schema import RunConfig
+from engine import ranks
+from engine.disk.files import remove, write_text
+from engine.disk.lock import locked
+from engine.ranks.controls import can_be_shuffled
+from engine.report.stage import write_report
+from engine.retrain.methods.base import layer_sizes
+from engine.retrain.same_ranks import what_counts
+from engine.retrain.settings import FINISHED
+from engine.run.contents import read_result, read_searched
+from engine.run.context import Context
+from engine.run.faults import explained
+from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
+from engine.stages import run_stages
+from engine.study.cells import Cell
+from engine.study.launchers import LAUNCHERS, Job, Running
+from engine.verdict.arms import LEARNED, SHUFFLED, Arms, forget_models, rate_of
+from engine.verdict.clock import time_limit
+from engine.verdict.folder import VerdictFolder
+from engine.verdict.judge import LOOKS, Ending, ending
+from engine.verdict.losses import Shown, shown
+from engine.verdict.record import write_verdict
+
+log = logging.getLogger("autolora")
+
+AGAIN = "give the old value, or --overwrite to train every pair again"
+
+
+def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
+    """Trains the pairs that are still needed, judges them, and writes verdict.json and the report; searches first where
+    the run has no ranks yet. Returns the run's folder.
+
+    Raises UserError for what the user must change, Interrupted when a signal asked to stop: the same command resumes.
+    """
+    config, folder = request.config, RunFolder.of(request.config)
+    _refuse(config, folder)
+    if not folder.ranks.exists():
+        run_stages(dataclasses.replace(request, stage="search", overwrite=False), stop, draw=False)
+    with locked(folder.root), explained(config, folder.root):
+        arms = _begun(config, folder, stop, overwrite=request.overwrite)
+        if can_be_shuffled(arms.record, arms.sizes, config.verdict.shuffle):
+            found, decided = _train(request, arms, stop)
+        else:
+            found, decided = None, "equal"
+        write_verdict(decided, found, arms, folder)
+        write_report(config, folder)
+    return folder
+
+
+def _refuse(config: RunConfig, folder: RunFolder) -> None:
+    """Raises UserError for a run of which no verdict can be given, before anything is loaded."""
+    if config.method not in SEARCHING:
+        allowed = " or ".join(sorted(SEARCHING))
+        raise UserError(
+            f"--stage: 'verdict' is not allowed for --method {config.method}, whose ranks no search has found; "
+            f"allowed: a run of method {allowed}"
+        )
+    if folder.ranks.exists():
+        rate_of(config, folder)
+    elif config.retrain.learning_rates:
+        raise UserError(
+            "--retrain.learning_rates: --stage verdict trains at one learning rate; give --stage all first, which "
+            "chooses one, or --retrain.learning_rates [] and --retrain.learning_rate"
+        )
+
+
+def _begun(config: RunConfig, folder: RunFolder, stop: StopRequest, *, overwrite: bool) -> Arms:
+    """What is compared; the ranks are kept beside the pairs, which must all be at the same ones.
+
+    Raises UserError when earlier pairs were trained at other ranks or under other settings.
+    """
+    place = VerdictFolder(folder.verdict)
+    if overwrite:
+        remove(folder.verdict_summary)
+        remove(place.root)
+    record = ranks.load(folder.ranks)
+    if place.ranks.exists() and what_counts(ranks.load(place.ranks)) != what_counts(record):
+        raise UserError(
+            f"{folder.ranks}: these are not the ranks that the pairs in {place.root} were trained at; --overwrite "
+            f"trains every pair again"
+        )
+    arms = Arms(config, place, record, _sizes(config, folder, record, stop), rate_of(config, folder))
+    for cell in _finished(arms):
+        recorded = read_result(cell.folder.metrics).get("settings", {})
+        FINISHED.refuse_changed(recorded, cell.config, f"{cell.folder.root} was finished with", AGAIN)
+    if not place.ranks.exists():
+        place.root.mkdir(parents=True, exist_ok=True)
+        write_text(place.ranks, folder.ranks.read_text(encoding="utf-8"))
+    return arms
+
+
+def _finished(arms: Arms) -> list[Cell]:
+    every = [cell for number in range(1, LOOKS[-1] + 1) for cell in arms.pair(number).values()]
+    return [cell for cell in (*every, *arms.heads()) if cell.folder.metrics.exists()]
+
+
+def _sizes(config: RunConfig, folder: RunFolder, record: ranks.RankRecord, stop: StopRequest) -> dict[str, int]:
+    """Name -> LoRA parameters of one component of every layer in the record, as the search wrote them or as the base
+    model has them."""
+    names = [layer.name for layer in record.layers]
+    known = read_searched(folder.search_summary).get("parameters_per_rank", {})
+    if not set(names) <= set(known):
+        known = layer_sizes(Context(config, stop, folder=folder).base().model)
+    return {name: known[name] for name in names}
+
+
+def _train(request: Request, arms: Arms, stop: StopRequest) -> tuple[Shown | None, Ending]:
+    """Trains pairs until a look decides, all are trained, or the time is over; says after each how they stand."""
+    config, began = request.config, time.monotonic()
+    found, decided = _judged(arms)
+    with time_limit(stop, config.verdict.minutes):
+        while not decided and (found is None or found.count < LOOKS[-1]):
+            done = 0 if found is None else found.count
+            first = time.monotonic()
+            _run(request, _next(arms, done, one=arms.config.study.launcher == "serial" or done == 0), stop)
+            found, decided = _judged(arms)
+            if found is not None:
+                _tell(found, time.monotonic() - first, found.count - done, tell_pace=done == 0)
+    log.info("verdict: %d pairs, %.1f minutes", 0 if found is None else found.count, (time.monotonic() - began) / 60)
+    return found, decided or "undecided"
+
+
+def _judged(arms: Arms) -> tuple[Shown | None, Ending | None]:
+    """What the complete pairs show, and the ending of the first look that decided."""
+    found = shown(arms)
+    for look in LOOKS if found is not None else ():
+        if found is not None and found.count >= look and (said := ending(found.pairs(look))) != "undecided":
+            return found, said
+    if found is not None and not found.pairs().learned and found.count >= LOOKS[0]:
+        return found, "undecided"
+    return found, None
+
+
+def _next(arms: Arms, done: int, *, one: bool) -> list[Cell]:
+    """The unfinished trainings of the next pair, or of all pairs up to the next look; with the first pair the head's."""
+    last = done + 1 if one else next(look for look in LOOKS if look > done)
+    cells = [cell for number in range(done + 1, last + 1) for cell in arms.pair(number).values()]
+    cells += arms.heads() if done == 0 else []
+    return [cell for cell in cells if not cell.folder.metrics.exists()]
+
+
+def _run(request: Request, cells: Sequence[Cell], stop: StopRequest) -> None:
+    """Trains these cells by the study's launcher. Raises UserError when one fails."""
+    jobs = [Job(str(cell.config.name), _request(request, cell)) for cell in cells]
+    settings = request.config.study
+    try:
+        failed = LAUNCHERS[settings.launcher].run(Running(jobs, settings.ray.retries), settings, stop)
+    finally:
+        forget_models(list(cells))
+    if failed:
+        raise UserError(f"a training of the verdict failed, and the same command tries it again: {failed[0]}")
+
+
+def _request(request: Request, cell: Cell) -> Callable[[], Request]:
+    return lambda: Request(cell.config, "all", False, request.source)
+
+
+def _tell(found: Shown, seconds: float, new: int, *, tell_pace: bool) -> None:
+    """A line about the newest pair; after the first one also what more of them take."""
+    pairs = found.pairs()
+    learned, other = found.means(LEARNED)[-1], found.means(SHUFFLED)[-1]
+    log.info(
+        "pair %d: learned %.4f, shuffled %.4f, difference %+.4f (mean %+.4f)",
+        found.count, learned, other, pairs.differences[-1], pairs.mean,
+    )  # fmt: skip
+    if tell_pace:
+        each = seconds / max(1, new) / 60
+        log.info("8 pairs take about %.0f minutes, 24 pairs %.0f", LOOKS[0] * each, LOOKS[-1] * each)

@@ -1,0 +1,99 @@
+"""A verdict in words: one sentence for each ending, and what to do about it."""
+
+import shlex
+
+from engine.ranks import RankRecord
+from engine.ranks.evidence import FEW_ROWS
+from engine.run.folder import RunFolder
+from engine.verdict.arms import Arms
+from engine.verdict.judge import LOOKS, Ending, Pairs
+
+FEWEST_ROWS = 500
+"""Below so many rows the sentence says that it is about these rows."""
+
+
+def sentence(ending: Ending, pairs: Pairs, parameters: int, *, uniform: bool) -> str:
+    """What the pairs say. `parameters`: LoRA parameters of the learned ranks; `uniform`: whether uniform ranks were
+    trained beside them."""
+    size, low, high = abs(pairs.mean), *pairs.interval()
+    numbers = f"{pairs.count} pairs, p {pairs.p():.2g}"
+    if ending == "matter":
+        return (
+            f"Places matter: learned beats its shuffle by {size:.3f} nats, {_part(size, pairs)} of what LoRA gains "
+            f"({low:.3f} to {high:.3f}; {numbers}), at {parameters:,} parameters."
+        )
+    if ending == "worse":
+        return (
+            f"Do not use these places: the shuffle beats learned by {size:.3f} nats, {_part(size, pairs)} of what LoRA "
+            f"gains ({-high:.3f} to {-low:.3f}; {numbers}), at {parameters:,} parameters."
+        )
+    if ending == "equal":
+        compared = "was compared, too" if uniform else "was not compared"
+        return (
+            f"Places do not matter here: other layers at this budget do as well ({low:.4f} to {high:.4f} nats, "
+            f"{pairs.count} pairs); uniform 1 {compared}."
+        )
+    if not pairs.learned:
+        return (
+            f"Nothing to gain: on these rows LoRA at the learned ranks lowers the loss by {pairs.gain:.3f} +- "
+            f"{pairs.gain_error:.3f} nats, so that no places can matter."
+        )
+    after = f"After {pairs.count} pair{'s' if pairs.count > 1 else ''}"
+    if pairs.count == 1:
+        return f"{after} the difference is {pairs.mean:.3f} nats; at least {LOOKS[0]} pairs are needed."
+    more = f"; at least {LOOKS[0]} are needed" if pairs.count < LOOKS[0] else ""
+    return f"{after} the difference lies between {low:.3f} and {high:.3f} nats{more}."
+
+
+def unchanged(shuffle: str) -> str:
+    """What is said where the shuffle can change nothing."""
+    return (
+        f"Places do not matter here: all layers of one {shuffle} have equal ranks, so that a shuffle changes nothing; no "
+        f"pair was trained."
+    )
+
+
+def about_rows(rows: int) -> str:
+    """A warning where few rows judged; "" where there are enough."""
+    if rows >= FEWEST_ROWS:
+        return ""
+    return f"This is about these {rows} held-out rows alone: with fewer than {FEWEST_ROWS}, others may tell otherwise."
+
+
+def enough(record: RankRecord) -> str:
+    """The rank that is enough by the curve on D_val; "" where none was measured."""
+    rank = record.evidence.sufficient_rank(record.tolerance) if record.evidence else None
+    if rank is None:
+        return ""
+    few = " (few rows)" if record.evidence and record.evidence.rows < FEW_ROWS else ""
+    return f"By the curve on D_val{few}, rank {rank} everywhere is enough."
+
+
+def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFolder) -> str:
+    """What to do, with the command that does it."""
+    evidence = arms.record.evidence
+    rank = (evidence.sufficient_rank(arms.record.tolerance) if evidence else None) or arms.uniform_rank
+    uniform = f"take rank {rank} in every layer: {_command(run, 'uniform')} --method lora --lora.r {rank}"
+    if ending == "matter":
+        if run.adapter.exists():
+            return f"Use these ranks: {run.adapter} is trained at them, and {run.ranks} has them."
+        return f"Use these ranks: python run.py --config {shlex.quote(str(run.config))} --stage retrain"
+    if ending == "worse":
+        return f"Do not use these ranks; {uniform}"
+    if ending == "equal":
+        return f"Choose by cost alone: these ranks have {arms.parameters:,} parameters; or {uniform}"
+    if pairs is not None and not pairs.learned:
+        return (
+            "LoRA does nothing for these rows: train longer, at another rate, or on more rows before ranks are chosen."
+        )
+    if pairs is not None and pairs.count >= LOOKS[-1]:
+        return f"{LOOKS[-1]} pairs are the most that is trained: the difference, if there is one, is small. To be safe, {uniform}"
+    return f"The same command trains further pairs for another {arms.config.verdict.minutes:g} minutes; until then, {uniform}"
+
+
+def _command(run: RunFolder, name: str) -> str:
+    return f"python run.py --config {shlex.quote(str(run.config))} --name {run.root.name[:90]}-{name}"
+
+
+def _part(size: float, pairs: Pairs) -> str:
+    return f"{100 * size / pairs.gain:.0f} %"
