@@ -12,8 +12,8 @@ OUT_OF_TIME = -1
 
 @contextmanager
 def time_limit(stop: StopRequest, minutes: float) -> Iterator[None]:
-    """Asks `stop` to stop when the minutes are over: what trains then saves itself, to resume another time, and the body
-    ends here. A stop that a signal asks for goes on its way."""
+    """Asks `stop` to stop when the minutes are over: what trains then saves itself, to resume another time, and the
+    body ends here. A stop that a signal asks for goes on its way."""
 
     def over() -> None:
         if stop.code is None:

@@ -27,8 +27,8 @@ class Pairs:
     """What the pairs and the head have shown, in nats a label.
 
     `differences` [pairs]: the loss of the shuffle minus that of the learned ranks, above 0 where the learned ones are
-    better. `row_error`: the standard error of their mean over the held-out rows. `gain`: what LoRA at the learned ranks
-    gains over the head alone, with its standard error.
+    better. `row_error`: the standard error of their mean over the held-out rows. `gain`: what LoRA at the learned
+    ranks gains over the head alone, with its standard error.
     """
 
     differences: np.ndarray

@@ -15,10 +15,14 @@ from engine.verdict.arms import LEARNED, SHUFFLED, Arms
 from engine.verdict.judge import LOOKS, Pairs
 
 
+AGAIN = "--overwrite trains every pair again"
+
+
 @dataclass(frozen=True)
 class Shown:
     """The complete pairs. `losses`: arm -> the loss of each row in each pair [pairs, rows], summed over its labels;
-    `weights` [rows]; `head`: those of the head alone [seeds, rows]; `scores`: arm -> the task's metric in each pair."""
+    `weights` [rows]; `head`: those of the head alone [seeds, rows]; `scores`: arm -> the task's metric in each
+    pair."""
 
     losses: dict[str, np.ndarray]
     weights: np.ndarray
@@ -50,7 +54,8 @@ class Shown:
         return self.against(SHUFFLED, count)
 
     def _gain(self) -> tuple[float, float]:
-        """What LoRA at the learned ranks gains over the head alone at the same seeds, and its standard error by row."""
+        """What LoRA at the learned ranks gains over the head alone at the same seeds, and its standard error by
+        row."""
         rows = self.head.mean(axis=0) - self.losses[LEARNED][: len(self.head)].mean(axis=0)
         return float(rows.sum() / self.weights.sum()), self._row_error(rows)
 
@@ -78,9 +83,7 @@ def shown(arms: Arms) -> Shown | None:
         cells = [pair[arm] for pair in pairs]
         losses[arm], others = _losses(cells)
         if not np.array_equal(others, weights):
-            raise UserError(
-                f"{cells[0].folder.row_losses}: these are other rows than the head's; --overwrite trains again"
-            )
+            raise UserError(f"{cells[0].folder.row_losses}: it judges other rows than the head; {AGAIN}")
         results = [read_result(cell.folder.metrics, "metrics")["metrics"] for cell in cells]
         metric = next(iter(results[0]))
         scores[arm] = [result[metric] for result in results]
@@ -94,5 +97,5 @@ def _losses(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray]:
         path = cell.folder.row_losses
         tables.append(read_parquet(path, f"remove {cell.folder.root} to train it again", numbers=("loss", "weight")))
         if len(tables[-1]) != len(tables[0]) or not np.array_equal(tables[-1]["weight"], tables[0]["weight"]):
-            raise UserError(f"{path}: it judges other rows than the other trainings; --overwrite trains all again")
+            raise UserError(f"{path}: it judges other rows than the other trainings; {AGAIN}")
     return np.stack([table["loss"].to_numpy() for table in tables]), tables[0]["weight"].to_numpy()

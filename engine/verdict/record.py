@@ -59,7 +59,8 @@ def _about(found: Shown | None) -> str:
 
 
 def _arm(name: str, found: Shown, arms: Arms, count: int) -> dict[str, Any]:
-    """The loss and the metric of an arm in each pair; of others than the learned ranks also how far they are behind."""
+    """The loss and the metric of an arm in each pair; of others than the learned ranks also how far they are
+    behind."""
     told: dict[str, Any] = {
         "name": name,
         "losses": found.means(name, count).tolist(),

@@ -38,8 +38,8 @@ AGAIN = "give the old value, or --overwrite to train every pair again"
 
 
 def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
-    """Trains the pairs that are still needed, judges them, and writes verdict.json and the report; searches first where
-    the run has no ranks yet. Returns the run's folder.
+    """Trains the pairs that are still needed, judges them, and writes verdict.json and the report; searches first
+    where the run has no ranks yet. Returns the run's folder.
 
     Raises UserError for what the user must change, Interrupted when a signal asked to stop: the same command resumes.
     """
@@ -143,7 +143,8 @@ def _judged(arms: Arms) -> tuple[Shown | None, Ending | None]:
 
 
 def _next(arms: Arms, done: int, *, one: bool) -> list[Cell]:
-    """The unfinished trainings of the next pair, or of all pairs up to the next look; with the first pair the head's."""
+    """The unfinished trainings of the next pair, or of all pairs up to the next look; with the first pair the
+    head's."""
     last = done + 1 if one else next(look for look in LOOKS if look > done)
     cells = [cell for number in range(done + 1, last + 1) for cell in arms.pair(number).values()]
     cells += arms.heads() if done == 0 else []

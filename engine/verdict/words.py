@@ -24,8 +24,8 @@ def sentence(ending: Ending, pairs: Pairs, parameters: int, *, uniform: bool) ->
         )
     if ending == "worse":
         return (
-            f"Do not use these places: the shuffle beats learned by {size:.3f} nats, {_part(size, pairs)} of what LoRA "
-            f"gains ({-high:.3f} to {-low:.3f}; {numbers}), at {parameters:,} parameters."
+            f"Do not use these places: the shuffle beats learned by {size:.3f} nats, {_part(size, pairs)} of what "
+            f"LoRA gains ({-high:.3f} to {-low:.3f}; {numbers}), at {parameters:,} parameters."
         )
     if ending == "equal":
         compared = "was compared, too" if uniform else "was not compared"
@@ -48,8 +48,8 @@ def sentence(ending: Ending, pairs: Pairs, parameters: int, *, uniform: bool) ->
 def unchanged(shuffle: str) -> str:
     """What is said where the shuffle can change nothing."""
     return (
-        f"Places do not matter here: all layers of one {shuffle} have equal ranks, so that a shuffle changes nothing; no "
-        f"pair was trained."
+        f"Places do not matter here: all layers of one {shuffle} have equal ranks, so that a shuffle changes nothing; "
+        f"no pair was trained."
     )
 
 
@@ -84,11 +84,13 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
         return f"Choose by cost alone: these ranks have {arms.parameters:,} parameters; or {uniform}"
     if pairs is not None and not pairs.learned:
         return (
-            "LoRA does nothing for these rows: train longer, at another rate, or on more rows before ranks are chosen."
+            "LoRA does nothing for these rows: train longer, at another rate, or on more rows, and then choose ranks."
         )
     if pairs is not None and pairs.count >= LOOKS[-1]:
-        return f"{LOOKS[-1]} pairs are the most that is trained: the difference, if there is one, is small. To be safe, {uniform}"
-    return f"The same command trains further pairs for another {arms.config.verdict.minutes:g} minutes; until then, {uniform}"
+        most = f"{LOOKS[-1]} pairs are the most that is trained"
+        return f"{most}: the difference, if there is one, is small. To be safe, {uniform}"
+    minutes = f"{arms.config.verdict.minutes:g} minutes"
+    return f"The same command trains further pairs for another {minutes}; until then, {uniform}"
 
 
 def _command(run: RunFolder, name: str) -> str:
