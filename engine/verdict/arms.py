@@ -4,16 +4,11 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from configs.errors import UserError
 from configs.recipe import TOKEN_METRICS
 from configs.rules import data_seed, evaluates_base
-from configs.schema import RunConfig, SearchConfig
-from configs.schema_answer import AnswerConfig
-from configs.schema_study import StudyConfig
-from configs.schema_verdict import VerdictConfig
-from configs.values import with_values
+from configs.schema import MethodName, RunConfig, TrackingConfig
 from engine.disk.files import remove
 from engine.ranks import RankRecord, count_parameters
 from engine.run.contents import read_result
@@ -22,7 +17,9 @@ from engine.study.cells import Cell
 from engine.verdict.folder import VerdictFolder
 
 LEARNED, SHUFFLED, HEAD = "learned", "shuffled", "head"
-_METHODS = {LEARNED: "lora_ranks", SHUFFLED: "lora_shuffled", "uniform": "lora", "random": "lora_random", HEAD: "head"}
+_METHODS: dict[str, MethodName] = {
+    LEARNED: "lora_ranks", SHUFFLED: "lora_shuffled", "uniform": "lora", "random": "lora_random", HEAD: "head",
+}  # fmt: skip
 _HEADS = 2
 """Seeds of the head alone, from which the gain is counted."""
 
@@ -66,30 +63,23 @@ class Arms:
 
     def _cell(self, name: str, arm: str, number: int) -> Cell:
         """The run of an arm at the seed of a pair, on the rows of the search's seed."""
-        config = dataclasses.replace(
-            self.config, name=name, runs_folder=str(self.folder.cells), search=SearchConfig(), answer=AnswerConfig(),
-            hypergradient=type(self.config.hypergradient)(), study=StudyConfig(), verdict=VerdictConfig(),
-            export=type(self.config.export)(),
+        given, verdict = self.config, self.config.verdict
+        task = dataclasses.replace(given.task, seed=data_seed(given), unused_rows=verdict.rows, samples=0)
+        if given.task.type == "generation":  # decoding would take longer than training
+            task = dataclasses.replace(task, metrics=list(TOKEN_METRICS))
+        lora = dataclasses.replace(
+            given.lora, ranks_from=str(self.folder.ranks), shuffle=verdict.shuffle, draw=0, r=self.uniform_rank
+        )
+        retrain = dataclasses.replace(
+            given.retrain, row_losses=True, init="scratch", learning_rate=self.rate, learning_rates=[]
+        )
+        # All else that no arm reads is as if it had not been given, so that it may change between two commands.
+        config = RunConfig(
+            name=name, runs_folder=str(self.folder.cells), method=_METHODS[arm], seed=(given.seed + number) % 2**31,
+            precision=given.precision, device=given.device, ignore_memory_estimate=given.ignore_memory_estimate,
+            model=given.model, task=task, lora=lora, retrain=retrain, tracking=TrackingConfig(wandb="disabled"),
         )  # fmt: skip
-        values: dict[str, Any] = {
-            "method": _METHODS[arm],
-            "seed": (self.config.seed + number) % 2**31,
-            "task.seed": data_seed(self.config),
-            "task.unused_rows": self.config.verdict.rows,
-            "task.samples": 0,
-            "retrain.row_losses": True,
-            "retrain.init": "scratch",
-            "retrain.learning_rate": self.rate,
-            "retrain.learning_rates": [],
-            "lora.ranks_from": str(self.folder.ranks),
-            "lora.shuffle": self.config.verdict.shuffle,
-            "lora.draw": 0,
-            "lora.r": self.uniform_rank,
-            "tracking.wandb": "disabled",
-        }
-        if self.config.task.type == "generation":  # decoding would take longer than training
-            values["task.metrics"] = list(TOKEN_METRICS)
-        return Cell({"arm": arm, "pair": number}, with_values(config, values))
+        return Cell({"arm": arm, "pair": number}, config)
 
 
 def rate_of(config: RunConfig, folder: RunFolder) -> float:

@@ -1,5 +1,6 @@
 """The test: learned ranks against their shuffle, pair by pair, with looks at fixed numbers of pairs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -55,12 +56,12 @@ class Pairs:
         """The t interval of the mean difference over seeds and rows, sqrt(SE_pairs^2 + SE_rows^2), with a chance of
         `beyond` on either side of it (95 % unless given)."""
         spread = self.differences.std(ddof=1) / self.count**0.5 if self.count > 1 else np.inf
-        reach = float(stats.t.ppf(1 - beyond, max(self.count - 1, 1)) * np.hypot(spread, self.row_error))
+        reach = _quantile(beyond, max(self.count - 1, 1)) * float(np.hypot(spread, self.row_error))
         return self.mean - reach, self.mean + reach
 
     def p(self) -> float:
         """The one-sided p of the sign-flip test, in the direction of the mean difference."""
-        return float(min(one_sided(self.differences[:, None])))
+        return min(one_sided(self.differences))
 
 
 def ending(pairs: Pairs) -> Ending:
@@ -74,28 +75,42 @@ def ending(pairs: Pairs) -> Ending:
     margin = EQUAL_WITHIN * pairs.gain
     if pairs.count > LOOKS[0] and -margin < low and high < margin:
         return "equal"
-    better, worse = (float(p[0]) for p in one_sided(pairs.differences[:, None]))
     level = LEVELS[LOOKS.index(pairs.count)]
     low, high = pairs.interval(level)
-    if better <= level and low > 0:
-        return "matter"
-    return "worse" if worse <= level and high < 0 else "undecided"
+    if low <= 0 <= high or pairs.p() > level:
+        return "undecided"
+    return "matter" if low > 0 else "worse"
 
 
-def one_sided(differences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """p of a mean as large, and of one as small, when the sign of every difference [pairs, tests] is as likely + as -.
+def first_ending(count: int, up_to: Callable[[int], Pairs]) -> tuple[Ending, int] | None:
+    """The ending of the first look, among `count` pairs, that decides, and its number of pairs; None where none does.
+
+    `up_to` gives the first so many pairs.
+    """
+    for look in LOOKS:
+        if look <= count and (said := ending(up_to(look))) != "undecided":
+            return said, look
+    return None
+
+
+def one_sided(differences: np.ndarray) -> tuple[float, float]:
+    """p of a mean as large, and of one as small, when every difference [pairs] is as likely to be + as to be -.
 
     All flips of up to 16 pairs; of more, 20,000 drawn ones (always the same), where p = (b + 1) / (n + 1).
     """
     signs = _signs(len(differences))
-    sums = signs @ differences.astype(np.float64)
-    seen = differences.sum(axis=0)
-    # Sums of the same numbers in another order differ by rounding.
-    slack = 1e-9 * np.abs(differences).sum(axis=0)
-    large, small = (sums >= seen - slack).sum(axis=0), (sums <= seen + slack).sum(axis=0)
+    sums, seen = signs @ differences, differences.sum()
+    slack = 1e-9 * np.abs(differences).sum()  # sums of the same numbers in another order differ by rounding
+    large, small = int((sums >= seen - slack).sum()), int((sums <= seen + slack).sum())
     if len(differences) <= _ALL_FLIPS:
         return large / len(signs), small / len(signs)
     return (large + 1) / (len(signs) + 1), (small + 1) / (len(signs) + 1)
+
+
+@cache
+def _quantile(beyond: float, freedom: int) -> float:
+    """What a t variable exceeds with this chance."""
+    return float(stats.t.isf(beyond, freedom))
 
 
 @cache

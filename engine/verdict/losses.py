@@ -14,7 +14,6 @@ from engine.study.cells import Cell
 from engine.verdict.arms import LEARNED, SHUFFLED, Arms
 from engine.verdict.judge import LOOKS, Pairs
 
-
 AGAIN = "--overwrite trains every pair again"
 
 
@@ -60,7 +59,7 @@ class Shown:
         return float(rows.sum() / self.weights.sum()), self._row_error(rows)
 
     def _row_error(self, rows: np.ndarray) -> float:
-        return float(ratio_error(torch.from_numpy(rows), torch.from_numpy(self.weights)))
+        return float(ratio_error(torch.tensor(rows), torch.tensor(self.weights)))
 
 
 def shown(arms: Arms) -> Shown | None:

@@ -6,14 +6,18 @@ from engine.disk.files import write_json
 from engine.run.folder import RunFolder
 from engine.verdict import words
 from engine.verdict.arms import LEARNED, SHUFFLED, Arms
-from engine.verdict.judge import LOOKS, Ending, Pairs, ending
+from engine.verdict.judge import Ending, Pairs, first_ending
 from engine.verdict.losses import Shown
 
 
-def write_verdict(decided: Ending, found: Shown | None, arms: Arms, run: RunFolder) -> None:
+def write_verdict(found: Shown | None, arms: Arms, run: RunFolder) -> None:
     """Writes verdict.json; losses and differences are nats a label, a difference above 0 speaks for the learned
-    ranks."""
-    pairs = None if found is None else found.pairs(_deciding(decided, found))
+    ranks. `found`: None where the shuffle can change nothing."""
+    decided: Ending = "equal"
+    pairs = None
+    if found is not None:
+        decided, count = first_ending(found.count, found.pairs) or ("undecided", found.count)
+        pairs = found.pairs(count)
     evidence = arms.record.evidence
     content: dict[str, Any] = {
         "ending": decided,
@@ -39,13 +43,6 @@ def write_verdict(decided: Ending, found: Shown | None, arms: Arms, run: RunFold
             "arms": [_arm(name, found, arms, pairs.count) for name in arms.names],
         }
     write_json(run.verdict_summary, content)
-
-
-def _deciding(decided: Ending, found: Shown) -> int:
-    """The pairs that the verdict speaks of: those up to the look that decided, all of them where none did."""
-    if decided == "undecided":
-        return found.count
-    return next(look for look in LOOKS if look <= found.count and ending(found.pairs(look)) == decided)
 
 
 def _sentence(decided: Ending, pairs: Pairs | None, arms: Arms) -> str:

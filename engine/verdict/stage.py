@@ -28,7 +28,7 @@ from engine.study.launchers import LAUNCHERS, Job, Running
 from engine.verdict.arms import LEARNED, SHUFFLED, Arms, forget_models, rate_of
 from engine.verdict.clock import time_limit
 from engine.verdict.folder import VerdictFolder
-from engine.verdict.judge import LOOKS, Ending, ending
+from engine.verdict.judge import LOOKS, first_ending
 from engine.verdict.losses import Shown, shown
 from engine.verdict.record import write_verdict
 
@@ -49,11 +49,14 @@ def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
         run_stages(dataclasses.replace(request, stage="search", overwrite=False), stop, draw=False)
     with locked(folder.root), explained(config, folder.root):
         arms = _begun(config, folder, stop, overwrite=request.overwrite)
-        if can_be_shuffled(arms.record, arms.sizes, config.verdict.shuffle):
-            found, decided = _train(request, arms, stop)
-        else:
-            found, decided = None, "equal"
-        write_verdict(decided, found, arms, folder)
+        changes = can_be_shuffled(arms.record, arms.sizes, config.verdict.shuffle)
+        found = _train(request, arms, stop) if changes else None
+        if changes and found is None:
+            raise UserError(
+                f"--verdict.minutes: {config.verdict.minutes:g} minutes are over, and the first pair is not trained; "
+                f"the same command resumes it"
+            )
+        write_verdict(found, arms, folder)
         write_report(config, folder)
     return folder
 
@@ -115,31 +118,25 @@ def _sizes(config: RunConfig, folder: RunFolder, record: ranks.RankRecord, stop:
     return {name: known[name] for name in names}
 
 
-def _train(request: Request, arms: Arms, stop: StopRequest) -> tuple[Shown | None, Ending]:
-    """Trains pairs until a look decides, all are trained, or the time is over; says after each how they stand."""
-    config, began = request.config, time.monotonic()
-    found, decided = _judged(arms)
+def _train(request: Request, arms: Arms, stop: StopRequest) -> Shown | None:
+    """Trains pairs until a look decides, all are trained, or the time is over; says after each how they stand. Returns
+    the complete pairs, None before there is one."""
+    config, began, found = request.config, time.monotonic(), shown(arms)
     with time_limit(stop, config.verdict.minutes):
-        while not decided and (found is None or found.count < LOOKS[-1]):
-            done = 0 if found is None else found.count
-            first = time.monotonic()
-            _run(request, _next(arms, done, one=arms.config.study.launcher == "serial" or done == 0), stop)
-            found, decided = _judged(arms)
-            if found is not None:
-                _tell(found, time.monotonic() - first, found.count - done, tell_pace=done == 0)
+        while found is None or not _over(found):
+            done, first = 0 if found is None else found.count, time.monotonic()
+            _run(request, _next(arms, done, one=config.study.launcher == "serial" or done == 0), stop)
+            found = shown(arms)
+            assert found is not None
+            _tell(found, time.monotonic() - first, found.count - done, tell_pace=done == 0)
     log.info("verdict: %d pairs, %.1f minutes", 0 if found is None else found.count, (time.monotonic() - began) / 60)
-    return found, decided or "undecided"
+    return shown(arms)
 
 
-def _judged(arms: Arms) -> tuple[Shown | None, Ending | None]:
-    """What the complete pairs show, and the ending of the first look that decided."""
-    found = shown(arms)
-    for look in LOOKS if found is not None else ():
-        if found is not None and found.count >= look and (said := ending(found.pairs(look))) != "undecided":
-            return found, said
-    if found is not None and not found.pairs().learned and found.count >= LOOKS[0]:
-        return found, "undecided"
-    return found, None
+def _over(found: Shown) -> bool:
+    """Whether no further pair is trained: a look has decided, all are trained, or there is nothing to gain."""
+    nothing = found.count >= LOOKS[0] and not found.pairs().learned
+    return found.count >= LOOKS[-1] or nothing or first_ending(found.count, found.pairs) is not None
 
 
 def _next(arms: Arms, done: int, *, one: bool) -> list[Cell]:

@@ -1,0 +1,44 @@
+"""The minutes of a verdict end what trains as a signal does, and no signal is lost."""
+
+import time
+
+import pytest
+
+from engine.run.interrupt import Interrupted, StopRequest
+from engine.verdict.clock import time_limit
+
+
+def work(stop: StopRequest) -> None:
+    for _ in range(500):
+        stop.check()
+        time.sleep(0.01)
+    pytest.fail("nobody asked to stop")
+
+
+def test_the_body_ends_when_the_time_is_over_and_the_stop_is_free_again() -> None:
+    stop = StopRequest()
+    with time_limit(stop, 0.05 / 60):
+        work(stop)
+    assert stop.code is None
+
+
+def test_a_signal_goes_on_its_way_and_is_not_overwritten_by_the_clock() -> None:
+    stop = StopRequest()
+
+    def body() -> None:
+        with time_limit(stop, 0.05 / 60):
+            stop.code = 130
+            time.sleep(0.15)
+            work(stop)
+
+    with pytest.raises(Interrupted) as found:
+        body()
+    assert found.value.code == stop.code == 130
+
+
+def test_a_body_that_is_done_in_time_is_not_stopped_later() -> None:
+    stop = StopRequest()
+    with time_limit(stop, 0.05 / 60):
+        pass
+    time.sleep(0.15)
+    assert stop.code is None

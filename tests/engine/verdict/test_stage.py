@@ -1,0 +1,245 @@
+"""The stage verdict, from a run's ranks to verdict.json: what it trains, when it ends, and what it refuses."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from configs.errors import UserError
+from configs.requests import Request
+from configs.schema import RunConfig
+from engine.disk.files import write_json
+from engine.retrain.settings import FINISHED
+from engine.run.folder import RunFolder
+from engine.run.interrupt import Interrupted, StopRequest
+from engine.study.launchers import LAUNCHERS, Launcher, Running
+from engine.verdict.clock import OUT_OF_TIME
+from engine.verdict.stage import run_verdict
+from tests.helpers.methods import LEARNED, NAMES, SIZE, K
+
+ROWS = 600
+Loss = Callable[[str, int], float]
+"""The mean loss of an arm in a pair."""
+
+
+def better(by: float) -> Loss:
+    """Learned ranks that are better than all others by about so much; LoRA gains 1 nat."""
+    noise = np.random.default_rng(3).normal(0, 0.01, 30)
+
+    def loss(arm: str, pair: int) -> float:
+        return {"learned": 1.0, "head": 2.0}.get(arm, 1.0 + by + float(noise[pair]))
+
+    return loss
+
+
+class FakeLauncher:
+    """Writes what a training of each cell would have written; `stop_after` cells the time is over."""
+
+    def __init__(self, loss: Loss, stop_after: int | None = None, code: int = OUT_OF_TIME) -> None:
+        self.loss = loss
+        self.trained: list[RunConfig] = []
+        self.stop_after = stop_after
+        self.code = code
+
+    def __call__(self, running: Running, settings: Any, stop: StopRequest) -> list[str]:
+        for job in iter(running.take, None):
+            if len(self.trained) == self.stop_after:
+                stop.code = self.code
+            stop.check()
+            config = job.request().config
+            self.trained.append(config)
+            name, arm = str(config.name), str(config.name).rsplit("-", 1)[-1]
+            self.write(config, self.loss("head" if name.startswith("head") else arm, config.seed))
+            running.ended(job)
+        return running.failed
+
+    def write(self, config: RunConfig, loss: float) -> None:
+        folder = RunFolder.of(config)
+        rows = np.random.default_rng(0).normal(loss, 0.3, ROWS)
+        rows += loss - rows.mean()
+        folder.adapter.mkdir(parents=True)
+        pd.DataFrame({"loss": rows, "weight": np.ones(ROWS)}).to_parquet(folder.row_losses)
+        write_json(folder.metrics, {"metrics": {"accuracy": 0.5}, "settings": FINISHED.of(config)})
+
+
+@pytest.fixture
+def verdict(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[dict[str, Any], RunFolder]]:
+    """verdict(launcher, "--verdict.arms", "[uniform]"): verdict.json of ranks that lie in the run's folder, and the
+    folder."""
+
+    def judge(
+        launcher: FakeLauncher, *arguments: str, ranks: list[int] = LEARNED, overwrite: bool = False
+    ) -> tuple[dict[str, Any], RunFolder]:
+        config = tiny_config("--lora.target_modules", "[query, value]", "--lora.k", str(K), *arguments)
+        folder = RunFolder.of(config)
+        folder.root.mkdir(parents=True, exist_ok=True)
+        layers = [{"name": name, "rank": rank} for name, rank in zip(NAMES, ranks, strict=True)]
+        write_json(folder.ranks, {"k": K, "layers": layers})
+        write_json(folder.search_summary, {"parameters_per_rank": dict.fromkeys(NAMES, SIZE)})
+        monkeypatch.setitem(LAUNCHERS, "serial", Launcher(launcher))
+        run_verdict(Request(config, "verdict", overwrite, "tiny.yaml"), StopRequest())
+        return json.loads(folder.verdict_summary.read_text()), folder
+
+    return judge
+
+
+ENDINGS = {"matter": (0.3, 8), "worse": (-0.3, 8), "equal": (0.0, 16)}
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_pairs_are_trained_up_to_the_look_that_decides(ending: str, verdict: Callable[..., Any]) -> None:
+    by, count = ENDINGS[ending]
+    launcher = FakeLauncher(better(by))
+    found, folder = verdict(launcher)
+    assert (found["ending"], found["pairs"]) == (ending, count)
+    assert len(launcher.trained) == 2 * count + 2
+    assert found["parameters"] == sum(LEARNED) * SIZE
+    assert found["difference"] == pytest.approx(by, abs=0.01)
+    low, high = found["interval"]
+    assert low < found["difference"] < high
+    assert found["gain"] == pytest.approx(1, abs=1e-6)
+    assert folder.report.exists()
+    again = FakeLauncher(better(by))
+    assert verdict(again)[0] == found
+    assert not again.trained
+
+
+@pytest.mark.trains
+def test_the_members_of_a_pair_differ_in_their_ranks_alone(verdict: Callable[..., Any]) -> None:
+    launcher = FakeLauncher(better(0.3))
+    options = ("--verdict.arms", "[uniform, random]", "--task.train_rows", "30", "--seed", "5", "--verdict.rows", "77")
+    found, folder = verdict(launcher, *options, "--retrain.init", "search", "--verdict.shuffle", "type")
+    pair = [config for config in launcher.trained if str(config.name).startswith("pair-02-")]
+    assert [config.method for config in pair] == ["lora_ranks", "lora_shuffled", "lora", "lora_random"]
+    config, *others = [dataclasses.replace(config, name="x", method="head") for config in pair]
+    assert all(other == config for other in others)
+    assert (config.seed, config.task.seed, config.task.unused_rows) == (7, 5, 77)
+    assert (config.retrain.init, config.retrain.row_losses, config.lora.shuffle) == ("scratch", True, "type")
+    assert config.lora.ranks_from == str(folder.verdict / "ranks.json")
+    heads = [c for c in launcher.trained if c.method == "head"]
+    assert [(head.name, head.seed, head.task.seed) for head in heads] == [("head-1", 6, 5), ("head-2", 7, 5)]
+    assert [arm["name"] for arm in found["arms"]] == ["learned", "shuffled", "uniform", "random"]
+    assert [len(arm["losses"]) for arm in found["arms"]] == [8] * 4
+    # A mean rank of 2.5 costs as much as uniform 3, rounded up.
+    assert config.lora.r == 3
+    assert found["arms"][2]["parameters"] == 4 * 3 * SIZE
+    assert not any(RunFolder.of(c).adapter.exists() for c in launcher.trained)
+
+
+@pytest.mark.trains
+def test_time_that_is_over_leaves_the_complete_pairs_and_the_same_command_goes_on(verdict: Callable[..., Any]) -> None:
+    first = FakeLauncher(better(0.3), stop_after=9)
+    found, _ = verdict(first)
+    assert (found["ending"], found["pairs"], len(first.trained)) == ("undecided", 3, 9)
+    assert "at least 8 are needed" in found["sentence"]
+    second = FakeLauncher(better(0.3))
+    found, _ = verdict(second)
+    assert (found["ending"], found["pairs"]) == ("matter", 8)
+    names = [str(config.name) for config in (*first.trained, *second.trained)]
+    assert len(names) == len(set(names)) == 18
+
+
+@pytest.mark.trains
+def test_a_signal_stops_it_and_time_that_ends_before_the_first_pair_is_said(verdict: Callable[..., Any]) -> None:
+    with pytest.raises(Interrupted):
+        verdict(FakeLauncher(better(0.3), stop_after=3, code=130))
+    with pytest.raises(UserError, match=r"^--verdict.minutes: 15 minutes are over, and the first pair"):
+        verdict(FakeLauncher(better(0.3), stop_after=1), "--name", "other")
+
+
+@pytest.mark.trains
+def test_where_the_shuffle_can_change_nothing_nothing_is_trained(verdict: Callable[..., Any]) -> None:
+    launcher = FakeLauncher(better(0.3))
+    found, _ = verdict(launcher, ranks=[2, 2, 2, 2])
+    assert (found["ending"], found["pairs"], found["p"]) == ("equal", 0, None)
+    assert not launcher.trained
+    # Query and value have ranks of their own, the blocks do not.
+    found, _ = verdict(launcher, "--verdict.shuffle", "type", "--name", "types", ranks=[1, 2, 1, 2])
+    assert found["ending"] == "equal"
+    assert "all layers of one type have equal ranks" in found["sentence"]
+
+
+@pytest.mark.trains
+def test_other_ranks_and_other_settings_are_refused_until_all_is_trained_again(verdict: Callable[..., Any]) -> None:
+    verdict(FakeLauncher(better(0.3), stop_after=7))
+    with pytest.raises(UserError, match="these are not the ranks that the pairs"):
+        verdict(FakeLauncher(better(0.3)), ranks=LEARNED[::-1])
+    with pytest.raises(UserError, match=r"^--retrain.learning_rate: .* --overwrite to train every pair again"):
+        verdict(FakeLauncher(better(0.3)), "--retrain.learning_rate", "0.5")
+    launcher = FakeLauncher(better(0.3))
+    found, _ = verdict(launcher, "--retrain.learning_rate", "0.5", ranks=LEARNED[::-1], overwrite=True)
+    assert found["ending"] == "matter"
+    assert len(launcher.trained) == 18
+
+
+@pytest.mark.trains
+def test_damaged_losses_are_named(verdict: Callable[..., Any]) -> None:
+    _, folder = verdict(FakeLauncher(better(0.3), stop_after=7))
+    (place,) = folder.verdict.glob("cells/pair-01-learned/row_losses.parquet")
+    place.write_bytes(b"x")
+    with pytest.raises(UserError, match=r"row_losses.parquet: not readable as parquet"):
+        verdict(FakeLauncher(better(0.3)))
+    pd.DataFrame({"loss": [1.0], "weight": [1.0]}).to_parquet(place)
+    with pytest.raises(UserError, match=r"row_losses.parquet: it judges other rows"):
+        verdict(FakeLauncher(better(0.3)))
+
+
+REFUSED = {
+    "a method without a search": (("--method", "lora"), "--stage: 'verdict' is not allowed for --method lora"),
+    "rates of which none is chosen": (
+        ("--retrain.learning_rates", "[1e-3, 1e-2]"), "--retrain.learning_rates: a verdict trains at one",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_refusal_comes_before_anything_is_trained(case: str, verdict: Callable[..., Any]) -> None:
+    arguments, message = REFUSED[case]
+    launcher = FakeLauncher(better(0.3))
+    with pytest.raises(UserError) as found:
+        verdict(launcher, *arguments)
+    assert str(found.value).startswith(message)
+    assert not launcher.trained
+
+
+@pytest.mark.slow
+def test_a_real_verdict_searches_trains_pairs_of_common_rows_and_can_be_resumed(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(
+        "--lora.target_modules", "[query, value]", "--lora.k", str(K), "--answer.rows", "0", "--task.train_rows", "60",
+        "--verdict.rows", "50", "--search.steps", "4", "--retrain.max_steps", "4", "--retrain.learning_rate", "0.03",
+        "--verdict.arms", "[uniform]",
+    )  # fmt: skip
+    serial, trained = LAUNCHERS["serial"].run, list[str]()
+
+    def three(running: Running, settings: Any, stop: StopRequest) -> list[str]:
+        if len(trained) >= 11:  # two pairs of three, and the heads
+            stop.code = OUT_OF_TIME
+        trained.extend(job.name for job in running._waiting)
+        return serial(running, settings, stop)
+
+    monkeypatch.setitem(LAUNCHERS, "serial", Launcher(three))
+    folder = run_verdict(Request(config, "verdict", False, "tiny.yaml"), StopRequest())
+    found = json.loads(folder.verdict_summary.read_text())
+    assert (found["ending"], found["pairs"]) == ("undecided", 3)
+    assert not folder.metrics.exists(), "the run's own retraining is not the verdict's matter"
+    cells = {
+        name: pd.read_parquet(folder.verdict / "cells" / name / "row_losses.parquet")
+        for name in set(trained)
+        if (folder.verdict / "cells" / name / "row_losses.parquet").exists()
+    }
+    assert len(cells) == 11
+    assert len({len(table) for table in cells.values()}) == 1
+    assert {"test", "unused"} == set(cells["head-1"]["split"])
+    means = {name: table["loss"].mean() for name, table in cells.items()}
+    assert len({round(mean, 9) for mean in means.values()}) == 11, "no two trainings are the same"
