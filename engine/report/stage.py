@@ -21,6 +21,7 @@ from engine.report.answer_figures import draw_answer
 from engine.report.controls import Controls, controls_of
 from engine.report.curves import SearchCurves, curves_of, page_data
 from engine.report.page import inline_image, render
+from engine.report.verdict import draw_verdict, verdict_chart, verdict_of
 from engine.run.contents import read_result, read_searched
 from engine.run.folder import RunFolder
 from engine.search import trajectory
@@ -45,18 +46,20 @@ class Beside:
 def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = None) -> dict[str, Path]:
     """Draws figures/*.png and report.html; returns the figures by name. The page leaves out what a stage that has not
     run yet would write."""
-    record = ranks.load(folder.ranks) if folder.ranks.exists() else None
+    record, verdict = ranks.load(folder.ranks) if folder.ranks.exists() else None, verdict_of(folder)
     result = read_result(folder.metrics, *RESULT_KEYS)
     search = read_searched(folder.search_summary)
     metrics = MetricsFile(folder.search_metrics).read() if record else []
     curves, per_rank = searched(record, folder), sum(search.get("parameters_per_rank", {}).values())
     answer = answer_of(record, per_rank)
     pictures = draw(record, curves, metrics, folder) | draw_answer(answer, folder.figures)
+    pictures |= draw_verdict(verdict, folder.figures)
     # New results that grow beside the old ones have their place, and their neighbours, where the old ones lie.
     controls = controls_of(RunFolder.of(config).root, result, record, per_rank)
+    made = run_charts(record, curves, metrics, answer) | verdict_chart(verdict)
     page = render(
         "report.html.j2",
-        charts=run_charts(record, curves, metrics, answer) | (beside.charts if beside else {}),
+        charts=made | (beside.charts if beside else {}),
         data=page_data(curves) if curves else None,
         name=config.name,
         sentence=_sentence(config, record),
@@ -64,6 +67,7 @@ def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = N
         facts=_facts(record, result),
         samples=_samples(folder),
         answer=answer,
+        verdict=verdict,
         trust=trust_words(record, folder),
         not_decided=NOT_DECIDED,
         controls=_control_table(controls) if controls else None,

@@ -1,11 +1,13 @@
 """The last words of a run: its ranks, its result, where its files are and what to try next."""
 
+import math
 import shlex
 from typing import Any
 
 from rich.text import Text
 
 from configs.requests import Request
+from configs.rules import SEARCHING
 from engine import ranks
 from engine.answer.words import conclusion, curve_lines, gain_words, share_lines
 from engine.ranks import RankRecord
@@ -15,6 +17,9 @@ from engine.run.contents import read_result, read_searched, read_verdict
 from engine.run.folder import RunFolder
 from engine.terminal.console import console
 from engine.terminal.rank_map import RankMap
+
+_TRAININGS = 20
+"""Retrainings that eight pairs take: two each, the head's, and the evaluations."""
 
 RESULT_KEYS = ("task", "split", "metrics", "lora_parameters", "trainable_parameters", "seconds")
 """The keys of metrics.json that the last words need."""
@@ -107,8 +112,40 @@ def _print_verdict(folder: RunFolder) -> None:
 
 
 def print_next(request: Request) -> None:
-    """Prints a command worth trying after this one."""
+    """Prints a command worth trying after this one, and where a search found ranks the one that tests their places."""
     console.print(f"{'next':>17}  {next_command(request)}", highlight=False, soft_wrap=True, style="bold")
+    if line := verdict_line(request):
+        console.print(f"{'places matter?':>17}  {line}", highlight=False, soft_wrap=True)
+
+
+def verdict_line(request: Request) -> str:
+    """The command that tells whether the places of the ranks matter, with its time as far as it is known; "" where
+    there is nothing to tell, or it has been told."""
+    config, folder = request.config, RunFolder.of(request.config)
+    if config.method not in SEARCHING or not folder.ranks.exists() or folder.verdict_summary.exists():
+        return ""
+    if len({layer.rank for layer in ranks.load(folder.ranks).layers}) == 1:
+        return ""
+    command = f"python run.py --config {shlex.quote(str(folder.config))} --stage verdict"
+    each = _retraining_seconds(request, folder)
+    if each is None:
+        return command
+    minutes = math.ceil(_TRAININGS * each / 60)
+    longer = f" --verdict.minutes {minutes}" if minutes > config.verdict.minutes else ""
+    return f"{command}{longer}   (8 pairs: about {minutes} minutes)"
+
+
+def _retraining_seconds(request: Request, folder: RunFolder) -> float | None:
+    """Seconds of one retraining: those of this run's, else its steps at the pace of the search's backward passes; None
+    where neither is known."""
+    measured = (read_result(folder.metrics).get("seconds") or {}).get("retrain")
+    if measured is not None:
+        return float(measured)
+    searched, steps = read_searched(folder.search_summary), request.config.retrain.max_steps
+    backward = searched.get("passes", {}).get("backward")
+    if steps is None or not backward or not searched.get("seconds"):
+        return None
+    return float(steps * searched["seconds"] / backward)
 
 
 def next_command(request: Request) -> str:

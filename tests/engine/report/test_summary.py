@@ -12,7 +12,7 @@ from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import write_text
-from engine.report.summary import next_command, print_result
+from engine.report.summary import next_command, print_result, verdict_line
 from engine.run.folder import RunFolder
 from engine.terminal.console import console
 from tests.engine.report.test_controls import put, result_of
@@ -121,3 +121,24 @@ def test_another_hypergradient_is_proposed_than_the_search_had(tiny_config: Call
     for had, other in {"darts": "first_order", "first_order": "none"}.items():
         request = Request(tiny_config("--hypergradient.type", had), "all", False, "quickstart.yaml")
         assert next_command(request).endswith(f"--hypergradient.type {other}")
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(3.0, ""), (60.0, " --verdict.minutes 20")])
+def test_the_verdict_is_named_with_its_time_until_it_is_there(
+    tiny_config: Callable[..., RunConfig], seconds: float, said: str
+) -> None:
+    config = tiny_config()
+    folder = RunFolder.of(config)
+    request = Request(config, "all", False, "quickstart.yaml")
+    assert verdict_line(request) == ""
+    folder.root.mkdir(parents=True)
+    ranks.save(answered_record(), folder.ranks)
+    write_text(folder.config, to_yaml(config))
+    assert verdict_line(request) == f"python run.py --config {folder.config} --stage verdict"
+    folder.metrics.write_text(json.dumps({"metrics": {"a": 1}, "seconds": {"retrain": seconds, "total": 9.0}}))
+    minutes = round(seconds * 20 / 60)
+    line = verdict_line(request)
+    assert line == f"python run.py --config {folder.config} --stage verdict{said}   (8 pairs: about {minutes} minutes)"
+    assert parse(line.partition("   (")[0].split()[2:]).stage == "verdict"
+    folder.verdict_summary.write_text("{}")
+    assert verdict_line(request) == ""

@@ -1,0 +1,102 @@
+"""What --stage verdict found, as the page shows it: a sentence, a table of the arms, and a chart with every pair."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from bokeh.models import HoverTool
+from bokeh.models.annotations import BoxAnnotation, Span
+from bokeh.models.tickers import BasicTicker
+from bokeh.plotting import figure
+from matplotlib.ticker import MaxNLocator
+
+from engine.report.charts import BLUE, GREEN, GREY, ORANGE, chart, legend_below, source_of
+from engine.report.figures import save_figure
+from engine.run.contents import read_verdict
+from engine.run.folder import RunFolder
+
+COLOURS = (BLUE, ORANGE, GREEN)
+"""Of the shuffle, and of the arms that verdict.arms adds."""
+
+
+@dataclass(frozen=True)
+class VerdictShown:
+    """`lines`: the sentence, what else must be known, what to do. `differences`: arm -> the loss of the arm minus that
+    of the learned ranks in each pair; empty where no pair was trained. `interval`: 95 %, of the mean difference to the
+    shuffle, None for fewer than two pairs."""
+
+    sentence: str
+    lines: list[str]
+    differences: dict[str, np.ndarray]
+    interval: tuple[float, float] | None
+    table: tuple[list[str], list[list[str]]]
+
+
+def verdict_of(folder: RunFolder) -> VerdictShown | None:
+    """The verdict of a run; None where none was asked for. Raises UserError when verdict.json is damaged."""
+    found = read_verdict(folder.verdict_summary)
+    if not found:
+        return None
+    arms = found.get("arms", [])
+    learned = np.array(arms[0]["losses"]) if arms else np.array([])
+    differences = {arm["name"]: np.array(arm["losses"]) - learned for arm in arms[1:]}
+    interval = tuple(found["interval"]) if found.get("interval") else None
+    lines = [*found.get("notes", []), found["recommendation"]]
+    columns = ["ranks", "mean loss", found.get("metric", ""), "LoRA parameters", "loss above learned", "95 % interval"]
+    return VerdictShown(found["sentence"], lines, differences, interval, (columns, [_row(arm) for arm in arms]))
+
+
+def _row(arm: dict[str, Any]) -> list[str]:
+    behind, interval = arm.get("difference"), arm.get("interval")
+    return [
+        arm["name"],
+        f"{np.mean(arm['losses']):.4f}",
+        f"{np.mean(arm['scores']):.4f}" if arm.get("scores") else "",
+        f"{arm['parameters']:,}",
+        "" if behind is None else f"{behind:+.4f}",
+        "" if interval is None else f"{interval[0]:+.4f} to {interval[1]:+.4f}",
+    ]
+
+
+def verdict_chart(verdict: VerdictShown | None) -> dict[str, figure]:
+    """The chart by the id of its place in the page: a point for each pair and arm, above 0 where the learned ranks are
+    better; the band is the 95 % interval of the mean difference to the shuffle."""
+    if verdict is None or not verdict.differences:
+        return {}
+    made = chart("verdict", "pair", "loss above learned, nats", height=280)
+    made.add_layout(Span(location=0, dimension="width", line_color=GREY, line_width=1))
+    if verdict.interval is not None:
+        low, high = verdict.interval
+        band = {"fill_color": BLUE, "fill_alpha": 0.15, "line_color": None}
+        made.add_layout(BoxAnnotation(bottom=low, top=high, name="interval", **band))
+    drawn: dict[str, list[Any]] = {}
+    for (name, values), colour in zip(verdict.differences.items(), COLOURS, strict=False):
+        table = pd.DataFrame({"pair": range(1, len(values) + 1), "difference": values})
+        drawn[name] = [made.scatter("pair", "difference", source=source_of(table), size=8, color=colour)]
+    if len(drawn) > 1:
+        legend_below(made, drawn)
+    made.xaxis.ticker = BasicTicker(min_interval=1)
+    made.add_tools(HoverTool(tooltips=[("pair", "@pair"), ("loss above learned", "@difference{+0.0000}")]))
+    return {"verdict": made}
+
+
+def draw_verdict(verdict: VerdictShown | None, folder: Path) -> dict[str, Path]:
+    """Draws the same picture for browsers that run no scripts and for wandb; returns it by name."""
+    if verdict is None or not verdict.differences:
+        return {}
+    made, axes = plt.subplots(figsize=(7.2, 3), layout="constrained")
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    if verdict.interval is not None:
+        axes.axhspan(*verdict.interval, color=BLUE, alpha=0.15, linewidth=0, label="95 % interval of the mean")
+    for (name, values), colour in zip(verdict.differences.items(), COLOURS, strict=False):
+        axes.plot(range(1, len(values) + 1), values, "o", markersize=5, color=colour, label=name)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("pair")
+    axes.set_ylabel("loss above learned, nats")
+    axes.legend(frameon=False, fontsize=8)
+    path = folder / "verdict.png"
+    save_figure(made, path)
+    return {"verdict": path}

@@ -1,0 +1,81 @@
+"""The verdict on the page and in the last words: its sentence, every pair, and what to do."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.errors import UserError
+from engine.disk.files import write_json
+from engine.report.summary import print_verdict
+from engine.report.verdict import draw_verdict, verdict_chart, verdict_of
+from engine.run.folder import RunFolder
+
+FOUND: dict[str, Any] = {
+    "ending": "matter", "sentence": "Places matter: by a lot.", "pairs": 3, "recommendation": "Use these ranks.",
+    "notes": ["This is about these 40 rows."], "difference": 0.2, "interval": [0.1, 0.3], "gain": 1.0,
+    "metric": "accuracy",
+    "arms": [
+        {"name": "learned", "losses": [0.5, 0.6, 0.4], "scores": [0.9, 0.8, 0.7], "parameters": 100},
+        {"name": "shuffled", "losses": [0.7, 0.7, 0.7], "scores": [0.5, 0.5, 0.5], "parameters": 100,
+         "difference": 0.2, "interval": [0.1, 0.3], "p": None},
+        {"name": "uniform", "losses": [0.4, 0.6, 0.3], "parameters": 400, "difference": -0.067, "interval": None},
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    made = RunFolder(tmp_path)
+    write_json(made.verdict_summary, FOUND)
+    return made
+
+
+def test_every_pair_is_a_point_and_the_interval_a_band(folder: RunFolder) -> None:
+    verdict = verdict_of(folder)
+    assert verdict is not None
+    made = verdict_chart(verdict)["verdict"]
+    drawn = {item.label.value: item.renderers[0].data_source.data for item in made.legend[0].items}
+    assert drawn["shuffled"]["difference"] == pytest.approx([0.2, 0.1, 0.3])
+    assert drawn["uniform"]["difference"] == pytest.approx([-0.1, 0, -0.1])
+    assert drawn["shuffled"]["pair"] == [1, 2, 3]
+    band = made.select_one({"name": "interval"})
+    assert (band.bottom, band.top) == (0.1, 0.3)
+    (path,) = draw_verdict(verdict, folder.figures).values()
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_table_has_a_row_for_each_arm(folder: RunFolder) -> None:
+    verdict = verdict_of(folder)
+    assert verdict is not None
+    columns, rows = verdict.table
+    assert len(columns) == len(rows[0])
+    assert rows[0] == ["learned", "0.5000", "0.8000", "100", "", ""]
+    assert rows[1] == ["shuffled", "0.7000", "0.5000", "100", "+0.2000", "+0.1000 to +0.3000"]
+    assert rows[2] == ["uniform", "0.4333", "", "400", "-0.0670", ""]
+
+
+def test_without_pairs_there_is_a_sentence_alone_and_without_a_verdict_nothing(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert verdict_of(folder) is None
+    assert verdict_chart(None) == draw_verdict(None, tmp_path) == {}
+    write_json(folder.verdict_summary, {"ending": "equal", "sentence": "S.", "pairs": 0, "recommendation": "R."})
+    verdict = verdict_of(folder)
+    assert verdict is not None
+    assert (verdict.sentence, verdict.lines) == ("S.", ["R."])
+    assert verdict_chart(verdict) == draw_verdict(verdict, tmp_path) == {}
+
+
+def test_a_damaged_file_is_named(folder: RunFolder) -> None:
+    write_json(folder.verdict_summary, FOUND | {"pairs": -1})
+    with pytest.raises(UserError, match=r"verdict.json: pairs: .*--stage verdict writes it again"):
+        verdict_of(folder)
+
+
+def test_the_last_words_have_the_sentence_the_arms_and_the_way_on(
+    folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_verdict(folder)
+    said = capsys.readouterr().out
+    for words in (FOUND["sentence"], "shuffled", "+0.2000 against learned", *FOUND["notes"], FOUND["recommendation"]):
+        assert words in said

@@ -1,0 +1,106 @@
+"""Verdicts whose truth is known by construction, with real training: a change in two of several branches, and copies
+of one layer among which no place can matter."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+
+from engine.answer.measure import within
+from engine.answer.shares import integrate
+from engine.ranks import LayerRank, RankRecord
+from engine.ranks.controls import shuffled
+from engine.retrain.common import start_in_common
+from engine.verdict.judge import LOOKS, Pairs, first_ending
+from problems.models.attach import lora_layers
+from tests.helpers import branches
+
+BRANCHES, NEEDED, ROWS = 6, (1, 4), 1000
+STEPS = 40
+
+
+def losses_of(base: dict[str, Tensor], record: RankRecord, inputs: Tensor, labels: Tensor, seed: int) -> np.ndarray:
+    """The loss of each held-out row after plain LoRA at these ranks, drawn in common."""
+    torch.manual_seed(seed)
+    model: Any = branches.Branches(BRANCHES)
+    model.load_state_dict(base)
+    kept = record.kept
+    config = LoraConfig(r=1, lora_alpha=1, target_modules=list(kept), rank_pattern=kept, alpha_pattern=kept)
+    peft: Any = get_peft_model(model, config)
+    start_in_common(peft, record, seed)
+    torch.manual_seed(seed)
+    branches.train(peft, inputs[: ROWS // 2], labels[: ROWS // 2], STEPS)
+    with torch.no_grad():
+        logits = peft(x=inputs[ROWS // 2 :]).logits
+    return nn.functional.cross_entropy(logits, labels[ROWS // 2 :], reduction="none").double().numpy()
+
+
+def judged(record: RankRecord, base: dict[str, Tensor], inputs: Tensor, labels: Tensor, first_seed: int) -> str:
+    """The ending of a verdict on these ranks; the gain is that over the untrained base."""
+    learned, other = [], []
+    sizes = {layer.name: branches.WIDTH + branches.HIDDEN for layer in record.layers}
+    untouched: Any = branches.Branches(BRANCHES)
+    untouched.load_state_dict(base)
+    with torch.no_grad():
+        alone = nn.functional.cross_entropy(
+            untouched(inputs[ROWS // 2 :]).logits, labels[ROWS // 2 :], reduction="none"
+        ).numpy()
+
+    def up_to(count: int) -> Pairs:
+        while len(learned) < count:
+            seed = first_seed + len(learned)
+            learned.append(losses_of(base, record, inputs, labels, seed))
+            other.append(losses_of(base, shuffled(record, sizes, (seed, 0)), inputs, labels, seed))
+        rows = (np.stack(other[:count]) - np.stack(learned[:count])).mean(axis=0)
+        gains = alone - np.stack(learned[:2]).mean(axis=0)
+        differences = (np.stack(other[:count]) - np.stack(learned[:count])).mean(axis=1)
+        error = len(rows) ** -0.5
+        return Pairs(differences, rows.std() * error, gains.mean(), gains.std() * error)
+
+    found = first_ending(LOOKS[-1], up_to)
+    return found[0] if found else "undecided"
+
+
+def searched_ranks(model: PeftModel, inputs: Tensor, labels: Tensor) -> RankRecord:
+    """Ranks by shares after plain LoRA of rank k on other rows, at an average rank of one third."""
+    branches.train(model, inputs, labels)
+    searched = branches.searched(model)
+    sample = branches.sample_of(inputs, labels)
+    shares = integrate(searched.model, searched.gates, sample, 32, 1.0, 3)
+    taken = within("shares", shares.mean(), shares.standard_error(), searched.singular_values, searched.sizes, 1 / 3)
+    ranks = taken.sum(dim=1).tolist()
+    names = list(lora_layers(model))
+    return RankRecord(4, tuple(LayerRank(name, rank) for name, rank in zip(names, ranks, strict=True)))
+
+
+@pytest.mark.slow
+def test_ranks_of_a_search_matter_where_two_branches_alone_need_them() -> None:
+    model, inputs, labels = branches.planted(BRANCHES, NEEDED, 2 * ROWS, seed=0)
+    base = {name: value.clone() for name, value in branches.Branches(BRANCHES).state_dict().items()}
+    own: Any = model.get_base_model()
+    for b in range(BRANCHES):
+        base[f"branch.{b}.weight"] = own.branch[b].base_layer.weight.detach().clone()
+        base[f"out.{b}.weight"] = own.out[b].weight.detach().clone()
+    record = searched_ranks(model, inputs[ROWS:], labels[ROWS:])
+    assert {layer.name for layer in record.layers if layer.rank} == {f"branch.{b}" for b in NEEDED}
+    assert judged(record, base, inputs[:ROWS], labels[:ROWS], first_seed=100) == "matter"
+
+
+@pytest.mark.slow
+def test_among_copies_of_one_layer_no_place_matters_in_19_of_20_verdicts() -> None:
+    torch.manual_seed(1)
+    one: Any = branches.Branches(BRANCHES)
+    base = {name: one.state_dict()[name.replace(name.split(".")[1], "0")].clone() for name in one.state_dict()}
+    _, inputs, labels = branches.planted(BRANCHES, (0,), ROWS, seed=1)
+    inputs = inputs[:, :1].expand(-1, BRANCHES, -1).contiguous()  # all copies read the same
+    found = Counter[str]()
+    for verdict in range(20):
+        places = np.random.default_rng(verdict).permutation(BRANCHES)[:2]
+        ranks = [2 * int(b in places) for b in range(BRANCHES)]
+        record = RankRecord(4, tuple(LayerRank(f"branch.{b}", rank) for b, rank in enumerate(ranks)))
+        found[judged(record, base, inputs, labels, first_seed=1000 * (verdict + 1))] += 1
+    assert found["equal"] + found["undecided"] >= 19, found
