@@ -23,7 +23,7 @@ def tell_unread(given: Given, config: RunConfig, runs: Sequence[RunConfig], *, v
     """
     said: dict[tuple[str, str], list[str]] = {}
     for key, where, on_axis in _asked(given, config):
-        if verdict and key.startswith("verdict."):
+        if key.startswith("verdict.") and (verdict or where):  # a file serves that stage, too
             continue
         rows = [reason(key, run) for run in runs]
         if not rows or rows[0] is None or None in rows:

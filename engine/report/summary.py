@@ -103,10 +103,8 @@ def _print_verdict(folder: RunFolder) -> None:
         loss = sum(arm["losses"]) / len(arm["losses"])
         behind = f", {arm['difference']:+.4f} against learned" if arm.get("difference") is not None else ""
         score = f", {found['metric']} {sum(arm['scores']) / len(arm['scores']):.4f}" if arm.get("scores") else ""
-        console.print(
-            f"  {arm['name']:<9} loss {loss:.4f}{score}, {arm['parameters']:,} LoRA parameters{behind}",
-            highlight=False,
-        )
+        size = f"{arm['parameters']:,} LoRA parameters"
+        console.print(f"  {arm['name']:<9} loss {loss:.4f}{score}, {size}{behind}", highlight=False, soft_wrap=True)
     for line in (*found.get("notes", []), found["recommendation"]):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

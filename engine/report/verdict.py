@@ -70,8 +70,9 @@ def verdict_chart(verdict: VerdictShown | None) -> dict[str, figure]:
     made.add_layout(Span(location=0, dimension="width", line_color=GREY, line_width=1))
     if verdict.interval is not None:
         low, high = verdict.interval
-        band = {"fill_color": BLUE, "fill_alpha": 0.15, "line_color": None}
-        made.add_layout(BoxAnnotation(bottom=low, top=high, name="interval", **band))
+        band = BoxAnnotation(bottom=low, top=high, name="interval", fill_color=BLUE, fill_alpha=0.15)
+        band.line_color = None
+        made.add_layout(band)
     drawn: dict[str, list[Any]] = {}
     for (name, values), colour in zip(verdict.differences.items(), COLOURS, strict=False):
         table = pd.DataFrame({"pair": range(1, len(values) + 1), "difference": values})

@@ -20,7 +20,7 @@ from problems.models.attach import lora_layers
 from tests.helpers import branches
 
 BRANCHES, NEEDED, ROWS = 6, (1, 4), 1000
-STEPS = 40
+STEPS = 20
 
 
 def losses_of(base: dict[str, Tensor], record: RankRecord, inputs: Tensor, labels: Tensor, seed: int) -> np.ndarray:
