@@ -1,159 +1,17 @@
-"""What both problems need of Betty and stock Betty 0.2.1 does not give, by subclassing `ImplicitProblem`.
+"""The inner and the outer problem: what is kept of an inner step, and the gradient of beta (Eq. 4 and 5)."""
 
-Stock Betty trains every parameter of a module, rebuilds the optimiser from its defaults (which AdamW refuses), knows
-autocast on CUDA only, reads the loss back from the device at every step, and evaluates the two sides of a finite
-difference under different dropout masks.
-"""
-
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
-from betty.configs import Config
-from betty.problems import ImplicitProblem
-from torch import Tensor, nn
+from torch import Tensor
 
 from problems.data import Batch
 from problems.hypergradients import Tensors, registered
-from problems.machine.compute import Compute, RandomState, random_state, replay
-from problems.machine.processes import ALONE, Processes
-
-Part = tuple[dict[str, Tensor], float]
-"""One part of a batch, and its weight in the batch's mean loss."""
-
-
-@dataclass
-class Passes:
-    """Forward and backward passes through the model so far (a Hessian-vector product is one backward)."""
-
-    forward: int = 0
-    backward: int = 0
-
-
-class BilevelProblem(ImplicitProblem):
-    """One level of the bilevel problem: `trained` is descended on the loss of `training_step`, batch by batch.
-
-    `loader` is endless and yields plain dicts of tensors, or tuples of them where a batch goes through the model in
-    parts (then it has `shares`, their weights); `passes` may be shared by both problems.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        config: Config,
-        module: nn.Module,
-        trained: Iterable[nn.Parameter],
-        optimizer: torch.optim.Optimizer,
-        loader: Iterable[Batch],
-        compute: Compute,
-        scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
-        passes: Passes | None = None,
-        processes: Processes = ALONE,
-    ) -> None:
-        super().__init__(name, config, module, optimizer, scheduler, loader)
-        self.trained = list(trained)
-        self.compute = compute
-        self.passes = passes or Passes()
-        self.processes = processes
-        self.last_loss: Tensor = torch.tensor(float("nan"))
-        self.skipped = torch.tensor(False, device=compute.device)
-        self.skip_count = torch.tensor(0, device=compute.device)
-        self.still_count = torch.tensor(0, device=compute.device)
-
-    def trainable_parameters(self) -> list[nn.Parameter]:
-        """The parameters that this problem descends; stock Betty returns the frozen ones too."""
-        return self.trained
-
-    def parameters(self) -> list[nn.Parameter]:
-        """As `trainable_parameters`: Betty's methods mix the two lists."""
-        return self.trained
-
-    def patch_optimizer(self) -> None:
-        """Keeps the given optimiser; stock Betty rebuilds it from its defaults, which fails for AdamW."""
-
-    def patch_scheduler(self) -> None:
-        """Keeps the given scheduler; stock Betty rebuilds it and loses its position."""
-
-    def parts(self, batch: Batch) -> list[Part]:
-        """The parts of a batch, which go through the model one after the other, each with its weight in the loss."""
-        if isinstance(batch, tuple):
-            there = [{key: value.to(self.compute.device) for key, value in part.items()} for part in batch]
-            return list(zip(there, self.train_data_loader[0].shares, strict=True))
-        return [(batch, 1.0 if self.processes.size == 1 else self.train_data_loader[0].shares[0])]
-
-    def training_step_exec(self, batch: Batch) -> Tensor:
-        """The loss of a whole batch: what Betty's own hypergradients ask for."""
-        return torch.stack([BilevelProblem.part_loss(self, part) for part in self.parts(batch)]).sum()
-
-    def part_loss(self, part: Part) -> Tensor:
-        """The loss of one part of a batch times its weight, under this run's autocast: the sum over the parts and the
-        processes is the mean loss of the batch."""
-        inputs, share = part
-        self.passes.forward += 1
-        with self.compute.autocast():
-            loss = self.training_step(inputs)
-        return loss if share == 1 else loss * share
-
-    def get_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of the batch's first part, kept on its device: reading it back at every step would stall a GPU.
-
-        `backward` takes the other parts, each after the graph of the one before is gone.
-        """
-        first, *self._others = self.parts(batch)
-        loss = self.part_loss(first)
-        self.last_loss = loss.detach()
-        return loss, {"loss": self.last_loss}
-
-    def other_losses(self) -> Iterator[Tensor]:
-        """The losses of the batch's other parts, one after the other, which `last_loss` adds up."""
-        for part in self._others:
-            loss = self.part_loss(part)
-            self.last_loss = self.last_loss + loss.detach()
-            yield loss
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """As Betty's, but nothing moves where the loss or a gradient is not finite: `skipped` says so, `still_count`
-        counts such steps, and `skip_count` those of them that no other problem has counted."""
-        self.skipped = ~self._finite()
-        self.still_count = self.still_count + self.skipped
-        self.skip_count = self.skip_count + self._newly_skipped()
-        if self.optimizer.defaults.get("fused"):
-            # The kernel itself leaves out the step: reading the answer back would stall the GPU.
-            self.optimizer.found_inf = self.skipped.float()
-        elif self.skipped:
-            return
-        super().optimizer_step(*args, **kwargs)
-
-    def _newly_skipped(self) -> Tensor:
-        return self.skipped
-
-    def _finite(self) -> Tensor:
-        """Whether the last loss and its gradients are finite. Boolean scalar."""
-        grads = [p.grad for p in self.trained if p.grad is not None]
-        finite = torch.isfinite(self.last_loss)
-        return finite & torch.isfinite(torch.nn.utils.get_total_norm(grads)) if grads else finite
-
-    def gradient(self, losses: Iterable[Tensor], inputs: Tensors) -> list[Tensor]:
-        """d sum(losses) / d inputs, one backward pass each, summed over all processes; a loss is asked for when the
-        graph of the one before is gone."""
-        return self.summed(self.own_gradient(loss, inputs) for loss in losses)
-
-    def summed(self, gradients: Iterable[list[Tensor]]) -> list[Tensor]:
-        """The sum of gradients over the parts of a batch, and over all processes."""
-        parts = iter(gradients)
-        total = next(parts)
-        for part in parts:
-            total = [t + p for t, p in zip(total, part, strict=True)]
-        return self.processes.summed(total)
-
-    def own_gradient(self, loss: Tensor | Tensors, inputs: Tensors, **options: Any) -> list[Tensor]:
-        """d loss / d inputs in this process, zeros where an input was not used; counted as one backward pass.
-        Second-order methods differentiate it."""
-        self.passes.backward += 1
-        grads = torch.autograd.grad(loss, inputs, allow_unused=True, **options)
-        return [torch.zeros_like(i) if g is None else g for g, i in zip(grads, inputs, strict=True)]
+from problems.level import BilevelProblem, Part
+from problems.machine.compute import RandomState, random_state, replay
 
 
 class InnerProblem(BilevelProblem):

@@ -17,10 +17,10 @@ from transformers import get_scheduler
 from configs.rules import moves_alpha
 from configs.schema import RunConfig
 from engine.ranks.rules import kept_components
-from problems.bilevel import Passes
 from problems.data import EndlessLoader
 from problems.gates import Gates
 from problems.hypergradients import betty_type
+from problems.level import Passes
 from problems.lora import LoraProblem
 from problems.machine.compute import Compute
 from problems.machine.processes import ALONE, Processes

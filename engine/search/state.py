@@ -9,7 +9,7 @@ import torch
 
 from engine.search.engine import RanksSettled, SearchEngine
 from engine.search.trajectory import Trajectory
-from problems.bilevel import BilevelProblem
+from problems.level import BilevelProblem
 from problems.machine.compute import random_state, set_random_state
 
 # What the log shows until the next outer step, which may be `unroll_steps` away.

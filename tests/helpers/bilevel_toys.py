@@ -16,8 +16,9 @@ from betty.logging import get_logger
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
-from problems.bilevel import InnerProblem, OuterProblem, Passes
+from problems.bilevel import InnerProblem, OuterProblem
 from problems.hypergradients import HYPERGRADIENTS, betty_type
+from problems.level import Passes
 from problems.machine.compute import Compute, RandomState, random_state, replay
 from problems.selection import SelectionVariables
 
@@ -125,6 +126,11 @@ class Toy:
 
 def copies(tensors: Any) -> list[Tensor]:
     return [t.detach().clone() for t in tensors]
+
+
+def equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    """Whether the tensors of both lists are equal bit for bit."""
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def make_toy(
