@@ -123,7 +123,9 @@ def test_so_do_those_of_an_own_table(argv: Callable[..., list[str]], tmp_path: P
     model = Path(argv(tmp_path)[argv(tmp_path).index("--model.name") + 1])
     more = ["--task.name", "pairs", "--task.metrics", "[bleu]", "--method", "lora", "--task.prompt", prompt]
     more += ["--decode.num_beams", str(beams), "--decode.batch_size", "1"]
-    folder = run_stages(parse([*arguments(model, data, tmp_path, "[q_proj,v_proj]"), *more]), StopRequest())
+    folder = run_stages(
+        parse([*arguments(model, data, tmp_path, "[q_proj,v_proj]"), *more]), StopRequest(), draw=False
+    )
     row = lines_of(folder.written)[0]
     assert ("messages" in row) == (prompt == "chat")
     assert written_by_card(folder.adapter) == row["token_ids"]
@@ -134,7 +136,7 @@ def test_so_do_those_of_an_own_table(argv: Callable[..., list[str]], tmp_path: P
 def test_so_do_those_of_a_base_in_bf16(argv: Callable[..., list[str]], tmp_path: Path) -> None:
     """The card loads the base as the run had it: in another precision other words may win."""
     more = ["--method", "lora", "--model.dtype", "bf16", "--model.gradient_checkpointing", "true"]
-    folder = run_stages(parse([*argv(tmp_path), *more]), StopRequest())
+    folder = run_stages(parse([*argv(tmp_path), *more]), StopRequest(), draw=False)
     assert 'dtype="bfloat16"' in (folder.adapter / "README.md").read_text()
     assert written_by_card(folder.adapter) == lines_of(folder.written)[0]["token_ids"]
 
@@ -154,7 +156,7 @@ def test_texts_need_no_template(argv: Callable[..., list[str]], tmp_path: Path) 
     data = tmp_path / "texts.jsonl"
     data.write_text("".join(json.dumps({"text": row["human_reference"]}) + "\n" for row in e2e_rows()))
     more = ["--task.path", str(data), "--method", "lora", "--task.label_smoothing", "null"]
-    folder = run_stages(parse([*argv(tmp_path, None), *more]), StopRequest())
+    folder = run_stages(parse([*argv(tmp_path, None), *more]), StopRequest(), draw=False)
     assert not folder.samples.exists()
     assert "none, the texts themselves are learned" in (folder.adapter / "README.md").read_text()
     assert list(json.loads(folder.metrics.read_text())["metrics"]) == ["perplexity", "token_accuracy"]
@@ -175,13 +177,13 @@ def test_a_finished_training_is_not_repeated_when_the_sampling_is_killed(
             run_stages(request, StopRequest())
     monkeypatch.setattr(RetrainTrainer, "training_step", killed)
     fewer = parse([*argv(tmp_path), "--method", "lora", "--task.samples", "1"])
-    folder = run_stages(fewer, StopRequest())
+    folder = run_stages(fewer, StopRequest(), draw=False)
     assert len(lines_of(folder.samples)) == 1, "samples change nothing of what was trained"
 
 
 @pytest.mark.slow
 def test_the_base_is_evaluated_where_nothing_is_trained(argv: Callable[..., list[str]], tmp_path: Path) -> None:
-    folder = run_stages(parse([*argv(tmp_path), "--method", "head"]), StopRequest())
+    folder = run_stages(parse([*argv(tmp_path), "--method", "head"]), StopRequest(), draw=False)
     assert json.loads(folder.metrics.read_text())["trainable_parameters"] == 0
     assert len(lines_of(folder.samples)) == 2
     assert not folder.adapter.exists()

@@ -44,7 +44,16 @@ def test_both_ways_to_install_read_one_list() -> None:
 @pytest.mark.slow
 def test_quickstart_runs_and_the_python_block_loads_its_adapter(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "run.py"), "--config", "quickstart.yaml"]
-    fewer = ["--search.steps", "3", "--retrain.max_steps", "2", "--task.train_rows", "200"]
+    fewer = [
+        "--search.steps",
+        "3",
+        "--retrain.max_steps",
+        "2",
+        "--task.train_rows",
+        "100",
+        "--task.evaluation_rows",
+        "50",
+    ]
     done = subprocess.run([*command, *fewer], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert "runs/quickstart/report.html" in done.stdout

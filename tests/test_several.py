@@ -33,15 +33,15 @@ def close(one: Any, other: Any, tolerance: float) -> None:
     np.testing.assert_allclose(np.array(one, dtype=float), np.array(other, dtype=float), atol=tolerance, rtol=0)
 
 
-def run_one(argv: list[str], tmp_path: Path) -> dict[str, Any]:
-    process = Process(argv, tmp_path / "one.txt")
+def run_one(argv: list[str], tmp_path: Path, *, draw: bool = False) -> dict[str, Any]:
+    process = Process(argv, tmp_path / "one.txt", draw=draw)
     assert process.wait() == 0, process.output.read_text()
     return outcome_of(tmp_path)
 
 
-def run_two(argv: list[str], tmp_path: Path) -> dict[str, Any]:
+def run_two(argv: list[str], tmp_path: Path, *, draw: bool = False) -> dict[str, Any]:
     fresh(tmp_path / "runs")
-    several = Several(argv, tmp_path / "two.txt")
+    several = Several(argv, tmp_path / "two.txt", draw=draw)
     assert several.wait() == [0, 0], several.said()
     return outcome_of(tmp_path)
 
@@ -62,11 +62,11 @@ METHODS = [pytest.param(m, marks=() if m in FAST else pytest.mark.slow) for m in
 @pytest.mark.parametrize("method", METHODS)
 def test_the_search_finds_the_same_alpha(argv: list[str], tmp_path: Path, method: str) -> None:
     argv = [*argv, "--stage", "search", "--hypergradient.type", method, "--hypergradient.eta", "0.1"]
-    process = Process(argv, tmp_path / "one.txt")
+    process = Process(argv, tmp_path / "one.txt", draw=False)
     assert process.wait() == 0, process.output.read_text()
     one = ranks_of(tmp_path)
     fresh(tmp_path / "runs")
-    several = Several(argv, tmp_path / "two.txt")
+    several = Several(argv, tmp_path / "two.txt", draw=False)
     assert several.wait() == [0, 0], several.said()
     two = ranks_of(tmp_path)
     close([layer["alpha"] for layer in two], [layer["alpha"] for layer in one], 1e-4)
@@ -78,7 +78,7 @@ def test_the_search_finds_the_same_alpha(argv: list[str], tmp_path: Path, method
 
 @pytest.mark.slow
 def test_a_whole_run_is_the_same(argv: list[str], tmp_path: Path) -> None:
-    one, two = run_one(argv, tmp_path), run_two(argv, tmp_path)
+    one, two = run_one(argv, tmp_path, draw=True), run_two(argv, tmp_path, draw=True)
     assert two["files"] == one["files"]
     for name, value in one["adapter"].items():
         close(two["adapter"][name], value, 1e-4)
@@ -102,11 +102,11 @@ def test_the_baselines_are_the_same(argv: list[str], tmp_path: Path, method: str
         file = "merged/model.safetensors" if method == "head" else "adapter/adapter_model.safetensors"
         return load_file(tmp_path / "runs" / "tiny" / file)
 
-    process = Process(argv, tmp_path / "one.txt")
+    process = Process(argv, tmp_path / "one.txt", draw=False)
     assert process.wait() == 0, process.output.read_text()
     one = adapter()
     fresh(tmp_path / "runs")
-    several = Several(argv, tmp_path / "two.txt")
+    several = Several(argv, tmp_path / "two.txt", draw=False)
     assert several.wait() == [0, 0], several.said()
     for name, value in adapter().items():
         close(value, one[name], 1e-4)
@@ -121,11 +121,11 @@ def test_a_language_model_that_is_not_trained_is_the_same(tmp_path: Path) -> Non
         found: dict[str, Any] = json.loads((tmp_path / "runs" / "tiny" / "metrics.json").read_text())
         return found
 
-    process = Process(argv, tmp_path / "one.txt")
+    process = Process(argv, tmp_path / "one.txt", draw=False)
     assert process.wait() == 0, process.output.read_text()
     one = metrics()
     fresh(tmp_path / "runs")
-    several = Several(argv, tmp_path / "two.txt")
+    several = Several(argv, tmp_path / "two.txt", draw=False)
     assert several.wait() == [0, 0], several.said()
     assert metrics()["metrics"] == pytest.approx(one["metrics"], rel=1e-5)
     assert metrics()["loss"] == pytest.approx(one["loss"], abs=1e-5)
@@ -180,12 +180,12 @@ def test_a_killed_worker_costs_nothing_but_steps(
     argv = [*tiny_arguments(model_folder("bert", 0.1), tmp_path), *CASE, "--retrain.checkpoint_every", "2"]
     expected = run_two(argv, tmp_path)
     fresh(tmp_path / "runs")
-    several = Several(argv, tmp_path / "killed.txt", prepare=die_at(stage, rank, 6))
+    several = Several(argv, tmp_path / "killed.txt", prepare=die_at(stage, rank, 6), draw=False)
     codes = several.wait()
     assert codes[rank] == -9
     assert codes[1 - rank] == 2, several.said()
     assert "another process of this run has ended" in several.said()
-    again = Several(argv, tmp_path / "again.txt")
+    again = Several(argv, tmp_path / "again.txt", draw=False)
     assert again.wait() == [0, 0], again.said()
     found = outcome_of(tmp_path)
     for key, value in expected.items():

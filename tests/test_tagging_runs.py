@@ -226,7 +226,7 @@ def test_a_task_without_predictions_leaves_no_such_file(finished_run: Callable[.
 @pytest.mark.slow
 @pytest.mark.skipif(not JNLPBA.exists(), reason="the real JNLPBA data is not on this machine (../shared/data/jnlpba)")
 def test_real_rows_on_a_real_encoder(tmp_path: Path) -> None:
-    for split, count in (("train", 300), ("test", 200)):
+    for split, count in (("train", 160), ("test", 60)):
         lines = (JNLPBA / f"{split}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
         (tmp_path / f"{split}.jsonl").write_text("".join(lines[:count]), encoding="utf-8")
     values = ["--config", "bionlp.yaml", "--runs_folder", str(tmp_path), "--task.path", str(tmp_path)]

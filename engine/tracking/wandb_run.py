@@ -23,6 +23,8 @@ from engine.tracking.tracker import Tracker
 
 # wandb refuses longer tags and names of artifacts.
 MOST_TAG, MOST_NAME = 64, 128
+PATIENCE = 20
+"""Seconds after which a server that does not answer is given up."""
 
 log = logging.getLogger("autolora")
 
@@ -86,7 +88,7 @@ class Wandb(Tracker):
             "name": config.name,
             "dir": str(folder),
             "config": dataclasses.asdict(config),
-            "settings": wandb.Settings(init_timeout=20, console="off", x_disable_stats=True),
+            "settings": wandb.Settings(init_timeout=PATIENCE, console="off", x_disable_stats=True),
         }
         # Offline runs of one name would replace each other when they are synced.
         same: dict[str, Any] = {"id": _identity(folder / WANDB_ID), "resume": "allow"} if mode == "online" else {}

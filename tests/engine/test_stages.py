@@ -117,7 +117,7 @@ def test_overwrite_retrain_trains_again_from_the_same_ranks(
     shutil.copytree(finished_run("bert").root, tmp_path / "runs" / "tiny")
     config = tiny_config("--retrain.max_steps", "2")
     before = RunFolder(tmp_path / "runs" / "tiny").ranks.read_bytes()
-    folder = run_stages(Request(config, "retrain", True, "tiny.yaml"), StopRequest())
+    folder = run_stages(Request(config, "retrain", True, "tiny.yaml"), StopRequest(), draw=False)
     assert folder.ranks.read_bytes() == before
     assert json.loads(folder.metrics.read_text())["steps"] == {"search": 6, "retrain": 2}
 

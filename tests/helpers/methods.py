@@ -1,6 +1,7 @@
 """A finished run of one method, with the logits that its model gave before anything was written."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from engine.command import run_request
 from engine.retrain.methods import METHODS
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
+from tests.helpers.undrawn import undrawn
 
 # A width of 32: one rank-1 component of a layer has 64 numbers, the head 66.
 SIZE, HEAD, LAYERS, R, K = 64, 66, 4, 2, 4
@@ -40,7 +42,7 @@ class Done:
             return model.eval()(**self.batch).logits
 
 
-def run(config: RunConfig, base: Path) -> Done:
+def run(config: RunConfig, base: Path, *, draw: bool = False) -> Done:
     tokenizer = AutoTokenizer.from_pretrained(base)
     batch = dict(tokenizer(["the film is dull .", "our room was not noisy ."], padding=True, return_tensors="pt"))
     done = Done(base, RunFolder(Path(config.runs_folder) / str(config.name)), batch, torch.zeros(0), {})
@@ -51,7 +53,7 @@ def run(config: RunConfig, base: Path) -> Done:
         done.logits = done.logits_of(prepared.model)
         return original(self, prepared, setting)
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, nullcontext() if draw else undrawn():
         patch.setattr(method, "save", keep)
         run_request(Request(config, "all", False, "tiny.yaml"), StopRequest())
     done.result = json.loads(done.folder.metrics.read_text())

@@ -18,20 +18,24 @@ import run
 from engine.disk import exchange
 from engine.run.folder import RunFolder
 from engine.tracking.metrics_file import MetricsFile
+from tests.helpers.undrawn import draw_nothing
 
 RunProcess = Callable[..., "Process"]
 
 
 class Process:
-    """`python run.py ...` in a fork of this process; `prepare` is called there first, to set up a fault."""
+    """`python run.py ...` in a fork of this process; `prepare` is called there first, to set up a fault. With `draw`
+    off the run leaves out its report."""
 
-    def __init__(self, argv: Sequence[str], output: Path, prepare: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, argv: Sequence[str], output: Path, prepare: Callable[[], None] = lambda: None, *, draw: bool = True
+    ) -> None:
         self.output = output
         self.pid = os.fork()
         if self.pid == 0:
-            self._child(argv, prepare)
+            self._child(argv, prepare, draw)
 
-    def _child(self, argv: Sequence[str], prepare: Callable[[], None]) -> None:
+    def _child(self, argv: Sequence[str], prepare: Callable[[], None], draw: bool) -> None:
         code = 99
         try:
             file = os.open(self.output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -39,6 +43,8 @@ class Process:
             os.dup2(file, 2)
             sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
             torch.set_num_threads(1)
+            if not draw:
+                draw_nothing()
             prepare()
             code = run.main(list(argv))
         except BaseException:

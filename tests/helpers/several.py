@@ -9,10 +9,17 @@ from tests.helpers.processes import Process
 
 
 class Several:
-    """`torchrun --nproc-per-node SIZE run.py ...`; `prepare(rank)` is called in each process first."""
+    """`torchrun --nproc-per-node SIZE run.py ...`; `prepare(rank)` is called in each process first, and with
+    `draw` off the run leaves out its report."""
 
     def __init__(
-        self, argv: Sequence[str], output: Path, size: int = 2, prepare: Callable[[int], None] = lambda rank: None
+        self,
+        argv: Sequence[str],
+        output: Path,
+        size: int = 2,
+        prepare: Callable[[int], None] = lambda rank: None,
+        *,
+        draw: bool = True,
     ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -27,7 +34,8 @@ class Several:
 
             return enter
 
-        self.processes = [Process(argv, output.with_suffix(f".{rank}"), place(rank)) for rank in range(size)]
+        outputs = [output.with_suffix(f".{rank}") for rank in range(size)]
+        self.processes = [Process(argv, to, place(rank), draw=draw) for rank, to in enumerate(outputs)]
 
     def wait(self) -> list[int]:
         """Exit codes by rank."""

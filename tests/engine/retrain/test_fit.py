@@ -97,20 +97,30 @@ def test_each_split_is_measured_with_its_own_rows_in_their_order(
     assert fitted.predictions == "7 rows\n3 rows\n"
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
+NO_COMPILER = pytest.mark.skipif(
     shutil.which("g++") is None and shutil.which("c++") is None,
     reason="torch.compile on a CPU needs a C++ compiler: g++ or c++",
 )
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        # The same graphs, traced and cut alike; only the C++ is left out, whose compilation takes a minute.
+        pytest.param("aot_eager", marks=pytest.mark.slow),
+        pytest.param("inductor", marks=[pytest.mark.soak, NO_COMPILER]),
+    ],
+)
 def test_a_compiled_retraining_learns_the_same(
-    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
     compiled: list[Any] = []
     original = torch.compile
 
     def compile_(model: Any, *rest: Any, **options: Any) -> Any:
         compiled.append(model)
-        return original(model, *rest, **options)
+        assert options.pop("backend") == "inductor"
+        return original(model, *rest, backend=backend, **options)
 
     monkeypatch.setattr(torch, "compile", compile_)
     losses = []

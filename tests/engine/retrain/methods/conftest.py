@@ -32,7 +32,8 @@ def done(
         if key not in made:
             values = ["--method", method, "--lora.r", str(R), "--lora.ranks_from", str(learned), *arguments]
             values += ["--retrain.max_steps", "16", "--retrain.learning_rate", "3e-2", "--lora.lora_alpha", "6"]
-            made[key] = run(make_config(tmp_path_factory.mktemp(method), "bert", *values), model_folder("bert"))
+            config = make_config(tmp_path_factory.mktemp(method), "bert", *values)
+            made[key] = run(config, model_folder("bert"), draw=not arguments)
         return made[key]
 
     return make

@@ -1,0 +1,15 @@
+"""What the tests of faults share."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+Argv = Callable[..., list[str]]
+LONG = ("--search.steps", "100000", "--search.patience", "0", "--retrain.max_steps", "100000")
+
+
+def one_line(output: Path) -> str:
+    """The error line; nothing else was said on stderr, and no traceback."""
+    text = output.read_text()
+    assert "Traceback" not in text, text
+    (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
+    return line

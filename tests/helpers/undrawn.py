@@ -1,0 +1,27 @@
+"""Runs that end without drawing figures and page, which take half of a tiny run's time and have tests of their own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import stages
+
+
+def draw_nothing() -> None:
+    """From now on no run of this process draws its report; for a process that a test starts."""
+    stages.write_report = _nothing
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Inside, no run draws its report: for commands, as run_stages itself takes draw=False."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "write_report", _nothing)
+        yield
+
+
+def _nothing(*_: Any) -> dict[str, Path]:
+    return {}
