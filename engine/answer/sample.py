@@ -4,11 +4,13 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any, Self
 
 import numpy as np
 import torch
 from datasets import Dataset
+from peft import PeftModel
 from torch import Tensor, nn
 
 from engine.answer.likelihood import Likelihood
@@ -82,6 +84,17 @@ class Sample:
         order = np.argsort(-np.asarray(self.rows["length"]), kind="stable").tolist()
         return [order[i : i + size] for i in range(0, len(order), size)]
 
+    def told(self, model: nn.Module, inputs: dict[str, Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The model's logits and their labels: of a language model those of the prompts are left out, if its forward
+        can (a vocabulary is wide, and nothing is learned of them)."""
+        places = self.likelihood.told_by(labels)
+        whole = model.get_base_model() if isinstance(model, PeftModel) else model
+        if places is None or not len(places) or "logits_to_keep" not in signature(whole.forward).parameters:
+            return model(**inputs).logits, labels
+        # A likelihood leaves out the last token's logits, which have no label after them, so that one more is kept.
+        kept = torch.cat([places, places[-1:] + 1])
+        return model(**inputs, logits_to_keep=kept).logits, torch.cat([labels[:, :1], labels[:, places + 1]], dim=1)
+
     @torch.no_grad()
     def statistics(self, model: nn.Module, points: Sequence[Opened] = (nullcontext,)) -> tuple[Tensor, Tensor]:
         """What the likelihood keeps of every row [points, rows, numbers], and the rows' weights [rows]; on the CPU.
@@ -95,8 +108,8 @@ class Sample:
         for number, inputs, labels in self.own(batches):
             for place, opened in enumerate(points):
                 with opened(), self.compute.autocast():
-                    logits = model(**inputs).logits
-                sums, counts = self.likelihood.statistics(logits, labels)
+                    logits, told = self.told(model, inputs, labels)
+                sums, counts = self.likelihood.statistics(logits, told)
                 if found is None:
                     found = torch.zeros(len(points), len(self.rows), sums.shape[1], dtype=torch.float64)
                 found[place, batches[number]] = sums.double().cpu()

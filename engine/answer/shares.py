@@ -126,11 +126,11 @@ def _integrals(
             for t, part in line:
                 values = torch.full(shape, t, device=sample.compute.device, requires_grad=True)
                 with gates.open(values), sample.compute.autocast():
-                    logits = model(**inputs).logits
-                (grad,) = torch.autograd.grad(sample.likelihood.loss(logits, labels, temperature), [values])
+                    logits, told = sample.told(model, inputs, labels)
+                (grad,) = torch.autograd.grad(sample.likelihood.loss(logits, told, temperature), [values])
                 sums -= part * grad.double().cpu()
             sample.advance(len(labels) * WITH_GRADIENT * nodes)
-            yield number, sums, sample.likelihood.weights(logits, labels).double().cpu()
+            yield number, sums, sample.likelihood.weights(logits, told).double().cpu()
 
 
 class _only_gates:  # noqa: N801 (a context manager, used as a function)

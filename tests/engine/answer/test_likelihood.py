@@ -6,6 +6,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch.nn.functional import cross_entropy
 
+from engine.answer import likelihood as module
 from engine.answer.likelihood import TEMPERATURES, Categorical, Gaussian
 
 
@@ -117,3 +118,31 @@ def test_a_model_that_diverged_has_losses_that_are_no_numbers(
     outputs = scores[:, :1]
     fitted = Gaussian().fitted(*Gaussian().statistics(outputs, labels))
     assert not np.isfinite(fitted)
+
+
+@pytest.mark.parametrize("scale", [0.01, 3.0, 60.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_vocabulary_is_exact_to_float_rounding_whatever_part_is_taken_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, scale: float, dtype: torch.dtype
+) -> None:
+    """Among them a token far ahead, one that is hardly possible and one that is not; a part ends inside of a row."""
+    monkeypatch.setattr(module, "_SCORES_IN_CACHE", 3 * 5_000)
+    generator = torch.Generator().manual_seed(3)
+    scores = (scale * torch.randn(2, 9, 5_000, generator=generator)).to(dtype)
+    labels = torch.randint(5_000, (2, 9), generator=generator)
+    labels[0, 3] = -100
+    scores[0, 0, labels[0, 1]] = 500
+    scores[1, 2, labels[1, 3]] = -500
+    scores[1, 4, :2_500] = -torch.inf
+    labels[1, 5] = 4_000
+    kept = scores.clone()
+    likelihood = Categorical(shifted=True)
+    statistics, weights = likelihood.statistics(scores, labels)
+    assert torch.equal(scores, kept)
+    assert weights.tolist() == [7, 8]
+    for place, temperature in enumerate(likelihood.grid):
+        flat = cross_entropy(
+            scores[:, :-1].double().flatten(0, 1) / temperature, labels[:, 1:].flatten(), reduction="none"
+        )
+        expected = flat.view(2, 8).sum(dim=1)
+        torch.testing.assert_close(statistics[:, place].double(), expected, rtol=2e-6, atol=2e-5)

@@ -1,8 +1,13 @@
 """The rows that judge a search: batches that no half shares, and statistics in the order of the rows."""
 
+from typing import Any
+
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from engine.answer.likelihood import Categorical
 from engine.answer.sample import LEAST_BATCHES
 from engine.run.interrupt import Interrupted, StopRequest
 from problems.machine.processes import Processes
@@ -59,3 +64,48 @@ def test_some_of_the_rows_are_told_to_nobody() -> None:
     some = sample_of(inputs, labels, advance=told.append).some(5)
     some.statistics(model)
     assert (len(some.rows), told) == (5, [])
+
+
+def causal(kind: str) -> Any:
+    """A tiny random language model with LoRA, whose head knows on how many tokens it was asked."""
+    torch.manual_seed(0)
+    if kind == "gpt2":
+        model: Any = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2, n_positions=32))
+    else:
+        sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=50, **sizes))
+    model.seen = []
+    model.lm_head.register_forward_hook(lambda _, inputs, __: model.seen.append(inputs[0].shape[1]))
+    return get_peft_model(model, LoraConfig(target_modules=["c_attn" if kind == "gpt2" else "q_proj"])).eval()
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_language_model_gives_no_logits_of_prompts(kind: str) -> None:
+    """Prompts of unequal lengths, a row without labels, and a label on the last token."""
+    model = causal(kind)
+    inputs = {"input_ids": torch.randint(50, (3, 12))}
+    labels = torch.full((3, 12), -100)
+    labels[0, 5:9], labels[1, 7:12] = inputs["input_ids"][0, 5:9], inputs["input_ids"][1, 7:12]
+    sample = sample_of(torch.zeros(3, 1, 1), torch.zeros(3, dtype=torch.long), likelihood=Categorical(shifted=True))
+    whole = model(**inputs).logits.detach()
+    logits, told = sample.told(model, inputs, labels)
+    assert model.get_base_model().seen == [12, 8], "tokens 4 to 10 tell a label, and one more goes along"
+    for one, other in zip(
+        sample.likelihood.statistics(logits.detach(), told), sample.likelihood.statistics(whole, labels), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+    for found, expected in (
+        (sample.likelihood.loss(logits, told, 2.0), sample.likelihood.loss(whole, labels, 2.0)),
+        (sample.likelihood.weights(logits, told), torch.tensor([4, 5, 0])),
+    ):
+        torch.testing.assert_close(found, expected)
+
+
+def test_all_logits_are_taken_where_a_row_has_one_label_or_no_token_has_one() -> None:
+    model, inputs = causal("llama"), {"input_ids": torch.randint(50, (2, 6))}
+    nothing = torch.full((2, 6), -100)
+    for likelihood, labels in ((Categorical(shifted=True), nothing), (Categorical(), inputs["input_ids"])):
+        sample = sample_of(torch.zeros(2, 1, 1), torch.zeros(2, dtype=torch.long), likelihood=likelihood)
+        logits, told = sample.told(model, inputs, labels)
+        assert logits.shape == (2, 6, 50)
+        assert told is labels
