@@ -17,13 +17,16 @@ log = logging.getLogger("autolora")
 def tell_unread(given: Given, config: RunConfig, runs: Sequence[RunConfig], *, verdict: bool = False) -> None:
     """Speaks of each key that the user gave and that none of the runs of `config` (the cells of a study) reads.
 
-    `verdict`: whether the stage verdict is run, which alone reads the section of that name.
+    `verdict`: whether the stage verdict is run, which alone reads the section of that name, and which
+    starts its trainings as a study starts its cells.
 
     Raises UserError for one that is refused; warns of the others, those of one reason in one line.
     """
     said: dict[tuple[str, str], list[str]] = {}
     for key, where, on_axis in _asked(given, config):
         if key.startswith("verdict.") and (verdict or where):  # a file serves that stage, too
+            continue
+        if verdict and key.startswith(("study.launcher", "study.ray.")):  # they start its trainings
             continue
         rows = [reason(key, run) for run in runs]
         if not rows or rows[0] is None or None in rows:

@@ -68,7 +68,12 @@ class Arms:
         if given.task.type == "generation":  # decoding would take longer than training
             task = dataclasses.replace(task, metrics=list(TOKEN_METRICS))
         lora = dataclasses.replace(
-            given.lora, ranks_from=str(self.folder.ranks), shuffle=verdict.shuffle, draw=0, r=self.uniform_rank
+            given.lora,
+            k=self.record.k,
+            ranks_from=str(self.folder.ranks),
+            shuffle=verdict.shuffle,
+            draw=0,
+            r=self.uniform_rank,
         )
         retrain = dataclasses.replace(
             given.retrain, row_losses=True, init="scratch", learning_rate=self.rate, learning_rates=[]

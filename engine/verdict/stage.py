@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from configs.errors import UserError
+from configs.files import to_yaml
 from configs.requests import Request
 from configs.rules import SEARCHING
 from configs.schema import RunConfig
@@ -22,6 +23,7 @@ from engine.run.context import Context
 from engine.run.faults import explained
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
+from engine.run.settling import settle_if_free
 from engine.stages import run_stages
 from engine.study.cells import Cell
 from engine.study.launchers import LAUNCHERS, Job, Running
@@ -63,6 +65,7 @@ def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
 
 def _refuse(config: RunConfig, folder: RunFolder) -> None:
     """Raises UserError for a run of which no verdict can be given, before anything is loaded."""
+    settle_if_free(folder.root)
     if config.method not in SEARCHING:
         allowed = " or ".join(sorted(SEARCHING))
         raise UserError(
@@ -76,6 +79,7 @@ def _refuse(config: RunConfig, folder: RunFolder) -> None:
             "--retrain.learning_rates: --stage verdict trains at one learning rate; give --stage all first, which "
             "chooses one, or --retrain.learning_rates [] and --retrain.learning_rate"
         )
+    LAUNCHERS[config.study.launcher].check(config.study)
 
 
 def _begun(config: RunConfig, folder: RunFolder, stop: StopRequest, *, overwrite: bool) -> Arms:
@@ -97,6 +101,8 @@ def _begun(config: RunConfig, folder: RunFolder, stop: StopRequest, *, overwrite
     for cell in _finished(arms):
         recorded = read_result(cell.folder.metrics).get("settings", {})
         FINISHED.refuse_changed(recorded, cell.config, f"{cell.folder.root} was finished with", AGAIN)
+    if not folder.config.exists():  # ranks that someone wrote by hand
+        write_text(folder.config, to_yaml(config))
     if not place.ranks.exists():
         place.root.mkdir(parents=True, exist_ok=True)
         write_text(place.ranks, folder.ranks.read_text(encoding="utf-8"))
@@ -121,14 +127,18 @@ def _sizes(config: RunConfig, folder: RunFolder, record: ranks.RankRecord, stop:
 def _train(request: Request, arms: Arms, stop: StopRequest) -> Shown | None:
     """Trains pairs until a look decides, all are trained, or the time is over; says after each how they stand. Returns
     the complete pairs, None before there is one."""
-    config, began, found = request.config, time.monotonic(), shown(arms)
+    config, began, found, told = request.config, time.monotonic(), shown(arms), False
     with time_limit(stop, config.verdict.minutes):
         while found is None or not _over(found):
             done, first = 0 if found is None else found.count, time.monotonic()
-            _run(request, _next(arms, done, one=config.study.launcher == "serial" or done == 0), stop)
+            cells = _next(arms, done, one=config.study.launcher == "serial" or not told)
+            _run(request, cells, stop)
             found = shown(arms)
             assert found is not None
-            _tell(found, time.monotonic() - first, found.count - done, tell_pace=done == 0)
+            _tell(found)
+            if not told:  # the pace of this command
+                _tell_pace((time.monotonic() - first) / len(cells) * len(arms.names))
+            told = True
     log.info("verdict: %d pairs, %.1f minutes", 0 if found is None else found.count, (time.monotonic() - began) / 60)
     return shown(arms)
 
@@ -164,14 +174,16 @@ def _request(request: Request, cell: Cell) -> Callable[[], Request]:
     return lambda: Request(cell.config, "all", False, request.source)
 
 
-def _tell(found: Shown, seconds: float, new: int, *, tell_pace: bool) -> None:
-    """A line about the newest pair; after the first one also what more of them take."""
+def _tell(found: Shown) -> None:
+    """A line about the newest pair."""
     pairs = found.pairs()
     learned, other = found.means(LEARNED)[-1], found.means(SHUFFLED)[-1]
     log.info(
         "pair %d: learned %.4f, shuffled %.4f, difference %+.4f (mean %+.4f)",
         found.count, learned, other, pairs.differences[-1], pairs.mean,
     )  # fmt: skip
-    if tell_pace:
-        each = seconds / max(1, new) / 60
-        log.info("8 pairs take about %.0f minutes, 24 pairs %.0f", LOOKS[0] * each, LOOKS[-1] * each)
+
+
+def _tell_pace(seconds: float) -> None:
+    """What the fewest and the most pairs take, from the seconds of one."""
+    log.info("8 pairs take about %.0f minutes, 24 pairs %.0f", LOOKS[0] * seconds / 60, LOOKS[-1] * seconds / 60)

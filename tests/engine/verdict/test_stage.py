@@ -243,3 +243,20 @@ def test_a_real_verdict_searches_trains_pairs_of_common_rows_and_can_be_resumed(
     assert {"test", "unused"} == set(cells["head-1"]["split"])
     means = {name: table["loss"].mean() for name, table in cells.items()}
     assert len({round(mean, 9) for mean in means.values()}) == 11, "no two trainings are the same"
+
+
+@pytest.mark.trains
+def test_ranks_written_by_hand_have_their_own_k_and_their_settings_are_kept(verdict: Callable[..., Any]) -> None:
+    launcher = FakeLauncher(better(0.3))
+    _, folder = verdict(launcher, "--lora.k", "8", "--verdict.arms", "[uniform]")
+    assert {config.lora.k for config in launcher.trained} == {K}
+    assert "k: 8" in folder.config.read_text()
+
+
+@pytest.mark.trains
+def test_the_pace_is_told_after_the_first_pair(verdict: Callable[..., Any], log_lines: list[str]) -> None:
+    verdict(FakeLauncher(better(0.3)))
+    (told,) = [number for number, line in enumerate(log_lines) if "24 pairs" in line]
+    assert log_lines[told - 1].startswith("INFO pair 1: learned 1.0000, shuffled 1.2")
+    assert log_lines[told + 1].startswith("INFO pair 2: ")
+    assert log_lines[told] == "INFO 8 pairs take about 0 minutes, 24 pairs 0"
