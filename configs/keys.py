@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from configs.errors import UserError
 from configs.ranges import FilePath, Range
-from configs.requests import ScoreKind
+from configs.requests import ScoreKind, Trainer
 from configs.schema import RunConfig, Stage
 
 # (key, value) -> why a value that a reader of Betty's documentation would expect is not offered.
@@ -34,6 +34,7 @@ SWITCHES: dict[str, tuple[Any, str]] = {
         "is made anew beside it; given again after a stop, it goes on.",
     ),
     "show": (FilePath, "Print the result and ranks of a run folder; runs nothing."),
+    "for": (Trainer, "With --show: the lines by which another trainer trains at the ranks of the run."),
     "workspace": (FilePath, "Save a wandb view for the project of this run folder; runs nothing."),
     "score": (ScoreKind, "Score files with the official metrics (--hyp, --ref); runs nothing."),
     "hyp": (FilePath, "With --score: the system's output."),

@@ -79,8 +79,10 @@ def _other_request(parsed: Namespace) -> ScoreRequest | ShowRequest | WorkspaceR
     if alone:
         hint = "; did you mean --task.metrics?" if alone == "metrics" else ""
         raise UserError(f"--{alone}: belongs to --score{hint}")
+    if values["for"] and not values["show"]:
+        raise UserError("--for: belongs to --show RUN")
     if values["show"]:
-        return ShowRequest(values["show"])
+        return ShowRequest(values["show"], values["for"])
     return WorkspaceRequest(values["workspace"]) if values["workspace"] else None
 
 

@@ -18,7 +18,8 @@ over these defaults; `--print_config` shows what results. This page is made from
 `schema_*.py` and `ranges.py` beside it: `python -m configs.reference > docs/configuration.md`.
 
 Besides the keys: `--config FILE` (a bare name is looked up in `configs/`), `--stage all|search|retrain|report`,
-`--overwrite`, `--show RUN`, `--workspace RUN`, `--score e2e|webnlg|ner --hyp FILE --ref FILE`; `--help` lists all.
+`--overwrite`, `--show RUN`, `--show RUN --for peft|trl|axolotl|llama-factory|unsloth`, `--workspace RUN`,
+`--score e2e|webnlg|ner --hyp FILE --ref FILE`; `--help` lists all.
 """
 
 

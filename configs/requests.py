@@ -7,6 +7,7 @@ from typing import Literal
 from configs.schema import RunConfig, Stage
 
 ScoreKind = Literal["e2e", "webnlg", "ner"]
+Trainer = Literal["peft", "trl", "axolotl", "llama-factory", "unsloth"]
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,11 @@ class ScoreRequest:
 
 @dataclass(frozen=True)
 class ShowRequest:
-    """Print the result and ranks of a run folder as tables; run nothing."""
+    """Print the result and ranks of a run folder as tables, or the lines by which `trainer` trains at its ranks; run
+    nothing."""
 
     folder: str
+    trainer: Trainer | None = None
 
 
 @dataclass(frozen=True)

@@ -199,7 +199,7 @@ def _method_refusals(config: RunConfig) -> Iterator[str]:
     if method == "adalora" and parts:
         yield _refusal("lora.target_modules", parts, f"{where}, whose layers all start with one rank", "c_attn")
     for key, wanted in vars(config.export).items():
-        if wanted and method in WITHOUT_LORA and key != "merged":
+        if wanted and method in WITHOUT_LORA and key not in ("merged", "untrained"):
             yield f"--export.{key}: true is not allowed {where}, which has no LoRA"
     if method == "adapter" and config.export.merged:
         yield f"--export.merged: true is not allowed {where}: bottlenecks cannot be merged"

@@ -199,6 +199,9 @@ class ExportConfig:
     """Also write the base model with the adapter merged into it (merged/)."""
     padded: bool = False
     """Also write the adapter padded with zeros to one rank (adapter_padded/), for servers that read only r."""
+    untrained: bool = False
+    """Also write an adapter at the searched ranks with B = 0 (adapter_untrained/), for trainers that take their ranks
+    from an adapter. With --stage search also for a search that is finished."""
 
 
 @dataclass(frozen=True)

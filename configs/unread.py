@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from configs.places import is_local
 from configs.recipe import decoding, is_benchmark, writes_texts
 from configs.rules import SEARCHING, WITHOUT_LORA, evaluates_base, moves_alpha
 from configs.schema import RunConfig
@@ -45,10 +46,6 @@ def _evaluated(c: RunConfig) -> str:
     return c.task.evaluation_split or ("test" if c.task.test_path else "validation")
 
 
-def _is_local(c: RunConfig) -> bool:
-    return c.model.name.startswith("package:") or Path(c.model.name).expanduser().exists()
-
-
 def _no_study(c: RunConfig) -> bool:
     return not (c.study.axes or c.study.variants)
 
@@ -74,7 +71,10 @@ TABLE: tuple[Row, ...] = (
         ("model.gradient_checkpointing",), lambda c: c.method == "head",
         f"{_METHOD}, which trains nothing inside the blocks",
     ),
-    Row(("model.revision",), _is_local, "with --model.name {c.model.name}, which is not on the hub"),
+    Row(
+        ("model.revision",), lambda c: is_local(c.model.name),
+        "with --model.name {c.model.name}, which is not on the hub",
+    ),
     Row(
         ("task.path", "task.name", *_FILES, *_COLUMNS, "task.kind"), lambda c: c.task.type == "sample",
         f"{_TASK}, whose sentences the program makes itself", "leave it out, or give the --task.type of your data",
@@ -126,6 +126,7 @@ TABLE: tuple[Row, ...] = (
         f"{_METHOD} beside --lora.ranks_from, which says how many parameters there are",
     ),
     Row(("lora.r",), lambda c: not _uses_r(c), f"{_METHOD}: it is the rank for lora, adalora and lora_random"),
+    Row(("export.untrained",), lambda c: c.method not in SEARCHING, f"{_METHOD}, which searches no ranks"),
     Row(("lora.grid",), lambda c: c.method != "lora_grid", f"{_METHOD}: it is read for lora_grid"),
     Row(
         ("lora.ranks_from",), lambda c: c.method not in ("lora_ranks", "lora_shuffled", "lora_random"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from configs.errors import UserError
 from configs.files import load_config
 from configs.launch import processes_started
-from configs.requests import Command, Request, ScoreRequest, ShowRequest, WorkspaceRequest
+from configs.requests import Command, Request, ScoreRequest, ShowRequest, Trainer, WorkspaceRequest
 from configs.schema import RunConfig
 from configs.tell_unread import tell_unread, tell_unread_by_report
 from engine.report.summary import print_next, print_result, print_verdict
@@ -27,7 +27,7 @@ def run_request(request: Command, stop: StopRequest) -> None:
 
         score(request.kind, request.hyp, request.ref, request.json, request.metrics)
     elif isinstance(request, ShowRequest):
-        show(Path(request.folder))
+        show(Path(request.folder), request.trainer)
     elif isinstance(request, WorkspaceRequest):
         from engine.report.workspace import save_workspace
 
@@ -111,10 +111,15 @@ def refuse_several(what: str, instead: str) -> None:
         raise UserError(f"torchrun: {what} is one process's work; {instead}")
 
 
-def show(root: Path) -> None:
-    """Prints the ranks and the result of a run folder."""
+def show(root: Path, trainer: Trainer | None = None) -> None:
+    """Prints the ranks and the result of a run folder, or the lines by which a trainer trains at its ranks."""
     folder = RunFolder(root)
     settle_if_free(root)
+    if trainer is not None:
+        from engine.export.trainers import lines_for
+
+        print(lines_for(trainer, folder), end="")
+        return
     if not folder.ranks.exists() and not folder.metrics.exists():
         raise UserError(f"--show: {root} has no ranks.json; give the folder of a run, as runs/quickstart")
     print_result(folder)

@@ -6,11 +6,13 @@ from contextlib import ExitStack, nullcontext
 
 from configs.requests import Request
 from configs.rules import SEARCHING
+from configs.schema import Stage
 from engine.answer.again import refuse_other_source, take_over
 from engine.answer.settings import refuse_changed_answer
 from engine.answer.stage import answer
 from engine.disk.files import keep_only
 from engine.disk.lock import locked
+from engine.export.untrained import save_untrained
 from engine.report.stage import Beside, write_report
 from engine.retrain.methods import refuse_other_ranks
 from engine.retrain.settings import refuse_changed_retraining, refuse_other_weights
@@ -104,6 +106,7 @@ def _run_stages(
         if stage in ("all", "search") and config.method in SEARCHING and no_ranks:
             _find_ranks(run, tracker)
         processes.wait()
+        _export_untrained(run, stage)
         if stage in ("all", "retrain") and no_metrics:
             heed_data_of_ranks(run, stage)
             retrain(run, tracker)
@@ -131,6 +134,15 @@ def _find_ranks(run: Context, tracker: Tracker) -> None:
         run.compute.let_go()
         answer(run, tracker)
     run.compute.let_go()
+
+
+def _export_untrained(run: Context, stage: Stage) -> None:
+    """adapter_untrained/ where it is asked for; a retraining writes it anew, as its ranks may have been edited."""
+    if not run.config.export.untrained or run.config.method not in SEARCHING or stage == "report":
+        return
+    if run.processes.of_first(lambda: stage == "retrain" or not run.folder.untrained_card.exists()):
+        save_untrained(run)
+    run.processes.wait()
 
 
 def _tracker(asked: Asked) -> Tracker:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from peft import LoraConfig
 from torch import Tensor
 from transformers import set_seed
 
@@ -22,6 +23,7 @@ from engine.answer.shares import Shares
 from engine.answer.tracking import track
 from engine.answer.trust import trust_of
 from engine.disk.files import write_json
+from engine.export.lora_config import adapter_config, save_lora_config
 from engine.ranks.evidence import FEW_ROWS, LEAST_ROWS, Evidence
 from engine.ranks.record import LayerRank, RankRecord
 from engine.run.contents import read_searched
@@ -59,9 +61,10 @@ def answer(run: Context, tracker: Tracker = NOWHERE) -> None:
         if not run.processes.first:
             return
         record = ranks.load(folder.source_ranks)
-    record = decided(_trusted(run, record), settings, sizes)
+    record = ranks.of_run(decided(_trusted(run, record), settings, sizes), run.config)
     content = {"settings": ANSWERED.of(run.config), "seconds": time.perf_counter() - began}
     write_json(folder.answer, content)
+    save_lora_config(_for_trainers(run, record, searched.get("peft", {})), record, folder.lora_config, run.config)
     ranks.save(record, folder.ranks)
     track(record, tracker)
 
@@ -148,6 +151,13 @@ def _trusted(run: Context, record: RankRecord) -> RankRecord:
     sure = dict(zip(history.names, trust.decided, strict=True))
     layers = tuple(dataclasses.replace(layer, decided=sure[layer.name]) for layer in record.layers)
     return dataclasses.replace(record, layers=layers)
+
+
+def _for_trainers(run: Context, record: RankRecord, of_model: dict[str, Any]) -> LoraConfig:
+    """PEFT's configuration at the ranks; `of_model`: what the search has kept of the loaded model's."""
+    found = adapter_config(run.config, record, run.task, of_model.get("modules_to_save", []))
+    found.fan_in_fan_out = of_model.get("fan_in_fan_out", False)
+    return found
 
 
 def _columns(shares: Shares) -> dict[str, Tensor]:

@@ -5,13 +5,13 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 from configs.errors import UserError
-from configs.schema import Constraint
+from configs.schema import Constraint, RetrainConfig
 from engine.disk.files import load_json
 from engine.ranks import evidence
-from engine.ranks.record import LayerRank, RankRecord
+from engine.ranks.record import OF_RUN, LayerRank, RankRecord
 
 
 def _number(value: Any) -> bool:
@@ -32,6 +32,7 @@ def _or_null(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 _LISTS = ("alpha", "contribution", "singular_values", "share", "share_standard_error")
+_SCALES: tuple[str, ...] = get_args(get_type_hints(RetrainConfig)["scale"])
 _MOST_K = 1_000_000  # scales are divided by it: beyond every float there is no quotient
 # Field of ranks.json -> whether a value fits, and in words what does. mean_rank follows from the layers.
 _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
@@ -43,6 +44,10 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "layers": (lambda v: isinstance(v, list), "a list"),
     "mean_rank": (_or_null(_number), "a number, null"),
     "lora_parameters": (_or_null(_count), "a whole number from 0, null"),
+    "lora_alpha": (_or_null(lambda v: _number(v) and v > 0), "a number above 0, null"),
+    "scale": (_or_null(lambda v: v in _SCALES), f"{', '.join(_SCALES)}, null"),
+    "base_model": (_or_null(_text), "text, null"),
+    "revision": (_or_null(_text), "text, null"),
     "note": (_or_null(_text), "text, null"),
 }
 
@@ -66,7 +71,7 @@ def load(path: Path) -> RankRecord:
     for key, (fits, allowed) in _FIELDS.items():
         if not fits(found.get(key)):
             raise UserError(f"{path}: {key} is {found.get(key)!r:.80}; allowed: {allowed}")
-    same_name = ("k", "constraint", "rule", "budget", "lora_parameters", "note")
+    same_name = ("k", "constraint", "rule", "budget", "lora_parameters", "note", *OF_RUN)
     taken: dict[str, Any] = {key: found.get(key) for key in same_name}
     record = RankRecord(layers=layers, threshold=found.get("lambda"), **taken)
     measured = evidence.from_json(raw, str(path))

@@ -9,11 +9,16 @@ from typing import Any
 import torch
 
 from configs.errors import UserError
+from configs.places import portable_name
+from configs.schema import RunConfig
 from engine.disk.files import write_json
 from engine.ranks import evidence
 from engine.ranks.evidence import Evidence
 from engine.ranks.rules import above_noise
 from problems.models.parts import refuse_overlap
+
+OF_RUN = ("lora_alpha", "scale", "base_model", "revision")
+"""The fields that a run adds to the record of its ranks, for other trainers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +58,13 @@ class RankRecord:
     """What a reader must know of how the ranks came about."""
     evidence: Evidence | None = None
     tolerance: float = 0.05
+    lora_alpha: float | None = None
+    """With k the scale of each component, lora_alpha / k; None in a record written by hand."""
+    scale: str | None = None
+    """retrain.scale: what becomes of that scale at the recorded rank."""
+    base_model: str | None = None
+    """Name of the base model on the hub or in a package; None for a local folder."""
+    revision: str | None = None
 
     @property
     def mean_rank(self) -> float:
@@ -89,6 +101,14 @@ def chosen_components(layer: LayerRank, record: RankRecord) -> list[int]:
     return sorted(order[: layer.rank])
 
 
+def of_run(record: RankRecord, config: RunConfig) -> RankRecord:
+    """The record with what another trainer needs beside the ranks: the scale of the run, and its base model."""
+    return dataclasses.replace(
+        record, lora_alpha=config.lora.lora_alpha, scale=config.retrain.scale,
+        base_model=portable_name(config.model.name), revision=config.model.revision,
+    )  # fmt: skip
+
+
 def count_parameters(ranks: Mapping[str, int], sizes: Mapping[str, int]) -> int:
     """Trainable numbers in LoRA at these ranks; `sizes`: name -> inputs + outputs of the layer."""
     return sum(rank * sizes[name] for name, rank in ranks.items())
@@ -108,6 +128,7 @@ def save(record: RankRecord, path: Path) -> None:
             "layers": [_filled(layer) for layer in record.layers],
             "mean_rank": record.mean_rank,
             "lora_parameters": record.lora_parameters,
+            **({} if record.lora_alpha is None else {name: getattr(record, name) for name in OF_RUN}),
             **({} if record.note is None else {"note": record.note}),
             **measured,
         },

@@ -4,59 +4,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from configs.errors import UserError
 from configs.schema import RunConfig
+from engine.export.lora_config import adapter_config, attach_ranks
 from engine.ranks import RankRecord
 from engine.ranks.record import chosen_components
-from problems.models.attach import ADAPTER, attach, keep_block_sparse, lora_config, lora_layers
-from problems.models.parts import groups_of, layer_ranks, layout
-from problems.tasks import Task
+from problems.models.attach import ADAPTER, lora_layers
+from problems.models.parts import groups_of, layout
+
+__all__ = ["adapter_config", "attach_ranks", "start_from_search"]
 
 _PREFIX = "base_model.model."
-
-
-def adapter_config(config: RunConfig, record: RankRecord, task: Task, head: list[str]) -> LoraConfig:
-    """PEFT's configuration for the recorded ranks.
-
-    Layers of rank 0 are left out of target_modules, as PEFT refuses r = 0. With `retrain.scale: component` every layer
-    keeps the search's scale lora_alpha / k, so its lora_alpha is lora_alpha * rank / k. The parts of a fused layer
-    share its LoRA, whose rank is their sum.
-    """
-    kept = layer_ranks(record.kept)
-    alphas = {name: config.lora.lora_alpha * rank / record.k for name, rank in kept.items()}
-    largest = max(kept.values())
-    fixed = config.retrain.scale == "fixed"
-    return lora_config(
-        config.lora,
-        task.peft_type,
-        head,
-        r=largest,
-        lora_alpha=config.lora.lora_alpha if fixed else config.lora.lora_alpha * largest / record.k,
-        target_modules=list(kept),
-        rank_pattern=kept,
-        alpha_pattern={} if fixed else alphas,
-    )
-
-
-def attach_ranks(model: PreTrainedModel, config: LoraConfig, record: RankRecord) -> PeftModel:
-    """`model` with LoRA at the recorded ranks; every pattern is checked to have matched.
-
-    Raises RuntimeError if PEFT gave a layer another rank: a pattern that matches nothing would otherwise go unseen.
-    """
-    peft_model = attach(model, config)
-    found = {name: layer.r[ADAPTER] for name, layer in lora_layers(peft_model).items()}
-    expected = layer_ranks(record.kept)
-    if found != expected:
-        wrong = sorted(set(found.items()) ^ set(expected.items()))
-        raise RuntimeError(f"PEFT did not apply the recorded ranks: {wrong[:4]}")
-    keep_block_sparse(peft_model, record.kept)
-    return peft_model
 
 
 @torch.no_grad()

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from peft import PeftModel
 from transformers import set_seed
 
 from configs.errors import UserError
 from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import remove, write_json
+from engine.export.lora_config import save_lora_config
 from engine.ranks import controls
 from engine.retrain.callbacks import NotFinite
 from engine.retrain.fit import fit
@@ -26,6 +28,7 @@ from engine.run.context import Context
 from engine.run.same_data import refuse_changed_data
 from problems.data import Data
 from problems.halves import split_rows
+from problems.models.attach import ADAPTER
 from problems.models.layers import lora_layers_of
 from problems.tasks.doubts import warn_of_untrained_classes
 
@@ -157,6 +160,8 @@ def choose_ranks(run: Context) -> None:
     chosen = trials.best([dict(zip(targets, combination, strict=True)) for combination in combinations], prepare)
     _, prepared = prepare(chosen.tried)
     assert prepared.record is not None
+    assert isinstance(prepared.model, PeftModel)
+    save_lora_config(prepared.model.peft_config[ADAPTER], prepared.record, run.folder.lora_config, run.config)
     ranks.save(prepared.record, run.folder.ranks)
 
 

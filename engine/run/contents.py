@@ -49,6 +49,11 @@ class _Result(_Part):
     settings: dict[str, Any] = {}
 
 
+class _Peft(_Part):
+    modules_to_save: list[str] = []
+    fan_in_fan_out: bool = False
+
+
 class _Searched(_Part):
     """search/summary.json."""
 
@@ -57,6 +62,7 @@ class _Searched(_Part):
     peak_memory_mib: Amount = 0.0
     parameters_per_rank: dict[str, Count] = {}
     passes: dict[str, Count] = {}
+    peft: _Peft = _Peft()
     settings: dict[str, Any] = {}
     data: dict[str, Any] = {}
 

@@ -33,6 +33,11 @@ class RunFolder:
     """ranks.json of the run whose search this one has taken over (--answer.from)."""
     answer = At("search/answer.json")
     ranks = At("ranks.json")
+    lora_config = At("lora_config", folder=True)
+    """PEFT's LoraConfig at the ranks, for trainers elsewhere."""
+    untrained = At("adapter_untrained", folder=True)
+    untrained_card = At("adapter_untrained/README.md")
+    """Its last file."""
     grid = At("grid.json")
     sweep = At("sweep.json")
     trials = At("trials", folder=True)
@@ -78,7 +83,8 @@ class RunFolder:
 
     def outputs(self, stage: Stage) -> list[Path]:
         """What a stage writes, and what later stages made of it."""
-        searched = [self.wandb_id, self.search, self.grid, self.ranks, self.verdict, self.verdict_summary]
+        searched = [self.wandb_id, self.search, self.grid, self.lora_config, self.ranks, self.untrained]
+        searched += [self.verdict, self.verdict_summary]
         retrained = [self.sweep, self.trials, self.retrain, self.adapter, self.merged, self.padded]
         retrained += [self.predictions, self.references, self.written, self.samples, self.row_losses, self.metrics]
         reported = [self.figures, self.report]

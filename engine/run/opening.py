@@ -87,8 +87,13 @@ def refuse_search_without_one(asked: Asked) -> None:
 
 
 def refuse_finished(asked: Asked) -> None:
-    """Refuses a stage that is finished and whose report is drawn, unless --overwrite is given."""
+    """Refuses a stage that is finished and whose report is drawn, unless --overwrite is given.
+
+    A finished search may still be asked for the untrained adapter at its ranks.
+    """
     folder = asked.folder
+    if asked.stage == "search" and asked.config.export.untrained and not folder.untrained_card.exists():
+        return
     finished = {"all": folder.metrics, "retrain": folder.metrics, "search": folder.ranks}.get(asked.stage)
     if asked.overwrite or finished is None or not finished.exists() or not folder.report.exists():
         return

@@ -6,6 +6,7 @@ from transformers import set_seed
 
 from engine.disk import checkpoint
 from engine.disk.files import write_json
+from engine.export.lora_config import of_the_model
 from engine.ranks.needs import refuse_unanswerable
 from engine.run.context import Context
 from engine.run.memory import FIRST_ORDER, OTHERS, check_memory
@@ -21,7 +22,7 @@ from engine.terminal.live_view import SearchProgress
 from engine.tracking import NOWHERE, Tracker
 from problems.halves import split_rows
 from problems.hypergradients import betty_type, registered
-from problems.models.attach import attach_components
+from problems.models.attach import ADAPTER, attach_components
 from problems.models.layers import refuse_large_k
 
 log = logging.getLogger("autolora")
@@ -99,6 +100,7 @@ def _record(run: Context, engine: SearchEngine, hook: SearchHook) -> None:
             "stopped": "ranks settled" if engine.global_step < config.search.steps else "steps used up",
             "passes": vars(engine.lora.passes),
             "peak_memory_mib": peak_memory(run.compute),
+            "peft": of_the_model(engine.lora.module.peft_config[ADAPTER]),
             "settings": FOUND.of(config),
             "data": run.fingerprint,
         },

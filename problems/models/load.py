@@ -18,10 +18,10 @@ from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, PreTrain
 
 from configs.errors import UserError
 from configs.launch import processes_started
+from configs.places import PACKAGE
 from configs.schema import ModelConfig
 from problems.machine.hub import explain_missing
 
-PACKAGE = "package:"
 GGUF = ".gguf"
 # Names, or their endings, of modules that are new or may be trained whole, and of the output layers of language
 # models, which transformers leaves in full precision by itself only where it is given no list.

@@ -106,6 +106,7 @@ def test_help_says_what_a_key_means(capsys: pytest.CaptureFixture[str]) -> None:
 
 REQUESTS: dict[str, tuple[list[str], Command]] = {
     "show": (["--show", "runs/a"], ShowRequest("runs/a")),
+    "show for a trainer": (["--show", "runs/a", "--for", "llama-factory"], ShowRequest("runs/a", "llama-factory")),
     "workspace": (["--workspace", "runs/a"], WorkspaceRequest("runs/a")),
     "score": (["--score", "e2e", "--hyp", "h", "--ref", "r"], ScoreRequest("e2e", "h", "r", None, None)),
     "score some": (
@@ -136,6 +137,11 @@ def test_a_command_line_may_ask_for_something_else_than_a_run(case: str) -> None
         (["--score", "ner", "--hyp", "h", "--ref", "r", "--stage", "all"], "--stage: does nothing with --show, --wo"),
         (["--workspace", "runs/a", "--show", "runs/b"], "--workspace: does nothing beside --show; give one of them"),
         (["--score", "ner", "--hyp", "h", "--ref", "r", "--show", "x"], "--show: does nothing beside --score; give"),
+        (["--for", "trl"], "--for: belongs to --show"),
+        (
+            ["--show", "runs/a", "--for", "lightning"],
+            "--for: 'lightning' is not allowed; allowed: peft, trl, axolotl, llama-factory, unsloth",
+        ),
         (["--metrics", "[f1]"], "--metrics: belongs to --score; did you mean --task.metrics?"),
     ],
 )

@@ -16,6 +16,7 @@ from engine.disk.files import write_json
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
+from problems.models.attach import lora_layers
 
 # Ranks of every kind: none, one, less than k, more than k; a layer that the search's targets do not name.
 RANKS = {
@@ -78,3 +79,8 @@ def make_export(config: RunConfig, kind: str, base: Path) -> Exported:
         patch.setattr(export, "save_adapter", keep)
         run_stages(Request(config, "retrain", False, "tiny.yaml"), StopRequest(), draw=False)
     return made
+
+
+def scales_of(model: Any) -> dict[str, float]:
+    """The scale of each layer with LoRA."""
+    return {name: layer.scaling["default"] for name, layer in lora_layers(model).items()}

@@ -59,7 +59,7 @@ def lora_at(record: RankRecord, blame: Path, base: BaseModel, run: Context) -> P
     sizes = layer_sizes(base.model)
     count = ranks.count_parameters(record.kept, sizes)
     stored = ranks.count_parameters(layer_ranks(record.kept), sizes)
-    record = dataclasses.replace(record, lora_parameters=count)
+    record = ranks.of_run(dataclasses.replace(record, lora_parameters=count), config)
     model = attach_ranks(base.model, adapter_config(config, record, run.task, base.trained_whole), record)
     start_in_common(model, record, config.seed)
     if config.retrain.init == "search":

@@ -75,6 +75,15 @@ BAD = {
         '{"budget": 0.5, "layers": [{"name": "a", "rank": 1}]}',
         "budget is 0.5; allowed: a whole number",
     ),
+    "no scale": (
+        '{"lora_alpha": 0, "layers": [{"name": "a", "rank": 1}]}',
+        "lora_alpha is 0; allowed: a number above",
+    ),
+    "other scale": (
+        '{"scale": "rank", "layers": [{"name": "a", "rank": 1}]}',
+        "scale is 'rank'; allowed: component, fixed, null",
+    ),
+    "base of number": ('{"base_model": 3, "layers": [{"name": "a", "rank": 1}]}', "base_model is 3; allowed: text"),
     "note of number": ('{"note": 3, "layers": [{"name": "a", "rank": 1}]}', "note is 3; allowed: text, null"),
     "all zero": (layers(("encoder.0.query", 0)), "one rank above 0"),
     "all zero with k": ('{"k": 4, "layers": [{"name": "encoder.0.query", "rank": 0}]}', "every rank is 0"),

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from configs.errors import UserError
+from configs.schema import ModelConfig, RunConfig
 from engine import ranks
 from engine.ranks import check_against, count_parameters
 from engine.ranks.record import chosen_components
@@ -93,7 +94,10 @@ def test_a_search_that_diverged_is_not_recorded_as_if_it_had_not(tmp_path: Path)
 def test_what_is_read_back_and_written_again_is_what_it_was(tmp_path: Path) -> None:
     """A method that records its ranks again lost what a reader must know of them."""
     path = tmp_path / "ranks.json"
+    config = dataclasses.replace(RunConfig(), model=ModelConfig(name="org/base", revision="v1"))
     record = dataclasses.replace(searched_record(), rule="shares", threshold=None, budget=90, note="2 ties")
+    record = ranks.of_run(record, config)
+    assert (record.lora_alpha, record.scale, record.base_model, record.revision) == (16, "component", "org/base", "v1")
     ranks.save(record, path)
     before = path.read_bytes()
     assert ranks.load(path) == record

@@ -23,7 +23,6 @@ from engine.run.interrupt import StopRequest
 from engine.search.engine import SearchEngine
 from engine.stages import run_stages
 from problems.models.attach import lora_layers
-from problems.models.load import load_base
 from tests.helpers.searching import find_ranks, kept_mask
 
 Searched = tuple[RunConfig, Context, SearchEngine]
@@ -196,21 +195,6 @@ def test_damaged_searched_weights_are_one_line(searched: Callable[..., Searched]
     folder.search_weights.write_bytes(folder.search_weights.read_bytes()[:keep])
     with pytest.raises(UserError, match=r"--retrain\.init: .*weights\.safetensors cannot be read .* or use scratch"):
         retrained_model(config, Context(config, StopRequest()))
-
-
-def test_a_rank_that_peft_did_not_apply_is_no_silent_matter(
-    make_config: Callable[..., RunConfig], tmp_path: Path, run_of: Callable[..., Context]
-) -> None:
-    config = make_config(tmp_path, "bert")
-    run = run_of(config)
-    run.task.rows()
-    base = load_base(config.model, run.task.auto_class, **run.task.head())
-    names = [f"bert.encoder.layer.{i}.attention.self.query" for i in (0, 1)]
-    record = ranks.RankRecord(4, tuple(ranks.LayerRank(name, 2 + i) for i, name in enumerate(names)))
-    wrong = adapter_config(config, record, run.task, base.trained_whole)
-    wrong.rank_pattern = {"no.such.layer": 2}
-    with pytest.raises(RuntimeError, match="PEFT did not apply the recorded ranks"):
-        attach_ranks(base.model, wrong, record)
 
 
 @pytest.mark.trains

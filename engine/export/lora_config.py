@@ -1,0 +1,128 @@
+"""PEFT's LoRA at recorded ranks: its configuration, a model with it, and lora_config/ for trainers elsewhere."""
+
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, PeftConfig, PeftModel, TaskType
+from transformers import PreTrainedModel
+
+from configs.places import PACKAGE, portable_name
+from configs.schema import ModelConfig, RunConfig
+from engine.disk.files import write_json, write_text
+from engine.export.adapter import ADAPTER_CONFIG
+from engine.ranks import RankRecord
+from problems.models.attach import ADAPTER, attach, keep_block_sparse, lora_config, lora_layers
+from problems.models.layers import HEADS
+from problems.models.load import GGUF
+from problems.models.parts import layer_ranks, split
+from problems.tasks import Task
+
+_README = """# LoRA at learned ranks, without weights
+
+PEFT's `LoraConfig.from_pretrained` reads this folder; what is trained from it has the ranks in `ranks.json` beside it.
+
+```python
+from peft import LoraConfig, get_peft_model
+
+model = get_peft_model(model, LoraConfig.from_pretrained("."))  # model: the base model; ".": this folder
+```
+
+{scale} Layers of rank 0 are left out of `target_modules`.
+`python run.py --show RUN --for peft|trl|axolotl|llama-factory|unsloth` prints the lines for each trainer.
+{parts}"""
+_COMPONENT = "`alpha_pattern` keeps the scale of the search, lora_alpha / k = {scale:g}, on every rank-1 component."
+_FIXED = "Every layer has lora_alpha / rank as its scale (`retrain.scale: fixed`)."
+
+
+def adapter_config(config: RunConfig, record: RankRecord, task: Task, head: list[str]) -> LoraConfig:
+    """PEFT's configuration for the recorded ranks.
+
+    Layers of rank 0 are left out of target_modules, as PEFT refuses r = 0. With `retrain.scale: component` every layer
+    keeps the search's scale lora_alpha / k, so its lora_alpha is lora_alpha * rank / k. The parts of a fused layer
+    share its LoRA, whose rank is their sum.
+    """
+    kept = layer_ranks(record.kept)
+    alphas = {name: _whole(config.lora.lora_alpha * rank / record.k) for name, rank in kept.items()}
+    largest = max(kept.values())
+    fixed = config.retrain.scale == "fixed"
+    return lora_config(
+        config.lora,
+        task.peft_type,
+        head,
+        r=largest,
+        lora_alpha=_whole(config.lora.lora_alpha if fixed else config.lora.lora_alpha * largest / record.k),
+        target_modules=list(kept),
+        rank_pattern=kept,
+        alpha_pattern={} if fixed else alphas,
+    )
+
+
+def _whole(alpha: float) -> float:
+    """As a whole number where it is one: some trainers take no other."""
+    return int(alpha) if alpha.is_integer() else alpha
+
+
+def attach_ranks(model: PreTrainedModel, config: LoraConfig, record: RankRecord) -> PeftModel:
+    """`model` with LoRA at the recorded ranks; every pattern is checked to have matched.
+
+    Raises RuntimeError if PEFT gave a layer another rank: a pattern that matches nothing would otherwise go unseen.
+    """
+    peft_model = attach(model, config)
+    found = {name: layer.r[ADAPTER] for name, layer in lora_layers(peft_model).items()}
+    expected = layer_ranks(record.kept)
+    if found != expected:
+        wrong = sorted(set(found.items()) ^ set(expected.items()))
+        raise RuntimeError(f"PEFT did not apply the recorded ranks: {wrong[:4]}")
+    keep_block_sparse(peft_model, record.kept)
+    return peft_model
+
+
+def of_the_model(settings: LoraConfig) -> dict[str, Any]:
+    """What of PEFT's configuration only the loaded base model tells, as a search keeps it for its answer."""
+    return {"modules_to_save": _trained_whole(settings), "fan_in_fan_out": settings.fan_in_fan_out}
+
+
+def save_lora_config(settings: PeftConfig, record: RankRecord, folder: Path, config: RunConfig) -> None:
+    """lora_config/: `settings` for LoraConfig.from_pretrained, with no path of this machine, to be trained."""
+    assert isinstance(settings, LoraConfig)
+    fields = settings.to_dict() | {
+        "target_modules": sorted(settings.target_modules or []),
+        "modules_to_save": _trained_whole(settings) or None,
+        "base_model_name_or_path": hub_name(config.model),
+        "revision": config.model.revision,
+        "inference_mode": False,
+    }
+    fixed = config.retrain.scale == "fixed"
+    scale = _FIXED if fixed else _COMPONENT.format(scale=config.lora.lora_alpha / record.k)
+    lost = what_parts_lose(record)
+    write_text(folder / "README.md", _README.format(scale=scale, parts=f"\n{lost}\n" if lost else ""))
+    write_json(folder / ADAPTER_CONFIG, fields)
+
+
+def _trained_whole(settings: LoraConfig) -> list[str]:
+    """Modules trained whole, without those that PEFT adds by itself for a class head."""
+    known = HEADS if settings.task_type in (TaskType.SEQ_CLS, TaskType.TOKEN_CLS) else ()
+    return sorted(set(settings.modules_to_save or []) - set(known))
+
+
+def hub_name(model: ModelConfig) -> str | None:
+    """The repository on the hub that a model comes from; None for a folder or a package of this machine."""
+    name = portable_name(model.name)
+    if name is None or name.startswith(PACKAGE):
+        return None
+    return name.rpartition("/")[0] if name.endswith(GGUF) else name
+
+
+def what_parts_lose(record: RankRecord) -> str:
+    """What another trainer cannot keep of the ranks of a fused layer's parts; empty where no part has a rank."""
+    parts = [(*split(name), rank) for name, rank in record.kept.items()]
+    if all(part is None for _, part, _ in parts):
+        return ""
+    layer = next(layer for layer, part, _ in parts if part is not None)
+    ranks = [f"{part} {rank}" for name, part, rank in parts if name == layer]
+    total = sum(rank for name, _, rank in parts if name == layer)
+    return (
+        f"Not exact in other trainers: the parts of c_attn share one LoRA (in {layer} {' + '.join(ranks)} = rank "
+        f"{total}). This program keeps B at 0 outside the block of outputs of each part, which no LoraConfig can say: "
+        f"elsewhere all of B is trained, three times as many numbers, and query, key and value change together."
+    )

@@ -1,0 +1,176 @@
+"""The lines by which another trainer trains at the ranks of a run: `run.py --show RUN --for TRAINER`."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import yaml
+
+from configs.errors import UserError
+from configs.requests import Trainer
+from engine import ranks
+from engine.disk.files import read_json
+from engine.export.adapter import ADAPTER_CONFIG
+from engine.export.lora_config import what_parts_lose
+from engine.ranks import RankRecord
+from engine.run.folder import RunFolder
+from problems.models.parts import layer_ranks
+
+_CAUSAL = "CAUSAL_LM"
+_READ = (
+    "task_type", "base_model_name_or_path", "r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save",
+    "rank_pattern", "alpha_pattern", "fan_in_fan_out",
+)  # fmt: skip
+
+
+def lines_for(trainer: Trainer, folder: RunFolder) -> str:
+    """Lines to paste, with comments: Python for PEFT, TRL and Unsloth, YAML for Axolotl and LLaMA-Factory.
+
+    Raises UserError for a folder without lora_config/ at the ranks of its ranks.json, and for a model that the trainer
+    does not train.
+    """
+    record = _record(folder)
+    settings = read_json(folder.lora_config / ADAPTER_CONFIG)
+    _refuse_other_ranks(settings, record, folder)
+    if trainer != "peft" and settings["task_type"] != _CAUSAL:
+        raise UserError(
+            f"--for: {trainer!r} is not allowed for {folder.root}, whose model is no causal language model "
+            f"({settings['task_type']}); allowed: peft"
+        )
+    lost = what_parts_lose(record)
+    dropped = len(record.layers) - len(record.kept)
+    told = f"# LoRA at the learned ranks of {folder.root}: mean {record.mean_rank:.2f} of k = {record.k}"
+    told += f"; {dropped} of {len(record.layers)} layers dropped\n" if dropped else "\n"
+    told += f"# {lost}\n" if lost else ""
+    return told + _LINES[trainer](settings, record, folder)
+
+
+def _record(folder: RunFolder) -> RankRecord:
+    if not folder.ranks.exists() or not (folder.lora_config / ADAPTER_CONFIG).exists():
+        missing = folder.lora_config if folder.ranks.exists() else folder.ranks
+        raise UserError(
+            f"--for: {missing} does not exist; a search and a retraining write it (for a finished search: --name "
+            f"OTHER --answer.from {folder.root} --stage search)"
+        )
+    return ranks.load(folder.ranks)
+
+
+def _refuse_other_ranks(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> None:
+    """Raises UserError where ranks.json was edited after lora_config/ had been written, or the latter is damaged."""
+    missing = next((name for name in _READ if name not in settings), None)
+    if missing is not None:
+        raise UserError(
+            f"--for: {folder.lora_config / ADAPTER_CONFIG} has no {missing}; --stage retrain writes it anew"
+        )
+    if settings["rank_pattern"] != layer_ranks(record.kept):
+        raise UserError(
+            f"--for: {folder.lora_config} does not hold the ranks in {folder.ranks}, which were edited since; --stage "
+            f"retrain writes it anew"
+        )
+
+
+def _base(record: RankRecord, settings: Mapping[str, Any]) -> str:
+    """What the lines say of the base model."""
+    name = settings["base_model_name_or_path"]
+    if name is None:
+        return record.base_model or "a local folder"
+    return f"{name}, revision {record.revision}" if record.revision else str(name)
+
+
+def _untrained(folder: RunFolder) -> str:
+    """How the adapter comes about that a trainer is to go on from; empty where it is there."""
+    if folder.untrained_card.exists():
+        return ""
+    return (
+        f"# {folder.untrained} is not there yet; this writes it:\n"
+        f"#   python run.py --config {folder.config} --stage search --export.untrained true\n"
+    )
+
+
+def _peft(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> str:
+    return (
+        f"# model: the base model that was searched ({_base(record, settings)})\n"
+        f"from peft import LoraConfig, get_peft_model\n\n"
+        f"model = get_peft_model(model, LoraConfig.from_pretrained({str(folder.lora_config)!r}))\n"
+    )
+
+
+def _trl(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> str:
+    return (
+        f"# model: the base model that was searched ({_base(record, settings)}) or its name;\n"
+        f"# args: your SFTConfig; train_dataset: yours. TRL's command line has no key for ranks.\n"
+        f"from peft import LoraConfig\n"
+        f"from trl import SFTTrainer\n\n"
+        f"trainer = SFTTrainer(\n"
+        f"    model=model,\n"
+        f"    args=args,\n"
+        f"    train_dataset=train_dataset,\n"
+        f"    peft_config=LoraConfig.from_pretrained({str(folder.lora_config)!r}),\n"
+        f")\n"
+    )
+
+
+def _axolotl(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> str:
+    """Axolotl takes whole numbers alone; for other alphas it is to go on from an adapter, which may have any."""
+    alphas = {"lora_alpha": settings["lora_alpha"], **settings["alpha_pattern"]}
+    broken = next((name for name, alpha in alphas.items() if not isinstance(alpha, int)), None)
+    keys: dict[str, Any] = _named(settings, record, "base_model", "revision_of_model")
+    keys |= {"adapter": "lora", "lora_r": settings["r"], "lora_alpha": round(settings["lora_alpha"]) or 1}
+    keys |= {"lora_dropout": settings["lora_dropout"], "lora_target_modules": settings["target_modules"]}
+    if settings["modules_to_save"]:
+        keys["lora_modules_to_save"] = settings["modules_to_save"]
+    if settings["fan_in_fan_out"]:
+        keys["lora_fan_in_fan_out"] = True
+    if broken is None:
+        keys["lora_rank_pattern"] = settings["rank_pattern"]
+        if settings["alpha_pattern"]:
+            keys["lora_alpha_pattern"] = settings["alpha_pattern"]
+        return _yaml(keys, record, settings)
+    keys["lora_model_dir"] = str(folder.untrained)
+    return (
+        f"# Axolotl refuses an alpha that is no whole number ({broken}: {alphas[broken]:g}), so that it goes on from\n"
+        f"# an untrained adapter, whose own ranks and alphas count.\n{_untrained(folder)}"
+        f"{_yaml(keys, record, settings)}"
+    )
+
+
+def _llama_factory(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> str:
+    keys = _named(settings, record, "model_name_or_path", "model_revision")
+    keys |= {"finetuning_type": "lora", "adapter_name_or_path": str(folder.untrained), "create_new_adapter": False}
+    return (
+        f"# LLaMA-Factory has no key for ranks: it goes on from an untrained adapter and takes its ranks.\n"
+        f"{_untrained(folder)}{_yaml(keys, record, settings)}"
+    )
+
+
+def _unsloth(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> str:
+    names = ("r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "rank_pattern", "alpha_pattern")
+    given = "".join(f"    {name}={settings[name]!r},\n" for name in names if settings[name] not in (None, {}))
+    return (
+        f"# model: the base model that was searched ({_base(record, settings)}), as FastLanguageModel loads it.\n"
+        f"# That further arguments reach PEFT's LoraConfig is not documented: the last line shows the ranks.\n"
+        f"from unsloth import FastLanguageModel\n\n"
+        f"model = FastLanguageModel.get_peft_model(\n    model,\n{given})\n"
+        f'print({{name: layer.r["default"] for name, layer in model.named_modules() if hasattr(layer, "lora_A")}})\n'
+    )
+
+
+def _named(settings: Mapping[str, Any], record: RankRecord, name: str, revision: str) -> dict[str, Any]:
+    """The keys of the base model; none for one that has no name on the hub."""
+    if settings["base_model_name_or_path"] is None:
+        return {}
+    found = {name: settings["base_model_name_or_path"]}
+    return found | ({revision: record.revision} if record.revision else {})
+
+
+def _yaml(keys: Mapping[str, Any], record: RankRecord, settings: Mapping[str, Any]) -> str:
+    told = "" if settings["base_model_name_or_path"] else f"# the base model: {_base(record, settings)}\n"
+    return told + yaml.safe_dump(dict(keys), sort_keys=False, width=10_000)
+
+
+_LINES: Mapping[Trainer, Callable[[Mapping[str, Any], RankRecord, RunFolder], str]] = {
+    "peft": _peft,
+    "trl": _trl,
+    "axolotl": _axolotl,
+    "llama-factory": _llama_factory,
+    "unsloth": _unsloth,
+}

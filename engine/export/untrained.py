@@ -1,0 +1,62 @@
+"""An adapter at the learned ranks with B = 0, for trainers that take their ranks from an adapter to go on from."""
+
+import logging
+
+from peft import PeftModel
+from transformers import set_seed
+
+from engine import ranks
+from engine.disk.files import read_json, remove, write_json, write_text
+from engine.export.adapter import ADAPTER_CONFIG, save_adapter
+from engine.export.lora_config import adapter_config, attach_ranks, what_parts_lose
+from engine.ranks import RankRecord
+from engine.run.context import Context
+from problems.models.layers import layer_shapes
+
+log = logging.getLogger("autolora")
+
+_README = """---
+library_name: peft
+---
+A PEFT LoRA adapter at the learned ranks in `ranks.json` beside this folder, not trained: B is 0, so that it computes
+what the base model computes. Programs that go on from an adapter (PEFT, TRL, LLaMA-Factory, Unsloth, Axolotl's
+`lora_model_dir`) take the ranks from it.
+
+```python
+from peft import PeftModel
+
+model = PeftModel.from_pretrained(model, ".", is_trainable=True)  # model: the base model; ".": this folder
+```
+{parts}"""
+
+
+def save_untrained(run: Context) -> None:
+    """adapter_untrained/ at the ranks in ranks.json, its README.md last. All processes call it; the first writes.
+
+    Raises UserError when the ranks do not fit the model.
+    """
+    record = ranks.load(run.folder.ranks)
+    model = _untrained(run, record)
+    if run.processes.first:
+        _save(model, record, run)
+    del model
+    run.compute.let_go()
+
+
+def _untrained(run: Context, record: RankRecord) -> PeftModel:
+    """The base model with fresh LoRA at the ranks of a record."""
+    log.info("export: LoRA at the learned ranks of %d rows, untrained", len(run.data.train))
+    set_seed(run.config.seed)
+    base = run.base()
+    ranks.check_against(record, layer_shapes(base.model), run.folder.ranks)
+    return attach_ranks(base.model, adapter_config(run.config, record, run.task, base.trained_whole), record)
+
+
+def _save(model: PeftModel, record: RankRecord, run: Context) -> None:
+    folder = run.folder.untrained
+    remove(folder)  # its files may have a second name in the results that an overwrite replaces
+    save_adapter(model, run.tokenizer, folder, run.config.model.revision)
+    settings = folder / ADAPTER_CONFIG
+    write_json(settings, read_json(settings) | {"inference_mode": False})
+    lost = what_parts_lose(record)
+    write_text(run.folder.untrained_card, _README.format(parts=f"\n{lost}\n" if lost else ""))

@@ -1,0 +1,190 @@
+"""`run.py --show RUN --for TRAINER`: the lines are pasted, run where the trainer is at hand, and give the ranks."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+from peft import LoraConfig, PeftModel, TaskType
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from configs.errors import UserError
+from configs.requests import ShowRequest, Trainer
+from configs.schema import LoraSettings, ModelConfig, RunConfig
+from engine import ranks
+from engine.command import run_request
+from engine.export.lora_config import adapter_config, save_lora_config
+from engine.export.trainers import lines_for
+from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
+from problems.models.attach import lora_layers
+from tests.helpers.chat_toys import chat_rows
+from tests.helpers.exports import scales_of
+
+KEPT = {
+    "model.layers.0.self_attn.q_proj": 3,
+    "model.layers.0.self_attn.v_proj": 8,
+    "model.layers.1.self_attn.q_proj": 0,
+}
+LEFT = {name: rank for name, rank in KEPT.items() if rank}
+
+
+class OfOneType:
+    """All that `adapter_config` asks of a task."""
+
+    def __init__(self, kind: TaskType) -> None:
+        self.peft_type = kind
+
+
+def run_at(
+    root: Path, kept: dict[str, int] = KEPT, lora_alpha: float = 16.0, kind: TaskType = TaskType.CAUSAL_LM,
+    name: str = "org/base",
+) -> RunFolder:  # fmt: skip
+    """What a search leaves for trainers, at these ranks of k = 8."""
+    folder, model = RunFolder(root), ModelConfig(name=name, revision="v1" if name == "org/base" else None)
+    config = dataclasses.replace(RunConfig(name="a"), lora=LoraSettings(lora_alpha=lora_alpha), model=model)
+    record = ranks.RankRecord(8, tuple(ranks.LayerRank(name, rank) for name, rank in kept.items()))
+    record, task = ranks.of_run(record, config), OfOneType(kind)
+    ranks.save(record, folder.ranks)
+    save_lora_config(adapter_config(config, record, task, []), record, folder.lora_config, config)  # type: ignore[arg-type]
+    return folder
+
+
+def test_axolotl_gets_what_its_schema_takes(tmp_path: Path) -> None:
+    """lora_r and lora_alpha are whole, both patterns map names to positive whole numbers."""
+    keys = yaml.safe_load(lines_for("axolotl", run_at(tmp_path)))
+    assert keys["lora_rank_pattern"] == LEFT
+    assert keys["lora_alpha_pattern"] == {name: 2 * rank for name, rank in LEFT.items()}
+    numbers = [keys["lora_r"], keys["lora_alpha"]]
+    numbers += [*keys["lora_rank_pattern"].values(), *keys["lora_alpha_pattern"].values()]
+    assert all(type(number) is int and number > 0 for number in numbers)
+    assert keys["lora_target_modules"] == sorted(LEFT)
+    assert (keys["base_model"], keys["revision_of_model"], keys["adapter"]) == ("org/base", "v1", "lora")
+    assert not {"lora_model_dir", "lora_target_linear", "lora_modules_to_save"} & set(keys)
+
+
+def test_axolotl_goes_on_from_an_adapter_where_an_alpha_is_broken(tmp_path: Path) -> None:
+    folder = run_at(tmp_path, lora_alpha=4.0)
+    text = lines_for("axolotl", folder)
+    assert "(model.layers.0.self_attn.q_proj: 1.5)" in text
+    assert "--stage search --export.untrained true" in text
+    keys = yaml.safe_load(text)
+    assert keys["lora_model_dir"] == str(folder.untrained)
+    assert not {"lora_rank_pattern", "lora_alpha_pattern"} & set(keys)
+    assert type(keys["lora_alpha"]) is int
+    folder.untrained.mkdir()
+    folder.untrained_card.touch()
+    assert "--export.untrained" not in lines_for("axolotl", folder)
+
+
+def test_llama_factory_goes_on_from_the_untrained_adapter(tmp_path: Path) -> None:
+    folder = run_at(tmp_path)
+    assert yaml.safe_load(lines_for("llama-factory", folder)) == {
+        "model_name_or_path": "org/base", "model_revision": "v1", "finetuning_type": "lora",
+        "adapter_name_or_path": str(folder.untrained), "create_new_adapter": False,
+    }  # fmt: skip
+
+
+def test_unsloth_gets_the_patterns_as_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its arguments go to LoraConfig; here they are taken straight to it."""
+    import sys
+    import types
+
+    given: list[LoraConfig] = []
+
+    class FastLanguageModel:
+        @staticmethod
+        def get_peft_model(model: Any, **arguments: Any) -> Any:
+            given.append(LoraConfig(**arguments))
+            return model
+
+    stand_in: Any = types.ModuleType("unsloth")
+    stand_in.FastLanguageModel = FastLanguageModel
+    monkeypatch.setitem(sys.modules, "unsloth", stand_in)
+    from torch import nn
+
+    exec(lines_for("unsloth", run_at(tmp_path)), {"model": nn.Linear(1, 1)})
+    (config,) = given
+    assert (config.rank_pattern, set(config.target_modules or ())) == (LEFT, set(LEFT))
+    assert config.alpha_pattern == {name: 2 * rank for name, rank in LEFT.items()}
+
+
+@pytest.mark.parametrize("trainer", get_args(Trainer))
+def test_all_of_it_can_be_pasted_and_says_what_is_lost(tmp_path: Path, trainer: Trainer) -> None:
+    kept = {"h.0.attn.c_attn.q": 3, "h.0.attn.c_attn.v": 2}
+    text = lines_for(trainer, run_at(tmp_path, kept, name=str(tmp_path)))
+    assert "elsewhere all of B is trained" in text
+    assert "local folder" in text
+    if trainer in ("axolotl", "llama-factory"):
+        assert "base_model" not in yaml.safe_load(text)
+    else:
+        compile(text, "lines", "exec")
+
+
+def test_a_dropped_layer_is_told(tmp_path: Path) -> None:
+    assert "mean 3.67 of k = 8; 1 of 3 layers dropped" in lines_for("peft", run_at(tmp_path))
+
+
+@pytest.mark.parametrize("trainer", ["trl", "axolotl", "llama-factory", "unsloth"])
+def test_a_model_that_is_no_language_model_is_refused(tmp_path: Path, trainer: Trainer) -> None:
+    with pytest.raises(UserError, match=rf"^--for: '{trainer}' is not allowed for .*\(SEQ_CLS\); allowed: peft"):
+        lines_for(trainer, run_at(tmp_path, kind=TaskType.SEQ_CLS))
+
+
+def test_folders_without_the_ranks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^--for: .*ranks\.json does not exist; a search"):
+        lines_for("peft", RunFolder(tmp_path / "none"))
+    folder = run_at(tmp_path / "a")
+    (folder.lora_config / "adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"^--for: .*adapter_config\.json has no task_type"):
+        lines_for("peft", folder)
+    folder = run_at(tmp_path / "b")
+    raw = json.loads(folder.ranks.read_text())
+    raw["layers"][0]["rank"] = 4
+    folder.ranks.write_text(json.dumps(raw))
+    with pytest.raises(UserError, match=r"^--for: .*lora_config does not hold the ranks in .*ranks\.json, which were"):
+        lines_for("peft", folder)
+
+
+@pytest.mark.trains
+def test_the_lines_for_peft_give_the_recorded_ranks(
+    finished_run: Callable[..., RunFolder], model_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = finished_run("bert")
+    run_request(ShowRequest(str(folder.root), "peft"), StopRequest())
+    names = {"model": AutoModelForSequenceClassification.from_pretrained(model_folder("bert"), num_labels=2)}
+    exec(capsys.readouterr().out, names)
+    found: Any = names["model"]
+    assert {n: layer.r["default"] for n, layer in lora_layers(found).items()} == ranks.load(folder.ranks).kept
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["lora_config", "adapter_untrained"])
+def test_trl_trains_at_the_recorded_ranks_from_both(
+    chat_search: tuple[RunFolder, Path], tmp_path: Path, source: str
+) -> None:
+    trl = pytest.importorskip("trl")
+    from datasets import Dataset
+
+    folder, base = chat_search
+    tokenizer, rows = AutoTokenizer.from_pretrained(base), Dataset.from_list(chat_rows())
+    model: Any = AutoModelForCausalLM.from_pretrained(base)
+    args = trl.SFTConfig(
+        output_dir=str(tmp_path), max_steps=2, per_device_train_batch_size=2, learning_rate=1e-2, warmup_steps=0,
+        report_to=[], save_strategy="no", use_cpu=True, bf16=False, lr_scheduler_type="constant", max_length=64,
+    )  # fmt: skip
+    if source == "lora_config":
+        names: dict[str, Any] = {"model": model, "args": args, "train_dataset": rows}
+        exec(lines_for("trl", folder), names)
+        trainer = names["trainer"]
+    else:
+        model = PeftModel.from_pretrained(model, folder.untrained, is_trainable=True)
+        trainer = trl.SFTTrainer(model=model, train_dataset=rows, args=args, processing_class=tokenizer)
+    trainer.train()
+    layers = lora_layers(trainer.model)
+    assert {name: layer.r["default"] for name, layer in layers.items()} == ranks.load(folder.ranks).kept
+    assert set(scales_of(trainer.model).values()) == {6 / 4}
+    assert all(bool(layer.lora_B["default"].weight.any()) for layer in layers.values()), "all of them were trained"

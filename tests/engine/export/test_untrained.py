@@ -1,0 +1,80 @@
+"""adapter_untrained/: the base model's function, and the recorded ranks in what goes on from it."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from configs.errors import UserError
+from configs.parser import parse
+from configs.requests import Request
+from configs.schema import RunConfig
+from engine import ranks
+from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
+from engine.stages import run_stages
+from problems.models.attach import lora_layers
+from tests.helpers.exports import scales_of
+
+
+@pytest.mark.trains
+def test_it_has_the_recorded_ranks_and_changes_nothing(chat_search: tuple[RunFolder, Path]) -> None:
+    folder, base = chat_search
+    plain, ids = AutoModelForCausalLM.from_pretrained(base), torch.arange(12)[None]
+    with torch.no_grad():
+        expected = plain.eval()(ids).logits
+    model = PeftModel.from_pretrained(plain, folder.untrained, is_trainable=True)
+    record = ranks.load(folder.ranks)
+    assert {name: layer.r["default"] for name, layer in lora_layers(model).items()} == record.kept
+    assert set(scales_of(model).values()) == {6 / 4}
+    with torch.no_grad():
+        assert torch.equal(model.eval()(ids).logits, expected)
+    weights = load_file(folder.untrained / "adapter_model.safetensors")
+    assert all((".lora_B." in name) == (not value.any()) for name, value in weights.items())
+    settings = json.loads((folder.untrained / "adapter_config.json").read_text())
+    assert settings["inference_mode"] is False
+    assert not folder.metrics.exists()
+
+
+@pytest.mark.trains
+def test_a_finished_run_may_still_be_asked_for_it(
+    finished_run: Callable[..., RunFolder], tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    folder = RunFolder(tmp_path / "runs" / "tiny")
+    shutil.copytree(finished_run("bert").root, folder.root)
+    before = {path: path.read_bytes() for path in (folder.ranks, folder.metrics, folder.search_weights)}
+    asked = Request(tiny_config("--export.untrained", "true"), "search", False, "x")
+    run_stages(asked, StopRequest(), draw=False)
+    assert folder.untrained_card.exists()
+    assert {path: path.read_bytes() for path in before} == before
+    weights = load_file(folder.untrained / "adapter_model.safetensors")
+    assert {"classifier" in name for name in weights} == {True, False}, "the new head comes along"
+    with pytest.raises(UserError, match="already holds a finished run"):
+        run_stages(asked, StopRequest(), draw=False)
+
+
+@pytest.mark.trains
+def test_a_retraining_at_edited_ranks_writes_it_anew(tiny_config: Callable[..., RunConfig]) -> None:
+    config = tiny_config("--search.steps", "2", "--answer.rows", "0", "--export.untrained", "true")
+    folder = run_stages(Request(config, "search", False, "x"), StopRequest(), draw=False)
+    raw = json.loads(folder.ranks.read_text())
+    raw["layers"][0]["rank"], raw["layers"][1]["rank"] = 0, 7
+    folder.ranks.write_text(json.dumps(raw))
+    run_stages(Request(config, "retrain", False, "x"), StopRequest(), draw=False)
+    weights = load_file(folder.untrained / "adapter_model.safetensors")
+    found = {name: len(value) for name, value in weights.items() if ".lora_A." in name}
+    assert found == {f"base_model.model.{n}.lora_A.weight": r for n, r in ranks.load(folder.ranks).kept.items()}
+
+
+def test_a_method_that_searches_nothing_says_that_it_writes_none(log_lines: list[str]) -> None:
+    from configs.unread import tell_unread
+
+    request = parse(["--method", "full", "--export.untrained", "true"])
+    tell_unread(request.given, request.config, [request.config])
+    assert any("--export.untrained" in line and "does nothing with --method full" in line for line in log_lines)
