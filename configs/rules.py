@@ -51,6 +51,12 @@ def evaluation_batch(config: RunConfig) -> int:
     return retrain.eval_batch_size or (retrain.batch_size if config.task.type in WITHOUT_HEAD else 64)
 
 
+def writes_padded(config: RunConfig) -> bool:
+    """Whether the adapter padded to one rank is written: unasked, for language models."""
+    wanted = config.export.padded
+    return config.task.type in WITHOUT_HEAD if wanted is None else wanted
+
+
 def check(config: RunConfig) -> None:
     """Raises UserError for the first value that its key does not take, then for a combination that cannot work."""
     check_values(config)
@@ -201,5 +207,10 @@ def _method_refusals(config: RunConfig) -> Iterator[str]:
     for key, wanted in vars(config.export).items():
         if wanted and method in WITHOUT_LORA and key not in ("merged", "untrained"):
             yield f"--export.{key}: true is not allowed {where}, which has no LoRA"
+    if config.export.gguf and config.task.type not in WITHOUT_HEAD:
+        yield _refusal("export.gguf", "true", f"for --task.type {config.task.type}, whose model has a head", "false")
+    if config.export.gguf and config.lora.modules_to_save:
+        where = f"with --lora.modules_to_save {config.lora.modules_to_save}, which such a file cannot hold"
+        yield _refusal("export.gguf", "true", where, "false, and --export.merged true")
     if method == "adapter" and config.export.merged:
         yield f"--export.merged: true is not allowed {where}: bottlenecks cannot be merged"

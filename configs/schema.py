@@ -197,8 +197,11 @@ class ExportConfig:
 
     merged: bool = False
     """Also write the base model with the adapter merged into it (merged/)."""
-    padded: bool = False
-    """Also write the adapter padded with zeros to one rank (adapter_padded/), for servers that read only r."""
+    padded: bool | None = None
+    """Also write the adapter padded with zeros to one rank, the same scale and the same layers in every block
+    (adapter_padded/): for servers that read only r and lora_alpha. null: for language models."""
+    gguf: bool = False
+    """Also write a LoRA file for llama.cpp (adapter.gguf), of a language model whose architecture is known."""
     untrained: bool = False
     """Also write an adapter at the searched ranks with B = 0 (adapter_untrained/), for trainers that take their ranks
     from an adapter. With --stage search also for a search that is finished."""

@@ -5,7 +5,6 @@ lists the keys that are always read, and holds the table against what the stages
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 from configs.places import is_local

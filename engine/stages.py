@@ -12,6 +12,7 @@ from engine.answer.settings import refuse_changed_answer
 from engine.answer.stage import answer
 from engine.disk.files import keep_only
 from engine.disk.lock import locked
+from engine.export.gguf import refuse_without_gguf
 from engine.export.untrained import save_untrained
 from engine.report.stage import Beside, write_report
 from engine.retrain.methods import refuse_other_ranks
@@ -101,6 +102,8 @@ def _run_stages(
     with _tracker(asked) if processes.first else NOWHERE as tracker:
         run = Context(config, stop, processes, folder)
         forget_peak(run.compute)
+        if stage != "report":
+            refuse_without_gguf(config)
         # A stage whose last file is there is done, whatever came after it.
         no_ranks, no_metrics = processes.of_first(lambda: (not folder.ranks.exists(), not folder.metrics.exists()))
         if stage in ("all", "search") and config.method in SEARCHING and no_ranks:

@@ -1,38 +1,22 @@
 """A plain PEFT adapter folder."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from engine.disk.files import write_text
 from problems.models.attach import ADAPTER
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 
-# Plain `from_pretrained` of a GGUF base needs the file's name; PEFT's own card has no place for it.
-_GGUF_CARD = """---
-library_name: peft
----
-A PEFT LoRA adapter of the GGUF file `{file}` in `{base}`, dequantised when loaded (packages peft, transformers, gguf):
 
-```python
-from peft import PeftConfig, PeftModel
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-adapter = "."  # this folder
-settings = PeftConfig.from_pretrained(adapter)
-base = AutoModelForCausalLM.from_pretrained(
-    settings.base_model_name_or_path,
-    revision=settings.revision or "main",
-    gguf_file=AutoConfig.from_pretrained(adapter).gguf_file,
-)
-model = PeftModel.from_pretrained(base, adapter)
-tokenizer = AutoTokenizer.from_pretrained(adapter)
-```
-"""
+def lora_pair(name: str) -> tuple[str, str] | None:
+    """A tensor's name in the adapter -> its layer and its factor, "A" or "B"; None for a module trained whole."""
+    match = re.fullmatch(r"base_model\.model\.(.+)\.lora_([AB])\.weight", name)
+    return None if match is None else (match[1], match[2])
 
 
 def save_adapter(
@@ -50,6 +34,3 @@ def save_adapter(
     base: Any = model.get_base_model()
     base.config.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
-    file = getattr(base.config, "gguf_file", None)
-    if file is not None:
-        write_text(folder / "README.md", _GGUF_CARD.format(base=base.config.name_or_path, file=file))

@@ -2,40 +2,83 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import pad
 
 from engine.disk.files import read_json
-from engine.export.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from engine.export.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, lora_pair
+from problems.models.layers import layer_shapes
+from problems.models.parts import split
+
+Shapes = Mapping[str, tuple[int, int]]
+_OF_PEFT = re.compile(r"\.(?:lora_[AB]|modules_to_save|original_module)(?:\.|$)")
 
 
-def save_padded(adapter: Path, folder: Path) -> None:
+def save_padded(adapter: Path, folder: Path, shapes: Shapes | None = None) -> None:
     """The adapter in `adapter` with every layer padded by zero components to the largest rank.
 
     rank_pattern and alpha_pattern become empty: for servers that read only `r` and `lora_alpha`. Where layers differ
-    in scale, the difference is folded into B, so the function stays the same.
+    in scale, the difference is folded into B, so the function stays the same. `shapes`: name -> (outputs, inputs) of
+    the base's layers; those of the same kind as a layer with LoRA that have none get a pair of zeros, as some servers
+    drop a kind of layer that is not whole.
     """
     config = read_json(adapter / ADAPTER_CONFIG)
     weights = load_file(adapter / ADAPTER_WEIGHTS)
     rank = max(config["rank_pattern"].values(), default=config["r"])
-    padded: dict[str, Tensor] = {}
-    for name, value in weights.items():
-        match = re.fullmatch(r"base_model\.model\.(.+)\.lora_([AB])\.weight", name)
-        if match is None:
-            padded[name] = value
-            continue
-        layer, factor = match.groups()
-        own_rank = config["rank_pattern"].get(layer, config["r"])
-        own_alpha = config["alpha_pattern"].get(layer, config["lora_alpha"])
-        if factor == "A":
-            padded[name] = pad(value, (0, 0, 0, rank - own_rank))
-        else:
-            scale = (own_alpha / own_rank) / (config["lora_alpha"] / rank)
-            padded[name] = pad(value * scale, (0, rank - own_rank))
-    config |= {"r": rank, "rank_pattern": {}, "alpha_pattern": {}}
+    padded = {name: _padded(name, value, rank, config) for name, value in weights.items()}
+    layers = sorted({pair[0] for pair in map(lora_pair, weights) if pair is not None})
+    alike = _alike(layers, shapes or {})
+    for layer in set(alike) - set(layers):
+        outputs, inputs = (shapes or {})[layer]
+        padded[f"base_model.model.{layer}.lora_A.weight"] = torch.zeros(rank, inputs)
+        padded[f"base_model.model.{layer}.lora_B.weight"] = torch.zeros(outputs, rank)
+    config |= {"r": rank, "rank_pattern": {}, "alpha_pattern": {}, "target_modules": _targets(alike, shapes or {})}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(padded, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def base_shapes(model: PeftModel) -> dict[str, tuple[int, int]]:
+    """Name -> (outputs, inputs) of the base model's layers, of which some have LoRA."""
+    base: Any = model.get_base_model()
+    found = {name.removesuffix(".base_layer"): shape for name, shape in layer_shapes(base).items()}
+    return {name: shape for name, shape in found.items() if not _OF_PEFT.search(name) and split(name)[1] is None}
+
+
+def _padded(name: str, value: Tensor, rank: int, config: Mapping[str, Any]) -> Tensor:
+    """A tensor of the adapter at the largest rank."""
+    pair = lora_pair(name)
+    if pair is None:
+        return value
+    layer, factor = pair
+    own_rank = config["rank_pattern"].get(layer, config["r"])
+    own_alpha = config["alpha_pattern"].get(layer, config["lora_alpha"])
+    if factor == "A":
+        return pad(value, (0, 0, 0, rank - own_rank))
+    scale = (own_alpha / own_rank) / (config["lora_alpha"] / rank)
+    return pad(value * scale, (0, rank - own_rank))
+
+
+def _kind(layer: str) -> str:
+    """What follows the number of the block; the whole name outside the blocks."""
+    return re.split(r"\.\d+\.", layer)[-1]
+
+
+def _alike(layers: list[str], shapes: Shapes) -> list[str]:
+    """These layers and those of the same kinds in other blocks."""
+    kinds = {_kind(layer) for layer in layers}
+    return sorted({*layers, *(name for name in shapes if _kind(name) in kinds)})
+
+
+def _targets(layers: list[str], shapes: Shapes) -> list[str]:
+    """The last parts of the names, which every server knows, where they mean these layers and no other."""
+    short = {layer.rpartition(".")[2] for layer in layers}
+    meant = sorted(name for name in shapes if name.rpartition(".")[2] in short)
+    return sorted(short) if meant == layers else layers

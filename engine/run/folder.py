@@ -45,6 +45,7 @@ class RunFolder:
     adapter = At("adapter", folder=True)
     merged = At("merged", folder=True)
     padded = At("adapter_padded", folder=True)
+    gguf = At("adapter.gguf")
     predictions = At("predictions.txt")
     references = At("references.txt")
     written = At("predictions.jsonl")
@@ -85,7 +86,7 @@ class RunFolder:
         """What a stage writes, and what later stages made of it."""
         searched = [self.wandb_id, self.search, self.grid, self.lora_config, self.ranks, self.untrained]
         searched += [self.verdict, self.verdict_summary]
-        retrained = [self.sweep, self.trials, self.retrain, self.adapter, self.merged, self.padded]
+        retrained = [self.sweep, self.trials, self.retrain, self.adapter, self.merged, self.padded, self.gguf]
         retrained += [self.predictions, self.references, self.written, self.samples, self.row_losses, self.metrics]
         reported = [self.figures, self.report]
         if stage == "report":

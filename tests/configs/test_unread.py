@@ -31,7 +31,8 @@ ALWAYS = {
     "model.name", "model.trust_remote_code", "model.attention", "model.load_in_4bit", "model.dtype",
     "ignore_memory_estimate", "task.seed", "retrain.row_losses",
     "task.type", "task.metrics", "task.evaluation_split", "task.max_length", "task.train_rows",
-    "task.evaluation_rows", "retrain.torch_compile", "retrain.eval_batch_size", "export.padded", "tracking.wandb",
+    "task.evaluation_rows", "retrain.torch_compile", "retrain.eval_batch_size", "export.padded", "export.gguf",
+    "tracking.wandb",
     "study.axes", "study.variants",
 }  # fmt: skip
 # Keys that change no result of a stage, so that no stage declares them: where a run lies, who is told of it, files

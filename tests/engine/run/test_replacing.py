@@ -20,6 +20,7 @@ from tests.helpers.run_folders import WHOLE, everything, names
 
 pytestmark = pytest.mark.trains
 Finished = tuple[RunConfig, RunFolder]
+SEARCHED = {"search", "ranks.json", "lora_config"}
 
 
 class Stop(Exception):
@@ -59,9 +60,7 @@ def beside(folder: RunFolder) -> list[str]:
     return sorted(path.name for path in folder.root.parent.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("stage", "began"), [("all", set()), ("search", set()), ("retrain", {"search", "ranks.json"})]
-)
+@pytest.mark.parametrize(("stage", "began"), [("all", set()), ("search", set()), ("retrain", SEARCHED)])
 def test_new_results_begin_with_what_the_stage_needs_and_the_old_ones_stay(
     asked: Callable[..., Asked], stage: Any, began: set[str]
 ) -> None:
@@ -78,7 +77,7 @@ def test_complete_new_results_replace_the_old_ones(asked: Callable[..., Asked], 
     (folder.root / "my notes.txt").write_text("mine")
     ranks = folder.ranks.read_bytes()
     grow(asked(stage), "config.yaml", "metrics.json", done=True)
-    kept = {"search", "ranks.json"} if stage == "retrain" else set()
+    kept = SEARCHED if stage == "retrain" else set()
     assert names(folder) == kept | {"config.yaml", "metrics.json", "my notes.txt"}
     assert beside(folder) == ["tiny"]
     if kept:
@@ -130,7 +129,7 @@ def test_edited_ranks_begin_a_half_done_retraining_again(asked: Callable[..., As
     folder = asked().folder
     grow(asked("retrain"), "config.yaml", "half.txt")
     folder.ranks.write_text(folder.ranks.read_text() + " ")  # in its place, as many editors do
-    assert grow(asked("retrain")) == {"search", "ranks.json"}
+    assert grow(asked("retrain")) == SEARCHED
     assert any("they began with other files" in line for line in log_lines)
 
 
@@ -169,7 +168,7 @@ def test_where_no_link_can_be_made_files_are_copied(
         raise OSError("no links here")
 
     monkeypatch.setattr("os.link", refuse)
-    assert grow(asked("retrain"), "config.yaml") == {"search", "ranks.json"}
+    assert grow(asked("retrain"), "config.yaml") == SEARCHED
     assert workplace(asked("retrain")).search_weights.read_bytes() == asked().folder.search_weights.read_bytes()
 
 
