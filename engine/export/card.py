@@ -1,90 +1,176 @@
-"""adapter/README.md of a language model: the form of its prompt, and lines that load it and write an answer again."""
+"""adapter/README.md: what was trained on what, its result and ranks, its loading, and what other programs take."""
 
 import json
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import PreTrainedTokenizerBase
-
-from configs.recipe import Decoding, decoding
+from configs.places import portable_name
+from configs.plain import plain
+from configs.recipe import decoding
 from configs.schema import RunConfig
 from engine.disk.files import read_json, write_text
 from engine.export.adapter import ADAPTER_CONFIG
+from engine.export.loading import loading_lines
+from engine.export.lora_config import hub_name
+from engine.ranks import RankRecord
+from engine.ranks.grid import grid_of
+from engine.run.context import Context
 from engine.run.folder import RunFolder
+from problems.models.load import GGUF
 from problems.tasks.causal import Causal
-from problems.tasks.templates import template_of
 
 _CARD = """---
 library_name: peft
----
+{base_model}---
+# {name}
+
 A PEFT LoRA adapter of {base} (packages {packages}).
 
-{form}
-
-{shown}These lines write an answer as the run did (greedily or in its beams, with the base in {dtype}){which}:
+{facts}
+{form}{shown}These lines {purpose}:
 
 ```python
-import torch
-from peft import PeftConfig, PeftModel
-from transformers import {imports}
-
-adapter = "."  # this folder
-settings = PeftConfig.from_pretrained(adapter)
-base = AutoModelForCausalLM.from_pretrained(
-    settings.base_model_name_or_path,
-    revision=settings.revision or "main",
-    {loading},
-)
-model = PeftModel.from_pretrained(base, adapter).eval()
-tokenizer = AutoTokenizer.from_pretrained(adapter)
-
-{prompt}
-found = model.generate(
-    input_ids=ids, attention_mask=torch.ones_like(ids), {settings}
-)
-answer = found[0, ids.shape[1] :]
-print(tokenizer.decode(answer, skip_special_tokens=True))
+{lines}
 ```
-{note}"""
-_CHAT = """messages = {messages}
-text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]"""
-_PLAIN = """source = {source}
-ids = tokenizer(source, add_special_tokens=False)["input_ids"]
-ids = torch.tensor([[*ids, {separator}]])  # the source, then the beginning of text (its end where there is none)"""
-_TEXT = """ids = tokenizer("...", return_tensors="pt")["input_ids"]"""
+{note}{servers}
+## Ranks
+
+{ranks}
+"""
 _N_GRAMS = """
 The run also let no {count} tokens in a row come twice in an answer (`decode.no_repeat_ngram_size`). transformers' own
 option of that name counts the prompt in, so that it is left out here: texts may differ.
 """
+_SERVERS = """
+## Servers
+
+As their code was read; of these only PEFT was run. The folders lie beside this one.
+
+| program | takes |
+|---|---|
+| PEFT, transformers | this folder |
+| vLLM | {padded} (`--max-lora-rank` of {rank} or more) |
+| SGLang | {padded}, as it refuses unequal ranks |
+| TGI | {padded} |
+| llama.cpp | {gguf}, by `--lora` on a GGUF file of the base |
+| any other | {merged} |
+"""
+_WHOLE = """
+This adapter also holds modules that were trained whole ({names}): vLLM refuses them, TGI leaves them out, and a LoRA
+file of llama.cpp has no place for them. There the merged model is the way.
+"""
 _LONGEST = 2000
 
 
-def save_card(
-    folder: RunFolder, task: Causal, tokenizer: PreTrainedTokenizerBase, config: RunConfig, dtype: torch.dtype
-) -> None:
-    """adapter/README.md, with a row of predictions.jsonl as its example; to be called when both are there. `dtype`:
-    that of the frozen weights."""
-    row = _example(folder, config.task.max_length)
-    name = str(dtype).removeprefix("torch.")
-    settings, file = decoding(config), read_json(folder.adapter / "config.json").get("gguf_file")
-    base = read_json(folder.adapter / ADAPTER_CONFIG)["base_model_name_or_path"]
-    loading = ["gguf_file=AutoConfig.from_pretrained(adapter).gguf_file"] if file else []
+def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> None:
+    """Writes it, with a row of predictions.jsonl as its example where there is one; to be called when all else of the
+    result is written. `result`: the content of metrics.json."""
+    folder, task, config = run.folder, run.task, run.config
+    causal = task if isinstance(task, Causal) else None
+    row = _example(folder, config.task.max_length) if causal else {}
+    settings = read_json(folder.adapter / ADAPTER_CONFIG)
+    hub, file = hub_name(config.model), config.model.name.endswith(GGUF)
+    purpose = "load it and answer once"
+    if causal:
+        precision = str(run.weights_dtype).removeprefix("torch.")
+        which = f"; of row {row['number']} of the run's predictions.jsonl" if row else ""
+        purpose = f"write an answer as the run did (greedily or in its beams, with the base in {precision}){which}"
+    repeats = decoding(config).no_repeat_ngram_size if causal else 0
     text = _CARD.format(
-        base=f"the GGUF file `{file}` in `{base}`, dequantised when loaded" if file else f"`{base}`",
+        base_model=f"base_model: {hub}\n" if hub else "",
+        name=config.name,
+        base=_base(config),
         packages="peft, transformers, gguf" if file else "peft, transformers",
-        imports=f"{'AutoConfig, ' if file else ''}AutoModelForCausalLM, AutoTokenizer",
-        form=f"The form of the {task.form(tokenizer)}.",
+        facts=_facts(run, result, record),
+        form=f"The form of the {causal.form(run.tokenizer)}.\n\n" if causal else "",
         shown=f"The prompt of an example, as text:\n\n{_fenced(row['prompt'])}\n\n" if row else "",
-        which=f"; of row {row['number']} of the run's predictions.jsonl" if row else "",
-        dtype=name,
-        loading=",\n    ".join([*loading, f'dtype="{name}"']),
-        prompt=_prompt(row, tokenizer),
-        settings=_generate(settings, task.ends(tokenizer), tokenizer),
-        note=_N_GRAMS.format(count=settings.no_repeat_ngram_size) if settings.no_repeat_ngram_size else "",
+        purpose=purpose,
+        lines=loading_lines(task, run.tokenizer, config, run.weights_dtype, row),
+        note=_N_GRAMS.format(count=repeats) if repeats else "",
+        servers=_servers(folder, settings) if causal else "",
+        ranks=_ranks(record),
     )
     write_text(folder.adapter / "README.md", text)
+
+
+def _base(config: RunConfig) -> str:
+    """The base model in words, without a path of this machine."""
+    name, model = config.model.name, config.model
+    if not name.endswith(GGUF):
+        where = f"`{portable_name(name)}`" if portable_name(name) else f"the local folder `{Path(name).name}`"
+        return f"{where}, revision `{model.revision}`" if model.revision and hub_name(model) else where
+    folder, _, file = name.rpartition("/")
+    where = folder if portable_name(name) else Path(folder).name
+    return f"the GGUF file `{file}` in `{where or '.'}`, dequantised when loaded"
+
+
+def _facts(run: Context, result: Mapping[str, Any], record: RankRecord) -> str:
+    """Task, data, result and size as a table."""
+    config, head = run.config, run.task.head()
+    classes = ", ".join(plain(str(name)) for name in head.get("id2label", {}).values())
+    metrics = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items() if "." not in name)
+    loss = "" if result.get("loss") is None else f"; loss {result['loss']:.4f}"
+    dropped = len(record.layers) - len(record.kept)
+    ranks = f"mean {record.mean_rank:.2f} over {len(record.layers)} layers, of which {dropped} have none"
+    if record.lora_alpha is not None:
+        by_rank = f"lora_alpha {record.lora_alpha:g} / its rank"
+        scale = by_rank if record.scale == "fixed" else f"{record.lora_alpha / record.k:g} on each component"
+        ranks += f"; scale {scale}"
+    rows = {
+        "task": f"{run.task.name} ({config.task.type}{f': {classes}' if classes else ''})",
+        "data": _data(config),
+        "result": f"{metrics} on the split {result['split']}{loss}",
+        "method": f"{config.method}, seed {config.seed}",
+        "ranks": ranks,
+        "size": f"{result['lora_parameters']:,} LoRA parameters, {result['trainable_parameters']:,} trained in all",
+        "made with": ", ".join(f"{name} {version}" for name, version in result["versions"].items()),
+    }
+    lines = [f"| {name} | {_cell(value)} |" for name, value in rows.items()]
+    return "\n".join(["| | |", "|---|---|", *lines, ""])
+
+
+def _data(config: RunConfig) -> str:
+    task = config.task
+    if task.type == "sample":
+        return "sentences that the program makes itself"
+    given = task.path or {"glue": "nyu-mll/glue"}.get(task.type)
+    if given is None:
+        return f"{task.name}, from the hub"
+    return given if portable_name(given) else Path(given).name
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _servers(folder: RunFolder, settings: Mapping[str, Any]) -> str:
+    """Which folder each server takes, and how one that is not there comes about."""
+
+    def there(path: Path, key: str) -> str:
+        return f"`{path.name}{'/' if path.is_dir() else ''}`" if path.exists() else f"not written (`{key} true`)"
+
+    merged = there(folder.merged, "--export.merged")
+    whole = settings.get("modules_to_save")
+    text = _SERVERS.format(
+        padded=there(folder.padded, "--export.padded"),
+        gguf=there(folder.gguf, "--export.gguf"),
+        merged=merged,
+        rank=max(settings["rank_pattern"].values(), default=settings["r"]),
+    )
+    return text + (_WHOLE.format(names=", ".join(whole)) if whole else "")
+
+
+def _ranks(record: RankRecord) -> str:
+    """The rank map as a table: blocks across, projections down; empty where a layer takes no LoRA."""
+    grid = grid_of([layer.name for layer in record.layers])
+    found = dict(zip(grid.cells, (layer.rank for layer in record.layers), strict=True))
+    lines = [f"| | {' | '.join(map(_cell, grid.blocks))} |", f"|---{'|---' * len(grid.blocks)}|"]
+    for number, projection in enumerate(grid.projections):
+        cells = (str(found.get((block, number), "")) for block in range(len(grid.blocks)))
+        lines.append(f"| {_cell(projection)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _example(folder: RunFolder, most: int) -> dict[str, Any]:
@@ -103,24 +189,3 @@ def _fenced(text: str) -> str:
     """The text as a block of Markdown, whose fence is longer than any in the text."""
     fence = "`" * max(3, 1 + max((len(found) for found in re.findall("`+", text)), default=0))
     return f"{fence}text\n{text}\n{fence}"
-
-
-def _prompt(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
-    """The lines that make the prompt of the example."""
-    if "source" in row:
-        begin = tokenizer.bos_token_id
-        separator = "tokenizer.eos_token_id" if begin is None else "tokenizer.bos_token_id"
-        return _PLAIN.format(source=repr(row["source"]), separator=separator)
-    if not row and template_of(tokenizer) is None:
-        return _TEXT
-    messages = row.get("messages", [{"role": "user", "content": "..."}])
-    return _CHAT.format(messages=repr(messages))
-
-
-def _generate(settings: Decoding, ends: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
-    pad = ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    penalty = f", length_penalty={settings.length_penalty:g}" if settings.num_beams > 1 else ""
-    return (
-        f"do_sample=False, num_beams={settings.num_beams}{penalty}, max_new_tokens={settings.max_new_tokens},\n"
-        f"    eos_token_id={ends}, pad_token_id={pad},"
-    )

@@ -50,13 +50,14 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     written = write_texts(prepared.model, run) if isinstance(run.task, Causal) else {}
     fitted = dataclasses.replace(fitted, metrics=written | fitted.metrics)
     record = method.save(prepared, at_rate)
-    if isinstance(run.task, Causal) and folder.adapter.exists():
-        save_card(folder, run.task, run.tokenizer, run.config, run.weights_dtype)
     if fitted.predictions is not None:
         write_text(folder.predictions, fitted.predictions)
     if fitted.row_losses is not None:
         write_parquet(folder.row_losses, fitted.row_losses)
-    write_json(folder.metrics, result_of(run, fitted, record, trainable, rate))
+    result = result_of(run, fitted, record, trainable, rate)
+    if record is not None:
+        save_card(run, result, record)
+    write_json(folder.metrics, result)
     remove(folder.retrain)
     remove(folder.trials)
     tracker.log({f"eval/{name}": value for name, value in fitted.metrics.items()})

