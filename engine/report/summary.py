@@ -46,10 +46,11 @@ def print_result(folder: RunFolder) -> None:
         console.print(Text.assemble(where, (values, "bold"), "  ", cost))
         _print_controls(result, record, folder)
     _print_verdict(folder)
-    written = [folder.ranks, folder.adapter, folder.merged, folder.metrics, folder.predictions, folder.references]
-    written += [folder.written, folder.samples]
+    written = [folder.ranks, folder.lora_config, folder.untrained, folder.adapter, folder.padded, folder.gguf]
+    written += [folder.merged, folder.metrics, folder.predictions, folder.references, folder.written, folder.samples]
     for path in (*written, folder.report, folder.trajectory):
-        label = "alpha over steps" if path == folder.trajectory else path.stem
+        labels = {folder.trajectory: "alpha over steps", folder.gguf: "for llama.cpp"}
+        label = labels.get(path, path.stem)
         if path.exists():
             console.print(f"{label:>17}  {path}", highlight=False, soft_wrap=True)
 

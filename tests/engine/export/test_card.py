@@ -97,7 +97,7 @@ def test_task_data_result_and_ranks_stand_in_it(tmp_path: Path) -> None:
     assert "A PEFT LoRA adapter of `org/base`, revision `v1` (packages peft, transformers)." in text
     assert "| data | x.jsonl |" in text
     assert "| result | bleu 0.6124 on the split test; loss 1.2500 |" in text
-    assert "| ranks | mean 1.33 over 3 layers, of which 1 have none; scale 2 on each component |" in text
+    assert "| ranks | mean 1.33 of k = 4 over 3 layers, of which 1 have none; scale 2 on each component |" in text
     assert "| size | 12,345 LoRA parameters, 23,456 trained in all |" in text
     assert "| | 0 | 1 |\n|---|---|---|\n| q | 3 | 1 |\n| v | 0 |  |\n" in text
 
