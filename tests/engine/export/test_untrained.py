@@ -73,7 +73,7 @@ def test_a_retraining_at_edited_ranks_writes_it_anew(tiny_config: Callable[..., 
 
 
 def test_a_method_that_searches_nothing_says_that_it_writes_none(log_lines: list[str]) -> None:
-    from configs.unread import tell_unread
+    from configs.tell_unread import tell_unread
 
     request = parse(["--method", "full", "--export.untrained", "true"])
     tell_unread(request.given, request.config, [request.config])
