@@ -108,5 +108,5 @@ def forget_models(cells: list[Cell]) -> None:
     """Deletes what finished trainings would be used for elsewhere; their numbers stay."""
     for cell in cells:
         if cell.folder.metrics.exists():
-            remove(cell.folder.adapter)
-            remove(cell.folder.merged)
+            for path in (cell.folder.adapter, cell.folder.padded, cell.folder.merged, cell.folder.lora_config):
+                remove(path)
