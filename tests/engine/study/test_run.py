@@ -76,7 +76,7 @@ def test_a_cell_with_a_damaged_result_is_named_and_the_others_are_kept(
 ) -> None:
     config, folder = study
     metrics = expand(config, folder)[0].folder.metrics
-    whole = metrics.read_text()
+    whole, results = metrics.read_text(), folder.results.read_bytes()
     content = DAMAGES[kind] or whole.replace('"lora_parameters": ', '"lora_parameters": "a", "x": ')
     metrics.write_text(content)
     monkeypatch.setattr(command_of_study, "write_study_report", lambda *_: {})  # drawn in other tests
@@ -86,9 +86,10 @@ def test_a_cell_with_a_damaged_result_is_named_and_the_others_are_kept(
             run_request(Request(config, stage, False, "study.yaml"), StopRequest())
         assert "\n" not in str(caught.value)
         assert metrics.read_text() == content, "nothing is taken away"
-    finally:
+        assert len(pd.read_parquet(folder.results)) == 3
+    finally:  # the study is other tests', too
         metrics.write_text(whole)
-    assert len(pd.read_parquet(folder.results)) == 3
+        folder.results.write_bytes(results)
     assert next(line for line in log_lines if str(metrics) in line).startswith("WARNING left out: ")
 
 
