@@ -17,9 +17,14 @@ class TaskConfig:
     path: ranges.FilePathOrNull = None
     """glue: hub name or local folder (null: nyu-mll/glue). text: training rows as .csv, .tsv (a double quote there is
     a plain character, unless it encloses a whole cell), .jsonl or .parquet. tokens: as .conll, .iob2, .tsv, .txt,
-    .jsonl, .parquet, or a folder with train, validation and test of these. generation: hub name or local folder for
-    e2e and webnlg (null: the hub's), else a table as for text. chat: conversations as .jsonl, .json (a list of
-    objects) or .parquet, else a hub name or a local folder; docs/chat.md says which columns are read."""
+    .jsonl, .parquet, a folder with train, validation and test of these, or a hub name. generation: hub name or local
+    folder for e2e and webnlg (null: the hub's; webnlg: also LoRA's train.json, dev.json and test.json), else a table
+    as for text. chat: conversations as .jsonl, .json (a list of objects) or .parquet, else a hub name or a local
+    folder; docs/chat.md says which columns are read. A repository of the hub that is a script is never run: its rows
+    are read from the hub's own conversion to parquet."""
+    revision: str | None = None
+    """glue, tokens, generation (e2e, webnlg), chat, where path is a hub name: its revision (branch, tag or commit);
+    null takes the newest."""
     name: str | None = None
     """glue: which task (sst2, cola, mrpc, ...). text, tokens: a name for the results; null takes the file's name.
     generation: e2e or webnlg; any other name is your own table, as for chat."""
@@ -34,9 +39,12 @@ class TaskConfig:
     in training."""
     text_columns: ranges.Columns = None
     """text: the column with the text, or the two columns of a pair; null: text, else sentence. tokens: the column with
-    the list of words in .jsonl and .parquet; null: tokens. generation: the column with the source; null: source."""
+    the list of words in .jsonl, .parquet and on the hub; null: tokens. generation: the column with the source; null:
+    source."""
     label_column: str | None = None
-    """text: the column with the label; null: label. tokens: that with the list of tags; null: tags.
+    """text: the column with the label; null: label. tokens: that with the list of tags, which are
+    texts, or numbers whose names the column itself or a label.json beside the file has; null: tags, or on the hub
+    ner_tags.
     generation: that with the target, or a list of targets; null: target."""
     kind: Literal["classification", "regression"] = "classification"
     """text: classes (found in the training rows, two or more) or a number."""
@@ -47,8 +55,8 @@ class TaskConfig:
     beside the others for generation, which writes no texts where only these are asked for). Also there: f1_macro for
     classes, mse for numbers. meteor, rouge_l and cider need Java."""
     evaluation_split: str | None = None
-    """Split that metrics.json reports; null: validation for glue; test for the sample, and for e2e and webnlg where
-    there is one; your own data: test where test_path is given, else validation."""
+    """Split that metrics.json reports; null: validation for glue; test for the sample, and where there is one for e2e,
+    webnlg and tokens from the hub; your own data: test where test_path is given, else validation."""
     validation_share: ranges.Share = 0.5
     """Share of the training rows that becomes D_val; the rest is D_tr. Paper: 0.5."""
     split_by: Literal["source", "row"] = "source"

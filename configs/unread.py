@@ -4,7 +4,9 @@ A key that the user gave and that no row of TABLE covers is read by some stage o
 lists the keys that are always read, and holds the table against what the stages and methods declare.
 """
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from configs.places import is_local
@@ -33,6 +35,15 @@ class Row(NamedTuple):
 
 def _fixed_data(c: RunConfig) -> bool:
     return c.task.type == "glue" or is_benchmark(c.task)
+
+
+def _reads_hub(c: RunConfig) -> bool:
+    """Whether the rows may be from the hub: a path that is not there, without an ending, is a name there."""
+    path = c.task.path
+    if path is None:
+        return _fixed_data(c)
+    own_table = c.task.type in ("sample", "text") or (c.task.type == "generation" and not is_benchmark(c.task))
+    return not own_table and not re.search("[a-z]", Path(path).suffix) and not Path(path).expanduser().exists()
 
 
 def _has_template(c: RunConfig) -> bool:
@@ -74,6 +85,7 @@ TABLE: tuple[Row, ...] = (
         ("model.revision",), lambda c: is_local(c.model.name),
         "with --model.name {c.model.name}, which is not on the hub",
     ),
+    Row(("task.revision",), lambda c: not _reads_hub(c), "with these rows, which are not from the hub"),
     Row(
         ("task.path", "task.name", *_FILES, *_COLUMNS, "task.kind"), lambda c: c.task.type == "sample",
         f"{_TASK}, whose sentences the program makes itself", "leave it out, or give the --task.type of your data",

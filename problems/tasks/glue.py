@@ -40,10 +40,11 @@ class Glue(TextClassification):
         super().__init__(columns, config.max_length, config.metrics or metrics, regression=config.name == "stsb")
         self.name = config.name
         self.path = config.path or HUB
+        self.revision = config.revision
         self.evaluation_split = config.evaluation_split or "validation"
 
     def rows(self) -> Rows:
-        splits = load_splits(self.path, self.name, self.name)
+        splits = load_splits(self.path, self.name, self.name, self.revision)
         wanted = _MNLI.get(self.evaluation_split, ()) if self.name == "mnli" else ()
         train = self._split(splits, "train")
         evaluation = {name: self._split(splits, name) for name in wanted or (self.evaluation_split,)}

@@ -17,8 +17,10 @@ from problems.scoring.ner import score_ner
 from problems.scoring.ner_files import Sentence
 from problems.tasks.base import PAD_TO, Collate, Rows, Task, refuse_other_metrics
 from problems.tasks.readers.cache import mapped
+from problems.tasks.readers.hub import is_hub_name
 from problems.tasks.readers.splits import Source, evaluation_source, evaluation_split, origin, read_or_hold_out
 from problems.tasks.readers.tagged_files import CONLL, find_split, place, read_sentences
+from problems.tasks.readers.tagged_hub import read_tagged, where
 
 log = logging.getLogger("autolora")
 
@@ -42,6 +44,7 @@ class Tagging(Task):
         self._metrics = tuple(config.metrics or METRICS)
         refuse_other_metrics(self._metrics, METRICS)
         self.name = config.name or Path(str(config.path)).stem
+        self._of_hub = is_hub_name(str(config.path))
         self.config = _with_files_of_folder(config)
         self.seed = seed
         self.evaluation_split = evaluation_split(self.config)
@@ -52,15 +55,36 @@ class Tagging(Task):
         return ("tokens",)
 
     def rows(self) -> Rows:
+        read = self._read
+        if self._of_hub:
+            found = read_tagged(self.config, evaluates=not self._own_file)
+            if found.split is not None and found.evaluation is not None:
+                self.evaluation_split = found.split
+                return self._rows(found.train, found.evaluation, where(self.config, found.split))
+
+            def read(option: str, path: Path) -> list[Sentence]:
+                return found.train if option == "--task.path" else self._read(option, path)
+
         source = evaluation_source(self.config, self.evaluation_split)
-        train, evaluation = read_or_hold_out(self.config, source, self._read, "sentence", self.seed)
-        # Held-out rows are rows of the training file: their tags are known, too.
-        self.classes = _find_tags(str(self.config.path), [*train, *(evaluation if source.held_out else ())])
-        self._refuse_new_tags(source, evaluation)
+        train, evaluation = read_or_hold_out(self.config, source, read, "sentence", self.seed)
+        return self._rows(train, evaluation, None if source.held_out else source)
+
+    def _rows(self, train: list[Sentence], evaluation: list[Sentence], source: Source | str | None) -> Rows:
+        """`source` of the evaluated sentences: a file, a split, or None where they are some of the training rows, so
+        that their tags are known, too."""
+        self.classes = _find_tags(str(self.config.path), [*train, *(evaluation if source is None else ())])
+        if source is not None:
+            self._refuse_new_tags(source, evaluation)
         return Rows(_dataset(train), {self.evaluation_split: _dataset(evaluation)})
 
+    @property
+    def _own_file(self) -> str | None:
+        """The user's file to evaluate on, where there is one."""
+        return {"validation": self.config.validation_path, "test": self.config.test_path}.get(self.evaluation_split)
+
     def origin(self, split: str | None = None) -> str:
-        return origin(self.config, split)
+        of_hub = self._of_hub and not self._own_file
+        return f"--task.path: {self.config.path}" if of_hub else origin(self.config, split)
 
     def _read(self, option: str, path: Path) -> list[Sentence]:
         """The sentences of a file. Raises UserError as `read_sentences`, and for column names where there are none."""
@@ -73,13 +97,13 @@ class Tagging(Task):
             )
         return read_sentences(option, path, ((words or ["tokens"])[0], tags or "tags"))
 
-    def _refuse_new_tags(self, source: Source, sentences: Sequence[Sentence]) -> None:
+    def _refuse_new_tags(self, source: Source | str, sentences: Sequence[Sentence]) -> None:
         for sentence in sentences:
             for tag, line in zip(sentence.tags, sentence.lines, strict=True):
                 if tag not in self.classes:
+                    at = f"{source}, row {line}" if isinstance(source, str) else place(source[0], source[1], line)
                     raise UserError(
-                        f"{place(source.option, source.path, line)}: tag {tag!r} does not occur in the training rows; "
-                        f"known: {', '.join(self.classes[:20])}"
+                        f"{at}: tag {tag!r} does not occur in the training rows; known: {', '.join(self.classes[:20])}"
                     )
 
     def head(self) -> Mapping[str, Any]:

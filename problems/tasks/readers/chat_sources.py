@@ -49,7 +49,7 @@ class ChatSources:
     def _of_splits(self) -> tuple[list[Chat], list[Chat]]:
         """Of a hub's data set or a folder: split train, and the file or the split to evaluate on, else held out."""
         path = str(self.config.path)
-        splits: Mapping[str, Any] = load_splits(path, None, "chat")
+        splits: Mapping[str, Any] = load_splits(path, None, "chat", self.config.revision)
         first = next((name for name in splits if name.startswith("train")), None)
         if first is None:
             raise UserError(f"--task.path: {path} has no split train; it has: {', '.join(splits)}")

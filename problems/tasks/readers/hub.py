@@ -1,30 +1,118 @@
 """Load the splits of a data set from the hub or from a local folder."""
 
 import hashlib
+import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import datasets
 from datasets.exceptions import DatasetGenerationError
+from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import RevisionNotFoundError
 
 from configs.errors import UserError
 from problems.machine.hub import explain_missing
 from problems.tasks.readers.cache import loaded
 
+log = logging.getLogger("autolora")
+
 T = TypeVar("T")
 
 
-def load_splits(path: str, hub_config: str | None, name: str) -> Any:
-    """The splits of a hub name or a local folder. Raises UserError, naming path and task, if they cannot be loaded."""
+CONVERSION = "refs/convert/parquet"
+"""The branch in which the hub itself keeps the rows of a repository as parquet, a folder for each configuration."""
+
+
+def load_splits(path: str, hub_config: str | None, name: str, revision: str | None = None) -> Any:
+    """The splits of a hub name or a local folder; those of a repository that is a script from the hub's conversion.
+
+    Raises UserError, naming path and task, if they cannot be loaded.
+    """
     with explain_missing("--task.path", f"{path}, {name}"):
         try:
-            return loaded(path, hub_config, cache_of(Path(path)))
+            return _load(path, hub_config, revision)
         except DatasetGenerationError as error:  # its own text says nothing, its cause names the fault
             reason = " ".join(str(error.__cause__ or error).split())[:200]
             raise UserError(
                 f"--task.path: {path} cannot be read ({reason}); allowed: files of one kind, all with the same columns"
             ) from error
+
+
+def is_hub_name(path: str) -> bool:
+    """Whether a path is that of a repository: there is no such file or folder, and it has no ending of a file."""
+    ending = re.search("[a-z]", Path(path).suffix)
+    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", path)) and not Path(path).exists() and not ending
+
+
+def _load(path: str, hub_config: str | None, revision: str | None) -> Any:
+    """Asks first whether a repository is a script: datasets itself would then take what its cache has of that name."""
+    if revision == CONVERSION:
+        return _converted(path, hub_config)
+    if not is_hub_name(path) or not _is_script(path, hub_config, revision):
+        return loaded(path, hub_config, cache_of(Path(path)), revision=revision)
+    if revision is not None:
+        raise UserError(
+            f"--task.revision: {path} is a script at {revision!r}, and the hub converts the newest version alone; "
+            f"leave it out, or give {CONVERSION}"
+        )
+    log.info("%s is a script, which is not run: its rows are read from the hub's conversion to parquet", path)
+    return _converted(path, hub_config)
+
+
+def _is_script(path: str, hub_config: str | None, revision: str | None) -> bool:
+    """Whether a repository's rows come from a program of its name; without a network, whether its conversion is in the
+    cache."""
+    try:
+        if constants.HF_HUB_OFFLINE:
+            return revision is None and bool(_download(path, hub_config or "*"))
+        return _hub().file_exists(path, f"{path.split('/')[-1]}.py", repo_type="dataset", revision=revision)
+    except Exception:  # not in the cache, no access, ...: the load that follows says what it is
+        return False
+
+
+def _hub() -> HfApi:
+    return HfApi(endpoint=datasets.config.HF_ENDPOINT)
+
+
+def _converted(path: str, hub_config: str | None) -> Any:
+    """The splits of a configuration (None: of the only one) in the hub's conversion, by a folder of their files."""
+    configs = _configs_of_conversion(path, hub_config)
+    if hub_config not in (None, *configs):
+        raise UserError(f"--task.path: the conversion of {path} has no {hub_config!r}; it has: {', '.join(configs)}")
+    if hub_config is None and len(configs) > 1:
+        raise UserError(f"--task.path: the conversion of {path} has {', '.join(configs)}; one is expected")
+    config = hub_config or configs[0]
+    folder = _download(path, config) / config
+    return loaded(str(folder), None, cache_of(folder))
+
+
+def _download(path: str, config: str) -> Path:
+    """The folder of a conversion, with the files of a configuration; from the cache without a network."""
+    return Path(_hub().snapshot_download(
+        path, repo_type="dataset", revision=CONVERSION, allow_patterns=f"{config}/*.parquet"
+    ))  # fmt: skip
+
+
+def _configs_of_conversion(path: str, hub_config: str | None) -> list[str]:
+    """The configurations that are converted; without a network the one that is asked for, or those in the cache.
+
+    Raises UserError where there is no conversion.
+    """
+    if constants.HF_HUB_OFFLINE:
+        return [hub_config] if hub_config else sorted(x.name for x in _download(path, "*").iterdir() if x.is_dir())
+    try:
+        files = _hub().list_repo_files(path, repo_type="dataset", revision=CONVERSION)
+    except RevisionNotFoundError:
+        files = []
+    configs = sorted({file.split("/")[0] for file in files if file.endswith(".parquet") and "/" in file})
+    if not configs:
+        raise UserError(
+            f"--task.path: {path} is a script, which is not run, and the hub has not converted it to parquet "
+            f"({CONVERSION}); give its files"
+        )
+    return configs
 
 
 def split_of(splits: Mapping[str, T], name: str, source: str) -> T:

@@ -40,12 +40,12 @@ def _parquet(path: Path) -> list[Row]:
 
 
 def _json(option: str, path: Path) -> list[Row]:
-    text = path.read_bytes().decode("utf-8-sig")
     if path.suffix == ".json":
-        rows = _parsed(f"{option}: {path}", text)
+        rows = read_json(f"{option}: {path}", path)
         if not isinstance(rows, list):
             raise UserError(f"{option}: {path} is no list of objects; one object a line is a .jsonl file")
     else:
+        text = path.read_bytes().decode("utf-8-sig")
         # Not splitlines(): JSON's texts may hold the other ends of lines that it knows.
         lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
         rows = [_parsed(f"{option}: {path}, line {number}", line) for number, line in lines]
@@ -53,6 +53,14 @@ def _json(option: str, path: Path) -> list[Row]:
         if not isinstance(row, dict):
             raise UserError(f"{option}: {path}, row {number}: is no object; allowed: objects alone")
     return rows
+
+
+def read_json(where: str, path: Path) -> Any:
+    """The value in a file. Raises UserError that begins with `where` when it is no JSON."""
+    try:
+        return _parsed(where, path.read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where} is not UTF-8 (byte {error.start})") from error
 
 
 def _parsed(where: str, text: str) -> Any:

@@ -1,16 +1,19 @@
 """Sentences with a tag on each word, from CoNLL columns or from lists in JSON Lines and parquet."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from datasets import Dataset
 
 from configs.errors import UserError
 from problems.scoring.files import read_lines
 from problems.scoring.ner_files import Sentence, marks_document, read_conll
 from problems.tasks.readers.table import read_table, require_columns
+from problems.tasks.readers.tag_names import named, names_beside
 
 CONLL = (".conll", ".iob2", ".tsv", ".txt")
 FORMATS = (*CONLL, ".jsonl", ".parquet")
@@ -49,7 +52,9 @@ def read_sentences(option: str, path: Path, columns: tuple[str, str]) -> list[Se
     if not sentences:
         raise UserError(f"{option}: {path} has no sentences")
     for sentence in sentences:
-        _check(option, path, sentence)
+        wrong = _wrong(sentence)
+        if wrong:
+            raise UserError(f"{place(option, path, wrong[0])}: {wrong[1]}")
     return sentences
 
 
@@ -62,21 +67,46 @@ def _read_lists(option: str, path: Path, columns: tuple[str, str]) -> list[Sente
     """Sentences from the two columns of a table; the line of all words of a sentence is its row."""
     table = read_table(option, path)
     require_columns(option, path, table, columns)
-    sentences = []
-    for number, row in enumerate(table[list(columns)].itertuples(index=False), 1):
-        where = place(option, path, number)
-        tokens, tags = (_words(where, column, cell) for column, cell in zip(columns, row, strict=True))
-        if len(tokens) != len(tags):
-            raise UserError(f"{where}: {len(tokens)} words in {columns[0]!r}, but {len(tags)} tags in {columns[1]!r}")
-        if not tokens:
-            raise UserError(f"{where}: column {columns[0]!r} has no words; take the row out")
-        sentences.append(Sentence(tokens, tags, [number] * len(tokens)))
+    names = names_beside(option, path, columns[1])
+    rows = table[list(columns)].itertuples(index=False)
+    return [_sentence(place(option, path, n), n, row, columns, names) for n, row in enumerate(rows, 1)]
+
+
+def sentences_of(where: str, rows: Dataset, columns: tuple[str, str], names: Sequence[str] | None) -> list[Sentence]:
+    """The sentences of a split of the hub, `names` those of tags that are numbers.
+
+    Raises UserError as `read_sentences`, with `where` and the row.
+    """
+    found = zip(*(rows[column][:] for column in columns), strict=True)
+    sentences = [_sentence(f"{where}, row {n}", n, row, columns, names) for n, row in enumerate(found, 1)]
+    for sentence in sentences:
+        wrong = _wrong(sentence)
+        if wrong:
+            raise UserError(f"{where}, row {wrong[0]}: {wrong[1]}")
     return sentences
+
+
+def _sentence(
+    where: str, number: int, row: tuple[Any, Any], columns: tuple[str, str], names: Sequence[str] | None
+) -> Sentence:
+    tokens, given = _words(where, columns[0], row[0]), row[1]
+    if _is_list(given):
+        given = named(where, columns[1], np.asarray(given, dtype=object).tolist(), names)
+    tags = _words(where, columns[1], given)
+    if len(tokens) != len(tags):
+        raise UserError(f"{where}: {len(tokens)} words in {columns[0]!r}, but {len(tags)} tags in {columns[1]!r}")
+    if not tokens:
+        raise UserError(f"{where}: column {columns[0]!r} has no words; take the row out")
+    return Sentence(tokens, tags, [number] * len(tokens))
+
+
+def _is_list(cell: Any) -> bool:
+    return isinstance(cell, list | np.ndarray)
 
 
 def _words(where: str, column: str, cell: Any) -> list[str]:
     """The cell as a list of strings."""
-    if not isinstance(cell, list | np.ndarray):
+    if not _is_list(cell):
         given = "nothing" if pd.isna(cell) else repr(str(cell)[:40])
         raise UserError(f"{where}: column {column!r} has no list of texts, but {given}")
     strange = [item for item in cell if not isinstance(item, str)]
@@ -85,14 +115,15 @@ def _words(where: str, column: str, cell: Any) -> list[str]:
     return list(cell)
 
 
-def _check(option: str, path: Path, sentence: Sentence) -> None:
-    """Raises UserError for a word that no line of a CoNLL file could hold, and for a tag that is not IOB2."""
+def _wrong(sentence: Sentence) -> tuple[int, str] | None:
+    """The line of a word that no line of a CoNLL file could hold, or of a tag that is not IOB2, and why."""
     before = "O"
     for token, tag, line in zip(*sentence, strict=True):
         wrong = _wrong_word(token) or _wrong_tag(tag, before)
         if wrong:
-            raise UserError(f"{place(option, path, line)}: {wrong}")
+            return line, wrong
         before = tag
+    return None
 
 
 def _wrong_word(token: str) -> str | None:

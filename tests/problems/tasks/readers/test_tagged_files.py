@@ -88,7 +88,7 @@ WRONG = {
     "a tab in a word": ("d.jsonl", rows((["a\tb"], ["O"])), r"row 1: 'a\\tb' is not a word"),
     "a mark for a word": ("d.jsonl", rows((["-DOCSTART-"], ["O"])), r"row 1: '-DOCSTART-' is not a word"),
     "no words": ("d.jsonl", rows(OK, ([], [])), r"row 2: column 'tokens' has no words"),
-    "numbers for tags": ("d.jsonl", rows((["a"], [0])), r"row 1: column 'tags' holds 0; allowed: a list of texts"),
+    "numbers for tags": ("d.jsonl", rows((["a"], [0])), r"row 1: column 'tags' holds the number 0, whose"),
     "a text for a list": ("d.jsonl", rows(("a b", "O O")), r"row 1: column 'tokens' has no list of texts, but 'a b'"),
     "null": ("d.jsonl", rows(OK, (["a"], None)), r"row 2: column 'tags' has no list of texts, but nothing"),
     "no column": ("d.jsonl", '{"tokens": ["a"], "ner": ["O"]}\n', r"has no column tags; it has: tokens, ner"),

@@ -1,0 +1,67 @@
+"""The names of tags that are numbers: of the column's own type, of a label.json, or of a data set that is known."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from configs.errors import UserError
+from problems.tasks.readers.objects import read_json
+
+_TYPES = {
+    "tner/bionlp2004": ("DNA", "protein", "cell_type", "cell_line", "RNA"),
+    "jnlpba/jnlpba": ("DNA", "RNA", "cell_line", "cell_type", "protein"),
+}
+"""Known data sets of the hub, with the entities in the order in which their tags are numbered."""
+
+
+def names_of_hub(path: str) -> list[str] | None:
+    """The tags of a known data set, by number: O, then B- and I- of each type; None for another one."""
+    types = _TYPES.get(path)
+    return ["O", *(f"{place}-{name}" for name in types for place in "BI")] if types else None
+
+
+def names_beside(option: str, file: Path, column: str) -> list[str] | None:
+    """The tags by number that a file knows: from the type of its column, which datasets writes into parquet, or from
+    the label.json beside it, {"O": 0, "B-DNA": 1, ...}. None where neither is there.
+
+    Raises UserError for a label.json of another form.
+    """
+    if file.suffix == ".parquet":
+        told = (pq.read_schema(file).metadata or {}).get(b"huggingface", b"{}")
+        names = _class_names(json.loads(told).get("info", {}).get("features", {}).get(column))
+        if names:
+            return names
+    path = file.with_name("label.json")
+    if not path.is_file():
+        return None
+    found = read_json(f"{option}: {path}", path)
+    if not isinstance(found, dict) or sorted(map(repr, found.values())) != sorted(map(repr, range(len(found)))):
+        raise UserError(f'{option}: {path} is not allowed; allowed: each tag with its number, as {{"O": 0, "B-X": 1}}')
+    return sorted(found, key=found.__getitem__)
+
+
+def _class_names(feature: Any) -> list[str] | None:
+    """The names in a column's type, as datasets writes it: a list of class labels."""
+    inner = feature[0] if isinstance(feature, list) and feature else feature
+    inner = inner.get("feature", inner) if isinstance(inner, dict) else {}
+    names = inner.get("names") if isinstance(inner, dict) else None
+    return [str(name) for name in names] if isinstance(names, list) else None
+
+
+def named(where: str, column: str, tags: Sequence[Any], names: Sequence[str] | None) -> list[Any]:
+    """The tags of a sentence with names in place of numbers. Raises UserError for a number without a name."""
+    numbers = [tag for tag in tags if not isinstance(tag, str)]
+    if not numbers or not all(isinstance(tag, int) and not isinstance(tag, bool) for tag in numbers):
+        return list(tags)
+    if names is None:
+        raise UserError(
+            f"{where}: column {column!r} holds the number {numbers[0]}, whose tag is not known; allowed: tags as "
+            f'texts, or a label.json beside the file, as {{"O": 0, "B-X": 1}}'
+        )
+    wrong = [tag for tag in numbers if not 0 <= tag < len(names)]
+    if wrong:
+        raise UserError(f"{where}: column {column!r} holds {wrong[0]}; allowed: 0 to {len(names) - 1}")
+    return [tag if isinstance(tag, str) else names[tag] for tag in tags]

@@ -1,0 +1,58 @@
+"""Sentences with a tag on each word, from a data set of the hub with its splits."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from datasets import ClassLabel, Dataset
+
+from configs.errors import UserError
+from configs.schema import TaskConfig
+from problems.scoring.ner_files import Sentence
+from problems.tasks.readers.hub import load_splits, split_of
+from problems.tasks.readers.tag_names import names_of_hub
+from problems.tasks.readers.tagged_files import sentences_of
+
+_TAGS = ("tags", "ner_tags")
+_EVALUATED = ("test", "validation")
+
+
+class Tagged(NamedTuple):
+    """The training sentences, and those of a split to evaluate on with its name (None: the data set has none)."""
+
+    train: list[Sentence]
+    evaluation: list[Sentence] | None
+    split: str | None
+
+
+def read_tagged(config: TaskConfig, *, evaluates: bool) -> Tagged:
+    """The sentences of a repository; `evaluates`: also those of its split to evaluate on, test where there is one.
+
+    Raises UserError for a split or a column that is not there, and as `sentences_of`.
+    """
+    path = str(config.path)
+    splits: Mapping[str, Dataset] = load_splits(path, None, "tokens", config.revision)
+    if "train" not in splits:
+        raise UserError(f"--task.path: {path} has no split train; it has: {', '.join(splits)}")
+    train = _sentences(config, splits["train"], "train")
+    wanted = config.evaluation_split or next((name for name in _EVALUATED if name in splits), None)
+    if not evaluates or wanted is None:
+        return Tagged(train, None, None)
+    return Tagged(train, _sentences(config, split_of(splits, wanted, path), wanted), wanted)
+
+
+def where(config: TaskConfig, split: str) -> str:
+    """The beginning of a message about a split."""
+    return f"--task.path: split {split!r} of {config.path}"
+
+
+def _sentences(config: TaskConfig, rows: Dataset, split: str) -> list[Sentence]:
+    words = (config.text_columns or ["tokens"])[0]
+    tags = config.label_column or next((name for name in _TAGS if name in rows.column_names), _TAGS[0])
+    missing = [name for name in (words, tags) if name not in rows.column_names]
+    if missing:
+        raise UserError(
+            f"{where(config, split)} has no column {', '.join(missing)}; it has: {', '.join(rows.column_names)}"
+        )
+    inner = getattr(rows.features[tags], "feature", None)
+    names = inner.names if isinstance(inner, ClassLabel) else names_of_hub(str(config.path))
+    return sentences_of(where(config, split), rows, (words, tags), names)
