@@ -19,7 +19,8 @@ from configs.schema import RunConfig
 from engine import export, ranks
 from engine.disk.files import write_json
 from engine.export.adapter import ADAPTER_WEIGHTS
-from engine.retrain.adapter import adapter_config, attach_ranks, start_from_search
+from engine.export.lora_config import adapter_config, attach_ranks
+from engine.retrain.adapter import start_from_search
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest

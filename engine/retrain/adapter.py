@@ -1,4 +1,4 @@
-"""Stage 2: plain PEFT LoRA at the recorded ranks, trained on D_tr + D_val (AutoLoRA section 4.5)."""
+"""The start of a retraining from the components that a search found, instead of fresh weights (`retrain.init`)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,13 +11,10 @@ from torch import Tensor, nn
 
 from configs.errors import UserError
 from configs.schema import RunConfig
-from engine.export.lora_config import adapter_config, attach_ranks
 from engine.ranks import RankRecord
 from engine.ranks.record import chosen_components
 from problems.models.attach import ADAPTER, lora_layers
 from problems.models.parts import groups_of, layout
-
-__all__ = ["adapter_config", "attach_ranks", "start_from_search"]
 
 _PREFIX = "base_model.model."
 
@@ -49,7 +46,10 @@ def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, w
         source, place = before[layer.name].components, after[layer.name]
         scale = (config.lora.lora_alpha / record.k) / lora_layers(model)[place.layer].scaling[ADAPTER]
         a, b = (f"{_PREFIX}{place.layer}.lora_{x}.{ADAPTER}.weight" for x in "AB")
-        state[a][place.components] = searched[a][source][chosen]
+        own_a = searched[a][source][chosen].to(state[a])
+        # A component of size 0 has A = B = 0, where no gradient would ever reach it: it keeps its fresh A.
+        empty = own_a.abs().amax(dim=1, keepdim=True) == 0
+        state[a][place.components] = torch.where(empty, state[a][place.components], own_a)
         state[b][:, place.components] = searched[b][:, source][:, chosen].to(state[b]) * scale
 
 

@@ -15,9 +15,9 @@ from transformers import TrainerCallback
 from configs.errors import UserError
 from configs.rules import ADALORA_LEAST_STEPS
 from engine import export, ranks
+from engine.export.lora_config import adapter_config, attach_ranks
 from engine.ranks import LayerRank, RankRecord
 from engine.retrain import checkpoint as retrain_checkpoint
-from engine.retrain.adapter import adapter_config, attach_ranks
 from engine.retrain.length import length_of
 from engine.retrain.methods.base import Method, Prepared, layer_sizes
 from engine.run.context import Context

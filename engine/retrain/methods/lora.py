@@ -8,8 +8,9 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from engine import export, ranks
+from engine.export.lora_config import adapter_config, attach_ranks
 from engine.ranks import RankRecord, controls
-from engine.retrain.adapter import adapter_config, attach_ranks, start_from_search
+from engine.retrain.adapter import start_from_search
 from engine.retrain.common import start_in_common
 from engine.retrain.methods.base import Method, Prepared, layer_sizes, ranks_from
 from engine.retrain.same_ranks import refuse_changed_ranks

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from configs.errors import UserError
 from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
-from engine.retrain.adapter import adapter_config, attach_ranks, start_from_search
+from engine.export.lora_config import adapter_config, attach_ranks
+from engine.retrain.adapter import start_from_search
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
@@ -105,6 +106,29 @@ def test_init_search_computes_what_the_search_computes_with_dropped_gates_at_zer
     assert found == record.kept
     if rule == "threshold":
         assert [layer.rank for layer in record.layers] == engine.ranks()
+
+
+@pytest.mark.trains
+def test_a_component_of_size_0_keeps_an_a_from_which_it_can_learn(
+    searched: Callable[..., Searched], tmp_path: Path
+) -> None:
+    config, run, _ = searched("bert")
+    record = ranks.load(run.folder.ranks)
+    weights = load_file(run.folder.search_weights)
+    name = next(name for name in weights if ".lora_A." in name)
+    weights[name] = weights[name].clone()
+    weights[name][0] = 0
+    weights[name.replace("lora_A", "lora_B")] = weights[name.replace("lora_A", "lora_B")].clone()
+    weights[name.replace("lora_A", "lora_B")][:, 0] = 0
+    save_file(weights, tmp_path / "w.safetensors")
+    every = dataclasses.replace(record, layers=tuple(dataclasses.replace(x, rank=record.k) for x in record.layers))
+    base = run.base()
+    model = attach_ranks(base.model, adapter_config(config, every, run.task, base.trained_whole), every)
+    fresh = dict(model.named_parameters())[name].detach().clone()
+    start_from_search(model, config, every, tmp_path / "w.safetensors")
+    found = dict(model.named_parameters())[name]
+    assert torch.equal(found[0], fresh[0])
+    torch.testing.assert_close(found[1:], weights[name][1:])
 
 
 def copied(run: Context, config: RunConfig, tmp_path: Path) -> tuple[RunConfig, RunFolder]:
