@@ -7,6 +7,7 @@ are compared with the configuration at hand. Every other key may change.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
+from types import MappingProxyType
 from typing import Any
 
 from configs.errors import UserError
@@ -43,15 +44,23 @@ class Settings:
             if _covers(self.read, key) and not _covers(left_out, key)
         }
 
-    def refuse_changed(self, recorded: Mapping[str, Any], config: RunConfig, what: str, way_out: str = GO_ON) -> None:
+    def refuse_changed(
+        self,
+        recorded: Mapping[str, Any],
+        config: RunConfig,
+        what: str,
+        way_out: str = GO_ON,
+        given_as: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Raises Outdated for the first key whose recorded value is not the one in `config`.
 
-        `what` begins the message: what was made under the old value; `way_out` ends it.
+        `what` begins the message: what was made under the old value; `way_out` ends it. `given_as`: key -> the key by
+        which the user gave it, where that is another one.
         """
         for key, new in self.of(config).items():
             old = recorded.get(key, new)
             if old != new:
-                raise Outdated(f"--{key}: {what} {old!r}, now it is {new!r}; {way_out}")
+                raise Outdated(f"--{given_as.get(key, key)}: {what} {old!r}, now it is {new!r}; {way_out}")
 
 
 def _covers(names: Iterable[str], key: str) -> bool:

@@ -20,6 +20,8 @@ LEARNED, SHUFFLED, HEAD = "learned", "shuffled", "head"
 _METHODS: dict[str, MethodName] = {
     LEARNED: "lora_ranks", SHUFFLED: "lora_shuffled", "uniform": "lora", "random": "lora_random", HEAD: "head",
 }  # fmt: skip
+_RANKS = f"{{runs}}/../{VerdictFolder.ranks.relative}"
+"""The learned ranks, as a training names them wherever the run's folder lies: a moved run goes on."""
 _HEADS = 2
 """Seeds of the head alone, from which the gain is counted."""
 
@@ -70,7 +72,7 @@ class Arms:
         lora = dataclasses.replace(
             given.lora,
             k=self.record.k,
-            ranks_from=str(self.folder.ranks),
+            ranks_from=_RANKS,
             shuffle=verdict.shuffle,
             draw=0,
             r=self.uniform_rank,

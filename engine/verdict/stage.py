@@ -16,9 +16,7 @@ from engine.disk.lock import locked
 from engine.ranks.controls import can_be_shuffled
 from engine.report.stage import write_report
 from engine.retrain.methods.base import layer_sizes
-from engine.retrain.same_ranks import what_counts
-from engine.retrain.settings import FINISHED
-from engine.run.contents import read_result, read_searched
+from engine.run.contents import read_searched
 from engine.run.context import Context
 from engine.run.faults import explained
 from engine.run.folder import RunFolder
@@ -27,6 +25,7 @@ from engine.run.settling import settle_if_free
 from engine.stages import run_stages
 from engine.study.cells import Cell
 from engine.study.launchers import LAUNCHERS, Job, Running
+from engine.verdict.again import refuse_other_ranks, refuse_other_settings
 from engine.verdict.arms import LEARNED, SHUFFLED, Arms, forget_models, rate_of
 from engine.verdict.clock import time_limit
 from engine.verdict.folder import VerdictFolder
@@ -35,8 +34,6 @@ from engine.verdict.losses import Shown, shown
 from engine.verdict.record import write_verdict
 
 log = logging.getLogger("autolora")
-
-AGAIN = "give the old value, or --overwrite to train every pair again"
 
 
 def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
@@ -92,26 +89,15 @@ def _begun(config: RunConfig, folder: RunFolder, stop: StopRequest, *, overwrite
         remove(folder.verdict_summary)
         remove(place.root)
     record = ranks.load(folder.ranks)
-    if place.ranks.exists() and what_counts(ranks.load(place.ranks)) != what_counts(record):
-        raise UserError(
-            f"{folder.ranks}: these are not the ranks that the pairs in {place.root} were trained at; --overwrite "
-            f"trains every pair again"
-        )
+    refuse_other_ranks(place, record, folder.ranks)
     arms = Arms(config, place, record, _sizes(config, folder, record, stop), rate_of(config, folder))
-    for cell in _finished(arms):
-        recorded = read_result(cell.folder.metrics).get("settings", {})
-        FINISHED.refuse_changed(recorded, cell.config, f"{cell.folder.root} was finished with", AGAIN)
+    refuse_other_settings(arms)
     if not folder.config.exists():  # ranks that someone wrote by hand
         write_text(folder.config, to_yaml(config))
     if not place.ranks.exists():
         place.root.mkdir(parents=True, exist_ok=True)
         write_text(place.ranks, folder.ranks.read_text(encoding="utf-8"))
     return arms
-
-
-def _finished(arms: Arms) -> list[Cell]:
-    every = [cell for number in range(1, LOOKS[-1] + 1) for cell in arms.pair(number).values()]
-    return [cell for cell in (*every, *arms.heads()) if cell.folder.metrics.exists()]
 
 
 def _sizes(config: RunConfig, folder: RunFolder, record: ranks.RankRecord, stop: StopRequest) -> dict[str, int]:

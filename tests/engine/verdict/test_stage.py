@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -14,81 +13,15 @@ from configs.errors import UserError
 from configs.requests import Request
 from configs.schema import RunConfig
 from engine.disk.files import write_json
-from engine.retrain.settings import FINISHED
+from engine.retrain.methods.base import ranks_from
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.study.launchers import LAUNCHERS, Launcher, Running
 from engine.verdict.clock import OUT_OF_TIME
 from engine.verdict.stage import run_verdict
+from problems.tasks import make_task
 from tests.helpers.methods import LEARNED, NAMES, SIZE, K
-
-ROWS = 600
-Loss = Callable[[str, int], float]
-"""The mean loss of an arm in a pair."""
-
-
-def better(by: float) -> Loss:
-    """Learned ranks that are better than all others by about so much; LoRA gains 1 nat."""
-    noise = np.random.default_rng(3).normal(0, 0.01, 30)
-
-    def loss(arm: str, pair: int) -> float:
-        return {"learned": 1.0, "head": 2.0}.get(arm, 1.0 + by + float(noise[pair]))
-
-    return loss
-
-
-class FakeLauncher:
-    """Writes what a training of each cell would have written; `stop_after` cells the time is over."""
-
-    def __init__(self, loss: Loss, stop_after: int | None = None, code: int = OUT_OF_TIME) -> None:
-        self.loss = loss
-        self.trained: list[RunConfig] = []
-        self.stop_after = stop_after
-        self.code = code
-
-    def __call__(self, running: Running, settings: Any, stop: StopRequest) -> list[str]:
-        for job in iter(running.take, None):
-            if len(self.trained) == self.stop_after:
-                stop.code = self.code
-            stop.check()
-            config = job.request().config
-            self.trained.append(config)
-            name, arm = str(config.name), str(config.name).rsplit("-", 1)[-1]
-            self.write(config, self.loss("head" if name.startswith("head") else arm, config.seed))
-            running.ended(job)
-        return running.failed
-
-    def write(self, config: RunConfig, loss: float) -> None:
-        folder = RunFolder.of(config)
-        rows = np.random.default_rng(0).normal(loss, 0.3, ROWS)
-        rows += loss - rows.mean()
-        folder.adapter.mkdir(parents=True)
-        pd.DataFrame({"loss": rows, "weight": np.ones(ROWS)}).to_parquet(folder.row_losses)
-        write_json(folder.metrics, {"metrics": {"accuracy": 0.5}, "settings": FINISHED.of(config)})
-
-
-@pytest.fixture
-def verdict(
-    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[dict[str, Any], RunFolder]]:
-    """verdict(launcher, "--verdict.arms", "[uniform]"): verdict.json of ranks that lie in the run's folder, and the
-    folder."""
-
-    def judge(
-        launcher: FakeLauncher, *arguments: str, ranks: list[int] = LEARNED, overwrite: bool = False
-    ) -> tuple[dict[str, Any], RunFolder]:
-        config = tiny_config("--lora.target_modules", "[query, value]", "--lora.k", str(K), *arguments)
-        folder = RunFolder.of(config)
-        folder.root.mkdir(parents=True, exist_ok=True)
-        layers = [{"name": name, "rank": rank} for name, rank in zip(NAMES, ranks, strict=True)]
-        write_json(folder.ranks, {"k": K, "layers": layers})
-        write_json(folder.search_summary, {"parameters_per_rank": dict.fromkeys(NAMES, SIZE)})
-        monkeypatch.setitem(LAUNCHERS, "serial", Launcher(launcher))
-        run_verdict(Request(config, "verdict", overwrite, "tiny.yaml"), StopRequest())
-        return json.loads(folder.verdict_summary.read_text()), folder
-
-    return judge
-
+from tests.helpers.verdicts import FakeLauncher, better
 
 ENDINGS = {"matter": (0.3, 8), "worse": (-0.3, 8), "equal": (0.0, 16)}
 
@@ -123,7 +56,7 @@ def test_the_members_of_a_pair_differ_in_their_ranks_alone(verdict: Callable[...
     assert all(other == config for other in others)
     assert (config.seed, config.task.seed, config.task.unused_rows) == (7, 5, 77)
     assert (config.retrain.init, config.retrain.row_losses, config.lora.shuffle) == ("scratch", True, "type")
-    assert config.lora.ranks_from == str(folder.verdict / "ranks.json")
+    assert (folder.verdict / "cells" / ".." / "ranks.json") == ranks_from(config, make_task(config))
     heads = [c for c in launcher.trained if c.method == "head"]
     assert [(head.name, head.seed, head.task.seed) for head in heads] == [("head-1", 6, 5), ("head-2", 7, 5)]
     assert [arm["name"] for arm in found["arms"]] == ["learned", "shuffled", "uniform", "random"]
@@ -165,19 +98,6 @@ def test_where_the_shuffle_can_change_nothing_nothing_is_trained(verdict: Callab
     found, _ = verdict(launcher, "--verdict.shuffle", "type", "--name", "types", ranks=[1, 2, 1, 2])
     assert found["ending"] == "equal"
     assert "all layers of one type have equal ranks" in found["sentence"]
-
-
-@pytest.mark.trains
-def test_other_ranks_and_other_settings_are_refused_until_all_is_trained_again(verdict: Callable[..., Any]) -> None:
-    verdict(FakeLauncher(better(0.3), stop_after=7))
-    with pytest.raises(UserError, match="these are not the ranks that the pairs"):
-        verdict(FakeLauncher(better(0.3)), ranks=LEARNED[::-1])
-    with pytest.raises(UserError, match=r"^--retrain.learning_rate: .* --overwrite to train every pair again"):
-        verdict(FakeLauncher(better(0.3)), "--retrain.learning_rate", "0.5")
-    launcher = FakeLauncher(better(0.3))
-    found, _ = verdict(launcher, "--retrain.learning_rate", "0.5", ranks=LEARNED[::-1], overwrite=True)
-    assert found["ending"] == "matter"
-    assert len(launcher.trained) == 18
 
 
 @pytest.mark.trains

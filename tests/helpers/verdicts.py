@@ -1,0 +1,59 @@
+"""A verdict whose trainings are not trained: what each would have written is made up here."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from configs.schema import RunConfig
+from engine.disk.files import write_json
+from engine.retrain.settings import FINISHED
+from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
+from engine.study.launchers import Running
+from engine.verdict.clock import OUT_OF_TIME
+
+ROWS = 600
+Loss = Callable[[str, int], float]
+"""The mean loss of an arm in a pair."""
+
+
+def better(by: float) -> Loss:
+    """Learned ranks that are better than all others by about so much; LoRA gains 1 nat."""
+    noise = np.random.default_rng(3).normal(0, 0.01, 30)
+
+    def loss(arm: str, pair: int) -> float:
+        return {"learned": 1.0, "head": 2.0}.get(arm, 1.0 + by + float(noise[pair]))
+
+    return loss
+
+
+class FakeLauncher:
+    """Writes what a training of each cell would have written; `stop_after` cells the time is over."""
+
+    def __init__(self, loss: Loss, stop_after: int | None = None, code: int = OUT_OF_TIME) -> None:
+        self.loss = loss
+        self.trained: list[RunConfig] = []
+        self.stop_after = stop_after
+        self.code = code
+
+    def __call__(self, running: Running, settings: Any, stop: StopRequest) -> list[str]:
+        for job in iter(running.take, None):
+            if len(self.trained) == self.stop_after:
+                stop.code = self.code
+            stop.check()
+            config = job.request().config
+            self.trained.append(config)
+            name, arm = str(config.name), str(config.name).rsplit("-", 1)[-1]
+            self.write(config, self.loss("head" if name.startswith("head") else arm, config.seed))
+            running.ended(job)
+        return running.failed
+
+    def write(self, config: RunConfig, loss: float) -> None:
+        folder = RunFolder.of(config)
+        rows = np.random.default_rng(0).normal(loss, 0.3, ROWS)
+        rows += loss - rows.mean()
+        folder.adapter.mkdir(parents=True)
+        pd.DataFrame({"loss": rows, "weight": np.ones(ROWS)}).to_parquet(folder.row_losses)
+        write_json(folder.metrics, {"metrics": {"accuracy": 0.5}, "settings": FINISHED.of(config)})
