@@ -32,6 +32,7 @@ from engine.verdict.folder import VerdictFolder
 from engine.verdict.judge import LOOKS, first_ending
 from engine.verdict.losses import Shown, shown
 from engine.verdict.record import write_verdict
+from problems.models.layers import layer_shapes
 
 log = logging.getLogger("autolora")
 
@@ -102,11 +103,13 @@ def _begun(config: RunConfig, folder: RunFolder, stop: StopRequest, *, overwrite
 
 def _sizes(config: RunConfig, folder: RunFolder, record: ranks.RankRecord, stop: StopRequest) -> dict[str, int]:
     """Name -> LoRA parameters of one component of every layer in the record, as the search wrote them or as the base
-    model has them."""
+    model has them. Raises UserError for ranks that the model cannot have."""
     names = [layer.name for layer in record.layers]
     known = read_searched(folder.search_summary).get("parameters_per_rank", {})
     if not set(names) <= set(known):
-        known = layer_sizes(Context(config, stop, folder=folder).base().model)
+        model = Context(config, stop, folder=folder).base().model
+        ranks.check_against(record, layer_shapes(model), folder.ranks)
+        known = layer_sizes(model)
     return {name: known[name] for name in names}
 
 

@@ -101,6 +101,16 @@ def test_where_the_shuffle_can_change_nothing_nothing_is_trained(verdict: Callab
 
 
 @pytest.mark.trains
+def test_ranks_of_a_layer_that_the_model_has_not_are_refused(verdict: Callable[..., Any], tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "tiny"
+    folder.mkdir(parents=True)
+    name = "bert.encoder.layer.7.attention.self.query"
+    write_json(folder / "ranks.json", {"layers": [{"name": name, "rank": 1}, {"name": NAMES[0], "rank": 2}]})
+    with pytest.raises(UserError, match=r"ranks.json: the model has no layer 'bert.encoder.layer.7"):
+        verdict(FakeLauncher(better(0.3)), ranks=None)
+
+
+@pytest.mark.trains
 def test_damaged_losses_are_named(verdict: Callable[..., Any]) -> None:
     _, folder = verdict(FakeLauncher(better(0.3), stop_after=7))
     (place,) = folder.verdict.glob("cells/pair-01-learned/row_losses.parquet")
