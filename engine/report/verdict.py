@@ -25,8 +25,8 @@ COLOURS = (BLUE, ORANGE, GREEN)
 @dataclass(frozen=True)
 class VerdictShown:
     """`lines`: the sentence, what else must be known, what to do. `differences`: arm -> the loss of the arm minus that
-    of the learned ranks in each pair; empty where no pair was trained. `interval`: 95 %, of the mean difference to the
-    shuffle, None for fewer than two pairs."""
+    of the learned ranks in each pair that has it; empty where no pair was trained. `interval`: 95 %, of the mean
+    difference to the shuffle, None for fewer than two pairs."""
 
     sentence: str
     lines: list[str]
@@ -42,7 +42,7 @@ def verdict_of(folder: RunFolder) -> VerdictShown | None:
         return None
     arms = found.get("arms", [])
     learned = np.array(arms[0]["losses"]) if arms else np.array([])
-    differences = {arm["name"]: np.array(arm["losses"]) - learned for arm in arms[1:]}
+    differences = {arm["name"]: np.array(arm["losses"]) - learned[: len(arm["losses"])] for arm in arms[1:]}
     interval = tuple(found["interval"]) if found.get("interval") else None
     lines = [*found.get("notes", []), found["recommendation"]]
     columns = ["ranks", "mean loss", found.get("metric", ""), "LoRA parameters", "loss above learned", "95 % interval"]

@@ -22,8 +22,8 @@ _METHODS: dict[str, MethodName] = {
 }  # fmt: skip
 _RANKS = f"{{runs}}/../{VerdictFolder.ranks.relative}"
 """The learned ranks, as a training names them wherever the run's folder lies: a moved run goes on."""
-_HEADS = 2
-"""Seeds of the head alone, from which the gain is counted."""
+SEEDS = 2
+"""Seeds of the learned ranks and of the head alone, from which the gain is counted."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Arms:
         first = self._cell("head-1", HEAD, 1)
         if evaluates_base(first.config):
             return [first]
-        return [first, *(self._cell(f"head-{number}", HEAD, number) for number in range(2, _HEADS + 1))]
+        return [first, *(self._cell(f"head-{number}", HEAD, number) for number in range(2, SEEDS + 1))]
 
     def _cell(self, name: str, arm: str, number: int) -> Cell:
         """The run of an arm at the seed of a pair, on the rows of the search's seed."""

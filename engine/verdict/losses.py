@@ -1,6 +1,8 @@
 """What the finished trainings of a verdict have shown: losses of the same rows, pair by pair."""
 
-from collections.abc import Sequence
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +13,7 @@ from engine.answer.shares import ratio_error
 from engine.disk.files import read_parquet
 from engine.run.contents import read_result
 from engine.study.cells import Cell
-from engine.verdict.arms import LEARNED, SHUFFLED, Arms
+from engine.verdict.arms import LEARNED, SEEDS, SHUFFLED, Arms
 from engine.verdict.judge import LOOKS, Pairs
 
 AGAIN = "--overwrite trains every pair again"
@@ -19,20 +21,29 @@ AGAIN = "--overwrite trains every pair again"
 
 @dataclass(frozen=True)
 class Shown:
-    """The complete pairs. `losses`: arm -> the loss of each row in each pair [pairs, rows], summed over its labels;
-    `weights` [rows]; `head`: those of the head alone [seeds, rows]; `scores`: arm -> the task's metric in each
-    pair."""
+    """The pairs of learned and shuffled ranks that are trained; a further arm may have fewer.
+
+    `losses`: arm -> the loss of each row in each pair [pairs, rows], summed over its labels; `weights` [rows]; `head`:
+    those of the head alone [seeds, rows]; `scores` and `parameters`: arm -> the task's metric and the LoRA parameters
+    in each pair.
+    """
 
     losses: dict[str, np.ndarray]
     weights: np.ndarray
     head: np.ndarray
     scores: dict[str, list[float]]
+    parameters: dict[str, list[int]]
     metric: str
 
     @property
     def count(self) -> int:
-        """How many pairs are complete."""
+        """How many pairs there are."""
         return len(self.losses[LEARNED])
+
+    @property
+    def complete(self) -> int:
+        """Of how many pairs every arm is trained."""
+        return min(map(len, self.losses.values()))
 
     def means(self, arm: str, count: int | None = None) -> np.ndarray:
         """The mean loss of an arm in each pair [pairs], nats a label."""
@@ -41,21 +52,19 @@ class Shown:
 
     def against(self, arm: str, count: int | None = None) -> Pairs:
         """The first `count` pairs of the learned ranks and another arm."""
-        learned, other = self.losses[LEARNED][:count], self.losses[arm][:count]
-        gain, error = self._gain()
-        return Pairs(
-            self.means(arm, count) - self.means(LEARNED, count), self._row_error((other - learned).mean(axis=0)),
-            gain, error,
-        )  # fmt: skip
+        other = self.losses[arm][:count]
+        rows = other - self.losses[LEARNED][: len(other)]
+        return Pairs(rows.sum(axis=1) / self.weights.sum(), self._row_error(rows.mean(axis=0)), *self._gain())
 
     def pairs(self, count: int | None = None) -> Pairs:
         """The first `count` pairs (all unless given) of the learned ranks and their shuffle."""
         return self.against(SHUFFLED, count)
 
     def _gain(self) -> tuple[float, float]:
-        """What LoRA at the learned ranks gains over the head alone at the same seeds, and its standard error by
-        row."""
-        rows = self.head.mean(axis=0) - self.losses[LEARNED][: len(self.head)].mean(axis=0)
+        """What LoRA at the learned ranks gains over the head alone at the same seeds (the base model as it is has
+        none), and its standard error by row."""
+        learned = self.losses[LEARNED][:SEEDS]
+        rows = self.head[: len(learned)].mean(axis=0) - learned.mean(axis=0)
         return float(rows.sum() / self.weights.sum()), self._row_error(rows)
 
     def _row_error(self, rows: np.ndarray) -> float:
@@ -63,30 +72,43 @@ class Shown:
 
 
 def shown(arms: Arms) -> Shown | None:
-    """What the complete pairs show; None before the first of them, or before the head, is finished.
+    """What the pairs show; None before the first of them, or before the head, is finished.
 
     Raises UserError that names the file when one is damaged, or when two trainings judged other rows.
     """
     heads = [cell for cell in arms.heads() if cell.folder.metrics.exists()]
-    pairs = []
-    for number in range(1, LOOKS[-1] + 1):
-        pair = arms.pair(number)
-        if not all(cell.folder.metrics.exists() for cell in pair.values()):
-            break
-        pairs.append(pair)
-    if not pairs or not heads:
+    pairs = [arms.pair(number) for number in range(1, LOOKS[-1] + 1)]
+    count = min(_finished(pairs, LEARNED), _finished(pairs, SHUFFLED))
+    if not count or not heads:
         return None
     head, weights = _losses(heads)
-    losses, scores, metric = {}, {}, ""
+    found = Shown({}, weights, head, {}, {}, "")
     for arm in arms.names:
-        cells = [pair[arm] for pair in pairs]
-        losses[arm], others = _losses(cells)
-        if not np.array_equal(others, weights):
-            raise UserError(f"{cells[0].folder.row_losses}: it judges other rows than the head; {AGAIN}")
-        results = [read_result(cell.folder.metrics, "metrics")["metrics"] for cell in cells]
-        metric = next(iter(results[0]))
-        scores[arm] = [result[metric] for result in results]
-    return Shown(losses, weights, head, scores, metric)
+        cells = [pair[arm] for pair in pairs[: min(count, _finished(pairs, arm))]]
+        found = _with(found, arm, cells)
+    return found
+
+
+def _finished(pairs: Sequence[Mapping[str, Cell]], arm: str) -> int:
+    """How many pairs there are before the first in which this arm is not trained."""
+    done = (pair[arm].folder.metrics.exists() for pair in pairs)
+    return sum(1 for _ in itertools.takewhile(bool, done))
+
+
+def _with(found: Shown, arm: str, cells: Sequence[Cell]) -> Shown:
+    """What was found, and an arm of it, of which these trainings are finished."""
+    losses, weights = _losses(cells) if cells else (np.empty((0, len(found.weights))), found.weights)
+    if not np.array_equal(weights, found.weights):
+        raise UserError(f"{cells[0].folder.row_losses}: it judges other rows than the head; {AGAIN}")
+    results = [read_result(cell.folder.metrics, "metrics", "lora_parameters") for cell in cells]
+    metric = found.metric or next(iter(results[0]["metrics"]))
+    return dataclasses.replace(
+        found,
+        losses=found.losses | {arm: losses},
+        scores=found.scores | {arm: [result["metrics"][metric] for result in results]},
+        parameters=found.parameters | {arm: [result["lora_parameters"] for result in results]},
+        metric=metric,
+    )
 
 
 def _losses(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from engine.disk.files import write_json
 from engine.run.folder import RunFolder
 from engine.verdict import words
@@ -21,7 +23,7 @@ def write_verdict(found: Shown | None, arms: Arms, run: RunFolder) -> None:
     evidence = arms.record.evidence
     content: dict[str, Any] = {
         "ending": decided,
-        "sentence": _sentence(decided, pairs, arms),
+        "sentence": _sentence(decided, pairs, arms, compared=found is not None and _compares_uniform(found)),
         "pairs": 0 if pairs is None else pairs.count,
         "difference": None if pairs is None else pairs.mean,
         "interval": None if pairs is None or pairs.count < 2 else list(pairs.interval()),
@@ -40,32 +42,37 @@ def write_verdict(found: Shown | None, arms: Arms, run: RunFolder) -> None:
             "rows": len(found.weights),
             "row_standard_error": pairs.row_error,
             "metric": found.metric,
-            "arms": [_arm(name, found, arms, pairs.count) for name in arms.names],
+            "arms": [_arm(name, found, pairs.count) for name in arms.names if len(found.losses[name])],
         }
     write_json(run.verdict_summary, content)
 
 
-def _sentence(decided: Ending, pairs: Pairs | None, arms: Arms) -> str:
+def _sentence(decided: Ending, pairs: Pairs | None, arms: Arms, *, compared: bool) -> str:
     if pairs is None:
         return words.unchanged(arms.config.verdict.shuffle) if decided == "equal" else "No pair is complete yet."
-    return words.sentence(decided, pairs, arms.parameters, uniform="uniform" in arms.names)
+    return words.sentence(decided, pairs, arms.parameters, uniform=arms.uniform_rank, compared=compared)
+
+
+def _compares_uniform(found: Shown) -> bool:
+    return len(found.losses.get("uniform", ())) > 0
 
 
 def _about(found: Shown | None) -> str:
     return "" if found is None else words.about_rows(len(found.weights))
 
 
-def _arm(name: str, found: Shown, arms: Arms, count: int) -> dict[str, Any]:
-    """The loss and the metric of an arm in each pair; of others than the learned ranks also how far they are
+def _arm(name: str, found: Shown, count: int) -> dict[str, Any]:
+    """The loss and the metric of an arm in each pair, its LoRA parameters (on average: random ranks, and a shuffle
+    among layers of one type, may cost more or less); of others than the learned ranks also how far they are
     behind."""
     told: dict[str, Any] = {
         "name": name,
         "losses": found.means(name, count).tolist(),
         "scores": found.scores[name][:count],
-        "parameters": arms.uniform_rank * sum(arms.sizes.values()) if name == "uniform" else arms.parameters,
+        "parameters": round(float(np.mean(found.parameters[name][:count]))),
     }
     if name == LEARNED:
         return told
     pairs = found.against(name, count)
     told |= {"difference": pairs.mean, "p": None if name == SHUFFLED else pairs.p()}
-    return told | {"interval": list(pairs.interval()) if count > 1 else None}
+    return told | {"interval": list(pairs.interval()) if pairs.count > 1 else None}

@@ -119,12 +119,13 @@ def _train(request: Request, arms: Arms, stop: StopRequest) -> Shown | None:
     config, began, found, told = request.config, time.monotonic(), shown(arms), False
     with time_limit(stop, config.verdict.minutes):
         while found is None or not _over(found):
-            done, first = 0 if found is None else found.count, time.monotonic()
+            done, before, first = 0 if found is None else found.complete, found, time.monotonic()
             cells = _next(arms, done, one=config.study.launcher == "serial" or not told)
             _run(request, cells, stop)
             found = shown(arms)
             assert found is not None
-            _tell(found)
+            if before is None or found.count > before.count:
+                _tell(found)
             if not told:  # the pace of this command
                 _tell_pace((time.monotonic() - first) / len(cells) * len(arms.names))
             told = True
@@ -133,17 +134,20 @@ def _train(request: Request, arms: Arms, stop: StopRequest) -> Shown | None:
 
 
 def _over(found: Shown) -> bool:
-    """Whether no further pair is trained: a look has decided, all are trained, or there is nothing to gain."""
+    """Whether nothing further is trained: a look has decided, all pairs are trained, or there is nothing to gain; and
+    every arm is as far."""
     nothing = found.count >= LOOKS[0] and not found.pairs().learned
-    return found.count >= LOOKS[-1] or nothing or first_ending(found.count, found.pairs) is not None
+    decided = first_ending(found.count, found.pairs)
+    needed = found.count if decided is None else decided[1]
+    return (found.count >= LOOKS[-1] or nothing or decided is not None) and found.complete >= needed
 
 
 def _next(arms: Arms, done: int, *, one: bool) -> list[Cell]:
-    """The unfinished trainings of the next pair, or of all pairs up to the next look; with the first pair the
-    head's."""
+    """The unfinished trainings of the next pair, or of all pairs up to the next look; the head's after the first pair,
+    and before all else where that was interrupted."""
     last = done + 1 if one else next(look for look in LOOKS if look > done)
-    cells = [cell for number in range(done + 1, last + 1) for cell in arms.pair(number).values()]
-    cells += arms.heads() if done == 0 else []
+    pairs = [cell for number in range(done + 1, last + 1) for cell in arms.pair(number).values()]
+    cells = [*pairs, *arms.heads()] if done == 0 else [*arms.heads(), *pairs]
     return [cell for cell in cells if not cell.folder.metrics.exists()]
 
 

@@ -12,9 +12,9 @@ FEWEST_ROWS = 500
 """Below so many rows the sentence says that it is about these rows."""
 
 
-def sentence(ending: Ending, pairs: Pairs, parameters: int, *, uniform: bool) -> str:
-    """What the pairs say. `parameters`: LoRA parameters of the learned ranks; `uniform`: whether uniform ranks were
-    trained beside them."""
+def sentence(ending: Ending, pairs: Pairs, parameters: int, *, uniform: int, compared: bool) -> str:
+    """What the pairs say. `parameters`: LoRA parameters of the learned ranks; `uniform`: the rank of about the same
+    cost; `compared`: whether it was trained beside them."""
     size, low, high = abs(pairs.mean), *pairs.interval()
     numbers = f"{pairs.count} pairs, p {pairs.p():.2g}"
     if ending == "matter":
@@ -28,10 +28,10 @@ def sentence(ending: Ending, pairs: Pairs, parameters: int, *, uniform: bool) ->
             f"LoRA gains ({-high:.3f} to {-low:.3f}; {numbers}), at {parameters:,} parameters."
         )
     if ending == "equal":
-        compared = "was compared, too" if uniform else "was not compared"
+        also = "was compared, too" if compared else "was not compared"
         return (
             f"Places do not matter here: other layers at this budget do as well ({low:.4f} to {high:.4f} nats, "
-            f"{pairs.count} pairs); uniform 1 {compared}."
+            f"{pairs.count} pairs); uniform {uniform} {also}."
         )
     if not pairs.learned:
         return (

@@ -13,6 +13,7 @@ from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.study.launchers import Running
 from engine.verdict.clock import OUT_OF_TIME
+from tests.helpers.methods import LEARNED, NAMES, SIZE
 
 ROWS = 600
 Loss = Callable[[str, int], float]
@@ -56,4 +57,7 @@ class FakeLauncher:
         rows += loss - rows.mean()
         folder.adapter.mkdir(parents=True)
         pd.DataFrame({"loss": rows, "weight": np.ones(ROWS)}).to_parquet(folder.row_losses)
-        write_json(folder.metrics, {"metrics": {"accuracy": 0.5}, "settings": FINISHED.of(config)})
+        size = len(NAMES) * SIZE * config.lora.r if config.method == "lora" else sum(LEARNED) * SIZE
+        write_json(
+            folder.metrics, {"metrics": {"accuracy": 0.5}, "lora_parameters": size, "settings": FINISHED.of(config)}
+        )

@@ -45,6 +45,15 @@ def test_every_pair_is_a_point_and_the_interval_a_band(folder: RunFolder) -> Non
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_an_arm_of_fewer_pairs_is_compared_in_those_that_have_it(folder: RunFolder) -> None:
+    short = {"name": "uniform", "losses": [0.4], "parameters": 400, "difference": -0.1, "interval": None}
+    write_json(folder.verdict_summary, FOUND | {"arms": [*FOUND["arms"][:2], short]})
+    verdict = verdict_of(folder)
+    assert verdict is not None
+    assert verdict.differences["uniform"] == pytest.approx([-0.1])
+    assert verdict_chart(verdict)
+
+
 def test_the_table_has_a_row_for_each_arm(folder: RunFolder) -> None:
     verdict = verdict_of(folder)
     assert verdict is not None

@@ -111,6 +111,54 @@ def test_ranks_of_a_layer_that_the_model_has_not_are_refused(verdict: Callable[.
 
 
 @pytest.mark.trains
+def test_the_gain_is_of_two_seeds_also_where_a_stop_came_between_their_heads(verdict: Callable[..., Any]) -> None:
+    def loss(arm: str, seed: int) -> float:
+        return {"learned": 1.0 + 0.1 * seed, "head": 2.0 + 0.3 * seed}.get(arm, 1.5)
+
+    found, _ = verdict(FakeLauncher(loss, stop_after=3))
+    assert found["gain"] == pytest.approx(1 + 0.2)
+    launcher = FakeLauncher(loss)
+    found, _ = verdict(launcher)
+    assert [config.name for config in launcher.trained[:2]] == ["head-2", "pair-02-learned"]
+    assert found["gain"] == pytest.approx(1 + 0.2 * (1 + 2) / 2)
+
+
+@pytest.mark.trains
+def test_the_gain_over_a_base_model_without_a_head_is_of_two_seeds_too(
+    verdict: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.verdict.arms.evaluates_base", lambda config: True)
+    launcher = FakeLauncher(lambda arm, seed: {"learned": 1.0 + 0.1 * seed, "head": 2.0}.get(arm, 1.5))
+    found, _ = verdict(launcher)
+    assert [config.name for config in launcher.trained if config.method == "head"] == ["head-1"]
+    assert found["gain"] == pytest.approx(1 - 0.1 * (1 + 2) / 2)
+
+
+@pytest.mark.trains
+def test_an_arm_that_is_asked_for_later_takes_nothing_from_what_is_known(verdict: Callable[..., Any]) -> None:
+    before, _ = verdict(FakeLauncher(better(0.3)))
+    found, _ = verdict(FakeLauncher(better(0.3), stop_after=0), "--verdict.arms", "[uniform]")
+    assert found == before
+    found, _ = verdict(FakeLauncher(better(0.3), stop_after=3), "--verdict.arms", "[uniform]")
+    assert {key: value for key, value in found.items() if key != "arms"} == {
+        k: before[k] for k in before if k != "arms"
+    }
+    assert [len(arm["losses"]) for arm in found["arms"]] == [8, 8, 3]
+    last = FakeLauncher(better(0.3))
+    found, _ = verdict(last, "--verdict.arms", "[uniform]")
+    assert [str(config.name) for config in last.trained] == [f"pair-{number:02d}-uniform" for number in range(4, 9)]
+    assert [len(arm["losses"]) for arm in found["arms"]] == [8, 8, 8]
+
+
+@pytest.mark.trains
+def test_the_sentence_names_the_uniform_rank_that_was_compared(verdict: Callable[..., Any]) -> None:
+    found, _ = verdict(FakeLauncher(better(0.0)), "--verdict.arms", "[uniform]")
+    assert found["sentence"].endswith("uniform 3 was compared, too.")
+    found, _ = verdict(FakeLauncher(better(0.0)), "--name", "other")
+    assert found["sentence"].endswith("uniform 3 was not compared.")
+
+
+@pytest.mark.trains
 def test_damaged_losses_are_named(verdict: Callable[..., Any]) -> None:
     _, folder = verdict(FakeLauncher(better(0.3), stop_after=7))
     (place,) = folder.verdict.glob("cells/pair-01-learned/row_losses.parquet")
