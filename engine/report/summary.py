@@ -125,6 +125,8 @@ def verdict_line(request: Request) -> str:
         return ""
     if len({layer.rank for layer in ranks.load(folder.ranks).layers}) == 1:
         return ""
+    if config.retrain.learning_rates and not folder.metrics.exists():  # the retraining has yet to choose one
+        return ""
     command = f"python run.py --config {shlex.quote(str(folder.config))} --stage verdict"
     each = _retraining_seconds(request, folder)
     if each is None:

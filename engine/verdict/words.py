@@ -1,6 +1,8 @@
 """A verdict in words: one sentence for each ending, and what to do about it."""
 
+import math
 import shlex
+from collections.abc import Callable
 
 from engine.ranks import RankRecord
 from engine.ranks.evidence import FEW_ROWS
@@ -15,34 +17,37 @@ FEWEST_ROWS = 500
 def sentence(ending: Ending, pairs: Pairs, parameters: int, *, uniform: int, compared: bool) -> str:
     """What the pairs say. `parameters`: LoRA parameters of the learned ranks; `uniform`: the rank of about the same
     cost; `compared`: whether it was trained beside them."""
-    size, low, high = abs(pairs.mean), *pairs.interval()
+    size, (low, high) = abs(pairs.mean), pairs.interval()
+    nats = _nats(low, high) if pairs.count > 1 else _nats(size)
     numbers = f"{pairs.count} pairs, p {pairs.p():.2g}"
     if ending == "matter":
         return (
-            f"Places matter: learned beats its shuffle by {size:.3f} nats, {_part(size, pairs)} of what LoRA gains "
-            f"({low:.3f} to {high:.3f}; {numbers}), at {parameters:,} parameters."
+            f"Places matter: learned beats its shuffle by {nats(size)} nats, {_part(size, pairs)} of what LoRA gains "
+            f"({nats(low)} to {nats(high)}; {numbers}), at {parameters:,} parameters."
         )
     if ending == "worse":
         return (
-            f"Do not use these places: the shuffle beats learned by {size:.3f} nats, {_part(size, pairs)} of what "
-            f"LoRA gains ({-high:.3f} to {-low:.3f}; {numbers}), at {parameters:,} parameters."
+            f"Do not use these places: the shuffle beats learned by {nats(size)} nats, {_part(size, pairs)} of what "
+            f"LoRA gains ({nats(-high)} to {nats(-low)}; {numbers}), at {parameters:,} parameters."
         )
     if ending == "equal":
+        nats = _nats(low, high, least=4)
         also = "was compared, too" if compared else "was not compared"
         return (
-            f"Places do not matter here: other layers at this budget do as well ({low:.4f} to {high:.4f} nats, "
+            f"Places do not matter here: other layers at this budget do as well ({nats(low)} to {nats(high)} nats, "
             f"{pairs.count} pairs); uniform {uniform} {also}."
         )
     if not pairs.learned:
+        nats = _nats(pairs.gain, pairs.gain_error)
         return (
-            f"Nothing to gain: on these rows LoRA at the learned ranks lowers the loss by {pairs.gain:.3f} +- "
-            f"{pairs.gain_error:.3f} nats, so that no places can matter."
+            f"Nothing to gain: on these rows LoRA at the learned ranks lowers the loss by {nats(pairs.gain)} +- "
+            f"{nats(pairs.gain_error)} nats, so that no places can matter."
         )
     after = f"After {pairs.count} pair{'s' if pairs.count > 1 else ''}"
     if pairs.count == 1:
-        return f"{after} the difference is {pairs.mean:.3f} nats; at least {LOOKS[0]} pairs are needed."
+        return f"{after} the difference is {nats(pairs.mean)} nats; at least {LOOKS[0]} pairs are needed."
     more = f"; at least {LOOKS[0]} are needed" if pairs.count < LOOKS[0] else ""
-    return f"{after} the difference lies between {low:.3f} and {high:.3f} nats{more}."
+    return f"{after} the difference lies between {nats(low)} and {nats(high)} nats{more}."
 
 
 def unchanged(shuffle: str) -> str:
@@ -73,7 +78,8 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
     """What to do, with the command that does it."""
     evidence = arms.record.evidence
     rank = (evidence.sufficient_rank(arms.record.tolerance) if evidence else None) or arms.uniform_rank
-    uniform = f"take rank {rank} in every layer: {_command(run, 'uniform')} --method lora --lora.r {rank}"
+    init = " --retrain.init scratch" if arms.config.retrain.init == "search" else ""
+    uniform = f"take rank {rank} in every layer: {_command(run, 'uniform')} --method lora --lora.r {rank}{init}"
     if ending == "matter":
         if run.adapter.exists():
             return f"Use these ranks: {run.adapter} is trained at them, and {run.ranks} has them."
@@ -95,6 +101,14 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
 
 def _command(run: RunFolder, name: str) -> str:
     return f"python run.py --config {shlex.quote(str(run.config))} --name {run.root.name[:90]}-{name}"
+
+
+def _nats(*numbers: float, least: int = 3) -> Callable[[float], str]:
+    """Writes nats with as many decimals as the largest of these numbers needs for two digits, and not fewer than
+    `least`: a language model's differences are thousandths."""
+    largest = max(map(abs, numbers))
+    decimals = max(least, 1 - math.floor(math.log10(largest))) if 0 < largest < 1 else least
+    return lambda number: f"{number:.{decimals}f}"
 
 
 def _part(size: float, pairs: Pairs) -> str:

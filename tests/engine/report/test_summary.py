@@ -135,7 +135,10 @@ def test_the_verdict_is_named_with_its_time_until_it_is_there(
     ranks.save(answered_record(), folder.ranks)
     write_text(folder.config, to_yaml(config))
     assert verdict_line(request) == f"python run.py --config {folder.config} --stage verdict"
+    sweep = Request(tiny_config("--retrain.learning_rates", "[1e-3, 1e-2]"), "search", False, "quickstart.yaml")
+    assert verdict_line(sweep) == "", "a verdict is refused until the retraining has chosen a rate"
     folder.metrics.write_text(json.dumps({"metrics": {"a": 1}, "seconds": {"retrain": seconds, "total": 9.0}}))
+    assert verdict_line(sweep)
     minutes = round(seconds * 20 / 60)
     line = verdict_line(request)
     assert line == f"python run.py --config {folder.config} --stage verdict{said}   (8 pairs: about {minutes} minutes)"
