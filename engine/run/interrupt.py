@@ -31,6 +31,10 @@ class Interrupted(Exception):
         self.code = code
 
 
+OUT_OF_TIME = -1
+"""The code of a stop that no signal asked for."""
+
+
 class StopRequest:
     """Whether a signal has asked this process to stop; a second signal, or with `at_once` the first, stops it there
     and then."""
@@ -41,8 +45,8 @@ class StopRequest:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Signal handler."""
-        second = self.code is not None
-        self.code = self.code or 128 + number
+        second = self.code not in (None, OUT_OF_TIME)
+        self.code = self.code if second else 128 + number
         if second or self.at_once:
             raise Interrupted(self.code)
 

@@ -4,10 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from engine.run.interrupt import Interrupted, StopRequest
-
-OUT_OF_TIME = -1
-"""The code of a stop that no signal asked for."""
+from engine.run.interrupt import OUT_OF_TIME, Interrupted, StopRequest
 
 
 @contextmanager
@@ -19,7 +16,7 @@ def time_limit(stop: StopRequest, minutes: float) -> Iterator[None]:
         if stop.code is None:
             stop.code = OUT_OF_TIME
 
-    timer = threading.Timer(60 * minutes, over)
+    timer = threading.Timer(min(60 * minutes, threading.TIMEOUT_MAX), over)
     timer.daemon = True
     timer.start()
     try:
@@ -27,6 +24,8 @@ def time_limit(stop: StopRequest, minutes: float) -> Iterator[None]:
     except Interrupted as interrupted:
         if interrupted.code != OUT_OF_TIME:
             raise
+        if stop.code != OUT_OF_TIME:  # a signal came while the work saved itself
+            stop.check()
     finally:
         timer.cancel()
         if stop.code == OUT_OF_TIME:

@@ -10,9 +10,8 @@ from configs.schema import RunConfig
 from engine.disk.files import write_json
 from engine.retrain.settings import FINISHED
 from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
+from engine.run.interrupt import OUT_OF_TIME, StopRequest
 from engine.study.launchers import Running
-from engine.verdict.clock import OUT_OF_TIME
 from tests.helpers.methods import LEARNED, NAMES, SIZE
 
 ROWS = 600

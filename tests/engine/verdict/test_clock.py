@@ -1,5 +1,6 @@
 """The minutes of a verdict end what trains as a signal does, and no signal is lost."""
 
+import signal
 import time
 
 import pytest
@@ -34,6 +35,37 @@ def test_a_signal_goes_on_its_way_and_is_not_overwritten_by_the_clock() -> None:
     with pytest.raises(Interrupted) as found:
         body()
     assert found.value.code == stop.code == 130
+
+
+def test_a_signal_after_the_time_is_over_still_lets_what_trains_save_itself() -> None:
+    stop, saved = StopRequest(), []
+
+    def body() -> None:
+        with time_limit(stop, 0.01 / 60):
+            time.sleep(0.1)
+            stop.handle(signal.SIGINT, None)  # the first one asks
+            saved.append(True)
+            work(stop)
+
+    with pytest.raises(Interrupted) as found:
+        body()
+    assert saved
+    assert found.value.code == stop.code == 130
+
+
+def test_a_signal_while_what_trains_saves_itself_is_not_forgotten() -> None:
+    stop = StopRequest()
+
+    def body() -> None:
+        with time_limit(stop, 0.01 / 60):
+            try:
+                work(stop)
+            finally:
+                stop.handle(signal.SIGTERM, None)
+
+    with pytest.raises(Interrupted) as found:
+        body()
+    assert found.value.code == 143
 
 
 def test_a_body_that_is_done_in_time_is_not_stopped_later() -> None:

@@ -15,9 +15,8 @@ from configs.schema import RunConfig
 from engine.disk.files import write_json
 from engine.retrain.methods.base import ranks_from
 from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted, StopRequest
+from engine.run.interrupt import OUT_OF_TIME, Interrupted, StopRequest
 from engine.study.launchers import LAUNCHERS, Launcher, Running
-from engine.verdict.clock import OUT_OF_TIME
 from engine.verdict.stage import run_verdict
 from problems.tasks import make_task
 from tests.helpers.methods import LEARNED, NAMES, SIZE, K
