@@ -45,9 +45,9 @@ class StopRequest:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Signal handler."""
-        second = self.code not in (None, OUT_OF_TIME)
-        self.code = self.code if second else 128 + number
-        if second or self.at_once:
+        before = None if self.code == OUT_OF_TIME else self.code
+        self.code = before or 128 + number
+        if before is not None or self.at_once:
             raise Interrupted(self.code)
 
     def check(self) -> None:
