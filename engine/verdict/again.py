@@ -1,13 +1,19 @@
-"""May pairs that an earlier command trained be kept? Asked in the words of the verdict, not of its trainings."""
+"""May a verdict go on with what earlier commands made: the ranks of a search, and the pairs of an earlier verdict?
+Asked in the words of the verdict, not of its trainings."""
 
 import dataclasses
+from typing import Any
 
 from configs.errors import UserError
+from configs.rules import data_seed
+from configs.schema import RunConfig
 from engine import ranks
 from engine.ranks import RankRecord
 from engine.retrain.same_ranks import what_counts
 from engine.retrain.settings import FINISHED
-from engine.run.contents import read_result
+from engine.run.contents import read_result, read_searched, read_trials_file
+from engine.run.folder import RunFolder
+from engine.run.resuming import Outdated, Settings
 from engine.study.cells import Cell
 from engine.verdict.arms import Arms
 from engine.verdict.folder import VerdictFolder
@@ -17,6 +23,32 @@ _GIVEN_AS = {"task.unused_rows": "verdict.rows", "lora.shuffle": "verdict.shuffl
 """Keys of a training that follow from a key of the verdict."""
 _FROM_RANKS = ("lora.ranks_from", "lora.k", "lora.r")
 """Keys of a training that follow from the ranks and from where the run lies, which may be moved."""
+
+
+_ROWS = Settings((
+    "task.type", "task.path", "task.revision", "task.name", "task.validation_path", "task.test_path",
+    "task.holdout_share", "task.train_rows", "task.evaluation_split",
+))  # fmt: skip
+"""What decides, with the seed of the data, which rows are D_tr and D_val, and which of the others judge."""
+
+
+def refuse_other_rows(config: RunConfig, folder: RunFolder) -> None:
+    """Raises Outdated when the ranks were found on other rows: those that judge them could be among these."""
+    if not folder.ranks.exists():
+        return
+    searched, tried = read_searched(folder.search_summary), read_trials_file(folder.grid)
+    recorded: dict[str, Any] = searched.get("settings") or tried.get("settings", {})
+    what = f"{folder.ranks} was found with"
+    way_out = "rows that chose the ranks must not judge them; give the old value, or --name for a run with other rows"
+    _ROWS.refuse_changed(recorded, config, what, way_out)
+    now, then = data_seed(config), recorded.get("task.seed")
+    then = recorded.get("seed", now) if then is None else then
+    if then != now:
+        key = "seed" if config.task.seed is None else "task.seed"
+        raise Outdated(
+            f"--{key}: {what} the rows of seed {then}, now it is {now}; {way_out}, or --task.seed {then} for pairs of "
+            f"other seeds on the old rows"
+        )
 
 
 def refuse_other_ranks(place: VerdictFolder, record: RankRecord, run_ranks: object) -> None:

@@ -23,9 +23,10 @@ from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.run.settling import settle_if_free
 from engine.stages import run_stages
+from engine.study.beside import beside
 from engine.study.cells import Cell
 from engine.study.launchers import LAUNCHERS, Job, Running
-from engine.verdict.again import refuse_other_ranks, refuse_other_settings
+from engine.verdict.again import refuse_other_ranks, refuse_other_rows, refuse_other_settings
 from engine.verdict.arms import LEARNED, SHUFFLED, Arms, forget_models, rate_of
 from engine.verdict.clock import time_limit
 from engine.verdict.folder import VerdictFolder
@@ -57,7 +58,7 @@ def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
                 f"the same command resumes it"
             )
         write_verdict(found, arms, folder)
-        write_report(config, folder)
+        write_report(config, folder, beside(folder))
     return folder
 
 
@@ -70,6 +71,7 @@ def _refuse(config: RunConfig, folder: RunFolder) -> None:
             f"--stage: 'verdict' is not allowed for --method {config.method}, whose ranks no search has found; "
             f"allowed: a run of method {allowed}"
         )
+    refuse_other_rows(config, folder)
     if folder.ranks.exists():
         rate_of(config, folder)
     elif config.retrain.learning_rates:

@@ -1,7 +1,8 @@
 """Verdicts without trainings."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -22,10 +23,14 @@ def verdict(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[dict[str, Any], RunFolder]]:
     """verdict(launcher, "--verdict.arms", "[uniform]"): verdict.json of ranks that lie in the run's folder, and the
-    folder."""
+    folder; `searched` are further keys of search/summary.json."""
 
     def judge(
-        launcher: FakeLauncher, *arguments: str, ranks: list[int] | None = LEARNED, overwrite: bool = False
+        launcher: FakeLauncher,
+        *arguments: str,
+        ranks: list[int] | None = LEARNED,
+        overwrite: bool = False,
+        searched: Mapping[str, Any] = MappingProxyType({}),
     ) -> tuple[dict[str, Any], RunFolder]:
         config = tiny_config("--lora.target_modules", "[query, value]", "--lora.k", str(K), *arguments)
         folder = RunFolder.of(config)
@@ -33,7 +38,7 @@ def verdict(
         if ranks is not None:
             layers = [{"name": name, "rank": rank} for name, rank in zip(NAMES, ranks, strict=True)]
             write_json(folder.ranks, {"k": K, "layers": layers})
-        write_json(folder.search_summary, {"parameters_per_rank": dict.fromkeys(NAMES, SIZE)})
+        write_json(folder.search_summary, {"parameters_per_rank": dict.fromkeys(NAMES, SIZE), **searched})
         monkeypatch.setitem(LAUNCHERS, "serial", Launcher(launcher))
         run_verdict(Request(config, "verdict", overwrite, "tiny.yaml"), StopRequest())
         return json.loads(folder.verdict_summary.read_text()), folder

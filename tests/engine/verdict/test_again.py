@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from configs.errors import UserError
+from configs.schema import RunConfig
+from engine.disk.files import write_json
+from engine.search.settings import FOUND
 from tests.helpers.methods import LEARNED
 from tests.helpers.verdicts import FakeLauncher, better
 
@@ -48,3 +51,28 @@ def test_a_run_that_was_moved_or_is_named_otherwise_goes_on(verdict: Callable[..
     launcher = FakeLauncher(better(0.3))
     found, _ = verdict(launcher, "--runs_folder", f"{tmp_path}/../{tmp_path.name}/elsewhere")
     assert (found["ending"], len(launcher.trained)) == ("matter", 18 - 7)
+
+
+SEARCHED_ON = {
+    "--seed": ("3", "the rows of seed 0, now it is 3", ("--task.seed", "0")),
+    "--task.seed": ("3", "the rows of seed 0, now it is 3", ("--task.seed", "0")),
+    "--task.train_rows": ("9", "64, now it is 9", ("--task.train_rows", "64")),
+}
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("by_grid", [False, True])
+@pytest.mark.parametrize("key", SEARCHED_ON)
+def test_rows_that_chose_the_ranks_do_not_judge_them(
+    key: str, by_grid: bool, verdict: Callable[..., Any], tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    settings = {"settings": FOUND.of(tiny_config())}
+    if by_grid:
+        write_json(tmp_path / "runs" / "tiny" / "grid.json", settings)
+    searched = {} if by_grid else settings
+    value, message, old = SEARCHED_ON[key]
+    launcher = FakeLauncher(better(0.3))
+    with pytest.raises(UserError, match=rf"^{key}: .*ranks.json was found with {message}; rows that chose the ranks"):
+        verdict(launcher, key, value, searched=searched)
+    assert not launcher.trained
+    assert verdict(launcher, key, value, *old, searched=searched)[0]["ending"] == "matter"
