@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from configs.errors import UserError
 from configs.rules import evaluation_batch
 from engine.answer.curve import crossed
 from engine.answer.likelihood import likelihood_of
@@ -24,6 +25,7 @@ def row_losses(model: nn.Module, run: Context, data: Data) -> pd.DataFrame:
     summed over its labels) and its weight (the number of its labels).
 
     Every second row is judged at the temperature that fits the others best. Computed in the weights' own precision.
+    Raises UserError where one half of the rows has no label.
     """
     parts = dict(data.evaluation) | ({} if data.unused is None else {UNUSED: data.unused})
     likelihood, compute = likelihood_of(run.task), Compute(run.compute.device, bf16=False)
@@ -40,5 +42,10 @@ def row_losses(model: nn.Module, run: Context, data: Data) -> pd.DataFrame:
         numbers += range(len(rows))
     statistics, weights = (torch.cat(of) for of in zip(*found, strict=True))
     first = np.arange(len(weights)) % 2 == 0
+    if min(float(weights[half].sum()) for half in (first, ~first)) == 0:
+        raise UserError(
+            f"--retrain.row_losses: one half of the {len(weights)} held-out rows, which chooses the other half's "
+            f"temperature, has no label; allowed: more rows to evaluate on"
+        )
     judged = crossed(likelihood, (statistics, statistics), weights, first)
     return pd.DataFrame({"split": names, "row": numbers, "loss": judged.losses.numpy(), "weight": weights.numpy()})

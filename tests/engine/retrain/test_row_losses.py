@@ -14,6 +14,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from configs.errors import UserError
 from configs.parser import parse
 from configs.schema import RunConfig
 from engine.run.context import Context
@@ -82,3 +83,10 @@ def test_a_language_model_has_the_loss_of_each_answer_and_writes_no_texts_where_
     assert 1 < found["loss"].sum() / found["weight"].sum() < result["loss"] + 0.1
     assert not folder.written.exists()
     assert not folder.predictions.exists()
+
+
+@pytest.mark.trains
+def test_one_row_has_no_other_to_choose_its_temperature(tiny_config: Callable[..., RunConfig]) -> None:
+    config, _ = with_ranks(tiny_config(*FEW, "--retrain.row_losses", "true", "--task.evaluation_rows", "1"))
+    with pytest.raises(UserError, match=r"^--retrain.row_losses: one half of the 1 held-out rows"):
+        retrain(config)
