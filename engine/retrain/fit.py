@@ -2,7 +2,9 @@
 stop."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +81,22 @@ def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mappi
         trainer.take_weights(last.folder)
         steps = last.step
     else:
-        trainer.train(resume_from_checkpoint=None if last is None else str(last.folder))
+        with _usual_masks(compiled=config.retrain.torch_compile):
+            trainer.train(resume_from_checkpoint=None if last is None else str(last.folder))
         steps = trainer.state.global_step
     if processes.agree(run.stop):
         run.stop.check()
     return _evaluate(trainer, run, data, clock.seconds, steps)
+
+
+def _usual_masks(*, compiled: bool) -> AbstractContextManager[Any]:
+    """Inside, a compiled model draws its dropout masks as one that is not compiled: else they depend on how the model
+    is cut into graphs, and two trainings of one seed differ in more than their ranks."""
+    if not compiled:
+        return nullcontext()
+    settings: Any = import_module("torch._inductor.config")  # it takes a second
+    patched: AbstractContextManager[Any] = settings.patch(fallback_random=True)
+    return patched
 
 
 def _evaluate(trainer: RetrainTrainer, run: Context, data: Data, seconds: float, steps: int) -> Fitted:
