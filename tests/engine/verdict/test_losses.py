@@ -1,0 +1,40 @@
+"""What the trainings of a verdict have shown: means over labels, the gain at the same seeds, errors by row."""
+
+import numpy as np
+import pytest
+
+from engine.verdict.losses import Shown
+
+WEIGHTS = np.array([1.0, 1.0, 2.0, 4.0])
+LEARNED = np.array([[1.0, 2, 2, 3], [2.0, 2, 2, 2], [1.0, 1, 1, 1]])
+SHUFFLED = LEARNED + np.array([[1.0, 1, 2, 4], [0.0, 0, 0, 0], [-1.0, 1, 0, 0]])
+HEAD = np.array([[4.0, 4, 8, 16], [6.0, 6, 12, 24]])
+
+
+@pytest.fixture
+def found() -> Shown:
+    losses = {"learned": LEARNED, "shuffled": SHUFFLED, "uniform": LEARNED[:1] - WEIGHTS}
+    return Shown(losses, WEIGHTS, HEAD, {}, {}, "accuracy")
+
+
+def test_a_difference_is_nats_a_label_above_0_where_the_learned_ranks_are_better(found: Shown) -> None:
+    np.testing.assert_allclose(found.pairs().differences, [1, 0, 0])
+    np.testing.assert_allclose(found.pairs(2).differences, [1, 0])
+    np.testing.assert_allclose(found.against("uniform").differences, [-1])
+    np.testing.assert_allclose(found.means("learned"), LEARNED.sum(axis=1) / 8)
+    assert (found.count, found.complete) == (3, 1)
+
+
+def test_the_gain_is_over_the_head_at_the_same_two_seeds(found: Shown) -> None:
+    rows = HEAD.mean(axis=0) - LEARNED[:2].mean(axis=0)
+    assert found.pairs().gain == pytest.approx(rows.sum() / 8)
+    rest = rows - WEIGHTS * rows.sum() / 8
+    assert found.pairs().gain_error == pytest.approx(np.sqrt((rest**2).sum() * 4 / 3) / 8)
+
+
+def test_the_error_of_the_rows_is_that_of_the_mean_difference_over_the_pairs(found: Shown) -> None:
+    rows = (SHUFFLED - LEARNED).mean(axis=0)
+    rest = rows - WEIGHTS * rows.sum() / 8
+    assert found.pairs().row_error == pytest.approx(np.sqrt((rest**2).sum() * 4 / 3) / 8)
+    # Rows that differ as much as they weigh have no spread.
+    assert found.against("uniform").row_error == pytest.approx(0)
