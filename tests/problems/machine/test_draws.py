@@ -4,8 +4,6 @@ from problems.machine.draws import seed_of
 
 
 def test_a_seed_is_the_same_on_every_machine() -> None:
-        0, "bert.encoder.layer.0.attention.self.query"
-    )
     assert seed_of(3, "masks", 7, 0, 1) == 5827876155872280437
 
 
