@@ -92,6 +92,8 @@ def _begun(config: RunConfig, folder: RunFolder, stop: StopRequest, *, overwrite
         remove(folder.verdict_summary)
         remove(place.root)
     record = ranks.load(folder.ranks)
+    if not record.kept:
+        raise UserError(f"{folder.ranks}: every rank is 0; at least one layer needs a rank of 1 or more")
     refuse_other_ranks(place, record, folder.ranks)
     arms = Arms(config, place, record, _sizes(config, folder, record, stop), rate_of(config, folder))
     refuse_other_settings(arms)

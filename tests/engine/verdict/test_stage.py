@@ -254,3 +254,9 @@ def test_the_pace_is_told_after_the_first_pair(verdict: Callable[..., Any], log_
     assert told[1] == "INFO 8 pairs take about 0 minutes, 24 pairs 0"
     assert told[2].startswith("INFO pair 2: ")
     assert sum("24 pairs" in line for line in told) == 1
+
+
+@pytest.mark.trains
+def test_ranks_that_are_all_0_are_refused(verdict: Callable[..., Any]) -> None:
+    with pytest.raises(UserError, match=r"ranks.json: every rank is 0"):
+        verdict(FakeLauncher(better(0.3)), ranks=[0, 0, 0, 0])
