@@ -179,8 +179,9 @@ class RetrainConfig:
     """How the rate changes after the warm-up."""
     gradient_clipping: ranges.NotNegative = 1.0
     """Largest gradient norm; 0 switches clipping off."""
-    scale: Literal["component", "fixed"] = "component"
-    """component: every layer keeps lora_alpha / k, as in the search; fixed: lora_alpha / rank, PEFT's default."""
+    scale: Literal["component", "fixed", "rslora"] = "component"
+    """component: every layer keeps lora_alpha / k, as in the search; fixed: lora_alpha / rank, PEFT's default; rslora:
+    lora_alpha / sqrt(rank) (arXiv 2312.03732)."""
     eval_batch_size: ranges.CountOrNull = None
     """Examples per batch in evaluation; null: 64, and batch_size for a language model, whose scores for every token
     fill the memory."""

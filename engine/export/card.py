@@ -117,9 +117,9 @@ def _facts(run: Context, result: Mapping[str, Any], record: RankRecord) -> str:
     ranks = f"mean {record.mean_rank:.2f} of k = {record.k} over {len(record.layers)} layers"
     ranks += f", of which {dropped} have none" if dropped else ""
     if record.lora_alpha is not None:
-        by_rank = f"lora_alpha {record.lora_alpha:g} / its rank"
-        scale = by_rank if record.scale == "fixed" else f"{record.lora_alpha / record.k:g} on each component"
-        ranks += f"; scale {scale}"
+        by_rank = {"fixed": "its rank", "rslora": "the square root of its rank"}.get(record.scale or "")
+        whole = f"lora_alpha {record.lora_alpha:g} / {by_rank}"
+        ranks += f"; scale {whole if by_rank else f'{record.lora_alpha / record.k:g} on each component'}"
     rows = {
         "task": f"{run.task.name} ({config.task.type}{f': {classes}' if classes else ''})",
         "data": _data(config),

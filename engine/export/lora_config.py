@@ -1,5 +1,6 @@
 """PEFT's LoRA at recorded ranks: its configuration, a model with it, and lora_config/ for trainers elsewhere."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -30,31 +31,43 @@ model = get_peft_model(model, LoraConfig.from_pretrained("."))  # model: the bas
 {scale} Layers of rank 0 are left out of `target_modules`.
 `python run.py --show RUN --for peft|trl|axolotl|llama-factory|unsloth` prints the lines for each trainer.
 {parts}"""
-_COMPONENT = "`alpha_pattern` keeps the scale of the search, lora_alpha / k = {scale:g}, on every rank-1 component."
-_FIXED = "Every layer has lora_alpha / rank as its scale (`retrain.scale: fixed`)."
+_SCALES = {
+    "component": "`alpha_pattern` keeps the scale of the search, lora_alpha / k = {scale:g}, on every component.",
+    "fixed": "Every layer has lora_alpha / rank as its scale (`retrain.scale: fixed`).",
+    "rslora": "`alpha_pattern` gives every layer rsLoRA's scale, lora_alpha / sqrt(rank) (`retrain.scale: rslora`).",
+}
 
 
 def adapter_config(config: RunConfig, record: RankRecord, task: Task, head: list[str]) -> LoraConfig:
     """PEFT's configuration for the recorded ranks.
 
-    Layers of rank 0 are left out of target_modules, as PEFT refuses r = 0. With `retrain.scale: component` every layer
-    keeps the search's scale lora_alpha / k, so its lora_alpha is lora_alpha * rank / k. The parts of a fused layer
-    share its LoRA, whose rank is their sum.
+    Layers of rank 0 are left out of target_modules, as PEFT refuses r = 0. The parts of a fused layer share its LoRA,
+    whose rank is their sum.
     """
     kept = layer_ranks(record.kept)
-    alphas = {name: _whole(config.lora.lora_alpha * rank / record.k) for name, rank in kept.items()}
+    alphas = {name: _whole(alpha_of(config, rank, record.k)) for name, rank in kept.items()}
     largest = max(kept.values())
-    fixed = config.retrain.scale == "fixed"
     return lora_config(
         config.lora,
         task.peft_type,
         head,
         r=largest,
-        lora_alpha=_whole(config.lora.lora_alpha if fixed else config.lora.lora_alpha * largest / record.k),
+        lora_alpha=_whole(alpha_of(config, largest, record.k)),
         target_modules=list(kept),
         rank_pattern=kept,
-        alpha_pattern={} if fixed else alphas,
+        alpha_pattern={} if config.retrain.scale == "fixed" else alphas,
     )
+
+
+def alpha_of(config: RunConfig, rank: int, k: int) -> float:
+    """The lora_alpha of a layer of this rank, which PEFT divides by the rank, under `retrain.scale`.
+
+    component: the search's scale lora_alpha / k on each component; fixed: lora_alpha as it is; rslora: the scale
+    lora_alpha / sqrt(rank) (arXiv 2312.03732), which alpha_pattern holds, so that readers of r and lora_alpha need not
+    know PEFT's use_rslora.
+    """
+    alpha = config.lora.lora_alpha
+    return {"component": alpha * rank / k, "fixed": alpha, "rslora": alpha * math.sqrt(rank)}[config.retrain.scale]
 
 
 def _whole(alpha: float) -> float:
@@ -92,8 +105,7 @@ def save_lora_config(settings: PeftConfig, record: RankRecord, folder: Path, con
         "revision": config.model.revision,
         "inference_mode": False,
     }
-    fixed = config.retrain.scale == "fixed"
-    scale = _FIXED if fixed else _COMPONENT.format(scale=config.lora.lora_alpha / record.k)
+    scale = _SCALES[config.retrain.scale].format(scale=config.lora.lora_alpha / record.k)
     lost = what_parts_lose(record)
     write_text(folder / "README.md", _README.format(scale=scale, parts=f"\n{lost}\n" if lost else ""))
     write_json(folder / ADAPTER_CONFIG, fields)

@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 from configs.errors import UserError
 from configs.rules import ADALORA_LEAST_STEPS
 from engine import export, ranks
-from engine.export.lora_config import adapter_config, attach_ranks
+from engine.export.lora_config import adapter_config, alpha_of, attach_ranks
 from engine.ranks import LayerRank, RankRecord
 from engine.retrain import checkpoint as retrain_checkpoint
 from engine.retrain.length import length_of
@@ -58,12 +58,11 @@ class AdaLora(Method):
         config = run.config
         like = lora_config(config.lora, run.task.peft_type, base.trained_whole)
         rank = initial_rank(config.lora.r)
-        # PEFT divides by the initial rank, for good: this gives each component the scale lora_alpha / k.
-        scale = 1.0 if config.retrain.scale == "fixed" else rank / config.lora.k
         alike = ("task_type", "modules_to_save", "lora_dropout")
         fields: dict[str, Any] = {name: getattr(like, name) for name in alike}
         fields["target_modules"] = lora_layers_of(base.model, config.lora)
-        fields["lora_alpha"] = config.lora.lora_alpha * scale
+        # PEFT divides by the initial rank, for good.
+        fields["lora_alpha"] = alpha_of(config, rank, config.lora.k)
         fields |= schedule(length_of(config.retrain, rows).steps)
         model = attach(base.model, AdaLoraConfig(init_r=rank, target_r=config.lora.r, **fields))
         _regularise_in_training_only(model)

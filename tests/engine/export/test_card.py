@@ -1,6 +1,7 @@
 """adapter/README.md: facts, ranks and servers; its lines are run as they stand, also far from where it was made."""
 
 import ast
+import dataclasses
 import json
 import re
 import shutil
@@ -42,7 +43,7 @@ RECORD = RankRecord(
 
 def card_of(
     folder: Path, arguments: tuple[str, ...], rows: list[dict[str, Any]], name: str = "org/base",
-    whole: list[str] | None = None,
+    whole: list[str] | None = None, record: RankRecord = RECORD,
 ) -> str:  # fmt: skip
     """The card of a run with these rows in predictions.jsonl."""
     place = RunFolder(folder)
@@ -55,7 +56,7 @@ def card_of(
     run: Any = SimpleNamespace(
         folder=place, task=make_task(config), tokenizer=chat_tokenizer(), config=config, weights_dtype=torch.float32
     )
-    save_card(run, RESULT, RECORD)
+    save_card(run, RESULT, record)
     text = (place.adapter / "README.md").read_text()
     for code in re.findall(r"```python\n(.*?)```", text, re.S):
         ast.parse(code)
@@ -100,6 +101,12 @@ def test_task_data_result_and_ranks_stand_in_it(tmp_path: Path) -> None:
     assert "| ranks | mean 1.33 of k = 4 over 3 layers, of which 1 have none; scale 2 on each component |" in text
     assert "| size | 12,345 LoRA parameters, 23,456 trained in all |" in text
     assert "| | 0 | 1 |\n|---|---|---|\n| q | 3 | 1 |\n| v | 0 |  |\n" in text
+
+
+@pytest.mark.parametrize(("scale", "words"), [("fixed", "its rank"), ("rslora", "the square root of its rank")])
+def test_the_scale_stands_in_it(tmp_path: Path, scale: str, words: str) -> None:
+    text = card_of(tmp_path, CHAT, [], record=dataclasses.replace(RECORD, scale=scale))
+    assert f"of which 1 have none; scale lora_alpha 8 / {words} |" in text
 
 
 def test_servers_are_told_which_folder_is_theirs(tmp_path: Path) -> None:

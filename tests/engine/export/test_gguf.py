@@ -55,7 +55,8 @@ def adapted(kind: str, folder: Path, *, scale: str = "component") -> PeftModel:
     base = AutoModelForCausalLM.from_pretrained(folder / "base").eval()
     layers = [name for name in layer_shapes(base) if "." in name and split(name)[1] is None]
     kept = {name: 1 + i % 5 for i, name in enumerate(layers)}
-    alphas = {name: 1.5 * rank for name, rank in kept.items()} if scale == "component" else {}
+    exponent = {"component": 1.0, "rslora": 0.5, "fixed": 0.0}[scale]
+    alphas = {name: 1.5 * rank**exponent for name, rank in kept.items()} if exponent else {}
     model = attach(base, LoraConfig(
         r=5, lora_alpha=7.5, target_modules=list(kept), rank_pattern=kept, alpha_pattern=alphas,  # type: ignore[arg-type]
         task_type="CAUSAL_LM", init_lora_weights=False,
@@ -91,7 +92,7 @@ def in_order(value: torch.Tensor, heads: int) -> torch.Tensor:
     return value[rows]
 
 
-@pytest.mark.parametrize("scale", ["component", "fixed"])
+@pytest.mark.parametrize("scale", ["component", "fixed", "rslora"])
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_every_layer_is_there_under_its_name_with_the_update_of_peft(kind: str, scale: str, tmp_path: Path) -> None:
     model = adapted(kind, tmp_path, scale=scale)
@@ -169,7 +170,7 @@ def test_what_cannot_become_such_a_file_is_refused_before_the_search(tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("llama_cpp") is None, reason="llama-cpp-python is not installed")
-@pytest.mark.parametrize("scale", ["component", "fixed"])
+@pytest.mark.parametrize("scale", ["component", "fixed", "rslora"])
 def test_llama_cpp_computes_the_logits_of_peft(tmp_path: Path, scale: str) -> None:
     """On a base in F32, with keys and values in F32, too; 4e-6 of the largest logit was measured."""
     import llama_cpp

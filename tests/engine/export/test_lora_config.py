@@ -22,6 +22,7 @@ from engine.stages import run_stages
 from problems.models.attach import lora_layers
 from problems.models.load import load_base
 from tests.helpers.exports import scales_of
+from tests.helpers.generation_toys import make_causal
 
 NAMES = ("h.0.attn.c_attn.q", "h.0.attn.c_attn.v", "h.1.attn.c_attn.q", "h.1.attn.c_attn.v")
 
@@ -131,6 +132,20 @@ def test_alphas_are_whole_numbers_where_they_can_be(tmp_path: Path) -> None:
     fixed = dataclasses.replace(other, retrain=RetrainConfig(scale="fixed"))
     found = saved(tmp_path, fixed, {"x.q": 3, "x.v": 8})
     assert (found["alpha_pattern"], json.dumps(found["lora_alpha"])) == ({}, "4")
+
+
+@pytest.mark.trains
+def test_the_scale_of_rslora_is_peft_s_own(tmp_path: Path) -> None:
+    """In lora_config/ alpha_pattern holds it; PEFT's use_rslora computes the same of lora_alpha."""
+    config = dataclasses.replace(RunConfig(name="a"), retrain=RetrainConfig(scale="rslora"))
+    kept = {f"transformer.h.{i}.attn.c_attn": rank for i, rank in enumerate((2, 7))}
+    saved(tmp_path, config, kept)
+    assert "lora_alpha / sqrt(rank)" in (tmp_path / "README.md").read_text()
+    mine = get_peft_model(make_causal("gpt2", 20), LoraConfig.from_pretrained(tmp_path))
+    given: Any = {"r": 7, "lora_alpha": 16, "rank_pattern": kept, "target_modules": list(kept), "use_rslora": True}
+    theirs = get_peft_model(make_causal("gpt2", 20), LoraConfig(task_type="CAUSAL_LM", **given))
+    assert scales_of(mine) == pytest.approx(scales_of(theirs), rel=1e-12)
+    assert list(scales_of(mine).values()) == pytest.approx([16 / 2**0.5, 16 / 7**0.5])
 
 
 def test_the_base_is_named_as_another_machine_finds_it(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def retrained_model(config: RunConfig, run: Context) -> Any:
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("retrain_scale", ["component", "fixed"])
+@pytest.mark.parametrize("retrain_scale", ["component", "fixed", "rslora"])
 @pytest.mark.parametrize(
     ("kind", "constraint", "scale", "rule"),
     [

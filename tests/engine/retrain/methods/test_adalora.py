@@ -14,10 +14,13 @@ from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
 from engine.retrain.length import length_of
+from engine.retrain.methods import METHODS
 from engine.retrain.methods.adalora import Allocate, initial_rank, schedule
+from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.stages import run_stages
+from problems.models.attach import lora_layers
 
 STEPS, R, LAYERS = 24, 2, 4
 ARGUMENTS = ("--method", "adalora", "--lora.r", str(R), "--retrain.learning_rate", "3e-2", "--retrain.max_steps")
@@ -126,6 +129,20 @@ def test_a_stopped_run_goes_on_to_the_same_ranks_and_weights(
     found, expected = (load_file(x.adapter / "adapter_model.safetensors") for x in (folder, whole))
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize(("scale", "expected"), [("component", 16 / 4), ("fixed", 16 / 3), ("rslora", 16 / 3**0.5)])
+def test_its_scale_is_that_of_the_initial_rank(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], scale: str, expected: float
+) -> None:
+    run = run_of(tiny_config(*ARGUMENTS, str(STEPS), "--retrain.scale", scale))
+    run.task.rows()
+    model: Any = METHODS["adalora"].prepare(run.base(), run, 8).model
+    assert initial_rank(R) == 3
+    layers: list[Any] = list(lora_layers(model).values())
+    # PEFT's forward pass divides by ranknum.
+    found = [layer.scaling["default"] / float(layer.ranknum["default"]) for layer in layers]
+    assert found == pytest.approx([expected] * LAYERS)
 
 
 @pytest.mark.trains
