@@ -204,6 +204,8 @@ def _method_refusals(config: RunConfig) -> Iterator[str]:
     parts = ", ".join(target for target in lora.target_modules if PART.fullmatch(target))
     if method == "adalora" and parts:
         yield _refusal("lora.target_modules", parts, f"{where}, whose layers all start with one rank", "c_attn")
+    if method == "eva" and parts:
+        yield _refusal("lora.target_modules", parts, f"{where}, which goes by the inputs of whole layers", "c_attn")
     for key, wanted in vars(config.export).items():
         if wanted and method in WITHOUT_LORA and key not in ("merged", "untrained"):
             yield f"--export.{key}: true is not allowed {where}, which has no LoRA"

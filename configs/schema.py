@@ -9,6 +9,7 @@ from typing import Literal
 
 from configs import ranges
 from configs.schema_answer import AnswerConfig
+from configs.schema_lora import AdapterSettings, LoraSettings
 from configs.schema_study import StudyConfig
 from configs.schema_task import DecodeSettings, TaskConfig
 from configs.schema_verdict import VerdictConfig
@@ -16,7 +17,7 @@ from configs.schema_verdict import VerdictConfig
 Constraint = Literal["softmax", "sigmoid", "none"]
 Stage = Literal["all", "search", "retrain", "report", "verdict"]
 MethodName = Literal[
-    "autolora", "lora", "lora_grid", "lora_ranks", "lora_shuffled", "lora_random", "adalora", "adapter", "head",
+    "autolora", "lora", "lora_grid", "lora_ranks", "lora_shuffled", "lora_random", "adalora", "eva", "adapter", "head",
     "full",
 ]  # fmt: skip
 
@@ -42,51 +43,6 @@ class ModelConfig:
     about a third more time. Not for second derivatives (neumann, cg, exact)."""
     load_in_4bit: bool = False
     """Keep the frozen weights in 4 bits (nf4, QLoRA); needs a CUDA GPU and the package bitsandbytes."""
-
-
-@dataclass(frozen=True)
-class LoraSettings:
-    """Where LoRA sits and how large it starts."""
-
-    target_modules: ranges.Targets = field(default_factory=lambda: ["query", "value"])
-    """Module names (or endings of names) that get LoRA. Paper: query and value projections. GPT-2 makes query, key and
-    value by one layer: c_attn has one rank for all three, [c_attn.q, c_attn.v] a rank for each that is named.
-    all-linear: every linear layer of every block, but none of head, pooler, output embedding or modules_to_save."""
-    modules_to_save: ranges.Modules = None
-    """Modules (names or their endings) that are trained whole beside LoRA and the task head, and kept in the adapter:
-    PEFT's modules_to_save. null: the pooler of an encoder that came without a trained one, else none."""
-    k: ranges.Rank = 8
-    """Rank-1 components per layer at the start of the search. Paper: 8."""
-    lora_alpha: ranges.Positive = 16.0
-    """LoRA's scale numerator: the update is multiplied by lora_alpha / k."""
-    dropout: ranges.ShareFromZero = 0.0
-    """Dropout on LoRA's input, 0 to below 1."""
-    r: ranges.Rank = 4
-    """Rank of every layer for the method lora; on average for adalora and, without ranks_from, for lora_random.
-    Paper's LoRA baseline: 4."""
-    grid: ranges.Ranks = field(default_factory=lambda: [1, 2, 4, 8])
-    """Method lora_grid: ranks to try for each target module, in every combination (16 for two targets); each
-    combination is trained on D_tr, and the one that is best on D_val is retrained."""
-    ranks_from: ranges.FilePathOrNull = None
-    """lora_ranks, lora_shuffled (both require it), lora_random: the ranks.json of the run to be compared with; {seed}
-    and {task} stand for this run's, {runs} for its runs_folder (a study's cells lie in one)."""
-    shuffle: Literal["size", "type"] = "size"
-    """lora_shuffled: the layers among which ranks are permuted. size: layers with equally many LoRA parameters per
-    rank; type: layers of one module type, as all query projections."""
-    draw: ranges.CountFromZero = 0
-    """lora_shuffled, lora_random: which of the draws of a seed; 0 is the first."""
-
-    def __post_init__(self) -> None:
-        if self.target_modules == ranges.ALL_LINEAR:  # the bare word; from here on there are only lists
-            object.__setattr__(self, "target_modules", [ranges.ALL_LINEAR])
-
-
-@dataclass(frozen=True)
-class AdapterSettings:
-    """Method adapter: Houlsby's bottlenecks (arXiv 1902.00751)."""
-
-    bottleneck: ranges.Width = 4
-    """Width of each bottleneck; 4 has about the parameters of lora.r 4 on query and value. Houlsby: 8, 64 or 256."""
 
 
 @dataclass(frozen=True)
@@ -235,8 +191,8 @@ class RunConfig:
     """Folder that holds the runs."""
     method: MethodName = "autolora"
     """autolora: learned ranks; lora: one rank for all; lora_grid: the best of several; lora_ranks: those of another
-    run from fresh weights; lora_shuffled, lora_random: controls; adalora: PEFT's; adapter: bottlenecks; head: only the
-    task head (a language model has none and is evaluated as it is); full: every weight is trained."""
+    run from fresh weights; lora_shuffled, lora_random: controls; adalora, eva: PEFT's; adapter: bottlenecks; head:
+    only the task head (a language model has none and is evaluated as it is); full: every weight is trained."""
     seed: ranges.Seed = 0
     """Seed of everything: split, order of the data, weights, dropout."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -65,7 +65,7 @@ def _divides(c: RunConfig) -> bool:
 
 
 def _uses_r(c: RunConfig) -> bool:
-    return c.method in ("lora", "adalora") or (c.method == "lora_random" and c.lora.ranks_from is None)
+    return c.method in ("lora", "adalora", "eva") or (c.method == "lora_random" and c.lora.ranks_from is None)
 
 
 DIFFERENCES = ("darts", "forward_difference", "sama")
@@ -136,7 +136,8 @@ TABLE: tuple[Row, ...] = (
         ("lora.r",), lambda c: c.method == "lora_random" and not _uses_r(c),
         f"{_METHOD} beside --lora.ranks_from, which says how many parameters there are",
     ),
-    Row(("lora.r",), lambda c: not _uses_r(c), f"{_METHOD}: it is the rank for lora, adalora and lora_random"),
+    Row(("lora.r",), lambda c: not _uses_r(c), f"{_METHOD}: it is the rank for lora, adalora, eva and lora_random"),
+    Row(("lora.rho",), lambda c: c.method != "eva", f"{_METHOD}: it is read for eva"),
     Row(("export.untrained",), lambda c: c.method not in SEARCHING, f"{_METHOD}, which searches no ranks"),
     Row(("lora.grid",), lambda c: c.method != "lora_grid", f"{_METHOD}: it is read for lora_grid"),
     Row(

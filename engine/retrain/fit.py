@@ -34,7 +34,7 @@ from problems.tasks import Task
 class Fitted:
     """What a training gave: metrics on the evaluation split, seconds of training, optimiser steps, the text of the
     predictions (of tasks that keep them), the log loss at a fitted temperature (of tasks whose outputs are read), and
-    where it is asked for the loss of every row.
+    where it is asked for the loss of every row. `found_in`: seconds in which the method itself found its ranks.
     """
 
     metrics: dict[str, float]
@@ -43,6 +43,7 @@ class Fitted:
     predictions: str | None = None
     calibrated_loss: float | None = None
     row_losses: pd.DataFrame | None = None
+    found_in: float | None = None
 
 
 def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mapping[str, Any] | None = None) -> Fitted:

@@ -16,7 +16,7 @@ def result_of(run: Context, fitted: Fitted, record: RankRecord | None, trainable
     """The content of metrics.json. The sweep's seconds stand apart: total is what one run at its rate costs."""
     config, searched = run.config, _searched(run)
     answer = read_answer(run.folder.answer).get("seconds") if config.method == "autolora" else None
-    seconds = {"search": searched.get("seconds"), "answer": answer, "retrain": fitted.seconds}
+    seconds = {"search": searched.get("seconds", fitted.found_in), "answer": answer, "retrain": fitted.seconds}
     return {
         "method": config.method,
         "task": run.task.name,

@@ -54,7 +54,7 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
         write_text(folder.predictions, fitted.predictions)
     if fitted.row_losses is not None:
         write_parquet(folder.row_losses, fitted.row_losses)
-    result = result_of(run, fitted, record, trainable, rate)
+    result = result_of(run, dataclasses.replace(fitted, found_in=prepared.seconds), record, trainable, rate)
     if record is not None:
         save_card(run, result, record)
     write_json(folder.metrics, result)

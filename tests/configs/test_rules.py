@@ -62,6 +62,10 @@ IMPOSSIBLE = {
         ("--method", "adalora", "--lora.target_modules", "[c_attn.q,c_proj,h.0.attn.c_attn.v]"),
         r"^--lora\.target_modules: c_attn\.q, h\.0\.attn\.c_attn\.v is not allowed for --method adalora",
     ),
+    "parts with eva": (
+        ("--method", "eva", "--lora.target_modules", "[c_attn.q]"),
+        r"^--lora\.target_modules: c_attn\.q is not allowed for --method eva, which goes by .* layers; allowed: c_attn",
+    ),
     "a grid over all linear layers": (
         ("--method", "lora_grid", "--lora.target_modules", "all-linear"),
         r"^--lora\.target_modules: all-linear is not allowed for --method lora_grid, which tries .* names of modules$",

@@ -91,6 +91,7 @@ def test_an_approximation_reads_what_the_table_says(kind: str) -> None:
 def test_a_method_reads_what_the_table_says(method: str) -> None:
     config = dataclasses.replace(RunConfig(name="a"), method=method)
     assert (reason("lora.ranks_from", config) is None) == METHODS[method].reads_ranks
+    assert (reason("lora.rho", config) is None) == (method == "eva")
     assert (reason("lora.grid", config) is None) == (method == "lora_grid")
     assert (reason("adapter.bottleneck", config) is None) == (method == "adapter")
     searched = {key for key in known_keys() if key.startswith(("search.", "hypergradient.", "answer."))}
@@ -125,7 +126,7 @@ REFUSED = {
     ),
     "an axis of what only another method reads": (
         ("--study.axes", "{lora.r: [2, 4]}"),
-        "--lora.r: does nothing with --method autolora: it is the rank for lora, adalora and lora_random; leave it o",
+        "--lora.r: does nothing with --method autolora: it is the rank for lora, adalora, eva and lora_random; le",
     ),
     "a task that the sample is not": (
         ("--task.name", "nosuch"), "--task.name: does nothing with --task.type sample, whose sentences the program",

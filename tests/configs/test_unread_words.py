@@ -8,11 +8,12 @@ from tests.helpers.unread import CHAT, DATA, PAIRS, told
 E2E = ("--task.type", "generation", "--task.name", "e2e")
 SAID = {
     ("--search.patience", "3"): "--search.patience: does nothing with --answer.rule shares",
-    ("--lora.r", "6"): "--lora.r: does nothing with --method autolora: it is the rank for lora, adalora and lora_ran",
+    ("--lora.r", "6"): "--lora.r: does nothing with --method autolora: it is the rank for lora, adalora, eva and lor",
     ("--method", "lora", "--search.steps", "9", "--hypergradient.type", "sama", "--retrain.init", "scratch"): (
         "--hypergradient.type, --retrain.init, --search.steps: do nothing with --method lora, which has no search"
     ),
     ("--lora.grid", "[1,2]"): "--lora.grid: does nothing with --method autolora: it is read for lora_grid",
+    ("--lora.rho", "3"): "--lora.rho: does nothing with --method autolora: it is read for eva",
     ("--lora.ranks_from", "x"): "--lora.ranks_from: does nothing with --method autolora: it is read for lora_r",
     ("--method", "lora_random", "--lora.r", "2", "--lora.ranks_from", "x"): (
         "--lora.r: does nothing with --method lora_random beside --lora.ranks_from"

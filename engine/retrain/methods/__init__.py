@@ -7,6 +7,7 @@ from engine.retrain.methods import lora
 from engine.retrain.methods.adalora import AdaLora
 from engine.retrain.methods.adapter import Adapter
 from engine.retrain.methods.base import Method, Prepared
+from engine.retrain.methods.eva import Eva
 from engine.retrain.methods.full import Full
 from engine.retrain.methods.head import Head
 from engine.retrain.methods.lora import RankedLora
@@ -22,6 +23,7 @@ METHODS: dict[str, Method] = {
     "lora_shuffled": RankedLora(lora.shuffled, rules=(controls.SHUFFLED,), reads_ranks=True),
     "lora_random": RankedLora(lora.random, rules=(controls.RANDOM,), reads_ranks=True),
     "adalora": AdaLora(),
+    "eva": Eva(),
     "adapter": Adapter(),
     "head": Head(),
     "full": Full(),

@@ -28,6 +28,8 @@ class Prepared:
     head: Sequence[str] = ()
     zeros: int = 0
     """Numbers among the trainable parameters that stay 0: those of B outside a part's block of outputs."""
+    seconds: float | None = None
+    """What it took to find the ranks; None where nothing was looked for."""
 
 
 class Method(ABC):

@@ -35,19 +35,25 @@ class RankedLora(Method):
         """Checks the ranks against the model, and against those that half-done work in the run's folder began with;
         attaches LoRA; ranks that were chosen here are recorded."""
         record, blame = self.source(base.model, run)
-        if run.processes.first:
-            refuse_changed_ranks(record, blame, run.folder)
-        prepared = lora_at(record, blame, base, run)
-        if self.rules and prepared.record and run.processes.first:
-            run.begin()
-            ranks.save(prepared.record, run.folder.ranks)
-        return prepared
+        return recorded_lora(record, blame, base, run, new=bool(self.rules))
 
     def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
         """adapter/, and adapter_padded/ and merged/ when asked for."""
         assert isinstance(prepared.model, PeftModel)
         export.save_all(prepared.model, run.tokenizer, run.folder, run.config)
         return prepared.record
+
+
+def recorded_lora(record: RankRecord, blame: Path, base: BaseModel, run: Context, *, new: bool = True) -> Prepared:
+    """As `lora_at`, for the training that counts: the ranks are those that half-done work in the run's folder began
+    with, and are written to ranks.json where they are `new`."""
+    if run.processes.first:
+        refuse_changed_ranks(record, blame, run.folder)
+    prepared = lora_at(record, blame, base, run)
+    if new and prepared.record and run.processes.first:
+        run.begin()
+        ranks.save(prepared.record, run.folder.ranks)
+    return prepared
 
 
 def lora_at(record: RankRecord, blame: Path, base: BaseModel, run: Context) -> Prepared:

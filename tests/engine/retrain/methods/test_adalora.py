@@ -21,6 +21,7 @@ from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.stages import run_stages
 from problems.models.attach import lora_layers
+from tests.helpers.stopping import StopAt
 
 STEPS, R, LAYERS = 24, 2, 4
 ARGUMENTS = ("--method", "adalora", "--lora.r", str(R), "--retrain.learning_rate", "3e-2", "--retrain.max_steps")
@@ -93,23 +94,6 @@ def test_ranks_change_and_the_budget_is_met(
     assert record.rule == "adalora"
     assert [layer.rank for layer in record.layers] == list(final.values())
     assert record.mean_rank == R
-
-
-class StopAt(StopRequest):
-    """Asks to stop once a training, which writes config.yaml when it begins, has seen `step` steps."""
-
-    def __init__(self, folder: RunFolder, step: int) -> None:
-        super().__init__()
-        self.folder, self.left = folder, step
-
-    @property
-    def code(self) -> int | None:  # type: ignore[override]
-        self.left -= self.folder.config.exists()
-        return 143 if self.left <= 0 else None
-
-    @code.setter
-    def code(self, value: int | None) -> None:
-        pass
 
 
 @pytest.mark.slow

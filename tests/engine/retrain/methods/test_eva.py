@@ -1,0 +1,160 @@
+"""EVA: the ranks and the start are those of PEFT's own initialisation, and a stopped run resumes at them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import EvaConfig, LoraConfig, PeftModel, get_peft_model, initialize_lora_eva_weights
+from safetensors.torch import load_file
+
+from configs.errors import UserError
+from configs.requests import Request
+from configs.schema import RunConfig
+from engine import ranks
+from engine.retrain.methods import METHODS, eva
+from engine.run.context import Context
+from engine.run.folder import RunFolder
+from engine.run.interrupt import Interrupted, StopRequest
+from engine.stages import run_stages
+from problems.models.attach import lora_layers
+from tests.helpers.generation_toys import arguments, save_causal, write_e2e
+from tests.helpers.methods import NAMES, SIZE, Done, K
+from tests.helpers.stopping import StopAt
+
+R, RHO, STEPS = 2, 2.0, 8
+EVA = ("--method", "eva", "--lora.r", str(R), "--lora.rho", str(RHO))
+WIDE = ("--lora.target_modules", "all-linear")
+
+
+def prepared(run: Context) -> PeftModel:
+    run.task.rows()
+    model = METHODS["eva"].prepare(run.base(), run, 8).model
+    assert isinstance(model, PeftModel)
+    return model
+
+
+def of_peft(run: Context, keep: tuple[str, ...]) -> PeftModel:
+    """PEFT's initialisation by its own defaults, on the same batches; `keep`: what of a batch it is given."""
+    base = run.base()
+    names = list(ranks.load(run.folder.ranks).kept) + [x.name for x in ranks.load(run.folder.ranks).layers]
+    settings = LoraConfig(
+        r=R, lora_alpha=16, target_modules=sorted(set(names)), init_lora_weights="eva", eva_config=EvaConfig(rho=RHO),
+        task_type=run.task.peft_type,
+    )  # fmt: skip
+    model = get_peft_model(base.model, settings)
+    loader = eva._Inputs(run.base(), run)._batches()
+    rows = [{name: value for name, value in batch.items() if name in keep} for batch in loader]
+    initialize_lora_eva_weights(model, rows, show_progress_bar=False)
+    return model
+
+
+def compare(mine: PeftModel, theirs: PeftModel) -> None:
+    found, expected = lora_layers(mine), lora_layers(theirs)
+    assert found.keys() == expected.keys()
+    assert len({layer.r["default"] for layer in found.values()}) > 1, "the ranks differ"
+    for name, layer in found.items():
+        own: Any = layer.lora_A["default"].weight
+        assert torch.equal(own, expected[name].lora_A["default"].weight), name
+        assert not layer.lora_B["default"].weight.any()
+
+
+@pytest.mark.trains
+def test_ranks_and_start_are_those_of_peft(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    run = run_of(tiny_config(*EVA, *WIDE))
+    mine = prepared(run)
+    # Given labels, one for each row, PEFT's mask of tokens would be another.
+    compare(mine, of_peft(run, ("input_ids", "attention_mask", "token_type_ids")))
+    record = ranks.load(run.folder.ranks)
+    assert record.rule == "eva"
+    assert sum(layer.rank for layer in record.layers) == R * len(record.layers), "the budget is one of ranks"
+    assert max(layer.rank for layer in record.layers) <= R * RHO
+    assert {layer.scaling["default"] for layer in lora_layers(mine).values()} == {16 / K}
+
+
+@pytest.mark.trains
+def test_of_a_language_model_no_prompt_counts(tmp_path: Path, run_of: Callable[..., Context]) -> None:
+    from configs.parser import parse
+
+    model, data = save_causal(tmp_path / "model", "llama"), write_e2e(tmp_path / "data")
+    argv = [*arguments(model, data, tmp_path / "runs", "[q_proj,o_proj,down_proj]"), *EVA]
+    run = run_of(parse(argv).config)
+    mine = prepared(run)
+    compare(mine, of_peft(run, ("input_ids", "attention_mask", "labels")))
+
+
+@pytest.mark.trains
+def test_the_run_counts_what_it_took(done: Callable[..., Done]) -> None:
+    run = done("eva")
+    record, result = ranks.load(run.folder.ranks), run.result
+    assert [layer.name for layer in record.layers] == NAMES
+    assert result["lora_parameters"] == sum(record.kept.values()) * SIZE
+    assert result["seconds"]["search"] > 0
+    assert result["seconds"]["total"] == pytest.approx(result["seconds"]["search"] + result["seconds"]["retrain"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [2, 5, STEPS])
+def test_a_stopped_run_resumes_to_the_same_weights(
+    make_config: Callable[..., RunConfig], finished_run: Callable[..., RunFolder], tmp_path: Path, step: int
+) -> None:
+    values = (*EVA, *WIDE, "--retrain.max_steps", str(STEPS), "--retrain.learning_rate", "3e-2")
+    whole = finished_run("bert", *values)
+    config = make_config(tmp_path / "parts", "bert", *values)
+    folder = RunFolder(Path(config.runs_folder) / "tiny")
+    with pytest.raises(Interrupted):
+        run_stages(Request(config, "all", False, "x"), StopAt(folder, step), draw=False)
+    run_stages(Request(config, "all", False, "x"), StopRequest(), draw=False)
+    assert folder.ranks.read_text() == whole.ranks.read_text()
+    found, expected = (load_file(x.adapter / "adapter_model.safetensors") for x in (folder, whole))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.trains
+def test_one_training_run_sweeps_rates_at_one_choice_of_ranks(tiny_config: Callable[..., RunConfig]) -> None:
+    config = tiny_config(*EVA, "--retrain.learning_rates", "[1e-3,1e-2]")
+    folder = run_stages(Request(config, "all", False, "x"), StopRequest(), draw=False)
+    assert json.loads(folder.metrics.read_text())["learning_rate"] in (1e-3, 1e-2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--lora.r", "20"), r"^--lora\.rho: 2 with --lora\.r 20 lets a layer have rank 40, above the 32 of bert\."),
+        (("--lora.rho", "0.5"), r"^--lora\.rho: 0\.5 is not allowed; allowed: 1 to 1,000"),
+    ],
+)
+def test_what_no_layer_can_have_is_refused(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], arguments: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        prepared(run_of(tiny_config("--method", "eva", *arguments)))
+
+
+@pytest.mark.trains
+def test_components_that_do_not_come_to_rest_are_one_line(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eva, "MOST_BATCHES", 3)
+    run = run_of(tiny_config(*EVA, "--retrain.batch_size", "1", "--lora.r", "16"))
+    with pytest.raises(UserError, match=r"^--lora\.rho: up to 32 principal components .* in 3 batches of 1 rows"):
+        prepared(run)
+
+
+@pytest.mark.trains
+def test_a_signal_while_it_looks_stops_it(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    stop = StopRequest()
+    run = run_of(tiny_config(*EVA), stop)
+    run.task.rows()
+    base = run.base()
+    stop.code = 143
+    with pytest.raises(Interrupted):
+        METHODS["eva"].prepare(base, run, 8)
+    assert not run.folder.ranks.exists()

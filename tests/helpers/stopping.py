@@ -1,0 +1,22 @@
+"""A signal that comes at a certain step of a training."""
+
+from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
+
+
+class StopAt(StopRequest):
+    """Asks to stop once a training, which writes config.yaml when it begins, has seen `step` steps."""
+
+    def __init__(self, folder: RunFolder, step: int) -> None:
+        super().__init__()
+        self.folder, self.left = folder, step
+
+    @property
+    def code(self) -> int | None:  # type: ignore[override]
+        """SIGTERM's exit code from then on."""
+        self.left -= self.folder.config.exists()
+        return 143 if self.left <= 0 else None
+
+    @code.setter
+    def code(self, value: int | None) -> None:
+        """What the processes of a run tell each other is known already."""
