@@ -24,8 +24,12 @@ class LoraSettings:
     dropout: ranges.ShareFromZero = 0.0
     """Dropout on LoRA's input, 0 to below 1."""
     r: ranges.Rank = 4
-    """Rank of every layer for the method lora; on average for adalora, eva and, without ranks_from, for lora_random.
+    """Rank of every layer for the method lora; on average for adalora, eva, without budget for para, and without
+    ranks_from for lora_random.
     Paper's LoRA baseline: 4."""
+    budget: ranges.BudgetOrNull = None
+    """para: LoRA parameters that are left, as an average rank over the layers (0.5: half of those of rank 1 in every
+    layer), up to k; null: r."""
     rho: ranges.Rho = 2.0
     """eva: how far ranks may go from r, as no layer gets more than rho * r; 1: r in every layer. PEFT: 2."""
     grid: ranges.Ranks = field(default_factory=lambda: [1, 2, 4, 8])

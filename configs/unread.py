@@ -65,9 +65,12 @@ def _divides(c: RunConfig) -> bool:
 
 
 def _uses_r(c: RunConfig) -> bool:
+    if c.method in BUDGETED:
+        return c.lora.budget is None
     return c.method in ("lora", "adalora", "eva") or (c.method == "lora_random" and c.lora.ranks_from is None)
 
 
+BUDGETED = ("para",)
 DIFFERENCES = ("darts", "forward_difference", "sama")
 _METHOD = "with --method {c.method}"
 _TYPE = "with --hypergradient.type {c.hypergradient.type}"
@@ -136,7 +139,12 @@ TABLE: tuple[Row, ...] = (
         ("lora.r",), lambda c: c.method == "lora_random" and not _uses_r(c),
         f"{_METHOD} beside --lora.ranks_from, which says how many parameters there are",
     ),
+    Row(
+        ("lora.r",), lambda c: c.method in BUDGETED and not _uses_r(c),
+        f"{_METHOD} beside --lora.budget, which says how many parameters there are",
+    ),
     Row(("lora.r",), lambda c: not _uses_r(c), f"{_METHOD}: it is the rank for lora, adalora, eva and lora_random"),
+    Row(("lora.budget",), lambda c: c.method not in BUDGETED, f"{_METHOD}: it is read for para"),
     Row(("lora.rho",), lambda c: c.method != "eva", f"{_METHOD}: it is read for eva"),
     Row(("export.untrained",), lambda c: c.method not in SEARCHING, f"{_METHOD}, which searches no ranks"),
     Row(("lora.grid",), lambda c: c.method != "lora_grid", f"{_METHOD}: it is read for lora_grid"),

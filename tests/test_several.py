@@ -92,7 +92,7 @@ def test_a_whole_run_is_the_same(argv: list[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["lora", "adalora", "eva", "head"])
+@pytest.mark.parametrize("method", ["lora", "adalora", "eva", "para", "head"])
 def test_the_baselines_are_the_same(argv: list[str], tmp_path: Path, method: str) -> None:
     argv = [*argv, "--method", method, "--retrain.max_steps", "12", "--lora.modules_to_save", "null"]
 

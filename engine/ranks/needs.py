@@ -31,11 +31,11 @@ def refuse_small_budget(answer: AnswerConfig, sizes: Collection[int]) -> None:
         return
     raise UserError(
         f"--answer.budget: {answer.budget:g} is not allowed for this model; allowed: "
-        f"{_rounded_up(min(sizes) / sum(sizes)):g} or more, one component of the smallest layer, or auto"
+        f"{rounded_up(min(sizes) / sum(sizes)):g} or more, one component of the smallest layer, or auto"
     )
 
 
-def _rounded_up(number: float) -> float:
+def rounded_up(number: float) -> float:
     """To three digits, as a number that was rounded down would be refused again."""
     unit = 10.0 ** (2 - math.floor(math.log10(number)))
     return math.ceil(number * unit) / unit

@@ -52,6 +52,20 @@ def kept_within(worth: Tensor, sizes: Sequence[int], budget: int | None, allowed
     return kept
 
 
+def above_one_threshold(values: Tensor, sizes: Sequence[int], budget: int) -> Tensor:
+    """Which components lie above the lowest threshold on `values`, one for all layers, that `budget` LoRA parameters
+    allow: PARA's rule, by which the cost of a component does not count.
+
+    `values` [layers, k], falling in each layer; `sizes` [layers]: parameters of one component. Boolean [layers, k].
+    Of equal ones the first layer's come first.
+    """
+    order = values.flatten().argsort(descending=True, stable=True)
+    costs = torch.tensor(sizes).repeat_interleave(values.shape[1])[order]
+    kept = torch.zeros(values.numel(), dtype=torch.bool)
+    kept[order[costs.cumsum(0) <= budget]] = True
+    return kept.view_as(values)
+
+
 def above_noise(share: Tensor, standard_error: Tensor) -> Tensor:
     """Which shares are no noise. Boolean, of the shape of both."""
     return share > SEEN * standard_error

@@ -87,6 +87,8 @@ def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mappi
         steps = trainer.state.global_step
     if processes.agree(run.stop):
         run.stop.check()
+    if prepared.finish is not None:
+        prepared.finish()
     return _evaluate(trainer, run, data, clock.seconds, steps)
 
 

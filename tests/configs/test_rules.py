@@ -62,9 +62,17 @@ IMPOSSIBLE = {
         ("--method", "adalora", "--lora.target_modules", "[c_attn.q,c_proj,h.0.attn.c_attn.v]"),
         r"^--lora\.target_modules: c_attn\.q, h\.0\.attn\.c_attn\.v is not allowed for --method adalora",
     ),
+    "a cut that leaves more than was trained": (
+        ("--method", "para", "--lora.budget", "9"),
+        r"^--lora\.budget: 9 is not allowed for --method para with --lora\.k 8, the rank .* an average rank up to k",
+    ),
+    "a cut to uniform ranks above k": (
+        ("--method", "para", "--lora.r", "16"),
+        r"^--lora\.r: 16 is not allowed for --method para with --lora\.k 8",
+    ),
     "parts with eva": (
         ("--method", "eva", "--lora.target_modules", "[c_attn.q]"),
-        r"^--lora\.target_modules: c_attn\.q is not allowed for --method eva, which goes by .* layers; allowed: c_attn",
+        r"^--lora\.target_modules: c_attn\.q is not allowed for --method eva, which goes by .*; allowed: c_attn",
     ),
     "a grid over all linear layers": (
         ("--method", "lora_grid", "--lora.target_modules", "all-linear"),

@@ -91,6 +91,7 @@ def test_an_approximation_reads_what_the_table_says(kind: str) -> None:
 def test_a_method_reads_what_the_table_says(method: str) -> None:
     config = dataclasses.replace(RunConfig(name="a"), method=method)
     assert (reason("lora.ranks_from", config) is None) == METHODS[method].reads_ranks
+    assert (reason("lora.budget", config) is None) == (method == "para")
     assert (reason("lora.rho", config) is None) == (method == "eva")
     assert (reason("lora.grid", config) is None) == (method == "lora_grid")
     assert (reason("adapter.bottleneck", config) is None) == (method == "adapter")

@@ -13,6 +13,10 @@ SAID = {
         "--hypergradient.type, --retrain.init, --search.steps: do nothing with --method lora, which has no search"
     ),
     ("--lora.grid", "[1,2]"): "--lora.grid: does nothing with --method autolora: it is read for lora_grid",
+    ("--lora.budget", "3"): "--lora.budget: does nothing with --method autolora: it is read for para",
+    ("--method", "para", "--lora.r", "2", "--lora.budget", "1"): (
+        "--lora.r: does nothing with --method para beside --lora.budget"
+    ),
     ("--lora.rho", "3"): "--lora.rho: does nothing with --method autolora: it is read for eva",
     ("--lora.ranks_from", "x"): "--lora.ranks_from: does nothing with --method autolora: it is read for lora_r",
     ("--method", "lora_random", "--lora.r", "2", "--lora.ranks_from", "x"): (

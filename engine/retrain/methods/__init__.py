@@ -11,6 +11,7 @@ from engine.retrain.methods.eva import Eva
 from engine.retrain.methods.full import Full
 from engine.retrain.methods.head import Head
 from engine.retrain.methods.lora import RankedLora
+from engine.retrain.methods.para import Para
 from engine.run.opening import Asked
 
 __all__ = ["METHODS", "Method", "Prepared", "refuse_other_ranks"]
@@ -24,6 +25,7 @@ METHODS: dict[str, Method] = {
     "lora_random": RankedLora(lora.random, rules=(controls.RANDOM,), reads_ranks=True),
     "adalora": AdaLora(),
     "eva": Eva(),
+    "para": Para(),
     "adapter": Adapter(),
     "head": Head(),
     "full": Full(),

@@ -1,6 +1,5 @@
 """AdaLoRA (Zhang et al., ICLR 2023, arXiv 2303.10512) as PEFT has it, its schedule derived from the run's steps."""
 
-import dataclasses
 import json
 import math
 from pathlib import Path
@@ -15,11 +14,12 @@ from transformers import TrainerCallback
 from configs.errors import UserError
 from configs.rules import ADALORA_LEAST_STEPS
 from engine import export, ranks
-from engine.export.lora_config import adapter_config, alpha_of, attach_ranks
+from engine.export.lora_config import alpha_of
 from engine.ranks import LayerRank, RankRecord
 from engine.retrain import checkpoint as retrain_checkpoint
 from engine.retrain.length import length_of
-from engine.retrain.methods.base import Method, Prepared, layer_sizes
+from engine.retrain.methods.base import Method, Prepared
+from engine.retrain.methods.lora import as_plain_lora
 from engine.run.context import Context
 from problems.models.attach import ADAPTER, attach, lora_config, lora_layers
 from problems.models.layers import lora_layers_of
@@ -76,11 +76,7 @@ class AdaLora(Method):
         # Which components are left, boolean [r]: the allocation sets the others' singular value to 0 after every step.
         kept = {name: (layer.lora_E[ADAPTER] != 0).flatten() for name, layer in layers.items()}
         record = RankRecord(config.lora.k, tuple(LayerRank(n, int(x.sum())) for n, x in kept.items()), rule=RULE)
-        settings: Any = trained.peft_config[ADAPTER]
-        whole = list(settings.modules_to_save or [])
-        base: Any = trained.unload()
-        record = dataclasses.replace(record, lora_parameters=ranks.count_parameters(record.kept, layer_sizes(base)))
-        plain = attach_ranks(base, adapter_config(config, record, run.task, whole), record).eval()
+        plain, record = as_plain_lora(trained, record, run)
         for name, layer in lora_layers(plain).items():
             _copy(layers[name], kept[name], layer)
         ranks.save(record, run.folder.ranks)

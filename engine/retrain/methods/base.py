@@ -1,7 +1,7 @@
 """What a method is to the rest of the program: a model to be trained by the one trainer, and what is kept of it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,11 @@ from typing import Any
 from torch import nn
 from transformers import TrainerCallback
 
-from configs.schema import RunConfig
+from configs.errors import UserError
+from configs.schema import LoraSettings, RunConfig
 from engine.ranks import RankRecord
+from engine.ranks.needs import rounded_up
+from engine.ranks.rules import parameters_of
 from engine.run.context import Context
 from problems.models.layers import HEADS, layer_shapes
 from problems.models.load import BaseModel
@@ -28,6 +31,8 @@ class Prepared:
     head: Sequence[str] = ()
     zeros: int = 0
     """Numbers among the trainable parameters that stay 0: those of B outside a part's block of outputs."""
+    finish: Callable[[], None] | None = None
+    """What changes the trained model before it is evaluated."""
     seconds: float | None = None
     """What it took to find the ranks; None where nothing was looked for."""
 
@@ -59,6 +64,22 @@ def head_of(base: BaseModel) -> list[str]:
 def layer_sizes(model: Any) -> dict[str, int]:
     """Name -> inputs + outputs of every layer, or part of one, that could take LoRA: the numbers in one component."""
     return {name: sum(shape) for name, shape in layer_shapes(model).items()}
+
+
+def budget_of(lora: LoraSettings, sizes: Collection[int]) -> int:
+    """The LoRA parameters of `lora.budget`, or of rank `lora.r` in every layer; `sizes`: those of one component each.
+
+    Raises UserError where the largest component has no room.
+    """
+    rank, key = (lora.r, "lora.r") if lora.budget is None else (lora.budget, "lora.budget")
+    budget = parameters_of(rank, sizes)
+    if budget < max(sizes):
+        least = rounded_up(max(sizes) / sum(sizes))
+        raise UserError(
+            f"--{key}: {rank:g} is not allowed for this model; allowed: {least:g} or more, one component of the "
+            f"largest layer"
+        )
+    return budget
 
 
 def ranks_from(config: RunConfig, task: Task) -> Path:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from peft import PeftModel
 from transformers import PreTrainedModel
@@ -15,9 +16,13 @@ from engine.retrain.common import start_in_common
 from engine.retrain.methods.base import Method, Prepared, layer_sizes, ranks_from
 from engine.retrain.same_ranks import refuse_changed_ranks
 from engine.run.context import Context
+from problems.models.attach import ADAPTER
 from problems.models.layers import layer_shapes, lora_layers_of
 from problems.models.load import BaseModel
 from problems.models.parts import layer_ranks
+
+K_BLAME = Path("--lora.k")
+"""What is to blame where rank k does not fit the model."""
 
 Source = Callable[[PreTrainedModel, Context], tuple[RankRecord, Path]]
 """Gives the ranks for a model, and the file (or option) that is to blame when they do not fit the model."""
@@ -72,6 +77,19 @@ def lora_at(record: RankRecord, blame: Path, base: BaseModel, run: Context) -> P
     if config.retrain.init == "search":
         start_from_search(model, config, record, run.folder.search_weights)
     return Prepared(model, record, zeros=stored - count)
+
+
+def as_plain_lora(trained: PeftModel, record: RankRecord, run: Context) -> tuple[PeftModel, RankRecord]:
+    """The base of `trained` and what was trained whole, with fresh plain LoRA at the ranks of a record, in evaluation
+    mode; and the record with its parameters and the run's scale. Of `trained` only the LoRA layers are left."""
+    settings: Any = trained.peft_config[ADAPTER]
+    whole = list(settings.modules_to_save or [])
+    base: Any = trained.unload()
+    count = ranks.count_parameters(record.kept, layer_sizes(base))
+    record = ranks.of_run(dataclasses.replace(record, lora_parameters=count), run.config)
+    model = attach_ranks(base, adapter_config(run.config, record, run.task, whole), record)
+    model.eval()
+    return model, record
 
 
 def of_the_run(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:

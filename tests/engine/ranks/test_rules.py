@@ -7,7 +7,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.ranks.rules import above_noise, kept_components, kept_within, parameters_of, thresholds
+from engine.ranks.rules import (
+    above_noise,
+    above_one_threshold,
+    kept_components,
+    kept_within,
+    parameters_of,
+    thresholds,
+)
 from problems.selection import SelectionVariables
 
 
@@ -83,6 +90,15 @@ def test_a_budget_is_never_exceeded_and_room_for_one_more_is_never_left(rows: li
     assert spent <= budget
     dropped = [size for size, row in zip(sizes, kept, strict=True) if not row.all()]
     assert all(size > budget - spent for size in dropped)
+
+
+def test_one_threshold_goes_by_value_and_ends_at_the_first_component_without_room() -> None:
+    values = torch.tensor([[9.0, 4.0, 1.0], [8.0, 7.0, 0.5]])
+    assert above_one_threshold(values, [10, 30], 70).tolist() == [[True, False, False], [True, True, False]]
+    assert above_one_threshold(values, [10, 30], 69).tolist() == [[True, False, False], [True, False, False]]
+    assert above_one_threshold(values, [10, 30], 120).all()
+    equal = above_one_threshold(torch.zeros(2, 2), [1, 1], 3)
+    assert equal.tolist() == [[True, True], [True, False]], "of equal ones the first layer's"
 
 
 def test_a_share_is_above_noise_from_two_standard_errors() -> None:

@@ -34,7 +34,7 @@ def test_plain_peft_gives_the_logits_where_a_pooler_was_trained_too(done: Callab
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("method", ["lora", "lora_shuffled", "lora_random", "adalora", "eva"])
+@pytest.mark.parametrize("method", ["lora", "lora_shuffled", "lora_random", "adalora", "eva", "para"])
 def test_plain_peft_gives_the_runs_logits_at_the_scale_of_autolora(done: Callable[..., Done], method: str) -> None:
     run = done(method)
     model = PeftModel.from_pretrained(run.plain_base(), run.folder.adapter)

@@ -23,7 +23,7 @@ from tests.helpers.methods import HEAD, LAYERS, LEARNED, NAMES, SIZE, Done, R
 
 def test_the_configuration_names_every_method() -> None:
     assert set(METHODS) == set(get_args(MethodName)) == SEARCHING | set(WITHOUT_LORA) | {
-        "lora", "lora_ranks", "lora_shuffled", "lora_random", "adalora", "eva",
+        "lora", "lora_ranks", "lora_shuffled", "lora_random", "adalora", "eva", "para",
     }  # fmt: skip
 
 

@@ -1,0 +1,101 @@
+"""PARA (Kumaravelu et al., arXiv 2604.27796): uniform LoRA is trained, and one threshold on the singular values of all
+layers then says what is left of each; nothing is searched, and nothing is trained again."""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from peft import PeftModel
+
+from engine import export, ranks
+from engine.ranks import LayerRank, RankRecord, controls
+from engine.ranks.rules import above_one_threshold
+from engine.retrain.methods.base import Method, Prepared, budget_of, layer_sizes
+from engine.retrain.methods.lora import K_BLAME, as_plain_lora, lora_at
+from engine.run.context import Context
+from engine.search.components import to_singular_basis
+from problems.gates import Gates, factors
+from problems.models.attach import ADAPTER, lora_layers
+from problems.models.layers import lora_layers_of
+from problems.models.load import BaseModel
+from problems.models.parts import layout
+
+log = logging.getLogger("autolora")
+
+RULE = "para"
+
+
+class Para(Method):
+    """LoRA of rank k in every layer, cut to a budget after the training and before the evaluation."""
+
+    rules = (RULE,)
+
+    def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
+        """The start of the method lora at rank k. Raises UserError for a budget without room for a component."""
+        lora = run.config.lora
+        names, sizes = lora_layers_of(base.model, lora), layer_sizes(base.model)
+        budget = budget_of(lora, [sizes[name] for name in names])
+        prepared = lora_at(controls.uniform(names, lora.k, lora.k), K_BLAME, base, run)
+        assert isinstance(prepared.model, PeftModel)
+        cut = Truncation(prepared.model, lora.target_modules, sizes, budget)
+        return dataclasses.replace(prepared, record=None, finish=cut)
+
+    def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
+        """ranks.json and the model as plain LoRA at the ranks that are left; the function is the same."""
+        cut, config = prepared.finish, run.config
+        assert isinstance(cut, Truncation)
+        layers = lora_layers(cut.model)
+        before = layout(dict.fromkeys(cut.ranks, config.lora.k))
+        record = RankRecord(config.lora.k, tuple(LayerRank(*item) for item in cut.ranks.items()), rule=RULE)
+        plain, record = as_plain_lora(cut.model, record, run)
+        after = layout(record.kept)
+        with torch.no_grad():
+            for name, layer in lora_layers(plain).items():
+                a, b = factors(layer)
+                scale = layers[name].scaling[ADAPTER] / layer.scaling[ADAPTER]
+                own_a, own_b = factors(layers[name])
+                for group in (group for group, place in after.items() if place.layer == name):
+                    start = before[group].components.start
+                    source = slice(start, start + record.kept[group])
+                    a[after[group].components] = own_a[source].to(a)
+                    b[:, after[group].components] = own_b[:, source].to(b) * scale
+        ranks.save(record, run.folder.ranks)
+        export.save_all(plain, run.tokenizer, run.folder, config)
+        return record
+
+
+class Truncation:
+    """What the training ends with: every Delta in its singular basis, with 0 below the threshold.
+
+    Attribute `ranks`: group -> how many of its components are left, once it was called.
+    """
+
+    def __init__(self, model: PeftModel, targets: Sequence[str], sizes: dict[str, int], budget: int) -> None:
+        self.model = model
+        self.targets = targets
+        self.sizes = sizes
+        self.budget = budget
+        self.ranks: dict[str, int] = {}
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        """Weights that are not finite are left as they are: the evaluation speaks of them."""
+        gates = Gates(self.model, self.targets)
+        gates.remove()  # the names and places of the groups are wanted, no gate
+        self.ranks = dict.fromkeys(gates.names, gates.k)
+        weights: list[Any] = [weight for layer in gates.layers.values() for weight in factors(layer)]
+        if not all(bool(torch.isfinite(weight).all()) for weight in weights):
+            return
+        found = to_singular_basis(gates, torch.ones(len(gates.names), gates.k))
+        kept = above_one_threshold(found, [self.sizes[name] for name in gates.names], self.budget)
+        self.ranks = dict(zip(gates.names, kept.sum(dim=1).tolist(), strict=True))
+        for name, rank in self.ranks.items():
+            place = gates.groups[name]
+            a, b = factors(gates.layers[place.layer])
+            dropped = slice(place.components.start + rank, place.components.stop)
+            a[dropped] = 0
+            b[:, dropped] = 0
+        least = float(found[kept].min())
+        log.info("para: %d of %d components are left, singular values from %.3g on", kept.sum(), kept.numel(), least)

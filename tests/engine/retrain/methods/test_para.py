@@ -1,0 +1,153 @@
+"""PARA: what is left after the training is the best approximation above one threshold, evaluated and exported so."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification
+
+from configs.errors import UserError
+from configs.requests import Request
+from configs.schema import RunConfig
+from engine import ranks
+from engine.retrain.methods import METHODS, para
+from engine.run.context import Context
+from engine.run.folder import RunFolder
+from engine.run.interrupt import Interrupted, StopRequest
+from engine.stages import run_stages
+from problems.models.attach import lora_layers
+from tests.helpers.methods import HEAD, SIZE, Done, K
+from tests.helpers.stopping import StopAt
+
+BUDGET, STEPS = 1.25, 8
+WIDE = ("--lora.target_modules", "[query,key,intermediate.dense]")
+CUT = ("--method", "para", "--lora.budget", str(BUDGET), "--retrain.learning_rate", "3e-2")
+
+
+def run(config: RunConfig) -> RunFolder:
+    return run_stages(Request(config, "all", False, "x"), StopRequest(), draw=False)
+
+
+@pytest.fixture
+def deltas(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Tensor]]:
+    """Delta of every layer before and after the cut."""
+    found: dict[str, dict[str, Tensor]] = {}
+    original = para.Truncation.__call__
+
+    def all_of(model: PeftModel) -> dict[str, Tensor]:
+        layers: Any = lora_layers(model)
+        return {name: layer.get_delta_weight("default").detach().double() for name, layer in layers.items()}
+
+    def cut(self: para.Truncation) -> None:
+        found["before"] = all_of(self.model)
+        original(self)
+        found["after"] = all_of(self.model)
+
+    monkeypatch.setattr(para.Truncation, "__call__", cut)
+    return found
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("scale", ["component", "fixed", "rslora"])
+def test_what_is_left_is_the_best_approximation_above_one_threshold(
+    tiny_config: Callable[..., RunConfig], model_folder: Callable[..., Path], deltas: dict[str, Any], scale: str
+) -> None:
+    folder = run(tiny_config(*CUT, *WIDE, "--retrain.scale", scale))
+    record, result = ranks.load(folder.ranks), json.loads(folder.metrics.read_text())
+    sizes = {layer.name: 96 if "intermediate" in layer.name else SIZE for layer in record.layers}
+    kept, dropped = [], []
+    for layer in record.layers:
+        u, s, vt = torch.linalg.svd(deltas["before"][layer.name], full_matrices=False)
+        best = u[:, : layer.rank] * s[: layer.rank] @ vt[: layer.rank]
+        torch.testing.assert_close(deltas["after"][layer.name], best, rtol=1e-4, atol=1e-6)
+        kept += s[: layer.rank].tolist()
+        dropped += [(value, sizes[layer.name]) for value in s[layer.rank : K].tolist()]
+    assert min(kept) > max(value for value, _ in dropped)
+    budget = int(BUDGET * sum(sizes.values()))
+    assert budget - max(dropped)[1] < result["lora_parameters"] <= budget
+    assert len({layer.rank for layer in record.layers}) > 1
+    assert record.rule == "para"
+    assert result["trainable_parameters"] == K * sum(sizes.values()) + HEAD, "what was trained"
+    assert result["seconds"]["search"] is None
+    # Plain PEFT loads the same function, also where the exported scale is another.
+    base = AutoModelForSequenceClassification.from_pretrained(model_folder("bert"), num_labels=2)
+    layers: Any = lora_layers(PeftModel.from_pretrained(base, folder.adapter))
+    assert {name: layer.r["default"] for name, layer in layers.items()} == record.kept
+    for name, layer in layers.items():
+        found = layer.get_delta_weight("default").detach().double()
+        torch.testing.assert_close(found, deltas["after"][name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.trains
+def test_the_evaluation_is_of_what_is_left(tiny_config: Callable[..., RunConfig]) -> None:
+    """Without a cut it is uniform LoRA of rank k, from the same start."""
+
+    def loss(name: str, *arguments: str) -> float:
+        config = tiny_config("--retrain.learning_rate", "3e-2", "--lora.lora_alpha", "64", "--name", name, *arguments)
+        return float(json.loads(run(config).metrics.read_text())["loss"])
+
+    uniform = loss("uniform", "--method", "lora", "--lora.r", str(K))
+    assert loss("whole", "--method", "para", "--lora.budget", str(K)) == pytest.approx(uniform, abs=1e-5)
+    assert loss("cut", "--method", "para", "--lora.budget", "0.5") != pytest.approx(uniform, abs=1e-4)
+
+
+@pytest.mark.trains
+def test_without_a_budget_it_is_that_of_uniform_ranks(done: Callable[..., Done]) -> None:
+    record = ranks.load(done("para").folder.ranks)
+    assert record.mean_rank == 2, "lora.r of all runs here"
+    assert done("para").result["lora_parameters"] == 2 * 4 * SIZE
+
+
+@pytest.mark.trains
+def test_parts_of_a_fused_layer_are_cut_each_by_itself(
+    tiny_config: Callable[..., RunConfig], deltas: dict[str, Any]
+) -> None:
+    folder = run(tiny_config(*CUT, "--lora.target_modules", "[c_attn.q,c_attn.v]", kind="gpt2"))
+    record = ranks.load(folder.ranks)
+    assert sum(record.kept.values()) == BUDGET * 4
+    weights = load_file(folder.adapter / "adapter_model.safetensors")
+    for name, after in deltas["after"].items():
+        for part, rows in (("q", slice(0, 32)), ("k", slice(32, 64)), ("v", slice(64, 96))):
+            rank = record.kept.get(f"{name}.{part}", 0)
+            assert int(torch.linalg.matrix_rank(after.T[rows], rtol=1e-5)) == rank  # Conv1D: [inputs, outputs]
+        if any(key.startswith(f"{name}.") for key in record.kept):
+            a, b = (weights[f"base_model.model.{name}.lora_{x}.weight"].double() for x in "AB")
+            torch.testing.assert_close(b @ a * (16 / K), after.T, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [2, 5, STEPS])
+def test_a_stopped_run_resumes_to_the_same_ranks_and_weights(
+    make_config: Callable[..., RunConfig], finished_run: Callable[..., RunFolder], tmp_path: Path, step: int
+) -> None:
+    values = (*CUT, *WIDE, "--retrain.max_steps", str(STEPS))
+    whole = finished_run("bert", *values)
+    config = make_config(tmp_path / "parts", "bert", *values)
+    folder = RunFolder(Path(config.runs_folder) / "tiny")
+    with pytest.raises(Interrupted):
+        run_stages(Request(config, "all", False, "x"), StopAt(folder, step), draw=False)
+    run(config)
+    assert folder.ranks.read_text() == whole.ranks.read_text()
+    found, expected = (load_file(x.adapter / "adapter_model.safetensors") for x in (folder, whole))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.trains
+def test_a_sweep_judges_what_is_left(tiny_config: Callable[..., RunConfig], deltas: dict[str, Any]) -> None:
+    folder = run(tiny_config(*CUT[:4], "--retrain.learning_rates", "[1e-3,1e-2]"))
+    assert json.loads(folder.metrics.read_text())["learning_rate"] in (1e-3, 1e-2)
+
+
+def test_a_budget_without_room_is_refused(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    run = run_of(tiny_config("--method", "para", "--lora.budget", "0.2"))
+    with pytest.raises(UserError, match=r"^--lora\.budget: 0\.2 is not allowed for this model; allowed: 0\.25 or"):
+        METHODS["para"].prepare(run.base(), run, 8)
