@@ -14,7 +14,9 @@ from configs.schema import RunConfig
 # is loaded; a test compares this set with the registry.
 SECOND_ORDER = {"exact", "neumann", "cg"}
 
-SEARCHING = {"autolora", "lora_grid"}
+# The methods that choose ranks by training at each of several.
+CHOOSING_RANKS = {"lora_grid", "lora_modules", "optuna"}
+SEARCHING = {"autolora"} | CHOOSING_RANKS
 MOST_GRID_RUNS = 100
 WITHOUT_LORA = {"adapter", "head", "full"}
 # Tasks whose models have no task head.

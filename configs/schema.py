@@ -17,8 +17,8 @@ from configs.schema_verdict import VerdictConfig
 Constraint = Literal["softmax", "sigmoid", "none"]
 Stage = Literal["all", "search", "retrain", "report", "verdict"]
 MethodName = Literal[
-    "autolora", "lora", "lora_grid", "lora_ranks", "lora_shuffled", "lora_random", "adalora", "eva", "para", "adapter",
-    "head", "full",
+    "autolora", "lora", "lora_grid", "lora_modules", "optuna", "lora_ranks", "lora_shuffled", "lora_random", "adalora",
+    "eva", "para", "adapter", "head", "full",
 ]  # fmt: skip
 
 
@@ -190,10 +190,11 @@ class RunConfig:
     runs_folder: ranges.FilePath = "runs"
     """Folder that holds the runs."""
     method: MethodName = "autolora"
-    """autolora: learned ranks; lora: one rank for all; lora_grid: the best of several; lora_ranks: those of another
-    run from fresh weights; lora_shuffled, lora_random: controls; adalora, eva: PEFT's; para: rank k is trained and cut
-    to a budget; adapter: bottlenecks; head: only the task head (a language model has none and is evaluated as it is);
-    full: every weight is trained."""
+    """autolora: learned ranks; lora: one rank for all; lora_grid: the best of several; lora_modules: one rank in the
+    best module types; optuna: the best that TPE proposes; lora_ranks: those of another run from fresh weights;
+    lora_shuffled, lora_random: controls; adalora, eva: PEFT's; para: rank k is trained and cut to a budget; adapter:
+    bottlenecks; head: only the task head (a language model has none and is evaluated as it is); full: every weight is
+    trained."""
     seed: ranges.Seed = 0
     """Seed of everything: split, order of the data, weights, dropout."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

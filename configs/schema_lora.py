@@ -24,12 +24,18 @@ class LoraSettings:
     dropout: ranges.ShareFromZero = 0.0
     """Dropout on LoRA's input, 0 to below 1."""
     r: ranges.Rank = 4
-    """Rank of every layer for the method lora; on average for adalora, eva, without budget for para, and without
-    ranks_from for lora_random.
-    Paper's LoRA baseline: 4."""
+    """Rank of every layer for the method lora; on average for adalora and eva, without budget for para, optuna and
+    lora_modules, and without ranks_from for lora_random. Paper's LoRA baseline: 4."""
     budget: ranges.BudgetOrNull = None
-    """para: LoRA parameters that are left, as an average rank over the layers (0.5: half of those of rank 1 in every
-    layer), up to k; null: r."""
+    """para, optuna, lora_modules: LoRA parameters of the result, as an average rank over the layers (0.5: half of
+    those of rank 1 in every layer), for para up to k; null: r."""
+    module_sets: ranges.ModuleSets = field(default_factory=list)
+    """lora_modules: sets of module names (or endings) among target_modules to choose from, as [[query, value],
+    [query]], each at the largest rank that the budget allows. Empty: each type alone, then the best two together, the
+    best three, up to all: eleven trainings for six types."""
+    trials: ranges.Count = 8
+    """optuna: how many ranks are tried; each is trained on D_tr, and the best on D_val is retrained. The first are
+    uniform, the others of the first half (at most ten) are drawn at random, the rest by TPE."""
     rho: ranges.Rho = 2.0
     """eva: how far ranks may go from r, as no layer gets more than rho * r; 1: r in every layer. PEFT: 2."""
     grid: ranges.Ranks = field(default_factory=lambda: [1, 2, 4, 8])

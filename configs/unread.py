@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from configs.places import is_local
 from configs.recipe import decoding, is_benchmark, writes_texts
-from configs.rules import SEARCHING, WITHOUT_LORA, evaluates_base, moves_alpha
+from configs.rules import CHOOSING_RANKS, SEARCHING, WITHOUT_LORA, evaluates_base, moves_alpha
 from configs.schema import RunConfig
 
 
@@ -70,7 +70,7 @@ def _uses_r(c: RunConfig) -> bool:
     return c.method in ("lora", "adalora", "eva") or (c.method == "lora_random" and c.lora.ranks_from is None)
 
 
-BUDGETED = ("para",)
+BUDGETED = ("para", "optuna", "lora_modules")
 DIFFERENCES = ("darts", "forward_difference", "sama")
 _METHOD = "with --method {c.method}"
 _TYPE = "with --hypergradient.type {c.hypergradient.type}"
@@ -144,7 +144,12 @@ TABLE: tuple[Row, ...] = (
         f"{_METHOD} beside --lora.budget, which says how many parameters there are",
     ),
     Row(("lora.r",), lambda c: not _uses_r(c), f"{_METHOD}: it is the rank for lora, adalora, eva and lora_random"),
-    Row(("lora.budget",), lambda c: c.method not in BUDGETED, f"{_METHOD}: it is read for para"),
+    Row(
+        ("lora.budget",), lambda c: c.method not in BUDGETED,
+        f"{_METHOD}: it is read for para, optuna and lora_modules",
+    ),
+    Row(("lora.trials",), lambda c: c.method != "optuna", f"{_METHOD}: it is read for optuna"),
+    Row(("lora.module_sets",), lambda c: c.method != "lora_modules", f"{_METHOD}: it is read for lora_modules"),
     Row(("lora.rho",), lambda c: c.method != "eva", f"{_METHOD}: it is read for eva"),
     Row(("export.untrained",), lambda c: c.method not in SEARCHING, f"{_METHOD}, which searches no ranks"),
     Row(("lora.grid",), lambda c: c.method != "lora_grid", f"{_METHOD}: it is read for lora_grid"),
@@ -220,7 +225,7 @@ TABLE: tuple[Row, ...] = (
     ),
     # The trials of a rank grid are trained at learning_rate, before the rates are tried.
     Row(
-        ("retrain.learning_rate",), lambda c: bool(c.retrain.learning_rates) and c.method != "lora_grid",
+        ("retrain.learning_rate",), lambda c: bool(c.retrain.learning_rates) and c.method not in CHOOSING_RANKS,
         "beside retrain.learning_rates {c.retrain.learning_rates}, of which one is chosen",
         "leave it out, or give --retrain.learning_rates []",
     ),

@@ -7,6 +7,7 @@ from configs.errors import UserError
 from configs.files import load_config
 from configs.launch import processes_started
 from configs.requests import Command, Request, ScoreRequest, ShowRequest, Trainer, WorkspaceRequest
+from configs.rules import CHOOSING_RANKS
 from configs.schema import RunConfig
 from configs.tell_unread import tell_unread, tell_unread_by_report
 from engine.report.summary import print_next, print_result, print_verdict
@@ -94,8 +95,9 @@ def _run(request: Request, stop: StopRequest) -> None:
     config = request.config
     if request.stage != "report":
         tell_unread(request.given, config, [config])
-    if config.method == "lora_grid" or config.retrain.learning_rates:
-        refuse_several("trying ranks or learning rates (lora_grid, --retrain.learning_rates)", "start run.py itself")
+    if config.method in CHOOSING_RANKS or config.retrain.learning_rates:
+        tried = ", ".join((*sorted(CHOOSING_RANKS), "--retrain.learning_rates"))
+        refuse_several(f"trying ranks or learning rates ({tried})", "start run.py itself")
     if config.retrain.gradient_accumulation > 1:
         refuse_several("--retrain.gradient_accumulation", "give each process fewer rows by starting more of them")
     with joined(config.device) as processes:

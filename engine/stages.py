@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 
 from configs.requests import Request
-from configs.rules import SEARCHING
+from configs.rules import CHOOSING_RANKS, SEARCHING
 from configs.schema import Stage
 from engine.answer.again import refuse_other_source, take_over
 from engine.answer.settings import refuse_changed_answer
@@ -15,11 +15,12 @@ from engine.disk.lock import locked
 from engine.export.gguf import refuse_without_gguf
 from engine.export.untrained import save_untrained
 from engine.report.stage import Beside, write_report
+from engine.retrain.choosing import choose_ranks
 from engine.retrain.methods import refuse_other_ranks
 from engine.retrain.settings import refuse_changed_retraining, refuse_other_weights
 from engine.retrain.sources import refuse_own_sources
 from engine.retrain.stage import retrain
-from engine.retrain.trials import choose_ranks
+from engine.retrain.tpe import refuse_without_optuna
 from engine.run import opening
 from engine.run.contents import read_result
 from engine.run.context import Context
@@ -48,6 +49,7 @@ REFUSALS: tuple[opening.Refusal[RunFolder], ...] = (
     refuse_own_sources,
     opening.refuse_finished,
     opening.refuse_without_ranks,
+    refuse_without_optuna,
     refuse_online_without_key,
 )
 """What may keep a run from beginning, in the order in which it is asked of the folder that the command names."""
@@ -128,7 +130,7 @@ def _run_stages(
 
 def _find_ranks(run: Context, tracker: Tracker) -> None:
     """The ranks by the run's method; a search that is finished is not repeated when its answer was interrupted."""
-    if run.config.method == "lora_grid":
+    if run.config.method in CHOOSING_RANKS:
         choose_ranks(run)
     else:
         if not run.processes.of_first(run.folder.search_summary.exists):

@@ -1,13 +1,17 @@
 """Ranks that no search found: one for all layers, another run's shuffled over the layers, random ones."""
 
 import dataclasses
+import heapq
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from engine.ranks import LayerRank, RankRecord, count_parameters
 
-UNIFORM, GIVEN, SHUFFLED, RANDOM, GRID = "uniform", "given", "shuffled", "random", "grid"
+UNIFORM, GIVEN, SHUFFLED, RANDOM, GRID, OPTUNA = "uniform", "given", "shuffled", "random", "grid", "optuna"
+
+_LEAST_WEIGHT = 1e-3
+"""A layer of weight 0 comes when the others have all that they may have."""
 
 Draw = tuple[int, int]
 """A run's seed, and which of the draws of that seed."""
@@ -98,3 +102,25 @@ def random_ranks(names: Sequence[str], sizes: Mapping[str, int], budget: int, k:
     made = RankRecord(k, layers, rule=RANDOM)
     missed = budget - count_parameters(made.kept, sizes)
     return dataclasses.replace(made, note=f"{missed} LoRA parameters below the budget" if missed else None)
+
+
+def apportioned(
+    weights: Mapping[str, int], sizes: Mapping[str, int], budget: int, cap: int, draw: Draw
+) -> dict[str, int]:
+    """Ranks as near to proportional to `weights` as a budget in LoRA parameters allows, by the highest averages
+    (D'Hondt): component after component goes to the layer with the largest weight per component, while there is room.
+
+    No layer has more than `cap`. Of equal ones the draw decides. `sizes`: name -> numbers in one rank-1 component.
+    """
+    order = np.random.default_rng(draw).permutation(len(weights)).tolist()
+    heap = [(-max(weights[name], _LEAST_WEIGHT), place, name) for place, name in zip(order, weights, strict=True)]
+    heapq.heapify(heap)
+    ranks = dict.fromkeys(weights, 0)
+    while heap:
+        _, place, name = heapq.heappop(heap)
+        if ranks[name] == cap or sizes[name] > budget:
+            continue
+        ranks[name] += 1
+        budget -= sizes[name]
+        heapq.heappush(heap, (-max(weights[name], _LEAST_WEIGHT) / (ranks[name] + 1), place, name))
+    return ranks

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from configs.rules import SEARCHING, evaluates_base
+from configs.rules import CHOOSING_RANKS, SEARCHING, evaluates_base
 from engine.ranks import RankRecord
 from engine.retrain.fit import Fitted
 from engine.retrain.settings import FINISHED
@@ -41,7 +41,7 @@ def result_of(run: Context, fitted: Fitted, record: RankRecord | None, trainable
 
 def _searched(run: Context) -> dict[str, Any]:
     """Seconds, steps and memory of what found the ranks; nothing where no stage did."""
-    if run.config.method == "lora_grid":
+    if run.config.method in CHOOSING_RANKS:
         trials = read_trials(run.folder.grid)
         return {"seconds": sum(t.seconds for t in trials), "steps": sum(t.steps for t in trials)}
     return read_searched(run.folder.search_summary) if run.config.method in SEARCHING else {}

@@ -1,26 +1,22 @@
 """Choices on the validation part: full trainings on D_tr, measured on D_val. Each is done once, also after a kill."""
 
 import dataclasses
-import itertools
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel
 from transformers import set_seed
 
 from configs.errors import UserError
 from configs.schema import RunConfig
-from engine import ranks
 from engine.disk.files import remove, write_json
-from engine.export.lora_config import save_lora_config
-from engine.ranks import controls
 from engine.retrain.callbacks import NotFinite
 from engine.retrain.fit import fit
 from engine.retrain.methods import METHODS, Prepared
-from engine.retrain.methods.lora import lora_at
 from engine.retrain.same_ranks import what_counts
 from engine.retrain.settings import CHOOSING
 from engine.run.contents import read_trials_file
@@ -28,11 +24,12 @@ from engine.run.context import Context
 from engine.run.same_data import refuse_changed_data
 from problems.data import Data
 from problems.halves import split_rows
-from problems.models.attach import ADAPTER
-from problems.models.layers import lora_layers_of
+from problems.tasks import Task
 from problems.tasks.doubts import warn_of_untrained_classes
 
 log = logging.getLogger("autolora")
+
+_FEW = 12
 
 
 @dataclass(frozen=True)
@@ -50,15 +47,20 @@ Prepare = Callable[[Mapping[str, Any]], tuple[Context, Prepared]]
 """Makes of what is tried the run with its settings, and the model to be trained."""
 
 
+Plan = Callable[[Sequence[Trial]], Sequence[Mapping[str, Any]]]
+"""What is tried, as far as it is known after the trials so far, these included; it depends on nothing else."""
+
+
 @dataclass
 class Trials:
     """The trainings of one choice, written to `path` one by one; `blame` and `stage` are what a user changes when all
-    diverge."""
+    diverge, `name` is how the log calls the choice."""
 
     run: Context
     path: Path
     blame: str
     stage: str
+    name: str
 
     def __post_init__(self) -> None:
         rows, found = self.run.data, read_trials_file(self.path)
@@ -70,16 +72,16 @@ class Trials:
         classes = self.run.task.head().get("id2label", {})
         warn_of_untrained_classes(self.data.train, self.data.evaluation["D_val"], "D_val", classes)
 
-    def best(self, candidates: Sequence[Mapping[str, Any]], prepare: Prepare) -> Trial:
+    def best(self, plan: Plan, prepare: Prepare, count: str) -> Trial:
         """The candidate that does best on D_val, of equals the one with the lower loss; a trial that is in the file is
-        not repeated.
+        not repeated. `count`: of how many trials the log speaks.
 
         Raises UserError when every one diverged.
         """
-        name = self.path.stem
         done = read_trials(self.path)
-        for number, tried in enumerate(candidates[len(done) :], start=len(done)):
-            log.info("%s: trial %d of %d, %s", name, number + 1, len(candidates), _words(tried))
+        while len(done) < len(planned := plan(done)):
+            number, tried = len(done), planned[len(done)]
+            log.info("%s: trial %d of %s, %s", self.name, number + 1, count, words_of(tried))
             done.append(self._train(tried, prepare, done))
             self._write(done)
             remove(self._folder(number))
@@ -90,9 +92,8 @@ class Trials:
                 f"{self.blame}: all {len(done)} trials of {self.path} diverged; lower it and add --stage {self.stage} "
                 f"--overwrite (a cell of a study: remove {self.path.parent} and give the study's command again)"
             )
-        # Short trainings of a hard task often end at one constant answer: equal metrics, unequal losses.
-        chosen = max(finite, key=lambda trial: (self.run.task.score(trial.metrics), -trial.metrics.get("loss", 0.0)))
-        log.info("%s: chose %s", name, _words(chosen.tried))
+        chosen = max(finite, key=partial(goodness, self.run.task))
+        log.info("%s: chose %s", self.name, words_of(chosen.tried))
         self._write(done, chosen)
         remove(self.run.folder.trials)
         self.run.compute.let_go()
@@ -109,7 +110,7 @@ class Trials:
         try:
             fitted = fit(run, prepared, self.data, self._folder(len(done)))
         except NotFinite as error:
-            log.warning("%s: %s diverged (%s)", self.path.stem, _words(tried), error)
+            log.warning("%s: %s diverged (%s)", self.name, words_of(tried), error)
             return Trial(tried, {}, 0, 0.0)
         return Trial(tried, fitted.metrics, fitted.steps, fitted.seconds)
 
@@ -131,7 +132,7 @@ def read_trials(path: Path) -> list[Trial]:
 
 def choose_learning_rate(run: Context) -> float:
     """The rate of `retrain.learning_rates` that did best on D_val with this run's method; writes sweep.json."""
-    trials = Trials(run, run.folder.sweep, "--retrain.learning_rates", "retrain")
+    trials = Trials(run, run.folder.sweep, "--retrain.learning_rates", "retrain", "sweep")
 
     def prepare(tried: Mapping[str, Any]) -> tuple[Context, Prepared]:
         at_rate = run.under(with_rate(run.config, tried["learning_rate"]))
@@ -139,30 +140,18 @@ def choose_learning_rate(run: Context) -> float:
         trials.ranks = what_counts(prepared.record)
         return at_rate, prepared
 
-    rates = run.config.retrain.learning_rates
-    return float(trials.best([{"learning_rate": rate} for rate in rates], prepare).tried["learning_rate"])
+    rates = [{"learning_rate": rate} for rate in run.config.retrain.learning_rates]
+    return float(trials.best(lambda done: rates, prepare, f"{len(rates)}").tried["learning_rate"])
 
 
-def choose_ranks(run: Context) -> None:
-    """Method lora_grid: every combination of `lora.grid` over the target modules; writes grid.json and ranks.json.
+def goodness(task: Task, trial: Trial) -> tuple[float, float]:
+    """What makes the better one of two trials; one that diverged is the worst.
 
-    The paper compares with 16 rank configurations without naming them; two target modules and four ranks make 16.
+    Short trainings of a hard task often end at one constant answer: equal metrics, unequal losses.
     """
-    trials, settings = Trials(run, run.folder.grid, "--retrain.learning_rate", "all"), run.config.lora
-    targets = settings.target_modules
-
-    def prepare(tried: Mapping[str, Any]) -> tuple[Context, Prepared]:
-        base = run.base()
-        record = controls.by_target(lora_layers_of(base.model, settings), tried, settings.k)
-        return run, lora_at(record, Path("--lora.grid"), base, run)
-
-    combinations = itertools.product(settings.grid, repeat=len(targets))
-    chosen = trials.best([dict(zip(targets, combination, strict=True)) for combination in combinations], prepare)
-    _, prepared = prepare(chosen.tried)
-    assert prepared.record is not None
-    assert isinstance(prepared.model, PeftModel)
-    save_lora_config(prepared.model.peft_config[ADAPTER], prepared.record, run.folder.lora_config, run.config)
-    ranks.save(prepared.record, run.folder.ranks)
+    if not trial.metrics:
+        return -math.inf, -math.inf
+    return task.score(trial.metrics), -trial.metrics.get("loss", 0.0)
 
 
 def with_rate(config: RunConfig, rate: float) -> RunConfig:
@@ -170,5 +159,9 @@ def with_rate(config: RunConfig, rate: float) -> RunConfig:
     return dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, learning_rate=rate))
 
 
-def _words(tried: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in tried.items())
+def words_of(tried: Mapping[str, Any]) -> str:
+    """What is tried, as the log says it: of many layers not each one."""
+    if len(tried) <= _FEW:
+        return ", ".join(f"{name} {value}" for name, value in tried.items())
+    values = [float(value) for value in tried.values()]
+    return f"ranks {min(values):g} to {max(values):g}, mean {sum(values) / len(values):.2f}"

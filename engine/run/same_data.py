@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from configs.rules import CHOOSING_RANKS
 from configs.schema import Stage
 from engine.disk.files import read_json
 from engine.run.context import Context
@@ -31,7 +32,8 @@ def heed_data_of_ranks(run: Context, stage: Stage) -> None:
     mix the two in one result; with --stage retrain, which takes ranks as they are, only said. All processes call it.
     """
     folder = run.folder
-    path = {"autolora": folder.search_summary, "lora_grid": folder.grid}.get(run.config.method)
+    places = {"autolora": folder.search_summary, **dict.fromkeys(CHOOSING_RANKS, folder.grid)}
+    path = places.get(run.config.method)
     if path is None:
         return
     recorded = run.processes.of_first(lambda: read_json(path)).get("data", {})

@@ -12,6 +12,7 @@ from configs.tell_unread import tell_unread
 from engine.disk.files import keep_only, write_text
 from engine.disk.lock import locked
 from engine.retrain.sources import refuse_sources_in
+from engine.retrain.tpe import refuse_missing_optuna
 from engine.run.entering import again_if_outdated, opened
 from engine.run.faults import explained
 from engine.run.interrupt import StopRequest
@@ -42,7 +43,7 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
     refusals = (
         _refuse_stage, refuse_misplaced, refuse_single_run, refuse_foreign, refuse_mounted, refuse_occupied,
         _refuse_without_key, functools.partial(_refuse_own_sources, cells=cells),
-        functools.partial(refuse_launcher, cells=cells),
+        functools.partial(refuse_launcher, cells=cells), functools.partial(_refuse_without_packages, cells=cells),
     )  # fmt: skip
     resuming = functools.partial(refuse_changed_cells, cells=cells), refuse_changed_probe
 
@@ -99,6 +100,13 @@ def _refuse_stage(asked: AskedOfStudy) -> None:
 def _refuse_without_key(asked: AskedOfStudy) -> None:
     """Refuses a study whose curves and tables are to go online when there is no API key."""
     wandb_mode(asked.config)
+
+
+def _refuse_without_packages(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
+    """Refuses a study with an unfinished cell whose method needs a package that is not installed."""
+    for cell in cells if asked.stage == "all" else ():
+        if asked.replaces or not cell.folder.metrics.exists():
+            refuse_missing_optuna(cell.config)
 
 
 def _refuse_own_sources(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:

@@ -14,7 +14,7 @@ from configs.parser import parse
 from configs.requests import Given
 from configs.schema import RunConfig
 from configs.tell_unread import tell_unread, tell_unread_by_report
-from configs.unread import DIFFERENCES, TABLE, reason
+from configs.unread import BUDGETED, DIFFERENCES, TABLE, reason
 from configs.values import with_values
 from engine.retrain.methods import METHODS
 from engine.retrain.settings import FINISHED, RETRAINING
@@ -91,7 +91,9 @@ def test_an_approximation_reads_what_the_table_says(kind: str) -> None:
 def test_a_method_reads_what_the_table_says(method: str) -> None:
     config = dataclasses.replace(RunConfig(name="a"), method=method)
     assert (reason("lora.ranks_from", config) is None) == METHODS[method].reads_ranks
-    assert (reason("lora.budget", config) is None) == (method == "para")
+    assert (reason("lora.budget", config) is None) == (method in BUDGETED)
+    assert (reason("lora.trials", config) is None) == (method == "optuna")
+    assert (reason("lora.module_sets", config) is None) == (method == "lora_modules")
     assert (reason("lora.rho", config) is None) == (method == "eva")
     assert (reason("lora.grid", config) is None) == (method == "lora_grid")
     assert (reason("adapter.bottleneck", config) is None) == (method == "adapter")

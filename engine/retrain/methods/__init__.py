@@ -3,6 +3,7 @@
 from configs.errors import UserError
 from engine import ranks
 from engine.ranks import controls
+from engine.ranks.module_sets import MODULES
 from engine.retrain.methods import lora
 from engine.retrain.methods.adalora import AdaLora
 from engine.retrain.methods.adapter import Adapter
@@ -20,6 +21,8 @@ METHODS: dict[str, Method] = {
     "autolora": RankedLora(lora.of_the_run, rules=None),
     "lora": RankedLora(lora.uniform, rules=(controls.UNIFORM,)),
     "lora_grid": RankedLora(lora.of_the_run, rules=(controls.GRID,)),
+    "lora_modules": RankedLora(lora.of_the_run, rules=(MODULES,)),
+    "optuna": RankedLora(lora.of_the_run, rules=(controls.OPTUNA,)),
     "lora_ranks": RankedLora(lora.of_another, rules=(controls.GIVEN,), reads_ranks=True),
     "lora_shuffled": RankedLora(lora.shuffled, rules=(controls.SHUFFLED,), reads_ranks=True),
     "lora_random": RankedLora(lora.random, rules=(controls.RANDOM,), reads_ranks=True),

@@ -66,18 +66,18 @@ def layer_sizes(model: Any) -> dict[str, int]:
     return {name: sum(shape) for name, shape in layer_shapes(model).items()}
 
 
-def budget_of(lora: LoraSettings, sizes: Collection[int]) -> int:
+def budget_of(lora: LoraSettings, sizes: Collection[int], least: int = 0) -> int:
     """The LoRA parameters of `lora.budget`, or of rank `lora.r` in every layer; `sizes`: those of one component each.
 
-    Raises UserError where the largest component has no room.
+    Raises UserError for fewer than `least`, one component that must have room.
     """
     rank, key = (lora.r, "lora.r") if lora.budget is None else (lora.budget, "lora.budget")
     budget = parameters_of(rank, sizes)
-    if budget < max(sizes):
-        least = rounded_up(max(sizes) / sum(sizes))
+    if budget < least:
+        lowest = rounded_up(least / sum(sizes))
         raise UserError(
-            f"--{key}: {rank:g} is not allowed for this model; allowed: {least:g} or more, one component of the "
-            f"largest layer"
+            f"--{key}: {rank:g} is not allowed for this model; allowed: {lowest:g} or more, one component of "
+            f"{least:,} LoRA parameters"
         )
     return budget
 

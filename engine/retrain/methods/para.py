@@ -36,7 +36,8 @@ class Para(Method):
         """The start of the method lora at rank k. Raises UserError for a budget without room for a component."""
         lora = run.config.lora
         names, sizes = lora_layers_of(base.model, lora), layer_sizes(base.model)
-        budget = budget_of(lora, [sizes[name] for name in names])
+        own = [sizes[name] for name in names]
+        budget = budget_of(lora, own, least=max(own))
         prepared = lora_at(controls.uniform(names, lora.k, lora.k), K_BLAME, base, run)
         assert isinstance(prepared.model, PeftModel)
         cut = Truncation(prepared.model, lora.target_modules, sizes, budget)

@@ -223,7 +223,7 @@ def test_a_choice_that_is_refused_leaves_nothing_to_resume(
         raise UserError("refused")
 
     with pytest.raises(UserError, match=r"^refused$"):
-        trials.Trials(run, run.folder.sweep, "--x", "all").best([{"learning_rate": 1e-3}], refused)
+        trials.Trials(run, run.folder.sweep, "--x", "all", "sweep").best(lambda done: [{"rate": 1}], refused, "1")
     assert not run.folder.sweep.exists()
 
 
@@ -237,7 +237,7 @@ def test_the_search_and_the_trials_split_alike(tmp_path: Path, run_of: Callable[
     engine = build_search(run, second_order=False)
     problems: list[Any] = [engine.lora, engine.selection]
     searched = [problem.train_data_loader[0].rows["source"][:] for problem in problems]
-    trials = Trials(run, run.folder.sweep, "--x", "retrain").data
+    trials = Trials(run, run.folder.sweep, "--x", "retrain", "sweep").data
     tried = [trials.train["source"][:], trials.evaluation["D_val"]["source"][:]]
     assert tried == searched
     assert [len(half) for half in tried] == [12, 12]
@@ -247,7 +247,7 @@ def test_the_search_and_the_trials_split_alike(tmp_path: Path, run_of: Callable[
 def test_other_tasks_go_by_row(tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]) -> None:
     run = run_of(tiny_config("--task.split_by", "source"))
     by_row = split_indices(64, 0.5, run.config.seed)
-    trials = Trials(run, run.folder.sweep, "--x", "retrain").data
+    trials = Trials(run, run.folder.sweep, "--x", "retrain", "sweep").data
     assert trials.train["input_ids"][:] == run.data.train.select(by_row[0])["input_ids"][:]
 
 
@@ -262,7 +262,7 @@ def test_a_class_that_only_d_val_has_is_named(
         run = run_of(tiny_config(*argv, "--seed", str(seed)))
         d_tr, _ = split_indices(20, 0.5, seed)
         log_lines.clear()
-        Trials(run, run.folder.sweep, "--x", "retrain")
+        Trials(run, run.folder.sweep, "--x", "retrain", "sweep")
         found = [line for line in log_lines if "labels of D_val are of classes that no training row has" in line]
         said.append(bool(found))
         assert bool(found) is not bool({0, 1} & set(d_tr.tolist()))

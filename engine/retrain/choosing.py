@@ -1,0 +1,111 @@
+"""Methods that choose ranks on D_val by training at each of several: lora_grid, lora_modules, optuna. All write
+grid.json, ranks.json and lora_config/."""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+
+from engine import ranks
+from engine.export.lora_config import save_lora_config
+from engine.ranks import LayerRank, RankRecord, controls
+from engine.ranks.module_sets import ModuleSets, module_sets
+from engine.retrain.methods import Prepared
+from engine.retrain.methods.base import budget_of, layer_sizes
+from engine.retrain.methods.lora import lora_at
+from engine.retrain.tpe import Proposals
+from engine.retrain.trials import Plan, Trial, Trials, goodness
+from engine.run.context import Context
+from problems.models.attach import ADAPTER
+from problems.models.layers import layer_shapes, lora_layers_of
+
+Ranks = Callable[[Mapping[str, Any]], RankRecord]
+"""Makes of what is tried the ranks of every layer."""
+
+
+def choose_ranks(run: Context) -> None:
+    """The ranks of the run's method. Trials that an interrupted command has finished are not repeated."""
+    plan, ranks_of, blame, most = _METHODS[run.config.method](run)
+    trials = Trials(run, run.folder.grid, "--retrain.learning_rate", "all", run.config.method)
+
+    def prepare(tried: Mapping[str, Any]) -> tuple[Context, Prepared]:
+        return run, lora_at(ranks_of(tried), blame, run.base(), run)
+
+    chosen = trials.best(plan, prepare, most)
+    _, prepared = prepare(chosen.tried)
+    assert prepared.record is not None
+    assert isinstance(prepared.model, PeftModel)
+    save_lora_config(prepared.model.peft_config[ADAPTER], prepared.record, run.folder.lora_config, run.config)
+    ranks.save(prepared.record, run.folder.ranks)
+
+
+Choice = tuple[Plan, Ranks, Path, str]
+"""What is tried, the ranks of it, what is to blame where these do not fit the model, and of how many trials the log
+speaks."""
+
+
+def _grid(run: Context) -> Choice:
+    """Every combination of `lora.grid` over the target modules.
+
+    The paper compares with 16 rank configurations without naming them; two target modules and four ranks make 16.
+    """
+    lora = run.config.lora
+    names = lora_layers_of(run.base().model, lora)
+    combinations = itertools.product(lora.grid, repeat=len(lora.target_modules))
+    tried = [dict(zip(lora.target_modules, combination, strict=True)) for combination in combinations]
+    return lambda done: tried, lambda one: controls.by_target(names, one, lora.k), Path("--lora.grid"), f"{len(tried)}"
+
+
+def _modules(run: Context) -> Choice:
+    """Sets of module types at equal cost: those of `lora.module_sets`, or each type alone and then the best two
+    together, the best three, up to all."""
+    lora, model = run.config.lora, run.base().model
+    all_shapes, names = layer_shapes(model), lora_layers_of(model, lora)
+    shapes = {name: all_shapes[name] for name in names}
+    sets = module_sets(shapes, budget_of(lora, [sum(shape) for shape in shapes.values()]), lora.module_sets)
+    given = sets.given(lora.module_sets)
+    alone = [] if given else sets.alone()
+
+    def plan(done: Sequence[Trial]) -> list[dict[str, int]]:
+        if given or len(done) < len(alone):
+            return given or alone
+        order = sorted(done[: len(alone)], key=partial(goodness, run.task), reverse=True)
+        return alone + sets.joined([word for trial in order for word in trial.tried])
+
+    most = f"{len(given)}" if given else f"at most {2 * len(alone) - 1}"
+    return plan, _of_sets(sets, lora.k), Path("--lora.module_sets"), most
+
+
+def _of_sets(sets: ModuleSets, k: int) -> Ranks:
+    return lambda tried: sets.record({word: int(rank) for word, rank in tried.items()}, k)
+
+
+def _tpe(run: Context) -> Choice:
+    """What TPE proposes after the trials before, at the budget."""
+    lora, seed, model = run.config.lora, run.config.seed, run.base().model
+    every = layer_sizes(model)
+    sizes = {name: every[name] for name in lora_layers_of(model, lora)}
+    budget = budget_of(lora, list(sizes.values()), least=min(sizes.values()))
+    cap = max(lora.k, -(-budget // sum(sizes.values())))
+    proposals = Proposals(sizes, budget, cap, lora.trials, seed)
+
+    def plan(done: Sequence[Trial]) -> list[Mapping[str, Any]]:
+        tried = [trial.tried for trial in done]
+        if len(done) == lora.trials:
+            return tried
+        return [*tried, proposals.next([(trial.tried, _score(run, trial)) for trial in done])]
+
+    def record(tried: Mapping[str, Any]) -> RankRecord:
+        return RankRecord(lora.k, tuple(LayerRank(name, int(tried[name])) for name in sizes), rule=controls.OPTUNA)
+
+    return plan, record, Path("--lora.k"), f"{lora.trials}"
+
+
+_METHODS: Mapping[str, Callable[[Context], Choice]] = {"lora_grid": _grid, "lora_modules": _modules, "optuna": _tpe}
+
+
+def _score(run: Context, trial: Trial) -> float | None:
+    return run.task.score(trial.metrics) if trial.metrics else None

@@ -1,0 +1,160 @@
+"""Ranks that are chosen on D_val by training at each of several: sets of module types, and what TPE proposes."""
+
+import importlib.util
+import json
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peft import LoraConfig
+
+from configs.errors import UserError
+from configs.requests import Request
+from configs.schema import RunConfig
+from engine import ranks
+from engine.retrain import trials
+from engine.retrain.fit import Fitted
+from engine.run.folder import RunFolder
+from engine.run.interrupt import Interrupted, StopRequest
+from engine.stages import run_stages
+
+needs_optuna = pytest.mark.skipif(importlib.util.find_spec("optuna") is None, reason="optuna is not installed")
+TARGETS = ("--lora.target_modules", "[query,key,intermediate.dense]")
+SIZES = {"query": 64, "key": 64, "intermediate.dense": 96}  # LoRA parameters of a component; two blocks
+MODULES = ("--method", "lora_modules", *TARGETS, "--lora.budget", "1")
+OPTUNA = ("--method", "optuna", *TARGETS, "--lora.budget", "1.5", "--lora.trials", "4")
+
+
+def finish(config: RunConfig, *, draw: bool = False) -> RunFolder:
+    return run_stages(Request(config, "all", False, "test"), StopRequest(), draw=draw)
+
+
+def tried_in(folder: RunFolder) -> list[dict[str, int]]:
+    return [trial["tried"] for trial in json.loads(folder.grid.read_text())["trials"]]
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[float]], None]:
+    """scored([0.5, 0.7]): the accuracies of the trials, one after the other, none of which is trained."""
+
+    def give(scores: Sequence[float]) -> None:
+        left = list(scores)
+        monkeypatch.setattr(trials, "fit", lambda *_: Fitted({"accuracy": left.pop(0), "loss": 0.5}, 2.0, 3))
+
+    return give
+
+
+@pytest.mark.trains
+def test_types_are_tried_alone_and_then_the_best_together(
+    tiny_config: Callable[..., RunConfig], scored: Callable[[Sequence[float]], None], log_lines: list[str]
+) -> None:
+    scored([0.5, 0.7, 0.6, 0.9, 0.8])
+    folder = finish(tiny_config(*MODULES), draw=True)
+    alone = [{"query": 3}, {"key": 3}, {"dense": 2}]
+    assert tried_in(folder) == [*alone, {"key": 1, "dense": 1}, {"key": 1, "dense": 1, "query": 1}]
+    assert "INFO lora_modules: trial 4 of at most 5, key 1, dense 1" in log_lines
+    record, result = ranks.load(folder.ranks), json.loads(folder.metrics.read_text())
+    assert [layer.rank for layer in record.layers] == [0, 1, 1, 0, 1, 1]
+    assert record.rule == "modules"
+    assert record.note == "128 LoRA parameters below the budget"
+    assert result["lora_parameters"] == 2 * (64 + 96)
+    assert result["seconds"]["search"] == 10.0
+    assert result["seconds"]["total"] == pytest.approx(10.0 + result["seconds"]["retrain"])
+    assert result["steps"]["search"] == 15
+    assert LoraConfig.from_pretrained(folder.lora_config).rank_pattern == record.kept
+    assert "lora_modules" in folder.report.read_text()
+    assert not folder.trials.exists()
+
+
+@pytest.mark.trains
+def test_named_sets_are_tried_in_their_order(
+    tiny_config: Callable[..., RunConfig], scored: Callable[[Sequence[float]], None]
+) -> None:
+    scored([0.5, 0.4])
+    folder = finish(tiny_config(*MODULES, "--lora.module_sets", "[[query,key],[intermediate.dense]]"))
+    assert tried_in(folder) == [{"query": 1, "key": 1}, {"intermediate.dense": 2}]
+    assert set(ranks.load(folder.ranks).kept.values()) == {1}
+
+
+@pytest.mark.trains
+def test_parts_of_a_fused_layer_are_types_of_their_own(
+    tiny_config: Callable[..., RunConfig], scored: Callable[[Sequence[float]], None]
+) -> None:
+    scored([0.5, 0.4, 0.3])
+    parts = ("--method", "lora_modules", "--lora.r", "2", "--lora.target_modules", "[c_attn.q,c_attn.v]")
+    folder = finish(tiny_config(*parts, kind="gpt2"))
+    assert len(tried_in(folder)) == 3
+    assert {name[-1]: rank for name, rank in ranks.load(folder.ranks).kept.items()} == {"q": 4}
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (
+            "[[value]]",
+            r"^--lora\.module_sets: value is no layer of --lora\.target_modules; there are: query, key, dense",
+        ),
+        ("[[query,key,dense]]", r"^--lora\.module_sets: \[query, key, dense\] has no room in 224 LoRA parameters"),
+    ],
+)
+def test_a_set_that_cannot_be_is_refused(tiny_config: Callable[..., RunConfig], sets: str, message: str) -> None:
+    config = tiny_config(*MODULES[:-1], "0.5", "--lora.module_sets", sets)
+    with pytest.raises(UserError, match=message):
+        finish(config)
+    assert not RunFolder.of(config).grid.exists(), "nothing that the corrected command would have to resume"
+
+
+@needs_optuna
+@pytest.mark.slow
+def test_optuna_tries_ranks_at_one_cost_and_retrains_the_best(tiny_config: Callable[..., RunConfig]) -> None:
+    folder = finish(tiny_config(*OPTUNA), draw=True)
+    grid, result = json.loads(folder.grid.read_text()), json.loads(folder.metrics.read_text())
+    assert len(grid["trials"]) == 4
+    budget = 1.5 * 2 * sum(SIZES.values())
+    for tried in tried_in(folder):
+        cost = sum(rank * (96 if "intermediate" in name else 64) for name, rank in tried.items())
+        assert budget - 64 < cost <= budget
+    assert len({tuple(tried.values()) for tried in tried_in(folder)}) > 1
+    record = ranks.load(folder.ranks)
+    assert {layer.name: layer.rank for layer in record.layers} == grid["chosen"]
+    assert record.rule == "optuna"
+    assert result["steps"] == {"search": 4 * 4, "retrain": 4}
+    assert result["seconds"]["search"] == pytest.approx(sum(trial["seconds"] for trial in grid["trials"]))
+    assert "optuna" in folder.report.read_text()
+
+
+@needs_optuna
+@pytest.mark.slow
+def test_an_interrupted_choice_resumes_with_the_same_proposals(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = finish(tiny_config(*OPTUNA))
+    config = tiny_config(*OPTUNA, "--runs_folder", str(tmp_path / "other"))
+    stop, kept, seen = StopRequest(), trials.fit, []
+
+    def fit(*arguments: Any) -> Any:
+        seen.append(arguments)
+        if len(seen) == 3:
+            stop.handle(signal.SIGTERM, None)
+        return kept(*arguments)
+
+    monkeypatch.setattr(trials, "fit", fit)
+    with pytest.raises(Interrupted):
+        run_stages(Request(config, "all", False, "test"), stop)
+    folder = finish(config)
+    assert len(seen) == 3 + 2, "the two finished trials were not repeated"
+    assert tried_in(folder) == tried_in(whole)
+    assert folder.ranks.read_text() == whole.ranks.read_text()
+    scores = [[trial["metrics"] for trial in json.loads(x.grid.read_text())["trials"]] for x in (folder, whole)]
+    assert scores[0] == scores[1]
+
+
+@pytest.mark.trains
+def test_a_budget_below_one_component_is_refused(tiny_config: Callable[..., RunConfig]) -> None:
+    with pytest.raises(
+        UserError, match=r"^--lora\.budget: 0\.1 is not allowed for this model; allowed: 0\.143 or more"
+    ):
+        finish(tiny_config(*OPTUNA[:-3], "0.1"))
