@@ -1,11 +1,17 @@
 """What a retraining was given."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from configs.schema import RunConfig
+from engine.retrain import trials
+from engine.retrain.methods import Prepared
 from engine.retrain.trainer import RetrainTrainer
+from engine.run.context import Context
+from problems.data import Data
 
 
 @pytest.fixture
@@ -20,3 +26,17 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     monkeypatch.setattr(RetrainTrainer, "training_step", training_step)
     return batches
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, RunConfig]]:
+    """(data, config) of every training."""
+    seen: list[tuple[Any, RunConfig]] = []
+    original = trials.fit
+
+    def fit(run: Context, prepared: Prepared, data: Data, folder: Path) -> Any:
+        seen.append((data, run.config))
+        return original(run, prepared, data, folder)
+
+    monkeypatch.setattr(trials, "fit", fit)
+    return seen

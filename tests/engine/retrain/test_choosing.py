@@ -1,5 +1,6 @@
-"""Ranks that are chosen on D_val by training at each of several: sets of module types, and what TPE proposes."""
+"""Ranks that are chosen on D_val by training at each of several: a grid, sets of module types, what TPE proposes."""
 
+import dataclasses
 import importlib.util
 import json
 import signal
@@ -11,6 +12,7 @@ import pytest
 from peft import LoraConfig
 
 from configs.errors import UserError
+from configs.files import to_yaml
 from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
@@ -21,6 +23,7 @@ from engine.run.interrupt import Interrupted, StopRequest
 from engine.stages import run_stages
 
 needs_optuna = pytest.mark.skipif(importlib.util.find_spec("optuna") is None, reason="optuna is not installed")
+GRID = ("--method", "lora_grid", "--lora.grid", "[1,3]")
 TARGETS = ("--lora.target_modules", "[query,key,intermediate.dense]")
 SIZES = {"query": 64, "key": 64, "intermediate.dense": 96}  # LoRA parameters of a component; two blocks
 MODULES = ("--method", "lora_modules", *TARGETS, "--lora.budget", "1")
@@ -44,6 +47,85 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[float]], None]
         monkeypatch.setattr(trials, "fit", lambda *_: Fitted({"accuracy": left.pop(0), "loss": 0.5}, 2.0, 3))
 
     return give
+
+
+@pytest.mark.slow
+def test_a_grid_that_diverges_everywhere_says_how_to_begin_again(tiny_config: Callable[..., RunConfig]) -> None:
+    config = tiny_config(*GRID)
+    folder = RunFolder(Path(config.runs_folder) / str(config.name))
+    folder.root.mkdir(parents=True)
+    folder.config.write_text(to_yaml(config))
+    tried = [{"query": q, "value": v} for q in (1, 3) for v in (1, 3)]
+    trials = [{"tried": each, "metrics": {}, "steps": 0, "seconds": 0.0} for each in tried]
+    folder.grid.write_text(json.dumps({"trials": trials}))
+    with pytest.raises(UserError) as caught:
+        finish(config)
+    line = str(caught.value)
+    assert line.startswith(f"--retrain.learning_rate: all 4 trials of {folder.grid} diverged; lower it and add")
+    assert "--stage all --overwrite" in line
+    assert f"(a cell of a study: remove {folder.root} and give the study's command again)" in line
+    assert "\n" not in line
+
+
+@pytest.mark.slow
+def test_a_grid_tries_every_combination_and_retrains_the_best(
+    tiny_config: Callable[..., RunConfig], fits: list[tuple[Any, RunConfig]]
+) -> None:
+    folder = finish(tiny_config(*GRID), draw=True)
+    grid, result = json.loads(folder.grid.read_text()), json.loads(folder.metrics.read_text())
+    assert [t["tried"] for t in grid["trials"]] == [{"query": q, "value": v} for q in (1, 3) for v in (1, 3)]
+    record = ranks.load(folder.ranks)
+    assert record.rule == "grid"
+    for layer in record.layers:
+        assert layer.rank == grid["chosen"][layer.name.rsplit(".", 1)[-1]]
+    assert result["lora_parameters"] == sum(record.kept.values()) * 64
+    assert result["steps"] == {"search": 4 * 4, "retrain": 4}
+    assert result["seconds"]["search"] == pytest.approx(sum(t["seconds"] for t in grid["trials"]))
+    assert all(len(data.train) == 32 for data, _ in fits)
+    assert (folder.adapter / "adapter_config.json").exists()
+    assert "lora_grid" in folder.report.read_text()
+
+
+@pytest.mark.slow
+def test_an_interrupted_grid_goes_on_and_ends_alike(
+    tiny_config: Callable[..., RunConfig],
+    fits: list[tuple[Any, RunConfig]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = json.loads(finish(tiny_config(*GRID)).grid.read_text())
+    config = tiny_config(*GRID, "--runs_folder", str(tmp_path / "other"))
+    fits.clear()
+    stop, kept = StopRequest(), trials.fit
+
+    def fit(*arguments: Any) -> Any:
+        if len(fits) == 2:
+            stop.handle(signal.SIGTERM, None)
+        return kept(*arguments)
+
+    monkeypatch.setattr(trials, "fit", fit)
+    with pytest.raises(Interrupted):
+        run_stages(Request(config, "all", False, "test"), stop)
+    monkeypatch.setattr(trials, "fit", kept)
+    folder = RunFolder(tmp_path / "other" / "tiny")
+    assert len(json.loads(folder.grid.read_text())["trials"]) == 2
+    assert not folder.ranks.exists()
+    # A half-done grid is not gone on with under other settings.
+    with pytest.raises(UserError, match=r"^--retrain\.learning_rate: .* half-done run"):
+        finish(dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, learning_rate=1.0)))
+    again = json.loads(finish(config).grid.read_text())
+    assert len(fits) == 3 + 2, "the two finished trials were not repeated"
+    for one, other in zip(whole["trials"], again["trials"], strict=True):
+        assert (one["tried"], one["metrics"], one["steps"]) == (other["tried"], other["metrics"], other["steps"])
+
+
+@pytest.mark.slow
+def test_a_rank_that_no_layer_can_have_is_refused(tiny_config: Callable[..., RunConfig]) -> None:
+    config = tiny_config("--method", "lora_grid", "--lora.grid", "[99,1]")
+    with pytest.raises(UserError, match=r"--lora\.grid: rank 99 of 'bert.*' is out of range; allowed: 0 to 32"):
+        finish(config)
+    assert not RunFolder.of(config).grid.exists(), "nothing that the corrected command would have to resume"
+    assert finish(tiny_config("--method", "lora_grid", "--lora.grid", "[1,2]")).metrics.exists()
 
 
 @pytest.mark.trains

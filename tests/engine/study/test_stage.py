@@ -1,6 +1,7 @@
 """A study that is overwritten stays whole until all of its new cells, tables and figures are there."""
 
 import dataclasses
+import importlib.util
 import json
 import os
 import shutil
@@ -86,6 +87,21 @@ def test_a_refused_study_leaves_no_folder(tiny_config: Callable[..., RunConfig])
     with pytest.raises(UserError, match="no cell of the study finished"):
         start(config)
     assert not Path(config.runs_folder).exists()
+
+
+def test_a_package_that_is_missing_is_told_before_any_cell(
+    study: tuple[RunConfig, StudyFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, folder = study
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "optuna" else find(name, *rest)
+    )
+    other = with_study(config, {"seed": [0, 1, 2], "method": ["lora", "optuna"]})
+    with pytest.raises(UserError, match=r"^--method: optuna is not installed"):
+        start(dataclasses.replace(other, name="other"))
+    assert not (folder.root.parent / "other").exists()
+    start(config)  # a study without it is not refused
 
 
 def test_the_new_study_takes_the_place_of_the_old_one(study: tuple[RunConfig, StudyFolder]) -> None:
