@@ -22,7 +22,7 @@ from engine.report.controls import Controls, controls_of
 from engine.report.curves import SearchCurves, curves_of, page_data
 from engine.report.page import inline_image, render
 from engine.report.verdict import draw_verdict, verdict_chart, verdict_of
-from engine.run.contents import read_result, read_searched
+from engine.run.contents import parameters_per_rank, read_result, read_searched
 from engine.run.folder import RunFolder
 from engine.search import trajectory
 from engine.tracking.metrics_file import MetricsFile
@@ -50,7 +50,7 @@ def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = N
     result = read_result(folder.metrics, *RESULT_KEYS)
     search = read_searched(folder.search_summary)
     metrics = MetricsFile(folder.search_metrics).read() if record else []
-    curves, per_rank = searched(record, folder), sum(search.get("parameters_per_rank", {}).values())
+    curves, per_rank = searched(record, folder), sum(parameters_per_rank(folder).values())
     answer = answer_of(record, per_rank)
     pictures = draw(record, curves, metrics, folder) | draw_answer(answer, folder.figures)
     pictures |= draw_verdict(verdict, folder.figures)

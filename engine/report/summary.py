@@ -13,7 +13,7 @@ from engine.answer.words import conclusion, curve_lines, gain_words, share_lines
 from engine.ranks import RankRecord
 from engine.report.answer import trust_words
 from engine.report.controls import controls_of
-from engine.run.contents import read_result, read_searched, read_verdict
+from engine.run.contents import parameters_per_rank, read_result, read_searched, read_verdict
 from engine.run.folder import RunFolder
 from engine.terminal.console import console
 from engine.terminal.rank_map import RankMap
@@ -73,7 +73,7 @@ def _print_answer(record: RankRecord, folder: RunFolder) -> None:
 
 def _print_controls(result: dict[str, Any], record: RankRecord | None, folder: RunFolder) -> None:
     """The controls that lie beside the run, and the commands that make the others."""
-    per_rank = sum(read_searched(folder.search_summary).get("parameters_per_rank", {}).values())
+    per_rank = sum(parameters_per_rank(folder).values())
     controls = controls_of(folder.root, result, record, per_rank)
     if controls is None:
         return

@@ -14,7 +14,7 @@ from engine.export.lora_config import save_lora_config
 from engine.ranks import LayerRank, RankRecord, controls
 from engine.ranks.module_sets import ModuleSets, module_sets
 from engine.retrain.methods import Prepared
-from engine.retrain.methods.base import budget_of, layer_sizes
+from engine.retrain.methods.base import budget_of
 from engine.retrain.methods.lora import lora_at
 from engine.retrain.tpe import Proposals
 from engine.retrain.trials import Plan, Trial, Trials, goodness
@@ -28,8 +28,10 @@ Ranks = Callable[[Mapping[str, Any]], RankRecord]
 
 def choose_ranks(run: Context) -> None:
     """The ranks of the run's method. Trials that an interrupted command has finished are not repeated."""
-    plan, ranks_of, blame, most = _METHODS[run.config.method](run)
-    trials = Trials(run, run.folder.grid, "--retrain.learning_rate", "all", run.config.method)
+    shapes = _shapes(run)
+    plan, ranks_of, blame, most = _METHODS[run.config.method](run, shapes)
+    sizes = {name: sum(shape) for name, shape in shapes.items()}
+    trials = Trials(run, run.folder.grid, "--retrain.learning_rate", "all", run.config.method, sizes)
 
     def prepare(tried: Mapping[str, Any]) -> tuple[Context, Prepared]:
         return run, lora_at(ranks_of(tried), blame, run.base(), run)
@@ -42,29 +44,37 @@ def choose_ranks(run: Context) -> None:
     ranks.save(prepared.record, run.folder.ranks)
 
 
+Shapes = Mapping[str, tuple[int, int]]
+"""Name -> (outputs, inputs) of every layer, or part of one, that the targets mean."""
+
+
+def _shapes(run: Context) -> Shapes:
+    model = run.base().model
+    found = layer_shapes(model)
+    return {name: found[name] for name in lora_layers_of(model, run.config.lora)}
+
+
 Choice = tuple[Plan, Ranks, Path, str]
 """What is tried, the ranks of it, what is to blame where these do not fit the model, and of how many trials the log
 speaks."""
 
 
-def _grid(run: Context) -> Choice:
+def _grid(run: Context, shapes: Shapes) -> Choice:
     """Every combination of `lora.grid` over the target modules.
 
     The paper compares with 16 rank configurations without naming them; two target modules and four ranks make 16.
     """
     lora = run.config.lora
-    names = lora_layers_of(run.base().model, lora)
+    names = list(shapes)
     combinations = itertools.product(lora.grid, repeat=len(lora.target_modules))
     tried = [dict(zip(lora.target_modules, combination, strict=True)) for combination in combinations]
     return lambda done: tried, lambda one: controls.by_target(names, one, lora.k), Path("--lora.grid"), f"{len(tried)}"
 
 
-def _modules(run: Context) -> Choice:
+def _modules(run: Context, shapes: Shapes) -> Choice:
     """Sets of module types at equal cost: those of `lora.module_sets`, or each type alone and then the best two
     together, the best three, up to all."""
-    lora, model = run.config.lora, run.base().model
-    all_shapes, names = layer_shapes(model), lora_layers_of(model, lora)
-    shapes = {name: all_shapes[name] for name in names}
+    lora = run.config.lora
     sets = module_sets(shapes, budget_of(lora, [sum(shape) for shape in shapes.values()]), lora.module_sets)
     given = sets.given(lora.module_sets)
     alone = [] if given else sets.alone()
@@ -83,11 +93,10 @@ def _of_sets(sets: ModuleSets, k: int) -> Ranks:
     return lambda tried: sets.record({word: int(rank) for word, rank in tried.items()}, k)
 
 
-def _tpe(run: Context) -> Choice:
+def _tpe(run: Context, shapes: Shapes) -> Choice:
     """What TPE proposes after the trials before, at the budget."""
-    lora, seed, model = run.config.lora, run.config.seed, run.base().model
-    every = layer_sizes(model)
-    sizes = {name: every[name] for name in lora_layers_of(model, lora)}
+    lora, seed = run.config.lora, run.config.seed
+    sizes = {name: sum(shape) for name, shape in shapes.items()}
     budget = budget_of(lora, list(sizes.values()), least=min(sizes.values()))
     cap = max(lora.k, -(-budget // sum(sizes.values())))
     proposals = Proposals(sizes, budget, cap, lora.trials, seed)
@@ -104,7 +113,9 @@ def _tpe(run: Context) -> Choice:
     return plan, record, Path("--lora.k"), f"{lora.trials}"
 
 
-_METHODS: Mapping[str, Callable[[Context], Choice]] = {"lora_grid": _grid, "lora_modules": _modules, "optuna": _tpe}
+_METHODS: Mapping[str, Callable[[Context, Shapes], Choice]] = {
+    "lora_grid": _grid, "lora_modules": _modules, "optuna": _tpe,
+}  # fmt: skip
 
 
 def _score(run: Context, trial: Trial) -> float | None:

@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,13 +54,14 @@ Plan = Callable[[Sequence[Trial]], Sequence[Mapping[str, Any]]]
 @dataclass
 class Trials:
     """The trainings of one choice, written to `path` one by one; `blame` and `stage` are what a user changes when all
-    diverge, `name` is how the log calls the choice."""
+    diverge, `name` is how the log calls the choice; `sizes`: layer -> LoRA parameters of one component, to be kept."""
 
     run: Context
     path: Path
     blame: str
     stage: str
     name: str
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rows, found = self.run.data, read_trials_file(self.path)
@@ -122,7 +123,8 @@ class Trials:
         found = {} if chosen is None else {"chosen": chosen.tried}
         trials = [dataclasses.asdict(trial) for trial in done]
         begun = {"settings": CHOOSING.of(self.run.config), "data": self.run.fingerprint, "ranks": self.ranks}
-        write_json(self.path, {**found, "trials": trials, **begun})
+        sizes = {"parameters_per_rank": dict(self.sizes)} if self.sizes else {}
+        write_json(self.path, {**found, "trials": trials, **sizes, **begun})
 
 
 def read_trials(path: Path) -> list[Trial]:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from configs.errors import UserError
 from engine.disk.files import read_json
+from engine.run.folder import RunFolder
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Amount = Annotated[float, Field(ge=0)]
@@ -86,6 +87,7 @@ class _Trials(_Part):
 
     chosen: dict[str, float] = {}
     trials: list[_Trial] = []
+    parameters_per_rank: dict[str, Count] = {}
     settings: dict[str, Any] = {}
     data: dict[str, Any] = {}
     ranks: dict[str, Any] | None = None
@@ -143,6 +145,13 @@ def read_answer(path: Path) -> dict[str, Any]:
 def read_trials_file(path: Path) -> dict[str, Any]:
     """grid.json or sweep.json; otherwise as `read_result`."""
     return _read(path, _Trials, "remove the file, and the run's command repeats the trials that it held")
+
+
+def parameters_per_rank(folder: RunFolder) -> dict[str, int]:
+    """Layer -> LoRA parameters of one component, as the search or the trials of ranks wrote them; empty where neither
+    was there."""
+    searched = read_searched(folder.search_summary).get("parameters_per_rank", {})
+    return dict(searched or read_trials_file(folder.grid).get("parameters_per_rank", {}))
 
 
 def _read(path: Path, shape: type[_Part], way_out: str, needed: tuple[str, ...] = ()) -> dict[str, Any]:

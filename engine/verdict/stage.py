@@ -16,7 +16,7 @@ from engine.disk.lock import locked
 from engine.ranks.controls import can_be_shuffled
 from engine.report.stage import write_report
 from engine.retrain.methods.base import layer_sizes
-from engine.run.contents import read_searched
+from engine.run.contents import parameters_per_rank
 from engine.run.context import Context
 from engine.run.faults import explained
 from engine.run.folder import RunFolder
@@ -109,7 +109,7 @@ def _sizes(config: RunConfig, folder: RunFolder, record: ranks.RankRecord, stop:
     """Name -> LoRA parameters of one component of every layer in the record, as the search wrote them or as the base
     model has them. Raises UserError for ranks that the model cannot have."""
     names = [layer.name for layer in record.layers]
-    known = read_searched(folder.search_summary).get("parameters_per_rank", {})
+    known = parameters_per_rank(folder)
     if not set(names) <= set(known):
         model = Context(config, stop, folder=folder).base().model
         ranks.check_against(record, layer_shapes(model), folder.ranks)

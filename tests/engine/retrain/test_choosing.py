@@ -146,7 +146,10 @@ def test_types_are_tried_alone_and_then_the_best_together(
     assert result["seconds"]["total"] == pytest.approx(10.0 + result["seconds"]["retrain"])
     assert result["steps"]["search"] == 15
     assert LoraConfig.from_pretrained(folder.lora_config).rank_pattern == record.kept
-    assert "lora_modules" in folder.report.read_text()
+    page = folder.report.read_text()
+    assert "lora_modules" in page
+    # The cost of uniform ranks is known from grid.json.
+    assert "uniform ranks: 1 in every layer (448 LoRA parameters, this run 320)" in page
     assert not folder.trials.exists()
 
 
