@@ -62,7 +62,8 @@ def answer(run: Context, tracker: Tracker = NOWHERE) -> None:
             return
         record = ranks.load(folder.source_ranks)
     record = ranks.of_run(decided(_trusted(run, record), settings, sizes), run.config)
-    content = {"settings": ANSWERED.of(run.config), "seconds": time.perf_counter() - began}
+    chosen = {layer.name: layer.rank for layer in record.layers}  # the report tells ranks that are edited later
+    content = {"settings": ANSWERED.of(run.config), "seconds": time.perf_counter() - began, "ranks": chosen}
     write_json(folder.answer, content)
     save_lora_config(_for_trainers(run, record, searched.get("peft", {})), record, folder.lora_config, run.config)
     ranks.save(record, folder.ranks)

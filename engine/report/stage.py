@@ -20,6 +20,7 @@ from engine.report.answer_charts import answer_charts
 from engine.report.answer_figures import draw_answer
 from engine.report.controls import Controls, controls_of
 from engine.report.curves import SearchCurves, curves_of, page_data
+from engine.report.edits import edit_words, edited_from
 from engine.report.page import inline_image, render
 from engine.report.verdict import draw_verdict, verdict_chart, verdict_of
 from engine.run.contents import read_result, read_searched
@@ -29,6 +30,12 @@ from engine.tracking.metrics_file import MetricsFile
 
 RESULT_KEYS = ("split", "metrics", "method", "lora_parameters", "trainable_parameters", "peak_memory_mib")
 """The keys of metrics.json that every page about a finished run shows."""
+
+_STOPPED = {
+    "steps used up": "The search ended because it had made all of its steps (search.steps).",
+    "ranks settled": "The search ended early: no rank had changed over search.patience checks.",
+}
+"""Why a search ended, by the word in its summary."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +76,13 @@ def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = N
         answer=answer,
         verdict=verdict,
         trust=trust_words(record, folder),
+        edits=edit_words(record, folder),
+        edited=edited_from(record, folder),
         not_decided=NOT_DECIDED,
         controls=_control_table(controls) if controls else None,
         study=beside,
         costs=_costs(result, search),
+        stopped=_STOPPED.get(search.get("stopped", ""), ""),
         passes=search.get("passes", {}),
         versions=result.get("versions", {}),
         layer_names=curves.names if curves else [],
@@ -155,6 +165,8 @@ def _sentence(config: RunConfig, record: RankRecord | None) -> str:
 
 def _facts(record: RankRecord | None, result: dict[str, Any]) -> list[tuple[str, str]]:
     facts = [(f"{k} ({result['split']})", f"{v:.4f}") for k, v in result.get("metrics", {}).items()]
+    if result.get("loss") is not None:
+        facts.append((f"loss ({result['split']})", f"{result['loss']:.4f}"))
     if record is not None:
         facts.append(("mean rank", f"{record.mean_rank:.2f}"))
     if result:
@@ -163,6 +175,7 @@ def _facts(record: RankRecord | None, result: dict[str, Any]) -> list[tuple[str,
             ("LoRA parameters", f"{result['lora_parameters']:,}"),
             ("trainable parameters", f"{result['trainable_parameters']:,}"),
             ("peak memory, MiB", f"{result['peak_memory_mib']:,.0f}"),
+            *([("seed", str(result["seed"]))] if "seed" in result else []),
         ]
     return facts
 

@@ -13,6 +13,7 @@ from engine.answer.words import conclusion, curve_lines, gain_words, share_lines
 from engine.ranks import RankRecord
 from engine.report.answer import trust_words
 from engine.report.controls import controls_of
+from engine.report.edits import edit_words
 from engine.run.contents import read_result, read_searched, read_verdict
 from engine.run.folder import RunFolder
 from engine.terminal.console import console
@@ -59,6 +60,8 @@ def _print_answer(record: RankRecord, folder: RunFolder) -> None:
     """How far the ranks are decided, how many are enough, where they matter, and what a reader must know of them."""
     if trust := trust_words(record, folder):
         console.print(trust, markup=False)
+    if edits := edit_words(record, folder):
+        console.print(edits, markup=False)
     if record.note:
         console.print(record.note, markup=False)
     if record.evidence is None:

@@ -46,6 +46,7 @@ class _Result(_Part):
     seconds: _Seconds | None = None
     steps: _Steps | None = None
     versions: dict[str, str] = {}
+    seed: int | None = None
     settings: dict[str, Any] = {}
 
 
@@ -62,15 +63,17 @@ class _Searched(_Part):
     peak_memory_mib: Amount = 0.0
     parameters_per_rank: dict[str, Count] = {}
     passes: dict[str, Count] = {}
+    stopped: str = ""
     peft: _Peft = _Peft()
     settings: dict[str, Any] = {}
     data: dict[str, Any] = {}
 
 
 class _Answer(_Part):
-    """search/answer.json."""
+    """search/answer.json; `ranks`: those that the rule chose."""
 
     seconds: Amount = 0.0
+    ranks: dict[str, Count] = {}
     settings: dict[str, Any] = {}
 
 
