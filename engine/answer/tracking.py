@@ -5,7 +5,7 @@ from engine.tracking import Tracker
 
 
 def track(record: RankRecord, tracker: Tracker) -> None:
-    """Sends the gain, the sufficient rank, the share of every layer, the curve as a chart and a table, and the shares as a table."""
+    """Sends the gain, the sufficient rank, the share of every layer, a chart of the curve, and tables of both."""
     evidence = record.evidence
     if evidence is None or not tracker.alive:
         return
