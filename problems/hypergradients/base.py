@@ -31,6 +31,8 @@ class Inner(Protocol):
 
     config: Any
     """Betty's Config: the radius is `darts_alpha`, the terms `neumann_iterations` and `cg_iterations`."""
+    module: nn.Module
+    """The model with its LoRA."""
     compute: Compute
     optimizer: torch.optim.Optimizer
     weights_before: list[Tensor]
