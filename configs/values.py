@@ -8,7 +8,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from configs.errors import UserError
-from configs.keys import flat, known_keys, one_line, refuse_huge, unknown_key
+from configs.keys import SPELLED, flat, known_keys, one_line, refuse_huge, unknown_key
 from configs.rules import check
 from configs.schema import RunConfig
 
@@ -31,6 +31,7 @@ def from_tree(tree: Mapping[str, Any], values: Mapping[str, Any], name: str | No
 
 def _read(values: Mapping[str, Any], tree: Mapping[str, Any] | None = None) -> Namespace:
     """`values` (dotted key -> value), over those of a tree, with the types of the schema. Raises UserError."""
+    values = {SPELLED.get(key, key): value for key, value in values.items()}
     unknown = [key for key in values if key not in known_keys()]
     if unknown:
         raise UserError(unknown_key(unknown[0]))

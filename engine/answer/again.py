@@ -1,7 +1,6 @@
 """Another answer from a finished search: `--answer.from RUN` takes over what that run's search left."""
 
 import shutil
-from pathlib import Path
 
 from configs.errors import UserError
 from configs.schema import RunConfig
@@ -13,6 +12,7 @@ from engine.run.contents import read_searched
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.opening import Asked
+from engine.run.places import filled_in
 from engine.run.resuming import Outdated
 from engine.search.settings import FOUND
 
@@ -20,7 +20,7 @@ from engine.search.settings import FOUND
 def source_of(config: RunConfig) -> RunFolder | None:
     """The run whose search is answered again; None for a run that searches itself."""
     named = config.answer.from_run if config.method == "autolora" else None
-    return None if named is None else RunFolder(Path(named).expanduser())
+    return None if named is None else RunFolder(filled_in(named, config))
 
 
 def refuse_other_source(asked: Asked) -> None:

@@ -12,9 +12,9 @@ from transformers import TrainerCallback
 from configs.schema import RunConfig
 from engine.ranks import RankRecord
 from engine.run.context import Context
+from engine.run.places import filled_in
 from problems.models.layers import HEADS, layer_shapes
 from problems.models.load import BaseModel
-from problems.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,6 @@ def layer_sizes(model: Any) -> dict[str, int]:
     return {name: sum(shape) for name, shape in layer_shapes(model).items()}
 
 
-def ranks_from(config: RunConfig, task: Task) -> Path:
+def ranks_from(config: RunConfig) -> Path:
     """The file that lora.ranks_from names, {seed}, {task} and {runs} filled in."""
-    path = str(config.lora.ranks_from)
-    for name, value in {"seed": config.seed, "task": task.name, "runs": config.runs_folder}.items():
-        path = path.replace(f"{{{name}}}", str(value))
-    return Path(path).expanduser()
+    return filled_in(str(config.lora.ranks_from), config)

@@ -81,7 +81,7 @@ def uniform(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
 
 def of_another(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
     """The ranks of lora.ranks_from as they are."""
-    source = ranks_from(run.config, run.task)
+    source = ranks_from(run.config)
     given = ranks.load(source)
     ranks.check_against(given, layer_shapes(model), source)
     return controls.given(given), source
@@ -90,7 +90,7 @@ def of_another(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
 def shuffled(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
     """Control, does it matter which layer got which rank: those of lora.ranks_from, permuted by seed over the layers
     of one size or of one type."""
-    source = ranks_from(run.config, run.task)
+    source = ranks_from(run.config)
     given = ranks.load(source)
     ranks.check_against(given, layer_shapes(model), source)
     lora, seed = run.config.lora, run.config.seed
@@ -103,7 +103,7 @@ def random(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
     if run.config.lora.ranks_from is None:
         like, source = uniform(model, run)
     else:
-        source = ranks_from(run.config, run.task)
+        source = ranks_from(run.config)
         like = ranks.load(source)
     ranks.check_against(like, layer_shapes(model), source)
     sizes = layer_sizes(model)

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 from configs.schema import RunConfig
 from engine.retrain.methods.base import ranks_from
@@ -12,11 +10,4 @@ from engine.retrain.methods.base import ranks_from
 def test_the_file_of_ranks_may_stand_for_each_cell_of_a_study(tiny_config: Callable[..., RunConfig]) -> None:
     given = "{runs}/seed-{seed}_name-{task}/ranks.json"
     config = tiny_config("--method", "lora_shuffled", "--lora.ranks_from", given, "--seed", "7")
-    task: Any = SimpleNamespace(name="sst2")
-    assert ranks_from(config, task) == Path(config.runs_folder) / "seed-7_name-sst2" / "ranks.json"
-
-
-def test_a_home_may_be_written_short(tiny_config: Callable[..., RunConfig]) -> None:
-    config = tiny_config("--method", "lora_shuffled", "--lora.ranks_from", "~/ranks.json")
-    task: Any = SimpleNamespace(name="sst2")
-    assert ranks_from(config, task) == Path.home() / "ranks.json"
+    assert ranks_from(config) == Path(config.runs_folder) / "seed-7_name-sample" / "ranks.json"
