@@ -5,6 +5,7 @@ table unasked. Source: microsoft/LoRA, examples/NLG.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from configs.schema import DecodeSettings, RunConfig, TaskConfig
 
@@ -41,6 +42,13 @@ def writes_texts(task: TaskConfig) -> bool:
 def is_benchmark(task: TaskConfig) -> bool:
     """Whether the task is E2E or WebNLG, to which the recipe belongs."""
     return task.type == "generation" and task.name in BENCHMARKS
+
+
+def task_name(task: TaskConfig) -> str:
+    """What a task is called in results: task.name, else the name of its file without the ending."""
+    if task.type == "sample":
+        return "sample"
+    return task.name or Path(str(task.path)).stem
 
 
 def label_smoothing(task: TaskConfig) -> float:

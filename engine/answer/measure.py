@@ -12,8 +12,9 @@ from configs.schema import RunConfig
 from engine.answer.curve import Judged, crossed, kept
 from engine.answer.sample import WITH_GRADIENT, Opened, Sample
 from engine.answer.shares import NODES, Shares, complete, integrate
+from engine.ranks.budget import kept_within
 from engine.ranks.evidence import CurvePoint, Evidence
-from engine.ranks.rules import above_noise, kept_within, parameters_of
+from engine.ranks.rules import above_noise, parameters_of
 from problems.gates import Gates
 
 BUDGETS = (0.25, 0.5, 1.0, 2.0)

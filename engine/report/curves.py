@@ -6,7 +6,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
 
 from configs.schema import Constraint
 from engine.ranks.rules import thresholds
@@ -37,7 +36,7 @@ def curves_of(history: Trajectory, constraint: Constraint | None) -> SearchCurve
     chosen, ranks, bounds = spread(len(history.steps), MOST_POINTS), None, None
     if constraint is not None:
         ranks = history.ranks(constraint, chosen)
-        bounds = thresholds(torch.from_numpy(history.alpha[-1]), constraint).flatten().numpy()
+        bounds = thresholds(history.alpha[-1], constraint).flatten()
     steps, alpha, contribution = (
         np.stack([values[i] for i in chosen]) for values in (history.steps, history.alpha, history.contribution)
     )

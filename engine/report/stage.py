@@ -10,12 +10,13 @@ from bokeh.plotting import figure
 from configs.files import to_yaml
 from configs.schema import RunConfig
 from engine import ranks
+from engine.answer.trust import trust_words
 from engine.disk.files import write_text
 from engine.ranks import RankRecord
 from engine.ranks.grid import NOT_DECIDED
 from engine.ranks.picture import save_picture
 from engine.report import charts, figures
-from engine.report.answer import Answer, answer_of, trust_words
+from engine.report.answer import Answer, answer_of
 from engine.report.answer_charts import answer_charts
 from engine.report.answer_figures import draw_answer
 from engine.report.controls import Controls, controls_of

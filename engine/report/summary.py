@@ -9,9 +9,9 @@ from rich.text import Text
 from configs.requests import Request
 from configs.rules import SEARCHING
 from engine import ranks
+from engine.answer.trust import trust_words
 from engine.answer.words import conclusion, curve_lines, gain_words, share_lines
 from engine.ranks import RankRecord
-from engine.report.answer import trust_words
 from engine.report.controls import controls_of
 from engine.report.edits import edit_words
 from engine.run.contents import read_result, read_searched, read_verdict

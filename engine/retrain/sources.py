@@ -7,9 +7,9 @@ from pathlib import Path
 from configs.errors import UserError
 from configs.schema import RunConfig
 from engine.answer.again import source_of
-from engine.retrain.methods import METHODS
-from engine.retrain.methods.base import ranks_from
+from engine.retrain.owners import READ_RANKS
 from engine.run.opening import Asked
+from engine.run.places import filled_in
 
 
 def refuse_own_sources(asked: Asked) -> None:
@@ -40,5 +40,10 @@ def _sources(config: RunConfig) -> Iterator[tuple[str, Path]]:
     source = source_of(config)
     if source is not None:
         yield "answer.from", source.ranks
-    if config.lora.ranks_from is not None and METHODS[config.method].reads_ranks:
+    if config.lora.ranks_from is not None and config.method in READ_RANKS:
         yield "lora.ranks_from", ranks_from(config)
+
+
+def ranks_from(config: RunConfig) -> Path:
+    """The file that lora.ranks_from names, {seed}, {task} and {runs} filled in."""
+    return filled_in(str(config.lora.ranks_from), config)

@@ -7,7 +7,8 @@ from transformers import set_seed
 
 from configs.rules import SEARCHING, evaluates_base
 from engine import ranks
-from engine.disk.files import remove, write_json, write_parquet, write_text
+from engine.disk.files import remove, write_json, write_text
+from engine.disk.tables import write_parquet
 from engine.export.card import save_card
 from engine.retrain import checkpoint
 from engine.retrain.fit import fit

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Self
 
 from configs.schema import RunConfig, Stage
-from engine.disk import checkpoint
+from engine.disk import newest
 from engine.disk.files import remove
 from engine.disk.paths import At
 
@@ -77,7 +77,7 @@ class RunFolder:
     def clear_leftovers(self) -> None:
         """Removes the checkpoints of finished stages, which a kill after a stage's last file may have left."""
         if self.search_summary.exists():
-            checkpoint.clear(self.search_checkpoint)
+            newest.clear(self.search_checkpoint)
         if self.metrics.exists():
             remove(self.retrain)
             remove(self.trials)

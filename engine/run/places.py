@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from configs.recipe import task_name
 from configs.schema import RunConfig
-from problems.tasks import make_task
 
 
 def filled_in(path: str, config: RunConfig) -> Path:
     """The path with the run's own seed, task and runs_folder in the place of {seed}, {task} and {runs}."""
-    for name, value in {"seed": config.seed, "task": make_task(config).name, "runs": config.runs_folder}.items():
+    for name, value in {"seed": config.seed, "task": task_name(config.task), "runs": config.runs_folder}.items():
         path = path.replace(f"{{{name}}}", str(value))
     return Path(path).expanduser()

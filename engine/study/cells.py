@@ -13,8 +13,8 @@ from configs.schema import RunConfig, StudyConfig
 from configs.values import with_values
 from engine import ranks
 from engine.answer.again import source_of
-from engine.retrain.methods import METHODS
-from engine.retrain.methods.base import ranks_from
+from engine.retrain.owners import READ_RANKS
+from engine.retrain.sources import ranks_from
 from engine.run.contents import read_result
 from engine.run.folder import RunFolder
 from engine.study.folder import StudyFolder
@@ -170,7 +170,7 @@ def reads(cell: Cell, cells: Sequence[Cell], *, sweep_once: bool) -> list[Cell]:
     needed = []
     if sweep_once and cell.config.retrain.learning_rates:
         needed.append(_first_seed_of(cell, cells))
-    if cell.config.lora.ranks_from is not None and METHODS[cell.config.method].reads_ranks:
+    if cell.config.lora.ranks_from is not None and cell.config.method in READ_RANKS:
         source = ranks_from(cell.config).absolute()
         needed += [other for other in cells if other.folder.root.absolute() in source.parents]
     searched = source_of(cell.config)

@@ -10,7 +10,7 @@ import torch
 
 from configs.errors import UserError
 from engine.answer.shares import ratio_error
-from engine.disk.files import read_parquet
+from engine.disk.tables import read_parquet
 from engine.run.contents import read_result
 from engine.study.cells import Cell
 from engine.verdict.arms import LEARNED, SEEDS, SHUFFLED, Arms

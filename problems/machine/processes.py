@@ -7,6 +7,9 @@ none of them: beta is used inside the other problem's forward pass, and a hyperg
 `.backward()`.
 
 accelerate's PartialState would be no shorter, and where there are GPUs, its waiting is a barrier of nccl on them.
+
+torch is imported where there are several: a process that is alone asks nothing of it, and many commands end before
+they need it.
 """
 
 import os
@@ -14,14 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol, TypeVar
-
-import torch
-import torch.distributed as dist
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from configs.errors import UserError
 from configs.launch import processes_started
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -50,19 +52,26 @@ class Processes:
         """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
-    def summed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+    def summed(self, tensors: "Sequence[Tensor]") -> "list[Tensor]":
         """The sum over the processes of each tensor, bit-equal in all of them. One message for all tensors."""
         if self.size == 1:
             return list(tensors)
+        import torch
+        import torch.distributed as dist
+
         flat = torch.cat([t.detach().flatten() for t in tensors])
         dist.all_reduce(flat)
         parts = flat.split([t.numel() for t in tensors])
         return [part.view_as(t).to(t.dtype) for part, t in zip(parts, tensors, strict=True)]
 
-    @torch.no_grad()
-    def same(self, tensors: Sequence[Tensor]) -> None:
+    def same(self, tensors: "Sequence[Tensor]") -> None:
         """Overwrites the tensors by those of the first process."""
-        if self.size > 1:
+        if self.size == 1:
+            return
+        import torch
+        import torch.distributed as dist
+
+        with torch.no_grad():
             flat = torch.cat([t.detach().flatten() for t in tensors])
             dist.broadcast(flat, 0)
             for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
@@ -72,6 +81,9 @@ class Processes:
         """The largest of the processes' numbers."""
         if self.size == 1:
             return number
+        import torch
+        import torch.distributed as dist
+
         told = torch.tensor(number)
         dist.all_reduce(told, dist.ReduceOp.MAX)
         return int(told)
@@ -88,6 +100,8 @@ class Processes:
         """The values of all processes, by rank."""
         values: list[Any] = [value] * self.size
         if self.size > 1:
+            import torch.distributed as dist
+
             dist.all_gather_object(values, value)
         return values
 
@@ -95,6 +109,8 @@ class Processes:
         """What `make` returns in the first process, sent to all; the others wait for it."""
         if self.size == 1:
             return make()
+        import torch.distributed as dist
+
         box: list[Any] = [make() if self.first else None]
         dist.broadcast_object_list(box, 0)
         return box[0]
@@ -125,6 +141,9 @@ def joined(device: str) -> Iterator[Processes]:
     if processes_started() == 1:
         yield ALONE
         return
+    import torch
+    import torch.distributed as dist
+
     cuda = device in ("auto", "cuda") and torch.cuda.is_available()
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if cuda and local >= torch.cuda.device_count():

@@ -12,7 +12,8 @@ from transformers.pytorch_utils import Conv1D
 from configs.errors import UserError
 from configs.schema import LoraSettings
 from problems.models.layers import HEADS, lora_layers_of, refuse_past_lora, target_layers
-from problems.models.parts import KeepSparse, layer_ranks, layout, lies_in
+from problems.models.parts import layer_ranks, layout, lies_in
+from problems.models.sparse import KeepSparse
 
 ADAPTER = "default"
 

@@ -6,11 +6,9 @@ config.json keeps them.
 """
 
 import importlib.util
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,11 +16,10 @@ from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, PreTrain
 
 from configs.errors import UserError
 from configs.launch import processes_started
-from configs.places import PACKAGE
 from configs.schema import ModelConfig
 from problems.machine.hub import explain_missing
+from problems.models.places import GGUF, locate
 
-GGUF = ".gguf"
 # Names, or their endings, of modules that are new or may be trained whole, and of the output layers of language
 # models, which transformers leaves in full precision by itself only where it is given no list.
 NOT_IN_4BIT = [
@@ -40,38 +37,6 @@ class BaseModel:
 
     model: PreTrainedModel
     trained_whole: list[str]
-
-
-def locate(name: str) -> str:
-    """What transformers loads for a configured name: the folder for package: names, else the name itself.
-
-    Raises UserError when the package or its folder is missing, or the folder holds an adapter and no model.
-    """
-    if not name.startswith(PACKAGE):
-        _refuse_adapter(name)
-        return name
-    package, _, folder = name.removeprefix(PACKAGE).partition("/")
-    # find_spec does not run the package: some of them load their model on import.
-    spec = importlib.util.find_spec(package) if package.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError(
-            f"--model.name: no installed package {package!r}; install it or name a local folder or hub model"
-        )
-    path = Path(spec.submodule_search_locations[0]) / folder
-    if not path.exists():
-        raise UserError(f"--model.name: package {package!r} has no {folder!r}")
-    return str(path)
-
-
-def _refuse_adapter(name: str) -> None:
-    """Raises UserError for a folder that holds a PEFT adapter: its base model is what can be searched."""
-    record = Path(name) / "adapter_config.json"
-    if record.is_file() and not any(Path(name).glob("model*.safetensors")):
-        try:
-            base = json.loads(record.read_text(encoding="utf-8")).get("base_model_name_or_path")
-        except (OSError, ValueError, AttributeError):
-            base = None
-        raise UserError(f"--model.name: {name} holds an adapter, not a model; name its base model (it says: {base})")
 
 
 @contextmanager

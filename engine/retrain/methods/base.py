@@ -3,16 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 from transformers import TrainerCallback
 
-from configs.schema import RunConfig
 from engine.ranks import RankRecord
 from engine.run.context import Context
-from engine.run.places import filled_in
 from problems.models.layers import HEADS, layer_shapes
 from problems.models.load import BaseModel
 
@@ -33,12 +30,6 @@ class Prepared:
 class Method(ABC):
     """One way to adapt the base model; METHODS lists them all."""
 
-    rules: Sequence[str] | None = ()
-    """Values of `rule` in a ranks.json that this method takes for its own; None: every value that no other method
-    owns, as a search's or "by hand"."""
-    reads_ranks: bool = False
-    """Whether it starts from the ranks.json that lora.ranks_from names."""
-
     @abstractmethod
     def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
         """The model to be trained on `rows` training rows. Raises UserError for what the user must change."""
@@ -57,8 +48,3 @@ def head_of(base: BaseModel) -> list[str]:
 def layer_sizes(model: Any) -> dict[str, int]:
     """Name -> inputs + outputs of every layer, or part of one, that could take LoRA: the numbers in one component."""
     return {name: sum(shape) for name, shape in layer_shapes(model).items()}
-
-
-def ranks_from(config: RunConfig) -> Path:
-    """The file that lora.ranks_from names, {seed}, {task} and {runs} filled in."""
-    return filled_in(str(config.lora.ranks_from), config)

@@ -1,19 +1,21 @@
 """Plain PEFT LoRA at given ranks: learned by the search, the same everywhere, shuffled, random."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from engine import export, ranks
+from engine import ranks
 from engine.export.lora_config import adapter_config, attach_ranks
+from engine.export.outputs import save_all
 from engine.ranks import RankRecord, controls
 from engine.retrain.adapter import start_from_search
 from engine.retrain.common import start_in_common
-from engine.retrain.methods.base import Method, Prepared, layer_sizes, ranks_from
+from engine.retrain.methods.base import Method, Prepared, layer_sizes
 from engine.retrain.same_ranks import refuse_changed_ranks
+from engine.retrain.sources import ranks_from
 from engine.run.context import Context
 from problems.models.layers import layer_shapes, lora_layers_of
 from problems.models.load import BaseModel
@@ -24,12 +26,11 @@ Source = Callable[[PreTrainedModel, Context], tuple[RankRecord, Path]]
 
 
 class RankedLora(Method):
-    """LoRA at the ranks that `source` gives; `rules` and `reads_ranks` as in Method."""
+    """LoRA at the ranks that `source` gives; `chosen`: whether it chooses them, so that they are recorded."""
 
-    def __init__(self, source: Source, rules: Sequence[str] | None, *, reads_ranks: bool = False) -> None:
+    def __init__(self, source: Source, *, chosen: bool = True) -> None:
         self.source = source
-        self.rules = rules
-        self.reads_ranks = reads_ranks
+        self.chosen = chosen
 
     def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
         """Checks the ranks against the model, and against those that half-done work in the run's folder began with;
@@ -38,7 +39,7 @@ class RankedLora(Method):
         if run.processes.first:
             refuse_changed_ranks(record, blame, run.folder)
         prepared = lora_at(record, blame, base, run)
-        if self.rules and prepared.record and run.processes.first:
+        if self.chosen and prepared.record and run.processes.first:
             run.begin()
             ranks.save(prepared.record, run.folder.ranks)
         return prepared
@@ -46,7 +47,7 @@ class RankedLora(Method):
     def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
         """adapter/, and adapter_padded/ and merged/ when asked for."""
         assert isinstance(prepared.model, PeftModel)
-        export.save_all(prepared.model, run.tokenizer, run.folder, run.config)
+        save_all(prepared.model, run.tokenizer, run.folder, run.config)
         return prepared.record
 
 

@@ -13,7 +13,7 @@ from configs.errors import UserError
 from configs.requests import Request
 from configs.schema import RunConfig
 from engine.disk.files import write_json
-from engine.retrain.methods.base import ranks_from
+from engine.retrain.sources import ranks_from
 from engine.run.folder import RunFolder
 from engine.run.interrupt import OUT_OF_TIME, Interrupted, StopRequest
 from engine.study.launchers import LAUNCHERS, Launcher, Running

@@ -24,7 +24,8 @@ from transformers.quantizers.quantizers_utils import should_convert_module
 
 from configs.errors import UserError
 from configs.schema import ModelConfig
-from problems.models.load import NOT_IN_4BIT, load_base, load_tokenizer, locate, share_padding
+from problems.models.load import NOT_IN_4BIT, load_base, load_tokenizer, share_padding
+from problems.models.places import locate
 from tests.helpers.generation_toys import make_causal
 
 
