@@ -12,6 +12,7 @@ from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namesp
 from configs.errors import UserError
 from configs.files import find_config, read_keys
 from configs.given import given_of
+from configs.help import USAGE, Formatter, description
 from configs.keys import SPELLED, SWITCHES, flat, known_keys, one_line, refuse_huge, shortened, split_range
 from configs.requests import Command, Request, ScoreRequest, ShowRequest, WorkspaceRequest
 from configs.schema import RunConfig
@@ -141,8 +142,11 @@ def build_parser() -> ArgumentParser:
         exit_on_error=False,
         # `--lora.rank 6` would be taken for --lora.ranks_from, and `--conf x.yaml` lie below the quickstart.
         allow_abbrev=False,
-        description="Learn the LoRA rank of each layer (search), retrain at those ranks, export a plain PEFT adapter.",
+        usage=USAGE,
+        description=description(),
+        formatter_class=Formatter,
     )
+    others = parser.add_argument_group("instead of a run")
     parser.add_argument(
         "--config",
         action=_ConfigFile,
@@ -150,10 +154,15 @@ def build_parser() -> ArgumentParser:
     )
     for name, (annotation, text) in SWITCHES.items():
         kind, _ = split_range(annotation)
+        group = parser if name in ("stage", "overwrite") else others
         if kind is bool:
-            parser.add_argument(f"--{name}", action="store_true", help=text)
+            group.add_argument(f"--{name}", action="store_true", help=text)
         else:
             default = "all" if name == "stage" else None
-            parser.add_argument(f"--{name}", type=kind if default else kind | None, default=default, help=text)
+            group.add_argument(f"--{name}", type=kind if default else kind | None, default=default, help=text)
     parser.add_class_arguments(RunConfig, None)
+    sections = {key.rpartition(".")[0] for key in known_keys()}
+    for section, fields in (parser.groups or {}).items():
+        if section in sections:
+            fields.title = f"--{section}.*: {fields.title}"
     return parser

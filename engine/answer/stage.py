@@ -102,9 +102,10 @@ def _measured(run: Context, singular: Tensor, sizes: list[int]) -> tuple[Evidenc
         def advance(rows: int) -> None:
             nonlocal done
             done += rows * run.processes.size
-            bar.step(min(done, total))
+            bar.step(min(done, bar.total))
 
-        evidence, shares = measure(searched, dataclasses.replace(sample, advance=advance), without, config)
+        told = dataclasses.replace(sample, advance=advance, extend=bar.grow)
+        evidence, shares = measure(searched, told, without, config)
     run.compute.let_go()
     if not evidence.finite or not bool(shares.sums.isfinite().all()):
         log.warning("answer: the searched model gives losses that are not finite: shares and the curve are left out")

@@ -17,13 +17,12 @@ from configs.schema import RunConfig
 from engine.answer.curve import calibrated_loss
 from engine.answer.likelihood import likelihood_of
 from engine.retrain import checkpoint as retrain_checkpoint
-from engine.retrain.callbacks import Clock, NotFinite, Seal, StopAtNaN, StopWhenAsked, no_number
+from engine.retrain.callbacks import Clock, NotFinite, Progress, Seal, StopAtNaN, StopWhenAsked, no_number
 from engine.retrain.methods.base import Prepared
 from engine.retrain.row_losses import row_losses
 from engine.retrain.trainer import RetrainTrainer
 from engine.run.context import Context
 from engine.run.memory import FIRST_ORDER, check_memory
-from engine.terminal.console import console
 from problems.data import Data
 from problems.machine.compute import Compute
 from problems.models.recompute import recompute_blocks
@@ -74,19 +73,21 @@ def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mappi
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(StopAtNaN(trainer, config))
-    if not any(p.requires_grad for p in prepared.model.parameters()):
-        steps = 0  # the base model as it is
-    elif last is not None and last.step >= last.max_steps:
-        # Trainer would make one step more.
-        trainer.take_weights(last.folder)
-        steps = last.step
-    else:
-        with _usual_masks(compiled=config.retrain.torch_compile):
-            trainer.train(resume_from_checkpoint=None if last is None else str(last.folder))
-        steps = trainer.state.global_step
-    if processes.agree(run.stop):
-        run.stop.check()
-    return _evaluate(trainer, run, data, clock.seconds, steps)
+    with Progress(trainer) as progress:
+        trainer.add_callback(progress)
+        if not any(p.requires_grad for p in prepared.model.parameters()):
+            steps = 0  # the base model as it is
+        elif last is not None and last.step >= last.max_steps:
+            # Trainer would make one step more.
+            trainer.take_weights(last.folder)
+            steps = last.step
+        else:
+            with _usual_masks(compiled=config.retrain.torch_compile):
+                trainer.train(resume_from_checkpoint=None if last is None else str(last.folder))
+            steps = trainer.state.global_step
+        if processes.agree(run.stop):
+            run.stop.check()
+        return _evaluate(trainer, run, data, clock.seconds, steps)
 
 
 def _usual_masks(*, compiled: bool) -> AbstractContextManager[Any]:
@@ -157,7 +158,7 @@ def _arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) ->
         # It would read the loss back from the device at every step; StopAtNaN looks now and then.
         logging_nan_inf_filter=False,
         report_to="none",
-        disable_tqdm=not console.is_terminal,
+        disable_tqdm=True,  # Progress shows how far it is
     )
     # Autocast is RetrainTrainer's; an environment variable (ACCELERATE_MIXED_PRECISION) must not add one of its own.
     arguments.mixed_precision = "no"

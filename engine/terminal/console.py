@@ -2,19 +2,23 @@
 
 import logging
 
-from rich.logging import RichHandler
-
 from problems.machine.console import PlainConsole
 
 console = PlainConsole()
 log = logging.getLogger("autolora")
 
 
+class _Lines(logging.Handler):
+    """Each record as one line, which only the window breaks: a line in a file can be searched for and copied."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        console.print(record.getMessage(), soft_wrap=True)
+
+
 def show_log(*, speaks: bool = True) -> None:
     """Shows the program's log lines; with `speaks` off, as in every process but the first, only errors."""
     console.quiet = not speaks
     if not log.handlers:
-        handler = RichHandler(console=console, show_path=False, show_level=False, show_time=False, markup=False)
-        log.addHandler(handler)
+        log.addHandler(_Lines())
         log.setLevel(logging.INFO if speaks else logging.ERROR)
         log.propagate = False

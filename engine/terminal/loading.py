@@ -16,18 +16,18 @@ log = logging.getLogger("autolora")
 def load_libraries(config: RunConfig, processes: Processes = ALONE) -> None:
     """Loads torch, transformers and datasets, after a line that says so; of them only errors are shown from now on.
 
-    Asks before whether the model hub answers, as its libraries read that when they are imported. Raises UserError when
-    the device that `config` asks for is not there.
+    Asks in between whether the model hub answers, as its libraries read that when they are imported. Raises UserError
+    when the device that `config` asks for is not there.
     """
     if not {"torch", "transformers", "datasets"} <= sys.modules.keys():
         log.info("loading torch, transformers and datasets, which takes some seconds")
-    settle_hub_access()
     if not console.is_terminal:
         # Bars that libraries draw for themselves: in a file they are one endless line. Read when tqdm is imported.
         os.environ.setdefault("TQDM_DISABLE", "1")
     from problems.machine.compute import choose_compute  # torch alone, which can tell whether there is a GPU
 
     choose_compute(config, processes.local)
+    settle_hub_access()
     quiet_libraries()
 
 
