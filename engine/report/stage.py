@@ -166,6 +166,10 @@ def _sentence(config: RunConfig, record: RankRecord | None) -> str:
 
 def _facts(record: RankRecord | None, result: dict[str, Any]) -> list[tuple[str, str]]:
     facts = [(f"{k} ({result['split']})", f"{v:.4f}") for k, v in result.get("metrics", {}).items()]
+    if error := result.get("standard_error"):
+        facts[0] = (f"{facts[0][0]}, {result['evaluated_rows']:,} rows", f"{facts[0][1]} +- {error:.4f}")
+    if result.get("evaluated_on"):
+        facts.insert(0, ("evaluated on", result["evaluated_on"]))
     if result.get("loss") is not None:
         facts.append((f"loss ({result['split']})", f"{result['loss']:.4f}"))
     if record is not None:

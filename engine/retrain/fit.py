@@ -42,6 +42,8 @@ class Fitted:
     predictions: str | None = None
     calibrated_loss: float | None = None
     row_losses: pd.DataFrame | None = None
+    rows: int = 0
+    """How many rows were evaluated."""
 
 
 def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mapping[str, Any] | None = None) -> Fitted:
@@ -125,7 +127,8 @@ def _evaluate(trainer: RetrainTrainer, run: Context, data: Data, seconds: float,
     mean = float(np.mean(known)) if known else None
     rows_asked = run.config.retrain.row_losses
     losses = row_losses(trainer.accelerator.unwrap_model(trainer.model), run, data) if rows_asked else None
-    return Fitted(task.combine(by_split), seconds, steps, "".join(texts) or None, mean, losses)
+    count = sum(map(len, data.evaluation.values()))
+    return Fitted(task.combine(by_split), seconds, steps, "".join(texts) or None, mean, losses, count)
 
 
 def _arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) -> TrainingArguments:

@@ -36,7 +36,10 @@ class _Result(_Part):
     method: str = ""
     task: str = ""
     split: str = ""
+    evaluated_on: str = ""
+    evaluated_rows: Count = 0
     metrics: dict[str, float] = Field({"": 0.0}, min_length=1)
+    standard_error: Amount | None = None
     loss: float | None = None
     calibrated_loss: float | None = None
     lora_parameters: Count = 0
