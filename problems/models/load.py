@@ -6,19 +6,25 @@ config.json keeps them.
 """
 
 import importlib.util
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import constants, try_to_load_from_cache
 from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from configs.errors import UserError
 from configs.launch import processes_started
+from configs.places import is_local
 from configs.schema import ModelConfig
 from problems.machine.hub import explain_missing
 from problems.models.places import GGUF, locate
+
+log = logging.getLogger("autolora")
 
 # Names, or their endings, of modules that are new or may be trained whole, and of the output layers of language
 # models, which transformers leaves in full precision by itself only where it is given no list.
@@ -51,10 +57,19 @@ def source_of(config: ModelConfig) -> Iterator[tuple[str, dict[str, Any]]]:
 def load_tokenizer(config: ModelConfig, **options: Any) -> PreTrainedTokenizerBase:
     """The model's tokenizer; it pads with its end of text where it has no padding token. `options` are the task's."""
     with source_of(config) as (source, where):
+        _tell_of_download(config, source)
         tokenizer = AutoTokenizer.from_pretrained(source, **where, **options)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _tell_of_download(config: ModelConfig, source: str) -> None:
+    """A line, before minutes of silence, where the model is not yet on this machine; the tokenizer comes first."""
+    if is_local(config.name) or Path(source).exists() or constants.HF_HUB_OFFLINE:
+        return
+    if not isinstance(try_to_load_from_cache(source, "config.json", revision=config.revision), str):
+        log.info("downloading %s from the model hub into %s", config.name, constants.HF_HUB_CACHE)
 
 
 def load_base(

@@ -48,6 +48,8 @@ def is_hub_name(path: str) -> bool:
 
 def _load(path: str, hub_config: str | None, revision: str | None) -> Any:
     """Asks first whether a repository is a script: datasets itself would then take what its cache has of that name."""
+    if is_hub_name(path) and not constants.HF_HUB_OFFLINE:
+        log.info("data: %s from the hub; what the cache has not is downloaded now", path)
     if revision == CONVERSION:
         return _converted(path, hub_config)
     if not is_hub_name(path) or not _is_script(path, hub_config, revision):
