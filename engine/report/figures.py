@@ -1,6 +1,6 @@
 """Pictures of a search beside its rank map: alpha trajectories, ranks over the steps, losses."""
 
-from collections.abc import Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -76,11 +76,14 @@ def rank_evolution(curves: SearchCurves, k: int, path: Path) -> None:
     save_figure(figure, path)
 
 
-def losses(metrics: Sequence[dict[str, Any]], path: Path) -> None:
-    """L_tr and L_val over the steps."""
+OF_SEARCH = {"train_loss": "L_tr (D_tr)", "val_loss": "L_val (D_val)"}
+
+
+def losses(metrics: Sequence[dict[str, Any]], path: Path, labels: Mapping[str, str] = OF_SEARCH) -> None:
+    """Losses over the steps, those of the search unless others are named (key -> label)."""
     figure, axes = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
-    table = pd.DataFrame(metrics).reindex(columns=["step", "train_loss", "val_loss"])
-    for key, label in (("train_loss", "L_tr (D_tr)"), ("val_loss", "L_val (D_val)")):
+    table = pd.DataFrame(metrics).reindex(columns=["step", *labels])
+    for key, label in labels.items():
         axes.plot(table["step"], table[key].astype(float), label=label, marker=_marker(table))
     axes.set_xlabel("step")
     axes.set_ylabel("loss")

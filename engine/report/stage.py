@@ -61,10 +61,11 @@ def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = N
     curves, per_rank = searched(record, folder), sum(search.get("parameters_per_rank", {}).values())
     answer = answer_of(record, per_rank)
     pictures = draw(record, curves, metrics, folder) | draw_answer(answer, folder.figures)
-    pictures |= draw_verdict(verdict, folder.figures)
+    retrained = MetricsFile(folder.retrain_metrics).read()
+    pictures |= draw_verdict(verdict, folder.figures) | draw_retraining(retrained, folder.figures)
     # New results that grow beside the old ones have their place, and their neighbours, where the old ones lie.
     controls = controls_of(RunFolder.of(config).root, result, record, per_rank)
-    made = run_charts(record, curves, metrics, answer) | verdict_chart(verdict)
+    made = run_charts(record, curves, metrics, answer) | verdict_chart(verdict) | retraining_chart(retrained)
     page = render(
         "report.html.j2",
         charts=made | (beside.charts if beside else {}),
@@ -130,6 +131,21 @@ def run_charts(
         cosine = {"cosine": ("cosine of implicit and direct", orange)}
         made["cosine"] = charts.metric_lines("cosine", "cosine", metrics, cosine, y_range=(-1.05, 1.05))
     return {name: chart for name, chart in made.items() if chart is not None}
+
+
+def retraining_chart(points: list[dict[str, Any]]) -> dict[str, figure]:
+    """The training loss of the retraining; nothing where there was none."""
+    losses = {"loss": ("loss", charts.BLUE)}
+    made = charts.metric_lines("retrain-loss", "loss", points, losses) if points else None
+    return {} if made is None else {"retrain-loss": made}
+
+
+def draw_retraining(points: list[dict[str, Any]], folder: Path) -> dict[str, Path]:
+    """The same as a picture."""
+    if not points:
+        return {}
+    figures.losses(points, folder / "retrain_loss.png", {"loss": "training loss"})
+    return {"retrain_loss": folder / "retrain_loss.png"}
 
 
 def draw(

@@ -3,7 +3,7 @@ stop."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from engine.answer.curve import calibrated_loss
 from engine.answer.likelihood import likelihood_of
 from engine.retrain import checkpoint as retrain_checkpoint
 from engine.retrain.callbacks import Clock, NotFinite, Progress, Seal, StopAtNaN, StopWhenAsked, no_number
+from engine.retrain.loss_curve import LossCurve, points_in, points_of
 from engine.retrain.methods.base import Prepared
 from engine.retrain.row_losses import row_losses
 from engine.retrain.trainer import RetrainTrainer
@@ -44,6 +45,8 @@ class Fitted:
     row_losses: pd.DataFrame | None = None
     rows: int = 0
     """How many rows were evaluated."""
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    """Points of the training loss: step, loss, learning_rate."""
 
 
 def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mapping[str, Any] | None = None) -> Fitted:
@@ -77,19 +80,21 @@ def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mappi
     trainer.add_callback(StopAtNaN(trainer, config))
     with Progress(trainer) as progress:
         trainer.add_callback(progress)
+        trainer.add_callback(LossCurve(trainer))
+        curve: list[dict[str, Any]] = []
         if not any(p.requires_grad for p in prepared.model.parameters()):
             steps = 0  # the base model as it is
         elif last is not None and last.step >= last.max_steps:
             # Trainer would make one step more.
             trainer.take_weights(last.folder)
-            steps = last.step
+            steps, curve = last.step, points_in(last.folder)
         else:
             with _usual_masks(compiled=config.retrain.torch_compile):
                 trainer.train(resume_from_checkpoint=None if last is None else str(last.folder))
-            steps = trainer.state.global_step
+            steps, curve = trainer.state.global_step, points_of(trainer.state)
         if processes.agree(run.stop):
             run.stop.check()
-        return _evaluate(trainer, run, data, clock.seconds, steps)
+        return replace(_evaluate(trainer, run, data, clock.seconds, steps), curve=curve)
 
 
 def _usual_masks(*, compiled: bool) -> AbstractContextManager[Any]:

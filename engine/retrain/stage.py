@@ -1,6 +1,7 @@
 """Stage 2 of every method: one training on D_tr + D_val, its evaluation, the adapter and metrics.json."""
 
 import dataclasses
+import json
 import logging
 
 from transformers import set_seed
@@ -53,6 +54,8 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     record = method.save(prepared, at_rate)
     if fitted.predictions is not None:
         write_text(folder.predictions, fitted.predictions)
+    if fitted.curve:
+        write_text(folder.retrain_metrics, "".join(json.dumps(point) + "\n" for point in fitted.curve))
     if fitted.row_losses is not None:
         write_parquet(folder.row_losses, fitted.row_losses)
     result = result_of(run, fitted, record, trainable, rate)
@@ -62,6 +65,9 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     remove(folder.retrain)
     remove(folder.trials)
     tracker.log({f"eval/{name}": value for name, value in fitted.metrics.items()})
+    if fitted.curve:
+        losses = {"loss": [point["loss"] for point in fitted.curve]}
+        tracker.lines("retrain/training loss", [point["step"] for point in fitted.curve], losses)
 
 
 def _say_what_is_trained(run: Context, trainable: int) -> None:
