@@ -1,4 +1,4 @@
-"""How this process was started: by torchrun, by uv, by a Python; known before torch is loaded."""
+"""How this process was started: by torchrun, by uv or by a Python. This can be read before torch is loaded."""
 
 import os
 import shlex
@@ -13,13 +13,15 @@ def processes_started() -> int:
 
 
 def speaks() -> bool:
-    """Whether this process writes to the terminal: the first does."""
+    """Whether this process writes to the terminal; only the first one does."""
     return processes_started() == 1 or os.environ.get("RANK", "0") == "0"
 
 
 def program() -> str:
-    """The beginning of a command line that starts this program again, as `uv run run.py`: by uv where uv started it,
-    else by the Python that runs it, which is `python` where the shell finds the same one."""
+    """The beginning of a command line that starts this program again, such as `uv run run.py`.
+
+    It is by uv if uv started this process. Else it is by this Python, written `python` if the shell finds the same one.
+    """
     script = sys.argv[0] if Path(sys.argv[0]).name == "run.py" else "run.py"
     if os.environ.get("UV_RUN_RECURSION_DEPTH"):  # uv sets it for what `uv run` starts
         return f"uv run {shlex.quote(script)}"
