@@ -1,10 +1,10 @@
 """The processes of one run (torchrun starts them), and what they tell each other.
 
-Every process has a share of each batch; losses are multiplied by that share, so that the sum over the processes of any
-gradient is the gradient of the mean over the whole batch. Summed are dL_tr/dW (with dL_tr/dbeta), dL_val/dW and
-dL_val/dbeta, and the products of the implicit term. Betty's own strategy wraps modules in DDP, which would average
-none of them: beta is used inside the other problem's forward pass, and a hypergradient's products come from no
-`.backward()`.
+Every process gets a share of each batch, and multiplies its loss by that share: the sum of a gradient over all
+processes is then the gradient of the mean loss over the whole batch. These sums are taken of dL_tr/dW (with
+dL_tr/dbeta), of dL_val/dW and dL_val/dbeta, and of the products of the implicit term. Betty's own strategy wraps
+modules in DDP, which would sum none of them: beta is used inside the other problem's forward pass, and a hypergradient
+computes its products without `.backward()`.
 
 accelerate's PartialState would be no shorter, and where there are GPUs, its waiting is a barrier of nccl on them.
 
@@ -29,19 +29,19 @@ T = TypeVar("T")
 
 
 class Stop(Protocol):
-    """What notes signals."""
+    """Remembers which signal asked the program to stop."""
 
     code: int | None
     """The exit code that a signal asked for."""
 
 
-# The other processes wait while the first decodes and scores. If one dies, the others notice it at once all the same.
+# The other processes wait while the first decodes and scores. If one dies, the others notice at once nevertheless.
 TIMEOUT = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's place among `size`; `local` is its number on its machine. All methods must be called by all."""
+    """This process's `rank` among `size`; `local` is its number on its machine. All of them must call each method."""
 
     rank: int = 0
     size: int = 1
@@ -89,8 +89,10 @@ class Processes:
         return int(told)
 
     def agree(self, stop: Stop) -> bool:
-        """Whether any process was asked to stop; `stop` then says so in all. A signal during the call counts at the
-        next one."""
+        """Whether any process was asked to stop; `stop.code` is then set in all processes.
+
+        A signal that comes during this call counts at the next one.
+        """
         code = self.largest(stop.code or 0)
         if code:
             stop.code = code
@@ -117,7 +119,7 @@ class Processes:
 
     @contextmanager
     def first_goes_first(self) -> Iterator[None]:
-        """The others run the body after the first process, and find what it left on the disk."""
+        """The first process runs the body before the others, which then find on the disk what it wrote."""
         if not self.first:
             self.wait()
         yield
@@ -163,8 +165,8 @@ def joined(device: str) -> Iterator[Processes]:
         if not _is_lost_peer(error):
             raise
         raise UserError(
-            "another process of this run has ended (see its message); the last checkpoint is whole: the same command "
-            "goes on from there"
+            "another process of this run has ended (see its message); the same command resumes from the last "
+            "checkpoint"
         ) from error
     finally:
         dist.destroy_process_group()
