@@ -55,7 +55,7 @@ def attach_components(
 
 
 def keep_block_sparse(model: PeftModel, ranks: Mapping[str, int]) -> None:
-    """Keeps the B of every part 0 outside its block of outputs from here on; whole layers stay as they are.
+    """From now on keeps the B of every part 0 outside the part's block of outputs; whole layers are left alone.
 
     `ranks`: group -> rank.
     """

@@ -38,7 +38,7 @@ NOT_IN_4BIT = [
 class BaseModel:
     """A freshly loaded model, and the modules that are trained whole beside LoRA.
 
-    At first those are the task head, also where the checkpoint has one, and the modules that the checkpoint lacks.
+    After loading, these are the task head (even if the checkpoint has one) and the modules that the checkpoint lacks.
     """
 
     model: PreTrainedModel
@@ -47,8 +47,10 @@ class BaseModel:
 
 @contextmanager
 def source_of(config: ModelConfig) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What transformers loads, and `from_pretrained`'s options for it. An error of loading inside the context becomes
-    a UserError that names what is missing."""
+    """What transformers loads, and `from_pretrained`'s options for it.
+
+    An error while loading inside the context becomes a UserError that names what is missing.
+    """
     with explain_missing("--model.name", config.name):
         source, file = _split_file(locate(config.name))
         yield source, {**file, **_options(config)}
@@ -89,12 +91,12 @@ def load_base(
     attention = config.attention
     if attention == "auto" and second_order:
         attention = "eager"
-    # Unasked, transformers takes sdpa and, for models without it, eager; asked for sdpa, it refuses those.
+    # By default transformers uses sdpa, or eager where a model has no sdpa; asked for sdpa, it refuses such a model.
     kernel = {} if attention == "auto" else {"attn_implementation": attention}
     quantised = _four_bits() if config.load_in_4bit else {}
     with source_of(config) as (source, options):
         file = {name: value for name, value in options.items() if name == "gguf_file"}
-        # Some config.json ask for tuples as outputs, in which the loss has no name.
+        # Some config.json files ask for tuples as outputs, in which the loss cannot be found by its name.
         settings = AutoConfig.from_pretrained(source, **options, **head, return_dict=True)
         if not file:
             _refuse_quantised(settings, config)
@@ -103,7 +105,7 @@ def load_base(
             config=settings,
             dtype=dtype,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # a head of another number of classes is made new
+            ignore_mismatched_sizes=True,  # a head for another number of classes is replaced by a new one
             **({} if file else {"use_safetensors": True}),
             **quantised,
             **kernel,
@@ -117,7 +119,7 @@ def load_base(
 
 
 def share_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Tells the model which token the tokenizer pads with: a decoder's class head reads the last other one."""
+    """Tells the model the tokenizer's padding token: a decoder's class head reads the last token before it."""
     if tokenizer.pad_token_id is not None and hasattr(model, "score"):
         for config in (model.config, model.config.get_text_config()):
             config.pad_token_id = tokenizer.pad_token_id
@@ -137,7 +139,7 @@ def _split_file(source: str) -> tuple[str, dict[str, Any]]:
 
 
 def _forget_quantisation(model: Any, file: str) -> None:
-    """The weights are plain numbers now; Trainer would refuse to train what still says that it is quantised."""
+    """Removes the signs of quantisation: the weights are plain numbers now, but Trainer refuses quantised models."""
     del model.config.quantization_config
     model.hf_quantizer = None
     model.is_quantized = False
@@ -147,7 +149,7 @@ def _forget_quantisation(model: Any, file: str) -> None:
 def _four_bits() -> dict[str, Any]:
     """from_pretrained's options for QLoRA's nf4. Raises UserError where it cannot run."""
     for missing, what in (
-        (processes_started() > 1, "one process, as several are not tried"),
+        (processes_started() > 1, "a single process, as several are not tested"),
         (not torch.cuda.is_available(), "a CUDA GPU, and there is none here"),
         (importlib.util.find_spec("bitsandbytes") is None, "the package bitsandbytes; run: pip install bitsandbytes"),
     ):
@@ -173,15 +175,16 @@ def _refuse_quantised(settings: Any, config: ModelConfig) -> None:
         return
     method = getattr(fields.get("quant_method"), "value", fields.get("quant_method")) or "bitsandbytes"
     raise UserError(
-        f"--model.name: the weights of {config.name} are quantised ({method}), which is not trained on here; "
-        f"name the model that they were made from (on a CUDA GPU with --model.load_in_4bit true, if memory is short)"
+        f"--model.name: the weights of {config.name} are quantised ({method}), and cannot be trained on here; name "
+        f"the unquantised model (if memory is short, with --model.load_in_4bit true on a CUDA GPU)"
     )
 
 
 def _of_another_head(model: PreTrainedModel, mismatched: Any, name: str, classes: int | None) -> list[str]:
-    """The weights of the head that were made new, as the checkpoint has another number of classes than `classes`.
+    """Names of the head's weights that are new, as the checkpoint has another number of classes than `classes`.
 
-    Raises UserError, with the model's `name`, for any other weight of the wrong size: random numbers stand there now.
+    Raises UserError, with the model's `name`, for any other weight of the wrong size: transformers has filled it with
+    random numbers.
     """
     for key, saved, wanted in sorted(mismatched):
         in_body = key.startswith(f"{model.base_model_prefix}.")
@@ -198,8 +201,10 @@ def _options(config: ModelConfig) -> dict[str, Any]:
 
 
 def _heads(model: PreTrainedModel) -> set[str]:
-    """The modules with weights beside the base model: PEFT trains them unasked only where they are called classifier
-    or score, which BART's and XLNet's are not."""
+    """The modules with weights outside the base model, which are the task head.
+
+    PEFT trains them by itself only if they are called classifier or score, which BART's and XLNet's are not.
+    """
     beside = ((name, module) for name, module in model.named_children() if name != model.base_model_prefix)
     return {name for name, module in beside if any(True for _ in module.parameters())}
 
@@ -207,7 +212,7 @@ def _heads(model: PreTrainedModel) -> set[str]:
 def _owners(model: PreTrainedModel, missing_keys: Iterable[str]) -> set[str]:
     """The modules, right below the model or its base model, that hold the newly made weights.
 
-    A weight that was made at random and is neither trained nor saved would make the adapter useless elsewhere: BERT's
-    pooler is such a case beside the classifier.
+    A random weight that is neither trained nor saved would make the adapter useless in another process. Besides the
+    classifier, BERT's pooler is such a weight.
     """
     return {key.removeprefix(f"{model.base_model_prefix}.").partition(".")[0] for key in missing_keys}

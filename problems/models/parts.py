@@ -45,13 +45,12 @@ def matches(name: str, target: str) -> bool:
 
 
 def lies_in(name: str, module: str) -> bool:
-    """Whether a name is that of the module (a name or its ending) or of something in it."""
+    """Whether `name` is the module's own name or lies inside the module; `module` is a full name or its ending."""
     return f".{module}." in f".{name}."
 
 
 def groups_of(layers: Iterable[str], targets: Sequence[str]) -> list[str]:
-    """The groups of layers that have LoRA: the parts of a layer that `targets` name, or the layer where they name
-    none."""
+    """The groups of layers that have LoRA: those parts of a layer that `targets` name, else the whole layer."""
     groups = []
     for layer in layers:
         parts = [name for name in (f"{layer}.{part}" for part in FUSED) if PART.fullmatch(name)]

@@ -58,7 +58,9 @@ def test_a_model_that_cannot_be_had_is_one_line_with_the_offline_choices(
 ) -> None:
     if name == "empty":
         name = str(tmp_path)
-    with pytest.raises(UserError, match=r"--model\.name: cannot load .*without a network: a local folder") as caught:
+    with pytest.raises(
+        UserError, match=r"--model\.name: cannot load .*without a network, give a local folder"
+    ) as caught:
         load(ModelConfig(name=name))
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
