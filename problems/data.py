@@ -122,7 +122,7 @@ def own_part(rows: Dataset, batch: Sequence[int], processes: Processes) -> tuple
     """
     if processes.size == 1:
         return rows.__getitems__(list(batch)), 1.0
-    counts = [_labels(label) for label in rows[list(batch)]["labels"]]
+    counts = [_count_labels(label) for label in rows[list(batch)]["labels"]]
     own = range(processes.rank, len(batch), processes.size)
     counted = sum(counts[i] for i in own)
     if counted == 0:  # the mean over no label is NaN, and so is 0 times NaN
@@ -133,15 +133,15 @@ def own_part(rows: Dataset, batch: Sequence[int], processes: Processes) -> tuple
 def own_parts(
     rows: Dataset, batch: Sequence[int], size: int, processes: Processes
 ) -> tuple[list[list[dict[str, Any]]], list[float]]:
-    """This process's rows of a batch in parts of at most `size` rows (of all processes), and each part's share.
+    """Cuts a batch into parts of at most `size` rows; returns this process's rows of each part, and a share each.
 
-    A share is that of the part's labels in all labels of the batch: the losses times their shares sum to the mean loss
-    of the batch. A part without a label is left out, as its mean loss is NaN.
+    A share is the number of labels in these rows over that in the batch: the losses times their shares, summed over
+    parts and processes, are the mean loss of the batch. A part without a label is left out, as its mean loss is NaN.
     """
     if len(batch) <= size:
         own, share = own_part(rows, batch, processes)
         return [own], [share]
-    labels = [_labels(label) for label in rows[list(batch)]["labels"]]
+    labels = [_count_labels(label) for label in rows[list(batch)]["labels"]]
     parts: list[list[dict[str, Any]]] = []
     shares: list[float] = []
     for start in range(0, len(batch), size):
@@ -153,7 +153,7 @@ def own_parts(
     return parts, shares
 
 
-def _labels(label: Any) -> int:
+def _count_labels(label: Any) -> int:
     """The number of labels that a loss averages over: 1 for a class or a number, else those that are not -100."""
     return int((np.asarray(label) != -100).sum()) if np.ndim(label) else 1
 

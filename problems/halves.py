@@ -56,9 +56,9 @@ def split_by_source(sources: Sequence[str], validation_share: float, seed: int) 
     for _ in range(_DRAWS - 1):
         if missed == 0:
             break
-        again, by = _draw(sizes, wanted, generator)
-        if by < missed:
-            chosen, missed = again, by
+        again, again_missed = _draw(sizes, wanted, generator)
+        if again_missed < missed:
+            chosen, missed = again, again_missed
     in_d_val = np.isin(owners, chosen)
     return np.flatnonzero(~in_d_val), np.flatnonzero(in_d_val)
 

@@ -78,8 +78,8 @@ class BilevelProblem(ImplicitProblem):
     def parts(self, batch: Batch) -> list[Part]:
         """The parts of a batch, which go through the model one after the other, each with its weight in the loss."""
         if isinstance(batch, tuple):
-            there = [{key: value.to(self.compute.device) for key, value in part.items()} for part in batch]
-            return list(zip(there, self.train_data_loader[0].shares, strict=True))
+            moved = [{key: value.to(self.compute.device) for key, value in part.items()} for part in batch]
+            return list(zip(moved, self.train_data_loader[0].shares, strict=True))
         return [(batch, 1.0 if self.processes.size == 1 else self.train_data_loader[0].shares[0])]
 
     def training_step_exec(self, batch: Batch) -> Tensor:

@@ -28,9 +28,9 @@ def explain_missing(key: str, name: str) -> Iterator[None]:
     except UserError:
         raise
     except ImportError as error:
-        raise UserError(f"{key}: {name!r} needs a package that is not installed ({_said(error)})") from error
+        raise UserError(f"{key}: {name!r} needs a package that is not installed ({_reason(error)})") from error
     except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
-        raise UserError(f"{key}: cannot load {name!r} ({_said(error)}); {_CHOICES}") from error
+        raise UserError(f"{key}: cannot load {name!r} ({_reason(error)}); {_CHOICES}") from error
 
 
 def _status(error: BaseException | None) -> int | None:
@@ -42,7 +42,7 @@ def _status(error: BaseException | None) -> int | None:
     return None
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """The line of an error that says most: the first one, or the last one where the first only introduces a list.
 
     Where datasets says that a name is neither a folder nor on the hub, only the reason is kept.

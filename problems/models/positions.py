@@ -15,7 +15,7 @@ from configs.schema import RunConfig
 from problems.data import Data
 from problems.tasks.base import PAD_TO
 
-# The names of the tables in BERT and its kin; GPT-2; OPT, BART, RoFormer and, as a buffer, GPT-J; the first GPT; CTRL.
+# Their names in BERT and similar models; GPT-2; OPT, BART, RoFormer and, as a buffer, GPT-J; the first GPT; CTRL.
 _TABLES = {"position_embeddings", "wpe", "embed_positions", "positions_embed", "pos_encoding"}
 
 

@@ -55,9 +55,9 @@ class Causal(Task):
         return dict(zip(TOKEN_METRICS, (math.exp(min(loss, 700.0)), accuracy), strict=True))
 
     def example(self, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
-        ids, own = row["input_ids"], [label != IGNORED for label in row["labels"]]
-        start = own.index(True)
-        end = own.index(False, start) if False in own[start:] else len(own)
+        ids, in_answer = row["input_ids"], [label != IGNORED for label in row["labels"]]
+        start = in_answer.index(True)
+        end = in_answer.index(False, start) if False in in_answer[start:] else len(in_answer)
         given, learned = (repr(tokenizer.decode(part)) for part in (ids[:start], ids[start:end]))
         return f"{self.form(tokenizer)}; given {shortened(given)}, learned {shortened(learned)}"
 

@@ -41,7 +41,7 @@ class Prompt(ABC):
 
         The source is cut first, then the answer just before its ending token.
         """
-        start, answer, own = self._parts(source, target)
+        start, answer, answer_labels = self._parts(source, target)
         room = most - self.tail
         if room < 2:
             raise UserError(
@@ -50,9 +50,9 @@ class Prompt(ABC):
             )
         is_long = len(answer) > room
         if is_long:
-            answer, own = [*answer[: room - 1], answer[-1]], [*own[: room - 1], answer[-1]]
+            answer, answer_labels = [*answer[: room - 1], answer[-1]], [*answer_labels[: room - 1], answer[-1]]
         kept = self.cut(start, most - len(answer))
-        return kept + answer, [IGNORED] * len(kept) + own, is_long or len(kept) < len(start)
+        return kept + answer, [IGNORED] * len(kept) + answer_labels, is_long or len(kept) < len(start)
 
     def cut(self, ids: list[int], length: int) -> list[int]:
         """A prompt of at most `length` tokens: the source loses its last tokens, and what comes after it stays."""
@@ -111,10 +111,10 @@ class ChatPrompt(Prompt):
             ids, labels = self.template.labelled(turns)
         except (RowRefused, TemplateRefused) as error:
             raise self._refusal(error, source) from error
-        own = [i for i, label in enumerate(labels) if label != IGNORED]
-        if not own:
+        learned = [i for i, label in enumerate(labels) if label != IGNORED]
+        if not learned:
             raise self._refusal(TemplateRefused("marks no token of an answer"), source)
-        return ids[: own[0]], ids[own[0] : own[-1] + 1], labels[own[0] : own[-1] + 1]
+        return ids[: learned[0]], ids[learned[0] : learned[-1] + 1], labels[learned[0] : learned[-1] + 1]
 
     def _refusal(self, error: RowRefused | TemplateRefused, source: str) -> UserError:
         return refusal(error, f"source {source[:40]!r}", self.file, self.template.tokenizer)

@@ -78,19 +78,19 @@ class Template:
 
         Raises RowRefused, and TemplateRefused where the template does not tell which tokens are an answer's.
         """
-        ids, own = (self._by_marks if self.marked else self._by_prefixes)(messages, learned)
-        own[:1] = [False]  # no token predicts the first one
-        return ids, [token if is_own else IGNORED for token, is_own in zip(ids, own, strict=True)]
+        ids, in_answer = (self._by_marks if self.marked else self._by_prefixes)(messages, learned)
+        in_answer[:1] = [False]  # no token predicts the first one
+        return ids, [token if is_answer else IGNORED for token, is_answer in zip(ids, in_answer, strict=True)]
 
     def _by_marks(self, messages: Sequence[Message], learned: int) -> tuple[list[int], list[bool]]:
         found = self._applied(messages, return_dict=True, return_assistant_tokens_mask=True)
-        ids, own = list(found["input_ids"]), [bool(x) for x in found["assistant_masks"]]
-        starts = [i for i, is_own in enumerate(own) if is_own and not (i and own[i - 1])]
+        ids, in_answer = list(found["input_ids"]), [bool(x) for x in found["assistant_masks"]]
+        starts = [i for i, is_answer in enumerate(in_answer) if is_answer and not (i and in_answer[i - 1])]
         given = sum(message["role"] == "assistant" for message in messages[:learned])
-        first = starts[given] if given < len(starts) else len(own)
-        own[:first] = [False] * first
+        first = starts[given] if given < len(starts) else len(in_answer)
+        in_answer[:first] = [False] * first
         # Some templates leave the end of the turn outside their marks: the model would never learn to stop.
-        return ids, [x or (i > first and own[i - 1] and ids[i] == self.end) for i, x in enumerate(own)]
+        return ids, [x or (i > first and in_answer[i - 1] and ids[i] == self.end) for i, x in enumerate(in_answer)]
 
     def _by_prefixes(self, messages: Sequence[Message], learned: int) -> tuple[list[int], list[bool]]:
         whole, cuts = self.render(messages), [0]
@@ -104,14 +104,15 @@ class Template:
                 raise TemplateRefused(_MISMATCH)
             cuts += [len(before), len(after)]
         pieces = self._pieces(whole, [*cuts, len(whole)])
-        own = [number % 2 == 1 for number, piece in enumerate(pieces) for _ in piece]
-        return [token for piece in pieces for token in piece], own
+        in_answer = [number % 2 == 1 for number, piece in enumerate(pieces) for _ in piece]
+        return [token for piece in pieces for token in piece], in_answer
 
     def _pieces(self, whole: str, cuts: Sequence[int]) -> list[list[int]]:
-        """The tokens between each two cuts of a text; they are those of the whole text where no token crosses a cut.
+        """The tokens of each piece of a text that is cut at `cuts`.
 
-        A token may cross a cut before an answer that begins with a line break. The tokens are then those of each piece
-        by itself, as the model reads them when it is used. Raises TemplateRefused if the tokenizer adds to each piece.
+        They are the tokens of the whole text, unless a token crosses a cut, as before an answer that begins with a
+        line break. Each piece is then tokenised by itself: so the model reads it when it is used. Raises
+        TemplateRefused for a tokenizer that adds tokens to each piece.
         """
         ids = self.ids(whole)
         heads = [*(self.ids(whole[:cut]) for cut in cuts[:-1]), ids]
