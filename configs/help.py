@@ -21,8 +21,8 @@ COMMON = {
     "answer.budget": "average rank to place with --answer.rule shares or size",
     "search.steps": "most steps of the search",
     "retrain.max_steps": "steps of the retraining",
-    "method": "autolora, or a control as lora, lora_shuffled, lora_ranks",
-    "seed": "of everything that is drawn",
+    "method": "autolora, or a control such as lora, lora_shuffled, lora_ranks",
+    "seed": "seed of all random draws",
     "stage": "all, search, retrain, report or verdict",
     "overwrite": "replace the results that are in the run's folder",
     "device": "auto, cpu, cuda or mps",
@@ -41,7 +41,7 @@ def description() -> str:
 
 
 class Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
-    """Keeps the lines of the description as they are, and says what a key allows in a user's words."""
+    """Keeps the line breaks of the description, and says in words for the user what a key allows."""
 
     def _get_help_string(self, action: Action) -> str:
         return super()._get_help_string(action).replace("(type: ", "(allowed: ")

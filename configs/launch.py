@@ -20,7 +20,7 @@ def speaks() -> bool:
 def program() -> str:
     """The beginning of a command line that starts this program again, such as `uv run run.py`.
 
-    It is by uv if uv started this process. Else it is by this Python, written `python` if the shell finds the same one.
+    It uses uv if uv started this process, else this Python, which is written `python` if the shell finds the same one.
     """
     script = sys.argv[0] if Path(sys.argv[0]).name == "run.py" else "run.py"
     if os.environ.get("UV_RUN_RECURSION_DEPTH"):  # uv sets it for what `uv run` starts

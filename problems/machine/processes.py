@@ -6,9 +6,9 @@ dL_tr/dbeta), of dL_val/dW and dL_val/dbeta, and of the products of the implicit
 modules in DDP, which would sum none of them: beta is used inside the other problem's forward pass, and a hypergradient
 computes its products without `.backward()`.
 
-accelerate's PartialState would be no shorter, and where there are GPUs, its waiting is a barrier of nccl on them.
+accelerate's PartialState would be no shorter, and where there are GPUs, its wait is an nccl barrier on them.
 
-torch is imported where there are several: a process that is alone asks nothing of it, and many commands end before
+torch is imported only where several processes run: a single process does not use it here, and many commands end before
 they need it.
 """
 
@@ -65,7 +65,7 @@ class Processes:
         return [part.view_as(t).to(t.dtype) for part, t in zip(parts, tensors, strict=True)]
 
     def same(self, tensors: "Sequence[Tensor]") -> None:
-        """Overwrites the tensors by those of the first process."""
+        """Overwrites the tensors with those of the first process."""
         if self.size == 1:
             return
         import torch

@@ -26,8 +26,8 @@ from problems.models.places import GGUF, locate
 
 log = logging.getLogger("autolora")
 
-# Names, or their endings, of modules that are new or may be trained whole, and of the output layers of language
-# models, which transformers leaves in full precision by itself only where it is given no list.
+# Modules (names or their endings) that are not quantised: those that are new or may be trained whole, and the output
+# layers of language models. transformers leaves out the latter by itself, but not when it is given a list.
 NOT_IN_4BIT = [
     "classifier", "score", "pre_classifier", "classification_head", "logits_proj", "sequence_summary", "pooler",
     "pooler.dense", "lm_head", "lm_head.decoder", "embed_out", "output_projection",
@@ -67,7 +67,7 @@ def load_tokenizer(config: ModelConfig, **options: Any) -> PreTrainedTokenizerBa
 
 
 def _tell_of_download(config: ModelConfig, source: str) -> None:
-    """A line, before minutes of silence, where the model is not yet on this machine; the tokenizer comes first."""
+    """Logs that the model will be downloaded, which takes minutes, if it is not yet on this machine."""
     if is_local(config.name) or Path(source).exists() or constants.HF_HUB_OFFLINE:
         return
     if not isinstance(try_to_load_from_cache(source, "config.json", revision=config.revision), str):

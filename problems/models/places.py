@@ -32,7 +32,7 @@ def locate(name: str) -> str:
 
 
 def _refuse_adapter(name: str) -> None:
-    """Raises UserError for a folder that holds a PEFT adapter: its base model is what can be searched."""
+    """Raises UserError for a folder that holds a PEFT adapter: only the adapter's base model can be searched."""
     record = Path(name) / "adapter_config.json"
     if record.is_file() and not any(Path(name).glob("model*.safetensors")):
         try:

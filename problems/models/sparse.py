@@ -1,4 +1,4 @@
-"""The entries of a layer's B that belong to none of its parts stay exactly 0."""
+"""Keeps the entries of a layer's B that belong to none of its parts at exactly 0."""
 
 from collections.abc import Iterable
 
@@ -11,9 +11,9 @@ from problems.models.parts import Group
 class KeepSparse:
     """A hook on the gradient of a layer's B [outputs, r]: outside the rows of a component's group it becomes 0.
 
-    There AdamW's moments stay 0, and its decay multiplies 0, so that entries of B that start at 0 stay exactly 0.
-    Every gradient passes here, also the one that gives a finite difference its direction and the one that a
-    Hessian-vector product differentiates again, so that no method treats these entries as weights.
+    In these rows AdamW's moments stay 0, and its decay multiplies 0, so entries of B that start at 0 stay exactly 0.
+    The hook changes every gradient, also that which gives a finite difference its direction, and that which a
+    Hessian-vector product differentiates again. So no method treats these entries as weights.
     """
 
     def __init__(self, groups: Iterable[Group], like: Tensor) -> None:

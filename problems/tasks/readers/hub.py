@@ -52,7 +52,7 @@ def _load(path: str, hub_config: str | None, revision: str | None) -> Any:
     Whether it is a script is asked first: datasets itself would use whatever its cache has under that name.
     """
     if is_hub_name(path) and not constants.HF_HUB_OFFLINE:
-        log.info("data: %s from the hub; what the cache has not is downloaded now", path)
+        log.info("data: %s from the hub; what is not in the cache is downloaded now", path)
     if revision == CONVERSION:
         return _converted(path, hub_config)
     if not is_hub_name(path) or not _is_script(path, hub_config, revision):
