@@ -31,7 +31,7 @@ def factors(layer: LoraLayer) -> tuple[Tensor, Tensor]:
 
 
 class NotByRow(RuntimeError):
-    """The model mixes the rows of a batch, as experts do: they get single tokens. Rows then cannot have own gates."""
+    """Rows cannot have different gates, as the model mixes the rows of a batch: an expert gets single tokens."""
 
 
 class Gates:
