@@ -51,19 +51,16 @@ def main(argv: list[str]) -> int:
 
 
 def start(request: Command) -> int:
-    """Does what is asked; what takes seconds to import comes in only here, once the arguments are known to be good."""
-    from problems.machine.hub import settle_hub_access
-
-    settle_hub_access()
+    """Does what is asked; its imports come in only here, once the arguments are known to be good."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Waiting threads sleep instead of spinning: beside any other process, spinning made a step 5 to 10 times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from configs.launch import speaks
     from engine.command import run_request
     from engine.run.interrupt import Interrupted, watch_signals
-    from engine.terminal.console import quiet_libraries
+    from engine.terminal.console import show_log
 
-    quiet_libraries(speaks=speaks())
+    show_log(speaks=speaks())
     runs = isinstance(request, Request)
     try:
         with watch_signals(at_once=not runs) as stop:

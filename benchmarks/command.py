@@ -30,8 +30,10 @@ def main(settings_class: type, measure: Measure, argv: Sequence[str] | None = No
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from engine.disk.files import write_json
-    from engine.terminal.console import console, quiet_libraries
+    from engine.terminal.console import console, show_log
+    from engine.terminal.loading import quiet_libraries
 
+    show_log()
     quiet_libraries()
     try:
         settings = parse_settings(settings_class, sys.argv[1:] if argv is None else argv)

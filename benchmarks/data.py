@@ -20,6 +20,7 @@ from benchmarks.workload import PlainStep, make_workload
 from configs.errors import UserError
 from configs.schema import RunConfig
 from configs.values import with_values
+from engine.terminal.console import log
 from problems.data import EndlessLoader, prepare
 from problems.models.load import load_tokenizer
 from problems.tasks import make_task
@@ -57,6 +58,7 @@ def measure(settings: DataSettings) -> tuple[dict[str, Any], list[Table]]:
         return _read(settings), []
     with tempfile.TemporaryDirectory() as folder:
         first, second = (_in_child(settings, Path(folder), turn) for turn in ("first", "second"))
+    log.info("timing LoRA steps")
     step = _seconds_of_a_step(settings)
     epoch = step * first["batches"]
     share = {name: seconds["encode"] / epoch for name, seconds in (("first", first), ("second", second))}
@@ -80,6 +82,7 @@ def measure(settings: DataSettings) -> tuple[dict[str, Any], list[Table]]:
 
 
 def _in_child(settings: DataSettings, folder: Path, turn: str) -> dict[str, Any]:
+    log.info("reading and tokenising %s in a process of its own, for the %s time", settings.task, turn)
     place = folder / f"{turn}.json"
     given = {key: value for key, value in vars(settings).items() if key not in ("json", "only")}
     environment = {"HF_DATASETS_CACHE": str(folder / "cache")}

@@ -20,6 +20,7 @@ from benchmarks.command import main
 from benchmarks.timing import Contender, medians, take_turns
 from benchmarks.workload import PlainStep, SearchStep, make_workload
 from configs.errors import UserError
+from engine.terminal.console import log
 from problems.hypergradients import HYPERGRADIENTS
 from problems.models.load import BaseModel
 
@@ -89,7 +90,10 @@ def measure(settings: GrowthSettings) -> tuple[dict[str, Any], list[Table]]:
         raise UserError(f"--methods: {unknown[0]!r} is not allowed; allowed: {', '.join(HYPERGRADIENTS)}")
     axes: dict[str, list[dict[str, Any]]] = {}
     for axis, points in _axes(settings).items():
-        axes[axis] = [{"value": value, **_measure(settings, point)} for value, point in points]
+        axes[axis] = []
+        for number, (value, point) in enumerate(points, start=1):
+            log.info("%s = %d (%d of %d)", axis, value, number, len(points))
+            axes[axis].append({"value": value, **_measure(settings, point)})
     base = next((row for row in axes["k"] if row["value"] == settings.base_k), axes["k"][0])
     numbers = {"axes": axes, "gating_over_lora": base["gating_over_lora"], "gating_target": GATING_TARGET}
     if settings.plot is not None:

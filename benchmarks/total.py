@@ -4,6 +4,7 @@ Whole runs through `engine.stages` in one process, one method after the other wi
 hour of the machine hits all alike.
 """
 
+import itertools
 import json as json_text
 import statistics
 import sys
@@ -21,6 +22,7 @@ from configs.schema import RunConfig
 from configs.values import with_values
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
+from engine.terminal.console import log
 from problems.tasks import make_task
 
 METHODS = ("lora", "adalora", "autolora")
@@ -73,12 +75,12 @@ def measure(settings: TotalSettings) -> tuple[dict[str, Any], list[Table]]:
     base = parse(["--config", settings.config]).config
     with tempfile.TemporaryDirectory() as folder:
         place = settings.runs_folder or folder
-        runs = [
-            {"task": task, "seed": seed, "method": method, **_run(settings, base, place, task, seed, method)}
-            for task in settings.tasks
-            for seed in settings.seeds
-            for method in METHODS
-        ]
+        wanted = list(itertools.product(settings.tasks, settings.seeds, METHODS))
+        runs: list[dict[str, Any]] = []
+        for number, (task, seed, method) in enumerate(wanted, start=1):
+            log.info("run %d of %d: %s on %s, seed %d", number, len(wanted), method, task, seed)
+            found = _run(settings, base, place, task, seed, method)
+            runs.append({"task": task, "seed": seed, "method": method, **found})
     ratios = {task: {other: _ratio(runs, task, other) for other in TARGETS} for task in settings.tasks}
     numbers = {"runs": runs, "autolora_seconds_over": ratios, "targets": TARGETS}
     return numbers, [_table(runs, task, ratios[task]) for task in settings.tasks]

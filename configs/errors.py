@@ -2,4 +2,4 @@
 
 
 class UserError(Exception):
-    """What the user must change: one line that names the thing, what was given and what is allowed; exit code 2."""
+    """Tells the user what to change, in one line: the thing, what was given, what is allowed. The exit code is 2."""

@@ -28,7 +28,7 @@ def find_config(name: str) -> Path:
     Raises UserError when there is no such file, with the shipped names.
     """
     for path in (Path(name), CONFIGS / name):
-        with suppress(OSError):  # longer than the file system takes, or in a folder that may not be read
+        with suppress(OSError):  # the name is too long for the file system, or the folder cannot be read
             if path.is_file():
                 return path
     raise UserError(
@@ -78,7 +78,7 @@ def _check_keys(path: Path, tree: Mapping[Any, Any], known: Collection[str], pre
         if below:
             _check_keys(path, value, below, f"{name}.")
         elif name not in known:
-            # `serch.steps` is nearer to a known key than `serch` alone.
+            # With its first inner key, as in `serch.steps`, a misspelt section is nearer to a known key than alone.
             parts = [name, *map(str, value)][:2] if isinstance(value, dict) else [name]
             raise UserError(f"{path}: {unknown_key('.'.join(parts))}")
 

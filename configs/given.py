@@ -1,4 +1,4 @@
-"""The keys that a user gave, on the command line or in a file: what nothing reads of them is said (`unread.py`)."""
+"""The keys that the user gave on the command line or in files; `tell_unread.py` reports those that nothing reads."""
 
 from collections.abc import Mapping, Sequence
 from functools import reduce
@@ -11,8 +11,10 @@ from configs.schema import RunConfig
 
 
 def given_of(command: Mapping[str, Any], sources: Sequence[str], config: RunConfig) -> Given:
-    """What was given by the tree of the command line's keys, and by the files `sources` (as --config names them),
-    which together made `config`."""
+    """The keys that the user gave on the command line (`command`, a tree of keys) and in the files `sources`.
+
+    `sources` are written as --config names them; `config` is the configuration that resulted from both.
+    """
     files: dict[str, str] = {}
     for source in sources:
         path = find_config(source)

@@ -12,29 +12,29 @@ from configs.ranges import FilePath, Range
 from configs.requests import ScoreKind, Trainer
 from configs.schema import RunConfig, Stage
 
-# (key, value) -> why a value that a reader of Betty's documentation would expect is not offered.
+# (key, value) -> why this program does not offer a value that Betty's documentation has.
 REFUSED = {
     ("hypergradient.type", "reinforce"): "Betty 0.2.1 leaves it unfinished: it fails when called and computes nothing",
     ("strategy", "zero"): "Betty's ZeRO splits the optimiser's state, which for LoRA weights is a few MB",
     ("strategy", "fsdp"): "Betty's FSDP splits the parameters, which the gates and finite differences need whole",
 }
 
-# A key that is a word of Python, which no field can be called -> the field.
+# A key that is a reserved word of Python -> the field that holds its value under another name.
 SPELLED = {"answer.from": "answer.from_run"}
 
 MOST_HINTS = 3
 MOST_SHOWN = 120
 
-# What the command line takes besides --config and the settings of a run: its type, and the text of --help.
+# What the command line takes besides --config and the settings of a run: each option's type and its text in --help.
 SWITCHES: dict[str, tuple[Any, str]] = {
     "stage": (Stage, "all, or one of: search (ends with ranks.json), retrain, report."),
     "overwrite": (
         bool,
-        "Replace what the asked stages wrote before in this run's folder (search: the retraining, too) once all of it "
-        "is made anew beside it; given again after a stop, it goes on.",
+        "Run the chosen stages anew; when all are done, replace their earlier results in this run's folder (search "
+        "also replaces the retraining). After an interruption, the same command resumes.",
     ),
     "show": (FilePath, "Print the result and ranks of a run folder; runs nothing."),
-    "for": (Trainer, "With --show: the lines by which another trainer trains at the ranks of the run."),
+    "for": (Trainer, "With --show: print the lines with which another trainer trains at the ranks of the run."),
     "workspace": (FilePath, "Save a wandb view for the project of this run folder; runs nothing."),
     "score": (ScoreKind, "Score files with the official metrics (--hyp, --ref); runs nothing."),
     "hyp": (FilePath, "With --score: the system's output."),
@@ -70,7 +70,7 @@ def allowed() -> dict[str, str]:
 
 
 def words(kind: Any) -> str:
-    """What a field's type allows besides its range, in a user's words."""
+    """The values that a field's type allows, in words for the user; its range is not included."""
     kind, _ = split_range(kind)
     plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
     if kind in plain:
@@ -96,13 +96,15 @@ def check_values(config: RunConfig) -> None:
             raise UserError(f"--{key}: null is not allowed; allowed: {words(kind)}")
         if limits and not limits.holds(value):
             raise UserError(f"--{key}: {shortened(repr(value))} is not allowed; allowed: {limits.words}")
-        if value == "":  # as of an unset variable of a shell: taken for null, it would be ignored without a word
+        if value == "":  # as from an unset shell variable; read as null, it would be ignored silently
             raise UserError(f"--{key}: '' is not allowed; allowed: {words(kind)}, but no empty text")
 
 
 def refuse_huge(given: Iterable[tuple[str, Any]]) -> None:
-    """Raises UserError for the first of these (key, value) with a whole number that is larger than any float: Python
-    makes no fraction of it, and jsonargparse does not say for which key."""
+    """Raises UserError for the first (key, value) that holds a whole number larger than any float.
+
+    Python cannot turn it into a float, and jsonargparse's error does not name the key.
+    """
     for key, value in given:
         kind, limits = split_range(known_keys().get(key, dict))
         if kind not in (str, str | None, list[str]) and re.search(r"\d{309}", str(value)):
@@ -121,7 +123,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def shortened(text: str) -> str:
-    """The text as a line of one error shows it: without the middle of what is too long to be read."""
+    """The text for an error of one line; a long text loses its middle."""
     return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN // 2]}...{text[-MOST_SHOWN // 4 :]}"
 
 
@@ -133,7 +135,7 @@ def unknown_key(key: str) -> str:
 
 
 def nearest(key: str) -> list[str]:
-    """The known keys, at most three, that an unknown one may stand for."""
+    """At most three known keys that the user may have meant by an unknown one."""
 
     def alike(name: str) -> float:
         return difflib.SequenceMatcher(None, key, name).ratio()
@@ -146,7 +148,7 @@ def nearest(key: str) -> list[str]:
         return [name for name in same_word if not section or alike(name) > best - 0.2][:MOST_HINTS]
     close = difflib.get_close_matches(key, names, n=MOST_HINTS, cutoff=0.5)
     kept = [name for name in close if alike(name) > alike(close[0]) - 0.05]
-    # An abbreviation may be less like what it stands for than like a shorter key.
+    # An abbreviation may resemble a shorter key more than the key that it abbreviates.
     longer = [name for name in names if close and name.startswith(key)]
     return list(dict.fromkeys([*kept[: MOST_HINTS - 1], *longer, *kept[MOST_HINTS - 1 :]]))[:MOST_HINTS]
 
@@ -163,7 +165,7 @@ def one_line(message: str) -> str:
     if valueless := re.search(r"argument (--[\w.]+): expected (one|at least one) argument", message):
         return f"{valueless[1]}: needs a value; one that begins with '-' is written {valueless[1]}=-1"
     wrong = re.search(r'Parser key "([^"]+)"', message)
-    # Where several types are allowed, the value is named after each of them.
+    # Where several types are allowed, jsonargparse's message repeats the value after each type.
     given = re.search(r".*Given value: (.*)", message, re.S) or re.search(r"Got value: (.*)", message, re.S)
     if wrong and given and wrong[1] in allowed():
         key, value = wrong[1], given[1].strip()

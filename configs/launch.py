@@ -1,6 +1,10 @@
-"""What torchrun says about this process, by its environment variables; known before torch is loaded."""
+"""How this process was started: by torchrun, by uv or by a Python. This can be read before torch is loaded."""
 
 import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
 
 
 def processes_started() -> int:
@@ -9,5 +13,18 @@ def processes_started() -> int:
 
 
 def speaks() -> bool:
-    """Whether this process writes to the terminal: the first does."""
+    """Whether this process writes to the terminal; only the first one does."""
     return processes_started() == 1 or os.environ.get("RANK", "0") == "0"
+
+
+def program() -> str:
+    """The beginning of a command line that starts this program again, such as `uv run run.py`.
+
+    It uses uv if uv started this process, else this Python, which is written `python` if the shell finds the same one.
+    """
+    script = sys.argv[0] if Path(sys.argv[0]).name == "run.py" else "run.py"
+    if os.environ.get("UV_RUN_RECURSION_DEPTH"):  # uv sets it for what `uv run` starts
+        return f"uv run {shlex.quote(script)}"
+    found = shutil.which("python")
+    own = "python" if found and os.path.samefile(Path(found).parent, Path(sys.executable).parent) else sys.executable
+    return shlex.join((own, script))

@@ -12,6 +12,7 @@ from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namesp
 from configs.errors import UserError
 from configs.files import find_config, read_keys
 from configs.given import given_of
+from configs.help import USAGE, Formatter, description
 from configs.keys import SPELLED, SWITCHES, flat, known_keys, one_line, refuse_huge, shortened, split_range
 from configs.requests import Command, Request, ScoreRequest, ShowRequest, WorkspaceRequest
 from configs.schema import RunConfig
@@ -25,7 +26,7 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 def parse_command(argv: Sequence[str]) -> Command:
     """What a command line asks for.
 
-    Without --config it is the quickstart. Raises UserError for anything that can be known to be wrong before a model
+    Without --config the quickstart is run. Raises UserError for anything that can be known to be wrong before a model
     is loaded; SystemExit(0) after --help and --print_config.
     """
     argv = [_spelled(word) for word in argv]
@@ -36,7 +37,7 @@ def parse_command(argv: Sequence[str]) -> Command:
     refuse_huge(_options(arguments))
     parser = build_parser()
     try:
-        # Without the defaults, which jsonargparse would take nine tenths of the time to fill in and to check.
+        # Without the defaults: filling them in and checking them takes jsonargparse nine tenths of the time.
         parsed = parser.parse_args(arguments, defaults=_shows_defaults(arguments))
         given = parser.parse_args(_without_config(argv), defaults=False)
     except (ArgumentError, RecursionError) as error:
@@ -54,14 +55,14 @@ def parse_command(argv: Sequence[str]) -> Command:
 
 
 def _spelled(word: str) -> str:
-    """A word of the command line, with its option under the name of its field."""
+    """A word of the command line; an option in SPELLED gets the name of its field."""
     option, equals, value = word.partition("=")
     key = option.removeprefix("--")
     return f"--{SPELLED[key]}{equals}{value}" if option != key and key in SPELLED else word
 
 
 def _other_request(parsed: Namespace) -> ScoreRequest | ShowRequest | WorkspaceRequest | None:
-    """What is asked for besides a run, None for a run. Raises UserError for half of a request."""
+    """A request to show, to score or to save a view; None for a run. Raises UserError for an incomplete request."""
     values = {name: parsed.get(name) for name in SWITCHES}
     for name, (kind, _) in SWITCHES.items():
         limits = split_range(kind)[1]
@@ -94,17 +95,17 @@ def parse(argv: Sequence[str]) -> Request:
 
 
 def _shows_defaults(arguments: Sequence[str]) -> bool:
-    """Whether --print_config (=skip_null and the like) is among the arguments."""
+    """Whether --print_config is among the arguments, alone or with a value such as =skip_null."""
     return any(word.partition("=")[0] == "--print_config" for word in arguments)
 
 
 def _named_configs(arguments: Sequence[str]) -> list[str]:
-    """What each --config names."""
+    """The file that each --config names."""
     return [value for key, value in _options(arguments) if key == "config"]
 
 
 def _without_config(arguments: Sequence[str]) -> list[str]:
-    """The arguments but for --config and its file."""
+    """The arguments without --config and its file."""
     kept = zip(["", *arguments], arguments, strict=False)
     return [word for before, word in kept if "--config" not in (before, word) and not word.startswith("--config=")]
 
@@ -122,9 +123,9 @@ class _ConfigFile(ActionConfigFile):
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
         path = find_config(values)
-        content = read_keys(path)  # jsonargparse refuses unknown keys too, but no longer knows in which file
+        content = read_keys(path)  # jsonargparse refuses unknown keys too, but its message does not name the file
         given = dict(flat(content))
-        # Keys that the file spells otherwise than their fields: jsonargparse reads them from a text.
+        # jsonargparse knows a key in SPELLED only by its field's name, so it gets the renamed content, not the file.
         spelled = any(field in given for field in SPELLED.values())
         try:
             refuse_huge(given.items())
@@ -139,10 +140,13 @@ def build_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="run.py",
         exit_on_error=False,
-        # `--lora.rank 6` would be taken for --lora.ranks_from, and `--conf x.yaml` lie below the quickstart.
+        # Abbreviations mislead: `--lora.rank 6` would set --lora.ranks_from, `--conf x.yaml` edit the quickstart.
         allow_abbrev=False,
-        description="Learn the LoRA rank of each layer (search), retrain at those ranks, export a plain PEFT adapter.",
+        usage=USAGE,
+        description=description(),
+        formatter_class=Formatter,
     )
+    others = parser.add_argument_group("instead of a run")
     parser.add_argument(
         "--config",
         action=_ConfigFile,
@@ -150,10 +154,15 @@ def build_parser() -> ArgumentParser:
     )
     for name, (annotation, text) in SWITCHES.items():
         kind, _ = split_range(annotation)
+        group = parser if name in ("stage", "overwrite") else others
         if kind is bool:
-            parser.add_argument(f"--{name}", action="store_true", help=text)
+            group.add_argument(f"--{name}", action="store_true", help=text)
         else:
             default = "all" if name == "stage" else None
-            parser.add_argument(f"--{name}", type=kind if default else kind | None, default=default, help=text)
+            group.add_argument(f"--{name}", type=kind if default else kind | None, default=default, help=text)
     parser.add_class_arguments(RunConfig, None)
+    sections = {key.rpartition(".")[0] for key in known_keys()}
+    for section, fields in (parser.groups or {}).items():
+        if section in sections:
+            fields.title = f"--{section}.*: {fields.title}"
     return parser

@@ -1,4 +1,4 @@
-"""Where a configured model lies: on the hub, in an installed package, in a local folder."""
+"""Where a configured model lies: on the hub, in an installed package, or in a local folder."""
 
 from pathlib import Path
 
@@ -11,6 +11,5 @@ def is_local(name: str) -> bool:
 
 
 def portable_name(name: str) -> str | None:
-    """The configured name where another machine finds the model under it, too: on the hub or in a package; None for a
-    local folder."""
+    """The configured name if other machines find the same model under it (hub or package); None for a local folder."""
     return name if name.startswith(PACKAGE) or not is_local(name) else None

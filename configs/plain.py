@@ -1,16 +1,18 @@
-"""Text from elsewhere (names, paths, labels, texts of a data set) as it may be shown to a person."""
+"""Makes text from outside the program (names, paths, labels, data) safe to show in a terminal."""
 
 import unicodedata
 
-# Control characters, halves of characters, line and paragraph separators.
+# Unicode categories: control characters, lone surrogates, line and paragraph separators.
 _CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}
-# They turn the direction in which a terminal writes.
+# Characters that change the direction in which a terminal writes.
 _TURNS = set(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 
 
 def plain(text: str, keep: str = "") -> str:
-    """`text` with each character that would command a terminal, such as the start of a colour, spelled out as Python
-    does (`\\x1b`); those in `keep` stay."""
+    """`text`, with each character that a terminal obeys written as Python's escape; those in `keep` stay.
+
+    Such a character is the start of a colour code, which becomes `\\x1b`.
+    """
     if text.isprintable():
         return text
     return "".join(

@@ -1,10 +1,11 @@
-"""What LoRA's recipe for GPT-2 sets for E2E and WebNLG, and what stands in its place for everything else.
+"""The settings of LoRA's GPT-2 recipe for E2E and WebNLG, and the defaults of all other tasks.
 
-A null under `task.label_smoothing` and `decode.*` is filled in here, so that the recipe never reaches a user's own
-table unasked. Source: microsoft/LoRA, examples/NLG.
+A null under `task.label_smoothing` and `decode.*` is filled in here, so that the recipe is never the default for a
+user's own table. Source: microsoft/LoRA, examples/NLG.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from configs.schema import DecodeSettings, RunConfig, TaskConfig
 
@@ -13,7 +14,7 @@ BENCHMARKS = ("e2e", "webnlg")
 
 @dataclass(frozen=True)
 class Decoding:
-    """How texts are written, every value filled in. The defaults are those of a greedy text."""
+    """The settings by which a model writes texts, with every value filled in. The defaults are greedy decoding."""
 
     num_beams: int = 1
     length_penalty: float = 1.0
@@ -28,11 +29,11 @@ _CHAT_TOKENS = 128
 
 
 TOKEN_METRICS = ("perplexity", "token_accuracy")
-"""Metrics of a language model that need no written text."""
+"""Metrics of a language model that are computed without writing texts."""
 
 
 def writes_texts(task: TaskConfig) -> bool:
-    """Whether texts are written after the training: for the metrics of generation, and as samples of chat."""
+    """Whether the model writes texts after the training: for metrics of generation, or as samples of chat."""
     if task.type == "generation":
         return task.metrics is None or any(name.lower() not in TOKEN_METRICS for name in task.metrics)
     return task.type == "chat" and task.samples > 0
@@ -43,8 +44,15 @@ def is_benchmark(task: TaskConfig) -> bool:
     return task.type == "generation" and task.name in BENCHMARKS
 
 
+def task_name(task: TaskConfig) -> str:
+    """What a task is called in results: task.name, else the name of its file without the ending."""
+    if task.type == "sample":
+        return "sample"
+    return task.name or Path(str(task.path)).stem
+
+
 def label_smoothing(task: TaskConfig) -> float:
-    """`task.label_smoothing`, filled in; chat has none."""
+    """`task.label_smoothing` with null filled in; 0 for chat."""
     if task.type == "chat":
         return 0.0
     if task.label_smoothing is not None:
@@ -53,7 +61,7 @@ def label_smoothing(task: TaskConfig) -> float:
 
 
 def decoding(config: RunConfig) -> Decoding:
-    """`decode`, filled in; chat is greedy, one text at a time, so that anyone can write the same again."""
+    """`decode` with nulls filled in; chat decodes greedily, one text at a time, so that anyone can reproduce it."""
     task, given = config.task, config.decode
     if task.type == "chat":
         return Decoding(max_new_tokens=given.max_new_tokens or _CHAT_TOKENS, batch_size=1)

@@ -13,12 +13,13 @@ from configs.schema import RunConfig
 
 _HEAD = """# Configuration
 
-Every key of a YAML file and of the command line (`--section.key value`). The command line wins over the file, the file
-over these defaults; `--print_config` shows what results. This page is made from `configs/schema.py` and the
+Every key of a YAML file and of the command line (`--section.key value`). The command line overrides the file, and the
+file overrides these defaults; `--print_config` shows the result. This page is made from `configs/schema.py` and the
 `schema_*.py` and `ranges.py` beside it: `python -m configs.reference > docs/configuration.md`.
 
-Besides the keys: `--config FILE` (a bare name is looked up in `configs/`), `--stage all|search|retrain|report`,
-`--overwrite`, `--show RUN`, `--show RUN --for peft|trl|axolotl|llama-factory|unsloth`, `--workspace RUN`,
+The command line also takes: `--config FILE` (a bare name is looked up in `configs/`),
+`--stage all|search|retrain|report`, `--overwrite`, `--show RUN`,
+`--show RUN --for peft|trl|axolotl|llama-factory|unsloth`, `--workspace RUN`,
 `--score e2e|webnlg|ner --hyp FILE --ref FILE`; `--help` lists all.
 """
 

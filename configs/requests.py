@@ -12,25 +12,26 @@ Trainer = Literal["peft", "trl", "axolotl", "llama-factory", "unsloth"]
 
 @dataclass(frozen=True)
 class Given:
-    """Keys on the command line, and keys in the user's own files -> the file.
+    """The keys that the user gave.
 
-    A key of a file that has the value of its default is left out: a run's own config.yaml holds every key. A key of
-    a shipped configuration is nothing that the user gave.
+    `command`: those on the command line; `files`: those in the user's own files -> the file. A key of a file that has
+    its default value is left out, as a run's own config.yaml holds every key. The keys of a shipped configuration do
+    not count as given by the user.
     """
 
     command: frozenset[str] = frozenset()
     files: Mapping[str, str] = field(default_factory=dict)
 
     def where(self, key: str) -> str | None:
-        """How a message names the place of a key: "" for the command line; None for a key that was not given."""
+        """How a message about a key begins: "" for the command line, "FILE: " for a file; None if it was not given."""
         return "" if key in self.command else f"{self.files[key]}: " if key in self.files else None
 
 
 @dataclass(frozen=True)
 class Request:
-    """Run stages under a configuration from the file `source`, as the user named it; `overwrite` replaces results.
+    """Run stages with a configuration; `source` is its file, as the user named it; `overwrite` replaces results.
 
-    `given`: the keys that the user gave, the others being defaults or those of a shipped configuration.
+    `given` are the keys that the user gave; all others are defaults or come from a shipped configuration.
     """
 
     config: RunConfig
@@ -53,8 +54,7 @@ class ScoreRequest:
 
 @dataclass(frozen=True)
 class ShowRequest:
-    """Print the result and ranks of a run folder as tables, or the lines by which `trainer` trains at its ranks; run
-    nothing."""
+    """Print the result and ranks of a run folder, or the lines with which `trainer` uses its ranks; run nothing."""
 
     folder: str
     trainer: Trainer | None = None

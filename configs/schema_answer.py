@@ -27,4 +27,4 @@ class AnswerConfig:
     """Ranks at which the curve is measured, besides lora.k, which always is. Empty: 1, 2, 4, ..."""
     from_run: ranges.FilePathOrNull = None
     """Folder of a run whose finished search is answered again by this run's rule, budget and tolerance, in place of a
-    new search. Also written answer.from."""
+    new search; {seed}, {task} and {runs} stand for the run's own. Also written answer.from."""

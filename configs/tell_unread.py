@@ -1,4 +1,4 @@
-"""What is done about a key that the user gave and that nothing reads: it is refused, or said in a warning."""
+"""Refuses keys that the user gave and that nothing reads, or warns of them."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -15,18 +15,20 @@ log = logging.getLogger("autolora")
 
 
 def tell_unread(given: Given, config: RunConfig, runs: Sequence[RunConfig], *, verdict: bool = False) -> None:
-    """Speaks of each key that the user gave and that none of the runs of `config` (the cells of a study) reads.
+    """Reports each key that the user gave and that no run of `config` reads; the runs of a study are its cells.
 
-    `verdict`: whether the stage verdict is run, which alone reads the section of that name, and which
-    starts its trainings as a study starts its cells.
+    `verdict`: whether the stage verdict is run. Only that stage reads the section verdict, and it starts its trainings
+    with the keys under study.launcher and study.ray.
 
-    Raises UserError for one that is refused; warns of the others, those of one reason in one line.
+    Raises UserError for a key that is refused; warns of the others, in one line for each reason.
     """
     said: dict[tuple[str, str], list[str]] = {}
     for key, where, on_axis in _asked(given, config):
-        if key.startswith("verdict.") and (verdict or where):  # a file serves that stage, too
+        if key.startswith("verdict.") and (verdict or where):  # the same file may also be meant for that stage
             continue
-        if verdict and key.startswith(("study.launcher", "study.ray.")):  # they start its trainings
+        if verdict and key.startswith(
+            ("study.launcher", "study.ray.")
+        ):  # the stage verdict starts its trainings with these
             continue
         rows = [reason(key, run) for run in runs]
         if not rows or rows[0] is None or None in rows:
@@ -40,8 +42,10 @@ def tell_unread(given: Given, config: RunConfig, runs: Sequence[RunConfig], *, v
 
 
 def _asked(given: Given, config: RunConfig) -> Iterator[tuple[str, str, bool]]:
-    """Every key that the user gave a value, where it stands, and whether it is an axis of a study, on which a key that
-    nothing reads makes several runs of one."""
+    """Every key that the user gave a value, the place where it was given, and whether it is an axis of a study.
+
+    An axis that nothing reads would make several equal runs.
+    """
     study = config.study
     inside = {
         "study.axes": list(study.axes),
@@ -50,7 +54,7 @@ def _asked(given: Given, config: RunConfig) -> Iterator[tuple[str, str, bool]]:
     }
     for key in (*sorted(given.command), *given.files):
         where = given.where(key) or ""
-        if reduce(getattr, key.split("."), config) is None:  # null asks for nothing
+        if reduce(getattr, key.split("."), config) is None:  # null is the same as leaving the key out
             continue
         if not where and key in study.axes:
             raise UserError(f"--{key}: does nothing beside study.axes, which has values of {key}; change them there")
@@ -60,12 +64,11 @@ def _asked(given: Given, config: RunConfig) -> Iterator[tuple[str, str, bool]]:
 
 
 def tell_unread_by_report(given: Given, asked: RunConfig, ran: RunConfig, path: Path) -> None:
-    """Warns of the keys on the command line whose values a report, which goes by the run's own `path`, does not
-    take."""
+    """Warns of keys on the command line that a report ignores: it uses the configuration of the run, `path`."""
 
     def value(config: RunConfig, key: str) -> Any:
         return reduce(getattr, key.split("."), config)
 
     other = [f"--{key}" for key in sorted(given.command) if value(asked, key) != value(ran, key)]
     if other:
-        log.warning("--stage report: %s: not read, as the report goes by %s", ", ".join(other), path)
+        log.warning("--stage report: %s: not read, as the report uses %s", ", ".join(other), path)

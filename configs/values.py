@@ -1,4 +1,4 @@
-"""A checked configuration from values by their keys; every mistake is a UserError of one line."""
+"""Builds a checked configuration from keys and values; every mistake is a UserError of one line."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from configs.errors import UserError
-from configs.keys import flat, known_keys, one_line, refuse_huge, unknown_key
+from configs.keys import SPELLED, flat, known_keys, one_line, refuse_huge, unknown_key
 from configs.rules import check
 from configs.schema import RunConfig
 
@@ -24,13 +24,14 @@ def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
 def from_tree(tree: Mapping[str, Any], values: Mapping[str, Any], name: str | None = None) -> RunConfig:
     """The configuration in `tree` (its sections are mappings, as in a YAML file) with some keys changed.
 
-    `name` is its name where neither gives one. Raises UserError for an unknown key or a value that is not allowed.
+    `name` is used where neither gives a name. Raises UserError for an unknown key or a value that is not allowed.
     """
     return checked(_read(values, tree), name)
 
 
 def _read(values: Mapping[str, Any], tree: Mapping[str, Any] | None = None) -> Namespace:
-    """`values` (dotted key -> value), over those of a tree, with the types of the schema. Raises UserError."""
+    """`values` (dotted key -> value), laid over `tree`, with the types of the schema. Raises UserError."""
+    values = {SPELLED.get(key, key): value for key, value in values.items()}
     unknown = [key for key in values if key not in known_keys()]
     if unknown:
         raise UserError(unknown_key(unknown[0]))
@@ -43,9 +44,9 @@ def _read(values: Mapping[str, Any], tree: Mapping[str, Any] | None = None) -> N
 
 
 def checked(given: Namespace, name: str | None, base: RunConfig | None = None) -> RunConfig:
-    """`base` (None: the defaults) with what jsonargparse has read; `name` is its name where both give none.
+    """`base` (None: the defaults) with the values that jsonargparse has read; `name` is used where both give none.
 
-    Raises UserError for a value that is not allowed, or not together with the others.
+    Raises UserError for a value that is not allowed, alone or together with the others.
     """
     config = _with(base or RunConfig(), given.as_dict())
     if config.name is None:
@@ -55,19 +56,19 @@ def checked(given: Namespace, name: str | None, base: RunConfig | None = None) -
 
 
 def _with(section: Any, given: Mapping[str, Any]) -> Any:
-    """A dataclass of the schema with some fields changed, those of the sections in it, too."""
+    """A copy of a dataclass of the schema with the given fields changed, also those of the sections inside it."""
     kept = {field.name: getattr(section, field.name) for field in dataclasses.fields(section)}
     changed = {
         name: _with(kept[name], value) if dataclasses.is_dataclass(kept[name]) else value
         for name, value in given.items()
-        if name in kept  # the command line has switches besides
+        if name in kept  # `given` may also hold switches of the command line
     }
     return dataclasses.replace(section, **changed)
 
 
 @cache
 def _parser() -> ArgumentParser:
-    """Made once, as a study makes one configuration after the other."""
+    """A parser of all keys, built once, as a study makes many configurations."""
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
     parser.add_class_arguments(RunConfig, None)
     return parser

@@ -1,4 +1,4 @@
-"""The text of a YAML file as values, once it is known that YAML itself would lose or hide nothing of it."""
+"""Reads the values in a YAML file; text of which YAML would silently lose or hide something is refused."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +18,8 @@ MOST_VALUES = 100_000
 def read_yaml(path: Path) -> Any:
     """The values in a file, as `--config` reads them.
 
-    Raises UserError that names the file (and the line, where there is one) when it cannot be read as YAML, gives a key
-    twice, of which YAML would keep the last, or nests too deeply.
+    Raises UserError, naming the file and, if known, the line, when the text cannot be read as YAML, gives a key twice
+    (YAML itself would keep the last one), nests too deeply, or holds too many values.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -35,7 +35,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def plain_values(path: Path) -> Any:
-    """The values in a file, as any program reads YAML.
+    """The values in a file, read without the checks for keys given twice and for too many values.
 
     Raises UserError for what nests too deeply; OSError, ValueError or YAMLError for what is not readable as YAML.
     """
@@ -45,7 +45,7 @@ def plain_values(path: Path) -> Any:
 
 
 def _refuse_deep(path: Path, text: str) -> None:
-    """Refuses what nests deeper than DEEPEST: other programs, and this one, would fail inside of it."""
+    """Raises UserError for text that nests deeper than DEEPEST, on which this program and others would fail."""
     depth = 0
     for event in yaml.parse(text, Loader=_LOADER):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -55,8 +55,11 @@ def _refuse_deep(path: Path, text: str) -> None:
 
 
 def _refuse_large(path: Path, node: yaml.Node, sizes: dict[int, int | None]) -> int:
-    """The number of values in `node`, those behind an alias counted each time. Refuses too many, and a value that
-    holds itself. `sizes` are those of the nodes seen so far, None for the ones around this node."""
+    """The number of values in `node`; those behind an alias count each time it is used.
+
+    Raises UserError for too many values, and for a value that holds itself. `sizes`: id of a node seen so far -> its
+    number of values; None for the nodes around this one.
+    """
     known = sizes.get(id(node), 0)
     if known is None:
         raise UserError(f"{path}, line {node.start_mark.line + 1}: holds itself (by an alias, *name)")
@@ -79,7 +82,7 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
 
 
 def _refuse_twice(path: Path, root: yaml.Node) -> None:
-    """Refuses a key that is given twice: in one section, in two of one name, or also in full, as search.steps."""
+    """Raises UserError for a key given twice: in one section, in two of one name, or also in full, as search.steps."""
     lines: dict[str, int] = {}
     for key, line in _keys(root, ""):
         if key in lines:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from configs.errors import UserError
 from configs.files import load_config
@@ -10,10 +11,20 @@ from configs.requests import Command, Request, ScoreRequest, ShowRequest, Traine
 from configs.rules import CHOOSING_RANKS
 from configs.schema import RunConfig
 from configs.tell_unread import tell_unread, tell_unread_by_report
-from engine.report.summary import print_next, print_result, print_verdict
+from engine.report.next_step import print_next
+from engine.report.summary import print_result, print_verdict
+from engine.retrain.progress import print_progress
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.run.settling import settle_if_free
+from engine.stages import run_stages
+from engine.study.folder import StudyFolder
+from engine.study.shown import print_study
+from engine.terminal.loading import load_libraries
+from problems.machine.processes import joined
+
+if TYPE_CHECKING:
+    from engine.report.stage import Beside
 
 # The report of a run: `device`, `precision` and `strategy` are this machine's, `name` and `runs_folder` say where the
 # report lies. Both come from the command, all other settings from the folder's config.yaml.
@@ -41,9 +52,10 @@ def _train(request: Request, stop: StopRequest) -> None:
     if request.stage == "verdict":
         _judge(request, stop)
     elif _is_study(request.config):
-        from engine.study.stage import run_study
-
         refuse_several("a study", "start run.py itself; --study.launcher ray runs several cells at a time")
+        load_libraries(request.config)
+        from engine.study.stage import run_study  # only now: its imports take seconds
+
         run_study(request, stop)
     else:
         _run(request, stop)
@@ -76,22 +88,18 @@ def _as_it_ran(request: Request) -> Request:
 
 
 def _judge(request: Request, stop: StopRequest) -> None:
-    from engine.verdict.stage import run_verdict
-
     config = request.config
     if _is_study(config):
         raise UserError("--stage: 'verdict' is not allowed for a study; allowed: the folder of one run")
     refuse_several("a verdict", "start run.py itself; --study.launcher ray runs several trainings at a time")
     tell_unread(request.given, config, [config], verdict=True)
+    load_libraries(config)
+    from engine.verdict.stage import run_verdict  # only now: its imports take seconds
+
     print_verdict(run_verdict(request, stop))
 
 
 def _run(request: Request, stop: StopRequest) -> None:
-    from engine.stages import run_stages
-    from engine.study.beside import beside
-    from problems.machine.processes import joined
-
-    stop.check()  # the imports took seconds
     config = request.config
     if request.stage != "report":
         tell_unread(request.given, config, [config])
@@ -101,10 +109,17 @@ def _run(request: Request, stop: StopRequest) -> None:
     if config.retrain.gradient_accumulation > 1:
         refuse_several("--retrain.gradient_accumulation", "give each process fewer rows by starting more of them")
     with joined(config.device) as processes:
-        folder = run_stages(request, stop, processes=processes, beside=beside)
+        folder = run_stages(request, stop, processes=processes, beside=_beside)
         if processes.first:
             print_result(folder)
             print_next(request)
+
+
+def _beside(folder: RunFolder) -> "Beside | None":
+    """`beside`, whose imports take seconds."""
+    from engine.study.beside import beside
+
+    return beside(folder)
 
 
 def refuse_several(what: str, instead: str) -> None:
@@ -114,7 +129,8 @@ def refuse_several(what: str, instead: str) -> None:
 
 
 def show(root: Path, trainer: Trainer | None = None) -> None:
-    """Prints the ranks and the result of a run folder, or the lines by which a trainer trains at its ranks."""
+    """Prints the ranks and the result of a run, how far it is where it has none, the table of a study, or the lines by
+    which a trainer trains at the ranks of a run."""
     folder = RunFolder(root)
     settle_if_free(root)
     if trainer is not None:
@@ -122,6 +138,12 @@ def show(root: Path, trainer: Trainer | None = None) -> None:
 
         print(lines_for(trainer, folder), end="")
         return
-    if not folder.ranks.exists() and not folder.metrics.exists():
-        raise UserError(f"--show: {root} has no ranks.json; give the folder of a run, as runs/quickstart")
-    print_result(folder)
+    study = StudyFolder(root)
+    if study.cells.is_dir():
+        print_study(study)
+    elif folder.ranks.exists() or folder.metrics.exists() or folder.begun:
+        print_result(folder)
+        if not folder.metrics.exists():
+            print_progress(folder)
+    else:
+        raise UserError(f"--show: {root} holds no run and no study; give the folder of one, as runs/quickstart")

@@ -1,4 +1,4 @@
-"""The inner and the outer problem: what is kept of an inner step, and the gradient of beta (Eq. 4 and 5)."""
+"""The inner and the outer problem: what the inner one stores of a step, and the gradient of beta (Eq. 4 and 5)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +15,10 @@ from problems.machine.compute import RandomState, random_state, replay
 
 
 class InnerProblem(BilevelProblem):
-    """W on D_tr. Keeps what a hypergradient needs of the inner step W -> W': its batch, dropout masks and W itself.
+    """The inner problem: W, trained on D_tr. It stores what a hypergradient needs of the last inner step W -> W'.
 
-    `eta` is the size of the inner step in the implicit term: a number, "lr" (Eq. 4: the current rate of W) or "betty"
-    (1).
+    These are the step's batch, its dropout masks and W before it. `eta` is the size of the inner step in the implicit
+    term: a number, "lr" (Eq. 4: the current learning rate of W) or "betty" (1).
     """
 
     def __init__(self, *args: Any, eta: float | str = "betty", fp32_difference: bool = False, **options: Any) -> None:
@@ -43,13 +43,15 @@ class InnerProblem(BilevelProblem):
         return super().get_loss(batch)
 
     def part_loss(self, part: Part) -> Tensor:
-        """As the base class's; keeps the random state from which the part's dropout masks are drawn."""
+        """As the base class's; also stores the random state from which the part's dropout masks are drawn."""
         self._masks.append(random_state(self.compute.device))
         return super().part_loss(part)
 
     def backward(self, loss: Tensor, params: Tensors, paths: Any, **options: Any) -> None:
-        """dL_tr/dW into .grad; with it, at no further pass, W itself and dL_tr/dbeta where the hypergradient reads
-        them."""
+        """Writes dL_tr/dW into .grad.
+
+        Stores dL_tr/dbeta (from the same backward pass) and W before the step, where the hypergradient reads them.
+        """
         method = registered(self.config.type)
         self.passes.backward += 1
         self.beta_gradient = []
@@ -68,7 +70,7 @@ class InnerProblem(BilevelProblem):
             self.weights_before = [p.detach().clone() for p in params]
 
     def _add_up(self, parameters: Tensors) -> None:
-        """.grad of the whole batch in all processes, and its loss with it."""
+        """Sums .grad and the loss over all processes; both are then those of the whole batch."""
         if self.processes.size == 1:
             return
         used = [p for p in parameters if p.grad is not None]
@@ -77,7 +79,7 @@ class InnerProblem(BilevelProblem):
             parameter.grad = grad
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """As Betty's; keeps the gradient that Adam just saw where the hypergradient needs Adam's derivative."""
+        """As Betty's; also stores the gradient that Adam just used, if the hypergradient needs Adam's derivative."""
         super().optimizer_step(*args, **kwargs)
         if registered(self.config.type).reads_last_gradient:
             for parameter in self.trained:
@@ -89,14 +91,14 @@ class InnerProblem(BilevelProblem):
 
     @property
     def part_count(self) -> int:
-        """In how many parts the last inner step's batch went through the model."""
+        """The number of parts in which the last inner step's batch went through the model."""
         return len(self._masks)
 
     def losses_again(self, *, fp32: bool = False) -> Iterator[Tensor]:
-        """The losses of the parts of the last inner step's batch, which sum to its L_tr, under the same dropout masks
-        and at the weights as they are now.
+        """The losses of the parts of the last inner step's batch, computed again at the current weights.
 
-        `fp32` leaves autocast out, for what is subtracted afterwards.
+        They sum to L_tr of that step and use its dropout masks. `fp32` switches autocast off, for gradients that are
+        subtracted from each other afterwards.
         """
         for part, masks in zip(self.parts(self.cur_batch), self._masks, strict=True):
             kept = self.compute
@@ -111,7 +113,7 @@ class InnerProblem(BilevelProblem):
 
     @contextmanager
     def at(self, weights: Tensors) -> Iterator[None]:
-        """W replaced by `weights`; afterwards bit-equal to before (add and subtract would drift)."""
+        """Sets W to `weights` inside the context, then back: bit-equal, while adding and subtracting would drift."""
         kept = [p.detach().clone() for p in self.trained]
         try:
             self._write(weights)
@@ -126,16 +128,17 @@ class InnerProblem(BilevelProblem):
 
 
 class OuterProblem(BilevelProblem):
-    """beta on D_val: the direct gradient and dL_val/dW in one backward pass, then the implicit term of the
-    registry."""
+    """The outer problem: beta, trained on D_val.
+
+    One backward pass gives the direct gradient and dL_val/dW; the registered hypergradient gives the implicit term.
+    """
 
     # Empty until the first outer step, which comes after `unroll_steps` inner ones.
     direct = torch.zeros(0)
     implicit = torch.zeros(0)
 
     def backward(self, loss: Tensor, params: Tensors, paths: Any, **options: Any) -> None:
-        """Sets .grad of beta to direct + implicit (Eq. 5), by the method that the inner problem's config type
-        names."""
+        """Sets .grad of beta to direct + implicit (Eq. 5); the inner problem's config names the hypergradient."""
         inner = paths[0][1]
         self._inner_skipped = inner.skipped
         method = registered(inner.config.type)
@@ -151,7 +154,7 @@ class OuterProblem(BilevelProblem):
         self.set_grads(params, [d + i for d, i in zip(direct, implicit, strict=True)])
 
     def _newly_skipped(self) -> Tensor:
-        """A step is counted once: an outer step left out for its inner step's sake was counted there."""
+        """Whether this outer step was skipped and the inner problem has not already counted the skip."""
         return self.skipped & ~self._inner_skipped
 
     def _finite(self) -> Tensor:
@@ -159,8 +162,10 @@ class OuterProblem(BilevelProblem):
         return super()._finite() & ~self._inner_skipped
 
     def diagnostics(self) -> dict[str, float | None]:
-        """|implicit| / |direct| and their cosine in the last outer step: 0 where one of the two is zero, None before
-        the first one."""
+        """|implicit| / |direct| and the cosine of the two in the last outer step.
+
+        Both are 0 where one of the two gradients is zero, and None before the first outer step.
+        """
         if not self.direct.numel():
             return {"implicit_to_direct": None, "cosine": None}
         direct, implicit = self.direct.cpu().double(), self.implicit.cpu().double()  # mps has no float64

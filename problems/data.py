@@ -1,4 +1,4 @@
-"""Rows to batches: what is loaded and encoded, length-grouped order, and loaders that can resume."""
+"""From rows to batches: loading, encoding, an order that groups rows of similar length, loaders that can resume."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ from problems.tasks.doubts import (
 log = logging.getLogger("autolora")
 
 Batch = dict[str, Tensor] | tuple[dict[str, Tensor], ...]
-"""What goes through the model in one step: at once, or in parts."""
+"""One batch: a dict of tensors, or several such dicts where the batch goes through the model in parts."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Data:
 
 
 def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> Data:
-    """Loads, optionally cuts (`task.train_rows`, `task.evaluation_rows`) and encodes the rows; warns of doubts."""
+    """Loads the rows, cuts them by `task.train_rows` and `task.evaluation_rows`, encodes them, warns of bad rows."""
     rows = task.rows()
     train, unused = _train_and_unused(rows.train, config, task.inputs)
     raw = {name: _spread(split, config.task.evaluation_rows) for name, split in rows.evaluation.items()}
@@ -62,8 +62,11 @@ def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -
 
 
 def _train_and_unused(rows: Dataset, config: RunConfig, columns: Sequence[str]) -> tuple[Dataset, Dataset | None]:
-    """The rows of `task.train_rows`, and of those that it leaves out as many as `task.unused_rows` (None: none) whose
-    `columns` no training row has: those would not measure what was learned."""
+    """The rows that `task.train_rows` keeps, and some of those that it leaves out (None: no such rows).
+
+    The latter are at most `task.unused_rows`, and none unless `retrain.row_losses` is set. Each differs in `columns`
+    from every training row, as an equal row would not measure what was learned.
+    """
     count, most = config.task.train_rows, config.task.unused_rows if config.retrain.row_losses else 0
     if count is None or count >= len(rows):
         return rows, None
@@ -78,15 +81,14 @@ def _train_and_unused(rows: Dataset, config: RunConfig, columns: Sequence[str]) 
 
 
 def _spread(rows: Dataset, count: int | None) -> Dataset:
-    """`count` rows, evenly spread: files are often sorted, and every seed must be measured on the same ones."""
+    """`count` rows, evenly spread: files are often sorted, and every seed must be measured on the same rows."""
     if count is None or count >= len(rows):
         return rows
     return rows.select(np.arange(count) * len(rows) // count)
 
 
 class LengthGroupedOrder(Sampler[int]):
-    """The order of rows in each epoch; depends on (seed, epoch) only. Rows of like length share a batch (less
-    padding)."""
+    """The order of rows in each epoch, from (seed, epoch) only. Rows of like length share a batch: less padding."""
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
         self.lengths = list(lengths)
@@ -98,7 +100,7 @@ class LengthGroupedOrder(Sampler[int]):
         return len(self.lengths)
 
     def set_epoch(self, epoch: int) -> None:
-        """Which epoch iteration gives; transformers' Trainer calls it."""
+        """Chooses the epoch whose order iteration gives; transformers' Trainer calls this."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
@@ -109,21 +111,21 @@ class LengthGroupedOrder(Sampler[int]):
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
         rows: Sequence[int] = get_length_grouped_indices(self.lengths, self.batch_size, generator=generator)
         batches = [list(rows[i : i + self.batch_size]) for i in range(0, len(rows), self.batch_size)]
-        # Inside a group the rows come longest first; without this the length would fall with the step again and again.
+        # Inside a group the longest rows come first; without this shuffle, batches would get shorter in every group.
         return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
 def own_part(rows: Dataset, batch: Sequence[int], processes: Processes) -> tuple[list[dict[str, Any]], float]:
-    """This process's rows of a batch, and their share of all labels in it (-100 is none): what a mean weighs them by.
+    """This process's rows of a batch, and their share of all labels in it, by which a mean loss weighs them.
 
-    A process that would have none gets a row that counts nothing.
+    Labels of -100 do not count. A process whose rows have no label gets one row, with the share 0.
     """
     if processes.size == 1:
         return rows.__getitems__(list(batch)), 1.0
-    counts = [_labels(label) for label in rows[list(batch)]["labels"]]
+    counts = [_count_labels(label) for label in rows[list(batch)]["labels"]]
     own = range(processes.rank, len(batch), processes.size)
     counted = sum(counts[i] for i in own)
-    if counted == 0:  # the mean over nothing is no number, and times 0 neither
+    if counted == 0:  # the mean over no label is NaN, and so is 0 times NaN
         own, counted = range(int(np.argmax(counts)), int(np.argmax(counts)) + 1), 0
     return rows.__getitems__([batch[i] for i in own]), counted / max(1, sum(counts))
 
@@ -131,15 +133,15 @@ def own_part(rows: Dataset, batch: Sequence[int], processes: Processes) -> tuple
 def own_parts(
     rows: Dataset, batch: Sequence[int], size: int, processes: Processes
 ) -> tuple[list[list[dict[str, Any]]], list[float]]:
-    """This process's rows of a batch in parts of at most `size` rows in all processes, and the share of each part in
-    all labels of the batch: the losses times their shares sum to the mean loss of the batch.
+    """Cuts a batch into parts of at most `size` rows; returns this process's rows of each part, and a share each.
 
-    A part without a label is left out: its mean loss is no number.
+    A share is the number of labels in these rows over that in the batch: the losses times their shares, summed over
+    parts and processes, are the mean loss of the batch. A part without a label is left out, as its mean loss is NaN.
     """
     if len(batch) <= size:
         own, share = own_part(rows, batch, processes)
         return [own], [share]
-    labels = [_labels(label) for label in rows[list(batch)]["labels"]]
+    labels = [_count_labels(label) for label in rows[list(batch)]["labels"]]
     parts: list[list[dict[str, Any]]] = []
     shares: list[float] = []
     for start in range(0, len(batch), size):
@@ -151,17 +153,17 @@ def own_parts(
     return parts, shares
 
 
-def _labels(label: Any) -> int:
-    """How many entries a loss averages over: 1 for a class or a number, for a sequence those that are not -100."""
+def _count_labels(label: Any) -> int:
+    """The number of labels that a loss averages over: 1 for a class or a number, else those that are not -100."""
     return int((np.asarray(label) != -100).sum()) if np.ndim(label) else 1
 
 
 class EndlessLoader:
-    """Batches of a data set for ever. `epoch` and `position` (batches of this epoch already given) are all its
-    state. Among several processes each gives its own rows of the same batches.
+    """Endless batches of a data set. `epoch` and `position` (batches already given in this epoch) are its whole state.
 
-    A batch has `batch_size` times `parts` rows: a plain dict, or a tuple of dicts where it takes several parts, which
-    go through the model one after the other. `shares` are the weights of the last batch's parts in its mean loss.
+    With several processes, each process gives its own rows of the same batches. A batch has `batch_size` times `parts`
+    rows. It is a plain dict, or a tuple of dicts where it goes through the model in several parts, one by one.
+    `shares` are the weights of the last batch's parts in its mean loss.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the encoded rows of a run hold, in a few numbers that tell whether later rows are the same ones."""
+"""A few numbers about the encoded rows of a run, which tell whether rows encoded later are the same."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ from datasets import Dataset
 
 from problems.data import Data
 
-_ROWS = 10_000  # of one step: the memory that it takes does not grow with the data
+_ROWS = 10_000  # rows read at a time, so that the memory needed does not grow with the data
 
 
 def fingerprint(data: Data, classes: Sequence[str], evaluation_rows: int | None) -> dict[str, Any]:
-    """Class names and, of the training rows and those of each evaluation split, number and digest; as JSON holds it.
+    """Class names, and the number and the digest of the training rows and of each evaluation split, as JSON values.
 
-    `evaluation_rows`: the configured limit, without which two fingerprints of an evaluation split say nothing.
+    `evaluation_rows` is the configured limit: two evaluation splits can be compared only under the same limit.
     """
     return {
         "classes": list(classes),
@@ -29,8 +29,11 @@ def _of(rows: Dataset) -> dict[str, Any]:
 
 
 def digest(rows: Dataset) -> str:
-    """SHA-256 of all columns, by their names, and of all rows, in their order; which file, cache or selection of
-    another data set they lie in does not matter. (datasets' own `_fingerprint` is of how the rows were made.)"""
+    """SHA-256 of all columns, sorted by name, and of all rows, in their order.
+
+    The file, cache or larger data set that the rows lie in does not matter. datasets' own `_fingerprint` does not
+    serve here: it describes how the rows were made.
+    """
     found, columns = hashlib.sha256(), sorted(rows.column_names)
     found.update(repr(columns).encode())
     for table in rows.with_format("arrow").iter(batch_size=_ROWS):

@@ -2,7 +2,8 @@
 
     Delta_l x = scaling * B_l (gate_l * (A_l x)),   gate_l = alpha_l [k], times a constant (see problems/selection.py)
 
-l is a group: a layer, or a part of a fused one (see problems/models/parts.py), whose gates lie side by side.
+l is a group: a layer, or a part of a fused layer (see problems/models/parts.py). The gates of one layer's parts lie
+side by side.
 
 A forward hook on `lora_A` multiplies its [.., k] output, which is exactly Eq. 2 for every model and layer kind that
 PEFT knows, quantised bases included. No LoRA layer is written here.
@@ -30,14 +31,14 @@ def factors(layer: LoraLayer) -> tuple[Tensor, Tensor]:
 
 
 class NotByRow(RuntimeError):
-    """Rows cannot have gates of their own in this model: it mixes them (as experts do, which get single tokens)."""
+    """Rows cannot have different gates, as the model mixes the rows of a batch: an expert gets single tokens."""
 
 
 class Gates:
-    """The gates of all LoRA layers of one model: set once a forward pass, read by a hook in each layer.
+    """The gates of all LoRA layers of one model: set for a forward pass, and applied by a hook in each layer.
 
-    `targets` may name parts of fused layers, which are groups of their own. Attributes: `names` of the groups, `k`
-    components each. Raises RuntimeError when a layer's LoRA has not k components for each of its groups.
+    `targets` may name parts of fused layers; each such part is a group. Attributes: `names` of the groups, and `k`,
+    the number of components of each. Raises RuntimeError unless each layer's LoRA has k components for each group.
     """
 
     def __init__(self, model: PeftModel, targets: Sequence[str] = ()) -> None:
@@ -57,10 +58,10 @@ class Gates:
 
     @contextmanager
     def open(self, values: Tensor) -> Iterator[None]:
-        """Forward passes inside use gate `values` [groups, k], or gates of its own for each row of the batch [rows,
-        groups, k]; outside, the layers are plain LoRA.
+        """Forward passes inside the context use gate `values` [groups, k]; outside, the layers are plain LoRA.
 
-        A forward pass raises NotByRow where each row has its own, and a layer does not see the rows apart.
+        `values` [rows, groups, k] gives each row of the batch its own gates. A forward pass then raises NotByRow when
+        a layer does not get the rows separately.
         """
         before, self._values = self._values, values
         try:
@@ -69,11 +70,11 @@ class Gates:
             self._values = before
 
     def again(self) -> AbstractContextManager[None]:
-        """The context in which a forward pass can be repeated later, with the gates of now."""
+        """A context in which a forward pass can be repeated later with the gates that are open now."""
         return nullcontext() if self._values is None else self.open(self._values)
 
     def parameters_per_rank(self) -> dict[str, int]:
-        """Name -> numbers trained in one rank-1 component of the group: inputs of A + outputs of B.
+        """Group -> how many numbers one of its rank-1 components trains: inputs of A + outputs of B.
 
         For a part of a fused layer, only the rows of its own block of B count; the exported B also stores the zeros of
         the other blocks.

@@ -1,4 +1,4 @@
-"""The training rows in two: D_tr, which W learns from, and D_val, which beta, rates and grids are chosen on."""
+"""Splits the training rows: D_tr trains W; on D_val beta, learning rates and grid values are chosen."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,12 @@ from configs.schema import RunConfig
 
 Halves = tuple[np.ndarray, np.ndarray]
 
-# A draw that whole sources do not fill exactly is drawn again; the closest of these is taken.
+# Whole sources rarely add up to exactly the wanted number of rows; the best of this many random choices is taken.
 _DRAWS = 30
 
 
 def split_rows(rows: Dataset, config: RunConfig) -> Halves:
-    """Row numbers of D_tr and of D_val for this run: by source for generation and chat with `task.split_by: source`.
+    """Row numbers of D_tr and D_val for this run; generation and chat split by source with `task.split_by: source`.
 
     Raises UserError when one of the two would be empty.
     """
@@ -38,10 +38,10 @@ def split_indices(rows: int, validation_share: float, seed: int) -> Halves:
 
 
 def split_by_source(sources: Sequence[str], validation_share: float, seed: int) -> Halves:
-    """As `split_indices`, but all rows of one source come into the same half; `sources` has that of each row.
+    """As `split_indices`, but all rows of one source are in the same half; `sources` names the source of each row.
 
-    A second text of a source that was trained on is no test of what was learned. D_val's size is as close to the share
-    as whole sources allow.
+    A row whose source was trained on does not test what was learned. D_val's size is as close to the share as whole
+    sources allow.
     """
     wanted = _size_of_d_val(len(sources), validation_share)
     owners, names = pd.factorize(np.asarray(sources, dtype=object))
@@ -56,17 +56,18 @@ def split_by_source(sources: Sequence[str], validation_share: float, seed: int) 
     for _ in range(_DRAWS - 1):
         if missed == 0:
             break
-        again, by = _draw(sizes, wanted, generator)
-        if by < missed:
-            chosen, missed = again, by
+        again, again_missed = _draw(sizes, wanted, generator)
+        if again_missed < missed:
+            chosen, missed = again, again_missed
     in_d_val = np.isin(owners, chosen)
     return np.flatnonzero(~in_d_val), np.flatnonzero(in_d_val)
 
 
 def _draw(sizes: np.ndarray, wanted: int, generator: np.random.Generator) -> tuple[list[int], int]:
-    """Sources for D_val in a random order, and by how many rows they miss `wanted`; never none and never all.
+    """Chooses sources for D_val in a random order; returns them and by how many rows they miss `wanted`.
 
-    A source that would make D_val too large is passed over; at the end one of those is taken if that comes closer.
+    A source that would make D_val too large is passed over. At the end, the smallest of these is added if that comes
+    closer to `wanted`. D_val gets at least one source, and never all of them.
     """
     chosen: list[int] = []
     passed: list[int] = []

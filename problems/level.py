@@ -1,4 +1,4 @@
-"""What each level needs of Betty and stock Betty 0.2.1 does not give, by subclassing `ImplicitProblem`.
+"""A subclass of Betty's `ImplicitProblem` with what both levels need and stock Betty 0.2.1 does not have.
 
 Stock Betty trains every parameter of a module, rebuilds the optimiser from its defaults (which AdamW refuses), knows
 autocast on CUDA only, reads the loss back from the device at every step, and evaluates the two sides of a finite
@@ -32,10 +32,10 @@ class Passes:
 
 
 class BilevelProblem(ImplicitProblem):
-    """One level of the bilevel problem: `trained` is descended on the loss of `training_step`, batch by batch.
+    """One level of the bilevel problem: its optimiser moves `trained` to lower the loss of `training_step`.
 
-    `loader` is endless and yields plain dicts of tensors, or tuples of them where a batch goes through the model in
-    parts (then it has `shares`, their weights); `passes` may be shared by both problems.
+    `loader` is endless. It yields a plain dict of tensors, or a tuple of dicts where a batch goes through the model in
+    parts; its `shares` are the weights of the parts. Both problems may share one `passes`.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class BilevelProblem(ImplicitProblem):
         self.still_count = torch.tensor(0, device=compute.device)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """The parameters that this problem descends; stock Betty returns the frozen ones too."""
+        """The parameters that this problem trains; stock Betty returns the frozen ones too."""
         return self.trained
 
     def parameters(self) -> list[nn.Parameter]:
-        """As `trainable_parameters`: Betty's methods mix the two lists."""
+        """The same as `trainable_parameters`: Betty's methods use sometimes one list, sometimes the other."""
         return self.trained
 
     def patch_optimizer(self) -> None:
@@ -78,17 +78,19 @@ class BilevelProblem(ImplicitProblem):
     def parts(self, batch: Batch) -> list[Part]:
         """The parts of a batch, which go through the model one after the other, each with its weight in the loss."""
         if isinstance(batch, tuple):
-            there = [{key: value.to(self.compute.device) for key, value in part.items()} for part in batch]
-            return list(zip(there, self.train_data_loader[0].shares, strict=True))
+            moved = [{key: value.to(self.compute.device) for key, value in part.items()} for part in batch]
+            return list(zip(moved, self.train_data_loader[0].shares, strict=True))
         return [(batch, 1.0 if self.processes.size == 1 else self.train_data_loader[0].shares[0])]
 
     def training_step_exec(self, batch: Batch) -> Tensor:
-        """The loss of a whole batch: what Betty's own hypergradients ask for."""
+        """The loss of a whole batch, which Betty's own hypergradients ask for."""
         return torch.stack([BilevelProblem.part_loss(self, part) for part in self.parts(batch)]).sum()
 
     def part_loss(self, part: Part) -> Tensor:
-        """The loss of one part of a batch times its weight, under this run's autocast: the sum over the parts and the
-        processes is the mean loss of the batch."""
+        """The loss of one part of a batch times its weight, under this run's autocast.
+
+        Summed over all parts and processes, this is the mean loss of the batch.
+        """
         inputs, share = part
         self.passes.forward += 1
         with self.compute.autocast():
@@ -96,9 +98,9 @@ class BilevelProblem(ImplicitProblem):
         return loss if share == 1 else loss * share
 
     def get_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of the batch's first part, kept on its device: reading it back at every step would stall a GPU.
+        """The loss of the batch's first part. It stays on its device: reading it at every step would stall a GPU.
 
-        `backward` takes the other parts, each after the graph of the one before is gone.
+        `backward` computes the losses of the other parts one by one, so that only one graph is in memory.
         """
         first, *self._others = self.parts(batch)
         loss = self.part_loss(first)
@@ -106,20 +108,23 @@ class BilevelProblem(ImplicitProblem):
         return loss, {"loss": self.last_loss}
 
     def other_losses(self) -> Iterator[Tensor]:
-        """The losses of the batch's other parts, one after the other, which `last_loss` adds up."""
+        """The losses of the batch's other parts, one after the other; each is also added to `last_loss`."""
         for part in self._others:
             loss = self.part_loss(part)
             self.last_loss = self.last_loss + loss.detach()
             yield loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """As Betty's, but nothing moves where the loss or a gradient is not finite: `skipped` says so, `still_count`
-        counts such steps, and `skip_count` those of them that no other problem has counted."""
+        """As Betty's, but skips a step whose loss or gradient is not finite: no parameter then changes.
+
+        `skipped` tells whether this step was skipped. `still_count` counts the skipped steps; `skip_count` counts
+        those of them that the other problem has not counted.
+        """
         self.skipped = ~self._finite()
         self.still_count = self.still_count + self.skipped
         self.skip_count = self.skip_count + self._newly_skipped()
         if self.optimizer.defaults.get("fused"):
-            # The kernel itself leaves out the step: reading the answer back would stall the GPU.
+            # The fused kernel skips the step by itself: reading `skipped` here would stall the GPU.
             self.optimizer.found_inf = self.skipped.float()
         elif self.skipped:
             return
@@ -135,8 +140,10 @@ class BilevelProblem(ImplicitProblem):
         return finite & torch.isfinite(torch.nn.utils.get_total_norm(grads)) if grads else finite
 
     def gradient(self, losses: Iterable[Tensor], inputs: Tensors) -> list[Tensor]:
-        """d sum(losses) / d inputs, one backward pass each, summed over all processes; a loss is asked for when the
-        graph of the one before is gone."""
+        """d sum(losses) / d inputs, summed over all processes; one backward pass for each loss.
+
+        Each loss is computed only when the graph of the one before is freed.
+        """
         return self.summed(self.own_gradient(loss, inputs) for loss in losses)
 
     def summed(self, gradients: Iterable[list[Tensor]]) -> list[Tensor]:
@@ -148,8 +155,10 @@ class BilevelProblem(ImplicitProblem):
         return self.processes.summed(total)
 
     def own_gradient(self, loss: Tensor | Tensors, inputs: Tensors, **options: Any) -> list[Tensor]:
-        """d loss / d inputs in this process, zeros where an input was not used; counted as one backward pass.
-        Second-order methods differentiate it."""
+        """d loss / d inputs in this process alone, zeros for an unused input; counts as one backward pass.
+
+        Second-order methods differentiate the result again.
+        """
         self.passes.backward += 1
         grads = torch.autograd.grad(loss, inputs, allow_unused=True, **options)
         return [torch.zeros_like(i) if g is None else g for g, i in zip(grads, inputs, strict=True)]

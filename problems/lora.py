@@ -9,7 +9,7 @@ from problems.gates import Gates
 
 
 class LoraProblem(InnerProblem):
-    """W (LoRA weights and task head) on D_tr. Betty gives it the outer problem as `self.selection`."""
+    """The inner problem: W (LoRA weights and task head) on D_tr. Betty sets `self.selection` to the outer problem."""
 
     selection: Any
 
@@ -28,6 +28,6 @@ class LoraProblem(InnerProblem):
             return self.module(**batch).loss
 
     def train(self) -> None:
-        """Training mode; without dropout in the search the model itself stays in evaluation mode."""
+        """Switches training mode on; if the search runs without dropout, the model stays in evaluation mode."""
         super().train()
         self.module.train(self._dropout)

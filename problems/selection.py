@@ -10,7 +10,7 @@ from problems.bilevel import OuterProblem
 
 
 class SelectionVariables(nn.Module):
-    """beta [layers, k] and what follows from it.
+    """beta [layers, k], and the alpha and the gates that are computed from it.
 
     | constraint | alpha            | beta at the start | alpha at the start |
     |------------|------------------|-------------------|--------------------|
@@ -18,8 +18,8 @@ class SelectionVariables(nn.Module):
     | sigmoid    | sigmoid(beta)    | 0                 | 1/2                |
     | none       | beta             | 1                 | 1                  |
 
-    alpha starts uniform, so that no rank is decided by random noise (differs from the paper, whose text does not say
-    and whose code draws beta at random in one place and sets it uniform in others).
+    alpha starts uniform, so that random noise decides no rank. (The paper's text does not say how alpha starts; its
+    code draws beta at random in one place and sets it uniform in others.)
     """
 
     def __init__(self, layers: int, k: int, constraint: Constraint = "softmax", scale: str = "start") -> None:
@@ -41,15 +41,15 @@ class SelectionVariables(nn.Module):
     def forward(self) -> Tensor:
         """Gates [layers, k] for the LoRA components.
 
-        With scale "start" the gate is alpha / alpha at the start: softmax alone makes the update k times smaller than
-        plain LoRA's, and the search learns slowly. The constant can be absorbed in lora_alpha, so Eq. 2 is unchanged.
+        With scale "start" a gate is alpha divided by its start value: softmax alone makes the update k times smaller
+        than plain LoRA's, and the search learns slowly. lora_alpha can absorb the constant, so Eq. 2 is unchanged.
         """
         alpha = self.alpha()
         return alpha / self.alpha_at_start if self.scale == "start" else alpha
 
 
 class SelectionProblem(OuterProblem):
-    """beta on D_val: descends L_val(W(alpha)) (AutoLoRA Eq. 5). Betty gives it the inner problem as `self.lora`."""
+    """The outer problem: beta on D_val lowers L_val(W(alpha)) (Eq. 5). Betty sets `self.lora` to the inner problem."""
 
     lora: Any
 

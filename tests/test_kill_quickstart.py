@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from engine.disk import checkpoint
+from engine.disk import newest
 from engine.retrain import checkpoint as retrain_checkpoint
 from engine.run.folder import RunFolder
 from tests.helpers.places import ROOT
@@ -33,7 +33,7 @@ pytestmark = [
 
 
 def searching(folder: RunFolder) -> bool:
-    return bool(checkpoint.peek(folder.search_checkpoint))
+    return bool(newest.peek(folder.search_checkpoint))
 
 
 def between(folder: RunFolder) -> bool:

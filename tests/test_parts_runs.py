@@ -16,9 +16,9 @@ from transformers import AutoModelForSequenceClassification
 from configs.errors import UserError
 from configs.requests import Request
 from configs.schema import RunConfig
-from engine import export, ranks
+from engine import ranks
 from engine.disk.files import write_json
-from engine.export.adapter import ADAPTER_WEIGHTS
+from engine.export.adapter import ADAPTER_WEIGHTS, save_adapter
 from engine.export.lora_config import adapter_config, attach_ranks
 from engine.retrain.adapter import start_from_search
 from engine.run.context import Context
@@ -157,7 +157,7 @@ def test_init_search_and_its_export_compute_what_the_search_computes_at_hard_gat
     start_from_search(model, config, record, run.folder.search_weights)
     with torch.no_grad():
         torch.testing.assert_close(model.eval()(**batch).logits, expected, rtol=1e-10, atol=1e-12)
-    export.save_adapter(model, run.tokenizer, run.folder.adapter)
+    save_adapter(model, run.tokenizer, run.folder.adapter)
     check_sparse(load_file(run.folder.adapter / ADAPTER_WEIGHTS), record.kept)
     plain: Any = AutoModelForSequenceClassification.from_pretrained(model_folder("gpt2"), num_labels=2).double()
     plain.config.pad_token_id = base.model.config.pad_token_id

@@ -169,7 +169,7 @@ def test_a_good_command_ends_with_the_result_and_code_0(
     shown = capsys.readouterr()
     folder = RunFolder(tmp_path / "runs" / "tiny")
     accuracy = json.loads(folder.metrics.read_text())["metrics"]["accuracy"]
-    assert f"accuracy {accuracy:.4f}" in shown.out
+    assert f"sample, test: accuracy {accuracy:.2f} +- " in shown.out
     assert str(folder.report) in shown.out
     assert "Traceback" not in shown.err
 

@@ -1,26 +1,28 @@
 """Another answer from a finished search: `--answer.from RUN` takes over what that run's search left."""
 
 import shutil
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from configs.errors import UserError
 from configs.schema import RunConfig
 from engine import ranks
-from engine.answer.decide import decided
 from engine.disk.files import replacing
 from engine.ranks.needs import needs_evidence
 from engine.run.contents import read_searched
-from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.opening import Asked
+from engine.run.places import filled_in
 from engine.run.resuming import Outdated
 from engine.search.settings import FOUND
+
+if TYPE_CHECKING:  # it needs torch and transformers, which take seconds to load
+    from engine.run.context import Context
 
 
 def source_of(config: RunConfig) -> RunFolder | None:
     """The run whose search is answered again; None for a run that searches itself."""
     named = config.answer.from_run if config.method == "autolora" else None
-    return None if named is None else RunFolder(Path(named).expanduser())
+    return None if named is None else RunFolder(filled_in(named, config))
 
 
 def refuse_other_source(asked: Asked) -> None:
@@ -65,10 +67,12 @@ def _refuse_unfit(source: RunFolder, config: RunConfig) -> None:
             f"--answer.from: {source.root} measured no shares (answer.rows 0, or ranks written by hand); "
             f"allowed: --answer.rule threshold, size with a number as --answer.budget, or a run that measured them"
         )
+    from engine.answer.decide import decided  # needs torch, which other commands should not wait for here
+
     decided(record, config.answer, sizes)  # raises UserError where no ranks follow
 
 
-def take_over(run: Context) -> None:
+def take_over(run: "Context") -> None:
     """Copies the source's search into the run's folder, summary.json last, so that the run reads nothing of it any
     more."""
     source = source_of(run.config)

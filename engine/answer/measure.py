@@ -12,8 +12,9 @@ from configs.schema import RunConfig
 from engine.answer.curve import Judged, crossed, kept
 from engine.answer.sample import WITH_GRADIENT, Opened, Sample
 from engine.answer.shares import NODES, Shares, complete, integrate
+from engine.ranks.budget import kept_within
 from engine.ranks.evidence import CurvePoint, Evidence
-from engine.ranks.rules import above_noise, kept_within, parameters_of
+from engine.ranks.rules import above_noise, parameters_of
 from problems.gates import Gates
 
 BUDGETS = (0.25, 0.5, 1.0, 2.0)
@@ -75,7 +76,9 @@ def measure(searched: Searched, sample: Sample, without: Without, config: RunCon
     on_off = [likelihood.losses(at, temperature, weights).sum() for at in (found[0], found[-1])]
     switch_off = float((on_off[0] - on_off[1]) / weights.sum())
     by_nodes = partial(integrate, searched.model, searched.gates, sample, config.search.batch_size, temperature)
-    shares, nodes = complete(by_nodes, switch_off)
+    shares, nodes = complete(
+        by_nodes, switch_off, extend=lambda more: sample.extend(WITH_GRADIENT * more * len(sample.rows))
+    )
     gain, error = alone.above(whole)
     evidence = Evidence(
         rows=len(sample.rows),

@@ -34,7 +34,8 @@ class Sample:
 
     `batch` rows of like length go through the model at a time where no gradient is taken. `advance` is told after
     every batch of its rows times their passes, one with a gradient counting as WITH_GRADIENT. Several processes share
-    the batches among them, and all learn every number.
+    the batches among them, and all learn every number. `extend` is told, in the same measure, of passes over all rows
+    that come on top of those of `measure.passes`.
     """
 
     rows: Dataset
@@ -45,6 +46,7 @@ class Sample:
     processes: Processes = ALONE
     batch: int = 64
     advance: Callable[[int], None] = field(default=lambda rows: None)
+    extend: Callable[[int], None] = field(default=lambda rows: None)
 
     @property
     def first_half(self) -> np.ndarray:

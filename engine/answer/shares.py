@@ -152,10 +152,13 @@ Integrate = Callable[[int], Shares]
 """The shares by so many nodes."""
 
 
-def complete(by_nodes: Integrate, measured: float, tolerance: float = 0.02) -> tuple[Shares, int]:
+def complete(
+    by_nodes: Integrate, measured: float, tolerance: float = 0.02, extend: Callable[[int], None] = lambda nodes: None
+) -> tuple[Shares, int]:
     """The shares and the number of nodes they took: twice NODES where their sum misses the loss of switching LoRA off,
-    `measured` on the same rows, by more than the tolerance."""
+    `measured` on the same rows, by more than the tolerance; `extend` is told before of so many nodes more."""
     shares = by_nodes(NODES)
     if abs(float(shares.mean().sum()) - measured) <= tolerance * abs(measured):
         return shares, NODES
+    extend(2 * NODES)
     return by_nodes(2 * NODES), 2 * NODES

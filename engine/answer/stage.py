@@ -62,7 +62,8 @@ def answer(run: Context, tracker: Tracker = NOWHERE) -> None:
             return
         record = ranks.load(folder.source_ranks)
     record = ranks.of_run(decided(_trusted(run, record), settings, sizes), run.config)
-    content = {"settings": ANSWERED.of(run.config), "seconds": time.perf_counter() - began}
+    chosen = {layer.name: layer.rank for layer in record.layers}  # the report tells ranks that are edited later
+    content = {"settings": ANSWERED.of(run.config), "seconds": time.perf_counter() - began, "ranks": chosen}
     write_json(folder.answer, content)
     save_lora_config(_for_trainers(run, record, searched.get("peft", {})), record, folder.lora_config, run.config)
     ranks.save(record, folder.ranks)
@@ -101,9 +102,10 @@ def _measured(run: Context, singular: Tensor, sizes: list[int]) -> tuple[Evidenc
         def advance(rows: int) -> None:
             nonlocal done
             done += rows * run.processes.size
-            bar.step(min(done, total))
+            bar.step(min(done, bar.total))
 
-        evidence, shares = measure(searched, dataclasses.replace(sample, advance=advance), without, config)
+        told = dataclasses.replace(sample, advance=advance, extend=bar.grow)
+        evidence, shares = measure(searched, told, without, config)
     run.compute.let_go()
     if not evidence.finite or not bool(shares.sums.isfinite().all()):
         log.warning("answer: the searched model gives losses that are not finite: shares and the curve are left out")

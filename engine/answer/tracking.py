@@ -5,7 +5,7 @@ from engine.tracking import Tracker
 
 
 def track(record: RankRecord, tracker: Tracker) -> None:
-    """Sends the gain, the sufficient rank, the share of every layer, and the curve as a chart and a table."""
+    """Sends the gain, the sufficient rank, the share of every layer, a chart of the curve, and tables of both."""
     evidence = record.evidence
     if evidence is None or not tracker.alive:
         return
@@ -30,3 +30,9 @@ def track(record: RankRecord, tracker: Tracker) -> None:
         ]
     ]
     tracker.table("answer/curve", columns, rows)
+    shares = [
+        [layer.name, layer.rank, layer.layer_share, layer.layer_share_standard_error]
+        for layer in record.layers
+        if layer.layer_share is not None
+    ]
+    tracker.table("answer/shares", ["layer", "rank", "share, nats", "its standard error"], shares)

@@ -1,12 +1,15 @@
 """How far the ranks by threshold are decided: whether alpha still crosses lambda at the end of the search."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 
 from configs.schema import Constraint
+from engine.ranks import RankRecord
 from engine.ranks.rules import ROUNDING, kept_components, thresholds
+from engine.run.folder import RunFolder
+from engine.search import trajectory
 from engine.search.trajectory import Trajectory
 
 LEAST_POINTS = 8
@@ -47,11 +50,19 @@ def trust_of(history: Trajectory, constraint: Constraint) -> Trust:
     layers = len(history.names)
     if points < LEAST_POINTS:
         return Trust(points, (False,) * layers, 0)
-    alpha = torch.from_numpy(np.stack(history.alpha[-points:])).double()
-    ranks = torch.stack([kept_components(at, constraint).sum(dim=1) for at in alpha])
-    steady = (ranks == ranks[0]).all(dim=0)
+    alpha = np.stack(history.alpha[-points:]).astype(np.float64)
+    ranks = np.stack([kept_components(at, constraint).sum(axis=1) for at in alpha])
+    steady = (ranks == ranks[0]).all(axis=0)
     bound = thresholds(alpha[-1], constraint)
-    distance = (alpha[-1] - bound).abs()
+    distance = np.abs(alpha[-1] - bound)
     # An alpha that never left lambda is decided by nothing, also where 1/k is no float.
-    apart = (distance >= APART * alpha.std(dim=0)) & (distance > ROUNDING * bound.abs())
-    return Trust(points, tuple((steady & apart.all(dim=1)).tolist()), int((~steady).sum()))
+    apart = (distance >= APART * alpha.std(axis=0, ddof=1)) & (distance > ROUNDING * np.abs(bound))
+    return Trust(points, tuple((steady & apart.all(axis=1)).tolist()), int((~steady).sum()))
+
+
+def trust_words(record: RankRecord | None, folder: RunFolder) -> str:
+    """How far ranks by threshold are decided; "" for other ranks, and where no search is there to tell."""
+    if record is None or record.rule != "threshold" or not folder.trajectory.exists():
+        return ""
+    constraint: Any = record.constraint
+    return trust_of(trajectory.read(folder.trajectory), constraint).words()

@@ -64,10 +64,12 @@ def share_lines(record: RankRecord, most: int = 12) -> Iterator[str]:
         share, error = layer.layer_share or 0.0, layer.layer_share_standard_error or 0.0
         bar = "#" * max(1, round(LONGEST_BAR * share / largest))
         total = evidence.share_total
-        yield f"{name:<{width}}  {100 * share / total:3.0f} % +- {100 * error / total:<3.0f} {bar}"
+        percent = 100 * error / total
+        spread = f"{percent:.0f}" if percent >= 0.95 else f"{percent:.1f}"
+        yield f"{name:<{width}}  {100 * share / total:3.0f} % +- {spread:<3} {bar}"
     more, silent = len(seen) - len(shown), len(record.layers) - len(seen)
-    rest = [f"{more} layers more"] if more else []
-    rest += [f"{silent} layers have nothing beyond noise"] if silent else []
+    rest = [f"{more} more layer{'s' if more > 1 else ''}"] if more else []
+    rest += [f"{silent} layer{'s have' if silent > 1 else ' has'} nothing beyond noise"] if silent else []
     if rest:
         yield f"{'...':<{width}}  {'; '.join(rest)}"
 

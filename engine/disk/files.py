@@ -3,13 +3,10 @@
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
-import pyarrow as pa
 
 from configs.errors import UserError
 
@@ -90,31 +87,3 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def write_json(path: Path, value: Any) -> None:
     """`write_text` of a value as indented JSON; refuses NaN, which JSON has not."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
-def write_parquet(path: Path, table: pd.DataFrame) -> None:
-    """Writes a table as `replacing` does."""
-    with replacing(path) as temporary:
-        table.to_parquet(temporary, index=False)
-
-
-def read_parquet(
-    path: Path, way_out: str, *, texts: Collection[str] = (), numbers: Collection[str] = ()
-) -> pd.DataFrame:
-    """The table in a file, which has these columns at least.
-
-    Raises UserError that names the file and ends with `way_out` when it is damaged.
-    """
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError, TypeError, KeyError, NotImplementedError, pa.ArrowException) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: not readable as parquet ({reason:.200}); {way_out}") from error
-    missing = [name for name in (*texts, *numbers) if name not in table]
-    if missing:
-        raise UserError(f"{path}: has no column {missing[0]!r}; {way_out}")
-    wrong = [name for name in numbers if not pd.api.types.is_numeric_dtype(table[name])]
-    wrong += [name for name in texts if not all(isinstance(value, str) for value in table[name])]
-    if wrong:
-        raise UserError(f"{path}: column {wrong[0]!r} is of another type than this program writes; {way_out}")
-    return table

@@ -9,9 +9,6 @@ from transformers import PreTrainedTokenizerBase
 
 from problems.models.attach import ADAPTER
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
-ADAPTER_CONFIG = "adapter_config.json"
-
 
 def lora_pair(name: str) -> tuple[str, str] | None:
     """A tensor's name in the adapter -> its layer and its factor, "A" or "B"; None for a module trained whole."""

@@ -11,14 +11,14 @@ from configs.plain import plain
 from configs.recipe import decoding
 from configs.schema import RunConfig
 from engine.disk.files import read_json, write_text
-from engine.export.adapter import ADAPTER_CONFIG
 from engine.export.loading import loading_lines
 from engine.export.lora_config import hub_name
+from engine.export.names import ADAPTER_CONFIG
 from engine.ranks import RankRecord
 from engine.ranks.grid import grid_of
 from engine.run.context import Context
 from engine.run.folder import RunFolder
-from problems.models.load import GGUF
+from problems.models.places import GGUF
 from problems.tasks.causal import Causal
 
 _CARD = """---

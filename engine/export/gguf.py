@@ -17,7 +17,8 @@ from transformers import AutoConfig, PreTrainedConfig
 from configs.errors import UserError
 from configs.schema import RunConfig
 from engine.disk.files import read_json, replacing
-from engine.export.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, lora_pair
+from engine.export.adapter import lora_pair
+from engine.export.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from problems.models.load import source_of
 
 log = logging.getLogger("autolora")

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from configs.places import PACKAGE, is_local
 from configs.recipe import decoding
 from configs.schema import RunConfig
-from problems.models.load import GGUF
+from problems.models.places import GGUF
 from problems.tasks import Task
 from problems.tasks.causal import Causal
 from problems.tasks.tagging import Tagging

@@ -10,12 +10,12 @@ from transformers import PreTrainedModel
 from configs.places import PACKAGE, portable_name
 from configs.schema import ModelConfig, RunConfig
 from engine.disk.files import write_json, write_text
-from engine.export.adapter import ADAPTER_CONFIG
+from engine.export.names import ADAPTER_CONFIG, what_parts_lose
 from engine.ranks import RankRecord
 from problems.models.attach import ADAPTER, attach, keep_block_sparse, lora_config, lora_layers
 from problems.models.layers import HEADS
-from problems.models.load import GGUF
-from problems.models.parts import layer_ranks, split
+from problems.models.parts import layer_ranks
+from problems.models.places import GGUF
 from problems.tasks import Task
 
 _README = """# LoRA at learned ranks, without weights
@@ -123,18 +123,3 @@ def hub_name(model: ModelConfig) -> str | None:
     if name is None or name.startswith(PACKAGE):
         return None
     return name.rpartition("/")[0] if name.endswith(GGUF) else name
-
-
-def what_parts_lose(record: RankRecord) -> str:
-    """What another trainer cannot keep of the ranks of a fused layer's parts; empty where no part has a rank."""
-    parts = [(*split(name), rank) for name, rank in record.kept.items()]
-    if all(part is None for _, part, _ in parts):
-        return ""
-    layer = next(layer for layer, part, _ in parts if part is not None)
-    ranks = [f"{part} {rank}" for name, part, rank in parts if name == layer]
-    total = sum(rank for name, _, rank in parts if name == layer)
-    return (
-        f"Not exact in other trainers: the parts of c_attn share one LoRA (in {layer} {' + '.join(ranks)} = rank "
-        f"{total}). This program keeps B at 0 outside the block of outputs of each part, which no LoraConfig can say: "
-        f"elsewhere all of B is trained, three times as many numbers, and query, key and value change together."
-    )

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from engine.disk.files import read_json
-from engine.export.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, lora_pair
+from engine.export.adapter import lora_pair
+from engine.export.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from problems.models.layers import layer_shapes
 from problems.models.parts import split
 

@@ -9,8 +9,7 @@ from configs.errors import UserError
 from configs.requests import Trainer
 from engine import ranks
 from engine.disk.files import read_json
-from engine.export.adapter import ADAPTER_CONFIG
-from engine.export.lora_config import what_parts_lose
+from engine.export.names import ADAPTER_CONFIG, what_parts_lose
 from engine.ranks import RankRecord
 from engine.run.folder import RunFolder
 from problems.models.parts import layer_ranks

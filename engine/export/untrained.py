@@ -7,8 +7,9 @@ from transformers import set_seed
 
 from engine import ranks
 from engine.disk.files import read_json, remove, write_json, write_text
-from engine.export.adapter import ADAPTER_CONFIG, save_adapter
-from engine.export.lora_config import adapter_config, attach_ranks, what_parts_lose
+from engine.export.adapter import save_adapter
+from engine.export.lora_config import adapter_config, attach_ranks
+from engine.export.names import ADAPTER_CONFIG, what_parts_lose
 from engine.ranks import RankRecord
 from engine.run.context import Context
 from problems.models.layers import layer_shapes

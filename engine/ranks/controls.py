@@ -8,7 +8,8 @@ import numpy as np
 
 from engine.ranks import LayerRank, RankRecord, count_parameters
 
-UNIFORM, GIVEN, SHUFFLED, RANDOM, GRID, OPTUNA = "uniform", "given", "shuffled", "random", "grid", "optuna"
+UNIFORM, GIVEN, SHUFFLED, RANDOM = "uniform", "given", "shuffled", "random"
+GRID, MODULES, OPTUNA = "grid", "modules", "optuna"
 
 _LEAST_WEIGHT = 1e-3
 """A layer of weight 0 comes when the others have all that they may have."""

@@ -4,11 +4,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from configs.errors import UserError
+from engine.ranks import controls
 from engine.ranks.grid import grid_of
 from engine.ranks.record import LayerRank, RankRecord, count_parameters
 from problems.models.parts import matches
-
-MODULES = "modules"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +35,7 @@ class ModuleSets:
         """The ranks of a set; layers outside have rank 0. A note says what the budget has left."""
         rank, inside = next(iter(tried.values())), set(self.layers(list(tried)))
         layers = tuple(LayerRank(name, rank if name in inside else 0) for name in self.shapes)
-        made = RankRecord(k, layers, rule=MODULES)
+        made = RankRecord(k, layers, rule=controls.MODULES)
         left = self.budget - count_parameters(made.kept, {name: sum(shape) for name, shape in self.shapes.items()})
         return dataclasses.replace(made, note=f"{left} LoRA parameters below the budget" if left else None)
 

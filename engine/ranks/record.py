@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from configs.errors import UserError
 from configs.places import portable_name
@@ -95,7 +95,7 @@ def chosen_components(layer: LayerRank, record: RankRecord) -> list[int]:
         )
     order = list(range(record.k))
     if record.rule == "shares" and len(layer.share) == record.k:
-        share, error = torch.tensor(layer.share), torch.tensor(layer.share_standard_error)
+        share, error = np.array(layer.share), np.array(layer.share_standard_error)
         seen = above_noise(share, error).tolist()
         order.sort(key=lambda j: (not seen[j], -layer.share[j] if seen[j] else j))
     return sorted(order[: layer.rank])

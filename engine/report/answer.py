@@ -2,17 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
-from engine.answer.trust import trust_of
 from engine.answer.words import conclusion, gain_words, kept_words
 from engine.ranks import RankRecord
 from engine.ranks.evidence import ONE_SIDED, SEEN, CurvePoint
 from engine.ranks.grid import short_names
-from engine.run.folder import RunFolder
-from engine.search import trajectory
 
 Table = tuple[list[str], list[list[str]]]
 """The names of the columns, and the rows."""
@@ -63,14 +59,6 @@ def answer_of(record: RankRecord | None, per_rank: int) -> Answer | None:
         conclusion(record), gain_words(evidence), shares, unit, {k: v for k, v in curve.items() if len(v)}, per_rank,
         record.tolerance, record.lora_parameters, evidence.budget_rule, tables,
     )  # fmt: skip
-
-
-def trust_words(record: RankRecord | None, folder: RunFolder) -> str:
-    """How far ranks by threshold are decided; "" for other ranks, and where no search is there to tell."""
-    if record is None or record.rule != "threshold" or not folder.trajectory.exists():
-        return ""
-    constraint: Any = record.constraint
-    return trust_of(trajectory.read(folder.trajectory), constraint).words()
 
 
 def _shares(record: RankRecord) -> tuple[pd.DataFrame, str]:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from bokeh.models import BasicTicker, ColumnDataSource, FixedTicker, HoverTool
+from bokeh.models import BasicTicker, ColumnDataSource, FixedTicker, HoverTool, Range1d
 from bokeh.models.annotations import Legend, LegendItem, Span
 from bokeh.palettes import Category10, Category20, Viridis256
 from bokeh.plotting import figure
@@ -37,15 +37,21 @@ def source_of(table: pd.DataFrame, name: str | None = None) -> ColumnDataSource:
 
 def lines(made: figure, source: ColumnDataSource, columns: dict[str, tuple[str, str]]) -> None:
     """Draws a line for each column -> (label, colour), with one legend below the chart and one tooltip for all."""
-    drawn: dict[str, Any] = {
-        column: made.line("step", column, source=source, color=colour, line_width=2)
+    drawn: dict[str, list[Any]] = {
+        column: [made.line("step", column, source=source, color=colour, line_width=2)]
         for column, (_, colour) in columns.items()
     }
+    steps = list(source.data["step"])
+    if len(steps) > 1:
+        made.x_range = Range1d(min(steps), max(steps))  # the axis ends where the search ends
+    else:  # a single point has no line to be seen by
+        for column, (_, colour) in columns.items():
+            drawn[column].append(made.scatter("step", column, source=source, color=colour, size=7))
     if len(drawn) <= 20:
-        legend_below(made, {columns[column][0]: [line] for column, line in drawn.items()})
+        legend_below(made, {columns[column][0]: shown for column, shown in drawn.items()})
     tips = [("step", "@step"), *((label, f"@{{{column}}}{{0.0000}}") for column, (label, _) in columns.items())]
     first = next(iter(drawn.values()))
-    made.add_tools(HoverTool(renderers=[first], tooltips=tips[:25], mode="vline", line_policy="nearest"))
+    made.add_tools(HoverTool(renderers=first[-1:], tooltips=tips[:25], mode="vline", line_policy="nearest"))
 
 
 def legend_below(made: figure, drawn: Mapping[str, list[Any]]) -> None:
@@ -147,7 +153,10 @@ def rank_evolution(curves: SearchCurves, k: int) -> figure:
         layer=[names[layer] for layer in found["index"]],
         colour=[rank_colour(rank, k) for rank in found["rank"]],
     )
-    ranges = {"y_range": (len(names) - 0.5, -0.5), "x_range": (int(found["left"].min()), int(found["right"].max()))}
+    ranges = {
+        "y_range": (len(names) - 0.5, -0.5),
+        "x_range": (float(found["left"].min()), float(found["right"].max())),
+    }
     made = chart("evolution", "step", "", height=90 + max(120, min(14 * len(names), 760)), **ranges)
     made.quad(
         left="left", right="right", top="top", bottom="bottom", fill_color="colour", line_color=None,

@@ -6,7 +6,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
 
 from configs.schema import Constraint
 from engine.ranks.rules import thresholds
@@ -37,7 +36,7 @@ def curves_of(history: Trajectory, constraint: Constraint | None) -> SearchCurve
     chosen, ranks, bounds = spread(len(history.steps), MOST_POINTS), None, None
     if constraint is not None:
         ranks = history.ranks(constraint, chosen)
-        bounds = thresholds(torch.from_numpy(history.alpha[-1]), constraint).flatten().numpy()
+        bounds = thresholds(history.alpha[-1], constraint).flatten()
     steps, alpha, contribution = (
         np.stack([values[i] for i in chosen]) for values in (history.steps, history.alpha, history.contribution)
     )
@@ -51,15 +50,19 @@ def spread(count: int, most: int) -> list[int]:
     return np.linspace(0, count - 1, most).round().astype(int).tolist()
 
 
-def stretches(curves: SearchCurves) -> list[tuple[int, int, int, int]]:
-    """(layer, first step, step after the last, rank) of every stretch over which a layer's rank stays the same.
+def stretches(curves: SearchCurves) -> list[tuple[int, float, float, int]]:
+    """(layer, from step, to step, rank) of every stretch over which a layer's rank stays the same, from the first
+    logged step to the last.
 
-    At most MOST_COLUMNS of the points are looked at; a rank lasts until the next of them.
+    At most MOST_COLUMNS of the points are looked at. A rank that changed between two of them changes halfway, so that
+    the last one is visible too; a single point is one step wide.
     """
     assert curves.ranks is not None
     chosen = spread(len(curves.steps), MOST_COLUMNS)
-    ranks, starts = curves.ranks[chosen], curves.steps[chosen].tolist()
-    ends = [*starts[1:], starts[-1] + max(1, starts[-1] - starts[-2] if len(starts) > 1 else 1)]
+    ranks, steps = curves.ranks[chosen], curves.steps[chosen].tolist()
+    halfway = [(before + after) / 2 for before, after in pairwise(steps)]
+    starts = [steps[0], *halfway]
+    ends = [*halfway, steps[-1] if len(steps) > 1 else steps[0] + 1]
     found = []
     for layer in range(ranks.shape[1]):
         column = ranks[:, layer]

@@ -1,6 +1,6 @@
 """Pictures of a search beside its rank map: alpha trajectories, ranks over the steps, losses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Sized
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -10,6 +10,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 
 from engine.ranks.grid import rank_colour, short_names
@@ -24,20 +25,40 @@ def alpha_trajectories(curves: SearchCurves, path: Path) -> None:
     layers = len(curves.names)
     columns = min(4, layers)
     rows = -(-layers // columns)
-    size = (3.2 * columns, 2.1 * rows + 0.4)
+    width, height = 3.2 * columns, 2.1 * rows + 0.4
+    # Margins in inches: matplotlib's own layout would take longer than the drawing.
+    margins = {"left": 0.7 / width, "right": 1 - 0.1 / width, "bottom": 0.55 / height, "top": 1 - 0.3 / height}
     figure, panels = plt.subplots(
-        rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
+        rows,
+        columns,
+        figsize=(width, height),
+        squeeze=False,
+        gridspec_kw={**margins, "wspace": 0.06, "hspace": 0.18},
     )
     for axes in panels.flat[layers:]:
-        axes.set_visible(False)
+        axes.remove()
+    lowest, highest = _limits(curves)
     for index, (axes, name) in enumerate(zip(panels.flat, short_names(curves.names), strict=False)):
-        axes.plot(curves.steps, curves.alpha[:, index], linewidth=1)
+        axes.plot(curves.steps, curves.alpha[:, index], linewidth=1, marker=_marker(curves.steps))
         if curves.bounds is not None:
             axes.axhline(curves.bounds[index], color="black", linestyle="--", linewidth=0.8)
         axes.set_title(name, fontsize=8)
-    figure.supxlabel("step")
-    figure.supylabel("alpha" if curves.bounds is None else "alpha (dashed: lambda)")
+        # The same limits on every panel, said once: axes that share theirs ask one another at each tick.
+        if len(curves.steps) > 1:
+            axes.set_xlim(curves.steps[0], curves.steps[-1])
+        axes.set_ylim(lowest, highest)
+        axes.tick_params(labelleft=index % columns == 0, labelbottom=index + columns >= layers)
+    figure.supxlabel("step", y=0.08 / height)
+    figure.supylabel("alpha" if curves.bounds is None else "alpha (dashed: lambda)", x=0.1 / width)
     save_figure(figure, path)
+
+
+def _limits(curves: SearchCurves) -> tuple[float, float]:
+    """The alphas that every panel shows, lambda among them, with a little air."""
+    shown = [curves.alpha, *([] if curves.bounds is None else [curves.bounds])]
+    lowest, highest = min(float(np.min(x)) for x in shown), max(float(np.max(x)) for x in shown)
+    air = 0.05 * (highest - lowest) or 0.05
+    return lowest - air, highest + air
 
 
 def rank_evolution(curves: SearchCurves, k: int, path: Path) -> None:
@@ -55,16 +76,24 @@ def rank_evolution(curves: SearchCurves, k: int, path: Path) -> None:
     save_figure(figure, path)
 
 
-def losses(metrics: Sequence[dict[str, Any]], path: Path) -> None:
-    """L_tr and L_val over the steps."""
+OF_SEARCH = {"train_loss": "L_tr (D_tr)", "val_loss": "L_val (D_val)"}
+
+
+def losses(metrics: Sequence[dict[str, Any]], path: Path, labels: Mapping[str, str] = OF_SEARCH) -> None:
+    """Losses over the steps, those of the search unless others are named (key -> label)."""
     figure, axes = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
-    table = pd.DataFrame(metrics).reindex(columns=["step", "train_loss", "val_loss"])
-    for key, label in (("train_loss", "L_tr (D_tr)"), ("val_loss", "L_val (D_val)")):
-        axes.plot(table["step"], table[key].astype(float), label=label)
+    table = pd.DataFrame(metrics).reindex(columns=["step", *labels])
+    for key, label in labels.items():
+        axes.plot(table["step"], table[key].astype(float), label=label, marker=_marker(table))
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
     axes.legend(frameon=False)
     save_figure(figure, path)
+
+
+def _marker(points: Sized) -> str | None:
+    """A single point has no line to be seen by."""
+    return "o" if len(points) == 1 else None
 
 
 def save_figure(figure: Any, path: Path) -> None:

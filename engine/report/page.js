@@ -65,5 +65,10 @@
     choose(0);
     choose(wanted);
   }
+  // On paper nothing can be opened.
+  const folded = () => document.querySelectorAll("details:not([open])");
+  let opened = [];
+  addEventListener("beforeprint", () => { opened = [...folded()]; for (const part of opened) part.open = true; });
+  addEventListener("afterprint", () => { for (const part of opened) part.open = false; });
   document.documentElement.dataset.ready = "yes";
 })();

@@ -10,16 +10,18 @@ from bokeh.plotting import figure
 from configs.files import to_yaml
 from configs.schema import RunConfig
 from engine import ranks
+from engine.answer.trust import trust_words
 from engine.disk.files import write_text
 from engine.ranks import RankRecord
 from engine.ranks.grid import NOT_DECIDED
 from engine.ranks.picture import save_picture
 from engine.report import charts, figures
-from engine.report.answer import Answer, answer_of, trust_words
+from engine.report.answer import Answer, answer_of
 from engine.report.answer_charts import answer_charts
 from engine.report.answer_figures import draw_answer
 from engine.report.controls import Controls, controls_of
 from engine.report.curves import SearchCurves, curves_of, page_data
+from engine.report.edits import edit_words, edited_from
 from engine.report.page import inline_image, render
 from engine.report.verdict import draw_verdict, verdict_chart, verdict_of
 from engine.run.contents import parameters_per_rank, read_result, read_searched
@@ -29,6 +31,12 @@ from engine.tracking.metrics_file import MetricsFile
 
 RESULT_KEYS = ("split", "metrics", "method", "lora_parameters", "trainable_parameters", "peak_memory_mib")
 """The keys of metrics.json that every page about a finished run shows."""
+
+_STOPPED = {
+    "steps used up": "The search ended because it had made all of its steps (search.steps).",
+    "ranks settled": "The search ended early: no rank had changed over search.patience checks.",
+}
+"""Why a search ended, by the word in its summary."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +61,11 @@ def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = N
     curves, per_rank = searched(record, folder), sum(parameters_per_rank(folder).values())
     answer = answer_of(record, per_rank)
     pictures = draw(record, curves, metrics, folder) | draw_answer(answer, folder.figures)
-    pictures |= draw_verdict(verdict, folder.figures)
+    retrained = MetricsFile(folder.retrain_metrics).read()
+    pictures |= draw_verdict(verdict, folder.figures) | draw_retraining(retrained, folder.figures)
     # New results that grow beside the old ones have their place, and their neighbours, where the old ones lie.
     controls = controls_of(RunFolder.of(config).root, result, record, per_rank)
-    made = run_charts(record, curves, metrics, answer) | verdict_chart(verdict)
+    made = run_charts(record, curves, metrics, answer) | verdict_chart(verdict) | retraining_chart(retrained)
     page = render(
         "report.html.j2",
         charts=made | (beside.charts if beside else {}),
@@ -69,10 +78,13 @@ def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = N
         answer=answer,
         verdict=verdict,
         trust=trust_words(record, folder),
+        edits=edit_words(record, folder),
+        edited=edited_from(record, folder),
         not_decided=NOT_DECIDED,
         controls=_control_table(controls) if controls else None,
         study=beside,
         costs=_costs(result, search),
+        stopped=_STOPPED.get(search.get("stopped", ""), ""),
         passes=search.get("passes", {}),
         versions=result.get("versions", {}),
         layer_names=curves.names if curves else [],
@@ -121,6 +133,21 @@ def run_charts(
     return {name: chart for name, chart in made.items() if chart is not None}
 
 
+def retraining_chart(points: list[dict[str, Any]]) -> dict[str, figure]:
+    """The training loss of the retraining; nothing where there was none."""
+    losses = {"loss": ("loss", charts.BLUE)}
+    made = charts.metric_lines("retrain-loss", "loss", points, losses) if points else None
+    return {} if made is None else {"retrain-loss": made}
+
+
+def draw_retraining(points: list[dict[str, Any]], folder: Path) -> dict[str, Path]:
+    """The same as a picture."""
+    if not points:
+        return {}
+    figures.losses(points, folder / "retrain_loss.png", {"loss": "training loss"})
+    return {"retrain_loss": folder / "retrain_loss.png"}
+
+
 def draw(
     record: RankRecord | None, curves: SearchCurves | None, metrics: list[dict[str, Any]], folder: RunFolder
 ) -> dict[str, Path]:
@@ -155,6 +182,12 @@ def _sentence(config: RunConfig, record: RankRecord | None) -> str:
 
 def _facts(record: RankRecord | None, result: dict[str, Any]) -> list[tuple[str, str]]:
     facts = [(f"{k} ({result['split']})", f"{v:.4f}") for k, v in result.get("metrics", {}).items()]
+    if error := result.get("standard_error"):
+        facts[0] = (f"{facts[0][0]}, {result['evaluated_rows']:,} rows", f"{facts[0][1]} +- {error:.4f}")
+    if result.get("evaluated_on"):
+        facts.insert(0, ("evaluated on", result["evaluated_on"]))
+    if result.get("loss") is not None:
+        facts.append((f"loss ({result['split']})", f"{result['loss']:.4f}"))
     if record is not None:
         facts.append(("mean rank", f"{record.mean_rank:.2f}"))
     if result:
@@ -163,6 +196,7 @@ def _facts(record: RankRecord | None, result: dict[str, Any]) -> list[tuple[str,
             ("LoRA parameters", f"{result['lora_parameters']:,}"),
             ("trainable parameters", f"{result['trainable_parameters']:,}"),
             ("peak memory, MiB", f"{result['peak_memory_mib']:,.0f}"),
+            *([("seed", str(result["seed"]))] if "seed" in result else []),
         ]
     return facts
 

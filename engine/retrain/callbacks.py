@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from transformers import TrainerCallback
@@ -14,7 +14,8 @@ from configs.schema import RunConfig
 from engine.retrain import checkpoint as retrain_checkpoint
 from engine.retrain.trainer import RetrainTrainer
 from engine.run.interrupt import StopRequest
-from engine.terminal.ticker import Ticker
+from engine.terminal.bar import Bar
+from engine.terminal.live_view import RetrainProgress
 from problems.machine.processes import Processes
 
 
@@ -59,17 +60,12 @@ def no_number(what: str, config: RunConfig) -> str:
 
 @dataclass(eq=False)
 class Clock(TrainerCallback):
-    """Seconds of training, those before a stop included; without a terminal, a line now and then in the bar's
-    place."""
+    """Seconds of training, those before a stop included."""
 
     seconds: float
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._began = time.perf_counter()
-        self._ticker = Ticker("retrain", state.max_steps)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._ticker.tick(state.global_step)
 
     def so_far(self) -> float:
         """Seconds until now, while the training goes on."""
@@ -77,6 +73,58 @@ class Clock(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.seconds = self.so_far()
+
+
+@dataclass(eq=False)
+class Progress(TrainerCallback):
+    """The live view of the training, and the bar of the evaluation after it; as a context it takes both away however
+    its body ends."""
+
+    trainer: RetrainTrainer
+    view: RetrainProgress | None = None
+    evaluation: Bar | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.view = RetrainProgress(state.max_steps, state.global_step).__enter__()
+        self._from = (state.global_step, 0.0)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        assert self.view is not None
+        if not self.view.due:
+            self.view.step(state.global_step)
+            return
+        step, loss_sum = self._from
+        # Of this process alone: asking the others now and then, by its own clock, they would wait for each other.
+        now = float(self.trainer.loss_sum)
+        rate = kwargs["optimizer"].param_groups[0]["lr"]
+        self.view.show(state.global_step, (now - loss_sum) / (state.global_step - step), rate)
+        self._from = (state.global_step, now)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.close()
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.evaluation is None:
+            self.evaluation = Bar("evaluate", len(kwargs["eval_dataloader"])).__enter__()
+            self._batches = 0
+        self._batches += 1
+        self.evaluation.step(self._batches)
+
+    def on_predict(self, args: Any, state: Any, control: Any, metrics: Any, **kwargs: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Takes what is shown away."""
+        for bar in (self.view, self.evaluation):
+            if bar is not None:
+                bar.__exit__()
+        self.view = self.evaluation = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 @dataclass(eq=False)

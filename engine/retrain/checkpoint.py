@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.disk.checkpoint import checksum
 from engine.disk.files import remove, sync, write_json
+from engine.disk.newest import checksum
 
 log = logging.getLogger("autolora")
 
@@ -69,6 +69,11 @@ def peek(folder: Path) -> dict[str, Any]:
             if isinstance(found, dict):
                 return found
     return {}
+
+
+def newest_step(folder: Path) -> int | None:
+    """The step of the newest checkpoint that is complete, read without checking its sums; None when there is none."""
+    return next((step for step in _steps(folder) if (place(folder, step) / _SEAL).exists()), None)
 
 
 def _steps(folder: Path) -> list[int]:

@@ -3,7 +3,7 @@ stop."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,13 @@ from configs.schema import RunConfig
 from engine.answer.curve import calibrated_loss
 from engine.answer.likelihood import likelihood_of
 from engine.retrain import checkpoint as retrain_checkpoint
-from engine.retrain.callbacks import Clock, NotFinite, Seal, StopAtNaN, StopWhenAsked, no_number
+from engine.retrain.callbacks import Clock, NotFinite, Progress, Seal, StopAtNaN, StopWhenAsked, no_number
+from engine.retrain.loss_curve import LossCurve, points_in, points_of
 from engine.retrain.methods.base import Prepared
 from engine.retrain.row_losses import row_losses
 from engine.retrain.trainer import RetrainTrainer
 from engine.run.context import Context
 from engine.run.memory import FIRST_ORDER, check_memory
-from engine.terminal.console import console
 from problems.data import Data
 from problems.machine.compute import Compute
 from problems.models.recompute import recompute_blocks
@@ -44,6 +44,10 @@ class Fitted:
     calibrated_loss: float | None = None
     row_losses: pd.DataFrame | None = None
     found_in: float | None = None
+    rows: int = 0
+    """How many rows were evaluated."""
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    """Points of the training loss: step, loss, learning_rate."""
 
 
 def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mapping[str, Any] | None = None) -> Fitted:
@@ -75,21 +79,25 @@ def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mappi
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(StopAtNaN(trainer, config))
-    if not any(p.requires_grad for p in prepared.model.parameters()):
-        steps = 0  # the base model as it is
-    elif last is not None and last.step >= last.max_steps:
-        # Trainer would make one step more.
-        trainer.take_weights(last.folder)
-        steps = last.step
-    else:
-        with _usual_masks(compiled=config.retrain.torch_compile):
-            trainer.train(resume_from_checkpoint=None if last is None else str(last.folder))
-        steps = trainer.state.global_step
-    if processes.agree(run.stop):
-        run.stop.check()
-    if prepared.finish is not None:
-        prepared.finish()
-    return _evaluate(trainer, run, data, clock.seconds, steps)
+    with Progress(trainer) as progress:
+        trainer.add_callback(progress)
+        trainer.add_callback(LossCurve(trainer))
+        curve: list[dict[str, Any]] = []
+        if not any(p.requires_grad for p in prepared.model.parameters()):
+            steps = 0  # the base model as it is
+        elif last is not None and last.step >= last.max_steps:
+            # Trainer would make one step more.
+            trainer.take_weights(last.folder)
+            steps, curve = last.step, points_in(last.folder)
+        else:
+            with _usual_masks(compiled=config.retrain.torch_compile):
+                trainer.train(resume_from_checkpoint=None if last is None else str(last.folder))
+            steps, curve = trainer.state.global_step, points_of(trainer.state)
+        if processes.agree(run.stop):
+            run.stop.check()
+        if prepared.finish is not None:
+            prepared.finish()
+        return replace(_evaluate(trainer, run, data, clock.seconds, steps), curve=curve)
 
 
 def _usual_masks(*, compiled: bool) -> AbstractContextManager[Any]:
@@ -127,7 +135,8 @@ def _evaluate(trainer: RetrainTrainer, run: Context, data: Data, seconds: float,
     mean = float(np.mean(known)) if known else None
     rows_asked = run.config.retrain.row_losses
     losses = row_losses(trainer.accelerator.unwrap_model(trainer.model), run, data) if rows_asked else None
-    return Fitted(task.combine(by_split), seconds, steps, "".join(texts) or None, mean, losses)
+    count = sum(map(len, data.evaluation.values()))
+    return Fitted(task.combine(by_split), seconds, steps, "".join(texts) or None, mean, losses, count)
 
 
 def _arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) -> TrainingArguments:
@@ -160,7 +169,7 @@ def _arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) ->
         # It would read the loss back from the device at every step; StopAtNaN looks now and then.
         logging_nan_inf_filter=False,
         report_to="none",
-        disable_tqdm=not console.is_terminal,
+        disable_tqdm=True,  # Progress shows how far it is
     )
     # Autocast is RetrainTrainer's; an environment variable (ACCELERATE_MIXED_PRECISION) must not add one of its own.
     arguments.mixed_precision = "no"

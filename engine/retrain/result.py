@@ -4,6 +4,7 @@ from typing import Any
 
 from configs.rules import CHOOSING_RANKS, SEARCHING, evaluates_base
 from engine.ranks import RankRecord
+from engine.retrain.evaluated import evaluated_on, standard_error
 from engine.retrain.fit import Fitted
 from engine.retrain.settings import FINISHED
 from engine.retrain.trials import read_trials
@@ -17,11 +18,15 @@ def result_of(run: Context, fitted: Fitted, record: RankRecord | None, trainable
     config, searched = run.config, _searched(run)
     answer = read_answer(run.folder.answer).get("seconds") if config.method == "autolora" else None
     seconds = {"search": searched.get("seconds", fitted.found_in), "answer": answer, "retrain": fitted.seconds}
+    metrics = {name: value for name, value in fitted.metrics.items() if name != "loss"}
     return {
         "method": config.method,
         "task": run.task.name,
         "split": run.task.evaluation_split,
-        "metrics": {name: value for name, value in fitted.metrics.items() if name != "loss"},
+        "evaluated_on": evaluated_on(config, run.task.name, run.task.evaluation_split),
+        "evaluated_rows": fitted.rows,
+        "metrics": metrics,
+        "standard_error": standard_error(metrics, fitted.rows),
         "loss": fitted.metrics.get("loss"),
         "calibrated_loss": fitted.calibrated_loss,
         "trainable_parameters": trainable,

@@ -22,7 +22,8 @@ UNUSED = "unused"
 
 def row_losses(model: nn.Module, run: Context, data: Data) -> pd.DataFrame:
     """A row for each row of the evaluation splits and of `data.unused`: its split, its number there, its loss (nats,
-    summed over its labels) and its weight (the number of its labels).
+    summed over its labels), its weight (the number of its labels) and the number of its source: rows that are written
+    for one input (the references of a record) have one source, others each their own.
 
     Every second row is judged at the temperature that fits the others best. Computed in the weights' own precision.
     Raises UserError where one half of the rows has no label.
@@ -31,6 +32,7 @@ def row_losses(model: nn.Module, run: Context, data: Data) -> pd.DataFrame:
     likelihood, compute = likelihood_of(run.task), Compute(run.compute.device, bf16=False)
     names: list[str] = []
     numbers: list[int] = []
+    sources: list[Any] = []
     found: list[Any] = []
     for name, rows in parts.items():
         sample = Sample(
@@ -38,6 +40,9 @@ def row_losses(model: nn.Module, run: Context, data: Data) -> pd.DataFrame:
         )
         statistics, weights = sample.statistics(model)
         found.append((statistics[0], weights))
+        sources += (
+            rows["source"][:] if "source" in rows.column_names else [(name, number) for number in range(len(rows))]
+        )
         names += [name] * len(rows)
         numbers += range(len(rows))
     statistics, weights = (torch.cat(of) for of in zip(*found, strict=True))
@@ -48,4 +53,6 @@ def row_losses(model: nn.Module, run: Context, data: Data) -> pd.DataFrame:
             f"temperature, has no label; allowed: more rows to evaluate on"
         )
     judged = crossed(likelihood, (statistics, statistics), weights, first)
-    return pd.DataFrame({"split": names, "row": numbers, "loss": judged.losses.numpy(), "weight": weights.numpy()})
+    numbers_of = {source: number for number, source in enumerate(dict.fromkeys(sources))}
+    columns = {"split": names, "row": numbers, "source": [numbers_of[source] for source in sources]}
+    return pd.DataFrame({**columns, "loss": judged.losses.numpy(), "weight": weights.numpy()})

@@ -6,11 +6,10 @@ from pathlib import Path
 
 from configs.errors import UserError
 from configs.schema import RunConfig
-from engine.retrain.methods import METHODS
-from engine.retrain.methods.base import ranks_from
-from engine.run.folder import RunFolder
+from engine.answer.again import source_of
+from engine.retrain.owners import READ_RANKS
 from engine.run.opening import Asked
-from problems.tasks import make_task
+from engine.run.places import filled_in
 
 
 def refuse_own_sources(asked: Asked) -> None:
@@ -38,7 +37,13 @@ def _sources(config: RunConfig) -> Iterator[tuple[str, Path]]:
         "model.name": config.model.name,
     }  # fmt: skip
     yield from ((key, Path(name).expanduser()) for key, name in named.items() if name)
-    if config.method == "autolora" and config.answer.from_run is not None:
-        yield "answer.from", RunFolder(Path(config.answer.from_run).expanduser()).ranks
-    if config.lora.ranks_from is not None and METHODS[config.method].reads_ranks:
-        yield "lora.ranks_from", ranks_from(config, make_task(config))
+    source = source_of(config)
+    if source is not None:
+        yield "answer.from", source.ranks
+    if config.lora.ranks_from is not None and config.method in READ_RANKS:
+        yield "lora.ranks_from", ranks_from(config)
+
+
+def ranks_from(config: RunConfig) -> Path:
+    """The file that lora.ranks_from names, {seed}, {task} and {runs} filled in."""
+    return filled_in(str(config.lora.ranks_from), config)

@@ -1,13 +1,15 @@
 """Stage 2 of every method: one training on D_tr + D_val, its evaluation, the adapter and metrics.json."""
 
 import dataclasses
+import json
 import logging
 
 from transformers import set_seed
 
 from configs.rules import SEARCHING, evaluates_base
 from engine import ranks
-from engine.disk.files import remove, write_json, write_parquet, write_text
+from engine.disk.files import remove, write_json, write_text
+from engine.disk.tables import write_parquet
 from engine.export.card import save_card
 from engine.retrain import checkpoint
 from engine.retrain.fit import fit
@@ -52,6 +54,8 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     record = method.save(prepared, at_rate)
     if fitted.predictions is not None:
         write_text(folder.predictions, fitted.predictions)
+    if fitted.curve:
+        write_text(folder.retrain_metrics, "".join(json.dumps(point) + "\n" for point in fitted.curve))
     if fitted.row_losses is not None:
         write_parquet(folder.row_losses, fitted.row_losses)
     result = result_of(run, dataclasses.replace(fitted, found_in=prepared.seconds), record, trainable, rate)
@@ -61,6 +65,9 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     remove(folder.retrain)
     remove(folder.trials)
     tracker.log({f"eval/{name}": value for name, value in fitted.metrics.items()})
+    if fitted.curve:
+        losses = {"loss": [point["loss"] for point in fitted.curve]}
+        tracker.lines("retrain/training loss", [point["step"] for point in fitted.curve], losses)
 
 
 def _say_what_is_trained(run: Context, trainable: int) -> None:

@@ -37,7 +37,10 @@ class _Result(_Part):
     method: str = ""
     task: str = ""
     split: str = ""
+    evaluated_on: str = ""
+    evaluated_rows: Count = 0
     metrics: dict[str, float] = Field({"": 0.0}, min_length=1)
+    standard_error: Amount | None = None
     loss: float | None = None
     calibrated_loss: float | None = None
     lora_parameters: Count = 0
@@ -47,6 +50,7 @@ class _Result(_Part):
     seconds: _Seconds | None = None
     steps: _Steps | None = None
     versions: dict[str, str] = {}
+    seed: int | None = None
     settings: dict[str, Any] = {}
 
 
@@ -63,15 +67,17 @@ class _Searched(_Part):
     peak_memory_mib: Amount = 0.0
     parameters_per_rank: dict[str, Count] = {}
     passes: dict[str, Count] = {}
+    stopped: str = ""
     peft: _Peft = _Peft()
     settings: dict[str, Any] = {}
     data: dict[str, Any] = {}
 
 
 class _Answer(_Part):
-    """search/answer.json."""
+    """search/answer.json; `ranks`: those that the rule chose."""
 
     seconds: Amount = 0.0
+    ranks: dict[str, Count] = {}
     settings: dict[str, Any] = {}
 
 

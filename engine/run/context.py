@@ -13,6 +13,7 @@ from configs.schema import RunConfig
 from engine.disk.files import write_text
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
+from engine.run.weights import refuse_large_weights
 from problems.data import Data, prepare
 from problems.fingerprint import fingerprint
 from problems.machine.compute import Compute, choose_compute
@@ -30,7 +31,7 @@ class Context:
     """What all stages of a run share. Of several processes only the first writes files.
 
     `stop` says whether a signal has asked the run to stop. `folder` is where the results grow, if not in the place
-    that `config` names. Attribute `told`: the trainings whose memory was told.
+    that `config` names. Attribute `told`: the trainings whose memory was told, and "weights" once those fit.
     """
 
     def __init__(
@@ -92,6 +93,9 @@ class Context:
         config, lora = self.config, self.config.lora
         self._stop_if_asked()
         kind, dtype = self.task.auto_class, self.weights_dtype
+        if "weights" not in self.told:
+            refuse_large_weights(config, kind, dtype, self.compute)
+            self.told.add("weights")
         base = load_base(config.model, kind, second_order=second_order, dtype=dtype, **self.task.head())
         self.task.adapt(base.model)
         share_padding(base.model, self.tokenizer)

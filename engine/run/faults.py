@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 from configs.errors import UserError
 from configs.rules import evaluation_batch
 from configs.schema import RunConfig
@@ -50,7 +48,12 @@ def explained(config: RunConfig, root: Path) -> Iterator[None]:
 
 def _explain(error: Exception, config: RunConfig, root: Path) -> str | None:
     text = str(error).lower()
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in text or "can't allocate" in text:
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "out of memory" in text
+        or "can't allocate" in text
+    ):
         return (
             f"out of memory: lower --search.batch_size (now {config.search.batch_size}), --retrain.batch_size (now "
             f"{config.retrain.batch_size}; raise --retrain.gradient_accumulation, now "

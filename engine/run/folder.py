@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Self
 
 from configs.schema import RunConfig, Stage
-from engine.disk import checkpoint
+from engine.disk import newest
 from engine.disk.files import remove
 from engine.disk.paths import At
 
@@ -42,6 +42,8 @@ class RunFolder:
     sweep = At("sweep.json")
     trials = At("trials", folder=True)
     retrain = At("retrain", folder=True)
+    retrain_metrics = At("retrain_metrics.jsonl")
+    """The training loss and the learning rate over the steps of the retraining."""
     adapter = At("adapter", folder=True)
     merged = At("merged", folder=True)
     padded = At("adapter_padded", folder=True)
@@ -77,7 +79,7 @@ class RunFolder:
     def clear_leftovers(self) -> None:
         """Removes the checkpoints of finished stages, which a kill after a stage's last file may have left."""
         if self.search_summary.exists():
-            checkpoint.clear(self.search_checkpoint)
+            newest.clear(self.search_checkpoint)
         if self.metrics.exists():
             remove(self.retrain)
             remove(self.trials)
@@ -87,7 +89,8 @@ class RunFolder:
         searched = [self.wandb_id, self.search, self.grid, self.lora_config, self.ranks, self.untrained]
         searched += [self.verdict, self.verdict_summary]
         retrained = [self.sweep, self.trials, self.retrain, self.adapter, self.merged, self.padded, self.gguf]
-        retrained += [self.predictions, self.references, self.written, self.samples, self.row_losses, self.metrics]
+        retrained += [self.predictions, self.references, self.written, self.samples, self.row_losses]
+        retrained += [self.retrain_metrics, self.metrics]
         reported = [self.figures, self.report]
         if stage == "report":
             return reported

@@ -1,10 +1,7 @@
 """How much memory a training will take at its peak, and whether that is there."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,21 +13,16 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from configs.errors import UserError
 from configs.rules import WITHOUT_HEAD
 from engine.run.context import Context
+from engine.run.free import GIB, MIB, free
 from problems.data import Data
 from problems.machine.compute import Compute, random_state, replay
 
 log = logging.getLogger("autolora")
 
-MIB, GIB = 2**20, 2**30
 MARGIN = 1.1
 """The estimate is the known sum times this, as allocators leave gaps."""
 _LOSS = 96 * MIB
 """Bytes that a language model's loss takes besides the scores of all tokens."""
-_ROOT = Path("/sys/fs/cgroup")
-_CGROUPS = (
-    ("memory.max", "memory.current", "memory.stat"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
-)
 FIRST_ORDER, OTHERS = 12, 28
 """Bytes beside each trained number: its gradient and AdamW's two moments; hypergradients that evaluate L_tr at other
 weights also keep W, a direction, and two sets of weights."""
@@ -95,23 +87,6 @@ def _held(model: nn.Module, batch: dict[str, Tensor], compute: Compute) -> tuple
     width = getattr(getattr(model, "config", None), "hidden_size", 0)
     size = 2 if compute.bf16 else 4
     return sum(held.values()), float(logits.untyped_storage().nbytes()), float(tokens * width * size)
-
-
-def free(compute: Compute) -> float:
-    """Bytes that are free for this process: of the GPU, else of the machine, or of the container's limit where that is
-    less."""
-    if compute.device.type == "cuda":
-        return float(torch.cuda.mem_get_info(compute.device)[0])
-    return min([float(psutil.virtual_memory().available), *_left_in_containers()])
-
-
-def _left_in_containers() -> Iterator[float]:
-    """What the control groups of Linux leave, of either version; files that were read count as free."""
-    for limit, used, cache in _CGROUPS:
-        with suppress(OSError, ValueError):  # "max" is no number: there is no limit
-            most, taken = (int((_ROOT / name).read_text(encoding="ascii")) for name in (limit, used))
-            stat = (_ROOT / cache).read_text(encoding="ascii").split()
-            yield max(most - taken + int(stat[stat.index("inactive_file") + 1]), 0)
 
 
 def check_memory(

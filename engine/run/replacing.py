@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from configs.errors import UserError
-from engine.disk.checkpoint import checksum
 from engine.disk.files import read_json, remove, write_json
+from engine.disk.newest import checksum
 from engine.run.opening import AskedOf, F, Refusal
 from engine.run.settling import RECORD, Places, finish
 

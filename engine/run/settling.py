@@ -16,8 +16,7 @@ from typing import Any, Self
 
 from configs.errors import UserError
 from engine.disk import exchange
-from engine.disk.checkpoint import sync
-from engine.disk.files import read_json, remove, write_json
+from engine.disk.files import read_json, remove, sync, write_json
 from engine.disk.lock import locked
 
 log = logging.getLogger("autolora")

@@ -24,8 +24,9 @@ class Probe(Hypergradient):
     """The search's own approximation; at chosen steps all others are evaluated beside it, at the same W, batch and
     masks.
 
-    At: as the wrapped one. eta: as configured; `etas` for the comparison. The reference is `exact` in fp32, whatever
-    the precision of the search. Source: none, this is a measuring instrument; `rows` holds what was measured.
+    At: as the wrapped one. eta: as configured; `etas` for the comparison. The reference is `exact`, computed in fp32
+    from the same numbers whatever the precision of the search and of its frozen weights. Source: none, this is a
+    measuring instrument; `rows` holds what was measured.
     """
 
     name = "probe"
@@ -53,7 +54,7 @@ class Probe(Hypergradient):
         return self.wrapped.implicit(vector, inner, outer)
 
     def _compare(self, vector: Tensors, inner: Inner, outer: Outer, eta: Eta) -> None:
-        with _changed(inner, compute=dataclasses.replace(inner.compute, bf16=False)):
+        with _changed(inner, compute=dataclasses.replace(inner.compute, bf16=False)), _weights_in_fp32(inner.module):
             exact = _flat(HYPERGRADIENTS["exact"].implicit(vector, inner, outer))
         direct = outer.direct.cpu().double()
         variants = list(HYPERGRADIENTS.items())
@@ -145,6 +146,19 @@ def _changed(inner: Inner, **settings: Any) -> Iterator[None]:
         yield
     finally:
         vars(inner).update(kept)
+
+
+@contextmanager
+def _weights_in_fp32(model: torch.nn.Module) -> Iterator[None]:
+    """Frozen bf16 weights as fp32 copies of the same numbers inside the context, and themselves again after it."""
+    kept = [(weight, weight.data) for weight in model.parameters() if weight.dtype == torch.bfloat16]
+    try:
+        for weight, numbers in kept:
+            weight.data = numbers.float()
+        yield
+    finally:
+        for weight, numbers in kept:
+            weight.data = numbers
 
 
 def _flat(tensors: Tensors) -> Tensor:

@@ -1,6 +1,6 @@
 """Which keys change what a search finds, and the refusal to mix two searches."""
 
-from engine.disk import checkpoint
+from engine.disk import newest
 from engine.run.contents import read_searched
 from engine.run.opening import Asked
 from engine.run.resuming import Settings
@@ -30,7 +30,7 @@ def refuse_changed_search(asked: Asked) -> None:
     if asked.stage == "report" or (asked.stage != "search" and folder.metrics.exists()):
         return
     if folder.search.exists() and not folder.search_summary.exists() and not folder.ranks.exists():
-        recorded = checkpoint.peek(folder.search_checkpoint).get("settings")
+        recorded = newest.peek(folder.search_checkpoint).get("settings")
         recorded = recorded if isinstance(recorded, dict) else {}  # a damaged checkpoint is told when it is loaded
         UNFINISHED.refuse_changed(recorded, config, f"{folder.root} holds a half-done run with")
     if asked.stage in ("all", "search") and folder.search_summary.exists():

@@ -4,7 +4,7 @@ import logging
 
 from transformers import set_seed
 
-from engine.disk import checkpoint
+from engine.disk import newest
 from engine.disk.files import write_json
 from engine.export.lora_config import of_the_model
 from engine.ranks.needs import refuse_unanswerable
@@ -35,9 +35,7 @@ def search(run: Context, tracker: Tracker = NOWHERE) -> SearchEngine:
     when a signal asked to stop, UserError for what the user must change.
     """
     settings = run.config.search
-    refuse_changed_data(
-        run, run.processes.of_first(lambda: checkpoint.peek(run.folder.search_checkpoint)).get("data", {})
-    )
+    refuse_changed_data(run, run.processes.of_first(lambda: newest.peek(run.folder.search_checkpoint)).get("data", {}))
     engine = build_search(run, second_order=registered(betty_type(run.config.hypergradient.type)).second_order)
     hook = SearchHook(engine, run, UNFINISHED.of(run.config), tracker)
     hook.resume()
@@ -105,4 +103,4 @@ def _record(run: Context, engine: SearchEngine, hook: SearchHook) -> None:
             "data": run.fingerprint,
         },
     )
-    checkpoint.clear(folder.search_checkpoint)
+    newest.clear(folder.search_checkpoint)

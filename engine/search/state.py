@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from engine.search.engine import RanksSettled, SearchEngine
 from engine.search.trajectory import Trajectory
@@ -27,7 +28,7 @@ def snapshot(engine: SearchEngine, settled: RanksSettled, trajectory: Trajectory
         "step": engine.global_step,
         "settled": {"last": settled.last, "unchanged": settled.unchanged},
         "passes": dict(vars(engine.lora.passes)),
-        "trajectory": trajectory.tensors(),
+        "trajectory": points(trajectory),
         "python": random.getstate(),
         "numpy": numpy,
         # Each process draws its own dropout masks.
@@ -42,7 +43,7 @@ def restore(engine: SearchEngine, settled: RanksSettled, trajectory: Trajectory,
     engine.global_step = state["step"]
     vars(settled).update(state["settled"])
     vars(engine.lora.passes).update(state["passes"])
-    trajectory.restore(state["trajectory"])
+    restore_points(trajectory, state["trajectory"])
     for problem in (engine.lora, engine.selection):
         _restore_problem(problem, state["problems"][problem.name])
     version, numbers, gauss = state["python"]
@@ -54,6 +55,22 @@ def restore(engine: SearchEngine, settled: RanksSettled, trajectory: Trajectory,
     # A process that was not there before, or that runs on another kind of device, keeps drawing from its own seed.
     if rank < len(state["masks"]) and state["masks"][rank].keys() == random_state(device).keys():
         set_random_state(state["masks"][rank], device)
+
+
+def points(trajectory: Trajectory) -> dict[str, Tensor]:
+    """The logged points as tensors for the checkpoint."""
+    return {
+        "steps": torch.tensor(trajectory.steps),
+        "alpha": torch.from_numpy(np.stack(trajectory.alpha)),
+        "contribution": torch.from_numpy(np.stack(trajectory.contribution)),
+    }
+
+
+def restore_points(trajectory: Trajectory, tensors: dict[str, Tensor]) -> None:
+    """Replaces the logged points by those of a checkpoint."""
+    trajectory.steps = tensors["steps"].tolist()
+    trajectory.alpha = list(tensors["alpha"].numpy())
+    trajectory.contribution = list(tensors["contribution"].numpy())
 
 
 def _problem_state(problem: BilevelProblem) -> dict[str, Any]:

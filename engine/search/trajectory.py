@@ -3,16 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-import torch
-from torch import Tensor
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from configs.errors import UserError
 from configs.schema import Constraint
-from engine.disk.files import read_parquet, write_parquet
+from engine.disk.files import replacing
+from engine.disk.tables import numbers_of, read_columns
 from engine.ranks.rules import kept_components
+
+if TYPE_CHECKING:  # a finished run is shown without torch
+    from torch import Tensor
 
 
 @dataclass
@@ -24,7 +28,7 @@ class Trajectory:
     alpha: list[np.ndarray] = field(default_factory=list)
     contribution: list[np.ndarray] = field(default_factory=list)
 
-    def add(self, step: int, alpha: Tensor, contribution: Tensor) -> None:
+    def add(self, step: int, alpha: "Tensor", contribution: "Tensor") -> None:
         """Adds one point. alpha, contribution [layers, k]."""
         self.steps.append(step)
         self.alpha.append(alpha.numpy().astype(np.float32))
@@ -32,50 +36,37 @@ class Trajectory:
 
     def ranks(self, constraint: Constraint, points: Sequence[int]) -> np.ndarray:
         """Every layer's rank by threshold at these of the points [points, layers]."""
-        kept = [kept_components(torch.from_numpy(self.alpha[i]), constraint) for i in points]
-        found: np.ndarray = torch.stack(kept).sum(dim=2).numpy()
+        kept = [kept_components(self.alpha[i], constraint) for i in points]
+        found: np.ndarray = np.stack(kept).sum(axis=2)
         return found
-
-    def tensors(self) -> dict[str, Tensor]:
-        """The points as tensors for the checkpoint."""
-        return {
-            "steps": torch.tensor(self.steps),
-            "alpha": torch.from_numpy(np.stack(self.alpha)),
-            "contribution": torch.from_numpy(np.stack(self.contribution)),
-        }
-
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Replaces the points by those of a checkpoint."""
-        self.steps = tensors["steps"].tolist()
-        self.alpha = list(tensors["alpha"].numpy())
-        self.contribution = list(tensors["contribution"].numpy())
 
     def write(self, path: Path) -> None:
         """Parquet with a row per point, layer and component: step, layer, component, alpha, contribution."""
         points, layers, k = len(self.steps), len(self.names), self.alpha[0].shape[1]
-        frame = pd.DataFrame(
+        table = pa.table(
             {
                 "step": np.repeat(np.asarray(self.steps, dtype=np.int64), layers * k),
-                "layer": np.tile(np.repeat(np.asarray(self.names, dtype=object), k), points),
+                "layer": pa.array(np.tile(np.repeat(np.asarray(self.names, dtype=object), k), points), pa.string()),
                 "component": np.tile(np.arange(k, dtype=np.int64), points * layers),
                 "alpha": np.stack(self.alpha).reshape(-1).astype(np.float64),
                 "contribution": np.stack(self.contribution).reshape(-1).astype(np.float64),
             }
         )
-        write_parquet(path, frame)
+        with replacing(path) as temporary:
+            pq.write_table(table, temporary)
 
 
 def read(path: Path) -> Trajectory:
     """The trajectory in a parquet file. Raises UserError that names the file when it is damaged."""
     way_out = "remove the file, and the report is drawn without its curves"
-    frame = read_parquet(path, way_out, texts=["layer"], numbers=["step", "component", "alpha", "contribution"])
-    names = list(dict.fromkeys(frame["layer"]))
+    table = read_columns(path, way_out, texts=["layer"], numbers=["step", "component", "alpha", "contribution"])
+    names = table["layer"].unique().to_pylist()
     try:
-        steps = [int(step) for step in frame["step"].drop_duplicates()]
-        shape = (len(steps), len(names), int(frame["component"].max()) + 1)
+        steps = [int(step) for step in table["step"].unique().to_pylist()]
+        shape = (len(steps), len(names), int(max(table["component"].unique().to_pylist())) + 1)
         alpha, contribution = (
-            list(frame[name].to_numpy(np.float32).reshape(shape)) for name in ("alpha", "contribution")
+            list(numbers_of(table[name]).astype(np.float32).reshape(shape)) for name in ("alpha", "contribution")
         )
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, TypeError, pa.ArrowException) as error:
         raise UserError(f"{path}: rows are missing or doubled; {way_out}") from error
     return Trajectory(names, steps, alpha, contribution)

@@ -12,13 +12,13 @@ from configs.rules import evaluates_base
 from configs.schema import RunConfig, StudyConfig
 from configs.values import with_values
 from engine import ranks
-from engine.retrain.methods import METHODS
-from engine.retrain.methods.base import ranks_from
+from engine.answer.again import source_of
+from engine.retrain.owners import READ_RANKS
+from engine.retrain.sources import ranks_from
 from engine.run.contents import read_result
 from engine.run.folder import RunFolder
 from engine.study.folder import StudyFolder
 from engine.study.words import means, word
-from problems.tasks import make_task
 
 VARIANT = "variant"
 RESULT_KEYS = (
@@ -165,13 +165,17 @@ def _first_seed_of(cell: Cell, cells: Sequence[Cell]) -> Cell:
 
 
 def reads(cell: Cell, cells: Sequence[Cell], *, sweep_once: bool) -> list[Cell]:
-    """The other cells whose files this one needs: the ranks of a control, the learning rate of a first seed."""
+    """The other cells whose files this one needs: the ranks of a control, a search that is answered again, the
+    learning rate of a first seed."""
     needed = []
     if sweep_once and cell.config.retrain.learning_rates:
         needed.append(_first_seed_of(cell, cells))
-    if cell.config.lora.ranks_from is not None and METHODS[cell.config.method].reads_ranks:
-        source = ranks_from(cell.config, make_task(cell.config)).absolute()
+    if cell.config.lora.ranks_from is not None and cell.config.method in READ_RANKS:
+        source = ranks_from(cell.config).absolute()
         needed += [other for other in cells if other.folder.root.absolute() in source.parents]
+    searched = source_of(cell.config)
+    if searched is not None:
+        needed += [other for other in cells if other.folder.root.absolute() == searched.root.absolute()]
     return [other for other in needed if other is not cell]
 
 

@@ -7,7 +7,8 @@ import pandas as pd
 
 from configs.schema import RunConfig, StudyConfig
 from configs.values import with_values
-from engine.disk.files import read_json, read_parquet, write_json, write_parquet
+from engine.disk.files import read_json, write_json
+from engine.disk.tables import read_parquet, write_parquet
 from engine.run.context import Context
 from engine.run.interrupt import StopRequest
 from engine.run.resuming import Settings

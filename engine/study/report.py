@@ -8,7 +8,8 @@ import pandas as pd
 
 from configs.schema import RunConfig
 from engine import ranks
-from engine.disk.files import write_parquet, write_text
+from engine.disk.files import write_text
+from engine.disk.tables import write_parquet
 from engine.ranks.picture import save_picture
 from engine.report.page import inline_image, render
 from engine.run.folder import RunFolder

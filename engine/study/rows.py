@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from engine.disk.files import read_parquet
+from engine.disk.tables import read_parquet
 from engine.study.words import number, word
 
 SEED, TASK, APPROXIMATION = "seed", "task", "hypergradient.type"

@@ -12,7 +12,8 @@ from configs.files import to_yaml
 from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
-from engine.disk.files import remove, write_parquet, write_text
+from engine.disk.files import remove, write_text
+from engine.disk.tables import write_parquet
 from engine.retrain.settings import FINISHED
 from engine.run.contents import read_result
 from engine.run.interrupt import StopRequest

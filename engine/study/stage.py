@@ -24,8 +24,8 @@ from engine.study.comparison import refuse_changed_probe, run_probe
 from engine.study.folder import AskedOfStudy, StudyFolder, refuse_single_run
 from engine.study.report import write_study_report
 from engine.study.run import refuse_changed_cells, refuse_launcher, run_cells
+from engine.study.shown import print_table
 from engine.study.tracking import track_study
-from engine.terminal.console import console
 from engine.tracking.login import wandb_mode
 
 
@@ -55,7 +55,7 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
 
     with locked(asked.folder.root), explained(config, workplace(asked).root):
         again_if_outdated(asked, work)
-    _print(asked.folder)
+    print_table(asked.folder)
     return asked.folder
 
 
@@ -69,7 +69,7 @@ def _run(request: Request, folder: StudyFolder, stop: StopRequest) -> None:
         keep_only(pictures.values(), folder.figures)
     track_study(config, folder, pictures)
     if failed:
-        _print(folder)
+        print_table(folder)
         final = StudyFolder.of(config)
         stays = f", and {final.root} stays as it was until all are done" if folder != final else ""
         raise UserError(
@@ -83,12 +83,6 @@ def _place(growing: StudyFolder, final: StudyFolder) -> None:
     for path in sorted(growing.cells_begun):
         settings = yaml.safe_load(path.read_text(encoding="utf-8")) | {"runs_folder": str(final.cells)}
         write_text(path, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
-
-
-def _print(folder: StudyFolder) -> None:
-    console.print(folder.table.read_text(encoding="utf-8"), highlight=False, markup=False, soft_wrap=True)
-    for path in (folder.table, folder.results, folder.report):
-        console.print(f"  {path}", highlight=False, soft_wrap=True)
 
 
 def _refuse_stage(asked: AskedOfStudy) -> None:

@@ -5,12 +5,21 @@ from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
+from rich.text import Text
 
 from engine.terminal.console import console
-from engine.terminal.ticker import Ticker
+from engine.terminal.ticker import Ticker, pace_words
 
 REFRESHES_PER_SECOND = 4
+
+
+class _Pace(ProgressColumn):
+    """Steps a second, and the time that is left, labelled as such."""
+
+    def render(self, task: Task) -> Text:
+        return Text(pace_words(task.finished_speed or task.speed, task.time_remaining), style="progress.remaining")
 
 
 class Bar:
@@ -29,9 +38,13 @@ class Bar:
         steady: bool = True,
     ) -> None:
         self.console = on
-        self.ticker = Ticker(what, total, on)
+        self.ticker = Ticker(what, total, on, done)
         self._progress = Progress(
-            TextColumn(what, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=on
+            TextColumn(what, markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Pace(Column(no_wrap=True, overflow="ellipsis")),
+            console=on,
         )
         self._task = self._progress.add_task(what, total=total, completed=done)
         self.view = Group(self._progress, *below)
@@ -52,3 +65,13 @@ class Bar:
         if not self._steady and self.console.is_terminal:
             self._live.refresh()
         self.ticker.tick(done, more)
+
+    @property
+    def total(self) -> int:
+        """How many steps there are."""
+        return self.ticker.total
+
+    def grow(self, more: int) -> None:
+        """Adds steps to the total: work that nobody knew of at the start."""
+        self.ticker.total += more
+        self._progress.update(self._task, total=self.total)

@@ -1,5 +1,7 @@
-"""The progress of a search: a bar, both losses and the rank map; log lines where there is no terminal."""
+"""The progress of a search (a bar, both losses and the rank map) and of a retraining; log lines where there is no
+terminal."""
 
+import time
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -11,6 +13,7 @@ from engine.terminal.rank_map import RankMap
 
 # The bar, the losses, the names of the blocks and the scale take four lines more: 16 in all.
 MOST_ROWS = 12
+SECONDS_BETWEEN_NUMBERS = 1.0
 
 
 class SearchProgress(Bar):
@@ -32,3 +35,25 @@ class SearchProgress(Bar):
         self._numbers.plain = f"L_tr {train_loss:.3f}  L_val {val_text}{mean_rank}"
         self.map.ranks = ranks
         self.step(step)
+
+
+class RetrainProgress(Bar):
+    """The live view of a retraining of `total` steps: the mean loss since it was last shown, and the learning rate."""
+
+    def __init__(self, total: int, done: int, on: Console = console) -> None:
+        self._numbers = Text("", no_wrap=True, overflow="ellipsis")
+        super().__init__("retrain", total, done, (self._numbers,), on)
+        self._shown = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for new numbers, which a GPU has to be waited for."""
+        return self.ticker.due or (
+            self.console.is_terminal and time.monotonic() - self._shown > SECONDS_BETWEEN_NUMBERS
+        )
+
+    def show(self, step: int, loss: float, rate: float) -> None:
+        """Moves the bar to `step` and shows the numbers of the steps before it."""
+        self._shown = time.monotonic()
+        self._numbers.plain = f"loss {loss:.3f}  learning rate {rate:.2g}"
+        self.step(step, self._numbers.plain)

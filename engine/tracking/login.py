@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from configs.errors import UserError
 from configs.schema import RunConfig
+from engine.run.opening import Asked
 
 Mode = Literal["online", "offline", "disabled"]
 
@@ -89,3 +90,9 @@ def _settings() -> dict[str, str]:
             parser.read(path, encoding="utf-8")
             found |= dict(parser.items("default"))
     return found
+
+
+def refuse_online_without_key(asked: Asked) -> None:
+    """Refuses a run whose curves are to go online when there is no API key, before anything is trained."""
+    if asked.stage != "report":
+        wandb_mode(asked.config)

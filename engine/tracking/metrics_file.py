@@ -1,4 +1,4 @@
-"""search/metrics.jsonl: one JSON object a logged step."""
+"""search/metrics.jsonl and retrain_metrics.jsonl: one JSON object a logged step."""
 
 import json
 import logging

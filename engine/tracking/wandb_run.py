@@ -17,7 +17,6 @@ from configs.schema import RunConfig
 from engine.disk.files import write_text
 from engine.run.folder import WANDB_ID
 from engine.run.interrupt import Interrupted
-from engine.run.opening import Asked
 from engine.tracking.login import Mode, wandb_mode
 from engine.tracking.tracker import Tracker
 
@@ -30,12 +29,6 @@ log = logging.getLogger("autolora")
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def refuse_online_without_key(asked: Asked) -> None:
-    """Refuses a run whose curves are to go online when there is no API key, before anything is trained."""
-    if asked.stage != "report":
-        wandb_mode(asked.config)
 
 
 def _unless_off(method: Callable[Concatenate["Wandb", P], T]) -> Callable[Concatenate["Wandb", P], T | None]:

@@ -10,12 +10,13 @@ import torch
 
 from configs.errors import UserError
 from engine.answer.shares import ratio_error
-from engine.disk.files import read_parquet
+from engine.disk.tables import read_parquet
 from engine.run.contents import read_result
 from engine.study.cells import Cell
 from engine.verdict.arms import LEARNED, SEEDS, SHUFFLED, Arms
 from engine.verdict.judge import LOOKS, Pairs
 
+COLUMNS = ("loss", "weight", "source")
 AGAIN = "--overwrite trains every pair again"
 
 
@@ -23,13 +24,14 @@ AGAIN = "--overwrite trains every pair again"
 class Shown:
     """The pairs of learned and shuffled ranks that are trained; a further arm may have fewer.
 
-    `losses`: arm -> the loss of each row in each pair [pairs, rows], summed over its labels; `weights` [rows]; `head`:
-    those of the head alone [seeds, rows]; `scores` and `parameters`: arm -> the task's metric and the LoRA parameters
-    in each pair.
+    `losses`: arm -> the loss of each row in each pair [pairs, rows], summed over its labels; `weights` and `sources`
+    [rows]: the labels of each row, and the number of its source; `head`: the losses of the head alone [seeds, rows];
+    `scores` and `parameters`: arm -> the task's metric and the LoRA parameters in each pair.
     """
 
     losses: dict[str, np.ndarray]
     weights: np.ndarray
+    sources: np.ndarray
     head: np.ndarray
     scores: dict[str, list[float]]
     parameters: dict[str, list[int]]
@@ -68,7 +70,9 @@ class Shown:
         return float(rows.sum() / self.weights.sum()), self._row_error(rows)
 
     def _row_error(self, rows: np.ndarray) -> float:
-        return float(ratio_error(torch.tensor(rows), torch.tensor(self.weights)))
+        """The standard error of the mean over the rows; those of one source, no independent draws, count as one."""
+        by_source = (np.bincount(self.sources, values) for values in (rows, self.weights))
+        return float(ratio_error(*map(torch.from_numpy, by_source)))
 
 
 def shown(arms: Arms) -> Shown | None:
@@ -81,8 +85,8 @@ def shown(arms: Arms) -> Shown | None:
     count = min(_finished(pairs, LEARNED), _finished(pairs, SHUFFLED))
     if not count or not heads:
         return None
-    head, weights = _losses(heads)
-    found = Shown({}, weights, head, {}, {}, "")
+    head, weights, sources = _losses(heads)
+    found = Shown({}, weights, sources, head, {}, {}, "")
     for arm in arms.names:
         cells = [pair[arm] for pair in pairs[: min(count, _finished(pairs, arm))]]
         found = _with(found, arm, cells)
@@ -97,7 +101,7 @@ def _finished(pairs: Sequence[Mapping[str, Cell]], arm: str) -> int:
 
 def _with(found: Shown, arm: str, cells: Sequence[Cell]) -> Shown:
     """What was found, and an arm of it, of which these trainings are finished."""
-    losses, weights = _losses(cells) if cells else (np.empty((0, len(found.weights))), found.weights)
+    losses, weights, _ = _losses(cells) if cells else (np.empty((0, len(found.weights))), found.weights, None)
     if not np.array_equal(weights, found.weights):
         raise UserError(f"{cells[0].folder.row_losses}: it judges other rows than the head; {AGAIN}")
     results = [read_result(cell.folder.metrics, "metrics", "lora_parameters") for cell in cells]
@@ -111,12 +115,13 @@ def _with(found: Shown, arm: str, cells: Sequence[Cell]) -> Shown:
     )
 
 
-def _losses(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray]:
-    """The losses [cells, rows] and the weights [rows] of the rows that trainings judged."""
+def _losses(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The losses [cells, rows], the weights and the sources [rows] of the rows that trainings judged."""
     tables = []
     for cell in cells:
         path = cell.folder.row_losses
-        tables.append(read_parquet(path, f"remove {cell.folder.root} to train it again", numbers=("loss", "weight")))
+        tables.append(read_parquet(path, f"remove {cell.folder.root} to train it again", numbers=COLUMNS))
         if len(tables[-1]) != len(tables[0]) or not np.array_equal(tables[-1]["weight"], tables[0]["weight"]):
             raise UserError(f"{path}: it judges other rows than the other trainings; {AGAIN}")
-    return np.stack([table["loss"].to_numpy() for table in tables]), tables[0]["weight"].to_numpy()
+    losses = np.stack([table["loss"].to_numpy() for table in tables])
+    return losses, tables[0]["weight"].to_numpy(), tables[0]["source"].to_numpy()

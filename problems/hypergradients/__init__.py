@@ -1,6 +1,6 @@
 """The registry of hypergradient approximations. A new one is one class in one file and one line here.
 
-NONE is no approximation: it is registered for the search that takes no outer step, and compared with nothing.
+NONE is not an approximation: it is registered for a search without outer steps, and no comparison includes it.
 """
 
 from betty.hypergradient import jvp_fn_mapping
@@ -42,7 +42,7 @@ NONE = NoHypergradient()
 
 
 def betty_type(name: str) -> str:
-    """The name under which Betty finds an approximation; Betty's own entries (`darts`, ...) stay what they are."""
+    """The name under which Betty finds an approximation; Betty's own entries (`darts`, ...) stay unchanged."""
     return f"autolora.{name}"
 
 

@@ -4,9 +4,9 @@ All of them return the implicit term of the outer gradient,
 
     d L_val(W') / d beta = direct + implicit,    implicit = - [d^2 L_tr(W) / d beta d W] M v,    v = dL_val/dW at W'
 
-where W -> W' is the last inner step, on the same batch and under the same dropout masks, and M is what the
-approximation takes for dW'/d(-gradient): eta * identity for the one-step unroll of AutoLoRA Eq. 4. Differs from
-Betty's own functions, which evaluate at W' and know no eta.
+Here W -> W' is the last inner step, and L_tr is the loss of its batch under its dropout masks. Each approximation has
+its own M, which stands for dW'/d(-gradient): eta * identity for the one-step unroll of AutoLoRA Eq. 4. Betty's own
+functions differ: they evaluate at W' and have no eta.
 """
 
 from abc import ABC, abstractmethod
@@ -30,13 +30,15 @@ class Inner(Protocol):
     """
 
     config: Any
-    """Betty's Config: the radius is `darts_alpha`, the terms `neumann_iterations` and `cg_iterations`."""
+    """Betty's Config: `darts_alpha` is the radius, `neumann_iterations` and `cg_iterations` are numbers of terms."""
+    module: nn.Module
+    """The model with its LoRA."""
     compute: Compute
     optimizer: torch.optim.Optimizer
     weights_before: list[Tensor]
-    """W before the inner step, where `reads_weights_before`."""
+    """W before the inner step; set only for approximations with `reads_weights_before`."""
     beta_gradient: list[Tensor]
-    """dL_tr/dbeta of the inner step, where `reads_beta_gradient`."""
+    """dL_tr/dbeta of the inner step; set only for approximations with `reads_beta_gradient`."""
     fp32_difference: bool
     eta_setting: float | str
     """hypergradient.eta as configured: a number, lr or betty."""
@@ -48,23 +50,25 @@ class Inner(Protocol):
         """W."""
 
     def at(self, weights: Tensors) -> AbstractContextManager[None]:
-        """W replaced by `weights` inside the context, bit-equal to before after it."""
+        """Sets W to `weights` inside the context; afterwards W is bit-equal to before."""
 
     part_count: int
-    """In how many parts the inner step's batch went through the model."""
+    """The number of parts in which the inner step's batch went through the model."""
 
     def losses_again(self, *, fp32: bool = False) -> Iterator[Tensor]:
-        """The losses of the parts of the inner step's batch, which sum to L_tr, under the inner step's dropout masks
-        and at the weights as they are now."""
+        """The losses of the parts of the inner step's batch, computed again at the current weights.
+
+        They sum to L_tr and use the inner step's dropout masks.
+        """
 
     def gradient(self, losses: Iterable[Tensor], inputs: Tensors) -> list[Tensor]:
         """d sum(losses) / d inputs, summed over all processes."""
 
     def own_gradient(self, loss: Tensor | Tensors, inputs: Tensors, **options: Any) -> list[Tensor]:
-        """d loss / d inputs of one part and of this process's rows; second-order methods differentiate it."""
+        """d loss / d inputs for one part and this process's rows; second-order methods differentiate the result."""
 
     def summed(self, gradients: Iterable[list[Tensor]]) -> list[Tensor]:
-        """The sum of gradients over the parts, and over all processes."""
+        """The sum of gradients over the parts of a batch, and over all processes."""
 
 
 class Outer(Protocol):
@@ -82,7 +86,7 @@ class Outer(Protocol):
 
 @dataclass(frozen=True)
 class Cost:
-    """Passes of one outer step, the inner step it belongs to included; a Hessian-vector product is one backward."""
+    """Passes of one outer step and the inner step before it; a Hessian-vector product is one backward pass."""
 
     forward: int
     backward: int
@@ -91,7 +95,7 @@ class Cost:
 class Hypergradient(ABC):
     """One approximation; `OuterProblem.backward` looks it up by the inner problem's config type.
 
-    `__call__` is the form in which Betty itself would call it.
+    `__call__` has the signature with which Betty calls it.
     """
 
     name: ClassVar[str]
@@ -115,7 +119,7 @@ class Hypergradient(ABC):
         """The implicit term, one tensor per parameter of `outer`; leaves W bit-equal."""
 
     def __call__(self, vector: Tensors, curr: Inner, prev: Outer, sync: bool) -> list[Tensor] | None:
-        """Betty's calling form. With `sync` the term is added to .grad of `prev` and None is returned."""
+        """The call that Betty makes. With `sync` the term is added to .grad of `prev`, and None is returned."""
         implicit = self.implicit(vector, curr, prev)
         if not sync:
             return implicit

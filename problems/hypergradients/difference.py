@@ -7,17 +7,19 @@ from problems.hypergradients.base import Cost, Hypergradient, Inner, Outer, Tens
 
 
 def step_along(vector: Tensors, radius: float) -> tuple[Tensor, Tensor]:
-    """e with |e v| = `radius`, and 1/e, on the device: asking there whether v is zero would stall it.
+    """e with |e v| = `radius`, and 1/e, both computed on the device: a test for v = 0 in Python would stall a GPU.
 
-    A zero vector gets some finite e, and 0 for 1/e, so that its difference is zero.
+    For a zero vector, e is some finite number and 1/e is 0, so that the difference is zero.
     """
     size = torch.nn.utils.get_total_norm(vector)
     return radius / size.clamp_min(torch.finfo(size.dtype).tiny / torch.finfo(size.dtype).eps), size / radius
 
 
 def beta_gradient(inner: Inner, outer: Outer, along: Tensors, step: float | Tensor) -> list[Tensor]:
-    """dL_tr/dbeta at W + step * along, W of before the inner step. One forward and one backward for each
-    part of the batch."""
+    """dL_tr/dbeta at W + step * along, where W is from before the inner step.
+
+    Costs one forward and one backward pass for each part of the batch.
+    """
     weights = [w + step * v for w, v in zip(inner.weights_before, along, strict=True)]
     with inner.at(weights):
         return inner.gradient(inner.losses_again(fp32=inner.fp32_difference), outer.trainable_parameters())
@@ -38,8 +40,8 @@ class CentralDifference(Hypergradient):
     """Central difference of dL_tr/dbeta along v.
 
     At: W before the inner step, both sides under the inner step's own dropout masks. eta: as configured. Error: second
-    order in the radius |e v|. Source: DARTS (Liu et al. 2019, Eq. 8), which AutoLoRA's code uses; Betty's `darts` has
-    no eta, evaluates at W', and draws new masks for each side (25 times the signal at dropout 0.1).
+    order in the radius |e v|. Source: DARTS (Liu et al. 2019, Eq. 8), which AutoLoRA's code uses. Betty's `darts` has
+    no eta, evaluates at W', and draws new masks for each side, whose noise is 25 times the signal at dropout 0.1.
     """
 
     name = "darts"
@@ -53,11 +55,10 @@ class CentralDifference(Hypergradient):
 
 
 class ForwardDifference(Hypergradient):
-    """One-sided difference: dL_tr/dbeta at W comes with the inner step's own backward pass, so one evaluation is
-    enough.
+    """One-sided difference of dL_tr/dbeta along v: the inner step's own backward pass already gives one of the sides.
 
-    At: W and W + e v, W before the inner step, under its dropout masks. eta: as configured. Error: first order in |e
-    v|. Source: AutoLoRA Eq. 4 with a forward instead of DARTS' central difference.
+    At: W and W + e v, where W is from before the inner step, under its dropout masks. eta: as configured. Error: first
+    order in |e v|. Source: AutoLoRA Eq. 4 with a forward instead of DARTS' central difference.
     """
 
     name = "forward_difference"
@@ -71,7 +72,7 @@ class ForwardDifference(Hypergradient):
         plus = beta_gradient(inner, outer, vector, step)
         base = inner.beta_gradient
         if inner.fp32_difference and inner.compute.bf16:
-            # The inner step's own is bf16: subtracted from an fp32 one it would leave nothing but rounding.
+            # The inner step's own gradient is bf16: its difference from an fp32 one would be nothing but rounding.
             base = beta_gradient(inner, outer, vector, 0.0)
         eta = inner.eta()
         return [-eta * (p - g) * per_step for p, g in zip(plus, base, strict=True)]

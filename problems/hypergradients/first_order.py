@@ -7,8 +7,10 @@ from problems.hypergradients.base import Cost, Hypergradient, Inner, Outer, Tens
 
 
 class FirstOrder(Hypergradient):
-    """Zero. At: nothing is evaluated. eta: 0, whatever is configured. Source: DARTS' first-order form; AutoLoRA Table
-    4."""
+    """The implicit term is zero.
+
+    At: nothing is evaluated. eta: 0, whatever is configured. Source: DARTS' first-order form; AutoLoRA Table 4.
+    """
 
     name = "first_order"
     reads_vector = False

@@ -6,8 +6,10 @@ from problems.hypergradients.base import Cost, Hypergradient, Inner, Outer, Tens
 
 
 class NoHypergradient(Hypergradient):
-    """No outer step is taken, so that nothing is computed on D_val. At: nowhere. eta: not read. Source: ours, what a
-    search by gradients is held against."""
+    """No outer step is taken, so nothing is computed on D_val.
+
+    At: nothing is evaluated. eta: not read. Source: our own control, with which a search by gradients is compared.
+    """
 
     name = "none"
     reads_vector = False

@@ -15,10 +15,10 @@ class Sama(Hypergradient):
     """Central difference along D v, D the diagonal d(Adam's update)/d(gradient) at rate 1.
 
     At: W before the inner step, under its dropout masks. eta: as configured; `lr` is Betty's own scale. D is zero at
-    the first step, where Adam has no history. Error: second order in the radius; Adam's bias correction is left out,
-    which makes the term too long by (1 - b1^t) / sqrt(1 - b2^t) (6.5 at step 10, 3.2 at 100, 1.3 at 1000). An SGD step
-    has D = 1, which is `darts`. Source: SAMA (Choe et al. 2023) by Betty's `precondition`; the radius is that
-    of `darts`, as Betty's 1.0 is far outside the linear range of LoRA weights.
+    the first step, where Adam has no history. Error: second order in the radius. Adam's bias correction is left out,
+    which makes the term too large by the factor (1 - b1^t) / sqrt(1 - b2^t) (6.5 at step 10, 3.2 at 100, 1.3 at 1000).
+    With an SGD step D is 1, and the term is that of `darts`. Source: SAMA (Choe et al. 2023) by Betty's
+    `precondition`; the radius is that of `darts`, as Betty's 1.0 is far outside the linear range of LoRA weights.
     """
 
     name = "sama"
@@ -36,8 +36,10 @@ class Sama(Hypergradient):
 
 @contextmanager
 def _rate_one(optimizer: Optimizer) -> Iterator[None]:
-    """Betty's `precondition` multiplies by a rate that is already the next step's, and can be zero; here `eta` says
-    the size."""
+    """Sets the learning rates to 1 inside the context; `eta` gives the size instead.
+
+    Betty's `precondition` multiplies by the rate, which is already that of the next step and can be zero.
+    """
     rates = [group["lr"] for group in optimizer.param_groups]
     try:
         for group in optimizer.param_groups:

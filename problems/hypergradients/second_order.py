@@ -42,10 +42,10 @@ class _SecondOrder(Hypergradient):
 
 
 def _gradients(inner: Inner, weights: Tensors) -> Callable[[], Iterator[list[Tensor]]]:
-    """The gradients dL_tr/dW of the batch's parts, each of which can be differentiated.
+    """The gradients dL_tr/dW of the batch's parts; each can be differentiated again.
 
-    That of a single part is computed once; several are computed for every product anew, as their graphs together are
-    what did not fit the memory.
+    The gradient of a single part is computed once and kept. Those of several parts are computed anew for every
+    product: a batch is cut into parts because the graphs of all its rows do not fit the memory.
     """
 
     def anew() -> Iterator[list[Tensor]]:
@@ -58,8 +58,10 @@ def _gradients(inner: Inner, weights: Tensors) -> Callable[[], Iterator[list[Ten
 
 
 def _along(inner: Inner, gradient: Tensors, direction: Tensors, inputs: Tensors, **options: Any) -> list[Tensor]:
-    """d (gradient . direction) / d inputs. A weight that the loss does not use has a constant gradient, which torch
-    refuses to differentiate."""
+    """d (gradient . direction) / d inputs.
+
+    Leaves out the weights that the loss does not use: torch refuses to differentiate their constant gradient.
+    """
     curved = [i for i, g in enumerate(gradient) if g.requires_grad]
     along = [direction[i] for i in curved]
     return inner.own_gradient([gradient[i] for i in curved], inputs, grad_outputs=along, **options)
@@ -85,7 +87,7 @@ class Neumann(_SecondOrder):
     """M = eta * sum_{j=0..K} (I - eta H)^j, H = d^2 L_tr/dW^2: K terms towards the inverse Hessian; K = 0 is `exact`.
 
     At: W before the inner step. eta: as configured; the series converges for eta < 2 / |H|. Source: Lorraine et al.
-    2020, as in Betty's `neumann` (there at W').
+    2020, as in Betty's `neumann` (which evaluates at W').
     """
 
     name = "neumann"
@@ -105,10 +107,10 @@ class Neumann(_SecondOrder):
 class ConjugateGradient(_SecondOrder):
     """M = (H + I/eta)^-1 by at most K steps of conjugate gradients, H = d^2 L_tr/dW^2.
 
-    At: W before the inner step. eta: the damping is 1/eta, so that a small eta gives eta * v (the one-step unroll) and
-    a large one the implicit function theorem. Where a direction has no positive curvature the iteration stops with
-    what it has (eta * v at the first step, as with K = 0). Source: iMAML (Rajeswaran et al. 2019); Betty 0.2.1's `cg`
-    has no damping, uses a stale residual and fails with a frozen base.
+    At: W before the inner step. eta: the damping is 1/eta. A small eta gives eta * v (the one-step unroll), a large
+    eta the implicit function theorem. At a direction without positive curvature the iteration stops and keeps the x
+    of the step before (eta * v if there is none, as with K = 0). Source: iMAML (Rajeswaran et al. 2019). Betty 0.2.1's
+    `cg` has no damping, uses a stale residual and fails with a frozen base.
     """
 
     name = "cg"
@@ -136,8 +138,10 @@ class ConjugateGradient(_SecondOrder):
 def _conjugate_gradients(
     apply: Callable[[Tensor], Tensor], right: Tensor, iterations: int, start_scale: float
 ) -> Tensor:
-    """x with apply(x) close to `right`; `start_scale * right` without iterations, or when even the first direction has
-    no positive curvature."""
+    """x with apply(x) close to `right`, by at most `iterations` steps.
+
+    It is `start_scale * right` without iterations, or when even the first direction has no positive curvature.
+    """
     x = start_scale * right
     residual, direction = right.clone(), right.clone()
     size = residual @ residual

@@ -25,8 +25,10 @@ class Compute:
         return self.device.type in ("cpu", "cuda")
 
     def let_go(self) -> None:
-        """Frees models that nothing uses any more: two at once may not fit. Reference cycles (Trainer and its
-        callbacks, Betty's problems) keep them until they are collected."""
+        """Frees the memory of models that nothing uses any more: two models at once may not fit.
+
+        Reference cycles (Trainer and its callbacks, Betty's problems) keep such models until garbage is collected.
+        """
         gc.collect()
         if self.device.type != "cpu":
             torch.get_device_module(self.device).empty_cache()
@@ -37,9 +39,9 @@ class Compute:
 
 
 def choose_compute(config: RunConfig, number: int = 0) -> Compute:
-    """Device and precision for this machine; `number` is the GPU where each of several processes has its own.
+    """Device and precision for this machine; `number` is this process's GPU where several processes run.
 
-    Raises UserError when the asked device is not there.
+    Raises UserError when this machine does not have the configured device.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     name = config.device
@@ -57,7 +59,7 @@ def _fast_bf16(device: str) -> bool:
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device == "cpu":
-        # torch has no public question for this; without the private one fp32 is the safe answer.
+        # torch has no public function for this; where the private ones are missing, fp32 is the safe answer.
         return any(
             getattr(torch.cpu, question, lambda: False)()
             for question in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -69,7 +71,7 @@ RandomState = dict[str, torch.Tensor]
 
 
 def random_state(device: torch.device) -> RandomState:
-    """Torch's random states, of the CPU and of the device where it is another: dropout masks are drawn from them."""
+    """Torch's random states of the CPU and of `device`; dropout masks are drawn from them."""
     state = {"cpu": torch.get_rng_state()}
     if device.type != "cpu":
         state[device.type] = torch.get_device_module(device).get_rng_state(device)
@@ -85,8 +87,7 @@ def set_random_state(state: RandomState, device: torch.device) -> None:
 
 @contextmanager
 def replay(state: RandomState, device: torch.device) -> Iterator[None]:
-    """Runs its body from `state`, so that it draws the same dropout masks again; afterwards the random state is again
-    that of before."""
+    """Runs its body from `state`, so that the same dropout masks are drawn again; then restores the random state."""
     outside = random_state(device)
     set_random_state(state, device)
     try:
@@ -96,13 +97,13 @@ def replay(state: RandomState, device: torch.device) -> Iterator[None]:
 
 
 def wait_for(device: torch.device) -> None:
-    """Returns when the device has done all that it was given: a GPU works on while Python goes ahead."""
+    """Waits until the device has finished its work: a GPU still computes when Python is already further on."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
 def timed(action: Callable[[], object], device: torch.device) -> float:
-    """Seconds that `action` takes, with the work that it starts on the device and without earlier work there."""
+    """Seconds that `action` takes, including the work that it starts on the device, but no earlier work there."""
     wait_for(device)
     began = time.perf_counter()
     action()

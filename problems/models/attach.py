@@ -12,7 +12,8 @@ from transformers.pytorch_utils import Conv1D
 from configs.errors import UserError
 from configs.schema import LoraSettings
 from problems.models.layers import HEADS, lora_layers_of, refuse_past_lora, target_layers
-from problems.models.parts import KeepSparse, layer_ranks, layout, lies_in
+from problems.models.parts import layer_ranks, layout, lies_in
+from problems.models.sparse import KeepSparse
 
 ADAPTER = "default"
 
@@ -54,7 +55,7 @@ def attach_components(
 
 
 def keep_block_sparse(model: PeftModel, ranks: Mapping[str, int]) -> None:
-    """Keeps the B of every part 0 outside its block of outputs from here on; whole layers stay as they are.
+    """From now on keeps the B of every part 0 outside the part's block of outputs; whole layers are left alone.
 
     `ranks`: group -> rank.
     """

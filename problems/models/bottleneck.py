@@ -2,8 +2,9 @@
 
     x <- x + up(gelu(down(x)))   after the attention's and the feed-forward's projection, before the residual sum
 
-Two in each block. Bottlenecks, the blocks' layer norms and the task head are trained, as in the paper. A forward hook
-inserts them; no layer of the model is rewritten. (The `adapters` package holds transformers below 5.)
+Each block gets two. As in the paper, the bottlenecks, the blocks' layer norms and the task head are trained. Forward
+hooks insert the bottlenecks; no layer of the model is rewritten. (The package `adapters` would need transformers
+below 5.)
 """
 
 import json
@@ -31,7 +32,7 @@ class Bottleneck(nn.Module):
         self.down = nn.Linear(width, bottleneck)
         self.up = nn.Linear(bottleneck, width)
         for linear in (self.down, self.up):
-            nn.init.trunc_normal_(linear.weight, std=1e-2, a=-2e-2, b=2e-2)  # the paper's
+            nn.init.trunc_normal_(linear.weight, std=1e-2, a=-2e-2, b=2e-2)  # as in the paper
             nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -16,22 +16,25 @@ from problems.models.parts import lies_in, matches, refuse_overlap, split
 # PEFT trains modules of these names whole when the task is classification.
 HEADS = ("classifier", "score")
 MATRICES = (nn.Linear, Conv1D)
-# Their kernels read the weight of out_proj itself, past its LoRA, and PEFT refuses it there.
+# The kernels of these models read out_proj's weight directly, without its LoRA; PEFT refuses LoRA there.
 _MAMBAS = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
 
 
 def lora_layers_of(model: PreTrainedModel, settings: LoraSettings) -> list[str]:
-    """Names of the layers, and of the parts of fused ones, that get LoRA under these settings. Raises UserError as
-    `target_layers`."""
+    """Names of the layers, and of the parts of fused layers, that get LoRA under these settings.
+
+    Raises UserError as `target_layers`.
+    """
     return target_layers(model, settings.target_modules, settings.modules_to_save or ())
 
 
 def target_layers(model: PreTrainedModel, targets: Sequence[str], whole: Sequence[str] = ()) -> list[str]:
-    """Names of the layers, and of the parts of fused ones, that `targets` mean, in the model's order: names or their
-    endings, or all-linear alone, which leaves out what lies in the modules `whole` (names or their endings).
+    """Names of the layers, and of the parts of fused layers, that `targets` name, in the model's order.
 
-    Raises UserError when a target matches nothing (with the endings that exist) or a module that is no matrix (with
-    its type), when a layer is named both whole and by part, and when all-linear finds no layer.
+    `targets` are names or their endings, or all-linear alone. all-linear leaves out layers inside the modules `whole`
+    (also names or endings). Raises UserError when a target matches nothing (listing the endings that exist) or a
+    module that is not a matrix (naming its type), when a layer is named both whole and by part, and when all-linear
+    finds no layer.
     """
     if means_all_linear(targets):
         return _all_linear(model, whole) or _refuse_none(model)
@@ -49,7 +52,7 @@ def target_layers(model: PreTrainedModel, targets: Sequence[str], whole: Sequenc
 
 
 def named_layers(model: PreTrainedModel, targets: Sequence[str], whole: Sequence[str] = ()) -> list[str]:
-    """As `target_layers`, but targets that mean nothing in this model are passed over."""
+    """As `target_layers`, but targets that match nothing in this model are ignored."""
     if means_all_linear(targets):
         return _all_linear(model, whole)
     return [name for name in layer_shapes(model) if any(matches(name, t) for t in targets)]
@@ -61,10 +64,10 @@ def means_all_linear(targets: Sequence[str]) -> bool:
 
 
 def _all_linear(model: PreTrainedModel, whole: Sequence[str]) -> list[str]:
-    """Every linear layer of every block (a member of a ModuleList in the base model), a fused one as one layer.
+    """Every linear layer of every block (a member of a ModuleList in the base model); a fused layer counts as one.
 
-    Outside the blocks lie a pooler, projections of embeddings, output embeddings and task heads. PEFT's own all-linear
-    takes poolers, too.
+    Poolers, projections of embeddings, output embeddings and task heads lie outside the blocks. PEFT's own all-linear
+    also takes poolers.
     """
     prefix = model.base_model_prefix
     inside = f"{prefix}." if prefix and hasattr(model, prefix) else ""
@@ -102,7 +105,7 @@ def layer_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
 
 
 def refuse_large_k(model: PreTrainedModel, settings: LoraSettings) -> None:
-    """Raises UserError, naming the layer, when k exceeds the smaller side of a layer: its update has no such rank."""
+    """Raises UserError, naming the layer, when k exceeds the smaller side of a layer: no update has such a rank."""
     modules = dict(model.named_modules())
     for name in lora_layers_of(model, settings):
         layer, part = split(name)
@@ -121,10 +124,10 @@ def matrix_shape(module: Any) -> tuple[int, int]:
 
 
 def _parts(layer: str, module: Any) -> list[str]:
-    """Names of the parts of a fused layer, a Conv1D c_attn with outputs [query | key | value]; none of other layers.
+    """Names of the parts of a fused layer: a Conv1D c_attn with outputs [query | key | value]. Empty for other layers.
 
-    GPT-BigCode's linear c_attn has other blocks, and a cross-attention's has no query. A layer in 4 bits has the class
-    of before in `source_cls`.
+    GPT-BigCode's linear c_attn has other blocks, and a cross-attention's c_attn has no query. A layer in 4 bits keeps
+    its former class in `source_cls`.
     """
     if layer.rpartition(".")[2] != "c_attn" or not issubclass(getattr(module, "source_cls", type(module)), Conv1D):
         return []
@@ -149,10 +152,10 @@ def _in_head(name: str) -> bool:
 
 
 def _refuse_others(model: nn.Module, targets: Sequence[str]) -> None:
-    """Raises UserError for a target that names a module with weights of its own that takes no LoRA.
+    """Raises UserError for a target that names a module which has weights but cannot take LoRA.
 
-    Such are a convolution, whose components lie along another axis; an embedding, which has no product to gate; a
-    norm; a router.
+    Such modules are convolutions (their components lie along another axis), embeddings (there is no product to gate),
+    norms and routers.
     """
     for name, module in model.named_modules():
         target = next((target for target in targets if matches(name, target)), None)
@@ -172,7 +175,7 @@ def refuse_past_lora(model: PreTrainedModel, layers: Sequence[str]) -> None:
             others = _endings(other for other in layer_shapes(model) if not _is_read_past_lora(model, other))
             raise UserError(
                 f"--lora.target_modules: {name} is not allowed, as a model of type {model.config.model_type} reads "
-                f"its weight past LoRA; allowed: {others}"
+                f"its weight directly, without LoRA; allowed: {others}"
             )
 
 

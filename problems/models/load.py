@@ -6,7 +6,7 @@ config.json keeps them.
 """
 
 import importlib.util
-import json
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,17 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import constants, try_to_load_from_cache
 from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from configs.errors import UserError
 from configs.launch import processes_started
-from configs.places import PACKAGE
+from configs.places import is_local
 from configs.schema import ModelConfig
 from problems.machine.hub import explain_missing
+from problems.models.places import GGUF, locate
 
-GGUF = ".gguf"
-# Names, or their endings, of modules that are new or may be trained whole, and of the output layers of language
-# models, which transformers leaves in full precision by itself only where it is given no list.
+log = logging.getLogger("autolora")
+
+# Modules (names or their endings) that are not quantised: those that are new or may be trained whole, and the output
+# layers of language models. transformers leaves out the latter by itself, but not when it is given a list.
 NOT_IN_4BIT = [
     "classifier", "score", "pre_classifier", "classification_head", "logits_proj", "sequence_summary", "pooler",
     "pooler.dense", "lm_head", "lm_head.decoder", "embed_out", "output_projection",
@@ -35,49 +38,19 @@ NOT_IN_4BIT = [
 class BaseModel:
     """A freshly loaded model, and the modules that are trained whole beside LoRA.
 
-    At first those are the task head, also where the checkpoint has one, and the modules that the checkpoint lacks.
+    After loading, these are the task head (even if the checkpoint has one) and the modules that the checkpoint lacks.
     """
 
     model: PreTrainedModel
     trained_whole: list[str]
 
 
-def locate(name: str) -> str:
-    """What transformers loads for a configured name: the folder for package: names, else the name itself.
-
-    Raises UserError when the package or its folder is missing, or the folder holds an adapter and no model.
-    """
-    if not name.startswith(PACKAGE):
-        _refuse_adapter(name)
-        return name
-    package, _, folder = name.removeprefix(PACKAGE).partition("/")
-    # find_spec does not run the package: some of them load their model on import.
-    spec = importlib.util.find_spec(package) if package.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError(
-            f"--model.name: no installed package {package!r}; install it or name a local folder or hub model"
-        )
-    path = Path(spec.submodule_search_locations[0]) / folder
-    if not path.exists():
-        raise UserError(f"--model.name: package {package!r} has no {folder!r}")
-    return str(path)
-
-
-def _refuse_adapter(name: str) -> None:
-    """Raises UserError for a folder that holds a PEFT adapter: its base model is what can be searched."""
-    record = Path(name) / "adapter_config.json"
-    if record.is_file() and not any(Path(name).glob("model*.safetensors")):
-        try:
-            base = json.loads(record.read_text(encoding="utf-8")).get("base_model_name_or_path")
-        except (OSError, ValueError, AttributeError):
-            base = None
-        raise UserError(f"--model.name: {name} holds an adapter, not a model; name its base model (it says: {base})")
-
-
 @contextmanager
 def source_of(config: ModelConfig) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What transformers loads, and `from_pretrained`'s options for it. An error of loading inside the context becomes
-    a UserError that names what is missing."""
+    """What transformers loads, and `from_pretrained`'s options for it.
+
+    An error while loading inside the context becomes a UserError that names what is missing.
+    """
     with explain_missing("--model.name", config.name):
         source, file = _split_file(locate(config.name))
         yield source, {**file, **_options(config)}
@@ -86,10 +59,19 @@ def source_of(config: ModelConfig) -> Iterator[tuple[str, dict[str, Any]]]:
 def load_tokenizer(config: ModelConfig, **options: Any) -> PreTrainedTokenizerBase:
     """The model's tokenizer; it pads with its end of text where it has no padding token. `options` are the task's."""
     with source_of(config) as (source, where):
+        _tell_of_download(config, source)
         tokenizer = AutoTokenizer.from_pretrained(source, **where, **options)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _tell_of_download(config: ModelConfig, source: str) -> None:
+    """Logs that the model will be downloaded, which takes minutes, if it is not yet on this machine."""
+    if is_local(config.name) or Path(source).exists() or constants.HF_HUB_OFFLINE:
+        return
+    if not isinstance(try_to_load_from_cache(source, "config.json", revision=config.revision), str):
+        log.info("downloading %s from the model hub into %s", config.name, constants.HF_HUB_CACHE)
 
 
 def load_base(
@@ -109,12 +91,12 @@ def load_base(
     attention = config.attention
     if attention == "auto" and second_order:
         attention = "eager"
-    # Unasked, transformers takes sdpa and, for models without it, eager; asked for sdpa, it refuses those.
+    # By default transformers uses sdpa, or eager where a model has no sdpa; asked for sdpa, it refuses such a model.
     kernel = {} if attention == "auto" else {"attn_implementation": attention}
     quantised = _four_bits() if config.load_in_4bit else {}
     with source_of(config) as (source, options):
         file = {name: value for name, value in options.items() if name == "gguf_file"}
-        # Some config.json ask for tuples as outputs, in which the loss has no name.
+        # Some config.json files ask for tuples as outputs, in which the loss cannot be found by its name.
         settings = AutoConfig.from_pretrained(source, **options, **head, return_dict=True)
         if not file:
             _refuse_quantised(settings, config)
@@ -123,7 +105,7 @@ def load_base(
             config=settings,
             dtype=dtype,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # a head of another number of classes is made new
+            ignore_mismatched_sizes=True,  # a head for another number of classes is replaced by a new one
             **({} if file else {"use_safetensors": True}),
             **quantised,
             **kernel,
@@ -137,7 +119,7 @@ def load_base(
 
 
 def share_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Tells the model which token the tokenizer pads with: a decoder's class head reads the last other one."""
+    """Tells the model the tokenizer's padding token: a decoder's class head reads the last token before it."""
     if tokenizer.pad_token_id is not None and hasattr(model, "score"):
         for config in (model.config, model.config.get_text_config()):
             config.pad_token_id = tokenizer.pad_token_id
@@ -157,7 +139,7 @@ def _split_file(source: str) -> tuple[str, dict[str, Any]]:
 
 
 def _forget_quantisation(model: Any, file: str) -> None:
-    """The weights are plain numbers now; Trainer would refuse to train what still says that it is quantised."""
+    """Removes the signs of quantisation: the weights are plain numbers now, but Trainer refuses quantised models."""
     del model.config.quantization_config
     model.hf_quantizer = None
     model.is_quantized = False
@@ -167,7 +149,7 @@ def _forget_quantisation(model: Any, file: str) -> None:
 def _four_bits() -> dict[str, Any]:
     """from_pretrained's options for QLoRA's nf4. Raises UserError where it cannot run."""
     for missing, what in (
-        (processes_started() > 1, "one process, as several are not tried"),
+        (processes_started() > 1, "a single process, as several are not tested"),
         (not torch.cuda.is_available(), "a CUDA GPU, and there is none here"),
         (importlib.util.find_spec("bitsandbytes") is None, "the package bitsandbytes; run: pip install bitsandbytes"),
     ):
@@ -193,15 +175,16 @@ def _refuse_quantised(settings: Any, config: ModelConfig) -> None:
         return
     method = getattr(fields.get("quant_method"), "value", fields.get("quant_method")) or "bitsandbytes"
     raise UserError(
-        f"--model.name: the weights of {config.name} are quantised ({method}), which is not trained on here; "
-        f"name the model that they were made from (on a CUDA GPU with --model.load_in_4bit true, if memory is short)"
+        f"--model.name: the weights of {config.name} are quantised ({method}), and cannot be trained on here; name "
+        f"the unquantised model (if memory is short, with --model.load_in_4bit true on a CUDA GPU)"
     )
 
 
 def _of_another_head(model: PreTrainedModel, mismatched: Any, name: str, classes: int | None) -> list[str]:
-    """The weights of the head that were made new, as the checkpoint has another number of classes than `classes`.
+    """Names of the head's weights that are new, as the checkpoint has another number of classes than `classes`.
 
-    Raises UserError, with the model's `name`, for any other weight of the wrong size: random numbers stand there now.
+    Raises UserError, with the model's `name`, for any other weight of the wrong size: transformers has filled it with
+    random numbers.
     """
     for key, saved, wanted in sorted(mismatched):
         in_body = key.startswith(f"{model.base_model_prefix}.")
@@ -218,8 +201,10 @@ def _options(config: ModelConfig) -> dict[str, Any]:
 
 
 def _heads(model: PreTrainedModel) -> set[str]:
-    """The modules with weights beside the base model: PEFT trains them unasked only where they are called classifier
-    or score, which BART's and XLNet's are not."""
+    """The modules with weights outside the base model, which are the task head.
+
+    PEFT trains them by itself only if they are called classifier or score, which BART's and XLNet's are not.
+    """
     beside = ((name, module) for name, module in model.named_children() if name != model.base_model_prefix)
     return {name for name, module in beside if any(True for _ in module.parameters())}
 
@@ -227,7 +212,7 @@ def _heads(model: PreTrainedModel) -> set[str]:
 def _owners(model: PreTrainedModel, missing_keys: Iterable[str]) -> set[str]:
     """The modules, right below the model or its base model, that hold the newly made weights.
 
-    A weight that was made at random and is neither trained nor saved would make the adapter useless elsewhere: BERT's
-    pooler is such a case beside the classifier.
+    A random weight that is neither trained nor saved would make the adapter useless in another process. Besides the
+    classifier, BERT's pooler is such a weight.
     """
     return {key.removeprefix(f"{model.base_model_prefix}.").partition(".")[0] for key in missing_keys}

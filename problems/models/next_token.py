@@ -11,9 +11,10 @@ import torch
 
 from configs.errors import UserError
 
+# Tokens with which both probe rows begin, and tokens behind them in which the rows differ.
 _SHARED, _OTHER = 4, 4
-# How far logits may change by rounding, as a share of the change where it is due: fp32 stays a hundred times below
-# this, and a small random encoder is ten times above.
+# The largest change of a logit that counts as rounding, as a share of the change at the tokens that differ. fp32 stays
+# a hundred times below it; a small random encoder is ten times above it.
 _ROUNDING, _ROUNDING_4BIT = 1e-4, 0.02
 _NOTHING = 1.0  # nats; a mixture of experts adds hundredths to the loss even where no label counts
 

@@ -14,9 +14,6 @@ so the exported adapter is a plain one.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from configs.errors import UserError
 from configs.rules import FUSED, PART
 
@@ -48,13 +45,12 @@ def matches(name: str, target: str) -> bool:
 
 
 def lies_in(name: str, module: str) -> bool:
-    """Whether a name is that of the module (a name or its ending) or of something in it."""
+    """Whether `name` is the module's own name or lies inside the module; `module` is a full name or its ending."""
     return f".{module}." in f".{name}."
 
 
 def groups_of(layers: Iterable[str], targets: Sequence[str]) -> list[str]:
-    """The groups of layers that have LoRA: the parts of a layer that `targets` name, or the layer where they name
-    none."""
+    """The groups of layers that have LoRA: those parts of a layer that `targets` name, else the whole layer."""
     groups = []
     for layer in layers:
         parts = [name for name in (f"{layer}.{part}" for part in FUSED) if PART.fullmatch(name)]
@@ -89,22 +85,3 @@ def refuse_overlap(names: Sequence[str], source: str) -> None:
         layer, part = split(name)
         if part is not None and layer in names:
             raise UserError(f"{source}: {layer} is named whole and by part ({name}); allowed: one of the two")
-
-
-class KeepSparse:
-    """A hook on the gradient of a layer's B [outputs, r]: outside the rows of a component's group it becomes 0.
-
-    There AdamW's moments stay 0, and its decay multiplies 0, so that entries of B that start at 0 stay exactly 0.
-    Every gradient passes here, also the one that gives a finite difference its direction and the one that a
-    Hessian-vector product differentiates again, so that no method treats these entries as weights.
-    """
-
-    def __init__(self, groups: Iterable[Group], like: Tensor) -> None:
-        self.mask = torch.zeros_like(like, dtype=torch.bool)
-        for group in groups:
-            self.mask[group.rows(len(like)), group.components] = True
-
-    def __call__(self, grad: Tensor) -> Tensor:
-        if self.mask.device != grad.device:
-            self.mask = self.mask.to(grad.device)  # once, as a copy at every step would stall a GPU
-        return grad * self.mask

@@ -1,7 +1,7 @@
-"""Refuse rows and texts that are longer than a model's positions before training, as they would fail late in it.
+"""Refuses, before the training, rows and texts longer than a model's positions: they would fail late in the run.
 
-The numbers are read from the model, and no row is tried: on a GPU, where models in 4 bits are loaded, a position that
-is not there ends the CUDA context, and on a CPU a long row through a large model takes minutes.
+The limits are read from the model, and no row is tried. On a GPU, where models in 4 bits are loaded, a missing
+position ends the CUDA context; on a CPU, a long row through a large model takes minutes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,21 +15,22 @@ from configs.schema import RunConfig
 from problems.data import Data
 from problems.tasks.base import PAD_TO
 
-# The names of the tables in BERT and its kin; GPT-2; OPT, BART, RoFormer and, as a buffer, GPT-J; the first GPT; CTRL.
+# Their names in BERT and similar models; GPT-2; OPT, BART, RoFormer and, as a buffer, GPT-J; the first GPT; CTRL.
 _TABLES = {"position_embeddings", "wpe", "embed_positions", "positions_embed", "pos_encoding"}
 
 
 def most_positions(model: PreTrainedModel) -> int | None:
-    """The most tokens that the model's tables of positions have room for; None where it has no table.
+    """The most tokens that the model's tables of positions have room for; None for a model without such tables.
 
-    Rotary and relative positions have no end, except in MPT, whose ALiBi table is no module and no buffer.
+    Rotary and relative positions have no limit. MPT is the exception: its ALiBi table is neither a module nor a
+    buffer, so the limit is read from its config.
     """
     if model.config.model_type == "mpt":
         return int(model.config.max_seq_len)
     rooms = list(_rooms(model))
     if not rooms:
         return None
-    # Nystromformer and its kin have two rows that they do not use, and the table does not say so.
+    # The tables of Nystromformer and similar models have two unused rows; only the config shows this.
     claimed = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 0
     return min([*rooms, claimed] if claimed > 0 else rooms)
 
@@ -48,8 +49,10 @@ def refuse_long_rows(model: PreTrainedModel, data: Data, config: RunConfig) -> N
 def refuse_long_texts(
     model: PreTrainedModel, prompts: Callable[[], Sequence[Sequence[int]]], config: RunConfig
 ) -> None:
-    """Raises UserError when one of the `prompts` (token ids, made only where needed) and the longest text written for
-    it have more tokens than the model has positions."""
+    """Raises UserError when a prompt and the longest text written for it together exceed the model's positions.
+
+    `prompts` returns token ids; it is called only where it is needed.
+    """
     most, longest_text = most_positions(model), decoding(config).max_new_tokens
     if most is None or config.task.max_length + longest_text <= most:
         return
@@ -72,8 +75,10 @@ def _rooms(model: nn.Module) -> Iterator[int]:
 
 
 def _unused(table: nn.Embedding) -> int:
-    """Rows at the beginning of a table that are no positions: OPT and BART skip two, RoBERTa those up to its padding
-    index."""
+    """Rows at the beginning of a table that are not positions.
+
+    OPT and BART skip two rows, RoBERTa the rows up to its padding index.
+    """
     if hasattr(table, "offset"):
         return int(table.offset)  # type: ignore[arg-type]
     return 0 if table.padding_idx is None else table.padding_idx + 1

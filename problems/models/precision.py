@@ -15,7 +15,7 @@ from problems.models.parts import matches
 log = logging.getLogger("autolora")
 
 LARGE = 300_000_000
-"""Parameters from which on `model.dtype: auto` keeps the weights of a causal model in bf16."""
+"""With this many parameters or more, `model.dtype: auto` keeps the weights of a causal model in bf16."""
 
 
 def weights_dtype(config: RunConfig, auto_class: Any, compute: Compute) -> torch.dtype:
@@ -36,8 +36,10 @@ def weights_dtype(config: RunConfig, auto_class: Any, compute: Compute) -> torch
 
 
 def count_parameters(config: RunConfig, auto_class: Any) -> int:
-    """Parameters of the base model, shared ones once, from its configuration alone. Raises UserError when that cannot
-    be loaded."""
+    """The number of parameters of the base model, from its configuration alone; shared ones count once.
+
+    Raises UserError when the configuration cannot be loaded.
+    """
     with source_of(config.model) as (source, options):
         settings = AutoConfig.from_pretrained(source, **options)
         with torch.device("meta"):
@@ -48,7 +50,7 @@ def count_parameters(config: RunConfig, auto_class: Any) -> int:
 def train_in_fp32(base: BaseModel, dtype: torch.dtype) -> BaseModel:
     """Keeps the modules that are trained whole (the task head) in fp32 where the frozen weights have another `dtype`.
 
-    Such a module computes in fp32 whatever reaches it. What it gives to frozen modules is in their dtype again.
+    Such a module casts its inputs to fp32. What it passes on to frozen modules is cast back to their dtype.
     """
     if dtype == torch.float32:
         return base

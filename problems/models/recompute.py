@@ -1,4 +1,4 @@
-"""Gradient checkpointing: each block keeps its inputs alone, and is computed again in the backward pass."""
+"""Gradient checkpointing: each block stores only its inputs, and is computed again in the backward pass."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -14,15 +14,15 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from configs.errors import UserError
 
 Again = Callable[[], AbstractContextManager[None]]
-"""Called in the forward pass; opens the context in which the block is computed again."""
+"""Called in the forward pass; returns the context in which the block is to be computed again."""
 
 
 def recompute_blocks(model: nn.Module, again: Again = nullcontext) -> None:
-    """Makes every block of `model` forget its activations until the backward pass, where they cost a second forward.
+    """Lets every block of `model` drop its activations and compute them again in the backward pass.
 
-    Dropout masks and autocast are the same in both passes. transformers' own switch works in training mode alone; the
-    shares are integrated, and a search without dropout runs, in evaluation mode. Without gradients nothing changes.
-    Raises UserError for a model without blocks that transformers knows of.
+    This costs a second forward pass, with the same dropout masks and autocast. transformers' own switch works only in
+    training mode, but a search without dropout and the integration of the shares run in evaluation mode. Without
+    gradients nothing changes. Raises UserError for a model in which transformers marks no blocks.
     """
     blocks = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not blocks:
@@ -38,7 +38,7 @@ def _recomputed(forward: Callable[..., Any], again: Again) -> Callable[..., Any]
     def run(*args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return forward(*args, **kwargs)
-        # The second pass would write the keys of a cache once more, and nothing reads them in training.
+        # No cache is passed on: the second pass would write its keys once more, and training reads none.
         args = tuple(None if isinstance(value, Cache) else value for value in args)
         kwargs = {name: None if isinstance(value, Cache) else value for name, value in kwargs.items()}
         contexts = partial(_contexts, again)

@@ -48,8 +48,7 @@ def with_modules_to_save(base: BaseModel, given: Sequence[str] | None, targets: 
 
 
 def head_alone(base: BaseModel) -> tuple[PreTrainedModel, list[nn.Parameter]]:
-    """The base model frozen but for the modules that are trained whole, and the weights of these: none where the model
-    has no such module."""
+    """The base model with only the modules that are trained whole unfrozen, and their weights (empty without such)."""
     model = base.model.requires_grad_(False)
     for module in {module for name in base.trained_whole for module in _matching(model, name)}:
         model.get_submodule(module).requires_grad_(True)

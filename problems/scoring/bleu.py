@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from problems.scoring.ngrams import Tokens, clipped_matches, closest_length, mteval_tokens
 
 MAX_ORDER = 4
-# pymteval keeps BLEU defined by these instead of smoothing.
+# pymteval does not smooth: these lower bounds keep its BLEU defined.
 _LEAST_MATCHES, _LEAST_NGRAMS = 1e-15, 1e-9
 
 
 def bleu_mteval(hyps: Sequence[str], refs: Sequence[Sequence[str]]) -> float:
     """BLEU, 0 to 1, of the E2E script: mteval-v13a tokens, case-insensitive, closest reference length.
 
-    A hypothesis shorter than n tokens takes its missing n-grams off the total, as in the script.
+    A hypothesis shorter than n tokens lowers the total number of n-grams by those that it lacks, as in the script.
     Source: tuetschek/e2e-metrics, measure_scores.py -p (metrics/pymteval.py, BLEUScore).
     """
     references = [[mteval_tokens(text) for text in item_refs] for item_refs in refs]
@@ -44,7 +44,7 @@ def bleu_moses(hyps: Sequence[Tokens], refs: Sequence[Sequence[Tokens]]) -> floa
 def _counts(hyps: Sequence[Tokens], refs: Sequence[Sequence[Tokens]], least: int) -> tuple[list[int], list[int], int]:
     """Matches and n-grams of each order, and the sum of the closest reference lengths.
 
-    A hypothesis adds its number of n-grams to the total, `least` where the number is below.
+    A hypothesis adds its number of n-grams to the total, but not less than `least`, which may be negative.
     """
     matches, totals, ref_length = [0] * MAX_ORDER, [0] * MAX_ORDER, 0
     for hyp, item_refs in zip(hyps, refs, strict=True):

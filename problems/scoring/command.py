@@ -35,7 +35,7 @@ def score(
     kind: e2e, webnlg or ner; the values and their units are those of score_e2e, score_webnlg and score_ner.
     hyp, ref: see read_grouped (e2e), read_webnlg (ref may be a folder or a stem of parallel files) and read_ner.
     metrics: some of METRICS[kind]; None: all. For webnlg with known categories the result also has "BLEU.seen" etc.,
-    for ner "protein.f1" etc. Raises UserError on anything the user must change; a missing Java before any work.
+    for ner "protein.f1" etc. Raises UserError on anything the user must change; looks for Java before any work.
     """
     chosen = check_metrics(kind, metrics)
     if json_out is not None:
@@ -73,7 +73,7 @@ def _table(kind: str, hyp: str, scores: dict[str, float]) -> Table:
 
 
 def _check_out(out: Path, *sources: str) -> None:
-    """Raises UserError for a folder, and for one of the files that are scored."""
+    """Raises UserError when `out` is a folder or one of the files that are scored."""
     if out.is_dir():
         raise UserError(f"--json {out}: is a folder; name a file")
     if os.path.realpath(out) in map(os.path.realpath, sources):
@@ -81,8 +81,10 @@ def _check_out(out: Path, *sources: str) -> None:
 
 
 def _write_json(path: Path, scores: dict[str, float]) -> None:
-    """Writes the file whole or not at all. A device or a pipe, as /dev/stdout, is written to; a file in its place
-    would be one for all programs."""
+    """Writes the file whole or not at all; writes directly into a device or a pipe, as /dev/stdout.
+
+    Renaming a file to the name of a device would replace the device for all programs.
+    """
     text = json.dumps(scores, indent=2) + "\n"
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name}.tmp")

@@ -1,4 +1,4 @@
-"""Java for the metrics that are Java programs: find it, refuse in time where there is none, build command lines."""
+"""Java for the metrics that are Java programs: find it, refuse early without it, build command lines."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ def _runs(path: str) -> bool:
 
 
 def require_java(metric: str) -> str:
-    """Path of Java. Raises UserError where there is none, naming metric, package and the way out."""
+    """Path of Java. Raises UserError, naming metric, package and the way out, where no Java runs."""
     path = find_java()
     if path is None:
         raise UserError(

@@ -17,7 +17,7 @@ _PROTOCOL = re.compile(r"\|\|\||[\r\n]")
 class Meteor:
     """One METEOR process, closed when the `with` block ends, however it ends.
 
-    It speaks to the jar over pipes, so nothing is written where a second run could meet it. The jar gives the same
+    It talks to the jar over pipes, so no file is written that a second run could overwrite. The jar gives the same
     digits this way as in file mode (`-r N` with empty lines for missing references): checked on WebNLG 2017.
     Source: the `-stdio` protocol of meteor-1.5.jar, as in pycocoevalcap 1.2 and the E2E and WebNLG scripts.
     """
@@ -56,7 +56,7 @@ class Meteor:
         return self._ask(" ||| ".join(["SCORE", *(_PROTOCOL.sub(" ", text) for text in (*refs, hyp))]))
 
     def corpus(self, segments: Sequence[str]) -> float:
-        """METEOR (0 to 1) of these segments together: of the summed statistics, not a mean of segment scores."""
+        """METEOR (0 to 1) of these segments together, from their summed statistics; not a mean of segment scores."""
         self._ask(" ||| ".join(["EVAL", *segments]))
         for _ in segments[1:]:
             self._read()

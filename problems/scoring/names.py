@@ -20,7 +20,7 @@ def check_metrics(kind: str, metrics: Sequence[str] | None = None) -> tuple[str,
     """The metrics to compute (None: all), spelt as the official scripts do; to be called before any work.
 
     Capitals do not matter and a hyphen is as good as an underscore ("rouge-l"). Raises UserError on an unknown kind
-    or metric and when a metric needs a Java that is not there.
+    or metric, and when a metric needs Java and no Java is found.
     """
     if kind not in METRICS:
         raise UserError(f"score: unknown kind {kind!r}; allowed: {', '.join(METRICS)}")

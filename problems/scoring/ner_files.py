@@ -52,7 +52,7 @@ def read_tagged(path: str | Path) -> list[Sentence]:
 
 
 def marks_document(token: str) -> bool:
-    """Whether this is no word but the mark of a document's beginning, as CoNLL 2003 and JNLPBA write it."""
+    """Whether the token is not a word but marks where a document begins, as in CoNLL 2003 and JNLPBA."""
     return token == "-DOCSTART-" or token.startswith("###MEDLINE:")
 
 
@@ -60,7 +60,7 @@ def read_conll(path: str | Path, lines: list[str]) -> list[Sentence]:
     """Sentences from columns; tags are not checked. Raises UserError, with its number, for a line of one column."""
     sentences = [Sentence([], [], [])]
     for number, line in enumerate(lines, 1):
-        # By blanks only: a no-break space, or another that str.split takes for a separator, may be inside a word.
+        # Split at blanks only: a word may hold a no-break space or another character at which str.split would split.
         columns = line.split("\t") if "\t" in line else re.findall("[^ ]+", line)
         if not line.strip() or marks_document(columns[0]):
             sentences.append(Sentence([], [], []))

@@ -10,7 +10,7 @@ NGram = tuple[str, ...]
 
 
 def mteval_tokens(text: str) -> list[str]:
-    """Tokens of mteval-v13a, case-insensitive: split, then lower-cased; of an empty text one empty token.
+    """Tokens of mteval-v13a, case-insensitive: split, then lower-cased; an empty text gives one empty token.
 
     The empty token is what the E2E script's Python port makes of an empty line, and it counts in the length there.
     Source: tuetschek/e2e-metrics, metrics/pymteval.py; sacrebleu's 13a tokeniser splits the same way.
@@ -31,7 +31,7 @@ def count_ngrams(tokens: Tokens, n: int) -> Counter[NGram]:
 
 
 def clipped_matches(hyp: Tokens, refs: Sequence[Tokens], n: int) -> Counter[NGram]:
-    """n-grams of hyp that also occur in a reference, each at most as often as in the reference that has most of it."""
+    """n-grams of hyp that also occur in a reference; each counts at most as often as in the one with most of it."""
     most: Counter[NGram] = Counter()
     for ref in refs:
         most |= count_ngrams(ref, n)

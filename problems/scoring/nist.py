@@ -18,9 +18,9 @@ _BETA = -math.log(0.5) / math.log(1.5) ** 2
 def nist(hyps: Sequence[str], refs: Sequence[Sequence[str]]) -> float:
     """NIST, 0 upwards: mteval-v13a tokens, case-insensitive, n = 1..5, any number of references per item.
 
-    Information weights come from all references of all items; matches are clipped at the most in any one reference;
-    the length penalty compares the total length with the sum of each item's mean reference length. Like the script,
-    a hypothesis shorter than n tokens takes its missing n-grams off the total.
+    Information weights come from all references of all items. A match counts at most as often as in the one reference
+    that has it most often. The length penalty compares the total length with the sum of each item's mean reference
+    length. As in the script, a hypothesis shorter than n tokens lowers the total of n-grams by those that it lacks.
     Source: tuetschek/e2e-metrics, measure_scores.py -p (metrics/pymteval.py, NISTScore).
     """
     matches: list[Counter[NGram]] = [Counter() for _ in range(MAX_ORDER)]
@@ -43,7 +43,7 @@ def nist(hyps: Sequence[str], refs: Sequence[Sequence[str]]) -> float:
 
 
 def _information(matches: Counter[NGram], seen: list[Counter[NGram]]) -> float:
-    """Bits that the matches carry: for each, log2 of how often its beginning occurs over how often it does."""
+    """Bits that the matches carry: log2 of (how often the first n - 1 words occur / how often the n-gram occurs)."""
     return sum(
         times * math.log2(seen[len(ngram) - 1][ngram[:-1]] / seen[len(ngram)][ngram])
         for ngram, times in matches.items()
@@ -51,7 +51,7 @@ def _information(matches: Counter[NGram], seen: list[Counter[NGram]]) -> float:
 
 
 def _length_penalty(ratio: float) -> float:
-    """1 for an output as long as the references or longer, falling towards 0 with the output's share of the length."""
+    """1 for an output at least as long as the references; the shorter the output, the closer to 0."""
     if ratio >= 1:
         return 1.0
     return math.exp(-_BETA * math.log(ratio) ** 2) if ratio > 0 else 0.0

@@ -17,7 +17,7 @@ def ptb_tokenize(sentences: Sequence[str], metric: str = "PTB tokens") -> list[s
     """Each sentence as its tokens joined by spaces; an empty sentence stays empty.
 
     All sentences go through one call in their order, as in the official script: at a line's end the tokeniser looks
-    at the next one. Raises UserError without Java (naming `metric`). Source: pycocoevalcap 1.2, PTBTokenizer.
+    at the next line. Raises UserError without Java (naming `metric`). Source: pycocoevalcap 1.2, PTBTokenizer.
     """
     from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS
 

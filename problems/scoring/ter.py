@@ -63,7 +63,7 @@ def corpus_ter(hyps: Sequence[Words], refs: Sequence[Sequence[Words]]) -> tuple[
 
 
 def _matching_places(hyp: Words, ref: Words) -> dict[tuple[str, ...], list[int]]:
-    """Where each run of reference words that all occur in hyp starts, in rising order."""
+    """A sequence of reference words that all occur in hyp -> the positions where it starts, in rising order."""
     known = set(hyp)
     places: dict[tuple[str, ...], list[int]] = {}
     for start in range(len(ref)):
@@ -88,7 +88,7 @@ def _align(hyp: Words, ref: Words) -> _Alignment:
 def _next_column(
     column: list[int], word: str | None, ref: Words, steps: list[list[str]], j: int, limit: int
 ) -> tuple[list[int], int, int]:
-    """Extend every live cell of column j; returns the next column, the cheapest diagonal step into it, the last cell.
+    """Extend every reached cell of column j; returns the next column, its cheapest diagonal step and the last cell.
 
     The limit follows only diagonal steps, as in tercom; with the last column (word None) nothing is pruned.
     """
@@ -136,7 +136,7 @@ def _read_path(steps: list[list[str]], edits: int, j: int, i: int) -> _Alignment
 
 
 class BoundedDistance:
-    """Plain edit distance to one reference, a lower bound of the beam's: bit-parallel, so most shifts cost little."""
+    """Plain edit distance to one reference: a lower bound of the beam's. It is bit-parallel, so it costs little."""
 
     def __init__(self, ref: Words) -> None:
         self.size = len(ref)
@@ -167,9 +167,9 @@ def _best_shift(
     start: _Alignment,
     distance: BoundedDistance,
 ) -> tuple[list[str], _Alignment] | None:
-    """The shift tercom takes next, with the words and the alignment after it; None when no shift helps.
+    """The next shift of tercom, as the words and the alignment after it; None when no shift helps.
 
-    A first shift is taken when it costs nothing overall, a later one only when it gains: tercom's rule.
+    By tercom's rule, the first shift found is taken if edits plus shifts do not grow; a later one must lower that sum.
     """
     best: tuple[list[str], _Alignment] | None = None
     total = start.edits
@@ -193,7 +193,7 @@ def _best_shift(
 def _possible_shifts(
     words: list[str], places: dict[tuple[str, ...], list[int]], alignment: _Alignment
 ) -> dict[int, list[_Shift]]:
-    """Shifts worth trying, by number of words less one, each list in tercom's order."""
+    """Shifts worth trying: number of words minus 1 -> shifts in tercom's order."""
     found: dict[int, list[_Shift]] = {}
     landing = alignment.hyp_position
     for first, word in enumerate(words):
@@ -215,7 +215,7 @@ def _possible_shifts(
 
 
 def _may_move(first: int, landing: int, slack: int) -> bool:
-    """Whether a word may go to where its reference stands: not where it is, not too far."""
+    """Whether a word may move to the place of its match: not its own place, and not too far away."""
     return first != landing and -MAX_SHIFT_DISTANCE - slack <= landing - first <= MAX_SHIFT_DISTANCE
 
 
@@ -239,5 +239,5 @@ def _apply(words: list[str], shift: _Shift) -> list[str]:
         return words[: target + 1] + run + words[target + 1 : first] + words[last + 1 :]
     if target > last:
         return words[:first] + words[last + 1 : target + 1] + run + words[target + 1 :]
-    after = last + 1 + target - first  # inside itself: that many of the words behind it come first
+    after = last + 1 + target - first  # target lies inside the run: so many words behind the run move before it
     return words[:first] + words[last + 1 : after] + run + words[after:]

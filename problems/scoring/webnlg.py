@@ -24,9 +24,9 @@ def score_webnlg(
 ) -> dict[str, float]:
     """BLEU, METEOR, TER of a whole test set (None: all three), in the challenge's units.
 
-    hyps: one text per item; refs: the references of each item in the data's order ("" for a missing one); raw or
-    already in the challenge's form (tokenised, lower case, ASCII), both give the same. categories: of each item, its
-    category or "seen" / "unseen"; with them also "BLEU.seen", "BLEU.unseen", ... (the challenge's old-cat, new-cat).
+    hyps: one text per item; refs: the references of each item in the data's order ("" for a missing one). Raw texts
+    and texts in the challenge's form (tokenised, lower case, ASCII) give the same scores. categories: for each item
+    its category or "seen" / "unseen"; the result then also has "BLEU.seen", "BLEU.unseen", ... (old-cat, new-cat).
 
     * BLEU, 0 to 100: multi-bleu.perl -lc; missing references count as references of length 0, as in the scripts.
     * METEOR, 0 to 1: 1.5, `-l en -norm -r 3`, missing references are empty lines.
@@ -50,12 +50,12 @@ def score_webnlg(
 
 
 def is_of_2017(trained: Set[str], evaluated: Set[str]) -> bool:
-    """Whether these categories have the challenge's seen and unseen ones. Later releases train on UNSEEN ones too."""
+    """Whether all categories are those of the 2017 challenge. Later releases also train on UNSEEN ones."""
     return trained <= set(SEEN) and evaluated <= {*SEEN, *UNSEEN}
 
 
 def clean_hypothesis(text: str) -> str:
-    """A system's line as the challenge's scripts rewrite it: ASCII, lower case, every non-word character apart."""
+    """A system's line as the challenge's scripts rewrite it: ASCII, lower case, spaces around non-word characters."""
     return _split_words(_to_ascii(_to_ascii(text.strip()).lower()))
 
 
@@ -76,7 +76,7 @@ def _to_ascii(text: str) -> str:
 
 
 def _subsets(count: int, categories: Sequence[str] | None) -> dict[str, list[int]]:
-    """Items by the suffix of their scores' names: "" for all, ".seen" and ".unseen" where there are any."""
+    """Suffix of the scores' names -> its items: "" for all items, ".seen" and ".unseen" where there are such items."""
     subsets: dict[str, list[int]] = {"": list(range(count))}
     if categories is None:
         return subsets

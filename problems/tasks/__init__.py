@@ -1,4 +1,4 @@
-"""What is learned. `make_task` is the only way in."""
+"""What is learned. `make_task` creates the configured task."""
 
 from collections.abc import Callable
 

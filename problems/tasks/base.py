@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from configs.errors import UserError
 
 ERRORS = {"mse", "ter", "perplexity"}
-"""Metrics of which less is better."""
+"""Metrics for which less is better."""
 PAD_TO = 8
 """Batches are padded to a multiple of this: GPUs multiply such matrices faster."""
 
@@ -30,7 +30,7 @@ class Rows:
 
 
 def refuse_other_metrics(asked: Sequence[str], allowed: Sequence[str]) -> None:
-    """Raises UserError for the first of `task.metrics` that the task has not."""
+    """Raises UserError for the first of the `asked` metrics that the task does not have."""
     for name in asked:
         if name not in allowed:
             raise UserError(f"--task.metrics: {name!r} is not allowed here; allowed: {', '.join(allowed)}")
@@ -45,22 +45,21 @@ class Task(ABC):
     """transformers' Auto class with the right head."""
     peft_type: ClassVar[TaskType]
     tokenizer_options: ClassVar[Mapping[str, Any]] = {}
-    """What the tokenizer must be loaded with."""
+    """Options with which the tokenizer must be loaded."""
     reads_outputs: ClassVar[bool] = True
-    """Whether `metrics` needs the outputs; those of a language model would fill the memory."""
+    """Whether `metrics` reads the model's outputs. A language model's outputs would fill the memory."""
 
     @property
     @abstractmethod
     def inputs(self) -> Sequence[str]:
-        """The columns of `rows` that the model reads; to be called after it."""
+        """The columns of `rows` that the model reads; call `rows` before."""
 
     @abstractmethod
     def rows(self) -> Rows:
         """The raw rows. Raises UserError when they cannot be loaded or lack a column."""
 
     def origin(self, split: str | None = None) -> str:
-        """Where the training rows, or those of an evaluation split, come from, as a message begins: the option, then
-        the file or data set."""
+        """How a message about the training rows, or about `split`, begins: the option, then the file or data set."""
         return f"--task.type: {self.name}"
 
     @abstractmethod
@@ -68,7 +67,7 @@ class Task(ABC):
         """Configuration values of the model's head; to be called after `rows`."""
 
     def adapt_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Gives a freshly loaded tokenizer what the task has for it. Raises UserError for a setting it cannot take."""
+        """Changes a freshly loaded tokenizer as the task needs. Raises UserError for a setting that it cannot take."""
         return
 
     def adapt(self, model: PreTrainedModel) -> None:
@@ -84,12 +83,12 @@ class Task(ABC):
         """Rows of `encode` -> one batch as a plain dict, padded to its longest row."""
 
     def combine(self, by_split: Mapping[str, dict[str, float]]) -> dict[str, float]:
-        """One set of metrics from those of each evaluation split; those of the only split where there is one."""
+        """Merges the metrics of the evaluation splits into one set; those of a single split stay as they are."""
         (only,) = by_split.values()
         return only
 
     def score(self, metrics: Mapping[str, float]) -> float:
-        """The number that a choice on D_val maximises: the first metric, or minus the first if it is an error."""
+        """The number that a choice on D_val maximises: the first metric, or minus it if less is better."""
         name, value = next((name, value) for name, value in metrics.items() if name != "loss")
         return -value if name in ERRORS else value
 
@@ -101,12 +100,14 @@ class Task(ABC):
         """
 
     def token_metrics(self, loss: float, accuracy: float) -> dict[str, float]:
-        """The metrics of a task whose outputs are not read, from the loss a label and the share of labels that have
-        the largest logit."""
+        """The metrics of a task with `reads_outputs` False.
+
+        loss: mean over the labels; accuracy: share of the labels that have the largest logit.
+        """
         return {}
 
     def example(self, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> str | None:
-        """What the model is given of an encoded row and what it learns, in one line; None where a row shows little."""
+        """One line about an encoded row: what the model is given and what it learns; None where that shows little."""
         return None
 
     def predictions(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> str | None:

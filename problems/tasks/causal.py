@@ -22,7 +22,7 @@ MODEL_INPUTS = ("input_ids", "attention_mask", "labels")
 
 
 class Causal(Task):
-    """Texts of which the answers are learned; after the training the model writes answers of its own."""
+    """Texts in which the answers are learned; after the training the model writes answers of its own."""
 
     auto_class = AutoModelForCausalLM
     peft_type = TaskType.CAUSAL_LM
@@ -48,16 +48,16 @@ class Causal(Task):
         return -metrics["loss"]
 
     def metrics(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> dict[str, float]:
-        """None: logits of a vocabulary are not kept; see `token_metrics`."""
+        """No metrics, as the logits of a vocabulary are not kept; `token_metrics` gives them."""
         return {}
 
     def token_metrics(self, loss: float, accuracy: float) -> dict[str, float]:
         return dict(zip(TOKEN_METRICS, (math.exp(min(loss, 700.0)), accuracy), strict=True))
 
     def example(self, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
-        ids, own = row["input_ids"], [label != IGNORED for label in row["labels"]]
-        start = own.index(True)
-        end = own.index(False, start) if False in own[start:] else len(own)
+        ids, in_answer = row["input_ids"], [label != IGNORED for label in row["labels"]]
+        start = in_answer.index(True)
+        end = in_answer.index(False, start) if False in in_answer[start:] else len(in_answer)
         given, learned = (repr(tokenizer.decode(part)) for part in (ids[:start], ids[start:end]))
         return f"{self.form(tokenizer)}; given {shortened(given)}, learned {shortened(learned)}"
 
@@ -67,15 +67,15 @@ class Causal(Task):
 
     @abstractmethod
     def decoded(self, rows: Dataset) -> Dataset:
-        """Those of the evaluation rows that the model writes an answer to."""
+        """The evaluation rows for which the model writes an answer."""
 
     @abstractmethod
     def prompts(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-        """The token ids that the answer to each of these rows goes on from."""
+        """For each row, the token ids of its prompt, which the answer continues."""
 
     @abstractmethod
     def messages(self, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> list[Message] | None:
-        """The turns that the prompt of a row is made of; None where it is made of its source alone."""
+        """The turns that make up the prompt of a row; None where the prompt is the source alone."""
 
     @abstractmethod
     def ends(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -34,7 +34,7 @@ log = logging.getLogger("autolora")
 
 
 class Chats(Causal):
-    """A user's own conversations. Which columns they are in is told once."""
+    """A user's own conversations. A log line tells once from which columns they are read."""
 
     def __init__(self, config: TaskConfig, seed: int) -> None:
         self.config = config
@@ -48,7 +48,7 @@ class Chats(Causal):
     def rows(self) -> Rows:
         train, evaluation = self.sources.read()
         self._through_template = train[0].text is None
-        self.evaluation_split = self.sources.split  # a data set of the hub may have one of its own
+        self.evaluation_split = self.sources.split  # may change in `read`: a data set of the hub has its own splits
         return Rows(_dataset(train), {self.evaluation_split: _dataset(evaluation)})
 
     def origin(self, split: str | None = None) -> str:
@@ -58,8 +58,10 @@ class Chats(Causal):
         take_template(tokenizer, self.config.chat_template)
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        """Besides the model's inputs: `source` and `reference` of the last answer, and whether the row was `cut`.
-        Rows without a token to learn, or beyond max_length where these are dropped, are left out."""
+        """Adds `source` and `reference` of the last answer, and whether the row was `cut`, to the model's inputs.
+
+        Leaves out rows without a token to learn, and with task.too_long drop also those beyond max_length.
+        """
         file, max_length = self.config.chat_template, self.config.max_length
         template, end = self._template(rows, tokenizer), end_of_text(tokenizer)
 
@@ -90,7 +92,7 @@ class Chats(Causal):
         return self._fitting(mapped(rows, tokens, remove_columns=["chat"]))
 
     def _template(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Template | None:
-        """The template that the rows go through; None for texts. Raises UserError where there is none."""
+        """The template of the rows; None for plain texts. Raises UserError for conversations without a template."""
         if json.loads(rows[0]["chat"])["text"] is not None:
             return None
         if template_of(tokenizer) is None:
@@ -101,8 +103,10 @@ class Chats(Causal):
         return Template(tokenizer)
 
     def _fitting(self, rows: Dataset) -> Dataset:
-        """The rows that are trained or evaluated on; how many were cut or dropped is told. Raises UserError where none
-        is left."""
+        """The rows to train or evaluate on; a warning tells how many were cut and dropped.
+
+        Raises UserError where no row is left.
+        """
         cut, most = np.asarray(rows["cut"][:], dtype=bool), self.config.max_length
         answered = np.array([any(label != IGNORED for label in labels) for labels in rows["labels"]])
         dropped = ~answered | (cut & (self.config.too_long == "drop"))
@@ -114,8 +118,8 @@ class Chats(Causal):
             )  # fmt: skip
         if dropped.all():
             raise UserError(
-                f"--task.max_length: {most} is not allowed, as none of {len(rows)} rows has a token of an answer "
-                f"within it{' or is that short' if self.config.too_long == 'drop' else ''}; give a larger one"
+                f"--task.max_length: {most} is not allowed, as none of {len(rows)} rows "
+                f"{'fits and ' if self.config.too_long == 'drop' else ''}has a token of an answer; give a larger one"
             )
         return rows.select(np.flatnonzero(~dropped)) if dropped.any() else rows
 

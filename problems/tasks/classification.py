@@ -43,7 +43,7 @@ NUMBER_METRICS: dict[str, Metric] = {
 
 
 class TextClassification(Task):
-    """Texts and their labels. `classes` are their names; none for regression."""
+    """Texts and their labels. `classes` are the names of the labels; empty for regression."""
 
     auto_class = AutoModelForSequenceClassification
     peft_type = TaskType.SEQ_CLS
@@ -75,7 +75,7 @@ class TextClassification(Task):
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
         convert = float if self.regression else int
-        # datasets hashes all that the function holds; `self` would cost it seconds.
+        # datasets hashes everything that the function refers to; hashing `self` would take seconds.
         columns, max_length = self.columns, self.max_length
 
         def tokens(batch: dict[str, list[Any]]) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class TextClassification(Task):
             encoded["length"] = [len(ids) for ids in encoded["input_ids"]]
             if found.encodings:
                 encoded["cut"] = [bool(encoding.overflowing) for encoding in found.encodings]
-            else:  # a tokenizer in Python says nothing of it
+            else:  # a tokenizer written in Python does not tell what it has cut
                 whole = tokenizer(*texts, verbose=False)["input_ids"]
                 encoded["cut"] = [len(ids) > max_length for ids in whole]
             return encoded

@@ -78,7 +78,7 @@ class E2E(_Benchmark):
 
 
 class WebNLG(_Benchmark):
-    """The WebNLG Challenge: triples of DBpedia; in 2017 of categories seen and unseen in training."""
+    """The WebNLG Challenge: triples of DBpedia. Some test categories of 2017 occur in training, others do not."""
 
     name = "webnlg"
     scoring = "webnlg"
@@ -93,7 +93,9 @@ class WebNLG(_Benchmark):
         train, evaluation = super().records()
         trained, evaluated = ({record.category for record in records} for records in (train, evaluation))
         if not is_of_2017(trained, evaluated):
-            log.info("%s: not the categories of WebNLG 2017, so scored as a whole, not seen and unseen", self.path)
+            log.info(
+                "%s: not the categories of WebNLG 2017, so scored as a whole, not seen and unseen apart", self.path
+            )
             evaluation = [dataclasses.replace(record, category="") for record in evaluation]
         return train, evaluation
 
@@ -110,7 +112,7 @@ class SourceTarget(Generation):
         self.evaluation_split = evaluation_split(config)
 
     def records(self) -> tuple[list[Record], list[Record]]:
-        # By source, not by row: another reference of a source that is trained on would give the answer away.
+        # Held out by source, not by row: another reference of a source that is trained on would give the answer away.
         source = evaluation_source(self.config, self.evaluation_split)
         return read_or_hold_out(self.config, source, self._read, "source", self.seed)
 

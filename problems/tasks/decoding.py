@@ -14,10 +14,10 @@ from problems.tasks.templates import end_of_text
 
 
 class NoRepeatInAnswer(NoRepeatNGramLogitsProcessor):
-    """No n-gram comes twice in an answer; those of the prompt may be used.
+    """No n-gram comes twice in an answer; n-grams of the prompt may be used once.
 
-    transformers' own counts the prompt in, and would so forbid every name of four tokens that is to be said. LoRA's
-    recipe looks at the answer only.
+    transformers' own class also counts the n-grams of the prompt, and would so forbid the answer to repeat a name of
+    four tokens. LoRA's recipe looks at the answer only.
     """
 
     def __init__(self, ngram_size: int, prompt_length: int) -> None:
@@ -31,7 +31,7 @@ class NoRepeatInAnswer(NoRepeatNGramLogitsProcessor):
 
 @dataclass(frozen=True)
 class Written:
-    """An answer: its token ids, with the one that ends it where it came to an end, and their text without that."""
+    """An answer: its token ids, including its ending token if it has one, and their text without that token."""
 
     ids: list[int]
     text: str
@@ -52,9 +52,9 @@ def decode(
     after_batch: Callable[[int], None] = lambda done: None,
     ends: Sequence[int] = (),
 ) -> list[Written]:
-    """One answer a prompt, up to one of `ends` (none: the end of text). `after_batch` is told how many are done.
+    """One answer for each prompt, up to one of `ends` (empty: the end of text); `after_batch` gets the number done.
 
-    In the weights' own precision, without autocast. The model is left in evaluation mode.
+    The model computes in the precision of its weights, without autocast, and is left in evaluation mode.
     """
     model.eval()
     ends = ends or [end_of_text(tokenizer)]
@@ -69,7 +69,7 @@ def decode(
 
 
 def _written(tokenizer: PreTrainedTokenizerBase, ids: list[int], ends: Sequence[int]) -> Written:
-    """The answer in a row of a batch, which is padded behind its end."""
+    """The answer in a row of a batch; such a row is padded behind the answer's end."""
     length = next((i for i, token in enumerate(ids) if token in ends), len(ids))
     return Written(ids[: length + 1], str(tokenizer.decode(ids[:length], skip_special_tokens=True)))
 

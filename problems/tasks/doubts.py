@@ -1,4 +1,4 @@
-"""Rows that can be trained and evaluated on, but whose result would mislead: said before the training."""
+"""Warnings, before the training, of rows that can be used but whose result would mislead."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ MOST_UNKNOWN = 0.05
 
 
 def warn_of_shared_texts(train: Dataset, evaluation: Dataset, name: str, columns: Sequence[str]) -> None:
-    """Warns of evaluation rows whose text (all `columns`; of generation the source) is also a training row's."""
+    """Warns of evaluation rows whose text is also a training row's (all `columns`; for generation the source)."""
     trained = set(texts_of(train, columns))
     shared = sum(text in trained for text in texts_of(evaluation, columns))
     if shared:
@@ -32,7 +32,7 @@ def texts_of(rows: Dataset, columns: Sequence[str]) -> list[tuple[Any, ...]]:
 
 
 def warn_of_untrained_classes(train: Dataset, evaluation: Dataset, name: str, classes: Mapping[int, str]) -> None:
-    """Warns of classes that are evaluated and have no training row; `classes` is empty for tasks without."""
+    """Warns of classes that are evaluated and have no training row; `classes` is empty for tasks without classes."""
     if not classes:
         return
     numbers, counts = np.unique(_flat(evaluation, "labels"), return_counts=True)
@@ -56,11 +56,11 @@ def warn_of_one_label(evaluation: Dataset, name: str) -> None:
 
 
 def warn_of_unknown_tokens(rows: Dataset, name: str, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Warns where more than a few tokens are the tokenizer's unknown one; bytes know every text."""
+    """Warns when many tokens (more than MOST_UNKNOWN) are the tokenizer's unknown token."""
     unknown: Any = tokenizer.unk_token_id
     names = ("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "cls_token_id", "mask_token_id")
     if unknown is None or unknown in {getattr(tokenizer, name) for name in names}:
-        return  # GPT-2 has one token for all of these; it knows every byte
+        return  # GPT-2 uses one token for all of these; it can encode every text, as it knows every byte
     ids = _flat(rows, "input_ids")
     words = ids[~np.isin(ids, [special for special in tokenizer.all_special_ids if special != unknown])]
     share = float(np.mean(words == unknown)) if len(words) else 0.0

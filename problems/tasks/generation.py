@@ -1,9 +1,10 @@
 """Text from data with a causal language model: the prompt is the record in one line, and the answer alone has labels.
 
     plain    source <separator> answer <end of text>     labels: -100 on source and separator
-    chat     the model's template of a user's turn with the source and an assistant's with the answer
+    chat     the model's chat template: the source as the user's turn, the answer as the assistant's
 
-The separator is the tokenizer's beginning of text (its end where it has none): LoRA's recipe for GPT-2.
+The separator is the tokenizer's beginning-of-text token, or its end-of-text token if it has no other: LoRA's recipe
+for GPT-2.
 """
 
 import logging
@@ -33,7 +34,7 @@ class Generation(Causal):
     """Records and their texts. Outputs are decoded after the training (engine/retrain/generate.py) and scored here."""
 
     scoring: ClassVar[str] = "e2e"
-    """The official scores that this task has."""
+    """The key of METRICS with the official scores of this task."""
 
     def __init__(self, config: TaskConfig, metrics: Sequence[str]) -> None:
         self.config = config
@@ -47,7 +48,7 @@ class Generation(Causal):
 
     def rows(self) -> Rows:
         if self._metrics:
-            check_metrics(self.scoring, self._metrics)  # a missing Java is told now, not after hours of training
+            check_metrics(self.scoring, self._metrics)  # reports a missing Java now, not after hours of training
         train, evaluation = self.records()
         return Rows(training_rows(train), {self.evaluation_split: evaluation_rows(evaluation)})
 
@@ -82,7 +83,7 @@ class Generation(Causal):
                 encoded["cut"].append(cut)
             return encoded
 
-        # D_tr and D_val are split by source; references and category are for the scores.
+        # `source` stays for the split into D_tr and D_val; references and category stay for the scores.
         dropped = [name for name in rows.column_names if name not in ("source", "references", "category")]
         found = mapped(rows, tokens, remove_columns=dropped)
         if cut := sum(found["cut"]):
@@ -106,7 +107,7 @@ class Generation(Causal):
         return self.prompt(tokenizer).ends
 
     def score_texts(self, texts: list[str], rows: Dataset) -> dict[str, float]:
-        """The official metrics of one decoded text a row of `encode`, in lower case; units: docs/scoring.md."""
+        """The official metrics, in lower case, of one decoded text per row of `encode`; units: docs/scoring.md."""
         references, categories = [list(refs) for refs in rows["references"]], list(rows["category"])
         if self.scoring == "webnlg":
             found = score_webnlg(texts, references, self._metrics, categories if any(categories) else None)

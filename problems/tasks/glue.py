@@ -58,7 +58,7 @@ class Glue(TextClassification):
         )
 
     def _find_classes(self, train: Dataset) -> list[str]:
-        """The names that the hub's files give the numbers, else those of the labels themselves."""
+        """The class names that the hub's files give, else the labels themselves."""
         names = getattr(train.features["label"], "names", None)
         if names:
             return list(names)
@@ -66,7 +66,7 @@ class Glue(TextClassification):
         return find_classes(where, train["label"][:], "set --task.type text and --task.kind regression")
 
     def _checked(self, name: str, rows: Dataset) -> Dataset:
-        """The rows with a number as each label; raises UserError for a label that is none or of no known class."""
+        """The rows with numeric labels; raises UserError for a label that is empty, no number or of no known class."""
         numbered = isinstance(rows.features["label"], ClassLabel)
         given = rows["label"][:]
         labels: list[float | int] = []
@@ -78,14 +78,14 @@ class Glue(TextClassification):
                 labels.append(value_of(where, label))
             else:
                 labels.append(label if numbered else number_of(where, label, self.classes))
-        # Rows as they were read keep their place in datasets' cache.
+        # Rows that are left unchanged keep their place in datasets' cache.
         return rows if labels == given else rows.remove_columns("label").add_column("label", labels)
 
     def origin(self, split: str | None = None) -> str:
         return f"--task.path: {self.path}, {self.name},"
 
     def combine(self, by_split: Mapping[str, dict[str, float]]) -> dict[str, float]:
-        """MNLI: matched and mismatched apart, and their mean."""
+        """For MNLI, the metrics of the matched and of the mismatched rows, and their mean."""
         if len(by_split) == 1:
             return super().combine(by_split)
         metrics: dict[str, float] = {}
@@ -104,7 +104,7 @@ class Glue(TextClassification):
                 f"--task.path: split {name!r} of {self.path} has no column {', '.join(missing)}; "
                 f"it has: {', '.join(rows.column_names)}"
             )
-        # datasets fills a column that one split lacks and another has.
+        # Where one split lacks a column that another one has, datasets fills it with null.
         empty = [c for c in (*self.columns, "label") if rows.data.column(c).null_count]
         if empty:
             raise UserError(f"--task.path: split {name!r} of {self.path} has rows without {', '.join(empty)}")

@@ -15,17 +15,17 @@ log = logging.getLogger("autolora")
 
 MOST_CLASSES = 1000
 LARGEST = 1e19
-"""Of a number to be learned: the loss squares it, and fp32 ends at 3.4e38."""
+"""The largest number that can be learned: the loss squares it, and fp32 ends at 3.4e38."""
 
-_FEW = 10  # rows of a toy: there each may have a class of its own
-_MANY_NUMBERS = 20  # numbers, rather than names that happen to be numbers
+_FEW = 10  # up to so many different labels are classes, even where each row has its own, as in a toy example
+_MANY_NUMBERS = 20  # more different numbers than this are probably numbers to learn, not names of classes
 
 
 def find_classes(where: str, labels: Sequence[Any], for_numbers: str) -> list[str]:
-    """The names of the classes among `labels`; empty labels are left to the check of each row.
+    """The names of the classes among `labels`; empty labels are ignored here, as each row is checked later.
 
-    `where` begins every message; `for_numbers` says how numbers are learned as such. Raises UserError for a single
-    class, and where (nearly) every row has a label of its own.
+    `where` begins every message; `for_numbers` tells a user what to set so that labels are learned as numbers. Raises
+    UserError for a single class, and where (nearly) every row has its own label.
     """
     names = [label_text(label) for label in labels if not no_label(label)]
     found = sorted(set(names), key=_number_first)
@@ -33,13 +33,13 @@ def find_classes(where: str, labels: Sequence[Any], for_numbers: str) -> list[st
         raise UserError(f"{where} has the one class {found}; two or more are needed")
     numbers, fractions = _are_numbers(found)
     if (len(found) > _FEW or (fractions and len(found) > 2)) and len(found) >= 0.9 * len(names):
-        instead = f"for numbers {for_numbers}" if numbers else "is it the column of the labels (--task.label_column)?"
+        instead = f"to learn numbers, {for_numbers}" if numbers else "are these the labels (--task.label_column)?"
         raise UserError(f"{where} has {len(found)} different labels in {len(names)} rows, nearly one a row; {instead}")
     if len(found) > MOST_CLASSES:
-        raise UserError(f"{where} has {len(found)} different labels; for numbers {for_numbers}")
+        raise UserError(f"{where} has {len(found)} different labels; to learn numbers, {for_numbers}")
     if fractions or (numbers and len(found) > _MANY_NUMBERS):
         log.warning(
-            "%s holds %s, taken for %d classes (%s, ...); to learn the number %s",
+            "%s holds %s, taken for %d classes (%s, ...); to learn numbers, %s",
             where, "fractional numbers" if fractions else "many different numbers", len(found), found[0], for_numbers,
         )  # fmt: skip
     return found
@@ -56,7 +56,7 @@ def number_of(where: str, label: Any, classes: Sequence[str]) -> int:
 
 
 def value_of(where: str, label: Any) -> float:
-    """The number to be learned. Raises UserError for what is none, and for one whose square is beyond fp32."""
+    """The number to learn. Raises UserError for a label that is no number, or whose square exceeds fp32."""
     _refuse_none(where, label)
     try:
         value = float(label)
@@ -78,7 +78,7 @@ def _refuse_none(where: str, label: Any) -> None:
 
 
 def no_label(value: Any) -> bool:
-    """Whether a cell is empty, null, or the NaN that a null among numbers is read as."""
+    """Whether a cell is empty, null or NaN; pandas reads a null among numbers as NaN."""
     return bool(pd.isna(value)) or not str(value).strip()
 
 

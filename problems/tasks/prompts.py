@@ -1,4 +1,4 @@
-"""How a source is put to a model, and the tokens of its answer: plainly, or through the model's chat template."""
+"""Forms of the prompt: how a source and its answer become tokens, plainly or through the model's chat template."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -18,8 +18,11 @@ from problems.tasks.templates import (
 
 
 class Prompt(ABC):
-    """A form of the prompt. `tail`: so many of a prompt's last tokens come after the source and are never cut.
-    `ends`: the tokens that end an answer."""
+    """A form of the prompt.
+
+    `tail`: how many of a prompt's tokens come after the source; they are never cut. `ends`: the tokens that end an
+    answer.
+    """
 
     words: str
     tail: int
@@ -27,16 +30,18 @@ class Prompt(ABC):
 
     @abstractmethod
     def ids(self, source: str) -> list[int]:
-        """The token ids that an answer to the source goes on from."""
+        """The token ids of the prompt for a source, which the answer continues."""
 
     @abstractmethod
     def _parts(self, source: str, target: str) -> tuple[list[int], list[int], list[int]]:
         """Token ids of the prompt, those of the answer with its end, and the labels of the answer."""
 
     def labelled(self, source: str, target: str, most: int) -> tuple[list[int], list[int], bool]:
-        """Token ids of prompt and answer, `most` at most, their labels, and whether something was cut: the source
-        first, then the answer before its end."""
-        start, answer, own = self._parts(source, target)
+        """Token ids of prompt and answer, `most` at most, their labels, and whether something was cut.
+
+        The source is cut first, then the answer just before its ending token.
+        """
+        start, answer, answer_labels = self._parts(source, target)
         room = most - self.tail
         if room < 2:
             raise UserError(
@@ -45,19 +50,19 @@ class Prompt(ABC):
             )
         is_long = len(answer) > room
         if is_long:
-            answer, own = [*answer[: room - 1], answer[-1]], [*own[: room - 1], answer[-1]]
+            answer, answer_labels = [*answer[: room - 1], answer[-1]], [*answer_labels[: room - 1], answer[-1]]
         kept = self.cut(start, most - len(answer))
-        return kept + answer, [IGNORED] * len(kept) + own, is_long or len(kept) < len(start)
+        return kept + answer, [IGNORED] * len(kept) + answer_labels, is_long or len(kept) < len(start)
 
     def cut(self, ids: list[int], length: int) -> list[int]:
-        """The first tokens of a prompt, at most `length`, with what comes after the source at the end."""
+        """A prompt of at most `length` tokens: the source loses its last tokens, and what comes after it stays."""
         return ids if len(ids) <= length else [*ids[: length - self.tail], *ids[len(ids) - self.tail :]]
 
 
 class PlainPrompt(Prompt):
-    """The source and a separator: the beginning of text, or its end where there is none."""
+    """The source and a separator: the beginning-of-text token, or the end-of-text token if there is no other."""
 
-    words = "plain, the source and the beginning of text"
+    words = "plain, the source and the token for the beginning of text"
     tail = 1
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -79,8 +84,10 @@ class PlainPrompt(Prompt):
 
 
 class ChatPrompt(Prompt):
-    """The source as the user's turn of a chat template, the answer as the assistant's. `file`: where the template is
-    from (task.chat_template), None for the model's own."""
+    """The source as the user's turn of a chat template, the answer as the assistant's.
+
+    `file`: where the template is from (task.chat_template); None for the model's own.
+    """
 
     _TRIED: ClassVar[Sequence[str]] = ("a", "7")
 
@@ -104,10 +111,10 @@ class ChatPrompt(Prompt):
             ids, labels = self.template.labelled(turns)
         except (RowRefused, TemplateRefused) as error:
             raise self._refusal(error, source) from error
-        own = [i for i, label in enumerate(labels) if label != IGNORED]
-        if not own:
+        learned = [i for i, label in enumerate(labels) if label != IGNORED]
+        if not learned:
             raise self._refusal(TemplateRefused("marks no token of an answer"), source)
-        return ids[: own[0]], ids[own[0] : own[-1] + 1], labels[own[0] : own[-1] + 1]
+        return ids[: learned[0]], ids[learned[0] : learned[-1] + 1], labels[learned[0] : learned[-1] + 1]
 
     def _refusal(self, error: RowRefused | TemplateRefused, source: str) -> UserError:
         return refusal(error, f"source {source[:40]!r}", self.file, self.template.tokenizer)

@@ -29,7 +29,7 @@ class SampleReviews(TextClassification):
         return Rows(Dataset.from_dict(sample["train"]), {self.evaluation_split: Dataset.from_dict(evaluation)})
 
 
-@lru_cache(maxsize=4)  # for the runs of a study, of which several have one seed
+@lru_cache(maxsize=4)  # several runs of a study have the same seed
 def _sample(seed: int) -> dict[str, dict[str, list[Any]]]:
-    """The sentences of a seed; not to be changed."""
+    """The sentences of a seed; callers must not change them."""
     return make_sample(seed)

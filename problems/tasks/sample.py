@@ -24,7 +24,7 @@ LABELS = ("negative", "positive")
 KIND_WEIGHTS = {"plain": 0.50, "negation": 0.20, "contrast": 0.30}
 NEUTRAL_SHARE = 0.4
 
-# Rows from one set of templates. Every kind has at least twice as many sentences as this asks of it.
+# The most rows from one set of templates. Each kind can make at least twice as many sentences as this needs.
 MAX_ROWS = 100_000
 
 Pair = tuple[tuple[str, ...], tuple[str, ...]]

@@ -69,7 +69,7 @@ class TextTable(TextClassification):
         return ["text"] if "text" in table.columns or "sentence" not in table.columns else ["sentence"]
 
     def _check_columns(self, option: str, path: Path, table: pd.DataFrame) -> None:
-        """Raises UserError for a column that is not there, and for a label that is a list or an object."""
+        """Raises UserError for a missing column, and for a label that is a list or an object."""
         if "label" in self.columns and self.label_column != "label":  # `_checked` gives that name to the labels
             raise UserError("--task.text_columns: 'label' is not allowed beside another task.label_column; rename it")
         require_columns(option, path, table, [*self.columns, self.label_column])

@@ -32,7 +32,7 @@ IGNORED = -100  # torch's cross entropy leaves such labels out
 class Tagging(Task):
     """Words and their IOB2 tags. The first token of a word has its label; entities are counted over all words.
 
-    For a word without a token (cut off by max_length, or dropped by the tokenizer) O is predicted, and it counts.
+    A word without a token (cut off by max_length, or dropped by the tokenizer) counts as one for which O is predicted.
     """
 
     auto_class = AutoModelForTokenClassification
@@ -70,8 +70,11 @@ class Tagging(Task):
         return self._rows(train, evaluation, None if source.held_out else source)
 
     def _rows(self, train: list[Sentence], evaluation: list[Sentence], source: Source | str | None) -> Rows:
-        """`source` of the evaluated sentences: a file, a split, or None where they are some of the training rows, so
-        that their tags are known, too."""
+        """The rows; `source` says where `evaluation` is from: a file, a split, or None.
+
+        None: some of the training rows were held out, and their tags are known, too. Tags of another source must occur
+        in the training rows.
+        """
         self.classes = _find_tags(str(self.config.path), [*train, *(evaluation if source is None else ())])
         if source is not None:
             self._refuse_new_tags(source, evaluation)
@@ -87,7 +90,7 @@ class Tagging(Task):
         return f"--task.path: {self.config.path}" if of_hub else origin(self.config, split)
 
     def _read(self, option: str, path: Path) -> list[Sentence]:
-        """The sentences of a file. Raises UserError as `read_sentences`, and for column names where there are none."""
+        """The sentences of a file. Raises UserError as `read_sentences`, and for names of columns in CoNLL files."""
         words, tags = self.config.text_columns, self.config.label_column
         if path.suffix in CONLL and (words or tags):
             key = "text_columns" if words else "label_column"
@@ -114,11 +117,13 @@ class Tagging(Task):
         }
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        """Besides the model's inputs: `tokens` and `tags` of the whole sentence, and `words`, the numbers of the words
-        that have a label, in their order."""
+        """Adds to the model's inputs `tokens` and `tags` of the whole sentence, and `words`.
+
+        These are the numbers of the words that have a label, in their order.
+        """
         if not tokenizer.is_fast:
-            raise UserError("--model.name: its tokenizer cannot say which word a token is of (it has no fast form)")
-        # datasets hashes all that the function holds; `self` would cost it seconds.
+            raise UserError("--model.name: its tokenizer cannot tell which word a token is from (it has no fast form)")
+        # datasets hashes everything that the function refers to; hashing `self` would take seconds.
         number = {tag: index for index, tag in enumerate(self.classes)}
         max_length = self.config.max_length
 
@@ -138,7 +143,7 @@ class Tagging(Task):
         words, labelled = (sum(map(len, encoded[column][:])) for column in ("tags", "words"))
         if labelled < words:
             log.info(
-                "%d of %d words have no token (cut off by --task.max_length %d, or nothing to the tokenizer): O is "
+                "%d of %d words have no token (cut off by --task.max_length %d, or dropped by the tokenizer): O is "
                 "predicted for them", words - labelled, words, max_length,
             )  # fmt: skip
         return encoded
@@ -150,7 +155,7 @@ class Tagging(Task):
         return lambda rows: dict(pad([{k: v for k, v in row.items() if k not in not_of_the_model} for row in rows]))
 
     def metrics(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> dict[str, float]:
-        """Of all entities, then of each type ("protein.f1"): exact match in seqeval's default mode (as conlleval)."""
+        """The metrics of all entities, then of each type ("protein.f1"); seqeval's default mode (as conlleval)."""
         found = score_ner(rows["tags"][:], self.predicted(outputs, labels, rows))
         by_type = [name for name in found if "." in name and name.rpartition(".")[2] in self._metrics]
         return {name: found[name] for name in (*self._metrics, *by_type)}
@@ -174,7 +179,7 @@ class Tagging(Task):
 
 
 def _with_files_of_folder(config: TaskConfig) -> TaskConfig:
-    """A folder as task.path stands for the files of its splits; files that are named themselves go first."""
+    """Replaces a folder as task.path by the files of its splits, except those that the user names."""
     folder = Path(str(config.path))
     if not folder.is_dir():
         return config
@@ -190,7 +195,7 @@ def _with_files_of_folder(config: TaskConfig) -> TaskConfig:
 
 
 def _find_tags(path: str, sentences: Sequence[Sentence]) -> list[str]:
-    """The tags of these sentences: O, then by type, B- before I-. Raises UserError where there is O alone."""
+    """The tags of these sentences: O, then by type, B- before I-. Raises UserError if O is the only tag."""
     found = {tag for sentence in sentences for tag in sentence.tags} - {OUTSIDE}
     if not found:
         raise UserError(f"--task.path: {path} has no tag but O; nothing can be learned")

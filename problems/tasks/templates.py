@@ -1,10 +1,11 @@
-"""A conversation through a chat template: the tokens that the model reads, and which of them it is to learn.
+"""Puts a conversation through a chat template: which tokens the model reads, and which of them it learns.
 
     labels_t = id_t where token t belongs to an answer, else -100
 
-An answer's tokens are those that the template's `{% generation %}` marks enclose; of a template without marks, those
-between the conversation up to an assistant's turn, with the prompt for it, and the conversation up to after it: what
-the model goes on from when it is used, and what it must write then. The token that ends the turn is learned.
+A template may enclose each answer in `{% generation %}` marks. Without marks, the conversation is rendered up to an
+assistant's turn, with the prompt for an answer, and again including the turn: what the second text adds to the first
+is the answer. So the model learns to continue the very text that it is given when it is used. The token that ends the
+turn is learned, too.
 """
 
 import re
@@ -22,23 +23,26 @@ from configs.errors import UserError
 IGNORED = -100
 _MARKS, _COMMENT = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}"), re.compile(r"\{#.*?#\}", re.S)
 _PROBE = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
-_MISMATCH = "writes the beginning of a conversation in another way once more turns follow"
-_TORN = "goes with a tokenizer that writes the beginning of a conversation in other tokens once an answer follows"
+_MISMATCH = "writes the beginning of a conversation in another way when more turns follow"
+_TORN = "goes with a tokenizer that gives the beginning of a conversation other tokens when an answer follows"
 
 Message = dict[str, str]
 
 
 class RowRefused(ValueError):
-    """A template does not take a conversation; the text has its own words."""
+    """A template refuses a conversation; the message is the template's own."""
 
 
 class TemplateRefused(ValueError):
-    """A template does not tell the tokens of the answers; the text says why, as "the template ..." goes on."""
+    """A template does not show which tokens are an answer's; the message goes after "the template"."""
 
 
 class Template:
-    """The chat template of a tokenizer. `marked`: it marks the answers itself. `end`: the token that it ends an answer
-    with, None where that is plain text; it is often not the tokenizer's end of text, as Gemma's <end_of_turn>."""
+    """The chat template of a tokenizer.
+
+    `marked`: whether the template itself marks the answers. `end`: the token with which it ends an answer, None where
+    that is plain text. It is often not the tokenizer's end of text: Gemma's is <end_of_turn>.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
@@ -48,12 +52,12 @@ class Template:
 
     @property
     def ends(self) -> list[int]:
-        """The tokens at which an answer is over: the end of text, and that of a turn."""
+        """The tokens that end an answer: the end of text, and the template's end of a turn."""
         return list(dict.fromkeys([end_of_text(self.tokenizer), *([] if self.end is None else [self.end])]))
 
     @property
     def words(self) -> str:
-        """What a user must know of it, behind its name."""
+        """A warning for the user, to stand after the template's name; empty if there is none."""
         return "" if self.end is not None else " (it ends an answer with plain text: the model does not learn to stop)"
 
     def render(self, messages: Sequence[Message], *, prompt: bool = False) -> str:
@@ -61,37 +65,37 @@ class Template:
         return str(self._applied(messages, add_generation_prompt=prompt, tokenize=False))
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """The tokens that an answer to the conversation goes on from. Raises RowRefused."""
+        """The tokens of the conversation, which an answer continues. Raises RowRefused."""
         return self.ids(self.render(messages, prompt=True))
 
     def ids(self, text: str) -> list[int]:
-        """The tokens of a text, with none that the tokenizer would add."""
+        """The tokens of a text, without those that the tokenizer would add."""
         found: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return found
 
     def labelled(self, messages: Sequence[Message], learned: int = 0) -> tuple[list[int], list[int]]:
-        """Token ids of the conversation and their labels; assistant turns before message number `learned` have none.
+        """Token ids of the conversation and their labels; assistant turns before message `learned` have no labels.
 
         Raises RowRefused, and TemplateRefused where the template does not tell which tokens are an answer's.
         """
-        ids, own = (self._by_marks if self.marked else self._by_prefixes)(messages, learned)
-        own[:1] = [False]  # no token predicts the first one
-        return ids, [token if is_own else IGNORED for token, is_own in zip(ids, own, strict=True)]
+        ids, in_answer = (self._by_marks if self.marked else self._by_prefixes)(messages, learned)
+        in_answer[:1] = [False]  # no token predicts the first one
+        return ids, [token if is_answer else IGNORED for token, is_answer in zip(ids, in_answer, strict=True)]
 
     def _by_marks(self, messages: Sequence[Message], learned: int) -> tuple[list[int], list[bool]]:
         found = self._applied(messages, return_dict=True, return_assistant_tokens_mask=True)
-        ids, own = list(found["input_ids"]), [bool(x) for x in found["assistant_masks"]]
-        starts = [i for i, is_own in enumerate(own) if is_own and not (i and own[i - 1])]
+        ids, in_answer = list(found["input_ids"]), [bool(x) for x in found["assistant_masks"]]
+        starts = [i for i, is_answer in enumerate(in_answer) if is_answer and not (i and in_answer[i - 1])]
         given = sum(message["role"] == "assistant" for message in messages[:learned])
-        first = starts[given] if given < len(starts) else len(own)
-        own[:first] = [False] * first
+        first = starts[given] if given < len(starts) else len(in_answer)
+        in_answer[:first] = [False] * first
         # Some templates leave the end of the turn outside their marks: the model would never learn to stop.
-        return ids, [x or (i > first and own[i - 1] and ids[i] == self.end) for i, x in enumerate(own)]
+        return ids, [x or (i > first and in_answer[i - 1] and ids[i] == self.end) for i, x in enumerate(in_answer)]
 
     def _by_prefixes(self, messages: Sequence[Message], learned: int) -> tuple[list[int], list[bool]]:
         whole, cuts = self.render(messages), [0]
         for number, message in enumerate(messages):
-            # Before the first message no template has a prompt: what an assistant begins with is read, not learned.
+            # A first message by the assistant is read, not learned: no template has a prompt before it.
             if message["role"] != "assistant" or number < max(learned, 1):
                 continue
             before = self.render(messages[:number], prompt=True)
@@ -100,14 +104,15 @@ class Template:
                 raise TemplateRefused(_MISMATCH)
             cuts += [len(before), len(after)]
         pieces = self._pieces(whole, [*cuts, len(whole)])
-        own = [number % 2 == 1 for number, piece in enumerate(pieces) for _ in piece]
-        return [token for piece in pieces for token in piece], own
+        in_answer = [number % 2 == 1 for number, piece in enumerate(pieces) for _ in piece]
+        return [token for piece in pieces for token in piece], in_answer
 
     def _pieces(self, whole: str, cuts: Sequence[int]) -> list[list[int]]:
-        """The tokens between each two cuts of a text: those of the whole text, where each of its beginnings has them.
+        """The tokens of each piece of a text that is cut at `cuts`.
 
-        Where one would lie across a cut, as before an answer that begins with a line break, the text is taken piece by
-        piece: so the model reads it when it is used. Raises TemplateRefused for a tokenizer that adds to each piece.
+        They are the tokens of the whole text, unless a token crosses a cut, as before an answer that begins with a
+        line break. Each piece is then tokenised by itself: so the model reads it when it is used. Raises
+        TemplateRefused for a tokenizer that adds tokens to each piece.
         """
         ids = self.ids(whole)
         heads = [*(self.ids(whole[:cut]) for cut in cuts[:-1]), ids]
@@ -132,7 +137,7 @@ class Template:
     def _applied(self, messages: Sequence[Message], **options: Any) -> Any:
         try:
             return self.tokenizer.apply_chat_template(list(messages), **options)
-        except (TemplateError, TypeError) as error:  # one that joins a text with what is missing gives the latter
+        except (TemplateError, TypeError) as error:  # TypeError: the template joins a text and a missing value
             raise RowRefused(" ".join(str(error).split()) or type(error).__name__) from error
 
 
@@ -168,7 +173,7 @@ def take_template(tokenizer: PreTrainedTokenizerBase, file: str | None) -> None:
 
 
 class _Marks(Extension):
-    """The tag that transformers gives its templates, which plain Jinja does not know."""
+    """Parses the tag `generation`, which transformers adds to Jinja."""
 
     tags = {"generation"}  # noqa: RUF012 (Jinja's own way)
 
@@ -183,15 +188,14 @@ _SYNTAX = Environment(extensions=[_Marks, "jinja2.ext.loopcontrols"])
 def refusal(
     error: RowRefused | TemplateRefused, where: str, file: str | None, tokenizer: PreTrainedTokenizerBase
 ) -> UserError:
-    """What a user is told of a row, named by `where`, that does not go through the template in `file` (None: the
-    model's own)."""
+    """The UserError for a row, named by `where`, that the template in `file` refuses (None: the model's own)."""
     name = file or f"the model's own ({tokenizer.name_or_path})"
     if isinstance(error, RowRefused):
         return UserError(
-            f"{where}: the chat template, {name}, does not take it ({error}); change the row, or give another "
+            f"{where}: the chat template, {name}, refuses it ({error}); change the row, or give another "
             f"template with --task.chat_template"
         )
     return UserError(
-        f"--task.chat_template: {name} {error} ({where}), so that the tokens of an answer cannot be told; give a "
-        f"template that marks them by {{% generation %}}, or whose conversations only grow"
+        f"--task.chat_template: {name} {error} ({where}), so that the tokens of an answer are not known; give a "
+        f"template that marks them by {{% generation %}}, or one that only appends text for each turn"
     )

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 CHUNK = 2**23
-"""Scores that are taken to fp32 at a time: 32 MiB."""
+"""How many scores are converted to fp32 at a time: 32 MiB."""
 
 
 def token_loss(logits: Tensor, labels: Tensor, vocab_size: int, *, smoothing: float = 0.0, **options: Any) -> Tensor:
-    """Mean over the labels that are not -100 of (1 - s) nll + s mean over the vocabulary of -log p; plain nll where no
-    gradient is taken.
+    """The mean, over the labels that are not -100, of (1 - s) nll + s (mean over the vocabulary of -log p).
 
-    logits [rows, tokens, vocabulary], labels [rows, tokens], shifted here. Takes the place of `loss_function` of a
-    transformers model. Source of the smoothing: LoRA's recipe (label_smooth). NaN without labels.
+    Without gradients it is plain nll; NaN without labels. logits [rows, tokens, vocabulary], labels [rows, tokens],
+    which are shifted here. Replaces the `loss_function` of a transformers model. Source of the smoothing s: LoRA's
+    recipe (label_smooth).
     """
     targets = nn.functional.pad(labels, (0, 1), value=-100)[..., 1:].reshape(-1).to(logits.device)
     weight = smoothing if torch.is_grad_enabled() else 0.0
@@ -27,8 +27,10 @@ def token_loss(logits: Tensor, labels: Tensor, vocab_size: int, *, smoothing: fl
 
 
 def summed_loss(scores: Tensor, targets: Tensor, *, smoothing: float = 0.0, temperature: float = 1.0) -> Tensor:
-    """The sum of the losses of labels `targets` [labels] (-100: none) by `scores` [labels, classes], divided by a
-    temperature. Of more than CHUNK scores, parts are computed again in the backward pass instead of kept."""
+    """The sum of the losses of labels `targets` [labels] (-100: none) by `scores` [labels, classes] / `temperature`.
+
+    Where there are more than CHUNK scores, the backward pass computes them again part by part instead of keeping them.
+    """
     rows = max(1, CHUNK // scores.shape[-1])
     parts = zip(scores.split(rows), targets.split(rows), strict=True)
     if len(scores) <= rows or not torch.is_grad_enabled():

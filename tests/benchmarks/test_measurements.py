@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import answer, data, growth, memory, step, total
+from benchmarks import answer, data, growth, memory, startup, step, total
 from benchmarks.command import main
 from benchmarks.stock import StockStep
 from benchmarks.workload import PlainStep, SearchStep, Workload, make_workload
@@ -208,3 +209,22 @@ def test_answer(model_folder: ModelFolder, tmp_path: Path) -> None:
     numbers = json.loads(place.read_text())
     assert numbers["lora_steps"] == pytest.approx(numbers["seconds"] / numbers["lora_step_seconds"])
     assert numbers["target"] == 500
+
+
+@pytest.mark.trains
+def test_every_start_is_timed_and_compared_with_the_imports(
+    model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The commands are right: each says what it is to say. How long they take is not asked here."""
+    monkeypatch.setattr(startup, "seconds_of", lambda command, first_line: 2.0 if first_line else 4.0)
+    numbers, _ = startup.measure(startup.StartupSettings(model=str(model_folder("bert")), rounds=2))
+    assert numbers["ratio_to_imports"] == dict.fromkeys(startup.TARGETS, 1.0) | {"first line": 0.5}
+    assert set(numbers["seconds"]) == {startup.BASE, *startup.TARGETS}
+    commands = startup.commands_in(tmp_path, str(model_folder("bert")))
+    said = {
+        "no such file": "no file", "finished run": "already holds a finished run", "no such target": "nosuch",
+        "--show": "accuracy 0.9000", "--help": "common keys",
+    }  # fmt: skip
+    for name, words in said.items():
+        done = subprocess.run(commands[name], capture_output=True, text=True, check=False)
+        assert words in done.stdout + done.stderr, name

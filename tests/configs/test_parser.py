@@ -7,7 +7,8 @@ import yaml
 
 from configs.errors import UserError
 from configs.files import CONFIGS, shipped_configs
-from configs.keys import known_keys
+from configs.help import COMMON
+from configs.keys import allowed, known_keys
 from configs.parser import DEFAULT_CONFIG, parse, parse_command
 from configs.requests import Command, Given, ScoreRequest, ShowRequest, WorkspaceRequest
 
@@ -101,7 +102,21 @@ def test_help_says_what_a_key_means(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "--search.unroll_steps" in text
-    assert "Inner steps per outer step. Paper: 1." in text
+    assert "Inner steps per outer step. Paper: 1. (allowed: 1 to 1,000,000,000, default: 1)" in text
+    assert "function" not in text, "no type of Python"
+
+
+def test_help_begins_with_the_common_keys_and_then_goes_section_by_section(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    keys = {word.removeprefix("--") for word in (line.split()[0] for line in lines[:24] if line.startswith("  --"))}
+    assert keys == set(COMMON)
+    assert keys <= {*allowed(), "config"}
+    assert max(map(len, lines[:25])) <= 100
+    places = [next(n for n, line in enumerate(lines) if line.startswith(f"--{s}.*: ")) for s in ("model", "search")]
+    assert len(keys) < places[0] < places[1]
+    assert any(line.split()[:1] == ["--print_config"] for line in lines)
 
 
 REQUESTS: dict[str, tuple[list[str], Command]] = {

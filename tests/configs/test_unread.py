@@ -17,6 +17,7 @@ from configs.tell_unread import tell_unread, tell_unread_by_report
 from configs.unread import BUDGETED, DIFFERENCES, TABLE, reason
 from configs.values import with_values
 from engine.retrain.methods import METHODS
+from engine.retrain.owners import READ_RANKS
 from engine.retrain.settings import FINISHED, RETRAINING
 from engine.search.settings import UNFINISHED
 from engine.study.comparison import COMPARED
@@ -90,7 +91,7 @@ def test_an_approximation_reads_what_the_table_says(kind: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_reads_what_the_table_says(method: str) -> None:
     config = dataclasses.replace(RunConfig(name="a"), method=method)
-    assert (reason("lora.ranks_from", config) is None) == METHODS[method].reads_ranks
+    assert (reason("lora.ranks_from", config) is None) == (method in READ_RANKS)
     assert (reason("lora.budget", config) is None) == (method in BUDGETED)
     assert (reason("lora.trials", config) is None) == (method == "optuna")
     assert (reason("lora.module_sets", config) is None) == (method == "lora_modules")
@@ -211,5 +212,5 @@ def test_what_a_report_does_not_take_of_the_command_line_is_said(log_lines: list
     ran = with_values(parse([]).config, {"lora.k": 8})
     tell_unread_by_report(request.given, request.config, ran, Path("runs/a/config.yaml"))
     assert log_lines == [
-        "WARNING --stage report: --search.steps, --seed: not read, as the report goes by runs/a/config.yaml"
+        "WARNING --stage report: --search.steps, --seed: not read, as the report uses runs/a/config.yaml"
     ]

@@ -16,13 +16,12 @@ from configs.errors import UserError
 from configs.parser import parse
 from configs.requests import Request, ScoreRequest, ShowRequest
 from configs.schema import RunConfig, StudyConfig
-from engine import stages
+from engine import command
 from engine.command import run_request
 from engine.disk.files import write_json
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.study.folder import StudyFolder
-from problems.machine import processes
 from problems.machine.processes import Processes
 
 RESULT = {
@@ -52,7 +51,7 @@ def test_show_prints_a_run_without_ranks(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.trains
 def test_show_of_what_is_no_run_is_one_line(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(UserError, match=rf"^--show: {folder} has no ranks\.json; give the folder of a run"):
+        with pytest.raises(UserError, match=rf"^--show: {folder} holds no run and no study; give the folder of one"):
             start(ShowRequest(str(folder)))
 
 
@@ -123,13 +122,13 @@ def test_of_several_processes_the_first_says_the_result(
         write_json(folder.metrics, RESULT)
         return folder
 
-    monkeypatch.setattr(processes, "joined", joined)
-    monkeypatch.setattr(stages, "run_stages", run_stages)
+    monkeypatch.setattr(command, "joined", joined)
+    monkeypatch.setattr(command, "run_stages", run_stages)
     start(Request(config, "all", False, "quickstart.yaml"))
     assert given == [Processes(rank, 2)]
     shown = capsys.readouterr().out
     assert ("accuracy 0.7500" in shown) is (rank == 0)
-    assert ("--name tiny-first-order" in shown) is (rank == 0), "what to try next"
+    assert ("             next  " in shown) is (rank == 0)
 
 
 @pytest.mark.slow
@@ -184,7 +183,7 @@ def test_a_report_is_told_to_wandb_as_its_run_was_unless_asked_otherwise(
         drawn.append(request)
         return folder
 
-    monkeypatch.setattr(stages, "run_stages", run_stages)
+    monkeypatch.setattr(command, "run_stages", run_stages)
     start(Request(tiny_config("--tracking.wandb", asked), "report", False, "x"))
     assert [request.config.tracking.wandb for request in drawn] == [told]
 

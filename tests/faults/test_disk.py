@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine.disk import checkpoint
+from engine.disk import checkpoint, newest
 from engine.retrain.trainer import RetrainTrainer
 from engine.run.folder import RunFolder
 from tests.helpers.faults import LONG, Argv, one_line
@@ -40,7 +40,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
         original = getattr(place, name)
 
         def save(*arguments: Any) -> None:
-            if bool(checkpoint.peek(folder.search_checkpoint)) or any(folder.root.glob("retrain/*/sealed.json")):
+            if bool(newest.peek(folder.search_checkpoint)) or any(folder.root.glob("retrain/*/sealed.json")):
                 fill()
             original(*arguments)
 
@@ -72,7 +72,7 @@ def test_a_full_disk_during_an_overwrite_keeps_the_old_result_and_the_new_one_go
         original = checkpoint.save
 
         def save(*arguments: Any) -> None:
-            if checkpoint.peek(growing.search_checkpoint):
+            if newest.peek(growing.search_checkpoint):
                 free = os.statvfs(small_disk)
                 filler.write_bytes(b"x" * (free.f_bavail * free.f_frsize))
             original(*arguments)

@@ -121,14 +121,13 @@ class Browser:
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
 
-    def open(self, page: Path, *, ready: str | None = "document.documentElement?.dataset.ready === 'yes'") -> float:
-        """Loads a file; the seconds until `ready` (an expression) is true."""
+    def open(self, page: Path, *, ready: str | None = "document.documentElement?.dataset.ready === 'yes'") -> None:
+        """Loads a file and waits until `ready` (an expression) is true."""
         started = time.perf_counter()
         self.call("Page.navigate", url=page.resolve().as_uri())
         while ready is not None and not self.value(ready):
             assert time.perf_counter() - started < 60, f"not ready; {self.complaints}"
             time.sleep(0.02)
-        return time.perf_counter() - started
 
     def reload(self) -> None:
         """Loads the page again, at its address as it is now."""

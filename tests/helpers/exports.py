@@ -11,8 +11,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from configs.requests import Request
 from configs.schema import RunConfig
-from engine import export
 from engine.disk.files import write_json
+from engine.export import outputs
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
@@ -69,14 +69,14 @@ def make_export(config: RunConfig, kind: str, base: Path) -> Exported:
     tokenizer = AutoTokenizer.from_pretrained(base)
     batch = dict(tokenizer(["the film is dull .", "our room was not noisy ."], padding=True, return_tensors="pt"))
     made = Exported(kind, config.retrain.scale, base, folder, batch, torch.zeros(0))
-    original = export.save_adapter
+    original = outputs.save_adapter
 
     def keep(model: Any, *arguments: Any) -> None:
         made.logits = made.logits_of(model)
         original(model, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "save_adapter", keep)
+        patch.setattr(outputs, "save_adapter", keep)
         run_stages(Request(config, "retrain", False, "tiny.yaml"), StopRequest(), draw=False)
     return made
 

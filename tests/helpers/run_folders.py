@@ -15,4 +15,14 @@ def everything(folder: Path) -> dict[str, bytes | None]:
     return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
 
 
-WHOLE = {"config.yaml", "search", "ranks.json", "lora_config", "adapter", "metrics.json", "report.html", "figures"}
+WHOLE = {
+    "config.yaml",
+    "search",
+    "ranks.json",
+    "lora_config",
+    "adapter",
+    "metrics.json",
+    "retrain_metrics.jsonl",
+    "report.html",
+    "figures",
+}

@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from engine import stages
+from engine import work
 
 
 def draw_nothing() -> None:
     """From now on no run of this process draws its report; for a process that a test starts."""
-    stages.write_report = _nothing
+    work.write_report = _nothing
 
 
 @contextmanager
 def undrawn() -> Iterator[None]:
     """Inside, no run draws its report: for commands, as run_stages itself takes draw=False."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "write_report", _nothing)
+        patch.setattr(work, "write_report", _nothing)
         yield
 
 

@@ -55,7 +55,7 @@ class FakeLauncher:
         rows = np.random.default_rng(0).normal(loss, 0.3, ROWS)
         rows += loss - rows.mean()
         folder.adapter.mkdir(parents=True)
-        pd.DataFrame({"loss": rows, "weight": np.ones(ROWS)}).to_parquet(folder.row_losses)
+        pd.DataFrame({"loss": rows, "weight": np.ones(ROWS), "source": np.arange(ROWS)}).to_parquet(folder.row_losses)
         size = len(NAMES) * SIZE * config.lora.r if config.method == "lora" else sum(LEARNED) * SIZE
         write_json(
             folder.metrics, {"metrics": {"accuracy": 0.5}, "lora_parameters": size, "settings": FINISHED.of(config)}

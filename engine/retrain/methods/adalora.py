@@ -13,19 +13,20 @@ from transformers import TrainerCallback
 
 from configs.errors import UserError
 from configs.rules import ADALORA_LEAST_STEPS
-from engine import export, ranks
+from engine import ranks
 from engine.export.lora_config import alpha_of
+from engine.export.outputs import save_all
 from engine.ranks import LayerRank, RankRecord
 from engine.retrain import checkpoint as retrain_checkpoint
 from engine.retrain.length import length_of
 from engine.retrain.methods.base import Method, Prepared
 from engine.retrain.methods.lora import as_plain_lora
+from engine.retrain.owners import ADALORA
 from engine.run.context import Context
 from problems.models.attach import ADAPTER, attach, lora_config, lora_layers
 from problems.models.layers import lora_layers_of
 from problems.models.load import BaseModel
 
-RULE = "adalora"
 _TENSORS, _PATTERN = "adalora.safetensors", "adalora.json"
 
 
@@ -51,8 +52,6 @@ def initial_rank(rank: int) -> int:
 class AdaLora(Method):
     """B E A with orthogonal A and B; the least important of all singular values E are dropped during the training."""
 
-    rules = (RULE,)
-
     def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
         """PEFT's AdaLoRA at the initial rank; the callback allocates."""
         config = run.config
@@ -75,12 +74,12 @@ class AdaLora(Method):
         layers: dict[str, Any] = dict(lora_layers(trained))
         # Which components are left, boolean [r]: the allocation sets the others' singular value to 0 after every step.
         kept = {name: (layer.lora_E[ADAPTER] != 0).flatten() for name, layer in layers.items()}
-        record = RankRecord(config.lora.k, tuple(LayerRank(n, int(x.sum())) for n, x in kept.items()), rule=RULE)
+        record = RankRecord(config.lora.k, tuple(LayerRank(n, int(x.sum())) for n, x in kept.items()), rule=ADALORA)
         plain, record = as_plain_lora(trained, record, run)
         for name, layer in lora_layers(plain).items():
             _copy(layers[name], kept[name], layer)
         ranks.save(record, run.folder.ranks)
-        export.save_all(plain, run.tokenizer, run.folder, config)
+        save_all(plain, run.tokenizer, run.folder, config)
         return record
 
 

@@ -3,21 +3,19 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 from transformers import TrainerCallback
 
 from configs.errors import UserError
-from configs.schema import LoraSettings, RunConfig
+from configs.schema import LoraSettings
 from engine.ranks import RankRecord
 from engine.ranks.needs import rounded_up
 from engine.ranks.rules import parameters_of
 from engine.run.context import Context
 from problems.models.layers import HEADS, layer_shapes
 from problems.models.load import BaseModel
-from problems.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -39,12 +37,6 @@ class Prepared:
 
 class Method(ABC):
     """One way to adapt the base model; METHODS lists them all."""
-
-    rules: Sequence[str] | None = ()
-    """Values of `rule` in a ranks.json that this method takes for its own; None: every value that no other method
-    owns, as a search's or "by hand"."""
-    reads_ranks: bool = False
-    """Whether it starts from the ranks.json that lora.ranks_from names."""
 
     @abstractmethod
     def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
@@ -80,11 +72,3 @@ def budget_of(lora: LoraSettings, sizes: Collection[int], least: int = 0) -> int
             f"{least:,} LoRA parameters"
         )
     return budget
-
-
-def ranks_from(config: RunConfig, task: Task) -> Path:
-    """The file that lora.ranks_from names, {seed}, {task} and {runs} filled in."""
-    path = str(config.lora.ranks_from)
-    for name, value in {"seed": config.seed, "task": task.name, "runs": config.runs_folder}.items():
-        path = path.replace(f"{{{name}}}", str(value))
-    return Path(path).expanduser()

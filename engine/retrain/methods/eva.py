@@ -17,10 +17,11 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from configs.errors import UserError
-from engine import export
+from engine.export.outputs import save_all
 from engine.ranks import LayerRank, RankRecord
 from engine.retrain.methods.base import Method, Prepared
 from engine.retrain.methods.lora import recorded_lora
+from engine.retrain.owners import EVA
 from engine.run.context import Context
 from problems.data import LengthGroupedOrder
 from problems.models.attach import ADAPTER, lora_config, lora_layers
@@ -30,7 +31,6 @@ from problems.tasks.causal import Causal
 
 log = logging.getLogger("autolora")
 
-RULE = "eva"
 MOST_BATCHES = 1000
 """PEFT repeats the rows until the components stand still; after so many batches it is given up."""
 
@@ -39,15 +39,13 @@ class Eva(Method):
     """Plain LoRA at the ranks that explain most of the variance of the layers' inputs; A starts as their principal
     components, B as 0."""
 
-    rules = (RULE,)
-
     def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
         """The inputs are those of all training rows, D_val's too: no rate that is tried changes the ranks, and of
         classes and numbers to be predicted nothing is read."""
         began = time.perf_counter()
         found = run.processes.of_first(lambda: _Inputs(base, run).components())
         seconds = time.perf_counter() - began
-        record = RankRecord(run.config.lora.k, tuple(LayerRank(n, len(x)) for n, x in found.items()), rule=RULE)
+        record = RankRecord(run.config.lora.k, tuple(LayerRank(n, len(x)) for n, x in found.items()), rule=EVA)
         prepared = recorded_lora(record, Path("--lora.rho"), base, run)
         assert isinstance(prepared.model, PeftModel)
         with torch.no_grad():
@@ -59,7 +57,7 @@ class Eva(Method):
     def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
         """adapter/, and adapter_padded/ and merged/ when asked for."""
         assert isinstance(prepared.model, PeftModel)
-        export.save_all(prepared.model, run.tokenizer, run.folder, run.config)
+        save_all(prepared.model, run.tokenizer, run.folder, run.config)
         return prepared.record
 
 

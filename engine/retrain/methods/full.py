@@ -2,7 +2,7 @@
 
 from transformers import PreTrainedModel
 
-from engine import export
+from engine.export.merged import save_whole
 from engine.ranks import RankRecord
 from engine.retrain.methods.base import Method, Prepared
 from engine.run.context import Context
@@ -19,5 +19,5 @@ class Full(Method):
     def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
         """merged/: the model and the tokenizer."""
         assert isinstance(prepared.model, PreTrainedModel)
-        export.save_whole(prepared.model, run.tokenizer, run.folder.merged)
+        save_whole(prepared.model, run.tokenizer, run.folder.merged)
         return None

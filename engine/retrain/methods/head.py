@@ -4,7 +4,7 @@ from transformers import PreTrainedModel
 
 from configs.errors import UserError
 from configs.rules import evaluates_base
-from engine import export
+from engine.export.merged import save_whole
 from engine.ranks import RankRecord
 from engine.retrain.methods.base import Method, Prepared, head_of
 from engine.run.context import Context
@@ -34,5 +34,5 @@ class Head(Method):
         """merged/: the model and the tokenizer; nothing where the base model is what it was."""
         assert isinstance(prepared.model, PreTrainedModel)
         if not evaluates_base(run.config):
-            export.save_whole(prepared.model, run.tokenizer, run.folder.merged)
+            save_whole(prepared.model, run.tokenizer, run.folder.merged)
         return None

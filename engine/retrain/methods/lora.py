@@ -1,20 +1,22 @@
 """Plain PEFT LoRA at given ranks: learned by the search, the same everywhere, shuffled, random."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from engine import export, ranks
+from engine import ranks
 from engine.export.lora_config import adapter_config, attach_ranks
+from engine.export.outputs import save_all
 from engine.ranks import RankRecord, controls
 from engine.retrain.adapter import start_from_search
 from engine.retrain.common import start_in_common
-from engine.retrain.methods.base import Method, Prepared, layer_sizes, ranks_from
+from engine.retrain.methods.base import Method, Prepared, layer_sizes
 from engine.retrain.same_ranks import refuse_changed_ranks
+from engine.retrain.sources import ranks_from
 from engine.run.context import Context
 from problems.models.attach import ADAPTER
 from problems.models.layers import layer_shapes, lora_layers_of
@@ -29,23 +31,22 @@ Source = Callable[[PreTrainedModel, Context], tuple[RankRecord, Path]]
 
 
 class RankedLora(Method):
-    """LoRA at the ranks that `source` gives; `rules` and `reads_ranks` as in Method."""
+    """LoRA at the ranks that `source` gives; `chosen`: whether it chooses them, so that they are recorded."""
 
-    def __init__(self, source: Source, rules: Sequence[str] | None, *, reads_ranks: bool = False) -> None:
+    def __init__(self, source: Source, *, chosen: bool = True) -> None:
         self.source = source
-        self.rules = rules
-        self.reads_ranks = reads_ranks
+        self.chosen = chosen
 
     def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
         """Checks the ranks against the model, and against those that half-done work in the run's folder began with;
         attaches LoRA; ranks that were chosen here are recorded."""
         record, blame = self.source(base.model, run)
-        return recorded_lora(record, blame, base, run, new=bool(self.rules))
+        return recorded_lora(record, blame, base, run, new=self.chosen)
 
     def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
         """adapter/, and adapter_padded/ and merged/ when asked for."""
         assert isinstance(prepared.model, PeftModel)
-        export.save_all(prepared.model, run.tokenizer, run.folder, run.config)
+        save_all(prepared.model, run.tokenizer, run.folder, run.config)
         return prepared.record
 
 
@@ -105,7 +106,7 @@ def uniform(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
 
 def of_another(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
     """The ranks of lora.ranks_from as they are."""
-    source = ranks_from(run.config, run.task)
+    source = ranks_from(run.config)
     given = ranks.load(source)
     ranks.check_against(given, layer_shapes(model), source)
     return controls.given(given), source
@@ -114,7 +115,7 @@ def of_another(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
 def shuffled(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
     """Control, does it matter which layer got which rank: those of lora.ranks_from, permuted by seed over the layers
     of one size or of one type."""
-    source = ranks_from(run.config, run.task)
+    source = ranks_from(run.config)
     given = ranks.load(source)
     ranks.check_against(given, layer_shapes(model), source)
     lora, seed = run.config.lora, run.config.seed
@@ -127,7 +128,7 @@ def random(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
     if run.config.lora.ranks_from is None:
         like, source = uniform(model, run)
     else:
-        source = ranks_from(run.config, run.task)
+        source = ranks_from(run.config)
         like = ranks.load(source)
     ranks.check_against(like, layer_shapes(model), source)
     sizes = layer_sizes(model)

@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from torch import Tensor
 
-from engine import export, ranks
+from engine import ranks
+from engine.export.outputs import save_all
 from engine.ranks import LayerRank, RankRecord, controls
-from engine.ranks.rules import above_one_threshold
 from engine.retrain.methods.base import Method, Prepared, budget_of, layer_sizes
 from engine.retrain.methods.lora import K_BLAME, as_plain_lora, lora_at
+from engine.retrain.owners import PARA
 from engine.run.context import Context
 from engine.search.components import to_singular_basis
 from problems.gates import Gates, factors
@@ -24,13 +26,9 @@ from problems.models.parts import layout
 
 log = logging.getLogger("autolora")
 
-RULE = "para"
-
 
 class Para(Method):
     """LoRA of rank k in every layer, cut to a budget after the training and before the evaluation."""
-
-    rules = (RULE,)
 
     def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
         """The start of the method lora at rank k. Raises UserError for a budget without room for a component."""
@@ -49,7 +47,7 @@ class Para(Method):
         assert isinstance(cut, Truncation)
         layers = lora_layers(cut.model)
         before = layout(dict.fromkeys(cut.ranks, config.lora.k))
-        record = RankRecord(config.lora.k, tuple(LayerRank(*item) for item in cut.ranks.items()), rule=RULE)
+        record = RankRecord(config.lora.k, tuple(LayerRank(*item) for item in cut.ranks.items()), rule=PARA)
         plain, record = as_plain_lora(cut.model, record, run)
         after = layout(record.kept)
         with torch.no_grad():
@@ -63,7 +61,7 @@ class Para(Method):
                     a[after[group].components] = own_a[source].to(a)
                     b[:, after[group].components] = own_b[:, source].to(b) * scale
         ranks.save(record, run.folder.ranks)
-        export.save_all(plain, run.tokenizer, run.folder, config)
+        save_all(plain, run.tokenizer, run.folder, config)
         return record
 
 
@@ -100,3 +98,17 @@ class Truncation:
             b[:, dropped] = 0
         least = float(found[kept].min())
         log.info("para: %d of %d components are left, singular values from %.3g on", kept.sum(), kept.numel(), least)
+
+
+def above_one_threshold(values: Tensor, sizes: Sequence[int], budget: int) -> Tensor:
+    """Which components lie above the lowest threshold on `values`, one for all layers, that `budget` LoRA parameters
+    allow; the cost of a component does not count.
+
+    `values` [layers, k], falling in each layer; `sizes` [layers]: parameters of one component. Boolean [layers, k].
+    Of equal ones the first layer's come first.
+    """
+    order = values.flatten().argsort(descending=True, stable=True)
+    costs = torch.tensor(sizes).repeat_interleave(values.shape[1])[order]
+    kept = torch.zeros(values.numel(), dtype=torch.bool)
+    kept[order[costs.cumsum(0) <= budget]] = True
+    return kept.view_as(values)

@@ -48,7 +48,8 @@ class Running:
             TopologicalSorter({job.name: job.after & self._open for job in jobs}).prepare()
         except CycleError as error:
             raise UserError(
-                f"--lora.ranks_from: the cells {', '.join(error.args[1][1:])} would each read another's ranks"
+                f"--study: the cells {', '.join(error.args[1][1:])} would each read what another finds "
+                f"(lora.ranks_from, answer.from)"
             ) from error
 
     @property

@@ -20,9 +20,11 @@ def run_cell(request: Request, folder: str) -> None:
     from engine.disk.lock import InUse
     from engine.run.interrupt import watch_signals
     from engine.stages import run_stages
-    from engine.terminal.console import quiet_libraries
+    from engine.terminal.console import show_log
+    from engine.terminal.loading import quiet_libraries
 
-    quiet_libraries(speaks=False)
+    show_log(speaks=False)
+    quiet_libraries()
     until = time.monotonic() + SECONDS_FOR_THE_LOCK
     # Ray's cancelling arrives as SIGINT does: the step is finished and saved.
     with watch_signals() as stop:

@@ -1,4 +1,4 @@
-"""datasets' cache files: a damaged one is made again, with a warning; they hold nothing that cannot be computed."""
+"""datasets' cache files: a damaged one is made again, with a warning; all that they hold can be computed again."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ class _Damaged(Exception):
 
 
 def mapped(rows: Dataset, function: Callable[[dict[str, list[Any]]], dict[str, Any]], **options: Any) -> Dataset:
-    """`rows.map(function, batched=True)`, from the cache where it is there and whole."""
+    """`rows.map(function, batched=True)`, read from the cache if it has the result undamaged."""
     try:
         found = rows.map(function, batched=True, **options)
         _check(found)
@@ -31,7 +31,7 @@ def mapped(rows: Dataset, function: Callable[[dict[str, list[Any]]], dict[str, A
 
 
 def loaded(path: str, hub_config: str | None, folder: str | None, **options: Any) -> Any:
-    """`load_dataset`, from the cache where it is there and whole; `folder`: the cache, where it is this program's."""
+    """`load_dataset`, read from the cache if it has the data undamaged; `folder`: this program's own cache."""
     try:
         splits = load_dataset(path, hub_config, cache_dir=folder, **options)
         for rows in splits.values():
@@ -53,7 +53,7 @@ def _check(rows: Dataset) -> None:
 
 
 def _raise_unless_damaged(error: Exception) -> None:
-    """Raises other errors: those of pyarrow have no number of the operating system, as a full disk's has."""
+    """Raises `error` unless it means damage. pyarrow's OSError has no errno; that of a full disk, say, has one."""
     if type(error) is OSError and error.errno is None:
         return
     if not isinstance(error, _Damaged | pa.ArrowException | UnicodeDecodeError | json.JSONDecodeError):

@@ -31,8 +31,10 @@ _THOUGHTS = "reasoning_content"
 
 @dataclass(frozen=True)
 class Chat:
-    """A conversation; of `messages` the assistant's turns are learned from number `learned` on. `text`: one text in
-    their place. `where`: option, file and row, as a message begins."""
+    """A conversation. The assistant's turns in `messages` are learned from message number `learned` on.
+
+    `text`: a plain text instead of messages. `where`: option, file and row, with which a message about it begins.
+    """
 
     where: str
     messages: tuple[Message, ...] = ()
@@ -46,12 +48,12 @@ class Chat:
 
     @property
     def source(self) -> str:
-        """What the last answer is given to, as JSON; the text where there are no turns."""
+        """The messages before the last answer, as JSON; for a plain text, the text itself."""
         return self.text if self.text is not None else json.dumps(self.messages[: self.last], ensure_ascii=False)
 
 
 def form_of(where: str, rows: Sequence[Row]) -> tuple[str, ...]:
-    """The columns that the rows of a file are read from. Raises UserError, naming those there are, where none fit."""
+    """The columns from which the rows of a file are read. Raises UserError, listing the file's, where none fit."""
     known = dict.fromkeys(name for row in rows for name, value in row.items() if value is not None)
     for form in _FORMS:
         if all(name in known for name in form if name not in _OPTIONAL):
@@ -131,7 +133,7 @@ def _turns(where: str, column: str, turns: Any, keys: tuple[str, str]) -> tuple[
 
 
 def _turn(where: str, turn: Any, keys: tuple[str, str]) -> Message | None:
-    """A turn with its role in our words; None for an empty system turn, which some data sets have in every row."""
+    """A turn with its role as system, user or assistant; None for an empty system turn, as some data sets have."""
     if not isinstance(turn, Mapping):
         raise UserError(f"{where} is {_kind(turn)}; allowed: an object with {keys[0]!r} and {keys[1]!r}")
     role, content = turn.get(keys[0]), turn.get(keys[1])
@@ -167,7 +169,7 @@ def _filled(where: str, column: str, value: Any) -> str:
 
 
 def _sound(where: str, text: str) -> str:
-    """The text. Raises UserError for half a character, which JSON can hold and nothing can write."""
+    """The text. Raises UserError for half a character (a lone surrogate), which JSON can hold but no file can."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

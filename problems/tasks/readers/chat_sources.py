@@ -15,12 +15,12 @@ from problems.tasks.readers.splits import Source, evaluation_source, evaluation_
 log = logging.getLogger("autolora")
 
 _SPLITS = ("validation", "test")
-# Such a name is a file that cannot be read, and no data set of the hub.
+# A name with such an ending means a file, which cannot be read as conversations, and not a data set of the hub.
 _TABLES = (".csv", ".tsv", ".txt")
 
 
 class ChatSources:
-    """The conversations to train and to evaluate on. `split`: the name of the evaluated ones."""
+    """The conversations to train and to evaluate on. `split`: the name of the split to evaluate on."""
 
     def __init__(self, config: TaskConfig, seed: int) -> None:
         self.config = config
@@ -47,7 +47,10 @@ class ChatSources:
         return f"--task.path: {self.config.path}" if of_hub else origin(self.config, split)
 
     def _of_splits(self) -> tuple[list[Chat], list[Chat]]:
-        """Of a hub's data set or a folder: split train, and the file or the split to evaluate on, else held out."""
+        """The split train of a data set of the hub or of a folder, and the conversations to evaluate on.
+
+        These are from the user's file, else from a split, else held out.
+        """
         path = str(self.config.path)
         splits: Mapping[str, Any] = load_splits(path, None, "chat", self.config.revision)
         first = next((name for name in splits if name.startswith("train")), None)
@@ -80,14 +83,12 @@ class ChatSources:
         return [chat_of(f"{where}, row {number}", row, form) for number, row in enumerate(rows, 1)]
 
     def _held_out(self, chats: list[Chat]) -> tuple[list[Chat], list[Chat]]:
-        """By prompt, not by row: another answer to a prompt that is trained on would give the answer away."""
+        """Holds out by prompt, not by row: another answer to a trained prompt would give the answer away."""
         groups: dict[str, list[Chat]] = {}
         for chat in chats:
             groups.setdefault(chat.source, []).append(chat)
         if len(groups) < 2:
-            raise UserError(
-                f"--task.path: {self.path} asks one thing only; two or more prompts are needed to hold one out"
-            )
+            raise UserError(f"--task.path: {self.path} has only one prompt; two or more are needed to hold one out")
         kept, held_out = hold_out(len(groups), self.config.holdout_share, self.seed, self.path)
         each = list(groups.values())
         return [chat for i in kept for chat in each[i]], [chat for i in held_out for chat in each[i]]

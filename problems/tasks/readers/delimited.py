@@ -2,8 +2,8 @@
 
 CSV is RFC 4180: a cell with a comma, a double quote or a line end stands in double quotes, those inside it doubled.
 In TSV a double quote is a plain character, as in GLUE's files, unless it encloses a whole cell without a tab, as
-spreadsheets and pandas write them: so a stray one never takes the following rows into its cell. The csv module has no
-such rule: it reads either every quote as plain or the text behind a stray one, up to the next quote, as one cell.
+spreadsheets and pandas write them: so a stray quote never takes the following rows into its cell. The csv module has
+no such rule: it reads either every quote as plain or the text behind a stray one, up to the next quote, as one cell.
 """
 
 import csv
@@ -19,7 +19,7 @@ _TSV_CELL = re.compile(r'(?:"((?:[^"\t]++|"")*+)"|([^\t\r\n]*))(\t|\r\n?|\n|\Z)'
 
 
 def read_delimited(where: str, text: str, *, tabs: bool) -> pd.DataFrame:
-    """The table of a text whose first row names the columns. All cells are text; a short row ends with empty ones.
+    """The table of a text whose first row names the columns. All cells are text; a short row is filled up with "".
 
     `where` begins the message of a UserError: for a row with more cells than columns, and a broken quote in CSV.
     """
@@ -34,7 +34,7 @@ def read_delimited(where: str, text: str, *, tabs: bool) -> pd.DataFrame:
 
 def _csv_rows(where: str, text: str) -> list[list[str]]:
     rows: list[list[str]] = []
-    usual = csv.field_size_limit(max(len(text), 1))  # 131,072 characters unasked; a text may be longer
+    usual = csv.field_size_limit(max(len(text), 1))  # the default is 131,072 characters; a text may be longer
     try:
         for row in csv.reader(io.StringIO(text, newline=""), strict=True):
             if not _blank(row):
@@ -42,8 +42,8 @@ def _csv_rows(where: str, text: str) -> list[list[str]]:
     except csv.Error:
         place = f"row {len(rows)}" if rows else "the header"
         raise UserError(
-            f"{where}, {place}: a cell in double quotes does not end, or goes on after its end; quotes inside it must "
-            f"be doubled"
+            f"{where}, {place}: a cell in double quotes is not closed, or has text after its closing quote; quotes "
+            f"inside it must be doubled"
         ) from None
     finally:
         csv.field_size_limit(usual)

@@ -26,7 +26,7 @@ CONVERSION = "refs/convert/parquet"
 
 
 def load_splits(path: str, hub_config: str | None, name: str, revision: str | None = None) -> Any:
-    """The splits of a hub name or a local folder; those of a repository that is a script from the hub's conversion.
+    """The splits of a hub name or a local folder; if a repository is a script, those of the hub's conversion.
 
     Raises UserError, naming path and task, if they cannot be loaded.
     """
@@ -41,13 +41,18 @@ def load_splits(path: str, hub_config: str | None, name: str, revision: str | No
 
 
 def is_hub_name(path: str) -> bool:
-    """Whether a path is that of a repository: there is no such file or folder, and it has no ending of a file."""
+    """Whether `path` names a repository: no such file or folder exists, and it does not end like a file name."""
     ending = re.search("[a-z]", Path(path).suffix)
     return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", path)) and not Path(path).exists() and not ending
 
 
 def _load(path: str, hub_config: str | None, revision: str | None) -> Any:
-    """Asks first whether a repository is a script: datasets itself would then take what its cache has of that name."""
+    """Loads a data set; of a repository that is a script, its conversion.
+
+    Whether it is a script is asked first: datasets itself would use whatever its cache has under that name.
+    """
+    if is_hub_name(path) and not constants.HF_HUB_OFFLINE:
+        log.info("data: %s from the hub; what is not in the cache is downloaded now", path)
     if revision == CONVERSION:
         return _converted(path, hub_config)
     if not is_hub_name(path) or not _is_script(path, hub_config, revision):
@@ -62,13 +67,12 @@ def _load(path: str, hub_config: str | None, revision: str | None) -> Any:
 
 
 def _is_script(path: str, hub_config: str | None, revision: str | None) -> bool:
-    """Whether a repository's rows come from a program of its name; without a network, whether its conversion is in the
-    cache."""
+    """Whether a script in the repository makes its rows; without a network, whether the cache has their conversion."""
     try:
         if constants.HF_HUB_OFFLINE:
             return revision is None and bool(_download(path, hub_config or "*"))
         return _hub().file_exists(path, f"{path.split('/')[-1]}.py", repo_type="dataset", revision=revision)
-    except Exception:  # not in the cache, no access, ...: the load that follows says what it is
+    except Exception:  # not in the cache, no access, ...: the load that follows reports it
         return False
 
 
@@ -77,7 +81,7 @@ def _hub() -> HfApi:
 
 
 def _converted(path: str, hub_config: str | None) -> Any:
-    """The splits of a configuration (None: of the only one) in the hub's conversion, by a folder of their files."""
+    """The splits of a configuration (None: of the only one), from the hub's conversion."""
     configs = _configs_of_conversion(path, hub_config)
     if hub_config not in (None, *configs):
         raise UserError(f"--task.path: the conversion of {path} has no {hub_config!r}; it has: {', '.join(configs)}")

@@ -1,4 +1,4 @@
-"""The objects of a JSON Lines, JSON or parquet file, a row each, as Python's own lists and dictionaries."""
+"""The rows of a JSON Lines, JSON or parquet file: one object each, as Python's own lists and dictionaries."""
 
 import json
 from pathlib import Path
@@ -43,10 +43,12 @@ def _json(option: str, path: Path) -> list[Row]:
     if path.suffix == ".json":
         rows = read_json(f"{option}: {path}", path)
         if not isinstance(rows, list):
-            raise UserError(f"{option}: {path} is no list of objects; one object a line is a .jsonl file")
+            raise UserError(
+                f"{option}: {path} is not a list of objects; a file with one object a line must end in .jsonl"
+            )
     else:
         text = path.read_bytes().decode("utf-8-sig")
-        # Not splitlines(): JSON's texts may hold the other ends of lines that it knows.
+        # Not splitlines(): it also splits at characters that may stand inside a JSON text.
         lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
         rows = [_parsed(f"{option}: {path}, line {number}", line) for number, line in lines]
     for number, row in enumerate(rows, 1):

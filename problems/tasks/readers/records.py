@@ -3,8 +3,8 @@
     E2E     name[Blue Spice], eatType[pub]        -> name : Blue Spice | Type : pub
     WebNLG  (Aarhus, leaderName, Jacob Bundsgaard) -> Aarhus : leaderName : Jacob Bundsgaard | ...
 
-Source: microsoft/LoRA, examples/NLG (its E2E files, format_converting_webnlg.py). Its E2E texts were tokenised before;
-ours are the official release's.
+Source: microsoft/LoRA, examples/NLG (its E2E files, format_converting_webnlg.py). The recipe's E2E texts are
+tokenised; ours are those of the official release.
 """
 
 import re
@@ -14,8 +14,8 @@ from typing import Any
 
 from datasets import Dataset
 
-# The hub puts the challenges' test files beside each other in one split (column test_category). Systems are scored on
-# these; the other files are the same records without texts, a part of them, or for the parsing task.
+# The hub puts several test files of the challenges into one split (column test_category). Systems are scored on the
+# files below. The others hold the same records without texts, some of the records, or data of the parsing task.
 _SCORED = ("testdata_with_lex", "rdf-to-text-generation-test-data-with-refs")
 
 _ATTRIBUTE = re.compile(r"\s*([^\[\],]+)\[([^\]]*)\]\s*,?")
@@ -66,7 +66,7 @@ def webnlg_records(rows: Iterable[Mapping[str, Any]]) -> list[Record]:
 
 
 def _scored(rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rows of the test file that systems are scored on; all rows where they are not of several files."""
+    """The rows of the test file on which systems are scored; all rows if none is from such a file."""
     return [row for row in rows if str(row.get("test_category")).startswith(_SCORED)] or rows
 
 
@@ -77,7 +77,7 @@ def _text(reference: Any) -> str:
 
 
 def _lexicalisations(row: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(text, comment) of each text of a row, which has a list of objects or, on the hub, a list of each."""
+    """(text, comment) of each text of a row: a list of objects or, on the hub, lists of texts and of comments."""
     if "lexs" in row:
         return [(_text(lex["lex"]), lex["comment"]) for lex in row["lexs"] or ()]
     return [(_text(text), comment) for text, comment in zip(row["lex"]["text"], row["lex"]["comment"], strict=True)]
@@ -92,7 +92,7 @@ def _triples(row: Mapping[str, Any]) -> Sequence[str]:
 
 
 def grouped(pairs: Iterable[tuple[str, Sequence[str]]]) -> list[Record]:
-    """One record a source with all its references, in the order in which the sources first come."""
+    """One record for each source, with all its references, in the order in which the sources first occur."""
     references: dict[str, list[str]] = {}
     for source, found in pairs:
         references.setdefault(source, []).extend(found)
@@ -100,12 +100,12 @@ def grouped(pairs: Iterable[tuple[str, Sequence[str]]]) -> list[Record]:
 
 
 def training_rows(records: Sequence[Record]) -> Dataset:
-    """A row a reference: source, target."""
+    """One row for each reference: source, target."""
     return Dataset.from_list([{"source": x.source, "target": target} for x in records for target in x.references])
 
 
 def evaluation_rows(records: Sequence[Record]) -> Dataset:
-    """A row a record: source, target (its first reference, which the loss is measured on), references, category."""
+    """One row for each record: source, target (its first reference, for the loss), references, category."""
     return Dataset.from_list(
         [
             {"source": x.source, "target": x.references[0], "references": list(x.references), "category": x.category}

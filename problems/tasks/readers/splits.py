@@ -52,7 +52,8 @@ def read_or_hold_out(
 ) -> tuple[list[T], list[T]]:
     """The training and the evaluation items of a user's files; `read(option, path)` gives those of one file.
 
-    Raises UserError as `read` and `hold_out`, and where there is only one item (a `kind`) to train on and to evaluate.
+    `kind` is the word for an item in messages. Raises UserError as `read` and `hold_out`, and if there is only one
+    item to train on and to hold out.
     """
     path = Path(str(config.path))
     train = read("--task.path", path)
@@ -89,7 +90,7 @@ def hold_out(
 
 
 def _leaving_one_of_each(order: np.ndarray, count: int, classes: Sequence[str]) -> np.ndarray:
-    """The first `count` rows of `order` that are not the last left of their class; fewer where there are no more."""
+    """The first `count` rows of `order` that leave each class a row; fewer where there are no more such rows."""
     left = Counter(classes)
     chosen: list[int] = []
     for row in order.tolist():

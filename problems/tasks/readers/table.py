@@ -14,7 +14,7 @@ _MOST_LISTED = 20
 
 
 def read_table(option: str, path: Path) -> pd.DataFrame:
-    """All rows of a file, numbered from 0; cells of CSV and TSV stay text, as "NA" may be one.
+    """All rows of a file, numbered from 0; cells of CSV and TSV stay text, as "NA" may be a word.
 
     Raises UserError for a missing or empty file, another format, or content that cannot be parsed.
     """
@@ -51,7 +51,7 @@ def _read_json_lines(option: str, path: Path) -> pd.DataFrame:
 
 
 def require_columns(option: str, path: Path, table: pd.DataFrame, names: Sequence[str]) -> None:
-    """Raises UserError, naming the file, for a column that is not there, there twice or wanted twice."""
+    """Raises UserError, naming the file, for a column that is missing, occurs twice or is asked for twice."""
     again = [name for name in names if names.count(name) > 1]
     if again:
         raise UserError(f"--task.text_columns, --task.label_column: {again[0]!r} is named twice; allowed: once")

@@ -1,4 +1,4 @@
-"""The names of tags that are numbers: of the column's own type, of a label.json, or of a data set that is known."""
+"""The names of tags that are given as numbers: from the column's type, a label.json, or a known data set."""
 
 import json
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ def names_of_hub(path: str) -> list[str] | None:
 
 
 def names_beside(option: str, file: Path, column: str) -> list[str] | None:
-    """The tags by number that a file knows: from the type of its column, which datasets writes into parquet, or from
-    the label.json beside it, {"O": 0, "B-DNA": 1, ...}. None where neither is there.
+    """The tags by number that a file or its folder names; None if neither does.
 
-    Raises UserError for a label.json of another form.
+    They are in the type of the column, which datasets writes into parquet, or in a label.json beside the file,
+    {"O": 0, "B-DNA": 1, ...}. Raises UserError for a label.json of another form.
     """
     if file.suffix == ".parquet":
         told = (pq.read_schema(file).metadata or {}).get(b"huggingface", b"{}")

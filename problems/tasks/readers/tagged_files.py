@@ -20,7 +20,7 @@ FORMATS = (*CONLL, ".jsonl", ".parquet")
 
 
 def find_split(folder: Path, split: str) -> Path | None:
-    """The file of one split in a folder (train.conll, test.jsonl, ...); None where there is none.
+    """The file of one split in a folder (train.conll, test.jsonl, ...); None if the folder has no such file.
 
     Raises UserError when there are several.
     """
@@ -36,7 +36,7 @@ def read_sentences(option: str, path: Path, columns: tuple[str, str]) -> list[Se
     """All sentences of a file; `columns` are those of words and tags in .jsonl and .parquet.
 
     Raises UserError for another format or a file that cannot be read, and, with line (CoNLL) or row (counted from 1),
-    for a word that is none, for lists of different lengths and for tags that are not IOB2.
+    for something that is not a word, for lists of different lengths and for tags that are not IOB2.
     """
     if not path.exists():
         raise UserError(f"{option}: no file {str(path)!r}")
@@ -64,7 +64,7 @@ def place(option: str, path: Path, line: int) -> str:
 
 
 def _read_lists(option: str, path: Path, columns: tuple[str, str]) -> list[Sentence]:
-    """Sentences from the two columns of a table; the line of all words of a sentence is its row."""
+    """Sentences from the two columns of a table; each word has the number of its row as its line."""
     table = read_table(option, path)
     require_columns(option, path, table, columns)
     names = names_beside(option, path, columns[1])
@@ -73,7 +73,7 @@ def _read_lists(option: str, path: Path, columns: tuple[str, str]) -> list[Sente
 
 
 def sentences_of(where: str, rows: Dataset, columns: tuple[str, str], names: Sequence[str] | None) -> list[Sentence]:
-    """The sentences of a split of the hub, `names` those of tags that are numbers.
+    """The sentences of a split of the hub; `names` are the tags by number, for tags that are numbers.
 
     Raises UserError as `read_sentences`, with `where` and the row.
     """
@@ -116,7 +116,7 @@ def _words(where: str, column: str, cell: Any) -> list[str]:
 
 
 def _wrong(sentence: Sentence) -> tuple[int, str] | None:
-    """The line of a word that no line of a CoNLL file could hold, or of a tag that is not IOB2, and why."""
+    """Line and fault of the first word that a CoNLL file could not hold, or of the first tag that is not IOB2."""
     before = "O"
     for token, tag, line in zip(*sentence, strict=True):
         wrong = _wrong_word(token) or _wrong_tag(tag, before)
@@ -136,7 +136,7 @@ def _wrong_word(token: str) -> str | None:
 
 def _wrong_tag(tag: str, before: str) -> str | None:
     if not re.fullmatch(r"O|[BI]-\S+", tag):
-        scheme = "; BIOES and BILOU must be turned into it" if re.fullmatch(r"[ESLU]-\S+", tag) else ""
+        scheme = "; convert BIOES and BILOU to IOB2" if re.fullmatch(r"[ESLU]-\S+", tag) else ""
         return f"tag {tag!r} is not allowed; allowed: O, B-TYPE, I-TYPE (IOB2){scheme}"
     if tag.startswith("I-") and before[1:] != tag[1:]:
         return f"tag {tag!r} after {before!r}: in IOB2 an entity begins with B-{tag[2:]} (IO and IOB1 are not allowed)"

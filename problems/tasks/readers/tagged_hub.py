@@ -25,7 +25,7 @@ class Tagged(NamedTuple):
 
 
 def read_tagged(config: TaskConfig, *, evaluates: bool) -> Tagged:
-    """The sentences of a repository; `evaluates`: also those of its split to evaluate on, test where there is one.
+    """The sentences of a repository; `evaluates`: also those of a split to evaluate on (unset: test, else validation).
 
     Raises UserError for a split or a column that is not there, and as `sentences_of`.
     """

@@ -42,6 +42,7 @@ def test_gain_shares_and_curve_are_sent() -> None:
     assert steps == [1, 2, 4, 8]
     assert next(iter(curves.values()))[-1] == 1.0
     assert [row[0] for row in kept.charts["answer/curve"]][-1] == "budget 1 by shares"
+    assert kept.charts["answer/shares"] == [["0.query", 2, 0.2, None], ["0.value", 1, 0.1, None]]
 
 
 def test_where_no_rank_is_enough_none_is_sent() -> None:

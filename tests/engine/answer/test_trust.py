@@ -1,11 +1,17 @@
 """Ranks by threshold are decided where no alpha comes near lambda any more at the end of the search."""
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from engine.answer.trust import LEAST_POINTS, trust_of
+from engine.answer.trust import LEAST_POINTS, trust_of, trust_words
+from engine.ranks import RankRecord
+from engine.run.folder import RunFolder
 from engine.search.trajectory import Trajectory
+from tests.helpers.rank_records import answered_record
 
 
 def trajectory_of(alpha: np.ndarray) -> Trajectory:
@@ -45,3 +51,15 @@ def test_few_points_decide_nothing(alpha: np.ndarray) -> None:
 def test_alpha_that_never_moved_decides_nothing(k: int) -> None:
     trust = trust_of(trajectory_of(np.full((40, 2, k), 1 / k, dtype=np.float32)), "softmax")
     assert not any(trust.decided)
+
+
+def test_the_trust_is_told_of_ranks_by_threshold_only(tmp_path: Path) -> None:
+    folder, record = RunFolder(tmp_path), RankRecord(2, answered_record().layers, rule="threshold")
+    assert trust_words(record, folder) == "", "no search is there"
+    history = Trajectory([layer.name for layer in record.layers])
+    history.add(0, torch.full((3, 2), 0.5), torch.full((3, 2), 0.5))
+    folder.search.mkdir()
+    history.write(folder.trajectory)
+    assert "nothing is decided yet" in trust_words(record, folder)
+    assert trust_words(dataclasses.replace(record, rule="shares"), folder) == ""
+    assert trust_words(None, folder) == ""

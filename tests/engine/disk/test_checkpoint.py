@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.disk import checkpoint
+from engine.disk import checkpoint, newest
 
 
 def write(folder: Path, number: int) -> None:
@@ -49,22 +49,22 @@ def test_what_was_saved_comes_back_bit_by_bit(tmp_path: Path) -> None:
 
 
 def test_the_state_can_be_looked_at_without_its_tensors(tmp_path: Path) -> None:
-    assert checkpoint.peek(tmp_path / "c") == {}
+    assert newest.peek(tmp_path / "c") == {}
     write(tmp_path / "c", 1)
     write(tmp_path / "c", 2)
-    assert checkpoint.peek(tmp_path / "c")["number"] == 2
+    assert newest.peek(tmp_path / "c")["number"] == 2
     (tmp_path / "c" / "state.json").unlink()
-    assert checkpoint.peek(tmp_path / "c")["number"] == 1
+    assert newest.peek(tmp_path / "c")["number"] == 1
 
 
 def test_nothing_there_is_none_and_clear_leaves_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "c"
     assert checkpoint.load(folder) is None
-    assert checkpoint.peek(folder) == {}
+    assert newest.peek(folder) == {}
     write(folder, 1)
     write(folder, 2)
-    assert checkpoint.peek(folder) != {}
-    checkpoint.clear(folder)
+    assert newest.peek(folder) != {}
+    newest.clear(folder)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -102,11 +102,11 @@ def test_a_damaged_state_is_not_looked_into(tmp_path: Path, damage: Callable[[Pa
     """Settings and data are compared with those in it: a flipped bit there is no change by the user."""
     for number in (1, 2):
         write(tmp_path / "c", number)
-    newest = checkpoint.peek(tmp_path / "c")
+    last = newest.peek(tmp_path / "c")
     damage(tmp_path / "c" / "state.json")
-    before = checkpoint.peek(tmp_path / "c")
-    assert before.keys() == newest.keys()
-    assert before != newest
+    before = newest.peek(tmp_path / "c")
+    assert before.keys() == last.keys()
+    assert before != last
 
 
 def test_only_damaged_ones_are_as_good_as_none(tmp_path: Path, log_lines: list[str]) -> None:
@@ -169,7 +169,7 @@ def test_a_kill_at_any_moment_of_a_save_leaves_a_whole_checkpoint(
         seen.add(found)
         write(folder, 4)
         assert number_in(folder) == 4
-        assert checkpoint.peek(folder)["number"] == 4
+        assert newest.peek(folder)["number"] == 4
         if not killed:
             break
     assert seen == {old, 3}

@@ -25,7 +25,7 @@ from transformers import (
 
 from configs.errors import UserError
 from configs.parser import parse
-from engine import export
+from engine.export.adapter import save_adapter
 from engine.export.gguf import ARCHITECTURES, refuse_without_gguf, save_gguf
 from problems.models.attach import attach
 from problems.models.layers import layer_shapes
@@ -61,7 +61,7 @@ def adapted(kind: str, folder: Path, *, scale: str = "component") -> PeftModel:
         r=5, lora_alpha=7.5, target_modules=list(kept), rank_pattern=kept, alpha_pattern=alphas,  # type: ignore[arg-type]
         task_type="CAUSAL_LM", init_lora_weights=False,
     ))  # fmt: skip
-    export.save_adapter(model, make_tokenizer("<s>"), folder / "adapter")
+    save_adapter(model, make_tokenizer("<s>"), folder / "adapter")
     save_gguf(folder / "adapter", folder / "adapter.gguf", "mine")
     return model.eval()
 
@@ -144,7 +144,7 @@ def test_a_tensor_without_a_place_is_told_and_no_file_is_written(tmp_path: Path,
         "whole": LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["embed_tokens"], task_type="CAUSAL_LM"),
     }.items():
         model = attach(AutoModelForCausalLM.from_config(config), settings)
-        export.save_adapter(model, make_tokenizer("<s>"), tmp_path / name)
+        save_adapter(model, make_tokenizer("<s>"), tmp_path / name)
         save_gguf(tmp_path / name, tmp_path / "adapter.gguf", "mine")
         assert not (tmp_path / "adapter.gguf").exists()
         assert "adapter.gguf is not written, as a LoRA file of llama.cpp has no place for" in log_lines[-1]

@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from configs.requests import Request
 from configs.schema import LoraSettings, ModelConfig, RetrainConfig, RunConfig
 from engine import ranks
-from engine.export.lora_config import adapter_config, attach_ranks, hub_name, save_lora_config, what_parts_lose
+from engine.export.lora_config import adapter_config, attach_ranks, hub_name, save_lora_config
+from engine.export.names import what_parts_lose
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest

@@ -9,7 +9,9 @@ from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from engine import export
+from engine.export.adapter import save_adapter
+from engine.export.merged import save_merged
+from engine.export.padded import save_padded
 from problems.models.attach import attach
 from tests.helpers.exports import Exported
 from tests.helpers.generation_toys import make_causal, make_tokenizer
@@ -46,8 +48,8 @@ def test_merging_an_output_layer_leaves_the_embedding_that_shares_its_weight(kin
     before, ids = embedding.detach().clone(), torch.tensor([[3, 9, 40, 41]])
     with torch.no_grad():
         expected = model.eval()(ids).logits
-    export.save_adapter(model, tokenizer, tmp_path / "adapter")
-    export.save_merged(model, tokenizer, tmp_path / "merged")
+    save_adapter(model, tokenizer, tmp_path / "adapter")
+    save_merged(model, tokenizer, tmp_path / "merged")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
     assert torch.equal(merged.get_input_embeddings().weight, before)
     assert not torch.equal(merged.lm_head.weight, before)
@@ -73,9 +75,9 @@ def test_a_bf16_base_exports_what_an_fp32_base_exports(tmp_path: Path) -> None:
                 if parameter.requires_grad:
                     assert parameter.dtype == torch.float32
                     parameter.normal_()
-        export.save_adapter(model, tokenizer, tmp_path / name / "adapter")
-        export.save_padded(tmp_path / name / "adapter", tmp_path / name / "padded")
-        export.save_merged(model, tokenizer, tmp_path / name / "merged")
+        save_adapter(model, tokenizer, tmp_path / name / "adapter")
+        save_padded(tmp_path / name / "adapter", tmp_path / name / "padded")
+        save_merged(model, tokenizer, tmp_path / name / "merged")
         merged = AutoModelForCausalLM.from_pretrained(tmp_path / name / "merged").eval()
         assert merged.dtype == dtype
         with torch.no_grad():

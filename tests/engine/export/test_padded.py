@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 
 from configs.parser import parse
 from configs.rules import writes_padded
-from engine import export
+from engine.export.adapter import save_adapter
+from engine.export.outputs import save_all
 from engine.export.padded import base_shapes, save_padded
 from engine.run.folder import RunFolder
 from problems.models.attach import attach
@@ -41,7 +42,7 @@ def padded(folder: Path, kind: str, kept: dict[str, int], whole: list[str] | Non
         alpha_pattern={name: 1.5 * rank for name, rank in kept.items()},  # type: ignore[arg-type]
         task_type="CAUSAL_LM", init_lora_weights=False, modules_to_save=whole,
     ))  # fmt: skip
-    export.save_adapter(model, tokenizer, folder / "adapter")
+    save_adapter(model, tokenizer, folder / "adapter")
     save_padded(folder / "adapter", folder / "padded", base_shapes(model))
     return model
 
@@ -87,7 +88,7 @@ def test_modules_trained_whole_are_told_with_the_way_out(
 ) -> None:
     model = padded(tmp_path, "llama", LLAMA, whole=whole)
     config = parse(["--method", "lora", "--export.padded", "true"]).config
-    export.save_all(model, make_tokenizer("<s>"), RunFolder(tmp_path / "run"), config)
+    save_all(model, make_tokenizer("<s>"), RunFolder(tmp_path / "run"), config)
     said = [line for line in log_lines if "modules trained whole" in line]
     assert len(said) == (whole is not None)
     assert all("vLLM refuses and TGI leaves out" in line and "--export.merged true" in line for line in said)

@@ -7,14 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.ranks.rules import (
-    above_noise,
-    above_one_threshold,
-    kept_components,
-    kept_within,
-    parameters_of,
-    thresholds,
-)
+from engine.ranks.rules import above_noise, kept_components, parameters_of, thresholds
 from problems.selection import SelectionVariables
 
 
@@ -46,6 +39,7 @@ def test_the_thresholds_are_those_of_the_paper() -> None:
     assert thresholds(alpha, "softmax").flatten().tolist() == [0.25, 0.25]
     assert kept_components(alpha, "softmax").tolist() == [[True, True, False, False], [True, True, False, False]]
     assert kept_components(torch.tensor([[0.5, 0.499, 0.9, 0.0]]), "sigmoid").tolist() == [[True, False, True, False]]
+    assert kept_components(alpha.numpy(), "softmax").tolist() == kept_components(alpha, "softmax").tolist()
     free = torch.tensor([[2.0, 1.0, -3.0, 4.0], [-1.0, -2.0, -3.0, -2.0]])
     assert thresholds(free, "none").flatten().tolist() == [1.0, -2.0]
     assert kept_components(free, "none").tolist() == [[True, True, False, True], [True, True, False, True]]
@@ -56,49 +50,6 @@ def test_softmax_and_none_keep_one_component_at_least(beta: list[float]) -> None
     values = torch.tensor([beta])
     assert kept_components(values.softmax(dim=1), "softmax").any()
     assert kept_components(values, "none").any()
-
-
-def test_a_budget_goes_to_the_largest_worth_per_parameter_of_all_layers() -> None:
-    worth = torch.tensor([[5.0, 1.0], [0.1, 0.2], [8.0, 6.0]])
-    # Per parameter: 0.5, 0.1; 0.01, 0.02; 0.4, 0.3.
-    kept = kept_within(worth, [10, 10, 20], 50)
-    assert kept.tolist() == [[True, False], [False, False], [True, True]]  # the second layer is dropped
-
-
-def test_a_component_without_room_is_passed_over() -> None:
-    kept = kept_within(torch.tensor([[5.0], [12.0], [3.0]]), [10, 30, 10], 25)
-    assert kept.flatten().tolist() == [True, False, True]
-
-
-def test_what_is_not_allowed_is_never_kept_and_without_a_budget_all_that_is() -> None:
-    worth, allowed = torch.tensor([[5.0, 4.0], [3.0, 2.0]]), torch.tensor([[False, True], [True, False]])
-    assert torch.equal(kept_within(worth, [1, 1], 4, allowed), allowed)
-    assert kept_within(worth, [1, 1], 1, allowed).tolist() == [[False, True], [False, False]]
-    assert torch.equal(kept_within(worth, [1, 1], None, allowed), allowed)
-    assert kept_within(worth, [1, 1], None).all()
-
-
-@given(
-    st.lists(st.lists(st.floats(0, 10, width=32), min_size=3, max_size=3), min_size=2, max_size=4),
-    st.integers(1, 200),
-)
-def test_a_budget_is_never_exceeded_and_room_for_one_more_is_never_left(rows: list[list[float]], budget: int) -> None:
-    worth = torch.tensor(rows)
-    sizes = [7, 11, 13, 5][: len(rows)]
-    kept = kept_within(worth, sizes, budget)
-    spent = int((kept.sum(dim=1) * torch.tensor(sizes)).sum())
-    assert spent <= budget
-    dropped = [size for size, row in zip(sizes, kept, strict=True) if not row.all()]
-    assert all(size > budget - spent for size in dropped)
-
-
-def test_one_threshold_goes_by_value_and_ends_at_the_first_component_without_room() -> None:
-    values = torch.tensor([[9.0, 4.0, 1.0], [8.0, 7.0, 0.5]])
-    assert above_one_threshold(values, [10, 30], 70).tolist() == [[True, False, False], [True, True, False]]
-    assert above_one_threshold(values, [10, 30], 69).tolist() == [[True, False, False], [True, False, False]]
-    assert above_one_threshold(values, [10, 30], 120).all()
-    equal = above_one_threshold(torch.zeros(2, 2), [1, 1], 3)
-    assert equal.tolist() == [[True, True], [True, False]], "of equal ones the first layer's"
 
 
 def test_a_share_is_above_noise_from_two_standard_errors() -> None:

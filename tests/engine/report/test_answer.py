@@ -1,15 +1,10 @@
 """The numbers that the page shows of the answer are those of ranks.json, in percent and with their intervals."""
 
 import dataclasses
-from pathlib import Path
 
 import pytest
-import torch
 
-from engine.ranks import RankRecord
-from engine.report.answer import answer_of, trust_words
-from engine.run.folder import RunFolder
-from engine.search.trajectory import Trajectory
+from engine.report.answer import answer_of
 from tests.engine.ranks.test_evidence import evidence_of
 from tests.helpers.rank_records import answered_record
 
@@ -63,15 +58,3 @@ def test_what_is_not_known_is_left_out() -> None:
     unshared = answer_of(bare, 400)
     assert unshared is not None
     assert not len(unshared.shares)
-
-
-def test_the_trust_is_told_of_ranks_by_threshold_only(tmp_path: Path) -> None:
-    folder, record = RunFolder(tmp_path), RankRecord(2, answered_record().layers, rule="threshold")
-    assert trust_words(record, folder) == "", "no search is there"
-    history = Trajectory([layer.name for layer in record.layers])
-    history.add(0, torch.full((3, 2), 0.5), torch.full((3, 2), 0.5))
-    folder.search.mkdir()
-    history.write(folder.trajectory)
-    assert "nothing is decided yet" in trust_words(record, folder)
-    assert trust_words(dataclasses.replace(record, rule="shares"), folder) == ""
-    assert trust_words(None, folder) == ""

@@ -29,7 +29,7 @@ pytestmark = [
 ]
 
 EVIL = "</script><script>document.title='run'</script><img src=x onerror=\"document.title='run'\">.0.query"
-LARGEST_PAGE, LONGEST_LOAD = 6_000_000, 2.0
+LARGEST_PAGE = 6_000_000
 
 
 @pytest.fixture(scope="module")
@@ -92,11 +92,9 @@ def settled(browser: Browser, element: str) -> bytes:
     raise AssertionError(f"{element} keeps changing")
 
 
-def test_the_large_page_is_small_enough_and_fast(fresh: Browser, large: RunFolder) -> None:
+def test_the_large_page_is_small_enough(fresh: Browser, large: RunFolder) -> None:
     assert large.report.stat().st_size < LARGEST_PAGE
     fresh.open(large.report)
-    seconds = min(fresh.open(large.report) for _ in range(3))
-    assert seconds < LONGEST_LOAD
     quiet(fresh, large.report)
 
 

@@ -1,8 +1,10 @@
 """The interactive charts carry the numbers, under the names by which the page finds them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
-from bokeh.models import ColumnDataSource, HoverTool, Span
+from bokeh.models import ColumnDataSource, HoverTool, Line, Scatter, Span
 
 from engine.ranks import LayerRank, RankRecord
 from engine.ranks.grid import pale, rank_colour
@@ -14,6 +16,10 @@ def record() -> RankRecord:
     alpha, size = (0.6, 0.4), (2.0, 1.0)
     names = {"b.0.query": 3, "b.0.value": 0, "b.1.query": 8}
     return RankRecord(8, tuple(LayerRank(n, r, alpha, size) for n, r in names.items()), threshold=0.125)
+
+
+def drawn_as(made: Any, kind: type) -> list[Any]:
+    return [renderer for renderer in made.renderers if isinstance(renderer.glyph, kind)]
 
 
 def curves() -> SearchCurves:
@@ -85,4 +91,13 @@ def test_a_diagnostic_that_nothing_knows_has_no_chart() -> None:
 def test_any_k_has_its_colours(k: int) -> None:
     values = np.zeros((1, 1, k))
     made = charts.layer_curves("alpha", SearchCurves(["0.q"], np.array([0]), values, values, None, None))
-    assert len(made.renderers) == k
+    assert len(drawn_as(made, Line)) == k
+
+
+def test_a_single_point_is_a_dot() -> None:
+    one = np.zeros((1, 1, 3))
+    made = charts.layer_curves("alpha", SearchCurves(["0.q"], np.array([0]), one, one, None, None))
+    assert len(drawn_as(made, Scatter)) == 3
+    two = np.zeros((2, 1, 3))
+    made = charts.layer_curves("alpha", SearchCurves(["0.q"], np.array([0, 8]), two, two, None, None))
+    assert not drawn_as(made, Scatter)

@@ -53,7 +53,7 @@ def of_ranks(ranks: list[list[int]], steps: list[int]) -> SearchCurves:
 
 def test_stretches_tell_when_a_rank_changed() -> None:
     found = stretches(of_ranks([[2, 1], [2, 3], [4, 3]], [0, 10, 25]))
-    assert found == [(0, 0, 25, 2), (0, 25, 40, 4), (1, 0, 10, 1), (1, 10, 40, 3)]
+    assert found == [(0, 0, 17.5, 2), (0, 17.5, 25, 4), (1, 0, 5, 1), (1, 5, 25, 3)]
     assert stretches(of_ranks([[5]], [0])) == [(0, 0, 1, 5)]
 
 

@@ -55,7 +55,7 @@ def test_rank_evolution_has_a_bar_a_stretch(tmp_path: Path, kept: list[Any]) -> 
     figures.rank_evolution(curves_of_layers(2), 4, tmp_path / "e.png")
     bars = [path.get_extents() for rows in kept[0].axes[0].collections for path in rows.get_paths()]
     assert [(bar.x0, bar.x1, bar.y0) for bar in bars] == [
-        (0, 10, -0.5), (10, 30, -0.5), (30, 50, -0.5), (0, 10, 0.5), (10, 30, 0.5), (30, 50, 0.5),
+        (0, 5, -0.5), (5, 20, -0.5), (20, 30, -0.5), (0, 5, 0.5), (5, 20, 0.5), (20, 30, 0.5),
     ]  # fmt: skip
 
 

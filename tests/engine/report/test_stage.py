@@ -80,7 +80,15 @@ def test_the_page_loads_nothing_from_elsewhere(finished_run: Callable[..., RunFo
     folder = finished_run("bert")
     content = folder.report.read_text(encoding="utf-8")
     page = Page(content)
-    possible = ("curve.png", "shares.png", "ranks.png", "alpha.png", "rank_evolution.png", "losses.png")
+    possible = (
+        "curve.png",
+        "shares.png",
+        "ranks.png",
+        "alpha.png",
+        "rank_evolution.png",
+        "losses.png",
+        "retrain_loss.png",
+    )
     names = [name for name in possible if (folder.figures / name).exists()]
     assert set(possible[1:]) <= set(names) == {path.name for path in folder.figures.iterdir()}
     assert len(page.loaded) == len(names)
@@ -110,6 +118,7 @@ def test_the_page_holds_the_numbers_of_the_search(finished_run: Callable[..., Ru
     found = packed["low"] + codes * (packed["high"] - packed["low"]) / 65535
     assert np.abs(found - expected).max() < 1e-5
     charts = {"rank-map", "alpha-chart", "contribution-chart", "evolution", "scatter", "losses", "ratio", "cosine"}
+    charts |= {"retrain-loss"}
     assert payload["charts"].keys() - {"curve"} == charts | {"shares"}
 
 

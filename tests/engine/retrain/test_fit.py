@@ -52,6 +52,9 @@ def test_stopped_and_resumed_is_bit_equal(
     first, second = (json.loads(f.metrics.read_text()) for f in (whole, folder))
     assert (first["metrics"], first["loss"], first["steps"]) == (second["metrics"], second["loss"], second["steps"])
     assert not folder.retrain.exists()
+    curves = [[json.loads(line) for line in f.retrain_metrics.read_text().splitlines()] for f in (whole, folder)]
+    for one, other in zip(*curves, strict=True):
+        assert one == pytest.approx(other)
 
 
 @pytest.mark.trains

@@ -54,6 +54,7 @@ def test_each_row_is_judged_at_the_temperature_of_the_others(
     assert list(zip(found["split"], found["row"], strict=True)) == places
     assert (found["split"] == "unused").sum() == 15
     assert (found["weight"] == 1).all()
+    assert found["source"].is_unique
     even = np.arange(len(labels)) % 2 == 0
     expected = np.zeros(len(labels))
     for half in (even, ~even):
@@ -72,10 +73,13 @@ def test_a_language_model_has_the_loss_of_each_answer_and_writes_no_texts_where_
 ) -> None:
     model, data = save_causal(tmp_path / "model", "gpt2"), write_e2e(tmp_path / "data")
     options = ["--method", "lora", "--retrain.row_losses", "true", "--task.metrics", "[perplexity]"]
+    options += ["--task.train_rows", "8", "--task.unused_rows", "8"]
     request = parse([*arguments(model, data, tmp_path / "runs", "[c_attn]"), *options])
     folder = run_stages(request, StopRequest(), draw=False)
     found = pd.read_parquet(folder.row_losses)
     assert (found["weight"] > 1).all()
+    unused = found[found["split"] == "unused"]
+    assert unused["source"].nunique() < len(unused)  # some are references of one record
     assert np.isfinite(found["loss"]).all()
     result = json.loads(folder.metrics.read_text())
     assert set(result["metrics"]) == {"perplexity", "token_accuracy"}

@@ -8,7 +8,7 @@ import pytest
 
 from configs.errors import UserError
 from configs.schema import RunConfig
-from engine.retrain.sources import refuse_own_sources
+from engine.retrain.sources import ranks_from, refuse_own_sources
 from engine.run.folder import RunFolder
 from engine.run.opening import Asked
 
@@ -71,3 +71,14 @@ TAKEN: dict[str, tuple[str, tuple[str, ...]]] = {
 def test_what_stays_may_be_read(tiny_config: Callable[..., RunConfig], tmp_path: Path, case: str) -> None:
     stage, arguments = TAKEN[case]
     ask(tiny_config(*filled(arguments, tmp_path)), stage, overwrite=True)
+
+
+def test_the_file_of_ranks_may_stand_for_each_cell_of_a_study(tiny_config: Callable[..., RunConfig]) -> None:
+    given = "{runs}/seed-{seed}_name-{task}/ranks.json"
+    config = tiny_config("--method", "lora_shuffled", "--lora.ranks_from", given, "--seed", "7")
+    assert ranks_from(config) == Path(config.runs_folder) / "seed-7_name-sample" / "ranks.json"
+
+
+def test_a_home_may_be_written_short(tiny_config: Callable[..., RunConfig]) -> None:
+    config = tiny_config("--method", "lora_shuffled", "--lora.ranks_from", "~/ranks.json")
+    assert ranks_from(config) == Path.home() / "ranks.json"

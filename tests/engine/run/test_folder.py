@@ -23,7 +23,7 @@ def test_a_finished_run_holds_the_agreed_files_and_no_leftovers(finished: tuple[
         "components.safetensors",
         "weights.safetensors",
     }
-    always = {"ranks.png", "alpha.png", "losses.png", "rank_evolution.png", "shares.png"}
+    always = {"ranks.png", "alpha.png", "losses.png", "rank_evolution.png", "shares.png", "retrain_loss.png"}
     # A run this short may have learned nothing, of which there is no curve.
     assert {path.name for path in folder.figures.iterdir()} - {"curve.png"} == always
     result = json.loads(folder.metrics.read_text())

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +10,8 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from engine.run import memory
 from engine.run.context import Context
-from engine.run.memory import Activations, activations, check_memory, free
+from engine.run.memory import Activations, activations, check_memory
 from engine.search.stage import build_search
-from problems.machine.compute import Compute
 from problems.models.attach import attach_components
 
 
@@ -80,22 +78,6 @@ def test_a_saving_that_is_taken_is_not_proposed(
     given = ("--model.gradient_checkpointing", "true", "--model.dtype", "bf16", "--search.batch_size", "1")
     with pytest.raises(UserError, match=r"what saves most: --task\.max_length \d+; --ignore"):
         build_search(run_of(tiny_config(*given)), second_order=False)
-
-
-@pytest.mark.parametrize("version", [0, 1])
-def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
-    monkeypatch.setattr(memory, "_ROOT", tmp_path)
-    for name, text in zip(memory._CGROUPS[version], ("5000", "4000", "anon 1\ninactive_file 1500\n"), strict=True):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text, encoding="ascii")
-    assert free(Compute(torch.device("cpu"), bf16=False)) == 2500
-
-
-def test_no_limit_is_no_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_ROOT", tmp_path)
-    for name, text in zip(memory._CGROUPS[0], ("max", "4000", "inactive_file 1500"), strict=True):
-        (tmp_path / name).write_text(text, encoding="ascii")
-    assert list(memory._left_in_containers()) == []
 
 
 def test_a_block_computed_again_keeps_its_inputs() -> None:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from configs.schema import RunConfig
-from engine.disk import checkpoint
+from engine.disk import checkpoint, newest
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
@@ -34,7 +34,7 @@ def test_checkpoints_come_when_due_and_are_gone_in_the_end(
     run = run_of(tiny_config("--search.steps", "9", "--search.checkpoint_every", "3"))
     search(run)
     assert steps == [3, 6]
-    assert checkpoint.peek(run.folder.search_checkpoint) == {}
+    assert newest.peek(run.folder.search_checkpoint) == {}
     assert run.folder.search_summary.exists()
 
 

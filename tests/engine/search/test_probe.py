@@ -127,6 +127,32 @@ def same(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.trains
+def test_the_reference_of_bf16_weights_is_computed_in_fp32(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    torch.set_default_dtype(torch.float32)
+    rows = {}
+    for dtype in ("bf16", "rounded"):
+        engine = build_search(run_of(tiny_config("--model.dtype", "bf16", "--precision", "fp32")), second_order=True)
+        frozen = [p for p in engine.lora.module.parameters() if p.dtype == torch.bfloat16]
+        if dtype == "rounded":  # the same numbers, in fp32 from the beginning
+            for weight in frozen:
+                weight.data = weight.data.float()
+        before = [weight.data.clone() for weight in frozen]
+        probe = Probe(HYPERGRADIENTS["first_order"], [2], ["betty"])
+        engine.lora.config.type = register(probe)
+        engine.train()
+        for engine.global_step in (1, 2):
+            engine.train_step()
+        rows[dtype] = {row["approximation"]: row["cosine"] for row in probe.rows}
+        assert frozen
+        assert same([weight.data for weight in frozen], before)
+        assert all(weight.dtype == old.dtype for weight, old in zip(frozen, before, strict=True))
+    assert rows["rounded"]["exact"] == pytest.approx(1, abs=1e-6)
+    assert 0.5 < rows["bf16"]["exact"] < 1 - 1e-6, "arithmetic in bf16 must show against a reference in fp32"
+
+
+@pytest.mark.trains
 def test_measuring_the_cost_leaves_the_engine_as_it_was(engine: Any) -> None:
     def state() -> Any:
         trajectory = Trajectory(engine.lora.gates.names)

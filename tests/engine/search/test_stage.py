@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from configs.schema import RunConfig
-from engine.disk import checkpoint
+from engine.disk import newest
 from engine.run.context import Context
 from engine.search import trajectory
 from engine.search.found import read_numbers
@@ -37,7 +37,7 @@ def test_a_search_leaves_numbers_curves_weights_and_its_settings(searched: tuple
     trained = {name: p for name, p in engine.lora.module.named_parameters() if p.requires_grad}  # type: ignore[attr-defined]
     assert weights.keys() == trained.keys()
     assert all(torch.equal(weights[name], trained[name]) for name in trained)
-    assert checkpoint.peek(folder.search_checkpoint) == {}
+    assert newest.peek(folder.search_checkpoint) == {}
 
 
 def test_both_problems_see_their_own_half_of_the_rows(

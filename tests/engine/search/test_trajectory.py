@@ -10,6 +10,7 @@ import torch
 
 from engine.run.folder import RunFolder
 from engine.search import trajectory
+from engine.search.state import points, restore_points
 from engine.search.trajectory import Trajectory
 
 
@@ -46,7 +47,7 @@ def test_it_comes_back_from_the_file_and_from_a_checkpoint(tmp_path: Path) -> No
     made = some()
     made.write(tmp_path / "t.parquet")
     restored = Trajectory(made.names)
-    restored.restore(made.tensors())
+    restore_points(restored, points(made))
     for other in (trajectory.read(tmp_path / "t.parquet"), restored):
         assert other.names == made.names
         assert other.steps == made.steps

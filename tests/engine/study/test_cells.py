@@ -205,3 +205,16 @@ def test_a_cell_reads_the_ranks_and_the_rate_of_others(tiny_config: Callable[...
     assert found[True]["seed-0_variant-autolora"] == []
     assert found[True]["seed-1_variant-autolora"] == ["seed-0_variant-autolora"]
     assert found[True]["seed-1_variant-shuffled"] == ["seed-0_variant-shuffled", "seed-1_variant-autolora"]
+
+
+def test_a_cell_reads_the_search_that_it_answers_again(tiny_config: Callable[..., RunConfig]) -> None:
+    again = {"answer.from": "{runs}/seed-{seed}_variant-first", "answer.budget": 0.5}
+    study = StudyConfig({"seed": [0, 1]}, {"again": again, "first": {"answer.rule": "shares"}})
+    cells = expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(Path("x")))
+    found = {c.config.name: [o.config.name for o in reads(c, cells, sweep_once=False)] for c in cells}
+    assert found == {
+        "seed-0_variant-again": ["seed-0_variant-first"],
+        "seed-0_variant-first": [],
+        "seed-1_variant-again": ["seed-1_variant-first"],
+        "seed-1_variant-first": [],
+    }

@@ -12,7 +12,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from configs.schema import RunConfig, StudyConfig
-from engine.disk.files import write_parquet
+from engine.disk.tables import write_parquet
 from engine.study.cells import Cell, expand
 from engine.study.folder import StudyFolder
 from engine.study.report import closeness, paper_tables, write_study_report

@@ -23,6 +23,21 @@ def test_it_shows_how_much_is_done_and_what_is_below() -> None:
     assert "below" in text
 
 
+def test_the_time_left_is_named_and_work_that_comes_on_top_counts() -> None:
+    console = screen()
+    with Bar("answer", 4, on=console) as bar:
+        for done in (1, 2, 3):
+            time.sleep(0.01)
+            bar.step(done)
+        bar.grow(96)
+        for done in (4, 5, 6):
+            time.sleep(0.01)
+            bar.step(done)
+    shown = console.export_text()
+    assert "6/100" in shown
+    assert " left" in shown
+
+
 def test_without_a_terminal_there_are_lines(log_lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(ticker.time, "monotonic", lambda: now[0])
@@ -31,7 +46,11 @@ def test_without_a_terminal_there_are_lines(log_lines: list[str], monkeypatch: p
         for done in range(10):
             now[0] += 4.0
             bar.step(done, "more")
-    assert log_lines == ["INFO decode 2/10  more", "INFO decode 5/10  more", "INFO decode 8/10  more"]
+    assert log_lines == [
+        "INFO decode 2/10  10.0/min, 0:48 left  more",
+        "INFO decode 5/10  12.5/min, 0:24 left  more",
+        "INFO decode 8/10  13.3/min, 0:09 left  more",
+    ]
     assert not console.export_text().strip()
 
 

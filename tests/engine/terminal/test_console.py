@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 from transformers.utils import logging as transformers_logging
 
-from engine.terminal.console import console, log, quiet_libraries
+from engine.terminal.console import console, log, show_log
+from engine.terminal.loading import quiet_libraries
 
 
 @pytest.fixture(autouse=True)
@@ -21,15 +22,15 @@ def fresh_logger() -> Iterator[None]:
 
 @pytest.mark.parametrize(("speaks", "level"), [(True, logging.INFO), (False, logging.ERROR)])
 def test_a_process_that_does_not_speak_shows_errors_alone(speaks: bool, level: int) -> None:
-    quiet_libraries(speaks=speaks)
+    show_log(speaks=speaks)
     assert console.quiet is not speaks
     assert log.level == level
     assert not log.propagate
 
 
 def test_a_second_call_adds_no_second_line() -> None:
-    quiet_libraries()
-    quiet_libraries()
+    show_log()
+    show_log()
     assert len(log.handlers) == 1
 
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from engine.terminal import ticker
-from engine.terminal.live_view import SearchProgress
+from engine.terminal.live_view import RetrainProgress, SearchProgress
 
 NAMES = [f"model.layers.{i}.self_attn.{p}_proj" for i in range(24) for p in "qv"]
 
@@ -63,5 +63,29 @@ def test_without_a_terminal_there_are_lines_and_no_more_often_than_due(
                 progress.show(step, 0.5, None, [4] * 48)
             progress.step(step)
     assert len(log_lines) == 9
-    assert log_lines[0] == "INFO search 11/100  L_tr 0.500  L_val -  mean rank 4.00", "the numbers shown last"
+    assert log_lines[0] == "INFO search 11/100  1.0/s, 1:29 left  L_tr 0.500  L_val -  mean rank 4.00", (
+        "the numbers shown last"
+    )
     assert "q_proj" not in console.export_text()
+
+
+def test_a_retraining_shows_loss_and_learning_rate_in_a_line_and_on_the_screen(
+    log_lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(ticker.time, "monotonic", lambda: clock[0])
+    console = Console(file=io.StringIO(), force_terminal=False)
+    with RetrainProgress(40, 0, console) as progress:
+        assert not progress.due
+        clock[0] = 10.5
+        assert progress.due
+        progress.show(21, 0.6934, 1.5e-3)
+        assert not progress.due
+    assert log_lines == ["INFO retrain 21/40  2.0/s, 0:10 left  loss 0.693  learning rate 0.0015"]
+    monkeypatch.undo()
+    shown = screen()
+    with RetrainProgress(40, 0, shown) as progress:
+        progress.show(21, 0.6934, 1.5e-3)
+    text = shown.export_text()
+    assert "21/40" in text
+    assert "loss 0.693  learning rate 0.0015" in text

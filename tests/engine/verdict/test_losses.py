@@ -1,5 +1,7 @@
 """What the trainings of a verdict have shown: means over labels, the gain at the same seeds, errors by row."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,16 @@ HEAD = np.array([[4.0, 4, 8, 16], [6.0, 6, 12, 24]])
 @pytest.fixture
 def found() -> Shown:
     losses = {"learned": LEARNED, "shuffled": SHUFFLED, "uniform": LEARNED[:1] - WEIGHTS}
-    return Shown(losses, WEIGHTS, HEAD, {}, {}, "accuracy")
+    return Shown(losses, WEIGHTS, np.arange(4), HEAD, {}, {}, "accuracy")
+
+
+def test_the_rows_of_one_source_count_as_one(found: Shown) -> None:
+    together = dataclasses.replace(found, sources=np.array([1, 0, 1, 2]))
+    rows = (SHUFFLED - LEARNED).mean(axis=0)
+    sums, weights = np.array([rows[0] + rows[2], rows[1], rows[3]]), np.array([3.0, 1.0, 4.0])
+    rest = sums - weights * rows.sum() / 8
+    assert together.pairs().row_error == pytest.approx(np.sqrt((rest**2).sum() * 3 / 2) / 8)
+    assert together.pairs().mean == found.pairs().mean
 
 
 def test_a_difference_is_nats_a_label_above_0_where_the_learned_ranks_are_better(found: Shown) -> None:

@@ -13,12 +13,11 @@ from configs.errors import UserError
 from configs.requests import Request
 from configs.schema import RunConfig
 from engine.disk.files import write_json
-from engine.retrain.methods.base import ranks_from
+from engine.retrain.sources import ranks_from
 from engine.run.folder import RunFolder
 from engine.run.interrupt import OUT_OF_TIME, Interrupted, StopRequest
 from engine.study.launchers import LAUNCHERS, Launcher, Running
 from engine.verdict.stage import run_verdict
-from problems.tasks import make_task
 from tests.helpers.methods import LEARNED, NAMES, SIZE, K
 from tests.helpers.verdicts import FakeLauncher, better
 
@@ -55,7 +54,7 @@ def test_the_members_of_a_pair_differ_in_their_ranks_alone(verdict: Callable[...
     assert all(other == config for other in others)
     assert (config.seed, config.task.seed, config.task.unused_rows) == (7, 5, 77)
     assert (config.retrain.init, config.retrain.row_losses, config.lora.shuffle) == ("scratch", True, "type")
-    assert (folder.verdict / "cells" / ".." / "ranks.json") == ranks_from(config, make_task(config))
+    assert (folder.verdict / "cells" / ".." / "ranks.json") == ranks_from(config)
     heads = [c for c in launcher.trained if c.method == "head"]
     assert [(head.name, head.seed, head.task.seed) for head in heads] == [("head-1", 6, 5), ("head-2", 7, 5)]
     assert [arm["name"] for arm in found["arms"]] == ["learned", "shuffled", "uniform", "random"]
@@ -180,7 +179,7 @@ def test_damaged_losses_are_named(verdict: Callable[..., Any]) -> None:
     place.write_bytes(b"x")
     with pytest.raises(UserError, match=r"row_losses.parquet: not readable as parquet"):
         verdict(FakeLauncher(better(0.3)))
-    pd.DataFrame({"loss": [1.0], "weight": [1.0]}).to_parquet(place)
+    pd.DataFrame({"loss": [1.0], "weight": [1.0], "source": [0]}).to_parquet(place)
     with pytest.raises(UserError, match=r"row_losses.parquet: it judges other rows"):
         verdict(FakeLauncher(better(0.3)))
 

@@ -138,7 +138,7 @@ def test_what_a_mamba_reads_past_lora_is_refused() -> None:
         attach_components(model, LoraSettings(target_modules=["in_proj", "out_proj"], k=2), TaskType.CAUSAL_LM, [])
     assert str(caught.value) == (
         "--lora.target_modules: backbone.layers.0.mixer.out_proj is not allowed, as a model of type mamba reads its "
-        "weight past LoRA; allowed: dt_proj, in_proj, lm_head, x_proj"
+        "weight directly, without LoRA; allowed: dt_proj, in_proj, lm_head, x_proj"
     )
     taken = LoraSettings(target_modules=["in_proj", "x_proj", "dt_proj"], k=2)
     assert isinstance(attach_components(model, taken, TaskType.CAUSAL_LM, []), PeftModel)

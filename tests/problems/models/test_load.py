@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,7 +25,8 @@ from transformers.quantizers.quantizers_utils import should_convert_module
 
 from configs.errors import UserError
 from configs.schema import ModelConfig
-from problems.models.load import NOT_IN_4BIT, load_base, load_tokenizer, locate, share_padding
+from problems.models.load import NOT_IN_4BIT, load_base, load_tokenizer, share_padding
+from problems.models.places import locate
 from tests.helpers.generation_toys import make_causal
 
 
@@ -56,7 +58,9 @@ def test_a_model_that_cannot_be_had_is_one_line_with_the_offline_choices(
 ) -> None:
     if name == "empty":
         name = str(tmp_path)
-    with pytest.raises(UserError, match=r"--model\.name: cannot load .*without a network: a local folder") as caught:
+    with pytest.raises(
+        UserError, match=r"--model\.name: cannot load .*without a network, give a local folder"
+    ) as caught:
         load(ModelConfig(name=name))
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -254,3 +258,19 @@ def test_an_output_layer_of_another_vocabulary_is_no_head_to_be_made_new(tmp_pat
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match=r"lm_head\.weight has the size \[38, 32\], not \[40, 32\]"):
         load_base(ModelConfig(name=str(folder)), AutoModelForCausalLM)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_download_is_told_before_it(
+    monkeypatch: pytest.MonkeyPatch, log_lines: list[str], cached: bool, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("problems.models.load.constants.HF_HUB_OFFLINE", False)
+    found = str(tmp_path / "config.json") if cached else None
+    monkeypatch.setattr("problems.models.load.try_to_load_from_cache", lambda *_, **__: found)
+    tokenizer = SimpleNamespace(pad_token="<pad>")
+    monkeypatch.setattr("problems.models.load.AutoTokenizer.from_pretrained", lambda *_, **__: tokenizer)
+    load_tokenizer(ModelConfig("someone/a-model"))
+    load_tokenizer(ModelConfig(str(tmp_path)))
+    assert [line.partition(" into ")[0] for line in log_lines] == (
+        [] if cached else ["INFO downloading someone/a-model from the model hub"]
+    )

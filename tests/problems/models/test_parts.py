@@ -1,10 +1,9 @@
 """Names and places of the parts of a fused projection."""
 
 import pytest
-import torch
 
 from configs.errors import UserError
-from problems.models.parts import Group, KeepSparse, groups_of, layer_ranks, layout, refuse_overlap, split
+from problems.models.parts import Group, groups_of, layer_ranks, layout, refuse_overlap, split
 
 C = "transformer.h.0.attn.c_attn"
 
@@ -50,19 +49,3 @@ def test_a_layer_is_not_whole_and_in_parts() -> None:
     refuse_overlap([f"{C}.q", f"{C}.v", "transformer.h.1.attn.c_attn"], "ranks.json")
     with pytest.raises(UserError, match=rf"^ranks\.json: {C} is named whole and by part \({C}\.v\)"):
         refuse_overlap([C, f"{C}.v"], "ranks.json")
-
-
-def test_the_gradient_outside_the_blocks_is_zero_also_when_differentiated_again() -> None:
-    torch.manual_seed(0)
-    b = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
-    places = layout({"c_attn.q": 1, "c_attn.v": 2})
-    b.register_hook(KeepSparse(places.values(), b))
-    inside = torch.zeros(6, 3, dtype=torch.bool)
-    inside[0:2, 0] = inside[4:6, 1:3] = True
-    (grad,) = torch.autograd.grad((b**3).sum(), [b], create_graph=True)
-    torch.testing.assert_close(grad, torch.where(inside, 3 * b**2, 0.0))
-    # grad . 1 is a function of the entries inside alone.
-    (again,) = torch.autograd.grad(grad.sum(), [b])
-    torch.testing.assert_close(again, torch.where(inside, 6 * b, 0.0))
-    torch.autograd.backward((b**3).sum(), inputs=[b])
-    torch.testing.assert_close(b.grad, torch.where(inside, 3 * b**2, 0.0))

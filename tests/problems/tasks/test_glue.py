@@ -91,7 +91,7 @@ def test_labels_of_a_folder_are_numbered_from_0_by_the_training_rows(
             "rte",
             [n / 7 for n in range(40)],
             [0.0],
-            r"column 'label' of split 'train' .*nearly one a row; for numbers set",
+            r"column 'label' of split 'train' .*nearly one a row; to learn numbers, set",
         ),
         ("stsb", ["good", "bad"], ["good"], r"split 'train' of .*, row 1: label 'good' is not a number"),
         ("stsb", [1.0, 1e39], [1.0], r"split 'train' of .*, row 2: label 1e\+39 is too large"),

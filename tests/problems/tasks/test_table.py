@@ -230,7 +230,7 @@ def numbers(count: int, digits: int = 3) -> list[float]:
 def test_a_number_of_its_own_in_each_row_is_no_class(tmp_path: Path, suffix: str, labels: list[Any]) -> None:
     path = write(tmp_path / f"d{suffix}", {"text": [f"t{n}" for n in range(len(labels))], "label": labels})
     with pytest.raises(
-        UserError, match=r"^--task\.path: column 'label' of .* nearly one a row; for numbers set --task\.k"
+        UserError, match=r"^--task\.path: column 'label' of .* nearly one a row; to learn numbers, set --task\.k"
     ):
         task_of(path).rows()
     if "," not in str(labels[0]):
@@ -239,9 +239,7 @@ def test_a_number_of_its_own_in_each_row_is_no_class(tmp_path: Path, suffix: str
 
 def test_a_text_of_its_own_in_each_row_is_no_class(tmp_path: Path) -> None:
     path = write(tmp_path / "d.csv", {"text": [f"t{n}" for n in range(40)], "label": [f"word {n}" for n in range(40)]})
-    with pytest.raises(
-        UserError, match=r"nearly one a row; is it the column of the labels \(--task\.label_column\)\?"
-    ):
+    with pytest.raises(UserError, match=r"nearly one a row; are these the labels \(--task\.label_column\)\?"):
         task_of(path).rows()
 
 

@@ -89,7 +89,7 @@ def test_words_without_a_token_are_predicted_o_and_counted(
     ]
     encoded = task.encode(rows_of(*sentences), tokenizer)
     assert log_lines == [
-        "INFO 4 of 8 words have no token (cut off by --task.max_length 6, or nothing to the tokenizer): O is "
+        "INFO 4 of 8 words have no token (cut off by --task.max_length 6, or dropped by the tokenizer): O is "
         "predicted for them"
     ]
     outputs, labels = right_outputs(task, tokenizer, encoded)
@@ -195,7 +195,7 @@ def test_a_tokenizer_that_does_not_know_its_words_is_refused(tmp_path: Path) -> 
     class Slow:
         is_fast = False
 
-    with pytest.raises(UserError, match=r"^--model\.name: its tokenizer cannot say which word"):
+    with pytest.raises(UserError, match=r"^--model\.name: its tokenizer cannot tell which word"):
         task_of(tmp_path).encode(rows_of((["a"], ["O"])), Slow())  # type: ignore[arg-type]
 
 

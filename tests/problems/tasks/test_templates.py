@@ -106,7 +106,7 @@ def test_qwen3_is_refused_where_an_answer_changes_once_more_turns_follow() -> No
     template = Template(chat_tokenizer(text))
     ids, labels = template.labelled(TURNS[:2])
     assert learned_texts(template.tokenizer, ids, labels)[0].endswith("Yes, in the city centre.<|im_end|>\n")
-    with pytest.raises(TemplateRefused, match="in another way once more turns follow"):
+    with pytest.raises(TemplateRefused, match="in another way when more turns follow"):
         template.labelled(TURNS)
 
 
@@ -155,7 +155,7 @@ def test_a_row_that_the_template_refuses_is_told_in_its_words() -> None:
     with pytest.raises(RowRefused, match="No system turn here") as caught:
         Template(tokenizer).labelled([SYSTEM, *TURNS])
     error = str(refusal(caught.value, "--task.path: a.jsonl, row 7", "my.jinja", tokenizer))
-    assert error.startswith("--task.path: a.jsonl, row 7: the chat template, my.jinja, does not take it (No system")
+    assert error.startswith("--task.path: a.jsonl, row 7: the chat template, my.jinja, refuses it (No system")
 
 
 class Merging:

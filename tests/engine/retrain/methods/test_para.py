@@ -145,6 +145,16 @@ def test_a_sweep_judges_what_is_left(tiny_config: Callable[..., RunConfig], delt
     assert json.loads(folder.metrics.read_text())["learning_rate"] in (1e-3, 1e-2)
 
 
+def test_one_threshold_goes_by_value_and_ends_at_the_first_component_without_room() -> None:
+    values = torch.tensor([[9.0, 4.0, 1.0], [8.0, 7.0, 0.5]])
+    found = para.above_one_threshold
+    assert found(values, [10, 30], 70).tolist() == [[True, False, False], [True, True, False]]
+    assert found(values, [10, 30], 69).tolist() == [[True, False, False], [True, False, False]]
+    assert found(values, [10, 30], 120).all()
+    equal = found(torch.zeros(2, 2), [1, 1], 3)
+    assert equal.tolist() == [[True, True], [True, False]], "of equal ones the first layer's"
+
+
 def test_a_budget_without_room_is_refused(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:

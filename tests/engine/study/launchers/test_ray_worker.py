@@ -23,7 +23,7 @@ from engine.study.launchers.ray_worker import run_cell
 @pytest.fixture(autouse=True)
 def terminal_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker is silent for good; this process is not to be."""
-    monkeypatch.setattr("engine.terminal.console.quiet_libraries", lambda **_: None)
+    monkeypatch.setattr("engine.terminal.console.show_log", lambda **_: None)
 
 
 @pytest.fixture

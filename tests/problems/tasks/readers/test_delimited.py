@@ -55,9 +55,9 @@ TORN = {
     "all rows": ("a,b\n1,2,3\n4,5,6\n", False, r"row 1: 3 cells"),
     "TSV": ("a\tb\n1\t2\n1\t2\t3", True, r"row 2: 3 cells, but the header has 2; a cell can hold no tab"),
     "a tab between quotes": ('a\tb\n"1\t2"\t3', True, r"row 1: 3 cells"),
-    "no end": ('a,b\n1,2\n"no end,3\n4,5\n', False, r"row 2: a cell in double quotes does not end"),
-    "words after the end": ('a,b\n"no end,3\n"x" y,5\n', False, r"row 1: a cell in double quotes does not end, or"),
-    "the header": ('"a,b\n1,2\n', False, r"the header: a cell in double quotes does not end"),
+    "no end": ('a,b\n1,2\n"no end,3\n4,5\n', False, r"row 2: a cell in double quotes is not closed"),
+    "words after the end": ('a,b\n"no end,3\n"x" y,5\n', False, r"row 1: a cell in double quotes is not closed, or"),
+    "the header": ('"a,b\n1,2\n', False, r"the header: a cell in double quotes is not closed"),
 }
 
 

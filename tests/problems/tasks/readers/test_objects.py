@@ -26,7 +26,7 @@ BAD = {
     "a.jsonl": ('{"a": 1}\n{"a"', "line 2: is no JSON"),
     "b.jsonl": ("[1]\n", "row 1: is no object"),
     "c.jsonl": ("\n", "has no rows"),
-    "a.json": ('{"a": 1}', "is no list of objects; one object a line is a .jsonl file"),
+    "a.json": ('{"a": 1}', "is not a list of objects; a file with one object a line must end in .jsonl"),
     "b.json": ("[1", "is no JSON"),
     "c.json": ("[]", "has no rows"),
     "a.parquet": ("x", "cannot be read"),

@@ -76,7 +76,7 @@ WRONG = {
     "one column": ("d.txt", "a O\nb\n", r"d\.txt: line 2 has one column \('b'\)"),
     "an empty word": ("d.tsv", "a\tO\n\tB-x\n", r"d\.tsv, line 2: a word is empty"),
     "no prefix": ("d.conll", "a O\nb protein\n", r"line 2: tag 'protein' is not allowed; allowed: O, B-TYPE, I-TYPE"),
-    "BIOES": ("d.conll", "a B-x\nb E-x\n", r"line 2: tag 'E-x' .* \(IOB2\); BIOES and BILOU must be turned"),
+    "BIOES": ("d.conll", "a B-x\nb E-x\n", r"line 2: tag 'E-x' .* \(IOB2\); convert BIOES and BILOU to IOB2"),
     "IO": ("d.conll", "a O\n\nb I-x\n", r"line 3: tag 'I-x' after 'O': .* begins with B-x \(IO and IOB1 are not"),
     "another type": ("d.conll", "a B-y\nb I-x\n", r"line 2: tag 'I-x' after 'B-y'"),
     "across sentences": ("d.conll", "a B-x\n\nb I-x\n", r"line 3: tag 'I-x' after 'O'"),

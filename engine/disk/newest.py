@@ -1,0 +1,52 @@
+"""Which checkpoint is the newest whole one, and what it says besides its tensors: asked before torch is loaded."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.disk.files import remove
+
+TENSORS, STATE, SUMS = "tensors.safetensors", "state.json", "checksums.json"
+
+
+def peek(folder: Path) -> dict[str, Any]:
+    """The state of the newest checkpoint whose state is whole, without its tensors; empty when there is none."""
+    for candidate in candidates(folder):
+        if intact(candidate, (STATE,)):
+            state: dict[str, Any] = json.loads((candidate / STATE).read_text(encoding="utf-8"))
+            return state
+    return {}
+
+
+def clear(folder: Path) -> None:
+    """Removes a checkpoint and the one before."""
+    for candidate in candidates(folder):
+        remove(candidate)
+
+
+def candidates(folder: Path) -> Iterator[Path]:
+    """Where the checkpoint at `folder` and the one before may lie."""
+    yield folder
+    yield previous(folder)
+
+
+def previous(folder: Path) -> Path:
+    """Where the checkpoint before the one at `folder` lies."""
+    return folder.with_name(f"{folder.name}.previous")
+
+
+def intact(folder: Path, names: Sequence[str] = (TENSORS, STATE)) -> bool:
+    """Whether these files of a checkpoint are there and have the content that was written."""
+    try:
+        sums = json.loads((folder / SUMS).read_text(encoding="utf-8"))
+        return all(checksum(folder / name) == sums[name] for name in names)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

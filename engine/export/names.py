@@ -1,0 +1,22 @@
+"""The names of a PEFT adapter's files, and what a LoraConfig cannot say of the ranks; known without PEFT."""
+
+from engine.ranks import RankRecord
+from problems.models.parts import split
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+def what_parts_lose(record: RankRecord) -> str:
+    """What another trainer cannot keep of the ranks of a fused layer's parts; empty where no part has a rank."""
+    parts = [(*split(name), rank) for name, rank in record.kept.items()]
+    if all(part is None for _, part, _ in parts):
+        return ""
+    layer = next(layer for layer, part, _ in parts if part is not None)
+    ranks = [f"{part} {rank}" for name, part, rank in parts if name == layer]
+    total = sum(rank for name, _, rank in parts if name == layer)
+    return (
+        f"Not exact in other trainers: the parts of c_attn share one LoRA (in {layer} {' + '.join(ranks)} = rank "
+        f"{total}). This program keeps B at 0 outside the block of outputs of each part, which no LoraConfig can say: "
+        f"elsewhere all of B is trained, three times as many numbers, and query, key and value change together."
+    )

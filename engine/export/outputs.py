@@ -1,0 +1,50 @@
+"""The result as other programs load it: a plain PEFT adapter, one padded to one rank, a file for llama.cpp, merged
+weights, and the ranks without weights."""
+
+import logging
+
+from peft import PeftModel
+from safetensors import safe_open
+from transformers import PreTrainedTokenizerBase
+
+from configs.rules import SEARCHING, writes_padded
+from configs.schema import RunConfig
+from engine import ranks
+from engine.export.adapter import lora_pair, save_adapter
+from engine.export.gguf import save_gguf
+from engine.export.lora_config import save_lora_config
+from engine.export.merged import save_merged
+from engine.export.names import ADAPTER_WEIGHTS
+from engine.export.padded import base_shapes, save_padded
+from engine.run.folder import RunFolder
+from problems.models.attach import ADAPTER
+
+log = logging.getLogger("autolora")
+
+
+def save_all(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: RunFolder, config: RunConfig) -> None:
+    """adapter/, and adapter_padded/, adapter.gguf and merged/ where `config` asks for them; merging consumes `model`.
+
+    A search's lora_config/ is written again, as its ranks may have been edited.
+    """
+    save_adapter(model, tokenizer, folder.adapter, config.model.revision)
+    if config.method in SEARCHING:
+        save_lora_config(model.peft_config[ADAPTER], ranks.load(folder.ranks), folder.lora_config, config)
+    if writes_padded(config):
+        save_padded(folder.adapter, folder.padded, base_shapes(model))
+        _tell_of_servers(folder)
+    if config.export.gguf:
+        save_gguf(folder.adapter, folder.gguf, str(config.name))
+    if config.export.merged:
+        save_merged(model, tokenizer, folder.merged)
+
+
+def _tell_of_servers(folder: RunFolder) -> None:
+    """Says which servers do not take modules that are trained whole."""
+    with safe_open(folder.padded / ADAPTER_WEIGHTS, "pt") as file:
+        names: list[str] = list(file.keys())
+    if any(lora_pair(name) is None for name in names):
+        log.warning(
+            "export: %s also holds modules trained whole, which vLLM refuses and TGI leaves out; for servers merge "
+            "them: --export.merged true", folder.padded,
+        )  # fmt: skip

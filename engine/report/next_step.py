@@ -1,0 +1,93 @@
+"""What is worth running after a run: one command, and why."""
+
+import math
+import shlex
+
+from configs.launch import program
+from configs.requests import Request
+from configs.rules import SEARCHING
+from engine import ranks
+from engine.report.controls import SHUFFLED, controls_of
+from engine.run.contents import read_result, read_searched
+from engine.run.folder import RunFolder
+from engine.terminal.console import console
+
+_TRAININGS = 20
+"""Retrainings that eight pairs take: two each, the head's, and the evaluations."""
+_LONG = 60
+"""Minutes of a verdict from which one shuffled run is proposed instead."""
+
+
+def print_next(request: Request) -> None:
+    """Prints a command worth trying after this one, in one line that a shell takes as it is."""
+    command, why = next_step(request)
+    console.print(f"{'next':>17}  {command}   # {why}", highlight=False, soft_wrap=True, style="bold")
+
+
+def next_step(request: Request) -> tuple[str, str]:
+    """The command of `print_next`, and why. It starts from the run's config.yaml, in which the command line's options
+    are too: the retraining, the verdict, one shuffled run where a verdict takes long, another budget, another search.
+    """
+    config, folder = request.config, RunFolder.of(request.config)
+    begin = f"{program()} --config {shlex.quote(str(folder.config))}"
+    if request.stage == "search":
+        return f"{begin} --stage retrain", "trains at these ranks"
+    if config.method not in SEARCHING:
+        return f"{begin} --name {config.name}-autolora --method autolora", "learns the ranks"
+    return _comparison(begin, request, folder) or _budget(begin, request, folder) or _search(begin, request)
+
+
+def _comparison(begin: str, request: Request, folder: RunFolder) -> tuple[str, str] | None:
+    """The command that tells whether the places of the ranks matter; None where there is nothing to tell, or it has
+    been told."""
+    if not folder.ranks.exists() or folder.verdict_summary.exists():
+        return None
+    record = ranks.load(folder.ranks)
+    if len({layer.rank for layer in record.layers}) == 1:
+        return None
+    minutes = _verdict_minutes(request, folder)
+    if minutes is None or minutes <= _LONG:
+        longer = f" --verdict.minutes {minutes}" if minutes and minutes > request.config.verdict.minutes else ""
+        time = "" if minutes is None else f" 8 pairs: about {minutes} minutes"
+        return f"{begin} --stage verdict{longer}", f"do the places of the ranks matter?{time}"
+    controls = controls_of(folder.root, read_result(folder.metrics), record)
+    if controls is None or not any(SHUFFLED in command for command in controls.missing.values()):
+        return None
+    options = f"--method {SHUFFLED} --lora.ranks_from {shlex.quote(str(folder.ranks))} --retrain.init scratch"
+    why = f"the same ranks in other layers; --stage verdict, with 8 pairs, takes about {minutes} minutes"
+    return f"{begin} --name {request.config.name}-shuffled {options}", why
+
+
+def _verdict_minutes(request: Request, folder: RunFolder) -> int | None:
+    """Minutes of eight pairs at the pace of this run's retraining; None where it is not known."""
+    seconds = (read_result(folder.metrics).get("seconds") or {}).get("retrain")
+    return None if seconds is None else math.ceil(_TRAININGS * seconds / 60)
+
+
+def _budget(begin: str, request: Request, folder: RunFolder) -> tuple[str, str] | None:
+    """The command for fewer parameters, from the same search; None where D_val does not say that fewer are enough."""
+    record = ranks.load(folder.ranks) if folder.ranks.exists() else None
+    if record is None or record.evidence is None or request.config.method != "autolora":
+        return None
+    enough, per_rank = record.evidence.sufficient_budget(record.tolerance), _per_rank(folder)
+    if enough is None or not per_rank or enough.at * per_rank >= (record.lora_parameters or 0):
+        return None
+    options = f"--answer.from {shlex.quote(str(folder.root))} --answer.rule shares --answer.budget {enough.at:g}"
+    saved = 1 - (enough.parameters or enough.at * per_rank) / (record.lora_parameters or 1)
+    why = f"by D_val an average rank of {enough.at:g} is enough: {100 * saved:.0f} % fewer parameters, no new search"
+    return f"{begin} --name {request.config.name}-{enough.at:g} {options}", why
+
+
+def _per_rank(folder: RunFolder) -> int:
+    return sum(read_searched(folder.search_summary).get("parameters_per_rank", {}).values())
+
+
+def _search(begin: str, request: Request) -> tuple[str, str]:
+    """Another search, also where this run took one over; what the search had already would be the same run again."""
+    config = request.config
+    if config.method != "autolora":
+        return f"{begin} --name {config.name}-autolora --method autolora", "learns the ranks"
+    other = "none" if config.hypergradient.type == "first_order" else "first_order"
+    searches = " --answer.from null" if config.answer.from_run is not None else ""
+    options = f"--name {config.name}-{other.replace('_', '-')} --hypergradient.type {other}{searches}"
+    return f"{begin} {options}", "does another approximation find other ranks?"

@@ -1,0 +1,37 @@
+"""What a run was evaluated on, in words, and how sure its main metric is."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from configs.recipe import is_benchmark
+from configs.schema import RunConfig
+
+_PARTS = {0.1: "tenth", 0.2: "fifth", 0.25: "quarter", 0.5: "half"}
+
+
+def evaluated_on(config: RunConfig, name: str, split: str) -> str:
+    """`train.csv, held-out tenth`: the file of the evaluation rows, or the task `name` and its split."""
+    task = config.task
+    if task.type in ("sample", "glue") or is_benchmark(task):
+        return f"{name}, {split}"
+    own = {"validation": task.validation_path, "test": task.test_path}.get(split)
+    if own is not None:
+        return Path(own).name
+    path = Path(str(task.path))
+    if not path.suffix:  # a data set with splits of its own
+        return f"{task.path}, {split}"
+    part = _PARTS.get(task.holdout_share, f"{100 * task.holdout_share:g} %")
+    return f"{path.name}, held-out {part}"
+
+
+def standard_error(metrics: Mapping[str, float], rows: int) -> float | None:
+    """That of the main metric where it is the share of `rows` independent rows that are right; None of other metrics.
+
+    Agresti's estimate, one row more of either kind, so that a few rows that are all right do not look certain.
+    """
+    name, value = next(iter(metrics.items()))
+    if name != "accuracy" or not rows:
+        return None
+    share = (value * rows + 1) / (rows + 2)
+    return math.sqrt(share * (1 - share) / rows)

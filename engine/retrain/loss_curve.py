@@ -1,0 +1,51 @@
+"""The loss of a training over its steps, for the report."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerState
+
+from engine.retrain.trainer import RetrainTrainer
+
+POINTS = 200
+"""About how many points a curve has."""
+
+
+@dataclass(eq=False)
+class LossCurve(TrainerCallback):
+    """Adds points to the history in Trainer's state, which every checkpoint holds: the step, the mean training loss of
+    the steps since the point before, and the learning rate.
+
+    Every checkpoint ends an interval, so that a resumed training has the points of one that was not stopped.
+    """
+
+    trainer: RetrainTrainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._every = max(1, state.max_steps // POINTS)
+        self._last = (state.global_step, self._sum())
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        step = state.global_step
+        if step % self._every and step < state.max_steps and not control.should_save:
+            return
+        (before, total), now = self._last, self._sum()
+        self._last = (step, now)
+        rate = kwargs["optimizer"].param_groups[0]["lr"]
+        state.log_history.append({"step": step, "loss": (now - total) / (step - before), "learning_rate": rate})
+
+    def _sum(self) -> float:
+        """The sum of all losses so far, over all processes."""
+        return float(self.trainer.processes.summed([torch.as_tensor(self.trainer.loss_sum)])[0])
+
+
+def points_of(state: TrainerState) -> list[dict[str, Any]]:
+    """The points of a training; Trainer's own entries in its history have no `loss`."""
+    return [dict(entry) for entry in state.log_history if "loss" in entry]
+
+
+def points_in(checkpoint: Path) -> list[dict[str, Any]]:
+    """The points that a checkpoint holds."""
+    return points_of(TrainerState.load_from_json(str(checkpoint / "trainer_state.json")))

@@ -1,0 +1,41 @@
+"""Which method wrote a ranks.json, and which methods read another run's: known before torch is loaded."""
+
+from collections.abc import Mapping, Sequence
+
+from configs.errors import UserError
+from engine import ranks
+from engine.ranks import controls
+from engine.run.opening import Asked
+
+ADALORA, EVA, PARA = "adalora", "eva", "para"
+OWN_RULES: Mapping[str, Sequence[str] | None] = {
+    "autolora": None,
+    "lora": (controls.UNIFORM,),
+    "lora_grid": (controls.GRID,),
+    "lora_modules": (controls.MODULES,),
+    "optuna": (controls.OPTUNA,),
+    "lora_ranks": (controls.GIVEN,),
+    "lora_shuffled": (controls.SHUFFLED,),
+    "lora_random": (controls.RANDOM,),
+    "adalora": (ADALORA,),
+    "eva": (EVA,),
+    "para": (PARA,),
+}
+"""Method -> values of `rule` in a ranks.json that it takes for its own; None: every value that no other method owns,
+as a search's or "by hand". A method that is not here writes no ranks."""
+READ_RANKS = {"lora_ranks", "lora_shuffled", "lora_random"}
+"""The methods that start from the ranks.json that lora.ranks_from names."""
+
+
+def refuse_other_ranks(asked: Asked) -> None:
+    """Refuses a folder with another method's ranks.json, which this run would replace or take for its own."""
+    path, rules = asked.folder.ranks, OWN_RULES.get(asked.config.method, ())
+    if asked.stage == "report" or not path.exists():
+        return
+    rule = ranks.load(path).rule
+    owned = {rule for own in OWN_RULES.values() for rule in own or ()}
+    if rule in owned if rules is None else rule not in rules:
+        raise UserError(
+            f"--method: {path} holds ranks of rule {rule!r}, which come from another method; --name starts another "
+            f"run, --stage all --overwrite replaces this one"
+        )

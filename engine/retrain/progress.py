@@ -1,0 +1,52 @@
+"""How far a run is that has not finished, and a study: from their files, while another process writes them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from configs.errors import UserError
+from configs.files import load_config
+from engine.disk.lock import InUse, locked
+from engine.retrain import checkpoint
+from engine.run.folder import RunFolder
+from engine.terminal.console import console
+from engine.tracking.metrics_file import MetricsFile
+
+
+def print_progress(folder: RunFolder) -> None:
+    """Prints how far a run is that has begun and has no result yet; nothing for a folder in which none has begun."""
+    for line in progress_lines(folder) if folder.begun else ():
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def progress_lines(folder: RunFolder) -> Iterator[str]:
+    """A line for the stage that is going on or was stopped, and one that says which of the two."""
+    config = load_config(folder.config)
+    if not folder.ranks.exists() and not folder.search_summary.exists():
+        lines = MetricsFile(folder.search_metrics).read()
+        if lines:
+            last = lines[-1]
+            numbers = (("L_tr", "train_loss", 3), ("L_val", "val_loss", 3), ("mean rank", "mean_rank", 2))
+            told = [f"{what} {last[key]:.{digits}f}" for what, key, digits in numbers if last.get(key) is not None]
+            yield f"search: step {last['step']:,} of {config.search.steps:,}   {'   '.join(told)}"
+        else:
+            yield "search: no step is logged yet"
+    elif not folder.ranks.exists():
+        yield "search: finished; its answer on D_val is being measured"
+    elif not folder.metrics.exists():
+        saved = checkpoint.newest_step(folder.retrain)
+        yield f"retraining: the newest checkpoint is at step {saved:,}" if saved else "retraining: no checkpoint yet"
+    if user := user_of(folder.root):
+        yield f"still running: {user}"
+    else:
+        yield f"stopped; this resumes it: python run.py --config {folder.config}"
+
+
+def user_of(root: Path) -> str:
+    """Who works in a folder now, in the words of the lock; "" where nobody does, or nobody can tell."""
+    try:
+        with locked(root):
+            return ""
+    except InUse as error:
+        return str(error)
+    except (UserError, OSError):
+        return ""

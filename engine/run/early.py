@@ -1,0 +1,74 @@
+"""What is missing or named wrongly and can be told from files alone: refused before torch is loaded."""
+
+import json
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from configs.errors import UserError
+from configs.places import is_local
+from configs.ranges import ALL_LINEAR
+from configs.recipe import is_benchmark
+from configs.rules import WITHOUT_LORA
+from engine.run.opening import Asked
+from problems.models.parts import split
+from problems.models.places import locate
+
+_FILES = (".csv", ".tsv", ".txt", ".jsonl", ".json", ".parquet", ".conll", ".iob2")
+"""Endings of the files that tasks read; a path without one may be a data set of the hub."""
+_SAME_NAMES = {"bert", "distilbert", "electra", "gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "roberta"}
+"""Types of models whose weights have the names of their modules in the file; transformers renames those of others."""
+_MADE_NEW = {"classifier", "score", "lm_head", "pooler", "pre_classifier"}
+"""Modules that a model may have and its file need not hold."""
+_LONGEST = 100_000_000
+
+
+def refuse_missing_files(asked: Asked) -> None:
+    """Refuses a run whose file of training rows, or of the rows to evaluate on, is not there."""
+    task = asked.config.task
+    if _trains_nothing(asked) or task.type not in ("text", "tokens", "generation", "chat") or is_benchmark(task):
+        return
+    split_ = task.evaluation_split or ("test" if task.test_path else "validation")
+    evaluated = {"validation": task.validation_path, "test": task.test_path}.get(split_)
+    for option, name in (("--task.path", task.path), (f"--task.{split_}_path", evaluated)):
+        if name is not None and Path(name).suffix in _FILES and not Path(name).exists():
+            raise UserError(f"{option}: no file {name!r}")
+
+
+def refuse_missing_model(asked: Asked) -> None:
+    """Refuses a package or folder that holds no model, and target modules that a model on this machine has not."""
+    config = asked.config
+    if _trains_nothing(asked):
+        return
+    source = locate(config.model.name)
+    if config.method in WITHOUT_LORA or not is_local(config.model.name):
+        return
+    names = weights_in(Path(source))
+    known = {part for name in names for part in name.split(".")} | _MADE_NEW
+    missing = [t for t in config.lora.target_modules if t != ALL_LINEAR and split(t)[0].split(".")[-1] not in known]
+    if names and missing:
+        no_matrix = re.compile("embed|norm|ln_|wte|wpe", re.IGNORECASE)
+        endings = {name.split(".")[-2] for name in names if name.endswith(".weight") and not no_matrix.search(name)}
+        raise UserError(
+            f"--lora.target_modules: {', '.join(missing)} matches no module of {source}; there are: "
+            f"{', '.join(sorted(endings - _MADE_NEW))}"
+        )
+
+
+def _trains_nothing(asked: Asked) -> bool:
+    """Whether the command reads neither rows nor a model: for a report, or where all has been trained."""
+    return asked.stage == "report" or (asked.folder.metrics.exists() and not asked.overwrite)
+
+
+def weights_in(folder: Path) -> list[str]:
+    """Names of the weights of a model as its files have them; none where these may not be those in the model."""
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        if json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"] not in _SAME_NAMES:
+            return []
+        index = folder / "model.safetensors.index.json"
+        if index.exists():
+            return list(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+        with open(folder / "model.safetensors", "rb") as file:
+            size = int.from_bytes(file.read(8), "little")  # the header is JSON, and its length stands before it
+            return [name for name in json.loads(file.read(min(size, _LONGEST))) if name != "__metadata__"]
+    return []

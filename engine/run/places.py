@@ -1,0 +1,13 @@
+"""Paths in settings that differ between the cells of a study."""
+
+from pathlib import Path
+
+from configs.recipe import task_name
+from configs.schema import RunConfig
+
+
+def filled_in(path: str, config: RunConfig) -> Path:
+    """The path with the run's own seed, task and runs_folder in the place of {seed}, {task} and {runs}."""
+    for name, value in {"seed": config.seed, "task": task_name(config.task), "runs": config.runs_folder}.items():
+        path = path.replace(f"{{{name}}}", str(value))
+    return Path(path).expanduser()

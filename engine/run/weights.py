@@ -1,0 +1,34 @@
+"""Whether the weights of the base model fit into memory, before they are loaded."""
+
+from typing import Any
+
+import torch
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+from engine.run.free import GIB, free
+from problems.machine.compute import Compute
+from problems.models.precision import count_parameters
+
+_IN_4BIT = 0.55
+"""Bytes of a weight in nf4 with its scales; NOT_IN_4BIT's modules come on top."""
+
+
+def refuse_large_weights(config: RunConfig, auto_class: Any, dtype: torch.dtype, compute: Compute) -> None:
+    """Raises UserError when the base model's frozen weights alone need more memory than is free, unless
+    `ignore_memory_estimate`; their number comes from the model's configuration, and no weight is read."""
+    if config.ignore_memory_estimate or compute.device.type not in ("cpu", "cuda"):
+        return
+    size = _IN_4BIT if config.model.load_in_4bit else dtype.itemsize
+    count = count_parameters(config, auto_class)
+    needed, left = count * size, free(compute)
+    if needed <= left:
+        return
+    smaller = [f"--model.dtype bf16 ({count * 2 / GIB:.1f} GiB)"] if size > 2 else []
+    if size > 1 and compute.device.type == "cuda":
+        smaller += [f"--model.load_in_4bit true ({count * _IN_4BIT / GIB:.1f} GiB)"]
+    saving = ", ".join([*smaller, "a smaller model"])
+    raise UserError(
+        f"--model.name: the weights of {config.model.name} need {needed / GIB:.1f} GiB, and {left / GIB:.1f} GiB are "
+        f"free; what helps: {saving}; --ignore_memory_estimate true tries all the same"
+    )

@@ -1,0 +1,32 @@
+"""A study in the terminal: how many of its cells are finished, their table, and where its files are."""
+
+import math
+
+from configs.files import load_config
+from engine.run.contents import read_result
+from engine.run.folder import RunFolder
+from engine.study.folder import StudyFolder
+from engine.terminal.console import console
+
+
+def print_study(folder: StudyFolder) -> None:
+    """Prints the table of a study, or the results of its cells while it has none."""
+    begun = sorted(path.parent for path in folder.cells_begun)
+    finished = [root for root in begun if RunFolder(root).metrics.exists()]
+    study = load_config(folder.config).study if folder.config.exists() else None
+    cells = math.prod(map(len, study.axes.values())) * max(1, len(study.variants)) if study else len(begun)
+    console.print(f"{len(finished)} of {cells} cells are finished, {len(begun) - len(finished)} half-done")
+    if folder.table.exists():
+        print_table(folder)
+        return
+    for root in finished:
+        metrics = read_result(RunFolder(root).metrics, "metrics")["metrics"]
+        name, value = next(iter(metrics.items()))
+        console.print(f"  {root.name}  {name} {value:.4f}", highlight=False, soft_wrap=True)
+
+
+def print_table(folder: StudyFolder) -> None:
+    """Prints the table and the paths of a study's files."""
+    console.print(folder.table.read_text(encoding="utf-8"), highlight=False, markup=False, soft_wrap=True)
+    for path in (folder.table, folder.results, folder.report):
+        console.print(f"  {path}", highlight=False, soft_wrap=True)

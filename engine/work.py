@@ -1,0 +1,92 @@
+"""The stages of a run, each from the files of the one before: search -> ranks.json -> retrain -> adapter -> report."""
+
+from collections.abc import Callable
+
+from configs.rules import CHOOSING_RANKS, SEARCHING
+from configs.schema import Stage
+from engine.answer.again import take_over
+from engine.answer.stage import answer
+from engine.disk.files import keep_only
+from engine.export.gguf import refuse_without_gguf
+from engine.export.untrained import save_untrained
+from engine.report.stage import Beside, write_report
+from engine.retrain.choosing import choose_ranks
+from engine.retrain.stage import retrain
+from engine.run.contents import read_result
+from engine.run.context import Context
+from engine.run.interrupt import StopRequest
+from engine.run.opening import Asked
+from engine.run.resources import forget_peak
+from engine.run.same_data import heed_data_of_ranks
+from engine.search.stage import search
+from engine.tracking import NOWHERE, Tracker, open_tracker
+from problems.machine.processes import Processes
+
+
+def run_in(asked: Asked, stop: StopRequest, beside: Callable[[], Beside | None] | None, processes: Processes) -> None:
+    """Runs the stages that are asked for in the folder of `asked`, which is open; unfinished ones resume.
+
+    `beside` makes the report's block about the study that the run is a cell of; None draws no report. Raises UserError
+    for what the user must change, Interrupted when a signal asked to stop.
+    """
+    config, folder, stage = asked.config, asked.folder, asked.stage
+    with _tracker(asked) if processes.first else NOWHERE as tracker:
+        run = Context(config, stop, processes, folder)
+        forget_peak(run.compute)
+        if stage != "report":
+            refuse_without_gguf(config)
+        # A stage whose last file is there is done, whatever came after it.
+        no_ranks, no_metrics = processes.of_first(lambda: (not folder.ranks.exists(), not folder.metrics.exists()))
+        if stage in ("all", "search") and config.method in SEARCHING and no_ranks:
+            _find_ranks(run, tracker)
+        processes.wait()
+        _export_untrained(run, stage)
+        if stage in ("all", "retrain") and no_metrics:
+            heed_data_of_ranks(run, stage)
+            retrain(run, tracker)
+        if processes.first:
+            folder.clear_leftovers()
+            if beside is not None:
+                pictures = write_report(config, folder, beside())
+                if asked.overwrite:
+                    keep_only(pictures.values(), folder.figures)
+                for name, path in pictures.items():
+                    tracker.image(f"figures/{name}", path)
+            tracker.keep(f"{config.name}-ranks", "ranks", folder.ranks)
+            tracker.keep(f"{config.name}-adapter", "model", folder.adapter)
+        tracker.finish({key: value for key, value in read_result(folder.metrics).items() if key != "settings"})
+
+
+def _find_ranks(run: Context, tracker: Tracker) -> None:
+    """The ranks by the run's method; a search that is finished is not repeated when its answer was interrupted."""
+    if run.config.method in CHOOSING_RANKS:
+        choose_ranks(run)
+    else:
+        if not run.processes.of_first(run.folder.search_summary.exists):
+            search(run, tracker) if run.config.answer.from_run is None else take_over(run)
+            run.processes.wait()
+        run.compute.let_go()
+        answer(run, tracker)
+    run.compute.let_go()
+
+
+def _export_untrained(run: Context, stage: Stage) -> None:
+    """adapter_untrained/ where it is asked for; a retraining writes it anew, as its ranks may have been edited."""
+    if not run.config.export.untrained or run.config.method not in SEARCHING or stage == "report":
+        return
+    if run.processes.of_first(lambda: stage == "retrain" or not run.folder.untrained_card.exists()):
+        save_untrained(run)
+    run.processes.wait()
+
+
+def _tracker(asked: Asked) -> Tracker:
+    """The run's tracker, which files it under its method and approximation, by which studies are read; none for a
+    report."""
+    config = asked.config
+    if asked.stage == "report":
+        return NOWHERE
+    searches = config.method in SEARCHING
+    job = f"{config.method}/{config.hypergradient.type}" if searches else config.method
+    tags = [config.task.name or config.task.type, config.method, f"seed {config.seed}"]
+    tags += [config.hypergradient.type] if searches else []
+    return open_tracker(config, asked.folder.root, job=job, tags=tags)

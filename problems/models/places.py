@@ -1,0 +1,42 @@
+"""Where the files of a configured model lie on this machine."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+from configs.errors import UserError
+from configs.places import PACKAGE
+
+GGUF = ".gguf"
+
+
+def locate(name: str) -> str:
+    """What transformers loads for a configured name: the folder for package: names, else the name itself.
+
+    Raises UserError when the package or its folder is missing, or the folder holds an adapter and no model.
+    """
+    if not name.startswith(PACKAGE):
+        _refuse_adapter(name)
+        return name
+    package, _, folder = name.removeprefix(PACKAGE).partition("/")
+    # find_spec does not run the package: some of them load their model on import.
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(
+            f"--model.name: no installed package {package!r}; install it or name a local folder or hub model"
+        )
+    path = Path(spec.submodule_search_locations[0]) / folder
+    if not path.exists():
+        raise UserError(f"--model.name: package {package!r} has no {folder!r}")
+    return str(path)
+
+
+def _refuse_adapter(name: str) -> None:
+    """Raises UserError for a folder that holds a PEFT adapter: only the adapter's base model can be searched."""
+    record = Path(name) / "adapter_config.json"
+    if record.is_file() and not any(Path(name).glob("model*.safetensors")):
+        try:
+            base = json.loads(record.read_text(encoding="utf-8")).get("base_model_name_or_path")
+        except (OSError, ValueError, AttributeError):
+            base = None
+        raise UserError(f"--model.name: {name} holds an adapter, not a model; name its base model (it says: {base})")

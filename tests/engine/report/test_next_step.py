@@ -1,0 +1,109 @@
+"""The command that is proposed after a run: one that parses, and the comparison that matters now."""
+
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from configs.files import to_yaml
+from configs.parser import parse
+from configs.requests import Request
+from configs.schema import RunConfig
+from engine import ranks
+from engine.disk.files import write_json, write_text
+from engine.report.next_step import next_step, print_next
+from engine.run.folder import RunFolder
+from tests.engine.ranks.test_evidence import evidence_of
+from tests.engine.report.test_controls import put, result_of
+from tests.helpers.rank_records import answered_record
+
+Config = Callable[..., RunConfig]
+
+
+@pytest.fixture(autouse=True)
+def started_by_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.report.next_step.program", lambda: "python run.py")
+
+
+def asked(config: RunConfig, stage: Any = "all") -> tuple[Request, RunFolder]:
+    folder = RunFolder.of(config)
+    write_text(folder.config, to_yaml(config))
+    return Request(config, stage, False, "quickstart.yaml"), folder
+
+
+def parsed(command: str) -> Request:
+    program, script, *arguments = shlex.split(command)
+    assert (program, script) == ("python", "run.py")
+    return parse(arguments)
+
+
+def test_after_a_search_it_is_the_retraining_and_after_a_control_a_search(tiny_config: Config) -> None:
+    config = tiny_config("--task.train_rows", "33")
+    again = parsed(next_step(asked(config, "search")[0])[0])
+    assert (again.stage, again.config.name) == ("retrain", "tiny")
+    assert again.config.task.train_rows == 33, "what was said on the command line holds"
+    other = parsed(next_step(asked(tiny_config("--method", "lora"))[0])[0])
+    assert (other.config.method, other.config.name) == ("autolora", "tiny-autolora")
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(3.0, ""), (60.0, " --verdict.minutes 20")])
+def test_the_verdict_is_named_with_its_time_until_it_is_there(tiny_config: Config, seconds: float, said: str) -> None:
+    request, folder = asked(tiny_config())
+    ranks.save(answered_record(), folder.ranks)
+    write_json(folder.metrics, {"metrics": {"a": 1}, "seconds": {"retrain": seconds, "total": 9.0}})
+    command, why = next_step(request)
+    assert command == f"python run.py --config {folder.config} --stage verdict{said}"
+    assert parsed(command).stage == "verdict"
+    assert why.endswith(f"8 pairs: about {round(seconds * 20 / 60)} minutes")
+    write_json(folder.verdict_summary, {})
+    assert "--stage verdict" not in next_step(request)[0]
+
+
+def test_where_a_verdict_takes_long_it_is_one_shuffled_run(tiny_config: Config) -> None:
+    request, folder = asked(tiny_config())
+    ranks.save(answered_record(), folder.ranks)
+    result = result_of() | {"lora_parameters": 1200, "seconds": {"retrain": 600.0, "total": 9.0}}
+    write_json(folder.metrics, result)
+    command, why = next_step(request)
+    shuffled = parsed(command).config
+    assert (shuffled.method, shuffled.lora.ranks_from) == ("lora_shuffled", str(folder.ranks))
+    assert "about 200 minutes" in why
+    put(folder.root.parent, "shuffled", result_of("lora_shuffled", 0.4))
+    ranks.save(answered_record(), RunFolder(folder.root.parent / "shuffled").ranks)
+    assert "lora_shuffled" not in next_step(request)[0], "it has been run"
+
+
+def test_once_the_places_are_told_it_is_a_budget_that_is_enough(tiny_config: Config) -> None:
+    request, folder = asked(tiny_config())
+    ranks.save(answered_record(lora_parameters=4000), folder.ranks)
+    write_json(folder.search_summary, {"parameters_per_rank": {"a": 200, "b": 200}})
+    write_json(folder.verdict_summary, {})
+    command, why = next_step(request)
+    budget = evidence_of().sufficient_budget(0.05)
+    assert budget is not None
+    smaller = parsed(command).config
+    assert (smaller.answer.from_run, smaller.answer.budget) == (str(folder.root), budget.at)
+    assert "% fewer parameters" in why
+    ranks.save(answered_record(lora_parameters=100), folder.ranks)
+    assert "--answer.from" not in next_step(request)[0], "it has fewer already"
+
+
+@pytest.mark.parametrize("source", ["null", "runs/other"])
+def test_with_nothing_else_to_tell_it_is_another_hypergradient(tiny_config: Config, source: str) -> None:
+    for had, other in {"darts": "first_order", "first_order": "none"}.items():
+        request, _ = asked(tiny_config("--hypergradient.type", had, "--answer.from", source))
+        found = parsed(next_step(request)[0]).config
+        assert found.hypergradient.type == other
+        assert found.answer.from_run is None, "another hypergradient is another search"
+
+
+def test_it_is_printed_in_one_line_however_narrow_the_window(
+    tiny_config: Config, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.report.next_step.console.width", 20)
+    request, _ = asked(tiny_config())
+    print_next(request)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("             next  python run.py --config ")
+    assert shlex.split(line, comments=True)[1:] == shlex.split(next_step(request)[0])

@@ -1,0 +1,35 @@
+"""What was evaluated is named after the user's file, and an accuracy has its standard error."""
+
+import math
+
+import pytest
+
+from configs.parser import parse
+from engine.retrain.evaluated import evaluated_on, standard_error
+
+TEXT = ("--task.type", "text", "--task.path", "some/train.csv")
+NAMED = {
+    "held out": (TEXT, "validation", "train.csv, held-out tenth"),
+    "another share": ((*TEXT, "--task.holdout_share", "0.3"), "validation", "train.csv, held-out 30 %"),
+    "a file of its own": ((*TEXT, "--task.validation_path", "else/dev.csv"), "validation", "dev.csv"),
+    "test rows": ((*TEXT, "--task.test_path", "else/test.csv"), "test", "test.csv"),
+    "sample": ((), "test", "name, test"),
+    "glue": (("--task.type", "glue", "--task.name", "sst2"), "validation", "name, validation"),
+    "benchmark": (("--task.type", "generation", "--task.name", "e2e"), "test", "name, test"),
+    "hub": (("--task.type", "chat", "--task.path", "someone/chats"), "test", "someone/chats, test"),
+}
+
+
+@pytest.mark.parametrize("case", NAMED)
+def test_the_evaluated_rows_are_named(case: str) -> None:
+    arguments, split, words = NAMED[case]
+    assert evaluated_on(parse(list(arguments)).config, "name", split) == words
+
+
+def test_an_accuracy_has_a_standard_error_and_is_never_certain() -> None:
+    assert standard_error({"accuracy": 0.9}, 1000) == pytest.approx(math.sqrt(0.9 * 0.1 / 1000), rel=0.01)
+    few = standard_error({"accuracy": 1.0}, 10)
+    assert few is not None
+    assert 0.05 < few < 0.15
+    assert standard_error({"f1": 0.9, "accuracy": 0.9}, 1000) is None
+    assert standard_error({"accuracy": 0.9}, 0) is None

@@ -1,0 +1,102 @@
+"""A missing file or a wrong name is told from files alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.errors import UserError
+from configs.parser import parse
+from engine.disk.files import write_json
+from engine.run.early import refuse_missing_files, refuse_missing_model, weights_in
+from engine.run.folder import RunFolder
+from engine.run.opening import Asked
+
+NAMES = [
+    "embeddings.word_embeddings.weight", "encoder.layer.0.attention.self.query.weight",
+    "encoder.layer.0.attention.self.query.bias", "encoder.layer.0.output.LayerNorm.weight", "pooler.dense.weight",
+]  # fmt: skip
+
+
+def model(folder: Path, kind: str = "bert", *, index: bool = False) -> Path:
+    """A folder with the names of a model's weights, and no weights."""
+    folder.mkdir()
+    write_json(folder / "config.json", {"model_type": kind})
+    header = json.dumps({"__metadata__": {}} | {name: {"dtype": "F32", "shape": [2, 2]} for name in NAMES}).encode()
+    if index:
+        write_json(folder / "model.safetensors.index.json", {"weight_map": dict.fromkeys(NAMES, "one.safetensors")})
+    else:
+        (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    return folder
+
+
+def asked(root: Path, *arguments: str, stage: Any = "all", overwrite: bool = False) -> Asked:
+    config = parse(["--runs_folder", str(root), "--name", "a", *arguments]).config
+    return Asked(config, RunFolder.of(config), stage, overwrite)
+
+
+@pytest.mark.parametrize("index", [False, True])
+def test_a_target_that_no_weight_is_called_is_refused_with_those_there_are(tmp_path: Path, index: bool) -> None:
+    place = model(tmp_path / "m", index=index)
+    options = ("--model.name", str(place), "--lora.target_modules")
+    with pytest.raises(UserError) as caught:
+        refuse_missing_model(asked(tmp_path, *options, "[q_proj, query]"))
+    assert str(caught.value) == (
+        f"--lora.target_modules: q_proj matches no module of {place}; there are: dense, query"
+    )
+    # What the files do not rule out is left to the loaded model: full names, heads, a norm, another method.
+    for targets in ("[query]", "[bert.encoder.layer.0.attention.self.query]", "[pooler]", "[LayerNorm]", "all-linear"):
+        refuse_missing_model(asked(tmp_path, *options, targets if targets[0] == "[" else f"[{targets}]"))
+    refuse_missing_model(asked(tmp_path, *options, "[q_proj]", "--method", "full"))
+    refuse_missing_model(asked(tmp_path, *options, "[q_proj]", stage="report"))
+
+
+def test_files_that_say_nothing_refuse_nothing(tmp_path: Path) -> None:
+    """Names of other types of models change while they are loaded."""
+    assert weights_in(model(tmp_path / "other", "mixtral")) == []
+    damaged = model(tmp_path / "damaged")
+    (damaged / "model.safetensors").write_bytes(b"\xff" * 40)
+    assert weights_in(damaged) == []
+    assert weights_in(tmp_path / "absent") == []
+    refuse_missing_model(asked(tmp_path, "--model.name", str(damaged), "--lora.target_modules", "[q_proj]"))
+
+
+def test_a_missing_package_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^--model\.name: no installed package 'nosuchpackage'"):
+        refuse_missing_model(asked(tmp_path, "--model.name", "package:nosuchpackage/model"))
+
+
+FILES = {
+    "training rows": (("--task.type", "text", "--task.path", "{}/no.csv"), "--task.path"),
+    "chats": (("--task.type", "chat", "--task.path", "{}/no.jsonl"), "--task.path"),
+    "rows to evaluate on": (
+        ("--task.type", "text", "--task.path", "{}/yes.csv", "--task.validation_path", "{}/no.csv"),
+        "--task.validation_path",
+    ),
+    "test rows": (
+        ("--task.type", "text", "--task.path", "{}/yes.csv", "--task.test_path", "{}/no.csv"), "--task.test_path",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_missing_file_is_named_with_its_option(tmp_path: Path, case: str) -> None:
+    (tmp_path / "yes.csv").write_text("text,label\na,b\n")
+    arguments, option = FILES[case]
+    arguments = tuple(word.format(tmp_path) for word in arguments)
+    with pytest.raises(UserError, match=rf"^{option}: no file '.*no\.(csv|jsonl)'$"):
+        refuse_missing_files(asked(tmp_path, *arguments))
+    refuse_missing_files(asked(tmp_path, *arguments, stage="report"))
+    write_json(tmp_path / "a" / "metrics.json", {})
+    refuse_missing_files(asked(tmp_path, *arguments))
+    with pytest.raises(UserError, match="no file"):
+        refuse_missing_files(asked(tmp_path, *arguments, overwrite=True))
+
+
+def test_what_may_be_a_data_set_of_the_hub_is_not_looked_for_here(tmp_path: Path) -> None:
+    refuse_missing_files(asked(tmp_path, "--task.type", "chat", "--task.path", "someone/chats"))
+    refuse_missing_files(asked(tmp_path, "--task.type", "generation", "--task.name", "e2e"))
+    split = ("--task.evaluation_split", "validation", "--task.test_path", "no.csv")
+    (tmp_path / "yes.csv").write_text("text,label\na,b\n")
+    refuse_missing_files(asked(tmp_path, "--task.type", "text", "--task.path", f"{tmp_path}/yes.csv", *split))

@@ -1,0 +1,49 @@
+"""Weights that do not fit are refused from the model's configuration alone."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+from engine.run import weights
+from engine.run.context import Context
+from engine.run.weights import refuse_large_weights
+from problems.machine.compute import Compute
+from problems.models.precision import count_parameters
+
+CPU = Compute(torch.device("cpu"), bf16=False)
+KIND = AutoModelForSequenceClassification
+
+
+def test_weights_that_do_not_fit_are_refused_before_they_are_read(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(tiny_config())
+    assert len(run.data.train)  # the task learns its classes from the rows
+    monkeypatch.setattr(weights, "free", lambda compute: 1000.0)
+    monkeypatch.setattr("engine.run.context.load_base", lambda *_, **__: pytest.fail("weights were loaded"))
+    with pytest.raises(UserError, match=r"^--model\.name: the weights of .*--model\.dtype bf16") as refused:
+        run.base()
+    assert "\n" not in str(refused.value)
+
+
+def test_the_limit_is_the_bytes_of_all_parameters(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config()
+    count = count_parameters(config, KIND)
+    for dtype, size in ((torch.float32, 4), (torch.bfloat16, 2)):
+        monkeypatch.setattr(weights, "free", lambda compute, size=size: float(count * size))
+        refuse_large_weights(config, KIND, dtype, CPU)
+        monkeypatch.setattr(weights, "free", lambda compute, size=size: float(count * size - 1))
+        with pytest.raises(UserError) as refused:
+            refuse_large_weights(config, KIND, dtype, CPU)
+        assert ("--model.dtype bf16" in str(refused.value)) == (dtype == torch.float32)
+
+
+def test_whoever_asks_may_try(tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "free", lambda compute: 0.0)
+    refuse_large_weights(tiny_config("--ignore_memory_estimate", "true"), KIND, torch.float32, CPU)

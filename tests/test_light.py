@@ -1,0 +1,110 @@
+"""What looks at files alone waits for no library that takes seconds to load: --show, --help, cheap refusals."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from configs.files import to_yaml
+from configs.parser import parse
+from configs.values import with_values
+from engine.disk.files import write_json, write_text
+from engine.ranks import save
+from engine.run.folder import RunFolder
+from engine.search.trajectory import Trajectory
+from engine.study.folder import StudyFolder
+from tests.helpers.places import ROOT
+from tests.helpers.rank_records import answered_record
+
+HEAVY = (
+    "torch",
+    "transformers",
+    "peft",
+    "datasets",
+    "pandas",
+    "scipy",
+    "sklearn",
+    "betty",
+    "wandb",
+    "bokeh",
+    "matplotlib",
+)
+PROGRAM = f"""
+import json, sys
+import run
+found = []
+for argv in json.loads(sys.argv[1]):
+    code = run.program(argv)
+    found.append([code, [name for name in {HEAVY} if name in sys.modules]])
+print()
+print(json.dumps(found))
+"""
+RESULT = {
+    "task": "sample", "split": "test", "metrics": {"accuracy": 0.75}, "lora_parameters": 0, "method": "autolora",
+    "trainable_parameters": 1234, "seconds": {"total": 3.0},
+}  # fmt: skip
+
+
+def commands(root: Path, model: Path) -> list[tuple[list[str], int, str]]:
+    """Command lines, the exit code of each, and a word of what it says."""
+    config = parse(["--runs_folder", str(root), "--model.name", str(model)]).config
+    done, going, study = RunFolder(root / "done"), RunFolder(root / "going"), StudyFolder(root / "study")
+    record = answered_record()
+    save(record, done.ranks)
+    write_json(done.metrics, RESULT)
+    write_text(done.report, "")
+    history = Trajectory([layer.name for layer in record.layers])
+    for step in range(40):
+        history.steps.append(step)
+        history.alpha.append(np.full((3, 2), 0.5, np.float32))
+        history.contribution.append(np.zeros((3, 2), np.float32))
+    history.write(done.trajectory)
+    for folder in (done, going, study):
+        write_text(folder.config, to_yaml(with_values(config, {"name": folder.root.name})))
+    write_text(going.search_metrics, json.dumps({"step": 7, "train_loss": 0.5, "val_loss": 0.25, "mean_rank": 2.0}))
+    write_json(RunFolder(study.cells / "seed-0").metrics, RESULT)
+    write_text(RunFolder(study.cells / "seed-0").config, "")
+    write_text(
+        study.config, yaml.safe_dump(yaml.safe_load(study.config.read_text()) | {"study": {"axes": {"seed": [0, 1]}}})
+    )
+    run = ["--runs_folder", str(root), "--model.name", str(model), "--tracking.wandb", "disabled"]
+    table = ["--task.type", "text", "--task.path", str(root / "nosuch.csv")]
+    return [
+        (["--help"], 0, "--config"),
+        (["--show", str(done.root)], 0, "accuracy 0.7500"),
+        (["--show", str(going.root)], 0, "search: step 7 of 160   L_tr 0.500   L_val 0.250   mean rank 2.00"),
+        (["--show", str(study.root)], 0, "1 of 2 cells are finished"),
+        (["--config", "nosuch.yaml"], 2, "no file 'nosuch.yaml'"),
+        ([*run, "--name", "done"], 2, "already holds a finished run"),
+        ([*run, "--name", "a", *table], 2, "--task.path: no file"),
+        ([*run, "--name", "a", "--lora.target_modules", "[q_proj]"], 2, "q_proj matches no module of"),
+        ([*run, "--name", "a", "--model.name", "package:nosuchpackage/model"], 2, "no installed package"),
+        ([*run, "--name", "a", "--tracking.wandb", "online"], 2, "needs an API key"),
+    ]
+
+
+@pytest.mark.trains
+def test_what_needs_no_library_loads_none(
+    tmp_path: Path, model_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    asked = commands(tmp_path / "runs", model_folder("bert"))
+    argv = json.dumps([words for words, _, _ in asked])
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, argv], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert [(words, code, loaded) for (words, _, _), (code, loaded) in zip(asked, found, strict=True)] == [
+        (words, code, []) for words, code, _ in asked
+    ]
+    for words, _, said in asked:
+        assert said in done.stdout + done.stderr, words
+    assert not (tmp_path / "runs" / "a").exists()
