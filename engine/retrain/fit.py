@@ -34,7 +34,7 @@ from problems.tasks import Task
 class Fitted:
     """What a training gave: metrics on the evaluation split, seconds of training, optimiser steps, the text of the
     predictions (of tasks that keep them), the log loss at a fitted temperature (of tasks whose outputs are read), and
-    where it is asked for the loss of every row. `found_in`: seconds in which the method itself found its ranks.
+    where it is asked for the loss of every row.
     """
 
     metrics: dict[str, float]
@@ -43,11 +43,12 @@ class Fitted:
     predictions: str | None = None
     calibrated_loss: float | None = None
     row_losses: pd.DataFrame | None = None
-    found_in: float | None = None
     rows: int = 0
     """How many rows were evaluated."""
     curve: list[dict[str, Any]] = field(default_factory=list)
     """Points of the training loss: step, loss, learning_rate."""
+    found_in: float | None = None
+    """Seconds in which the method itself found its ranks."""
 
 
 def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mapping[str, Any] | None = None) -> Fitted:
