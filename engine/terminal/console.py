@@ -9,10 +9,10 @@ log = logging.getLogger("autolora")
 
 
 class _Lines(logging.Handler):
-    """Each record as one line, which only the window breaks: a line in a file can be searched for and copied."""
+    """Each record as one line, which only a window breaks."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        console.print(record.getMessage(), soft_wrap=True)
+        console.print(record.getMessage())
 
 
 def show_log(*, speaks: bool = True) -> None:
