@@ -33,7 +33,7 @@ SWITCHES: dict[str, tuple[Any, str]] = {
         "Run the chosen stages anew; when all are done, replace their earlier results in this run's folder (search "
         "also replaces the retraining). After an interruption, the same command resumes.",
     ),
-    "show": (FilePath, "Print the result and ranks of a run folder; runs nothing."),
+    "show": (FilePath, "Print the result and ranks of a run, how far it is, or the table of a study; runs nothing."),
     "for": (Trainer, "With --show: print the lines with which another trainer trains at the ranks of the run."),
     "workspace": (FilePath, "Save a wandb view for the project of this run folder; runs nothing."),
     "score": (ScoreKind, "Score files with the official metrics (--hyp, --ref); runs nothing."),
