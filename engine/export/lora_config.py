@@ -15,7 +15,7 @@ from problems.models.attach import ADAPTER, attach, keep_block_sparse, lora_conf
 from problems.models.layers import HEADS
 from problems.models.parts import layer_ranks
 from problems.models.places import GGUF
-from problems.tasks import Task
+from problems.tasks.kind import Kind
 
 _README = """# LoRA at learned ranks, without weights
 
@@ -34,7 +34,7 @@ _COMPONENT = "`alpha_pattern` keeps the scale of the search, lora_alpha / k = {s
 _FIXED = "Every layer has lora_alpha / rank as its scale (`retrain.scale: fixed`)."
 
 
-def adapter_config(config: RunConfig, record: RankRecord, task: Task, head: list[str]) -> LoraConfig:
+def adapter_config(config: RunConfig, record: RankRecord, kind: Kind, head: list[str]) -> LoraConfig:
     """PEFT's configuration for the recorded ranks.
 
     Layers of rank 0 are left out of target_modules, as PEFT refuses r = 0. With `retrain.scale: component` every layer
@@ -47,7 +47,7 @@ def adapter_config(config: RunConfig, record: RankRecord, task: Task, head: list
     fixed = config.retrain.scale == "fixed"
     return lora_config(
         config.lora,
-        task.peft_type,
+        kind.peft_type,
         head,
         r=largest,
         lora_alpha=_whole(config.lora.lora_alpha if fixed else config.lora.lora_alpha * largest / record.k),

@@ -14,8 +14,10 @@ from engine.disk.files import write_text
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.run.weights import refuse_large_weights
+from engine.run.workbench import Workbench
 from problems.data import Data, prepare
 from problems.fingerprint import fingerprint
+from problems.halves import Halves, split_rows
 from problems.machine.compute import Compute, choose_compute
 from problems.machine.processes import ALONE, Processes
 from problems.models.load import BaseModel, load_base, load_tokenizer, share_padding
@@ -25,13 +27,14 @@ from problems.models.precision import train_in_fp32, weights_dtype
 from problems.models.whole import tell_of_pooler, with_modules_to_save
 from problems.tasks import Task, make_task
 from problems.tasks.causal import Causal
+from problems.tasks.kind import Kind
 
 
-class Context:
-    """What all stages of a run share. Of several processes only the first writes files.
+class Context(Workbench):
+    """What all stages of a run share.
 
-    `stop` says whether a signal has asked the run to stop. `folder` is where the results grow, if not in the place
-    that `config` names. Attribute `told`: the trainings whose memory was told, and "weights" once those fit.
+    `folder` is where the results grow, if not in the place that `config` names. Attribute `told`: the trainings whose
+    memory was told, and "weights" once those fit.
     """
 
     def __init__(
@@ -46,6 +49,15 @@ class Context:
         self.task: Task = make_task(config)
         self._pooler_told = False
         self.told: set[str] = set()
+
+    @property
+    def kind(self) -> Kind:
+        """The task."""
+        return self.task
+
+    def halves(self) -> Halves:
+        """Row numbers of D_tr and of D_val, drawn by seed."""
+        return split_rows(self.data.train, self.config)
 
     def under(self, config: RunConfig) -> Self:
         """The same run with other settings of its training; task, data and device stay."""

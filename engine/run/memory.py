@@ -12,8 +12,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from configs.errors import UserError
 from configs.rules import WITHOUT_HEAD
-from engine.run.context import Context
 from engine.run.free import GIB, MIB, free
+from engine.run.workbench import Workbench
 from problems.data import Data
 from problems.machine.compute import Compute, random_state, replay
 
@@ -90,7 +90,7 @@ def _held(model: nn.Module, batch: dict[str, Tensor], compute: Compute) -> tuple
 
 
 def check_memory(
-    run: Context, model: nn.Module, data: Data, rows: int, *, per_weight: int, what: str
+    run: Workbench, model: nn.Module, data: Data, rows: int, *, per_weight: int, what: str
 ) -> None:  # fmt: skip
     """Logs the estimated peak of a training that is about to begin, and what is free, in GiB.
 
@@ -127,7 +127,7 @@ def what_key(what: str) -> str:
     return "search" if what == "the search" else "retrain"
 
 
-def _savings(run: Context, model: nn.Module, held: Activations, rows: int) -> list[str]:
+def _savings(run: Workbench, model: nn.Module, held: Activations, rows: int) -> list[str]:
     """The three settings that save most, the largest saving first."""
     config, again = run.config, run.config.model.gradient_checkpointing
     now = held.of(rows, again=again)

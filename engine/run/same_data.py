@@ -9,7 +9,7 @@ from engine.disk.files import read_json
 from engine.run.resuming import Outdated
 
 if TYPE_CHECKING:  # it needs torch and transformers, which take seconds to load
-    from engine.run.context import Context
+    from engine.run.workbench import Workbench
 
 log = logging.getLogger("autolora")
 
@@ -17,7 +17,7 @@ GO_ON = "bring the old data back to go on, --name for another, or --overwrite to
 
 
 def refuse_changed_data(
-    run: "Context", recorded: Mapping[str, Any], way_out: str = GO_ON, *, evaluated: bool = True
+    run: "Workbench", recorded: Mapping[str, Any], way_out: str = GO_ON, *, evaluated: bool = True
 ) -> None:
     """Raises Outdated, naming the file or data set, when the rows are not those in the fingerprint `recorded`.
 
@@ -28,7 +28,7 @@ def refuse_changed_data(
         raise Outdated(f"{change}; {way_out}")
 
 
-def heed_data_of_ranks(run: "Context", stage: Stage) -> None:
+def heed_data_of_ranks(run: "Workbench", stage: Stage) -> None:
     """Ranks that a search or a grid chose on other training rows than there are now: refused in stage all, which would
     mix the two in one result; with --stage retrain, which takes ranks as they are, only said. All processes call it.
     """
@@ -47,13 +47,13 @@ def heed_data_of_ranks(run: "Context", stage: Stage) -> None:
         log.warning("%s; they are taken as they are", change)
 
 
-def _changed(run: "Context", recorded: Mapping[str, Any], what: str, *, evaluated: bool) -> str | None:
+def _changed(run: "Workbench", recorded: Mapping[str, Any], what: str, *, evaluated: bool) -> str | None:
     """A line about the first difference from `recorded`, which `what` says the origin of; None where there is none."""
     return next(_changes(run, recorded, what, evaluated=evaluated), None) if recorded else None
 
 
-def _changes(run: "Context", recorded: Mapping[str, Any], what: str, *, evaluated: bool) -> Iterator[str]:
-    now, origin = run.fingerprint, run.task.origin
+def _changes(run: "Workbench", recorded: Mapping[str, Any], what: str, *, evaluated: bool) -> Iterator[str]:
+    now, origin = run.fingerprint, run.kind.origin
     if recorded["classes"] != now["classes"]:
         then = f"{_few(recorded['classes'])} then, {_few(now['classes'])} now"
         yield f"{origin()} no longer has the classes that {what} ({then})"
