@@ -174,7 +174,7 @@ def refuse_past_lora(model: PreTrainedModel, layers: Sequence[str]) -> None:
         if _is_read_past_lora(model, name):
             others = _endings(other for other in layer_shapes(model) if not _is_read_past_lora(model, other))
             raise UserError(
-                f"--lora.target_modules: {name} is not allowed, as a model of type {model.config.model_type} reads "
+                f"--lora.target_modules: {name} is not allowed, as a model of type {_type_of(model)} reads "
                 f"its weight directly, without LoRA; allowed: {others}"
             )
 
