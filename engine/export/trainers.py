@@ -6,13 +6,16 @@ from typing import Any
 import yaml
 
 from configs.errors import UserError
+from configs.places import PACKAGE
 from configs.requests import Trainer
 from engine import ranks
 from engine.disk.files import read_json
 from engine.export.names import ADAPTER_CONFIG, what_parts_lose
+from engine.export.packaged import package_lines
 from engine.ranks import RankRecord
 from engine.run.folder import RunFolder
 from problems.models.parts import layer_ranks
+from problems.models.places import GGUF
 
 _CAUSAL = "CAUSAL_LM"
 _READ = (
@@ -94,17 +97,36 @@ def _peft(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) ->
 
 
 def _trl(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> str:
+    name = record.base_model or ""
+    packaged = name.startswith(PACKAGE)
+    model = "" if packaged else f"# model: the base model that was searched ({_base(record, settings)}) or its name;\n"
+    imports = "from importlib.util import find_spec\nfrom pathlib import Path\n\n" if packaged else ""
+    classes = "from transformers import AutoModelForCausalLM, AutoTokenizer\n" if packaged else ""
     return (
-        f"# model: the base model that was searched ({_base(record, settings)}) or its name;\n"
-        f"# args: your SFTConfig; train_dataset: yours. TRL's command line has no key for ranks.\n"
-        f"from peft import LoraConfig\n"
-        f"from trl import SFTTrainer\n\n"
+        f"{model}# args: your SFTConfig; train_dataset: yours. TRL's command line has no key for ranks.\n"
+        f"{imports}from peft import LoraConfig\n"
+        f"{classes}from trl import SFTTrainer\n\n"
+        f"{_from_package(name) if packaged else ''}"
         f"trainer = SFTTrainer(\n"
         f"    model=model,\n"
         f"    args=args,\n"
         f"    train_dataset=train_dataset,\n"
+        f"{'    processing_class=tokenizer,' + chr(10) if packaged else ''}"
         f"    peft_config=LoraConfig.from_pretrained({str(folder.lora_config)!r}),\n"
         f")\n"
+    )
+
+
+def _from_package(name: str) -> str:
+    """The lines that load a base model of an installed package, and its tokenizer."""
+    file = name.rpartition("/")[2] if name.endswith(GGUF) else ""
+    options = f", gguf_file={file!r}" if file else ""
+    plain = "model.is_quantized = False  # a .gguf is plain numbers once it is loaded, which Trainer does not see\n"
+    return (
+        f"{package_lines(name)}\n"
+        f"model = AutoModelForCausalLM.from_pretrained(folder{options})\n"
+        f"{plain if file else ''}"
+        f"tokenizer = AutoTokenizer.from_pretrained(folder{options})\n"
     )
 
 
