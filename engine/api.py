@@ -39,7 +39,7 @@ from engine.run.given import Given, dtype_of, same_random_numbers
 from engine.terminal.console import heard, log
 from problems.models.bare import Snapshot, stop_recomputing, take_adapters_off
 from problems.models.given import lora_settings, trained_whole
-from problems.tasks.given import GivenKind, GivenRows, Joined, LossOf, kind_of
+from problems.tasks.given import GivenKind, GivenRows, Joined, LossOf, kind_of, refuse_unindexed
 
 __all__ = [
     "AnswerConfig", "HypergradientConfig", "LearnedRanks", "SearchConfig", "UserError", "learn_ranks",
@@ -226,12 +226,16 @@ def _learn(
         recomputes = stop_recomputing(base)
         lora = lora_settings(lora_config, base)
         whole = trained_whole(base, lora_config, lora)
+        refuse_unindexed("train_dataset", train)
+        if validation is not None:
+            refuse_unindexed("validation_dataset", validation)
         rows = GivenRows(train if validation is None else Joined(train, validation), collate)
         kind = kind_of(lora_config.task_type, loss, rows, plain=plain)
         config = _settings(base, lora, kind, search, hypergradient, answer, seed, precision, device, recomputes)
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="learn_ranks_")))
         count = 0 if validation is None else len(validation)
         given = Given(config, whole, kind, rows, count, folder, device)
+        stack.callback(given.compute.let_go)  # the searched model hangs in cycles
         stack.callback(given.put_back)
         find_ranks(given)
         learned = LoraConfig.from_pretrained(str(given.folder.lora_config))

@@ -67,6 +67,15 @@ def kind_of(task_type: TaskType | str | None, loss: LossOf | None, rows: "GivenR
     return GivenKind(known, loss, tells_rows=not number or dims == 1, regression=number)
 
 
+def refuse_unindexed(name: str, source: Any) -> None:
+    """Raises UserError, naming the argument, for a data set without a length, an index or any row."""
+    if not hasattr(source, "__len__") or not hasattr(source, "__getitem__"):
+        kind = type(source).__name__
+        raise UserError(f"{name}: {kind} has no length or no index; allowed: what has both, as a list")
+    if len(source) == 0:
+        raise UserError(f"{name}: has no rows; allowed: one or more")
+
+
 class GivenRows:
     """Examples of any data set that has a length and an index, read as the encoded rows of a task are.
 
@@ -76,9 +85,6 @@ class GivenRows:
     """
 
     def __init__(self, source: Any, collate: Callable[[list[Any]], Any], lengths: Sequence[int] | None = None) -> None:
-        if not hasattr(source, "__len__") or not hasattr(source, "__getitem__"):
-            kind = type(source).__name__
-            raise UserError(f"train_dataset: {kind} has no length or no index; allowed: what has both, as a list")
         self._source = source
         self._collate = collate
         self._lengths = _lengths(source) if lengths is None else list(lengths)

@@ -1,5 +1,6 @@
 """`learn_ranks`: the ranks of the command line, on a model that comes back as it was."""
 
+import gc
 import json
 import random
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, BertForSequenceClassification
 
@@ -215,6 +217,24 @@ def test_random_numbers_go_on_and_nothing_is_written(
     learn(model)
     assert drawn() == expected
     assert [path.name for path in tmp_path.rglob("*")] == ["temporary"]
+
+
+def test_nothing_of_the_searched_model_is_kept_in_memory(model_folder: Callable[..., Path]) -> None:
+    """The caller's own training comes next, and needs the room."""
+    model = classifier(model_folder("bert"))
+
+    def alive() -> int:
+        return sum(isinstance(thing, LoraLayer | torch.optim.Optimizer) for thing in gc.get_objects())
+
+    gc.collect()
+    before = alive()
+    gc.disable()
+    try:
+        learned = learn(model)
+    finally:
+        gc.enable()
+    assert learned.ranks
+    assert alive() == before
 
 
 def test_progress_is_shown(

@@ -24,6 +24,8 @@ pytestmark = pytest.mark.trains
         ({"config": settings(target_modules="qery.*")}, r"lora_config: target_modules='qery\.\*' matches no linear"),
         ({"config": settings(r=64)}, r"--lora\.k: 64 is not allowed for layer .*; allowed: 1 to 32"),
         ({"rows": iter(())}, r"train_dataset: .* has no length or no index"),
+        ({"rows": []}, r"train_dataset: has no rows; allowed: one or more"),
+        ({"validation_dataset": iter(())}, r"validation_dataset: .* has no length or no index"),
         ({"rows": class_rows(1)}, r"--task\.validation_share: 0\.5 of 1 training rows"),
         ({"collate": lambda examples: 3}, r"collate: gives int; allowed: a dict of tensors"),
         ({"collate": lambda examples: {"a": [1]}}, r"collate: 'a' is list; allowed: a tensor"),
