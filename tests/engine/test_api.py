@@ -242,8 +242,8 @@ def test_progress_is_shown(
 ) -> None:
     monkeypatch.setattr("engine.terminal.ticker.SECONDS_BETWEEN_LINES", -1)
     learn(classifier(model_folder("bert")))
-    assert any(line.startswith("INFO search 4/6  L_tr ") for line in log_lines)
-    assert any(line.startswith("INFO answer: shares and curve on 16 rows") for line in log_lines)
+    assert any(line.startswith("INFO search 4/6  ") and "  L_tr " in line for line in log_lines)
+    assert any(line.startswith("INFO answer: ") and "16 rows" in line for line in log_lines)
 
 
 def test_the_validation_rows_are_those_that_are_given(model_folder: Callable[..., Path], log_lines: list[str]) -> None:
