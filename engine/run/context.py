@@ -33,8 +33,9 @@ from problems.tasks.kind import Kind
 class Context(Workbench):
     """What all stages of a run share.
 
-    `folder` is where the results grow, if not in the place that `config` names. Attribute `told`: the trainings whose
-    memory was told, and "weights" once those fit.
+    `stop` says whether a signal has asked the run to stop. `folder`: where the run writes its results, if not in the
+    folder that `config` names. Attribute `told`: the trainings whose memory estimate has been logged, and "weights"
+    once the weights are known to fit.
     """
 
     def __init__(
@@ -66,8 +67,8 @@ class Context(Workbench):
         return other
 
     def begin(self) -> None:
-        """Writes config.yaml. A stage calls this just before its first training step, when nothing refuses it any
-        more: the file says what has trained in the folder, not what was asked for."""
+        """Writes config.yaml. A stage calls this just before its first training step, after every check has passed,
+        so that the file says what has trained in the folder, not what a command asked for."""
         if self.processes.first:
             write_text(self.folder.config, to_yaml(self._asked))
 
@@ -88,7 +89,7 @@ class Context(Workbench):
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """What tells these rows from others, for checkpoints to hold."""
+        """The fingerprint of the rows, which checkpoints store to recognise changed data."""
         data = self.data  # first: the task learns its classes from the rows
         return fingerprint(data, self.task.head().get("id2label", {}).values(), self.config.task.evaluation_rows)
 
@@ -98,9 +99,10 @@ class Context(Workbench):
         return weights_dtype(self.config, self.task.auto_class, self.compute)
 
     def base(self, *, second_order: bool = False) -> BaseModel:
-        """A freshly loaded base model with the task's head and loss; `second_order` chooses the attention kernel.
+        """A freshly loaded base model with the task's head and loss.
 
-        Raises UserError for settings under which a run would fail, or give nonsense, only after hours of training.
+        `second_order`: whether second derivatives are needed, which decides the attention kernel. Raises UserError for
+        settings that would otherwise fail, or give useless results, only after hours of training.
         """
         config, lora = self.config, self.config.lora
         self._stop_if_asked()
@@ -121,8 +123,8 @@ class Context(Workbench):
         return train_in_fp32(whole, dtype)
 
     def _stop_if_asked(self) -> None:
-        """Raises Interrupted when a signal came while something was loaded. Several processes stop together, after a
-        step."""
+        """In a single process, raises Interrupted if a signal came during loading. Several processes stop together,
+        after a step."""
         if self.processes.size == 1:
             self.stop.check()
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # it needs torch and transformers, which take seconds to load
 
 log = logging.getLogger("autolora")
 
-GO_ON = "bring the old data back to go on, --name for another, or --overwrite to start again"
+GO_ON = "bring the old data back to resume, --name for another run, or --overwrite to start again"
 
 
 def refuse_changed_data(
@@ -21,7 +21,7 @@ def refuse_changed_data(
 ) -> None:
     """Raises Outdated, naming the file or data set, when the rows are not those in the fingerprint `recorded`.
 
-    `evaluated`: whether the rows of the evaluation count, too. All processes call it.
+    `evaluated`: whether the evaluation rows must be the same, too. All processes must call this function.
     """
     change = _changed(run, recorded, f"the half-done run in {run.folder.root} began with", evaluated=evaluated)
     if change:
@@ -29,8 +29,10 @@ def refuse_changed_data(
 
 
 def heed_data_of_ranks(run: "Workbench", stage: Stage) -> None:
-    """Ranks that a search or a grid chose on other training rows than there are now: refused in stage all, which would
-    mix the two in one result; with --stage retrain, which takes ranks as they are, only said. All processes call it.
+    """Checks that a search or a grid chose the ranks on the training rows of this run.
+
+    If not, stage all raises Outdated, as its result would mix the two; --stage retrain, which takes any ranks, only
+    logs a warning. All processes must call this function.
     """
     folder = run.folder
     path = {"autolora": folder.search_summary, "lora_grid": folder.grid}.get(run.config.method)
@@ -48,7 +50,7 @@ def heed_data_of_ranks(run: "Workbench", stage: Stage) -> None:
 
 
 def _changed(run: "Workbench", recorded: Mapping[str, Any], what: str, *, evaluated: bool) -> str | None:
-    """A line about the first difference from `recorded`, which `what` says the origin of; None where there is none."""
+    """A line about the first difference from `recorded`, or None; `what` names the work on the recorded rows."""
     return next(_changes(run, recorded, what, evaluated=evaluated), None) if recorded else None
 
 
@@ -60,7 +62,7 @@ def _changes(run: "Workbench", recorded: Mapping[str, Any], what: str, *, evalua
     if recorded["training"] != now["training"]:
         counts = _counts(recorded["training"], now["training"])
         yield f"{origin()} no longer gives the training rows that {what} ({counts})"
-    # Another limit takes other rows of the same file; that is a setting, which each stage declares or leaves free.
+    # Another task.evaluation_rows takes other rows of the same file: a change of settings, which `Settings` compares.
     if not evaluated or recorded["evaluation_rows"] != now["evaluation_rows"]:
         return
     for split, found in now["evaluation"].items():
