@@ -1,1 +1,1 @@
-"""What the program costs, measured: a module per command, `python -m benchmarks.step`; docs/performance.md."""
+"""Measure what the program costs. A module is a command, as `python -m benchmarks.step`; docs/performance.md."""

@@ -1,6 +1,6 @@
 """Seconds of shares and curve against steps of plain LoRA on the same model: `python -m benchmarks.answer`.
 
-The head alone, from which the gain is counted, is a training of its own and is not in it.
+The head alone, to which the gain is compared, is a training of its own and is not measured.
 """
 
 import sys
@@ -25,7 +25,7 @@ from problems.gates import Gates
 from problems.machine.compute import timed
 
 TARGET = 500
-"""Steps of LoRA that shares and curve on 1,000 rows may cost."""
+"""Shares and curve on 1,000 rows may take as long as this many steps of LoRA."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class AnswerSettings:
 
 
 def measure_answer(settings: AnswerSettings) -> tuple[dict[str, Any], list[Table]]:
-    """LoRA steps before and after the answer, so that a machine that grows slower does not favour either."""
+    """Times LoRA steps before and after the answer, so that a machine that becomes slower favours neither."""
     values = {
         "model.name": settings.model, "lora.k": settings.k, "search.batch_size": settings.batch_size,
         "precision": settings.precision, "device": settings.device, "lora.target_modules": [settings.targets],

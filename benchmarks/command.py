@@ -49,7 +49,7 @@ def main(settings_class: type, measure: Measure, argv: Sequence[str] | None = No
 
 
 def parse_settings(settings_class: type, argv: Sequence[str]) -> Any:
-    """An instance of the settings. Raises UserError for what the command line may not hold."""
+    """The settings that the command line gives. Raises UserError for a wrong argument."""
     module = sys.modules[settings_class.__module__]
     spec = getattr(module, "__spec__", None)
     parser = ArgumentParser(
@@ -113,7 +113,7 @@ def _commit() -> str | None:
 def child(module: str, arguments: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> str:
     """The output of `python -m module --key value ...` in a process of its own, which shares nothing with this one.
 
-    Raises RuntimeError with the process's last words when it fails.
+    Raises RuntimeError with the end of the process's stderr when it fails.
     """
     words = [part for key, value in arguments.items() for part in (f"--{key}", _word(value))]
     done = subprocess.run(

@@ -43,11 +43,11 @@ class DataSettings:
     train_rows: int | None = None
     """Only this many training rows; null: all."""
     device: str = "auto"
-    """Of the LoRA step that an epoch is reckoned from."""
+    """Device of the LoRA steps from which the seconds of an epoch are computed."""
     rounds: int = 20
-    """LoRA steps timed for that."""
+    """How many LoRA steps are timed."""
     only: bool = False
-    """Read in this process and measure nothing else; the cache is whatever the environment says."""
+    """Read in this process and measure nothing else, with the cache that the environment names."""
 
     AT_LEAST: ClassVar = {"rounds": 1, "batch_size": 1}
 

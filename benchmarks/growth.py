@@ -1,6 +1,6 @@
 """How the cost of a step grows with k, depth, length and the number of gated modules, on random weights.
 
-Also what gating and selection alone cost: a search step whose outer problem never comes, over a plain LoRA step.
+Also what gating and selection alone cost: a search step without outer steps, over a plain LoRA step.
 """
 
 import sys
@@ -35,7 +35,7 @@ MODULES = (
 
 @dataclass(frozen=True)
 class GrowthSettings:
-    """Each axis is gone along with the others at their base value."""
+    """One axis varies at a time; the others have their base value."""
 
     json: str | None = None
     """File that gets the numbers."""
@@ -50,7 +50,7 @@ class GrowthSettings:
     length: list[int] = field(default_factory=lambda: [16, 64, 128, 256])
     """Tokens of every example."""
     modules: int = 4
-    """How many sets of target modules, from query and value to every linear layer (4)."""
+    """How many of the 4 sets of target modules to measure, from query and value up to every linear layer."""
     base_k: int = 8
     """k on the other axes."""
     base_layers: int = 6
@@ -68,7 +68,7 @@ class GrowthSettings:
     rounds: int = 10
     """Timed rounds at each point."""
     warmup: int = 2
-    """Rounds before them."""
+    """Untimed rounds before the timed ones."""
 
     AT_LEAST: ClassVar = {"rounds": 1, "warmup": 1, "modules": 1, "hidden": 64, "batch_size": 1, "base_k": 1}
 

@@ -50,7 +50,7 @@ class MemorySettings:
     dtype: str = "auto"
     """Of the frozen weights, as --model.dtype."""
     checkpointing: bool = False
-    """As --model.gradient_checkpointing; plain LoRA takes transformers' own."""
+    """As --model.gradient_checkpointing; plain LoRA uses transformers' own implementation."""
     target_modules: list[str] = field(default_factory=list)
     """Modules with LoRA; empty: query and value, of causal models q_proj and v_proj."""
     precision: str = "auto"
@@ -60,13 +60,13 @@ class MemorySettings:
     steps: int = 5
     """Steps taken."""
     only: str | None = None
-    """Measure this one in this process: lora, adalora or a hypergradient."""
+    """Measure only this training, in this process: lora, adalora or a hypergradient."""
 
     AT_LEAST: ClassVar = {"steps": 1, "k": 1, "batch_size": 1, "length": 4}
 
 
 def measure(settings: MemorySettings) -> tuple[dict[str, Any], list[Table]]:
-    """A process for each, then the ratios. Raises UserError for an unknown name."""
+    """Measures each training in a process of its own. Raises UserError for an unknown name."""
     names = ["lora", "adalora", *settings.methods]
     asked = [*settings.methods, *([] if settings.only is None else [settings.only])]
     unknown = [name for name in asked if name not in {*HYPERGRADIENTS, "lora", "adalora"}]
@@ -142,7 +142,7 @@ def _start_counting(compute: Compute) -> float:
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
-        return peak_memory(compute)  # no Linux: the peak of loading stays in the peak of all
+        return peak_memory(compute)  # not Linux: the peak also counts the loading of the model
     return _status("VmRSS")
 
 

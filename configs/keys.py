@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, reduce
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+from pydantic import TypeAdapter, ValidationError
+
 from configs.errors import UserError
 from configs.ranges import FilePath, Range
 from configs.requests import ScoreKind, Trainer
@@ -33,7 +35,7 @@ SWITCHES: dict[str, tuple[Any, str]] = {
         "Run the chosen stages anew; when all are done, replace their earlier results in this run's folder (search "
         "also replaces the retraining). After an interruption, the same command resumes.",
     ),
-    "show": (FilePath, "Print the result and ranks of a run folder; runs nothing."),
+    "show": (FilePath, "Print the result and ranks of a run, how far it is, or the table of a study; runs nothing."),
     "for": (Trainer, "With --show: print the lines with which another trainer trains at the ranks of the run."),
     "workspace": (FilePath, "Save a wandb view for the project of this run folder; runs nothing."),
     "score": (ScoreKind, "Score files with the official metrics (--hyp, --ref); runs nothing."),
@@ -98,6 +100,20 @@ def check_values(config: RunConfig) -> None:
             raise UserError(f"--{key}: {shortened(repr(value))} is not allowed; allowed: {limits.words}")
         if value == "":  # as from an unset shell variable; read as null, it would be ignored silently
             raise UserError(f"--{key}: '' is not allowed; allowed: {words(kind)}, but no empty text")
+
+
+def check_types(section: str, value: Any) -> None:
+    """Raises UserError for the first field of a section, made in Python, whose type or word its key does not take."""
+    kind = get_type_hints(RunConfig)[section]
+    if not isinstance(value, kind):
+        raise UserError(f"{section}: {type(value).__name__} is not allowed; allowed: {kind.__name__}")
+    try:
+        TypeAdapter(kind).validate_python(dict(vars(value)))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = f"{section}.{first['loc'][0]}"
+        given = shortened(repr(getattr(value, str(first["loc"][0]))))
+        raise UserError(f"--{key}: {given} is not allowed; allowed: {allowed()[key]}") from error
 
 
 def refuse_huge(given: Iterable[tuple[str, Any]]) -> None:

@@ -53,7 +53,7 @@ def _train(request: Request, stop: StopRequest) -> None:
         _judge(request, stop)
     elif _is_study(request.config):
         refuse_several("a study", "start run.py itself; --study.launcher ray runs several cells at a time")
-        load_libraries(request.config)
+        load_libraries()
         from engine.study.stage import run_study  # only now: its imports take seconds
 
         run_study(request, stop)
@@ -93,7 +93,7 @@ def _judge(request: Request, stop: StopRequest) -> None:
         raise UserError("--stage: 'verdict' is not allowed for a study; allowed: the folder of one run")
     refuse_several("a verdict", "start run.py itself; --study.launcher ray runs several trainings at a time")
     tell_unread(request.given, config, [config], verdict=True)
-    load_libraries(config)
+    load_libraries()
     from engine.verdict.stage import run_verdict  # only now: its imports take seconds
 
     print_verdict(run_verdict(request, stop))

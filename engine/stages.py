@@ -92,5 +92,7 @@ def _open_and_run(
             load_libraries(asked.config, processes)
             from engine.work import run_in  # only now: its imports take seconds
 
+            if processes.size == 1:  # several stop together, after a step
+                stop.check()
             run_in(dataclasses.replace(asked, folder=folder), stop, beside, processes)
         processes.wait()

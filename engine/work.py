@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 from configs.rules import CHOOSING_RANKS, SEARCHING
 from configs.schema import Stage
-from engine.answer.again import take_over
-from engine.answer.stage import answer
+from engine.answer.find import find_ranks
 from engine.disk.files import keep_only
 from engine.export.gguf import refuse_without_gguf
 from engine.export.untrained import save_untrained
@@ -18,7 +17,6 @@ from engine.run.interrupt import StopRequest
 from engine.run.opening import Asked
 from engine.run.resources import forget_peak
 from engine.run.same_data import heed_data_of_ranks
-from engine.search.stage import search
 from engine.tracking import NOWHERE, Tracker, open_tracker
 from problems.machine.processes import Processes
 
@@ -58,15 +56,11 @@ def run_in(asked: Asked, stop: StopRequest, beside: Callable[[], Beside | None] 
 
 
 def _find_ranks(run: Context, tracker: Tracker) -> None:
-    """The ranks by the run's method; a search that is finished is not repeated when its answer was interrupted."""
+    """The ranks by the run's method."""
     if run.config.method in CHOOSING_RANKS:
         choose_ranks(run)
     else:
-        if not run.processes.of_first(run.folder.search_summary.exists):
-            search(run, tracker) if run.config.answer.from_run is None else take_over(run)
-            run.processes.wait()
-        run.compute.let_go()
-        answer(run, tracker)
+        find_ranks(run, tracker)
     run.compute.let_go()
 
 

@@ -1,11 +1,16 @@
 """The inner problem over the weights of LoRA and the task head (AutoLoRA Eq. 4)."""
 
+from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from problems.bilevel import InnerProblem
 from problems.gates import Gates
+from problems.tasks.kind import own_loss
+
+Loss = Callable[[nn.Module, dict[str, Tensor]], Tensor]
+"""Model and batch -> the mean loss of the batch."""
 
 
 class LoraProblem(InnerProblem):
@@ -13,9 +18,12 @@ class LoraProblem(InnerProblem):
 
     selection: Any
 
-    def __init__(self, *args: Any, gates: Gates, dropout: bool = True, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, gates: Gates, dropout: bool = True, loss_of: Loss = own_loss, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
         self.gates = gates
+        self._loss_of = loss_of
         self._dropout = dropout
 
     def training_step(self, batch: dict[str, Tensor]) -> Tensor:
@@ -25,7 +33,7 @@ class LoraProblem(InnerProblem):
     def loss(self, batch: dict[str, Tensor], gates: Tensor) -> Tensor:
         """The task's loss of one batch with `gates` [layers, k] on the LoRA components (Eq. 2). Scalar."""
         with self.gates.open(gates):
-            return self.module(**batch).loss
+            return self._loss_of(self.module, batch)
 
     def train(self) -> None:
         """Switches training mode on; if the search runs without dropout, the model stays in evaluation mode."""

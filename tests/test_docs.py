@@ -1,8 +1,11 @@
 """The pages under docs/ and the README: links lead somewhere, keys and files that they name exist."""
 
+import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +48,24 @@ def test_configurations_and_source_files_exist(page: Path) -> None:
     shipped = {path.name for path in (ROOT / "configs").glob("*.yaml")}
     named = set(re.findall(r"--config ([\w]+\.yaml)", text))
     assert named <= shipped | {"x.yaml", "my.yaml"}
+
+
+@pytest.mark.slow
+def test_the_example_of_a_script_runs_where_it_is_pasted(tmp_path: Path) -> None:
+    """It prints the ranks, and writes only what it says."""
+    (example,) = (code for code in re.findall(r"```python\n(.*?)```", text_of(ROOT / "docs" / "api.md"), re.S)
+                  if "learn_ranks(" in code)  # fmt: skip
+    (tmp_path / "mine.py").write_text(example, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "mine.py"], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,
+        text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "ranks by threshold: mean " in done.stdout
+    assert "'bert.encoder.layer.5.attention.self.value': " in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["learned", "mine.py"]
+    assert sorted(path.name for path in (tmp_path / "learned").iterdir()) == ["lora_config", "ranks.json"]
+    assert json.loads((tmp_path / "learned" / "ranks.json").read_text())["k"] == 8
 
 
 @pytest.mark.trains

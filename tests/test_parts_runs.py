@@ -18,8 +18,9 @@ from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import write_json
-from engine.export.adapter import ADAPTER_WEIGHTS, save_adapter
+from engine.export.adapter import save_adapter
 from engine.export.lora_config import adapter_config, attach_ranks
+from engine.export.names import ADAPTER_WEIGHTS
 from engine.retrain.adapter import start_from_search
 from engine.run.context import Context
 from engine.run.folder import RunFolder

@@ -16,7 +16,7 @@ from engine.run.resuming import Outdated
 from engine.search.settings import FOUND
 
 if TYPE_CHECKING:  # it needs torch and transformers, which take seconds to load
-    from engine.run.context import Context
+    from engine.run.workbench import Workbench
 
 
 def source_of(config: RunConfig) -> RunFolder | None:
@@ -72,7 +72,7 @@ def _refuse_unfit(source: RunFolder, config: RunConfig) -> None:
     decided(record, config.answer, sizes)  # raises UserError where no ranks follow
 
 
-def take_over(run: "Context") -> None:
+def take_over(run: "Workbench") -> None:
     """Copies the source's search into the run's folder, summary.json last, so that the run reads nothing of it any
     more."""
     source = source_of(run.config)

@@ -6,7 +6,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, set_seed
 
 from engine.answer.sample import Sample
-from engine.run.context import Context
+from engine.run.workbench import Workbench
 from problems.data import Batch, EndlessLoader
 from problems.models.whole import head_alone
 
@@ -18,7 +18,7 @@ PATIENCE = 3
 """The training ends when so many looks in a row found no lower loss."""
 
 
-def train_head(run: Context, d_tr: Dataset, sample: Sample) -> tuple[PreTrainedModel, int]:
+def train_head(run: Workbench, d_tr: Dataset, sample: Sample) -> tuple[PreTrainedModel, int]:
     """The base model with its head (and other modules that are trained whole) trained on D_tr without LoRA, and the
     number of steps; the untouched base where there is no such module, as in a causal language model.
 
@@ -56,14 +56,14 @@ def train_head(run: Context, d_tr: Dataset, sample: Sample) -> tuple[PreTrainedM
 
 
 def _descend(
-    run: Context, model: PreTrainedModel, weights: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer,
+    run: Workbench, model: PreTrainedModel, weights: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer,
     batch: Batch, shares: list[float],
 ) -> None:  # fmt: skip
     """One step; `shares`: the weights in the mean loss of the batch's parts, here of this process's rows."""
     for part, share in zip(batch if isinstance(batch, tuple) else [batch], shares, strict=True):
         there = {name: values.to(run.compute.device) for name, values in part.items()}
         with run.compute.autocast():
-            loss = model(**there).loss * share
+            loss = run.kind.loss(model, there) * share
         loss.backward()
     used = [weight for weight in weights if weight.grad is not None]
     for weight, grad in zip(used, run.processes.summed([w.grad for w in used if w.grad is not None]), strict=True):

@@ -12,7 +12,7 @@ import torch
 from peft import TaskType
 from torch import Tensor
 
-from problems.tasks import Task
+from problems.tasks.kind import Kind
 from problems.tasks.token_loss import summed_loss
 
 IGNORED = -100
@@ -161,8 +161,8 @@ class Gaussian(Likelihood):
         return squared / (2 * variance) + weights * (math.log(2 * math.pi * variance) / 2)
 
 
-def likelihood_of(task: Task) -> Likelihood:
+def likelihood_of(kind: Kind) -> Likelihood:
     """The log loss of a task's labels; to be asked after the task's rows."""
-    if task.head().get("problem_type") == "regression":
+    if kind.head().get("problem_type") == "regression":
         return Gaussian()
-    return Categorical(shifted=task.peft_type == TaskType.CAUSAL_LM)
+    return Categorical(shifted=kind.peft_type == TaskType.CAUSAL_LM)

@@ -27,20 +27,19 @@ from engine.export.lora_config import adapter_config, save_lora_config
 from engine.ranks.evidence import FEW_ROWS, LEAST_ROWS, Evidence
 from engine.ranks.record import LayerRank, RankRecord
 from engine.run.contents import read_searched
-from engine.run.context import Context
 from engine.run.same_data import refuse_changed_data
+from engine.run.workbench import Workbench
 from engine.search import trajectory
 from engine.search.found import NUMBERS, read_numbers, searched_model
 from engine.terminal.bar import Bar
 from engine.tracking import NOWHERE, Tracker
-from problems.halves import split_rows
 
 log = logging.getLogger("autolora")
 
 _TRIED_ROWS = 64
 
 
-def answer(run: Context, tracker: Tracker = NOWHERE) -> None:
+def answer(run: Workbench, tracker: Tracker = NOWHERE) -> None:
     """Measures a finished search on D_val and writes search/answer.json and ranks.json; sends the answer to `tracker`.
 
     Begins anew when it was interrupted: the search itself is not repeated. All processes call it. Raises Interrupted
@@ -70,10 +69,10 @@ def answer(run: Context, tracker: Tracker = NOWHERE) -> None:
     track(record, tracker)
 
 
-def _measured(run: Context, singular: Tensor, sizes: list[int]) -> tuple[Evidence, Shares] | None:
+def _measured(run: Workbench, singular: Tensor, sizes: list[int]) -> tuple[Evidence, Shares] | None:
     """The evidence of D_val; None, with a warning, where it has too few rows to be halved."""
     config, data = run.config, run.data
-    d_tr, d_val = split_rows(data.train, config)
+    d_tr, d_val = run.halves()
     if len(d_val) < LEAST_ROWS:
         log.warning(
             "answer: D_val has %d rows; shares and the curve need %d, and are left out", len(d_val), LEAST_ROWS
@@ -83,7 +82,7 @@ def _measured(run: Context, singular: Tensor, sizes: list[int]) -> tuple[Evidenc
     if len(chosen) < FEW_ROWS:
         log.warning("answer: %d rows of D_val are too few for an answer; %d are needed", len(chosen), FEW_ROWS)
     sample = Sample(
-        data.train.select(chosen), data.collate, likelihood_of(run.task), run.compute, run.stop, run.processes,
+        data.train.select(chosen), data.collate, likelihood_of(run.kind), run.compute, run.stop, run.processes,
         evaluation_batch(config),
     )  # fmt: skip
     without, steps = _without_lora(run, data.train.select(d_tr), sample)
@@ -113,7 +112,7 @@ def _measured(run: Context, singular: Tensor, sizes: list[int]) -> tuple[Evidenc
     return evidence, shares
 
 
-def _without_lora(run: Context, d_tr: Dataset, sample: Sample) -> tuple[Without, int]:
+def _without_lora(run: Workbench, d_tr: Dataset, sample: Sample) -> tuple[Without, int]:
     """What the model reaches without LoRA, and the steps that its head was trained for."""
     model, steps = train_head(run, d_tr, sample)
     statistics, _ = sample.statistics(model)
@@ -129,7 +128,7 @@ def _seconds_a_row(searched: Searched, sample: Sample) -> float:
 
 
 def _record(
-    run: Context, names: list[str], numbers: dict[str, Tensor], found: tuple[Evidence, Shares] | None
+    run: Workbench, names: list[str], numbers: dict[str, Tensor], found: tuple[Evidence, Shares] | None
 ) -> RankRecord:
     """The record with everything but the ranks, and how far these are decided."""
     columns = {name: numbers[name].double() for name in NUMBERS} | ({} if found is None else _columns(found[1]))
@@ -143,7 +142,7 @@ def _record(
     return RankRecord(numbers["alpha"].shape[1], tuple(layers), run.config.search.constraint, evidence=evidence)
 
 
-def _trusted(run: Context, record: RankRecord) -> RankRecord:
+def _trusted(run: Workbench, record: RankRecord) -> RankRecord:
     """The record with how far the trajectory decides the rank by threshold of each layer. A record of another rule,
     from which this is another answer, does not hold it."""
     history = trajectory.read(run.folder.trajectory)
@@ -155,9 +154,9 @@ def _trusted(run: Context, record: RankRecord) -> RankRecord:
     return dataclasses.replace(record, layers=layers)
 
 
-def _for_trainers(run: Context, record: RankRecord, of_model: dict[str, Any]) -> LoraConfig:
+def _for_trainers(run: Workbench, record: RankRecord, of_model: dict[str, Any]) -> LoraConfig:
     """PEFT's configuration at the ranks; `of_model`: what the search has kept of the loaded model's."""
-    found = adapter_config(run.config, record, run.task, of_model.get("modules_to_save", []))
+    found = adapter_config(run.config, record, run.kind, of_model.get("modules_to_save", []))
     found.fan_in_fan_out = of_model.get("fan_in_fan_out", False)
     return found
 

@@ -1,7 +1,7 @@
 """Atomic, checksummed checkpoints: a folder with tensors (safetensors) and the rest (JSON). No pickle.
 
-A checkpoint is written beside its place, synced and renamed; the one before stays as <name>.previous until then, so
-that at every moment one complete checkpoint exists.
+`save` writes the new checkpoint to a hidden folder, syncs it, renames the current one to <name>.previous, and then
+renames the new one to <name>. At every moment one complete checkpoint exists.
 """
 
 import json
@@ -23,7 +23,7 @@ _TENSOR = "tensor:"
 
 
 def save(folder: Path, state: Mapping[str, Any]) -> None:
-    """Replaces the checkpoint at `folder`. `state`: mappings and lists of tensors and of what JSON can hold."""
+    """Replaces the checkpoint at `folder`. `state` nests mappings, lists, tensors and values that JSON can hold."""
     fresh = folder.with_name(f".{folder.name}.writing")
     remove(fresh)
     fresh.mkdir(parents=True)
@@ -45,9 +45,9 @@ def save(folder: Path, state: Mapping[str, Any]) -> None:
 
 
 def load(folder: Path) -> dict[str, Any] | None:
-    """The state in the newest intact checkpoint at `folder`, tuples as lists; None when there is no checkpoint.
+    """The state in the newest intact checkpoint at `folder`, with tuples as lists; None when there is none.
 
-    Warns when the newest is damaged and the one before is used.
+    Logs a warning when the newest checkpoint is damaged, and then loads the previous one.
     """
     for candidate in candidates(folder):
         if not candidate.exists():
@@ -61,7 +61,7 @@ def load(folder: Path) -> dict[str, Any] | None:
 
 
 def _without_tensors(state: Any, tensors: dict[str, Tensor]) -> Any:
-    """`state` with the name of each tensor in its place; the tensors themselves are added to `tensors`."""
+    """`state` with each tensor replaced by its name; the tensors themselves are added to `tensors`."""
     if isinstance(state, Tensor):
         name = str(len(tensors))
         tensors[name] = state.detach().cpu().contiguous().clone()
@@ -72,7 +72,7 @@ def _without_tensors(state: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def _with_tensors(state: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """`state` with each tensor in place of its name."""
+    """`state` with each tensor's name replaced by the tensor."""
     if isinstance(state, dict):
         if _TENSOR in state:
             return tensors[state[_TENSOR]]

@@ -1,4 +1,4 @@
-"""Two folders change places in one step, where the system and the file system can do that."""
+"""Exchange two folders in one step, if the system and the file system can."""
 
 import ctypes
 import errno
@@ -12,10 +12,10 @@ _CANNOT = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EP
 
 
 def swap(one: Path, other: Path) -> bool:
-    """Exchanges two existing folders; at every moment both names exist, with one of the two behind each.
+    """Exchanges the names of two existing folders; at every moment both names exist.
 
-    Returns False, and has changed nothing, where the system or the file system cannot do it. Raises OSError when it
-    could, and something else is in the way.
+    Returns False, and changes nothing, when the system or the file system cannot exchange folders. Raises OSError when
+    they can but the exchange fails.
     """
     system = ctypes.CDLL(None, use_errno=True)
     first, second = os.fsencode(one), os.fsencode(other)

@@ -12,7 +12,7 @@ from configs.errors import UserError
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a whole folder, if it is there."""
+    """Removes a file or a whole folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -20,7 +20,7 @@ def remove(path: Path) -> None:
 
 
 def keep_only(paths: Iterable[Path], folder: Path) -> None:
-    """Removes what lies in `folder` besides `paths`, if there is such a folder."""
+    """Removes everything in `folder` except `paths`; does nothing if there is no such folder."""
     for path in set(folder.iterdir()) - set(paths) if folder.is_dir() else ():
         remove(path)
 
@@ -36,8 +36,10 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A place beside `path` for the body to write a file to; the file then takes the place of `path`, once it is on
-    the disk. A reader sees the old or the new content, never half of it."""
+    """Gives the body a temporary path to write a file to, and then replaces `path` by that file.
+
+    The file is synced to the disk first. A reader sees the old or the new content, never half of it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     yield temporary
@@ -46,7 +48,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text as `replacing` does."""
+    """Writes a text to `path`, atomically (see `replacing`)."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -56,7 +58,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises UserError that names the file when it cannot be read as a JSON object.
     """
-    # A file whose parent is a file is not there either.
+    # exists() is also False if a parent of the path is a file.
     value = load_json(path) if path.exists() else {}
     if not isinstance(value, dict):
         raise UserError(f"{path}: needs an object with names and values; holds {value!r:.60}")
@@ -64,11 +66,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def load_json(path: Path) -> Any:
-    """The value in a file. Raises UserError that names the file when it cannot be read as JSON, or gives a name twice
-    in one object, of which Python would keep the last."""
+    """The value in a JSON file.
+
+    Raises UserError that names the file when it cannot be read as JSON, or when one object gives a name twice: Python
+    would silently keep the last.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_object)
-        # JSON can spell half of a character, which no file and no terminal takes.
+        # JSON can escape half of a surrogate pair, which cannot be written to a file or a terminal.
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from error
@@ -85,5 +90,5 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`write_text` of a value as indented JSON; refuses NaN, which JSON has not."""
+    """Writes a value as indented JSON, atomically. Raises ValueError for NaN and infinity, which JSON cannot hold."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

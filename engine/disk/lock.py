@@ -21,16 +21,17 @@ class InUse(UserError):
 
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """The folder `root` for this process alone; removed again when the body made it and put nothing into it.
+    """Keeps the folder `root` for this process alone while the body runs.
 
-    The lock lies beside the folder, so that it stays when --overwrite exchanges the folder for another. The operating
-    system drops the lock of a process that dies, so a lock never has to be removed by hand. Raises InUse with the
-    other's pid and host when the folder is in use, UserError when the lock cannot be written.
+    The lock file lies beside the folder, so that it stays when --overwrite exchanges the folder for another. The
+    operating system releases the lock of a process that dies, so nobody has to remove a lock by hand. Afterwards,
+    folders that did not exist before and are empty are removed. Raises InUse with the pid and host of the process that
+    holds the lock, and UserError when the lock file cannot be written.
     """
     place = Path(os.path.realpath(root))
     made = [folder for folder in (place, *place.parents) if not folder.exists()]
     path = _lock_of(place)
-    # Where the file system has no locks, filelock would otherwise rely on the file being there, also after a kill.
+    # Otherwise, on a file system without locks, filelock would take a file left by a killed process for a held lock.
     lock = FileLock(path, blocking=False, fallback_to_soft=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,8 +49,8 @@ def locked(root: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Before the lock is released, so that no other process can hold a file that is no longer there.
-        with suppress(OSError):  # the disk may have become read-only; a lock that is left is taken over
+        # The file is removed before the lock is released: else another process could lock it just before it vanishes.
+        with suppress(OSError):  # the disk may have become read-only; the next process takes over the file
             path.unlink()
         lock.release()
         _remove_empty(made)
@@ -60,7 +61,7 @@ def _lock_of(place: Path) -> Path:
 
 
 def _owner(path: Path) -> str:
-    """The process that wrote the lock file, as "process 12 on host"; "" where the file does not say."""
+    """The process that wrote the lock file, as "process 12 on host"; "" if the file does not say."""
     with suppress(OSError, ValueError, LookupError, TypeError):
         content = json.loads(path.read_text(encoding="utf-8"))
         return f"process {content['pid']} on {content['host']}"
@@ -68,7 +69,7 @@ def _owner(path: Path) -> str:
 
 
 def _remove_empty(folders: list[Path]) -> None:
-    """Removes those of `folders` that are there, the innermost first, up to the first that is not empty."""
+    """Removes the `folders` that exist, innermost first, and stops at the first that is not empty."""
     with suppress(OSError):
         for folder in filter(Path.exists, folders):
             folder.rmdir()

@@ -1,4 +1,4 @@
-"""Which checkpoint is the newest whole one, and what it says besides its tensors: asked before torch is loaded."""
+"""Find the newest intact checkpoint and read its state without its tensors, so that torch need not be loaded."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ TENSORS, STATE, SUMS = "tensors.safetensors", "state.json", "checksums.json"
 
 
 def peek(folder: Path) -> dict[str, Any]:
-    """The state of the newest checkpoint whose state is whole, without its tensors; empty when there is none."""
+    """The state of the newest checkpoint whose state.json is intact, without its tensors; empty when there is none."""
     for candidate in candidates(folder):
         if intact(candidate, (STATE,)):
             state: dict[str, Any] = json.loads((candidate / STATE).read_text(encoding="utf-8"))
@@ -21,24 +21,24 @@ def peek(folder: Path) -> dict[str, Any]:
 
 
 def clear(folder: Path) -> None:
-    """Removes a checkpoint and the one before."""
+    """Removes a checkpoint and its <name>.previous."""
     for candidate in candidates(folder):
         remove(candidate)
 
 
 def candidates(folder: Path) -> Iterator[Path]:
-    """Where the checkpoint at `folder` and the one before may lie."""
+    """The folders of a checkpoint that may exist, the newest first: `folder` and its <name>.previous."""
     yield folder
     yield previous(folder)
 
 
 def previous(folder: Path) -> Path:
-    """Where the checkpoint before the one at `folder` lies."""
+    """The folder of the checkpoint before the one at `folder`."""
     return folder.with_name(f"{folder.name}.previous")
 
 
 def intact(folder: Path, names: Sequence[str] = (TENSORS, STATE)) -> bool:
-    """Whether these files of a checkpoint are there and have the content that was written."""
+    """Whether these files of a checkpoint exist with the content that was written."""
     try:
         sums = json.loads((folder / SUMS).read_text(encoding="utf-8"))
         return all(checksum(folder / name) == sums[name] for name in names)

@@ -6,7 +6,7 @@ from typing import Protocol, Self, overload
 
 
 class Rooted(Protocol):
-    """A folder whose class lists its content."""
+    """A folder whose class lists the paths in it, as `At` attributes."""
 
     @property
     def root(self) -> Path:
@@ -14,8 +14,10 @@ class Rooted(Protocol):
 
 
 class At:
-    """A class attribute that is, on an instance, the path of a file under the instance's `root`; `folder`: of a
-    folder."""
+    """A class attribute that gives, on an instance, a path under the instance's `root`.
+
+    `folder`: True for the path of a folder, False for that of a file.
+    """
 
     def __init__(self, relative: str, *, folder: bool = False) -> None:
         self.relative = relative
@@ -32,11 +34,10 @@ class At:
 
 
 def misplaced(rooted: Rooted) -> Iterator[tuple[Path, str]]:
-    """Every path of the folder at which something of the wrong kind lies, with what belongs there: a file or a
-    folder."""
+    """Each path with a file where a folder belongs, or the reverse, and the kind that belongs there."""
     for name, place in vars(type(rooted)).items():
         if isinstance(place, At):
             path: Path = getattr(rooted, name)
-            # A link that leads nowhere is neither.
+            # A broken link is neither a file nor a folder.
             if (path.exists() or path.is_symlink()) and not (path.is_dir() if place.folder else path.is_file()):
                 yield path, "folder" if place.folder else "file"

@@ -1,4 +1,4 @@
-"""Tables as parquet files: written whole or not, and checked when they are read."""
+"""Write tables to parquet files atomically, and check them when they are read."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # a command that only shows a run needs no pandas, which take
 
 
 def write_parquet(path: Path, table: "pd.DataFrame") -> None:
-    """Writes a table as `replacing` does."""
+    """Writes a table to `path`, atomically (see `replacing`)."""
     with replacing(path) as temporary:
         table.to_parquet(temporary, index=False)
 
@@ -24,15 +24,15 @@ def write_parquet(path: Path, table: "pd.DataFrame") -> None:
 def read_parquet(
     path: Path, way_out: str, *, texts: Collection[str] = (), numbers: Collection[str] = ()
 ) -> "pd.DataFrame":
-    """`read_columns` as a table of pandas."""
+    """What `read_columns` gives, as a table of pandas."""
     table: pd.DataFrame = read_columns(path, way_out, texts=texts, numbers=numbers).to_pandas()
     return table
 
 
 def read_columns(path: Path, way_out: str, *, texts: Collection[str] = (), numbers: Collection[str] = ()) -> pa.Table:
-    """The table in a file, which has these columns at least.
+    """The table in a parquet file, which must have the columns `texts` and `numbers` and may have others.
 
-    Raises UserError that names the file and ends with `way_out` when it is damaged.
+    Raises UserError when the file is damaged or a column is missing; it names the file and ends with `way_out`.
     """
     try:
         with pq.ParquetFile(path) as file:  # read_table would import pandas

@@ -19,9 +19,9 @@ def lora_pair(name: str) -> tuple[str, str] | None:
 def save_adapter(
     model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path, revision: str | None = None
 ) -> None:
-    """A plain PEFT adapter, with the tokenizer and the base's config.json (which knows the classes) beside it.
+    """Writes a plain PEFT adapter, with the tokenizer and the base's config.json (which names the classes) beside it.
 
-    `revision`: that of the base on the hub; PEFT itself does not know which one was loaded.
+    `revision`: the base model's revision on the hub; PEFT itself does not know which one was loaded.
     """
     settings: Any = model.peft_config[ADAPTER]
     settings.revision = revision

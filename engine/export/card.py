@@ -1,4 +1,4 @@
-"""adapter/README.md: what was trained on what, its result and ranks, its loading, and what other programs take."""
+"""adapter/README.md: the data, the result, the ranks, how to load the adapter, and which file each program takes."""
 
 import json
 import re
@@ -40,14 +40,14 @@ A PEFT LoRA adapter of {base} (packages {packages}).
 {ranks}
 """
 _N_GRAMS = """
-The run also let no {count} tokens in a row come twice in an answer (`decode.no_repeat_ngram_size`). transformers' own
-option of that name counts the prompt in, so that it is left out here: texts may differ.
+In the run, no sequence of {count} tokens could occur twice in an answer (`decode.no_repeat_ngram_size`). transformers'
+option of that name also counts the prompt, so it is not set here, and texts may differ.
 """
 _SERVERS = """
 ## Servers
 
-PEFT is what the lines above run; llama.cpp was run with such a file (docs/faq.md of the program); for the others this
-is what their code says. The folders lie beside this one.
+The lines above run PEFT, and llama.cpp was run with such a file (docs/faq.md of the program). The other rows follow
+from the code of each program and were not run. The folders lie beside this one.
 
 | program | takes |
 |---|---|
@@ -60,14 +60,16 @@ is what their code says. The folders lie beside this one.
 """
 _WHOLE = """
 This adapter also holds modules that were trained whole ({names}): vLLM refuses them, TGI leaves them out, and a LoRA
-file of llama.cpp has no place for them. There the merged model is the way.
+file of llama.cpp has no place for them. Use the merged model with these programs.
 """
 _LONGEST = 2000
 
 
 def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> None:
-    """Writes it, with a row of predictions.jsonl as its example where there is one; to be called when all else of the
-    result is written. `result`: the content of metrics.json."""
+    """Writes adapter/README.md, after all other files of the result. `result`: the content of metrics.json.
+
+    Its example is a row of predictions.jsonl, if that file exists.
+    """
     folder, task, config = run.folder, run.task, run.config
     causal = task if isinstance(task, Causal) else None
     row = _example(folder, config.task.max_length) if causal else {}
@@ -115,9 +117,11 @@ def _facts(run: Context, result: Mapping[str, Any], record: RankRecord) -> str:
     loss = "" if result.get("loss") is None else f"; loss {result['loss']:.4f}"
     dropped = len(record.layers) - len(record.kept)
     ranks = f"mean {record.mean_rank:.2f} of k = {record.k} over {len(record.layers)} layers"
-    ranks += f", of which {dropped} have none" if dropped else ""
+    ranks += f", {dropped} of them at rank 0" if dropped else ""
     if record.lora_alpha is not None:
-        by_rank = {"fixed": "its rank", "rslora": "the square root of its rank"}.get(record.scale or "")
+        by_rank = {"fixed": "the layer's rank", "rslora": "the square root of the layer's rank"}.get(
+            record.scale or ""
+        )
         whole = f"lora_alpha {record.lora_alpha:g} / {by_rank}"
         ranks += f"; scale {whole if by_rank else f'{record.lora_alpha / record.k:g} on each component'}"
     rows = {
@@ -148,7 +152,7 @@ def _cell(text: str) -> str:
 
 
 def _servers(folder: RunFolder, settings: Mapping[str, Any]) -> str:
-    """Which folder each server takes, and how one that is not there comes about."""
+    """Which file or folder each server takes, and the key that writes one that is missing."""
 
     def there(path: Path, key: str) -> str:
         return f"`{path.name}{'/' if path.is_dir() else ''}`" if path.exists() else f"not written (`{key} true`)"
@@ -176,8 +180,11 @@ def _ranks(record: RankRecord) -> str:
 
 
 def _example(folder: RunFolder, most: int) -> dict[str, Any]:
-    """The first row of predictions.jsonl that is short enough to be read and was not cut, with its number; else the
-    shortest; empty where there is none."""
+    """A row of predictions.jsonl, with its number counted from 1; empty if there is no such file.
+
+    It is the first row whose prompt is short enough to read and has less than `most` tokens, so that it was not cut;
+    if there is none, the row with the shortest prompt.
+    """
     if not folder.written.exists():
         return {}
     lines = folder.written.read_text(encoding="utf-8").split("\n")[:-1]

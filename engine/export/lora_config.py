@@ -16,11 +16,12 @@ from problems.models.attach import ADAPTER, attach, keep_block_sparse, lora_conf
 from problems.models.layers import HEADS
 from problems.models.parts import layer_ranks
 from problems.models.places import GGUF
-from problems.tasks import Task
+from problems.tasks.kind import Kind
 
 _README = """# LoRA at learned ranks, without weights
 
-PEFT's `LoraConfig.from_pretrained` reads this folder; what is trained from it has the ranks in `ranks.json` beside it.
+PEFT's `LoraConfig.from_pretrained` reads this folder; an adapter trained with it has the ranks in `ranks.json` beside
+this folder.
 
 ```python
 from peft import LoraConfig, get_peft_model
@@ -38,7 +39,7 @@ _SCALES = {
 }
 
 
-def adapter_config(config: RunConfig, record: RankRecord, task: Task, head: list[str]) -> LoraConfig:
+def adapter_config(config: RunConfig, record: RankRecord, kind: Kind, head: list[str]) -> LoraConfig:
     """PEFT's configuration for the recorded ranks.
 
     Layers of rank 0 are left out of target_modules, as PEFT refuses r = 0. The parts of a fused layer share its LoRA,
@@ -49,7 +50,7 @@ def adapter_config(config: RunConfig, record: RankRecord, task: Task, head: list
     largest = max(kept.values())
     return lora_config(
         config.lora,
-        task.peft_type,
+        kind.peft_type,
         head,
         r=largest,
         lora_alpha=_whole(alpha_of(config, largest, record.k)),
@@ -71,7 +72,7 @@ def alpha_of(config: RunConfig, rank: int, k: int) -> float:
 
 
 def _whole(alpha: float) -> float:
-    """As a whole number where it is one: some trainers take no other."""
+    """`alpha` as an int if it is a whole number, as some trainers accept no float."""
     return int(alpha) if alpha.is_integer() else alpha
 
 
@@ -91,12 +92,12 @@ def attach_ranks(model: PreTrainedModel, config: LoraConfig, record: RankRecord)
 
 
 def of_the_model(settings: LoraConfig) -> dict[str, Any]:
-    """What of PEFT's configuration only the loaded base model tells, as a search keeps it for its answer."""
+    """The fields of PEFT's configuration that only a loaded base model gives; a search stores them."""
     return {"modules_to_save": _trained_whole(settings), "fan_in_fan_out": settings.fan_in_fan_out}
 
 
 def save_lora_config(settings: PeftConfig, record: RankRecord, folder: Path, config: RunConfig) -> None:
-    """lora_config/: `settings` for LoraConfig.from_pretrained, with no path of this machine, to be trained."""
+    """Writes lora_config/: `settings` for a training elsewhere, without a path of this machine."""
     assert isinstance(settings, LoraConfig)
     fields = settings.to_dict() | {
         "target_modules": sorted(settings.target_modules or []),

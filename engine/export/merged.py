@@ -11,16 +11,16 @@ from problems.models.attach import lora_layers
 
 
 def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """The base model with the adapter merged in; `model` is consumed."""
+    """Writes the base model with the adapter merged in; `model` cannot be used afterwards."""
     _untie(model)
     merged: Any = model.merge_and_unload()
     save_whole(merged, tokenizer, folder)
 
 
 def save_whole(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """All weights of a model without LoRA, and its tokenizer."""
+    """Writes all weights of a model without LoRA, and its tokenizer."""
     if hasattr(model.config, "gguf_file"):
-        del model.config.gguf_file  # what is written now is no such file
+        del model.config.gguf_file  # what is written now is no GGUF file
     model.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
 

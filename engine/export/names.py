@@ -1,4 +1,4 @@
-"""The names of a PEFT adapter's files, and what a LoraConfig cannot say of the ranks; known without PEFT."""
+"""The names of a PEFT adapter's files, and what a LoraConfig cannot express of the ranks; needs no import of PEFT."""
 
 from engine.ranks import RankRecord
 from problems.models.parts import split
@@ -8,7 +8,7 @@ ADAPTER_CONFIG = "adapter_config.json"
 
 
 def what_parts_lose(record: RankRecord) -> str:
-    """What another trainer cannot keep of the ranks of a fused layer's parts; empty where no part has a rank."""
+    """Says what another trainer loses of the ranks of a fused layer's parts; empty if no part has a rank."""
     parts = [(*split(name), rank) for name, rank in record.kept.items()]
     if all(part is None for _, part, _ in parts):
         return ""
@@ -17,6 +17,6 @@ def what_parts_lose(record: RankRecord) -> str:
     total = sum(rank for name, _, rank in parts if name == layer)
     return (
         f"Not exact in other trainers: the parts of c_attn share one LoRA (in {layer} {' + '.join(ranks)} = rank "
-        f"{total}). This program keeps B at 0 outside the block of outputs of each part, which no LoraConfig can say: "
-        f"elsewhere all of B is trained, three times as many numbers, and query, key and value change together."
+        f"{total}). This program keeps B at 0 outside the block of outputs of each part. No LoraConfig can express "
+        f"that: elsewhere all of B is trained, three times as many numbers, and query, key and value change together."
     )

@@ -23,9 +23,10 @@ log = logging.getLogger("autolora")
 
 
 def save_all(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: RunFolder, config: RunConfig) -> None:
-    """adapter/, and adapter_padded/, adapter.gguf and merged/ where `config` asks for them; merging consumes `model`.
+    """Writes adapter/, and adapter_padded/, adapter.gguf and merged/ if `config` asks for them.
 
-    A search's lora_config/ is written again, as its ranks may have been edited.
+    For a method that searches, lora_config/ is written again, as the ranks may have been edited. Merging makes `model`
+    unusable.
     """
     save_adapter(model, tokenizer, folder.adapter, config.model.revision)
     if config.method in SEARCHING:
@@ -40,11 +41,11 @@ def save_all(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: RunFo
 
 
 def _tell_of_servers(folder: RunFolder) -> None:
-    """Says which servers do not take modules that are trained whole."""
+    """Warns which servers do not load modules that are trained whole, if the adapter holds any."""
     with safe_open(folder.padded / ADAPTER_WEIGHTS, "pt") as file:
         names: list[str] = list(file.keys())
     if any(lora_pair(name) is None for name in names):
         log.warning(
-            "export: %s also holds modules trained whole, which vLLM refuses and TGI leaves out; for servers merge "
-            "them: --export.merged true", folder.padded,
+            "export: %s also holds modules trained whole, which vLLM refuses and TGI leaves out; merged weights "
+            "work in both: --export.merged true", folder.padded,
         )  # fmt: skip

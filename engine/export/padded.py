@@ -23,12 +23,12 @@ _OF_PEFT = re.compile(r"\.(?:lora_[AB]|modules_to_save|original_module)(?:\.|$)"
 
 
 def save_padded(adapter: Path, folder: Path, shapes: Shapes | None = None) -> None:
-    """The adapter in `adapter` with every layer padded by zero components to the largest rank.
+    """Writes the adapter in `adapter` to `folder`, every layer padded by zero components to the largest rank.
 
-    rank_pattern and alpha_pattern become empty: for servers that read only `r` and `lora_alpha`. Where layers differ
-    in scale, the difference is folded into B, so the function stays the same. `shapes`: name -> (outputs, inputs) of
-    the base's layers; those of the same kind as a layer with LoRA that have none get a pair of zeros, as some servers
-    drop a kind of layer that is not whole.
+    rank_pattern and alpha_pattern become empty, for servers that read only `r` and `lora_alpha`. If layers differ in
+    scale, B is scaled to make up for it, so the adapter computes the same. `shapes`: name -> (outputs, inputs) of the
+    base's layers. A layer without LoRA gets a pair of zeros if layers of its kind in other blocks have LoRA, as some
+    servers drop a kind of layer that is incomplete.
     """
     config = read_json(adapter / ADAPTER_CONFIG)
     weights = load_file(adapter / ADAPTER_WEIGHTS)
@@ -68,7 +68,7 @@ def _padded(name: str, value: Tensor, rank: int, config: Mapping[str, Any]) -> T
 
 
 def _kind(layer: str) -> str:
-    """What follows the number of the block; the whole name outside the blocks."""
+    """The part of a layer's name after the number of its block; the whole name outside the blocks."""
     return re.split(r"\.\d+\.", layer)[-1]
 
 
@@ -79,7 +79,7 @@ def _alike(layers: list[str], shapes: Shapes) -> list[str]:
 
 
 def _targets(layers: list[str], shapes: Shapes) -> list[str]:
-    """The last parts of the names, which every server knows, where they mean these layers and no other."""
+    """The last parts of the names, which every server knows, if they match no other layer; else the full names."""
     short = {layer.rpartition(".")[2] for layer in layers}
     meant = sorted(name for name in shapes if name.rpartition(".")[2] in short)
     return sorted(short) if meant == layers else layers

@@ -6,13 +6,16 @@ from typing import Any
 import yaml
 
 from configs.errors import UserError
+from configs.places import PACKAGE
 from configs.requests import Trainer
 from engine import ranks
 from engine.disk.files import read_json
 from engine.export.names import ADAPTER_CONFIG, what_parts_lose
+from engine.export.packaged import package_lines
 from engine.ranks import RankRecord
 from engine.run.folder import RunFolder
 from problems.models.parts import layer_ranks
+from problems.models.places import GGUF
 
 _CAUSAL = "CAUSAL_LM"
 _READ = (
@@ -58,17 +61,17 @@ def _refuse_other_ranks(settings: Mapping[str, Any], record: RankRecord, folder:
     missing = next((name for name in _READ if name not in settings), None)
     if missing is not None:
         raise UserError(
-            f"--for: {folder.lora_config / ADAPTER_CONFIG} has no {missing}; --stage retrain writes it anew"
+            f"--for: {folder.lora_config / ADAPTER_CONFIG} has no {missing}; --stage retrain writes it again"
         )
     if settings["rank_pattern"] != layer_ranks(record.kept):
         raise UserError(
             f"--for: {folder.lora_config} does not hold the ranks in {folder.ranks}, which were edited since; --stage "
-            f"retrain writes it anew"
+            f"retrain writes it again"
         )
 
 
 def _base(record: RankRecord, settings: Mapping[str, Any]) -> str:
-    """What the lines say of the base model."""
+    """The base model in words, for a comment."""
     name = settings["base_model_name_or_path"]
     if name is None:
         return record.base_model or "a local folder"
@@ -76,11 +79,11 @@ def _base(record: RankRecord, settings: Mapping[str, Any]) -> str:
 
 
 def _untrained(folder: RunFolder) -> str:
-    """How the adapter comes about that a trainer is to go on from; empty where it is there."""
+    """A comment with the command that writes the untrained adapter; empty if the adapter exists."""
     if folder.untrained_card.exists():
         return ""
     return (
-        f"# {folder.untrained} is not there yet; this writes it:\n"
+        f"# {folder.untrained} does not exist yet; this command writes it:\n"
         f"#   python run.py --config {folder.config} --stage search --export.untrained true\n"
     )
 
@@ -94,22 +97,41 @@ def _peft(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) ->
 
 
 def _trl(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> str:
+    name = record.base_model or ""
+    packaged = name.startswith(PACKAGE)
+    model = "" if packaged else f"# model: the base model that was searched ({_base(record, settings)}) or its name;\n"
+    imports = "from importlib.util import find_spec\nfrom pathlib import Path\n\n" if packaged else ""
+    classes = "from transformers import AutoModelForCausalLM, AutoTokenizer\n" if packaged else ""
     return (
-        f"# model: the base model that was searched ({_base(record, settings)}) or its name;\n"
-        f"# args: your SFTConfig; train_dataset: yours. TRL's command line has no key for ranks.\n"
-        f"from peft import LoraConfig\n"
-        f"from trl import SFTTrainer\n\n"
+        f"{model}# args: your SFTConfig; train_dataset: yours. TRL's command line has no key for ranks.\n"
+        f"{imports}from peft import LoraConfig\n"
+        f"{classes}from trl import SFTTrainer\n\n"
+        f"{_from_package(name) if packaged else ''}"
         f"trainer = SFTTrainer(\n"
         f"    model=model,\n"
         f"    args=args,\n"
         f"    train_dataset=train_dataset,\n"
+        f"{'    processing_class=tokenizer,' + chr(10) if packaged else ''}"
         f"    peft_config=LoraConfig.from_pretrained({str(folder.lora_config)!r}),\n"
         f")\n"
     )
 
 
+def _from_package(name: str) -> str:
+    """The lines that load a base model of an installed package, and its tokenizer."""
+    file = name.rpartition("/")[2] if name.endswith(GGUF) else ""
+    options = f", gguf_file={file!r}" if file else ""
+    plain = "model.is_quantized = False  # a .gguf is plain numbers once it is loaded, which Trainer does not see\n"
+    return (
+        f"{package_lines(name)}\n"
+        f"model = AutoModelForCausalLM.from_pretrained(folder{options})\n"
+        f"{plain if file else ''}"
+        f"tokenizer = AutoTokenizer.from_pretrained(folder{options})\n"
+    )
+
+
 def _axolotl(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> str:
-    """Axolotl takes whole numbers alone; for other alphas it is to go on from an adapter, which may have any."""
+    """Axolotl takes only whole numbers as alpha. For others it starts from an untrained adapter, which has them."""
     alphas = {"lora_alpha": settings["lora_alpha"], **settings["alpha_pattern"]}
     broken = next((name for name, alpha in alphas.items() if not isinstance(alpha, int)), None)
     keys: dict[str, Any] = _named(settings, record, "base_model", "revision_of_model")
@@ -126,8 +148,8 @@ def _axolotl(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder)
         return _yaml(keys, record, settings)
     keys["lora_model_dir"] = str(folder.untrained)
     return (
-        f"# Axolotl refuses an alpha that is no whole number ({broken}: {alphas[broken]:g}), so that it goes on from\n"
-        f"# an untrained adapter, whose own ranks and alphas count.\n{_untrained(folder)}"
+        f"# Axolotl refuses an alpha that is no whole number ({broken}: {alphas[broken]:g}), so it starts from\n"
+        f"# an untrained adapter and takes that adapter's ranks and alphas.\n{_untrained(folder)}"
         f"{_yaml(keys, record, settings)}"
     )
 
@@ -136,7 +158,7 @@ def _llama_factory(settings: Mapping[str, Any], record: RankRecord, folder: RunF
     keys = _named(settings, record, "model_name_or_path", "model_revision")
     keys |= {"finetuning_type": "lora", "adapter_name_or_path": str(folder.untrained), "create_new_adapter": False}
     return (
-        f"# LLaMA-Factory has no key for ranks: it goes on from an untrained adapter and takes its ranks.\n"
+        f"# LLaMA-Factory has no key for ranks: it starts from an untrained adapter and takes its ranks.\n"
         f"{_untrained(folder)}{_yaml(keys, record, settings)}"
     )
 
@@ -146,7 +168,7 @@ def _unsloth(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder)
     given = "".join(f"    {name}={settings[name]!r},\n" for name in names if settings[name] not in (None, {}))
     return (
         f"# model: the base model that was searched ({_base(record, settings)}), as FastLanguageModel loads it.\n"
-        f"# That further arguments reach PEFT's LoraConfig is not documented: the last line shows the ranks.\n"
+        f"# Unsloth does not document that it passes these to PEFT's LoraConfig: the last line prints the ranks.\n"
         f"from unsloth import FastLanguageModel\n\n"
         f"model = FastLanguageModel.get_peft_model(\n    model,\n{given})\n"
         f'print({{name: layer.r["default"] for name, layer in model.named_modules() if hasattr(layer, "lora_A")}})\n'

@@ -1,4 +1,4 @@
-"""An adapter at the learned ranks with B = 0, for trainers that take their ranks from an adapter to go on from."""
+"""An adapter at the learned ranks with B = 0, for trainers that start from an adapter and take its ranks."""
 
 import logging
 
@@ -20,8 +20,8 @@ _README = """---
 library_name: peft
 ---
 A PEFT LoRA adapter at the learned ranks in `ranks.json` beside this folder, not trained: B is 0, so that it computes
-what the base model computes. Programs that go on from an adapter (PEFT, TRL, LLaMA-Factory, Unsloth, Axolotl's
-`lora_model_dir`) take the ranks from it.
+what the base model computes. Programs that train an existing adapter further (PEFT, TRL, LLaMA-Factory, Unsloth,
+Axolotl's `lora_model_dir`) take the ranks from it.
 
 ```python
 from peft import PeftModel
@@ -32,7 +32,7 @@ model = PeftModel.from_pretrained(model, ".", is_trainable=True)  # model: the b
 
 
 def save_untrained(run: Context) -> None:
-    """adapter_untrained/ at the ranks in ranks.json, its README.md last. All processes call it; the first writes.
+    """Writes adapter_untrained/ at the ranks in ranks.json, its README.md last. All processes must call this.
 
     Raises UserError when the ranks do not fit the model.
     """
@@ -46,7 +46,7 @@ def save_untrained(run: Context) -> None:
 
 def _untrained(run: Context, record: RankRecord) -> PeftModel:
     """The base model with fresh LoRA at the ranks of a record."""
-    log.info("export: LoRA at the learned ranks of %d rows, untrained", len(run.data.train))
+    log.info("export: an untrained adapter at the learned ranks (%d training rows)", len(run.data.train))
     set_seed(run.config.seed)
     base = run.base()
     ranks.check_against(record, layer_shapes(base.model), run.folder.ranks)
@@ -55,7 +55,7 @@ def _untrained(run: Context, record: RankRecord) -> PeftModel:
 
 def _save(model: PeftModel, record: RankRecord, run: Context) -> None:
     folder = run.folder.untrained
-    remove(folder)  # its files may have a second name in the results that an overwrite replaces
+    remove(folder)  # not written over: its files may be hard links into the old results
     save_adapter(model, run.tokenizer, folder, run.config.model.revision)
     settings = folder / ADAPTER_CONFIG
     write_json(settings, read_json(settings) | {"inference_mode": False})

@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 def kept_within(worth: Tensor, sizes: Sequence[int], budget: int | None, allowed: Tensor | None = None) -> Tensor:
-    """Which components stay when `budget` LoRA parameters go to the largest worth per parameter of all layers.
+    """Which components stay when `budget` LoRA parameters go, over all layers, to the largest worth per parameter.
 
-    `worth`, `allowed` (None: all), result [layers, k]; `sizes` [layers]: parameters of one component. A component
-    without room is passed over for the next that fits; of equal ones the first layer's comes first. Without a budget
-    all allowed ones stay. Ours, not the paper's: a layer may keep none.
+    `worth`, `allowed` (None: all) and the result are [layers, k]; `sizes` [layers]: parameters of one component. A
+    component that no longer fits is skipped for the next that does; of two with equal worth, that of the earlier layer
+    comes first. Without a budget all allowed components stay. Ours, not the paper's: a layer may keep no component.
     """
     allowed = torch.ones_like(worth, dtype=torch.bool) if allowed is None else allowed
     if budget is None:

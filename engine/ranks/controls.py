@@ -1,4 +1,4 @@
-"""Ranks that no search found: one for all layers, another run's shuffled over the layers, random ones."""
+"""Ranks that no search of this run found: uniform, by target module, another run's, another run's shuffled, random."""
 
 import dataclasses
 import heapq
@@ -15,7 +15,7 @@ _LEAST_WEIGHT = 1e-3
 """A layer of weight 0 comes when the others have all that they may have."""
 
 Draw = tuple[int, int]
-"""A run's seed, and which of the draws of that seed."""
+"""A run's seed, and the number of the draw made with that seed."""
 
 
 def uniform(names: Sequence[str], rank: int, k: int) -> RankRecord:
@@ -24,9 +24,9 @@ def uniform(names: Sequence[str], rank: int, k: int) -> RankRecord:
 
 
 def by_target(names: Sequence[str], rank: Mapping[str, int], k: int) -> RankRecord:
-    """The rank of its target module in every layer; `rank`: target (a name or its ending) -> rank. k as in `uniform`.
+    """Gives every layer the rank of its target module. k as in `uniform`.
 
-    A layer that two targets match has the rank of the longer one.
+    `rank`: target (a name or the end of one) -> rank. If two targets match a layer, the longer one decides.
     """
     targets = sorted(rank, key=len, reverse=True)
     layers = tuple(
@@ -41,9 +41,11 @@ def given(record: RankRecord) -> RankRecord:
 
 
 def alike(record: RankRecord, sizes: Mapping[str, int], among: str) -> list[list[int]]:
-    """The places of the layers of `record` in groups, among which ranks may be exchanged. `among`: size, layers of
-    which a rank costs equally much (`sizes`: name -> numbers in one rank-1 component); type, layers of one module
-    type, whose names differ in numbers alone."""
+    """The indices of the layers of `record`, in groups within which ranks may be exchanged.
+
+    `among`: "size" groups layers whose rank-1 components have equally many numbers (`sizes`: layer name -> that
+    number); "type" groups layers of one module type, whose names differ only in numbers.
+    """
     groups: dict[str | int, list[int]] = {}
     for place, layer in enumerate(record.layers):
         groups.setdefault(sizes[layer.name] if among == "size" else module_type(layer.name), []).append(place)
@@ -56,16 +58,15 @@ def module_type(name: str) -> str:
 
 
 def can_be_shuffled(record: RankRecord, sizes: Mapping[str, int], among: str) -> bool:
-    """Whether a shuffle among layers of one size or type can change anything."""
+    """Whether a shuffle within the groups of `alike` can change any rank."""
     return any(len({record.layers[place].rank for place in group}) > 1 for group in alike(record, sizes, among))
 
 
 def shuffled(record: RankRecord, sizes: Mapping[str, int], draw: Draw, among: str = "size") -> RankRecord:
-    """The ranks of `record` permuted over its layers of one size or of one type: other than they were, unless the
-    layers of every group have equal ranks, which the note says.
+    """The ranks of `record`, permuted at random within the groups of `alike`; at least one rank changes.
 
-    `sizes` and `among` as in `alike`. Where the sizes within a type differ, so does the parameter count: the note says
-    it.
+    `sizes` and `among` as in `alike`. The note of the result says so if nothing can change, because the layers of each
+    group have equal ranks, or if the parameter count changes, because layers of one type differ in size.
     """
     before = [layer.rank for layer in record.layers]
     generator, groups = np.random.default_rng(draw), alike(record, sizes, among)
@@ -86,10 +87,11 @@ def shuffled(record: RankRecord, sizes: Mapping[str, int], draw: Draw, among: st
 
 
 def random_ranks(names: Sequence[str], sizes: Mapping[str, int], budget: int, k: int, draw: Draw) -> RankRecord:
-    """Ranks drawn from 0..k (higher where the budget needs it), then moved one by one to `budget` parameters.
+    """Ranks drawn from 0..k, or higher if the budget needs it, then changed one by one to fit `budget` parameters.
 
-    Where all layers have one shape, a budget that uniform ranks can meet is met exactly; else within the smallest
-    component's numbers, and never above the budget. `sizes`: name -> numbers in one rank-1 component.
+    The ranks never exceed the budget. They meet it exactly if all layers have one shape and uniform ranks can meet it;
+    otherwise they may miss it by less than the smallest component's numbers. `sizes`: name -> numbers in one rank-1
+    component.
     """
     generator = np.random.default_rng(draw)
     size = np.array([sizes[name] for name in names])

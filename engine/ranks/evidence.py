@@ -1,4 +1,4 @@
-"""What a search measured on D_val, as ranks.json holds it: the gain of LoRA, and how much lower ranks keep of it."""
+"""What a search measured on D_val, as ranks.json stores it: LoRA's gain, and the part of it that lower ranks keep."""
 
 import json
 import math
@@ -13,21 +13,22 @@ from configs.errors import UserError
 ONE_SIDED = 1.64
 """Standard errors of a one-sided test at 5 %, and of either side of a 90 % interval."""
 SEEN = 2.0
-"""Standard errors above 0 from which a gain or a share is no noise."""
+"""A gain or a share counts as real, not as noise, if it exceeds this many of its standard errors."""
 FEW_ROWS = 200
-"""Below so many rows of D_val the evidence is too weak for an answer, and the program says so."""
+"""With fewer rows of D_val the program says that the evidence is too weak for an answer."""
 LEAST_ROWS = 8
-"""Fewer rows of D_val have no halves that could judge each other."""
+"""Fewer rows of D_val cannot be split into two halves that judge each other."""
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """The searched model cut to `at`: a rank in every layer, or a budget (an average rank) filled by a rule.
+    """The searched model cut down to `at`: one rank for every layer, or a budget (an average rank) filled by a rule.
 
-    `loss` in nats a label, at a temperature of its own; `standard_error` is that of the loss minus the whole model's.
-    `kept`: the part of the gain that is left, with its standard error. `parameters`: LoRA's, of a budget.
+    `loss` is in nats a label, at a temperature fitted for this point. `standard_error` belongs to the difference
+    between this loss and the uncut model's. `kept`: the part of the gain that remains. `parameters`: those of LoRA,
+    only for a budget.
     """
 
     at: float
@@ -45,10 +46,11 @@ class CurvePoint:
 class Evidence:
     """What was measured on `rows` rows of D_val; losses in nats a label.
 
-    `gain`: the loss without LoRA minus that of the searched model; `without`: "head alone", which was trained, or
-    "base model", of a causal language model, which has nothing else to train. `share_total`: the sum of all shares;
-    `switch_off`: what it should be by completeness, the measured loss of switching LoRA off with the head as trained.
-    `nodes`: how many on the way from no LoRA to all of it.
+    `gain`: the loss without LoRA minus that of the searched model. `without`: the model without LoRA, either
+    "head alone" (its head was trained) or "base model" (a causal language model, which has no head to train).
+    `share_total`: the sum of all shares. `switch_off`: by how much the loss rose when LoRA was switched off and the
+    head stayed as trained; the shares should sum to it. `nodes`: at how many gate values between 0 and 1 the shares
+    were integrated.
     """
 
     rows: int
@@ -79,13 +81,15 @@ class Evidence:
         return self.gain > SEEN * self.gain_standard_error
 
     def sufficient_rank(self, tolerance: float) -> int | None:
-        """The smallest rank that is enough in every layer, tested from k downwards up to the first failure; None where
-        LoRA has learned nothing."""
+        """The smallest rank that is enough if every layer has it; None if no rank is, or if LoRA has learned nothing.
+
+        Ranks are tested from k downwards until one is not enough.
+        """
         found = self._smallest_enough(self.rank_curve, tolerance)
         return None if found is None else int(found.at)
 
     def sufficient_budget(self, tolerance: float) -> CurvePoint | None:
-        """The smallest budget of the curve that is enough, tested likewise; None where none is."""
+        """The smallest budget on the curve that is enough, tested from the largest downwards; None if none is."""
         return self._smallest_enough(self.budget_curve, tolerance)
 
     def _smallest_enough(self, points: Sequence[CurvePoint], tolerance: float) -> CurvePoint | None:
@@ -98,7 +102,7 @@ class Evidence:
 
 
 def to_json(evidence: Evidence, tolerance: float) -> dict[str, Any]:
-    """The keys of ranks.json."""
+    """The evidence as keys and values of ranks.json."""
     found = {name: value for name, value in vars(evidence).items() if not name.endswith("_curve")}
     return found | {
         "sufficient_rank": evidence.sufficient_rank(tolerance),
@@ -121,9 +125,9 @@ KEYS = (
 
 
 def from_json(raw: dict[str, Any], where: str) -> tuple[Evidence, float] | None:
-    """The evidence in the keys of a ranks.json, and the tolerance of its sufficient rank; None where it has none.
+    """The evidence in the keys of a ranks.json, and the tolerance of its sufficient rank; None if it has no evidence.
 
-    Raises UserError, which begins with `where`, when the keys do not hold what `to_json` writes.
+    Raises UserError, whose text begins with `where`, when the keys do not hold what `to_json` writes.
     """
     if not any(raw.get(key) is not None for key in KEYS):
         return None
@@ -132,7 +136,7 @@ def from_json(raw: dict[str, Any], where: str) -> tuple[Evidence, float] | None:
         for curve, name in (("rank_curve", "rank"), ("budget_curve", "budget")):
             points = fields[curve]
             fields[curve] = [{("at" if key == name else key): point[key] for key in point} for point in points]
-        # As JSON, whose lists are tuples and whose objects are dataclasses, while no other type is converted.
+        # In strict mode pydantic reads tuples and dataclasses from JSON text, but not from Python's lists and dicts.
         found = TypeAdapter(Evidence).validate_json(json.dumps(fields))
         tolerance = float(raw["tolerance"])
     except (LookupError, ArithmeticError, AttributeError, TypeError, ValueError, ValidationError) as error:

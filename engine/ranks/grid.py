@@ -18,8 +18,10 @@ _SHADES = ("ffffd9", "edf8b1", "c7e9b4", "7fcdbb", "41b6c4", "1d91c0", "225ea8",
 
 @dataclass(frozen=True)
 class Grid:
-    """Blocks of the model x projections, named as they may be shown. `cells` has for each layer the number of its
-    block and of its projection; no two layers share a cell."""
+    """The blocks of the model and the projections in a block, with names that are safe to show.
+
+    `cells`: for each layer the index of its block and of its projection; no two layers share a cell.
+    """
 
     blocks: list[str]
     projections: list[str]
@@ -29,9 +31,9 @@ class Grid:
 def grid_of(names: Sequence[str]) -> Grid:
     """The grid of these layers.
 
-    What stands before the first number of a name is its stack, the number its block, what follows its projection.
-    Where several stacks have numbered blocks, the name of a block starts with its stack (`encoder 3`, `decoder 3`).
-    A projection goes by its last part, or by all of it where two projections end alike.
+    In a layer's name, the parts before the first number are its stack, the number is its block, and the parts after it
+    are its projection. If several stacks have numbered blocks, a block is named after its stack, too (`encoder 3`,
+    `decoder 3`). A projection is named by its last part, or by all parts if two projections end in the same one.
     """
     cut = [_cut(name.split(".")) for name in names]
     stacks = _without_common({tuple(stack) for stack, number, _ in cut if number})
@@ -45,13 +47,13 @@ def grid_of(names: Sequence[str]) -> Grid:
 
 
 def _cut(parts: list[str]) -> tuple[list[str], str, str]:
-    """What stands before the first number, the number, what follows."""
+    """The parts before the first number, the number, and the parts after it (joined); all parts if there is none."""
     at = next((i for i, part in enumerate(parts) if part.isdigit()), None)
     return ([], "", ".".join(parts)) if at is None else (parts[:at], parts[at], ".".join(parts[at + 1 :]))
 
 
 def _without_common(stacks: set[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
-    """Each stack -> the part of its name that differs from the other stacks; nothing where there is one stack."""
+    """Each stack -> the part of its name that differs from the other stacks; empty if there is only one stack."""
     start = _alike(stacks)
     left = {stack: stack[start:] for stack in stacks}
     end = _alike(part[::-1] for part in left.values())
@@ -64,7 +66,7 @@ def _alike(rows: Iterable[tuple[str, ...]]) -> int:
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """`3 query` for each layer; no two alike."""
+    """A short name like `3 query` for each layer; no two are equal."""
     grid = grid_of(names)
     places = [(grid.blocks[block], grid.projections[projection]) for block, projection in grid.cells]
     return [projection if block == "-" else f"{block} {projection}" for block, projection in places]
@@ -83,5 +85,5 @@ def ink_on(rank: float, k: int) -> str:
 
 
 def pale(colour: str) -> str:
-    """A colour mixed with white: that of a cell whose rank is not decided, on which black text can be read."""
+    """A colour mixed with white, for a cell whose rank is not decided; black text can be read on it."""
     return "#" + bytes(round(255 - 0.35 * (255 - part)) for part in bytes.fromhex(colour[1:])).hex()

@@ -1,4 +1,4 @@
-"""What the rules of the answer need of a search; asked before it is made, which may take hours."""
+"""What the rank rules need from a search, checked before the search, which may take hours."""
 
 import math
 from collections.abc import Collection
@@ -10,17 +10,19 @@ from engine.ranks.rules import parameters_of
 
 
 def needs_evidence(answer: AnswerConfig) -> bool:
-    """Whether ranks cannot be derived without what is measured on D_val."""
+    """Whether the ranks depend on what is measured on D_val."""
     return answer.rule == "shares" or (answer.rule == "size" and answer.budget == "auto")
 
 
 def refuse_unanswerable(answer: AnswerConfig, rows: int, sizes: Collection[int]) -> None:
-    """Raises UserError where no ranks could be derived from a search with so many rows of D_val and layers of these
-    sizes (LoRA parameters of one component)."""
+    """Raises UserError if no ranks could be derived from a search.
+
+    `rows`: how many rows D_val has; `sizes`: the LoRA parameters of one component in each layer.
+    """
     if rows < LEAST_ROWS and needs_evidence(answer):
         raise UserError(
             f"--answer.rule: {answer.rule} is measured on D_val, whose {rows} rows are too few; allowed: {LEAST_ROWS} "
-            f"or more, by more training rows or a larger --task.validation_share, or --answer.rule threshold"
+            f"or more (give more training rows or a larger --task.validation_share), or --answer.rule threshold"
         )
     refuse_small_budget(answer, sizes)
 
@@ -31,11 +33,11 @@ def refuse_small_budget(answer: AnswerConfig, sizes: Collection[int]) -> None:
         return
     raise UserError(
         f"--answer.budget: {answer.budget:g} is not allowed for this model; allowed: "
-        f"{rounded_up(min(sizes) / sum(sizes)):g} or more, one component of the smallest layer, or auto"
+        f"{rounded_up(min(sizes) / sum(sizes)):g} or more (one component of the smallest layer), or auto"
     )
 
 
 def rounded_up(number: float) -> float:
-    """To three digits, as a number that was rounded down would be refused again."""
+    """The number rounded up to three digits: rounded down, it would be refused again."""
     unit = 10.0 ** (2 - math.floor(math.log10(number)))
     return math.ceil(number * unit) / unit

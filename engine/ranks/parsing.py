@@ -1,4 +1,4 @@
-"""Read ranks.json, also one written by hand."""
+"""Read ranks.json, which a search or a person wrote."""
 
 import difflib
 import sys
@@ -15,7 +15,7 @@ from engine.ranks.record import OF_RUN, LayerRank, RankRecord
 
 
 def _number(value: Any) -> bool:
-    """Whether it is a finite number; JSON as Python reads it also has NaN, and whole numbers beyond every float."""
+    """Whether `value` is a finite number. Python's JSON also reads NaN, and whole numbers too large for a float."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
@@ -33,10 +33,13 @@ def _or_null(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 _LISTS = ("alpha", "contribution", "singular_values", "share", "share_standard_error")
 _SCALES: tuple[str, ...] = get_args(get_type_hints(RetrainConfig)["scale"])
-_MOST_K = 1_000_000  # scales are divided by it: beyond every float there is no quotient
-# Field of ranks.json -> whether a value fits, and in words what does. mean_rank follows from the layers.
+_MOST_K = 1_000_000  # a scale is divided by k, so k must not be too large for a float
+# Field of ranks.json -> a test of its value, and the allowed values in words. mean_rank is checked but not used.
 _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "k": (lambda v: _count(v) and 1 <= v <= _MOST_K, f"a whole number from 1 to {_MOST_K}, and one rank above 0"),
+    "k": (
+        lambda v: _count(v) and 1 <= v <= _MOST_K,
+        f"a whole number from 1 to {_MOST_K} (without k: at least one rank above 0)",
+    ),
     "constraint": (lambda v: v in get_args(Constraint), ", ".join(get_args(Constraint))),
     "rule": (_text, "text"),
     "lambda": (_or_null(_number), "a number, null"),
@@ -53,10 +56,10 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def load(path: Path) -> RankRecord:
-    """Reads ranks.json, also one written by hand: `layers` with name and rank is enough, k defaults to the largest
-    rank; `note` is the place for words.
+    """Reads ranks.json.
 
-    Raises UserError that names the file and the entry.
+    A file written by hand needs only `layers`, each with name and rank. k defaults to the largest rank, and `note` may
+    hold any text. Raises UserError that names the file and the entry.
     """
     raw = load_json(path)
     if not isinstance(raw, dict) or not isinstance(raw.get("layers"), list) or not raw["layers"]:
@@ -65,7 +68,7 @@ def load(path: Path) -> RankRecord:
     layers = tuple(_layer(f"{path}: layers[{index}]", entry) for index, entry in enumerate(raw["layers"]))
     repeated = {layer.name for layer in layers if sum(x.name == layer.name for x in layers) > 1}
     if repeated:
-        raise UserError(f"{path}: layer {min(repeated)!r} stands there twice")
+        raise UserError(f"{path}: layer {min(repeated)!r} is given twice")
     defaults = {"k": max(layer.rank for layer in layers), "constraint": "softmax", "rule": "by hand"}
     found: dict[str, Any] = defaults | raw
     for key, (fits, allowed) in _FIELDS.items():
@@ -101,7 +104,7 @@ def _layer(where: str, entry: Any) -> LayerRank:
 
 
 def _refuse_unknown(entry: Mapping[str, Any], known: Collection[str], where: str) -> None:
-    """Raises UserError for a field that would be passed over, and lost when the record is written again."""
+    """Raises UserError for an unknown field: it would be ignored, and lost when the record is written again."""
     unknown = next((key for key in entry if key not in known), None)
     if unknown is not None:
         near = difflib.get_close_matches(unknown, known, n=1)

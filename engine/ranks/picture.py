@@ -1,4 +1,4 @@
-"""The rank map as a picture, which takes milliseconds: a search sends about 20 of them to wandb."""
+"""The rank map as a picture. Drawing one takes milliseconds, as a search sends about 20 of them to wandb."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -20,12 +20,11 @@ def rank_picture(
 ) -> Image.Image:
     """Ranks as the paper's Figure 3: blocks of the model across, projections down; `what` begins the title.
 
-    `undecided`: for each layer whether its rank was not decided, which makes its cell pale; empty where it does not
-    apply.
+    `undecided`: for each layer whether its rank is undecided; its cell is then pale. Empty if no rule decides that.
     """
     grid, font, large = grid_of(names), _font(20), _font(24)
     title = f"{what}, mean {sum(ranks) / len(ranks):.2f} of k = {k}"
-    # The names of the blocks are centred below their columns, and a long one reaches to the left of the first.
+    # The names of the blocks are centred below their columns, and a long first name begins left of its column.
     widest = max(font.getlength(f"{name} ") for name in grid.blocks)
     left = 2 * MARGIN + round(max(widest / 2 - CELL, *(font.getlength(name) for name in grid.projections)))
     top = 3 * MARGIN

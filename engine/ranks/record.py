@@ -25,9 +25,10 @@ OF_RUN = ("lora_alpha", "scale", "base_model", "revision")
 class LayerRank:
     """One layer: its name in the base model and its rank; the rest may be empty.
 
-    alpha and contribution [k] speak of the components of the search; singular_values, share and share_standard_error
-    [k] of those of the same update by falling singular value. Shares are nats a label of D_val.
-    `decided`: whether the rank by threshold was steady at the end of the search; None where no threshold decides.
+    alpha and contribution [k] belong to the components of the search. singular_values, share and share_standard_error
+    [k] belong to the singular components of the same update, the largest singular value first. Shares are in nats a
+    label of D_val. `decided`: whether the rank by threshold was steady at the end of the search; None under other
+    rules.
     """
 
     name: str
@@ -44,8 +45,11 @@ class LayerRank:
 
 @dataclasses.dataclass(frozen=True)
 class RankRecord:
-    """The content of ranks.json. `threshold` is lambda, None where it differs by layer (constraint none) or does not
-    decide; `budget` in LoRA parameters, None where there is none; `tolerance` that of the sufficient rank."""
+    """The content of ranks.json.
+
+    `threshold`: lambda; None if it differs by layer (constraint none) or if the rule uses no threshold. `budget`: LoRA
+    parameters, None if there was no budget. `tolerance`: the part of the gain that the sufficient rank may lose.
+    """
 
     k: int
     layers: tuple[LayerRank, ...]
@@ -55,13 +59,13 @@ class RankRecord:
     budget: int | None = None
     lora_parameters: int | None = None
     note: str | None = None
-    """What a reader must know of how the ranks came about."""
+    """What a reader must know about how the ranks were made."""
     evidence: Evidence | None = None
     tolerance: float = 0.05
     lora_alpha: float | None = None
-    """With k the scale of each component, lora_alpha / k; None in a record written by hand."""
+    """Each component has the scale lora_alpha / k. None in a record written by hand."""
     scale: str | None = None
-    """retrain.scale: what becomes of that scale at the recorded rank."""
+    """The value of retrain.scale: how that scale changes with the recorded rank."""
     base_model: str | None = None
     """Name of the base model on the hub or in a package; None for a local folder."""
     revision: str | None = None
@@ -73,7 +77,7 @@ class RankRecord:
 
     @property
     def undecided(self) -> list[bool]:
-        """For each layer whether its rank was not decided; a rank to which this does not apply counts as decided."""
+        """For each layer whether its rank is undecided; never under a rule that uses no threshold."""
         return [layer.decided is False for layer in self.layers]
 
     @property
@@ -83,14 +87,14 @@ class RankRecord:
 
 
 def chosen_components(layer: LayerRank, record: RankRecord) -> list[int]:
-    """Numbers of the singular components of one layer that its rank stands for.
+    """The indices of the singular components that one layer keeps at its rank.
 
-    By rule shares those of the largest share above noise; else, and where there are too few of these, the first ones.
-    Raises UserError for a rank above k.
+    The rule `shares` keeps the components of the largest share above noise, and then the first ones if these are too
+    few. Every other rule keeps the first ones. Raises UserError for a rank above k.
     """
     if layer.rank > record.k:
         raise UserError(
-            f"--retrain.init: 'search' has {record.k} components of {layer.name}, which was edited to {layer.rank}; "
+            f"--retrain.init: 'search' has {record.k} components of {layer.name}, whose rank is {layer.rank}; "
             f"allowed here: scratch"
         )
     order = list(range(record.k))
@@ -136,16 +140,17 @@ def save(record: RankRecord, path: Path) -> None:
 
 
 def _filled(layer: LayerRank) -> dict[str, Any]:
-    """The fields of a layer that hold anything; name, rank, alpha and contribution in any case."""
+    """The non-empty fields of a layer, and always name, rank, alpha and contribution."""
     always = ("name", "rank", "alpha", "contribution")
     return {key: value for key, value in vars(layer).items() if key in always or value not in ((), None)}
 
 
 def check_against(record: RankRecord, shapes: Mapping[str, tuple[int, int]], path: Path) -> None:
-    """Raises UserError for a layer that the model has not or that is there whole and by part, a rank that a layer
-    cannot have, or no rank above 0.
+    """Raises UserError for a record that does not fit the model.
 
-    `shapes`: name -> (outputs, inputs) of every layer, or part of one, that could take LoRA.
+    Refused are a layer that the model does not have, a layer that is recorded both whole and by its parts, a rank
+    larger than the layer allows, and a record without any rank above 0. `shapes`: name -> (outputs, inputs) of every
+    layer, or part of one, that could take LoRA.
     """
     refuse_overlap([layer.name for layer in record.layers], str(path))
     for layer in record.layers:

@@ -13,12 +13,12 @@ from engine.ranks.evidence import SEEN
 # Constraints under which the alphas of a layer sum to 1, so that 1/k is the share of each at the uniform start.
 SHARES = {"softmax"}
 
-# alpha is a float: at the uniform start it may miss lambda = 1/k by a rounding error, where the rule says "kept".
+# Relative: at the uniform start a rounding error may put alpha just below lambda = 1/k, where the rule keeps it.
 ROUNDING = 1e-6
 _FLOAT = 1e-12
 
 Array = TypeVar("Array", bound=Any)
-"""A tensor or an array; what is returned is of the same kind."""
+"""A tensor or an array; a function returns the kind that it is given."""
 
 
 def thresholds(alpha: Array, constraint: Constraint) -> Array:
@@ -40,12 +40,15 @@ def kept_components(alpha: Array, constraint: Constraint) -> Array:
 
 
 def above_noise(share: Array, standard_error: Array) -> Array:
-    """Which shares are no noise. Boolean, of the shape of both."""
+    """Which shares are above noise. Boolean, of the arguments' common shape."""
     seen: Array = share > SEEN * standard_error
     return seen
 
 
 def parameters_of(budget: float, sizes: Collection[int]) -> int:
-    """LoRA parameters of an average rank: those of this rank in every layer. `sizes`: those of one component."""
+    """The LoRA parameters of a budget, which is an average rank: as many as with this rank in every layer.
+
+    `sizes`: the parameters of one component in each layer.
+    """
     # 0.29 x 100 is 28.999999999999996 in floats: a whole component would be lost.
     return math.floor(budget * sum(sizes) * (1 + _FLOAT))

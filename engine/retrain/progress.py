@@ -1,12 +1,16 @@
-"""How far a run is that has not finished, and a study: from their files, while another process writes them."""
+"""How far a run is that has not finished: from its files, while another process may write them."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from configs.errors import UserError
 from configs.files import load_config
+from configs.launch import program
+from configs.schema import RunConfig
 from engine.disk.lock import InUse, locked
 from engine.retrain import checkpoint
+from engine.run.contents import read_trials_file
 from engine.run.folder import RunFolder
 from engine.terminal.console import console
 from engine.tracking.metrics_file import MetricsFile
@@ -21,24 +25,31 @@ def print_progress(folder: RunFolder) -> None:
 def progress_lines(folder: RunFolder) -> Iterator[str]:
     """A line for the stage that is going on or was stopped, and one that says which of the two."""
     config = load_config(folder.config)
-    if not folder.ranks.exists() and not folder.search_summary.exists():
-        lines = MetricsFile(folder.search_metrics).read()
-        if lines:
-            last = lines[-1]
-            numbers = (("L_tr", "train_loss", 3), ("L_val", "val_loss", 3), ("mean rank", "mean_rank", 2))
-            told = [f"{what} {last[key]:.{digits}f}" for what, key, digits in numbers if last.get(key) is not None]
-            yield f"search: step {last['step']:,} of {config.search.steps:,}   {'   '.join(told)}"
-        else:
-            yield "search: no step is logged yet"
-    elif not folder.ranks.exists():
-        yield "search: finished; its answer on D_val is being measured"
+    if config.method == "autolora" and not folder.ranks.exists():
+        yield _search_line(config, folder)
+    elif config.method == "lora_grid" and not folder.ranks.exists():
+        trials = read_trials_file(folder.grid).get("trials", [])
+        yield f"grid: {len(trials)} of {len(config.lora.grid) ** len(config.lora.target_modules)} trials are finished"
     elif not folder.metrics.exists():
         saved = checkpoint.newest_step(folder.retrain)
         yield f"retraining: the newest checkpoint is at step {saved:,}" if saved else "retraining: no checkpoint yet"
     if user := user_of(folder.root):
         yield f"still running: {user}"
     else:
-        yield f"stopped; this resumes it: python run.py --config {folder.config}"
+        yield f"stopped; this resumes it: {program()} --config {shlex.quote(str(folder.config))}"
+
+
+def _search_line(config: RunConfig, folder: RunFolder) -> str:
+    """How far the search is, with the numbers that it logged last."""
+    if folder.search_summary.exists():
+        return "search: finished; its answer on D_val is not measured yet"
+    lines = MetricsFile(folder.search_metrics).read()
+    if not lines:
+        return "search: no step is logged yet"
+    last = lines[-1]
+    numbers = (("L_tr", "train_loss", 3), ("L_val", "val_loss", 3), ("mean rank", "mean_rank", 2))
+    told = [f"{what} {last[key]:.{digits}f}" for what, key, digits in numbers if last.get(key) is not None]
+    return "   ".join([f"search: step {last['step']:,} of {config.search.steps:,}", *told])
 
 
 def user_of(root: Path) -> str:

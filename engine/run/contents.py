@@ -1,4 +1,4 @@
-"""What the JSON files of a run folder hold, as far as the program reads them; a damaged one is refused by name."""
+"""The JSON files of a run folder: reads them, and refuses a damaged one by its name."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ Amount = Annotated[float, Field(ge=0)]
 
 
 class _Part(BaseModel):
-    """Values of other types are not converted; keys that nobody reads are allowed."""
+    """What the program reads of an object: values of a wrong type are refused, further keys are allowed."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -134,18 +134,19 @@ def read_result(path: Path, *needed: str) -> dict[str, Any]:
 
     Raises UserError that names the file and the key when it is damaged.
     """
-    way_out = "remove the file, and the run's own command (of a cell: the study's) trains and evaluates again"
+    way_out = "remove the file, and the run's command (for a cell: the study's) trains and evaluates again"
     return _read(path, _Result, way_out, needed)
 
 
 def read_searched(path: Path, *needed: str) -> dict[str, Any]:
     """search/summary.json; otherwise as `read_result`."""
-    return _read(path, _Searched, "remove the file to go on without what the search cost, or search again", needed)
+    way_out = "remove the file to continue without the cost of the search, or search again"
+    return _read(path, _Searched, way_out, needed)
 
 
 def read_answer(path: Path) -> dict[str, Any]:
     """search/answer.json; otherwise as `read_result`."""
-    return _read(path, _Answer, "remove the file to go on without what the answer cost")
+    return _read(path, _Answer, "remove the file to continue without the cost of the answer")
 
 
 def read_trials_file(path: Path) -> dict[str, Any]:

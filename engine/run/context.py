@@ -14,8 +14,10 @@ from engine.disk.files import write_text
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.run.weights import refuse_large_weights
+from engine.run.workbench import Workbench
 from problems.data import Data, prepare
 from problems.fingerprint import fingerprint
+from problems.halves import Halves, split_rows
 from problems.machine.compute import Compute, choose_compute
 from problems.machine.processes import ALONE, Processes
 from problems.models.load import BaseModel, load_base, load_tokenizer, share_padding
@@ -25,13 +27,15 @@ from problems.models.precision import train_in_fp32, weights_dtype
 from problems.models.whole import tell_of_pooler, with_modules_to_save
 from problems.tasks import Task, make_task
 from problems.tasks.causal import Causal
+from problems.tasks.kind import Kind
 
 
-class Context:
-    """What all stages of a run share. Of several processes only the first writes files.
+class Context(Workbench):
+    """What all stages of a run share.
 
-    `stop` says whether a signal has asked the run to stop. `folder` is where the results grow, if not in the place
-    that `config` names. Attribute `told`: the trainings whose memory was told, and "weights" once those fit.
+    `stop` says whether a signal has asked the run to stop. `folder`: where the run writes its results, if not in the
+    folder that `config` names. Attribute `told`: the trainings whose memory estimate has been logged, and "weights"
+    once the weights are known to fit.
     """
 
     def __init__(
@@ -47,6 +51,15 @@ class Context:
         self._pooler_told = False
         self.told: set[str] = set()
 
+    @property
+    def kind(self) -> Kind:
+        """The task."""
+        return self.task
+
+    def halves(self) -> Halves:
+        """Row numbers of D_tr and of D_val, drawn by seed."""
+        return split_rows(self.data.train, self.config)
+
     def under(self, config: RunConfig) -> Self:
         """The same run with other settings of its training; task, data and device stay."""
         other = copy(self)
@@ -54,8 +67,8 @@ class Context:
         return other
 
     def begin(self) -> None:
-        """Writes config.yaml. A stage calls this just before its first training step, when nothing refuses it any
-        more: the file says what has trained in the folder, not what was asked for."""
+        """Writes config.yaml. A stage calls this just before its first training step, after every check has passed,
+        so that the file says what has trained in the folder, not what a command asked for."""
         if self.processes.first:
             write_text(self.folder.config, to_yaml(self._asked))
 
@@ -76,7 +89,7 @@ class Context:
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """What tells these rows from others, for checkpoints to hold."""
+        """The fingerprint of the rows, which checkpoints store to recognise changed data."""
         data = self.data  # first: the task learns its classes from the rows
         return fingerprint(data, self.task.head().get("id2label", {}).values(), self.config.task.evaluation_rows)
 
@@ -86,9 +99,10 @@ class Context:
         return weights_dtype(self.config, self.task.auto_class, self.compute)
 
     def base(self, *, second_order: bool = False) -> BaseModel:
-        """A freshly loaded base model with the task's head and loss; `second_order` chooses the attention kernel.
+        """A freshly loaded base model with the task's head and loss.
 
-        Raises UserError for settings under which a run would fail, or give nonsense, only after hours of training.
+        `second_order`: whether second derivatives are needed, which decides the attention kernel. Raises UserError for
+        settings that would otherwise fail, or give useless results, only after hours of training.
         """
         config, lora = self.config, self.config.lora
         self._stop_if_asked()
@@ -109,8 +123,8 @@ class Context:
         return train_in_fp32(whole, dtype)
 
     def _stop_if_asked(self) -> None:
-        """Raises Interrupted when a signal came while something was loaded. Several processes stop together, after a
-        step."""
+        """In a single process, raises Interrupted if a signal came during loading. Several processes stop together,
+        after a step."""
         if self.processes.size == 1:
             self.stop.check()
 

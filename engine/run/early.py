@@ -1,4 +1,4 @@
-"""What is missing or named wrongly and can be told from files alone: refused before torch is loaded."""
+"""Refuse missing files and wrong names that the files alone can tell, before torch is loaded."""
 
 import json
 import re
@@ -17,14 +17,14 @@ from problems.models.places import locate
 _FILES = (".csv", ".tsv", ".txt", ".jsonl", ".json", ".parquet", ".conll", ".iob2")
 """Endings of the files that tasks read; a path without one may be a data set of the hub."""
 _SAME_NAMES = {"bert", "distilbert", "electra", "gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "roberta"}
-"""Types of models whose weights have the names of their modules in the file; transformers renames those of others."""
+"""Types of models whose weight files use the module names of the loaded model; transformers renames others."""
 _MADE_NEW = {"classifier", "score", "lm_head", "pooler", "pre_classifier"}
-"""Modules that a model may have and its file need not hold."""
+"""Modules that a loaded model may have although its file does not hold them."""
 _LONGEST = 100_000_000
 
 
 def refuse_missing_files(asked: Asked) -> None:
-    """Refuses a run whose file of training rows, or of the rows to evaluate on, is not there."""
+    """Refuses a run whose file of training rows, or of evaluation rows, does not exist."""
     task = asked.config.task
     if _trains_nothing(asked) or task.type not in ("text", "tokens", "generation", "chat") or is_benchmark(task):
         return
@@ -36,7 +36,7 @@ def refuse_missing_files(asked: Asked) -> None:
 
 
 def refuse_missing_model(asked: Asked) -> None:
-    """Refuses a package or folder that holds no model, and target modules that a model on this machine has not."""
+    """Refuses a package or folder without a model, and target modules that a model on this machine does not have."""
     config = asked.config
     if _trains_nothing(asked):
         return
@@ -56,12 +56,12 @@ def refuse_missing_model(asked: Asked) -> None:
 
 
 def _trains_nothing(asked: Asked) -> bool:
-    """Whether the command reads neither rows nor a model: for a report, or where all has been trained."""
+    """Whether the command reads neither rows nor a model: it only draws the report, or the run is finished."""
     return asked.stage == "report" or (asked.folder.metrics.exists() and not asked.overwrite)
 
 
 def weights_in(folder: Path) -> list[str]:
-    """Names of the weights of a model as its files have them; none where these may not be those in the model."""
+    """The names of the weights in a model's files; empty if the loaded model may name them differently."""
     with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         if json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"] not in _SAME_NAMES:
             return []

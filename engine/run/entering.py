@@ -1,4 +1,4 @@
-"""The folder that a command works in, once nothing refuses it."""
+"""Open the folder that a command works in, after every check has passed."""
 
 import dataclasses
 import logging
@@ -21,11 +21,11 @@ log = logging.getLogger("autolora")
 
 @contextmanager
 def opened(asked: AskedOf[F], refusals: Sequence[Refusal[F]], resuming: Sequence[Refusal[F]]) -> Iterator[F]:
-    """The folder in which the body works, made if need be; the caller holds the lock of `asked.folder`.
+    """The folder in which the body works, created if needed; the caller holds the lock of `asked.folder`.
 
-    `refusals` are asked of the folder that the command names, in their order; then `resuming` of the half-done work
-    that the command would go on with. With --overwrite that work lies beside the folder, which is replaced when the
-    body has ended well. Raises UserError when one refuses, or when the folder cannot be written.
+    First `refusals` check the folder that the command names, in their order. Then `resuming` checks the half-done work
+    that the command would resume. With --overwrite that work lies beside the folder, and replaces it when the body has
+    ended without an error. Raises UserError when a check refuses, or when the folder cannot be written.
     """
     completed = settle(Places.of(asked.folder.root)) and _of_this_command(asked)
     for refuse in refusals:
@@ -38,7 +38,7 @@ def opened(asked: AskedOf[F], refusals: Sequence[Refusal[F]], resuming: Sequence
         refuse(asked)
     growing = asked.folder.at(Places.of(asked.folder.root).growing)
     if growing.begun:
-        log.info("half-done new results in %s are left alone; --overwrite goes on with them", growing.root)
+        log.info("half-done new results in %s are left alone; --overwrite resumes them", growing.root)
     try:
         Path(os.path.realpath(asked.folder.root)).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -47,8 +47,11 @@ def opened(asked: AskedOf[F], refusals: Sequence[Refusal[F]], resuming: Sequence
 
 
 def again_if_outdated(asked: AskedOf[F], work: Callable[[AskedOf[F]], None]) -> None:
-    """Does `work`, which opens the folder of `asked`; with --overwrite a second time, from the beginning, when the
-    half-done new results that it went on with turned out to be outdated."""
+    """Calls `work`, which opens the folder of `asked`.
+
+    With --overwrite it calls `work` a second time, from the beginning, if the first call resumed half-done new results
+    that turned out to be outdated.
+    """
     try:
         work(asked)
     except Outdated as error:
@@ -58,12 +61,14 @@ def again_if_outdated(asked: AskedOf[F], work: Callable[[AskedOf[F]], None]) -> 
 
 
 def _of_this_command(asked: AskedOf[F]) -> bool:
-    """Whether the results that stand are those of an earlier command of the same settings, which was interrupted while
-    they took their place: there is nothing to be done again."""
+    """Whether the results in the folder are those of an earlier command with the same settings.
+
+    That command was interrupted while its complete results replaced the old ones, so nothing needs to be done again.
+    """
     config = RunFolder(asked.folder.root).config
     same = config.exists() and config.read_text(encoding="utf-8") == to_yaml(asked.config)
     if same and asked.replaces:
-        log.info("--overwrite: the new results were complete, and stand in %s now", asked.folder.root)
+        log.info("--overwrite: the new results were already complete, and are now in %s", asked.folder.root)
     return same
 
 
@@ -81,14 +86,14 @@ def nothing_left_when_refused(folder: RunFolder) -> Iterator[None]:
 
 
 def _content(folder: RunFolder) -> set[Path]:
-    """What the preparations of a run may write: the curves' places, and figures."""
+    """The paths that a run may write before it trains: those of wandb, and figures."""
     wandb = folder.root / "wandb"
     inside = set(wandb.iterdir()) if wandb.is_dir() else set()
     return inside | {path for path in (wandb, folder.wandb_id, folder.figures) if path.exists()}
 
 
 def _written(path: Path) -> tuple[int, int] | None:
-    """Tells one writing of a file from the next; None where there is no such file."""
+    """A value that changes whenever the file is written (inode, time in ns); None if there is no such file."""
     if not path.exists():
         return None
     status = path.stat()

@@ -1,4 +1,4 @@
-"""What the world can do to a run, as one line for the user instead of a traceback."""
+"""Explain faults of the machine (a full disk, too little memory) in one line instead of a traceback."""
 
 import errno
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ _DISK = {
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
     errno.EIO: "the disk reports an error",
-    errno.ENAMETOOLONG: "the path is longer than the file system takes",
+    errno.ENAMETOOLONG: "the path is longer than the file system allows",
 }
-# Rust (safetensors), C++ (torch.save, arrow) report a failed write by their own errors, which only words tell apart.
+# Rust (safetensors) and C++ (torch.save, arrow) report a failed write by errors that only their text tells apart.
 _WORDS = {
     "no space left": errno.ENOSPC,
     "os error 28": errno.ENOSPC,
@@ -57,14 +57,14 @@ def _explain(error: Exception, config: RunConfig, root: Path) -> str | None:
         return (
             f"out of memory: lower --search.batch_size (now {config.search.batch_size}), --retrain.batch_size (now "
             f"{config.retrain.batch_size}; raise --retrain.gradient_accumulation, now "
-            f"{config.retrain.gradient_accumulation}, for it), --retrain.eval_batch_size (now "
+            f"{config.retrain.gradient_accumulation}, to match), --retrain.eval_batch_size (now "
             f"{evaluation_batch(config)}) or --task.max_length (now {config.task.max_length}), or take "
-            f"--precision bf16; what was saved is in {root}, --overwrite starts again"
+            f"--precision bf16; what was saved is in {root}; --overwrite starts again"
         )
     if config.retrain.torch_compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         return (
             f"--retrain.torch_compile: this machine cannot compile the model ({str(error).strip().splitlines()[0]}); "
-            f"the same command with --retrain.torch_compile false goes on without"
+            f"the same command with --retrain.torch_compile false resumes without it"
         )
     number = error.errno if isinstance(error, OSError) else None
     if number not in _DISK:
@@ -73,6 +73,6 @@ def _explain(error: Exception, config: RunConfig, root: Path) -> str | None:
         return None
     where = getattr(error, "filename", None) or root
     return (
-        f"cannot write {where}: {_DISK[number]}; the last checkpoint in {root} is whole: "
-        f"make room or name another --runs_folder, then the same command goes on"
+        f"cannot write {where}: {_DISK[number]}; the last checkpoint in {root} is intact: "
+        f"make room, and the same command resumes; or name another --runs_folder"
     )

@@ -21,7 +21,7 @@ class RunFolder:
     config = At("config.yaml")
     wandb = At("wandb", folder=True)
     wandb_id = At(WANDB_ID)
-    """The name of this folder's run at wandb's server, under which the run resumes there."""
+    """The id of this folder's run on wandb's server; a resumed run continues its curves there."""
     search = At("search", folder=True)
     trajectory = At("search/trajectory.parquet")
     search_metrics = At("search/metrics.jsonl")
@@ -34,10 +34,10 @@ class RunFolder:
     answer = At("search/answer.json")
     ranks = At("ranks.json")
     lora_config = At("lora_config", folder=True)
-    """PEFT's LoraConfig at the ranks, for trainers elsewhere."""
+    """PEFT's LoraConfig at the recorded ranks, for other trainers."""
     untrained = At("adapter_untrained", folder=True)
     untrained_card = At("adapter_untrained/README.md")
-    """Its last file."""
+    """The file of adapter_untrained/ that is written last."""
     grid = At("grid.json")
     sweep = At("sweep.json")
     trials = At("trials", folder=True)
@@ -77,7 +77,7 @@ class RunFolder:
         return self.config.exists()
 
     def clear_leftovers(self) -> None:
-        """Removes the checkpoints of finished stages, which a kill after a stage's last file may have left."""
+        """Removes the checkpoints that a stage left if it was killed after it had written its last file."""
         if self.search_summary.exists():
             newest.clear(self.search_checkpoint)
         if self.metrics.exists():
@@ -85,7 +85,7 @@ class RunFolder:
             remove(self.trials)
 
     def outputs(self, stage: Stage) -> list[Path]:
-        """What a stage writes, and what later stages made of it."""
+        """The paths that a stage writes, and those that later stages write from them."""
         searched = [self.wandb_id, self.search, self.grid, self.lora_config, self.ranks, self.untrained]
         searched += [self.verdict, self.verdict_summary]
         retrained = [self.sweep, self.trials, self.retrain, self.adapter, self.merged, self.padded, self.gguf]
@@ -97,7 +97,7 @@ class RunFolder:
         return retrained + reported if stage == "retrain" else searched + retrained + reported
 
     def patterns(self) -> list[str]:
-        """Of everything that a run writes here, temporary files and the lock of earlier versions, too; not of wandb's
-        folder."""
+        """Patterns of everything that a run writes here, temporary files and the lock file of earlier versions
+        included, wandb's folder excluded."""
         names = [self.config.name, *(path.name for path in self.outputs("all"))]
         return [*names, *(f".{name}.tmp" for name in names), ".lock"]

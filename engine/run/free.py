@@ -18,15 +18,15 @@ _CGROUPS = (
 
 
 def free(compute: Compute) -> float:
-    """Bytes that are free for this process: of the GPU, else of the machine, or of the container's limit where that is
-    less."""
+    """Bytes that are free for this process: on the GPU if it uses one; else on the machine, or within the container's
+    limit if that is less."""
     if compute.device.type == "cuda":
         return float(torch.cuda.mem_get_info(compute.device)[0])
     return min([float(psutil.virtual_memory().available), *_left_in_containers()])
 
 
 def _left_in_containers() -> Iterator[float]:
-    """What the control groups of Linux leave, of either version; files that were read count as free."""
+    """Bytes left within Linux's control groups (versions 2 and 1); memory that caches files counts as free."""
     for limit, used, cache in _CGROUPS:
         with suppress(OSError, ValueError):  # "max" is no number: there is no limit
             most, taken = (int((_ROOT / name).read_text(encoding="ascii")) for name in (limit, used))

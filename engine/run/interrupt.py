@@ -8,9 +8,9 @@ from types import FrameType
 
 
 def leave_at_signals() -> None:
-    """From now on SIGINT and SIGTERM end the process in one line: before a run begins there is nothing to save.
+    """Lets SIGINT and SIGTERM end the process with one line, while no run has begun and there is nothing to save.
 
-    An exception would not do, as libraries catch those that are raised while they are imported.
+    Raising an exception would not do, as libraries catch exceptions that are raised while they are imported.
     """
     signal.signal(signal.SIGINT, _leave)
     signal.signal(signal.SIGTERM, _leave)
@@ -32,12 +32,14 @@ class Interrupted(Exception):
 
 
 OUT_OF_TIME = -1
-"""The code of a stop that no signal asked for."""
+"""The code of a stop that a time limit asked for, not a signal."""
 
 
 class StopRequest:
-    """Whether a signal has asked this process to stop; a second signal, or with `at_once` the first, stops it there
-    and then."""
+    """Whether a signal has asked this process to stop.
+
+    The process stops at its next `check`; at a second signal, or with `at_once` at the first, it stops immediately.
+    """
 
     def __init__(self, *, at_once: bool = False) -> None:
         self.code: int | None = None
@@ -58,7 +60,7 @@ class StopRequest:
 
 @contextmanager
 def watch_signals(*, at_once: bool = False) -> Iterator[StopRequest]:
-    """A `StopRequest` that hears SIGINT and SIGTERM inside; afterwards the earlier handlers are back."""
+    """A `StopRequest` that SIGINT and SIGTERM set during the body; afterwards the earlier handlers are restored."""
     request = StopRequest(at_once=at_once)
     before = {number: signal.signal(number, request.handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,4 +1,4 @@
-"""How much memory a training will take at its peak, and whether that is there."""
+"""Estimate how much memory a training takes at its peak, and check that this much is free."""
 
 import logging
 from dataclasses import dataclass
@@ -12,28 +12,29 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from configs.errors import UserError
 from configs.rules import WITHOUT_HEAD
-from engine.run.context import Context
 from engine.run.free import GIB, MIB, free
+from engine.run.workbench import Workbench
 from problems.data import Data
 from problems.machine.compute import Compute, random_state, replay
 
 log = logging.getLogger("autolora")
 
 MARGIN = 1.1
-"""The estimate is the known sum times this, as allocators leave gaps."""
+"""The estimate is the computed sum times this factor, as allocators leave gaps."""
 _LOSS = 96 * MIB
 """Bytes that a language model's loss takes besides the scores of all tokens."""
 FIRST_ORDER, OTHERS = 12, 28
-"""Bytes beside each trained number: its gradient and AdamW's two moments; hypergradients that evaluate L_tr at other
-weights also keep W, a direction, and two sets of weights."""
+"""Bytes for each trained number besides the number itself: its gradient and AdamW's two moments. The other
+hypergradients, which evaluate L_tr at other weights, also keep W, a direction, and two sets of weights."""
 
 
 @dataclass(frozen=True)
 class Activations:
     """Bytes that torch keeps for the backward pass of a batch.
 
-    `fixed`: for a batch of any size (copies of weights in the precision of the arithmetic). For each row: `row` in
-    all, `scores` for the model's outputs, `block` for the inputs of one block. `blocks`: their number.
+    `fixed` is the same for a batch of any size (copies of weights in the precision of the arithmetic). For each row,
+    `row` is the total, `scores` the part of the model's outputs, `block` the inputs of one block. `blocks`: how many
+    blocks the model has.
     """
 
     fixed: float
@@ -43,7 +44,7 @@ class Activations:
     blocks: int
 
     def of(self, rows: int, *, again: bool) -> float:
-        """Bytes at the peak of a batch's backward pass; `again`: each block is computed again, one at a time."""
+        """Bytes at the peak of a batch's backward pass; `again`: whether it recomputes the blocks, one at a time."""
         inside = max(self.row - self.scores, 0.0)
         if again and self.blocks:
             inside = inside / self.blocks + self.blocks * self.block
@@ -54,11 +55,11 @@ class Activations:
 
 
 def activations(model: nn.Module, data: Data, compute: Compute) -> Activations:
-    """Measured on one and on two copies of the longest training row, by what torch saves for the backward pass."""
+    """Measures what torch saves for the backward pass of one and of two copies of the longest training row."""
     row = data.train[int(np.argmax(data.train["length"][:]))]
     was_training = model.training
     model.train()
-    # The dropout masks of the training must not depend on whether somebody looked.
+    # The measurement must not change the dropout masks of the training.
     with replay(random_state(compute.device), compute.device):
         (one, scores, hidden), (two, _, _) = (
             _held(model, data.collate([dict(row) for _ in range(n)]), compute) for n in (1, 2)
@@ -69,7 +70,7 @@ def activations(model: nn.Module, data: Data, compute: Compute) -> Activations:
 
 
 def _held(model: nn.Module, batch: dict[str, Tensor], compute: Compute) -> tuple[float, float, float]:
-    """Bytes that the graph of a batch holds besides the weights, of its scores, and of one block's inputs."""
+    """Three sizes in bytes: what a batch's graph holds besides the weights, its scores, and one block's inputs."""
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     held: dict[int, int] = {}
 
@@ -90,15 +91,16 @@ def _held(model: nn.Module, batch: dict[str, Tensor], compute: Compute) -> tuple
 
 
 def check_memory(
-    run: Context, model: nn.Module, data: Data, rows: int, *, per_weight: int, what: str
+    run: Workbench, model: nn.Module, data: Data, rows: int, *, per_weight: int, what: str
 ) -> None:  # fmt: skip
     """Logs the estimated peak of a training that is about to begin, and what is free, in GiB.
 
-    `rows` of `data` go through the model at a time; `per_weight`: bytes beside each trained number itself. Raises
-    UserError, with the keys that save most, where more is needed than is free, unless `ignore_memory_estimate`.
+    `rows`: how many rows of `data` go through the model at a time; `per_weight`: bytes for each trained number besides
+    the number itself. Raises UserError, which names the settings that save most, if the training needs more than is
+    free, unless `ignore_memory_estimate` is set.
     """
     config, compute = run.config, run.compute
-    if compute.device.type not in ("cpu", "cuda"):  # nothing tells what is free there
+    if compute.device.type not in ("cpu", "cuda"):  # other devices do not say what is free
         return
     model.to(compute.device)
     held = activations(model, data, compute)
@@ -118,16 +120,16 @@ def check_memory(
     saving = ", ".join(_savings(run, model, held, rows))
     raise UserError(
         f"--{what_key(what)}.batch_size: {what} needs about {needed / GIB:.1f} GiB more than the program has now, and "
-        f"{left / GIB:.1f} GiB are free; what saves most: {saving}; --ignore_memory_estimate true tries all the same"
+        f"{left / GIB:.1f} GiB are free; what saves most: {saving}; --ignore_memory_estimate true tries anyway"
     )
 
 
 def what_key(what: str) -> str:
-    """The section of the settings of a training."""
+    """The section of the configuration with a training's settings."""
     return "search" if what == "the search" else "retrain"
 
 
-def _savings(run: Context, model: nn.Module, held: Activations, rows: int) -> list[str]:
+def _savings(run: Workbench, model: nn.Module, held: Activations, rows: int) -> list[str]:
     """The three settings that save most, the largest saving first."""
     config, again = run.config, run.config.model.gradient_checkpointing
     now = held.of(rows, again=again)
@@ -143,7 +145,7 @@ def _savings(run: Context, model: nn.Module, held: Activations, rows: int) -> li
 
 
 def _resident(compute: Compute) -> float:
-    """Bytes that this process has now."""
+    """Bytes that this process uses now."""
     if compute.device.type == "cuda":
         return float(torch.cuda.memory_allocated(compute.device))
     return float(psutil.Process().memory_info().rss)

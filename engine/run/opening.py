@@ -1,4 +1,4 @@
-"""May this run start, resume or overwrite? What is refused here is refused before anything is written or slow."""
+"""Check whether a run may start, resume or overwrite, before it writes anything and before anything slow."""
 
 import os
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class Folder(Protocol):
         """What a stage writes and --overwrite replaces."""
 
     def patterns(self) -> list[str]:
-        """Of everything that this program writes here; what matches none of them is the user's."""
+        """Patterns of all that this program writes here; a path that matches none of them is the user's."""
 
 
 F = TypeVar("F", bound=Folder)
@@ -47,11 +47,11 @@ class AskedOf(Generic[F]):
     stage: Stage = "all"
     overwrite: bool = False
     outdated: str = ""
-    """Why half-done new results do not go on, where that was found after they had been opened."""
+    """Why half-done new results cannot be resumed, if that became known only after they had been opened."""
 
     @property
     def replaces(self) -> bool:
-        """Whether new results grow beside the folder's; a report is drawn in its place."""
+        """Whether new results grow beside the folder's old ones; a report is always drawn in the folder itself."""
         return self.overwrite and self.stage != "report"
 
 
@@ -74,15 +74,15 @@ def refuse_study(asked: Asked) -> None:
     """Refuses a single run in a study's folder, even with --overwrite, which would replace the study's files."""
     root = asked.folder.root
     if any((root / name).exists() for name in ("cells", "results.parquet")):
-        raise UserError(f"--name: {root} holds a study; name the run otherwise")
+        raise UserError(f"--name: {root} holds a study; give the run another name")
 
 
 def refuse_search_without_one(asked: Asked) -> None:
     """Refuses --stage search for a method that searches nothing."""
     if asked.stage == "search" and asked.config.method not in SEARCHING:
         raise UserError(
-            f"--stage: 'search' is not allowed for --method {asked.config.method}, which has none; allowed: all, "
-            f"retrain"
+            f"--stage: 'search' is not allowed for --method {asked.config.method}, which does not search; allowed: "
+            f"all, retrain"
         )
 
 
@@ -98,9 +98,9 @@ def refuse_finished(asked: Asked) -> None:
     if asked.overwrite or finished is None or not finished.exists() or not folder.report.exists():
         return
     growing = folder.at(Places.of(folder.root).growing)
-    goes_on = f" (and goes on with the half-done new results in {growing.root})" if growing.begun else ""
+    resumes = f" (and resumes the half-done new results in {growing.root})" if growing.begun else ""
     raise UserError(
-        f"--name: {folder.root} already holds a finished run; --overwrite replaces it{goes_on}, --name starts "
+        f"--name: {folder.root} already holds a finished run; --overwrite replaces it{resumes}, --name starts "
         f"another, --stage report only draws it again"
     )
 

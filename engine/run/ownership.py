@@ -1,4 +1,4 @@
-"""Is the folder one that this program may write and replace?"""
+"""Check whether this program may write to a folder and replace it."""
 
 import os
 from collections.abc import Collection
@@ -14,15 +14,16 @@ from engine.run.opening import AskedOf, F
 from engine.run.settling import RECORD, Places
 
 _SECTIONS = {"method", "seed", "search", "lora", "retrain"}
-"""What the config.yaml of every run and study of this program has."""
+"""Keys that the config.yaml of every run and study of this program has."""
 _BEFORE_TRAINING = {"wandb", WANDB_ID}
 _BY_HAND = {"ranks.json", "search"}
 
 
 def refuse_foreign(asked: AskedOf[F]) -> None:
-    """Refuses a folder with files in it of which no config.yaml says that a run of this program wrote them.
+    """Refuses a folder that holds files but no config.yaml of this program.
 
-    --stage retrain starts from a ranks.json that someone wrote by hand. A report has looked at config.yaml already.
+    --stage retrain may start from a ranks.json that someone wrote by hand. --stage report needs no check, as it has
+    read config.yaml already.
     """
     root = asked.folder.root
     if os.path.islink(os.path.realpath(root)):
@@ -51,8 +52,10 @@ def _is_ours(config: Path) -> bool:
 
 
 def refuse_occupied(asked: AskedOf[F]) -> None:
-    """Refuses to replace a folder where something of the user's has the name of one of the hidden folders beside it:
-    they are removed once the new results stand."""
+    """Refuses --overwrite if a hidden folder that it uses beside the results holds something of the user's.
+
+    The program removes these hidden folders once the new results are in place.
+    """
     if not asked.replaces:
         return
     places = Places.of(asked.folder.root)
@@ -61,13 +64,13 @@ def refuse_occupied(asked: AskedOf[F]) -> None:
     for place, allowed in ((places.growing, names), (places.set_aside, names), (places.old, set[str]())):
         if what := _foreign(place, allowed):
             raise UserError(
-                f"--overwrite: {place}, a place of this program beside the results, {what}; move it away, or give "
+                f"--overwrite: {place}, which this program uses beside the results, {what}; move it away, or give "
                 f"another --name"
             )
 
 
 def _foreign(place: Path, allowed: Collection[str]) -> str:
-    """What at `place` is none of the results with the names `allowed`, in words; "" where all is."""
+    """Says what at `place` is not a result with one of the names `allowed`; "" if there is nothing else."""
     if not os.path.lexists(place):
         return ""
     if place.is_symlink() or not place.is_dir():
@@ -77,7 +80,7 @@ def _foreign(place: Path, allowed: Collection[str]) -> str:
 
 
 def refuse_mounted(asked: AskedOf[F]) -> None:
-    """Refuses to replace a folder that is a mount point: the system lets nothing else take its place."""
+    """Refuses to replace a folder that is a mount point, which the system does not allow."""
     place = Places.of(asked.folder.root).root
     if asked.replaces and (place.is_mount() or str(place) in _mount_points()):
         raise UserError(
@@ -87,7 +90,7 @@ def refuse_mounted(asked: AskedOf[F]) -> None:
 
 
 def _mount_points() -> set[str]:
-    """Those of Linux, with what another part of the same file system shows; other systems have no such file."""
+    """The mount points of Linux, with bind mounts, which `Path.is_mount` misses; empty on other systems."""
     with suppress(OSError):
         lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         return {line.split()[4].replace("\\040", " ") for line in lines}

@@ -7,7 +7,7 @@ from configs.schema import RunConfig
 
 
 def filled_in(path: str, config: RunConfig) -> Path:
-    """The path with the run's own seed, task and runs_folder in the place of {seed}, {task} and {runs}."""
+    """The path with {seed}, {task} and {runs} replaced by the run's own seed, task and runs_folder."""
     for name, value in {"seed": config.seed, "task": task_name(config.task), "runs": config.runs_folder}.items():
         path = path.replace(f"{{{name}}}", str(value))
     return Path(path).expanduser()

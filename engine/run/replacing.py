@@ -21,17 +21,18 @@ _BEGAN_WITH = "began_with"
 
 
 def workplace(asked: AskedOf[F]) -> F:
-    """The folder that the command works in: that of the growing results, or the folder that it was asked for."""
+    """The folder that the command writes to: with --overwrite the hidden one beside, else the one that it names."""
     root = asked.folder.root
     return asked.folder.at(Places.of(root).growing) if asked.replaces else asked.folder
 
 
 @contextmanager
 def replacing(asked: AskedOf[F], resuming: Sequence[Refusal[F]]) -> Iterator[F]:
-    """The folder in which the new results grow; when the body ends well, they take the place of the old ones.
+    """The folder in which the new results grow; if the body ends without an error, they replace the old ones.
 
-    Half-done new results go on where `resuming` lets them. Otherwise they are set aside for fresh ones, and are put
-    back when those are refused before they have begun to train. Raises UserError when something refuses.
+    Half-done new results are resumed if `resuming` allows it. Otherwise they are set aside and fresh ones begin; if
+    the fresh ones are refused before they have begun to train, the half-done ones are put back. Raises UserError when
+    a check refuses.
     """
     places, folder = Places.of(asked.folder.root), workplace(asked)
     try:
@@ -47,8 +48,10 @@ def replacing(asked: AskedOf[F], resuming: Sequence[Refusal[F]]) -> Iterator[F]:
 
 @contextmanager
 def _originals_named(asked: AskedOf[F], folder: F) -> Iterator[None]:
-    """Lets a message about a file that was copied from the old results name it there: the copy is removed, and who
-    mends or edits the file does so in the old results."""
+    """Makes a message about a file that was copied from the old results name the original instead of the copy.
+
+    The copy is removed, so that the user has to mend the original.
+    """
     try:
         yield
     except UserError as error:
@@ -59,27 +62,27 @@ def _originals_named(asked: AskedOf[F], folder: F) -> Iterator[None]:
 
 
 def _open(asked: AskedOf[F], places: Places, folder: F, resuming: Sequence[Refusal[F]]) -> None:
-    """Makes the folder of the growing results, or finds it as an earlier command left it."""
+    """Creates the folder of the new results, or resumes the one that an earlier command left half done."""
     at_work = dataclasses.replace(asked, folder=folder)
     _forget_other_results(places, folder)
     kept = _kept(asked)
     sums = {str(path.relative_to(asked.folder.root)): checksum(path) for top in kept for path in _files(top)}
     if folder.begun and (why := asked.outdated or _unfit(at_work, sums, resuming)):
-        log.info("--overwrite: the half-done new results in %s are given up (%s)", folder.root, why)
+        log.info("--overwrite: the half-done new results in %s are not resumed (%s)", folder.root, why)
         os.replace(folder.root, places.set_aside)
-    goes_on = folder.begun
-    if not goes_on:
+    resumed = folder.begun
+    if not resumed:
         _seed(folder.root, kept, sums)
     for refuse in resuming:
         refuse(at_work)
     log.info(
-        "--overwrite: the new results %s in %s; %s stays as it is until they are complete",
-        "go on" if goes_on else "grow", folder.root, asked.folder.root,
+        "--overwrite: the new results %s in %s; %s is not touched until they are complete",
+        "resume" if resumed else "grow", folder.root, asked.folder.root,
     )  # fmt: skip
 
 
 def _forget_other_results(places: Places, folder: F) -> None:
-    """Of two half-done results keeps those that have begun to train, else those that were set aside."""
+    """Keeps the new results if they have begun to train, else those that were set aside; removes the other ones."""
     if not folder.begun:
         remove(folder.root)
         if places.set_aside.exists():
@@ -89,7 +92,7 @@ def _forget_other_results(places: Places, folder: F) -> None:
 
 
 def _unfit(at_work: AskedOf[F], sums: dict[str, str], resuming: Sequence[Refusal[F]]) -> str:
-    """Why half-done new results cannot go on; empty when they can."""
+    """Why half-done new results cannot be resumed; empty if they can."""
     try:
         if read_json(at_work.folder.root / RECORD).get(_BEGAN_WITH) != sums:
             return "they began with other files"
@@ -101,7 +104,7 @@ def _unfit(at_work: AskedOf[F], sums: dict[str, str], resuming: Sequence[Refusal
 
 
 def _kept(asked: AskedOf[F]) -> list[Path]:
-    """What the new results need of the old ones: what earlier stages than those asked for have written."""
+    """The old files that the new results need: those of the stages before the ones that the command runs."""
     replaced = asked.folder.outputs(asked.stage)
     return [path for path in asked.folder.outputs("all") if path not in replaced and path.exists()]
 
@@ -111,7 +114,7 @@ def _files(top: Path) -> list[Path]:
 
 
 def _seed(growing: Path, kept: Sequence[Path], sums: dict[str, str]) -> None:
-    """A folder for new results that holds `kept`; its record comes last."""
+    """Creates the folder of new results, fills it with `kept`, and writes its record last."""
     try:
         growing.mkdir(parents=True)
     except OSError as error:
@@ -125,7 +128,7 @@ def _seed(growing: Path, kept: Sequence[Path], sums: dict[str, str]) -> None:
 
 
 def _link(source: str, target: str) -> None:
-    """A second name for a file, a copy where the file system has no such thing."""
+    """Makes a hard link to a file, or a copy if the file system has no hard links."""
     with suppress(OSError):
         os.link(source, target)
         return

@@ -1,4 +1,4 @@
-"""What a run costs and runs on: peak memory in MiB, versions of the packages that decide the numbers."""
+"""What a run costs and runs on: peak memory in MiB, versions of the packages that affect the numbers."""
 
 import platform
 import resource
@@ -16,7 +16,7 @@ STATUS = Path("/proc/self/status")
 
 
 def forget_peak(compute: Compute) -> None:
-    """The peak is counted from now on, where the system can: the cells of a study share one process."""
+    """Resets the peak, if the system can: the cells of a study share one process."""
     compute.let_go()
     if compute.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(compute.device)
@@ -25,7 +25,7 @@ def forget_peak(compute: Compute) -> None:
 
 
 def peak_memory(compute: Compute) -> float:
-    """Peak of this process in MiB, since `forget_peak`: of the GPU where one is used, else resident memory."""
+    """Peak of this process in MiB, since `forget_peak`: of the GPU if one is used, else resident memory."""
     if compute.device.type == "cuda":
         return torch.cuda.max_memory_allocated(compute.device) / 2**20
     lines = STATUS.read_text(encoding="ascii", errors="replace").splitlines() if STATUS.exists() else []
@@ -37,6 +37,6 @@ def peak_memory(compute: Compute) -> float:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the packages that decide the numbers."""
+    """The versions of Python and of the packages that affect the numbers."""
     packages = ("betty-ml", "torch", "transformers", "peft", "datasets")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -14,11 +14,11 @@ from configs.errors import UserError
 from configs.keys import known_keys
 from configs.schema import RunConfig
 
-GO_ON = "give the old value to go on, --name for another, or --overwrite to start again"
+GO_ON = "give the old value to resume, --name for another run, or --overwrite to start again"
 
 
 class Outdated(UserError):
-    """Half-done or finished work cannot go on as it is: it was made under other settings, or from other files."""
+    """Half-done or finished work cannot be resumed: it was made under other settings, or from other files."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Settings:
     ) -> None:
         """Raises Outdated for the first key whose recorded value is not the one in `config`.
 
-        `what` begins the message: what was made under the old value; `way_out` ends it. `given_as`: key -> the key by
-        which the user gave it, where that is another one.
+        `what` says what was made under the old value; `way_out` ends the message. `given_as`: key -> the key that the
+        message names instead, because the user gives that one and the program sets the other.
         """
         for key, new in self.of(config).items():
             old = recorded.get(key, new)

@@ -10,28 +10,30 @@ from engine.disk.files import read_json
 from engine.run.resuming import Outdated
 
 if TYPE_CHECKING:  # it needs torch and transformers, which take seconds to load
-    from engine.run.context import Context
+    from engine.run.workbench import Workbench
 
 log = logging.getLogger("autolora")
 
-GO_ON = "bring the old data back to go on, --name for another, or --overwrite to start again"
+GO_ON = "bring the old data back to resume, --name for another run, or --overwrite to start again"
 
 
 def refuse_changed_data(
-    run: "Context", recorded: Mapping[str, Any], way_out: str = GO_ON, *, evaluated: bool = True
+    run: "Workbench", recorded: Mapping[str, Any], way_out: str = GO_ON, *, evaluated: bool = True
 ) -> None:
     """Raises Outdated, naming the file or data set, when the rows are not those in the fingerprint `recorded`.
 
-    `evaluated`: whether the rows of the evaluation count, too. All processes call it.
+    `evaluated`: whether the evaluation rows must be the same, too. All processes must call this function.
     """
     change = _changed(run, recorded, f"the half-done run in {run.folder.root} began with", evaluated=evaluated)
     if change:
         raise Outdated(f"{change}; {way_out}")
 
 
-def heed_data_of_ranks(run: "Context", stage: Stage) -> None:
-    """Ranks that a search or a grid chose on other training rows than there are now: refused in stage all, which would
-    mix the two in one result; with --stage retrain, which takes ranks as they are, only said. All processes call it.
+def heed_data_of_ranks(run: "Workbench", stage: Stage) -> None:
+    """Checks that a search or a grid chose the ranks on the training rows of this run.
+
+    If not, stage all raises Outdated, as its result would mix the two; --stage retrain, which takes any ranks, only
+    logs a warning. All processes must call this function.
     """
     folder = run.folder
     places = {"autolora": folder.search_summary, **dict.fromkeys(CHOOSING_RANKS, folder.grid)}
@@ -49,20 +51,20 @@ def heed_data_of_ranks(run: "Context", stage: Stage) -> None:
         log.warning("%s; they are taken as they are", change)
 
 
-def _changed(run: "Context", recorded: Mapping[str, Any], what: str, *, evaluated: bool) -> str | None:
-    """A line about the first difference from `recorded`, which `what` says the origin of; None where there is none."""
+def _changed(run: "Workbench", recorded: Mapping[str, Any], what: str, *, evaluated: bool) -> str | None:
+    """A line about the first difference from `recorded`, or None; `what` names the work on the recorded rows."""
     return next(_changes(run, recorded, what, evaluated=evaluated), None) if recorded else None
 
 
-def _changes(run: "Context", recorded: Mapping[str, Any], what: str, *, evaluated: bool) -> Iterator[str]:
-    now, origin = run.fingerprint, run.task.origin
+def _changes(run: "Workbench", recorded: Mapping[str, Any], what: str, *, evaluated: bool) -> Iterator[str]:
+    now, origin = run.fingerprint, run.kind.origin
     if recorded["classes"] != now["classes"]:
         then = f"{_few(recorded['classes'])} then, {_few(now['classes'])} now"
         yield f"{origin()} no longer has the classes that {what} ({then})"
     if recorded["training"] != now["training"]:
         counts = _counts(recorded["training"], now["training"])
         yield f"{origin()} no longer gives the training rows that {what} ({counts})"
-    # Another limit takes other rows of the same file; that is a setting, which each stage declares or leaves free.
+    # Another task.evaluation_rows takes other rows of the same file: a change of settings, which `Settings` compares.
     if not evaluated or recorded["evaluation_rows"] != now["evaluation_rows"]:
         return
     for split, found in now["evaluation"].items():

@@ -1,8 +1,8 @@
-"""Complete new results take the place of the old ones, also when that was interrupted at any moment.
+"""Put complete new results in the place of the old ones, so that an interruption at any moment loses nothing.
 
-The new results lie beside the old ones, with a record that says they are complete. The two folders are exchanged, what
-the user had among the old results is brought over, the old results are removed, and the record last. Each of these can
-be done again from where it stopped, as the record tells which have been done.
+The new results lie beside the old ones, with a record that says that they are complete. The two folders are exchanged,
+the user's own files are moved from the old results to the new ones, the old results are removed, and the record is
+removed last. After an interruption, the record and the folders that exist tell which of these steps is next.
 """
 
 import logging
@@ -33,7 +33,7 @@ class Places:
 
     @classmethod
     def of(cls, root: Path) -> Self:
-        """The places of a run's or a study's folder; of a link, those beside the folder that it leads to."""
+        """The places of a run's or a study's folder; for a link, those of the folder that it leads to."""
         return cls(Path(os.path.realpath(root)))
 
     @property
@@ -43,17 +43,17 @@ class Places:
 
     @property
     def set_aside(self) -> Path:
-        """Half-done new results of other settings, until those that take their place have begun to train."""
+        """Where half-done new results under other settings wait until the fresh ones have begun to train."""
         return self.root.with_name(f".{self.root.name}.set-aside")
 
     @property
     def old(self) -> Path:
-        """The old results while they are removed, on a file system that cannot exchange two folders."""
+        """Where the old results wait to be removed, on a file system that cannot exchange two folders."""
         return self.root.with_name(f".{self.root.name}.replaced")
 
     @property
     def complete(self) -> bool:
-        """Whether complete new results are there whose exchange with the old ones is not over."""
+        """Whether there are complete new results that have not yet fully replaced the old ones."""
         return bool(_ours(self.growing) or _ours(self.root))
 
 
@@ -71,7 +71,7 @@ def finish(places: Places, ours: Sequence[str]) -> None:
 
 
 def settle(places: Places) -> bool:
-    """Ends an exchange that has begun; False where none has. The caller holds the folder's lock."""
+    """Completes the exchange if there are complete new results, else returns False. The caller holds the lock."""
     if _ours(places.growing):
         _exchange(places)
     ours = _ours(places.root)
@@ -87,7 +87,7 @@ def settle(places: Places) -> bool:
 
 
 def settle_if_free(root: Path) -> None:
-    """`settle` for a command that only reads; leaves it to the process that holds the folder, or that can write it."""
+    """`settle` for a command that only reads; does nothing if the folder is in use or cannot be written."""
     places = Places.of(root)
     if places.complete:
         with suppress(UserError, OSError), locked(root):
@@ -95,10 +95,10 @@ def settle_if_free(root: Path) -> None:
 
 
 def _ours(folder: Path) -> list[str]:
-    """The patterns in the record of complete results; empty where a folder has no such record."""
+    """The patterns in a folder's record of complete results; empty if it has no such record."""
     with suppress(UserError):
         found: Any = read_json(folder / RECORD).get("ours")
-        # What could not have been written here says nothing, as a record that cannot be read.
+        # A value that this program does not write is ignored, like a record that cannot be read.
         if isinstance(found, list) and all(isinstance(pattern, str) and pattern for pattern in found):
             return found
     return []
@@ -115,7 +115,7 @@ def _exchange(places: Places) -> None:
 
 
 def _bring_over(old: Path, new: Path, below: PurePath, ours: Sequence[tuple[str, ...]]) -> None:
-    """Moves what is not this program's from `old` to `new`, folder by folder; what is there already stays."""
+    """Moves the user's own files from `old` to `new`, folder by folder; never replaces a file in `new`."""
     for path in sorted((old / below).iterdir()):
         inside = below / path.name
         if any(_fits(inside.parts, pattern) for pattern in ours):

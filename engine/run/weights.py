@@ -11,12 +11,15 @@ from problems.machine.compute import Compute
 from problems.models.precision import count_parameters
 
 _IN_4BIT = 0.55
-"""Bytes of a weight in nf4 with its scales; NOT_IN_4BIT's modules come on top."""
+"""Bytes of one weight in nf4, with its scales. What NOT_IN_4BIT's modules need beyond that is not counted."""
 
 
 def refuse_large_weights(config: RunConfig, auto_class: Any, dtype: torch.dtype, compute: Compute) -> None:
-    """Raises UserError when the base model's frozen weights alone need more memory than is free, unless
-    `ignore_memory_estimate`; their number comes from the model's configuration, and no weight is read."""
+    """Raises UserError if the base model's frozen weights alone need more memory than is free.
+
+    The number of weights comes from the model's configuration: no weight is read. Nothing is refused if
+    `ignore_memory_estimate` is set.
+    """
     if config.ignore_memory_estimate or compute.device.type not in ("cpu", "cuda"):
         return
     size = _IN_4BIT if config.model.load_in_4bit else dtype.itemsize
@@ -30,5 +33,5 @@ def refuse_large_weights(config: RunConfig, auto_class: Any, dtype: torch.dtype,
     saving = ", ".join([*smaller, "a smaller model"])
     raise UserError(
         f"--model.name: the weights of {config.model.name} need {needed / GIB:.1f} GiB, and {left / GIB:.1f} GiB are "
-        f"free; what helps: {saving}; --ignore_memory_estimate true tries all the same"
+        f"free; what helps: {saving}; --ignore_memory_estimate true tries anyway"
     )

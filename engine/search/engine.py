@@ -21,12 +21,13 @@ from problems.data import EndlessLoader
 from problems.gates import Gates
 from problems.hypergradients import betty_type
 from problems.level import Passes
-from problems.lora import LoraProblem
+from problems.lora import LoraProblem, Loss
 from problems.machine.compute import Compute
 from problems.machine.processes import ALONE, Processes
 from problems.models.recompute import recompute_blocks
 from problems.selection import SelectionProblem, SelectionVariables
 from problems.tasks import Collate
+from problems.tasks.kind import own_loss
 
 
 @dataclass
@@ -110,9 +111,9 @@ class SearchEngine(Engine):
 
 def build_engine(
     config: RunConfig, model: PeftModel, d_tr: Dataset, d_val: Dataset, collate: Collate, compute: Compute,
-    processes: Processes = ALONE,
+    processes: Processes = ALONE, loss: Loss = own_loss,
 ) -> SearchEngine:  # fmt: skip
-    """Both problems over a model with LoRA attached, joined; nothing has been trained yet.
+    """Both problems over a model with LoRA attached, joined; nothing has been trained yet. `loss`: that of a batch.
 
     Every process starts from the weights of the first and draws its own dropout masks.
     """
@@ -130,14 +131,14 @@ def build_engine(
     # Another seed: the two loaders must not walk in step.
     outer_batches = EndlessLoader(d_val, search.batch_size, collate, config.seed + 1, processes, parts)
     shared = {"compute": compute, "passes": Passes(), "processes": processes}
-    lora = _inner_problem(config, model, gates, batches, shared)
+    lora = _inner_problem(config, model, gates, batches, shared, loss)
     selection = _outer_problem(config, variables, outer_batches, shared)
     by_threshold = config.answer.rule == "threshold"
     return SearchEngine(lora, selection, search.steps, compute, by_threshold=by_threshold)
 
 
 def _inner_problem(
-    config: RunConfig, model: PeftModel, gates: Gates, batches: EndlessLoader, shared: dict[str, Any]
+    config: RunConfig, model: PeftModel, gates: Gates, batches: EndlessLoader, shared: dict[str, Any], loss: Loss
 ) -> LoraProblem:
     """W on D_tr, by AdamW with the configured schedule."""
     search, hypergradient = config.search, config.hypergradient
@@ -162,7 +163,8 @@ def _inner_problem(
     )
     return LoraProblem(
         "lora", settings, model, weights, optimizer, batches, scheduler=scheduler, gates=gates,
-        eta=hypergradient.eta, fp32_difference=hypergradient.fp32_difference, dropout=search.dropout, **shared,
+        eta=hypergradient.eta, fp32_difference=hypergradient.fp32_difference, dropout=search.dropout, loss_of=loss,
+        **shared,
     )  # fmt: skip
 
 

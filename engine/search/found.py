@@ -11,8 +11,8 @@ from torch import Tensor
 
 from configs.errors import UserError
 from engine.disk.files import replacing
-from engine.run.context import Context
 from engine.run.folder import RunFolder
+from engine.run.workbench import Workbench
 from problems.gates import Gates
 from problems.models.attach import attach_components
 
@@ -45,14 +45,14 @@ def read_numbers(folder: RunFolder) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def searched_model(run: Context) -> tuple[PeftModel, Gates]:
+def searched_model(run: Workbench) -> tuple[PeftModel, Gates]:
     """The model that the search of this run has left, and its gates, on the run's device.
 
     Raises UserError when the searched weights are missing or are those of other layers.
     """
     config, weights = run.config, read_tensors(run.folder.search_weights)
     base = run.base()
-    model = attach_components(base.model, config.lora, run.task.peft_type, base.trained_whole)
+    model = attach_components(base.model, config.lora, run.kind.peft_type, base.trained_whole)
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     if set(trained) != set(weights) or any(trained[name].shape != weights[name].shape for name in trained):
         raise UserError(f"{run.folder.search_weights}: holds the weights of other layers or modules than this run "

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from configs.rules import moves_alpha
 from engine.disk import checkpoint
-from engine.run.context import Context
+from engine.run.workbench import Workbench
 from engine.search import state as search_state
 from engine.search.engine import RanksSettled, SearchEngine
 from engine.search.health import refuse_many_skips
@@ -30,7 +30,7 @@ class SearchHook:
     time of the search so far, also before a stop.
     """
 
-    def __init__(self, engine: SearchEngine, run: Context, settings: Mapping[str, Any], tracker: Tracker) -> None:
+    def __init__(self, engine: SearchEngine, run: Workbench, settings: Mapping[str, Any], tracker: Tracker) -> None:
         self.engine = engine
         # Where alpha is fixed, or another rule makes the ranks, those of the threshold that do not change say nothing.
         stops = engine.by_threshold and moves_alpha(run.config)

@@ -8,10 +8,10 @@ from engine.disk import newest
 from engine.disk.files import write_json
 from engine.export.lora_config import of_the_model
 from engine.ranks.needs import refuse_unanswerable
-from engine.run.context import Context
 from engine.run.memory import FIRST_ORDER, OTHERS, check_memory
 from engine.run.resources import peak_memory
 from engine.run.same_data import refuse_changed_data
+from engine.run.workbench import Workbench
 from engine.search.components import to_singular_basis
 from engine.search.engine import SearchEngine, build_engine
 from engine.search.found import write_tensors
@@ -20,7 +20,6 @@ from engine.search.hook import SearchHook
 from engine.search.settings import FOUND, UNFINISHED
 from engine.terminal.live_view import SearchProgress
 from engine.tracking import NOWHERE, Tracker
-from problems.halves import split_rows
 from problems.hypergradients import betty_type, registered
 from problems.models.attach import ADAPTER, attach_components
 from problems.models.layers import refuse_large_k
@@ -28,7 +27,7 @@ from problems.models.layers import refuse_large_k
 log = logging.getLogger("autolora")
 
 
-def search(run: Context, tracker: Tracker = NOWHERE) -> SearchEngine:
+def search(run: Workbench, tracker: Tracker = NOWHERE) -> SearchEngine:
     """Learns alpha and writes search/; resumes from search/checkpoint when there is one.
 
     Returns both problems as the search left them, but with the components in the singular basis. Raises Interrupted
@@ -49,25 +48,27 @@ def search(run: Context, tracker: Tracker = NOWHERE) -> SearchEngine:
     return engine
 
 
-def build_search(run: Context, *, second_order: bool) -> SearchEngine:
+def build_search(run: Workbench, *, second_order: bool) -> SearchEngine:
     """Both problems on the run's data, untrained; `second_order` chooses the attention kernel.
 
     Raises UserError for what could not be searched, or could not be answered after the search.
     """
     config, data = run.config, run.data
     set_seed(config.seed)
-    d_tr, d_val = split_rows(data.train, config)
-    warn_about_missing_classes(data.train["labels"], d_tr, d_val, run.task.head().get("id2label", {}))
+    d_tr, d_val = run.halves()
+    if names := run.kind.head().get("id2label"):
+        warn_about_missing_classes(data.train["labels"], d_tr, d_val, names)
     base = run.base(second_order=second_order)
     if second_order and config.model.attention == "auto":
         log.info("attention: eager, as second derivatives are needed")
     refuse_large_k(base.model, config.lora)
-    model = attach_components(base.model, config.lora, run.task.peft_type, base.trained_whole)
+    model = attach_components(base.model, config.lora, run.kind.peft_type, base.trained_whole)
     method = registered(betty_type(config.hypergradient.type))
     per_weight = OTHERS if method.reads_weights_before else FIRST_ORDER
-    check_memory(run, model, data, config.search.batch_size, per_weight=per_weight, what="the search")
+    if run.estimates_memory:
+        check_memory(run, model, data, config.search.batch_size, per_weight=per_weight, what="the search")
     parts = data.train.select(d_tr), data.train.select(d_val)
-    engine = build_engine(config, model, *parts, data.collate, run.compute, run.processes)
+    engine = build_engine(config, model, *parts, data.collate, run.compute, run.processes, run.kind.loss)
     refuse_unanswerable(config.answer, len(d_val), engine.lora.gates.parameters_per_rank().values())
     log.info(
         "search: %d layers x k = %d, D_tr %d rows, D_val %d rows, %s, %s",
@@ -77,7 +78,7 @@ def build_search(run: Context, *, second_order: bool) -> SearchEngine:
     return engine
 
 
-def _record(run: Context, engine: SearchEngine, hook: SearchHook) -> None:
+def _record(run: Workbench, engine: SearchEngine, hook: SearchHook) -> None:
     """Writes what the answer and the report read, summary.json last."""
     folder, config = run.folder, run.config
     warn_about_still_alpha(engine, config)

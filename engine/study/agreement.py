@@ -14,9 +14,9 @@ from engine.study.words import spread
 def between_seeds(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     """A row per method or variant, a column per task: mean (range) of the correlation over all pairs of seeds.
 
-    Over n matrices chance alone gives 0 +- 1 / sqrt(n - 1) for one pair, and the ranks of `lora_shuffled` show it.
-    Rows whose ranks are all alike (uniform LoRA) or missing are left out. The table is empty where no method has two
-    seeds on one task.
+    By chance alone, two rank maps of n layers correlate by 0 +- 1 / sqrt(n - 1), as the row of `lora_shuffled` shows.
+    Runs without ranks, or with equal ranks in all layers (uniform LoRA), are left out. The table is empty if no method
+    has two seeds on one task.
     """
     rows = []
     for name, group in labelled(results.dropna(subset=["ranks"]), axes).groupby("row", sort=False):
@@ -33,7 +33,7 @@ def between_approximations(results: pd.DataFrame, axes: Sequence[str] = ()) -> p
     """Correlation of the final ranks between approximations at one seed and, on the diagonal, of each approximation
     with itself across seeds; only runs with the same values on every other axis are compared.
 
-    The diagonal is the control: agreement between approximations means something only as far as it exceeds it.
+    The diagonal is the control: that two approximations agree means something only if their value exceeds it.
     """
     results = results.dropna(subset=["ranks"])
     others = [axis for axis in axes if axis not in (SEED, APPROXIMATION) and axis in results]

@@ -14,8 +14,10 @@ log = logging.getLogger("autolora")
 
 
 def beside(folder: RunFolder) -> Beside | None:
-    """The runs of the same task in the study that this run is a cell of; None if it is no cell, or the study has no
-    results yet or, with a warning, damaged ones."""
+    """The results of the same task in the study to which this run belongs.
+
+    None if the run is no cell of a study, if the study has no results yet, or (with a warning) if they are damaged.
+    """
     study = StudyFolder(folder.root.parent.parent)
     if folder.root.parent != study.cells or not study.results.exists():
         return None
@@ -25,7 +27,7 @@ def beside(folder: RunFolder) -> Beside | None:
         log.warning("the page leaves out the study: %s", error)
         return None
     axes, own = axes_of(results), results[results["cell"] == folder.root.name]
-    # The study's results may be older than this run. Its task is not known then, and all runs are shown.
+    # If the study's results are older than this run, they do not tell its task, and all runs are shown.
     alike = results[results[TASK].isin(own[TASK])] if len(own) else results
     table = summarise(alike, axes)
     rows, keys = texts(table), len([axis for axis in axes if axis != SEED]) or 1

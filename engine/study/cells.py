@@ -1,4 +1,4 @@
-"""The cells of a study: every combination of its axes and variants, each an ordinary run; which reads which."""
+"""The cells of a study, ordinary runs for every combination of its axes and variants; which cell reads which."""
 
 import dataclasses
 import itertools
@@ -44,7 +44,7 @@ class Cell:
 
 
 def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
-    """Every combination of the axes' values and the variants. Raises UserError for what is not allowed."""
+    """Every combination of the axes' values and the variants. Raises UserError for wrong settings in study."""
     axes = _axes(config.study)
     tracking = dataclasses.replace(config.tracking, group=config.tracking.group or config.name)
     placed = dataclasses.replace(config, runs_folder=str(folder.cells), study=StudyConfig(), tracking=tracking)
@@ -61,7 +61,7 @@ def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
 
 
 def _axes(study: StudyConfig) -> dict[str, list[Any]]:
-    """The axes and their values, variants the last. Raises UserError for what is not allowed."""
+    """The axes and their values, variants the last. Raises UserError for wrong settings in study."""
     axes: dict[str, list[Any]] = dict(study.axes)
     empty = [key for key, values in axes.items() if not values]
     if empty:
@@ -76,7 +76,7 @@ def _axes(study: StudyConfig) -> dict[str, list[Any]]:
         if axis not in axes:
             raise UserError(f"--study.where: {axis!r} is no axis; there are: {', '.join(axes)}")
         elsewhere = [place for place in places if not any(means(value, place) for value in axes[axis])]
-        if elsewhere:  # no error: --study.axes may have narrowed the axis, as to one method first
+        if elsewhere:  # no error: --study.axes may have narrowed the axis, say to one method
             log.warning("--study.where: %s has no value %s here; unused", axis, ", ".join(map(word, elsewhere)))
     return axes
 
@@ -89,24 +89,26 @@ def _refuse_own_keys(study: StudyConfig) -> None:
         if own:
             raise UserError(
                 f"--study.{field}: {own[0]!r} is not allowed, as the study names and places its cells; allowed: "
-                f"the keys of a run but {', '.join(_OWN)} and study"
+                f"the keys of a run except {', '.join(_OWN)} and study"
             )
 
 
 def _refuse_axes_again(study: StudyConfig) -> None:
-    """Raises UserError for a variant or a place that sets the key of an axis: the cells would be named, and stand in
-    the tables, by values that they do not have."""
+    """Raises UserError if study.variants or study.where sets the key of an axis.
+
+    A cell's name and its row in the tables would show a value that the cell does not have.
+    """
     more = [settings for places in study.where.values() for settings in places.values()]
     for field, settings in (("variants", study.variants.values()), ("where", more)):
         again = [key for one in settings for key in one if key in study.axes]
         if again:
             raise UserError(
-                f"--study.{field}: {again[0]} is an axis, which gives its values; leave it out of one of them"
+                f"--study.{field}: {again[0]} is an axis, which gives its values; remove it here or from study.axes"
             )
 
 
 def _settings(study: StudyConfig, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a cell sets: its place on the axes, its variant, and what holds where it lies."""
+    """The settings of a cell: its values on the axes, those of its variant, and those of study.where for it."""
     settings = {key: value for key, value in values.items() if key != VARIANT}
     settings |= study.variants.get(values.get(VARIANT, ""), {})
     for axis, places in study.where.items():
@@ -117,7 +119,7 @@ def _settings(study: StudyConfig, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def damage(cell: Cell) -> str:
-    """What is damaged in a finished cell, in one line; "" where all that the study reads of it is whole."""
+    """Says in one line what is damaged in a finished cell; "" if all files that the study reads are intact."""
     try:
         read_result(cell.folder.metrics, *RESULT_KEYS)
         if cell.folder.ranks.exists():
@@ -128,9 +130,9 @@ def damage(cell: Cell) -> str:
 
 
 def with_chosen_rate(cell: Cell, cells: Sequence[Cell]) -> Cell:
-    """The cell at the learning rate that its first seed chose; the first seed's own cell as it is.
+    """The cell with the learning rate that the first seed's cell chose; the first seed's cell itself is not changed.
 
-    Raises UserError when the first seed has not finished, unless this cell has: it keeps the rate that it ran at.
+    If only this cell has finished, it keeps the rate that it ran at. Raises UserError if neither has finished.
     """
     if not cell.config.retrain.learning_rates or evaluates_base(cell.config):
         return cell
@@ -139,15 +141,15 @@ def with_chosen_rate(cell: Cell, cells: Sequence[Cell]) -> Cell:
     rate = next((rate for found in (first, cell) if (rate := _rate(found)) is not None), None)
     if rate is None:
         raise UserError(
-            f"--study.sweep_once: the learning rate is what cell {first.config.name} chooses, which has not finished, "
-            f"or whose metrics.json is damaged"
+            f"--study.sweep_once: cell {first.config.name}, which chooses the learning rate, has not finished, or its "
+            f"metrics.json is damaged"
         )
     values = {"retrain.learning_rate": rate, "retrain.learning_rates": []}
     return Cell(cell.values, with_values(cell.config, values))
 
 
 def _rate(cell: Cell) -> float | None:
-    """The learning rate of a finished cell; None where it has not finished or its metrics.json is damaged."""
+    """The learning rate of a finished cell; None if it has not finished or its metrics.json is damaged."""
     try:
         return read_result(cell.folder.metrics).get("learning_rate")
     except UserError:
@@ -155,8 +157,10 @@ def _rate(cell: Cell) -> float | None:
 
 
 def _first_seed_of(cell: Cell, cells: Sequence[Cell]) -> Cell:
-    """The first cell at this one's place on all axes but the seed that chooses from the same rates: study.where may
-    give a seed others, or none."""
+    """The first cell that differs from this one at most in its seed and chooses from the same rates.
+
+    The rates are compared because study.where may give one seed other rates, or none.
+    """
 
     def place(of: Cell) -> tuple[dict[str, Any], list[float]]:
         return {axis: of.values[axis] for axis in of.values if axis != "seed"}, of.config.retrain.learning_rates
@@ -165,8 +169,8 @@ def _first_seed_of(cell: Cell, cells: Sequence[Cell]) -> Cell:
 
 
 def reads(cell: Cell, cells: Sequence[Cell], *, sweep_once: bool) -> list[Cell]:
-    """The other cells whose files this one needs: the ranks of a control, a search that is answered again, the
-    learning rate of a first seed."""
+    """The other cells whose files this one reads: ranks for a control, a search whose answer it derives again, or the
+    learning rate that a first seed chose."""
     needed = []
     if sweep_once and cell.config.retrain.learning_rates:
         needed.append(_first_seed_of(cell, cells))
@@ -180,7 +184,7 @@ def reads(cell: Cell, cells: Sequence[Cell], *, sweep_once: bool) -> list[Cell]:
 
 
 def cell_name(values: Mapping[str, Any]) -> str:
-    """`type-darts_seed-0`: a folder name that says where the cell lies; whole keys where two end alike."""
+    """A folder name from a cell's values, like `type-darts_seed-0`; with whole keys if two end in the same word."""
     last = [key.split(".")[-1] for key in values]
     keys = [key if last.count(short) > 1 else short for key, short in zip(values, last, strict=True)]
     parts = [f"{key}-{word(value).strip('[]')}" for key, value in zip(keys, values.values(), strict=True)]

@@ -11,7 +11,7 @@ from engine.study.rows import SEED, Panel, panels
 
 
 def metric_charts(results: pd.DataFrame, axes: Sequence[str]) -> dict[str, figure]:
-    """A chart for each task, by the id of its place in the page."""
+    """A chart for each task; the key is the id of its element in the page."""
     return {f"metric-{i}": _drawn(f"metric-{i}", panel) for i, panel in enumerate(panels(results, axes))}
 
 

@@ -1,4 +1,4 @@
-"""The comparison of all hypergradient approximations, from one trained state each time."""
+"""Compare all hypergradient approximations at the same states of one search."""
 
 import dataclasses
 import logging
@@ -48,7 +48,7 @@ def read_comparison(folder: StudyFolder) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def run_probe(config: RunConfig, folder: StudyFolder, stop: StopRequest) -> None:
-    """Compares all approximations along one search: probe.parquet, cost.parquet; skipped when both are there."""
+    """Compares all approximations along one search; writes probe.parquet and cost.parquet, unless both exist."""
     settings = config.study.probe
     if not settings.steps or (folder.probe.exists() and folder.cost.exists()):
         return

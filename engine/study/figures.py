@@ -1,4 +1,4 @@
-"""Pictures of a study: the metric of each method; of approximations also cosine over training, metric against cost."""
+"""Pictures of a study: the metric of each row; for approximations, cosine over training and metric against cost."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +47,7 @@ def metric_against_cost(results: pd.DataFrame, cost: pd.DataFrame, path: Path) -
     """Median and range of the final metric over seeds against the cost of a search step."""
     ratio = cost.set_index("approximation")["ratio_to_lora"]
     figure, axes = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
-    approximations = results[results[APPROXIMATION].isin(ratio.index)]  # none is not among them
+    approximations = results[results[APPROXIMATION].isin(ratio.index)]  # the type `none` has no cost
     for name, scores in approximations.groupby(APPROXIMATION, sort=False)["score"]:
         median = scores.median()
         reach = [[median - scores.min()], [scores.max() - median]]

@@ -50,13 +50,13 @@ class StudyFolder:
         return set(self.cells.glob("*/config.yaml"))
 
     def patterns(self) -> list[str]:
-        """Of everything that a study and its cells write here; not of wandb's folders."""
+        """Patterns of everything that a study and its cells write here, wandb's folders excluded."""
         names = [path.name for path in self.outputs() if path != self.cells]
         of_cells = [f"cells/*/{pattern}" for pattern in RunFolder(self.root).patterns()]
         return [*names, *(f".{name}.tmp" for name in names), ".lock", "cells/.*", *of_cells]
 
     def outputs(self, stage: Stage = "all") -> list[Path]:
-        """What a study writes; of stage report, what is drawn from the cells."""
+        """The paths that a study writes; for stage report, those that are drawn from the cells."""
         drawn = [self.results, self.summary, self.table, self.figures, self.report]
         return drawn if stage == "report" else [
             self.cells, self.probe, self.cost, self.probe_settings, self.config, self.wandb_id, *drawn,
@@ -71,4 +71,4 @@ def refuse_single_run(asked: AskedOfStudy) -> None:
     """Refuses a study in a single run's folder, even with --overwrite, which would clear the run's files."""
     folder, shared = asked.folder, asked.folder.outputs()
     if any(path.exists() for path in RunFolder(folder.root).outputs("all") if path not in shared):
-        raise UserError(f"--name: {folder.root} holds a single run; name the study otherwise")
+        raise UserError(f"--name: {folder.root} holds a single run; give the study another name")

@@ -1,4 +1,4 @@
-"""A study's table.md: names of variants, models and tasks stand in it as they are, whatever Markdown makes of them."""
+"""A study's table.md. Names of variants, models and tasks are escaped, so that Markdown shows them unchanged."""
 
 import re
 
@@ -7,13 +7,13 @@ import pandas as pd
 from configs.plain import plain
 from engine.study.rows import texts
 
-# What Markdown takes for a mark wherever it stands; `_` within a word (`first_order`) and a bracket that no link
-# follows (`[0.001]`) are text to it, and stay readable.
+# The characters that Markdown takes for marks. `_` within a word (`first_order`) and a bracket without a link
+# (`[0.001]`) are plain text to it, and are not escaped.
 _MARKS = re.compile(r"[\\`*<>&|~]|(?<![^\W_])_|_(?![^\W_])|\](?=\()|!(?=\[)")
 
 
 def escaped(text: str) -> str:
-    """`text` on one line of Markdown, shown as it is."""
+    """`text` on one line, escaped so that Markdown shows it unchanged."""
     return _MARKS.sub(r"\\\g<0>", plain(text))
 
 

@@ -1,4 +1,4 @@
-"""What a study says: one table (Markdown and parquet), figures, and one self-contained page."""
+"""The report of a study: tables (Markdown and parquet), figures, and one self-contained page."""
 
 import math
 import re
@@ -35,7 +35,7 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
     found = {**paper_tables(results, axes), "Results": tables.summarise(results, axes)}
     pictures = {"metric": folder.figures / "metric.png", **rank_maps(results, folder)}
     figures.metric_by_row(results, axes, pictures["metric"])
-    # Both are there, unless the comparison was ended before it had measured the cost.
+    # cost.parquet is missing if the comparison was stopped before it had measured the cost.
     if folder.probe.exists() and folder.cost.exists():
         probe, cost = read_comparison(folder)
         found["Distance to the exact hypergradient, mean over the probed steps"] = closeness(probe)

@@ -24,7 +24,7 @@ def read_results(path: Path) -> pd.DataFrame:
 
 
 def axes_of(results: pd.DataFrame) -> list[str]:
-    """The axes of a study, read from its results: the columns before `task`, the first that every result has."""
+    """The axes of a study, read from its results: the columns before `task`, the first column that is no axis."""
     columns = list(results.columns)
     return columns[: columns.index(TASK)]
 
@@ -64,5 +64,5 @@ def panels(results: pd.DataFrame, axes: Sequence[str]) -> list[Panel]:
 
 def texts(table: pd.DataFrame) -> list[list[str]]:
     """The cells of a table as text, row by row."""
-    # to_numpy() would make fractions of the whole numbers beside fractions.
+    # to_numpy() would turn whole numbers into floats if another column holds floats.
     return [[number(value) for value in row] for row in table.itertuples(index=False, name=None)]

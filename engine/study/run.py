@@ -48,14 +48,14 @@ def run_cells(request: Request, folder: StudyFolder, cells: list[Cell], stop: St
 def _run_unfinished(request: Request, folder: StudyFolder, cells: list[Cell], stop: StopRequest) -> list[str]:
     config = request.config
     running = Running(_jobs(request, cells), config.study.ray.retries)
-    if not running.total:  # all are finished, under settings that may differ in what no cell reads
+    if not running.total:  # all cells are finished; only keys that no cell reads may have changed
         write_text(folder.config, to_yaml(config))
         return []
     with _config_of_what_ran(config, folder):
         failed = LAUNCHERS[config.study.launcher].run(running, config.study, stop)
     for line in failed:
         log.warning("failed: %s", line)
-    if running.outdated and request.overwrite:  # what it went on with cannot be finished
+    if running.outdated and request.overwrite:  # the half-done cell cannot be resumed
         raise Outdated(running.outdated)
     # A first seed that is run again may choose another rate than the one that finished later seeds used.
     refuse_changed_cells(AskedOf(config, folder), cells)
@@ -64,8 +64,7 @@ def _run_unfinished(request: Request, folder: StudyFolder, cells: list[Cell], st
 
 @contextmanager
 def _config_of_what_ran(config: RunConfig, folder: StudyFolder) -> Iterator[None]:
-    """config.yaml says `config`; if the body runs cells and none of them begins to train, it says again what it said
-    before."""
+    """Writes `config` to config.yaml, and restores the earlier file if no cell begins to train in the body."""
     before = folder.config.read_text(encoding="utf-8") if folder.config.exists() else None
     begun = _begun(folder)
     write_text(folder.config, to_yaml(config))
@@ -98,7 +97,7 @@ def refuse_launcher(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
 
 
 def _jobs(request: Request, cells: Sequence[Cell]) -> list[Job]:
-    """One job for every cell whose result does not stand already; each comes after the jobs that it reads."""
+    """One job for every unfinished cell; each comes after the jobs whose files it reads."""
     config = request.config
 
     def job(cell: Cell) -> Job:
@@ -118,7 +117,7 @@ def _placed(config: RunConfig, cell: Cell, cells: Sequence[Cell]) -> RunConfig:
 
 def collect(cells: list[Cell]) -> pd.DataFrame:
     """A row per finished cell: its place on the axes, metrics, ranks, parameters, seconds, steps."""
-    # A column of a parquet file has one type, and a table must tell null from nothing: all but numbers are text there.
+    # A parquet column has one type and must tell null from a missing value: unless all values are numbers, it is text.
     places = {axis: [cell.values[axis] for cell in cells] for axis in cells[0].values}
     plain = {axis for axis, values in places.items() if all_numbers(values)}
     rows = []

@@ -1,4 +1,4 @@
-"""A study in the terminal: how many of its cells are finished, their table, and where its files are."""
+"""Show a study in the terminal: how many cells are finished, their table, and the paths of the files."""
 
 import math
 
@@ -10,7 +10,7 @@ from engine.terminal.console import console
 
 
 def print_study(folder: StudyFolder) -> None:
-    """Prints the table of a study, or the results of its cells while it has none."""
+    """Prints a study's table, or, before that is written, the results of the finished cells."""
     begun = sorted(path.parent for path in folder.cells_begun)
     finished = [root for root in begun if RunFolder(root).metrics.exists()]
     study = load_config(folder.config).study if folder.config.exists() else None

@@ -1,4 +1,4 @@
-"""A study from start to end: may it begin; its cells, its comparison, its tables and figures."""
+"""A study from start to end: its checks, its cells, its comparison, its tables and figures."""
 
 import dataclasses
 import functools
@@ -30,9 +30,9 @@ from engine.tracking.login import wandb_mode
 
 
 def run_study(request: Request, stop: StopRequest) -> StudyFolder:
-    """Runs the unfinished cells and collects, compares and draws them; prints the table.
+    """Runs the unfinished cells and the comparison, writes the report, and prints the table.
 
-    Raises UserError for what the user must change, also after the report when a cell has failed; Interrupted when a
+    Raises UserError for what the user must change, and after the report if a cell has failed; Interrupted when a
     signal asked to stop.
     """
     config = request.config
@@ -71,15 +71,15 @@ def _run(request: Request, folder: StudyFolder, stop: StopRequest) -> None:
     if failed:
         print_table(folder)
         final = StudyFolder.of(config)
-        stays = f", and {final.root} stays as it was until all are done" if folder != final else ""
+        stays = f", and {final.root} is not touched until all have finished" if folder != final else ""
         raise UserError(
-            f"{len(failed)} of the study's cells failed, the results are those of the others; the same command goes "
-            f"on with them{stays}; the first: {failed[0]}"
+            f"{len(failed)} of the study's cells failed, the results are those of the others; the same command tries "
+            f"the failed ones again{stays}; the first: {failed[0]}"
         )
 
 
 def _place(growing: StudyFolder, final: StudyFolder) -> None:
-    """Lets each cell's config.yaml name the place that the cell will have."""
+    """Sets runs_folder in each cell's config.yaml to the folder where the cell will be in the end."""
     for path in sorted(growing.cells_begun):
         settings = yaml.safe_load(path.read_text(encoding="utf-8")) | {"runs_folder": str(final.cells)}
         write_text(path, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
@@ -104,6 +104,6 @@ def _refuse_without_packages(asked: AskedOfStudy, cells: Sequence[Cell]) -> None
 
 
 def _refuse_own_sources(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
-    """Refuses to replace what a cell reads; cells of one study read each other by {runs}."""
+    """Refuses --overwrite if a cell reads a file that it would replace; cells may read each other by {runs}."""
     for cell in cells if asked.replaces else ():
         refuse_sources_in(asked.folder.outputs(), cell.config)

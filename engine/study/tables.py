@@ -1,5 +1,5 @@
-"""A study as tables: a row for each place on its axes, and the forms of the paper's tables: metric by task (1, 4),
-paired tests, cost over AdaLoRA's (5)."""
+"""The tables of a study: a row for each place on its axes, and the paper's forms: metric by task (Tables 1 and 4),
+paired tests, cost over AdaLoRA's (Table 5)."""
 
 from collections.abc import Iterator, Sequence
 
@@ -26,7 +26,7 @@ def summarise(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     metrics = [name for name in map(str, results) if name.startswith("metric.") and name.count(".") == 1]
     rows = []
     for place, group in results.assign(all="all").groupby(keys, sort=False, dropna=False):
-        # Words keep the whole of a small learning rate, of which a table's three digits would show 0.000.
+        # As text, a small learning rate keeps its digits; as a number, a table would show it as 0.000.
         row: dict[str, object] = {key: word(value) for key, value in zip(keys, place, strict=True)}
         row["runs"] = len(group)
         for column in metrics:  # tasks differ in their metrics, so that a cell may be empty
@@ -63,16 +63,19 @@ def _sizes(group: pd.DataFrame) -> dict[str, int]:
 
 
 def searched_rows(results: pd.DataFrame, axes: Sequence[str]) -> list[str]:
-    """The rows to compare with all others: autolora, and where other methods are there too every row whose ranks a
-    search found."""
+    """The rows to compare with all others: every row of method autolora, or, if the study has no other method, only
+    the one that is named autolora."""
     table, _ = _named(results, axes)
     names = list(dict.fromkeys(table.loc[table["method"] == OURS, "name"]))
     return names if (table["method"] != OURS).any() else [name for name in names if name == OURS]
 
 
 def _named(results: pd.DataFrame, axes: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
-    """`results` with a column `name`, the method or variant where the study has that axis, and the columns in which
-    the runs of a pair are alike: task, seed and every other axis."""
+    """`results` with a column `name`, and the names of the columns in which the two runs of a pair agree.
+
+    `name` is the variant or the method if the study has that axis, else all values of the row. The columns are task,
+    seed and every other axis.
+    """
     keys = row_keys(results, axes)
     by = next((axis for axis in ("variant", "method") if axis in keys), None)
     if by is None:
@@ -84,8 +87,10 @@ def _named(results: pd.DataFrame, axes: Sequence[str]) -> tuple[pd.DataFrame, li
 def _pairs(
     results: pd.DataFrame, axes: Sequence[str], reference: str
 ) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
-    """The name of each row of the table, its runs, and its pairs: each run joined with that of row `reference` at the
-    same place, of which the columns end in `_reference`. Rows without pairs are left out."""
+    """For each row of the table its name, its runs, and its pairs; rows without pairs are left out.
+
+    A pair is a run joined with the run of row `reference` at the same place, whose columns end in `_reference`.
+    """
     table, keys = _named(results, axes)
     base = table[table["name"] == reference]
     for name, group in table.groupby("name", sort=False):
@@ -97,8 +102,9 @@ def _pairs(
 def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS) -> pd.DataFrame:
     """Row `ours` against each other row on the same task and seed: mean difference, wins, Wilcoxon p.
 
-    A positive difference is a better result also where less is better. p is two-sided, not corrected for the number of
-    rows compared, and left out below six pairs. Empty when `ours` is not there or alone.
+    A positive difference says that `ours` is better, also for a metric of which less is better. p is two-sided, not
+    corrected for the number of rows, and left out below six pairs. The table is empty if row
+    `ours` is missing or is the only one.
     """
     rows = []
     for name, _, pairs in _pairs(results, axes, ours):
@@ -124,7 +130,7 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS) -> pd.D
 def cost(results: pd.DataFrame, axes: Sequence[str], reference: str = COST_REFERENCE) -> pd.DataFrame:
     """Table 5: total training seconds (search and retraining) over those of row `reference`, same task and seed.
 
-    Medians over the pairs. Empty when `reference` is not there or alone.
+    Medians over the pairs. The table is empty if row `reference` is missing or is the only one.
     """
     rows = []
     for name, group, pairs in _pairs(results, axes, reference):
@@ -135,7 +141,7 @@ def cost(results: pd.DataFrame, axes: Sequence[str], reference: str = COST_REFER
                 f"total time / {reference}'s": float(ratio.median()),
                 "range": span(ratio, 2),
                 "total s": float(group["total_seconds"].median()),
-                "of it search s": float(group["search_seconds"].astype(float).median()),
+                "search s": float(group["search_seconds"].astype(float).median()),
             }
         )
     return pd.DataFrame(rows) if len(rows) > 1 else pd.DataFrame()

@@ -1,4 +1,4 @@
-"""A study as a run of its own at its tracker: its tables and figures beside the runs of its cells, in one group."""
+"""Send a study's tables and figures to the tracker, as a run of its own in the group of its cells' runs."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ def track_study(config: RunConfig, folder: StudyFolder, pictures: Mapping[str, P
     with open_tracker(config, folder.root, job="study", tags=["study"]) as tracker:
         for key, path in (("summary", folder.summary), ("results", folder.results)):
             table = pd.read_parquet(path)  # both have just been written
-            # A cell of a wandb table may hold what JSON can (numbers, words, nothing), except lists.
+            # A cell of a wandb table may hold a number, a text or null, but no list.
             rows = json.loads(table.to_json(orient="values", double_precision=15))
             cells = [[str(value) if isinstance(value, list) else value for value in row] for row in rows]
             tracker.table(f"study/{key}", list(table.columns), cells)

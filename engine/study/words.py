@@ -1,4 +1,4 @@
-"""Values as words: those on a study's axes, for names and tables, and those in the cells of its tables."""
+"""Values as text: those on a study's axes, in names and tables, and the numbers in its tables."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,22 +19,22 @@ def word(value: Any) -> str:
 
 
 def number(value: Any) -> str:
-    """The value as a table shows it: fractions with three digits, whole numbers with their thousands set apart, a
-    missing number as nothing."""
+    """The value as a table shows it: floats with three decimals, whole numbers with commas between the thousands, a
+    missing number as an empty text."""
     if isinstance(value, float | np.floating):
         return "" if np.isnan(value) else f"{value:.3f}"
     return f"{int(value):,}" if isinstance(value, int | np.integer) else str(value)
 
 
 def spread(values: pd.Series, middle: str = "median", digits: int = 3) -> str:
-    """`0.801 (0.800 to 0.802)`: the median or mean of the numbers, and their range where there are several."""
+    """`0.801 (0.800 to 0.802)`: the median or mean of the numbers, and their range if there are several."""
     known = values.dropna()
     text = f"{known.agg(middle):.{digits}f}" if len(known) else ""
     return f"{text} ({span(known, digits)})" if len(known) > 1 else text
 
 
 def span(values: pd.Series, digits: int = 3) -> str:
-    """`0.800 to 0.802`: the least and the greatest number; nothing where none is known."""
+    """`0.800 to 0.802`: the least and the greatest number; an empty text if none is known."""
     return f"{values.min():.{digits}f} to {values.max():.{digits}f}" if values.notna().any() else ""
 
 
@@ -44,8 +44,10 @@ def all_numbers(values: Sequence[Any]) -> bool:
 
 
 def means(value: Any, place: Any) -> bool:
-    """Whether a key of study.where means this value of an axis. YAML reads an unquoted key as what it looks like (a
-    number, a truth, nothing), so that both are compared by value."""
+    """Whether `place`, a key of study.where, means this value of an axis.
+
+    YAML reads an unquoted key that looks like a number, a boolean or null as such, so values are compared, not texts.
+    """
     place = word(place)
     if isinstance(value, list):
         parts = [part.strip() for part in place.strip().strip("[]").split(",") if part.strip()]

@@ -1,6 +1,9 @@
 """The one console, and the one log, of the program."""
 
 import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from problems.machine.console import PlainConsole
 
@@ -9,10 +12,10 @@ log = logging.getLogger("autolora")
 
 
 class _Lines(logging.Handler):
-    """Each record as one line, which only the window breaks: a line in a file can be searched for and copied."""
+    """Each record as one line, which only a window breaks."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        console.print(record.getMessage(), soft_wrap=True)
+        console.print(record.getMessage())
 
 
 def show_log(*, speaks: bool = True) -> None:
@@ -22,3 +25,23 @@ def show_log(*, speaks: bool = True) -> None:
         log.addHandler(_Lines())
         log.setLevel(logging.INFO if speaks else logging.ERROR)
         log.propagate = False
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """Inside, the program's log lines are seen in somebody else's process, by the handlers that it has, else here; and
+    warnings that its libraries give each other are not."""
+    own = [] if log.hasHandlers() else [_Lines()]
+    level = log.level
+    for handler in own:
+        log.addHandler(handler)
+    if level == logging.NOTSET:
+        log.setLevel(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"(transformers|torch|peft|accelerate|datasets)\b")
+            yield
+    finally:
+        log.setLevel(level)
+        for handler in own:
+            log.removeHandler(handler)

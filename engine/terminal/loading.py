@@ -13,21 +13,24 @@ from problems.machine.processes import ALONE, Processes
 log = logging.getLogger("autolora")
 
 
-def load_libraries(config: RunConfig, processes: Processes = ALONE) -> None:
+def load_libraries(config: RunConfig | None = None, processes: Processes = ALONE) -> None:
     """Loads torch, transformers and datasets, after a line that says so; of them only errors are shown from now on.
 
     Asks in between whether the model hub answers, as its libraries read that when they are imported. Raises UserError
-    when the device that `config` asks for is not there.
+    when the device that `config` asks for is not there; None: others compute, perhaps on another machine.
     """
-    if not {"torch", "transformers", "datasets"} <= sys.modules.keys():
+    new = not {"torch", "transformers", "datasets"} <= sys.modules.keys()
+    if new:
         log.info("loading torch, transformers and datasets, which takes some seconds")
     if not console.is_terminal:
         # Bars that libraries draw for themselves: in a file they are one endless line. Read when tqdm is imported.
         os.environ.setdefault("TQDM_DISABLE", "1")
-    from problems.machine.compute import choose_compute  # torch alone, which can tell whether there is a GPU
+    if config is not None:
+        from problems.machine.compute import choose_compute  # torch alone, which can tell whether there is a GPU
 
-    choose_compute(config, processes.local)
-    settle_hub_access()
+        choose_compute(config, processes.local)
+    if new:
+        settle_hub_access()
     quiet_libraries()
 
 

@@ -1,4 +1,4 @@
-"""Curves while a run goes: wandb and metrics.jsonl. `open_tracker` is where a tracker is chosen."""
+"""Send the curves of a run to wandb and metrics.jsonl while it trains. `open_tracker` chooses the tracker."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +11,9 @@ __all__ = ["NOWHERE", "Tracker", "open_tracker"]
 
 
 def open_tracker(config: RunConfig, folder: Path, *, job: str, tags: Sequence[str]) -> Tracker:
-    """Where the curves of the run in `folder` go; `job` and `tags` are what runs can be grouped and filtered by.
+    """The tracker that gets the curves of the run in `folder`.
 
-    Raises UserError for what the user must change.
+    `job`, `tags`: labels by which runs can be grouped and filtered. Raises UserError if wandb is to be online and
+    there is no API key.
     """
     return Wandb(config, folder, job=job, tags=tags)

@@ -1,5 +1,4 @@
-"""Whether wandb runs online, offline or not at all. This is decided before wandb starts: without a key it would ask
-for one and wait.
+"""Decide whether wandb is online, offline or disabled, before it starts: without a key it would ask for one and wait.
 
 Keys are looked for where wandb looks: in the environment, netrc and wandb's settings files. wandb's own functions for
 this are not public, move between releases, warn, and refuse a key of the wrong length.
@@ -27,10 +26,11 @@ _MODES: dict[str, Mode] = {
 
 
 def wandb_mode(config: RunConfig) -> Mode:
-    """online, offline or disabled. auto: what WANDB_DISABLED, WANDB_MODE or `wandb offline` say; else online if there
-    is an API key, and offline if there is none.
+    """Whether wandb is online, offline or disabled in this run.
 
-    Raises UserError when online is asked for and there is no key.
+    With --tracking.wandb auto, WANDB_DISABLED, WANDB_MODE and `wandb offline` decide, in this order; without them,
+    wandb is online if there is an API key, and offline if not. Raises UserError if online is asked for and there is no
+    key.
     """
     wanted, told = config.tracking.wandb, os.environ.get("WANDB_MODE", "")
     if wanted == "online":
@@ -42,7 +42,7 @@ def wandb_mode(config: RunConfig) -> Mode:
     mode = _MODES.get(told.lower())
     if mode == "online":
         return _online(f"WANDB_MODE: {told!r}")
-    # `online` in a settings file only takes an earlier `wandb offline` back; it asks for nothing.
+    # `online` in a settings file only undoes an earlier `wandb offline`; it does not demand a key.
     mode = mode or _MODES.get(_settings().get("mode", ""))
     if mode in ("offline", "disabled"):
         return mode
@@ -53,8 +53,8 @@ def _online(asked: str) -> Mode:
     if has_key():
         return "online"
     raise UserError(
-        f"{asked} needs an API key of {_server()}; run `wandb login` or set WANDB_API_KEY; allowed without: auto, "
-        "offline, disabled (--tracking.wandb)"
+        f"{asked} needs an API key of {_server()}; run `wandb login` or set WANDB_API_KEY; allowed without a key: "
+        "auto, offline, disabled (--tracking.wandb)"
     )
 
 
@@ -68,7 +68,7 @@ def has_key() -> bool:
 def _in_netrc() -> bool:
     given = os.environ.get("NETRC")
     paths = [Path(name).expanduser() for name in ([given] if given else ["~/.netrc", "~/_netrc"])]
-    # wandb, too, goes on without a file that it cannot read.
+    # wandb, too, ignores a file that it cannot read.
     with suppress(OSError, ValueError, LookupError, netrc.NetrcParseError):
         _, _, key = netrc.netrc(next(filter(Path.exists, paths), paths[0])).hosts[urlsplit(_server()).netloc]
         return bool(key)

@@ -1,4 +1,4 @@
-"""search/metrics.jsonl and retrain_metrics.jsonl: one JSON object a logged step."""
+"""search/metrics.jsonl and retrain_metrics.jsonl: one JSON object for each logged step."""
 
 import json
 import logging
@@ -32,9 +32,9 @@ class MetricsFile:
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))
 
     def read(self) -> list[dict[str, Any]]:
-        """All whole lines; warns of damaged ones. A last line that a kill cut in half is passed over without a word.
+        """All intact lines. Logs a warning about damaged ones, but none about a last line that a kill cut in half.
 
-        Raises UserError that names the file when it cannot be read at all.
+        Raises UserError that names the file when the file cannot be read.
         """
         if not self.path.exists():
             return []
@@ -54,7 +54,7 @@ class MetricsFile:
 
 
 def _parsed(text: bytes) -> dict[str, Any] | None:
-    """The object in a line; None where it is not one that `add` writes."""
+    """The object in a line; None if `add` does not write such a line."""
     try:
         line = json.loads(text)
     except (ValueError, RecursionError):
@@ -65,7 +65,7 @@ def _parsed(text: bytes) -> dict[str, Any] | None:
 
 
 def _number(value: Any) -> bool:
-    """Whether it is null or a number that a chart can show."""
+    """Whether `value` is null or a number that a chart can show."""
     if isinstance(value, float):
         return math.isfinite(value)
     return value is None or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63)

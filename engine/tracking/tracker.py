@@ -1,4 +1,4 @@
-"""What a tracker is to the rest of the program: curves, pictures, tables and files go to it while a run goes."""
+"""What the rest of the program sends to a tracker: curves, pictures, tables and files of a run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,36 +7,36 @@ from typing import Any, Self
 
 
 class Tracker:
-    """A tracker that sends nothing. Others override what they take; none of them may stop a run.
+    """A tracker that sends nothing. Subclasses override the methods that they support, and never stop a run.
 
-    `alive`: whether anything is sent. As a context it ends the run however its body ends.
+    `alive`: whether anything is sent. Used in a `with` statement, it closes its run when the body ends or raises.
     """
 
     alive = False
 
     def log(self, values: Mapping[str, Any]) -> None:
-        """Numbers and pictures (of PIL) of one moment."""
+        """Sends numbers and pictures (of PIL) of one point in time."""
 
     def image(self, key: str, path: Path) -> None:
-        """A picture from a file."""
+        """Sends a picture from a file."""
 
     def lines(self, key: str, steps: Sequence[int], curves: Mapping[str, Sequence[float]]) -> None:
-        """One line chart with a line for each of `curves`."""
+        """Sends one chart with a line for each of `curves`."""
 
     def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A table."""
+        """Sends a table."""
 
     def keep(self, name: str, kind: str, path: Path) -> None:
-        """A file or a folder, where there is one and the configuration wants it kept."""
+        """Sends a file or a folder, if it exists and the configuration asks for that."""
 
     def finish(self, summary: Mapping[str, Any] | None = None) -> None:
-        """The final values; nothing is sent afterwards."""
+        """Sends the final values and closes the run; nothing is sent afterwards."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Ends the run as finished, failed or stopped, as `error` says."""
+        """Closes the run as finished, failed or stopped, depending on `error`."""
 
 
 NOWHERE = Tracker()

@@ -1,4 +1,4 @@
-"""Curves while a run goes, sent to wandb; a failure of wandb stops no run."""
+"""Send the curves of a run to wandb. A failure of wandb never stops the run."""
 
 import dataclasses
 import logging
@@ -23,7 +23,7 @@ from engine.tracking.tracker import Tracker
 # wandb refuses longer tags and names of artifacts.
 MOST_TAG, MOST_NAME = 64, 128
 PATIENCE = 20
-"""Seconds after which a server that does not answer is given up."""
+"""Seconds to wait for a server that does not answer."""
 
 log = logging.getLogger("autolora")
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 def _unless_off(method: Callable[Concatenate["Wandb", P], T]) -> Callable[Concatenate["Wandb", P], T | None]:
-    """`method`, which does nothing while wandb is off, and whose failure switches wandb off with one warning."""
+    """Makes `method` do nothing while wandb is off, and switch wandb off with one warning when it fails."""
 
     @wraps(method)
     def call(self: "Wandb", *args: P.args, **options: P.kwargs) -> T | None:
@@ -52,10 +52,11 @@ def _unless_off(method: Callable[Concatenate["Wandb", P], T]) -> Callable[Concat
 
 
 class Wandb(Tracker):
-    """A wandb run, or nothing. A call that fails switches it off with one warning; the training goes on.
+    """A wandb run, or nothing if wandb is disabled. A call that fails switches wandb off; the training continues.
 
-    `job` and `tags` are what runs can be grouped and filtered by. As a context it ends the run however its body ends,
-    failed or stopped where that raises. Raises UserError where it is to be online and there is no key.
+    `job`, `tags`: labels by which runs can be grouped and filtered. Used in a `with` statement, it closes the wandb
+    run when the body ends, as failed or stopped if the body raises. Raises UserError if wandb is to be online and
+    there is no key.
     """
 
     _run: Any = None
@@ -69,7 +70,7 @@ class Wandb(Tracker):
 
     @_unless_off
     def _start(self, config: RunConfig, folder: Path, mode: Mode, **options: Any) -> None:
-        """Begins the run; `options` are those of wandb.init that the configuration does not say."""
+        """Begins the wandb run; `options`: arguments of wandb.init that the configuration does not hold."""
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
@@ -83,7 +84,7 @@ class Wandb(Tracker):
             "config": dataclasses.asdict(config),
             "settings": wandb.Settings(init_timeout=PATIENCE, console="off", x_disable_stats=True),
         }
-        # Offline runs of one name would replace each other when they are synced.
+        # Offline runs with one id would overwrite each other when they are synced.
         same: dict[str, Any] = {"id": _identity(folder / WANDB_ID), "resume": "allow"} if mode == "online" else {}
         try:
             self._run = wandb.init(mode=mode, **options, **same)
@@ -91,17 +92,17 @@ class Wandb(Tracker):
             if mode != "online" or isinstance(error, Interrupted):
                 raise
             log.warning("wandb cannot be reached, the curves are kept offline for wandb sync: %s", _first_line(error))
-            # wandb remembers the identity that failed, and would wait for it.
+            # wandb remembers the id that failed and would wait for it again, so this run gets another.
             self._run = wandb.init(mode="offline", **options, id=secrets.token_hex(4))
         self._run.define_metric("search/step", hidden=True)
         self._run.define_metric("search/*", step_metric="search/step")
-        # Numbers of each layer and component: kept for queries and native plots, hidden lest each make a chart.
+        # Numbers of each layer and component serve queries and native plots; hidden, they do not each make a chart.
         for kind in ("alpha", "contribution", "entropy", "rank", "share"):
             self._run.define_metric(f"{kind}/*", step_metric="search/step", hidden=True)
 
     @_unless_off
     def log(self, values: Mapping[str, Any]) -> None:
-        """Numbers and pictures of one moment. When one key has pictures at several steps, wandb shows a slider."""
+        """Sends numbers and pictures. If a key has pictures at several steps, wandb shows a slider."""
         image = self._wandb.Image
         self._run.log({key: image(value) if isinstance(value, Picture) else value for key, value in values.items()})
 
@@ -142,7 +143,7 @@ class Wandb(Tracker):
         self.alive = False
 
     def _let_go(self) -> None:
-        """Ends the run as far as wandb allows: wandb.init would return an open run to the next cell of a study."""
+        """Closes the run as far as wandb allows: wandb.init would give an open run to the next cell of a study."""
         try:
             if self._run is not None:
                 self._run.finish(exit_code=1)
@@ -153,7 +154,7 @@ class Wandb(Tracker):
 
 
 def _identity(path: Path) -> str:
-    """The identity of the run in the file `path`, made up when there is none."""
+    """The id of the run in the file `path`, which gets a random one if it does not exist."""
     if not path.exists():
         write_text(path, secrets.token_hex(4))
     return path.read_text(encoding="utf-8").strip()

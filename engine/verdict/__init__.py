@@ -1,1 +1,1 @@
-"""Do these places matter? The same ranks in other layers, trained pair by pair until the answer is known."""
+"""Do these places matter? Trains the same ranks in other layers, pair by pair, until a test decides."""

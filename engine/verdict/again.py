@@ -1,5 +1,7 @@
-"""May a verdict go on with what earlier commands made: the ranks of a search, and the pairs of an earlier verdict?
-Asked in the words of the verdict, not of its trainings."""
+"""Check whether a verdict can use what earlier commands made: a search's ranks, and an earlier verdict's pairs.
+
+The messages name keys of the verdict, not the keys of its trainings that follow from them.
+"""
 
 import dataclasses
 from typing import Any
@@ -20,20 +22,21 @@ from engine.verdict.folder import VerdictFolder
 from engine.verdict.judge import LOOKS
 
 _GIVEN_AS = {"task.unused_rows": "verdict.rows", "lora.shuffle": "verdict.shuffle"}
-"""Keys of a training that follow from a key of the verdict."""
+"""Key of a training -> the key of the verdict that it follows from."""
 _FROM_RANKS = ("lora.ranks_from", "lora.k", "lora.r")
-"""Keys of a training that follow from the ranks and from where the run lies, which may be moved."""
+"""Keys of a training that are not compared here: they follow from the ranks, which `refuse_other_ranks` compares, or
+from the run's folder, which may be moved."""
 
 
 _ROWS = Settings((
     "task.type", "task.path", "task.revision", "task.name", "task.validation_path", "task.test_path",
     "task.holdout_share", "task.train_rows", "task.evaluation_split",
 ))  # fmt: skip
-"""What decides, with the seed of the data, which rows are D_tr and D_val, and which of the others judge."""
+"""The keys that decide, with the seed of the data, which rows are D_tr and D_val and which of the others judge."""
 
 
 def refuse_other_rows(config: RunConfig, folder: RunFolder) -> None:
-    """Raises Outdated when the ranks were found on other rows: those that judge them could be among these."""
+    """Raises Outdated if the ranks were found on other rows: some of those could now be among the rows that judge."""
     if not folder.ranks.exists():
         return
     searched, tried = read_searched(folder.search_summary), read_trials_file(folder.grid)
@@ -52,7 +55,7 @@ def refuse_other_rows(config: RunConfig, folder: RunFolder) -> None:
 
 
 def refuse_other_ranks(place: VerdictFolder, record: RankRecord, run_ranks: object) -> None:
-    """Raises UserError when earlier pairs were trained at other ranks than `record`, which lie in `run_ranks`."""
+    """Raises UserError if earlier pairs were trained at other ranks than those of `record`, read from `run_ranks`."""
     if place.ranks.exists() and what_counts(ranks.load(place.ranks)) != what_counts(record):
         raise UserError(
             f"{run_ranks}: these are not the ranks that the pairs in {place.root} were trained at; --overwrite "
@@ -66,7 +69,7 @@ def refuse_other_settings(arms: Arms) -> None:
         recorded = dict(read_result(cell.folder.metrics).get("settings", {}))
         for key in _FROM_RANKS:
             recorded.pop(key, None)
-        # A pair's own seed is the run's and its number.
+        # A pair's seed is the run's seed plus the number of the pair.
         if isinstance(recorded.get("seed"), int):
             recorded["seed"] = (recorded["seed"] - cell.values["pair"]) % 2**31
         asked = dataclasses.replace(cell.config, seed=arms.config.seed % 2**31)

@@ -1,4 +1,4 @@
-"""The trainings of a verdict: each is an ordinary run, of which nothing is kept but its numbers."""
+"""The trainings of a verdict: each is an ordinary run, of which only the numbers are kept."""
 
 import dataclasses
 import math
@@ -21,15 +21,18 @@ _METHODS: dict[str, MethodName] = {
     LEARNED: "lora_ranks", SHUFFLED: "lora_shuffled", "uniform": "lora", "random": "lora_random", HEAD: "head",
 }  # fmt: skip
 _RANKS = f"{{runs}}/../{VerdictFolder.ranks.relative}"
-"""The learned ranks, as a training names them wherever the run's folder lies: a moved run goes on."""
+"""The path of the learned ranks, relative to a training's runs_folder: a run that was moved can resume."""
 SEEDS = 2
-"""Seeds of the learned ranks and of the head alone, from which the gain is counted."""
+"""From how many seeds of the learned ranks and of the head alone the gain is computed."""
 
 
 @dataclass(frozen=True)
 class Arms:
-    """What is compared on a run: `record` are its learned ranks, `sizes` the LoRA parameters of rank 1 in each of its
-    layers, `rate` the learning rate of all trainings."""
+    """What the verdict of a run compares.
+
+    `record`: the run's learned ranks; `sizes`: layer name -> LoRA parameters of rank 1; `rate`: the learning rate of
+    all trainings.
+    """
 
     config: RunConfig
     folder: VerdictFolder
@@ -49,7 +52,7 @@ class Arms:
 
     @property
     def uniform_rank(self) -> int:
-        """The rank that costs about as much in every layer; 1 where the learned ranks cost less."""
+        """The uniform rank with about as many parameters as the learned ranks; at least 1."""
         return max(1, math.floor(self.parameters / sum(self.sizes.values()) + 0.5))
 
     def pair(self, number: int) -> dict[str, Cell]:
@@ -57,7 +60,7 @@ class Arms:
         return {name: self._cell(f"pair-{number:02d}-{name}", name, number) for name in self.names}
 
     def heads(self) -> list[Cell]:
-        """The head trained alone; the base model as it is where there is none, which no seed changes."""
+        """The trainings of the head alone; without a head, one run that evaluates the base model."""
         first = self._cell("head-1", HEAD, 1)
         if evaluates_base(first.config):
             return [first]
@@ -80,7 +83,7 @@ class Arms:
         retrain = dataclasses.replace(
             given.retrain, row_losses=True, init="scratch", learning_rate=self.rate, learning_rates=[]
         )
-        # All else that no arm reads is as if it had not been given, so that it may change between two commands.
+        # Every other key keeps its default, as no arm reads it: the user may change it between two commands.
         config = RunConfig(
             name=name, runs_folder=str(self.folder.cells), method=_METHODS[arm], seed=(given.seed + number) % 2**31,
             precision=given.precision, device=given.device, ignore_memory_estimate=given.ignore_memory_estimate,
@@ -100,14 +103,14 @@ def rate_of(config: RunConfig, folder: RunFolder) -> float:
     if chosen is None:
         raise UserError(
             "--retrain.learning_rates: a verdict trains at one learning rate, and the retraining, which chooses it, "
-            "has not finished; --stage retrain comes first, or give --retrain.learning_rates [] and "
+            "has not finished; run --stage retrain first, or give --retrain.learning_rates [] and "
             "--retrain.learning_rate"
         )
     return float(chosen)
 
 
 def forget_models(cells: list[Cell]) -> None:
-    """Deletes what finished trainings would be used for elsewhere; their numbers stay."""
+    """Deletes the exported models of finished trainings, and keeps their numbers."""
     for cell in cells:
         if cell.folder.metrics.exists():
             for path in (cell.folder.adapter, cell.folder.padded, cell.folder.merged, cell.folder.lora_config):

@@ -9,8 +9,11 @@ from engine.run.interrupt import OUT_OF_TIME, Interrupted, StopRequest
 
 @contextmanager
 def time_limit(stop: StopRequest, minutes: float) -> Iterator[None]:
-    """Asks `stop` to stop when the minutes are over: what trains then saves itself, to resume another time, and the
-    body ends here. A stop that a signal asks for goes on its way."""
+    """Asks `stop` to stop when the minutes are over, and then ends the body without an error.
+
+    The training that is interrupted saves its state and can be resumed. A stop that a signal asks for still raises
+    Interrupted.
+    """
 
     def over() -> None:
         if stop.code is None:

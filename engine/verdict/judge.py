@@ -1,4 +1,4 @@
-"""The test: learned ranks against their shuffle, pair by pair, with looks at fixed numbers of pairs."""
+"""The test of learned ranks against their shuffle; it looks at the pairs only at fixed numbers of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ Ending = Literal["matter", "worse", "equal", "undecided"]
 LOOKS = (8, 16, 24)
 """Numbers of pairs at which the test may end; the first is the least, the last the most that is trained."""
 LEVELS = (0.004, 0.006, 0.015)
-"""The chance of a wrong answer at each look, in each direction: 0.025 over all looks. The sign flips hold it over
-seeds, whose rows are the same; the interval, which both spreads make, holds it over rows, too."""
+"""The chance of a wrong answer at each look, in each direction; 0.025 over all looks. The sign-flip test keeps to it
+over seeds, for the same rows; the interval, made from both spreads, keeps to it over rows, too."""
 EQUAL_WITHIN = 0.02
-"""Places do not matter where the difference is at most this part of what LoRA gains."""
+"""Places do not matter if the difference is at most this part of what LoRA gains."""
 LEARNED = 2.0
-"""LoRA has gained something where the gain is above so many of its standard errors."""
+"""LoRA counts as having gained something if the gain exceeds this many of its standard errors."""
 _ALL_FLIPS = 16
 _DRAWN = 20_000
 
@@ -65,9 +65,9 @@ class Pairs:
 
 
 def ending(pairs: Pairs) -> Ending:
-    """What a look at so many pairs says; undecided where there is no look at this number.
+    """The result of a look at these pairs; "undecided" if no look is due at their number.
 
-    equal goes before the others: a difference within 2 % of the gain may be sure, and still not matter.
+    "equal" is tested first: a difference within 2 % of the gain may be significant and still not matter.
     """
     if pairs.count not in LOOKS or not pairs.learned:
         return "undecided"
@@ -83,9 +83,9 @@ def ending(pairs: Pairs) -> Ending:
 
 
 def first_ending(count: int, up_to: Callable[[int], Pairs]) -> tuple[Ending, int] | None:
-    """The ending of the first look, among `count` pairs, that decides, and its number of pairs; None where none does.
+    """The ending of the first look that decides, and its number of pairs; None if no look at up to `count` pairs does.
 
-    `up_to` gives the first so many pairs.
+    `up_to(n)` gives the first n pairs.
     """
     for look in LOOKS:
         if look <= count and (said := ending(up_to(look))) != "undecided":
@@ -94,9 +94,10 @@ def first_ending(count: int, up_to: Callable[[int], Pairs]) -> tuple[Ending, int
 
 
 def one_sided(differences: np.ndarray) -> tuple[float, float]:
-    """p of a mean as large, and of one as small, when every difference [pairs] is as likely to be + as to be -.
+    """The two one-sided p of the sign-flip test: of a mean this large or larger, and of one this small or smaller.
 
-    All flips of up to 16 pairs; of more, 20,000 drawn ones (always the same), where p = (b + 1) / (n + 1).
+    Its null hypothesis: every difference [pairs] is as likely to be + as to be -. Up to 16 pairs it counts all flips;
+    for more pairs 20,000 random ones (always the same), with p = (b + 1) / (n + 1).
     """
     signs = _signs(len(differences))
     sums, seen = signs @ differences, differences.sum()
@@ -109,7 +110,7 @@ def one_sided(differences: np.ndarray) -> tuple[float, float]:
 
 @cache
 def _quantile(beyond: float, freedom: int) -> float:
-    """What a t variable exceeds with this chance."""
+    """The value that a t variable with `freedom` degrees of freedom exceeds with the chance `beyond`."""
     return float(stats.t.isf(beyond, freedom))
 
 

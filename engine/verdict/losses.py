@@ -22,11 +22,12 @@ AGAIN = "--overwrite trains every pair again"
 
 @dataclass(frozen=True)
 class Shown:
-    """The pairs of learned and shuffled ranks that are trained; a further arm may have fewer.
+    """The finished pairs of learned and shuffled ranks; another arm may have fewer of them.
 
-    `losses`: arm -> the loss of each row in each pair [pairs, rows], summed over its labels; `weights` and `sources`
-    [rows]: the labels of each row, and the number of its source; `head`: the losses of the head alone [seeds, rows];
-    `scores` and `parameters`: arm -> the task's metric and the LoRA parameters in each pair.
+    `losses`: arm -> the loss of each row in each pair [pairs, rows], summed over its labels. `weights` [rows]: how
+    many labels a row has. `sources` [rows]: the number of the record that a row was made from. `head`: the losses of
+    the head alone [seeds, rows]. `scores` and `parameters`: arm -> the task's metric and the LoRA parameters in each
+    pair.
     """
 
     losses: dict[str, np.ndarray]
@@ -44,7 +45,7 @@ class Shown:
 
     @property
     def complete(self) -> int:
-        """Of how many pairs every arm is trained."""
+        """In how many pairs every arm is trained."""
         return min(map(len, self.losses.values()))
 
     def means(self, arm: str, count: int | None = None) -> np.ndarray:
@@ -63,22 +64,24 @@ class Shown:
         return self.against(SHUFFLED, count)
 
     def _gain(self) -> tuple[float, float]:
-        """What LoRA at the learned ranks gains over the head alone at the same seeds (the base model as it is has
-        none), and its standard error by row."""
+        """What LoRA at the learned ranks gains over the head alone, and the gain's standard error over rows.
+
+        Both are means over the same seeds; a base model without a head has one run for all seeds.
+        """
         learned = self.losses[LEARNED][:SEEDS]
         rows = self.head[: len(learned)].mean(axis=0) - learned.mean(axis=0)
         return float(rows.sum() / self.weights.sum()), self._row_error(rows)
 
     def _row_error(self, rows: np.ndarray) -> float:
-        """The standard error of the mean over the rows; those of one source, no independent draws, count as one."""
+        """The standard error of the mean over rows; rows of one source are not independent, and count as one draw."""
         by_source = (np.bincount(self.sources, values) for values in (rows, self.weights))
         return float(ratio_error(*map(torch.from_numpy, by_source)))
 
 
 def shown(arms: Arms) -> Shown | None:
-    """What the pairs show; None before the first of them, or before the head, is finished.
+    """What the pairs show; None until the first pair and a training of the head are finished.
 
-    Raises UserError that names the file when one is damaged, or when two trainings judged other rows.
+    Raises UserError that names the file if one is damaged, or if two trainings were judged on different rows.
     """
     heads = [cell for cell in arms.heads() if cell.folder.metrics.exists()]
     pairs = [arms.pair(number) for number in range(1, LOOKS[-1] + 1)]
@@ -94,16 +97,16 @@ def shown(arms: Arms) -> Shown | None:
 
 
 def _finished(pairs: Sequence[Mapping[str, Cell]], arm: str) -> int:
-    """How many pairs there are before the first in which this arm is not trained."""
+    """In how many pairs, counted from the first without a gap, this arm is trained."""
     done = (pair[arm].folder.metrics.exists() for pair in pairs)
     return sum(1 for _ in itertools.takewhile(bool, done))
 
 
 def _with(found: Shown, arm: str, cells: Sequence[Cell]) -> Shown:
-    """What was found, and an arm of it, of which these trainings are finished."""
+    """`found` with a further arm, whose finished trainings are `cells`."""
     losses, weights, _ = _losses(cells) if cells else (np.empty((0, len(found.weights))), found.weights, None)
     if not np.array_equal(weights, found.weights):
-        raise UserError(f"{cells[0].folder.row_losses}: it judges other rows than the head; {AGAIN}")
+        raise UserError(f"{cells[0].folder.row_losses}: its rows are not those that judged the head; {AGAIN}")
     results = [read_result(cell.folder.metrics, "metrics", "lora_parameters") for cell in cells]
     metric = found.metric or next(iter(results[0]["metrics"]))
     return dataclasses.replace(
@@ -116,12 +119,12 @@ def _with(found: Shown, arm: str, cells: Sequence[Cell]) -> Shown:
 
 
 def _losses(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The losses [cells, rows], the weights and the sources [rows] of the rows that trainings judged."""
+    """The losses [cells, rows] of these trainings on the rows that judge, and the rows' weights and sources [rows]."""
     tables = []
     for cell in cells:
         path = cell.folder.row_losses
         tables.append(read_parquet(path, f"remove {cell.folder.root} to train it again", numbers=COLUMNS))
         if len(tables[-1]) != len(tables[0]) or not np.array_equal(tables[-1]["weight"], tables[0]["weight"]):
-            raise UserError(f"{path}: it judges other rows than the other trainings; {AGAIN}")
+            raise UserError(f"{path}: its rows are not those of the other trainings; {AGAIN}")
     losses = np.stack([table["loss"].to_numpy() for table in tables])
     return losses, tables[0]["weight"].to_numpy(), tables[0]["source"].to_numpy()

@@ -13,8 +13,10 @@ from engine.verdict.losses import Shown
 
 
 def write_verdict(found: Shown | None, arms: Arms, run: RunFolder) -> None:
-    """Writes verdict.json; losses and differences are nats a label, a difference above 0 speaks for the learned
-    ranks. `found`: None where the shuffle can change nothing."""
+    """Writes verdict.json. `found` is None if a shuffle can change nothing.
+
+    Losses and differences are in nats a label; a difference above 0 speaks for the learned ranks.
+    """
     decided: Ending = "equal"
     pairs = None
     if found is not None:
@@ -62,9 +64,11 @@ def _about(found: Shown | None) -> str:
 
 
 def _arm(name: str, found: Shown, count: int) -> dict[str, Any]:
-    """The loss and the metric of an arm in each pair, its LoRA parameters (on average: random ranks, and a shuffle
-    among layers of one type, may cost more or less); of others than the learned ranks also how far they are
-    behind."""
+    """The loss and the metric of an arm in each pair, and its LoRA parameters; for the arms that are compared with the
+    learned ranks, also their difference.
+
+    The parameters are a mean over the pairs, as those of random ranks and of a shuffle within a type may vary.
+    """
     told: dict[str, Any] = {
         "name": name,
         "losses": found.means(name, count).tolist(),

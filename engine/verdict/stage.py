@@ -1,4 +1,4 @@
-"""--stage verdict: pairs are trained up to a look, and the looks go on until one decides or the time is over."""
+"""--stage verdict: train pairs up to the next look of the test, until a look decides or the time is over."""
 
 import dataclasses
 import logging
@@ -49,7 +49,7 @@ def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
     if not folder.ranks.exists():
         run_stages(dataclasses.replace(request, stage="search", overwrite=False), stop, draw=False)
     with locked(folder.root), explained(config, folder.root):
-        arms = _begun(config, folder, stop, overwrite=request.overwrite)
+        arms = _arms_of(config, folder, stop, overwrite=request.overwrite)
         changes = can_be_shuffled(arms.record, arms.sizes, config.verdict.shuffle)
         found = _train(request, arms, stop) if changes else None
         if changes and found is None:
@@ -63,7 +63,7 @@ def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
 
 
 def _refuse(config: RunConfig, folder: RunFolder) -> None:
-    """Raises UserError for a run of which no verdict can be given, before anything is loaded."""
+    """Raises UserError, before anything is loaded, for a run that cannot have a verdict."""
     settle_if_free(folder.root)
     if config.method not in SEARCHING:
         allowed = " or ".join(sorted(SEARCHING))
@@ -76,14 +76,14 @@ def _refuse(config: RunConfig, folder: RunFolder) -> None:
         rate_of(config, folder)
     elif config.retrain.learning_rates:
         raise UserError(
-            "--retrain.learning_rates: --stage verdict trains at one learning rate; give --stage all first, which "
+            "--retrain.learning_rates: --stage verdict trains at one learning rate; run --stage all first, which "
             "chooses one, or --retrain.learning_rates [] and --retrain.learning_rate"
         )
     LAUNCHERS[config.study.launcher].check(config.study)
 
 
-def _begun(config: RunConfig, folder: RunFolder, stop: StopRequest, *, overwrite: bool) -> Arms:
-    """What is compared; the ranks are kept beside the pairs, which must all be at the same ones.
+def _arms_of(config: RunConfig, folder: RunFolder, stop: StopRequest, *, overwrite: bool) -> Arms:
+    """What is compared; copies the ranks beside the pairs, which must all be trained at the same ranks.
 
     Raises UserError when earlier pairs were trained at other ranks or under other settings.
     """
@@ -118,8 +118,10 @@ def _sizes(config: RunConfig, folder: RunFolder, record: ranks.RankRecord, stop:
 
 
 def _train(request: Request, arms: Arms, stop: StopRequest) -> Shown | None:
-    """Trains pairs until a look decides, all are trained, or the time is over; says after each how they stand. Returns
-    the complete pairs, None before there is one."""
+    """Trains pairs until a look decides, all are trained, or the time is over, and logs a line after each pair.
+
+    Returns the finished pairs; None if there is none.
+    """
     config, began, found, told = request.config, time.monotonic(), shown(arms), False
     with time_limit(stop, config.verdict.minutes):
         while found is None or not _over(found):
@@ -130,7 +132,7 @@ def _train(request: Request, arms: Arms, stop: StopRequest) -> Shown | None:
             assert found is not None
             if before is None or found.count > before.count:
                 _tell(found)
-            if not told:  # the pace of this command
+            if not told:  # once in a command
                 _tell_pace((time.monotonic() - first) / len(cells) * len(arms.names))
             told = True
     log.info("verdict: %d pairs, %.1f minutes", 0 if found is None else found.count, (time.monotonic() - began) / 60)
@@ -138,8 +140,8 @@ def _train(request: Request, arms: Arms, stop: StopRequest) -> Shown | None:
 
 
 def _over(found: Shown) -> bool:
-    """Whether nothing further is trained: a look has decided, all pairs are trained, or there is nothing to gain; and
-    every arm is as far."""
+    """Whether the training is over: a look has decided, all pairs are trained, or LoRA gains nothing; and no arm has
+    fewer pairs than that needs."""
     nothing = found.count >= LOOKS[0] and not found.pairs().learned
     decided = first_ending(found.count, found.pairs)
     needed = found.count if decided is None else decided[1]
@@ -147,8 +149,10 @@ def _over(found: Shown) -> bool:
 
 
 def _next(arms: Arms, done: int, *, one: bool) -> list[Cell]:
-    """The unfinished trainings of the next pair, or of all pairs up to the next look; the head's after the first pair,
-    and before all else where that was interrupted."""
+    """The unfinished trainings of the next pair (`one`), or of all pairs up to the next look.
+
+    The head is trained after the first pair; if a stop came between the two, it is trained before the next pair.
+    """
     last = done + 1 if one else next(look for look in LOOKS if look > done)
     pairs = [cell for number in range(done + 1, last + 1) for cell in arms.pair(number).values()]
     cells = [*pairs, *arms.heads()] if done == 0 else [*arms.heads(), *pairs]
@@ -182,5 +186,5 @@ def _tell(found: Shown) -> None:
 
 
 def _tell_pace(seconds: float) -> None:
-    """What the fewest and the most pairs take, from the seconds of one."""
+    """Logs how long the fewest and the most pairs take; `seconds`: the time of one pair."""
     log.info("8 pairs take about %.0f minutes, 24 pairs %.0f", LOOKS[0] * seconds / 60, LOOKS[-1] * seconds / 60)

@@ -11,12 +11,12 @@ from engine.verdict.arms import Arms
 from engine.verdict.judge import LOOKS, Ending, Pairs
 
 FEWEST_ROWS = 500
-"""Below so many rows the sentence says that it is about these rows."""
+"""With fewer rows, a note says that the verdict is about these rows only."""
 
 
 def sentence(ending: Ending, pairs: Pairs, parameters: int, *, uniform: int, compared: bool) -> str:
-    """What the pairs say. `parameters`: LoRA parameters of the learned ranks; `uniform`: the rank of about the same
-    cost; `compared`: whether it was trained beside them."""
+    """What the pairs say. `parameters`: LoRA parameters of the learned ranks; `uniform`: the uniform rank of about as
+    many parameters; `compared`: whether that rank was trained, too."""
     size, (low, high) = abs(pairs.mean), pairs.interval()
     nats = _nats(low, high) if pairs.count > 1 else _nats(size)
     numbers = f"{pairs.count} pairs, p {pairs.p():.2g}"
@@ -51,7 +51,7 @@ def sentence(ending: Ending, pairs: Pairs, parameters: int, *, uniform: int, com
 
 
 def unchanged(shuffle: str) -> str:
-    """What is said where the shuffle can change nothing."""
+    """The sentence for ranks that a shuffle cannot change."""
     return (
         f"Places do not matter here: all layers of one {shuffle} have equal ranks, so that a shuffle changes nothing; "
         f"no pair was trained."
@@ -59,14 +59,14 @@ def unchanged(shuffle: str) -> str:
 
 
 def about_rows(rows: int) -> str:
-    """A warning where few rows judged; "" where there are enough."""
+    """A warning if only few rows judged; "" if there were enough."""
     if rows >= FEWEST_ROWS:
         return ""
-    return f"This is about these {rows} held-out rows alone: with fewer than {FEWEST_ROWS}, others may tell otherwise."
+    return f"This is about these {rows} held-out rows: with fewer than {FEWEST_ROWS}, others may give another answer."
 
 
 def enough(record: RankRecord) -> str:
-    """The rank that is enough by the curve on D_val; "" where none was measured."""
+    """Says which rank is enough by the curve on D_val; "" if none was measured."""
     rank = record.evidence.sufficient_rank(record.tolerance) if record.evidence else None
     if rank is None:
         return ""
@@ -93,7 +93,7 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
             "LoRA does nothing for these rows: train longer, at another rate, or on more rows, and then choose ranks."
         )
     if pairs is not None and pairs.count >= LOOKS[-1]:
-        most = f"{LOOKS[-1]} pairs are the most that is trained"
+        most = f"No more than {LOOKS[-1]} pairs are trained"
         return f"{most}: the difference, if there is one, is small. To be safe, {uniform}"
     minutes = f"{arms.config.verdict.minutes:g} minutes"
     return f"The same command trains further pairs for another {minutes}; until then, {uniform}"

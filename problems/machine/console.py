@@ -19,6 +19,14 @@ class PlainConsole(Console):
     def __init__(self, **options: object) -> None:
         super().__init__(markup=False, emoji=False, **options)  # type: ignore[arg-type]
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich prints it; where there is no terminal a text is not broken into lines of 80 letters, so that it can
+        be searched for and copied."""
+        texts = all(isinstance(x, str | Text) for x in objects)
+        if texts and not self.is_terminal and not options.keys() & {"soft_wrap", "no_wrap", "overflow"}:
+            options["soft_wrap"] = True
+        super().print(*objects, **options)
+
     def render_str(self, text: str, **options: Any) -> Text:
         """Escapes a text before rich measures it, as for the width of a table's column."""
         return super().render_str(plain(text, keep="\n\t"), **options)

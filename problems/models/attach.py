@@ -19,7 +19,7 @@ ADAPTER = "default"
 
 
 def lora_config(
-    settings: LoraSettings, task_type: TaskType, trained_whole: Sequence[str], **changes: Any
+    settings: LoraSettings, task_type: TaskType | None, trained_whole: Sequence[str], **changes: Any
 ) -> LoraConfig:
     """PEFT's configuration; `trained_whole` are modules trained and saved whole (the task head)."""
     # For classification PEFT adds these names by itself; they would be listed twice.
@@ -36,7 +36,7 @@ def lora_config(
 
 
 def attach_components(
-    model: PreTrainedModel, settings: LoraSettings, task_type: TaskType, trained_whole: Sequence[str]
+    model: PreTrainedModel, settings: LoraSettings, task_type: TaskType | None, trained_whole: Sequence[str]
 ) -> PeftModel:
     """`model` with k components, each at the scale lora_alpha / k, in every layer or part that the targets name.
 

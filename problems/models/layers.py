@@ -43,7 +43,7 @@ def target_layers(model: PreTrainedModel, targets: Sequence[str], whole: Sequenc
     missing = [t for t in targets if not any(matches(name, t) for name in names)]
     if missing:
         raise UserError(
-            f"--lora.target_modules: {', '.join(missing)} matches no module of {model.config.name_or_path}; "
+            f"--lora.target_modules: {', '.join(missing)} matches no module of {name_of(model)}; "
             f"there are: {_endings(names)}"
         )
     found = named_layers(model, targets)
@@ -69,10 +69,10 @@ def _all_linear(model: PreTrainedModel, whole: Sequence[str]) -> list[str]:
     Poolers, projections of embeddings, output embeddings and task heads lie outside the blocks. PEFT's own all-linear
     also takes poolers.
     """
-    prefix = model.base_model_prefix
+    prefix = getattr(model, "base_model_prefix", "")
     inside = f"{prefix}." if prefix and hasattr(model, prefix) else ""
     blocks = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
-    output: Any = model.get_output_embeddings()
+    output: Any = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     left_out = {name for name, module in model.named_modules() if output is not None and module is output}
     return [
         name
@@ -88,7 +88,7 @@ def _all_linear(model: PreTrainedModel, whole: Sequence[str]) -> list[str]:
 
 def _refuse_none(model: PreTrainedModel) -> list[str]:
     raise UserError(
-        f"--lora.target_modules: {ALL_LINEAR} finds no linear layer in the blocks of {model.config.name_or_path}; "
+        f"--lora.target_modules: {ALL_LINEAR} finds no linear layer in the blocks of {name_of(model)}; "
         f"there are: {_endings(layer_shapes(model))}"
     )
 
@@ -135,6 +135,15 @@ def _parts(layer: str, module: Any) -> list[str]:
     return [f"{layer}.{part}" for part in FUSED] if outputs == len(FUSED) * inputs else []
 
 
+def name_of(model: nn.Module) -> str:
+    """The name under which a model was loaded, else its class: a model of one's own has no configuration."""
+    return getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__
+
+
+def _type_of(model: nn.Module) -> str:
+    return getattr(getattr(model, "config", None), "model_type", "")
+
+
 def _ending(name: str) -> str:
     """What a user would write for all layers of this kind: `query`, `c_attn.q`."""
     layer, part = split(name)
@@ -174,10 +183,10 @@ def refuse_past_lora(model: PreTrainedModel, layers: Sequence[str]) -> None:
         if _is_read_past_lora(model, name):
             others = _endings(other for other in layer_shapes(model) if not _is_read_past_lora(model, other))
             raise UserError(
-                f"--lora.target_modules: {name} is not allowed, as a model of type {model.config.model_type} reads "
+                f"--lora.target_modules: {name} is not allowed, as a model of type {_type_of(model)} reads "
                 f"its weight directly, without LoRA; allowed: {others}"
             )
 
 
 def _is_read_past_lora(model: PreTrainedModel, name: str) -> bool:
-    return model.config.model_type in _MAMBAS and _ending(name) == "out_proj"
+    return _type_of(model) in _MAMBAS and _ending(name) == "out_proj"

@@ -54,7 +54,7 @@ def train_in_fp32(base: BaseModel, dtype: torch.dtype) -> BaseModel:
     """
     if dtype == torch.float32:
         return base
-    body = f"{base.model.base_model_prefix}."
+    body = f"{getattr(base.model, 'base_model_prefix', '')}."
     for name, module in base.model.named_modules():
         if any(matches(name, whole) for whole in base.trained_whole):
             module.to(torch.float32)

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from configs.errors import UserError
-from problems.models.layers import HEADS, named_layers
+from problems.models.layers import HEADS, name_of, named_layers
 from problems.models.load import BaseModel
 from problems.models.parts import matches, split
 
@@ -32,7 +32,7 @@ def with_modules_to_save(base: BaseModel, given: Sequence[str] | None, targets: 
     missing = [name for name, modules in found.items() if not modules]
     if missing:
         raise UserError(
-            f"{_KEY}: {', '.join(missing)} matches no module of {model.config.name_or_path}; there are: "
+            f"{_KEY}: {', '.join(missing)} matches no module of {name_of(model)}; there are: "
             f"{', '.join(_endings(model))}"
         )
     heads = {module for name in (*base.trained_whole, *HEADS) for module in _matching(model, name)}

@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 from datasets import Dataset
 from peft import TaskType
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from configs.errors import UserError
+from problems.tasks.kind import own_loss
 
 ERRORS = {"mse", "ter", "perplexity"}
 """Metrics for which less is better."""
@@ -65,6 +66,10 @@ class Task(ABC):
     @abstractmethod
     def head(self) -> Mapping[str, Any]:
         """Configuration values of the model's head; to be called after `rows`."""
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """The mean loss of a batch, which the model computes itself (see `adapt`). Scalar."""
+        return own_loss(model, batch)
 
     def adapt_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Changes a freshly loaded tokenizer as the task needs. Raises UserError for a setting that it cannot take."""

@@ -17,6 +17,7 @@ from configs.parser import parse
 from configs.requests import Request
 from configs.schema import RunConfig, Stage
 from engine import work
+from engine.answer import find
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
@@ -61,7 +62,7 @@ def test_the_searched_model_is_gone_when_the_retraining_begins(
 ) -> None:
     """It hangs in cycles; beside a second model it may not fit."""
     kept: list[weakref.ref[Any]] = []
-    search, retrain = work.search, work.retrain
+    search, retrain = find.search, work.retrain
 
     def watched(run: Context, tracker: Tracker) -> None:
         kept.append(weakref.ref(search(run, tracker).lora.module))
@@ -70,7 +71,7 @@ def test_the_searched_model_is_gone_when_the_retraining_begins(
         assert [reference() for reference in kept] == [None]
         retrain(run, tracker)
 
-    monkeypatch.setattr(work, "search", watched)
+    monkeypatch.setattr(find, "search", watched)
     monkeypatch.setattr(work, "retrain", checked)
     request = Request(tiny_config(), "all", False, "tiny.yaml")
     assert run_stages(request, StopRequest(), draw=False).metrics.exists()

@@ -1,4 +1,4 @@
-"""What a launcher is given and gives back."""
+"""What a launcher receives and returns."""
 
 import logging
 from collections import Counter
@@ -19,8 +19,8 @@ log = logging.getLogger("autolora")
 class Job:
     """A cell that is not finished yet.
 
-    `request` is made when the job's turn comes, as it may need another cell's result, without which it raises
-    UserError. `after`: the names of the jobs that must have ended before, in whatever way.
+    `request` is called when the job begins, as it may need another cell's result; it raises UserError without that.
+    `after`: the names of the jobs that must have ended before, whether they finished or failed.
     """
 
     name: str
@@ -29,11 +29,10 @@ class Job:
 
 
 class Running:
-    """Which of `jobs` wait, run and have ended; each may begin again `retries` times after its worker died.
+    """Keeps track of which `jobs` wait, run and have ended. A job may begin again `retries` times if its worker died.
 
-    `outdated` is why one of them, half-done by an earlier command, cannot go on.
-
-    Raises UserError for jobs that wait for each other.
+    `outdated` says why a job that an earlier command left half done cannot be resumed. Raises UserError for jobs that
+    wait for each other.
     """
 
     def __init__(self, jobs: Sequence[Job], retries: int = 0) -> None:
@@ -65,7 +64,7 @@ class Running:
         return job
 
     def ended(self, job: Job, error: str | None = None) -> None:
-        """A job is done, or has failed for good."""
+        """Records that a job has finished, or that it has failed with `error` and is not tried again."""
         self._open.discard(job.name)
         done = self.total - len(self._open)
         log.info("cell %d of %d %s: %s", done, self.total, "failed" if error else "finished", job.name)
@@ -73,7 +72,7 @@ class Running:
             self.failed.append(f"{job.name}: {error}")
 
     def broke(self, job: Job, error: Exception) -> None:
-        """A job has failed for good by `error`, whose trace is shown unless the user is to blame."""
+        """Records that a job has failed; logs the traceback of `error` unless it is a UserError."""
         if not isinstance(error, UserError):
             log.error("cell %s failed", job.name, exc_info=error)
         if isinstance(error, Outdated):
@@ -81,12 +80,12 @@ class Running:
         self.ended(job, str(error) or type(error).__name__)
 
     def died(self, job: Job, why: str) -> None:
-        """The worker of a job is gone: it waits again, or has failed when this has happened too often."""
+        """Records that a job's worker died: the job waits again, or has failed if `retries` are used up."""
         self._deaths[job.name] += 1
         if self._deaths[job.name] > self._retries:
-            self.ended(job, f"its worker died {self._deaths[job.name]} times ({why}); --study.ray.retries")
+            self.ended(job, f"its worker died {self._deaths[job.name]} times ({why}); --study.ray.retries allows more")
             return
-        log.warning("cell %s: its worker died (%s); it goes on from its last checkpoint", job.name, why)
+        log.warning("cell %s: its worker died (%s); it resumes from its last checkpoint", job.name, why)
         self._waiting.append(job)
 
 
@@ -98,5 +97,5 @@ class Launcher:
     """Runs all jobs and returns a line for each that failed; raises Interrupted when a signal asked to stop, UserError
     for what the user must change before any can run."""
     check: Callable[[StudyConfig], None] = lambda settings: None
-    """Raises UserError for what can be known to be wrong before any cell runs; asked before the study's folder is
-    touched, and only where there are cells to run."""
+    """Raises UserError for settings with which no cell can run. Called before the study's folder is touched, and only
+    if there are cells to run."""

@@ -1,6 +1,6 @@
 """Cells side by side on Ray: on this machine, or on a cluster by its address.
 
-The run folders must be on a file system that every machine sees: there a cell whose worker dies is taken up again.
+The run folders must be on a file system that every machine sees, as a cell whose worker dies resumes on another one.
 Ray is an optional dependency; it is imported only when it is asked for.
 """
 
@@ -29,12 +29,12 @@ PROJECT = Path(__file__).resolve().parents[3]
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_SAVE = 120.0
 SECONDS_TO_CONNECT = 10.0
-# What a worker on another machine must know of this process's surroundings; Ray keeps it in its logs, so no secrets.
+# The environment variables that a worker on another machine gets, without secrets, as Ray writes them to its logs.
 _PASSED_ON = ("HF_", "TRANSFORMERS_", "WANDB_", "TOKENIZERS_", "OMP_WAIT_POLICY", "CUBLAS_")
 _SECRET = re.compile("TOKEN(?!IZERS_)|KEY|SECRET|PASSWORD")
-# Whether a worker sees GPUs is what `study.ray.gpus` says, also when it says 0.
+# Makes Ray hide the GPUs from a worker if `study.ray.gpus` is 0.
 _NO_GPUS_BUT_ASKED = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
-# The smallest that Ray takes, in bytes: cells exchange nothing but a line of text.
+# The smallest object store that Ray accepts, in bytes: cells exchange only a line of text.
 _OBJECT_STORE = 80 * 2**20
 
 Machine = Mapping[str, float]
@@ -56,7 +56,7 @@ def on_ray(running: Running, settings: StudyConfig, stop: StopRequest) -> list[s
 
 
 def check_ray(settings: StudyConfig) -> None:
-    """Raises UserError for what `on_ray` would refuse: asks a cluster, and of this machine knows it without starting
+    """Raises UserError for what `on_ray` would refuse; asks the cluster, or looks at this machine without starting
     Ray."""
     if settings.ray.address is None and not _import_ray().is_initialized():
         _room_for_a_cell([{"CPU": float(_cores()), "GPU": float(torch.cuda.device_count())}], settings.ray)
@@ -80,7 +80,7 @@ def _connected(settings: RayConfig) -> Iterator[Any]:
 
 
 def _import_ray() -> Any:
-    # Ray's own `uv run` hook would build an environment anew for each worker; this process's is what cells need.
+    # Ray's own `uv run` hook would build a new environment for each worker; cells need that of this process.
     defaults = {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_USAGE_STATS_ENABLED": "0"} | _NO_GPUS_BUT_ASKED
     for key, value in defaults.items():
         os.environ.setdefault(key, value)
@@ -108,13 +108,13 @@ def _connect(ray: Any, settings: RayConfig) -> None:
         )  # fmt: skip
     except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
         raise _no_cluster(settings.address or "this machine", error) from error
-    # Ray puts in its own, which end the process before the cells have saved.
+    # Ray installs its own signal handlers, which would end this process before the cells have saved.
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
 def _refuse_silent(address: str) -> None:
-    """Raises UserError when nothing takes calls at HOST:PORT: Ray would try for minutes and then end this process."""
+    """Raises UserError when nothing listens at HOST:PORT: Ray would try for minutes and then end this process."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdecimal():
         try:
@@ -132,7 +132,7 @@ def _no_cluster(address: str, error: Exception) -> UserError:
 
 
 def _cores() -> int:
-    """The cores that this process may use, where the system says so: Ray would count all that there are."""
+    """How many cores this process may use, if the system tells; Ray would count all cores of the machine."""
     allowed = getattr(os, "sched_getaffinity", None)
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
@@ -175,7 +175,7 @@ def _cells_at_a_time(machines: Sequence[Machine], room: Mapping[str, float]) -> 
 
 
 def _run_all(ray: Any, room: dict[str, float], running: Running, stop: StopRequest) -> list[str]:
-    # Ray's own retries would not say so, and would count a stop as a death.
+    # Ray's own retries would log nothing, and would take a cell that was asked to stop for one whose worker died.
     remote = ray.remote(**room, max_retries=0)(run_cell)
     places: dict[Any, Job] = {}
     try:
@@ -192,7 +192,7 @@ def _run_all(ray: Any, room: dict[str, float], running: Running, stop: StopReque
                 _take(ray, reference, places.pop(reference), running)
             stop.check()
     except BaseException:
-        # The workers are asked to save and leave, as Ctrl-C asks a single run.
+        # Asks the workers to save and stop, as Ctrl-C asks a single run.
         for reference in places:
             ray.cancel(reference, force=False)
         if places:
@@ -201,7 +201,7 @@ def _run_all(ray: Any, room: dict[str, float], running: Running, stop: StopReque
 
 
 def _take(ray: Any, reference: Any, job: Job, running: Running) -> None:
-    """What became of a job."""
+    """Records how a job ended."""
     try:
         ray.get(reference)
     except ray.exceptions.RayTaskError as error:
@@ -214,7 +214,7 @@ def _take(ray: Any, reference: Any, job: Job, running: Running) -> None:
             log.error("cell %s failed\n%s", job.name, error)
             running.ended(job, traceback.format_exception_only(cause)[-1].strip())
     except ray.exceptions.RayError as error:
-        # Not the cell's own doing: the worker was killed, ran out of memory, or its machine went away.
+        # Not the fault of the cell: the worker was killed, ran out of memory, or its machine went away.
         running.died(job, type(error).__name__)
     else:
         running.ended(job)

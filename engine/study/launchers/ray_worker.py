@@ -26,7 +26,7 @@ def run_cell(request: Request, folder: str) -> None:
     show_log(speaks=False)
     quiet_libraries()
     until = time.monotonic() + SECONDS_FOR_THE_LOCK
-    # Ray's cancelling arrives as SIGINT does: the step is finished and saved.
+    # Ray cancels a worker by SIGINT; the cell then finishes its step and saves.
     with watch_signals() as stop:
         while True:
             try:

@@ -11,7 +11,7 @@ log = logging.getLogger("autolora")
 
 
 def serially(running: Running, settings: StudyConfig, stop: StopRequest) -> list[str]:
-    """Jobs in their order, each after those that it reads."""
+    """Runs the jobs in their order, each after the jobs whose files it reads."""
     for number, job in enumerate(iter(running.take, None), start=1):
         log.info("cell %d of %d: %s", number, running.total, job.name)
         try:

@@ -25,7 +25,7 @@ def test_another_answer_comes_from_the_same_search(
     argv = [*make_argv(tmp_path), "--search.steps", "20", "--answer.rule", "size", "--answer.budget", "1"]
     argv += ["--answer.rows", "0"]
     first = run_stages(parse([*argv, "--name", "a"]), StopRequest(), draw=False)
-    monkeypatch.setattr("engine.work.search", lambda *_: pytest.fail("searched again"))
+    monkeypatch.setattr("engine.answer.find.search", lambda *_: pytest.fail("searched again"))
     again = [
         *argv,
         "--name",
@@ -95,7 +95,7 @@ def test_what_a_folder_holds_of_its_own_is_not_mixed_with_a_source(
     assert own.ranks.read_bytes() == expected  # of the same seed
     # A search that was taken over needs its source no more.
     taken = [*argv, "--name", "taken", "--answer.from", str(first.root)]
-    monkeypatch.setattr("engine.work.answer", lambda *_: (_ for _ in ()).throw(Interrupted(130)))
+    monkeypatch.setattr("engine.answer.find.answer", lambda *_: (_ for _ in ()).throw(Interrupted(130)))
     with pytest.raises(Interrupted):
         run(*taken)
     monkeypatch.undo()

@@ -157,7 +157,7 @@ def test_a_stopped_answer_begins_anew_without_another_search(
     assert folder.search_summary.exists()
     assert not folder.ranks.exists()
     monkeypatch.setattr(answer_stage, "measure", measured)
-    monkeypatch.setattr("engine.work.search", lambda *_: pytest.fail("the search was repeated"))
+    monkeypatch.setattr("engine.answer.find.search", lambda *_: pytest.fail("the search was repeated"))
     run_stages(Request(stopped, "search", False, "test"), StopRequest(), draw=False)
     assert folder.ranks.read_bytes() == expected
 

@@ -70,7 +70,7 @@ def test_the_first_row_that_is_short_and_whole_is_the_example(tmp_path: Path) ->
     assert "````text\na\n```\nb\n````" in text, "a fence longer than any in the text"
     assert 'source = "it\'s"' in text
     assert "num_beams=10, length_penalty=0.8, max_new_tokens=64" in text
-    assert "no 4 tokens in a row come twice" in text
+    assert "no sequence of 4 tokens could occur twice" in text
     assert "gguf_file" not in text
 
 
@@ -98,15 +98,17 @@ def test_task_data_result_and_ranks_stand_in_it(tmp_path: Path) -> None:
     assert "A PEFT LoRA adapter of `org/base`, revision `v1` (packages peft, transformers)." in text
     assert "| data | x.jsonl |" in text
     assert "| result | bleu 0.6124 on the split test; loss 1.2500 |" in text
-    assert "| ranks | mean 1.33 of k = 4 over 3 layers, of which 1 have none; scale 2 on each component |" in text
+    assert "| ranks | mean 1.33 of k = 4 over 3 layers, 1 of them at rank 0; scale 2 on each component |" in text
     assert "| size | 12,345 LoRA parameters, 23,456 trained in all |" in text
     assert "| | 0 | 1 |\n|---|---|---|\n| q | 3 | 1 |\n| v | 0 |  |\n" in text
 
 
-@pytest.mark.parametrize(("scale", "words"), [("fixed", "its rank"), ("rslora", "the square root of its rank")])
+@pytest.mark.parametrize(
+    ("scale", "words"), [("fixed", "the layer's rank"), ("rslora", "the square root of the layer's rank")]
+)
 def test_the_scale_stands_in_it(tmp_path: Path, scale: str, words: str) -> None:
     text = card_of(tmp_path, CHAT, [], record=dataclasses.replace(RECORD, scale=scale))
-    assert f"of which 1 have none; scale lora_alpha 8 / {words} |" in text
+    assert f"1 of them at rank 0; scale lora_alpha 8 / {words} |" in text
 
 
 def test_servers_are_told_which_folder_is_theirs(tmp_path: Path) -> None:

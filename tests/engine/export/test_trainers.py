@@ -23,6 +23,8 @@ from engine.run.interrupt import StopRequest
 from problems.models.attach import lora_layers
 from tests.helpers.chat_toys import chat_rows
 from tests.helpers.exports import scales_of
+from tests.helpers.generation_toys import make_causal, make_tokenizer
+from tests.helpers.gguf_toys import write_gguf
 
 KEPT = {
     "model.layers.0.self_attn.q_proj": 3,
@@ -159,6 +161,33 @@ def test_the_lines_for_peft_give_the_recorded_ranks(
     exec(capsys.readouterr().out, names)
     found: Any = names["model"]
     assert {n: layer.r["default"] for n, layer in lora_layers(found).items()} == ranks.load(folder.ranks).kept
+
+
+@pytest.mark.slow
+def test_trl_trains_a_gguf_file_of_a_package_by_lines_that_load_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers calls such a model quantised even where its weights are plain numbers, and does not train it."""
+    trl = pytest.importorskip("trl")
+    from datasets import Dataset
+
+    package, tokenizer = tmp_path / "tiny_gguf_package", make_tokenizer("<s>")
+    package.mkdir()
+    (package / "__init__.py").write_text("raise ImportError('looked for, not imported')")
+    write_gguf(package / "tiny.gguf", make_causal("llama", len(tokenizer)), tokenizer)
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = run_at(tmp_path / "run", name="package:tiny_gguf_package/tiny.gguf")
+    args = trl.SFTConfig(
+        output_dir=str(tmp_path / "out"), max_steps=2, per_device_train_batch_size=2, learning_rate=1e-2,
+        report_to=[], save_strategy="no", use_cpu=True, bf16=False, max_length=64,
+    )  # fmt: skip
+    rows = Dataset.from_dict({"text": ["name The Mill", "area riverside", "a pub", "in the city centre"]})
+    names: dict[str, Any] = {"args": args, "train_dataset": rows}
+    exec(lines_for("trl", folder), names)
+    names["trainer"].train()
+    layers = lora_layers(names["trainer"].model)
+    assert {name: layer.r["default"] for name, layer in layers.items()} == LEFT
+    assert all(bool(layer.lora_B["default"].weight.any()) for layer in layers.values())
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ BAD = {
     "empty layers": ('{"layers": []}', 'needs an object with a non-empty list "layers"'),
     "layer is no object": ('{"layers": ["encoder.0.query"]}', r"layers\[0\]: needs an object"),
     "layer without name": ('{"layers": [{"rank": 2}]}', r"layers\[0\]: needs an object"),
-    "twice": (layers(("encoder.0.query", 2), ("encoder.0.query", 3)), "layer 'encoder.0.query' stands there twice"),
+    "twice": (layers(("encoder.0.query", 2), ("encoder.0.query", 3)), "layer 'encoder.0.query' is given twice"),
     "negative": (layers(("encoder.0.query", -1)), r"layers\[0\] \(encoder.0.query\): rank is -1; allowed: a whole"),
     "float": (layers(("encoder.0.query", 2.0)), "rank is 2.0"),
     "bool": (layers(("encoder.0.query", True)), "rank is True"),
@@ -85,7 +85,7 @@ BAD = {
     ),
     "base of number": ('{"base_model": 3, "layers": [{"name": "a", "rank": 1}]}', "base_model is 3; allowed: text"),
     "note of number": ('{"note": 3, "layers": [{"name": "a", "rank": 1}]}', "note is 3; allowed: text, null"),
-    "all zero": (layers(("encoder.0.query", 0)), "one rank above 0"),
+    "all zero": (layers(("encoder.0.query", 0)), "at least one rank above 0"),
     "all zero with k": ('{"k": 4, "layers": [{"name": "encoder.0.query", "rank": 0}]}', "every rank is 0"),
 }
 

@@ -115,4 +115,4 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds(
         return [Written([5, 0], "one"), Written([6, 0], "two")]
 
     texts_of(tmp_path, decode, monkeypatch, StopRequest())
-    assert log_lines == ["INFO decode 1/2", "INFO decode 2/2"]
+    assert log_lines == ["INFO decode 1/2  5.5/min, 0:11 left", "INFO decode 2/2  5.5/min, 0:00 left"]

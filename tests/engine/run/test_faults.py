@@ -33,12 +33,12 @@ def line_of(error: Exception, *arguments: str) -> str:
         (errno.EROFS, "it is read-only"),
         (errno.EACCES, "permission denied"),
         (errno.EIO, "the disk reports an error"),
-        (errno.ENAMETOOLONG, "the path is longer than the file system takes"),
+        (errno.ENAMETOOLONG, "the path is longer than the file system allows"),
     ],
 )
 def test_a_disk_that_cannot_be_written_is_named_with_the_file(number: int, words: str) -> None:
     line = line_of(OSError(number, "in the system's words", "runs/x/ranks.json"))
-    assert line.startswith(f"cannot write runs/x/ranks.json: {words}; the last checkpoint in runs/x is whole: ")
+    assert line.startswith(f"cannot write runs/x/ranks.json: {words}; the last checkpoint in runs/x is intact: ")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_full_memory_names_every_setting_that_needs_less_with_its_value(error:
 def test_a_machine_that_cannot_compile_is_told_how_to_go_on() -> None:
     line = line_of(InvalidCxxCompiler(), "--retrain.torch_compile", "true")
     assert line.startswith("--retrain.torch_compile: this machine cannot compile the model (")
-    assert line.endswith("the same command with --retrain.torch_compile false goes on without")
+    assert line.endswith("the same command with --retrain.torch_compile false resumes without it")
     with pytest.raises(InvalidCxxCompiler), explained(parse([]).config, ROOT):  # not asked for: a defect
         raise InvalidCxxCompiler()
 

@@ -42,7 +42,7 @@ def test_the_refusal_of_a_finished_run_tells_of_half_done_new_results(finished: 
     growing = folder.root.with_name(".tiny.overwrite")
     growing.mkdir()
     (growing / "config.yaml").touch()
-    with pytest.raises(UserError, match=rf"--overwrite replaces it \(and goes on .* in {growing}\), --name starts"):
+    with pytest.raises(UserError, match=rf"--overwrite replaces it \(and resumes .* in {growing}\), --name starts"):
         ask(config, "all", overwrite=False)
 
 
@@ -63,12 +63,12 @@ def test_a_single_run_in_the_folder_of_a_study_is_refused(
 ) -> None:
     config = tiny_config()
     (RunFolder.of(config).root / name).mkdir(parents=True)
-    with pytest.raises(UserError, match=r"^--name: .*tiny holds a study; name the run otherwise"):
+    with pytest.raises(UserError, match=r"^--name: .*tiny holds a study; give the run another name"):
         ask(config, "all", overwrite=overwrite)
 
 
 def test_a_method_without_a_search_has_no_stage_search(tiny_config: Callable[..., RunConfig]) -> None:
-    with pytest.raises(UserError, match=r"^--stage: 'search' is not allowed for --method lora, which has none"):
+    with pytest.raises(UserError, match=r"^--stage: 'search' is not allowed for --method lora, which does not search"):
         ask(tiny_config("--method", "lora"), "search", overwrite=False)
 
 

@@ -126,7 +126,7 @@ def test_what_is_the_users_in_the_places_of_an_overwrite_is_not_removed(
 ) -> None:
     place = asked().folder.root.with_name(f".tiny.{name}")
     OCCUPIED[what](place)
-    with pytest.raises(UserError, match=rf"^--overwrite: .*\.tiny\.{name}, a place of this program .*; move it away"):
+    with pytest.raises(UserError, match=rf"^--overwrite: .*\.tiny\.{name}, which this program uses .*; move it away"):
         refuse_occupied(asked(overwrite=True))
     refuse_occupied(asked())
     refuse_occupied(asked("report", overwrite=True))

@@ -88,7 +88,7 @@ def test_complete_new_results_replace_the_old_ones(asked: Callable[..., Asked], 
 def test_the_same_command_goes_on_where_it_was_stopped(asked: Callable[..., Asked], log_lines: list[str]) -> None:
     grow(asked(), "config.yaml", "half.txt")
     assert grow(asked(), "more.txt") == {"config.yaml", "half.txt"}
-    assert any("the new results go on in" in line for line in log_lines)
+    assert any("the new results resume in" in line for line in log_lines)
 
 
 def test_what_did_not_begin_to_train_leaves_nothing(asked: Callable[..., Asked]) -> None:
@@ -101,7 +101,7 @@ def test_half_done_results_of_other_settings_make_room_for_those_that_train(
 ) -> None:
     grow(asked(), "config.yaml", "of seed 0")
     assert grow(asked(seed=1), "config.yaml", "of seed 1") == set()
-    assert any("are given up (--seed: another)" in line for line in log_lines)
+    assert any("are not resumed (--seed: another)" in line for line in log_lines)
     assert beside(asked().folder) == [".tiny.overwrite", "tiny"]
     assert grow(asked(seed=1)) == {"config.yaml", "of seed 1"}
 

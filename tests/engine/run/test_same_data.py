@@ -39,8 +39,8 @@ def test_the_same_rows_pass(run: Context) -> None:
 def test_another_number_of_rows_is_said(run: Context, tmp_path: Path) -> None:
     assert line_of(run, other(run, training={"rows": 20, "sha256": "x"})) == (
         f"--task.path: {tmp_path}/train.csv no longer gives the training rows that the half-done run in "
-        f"{run.folder.root} began with (20 then, 24 now); bring the old data back to go on, --name for another, or "
-        f"--overwrite to start again"
+        f"{run.folder.root} began with (20 then, 24 now); bring the old data back to resume, --name for another run, "
+        f"or --overwrite to start again"
     )
 
 

@@ -129,7 +129,7 @@ def test_a_rate_whose_sweep_failed_is_reported(tiny_config: Callable[..., RunCon
     cells = expand(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]})), StudyFolder(Path("nowhere")))
     assert with_chosen_rate(cells[0], cells) is cells[0]
     with pytest.raises(
-        UserError, match=r"^--study\.sweep_once: the learning rate is what cell seed-0 chooses, which has"
+        UserError, match=r"^--study\.sweep_once: cell seed-0, which chooses the learning rate, has not finished"
     ):
         with_chosen_rate(cells[1], cells)
 
@@ -185,7 +185,9 @@ def test_a_damaged_first_seed_is_one_that_has_not_finished(
     cells = expand(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]})), StudyFolder(tmp_path))
     finish(cells[0], 1e-3)
     cells[0].folder.metrics.write_text('{"learning_rate": "fast"}')
-    with pytest.raises(UserError, match=r"^--study\.sweep_once: .*seed-0 chooses.*or whose metrics\.json is damaged$"):
+    with pytest.raises(
+        UserError, match=r"^--study\.sweep_once: cell seed-0, which .* or its metrics\.json is damaged$"
+    ):
         with_chosen_rate(cells[1], cells)
     finish(cells[1], 3e-2)
     assert with_chosen_rate(cells[1], cells).config.retrain.learning_rate == 3e-2

@@ -234,7 +234,7 @@ def test_a_single_run_is_not_overwritten_by_a_study(
     run = RunFolder(tmp_path / str(config.name))
     run.root.mkdir()
     (run.root / begun).touch()
-    with pytest.raises(UserError, match=r"holds a single run; name the study otherwise"):
+    with pytest.raises(UserError, match=r"holds a single run; give the study another name"):
         run_request(Request(config, "all", True, "study.yaml"), StopRequest())
     assert [path.name for path in run.root.iterdir()] == [begun]
 
@@ -244,7 +244,7 @@ def test_a_single_run_is_not_overwritten_by_a_study(
 def test_a_study_is_not_overwritten_by_a_single_run(study: tuple[RunConfig, StudyFolder], stage: Any) -> None:
     config, folder = study
     before = {path: path.stat().st_mtime_ns for path in folder.root.rglob("*")}
-    with pytest.raises(UserError, match=rf"^--name: {folder.root} holds a study; name the run otherwise$"):
+    with pytest.raises(UserError, match=rf"^--name: {folder.root} holds a study; give the run another name$"):
         run_request(Request(dataclasses.replace(config, study=StudyConfig()), stage, True, "x.yaml"), StopRequest())
     assert {path: path.stat().st_mtime_ns for path in folder.root.rglob("*")} == before
 

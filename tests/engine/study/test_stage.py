@@ -77,7 +77,7 @@ def test_what_is_the_users_beside_the_study_stays(study: tuple[RunConfig, StudyF
     config, folder = study
     (folder.root.parent / ".tiny.overwrite" / "mine").mkdir(parents=True)
     before = everything(folder.root.parent)
-    with pytest.raises(UserError, match=r"^--overwrite: .*\.tiny\.overwrite, a place of this program .* holds mine"):
+    with pytest.raises(UserError, match=r"^--overwrite: .*\.tiny\.overwrite, which this program uses .* holds mine"):
         start(config, overwrite=True)
     assert everything(folder.root.parent) == before
 
@@ -124,7 +124,7 @@ def test_a_study_with_a_failed_cell_replaces_no_whole_one(study: tuple[RunConfig
     config, folder = study
     before = everything(folder.root)
     broken = with_study(config, {"lora.target_modules": [["nothing"], ["query"]]})
-    with pytest.raises(UserError, match=r"^1 of the study's cells failed.* stays as it was until all are done"):
+    with pytest.raises(UserError, match=r"^1 of the study's cells failed.* is not touched until all have finished"):
         start(broken, overwrite=True)
     assert everything(folder.root) == before
     growing = StudyFolder(folder.root.with_name(".tiny.overwrite"))

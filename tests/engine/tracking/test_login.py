@@ -145,7 +145,9 @@ def test_online_without_a_key_is_one_line_and_no_question(
     with pytest.raises(UserError, match=r"^--tracking\.wandb: 'online' needs an API key of https://api\.wandb\.ai; "):
         Wandb(tiny_config("--tracking.wandb", "online"), tmp_path)
     monkeypatch.setenv("WANDB_MODE", "online")
-    with pytest.raises(UserError, match=r"^WANDB_MODE: 'online' needs an API key .* allowed without: auto") as caught:
+    with pytest.raises(
+        UserError, match=r"^WANDB_MODE: 'online' needs an API key .* allowed without a key: auto"
+    ) as caught:
         Wandb(tiny_config("--tracking.wandb", "auto"), tmp_path)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.glob("wandb*")) == []

@@ -13,7 +13,7 @@ import pytest
 from configs.errors import UserError
 from configs.requests import Request
 from configs.schema import RunConfig
-from engine import work
+from engine.answer import find
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.stages import run_stages
@@ -180,7 +180,7 @@ def test_a_run_that_fails_or_is_stopped_is_not_shown_as_finished(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, end: Callable[[], None], code: int
 ) -> None:
     run = fake_wandb(monkeypatch)
-    monkeypatch.setattr(work, "search", lambda run, wandb: end())
+    monkeypatch.setattr(find, "search", lambda run, wandb: end())
     request = Request(tiny_config("--tracking.wandb", "online"), "all", False, "tiny.yaml")
     with pytest.raises((UserError, RuntimeError, Interrupted)):
         run_stages(request, StopRequest())

@@ -180,7 +180,7 @@ def test_damaged_losses_are_named(verdict: Callable[..., Any]) -> None:
     with pytest.raises(UserError, match=r"row_losses.parquet: not readable as parquet"):
         verdict(FakeLauncher(better(0.3)))
     pd.DataFrame({"loss": [1.0], "weight": [1.0], "source": [0]}).to_parquet(place)
-    with pytest.raises(UserError, match=r"row_losses.parquet: it judges other rows"):
+    with pytest.raises(UserError, match=r"row_losses.parquet: its rows are not those"):
         verdict(FakeLauncher(better(0.3)))
 
 

@@ -43,3 +43,15 @@ def test_styles_and_a_live_view_keep_their_own_codes() -> None:
     assert "\x1b[?25l" in shown, "rich hides the cursor"
     assert "\x1b[31m" not in shown
     assert r"\x1b[31m" in shown
+
+
+def test_a_text_is_broken_at_words_in_a_window_and_whole_in_a_file() -> None:
+    sentence = "a sentence that says much " * 6
+    file, window = io.StringIO(), io.StringIO()
+    on(file).print(sentence.strip())
+    on(window, terminal=True).print(sentence.strip())
+    assert file.getvalue().splitlines() == [sentence.strip()]
+    lines = window.getvalue().splitlines()
+    assert len(lines) > 1
+    assert " ".join(line.strip() for line in lines) == sentence.strip()
+    assert max(map(len, lines)) <= 100

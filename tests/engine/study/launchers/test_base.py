@@ -49,4 +49,4 @@ def test_a_dead_worker_is_replaced_as_often_as_allowed() -> None:
     assert taken(running) == ["a"]
     running.died(only, "NodeDiedError")
     assert running.over
-    assert running.failed == ["a: its worker died 2 times (NodeDiedError); --study.ray.retries"]
+    assert running.failed == ["a: its worker died 2 times (NodeDiedError); --study.ray.retries allows more"]

@@ -244,7 +244,7 @@ def test_more_than_this_machine_has_is_known_without_starting_ray(monkeypatch: p
         (UserError("--seed: no"), "a: --seed: no"),
         (ZeroDivisionError("division by zero"), "a: ZeroDivisionError: division by zero"),
         (RuntimeError(), "a: RuntimeError"),
-        (Interrupted(143), "a: its worker died 1 times (stopped by a signal); --study.ray.retries"),
+        (Interrupted(143), "a: its worker died 1 times (stopped by a signal); --study.ray.retries allows more"),
     ],
 )
 def test_what_became_of_a_cell_is_one_line(cause: Exception, line: str, log_lines: list[str]) -> None:

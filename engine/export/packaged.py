@@ -1,0 +1,18 @@
+"""The Python lines that find a base model inside an installed package; nothing here needs torch."""
+
+import importlib.metadata
+
+from configs.places import PACKAGE
+from problems.models.places import GGUF
+
+_PACKAGED = """package = find_spec("{package}"){install}
+folder = Path(package.submodule_search_locations[0]){inside}"""
+
+
+def package_lines(name: str) -> str:
+    """The lines that find a base model inside an installed package."""
+    package, _, inside = name.removeprefix(PACKAGE).partition("/")
+    inside = inside.rpartition("/")[0] if inside.endswith(GGUF) else inside
+    names = importlib.metadata.packages_distributions().get(package, [])
+    install = f"  # pip install {names[0]}=={importlib.metadata.version(names[0])}" if names else ""
+    return _PACKAGED.format(package=package, install=install, inside=f' / "{inside}"' if inside else "")

@@ -1,0 +1,123 @@
+"""A search on the model and the rows of somebody's own script, which leaves both as they were."""
+
+import dataclasses
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from configs.errors import UserError
+from configs.rules import SECOND_ORDER
+from configs.schema import RunConfig
+from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
+from engine.run.workbench import Workbench
+from problems.data import Data
+from problems.halves import Halves, split_rows
+from problems.machine.compute import choose_compute, random_state, set_random_state
+from problems.machine.processes import ALONE
+from problems.models.bare import Snapshot
+from problems.models.load import BaseModel
+from problems.models.parts import matches
+from problems.models.precision import train_in_fp32
+from problems.tasks.given import GivenKind, GivenRows
+
+
+class Given(Workbench):
+    """`base`: the model and the modules that are trained whole; `rows`: those of D_tr, then `validation` of D_val (0:
+    D_val is drawn from the rows by seed). `folder` holds what a search leaves for its answer.
+
+    Every `base()` first undoes what the training before it has changed of the model; `put_back` does so in the end.
+    """
+
+    estimates_memory = False
+
+    def __init__(
+        self, config: RunConfig, base: BaseModel, kind: GivenKind, rows: GivenRows, validation: int, folder: Path,
+        device: torch.device,
+    ) -> None:  # fmt: skip
+        self.config = config
+        self.folder = RunFolder(folder)
+        self.stop = StopRequest()
+        self.processes = ALONE
+        self.compute = dataclasses.replace(choose_compute(config), device=device)
+        self.told = set()
+        self._base, self._kind, self._validation = base, kind, validation
+        self._data = Data(rows, {}, rows.collate)
+        self._bare = Snapshot(base.model, _whole_names(base))
+
+    @property
+    def kind(self) -> GivenKind:
+        """What is learned."""
+        return self._kind
+
+    @property
+    def data(self) -> Data:
+        """The rows."""
+        return self._data
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Nothing: no search resumes."""
+        return {}
+
+    @property
+    def weights_dtype(self) -> torch.dtype:
+        """That of the model's first weight that is a number."""
+        return dtype_of(self._base.model)
+
+    def halves(self) -> Halves:
+        """Row numbers of D_tr and of D_val."""
+        rows = self._data.train
+        if not self._validation:
+            return split_rows(rows, self.config)
+        count = len(rows) - self._validation
+        return np.arange(count), np.arange(count, len(rows))
+
+    def base(self, *, second_order: bool = False) -> BaseModel:
+        """The model as it was given. Raises UserError where its attention cannot be differentiated twice."""
+        self.put_back()
+        kernel = getattr(getattr(self._base.model, "config", None), "_attn_implementation", None)
+        if second_order and kernel not in (None, "eager"):
+            raise UserError(
+                f"hypergradient: {self.config.hypergradient.type} needs second derivatives, which the attention "
+                f"{kernel!r} of this model has not; allowed: another type than {', '.join(sorted(SECOND_ORDER))}, "
+                f"or a model with the attention 'eager'"
+            )
+        return train_in_fp32(dataclasses.replace(self._base), self.weights_dtype)
+
+    def begin(self) -> None:
+        """Nothing is recorded."""
+
+    def put_back(self) -> None:
+        """Makes the model what it was when it was given."""
+        self._bare.restore()
+
+
+def dtype_of(model: torch.nn.Module) -> torch.dtype:
+    """The dtype of the first weight that is a number."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
+def _whole_names(base: BaseModel) -> list[str]:
+    """The full names of the modules that are trained whole."""
+    return [
+        name for name, _ in base.model.named_modules() if any(matches(name, whole) for whole in base.trained_whole)
+    ]
+
+
+@contextmanager
+def same_random_numbers(device: torch.device) -> Iterator[None]:
+    """Afterwards Python, numpy and torch draw the numbers that they would have drawn without what runs inside."""
+    kept: tuple[Any, Any, dict[str, Tensor]] = random.getstate(), np.random.get_state(), random_state(device)
+    try:
+        yield
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])
+        set_random_state(kept[2], device)

@@ -1,0 +1,89 @@
+"""PEFT's LoraConfig as the search's settings: where LoRA sits in a given model, and how large it starts."""
+
+import dataclasses
+import re
+from typing import Any
+
+from peft import LoraConfig, PeftConfig, PeftType, TaskType
+from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from torch import nn
+from transformers import PreTrainedModel
+
+from configs.errors import UserError
+from configs.ranges import ALL_LINEAR
+from configs.schema import LoraSettings
+from problems.models.layers import HEADS, layer_shapes
+from problems.models.load import BaseModel
+from problems.models.whole import with_modules_to_save
+
+# Read by the search, or without effect on what is computed; every other field must have its default.
+_READ = {
+    "r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "task_type", "peft_type", "auto_mapping",
+    "base_model_name_or_path", "revision", "inference_mode", "fan_in_fan_out", "peft_version", "runtime_config",
+}  # fmt: skip
+
+
+def lora_settings(config: Any, model: PreTrainedModel) -> LoraSettings:
+    """The settings that a LoraConfig means in this model; its r is k.
+
+    Raises UserError for another kind of adapter, for a field that the search does not know (DoRA, rsLoRA, patterns),
+    and for targets that name nothing.
+    """
+    _refuse_others(config)
+    return LoraSettings(
+        target_modules=_targets(config, model),
+        modules_to_save=[name for name in config.modules_to_save or [] if name not in _known_heads(config)],
+        k=config.r,
+        lora_alpha=float(config.lora_alpha),
+        dropout=float(config.lora_dropout),
+    )
+
+
+def trained_whole(model: PreTrainedModel, config: LoraConfig, settings: LoraSettings) -> BaseModel:
+    """The model, with the names of the modules that PEFT trains whole beside LoRA: `modules_to_save`, and for a class
+    head those that PEFT adds by itself. Raises UserError as `with_modules_to_save`."""
+    heads = [name for name in _known_heads(config) if hasattr(model, name)]
+    return with_modules_to_save(BaseModel(model, heads), settings.modules_to_save, settings.target_modules)
+
+
+def _known_heads(config: LoraConfig) -> tuple[str, ...]:
+    """What PEFT adds to `modules_to_save` by itself, whatever the model has of it."""
+    return HEADS if config.task_type in (TaskType.SEQ_CLS, TaskType.TOKEN_CLS) else ()
+
+
+def _refuse_others(config: Any) -> None:
+    if not isinstance(config, LoraConfig) or config.peft_type != PeftType.LORA:
+        kind = type(config).__name__
+        raise UserError(f"lora_config: {kind} is not allowed; allowed: peft.LoraConfig, whose r is k")
+    plain = LoraConfig()
+    for name in (field.name for field in dataclasses.fields(config)):
+        value = getattr(config, name)
+        if name in _READ or value == getattr(plain, name) or (not value and not getattr(plain, name)):
+            continue
+        value = f"{value:.40}" if isinstance(value, str) else type(value).__name__ if _large(value) else value
+        raise UserError(
+            f"lora_config: {name}={value!r} is not allowed in a search; allowed: its default, {getattr(plain, name)!r}"
+        )
+
+
+def _large(value: Any) -> bool:
+    return isinstance(value, PeftConfig | dict | list) and len(repr(value)) > 80
+
+
+def _targets(config: LoraConfig, model: nn.Module) -> list[str]:
+    """Names or endings of the layers that get LoRA."""
+    targets: Any = config.target_modules
+    if targets is None:
+        kind = getattr(getattr(model, "config", None), "model_type", "")
+        targets = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(kind)
+        if targets is None:
+            raise UserError("lora_config: target_modules is None, and PEFT has no default for this model; name them")
+    if isinstance(targets, str) and targets != ALL_LINEAR:
+        pattern, targets = targets, [name for name in layer_shapes(model) if re.fullmatch(targets, name)]
+        if not targets:
+            raise UserError(
+                f"lora_config: target_modules={pattern!r} matches no linear layer of this model; as text it is a "
+                f"regular expression for whole names, as in {next(iter(layer_shapes(model)), '')!r}; allowed also: a "
+                f"list of names or endings, {ALL_LINEAR!r}"
+            )
+    return [targets] if isinstance(targets, str) else sorted(targets)

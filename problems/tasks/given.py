@@ -1,0 +1,178 @@
+"""Rows and a loss that somebody's own script gives, as a search reads them."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from datasets import Dataset
+from peft import TaskType
+from torch import Tensor, nn
+
+from configs.errors import UserError
+from problems.tasks.base import Collate
+from problems.tasks.kind import own_loss
+
+LossOf = Callable[[nn.Module, dict[str, Tensor]], Tensor]
+"""Model and batch -> the mean loss of the batch, a scalar."""
+
+_TRIED = 2
+# Of the labels of a batch.
+_DIMENSIONS = {TaskType.SEQ_CLS: 1, TaskType.TOKEN_CLS: 2, TaskType.CAUSAL_LM: 2}
+
+
+@dataclass(frozen=True)
+class GivenKind:
+    """What is learned, as far as it is known: PEFT's name for it, and the loss (None: the model's own).
+
+    `tells_rows`: whether the model's logits and the batch's labels tell the log loss of every row; `regression`: of a
+    number.
+    """
+
+    peft_type: TaskType | None
+    loss_of: LossOf | None = None
+    tells_rows: bool = False
+    regression: bool = False
+
+    def head(self) -> Mapping[str, Any]:
+        """What the answer asks of a head."""
+        return {"problem_type": "regression"} if self.regression else {}
+
+    def origin(self, split: str | None = None) -> str:
+        """The argument with the rows."""
+        return "train_dataset"
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """The loss of a batch. Raises UserError for what is no scalar tensor."""
+        # A copy: Trainer's loss takes the labels out of its inputs.
+        loss: Any = (self.loss_of or own_loss)(model, dict(batch))
+        if isinstance(loss, Tensor) and loss.dim() == 0:
+            return loss
+        if loss is None:
+            raise UserError("loss: the model computes none from these batches; give them labels, or give a loss")
+        given = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise UserError(f"loss: gives {given}; allowed: a scalar tensor, the mean loss of the batch")
+
+
+def kind_of(task_type: TaskType | str | None, loss: LossOf | None, rows: "GivenRows", *, plain: bool) -> GivenKind:
+    """What is learned. The log loss of rows is known of classes, of numbers, of tags and of the next token, where the
+    loss is the mean log loss of the labels (`plain`) and a batch has a row of labels for each example."""
+    known = None if task_type is None else TaskType(task_type)
+    count = min(_TRIED, len(rows))
+    labels = rows.collate(rows.__getitems__(range(count))).get("labels")
+    dims = _DIMENSIONS.get(known) if known is not None and plain else None
+    if labels is None or labels.dim() != dims or len(labels) != count:
+        return GivenKind(known, loss)
+    number = labels.is_floating_point()
+    return GivenKind(known, loss, tells_rows=not number or dims == 1, regression=number)
+
+
+def refuse_unindexed(name: str, source: Any) -> None:
+    """Raises UserError, naming the argument, for a data set without a length, an index or any row."""
+    if not hasattr(source, "__len__") or not hasattr(source, "__getitem__"):
+        kind = type(source).__name__
+        raise UserError(f"{name}: {kind} has no length or no index; allowed: what has both, as a list")
+    if len(source) == 0:
+        raise UserError(f"{name}: has no rows; allowed: one or more")
+
+
+class GivenRows:
+    """Examples of any data set that has a length and an index, read as the encoded rows of a task are.
+
+    Column `length`: tokens of an example (its own `length`, else those of `input_ids`, else 1), by which batches are
+    grouped. Column `labels`: what the collator makes of them, in the shape of a batch of one. `collate` gives a plain
+    dict of tensors, and raises UserError for a collator that does not.
+    """
+
+    def __init__(self, source: Any, collate: Callable[[list[Any]], Any], lengths: Sequence[int] | None = None) -> None:
+        self._source = source
+        self._collate = collate
+        self._lengths = _lengths(source) if lengths is None else list(lengths)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitems__(self, numbers: Iterable[int]) -> list[Any]:
+        """The examples of these numbers."""
+        return [self._source[int(number)] for number in numbers]
+
+    def __getitem__(self, key: Any) -> Any:
+        """A column (`length`, `labels`), or the columns of some rows."""
+        if key == "length":
+            return self._lengths
+        if key == "labels":
+            return self._labels(range(len(self)))
+        return {"labels": self._labels(key)}
+
+    def select(self, numbers: Iterable[int]) -> Self:
+        """The rows of these numbers."""
+        chosen = [int(number) for number in numbers]
+        lengths = [self._lengths[number] for number in chosen]
+        return type(self)(_Chosen(self._source, chosen), self._collate, lengths)
+
+    @property
+    def collate(self) -> Collate:
+        """Examples -> one batch as a plain dict of tensors."""
+        return self._checked
+
+    def _checked(self, examples: list[Any]) -> dict[str, Tensor]:
+        batch: Any = self._collate(examples)
+        if not hasattr(batch, "keys"):
+            raise UserError(f"collate: gives {type(batch).__name__}; allowed: a dict of tensors")
+        found = {name: batch[name] for name in batch}
+        for name, value in found.items():
+            if not isinstance(value, Tensor):
+                raise UserError(f"collate: {name!r} is {type(value).__name__}; allowed: a tensor")
+        return found
+
+    def _labels(self, numbers: Iterable[int]) -> list[Any]:
+        batches = [self._checked([self._source[int(number)]]) for number in numbers]
+        return [batch["labels"].flatten().numpy() if "labels" in batch else 0 for batch in batches]
+
+
+class _Chosen:
+    """Some examples of a data set, read when they are asked for."""
+
+    def __init__(self, source: Any, numbers: Sequence[int]) -> None:
+        self._source, self._numbers = source, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, number: int) -> Any:
+        return self._source[self._numbers[number]]
+
+
+class Joined:
+    """Two data sets, one after the other."""
+
+    def __init__(self, first: Any, second: Any) -> None:
+        self._first, self._second = first, second
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._second)
+
+    def __getitem__(self, number: int) -> Any:
+        first = len(self._first)
+        return self._first[number] if number < first else self._second[number - first]
+
+
+def _lengths(source: Any) -> list[int]:
+    """Tokens of every example."""
+    columns = getattr(source, "column_names", ()) if isinstance(source, Dataset) else ()
+    for column in ("length", "input_ids"):
+        if column in columns:
+            return [_tokens({column: value}) for value in source[column]]
+    return [_tokens(source[number]) for number in range(len(source))]
+
+
+def _tokens(example: Any) -> int:
+    """Tokens of one example; 1 where it does not tell."""
+    if not hasattr(example, "get"):
+        return 1
+    length, ids = example.get("length"), example.get("input_ids")
+    if isinstance(length, int) or (isinstance(length, Tensor) and length.dim() == 0):
+        return int(length)
+    if isinstance(ids, Tensor):
+        return int(torch.tensor(ids.shape).prod()) if ids.dim() else 1
+    return len(ids) if hasattr(ids, "__len__") else 1

@@ -1,0 +1,60 @@
+"""How far a run is that is going on, or was stopped."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from configs.files import to_yaml
+from configs.parser import parse
+from engine.disk.files import write_json, write_text
+from engine.disk.lock import locked
+from engine.ranks import save
+from engine.retrain.progress import print_progress, progress_lines
+from engine.run.folder import RunFolder
+from tests.helpers.rank_records import answered_record
+
+
+@pytest.fixture
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunFolder]:
+    """begun("--method", "lora"): a folder in which such a run has begun to train."""
+    monkeypatch.setattr("engine.retrain.progress.program", lambda: "python run.py")
+
+    def make(*arguments: str) -> RunFolder:
+        folder = RunFolder(tmp_path / "a")
+        write_text(folder.config, to_yaml(parse(["--name", "a", *arguments]).config))
+        return folder
+
+    return make
+
+
+def test_a_run_is_told_from_its_first_step_to_the_retraining(begun: Callable[..., RunFolder]) -> None:
+    folder = begun("--search.steps", "1500")
+    resumes = f"stopped; this resumes it: python run.py --config {folder.config}"
+    assert list(progress_lines(folder)) == ["search: no step is logged yet", resumes]
+    lines = [{"step": 10, "train_loss": 1.0, "val_loss": None}, {"step": 1200, "train_loss": None, "val_loss": 0.25}]
+    write_text(folder.search_metrics, "".join(json.dumps(line) + "\n" for line in lines))
+    assert next(progress_lines(folder)) == "search: step 1,200 of 1,500   L_val 0.250"
+    write_json(folder.search_summary, {})
+    assert next(progress_lines(folder)) == "search: finished; its answer on D_val is not measured yet"
+    save(answered_record(), folder.ranks)
+    assert next(progress_lines(folder)) == "retraining: no checkpoint yet"
+    for step in (200, 1400):
+        write_json(folder.retrain / f"checkpoint-{step}" / "sealed.json", {})
+    (folder.retrain / "checkpoint-1600").mkdir()  # half-written
+    assert next(progress_lines(folder)) == "retraining: the newest checkpoint is at step 1,400"
+    with locked(folder.root):
+        assert f"in use by process {os.getpid()}" in list(progress_lines(folder))[-1]
+
+
+def test_what_searches_nothing_has_no_line_about_a_search(begun: Callable[..., RunFolder]) -> None:
+    assert next(progress_lines(begun("--method", "full"))) == "retraining: no checkpoint yet"
+    grid = begun("--method", "lora_grid", "--lora.grid", "[1, 2]", "--lora.target_modules", "[query, value]")
+    assert next(progress_lines(grid)) == "grid: 0 of 4 trials are finished"
+
+
+def test_a_folder_in_which_nothing_has_begun_has_no_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_progress(RunFolder(tmp_path))
+    assert capsys.readouterr().out == ""

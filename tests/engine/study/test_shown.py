@@ -1,0 +1,38 @@
+"""A study that is going on, and one that is finished, in the terminal."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from configs.files import to_yaml
+from configs.parser import parse
+from engine.disk.files import write_json, write_text
+from engine.run.folder import RunFolder
+from engine.study.folder import StudyFolder
+from engine.study.shown import print_study
+from tests.helpers.studies import AXES, with_study
+
+RESULT = {"metrics": {"accuracy": 0.75, "f1": 0.5}}
+
+
+def test_the_cells_are_counted_and_the_finished_ones_told_until_there_is_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = StudyFolder(tmp_path / "study")
+    config = with_study(parse(["--name", "study"]).config, AXES)
+    write_text(folder.config, to_yaml(dataclasses.replace(config, name="study")))
+    for name in ("type-exact_seed-0", "type-exact_seed-1"):
+        write_text(RunFolder(folder.cells / name).config, "")
+    write_json(RunFolder(folder.cells / "type-exact_seed-1").metrics, RESULT)
+    print_study(folder)
+    assert capsys.readouterr().out.splitlines() == [
+        "1 of 4 cells are finished, 1 half-done",
+        "  type-exact_seed-1  accuracy 0.7500",
+    ]
+    write_text(folder.table, "# study\n\n| a | b |\n")
+    print_study(folder)
+    said = capsys.readouterr().out
+    assert "| a | b |" in said
+    assert str(folder.report) in said
+    assert "accuracy" not in said

@@ -1,0 +1,297 @@
+"""`learn_ranks`: the ranks of the command line, on a model that comes back as it was."""
+
+import gc
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, BertForSequenceClassification
+
+from configs.parser import parse
+from configs.requests import Request
+from configs.schema import RunConfig
+from engine.api import AnswerConfig, SearchConfig, UserError
+from engine.export.trainers import lines_for
+from engine.run.context import Context
+from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
+from engine.stages import run_stages
+from problems.models.attach import lora_layers
+from tests.helpers.api import SHORT, class_rows, classifier, learn, padded, settings
+from tests.helpers.chat_toys import chat_arguments, chat_rows, save_chat_model
+from tests.helpers.untouched import left_as_it_was, seen
+
+pytestmark = pytest.mark.trains
+
+LLAMA = ["q_proj", "v_proj"]
+
+
+def parts_of(folder: RunFolder) -> dict[str, Any]:
+    """ranks.json without the names of the base model."""
+    record: dict[str, Any] = json.loads(folder.ranks.read_text())
+    return {key: value for key, value in record.items() if key != "base_model"}
+
+
+def of_command_line(config: RunConfig) -> RunFolder:
+    return run_stages(Request(config, "search", False, "tiny.yaml"), StopRequest(), draw=False)
+
+
+@pytest.mark.parametrize("rule", ["threshold", "shares"])
+def test_a_classifier_gets_the_ranks_of_the_command_line(
+    model_folder: Callable[..., Path], tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context],
+    tmp_path: Path, rule: str,
+) -> None:  # fmt: skip
+    """With the head in the folder, as the command line would draw one of its own."""
+    classifier(model_folder("bert")).save_pretrained(tmp_path / "model")
+    given = ("--model.name", str(tmp_path / "model"), "--answer.rule", rule, "--seed", "3")
+    config = tiny_config(*given, "--task.train_rows", "200", "--search.steps", "30")
+    for name in model_folder("bert").glob("*token*"):
+        (tmp_path / "model" / name.name).write_bytes(name.read_bytes())
+    folder, data = of_command_line(config), run_of(config).data
+    model = BertForSequenceClassification.from_pretrained(tmp_path / "model")
+    learned = learn(
+        model, data.train, settings(), collate=data.collate, seed=3, search=config.search, answer=config.answer
+    )
+    learned.save(tmp_path / "learned")
+    saved = RunFolder(tmp_path / "learned")
+    assert parts_of(saved) == parts_of(folder)
+    assert (saved.lora_config / "adapter_config.json").read_text() == (
+        folder.lora_config / "adapter_config.json"
+    ).read_text()
+    assert learned.shares is not None
+    assert learned.curve is not None
+    assert [point.at for point in learned.curve] == [1, 2, 4]
+
+
+def test_a_language_model_gets_the_ranks_of_the_command_line(tmp_path: Path, run_of: Callable[..., Context]) -> None:
+    base = save_chat_model(tmp_path / "model")
+    data = tmp_path / "messages.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in chat_rows()))
+    more = ["--task.split_by", "row", "--answer.rule", "shares", "--search.steps", "30"]
+    config = parse([*chat_arguments(base, data, tmp_path / "runs"), *more]).config
+    folder, data = of_command_line(config), run_of(config).data
+    model = AutoModelForCausalLM.from_pretrained(base)
+    lora = LoraConfig(task_type="CAUSAL_LM", r=config.lora.k, lora_alpha=config.lora.lora_alpha, target_modules=LLAMA)
+    with left_as_it_was(model):
+        learned = learn(model, data.train, lora, collate=data.collate, search=config.search, answer=config.answer,
+                        hypergradient=config.hypergradient)  # fmt: skip
+    learned.save(tmp_path / "learned")
+    assert parts_of(RunFolder(tmp_path / "learned")) == parts_of(folder)
+    assert "SFTTrainer" in lines_for("trl", RunFolder(tmp_path / "learned"))
+
+
+def test_the_result_trains_at_the_ranks(model_folder: Callable[..., Path]) -> None:
+    learned = learn(classifier(model_folder("bert")), answer=AnswerConfig(rule="size", budget=1.0))
+    assert set(learned.ranks.values()) != {4}
+    model: Any = get_peft_model(classifier(model_folder("bert")), learned.lora_config)
+    kept = {name: rank for name, rank in learned.ranks.items() if rank}
+    assert {name: layer.r["default"] for name, layer in lora_layers(model).items()} == kept
+    assert set(learned.ranks) == {layer.name for layer in learned.record.layers}
+    assert "ranks by size: mean" in str(learned)
+
+
+class Stop(Exception):
+    """Comes from inside a search."""
+
+
+def failing(error: type[BaseException], after: int) -> Callable[[Any, dict[str, Tensor]], Tensor]:
+    """A loss that raises in its `after`-th call."""
+    calls = iter(range(after))
+
+    def loss(model: Any, batch: dict[str, Tensor]) -> Tensor:
+        if next(calls, None) is None:
+            raise error
+        found: Tensor = model(**batch).loss
+        return found
+
+    return loss
+
+
+def bert(folder: Path) -> Any:
+    """As a caller may have it: in training, with gradients, a frozen layer and a hook."""
+    model = classifier(folder).train()
+    model(**padded(class_rows(4))).loss.backward()
+    model.bert.embeddings.requires_grad_(False)
+    model.bert.encoder.layer[0].register_forward_hook(lambda module, inputs, output: output)
+    model.config.pad_token_id = None
+    return model
+
+
+def checkpointed(folder: Path) -> Any:
+    """With its blocks computed again, in bf16, in evaluation mode."""
+    model = classifier(folder).to(torch.bfloat16).eval()
+    model.gradient_checkpointing_enable()
+    return model
+
+
+def adapted(folder: Path) -> Any:
+    """With an adapter that was trained, and a head of its own."""
+    model = get_peft_model(classifier(folder), settings(r=2, modules_to_save=["pooler"]))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1)
+    return model
+
+
+@pytest.mark.parametrize("make", [bert, checkpointed, adapted])
+@pytest.mark.parametrize("error", [None, Stop, KeyboardInterrupt])
+def test_the_model_comes_back_as_it_was(
+    model_folder: Callable[..., Path], make: Callable[[Path], Any], error: type[BaseException] | None
+) -> None:
+    model = make(model_folder("bert"))
+    with left_as_it_was(model):
+        if error is None:
+            assert learn(model, config=settings(modules_to_save=["pooler"])).ranks
+        else:
+            with pytest.raises(error):
+                learn(model, config=settings(modules_to_save=["pooler"]), loss=failing(error, 7))
+
+
+@pytest.mark.parametrize("error", [Stop, KeyboardInterrupt])
+def test_the_model_comes_back_as_it_was_when_the_answer_fails(
+    model_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """There the head was trained without LoRA, in its own weights."""
+    model = bert(model_folder("bert"))
+    head: list[Tensor] = []
+
+    def measure(*_: Any) -> None:
+        head.append(model.classifier.modules_to_save["default"].weight.detach().clone())
+        raise error
+
+    monkeypatch.setattr("engine.answer.stage.measure", measure)
+    with left_as_it_was(model), pytest.raises(error):
+        learn(model, config=settings(modules_to_save=["pooler"]))
+    assert not torch.equal(head[0], model.classifier.weight), "it was trained"
+
+
+def test_what_is_seen_of_a_model_shows_each_change(model_folder: Callable[..., Path]) -> None:
+    """Otherwise the tests above could not fail."""
+    changes: list[Callable[[Any], object]] = [
+        lambda model: model.eval(),
+        lambda model: model.bert.pooler.requires_grad_(False),
+        lambda model: model.bert.pooler.dense.weight.data.mul_(1 + 2**-20),
+        lambda model: model.bert.pooler.to(torch.float64),
+        lambda model: model.bert.pooler.register_forward_pre_hook(lambda module, inputs: None),
+        lambda model: model.zero_grad(),
+        lambda model: setattr(model.config, "pad_token_id", 0),
+        lambda model: setattr(model.bert.pooler, "forward", model.bert.pooler.forward),
+        lambda model: setattr(model.bert.pooler, "dense", nn.Linear(32, 32)),
+    ]
+    for number, change in enumerate(changes):
+        model = bert(model_folder("bert"))
+        before = seen(model)
+        assert seen(model) == before
+        change(model)
+        assert seen(model) != before, number
+
+
+def test_random_numbers_go_on_and_nothing_is_written(
+    model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    model = classifier(model_folder("bert"))
+
+    def drawn() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    def seed() -> None:
+        random.seed(1)
+        np.random.seed(1)
+        torch.manual_seed(1)
+
+    seed()
+    expected = drawn()
+    seed()
+    learn(model)
+    assert drawn() == expected
+    assert [path.name for path in tmp_path.rglob("*")] == ["temporary"]
+
+
+def test_nothing_of_the_searched_model_is_kept_in_memory(model_folder: Callable[..., Path]) -> None:
+    """The caller's own training comes next, and needs the room."""
+    model = classifier(model_folder("bert"))
+
+    def alive() -> int:
+        return sum(isinstance(thing, LoraLayer | torch.optim.Optimizer) for thing in gc.get_objects())
+
+    gc.collect()
+    before = alive()
+    gc.disable()
+    try:
+        learned = learn(model)
+    finally:
+        gc.enable()
+    assert learned.ranks
+    assert alive() == before
+
+
+def test_progress_is_shown(
+    model_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
+) -> None:
+    monkeypatch.setattr("engine.terminal.ticker.SECONDS_BETWEEN_LINES", -1)
+    learn(classifier(model_folder("bert")))
+    assert any(line.startswith("INFO search 4/6  ") and "  L_tr " in line for line in log_lines)
+    assert any(line.startswith("INFO answer: ") and "16 rows" in line for line in log_lines)
+
+
+def test_the_validation_rows_are_those_that_are_given(model_folder: Callable[..., Path], log_lines: list[str]) -> None:
+    tried: list[int] = []
+
+    def collate(examples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        tried.extend(example["number"] for example in examples)
+        return padded(examples)
+
+    rows = [{**row, "number": i} for i, row in enumerate(class_rows(24))]
+    learned = learn(classifier(model_folder("bert")), rows[:12], collate=collate, validation_dataset=rows[12:])
+    assert "INFO search: 4 layers x k = 4, D_tr 12 rows, D_val 12 rows, cpu, fp32" in log_lines
+    assert set(tried) == set(range(24))
+    assert learned.record.evidence is not None
+    assert learned.record.evidence.rows == 12
+
+
+def test_batches_that_are_added_up_weigh_their_labels(model_folder: Callable[..., Path]) -> None:
+    """Half the batch twice is the step of the whole batch, as in the command line."""
+    model = classifier(model_folder("bert", dropout=0.0))
+    whole = learn(model)
+    half = SearchConfig(**{**vars(SHORT), "batch_size": 4, "gradient_accumulation": 2})
+    parts = learn(model, search=half)
+    for one, other in zip(whole.record.layers, parts.record.layers, strict=True):
+        np.testing.assert_allclose(other.alpha, one.alpha, atol=1e-4)
+
+
+def squares(model: Any, batch: dict[str, Tensor]) -> Tensor:
+    """A loss that no kind of labels has."""
+    return (model(batch["x"]) - batch["y"]).square().mean()
+
+
+def test_a_module_of_ones_own_with_a_loss_of_ones_own(log_lines: list[str]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2))
+    rows = [(torch.randn(6), torch.randn(2)) for _ in range(32)]
+    config = LoraConfig(r=2, target_modules=["0", "2"])
+
+    def collate(examples: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+        return {"x": torch.stack([x for x, _ in examples]), "y": torch.stack([y for _, y in examples])}
+
+    with left_as_it_was(model):
+        learned = learn(model, rows, config, collate=collate, loss=squares)
+    assert set(learned.ranks) == {"0", "2"}
+    assert learned.shares is None
+    assert learned.curve is None
+    assert any("the log loss of rows is not known here" in line for line in log_lines)
+    by_size = learn(model, rows, config, collate=collate, loss=squares, answer=AnswerConfig(rule="size", budget=1.0))
+    assert by_size.record.rule == "size"
+    with pytest.raises(UserError, match=r"^answer\.rule: shares is measured by the log loss of every row"):
+        learn(model, rows, config, collate=collate, loss=squares, answer=AnswerConfig(rule="shares"))

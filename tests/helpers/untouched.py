@@ -1,0 +1,47 @@
+"""Everything that can be seen of a model, to be compared bit for bit."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+HOOKS = (
+    "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_forward_hooks_with_kwargs",
+    "_forward_pre_hooks_with_kwargs", "_state_dict_hooks", "_load_state_dict_pre_hooks",
+)  # fmt: skip
+
+
+def seen(model: nn.Module) -> dict[str, Any]:
+    """Modules, attributes, hooks, modes, configuration; of every tensor its object, place, dtype, flags and bytes."""
+    config = getattr(model, "config", None)
+    return {
+        "modules": [(name, id(module), type(module), module.training) for name, module in model.named_modules()],
+        "attributes": [(name, sorted(vars(module))) for name, module in model.named_modules()],
+        "hooks": [(name, [list((vars(module)[kind] or {}).values()) for kind in HOOKS if kind in vars(module)])
+                  for name, module in model.named_modules()],
+        "forward": [id(vars(module).get("forward")) for module in model.modules()],
+        "config": None if config is None else config.to_dict(),
+        "tensors": {name: _of_tensor(p) for name, p in (*model.named_parameters(), *model.named_buffers())},
+    }  # fmt: skip
+
+
+def _of_tensor(tensor: Any) -> tuple[Any, ...]:
+    grad = None if tensor.grad is None else (id(tensor.grad), bytes_of(tensor.grad))
+    return id(tensor), str(tensor.device), tensor.dtype, tensor.requires_grad, grad, bytes_of(tensor)
+
+
+def bytes_of(tensor: torch.Tensor) -> bytes:
+    """Its numbers as they lie in memory."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
+@contextmanager
+def left_as_it_was(model: nn.Module) -> Iterator[None]:
+    """Fails where what runs inside leaves any trace in the model."""
+    before = seen(model)
+    yield
+    after = seen(model)
+    for part, value in before.items():
+        assert after[part] == value, part

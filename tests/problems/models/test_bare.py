@@ -1,0 +1,82 @@
+"""A model's snapshot puts everything back, and adapters come off without a change of their weights."""
+
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+
+from problems.models.bare import Snapshot, stop_recomputing, take_adapters_off
+from tests.helpers.untouched import left_as_it_was
+
+
+def small() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+
+
+def test_what_a_search_does_to_a_model_is_undone() -> None:
+    model = small()
+    with left_as_it_was(model):
+        snapshot = Snapshot(model, ["2"])
+        found: Any = get_peft_model(model, LoraConfig(target_modules=["0"], modules_to_save=["2"]))
+        found.register_forward_hook(lambda *_: None)
+        model[0].register_forward_hook(lambda *_: None)
+        found.train()(torch.randn(8, 4)).sum().backward()
+        with torch.no_grad():
+            model[2].original_module.weight.add_(1)
+        model.to(torch.float64).eval()
+        snapshot.restore()
+
+
+def test_it_can_be_put_back_again_and_again() -> None:
+    model = small()
+    snapshot = Snapshot(model, ["2"])
+    with left_as_it_was(model):
+        for _ in range(2):
+            with torch.no_grad():
+                model[2].weight.zero_()
+            model.requires_grad_(False)
+            snapshot.restore()
+
+
+def test_a_hook_can_still_be_removed_by_its_handle() -> None:
+    model = small()
+    handle = model[0].register_forward_hook(lambda *_: None)
+    snapshot = Snapshot(model)
+    model[0].register_forward_hook(lambda *_: None)
+    snapshot.restore()
+    handle.remove()
+    assert not model[0]._forward_hooks
+
+
+def test_adapters_come_off_and_go_on_again() -> None:
+    model = small()
+    inputs = torch.randn(8, 4)
+    plain = model.eval()(inputs)
+    adapted: Any = get_peft_model(model, LoraConfig(target_modules=["0"], modules_to_save=["2"]))
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            parameter.add_(0.5 if parameter.requires_grad else 0.0)
+    base = adapted.get_base_model()
+    with left_as_it_was(adapted):
+        snapshot = Snapshot(base)
+        take_adapters_off(base)
+        assert [type(module) for module in base] == [nn.Linear, nn.BatchNorm1d, nn.Linear]
+        assert torch.equal(base.eval()(inputs), plain)
+        assert not hasattr(base, "peft_config")
+        snapshot.restore()
+    assert not torch.equal(adapted.eval()(inputs), plain)
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_gradient_checkpointing_is_switched_off(on: bool) -> None:
+    from transformers import BertConfig, BertModel
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    model = BertModel(BertConfig(vocab_size=9, **sizes))
+    if on:
+        model.gradient_checkpointing_enable()
+    assert stop_recomputing(model) is on
+    assert not any(getattr(module, "gradient_checkpointing", False) for module in model.modules())

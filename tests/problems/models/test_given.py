@@ -1,0 +1,68 @@
+"""PEFT's LoraConfig as the search's settings."""
+
+from typing import Any
+
+import pytest
+from peft import AdaLoraConfig, IA3Config, LoraConfig
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from configs.errors import UserError
+from problems.models.given import lora_settings, trained_whole
+
+
+@pytest.fixture(scope="module")
+def llama() -> Any:
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=9, hidden_size=8, num_hidden_layers=2, num_attention_heads=1, num_key_value_heads=1,
+            intermediate_size=8,
+        )
+    )  # fmt: skip
+
+
+def test_every_setting_arrives(llama: Any) -> None:
+    config = LoraConfig(
+        r=3, lora_alpha=6, lora_dropout=0.1, target_modules=["v_proj", "q_proj"], modules_to_save=["norm"]
+    )
+    found = lora_settings(config, llama)
+    assert (found.k, found.lora_alpha, found.dropout) == (3, 6.0, 0.1)
+    assert (found.target_modules, found.modules_to_save) == (["q_proj", "v_proj"], ["norm"])
+
+
+@pytest.mark.parametrize(
+    ("targets", "names"),
+    [
+        ("all-linear", ["all-linear"]),
+        (r".*\.1\..*q_proj", ["model.layers.1.self_attn.q_proj"]),
+        (None, ["q_proj", "v_proj"]),
+    ],
+)
+def test_targets_mean_what_they_mean_in_peft(llama: Any, targets: Any, names: list[str]) -> None:
+    assert lora_settings(LoraConfig(target_modules=targets), llama).target_modules == names
+
+
+def test_a_model_for_which_peft_has_no_default_needs_names() -> None:
+    with pytest.raises(UserError, match=r"^lora_config: target_modules is None, and PEFT has no default"):
+        lora_settings(LoraConfig(), nn.Linear(1, 1))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [IA3Config, AdaLoraConfig])
+def test_another_kind_of_adapter_is_refused(llama: Any, kind: Any) -> None:
+    config = kind(target_modules=["q_proj"], **({"total_step": 9} if kind is AdaLoraConfig else {}))
+    with pytest.raises(UserError, match=rf"^lora_config: {kind.__name__}.* is not allowed"):
+        lora_settings(config, llama)
+
+
+def test_a_config_that_a_model_has_used_is_taken(llama: Any) -> None:
+    """PEFT fills in the base model's name, and leaves the module types that it adds by itself."""
+    config = LoraConfig(target_modules={"q_proj"}, task_type="SEQ_CLS", modules_to_save=["classifier", "score"])
+    config.base_model_name_or_path, config.inference_mode = "org/base", True
+    found = lora_settings(config, llama)
+    assert found.modules_to_save == []
+    assert trained_whole(llama, config, found).trained_whole == []
+
+
+def test_modules_trained_whole_have_full_names(llama: Any) -> None:
+    config = LoraConfig(target_modules=["q_proj"], modules_to_save=["norm"])
+    assert trained_whole(llama, config, lora_settings(config, llama)).trained_whole == ["model.norm"]

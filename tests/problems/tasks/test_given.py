@@ -1,0 +1,82 @@
+"""Rows of somebody's own script: any data set with a length and an index, and a collator."""
+
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import TaskType
+from torch import Tensor
+
+from configs.errors import UserError
+from problems.tasks.given import GivenRows, Joined, kind_of
+
+EXAMPLES = [{"input_ids": [1] * n, "labels": n % 2} for n in (3, 1, 2)]
+
+
+def collate(examples: list[Any]) -> dict[str, Tensor]:
+    return {"labels": torch.tensor([example["labels"] for example in examples])}
+
+
+class Indexed(torch.utils.data.Dataset[Any]):
+    """A torch data set, whose examples are tensors."""
+
+    def __len__(self) -> int:
+        return len(EXAMPLES)
+
+    def __getitem__(self, number: int) -> Any:
+        return {name: torch.tensor(value) for name, value in EXAMPLES[number].items()}
+
+
+@pytest.mark.parametrize("source", [EXAMPLES, Dataset.from_list(EXAMPLES), Indexed()], ids=["list", "hub", "torch"])
+def test_rows_are_those_of_the_source(source: Any) -> None:
+    rows = GivenRows(source, collate)
+    assert (len(rows), rows["length"], list(rows["labels"])) == (3, [3, 1, 2], [1, 1, 0])
+    assert [int(example["labels"]) for example in rows.__getitems__([2, 0])] == [0, 1]
+    some = rows.select([2, 1])
+    assert (len(some), some["length"], list(some[[1, 0]]["labels"])) == (2, [2, 1], [1, 0])
+    assert some.select([1])["length"] == [1]
+
+
+def test_a_length_of_the_examples_own_counts_and_others_have_none() -> None:
+    assert GivenRows([{"input_ids": [1, 2], "length": 9}], collate)["length"] == [9]
+    assert GivenRows(Dataset.from_list([{"input_ids": [1, 2], "length": 9}]), collate)["length"] == [9]
+    assert GivenRows([(1, 2), "text"], collate)["length"] == [1, 1]
+
+
+def test_two_sources_are_read_one_after_the_other() -> None:
+    both = Joined([1, 2], (3,))
+    assert [both[number] for number in range(len(both))] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("task_type", "labels", "known", "regression"),
+    [
+        (TaskType.SEQ_CLS, torch.tensor([0, 1]), True, False),
+        ("SEQ_CLS", torch.tensor([0.5, 1.0]), True, True),
+        (TaskType.SEQ_CLS, torch.tensor([[0.0, 1.0], [1.0, 1.0]]), False, False),
+        (TaskType.TOKEN_CLS, torch.tensor([[0, 1], [1, -100]]), True, False),
+        (TaskType.CAUSAL_LM, torch.tensor([[0, 1], [1, -100]]), True, False),
+        (TaskType.CAUSAL_LM, torch.tensor([[0, 1, 1, -100]]), False, False),  # packed into one row
+        (TaskType.SEQ_2_SEQ_LM, torch.tensor([[0, 1], [1, 1]]), False, False),
+        (None, torch.tensor([0, 1]), False, False),
+    ],
+)
+def test_which_losses_of_rows_are_known(task_type: Any, labels: Tensor, known: bool, regression: bool) -> None:
+    rows = GivenRows([{}, {}], lambda examples: {"labels": labels})
+    found = kind_of(task_type, None, rows, plain=True)
+    assert (found.tells_rows, found.head().get("problem_type") == "regression") == (known, regression)
+    assert not kind_of(task_type, None, rows, plain=False).tells_rows
+
+
+def test_batches_without_labels_tell_no_loss_of_rows() -> None:
+    rows = GivenRows([{}, {}], lambda examples: {"x": torch.ones(2)})
+    assert not kind_of("SEQ_CLS", None, rows, plain=True).tells_rows
+    assert rows["labels"] == [0, 0]
+
+
+@pytest.mark.parametrize("given", [None, torch.ones(2), 1.0])
+def test_a_loss_that_is_no_scalar_tensor_is_refused(given: Any) -> None:
+    kind = kind_of(None, lambda model, batch: given, GivenRows(EXAMPLES, collate), plain=False)
+    with pytest.raises(UserError, match=r"^loss: .*"):
+        kind.loss(torch.nn.Identity(), {})
