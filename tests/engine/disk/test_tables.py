@@ -1,0 +1,42 @@
+"""Tables come back as they were written; damaged ones are refused by file and column."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from configs.errors import UserError
+from engine.disk.tables import read_parquet, write_parquet
+
+pytestmark = pytest.mark.unit
+
+TABLE = pd.DataFrame({"name": ["a", "b"], "loss": [0.5, 1.5]})
+
+
+def test_a_table_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "x.parquet"
+    write_parquet(path, TABLE)
+    pd.testing.assert_frame_equal(read_parquet(path, "nothing", texts=["name"], numbers=["loss"]), TABLE)
+
+
+@pytest.mark.parametrize(
+    ("texts", "numbers", "wrong"),
+    [
+        (["other"], [], "has no column 'other'"),
+        ([], ["name"], "column 'name' is of another type"),
+        (["loss"], [], "column 'loss' is of another type"),
+    ],
+)
+def test_a_table_of_other_columns_is_refused(tmp_path: Path, texts: list[str], numbers: list[str], wrong: str) -> None:
+    path = tmp_path / "x.parquet"
+    write_parquet(path, TABLE)
+    with pytest.raises(UserError, match=f"x.parquet: {wrong}.*; remove it$"):
+        read_parquet(path, "remove it", texts=texts, numbers=numbers)
+
+
+def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    path.write_bytes(b"x")
+    with pytest.raises(UserError, match=r"x.parquet: not readable as parquet .*; remove it$") as refused:
+        read_parquet(path, "remove it")
+    assert "\n" not in str(refused.value)
