@@ -183,7 +183,9 @@ def _sentence(config: RunConfig, record: RankRecord | None) -> str:
 def _facts(record: RankRecord | None, result: dict[str, Any]) -> list[tuple[str, str]]:
     facts = [(f"{k} ({result['split']})", f"{v:.4f}") for k, v in result.get("metrics", {}).items()]
     if error := result.get("standard_error"):
-        facts[0] = (f"{facts[0][0]}, {result['evaluated_rows']:,} rows", f"{facts[0][1]} +- {error:.4f}")
+        facts[0] = (facts[0][0], f"{facts[0][1]} +- {error:.4f}")
+    if rows := result.get("evaluated_rows"):
+        facts[0] = (f"{facts[0][0]}, {rows:,} rows", facts[0][1])
     if result.get("evaluated_on"):
         facts.insert(0, ("evaluated on", result["evaluated_on"]))
     if result.get("loss") is not None:

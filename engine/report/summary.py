@@ -55,11 +55,12 @@ def metric_words(result: Mapping[str, Any]) -> str:
 
     Metrics of one class ("protein.f1") are left to metrics.json and the report's page.
     """
-    error, told = result.get("standard_error"), []
+    error, rows, told = result.get("standard_error"), result.get("evaluated_rows"), []
     for number, (name, value) in enumerate(result["metrics"].items()):
         if number == 0 and error:
             digits = max(2, math.ceil(-math.log10(error)))
-            told.append(f"{name} {value:.{digits}f} +- {error:.{digits}f} ({result['evaluated_rows']:,} rows)")
+            of_rows = f" ({rows:,} rows)" if rows else ""
+            told.append(f"{name} {value:.{digits}f} +- {error:.{digits}f}{of_rows}")
         elif "." not in name:
             told.append(f"{name} {value:.4f}")
     return ", ".join(told)
