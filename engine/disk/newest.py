@@ -27,13 +27,13 @@ def clear(folder: Path) -> None:
 
 
 def candidates(folder: Path) -> Iterator[Path]:
-    """The folders of a checkpoint that may exist, the newest first: `folder` and its <name>.previous."""
+    """The two folders that may hold a checkpoint, the newer first: `folder` and its <name>.previous."""
     yield folder
     yield previous(folder)
 
 
 def previous(folder: Path) -> Path:
-    """The folder of the checkpoint before the one at `folder`."""
+    """The folder of the checkpoint that was written before the one in `folder`."""
     return folder.with_name(f"{folder.name}.previous")
 
 

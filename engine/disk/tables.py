@@ -24,7 +24,7 @@ def write_parquet(path: Path, table: "pd.DataFrame") -> None:
 def read_parquet(
     path: Path, way_out: str, *, texts: Collection[str] = (), numbers: Collection[str] = ()
 ) -> "pd.DataFrame":
-    """What `read_columns` gives, as a table of pandas."""
+    """The same as `read_columns`, but returns a pandas table."""
     table: pd.DataFrame = read_columns(path, way_out, texts=texts, numbers=numbers).to_pandas()
     return table
 
@@ -32,7 +32,8 @@ def read_parquet(
 def read_columns(path: Path, way_out: str, *, texts: Collection[str] = (), numbers: Collection[str] = ()) -> pa.Table:
     """The table in a parquet file, which must have the columns `texts` and `numbers` and may have others.
 
-    Raises UserError when the file is damaged or a column is missing; it names the file and ends with `way_out`.
+    Raises UserError when the file is damaged, or a column is missing or of the wrong type; the message names the file
+    and ends with `way_out`.
     """
     try:
         with pq.ParquetFile(path) as file:  # read_table would import pandas
@@ -46,12 +47,12 @@ def read_columns(path: Path, way_out: str, *, texts: Collection[str] = (), numbe
     wrong = [name for name in numbers if not _is_number(table.schema.field(name).type)]
     wrong += [name for name in texts if not _is_text(table.schema.field(name).type) or table[name].null_count]
     if wrong:
-        raise UserError(f"{path}: column {wrong[0]!r} is of another type than this program writes; {way_out}")
+        raise UserError(f"{path}: column {wrong[0]!r} does not have the type that this program writes; {way_out}")
     return table
 
 
 def numbers_of(column: pa.ChunkedArray) -> np.ndarray:
-    """The numbers of a column, which has no empty cells. pyarrow's own `to_numpy` would import pandas."""
+    """The numbers of a column, which must have no empty cells; pyarrow's own `to_numpy` would import pandas."""
     return np.concatenate([np.from_dlpack(chunk) for chunk in column.chunks])
 
 
