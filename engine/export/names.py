@@ -1,4 +1,4 @@
-"""The names of a PEFT adapter's files, and what a LoraConfig cannot express of the ranks; needs no import of PEFT."""
+"""File names of a PEFT adapter, and a warning about ranks that a LoraConfig cannot express; does not import PEFT."""
 
 from engine.ranks import RankRecord
 from problems.models.parts import split
@@ -8,7 +8,7 @@ ADAPTER_CONFIG = "adapter_config.json"
 
 
 def what_parts_lose(record: RankRecord) -> str:
-    """Says what another trainer loses of the ranks of a fused layer's parts; empty if no part has a rank."""
+    """A warning that other trainers cannot keep the ranks of a fused layer's parts; empty if no part has a rank."""
     parts = [(*split(name), rank) for name, rank in record.kept.items()]
     if all(part is None for _, part, _ in parts):
         return ""

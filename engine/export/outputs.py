@@ -1,5 +1,5 @@
-"""The result as other programs load it: a plain PEFT adapter, one padded to one rank, a file for llama.cpp, merged
-weights, and the ranks without weights."""
+"""Write the result in the forms that other programs load: a plain PEFT adapter, an adapter padded to one rank, a file
+for llama.cpp, merged weights, and the ranks without weights."""
 
 import logging
 
@@ -25,8 +25,8 @@ log = logging.getLogger("autolora")
 def save_all(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: RunFolder, config: RunConfig) -> None:
     """Writes adapter/, and adapter_padded/, adapter.gguf and merged/ if `config` asks for them.
 
-    For a method that searches, lora_config/ is written again, as the ranks may have been edited. Merging makes `model`
-    unusable.
+    For a method that searches, also writes lora_config/ again, because the user may have edited the ranks. Merging
+    makes `model` unusable.
     """
     save_adapter(model, tokenizer, folder.adapter, config.model.revision)
     if config.method in SEARCHING:
@@ -46,6 +46,6 @@ def _tell_of_servers(folder: RunFolder) -> None:
         names: list[str] = list(file.keys())
     if any(lora_pair(name) is None for name in names):
         log.warning(
-            "export: %s also holds modules trained whole, which vLLM refuses and TGI leaves out; merged weights "
-            "work in both: --export.merged true", folder.padded,
+            "export: %s also holds modules trained whole: vLLM refuses such an adapter, TGI ignores these modules; "
+            "merged weights work in both: add --export.merged true", folder.padded,
         )  # fmt: skip
