@@ -1,4 +1,4 @@
-"""Which components are kept within a budget of LoRA parameters: those of the largest worth."""
+"""Choose the components that are kept within a budget of LoRA parameters: those worth most per parameter."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,12 @@ from torch import Tensor
 
 
 def kept_within(worth: Tensor, sizes: Sequence[int], budget: int | None, allowed: Tensor | None = None) -> Tensor:
-    """Which components stay when `budget` LoRA parameters go, over all layers, to the largest worth per parameter.
+    """The components to keep: over all layers, those with the largest worth per parameter, up to `budget` parameters.
 
-    `worth`, `allowed` (None: all) and the result are [layers, k]; `sizes` [layers]: parameters of one component. A
-    component that no longer fits is skipped for the next that does; of two with equal worth, that of the earlier layer
-    comes first. Without a budget all allowed components stay. Ours, not the paper's: a layer may keep no component.
+    `worth`, `allowed` (None: all) and the boolean result are [layers, k]; `sizes` [layers]: parameters of one
+    component. A component that no longer fits is skipped, and the next one that fits is kept. Of two components with
+    equal worth per parameter, the one of the earlier layer comes first. Without a budget, all allowed components are
+    kept. Unlike in the paper, a layer may keep no component.
     """
     allowed = torch.ones_like(worth, dtype=torch.bool) if allowed is None else allowed
     if budget is None:

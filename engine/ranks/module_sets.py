@@ -1,4 +1,4 @@
-"""Static choices of where LoRA sits: sets of module types, each at the whole rank that a parameter budget allows."""
+"""Candidate places for LoRA: sets of module types, each at the largest whole rank that a parameter budget allows."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,27 +12,31 @@ from problems.models.parts import matches
 
 @dataclasses.dataclass(frozen=True)
 class ModuleSets:
-    """`kinds`: word -> the layers that it means; `shapes`: layer -> (outputs, inputs) of every layer that may have
-    LoRA; `budget` in LoRA parameters."""
+    """Makes sets of module types and their ranks within a budget.
+
+    `kinds`: word (a module type, or a name that the user gave) -> its layers; `shapes`: layer -> (outputs, inputs) of
+    every layer that may have LoRA; `budget` in LoRA parameters.
+    """
 
     kinds: Mapping[str, Sequence[str]]
     shapes: Mapping[str, tuple[int, int]]
     budget: int
 
     def layers(self, words: Sequence[str]) -> list[str]:
-        """The layers that any of the words means, in the model's order."""
+        """The layers of all the words together, in the model's order."""
         named = {name for word in words for name in self.kinds[word]}
         return [name for name in self.shapes if name in named]
 
     def tried(self, words: Sequence[str]) -> dict[str, int]:
-        """Word -> the rank of the set: the largest that its layers can have within the budget; 0 where there is no
-        room."""
+        """Each word -> the one rank of the set: the largest that its layers can have within the budget; 0 if rank 1
+        does not fit."""
         layers = self.layers(words)
         room = self.budget // sum(sum(self.shapes[name]) for name in layers)
         return dict.fromkeys(words, min(room, *(min(self.shapes[name]) for name in layers)))
 
     def record(self, tried: Mapping[str, int], k: int) -> RankRecord:
-        """The ranks of a set; layers outside have rank 0. A note says what the budget has left."""
+        """The ranks of a set; layers outside it have rank 0. The record's note says how much of the budget is
+        unused."""
         rank, inside = next(iter(tried.values())), set(self.layers(list(tried)))
         layers = tuple(LayerRank(name, rank if name in inside else 0) for name in self.shapes)
         made = RankRecord(k, layers, rule=controls.MODULES)
@@ -40,43 +44,45 @@ class ModuleSets:
         return dataclasses.replace(made, note=f"{left} LoRA parameters below the budget" if left else None)
 
     def alone(self) -> list[dict[str, int]]:
-        """Each kind alone, where rank 1 has room. Raises UserError where no kind has any."""
+        """The sets of one kind in which rank 1 fits the budget. Raises UserError if there are none."""
         found = [tried for word in self.kinds if (tried := self.tried([word]))[word] > 0]
         if not found:
             least = min(sum(sum(self.shapes[name]) for name in layers) for layers in self.kinds.values())
             raise UserError(
-                f"--lora.budget: it makes {self.budget:,} LoRA parameters, which no type of module has room in; "
-                f"allowed: {least:,} parameters or more, rank 1 in every layer of the smallest type"
+                f"--lora.budget: it gives {self.budget:,} LoRA parameters, too few for rank 1 in any type of module; "
+                f"allowed: {least:,} parameters or more, which is rank 1 in every layer of the smallest type"
             )
         return found
 
     def joined(self, best_first: Sequence[str]) -> list[dict[str, int]]:
-        """The best two kinds together, the best three, and so on, as far as rank 1 has room."""
+        """The best two kinds together, the best three, and so on, if rank 1 fits the budget."""
         sets = (self.tried(best_first[: i + 1]) for i in range(1, len(best_first)))
         return [tried for tried in sets if min(tried.values()) > 0]
 
     def given(self, sets: Sequence[Sequence[str]]) -> list[dict[str, int]]:
-        """The sets that the user named. Raises UserError for one without room."""
+        """The sets that the user named. Raises UserError for a set in which rank 1 does not fit the budget."""
         found = [self.tried(words) for words in sets]
         for words, tried in zip(sets, found, strict=True):
             if min(tried.values()) == 0:
                 needed = sum(sum(self.shapes[name]) for name in self.layers(words))
                 raise UserError(
-                    f"--lora.module_sets: [{', '.join(words)}] has no room in {self.budget:,} LoRA parameters; rank 1 "
-                    f"in every layer of it takes {needed:,}; allowed: smaller sets, or a larger --lora.budget"
+                    f"--lora.module_sets: [{', '.join(words)}] does not fit {self.budget:,} LoRA parameters; rank "
+                    f"1 in each of its layers takes {needed:,}; allowed: smaller sets, or a larger --lora.budget"
                 )
         return found
 
 
 def module_sets(shapes: Mapping[str, tuple[int, int]], budget: int, sets: Sequence[Sequence[str]] = ()) -> ModuleSets:
-    """Sets of the layers in `shapes`: of the words in `sets` (names or their endings), or of their types, as the rank
-    map names them. Raises UserError for a word that means none of them."""
+    """Makes ModuleSets of the layers in `shapes`. The kinds are the words in `sets` (names or their endings) or,
+    without `sets`, the layers' types as the rank map names them. Raises UserError for a word that matches no layer."""
     words = dict.fromkeys(word for one in sets for word in one)
     kinds = {word: [name for name in shapes if matches(name, word)] for word in words} or _types(list(shapes))
     missing = next((word for word, found in kinds.items() if not found), None)
     if missing is not None:
-        there = ", ".join(_types(list(shapes)))
-        raise UserError(f"--lora.module_sets: {missing} is no layer of --lora.target_modules; there are: {there}")
+        types = ", ".join(_types(list(shapes)))
+        raise UserError(
+            f"--lora.module_sets: {missing} matches no layer of --lora.target_modules; their types: {types}"
+        )
     return ModuleSets(kinds, shapes, budget)
 
 

@@ -39,7 +39,7 @@ def test_what_has_no_room_is_left_out() -> None:
     assert sets.alone() == [{"query": 2}, {"value": 2}]
     assert sets.joined(["query", "value"]) == [{"query": 1, "value": 1}]
     assert module_sets(SHAPES, 79).joined(["query", "value"]) == []
-    with pytest.raises(UserError, match=r"^--lora\.budget: it makes 39 LoRA parameters, .* allowed: 40 parameters"):
+    with pytest.raises(UserError, match=r"^--lora\.budget: it gives 39 LoRA parameters, .* allowed: 40 parameters"):
         module_sets(SHAPES, 39).alone()
 
 
@@ -48,7 +48,7 @@ def test_words_are_names_or_their_endings() -> None:
     sets = module_sets(SHAPES, 360, given)
     assert sets.given(given) == [{"att.query": 2, "up": 2}, {"m.layer.0.up": 7}]
     assert sets.layers(["up", "att.query"]) == [name for name in SHAPES if "value" not in name]
-    with pytest.raises(UserError, match=r"^--lora\.module_sets: key is no layer of .*; there are: query, value, up$"):
+    with pytest.raises(UserError, match=r"^--lora\.module_sets: key matches no layer .*: query, value, up$"):
         module_sets(SHAPES, 360, [["query", "key"]])
-    with pytest.raises(UserError, match=r"^--lora\.module_sets: \[up\] has no room in 99 .* of it takes 100; allowed"):
+    with pytest.raises(UserError, match=r"^--lora\.module_sets: \[up\] does not fit 99 .* takes 100; allowed"):
         module_sets(SHAPES, 99, [["up"]]).given([["up"]])

@@ -180,9 +180,9 @@ def test_parts_of_a_fused_layer_are_types_of_their_own(
     [
         (
             "[[value]]",
-            r"^--lora\.module_sets: value is no layer of --lora\.target_modules; there are: query, key, dense",
+            r"^--lora\.module_sets: value matches no layer of --lora\.target_modules; their types: query, key, dense",
         ),
-        ("[[query,key,dense]]", r"^--lora\.module_sets: \[query, key, dense\] has no room in 224 LoRA parameters"),
+        ("[[query,key,dense]]", r"^--lora\.module_sets: \[query, key, dense\] does not fit 224 LoRA parameters"),
     ],
 )
 def test_a_set_that_cannot_be_is_refused(tiny_config: Callable[..., RunConfig], sets: str, message: str) -> None:
