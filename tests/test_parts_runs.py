@@ -177,7 +177,7 @@ def test_init_search_refuses_another_part_than_was_searched(
     raw = json.loads(folder.ranks.read_text())
     raw["layers"][0]["name"] = f"{LAYERS[0]}.k"
     write_json(folder.ranks, raw)
-    with pytest.raises(UserError, match=r"--retrain\.init: 'search' needs the searched layers, all of them"):
+    with pytest.raises(UserError, match=r"--retrain\.init: 'search' needs ranks for exactly the searched layers"):
         run_stages(Request(config, "retrain", False, "x"), StopRequest(), draw=False)
 
 

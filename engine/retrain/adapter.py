@@ -1,4 +1,4 @@
-"""The start of a retraining from the components that a search found, instead of fresh weights (`retrain.init`)."""
+"""Start a retraining from the components that a search found, instead of fresh weights (`retrain.init`)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,10 +21,11 @@ _PREFIX = "base_model.model."
 
 @torch.no_grad()
 def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, weights_file: Path) -> None:
-    """Puts the singular components that the record keeps, and the searched head, into `model`.
+    """Copies the singular components that `record` keeps, and the task head of the search, into `model`.
 
-    The model then computes what the search's model computes without the other components. Raises UserError when the
-    searched weights are missing, other modules were trained, or the ranks are of other layers or above k.
+    `model` then computes the same as the search's model with the other components removed. Raises UserError when the
+    searched weights are missing or damaged, when the search trained other modules whole, or when the ranks are those
+    of other layers or above k.
     """
     if not weights_file.exists():
         raise UserError(f"--retrain.init: 'search' needs {weights_file}; run --stage search, or use scratch")
@@ -36,7 +37,7 @@ def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, w
         ) from error
     before, after = layout({x.name: record.k for x in record.layers}), layout(record.kept)
     if set(before) != set(groups_of(_layers(searched), config.lora.target_modules)):
-        raise UserError("--retrain.init: 'search' needs the searched layers, all of them; allowed here: scratch")
+        raise UserError("--retrain.init: 'search' needs ranks for exactly the searched layers; allowed here: scratch")
     state = dict(model.named_parameters())
     _copy_whole(searched, state)
     for layer in record.layers:
@@ -47,14 +48,14 @@ def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, w
         scale = (config.lora.lora_alpha / record.k) / lora_layers(model)[place.layer].scaling[ADAPTER]
         a, b = (f"{_PREFIX}{place.layer}.lora_{x}.{ADAPTER}.weight" for x in "AB")
         own_a = searched[a][source][chosen].to(state[a])
-        # A component of size 0 has A = B = 0, where no gradient would ever reach it: it keeps its fresh A.
+        # For a component of size 0 the search gives A = B = 0, where no gradient can move it: it keeps its fresh A.
         empty = own_a.abs().amax(dim=1, keepdim=True) == 0
         state[a][place.components] = torch.where(empty, state[a][place.components], own_a)
         state[b][:, place.components] = searched[b][:, source][:, chosen].to(state[b]) * scale
 
 
 def _copy_whole(searched: Mapping[str, Tensor], state: Mapping[str, nn.Parameter]) -> None:
-    """The task head and whatever else both stages train whole."""
+    """Copies the modules that are trained whole. Raises UserError if the search trained others than the retraining."""
     whole = {name for name, parameter in state.items() if parameter.requires_grad and ".lora_" not in name}
     if whole != {name for name in searched if ".lora_" not in name}:
         raise UserError(

@@ -1,4 +1,4 @@
-"""What runs beside a training: the stop, the check of the loss, the seal of a checkpoint, the clock."""
+"""Trainer callbacks: stop on a signal, check the loss, seal checkpoints, measure the time, show the progress."""
 
 import time
 from collections.abc import Mapping
@@ -20,13 +20,13 @@ from problems.machine.processes import Processes
 
 
 class NotFinite(UserError):
-    """The loss of a training is no number."""
+    """The loss of a training is infinite or NaN."""
 
 
 @dataclass(eq=False)
 class StopWhenAsked(TrainerCallback):
-    """Saves and ends the training after the step in which a signal came; several processes ask each other at every
-    10th step."""
+    """Saves a checkpoint and ends the training after the step in which a signal came; several processes ask each other
+    only at every 10th step."""
 
     stop: StopRequest
     processes: Processes
@@ -39,7 +39,7 @@ class StopWhenAsked(TrainerCallback):
 
 @dataclass(eq=False)
 class StopAtNaN(TrainerCallback):
-    """Ends the training when a loss was no number, before a checkpoint of it is written."""
+    """Ends the training, before a checkpoint is written, when a loss was infinite or NaN."""
 
     trainer: RetrainTrainer
     config: RunConfig
@@ -51,16 +51,17 @@ class StopAtNaN(TrainerCallback):
 
 
 def no_number(what: str, config: RunConfig) -> str:
+    """The message for a loss that is infinite or NaN; `what` says which loss."""
     return (
         f"--retrain.learning_rate: {what} is not finite at rate {config.retrain.learning_rate:g}; try a lower rate, "
-        f"--retrain.gradient_clipping 1 or --precision fp32, with --stage retrain --overwrite (a cell of a "
-        f"study: with its folder removed)"
+        f"--retrain.gradient_clipping 1 or --precision fp32, with --stage retrain --overwrite (for a cell "
+        f"of a study, remove its folder instead)"
     )
 
 
 @dataclass(eq=False)
 class Clock(TrainerCallback):
-    """Seconds of training, those before a stop included."""
+    """Measures the seconds of training, including those before a stop."""
 
     seconds: float
 
@@ -68,7 +69,7 @@ class Clock(TrainerCallback):
         self._began = time.perf_counter()
 
     def so_far(self) -> float:
-        """Seconds until now, while the training goes on."""
+        """Seconds of training until now; valid only during the training."""
         return self.seconds + time.perf_counter() - self._began
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -77,8 +78,8 @@ class Clock(TrainerCallback):
 
 @dataclass(eq=False)
 class Progress(TrainerCallback):
-    """The live view of the training, and the bar of the evaluation after it; as a context it takes both away however
-    its body ends."""
+    """Shows the live view of the training and the progress bar of the evaluation; leaving the context removes both,
+    also after an error."""
 
     trainer: RetrainTrainer
     view: RetrainProgress | None = None
@@ -94,7 +95,8 @@ class Progress(TrainerCallback):
             self.view.step(state.global_step)
             return
         step, loss_sum = self._from
-        # Of this process alone: asking the others now and then, by its own clock, they would wait for each other.
+        # The loss of this process alone: the processes refresh their views at different steps, so that a sum over all
+        # of them could wait forever.
         now = float(self.trainer.loss_sum)
         rate = kwargs["optimizer"].param_groups[0]["lr"]
         self.view.show(state.global_step, (now - loss_sum) / (state.global_step - step), rate)
@@ -114,7 +116,7 @@ class Progress(TrainerCallback):
         self.close()
 
     def close(self) -> None:
-        """Takes what is shown away."""
+        """Removes the view and the bar from the terminal."""
         for bar in (self.view, self.evaluation):
             if bar is not None:
                 bar.__exit__()
@@ -136,7 +138,7 @@ class Seal(TrainerCallback):
     processes: Processes
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.processes.wait()  # each has written its random state
+        self.processes.wait()  # until each process has written its random state
         if self.processes.first:
             folder = retrain_checkpoint.place(Path(args.output_dir), state.global_step)
             retrain_checkpoint.seal(folder, self.clock.so_far(), self.begun)

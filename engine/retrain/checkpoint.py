@@ -1,6 +1,7 @@
 """Checkpoints of the retraining: the folders that transformers.Trainer writes, sealed with checksums.
 
-Trainer writes into the folder itself, so after a kill a half-written one may be the newest. The seal is written last.
+Trainer writes directly into the final folder, so that after a kill the newest checkpoint may be half-written. The seal
+is written last and marks a checkpoint as complete.
 """
 
 import json
@@ -36,8 +37,8 @@ def place(folder: Path, step: int) -> Path:
 
 
 def seal(checkpoint: Path, seconds: float, begun: Mapping[str, Any]) -> None:
-    """Marks a checkpoint as complete, once all of it is on the disk; `begun` is what it may be resumed with: settings,
-    a fingerprint of the data, ranks."""
+    """Flushes a checkpoint to the disk, then marks it as complete. `begun`: the settings, the fingerprint of the data
+    and the ranks that a command must have to resume it."""
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != _SEAL)
     for path in files:
         sync(path)
@@ -47,9 +48,11 @@ def seal(checkpoint: Path, seconds: float, begun: Mapping[str, Any]) -> None:
 
 
 def newest(folder: Path) -> Sealed | None:
-    """The newest intact checkpoint, or None; what is half-written or damaged is removed, the latter with a warning."""
+    """The newest intact checkpoint, or None. Removes half-written and damaged ones; warns of damaged ones that are
+    newer."""
     found = None
-    # All are looked at: Trainer counts them to decide which to delete, and would keep a broken one for a good one.
+    # Checks all checkpoints: Trainer counts them to decide which to delete, and could delete an intact one to keep a
+    # broken one.
     for step in _steps(folder):
         candidate = place(folder, step)
         sealed = _read(candidate)
@@ -62,7 +65,7 @@ def newest(folder: Path) -> Sealed | None:
 
 
 def peek(folder: Path) -> dict[str, Any]:
-    """The newest seal under `folder`, read without checking its sums; empty when no checkpoint there is complete."""
+    """The content of the newest seal in `folder`, with unchecked checksums; empty if no checkpoint is complete."""
     for step in _steps(folder):
         with suppress(OSError, ValueError, RecursionError):
             found = json.loads((place(folder, step) / _SEAL).read_text(encoding="utf-8"))
@@ -72,7 +75,7 @@ def peek(folder: Path) -> dict[str, Any]:
 
 
 def newest_step(folder: Path) -> int | None:
-    """The step of the newest checkpoint that is complete, read without checking its sums; None when there is none."""
+    """The step of the newest complete checkpoint in `folder`, with unchecked checksums; None if there is none."""
     return next((step for step in _steps(folder) if (place(folder, step) / _SEAL).exists()), None)
 
 

@@ -1,5 +1,5 @@
-"""Methods that choose ranks on D_val by training at each of several: lora_grid, lora_modules, optuna. All write
-grid.json, ranks.json and lora_config/."""
+"""Methods lora_grid, lora_modules and optuna: train at several candidate ranks, and choose those that are best on
+D_val. They write grid.json, ranks.json and lora_config/."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -23,11 +23,11 @@ from problems.models.attach import ADAPTER
 from problems.models.layers import layer_shapes, lora_layers_of
 
 Ranks = Callable[[Mapping[str, Any]], RankRecord]
-"""Makes of what is tried the ranks of every layer."""
+"""Turns a candidate into the ranks of every layer."""
 
 
 def choose_ranks(run: Context) -> None:
-    """The ranks of the run's method. Trials that an interrupted command has finished are not repeated."""
+    """Chooses ranks by the run's method and writes them; does not repeat trials that an earlier command finished."""
     shapes = _shapes(run)
     plan, ranks_of, blame, most = _METHODS[run.config.method](run, shapes)
     sizes = {name: sum(shape) for name, shape in shapes.items()}
@@ -45,7 +45,7 @@ def choose_ranks(run: Context) -> None:
 
 
 Shapes = Mapping[str, tuple[int, int]]
-"""Name -> (outputs, inputs) of every layer, or part of one, that the targets mean."""
+"""Name -> (outputs, inputs) of every layer, or part of one, that the target modules match."""
 
 
 def _shapes(run: Context) -> Shapes:
@@ -55,8 +55,8 @@ def _shapes(run: Context) -> Shapes:
 
 
 Choice = tuple[Plan, Ranks, Path, str]
-"""What is tried, the ranks of it, what is to blame where these do not fit the model, and of how many trials the log
-speaks."""
+"""The plan of candidates, the ranks of a candidate, the file or option that an error names if these do not fit the
+model, and the number of trials as the log prints it."""
 
 
 def _grid(run: Context, shapes: Shapes) -> Choice:
@@ -72,8 +72,8 @@ def _grid(run: Context, shapes: Shapes) -> Choice:
 
 
 def _modules(run: Context, shapes: Shapes) -> Choice:
-    """Sets of module types at equal cost: those of `lora.module_sets`, or each type alone and then the best two
-    together, the best three, up to all."""
+    """Sets of module types at equal cost: those in `lora.module_sets` or, if there are none, each type alone, then the
+    best two together, the best three, and so on up to all."""
     lora = run.config.lora
     sets = module_sets(shapes, budget_of(lora, [sum(shape) for shape in shapes.values()]), lora.module_sets)
     given = sets.given(lora.module_sets)
@@ -94,7 +94,7 @@ def _of_sets(sets: ModuleSets, k: int) -> Ranks:
 
 
 def _tpe(run: Context, shapes: Shapes) -> Choice:
-    """What TPE proposes after the trials before, at the budget."""
+    """Ranks that TPE proposes from the earlier trials; each proposal spends the whole budget."""
     lora, seed = run.config.lora, run.config.seed
     sizes = {name: sum(shape) for name, shape in shapes.items()}
     budget = budget_of(lora, list(sizes.values()), least=min(sizes.values()))

@@ -1,7 +1,7 @@
-"""Common random numbers: two trainings of one seed differ in their ranks, and in nothing that is drawn.
+"""Common random numbers: two trainings with one seed may differ in their ranks, but draw the same random numbers.
 
-Without them every further row of A moves the generator, and with it the head's masks and all that is drawn later: the
-noise of a comparison would be that of two seeds.
+With a single generator, one more row of A would change all that is drawn after it, such as the head's dropout masks.
+A comparison of two ranks would then be as noisy as a comparison of two seeds.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from problems.models.parts import layout
 
 @dataclass(frozen=True)
 class Moment:
-    """A forward pass of a training: optimiser steps before it, batches of its step before it, and the process."""
+    """Identifies a forward pass: the optimiser steps before it, the earlier batches of its step, and the process."""
 
     step: int
     batch: int = 0
@@ -30,8 +30,8 @@ class Moment:
 class CommonDropout(nn.Module):
     """Dropout on a layer's LoRA input, whose mask depends on (seed, layer name, moment) alone.
 
-    A layer that a model uses several times in one pass has one mask in all of them. Checkpointing computes a pass
-    again at the same moment, and so with the same mask.
+    A layer that a model uses several times in one pass has the same mask each time. Gradient checkpointing computes a
+    pass again at the same moment, and so with the same mask.
     """
 
     def __init__(self, p: float, seed: int, name: str) -> None:
@@ -54,11 +54,10 @@ class CommonDropout(nn.Module):
 
 @torch.no_grad()
 def start_in_common(model: PeftModel, record: RankRecord, seed: int) -> None:
-    """Gives LoRA its start from (seed, layer name): A is the first rows of one matrix for every rank, B is 0, and the
-    dropout masks are those of CommonDropout.
+    """Initialises LoRA from (seed, layer name): for every rank, A is the first rows of the same matrix, and B is 0.
+    Puts CommonDropout in place of PEFT's dropout.
 
-    The rows of A are distributed as PEFT draws them (Kaiming uniform). A part of a fused layer has a matrix of its
-    own.
+    The rows of A are distributed as PEFT draws them (Kaiming uniform). Each part of a fused layer has its own matrix.
     """
     layers = lora_layers(model)
     for name, place in layout(record.kept).items():
@@ -74,8 +73,8 @@ def start_in_common(model: PeftModel, record: RankRecord, seed: int) -> None:
 
 
 class CommonMasks:
-    """Seeds every forward pass of a training by its moment, so that the base model's masks, too, are the same in two
-    trainings of one seed."""
+    """Seeds every forward pass of a training by its moment, so that two trainings with one seed also have the same
+    dropout masks in the base model."""
 
     def __init__(self, model: nn.Module, seed: int, process: int = 0) -> None:
         self.dropouts = [module for module in model.modules() if isinstance(module, CommonDropout)]
@@ -84,7 +83,7 @@ class CommonMasks:
         self._moment = Moment(-1)
 
     def begin(self, step: int) -> None:
-        """Called before each forward pass, with the number of optimiser steps that were taken before it."""
+        """Must be called before each forward pass, with the number of optimiser steps taken so far."""
         same = step == self._moment.step
         self._moment = at = Moment(step, self._moment.batch + 1 if same else 0, self.process)
         torch.manual_seed(seed_of(self.seed, "masks", at.step, at.batch, at.process))

@@ -1,4 +1,4 @@
-"""What a run was evaluated on, in words, and how sure its main metric is."""
+"""What a run was evaluated on, in words, and the standard error of its main metric."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ _PARTS = {0.1: "tenth", 0.2: "fifth", 0.25: "quarter", 0.5: "half"}
 
 
 def evaluated_on(config: RunConfig, name: str, split: str) -> str:
-    """`train.csv, held-out tenth`: the file of the evaluation rows, or the task `name` and its split."""
+    """The evaluation rows in words: their file, `train.csv, held-out tenth`, or the task's `name` and `split`."""
     task = config.task
     if task.type in ("sample", "glue") or is_benchmark(task):
         return f"{name}, {split}"
@@ -26,9 +26,10 @@ def evaluated_on(config: RunConfig, name: str, split: str) -> str:
 
 
 def standard_error(metrics: Mapping[str, float], rows: int) -> float | None:
-    """That of the main metric where it is the share of `rows` independent rows that are right; None of other metrics.
+    """The standard error of the main metric if it is the accuracy on `rows` independent rows; None for others.
 
-    Agresti's estimate, one row more of either kind, so that a few rows that are all right do not look certain.
+    This is Agresti's estimate: it adds one right and one wrong row, so that the accuracy of a few rows that are all
+    right does not look certain.
     """
     name, value = next(iter(metrics.items()))
     if name != "accuracy" or not rows:

@@ -1,5 +1,5 @@
-"""The loss of an evaluation: the mean over all labels of a split, in however many batches and processes they come; and
-how many of these labels have the largest logit."""
+"""The loss of an evaluation, which is the mean over all labels of a split for any batch size and number of processes,
+and the share of these labels that have the largest logit."""
 
 import torch
 
@@ -7,10 +7,10 @@ from problems.machine.processes import Processes
 
 
 class LabelMean:
-    """Puts the mean losses of batches together to the mean over all their labels.
+    """Combines the mean losses of batches into the mean over all their labels.
 
-    Trainer's own weighs each batch by its rows: the words of a short sentence would count more than those of a long
-    one, and the number would change with the size of the batches.
+    Trainer weighs each batch by its rows instead: a word of a short sentence would count more than one of a long
+    sentence, and the loss would change with the batch size.
     """
 
     def __init__(self, rows: int, processes: Processes) -> None:
@@ -21,26 +21,26 @@ class LabelMean:
         self.hits: list[torch.Tensor] = []
 
     def own(self, batch: int) -> int:
-        """How many of the next batch's rows count: Trainer fills the last ones up, as all processes need as many."""
+        """How many rows of the next batch count; the rest is padding, as Trainer gives all processes equally many."""
         own = min(max(self.left - self.processes.rank * batch, 0), batch)
         self.left -= self.processes.size * batch
         return own
 
     def add(self, loss: torch.Tensor, labels: int, hits: torch.Tensor | None = None) -> None:
-        """The mean loss over so many labels, of which `hits` have the largest logit; over none it is no number, and
-        counts nothing."""
+        """Adds a batch: its mean loss over `labels` labels, `hits` of which have the largest logit. A batch without
+        labels, whose loss is NaN, is ignored."""
         if labels:
             self.losses.append(loss)
             self.counts.append(labels)
             self.hits += [] if hits is None else [hits]
 
     def value(self) -> float:
-        """The mean over the labels of all processes; NaN where there is none."""
+        """The mean loss over the labels of all processes; NaN if there are no labels."""
         own = sum((loss.item() * count for loss, count in zip(self.losses, self.counts, strict=True)), start=0.0)
         return self._share(own)
 
     def accuracy(self) -> float:
-        """The share of the labels of all processes that have the largest logit; NaN where there is none."""
+        """The share of the labels of all processes that have the largest logit; NaN if there are no labels."""
         return self._share(float(sum(hits.item() for hits in self.hits)))
 
     def _share(self, own: float) -> float:
@@ -50,8 +50,8 @@ class LabelMean:
 
 
 def hits_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """How many labels have the largest of the logits that the token before them gives. No copy of the logits is made.
+    """How many labels get the largest logit from the token before them. Does not copy the logits.
 
-    logits [rows, tokens, vocabulary], labels [rows, tokens], -100 where there is none.
+    logits [rows, tokens, vocabulary]; labels [rows, tokens], -100 for a token without a label.
     """
     return (logits.argmax(dim=-1)[:, :-1] == labels[:, 1:]).sum()

@@ -1,5 +1,5 @@
-"""The one training loop of stage 2 and of every baseline: transformers.Trainer, with our order of rows and our
-stop."""
+"""The one training loop of stage 2 and of every baseline: transformers.Trainer, with this program's order of rows and
+its stop on a signal."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -32,9 +32,9 @@ from problems.tasks import Task
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a training gave: metrics on the evaluation split, seconds of training, optimiser steps, the text of the
-    predictions (of tasks that keep them), the log loss at a fitted temperature (of tasks whose outputs are read), and
-    where it is asked for the loss of every row.
+    """The result of a training: metrics on the evaluation split, seconds of training, optimiser steps, the text of the
+    predictions (for tasks that keep them), the log loss at a fitted temperature (for tasks with `reads_outputs`), and
+    the loss of every row (with `retrain.row_losses`).
     """
 
     metrics: dict[str, float]
@@ -48,15 +48,15 @@ class Fitted:
     curve: list[dict[str, Any]] = field(default_factory=list)
     """Points of the training loss: step, loss, learning_rate."""
     found_in: float | None = None
-    """Seconds in which the method itself found its ranks."""
+    """Seconds that the method took to find its ranks; None if it looked for none."""
 
 
 def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mapping[str, Any] | None = None) -> Fitted:
-    """Trains on `data.train` and evaluates after the last step (no split chooses an epoch); a model of which nothing
-    is to be trained is evaluated alone.
+    """Trains on `data.train` and evaluates after the last step (no split chooses an epoch). A model without trainable
+    parameters is only evaluated.
 
-    Resumes from the newest intact checkpoint in `folder`. The caller removes the checkpoints when the result is safe;
-    `begun`, what the training began with, is stored in each, to be compared before it is resumed.
+    Resumes from the newest intact checkpoint in `folder`. The caller removes the checkpoints once the result is
+    written. Each checkpoint stores `begun`: the settings, data and ranks that are compared before it is resumed.
     Raises Interrupted when a signal asked to stop, NotFinite when the loss is not finite.
     """
     config, processes = run.config, run.processes
@@ -85,9 +85,9 @@ def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mappi
         trainer.add_callback(LossCurve(trainer))
         curve: list[dict[str, Any]] = []
         if not any(p.requires_grad for p in prepared.model.parameters()):
-            steps = 0  # the base model as it is
+            steps = 0  # the base model is evaluated without training
         elif last is not None and last.step >= last.max_steps:
-            # Trainer would make one step more.
+            # Trainer, asked to resume here, would take one step too many.
             trainer.take_weights(last.folder)
             steps, curve = last.step, points_in(last.folder)
         else:
@@ -102,24 +102,24 @@ def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mappi
 
 
 def _usual_masks(*, compiled: bool) -> AbstractContextManager[Any]:
-    """Inside, a compiled model draws its dropout masks as one that is not compiled: else they depend on how the model
-    is cut into graphs, and two trainings of one seed differ in more than their ranks."""
+    """A context in which a compiled model draws the same dropout masks as an uncompiled one. Otherwise the masks
+    depend on how the model is cut into graphs, and two trainings with one seed differ in more than their ranks."""
     if not compiled:
         return nullcontext()
-    settings: Any = import_module("torch._inductor.config")  # it takes a second
+    settings: Any = import_module("torch._inductor.config")  # this import takes a second
     patched: AbstractContextManager[Any] = settings.patch(fallback_random=True)
     return patched
 
 
 def _evaluate(trainer: RetrainTrainer, run: Context, data: Data, seconds: float, steps: int) -> Fitted:
-    """The task's metrics and the loss on every row of each split, and the text of the predictions.
+    """Evaluates all rows of each split: the task's metrics, the loss, and the text of the predictions.
 
     Raises NotFinite when the loss on the evaluation rows is not finite.
     """
     task, texts, calibrated = run.task, [], []
     by_split: dict[str, dict[str, float]] = {}
     for name, rows in data.evaluation.items():
-        # In the order of the rows: metrics may need more of a row than its output and its label.
+        # The outputs are in the order of the rows, because metrics may read more columns of a row than its label.
         output = trainer.predict(rows)
         means: dict[str, float] = output.metrics or {}
         by_split[name] = {"loss": means["eval_loss"]}
@@ -144,7 +144,7 @@ def _arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) ->
     settings = config.retrain
     arguments = TrainingArguments(
         output_dir=str(folder),
-        # Of all processes together: one process more changes the time of a step, not the step.
+        # The batch of all processes together: more processes change the time of a step, but not its result.
         per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation,
         per_device_eval_batch_size=evaluation_batch(config),
@@ -160,20 +160,21 @@ def _arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) ->
         remove_unused_columns=False,
         label_names=["labels"],
         torch_compile=settings.torch_compile,
-        # Compiling would switch TF32 on for the whole process, and with it change what fp32 means.
+        # Otherwise compiling would turn TF32 on for the whole process, and fp32 would be less precise.
         tf32=False if settings.torch_compile else None,
         prediction_loss_only=not task.reads_outputs,
         save_strategy="steps",
         save_steps=settings.checkpoint_every,
         save_total_limit=2,
         logging_strategy="no",
-        # It would read the loss back from the device at every step; StopAtNaN looks now and then.
+        # This filter would copy the loss from the device at every step; StopAtNaN checks it less often.
         logging_nan_inf_filter=False,
         report_to="none",
-        disable_tqdm=True,  # Progress shows how far it is
+        disable_tqdm=True,  # Progress shows the training
     )
-    # Autocast is RetrainTrainer's; an environment variable (ACCELERATE_MIXED_PRECISION) must not add one of its own.
+    # RetrainTrainer applies autocast; the environment variable ACCELERATE_MIXED_PRECISION must not apply it again.
     arguments.mixed_precision = "no"
-    # Several GPUs in one process would be DataParallel, with a batch for each; torchrun is the way to use them.
+    # With several GPUs in one process Trainer would use DataParallel, with a batch for each. Users start torchrun
+    # instead.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments

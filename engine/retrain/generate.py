@@ -1,4 +1,4 @@
-"""What a language model writes after its training: texts for the evaluation rows, kept and scored."""
+"""Let a trained language model write texts for the evaluation rows; save and score these texts."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -16,10 +16,11 @@ from problems.tasks.generation import Generation
 
 
 def write_texts(model: Any, run: Context) -> dict[str, float]:
-    """predictions.jsonl of what `model` writes, and the official metrics of it; nothing where none of it is asked for.
+    """Writes predictions.jsonl with the texts of `model`; returns their official metrics. Does nothing and returns {}
+    if the task asks for no texts.
 
-    Generation also keeps predictions.txt and references.txt, as --score reads them; chat keeps samples.jsonl, and has
-    no metrics of its texts. Raises Interrupted between two batches when a signal asked to stop.
+    Generation also writes predictions.txt and references.txt, which --score reads. Chat writes samples.jsonl, and has
+    no metrics for its texts. Raises Interrupted between two batches when a signal asked to stop.
     """
     task, folder = run.task, run.folder
     assert isinstance(task, Causal)
@@ -80,6 +81,6 @@ def _lines(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def in_groups(references: Sequence[Sequence[str]]) -> str:
-    """References one a line, a blank line between those of two records: the E2E script's format."""
+    """The references in the E2E script's format: one a line, with a blank line between two records."""
     groups = ["".join(f"{' '.join(text.split())}\n" for text in found) for found in references]
     return "\n".join(groups)

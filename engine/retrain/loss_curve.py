@@ -15,10 +15,10 @@ POINTS = 200
 
 @dataclass(eq=False)
 class LossCurve(TrainerCallback):
-    """Adds points to the history in Trainer's state, which every checkpoint holds: the step, the mean training loss of
-    the steps since the point before, and the learning rate.
+    """Adds points to the history in Trainer's state, which every checkpoint saves.
 
-    Every checkpoint ends an interval, so that a resumed training has the points of one that was not stopped.
+    A point has the step, the mean training loss of the steps since the previous point, and the learning rate. Each
+    checkpoint adds a point, so that a resumed training has the same points as one that was not stopped.
     """
 
     trainer: RetrainTrainer
@@ -42,7 +42,7 @@ class LossCurve(TrainerCallback):
 
 
 def points_of(state: TrainerState) -> list[dict[str, Any]]:
-    """The points of a training; Trainer's own entries in its history have no `loss`."""
+    """The points of a training. Leaves out Trainer's own entries in the history, which have no `loss`."""
     return [dict(entry) for entry in state.log_history if "loss" in entry]
 
 

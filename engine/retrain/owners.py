@@ -1,4 +1,4 @@
-"""Which method wrote a ranks.json, and which methods read another run's: known before torch is loaded."""
+"""Which method wrote a ranks.json, and which methods read that of another run; works before torch is loaded."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,14 +21,14 @@ OWN_RULES: Mapping[str, Sequence[str] | None] = {
     "eva": (EVA,),
     "para": (PARA,),
 }
-"""Method -> values of `rule` in a ranks.json that it takes for its own; None: every value that no other method owns,
-as a search's or "by hand". A method that is not here writes no ranks."""
+"""Method -> the values of `rule` in a ranks.json that it accepts as its own. None: accepts every value that no other
+method owns, such as a search's or "by hand". A method that is not listed writes no ranks."""
 READ_RANKS = {"lora_ranks", "lora_shuffled", "lora_random"}
 """The methods that start from the ranks.json that lora.ranks_from names."""
 
 
 def refuse_other_ranks(asked: Asked) -> None:
-    """Refuses a folder with another method's ranks.json, which this run would replace or take for its own."""
+    """Refuses a folder with another method's ranks.json, which this run would overwrite or mistake for its own."""
     path, rules = asked.folder.ranks, OWN_RULES.get(asked.config.method, ())
     if asked.stage == "report" or not path.exists():
         return
@@ -36,6 +36,6 @@ def refuse_other_ranks(asked: Asked) -> None:
     owned = {rule for own in OWN_RULES.values() for rule in own or ()}
     if rule in owned if rules is None else rule not in rules:
         raise UserError(
-            f"--method: {path} holds ranks of rule {rule!r}, which come from another method; --name starts another "
-            f"run, --stage all --overwrite replaces this one"
+            f"--method: {path} holds ranks of rule {rule!r}, which another method wrote; use --name to start another "
+            f"run, or --stage all --overwrite to replace this one"
         )

@@ -1,4 +1,4 @@
-"""How far a run is that has not finished: from its files, while another process may write them."""
+"""Print the progress of an unfinished run from its files, which another process may be writing."""
 
 import shlex
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ from engine.tracking.metrics_file import MetricsFile
 
 
 def print_progress(folder: RunFolder) -> None:
-    """Prints how far a run is that has begun and has no result yet; nothing for a folder in which none has begun."""
+    """Prints the progress of an unfinished run; prints nothing for a folder in which no run has begun."""
     for line in progress_lines(folder) if folder.begun else ():
         console.print(line, highlight=False, soft_wrap=True)
 
 
 def progress_lines(folder: RunFolder) -> Iterator[str]:
-    """A line for the stage that is going on or was stopped, and one that says which of the two."""
+    """A line for the unfinished stage, and a line that says whether the run is still running or was stopped."""
     config = load_config(folder.config)
     if config.method == "autolora" and not folder.ranks.exists():
         yield _search_line(config, folder)
@@ -40,7 +40,7 @@ def progress_lines(folder: RunFolder) -> Iterator[str]:
 
 
 def _search_line(config: RunConfig, folder: RunFolder) -> str:
-    """How far the search is, with the numbers that it logged last."""
+    """The last step that the search logged, with its numbers."""
     if folder.search_summary.exists():
         return "search: finished; its answer on D_val is not measured yet"
     lines = MetricsFile(folder.search_metrics).read()
@@ -53,7 +53,7 @@ def _search_line(config: RunConfig, folder: RunFolder) -> str:
 
 
 def user_of(root: Path) -> str:
-    """Who works in a folder now, in the words of the lock; "" where nobody does, or nobody can tell."""
+    """The lock's message about the process that uses a folder now; "" if there is none, or if that is unknown."""
     try:
         with locked(root):
             return ""

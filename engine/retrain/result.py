@@ -14,7 +14,7 @@ from engine.run.resources import peak_memory, versions
 
 
 def result_of(run: Context, fitted: Fitted, record: RankRecord | None, trainable: int, rate: float) -> dict[str, Any]:
-    """The content of metrics.json. The sweep's seconds stand apart: total is what one run at its rate costs."""
+    """The content of metrics.json. `total` is the cost of one run at the chosen rate, without the sweep."""
     config, searched = run.config, _searched(run)
     answer = read_answer(run.folder.answer).get("seconds") if config.method == "autolora" else None
     seconds = {"search": searched.get("seconds", fitted.found_in), "answer": answer, "retrain": fitted.seconds}
@@ -45,7 +45,7 @@ def result_of(run: Context, fitted: Fitted, record: RankRecord | None, trainable
 
 
 def _searched(run: Context) -> dict[str, Any]:
-    """Seconds, steps and memory of what found the ranks; nothing where no stage did."""
+    """Seconds, steps and memory of the stage that found the ranks; empty if no stage did."""
     if run.config.method in CHOOSING_RANKS:
         trials = read_trials(run.folder.grid)
         return {"seconds": sum(t.seconds for t in trials), "steps": sum(t.steps for t in trials)}

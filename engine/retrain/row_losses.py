@@ -21,12 +21,14 @@ UNUSED = "unused"
 
 
 def row_losses(model: nn.Module, run: Context, data: Data) -> pd.DataFrame:
-    """A row for each row of the evaluation splits and of `data.unused`: its split, its number there, its loss (nats,
-    summed over its labels), its weight (the number of its labels) and the number of its source: rows that are written
-    for one input (the references of a record) have one source, others each their own.
+    """A table with one row for each row of the evaluation splits and of `data.unused`.
 
-    Every second row is judged at the temperature that fits the others best. Computed in the weights' own precision.
-    Raises UserError where one half of the rows has no label.
+    Columns: `split`; `row`, its number in the split; `source`, a number that rows written for the same input share
+    (the references of a record); `loss` in nats, summed over its labels; `weight`, the number of its labels.
+
+    The rows at even places of the table are one half, those at odd places the other. The loss of each half is taken
+    at the temperature that fits the other half best. Computed in the weights' own precision. Raises UserError if a
+    half has no label.
     """
     parts = dict(data.evaluation) | ({} if data.unused is None else {UNUSED: data.unused})
     likelihood, compute = likelihood_of(run.task), Compute(run.compute.device, bf16=False)
@@ -49,8 +51,8 @@ def row_losses(model: nn.Module, run: Context, data: Data) -> pd.DataFrame:
     first = np.arange(len(weights)) % 2 == 0
     if min(float(weights[half].sum()) for half in (first, ~first)) == 0:
         raise UserError(
-            f"--retrain.row_losses: one half of the {len(weights)} held-out rows, which chooses the other half's "
-            f"temperature, has no label; allowed: more rows to evaluate on"
+            f"--retrain.row_losses: one half of the {len(weights)} held-out rows has no label, and cannot choose "
+            f"the temperature of the other half; allowed: more rows to evaluate on"
         )
     judged = crossed(likelihood, (statistics, statistics), weights, first)
     numbers_of = {source: number for number, source in enumerate(dict.fromkeys(sources))}

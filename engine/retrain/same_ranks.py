@@ -1,4 +1,4 @@
-"""Whether the ranks are still those that a half-done retraining, or a choice of its learning rate, began with."""
+"""Refuse to resume a half-done retraining, or a sweep of its learning rates, at other ranks than it began with."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,12 +12,12 @@ from engine.run.resuming import Outdated
 
 
 def what_counts(record: RankRecord | None) -> dict[str, Any] | None:
-    """What of a record decides the model that is trained, as a checkpoint stores it; None for a method without."""
+    """The part of a record that decides which model is trained, as checkpoints store it; None without a record."""
     return None if record is None else {"k": record.k, **record.kept}
 
 
 def refuse_changed_ranks(record: RankRecord, blame: Path, folder: RunFolder) -> None:
-    """Raises Outdated, blaming the file that the ranks come from, when work in `folder` began with other ranks."""
+    """Raises Outdated, which names `blame` (the source of the ranks), when work in `folder` began with other ranks."""
     sweep = read_json(folder.sweep)
     half_done = "" if "chosen" in sweep else "half-done "
     for work, recorded in (
@@ -27,13 +27,13 @@ def refuse_changed_ranks(record: RankRecord, blame: Path, folder: RunFolder) -> 
         change = recorded and _changed(recorded, what_counts(record) or {})
         if change:
             raise Outdated(
-                f"{blame}: these are not the ranks that {work} began with: {change}; bring the old ranks back to go "
-                f"on, --stage retrain --overwrite to train at these, or --name for another run"
+                f"{blame}: these are not the ranks that {work} began with: {change}; bring the old ranks back to "
+                f"resume, use --stage retrain --overwrite to train at these, or --name for another run"
             )
 
 
 def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """The first layer (or k) of another rank. A layer that is not there has rank 0."""
+    """The first layer whose rank changed (or k), with both values; None if none did. A missing layer has rank 0."""
     for name in {**now, **then}:
         before, after = then.get(name, 0), now.get(name, 0)
         if before != after:

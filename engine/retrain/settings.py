@@ -1,4 +1,4 @@
-"""Which keys change the result of a retraining, and the refusals to mix two of them."""
+"""Which keys change the result of a retraining; refuse to resume one after such a key has changed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,17 +22,17 @@ _LATER = (
 )  # fmt: skip
 
 RETRAINING = Settings(_READ, (*_LATER, "task.metrics"))
-"""Compared before a training resumes; metrics may change, as they are computed after the last step."""
+"""Compared before a training resumes; task.metrics may change, as metrics are computed after the last step."""
 CHOOSING = Settings(_READ, _LATER)
-"""Compared before a sweep or grid resumes; metrics may not change, as the first one chooses."""
+"""Compared before a sweep or grid resumes; task.metrics may not change, as the first metric ranks the trials."""
 FINISHED = Settings((*_READ, "decode"), (*_SPEED, "decode.batch_size"), evaluates=True)
-"""Compared before a study keeps a finished cell: all that training, evaluation and decoding read."""
+"""Compared before a study keeps a finished cell: all keys that training, evaluation and decoding read."""
 _WEIGHTS = Settings(("model.name", "model.revision", "lora.k", "lora.lora_alpha"))
-"""Compared before --retrain.init search: these decide what the searched weights are in the new model."""
+"""Compared before --retrain.init search: after a change of these keys the searched weights would not fit."""
 
 
 def refuse_changed_retraining(asked: Asked) -> None:
-    """Refuses to resume a training, a sweep or a grid under a setting that would change it."""
+    """Refuses to resume a training, a sweep or a grid under a setting that would change its result."""
     folder, config = asked.folder, asked.config
     if asked.stage == "report" or folder.metrics.exists():
         return
@@ -40,7 +40,7 @@ def refuse_changed_retraining(asked: Asked) -> None:
     if folder.grid.exists() and not folder.ranks.exists():
         CHOOSING.refuse_changed(_settings(read_trials_file(folder.grid)), config, what)
     elif folder.grid.exists() and asked.stage == "all":
-        way_out = "give the old value, --stage retrain to take those ranks as they are, or --overwrite to start again"
+        way_out = "give the old value, use --stage retrain to train at those ranks, or --overwrite to start again"
         what_chosen = f"{folder.root} holds ranks that were chosen with"
         RETRAINING.refuse_changed(_settings(read_trials_file(folder.grid)), config, what_chosen, way_out)
     if folder.sweep.exists():
@@ -51,7 +51,7 @@ def refuse_changed_retraining(asked: Asked) -> None:
 
 
 def _settings(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that a JSON file of a run was made under; empty when it holds none."""
+    """The settings that the content of a run's JSON file holds; empty if it holds none."""
     found: dict[str, Any] = content.get("settings", {})
     return found
 
@@ -65,5 +65,5 @@ def refuse_other_weights(asked: Asked) -> None:
             _settings(read_searched(folder.search_summary)),
             asked.config,
             f"{folder.root} holds weights that were searched with",
-            "give the old value, --retrain.init scratch, or --stage search --overwrite to search again",
+            "give the old value, use --retrain.init scratch, or --stage search --overwrite to search again",
         )

@@ -1,4 +1,4 @@
-"""Batches of the retraining for one of several processes: its own rows, and what share of the batch they are."""
+"""Batches of the retraining for one of several processes: its own rows, and their share of the batch's labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from problems.tasks import Collate
 def shared_batches(
     rows: Dataset, order: LengthGroupedOrder, collate: Collate, processes: Processes
 ) -> DataLoader[dict[str, Tensor]]:
-    """The batches of an epoch as this process sees them: its own rows, with their `share` of the batch, a scalar."""
+    """The batches of an epoch for this process: its own rows, and the scalar `share` of the batch's labels in them."""
     batches = _WholeBatches(order, order.batch_size, drop_last=False)
     return _Loader(_Parts(rows, collate, processes), batch_sampler=batches, collate_fn=lambda batch: batch)
 
 
 @dataclass(frozen=True)
 class _Parts(torch.utils.data.Dataset[Any]):
-    """The rows; asked for a batch of them, it gives this process's part, collated."""
+    """A data set that returns, when it is asked for a batch, only this process's rows of it, collated."""
 
     rows: Dataset
     collate: Collate
@@ -39,16 +39,16 @@ class _Parts(torch.utils.data.Dataset[Any]):
 
 
 class _WholeBatches(BatchSampler):
-    """The rows in `order` cut into batches, as Trainer's loader in one process does."""
+    """Cuts the ordered rows into batches, as Trainer's loader does in one process."""
 
     sampler: LengthGroupedOrder
 
     def set_epoch(self, epoch: int) -> None:
-        """Trainer calls it here when it has skipped the batches before a stop."""
+        """Trainer calls this, and not the loader's, after it skipped the batches that were trained before a stop."""
         self.sampler.set_epoch(epoch)
 
 
 class _Loader(DataLoader[Any]):
     def set_epoch(self, epoch: int) -> None:
-        """Which epoch iteration gives; Trainer calls it."""
+        """Sets the epoch that the next iteration gives; Trainer calls it."""
         self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""A run never replaces what it reads."""
+"""Refuse a run that would overwrite the files that it reads."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ from engine.run.places import filled_in
 
 
 def refuse_own_sources(asked: Asked) -> None:
-    """Refuses a run whose settings name files that the run itself would write or replace, also without --overwrite."""
+    """Refuses a run whose settings name files that the run itself would write, even without --overwrite."""
     if asked.stage != "report":
         refuse_sources_in(asked.folder.outputs(asked.stage), asked.config)
 
@@ -24,8 +24,8 @@ def refuse_sources_in(outputs: Iterable[Path], config: RunConfig) -> None:
     for key, path in _sources(config):
         if any(Path(os.path.realpath(path)).is_relative_to(place) for place in places):
             raise UserError(
-                f"--{key}: {path} is among the results that this command would write anew; give the new run another "
-                f"--name"
+                f"--{key}: {path} is among the results that this command would overwrite; give the new run "
+                f"another --name"
             )
 
 
@@ -45,5 +45,5 @@ def _sources(config: RunConfig) -> Iterator[tuple[str, Path]]:
 
 
 def ranks_from(config: RunConfig) -> Path:
-    """The file that lora.ranks_from names, {seed}, {task} and {runs} filled in."""
+    """The file that lora.ranks_from names, with {seed}, {task} and {runs} filled in."""
     return filled_in(str(config.lora.ranks_from), config)

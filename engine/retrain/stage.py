@@ -29,11 +29,11 @@ log = logging.getLogger("autolora")
 
 
 def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
-    """Writes adapter/ or merged/ (more when asked; neither if nothing is trained), predictions and samples where the
-    task keeps them, and metrics.json.
+    """Trains, evaluates and writes the results of a run.
 
-    Resumes from the newest checkpoint in retrain/ when there is one. Raises Interrupted when a signal asked to stop,
-    UserError for what the user must change.
+    Writes metrics.json, adapter/ or merged/ (neither if nothing is trained), the other exports that the run asks for,
+    and predictions and samples if the task keeps them. Resumes from the newest checkpoint in retrain/. Raises
+    Interrupted when a signal asked to stop, UserError for what the user must change.
     """
     _refuse_changes(run)
     folder, data, method = run.folder, run.data, METHODS[run.config.method]
@@ -74,8 +74,8 @@ def _say_what_is_trained(run: Context, trainable: int) -> None:
     rows, method = len(run.data.train), run.config.method
     if evaluates_base(run.config):
         log.info(
-            "retrain (%s): the model has no task head, so that nothing is trained and no model is written: the base "
-            "model is evaluated as it is", method,
+            "retrain (%s): the model has no task head, so that nothing is trained and no model is written; the base "
+            "model is evaluated without training", method,
         )  # fmt: skip
         return
     length = length_of(run.config.retrain, rows).words()
@@ -83,8 +83,8 @@ def _say_what_is_trained(run: Context, trainable: int) -> None:
 
 
 def _refuse_changes(run: Context) -> None:
-    """Refuses, before a model is loaded, to resume on other data or at other ranks than the work there began with."""
+    """Refuses, before a model is loaded, to resume half-done work that began on other data or at other ranks."""
     folder, first = run.folder, run.processes.of_first
-    if run.config.method in SEARCHING:  # ranks of other methods come from settings or another run: see their `prepare`
+    if run.config.method in SEARCHING:  # `prepare` of the other methods checks their ranks
         first(lambda: refuse_changed_ranks(ranks.load(folder.ranks), folder.ranks, folder))
     refuse_changed_data(run, first(lambda: checkpoint.peek(folder.retrain)).get("data", {}))

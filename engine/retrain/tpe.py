@@ -1,4 +1,4 @@
-"""Method optuna: ranks of layers that Optuna's TPE (tree-structured Parzen estimator) proposes, at one cost."""
+"""Method optuna: Optuna's TPE (tree-structured Parzen estimator) proposes ranks of the layers, all at one cost."""
 
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -11,20 +11,19 @@ from engine.ranks import controls
 from engine.run.opening import Asked
 from problems.machine.draws import seed_of
 
-# TPE models the trials that did well against the others, of which there must be some.
+# TPE compares the good trials with the others, so that some trials must come before its first proposal.
 _LEAST_BEFORE, _MOST_BEFORE = 2, 10
 
 Scored = tuple[Mapping[str, Any], float | None]
-"""The ranks of a trial that is done, and its score on D_val; None where it diverged."""
+"""The ranks of a finished trial, and its score on D_val; None if it diverged."""
 
 
 @dataclass(frozen=True)
 class Proposals:
-    """What TPE tries next. `sizes`: layer -> LoRA parameters of one component; all of `budget` is spent in each trial,
-    and no layer has more than `cap` components.
+    """Proposes the ranks of the next trial, which spend all of `budget`, with at most `cap` components in a layer.
 
-    A proposal depends on the seed and the trials before it alone: a choice that was interrupted needs no other memory
-    than these.
+    `sizes`: layer -> LoRA parameters of one component. A proposal depends only on the seed and the earlier trials, so
+    that these are all that an interrupted choice needs to resume.
     """
 
     sizes: Mapping[str, int]
@@ -34,12 +33,12 @@ class Proposals:
     seed: int
 
     def next(self, done: Sequence[Scored]) -> dict[str, int]:
-        """Layer -> rank: the first trial has uniform ranks, the others what TPE asks for, brought to the budget."""
+        """Layer -> rank: uniform in the first trial, in the others what TPE proposes, scaled to spend the budget."""
         weights = self._asked(done) if done else dict.fromkeys(self.sizes, 1)
         return controls.apportioned(weights, self.sizes, self.budget, self.cap, (self.seed, len(done)))
 
     def _asked(self, done: Sequence[Scored]) -> dict[str, int]:
-        import optuna  # slow, and there only where it is asked for
+        import optuna  # a slow import of an optional package
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         sampler = optuna.samplers.TPESampler(

@@ -18,14 +18,16 @@ from problems.machine.processes import ALONE, Processes
 
 
 class RetrainTrainer(Trainer):
-    """Trainer whose order of rows depends on seed and epoch alone, so that a resumed run sees the same rows, and whose
-    step descends the mean loss over all labels of its rows, in however many batches and processes they come.
+    """Trainer with a reproducible order of rows, a loss over labels, and evaluation in the weights' own precision.
 
-    Among several processes each takes its own rows of the same batches: Trainer's own sharding fills the last batch of
-    an epoch up and weighs unequal parts alike.
+    The order of rows depends only on the seed and the epoch, so that a resumed run sees the same rows. A step
+    minimises the mean loss over all labels of its rows, however these rows are split into batches and among processes.
 
-    Evaluation is in the weights' own precision, whatever the training was in: bf16 has too few numbers for predictions
-    to be ranked by. Trainer's option bf16 would autocast the model's forward for good, in evaluation and decoding too.
+    Each of several processes takes its own rows of the same batches. Trainer's own sharding would pad the last batch
+    of an epoch, and give parts with unequal numbers of labels the same weight.
+
+    Evaluation ignores the precision of the training: bf16 has too few distinct values to rank predictions. Trainer's
+    option bf16 would leave autocast on in the model's forward, and so in evaluation and decoding, too.
     """
 
     def __init__(self, *args: Any, compute: Compute, processes: Processes = ALONE, **options: Any) -> None:
@@ -34,7 +36,8 @@ class RetrainTrainer(Trainer):
         self.processes = processes
         self.mean_loss = LabelMean(0, processes)
         # Trainer assumes that a model whose forward takes **kwargs divides its loss by num_items_in_batch. Most models
-        # with a class head do not: their accumulated gradients would be as many times too large.
+        # with a class head do not: their gradients would be too large, by a factor of the number of accumulated
+        # batches.
         self.model_accepts_loss_kwargs = False
         self.loss_sum: Any = 0.0
         model: Any = self.model
@@ -47,8 +50,8 @@ class RetrainTrainer(Trainer):
         return shared_batches(self.train_dataset, self._order(), self.data_collator, self.processes)
 
     def get_batch_samples(self, *args: Any, **options: Any) -> Any:
-        """The batches of one step and, where there are several, the number of their labels (a GPU is not asked for
-        what is not needed)."""
+        """The batches of one step and, if there are several, the number of their labels (for one batch the number is
+        not needed, and a GPU would be slowed down by the question)."""
         batches, _ = super().get_batch_samples(*args, **options)
         return batches, sum(map(_labels, batches)) if len(batches) > 1 else None
 
@@ -57,24 +60,25 @@ class RetrainTrainer(Trainer):
     ) -> Any:
         share = inputs.pop("share", None)
         if share is not None:
-            # DDP averages the gradients over the processes.
+            # DDP averages the gradients over the processes, so that their sum needs this factor.
             return super().compute_loss(model, inputs) * share * self.processes.size
         if num_items_in_batch is None:
             found: Any = super().compute_loss(model, inputs, return_outputs)
-            if return_outputs and self.args.prediction_loss_only and inputs["labels"].dim() == 2:  # no logits are kept
+            # With prediction_loss_only Trainer drops the logits, so the hits are counted here.
+            if return_outputs and self.args.prediction_loss_only and inputs["labels"].dim() == 2:
                 self.hits = hits_of(found[1]["logits"], inputs["labels"])
             return found
-        batches = self.current_gradient_accumulation_steps  # Trainer divides by their number
+        batches = self.current_gradient_accumulation_steps  # Trainer divides the loss by their number
         return super().compute_loss(model, inputs) * _labels(inputs) * batches / num_items_in_batch
 
     def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> Any:
-        """Trainer's place for autocast around a forward pass and its loss."""
+        """The context in which Trainer runs a forward pass and its loss: autocast in training only."""
         model: Any = self.model
         return self.compute.autocast() if model.training else nullcontext()
 
     def predict(self, test_dataset: Any, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> PredictionOutput:
-        """As Trainer's, in the order of the rows; the loss (eval_loss) is the mean over all labels, and where the
-        outputs are not kept eval_accuracy is the share of labels that have the largest logit."""
+        """As Trainer's, in the order of the rows, but eval_loss is the mean over all labels. If the outputs are not
+        kept, eval_accuracy is the share of labels that have the largest logit."""
         self.mean_loss, self.hits = LabelMean(len(test_dataset), self.processes), None
         output = super().predict(test_dataset, ignore_keys, metric_key_prefix)
         found = {"loss": self.mean_loss.value()}
@@ -86,14 +90,14 @@ class RetrainTrainer(Trainer):
     def prediction_step(
         self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
     ) -> Any:
-        """As Trainer's; adds the batch to the mean loss and keeps the logits alone: some models return their hidden
-        states besides, which would fill the memory."""
+        """As Trainer's, but adds the batch to the mean loss, and keeps only the logits: some models also return their
+        hidden states, which would fill the memory."""
         rows = len(inputs["labels"])
         own = self.mean_loss.own(rows)
         loss, outputs, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         counted: Any = loss
         part = inputs
-        if 0 < own < rows:  # the rest are rows that another batch has
+        if 0 < own < rows:  # the other rows are padding, and count in another batch
             part = {name: value[:own] for name, value in inputs.items()}
             counted, _, _ = super().prediction_step(model, part, True)
         if own:
@@ -108,19 +112,19 @@ class RetrainTrainer(Trainer):
         return LengthGroupedOrder(rows["length"], self.args.per_device_train_batch_size, self.args.seed)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """As Trainer's, with masks that depend on seed and step alone; keeps the sum of the losses on the device: once
-        not a number, always not a number."""
+        """As Trainer's, with the dropout masks of CommonMasks. Sums the losses on the device; once a loss is not
+        finite, the sum stays so."""
         self.masks.begin(self.state.global_step)
         loss = super().training_step(*args, **kwargs)
         self.loss_sum = loss.detach() + self.loss_sum
         return loss
 
     def take_weights(self, checkpoint: Path) -> None:
-        """The trained weights of a checkpoint, and nothing else of it."""
+        """Loads the trained weights of a checkpoint, and nothing else of it."""
         self._load_from_checkpoint(str(checkpoint))
 
 
 def _labels(batch: Mapping[str, Any]) -> Any:
-    """How many entries of a batch its mean loss is over: a class or a number a row, or those that are not -100."""
+    """The number of labels in the mean loss of a batch: one for each row, or one for each token that is not -100."""
     labels = batch["labels"]
     return labels.numel() if labels.dim() == 1 else (labels != -100).sum()

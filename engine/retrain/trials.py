@@ -1,4 +1,4 @@
-"""Choices on the validation part: full trainings on D_tr, measured on D_val. Each is done once, also after a kill."""
+"""Choose settings by trials: full trainings on D_tr, measured on D_val. A resumed choice keeps its finished trials."""
 
 import dataclasses
 import logging
@@ -34,8 +34,8 @@ _FEW = 12
 
 @dataclass(frozen=True)
 class Trial:
-    """One training on D_tr: what was tried, the task's metrics on D_val (none: it diverged), optimiser steps,
-    seconds."""
+    """One finished training on D_tr: what was tried, the task's metrics on D_val (empty if it diverged), optimiser
+    steps, seconds."""
 
     tried: Mapping[str, Any]
     metrics: Mapping[str, float]
@@ -44,17 +44,20 @@ class Trial:
 
 
 Prepare = Callable[[Mapping[str, Any]], tuple[Context, Prepared]]
-"""Makes of what is tried the run with its settings, and the model to be trained."""
+"""Turns a candidate into the run with its settings, and the model to train."""
 
 
 Plan = Callable[[Sequence[Trial]], Sequence[Mapping[str, Any]]]
-"""What is tried, as far as it is known after the trials so far, these included; it depends on nothing else."""
+"""The candidates that are known after the finished trials, including the tried ones; depends only on these trials."""
 
 
 @dataclass
 class Trials:
-    """The trainings of one choice, written to `path` one by one; `blame` and `stage` are what a user changes when all
-    diverge, `name` is how the log calls the choice; `sizes`: layer -> LoRA parameters of one component, to be kept."""
+    """The trials of one choice, each written to `path` when it is finished.
+
+    `blame`, `stage`: the key and the stage that the error names when all trials diverge; `name`: what the
+    log calls the choice; `sizes`: layer -> LoRA parameters of one component, which are stored in `path`.
+    """
 
     run: Context
     path: Path
@@ -65,7 +68,7 @@ class Trials:
 
     def __post_init__(self) -> None:
         rows, found = self.run.data, read_trials_file(self.path)
-        # A choice that is made has seen D_tr and D_val alone.
+        # A finished choice has read only D_tr and D_val, so that the evaluation rows may have changed since.
         refuse_changed_data(self.run, found.get("data", {}), evaluated="chosen" not in found)
         self.ranks: dict[str, Any] | None = found.get("ranks")
         d_tr, d_val = split_rows(rows.train, self.run.config)
@@ -74,10 +77,10 @@ class Trials:
         warn_of_untrained_classes(self.data.train, self.data.evaluation["D_val"], "D_val", classes)
 
     def best(self, plan: Plan, prepare: Prepare, count: str) -> Trial:
-        """The candidate that does best on D_val, of equals the one with the lower loss; a trial that is in the file is
-        not repeated. `count`: of how many trials the log speaks.
+        """The trial that is best on D_val; of equals, the one with the lower loss. Runs only trials that are not in
+        the file. `count`: the number of trials as the log prints it.
 
-        Raises UserError when every one diverged.
+        Raises UserError when all trials diverged.
         """
         done = read_trials(self.path)
         while len(done) < len(planned := plan(done)):
@@ -91,7 +94,7 @@ class Trials:
             # Unfinished trials resume only under unchanged settings, and a study has no stages to overwrite.
             raise UserError(
                 f"{self.blame}: all {len(done)} trials of {self.path} diverged; lower it and add --stage {self.stage} "
-                f"--overwrite (a cell of a study: remove {self.path.parent} and give the study's command again)"
+                f"--overwrite (for a cell of a study, remove {self.path.parent} and repeat the study's command)"
             )
         chosen = max(finite, key=partial(goodness, self.run.task))
         log.info("%s: chose %s", self.name, words_of(chosen.tried))
@@ -101,11 +104,11 @@ class Trials:
         return chosen
 
     def _train(self, tried: Mapping[str, Any], prepare: Prepare, done: Sequence[Trial]) -> Trial:
-        """Trains what is tried, after the trials in `done`."""
+        """Trains the candidate `tried`; `done` are the earlier trials."""
         self.run.compute.let_go()
         set_seed(self.run.config.seed)
         run, prepared = prepare(tried)
-        # Only now: what `prepare` refuses must leave no half-done choice behind, under whose settings alone to resume.
+        # Written only after `prepare`: if it refuses, no half-done choice may be left, which would fix the settings.
         self.run.begin()
         self._write(done)
         try:
@@ -116,7 +119,7 @@ class Trials:
         return Trial(tried, fitted.metrics, fitted.steps, fitted.seconds)
 
     def _folder(self, number: int) -> Path:
-        """A folder for each trial: the next one must not resume from what a killed trial left."""
+        """The folder of one trial: the next trial must not resume from the checkpoints of a killed one."""
         return self.run.folder.trials / f"{self.path.stem}-{number}"
 
     def _write(self, done: Sequence[Trial], chosen: Trial | None = None) -> None:
@@ -147,9 +150,9 @@ def choose_learning_rate(run: Context) -> float:
 
 
 def goodness(task: Task, trial: Trial) -> tuple[float, float]:
-    """What makes the better one of two trials; one that diverged is the worst.
+    """The sort key of a trial, larger for a better one: its score, then its negative loss. A diverged trial is last.
 
-    Short trainings of a hard task often end at one constant answer: equal metrics, unequal losses.
+    Short trainings on a hard task often end at one constant answer: the metrics are equal, but the losses differ.
     """
     if not trial.metrics:
         return -math.inf, -math.inf
@@ -157,12 +160,12 @@ def goodness(task: Task, trial: Trial) -> tuple[float, float]:
 
 
 def with_rate(config: RunConfig, rate: float) -> RunConfig:
-    """`config` with this learning rate of stage 2."""
+    """`config` with `rate` as the learning rate of stage 2."""
     return dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, learning_rate=rate))
 
 
 def words_of(tried: Mapping[str, Any]) -> str:
-    """What is tried, as the log says it: of many layers not each one."""
+    """A candidate as the log prints it; for many layers, only the range and the mean of their ranks."""
     if len(tried) <= _FEW:
         return ", ".join(f"{name} {value}" for name, value in tried.items())
     values = [float(value) for value in tried.values()]

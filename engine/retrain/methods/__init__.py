@@ -1,4 +1,4 @@
-"""The methods: how to build the model that the one trainer trains, and what is kept of it."""
+"""The methods: how each prepares the model that stage 2 trains, and what it saves of it."""
 
 from engine.retrain.methods import lora
 from engine.retrain.methods.adalora import AdaLora

@@ -1,4 +1,4 @@
-"""AdaLoRA (Zhang et al., ICLR 2023, arXiv 2303.10512) as PEFT has it, its schedule derived from the run's steps."""
+"""AdaLoRA (Zhang et al., ICLR 2023, arXiv 2303.10512) in PEFT's version, with a schedule for the run's steps."""
 
 import json
 import math
@@ -31,36 +31,37 @@ _TENSORS, _PATTERN = "adalora.safetensors", "adalora.json"
 
 
 def schedule(steps: int) -> dict[str, int]:
-    """Phases in optimiser steps, in the proportions of AdaLoRA's GLUE runs: 1/8 before, 1/2 after the allocation.
+    """PEFT's schedule in optimiser steps. As in AdaLoRA's GLUE runs, the ranks stay fixed in the first 1/8 of the
+    steps and in the last 1/2.
 
-    At least two steps come first: until the singular values have left 0, every importance is 0. Raises UserError when
-    there are too few steps.
+    At least two steps come before the allocation: as long as the singular values are 0, so is every importance. Raises
+    UserError when there are too few steps.
     """
     if steps < ADALORA_LEAST_STEPS:
         raise UserError(
-            f"--retrain.epochs: they make {steps} optimiser steps, --method adalora needs {ADALORA_LEAST_STEPS} or "
-            f"more; give more epochs or --retrain.max_steps"
+            f"--retrain.epochs: gives {steps} optimiser steps, but --method adalora needs "
+            f"{ADALORA_LEAST_STEPS} or more; give more epochs or --retrain.max_steps"
         )
     return {"total_step": steps, "tinit": max(2, steps // 8), "tfinal": steps // 2, "deltaT": max(1, steps // 500)}
 
 
 def initial_rank(rank: int) -> int:
-    """Rank before the allocation, for `rank` on average after it: half as much again, as in AdaLoRA's experiments."""
+    """The rank before an allocation that leaves `rank` on average: 1.5 times as much, as in AdaLoRA's experiments."""
     return math.ceil(1.5 * rank)
 
 
 class AdaLora(Method):
-    """B E A with orthogonal A and B; the least important of all singular values E are dropped during the training."""
+    """LoRA as B E A, with orthogonal A and B. The training drops the least important values in E."""
 
     def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
-        """PEFT's AdaLoRA at the initial rank; the callback allocates."""
+        """PEFT's AdaLoRA at the initial rank; the callback Allocate reduces the ranks during the training."""
         config = run.config
         like = lora_config(config.lora, run.task.peft_type, base.trained_whole)
         rank = initial_rank(config.lora.r)
         alike = ("task_type", "modules_to_save", "lora_dropout")
         fields: dict[str, Any] = {name: getattr(like, name) for name in alike}
         fields["target_modules"] = lora_layers_of(base.model, config.lora)
-        # PEFT divides by the initial rank, for good.
+        # PEFT divides lora_alpha by the initial rank, also after the ranks were reduced.
         fields["lora_alpha"] = alpha_of(config, rank, config.lora.k)
         fields |= schedule(length_of(config.retrain, rows).steps)
         model = attach(base.model, AdaLoraConfig(init_r=rank, target_r=config.lora.r, **fields))
@@ -68,11 +69,11 @@ class AdaLora(Method):
         return Prepared(model, callbacks=[Allocate(model)])
 
     def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
-        """ranks.json and the model as plain LoRA at the allocated ranks: B (E A) is one; the function is the same."""
+        """Writes ranks.json and the model as plain LoRA at the allocated ranks: B (E A) computes the same function."""
         config, trained = run.config, prepared.model
         assert isinstance(trained, PeftModel)
         layers: dict[str, Any] = dict(lora_layers(trained))
-        # Which components are left, boolean [r]: the allocation sets the others' singular value to 0 after every step.
+        # Boolean [r]: the components that are left. After every step the allocation sets E of the others to 0.
         kept = {name: (layer.lora_E[ADAPTER] != 0).flatten() for name, layer in layers.items()}
         record = RankRecord(config.lora.k, tuple(LayerRank(n, int(x.sum())) for n, x in kept.items()), rule=ADALORA)
         plain, record = as_plain_lora(trained, record, run)
@@ -85,7 +86,8 @@ class AdaLora(Method):
 
 @torch.no_grad()
 def _copy(source: Any, kept: torch.Tensor, target: Any) -> None:
-    """The kept components of an AdaLoRA layer as those of a LoRA layer: E goes into A, the scales' quotient into B."""
+    """Copies the kept components of an AdaLoRA layer to a LoRA layer; multiplies E into A, and the scales' quotient
+    into B."""
     # PEFT's own forward pass divides by ranknum + 1e-5.
     scale = source.scaling[ADAPTER] / (source.ranknum[ADAPTER] + 1e-5) / target.scaling[ADAPTER]
     target.lora_A[ADAPTER].weight.copy_((source.lora_A[ADAPTER] * source.lora_E[ADAPTER])[kept])
@@ -93,7 +95,7 @@ def _copy(source: Any, kept: torch.Tensor, target: Any) -> None:
 
 
 def _regularise_in_training_only(model: PeftModel) -> None:
-    """PEFT adds the orthogonal regularisation to every loss, also to the one that is reported."""
+    """Turns PEFT's orthogonal regularisation off in evaluation, where it would be added to the reported loss."""
     settings: Any = model.peft_config[ADAPTER]
     weight = settings.orth_reg_weight
 
@@ -104,16 +106,17 @@ def _regularise_in_training_only(model: PeftModel) -> None:
 
 
 class Allocate(TrainerCallback):
-    """Calls PEFT's update_and_allocate after each step while the gradients are there; its state is checkpointed."""
+    """Calls PEFT's update_and_allocate after each step, before the gradients are cleared; checkpoints its state."""
 
     def __init__(self, model: PeftModel) -> None:
         self.tuner: Any = model.base_model
         self.settings: Any = model.peft_config[ADAPTER]
-        # If PEFT saw the pattern, it would cut a checkpoint's tensors to the ranks, and they could not be resumed.
+        # Kept out of PEFT's settings: PEFT would cut the tensors of a checkpoint to these ranks, and no run could
+        # resume it.
         self.pattern: dict[str, list[bool]] | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Takes the real number of steps, and on resuming the state in the checkpoint."""
+        """Sets the schedule for the real number of steps; on resuming, also loads the state from the checkpoint."""
         for name, value in schedule(state.max_steps).items():
             setattr(self.settings, name, value)
         if state.global_step > 0:
@@ -126,7 +129,7 @@ class Allocate(TrainerCallback):
         self.pattern, self.settings.rank_pattern = self.settings.rank_pattern, None
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Runs before the checkpoint is sealed."""
+        """Adds the state to the checkpoint, before the callback Seal seals it."""
         if not state.is_world_process_zero:
             return
         folder = retrain_checkpoint.place(Path(args.output_dir), state.global_step)

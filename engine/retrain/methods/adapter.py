@@ -1,4 +1,4 @@
-"""Houlsby's bottleneck adapters through the one trainer."""
+"""Houlsby's bottleneck adapters, trained like every other method."""
 
 from transformers import PreTrainedModel
 
@@ -10,15 +10,15 @@ from problems.models.load import BaseModel
 
 
 class Adapter(Method):
-    """Two bottlenecks in each block of a frozen model; what is kept are they, the layer norms and the head."""
+    """Two bottlenecks in each block of a frozen model. Saves the bottlenecks, the layer norms and the head."""
 
     def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
-        """Raises UserError for a model that is neither BERT nor RoBERTa."""
+        """Inserts the bottlenecks. Raises UserError for a model that is neither BERT nor RoBERTa."""
         bottleneck.insert(base.model, run.config.adapter.bottleneck, head_of(base))
         return Prepared(base.model, head=head_of(base))
 
     def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
-        """adapter/: bottleneck.safetensors and bottleneck.json, which problems/models/bottleneck.py loads."""
+        """Writes adapter/: bottleneck.safetensors and bottleneck.json, which problems/models/bottleneck.py loads."""
         assert isinstance(prepared.model, PreTrainedModel)
         bottleneck.save(prepared.model, run.config.adapter.bottleneck, prepared.head, run.folder.adapter)
         run.tokenizer.save_pretrained(str(run.folder.adapter))

@@ -1,4 +1,4 @@
-"""What a method is to the rest of the program: a model to be trained by the one trainer, and what is kept of it."""
+"""The interface of a method: it prepares the model that stage 2 trains, and saves the trained model."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
@@ -20,19 +20,19 @@ from problems.models.load import BaseModel
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model to be trained, its LoRA ranks where they are known before, what runs beside the training, the head's
-    modules."""
+    """A model to train, its LoRA ranks if they are known before the training, callbacks for Trainer, and the names of
+    the head's modules."""
 
     model: nn.Module
     record: RankRecord | None = None
     callbacks: Sequence[TrainerCallback] = ()
     head: Sequence[str] = ()
     zeros: int = 0
-    """Numbers among the trainable parameters that stay 0: those of B outside a part's block of outputs."""
+    """How many trainable numbers stay 0: those of B outside the outputs of a fused layer's part."""
     finish: Callable[[], None] | None = None
-    """What changes the trained model before it is evaluated."""
+    """Called after the training, to change the model before it is evaluated."""
     seconds: float | None = None
-    """What it took to find the ranks; None where nothing was looked for."""
+    """Seconds that the method took to find its ranks; None if it looked for none."""
 
 
 class Method(ABC):
@@ -44,31 +44,32 @@ class Method(ABC):
 
     @abstractmethod
     def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
-        """Writes what the run folder keeps of the trained model; returns its final ranks, None without LoRA."""
+        """Writes the trained model to the run folder; returns its final ranks, or None without LoRA."""
 
 
 def head_of(base: BaseModel) -> list[str]:
-    """The task head, also where the base model came with one, and what else is trained whole; PEFT trains the same
-    modules."""
+    """Names of the modules that are trained whole, the same as PEFT trains: the task head, even if the base model came
+    with one, and `base.trained_whole`."""
     return sorted({*base.trained_whole, *HEADS})
 
 
 def layer_sizes(model: Any) -> dict[str, int]:
-    """Name -> inputs + outputs of every layer, or part of one, that could take LoRA: the numbers in one component."""
+    """Name -> inputs + outputs of every layer, or part of one, that could take LoRA: the size of one component."""
     return {name: sum(shape) for name, shape in layer_shapes(model).items()}
 
 
 def budget_of(lora: LoraSettings, sizes: Collection[int], least: int = 0) -> int:
-    """The LoRA parameters of `lora.budget`, or of rank `lora.r` in every layer; `sizes`: those of one component each.
+    """The budget in LoRA parameters: `lora.budget` or, if that is null, rank `lora.r` in every layer.
 
-    Raises UserError for fewer than `least`, one component that must have room.
+    `sizes`: for each layer, the parameters of one component. Raises UserError if the budget is below `least`, the
+    parameters of one component that must fit.
     """
     rank, key = (lora.r, "lora.r") if lora.budget is None else (lora.budget, "lora.budget")
     budget = parameters_of(rank, sizes)
     if budget < least:
         lowest = rounded_up(least / sum(sizes))
         raise UserError(
-            f"--{key}: {rank:g} is not allowed for this model; allowed: {lowest:g} or more, one component of "
-            f"{least:,} LoRA parameters"
+            f"--{key}: {rank:g} is not allowed for this model; allowed: {lowest:g} or more, so that one "
+            f"component of {least:,} LoRA parameters fits"
         )
     return budget

@@ -1,5 +1,5 @@
-"""EVA (Paischer et al., arXiv 2410.07170) as PEFT has it: ranks and A from the principal components of what goes into
-each layer, over the training rows."""
+"""EVA (Paischer et al., arXiv 2410.07170) in PEFT's version: the principal components of each layer's inputs, over
+the training rows, give the ranks and A."""
 
 import dataclasses
 import logging
@@ -32,7 +32,7 @@ from problems.tasks.causal import Causal
 log = logging.getLogger("autolora")
 
 MOST_BATCHES = 1000
-"""PEFT repeats the rows until the components stand still; after so many batches it is given up."""
+"""PEFT repeats the rows until the components converge; after this many batches the run stops with an error."""
 
 
 class Eva(Method):
@@ -40,8 +40,8 @@ class Eva(Method):
     components, B as 0."""
 
     def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
-        """The inputs are those of all training rows, D_val's too: no rate that is tried changes the ranks, and of
-        classes and numbers to be predicted nothing is read."""
+        """Finds the ranks from the inputs of all training rows, including D_val: a sweep of learning rates then has
+        the same ranks in every trial, and the classes and numbers to be predicted are not read."""
         began = time.perf_counter()
         found = run.processes.of_first(lambda: _Inputs(base, run).components())
         seconds = time.perf_counter() - began
@@ -55,14 +55,14 @@ class Eva(Method):
         return dataclasses.replace(prepared, seconds=seconds)
 
     def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
-        """adapter/, and adapter_padded/ and merged/ when asked for."""
+        """Writes adapter/ and the other exports that the run asks for."""
         assert isinstance(prepared.model, PeftModel)
         save_all(prepared.model, run.tokenizer, run.folder, run.config)
         return prepared.record
 
 
 class _Inputs:
-    """The passes of the base model in which PEFT looks at what goes into its layers."""
+    """Runs the base model on the training rows, while PEFT's hooks read the inputs of its layers."""
 
     def __init__(self, base: BaseModel, run: Context) -> None:
         self.base = base
@@ -72,24 +72,24 @@ class _Inputs:
         lora = run.config.lora
         self.layers = lora_layers_of(base.model, lora)
         self.most = round(lora.r * lora.rho)
-        """Components of a layer at most."""
+        """The most components that a layer may get."""
         self._refuse_narrow()
 
     def components(self) -> dict[str, Tensor]:
-        """Layer -> its directions, which are the rows of A [rank, inputs]; without any for a layer of rank 0."""
+        """Layer -> the rows of its A [rank, inputs], which are principal components; no rows for a layer of rank 0."""
         run, lora = self.run, self.run.config.lora
         model: Any = self.base.model
         settings = lora_config(
             lora, run.task.peft_type, self.base.trained_whole, r=lora.r, target_modules=self.layers,
             init_lora_weights="eva", eva_config=EvaConfig(rho=lora.rho),
         )  # fmt: skip
-        if not run.config.model.load_in_4bit:  # those lie on the device already, and refuse to be moved
+        if not run.config.model.load_in_4bit:  # 4-bit weights are on the device already, and cannot be moved
             model.to(run.compute.device)
         found = get_eva_state_dict(
             model, self._batches(), settings, forward_fn=self._forward, prepare_model_inputs_fn=self._places,
             prepare_layer_inputs_fn=_tokens, gather_distributed_inputs=False, show_progress_bar=False,
         )  # fmt: skip
-        log.info("eva: ranks by the inputs of the layers in %d batches", self.passes)
+        log.info("eva: found the ranks from the inputs of the layers in %d batches", self.passes)
         return {name: found[name].cpu() for name in self.layers}
 
     def _batches(self) -> DataLoader[Any]:
@@ -99,14 +99,14 @@ class _Inputs:
         return DataLoader(rows, batch_size=size, sampler=order, collate_fn=self.run.data.collate)
 
     def _places(self, batch: Mapping[str, Tensor], settings: Any) -> Tensor:
-        """Which tokens count [rows, tokens]: no padding and, as PEFT does for language models, none of a prompt."""
+        """Which tokens count, boolean [rows, tokens]: no padding and, for language models, no prompt, as in PEFT."""
         places = batch["attention_mask"].bool()
         return places & (batch["labels"] != -100) if self.causal else places
 
     def _forward(self, model: PreTrainedModel, batch: Mapping[str, Tensor]) -> None:
-        """A pass in which the hooks look; a batch with fewer tokens than components tells nothing, and is left out.
+        """Runs one batch while PEFT's hooks read; skips a batch with fewer tokens than `most` components.
 
-        Raises UserError where the components do not come to rest, Interrupted when a signal asked to stop.
+        Raises UserError when the components do not converge, Interrupted when a signal asked to stop.
         """
         if self.run.processes.size == 1:
             self.run.stop.check()
@@ -114,30 +114,31 @@ class _Inputs:
         if self.passes > MOST_BATCHES:
             size = self.run.config.retrain.batch_size
             raise UserError(
-                f"--lora.rho: up to {self.most} principal components of a layer do not come to rest in {MOST_BATCHES} "
+                f"--lora.rho: up to {self.most} principal components of a layer do not converge in {MOST_BATCHES} "
                 f"batches of {size} rows; allowed: a lower --lora.rho or --lora.r, or a larger --retrain.batch_size"
             )
-        first = self.passes == 1  # in this one PEFT only asks which layers have the same inputs
+        first = self.passes == 1  # in the first pass PEFT only looks for layers with the same inputs
         if not first and int(self._places(batch, None).sum()) < self.most:
             return
         inputs: dict[str, Any] = {name: value for name, value in batch.items() if name != "labels"}
-        if "logits_to_keep" in signature(model.forward).parameters:  # a vocabulary is wide, and nobody reads these
+        # The logits are not read, and those of a large vocabulary would fill the memory.
+        if "logits_to_keep" in signature(model.forward).parameters:
             inputs["logits_to_keep"] = 1
         model(**inputs)
 
     def _refuse_narrow(self) -> None:
-        """Raises UserError for a layer that has not as many components as it may get."""
+        """Raises UserError if a layer is too narrow for the `most` components that it may get."""
         shapes = layer_shapes(self.base.model)
         narrow = min(self.layers, key=lambda name: min(shapes[name]))
         if self.most > min(shapes[narrow]):
             raise UserError(
                 f"--lora.rho: {self.run.config.lora.rho:g} with --lora.r {self.run.config.lora.r} lets a layer have "
-                f"rank {self.most}, above the {min(shapes[narrow])} of {narrow}; allowed: lower ones"
+                f"rank {self.most}, but {narrow} has at most {min(shapes[narrow])}; allowed: lower values of both"
             )
 
 
 def _tokens(inputs: Any, places: Tensor, name: str) -> Tensor:
-    """What goes into a layer [tokens, inputs], of the tokens that count; all where it has other rows or tokens than
-    the batch (a decoder, a pooler)."""
+    """The inputs of a layer at the tokens that count, [tokens, inputs]; at all tokens if the layer has other rows or
+    tokens than the batch (a decoder, a pooler)."""
     found: Tensor = inputs[0] if isinstance(inputs, tuple | list) else inputs
     return found[places] if found.shape[:2] == places.shape else found.reshape(-1, found.shape[-1])

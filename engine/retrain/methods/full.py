@@ -10,14 +10,14 @@ from problems.models.load import BaseModel
 
 
 class Full(Method):
-    """The base model itself; what is kept is a whole model (merged/)."""
+    """Trains the base model itself and saves the whole model in merged/."""
 
     def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
-        """Nothing is frozen."""
+        """Makes every weight trainable."""
         return Prepared(base.model.requires_grad_(True))
 
     def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
-        """merged/: the model and the tokenizer."""
+        """Writes the model and the tokenizer to merged/."""
         assert isinstance(prepared.model, PreTrainedModel)
         save_whole(prepared.model, run.tokenizer, run.folder.merged)
         return None

@@ -1,4 +1,4 @@
-"""Only the task head is trained, on the frozen base model; a model without one is evaluated as it is. A baseline."""
+"""A baseline that trains only the task head on the frozen base model; without a head, it evaluates the base model."""
 
 from transformers import PreTrainedModel
 
@@ -13,12 +13,12 @@ from problems.models.whole import head_alone
 
 
 class Head(Method):
-    """The task head and the other modules that are trained whole beside LoRA: what LoRA adds to them is its own."""
+    """Trains only what a LoRA run trains whole, such as the head; what that run gains over this one is due to LoRA."""
 
     def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
-        """Everything else is frozen.
+        """Freezes everything but the task head and the other modules that are trained whole.
 
-        Raises UserError for a model that is to be evaluated as it is, but came without some of its weights.
+        Raises UserError if nothing is to be trained, but the model came without some of its weights.
         """
         if evaluates_base(run.config) and base.trained_whole:
             missing = ", ".join(base.trained_whole)
@@ -31,7 +31,7 @@ class Head(Method):
         return Prepared(model, head=head)
 
     def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
-        """merged/: the model and the tokenizer; nothing where the base model is what it was."""
+        """Writes the model and the tokenizer to merged/; writes nothing if nothing was trained."""
         assert isinstance(prepared.model, PreTrainedModel)
         if not evaluates_base(run.config):
             save_whole(prepared.model, run.tokenizer, run.folder.merged)

@@ -24,35 +24,35 @@ from problems.models.load import BaseModel
 from problems.models.parts import layer_ranks
 
 K_BLAME = Path("--lora.k")
-"""What is to blame where rank k does not fit the model."""
+"""The option that an error names if rank k does not fit the model."""
 
 Source = Callable[[PreTrainedModel, Context], tuple[RankRecord, Path]]
-"""Gives the ranks for a model, and the file (or option) that is to blame when they do not fit the model."""
+"""Gives the ranks for a model, and the file or option that an error names if they do not fit the model."""
 
 
 class RankedLora(Method):
-    """LoRA at the ranks that `source` gives; `chosen`: whether it chooses them, so that they are recorded."""
+    """LoRA at the ranks that `source` gives; `chosen`: whether `prepare` writes these ranks to ranks.json."""
 
     def __init__(self, source: Source, *, chosen: bool = True) -> None:
         self.source = source
         self.chosen = chosen
 
     def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
-        """Checks the ranks against the model, and against those that half-done work in the run's folder began with;
-        attaches LoRA; ranks that were chosen here are recorded."""
+        """Attaches LoRA. Raises UserError for ranks that do not fit the model or differ from those of half-done work
+        in the run folder."""
         record, blame = self.source(base.model, run)
         return recorded_lora(record, blame, base, run, new=self.chosen)
 
     def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
-        """adapter/, and adapter_padded/ and merged/ when asked for."""
+        """Writes adapter/ and the other exports that the run asks for."""
         assert isinstance(prepared.model, PeftModel)
         save_all(prepared.model, run.tokenizer, run.folder, run.config)
         return prepared.record
 
 
 def recorded_lora(record: RankRecord, blame: Path, base: BaseModel, run: Context, *, new: bool = True) -> Prepared:
-    """As `lora_at`, for the training that counts: the ranks are those that half-done work in the run's folder began
-    with, and are written to ranks.json where they are `new`."""
+    """As `lora_at`, for the ranks of the run itself rather than a candidate's: also refuses ranks that differ from
+    those of half-done work in the run folder, and writes them to ranks.json if they are `new`."""
     if run.processes.first:
         refuse_changed_ranks(record, blame, run.folder)
     prepared = lora_at(record, blame, base, run)
@@ -81,8 +81,9 @@ def lora_at(record: RankRecord, blame: Path, base: BaseModel, run: Context) -> P
 
 
 def as_plain_lora(trained: PeftModel, record: RankRecord, run: Context) -> tuple[PeftModel, RankRecord]:
-    """The base of `trained` and what was trained whole, with fresh plain LoRA at the ranks of a record, in evaluation
-    mode; and the record with its parameters and the run's scale. Of `trained` only the LoRA layers are left."""
+    """Moves the base model of `trained`, with the modules that were trained whole, into a new model with fresh plain
+    LoRA at the ranks of `record`, in evaluation mode. Also returns the record with its number of LoRA parameters and
+    the run's scale. Afterwards only the LoRA layers of `trained` may be used."""
     settings: Any = trained.peft_config[ADAPTER]
     whole = list(settings.modules_to_save or [])
     base: Any = trained.unload()
@@ -94,18 +95,18 @@ def as_plain_lora(trained: PeftModel, record: RankRecord, run: Context) -> tuple
 
 
 def of_the_run(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
-    """ranks.json of the run: what the search or the grid search found, or someone wrote by hand."""
+    """The ranks in the run's own ranks.json, which a search or trials chose, or someone wrote by hand."""
     return ranks.load(run.folder.ranks), run.folder.ranks
 
 
 def uniform(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
-    """LoRA as everyone uses it: lora.r in every layer that the targets match."""
+    """The usual LoRA: rank lora.r in every layer that the target modules match."""
     settings = run.config.lora
     return controls.uniform(lora_layers_of(model, settings), settings.r, settings.k), Path("--lora.r")
 
 
 def of_another(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
-    """The ranks of lora.ranks_from as they are."""
+    """The ranks in lora.ranks_from, unchanged."""
     source = ranks_from(run.config)
     given = ranks.load(source)
     ranks.check_against(given, layer_shapes(model), source)
@@ -113,8 +114,8 @@ def of_another(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
 
 
 def shuffled(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
-    """Control, does it matter which layer got which rank: those of lora.ranks_from, permuted by seed over the layers
-    of one size or of one type."""
+    """A control for whether it matters which layer has which rank: the ranks in lora.ranks_from, permuted by the seed
+    among layers of one size or of one type."""
     source = ranks_from(run.config)
     given = ranks.load(source)
     ranks.check_against(given, layer_shapes(model), source)
@@ -123,8 +124,8 @@ def shuffled(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
 
 
 def random(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
-    """Control, do learned ranks beat random ones: as many parameters as lora.ranks_from has, else as lora.r in every
-    layer."""
+    """A control for whether learned ranks beat random ones: random ranks with as many parameters as lora.ranks_from
+    has or, if that is null, as lora.r in every layer."""
     if run.config.lora.ranks_from is None:
         like, source = uniform(model, run)
     else:

@@ -1,5 +1,5 @@
-"""PARA (Kumaravelu et al., arXiv 2604.27796): uniform LoRA is trained, and one threshold on the singular values of all
-layers then says what is left of each; nothing is searched, and nothing is trained again."""
+"""PARA (Kumaravelu et al., arXiv 2604.27796): train uniform LoRA, then drop all singular values below one threshold
+for all layers. There is no search, and nothing is trained after the cut."""
 
 import dataclasses
 import logging
@@ -31,7 +31,8 @@ class Para(Method):
     """LoRA of rank k in every layer, cut to a budget after the training and before the evaluation."""
 
     def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
-        """The start of the method lora at rank k. Raises UserError for a budget without room for a component."""
+        """Attaches LoRA at rank k, as method lora does. Raises UserError if one component of a layer exceeds the
+        budget."""
         lora = run.config.lora
         names, sizes = lora_layers_of(base.model, lora), layer_sizes(base.model)
         own = [sizes[name] for name in names]
@@ -42,7 +43,7 @@ class Para(Method):
         return dataclasses.replace(prepared, record=None, finish=cut)
 
     def save(self, prepared: Prepared, run: Context) -> RankRecord | None:
-        """ranks.json and the model as plain LoRA at the ranks that are left; the function is the same."""
+        """Writes ranks.json and the model as plain LoRA at the remaining ranks, which computes the same function."""
         cut, config = prepared.finish, run.config
         assert isinstance(cut, Truncation)
         layers = lora_layers(cut.model)
@@ -66,9 +67,10 @@ class Para(Method):
 
 
 class Truncation:
-    """What the training ends with: every Delta in its singular basis, with 0 below the threshold.
+    """Called after the training: puts each LoRA update into its singular basis, and zeroes what is below the
+    threshold.
 
-    Attribute `ranks`: group -> how many of its components are left, once it was called.
+    Attribute `ranks`: group -> how many of its components are left after the call.
     """
 
     def __init__(self, model: PeftModel, targets: Sequence[str], sizes: dict[str, int], budget: int) -> None:
@@ -80,9 +82,9 @@ class Truncation:
 
     @torch.no_grad()
     def __call__(self) -> None:
-        """Weights that are not finite are left as they are: the evaluation speaks of them."""
+        """Changes nothing if a weight is not finite: the evaluation then raises the error."""
         gates = Gates(self.model, self.targets)
-        gates.remove()  # the names and places of the groups are wanted, no gate
+        gates.remove()  # only the names and places of the groups are needed
         self.ranks = dict.fromkeys(gates.names, gates.k)
         weights: list[Any] = [weight for layer in gates.layers.values() for weight in factors(layer)]
         if not all(bool(torch.isfinite(weight).all()) for weight in weights):
@@ -97,15 +99,17 @@ class Truncation:
             a[dropped] = 0
             b[:, dropped] = 0
         least = float(found[kept].min())
-        log.info("para: %d of %d components are left, singular values from %.3g on", kept.sum(), kept.numel(), least)
+        log.info(
+            "para: kept %d of %d components; the smallest kept singular value is %.3g", kept.sum(), kept.numel(), least
+        )
 
 
 def above_one_threshold(values: Tensor, sizes: Sequence[int], budget: int) -> Tensor:
-    """Which components lie above the lowest threshold on `values`, one for all layers, that `budget` LoRA parameters
-    allow; the cost of a component does not count.
+    """The components to keep, boolean [layers, k]: those above the lowest threshold, one for all layers, at which they
+    fit `budget` LoRA parameters.
 
-    `values` [layers, k], falling in each layer; `sizes` [layers]: parameters of one component. Boolean [layers, k].
-    Of equal ones the first layer's come first.
+    `values` [layers, k], descending in each layer, decide the order, whatever a component costs; of equal values, that
+    of the earlier layer comes first. `sizes` [layers]: parameters of one component.
     """
     order = values.flatten().argsort(descending=True, stable=True)
     costs = torch.tensor(sizes).repeat_interleave(values.shape[1])[order]

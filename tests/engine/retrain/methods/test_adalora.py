@@ -38,7 +38,7 @@ def test_every_phase_has_steps(steps: int) -> None:
 
 
 def test_too_few_steps_are_refused() -> None:
-    with pytest.raises(UserError, match=r"they make 9 optimiser steps, --method adalora needs 10 or more"):
+    with pytest.raises(UserError, match=r"gives 9 optimiser steps, but --method adalora needs 10 or more"):
         schedule(9)
 
 

@@ -115,7 +115,7 @@ def test_what_the_model_or_the_folder_cannot_do_is_one_line(
     nowhere = ("--method", "lora_shuffled", "--lora.ranks_from", str(tmp_path / "none.json"))
     assert "none.json: not readable" in refused(tiny_config(*nowhere))
     short = ["--method", "adalora", "--retrain.max_steps", "null", "--retrain.epochs", "1"]
-    assert "they make 8 optimiser steps" in refused(tiny_config(*short))
+    assert "gives 8 optimiser steps" in refused(tiny_config(*short))
     assert "matches no module" in refused(tiny_config("--method", "lora", "--lora.target_modules", "[nothing]"))
     assert "rank 99" in refused(tiny_config("--method", "lora", "--lora.r", "99"))
 
