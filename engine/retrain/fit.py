@@ -174,7 +174,6 @@ def _arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) ->
     )
     # RetrainTrainer applies autocast; the environment variable ACCELERATE_MIXED_PRECISION must not apply it again.
     arguments.mixed_precision = "no"
-    # With several GPUs in one process Trainer would use DataParallel, with a batch for each. Users start torchrun
-    # instead.
+    # With several GPUs in one process Trainer would use DataParallel, with a batch for each; use torchrun instead.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments

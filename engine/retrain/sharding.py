@@ -44,7 +44,7 @@ class _WholeBatches(BatchSampler):
     sampler: LengthGroupedOrder
 
     def set_epoch(self, epoch: int) -> None:
-        """Trainer calls this, and not the loader's, after it skipped the batches that were trained before a stop."""
+        """Trainer calls this on the sampler itself once it has skipped the batches that were trained before a stop."""
         self.sampler.set_epoch(epoch)
 
 

@@ -32,7 +32,7 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     """Trains, evaluates and writes the results of a run.
 
     Writes metrics.json, adapter/ or merged/ (neither if nothing is trained), the other exports that the run asks for,
-    and predictions and samples if the task keeps them. Resumes from the newest checkpoint in retrain/. Raises
+    and predictions and samples if the task keeps them. Resumes from the newest checkpoint in retrain/, if any. Raises
     Interrupted when a signal asked to stop, UserError for what the user must change.
     """
     _refuse_changes(run)

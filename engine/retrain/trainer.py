@@ -50,8 +50,8 @@ class RetrainTrainer(Trainer):
         return shared_batches(self.train_dataset, self._order(), self.data_collator, self.processes)
 
     def get_batch_samples(self, *args: Any, **options: Any) -> Any:
-        """The batches of one step and, if there are several, the number of their labels (for one batch the number is
-        not needed, and a GPU would be slowed down by the question)."""
+        """The batches of one step and, if there are several, the number of their labels (for one batch it is not
+        needed, and copying it from a GPU would take time)."""
         batches, _ = super().get_batch_samples(*args, **options)
         return batches, sum(map(_labels, batches)) if len(batches) > 1 else None
 
@@ -112,8 +112,8 @@ class RetrainTrainer(Trainer):
         return LengthGroupedOrder(rows["length"], self.args.per_device_train_batch_size, self.args.seed)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """As Trainer's, with the dropout masks of CommonMasks. Sums the losses on the device; once a loss is not
-        finite, the sum stays so."""
+        """As Trainer's, with the dropout masks of CommonMasks. Sums the losses on the device; once a loss is
+        infinite or NaN, the sum is not finite."""
         self.masks.begin(self.state.global_step)
         loss = super().training_step(*args, **kwargs)
         self.loss_sum = loss.detach() + self.loss_sum

@@ -108,7 +108,7 @@ class Trials:
         self.run.compute.let_go()
         set_seed(self.run.config.seed)
         run, prepared = prepare(tried)
-        # Written only after `prepare`: if it refuses, no half-done choice may be left, which would fix the settings.
+        # Only after `prepare`, which may refuse: a half-done choice would then resume only under the refused settings.
         self.run.begin()
         self._write(done)
         try:

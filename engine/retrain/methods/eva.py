@@ -133,7 +133,8 @@ class _Inputs:
         if self.most > min(shapes[narrow]):
             raise UserError(
                 f"--lora.rho: {self.run.config.lora.rho:g} with --lora.r {self.run.config.lora.r} lets a layer have "
-                f"rank {self.most}, but {narrow} has at most {min(shapes[narrow])}; allowed: lower values of both"
+                f"rank {self.most}, but {narrow} has at most {min(shapes[narrow])}; allowed: a lower "
+                f"--lora.rho or --lora.r"
             )
 
 
