@@ -1,4 +1,4 @@
-"""A model of somebody else: everything that a search changes of it, put back as it was, and its adapters taken off."""
+"""Prepare a model that a script gives for a search: record its state, restore it later, and remove its adapters."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,10 +12,10 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 
 class Snapshot:
-    """A model as it is now: modules, hooks, modes, gradients, flags, buffers, and the place and dtype of its weights.
+    """The state of a model: modules, hooks, modes, gradients, flags, buffers, and the device and dtype of its weights.
 
-    The weights themselves are not copied, as nobody changes those that are frozen; `whole` names the modules (in full)
-    that are trained, whose weights are.
+    Frozen weights are not copied, as a search does not change them. `whole`: full names of the modules that are
+    trained whole; their weights are copied.
     """
 
     def __init__(self, model: nn.Module, whole: Iterable[str] = ()) -> None:
@@ -28,11 +28,11 @@ class Snapshot:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Makes the model what it was, bit for bit."""
+        """Restores the recorded state, bit for bit."""
         for owner, (values, inside) in self._attributes:
             vars(owner).clear()
             vars(owner).update(values)
-            # Handles of hooks know the mapping itself, so that it stays the same object.
+            # Handles of hooks refer to these mappings, so the objects stay and only their content is replaced.
             for mapping, content in inside:
                 mapping.clear()
                 mapping.update(content)
@@ -45,9 +45,9 @@ class Snapshot:
 
 
 def take_adapters_off(model: nn.Module) -> None:
-    """Puts the layers of the base model in the place of PEFT's, whose weights stay as they are.
+    """Replaces PEFT's layers, and modules that an adapter trains whole, by the base model's own.
 
-    Modules that an adapter trains whole are again those of the base model.
+    The adapter's weights do not change.
     """
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
@@ -60,8 +60,9 @@ def take_adapters_off(model: nn.Module) -> None:
 
 
 def stop_recomputing(model: nn.Module) -> bool:
-    """Switches transformers' gradient checkpointing off, which would compute a block again without its gates; whether
-    it was on in blocks for which `recompute_blocks` can stand in."""
+    """Switches off transformers' gradient checkpointing, as it would recompute a block without its gates.
+
+    Returns whether it was on in blocks that `recompute_blocks` can recompute instead."""
     on: list[Any] = [module for module in model.modules() if getattr(module, "gradient_checkpointing", False) is True]
     for module in on:
         module.gradient_checkpointing = False
@@ -69,13 +70,13 @@ def stop_recomputing(model: nn.Module) -> bool:
 
 
 def _contents(owner: Any) -> tuple[dict[str, Any], list[tuple[Any, Any]]]:
-    """The attributes of a module or a configuration, and what lies in those that are dicts or sets."""
+    """The attributes of a module or a configuration, and copies of those that are dicts or sets."""
     values = dict(vars(owner))
     return values, [(value, value.copy()) for value in values.values() if isinstance(value, dict | set)]
 
 
 def _configs(model: nn.Module) -> list[PreTrainedConfig]:
-    """The configurations of all modules, and those inside them."""
+    """The configurations of all modules, and the configurations nested in them."""
     waiting = [vars(module).get("config") for module in model.modules()]
     found: dict[int, PreTrainedConfig] = {}
     while waiting:

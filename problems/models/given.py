@@ -1,4 +1,4 @@
-"""PEFT's LoraConfig as the search's settings: where LoRA sits in a given model, and how large it starts."""
+"""Turn PEFT's LoraConfig into the settings of a search: which layers of a given model get LoRA, and k."""
 
 import dataclasses
 import re
@@ -16,7 +16,7 @@ from problems.models.layers import HEADS, layer_shapes
 from problems.models.load import BaseModel
 from problems.models.whole import with_modules_to_save
 
-# Read by the search, or without effect on what is computed; every other field must have its default.
+# Fields that the search reads, or that do not change what it computes; every other field must have its default.
 _READ = {
     "r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "task_type", "peft_type", "auto_mapping",
     "base_model_name_or_path", "revision", "inference_mode", "fan_in_fan_out", "peft_version", "runtime_config",
@@ -24,10 +24,10 @@ _READ = {
 
 
 def lora_settings(config: Any, model: PreTrainedModel) -> LoraSettings:
-    """The settings that a LoraConfig means in this model; its r is k.
+    """The LoraSettings that a LoraConfig means for this model; its r is k.
 
-    Raises UserError for another kind of adapter, for a field that the search does not know (DoRA, rsLoRA, patterns),
-    and for targets that name nothing.
+    Raises UserError for another kind of adapter, for a field that the search does not support (DoRA, rsLoRA,
+    patterns), and for targets that match no layer.
     """
     _refuse_others(config)
     return LoraSettings(
@@ -40,14 +40,16 @@ def lora_settings(config: Any, model: PreTrainedModel) -> LoraSettings:
 
 
 def trained_whole(model: PreTrainedModel, config: LoraConfig, settings: LoraSettings) -> BaseModel:
-    """The model, with the names of the modules that PEFT trains whole beside LoRA: `modules_to_save`, and for a class
-    head those that PEFT adds by itself. Raises UserError as `with_modules_to_save`."""
+    """The model, with the names of the modules that PEFT trains whole beside LoRA.
+
+    These are `modules_to_save`, and for a classifier the head modules that PEFT adds by itself. Raises UserError as
+    `with_modules_to_save` does."""
     heads = [name for name in _known_heads(config) if hasattr(model, name)]
     return with_modules_to_save(BaseModel(model, heads), settings.modules_to_save, settings.target_modules)
 
 
 def _known_heads(config: LoraConfig) -> tuple[str, ...]:
-    """What PEFT adds to `modules_to_save` by itself, whatever the model has of it."""
+    """The names that PEFT adds to `modules_to_save` by itself; the model need not have all of them."""
     return HEADS if config.task_type in (TaskType.SEQ_CLS, TaskType.TOKEN_CLS) else ()
 
 
@@ -71,19 +73,19 @@ def _large(value: Any) -> bool:
 
 
 def _targets(config: LoraConfig, model: nn.Module) -> list[str]:
-    """Names or endings of the layers that get LoRA."""
+    """Names, or endings of names, of the layers that get LoRA. Raises UserError for targets that match no layer."""
     targets: Any = config.target_modules
     if targets is None:
         kind = getattr(getattr(model, "config", None), "model_type", "")
         targets = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(kind)
         if targets is None:
-            raise UserError("lora_config: target_modules is None, and PEFT has no default for this model; name them")
+            raise UserError("lora_config: target_modules is None, and PEFT has no default for this model; give names")
     if isinstance(targets, str) and targets != ALL_LINEAR:
         pattern, targets = targets, [name for name in layer_shapes(model) if re.fullmatch(targets, name)]
         if not targets:
             raise UserError(
-                f"lora_config: target_modules={pattern!r} matches no linear layer of this model; as text it is a "
-                f"regular expression for whole names, as in {next(iter(layer_shapes(model)), '')!r}; allowed also: a "
+                f"lora_config: target_modules={pattern!r} matches no linear layer of this model; a text is a regular "
+                f"expression that must match whole names, as {next(iter(layer_shapes(model)), '')!r}; also allowed: a "
                 f"list of names or endings, {ALL_LINEAR!r}"
             )
     return [targets] if isinstance(targets, str) else sorted(targets)

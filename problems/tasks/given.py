@@ -1,4 +1,4 @@
-"""Rows and a loss that somebody's own script gives, as a search reads them."""
+"""Wrap the rows and the loss that a script gives, so that a search can read them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,17 +16,19 @@ from problems.tasks.kind import own_loss
 LossOf = Callable[[nn.Module, dict[str, Tensor]], Tensor]
 """Model and batch -> the mean loss of the batch, a scalar."""
 
+# Examples in the batch that `kind_of` looks at.
 _TRIED = 2
-# Of the labels of a batch.
+# Dimensions that the labels of a batch have.
 _DIMENSIONS = {TaskType.SEQ_CLS: 1, TaskType.TOKEN_CLS: 2, TaskType.CAUSAL_LM: 2}
 
 
 @dataclass(frozen=True)
 class GivenKind:
-    """What is learned, as far as it is known: PEFT's name for it, and the loss (None: the model's own).
+    """The kind of labels in a script's rows, as far as it is known.
 
-    `tells_rows`: whether the model's logits and the batch's labels tell the log loss of every row; `regression`: of a
-    number.
+    `peft_type`: PEFT's name for it. `loss_of`: the loss (None: the model's own). `tells_rows`: whether the log loss of
+    every row follows from the model's logits and the batch's labels. `regression`: whether the labels are numbers to
+    be predicted, not classes.
     """
 
     peft_type: TaskType | None
@@ -35,28 +37,31 @@ class GivenKind:
     regression: bool = False
 
     def head(self) -> Mapping[str, Any]:
-        """What the answer asks of a head."""
+        """The configuration values of a head that the answer reads: `problem_type` for a regression."""
         return {"problem_type": "regression"} if self.regression else {}
 
     def origin(self, split: str | None = None) -> str:
-        """The argument with the rows."""
+        """The name of the argument with the rows."""
         return "train_dataset"
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        """The loss of a batch. Raises UserError for what is no scalar tensor."""
-        # A copy: Trainer's loss takes the labels out of its inputs.
+        """The loss of a batch. Raises UserError if it is no scalar tensor."""
+        # A copy, as Trainer's loss removes the labels from its inputs.
         loss: Any = (self.loss_of or own_loss)(model, dict(batch))
         if isinstance(loss, Tensor) and loss.dim() == 0:
             return loss
         if loss is None:
             raise UserError("loss: the model computes none from these batches; give them labels, or give a loss")
         given = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise UserError(f"loss: gives {given}; allowed: a scalar tensor, the mean loss of the batch")
+        raise UserError(f"loss: returns {given}; allowed: a scalar tensor, the mean loss of the batch")
 
 
 def kind_of(task_type: TaskType | str | None, loss: LossOf | None, rows: "GivenRows", *, plain: bool) -> GivenKind:
-    """What is learned. The log loss of rows is known of classes, of numbers, of tags and of the next token, where the
-    loss is the mean log loss of the labels (`plain`) and a batch has a row of labels for each example."""
+    """The kind of labels in these rows.
+
+    `plain`: whether the loss is just the mean log loss of the labels. Only then, and only for the task types SEQ_CLS,
+    TOKEN_CLS and CAUSAL_LM whose batches have one row of labels for each example, the log loss of every row is known.
+    """
     known = None if task_type is None else TaskType(task_type)
     count = min(_TRIED, len(rows))
     labels = rows.collate(rows.__getitems__(range(count))).get("labels")
@@ -68,20 +73,20 @@ def kind_of(task_type: TaskType | str | None, loss: LossOf | None, rows: "GivenR
 
 
 def refuse_unindexed(name: str, source: Any) -> None:
-    """Raises UserError, naming the argument, for a data set without a length, an index or any row."""
+    """Raises UserError for a data set that has no length, no index or no row; `name`: the argument that gave it."""
     if not hasattr(source, "__len__") or not hasattr(source, "__getitem__"):
         kind = type(source).__name__
-        raise UserError(f"{name}: {kind} has no length or no index; allowed: what has both, as a list")
+        raise UserError(f"{name}: {kind} has no length or no index; allowed: a data set with both, as a list")
     if len(source) == 0:
         raise UserError(f"{name}: has no rows; allowed: one or more")
 
 
 class GivenRows:
-    """Examples of any data set that has a length and an index, read as the encoded rows of a task are.
+    """The examples of any data set that has a length and an index, with the interface of a task's encoded rows.
 
-    Column `length`: tokens of an example (its own `length`, else those of `input_ids`, else 1), by which batches are
-    grouped. Column `labels`: what the collator makes of them, in the shape of a batch of one. `collate` gives a plain
-    dict of tensors, and raises UserError for a collator that does not.
+    Column `length`: tokens of each example (its own `length`, else the number of its `input_ids`, else 1), by which
+    batches are grouped. Column `labels`: the labels that the collator makes from each example alone, flattened.
+    `collate` returns a plain dict of tensors; it raises UserError if the given collator returns anything else.
     """
 
     def __init__(self, source: Any, collate: Callable[[list[Any]], Any], lengths: Sequence[int] | None = None) -> None:
@@ -93,7 +98,7 @@ class GivenRows:
         return len(self._source)
 
     def __getitems__(self, numbers: Iterable[int]) -> list[Any]:
-        """The examples of these numbers."""
+        """The examples with these numbers."""
         return [self._source[int(number)] for number in numbers]
 
     def __getitem__(self, key: Any) -> Any:
@@ -105,7 +110,7 @@ class GivenRows:
         return {"labels": self._labels(key)}
 
     def select(self, numbers: Iterable[int]) -> Self:
-        """The rows of these numbers."""
+        """The rows with these numbers."""
         chosen = [int(number) for number in numbers]
         lengths = [self._lengths[number] for number in chosen]
         return type(self)(_Chosen(self._source, chosen), self._collate, lengths)
@@ -118,7 +123,7 @@ class GivenRows:
     def _checked(self, examples: list[Any]) -> dict[str, Tensor]:
         batch: Any = self._collate(examples)
         if not hasattr(batch, "keys"):
-            raise UserError(f"collate: gives {type(batch).__name__}; allowed: a dict of tensors")
+            raise UserError(f"collate: returns {type(batch).__name__}; allowed: a dict of tensors")
         found = {name: batch[name] for name in batch}
         for name, value in found.items():
             if not isinstance(value, Tensor):
@@ -131,7 +136,7 @@ class GivenRows:
 
 
 class _Chosen:
-    """Some examples of a data set, read when they are asked for."""
+    """Some examples of a data set; each is read only when it is needed."""
 
     def __init__(self, source: Any, numbers: Sequence[int]) -> None:
         self._source, self._numbers = source, numbers
@@ -144,7 +149,7 @@ class _Chosen:
 
 
 class Joined:
-    """Two data sets, one after the other."""
+    """Two data sets as one: the second follows the first."""
 
     def __init__(self, first: Any, second: Any) -> None:
         self._first, self._second = first, second
@@ -167,7 +172,7 @@ def _lengths(source: Any) -> list[int]:
 
 
 def _tokens(example: Any) -> int:
-    """Tokens of one example; 1 where it does not tell."""
+    """Tokens of one example; 1 if it has neither `length` nor `input_ids`."""
     if not hasattr(example, "get"):
         return 1
     length, ids = example.get("length"), example.get("input_ids")

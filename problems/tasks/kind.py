@@ -1,4 +1,4 @@
-"""What a search and its answer know of what is learned; a task knows more."""
+"""The part of a task that a search and its answer use: the kind of labels, and the loss of a batch."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -8,23 +8,23 @@ from torch import Tensor, nn
 
 
 class Kind(Protocol):
-    """A kind of labels, the loss of a batch, and the words for where the rows come from."""
+    """The kind of labels, the loss of a batch, and where the rows come from."""
 
     @property
     def peft_type(self) -> TaskType | None:
-        """PEFT's name for it; None for a model and a loss of one's own."""
+        """PEFT's name for the kind of task; None if PEFT has none, as for a custom model with a custom loss."""
 
     def head(self) -> Mapping[str, Any]:
         """Configuration values of the model's head."""
 
     def origin(self, split: str | None = None) -> str:
-        """Where the training rows, or those of an evaluation split, come from, as a message begins."""
+        """Where the training rows, or the rows of `split`, come from; a message about the rows begins with it."""
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """The mean loss of a batch. Scalar."""
 
 
 def own_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    """The loss that a model of transformers computes itself from the labels in the batch. Scalar."""
+    """The loss that a transformers model computes from the labels in the batch. Scalar."""
     loss: Tensor = model(**batch).loss
     return loss
