@@ -1,6 +1,6 @@
-"""The one entry: `python run.py --config quickstart.yaml`. Arguments -> configuration -> stages; exit codes.
+"""The command line: `python run.py --config quickstart.yaml` reads the arguments and runs what they ask for.
 
-0 done, 2 something the user must change (one line says what), 130 after Ctrl-C, 143 after SIGTERM.
+Exit codes: 0 done, 2 something the user must change (one line says what), 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 import os
@@ -21,7 +21,7 @@ BETTY = "0.2.1"
 
 
 def check_betty() -> str | None:
-    """What to do when Betty is not the version that this program is written for; None when it is."""
+    """An error message if Betty is missing or has another version than this program needs; else None."""
     try:
         found = version("betty-ml")
     except PackageNotFoundError:
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
 
 
 def start(request: Command) -> int:
-    """Does what is asked; its imports come in only here, once the arguments are known to be good."""
+    """Runs a parsed request; returns the exit code. Modules that load slowly are imported only here."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Waiting threads sleep instead of spinning: beside any other process, spinning made a step 5 to 10 times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -66,27 +66,28 @@ def start(request: Command) -> int:
         with watch_signals(at_once=not runs) as stop:
             run_request(request, stop)
     except Interrupted as interrupted:
-        kept = "; the run folder is kept, the same command goes on from there" if runs else ""
+        kept = "; the run folder is kept, the same command resumes from there" if runs else ""
         print(f"stopped{kept}", file=sys.stderr)
         return interrupted.code
     return 0
 
 
 def fail(line: str) -> int:
-    """One line for the user, exit code 2."""
+    """Prints one error line for the user; returns exit code 2."""
     print(f"error: {plain(line)}", file=sys.stderr)
     return 2
 
 
 def program(argv: list[str]) -> int:
-    """`main` as a process of its own: a standard output that takes no more ends no run, and is said at its end."""
+    """Runs `main`; returns the exit code. If standard output can no longer be written, the run still ends, and only
+    then the error is reported."""
     survive_lost_output()
     try:
         code = main(argv)
     except SystemExit as ended:  # after --help and --print_config
         code = int(ended.code or 0)
     lost = lost_output()
-    return fail(f"standard output could not be written ({lost}); all else was done") if lost and code == 0 else code
+    return fail(f"standard output could not be written ({lost}); the rest is done") if lost and code == 0 else code
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What runs the program: each folder imports only the folders below it (pyproject.toml, import-linter)."""
+"""The stages of the program; each folder imports only those below it in pyproject.toml's list (import-linter)."""

@@ -1,4 +1,4 @@
-"""One function for scripts: the ranks of somebody's own model on their own rows (docs/api.md)."""
+"""For scripts: learn the LoRA ranks of a model that is already loaded, on rows that the script gives (docs/api.md)."""
 
 import dataclasses
 from collections.abc import Callable
@@ -52,10 +52,10 @@ Collator = Callable[[list[Any]], Any]
 
 @dataclass(frozen=True)
 class LearnedRanks:
-    """What a search has found.
+    """The result of a search. Printed, it says how many ranks are enough and which layers matter.
 
-    `lora_config`: PEFT's, at the learned ranks, for `get_peft_model` or a trainer's `peft_config`. `record`: all that
-    ranks.json has. Printed, it says how many ranks are enough and which layers matter.
+    `lora_config`: a LoraConfig of PEFT with the learned ranks, for `get_peft_model` or a trainer's `peft_config`.
+    `record`: the content of ranks.json.
     """
 
     lora_config: LoraConfig
@@ -70,8 +70,9 @@ class LearnedRanks:
 
     @property
     def shares(self) -> dict[str, tuple[float, float]] | None:
-        """Layer -> its share of what switching LoRA off would cost on the validation rows, and its standard error, in
-        nats a label; None where the loss of rows is not known."""
+        """Layer -> its share and the share's standard error, in nats per label; None if shares were not measured.
+
+        The shares divide among the layers what switching LoRA off would cost on the validation rows."""
         found = {
             layer.name: (layer.layer_share, layer.layer_share_standard_error)
             for layer in self.record.layers
@@ -81,12 +82,13 @@ class LearnedRanks:
 
     @property
     def curve(self) -> tuple[CurvePoint, ...] | None:
-        """The validation loss with one rank in every layer, and the part of LoRA's gain that it keeps, by rising rank
-        (`at`); None where the loss of rows is not known."""
+        """The validation loss with the same rank in every layer, and the part of LoRA's gain that this rank keeps.
+
+        A point for each rank (`at`), rising; None if the curve was not measured."""
         return None if self.record.evidence is None else self.record.evidence.rank_curve
 
     def save(self, folder: str | Path) -> None:
-        """Writes ranks.json and lora_config/ as a run's folder has them, in the place of earlier ones."""
+        """Writes ranks.json and lora_config/, as in a run's folder; overwrites earlier ones."""
         place = RunFolder(Path(folder))
         place.root.mkdir(parents=True, exist_ok=True)
         save_lora_config(self.lora_config, self.record, place.lora_config, self.config)
@@ -117,10 +119,11 @@ def learn_ranks(
 ) -> LearnedRanks:
     """The LoRA rank of every layer of `model` that `lora_config` targets, found by bilevel search.
 
-    `lora_config.r` is k, the rank at which every layer begins. `train_dataset` has a length and an index; `collate`
-    makes a dict of tensors of a list of its examples. `validation_dataset`: what alpha learns from; None: half of the
-    train rows, drawn by seed. `loss`: model and batch -> the mean loss, a scalar; None: `model(**batch).loss`. The
-    search runs on the device on which the model is. Afterwards, and after an error, the model is what it was.
+    `lora_config.r` is k, the rank that every layer has at the start. `train_dataset` has a length and an index;
+    `collate` turns a list of its examples into a dict of tensors. `validation_dataset`: the rows that alpha is learned
+    from; None: half of the train rows, drawn by seed. `loss`: model and batch -> the mean loss, a scalar; None:
+    `model(**batch).loss`. The search runs on the model's device. It leaves the model as it found it, also after an
+    error.
 
     Raises UserError, one line, for what the caller must change.
     """
@@ -139,12 +142,12 @@ def learn_ranks_from_trainer(
     hypergradient: HypergradientConfig = HypergradientConfig(),  # noqa: B008
     answer: AnswerConfig = AnswerConfig(),  # noqa: B008
 ) -> LearnedRanks:
-    """As `learn_ranks`, for a transformers.Trainer or TRL's SFTTrainer: its model, train rows, collator and loss.
+    """Runs `learn_ranks` with the model, train rows, collator and loss of a transformers.Trainer or TRL's SFTTrainer.
 
-    `lora_config` None: that of the trainer's PeftModel, whose own weights are left out of the search. `search` None:
-    batch size, accumulation and learning rate are the trainer's. Seed and precision are the trainer's in any case, and
-    so is the device. `validation_dataset`: rows prepared as the train rows are, as those in `trainer.eval_dataset`.
-    The trainer is left as it was. Raises UserError, one line, for what the caller must change.
+    `lora_config` None: that of the trainer's PeftModel, whose adapter weights the search does not use. `search` None:
+    batch size, accumulation and learning rate are the trainer's. Seed, precision and device are always the trainer's.
+    `validation_dataset`: rows prepared like the train rows, for example those in `trainer.eval_dataset`.
+    The search leaves the trainer as it found it. Raises UserError, one line, for what the caller must change.
     """
     args, model = trainer.args, trainer.model
     _refuse_other_trainers(trainer)
@@ -154,7 +157,7 @@ def learn_ranks_from_trainer(
         gradient_accumulation=args.gradient_accumulation_steps,
         learning_rate=float(args.learning_rate),
     )
-    # TRL counts tokens and means in its loss.
+    # TRL's loss adds to these counters of the trainer.
     kept = {name: deepcopy(vars(trainer)[name]) for name in _COUNTED if name in vars(trainer)}
     try:
         rows, collate = _rows_of(trainer)
@@ -173,11 +176,11 @@ _COUNTED = ("_metrics", "_total_train_tokens")
 
 
 def _rows_of(trainer: Any) -> tuple[Any, Collator]:
-    """The train rows without the columns that the model does not read, and what makes batches of them."""
+    """The train rows, without the columns that the model does not read, and their collator."""
     with same_random_numbers(trainer.args.device):
         loader = trainer.get_train_dataloader()
     prepared = getattr(trainer.accelerator, "_dataloaders", [])
-    if loader in prepared:  # it would be saved with the trainer's own
+    if loader in prepared:  # else the trainer would save this loader in its checkpoints
         prepared.remove(loader)
     return loader.dataset, loader.collate_fn
 
@@ -202,7 +205,7 @@ def _refuse_other_trainers(trainer: Any) -> None:
 
 
 def _plain_loss(trainer: Any) -> bool:
-    """Whether a trainer's loss is the mean log loss of the labels, and nothing else."""
+    """Whether a trainer's loss is just the mean log loss of the labels."""
     library = type(trainer).compute_loss.__module__.partition(".")[0]
     own = trainer.label_smoother is not None or trainer.compute_loss_func is not None
     kind = getattr(trainer.args, "loss_type", "nll")
@@ -216,12 +219,12 @@ def _learn(
 ) -> LearnedRanks:  # fmt: skip
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     device = _one_device(base) if device is None else device
-    # The last to be entered is the first to be left: the folder goes, then what was trained, then all the rest.
+    # Undone in reverse order: put_back restores the trained weights, the folder is deleted, then all else is restored.
     with ExitStack() as stack:
         stack.enter_context(heard())
         stack.enter_context(same_random_numbers(device))
         stack.callback(Snapshot(base).restore)
-        base.zero_grad()  # what a backward pass has left there is no gradient of the search
+        base.zero_grad()  # drops gradients of the script's own backward passes
         take_adapters_off(base)
         recomputes = stop_recomputing(base)
         lora = lora_settings(lora_config, base)
@@ -235,7 +238,7 @@ def _learn(
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="learn_ranks_")))
         count = 0 if validation is None else len(validation)
         given = Given(config, whole, kind, rows, count, folder, device)
-        stack.callback(given.compute.let_go)  # the searched model hangs in cycles
+        stack.callback(given.compute.let_go)  # collects the searched model, which reference cycles keep alive
         stack.callback(given.put_back)
         find_ranks(given)
         learned = LoraConfig.from_pretrained(str(given.folder.lora_config))
@@ -246,13 +249,13 @@ def _settings(
     model: Any, lora: LoraSettings, kind: GivenKind, search: SearchConfig, hypergradient: HypergradientConfig,
     answer: AnswerConfig, seed: int, precision: Precision, device: torch.device, recomputes: bool,
 ) -> RunConfig:  # fmt: skip
-    """The configuration of a run that the command line would have for this search. Raises UserError for what cannot
+    """The configuration with which the command line would run this search. Raises UserError for settings that cannot
     work."""
     for section, value in (("search", search), ("hypergradient", hypergradient), ("answer", answer)):
         check_types(section, value)
     if not kind.tells_rows:
         _refuse_unmeasured(answer)
-        log.info("answer: the log loss of rows is not known here; shares and the curve are left out")
+        log.info("answer: the log loss of each row is not known here, so shares and the curve are not measured")
         answer = dataclasses.replace(answer, rows=0)
     if answer.from_run is not None:
         raise UserError("answer.from_run: is not allowed here; allowed: None")
@@ -262,9 +265,9 @@ def _settings(
     config = RunConfig(
         name="learn_ranks", seed=seed, precision=precision, device=device.type,  # type: ignore[arg-type]
         model=ModelConfig(name=str(name), gradient_checkpointing=recomputes), lora=lora, hypergradient=hypergradient,
-        # No search resumes here, so that no checkpoint is written.
+        # This search never resumes, so it writes no checkpoint.
         search=dataclasses.replace(search, checkpoint_every=search.steps + 1), answer=answer,
-        # In the answer as many rows go through a language model at a time as in the search.
+        # The answer sends as many rows at a time through a language model as the search.
         retrain=RetrainConfig(batch_size=search.batch_size),
     )  # fmt: skip
     check(config)
@@ -283,7 +286,7 @@ def _refuse_unmeasured(answer: AnswerConfig) -> None:
 
 
 def _one_device(model: nn.Module) -> torch.device:
-    """Where all weights lie. Raises UserError for several devices, and in several processes."""
+    """The device of all weights. Raises UserError for several devices, and if there are several processes."""
     if processes_started() > 1:
         raise UserError("learn_ranks: several processes are not allowed; allowed: one, without torchrun")
     found = {parameter.device for parameter in model.parameters()}

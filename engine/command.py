@@ -1,4 +1,4 @@
-"""What a request asks for, from start to the last words: a run, a study, scoring files, showing a finished run."""
+"""Run a request of the command line: a run, a study, a verdict, scoring files, or showing a run's folder."""
 
 import dataclasses
 from pathlib import Path
@@ -26,14 +26,14 @@ from problems.machine.processes import joined
 if TYPE_CHECKING:
     from engine.report.stage import Beside
 
-# The report of a run: `device`, `precision` and `strategy` are this machine's, `name` and `runs_folder` say where the
-# report lies. Both come from the command, all other settings from the folder's config.yaml.
+# --stage report takes these keys from the command: the first three fit this machine, the others say where the report
+# is written. It takes all other settings from the folder's config.yaml.
 _OF_THE_MACHINE = ("device", "precision", "strategy")
 _OF_THE_REPORT = ("name", "runs_folder")
 
 
 def run_request(request: Command, stop: StopRequest) -> None:
-    """Runs it. Raises UserError for what the user must change, Interrupted when a signal asked to stop."""
+    """Runs the request. Raises UserError for what the user must change, Interrupted if a signal asked to stop."""
     if isinstance(request, ScoreRequest):
         from problems.scoring.command import score
 
@@ -66,21 +66,21 @@ def _is_study(config: RunConfig) -> bool:
 
 
 def _as_it_ran(request: Request) -> Request:
-    """The request under the settings that its run was made with: those given may be another run's.
+    """The request with the settings in the folder's config.yaml, as those of the command may be another run's.
 
-    Raises UserError when the folder's config.yaml is missing or broken.
+    Raises UserError if config.yaml is missing or broken.
     """
     path = RunFolder.of(request.config).config
     settle_if_free(path.parent)
     if not path.exists():
-        raise UserError(f"--stage report: {path} does not exist, and a report goes by it; --stage all writes it")
-    # A run by torchrun or on a GPU is drawn again without them.
+        raise UserError(f"--stage report: {path} does not exist, but a report needs it; --stage all writes it")
+    # The report of a run that used torchrun or a GPU can be drawn without them.
     ran = load_config(path, {name: getattr(request.config, name) for name in _OF_THE_MACHINE})
     if _is_study(ran):
-        # A study's report computes nothing, and compares its cells with all settings that they were made with.
+        # A study's report computes nothing, but compares all settings of its cells, also those of the machine.
         ran = load_config(path)
     kept = {name: getattr(request.config, name) for name in _OF_THE_REPORT}
-    if request.config.tracking.wandb != "auto":  # what was left to the program then is no wish now
+    if request.config.tracking.wandb != "auto":  # auto, the default, does not override the file
         kept["tracking"] = request.config.tracking
     config = dataclasses.replace(ran, **kept)
     tell_unread_by_report(request.given, request.config, config, path)
@@ -116,21 +116,22 @@ def _run(request: Request, stop: StopRequest) -> None:
 
 
 def _beside(folder: RunFolder) -> "Beside | None":
-    """`beside`, whose imports take seconds."""
+    """Calls `engine.study.beside`, imported only here because that takes seconds."""
     from engine.study.beside import beside
 
     return beside(folder)
 
 
 def refuse_several(what: str, instead: str) -> None:
-    """Raises UserError when torchrun has started several processes for what one process does."""
+    """Raises UserError if torchrun started several processes for `what`, which needs one; `instead`: what to do."""
     if processes_started() > 1:
-        raise UserError(f"torchrun: {what} is one process's work; {instead}")
+        raise UserError(f"torchrun: {what} runs in one process only; {instead}")
 
 
 def show(root: Path, trainer: Trainer | None = None) -> None:
-    """Prints the ranks and the result of a run, how far it is where it has none, the table of a study, or the lines by
-    which a trainer trains at the ranks of a run."""
+    """Prints what is in a folder: a run's ranks and result (or its progress, if unfinished), or a study's table.
+
+    With `trainer`: prints instead the lines that make this trainer train at the run's ranks."""
     folder = RunFolder(root)
     settle_if_free(root)
     if trainer is not None:

@@ -1,6 +1,6 @@
-"""May a run begin? Then its libraries are loaded, and its stages run (`engine/work.py`).
+"""Check whether a run may begin, load the libraries, and run its stages (`engine/work.py`).
 
-Nothing here needs torch: what can be refused by looking at files is refused before the seconds that loading it takes.
+Nothing here needs torch, which takes seconds to load: what files alone can tell is refused before.
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ REFUSALS: tuple[opening.Refusal[RunFolder], ...] = (
     refuse_missing_files,
     refuse_missing_model,
 )
-"""What may keep a run from beginning, in the order in which it is asked of the folder that the command names."""
+"""Checks of the folder that the command names, in this order; each raises UserError if the run must not begin."""
 RESUMING: tuple[opening.Refusal[RunFolder], ...] = (
     refuse_other_source,
     refuse_changed_search,
@@ -57,7 +57,8 @@ RESUMING: tuple[opening.Refusal[RunFolder], ...] = (
     refuse_other_weights,
     refuse_other_ranks,
 )
-"""What may keep half-done work from going on, asked of the folder in which it lies: with --overwrite another one."""
+"""Checks of the folder with the unfinished work (with --overwrite not the folder that the command names); each raises
+UserError if that work must not resume."""
 
 
 def run_stages(
@@ -70,8 +71,8 @@ def run_stages(
 ) -> RunFolder:
     """Runs what the request asks for; unfinished stages resume. Returns the folder with the results.
 
-    `draw` off leaves out the report: the cells of a study are looked at together. `beside` makes the report's block
-    about the study that the run is a cell of.
+    `draw` off: writes no report, as for the cells of a study. `beside` makes the report's block about the other runs
+    of the study, for a run that is a cell.
 
     Raises UserError for what the user must change, Interrupted when a signal asked to stop.
     """
@@ -92,7 +93,7 @@ def _open_and_run(
             load_libraries(asked.config, processes)
             from engine.work import run_in  # only now: its imports take seconds
 
-            if processes.size == 1:  # several stop together, after a step
+            if processes.size == 1:  # several processes stop together, after a step
                 stop.check()
             run_in(dataclasses.replace(asked, folder=folder), stop, beside, processes)
         processes.wait()

@@ -1,4 +1,4 @@
-"""The stages of a run, each from the files of the one before: search -> ranks.json -> retrain -> adapter -> report."""
+"""The stages of a run; each reads files of the one before: search -> ranks.json -> retrain -> adapter -> report."""
 
 from collections.abc import Callable
 
@@ -22,10 +22,10 @@ from problems.machine.processes import Processes
 
 
 def run_in(asked: Asked, stop: StopRequest, beside: Callable[[], Beside | None] | None, processes: Processes) -> None:
-    """Runs the stages that are asked for in the folder of `asked`, which is open; unfinished ones resume.
+    """Runs the stages that `asked` names in its folder, which was opened before; unfinished stages resume.
 
-    `beside` makes the report's block about the study that the run is a cell of; None draws no report. Raises UserError
-    for what the user must change, Interrupted when a signal asked to stop.
+    `beside` makes the report's block about the other runs of the study; None: no report is written. Raises UserError
+    for what the user must change, Interrupted if a signal asked to stop.
     """
     config, folder, stage = asked.config, asked.folder, asked.stage
     with _tracker(asked) if processes.first else NOWHERE as tracker:
@@ -33,7 +33,7 @@ def run_in(asked: Asked, stop: StopRequest, beside: Callable[[], Beside | None] 
         forget_peak(run.compute)
         if stage != "report":
             refuse_without_gguf(config)
-        # A stage whose last file is there is done, whatever came after it.
+        # A stage is done if its last file exists, whether or not later stages have run.
         no_ranks, no_metrics = processes.of_first(lambda: (not folder.ranks.exists(), not folder.metrics.exists()))
         if stage in ("all", "search") and config.method in SEARCHING and no_ranks:
             _find_ranks(run, tracker)
@@ -56,7 +56,7 @@ def run_in(asked: Asked, stop: StopRequest, beside: Callable[[], Beside | None] 
 
 
 def _find_ranks(run: Context, tracker: Tracker) -> None:
-    """The ranks by the run's method."""
+    """Finds ranks by the run's method and writes ranks.json."""
     if run.config.method in CHOOSING_RANKS:
         choose_ranks(run)
     else:
@@ -65,7 +65,8 @@ def _find_ranks(run: Context, tracker: Tracker) -> None:
 
 
 def _export_untrained(run: Context, stage: Stage) -> None:
-    """adapter_untrained/ where it is asked for; a retraining writes it anew, as its ranks may have been edited."""
+    """Writes adapter_untrained/ if export.untrained asks for it; --stage retrain overwrites it, as the ranks may have
+    been edited."""
     if not run.config.export.untrained or run.config.method not in SEARCHING or stage == "report":
         return
     if run.processes.of_first(lambda: stage == "retrain" or not run.folder.untrained_card.exists()):
@@ -74,8 +75,8 @@ def _export_untrained(run: Context, stage: Stage) -> None:
 
 
 def _tracker(asked: Asked) -> Tracker:
-    """The run's tracker, which files it under its method and approximation, by which studies are read; none for a
-    report."""
+    """The run's tracker; NOWHERE for --stage report. Method and approximation are its job name, by which runs are
+    grouped."""
     config = asked.config
     if asked.stage == "report":
         return NOWHERE

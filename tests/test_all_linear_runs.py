@@ -84,7 +84,7 @@ def test_a_module_that_is_trained_whole_stays_out(
 
 @pytest.mark.trains
 def test_the_bare_word_and_a_list_with_it_are_one_setting(tiny_config: Callable[..., RunConfig]) -> None:
-    """A search that is begun with one goes on with the other."""
+    """A search that was started with one resumes with the other."""
 
     def finish(config: RunConfig, stage: str) -> RunFolder:
         return run_stages(Request(config, stage, False, "x"), StopRequest(), draw=False)  # type: ignore[arg-type]

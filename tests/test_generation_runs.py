@@ -1,4 +1,4 @@
-"""Whole runs of generation on tiny causal models: search, retraining, decoding, scores, and going on after a kill."""
+"""Whole runs of generation on tiny causal models: search, retraining, decoding, scores, and resuming after a kill."""
 
 import json
 import math

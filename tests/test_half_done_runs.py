@@ -114,7 +114,7 @@ def test_data_that_changed_half_way_is_refused_by_file(half: HalfDone) -> None:
         assert "\n" not in str(caught.value)
         assert content(half.folder.root) == before
     stop_half_way(half.config)
-    assert content(half.folder.root) != before, "with the old data back it has gone on, for one step"
+    assert content(half.folder.root) != before, "with the old data back it resumes, for one step"
 
 
 @pytest.mark.parametrize("half", ["search"], indirect=True)
@@ -173,7 +173,7 @@ def test_ranks_edited_half_way_are_refused(
     folder.ranks.write_bytes(whole)
     assert content(folder.root) == before
     stop_half_way(config, "retrain")
-    assert content(folder.root) != before, "with the old ranks back it has gone on, for one step"
+    assert content(folder.root) != before, "with the old ranks back it resumes, for one step"
 
 
 @pytest.mark.parametrize("method", ["lora_shuffled", "lora_random"])

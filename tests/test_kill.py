@@ -47,7 +47,7 @@ def whole(model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFa
 
 
 def finish(whole: Uninterrupted, output: Path) -> None:
-    """The same command again; it must go on and end as if nothing had happened.
+    """The same command again; it must resume and end as if nothing had happened.
 
     The report is drawn after a kill that may have left a part of it. After an earlier kill it would be drawn from
     files that are compared here, so that it is left out.

@@ -55,7 +55,7 @@ def only_ascii() -> None:
 @pytest.mark.parametrize(
     ("prepare", "code", "line"),
     [
-        (full, 2, "error: standard output could not be written (No space left on device); all else was done\n"),
+        (full, 2, "error: standard output could not be written (No space left on device); the rest is done\n"),
         (closed, 0, ""),
         (read_no_further, 0, ""),
     ],

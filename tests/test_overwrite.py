@@ -144,7 +144,7 @@ def test_the_same_command_goes_on_with_the_half_done_new_result(argv: Argv, fold
     assert process.kill() == -9
     assert everything(folder.root) == before
     process = Process(long, tmp_path / "again.txt")
-    process.wait_for(lambda: process.output.exists() and "goes on from step" in process.output.read_text())
+    process.wait_for(lambda: process.output.exists() and "resumes from step" in process.output.read_text())
     assert process.kill() == -9
     # A typo in the next command costs the half-done result nothing either.
     half = everything(growing.root)

@@ -190,11 +190,11 @@ def test_ctrl_c_saves_and_the_same_command_finishes(make_argv: MakeArgv, tmp_pat
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
-    assert errors.splitlines() == ["stopped; the run folder is kept, the same command goes on from there"]
+    assert errors.splitlines() == ["stopped; the run folder is kept, the same command resumes from there"]
     assert not folder.ranks.exists()
     again = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600)
     assert again.returncode == 0, again.stderr
-    assert "search: goes on from step" in again.stdout
+    assert "search: resumes from step" in again.stdout
     assert json.loads(folder.metrics.read_text())["steps"] == {"search": 60, "retrain": 4}
     lines = [json.loads(line)["step"] for line in folder.search_metrics.read_text().splitlines()]
     assert lines == list(range(2, 61, 2))

@@ -176,7 +176,7 @@ def die_at(stage: str, rank: int, step: int) -> Callable[[int], None]:
 def test_a_killed_worker_costs_nothing_but_steps(
     model_folder: Callable[..., Path], tmp_path: Path, stage: str, rank: int
 ) -> None:
-    """Dropout on: every process goes on with its own masks, and ends bit-equal to a run without a kill."""
+    """Dropout on: every process continues with its own masks, and ends bit-equal to a run without a kill."""
     argv = [*tiny_arguments(model_folder("bert", 0.1), tmp_path), *CASE, "--retrain.checkpoint_every", "2"]
     expected = run_two(argv, tmp_path)
     fresh(tmp_path / "runs")

@@ -1,4 +1,4 @@
-"""Refuse missing files and wrong names that the files alone can tell, before torch is loaded."""
+"""Refuse missing files and wrong module names before torch is loaded, as far as reading files can tell."""
 
 import json
 import re
@@ -15,9 +15,9 @@ from problems.models.parts import split
 from problems.models.places import locate
 
 _FILES = (".csv", ".tsv", ".txt", ".jsonl", ".json", ".parquet", ".conll", ".iob2")
-"""Endings of the files that tasks read; a path without one may be a data set of the hub."""
+"""File name endings that tasks read; a path without such an ending may name a data set of the hub."""
 _SAME_NAMES = {"bert", "distilbert", "electra", "gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "roberta"}
-"""Types of models whose weight files use the module names of the loaded model; transformers renames others."""
+"""Model types whose weight files use the module names of the loaded model; for other types transformers renames."""
 _MADE_NEW = {"classifier", "score", "lm_head", "pooler", "pre_classifier"}
 """Modules that a loaded model may have although its file does not hold them."""
 _LONGEST = 100_000_000
@@ -36,7 +36,7 @@ def refuse_missing_files(asked: Asked) -> None:
 
 
 def refuse_missing_model(asked: Asked) -> None:
-    """Refuses a package or folder without a model, and target modules that a model on this machine does not have."""
+    """Refuses a package or folder without a model, and target modules that a local model does not have."""
     config = asked.config
     if _trains_nothing(asked):
         return
@@ -69,6 +69,6 @@ def weights_in(folder: Path) -> list[str]:
         if index.exists():
             return list(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
         with open(folder / "model.safetensors", "rb") as file:
-            size = int.from_bytes(file.read(8), "little")  # the header is JSON, and its length stands before it
+            size = int.from_bytes(file.read(8), "little")  # the length of the JSON header that follows
             return [name for name in json.loads(file.read(min(size, _LONGEST))) if name != "__metadata__"]
     return []

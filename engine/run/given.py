@@ -1,4 +1,4 @@
-"""A search on the model and the rows of somebody's own script, which leaves both as they were."""
+"""The Workbench of a search that a script starts on its own model and rows; it leaves both as they were."""
 
 import dataclasses
 import random
@@ -29,10 +29,11 @@ from problems.tasks.given import GivenKind, GivenRows
 
 
 class Given(Workbench):
-    """`base`: the model and the modules that are trained whole; `rows`: those of D_tr, then `validation` of D_val (0:
-    D_val is drawn from the rows by seed). `folder` holds what a search leaves for its answer.
+    """The model and rows of a script.
 
-    Every `base()` first undoes what the training before it has changed of the model; `put_back` does so in the end.
+    `base`: the model and the modules that are trained whole. `rows`: the rows of D_tr, and after them the last
+    `validation` rows are D_val (0: D_val is drawn from all rows by seed). `folder`: where the search writes its files.
+    Every `base()` first undoes what an earlier training changed in the model; `put_back` does so at the end.
     """
 
     estimates_memory = False
@@ -63,12 +64,12 @@ class Given(Workbench):
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """Nothing: no search resumes."""
+        """Empty, as this search never resumes."""
         return {}
 
     @property
     def weights_dtype(self) -> torch.dtype:
-        """That of the model's first weight that is a number."""
+        """The dtype of the model's first weight with a floating-point type."""
         return dtype_of(self._base.model)
 
     def halves(self) -> Halves:
@@ -80,27 +81,27 @@ class Given(Workbench):
         return np.arange(count), np.arange(count, len(rows))
 
     def base(self, *, second_order: bool = False) -> BaseModel:
-        """The model as it was given. Raises UserError where its attention cannot be differentiated twice."""
+        """The model as it was given. Raises UserError if `second_order` and its attention lacks second derivatives."""
         self.put_back()
         kernel = getattr(getattr(self._base.model, "config", None), "_attn_implementation", None)
         if second_order and kernel not in (None, "eager"):
             raise UserError(
                 f"hypergradient: {self.config.hypergradient.type} needs second derivatives, which the attention "
-                f"{kernel!r} of this model has not; allowed: another type than {', '.join(sorted(SECOND_ORDER))}, "
+                f"{kernel!r} of this model lacks; allowed: another type than {', '.join(sorted(SECOND_ORDER))}, "
                 f"or a model with the attention 'eager'"
             )
         return train_in_fp32(dataclasses.replace(self._base), self.weights_dtype)
 
     def begin(self) -> None:
-        """Nothing is recorded."""
+        """Does nothing: there is no run folder to record a start in."""
 
     def put_back(self) -> None:
-        """Makes the model what it was when it was given."""
+        """Restores the model to the state in which it was given."""
         self._bare.restore()
 
 
 def dtype_of(model: torch.nn.Module) -> torch.dtype:
-    """The dtype of the first weight that is a number."""
+    """The dtype of the first weight with a floating-point type; float32 if there is none."""
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
@@ -113,7 +114,7 @@ def _whole_names(base: BaseModel) -> list[str]:
 
 @contextmanager
 def same_random_numbers(device: torch.device) -> Iterator[None]:
-    """Afterwards Python, numpy and torch draw the numbers that they would have drawn without what runs inside."""
+    """Restores the random states of Python, numpy and torch when the `with` block ends."""
     kept: tuple[Any, Any, dict[str, Tensor]] = random.getstate(), np.random.get_state(), random_state(device)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Whether the weights of the base model fit into memory, before they are loaded."""
+"""Check, before the weights of the base model are loaded, whether they fit into memory."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ from problems.machine.compute import Compute
 from problems.models.precision import count_parameters
 
 _IN_4BIT = 0.55
-"""Bytes of one weight in nf4, with its scales. What NOT_IN_4BIT's modules need beyond that is not counted."""
+"""Bytes of one weight in nf4, with its scales. The modules in NOT_IN_4BIT need more, which is not counted."""
 
 
 def refuse_large_weights(config: RunConfig, auto_class: Any, dtype: torch.dtype, compute: Compute) -> None:
     """Raises UserError if the base model's frozen weights alone need more memory than is free.
 
-    The number of weights comes from the model's configuration: no weight is read. Nothing is refused if
-    `ignore_memory_estimate` is set.
+    The number of weights is computed from the model's configuration; no weight is read. `ignore_memory_estimate`
+    switches this check off.
     """
     if config.ignore_memory_estimate or compute.device.type not in ("cpu", "cuda"):
         return

@@ -1,4 +1,4 @@
-"""What a search and its answer need of a run: model, rows, loss, device, and a folder for what they find."""
+"""The interface through which a search and its answer use a run: model, rows, loss, device and result folder."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -17,14 +17,14 @@ from problems.tasks.kind import Kind
 
 
 class Workbench(ABC):
-    """A configured run of the command line, or the model and the rows of somebody's own script.
+    """A run of the command line (`Context`), or the model and rows of a script (`Given`).
 
-    Of several processes only the first writes files. `stop` says whether a signal has asked to stop. Attribute `told`:
-    the trainings whose memory was told.
+    Of several processes only the first writes files. `stop` says whether a signal has asked to stop. `told`: the
+    trainings whose memory estimate was already logged.
     """
 
     estimates_memory: ClassVar[bool] = True
-    """Whether the peak of the memory is estimated, and refused where it is not free."""
+    """Whether the peak memory is estimated, and the training refused if that much is not free."""
 
     config: RunConfig
     folder: RunFolder
@@ -36,17 +36,17 @@ class Workbench(ABC):
     @property
     @abstractmethod
     def kind(self) -> Kind:
-        """What is learned."""
+        """The kind of labels, and the loss of a batch."""
 
     @property
     @abstractmethod
     def data(self) -> Data:
-        """The rows, ready for batches; those of D_tr and of D_val together are `train`."""
+        """The rows, ready for batches; `train` holds those of D_tr and of D_val together."""
 
     @property
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """What tells these rows from others; empty where nothing resumes."""
+        """Identifies the rows, so that a search does not resume on other rows; empty if the search never resumes."""
 
     @property
     @abstractmethod
@@ -59,9 +59,9 @@ class Workbench(ABC):
 
     @abstractmethod
     def base(self, *, second_order: bool = False) -> BaseModel:
-        """The base model as it was before any training; `second_order` asks for an attention kernel that can be
-        differentiated twice."""
+        """The base model as it was before any training; `second_order` asks for an attention kernel with second
+        derivatives."""
 
     @abstractmethod
     def begin(self) -> None:
-        """Called just before the first training step, when nothing refuses the search any more."""
+        """Called just before the first training step, after all checks that can refuse the search."""

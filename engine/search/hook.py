@@ -53,7 +53,7 @@ class SearchHook:
         self._since_line = [0, 0.0]
 
     def resume(self) -> None:
-        """Goes on from the newest intact checkpoint, or starts the record with the point at step 0."""
+        """Resumes from the newest intact checkpoint; without one, starts the record with the point at step 0."""
         found = self.processes.of_first(lambda: checkpoint.load(self.folder.search_checkpoint))
         if found is None:
             if self.processes.first:
@@ -65,7 +65,7 @@ class SearchHook:
             self._losses.copy_(found["losses"])
             if self.processes.first:
                 self.metrics.cut_after(self.engine.global_step)
-            log.info("search: goes on from step %d", self.engine.global_step)
+            log.info("search: resumes from step %d", self.engine.global_step)
         self._clock = time.perf_counter()
 
     def after_step(self, engine: SearchEngine) -> bool:

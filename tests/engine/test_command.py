@@ -77,7 +77,7 @@ def study(config: RunConfig) -> RunConfig:
 
 
 ONE_PROCESS = {
-    "a study of variants": ((), study, r"^torchrun: a study is one process's work; start run\.py itself"),
+    "a study of variants": ((), study, r"^torchrun: a study runs in one process only; start run\.py itself"),
     "a grid": (("--method", "lora_grid"), lambda c: c, r"^torchrun: trying ranks or learning rates .*lora_grid"),
     "a sweep": (
         ("--retrain.learning_rates", "[1e-3]"), lambda c: c, r"^torchrun: trying .*--retrain\.learning_rates"
@@ -189,7 +189,7 @@ def test_a_report_is_told_to_wandb_as_its_run_was_unless_asked_otherwise(
 
 
 BROKEN = {
-    "not there": (None, r" does not exist, and a report goes by it; --stage all writes it"),
+    "not there": (None, r" does not exist, but a report needs it; --stage all writes it"),
     "empty": ("", "needs keys with values; holds None"),
     "a list": ("- a\n", "needs keys with values"),
     "no YAML": ("seed: [\n", "not readable as YAML"),

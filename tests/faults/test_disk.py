@@ -87,7 +87,7 @@ def test_a_full_disk_during_an_overwrite_keeps_the_old_result_and_the_new_one_go
     filler.unlink()
     again = Process(argv(*more), tmp_path / "again.txt")
     assert again.wait() == 0, again.output.read_text()
-    assert "goes on from step" in again.output.read_text()
+    assert "resumes from step" in again.output.read_text()
     assert [path.name for path in small_disk.iterdir()] == ["tiny"]
     assert folder.config.read_bytes() != before["config.yaml"]
 

@@ -1,4 +1,4 @@
-"""adapter_untrained/: the base model's function, and the recorded ranks in what goes on from it."""
+"""adapter_untrained/: the base model's function, and the recorded ranks in what is trained from it."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""A search that was stopped and goes on ends with the same bits as one that was not."""
+"""A search that was stopped and resumed ends with the same bits as one that was not stopped."""
 
 import random
 from collections.abc import Callable

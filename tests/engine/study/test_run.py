@@ -174,7 +174,7 @@ def test_only_the_report_of_a_study_is_drawn_alone(study: tuple[RunConfig, Study
     with pytest.raises(UserError, match="--stage: 'search' is not allowed for a study; allowed: all, report"):
         run_request(Request(config, "search", False, "study.yaml"), StopRequest())
     elsewhere = dataclasses.replace(config, runs_folder=str(tmp_path))
-    with pytest.raises(UserError, match=r"config\.yaml does not exist, and a report goes by it"):
+    with pytest.raises(UserError, match=r"config\.yaml does not exist, but a report needs it"):
         run_request(Request(elsewhere, "report", False, "study.yaml"), StopRequest())
 
 

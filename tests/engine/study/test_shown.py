@@ -1,4 +1,4 @@
-"""A study that is going on, and one that is finished, in the terminal."""
+"""A study that is still running, and one that is finished, in the terminal."""
 
 import dataclasses
 from pathlib import Path

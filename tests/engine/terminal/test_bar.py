@@ -1,4 +1,4 @@
-"""The progress bar: on the screen while its work goes on, plain lines without a terminal."""
+"""The progress bar: on the screen while its work runs, plain lines without a terminal."""
 
 import io
 import time

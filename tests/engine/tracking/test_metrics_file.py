@@ -1,4 +1,4 @@
-"""A file of one JSON object a line is cut where a resumed search goes on, and read past a line that a kill broke."""
+"""A file of one JSON object a line is cut where a search resumes, and read past a line that a kill broke."""
 
 import math
 from pathlib import Path

@@ -34,7 +34,7 @@ def test_an_own_table_speaks_through_the_template(name: str) -> None:
     assert tokenizer.decode(given) == f"<|im_start|>user\n{SOURCE}<|im_end|>\n<|im_start|>assistant\n"
     assert tokenizer.decode(learned).strip() == "The Mill is a pub.<|im_end|>"
     (prompt,) = task.prompts(Dataset.from_dict({"source": [SOURCE]}), tokenizer)
-    assert prompt == given, "what is decoded goes on from what was learned from"
+    assert prompt == given, "what is decoded continues the prompt that was learned from"
     assert task.messages({"source": SOURCE}, tokenizer) == [{"role": "user", "content": SOURCE}]
     assert task.ends(tokenizer) == [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|im_end|>")]
 
