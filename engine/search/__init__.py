@@ -1,1 +1,1 @@
-"""Stage 1, Algorithm 1 of the paper: learn alpha, end with ranks.json."""
+"""Stage 1, Algorithm 1 of the paper: learn alpha and write search/, from which engine/answer derives ranks.json."""

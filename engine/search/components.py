@@ -1,4 +1,4 @@
-"""Components that mean something: the gates folded into B, and every Delta in its singular basis."""
+"""Make the searched components comparable: fold the gates into B, and write every Delta in its singular basis."""
 
 import torch
 from torch import Tensor
@@ -11,11 +11,12 @@ from problems.models.attach import ADAPTER
 def to_singular_basis(gates: Gates, values: Tensor) -> Tensor:
     """Rewrites B and A of each group so that B diag(gates) A = U S V^T becomes B = U sqrt(S), A = sqrt(S) V^T.
 
-    `values` [groups, k]: the gates of the search, which are 1 from here on. The model computes what it computed
-    before, to rounding. A gate that W had absorbed and a rotation of the components (B R, R^-1 A), which no loss can
-    see, are gone: component j of a group is the j-th singular direction of its update. A part of a fused layer keeps
-    its block of B.
-    Returns the singular values of Delta, LoRA's scale included, falling [groups, k], on the CPU.
+    `values` [groups, k]: the gates of the search; afterwards all gates count as 1. The model's outputs stay the same,
+    up to rounding. This removes two freedoms that no loss can see: a gate's factor absorbed by W, and a rotation of
+    the components (B R, R^-1 A). Component j of a group becomes the j-th singular direction of the group's update. A
+    part of a fused layer keeps its block of B.
+
+    Returns the singular values of Delta, LoRA's scale included, in falling order [groups, k], on the CPU.
     """
     found = []
     for name, gate in zip(gates.names, values.detach().cpu().double(), strict=True):
@@ -32,7 +33,7 @@ def to_singular_basis(gates: Gates, values: Tensor) -> Tensor:
 
 
 def _svd(b: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """U [outputs, k], S [k] and V^T [k, inputs] of B A, by the small product of the triangles of both factors."""
+    """U [outputs, k], S [k] and V^T [k, inputs] of B A, from the SVD of the [k, k] product of both factors' R."""
     left, upper = torch.linalg.qr(b)
     right, lower = torch.linalg.qr(a.T)
     u, singular, vt = torch.linalg.svd(upper @ lower.T)

@@ -1,4 +1,4 @@
-"""Stage 1: the two problems joined by Betty's Engine, and the loop of Algorithm 1 until the ranks settle."""
+"""Stage 1: Betty's Engine over the inner and the outer problem, and the loop of Algorithm 1 until the ranks settle."""
 
 import logging
 from collections.abc import Callable
@@ -32,14 +32,14 @@ from problems.tasks.kind import own_loss
 
 @dataclass
 class RanksSettled:
-    """The rule for "until convergence": no rank has changed for `patience` checks in a row. `patience` 0: never."""
+    """The search has converged once no rank has changed for `patience` checks in a row; with `patience` 0, never."""
 
     patience: int
     last: list[int] | None = None
     unchanged: int = 0
 
     def check(self, ranks: list[int]) -> bool:
-        """Takes the ranks of one check; whether the search may stop."""
+        """Records the ranks of one check; returns whether the search may stop."""
         self.unchanged = self.unchanged + 1 if ranks == self.last else 0
         self.last = ranks
         return 0 < self.patience <= self.unchanged
@@ -48,8 +48,8 @@ class RanksSettled:
 class SearchEngine(Engine):
     """Betty's Engine over `lora` (inner) and `selection` (outer).
 
-    `after_step` is called after every inner step, with the engine at rest; returning True ends the search.
-    `by_threshold`: whether the threshold on alpha makes the ranks, which are then followed and may end the search.
+    `after_step` is called after every inner step, when the step is complete; if it returns True, the search ends.
+    `by_threshold`: whether ranks come from the threshold on alpha; only then they are logged and may end the search.
     """
 
     lora: LoraProblem
@@ -67,7 +67,7 @@ class SearchEngine(Engine):
         self._compute = compute
         self.by_threshold = by_threshold
         self.after_step: Callable[[SearchEngine], bool] = lambda engine: False
-        # Betty reports every problem at start-up; the program has its own words for that.
+        # Betty logs every problem at the start; the program logs its own line instead.
         get_logger().setLevel(logging.WARNING)
         super().__init__(
             problems=[selection, lora],
@@ -76,12 +76,12 @@ class SearchEngine(Engine):
         )
 
     def configure_systems(self) -> dict[str, Any]:
-        """The run's device. For Betty there is one process: what several tell each other is in the problems."""
+        """The run's device. Betty is told of one process: the problems themselves sum gradients over processes."""
         self.device = self._compute.device
         return {"strategy": "default", "backend": None, "world_size": 1, "rank": 0, "local_rank": 0}
 
     def run(self) -> None:
-        """Steps from `global_step` on, until `after_step` says so or `train_iters` is reached."""
+        """Takes steps, from `global_step` on, until `after_step` returns True or `train_iters` is reached."""
         self.train()
         while self.global_step < self.train_iters:
             self.global_step += 1
@@ -90,7 +90,7 @@ class SearchEngine(Engine):
                 break
 
     def skipped_steps(self) -> Tensor:
-        """Steps so far in which W or beta stayed as it was, as a loss or a gradient was not finite. Scalar."""
+        """How many updates of W or beta were skipped so far because a loss or gradient was not finite. Scalar."""
         return self.lora.skip_count + self.selection.skip_count
 
     @torch.no_grad()
@@ -99,11 +99,11 @@ class SearchEngine(Engine):
         return self.selection.module.alpha().detach().float().cpu()
 
     def contribution(self) -> Tensor:
-        """alpha_j |B_j| |A_j| of every component [layers, k]: what the loss sees; alpha alone is not identifiable."""
+        """|alpha_j| |B_j| |A_j| of every component [layers, k]: the loss depends on this product, not on alpha alone."""
         return self.alpha().abs() * self.lora.gates.sizes()
 
     def ranks(self) -> list[int]:
-        """The ranks by threshold now, in the order of the gates; none where another rule makes the ranks."""
+        """The current ranks by threshold, in the order of the gates; empty if another rule makes the ranks."""
         if not self.by_threshold:
             return []
         return [int(n) for n in kept_components(self.alpha(), self.selection.module.constraint).sum(dim=1)]
@@ -113,9 +113,9 @@ def build_engine(
     config: RunConfig, model: PeftModel, d_tr: Dataset, d_val: Dataset, collate: Collate, compute: Compute,
     processes: Processes = ALONE, loss: Loss = own_loss,
 ) -> SearchEngine:  # fmt: skip
-    """Both problems over a model with LoRA attached, joined; nothing has been trained yet. `loss`: that of a batch.
+    """An engine over a model with LoRA attached, before any training. `loss`: the loss of a batch.
 
-    Every process starts from the weights of the first and draws its own dropout masks.
+    Every process starts from the weights of the first process and draws its own dropout masks.
     """
     search = config.search
     gates = Gates(model, config.lora.target_modules)
@@ -128,7 +128,7 @@ def build_engine(
         torch.manual_seed(config.seed + 1_000_003 * processes.rank)
     parts = search.gradient_accumulation
     batches = EndlessLoader(d_tr, search.batch_size, collate, config.seed, processes, parts)
-    # Another seed: the two loaders must not walk in step.
+    # Another seed, so that the two loaders do not draw in the same order.
     outer_batches = EndlessLoader(d_val, search.batch_size, collate, config.seed + 1, processes, parts)
     shared = {"compute": compute, "passes": Passes(), "processes": processes}
     lora = _inner_problem(config, model, gates, batches, shared, loss)
@@ -154,7 +154,7 @@ def _inner_problem(
     settings = Config(
         type=betty_type(hypergradient.type),
         unroll_steps=search.unroll_steps,
-        # Inner steps before the first outer one: with a fixed alpha all of them.
+        # Inner steps before the first outer step. If alpha is fixed, no outer step may come.
         warmup_steps=0 if moves_alpha(config) else search.steps,
         gradient_clipping=search.gradient_clipping,
         darts_alpha=hypergradient.radius,

@@ -1,4 +1,4 @@
-"""What a search left in its folder: the model in its singular basis, its gates, and the numbers of its components."""
+"""Read and write the result of a search: the model in its singular basis, and the numbers of its components."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,17 +17,18 @@ from problems.gates import Gates
 from problems.models.attach import attach_components
 
 NUMBERS = ("alpha", "contribution", "singular_values")
-"""What is kept of every component [layers, k]: the first two are of the search's components."""
+"""Tensors [layers, k] that are kept. alpha and contribution belong to the components of the search, singular_values to
+those of the singular basis."""
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Writes a safetensors file that is whole or not there."""
+    """Writes a safetensors file; after a crash the file is either complete or absent."""
     with replacing(path) as place:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, place)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A safetensors file of the search. Raises UserError that names the file when it is missing or damaged."""
+    """The tensors in a safetensors file of the search. Raises UserError if the file is missing or damaged."""
     try:
         found: dict[str, Tensor] = load_file(path)
     except (SafetensorError, OSError) as error:
@@ -36,7 +37,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_numbers(folder: RunFolder) -> dict[str, Tensor]:
-    """NUMBERS of a finished search, each [layers, k]. Raises UserError when the file is missing or damaged."""
+    """The tensors of NUMBERS of a finished search, each [layers, k]. Raises UserError if the file is missing or
+    damaged."""
     found = read_tensors(folder.search_numbers)
     if any(name not in found for name in NUMBERS):
         raise UserError(f"{folder.search_numbers}: holds no {', '.join(NUMBERS)}; --stage search --overwrite searches "
@@ -46,9 +48,9 @@ def read_numbers(folder: RunFolder) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def searched_model(run: Workbench) -> tuple[PeftModel, Gates]:
-    """The model that the search of this run has left, and its gates, on the run's device.
+    """The searched model of this run and its gates, loaded from search/, on the run's device.
 
-    Raises UserError when the searched weights are missing or are those of other layers.
+    Raises UserError if the searched weights are missing or belong to other layers.
     """
     config, weights = run.config, read_tensors(run.folder.search_weights)
     base = run.base()

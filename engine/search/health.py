@@ -1,5 +1,5 @@
-"""Warnings and errors about a search that goes wrong: a class without examples, losses that are not finite, an alpha
-that collapsed, ranks that never changed."""
+"""Warn about a search that goes wrong, or stop it: a class without examples, losses that are not finite, an alpha that
+collapsed, ranks that never changed."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,8 @@ COLLAPSED = 0.99
 
 
 def refuse_many_skips(engine: SearchEngine, config: RunConfig) -> None:
-    """Raises UserError when more than `search.max_bad_steps` steps were skipped because they were not finite."""
+    """Raises UserError if more than `search.max_bad_steps` steps were skipped for a loss or gradient that is not
+    finite."""
     skipped = int(engine.skipped_steps())
     if skipped <= config.search.max_bad_steps:
         return
@@ -42,7 +43,7 @@ def warn_about_missing_classes(
 ) -> None:
     """Warns of a class without an example in D_tr or D_val: W or beta then learns nothing about it.
 
-    `labels` are those of all training rows. Nothing is checked unless they are numbers of the classes in `names`.
+    `labels` are those of all training rows. Only labels that are class numbers, named by `names`, are checked.
     """
     if not names or not isinstance(labels[0], int):
         return
@@ -57,21 +58,23 @@ def warn_about_missing_classes(
 
 
 def warn_about_still_alpha(engine: SearchEngine, config: RunConfig) -> None:
-    """Warns when half of the outer steps or more were skipped, their own loss or gradient, or that of the inner step
-    before, not being finite: the ranks are then those of a search that was much shorter, or of none."""
+    """Warns if at least half of the outer steps moved no alpha, so that the ranks come from a far shorter search.
+
+    An outer step is skipped if its loss or gradient, or that of the inner step before it, is not finite.
+    """
     outer = engine.global_step // config.search.unroll_steps
     still = int(engine.selection.still_count)
     if outer and 2 * still >= outer:
         log.warning(
             "alpha moved in %d of %d outer steps%s: in the others a loss or gradient was not finite; lower "
             "--search.learning_rate (now %g) or --search.selection_learning_rate (now %g), or try --precision fp32",
-            outer - still, outer, ", so that the ranks are those of the start" if still == outer else "",
+            outer - still, outer, ", so the ranks are still those of the start" if still == outer else "",
             config.search.learning_rate, config.search.selection_learning_rate,
         )  # fmt: skip
 
 
 def warn_about(trajectory: Trajectory, config: RunConfig) -> None:
-    """Warns when the ranks that were found are doubtful: alpha collapsed, or no rank ever changed, and was to."""
+    """Warns of doubtful ranks: alpha collapsed in more than half of the layers, or no rank ever changed."""
     alpha = np.stack(trajectory.alpha)
     if alpha.shape[2] == 1 or not moves_alpha(config):
         return

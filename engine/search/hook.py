@@ -26,13 +26,13 @@ from problems.machine.compute import wait_for
 class SearchHook:
     """Called by the search engine after every step: logs, checks the ranks, saves checkpoints, and stops the search.
 
-    `settings`: the values that each checkpoint stores, to be compared before the search resumes. Attribute `seconds`:
-    time of the search so far, also before a stop.
+    `settings`: stored in each checkpoint, and compared before a search resumes from it. Attribute `seconds`: time of
+    the search so far, including the time before it was stopped and resumed.
     """
 
     def __init__(self, engine: SearchEngine, run: Workbench, settings: Mapping[str, Any], tracker: Tracker) -> None:
         self.engine = engine
-        # Where alpha is fixed, or another rule makes the ranks, those of the threshold that do not change say nothing.
+        # Ranks by threshold end the search only if they count: alpha moves, and no other rule makes the ranks.
         stops = engine.by_threshold and moves_alpha(run.config)
         self.settled = RanksSettled(run.config.search.patience if stops else 0)
         self.processes = run.processes
@@ -48,7 +48,7 @@ class SearchHook:
         self.progress: SearchProgress | None = None
         self.seconds = 0.0
         self._clock = time.perf_counter()
-        # Sums since the last line: L_tr, L_val, and how many steps knew each (no L_val before the first outer step).
+        # Sums since the last line: L_tr, L_val, and in how many steps each was finite (L_val first in an outer step).
         self._losses = torch.zeros(4, device=engine.lora.compute.device)
         self._since_line = [0, 0.0]
 
@@ -72,7 +72,7 @@ class SearchHook:
         """Called by the engine after every step; True ends the search."""
         step, last = engine.global_step, engine.global_step >= engine.train_iters
         logged = last or step % self.search.log_every == 0
-        if logged:  # the line reads numbers back, so that it waits anyway: its seconds are of its own steps alone
+        if logged:  # wait for a GPU, so that the seconds of this line are those of its own steps
             wait_for(engine.lora.compute.device)
         now = time.perf_counter()
         self.seconds += now - self._clock
@@ -84,8 +84,8 @@ class SearchHook:
             self._write_line()
         done = step % self.search.check_every == 0 and self.settled.check(engine.ranks())
         if done:
-            log.info("search: no rank changed for %d checks; stops at step %d", self.search.patience, step)
-        # No checkpoint after the last step: a search that resumed from it would take one step too many.
+            log.info("search: stops at step %d, as no rank changed for %d checks", step, self.search.patience)
+        # No checkpoint after the last step: a search resumed from it would take one step too many.
         asked = self._asked_to_stop(step)
         if not (done or last) and (asked or step % self.search.checkpoint_every == 0):
             self._save()
@@ -96,13 +96,14 @@ class SearchHook:
         return done
 
     def _asked_to_stop(self, step: int) -> bool:
-        """Several processes agree at log steps only: a signal reaches them at different ones."""
+        """Whether to stop after this step. Several processes decide together, and only at log steps, as a signal may
+        reach them at different steps."""
         if self.processes.size > 1 and step % self.search.log_every != 0:
             return False
         return self.processes.agree(self.stop)
 
     def _write_line(self) -> None:
-        """One line of metrics.jsonl (means since the line before) and one point of the trajectory."""
+        """Writes a line of metrics.jsonl (means since the line before) and adds a point to the trajectory."""
         engine = self.engine
         count, spent = self._since_line
         train_sum, val_sum, train_known, val_known = self._losses.tolist()
@@ -143,6 +144,6 @@ class SearchHook:
 
 
 def _finite_part(losses: Tensor) -> Tensor:
-    """`losses` with 0 for what is not finite, then 1 or 0 for whether each is."""
+    """The losses, with 0 in place of those that are not finite; then for each loss 1 if it is finite, else 0."""
     finite = losses.isfinite()
     return torch.cat((torch.where(finite, losses, 0.0), finite.to(losses)))

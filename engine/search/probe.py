@@ -1,4 +1,4 @@
-"""How close each approximation is to the exact hypergradient, and what a step of it costs, on the real search."""
+"""Measure, during a search, how close each approximation is to the exact hypergradient, and what its steps cost."""
 
 import dataclasses
 import statistics
@@ -21,12 +21,11 @@ Eta = float | str
 
 
 class Probe(Hypergradient):
-    """The search's own approximation; at chosen steps all others are evaluated beside it, at the same W, batch and
-    masks.
+    """Wraps the search's approximation, and at chosen steps also evaluates all others at the same W, batch and masks.
 
-    At: as the wrapped one. eta: as configured; `etas` for the comparison. The reference is `exact`, computed in fp32
-    from the same numbers whatever the precision of the search and of its frozen weights. Source: none, this is a
-    measuring instrument; `rows` holds what was measured.
+    At: as the wrapped one. eta: as configured; the comparison uses each of `etas`. The reference is `exact`, always
+    computed in fp32 from the same numbers, whatever the precision of the search and its frozen weights. Source: none,
+    this only measures; `rows` holds the measurements.
     """
 
     name = "probe"
@@ -45,7 +44,7 @@ class Probe(Hypergradient):
         return self.wrapped.cost(terms)
 
     def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
-        # Called once an outer step, which comes after `unroll_steps` inner ones: what the search counts.
+        # Called once for each outer step, which comes after `unroll_steps` inner steps; the search counts inner steps.
         self._step += inner.config.unroll_steps
         if self._step in self.steps:
             for eta in self.etas:
@@ -77,11 +76,11 @@ class Probe(Hypergradient):
 
 
 def measure_cost(engine: SearchEngine, rounds: int) -> list[dict[str, Any]]:
-    """Seconds and passes of an outer step of each approximation with its inner steps, and their ratio to as many plain
-    LoRA steps.
+    """Seconds and passes of one outer step with its inner steps, for each approximation and for plain LoRA steps.
 
-    All start from the engine's present state, take the same batches and are timed in turn, `rounds` times after one
-    warm-up; medians. The engine is left as it was.
+    `ratio_to_lora`: the seconds over those of as many plain LoRA steps. All start from the engine's current state,
+    take the same batches, and are timed in turn: `rounds` times after one warm-up, of which the median counts. The
+    engine is left as it was.
     """
     kept_type = engine.lora.config.type
     names = ["lora", *HYPERGRADIENTS]
@@ -116,7 +115,7 @@ def measure_cost(engine: SearchEngine, rounds: int) -> list[dict[str, Any]]:
 
 
 def _steps(engine: SearchEngine, name: str) -> None:
-    """From one outer step to the next: the engine stands right after one."""
+    """Takes the steps from one outer step up to the next and including it."""
     if name != "lora":
         engine.lora.config.type = betty_type(name)
     for _ in range(engine.lora.config.unroll_steps):
@@ -124,7 +123,7 @@ def _steps(engine: SearchEngine, name: str) -> None:
 
 
 def _plain_step(engine: SearchEngine) -> None:
-    """What LoRA training without a search does with a batch: forward, backward, clip, step."""
+    """One step of plain LoRA training: forward, backward, clip, optimiser step."""
     lora = engine.lora
     batch = lora.get_batch()
     lora.passes.forward += 1
@@ -139,7 +138,7 @@ def _plain_step(engine: SearchEngine) -> None:
 
 @contextmanager
 def _changed(inner: Inner, **settings: Any) -> Iterator[None]:
-    """The inner problem with other values of some attributes inside the context, and its own again after it."""
+    """Inside the `with` block, the inner problem has these values of some attributes."""
     kept = {name: getattr(inner, name) for name in settings}
     try:
         vars(inner).update(settings)
@@ -150,7 +149,7 @@ def _changed(inner: Inner, **settings: Any) -> Iterator[None]:
 
 @contextmanager
 def _weights_in_fp32(model: torch.nn.Module) -> Iterator[None]:
-    """Frozen bf16 weights as fp32 copies of the same numbers inside the context, and themselves again after it."""
+    """Inside the `with` block, frozen bf16 weights are replaced by fp32 copies of the same numbers."""
     kept = [(weight, weight.data) for weight in model.parameters() if weight.dtype == torch.bfloat16]
     try:
         for weight, numbers in kept:
@@ -166,7 +165,7 @@ def _flat(tensors: Tensors) -> Tensor:
 
 
 def _cosine(a: Tensor, reference: Tensor) -> float:
-    """0 for a zero vector; no number where the reference is zero (as at a step of rate zero with eta = lr)."""
+    """0 if `a` is zero; NaN if the reference is zero, as at a step whose learning rate is 0 with eta = lr."""
     if not reference.any():
         return float("nan")
     return float(a @ reference) / float(a.norm() * reference.norm()) if a.any() else 0.0

@@ -28,10 +28,10 @@ log = logging.getLogger("autolora")
 
 
 def search(run: Workbench, tracker: Tracker = NOWHERE) -> SearchEngine:
-    """Learns alpha and writes search/; resumes from search/checkpoint when there is one.
+    """Learns alpha and writes search/; resumes from search/checkpoint if it exists.
 
-    Returns both problems as the search left them, but with the components in the singular basis. Raises Interrupted
-    when a signal asked to stop, UserError for what the user must change.
+    Returns the engine after its last step; in the first process its components are in the singular basis. Raises
+    Interrupted if a signal asked to stop, UserError for what the user must change.
     """
     settings = run.config.search
     refuse_changed_data(run, run.processes.of_first(lambda: newest.peek(run.folder.search_checkpoint)).get("data", {}))
@@ -49,9 +49,9 @@ def search(run: Workbench, tracker: Tracker = NOWHERE) -> SearchEngine:
 
 
 def build_search(run: Workbench, *, second_order: bool) -> SearchEngine:
-    """Both problems on the run's data, untrained; `second_order` chooses the attention kernel.
+    """An engine on the run's data, before any training; `second_order` asks for an attention with second derivatives.
 
-    Raises UserError for what could not be searched, or could not be answered after the search.
+    Raises UserError if the search, or the answer after it, could not work with this model, data and settings.
     """
     config, data = run.config, run.data
     set_seed(config.seed)
@@ -79,7 +79,7 @@ def build_search(run: Workbench, *, second_order: bool) -> SearchEngine:
 
 
 def _record(run: Workbench, engine: SearchEngine, hook: SearchHook) -> None:
-    """Writes what the answer and the report read, summary.json last."""
+    """Writes the files that the answer and the report read; summary.json last, as it marks the search as finished."""
     folder, config = run.folder, run.config
     warn_about_still_alpha(engine, config)
     warn_about(hook.trajectory, config)

@@ -1,4 +1,4 @@
-"""Everything that a search needs to resume as if it had never stopped."""
+"""Save and restore the state of a search, so that a resumed search ends with the same bits as one without a stop."""
 
 import random
 from copy import deepcopy
@@ -13,14 +13,14 @@ from engine.search.trajectory import Trajectory
 from problems.level import BilevelProblem
 from problems.machine.compute import random_state, set_random_state
 
-# What the log shows until the next outer step, which may be `unroll_steps` away.
+# Attributes of a problem that log lines show before the next outer step sets them again.
 _LAST = ("last_loss", "direct", "implicit", "skip_count", "still_count")
 
 
 def snapshot(engine: SearchEngine, settled: RanksSettled, trajectory: Trajectory) -> dict[str, Any]:
     """Weights, beta, both optimisers and schedulers, random states, loader positions, counters and trajectory.
 
-    Called by all processes of the run. The tensors are the live ones: the next step changes them.
+    All processes of the run must call it. The tensors are not copied, so the next step changes them.
     """
     numpy: Any = np.random.get_state(legacy=False)
     numpy["state"]["key"] = torch.from_numpy(numpy["state"]["key"].astype(np.int64))
@@ -38,7 +38,7 @@ def snapshot(engine: SearchEngine, settled: RanksSettled, trajectory: Trajectory
 
 
 def restore(engine: SearchEngine, settled: RanksSettled, trajectory: Trajectory, state: dict[str, Any]) -> None:
-    """Puts a `snapshot` back into freshly built problems; `state` itself stays as it is."""
+    """Loads a `snapshot` into newly built problems; `state` itself does not change."""
     state = deepcopy(state)
     engine.global_step = state["step"]
     vars(settled).update(state["settled"])
@@ -52,7 +52,7 @@ def restore(engine: SearchEngine, settled: RanksSettled, trajectory: Trajectory,
     numpy["state"]["key"] = numpy["state"]["key"].numpy().astype(np.uint32)
     np.random.set_state(numpy)
     device, rank = engine.lora.compute.device, engine.lora.processes.rank
-    # A process that was not there before, or that runs on another kind of device, keeps drawing from its own seed.
+    # The snapshot has no random state for an additional process or another kind of device: its own seed stays.
     if rank < len(state["masks"]) and state["masks"][rank].keys() == random_state(device).keys():
         set_random_state(state["masks"][rank], device)
 
@@ -92,7 +92,7 @@ def _restore_problem(problem: BilevelProblem, state: dict[str, Any]) -> None:
     problem._count = state["count"]
     loader = problem.train_data_loader[0]
     loader.epoch, loader.position = state["epoch"], state["position"]
-    # An iterator that has already begun would not notice the new position.
+    # A new iterator, as one that was used before would ignore the new position.
     problem.train_data_iterator = [iter(loader)]
     for parameter, value in zip(problem.trained, state["weights"], strict=True):
         parameter.copy_(value)
@@ -105,7 +105,8 @@ def _restore_problem(problem: BilevelProblem, state: dict[str, Any]) -> None:
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
-    """A scheduler's state as JSON holds it. Functions follow from the configuration: for None torch keeps its own."""
+    """The JSON values of a scheduler's state, with None for each function: for None, torch keeps the function that the
+    configuration made."""
     functions = {"lr_lambdas": [None] * len(state["lr_lambdas"])} if "lr_lambdas" in state else {}
     simple = {k: v for k, v in state.items() if isinstance(v, int | float | bool | str | list | type(None))}
     return simple | functions

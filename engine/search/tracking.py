@@ -10,14 +10,14 @@ from engine.ranks.picture import rank_picture
 from engine.search.trajectory import Trajectory
 from engine.tracking import Tracker
 
-# A slider with more stops is no easier to read, and each picture is a file.
+# Rank maps sent over a search: each is a file, and more would not make the slider in wandb easier to read.
 MOST_PICTURES = 20
-# With more layers there is a chart for each block of the model instead of one for each layer.
+# With more layers than this there is a chart for each block of the model instead of one for each layer.
 MOST_CHARTS = 48
 
 
 class SearchTracking:
-    """Sends logged points while a search of `steps` steps goes, and the trajectories when it ends."""
+    """Sends each logged point during a search of `steps` steps, and the trajectories when it ends."""
 
     def __init__(self, tracker: Tracker, steps: int) -> None:
         self.tracker = tracker
@@ -59,9 +59,9 @@ class SearchTracking:
 
 
 def entropy(alpha: np.ndarray) -> np.ndarray:
-    """Entropy over ln k of each layer's alpha [layers, k], scaled to a sum of 1: 1 uniform, 0 all on one component.
+    """Entropy, divided by ln k, of each layer's alpha [layers, k]: 1 if alpha is uniform, 0 if one component has all.
 
-    Negative numbers, which constraint none allows, count as 0.
+    Each row is first scaled to a sum of 1. Negative alphas, which constraint none allows, count as 0.
     """
     positive = np.clip(alpha.astype(np.float64), 0.0, None)
     share = positive / np.maximum(positive.sum(axis=1, keepdims=True), 1e-12)

@@ -1,4 +1,4 @@
-"""alpha and contribution of every component over the search: in memory, in the checkpoint, as a parquet file."""
+"""The logged points of a search, alpha and contribution of every component; a parquet file keeps them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from engine.disk.files import replacing
 from engine.disk.tables import numbers_of, read_columns
 from engine.ranks.rules import kept_components
 
-if TYPE_CHECKING:  # a finished run is shown without torch
+if TYPE_CHECKING:  # --show reads this module and must not wait for torch
     from torch import Tensor
 
 
@@ -35,13 +35,13 @@ class Trajectory:
         self.contribution.append(contribution.numpy().astype(np.float32))
 
     def ranks(self, constraint: Constraint, points: Sequence[int]) -> np.ndarray:
-        """Every layer's rank by threshold at these of the points [points, layers]."""
+        """Every layer's rank by threshold at the points with these indices [points, layers]."""
         kept = [kept_components(self.alpha[i], constraint) for i in points]
         found: np.ndarray = np.stack(kept).sum(axis=2)
         return found
 
     def write(self, path: Path) -> None:
-        """Parquet with a row per point, layer and component: step, layer, component, alpha, contribution."""
+        """Writes parquet, a row per point, layer and component: step, layer, component, alpha, contribution."""
         points, layers, k = len(self.steps), len(self.names), self.alpha[0].shape[1]
         table = pa.table(
             {
@@ -57,7 +57,7 @@ class Trajectory:
 
 
 def read(path: Path) -> Trajectory:
-    """The trajectory in a parquet file. Raises UserError that names the file when it is damaged."""
+    """The trajectory in a parquet file. Raises UserError if the file is damaged."""
     way_out = "remove the file, and the report is drawn without its curves"
     table = read_columns(path, way_out, texts=["layer"], numbers=["step", "component", "alpha", "contribution"])
     names = table["layer"].unique().to_pylist()

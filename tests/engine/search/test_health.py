@@ -196,7 +196,7 @@ def test_a_whole_run_warns(
         (
             LoraProblem,
             {1, 2, 3, 4, 5, 6},
-            "alpha moved in 0 of 6 outer steps, so that the ranks are those of the start",
+            "alpha moved in 0 of 6 outer steps, so the ranks are still those of the start",
         ),
         (SelectionProblem, {1, 3, 5}, "alpha moved in 3 of 6 outer steps: in the others a loss or gradient was not"),
         (SelectionProblem, {1, 3}, None),
