@@ -1,1 +1,1 @@
-"""What a person sees in the terminal."""
+"""Everything that the program shows in the terminal: log lines, progress bars, rank maps."""

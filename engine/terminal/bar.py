@@ -1,4 +1,4 @@
-"""A progress bar, and a log line every ten seconds in its place where there is no terminal."""
+"""A progress bar; without a terminal, a log line every ten seconds instead."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -16,16 +16,17 @@ REFRESHES_PER_SECOND = 4
 
 
 class _Pace(ProgressColumn):
-    """Steps a second, and the time that is left, labelled as such."""
+    """The column of a bar with steps per second and the time left."""
 
     def render(self, task: Task) -> Text:
         return Text(pace_words(task.finished_speed or task.speed, task.time_remaining), style="progress.remaining")
 
 
 class Bar:
-    """The progress bar of a task of `total` steps, shown inside `with`; what is `below` is drawn below the bar.
+    """The progress bar of a task of `total` steps, shown inside `with`; `below` is drawn below it.
 
-    `steady`: the bar moves between two steps too. Off, `step` alone draws it, and nothing runs while a step is timed.
+    `steady`: a thread redraws the bar all the time. Off, only `step` redraws it, so that nothing disturbs steps that
+    are timed.
     """
 
     def __init__(
@@ -72,6 +73,6 @@ class Bar:
         return self.ticker.total
 
     def grow(self, more: int) -> None:
-        """Adds steps to the total: work that nobody knew of at the start."""
+        """Adds steps to the total, for work that was not known at the start."""
         self.ticker.total += more
         self._progress.update(self._task, total=self.total)

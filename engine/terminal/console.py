@@ -12,14 +12,14 @@ log = logging.getLogger("autolora")
 
 
 class _Lines(logging.Handler):
-    """Each record as one line, which only a window breaks."""
+    """Prints each log record as one line, which is wrapped only to the width of the terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
         console.print(record.getMessage())
 
 
 def show_log(*, speaks: bool = True) -> None:
-    """Shows the program's log lines; with `speaks` off, as in every process but the first, only errors."""
+    """Shows the program's log lines; with `speaks` off (every process but the first) only errors."""
     console.quiet = not speaks
     if not log.handlers:
         log.addHandler(_Lines())
@@ -29,8 +29,10 @@ def show_log(*, speaks: bool = True) -> None:
 
 @contextmanager
 def heard() -> Iterator[None]:
-    """Inside, the program's log lines are seen in somebody else's process, by the handlers that it has, else here; and
-    warnings that its libraries give each other are not."""
+    """For a script that calls this program: inside `with`, log lines are shown and the libraries' warnings are not.
+
+    The log lines go to the script's log handlers, or to the console if it has none.
+    """
     own = [] if log.hasHandlers() else [_Lines()]
     level = log.level
     for handler in own:

@@ -1,5 +1,4 @@
-"""The progress of a search (a bar, both losses and the rank map) and of a retraining; log lines where there is no
-terminal."""
+"""The live view of a search (bar, both losses, rank map) and of a retraining (bar, loss, learning rate)."""
 
 import time
 from collections.abc import Sequence
@@ -11,13 +10,13 @@ from engine.terminal.bar import Bar
 from engine.terminal.console import console
 from engine.terminal.rank_map import RankMap
 
-# The bar, the losses, the names of the blocks and the scale take four lines more: 16 in all.
+# Rows of the rank map. The bar, the losses, the block names and the scale take four more lines: 16 in all.
 MOST_ROWS = 12
 SECONDS_BETWEEN_NUMBERS = 1.0
 
 
 class SearchProgress(Bar):
-    """The live view of a search of `total` steps over the layers `names`, each of rank 0 to `k`."""
+    """The live view of a search of `total` steps over the layers `names`, whose ranks are 0 to `k`."""
 
     def __init__(self, total: int, done: int, names: Sequence[str], k: int, on: Console = console) -> None:
         self.map = RankMap(names, k, most_rows=MOST_ROWS)
@@ -25,11 +24,11 @@ class SearchProgress(Bar):
         super().__init__("search", total, done, (self._numbers, self.map), on)
 
     def step(self, done: int, more: str = "") -> None:
-        """Moves the bar to `done`. A log line ends with the newest numbers."""
+        """Moves the bar to `done`. A log line ends with `more`, or with the newest losses."""
         super().step(done, more or self._numbers.plain)
 
     def show(self, step: int, train_loss: float, val_loss: float | None, ranks: Sequence[int]) -> None:
-        """Moves the bar to `step` and shows the losses and, where there are any, the ranks of that step."""
+        """Moves the bar to `step` and shows its losses and, unless empty, its ranks."""
         val_text = "-" if val_loss is None else f"{val_loss:.3f}"
         mean_rank = f"  mean rank {sum(ranks) / len(ranks):.2f}" if ranks else ""
         self._numbers.plain = f"L_tr {train_loss:.3f}  L_val {val_text}{mean_rank}"
@@ -38,7 +37,8 @@ class SearchProgress(Bar):
 
 
 class RetrainProgress(Bar):
-    """The live view of a retraining of `total` steps: the mean loss since it was last shown, and the learning rate."""
+    """The live view of a retraining of `total` steps, with the mean loss since the last update and the learning
+    rate."""
 
     def __init__(self, total: int, done: int, on: Console = console) -> None:
         self._numbers = Text("", no_wrap=True, overflow="ellipsis")
@@ -47,13 +47,13 @@ class RetrainProgress(Bar):
 
     @property
     def due(self) -> bool:
-        """Whether it is time for new numbers, which a GPU has to be waited for."""
+        """Whether to show new numbers now; not at every step, as reading a loss waits for the GPU."""
         return self.ticker.due or (
             self.console.is_terminal and time.monotonic() - self._shown > SECONDS_BETWEEN_NUMBERS
         )
 
     def show(self, step: int, loss: float, rate: float) -> None:
-        """Moves the bar to `step` and shows the numbers of the steps before it."""
+        """Moves the bar to `step` and shows the loss and the learning rate."""
         self._shown = time.monotonic()
         self._numbers.plain = f"loss {loss:.3f}  learning rate {rate:.2g}"
         self.step(step, self._numbers.plain)

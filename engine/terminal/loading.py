@@ -1,4 +1,4 @@
-"""The libraries that take seconds to load: a line says so before, and they say nothing of their own after."""
+"""Load the libraries that take seconds, after a log line that says so, and silence their own output."""
 
 import logging
 import os
@@ -14,19 +14,20 @@ log = logging.getLogger("autolora")
 
 
 def load_libraries(config: RunConfig | None = None, processes: Processes = ALONE) -> None:
-    """Loads torch, transformers and datasets, after a line that says so; of them only errors are shown from now on.
+    """Loads torch, transformers and datasets after a log line; from then on only their errors are shown.
 
-    Asks in between whether the model hub answers, as its libraries read that when they are imported. Raises UserError
-    when the device that `config` asks for is not there; None: others compute, perhaps on another machine.
+    After torch, checks whether the model hub answers, because the hub's libraries read that setting when they are
+    imported. Raises UserError if the device of `config` does not exist on this machine; `config` None: not checked, as
+    other processes compute.
     """
     new = not {"torch", "transformers", "datasets"} <= sys.modules.keys()
     if new:
         log.info("loading torch, transformers and datasets, which takes some seconds")
     if not console.is_terminal:
-        # Bars that libraries draw for themselves: in a file they are one endless line. Read when tqdm is imported.
+        # In a file the libraries' own bars would be one endless line. tqdm reads this when it is imported.
         os.environ.setdefault("TQDM_DISABLE", "1")
     if config is not None:
-        from problems.machine.compute import choose_compute  # torch alone, which can tell whether there is a GPU
+        from problems.machine.compute import choose_compute  # loads only torch, which knows the devices
 
         choose_compute(config, processes.local)
     if new:
@@ -35,14 +36,14 @@ def load_libraries(config: RunConfig | None = None, processes: Processes = ALONE
 
 
 def quiet_libraries() -> None:
-    """Shows of the libraries only errors, and in a terminal the progress of what they download."""
+    """Silences the libraries except for errors and, in a terminal, progress bars of downloads."""
     import datasets
     from huggingface_hub.utils import enable_progress_bars
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    if console.is_terminal:  # transformers has switched off the bars of downloads, too
+    if console.is_terminal:  # the call above has switched off the bars of downloads, too
         enable_progress_bars()
     datasets.utils.logging.set_verbosity_error()
     datasets.disable_progress_bars()

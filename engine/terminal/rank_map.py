@@ -1,4 +1,4 @@
-"""The rank map in the terminal: below the bar of a search, and in the last words of a run."""
+"""The rank map in the terminal: below the bar of a search, and in the summary of a run."""
 
 from collections.abc import Sequence
 
@@ -9,21 +9,21 @@ from rich.text import Text
 from engine.ranks.grid import NOT_DECIDED, grid_of
 
 MOST_LABEL = 24
-# The marks of rank 0 and of eight heights; the second set is for consoles that can print only ASCII.
+# Marks for rank 0 and for eight heights; the second set is for consoles that print only ASCII.
 _HEIGHTS, _ASCII = "·▁▂▃▄▅▆▇█", ".:-=+*x#@"
-# Names and not numbers: the terminal's theme keeps them readable on its own background.
+# Colour names, not numbers, as every terminal theme keeps the named colours readable on its background.
 _COLOURS = ("bright_black", "blue", "cyan", "green", "yellow", "magenta")
 
 
 class RankMap:
     """The rank map as text: a row for each projection, a column for each block of the model.
 
-    Each cell shows its rank as a number if all cells have room for one, else as a height; its colour follows the rank
-    too. In a narrow window neighbouring blocks share a cell, and the projections beyond `most_rows` share a row; such
-    cells show mean ranks.
+    Each cell shows its rank as a number if all cells are wide enough, else as a height; its colour shows the rank
+    too. In a narrow terminal neighbouring blocks share a cell, and projections beyond `most_rows` share the last row;
+    such cells show mean ranks.
 
-    `undecided`: for each layer whether its rank was not decided; empty where it does not apply. A cell of such a layer
-    is pale, and a number has a question mark where there are no colours.
+    `undecided`: for each layer, whether its rank is undecided; empty if that is not known. The cell of an undecided
+    layer is pale; without colours, a question mark follows its number.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class RankMap:
             yield Text(f"{which}: {NOT_DECIDED}", style="bright_black")
 
     def _means(self, shared: int, values: Sequence[float]) -> np.ndarray:
-        """Mean value of each cell [rows, columns], NaN where no layer is; a column stands for `shared` blocks."""
+        """Mean value of each cell [rows, columns], NaN for a cell without a layer; a column covers `shared` blocks."""
         sums = np.zeros((2, len(self._labels), -(-len(self._grid.blocks) // shared)))
         for (block, projection), value in zip(self._grid.cells, values, strict=True):
             sums[:, min(projection, len(self._labels) - 1), block // shared] += (value, 1)
@@ -85,8 +85,9 @@ class RankMap:
         return means
 
     def _cell(self, rank: float, wide: int, marks: str, doubt: str | None = None) -> Text:
-        """A cell of `wide` characters: a height, which is one of `marks`, or the number if `marks` is empty. `doubt`:
-        of a rank that is not decided what stands behind its number; None of another."""
+        """A cell of `wide` characters: a height, which is one of `marks`, or the number if `marks` is empty.
+
+        `doubt`: for an undecided rank, the text after its number; None for a decided rank."""
         if np.isnan(rank):
             return Text(" " * wide)
         share = min(1.0, rank / self.k)

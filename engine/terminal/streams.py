@@ -1,4 +1,4 @@
-"""Standard output and error that fail without ending the program: what a run is for lies in its folder."""
+"""Let a run continue if standard output or error can no longer be written: its results are files in its folder."""
 
 import errno
 import io
@@ -7,16 +7,16 @@ import sys
 from typing import Any, TextIO
 
 _replaced: list[TextIO | None] = []
-"""The streams of before: given up, they would close the descriptors of those in their place."""
+"""The original streams, kept because deleting them would close the descriptors that their replacements use."""
 
 
 class _Lasting(io.FileIO):
-    """A file descriptor that takes everything; `lost` is the first error, after which nothing is written any more."""
+    """A file descriptor whose writes never fail; after the first error, kept in `lost`, it discards all data."""
 
     lost: OSError | None = None
 
     def write(self, data: Any) -> int:
-        """Writes the data, or passes over it when nobody can take it."""
+        """Writes the data, or discards it once a write has failed."""
         if self.lost is None:
             try:
                 return super().write(data)
@@ -26,14 +26,14 @@ class _Lasting(io.FileIO):
 
 
 def survive_lost_output() -> None:
-    """From now on a standard output or error that is closed, full, or has nobody at its other end ends nothing.
+    """Replaces standard output and error by streams that ignore write errors: closed, disk full, or reader gone.
 
-    A letter that the terminal cannot show is spelled out (`\\u2026`).
+    A character that the terminal cannot encode is written as an escape (`\\u2026`).
     """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
-        except OSError:  # closed: else the first file that is opened would become standard output
+        except OSError:  # closed: the next file that is opened would get this number and become standard output
             os.open(os.devnull, os.O_RDWR)
     _replaced.extend((sys.stdout, sys.stderr))
     sys.stdout, sys.stderr = _lasting(sys.stdout, 1), _lasting(sys.stderr, 2)
@@ -47,8 +47,7 @@ def _lasting(stream: TextIO | None, number: int) -> TextIO:
 
 
 def lost_output() -> str:
-    """Why standard output did not take all that was written to it; "" where it did, or where its reader has left,
-    as `head` does when it has seen enough."""
+    """The error because of which output was lost; "" if none was, or if the reader closed the pipe, as `head` does."""
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     if not isinstance(raw, _Lasting):
         return ""

@@ -1,4 +1,4 @@
-"""Log lines that tell how far a long task is, where no terminal shows a progress bar."""
+"""Log lines about the progress of a long task, for output without a terminal."""
 
 import time
 
@@ -10,9 +10,9 @@ SECONDS_BETWEEN_LINES = 10
 
 
 class Ticker:
-    """Logs at most every ten seconds how many of `total` steps are done, and nothing if the console is a terminal.
+    """Logs at most every ten seconds how many of `total` steps are done; logs nothing if the console is a terminal.
 
-    `done`: those that were done before, which say nothing about the pace.
+    `done`: steps that were done before a resume; the pace is computed without them.
     """
 
     def __init__(self, what: str, total: int, on: Console = console, done: int = 0) -> None:
@@ -28,7 +28,7 @@ class Ticker:
         return not self.console.is_terminal and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES
 
     def tick(self, done: int, more: str = "") -> None:
-        """Logs that `done` steps are done, if the last line is ten seconds old. The line ends with `more`."""
+        """Logs that `done` steps are done, if a line is `due`. The line ends with `more`."""
         if self.due:
             now = self._last_line = time.monotonic()
             speed = (done - self._before) / (now - self._began)
@@ -37,7 +37,7 @@ class Ticker:
 
 
 def pace_words(speed: float | None, left: float | None) -> str:
-    """`2.5/s, 0:52 left`: steps a second, and the time that the rest takes; nothing where neither is known."""
+    """`2.5/s, 0:52 left`: steps per second and the time left; "" if the speed is not known."""
     if not speed:
         return ""
     rate = f"{speed:.0f}/s" if speed >= 10 else f"{speed:.1f}/s" if speed >= 1 else f"{60 * speed:.1f}/min"
@@ -45,7 +45,7 @@ def pace_words(speed: float | None, left: float | None) -> str:
 
 
 def clock(seconds: float) -> str:
-    """`0:52`, `1:02:03`: minutes and seconds, with hours where there are any."""
+    """`0:52` or `1:02:03`: minutes and seconds, and hours unless they are 0."""
     minutes, rest = divmod(round(max(0.0, seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
