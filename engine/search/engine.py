@@ -90,7 +90,7 @@ class SearchEngine(Engine):
                 break
 
     def skipped_steps(self) -> Tensor:
-        """How many updates of W or beta were skipped so far because a loss or gradient was not finite. Scalar."""
+        """How many steps so far left W or beta unchanged because a loss or gradient was not finite. Scalar."""
         return self.lora.skip_count + self.selection.skip_count
 
     @torch.no_grad()
@@ -99,7 +99,7 @@ class SearchEngine(Engine):
         return self.selection.module.alpha().detach().float().cpu()
 
     def contribution(self) -> Tensor:
-        """|alpha_j| |B_j| |A_j| of every component [layers, k]: the loss depends on this product, not on alpha alone."""
+        """|alpha_j| |B_j| |A_j| of every component [layers, k]; the loss sees this product, not alpha alone."""
         return self.alpha().abs() * self.lora.gates.sizes()
 
     def ranks(self) -> list[int]:

@@ -38,6 +38,6 @@ def refuse_changed_search(asked: Asked) -> None:
             read_searched(folder.search_summary).get("settings", {}),
             config,
             f"{folder.root} holds a search that was made with",
-            "give the old value, --stage retrain to use its ranks unchanged, --name for another run, or "
+            "give the old value, --stage retrain to take its ranks as they are, --name for another run, or "
             "--overwrite to start again",
         )
