@@ -1,1 +1,1 @@
-"""What a search says: the shares of the singular components, how many ranks are enough, and the ranks by a rule."""
+"""The answer to a search: shares of the singular components, how many ranks are enough, and ranks by a rule."""

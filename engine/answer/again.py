@@ -1,4 +1,4 @@
-"""Another answer from a finished search: `--answer.from RUN` takes over what that run's search left."""
+"""`--answer.from RUN`: copy the finished search of another run, and derive another answer from it."""
 
 import shutil
 from typing import TYPE_CHECKING
@@ -15,21 +15,21 @@ from engine.run.places import filled_in
 from engine.run.resuming import Outdated
 from engine.search.settings import FOUND
 
-if TYPE_CHECKING:  # it needs torch and transformers, which take seconds to load
+if TYPE_CHECKING:  # the module needs torch and transformers, which take seconds to load
     from engine.run.workbench import Workbench
 
 
 def source_of(config: RunConfig) -> RunFolder | None:
-    """The run whose search is answered again; None for a run that searches itself."""
+    """The run whose search is copied; None for a run that does its own search."""
     named = config.answer.from_run if config.method == "autolora" else None
     return None if named is None else RunFolder(filled_in(named, config))
 
 
 def refuse_other_source(asked: Asked) -> None:
-    """Refuses a source that is no run with a finished search and its answer, that searched under other settings, or
-    from which no such answer follows; and a folder that holds a search of its own.
+    """Refuses a source that has no finished search and answer, that searched under other settings, or that did not
+    measure what this answer needs. Also refuses a folder that already holds its own search.
 
-    A search that was taken over before is the folder's now, whatever has become of its source.
+    A search that the folder has already copied is not checked again: its source may have changed or be gone.
     """
     source, folder = source_of(asked.config), asked.folder
     if source is None or asked.stage not in ("all", "search") or folder.ranks.exists():
@@ -44,7 +44,7 @@ def refuse_other_source(asked: Asked) -> None:
 
 
 def _refuse_unfit(source: RunFolder, config: RunConfig) -> None:
-    """Raises UserError for a source from which the answer that `config` asks for cannot be taken."""
+    """Raises UserError if the answer that `config` asks for cannot be derived from this source."""
     for path in (source.search_summary, source.search_numbers, source.search_weights, source.trajectory, source.ranks):
         if not path.exists():
             raise UserError(
@@ -67,14 +67,15 @@ def _refuse_unfit(source: RunFolder, config: RunConfig) -> None:
             f"--answer.from: {source.root} measured no shares (answer.rows 0, or ranks written by hand); "
             f"allowed: --answer.rule threshold, size with a number as --answer.budget, or a run that measured them"
         )
-    from engine.answer.decide import decided  # needs torch, which other commands should not wait for here
+    from engine.answer.decide import decided  # loads torch, for which other commands should not wait
 
-    decided(record, config.answer, sizes)  # raises UserError where no ranks follow
+    decided(record, config.answer, sizes)  # raises UserError if no ranks can be derived
 
 
 def take_over(run: "Workbench") -> None:
-    """Copies the source's search into the run's folder, summary.json last, so that the run reads nothing of it any
-    more."""
+    """Copies the source's search into the run's folder, so that the run no longer reads the source.
+
+    summary.json is copied last, as it marks the search as finished."""
     source = source_of(run.config)
     assert source is not None
     run.begin()

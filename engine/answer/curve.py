@@ -1,4 +1,7 @@
-"""The curve: how much of what LoRA gains is left when every layer is cut, measured on rows that chose nothing."""
+"""The curve: how much of LoRA's gain is left if every layer keeps fewer components.
+
+Each half of the rows is measured under choices that were made on the other half.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +16,10 @@ from engine.answer.shares import ratio_error
 
 @dataclass(frozen=True)
 class Judged:
-    """The loss of each row, summed over its labels [rows], with the temperature that the other half of the rows chose,
-    and the rows' weights [rows]. `temperature` is the geometric mean of the two."""
+    """The losses of all rows, each half at the temperature that was fitted on the other half.
+
+    `losses`: of each row, summed over its labels, in nats [rows]. `weights`: labels of each row [rows]. `temperature`:
+    the geometric mean of the two halves' temperatures."""
 
     losses: Tensor
     weights: Tensor
@@ -22,20 +27,20 @@ class Judged:
 
     @property
     def loss(self) -> float:
-        """Nats a label."""
+        """The mean loss, nats per label."""
         return float(self.losses.sum() / self.weights.sum())
 
     def above(self, other: "Judged") -> tuple[float, float]:
-        """The loss minus that of `other` on the same rows, and its standard error by row."""
+        """The mean loss minus that of `other` on the same rows, and the standard error of the difference over rows."""
         rows = self.losses - other.losses
         return float(rows.sum() / self.weights.sum()), float(ratio_error(rows, self.weights))
 
 
 def crossed(likelihood: Likelihood, chosen: Sequence[Tensor], weights: Tensor, first: np.ndarray) -> Judged:
-    """Each half of the rows judged by what the other half chose.
+    """The losses of each half of the rows under the choice of the other half.
 
     `chosen`: the statistics [rows, numbers] of all rows under the choice of the first half, and under that of the
-    second (the same, where only the temperature is chosen). `first`: which rows are in the first half.
+    second half (the same tensor twice if only the temperature is chosen). `first`: which rows are in the first half.
     """
     losses = torch.zeros_like(weights)
     temperatures = []
@@ -48,10 +53,10 @@ def crossed(likelihood: Likelihood, chosen: Sequence[Tensor], weights: Tensor, f
 
 
 def calibrated_loss(likelihood: Likelihood, outputs: np.ndarray, labels: np.ndarray) -> float | None:
-    """The log loss of a model's outputs [rows, ...], nats a label: every second row at the temperature of the others.
-    None where one half of the rows has no label.
+    """The log loss of a model's outputs [rows, ...], nats per label; None if one half of the rows has no label.
 
-    Larger models are more often over-confident: without a temperature the log loss compares that, not what they know.
+    Even and odd rows are the halves; each is at the temperature fitted on the other. Without a temperature, the log
+    loss would mostly measure over-confidence, which grows with the model's size.
     """
     statistics, weights = likelihood.statistics(torch.from_numpy(outputs).float(), torch.from_numpy(labels))
     first = np.arange(len(labels)) % 2 == 0
@@ -61,12 +66,12 @@ def calibrated_loss(likelihood: Likelihood, outputs: np.ndarray, labels: np.ndar
 
 
 def kept(point: Judged, whole: Judged, head: Judged) -> tuple[float, float]:
-    """The part of the gain that a cut keeps, and its standard error: 1 - (L - L_whole) / (L_head - L_whole).
+    """The part of the gain that a cut keeps, 1 - (L - L_whole) / (L_head - L_whole), and its standard error.
 
-    Both differences are of the same rows, so that the error of the quotient is that of their combination by row.
+    Both differences are over the same rows, so the standard error comes from their combination in each row.
     """
     (lost, _), (gain, _) = point.above(whole), head.above(whole)
-    if gain == 0:  # a model that learned nothing at all: there is nothing to keep
+    if gain == 0:  # the model learned nothing, so there is nothing to keep
         return 0.0, 0.0
     share = lost / gain
     rows = (point.losses - whole.losses) - share * (head.losses - whole.losses)

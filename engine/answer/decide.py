@@ -1,4 +1,4 @@
-"""Ranks from what was measured, by the configured rule. Nothing is computed on a model: stored evidence is enough."""
+"""Derive ranks from stored measurements by the configured rule; no model is run."""
 
 import dataclasses
 
@@ -16,19 +16,20 @@ from engine.ranks.rules import kept_components, parameters_of, thresholds
 
 
 def decided(record: RankRecord, settings: AnswerConfig, sizes: dict[str, int]) -> RankRecord:
-    """The record with the ranks of a rule: by threshold as in the paper, else by what was measured.
+    """The record with ranks by the configured rule: threshold as in the paper, or shares or size.
 
-    `sizes`: name -> LoRA parameters of one component. Where the evidence shows no gain of LoRA, no rank can be derived
-    from it, and every layer has rank 1; the note says so. Raises UserError for a budget that cannot be met.
+    `sizes`: layer name -> LoRA parameters of one component. If the evidence shows no gain of LoRA, shares and size
+    give every layer rank 1, and the note says so. Raises UserError for a budget that cannot be met, and for a rule
+    whose measurements the record lacks.
     """
     record = dataclasses.replace(record, tolerance=settings.tolerance)
     if settings.rule == "threshold":
         return _with(record, sizes, _by_threshold(record), rule="threshold", notes=_doubts(record.evidence))
     if record.evidence is None and settings.rule == "shares":
-        raise UserError("--answer.rule: shares needs what D_val says, which was not measured on this search; allowed "
+        raise UserError("--answer.rule: shares are measured on D_val, which was not done for this search; allowed "
                         "here: threshold, or size with a number as --answer.budget")  # fmt: skip
     if record.evidence is not None and not record.evidence.learned:
-        why = f"{NOTHING_LEARNED}, so that no rank is derived from it: every layer has rank 1"
+        why = f"{NOTHING_LEARNED}, so no ranks can be derived from its shares: every layer has rank 1"
         return _with(record, sizes, [1] * len(record.layers), rule=settings.rule, notes=[*_few(record.evidence), why])
     of_layers = [sizes[layer.name] for layer in record.layers]
     refuse_small_budget(settings, of_layers)
@@ -50,7 +51,7 @@ def decided(record: RankRecord, settings: AnswerConfig, sizes: dict[str, int]) -
 
 
 def _rest(mask: Tensor, allowed: Tensor, of_layers: list[int], limit: int) -> list[str]:
-    """What is said of a budget with room for another component, which was not taken."""
+    """A note if the budget has room for another component that was not taken, saying why."""
     used = int(mask.sum(dim=1) @ torch.tensor(of_layers))
     if limit - used < min(of_layers):
         return []
@@ -81,7 +82,7 @@ def _with(
 
 
 def _doubts(evidence: Evidence | None) -> list[str]:
-    """What must be said of the evidence whatever the rule."""
+    """Notes about weak evidence, for every rule: too few rows, or no gain of LoRA."""
     if evidence is None:
         return []
     return _few(evidence) + ([] if evidence.learned else [NOTHING_LEARNED])
@@ -93,7 +94,7 @@ def _few(evidence: Evidence) -> list[str]:
 
 
 def _budget(evidence: Evidence | None, settings: AnswerConfig) -> tuple[float | None, list[str]]:
-    """The average rank to be spent, None for all components above noise; and what is to be said of it."""
+    """The average rank that may be spent (None: no limit), and notes about it."""
     if settings.budget != "auto":
         return float(settings.budget), []
     if evidence is None or evidence.budget_rule != settings.rule:
@@ -110,7 +111,7 @@ def _budget(evidence: Evidence | None, settings: AnswerConfig) -> tuple[float | 
 
 
 def _matrix(record: RankRecord, name: str) -> Tensor:
-    """A list of every layer as [layers, k]. Raises UserError where the record lacks it."""
+    """The values `name` of all layers [layers, k]. Raises UserError if the record lacks them."""
     rows = [getattr(layer, name) for layer in record.layers]
     if any(len(row) != record.k for row in rows):
         raise UserError(f"--answer.rule: needs {name} of every layer in ranks.json, which this search did not measure")

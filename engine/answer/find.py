@@ -1,4 +1,4 @@
-"""The ranks of a model by a search and its answer: the one way in, of the command line and of scripts."""
+"""Find the ranks of a model by a search and its answer; both the command line and `learn_ranks` call this."""
 
 from engine.answer.again import take_over
 from engine.answer.stage import answer
@@ -8,10 +8,10 @@ from engine.tracking import NOWHERE, Tracker
 
 
 def find_ranks(run: Workbench, tracker: Tracker = NOWHERE) -> None:
-    """Searches (or takes over the search of `answer.from`) and answers, which ends with ranks.json; a search that is
-    finished is not repeated when its answer was interrupted.
+    """Searches, or copies the search of `answer.from`, then measures the answer and writes ranks.json.
 
-    All processes call it. Raises Interrupted when a signal asked to stop, UserError for what the user must change.
+    A finished search is not repeated. All processes must call this. Raises Interrupted if a signal asked to stop,
+    UserError for what the user must change.
     """
     if not run.processes.of_first(run.folder.search_summary.exists):
         search(run, tracker) if run.config.answer.from_run is None else take_over(run)

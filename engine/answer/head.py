@@ -1,4 +1,4 @@
-"""The head alone: what the base model reaches on D_val without LoRA, from which a gain is counted."""
+"""Train the head without LoRA: LoRA's gain is the loss on D_val of this model minus that of the searched model."""
 
 import torch
 from datasets import Dataset
@@ -11,19 +11,19 @@ from problems.data import Batch, EndlessLoader
 from problems.models.whole import head_alone
 
 CHECK_EVERY = 50
-"""Steps between two looks at the loss on D_val."""
+"""Steps between two checks of the loss on D_val."""
 CHECK_ROWS = 256
-"""Rows of D_val that such a look takes."""
+"""Rows of D_val that a check uses."""
 PATIENCE = 3
-"""The training ends when so many looks in a row found no lower loss."""
+"""The training ends after this many checks in a row without a lower loss."""
 
 
 def train_head(run: Workbench, d_tr: Dataset, sample: Sample) -> tuple[PreTrainedModel, int]:
-    """The base model with its head (and other modules that are trained whole) trained on D_tr without LoRA, and the
-    number of steps; the untouched base where there is no such module, as in a causal language model.
+    """Trains the head, and other modules that are trained whole, on D_tr without LoRA; returns model and steps.
 
-    Trained as W is in the search, until the loss on D_val stops falling, for `search.steps` at most; the weights of
-    the lowest loss are kept, which favours the head: the gain of LoRA is if anything counted too low.
+    A model without such a module, as a causal language model, is returned untrained with 0 steps. The training uses
+    the search's settings for W and ends when the loss on D_val stops falling, at the latest after `search.steps`. The
+    weights with the lowest loss on D_val are kept. This favours the head, so LoRA's gain is rather too low.
     """
     search = run.config.search
     set_seed(run.config.seed)
@@ -59,7 +59,7 @@ def _descend(
     run: Workbench, model: PreTrainedModel, weights: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer,
     batch: Batch, shares: list[float],
 ) -> None:  # fmt: skip
-    """One step; `shares`: the weights in the mean loss of the batch's parts, here of this process's rows."""
+    """Takes one optimiser step. `shares`: the weight of each part of the batch, on this process, in the mean loss."""
     for part, share in zip(batch if isinstance(batch, tuple) else [batch], shares, strict=True):
         there = {name: values.to(run.compute.device) for name, values in part.items()}
         with run.compute.autocast():
@@ -75,7 +75,7 @@ def _descend(
 
 
 def _loss(model: PreTrainedModel, sample: Sample) -> float:
-    """The loss on D_val at the best temperature."""
+    """The loss of the sample at its best temperature, nats per label."""
     statistics, weights = sample.statistics(model)
     likelihood = sample.likelihood
     temperature = likelihood.fitted(statistics[0], weights)

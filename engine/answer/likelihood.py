@@ -1,7 +1,7 @@
-"""Log losses of rows at any temperature, from statistics so small that no logits are kept.
+"""Log losses of rows at any temperature, computed from a few statistics per row, so that no logits are kept.
 
-An over-confident model has a large log loss even where its order of the classes is right, so that raw losses punish
-larger ranks. One temperature, fitted on the rows, takes this out; for a regression the variance of the error does.
+An over-confident model has a large log loss even if it ranks the classes correctly, so raw losses would punish larger
+ranks. Dividing the logits by one fitted temperature corrects this; in a regression, fitting the error's variance does.
 """
 
 import math
@@ -16,24 +16,24 @@ from problems.tasks.kind import Kind
 from problems.tasks.token_loss import summed_loss
 
 IGNORED = -100
-# Four steps an octave: between them the loss is a parabola, to a few 1e-4 nats.
+# Four temperatures per octave: a parabola through them gives the loss in between, to a few 1e-4 nats.
 _OCTAVE = 4
 TEMPERATURES = 2.0 ** (np.arange(-_OCTAVE, 4 * _OCTAVE + 1) / _OCTAVE)
-# So many logits at a time stay in a processor's cache, where passes over them cost a tenth, and need no new pages of
-# memory; a GPU is given larger parts.
+# Logits that are handled at a time: so many stay in a processor's cache, where passes over them cost a tenth, and need
+# no new memory pages. A GPU gets larger parts.
 _SCORES_IN_CACHE, _SCORES_ON_GPU = 2**18, 2**25
 
 
 class Likelihood(ABC):
-    """The log loss of a kind of labels, in nats; a row's weight is the number of its labels."""
+    """The log loss for a kind of labels, in nats; a row's weight is the number of its labels."""
 
     def told_by(self, labels: Tensor) -> Tensor | None:
-        """The tokens, ascending [some], whose logits tell a label of a batch; None where all may be needed."""
+        """The positions of tokens, ascending, whose logits predict a label of this batch; None if all are needed."""
         return None
 
     @abstractmethod
     def statistics(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """What `losses` needs of each row [rows, numbers], and the weight of each row [rows]."""
+        """The statistics from which `losses` are computed [rows, numbers], and the weight of each row [rows]."""
 
     def weights(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The weight of each row [rows]."""
@@ -41,11 +41,11 @@ class Likelihood(ABC):
 
     @abstractmethod
     def loss(self, logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
-        """The loss at this temperature, summed over all labels of a batch. Scalar that can be differentiated."""
+        """The loss at this temperature, summed over all labels of a batch. Differentiable scalar."""
 
     @abstractmethod
     def fitted(self, statistics: Tensor, weights: Tensor) -> float:
-        """The temperature at which the mean loss of these rows is smallest; NaN where a loss is not finite."""
+        """The temperature at which the mean loss of these rows is smallest; NaN if a loss is not finite."""
 
     def exact(self, temperature: float) -> float:
         """The nearest temperature at which `losses` are exact, not interpolated."""
@@ -57,10 +57,10 @@ class Likelihood(ABC):
 
 
 class Categorical(Likelihood):
-    """Labels that are classes, of a row or of each of its tokens (-100: none); logits are divided by the temperature.
+    """Class labels, one for each row or for each token (-100: no label); logits are divided by the temperature.
 
-    `shifted`: the logits of a token tell the label of the next one. A vocabulary has half as many temperatures, as
-    each costs two passes over its logits.
+    `shifted`: the logits of a token predict the label of the next token. Then half as many temperatures are used, as
+    each costs two passes over the logits of a whole vocabulary.
     """
 
     def __init__(self, *, shifted: bool = False) -> None:
@@ -83,10 +83,10 @@ class Categorical(Likelihood):
         return sums, self.weights(logits, labels).to(sums)
 
     def _at_every_temperature(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """The losses [labels, temperatures] of labels [labels] by scores [labels, classes], which are used up.
+        """The losses [labels, temperatures] of labels [labels]; overwrites the scores [labels, classes].
 
-        log sum exp(z / T) by one exponential for each temperature of the last octave: exp(z / T) is the square of
-        exp(z / 2T), to a few roundings.
+        log sum exp(z / T) needs an exponential only for the temperatures of the last octave: at half of each
+        temperature, exp(z / T) is the square of exp(z / 2T), up to rounding.
         """
         below = scores.sub_(scores.amax(dim=1, keepdim=True))
         own = below.gather(1, targets.unsqueeze(1))
@@ -111,7 +111,7 @@ class Categorical(Likelihood):
         lowest = min(max(int(np.argmin(means)), 1), len(means) - 2)
         before, at, after = means[lowest - 1 : lowest + 2]
         bend = before - 2 * at + after
-        # A parabola that bends down is lowest at an end: the best temperature lies beyond the grid.
+        # If the parabola opens downwards, the best temperature lies beyond the end of the grid.
         shift = min(max((before - after) / (2 * bend), -1.0), 1.0) if bend > 0 else float(np.sign(before - after))
         return float(self.grid[lowest] * self._step**shift)
 
@@ -119,7 +119,7 @@ class Categorical(Likelihood):
         return float(self.grid[np.abs(np.log(self.grid / temperature)).argmin()])
 
     def losses(self, statistics: Tensor, temperature: float, weights: Tensor) -> Tensor:
-        if math.isnan(temperature):  # fitted on losses that were not finite: the model diverged, which the caller says
+        if math.isnan(temperature):  # the losses were not finite: the model diverged, about which the caller warns
             return torch.full_like(weights, math.nan, dtype=torch.float64)
         place = math.log(temperature / self.grid[0]) / math.log(self._step)
         middle = min(max(round(place), 1), len(self.grid) - 2)
@@ -132,7 +132,7 @@ class Categorical(Likelihood):
         return float(self.grid[1] / self.grid[0])
 
     def _labelled(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits [labels, classes] and labels of all that have one, and the row of each."""
+        """Logits [labels, classes], labels [labels] and rows [labels] of all positions that have a label."""
         if self.shifted:
             logits, labels = logits[:, :-1], labels[:, 1:]
         known = labels != IGNORED
@@ -140,7 +140,7 @@ class Categorical(Likelihood):
 
 
 class Gaussian(Likelihood):
-    """A number for each row: the log loss of a normal error, whose variance stands in the temperature's place."""
+    """Labels that are numbers, one per row: the log loss of a normal error, whose variance serves as temperature."""
 
     def statistics(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         squared = (logits.float().view(len(labels)) - labels.float()).square()
@@ -162,7 +162,7 @@ class Gaussian(Likelihood):
 
 
 def likelihood_of(kind: Kind) -> Likelihood:
-    """The log loss of a task's labels; to be asked after the task's rows."""
+    """The Likelihood for a task's labels. The task's rows must be loaded, as its head may depend on them."""
     if kind.head().get("problem_type") == "regression":
         return Gaussian()
     return Categorical(shifted=kind.peft_type == TaskType.CAUSAL_LM)

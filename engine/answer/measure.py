@@ -1,4 +1,4 @@
-"""What D_val says about a searched model: the gain of LoRA, the shares, and the curve. All of it is measured here."""
+"""Measure a searched model on D_val: the gain of LoRA, the shares, and the curves."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,44 +32,44 @@ class Searched:
     sizes: list[int]
 
     def cut(self, mask: Tensor) -> Opened:
-        """Opens the gates of the components in a mask [layers, k]."""
+        """A context in which only the components in `mask` [layers, k] are active."""
         device = next(self.model.parameters()).device
         return partial(self.gates.open, mask.float().to(device))
 
     def all(self) -> Tensor:
-        """The mask of every component."""
+        """The mask with all components."""
         return torch.ones(self.singular_values.shape, dtype=torch.bool)
 
 
 def ranks_of_curve(k: int, asked: Sequence[int] = ()) -> list[int]:
-    """The ranks `asked` for (none: 1, 2, 4, ...) and k."""
+    """The ranks of the curve, rising: those `asked` for (if empty 1, 2, 4, ...) and k."""
     powers = (2**power for power in range(k.bit_length()) if 2**power < k)
     return sorted({k, *(asked or powers)})
 
 
 def passes(config: RunConfig) -> int:
-    """How often `measure` sends every row through the model; a pass with its gradient counts as WITH_GRADIENT."""
+    """How often `measure` sends every row through the model; a pass with a gradient counts as WITH_GRADIENT passes."""
     k = config.lora.k
     return 1 + len(ranks_of_curve(k, config.answer.curve_ranks)) + WITH_GRADIENT * NODES + 2 * len(_budgets(k))
 
 
 @dataclass(frozen=True)
 class Without:
-    """The model that was trained without LoRA, "head alone" or "base model", and its statistics [rows, numbers]."""
+    """The model without LoRA. `name`: "head alone" or "base model"; `statistics`: of its rows [rows, numbers]."""
 
     name: str
     statistics: Tensor
 
 
 def measure(searched: Searched, sample: Sample, without: Without, config: RunConfig) -> tuple[Evidence, Shares]:
-    """The evidence, and the shares of every component."""
+    """The evidence on D_val, and the shares of every component."""
     k, first, likelihood = searched.gates.k, sample.first_half, sample.likelihood
     every = searched.all()
     cuts = ranks_of_curve(k, config.answer.curve_ranks)
     by_rank = [every & (torch.arange(k) < rank) for rank in cuts]
     off = torch.zeros_like(every)
     found, weights = sample.statistics(searched.model, [searched.cut(mask) for mask in (off, *by_rank)])
-    # Shares add up at any temperature that is held, but only to a loss that is not interpolated.
+    # At a temperature of the grid, losses are exact; the sum of the shares is compared with a difference of losses.
     temperature = likelihood.exact(likelihood.fitted(found[-1], weights))
     judged = [crossed(likelihood, (at, at), weights, first) for at in found[1:]]
     whole, alone = judged[-1], crossed(likelihood, (without.statistics,) * 2, weights, first)
@@ -108,7 +108,7 @@ def _budgets(k: int) -> list[float]:
 def _budget_curve(
     searched: Searched, sample: Sample, shares: Shares, whole: Judged, alone: Judged, config: RunConfig
 ) -> list[CurvePoint]:
-    """Each half of the rows judges the components that the other half's shares chose."""
+    """The budget curve: each half of the rows measures the components that the other half's shares chose."""
     rule, points = _budget_rule(config), []
     budgets = [b for b in _budgets(searched.gates.k) if parameters_of(b, searched.sizes) >= min(searched.sizes)]
     masks = [
@@ -130,9 +130,10 @@ def _budget_curve(
 def within(
     rule: str, share: Tensor, error: Tensor, singular_values: Tensor, sizes: list[int], budget: float | None
 ) -> Tensor:
-    """The components that a rule takes within an average rank (None: without a limit). Boolean [layers, k].
+    """The components that a rule takes for an average rank of `budget` (None: without a limit). Boolean [layers, k].
 
-    shares: by share per parameter, only those above noise. size: by squared singular value per parameter (PARA's).
+    Rule shares takes the largest shares per parameter, only those above noise. Rule size takes the largest squared
+    singular values per parameter, as PARA does.
     """
     parameters = None if budget is None else parameters_of(budget, sizes)
     if rule == "size":

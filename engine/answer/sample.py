@@ -1,4 +1,4 @@
-"""The rows of D_val on which a search is judged, and the passes of a model over them."""
+"""The rows of D_val on which a searched model is measured, and the passes of a model over them."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -20,22 +20,22 @@ from problems.machine.processes import ALONE, Processes
 from problems.tasks import Collate
 
 LEAST_BATCHES = 40
-"""Standard errors of shares come from the spread of so many batches, or one for each row of fewer rows."""
+"""The standard error of shares comes from the spread of at least this many batches, if there are enough rows."""
 WITH_GRADIENT = 3
-"""A pass with its gradient, in passes without."""
+"""A pass with a gradient costs as much as this many passes without."""
 
 Opened = Callable[[], AbstractContextManager[None]]
-"""Opens the context of a pass: the gates of a model."""
+"""Makes the context for a pass, which sets the gates of a model."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows of D_val in a random order. The first half and the second half judge each other.
+    """Rows of D_val in a random order; what is chosen on one half of them is measured on the other half.
 
-    `batch` rows of like length go through the model at a time where no gradient is taken. `advance` is told after
-    every batch of its rows times their passes, one with a gradient counting as WITH_GRADIENT. Several processes share
-    the batches among them, and all learn every number. `extend` is told, in the same measure, of passes over all rows
-    that come on top of those of `measure.passes`.
+    `batch`: rows of similar length that go through the model at a time if no gradient is taken. `advance` is called
+    after every batch with its rows times its passes, where a pass with a gradient counts as WITH_GRADIENT passes.
+    `extend` is called with the same count for passes beyond those of `measure.passes`. Several processes divide the
+    batches among themselves, and each gets the numbers of all rows.
     """
 
     rows: Dataset
@@ -55,13 +55,14 @@ class Sample:
         return half
 
     def some(self, most: int) -> Self:
-        """The first `most` rows alone, which nobody is told of."""
+        """A sample of the first `most` rows, whose passes do not count as progress."""
         rows = self.rows.select(range(min(most, len(self.rows))))
         return dataclasses.replace(self, rows=rows, advance=lambda rows: None)
 
     def random_batches(self, most: int) -> list[list[int]]:
-        """Batches of at most `most` rows, in the order of the sample, none with rows of both halves; at least
-        LEAST_BATCHES of them where there are as many rows."""
+        """Batches of at most `most` rows in the order of the sample; no batch has rows of both halves.
+
+        At least LEAST_BATCHES of them, if there are enough rows."""
         split = len(self.rows) // 2
         batches = []
         for start, stop in (0, split), (split, len(self.rows)):
@@ -70,9 +71,9 @@ class Sample:
         return batches
 
     def own(self, batches: Sequence[list[int]]) -> Iterator[tuple[int, dict[str, Tensor], Tensor]]:
-        """This process's batches: number, inputs of the model and labels, on the device."""
+        """This process's batches: the number of each, the model's inputs, and the labels, on the device."""
         for number in range(self.processes.rank, len(batches), self.processes.size):
-            if self.processes.size == 1:  # several stop together, after the stage
+            if self.processes.size == 1:  # several processes stop together, after the stage
                 self.stop.check()
             batch = self.collate(self.rows.__getitems__(batches[number]))
             there = {name: values.to(self.compute.device) for name, values in batch.items()}
@@ -80,28 +81,30 @@ class Sample:
             yield number, there, labels
 
     def by_length(self, batch: int | None = None) -> list[list[int]]:
-        """Batches of rows of like length (`self.batch` unless given), the longest first: what does not fit the memory
-        fails at once."""
+        """Batches of rows of similar length (`self.batch` rows unless given), the longest first, so that a batch that
+        does not fit into memory fails at the start."""
         size = batch or self.batch
         order = np.argsort(-np.asarray(self.rows["length"]), kind="stable").tolist()
         return [order[i : i + size] for i in range(0, len(order), size)]
 
     def told(self, model: nn.Module, inputs: dict[str, Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The model's logits and their labels: of a language model those of the prompts are left out, if its forward
-        can (a vocabulary is wide, and nothing is learned of them)."""
+        """The model's logits and their labels.
+
+        A language model computes only logits that predict a label, if its forward has `logits_to_keep`: logits of the
+        prompts are not needed, and a vocabulary is large."""
         places = self.likelihood.told_by(labels)
         whole = model.get_base_model() if isinstance(model, PeftModel) else model
         if places is None or not len(places) or "logits_to_keep" not in signature(whole.forward).parameters:
             return model(**inputs).logits, labels
-        # A likelihood leaves out the last token's logits, which have no label after them, so that one more is kept.
+        # One more position is kept, as the likelihood drops the last one, which has no label after it.
         kept = torch.cat([places, places[-1:] + 1])
         return model(**inputs, logits_to_keep=kept).logits, torch.cat([labels[:, :1], labels[:, places + 1]], dim=1)
 
     @torch.no_grad()
     def statistics(self, model: nn.Module, points: Sequence[Opened] = (nullcontext,)) -> tuple[Tensor, Tensor]:
-        """What the likelihood keeps of every row [points, rows, numbers], and the rows' weights [rows]; on the CPU.
+        """The likelihood's statistics of every row [points, rows, numbers], and the rows' weights [rows]; on the CPU.
 
-        Every point opens its gates for one pass. The model's dropout is off, and the passes run under autocast.
+        Each point is a setting of the gates, for which every row passes once. Dropout is off; autocast is on.
         """
         found: Tensor | None = None
         weights = torch.zeros(len(self.rows), dtype=torch.float64)
@@ -117,13 +120,13 @@ class Sample:
                 found[place, batches[number]] = sums.double().cpu()
             weights[batches[number]] = counts.double().cpu()
             self.advance(len(labels) * len(points))
-        if found is None:  # fewer batches than processes: this one's share is empty, and so is its part of the sum
+        if found is None:  # fewer batches than processes: this process has none and adds zeros to the sum
             found = torch.zeros(len(points), len(self.rows), self._numbers(model), dtype=torch.float64)
         statistics, weights = self.processes.summed([found, weights])
         return statistics, weights
 
     def _numbers(self, model: nn.Module) -> int:
-        """How many statistics a row has."""
+        """The number of statistics per row."""
         batch: dict[str, Any] = self.collate(self.rows.__getitems__([0]))
         there = {name: values.to(self.compute.device) for name, values in batch.items()}
         labels = there.pop("labels")

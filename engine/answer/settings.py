@@ -1,15 +1,15 @@
-"""Which keys change the answer to a finished search, and the refusal to mix two answers."""
+"""The keys that change the answer to a finished search; refuse to reuse ranks if one of them has changed."""
 
 from engine.run.contents import read_answer
 from engine.run.opening import Asked
 from engine.run.resuming import Settings
 
 ANSWERED = Settings(("answer",), ("answer.from_run",))
-"""Compared before ranks.json is taken for the answer that is asked for."""
+"""Compared before an existing ranks.json is used."""
 
 
 def refuse_changed_answer(asked: Asked) -> None:
-    """Refuses to take ranks that were chosen by another rule, budget, tolerance or number of rows."""
+    """Refuses to use existing ranks that were chosen with another rule, budget, tolerance or number of rows."""
     folder, config = asked.folder, asked.config
     if asked.stage not in ("all", "search") or folder.metrics.exists() or not folder.ranks.exists():
         return

@@ -1,10 +1,10 @@
 """Shares: what switching LoRA off would cost on D_val, divided among the components.
 
-    s_lj = - integral over t in 0..1 of dL_val/dg_lj at gates t        (the Aumann-Shapley value)
+    s_lj = - integral over t in 0..1 of dL_val/dg_lj with all gates at t        (the Aumann-Shapley value)
 
-This is the direct gradient of the outer problem (AutoLoRA Eq. 5), which a softmax inside a layer cancels, summed on
-the way from no LoRA to all of it. The shares sum to L_val(gates 0) - L_val(gates 1), with the head as
-it was trained and one temperature. Ours, not the paper's.
+The integrand is the direct gradient of the outer problem (AutoLoRA Eq. 5), but with respect to the gates: with respect
+to beta, the softmax in each layer would cancel the part that all its components have in common. The shares sum to
+L_val(gates 0) - L_val(gates 1), with the head as it was trained and one temperature. This is ours, not the paper's.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,15 +18,15 @@ from engine.answer.sample import WITH_GRADIENT, Sample
 from problems.gates import Gates, NotByRow
 
 NODES = 3
-"""Nodes of the Gauss-Legendre rule; 3 integrate polynomials in t up to degree 5."""
+"""Nodes of the Gauss-Legendre rule; 3 nodes integrate polynomials in t up to degree 5 exactly."""
 
 
 @dataclass(frozen=True)
 class Shares:
-    """Independent draws of the shares: of a row, or of a random batch where a model mixes its rows.
+    """The shares of independent draws: a draw is a row, or a random batch if the model mixes the rows of a batch.
 
-    `sums` over the labels of each draw [draws, layers, k], in nats; the draws' weights [draws]; which of them lie in
-    the first half of the sample (boolean [draws]).
+    `sums`: over the labels of each draw, in nats [draws, layers, k]. `weights`: labels of each draw [draws]. `first`:
+    whether a draw lies in the first half of the sample, boolean [draws].
     """
 
     sums: Tensor
@@ -34,7 +34,7 @@ class Shares:
     first: Tensor
 
     def mean(self) -> Tensor:
-        """The share of every component, nats a label [layers, k]."""
+        """The share of every component, nats per label [layers, k]."""
         return self.sums.sum(dim=0) / self.weights.sum()
 
     def standard_error(self) -> Tensor:
@@ -42,11 +42,12 @@ class Shares:
         return ratio_error(self.sums, self.weights)
 
     def by_layer(self) -> "Shares":
-        """The same for whole layers [draws, layers, 1], whose components are not independent."""
+        """The shares of whole layers [draws, layers, 1]. Their errors are not sums of the components' errors, as those
+        depend on each other."""
         return Shares(self.sums.sum(dim=2, keepdim=True), self.weights, self.first)
 
     def halves(self) -> tuple["Shares", "Shares"]:
-        """Those of the first and of the second half of the rows."""
+        """The shares on the first and on the second half of the rows."""
         first, second = (
             Shares(self.sums[own], self.weights[own], self.first[own]) for own in (self.first, ~self.first)
         )
@@ -56,7 +57,7 @@ class Shares:
 def ratio_error(sums: Tensor, weights: Tensor) -> Tensor:
     """The standard error of sum(sums) / sum(weights) over independent draws [draws, ...] of different weights [draws].
 
-    Infinite for a single draw.
+    Infinite if there is only one draw.
     """
     draws, total = len(weights), weights.sum()
     if draws < 2:
@@ -72,11 +73,11 @@ def integrate(
 ) -> Shares:
     """The shares of every component on all rows of the sample, at one temperature, `batch` rows at a time.
 
-    Each row has gates of its own, so that one backward pass gives the shares of all its rows. The model has the
-    components of `to_singular_basis`, and its dropout is off.
+    Each row has its own gates, so that one backward pass gives the shares of every row in the batch. The model must
+    have the components of `to_singular_basis`; dropout is off.
     """
     own = _own_rows(model, gates, sample, batch, temperature, nodes)
-    # A process whose rows met no such layer goes with the others.
+    # If a layer in any process cannot gate single rows, all processes use batches.
     if sample.processes.largest(int(own is None)) or own is None:
         return _by_batch(model, gates, sample, batch, temperature, nodes)
     sums, weights = sample.processes.summed(own)
@@ -86,8 +87,9 @@ def integrate(
 def _own_rows(
     model: nn.Module, gates: Gates, sample: Sample, batch: int, temperature: float, nodes: int
 ) -> tuple[Tensor, Tensor] | None:
-    """This process's part of the integrals [rows, layers, k] and weights [rows] of all rows; None where rows cannot
-    have gates of their own."""
+    """The integrals [rows, layers, k] and weights [rows] of this process's rows, 0 for the others.
+
+    None if a layer of the model cannot have different gates for different rows."""
     batches, count = sample.by_length(batch), len(sample.rows)
     sums = torch.zeros(count, len(gates.names), gates.k, dtype=torch.float64)
     weights = torch.zeros(count, dtype=torch.float64)
@@ -114,8 +116,9 @@ def _integrals(
     model: nn.Module, gates: Gates, sample: Sample, batches: list[list[int]], temperature: float, nodes: int, *,
     by_row: bool,
 ) -> Iterator[tuple[int, Tensor, Tensor]]:  # fmt: skip
-    """Number, integral [layers, k], or of each row [rows, layers, k], and row weights [rows] of this process's
-    batches."""
+    """For each of this process's batches: its number, its integral [layers, k], and its row weights [rows].
+
+    With `by_row`, the integral of each row [rows, layers, k]."""
     places, parts = np.polynomial.legendre.leggauss(nodes)
     line = list(zip(((places + 1) / 2).tolist(), (parts / 2).tolist(), strict=True))
     model.eval()
@@ -134,7 +137,7 @@ def _integrals(
 
 
 class _only_gates:  # noqa: N801 (a context manager, used as a function)
-    """Inside, no weight asks for a gradient: the backward passes go to the gates alone."""
+    """Inside the `with` block no weight requires a gradient, so backward passes compute only the gates' gradients."""
 
     def __init__(self, model: nn.Module) -> None:
         self.trained = [p for p in model.parameters() if p.requires_grad]
@@ -149,14 +152,16 @@ class _only_gates:  # noqa: N801 (a context manager, used as a function)
 
 
 Integrate = Callable[[int], Shares]
-"""The shares by so many nodes."""
+"""Number of nodes -> shares."""
 
 
 def complete(
     by_nodes: Integrate, measured: float, tolerance: float = 0.02, extend: Callable[[int], None] = lambda nodes: None
 ) -> tuple[Shares, int]:
-    """The shares and the number of nodes they took: twice NODES where their sum misses the loss of switching LoRA off,
-    `measured` on the same rows, by more than the tolerance; `extend` is told before of so many nodes more."""
+    """The shares, and how many nodes were used: NODES, or 2 * NODES if NODES are not accurate enough.
+
+    They are if the shares' sum agrees, within the relative `tolerance`, with the cost of switching LoRA off that was
+    `measured` on the same rows. `extend` is called with the number of additional nodes before they are computed."""
     shares = by_nodes(NODES)
     if abs(float(shares.mean().sum()) - measured) <= tolerance * abs(measured):
         return shares, NODES

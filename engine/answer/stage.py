@@ -1,4 +1,4 @@
-"""After the search: what D_val says about it, and ranks.json by the configured rule."""
+"""The answer, after the search: measure the searched model on D_val, and write ranks.json by the configured rule."""
 
 import dataclasses
 import logging
@@ -40,14 +40,14 @@ _TRIED_ROWS = 64
 
 
 def answer(run: Workbench, tracker: Tracker = NOWHERE) -> None:
-    """Measures a finished search on D_val and writes search/answer.json and ranks.json; sends the answer to `tracker`.
+    """Measures a finished search on D_val, writes search/answer.json and ranks.json, and sends them to `tracker`.
 
-    Begins anew when it was interrupted: the search itself is not repeated. All processes call it. Raises Interrupted
-    when a signal asked to stop, UserError for what the user must change.
+    An answer that was interrupted starts again from the finished search. All processes must call this. Raises
+    Interrupted if a signal asked to stop, UserError for what the user must change.
     """
     began, folder, settings = time.perf_counter(), run.folder, run.config.answer
     searched = read_searched(folder.search_summary, "parameters_per_rank")
-    # Another command may have gone on: rows of D_tr could lie in D_val now.
+    # If the data has changed since the search, rows of D_tr could now be in D_val.
     refuse_changed_data(run, searched.get("data", {}), evaluated=False)
     sizes = searched["parameters_per_rank"]
     if settings.from_run is None:
@@ -61,7 +61,7 @@ def answer(run: Workbench, tracker: Tracker = NOWHERE) -> None:
             return
         record = ranks.load(folder.source_ranks)
     record = ranks.of_run(decided(_trusted(run, record), settings, sizes), run.config)
-    chosen = {layer.name: layer.rank for layer in record.layers}  # the report tells ranks that are edited later
+    chosen = {layer.name: layer.rank for layer in record.layers}  # the report compares, to show ranks edited later
     content = {"settings": ANSWERED.of(run.config), "seconds": time.perf_counter() - began, "ranks": chosen}
     write_json(folder.answer, content)
     save_lora_config(_for_trainers(run, record, searched.get("peft", {})), record, folder.lora_config, run.config)
@@ -70,12 +70,13 @@ def answer(run: Workbench, tracker: Tracker = NOWHERE) -> None:
 
 
 def _measured(run: Workbench, singular: Tensor, sizes: list[int]) -> tuple[Evidence, Shares] | None:
-    """The evidence of D_val; None, with a warning, where it has too few rows to be halved."""
+    """Measures evidence and shares on D_val; None, after a warning, if D_val has too few rows or losses are not
+    finite."""
     config, data = run.config, run.data
     d_tr, d_val = run.halves()
     if len(d_val) < LEAST_ROWS:
         log.warning(
-            "answer: D_val has %d rows; shares and the curve need %d, and are left out", len(d_val), LEAST_ROWS
+            "answer: D_val has %d rows; shares and the curve need %d and are not measured", len(d_val), LEAST_ROWS
         )
         return None
     chosen = np.random.default_rng(config.seed).permutation(d_val)[: config.answer.rows]
@@ -107,20 +108,20 @@ def _measured(run: Workbench, singular: Tensor, sizes: list[int]) -> tuple[Evide
         evidence, shares = measure(searched, told, without, config)
     run.compute.let_go()
     if not evidence.finite or not bool(shares.sums.isfinite().all()):
-        log.warning("answer: the searched model gives losses that are not finite: shares and the curve are left out")
+        log.warning("answer: losses of the searched model are not finite, so shares and the curve are left out")
         return None
     return evidence, shares
 
 
 def _without_lora(run: Workbench, d_tr: Dataset, sample: Sample) -> tuple[Without, int]:
-    """What the model reaches without LoRA, and the steps that its head was trained for."""
+    """The model without LoRA, measured on the sample, and for how many steps its head was trained."""
     model, steps = train_head(run, d_tr, sample)
     statistics, _ = sample.statistics(model)
     return Without("head alone" if steps else "base model", statistics[0]), steps
 
 
 def _seconds_a_row(searched: Searched, sample: Sample) -> float:
-    """Seconds of one pass without its gradient, for one row, tried on a few."""
+    """Seconds per row of a pass without a gradient, timed on a few rows."""
     some = sample.some(_TRIED_ROWS)
     began = time.perf_counter()
     some.statistics(searched.model)
@@ -130,7 +131,7 @@ def _seconds_a_row(searched: Searched, sample: Sample) -> float:
 def _record(
     run: Workbench, names: list[str], numbers: dict[str, Tensor], found: tuple[Evidence, Shares] | None
 ) -> RankRecord:
-    """The record with everything but the ranks, and how far these are decided."""
+    """The record of the search and its answer; ranks, and whether each is decided, are added later."""
     columns = {name: numbers[name].double() for name in NUMBERS} | ({} if found is None else _columns(found[1]))
     layers = []
     for i, name in enumerate(names):
@@ -143,8 +144,9 @@ def _record(
 
 
 def _trusted(run: Workbench, record: RankRecord) -> RankRecord:
-    """The record with how far the trajectory decides the rank by threshold of each layer. A record of another rule,
-    from which this is another answer, does not hold it."""
+    """The record with, for each layer, whether the search's trajectory decides its rank by threshold.
+
+    Computed here also for --answer.from, as the source's record lacks it if another rule made its ranks."""
     history = trajectory.read(run.folder.trajectory)
     trust = trust_of(history, run.config.search.constraint)
     if run.config.answer.rule == "threshold":
@@ -155,14 +157,14 @@ def _trusted(run: Workbench, record: RankRecord) -> RankRecord:
 
 
 def _for_trainers(run: Workbench, record: RankRecord, of_model: dict[str, Any]) -> LoraConfig:
-    """PEFT's configuration at the ranks; `of_model`: what the search has kept of the loaded model's."""
+    """PEFT's configuration with the ranks; `of_model`: the parts that depend on the model, as the search recorded."""
     found = adapter_config(run.config, record, run.kind, of_model.get("modules_to_save", []))
     found.fan_in_fan_out = of_model.get("fan_in_fan_out", False)
     return found
 
 
 def _columns(shares: Shares) -> dict[str, Tensor]:
-    """The fields of the layers that hold shares."""
+    """The values of the LayerRank fields that hold shares, a row for each layer."""
     of_layers = shares.by_layer()
     return {
         "share": shares.mean(),

@@ -1,11 +1,12 @@
-"""What the answer sends to a run's tracker; docs/wandb.md describes it for users."""
+"""Send the answer to a run's tracker; docs/wandb.md describes for users what is sent."""
 
 from engine.ranks.record import RankRecord
 from engine.tracking import Tracker
 
 
 def track(record: RankRecord, tracker: Tracker) -> None:
-    """Sends the gain, the sufficient rank, the share of every layer, a chart of the curve, and tables of both."""
+    """Sends the gain, the sufficient rank and the share of every layer, a chart and a table of the curve, and a table
+    of the shares."""
     evidence = record.evidence
     if evidence is None or not tracker.alive:
         return

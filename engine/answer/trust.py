@@ -1,4 +1,4 @@
-"""How far the ranks by threshold are decided: whether alpha still crosses lambda at the end of the search."""
+"""Whether ranks by threshold are decided: in a decided layer, no alpha crosses lambda any more at the search's end."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,22 +13,25 @@ from engine.search import trajectory
 from engine.search.trajectory import Trajectory
 
 LEAST_POINTS = 8
-"""With fewer logged points in the last quarter of the search nothing is decided."""
+"""If the last quarter of the search has fewer logged points, no layer counts as decided."""
 APART = 2.0
-"""Standard deviations between an alpha and lambda from which the component is decided."""
+"""A component is decided if its alpha is at least this many standard deviations away from lambda."""
 
 
 @dataclass(frozen=True)
 class Trust:
-    """The last quarter of a search: its logged points, which layers are decided there [layers], and how many ranks
-    changed in it. Decided means steady within this search; another seed may decide otherwise."""
+    """Which ranks the last quarter of a search decides.
+
+    Decided means steady within this search; another seed may decide otherwise.
+    `points`: logged points in that quarter. `decided`: whether each layer is decided [layers]. `changed`: in how many
+    layers the rank changed in that quarter."""
 
     points: int
     decided: tuple[bool, ...]
     changed: int
 
     def words(self) -> str:
-        """What a person is told of it."""
+        """The sentence about it for the log, the summary and the report."""
         if self.points < LEAST_POINTS:
             return (
                 f"nothing is decided yet: the last quarter of the search has {self.points} logged points, and "
@@ -41,10 +44,10 @@ class Trust:
 
 
 def trust_of(history: Trajectory, constraint: Constraint) -> Trust:
-    """How far the threshold of this constraint has decided the ranks of a trajectory.
+    """Which ranks the trajectory decides, by the threshold of this constraint.
 
-    A layer is decided when its rank stayed the same over the last quarter of the logged points, and each alpha is at
-    the end at least APART of its standard deviations over these points away from lambda.
+    A layer is decided if its rank was the same at all points of the last quarter, and the last value of each alpha is
+    at least APART standard deviations away from lambda; the standard deviation is that over the same points.
     """
     points = len(history.steps) // 4
     layers = len(history.names)
@@ -55,13 +58,13 @@ def trust_of(history: Trajectory, constraint: Constraint) -> Trust:
     steady = (ranks == ranks[0]).all(axis=0)
     bound = thresholds(alpha[-1], constraint)
     distance = np.abs(alpha[-1] - bound)
-    # An alpha that never left lambda is decided by nothing, also where 1/k is no float.
+    # An alpha that stayed at lambda is not decided; the tolerance is for a k whose 1/k is rounded.
     apart = (distance >= APART * alpha.std(axis=0, ddof=1)) & (distance > ROUNDING * np.abs(bound))
     return Trust(points, tuple((steady & apart.all(axis=1)).tolist()), int((~steady).sum()))
 
 
 def trust_words(record: RankRecord | None, folder: RunFolder) -> str:
-    """How far ranks by threshold are decided; "" for other ranks, and where no search is there to tell."""
+    """The sentence about decided ranks; "" if another rule made the ranks, or if the folder has no trajectory."""
     if record is None or record.rule != "threshold" or not folder.trajectory.exists():
         return ""
     constraint: Any = record.constraint

@@ -1,4 +1,4 @@
-"""The answer in words: how many ranks are enough, and where they matter. The lines of the terminal and of the page."""
+"""The answer in words, for the terminal and the report: how many ranks are enough, and in which layers they matter."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ LONGEST_BAR = 24
 
 
 def conclusion(record: RankRecord) -> str:
-    """The answer to "how many ranks?" in one sentence; empty where nothing was measured."""
+    """The answer to "how many ranks?" in one sentence; "" if nothing was measured."""
     evidence = record.evidence
     if evidence is None:
         return ""
@@ -23,14 +23,14 @@ def conclusion(record: RankRecord) -> str:
 
 
 def gain_words(evidence: Evidence) -> str:
-    """What LoRA does to the loss on D_val."""
+    """A sentence about LoRA's effect on the loss on D_val."""
     before = evidence.loss + evidence.gain
     verb = "lowers" if evidence.gain > 0 else "does not lower"
     return f"LoRA {verb} the loss on D_val from {before:.3f} ({evidence.without}) to {evidence.loss:.3f}."
 
 
 def kept_words(point: CurvePoint) -> str:
-    """What a cut keeps of the gain, with its 90 % interval."""
+    """The part of the gain that a cut keeps, in percent, with its 90 % interval."""
     if point.kept <= 0:
         return "nothing"
     low, high = (point.kept + sign * ONE_SIDED * point.kept_standard_error for sign in (-1, 1))
@@ -39,7 +39,7 @@ def kept_words(point: CurvePoint) -> str:
 
 
 def seen_layers(record: RankRecord) -> list[tuple[str, LayerRank]]:
-    """The layers whose share is above noise, by falling share, each with its short name."""
+    """Short name and layer, for the layers whose share is above noise, the largest share first."""
     names = short_names([layer.name for layer in record.layers])
     found = [
         (name, layer)
@@ -52,7 +52,7 @@ def seen_layers(record: RankRecord) -> list[tuple[str, LayerRank]]:
 
 
 def share_lines(record: RankRecord, most: int = 12) -> Iterator[str]:
-    """A line for each of the layers with the largest shares, in percent of all, and one for the rest."""
+    """A line for each of the `most` layers with the largest shares, in percent of the sum, and one for the rest."""
     evidence, seen = record.evidence, seen_layers(record)
     if evidence is None or evidence.share_total <= 0 or not seen:
         return
@@ -69,13 +69,13 @@ def share_lines(record: RankRecord, most: int = 12) -> Iterator[str]:
         yield f"{name:<{width}}  {100 * share / total:3.0f} % +- {spread:<3} {bar}"
     more, silent = len(seen) - len(shown), len(record.layers) - len(seen)
     rest = [f"{more} more layer{'s' if more > 1 else ''}"] if more else []
-    rest += [f"{silent} layer{'s have' if silent > 1 else ' has'} nothing beyond noise"] if silent else []
+    rest += [f"{silent} layer{'s have' if silent > 1 else ' has'} no share above noise"] if silent else []
     if rest:
         yield f"{'...':<{width}}  {'; '.join(rest)}"
 
 
 def curve_lines(record: RankRecord) -> Iterator[str]:
-    """What ranks and budgets keep of the gain; nothing where LoRA has learned nothing."""
+    """Lines with what each rank and each budget keeps of the gain; none if LoRA has learned nothing."""
     evidence = record.evidence
     if evidence is None or not evidence.learned:
         return

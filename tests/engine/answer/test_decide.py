@@ -115,7 +115,7 @@ def test_size_needs_no_shares_and_goes_by_the_squared_singular_value() -> None:
     with pytest.raises(UserError, match=r"--answer.budget: auto needs a budget curve by rule size"):
         decided(bare, AnswerConfig(rule="size"), SIZES)
     for budget in ("auto", 0.5):
-        with pytest.raises(UserError, match=r"--answer.rule: shares needs what D_val says, .* allowed"):
+        with pytest.raises(UserError, match=r"--answer.rule: shares are measured on D_val, .* allowed"):
             decided(bare, AnswerConfig(rule="shares", budget=budget), SIZES)
 
 

@@ -46,7 +46,7 @@ def test_the_layers_come_by_falling_share_and_noise_is_only_counted() -> None:
     assert header.startswith("layer")
     assert lines[0].split() == ["0", "value", "50", "%", "+-", "3", "#" * 24]
     assert lines[1].split()[:3] == ["1", "value", "40"]
-    assert lines[2].endswith("1 more layer; 1 layer has nothing beyond noise")
+    assert lines[2].endswith("1 more layer; 1 layer has no share above noise")
     assert list(share_lines(dataclasses.replace(RECORD, evidence=evidence_of(share_total=-0.1)))) == []
 
 
