@@ -1,1 +1,1 @@
-"""A finished run, drawn from the files of its folder: page, pictures, last words."""
+"""Show a run from the files of its folder: report.html, pictures, and the summary in the terminal."""

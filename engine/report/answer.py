@@ -1,4 +1,4 @@
-"""What D_val says of a search, as its page shows it: the numbers of the two charts, and the tables behind them."""
+"""The answer of a search as the page shows it: the numbers of its two charts, and the same numbers as tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +16,13 @@ Table = tuple[list[str], list[list[str]]]
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer of a record for its page.
+    """The answer in a record, as the page shows it.
 
-    `shares`: a row for each layer in the model's order, with `layer`, `short`, `share`, `low`, `high` (its 90 %
-    interval) and `seen` (above noise), in `unit`; empty where no shares were measured. `curve`: label -> a row for
-    each cut, with `at`, `parameters`, `kept`, `low` and `high`, in percent of the gain; empty where LoRA learned
-    nothing or its parameters are not known. `per_rank`: LoRA parameters of rank 1 in every layer, 0 where not known.
+    `shares`: a row for each layer in the model's order, with `layer`, `short` (name), `share`, `low` and `high` (its
+    90 % interval), in `unit`, and `seen` (whether above noise); empty if no shares were measured. `curve`: label -> a
+    row for each cut, with `at` (average rank), `parameters`, and in percent of the gain `kept`, `low` and `high`;
+    empty if LoRA learned nothing or its parameters are not known. `per_rank`: LoRA parameters of rank 1 in every
+    layer, 0 if not known.
     """
 
     conclusion: str
@@ -42,7 +43,7 @@ class Answer:
 
 
 def answer_of(record: RankRecord | None, per_rank: int) -> Answer | None:
-    """What the page shows of a record; None where nothing was measured."""
+    """The answer in a record; None if nothing was measured."""
     if record is None or record.evidence is None:
         return None
     evidence = record.evidence
@@ -62,7 +63,7 @@ def answer_of(record: RankRecord | None, per_rank: int) -> Answer | None:
 
 
 def _shares(record: RankRecord) -> tuple[pd.DataFrame, str]:
-    """The shares of the layers, and their unit: percent of all, or nats where the sum is no cost."""
+    """The shares of the layers, and their unit: percent of their sum, or nats if the sum is not positive."""
     assert record.evidence is not None
     total = record.evidence.share_total
     scale, unit = (100 / total, "%") if total > 0 else (1.0, "nats")
@@ -77,7 +78,10 @@ def _shares(record: RankRecord) -> tuple[pd.DataFrame, str]:
 
 
 def _cuts(points: Sequence[CurvePoint], per_rank: int | None) -> pd.DataFrame:
-    """The cuts whose parameters are known: those of a budget, or of a rank in every layer."""
+    """A row for each cut whose number of parameters is known.
+
+    `per_rank`: LoRA parameters of rank 1 in every layer, for the curve of ranks; None for the curve of budgets, whose
+    points hold their parameters."""
     rows = []
     for point in sorted(points, key=lambda point: point.at):
         parameters = point.parameters if per_rank is None else int(point.at * per_rank)

@@ -1,4 +1,4 @@
-"""The interactive charts of what D_val says: shares by layer, and what lower ranks keep of the gain."""
+"""The interactive charts of the answer: the share of each layer, and what lower ranks keep of the gain."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,11 +12,13 @@ from engine.report.answer import Answer
 from engine.report.charts import BLUE, GREY, ORANGE, chart, legend_below, source_of, tick_names
 
 SEEN, PALE = 0.7, 0.2
-"""Opacity of a bar above noise, and of one that is not."""
+"""Opacity of a bar whose share is above noise, and of one whose share is not."""
 
 
 def answer_charts(answer: Answer | None, places: Mapping[str, int] | None) -> dict[str, figure]:
-    """The charts that the answer allows, by the id of their place in the page; `places` as in `charts.rank_map`."""
+    """The charts for which the answer has data: id of an element of the page -> chart.
+
+    `places`: as in `charts.rank_map`."""
     made = {}
     if answer is not None and len(answer.shares):
         made["shares"] = shares(answer, places)
@@ -26,8 +28,9 @@ def answer_charts(answer: Answer | None, places: Mapping[str, int] | None) -> di
 
 
 def shares(answer: Answer, places: Mapping[str, int] | None = None) -> figure:
-    """A bar for each layer, layers down in the model's order, with its 90 % interval; pale where it is no more than
-    noise. A click on a bar shows the layer's curves."""
+    """A bar with its 90 % interval for each layer, from top to bottom in the model's order; pale if not above noise.
+
+    A click on a bar shows the layer's curves."""
     found, count = answer.shares, len(answer.shares)
     source = source_of(
         found.assign(
@@ -58,8 +61,10 @@ def shares(answer: Answer, places: Mapping[str, int] | None = None) -> figure:
 
 
 def curve(answer: Answer) -> figure:
-    """Percent of the gain that is left over LoRA parameters, a line with its 90 % band for the same rank everywhere
-    and one for ranks that are placed; dashed: what is enough; dotted: the parameters of the recorded ranks."""
+    """The kept part of the gain, in percent, against LoRA parameters, with 90 % bands.
+
+    One line is for the same rank in every layer, one for a budget of components over all layers. Dashed: the part that
+    is enough. Dotted: the parameters of the recorded ranks."""
     every = pd.concat(answer.curve.values())
     ends = [every["parameters"].min(), every["parameters"].max(), answer.parameters or every["parameters"].max()]
     made = chart(
@@ -89,13 +94,13 @@ def curve(answer: Answer) -> figure:
 
 
 def rank_ticks(answer: Answer) -> dict[int, str]:
-    """Where an axis of LoRA parameters has its marks, with their words: at each average rank of the curve."""
+    """Ticks of an axis of LoRA parameters: parameters -> label, one tick for each average rank of the curve."""
     found = sorted({float(at) for cuts in answer.curve.values() for at in cuts["at"]})
     counts = {at: int(at * answer.per_rank) for at in found}
     return {count: f"{_short(count)}\nrank {at:g}" for at, count in counts.items() if count}
 
 
 def _short(count: int) -> str:
-    """`9.2k`, `1.3M`."""
+    """The count in short, as `9.2k` or `1.3M`."""
     return next((f"{count / unit:.2g}{sign}" if count < 10 * unit else f"{count / unit:.0f}{sign}"
                  for unit, sign in ((1_000_000, "M"), (1_000, "k")) if count >= unit), str(count))  # fmt: skip

@@ -1,4 +1,4 @@
-"""Pictures of what D_val says, for browsers that run no scripts and for wandb."""
+"""Pictures of the answer (shares and curve), for browsers that run no scripts and for wandb."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from engine.report.charts import BLUE, GREY, ORANGE
 from engine.report.figures import save_figure
 
 MOST_ROWS = 110
-"""Layers that have a line of their own in the picture; of more the bars are thinner, and not all have their names."""
+"""The picture grows up to this many layers; with more, its bars are thinner and only some layers are named."""
 
 
 def draw_answer(answer: Answer | None, folder: Path) -> dict[str, Path]:
-    """Draws the figures that the answer allows; returns them by name."""
+    """Draws the figures for which the answer has data; returns their paths by name."""
     made = {}
     if answer is not None and len(answer.shares):
         made["shares"] = folder / "shares.png"
@@ -26,7 +26,7 @@ def draw_answer(answer: Answer | None, folder: Path) -> dict[str, Path]:
 
 
 def shares(answer: Answer, path: Path) -> None:
-    """A bar for each layer in the model's order with its 90 % interval; pale where it is no more than noise."""
+    """Draws a bar with its 90 % interval for each layer, in the model's order; pale if not above noise."""
     found, count = answer.shares, len(answer.shares)
     figure, axes = plt.subplots(figsize=(7.2, 1.2 + 0.2 * min(count, MOST_ROWS)), layout="constrained")
     bars = axes.barh(range(count), found["share"], height=0.7, color=BLUE)
@@ -39,13 +39,14 @@ def shares(answer: Answer, path: Path) -> None:
     axes.set_yticks(named, list(found["short"])[:: named.step], fontsize=7)
     axes.set_ylim(count - 0.5, -0.5)
     axes.set_xlabel(f"share, {answer.unit}")
-    axes.set_title("bars: shares with 90 % intervals; pale: no more than noise", fontsize=9)
+    axes.set_title("bars: shares with 90 % intervals; pale: not above noise", fontsize=9)
     save_figure(figure, path)
 
 
 def curve(answer: Answer, path: Path) -> None:
-    """Percent of the gain that is left over LoRA parameters, with 90 % bands; dashed: what is enough; dotted: the
-    parameters of the recorded ranks."""
+    """Draws the kept part of the gain, in percent, against LoRA parameters, with 90 % bands.
+
+    Dashed: the part that is enough. Dotted: the parameters of the recorded ranks."""
     figure, axes = plt.subplots(figsize=(7.2, 4), layout="constrained")
     for (label, cuts), colour in zip(answer.curve.items(), (BLUE, ORANGE), strict=False):
         axes.fill_between(cuts["parameters"], cuts["low"], cuts["high"], color=colour, alpha=0.2, linewidth=0)

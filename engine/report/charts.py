@@ -1,4 +1,4 @@
-"""Interactive charts of one search (Bokeh). page.js finds them and their columns by name to show the chosen layer."""
+"""Interactive charts of one search (Bokeh). To show the chosen layer, page.js finds charts and sources by name."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -14,12 +14,12 @@ from engine.ranks import RankRecord
 from engine.ranks.grid import NOT_DECIDED, grid_of, ink_on, pale, rank_colour, short_names
 from engine.report.curves import SearchCurves, spread, stretches
 
-# They can be read on white and on black alike. The two losses have the same colours on every page.
+# Colours that are readable on white and on black. The two losses have the same colours on every page.
 BLUE, ORANGE, GREEN, GREY = "#3b82c4", "#e08214", "#2f9e6e", "#888888"
 
 
 def chart(name: str, x_label: str, y_label: str, *, height: int = 300, **options: Any) -> figure:
-    """An empty chart of the page's width. A finger that scrolls the page over it does not move the chart."""
+    """An empty chart of the page's width. Dragging does not move it, so that a touch screen can scroll the page."""
     options |= dict.fromkeys(("background_fill_color", "border_fill_color", "outline_line_color", "active_drag"))
     made = figure(
         name=name, height=height, sizing_mode="stretch_width", tools="box_zoom,pan,reset",
@@ -31,7 +31,7 @@ def chart(name: str, x_label: str, y_label: str, *, height: int = 300, **options
 
 
 def source_of(table: pd.DataFrame, name: str | None = None) -> ColumnDataSource:
-    """The columns of a table as a data source; page.js finds it by its name."""
+    """The columns of a table as a data source, which page.js finds by `name`."""
     return ColumnDataSource({str(column): values.to_list() for column, values in table.items()}, name=name)
 
 
@@ -44,7 +44,7 @@ def lines(made: figure, source: ColumnDataSource, columns: dict[str, tuple[str, 
     steps = list(source.data["step"])
     if len(steps) > 1:
         made.x_range = Range1d(min(steps), max(steps))  # the axis ends where the search ends
-    else:  # a single point has no line to be seen by
+    else:  # a single point draws no line, so it gets a marker
         for column, (_, colour) in columns.items():
             drawn[column].append(made.scatter("step", column, source=source, color=colour, size=7))
     if len(drawn) <= 20:
@@ -55,7 +55,7 @@ def lines(made: figure, source: ColumnDataSource, columns: dict[str, tuple[str, 
 
 
 def legend_below(made: figure, drawn: Mapping[str, list[Any]]) -> None:
-    """A legend of what is drawn under each label; a click on a label hides it."""
+    """Adds a legend below a chart: label -> what it names; a click on a label hides that."""
     items = [LegendItem(label=label, renderers=renderers) for label, renderers in drawn.items()]
     legend = Legend(items=items, orientation="horizontal", ncols=min(4, len(items)), click_policy="hide")
     legend.background_fill_color = legend.border_line_color = None
@@ -65,10 +65,10 @@ def legend_below(made: figure, drawn: Mapping[str, list[Any]]) -> None:
 
 
 def rank_map(record: RankRecord, places: Mapping[str, int] | None = None) -> figure:
-    """Ranks as the paper's Figure 3: blocks of the model across, projections down.
+    """The ranks as in the paper's Figure 3: a column per block of the model, a row per projection.
 
-    A cell whose rank was not decided is pale, with a dashed edge. `places`: layer -> its number among the curves; a
-    click on the layer's cell shows the curves of that number.
+    The cell of an undecided rank is pale, with a dashed edge. `places`: layer -> its index in SearchCurves, whose
+    curves a click on the cell shows; None: the same order as the record.
     """
     layers, k, unsure = record.layers, record.k, record.undecided
     grid = grid_of([x.name for x in layers])
@@ -108,7 +108,8 @@ def rank_map(record: RankRecord, places: Mapping[str, int] | None = None) -> fig
 
 
 def tick_names(axis: Any, names: Sequence[str], most: int) -> None:
-    """Writes names along an axis, the first at 0: every nth if there are more than `most`, of a long one its end."""
+    """Labels an axis with names, the first at 0; at most `most` of them, evenly spread. Long names lose their
+    start."""
     shown = range(0, len(names), -(-len(names) // most))
     axis.ticker = FixedTicker(ticks=list(shown))
     axis.major_label_overrides = {i: names[i] if len(names[i]) <= 24 else f"…{names[i][-23:]}" for i in shown}
@@ -116,8 +117,8 @@ def tick_names(axis: Any, names: Sequence[str], most: int) -> None:
 
 
 def layer_curves(kind: Literal["alpha", "contribution"], curves: SearchCurves) -> figure:
-    """The k curves of the first layer over the steps. The range of the axis is that of all layers, so that layers can
-    be compared."""
+    """The k curves of the first layer over the steps. The axis has the range of all layers, so that they can be
+    compared."""
     values: np.ndarray = getattr(curves, kind)
     k = values.shape[2]
     finite = values[np.isfinite(values)]
@@ -144,7 +145,7 @@ def _dashed(at: float, dimension: Literal["width", "height"], **options: Any) ->
 
 
 def rank_evolution(curves: SearchCurves, k: int) -> figure:
-    """Rank of every layer over the steps: layers down, steps across."""
+    """The rank of every layer over the steps: a row per layer, steps from left to right."""
     names = short_names(curves.names)
     found = pd.DataFrame(stretches(curves), columns=["index", "left", "right", "rank"])
     found = found.assign(
@@ -171,7 +172,7 @@ def rank_evolution(curves: SearchCurves, k: int) -> figure:
 
 
 def contribution_against_alpha(record: RankRecord) -> figure:
-    """A point for every component at the end of the search; rings mark the components of the chosen layer."""
+    """A point for every component at the end of the search; rings mark those of the chosen layer."""
     names = short_names([x.name for x in record.layers])
     points = [
         (alpha, size, index, names[index], component + 1)
@@ -197,7 +198,7 @@ def contribution_against_alpha(record: RankRecord) -> figure:
 def metric_lines(
     name: str, label: str, metrics: Sequence[dict[str, Any]], columns: dict[str, tuple[str, str]], **options: Any
 ) -> figure | None:
-    """Columns of metrics.jsonl over the steps; None if no line of the file has a number in any of them."""
+    """A chart of columns of metrics.jsonl over the steps; None if these columns hold no number."""
     logarithmic = options.get("y_axis_type") == "log"
     chosen = pd.DataFrame([metrics[i] for i in spread(len(metrics), 1000)])
     values = chosen.reindex(columns=list(columns)).astype(float)

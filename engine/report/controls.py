@@ -1,5 +1,7 @@
-"""The controls of a run beside its result: uniform and shuffled ranks under the same settings, or the commands that
-make them. Without them nobody knows whether the places of the ranks matter."""
+"""Find the controls of a run (uniform and shuffled ranks under the same settings), or the commands that make them.
+
+Without controls nobody knows whether it matters in which layers the ranks are.
+"""
 
 import math
 import shlex
@@ -18,18 +20,20 @@ from engine.run.folder import RunFolder
 
 UNIFORM, SHUFFLED = "lora", "lora_shuffled"
 _LONGEST = 90
-"""Letters of a run's name in those of its controls, which may have 100."""
+"""A control's name begins with at most this many letters of its run's name, as a name may have 100."""
 _NEEDED = ("method", "metrics", "lora_parameters", "settings")
 _FREE = ("method", "lora.r", "lora.ranks_from", "retrain.init")
 _FREE_SECTIONS = ("search.", "hypergradient.", "answer.")
-"""Settings in which a control may differ from its run: nothing of them trains it, or they are what it is a control
-of."""
+"""Settings in which a control may differ from its run: its retraining does not read them, or they are what it
+controls for."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A finished run: what its ranks are, its name, LoRA parameters, main metric, and its loss, as it is and at a
-    fitted temperature (None where it has none)."""
+    """A finished run in a comparison.
+
+    `what`: what its ranks are. `score`: its main metric. `loss`: its evaluation loss; `calibrated`: the same at a
+    fitted temperature; None if unknown."""
 
     what: str
     name: str
@@ -41,8 +45,10 @@ class Compared:
 
 @dataclass(frozen=True)
 class Controls:
-    """A run, first, and its controls; `metric` is the name of their scores. `missing`: what has not been run -> the
-    command that does. `note`: what else a reader must know, or ""."""
+    """A run and its controls.
+
+    `metric`: the name of their scores. `runs`: the run itself, then its controls. `missing`: a control that has not
+    been run -> the command that runs it. `note`: what else a reader must know, or ""."""
 
     metric: str
     runs: list[Compared]
@@ -53,11 +59,11 @@ class Controls:
 def controls_of(
     root: Path, result: Mapping[str, Any], record: RankRecord | None, per_rank: int = 0
 ) -> Controls | None:
-    """The controls among the runs that lie beside `root`, the folder of a run with this result and record; None for a
-    run without a result, or whose ranks nothing searched for.
+    """The run in the folder `root`, with this result and record, and its controls among the folders beside it.
 
-    `per_rank`: LoRA parameters of rank 1 in every layer, 0 where not known. A cell of a study misses none: the study
-    says what is compared.
+    None for a run without a result, and for a run whose method searches no ranks. `per_rank`: LoRA parameters of rank
+    1 in every layer, 0 if not known. For a cell of a study no control is reported as missing, as the study's
+    configuration says what is compared.
     """
     if record is None or result.get("method") not in SEARCHING or not result.get("settings"):
         return None
@@ -71,7 +77,7 @@ def controls_of(
     elif root.parent.name != "cells":
         missing = _missing(RunFolder(root), result, record, [other for _, other in found], per_rank)
     if _from_search(result):
-        notes.append("This run started from the searched weights, its controls start from scratch.")
+        notes.append("This run's training started from the searched weights; its controls start from scratch.")
     return Controls(metric, runs, missing, " ".join(notes))
 
 
@@ -82,14 +88,14 @@ def _from_search(result: Mapping[str, Any]) -> bool:
 def _missing(
     folder: RunFolder, result: Mapping[str, Any], record: RankRecord, found: Sequence[Mapping[str, Any]], per_rank: int
 ) -> dict[str, str]:
-    """The controls that are not among those found -> the command that makes them."""
+    """The controls that were not found -> the command that makes each."""
 
     def command(name: str, method: str, *more: str) -> str:
         init = ("--retrain.init", "scratch") if _from_search(result) else ()
         words = ("--config", str(folder.config), "--name", f"{folder.root.name[:_LONGEST]}-{name}", "--method", method)
         return shlex.join(("python", "run.py", *words, *more, *init))
 
-    # The rank of equal cost: layers may differ in size, so that the mean rank may cost more or less.
+    # The uniform rank with equally many parameters; the mean rank may cost more or less, as layers differ in size.
     cost = result["lora_parameters"] / per_rank if per_rank else record.mean_rank
     missing, rank = {}, max(1, math.floor(cost + 0.5))
     if not any(other["method"] == UNIFORM and other["settings"].get("lora.r") == rank for other in found):
@@ -102,8 +108,9 @@ def _missing(
 
 
 def _beside(root: Path, settings: Mapping[str, Any], record: RankRecord) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The folders beside `root` that hold a control, with their results, uniform ranks first. What is damaged there is
-    left out: it is another run's matter."""
+    """The folders beside `root` that hold a control, with their results; uniform ranks come first.
+
+    Damaged folders are skipped, as they belong to other runs."""
     found = []
     for place in sorted(root.parent.iterdir()) if root.parent.is_dir() else ():
         folder = RunFolder(place)
@@ -119,10 +126,10 @@ def _beside(root: Path, settings: Mapping[str, Any], record: RankRecord) -> Iter
 
 
 def _controls(other: Mapping[str, Any], folder: RunFolder, settings: Mapping[str, Any], record: RankRecord) -> bool:
-    """Whether a result is that of a control of a run with these settings and ranks."""
+    """Whether the run with result `other` is a control of a run with these settings and ranks."""
     if other["method"] not in (UNIFORM, SHUFFLED) or not _alike(settings, other["settings"]):
         return False
-    # Another run's ranks may be shuffled under the same settings.
+    # A shuffle under the same settings may be that of another run's ranks.
     return other["method"] == UNIFORM or _same_ranks(record, ranks.load(folder.ranks))
 
 
@@ -132,7 +139,7 @@ def _alike(settings: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _same_ranks(record: RankRecord, shuffled: RankRecord) -> bool:
-    """Whether the ranks are those of the record, whatever their order."""
+    """Whether both have the same ranks, in any order of the layers."""
     return sorted(x.rank for x in record.layers) == sorted(x.rank for x in shuffled.layers)
 
 

@@ -1,4 +1,4 @@
-"""The numbers of a search for its page: no more points than a chart can show, packed into few bytes."""
+"""The curves of a search for the page, thinned to the points that a chart can show, and packed into few bytes."""
 
 import base64
 from dataclasses import dataclass
@@ -17,8 +17,10 @@ MOST_COLUMNS = 200
 
 @dataclass(frozen=True)
 class SearchCurves:
-    """What a search did: `steps` [points]; alpha, contribution [points, layers, k]; ranks [points, layers], None
-    and `bounds` [layers], lambda at the end: None where no threshold makes the ranks."""
+    """The curves of a search.
+
+    `steps` [points]; `alpha`, `contribution` [points, layers, k]; `ranks` [points, layers]; `bounds` [layers]: lambda
+    at the end of the search. `ranks` and `bounds` are None if another rule than threshold makes the ranks."""
 
     names: list[str]
     steps: np.ndarray
@@ -29,9 +31,9 @@ class SearchCurves:
 
 
 def curves_of(history: Trajectory, constraint: Constraint | None) -> SearchCurves:
-    """The curves of a trajectory: at most MOST_POINTS of its points, always with the first and the last.
+    """The curves of a trajectory: at most MOST_POINTS of its points, always including the first and the last.
 
-    `constraint`: that of the threshold; None where another rule makes the ranks.
+    `constraint`: search.constraint, for the threshold; None if another rule makes the ranks.
     """
     chosen, ranks, bounds = spread(len(history.steps), MOST_POINTS), None, None
     if constraint is not None:
@@ -44,18 +46,17 @@ def curves_of(history: Trajectory, constraint: Constraint | None) -> SearchCurve
 
 
 def spread(count: int, most: int) -> list[int]:
-    """Indices of at most `most` of `count` points, evenly spread, the first and the last among them."""
+    """Indices of at most `most` of `count` points, evenly spread, including the first and the last."""
     if count <= most:
         return list(range(count))
     return np.linspace(0, count - 1, most).round().astype(int).tolist()
 
 
 def stretches(curves: SearchCurves) -> list[tuple[int, float, float, int]]:
-    """(layer, from step, to step, rank) of every stretch over which a layer's rank stays the same, from the first
-    logged step to the last.
+    """(layer, from step, to step, rank) for every stretch of steps over which a layer's rank stays the same.
 
-    At most MOST_COLUMNS of the points are looked at. A rank that changed between two of them changes halfway, so that
-    the last one is visible too; a single point is one step wide.
+    At most MOST_COLUMNS points are used. A rank that changed between two points changes halfway between them, so that
+    the last rank is visible too. A search with a single point is drawn one step wide.
     """
     assert curves.ranks is not None
     chosen = spread(len(curves.steps), MOST_COLUMNS)
@@ -72,8 +73,8 @@ def stretches(curves: SearchCurves) -> list[tuple[int, float, float, int]]:
 
 
 def packed(values: np.ndarray) -> dict[str, Any]:
-    """Numbers as 16-bit fractions of their range, in base64. They take a fifth of the space of JSON numbers and are
-    wrong by at most 1/65535 of the range."""
+    """Numbers as 16-bit fractions of their range, in base64: a fifth of the size of JSON numbers, with an error of at
+    most 1/65535 of the range."""
     finite = np.where(np.isfinite(values), values, 0.0).astype(np.float64)
     low, high = float(finite.min()), float(finite.max())
     scaled = np.round((finite - low) / ((high - low) or 1.0) * 65535).astype("<u2")
@@ -81,7 +82,7 @@ def packed(values: np.ndarray) -> dict[str, Any]:
 
 
 def page_data(curves: SearchCurves) -> dict[str, Any]:
-    """What page.js needs to show any layer. Its function `unpack` reverses `packed`."""
+    """The values that page.js needs to show any layer; its function `unpack` reverses `packed`."""
     return {
         "names": curves.names,
         "steps": curves.steps.tolist(),

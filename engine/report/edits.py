@@ -1,4 +1,4 @@
-"""Ranks that someone has changed since the rule chose them."""
+"""Find ranks in ranks.json that were edited by hand after the rule had chosen them."""
 
 from engine.ranks import RankRecord
 from engine.ranks.grid import short_names
@@ -9,8 +9,9 @@ _NAMED = 5
 
 
 def edited_from(record: RankRecord | None, folder: RunFolder) -> dict[str, int]:
-    """Name -> rank that the rule chose, of every layer that has another rank in ranks.json; a layer that one of the
-    two does not name counts as rank 0. Empty where no search of this run has chosen ranks."""
+    """The edited layers: name -> the rank that the rule chose; empty if no search of this run has chosen ranks.
+
+    A layer that is missing in ranks.json, or in what the rule chose, has rank 0 there."""
     chosen = read_answer(folder.answer).get("ranks", {})
     if record is None or not chosen:
         return {}
@@ -19,7 +20,7 @@ def edited_from(record: RankRecord | None, folder: RunFolder) -> dict[str, int]:
 
 
 def edit_words(record: RankRecord | None, folder: RunFolder) -> str:
-    """Which ranks were edited by hand, for a person; "" where none was."""
+    """A sentence that names the ranks that were edited by hand; "" if there are none."""
     edited = edited_from(record, folder)
     if record is None or not edited:
         return ""

@@ -1,4 +1,4 @@
-"""Pictures of a search beside its rank map: alpha trajectories, ranks over the steps, losses."""
+"""Pictures of a search, apart from its rank map: alpha trajectories, ranks over the steps, losses."""
 
 from collections.abc import Mapping, Sequence, Sized
 from itertools import groupby
@@ -16,17 +16,17 @@ import pandas as pd
 from engine.ranks.grid import rank_colour, short_names
 from engine.report.curves import SearchCurves, stretches
 
-# A name with `$` in it (a path, a variant) is a name, and no formula.
+# Else matplotlib would read a name with `$` in it (a path, a variant) as a formula.
 plt.rcParams["text.parse_math"] = False
 
 
 def alpha_trajectories(curves: SearchCurves, path: Path) -> None:
-    """alpha of every component over the steps, one panel a layer, with lambda dashed where alpha decides."""
+    """Draws alpha of every component over the steps, a panel per layer; lambda is dashed if it makes the ranks."""
     layers = len(curves.names)
     columns = min(4, layers)
     rows = -(-layers // columns)
     width, height = 3.2 * columns, 2.1 * rows + 0.4
-    # Margins in inches: matplotlib's own layout would take longer than the drawing.
+    # Margins are given in inches, as matplotlib's automatic layout would take longer than the drawing.
     margins = {"left": 0.7 / width, "right": 1 - 0.1 / width, "bottom": 0.55 / height, "top": 1 - 0.3 / height}
     figure, panels = plt.subplots(
         rows,
@@ -43,7 +43,7 @@ def alpha_trajectories(curves: SearchCurves, path: Path) -> None:
         if curves.bounds is not None:
             axes.axhline(curves.bounds[index], color="black", linestyle="--", linewidth=0.8)
         axes.set_title(name, fontsize=8)
-        # The same limits on every panel, said once: axes that share theirs ask one another at each tick.
+        # Each panel gets the same limits explicitly, as shared axes are slow: each tick consults all panels.
         if len(curves.steps) > 1:
             axes.set_xlim(curves.steps[0], curves.steps[-1])
         axes.set_ylim(lowest, highest)
@@ -54,7 +54,7 @@ def alpha_trajectories(curves: SearchCurves, path: Path) -> None:
 
 
 def _limits(curves: SearchCurves) -> tuple[float, float]:
-    """The alphas that every panel shows, lambda among them, with a little air."""
+    """The limits of the alpha axis: the range of all alphas and of lambda, with a small margin."""
     shown = [curves.alpha, *([] if curves.bounds is None else [curves.bounds])]
     lowest, highest = min(float(np.min(x)) for x in shown), max(float(np.max(x)) for x in shown)
     air = 0.05 * (highest - lowest) or 0.05
@@ -62,7 +62,7 @@ def _limits(curves: SearchCurves) -> tuple[float, float]:
 
 
 def rank_evolution(curves: SearchCurves, k: int, path: Path) -> None:
-    """Heat map of the rank of every layer over the steps: layers down, steps across."""
+    """Draws a heat map of the rank of every layer over the steps: a row per layer, steps from left to right."""
     layers = len(curves.names)
     figure, axes = plt.subplots(figsize=(7.2, 1.4 + 0.16 * layers), layout="constrained")
     for layer, found in groupby(stretches(curves), key=itemgetter(0)):
@@ -80,7 +80,7 @@ OF_SEARCH = {"train_loss": "L_tr (D_tr)", "val_loss": "L_val (D_val)"}
 
 
 def losses(metrics: Sequence[dict[str, Any]], path: Path, labels: Mapping[str, str] = OF_SEARCH) -> None:
-    """Losses over the steps, those of the search unless others are named (key -> label)."""
+    """Draws losses over the steps. `labels`: key in a line of `metrics` -> label; default: the losses of a search."""
     figure, axes = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
     table = pd.DataFrame(metrics).reindex(columns=["step", *labels])
     for key, label in labels.items():
@@ -92,7 +92,7 @@ def losses(metrics: Sequence[dict[str, Any]], path: Path, labels: Mapping[str, s
 
 
 def _marker(points: Sized) -> str | None:
-    """A single point has no line to be seen by."""
+    """A marker for a single point, which draws no line; else None."""
     return "o" if len(points) == 1 else None
 
 

@@ -1,4 +1,4 @@
-"""What is worth running after a run: one command, and why."""
+"""Propose one command to run after a run, and say why."""
 
 import math
 import shlex
@@ -13,20 +13,22 @@ from engine.run.folder import RunFolder
 from engine.terminal.console import console
 
 _TRAININGS = 20
-"""Retrainings that eight pairs take: two each, the head's, and the evaluations."""
+"""A verdict of eight pairs takes as long as this many retrainings: two per pair, the head's, and evaluations."""
 _LONG = 60
-"""Minutes of a verdict from which one shuffled run is proposed instead."""
+"""If a verdict would take more minutes than this, one shuffled run is proposed instead."""
 
 
 def print_next(request: Request) -> None:
-    """Prints a command worth trying after this one, in one line that a shell takes as it is."""
+    """Prints the next command to try, in one line that can be pasted into a shell."""
     command, why = next_step(request)
     console.print(f"{'next':>17}  {command}   # {why}", highlight=False, soft_wrap=True, style="bold")
 
 
 def next_step(request: Request) -> tuple[str, str]:
-    """The command of `print_next`, and why. It starts from the run's config.yaml, in which the command line's options
-    are too: the retraining, the verdict, one shuffled run where a verdict takes long, another budget, another search.
+    """The command to propose, and why.
+
+    The first that fits of: the retraining, the verdict (if that takes long, one shuffled run), another budget, another
+    search. It starts from the run's config.yaml, which also holds the options of the run's command line.
     """
     config, folder = request.config, RunFolder.of(request.config)
     begin = f"{program()} --config {shlex.quote(str(folder.config))}"
@@ -38,8 +40,9 @@ def next_step(request: Request) -> tuple[str, str]:
 
 
 def _comparison(begin: str, request: Request, folder: RunFolder) -> tuple[str, str] | None:
-    """The command that tells whether the places of the ranks matter; None where there is nothing to tell, or it has
-    been told."""
+    """The command that tests whether the places of the ranks matter.
+
+    None if all ranks are equal, or if a verdict or, where that takes long, a shuffled run exists already."""
     if not folder.ranks.exists() or folder.verdict_summary.exists():
         return None
     record = ranks.load(folder.ranks)
@@ -59,13 +62,14 @@ def _comparison(begin: str, request: Request, folder: RunFolder) -> tuple[str, s
 
 
 def _verdict_minutes(request: Request, folder: RunFolder) -> int | None:
-    """Minutes of eight pairs at the pace of this run's retraining; None where it is not known."""
+    """Minutes of eight pairs at the speed of this run's retraining; None if it was not timed."""
     seconds = (read_result(folder.metrics).get("seconds") or {}).get("retrain")
     return None if seconds is None else math.ceil(_TRAININGS * seconds / 60)
 
 
 def _budget(begin: str, request: Request, folder: RunFolder) -> tuple[str, str] | None:
-    """The command for fewer parameters, from the same search; None where D_val does not say that fewer are enough."""
+    """The command for ranks with fewer parameters from the same search; None unless D_val shows that fewer are
+    enough."""
     record = ranks.load(folder.ranks) if folder.ranks.exists() else None
     if record is None or record.evidence is None or request.config.method != "autolora":
         return None
@@ -83,7 +87,9 @@ def _per_rank(folder: RunFolder) -> int:
 
 
 def _search(begin: str, request: Request) -> tuple[str, str]:
-    """Another search, also where this run took one over; what the search had already would be the same run again."""
+    """The command for a search by another approximation, or for a search if this run has none.
+
+    `--answer.from null` makes it search, also if this run copied another run's search."""
     config = request.config
     if config.method != "autolora":
         return f"{begin} --name {config.name}-autolora --method autolora", "learns the ranks"

@@ -1,4 +1,4 @@
-// The live part of a page: puts the charts in place and shows the layer that is chosen.
+// The interactive part of a page: draws the charts, and shows the curves of the chosen layer.
 "use strict";
 (async () => {
   const payload = JSON.parse(document.getElementById("payload").textContent);
@@ -49,7 +49,7 @@
 
     select.addEventListener("change", () => show(Number(select.value)));
     addEventListener("hashchange", () => choose(inAddress()));
-    // A cell of a map, or a point, that is clicked chooses its layer.
+    // A click on a cell of a map, a bar or a point chooses its layer.
     for (const name of ["rank-cells", "rank-stretches", "components", "share-bars"]) {
       const source = model(name);
       if (!source) continue;
@@ -60,12 +60,12 @@
         source.selected.indices = [];
       });
     }
-    // Showing a layer writes the address, so it is read first.
+    // Read the address first, as showing a layer overwrites it.
     const wanted = inAddress();
     choose(0);
     choose(wanted);
   }
-  // On paper nothing can be opened.
+  // Open all folded parts for printing, and fold them again afterwards.
   const folded = () => document.querySelectorAll("details:not([open])");
   let opened = [];
   addEventListener("beforeprint", () => { opened = [...folded()]; for (const part of opened) part.open = true; });

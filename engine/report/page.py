@@ -1,4 +1,4 @@
-"""A self-contained page: template, charts (Bokeh) and data in one file that may ask nothing of any network."""
+"""Make a self-contained page: template, charts (Bokeh) and data in one file that loads nothing from a network."""
 
 import base64
 import hashlib
@@ -20,14 +20,14 @@ _PAGES = Environment(loader=FileSystemLoader(_HERE), autoescape=True, trim_block
 
 
 def render(template: str, *, charts: Mapping[str, Model], data: Mapping[str, Any] | None = None, **values: Any) -> str:
-    """A page from a template of this folder; everything put into it is escaped.
+    """A page from a template of this folder; all values are escaped.
 
-    `charts`: id of the element that holds it -> figure. `data`: what else page.js reads. Without charts the page has
-    no script at all.
+    `charts`: id of an element of the page -> chart. `data`: further values for page.js. Without charts the page has no
+    script.
     """
     scripts = [bokeh_code(), Markup((_HERE / "page.js").read_text(encoding="utf-8"))] if charts else []
     payload = {"charts": {name: numbered(json_item(chart)) for name, chart in charts.items()}, **(data or {})}
-    # Only these two scripts may run, whatever else gets into the page, and nothing may be loaded.
+    # The browser runs only these two scripts, even if a value smuggled in another, and loads nothing.
     allowed = " ".join(map(_hash, scripts)) or "'none'"
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
     return _PAGES.get_template(template).render(
@@ -47,15 +47,15 @@ def _hash(script: str) -> str:
 
 
 def embedded_json(value: Any) -> Markup:
-    """JSON that can stand inside a <script> element: no character of it can end the element or open another."""
+    """JSON that is safe inside a <script> element: none of its characters can end the element or begin another."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def numbered(item: Any) -> Any:
-    """Bokeh's JSON of a figure with the ids of its parts numbered anew, from 0.
+    """Bokeh's JSON of a figure, with the ids of its parts numbered from 0.
 
-    Bokeh numbers them over the whole process, so that one run would be drawn to a different file each time.
+    Bokeh counts ids over the whole process, so that without this the same run would give a different file each time.
     """
     ids: dict[str, str] = {}
     kind = item["doc"]["roots"][0]["attributes"].get("name", "chart")
@@ -63,7 +63,7 @@ def numbered(item: Any) -> Any:
     def count(found: re.Match[str]) -> str:
         return f'{found[1]}"{ids.setdefault(found[2], f"{kind}-{len(ids)}")}"'
 
-    # Quotes inside a text of the JSON stand behind backslashes, so that nothing in a text is taken for an id.
+    # In JSON, quotes inside a text are escaped by backslashes, so the pattern matches no text by mistake.
     return json.loads(re.sub(r'("(?:id|root_id)": )"([^"\\]*)"', count, json.dumps(item)))
 
 

@@ -1,4 +1,4 @@
-"""report.html: one self-contained page about a run, from the files of its folder alone."""
+"""Write report.html, one self-contained page about a run, from nothing but the files of its folder."""
 
 import json
 from dataclasses import dataclass
@@ -30,19 +30,21 @@ from engine.search import trajectory
 from engine.tracking.metrics_file import MetricsFile
 
 RESULT_KEYS = ("split", "metrics", "method", "lora_parameters", "trainable_parameters", "peak_memory_mib")
-"""The keys of metrics.json that every page about a finished run shows."""
+"""The keys of metrics.json that the page of a finished run needs."""
 
 _STOPPED = {
-    "steps used up": "The search ended because it had made all of its steps (search.steps).",
+    "steps used up": "The search ended because it had taken all of its steps (search.steps).",
     "ranks settled": "The search ended early: no rank had changed over search.patience checks.",
 }
-"""Why a search ended, by the word in its summary."""
+"""Value of `stopped` in search/summary.json -> why the search ended, for the page."""
 
 
 @dataclass(frozen=True)
 class Beside:
-    """The other runs of the study that a run is a cell of: their table, in which row `mine` holds the run (None where
-    the table does not know it yet), and their charts by the id of their place in the page."""
+    """The report's block about a study, for a run that is a cell of it.
+
+    `columns`, `rows`: the table of the study's runs. `mine`: the index of the row with this run; None if it is not in
+    the table yet. `charts`: id of an element of the page -> chart."""
 
     name: str
     columns: list[str]
@@ -52,8 +54,9 @@ class Beside:
 
 
 def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = None) -> dict[str, Path]:
-    """Draws figures/*.png and report.html; returns the figures by name. The page leaves out what a stage that has not
-    run yet would write."""
+    """Writes figures/*.png and report.html; returns the paths of the figures by name.
+
+    The page has no sections for stages that have not run yet."""
     record, verdict = ranks.load(folder.ranks) if folder.ranks.exists() else None, verdict_of(folder)
     result = read_result(folder.metrics, *RESULT_KEYS)
     search = read_searched(folder.search_summary)
@@ -63,7 +66,7 @@ def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = N
     pictures = draw(record, curves, metrics, folder) | draw_answer(answer, folder.figures)
     retrained = MetricsFile(folder.retrain_metrics).read()
     pictures |= draw_verdict(verdict, folder.figures) | draw_retraining(retrained, folder.figures)
-    # New results that grow beside the old ones have their place, and their neighbours, where the old ones lie.
+    # With --overwrite `folder` is a temporary one, so the controls are searched beside the folder of the run.
     controls = controls_of(RunFolder.of(config).root, result, record, per_rank)
     made = run_charts(record, curves, metrics, answer) | verdict_chart(verdict) | retraining_chart(retrained)
     page = render(
@@ -98,7 +101,7 @@ def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = N
 
 
 def searched(record: RankRecord | None, folder: RunFolder) -> SearchCurves | None:
-    """The curves of the run's search; None when it has none."""
+    """The curves of the run's search; None if the run has no search."""
     if record is None or not folder.trajectory.exists():
         return None
     constraint: Any = record.constraint if record.rule == "threshold" else None
@@ -108,10 +111,10 @@ def searched(record: RankRecord | None, folder: RunFolder) -> SearchCurves | Non
 def run_charts(
     record: RankRecord | None, curves: SearchCurves | None, metrics: list[dict[str, Any]], answer: Answer | None = None
 ) -> dict[str, figure]:
-    """The interactive charts that the folder's files allow, by the id of their place in the page."""
+    """The interactive charts for which the folder has data: id of an element of the page -> chart."""
     made: dict[str, figure | None] = {}
     if record is not None:
-        # A record written by hand may know other layers than the search, in another order.
+        # A ranks.json written by hand may have other layers than the search, or another order.
         places = {name: i for i, name in enumerate(curves.names)} if curves is not None else None
         made |= answer_charts(answer, places)
         made["rank-map"] = charts.rank_map(record, places)
@@ -134,14 +137,14 @@ def run_charts(
 
 
 def retraining_chart(points: list[dict[str, Any]]) -> dict[str, figure]:
-    """The training loss of the retraining; nothing where there was none."""
+    """The chart of the retraining's training loss; empty if there was no retraining."""
     losses = {"loss": ("loss", charts.BLUE)}
     made = charts.metric_lines("retrain-loss", "loss", points, losses) if points else None
     return {} if made is None else {"retrain-loss": made}
 
 
 def draw_retraining(points: list[dict[str, Any]], folder: Path) -> dict[str, Path]:
-    """The same as a picture."""
+    """Draws the retraining's training loss as a picture; returns its path by name."""
     if not points:
         return {}
     figures.losses(points, folder / "retrain_loss.png", {"loss": "training loss"})
@@ -151,7 +154,7 @@ def draw_retraining(points: list[dict[str, Any]], folder: Path) -> dict[str, Pat
 def draw(
     record: RankRecord | None, curves: SearchCurves | None, metrics: list[dict[str, Any]], folder: RunFolder
 ) -> dict[str, Path]:
-    """Draws the figures that the folder's files allow. The page shows them where the browser runs no scripts."""
+    """Draws the figures for which the folder has data. The page shows them in a browser that runs no scripts."""
     if record is None:
         return {}
     pictures = {"rank_map": folder.figures / "ranks.png"}
@@ -169,7 +172,7 @@ def draw(
 
 
 def _sentence(config: RunConfig, record: RankRecord | None) -> str:
-    """What was trained on what, and the ranks in short."""
+    """One sentence: the model, the task, the method, and the mean rank."""
     task = config.task.name or config.task.type
     if record is None:
         return f"{config.model.name} on {task}, method {config.method}."
@@ -204,14 +207,14 @@ def _facts(record: RankRecord | None, result: dict[str, Any]) -> list[tuple[str,
 
 
 def _samples(folder: RunFolder) -> list[dict[str, Any]]:
-    """The answers of chat that were sampled."""
+    """The sampled answers of a chat task; empty for other tasks."""
     if not folder.samples.exists():
         return []
     return [json.loads(line) for line in folder.samples.read_text(encoding="utf-8").split("\n") if line]
 
 
 def _control_table(controls: Controls) -> dict[str, Any]:
-    """What the page shows of the controls."""
+    """The columns, rows, commands and note that the page shows about the controls."""
     rows = [
         [
             x.what,

@@ -1,4 +1,4 @@
-"""The last words of a run: its ranks, its result, where its files are and what to try next."""
+"""The summary of a run in the terminal: its ranks, its result, its controls, and where its files are."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from engine.terminal.console import console
 from engine.terminal.rank_map import RankMap
 
 RESULT_KEYS = ("task", "split", "metrics", "lora_parameters", "trainable_parameters", "seconds")
-"""The keys of metrics.json that the last words need."""
+"""The keys of metrics.json that the summary needs."""
 
 
 def print_result(folder: RunFolder) -> None:
@@ -51,9 +51,9 @@ def print_result(folder: RunFolder) -> None:
 
 
 def metric_words(result: Mapping[str, Any]) -> str:
-    """`accuracy 0.91 +- 0.01 (750 rows)`: the metrics, the first with its standard error and the digits it allows.
+    """The metrics, as `accuracy 0.91 +- 0.01 (750 rows)`: the first with its standard error, rounded to fit it.
 
-    Metrics of one class ("protein.f1") are left to metrics.json and the report's page.
+    Metrics of single classes ("protein.f1") are left out; metrics.json and the report have them.
     """
     error, rows, told = result.get("standard_error"), result.get("evaluated_rows"), []
     for number, (name, value) in enumerate(result["metrics"].items()):
@@ -67,7 +67,7 @@ def metric_words(result: Mapping[str, Any]) -> str:
 
 
 def _print_answer(record: RankRecord, folder: RunFolder) -> None:
-    """How far the ranks are decided, how many are enough, where they matter, and what a reader must know of them."""
+    """Prints which ranks are decided or edited, the note, how many are enough, and in which layers they matter."""
     if trust := trust_words(record, folder):
         console.print(trust, markup=False)
     if edits := edit_words(record, folder):
@@ -85,7 +85,7 @@ def _print_answer(record: RankRecord, folder: RunFolder) -> None:
 
 
 def _print_controls(result: dict[str, Any], record: RankRecord | None, folder: RunFolder) -> None:
-    """The controls that lie beside the run, and the commands that make the others."""
+    """Prints the results of the run's controls, and the commands for controls that have not been run."""
     per_rank = sum(parameters_per_rank(folder).values())
     controls = controls_of(folder.root, result, record, per_rank)
     if controls is None:
@@ -102,7 +102,7 @@ def _print_controls(result: dict[str, Any], record: RankRecord | None, folder: R
 
 
 def print_verdict(folder: RunFolder) -> None:
-    """Prints what --stage verdict found, and where it stands."""
+    """Prints the result of --stage verdict and the paths of its files."""
     _print_verdict(folder)
     for path in (folder.verdict_summary, folder.report):
         console.print(f"{path.stem:>17}  {path}", highlight=False, soft_wrap=True)

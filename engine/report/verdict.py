@@ -1,4 +1,4 @@
-"""What --stage verdict found, as the page shows it: a sentence, a table of the arms, and a chart with every pair."""
+"""The result of --stage verdict for the page: a sentence, a table of the arms, and a chart of all pairs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +19,16 @@ from engine.run.contents import read_verdict
 from engine.run.folder import RunFolder
 
 COLOURS = (BLUE, ORANGE, GREEN)
-"""Of the shuffle, and of the arms that verdict.arms adds."""
+"""Colours of the shuffle, and of the arms that verdict.arms adds."""
 
 
 @dataclass(frozen=True)
 class VerdictShown:
-    """`lines`: the sentence, what else must be known, what to do. `differences`: arm -> the loss of the arm minus that
-    of the learned ranks in each pair that has it; empty where no pair was trained. `interval`: 95 %, of the mean
-    difference to the shuffle, None for fewer than two pairs."""
+    """The verdict as the page shows it.
+
+    `lines`: notes, and what to do next. `differences`: arm -> its loss minus that of the learned ranks, for each pair
+    that trained the arm; empty if no pair was trained. `interval`: the 95 % interval of the mean difference to the
+    shuffle; None for fewer than two pairs. `table`: column names, and a row for each arm."""
 
     sentence: str
     lines: list[str]
@@ -36,7 +38,7 @@ class VerdictShown:
 
 
 def verdict_of(folder: RunFolder) -> VerdictShown | None:
-    """The verdict of a run; None where none was asked for. Raises UserError when verdict.json is damaged."""
+    """The verdict of a run; None if it has none. Raises UserError if verdict.json is damaged."""
     found = read_verdict(folder.verdict_summary)
     if not found:
         return None
@@ -62,8 +64,9 @@ def _row(arm: dict[str, Any]) -> list[str]:
 
 
 def verdict_chart(verdict: VerdictShown | None) -> dict[str, figure]:
-    """The chart by the id of its place in the page: a point for each pair and arm, above 0 where the learned ranks are
-    better; the band is the 95 % interval of the mean difference to the shuffle."""
+    """The chart, by the id of its element of the page: a point for each pair and arm.
+
+    A point above 0: the learned ranks were better. Band: the 95 % interval of the mean difference to the shuffle."""
     if verdict is None or not verdict.differences:
         return {}
     made = chart("verdict", "pair", "loss above learned, nats", height=280)
@@ -85,7 +88,7 @@ def verdict_chart(verdict: VerdictShown | None) -> dict[str, figure]:
 
 
 def draw_verdict(verdict: VerdictShown | None, folder: Path) -> dict[str, Path]:
-    """Draws the same picture for browsers that run no scripts and for wandb; returns it by name."""
+    """Draws the chart as a picture, for browsers that run no scripts and for wandb; returns its path by name."""
     if verdict is None or not verdict.differences:
         return {}
     made, axes = plt.subplots(figsize=(7.2, 3), layout="constrained")

@@ -1,4 +1,4 @@
-"""`--workspace runs/x` saves a view in wandb with the panels of a search, and a plot for the curves of each layer."""
+"""`--workspace runs/x`: save a view in wandb with panels of the search and plots of each layer's curves."""
 
 import os
 import re
@@ -16,21 +16,21 @@ from engine.tracking.login import has_key
 
 
 def save_workspace(root: Path) -> None:
-    """Creates the view in the project that the run was sent to.
+    """Creates the view in the wandb project to which the run was sent.
 
-    Raises UserError when the run has not been searched, wandb-workspaces is not installed, no API key is found, or
+    Raises UserError if the run has no finished search, wandb-workspaces is not installed, there is no API key, or
     wandb refuses.
     """
     folder = RunFolder(root)
     settle_if_free(root)
     if not folder.trajectory.exists() or not folder.config.exists():
         raise UserError(f"--workspace: {root} holds no finished search; give the folder of a run, as runs/quickstart")
-    # Looking at a run needs no torchrun, which the run itself may have asked for.
+    # config.yaml may ask for strategy distributed, but this command needs no torchrun.
     tracking = load_config(folder.config, {"strategy": "auto"}).tracking
     try:
         import wandb_workspaces.workspaces as ws
     except ImportError as error:
-        raise UserError("--workspace: needs one package more; run: uv pip install wandb-workspaces") from error
+        raise UserError("--workspace: needs one more package; run: uv pip install wandb-workspaces") from error
     if not has_key():
         raise UserError("--workspace: no wandb API key; run `wandb login` or set WANDB_API_KEY")
     os.environ.setdefault("WANDB_SILENT", "true")
@@ -49,7 +49,7 @@ def save_workspace(root: Path) -> None:
 
 
 def build(ws: Any, entity: str, project: str, names: list[str]) -> Any:
-    """The view, not saved yet; `ws` is wandb_workspaces.workspaces."""
+    """The view, not yet saved; `ws` is the module wandb_workspaces.workspaces."""
     from wandb_workspaces.reports.v2 import LinePlot, MediaBrowser
 
     def plot(title: str, *metrics: str, **options: Any) -> Any:

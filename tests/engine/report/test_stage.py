@@ -226,8 +226,11 @@ def test_the_page_says_what_d_val_says(tiny_config: Callable[..., RunConfig], tm
     content = folder.report.read_text(encoding="utf-8")
     page, text = Page(content), words_of(folder.report)
     assert {"shares", "curve"} <= page.payload["charts"].keys()
-    assert "What D_val says Rank 2 is enough: it loses at most 5 % of the gain. LoRA lowers the loss" in text
-    assert text.index("What D_val says") < text.index(" Ranks ")
+    assert (
+        "What the validation rows (D_val) say Rank 2 is enough: it loses at most 5 % of the gain. LoRA lowers the loss"
+        in text
+    )
+    assert text.index("What the validation rows (D_val) say") < text.index(" Ranks ")
     assert "rank 2 everywhere 600 0.3080 96 % (95 to 97)" in text, "the table that needs no script"
     assert "encoder.0.value 3.55 -1.74 to 8.84 no" in text
     assert "Nothing is decided yet: the last quarter of the search has 0 logged points" in text
