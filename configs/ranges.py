@@ -1,4 +1,4 @@
-"""Types with a range, for the fields of the schema, as in `k: ranges.Rank`; `check_values` of keys.py tests them."""
+"""Types with a range, for the fields of the schema, as in `k: ranges.Rank`; `check_values` in keys.py tests values."""
 
 import re
 from collections.abc import Callable
@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 
 class Range(NamedTuple):
-    """Which values of a type are allowed: in words for the user, and as a test."""
+    """The allowed values of a type. `words`: for the user; `holds`: whether a value is allowed."""
 
     words: str
     holds: Callable[[Any], bool]
 
 
-# Above these nothing but waste is left: numbers of 32 bits overflow, and no run would end in a lifetime.
+# The largest values that make sense: beyond them 32-bit numbers overflow, and no run would end in a lifetime.
 LARGEST = 1_000_000
 MOST = 1_000_000_000
 _WHOLE = f"{MOST:,}"
@@ -22,10 +22,10 @@ def _eta(value: float | str) -> bool:
     return isinstance(value, str) or 0 <= value <= LARGEST
 
 
-# Comparing with a bound refuses inf and, as every comparison with it is false, nan.
+# These comparisons also refuse inf, and nan, with which every comparison is false.
 Positive = Annotated[float, Range(f"a number above 0, at most {LARGEST:,}", lambda x: 0 < x <= LARGEST)]
 NotNegative = Annotated[float, Range(f"0 to {LARGEST:,}", lambda x: 0 <= x <= LARGEST)]
-# A text's length is taken to this power: that of 1,000 tokens to the power of 100 is near the largest float.
+# A text's length is raised to this power; for 1,000 tokens the power of 100 already is near the largest float.
 PowerOrNull = Annotated[float | None, Range("null, or a number from -10 to 10", lambda x: x is None or -10 <= x <= 10)]
 Share = Annotated[float, Range("a number between 0 and 1", lambda x: 0 < x < 1)]
 ShareFromZero = Annotated[float, Range("from 0 to below 1", lambda x: 0 <= x < 1)]
@@ -39,7 +39,7 @@ Etas = Annotated[
     list[float | Literal["lr", "betty"]],
     Range(f"at least one of: 0 to {LARGEST:,}, lr, betty", lambda x: len(x) > 0 and all(map(_eta, x))),
 ]
-# Ray lets cells share one GPU, but gives a cell several GPUs only whole.
+# Ray lets several cells share a GPU, but a cell with more than one GPU must have whole GPUs.
 Gpus = Annotated[
     float | None,
     Range(
@@ -58,16 +58,16 @@ Budget = Annotated[
 Count = Annotated[int, Range(f"1 to {_WHOLE}", lambda x: 1 <= x <= MOST)]
 CountOrNull = Annotated[int | None, Range(f"null, or 1 to {_WHOLE}", lambda x: x is None or 1 <= x <= MOST)]
 CountFromZero = Annotated[int, Range(f"0 to {_WHOLE}", lambda x: 0 <= x <= MOST)]
-# Fewer rows have no halves that could judge each other.
+# With fewer rows the two halves, each of which judges the choices of the other, would be too small.
 Judges = Annotated[int, Range(f"0, or 8 to {_WHOLE}", lambda x: x == 0 or 8 <= x <= MOST)]
 CountFromZeroOrNull = Annotated[int | None, Range(f"null, or 0 to {_WHOLE}", lambda x: x is None or 0 <= x <= MOST)]
-# Room for as many tokens is made before the first is written.
+# Memory for this many tokens is allocated before the first one is written.
 Length = Annotated[int, Range(f"1 to {LARGEST:,} tokens", lambda x: 1 <= x <= LARGEST)]
 LengthOrNull = Annotated[
     int | None, Range(f"null, or 1 to {LARGEST:,} tokens", lambda x: x is None or 1 <= x <= LARGEST)
 ]
 Tokens = Annotated[int, Range(f"4 to {LARGEST:,} tokens", lambda x: 4 <= x <= LARGEST)]
-# Numbers that multiply the memory which a model needs.
+# The memory that a model needs is proportional to these numbers.
 Width = Annotated[int, Range("1 to 16,384", lambda x: 1 <= x <= 16_384)]
 WidthOrNull = Annotated[int | None, Range("null, or 1 to 16,384", lambda x: x is None or 1 <= x <= 16_384)]
 Seed = Annotated[int, Range("0 to 2147483647", lambda x: 0 <= x < 2**31)]
@@ -96,8 +96,7 @@ def _flat_enough(value: Any, deepest: int = DEEPEST) -> bool:
 
 
 def _keyed(*settings: dict[Any, Any]) -> bool:
-    """Whether the keys of these are texts, as every key of a configuration is: YAML reads an unquoted 3, yes or null
-    as something else."""
+    """Whether all keys in these mappings are texts: YAML reads an unquoted 3, yes or null as another type."""
     return all(isinstance(key, str) for one in settings for key in one)
 
 
@@ -114,7 +113,8 @@ Where = Annotated[
 
 
 def _is_path(value: str | None) -> bool:
-    """Whether it is null, or file systems could hold it: 255 bytes a name, and room for what a run writes below it."""
+    """Whether the path is null, or file systems can hold it: names of at most 255 bytes, and few enough in total
+    that there is room for the names of the files that a run writes below it."""
     if value is None:
         return True
     path = value.encode("utf-8", "surrogateescape")
@@ -125,8 +125,8 @@ _A_PATH = "a path of names of at most 255 bytes each, 3,000 in all"
 FilePath = Annotated[str, Range(_A_PATH, _is_path)]
 FilePathOrNull = Annotated[str | None, Range(f"null, or {_A_PATH}", _is_path)]
 
-# A run's name becomes one folder inside runs_folder and nothing else. A null becomes the file's name before the test.
-# The longest leaves room, in the 255 bytes of a file system, for hidden siblings as .NAME.overwrite and .NAME.lock.
+# A run's name becomes one folder inside runs_folder, so it must not contain a path. A null is replaced by the config
+# file's name before this test. A file name may have 255 bytes; 100 leave room for .NAME.overwrite, .NAME.lock etc.
 Name = Annotated[
     str | None,
     Range(

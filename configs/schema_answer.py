@@ -8,23 +8,23 @@ from configs import ranges
 
 @dataclass(frozen=True)
 class AnswerConfig:
-    """After the search: what D_val says of it, and the ranks."""
+    """After the search: how it is measured on D_val, and how the ranks are chosen."""
 
     rule: Literal["threshold", "shares", "size"] = "threshold"
-    """Ranks of the layers. threshold: as many as components with alpha >= lambda (paper); shares: the singular
-    components of all layers with the largest share per parameter of what switching LoRA off would cost on D_val, only
-    those above noise; size: those with the largest squared singular value per parameter. By shares and size a layer
-    may end at rank 0."""
+    """How the rank of each layer is chosen. threshold: the number of its components with alpha >= lambda (paper).
+    shares: of all layers' singular components, those with the largest share per parameter of what switching LoRA off
+    would cost on D_val, only those above noise. size: those with the largest squared singular value per parameter. By
+    shares and size a layer may get rank 0."""
     budget: ranges.Budget = "auto"
-    """rules shares and size: an average rank; all ranks together use at most the LoRA parameters of this rank in every
-    layer. auto: the smallest of 0.25, 0.5, 1 and 2 that is enough, else all components above noise."""
+    """Rules shares and size: an average rank; all ranks together have at most as many LoRA parameters as this rank in
+    every layer. auto: the smallest of 0.25, 0.5, 1 and 2 that is enough; if none is, there is no limit."""
     tolerance: ranges.ShareFromZero = 0.05
-    """A rank or budget is enough when it loses at most this part of what LoRA gains on D_val."""
+    """A rank or budget is enough if it loses at most this part of what LoRA gains on D_val."""
     rows: ranges.Judges = 1000
-    """Rows of D_val that shares and curve are measured on, drawn by seed; 0 measures nothing, which rule threshold
-    allows."""
+    """Rows of D_val, drawn by seed, on which shares and curve are measured. 0 measures nothing; it is allowed for rule
+    threshold, and for size with a number as budget."""
     curve_ranks: ranges.CurveRanks = field(default_factory=list)
-    """Ranks at which the curve is measured, besides lora.k, which always is. Empty: 1, 2, 4, ..."""
+    """Ranks at which the curve is measured, in addition to lora.k. Empty: 1, 2, 4, ..."""
     from_run: ranges.FilePathOrNull = None
-    """Folder of a run whose finished search is answered again by this run's rule, budget and tolerance, in place of a
-    new search; {seed}, {task} and {runs} stand for the run's own. Also written answer.from."""
+    """Folder of another run: its finished search is copied instead of searching, and answered by this run's rule,
+    budget and tolerance. {seed}, {task} and {runs} are replaced by this run's own. Can also be written answer.from."""

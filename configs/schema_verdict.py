@@ -13,13 +13,15 @@ class VerdictConfig:
     """--stage verdict: do these ranks, trained from fresh weights, beat the same ranks in other layers?"""
 
     minutes: ranges.Positive = 15.0
-    """Minutes after which a command stops training pairs; the same command trains further ones. At least 8 pairs are
-    needed, and 24 are the most."""
+    """Minutes after which the command stops training pairs; the same command resumes. A verdict needs at least 8 pairs
+    and trains at most 24."""
     rows: ranges.CountFromZero = 4000
-    """Training rows that task.train_rows left unused and that judge beside the evaluation rows, at most."""
+    """At most this many of the training rows that task.train_rows left unused are evaluated, too, besides the
+    evaluation rows."""
     shuffle: Literal["size", "type"] = "size"
-    """The layers among which the compared ranks are permuted. size: layers with equally many LoRA parameters per rank,
-    does any place matter? type: layers of one module type in different blocks, does the block matter?"""
+    """The layers among which ranks are permuted. size: layers with equally many LoRA parameters per rank, to test
+    whether any place matters; type: layers of one module type in different blocks, to test whether the block
+    matters."""
     arms: list[Arm] = field(default_factory=list)
-    """Further ranks that every pair trains, for comparison. uniform: one rank in every layer, of about the same cost
-    (1 where the average is below 1); random: random ranks of the same cost."""
+    """Additional ranks that every pair trains for comparison. uniform: one rank in every layer with about as many
+    parameters as the learned ranks, at least 1; random: random ranks with as many parameters."""

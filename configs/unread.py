@@ -1,7 +1,7 @@
-"""Settings that do nothing: which keys nothing reads under which other settings; tell_unread.py speaks of them.
+"""A table of the keys that do nothing under certain other settings; tell_unread.py warns of them or refuses them.
 
-A key that the user gave and that no row of TABLE covers is read by some stage of the run. tests/configs/test_unread.py
-lists the keys that are always read, and holds the table against what the stages and methods declare.
+If no row of TABLE applies to a key, some stage of the run reads it. tests/configs/test_unread.py lists the keys that
+are always read, and compares the table with what the stages and methods declare.
 """
 
 import re
@@ -16,11 +16,12 @@ from configs.schema import RunConfig
 
 
 class Row(NamedTuple):
-    """Keys (or whole sections) that nothing reads where `unread` holds, and why, in words about the configuration `c`.
+    """Keys (or whole sections) that nothing reads if `unread` returns True.
 
-    `instead`: on the command line the key is refused, with these words on what to do, as the run would be another one
-    than was asked for: another setting overrules the key, or the data that it names would not be read. Otherwise it is
-    said, and so it is in a file, which may serve other runs, too.
+    `why`: the reason, for the user; `{c...}` is filled in from the configuration. `instead`: what to do, if the key is
+    refused on the command line because the run would not be the one that was asked for: another setting overrules the
+    key, or data that it names would not be read. Without `instead`, and for a key in a file, which may also serve
+    other runs, the user is only warned.
     """
 
     keys: tuple[str, ...]
@@ -29,7 +30,7 @@ class Row(NamedTuple):
     instead: str = ""
 
     def covers(self, key: str) -> bool:
-        """Whether the row is about this key."""
+        """Whether the row has this key, or a section with this key."""
         return any(key == name or key.startswith(f"{name}.") for name in self.keys)
 
 
@@ -38,7 +39,7 @@ def _fixed_data(c: RunConfig) -> bool:
 
 
 def _reads_hub(c: RunConfig) -> bool:
-    """Whether the rows may be from the hub: a path that is not there, without an ending, is a name there."""
+    """Whether the rows may come from the hub: a path that does not exist and has no file ending is a hub name."""
     path = c.task.path
     if path is None:
         return _fixed_data(c)
@@ -47,7 +48,7 @@ def _reads_hub(c: RunConfig) -> bool:
 
 
 def _has_template(c: RunConfig) -> bool:
-    """Whether a chat template would be read, where the model has one."""
+    """Whether the task reads a chat template if the model has one."""
     asked = c.task.prompt == "chat" or (c.task.prompt == "auto" and not is_benchmark(c.task))
     return c.task.type == "chat" or (c.task.type == "generation" and asked)
 
@@ -78,7 +79,7 @@ _TASK = "with --task.type {c.task.type}"
 _COLUMNS = ("task.text_columns", "task.label_column")
 _FILES = ("task.validation_path", "task.test_path", "task.holdout_share")
 
-# The first row that covers a key and holds gives the reason.
+# The reason comes from the first row that has the key and whose `unread` returns True.
 TABLE: tuple[Row, ...] = (
     Row(
         ("model.gradient_checkpointing",), lambda c: c.method == "head",
@@ -88,7 +89,7 @@ TABLE: tuple[Row, ...] = (
         ("model.revision",), lambda c: is_local(c.model.name),
         "with --model.name {c.model.name}, which is not on the hub",
     ),
-    Row(("task.revision",), lambda c: not _reads_hub(c), "with these rows, which are not from the hub"),
+    Row(("task.revision",), lambda c: not _reads_hub(c), "with rows that do not come from the hub"),
     Row(
         ("task.path", "task.name", *_FILES, *_COLUMNS, "task.kind"), lambda c: c.task.type == "sample",
         f"{_TASK}, whose sentences the program makes itself", "leave it out, or give the --task.type of your data",
@@ -102,15 +103,15 @@ TABLE: tuple[Row, ...] = (
         _COLUMNS, lambda c: c.task.type == "chat", f"{_TASK}, whose columns have fixed names",
         "rename the columns as docs/chat.md says",
     ),
-    Row(("task.kind",), lambda c: c.task.type != "text", f"{_TASK}: it is read for --task.type text"),
-    Row(("task.validation_path",), lambda c: _evaluated(c) == "test", "where the test rows are evaluated"),
+    Row(("task.kind",), lambda c: c.task.type != "text", f"{_TASK}: it is read only for --task.type text"),
+    Row(("task.validation_path",), lambda c: _evaluated(c) == "test", "if the test rows are evaluated"),
     Row(
         ("task.test_path",), lambda c: _evaluated(c) == "validation",
         "with --task.evaluation_split validation, whose rows are evaluated instead",
     ),
     Row(
         ("task.holdout_share",), lambda c: bool(c.task.validation_path or c.task.test_path),
-        "where a file has the rows to evaluate on",
+        "with --task.validation_path or --task.test_path, whose rows are evaluated",
     ),
     Row(
         ("task.validation_share",), lambda c: not _divides(c),
@@ -118,7 +119,7 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         ("task.split_by",), lambda c: c.task.type not in ("generation", "chat") or not _divides(c),
-        "for tasks other than generation and chat, and where nothing is divided into D_tr and D_val",
+        "for tasks other than generation and chat, and for methods that do not divide the rows into D_tr and D_val",
     ),
     Row(
         (
@@ -127,9 +128,9 @@ TABLE: tuple[Row, ...] = (
             "retrain.scheduler", "retrain.gradient_clipping", "retrain.checkpoint_every", "task.label_smoothing",
             "export.merged",
         ),
-        evaluates_base, f"{_METHOD} and {_TASK}, where nothing is trained: the base model is evaluated as it is",
+        evaluates_base, f"{_METHOD} and {_TASK}, where nothing is trained: only the base model is evaluated",
     ),
-    Row(("task.label_smoothing",), lambda c: c.task.type != "generation", f"{_TASK}: it is read for generation"),
+    Row(("task.label_smoothing",), lambda c: c.task.type != "generation", f"{_TASK}: it is read only for generation"),
     Row(
         ("lora.target_modules", "lora.k", "lora.lora_alpha", "lora.dropout", "retrain.scale"),
         lambda c: c.method in WITHOUT_LORA, f"{_METHOD}, which has no LoRA",
@@ -137,7 +138,7 @@ TABLE: tuple[Row, ...] = (
     Row(("lora.modules_to_save",), lambda c: c.method == "full", f"{_METHOD}, which trains and saves all modules"),
     Row(
         ("lora.r",), lambda c: c.method == "lora_random" and not _uses_r(c),
-        f"{_METHOD} beside --lora.ranks_from, which says how many parameters there are",
+        f"{_METHOD} beside --lora.ranks_from, which gives the number of parameters",
     ),
     Row(
         ("lora.r",), lambda c: c.method in BUDGETED and not _uses_r(c),
@@ -146,36 +147,36 @@ TABLE: tuple[Row, ...] = (
     Row(("lora.r",), lambda c: not _uses_r(c), f"{_METHOD}: it is the rank for lora, adalora, eva and lora_random"),
     Row(
         ("lora.budget",), lambda c: c.method not in BUDGETED,
-        f"{_METHOD}: it is read for para, optuna and lora_modules",
+        f"{_METHOD}: it is read only for para, optuna and lora_modules",
     ),
-    Row(("lora.trials",), lambda c: c.method != "optuna", f"{_METHOD}: it is read for optuna"),
-    Row(("lora.module_sets",), lambda c: c.method != "lora_modules", f"{_METHOD}: it is read for lora_modules"),
-    Row(("lora.rho",), lambda c: c.method != "eva", f"{_METHOD}: it is read for eva"),
+    Row(("lora.trials",), lambda c: c.method != "optuna", f"{_METHOD}: it is read only for optuna"),
+    Row(("lora.module_sets",), lambda c: c.method != "lora_modules", f"{_METHOD}: it is read only for lora_modules"),
+    Row(("lora.rho",), lambda c: c.method != "eva", f"{_METHOD}: it is read only for eva"),
     Row(("export.untrained",), lambda c: c.method not in SEARCHING, f"{_METHOD}, which searches no ranks"),
-    Row(("lora.grid",), lambda c: c.method != "lora_grid", f"{_METHOD}: it is read for lora_grid"),
+    Row(("lora.grid",), lambda c: c.method != "lora_grid", f"{_METHOD}: it is read only for lora_grid"),
     Row(
         ("lora.ranks_from",), lambda c: c.method not in ("lora_ranks", "lora_shuffled", "lora_random"),
-        f"{_METHOD}: it is read for lora_ranks, lora_shuffled and lora_random",
+        f"{_METHOD}: it is read only for lora_ranks, lora_shuffled and lora_random",
     ),
-    Row(("lora.shuffle",), lambda c: c.method != "lora_shuffled", f"{_METHOD}: it is read for lora_shuffled"),
+    Row(("lora.shuffle",), lambda c: c.method != "lora_shuffled", f"{_METHOD}: it is read only for lora_shuffled"),
     Row(
         ("lora.draw",), lambda c: c.method not in ("lora_shuffled", "lora_random"),
-        f"{_METHOD}: it is read for lora_shuffled and lora_random",
+        f"{_METHOD}: it is read only for lora_shuffled and lora_random",
     ),
     Row(("verdict",), lambda c: True, "without --stage verdict"),
     Row(("task.unused_rows",), lambda c: not c.retrain.row_losses, "without --retrain.row_losses true"),
     Row(
         ("task.unused_rows",), lambda c: c.task.train_rows is None,
-        "without --task.train_rows, by which training rows are left unused",
+        "without --task.train_rows, as all training rows are used",
     ),
-    Row(("adapter",), lambda c: c.method != "adapter", f"{_METHOD}: it is read for adapter"),
+    Row(("adapter",), lambda c: c.method != "adapter", f"{_METHOD}: it is read only for adapter"),
     Row(
         ("search", "hypergradient", "answer", "retrain.init"), lambda c: c.method != "autolora",
         f"{_METHOD}, which has no search by gradients",
     ),
     Row(
         ("answer.rows", "answer.curve_ranks", "study.probe"), lambda c: c.answer.from_run is not None,
-        "with --answer.from, which takes over what another run's search found", "leave it out, or search again",
+        "with --answer.from, which copies another run's search and its measurements", "leave it out, or search again",
     ),
     Row(
         ("answer.budget",), lambda c: c.answer.rule == "threshold",
@@ -187,7 +188,7 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         ("search.patience", "search.check_every"), lambda c: c.answer.rule != "threshold",
-        "with --answer.rule {c.answer.rule}: the ranks of the threshold, by which a search stops early, do not count",
+        "with --answer.rule {c.answer.rule}: only with rule threshold a search stops early",
     ),
     Row(
         ("search.selection_learning_rate", "search.unroll_steps", "hypergradient.eta"), lambda c: not moves_alpha(c),
@@ -199,11 +200,11 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         ("search.check_every",), lambda c: c.search.patience == 0,
-        "with --search.patience 0, by which the search never stops early",
+        "with --search.patience 0, as the search then never stops early",
     ),
     Row(
         ("hypergradient.eta",), lambda c: c.hypergradient.type == "first_order",
-        f"{_TYPE}, which is eta = 0",
+        f"{_TYPE}, which means eta = 0",
     ),
     Row(
         ("hypergradient.radius", "hypergradient.fp32_difference"),
@@ -212,11 +213,11 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         ("hypergradient.fp32_difference",), lambda c: c.precision == "fp32",
-        "with --precision fp32, in which everything is computed",
+        "with --precision fp32, as all is computed in fp32 then",
     ),
     Row(
         ("hypergradient.terms",), lambda c: c.hypergradient.type not in ("neumann", "cg") and not c.study.probe.steps,
-        f"{_TYPE}: it is read for neumann and cg",
+        f"{_TYPE}: it is read only for neumann and cg",
     ),
     Row(
         ("retrain.epochs",), lambda c: c.retrain.max_steps is not None,
@@ -229,30 +230,30 @@ TABLE: tuple[Row, ...] = (
         "beside retrain.learning_rates {c.retrain.learning_rates}, of which one is chosen",
         "leave it out, or give --retrain.learning_rates []",
     ),
-    Row(("task.prompt",), lambda c: c.task.type != "generation", f"{_TASK}: it is read for generation"),
+    Row(("task.prompt",), lambda c: c.task.type != "generation", f"{_TASK}: it is read only for generation"),
     Row(
         ("task.chat_template",), lambda c: c.task.type not in ("generation", "chat"),
-        f"{_TASK}: it is read for chat and generation",
+        f"{_TASK}: it is read only for chat and generation",
     ),
     Row(
         ("task.chat_template",), lambda c: not _has_template(c),
-        f"{_TASK} and --task.prompt {{c.task.prompt}}, by which the prompt is plain",
+        f"{_TASK} and --task.prompt {{c.task.prompt}}, as the prompt then is plain",
         "leave it out, or give --task.prompt chat",
     ),
-    Row(("task.samples", "task.too_long"), lambda c: c.task.type != "chat", f"{_TASK}: it is read for chat"),
+    Row(("task.samples", "task.too_long"), lambda c: c.task.type != "chat", f"{_TASK}: it is read only for chat"),
     Row(
         ("decode.num_beams", "decode.length_penalty", "decode.no_repeat_ngram_size", "decode.batch_size"),
         lambda c: c.task.type == "chat", f"{_TASK}, whose samples are greedy, one at a time",
     ),
     Row(
         ("decode",), lambda c: c.task.type == "chat" and not writes_texts(c.task),
-        f"{_TASK} and --task.samples 0, by which nothing is written",
+        f"{_TASK} and --task.samples 0, as no text is written then",
     ),
     Row(
         ("decode",), lambda c: c.task.type == "generation" and not writes_texts(c.task),
-        f"{_TASK} and --task.metrics {{c.task.metrics}}, which need no text: none is written",
+        f"{_TASK} and --task.metrics {{c.task.metrics}}, which need no written text",
     ),
-    Row(("decode",), lambda c: not writes_texts(c.task), f"{_TASK}: it is read for generation and chat"),
+    Row(("decode",), lambda c: not writes_texts(c.task), f"{_TASK}: it is read only for generation and chat"),
     Row(("decode.length_penalty",), lambda c: decoding(c).num_beams == 1, "with one beam (decode.num_beams)"),
     Row(("export.merged",), lambda c: c.method in ("head", "full"), f"{_METHOD}, which always writes merged/"),
     Row(
@@ -265,16 +266,16 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         ("study.sweep_once",), lambda c: not c.retrain.learning_rates or len(c.study.axes.get("seed", [])) < 2,
-        "without several retrain.learning_rates, and an axis of several seeds that could share one",
+        "without several retrain.learning_rates and several values of seed in study.axes",
     ),
     Row(("study.ray",), lambda c: c.study.launcher != "ray", "without --study.launcher ray"),
     Row(
         ("study.probe.etas", "study.probe.timed_steps"), lambda c: not c.study.probe.steps,
-        "without --study.probe.steps, at which approximations are compared",
+        "without --study.probe.steps, as no approximations are compared",
     ),
 )  # fmt: skip
 
 
 def reason(key: str, config: RunConfig) -> Row | None:
-    """The row by which nothing reads a key in a run; None where it is read."""
+    """The row that says why nothing reads this key in a run; None if it is read."""
     return next((row for row in TABLE if row.covers(key) and row.unread(config)), None)

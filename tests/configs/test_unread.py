@@ -110,7 +110,7 @@ REFUSED = {
     ),
     "a template for a plain prompt": (
         (*PAIRS, "--task.prompt", "plain", "--task.chat_template", "x.jinja"),
-        "--task.chat_template: does nothing with --task.type generation and --task.prompt plain, by which the prompt",
+        "--task.chat_template: does nothing with --task.type generation and --task.prompt plain, as the prompt then",
     ),
     "a budget without its rule": (
         ("--answer.rule", "threshold", "--answer.budget", "4"),

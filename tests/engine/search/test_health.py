@@ -191,7 +191,7 @@ def test_a_whole_run_warns(
         (
             SelectionProblem,
             {1, 2, 3, 4, 5, 6},
-            "alpha moved in 0 of 6 outer steps, so that the ranks are those of the",
+            "alpha moved in 0 of 6 outer steps, so the ranks are still those of the",
         ),
         (
             LoraProblem,
