@@ -85,8 +85,8 @@ class Categorical(Likelihood):
     def _at_every_temperature(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The losses [labels, temperatures] of labels [labels]; overwrites the scores [labels, classes].
 
-        log sum exp(z / T) needs an exponential only for the temperatures of the last octave: at half of each
-        temperature, exp(z / T) is the square of exp(z / 2T), up to rounding.
+        In log sum exp(z / T), exp(z / T) is computed only for the temperatures of the last octave. Each lower octave
+        squares the values of the one above: exp(z / T) is the square of exp(z / 2T), up to rounding.
         """
         below = scores.sub_(scores.amax(dim=1, keepdim=True))
         own = below.gather(1, targets.unsqueeze(1))

@@ -40,7 +40,7 @@ _TRIED_ROWS = 64
 
 
 def answer(run: Workbench, tracker: Tracker = NOWHERE) -> None:
-    """Measures a finished search on D_val, writes search/answer.json and ranks.json, and sends them to `tracker`.
+    """Measures a finished search on D_val, writes search/answer.json and ranks.json, and tells the `tracker`.
 
     An answer that was interrupted starts again from the finished search. All processes must call this. Raises
     Interrupted if a signal asked to stop, UserError for what the user must change.

@@ -54,7 +54,7 @@ class Given(Workbench):
 
     @property
     def kind(self) -> GivenKind:
-        """What is learned."""
+        """The kind of labels, and the loss of a batch."""
         return self._kind
 
     @property

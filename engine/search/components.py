@@ -33,7 +33,7 @@ def to_singular_basis(gates: Gates, values: Tensor) -> Tensor:
 
 
 def _svd(b: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """U [outputs, k], S [k] and V^T [k, inputs] of B A, from the SVD of the [k, k] product of both factors' R."""
+    """U [outputs, k], S [k] and V^T [k, inputs] of B A, from the SVD of a [k, k] matrix: both factors' R of QR."""
     left, upper = torch.linalg.qr(b)
     right, lower = torch.linalg.qr(a.T)
     u, singular, vt = torch.linalg.svd(upper @ lower.T)

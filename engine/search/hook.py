@@ -48,7 +48,8 @@ class SearchHook:
         self.progress: SearchProgress | None = None
         self.seconds = 0.0
         self._clock = time.perf_counter()
-        # Sums since the last line: L_tr, L_val, and in how many steps each was finite (L_val first in an outer step).
+        # Since the last line: sums of L_tr and L_val, and in how many steps each was finite. L_val is not known before
+        # the first outer step.
         self._losses = torch.zeros(4, device=engine.lora.compute.device)
         self._since_line = [0, 0.0]
 

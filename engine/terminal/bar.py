@@ -61,7 +61,7 @@ class Bar:
         self._live.stop()
 
     def step(self, done: int, more: str = "") -> None:
-        """Moves the bar to `done`. A log line, where there is no terminal, ends with `more`."""
+        """Moves the bar to `done`. Without a terminal, the log line ends with `more`."""
         self._progress.update(self._task, completed=done)
         if not self._steady and self.console.is_terminal:
             self._live.refresh()

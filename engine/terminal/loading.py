@@ -16,9 +16,9 @@ log = logging.getLogger("autolora")
 def load_libraries(config: RunConfig | None = None, processes: Processes = ALONE) -> None:
     """Loads torch, transformers and datasets after a log line; from then on only their errors are shown.
 
-    After torch, checks whether the model hub answers, because the hub's libraries read that setting when they are
-    imported. Raises UserError if the device of `config` does not exist on this machine; `config` None: not checked, as
-    other processes compute.
+    Before it imports the model hub's libraries, it checks whether the hub answers, as they read at their import
+    whether they are offline. Raises UserError if the device of `config` does not exist on this machine; `config` None:
+    not checked, as other processes compute.
     """
     new = not {"torch", "transformers", "datasets"} <= sys.modules.keys()
     if new:

@@ -21,7 +21,7 @@ SAID = {
     (
         "--lora.module_sets",
         "[[query]]",
-    ): "--lora.module_sets: does nothing with --method autolora: it is read for",
+    ): "--lora.module_sets: does nothing with --method autolora: it is read only for",
     ("--lora.rho", "3"): "--lora.rho: does nothing with --method autolora: it is read only for eva",
     ("--lora.ranks_from", "x"): "--lora.ranks_from: does nothing with --method autolora: it is read only for lora_r",
     ("--method", "lora_random", "--lora.r", "2", "--lora.ranks_from", "x"): (
