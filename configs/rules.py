@@ -14,7 +14,7 @@ from configs.schema import RunConfig
 # before torch is loaded; a test compares this set with the registry.
 SECOND_ORDER = {"exact", "neumann", "cg"}
 
-# The methods that choose ranks by training at each of several.
+# Methods that train with several choices of ranks and keep the best.
 CHOOSING_RANKS = {"lora_grid", "lora_modules", "optuna"}
 SEARCHING = {"autolora"} | CHOOSING_RANKS
 MOST_GRID_RUNS = 100
@@ -213,7 +213,9 @@ def _method_refusals(config: RunConfig) -> Iterator[str]:
     if method == "adalora" and parts:
         yield _refusal("lora.target_modules", parts, f"{where}, whose layers all start with one rank", "c_attn")
     if method == "eva" and parts:
-        yield _refusal("lora.target_modules", parts, f"{where}, which goes by the inputs of whole layers", "c_attn")
+        yield _refusal(
+            "lora.target_modules", parts, f"{where}, which computes ranks from the inputs of whole layers", "c_attn"
+        )
     for key, wanted in vars(config.export).items():
         if wanted and method in WITHOUT_LORA and key not in ("merged", "untrained"):
             yield f"--export.{key}: true is not allowed {where}, which has no LoRA"

@@ -142,7 +142,7 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         ("lora.r",), lambda c: c.method in BUDGETED and not _uses_r(c),
-        f"{_METHOD} beside --lora.budget, which says how many parameters there are",
+        f"{_METHOD} beside --lora.budget, which gives the number of parameters",
     ),
     Row(("lora.r",), lambda c: not _uses_r(c), f"{_METHOD}: it is the rank for lora, adalora, eva and lora_random"),
     Row(

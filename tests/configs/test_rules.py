@@ -72,7 +72,7 @@ IMPOSSIBLE = {
     ),
     "parts with eva": (
         ("--method", "eva", "--lora.target_modules", "[c_attn.q]"),
-        r"^--lora\.target_modules: c_attn\.q is not allowed for --method eva, which goes by .*; allowed: c_attn",
+        r"^--lora\.target_modules: c_attn\.q is not allowed for --method eva, which computes .*; allowed: c_attn",
     ),
     "a grid over all linear layers": (
         ("--method", "lora_grid", "--lora.target_modules", "all-linear"),

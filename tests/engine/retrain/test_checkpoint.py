@@ -1,4 +1,4 @@
-"""Which checkpoint of the retraining is gone on from, and which are taken away."""
+"""From which checkpoint the retraining resumes, and which checkpoints are deleted."""
 
 import json
 from collections.abc import Callable

@@ -110,7 +110,7 @@ def test_an_interrupted_grid_goes_on_and_ends_alike(
     folder = RunFolder(tmp_path / "other" / "tiny")
     assert len(json.loads(folder.grid.read_text())["trials"]) == 2
     assert not folder.ranks.exists()
-    # A half-done grid is not gone on with under other settings.
+    # A half-done grid does not resume under other settings.
     with pytest.raises(UserError, match=r"^--retrain\.learning_rate: .* half-done run"):
         finish(dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, learning_rate=1.0)))
     again = json.loads(finish(config).grid.read_text())

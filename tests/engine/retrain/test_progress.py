@@ -1,4 +1,4 @@
-"""How far a run is that is going on, or was stopped."""
+"""The progress of a run that is still running, or was stopped."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Work that began with other ranks is not gone on with; what changes no model may change."""
+"""Work that began with other ranks does not resume; what changes no model may change."""
 
 import dataclasses
 from pathlib import Path

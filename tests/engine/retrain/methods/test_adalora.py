@@ -1,4 +1,4 @@
-"""AdaLoRA: its phases, its allocation at every step, and that it goes on where it was stopped."""
+"""AdaLoRA: its phases, its allocation at every step, and that it resumes where it was stopped."""
 
 import json
 from collections.abc import Callable
