@@ -3,7 +3,6 @@
 import dataclasses
 import importlib
 import json
-import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +15,9 @@ from configs.requests import Request
 from configs.schema import RunConfig, StudyConfig
 from engine.command import run_request
 from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted, StopRequest
+from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
+from tests.helpers.half_done import stop_half_way
 from tests.helpers.wandb_file import OfflineRun
 
 pytestmark = pytest.mark.slow
@@ -79,7 +79,7 @@ def test_every_promised_key_of_a_run_is_there(tiny_config: Callable[..., RunConf
         assert len(table["data"]) == 4 * 4, "four components at steps 0, 2, 4 and 6"
     shown = {key for values in run.history for key in values if key.startswith("figures/")}
     # A run this short may have learned nothing, of which there is no curve.
-    always = {"rank_map", "trajectories", "rank_evolution", "losses", "shares"}
+    always = {"rank_map", "trajectories", "rank_evolution", "losses", "shares", "retrain_loss"}
     assert shown - {"figures/curve"} == {f"figures/{name}" for name in always}
     (answered,) = [values for values in run.history if "answer/gain" in values]
     assert answered["answer/gain"] == pytest.approx(record["gain"])
@@ -121,9 +121,6 @@ def test_a_study_is_a_group_with_a_run_of_its_own(tiny_config: Callable[..., Run
 
 def test_a_run_that_was_stopped_ends_as_one(tiny_config: Callable[..., RunConfig]) -> None:
     config = tiny_config("--tracking.wandb", "offline")
-    stop = StopRequest()
-    stop.handle(signal.SIGTERM, None)
-    with pytest.raises(Interrupted):
-        run_stages(Request(config, "all", False, "x"), stop)
+    stop_half_way(config)
     root = Path(config.runs_folder) / "tiny"
     assert finished(root, lambda run: run.exit_code is not None).exit_code == 255
