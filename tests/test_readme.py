@@ -53,6 +53,8 @@ def test_quickstart_runs_and_the_python_block_loads_its_adapter(tmp_path: Path) 
         "100",
         "--task.evaluation_rows",
         "50",
+        "--answer.rows",
+        "16",
     ]
     done = subprocess.run([*command, *fewer], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr

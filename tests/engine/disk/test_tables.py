@@ -23,8 +23,8 @@ def test_a_table_comes_back_as_it_was_written(tmp_path: Path) -> None:
     ("texts", "numbers", "wrong"),
     [
         (["other"], [], "has no column 'other'"),
-        ([], ["name"], "column 'name' is of another type"),
-        (["loss"], [], "column 'loss' is of another type"),
+        ([], ["name"], "column 'name' does not have the type"),
+        (["loss"], [], "column 'loss' does not have the type"),
     ],
 )
 def test_a_table_of_other_columns_is_refused(tmp_path: Path, texts: list[str], numbers: list[str], wrong: str) -> None:

@@ -101,6 +101,7 @@ def test_smollm2_learns_and_writes_a_handful_of_e2e(tmp_path: Path) -> None:
         *("--task.evaluation_rows", "2", "--search.steps", "2", "--retrain.max_steps", "3"),
         *("--search.batch_size", "4", "--retrain.batch_size", "4"),
         *("--decode.max_new_tokens", "12", "--decode.num_beams", "2"),
+        *("--answer.rule", "threshold", "--answer.rows", "0"),
     ]
     folder = run_stages(parse(argv), StopRequest(), draw=False)
     result = json.loads(folder.metrics.read_text())
