@@ -20,8 +20,8 @@ from tests.helpers.processes import fresh, outcome
 # More than one epoch of each stage, and a checkpoint after those at which it is killed.
 SMALLER = {
     "precision": "fp32", "task.train_rows": 96, "task.evaluation_rows": 64, "search.steps": 8,
-    "search.checkpoint_every": 2, "search.patience": 0, "search.batch_size": 12, "answer.rows": 16, "retrain.max_steps": 10,
-    "retrain.checkpoint_every": 2, "retrain.batch_size": 12, "tracking.wandb": "disabled",
+    "search.checkpoint_every": 2, "search.patience": 0, "search.batch_size": 12, "answer.rows": 16,
+    "retrain.max_steps": 10, "retrain.checkpoint_every": 2, "retrain.batch_size": 12, "tracking.wandb": "disabled",
 }  # fmt: skip
 
 pytestmark = [
