@@ -9,7 +9,7 @@ from transformers import TrainerCallback, TrainerState
 
 from engine.retrain.trainer import RetrainTrainer
 
-POINTS = 200
+POINTS = 50
 """About how many points a curve has."""
 
 
