@@ -1,0 +1,46 @@
+"""Each rank record has one owner: the method that writes it, and nobody else takes it for its own."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from configs.errors import UserError
+from configs.rules import WITHOUT_LORA
+from configs.schema import RunConfig
+from engine.disk.files import write_json
+from engine.retrain.methods import METHODS
+from engine.retrain.owners import OWN_RULES, READ_RANKS, refuse_other_ranks
+from engine.run.folder import RunFolder
+from engine.run.opening import Asked
+
+
+def test_every_method_that_writes_lora_owns_its_record() -> None:
+    assert OWN_RULES.keys() == METHODS.keys() - WITHOUT_LORA
+    assert OWN_RULES.keys() >= READ_RANKS
+
+
+def test_no_rule_has_two_owners() -> None:
+    owners = Counter(rule for own in OWN_RULES.values() for rule in own or ())
+    assert set(owners.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("method", "rule", "taken"),
+    [
+        ("autolora", "shares", True), ("autolora", "by hand", True), ("autolora", "eva", False),
+        ("para", "para", True), ("para", "threshold", False), ("lora", "eva", False),
+    ],
+)  # fmt: skip
+def test_a_record_of_another_method_is_refused(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, method: str, rule: str, taken: bool
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    write_json(folder.ranks, {"k": 4, "rule": rule, "layers": [{"name": "a.0.query", "rank": 2}]})
+    asked = Asked(tiny_config("--method", method), folder)
+    if taken:
+        refuse_other_ranks(asked)
+        return
+    with pytest.raises(UserError, match=rf"^--method: .*ranks of rule '{rule}', which another method wrote"):
+        refuse_other_ranks(asked)
