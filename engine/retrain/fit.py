@@ -118,8 +118,8 @@ def _evaluate(trainer: RetrainTrainer, run: Context, data: Data, seconds: float,
     """
     task, texts, calibrated = run.task, [], []
     by_split: dict[str, dict[str, float]] = {}
+    known: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for name, rows in data.evaluation.items():
-        # The outputs are in the order of the rows, because metrics may read more columns of a row than its label.
         output = trainer.predict(rows)
         means: dict[str, float] = output.metrics or {}
         by_split[name] = {"loss": means["eval_loss"]}
@@ -128,14 +128,15 @@ def _evaluate(trainer: RetrainTrainer, run: Context, data: Data, seconds: float,
             by_split[name] = task.metrics(outputs, labels, rows) | by_split[name]
             texts.append(task.predictions(outputs, labels, rows) or "")
             calibrated.append(calibrated_loss(likelihood_of(task), outputs, labels))
+            known[name] = outputs, labels
         else:
             by_split[name] = task.token_metrics(means["eval_loss"], means["eval_accuracy"]) | by_split[name]
-    if not all(np.isfinite(found["loss"]) for found in by_split.values()):
+    if not all(np.isfinite(metrics["loss"]) for metrics in by_split.values()):
         raise NotFinite(no_number("the loss on the evaluation rows", run.config))
-    known = [loss for loss in calibrated if loss is not None]
-    mean = float(np.mean(known)) if known else None
+    found = [loss for loss in calibrated if loss is not None]
+    mean = float(np.mean(found)) if found else None
     rows_asked = run.config.retrain.row_losses
-    losses = row_losses(trainer.accelerator.unwrap_model(trainer.model), run, data) if rows_asked else None
+    losses = row_losses(trainer.accelerator.unwrap_model(trainer.model), run, data, known) if rows_asked else None
     count = sum(map(len, data.evaluation.values()))
     return Fitted(task.combine(by_split), seconds, steps, "".join(texts) or None, mean, losses, count)
 

@@ -1,11 +1,13 @@
 """The log loss of every held-out row, by which two trainings are compared row by row."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from datasets import Dataset
+from torch import Tensor, nn
 
 from configs.errors import UserError
 from configs.rules import evaluation_batch
@@ -16,32 +18,31 @@ from engine.run.context import Context
 from problems.data import Data
 from problems.machine.compute import Compute
 
+Outputs = Mapping[str, tuple[np.ndarray, np.ndarray]]
+"""The logits and labels of each split, as Trainer gives them."""
 UNUSED = "unused"
 """The name of the training rows that task.train_rows left unused."""
 
 
-def row_losses(model: nn.Module, run: Context, data: Data) -> pd.DataFrame:
+def row_losses(model: nn.Module, run: Context, data: Data, outputs: Outputs) -> pd.DataFrame:
     """A table with one row for each row of the evaluation splits and of `data.unused`.
 
     Columns: `split`; `row`, its number in the split; `source`, a number that rows written for the same input share
     (the references of a record); `loss` in nats, summed over its labels; `weight`, the number of its labels.
 
     The rows at even places of the table are one half, those at odd places the other. The loss of each half is taken
-    at the temperature that fits the other half best. Computed in the weights' own precision. Raises UserError if a
-    half has no label.
+    at the temperature that fits the other half best. `outputs`: the model's logits and labels of the splits for which
+    they are known already. The others are computed, in the weights' own precision. Raises UserError if a half has no
+    label.
     """
     parts = dict(data.evaluation) | ({} if data.unused is None else {UNUSED: data.unused})
-    likelihood, compute = likelihood_of(run.task), Compute(run.compute.device, bf16=False)
     names: list[str] = []
     numbers: list[int] = []
     sources: list[Any] = []
-    found: list[Any] = []
+    found: list[tuple[Tensor, Tensor]] = []
     for name, rows in parts.items():
-        sample = Sample(
-            rows, data.collate, likelihood, compute, run.stop, run.processes, batch=evaluation_batch(run.config)
-        )
-        statistics, weights = sample.statistics(model)
-        found.append((statistics[0], weights))
+        known = outputs.get(name)
+        found.append(_computed(model, run, data, rows) if known is None else _statistics(run, *known))
         sources += (
             rows["source"][:] if "source" in rows.column_names else [(name, number) for number in range(len(rows))]
         )
@@ -54,7 +55,23 @@ def row_losses(model: nn.Module, run: Context, data: Data) -> pd.DataFrame:
             f"--retrain.row_losses: one half of the {len(weights)} held-out rows has no label, and cannot choose "
             f"the temperature of the other half; allowed: more rows to evaluate on"
         )
-    judged = crossed(likelihood, (statistics, statistics), weights, first)
+    judged = crossed(likelihood_of(run.task), (statistics, statistics), weights, first)
     numbers_of = {source: number for number, source in enumerate(dict.fromkeys(sources))}
     columns = {"split": names, "row": numbers, "source": [numbers_of[source] for source in sources]}
     return pd.DataFrame({**columns, "loss": judged.losses.numpy(), "weight": weights.numpy()})
+
+
+def _statistics(run: Context, logits: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+    """The likelihood's statistics of rows [rows, numbers] and their weights [rows], from the outputs of a model."""
+    statistics, weights = likelihood_of(run.task).statistics(
+        torch.from_numpy(logits).float(), torch.from_numpy(labels)
+    )
+    return statistics.double(), weights.double()
+
+
+def _computed(model: nn.Module, run: Context, data: Data, rows: Dataset) -> tuple[Tensor, Tensor]:
+    """As `_statistics`, by a pass of the model over the rows."""
+    compute, batch = Compute(run.compute.device, bf16=False), evaluation_batch(run.config)
+    sample = Sample(rows, data.collate, likelihood_of(run.task), compute, run.stop, run.processes, batch=batch)
+    statistics, weights = sample.statistics(model)
+    return statistics[0], weights

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import Trainer
 from transformers.trainer_utils import PredictionOutput
@@ -77,10 +78,15 @@ class RetrainTrainer(Trainer):
         return self.compute.autocast() if model.training else nullcontext()
 
     def predict(self, test_dataset: Any, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> PredictionOutput:
-        """As Trainer's, in the order of the rows, but eval_loss is the mean over all labels. If the outputs are not
-        kept, eval_accuracy is the share of labels that have the largest logit."""
+        """As Trainer's, but eval_loss is the mean over all labels. If the outputs are not kept, eval_accuracy is the
+        share of labels that have the largest logit.
+
+        Rows of similar length share a batch, so that little of it is padding; the longest come first, so that a batch
+        that does not fit into memory fails at the start. The outputs are in the order of the rows."""
         self.mean_loss, self.hits = LabelMean(len(test_dataset), self.processes), None
-        output = super().predict(test_dataset, ignore_keys, metric_key_prefix)
+        order = np.argsort(-np.asarray(test_dataset["length"]), kind="stable")
+        output = super().predict(test_dataset.select(order), ignore_keys, metric_key_prefix)
+        output = _in_order_of_rows(output, np.argsort(order))
         found = {"loss": self.mean_loss.value()}
         if self.args.prediction_loss_only:
             found["accuracy"] = self.mean_loss.accuracy()
@@ -122,6 +128,12 @@ class RetrainTrainer(Trainer):
     def take_weights(self, checkpoint: Path) -> None:
         """Loads the trained weights of a checkpoint, and nothing else of it."""
         self._load_from_checkpoint(str(checkpoint))
+
+
+def _in_order_of_rows(output: PredictionOutput, places: np.ndarray) -> PredictionOutput:
+    """The output with the predictions and labels that lie at `places`, if they were kept."""
+    kept: dict[str, Any] = {"predictions": output.predictions, "label_ids": output.label_ids}
+    return output._replace(**{name: values[places] for name, values in kept.items() if values is not None})
 
 
 def _labels(batch: Mapping[str, Any]) -> Any:

@@ -119,6 +119,27 @@ def test_the_accuracy_of_tokens_is_over_all_labels_at_every_batch_size_and_no_lo
     assert found == [hits / count] * 5
 
 
+@pytest.mark.trains
+def test_rows_of_similar_length_share_a_batch_and_the_outputs_are_in_the_order_of_the_rows(tmp_path: Path) -> None:
+    model, rows = of_numbers(), rows_with([float(number) for number in range(7)])
+    rows = rows.remove_columns("length").add_column("length", [2, 5, 3, 6, 5, 1, 4])
+    trainer = trained(model, rows, tmp_path)
+    trainer.args.per_device_eval_batch_size = 3
+    batches: list[list[float]] = []
+
+    def seen(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        batches.append([row["labels"] for row in batch])
+        return collate(batch)
+
+    trainer.data_collator = seen
+    output = trainer.predict(rows)
+    assert batches == [[3, 1, 4], [6, 2, 0], [5]]
+    assert np.asarray(output.label_ids).tolist() == rows["labels"][:]
+    with torch.no_grad():
+        expected = model(input_ids=torch.tensor(rows["input_ids"][:])).logits
+    np.testing.assert_allclose(np.asarray(output.predictions), expected.numpy(), rtol=0, atol=1e-6)
+
+
 def test_hits_are_shifted_and_need_a_label() -> None:
     logits = torch.zeros(1, 4, 3)
     logits[0, [0, 1, 2], [1, 2, 0]] = 1.0
