@@ -59,6 +59,21 @@ class _Peft(_Part):
     fan_in_fan_out: bool = False
 
 
+class _Rows(_Part):
+    rows: Count
+    sha256: str
+
+
+class _Fingerprint(_Part):
+    """What tells whether rows are the same."""
+
+    classes: list[str]
+    training: _Rows
+    evaluation_rows: Count | None
+    evaluation: dict[str, _Rows]
+    unused: _Rows | None = None
+
+
 class _Searched(_Part):
     """search/summary.json."""
 
@@ -70,7 +85,7 @@ class _Searched(_Part):
     stopped: str = ""
     peft: _Peft = _Peft()
     settings: dict[str, Any] = {}
-    data: dict[str, Any] = {}
+    data: _Fingerprint | None = None
 
 
 class _Answer(_Part):
@@ -95,7 +110,7 @@ class _Trials(_Part):
     trials: list[_Trial] = []
     parameters_per_rank: dict[str, Count] = {}
     settings: dict[str, Any] = {}
-    data: dict[str, Any] = {}
+    data: _Fingerprint | None = None
     ranks: dict[str, Any] | None = None
 
 
@@ -152,6 +167,11 @@ def read_answer(path: Path) -> dict[str, Any]:
 def read_trials_file(path: Path) -> dict[str, Any]:
     """grid.json or sweep.json; otherwise as `read_result`."""
     return _read(path, _Trials, "remove the file, and the run's command repeats the trials that it held")
+
+
+def read_fingerprint(path: Path) -> dict[str, Any]:
+    """verdict/data.json; otherwise as `read_result`."""
+    return _read(path, _Fingerprint, "remove the file if the data has not changed since the first pair")
 
 
 def parameters_per_rank(folder: RunFolder) -> dict[str, int]:

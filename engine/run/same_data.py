@@ -24,7 +24,7 @@ def refuse_changed_data(
 
     `evaluated`: whether the evaluation rows must be the same, too. All processes must call this function.
     """
-    change = _changed(run, recorded, f"the half-done run in {run.folder.root} began with", evaluated=evaluated)
+    change = data_change(run, recorded, f"the half-done run in {run.folder.root} began with", evaluated=evaluated)
     if change:
         raise Outdated(f"{change}; {way_out}")
 
@@ -41,7 +41,7 @@ def heed_data_of_ranks(run: "Workbench", stage: Stage) -> None:
     if path is None:
         return
     recorded = run.processes.of_first(lambda: read_json(path)).get("data", {})
-    change = _changed(run, recorded, f"the ranks in {folder.ranks} were chosen on", evaluated=False)
+    change = data_change(run, recorded, f"the ranks in {folder.ranks} were chosen on", evaluated=False)
     if change and stage == "all":
         raise Outdated(
             f"{change}; bring the old data back, --stage retrain to take those ranks as they are, --name for another "
@@ -51,8 +51,12 @@ def heed_data_of_ranks(run: "Workbench", stage: Stage) -> None:
         log.warning("%s; they are taken as they are", change)
 
 
-def _changed(run: "Workbench", recorded: Mapping[str, Any], what: str, *, evaluated: bool) -> str | None:
-    """A line about the first difference from `recorded`, or None; `what` names the work on the recorded rows."""
+def data_change(run: "Workbench", recorded: Mapping[str, Any], what: str, *, evaluated: bool) -> str | None:
+    """A line about the first difference from the fingerprint `recorded`, or None; `what` names the work on its rows.
+
+    `evaluated`: whether the evaluation rows, and the training rows left unused, must be the same, too. All processes
+    must call this function.
+    """
     return next(_changes(run, recorded, what, evaluated=evaluated), None) if recorded else None
 
 
@@ -71,6 +75,9 @@ def _changes(run: "Workbench", recorded: Mapping[str, Any], what: str, *, evalua
         then = recorded["evaluation"].get(split, found)
         if then != found:
             yield f"{origin(split)} no longer gives the {split} rows that {what} ({_counts(then, found)})"
+    if "unused" in recorded and "unused" in now and recorded["unused"] != now["unused"]:
+        counts = _counts(recorded["unused"], now["unused"])
+        yield f"{origin()} no longer gives the unused training rows that {what} ({counts})"
 
 
 def _counts(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:

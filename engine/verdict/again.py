@@ -10,14 +10,18 @@ from configs.errors import UserError
 from configs.rules import data_seed
 from configs.schema import RunConfig
 from engine import ranks
+from engine.disk.files import write_json
 from engine.ranks import RankRecord
 from engine.retrain.same_ranks import what_counts
 from engine.retrain.settings import FINISHED
-from engine.run.contents import read_result, read_searched, read_trials_file
+from engine.run.contents import read_fingerprint, read_result, read_searched, read_trials_file
+from engine.run.context import Context
 from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
 from engine.run.resuming import Outdated, Settings
+from engine.run.same_data import data_change
 from engine.study.cells import Cell
-from engine.verdict.arms import Arms
+from engine.verdict.arms import LEARNED, Arms
 from engine.verdict.folder import VerdictFolder
 from engine.verdict.judge import LOOKS
 
@@ -77,6 +81,27 @@ def refuse_other_settings(arms: Arms) -> None:
             recorded, asked, f"the pairs in {arms.folder.root} were trained with",
             "give the old value, or --overwrite to train every pair again", _GIVEN_AS,
         )  # fmt: skip
+
+
+def refuse_other_data(arms: Arms, folder: RunFolder, stop: StopRequest) -> None:
+    """Raises Outdated, naming the file, if its rows are no longer those that chose the ranks, or those that the pairs
+    of earlier commands were trained and judged on. Writes down the rows before the first pair."""
+    run, place = Context(arms.pair(1)[LEARNED].config, stop), arms.folder
+    chosen = read_searched(folder.search_summary).get("data") or read_trials_file(folder.grid).get("data", {})
+    change = data_change(run, chosen, f"the ranks in {folder.ranks} were chosen on", evaluated=False)
+    if change:
+        raise Outdated(
+            f"{change}; rows that chose the ranks must not judge them; bring the old data back, or --name for a run "
+            f"with other rows"
+        )
+    if not place.data.exists():
+        write_json(place.data, run.fingerprint)
+        return
+    change = data_change(
+        run, read_fingerprint(place.data), f"the pairs in {place.root} were trained on", evaluated=True
+    )
+    if change:
+        raise Outdated(f"{change}; bring the old data back, or --overwrite to train every pair again")
 
 
 def _finished(arms: Arms) -> list[Cell]:

@@ -14,4 +14,6 @@ class VerdictFolder:
 
     ranks = At("ranks.json")
     """The learned ranks as they were when the first pair began."""
+    data = At("data.json")
+    """The fingerprint of the rows that the first pair was trained and judged on."""
     cells = At("cells", folder=True)

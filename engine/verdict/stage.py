@@ -26,7 +26,7 @@ from engine.stages import run_stages
 from engine.study.beside import beside
 from engine.study.cells import Cell
 from engine.study.launchers import LAUNCHERS, Job, Running
-from engine.verdict.again import refuse_other_ranks, refuse_other_rows, refuse_other_settings
+from engine.verdict.again import refuse_other_data, refuse_other_ranks, refuse_other_rows, refuse_other_settings
 from engine.verdict.arms import LEARNED, SHUFFLED, Arms, forget_models, rate_of
 from engine.verdict.clock import time_limit
 from engine.verdict.folder import VerdictFolder
@@ -125,6 +125,8 @@ def _train(request: Request, arms: Arms, stop: StopRequest) -> Shown | None:
     config, began, found, told = request.config, time.monotonic(), shown(arms), False
     with time_limit(stop, config.verdict.minutes):
         while found is None or not _over(found):
+            if not told:
+                refuse_other_data(arms, RunFolder.of(config), stop)
             done, before, first = 0 if found is None else found.complete, found, time.monotonic()
             cells = _next(arms, done, one=config.study.launcher == "serial" or not told)
             _run(request, cells, stop)

@@ -9,8 +9,10 @@ import pytest
 from configs.errors import UserError
 from configs.schema import RunConfig
 from engine.disk.files import write_json
+from engine.run.context import Context
 from engine.search.settings import FOUND
 from tests.helpers.methods import LEARNED
+from tests.helpers.tiny import make_tokenizer
 from tests.helpers.verdicts import FakeLauncher, better
 
 
@@ -76,3 +78,67 @@ def test_rows_that_chose_the_ranks_do_not_judge_them(
         verdict(launcher, key, value, searched=searched)
     assert not launcher.trained
     assert verdict(launcher, key, value, *old, searched=searched)[0]["ending"] == "matter"
+
+
+WORDS = sorted(word for word in make_tokenizer().get_vocab() if word.isalpha())[:12]
+TEXTS = [f"{first} {second}" for first in WORDS[:10] for second in WORDS]
+"""Each other words that the tiny tokenizer knows."""
+ROWS_OF_ALL = ("--retrain.row_losses", "true", "--task.unused_rows", "40")
+
+
+def write_table(folder: Path, edited: str = "") -> tuple[str, ...]:
+    """The options of a run on these texts, one of which is edited. 24 are evaluated, 40 are for the search, 40 more
+    judge, and 16 are not read."""
+    lines = [f"{text + ' ' + WORDS[0] * (text == edited)},{number % 2}\n" for number, text in enumerate(TEXTS)]
+    path = folder / "own.csv"
+    path.write_text("text,label\n" + "".join(lines))
+    options = ("--task.type", "text", "--task.train_rows", "40", "--task.holdout_share", "0.2", "--verdict.rows", "40")
+    return (*options, "--task.path", str(path))
+
+
+def first_text(run: Context, rows: Any) -> str:
+    found: str = run.tokenizer.decode(rows["input_ids"][0], skip_special_tokens=True)
+    return found
+
+
+@pytest.mark.trains
+def test_a_table_edited_after_the_search_is_refused(
+    verdict: Callable[..., Any], tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], tmp_path: Path
+) -> None:
+    asked = write_table(tmp_path)
+    run, launcher = run_of(tiny_config(*asked)), FakeLauncher(better(0.3))
+    searched = {"data": run.fingerprint}
+    write_table(tmp_path, edited=first_text(run, run.data.train))
+    with pytest.raises(UserError, match=r"own.csv no longer gives the training rows that the ranks in .* were chosen"):
+        verdict(launcher, *asked, searched=searched)
+    assert not launcher.trained
+    write_table(tmp_path)
+    assert verdict(launcher, *asked, searched=searched)[0]["ending"] == "matter"
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("kind", ["validation", "unused training"])
+def test_rows_edited_between_two_pairs_are_refused_until_all_is_trained_again(
+    kind: str, verdict: Callable[..., Any], tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    asked = write_table(tmp_path)
+    verdict(FakeLauncher(better(0.3), stop_after=7), *asked)
+    run = run_of(tiny_config(*asked, *ROWS_OF_ALL))
+    rows = run.data.evaluation["validation"] if kind == "validation" else run.data.unused
+    write_table(tmp_path, edited=first_text(run, rows))
+    with pytest.raises(UserError, match=rf"own.csv no longer gives the {kind} rows that the pairs in"):
+        verdict(FakeLauncher(better(0.3)), *asked)
+    launcher = FakeLauncher(better(0.3))
+    assert verdict(launcher, *asked, overwrite=True)[0]["ending"] == "matter"
+    assert len(launcher.trained) == 18
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("content", ["", "[]", '{"classes": 1}'])
+def test_a_damaged_record_of_the_rows_is_named(content: str, verdict: Callable[..., Any], tmp_path: Path) -> None:
+    verdict(FakeLauncher(better(0.3), stop_after=7))
+    path = tmp_path / "runs" / "tiny" / "verdict" / "data.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=rf"^{path}: .*"):
+        verdict(FakeLauncher(better(0.3)))
