@@ -46,6 +46,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """As above, after the last test of a file, for what libraries import and keep when they are first used."""
+    if (nextitem is None or nextitem.path != item.path) and not item.get_closest_marker("unit"):
+        gc.collect()
+        gc.freeze()
+
+
 def pytest_sessionfinish() -> None:
     """Python takes down what is not frozen; some libraries complain of the rest."""
     gc.unfreeze()
@@ -102,16 +109,17 @@ def tiny_config(model_folder: Callable[..., Path], tmp_path: Path) -> "Callable[
 
 @pytest.fixture(scope="session")
 def finished_run(model_folder: Callable[..., Path], shared_folder: Path) -> "Callable[..., RunFolder]":
-    """finished_run("gpt2", "--export.merged", "true"): the folder of a run of all stages, made once; do not write."""
+    """finished_run("gpt2", "--export.merged", "true"): the folder of a run of all stages, with shares and curve, made
+    once; do not write."""
     from configs.parser import parse
     from engine.run.folder import RunFolder
     from engine.run.interrupt import StopRequest
     from engine.stages import run_stages
-    from tests.helpers.tiny import tiny_arguments
+    from tests.helpers.tiny import MEASURED, tiny_arguments
 
     def make(kind: str = "bert", *arguments: str) -> "RunFolder":
         def train(folder: Path) -> None:
-            request = parse([*tiny_arguments(model_folder(kind), folder, kind), *arguments])
+            request = parse([*tiny_arguments(model_folder(kind), folder, kind), *MEASURED, *arguments])
             run_stages(request, StopRequest())
 
         digest = hashlib.sha256(repr(arguments).encode()).hexdigest()[:12]

@@ -12,7 +12,7 @@ import pytest
 
 from engine.run.folder import RunFolder
 from tests.helpers.processes import Process, die_at_operation, fresh, outcome
-from tests.helpers.tiny import tiny_arguments
+from tests.helpers.tiny import MEASURED, tiny_arguments
 
 # Dropout on in both stages, both loaders shuffle, more than one epoch in each stage, checkpoints inside the epochs.
 CASE = [
@@ -35,7 +35,7 @@ class Uninterrupted:
 @pytest.fixture(scope="module")
 def whole(model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
     folder = tmp_path_factory.mktemp("kill")
-    argv = [*tiny_arguments(model_folder("bert", 0.1), folder), *CASE]
+    argv = [*tiny_arguments(model_folder("bert", 0.1), folder), *MEASURED, *CASE]
     root, counted = folder / "runs" / "tiny", folder / "count"
     process = Process(argv, folder / "whole.txt", partial(die_at_operation, 0, counted))
     assert process.wait() == 0, process.output.read_text()

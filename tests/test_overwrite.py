@@ -14,7 +14,7 @@ import run
 from engine.run.folder import RunFolder
 from tests.helpers.processes import Process, die_at_operation, outcome
 from tests.helpers.run_folders import everything
-from tests.helpers.tiny import tiny_arguments
+from tests.helpers.tiny import MEASURED, tiny_arguments
 
 Argv = Callable[..., list[str]]
 
@@ -157,7 +157,7 @@ class Uninterrupted:
     """How the overwrite ends when nothing happens to it, in how many seconds and operations on files."""
 
     def __init__(self, argv: Argv, folder: RunFolder, tmp_path: Path) -> None:
-        self.argv, self.folder, self.tmp_path = argv(*NEW), folder, tmp_path
+        self.argv, self.folder, self.tmp_path = argv(*MEASURED, *NEW), folder, tmp_path
         self.old = everything(folder.root)
         shutil.copytree(folder.root, tmp_path / "old")
         counted = tmp_path / "count"

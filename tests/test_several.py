@@ -15,7 +15,7 @@ from tests.helpers.chat_toys import chat_arguments, chat_rows, save_chat_model
 from tests.helpers.generation_toys import arguments, save_causal, write_e2e
 from tests.helpers.processes import Process, fresh, outcome
 from tests.helpers.several import Several
-from tests.helpers.tiny import tiny_arguments
+from tests.helpers.tiny import MEASURED, tiny_arguments
 
 # 41 rows, D_tr 20 and D_val 21, batch 9: the last batches have 2 and 3 rows, the retraining's 5; parts are unequal.
 CASE = [
@@ -26,7 +26,7 @@ CASE = [
 
 @pytest.fixture
 def argv(model_folder: Callable[..., Path], tmp_path: Path) -> list[str]:
-    return [*tiny_arguments(model_folder("bert", 0.0), tmp_path), *CASE]
+    return [*tiny_arguments(model_folder("bert", 0.0), tmp_path), *MEASURED, *CASE]
 
 
 def close(one: Any, other: Any, tolerance: float) -> None:
@@ -165,14 +165,8 @@ def die_at(stage: str, rank: int, step: int) -> Callable[[int], None]:
     return prepare
 
 
-@pytest.mark.parametrize(
-    ("stage", "rank"),
-    [
-        pytest.param("search", 1, marks=pytest.mark.trains),
-        pytest.param("search", 0, marks=pytest.mark.slow),
-        pytest.param("retrain", 1, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "rank"), [("search", 1), ("search", 0), ("retrain", 1)])
 def test_a_killed_worker_costs_nothing_but_steps(
     model_folder: Callable[..., Path], tmp_path: Path, stage: str, rank: int
 ) -> None:

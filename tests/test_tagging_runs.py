@@ -25,6 +25,7 @@ from problems.scoring.command import score
 from problems.scoring.ner_files import read_tagged
 from tests.helpers.chat_toys import run_card
 from tests.helpers.places import SHARED
+from tests.helpers.tiny import MEASURED
 
 JNLPBA = SHARED / "jnlpba"
 TAGGED = {"film": "B-thing", "room": "B-place", "dull": "B-view", "clean": "B-view"}
@@ -73,6 +74,7 @@ def finished(
             values = ["--task.type", "tokens", "--task.path", str(files), "--task.max_length", str(WIDTH)]
             values += ["--retrain.max_steps", "24", "--retrain.learning_rate", "3e-2", "--method", method]
             values += ["--retrain.eval_batch_size", "4", "--export.merged", str(method != "adapter").lower()]
+            values += MEASURED if (method, kind) == ("autolora", "bert") else ()
             config = make_config(tmp_path_factory.mktemp(method), kind, *values, *arguments)
             run_request(Request(config, "all", False, "tiny.yaml"), StopRequest())
             made[key] = RunFolder(Path(config.runs_folder) / "tiny")

@@ -101,7 +101,7 @@ def _record(run: Workbench, engine: SearchEngine, hook: SearchHook) -> None:
             "peak_memory_mib": peak_memory(run.compute),
             "peft": of_the_model(engine.lora.module.peft_config[ADAPTER]),
             "settings": FOUND.of(config),
-            "data": run.fingerprint,
+            **({"data": run.fingerprint} if run.fingerprint else {}),
         },
     )
     newest.clear(folder.search_checkpoint)

@@ -9,13 +9,13 @@ import pytest
 
 from engine.run.folder import RunFolder
 from tests.helpers.faults import Argv
-from tests.helpers.tiny import tiny_arguments
+from tests.helpers.tiny import MEASURED, tiny_arguments
 
 
 @pytest.fixture
 def argv(model_folder: Callable[..., Path], tmp_path: Path) -> Argv:
     """argv("--seed", "1"): the command line of a tiny run in tmp_path/runs/tiny."""
-    return lambda *more: [*tiny_arguments(model_folder("bert", 0.1), tmp_path), *more]
+    return lambda *more: [*tiny_arguments(model_folder("bert", 0.1), tmp_path), *MEASURED, *more]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from engine.run.folder import RunFolder
 from tests.helpers.faults import Argv
 from tests.helpers.processes import Process, outcome
 from tests.helpers.shared import made_once
-from tests.helpers.tiny import tiny_arguments
+from tests.helpers.tiny import MEASURED, tiny_arguments
 
 RETRAINED = ("--retrain.max_steps", "6", "--retrain.checkpoint_every", "2", "--lora.dropout", "0.1")
 
@@ -26,7 +26,7 @@ def half_retrained(model_folder: Callable[..., Path], shared_folder: Path) -> Pa
     steps 2 and 4, and `whole`. Made once; do not write."""
 
     def train(place: Path) -> None:
-        command = [*tiny_arguments(model_folder("bert", 0.1), place), *RETRAINED]
+        command = [*tiny_arguments(model_folder("bert", 0.1), place), *MEASURED, *RETRAINED]
 
         def prepare() -> None:
             original = RetrainTrainer.training_step

@@ -14,6 +14,7 @@ from configs.schema_answer import AnswerConfig
 from engine.ranks.needs import needs_evidence, refuse_unanswerable
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
+from tests.helpers.tiny import MEASURED
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_the_smallest_budget_that_a_refusal_names_is_allowed(sizes: list[int]) -
 def test_what_could_not_be_answered_is_not_searched(
     tiny_config: Callable[..., RunConfig], arguments: tuple[str, str]
 ) -> None:
-    config = tiny_config("--answer.rule", "shares", *arguments)
+    config = tiny_config(*MEASURED, "--answer.rule", "shares", *arguments)
     with pytest.raises(UserError, match=r"--answer\."):
         run_stages(Request(config, "all", False, "test"), StopRequest())
     assert not (Path(config.runs_folder) / str(config.name) / "config.yaml").exists()

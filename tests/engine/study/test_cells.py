@@ -13,6 +13,7 @@ from configs.values import with_values
 from engine.study.cells import Cell, cell_name, expand, reads, with_chosen_rate
 from engine.study.folder import StudyFolder
 from tests.helpers.studies import AXES, VARIANTS, with_study
+from tests.helpers.tiny import MEASURED
 
 
 def test_axes_expand_to_every_combination(tiny_config: Callable[..., RunConfig]) -> None:
@@ -212,7 +213,7 @@ def test_a_cell_reads_the_ranks_and_the_rate_of_others(tiny_config: Callable[...
 def test_a_cell_reads_the_search_that_it_answers_again(tiny_config: Callable[..., RunConfig]) -> None:
     again = {"answer.from": "{runs}/seed-{seed}_variant-first", "answer.budget": 0.5}
     study = StudyConfig({"seed": [0, 1]}, {"again": again, "first": {"answer.rule": "shares"}})
-    cells = expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(Path("x")))
+    cells = expand(dataclasses.replace(tiny_config(*MEASURED), study=study), StudyFolder(Path("x")))
     found = {c.config.name: [o.config.name for o in reads(c, cells, sweep_once=False)] for c in cells}
     assert found == {
         "seed-0_variant-again": ["seed-0_variant-first"],

@@ -18,6 +18,7 @@ from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
 from tests.helpers.half_done import stop_half_way
+from tests.helpers.tiny import MEASURED
 from tests.helpers.wandb_file import OfflineRun
 
 pytestmark = pytest.mark.slow
@@ -52,7 +53,7 @@ def finished(folder: Path, last_words: Callable[[OfflineRun], bool]) -> OfflineR
 
 
 def test_every_promised_key_of_a_run_is_there(tiny_config: Callable[..., RunConfig]) -> None:
-    config = tiny_config("--tracking.wandb", "offline", "--search.steps", "6", "--search.log_every", "2")
+    config = tiny_config(*MEASURED, "--tracking.wandb", "offline", "--search.steps", "6", "--search.log_every", "2")
     folder = run_stages(Request(config, "all", False, "x"), StopRequest())
     run = finished(folder.root, lambda run: run.exit_code is not None)
     record, result = json.loads(folder.ranks.read_text()), json.loads(folder.metrics.read_text())

@@ -19,6 +19,7 @@ from engine.run.interrupt import Interrupted, StopRequest
 from engine.stages import run_stages
 from engine.tracking.wandb_run import Wandb
 from tests.helpers.fake_wandb import FakeRun, fake_wandb
+from tests.helpers.tiny import MEASURED
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def test_a_run_tells_wandb_alpha_ranks_losses_figures_and_the_result(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = fake_wandb(monkeypatch)
-    config = tiny_config("--tracking.wandb", "online", "--search.steps", "4", "--retrain.max_steps", "1")
+    config = tiny_config(*MEASURED, "--tracking.wandb", "online", "--search.steps", "4", "--retrain.max_steps", "1")
     folder = run_stages(Request(config, "all", False, "tiny.yaml"), StopRequest())
     searched = [values for values in run.logged if "search/step" in values]
     assert [values["search/step"] for values in searched] == [2, 4]

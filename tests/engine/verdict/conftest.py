@@ -13,6 +13,7 @@ from engine.disk.files import write_json
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.study.launchers import LAUNCHERS, Launcher
+from engine.verdict import stage
 from engine.verdict.stage import run_verdict
 from tests.helpers.methods import LEARNED, NAMES, SIZE, K
 from tests.helpers.verdicts import FakeLauncher
@@ -23,7 +24,7 @@ def verdict(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[dict[str, Any], RunFolder]]:
     """verdict(launcher, "--verdict.arms", "[uniform]"): verdict.json of ranks that lie in the run's folder, and the
-    folder; `searched` are further keys of search/summary.json."""
+    folder; `searched` are further keys of search/summary.json. Only with `data` are the rows loaded and compared."""
 
     def judge(
         launcher: FakeLauncher,
@@ -31,6 +32,7 @@ def verdict(
         ranks: list[int] | None = LEARNED,
         overwrite: bool = False,
         searched: Mapping[str, Any] = MappingProxyType({}),
+        data: bool = False,
     ) -> tuple[dict[str, Any], RunFolder]:
         config = tiny_config("--lora.target_modules", "[query, value]", "--lora.k", str(K), *arguments)
         folder = RunFolder.of(config)
@@ -40,6 +42,8 @@ def verdict(
             write_json(folder.ranks, {"k": K, "layers": layers})
         write_json(folder.search_summary, {"parameters_per_rank": dict.fromkeys(NAMES, SIZE), **searched})
         monkeypatch.setitem(LAUNCHERS, "serial", Launcher(launcher))
+        if not data:
+            monkeypatch.setattr(stage, "refuse_other_data", lambda *_: None)
         run_verdict(Request(config, "verdict", overwrite, "tiny.yaml"), StopRequest())
         return json.loads(folder.verdict_summary.read_text()), folder
 

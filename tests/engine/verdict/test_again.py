@@ -110,10 +110,10 @@ def test_a_table_edited_after_the_search_is_refused(
     searched = {"data": run.fingerprint}
     write_table(tmp_path, edited=first_text(run, run.data.train))
     with pytest.raises(UserError, match=r"own.csv no longer gives the training rows that the ranks in .* were chosen"):
-        verdict(launcher, *asked, searched=searched)
+        verdict(launcher, *asked, searched=searched, data=True)
     assert not launcher.trained
     write_table(tmp_path)
-    assert verdict(launcher, *asked, searched=searched)[0]["ending"] == "matter"
+    assert verdict(launcher, *asked, searched=searched, data=True)[0]["ending"] == "matter"
 
 
 @pytest.mark.trains
@@ -123,22 +123,22 @@ def test_rows_edited_between_two_pairs_are_refused_until_all_is_trained_again(
     tmp_path: Path,
 ) -> None:  # fmt: skip
     asked = write_table(tmp_path)
-    verdict(FakeLauncher(better(0.3), stop_after=7), *asked)
+    verdict(FakeLauncher(better(0.3), stop_after=7), *asked, data=True)
     run = run_of(tiny_config(*asked, *ROWS_OF_ALL))
     rows = run.data.evaluation["validation"] if kind == "validation" else run.data.unused
     write_table(tmp_path, edited=first_text(run, rows))
     with pytest.raises(UserError, match=rf"own.csv no longer gives the {kind} rows that the pairs in"):
-        verdict(FakeLauncher(better(0.3)), *asked)
+        verdict(FakeLauncher(better(0.3)), *asked, data=True)
     launcher = FakeLauncher(better(0.3))
-    assert verdict(launcher, *asked, overwrite=True)[0]["ending"] == "matter"
+    assert verdict(launcher, *asked, overwrite=True, data=True)[0]["ending"] == "matter"
     assert len(launcher.trained) == 18
 
 
 @pytest.mark.trains
 @pytest.mark.parametrize("content", ["", "[]", '{"classes": 1}'])
 def test_a_damaged_record_of_the_rows_is_named(content: str, verdict: Callable[..., Any], tmp_path: Path) -> None:
-    verdict(FakeLauncher(better(0.3), stop_after=7))
+    verdict(FakeLauncher(better(0.3), stop_after=7), data=True)
     path = tmp_path / "runs" / "tiny" / "verdict" / "data.json"
     path.write_text(content)
     with pytest.raises(UserError, match=rf"^{path}: .*"):
-        verdict(FakeLauncher(better(0.3)))
+        verdict(FakeLauncher(better(0.3)), data=True)
