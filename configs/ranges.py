@@ -103,6 +103,9 @@ def _keyed(*settings: dict[Any, Any]) -> bool:
 _FLAT = f"keys with values, nested at most {DEEPEST} deep"
 Axes = Annotated[dict[str, list[Any]], Range(_FLAT, lambda x: _flat_enough(x) and _keyed(x))]
 Variants = Annotated[dict[str, dict[str, Any]], Range(_FLAT, lambda x: _flat_enough(x) and _keyed(*x.values()))]
+Excluded = Annotated[
+    list[dict[str, Any]], Range(f"a list of {_FLAT}", lambda x: _flat_enough(x) and all(map(bool, x)) and _keyed(*x))
+]
 Where = Annotated[
     dict[str, dict[str, dict[str, Any]]],
     Range(

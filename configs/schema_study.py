@@ -47,6 +47,9 @@ class StudyConfig:
     where: ranges.Where = field(default_factory=dict)
     """Additional settings for the cells with a certain value on an axis: axis -> value -> {key: value}, for example
     task.name: {qqp: {retrain.epochs: 10}}. Values are written as in YAML: null, true, 1e-3, [query]."""
+    exclude: ranges.Excluded = field(default_factory=list)
+    """Cells to leave out: those that match every axis of an entry, whose values are one or a list, for example
+    [{variant: optuna, seed: [1, 2]}]. Values are written as in study.where."""
     sweep_once: bool = False
     """Only the first seed tries retrain.learning_rates; the cells that differ only in the seed use the rate that it
     chose."""

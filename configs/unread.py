@@ -261,7 +261,7 @@ TABLE: tuple[Row, ...] = (
         lambda c: c.tracking.wandb == "disabled", "with --tracking.wandb disabled",
     ),
     Row(
-        ("study.where", "study.sweep_once", "study.launcher", "study.ray", "study.probe"), _no_study,
+        ("study.where", "study.exclude", "study.sweep_once", "study.launcher", "study.ray", "study.probe"), _no_study,
         "without --study.axes or --study.variants, which make a study",
     ),
     Row(

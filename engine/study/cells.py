@@ -51,8 +51,12 @@ def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
     cells = []
     for combination in itertools.product(*axes.values()):
         values = dict(zip(axes, combination, strict=True))
+        if _excluded(config.study, axes, values):
+            continue
         named = dataclasses.replace(placed, name=cell_name(values))
         cells.append(Cell(values, with_values(named, _settings(config.study, values))))
+    if not cells:
+        raise UserError("--study.exclude: leaves out every cell of the study; allowed: entries that leave one or more")
     names = [cell.config.name for cell in cells]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
@@ -72,13 +76,36 @@ def _axes(study: StudyConfig) -> dict[str, list[Any]]:
         axes[VARIANT] = list(study.variants)
     _refuse_own_keys(study)
     _refuse_axes_again(study)
-    for axis, places in study.where.items():
+    _check_places(axes, "where", [(axis, list(places)) for axis, places in study.where.items()])
+    left_out = [item for entry in study.exclude for item in entry.items()]
+    _check_places(axes, "exclude", [(axis, _values(named, axes.get(axis, []))) for axis, named in left_out])
+    return axes
+
+
+def _check_places(axes: Mapping[str, list[Any]], key: str, named: Sequence[tuple[str, list[Any]]]) -> None:
+    """Raises UserError if study.`key` names an axis that there is not; logs a warning for values that it has not."""
+    for axis, places in named:
         if axis not in axes:
-            raise UserError(f"--study.where: {axis!r} is no axis; there are: {', '.join(axes)}")
+            raise UserError(f"--study.{key}: {axis!r} is no axis; there are: {', '.join(axes)}")
         elsewhere = [place for place in places if not any(means(value, place) for value in axes[axis])]
         if elsewhere:  # no error: --study.axes may have narrowed the axis, say to one method
-            log.warning("--study.where: %s has no value %s here; unused", axis, ", ".join(map(word, elsewhere)))
-    return axes
+            log.warning("--study.%s: %s has no value %s here; unused", key, axis, ", ".join(map(word, elsewhere)))
+
+
+def _values(named: Any, axis: list[Any]) -> list[Any]:
+    """The values that an entry of study.exclude names on an axis: one, or a list of them. If the axis itself has lists
+    as values, a list is one value, and a list of lists several."""
+    lists = any(isinstance(value, list) for value in axis)
+    several = isinstance(named, list) and (not lists or any(isinstance(value, list) for value in named))
+    return named if several else [named]
+
+
+def _excluded(study: StudyConfig, axes: Mapping[str, list[Any]], values: Mapping[str, Any]) -> bool:
+    """Whether an entry of study.exclude leaves out the cell with these values on the axes."""
+    return any(
+        all(any(means(values[axis], one) for one in _values(named, axes[axis])) for axis, named in entry.items())
+        for entry in study.exclude
+    )
 
 
 def _refuse_own_keys(study: StudyConfig) -> None:

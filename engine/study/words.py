@@ -44,7 +44,7 @@ def all_numbers(values: Sequence[Any]) -> bool:
 
 
 def means(value: Any, place: Any) -> bool:
-    """Whether `place`, a key of study.where, means this value of an axis.
+    """Whether `place`, as study.where or study.exclude names it, means this value of an axis.
 
     YAML reads an unquoted key that looks like a number, a boolean or null as such, so values are compared, not texts.
     """

@@ -81,6 +81,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "task.seed": ([-1, 2**31], [0, 2**31 - 1, None]),
     "study.axes": ([{"seed": DEEP}], [{}, {"seed": [0]}]),
     "study.variants": ([{"a": {"seed": DEEP}}], [{}, {"a": {"seed": 1}}]),
+    "study.exclude": ([[{}], [{"seed": DEEP}]], [[], [{"seed": [0, 1], "variant": "a"}]]),
     "study.where": ([{"seed": {"0": {"lora.k": DEEP}}}], [{}]),
     "study.probe.steps": ([[0], [5, -1], [10**9 + 1]], [[]]),
     "study.probe.etas": ([[], [-1], ["lr", inf], [1e6 + 1]], [[0], ["lr", 0.1, "betty", 1e6]]),

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,6 +106,47 @@ def test_settings_can_hold_at_one_place(tiny_config: Callable[..., RunConfig]) -
     unknown = dataclasses.replace(study, where={"sed": {"1": {}}})
     with pytest.raises(UserError, match="'sed' is no axis; there are: seed, variant"):
         expand(dataclasses.replace(tiny_config(), study=unknown), StudyFolder(Path("x")))
+
+
+EXCLUDED: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
+    "one value": ([{"variant": "b"}], ["0 [q] a", "0 [q, v] a", "1 [q] a", "1 [q, v] a"]),
+    "several values and axes": ([{"variant": "b", "seed": [1, "0"]}, {"seed": 1}], ["0 [q] a", "0 [q, v] a"]),
+    "a value that is a list": ([{"variant": "b"}, {"lora.target_modules": ["q", "v"]}], ["0 [q] a", "1 [q] a"]),
+}
+
+
+@pytest.mark.parametrize("case", EXCLUDED)
+def test_cells_can_be_left_out(tiny_config: Callable[..., RunConfig], case: str, log_lines: list[str]) -> None:
+    exclude, left = EXCLUDED[case]
+    axes = {"seed": [0, 1], "lora.target_modules": [["q"], ["q", "v"]]}
+    study = StudyConfig(axes, {"a": {}, "b": {}}, exclude=exclude)
+    cells = expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(Path("x")))
+    found = [(c.config.seed, c.config.lora.target_modules, c.values["variant"]) for c in cells]
+    assert [f"{seed} [{', '.join(targets)}] {variant}" for seed, targets, variant in found] == left
+    assert not log_lines
+
+
+@pytest.mark.parametrize(
+    ("exclude", "message"),
+    [
+        ([{"seed": 0}, {"seed": 1}], "leaves out every cell"),
+        ([{"sed": 0}], "'sed' is no axis; there are: seed"),
+    ],
+)
+def test_what_cannot_be_left_out_is_refused(
+    tiny_config: Callable[..., RunConfig], exclude: list[dict[str, Any]], message: str
+) -> None:
+    study = StudyConfig({"seed": [0, 1]}, exclude=exclude)
+    with pytest.raises(UserError, match=rf"^--study\.exclude: {message}"):
+        expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(Path("x")))
+
+
+def test_a_value_to_leave_out_that_there_is_not_is_told(
+    tiny_config: Callable[..., RunConfig], log_lines: list[str]
+) -> None:
+    study = StudyConfig({"seed": [0, 1]}, exclude=[{"seed": [1, 2]}])
+    assert len(expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(Path("x")))) == 1
+    assert log_lines == ["WARNING --study.exclude: seed has no value 2 here; unused"]
 
 
 def test_an_axis_may_be_narrowed_without_its_places(
