@@ -104,7 +104,7 @@ TABLE: tuple[Row, ...] = (
         "rename the columns as docs/chat.md says",
     ),
     Row(("task.kind",), lambda c: c.task.type != "text", f"{_TASK}: it is read only for --task.type text"),
-    Row(("task.validation_path",), lambda c: _evaluated(c) == "test", "if the test rows are evaluated"),
+    Row(("task.validation_path",), lambda c: _evaluated(c) == "test", "as the test rows are evaluated"),
     Row(
         ("task.test_path",), lambda c: _evaluated(c) == "validation",
         "with --task.evaluation_split validation, whose rows are evaluated instead",
@@ -115,11 +115,11 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         ("task.validation_share",), lambda c: not _divides(c),
-        f"{_METHOD}, which needs no D_val: it is trained on D_tr + D_val",
+        f"{_METHOD}, which has no D_val: it trains on all training rows",
     ),
     Row(
         ("task.split_by",), lambda c: c.task.type not in ("generation", "chat") or not _divides(c),
-        "for tasks other than generation and chat, and for methods that do not divide the rows into D_tr and D_val",
+        "as it is read only if a method divides the rows of generation or chat into D_tr and D_val",
     ),
     Row(
         (

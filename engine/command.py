@@ -125,7 +125,7 @@ def _beside(folder: RunFolder) -> "Beside | None":
 def refuse_several(what: str, instead: str) -> None:
     """Raises UserError if torchrun started several processes for `what`, which needs one; `instead`: what to do."""
     if processes_started() > 1:
-        raise UserError(f"torchrun: {what} is possible in one process only; {instead}")
+        raise UserError(f"torchrun: {what} needs one process; {instead}")
 
 
 def show(root: Path, trainer: Trainer | None = None) -> None:

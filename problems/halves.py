@@ -48,7 +48,7 @@ def split_by_source(sources: Sequence[str], validation_share: float, seed: int) 
     if len(names) < 2:
         raise UserError(
             f"--task.split_by: all {len(sources)} training rows have one source, which cannot be in both D_tr and "
-            f"D_val; allowed: row, or rows of two or more sources"
+            f"D_val; give --task.split_by row, or training rows of two or more sources"
         )
     sizes = np.bincount(owners)
     generator = np.random.default_rng(seed)

@@ -38,8 +38,8 @@ def refuse_other_source(asked: Asked) -> None:
         _refuse_unfit(source, asked.config)
     elif not folder.source_ranks.exists():
         raise Outdated(
-            f"--answer.from: {folder.root} holds a finished search of its own; leave it out to answer that one, "
-            f"--name for another run, or --overwrite to replace it"
+            f"--answer.from: {folder.root} holds a finished search of its own; leave it out to choose the ranks "
+            f"from that search, --name for another run, or --overwrite to replace it"
         )
 
 
@@ -55,8 +55,8 @@ def _refuse_unfit(source: RunFolder, config: RunConfig) -> None:
     FOUND.refuse_changed(
         searched.get("settings", {}),
         config,
-        f"{source.root} was searched with",
-        "give that value, or leave --answer.from out to search again",
+        f"{source.root} holds a search made with",
+        "give the old value, or leave --answer.from out to search again",
     )
     sizes = searched["parameters_per_rank"]
     if {layer.name for layer in record.layers} != set(sizes):

@@ -99,7 +99,7 @@ def _budget(evidence: Evidence | None, settings: AnswerConfig) -> tuple[float | 
         return float(settings.budget), []
     if evidence is None or evidence.budget_rule != settings.rule:
         raise UserError(
-            f"--answer.budget: auto needs a budget curve by rule {settings.rule}, which the search did not measure; "
+            f"--answer.budget: auto needs the curve of budgets by rule {settings.rule}, which was not measured; "
             f"allowed here: a number"
         )
     found = evidence.sufficient_budget(settings.tolerance)

@@ -81,7 +81,7 @@ def _measured(run: Workbench, singular: Tensor, sizes: list[int]) -> tuple[Evide
         return None
     chosen = np.random.default_rng(config.seed).permutation(d_val)[: config.answer.rows]
     if len(chosen) < FEW_ROWS:
-        log.warning("answer: %d rows of D_val are too few for an answer; %d are needed", len(chosen), FEW_ROWS)
+        log.warning("answer: %d rows of D_val are too few for a sure answer; %d are needed", len(chosen), FEW_ROWS)
     sample = Sample(
         data.train.select(chosen), data.collate, likelihood_of(run.kind), run.compute, run.stop, run.processes,
         evaluation_batch(config),
@@ -92,9 +92,9 @@ def _measured(run: Workbench, singular: Tensor, sizes: list[int]) -> tuple[Evide
     searched = Searched(*searched_model(run), singular, sizes)
     total = passes(config) * len(chosen)
     log.info(
-        "answer: shares and curve on %d rows of D_val%s, about %.0f s",
-        len(chosen), f", the head alone was trained for {steps} steps" if steps else "",
-        _seconds_a_row(searched, sample) * total / run.processes.size,
+        "answer: measuring shares and curve on %d rows of D_val takes about %.0f s%s",
+        len(chosen), _seconds_a_row(searched, sample) * total / run.processes.size,
+        f"; the head alone was trained for {steps} steps" if steps else "",
     )  # fmt: skip
     with Bar("answer", total) as bar:
         done = 0

@@ -38,8 +38,8 @@ class Trust:
                 f"{LEAST_POINTS} are needed"
             )
         return (
-            f"{sum(self.decided)} of {len(self.decided)} ranks are decided within this search (its last quarter "
-            f"changed {self.changed}); another seed may decide otherwise"
+            f"{sum(self.decided)} of {len(self.decided)} ranks are decided within this search ({self.changed} "
+            f"changed in its last quarter); another seed may decide otherwise"
         )
 
 

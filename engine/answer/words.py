@@ -85,6 +85,9 @@ def curve_lines(record: RankRecord) -> Iterator[str]:
         for i, point in enumerate(evidence.rank_curve)
     ]
     yield ", ".join(ranks)
-    budgets = [f"{point.at:g} {kept_words(point)}" for point in evidence.budget_curve]
+    budgets = [
+        f"{point.at:g} {'keeps ' if i == 0 else ''}{kept_words(point)}"
+        for i, point in enumerate(evidence.budget_curve)
+    ]
     if budgets:
         yield f"placed by {evidence.budget_rule}, an average rank of {', '.join(budgets)}"

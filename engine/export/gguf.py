@@ -42,7 +42,7 @@ def refuse_without_gguf(config: RunConfig) -> None:
     if kind not in ARCHITECTURES:
         raise UserError(
             f"--export.gguf: true is not allowed for {config.model.name}, a model of type {kind}; allowed: false, or "
-            f"one of {', '.join(ARCHITECTURES)}"
+            f"a model of type {', '.join(ARCHITECTURES)}"
         )
 
 

@@ -50,8 +50,8 @@ def _record(folder: RunFolder) -> RankRecord:
     if not folder.ranks.exists() or not (folder.lora_config / ADAPTER_CONFIG).exists():
         missing = folder.lora_config if folder.ranks.exists() else folder.ranks
         raise UserError(
-            f"--for: {missing} does not exist; a search and a retraining write it (for a finished search: --name "
-            f"OTHER --answer.from {folder.root} --stage search)"
+            f"--for: {missing} does not exist; every search and every retraining writes it (for a finished "
+            f"search: --name OTHER --answer.from {folder.root} --stage search)"
         )
     return ranks.load(folder.ranks)
 

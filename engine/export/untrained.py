@@ -46,7 +46,7 @@ def save_untrained(run: Context) -> None:
 
 def _untrained(run: Context, record: RankRecord) -> PeftModel:
     """The base model with fresh LoRA at the ranks of a record."""
-    log.info("export: an untrained adapter at the learned ranks (%d training rows)", len(run.data.train))
+    log.info("export: writing an untrained adapter at the learned ranks")
     set_seed(run.config.seed)
     base = run.base()
     ranks.check_against(record, layer_shapes(base.model), run.folder.ranks)

@@ -93,8 +93,9 @@ class Trials:
         if not finite:
             # Unfinished trials resume only under unchanged settings, and a study has no stages to overwrite.
             raise UserError(
-                f"{self.blame}: all {len(done)} trials of {self.path} diverged; lower it and add --stage {self.stage} "
-                f"--overwrite (for a cell of a study, remove {self.path.parent} and repeat the study's command)"
+                f"{self.blame}: all {len(done)} trials of {self.path} diverged; lower the rate and add "
+                f"--stage {self.stage} --overwrite (for a cell of a study, remove {self.path.parent} and repeat the "
+                f"study's command)"
             )
         chosen = max(finite, key=partial(goodness, self.run.task))
         log.info("%s: chose %s", self.name, words_of(chosen.tried))

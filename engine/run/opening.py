@@ -65,9 +65,7 @@ def refuse_misplaced(asked: AskedOf[F]) -> None:
     """Refuses a folder in which a file lies where the program keeps a folder, or the other way round."""
     for path, kind in misplaced(asked.folder):
         if os.path.lexists(path):
-            raise UserError(
-                f"{path}: a {kind} belongs there, and something else has its name; move it, or give another --name"
-            )
+            raise UserError(f"{path}: must be a {kind}, and is something else; move it, or give another --name")
 
 
 def refuse_study(asked: Asked) -> None:
@@ -101,7 +99,7 @@ def refuse_finished(asked: Asked) -> None:
     resumes = f" (and resumes the half-done new results in {growing.root})" if growing.begun else ""
     raise UserError(
         f"--name: {folder.root} already holds a finished run; --overwrite replaces it{resumes}, --name starts "
-        f"another, --stage report only draws it again"
+        f"another, --stage report draws its report again"
     )
 
 

@@ -24,7 +24,7 @@ def beside(folder: RunFolder) -> Beside | None:
     try:
         results = read_results(study.results)
     except UserError as error:
-        log.warning("the page leaves out the study: %s", error)
+        log.warning("the report leaves out the results of the study: %s", error)
         return None
     axes, own = axes_of(results), results[results["cell"] == folder.root.name]
     # If the study's results are older than this run, they do not tell its task, and all runs are shown.

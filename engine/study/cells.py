@@ -56,7 +56,7 @@ def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
         named = dataclasses.replace(placed, name=cell_name(values))
         cells.append(Cell(values, with_values(named, _settings(config.study, values))))
     if not cells:
-        raise UserError("--study.exclude: leaves out every cell of the study; allowed: entries that leave one or more")
+        raise UserError("--study.exclude: leaves out every cell of the study; allowed: entries that keep at least one")
     names = [cell.config.name for cell in cells]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
@@ -89,7 +89,12 @@ def _check_places(axes: Mapping[str, list[Any]], key: str, named: Sequence[tuple
             raise UserError(f"--study.{key}: {axis!r} is no axis; there are: {', '.join(axes)}")
         elsewhere = [place for place in places if not any(means(value, place) for value in axes[axis])]
         if elsewhere:  # no error: --study.axes may have narrowed the axis, say to one method
-            log.warning("--study.%s: %s has no value %s here; unused", key, axis, ", ".join(map(word, elsewhere)))
+            log.warning(
+                "--study.%s: the axis %s has no value %s; this entry has no effect",
+                key,
+                axis,
+                ", ".join(map(word, elsewhere)),
+            )
 
 
 def _values(named: Any, axis: list[Any]) -> list[Any]:

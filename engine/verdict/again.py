@@ -46,15 +46,16 @@ def refuse_other_rows(config: RunConfig, folder: RunFolder) -> None:
     searched, tried = read_searched(folder.search_summary), read_trials_file(folder.grid)
     recorded: dict[str, Any] = searched.get("settings") or tried.get("settings", {})
     what = f"{folder.ranks} was found with"
-    way_out = "rows that chose the ranks must not judge them; give the old value, or --name for a run with other rows"
+    needed = "the verdict needs rows on which the ranks were not chosen"
+    way_out = f"{needed}; give the old value, or --name for a run with other rows"
     _ROWS.refuse_changed(recorded, config, what, way_out)
     now, then = data_seed(config), recorded.get("task.seed")
     then = recorded.get("seed", now) if then is None else then
     if then != now:
         key = "seed" if config.task.seed is None else "task.seed"
         raise Outdated(
-            f"--{key}: {what} the rows of seed {then}, now it is {now}; {way_out}, or --task.seed {then} for pairs of "
-            f"other seeds on the old rows"
+            f"--{key}: {what} the rows of seed {then}, now it is {now}; {way_out}, or --task.seed {then} to keep "
+            f"the old rows and change only the seeds of the trainings"
         )
 
 
@@ -91,8 +92,8 @@ def refuse_other_data(arms: Arms, folder: RunFolder, stop: StopRequest) -> None:
     change = data_change(run, chosen, f"the ranks in {folder.ranks} were chosen on", evaluated=False)
     if change:
         raise Outdated(
-            f"{change}; rows that chose the ranks must not judge them; bring the old data back, or --name for a run "
-            f"with other rows"
+            f"{change}; the verdict needs rows on which the ranks were not chosen; bring the old data back, or --name "
+            f"for a run with other rows"
         )
     if not place.data.exists():
         write_json(place.data, run.fingerprint)

@@ -106,7 +106,7 @@ def _with(found: Shown, arm: str, cells: Sequence[Cell]) -> Shown:
     """`found` with a further arm, whose finished trainings are `cells`."""
     losses, weights, _ = _losses(cells) if cells else (np.empty((0, len(found.weights))), found.weights, None)
     if not np.array_equal(weights, found.weights):
-        raise UserError(f"{cells[0].folder.row_losses}: its rows are not those that judged the head; {AGAIN}")
+        raise UserError(f"{cells[0].folder.row_losses}: it was evaluated on other rows than the head alone; {AGAIN}")
     results = [read_result(cell.folder.metrics, "metrics", "lora_parameters") for cell in cells]
     metric = found.metric or next(iter(results[0]["metrics"]))
     return dataclasses.replace(

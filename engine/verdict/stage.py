@@ -182,7 +182,7 @@ def _tell(found: Shown) -> None:
     pairs = found.pairs()
     learned, other = found.means(LEARNED)[-1], found.means(SHUFFLED)[-1]
     log.info(
-        "pair %d: learned %.4f, shuffled %.4f, difference %+.4f (mean %+.4f)",
+        "pair %d: loss %.4f at the learned ranks, %.4f at shuffled ranks, difference %+.4f (mean %+.4f)",
         found.count, learned, other, pairs.differences[-1], pairs.mean,
     )  # fmt: skip
 

@@ -56,7 +56,9 @@ def _known_heads(config: LoraConfig) -> tuple[str, ...]:
 def _refuse_others(config: Any) -> None:
     if not isinstance(config, LoraConfig) or config.peft_type != PeftType.LORA:
         kind = type(config).__name__
-        raise UserError(f"lora_config: {kind} is not allowed; allowed: peft.LoraConfig, whose r is k")
+        raise UserError(
+            f"lora_config: {kind} is not allowed; allowed: a peft.LoraConfig, whose r is the largest rank of a layer"
+        )
     plain = LoraConfig()
     for name in (field.name for field in dataclasses.fields(config)):
         value = getattr(config, name)

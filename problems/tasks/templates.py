@@ -24,7 +24,7 @@ IGNORED = -100
 _MARKS, _COMMENT = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}"), re.compile(r"\{#.*?#\}", re.S)
 _PROBE = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
 _MISMATCH = "writes the beginning of a conversation in another way when more turns follow"
-_TORN = "goes with a tokenizer that gives the beginning of a conversation other tokens when an answer follows"
+_TORN = "is used with a tokenizer that splits the beginning of a conversation into other tokens when an answer follows"
 
 Message = dict[str, str]
 
@@ -144,7 +144,10 @@ class Template:
 def end_of_text(tokenizer: PreTrainedTokenizerBase) -> int:
     """The token that ends a text. Raises UserError for a tokenizer without one."""
     if tokenizer.eos_token_id is None:
-        raise UserError("--model.name: its tokenizer has no end of text; generation needs that of a causal model")
+        raise UserError(
+            "--model.name: its tokenizer has no end-of-text token; generation needs a causal model, whose "
+            "tokenizer has one"
+        )
     return int(tokenizer.eos_token_id)
 
 

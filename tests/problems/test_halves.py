@@ -71,7 +71,7 @@ def test_whole_sources_come_as_close_to_the_share_as_they_can(texts: list[int], 
 
 def test_one_source_cannot_be_split() -> None:
     with pytest.raises(
-        UserError, match=r"^--task\.split_by: all 4 training rows have one source.*; allowed: row, or "
+        UserError, match=r"^--task\.split_by: all 4 training rows have one source.*; give --task.split_by row, or "
     ):
         split_by_source(["a"] * 4, 0.5, 0)
     with pytest.raises(UserError, match=r"--task\.validation_share: 0\.1 of 4 training rows"):

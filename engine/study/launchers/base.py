@@ -47,7 +47,7 @@ class Running:
             TopologicalSorter({job.name: job.after & self._open for job in jobs}).prepare()
         except CycleError as error:
             raise UserError(
-                f"--study: the cells {', '.join(error.args[1][1:])} would each read what another finds "
+                f"--study: the cells {', '.join(error.args[1][1:])} wait for each other's results in a circle "
                 f"(lora.ranks_from, answer.from)"
             ) from error
 

@@ -173,7 +173,9 @@ def _sound(where: str, text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise UserError(f"{where} holds half a character ({text[error.start]!a}); take the row out") from None
+        raise UserError(
+            f"{where} holds a broken character (half of a surrogate pair, {text[error.start]!a}); take the row out"
+        ) from None
     return text
 
 

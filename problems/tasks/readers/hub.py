@@ -59,10 +59,10 @@ def _load(path: str, hub_config: str | None, revision: str | None) -> Any:
         return loaded(path, hub_config, cache_of(Path(path)), revision=revision)
     if revision is not None:
         raise UserError(
-            f"--task.revision: {path} is a script at {revision!r}, and the hub converts the newest version alone; "
-            f"leave it out, or give {CONVERSION}"
+            f"--task.revision: {path} is made by a script at {revision!r}, and the hub converts the newest version "
+            f"alone; leave it out, or give {CONVERSION}"
         )
-    log.info("%s is a script, which is not run: its rows are read from the hub's conversion to parquet", path)
+    log.info("%s is made by a script, which is not run: its rows are read from the hub's conversion to parquet", path)
     return _converted(path, hub_config)
 
 
@@ -86,7 +86,10 @@ def _converted(path: str, hub_config: str | None) -> Any:
     if hub_config not in (None, *configs):
         raise UserError(f"--task.path: the conversion of {path} has no {hub_config!r}; it has: {', '.join(configs)}")
     if hub_config is None and len(configs) > 1:
-        raise UserError(f"--task.path: the conversion of {path} has {', '.join(configs)}; one is expected")
+        raise UserError(
+            f"--task.path: the conversion of {path} has several configurations ({', '.join(configs)}); "
+            f"this program reads data sets with one: download its files, and give their folder"
+        )
     config = hub_config or configs[0]
     folder = _download(path, config) / config
     return loaded(str(folder), None, cache_of(folder))
@@ -113,7 +116,7 @@ def _configs_of_conversion(path: str, hub_config: str | None) -> list[str]:
     configs = sorted({file.split("/")[0] for file in files if file.endswith(".parquet") and "/" in file})
     if not configs:
         raise UserError(
-            f"--task.path: {path} is a script, which is not run, and the hub has not converted it to parquet "
+            f"--task.path: {path} is made by a script, which is not run, and the hub has not converted it to parquet "
             f"({CONVERSION}); give its files"
         )
     return configs

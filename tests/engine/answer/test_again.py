@@ -48,7 +48,7 @@ def test_another_answer_comes_from_the_same_search(
     # In a file, too; and what does not fit is refused before anything is written.
     (tmp_path / "again.yaml").write_text(f"answer: {{from: {first.root}, rule: size, budget: 0.5}}")
     assert parse(["--config", str(tmp_path / "again.yaml")]).config.answer.from_run == str(first.root)
-    with pytest.raises(UserError, match=r"--search\.constraint: .*/a was searched with 'softmax'"):
+    with pytest.raises(UserError, match=r"--search\.constraint: .*/a holds a search made with 'softmax'"):
         run_stages(parse([*again, "--name", "c", "--search.constraint", "sigmoid"]), StopRequest())
     with pytest.raises(UserError, match=r"--answer\.from: .* has no search/summary\.json"):
         run_stages(parse([*again, "--name", "c", "--answer.from", str(tmp_path)]), StopRequest())
@@ -75,7 +75,7 @@ def test_with_overwrite_a_source_is_refused_as_without(argv: list[str], tmp_path
     again = [*argv, "--name", "b", "--overwrite", "--answer.from"]
     with pytest.raises(UserError, match=r"--answer\.from: .* has no search/summary\.json"):
         run(*again, str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match=r"--lora\.k: .*/a was searched with 4, now it is 3"):
+    with pytest.raises(UserError, match=r"--lora\.k: .*/a holds a search made with 4, now it is 3"):
         run(*again, str(first.root), "--lora.k", "3")
     assert second.ranks.read_bytes() == before
     assert not second.source_ranks.exists()

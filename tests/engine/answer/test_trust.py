@@ -37,7 +37,7 @@ def test_a_layer_is_decided_when_it_is_steady_and_far_from_lambda(alpha: np.ndar
     assert trust.points == 10
     assert trust.decided == (True, False, False)
     assert trust.changed == 1
-    assert "1 of 3 ranks are decided within this search (its last quarter changed 1)" in trust.words()
+    assert "1 of 3 ranks are decided within this search (1 changed in its last quarter)" in trust.words()
     assert "another seed" in trust.words()
 
 

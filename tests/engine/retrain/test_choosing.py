@@ -61,7 +61,7 @@ def test_a_grid_that_diverges_everywhere_says_how_to_begin_again(tiny_config: Ca
     with pytest.raises(UserError) as caught:
         finish(config)
     line = str(caught.value)
-    assert line.startswith(f"--retrain.learning_rate: all 4 trials of {folder.grid} diverged; lower it and add")
+    assert line.startswith(f"--retrain.learning_rate: all 4 trials of {folder.grid} diverged; lower the rate and add")
     assert "--stage all --overwrite" in line
     assert f"(for a cell of a study, remove {folder.root} and repeat the study's command)" in line
     assert "\n" not in line

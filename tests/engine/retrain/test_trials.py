@@ -25,7 +25,7 @@ from tests.helpers.generation_toys import arguments, save_causal, write_e2e
 from tests.helpers.tables import write
 
 SWEEP = ("--method", "lora", "--retrain.learning_rates", "[1e-6,3e-2]", "--retrain.max_steps", "12")
-SWEPT = r".*sweep\.json diverged; lower it and add"
+SWEPT = r".*sweep\.json diverged; lower the rate and add"
 
 
 def finish(config: RunConfig, *, draw: bool = False) -> RunFolder:

@@ -85,4 +85,4 @@ def test_damaged_results_leave_the_block_out_with_a_warning(tmp_path: Path, log_
         log_lines.clear()
         assert beside(RunFolder(cells / "autolora_1_sst2")) is None
         assert len(log_lines) == 1
-        assert log_lines[0].startswith(f"WARNING the page leaves out the study: {results}: ")
+        assert log_lines[0].startswith(f"WARNING the report leaves out the results of the study: {results}: ")

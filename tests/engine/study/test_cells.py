@@ -146,7 +146,7 @@ def test_a_value_to_leave_out_that_there_is_not_is_told(
 ) -> None:
     study = StudyConfig({"seed": [0, 1]}, exclude=[{"seed": [1, 2]}])
     assert len(expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(Path("x")))) == 1
-    assert log_lines == ["WARNING --study.exclude: seed has no value 2 here; unused"]
+    assert log_lines == ["WARNING --study.exclude: the axis seed has no value 2; this entry has no effect"]
 
 
 def test_an_axis_may_be_narrowed_without_its_places(
@@ -155,7 +155,9 @@ def test_an_axis_may_be_narrowed_without_its_places(
     study = StudyConfig({"seed": [0, 1]}, where={"seed": {"2": {"search.steps": 9}, "1": {"search.steps": 5}}})
     cells = expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(Path("x")))
     assert [c.config.search.steps for c in cells] == [6, 5]
-    assert [record.getMessage() for record in caplog.records] == ["--study.where: seed has no value 2 here; unused"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "--study.where: the axis seed has no value 2; this entry has no effect"
+    ]
 
 
 def test_places_are_meant_by_value_not_by_spelling(tiny_config: Callable[..., RunConfig]) -> None:

@@ -125,5 +125,5 @@ def test_java_is_asked_for_before_anything_is_read(monkeypatch: pytest.MonkeyPat
 def test_a_tokenizer_without_an_end_of_text_is_refused() -> None:
     tokenizer = make_tokenizer()
     tokenizer.eos_token = None
-    with pytest.raises(UserError, match=r"--model\.name: its tokenizer has no end of text"):
+    with pytest.raises(UserError, match=r"--model\.name: its tokenizer has no end-of-text token"):
         encoded(e2e(), tokenizer)

@@ -104,8 +104,8 @@ BAD: dict[str, dict[str, Any]] = {
     "column 'prompt' has no text but an object": {"prompt": {}, "completion": "x"},
     "column 'input' holds a number": {"instruction": "x", "input": 3, "output": "y"},
     "column 'text' has no text but a number": {"text": 3},
-    "column 'text' holds half a character ('\\ud83d')": {"text": "a\ud83d"},
-    "turn 1 of 'messages' holds half a character": {"messages": [{"role": "user", "content": "\ud83d"}]},
+    "column 'text' holds a broken character (half of a surrogate pair, '\\ud83d')": {"text": "a\ud83d"},
+    "turn 1 of 'messages' holds a broken character": {"messages": [{"role": "user", "content": "\ud83d"}]},
     "turn 1 of 'messages' has no 'role'": {"messages": [{"role": ["user"], "content": "x"}]},
 }
 
