@@ -18,8 +18,8 @@ COMMON = {
     "task.type": "sample, glue, text (a table), tokens, generation or chat",
     "task.path": "your data: a file, a folder or a hub name",
     "lora.target_modules": "layers with LoRA, as [q_proj,v_proj] or all-linear",
-    "answer.budget": "average rank to place with --answer.rule shares or size",
-    "search.steps": "most steps of the search",
+    "answer.budget": "average rank allowed by --answer.rule shares or size",
+    "search.steps": "largest number of search steps",
     "retrain.max_steps": "steps of the retraining",
     "method": "autolora, or a control such as lora, lora_shuffled, lora_ranks",
     "seed": "seed of all random draws",
@@ -44,7 +44,8 @@ class Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
     """Keeps the line breaks of the description, and says in words for the user what a key allows."""
 
     def _get_help_string(self, action: Action) -> str:
-        return super()._get_help_string(action).replace("(type: ", "(allowed: ")
+        said = super()._get_help_string(action).replace("(type: ", "(allowed: ")
+        return said.replace("Path to a configuration file.", "YAML file with the keys of this section.")
 
     def _get_type_str(self, action: Action) -> str | None:
         annotation = {name: kind for name, (kind, _) in SWITCHES.items()} | dict(known_keys())

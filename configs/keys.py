@@ -29,7 +29,11 @@ MOST_SHOWN = 120
 
 # What the command line takes besides --config and the settings of a run: each option's type and its text in --help.
 SWITCHES: dict[str, tuple[Any, str]] = {
-    "stage": (Stage, "all, or one of: search (ends with ranks.json), retrain, report."),
+    "stage": (
+        Stage,
+        "all: search, retrain and report; search (ends with ranks.json), retrain or report: one of them alone; "
+        "verdict: do the places of the ranks matter?",
+    ),
     "overwrite": (
         bool,
         "Run the chosen stages anew; when all are done, replace their earlier results in this run's folder (search "
@@ -80,8 +84,15 @@ def words(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return ", ".join(str(value) for value in get_args(kind))
     if get_origin(kind) is list:
-        items = {str: "names, as [query,value]", int: "whole numbers, as [1,2]"}
-        return f"a list of {items.get(get_args(kind)[0], 'values, as [0.1,0.2]')}"
+        (item,) = get_args(kind)
+        if get_origin(item) is Literal:
+            return f"a list of: {words(item)}"
+        items = {
+            str: "names, as [query,value]",
+            int: "whole numbers, as [1,2]",
+            list[str]: "lists of names, as [[query]]",
+        }
+        return f"a list of {items.get(item, 'values, as [0.1,0.2]')}"
     if get_origin(kind) is dict:
         return "keys with values"
     return ", ".join(words(part) for part in get_args(kind))

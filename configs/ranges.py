@@ -34,10 +34,13 @@ Rates = Annotated[
     list[float],
     Range(f"numbers above 0, at most {LARGEST:,} each", lambda x: all(0 < rate <= LARGEST for rate in x)),
 ]
-Eta = Annotated[float | Literal["lr", "betty"], Range(f"0 to {LARGEST:,}, lr, betty", _eta)]
+Eta = Annotated[float | Literal["lr", "betty"], Range(f"a number from 0 to {LARGEST:,}, lr or betty", _eta)]
 Etas = Annotated[
     list[float | Literal["lr", "betty"]],
-    Range(f"at least one of: 0 to {LARGEST:,}, lr, betty", lambda x: len(x) > 0 and all(map(_eta, x))),
+    Range(
+        f"a list of numbers from 0 to {LARGEST:,}, lr or betty, at least one",
+        lambda x: len(x) > 0 and all(map(_eta, x)),
+    ),
 ]
 # Ray lets several cells share a GPU, but a cell with more than one GPU must have whole GPUs.
 Gpus = Annotated[
@@ -124,7 +127,7 @@ def _is_path(value: str | None) -> bool:
     return 0 < len(path) <= 3000 and b"\0" not in path and all(len(name) <= 255 for name in path.split(b"/"))
 
 
-_A_PATH = "a path of names of at most 255 bytes each, 3,000 in all"
+_A_PATH = "a path of at most 3,000 bytes, each name in it at most 255"
 FilePath = Annotated[str, Range(_A_PATH, _is_path)]
 FilePathOrNull = Annotated[str | None, Range(f"null, or {_A_PATH}", _is_path)]
 
@@ -153,6 +156,9 @@ Targets = Annotated[
 ]
 ModuleSets = Annotated[
     list[list[str]],
-    Range("sets of at least one module name each", lambda x: all(len(one) > 0 and all(one) for one in x)),
+    Range(
+        "a list of lists of module names, as [[query],[query,value]], none of them empty",
+        lambda x: all(len(one) > 0 and all(one) for one in x),
+    ),
 ]
 Modules = Annotated[list[str] | None, Range("null, or names of modules", lambda x: x is None or all(x))]

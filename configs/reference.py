@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 import typing
 from typing import Any
 
@@ -18,7 +19,7 @@ file overrides these defaults; `--print_config` shows the result. This page is m
 `schema_*.py` and `ranges.py` beside it: `python -m configs.reference > docs/configuration.md`.
 
 The command line also takes: `--config FILE` (a bare name is looked up in `configs/`),
-`--stage all|search|retrain|report`, `--overwrite`, `--show RUN`,
+`--stage all|search|retrain|report|verdict`, `--overwrite`, `--show RUN`,
 `--show RUN --for peft|trl|axolotl|llama-factory|unsloth`, `--workspace RUN`,
 `--score e2e|webnlg|ner --hyp FILE --ref FILE`; `--help` lists all.
 """
@@ -27,6 +28,19 @@ The command line also takes: `--config FILE` (a bare name is looked up in `confi
 def page() -> str:
     """The whole page."""
     return _HEAD + "".join(_section(RunConfig, "", "A run"))
+
+
+def takes(annotation: Any) -> str:
+    """What a key takes: its type and its range, without saying the type twice where the range names it."""
+    kind, limits = split_range(annotation)
+    if limits is None:
+        return words(kind)
+    said = limits.words.removeprefix("null, or ")
+    # Of a union such as float | None or list[str] | Literal["all-linear"], the range's words name the other values.
+    typed = next(part for part in (kind, *typing.get_args(kind)) if typing.get_origin(part) in (None, list, dict))
+    if re.match(r"\d|from ", said) or (typing.get_origin(typed) is list and not said.startswith("a list")):
+        said = f"{words(typed)}: {said}"
+    return f"{said}, or null" if type(None) in typing.get_args(kind) and "null" not in said else said
 
 
 def _section(schema: Any, prefix: str, title: str) -> list[str]:
@@ -40,12 +54,10 @@ def _section(schema: Any, prefix: str, title: str) -> list[str]:
         if dataclasses.is_dataclass(kind):
             parts += _section(kind, f"{key}.", f"`{key}`")
         else:
-            _, limits = split_range(kind)
-            takes = words(kind) + (f": {limits.words}" if limits else "")
             default = (
                 yaml.safe_dump(getattr(schema(), field.name), default_flow_style=True).removesuffix("\n...\n").strip()
             )
-            cells = (f"`{key}`", takes, f"`{default}`", meanings[field.name])
+            cells = (f"`{key}`", takes(kind), f"`{default}`", meanings[field.name])
             rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n")
     heading = f"\n## {title}\n\n{inspect.cleandoc(schema.__doc__)}\n\n"
     return [heading, "| key | takes | default | meaning |\n|---|---|---|---|\n" if rows else "", *rows, *parts]

@@ -51,8 +51,8 @@ class SearchConfig:
     """Stage 1, the search: it trains W (LoRA weights and task head) on D_tr, and beta, which gives alpha, on D_val."""
 
     steps: ranges.Count = 2000
-    """Largest number of inner steps, each on one batch of D_tr; the search stops earlier if the ranks settle
-    (patience)."""
+    """Largest number of inner steps, each on one batch of D_tr; with answer.rule threshold the search stops earlier if
+    the ranks settle (patience)."""
     learning_rate: ranges.Positive = 1e-4
     """AdamW's learning rate for W. Paper: 1e-4."""
     selection_learning_rate: ranges.Positive = 1e-3
@@ -78,7 +78,7 @@ class SearchConfig:
     """The gate that multiplies component j. start: alpha_j divided by its start value, so the search starts as plain
     LoRA; paper: alpha_j."""
     dropout: bool = True
-    """true: dropout (the base model's, and lora.dropout) is on in both problems; false: it is off."""
+    """true: dropout (the base model's, and lora.dropout) is on in inner and outer steps; false: it is off."""
     check_every: ranges.Count = 20
     """Steps between two checks of the ranks."""
     patience: ranges.CountFromZero = 10
@@ -166,7 +166,8 @@ class ExportConfig:
     """Also write adapter_padded/ for servers that read only r and lora_alpha: the adapter padded with zeros to one
     rank, one scale, and the same layers in every block. null: true for language models, else false."""
     gguf: bool = False
-    """Also write adapter.gguf, a LoRA file for llama.cpp; only for language models whose architecture it knows."""
+    """Also write adapter.gguf, a LoRA file for llama.cpp; only for language models that this export knows
+    (docs/faq.md)."""
     untrained: bool = False
     """Also write adapter_untrained/, an adapter at the searched ranks with B = 0, for trainers that take their ranks
     from an adapter. --stage search writes it also if the search is already finished."""
@@ -174,7 +175,7 @@ class ExportConfig:
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """Whether wandb gets the curves, too, and where."""
+    """Whether the curves also go to wandb, and into which project."""
 
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
     """auto: what WANDB_MODE, WANDB_DISABLED or `wandb offline` say; else online if an API key is found, else offline

@@ -12,8 +12,8 @@ class AnswerConfig:
 
     rule: Literal["threshold", "shares", "size"] = "threshold"
     """How the rank of each layer is chosen. threshold: the number of its components with alpha >= lambda (paper).
-    shares: of all layers' singular components, those with the largest share per parameter of what switching LoRA off
-    would cost on D_val, only those above noise. size: those with the largest squared singular value per parameter. By
+    shares: the singular components, over all layers, that would cost most per parameter on D_val if they were switched
+    off, without those below noise. size: the components with the largest squared singular value per parameter. By
     shares and size a layer may get rank 0."""
     budget: ranges.Budget = "auto"
     """Rules shares and size: an average rank; all ranks together have at most as many LoRA parameters as this rank in
@@ -21,10 +21,11 @@ class AnswerConfig:
     tolerance: ranges.ShareFromZero = 0.05
     """A rank or budget is enough if it loses at most this part of what LoRA gains on D_val."""
     rows: ranges.Judges = 1000
-    """Rows of D_val, drawn by seed, on which shares and curve are measured. 0 measures nothing; it is allowed for rule
-    threshold, and for size with a number as budget."""
+    """Rows of D_val, drawn by seed, on which the shares of the layers and the curve (what lower ranks keep of LoRA's
+    gain) are measured. 0 measures nothing; it is allowed for rule threshold, and for size with a number as budget."""
     curve_ranks: ranges.CurveRanks = field(default_factory=list)
     """Ranks at which the curve is measured, in addition to lora.k. Empty: 1, 2, 4, ..."""
     from_run: ranges.FilePathOrNull = None
-    """Folder of another run: its finished search is copied instead of searching, and answered by this run's rule,
-    budget and tolerance. {seed}, {task} and {runs} are replaced by this run's own. Can also be written answer.from."""
+    """Folder of another run: its finished search is copied instead of searching again, and the ranks are chosen from
+    it by this run's rule, budget and tolerance. {seed}, {task} and {runs} are replaced by this run's own. Can also be
+    written answer.from."""

@@ -24,11 +24,11 @@ class LoraSettings:
     dropout: ranges.ShareFromZero = 0.0
     """Dropout on LoRA's input, 0 to below 1."""
     r: ranges.Rank = 4
-    """Rank of every layer for method lora; average rank for adalora and eva, for para, optuna and lora_modules if
-    budget is null, and for lora_random if ranks_from is null. Paper's LoRA baseline: 4."""
+    """lora: the rank of every layer. adalora, eva: the average rank. para, optuna, lora_modules (without budget) and
+    lora_random (without ranks_from): the average rank. Paper's LoRA baseline: 4."""
     budget: ranges.BudgetOrNull = None
     """para, optuna, lora_modules: how many LoRA parameters the result may have, given as an average rank over the
-    layers (0.5: half as many as rank 1 in every layer takes). para: at most k. null: r."""
+    layers (0.5: half as many as rank 1 in every layer takes). para: at most lora.k. null: the value of lora.r."""
     module_sets: ranges.ModuleSets = field(default_factory=list)
     """lora_modules: sets of module names (or endings) among target_modules to choose from, for example [[query,
     value], [query]]. Each set gets the largest rank that the budget allows. Empty: each type alone, then the best two
@@ -43,8 +43,8 @@ class LoraSettings:
     combination is trained on D_tr, and the one that is best on D_val is retrained."""
     ranks_from: ranges.FilePathOrNull = None
     """lora_ranks and lora_shuffled (required), lora_random (optional): the ranks.json of the run to compare with. In
-    the path, {seed} and {task} stand for this run's seed and task, {runs} for its runs_folder (in a study, all cells
-    share one)."""
+    the path, {seed} and {task} stand for this run's seed and task, {runs} for its runs_folder (in a study, the same
+    for all cells)."""
     shuffle: Literal["size", "type"] = "size"
     """lora_shuffled: the layers among which ranks are permuted. size: layers with the same number of LoRA parameters
     per rank; type: layers of one module type, such as all query projections."""

@@ -8,7 +8,7 @@ from configs import ranges
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """The task, and its data. Texts that begin with a task type, as "chat: ...", are about this type."""
+    """The task, and its data. A help text that begins with a task type, as "chat: ...", is about this type alone."""
 
     type: Literal["sample", "glue", "text", "tokens", "generation", "chat"] = "sample"
     """sample: sentences that the program makes itself; glue: a GLUE task; text: your own table of texts and labels;
@@ -18,13 +18,13 @@ class TaskConfig:
     """glue: hub name or local folder (null: nyu-mll/glue). text: training rows as .csv, .tsv (a double quote there is
     a plain character, unless it encloses a whole cell), .jsonl or .parquet. tokens: .conll, .iob2, .tsv, .txt, .jsonl,
     .parquet, a folder with such files named train, validation and test, or a hub name. generation: for e2e and webnlg
-    a hub name or local folder (null: the hub's; for webnlg also a folder with LoRA's train.json, dev.json and
-    test.json), else a table as for text. chat: conversations as .jsonl, .json (a list of objects) or .parquet, a hub
-    name, or a local folder; docs/chat.md says which columns are read. Scripts in a hub repository are never run: the
-    rows are read from the hub's own conversion to parquet."""
+    a hub name or local folder (null: the hub's; for webnlg also a folder with train.json, dev.json and test.json of
+    the LoRA paper's code), else a table as for text. chat: conversations as .jsonl, .json (a list of objects) or
+    .parquet, a hub name, or a local folder; docs/chat.md says which columns are read. Scripts in a hub repository are
+    never run: the rows are read from the hub's own conversion to parquet."""
     revision: str | None = None
-    """glue, tokens, generation (e2e, webnlg), chat, if path is a hub name: its revision (branch, tag or commit);
-    null: the newest."""
+    """glue, tokens, generation (e2e, webnlg), chat, if path is a hub name: its revision (branch, tag or commit); null:
+    the newest."""
     name: str | None = None
     """glue: which task (sst2, cola, mrpc, ...). text, tokens, chat: a name for the results; null: the file's name.
     generation: e2e or webnlg; any other name means your own table and is a name for the results."""
@@ -39,9 +39,9 @@ class TaskConfig:
     prompts) that is held out for evaluation, drawn by seed, if no other rows are given for it. text: at least one row
     of each class stays in training."""
     text_columns: ranges.Columns = None
-    """text: the column with the text, or the two columns of a pair; null: text, else sentence. tokens: the column with
-    the list of words in .jsonl, .parquet and on the hub; null: tokens. generation: the column with the source; null:
-    source."""
+    """text: the column with the text, or the two columns of a pair; null: the column text or, if there is none,
+    sentence. tokens: the column with the list of words in .jsonl, .parquet and on the hub; null: tokens. generation:
+    the column with the source; null: source."""
     label_column: str | None = None
     """text: the column with the label; null: label. tokens: the column with the list of tags, which are texts, or
     numbers whose names are in the column's type or in a label.json beside the file; null: tags, or on the hub
@@ -82,11 +82,12 @@ class TaskConfig:
     all. generation: a row is a source with all its references."""
     label_smoothing: ranges.ShareFromZeroOrNull = None
     """generation: share of a target token's weight that training spreads over the vocabulary; null: 0.1 for e2e and
-    webnlg (LoRA's recipe), 0 for your own table."""
+    webnlg (as in the LoRA paper's code), 0 for your own table."""
     prompt: Literal["auto", "chat", "plain"] = "auto"
     """generation: how a source is given to the model. chat: by the model's chat template, the source as the user's
-    turn and the target as the assistant's; plain: the source and the token that begins a text (LoRA's recipe for
-    GPT-2). auto: plain for e2e and webnlg; for your own table chat if there is a chat template, else plain."""
+    turn and the target as the assistant's; plain: the source and the token that begins a text (as in the LoRA paper's
+    code for GPT-2). auto: plain for e2e and webnlg; for your own table chat if there is a chat template, else
+    plain."""
     chat_template: ranges.FilePathOrNull = None
     """chat, and generation with a chat prompt: a file with the Jinja template that turns a conversation into one text;
     null: the model's own. It is saved with the adapter."""
@@ -97,8 +98,10 @@ class TaskConfig:
 
 @dataclass(frozen=True)
 class DecodeSettings:
-    """Tasks generation and chat: how texts are written after the training. null means LoRA's recipe for GPT-2 for e2e
-    and webnlg, else greedy decoding. The samples of chat are always greedy, one at a time."""
+    """Tasks generation and chat: how texts are written after the training.
+
+    null means, for e2e and webnlg, as in the LoRA paper's code for GPT-2; else greedy decoding. The samples of chat
+    are always greedy, one at a time."""
 
     num_beams: ranges.WidthOrNull = None
     """generation: number of beams; 1 is greedy. null: 10 for e2e and webnlg, 1 for your own table."""

@@ -23,5 +23,5 @@ class VerdictConfig:
     whether any place matters; type: layers of one module type in different blocks, to test whether the block
     matters."""
     arms: list[Arm] = field(default_factory=list)
-    """Additional ranks that every pair trains for comparison. uniform: one rank in every layer with about as many
-    parameters as the learned ranks, at least 1; random: random ranks with as many parameters."""
+    """Further models that every pair trains for comparison, at other ranks. uniform: one rank in every layer with
+    about as many parameters as the learned ranks, at least 1; random: random ranks with as many parameters."""

@@ -86,6 +86,8 @@ def test_every_key_and_switch_has_words() -> None:
         (list[str], "a list of names, as [query,value]"),
         (list[int] | None, "a list of whole numbers, as [1,2], null"),
         (list[float], "a list of values, as [0.1,0.2]"),
+        (list[Literal["uniform", "random"]], "a list of: uniform, random"),
+        (list[list[str]], "a list of lists of names, as [[query]]"),
         (dict[str, dict[str, Any]], "keys with values"),
     ],
 )

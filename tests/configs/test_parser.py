@@ -169,7 +169,7 @@ def test_half_a_request_to_score_is_one_line(arguments: list[str], line: str) ->
 @pytest.mark.parametrize("switch", ["show", "workspace", "hyp", "ref", "json"])
 @pytest.mark.parametrize("path", ["x" * 256, "a/" * 1600, ""])
 def test_a_path_that_no_file_system_takes_is_one_line(switch: str, path: str) -> None:
-    with pytest.raises(UserError, match=rf"^--{switch}: .* is not allowed; allowed: a path of names of at most 255"):
+    with pytest.raises(UserError, match=rf"^--{switch}: .* is not allowed; allowed: a path of at most 3,000 bytes"):
         parse_command([f"--{switch}", path])
 
 

@@ -20,3 +20,6 @@ def test_every_key_has_a_row_with_its_default_and_what_is_allowed() -> None:
     assert "`[query, value]`" in rows["lora.target_modules"]
     assert "a list of whole numbers" in rows["lora.grid"]
     assert "keys with values" in rows["study.axes"]
+    assert "| a list of: uniform, random |" in rows["verdict.arms"]
+    assert "| a number above 0, at most 1,000,000, or null |" in rows["lora.budget"]
+    assert "| a whole number: 1 to 1,000,000,000, or null |" in rows["task.train_rows"]
