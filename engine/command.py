@@ -103,10 +103,11 @@ def _run(request: Request, stop: StopRequest) -> None:
     config = request.config
     if request.stage != "report":
         tell_unread(request.given, config, [config])
-    if config.method in CHOOSING_RANKS or config.retrain.learning_rates:
+    retrains = request.stage in ("all", "retrain")
+    if request.stage != "report" and (config.method in CHOOSING_RANKS or (retrains and config.retrain.learning_rates)):
         tried = ", ".join((*sorted(CHOOSING_RANKS), "--retrain.learning_rates"))
         refuse_several(f"trying ranks or learning rates ({tried})", "start run.py itself")
-    if config.retrain.gradient_accumulation > 1:
+    if retrains and config.retrain.gradient_accumulation > 1:
         refuse_several("--retrain.gradient_accumulation", "give each process fewer rows by starting more of them")
     with joined(config.device) as processes:
         folder = run_stages(request, stop, processes=processes, beside=_beside)

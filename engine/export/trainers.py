@@ -1,13 +1,16 @@
 """The lines by which another trainer trains at the ranks of a run: `run.py --show RUN --for TRAINER`."""
 
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import yaml
 
 from configs.errors import UserError
+from configs.launch import program
 from configs.places import PACKAGE
 from configs.requests import Trainer
+from configs.rules import SEARCHING
 from engine import ranks
 from engine.disk.files import read_json
 from engine.export.names import ADAPTER_CONFIG, what_parts_lose
@@ -50,8 +53,9 @@ def _record(folder: RunFolder) -> RankRecord:
     if not folder.ranks.exists() or not (folder.lora_config / ADAPTER_CONFIG).exists():
         missing = folder.lora_config if folder.ranks.exists() else folder.ranks
         raise UserError(
-            f"--for: {missing} does not exist; every search and every retraining writes it (for a finished "
-            f"search: --name OTHER --answer.from {folder.root} --stage search)"
+            f"--for: {missing} does not exist; methods {', '.join(sorted(SEARCHING))} write it when they have chosen "
+            f"the ranks. For a finished search: --name OTHER --answer.from {folder.root} --stage search; of another "
+            f"method, adapter/adapter_config.json has the ranks"
         )
     return ranks.load(folder.ranks)
 
@@ -84,7 +88,7 @@ def _untrained(folder: RunFolder) -> str:
         return ""
     return (
         f"# {folder.untrained} does not exist yet; this command writes it:\n"
-        f"#   python run.py --config {folder.config} --stage search --export.untrained true\n"
+        f"#   {program()} --config {shlex.quote(str(folder.config))} --stage search --export.untrained true\n"
     )
 
 

@@ -76,7 +76,8 @@ def _budget(begin: str, request: Request, folder: RunFolder) -> tuple[str, str] 
     enough, per_rank = record.evidence.sufficient_budget(record.tolerance), _per_rank(folder)
     if enough is None or not per_rank or enough.at * per_rank >= (record.lora_parameters or 0):
         return None
-    options = f"--answer.from {shlex.quote(str(folder.root))} --answer.rule shares --answer.budget {enough.at:g}"
+    rule = record.evidence.budget_rule
+    options = f"--answer.from {shlex.quote(str(folder.root))} --answer.rule {rule} --answer.budget {enough.at:g}"
     saved = 1 - (enough.parameters or enough.at * per_rank) / (record.lora_parameters or 1)
     why = f"by D_val an average rank of {enough.at:g} is enough: {100 * saved:.0f} % fewer parameters, no new search"
     return f"{begin} --name {request.config.name}-{enough.at:g} {options}", why

@@ -121,5 +121,5 @@ def _print_verdict(folder: RunFolder) -> None:
         score = f", {found['metric']} {sum(arm['scores']) / len(arm['scores']):.4f}" if arm.get("scores") else ""
         size = f"{arm['parameters']:,} LoRA parameters"
         console.print(f"  {arm['name']:<9} loss {loss:.4f}{score}, {size}{behind}", highlight=False, soft_wrap=True)
-    for line in (*found.get("notes", []), found["recommendation"]):
+    for line in (*found.get("notes", []), found["recommendation"].replace("python run.py", program(), 1)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,6 +1,7 @@
 """Estimate how much memory a training takes at its peak, and check that this much is free."""
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,14 +96,15 @@ def check_memory(
 ) -> None:  # fmt: skip
     """Logs the estimated peak of a training that is about to begin, and what is free, in GiB.
 
-    `rows`: how many rows of `data` go through the model at a time; `per_weight`: bytes for each trained number besides
-    the number itself. Raises UserError, which names the settings that save most, if the training needs more than is
-    free, unless `ignore_memory_estimate` is set.
+    `rows`: how many rows of `data` go through the model at a time, in all processes together; `per_weight`: bytes for
+    each trained number besides the number itself. Raises UserError, which names the settings that save most, if the
+    training needs more than is free, unless `ignore_memory_estimate` is set.
     """
     config, compute = run.config, run.compute
     if compute.device.type not in ("cpu", "cuda"):  # other devices do not say what is free
         return
     model.to(compute.device)
+    rows = math.ceil(rows / run.processes.size)
     held = activations(model, data, compute)
     again = config.model.gradient_checkpointing
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -135,7 +137,8 @@ def _savings(run: Workbench, model: nn.Module, held: Activations, rows: int) -> 
     now = held.of(rows, again=again)
     options = {f"--task.max_length {max(4, config.task.max_length // 2)}": now / 2}
     if rows > 1:
-        options["half the batch_size with twice the gradient_accumulation"] = now - held.of(rows // 2, again=again)
+        half = "half the batch_size" + (" with twice the gradient_accumulation" if run.processes.size == 1 else "")
+        options[half] = now - held.of(rows // 2, again=again)
     if not again:
         options["--model.gradient_checkpointing true"] = now - held.of(rows, again=True)
     frozen = sum(parameter.nbytes for parameter in model.parameters() if not parameter.requires_grad)

@@ -125,12 +125,12 @@ def _steps(engine: SearchEngine, name: str) -> None:
 def _plain_step(engine: SearchEngine) -> None:
     """One step of plain LoRA training: forward, backward, clip, optimiser step."""
     lora = engine.lora
-    batch = lora.get_batch()
-    lora.passes.forward += 1
-    lora.passes.backward += 1
-    with lora.compute.autocast():
-        loss = lora.module(**batch).loss
-    loss.backward()
+    for batch, share in lora.parts(lora.get_batch()):
+        lora.passes.forward += 1
+        lora.passes.backward += 1
+        with lora.compute.autocast():
+            loss = lora.module(**batch).loss
+        (loss * share).backward()
     lora.clip_grad()
     lora.optimizer.step()
     lora.zero_grad()

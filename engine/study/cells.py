@@ -1,7 +1,6 @@
 """The cells of a study, ordinary runs for every combination of its axes and variants; which cell reads which."""
 
 import dataclasses
-import itertools
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -17,10 +16,10 @@ from engine.retrain.owners import READ_RANKS
 from engine.retrain.sources import ranks_from
 from engine.run.contents import read_result
 from engine.run.folder import RunFolder
+from engine.study.combinations import VARIANT, axes_of_study, combinations, named_values
 from engine.study.folder import StudyFolder
-from engine.study.words import means, word
+from engine.study.values import means, word
 
-VARIANT = "variant"
 RESULT_KEYS = (
     "task", "method", "metrics", "lora_parameters", "trainable_parameters", "learning_rate", "seconds", "steps",
 )  # fmt: skip
@@ -45,14 +44,11 @@ class Cell:
 
 def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
     """Every combination of the axes' values and the variants. Raises UserError for wrong settings in study."""
-    axes = _axes(config.study)
+    _check_axes(config.study)
     tracking = dataclasses.replace(config.tracking, group=config.tracking.group or config.name)
     placed = dataclasses.replace(config, runs_folder=str(folder.cells), study=StudyConfig(), tracking=tracking)
     cells = []
-    for combination in itertools.product(*axes.values()):
-        values = dict(zip(axes, combination, strict=True))
-        if _excluded(config.study, axes, values):
-            continue
+    for values in combinations(config.study):
         named = dataclasses.replace(placed, name=cell_name(values))
         cells.append(Cell(values, with_values(named, _settings(config.study, values))))
     if not cells:
@@ -64,22 +60,19 @@ def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
     return cells
 
 
-def _axes(study: StudyConfig) -> dict[str, list[Any]]:
-    """The axes and their values, variants the last. Raises UserError for wrong settings in study."""
-    axes: dict[str, list[Any]] = dict(study.axes)
-    empty = [key for key, values in axes.items() if not values]
+def _check_axes(study: StudyConfig) -> None:
+    """Raises UserError for wrong settings in study."""
+    empty = [key for key, values in study.axes.items() if not values]
     if empty:
         raise UserError(f"--study.axes: {empty[0]} has no values; give a list of one or more")
-    if VARIANT in axes:
+    if VARIANT in study.axes:
         raise UserError(f"--study.axes: {VARIANT!r} is not allowed; named settings go into study.variants")
-    if study.variants:
-        axes[VARIANT] = list(study.variants)
     _refuse_own_keys(study)
     _refuse_axes_again(study)
+    axes = axes_of_study(study)
     _check_places(axes, "where", [(axis, list(places)) for axis, places in study.where.items()])
     left_out = [item for entry in study.exclude for item in entry.items()]
-    _check_places(axes, "exclude", [(axis, _values(named, axes.get(axis, []))) for axis, named in left_out])
-    return axes
+    _check_places(axes, "exclude", [(axis, named_values(named, axes.get(axis, []))) for axis, named in left_out])
 
 
 def _check_places(axes: Mapping[str, list[Any]], key: str, named: Sequence[tuple[str, list[Any]]]) -> None:
@@ -95,22 +88,6 @@ def _check_places(axes: Mapping[str, list[Any]], key: str, named: Sequence[tuple
                 axis,
                 ", ".join(map(word, elsewhere)),
             )
-
-
-def _values(named: Any, axis: list[Any]) -> list[Any]:
-    """The values that an entry of study.exclude names on an axis: one, or a list of them. If the axis itself has lists
-    as values, a list is one value, and a list of lists several."""
-    lists = any(isinstance(value, list) for value in axis)
-    several = isinstance(named, list) and (not lists or any(isinstance(value, list) for value in named))
-    return named if several else [named]
-
-
-def _excluded(study: StudyConfig, axes: Mapping[str, list[Any]], values: Mapping[str, Any]) -> bool:
-    """Whether an entry of study.exclude leaves out the cell with these values on the axes."""
-    return any(
-        all(any(means(values[axis], one) for one in _values(named, axes[axis])) for axis, named in entry.items())
-        for entry in study.exclude
-    )
 
 
 def _refuse_own_keys(study: StudyConfig) -> None:

@@ -1,6 +1,5 @@
 """The report of a study: tables (Markdown and parquet), figures, and one self-contained page."""
 
-import math
 import re
 from pathlib import Path
 
@@ -15,8 +14,8 @@ from engine.report.page import inline_image, render
 from engine.run.folder import RunFolder
 from engine.study import figures, tables
 from engine.study.agreement import between_approximations, between_seeds
-from engine.study.cells import VARIANT
 from engine.study.charts import metric_charts
+from engine.study.combinations import VARIANT, combinations
 from engine.study.comparison import read_comparison
 from engine.study.folder import StudyFolder
 from engine.study.markdown import escaped, markdown
@@ -69,7 +68,7 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
 
 def _sentence(results: pd.DataFrame, config: RunConfig) -> str:
     """The number of runs, their model and tasks; `7 of 8 runs` if a run failed or has not started."""
-    cells = math.prod(map(len, config.study.axes.values())) * max(1, len(config.study.variants))
+    cells = sum(1 for _ in combinations(config.study))
     count = str(cells) if len(results) == cells else f"{len(results)} of {cells}"
     return f"{count} runs of {config.model.name} on {', '.join(map(str, results[TASK].unique()))}."
 

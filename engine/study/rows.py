@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from engine.disk.tables import read_parquet
-from engine.study.words import number, word
+from engine.study.values import word
+from engine.study.words import number
 
 SEED, TASK, APPROXIMATION = "seed", "task", "hypergradient.type"
 

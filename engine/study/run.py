@@ -22,7 +22,8 @@ from engine.run.resuming import Outdated
 from engine.study.cells import RESULT_KEYS, Cell, damage, reads, with_chosen_rate
 from engine.study.folder import AskedOfStudy, StudyFolder
 from engine.study.launchers import LAUNCHERS, Job, Running
-from engine.study.words import all_numbers, word
+from engine.study.values import word
+from engine.study.words import all_numbers
 
 log = logging.getLogger("autolora")
 

@@ -1,10 +1,9 @@
 """Show a study in the terminal: how many cells are finished, their table, and the paths of the files."""
 
-import math
-
 from configs.files import load_config
 from engine.run.contents import read_result
 from engine.run.folder import RunFolder
+from engine.study.combinations import combinations
 from engine.study.folder import StudyFolder
 from engine.terminal.console import console
 
@@ -14,7 +13,7 @@ def print_study(folder: StudyFolder) -> None:
     begun = sorted(path.parent for path in folder.cells_begun)
     finished = [root for root in begun if RunFolder(root).metrics.exists()]
     study = load_config(folder.config).study if folder.config.exists() else None
-    cells = math.prod(map(len, study.axes.values())) * max(1, len(study.variants)) if study else len(begun)
+    cells = sum(1 for _ in combinations(study)) if study else len(begun)
     console.print(f"{len(finished)} of {cells} cells are finished, {len(begun) - len(finished)} half-done")
     if folder.table.exists():
         print_table(folder)

@@ -8,7 +8,8 @@ import pandas as pd
 from scipy import stats
 
 from engine.study.rows import SEED, TASK, labelled, row_keys
-from engine.study.words import span, spread, word
+from engine.study.values import word
+from engine.study.words import span, spread
 from problems.tasks.base import ERRORS
 
 OURS, COST_REFERENCE = "autolora", "adalora"

@@ -17,11 +17,10 @@ from engine.retrain.settings import FINISHED
 from engine.run.contents import read_fingerprint, read_result, read_searched, read_trials_file
 from engine.run.context import Context
 from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
 from engine.run.resuming import Outdated, Settings
 from engine.run.same_data import data_change
 from engine.study.cells import Cell
-from engine.verdict.arms import LEARNED, Arms
+from engine.verdict.arms import Arms
 from engine.verdict.folder import VerdictFolder
 from engine.verdict.judge import LOOKS
 
@@ -84,10 +83,10 @@ def refuse_other_settings(arms: Arms) -> None:
         )  # fmt: skip
 
 
-def refuse_other_data(arms: Arms, folder: RunFolder, stop: StopRequest) -> None:
-    """Raises Outdated, naming the file, if its rows are no longer those that chose the ranks, or those that the pairs
-    of earlier commands were trained and judged on. Writes down the rows before the first pair."""
-    run, place = Context(arms.pair(1)[LEARNED].config, stop), arms.folder
+def refuse_data_after_search(run: Context, folder: RunFolder) -> None:
+    """Raises Outdated, naming the file, if its rows are no longer those on which the ranks were chosen.
+
+    `run`: a training of the verdict; `folder`: the run that is judged."""
     chosen = read_searched(folder.search_summary).get("data") or read_trials_file(folder.grid).get("data", {})
     change = data_change(run, chosen, f"the ranks in {folder.ranks} were chosen on", evaluated=False)
     if change:
@@ -95,12 +94,16 @@ def refuse_other_data(arms: Arms, folder: RunFolder, stop: StopRequest) -> None:
             f"{change}; the verdict needs rows on which the ranks were not chosen; bring the old data back, or --name "
             f"for a run with other rows"
         )
+
+
+def refuse_data_after_pairs(run: Context, place: VerdictFolder) -> None:
+    """Raises Outdated, naming the file, if its rows are no longer those that earlier pairs were trained and judged on.
+    Writes down the rows before the first pair."""
     if not place.data.exists():
         write_json(place.data, run.fingerprint)
         return
-    change = data_change(
-        run, read_fingerprint(place.data), f"the pairs in {place.root} were trained on", evaluated=True
-    )
+    begun = read_fingerprint(place.data)
+    change = data_change(run, begun, f"the pairs in {place.root} were trained on", evaluated=True)
     if change:
         raise Outdated(f"{change}; bring the old data back, or --overwrite to train every pair again")
 

@@ -26,7 +26,13 @@ from engine.stages import run_stages
 from engine.study.beside import beside
 from engine.study.cells import Cell
 from engine.study.launchers import LAUNCHERS, Job, Running
-from engine.verdict.again import refuse_other_data, refuse_other_ranks, refuse_other_rows, refuse_other_settings
+from engine.verdict.again import (
+    refuse_data_after_pairs,
+    refuse_data_after_search,
+    refuse_other_ranks,
+    refuse_other_rows,
+    refuse_other_settings,
+)
 from engine.verdict.arms import LEARNED, SHUFFLED, Arms, forget_models, rate_of
 from engine.verdict.clock import time_limit
 from engine.verdict.folder import VerdictFolder
@@ -49,9 +55,11 @@ def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
     if not folder.ranks.exists():
         run_stages(dataclasses.replace(request, stage="search", overwrite=False), stop, draw=False)
     with locked(folder.root), explained(config, folder.root):
-        arms = _arms_of(config, folder, stop, overwrite=request.overwrite)
+        arms = _arms_of(config, folder, stop)
+        rows = Context(arms.pair(1)[LEARNED].config, stop)
+        _make_room(arms, folder, rows, overwrite=request.overwrite)
         changes = can_be_shuffled(arms.record, arms.sizes, config.verdict.shuffle)
-        found = _train(request, arms, stop) if changes else None
+        found = _train(request, arms, rows, stop) if changes else None
         if changes and found is None:
             raise UserError(
                 f"--verdict.minutes: {config.verdict.minutes:g} minutes are over, and the first pair is not trained; "
@@ -82,27 +90,43 @@ def _refuse(config: RunConfig, folder: RunFolder) -> None:
     LAUNCHERS[config.study.launcher].check(config.study)
 
 
-def _arms_of(config: RunConfig, folder: RunFolder, stop: StopRequest, *, overwrite: bool) -> Arms:
-    """What is compared; copies the ranks beside the pairs, which must all be trained at the same ranks.
-
-    Raises UserError when earlier pairs were trained at other ranks or under other settings.
-    """
-    place = VerdictFolder(folder.verdict)
-    if overwrite:
-        remove(folder.verdict_summary)
-        remove(place.root)
+def _arms_of(config: RunConfig, folder: RunFolder, stop: StopRequest) -> Arms:
+    """What is compared. Raises UserError for ranks that cannot be trained."""
     record = ranks.load(folder.ranks)
     if not record.kept:
         raise UserError(f"{folder.ranks}: every rank is 0; at least one layer needs a rank of 1 or more")
-    refuse_other_ranks(place, record, folder.ranks)
-    arms = Arms(config, place, record, _sizes(config, folder, record, stop), rate_of(config, folder))
-    refuse_other_settings(arms)
+    sizes = _sizes(config, folder, record, stop)
+    return Arms(config, VerdictFolder(folder.verdict), record, sizes, rate_of(config, folder))
+
+
+def _make_room(arms: Arms, folder: RunFolder, rows: Context, *, overwrite: bool) -> None:
+    """Checks that the earlier pairs fit, and copies the ranks beside the pairs, which are all trained at these ranks.
+
+    Raises UserError when earlier pairs were trained at other ranks, under other settings or on other rows. With
+    `overwrite`, deletes such pairs instead, and those of a finished verdict; an unfinished verdict resumes.
+    """
+    config, place = arms.config, arms.folder
+    if overwrite:
+        refuse_data_after_search(rows, folder)  # before anything is deleted
+    try:
+        refuse_other_ranks(place, arms.record, folder.ranks)
+        refuse_other_settings(arms)
+        if overwrite:
+            refuse_data_after_pairs(rows, place)
+        found = shown(arms) if overwrite else None
+        stale = found is not None and _over(found)
+    except UserError:
+        if not overwrite:
+            raise
+        stale = True
+    if stale:
+        remove(folder.verdict_summary)
+        remove(place.root)
     if not folder.config.exists():  # ranks that someone wrote by hand
         write_text(folder.config, to_yaml(config))
     if not place.ranks.exists():
         place.root.mkdir(parents=True, exist_ok=True)
         write_text(place.ranks, folder.ranks.read_text(encoding="utf-8"))
-    return arms
 
 
 def _sizes(config: RunConfig, folder: RunFolder, record: ranks.RankRecord, stop: StopRequest) -> dict[str, int]:
@@ -117,7 +141,7 @@ def _sizes(config: RunConfig, folder: RunFolder, record: ranks.RankRecord, stop:
     return {name: known[name] for name in names}
 
 
-def _train(request: Request, arms: Arms, stop: StopRequest) -> Shown | None:
+def _train(request: Request, arms: Arms, rows: Context, stop: StopRequest) -> Shown | None:
     """Trains pairs until a look decides, all are trained, or the time is over, and logs a line after each pair.
 
     Returns the finished pairs; None if there is none.
@@ -126,7 +150,8 @@ def _train(request: Request, arms: Arms, stop: StopRequest) -> Shown | None:
     with time_limit(stop, config.verdict.minutes):
         while found is None or not _over(found):
             if not told:
-                refuse_other_data(arms, RunFolder.of(config), stop)
+                refuse_data_after_search(rows, RunFolder.of(config))
+                refuse_data_after_pairs(rows, arms.folder)
             done, before, first = 0 if found is None else found.complete, found, time.monotonic()
             cells = _next(arms, done, one=config.study.launcher == "serial" or not told)
             _run(request, cells, stop)

@@ -21,7 +21,7 @@ from engine.retrain.owners import READ_RANKS
 from engine.retrain.settings import FINISHED, RETRAINING
 from engine.search.settings import UNFINISHED
 from engine.study.comparison import COMPARED
-from engine.study.words import word
+from engine.study.values import word
 from problems.hypergradients import HYPERGRADIENTS
 from tests.helpers.bilevel_toys import implicit, lora_toy, random_vector
 from tests.helpers.unread import CHAT, PAIRS, runs_of, told

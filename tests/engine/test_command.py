@@ -83,9 +83,30 @@ ONE_PROCESS = {
         ("--retrain.learning_rates", "[1e-3]"), lambda c: c, r"^torchrun: trying .*--retrain\.learning_rates"
     ),
     "accumulation": (
-        ("--retrain.gradient_accumulation", "2"), lambda c: c, r"^torchrun: --retrain\.gradient_accumulation is"
+        ("--retrain.gradient_accumulation", "2"), lambda c: c, r"^torchrun: --retrain\.gradient_accumulation needs"
     ),
 }  # fmt: skip
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("key", ["learning_rates", "gradient_accumulation"])
+def test_a_search_by_several_processes_is_not_refused_for_what_only_the_retraining_reads(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    value = {"learning_rates": "[1e-3]", "gradient_accumulation": "2"}[key]
+    begun: list[str] = []
+
+    @contextmanager
+    def begin(device: str) -> Iterator[Any]:
+        begun.append(device)
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(command, "joined", begin)
+    with pytest.raises(KeyboardInterrupt):
+        start(Request(tiny_config(f"--retrain.{key}", value), "search", False, "x"))
+    assert begun == ["cpu"]
 
 
 @pytest.mark.trains

@@ -137,7 +137,9 @@ def test_a_model_that_is_no_language_model_is_refused(tmp_path: Path, trainer: T
 
 
 def test_folders_without_the_ranks_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^--for: .*ranks\.json does not exist; a search"):
+    with pytest.raises(
+        UserError, match=r"^--for: .*ranks\.json does not exist; methods autolora, lora_grid, .* write it"
+    ):
         lines_for("peft", RunFolder(tmp_path / "none"))
     folder = run_at(tmp_path / "a")
     (folder.lora_config / "adapter_config.json").write_text("{}")

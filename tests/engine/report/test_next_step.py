@@ -1,5 +1,6 @@
 """The command that is proposed after a run: one that parses, and the comparison that matters now."""
 
+import dataclasses
 import shlex
 from collections.abc import Callable
 from typing import Any
@@ -74,9 +75,12 @@ def test_where_a_verdict_takes_long_it_is_one_shuffled_run(tiny_config: Config) 
     assert "lora_shuffled" not in next_step(request)[0], "it has been run"
 
 
-def test_once_the_places_are_told_it_is_a_budget_that_is_enough(tiny_config: Config) -> None:
+@pytest.mark.parametrize("rule", ["shares", "size"])
+def test_once_the_places_are_told_it_is_a_budget_that_is_enough(tiny_config: Config, rule: str) -> None:
+    """By the rule of its curve."""
     request, folder = asked(tiny_config())
-    ranks.save(answered_record(lora_parameters=4000), folder.ranks)
+    evidence = dataclasses.replace(evidence_of(), budget_rule=rule)
+    ranks.save(answered_record(lora_parameters=4000, evidence=evidence), folder.ranks)
     write_json(folder.search_summary, {"parameters_per_rank": {"a": 200, "b": 200}})
     write_json(folder.verdict_summary, {})
     command, why = next_step(request)
@@ -84,6 +88,7 @@ def test_once_the_places_are_told_it_is_a_budget_that_is_enough(tiny_config: Con
     assert budget is not None
     smaller = parsed(command).config
     assert (smaller.answer.from_run, smaller.answer.budget) == (str(folder.root), budget.at)
+    assert smaller.answer.rule == rule
     assert "% fewer parameters" in why
     ranks.save(answered_record(lora_parameters=100), folder.ranks)
     assert "--answer.from" not in next_step(request)[0], "it has fewer already"

@@ -12,6 +12,7 @@ from engine.run import memory
 from engine.run.context import Context
 from engine.run.memory import Activations, activations, check_memory
 from engine.search.stage import build_search
+from problems.machine.processes import Processes
 from problems.models.attach import attach_components
 
 
@@ -58,6 +59,18 @@ def test_the_peak_is_told_once_a_training(
             check_memory(run, model, run.data, 8, per_weight=12, what="the search")
     (line,) = [r.getMessage() for r in caplog.records if r.getMessage().startswith("memory: ")]
     assert "GiB at the peak of the search" in line
+
+
+def test_each_of_several_processes_holds_its_own_rows_alone(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(tiny_config())
+    model, asked = searched_model(run), []
+    monkeypatch.setattr(Activations, "of", lambda self, rows, *, again: asked.append(rows) or 0.0)
+    for processes, rows in ((1, 9), (2, 5), (4, 3)):
+        run.processes = Processes(0, processes, 0)
+        check_memory(run, model, run.data, 9, per_weight=12, what="the search")
+        assert asked.pop() == rows
 
 
 def test_too_little_is_refused_with_what_saves_most(

@@ -185,3 +185,18 @@ def test_the_cost_of_several_inner_steps_has_its_outer_one(
     for name, method in HYPERGRADIENTS.items():
         cost = method.cost(config.hypergradient.terms)
         assert rows[name] == (cost.forward + 1, cost.backward + 1), name
+
+
+@pytest.mark.trains
+def test_the_cost_of_accumulated_batches_has_the_passes_of_every_part(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    torch.set_default_dtype(torch.float32)
+    config = tiny_config("--search.batch_size", "4", "--search.gradient_accumulation", "2")
+    engine = build_search(run_of(config), second_order=True)
+    engine.train()
+    engine.global_step = 1
+    engine.train_step()
+    rows = {row["approximation"]: (row["forward_passes"], row["backward_passes"]) for row in measure_cost(engine, 1)}
+    assert rows["lora"] == (2, 2)
+    assert rows["first_order"][0] >= 4

@@ -1,4 +1,4 @@
-"""Values as words on axes and in tables, and places of study.where as values."""
+"""The numbers in the tables of a study as text."""
 
 from typing import Any
 
@@ -6,51 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from engine.study.words import all_numbers, means, number, span, spread, word
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "null"),
-        (float("nan"), "null"),
-        (True, "true"),
-        (np.bool_(False), "false"),
-        (1e-3, "0.001"),
-        (np.float64(1e-5), "1e-05"),
-        (np.int64(1000), "1000"),
-        ("lr", "lr"),
-        ([1e-3, None], "[0.001, null]"),
-        (np.array(["query"]), "[query]"),
-        ([], "[]"),
-    ],
-)
-def test_a_value_is_said_as_yaml_writes_it(value: Any, text: str) -> None:
-    assert word(value) == text
+from engine.study.words import all_numbers, number, span, spread
 
 
 def test_a_column_of_numbers_stays_one_and_truth_is_none() -> None:
     assert all_numbers([1, 2.5])
     assert not any(map(all_numbers, ([1, None], [True, False], [0.1, "lr"], [[1], [2]])))
-
-
-@pytest.mark.parametrize(
-    ("value", "places"),
-    [
-        (1e-3, ["0.001", "1e-3", "1.0e-3", 1e-3]),
-        ("1e-3", ["0.001", "1e-3"]),
-        (2, ["2", "2.0", 2]),
-        (True, ["true", "True", True]),
-        (None, ["null", "None", None]),
-        ("None", ["none"]),
-        ([1e-3, 2], ["[0.001, 2]", "[1e-3,2]"]),
-        (["query"], ["[query]"]),
-        ([], ["[]"]),
-    ],
-)
-def test_a_place_is_meant_by_value(value: Any, places: list[Any]) -> None:
-    assert all(means(value, place) for place in places)
-    assert not any(means(value, place) for place in ("5", "other", "[5]", "false"))
 
 
 @pytest.mark.parametrize(

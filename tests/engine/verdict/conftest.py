@@ -43,7 +43,8 @@ def verdict(
         write_json(folder.search_summary, {"parameters_per_rank": dict.fromkeys(NAMES, SIZE), **searched})
         monkeypatch.setitem(LAUNCHERS, "serial", Launcher(launcher))
         if not data:
-            monkeypatch.setattr(stage, "refuse_other_data", lambda *_: None)
+            for name in ("refuse_data_after_search", "refuse_data_after_pairs"):
+                monkeypatch.setattr(stage, name, lambda *_: None)
         run_verdict(Request(config, "verdict", overwrite, "tiny.yaml"), StopRequest())
         return json.loads(folder.verdict_summary.read_text()), folder
 

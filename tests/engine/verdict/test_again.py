@@ -29,6 +29,20 @@ def test_other_ranks_and_other_settings_are_refused_until_all_is_trained_again(v
     assert len(launcher.trained) == 18
 
 
+@pytest.mark.trains
+def test_an_overwrite_that_was_stopped_resumes_and_begins_again_only_after_its_end(
+    verdict: Callable[..., Any],
+) -> None:
+    verdict(FakeLauncher(better(0.3)))
+    verdict(FakeLauncher(better(0.3), stop_after=7), overwrite=True)
+    launcher = FakeLauncher(better(0.3))
+    assert verdict(launcher, overwrite=True)[0]["ending"] == "matter"
+    assert len(launcher.trained) == 18 - 7
+    again = FakeLauncher(better(0.3))
+    verdict(again, overwrite=True)
+    assert len(again.trained) == 18
+
+
 CHANGED = {
     "--verdict.rows": ("5", "trained with 4000, now it is 5"),
     "--verdict.shuffle": ("type", "trained with 'size', now it is 'type'"),
@@ -112,6 +126,8 @@ def test_a_table_edited_after_the_search_is_refused(
     with pytest.raises(UserError, match=r"own.csv no longer gives the training rows that the ranks in .* were chosen"):
         verdict(launcher, *asked, searched=searched, data=True)
     assert not launcher.trained
+    with pytest.raises(UserError, match=r"own.csv no longer gives the training rows that the ranks in .* were chosen"):
+        verdict(launcher, *asked, searched=searched, data=True, overwrite=True)
     write_table(tmp_path)
     assert verdict(launcher, *asked, searched=searched, data=True)[0]["ending"] == "matter"
 

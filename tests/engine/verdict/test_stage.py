@@ -249,7 +249,7 @@ def test_ranks_written_by_hand_have_their_own_k_and_their_settings_are_kept(verd
 def test_the_pace_is_told_after_the_first_pair(verdict: Callable[..., Any], log_lines: list[str]) -> None:
     verdict(FakeLauncher(better(0.3)))
     told = [line for line in log_lines if "pairs" in line or line.startswith("INFO pair ")]
-    assert told[0].startswith("INFO pair 1: learned 1.0000, shuffled 1.2")
+    assert told[0].startswith("INFO pair 1: loss 1.0000 at the learned ranks, 1.2")
     assert told[1] == "INFO 8 pairs take about 0 minutes, 24 pairs 0"
     assert told[2].startswith("INFO pair 2: ")
     assert sum("24 pairs" in line for line in told) == 1

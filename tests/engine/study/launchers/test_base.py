@@ -19,7 +19,7 @@ def test_jobs_come_after_those_that_they_read_and_else_keep_their_order() -> Non
         begun.append(found.name)
         running.ended(found)
     assert begun == ["lora", "learned", "shuffled", "full"]
-    with pytest.raises(UserError, match=r"^--study: the cells (b, a|a, b) would each read"):
+    with pytest.raises(UserError, match=r"^--study: the cells (b, a|a, b) wait for each other"):
         Running([job("a", "b"), job("b", "a")])
 
 

@@ -1,0 +1,35 @@
+"""Values on a study's axes: as text, and recognised in what a user wrote. Needs no pandas."""
+
+from typing import Any
+
+import numpy as np
+
+
+def word(value: Any) -> str:
+    """The value as YAML writes it: null, true, 0.001, [query, value]."""
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return "null"
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple | np.ndarray):
+        return f"[{', '.join(map(word, value))}]"
+    return str(value)
+
+
+def means(value: Any, place: Any) -> bool:
+    """Whether `place`, as study.where or study.exclude names it, means this value of an axis.
+
+    YAML reads an unquoted key that looks like a number, a boolean or null as such, so values are compared, not texts.
+    """
+    place = word(place)
+    if isinstance(value, list):
+        parts = [part.strip() for part in place.strip().strip("[]").split(",") if part.strip()]
+        return len(parts) == len(value) and all(map(means, value, parts))
+    if value is None:
+        return place.lower() in ("null", "none")
+    if not isinstance(value, bool):
+        try:
+            return float(value) == float(place)
+        except (TypeError, ValueError):
+            pass
+    return word(value).lower() == place.lower()
