@@ -32,10 +32,10 @@ Opened = Callable[[], AbstractContextManager[None]]
 class Sample:
     """Rows of D_val in a random order; what is chosen on one half of them is measured on the other half.
 
-    `batch`: rows of similar length that go through the model at a time if no gradient is taken. `advance` is called
-    after every batch with its rows times its passes, where a pass with a gradient counts as WITH_GRADIENT passes.
-    `extend` is called with the same count for passes beyond those of `measure.passes`. Several processes divide the
-    batches among themselves, and each gets the numbers of all rows.
+    `batch`: how many rows, of similar length, go through the model at a time if no gradient is taken. `advance` is
+    called after every batch with its rows times its passes, where a pass with a gradient counts as WITH_GRADIENT
+    passes. `extend` is called with the rows times passes, counted in the same way, that come on top of
+    `measure.passes`. Several processes divide the batches among themselves, and each gets the numbers of all rows.
     """
 
     rows: Dataset

@@ -58,7 +58,7 @@ def test_a_signal_stops_between_two_batches() -> None:
         next(sample.own([[0], [1]]))
 
 
-def test_some_of_the_rows_are_told_to_nobody() -> None:
+def test_a_sample_of_some_rows_does_not_count_as_progress() -> None:
     told: list[int] = []
     model, inputs, labels = planted(branches=2, needed=(0,), rows=30, seed=0)
     some = sample_of(inputs, labels, advance=told.append).some(5)
