@@ -87,7 +87,7 @@ class Sample:
         order = np.argsort(-np.asarray(self.rows["length"]), kind="stable").tolist()
         return [order[i : i + size] for i in range(0, len(order), size)]
 
-    def told(self, model: nn.Module, inputs: dict[str, Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
+    def labelled_logits(self, model: nn.Module, inputs: dict[str, Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
         """The model's logits and their labels.
 
         A language model computes only logits that predict a label, if its forward has `logits_to_keep`: logits of the
@@ -113,7 +113,7 @@ class Sample:
         for number, inputs, labels in self.own(batches):
             for place, opened in enumerate(points):
                 with opened(), self.compute.autocast():
-                    logits, told = self.told(model, inputs, labels)
+                    logits, told = self.labelled_logits(model, inputs, labels)
                 sums, counts = self.likelihood.statistics(logits, told)
                 if found is None:
                     found = torch.zeros(len(points), len(self.rows), sums.shape[1], dtype=torch.float64)

@@ -17,7 +17,7 @@ from problems.tasks.kind import Kind
 
 
 class Workbench(ABC):
-    """A run of the command line (`Context`), or the model and rows of a script (`Given`).
+    """A run of the command line (`Context`), or the model and rows of a script (`ScriptBench`).
 
     Of several processes only the first writes files. `stop` says whether a signal has asked to stop. `told`:
     what has been checked against the free memory, that is the trainings by name, and "weights".

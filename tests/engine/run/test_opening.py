@@ -86,7 +86,9 @@ def test_a_file_where_a_folder_belongs_is_refused_before_anything_is_written(
     path.touch() if MISPLACED[name] is not None else path.mkdir()
     kind = "file" if MISPLACED[name] is None else "folder"
     for stage in ("all", "search", "retrain", "report"):
-        with pytest.raises(UserError, match=rf"^{path}: a {kind} belongs there.*move it, or give another --name$"):
+        with pytest.raises(
+            UserError, match=rf"^{path}: must be a {kind}, and is something else; move it, or give another --name$"
+        ):
             run_stages(Request(config, stage, False, "x"), StopRequest())  # type: ignore[arg-type]
     assert names(RunFolder.of(config)) == {name}
 

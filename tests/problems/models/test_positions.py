@@ -142,7 +142,7 @@ def test_a_text_that_would_outgrow_the_positions_is_refused_before_the_search(tm
     model, data = save_causal(tmp_path / "model", "gpt2"), write_e2e(tmp_path / "data")
     argv = arguments(model, data, tmp_path / "runs", "[c_attn]")
     with pytest.raises(
-        UserError, match=r"^--decode\.max_new_tokens: 150 .* takes 160; allowed: 160 for both"
+        UserError, match=r"^--decode\.max_new_tokens: 150 .* takes 160; allowed: prompt and text together up to 160 "
     ) as caught:
         run_stages(parse([*argv, "--decode.max_new_tokens", "150"]), StopRequest())
     assert "\n" not in str(caught.value)

@@ -1,3 +1,5 @@
+"""TER: by hand, its bound, and every edit of tercom."""
+
 import json
 
 import pytest
