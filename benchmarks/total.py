@@ -51,7 +51,7 @@ class TotalSettings:
     """Epochs of AutoLoRA's retraining, as a share of `epochs`. With a search_share of 0.15, W takes as many steps in
     all as in the other methods."""
     search_share: float = 0.15
-    """How many rows of D_tr the search sees at most, as a share of the rows that `epochs` have."""
+    """Rows of D_tr that the search sees at most, as a share of the rows that `epochs` passes see."""
     r: int = 4
     """Rank of LoRA, mean rank of AdaLoRA."""
     learning_rates: dict[str, float] = field(default_factory=dict)

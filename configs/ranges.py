@@ -79,7 +79,7 @@ Rank = Annotated[int, Range("1 to 1024", lambda x: 1 <= x <= 1024)]
 BudgetOrNull = Annotated[
     float | None, Range(f"null, or a number above 0, at most {LARGEST:,}", lambda x: x is None or 0 < x <= LARGEST)
 ]
-# PEFT limits the effect of larger values by the size of the model.
+# Above 1,000 PEFT limits rho to the largest dimension of the model's weights, divided by the rank.
 Rho = Annotated[float, Range("1 to 1,000", lambda x: 1 <= x <= 1000)]
 Ranks = Annotated[
     list[int],

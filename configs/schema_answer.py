@@ -12,9 +12,9 @@ class AnswerConfig:
 
     rule: Literal["threshold", "shares", "size"] = "threshold"
     """How the rank of each layer is chosen. threshold: the number of its components with alpha >= lambda (paper).
-    shares: the singular components, over all layers, that would cost most per parameter on D_val if they were switched
-    off, without those below noise. size: the components with the largest squared singular value per parameter. By
-    shares and size a layer may get rank 0."""
+    shares: the singular components, over all layers, with the largest share per parameter of what LoRA gains on D_val,
+    without shares below noise. size: the components with the largest squared singular value per parameter. By shares
+    and size a layer may get rank 0."""
     budget: ranges.Budget = "auto"
     """Rules shares and size: an average rank; all ranks together have at most as many LoRA parameters as this rank in
     every layer. auto: the smallest of 0.25, 0.5, 1 and 2 that is enough; if none is, there is no limit."""

@@ -18,10 +18,9 @@ from configs.schema import RunConfig
 class Row(NamedTuple):
     """Keys (or whole sections) that nothing reads if `unread` returns True.
 
-    `why`: the reason, for the user; `{c...}` is filled in from the configuration. `instead`: what to do, if the key is
-    refused on the command line because the run would not be the one that was asked for: another setting overrules the
-    key, or data that it names would not be read. Without `instead`, and for a key in a file, which may also serve
-    other runs, the user is only warned.
+    `why`: the reason, for the user; `{c...}` is filled in from the configuration. `instead`: what the user should do.
+    A row with it refuses a key of the command line: another setting overrules the key, or the data that it names would
+    not be read. A row without it, and any key in a file (which may serve other runs), only gives a warning.
     """
 
     keys: tuple[str, ...]

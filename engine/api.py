@@ -35,7 +35,7 @@ from engine.ranks import RankRecord
 from engine.ranks.evidence import CurvePoint
 from engine.ranks.needs import needs_evidence
 from engine.run.folder import RunFolder
-from engine.run.given import Given, dtype_of, same_random_numbers
+from engine.run.given import ScriptBench, dtype_of, same_random_numbers
 from engine.terminal.console import heard, log
 from problems.models.bare import Snapshot, stop_recomputing, take_adapters_off
 from problems.models.given import lora_settings, trained_whole
@@ -237,7 +237,7 @@ def _learn(
         config = _settings(base, lora, kind, search, hypergradient, answer, seed, precision, device, recomputes)
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="learn_ranks_")))
         count = 0 if validation is None else len(validation)
-        given = Given(config, whole, kind, rows, count, folder, device)
+        given = ScriptBench(config, whole, kind, rows, count, folder, device)
         stack.callback(given.compute.let_go)  # collects the searched model, which reference cycles keep alive
         stack.callback(given.put_back)
         find_ranks(given)

@@ -115,8 +115,8 @@ class LengthGroupedOrder(Sampler[int]):
         return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def own_part(rows: Dataset, batch: Sequence[int], processes: Processes) -> tuple[list[dict[str, Any]], float]:
-    """This process's rows of a batch, and their share of all labels in it, by which a mean loss weighs them.
+def own_rows(rows: Dataset, batch: Sequence[int], processes: Processes) -> tuple[list[dict[str, Any]], float]:
+    """The rows of this process in a batch, and their share of all labels in it, by which a mean loss weighs them.
 
     Labels of -100 do not count. A process whose rows have no label gets one row, with the share 0.
     """
@@ -139,7 +139,7 @@ def own_parts(
     parts and processes, are the mean loss of the batch. A part without a label is left out, as its mean loss is NaN.
     """
     if len(batch) <= size:
-        own, share = own_part(rows, batch, processes)
+        own, share = own_rows(rows, batch, processes)
         return [own], [share]
     labels = [_count_labels(label) for label in rows[list(batch)]["labels"]]
     parts: list[list[dict[str, Any]]] = []
@@ -147,7 +147,7 @@ def own_parts(
     for start in range(0, len(batch), size):
         counted = sum(labels[start : start + size])
         if counted or (start + size >= len(batch) and not parts):
-            own, share = own_part(rows, batch[start : start + size], processes)
+            own, share = own_rows(rows, batch[start : start + size], processes)
             parts.append(own)
             shares.append(share * counted / max(1, sum(labels)))
     return parts, shares

@@ -3,7 +3,7 @@
     Delta_l x = scaling * B_l (gate_l * (A_l x)),   gate_l = alpha_l [k], times a constant (see problems/selection.py)
 
 l is a group: a layer, or a part of a fused layer (see problems/models/parts.py). The gates of one layer's parts lie
-side by side.
+side by side. The search and its answer call a group a layer.
 
 A forward hook on `lora_A` multiplies its [.., k] output, which is exactly Eq. 2 for every model and layer kind that
 PEFT knows, quantised bases included. No LoRA layer is written here.
@@ -31,7 +31,7 @@ def factors(layer: LoraLayer) -> tuple[Tensor, Tensor]:
 
 
 class NotByRow(RuntimeError):
-    """Rows cannot have different gates, as the model mixes the rows of a batch: an expert gets single tokens."""
+    """Rows cannot have different gates: a layer gets their tokens without the rows, as an expert in a mixture does."""
 
 
 class Gates:

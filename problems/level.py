@@ -117,8 +117,8 @@ class BilevelProblem(ImplicitProblem):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """As Betty's, but skips a step whose loss or gradient is not finite: no parameter then changes.
 
-        `skipped` tells whether this step was skipped. `still_count` counts the skipped steps; `skip_count` counts
-        those of them that the other problem has not counted.
+        `skipped` tells whether this step was skipped. `still_count` counts this problem's skipped steps. `skip_count`
+        leaves out the outer steps that were skipped because the inner step was, which the inner problem has counted.
         """
         self.skipped = ~self._finite()
         self.still_count = self.still_count + self.skipped

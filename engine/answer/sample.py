@@ -32,10 +32,10 @@ Opened = Callable[[], AbstractContextManager[None]]
 class Sample:
     """Rows of D_val in a random order; what is chosen on one half of them is measured on the other half.
 
-    `batch`: rows of similar length that go through the model at a time if no gradient is taken. `advance` is called
-    after every batch with its rows times its passes, where a pass with a gradient counts as WITH_GRADIENT passes.
-    `extend` is called with the same count for passes beyond those of `measure.passes`. Several processes divide the
-    batches among themselves, and each gets the numbers of all rows.
+    `batch`: how many rows, of similar length, go through the model at a time if no gradient is taken. `advance` is
+    called after every batch with its rows times its passes, where a pass with a gradient counts as WITH_GRADIENT
+    passes. `extend` is called with the rows times passes, counted in the same way, that come on top of
+    `measure.passes`. Several processes divide the batches among themselves, and each gets the numbers of all rows.
     """
 
     rows: Dataset
@@ -87,7 +87,7 @@ class Sample:
         order = np.argsort(-np.asarray(self.rows["length"]), kind="stable").tolist()
         return [order[i : i + size] for i in range(0, len(order), size)]
 
-    def told(self, model: nn.Module, inputs: dict[str, Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
+    def labelled_logits(self, model: nn.Module, inputs: dict[str, Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
         """The model's logits and their labels.
 
         A language model computes only logits that predict a label, if its forward has `logits_to_keep`: logits of the
@@ -113,7 +113,7 @@ class Sample:
         for number, inputs, labels in self.own(batches):
             for place, opened in enumerate(points):
                 with opened(), self.compute.autocast():
-                    logits, told = self.told(model, inputs, labels)
+                    logits, told = self.labelled_logits(model, inputs, labels)
                 sums, counts = self.likelihood.statistics(logits, told)
                 if found is None:
                     found = torch.zeros(len(points), len(self.rows), sums.shape[1], dtype=torch.float64)

@@ -129,7 +129,7 @@ def _integrals(
             for t, part in line:
                 values = torch.full(shape, t, device=sample.compute.device, requires_grad=True)
                 with gates.open(values), sample.compute.autocast():
-                    logits, told = sample.told(model, inputs, labels)
+                    logits, told = sample.labelled_logits(model, inputs, labels)
                 (grad,) = torch.autograd.grad(sample.likelihood.loss(logits, told, temperature), [values])
                 sums -= part * grad.double().cpu()
             sample.advance(len(labels) * WITH_GRADIENT * nodes)

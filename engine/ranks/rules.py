@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from configs.schema import Constraint
 from engine.ranks.evidence import SEEN
 
-# Constraints under which the alphas of a layer sum to 1, so that 1/k is the share of each at the uniform start.
-SHARES = {"softmax"}
+# Constraints under which the alphas of a layer sum to 1: each starts at 1/k.
+SUM_TO_ONE = {"softmax"}
 
 # Relative: at the uniform start a rounding error may put alpha just below lambda = 1/k, where the rule keeps it.
 ROUNDING = 1e-6
@@ -28,7 +28,7 @@ def thresholds(alpha: Array, constraint: Constraint) -> Array:
     if constraint == "none":
         found = alpha.sum(1)[:, None] / k
     else:
-        found = 0 * alpha[:, :1] + (1.0 / k if constraint in SHARES else 0.5)
+        found = 0 * alpha[:, :1] + (1.0 / k if constraint in SUM_TO_ONE else 0.5)
     return found
 
 

@@ -47,7 +47,7 @@ class StopAtNaN(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         look = state.global_step % 20 == 0 or control.should_save or control.should_training_stop
         if look and not bool(torch.isfinite(self.trainer.processes.summed([self.trainer.loss_sum])[0])):
-            raise NotFinite(no_number(f"the loss by step {state.global_step}", self.config))
+            raise NotFinite(no_number(f"a loss up to step {state.global_step}", self.config))
 
 
 def no_number(what: str, config: RunConfig) -> str:

@@ -48,8 +48,10 @@ def seal(checkpoint: Path, seconds: float, begun: Mapping[str, Any]) -> None:
 
 
 def newest(folder: Path) -> Sealed | None:
-    """The newest intact checkpoint, or None. Removes half-written and damaged ones; warns of damaged ones that are
-    newer."""
+    """The newest intact checkpoint, or None.
+
+    Removes half-written and damaged ones, and warns of each damaged one that is newer than the one returned.
+    """
     found = None
     # Checks all checkpoints: Trainer counts them to decide which to delete, and could delete an intact one to keep a
     # broken one.

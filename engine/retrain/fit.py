@@ -52,8 +52,9 @@ class Fitted:
 
 
 def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mapping[str, Any] | None = None) -> Fitted:
-    """Trains on `data.train` and evaluates after the last step (no split chooses an epoch). A model without trainable
-    parameters is only evaluated.
+    """Trains on `data.train` and evaluates once, after the last step; no best epoch is chosen.
+
+    A model without trainable parameters is only evaluated.
 
     Resumes from the newest intact checkpoint in `folder`. The caller removes the checkpoints once the result is
     written. Each checkpoint stores `begun`: the settings, data and ranks that are compared before it is resumed.

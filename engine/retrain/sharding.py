@@ -9,7 +9,7 @@ from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader
 
-from problems.data import LengthGroupedOrder, own_part
+from problems.data import LengthGroupedOrder, own_rows
 from problems.machine.processes import Processes
 from problems.tasks import Collate
 
@@ -34,7 +34,7 @@ class _Parts(torch.utils.data.Dataset[Any]):
         return len(self.rows)
 
     def __getitems__(self, batch: Sequence[int]) -> dict[str, Tensor]:
-        own, share = own_part(self.rows, batch, self.processes)
+        own, share = own_rows(self.rows, batch, self.processes)
         return {**self.collate(own), "share": torch.tensor(share)}
 
 

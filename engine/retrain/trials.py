@@ -109,7 +109,8 @@ class Trials:
         self.run.compute.let_go()
         set_seed(self.run.config.seed)
         run, prepared = prepare(tried)
-        # Only after `prepare`, which may refuse: a half-done choice would then resume only under the refused settings.
+        # After `prepare`, which may refuse: else the refused settings would be stored, and a half-done choice could
+        # resume only under them.
         self.run.begin()
         self._write(done)
         try:

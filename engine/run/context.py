@@ -34,8 +34,8 @@ class Context(Workbench):
     """What all stages of a run share.
 
     `stop` says whether a signal has asked the run to stop. `folder`: where the run writes its results, if not in the
-    folder that `config` names. Attribute `told`: the trainings whose memory estimate has been logged, and "weights"
-    once the weights are known to fit.
+    folder that `config` names. Attribute `told`: what has been checked against the free memory, that is the trainings
+    by name, and "weights".
     """
 
     def __init__(

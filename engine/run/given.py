@@ -28,7 +28,7 @@ from problems.models.precision import train_in_fp32
 from problems.tasks.given import GivenKind, GivenRows
 
 
-class Given(Workbench):
+class ScriptBench(Workbench):
     """The model and rows of a script.
 
     `base`: the model and the modules that are trained whole. `rows`: the rows of D_tr, and after them the last

@@ -97,8 +97,9 @@ def refuse_finished(asked: Asked) -> None:
         return
     growing = folder.at(Places.of(folder.root).growing)
     resumes = f" (and resumes the half-done new results in {growing.root})" if growing.begun else ""
+    what = "search" if asked.stage == "search" else "run"
     raise UserError(
-        f"--name: {folder.root} already holds a finished run; --overwrite replaces it{resumes}, --name starts "
+        f"--name: {folder.root} already holds a finished {what}; --overwrite replaces it{resumes}, --name starts "
         f"another, --stage report draws its report again"
     )
 

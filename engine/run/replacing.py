@@ -50,7 +50,7 @@ def replacing(asked: AskedOf[F], resuming: Sequence[Refusal[F]]) -> Iterator[F]:
 def _originals_named(asked: AskedOf[F], folder: F) -> Iterator[None]:
     """Makes a message about a file that was copied from the old results name the original instead of the copy.
 
-    The copy is removed, so that the user has to mend the original.
+    The copy will be gone, so it is the original that the user must repair.
     """
     try:
         yield

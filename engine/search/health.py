@@ -9,7 +9,7 @@ import numpy as np
 from configs.errors import UserError
 from configs.rules import moves_alpha
 from configs.schema import RunConfig
-from engine.ranks.rules import SHARES
+from engine.ranks.rules import SUM_TO_ONE
 from engine.search.engine import SearchEngine
 from engine.search.trajectory import Trajectory
 
@@ -79,7 +79,7 @@ def warn_about(trajectory: Trajectory, config: RunConfig) -> None:
     if alpha.shape[2] == 1 or not moves_alpha(config):
         return
     collapsed = int((alpha[-1].max(axis=1) > COLLAPSED).sum())
-    if config.search.constraint in SHARES and 2 * collapsed > alpha.shape[1]:
+    if config.search.constraint in SUM_TO_ONE and 2 * collapsed > alpha.shape[1]:
         log.warning(
             "alpha has collapsed: one component is above %s in %d of %d layers; lower "
             "--search.selection_learning_rate (now %g) or --search.steps",

@@ -13,7 +13,7 @@ from engine.search.trajectory import Trajectory
 from problems.level import BilevelProblem
 from problems.machine.compute import random_state, set_random_state
 
-# Attributes of a problem that log lines show before the next outer step sets them again.
+# Further attributes of a problem: counters, and what log lines show until the next outer step sets it again.
 _LAST = ("last_loss", "direct", "implicit", "skip_count", "still_count")
 
 

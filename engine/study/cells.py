@@ -76,7 +76,7 @@ def _check_axes(study: StudyConfig) -> None:
 
 
 def _check_places(axes: Mapping[str, list[Any]], key: str, named: Sequence[tuple[str, list[Any]]]) -> None:
-    """Raises UserError if study.`key` names an axis that there is not; logs a warning for values that it has not."""
+    """Raises UserError if study.`key` names an axis that the study lacks; warns of values that the axis lacks."""
     for axis, places in named:
         if axis not in axes:
             raise UserError(f"--study.{key}: {axis!r} is no axis; there are: {', '.join(axes)}")

@@ -18,7 +18,7 @@ def load_libraries(config: RunConfig | None = None, processes: Processes = ALONE
 
     Before it imports the model hub's libraries, it checks whether the hub answers, as they read at their import
     whether they are offline. Raises UserError if the device of `config` does not exist on this machine; `config` None:
-    not checked, as other processes compute.
+    the device is not checked here, as each training of a study or a verdict checks its own.
     """
     new = not {"torch", "transformers", "datasets"} <= sys.modules.keys()
     if new:

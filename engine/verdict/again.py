@@ -44,7 +44,7 @@ def refuse_other_rows(config: RunConfig, folder: RunFolder) -> None:
         return
     searched, tried = read_searched(folder.search_summary), read_trials_file(folder.grid)
     recorded: dict[str, Any] = searched.get("settings") or tried.get("settings", {})
-    what = f"{folder.ranks} was found with"
+    what = f"the ranks in {folder.ranks} were chosen with"
     needed = "the verdict needs rows on which the ranks were not chosen"
     way_out = f"{needed}; give the old value, or --name for a run with other rows"
     _ROWS.refuse_changed(recorded, config, what, way_out)

@@ -13,8 +13,9 @@ Ending = Literal["matter", "worse", "equal", "undecided"]
 LOOKS = (8, 16, 24)
 """Numbers of pairs at which the test may end; the first is the least, the last the most that is trained."""
 LEVELS = (0.004, 0.006, 0.015)
-"""The chance of a wrong answer at each look, in each direction; 0.025 over all looks. The sign-flip test keeps to it
-over seeds, for the same rows; the interval, made from both spreads, keeps to it over rows, too."""
+"""The chance of a wrong answer at each look, in each direction; 0.025 over all looks. The sign-flip test holds
+this chance over seeds, on fixed rows; the interval, whose width comes from the spread over seeds and over rows, holds
+it over rows, too."""
 EQUAL_WITHIN = 0.02
 """Places do not matter if the difference is at most this part of what LoRA gains."""
 LEARNED = 2.0

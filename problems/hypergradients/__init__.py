@@ -1,4 +1,7 @@
-"""The registry of hypergradient approximations. A new one is one class in one file and one line here.
+"""The registry of hypergradient approximations.
+
+A new one is a class in a file of its own, a line here, its name in HypergradientConfig.type, and, if it has second
+derivatives, also in SECOND_ORDER of configs/rules.py.
 
 NONE is not an approximation: it is registered for a search without outer steps, and no comparison includes it.
 """

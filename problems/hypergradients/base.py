@@ -95,7 +95,8 @@ class Cost:
 class Hypergradient(ABC):
     """One approximation; `OuterProblem.backward` looks it up by the inner problem's config type.
 
-    `__call__` has the signature with which Betty calls it.
+    `__call__` has the signature with which Betty calls it. The docstring of each class says At (the W at which L_tr is
+    differentiated), eta and Source; a test asks for all three.
     """
 
     name: ClassVar[str]

@@ -14,9 +14,10 @@ from problems.hypergradients.difference import central_difference
 class Sama(Hypergradient):
     """Central difference along D v, D the diagonal d(Adam's update)/d(gradient) at rate 1.
 
-    At: W before the inner step, under its dropout masks. eta: as configured; `lr` is Betty's own scale. D is zero at
-    the first step, where Adam has no history. Error: second order in the radius. Adam's bias correction is left out,
-    which makes the term too large by the factor (1 - b1^t) / sqrt(1 - b2^t) (6.5 at step 10, 3.2 at 100, 1.3 at 1000).
+    At: W before the inner step, under its dropout masks. eta: as configured; `lr` multiplies the term by the
+    rate, as Betty's own `sama` does. D is zero at the first step, where Adam has no history. Error: second order in
+    the radius. Adam's bias correction is left out, which makes the term too large by the factor
+    (1 - b1^t) / sqrt(1 - b2^t) (6.5 at step 10, 3.2 at 100, 1.3 at 1000).
     With an SGD step D is 1, and the term is that of `darts`. Source: SAMA (Choe et al. 2023) by Betty's
     `precondition`; the radius is that of `darts`, as Betty's 1.0 is far outside the linear range of LoRA weights.
     """

@@ -14,7 +14,10 @@ from configs.schema import RunConfig
 
 @dataclass(frozen=True)
 class Compute:
-    """The device and the precision of one run. Weights stay fp32; bf16 is autocast."""
+    """The device and the precision of the arithmetic of one run.
+
+    `bf16`: whether forward passes run under bf16 autocast. The dtype of the weights is not kept here.
+    """
 
     device: torch.device
     bf16: bool

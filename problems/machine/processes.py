@@ -6,7 +6,7 @@ dL_tr/dbeta), of dL_val/dW and dL_val/dbeta, and of the products of the implicit
 modules in DDP, which would sum none of them: beta is used inside the other problem's forward pass, and a hypergradient
 computes its products without `.backward()`.
 
-accelerate's PartialState would be no shorter, and where there are GPUs, its wait is an nccl barrier on them.
+accelerate's PartialState is not used: it would save no code, and with GPUs it waits by an nccl barrier on them.
 
 torch is imported only where several processes run: a single process does not use it here, and many commands end before
 they need it.
@@ -35,7 +35,7 @@ class Stop(Protocol):
     """The exit code that a signal asked for."""
 
 
-# The other processes wait while the first decodes and scores. If one dies, the others notice at once nevertheless.
+# So long because the others wait while the first process decodes and scores. If one dies, they notice at once anyway.
 TIMEOUT = timedelta(hours=12)
 
 

@@ -46,7 +46,10 @@ def insert(model: PreTrainedModel, bottleneck: int, head: Sequence[str]) -> list
     """
     kind = model.config.model_type
     if kind not in MODEL_TYPES:
-        raise UserError(f"--method: 'adapter' is not allowed for a model of type {kind}; allowed: {MODEL_TYPES}")
+        raise UserError(
+            f"--method: 'adapter' is not allowed for a model of type {kind}; allowed: models of type "
+            f"{' or '.join(MODEL_TYPES)}"
+        )
     model.requires_grad_(False)
     for output in _outputs(model):
         output.add_module(_NAME, Bottleneck(output.dense.out_features, bottleneck))

@@ -16,7 +16,8 @@ _SHARED, _OTHER = 4, 4
 # The largest change of a logit that counts as rounding, as a share of the change at the tokens that differ. fp32 stays
 # a hundred times below it; a small random encoder is ten times above it.
 _ROUNDING, _ROUNDING_4BIT = 1e-4, 0.02
-_NOTHING = 1.0  # nats; a mixture of experts adds hundredths to the loss even where no label counts
+# A loss of at most this many nats counts as none: a mixture of experts adds hundredths even where no label counts.
+_NOTHING = 1.0
 
 
 @torch.no_grad()

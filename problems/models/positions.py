@@ -15,7 +15,8 @@ from configs.schema import RunConfig
 from problems.data import Data
 from problems.tasks.base import PAD_TO
 
-# Their names in BERT and similar models; GPT-2; OPT, BART, RoFormer and, as a buffer, GPT-J; the first GPT; CTRL.
+# Names of position tables: in BERT and similar models; GPT-2; OPT, BART, RoFormer and, as a buffer, GPT-J; the first
+# GPT; CTRL.
 _TABLES = {"position_embeddings", "wpe", "embed_positions", "positions_embed", "pos_encoding"}
 
 
@@ -59,8 +60,9 @@ def refuse_long_texts(
     longest = max(map(len, prompts()), default=0)
     if longest > 0 and longest + longest_text > most:
         raise UserError(
-            f"--decode.max_new_tokens: {longest_text} is not allowed, as a source has {longest} tokens and "
-            f"{config.model.name} takes {most}; allowed: {most} for both together (--task.max_length cuts sources)"
+            f"--decode.max_new_tokens: {longest_text} is not allowed, as a prompt has {longest} tokens and "
+            f"{config.model.name} takes {most}; allowed: prompt and text together up to {most} tokens "
+            f"(--task.max_length cuts the prompt)"
         )
 
 

@@ -44,7 +44,7 @@ def ter_edits(hyp: Words, ref: Words) -> int:
     if not hyp or not ref:
         return len(hyp) + len(ref)
     places = _matching_places(hyp, ref)
-    distance = BoundedDistance(ref)
+    distance = EditDistance(ref)
     current, shifts = list(hyp), 0
     alignment = _align(current, ref)
     while (better := _best_shift(current, ref, places, alignment, distance)) is not None:
@@ -90,7 +90,7 @@ def _next_column(
 ) -> tuple[list[int], int, int]:
     """Extend every reached cell of column j; returns the next column, its cheapest diagonal step and the last cell.
 
-    The limit follows only diagonal steps, as in tercom; with the last column (word None) nothing is pruned.
+    Only diagonal steps set the limit of the next column, as in tercom; the last column (word None) is not pruned.
     """
     size = len(ref)
     following, best = [_UNSEEN] * (size + 1), _INFINITE
@@ -135,8 +135,8 @@ def _read_path(steps: list[list[str]], edits: int, j: int, i: int) -> _Alignment
     return _Alignment(edits, wrong_in_hyp, wrong_in_ref, hyp_position)
 
 
-class BoundedDistance:
-    """Plain edit distance to one reference: a lower bound of the beam's. It is bit-parallel, so it costs little."""
+class EditDistance:
+    """The plain edit distance to one reference, never more than the beam's. It is bit-parallel, so it costs little."""
 
     def __init__(self, ref: Words) -> None:
         self.size = len(ref)
@@ -165,7 +165,7 @@ def _best_shift(
     ref: Words,
     places: dict[tuple[str, ...], list[int]],
     start: _Alignment,
-    distance: BoundedDistance,
+    distance: EditDistance,
 ) -> tuple[list[str], _Alignment] | None:
     """The next shift of tercom, as the words and the alignment after it; None when no shift helps.
 

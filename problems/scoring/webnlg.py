@@ -26,7 +26,8 @@ def score_webnlg(
 
     hyps: one text per item; refs: the references of each item in the data's order ("" for a missing one). Raw texts
     and texts in the challenge's form (tokenised, lower case, ASCII) give the same scores. categories: for each item
-    its category or "seen" / "unseen"; the result then also has "BLEU.seen", "BLEU.unseen", ... (old-cat, new-cat).
+    its category or "seen" / "unseen"; the result then also has "BLEU.seen", "BLEU.unseen", ... (the
+    challenge calls them old-cat and new-cat).
 
     * BLEU, 0 to 100: multi-bleu.perl -lc; missing references count as references of length 0, as in the scripts.
     * METEOR, 0 to 1: 1.5, `-l en -norm -r 3`, missing references are empty lines.

@@ -19,7 +19,7 @@ __all__ = ["Collate", "Rows", "Task", "make_task"]
 # The tasks by `task.type`, and the benchmarks of type generation by `task.name`.
 _BY_TYPE: dict[str, Callable[[TaskConfig, int], Task]] = {
     "sample": SampleReviews, "text": TextTable, "tokens": Tagging, "generation": SourceTarget,
-    "chat": Chats,
+    "chat": Chats, "glue": lambda task, seed: Glue(task),
 }  # fmt: skip
 _BENCHMARKS: dict[str | None, Callable[[TaskConfig], Task]] = {"e2e": E2E, "webnlg": WebNLG}
 
@@ -29,4 +29,4 @@ def make_task(config: RunConfig) -> Task:
     task = config.task
     if is_benchmark(task):
         return _BENCHMARKS[task.name](task)
-    return _BY_TYPE[task.type](task, data_seed(config)) if task.type in _BY_TYPE else Glue(task)
+    return _BY_TYPE[task.type](task, data_seed(config))

@@ -42,6 +42,7 @@ class Task(ABC):
 
     name: str
     evaluation_split: str
+    """The split to evaluate on; `rows` may still change it."""
     auto_class: ClassVar[Any]
     """transformers' Auto class with the right head."""
     peft_type: ClassVar[TaskType]

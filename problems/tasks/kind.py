@@ -1,4 +1,4 @@
-"""The part of a task that a search and its answer use: the kind of labels, and the loss of a batch."""
+"""The part of a task that a search and its answer use."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Kind(Protocol):
-    """The kind of labels, the loss of a batch, and where the rows come from."""
+    """What a search reads of a task: PEFT's task type, the head's settings, the loss, and the origin of the rows."""
 
     @property
     def peft_type(self) -> TaskType | None:

@@ -72,8 +72,8 @@ class Tagging(Task):
     def _rows(self, train: list[Sentence], evaluation: list[Sentence], source: Source | str | None) -> Rows:
         """The rows; `source` says where `evaluation` is from: a file, a split, or None.
 
-        None: some of the training rows were held out, and their tags are known, too. Tags of another source must occur
-        in the training rows.
+        None: they were held out of the training rows, and their tags count as classes, too. Tags from a file or split
+        must occur in the training rows.
         """
         self.classes = _find_tags(str(self.config.path), [*train, *(evaluation if source is None else ())])
         if source is not None:

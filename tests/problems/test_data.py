@@ -61,7 +61,7 @@ def test_a_loader_gives_every_row_once_an_epoch() -> None:
 
 
 @pytest.mark.parametrize("stop", [0, 1, 12, 13, 14, 30])
-def test_a_loader_goes_on_where_it_was(stop: int) -> None:
+def test_a_loader_resumes_where_it_was(stop: int) -> None:
     whole = [batch["n"].tolist() for batch in islice(loader(), 40)]
     first = loader()
     begun = [batch["n"].tolist() for batch in islice(first, stop)]

@@ -53,7 +53,10 @@ class Chat:
 
 
 def form_of(where: str, rows: Sequence[Row]) -> tuple[str, ...]:
-    """The columns from which the rows of a file are read. Raises UserError, listing the file's, where none fit."""
+    """The columns from which the rows of a file are read.
+
+    Raises UserError, which lists the file's columns, if they fit no form.
+    """
     known = dict.fromkeys(name for row in rows for name, value in row.items() if value is not None)
     for form in _FORMS:
         if all(name in known for name in form if name not in _OPTIONAL):

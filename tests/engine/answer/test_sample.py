@@ -58,7 +58,7 @@ def test_a_signal_stops_between_two_batches() -> None:
         next(sample.own([[0], [1]]))
 
 
-def test_some_of_the_rows_are_told_to_nobody() -> None:
+def test_a_sample_of_some_rows_does_not_count_as_progress() -> None:
     told: list[int] = []
     model, inputs, labels = planted(branches=2, needed=(0,), rows=30, seed=0)
     some = sample_of(inputs, labels, advance=told.append).some(5)
@@ -88,7 +88,7 @@ def test_a_language_model_gives_no_logits_of_prompts(kind: str) -> None:
     labels[0, 5:9], labels[1, 7:12] = inputs["input_ids"][0, 5:9], inputs["input_ids"][1, 7:12]
     sample = sample_of(torch.zeros(3, 1, 1), torch.zeros(3, dtype=torch.long), likelihood=Categorical(shifted=True))
     whole = model(**inputs).logits.detach()
-    logits, told = sample.told(model, inputs, labels)
+    logits, told = sample.labelled_logits(model, inputs, labels)
     assert model.get_base_model().seen == [12, 8], "tokens 4 to 10 tell a label, and one more goes along"
     for one, other in zip(
         sample.likelihood.statistics(logits.detach(), told), sample.likelihood.statistics(whole, labels), strict=True
@@ -106,6 +106,6 @@ def test_all_logits_are_taken_where_a_row_has_one_label_or_no_token_has_one() ->
     nothing = torch.full((2, 6), -100)
     for likelihood, labels in ((Categorical(shifted=True), nothing), (Categorical(), inputs["input_ids"])):
         sample = sample_of(torch.zeros(2, 1, 1), torch.zeros(2, dtype=torch.long), likelihood=likelihood)
-        logits, told = sample.told(model, inputs, labels)
+        logits, told = sample.labelled_logits(model, inputs, labels)
         assert logits.shape == (2, 6, 50)
         assert told is labels

@@ -172,7 +172,7 @@ def test_what_is_lost_of_parts_is_said(tmp_path: Path) -> None:
     assert what_parts_lose(whole) == ""
 
 
-def test_a_rank_that_peft_did_not_apply_is_no_silent_matter(
+def test_a_rank_that_peft_did_not_apply_raises(
     make_config: Callable[..., RunConfig], tmp_path: Path, run_of: Callable[..., Context]
 ) -> None:
     config = make_config(tmp_path, "bert")

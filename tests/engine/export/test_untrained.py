@@ -55,7 +55,7 @@ def test_a_finished_run_may_still_be_asked_for_it(
     assert {path: path.read_bytes() for path in before} == before
     weights = load_file(folder.untrained / "adapter_model.safetensors")
     assert {"classifier" in name for name in weights} == {True, False}, "the new head comes along"
-    with pytest.raises(UserError, match="already holds a finished run"):
+    with pytest.raises(UserError, match="already holds a finished search"):
         run_stages(asked, StopRequest(), draw=False)
 
 

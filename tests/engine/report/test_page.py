@@ -1,4 +1,4 @@
-"""One page that asks nothing of any network: what may run in it, and what stands in it whatever it was given."""
+"""The page loads nothing from a network, runs only its own scripts, and escapes every value."""
 
 import base64
 import hashlib

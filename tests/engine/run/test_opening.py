@@ -22,7 +22,7 @@ REFUSALS = (
 
 
 def ask(config: RunConfig, stage: Any, *, overwrite: bool) -> None:
-    """Raises UserError when one of this room's own refusals does."""
+    """Raises UserError when a refusal of engine/run/opening.py does."""
     for refuse in REFUSALS:
         refuse(Asked(config, RunFolder.of(config), stage, overwrite))
 
@@ -31,7 +31,8 @@ def ask(config: RunConfig, stage: Any, *, overwrite: bool) -> None:
 @pytest.mark.parametrize("stage", ["all", "search", "retrain"])
 def test_a_finished_stage_is_refused(finished: tuple[RunConfig, RunFolder], stage: Any) -> None:
     config, folder = finished
-    with pytest.raises(UserError, match=r"^--name: .*already holds a finished run; --overwrite replaces it"):
+    what = "search" if stage == "search" else "run"
+    with pytest.raises(UserError, match=rf"^--name: .*already holds a finished {what}; --overwrite replaces it"):
         ask(config, stage, overwrite=False)
     assert names(folder) == WHOLE
 

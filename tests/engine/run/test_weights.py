@@ -44,6 +44,8 @@ def test_the_limit_is_the_bytes_of_all_parameters(
         assert ("--model.dtype bf16" in str(refused.value)) == (dtype == torch.float32)
 
 
-def test_whoever_asks_may_try(tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ignore_memory_estimate_refuses_nothing(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(weights, "free", lambda compute: 0.0)
     refuse_large_weights(tiny_config("--ignore_memory_estimate", "true"), KIND, torch.float32, CPU)

@@ -165,7 +165,7 @@ EVEN, ONE, HALF = [0.25] * 4, [0.997, 0.001, 0.001, 0.001], [0.4, 0.4, 0.1, 0.1]
     ],
     ids=["collapsed", "one collapsed", "unchanged", "there and back", "k = 1"],
 )
-def test_doubtful_ranks_are_spoken_of(
+def test_doubtful_ranks_log_a_warning(
     tiny_config: Callable[..., RunConfig], log_lines: list[str], points: Any, warnings: list[str]
 ) -> None:
     warn_about(trajectory_of(points), tiny_config())

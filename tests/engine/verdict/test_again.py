@@ -88,7 +88,7 @@ def test_rows_that_chose_the_ranks_do_not_judge_them(
     searched = {} if by_grid else settings
     value, message, old = SEARCHED_ON[key]
     launcher = FakeLauncher(better(0.3))
-    with pytest.raises(UserError, match=rf"^{key}: .*ranks.json was found with {message}; the verdict needs rows"):
+    with pytest.raises(UserError, match=rf"^{key}: .*ranks.json were chosen with {message}; the verdict needs rows"):
         verdict(launcher, key, value, searched=searched)
     assert not launcher.trained
     assert verdict(launcher, key, value, *old, searched=searched)[0]["ending"] == "matter"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from problems.data import EndlessLoader, own_part
+from problems.data import EndlessLoader, own_rows
 from problems.machine.processes import ALONE, Processes, joined
 
 
@@ -15,27 +15,27 @@ def rows_of(labels: list) -> Dataset:
 def test_the_parts_of_a_batch_are_the_batch() -> None:
     rows = rows_of([0, 1, 0, 1, 1, 0, 1])
     batch = [6, 0, 3, 2, 5]
-    parts = [own_part(rows, batch, Processes(rank, 3)) for rank in range(3)]
+    parts = [own_rows(rows, batch, Processes(rank, 3)) for rank in range(3)]
     assert sorted(row["x"] for own, _ in parts for row in own) == sorted(batch)
     assert [len(own) for own, _ in parts] == [2, 2, 1]
     assert [share for _, share in parts] == pytest.approx([0.4, 0.4, 0.2])
 
 
 def test_a_process_without_rows_gets_one_that_counts_nothing() -> None:
-    own, share = own_part(rows_of([0, 1]), [1], Processes(1, 2))
+    own, share = own_rows(rows_of([0, 1]), [1], Processes(1, 2))
     assert ([row["x"] for row in own], share) == ([1], 0.0)
 
 
 def test_a_part_without_labels_gets_a_row_with_some() -> None:
     """The mean over no token is no number; the row it gets has labels, and counts nothing."""
     rows = rows_of([[-100, 1, 2], [-100, -100, -100]])
-    own, share = own_part(rows, [0, 1], Processes(1, 2))
+    own, share = own_rows(rows, [0, 1], Processes(1, 2))
     assert ([row["x"] for row in own], share) == ([0], 0.0)
 
 
 def test_shares_are_of_labels_not_of_rows() -> None:
     rows = rows_of([[1, 2, 3], [-100, 1, -100]])
-    assert [own_part(rows, [0, 1], Processes(rank, 2))[1] for rank in range(2)] == [0.75, 0.25]
+    assert [own_rows(rows, [0, 1], Processes(rank, 2))[1] for rank in range(2)] == [0.75, 0.25]
 
 
 def test_weighted_parts_have_the_gradient_of_the_whole() -> None:
@@ -49,9 +49,9 @@ def test_weighted_parts_have_the_gradient_of_the_whole() -> None:
         return torch.nn.functional.cross_entropy(inputs[places] @ weight, labels)
 
     batch = list(range(7))
-    parts = [own_part(rows, batch, Processes(rank, 4)) for rank in range(4)]
+    parts = [own_rows(rows, batch, Processes(rank, 4)) for rank in range(4)]
     summed = sum(torch.autograd.grad(loss(own) * share, weight)[0] for own, share in parts)
-    whole, _ = own_part(rows, batch, ALONE)
+    whole, _ = own_rows(rows, batch, ALONE)
     torch.testing.assert_close(summed, torch.autograd.grad(loss(whole), weight)[0])
 
 

@@ -142,13 +142,13 @@ def test_a_text_that_would_outgrow_the_positions_is_refused_before_the_search(tm
     model, data = save_causal(tmp_path / "model", "gpt2"), write_e2e(tmp_path / "data")
     argv = arguments(model, data, tmp_path / "runs", "[c_attn]")
     with pytest.raises(
-        UserError, match=r"^--decode\.max_new_tokens: 150 .* takes 160; allowed: 160 for both"
+        UserError, match=r"^--decode\.max_new_tokens: 150 .* takes 160; allowed: prompt and text together up to 160 "
     ) as caught:
         run_stages(parse([*argv, "--decode.max_new_tokens", "150"]), StopRequest())
     assert "\n" not in str(caught.value)
     assert not RunFolder(tmp_path / "runs" / "tiny").search_metrics.exists()
     # One token more than the source leaves was too many; with that many it runs to the end.
-    longest = int(str(caught.value).split("a source has ")[1].split()[0])
+    longest = int(str(caught.value).split("a prompt has ")[1].split()[0])
     with pytest.raises(UserError, match=r"--decode\.max_new_tokens"):
         run_stages(parse([*argv, "--decode.max_new_tokens", str(161 - longest)]), StopRequest())
     folder = run_stages(parse([*argv, "--decode.max_new_tokens", str(160 - longest)]), StopRequest(), draw=False)

@@ -1,3 +1,5 @@
+"""BLEU in its two official variants: by hand, in corner cases, and on real systems."""
+
 import math
 import random
 

@@ -1,3 +1,5 @@
+"""`--score` from the files to the printed and written scores, and what --out may be."""
+
 import json
 import os
 

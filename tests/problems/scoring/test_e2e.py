@@ -1,3 +1,5 @@
+"""The scores of the E2E challenge: by hand, in corner cases, and on real systems."""
+
 import pytest
 
 from configs.errors import UserError

@@ -1,3 +1,5 @@
+"""The files of a scoring are read line by line; unreadable or unequal ones are refused."""
+
 import pytest
 
 from configs.errors import UserError

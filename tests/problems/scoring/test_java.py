@@ -1,3 +1,5 @@
+"""How Java is found and started, and the message if there is none."""
+
 import os
 import subprocess
 import sys

@@ -1,3 +1,5 @@
+"""METEOR's Java process: its scores, its end, and two at once."""
+
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,3 +1,5 @@
+"""The names of metrics: their order and spelling, and what is refused."""
+
 import pytest
 
 from configs.errors import UserError

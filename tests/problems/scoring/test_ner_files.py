@@ -1,3 +1,5 @@
+"""The files of tagged sentences: both formats, and what is refused."""
+
 import json
 
 import pytest

@@ -1,3 +1,5 @@
+"""The tokens, clipped matches and reference lengths that the n-gram metrics share."""
+
 import pytest
 
 from problems.scoring.ngrams import clipped_matches, closest_length, mteval_tokens

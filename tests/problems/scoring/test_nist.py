@@ -1,3 +1,5 @@
+"""NIST: by hand, in corner cases, and on real systems."""
+
 import random
 
 import pytest

@@ -1,3 +1,5 @@
+"""The Penn Treebank tokeniser, which runs in Java."""
+
 import pytest
 
 from problems.scoring.ptb import ptb_tokenize

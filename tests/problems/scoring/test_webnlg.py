@@ -1,3 +1,5 @@
+"""The scores of the WebNLG challenge: texts, references and categories, and real systems."""
+
 import json
 import re
 

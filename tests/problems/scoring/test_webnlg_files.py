@@ -1,3 +1,5 @@
+"""The files of a WebNLG scoring: their forms and categories, and what is refused."""
+
 import pytest
 
 from configs.errors import UserError

@@ -106,7 +106,7 @@ def refused(config: RunConfig, stage: Any = "all") -> str:
 
 
 @pytest.mark.trains
-def test_what_the_model_or_the_folder_cannot_do_is_one_line(
+def test_what_the_model_or_the_folder_cannot_do_raises_a_user_error(
     tiny_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
     assert refused(tiny_config("--method", "lora"), "search").startswith("--stage: 'search' is not allowed for")
