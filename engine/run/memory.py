@@ -121,7 +121,7 @@ def check_memory(
         return
     saving = ", ".join(_savings(run, model, held, rows))
     raise UserError(
-        f"--{what_key(what)}.batch_size: {what} needs about {needed / GIB:.1f} GiB more than the program has now, and "
+        f"--{what_key(what)}.batch_size: {what} needs about {needed / GIB:.1f} GiB beyond what the program already uses, and "
         f"{left / GIB:.1f} GiB are free; what saves most: {saving}; --ignore_memory_estimate true tries anyway"
     )
 

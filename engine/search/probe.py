@@ -115,7 +115,7 @@ def measure_cost(engine: SearchEngine, rounds: int) -> list[dict[str, Any]]:
 
 
 def _steps(engine: SearchEngine, name: str) -> None:
-    """Takes the steps from one outer step up to the next and including it."""
+    """Takes the inner steps after one outer step, and the next outer step."""
     if name != "lora":
         engine.lora.config.type = betty_type(name)
     for _ in range(engine.lora.config.unroll_steps):
