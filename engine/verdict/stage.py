@@ -167,8 +167,8 @@ def _train(request: Request, arms: Arms, rows: Context, stop: StopRequest) -> Sh
 
 
 def _over(found: Shown) -> bool:
-    """Whether the training is over: a look has decided, all pairs are trained, or LoRA gains nothing; and every arm has
-    as many pairs as were judged."""
+    """Whether the training is over: a look has decided, all pairs are trained, or LoRA gains nothing; and every arm
+    has as many pairs as were judged."""
     nothing = found.count >= LOOKS[0] and not found.pairs().learned
     decided = first_ending(found.count, found.pairs)
     needed = found.count if decided is None else decided[1]
