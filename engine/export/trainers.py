@@ -135,7 +135,7 @@ def _from_package(name: str) -> str:
 
 
 def _axolotl(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> str:
-    """Axolotl takes only whole numbers as alpha. If one is not whole, the lines start from the untrained adapter, whose
+    """Axolotl takes only whole numbers as alpha. If one is not, the lines start from the untrained adapter, whose
     configuration holds them."""
     alphas = {"lora_alpha": settings["lora_alpha"], **settings["alpha_pattern"]}
     broken = next((name for name, alpha in alphas.items() if not isinstance(alpha, int)), None)

@@ -121,8 +121,8 @@ def check_memory(
         return
     saving = ", ".join(_savings(run, model, held, rows))
     raise UserError(
-        f"--{what_key(what)}.batch_size: {what} needs about {needed / GIB:.1f} GiB beyond what the program already "
-        f"uses, and {left / GIB:.1f} GiB are free; what saves most: {saving}; --ignore_memory_estimate true tries anyway"
+        f"--{what_key(what)}.batch_size: {what} needs about {needed / GIB:.1f} GiB beyond what it already uses, "
+        f"and {left / GIB:.1f} GiB are free; what saves most: {saving}; --ignore_memory_estimate true tries anyway"
     )
 
 
