@@ -111,7 +111,7 @@ SAID = {
         "a",
         "--task.validation_path",
         "b",
-    ): "--task.validation_path: does nothing if the t",
+    ): "--task.validation_path: does nothing as the t",
     (
         *DATA,
         "--task.test_path",
