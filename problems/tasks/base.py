@@ -42,6 +42,8 @@ class Task(ABC):
 
     name: str
     evaluation_split: str
+    held_out: bool = False
+    """Whether `rows` took the evaluated rows out of the training rows; to be read after `rows`."""
     auto_class: ClassVar[Any]
     """transformers' Auto class with the right head."""
     peft_type: ClassVar[TaskType]

@@ -75,6 +75,7 @@ class Tagging(Task):
         None: some of the training rows were held out, and their tags are known, too. Tags of another source must occur
         in the training rows.
         """
+        self.held_out = source is None
         self.classes = _find_tags(str(self.config.path), [*train, *(evaluation if source is None else ())])
         if source is not None:
             self._refuse_new_tags(source, evaluation)
