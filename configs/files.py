@@ -60,12 +60,25 @@ def read_keys(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: needs keys with values; holds {content!r:.60}")
     for given, field in SPELLED.items():
-        section, _, key = given.partition(".")
-        inside = content.get(section)
-        if isinstance(inside, dict) and key in inside:
-            inside[field.rpartition(".")[2]] = inside.pop(key)
+        _rename(path, content, given, field)
     _check_keys(path, content, allowed())
     return content
+
+
+def _rename(path: Path, content: dict[Any, Any], given: str, field: str) -> None:
+    """Gives the key `given` the name of its field, whether it is in its section or at the top of the file, in full.
+
+    Raises UserError if both names are in the file.
+    """
+    section, _, key = given.partition(".")
+    inside, name = content.get(section), field.rpartition(".")[2]
+    places = [(content, given, field), (content, field, field)]
+    places += [(inside, key, name), (inside, name, name)] if isinstance(inside, dict) else []
+    found = [place for place in places if place[1] in place[0]]
+    if len(found) > 1:
+        raise UserError(f"{path}: {given} and {field} are two names of one key; allowed: one of them")
+    for tree, written, renamed in found:
+        tree[renamed] = tree.pop(written)
 
 
 def _check_keys(path: Path, tree: Mapping[Any, Any], known: Collection[str], prefix: str = "") -> None:

@@ -1,13 +1,19 @@
-"""Where a configured model lies: on the hub, in an installed package, or in a local folder."""
+"""Where a configured model or data set lies: on the hub, in an installed package, or on this machine."""
 
+import os
 from pathlib import Path
 
 PACKAGE = "package:"
 
 
+def from_home(name: str) -> str:
+    """A configured path with the user's home in place of a '~' at its beginning, which no shell expands in a file."""
+    return os.path.expanduser(name)
+
+
 def is_local(name: str) -> bool:
     """Whether a configured model lies on this machine: in a folder, in a file or in a package."""
-    return name.startswith(PACKAGE) or Path(name).expanduser().exists()
+    return name.startswith(PACKAGE) or Path(from_home(name)).exists()
 
 
 def portable_name(name: str) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from configs.places import is_local
+from configs.places import from_home, is_local
 from configs.recipe import decoding, is_benchmark, writes_texts
 from configs.rules import CHOOSING_RANKS, SEARCHING, WITHOUT_LORA, evaluates_base, moves_alpha
 from configs.schema import RunConfig
@@ -43,7 +43,7 @@ def _reads_hub(c: RunConfig) -> bool:
     if path is None:
         return _fixed_data(c)
     own_table = c.task.type in ("sample", "text") or (c.task.type == "generation" and not is_benchmark(c.task))
-    return not own_table and not re.search("[a-z]", Path(path).suffix) and not Path(path).expanduser().exists()
+    return not own_table and not re.search("[a-z]", Path(path).suffix) and not Path(from_home(path)).exists()
 
 
 def _has_template(c: RunConfig) -> bool:

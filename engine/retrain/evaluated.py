@@ -6,23 +6,27 @@ from pathlib import Path
 
 from configs.recipe import is_benchmark
 from configs.schema import RunConfig
+from problems.tasks.readers.hub import is_hub_name
 
 _PARTS = {0.1: "tenth", 0.2: "fifth", 0.25: "quarter", 0.5: "half"}
 
 
-def evaluated_on(config: RunConfig, name: str, split: str) -> str:
-    """The evaluation rows in words: their file, `train.csv, held-out tenth`, or the task's `name` and `split`."""
+def evaluated_on(config: RunConfig, name: str, split: str, held_out: bool) -> str:
+    """The evaluation rows in words: their file, `train.csv, held-out tenth`, or the task's `name` and `split`.
+
+    `held_out`: whether the task took them out of the training rows.
+    """
     task = config.task
     if task.type in ("sample", "glue") or is_benchmark(task):
         return f"{name}, {split}"
     own = {"validation": task.validation_path, "test": task.test_path}.get(split)
     if own is not None:
         return Path(own).name
-    path = Path(str(task.path))
-    if not path.suffix:  # a data set with splits of its own
-        return f"{task.path}, {split}"
+    path = str(task.path)
+    if not held_out:  # a data set with splits of its own
+        return f"{path}, {split}"
     part = _PARTS.get(task.holdout_share, f"{100 * task.holdout_share:g} %")
-    return f"{path.name}, held-out {part}"
+    return f"{path if is_hub_name(path) else Path(path).name}, held-out {part}"
 
 
 def standard_error(metrics: Mapping[str, float], rows: int) -> float | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from configs.errors import UserError
 from configs.files import load_config
 from configs.launch import program
+from configs.rules import CHOOSING_RANKS, evaluates_base
 from configs.schema import RunConfig
 from engine.disk.lock import InUse, locked
 from engine.retrain import checkpoint
@@ -27,10 +28,13 @@ def progress_lines(folder: RunFolder) -> Iterator[str]:
     config = load_config(folder.config)
     if config.method == "autolora" and not folder.ranks.exists():
         yield _search_line(config, folder)
-    elif config.method == "lora_grid" and not folder.ranks.exists():
-        trials = read_trials_file(folder.grid).get("trials", [])
-        yield f"grid: {len(trials)} of {len(config.lora.grid) ** len(config.lora.target_modules)} trials are finished"
-    elif not folder.metrics.exists():
+    elif config.method in CHOOSING_RANKS and not folder.ranks.exists():
+        yield _trials_line(config.method, folder.grid, _planned(config))
+    elif folder.metrics.exists():
+        pass
+    elif sweep := _sweep_line(config, folder):
+        yield sweep
+    else:
         saved = checkpoint.newest_step(folder.retrain)
         yield f"retraining: the newest checkpoint is at step {saved:,}" if saved else "retraining: no checkpoint yet"
     if user := user_of(folder.root):
@@ -50,6 +54,30 @@ def _search_line(config: RunConfig, folder: RunFolder) -> str:
     numbers = (("L_tr", "train_loss", 3), ("L_val", "val_loss", 3), ("mean rank", "mean_rank", 2))
     told = [f"{what} {last[key]:.{digits}f}" for what, key, digits in numbers if last.get(key) is not None]
     return "   ".join([f"search: step {last['step']:,} of {config.search.steps:,}", *told])
+
+
+def _trials_line(name: str, path: Path, planned: int | None) -> str:
+    """How many trials of a choice are finished, and of how many if that is known."""
+    finished = len(read_trials_file(path).get("trials", []))
+    if planned is None:
+        return f"{name}: trials finished so far: {finished}"
+    return f"{name}: {finished} of {planned} trials are finished"
+
+
+def _planned(config: RunConfig) -> int | None:
+    """How many trials the choice of ranks takes; None if only the model can tell."""
+    lora = config.lora
+    if config.method == "lora_grid":
+        return len(lora.grid) ** len(lora.target_modules)
+    return lora.trials if config.method == "optuna" else len(lora.module_sets) or None
+
+
+def _sweep_line(config: RunConfig, folder: RunFolder) -> str:
+    """How far the choice among `retrain.learning_rates` is; "" if the run has none or has chosen."""
+    rates = config.retrain.learning_rates
+    if not rates or evaluates_base(config) or "chosen" in read_trials_file(folder.sweep):
+        return ""
+    return _trials_line("sweep of learning rates", folder.sweep, len(rates))
 
 
 def user_of(root: Path) -> str:

@@ -23,7 +23,7 @@ def result_of(run: Context, fitted: Fitted, record: RankRecord | None, trainable
         "method": config.method,
         "task": run.task.name,
         "split": run.task.evaluation_split,
-        "evaluated_on": evaluated_on(config, run.task.name, run.task.evaluation_split),
+        "evaluated_on": evaluated_on(config, run.task.name, run.task.evaluation_split, run.task.held_out),
         "evaluated_rows": fitted.rows,
         "metrics": metrics,
         "standard_error": standard_error(metrics, fitted.rows),

@@ -47,8 +47,8 @@ class _Result(_Part):
     trainable_parameters: Count = 0
     learning_rate: Amount | None = 0.0
     peak_memory_mib: Amount = 0.0
-    seconds: _Seconds | None = None
-    steps: _Steps | None = None
+    seconds: _Seconds = _Seconds(total=0.0)
+    steps: _Steps = _Steps()
     versions: dict[str, str] = {}
     seed: int | None = None
     settings: dict[str, Any] = {}
@@ -147,7 +147,8 @@ def read_verdict(path: Path) -> dict[str, Any]:
 def read_result(path: Path, *needed: str) -> dict[str, Any]:
     """metrics.json, with the keys `needed` in it; empty when there is no such file.
 
-    Raises UserError that names the file and the key when it is damaged.
+    "seconds" and "steps" may be missing, but not null: their readers look inside. Raises UserError that names
+    the file and the key when it is damaged.
     """
     way_out = "remove the file, and the run's command (for a cell: the study's) trains and evaluates again"
     return _read(path, _Result, way_out, needed)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from configs.errors import UserError
-from configs.places import is_local
+from configs.places import from_home, is_local
 from configs.ranges import ALL_LINEAR
 from configs.recipe import is_benchmark
 from configs.rules import WITHOUT_LORA
@@ -31,7 +31,7 @@ def refuse_missing_files(asked: Asked) -> None:
     split_ = task.evaluation_split or ("test" if task.test_path else "validation")
     evaluated = {"validation": task.validation_path, "test": task.test_path}.get(split_)
     for option, name in (("--task.path", task.path), (f"--task.{split_}_path", evaluated)):
-        if name is not None and Path(name).suffix in _FILES and not Path(name).exists():
+        if name is not None and Path(name).suffix in _FILES and not Path(from_home(name)).exists():
             raise UserError(f"{option}: no file {name!r}")
 
 

@@ -5,19 +5,21 @@ import json
 from pathlib import Path
 
 from configs.errors import UserError
-from configs.places import PACKAGE
+from configs.places import PACKAGE, from_home
 
 GGUF = ".gguf"
 
 
 def locate(name: str) -> str:
-    """What transformers loads for a configured name: the folder for package: names, else the name itself.
+    """What transformers loads for a configured name: the folder for package: names, else the name itself,
+    in which the user's home stands for a '~'.
 
     Raises UserError when the package or its folder is missing, or the folder holds an adapter and no model.
     """
     if not name.startswith(PACKAGE):
-        _refuse_adapter(name)
-        return name
+        path = from_home(name)
+        _refuse_adapter(path)
+        return path
     package, _, folder = name.removeprefix(PACKAGE).partition("/")
     # find_spec does not run the package: some of them load their model on import.
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
@@ -25,10 +27,10 @@ def locate(name: str) -> str:
         raise UserError(
             f"--model.name: no installed package {package!r}; install it or name a local folder or hub model"
         )
-    path = Path(spec.submodule_search_locations[0]) / folder
-    if not path.exists():
+    inside = Path(spec.submodule_search_locations[0]) / folder
+    if not inside.exists():
         raise UserError(f"--model.name: package {package!r} has no {folder!r}")
-    return str(path)
+    return str(inside)
 
 
 def _refuse_adapter(name: str) -> None:

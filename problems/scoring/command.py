@@ -37,7 +37,7 @@ def score(
     metrics: some of METRICS[kind]; None: all. For webnlg with known categories the result also has "BLEU.seen" etc.,
     for ner "protein.f1" etc. Raises UserError on anything the user must change; looks for Java before any work.
     """
-    chosen = check_metrics(kind, metrics)
+    chosen = check_metrics(kind, metrics, "--metrics")
     if json_out is not None:
         _check_out(Path(json_out), hyp, ref)
     console = PlainConsole()

@@ -30,13 +30,16 @@ def _runs(path: str) -> bool:
         return False
 
 
-def require_java(metric: str) -> str:
-    """Path of Java. Raises UserError, naming metric, package and the way out, where no Java runs."""
+def require_java(metric: str, option: str = "--task.metrics") -> str:
+    """Path of Java. Raises UserError, naming metric, package and the way out, where no Java runs.
+
+    `option`: the one of the command line that chooses the metrics.
+    """
     path = find_java()
     if path is None:
         raise UserError(
             f"{metric}: needs Java, and neither PATH nor JAVA_HOME has one that runs; install it (Debian package: "
-            f"default-jre-headless) or leave {metric} out of --task.metrics"
+            f"default-jre-headless) or leave {metric} out of {option}"
         )
     return path
 

@@ -16,11 +16,11 @@ METRICS: dict[str, tuple[str, ...]] = {
 NEEDS_JAVA = {"e2e": ("METEOR", "ROUGE_L", "CIDEr"), "webnlg": ("METEOR",), "ner": ()}
 
 
-def check_metrics(kind: str, metrics: Sequence[str] | None = None) -> tuple[str, ...]:
+def check_metrics(kind: str, metrics: Sequence[str] | None = None, option: str = "--task.metrics") -> tuple[str, ...]:
     """The metrics to compute (None: all), spelt as the official scripts do; to be called before any work.
 
     Capitals do not matter and a hyphen is as good as an underscore ("rouge-l"). Raises UserError on an unknown kind
-    or metric, and when a metric needs Java and no Java is found.
+    or metric, and when a metric needs Java and no Java is found; this message names the `option` that chooses metrics.
     """
     if kind not in METRICS:
         raise UserError(f"score: unknown kind {kind!r}; allowed: {', '.join(METRICS)}")
@@ -30,7 +30,7 @@ def check_metrics(kind: str, metrics: Sequence[str] | None = None) -> tuple[str,
         raise UserError(f"metrics: none given; allowed for {kind}: {', '.join(METRICS[kind])}")
     needing = [name for name in METRICS[kind] if name in chosen and name in NEEDS_JAVA[kind]]
     if needing:
-        require_java(", ".join(needing))
+        require_java(", ".join(needing), option)
     return tuple(name for name in METRICS[kind] if name in chosen)
 
 

@@ -1,7 +1,9 @@
 """What is learned. `make_task` creates the configured task."""
 
+import dataclasses
 from collections.abc import Callable
 
+from configs.places import from_home
 from configs.recipe import is_benchmark
 from configs.rules import data_seed
 from configs.schema import RunConfig, TaskConfig
@@ -26,7 +28,17 @@ _BENCHMARKS: dict[str | None, Callable[[TaskConfig], Task]] = {"e2e": E2E, "webn
 
 def make_task(config: RunConfig) -> Task:
     """The configured task. Raises UserError for a task that does not exist."""
-    task = config.task
+    task = _from_home(config.task)
     if is_benchmark(task):
         return _BENCHMARKS[task.name](task)
     return _BY_TYPE[task.type](task, data_seed(config))
+
+
+def _from_home(task: TaskConfig) -> TaskConfig:
+    """The same settings; the user's home stands for a '~' at the beginning of a path."""
+
+    def expanded(path: str | None) -> str | None:
+        return None if path is None else from_home(path)
+
+    places = expanded(task.path), expanded(task.validation_path), expanded(task.test_path)
+    return dataclasses.replace(task, path=places[0], validation_path=places[1], test_path=places[2])

@@ -43,6 +43,8 @@ class Task(ABC):
     name: str
     evaluation_split: str
     """The split to evaluate on; `rows` may still change it."""
+    held_out: bool = False
+    """Whether `rows` took the evaluated rows out of the training rows; to be read after `rows`."""
     auto_class: ClassVar[Any]
     """transformers' Auto class with the right head."""
     peft_type: ClassVar[TaskType]

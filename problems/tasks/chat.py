@@ -48,7 +48,8 @@ class Chats(Causal):
     def rows(self) -> Rows:
         train, evaluation = self.sources.read()
         self._through_template = train[0].text is None
-        self.evaluation_split = self.sources.split  # may change in `read`: a data set of the hub has its own splits
+        # Both may change in `read`: a data set of the hub may have splits of its own.
+        self.evaluation_split, self.held_out = self.sources.split, self.sources.held_out
         return Rows(_dataset(train), {self.evaluation_split: _dataset(evaluation)})
 
     def origin(self, split: str | None = None) -> str:

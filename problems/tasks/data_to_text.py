@@ -114,6 +114,7 @@ class SourceTarget(Generation):
     def records(self) -> tuple[list[Record], list[Record]]:
         # Held out by source, not by row: another reference of a source that is trained on would give the answer away.
         source = evaluation_source(self.config, self.evaluation_split)
+        self.held_out = source.held_out
         return read_or_hold_out(self.config, source, self._read, "source", self.seed)
 
     def origin(self, split: str | None = None) -> str:

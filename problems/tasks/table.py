@@ -40,6 +40,7 @@ class TextTable(TextClassification):
         else:
             self._refuse_one_number(train[self.label_column])
         source = evaluation_source(self.config, self.evaluation_split)
+        self.held_out = source.held_out
         if source.held_out:
             classes = None if self.regression else [label_text(x) for x in train[self.label_column]]
             kept, held_out = hold_out(len(train), self.config.holdout_share, self.seed, self.train_path, classes)

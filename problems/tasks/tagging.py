@@ -75,6 +75,7 @@ class Tagging(Task):
         None: they were held out of the training rows, and their tags count as classes, too. Tags from a file or split
         must occur in the training rows.
         """
+        self.held_out = source is None
         self.classes = _find_tags(str(self.config.path), [*train, *(evaluation if source is None else ())])
         if source is not None:
             self._refuse_new_tags(source, evaluation)

@@ -120,6 +120,36 @@ def test_a_mistake_in_a_file_is_one_line_that_names_it(tmp_path: Path, case: str
     assert "\n" not in said[0]
 
 
+@pytest.mark.parametrize(
+    "content",
+    ["answer.from: runs/x\n", "answer: {from: runs/x}\n", "answer.from_run: runs/x\nanswer: {tolerance: 0.5}\n"],
+)
+def test_answer_from_may_stand_in_its_section_or_in_full(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"seed: 3\n{content}")
+    assert load_config(path).answer.from_run == "runs/x"
+    assert parse(["--config", str(path)]).config == load_config(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "answer: {from: runs/x, from_run: runs/y}\n",
+        "answer.from: runs/x\nanswer: {from_run: runs/y}\n",
+        "answer.from_run: runs/x\nanswer.from: runs/y\n",
+        "answer.from_run: runs/x\nanswer: {from: runs/y}\n",
+    ],
+)
+def test_both_names_of_answer_from_are_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(content)
+    for read in (lambda: parse(["--config", str(path)]), lambda: load_config(path)):
+        with pytest.raises(UserError) as caught:
+            read()
+        words = "answer.from and answer.from_run are two names of one key; allowed: one of them"
+        assert str(caught.value) == f"{path}: {words}"
+
+
 WRONG_VALUES = {
     "out of range": ("lora:\n  k: 0\n", "--lora.k: 0 is not allowed; allowed: 1 to 1024"),
     "null": ("seed: null\nlora:\n  k: 4\n", "--seed: null is not allowed; allowed: a whole number"),

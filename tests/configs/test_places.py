@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from configs.places import is_local, portable_name
+import pytest
+
+from configs.places import from_home, is_local, portable_name
 
 
 def test_only_a_local_folder_or_file_has_no_name_elsewhere(tmp_path: Path) -> None:
@@ -13,3 +15,12 @@ def test_only_a_local_folder_or_file_has_no_name_elsewhere(tmp_path: Path) -> No
     assert (is_local("package:a/b"), portable_name("package:a/b")) == (True, "package:a/b")
     for path in (tmp_path, file):
         assert (is_local(str(path)), portable_name(str(path))) == (True, None)
+
+
+def test_a_path_may_begin_at_the_home_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "model").mkdir()
+    assert from_home("~/model") == f"{tmp_path}/model"
+    assert (from_home("a/~"), from_home("~no such user/x")) == ("a/~", "~no such user/x")
+    assert is_local("~/model")
+    assert not is_local("~no such user/x")

@@ -20,13 +20,18 @@ _TABLES = (".csv", ".tsv", ".txt")
 
 
 class ChatSources:
-    """The conversations to train and to evaluate on. `split`: the name of the split to evaluate on."""
+    """The conversations to train and to evaluate on.
+
+    `split`: the name of the split to evaluate on; `held_out`: whether `read` took these conversations out of the
+    training ones.
+    """
 
     def __init__(self, config: TaskConfig, seed: int) -> None:
         self.config = config
         self.seed = seed
         self.path = Path(str(config.path))
         self.split = evaluation_split(config)
+        self.held_out = False
         self._told: set[tuple[str, ...]] = set()
 
     @property
@@ -84,6 +89,7 @@ class ChatSources:
 
     def _held_out(self, chats: list[Chat]) -> tuple[list[Chat], list[Chat]]:
         """Holds out by prompt, not by row: another answer to a trained prompt would give the answer away."""
+        self.held_out = True
         groups: dict[str, list[Chat]] = {}
         for chat in chats:
             groups.setdefault(chat.source, []).append(chat)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from configs.errors import UserError
 from problems.tasks.readers.delimited import read_delimited
@@ -24,9 +25,7 @@ def read_table(option: str, path: Path) -> pd.DataFrame:
         raise UserError(f"{option}: no file {str(path)!r}")
     try:
         if path.suffix == ".parquet":
-            table = pd.read_parquet(path)
-            if table.index.name is not None:  # a column that pandas saved as the index
-                table = table.reset_index()
+            table = _read_parquet(option, path)
         elif path.suffix == ".jsonl":
             table = _read_json_lines(option, path)
         else:
@@ -34,12 +33,26 @@ def read_table(option: str, path: Path) -> pd.DataFrame:
             table = read_delimited(f"{option}: {path}", text, tabs=path.suffix == ".tsv")
     except UnicodeDecodeError as error:
         raise UserError(f"{option}: {path} is not UTF-8 (byte {error.start})") from error
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, pa.ArrowException) as error:
         raise UserError(f"{option}: {path} cannot be read ({str(error).splitlines()[0]})") from error
     if table.empty:
         raise UserError(f"{option}: {path} has no rows")
     table.columns = table.columns.map(str)  # names as the options give them, also where they are numbers
     return table.reset_index(drop=True)
+
+
+def _read_parquet(option: str, path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_parquet(path)
+    except pa.ArrowException:  # one of them is a KeyError, too; `read_table` reports them all
+        raise
+    except (KeyError, TypeError) as error:  # pandas' answer to an entry of its name in another form
+        raise UserError(
+            f"{option}: {path} cannot be read, as its metadata of pandas are damaged; allowed: a file without them, "
+            f"or with those that pandas writes"
+        ) from error
+    # With a name, the index is a column that pandas saved as the index.
+    return table if table.index.name is None else table.reset_index()
 
 
 def _read_json_lines(option: str, path: Path) -> pd.DataFrame:

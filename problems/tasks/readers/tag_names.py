@@ -30,8 +30,7 @@ def names_beside(option: str, file: Path, column: str) -> list[str] | None:
     {"O": 0, "B-DNA": 1, ...}. Raises UserError for a label.json of another form.
     """
     if file.suffix == ".parquet":
-        told = (pq.read_schema(file).metadata or {}).get(b"huggingface", b"{}")
-        names = _class_names(json.loads(told).get("info", {}).get("features", {}).get(column))
+        names = _class_names(_type_in_parquet(file, column))
         if names:
             return names
     path = file.with_name("label.json")
@@ -41,6 +40,17 @@ def names_beside(option: str, file: Path, column: str) -> list[str] | None:
     if not isinstance(found, dict) or sorted(map(repr, found.values())) != sorted(map(repr, range(len(found)))):
         raise UserError(f'{option}: {path} is not allowed; allowed: each tag with its number, as {{"O": 0, "B-X": 1}}')
     return sorted(found, key=found.__getitem__)
+
+
+def _type_in_parquet(file: Path, column: str) -> Any:
+    """The column's type as datasets writes it; None if the file has no such entry, or one of another form."""
+    try:
+        found = json.loads((pq.read_schema(file).metadata or {}).get(b"huggingface", b"{}"))
+    except (ValueError, RecursionError):
+        return None
+    for key in ("info", "features", column):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
 
 
 def _class_names(feature: Any) -> list[str] | None:

@@ -52,7 +52,44 @@ def test_a_run_is_told_from_its_first_step_to_the_retraining(begun: Callable[...
 def test_what_searches_nothing_has_no_line_about_a_search(begun: Callable[..., RunFolder]) -> None:
     assert next(progress_lines(begun("--method", "full"))) == "retraining: no checkpoint yet"
     grid = begun("--method", "lora_grid", "--lora.grid", "[1, 2]", "--lora.target_modules", "[query, value]")
-    assert next(progress_lines(grid)) == "grid: 0 of 4 trials are finished"
+    assert next(progress_lines(grid)) == "lora_grid: 0 of 4 trials are finished"
+
+
+TRIAL = {"tried": {}, "metrics": {}, "steps": 1, "seconds": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--method", "optuna", "--lora.trials", "5"), "optuna: 1 of 5 trials are finished"),
+        (("--method", "lora_modules"), "lora_modules: trials finished so far: 1"),
+        (
+            ("--method", "lora_modules", "--lora.module_sets", "[[query],[value]]"),
+            "lora_modules: 1 of 2 trials are finished",
+        ),
+    ],
+)
+def test_trials_of_ranks_are_counted(begun: Callable[..., RunFolder], arguments: tuple[str, ...], line: str) -> None:
+    folder = begun(*arguments)
+    write_json(folder.grid, {"trials": [TRIAL]})
+    assert next(progress_lines(folder)) == line
+    save(answered_record(), folder.ranks)
+    assert next(progress_lines(folder)) == "retraining: no checkpoint yet"
+
+
+@pytest.mark.parametrize("method", ["lora", "autolora", "optuna"])
+def test_trials_of_learning_rates_are_counted_until_one_is_chosen(
+    begun: Callable[..., RunFolder], method: str
+) -> None:
+    folder = begun("--method", method, "--retrain.learning_rates", "[1e-3,1e-2,1e-1]")
+    save(answered_record(), folder.ranks)
+    assert next(progress_lines(folder)) == "sweep of learning rates: 0 of 3 trials are finished"
+    write_json(folder.sweep, {"trials": [TRIAL, TRIAL]})
+    assert next(progress_lines(folder)) == "sweep of learning rates: 2 of 3 trials are finished"
+    write_json(folder.sweep, {"chosen": {"learning_rate": 1e-3}, "trials": [TRIAL, TRIAL, TRIAL]})
+    assert next(progress_lines(folder)) == "retraining: no checkpoint yet"
+    write_json(folder.metrics, {})
+    assert next(progress_lines(folder)).startswith("stopped; ")
 
 
 def test_a_folder_in_which_nothing_has_begun_has_no_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ TRIALS = {"trials": [{"tried": {"x": i}, "metrics": {}, "steps": 10, "seconds": 
 
 
 def run_in(root: Path, *arguments: str) -> Any:
-    task = SimpleNamespace(name="sst2", evaluation_split="validation")
+    task = SimpleNamespace(name="sst2", evaluation_split="validation", held_out=False)
     return SimpleNamespace(config=parse(list(arguments)).config, folder=RunFolder(root), task=task, compute=CPU)
 
 

@@ -30,6 +30,8 @@ def test_a_file_that_is_not_there_is_empty_and_unknown_keys_are_kept(tmp_path: P
         (read_result, {"metrics": {}}, "metrics"),
         (read_result, {"lora_parameters": -1}, "lora_parameters"),
         (read_result, {"seconds": {"search": 1.0}}, "seconds.total"),
+        (read_result, {"seconds": None}, "seconds"),
+        (read_result, {"steps": None}, "steps"),
         (read_searched, {"steps": True}, "steps"),
         (read_searched, {"parameters_per_rank": {"query": 1.5}}, "parameters_per_rank.query"),
         (read_trials_file, {"trials": [{**TRIAL, "steps": "3"}]}, "trials.0.steps"),

@@ -94,6 +94,15 @@ def test_a_missing_file_is_named_with_its_option(tmp_path: Path, case: str) -> N
         refuse_missing_files(asked(tmp_path, *arguments, overwrite=True))
 
 
+def test_a_file_in_the_home_of_the_user_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "yes.csv").write_text("text,label\na,b\n")
+    text = ("--task.type", "text", "--task.path", "~/yes.csv")
+    refuse_missing_files(asked(tmp_path, *text, "--task.test_path", "~/yes.csv"))
+    with pytest.raises(UserError, match=r"^--task\.test_path: no file '~/no\.csv'$"):
+        refuse_missing_files(asked(tmp_path, *text, "--task.test_path", "~/no.csv"))
+
+
 def test_what_may_be_a_data_set_of_the_hub_is_not_looked_for_here(tmp_path: Path) -> None:
     refuse_missing_files(asked(tmp_path, "--task.type", "chat", "--task.path", "someone/chats"))
     refuse_missing_files(asked(tmp_path, "--task.type", "generation", "--task.name", "e2e"))

@@ -45,6 +45,14 @@ def test_package_names_become_folders_without_running_the_package(
         locate("package:packed_model/weights")
 
 
+def test_a_model_may_lie_in_the_home_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert locate("~/model") == f"{tmp_path}/model"
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "b"}')
+    with pytest.raises(UserError, match=rf"^--model\.name: {tmp_path} holds an adapter"):
+        locate("~")
+
+
 @pytest.mark.parametrize("name", ["package:not_installed_at_all/model", "package:not an identifier", "package:"])
 def test_a_package_that_is_not_there_is_named(name: str) -> None:
     with pytest.raises(UserError, match=r"--model\.name: no installed package"):

@@ -92,3 +92,14 @@ def test_a_task_says_where_its_rows_come_from(tmp_path: Path, case: str) -> None
     task = make_task(parse([word.replace("{here}", str(tmp_path)) for word in given]).config)
     found = task.origin(), task.origin("test")
     assert found == tuple(line.replace("{here}", str(tmp_path)) for line in (training, evaluation))
+
+
+def test_a_path_of_data_may_begin_at_the_home_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("train", "dev", "test"):
+        (tmp_path / f"{name}.csv").write_text(f"text,label\n{name},x\nb,y\n")
+    given = ["--task.type", "text", "--task.path", "~/train.csv"]
+    for split, file in (("validation", "dev"), ("test", "test")):
+        rows = make_task(parse([*given, f"--task.{split}_path", f"~/{file}.csv"]).config).rows()
+        assert rows.train["text"][:] == ["train", "b"]
+        assert rows.evaluation[split]["text"][:] == [file, "b"]

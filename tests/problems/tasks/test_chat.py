@@ -143,6 +143,15 @@ def test_samples_are_spread_over_the_rows_that_were_not_cut(tmp_path: Path) -> N
     )
 
 
+def test_a_folder_with_training_rows_alone_has_some_held_out(tmp_path: Path) -> None:
+    turns = [{"prompt": f"p{i}", "completion": "c"} for i in range(10)]
+    for name, held_out in (("train", True), ("validation", False)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(turn) + "\n" for turn in turns))
+        task = Chats(TaskConfig(type="chat", path=str(tmp_path)), 0)
+        assert list(task.rows().evaluation) == ["validation"]
+        assert task.held_out == held_out
+
+
 def test_d_val_asks_for_prompts_that_were_not_trained_on(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [row for row in rows_of() for _ in range(3)])
     config = parse(["--task.type", "chat", "--task.path", str(path), "--task.max_length", "64"]).config

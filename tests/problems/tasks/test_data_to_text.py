@@ -129,6 +129,7 @@ def test_a_users_table_groups_by_source_and_holds_whole_sources_out(tmp_path: Pa
     rows = task.rows()
     held_out = rows.evaluation["validation"]
     assert task.name == "mine"
+    assert task.held_out
     assert len(held_out) == 2
     assert all(len(found) == 3 for found in held_out["references"])
     assert len(rows.train) == 24
@@ -139,8 +140,9 @@ def test_a_list_of_targets_is_several_references(tmp_path: Path) -> None:
     train, test = tmp_path / "train.jsonl", tmp_path / "test.jsonl"
     train.write_text(json.dumps({"source": "a", "target": "one"}) + "\n")
     test.write_text(json.dumps({"source": "b", "target": ["two", "three"]}) + "\n")
-    rows = table(train, test_path=str(test)).rows()
-    assert rows.evaluation["test"]["references"][:] == [["two", "three"]]
+    task = table(train, test_path=str(test))
+    assert task.rows().evaluation["test"]["references"][:] == [["two", "three"]]
+    assert not task.held_out
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,9 @@ def test_rows_are_held_out_by_seed_when_no_others_are_given(tmp_path: Path) -> N
     path = write(tmp_path / "d.csv", {"text": texts, "label": ["x", "y"] * 20})
 
     def parts(seed: int) -> tuple[list[str], list[str]]:
-        found = TextTable(TaskConfig(type="text", path=str(path), holdout_share=0.25), seed).rows()
+        task = TextTable(TaskConfig(type="text", path=str(path), holdout_share=0.25), seed)
+        found = task.rows()
+        assert task.held_out
         return found.train["text"][:], found.evaluation["validation"]["text"][:]
 
     train, held_out = parts(0)
@@ -56,6 +58,7 @@ def test_test_rows_are_reported_where_there_are_some(tmp_path: Path) -> None:
     task = task_of(path, test_path=str(test))
     assert task.evaluation_split == "test"
     assert task.rows().evaluation["test"]["text"][:] == ["only"]
+    assert not task.held_out
     assert list(task_of(path, test_path=str(test), evaluation_split="validation").rows().evaluation) == ["validation"]
 
 

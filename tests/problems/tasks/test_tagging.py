@@ -164,8 +164,16 @@ def test_a_folder_stands_for_its_splits(tmp_path: Path) -> None:
     other.write_text("mine B-x\n")
     task = Tagging(TaskConfig(type="tokens", path=str(folder), test_path=str(other)), 0)
     assert task.rows().evaluation["test"]["tokens"][:] == [["mine"]]
+    assert not task.held_out
     with pytest.raises(UserError, match=r"^--task\.path: folder '.*' has no train file"):
         Tagging(TaskConfig(type="tokens", path=str(tmp_path)), 0)
+
+
+def test_a_folder_with_training_rows_alone_has_some_held_out(tmp_path: Path) -> None:
+    (tmp_path / "train.conll").write_text(TRAIN)
+    task = Tagging(TaskConfig(type="tokens", path=str(tmp_path)), 0)
+    assert list(task.rows().evaluation) == ["validation"]
+    assert task.held_out
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {

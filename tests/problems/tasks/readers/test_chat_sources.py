@@ -62,14 +62,16 @@ def test_splits_of_a_data_set_are_taken_and_none_is_made_up(monkeypatch: pytest.
     monkeypatch.setattr(chat_sources, "load_splits", lambda *a: there)
     found = sources("org/data")
     train, evaluated = found.read()
-    assert (len(train), len(evaluated), found.split) == (20, 2, "test")
+    assert (len(train), len(evaluated), found.split, found.held_out) == (20, 2, "test", False)
     assert found.origin("test") == "--task.path: org/data"
     with pytest.raises(UserError, match=r"^--task\.evaluation_split: org/data has no split 'dev'; it has: train_sft"):
         sources("org/data", evaluation_split="dev").read()
     other = write(tmp_path / "b.jsonl", PAIRS[:3])
     assert len(sources("org/data", validation_path=str(other)).read()[1]) == 3
     del there["test"]
-    assert len(sources("org/data").read()[1]) == 2
+    found = sources("org/data")
+    assert len(found.read()[1]) == 2
+    assert found.held_out
     there["dev"] = there.pop("train_sft")
     with pytest.raises(UserError, match=r"^--task\.path: org/data has no split train; it has: dev"):
         sources("org/data").read()

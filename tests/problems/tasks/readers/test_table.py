@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from configs.errors import UserError
@@ -75,3 +77,25 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content:
     assert str(caught.value).startswith("--task.path: ")
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[]", b"x", b'{"index_columns": [], "columns": null}'])
+def test_damaged_metadata_of_pandas_are_one_line(tmp_path: Path, content: bytes) -> None:
+    table = pa.table({"text": ["a", "b"], "label": ["x", "y"]}).replace_schema_metadata({b"pandas": content})
+    pq.write_table(table, tmp_path / "d.parquet")
+    with pytest.raises(UserError, match=r"^--task\.path: .*d\.parquet cannot be read") as caught:
+        task_of(tmp_path / "d.parquet").rows()
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).count("--task.path") == 1
+
+
+@pytest.mark.parametrize("error", [pa.ArrowNotImplementedError, pa.ArrowKeyError, pa.ArrowTypeError])
+def test_what_arrow_cannot_read_is_one_line(tmp_path: Path, error: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "d.parquet", {"text": ["a", "b"], "label": ["x", "y"]})
+
+    def read(path: Path) -> pd.DataFrame:
+        raise error("Unsupported\ntype")
+
+    monkeypatch.setattr(pd, "read_parquet", read)
+    with pytest.raises(UserError, match=r"^--task\.path: .*d\.parquet cannot be read \(Unsupported\)$"):
+        task_of(path).rows()

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
 
@@ -35,6 +36,17 @@ def test_the_type_of_a_parquet_column_names_its_numbers(tmp_path: Path) -> None:
     features = Features({"tokens": Sequence(Value("string")), "tags": Sequence(ClassLabel(names=NAMES))})
     (tmp_path / "label.json").write_text(json.dumps({"O": 1, "B-X": 0, "I-X": 2}))
     (sentence,) = read_sentences("--x", save(tmp_path / "train.parquet", [0, 1], features), COLUMNS)
+    assert sentence.tags == ["O", "B-DNA"]
+
+
+@pytest.mark.parametrize("entry", [b"x", b"\xff", b"null", b'{"info": null}', b'{"info": {"features": [1]}}'])
+def test_an_entry_of_another_form_in_a_parquet_file_names_nothing(tmp_path: Path, entry: bytes) -> None:
+    path = save(tmp_path / "train.parquet", [0, 1])
+    pq.write_table(pq.read_table(path).replace_schema_metadata({b"huggingface": entry}), path)
+    with pytest.raises(UserError, match=r"column 'tags' holds the number 0, whose tag is not known"):
+        read_sentences("--x", path, COLUMNS)
+    (tmp_path / "label.json").write_text(json.dumps(LABELS))
+    (sentence,) = read_sentences("--x", path, COLUMNS)
     assert sentence.tags == ["O", "B-DNA"]
 
 
