@@ -1,15 +1,27 @@
 """How this process was started: by torchrun, by uv or by a Python. This can be read before torch is loaded."""
 
 import os
+import re
 import shlex
 import shutil
 import sys
 from pathlib import Path
 
+from configs.errors import UserError
+
 
 def processes_started() -> int:
-    """How many processes torchrun started; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """How many processes torchrun started; 1 without it.
+
+    Raises UserError for a WORLD_SIZE that says no such number; accelerate could not read it, either.
+    """
+    found = os.environ.get("WORLD_SIZE", "1")
+    if not re.fullmatch("[1-9][0-9]{0,8}", found):
+        raise UserError(
+            f"WORLD_SIZE: {found[:60]!r} in the environment is not allowed; allowed: the number of processes, as "
+            f"torchrun sets it, or no such variable (unset WORLD_SIZE)"
+        )
+    return int(found)
 
 
 def speaks() -> bool:

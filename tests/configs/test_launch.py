@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from configs.errors import UserError
 from configs.launch import processes_started, program, speaks
 
 
@@ -27,6 +28,14 @@ def test_of_several_the_first_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
         assert processes_started() == 3
         said.append(speaks())
     assert said == [True, False, False]
+
+
+@pytest.mark.parametrize("value", ["", "many", "0", "-1", "2.5"])
+def test_a_world_size_that_is_no_number_of_processes_is_one_line(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    started(monkeypatch, WORLD_SIZE=value)
+    for read in (processes_started, speaks):
+        with pytest.raises(UserError, match=rf"^WORLD_SIZE: '{value}' in the environment is not allowed; allowed: "):
+            read()
 
 
 def test_a_rank_left_over_from_elsewhere_silences_no_single_process(monkeypatch: pytest.MonkeyPatch) -> None:
