@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from configs.schema import RunConfig
 from problems.data import EndlessLoader, LengthGroupedOrder, prepare
 from problems.models.load import load_tokenizer
 from problems.tasks import make_task
+from tests.helpers.tiny import make_tokenizer
 
 LENGTHS = [int(n) for n in np.random.default_rng(0).integers(3, 60, size=103)]
 
@@ -129,6 +131,20 @@ def test_a_part_without_a_label_is_left_out() -> None:
     assert isinstance(parts, tuple)
     assert sorted(int(part["labels"]) for part in parts) == [1, 2]
     assert loader.shares == [0.5, 0.5]
+
+
+def test_an_unused_row_with_a_text_that_is_trained_on_is_left_out(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    words = sorted(word for word in make_tokenizer().get_vocab() if word.isalpha())[:20]
+    (tmp_path / "twice.csv").write_text("text,label\n" + "".join(f"{w},{i % 2}\n" for i, w in enumerate(words * 2)))
+    options = ("--task.type", "text", "--task.path", str(tmp_path / "twice.csv"), "--task.train_rows", "12")
+    config = tiny_config(*options, "--retrain.row_losses", "true", "--task.unused_rows", "100")
+    data = prepare(make_task(config), load_tokenizer(config.model), config)
+    assert data.unused is not None
+    trained, unused = (set(map(tuple, rows["input_ids"])) for rows in (data.train, data.unused))
+    assert not trained & unused
+    assert len(data.unused) < 40 - 4 - 12, "some of the rows that are left have a text of a training row"
 
 
 @pytest.mark.parametrize("most", [5, 10_000])
