@@ -7,7 +7,7 @@ allocated at most.
 import json as json_text
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -68,10 +68,8 @@ class MemorySettings:
 def measure(settings: MemorySettings) -> tuple[dict[str, Any], list[Table]]:
     """Measures each training in a process of its own. Raises UserError for an unknown name."""
     names = ["lora", "adalora", *settings.methods]
-    asked = [*settings.methods, *([] if settings.only is None else [settings.only])]
-    unknown = [name for name in asked if name not in {*HYPERGRADIENTS, "lora", "adalora"}]
-    if unknown:
-        raise UserError(f"--methods: {unknown[0]!r} is not allowed; allowed: {', '.join(HYPERGRADIENTS)}")
+    _refuse_unknown("--methods", settings.methods, [*HYPERGRADIENTS])
+    _refuse_unknown("--only", [] if settings.only is None else [settings.only], ["lora", "adalora", *HYPERGRADIENTS])
     shape_of(settings.model)
     if settings.only is not None:
         return _measure_one(settings, settings.only), []
@@ -94,6 +92,12 @@ def measure(settings: MemorySettings) -> tuple[dict[str, Any], list[Table]]:
         target = f"{TARGET:g}" if name in settings.methods else ""
         table.add_row(name, f"{mib['peak_mib']:.0f}", f"{mib['before_mib']:.0f}", f"{ratio:.3f}", target)
     return numbers, [table]
+
+
+def _refuse_unknown(option: str, asked: Sequence[str], allowed: Sequence[str]) -> None:
+    for name in asked:
+        if name not in allowed:
+            raise UserError(f"{option}: {name!r} is not allowed; allowed: {', '.join(allowed)}")
 
 
 def _in_child(settings: MemorySettings, name: str) -> dict[str, float]:

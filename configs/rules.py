@@ -29,7 +29,7 @@ PART = re.compile(r"(?:.*\.)?c_attn\.[qkv]")
 ADALORA_LEAST_STEPS = 10
 
 _TABLE = "a .csv, .tsv, .jsonl, .parquet"
-_CHATS = "a .jsonl, .json, .parquet, or a hub name"
+_CHATS = "a .jsonl, .json, .parquet, a folder, or a hub name"
 
 
 def moves_alpha(config: RunConfig) -> bool:
@@ -82,7 +82,7 @@ def _task_refusals(config: RunConfig) -> Iterator[str]:
         yield _refusal("task.path", "null", where, _TABLE)
     if task.type == "tokens" and task.path is None:
         formats = "a .conll, .iob2, .tsv, .txt, .jsonl, .parquet"
-        instead = f"{formats}, or a folder with train, validation and test of these"
+        instead = f"{formats}, a folder with train, validation and test of these, or a hub name"
         yield _refusal("task.path", "null", where, instead)
     if task.type == "chat" and task.path is None:
         yield _refusal("task.path", "null", where, _CHATS)

@@ -129,6 +129,21 @@ def test_memory_of_one_training(model_folder: ModelFolder, tmp_path: Path) -> No
     assert 0 < numbers["before_mib"] <= numbers["peak_mib"] + 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "option", "allowed"),
+    [
+        (("--only", "newton"), "--only: 'newton'", ["lora", "adalora", *HYPERGRADIENTS]),
+        (("--methods", "[darts,newton]"), "--methods: 'newton'", [*HYPERGRADIENTS]),
+        (("--methods", "[lora]"), "--methods: 'lora'", [*HYPERGRADIENTS]),  # it is measured anyway
+    ],
+)
+def test_memory_of_an_unknown_training_is_refused(
+    arguments: tuple[str, ...], option: str, allowed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(memory.MemorySettings, memory.measure, list(arguments)) == 2
+    assert f"{option} is not allowed; allowed: {', '.join(allowed)}\n" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_memory_in_processes_of_their_own(model_folder: ModelFolder) -> None:
     settings = memory.MemorySettings(

@@ -210,7 +210,10 @@ def test_a_tokenizer_that_does_not_know_its_words_is_refused(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), r"^--task\.path: null is not allowed for --task\.type tokens; allowed: a \.conll"),
+        (
+            (),
+            r"^--task\.path: null .* --task\.type tokens; allowed: a \.conll.*, a folder .*, or a hub name$",
+        ),
         (("--task.path", "d", "--task.text_columns", "[a,b]"), r"^--task\.text_columns: \['a', 'b'\] is not allowed"),
         (("--task.path", "d", "--task.kind", "regression"), r"^--task\.kind: 'regression' is not allowed"),
     ],
