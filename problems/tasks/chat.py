@@ -73,7 +73,10 @@ class Chats(Causal):
                 return ids, [IGNORED, *ids[1:]]
             assert template is not None
             try:
-                return template.labelled(chat.messages, chat.learned)
+                found = template.labelled(chat.messages, chat.learned)
+                if template.marked and chat.last:  # by prefixes, `labelled` has asked for the prompt, too
+                    template.prompt(chat.messages[: chat.last])
+                return found
             except (RowRefused, TemplateRefused) as error:
                 raise refusal(error, chat.where, file, tokenizer) from error
 

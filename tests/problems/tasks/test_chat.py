@@ -117,6 +117,13 @@ def test_a_row_that_does_not_go_through_the_template_is_named(tmp_path: Path) ->
         encoded(chats(path, validation_path=str(path)), chat_tokenizer(FORGETFUL))
 
 
+def test_a_prompt_that_a_template_with_marks_refuses_is_named_before_the_training(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"messages": TURNS}, {"messages": TURNS}])
+    template = "{% if add_generation_prompt %}{{ raise_exception('No prompts') }}{% endif %}" + OURS["marked"]
+    with pytest.raises(UserError, match=r"^--task\.path: .*a\.jsonl, row 1: the chat template, .*No prompts"):
+        encoded(chats(path, validation_path=str(path)), chat_tokenizer(template))
+
+
 def test_an_example_of_prompt_and_answer_is_told_once(tmp_path: Path, log_lines: list[str]) -> None:
     path = write(tmp_path / "a.jsonl", rows_of())
     config = parse(["--task.type", "chat", "--task.path", str(path), "--task.max_length", "64"]).config
