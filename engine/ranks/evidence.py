@@ -146,6 +146,6 @@ def from_json(raw: dict[str, Any], where: str) -> tuple[Evidence, float] | None:
             f"{where}: what was measured on D_val is not readable ({told:.200}); allowed: all of the keys "
             f"{', '.join(KEYS)} as the search wrote them, or none"
         ) from error
-    if not (0 <= tolerance < 1) or not math.isfinite(found.gain):
+    if not 0 <= tolerance < 1:
         raise UserError(f"{where}: tolerance is {tolerance!r}; allowed: from 0 to below 1")
     return found, tolerance

@@ -6,6 +6,7 @@ import shlex
 from configs.launch import program
 from configs.requests import Request
 from configs.rules import SEARCHING
+from configs.schema import RunConfig
 from engine import ranks
 from engine.report.controls import SHUFFLED, controls_of
 from engine.run.contents import read_result, read_searched
@@ -35,7 +36,7 @@ def next_step(request: Request) -> tuple[str, str]:
     if request.stage == "search":
         return f"{begin} --stage retrain", "trains at these ranks"
     if config.method not in SEARCHING:
-        return f"{begin} --name {config.name}-autolora --method autolora", "learns the ranks"
+        return f"{begin} --name {_named(config, 'autolora')} --method autolora", "learns the ranks"
     return _comparison(begin, request, folder) or _budget(begin, request, folder) or _search(begin, request)
 
 
@@ -58,7 +59,7 @@ def _comparison(begin: str, request: Request, folder: RunFolder) -> tuple[str, s
         return None
     options = f"--method {SHUFFLED} --lora.ranks_from {shlex.quote(str(folder.ranks))} --retrain.init scratch"
     why = f"the same ranks in other layers; --stage verdict, with 8 pairs, takes about {minutes} minutes"
-    return f"{begin} --name {request.config.name}-shuffled {options}", why
+    return f"{begin} --name {_named(request.config, 'shuffled')} {options}", why
 
 
 def _verdict_minutes(request: Request, folder: RunFolder) -> int | None:
@@ -80,7 +81,7 @@ def _budget(begin: str, request: Request, folder: RunFolder) -> tuple[str, str] 
     options = f"--answer.from {shlex.quote(str(folder.root))} --answer.rule {rule} --answer.budget {enough.at:g}"
     saved = 1 - (enough.parameters or enough.at * per_rank) / (record.lora_parameters or 1)
     why = f"by D_val an average rank of {enough.at:g} is enough: {100 * saved:.0f} % fewer parameters, no new search"
-    return f"{begin} --name {request.config.name}-{enough.at:g} {options}", why
+    return f"{begin} --name {_named(request.config, f'{enough.at:g}')} {options}", why
 
 
 def _per_rank(folder: RunFolder) -> int:
@@ -93,8 +94,13 @@ def _search(begin: str, request: Request) -> tuple[str, str]:
     `--answer.from null` makes it search, also if this run copied another run's search."""
     config = request.config
     if config.method != "autolora":
-        return f"{begin} --name {config.name}-autolora --method autolora", "learns the ranks"
+        return f"{begin} --name {_named(config, 'autolora')} --method autolora", "learns the ranks"
     other = "none" if config.hypergradient.type == "first_order" else "first_order"
     searches = " --answer.from null" if config.answer.from_run is not None else ""
-    options = f"--name {config.name}-{other.replace('_', '-')} --hypergradient.type {other}{searches}"
+    options = f"--name {_named(config, other.replace('_', '-'))} --hypergradient.type {other}{searches}"
     return f"{begin} {options}", "does another approximation find other ranks?"
+
+
+def _named(config: RunConfig, more: str) -> str:
+    """The name of a further run; a run's name may have 100 letters."""
+    return f"{str(config.name)[: 100 - len(more) - 1]}-{more}"

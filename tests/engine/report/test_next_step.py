@@ -75,6 +75,12 @@ def test_where_a_verdict_takes_long_it_is_one_shuffled_run(tiny_config: Config) 
     assert "lora_shuffled" not in next_step(request)[0], "it has been run"
 
 
+def test_a_run_with_the_longest_name_gets_a_command_that_is_allowed(tiny_config: Config) -> None:
+    request, folder = asked(tiny_config("--method", "lora", "--name", "n" * 100))
+    write_json(folder.metrics, {"method": "lora"})
+    assert parsed(next_step(request)[0]).config.name == "n" * 91 + "-autolora"
+
+
 @pytest.mark.parametrize("rule", ["shares", "size"])
 def test_once_the_places_are_told_it_is_a_budget_that_is_enough(tiny_config: Config, rule: str) -> None:
     """By the rule of its curve."""
