@@ -79,7 +79,9 @@ def _held(model: nn.Module, batch: dict[str, Tensor], compute: Compute) -> tuple
         place = tensor.untyped_storage()
         if place.data_ptr() not in own:
             held[place.data_ptr()] = place.nbytes()
-        return tensor
+        # A node that saves its own output would otherwise hold itself, in a circle that no garbage collector sees: the
+        # whole graph, and with it the weights, would stay in memory.
+        return tensor.detach()
 
     there = {name: values.to(compute.device) for name, values in batch.items()}
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), compute.autocast():

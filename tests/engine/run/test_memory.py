@@ -1,6 +1,8 @@
 """What a training will need, before it begins: measured on a row, told, and refused where it is not there."""
 
+import gc
 import logging
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -47,6 +49,18 @@ def test_looking_changes_no_dropout_mask_and_no_mode(
     activations(model, run.data, run.compute)
     assert torch.equal(torch.get_rng_state(), before)
     assert not model.training
+
+
+def test_looking_keeps_nothing_in_memory(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    run = run_of(tiny_config(dropout=0.1))
+    model = searched_model(run)
+    activations(model, run.data, run.compute)
+    weights = [weakref.ref(weight) for weight in model.parameters()]
+    del model
+    gc.collect()
+    assert not any(weight() is not None for weight in weights)
 
 
 def test_the_peak_is_told_once_a_training(
