@@ -12,14 +12,15 @@ class AnswerConfig:
 
     rule: Literal["threshold", "shares", "size"] = "threshold"
     """How the rank of each layer is chosen. threshold: the number of its components with alpha >= lambda (paper).
-    shares: the singular components, over all layers, with the largest share per parameter of what LoRA gains on D_val,
-    without shares below noise. size: the components with the largest squared singular value per parameter. By shares
-    and size a layer may get rank 0."""
+    shares: the singular components, over all layers, with the largest share, per parameter, of what switching LoRA off
+    would cost on D_val, without shares below noise. size: the components with the largest squared singular value per
+    parameter. By shares and size a layer may get rank 0."""
     budget: ranges.Budget = "auto"
     """Rules shares and size: an average rank; all ranks together have at most as many LoRA parameters as this rank in
     every layer. auto: the smallest of 0.25, 0.5, 1 and 2 that is enough; if none is, there is no limit."""
     tolerance: ranges.ShareFromZero = 0.05
-    """A rank or budget is enough if it loses at most this part of what LoRA gains on D_val."""
+    """A rank or budget is enough if what it loses, plus 1.64 standard errors, is at most this part of what LoRA gains
+    on D_val."""
     rows: ranges.Judges = 1000
     """Rows of D_val, drawn by seed, on which the shares of the layers and the curve (what lower ranks keep of LoRA's
     gain) are measured. 0 measures nothing; it is allowed for rule threshold, and for size with a number as budget."""

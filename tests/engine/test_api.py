@@ -53,7 +53,7 @@ def test_a_classifier_gets_the_ranks_of_the_command_line(
     """With the head in the folder, as the command line would draw one of its own."""
     classifier(model_folder("bert")).save_pretrained(tmp_path / "model")
     given = ("--model.name", str(tmp_path / "model"), "--answer.rule", rule, "--seed", "3")
-    config = tiny_config(*MEASURED, *given, "--task.train_rows", "200", "--search.steps", "30")
+    config = tiny_config(*MEASURED, *given, "--task.train_rows", "100", "--search.steps", "15")
     for name in model_folder("bert").glob("*token*"):
         (tmp_path / "model" / name.name).write_bytes(name.read_bytes())
     folder, data = of_command_line(config), run_of(config).data
