@@ -51,6 +51,7 @@ def only_ascii() -> None:
     as_a_program()
 
 
+@pytest.mark.slow  # whole runs in processes of their own
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize(
     ("prepare", "code", "line"),

@@ -226,7 +226,7 @@ def test_answer(model_folder: ModelFolder, tmp_path: Path) -> None:
     assert numbers["target"] == 500
 
 
-@pytest.mark.trains
+@pytest.mark.slow
 def test_every_start_is_timed_and_compared_with_the_imports(
     model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -36,7 +36,7 @@ def folder(request: Request) -> RunFolder:
     return RunFolder(Path(request.config.runs_folder) / str(request.config.name))
 
 
-@pytest.mark.trains
+@pytest.mark.slow
 def test_a_worker_waits_until_the_folder_of_a_dying_one_is_free(request_: Request, tmp_path: Path) -> None:
     held, let_go = threading.Event(), threading.Event()
 
