@@ -43,6 +43,7 @@ def test_a_search_over_all_linear_layers_ends_with_an_adapter_of_named_layers(
     assert torch.equal(done.logits_of(plain), done.logits)
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 @pytest.mark.parametrize("method", ["lora", "lora_random", "adalora"])
 def test_the_methods_put_lora_on_the_same_layers(

@@ -138,6 +138,7 @@ def with_value(content: Any, place: tuple[Any, ...], new: Any) -> Any:
     return changed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["metrics.json", "search/summary.json", "ranks.json", "grid.json", "sweep.json"])
 def test_a_value_of_a_wrong_type_or_none_is_refused_or_read(
     folder: RunFolder, tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, name: str

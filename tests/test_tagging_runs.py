@@ -95,6 +95,7 @@ def test_the_lines_of_the_card_tag_every_word(
     assert set(tags) <= set(json.loads((folder.adapter / "config.json").read_text())["id2label"].values())
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_the_answer_counts_the_words_that_have_a_tag(finished: Callable[..., RunFolder]) -> None:
     record = ranks.load(finished().ranks)
@@ -190,6 +191,7 @@ def test_plain_peft_predicts_what_the_run_predicted(
         assert not torch.allclose(model(**inputs).logits, logits, atol=1e-4), "LoRA does something"
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_the_other_exports_predict_the_same(finished: Callable[..., RunFolder], files: Path) -> None:
     full = AutoModelForTokenClassification.from_pretrained(finished("full").merged)
@@ -201,6 +203,7 @@ def test_the_other_exports_predict_the_same(finished: Callable[..., RunFolder], 
     assert tags_by_hand(bottleneck.load(base, folder), folder, files / "test.conll") == predicted(finished("adapter"))
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_a_retraining_from_the_search_and_exact_hypergradients(finished: Callable[..., RunFolder]) -> None:
     folder = finished("autolora", "bert", "--hypergradient.type", "exact", "--retrain.init", "search")

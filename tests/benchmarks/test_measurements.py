@@ -50,6 +50,7 @@ def glue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_step(model_folder: ModelFolder, tmp_path: Path) -> None:
     place = tmp_path / "step.json"
@@ -105,6 +106,7 @@ def test_a_frozen_search_step_is_the_plain_step(work: Workload) -> None:
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_growth(tmp_path: Path) -> None:
     place, plot = tmp_path / "growth.json", tmp_path / "growth.png"
@@ -168,6 +170,7 @@ def test_another_process_finds_what_the_first_tokenised(model_folder: ModelFolde
     assert not numbers["first_run"]["from_cache"]
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_total(model_folder: ModelFolder, glue: Path, tmp_path: Path) -> None:
     place = tmp_path / "total.json"
@@ -215,6 +218,7 @@ def test_the_search_gets_its_share_of_the_baselines_rows(
     assert dict(searched)["autolora"] == steps
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_answer(model_folder: ModelFolder, tmp_path: Path) -> None:
     place = tmp_path / "answer.json"

@@ -72,6 +72,7 @@ def test_a_classifier_gets_the_ranks_of_the_command_line(
     assert [point.at for point in learned.curve] == [1, 2, 4]
 
 
+@pytest.mark.slow
 def test_a_language_model_gets_the_ranks_of_the_command_line(tmp_path: Path, run_of: Callable[..., Context]) -> None:
     base = save_chat_model(tmp_path / "model")
     data = tmp_path / "messages.jsonl"

@@ -150,6 +150,7 @@ def test_what_an_overwrite_cannot_replace_is_refused_before_it_clears(
     assert sorted(root.rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_the_config_of_the_folder_repeats_the_run(finished_run: Callable[..., RunFolder], tmp_path: Path) -> None:
     first = finished_run("bert")

@@ -68,6 +68,7 @@ def run(*argv: str) -> RunFolder:
     return run_stages(parse(argv), StopRequest(), draw=False)
 
 
+@pytest.mark.slow
 def test_with_overwrite_a_source_is_refused_as_without(argv: list[str], tmp_path: Path) -> None:
     first = run(*argv, "--name", "a")
     second = run(*argv, "--name", "b")
@@ -103,6 +104,7 @@ def test_what_a_folder_holds_of_its_own_is_not_mixed_with_a_source(
     assert run(*taken).ranks.read_bytes() == expected
 
 
+@pytest.mark.slow
 def test_ranks_by_threshold_after_another_rule_are_as_far_decided_as_the_search(argv: list[str]) -> None:
     steps = ("--search.steps", "40", "--search.log_every", "1", "--search.patience", "0")  # 10 points in a quarter
     first = run(*argv, *steps, "--name", "a")

@@ -285,6 +285,7 @@ def test_stage_report_draws_ranks_written_by_hand(tiny_config: Callable[..., Run
     assert all(words in Page(folder.report.read_text()).text for words in (*names, "an expert's guess"))
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 @pytest.mark.parametrize("constraint", ["none", "sigmoid"])
 def test_the_ablations_are_drawn_too(tiny_config: Callable[..., RunConfig], constraint: str) -> None:

@@ -68,6 +68,7 @@ def test_report_and_table_show_each_approximation(study: tuple[RunConfig, StudyF
 DAMAGES = {"half": '{"task": "sam', "empty": " ", "a list": "[]", "a word for a number": None, "no keys": "{}"}
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 @pytest.mark.parametrize("stage", ["all", "report"])
 @pytest.mark.parametrize("kind", DAMAGES)

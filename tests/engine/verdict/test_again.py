@@ -76,6 +76,7 @@ SEARCHED_ON = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 @pytest.mark.parametrize("by_grid", [False, True])
 @pytest.mark.parametrize("key", SEARCHED_ON)
@@ -150,6 +151,7 @@ def test_rows_edited_between_two_pairs_are_refused_until_all_is_trained_again(
     assert len(launcher.trained) == 18
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 @pytest.mark.parametrize("content", ["", "[]", '{"classes": 1}'])
 def test_a_damaged_record_of_the_rows_is_named(content: str, verdict: Callable[..., Any], tmp_path: Path) -> None:

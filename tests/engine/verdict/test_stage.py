@@ -132,6 +132,7 @@ def test_the_gain_over_a_base_model_without_a_head_is_of_two_seeds_too(
     assert found["gain"] == pytest.approx(1 - 0.1 * (1 + 2) / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_an_arm_that_is_asked_for_later_takes_nothing_from_what_is_known(verdict: Callable[..., Any]) -> None:
     before, _ = verdict(FakeLauncher(better(0.3)))
@@ -148,6 +149,7 @@ def test_an_arm_that_is_asked_for_later_takes_nothing_from_what_is_known(verdict
     assert [len(arm["losses"]) for arm in found["arms"]] == [8, 8, 8]
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_the_sentence_names_the_uniform_rank_that_was_compared(verdict: Callable[..., Any]) -> None:
     found, _ = verdict(FakeLauncher(better(0.0)), "--verdict.arms", "[uniform]")

@@ -22,6 +22,7 @@ def steps(engine: SearchEngine, count: int = 4) -> SearchEngine:
     return engine
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 @pytest.mark.parametrize(
     ("kind", "method"),
