@@ -76,6 +76,7 @@ WidthOrNull = Annotated[int | None, Range("null, or 1 to 16,384", lambda x: x is
 Seed = Annotated[int, Range("0 to 2147483647", lambda x: 0 <= x < 2**31)]
 SeedOrNull = Annotated[int | None, Range("null, or 0 to 2147483647", lambda x: x is None or 0 <= x < 2**31)]
 Rank = Annotated[int, Range("1 to 1024", lambda x: 1 <= x <= 1024)]
+RankOrNull = Annotated[int | None, Range("null, or 1 to 1024", lambda x: x is None or 1 <= x <= 1024)]
 BudgetOrNull = Annotated[
     float | None, Range(f"null, or a number above 0, at most {LARGEST:,}", lambda x: x is None or 0 < x <= LARGEST)
 ]

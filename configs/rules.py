@@ -199,11 +199,13 @@ def _method_refusals(config: RunConfig) -> Iterator[str]:
         yield f"--lora.grid: {runs}; allowed: up to {MOST_GRID_RUNS}"
     if method != "autolora" and config.retrain.init == "search":
         yield _refusal("retrain.init", "'search'", where, "scratch")
-    if method == "para":
-        key, rank = ("lora.r", lora.r) if lora.budget is None else ("lora.budget", lora.budget)
-        if rank > lora.k:
-            trained = f"{where} with --lora.k {lora.k}, the rank that is trained"
-            yield _refusal(key, f"{rank:g}", trained, "an average rank up to k")
+    key, rank = ("lora.r", lora.r) if lora.budget is None else ("lora.budget", lora.budget)
+    if method == "lora_random" and lora.ranks_from is None and lora.cap and rank > lora.cap:
+        average = f"{where} with --{key} {rank:g}, the average rank"
+        yield _refusal("lora.cap", lora.cap, average, "as much or more")
+    if method == "para" and rank > lora.k:
+        trained = f"{where} with --lora.k {lora.k}, the rank that is trained"
+        yield _refusal(key, f"{rank:g}", trained, "an average rank up to k")
     if method == "adalora" and steps is not None and steps < ADALORA_LEAST_STEPS:
         yield _refusal("retrain.max_steps", steps, where, f"{ADALORA_LEAST_STEPS} or more")
     if method == "lora_grid" and lora.target_modules == [ALL_LINEAR]:

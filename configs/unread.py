@@ -66,11 +66,11 @@ def _divides(c: RunConfig) -> bool:
 
 def _uses_r(c: RunConfig) -> bool:
     if c.method in BUDGETED:
-        return c.lora.budget is None
-    return c.method in ("lora", "adalora", "eva") or (c.method == "lora_random" and c.lora.ranks_from is None)
+        return c.lora.budget is None and c.lora.ranks_from is None
+    return c.method in ("lora", "adalora", "eva")
 
 
-BUDGETED = ("para", "optuna", "lora_modules")
+BUDGETED = ("para", "optuna", "lora_modules", "lora_random")
 DIFFERENCES = ("darts", "forward_difference", "sama")
 _METHOD = "with --method {c.method}"
 _TYPE = "with --hypergradient.type {c.hypergradient.type}"
@@ -136,7 +136,7 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(("lora.modules_to_save",), lambda c: c.method == "full", f"{_METHOD}, which trains and saves all modules"),
     Row(
-        ("lora.r",), lambda c: c.method == "lora_random" and not _uses_r(c),
+        ("lora.r", "lora.budget"), lambda c: c.method == "lora_random" and c.lora.ranks_from is not None,
         f"{_METHOD} beside --lora.ranks_from, which gives the number of parameters",
     ),
     Row(
@@ -146,8 +146,9 @@ TABLE: tuple[Row, ...] = (
     Row(("lora.r",), lambda c: not _uses_r(c), f"{_METHOD}: it is the rank for lora, adalora, eva and lora_random"),
     Row(
         ("lora.budget",), lambda c: c.method not in BUDGETED,
-        f"{_METHOD}: it is read only for para, optuna and lora_modules",
+        f"{_METHOD}: it is read only for para, optuna, lora_modules and lora_random",
     ),
+    Row(("lora.cap",), lambda c: c.method != "lora_random", f"{_METHOD}: it is read only for lora_random"),
     Row(("lora.trials",), lambda c: c.method != "optuna", f"{_METHOD}: it is read only for optuna"),
     Row(("lora.module_sets",), lambda c: c.method != "lora_modules", f"{_METHOD}: it is read only for lora_modules"),
     Row(("lora.rho",), lambda c: c.method != "eva", f"{_METHOD}: it is read only for eva"),

@@ -86,16 +86,18 @@ def shuffled(record: RankRecord, sizes: Mapping[str, int], draw: Draw, among: st
     return dataclasses.replace(made, note="; ".join(notes) or None)
 
 
-def random_ranks(names: Sequence[str], sizes: Mapping[str, int], budget: int, k: int, draw: Draw) -> RankRecord:
-    """Ranks drawn from 0..k, or higher if the budget needs it, then changed one by one to fit `budget` parameters.
+def random_ranks(
+    names: Sequence[str], sizes: Mapping[str, int], budget: int, k: int, draw: Draw, highest: int | None = None
+) -> RankRecord:
+    """Ranks drawn from 0 to `highest`, then changed one by one to fit `budget` parameters.
 
     The ranks never exceed the budget. They meet it exactly if all layers have one shape and uniform ranks can meet it;
-    otherwise they may miss it by less than the smallest component's numbers. `sizes`: name -> numbers in one rank-1
-    component.
+    otherwise they may miss it by less than the smallest component's numbers, or by more if every layer has the highest
+    rank. `sizes`: name -> numbers in one rank-1 component. `highest`: k, or more if the budget needs it, unless given.
     """
     generator = np.random.default_rng(draw)
     size = np.array([sizes[name] for name in names])
-    cap = max(k, -(-budget // int(size.sum())))
+    cap = highest or max(k, -(-budget // int(size.sum())))
     ranks = generator.integers(0, cap + 1, len(names))
     while ranks @ size > budget:
         ranks[generator.choice(np.flatnonzero(ranks > 0))] -= 1

@@ -41,6 +41,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "lora.lora_alpha": ([0, -1, 1e6 + 1, inf, nan], [1e-3, 1e6]),
     "lora.dropout": ([1.0, -0.1, nan], [0, 0.99]),
     "lora.r": ([0, 1025], [1, 1024]),
+    "lora.cap": ([0, 1025], [1, 1024, None]),
     "lora.grid": ([[4], [0, 4], [4, 1025]], [[1, 1024]]),
     "lora.budget": ([0, -1, inf, nan], [0.1, 1e6, None]),
     "lora.module_sets": ([[[]], [["query"], [""]]], [[], [["query", "value"], ["key"]]]),

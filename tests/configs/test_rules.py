@@ -66,6 +66,10 @@ IMPOSSIBLE = {
         ("--method", "para", "--lora.budget", "9"),
         r"^--lora\.budget: 9 is not allowed for --method para with --lora\.k 8, the rank .* an average rank up to k",
     ),
+    "random ranks without room": (
+        ("--method", "lora_random", "--lora.cap", "2"),
+        r"^--lora\.cap: 2 is not allowed for --method lora_random with --lora\.r 4, the average rank; allowed: as",
+    ),
     "a cut to uniform ranks above k": (
         ("--method", "para", "--lora.r", "16"),
         r"^--lora\.r: 16 is not allowed for --method para with --lora\.k 8",

@@ -14,7 +14,7 @@ from engine.export.outputs import save_all
 from engine.ranks import RankRecord, controls
 from engine.retrain.adapter import start_from_search
 from engine.retrain.common import start_in_common
-from engine.retrain.methods.base import Method, Prepared, layer_sizes
+from engine.retrain.methods.base import Method, Prepared, budget_of, layer_sizes
 from engine.retrain.same_ranks import refuse_changed_ranks
 from engine.retrain.sources import ranks_from
 from engine.run.context import Context
@@ -125,13 +125,16 @@ def shuffled(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
 
 def random(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
     """A control for whether learned ranks beat random ones: random ranks with as many parameters as lora.ranks_from
-    has or, if that is null, as lora.r in every layer."""
-    if run.config.lora.ranks_from is None:
+    has or, if that is null, as lora.budget or lora.r gives; no rank above lora.cap."""
+    lora, sizes = run.config.lora, layer_sizes(model)
+    if lora.ranks_from is None:
         like, source = uniform(model, run)
+        own = [sizes[layer.name] for layer in like.layers]
+        budget = budget_of(lora, own, least=min(own))
     else:
         source = ranks_from(run.config)
         like = ranks.load(source)
-    ranks.check_against(like, layer_shapes(model), source)
-    sizes = layer_sizes(model)
-    budget, draw = ranks.count_parameters(like.kept, sizes), (run.config.seed, run.config.lora.draw)
-    return controls.random_ranks([x.name for x in like.layers], sizes, budget, like.k, draw), source
+        ranks.check_against(like, layer_shapes(model), source)
+        budget = ranks.count_parameters(like.kept, sizes)
+    names, draw = [layer.name for layer in like.layers], (run.config.seed, lora.draw)
+    return controls.random_ranks(names, sizes, budget, like.k, draw, lora.cap), source

@@ -81,6 +81,23 @@ def test_random_ranks_miss_the_budget_by_less_than_a_component_where_they_differ
     assert made.note == (f"{missed} LoRA parameters below the budget" if missed else None)
 
 
+@pytest.mark.parametrize("highest", [1, 2])
+def test_random_ranks_stay_below_the_highest_that_is_asked_for(highest: int) -> None:
+    quarter = count_parameters(dict.fromkeys(NAMES, 1), MIXED) // 4
+    drawn = [random_ranks(NAMES, MIXED, quarter, 8, (seed, 0), highest) for seed in range(50)]
+    assert {layer.rank for made in drawn for layer in made.layers} == set(range(highest + 1))
+    assert all(quarter - 64 < count_parameters(made.kept, MIXED) <= quarter for made in drawn)
+    # every layer has its turn: a regression over such draws tells what each is worth
+    assert {layer.name for made in drawn for layer in made.layers if layer.rank} == set(NAMES)
+    assert {made.k for made in drawn} == {8}
+
+
+def test_random_ranks_spend_no_more_than_the_highest_rank_allows() -> None:
+    made = random_ranks(NAMES, ALIKE, 5 * 12 * 64, 8, (0, 0), 2)
+    assert {layer.rank for layer in made.layers} == {2}
+    assert made.note == f"{3 * 12 * 64} LoRA parameters below the budget"
+
+
 def test_random_ranks_differ_by_seed() -> None:
     assert len({random_ranks(NAMES, ALIKE, 48 * 64, 8, (seed, 0)) for seed in range(10)}) == 10
 

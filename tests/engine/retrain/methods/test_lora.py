@@ -102,6 +102,16 @@ def test_random_ranks_spend_what_they_are_compared_with(
     assert ranks.load(run.folder.ranks).kept == record.kept
 
 
+def test_random_ranks_of_a_budget_below_rank_1_stay_below_the_highest_rank(
+    tiny_config: Callable[..., RunConfig], begun: Callable[[RunConfig], Context]
+) -> None:
+    run = begun(tiny_config("--method", "lora_random", "--lora.budget", "0.5", "--lora.cap", "1"))
+    record = METHODS["lora_random"].prepare(run.base(), run, 8).record
+    assert record is not None
+    assert sorted(layer.rank for layer in record.layers) == [0] * (len(NAMES) // 2) + [1] * (len(NAMES) // 2)
+    assert record.lora_parameters == SIZE * len(NAMES) // 2
+
+
 def test_the_ranks_of_the_run_are_taken_as_they_are_and_not_written_again(
     tiny_config: Callable[..., RunConfig], begun: Callable[[RunConfig], Context]
 ) -> None:
