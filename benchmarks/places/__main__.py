@@ -1,0 +1,92 @@
+"""What LoRA in each layer is worth, from trainings at random places: `python -m benchmarks.places`.
+
+--study: the folder of a study of lora_random at --lora.cap 1, such as places.yaml makes. A regression on which layers had
+LoRA tells how far places explain the loss, and which layers lower it; the scores of --searched runs are judged by it.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from benchmarks.command import main
+from benchmarks.places.allocations import joined, of_study, read_table, write_table
+from benchmarks.places.effects import agreement, effects, explained
+from benchmarks.places.picture import draw_effects
+from benchmarks.places.scores import scores_of
+from configs.errors import UserError
+
+FEWEST = 20
+"""Fewer trainings tell nothing of dozens of layers."""
+
+
+@dataclass(frozen=True)
+class PlacesSettings:
+    """What is read and written."""
+
+    json: str | None = None
+    """File that gets the numbers."""
+    study: str | None = None
+    """Folder of a study with the trainings; those that are not finished are left out."""
+    table: str | None = None
+    """CSV file with the trainings of earlier commands. With --study, the study's own are added to it."""
+    searched: list[str] = field(default_factory=list)
+    """Folders of runs whose scores are judged: searches of several seeds count as their mean."""
+    picture: str | None = None
+    """PNG file that gets the effect of each layer."""
+
+
+def measure_places(settings: PlacesSettings) -> tuple[dict[str, Any], list[Table]]:
+    """The explained part of the loss, and how well each score foretells it. Raises UserError for too few trainings."""
+    known = Path(settings.table) if settings.table else None
+    parts = [read_table(known)] if known and known.exists() else []
+    parts += [of_study(Path(settings.study))] if settings.study else []
+    if not parts:
+        raise UserError("--study, --table: give at least one of them, with trainings to read")
+    found = joined(parts)
+    if known and settings.study:
+        write_table(found, known)
+    if len(found.table) < FEWEST:
+        raise UserError(f"--study: {len(found.table)} finished trainings are too few; allowed: {FEWEST} or more")
+    described, worth = explained(found), effects(found)
+    scores = {"spread: every layer counts the same": found.chosen[0] * 0 + 1}
+    scores |= scores_of([Path(folder) for folder in settings.searched], found.layers)
+    judged = {name: agreement(score, found) for name, score in scores.items()}
+    if settings.picture:
+        draw_effects(found.layers, worth, Path(settings.picture))
+    numbers = {
+        "trainings": len(found.table), "gain": found.gain, "spread": float(found.centred.std(ddof=1)),
+        "explained": {one.described_by: {"r2": one.r2, "spread": one.spread} for one in described},
+        "effects": dict(zip(found.layers, worth.tolist(), strict=True)),
+        "scores": {name: {"effects": own, "losses": losses} for name, (own, losses) in judged.items()},
+    }  # fmt: skip
+    return numbers, [_of_places(numbers), _of_scores(numbers)]
+
+
+def _of_places(numbers: dict[str, Any]) -> Table:
+    gain = numbers["gain"]
+    gained = "" if gain is None else f", LoRA gains {gain:.4f}"
+    table = Table(title=f"{numbers['trainings']} trainings, losses spread by {numbers['spread']:.4f} nats{gained}")
+    table.add_column("the loss by")
+    for column in ("R2 left out", "explained spread", "of the gain"):
+        table.add_column(column, justify="right")
+    for name, one in numbers["explained"].items():
+        part = f"{one['spread'] / gain:.1%}" if gain else "-"
+        table.add_row(name, f"{one['r2']:.2f}", f"{one['spread']:.4f}", part)
+    return table
+
+
+def _of_scores(numbers: dict[str, Any]) -> Table:
+    table = Table(title="Spearman correlation of scores known before the trainings")
+    table.add_column("score")
+    for column in ("with the layers' effects", "with the losses"):
+        table.add_column(column, justify="right")
+    for name, one in numbers["scores"].items():
+        table.add_row(name, *("-" if value != value else f"{value:.2f}" for value in one.values()))
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main(PlacesSettings, measure_places))

@@ -1,0 +1,71 @@
+"""What searches say of each layer before any of it is trained again: the scores that are judged."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from configs.errors import UserError
+from engine import ranks
+from engine.ranks import LayerRank, RankRecord
+from engine.run.folder import RunFolder
+
+Score = Callable[[LayerRank, RankRecord], float | None]
+"""A score of a layer; None if the run has not measured what it is made of."""
+
+
+def _share(layer: LayerRank, _: RankRecord) -> float | None:
+    return max(layer.share) if layer.share else None
+
+
+def _layer_share(layer: LayerRank, _: RankRecord) -> float | None:
+    return layer.layer_share
+
+
+def _size(layer: LayerRank, _: RankRecord) -> float | None:
+    return layer.singular_values[0] ** 2 if layer.singular_values else None
+
+
+def _contribution(layer: LayerRank, _: RankRecord) -> float | None:
+    return max(layer.contribution) if layer.contribution else None
+
+
+def _above(layer: LayerRank, record: RankRecord) -> float | None:
+    return float(sum(alpha >= 1 / record.k for alpha in layer.alpha)) if layer.alpha else None
+
+
+SCORES: Mapping[str, Score] = {
+    "share of the largest component": _share,
+    "share of the layer": _layer_share,
+    "size: the largest singular value, squared": _size,
+    "contribution: the largest alpha |B| |A|": _contribution,
+    "rank by the paper's threshold": _above,
+}
+"""Name -> score, of what the ranks.json of a search holds."""
+
+
+def scores_of(folders: Sequence[Path], layers: Sequence[str]) -> dict[str, np.ndarray]:
+    """Name -> the mean over the runs of each score [layers]; without the scores that a run has not measured.
+
+    The ranks of a run that measures none (as of method eva) are a score of their own, under its method's name. Raises
+    UserError for a run without ranks or with other layers.
+    """
+    values: dict[str, list[list[float]]] = {}
+    for root in folders:
+        folder = RunFolder(root)
+        if not folder.ranks.exists():
+            raise UserError(f"{root}: it has no ranks.json; give the folder of a run that has found ranks")
+        record = ranks.load(folder.ranks)
+        by_name = {layer.name: layer for layer in record.layers}
+        if set(by_name) != set(layers):
+            raise UserError(f"{folder.ranks}: its layers are not those of the trainings")
+        for name, own in _own(record, [by_name[name] for name in layers]).items():
+            values.setdefault(name, []).append(own)
+    return {name: np.mean(found, axis=0) for name, found in values.items()}
+
+
+def _own(record: RankRecord, layers: Sequence[LayerRank]) -> dict[str, list[float]]:
+    """The scores of one run."""
+    found = {name: [score(layer, record) for layer in layers] for name, score in SCORES.items()}
+    measured = {name: [float(v) for v in own if v is not None] for name, own in found.items() if None not in own}
+    return measured or {f"rank by {record.rule}": [float(layer.rank) for layer in layers]}
