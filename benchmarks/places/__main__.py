@@ -1,7 +1,8 @@
 """What LoRA in each layer is worth, from trainings at random places: `python -m benchmarks.places`.
 
---study: the folder of a study of lora_random at --lora.cap 1, such as places.yaml makes. A regression on which layers had
-LoRA tells how far places explain the loss, and which layers lower it; the scores of --searched runs are judged by it.
+--study: the folder of a study of lora_random at --lora.cap 1, such as places.yaml makes. A regression on which layers
+had LoRA tells how far places explain the loss, and which layers lower it; the scores of --searched runs are judged by
+it.
 """
 
 import sys
@@ -84,7 +85,7 @@ def _of_scores(numbers: dict[str, Any]) -> Table:
     for column in ("with the layers' effects", "with the losses"):
         table.add_column(column, justify="right")
     for name, one in numbers["scores"].items():
-        table.add_row(name, *("-" if value != value else f"{value:.2f}" for value in one.values()))
+        table.add_row(name, *("-" if value is None else f"{value:.2f}" for value in one.values()))
     return table
 
 

@@ -1,4 +1,4 @@
-"""Which layers had LoRA in which training, and the loss that came out: the cells of a study, or a table kept of them."""
+"""Which layers had LoRA in which training, and the resulting loss: the cells of a study, or a table kept of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ HEAD = -1
 class Allocations:
     """Trainings at ranks 0 and 1.
 
-    `table`: a row for each training, with the columns seed, draw, loss and one for each layer, 1 if the layer had LoRA.
+    `table`: a row for each training, with the columns seed, draw, loss and one for each layer: 1 if it had LoRA.
     `head`: seed -> the loss of the head alone.
     """
 

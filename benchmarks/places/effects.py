@@ -1,4 +1,4 @@
-"""How far the places of LoRA explain the loss: ridge regression on which layers had it, judged on trainings left out."""
+"""How far the places of LoRA explain the loss: ridge regression on which layers had it, by left-out trainings."""
 
 from dataclasses import dataclass
 
@@ -34,19 +34,17 @@ class Explained:
 def descriptions(found: Allocations) -> dict[str, np.ndarray]:
     """Name -> numbers that describe the places of each training [trainings, numbers], from coarse to fine; each
     description holds the one before."""
-    chosen = pd.DataFrame(found.chosen, columns=found.layers)
-    kinds = [module_type(name) for name in found.layers]
-    blocks = [column for column, _ in grid_of(found.layers).cells]
-    count = chosen.sum(axis=1).to_numpy()[:, None]
-    by_kind = chosen.T.groupby(kinds).sum().T.to_numpy()
-    by_block = chosen.T.groupby(blocks).sum().T.to_numpy()
-    coarse = np.hstack([count, by_kind])
-    places = np.hstack([coarse, by_block])
+    chosen = found.chosen
+    kinds = pd.get_dummies(pd.Series([module_type(name) for name in found.layers])).to_numpy(dtype=float)
+    blocks = pd.get_dummies(pd.Series([block for block, _ in grid_of(found.layers).cells])).to_numpy(dtype=float)
+    count = chosen.sum(axis=1, keepdims=True)
+    coarse = np.hstack([count, chosen @ kinds])
+    places = np.hstack([coarse, chosen @ blocks])
     return {
         "how many layers": count,
         "and of which module type": coarse,
         "and in which block": places,
-        "and exactly which layers": np.hstack([places, chosen.to_numpy()]),
+        "and exactly which layers": np.hstack([places, chosen]),
     }
 
 
@@ -69,19 +67,19 @@ def effects(found: Allocations) -> np.ndarray:
     return result
 
 
-def agreement(score: np.ndarray, found: Allocations) -> tuple[float, float]:
-    """Spearman correlations of a score of the layers [layers]: with their effects, and with the losses of the trainings.
+def agreement(score: np.ndarray, found: Allocations) -> tuple[float | None, float | None]:
+    """Spearman correlations of a score of the layers [layers]: with their effects, and with the trainings' losses.
 
     The score of a training is the sum over the layers that had LoRA; the sign of the second correlation is such that
-    1 means that the score orders the trainings rightly. A correlation is nan if the score is the same everywhere.
+    1 means that the score orders the trainings rightly. A correlation is None if the score is the same everywhere.
     """
     trainings = found.chosen @ score
     return _spearman(score, effects(found)), _spearman(trainings, -found.centred)
 
 
-def _spearman(one: np.ndarray, other: np.ndarray) -> float:
+def _spearman(one: np.ndarray, other: np.ndarray) -> float | None:
     if np.ptp(one) == 0 or np.ptp(other) == 0:
-        return float("nan")
+        return None
     return float(spearmanr(one, other).statistic)
 
 

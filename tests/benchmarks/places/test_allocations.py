@@ -1,0 +1,104 @@
+"""Trainings at random places, from the cells of a study and from a table that was kept of them."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from benchmarks.places.allocations import joined, of_study, read_table, write_table
+from configs.errors import UserError
+from engine import ranks
+from engine.disk.files import write_json
+from engine.ranks import LayerRank, RankRecord
+from tests.helpers.allocations import LAYERS, planted
+
+
+def write_cell(root: Path, name: str, found: list[int], rule: str = "random", **result: Any) -> Path:
+    folder = root / "cells" / name
+    seconds: dict[str, Any] = {"seconds": {"total": 1.0}, "steps": {}}
+    write_json(folder / "metrics.json", {"method": "lora_random", "metrics": {"accuracy": 0.5}} | seconds | result)
+    layers = tuple(LayerRank(name, rank) for name, rank in zip(LAYERS, found, strict=True))
+    if found:
+        ranks.save(RankRecord(8, layers, rule=rule), folder / "ranks.json")
+    return folder
+
+
+def test_the_finished_cells_of_a_study_are_read(tmp_path: Path) -> None:
+    for seed, draw in ((2, 0), (1, 1), (1, 0)):
+        chosen = [int(place % 3 == draw) for place in range(len(LAYERS))]
+        settings = {"lora.draw": draw}
+        write_cell(tmp_path, f"{seed}-{draw}", chosen, seed=seed, calibrated_loss=0.5 + draw, settings=settings)
+    result: dict[str, Any] = {"method": "head", "seed": 1, "calibrated_loss": 0.9, "settings": {}}
+    write_json(tmp_path / "cells" / "head" / "metrics.json", {"metrics": {"accuracy": 0.5}} | result)
+    (tmp_path / "cells" / "not finished").mkdir()
+    found = of_study(tmp_path)
+    assert found.table[["seed", "draw", "loss"]].to_numpy().tolist() == [[1, 0, 0.5], [1, 1, 1.5], [2, 0, 0.5]]
+    assert found.layers == LAYERS
+    assert found.chosen[1].tolist() == [float(place % 3 == 1) for place in range(len(LAYERS))]
+    assert found.head == {1: 0.9}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"calibrated_loss": None}, "no loss at a fitted temperature; --retrain.row_losses true"),
+        ({"rule": "given"}, "not random ranks of 0 and 1; --lora.cap 1"),
+        ({"found": [2] * len(LAYERS)}, "not random ranks of 0 and 1; --lora.cap 1"),
+    ],
+)
+def test_a_cell_that_does_not_fit_is_named(tmp_path: Path, change: dict[str, Any], named: str) -> None:
+    fitting = {"found": [1] * len(LAYERS), "seed": 1, "calibrated_loss": 0.5, "settings": {}}
+    write_cell(tmp_path, "a", **(fitting | change))
+    with pytest.raises(UserError, match=named) as caught:
+        of_study(tmp_path)
+    assert str(tmp_path / "cells" / "a") in str(caught.value)
+
+
+def test_a_folder_without_such_cells_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no finished run of method lora_random"):
+        of_study(tmp_path)
+
+
+def test_a_table_keeps_every_training(tmp_path: Path) -> None:
+    found = planted(pd.Series(range(len(LAYERS))).to_numpy() * 0.001)
+    write_table(found, tmp_path / "new" / "kept.csv")
+    again = read_table(tmp_path / "new" / "kept.csv")
+    pd.testing.assert_frame_equal(again.table, found.table, rtol=1e-5, check_dtype=False)
+    assert again.head == found.head
+
+
+def test_a_training_that_stands_in_both_counts_once() -> None:
+    found = planted(pd.Series(range(len(LAYERS))).to_numpy() * 0.001)
+    again = joined([found, found])
+    pd.testing.assert_frame_equal(again.table, found.table)
+
+
+def test_trainings_of_other_layers_are_not_joined() -> None:
+    found = planted(pd.Series(range(len(LAYERS))).to_numpy() * 0.001)
+    other = type(found)(found.table.rename(columns={LAYERS[0]: "another"}), {})
+    with pytest.raises(UserError, match="not of the same layers"):
+        joined([found, other])
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("", "cannot be read as a CSV file"),
+        ("a,b\n1,2\n", "must have the columns seed, draw, loss and one for each layer"),
+        ("seed,draw,loss\n1,2,3\n", "and one for each layer"),
+        ("seed,draw,loss,x\n1,2,much,1\n", "every value must be a number"),
+        ("seed,draw,loss,x\n1,2,,1\n", "every value must be a number"),
+    ],
+)
+def test_a_file_that_is_no_such_table_is_named(tmp_path: Path, content: str, named: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(content)
+    with pytest.raises(UserError, match=named) as caught:
+        read_table(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.csv: cannot be read"):
+        read_table(tmp_path / "none.csv")

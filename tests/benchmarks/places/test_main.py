@@ -1,0 +1,40 @@
+"""The command: numbers, tables, the kept table and the picture."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.command import main
+from benchmarks.places.__main__ import PlacesSettings, measure_places
+from benchmarks.places.allocations import write_table
+from engine.disk.files import read_json
+from tests.helpers.allocations import LAYERS, planted
+
+
+def run(*arguments: str) -> int:
+    return main(PlacesSettings, measure_places, arguments)
+
+
+@pytest.mark.trains  # the JSON names the commit, which a process of its own tells
+def test_a_kept_table_is_enough_for_numbers_and_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_table(planted(np.linspace(0, 0.05, len(LAYERS)), noise=0.001), tmp_path / "kept.csv")
+    places = {name: str(tmp_path / f"made.{name}") for name in ("json", "png")}
+    assert run("--table", str(tmp_path / "kept.csv"), "--json", places["json"], "--picture", places["png"]) == 0
+    numbers = read_json(Path(places["json"]))
+    assert numbers["trainings"] == 60
+    assert numbers["explained"]["and exactly which layers"]["r2"] > 0.9
+    assert list(numbers["effects"]) == LAYERS
+    assert Image.open(places["png"]).width > 300
+    shown = capsys.readouterr().out
+    assert "60 trainings" in shown
+    assert "spread: every layer counts the same" in shown
+
+
+def test_too_few_trainings_and_none_at_all_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 2
+    assert "--study, --table: give at least one of them" in capsys.readouterr().err
+    write_table(planted(np.zeros(len(LAYERS)), trainings=10), tmp_path / "kept.csv")
+    assert run("--table", str(tmp_path / "kept.csv")) == 2
+    assert "10 finished trainings are too few; allowed: 20 or more" in capsys.readouterr().err
