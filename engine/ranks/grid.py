@@ -10,7 +10,7 @@ from itertools import takewhile
 from configs.plain import plain
 
 NOT_DECIDED = "not decided within this search"
-"""What a pale cell of every map means."""
+"""What a pale cell means, on every rank map."""
 
 # ColorBrewer's YlGnBu, from pale to dark.
 _SHADES = ("ffffd9", "edf8b1", "c7e9b4", "7fcdbb", "41b6c4", "1d91c0", "225ea8", "253494", "081d58")
