@@ -125,7 +125,7 @@ def _from_package(name: str) -> str:
     """The lines that load a base model of an installed package, and its tokenizer."""
     file = name.rpartition("/")[2] if name.endswith(GGUF) else ""
     options = f", gguf_file={file!r}" if file else ""
-    plain = "model.is_quantized = False  # it is not once a .gguf file is loaded, but Trainer takes it to be\n"
+    plain = "model.is_quantized = False  # loaded from .gguf, its weights are plain, but Trainer cannot tell\n"
     return (
         f"{package_lines(name)}\n"
         f"model = AutoModelForCausalLM.from_pretrained(folder{options})\n"

@@ -28,8 +28,9 @@ class CurvePoint:
 
     `at`: on the rank curve, the rank of every layer; on the budget curve, the budget as an average rank, within which
     a rule chooses the components. `loss`: in nats per label, with the logits divided by `temperature`, which was
-    fitted for this point. `standard_error`: of the difference between this loss and that of all components. `kept`:
-    the part of the gain that remains. `parameters`: of LoRA; None on the rank curve.
+    fitted for this point (in a regression, it is the variance of the error instead). `standard_error`: of the
+    difference between this loss and that of all components. `kept`: the part of the gain that remains. `parameters`:
+    of LoRA; None on the rank curve.
     """
 
     at: float
@@ -50,8 +51,8 @@ class Evidence:
     `loss`: of the searched model. `gain`: the loss without LoRA minus `loss`. `without`: what was measured without
     LoRA, either "head alone" (a model whose head was trained) or "base model" (a causal language model, which has no
     head to train). `share_total`: the sum of all shares. `switch_off`: by how much the loss rose when LoRA was
-    switched off and the head stayed as the search trained it; the shares should sum to it. `temperature`: divided the
-    logits when the shares were measured. `nodes`: the number of gate values between 0 and 1 at which the integral of
+    switched off and the head stayed as the search trained it; the shares should sum to it. `temperature`: the one at
+    which the shares were measured. `nodes`: the number of gate values between 0 and 1 at which the integral of
     the shares was evaluated. `budget_rule`: the rule that chose the components on the budget curve.
     """
 

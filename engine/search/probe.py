@@ -80,8 +80,8 @@ def measure_cost(engine: SearchEngine, rounds: int) -> list[dict[str, Any]]:
     """Seconds and passes of one outer step with its inner steps, for each approximation and for plain LoRA steps.
 
     `ratio_to_lora`: the seconds over those of as many plain LoRA steps. All start from the engine's current state,
-    take the same batches, and take turns: one warm-up, then `rounds` timed rounds, of which the median counts. At the
-    end the engine is in the state in which it was before.
+    take the same batches, and take turns: one warm-up, then `rounds` timed rounds, of which the median counts. Then
+    the engine's state is restored.
     """
     kept_type = engine.lora.config.type
     names = ["lora", *HYPERGRADIENTS]
