@@ -24,7 +24,8 @@ from problems.models.load import source_of
 log = logging.getLogger("autolora")
 
 # model_type of transformers -> llama.cpp's architecture. llama.cpp's converter leaves the matrices of these models as
-# they are. Only for Llama does it reorder the rows of query and key, as llama.cpp rotates neighbouring numbers.
+# they are, except that for architecture llama it reorders the rows of query and key, as llama.cpp rotates neighbouring
+# numbers.
 ARCHITECTURES = {
     "llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma": "gemma", "gemma2": "gemma2",
     "gemma3_text": "gemma3", "phi3": "phi3", "gpt2": "gpt2",

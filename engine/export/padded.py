@@ -35,7 +35,7 @@ def save_padded(adapter: Path, folder: Path, shapes: Shapes | None = None) -> No
     rank = max(config["rank_pattern"].values(), default=config["r"])
     padded = {name: _padded(name, value, rank, config) for name, value in weights.items()}
     layers = sorted({pair[0] for pair in map(lora_pair, weights) if pair is not None})
-    alike = _alike(layers, shapes or {})
+    alike = _with_same_kinds(layers, shapes or {})
     for layer in set(alike) - set(layers):
         outputs, inputs = (shapes or {})[layer]
         padded[f"base_model.model.{layer}.lora_A.weight"] = torch.zeros(rank, inputs)
@@ -72,7 +72,7 @@ def _kind(layer: str) -> str:
     return re.split(r"\.\d+\.", layer)[-1]
 
 
-def _alike(layers: list[str], shapes: Shapes) -> list[str]:
+def _with_same_kinds(layers: list[str], shapes: Shapes) -> list[str]:
     """These layers and those of the same kinds in other blocks."""
     kinds = {_kind(layer) for layer in layers}
     return sorted({*layers, *(name for name in shapes if _kind(name) in kinds)})

@@ -128,13 +128,13 @@ def _beside(root: Path, settings: Mapping[str, Any], record: RankRecord) -> Iter
 
 def _controls(other: Mapping[str, Any], folder: RunFolder, settings: Mapping[str, Any], record: RankRecord) -> bool:
     """Whether the run with result `other` is a control of a run with these settings and ranks."""
-    if other["method"] not in (UNIFORM, SHUFFLED) or not _alike(settings, other["settings"]):
+    if other["method"] not in (UNIFORM, SHUFFLED) or not _same_settings(settings, other["settings"]):
         return False
     # A shuffle under the same settings may be that of another run's ranks.
     return other["method"] == UNIFORM or _same_ranks(record, ranks.load(folder.ranks))
 
 
-def _alike(settings: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def _same_settings(settings: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     keys = {key for key in (*settings, *other) if key not in _FREE and not key.startswith(_FREE_SECTIONS)}
     return all(settings.get(key) == other.get(key) for key in keys)
 
