@@ -207,7 +207,7 @@ def _method_refusals(config: RunConfig) -> Iterator[str]:
     if method == "adalora" and steps is not None and steps < ADALORA_LEAST_STEPS:
         yield _refusal("retrain.max_steps", steps, where, f"{ADALORA_LEAST_STEPS} or more")
     if method == "lora_grid" and lora.target_modules == [ALL_LINEAR]:
-        tried = f"{where}, which tries ranks for each of them"
+        tried = f"{where}, which tries ranks for each target module"
         yield _refusal("lora.target_modules", ALL_LINEAR, tried, "names of modules")
     parts = ", ".join(target for target in lora.target_modules if PART.fullmatch(target))
     if method == "adalora" and parts:
