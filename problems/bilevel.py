@@ -43,7 +43,7 @@ class InnerProblem(BilevelProblem):
         return super().get_loss(batch)
 
     def part_loss(self, part: Part) -> Tensor:
-        """As the base class's; also stores the random state from which the part's dropout masks are drawn."""
+        """Does what the base class does, and stores the random state from which the part's dropout masks are drawn."""
         self._masks.append(random_state(self.compute.device))
         return super().part_loss(part)
 
@@ -79,7 +79,7 @@ class InnerProblem(BilevelProblem):
             parameter.grad = grad
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """As Betty's; also stores the gradient that Adam just used, if the hypergradient needs Adam's derivative."""
+        """Takes the step; also stores the gradient that Adam just used, if the hypergradient reads it."""
         super().optimizer_step(*args, **kwargs)
         if registered(self.config.type).reads_last_gradient:
             for parameter in self.trained:
@@ -113,7 +113,10 @@ class InnerProblem(BilevelProblem):
 
     @contextmanager
     def at(self, weights: Tensors) -> Iterator[None]:
-        """Sets W to `weights` inside the context, then back: bit-equal, while adding and subtracting would drift."""
+        """Sets W to `weights` inside the context, and afterwards restores the earlier W.
+
+        W is copied and restored bit for bit: adding a change and subtracting it again would leave rounding errors.
+        """
         kept = [p.detach().clone() for p in self.trained]
         try:
             self._write(weights)
