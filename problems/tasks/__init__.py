@@ -35,7 +35,7 @@ def make_task(config: RunConfig) -> Task:
 
 
 def _from_home(task: TaskConfig) -> TaskConfig:
-    """The same settings; the user's home stands for a '~' at the beginning of a path."""
+    """The same settings, with the user's home in place of a '~' at the beginning of each path."""
 
     def expanded(path: str | None) -> str | None:
         return None if path is None else from_home(path)
