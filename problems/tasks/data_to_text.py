@@ -94,8 +94,8 @@ class WebNLG(_Benchmark):
         trained, evaluated = ({record.category for record in records} for records in (train, evaluation))
         if not is_of_2017(trained, evaluated):
             log.info(
-                "%s: its categories are not those of WebNLG 2017, so all texts are scored together, without the scores "
-                "of seen and of unseen categories", self.path,
+                "%s: its categories are not those of WebNLG 2017, so all texts are scored together, without "
+                "the scores of seen and of unseen categories", self.path,
             )  # fmt: skip
             evaluation = [dataclasses.replace(record, category="") for record in evaluation]
         return train, evaluation
