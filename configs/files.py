@@ -89,7 +89,7 @@ def _check_keys(path: Path, tree: Mapping[Any, Any], known: Collection[str], pre
         name = f"{prefix}{key}"
         below = [other for other in known if other.startswith(f"{name}.")]
         if below and not isinstance(value, dict):
-            raise UserError(f"{path}: {name}: {value!r} is not allowed; allowed: keys with values, as {below[0]}")
+            raise UserError(f"{path}: {name}: {value!r} is not allowed; allowed: keys with values, such as {below[0]}")
         if below:
             _check_keys(path, value, below, f"{name}.")
         elif name not in known:

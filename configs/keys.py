@@ -49,7 +49,7 @@ SWITCHES: dict[str, tuple[Any, str]] = {
     "hyp": (FilePath, "With --score: the system's output."),
     "ref": (FilePath, "With --score: the references (webnlg: also a folder)."),
     "json": (FilePath, "With --score: also write the values to this file."),
-    "metrics": (list[str], "With --score: only these, as [BLEU,NIST]."),
+    "metrics": (list[str], "With --score: compute only these metrics, such as [BLEU,NIST]."),
 }
 
 
@@ -91,11 +91,11 @@ def words(kind: Any) -> str:
         if get_origin(item) is Literal:
             return f"a list of: {words(item)}"
         items = {
-            str: "names, as [query,value]",
-            int: "whole numbers, as [1,2]",
-            list[str]: "lists of names, as [[query]]",
+            str: "names, such as [query,value]",
+            int: "whole numbers, such as [1,2]",
+            list[str]: "lists of names, such as [[query]]",
         }
-        return f"a list of {items.get(item, 'values, as [0.1,0.2]')}"
+        return f"a list of {items.get(item, 'values, such as [0.1,0.2]')}"
     if get_origin(kind) is dict:
         return "keys with values"
     return ", ".join(words(part) for part in get_args(kind))
@@ -209,5 +209,5 @@ def one_line(message: str) -> str:
         and "Unable to load config" in message
         and (keys := [key for key in allowed() if key.startswith(f"{wrong[1]}.")])
     ):
-        return f"--{wrong[1]}: is a section of keys; give one of them, as --{keys[0]}"
+        return f"--{wrong[1]}: is a section of keys; give one of them, such as --{keys[0]}"
     return shortened(" ".join(message.split()))

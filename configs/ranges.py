@@ -160,7 +160,7 @@ Targets = Annotated[
 ModuleSets = Annotated[
     list[list[str]],
     Range(
-        "a list of lists of module names, as [[query],[query,value]], none of them empty",
+        "a list of lists of module names, such as [[query],[query,value]], none of them empty",
         lambda x: all(len(one) > 0 and all(one) for one in x),
     ),
 ]

@@ -107,7 +107,7 @@ def _search_refusals(config: RunConfig) -> Iterator[str]:
         needed = f"--hypergradient.type {kind} needs" if kind in SECOND_ORDER else other
         yield f"--model.attention: 'sdpa' has no second derivatives, which {needed}; allowed: auto, eager"
     if probed and not (study.axes or study.variants):
-        yield _refusal("study.probe.steps", probed, "without a study", "[], or with --study.axes, as {seed: [0]}")
+        yield _refusal("study.probe.steps", probed, "without a study", "[], or with --study.axes, such as {seed: [0]}")
     if probed and config.method != "autolora":
         yield _refusal("study.probe.steps", probed, f"for --method {config.method}, which has no hypergradient", "[]")
     if probed and not moves_alpha(config):

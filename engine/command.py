@@ -152,4 +152,4 @@ def show(root: Path, trainer: Trainer | None = None) -> None:
         if not folder.metrics.exists():
             print_progress(folder)
     else:
-        raise UserError(f"--show: {root} holds no run and no study; give the folder of one, as runs/quickstart")
+        raise UserError(f"--show: {root} holds no run and no study; give the folder of one, such as runs/quickstart")

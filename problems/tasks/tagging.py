@@ -186,7 +186,7 @@ def _with_files_of_folder(config: TaskConfig) -> TaskConfig:
         return config
     train, validation, test = (find_split(folder, split) for split in ("train", "validation", "test"))
     if train is None:
-        raise UserError(f"--task.path: folder {str(folder)!r} has no train file (as train.conll or train.jsonl)")
+        raise UserError(f"--task.path: folder {str(folder)!r} has no train file, such as train.conll or train.jsonl")
     return dataclasses.replace(
         config,
         path=str(train),
