@@ -1,4 +1,4 @@
-"""The inner and the outer problem: what the inner one stores of a step, and the gradient of beta (Eq. 4 and 5)."""
+"""The inner and the outer problem: what the inner problem stores of each step, and the gradient of beta (Eq. 4, 5)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +15,11 @@ from problems.machine.compute import RandomState, random_state, replay
 
 
 class InnerProblem(BilevelProblem):
-    """The inner problem: W, trained on D_tr. It stores what a hypergradient needs of the last inner step W -> W'.
+    """The inner problem: W, trained on D_tr.
 
-    These are the step's batch, its dropout masks and W before it. `eta` is the size of the inner step in the implicit
-    term: a number, "lr" (Eq. 4: the current learning rate of W) or "betty" (1).
+    It stores what a hypergradient needs of the last inner step W -> W': its batch, its dropout masks, and W before it.
+    `eta` is the size of the inner step in the implicit term: a number, "lr" (Eq. 4: the current learning rate of W) or
+    "betty" (1).
     """
 
     def __init__(self, *args: Any, eta: float | str = "betty", fp32_difference: bool = False, **options: Any) -> None:

@@ -32,10 +32,10 @@ class Passes:
 
 
 class BilevelProblem(ImplicitProblem):
-    """One level of the bilevel problem: its optimiser moves `trained` to lower the loss of `training_step`.
+    """One level of the bilevel problem: its optimiser changes the parameters `trained` to lower the loss of a batch.
 
-    `loader` is endless. It yields a plain dict of tensors, or a tuple of dicts where a batch goes through the model in
-    parts; its `shares` are the weights of the parts. Both problems may share one `passes`.
+    `loader` is endless. It yields a plain dict of tensors, or a tuple of dicts if a batch goes through the model in
+    parts; its `shares` are the weights of the parts. Both problems may count their passes in the same `passes`.
     """
 
     def __init__(
