@@ -108,7 +108,7 @@ def _words(where: str, column: str, cell: Any) -> list[str]:
     """The cell as a list of strings."""
     if not _is_list(cell):
         given = "nothing" if pd.isna(cell) else repr(str(cell)[:40])
-        raise UserError(f"{where}: column {column!r} has no list of texts, but {given}")
+        raise UserError(f"{where}: column {column!r} holds {given}; allowed: a list of texts")
     strange = [item for item in cell if not isinstance(item, str)]
     if strange:
         raise UserError(f"{where}: column {column!r} holds {strange[0]!r}; allowed: a list of texts")
