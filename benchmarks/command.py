@@ -1,4 +1,4 @@
-"""What every benchmark shares: settings from the command line, tables, and a JSON file that names the machine."""
+"""What all benchmarks share: settings from the command line, tables, and a JSON file that describes the machine."""
 
 import dataclasses
 import os
@@ -19,12 +19,14 @@ from problems.machine.hub import settle_hub_access
 ROOT = Path(__file__).resolve().parent.parent
 
 Measure = Callable[[Any], tuple[dict[str, Any], list[Table]]]
+"""Takes the settings; returns the numbers for the JSON file, and the tables that show them."""
 
 
 def main(settings_class: type, measure: Measure, argv: Sequence[str] | None = None) -> int:
-    """Runs one command: `measure(settings)` gives the numbers and the tables that show them. Returns the exit code.
+    """Runs one benchmark, prints its tables, and writes its numbers. Returns the exit code.
 
-    The settings are a frozen dataclass with a field `json`, the file that gets the numbers (null: none).
+    `settings_class` is a frozen dataclass with a field `json`, the file that gets the numbers (null: none). Its class
+    attribute AT_LEAST, if any, maps settings to their least allowed values.
     """
     settle_hub_access()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -99,7 +101,7 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """The commit checked out, with + when files differ from it; None outside a repository."""
+    """The commit that is checked out, with + if files differ from it; None outside a repository."""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()

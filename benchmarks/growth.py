@@ -1,6 +1,6 @@
-"""How the cost of a step grows with k, depth, length and the number of gated modules, on random weights.
+"""Measure how the cost of a step grows with k, depth, length and the number of gated modules, on random weights.
 
-Also what gating and selection alone cost: a search step without outer steps, over a plain LoRA step.
+Also measures what gating and selection alone cost: a search step without outer steps, over a plain LoRA step.
 """
 
 import sys
@@ -25,6 +25,7 @@ from problems.hypergradients import HYPERGRADIENTS
 from problems.models.load import BaseModel
 
 GATING_TARGET = 1.05
+"""A search step without outer steps may take this many times as long as a plain LoRA step."""
 MODULES = (
     ["query", "value"],
     ["query", "key", "value"],
@@ -35,7 +36,7 @@ MODULES = (
 
 @dataclass(frozen=True)
 class GrowthSettings:
-    """One axis varies at a time; the others have their base value."""
+    """What is timed. One axis varies at a time, while the others keep their base values."""
 
     json: str | None = None
     """File that gets the numbers."""
@@ -52,19 +53,19 @@ class GrowthSettings:
     modules: int = 4
     """How many of the 4 sets of target modules to measure, from query and value up to every linear layer."""
     base_k: int = 8
-    """k on the other axes."""
+    """k while another axis varies."""
     base_layers: int = 6
-    """Blocks on the other axes."""
+    """Blocks while another axis varies."""
     base_length: int = 32
-    """Tokens on the other axes."""
+    """Tokens while another axis varies."""
     hidden: int = 384
-    """Width of the model; 64 per head."""
+    """Width of the model; one attention head for every 64."""
     batch_size: int = 16
     """Examples per batch."""
     precision: str = "auto"
-    """As --precision."""
+    """As --precision of run.py."""
     device: str = "auto"
-    """As --device."""
+    """As --device of run.py."""
     rounds: int = 10
     """Timed rounds at each point."""
     warmup: int = 2
@@ -75,7 +76,7 @@ class GrowthSettings:
 
 @dataclass(frozen=True)
 class _Point:
-    """One model and batch."""
+    """The shape of one model, and of its batches."""
 
     k: int
     layers: int
@@ -84,7 +85,7 @@ class _Point:
 
 
 def measure(settings: GrowthSettings) -> tuple[dict[str, Any], list[Table]]:
-    """All points of all axes. Raises UserError for an unknown hypergradient."""
+    """Times every point of every axis. Raises UserError for an unknown hypergradient."""
     unknown = [name for name in settings.methods if name not in HYPERGRADIENTS]
     if unknown:
         raise UserError(f"--methods: {unknown[0]!r} is not allowed; allowed: {', '.join(HYPERGRADIENTS)}")
@@ -149,7 +150,7 @@ def _random_model(settings: GrowthSettings, point: _Point) -> Callable[[bool], B
 
 
 def _draw(axes: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """Seconds of a step along each axis, a curve for each training."""
+    """Draws the seconds of a step along each axis, a curve for each way to train."""
     labels = {"k": "k", "layers": "layers", "length": "tokens per example", "modules": "gated modules per layer"}
     figure, places = plt.subplots(1, len(axes), figsize=(3.2 * len(axes), 3.2), sharey=True, layout="constrained")
     for place, (axis, rows) in zip(places, axes.items(), strict=True):

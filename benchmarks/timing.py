@@ -1,4 +1,4 @@
-"""Time contenders that take turns in one process, so that a slow minute of the machine affects all of them."""
+"""Time contenders, which take turns in one process so that a slow minute of the machine affects all of them."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Contender:
-    """Something that takes one step on a batch. `rounds`: in how many timed rounds, None for all."""
+    """Something that takes one step on a batch. `rounds`: in how many timed rounds it takes part; None: in all."""
 
     name: str
     step: Callable[[Batch], object]

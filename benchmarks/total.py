@@ -1,7 +1,7 @@
-"""AutoLoRA (search and retraining) against AdaLoRA and uniform LoRA, trained for the same number of epochs.
+"""Compare AutoLoRA (search and retraining) with AdaLoRA and uniform LoRA, trained for the same number of epochs.
 
-Whole runs through `engine.stages` in one process, one method after the other within each task and seed, so that a slow
-hour of the machine affects all of them.
+Each is a whole run through `engine.stages`, all in one process. For each task and seed the methods run one after the
+other, so that a slow hour of the machine affects all of them.
 """
 
 import itertools
@@ -27,6 +27,7 @@ from problems.tasks import make_task
 
 METHODS = ("lora", "adalora", "autolora")
 TARGETS = {"adalora": 1.0, "lora": 1.3}
+"""Method -> the most seconds that AutoLoRA may take, over those of the method."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class TotalSettings:
     json: str | None = None
     """File that gets the numbers."""
     config: str = "fast.yaml"
-    """Configuration of the AutoLoRA runs; the others take its model, task and rate."""
+    """Configuration of all runs; the benchmark itself sets the task, the method, the seed and the lengths."""
     path: str | None = None
     """Local folder with GLUE in the hub's layout; null: nyu-mll/glue."""
     tasks: list[str] = field(default_factory=lambda: ["sst2", "mrpc"])
@@ -44,18 +45,18 @@ class TotalSettings:
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     """Seeds; every method runs once with each."""
     train_rows: int | None = None
-    """Only this many training rows; null: all."""
+    """Train on only this many training rows; null: all."""
     epochs: float = 3.0
     """Epochs of LoRA and AdaLoRA."""
     retrain_share: float = 0.85
-    """Epochs of AutoLoRA's retraining, as a share of `epochs`. With a search_share of 0.15, W takes as many steps in
-    all as in the other methods."""
+    """Epochs of AutoLoRA's retraining, as a share of `epochs`. With a search_share of 0.15, search and retraining
+    together take as many steps as the other methods."""
     search_share: float = 0.15
-    """Rows of D_tr that the search sees at most, as a share of the rows that `epochs` passes see."""
+    """The most rows of D_tr that the search sees, as a share of the rows that the other methods see in `epochs`."""
     r: int = 4
-    """Rank of LoRA, mean rank of AdaLoRA."""
+    """Rank of uniform LoRA, and mean rank of AdaLoRA."""
     learning_rates: dict[str, float] = field(default_factory=dict)
-    """Rate of the (re)training of a method, as {"adalora": 3e-3}; without one, the configuration's."""
+    """Learning rate of a method's training, as {"adalora": 3e-3}; for other methods the configuration's is taken."""
     overrides: dict[str, Any] = field(default_factory=dict)
     """Further keys of the configuration for every run, as {"model.name": "..."}."""
     runs_folder: str | None = None
@@ -124,7 +125,7 @@ def _search_steps(settings: TotalSettings, base: RunConfig, task: str) -> int:
 
 
 def _ratio(runs: list[dict[str, Any]], task: str, other: str) -> float:
-    """Median over the seeds of AutoLoRA's seconds over the other's."""
+    """The median over the seeds of AutoLoRA's seconds divided by the other method's."""
     by = {(r["seed"], r["method"]): r["seconds"]["total"] for r in runs if r["task"] == task}
     seeds = {seed for seed, _ in by}
     return statistics.median(by[seed, "autolora"] / by[seed, other] for seed in seeds)
@@ -140,7 +141,7 @@ def _table(runs: list[dict[str, Any]], task: str, ratios: dict[str, float]) -> T
         f"{metric} (median)",
         "lowest",
         "highest",
-        "AutoLoRA over it",
+        "AutoLoRA's seconds over these",
     ):
         table.add_column(column, justify="left" if column == "method" else "right")
     for method in METHODS:

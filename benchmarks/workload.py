@@ -1,4 +1,4 @@
-"""The work that is measured: a model, rows of SST-2's lengths, and one step of each way to train on them."""
+"""What is measured: a model, rows that are as long as SST-2's, and one step of each way to train on them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from problems.tasks import Collate, make_task
 
 @dataclass(frozen=True)
 class Workload:
-    """What all contenders of one measurement share. `base(second_order)` makes a fresh model."""
+    """What all contenders of one measurement share. `base(second_order)` makes a fresh base model."""
 
     config: RunConfig
     rows: Dataset
@@ -42,7 +42,7 @@ class Workload:
     peft_type: TaskType = TaskType.SEQ_CLS
 
     def batches(self, count: int) -> list[Batch]:
-        """The first batches in the program's own order (rows of like length together), on the device."""
+        """The first batches, on the device, in the program's own order, which puts rows of similar length together."""
         loader: Iterator[Any] = iter(
             EndlessLoader(self.rows, self.config.search.batch_size, self.collate, self.config.seed)
         )
@@ -148,8 +148,8 @@ class HandedOver:
 
 
 class SearchStep:
-    """One search step (inner and outer) of the program, both problems on the same batch: the cost depends on its
-    length alone. `frozen`: without outer steps."""
+    """One search step (inner and outer) of the program. Both problems get the same batch, as only the length of a
+    batch changes the cost. `frozen`: without outer steps."""
 
     def __init__(self, work: Workload, method: str, *, frozen: bool = False) -> None:
         endless = {"search.steps": 1_000_000_000, "search.unroll_steps": 1_000_000_000, "search.patience": 0}
@@ -170,7 +170,7 @@ class SearchStep:
 
 
 class PlainStep:
-    """One step of an ordinary training of a PEFT model: forward, backward, clip, fused AdamW."""
+    """One step of an ordinary training of a PEFT model: forward, backward, clipping, fused AdamW."""
 
     def __init__(self, work: Workload, model: nn.Module) -> None:
         self.compute = work.compute
@@ -196,7 +196,7 @@ class PlainStep:
 
 
 class AdaLoraStep(PlainStep):
-    """One step of the program's AdaLoRA in the phase in which it allocates: PEFT's importance scores and masks."""
+    """One step of the program's AdaLoRA while it reduces the ranks, with PEFT's importance scores and masks."""
 
     STEPS = 4000
 

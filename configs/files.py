@@ -54,7 +54,8 @@ def load_config(path: Path, values: Mapping[str, Any] | None = None) -> RunConfi
 def read_keys(path: Path) -> dict[str, Any]:
     """The keys and values of a YAML file for `--config`; the values are not checked.
 
-    Raises UserError that names the file when it holds something else, an unknown key, or a key twice.
+    Raises UserError, which names the file, if it holds anything other than keys with values, an unknown key, or the
+    same key twice.
     """
     content = read_yaml(path)
     if not isinstance(content, dict):
@@ -66,9 +67,10 @@ def read_keys(path: Path) -> dict[str, Any]:
 
 
 def _rename(path: Path, content: dict[Any, Any], given: str, field: str) -> None:
-    """Gives the key `given` the name of its field, whether it is in its section or at the top of the file, in full.
+    """Renames the key `given` to `field`, for example answer.from to answer.from_run.
 
-    Raises UserError if both names are in the file.
+    The file may have the key inside its section, or at the top under its full dotted name. Raises UserError if both
+    names are in the file.
     """
     section, _, key = given.partition(".")
     inside, name = content.get(section), field.rpartition(".")[2]
@@ -82,16 +84,16 @@ def _rename(path: Path, content: dict[Any, Any], given: str, field: str) -> None
 
 
 def _check_keys(path: Path, tree: Mapping[Any, Any], known: Collection[str], prefix: str = "") -> None:
-    """Raises UserError for an unknown key and for a section that holds something else than keys with values."""
+    """Raises UserError for an unknown key, and for a section that holds anything other than keys with values."""
     for key, value in tree.items():
         name = f"{prefix}{key}"
         below = [other for other in known if other.startswith(f"{name}.")]
         if below and not isinstance(value, dict):
-            raise UserError(f"{path}: {name}: {value!r} is not allowed; allowed: keys with values, as {below[0]}")
+            raise UserError(f"{path}: {name}: {value!r} is not allowed; allowed: keys with values, such as {below[0]}")
         if below:
             _check_keys(path, value, below, f"{name}.")
         elif name not in known:
-            # With its first inner key, as in `serch.steps`, a misspelt section is nearer to a known key than alone.
+            # The hint is better for a misspelt section together with its first key (serch.steps) than for it alone.
             parts = [name, *map(str, value)][:2] if isinstance(value, dict) else [name]
             raise UserError(f"{path}: {unknown_key('.'.join(parts))}")
 

@@ -25,7 +25,7 @@ def given_of(command: Mapping[str, Any], sources: Sequence[str], config: RunConf
 
 
 def _differs(key: str, config: RunConfig) -> bool:
-    """Whether a key of a run has another value than its default."""
+    """Whether this is a key of the schema whose value in `config` is not its default."""
     if key not in known_keys():
         return False
     value, default = (reduce(getattr, key.split("."), of) for of in (config, RunConfig()))

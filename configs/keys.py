@@ -1,4 +1,4 @@
-"""The keys of a configuration: their types and ranges, words for what each takes, and messages about wrong ones."""
+"""The keys of a configuration: their types and ranges in words, and messages about wrong keys and values."""
 
 import dataclasses
 import difflib
@@ -39,14 +39,17 @@ SWITCHES: dict[str, tuple[Any, str]] = {
         "Run the chosen stages anew; when all are done, replace their earlier results in this run's folder (search "
         "also replaces the retraining). After an interruption, the same command resumes.",
     ),
-    "show": (FilePath, "Print the result and ranks of a run, how far it is, or the table of a study; runs nothing."),
+    "show": (
+        FilePath,
+        "Print a run's result and ranks (if it is unfinished, its progress), or a study's table; runs nothing.",
+    ),
     "for": (Trainer, "With --show: print the lines with which another trainer trains at the ranks of the run."),
     "workspace": (FilePath, "Save a wandb view for the project of this run folder; runs nothing."),
     "score": (ScoreKind, "Score files with the official metrics (--hyp, --ref); runs nothing."),
     "hyp": (FilePath, "With --score: the system's output."),
     "ref": (FilePath, "With --score: the references (webnlg: also a folder)."),
     "json": (FilePath, "With --score: also write the values to this file."),
-    "metrics": (list[str], "With --score: only these, as [BLEU,NIST]."),
+    "metrics": (list[str], "With --score: compute only these metrics, such as [BLEU,NIST]."),
 }
 
 
@@ -88,11 +91,11 @@ def words(kind: Any) -> str:
         if get_origin(item) is Literal:
             return f"a list of: {words(item)}"
         items = {
-            str: "names, as [query,value]",
-            int: "whole numbers, as [1,2]",
-            list[str]: "lists of names, as [[query]]",
+            str: "names, such as [query,value]",
+            int: "whole numbers, such as [1,2]",
+            list[str]: "lists of names, such as [[query]]",
         }
-        return f"a list of {items.get(item, 'values, as [0.1,0.2]')}"
+        return f"a list of {items.get(item, 'values, such as [0.1,0.2]')}"
     if get_origin(kind) is dict:
         return "keys with values"
     return ", ".join(words(part) for part in get_args(kind))
@@ -114,7 +117,10 @@ def check_values(config: RunConfig) -> None:
 
 
 def check_types(section: str, value: Any) -> None:
-    """Raises UserError for the first field of a section, made in Python, whose type or word its key does not take."""
+    """Checks a section that a script made in Python, where jsonargparse has not checked the types.
+
+    Raises UserError for the first field whose value has a wrong type, or is not one of the words that its key takes.
+    """
     kind = get_type_hints(RunConfig)[section]
     if not isinstance(value, kind):
         raise UserError(f"{section}: {type(value).__name__} is not allowed; allowed: {kind.__name__}")
@@ -150,7 +156,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def shortened(text: str) -> str:
-    """The text for an error of one line; a long text loses its middle."""
+    """The text, shortened for an error message of one line: a long text loses its middle."""
     return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN // 2]}...{text[-MOST_SHOWN // 4 :]}"
 
 
@@ -203,5 +209,5 @@ def one_line(message: str) -> str:
         and "Unable to load config" in message
         and (keys := [key for key in allowed() if key.startswith(f"{wrong[1]}.")])
     ):
-        return f"--{wrong[1]}: is a section of keys; give one of them, as --{keys[0]}"
+        return f"--{wrong[1]}: is a section of keys; give one of them, such as --{keys[0]}"
     return shortened(" ".join(message.split()))

@@ -13,7 +13,7 @@ from configs.errors import UserError
 def processes_started() -> int:
     """How many processes torchrun started; 1 without it.
 
-    Raises UserError for a WORLD_SIZE that says no such number; accelerate could not read it, either.
+    Raises UserError if the environment variable WORLD_SIZE is not such a number; accelerate could not read it, either.
     """
     found = os.environ.get("WORLD_SIZE", "1")
     if not re.fullmatch("[1-9][0-9]{0,8}", found):

@@ -37,7 +37,7 @@ def parse_command(argv: Sequence[str]) -> Command:
     refuse_huge(_options(arguments))
     parser = build_parser()
     try:
-        # Without the defaults: filling them in and checking them takes jsonargparse nine tenths of the time.
+        # Defaults are left out, as filling them in and checking them would make jsonargparse ten times slower.
         parsed = parser.parse_args(arguments, defaults=_shows_defaults(arguments))
         given = parser.parse_args(_without_config(argv), defaults=False)
     except (ArgumentError, RecursionError) as error:
@@ -55,7 +55,7 @@ def parse_command(argv: Sequence[str]) -> Command:
 
 
 def _spelled(word: str) -> str:
-    """A word of the command line; an option in SPELLED gets the name of its field."""
+    """A word of the command line, in which an option in SPELLED is renamed to its field."""
     option, equals, value = word.partition("=")
     key = option.removeprefix("--")
     return f"--{SPELLED[key]}{equals}{value}" if option != key and key in SPELLED else word
@@ -125,7 +125,7 @@ class _ConfigFile(ActionConfigFile):
         path = find_config(values)
         content = read_keys(path)  # jsonargparse refuses unknown keys too, but its message does not name the file
         given = dict(flat(content))
-        # jsonargparse knows a key in SPELLED only by its field's name, so it gets the renamed content, not the file.
+        # jsonargparse knows a key in SPELLED only under its field's name, so it must read the renamed content here.
         spelled = any(field in given for field in SPELLED.values())
         try:
             refuse_huge(given.items())

@@ -7,7 +7,7 @@ PACKAGE = "package:"
 
 
 def from_home(name: str) -> str:
-    """A configured path with the user's home in place of a '~' at its beginning, which no shell expands in a file."""
+    """A configured path, in which the user's home replaces a '~' at the beginning: in a file, no shell does that."""
     return os.path.expanduser(name)
 
 

@@ -9,9 +9,9 @@ _TURNS = set(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 
 
 def plain(text: str, keep: str = "") -> str:
-    """`text`, with each character that a terminal obeys written as Python's escape; those in `keep` stay.
+    """`text`, with each character that would control a terminal written as Python's escape; those in `keep` stay.
 
-    Such a character is the start of a colour code, which becomes `\\x1b`.
+    For example, the character that begins a colour code becomes `\\x1b`.
     """
     if text.isprintable():
         return text

@@ -12,7 +12,8 @@ class Range(NamedTuple):
     holds: Callable[[Any], bool]
 
 
-# The largest values that make sense: beyond them 32-bit numbers overflow, and no run would end in a lifetime.
+# The largest numbers allowed, for values (LARGEST) and for counts (MOST): larger ones would overflow 32-bit numbers,
+# or make a run that does not end in a lifetime.
 LARGEST = 1_000_000
 MOST = 1_000_000_000
 _WHOLE = f"{MOST:,}"
@@ -61,7 +62,7 @@ Budget = Annotated[
 Count = Annotated[int, Range(f"1 to {_WHOLE}", lambda x: 1 <= x <= MOST)]
 CountOrNull = Annotated[int | None, Range(f"null, or 1 to {_WHOLE}", lambda x: x is None or 1 <= x <= MOST)]
 CountFromZero = Annotated[int, Range(f"0 to {_WHOLE}", lambda x: 0 <= x <= MOST)]
-# With fewer rows the two halves, each of which judges the choices of the other, would be too small.
+# What is chosen on one half of these rows is measured on the other half; with fewer than 8 the halves are too small.
 Judges = Annotated[int, Range(f"0, or 8 to {_WHOLE}", lambda x: x == 0 or 8 <= x <= MOST)]
 CountFromZeroOrNull = Annotated[int | None, Range(f"null, or 0 to {_WHOLE}", lambda x: x is None or 0 <= x <= MOST)]
 # Memory for this many tokens is allocated before the first one is written.
@@ -80,7 +81,7 @@ RankOrNull = Annotated[int | None, Range("null, or 1 to 1024", lambda x: x is No
 BudgetOrNull = Annotated[
     float | None, Range(f"null, or a number above 0, at most {LARGEST:,}", lambda x: x is None or 0 < x <= LARGEST)
 ]
-# Above 1,000 PEFT limits rho to the largest dimension of the model's weights, divided by the rank.
+# If rho is above 1,000, PEFT silently lowers it (to the largest dimension of the model's weights divided by the rank).
 Rho = Annotated[float, Range("1 to 1,000", lambda x: 1 <= x <= 1000)]
 Ranks = Annotated[
     list[int],
@@ -95,6 +96,7 @@ DEEPEST = 30
 
 
 def _flat_enough(value: Any, deepest: int = DEEPEST) -> bool:
+    """Whether `value` nests at most `deepest` levels deep."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return deepest > 0 and all(_flat_enough(one, deepest - 1) for one in inner)
 
@@ -133,7 +135,8 @@ FilePath = Annotated[str, Range(_A_PATH, _is_path)]
 FilePathOrNull = Annotated[str | None, Range(f"null, or {_A_PATH}", _is_path)]
 
 # A run's name becomes one folder inside runs_folder, so it must not contain a path. A null is replaced by the config
-# file's name before this test. A file name may have 255 bytes; 100 leave room for .NAME.overwrite, .NAME.lock etc.
+# file's name before this test. Of the 255 bytes that a file name may have, a name takes at most 100, which leaves room
+# for names made from it, such as .NAME.overwrite and .NAME.lock.
 Name = Annotated[
     str | None,
     Range(
@@ -158,7 +161,7 @@ Targets = Annotated[
 ModuleSets = Annotated[
     list[list[str]],
     Range(
-        "a list of lists of module names, as [[query],[query,value]], none of them empty",
+        "a list of lists of module names, such as [[query],[query,value]], none of them empty",
         lambda x: all(len(one) > 0 and all(one) for one in x),
     ),
 ]

@@ -1,7 +1,7 @@
 """The settings of LoRA's GPT-2 recipe for E2E and WebNLG, and the defaults of all other tasks.
 
-A null under `task.label_smoothing` and `decode.*` is filled in here, so that the recipe is never the default for a
-user's own table. Source: microsoft/LoRA, examples/NLG.
+A null in `task.label_smoothing` or `decode.*` is replaced here, not by a default of the schema: the recipe's values
+must never be the defaults for a user's own table. Source: microsoft/LoRA, examples/NLG.
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def task_name(task: TaskConfig) -> str:
 
 
 def label_smoothing(task: TaskConfig) -> float:
-    """`task.label_smoothing` with null filled in; 0 for chat."""
+    """The share of label smoothing that training uses: `task.label_smoothing`, or its default if it is null."""
     if task.type == "chat":
         return 0.0
     if task.label_smoothing is not None:
@@ -61,7 +61,10 @@ def label_smoothing(task: TaskConfig) -> float:
 
 
 def decoding(config: RunConfig) -> Decoding:
-    """`decode` with nulls filled in; chat decodes greedily, one text at a time, so that anyone can reproduce it."""
+    """The section `decode` with each null replaced by its default.
+
+    chat decodes greedily, one text at a time, so that anyone can reproduce its samples.
+    """
     task, given = config.task, config.decode
     if task.type == "chat":
         return Decoding(max_new_tokens=given.max_new_tokens or _CHAT_TOKENS, batch_size=1)

@@ -1,4 +1,7 @@
-"""docs/configuration.md from the schema: `python -m configs.reference > docs/configuration.md`; a test compares."""
+"""Prints docs/configuration.md from the schema: `python -m configs.reference > docs/configuration.md`.
+
+A test fails if the file differs from what this module prints.
+"""
 
 import dataclasses
 import inspect
@@ -26,17 +29,18 @@ The command line also takes: `--config FILE` (a bare name is looked up in `confi
 
 
 def page() -> str:
-    """The whole page."""
+    """The text of docs/configuration.md."""
     return _HEAD + "".join(_section(RunConfig, "", "A run"))
 
 
 def takes(annotation: Any) -> str:
-    """What a key takes: its type and its range, without saying the type twice where the range names it."""
+    """The values that a key takes, in words: its type and its range, or the range alone if that names the type."""
     kind, limits = split_range(annotation)
     if limits is None:
         return words(kind)
     said = limits.words.removeprefix("null, or ")
-    # Of a union such as float | None or list[str] | Literal["all-linear"], the range's words name the other values.
+    # In a union such as float | None or list[str] | Literal["all-linear"], the range's words already name null and
+    # all-linear, so only the type of the number or list is named here.
     typed = next(part for part in (kind, *typing.get_args(kind)) if typing.get_origin(part) in (None, list, dict))
     if re.match(r"\d|from ", said) or (typing.get_origin(typed) is list and not said.startswith("a list")):
         said = f"{words(typed)}: {said}"

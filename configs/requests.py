@@ -14,9 +14,9 @@ Trainer = Literal["peft", "trl", "axolotl", "llama-factory", "unsloth"]
 class Given:
     """The keys that the user gave.
 
-    `command`: those on the command line; `files`: those in the user's own files -> the file. A key of a file that has
-    its default value is left out, as a run's own config.yaml holds every key. The keys of a shipped configuration do
-    not count as given by the user.
+    `command`: the keys on the command line. `files`: each key in the user's own files -> the file. A key that has its
+    default value in a file is left out: the file may be the config.yaml that a run wrote, which holds every key. The
+    keys of a shipped configuration do not count as given by the user.
     """
 
     command: frozenset[str] = frozenset()

@@ -107,7 +107,7 @@ def _search_refusals(config: RunConfig) -> Iterator[str]:
         needed = f"--hypergradient.type {kind} needs" if kind in SECOND_ORDER else other
         yield f"--model.attention: 'sdpa' has no second derivatives, which {needed}; allowed: auto, eager"
     if probed and not (study.axes or study.variants):
-        yield _refusal("study.probe.steps", probed, "without a study", "[], or with --study.axes, as {seed: [0]}")
+        yield _refusal("study.probe.steps", probed, "without a study", "[], or with --study.axes, such as {seed: [0]}")
     if probed and config.method != "autolora":
         yield _refusal("study.probe.steps", probed, f"for --method {config.method}, which has no hypergradient", "[]")
     if probed and not moves_alpha(config):
@@ -209,7 +209,7 @@ def _method_refusals(config: RunConfig) -> Iterator[str]:
     if method == "adalora" and steps is not None and steps < ADALORA_LEAST_STEPS:
         yield _refusal("retrain.max_steps", steps, where, f"{ADALORA_LEAST_STEPS} or more")
     if method == "lora_grid" and lora.target_modules == [ALL_LINEAR]:
-        tried = f"{where}, which tries ranks for each of them"
+        tried = f"{where}, which tries ranks for each target module"
         yield _refusal("lora.target_modules", ALL_LINEAR, tried, "names of modules")
     parts = ", ".join(target for target in lora.target_modules if PART.fullmatch(target))
     if method == "adalora" and parts:

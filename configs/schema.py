@@ -151,7 +151,7 @@ class RetrainConfig:
     fill the memory."""
     row_losses: bool = False
     """Also write row_losses.parquet, so that two runs can be compared row by row: the log loss of every evaluated row,
-    and of task.unused_rows unused rows, at a temperature that was fitted on other rows."""
+    and of task.unused_rows unused rows. The logits are divided by a temperature that was fitted on other rows."""
     checkpoint_every: ranges.Count = 500
     """Steps between two checkpoints."""
 
@@ -201,13 +201,14 @@ class RunConfig:
     method: MethodName = "autolora"
     """autolora: learned ranks; lora: one rank for all layers; lora_grid: the best of several ranks; lora_modules: one
     rank in the best set of module types; optuna: the best ranks that TPE proposes; lora_ranks: another run's ranks,
-    with fresh weights; lora_shuffled: the same in other layers; lora_random: random ranks; adalora, eva: PEFT's
-    AdaLoRA and EVA; para: trained at rank k, then cut to a budget; adapter: bottlenecks; head: only the task head is
-    trained (a language model has none and is evaluated untrained); full: every weight is trained."""
+    with fresh weights; lora_shuffled: another run's ranks, permuted among the layers; lora_random: random ranks;
+    adalora, eva: PEFT's AdaLoRA and EVA; para: trained at rank k, then cut to a budget; adapter: bottlenecks; head:
+    only the task head is trained (a language model has none and is evaluated untrained); full: every weight is
+    trained."""
     seed: ranges.Seed = 0
     """Seed of all random numbers: split, order of the data, weights, dropout."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Precision of the arithmetic in search and training; evaluation and decoding use that of the weights
+    """Precision of the arithmetic in search and training; evaluation and decoding use the precision of the weights
     (model.dtype). auto: bf16 if the processor or GPU supports it in hardware."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto: cuda if there is one, else mps, else cpu."""

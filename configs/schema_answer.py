@@ -8,13 +8,13 @@ from configs import ranges
 
 @dataclass(frozen=True)
 class AnswerConfig:
-    """After the search: how it is measured on D_val, and how the ranks are chosen."""
+    """After the search: how the searched model is measured on D_val, and how the ranks are chosen."""
 
     rule: Literal["threshold", "shares", "size"] = "threshold"
     """How the rank of each layer is chosen. threshold: the number of its components with alpha >= lambda (paper).
-    shares: the singular components, over all layers, with the largest share, per parameter, of what switching LoRA off
-    would cost on D_val, without shares below noise. size: the components with the largest squared singular value per
-    parameter. By shares and size a layer may get rank 0."""
+    shares: of the singular components of all layers, those with the largest share per parameter; a component's share
+    is its part of what switching LoRA off would cost on D_val, and a share below noise is not counted. size: those
+    with the largest squared singular value per parameter. With shares and size a layer may get rank 0."""
     budget: ranges.Budget = "auto"
     """Rules shares and size: an average rank; all ranks together have at most as many LoRA parameters as this rank in
     every layer. auto: the smallest of 0.25, 0.5, 1 and 2 that is enough; if none is, there is no limit."""
@@ -28,5 +28,5 @@ class AnswerConfig:
     """Ranks at which the curve is measured, in addition to lora.k. Empty: 1, 2, 4, ..."""
     from_run: ranges.FilePathOrNull = None
     """Folder of another run: its finished search is copied instead of searching again, and the ranks are chosen from
-    it by this run's rule, budget and tolerance. {seed}, {task} and {runs} are replaced by this run's own. Can also be
-    written answer.from."""
+    it by this run's rule, budget and tolerance. In the path, {seed}, {task} and {runs} stand for this run's seed, task
+    and runs_folder. The key can also be written answer.from."""

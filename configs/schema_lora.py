@@ -8,7 +8,7 @@ from configs import ranges
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """Where LoRA sits and how large it starts."""
+    """Which layers get LoRA, how it starts, and how the methods other than autolora set its ranks."""
 
     target_modules: ranges.Targets = field(default_factory=lambda: ["query", "value"])
     """Module names (or endings of names) that get LoRA. Paper: query and value projections. GPT-2 computes query, key

@@ -16,8 +16,8 @@ class ProbeConfig:
     etas: ranges.Etas = field(default_factory=lambda: ["lr", "betty"])
     """Values of hypergradient.eta at which they are compared."""
     timed_steps: ranges.Count = 5
-    """How many outer steps of each approximation, with their inner steps, are timed after the last comparison, in turn
-    with as many steps of plain LoRA."""
+    """After the last comparison, this many outer steps of each approximation, with their inner steps, are timed,
+    alternating with as many steps of plain LoRA."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,15 @@ class StudyConfig:
     """Key of this configuration -> its values, for example hypergradient.type: [darts, exact]. Without axes and
     variants the command is one run, not a study."""
     variants: ranges.Variants = field(default_factory=dict)
-    """One more axis, of named settings: name -> {key: value}, as w/o constraint: {search.constraint: none}."""
+    """One more axis, whose values are named settings: name -> {key: value}, for example
+    w/o constraint: {search.constraint: none}."""
     where: ranges.Where = field(default_factory=dict)
     """Additional settings for the cells with a certain value on an axis: axis -> value -> {key: value}, for example
     task.name: {qqp: {retrain.epochs: 10}}. Values are written as in YAML: null, true, 1e-3, [query]."""
     exclude: ranges.Excluded = field(default_factory=list)
-    """Cells to leave out: a cell is left out if it has, on every axis that an entry names, the value (or one of the
-    list) that is given there, for example [{variant: optuna, seed: [1, 2]}]. Values are written as in study.where."""
+    """Cells to leave out: a list of entries, for example [{variant: optuna, seed: [1, 2]}]. An entry leaves out each
+    cell that has, on every axis in the entry, the given value or one of the listed values. Values are written as in
+    study.where."""
     sweep_once: bool = False
     """Only the first seed tries retrain.learning_rates; the cells that differ only in the seed use the rate that it
     chose."""

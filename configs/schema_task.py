@@ -8,20 +8,20 @@ from configs import ranges
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """The task, and its data. A help text that begins with a task type, as "chat: ...", is about this type alone."""
+    """The task, and its data. What a help text says after "chat:" (or other types) is about these types alone."""
 
     type: Literal["sample", "glue", "text", "tokens", "generation", "chat"] = "sample"
     """sample: sentences that the program makes itself; glue: a GLUE task; text: your own table of texts and labels;
     tokens: your own sentences with a tag (IOB2) on each word; generation: E2E, WebNLG, or your own table of sources
     and targets, with a causal language model; chat: your own conversations, whose assistant turns are learned."""
     path: ranges.FilePathOrNull = None
-    """glue: hub name or local folder (null: nyu-mll/glue). text: training rows as .csv, .tsv (a double quote there is
+    """glue: hub name or local folder (null: nyu-mll/glue). text: training rows as .csv, .tsv (where a double quote is
     a plain character, unless it encloses a whole cell), .jsonl or .parquet. tokens: .conll, .iob2, .tsv, .txt, .jsonl,
     .parquet, a folder with such files named train, validation and test, or a hub name. generation: for e2e and webnlg
-    a hub name or local folder (null: the hub's; for webnlg also a folder with train.json, dev.json and test.json of
-    the LoRA paper's code), else a table as for text. chat: conversations as .jsonl, .json (a list of objects) or
-    .parquet, a hub name, or a local folder; docs/chat.md says which columns are read. Scripts in a hub repository are
-    never run: the rows are read from the hub's own conversion to parquet."""
+    a hub name or local folder (null: the data set on the hub; for webnlg also a folder with train.json, dev.json and
+    test.json of the LoRA paper's code), for any other name a table as for text. chat: conversations as .jsonl, .json
+    (a list of objects) or .parquet, a hub name, or a local folder; docs/chat.md says which columns are read. Scripts
+    in a hub repository are never run: the rows are read from the hub's own conversion to parquet."""
     revision: str | None = None
     """glue, tokens, generation (e2e, webnlg), chat, if path is a hub name: its revision (branch, tag or commit); null:
     the newest."""
@@ -43,9 +43,9 @@ class TaskConfig:
     sentence. tokens: the column with the list of words in .jsonl, .parquet and on the hub; null: tokens. generation:
     the column with the source; null: source."""
     label_column: str | None = None
-    """text: the column with the label; null: label. tokens: the column with the list of tags, which are texts, or
-    numbers whose names are in the column's type or in a label.json beside the file; null: tags, or on the hub
-    ner_tags. generation: the column with the target or a list of targets; null: target."""
+    """text: the column with the label; null: label. tokens: the column with the list of tags; null: tags, or on the
+    hub ner_tags; tags are texts, or numbers whose names are in the column's type or in a label.json beside the file.
+    generation: the column with the target or a list of targets; null: target."""
     kind: Literal["classification", "regression"] = "classification"
     """text: whether labels are classes (two or more, found in the training rows) or numbers."""
     metrics: ranges.Metrics = None
@@ -98,10 +98,10 @@ class TaskConfig:
 
 @dataclass(frozen=True)
 class DecodeSettings:
-    """Tasks generation and chat: how texts are written after the training.
+    """Tasks generation and chat: how the model writes texts after the training.
 
-    null means, for e2e and webnlg, as in the LoRA paper's code for GPT-2; else greedy decoding. The samples of chat
-    are always greedy, one at a time."""
+    null: for e2e and webnlg, the value in the LoRA paper's code for GPT-2; for all other tasks, greedy decoding. The
+    samples of chat are always decoded greedily, one at a time."""
 
     num_beams: ranges.WidthOrNull = None
     """generation: number of beams; 1 is greedy. null: 10 for e2e and webnlg, 1 for your own table."""

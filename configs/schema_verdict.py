@@ -16,12 +16,12 @@ class VerdictConfig:
     """Minutes after which the command stops training pairs; the same command resumes. A verdict needs at least 8 pairs
     and trains at most 24."""
     rows: ranges.CountFromZero = 4000
-    """At most this many of the training rows that task.train_rows left unused are evaluated, too, besides the
-    evaluation rows."""
+    """The evaluation rows are evaluated, and besides them at most this many of the training rows that task.train_rows
+    left unused."""
     shuffle: Literal["size", "type"] = "size"
     """The layers among which ranks are permuted. size: layers with equally many LoRA parameters per rank, to test
     whether any place matters; type: layers of one module type in different blocks, to test whether the block
     matters."""
     arms: list[Arm] = field(default_factory=list)
-    """Further models that every pair trains for comparison, at other ranks. uniform: one rank in every layer with
-    about as many parameters as the learned ranks, at least 1; random: random ranks with as many parameters."""
+    """Further models that every pair trains for comparison, at other ranks. uniform: the same rank (at least 1) in
+    every layer, with about as many parameters as the learned ranks; random: random ranks with as many parameters."""

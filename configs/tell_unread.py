@@ -1,4 +1,4 @@
-"""Refuses keys that the user gave and that nothing reads, or warns of them."""
+"""Tells the user which given keys nothing reads: refuses some of them, and warns of the others."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,8 @@ def tell_unread(given: Given, config: RunConfig, runs: Sequence[RunConfig], *, v
     """
     said: dict[tuple[str, str], list[str]] = {}
     for key, where, on_axis in _asked(given, config):
-        if key.startswith("verdict.") and (verdict or where):  # the same file may also be meant for that stage
+        # A file may serve --stage verdict as well as other stages, so its verdict keys are never reported.
+        if key.startswith("verdict.") and (verdict or where):
             continue
         if verdict and key.startswith(
             ("study.launcher", "study.ray.")
@@ -44,7 +45,7 @@ def tell_unread(given: Given, config: RunConfig, runs: Sequence[RunConfig], *, v
 def _asked(given: Given, config: RunConfig) -> Iterator[tuple[str, str, bool]]:
     """Every key that the user gave a value, the place where it was given, and whether it is an axis of a study.
 
-    An axis that nothing reads would make several equal runs.
+    The caller refuses an axis that nothing reads: its values would make several equal runs.
     """
     study = config.study
     inside = {

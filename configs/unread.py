@@ -19,8 +19,8 @@ class Row(NamedTuple):
     """Keys (or whole sections) that nothing reads if `unread` returns True.
 
     `why`: the reason, for the user; `{c...}` is filled in from the configuration. `instead`: what the user should do.
-    A row with it refuses a key of the command line: another setting overrules the key, or the data that it names would
-    not be read. A row without it, and any key in a file (which may serve other runs), only gives a warning.
+    On the command line, a key is refused if its row has `instead`: another setting overrules the key, or the data that
+    it names would not be read. All other keys, and every key in a file (which may serve other runs), give a warning.
     """
 
     keys: tuple[str, ...]
@@ -34,6 +34,7 @@ class Row(NamedTuple):
 
 
 def _fixed_data(c: RunConfig) -> bool:
+    """Whether the splits and the columns of the data are known beforehand: those of GLUE, E2E and WebNLG."""
     return c.task.type == "glue" or is_benchmark(c.task)
 
 
@@ -53,6 +54,7 @@ def _has_template(c: RunConfig) -> bool:
 
 
 def _evaluated(c: RunConfig) -> str:
+    """The split of a user's own data that is evaluated for metrics.json."""
     return c.task.evaluation_split or ("test" if c.task.test_path else "validation")
 
 
@@ -61,6 +63,7 @@ def _no_study(c: RunConfig) -> bool:
 
 
 def _divides(c: RunConfig) -> bool:
+    """Whether the run divides the training rows into D_tr and D_val."""
     return c.method in SEARCHING or (bool(c.retrain.learning_rates) and not evaluates_base(c))
 
 
@@ -224,7 +227,7 @@ TABLE: tuple[Row, ...] = (
         "beside retrain.max_steps {c.retrain.max_steps}, which overrules it",
         "leave it out, or give --retrain.max_steps null",
     ),
-    # The trials of a rank grid are trained at learning_rate, before the rates are tried.
+    # Methods that choose ranks train their trials at learning_rate, before they try learning_rates.
     Row(
         ("retrain.learning_rate",), lambda c: bool(c.retrain.learning_rates) and c.method not in CHOOSING_RANKS,
         "beside retrain.learning_rates {c.retrain.learning_rates}, of which one is chosen",

@@ -24,7 +24,7 @@ def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
 def from_tree(tree: Mapping[str, Any], values: Mapping[str, Any], name: str | None = None) -> RunConfig:
     """The configuration in `tree` (its sections are mappings, as in a YAML file) with some keys changed.
 
-    `name` is used where neither gives a name. Raises UserError for an unknown key or a value that is not allowed.
+    `name` is used if neither gives a name. Raises UserError for an unknown key or a value that is not allowed.
     """
     return checked(_read(values, tree), name)
 
@@ -44,7 +44,7 @@ def _read(values: Mapping[str, Any], tree: Mapping[str, Any] | None = None) -> N
 
 
 def checked(given: Namespace, name: str | None, base: RunConfig | None = None) -> RunConfig:
-    """`base` (None: the defaults) with the values that jsonargparse has read; `name` is used where both give none.
+    """`base` (None: the defaults) with the values that jsonargparse has read; `name` is used if neither gives a name.
 
     Raises UserError for a value that is not allowed, alone or together with the others.
     """

@@ -1,4 +1,4 @@
-"""Reads the values in a YAML file; text of which YAML would silently lose or hide something is refused."""
+"""Reads the values in a YAML file, and refuses text that YAML would silently misread, such as a key given twice."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,14 +55,14 @@ def _refuse_deep(path: Path, text: str) -> None:
 
 
 def _refuse_large(path: Path, node: yaml.Node, sizes: dict[int, int | None]) -> int:
-    """The number of values in `node`; those behind an alias count each time it is used.
+    """Returns the number of values in `node`; the values behind an alias count each time that it is used.
 
-    Raises UserError for too many values, and for a value that holds itself. `sizes`: id of a node seen so far -> its
-    number of values; None for the nodes around this one.
+    Raises UserError for too many values, and for a value that contains itself. `sizes`: id of each node seen so far ->
+    its number of values, or None for a node that is still being counted because it contains this one.
     """
     known = sizes.get(id(node), 0)
     if known is None:
-        raise UserError(f"{path}, line {node.start_mark.line + 1}: holds itself (by an alias, *name)")
+        raise UserError(f"{path}, line {node.start_mark.line + 1}: a value contains itself (by an alias, *name)")
     if known:
         return known
     sizes[id(node)] = None
@@ -82,7 +82,11 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
 
 
 def _refuse_twice(path: Path, root: yaml.Node) -> None:
-    """Raises UserError for a key given twice: in one section, in two of one name, or also in full, as search.steps."""
+    """Raises UserError for a key given twice.
+
+    The two may be in the same section, in two sections of the same name, or one of them in its section and the other
+    outside it under its full name, such as search.steps.
+    """
     lines: dict[str, int] = {}
     for key, line in _keys(root, ""):
         if key in lines:

@@ -1,1 +1,1 @@
-"""The stages of the program; each folder imports only those below it in pyproject.toml's list (import-linter)."""
+"""The stages of the program. A folder imports only folders below it in the import-linter list of pyproject.toml."""

@@ -157,7 +157,7 @@ def learn_ranks_from_trainer(
         gradient_accumulation=args.gradient_accumulation_steps,
         learning_rate=float(args.learning_rate),
     )
-    # TRL's loss adds to these counters of the trainer.
+    # TRL's loss counts in these attributes of the trainer, so they are restored after the search.
     kept = {name: deepcopy(vars(trainer)[name]) for name in _COUNTED if name in vars(trainer)}
     try:
         rows, collate = _rows_of(trainer)
@@ -176,11 +176,11 @@ _COUNTED = ("_metrics", "_total_train_tokens")
 
 
 def _rows_of(trainer: Any) -> tuple[Any, Collator]:
-    """The train rows, without the columns that the model does not read, and their collator."""
+    """The train rows, without columns that the model does not read, and the collator of the trainer."""
     with same_random_numbers(trainer.args.device):
         loader = trainer.get_train_dataloader()
     prepared = getattr(trainer.accelerator, "_dataloaders", [])
-    if loader in prepared:  # else the trainer would save this loader in its checkpoints
+    if loader in prepared:  # if it stayed there, the trainer would save this loader's state in its checkpoints
         prepared.remove(loader)
     return loader.dataset, loader.collate_fn
 
@@ -219,7 +219,8 @@ def _learn(
 ) -> LearnedRanks:  # fmt: skip
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     device = _one_device(base) if device is None else device
-    # Undone in reverse order: put_back restores the trained weights, the folder is deleted, then all else is restored.
+    # When the block ends, the stack is undone in reverse order: put_back restores the trained weights, the temporary
+    # folder is deleted, and then the model as the script gave it, the random numbers and the log are restored.
     with ExitStack() as stack:
         stack.enter_context(heard())
         stack.enter_context(same_random_numbers(device))
@@ -238,7 +239,7 @@ def _learn(
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="learn_ranks_")))
         count = 0 if validation is None else len(validation)
         given = ScriptBench(config, whole, kind, rows, count, folder, device)
-        stack.callback(given.compute.let_go)  # collects the searched model, which reference cycles keep alive
+        stack.callback(given.compute.let_go)  # frees the memory of the searched model, which reference cycles hold
         stack.callback(given.put_back)
         find_ranks(given)
         learned = LoraConfig.from_pretrained(str(given.folder.lora_config))
@@ -267,7 +268,7 @@ def _settings(
         model=ModelConfig(name=str(name), gradient_checkpointing=recomputes), lora=lora, hypergradient=hypergradient,
         # This search never resumes, so it writes no checkpoint.
         search=dataclasses.replace(search, checkpoint_every=search.steps + 1), answer=answer,
-        # The answer sends as many rows at a time through a language model as the search.
+        # From this batch size follows how many rows the answer sends through a language model at a time.
         retrain=RetrainConfig(batch_size=search.batch_size),
     )  # fmt: skip
     check(config)

@@ -26,8 +26,8 @@ from problems.machine.processes import joined
 if TYPE_CHECKING:
     from engine.report.stage import Beside
 
-# --stage report takes these keys from the command: the first three fit this machine, the others say where the report
-# is written. It takes all other settings from the folder's config.yaml.
+# --stage report reads the settings from config.yaml in the run's folder, except for these keys, which it takes from
+# the command: the first three must fit this machine, the last two say where the folder is.
 _OF_THE_MACHINE = ("device", "precision", "strategy")
 _OF_THE_REPORT = ("name", "runs_folder")
 
@@ -52,7 +52,7 @@ def _train(request: Request, stop: StopRequest) -> None:
     if request.stage == "verdict":
         _judge(request, stop)
     elif _is_study(request.config):
-        refuse_several("a study", "start run.py itself; --study.launcher ray runs several cells at a time")
+        refuse_several("a study", "start run.py without torchrun; --study.launcher ray runs several cells at a time")
         load_libraries()
         from engine.study.stage import run_study  # only now: its imports take seconds
 
@@ -66,7 +66,9 @@ def _is_study(config: RunConfig) -> bool:
 
 
 def _as_it_ran(request: Request) -> Request:
-    """The request with the settings in the folder's config.yaml, as those of the command may be another run's.
+    """The request, with the settings of config.yaml in the run's folder instead of those of the command.
+
+    A report describes the run as it was trained, even if the command gives other settings.
 
     Raises UserError if config.yaml is missing or broken.
     """
@@ -91,7 +93,7 @@ def _judge(request: Request, stop: StopRequest) -> None:
     config = request.config
     if _is_study(config):
         raise UserError("--stage: 'verdict' is not allowed for a study; allowed: the folder of one run")
-    refuse_several("a verdict", "start run.py itself; --study.launcher ray runs several trainings at a time")
+    refuse_several("a verdict", "start run.py without torchrun; --study.launcher ray runs several trainings at a time")
     tell_unread(request.given, config, [config], verdict=True)
     load_libraries()
     from engine.verdict.stage import run_verdict  # only now: its imports take seconds
@@ -106,9 +108,11 @@ def _run(request: Request, stop: StopRequest) -> None:
     retrains = request.stage in ("all", "retrain")
     if request.stage != "report" and (config.method in CHOOSING_RANKS or (retrains and config.retrain.learning_rates)):
         tried = ", ".join((*sorted(CHOOSING_RANKS), "--retrain.learning_rates"))
-        refuse_several(f"trying ranks or learning rates ({tried})", "start run.py itself")
+        refuse_several(f"trying ranks or learning rates ({tried})", "start run.py without torchrun")
     if retrains and config.retrain.gradient_accumulation > 1:
-        refuse_several("--retrain.gradient_accumulation", "give each process fewer rows by starting more of them")
+        refuse_several(
+            "--retrain.gradient_accumulation", "instead, start more processes, so that each gets fewer rows"
+        )
     with joined(config.device) as processes:
         folder = run_stages(request, stop, processes=processes, beside=_beside)
         if processes.first:
@@ -148,4 +152,4 @@ def show(root: Path, trainer: Trainer | None = None) -> None:
         if not folder.metrics.exists():
             print_progress(folder)
     else:
-        raise UserError(f"--show: {root} holds no run and no study; give the folder of one, as runs/quickstart")
+        raise UserError(f"--show: {root} holds no run and no study; give the folder of one, such as runs/quickstart")

@@ -1,6 +1,6 @@
 """Check whether a run may begin, load the libraries, and run its stages (`engine/work.py`).
 
-Nothing here needs torch, which takes seconds to load: what files alone can tell is refused before.
+Everything that is wrong and can be found out from files alone is refused before torch is loaded, which takes seconds.
 """
 
 import dataclasses
@@ -57,8 +57,8 @@ RESUMING: tuple[opening.Refusal[RunFolder], ...] = (
     refuse_other_weights,
     refuse_other_ranks,
 )
-"""Checks of the folder with the unfinished work (with --overwrite not the folder that the command names); each raises
-UserError if that work must not resume."""
+"""Checks of the folder with the unfinished work: with --overwrite a hidden folder beside the one that the command
+names, else that folder itself. Each raises UserError if that work must not resume."""
 
 
 def run_stages(
@@ -71,8 +71,8 @@ def run_stages(
 ) -> RunFolder:
     """Runs what the request asks for; unfinished stages resume. Returns the folder with the results.
 
-    `draw` off: writes no report, as for the cells of a study. `beside` makes the report's block about the other runs
-    of the study, for a run that is a cell.
+    `draw`: whether to write the report; a study does not do so for its cells. `beside`: makes the block of the report
+    about the other runs of the study, if the run is a cell of one.
 
     Raises UserError for what the user must change, Interrupted when a signal asked to stop.
     """

@@ -65,8 +65,8 @@ def _find_ranks(run: Context, tracker: Tracker) -> None:
 
 
 def _export_untrained(run: Context, stage: Stage) -> None:
-    """Writes adapter_untrained/ if export.untrained asks for it; --stage retrain overwrites it, as the ranks may have
-    been edited."""
+    """Writes adapter_untrained/ if export.untrained asks for it; --stage retrain overwrites it, as the user may have
+    edited the ranks."""
     if not run.config.export.untrained or run.config.method not in SEARCHING or stage == "report":
         return
     if run.processes.of_first(lambda: stage == "retrain" or not run.folder.untrained_card.exists()):
@@ -75,8 +75,8 @@ def _export_untrained(run: Context, stage: Stage) -> None:
 
 
 def _tracker(asked: Asked) -> Tracker:
-    """The run's tracker; NOWHERE for --stage report. Method and approximation are its job name, by which runs are
-    grouped."""
+    """The run's tracker; NOWHERE for --stage report. Its job, by which wandb groups runs, is the method and, for a
+    search, the hypergradient."""
     config = asked.config
     if asked.stage == "report":
         return NOWHERE

@@ -1,4 +1,4 @@
-"""The inner and the outer problem: what the inner one stores of a step, and the gradient of beta (Eq. 4 and 5)."""
+"""The inner and the outer problem: what the inner problem stores of each step, and the gradient of beta (Eq. 4, 5)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +15,11 @@ from problems.machine.compute import RandomState, random_state, replay
 
 
 class InnerProblem(BilevelProblem):
-    """The inner problem: W, trained on D_tr. It stores what a hypergradient needs of the last inner step W -> W'.
+    """The inner problem: W, trained on D_tr.
 
-    These are the step's batch, its dropout masks and W before it. `eta` is the size of the inner step in the implicit
-    term: a number, "lr" (Eq. 4: the current learning rate of W) or "betty" (1).
+    It stores what a hypergradient needs of the last inner step W -> W': its batch, its dropout masks, and W before it.
+    `eta` is the size of the inner step in the implicit term: a number, "lr" (Eq. 4: the current learning rate of W) or
+    "betty" (1).
     """
 
     def __init__(self, *args: Any, eta: float | str = "betty", fp32_difference: bool = False, **options: Any) -> None:
@@ -43,7 +44,7 @@ class InnerProblem(BilevelProblem):
         return super().get_loss(batch)
 
     def part_loss(self, part: Part) -> Tensor:
-        """As the base class's; also stores the random state from which the part's dropout masks are drawn."""
+        """Does what the base class does, and stores the random state from which the part's dropout masks are drawn."""
         self._masks.append(random_state(self.compute.device))
         return super().part_loss(part)
 
@@ -79,7 +80,7 @@ class InnerProblem(BilevelProblem):
             parameter.grad = grad
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """As Betty's; also stores the gradient that Adam just used, if the hypergradient needs Adam's derivative."""
+        """Takes the step; also stores the gradient that Adam just used, if the hypergradient reads it."""
         super().optimizer_step(*args, **kwargs)
         if registered(self.config.type).reads_last_gradient:
             for parameter in self.trained:
@@ -113,7 +114,10 @@ class InnerProblem(BilevelProblem):
 
     @contextmanager
     def at(self, weights: Tensors) -> Iterator[None]:
-        """Sets W to `weights` inside the context, then back: bit-equal, while adding and subtracting would drift."""
+        """Sets W to `weights` inside the context, and afterwards restores the earlier W.
+
+        W is copied and restored bit for bit: adding a change and subtracting it again would leave rounding errors.
+        """
         kept = [p.detach().clone() for p in self.trained]
         try:
             self._write(weights)

@@ -54,7 +54,7 @@ def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -
     for name, split in raw.items():
         warn_of_shared_texts(train, split, name, task.inputs)
         warn_of_untrained_classes(data.train, evaluation[name], name, task.head().get("id2label", {}))
-        if "problem_type" in task.head():  # one label a text
+        if "problem_type" in task.head():  # tasks with one label for each text
             warn_of_one_label(evaluation[name], name)
     for name, encoded in {"the training rows": data.train, **evaluation}.items():
         warn_of_unknown_tokens(encoded, name, tokenizer)
@@ -81,14 +81,21 @@ def _train_and_unused(rows: Dataset, config: RunConfig, columns: Sequence[str]) 
 
 
 def _spread(rows: Dataset, count: int | None) -> Dataset:
-    """`count` rows, evenly spread: files are often sorted, and every seed must be measured on the same rows."""
+    """`count` rows that are evenly spread over all `rows`; None: all rows.
+
+    They are neither the first rows, as files are often sorted, nor random rows, as every seed must be measured on the
+    same ones.
+    """
     if count is None or count >= len(rows):
         return rows
     return rows.select(np.arange(count) * len(rows) // count)
 
 
 class LengthGroupedOrder(Sampler[int]):
-    """The order of rows in each epoch, from (seed, epoch) only. Rows of like length share a batch: less padding."""
+    """The order of rows in each epoch, computed from seed and epoch alone.
+
+    Rows of similar length share a batch, so that little padding is needed.
+    """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
         self.lengths = list(lengths)
@@ -116,9 +123,10 @@ class LengthGroupedOrder(Sampler[int]):
 
 
 def own_rows(rows: Dataset, batch: Sequence[int], processes: Processes) -> tuple[list[dict[str, Any]], float]:
-    """The rows of this process in a batch, and their share of all labels in it, by which a mean loss weighs them.
+    """The rows of a batch that this process computes, and their share of the batch's labels (-100 does not count).
 
-    Labels of -100 do not count. A process whose rows have no label gets one row, with the share 0.
+    This process's mean loss times the share, summed over all processes, is the mean loss of the batch. A process whose
+    rows have no label gets one row with a label, with the share 0.
     """
     if processes.size == 1:
         return rows.__getitems__(list(batch)), 1.0
@@ -133,7 +141,7 @@ def own_rows(rows: Dataset, batch: Sequence[int], processes: Processes) -> tuple
 def own_parts(
     rows: Dataset, batch: Sequence[int], size: int, processes: Processes
 ) -> tuple[list[list[dict[str, Any]]], list[float]]:
-    """Cuts a batch into parts of at most `size` rows; returns this process's rows of each part, and a share each.
+    """Cuts a batch into parts of at most `size` rows; returns this process's rows of each part, and their shares.
 
     A share is the number of labels in these rows over that in the batch: the losses times their shares, summed over
     parts and processes, are the mean loss of the batch. A part without a label is left out, as its mean loss is NaN.
@@ -162,8 +170,8 @@ class EndlessLoader:
     """Endless batches of a data set. `epoch` and `position` (batches already given in this epoch) are its whole state.
 
     With several processes, each process gives its own rows of the same batches. A batch has `batch_size` times `parts`
-    rows. It is a plain dict, or a tuple of dicts where it goes through the model in several parts, one by one.
-    `shares` are the weights of the last batch's parts in its mean loss.
+    rows. It is a plain dict, or a tuple of dicts if it goes through the model in several parts, one by one. `shares`:
+    for each part of the last batch, its weight in the mean loss of the batch.
     """
 
     def __init__(

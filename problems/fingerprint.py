@@ -33,8 +33,8 @@ def _of(rows: Dataset) -> dict[str, Any]:
 def digest(rows: Dataset) -> str:
     """SHA-256 of all columns, sorted by name, and of all rows, in their order.
 
-    The file, cache or larger data set that the rows lie in does not matter. datasets' own `_fingerprint` does not
-    serve here: it describes how the rows were made.
+    Only the content counts, not the file, cache or larger data set that the rows lie in. The `_fingerprint` of the
+    package datasets would not do: it describes how the rows were made, and differs for equal rows.
     """
     found, columns = hashlib.sha256(), sorted(rows.column_names)
     found.update(repr(columns).encode())

@@ -31,7 +31,10 @@ def factors(layer: LoraLayer) -> tuple[Tensor, Tensor]:
 
 
 class NotByRow(RuntimeError):
-    """Rows cannot have different gates: a layer gets their tokens without the rows, as an expert in a mixture does."""
+    """Raised when rows cannot have different gates, as a layer gets the tokens of all rows in one list.
+
+    An expert in a mixture of experts gets its tokens like that.
+    """
 
 
 class Gates:
@@ -70,7 +73,7 @@ class Gates:
             self._values = before
 
     def again(self) -> AbstractContextManager[None]:
-        """A context in which a forward pass can be repeated later with the gates that are open now."""
+        """A context for later, in which a forward pass is repeated with the gates that are open now."""
         return nullcontext() if self._values is None else self.open(self._values)
 
     def parameters_per_rank(self) -> dict[str, int]:
@@ -88,13 +91,13 @@ class Gates:
         return sizes
 
     def remove(self) -> None:
-        """Takes the hooks off: the model is stock PEFT again."""
+        """Removes the hooks, so that the model is stock PEFT again."""
         for hook in self._hooks:
             hook.remove()
 
     @torch.no_grad()
     def sizes(self) -> Tensor:
-        """|B_j| |A_j| of every component, Frobenius norm of B_j A_j without alpha and scaling. [groups, k]"""
+        """|B_j| |A_j| of every component: the Frobenius norm of B_j A_j, without alpha and scaling. [groups, k]"""
         sizes = []
         for layer in self.layers.values():
             a, b = factors(layer)

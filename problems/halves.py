@@ -1,4 +1,4 @@
-"""Splits the training rows: D_tr trains W; on D_val beta, learning rates and grid values are chosen."""
+"""Splits the training rows into D_tr, which trains W, and D_val, on which beta, rates and ranks are chosen."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,9 @@ _DRAWS = 30
 
 
 def split_rows(rows: Dataset, config: RunConfig) -> Halves:
-    """Row numbers of D_tr and D_val for this run; generation and chat split by source with `task.split_by: source`.
+    """Row numbers of D_tr and D_val for this run.
+
+    Rows of generation and chat are divided by source if `task.split_by` says so, all other rows one by one.
 
     Raises UserError when one of the two would be empty.
     """
@@ -64,10 +66,11 @@ def split_by_source(sources: Sequence[str], validation_share: float, seed: int) 
 
 
 def _draw(sizes: np.ndarray, wanted: int, generator: np.random.Generator) -> tuple[list[int], int]:
-    """Chooses sources for D_val in a random order; returns them and by how many rows they miss `wanted`.
+    """Draws sources for D_val; returns them and by how many rows they have too few, or too many, for `wanted`.
 
-    A source that would make D_val too large is passed over. At the end, the smallest of these is added if that comes
-    closer to `wanted`. D_val gets at least one source, and never all of them.
+    Sources are taken in a random order, and a source that would make D_val too large is left out. At the end, the
+    smallest of those left out is added if D_val then comes closer to `wanted`. D_val gets at least one source, and
+    never all of them.
     """
     chosen: list[int] = []
     passed: list[int] = []

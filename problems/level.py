@@ -32,10 +32,10 @@ class Passes:
 
 
 class BilevelProblem(ImplicitProblem):
-    """One level of the bilevel problem: its optimiser moves `trained` to lower the loss of `training_step`.
+    """One level of the bilevel problem: its optimiser changes the parameters `trained` to lower the loss of a batch.
 
-    `loader` is endless. It yields a plain dict of tensors, or a tuple of dicts where a batch goes through the model in
-    parts; its `shares` are the weights of the parts. Both problems may share one `passes`.
+    `loader` is endless. It yields a plain dict of tensors, or a tuple of dicts if a batch goes through the model in
+    parts; its `shares` are the weights of the parts. Both problems may count their passes in the same `passes`.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class BilevelProblem(ImplicitProblem):
         return self.trained
 
     def parameters(self) -> list[nn.Parameter]:
-        """The same as `trainable_parameters`: Betty's methods use sometimes one list, sometimes the other."""
+        """The same as `trainable_parameters`: Betty calls sometimes one method, sometimes the other."""
         return self.trained
 
     def patch_optimizer(self) -> None:
@@ -115,10 +115,11 @@ class BilevelProblem(ImplicitProblem):
             yield loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """As Betty's, but skips a step whose loss or gradient is not finite: no parameter then changes.
+        """Takes the step, or skips it if its loss or gradient is not finite: then no parameter changes.
 
-        `skipped` tells whether this step was skipped. `still_count` counts this problem's skipped steps. `skip_count`
-        leaves out the outer steps that were skipped because the inner step was, which the inner problem has counted.
+        `skipped` tells whether this step was skipped. `still_count` counts all skipped steps of this problem;
+        `skip_count` counts them without the outer steps that were skipped only because the inner step before was, as
+        the inner problem has counted those.
         """
         self.skipped = ~self._finite()
         self.still_count = self.still_count + self.skipped
@@ -142,7 +143,7 @@ class BilevelProblem(ImplicitProblem):
     def gradient(self, losses: Iterable[Tensor], inputs: Tensors) -> list[Tensor]:
         """d sum(losses) / d inputs, summed over all processes; one backward pass for each loss.
 
-        Each loss is computed only when the graph of the one before is freed.
+        A loss is computed only after the graph of the loss before it has been freed.
         """
         return self.summed(self.own_gradient(loss, inputs) for loss in losses)
 

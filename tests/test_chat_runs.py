@@ -92,7 +92,7 @@ def test_samples_stand_beside_their_references_and_in_the_report(finished: RunFo
         assert row["prompt"].endswith("<|im_start|>assistant\n")
     known = {row["messages"][1]["content"] for row in chat_rows()}
     assert {sample["reference"] for sample in samples} <= known
-    assert "What it answers" in finished.report.read_text()
+    assert "What the model answers" in finished.report.read_text()
     assert samples[0]["reference"] in finished.report.read_text()
 
 

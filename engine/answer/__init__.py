@@ -1,1 +1,1 @@
-"""The answer to a search: shares of the singular components, how many ranks are enough, and ranks by a rule."""
+"""The answer to a search: the share of each singular component, which rank is enough, and the ranks by a rule."""

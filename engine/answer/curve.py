@@ -37,10 +37,11 @@ class Judged:
 
 
 def crossed(likelihood: Likelihood, chosen: Sequence[Tensor], weights: Tensor, first: np.ndarray) -> Judged:
-    """The losses of each half of the rows under the choice of the other half.
+    """The losses of each half of the rows under the choice that was made on the other half.
 
-    `chosen`: the statistics [rows, numbers] of all rows under the choice of the first half, and under that of the
-    second half (the same tensor twice if only the temperature is chosen). `first`: which rows are in the first half.
+    `chosen`: the statistics [rows, numbers] of all rows under the choice that the first half made, and under that of
+    the second half (the same tensor twice if only the temperature is chosen). `first`: whether each row is in the
+    first half [rows].
     """
     losses = torch.zeros_like(weights)
     temperatures = []
@@ -55,8 +56,9 @@ def crossed(likelihood: Likelihood, chosen: Sequence[Tensor], weights: Tensor, f
 def calibrated_loss(likelihood: Likelihood, outputs: np.ndarray, labels: np.ndarray) -> float | None:
     """The log loss of a model's outputs [rows, ...], nats per label; None if one half of the rows has no label.
 
-    Even and odd rows are the halves; each is at the temperature fitted on the other. Without a temperature, the log
-    loss would mostly measure over-confidence, which grows with the model's size.
+    The even rows are one half, the odd rows the other; the loss of each is taken at the temperature that was fitted on
+    the other. Without a temperature, the log loss would mostly measure over-confidence, which grows with the model's
+    size.
     """
     statistics, weights = likelihood.statistics(torch.from_numpy(outputs).float(), torch.from_numpy(labels))
     first = np.arange(len(labels)) % 2 == 0

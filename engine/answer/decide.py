@@ -51,7 +51,7 @@ def decided(record: RankRecord, settings: AnswerConfig, sizes: dict[str, int]) -
 
 
 def _rest(mask: Tensor, allowed: Tensor, of_layers: list[int], limit: int) -> list[str]:
-    """A note if the budget has room for another component that was not taken, saying why."""
+    """A note that says why the budget is not used up, if it has room for one more component; else no note."""
     used = int(mask.sum(dim=1) @ torch.tensor(of_layers))
     if limit - used < min(of_layers):
         return []

@@ -23,7 +23,7 @@ def train_head(run: Workbench, d_tr: Dataset, sample: Sample) -> tuple[PreTraine
 
     A model without such a module, as a causal language model, is returned untrained with 0 steps. The training uses
     the search's settings for W and ends when the loss on D_val stops falling, at the latest after `search.steps`. The
-    weights with the lowest loss on D_val are kept. This favours the head, so LoRA's gain is rather too low.
+    weights with the lowest loss on D_val are kept. This favours the head, so that LoRA's gain is understated.
     """
     search = run.config.search
     set_seed(run.config.seed)

@@ -18,7 +18,7 @@ from engine.ranks.rules import above_noise, parameters_of
 from problems.gates import Gates
 
 BUDGETS = (0.25, 0.5, 1.0, 2.0)
-"""Average ranks of the budget curve."""
+"""The budgets that the budget curve measures, as average ranks; those above k are left out."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ def ranks_of_curve(k: int, asked: Sequence[int] = ()) -> list[int]:
 
 
 def passes(config: RunConfig) -> int:
-    """How often `measure` sends every row through the model; a pass with a gradient counts as WITH_GRADIENT passes."""
+    """How many passes over all rows `measure` takes; a pass with a gradient counts as WITH_GRADIENT passes."""
     k = config.lora.k
     return 1 + len(ranks_of_curve(k, config.answer.curve_ranks)) + WITH_GRADIENT * NODES + 2 * len(_budgets(k))
 
 
 @dataclass(frozen=True)
 class Without:
-    """The model without LoRA. `name`: "head alone" or "base model"; `statistics`: of its rows [rows, numbers]."""
+    """The model without LoRA. `name`: "head alone" or "base model"; `statistics`: of every row [rows, numbers]."""
 
     name: str
     statistics: Tensor

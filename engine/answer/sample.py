@@ -25,17 +25,17 @@ WITH_GRADIENT = 3
 """A pass with a gradient costs as much as this many passes without."""
 
 Opened = Callable[[], AbstractContextManager[None]]
-"""Makes the context for a pass, which sets the gates of a model."""
+"""Makes a context in which the gates of a model are set for one pass."""
 
 
 @dataclass(frozen=True)
 class Sample:
     """Rows of D_val in a random order; what is chosen on one half of them is measured on the other half.
 
-    `batch`: how many rows, of similar length, go through the model at a time if no gradient is taken. `advance` is
-    called after every batch with its rows times its passes, where a pass with a gradient counts as WITH_GRADIENT
-    passes. `extend` is called with the rows times passes, counted in the same way, that come on top of
-    `measure.passes`. Several processes divide the batches among themselves, and each gets the numbers of all rows.
+    `batch`: how many rows, of similar length, go through the model at a time if no gradient is taken. Progress is
+    counted in rows times passes, where a pass with a gradient counts as WITH_GRADIENT passes: `advance` is called
+    after every batch with the progress that it made, and `extend` with the work that comes on top of
+    `measure.passes`. Several processes divide the batches among themselves, and each gets the results of all rows.
     """
 
     rows: Dataset
@@ -62,7 +62,7 @@ class Sample:
     def random_batches(self, most: int) -> list[list[int]]:
         """Batches of at most `most` rows in the order of the sample; no batch has rows of both halves.
 
-        At least LEAST_BATCHES of them, if there are enough rows."""
+        There are at least LEAST_BATCHES batches if there are enough rows."""
         split = len(self.rows) // 2
         batches = []
         for start, stop in (0, split), (split, len(self.rows)):
@@ -73,7 +73,7 @@ class Sample:
     def own(self, batches: Sequence[list[int]]) -> Iterator[tuple[int, dict[str, Tensor], Tensor]]:
         """This process's batches: the number of each, the model's inputs, and the labels, on the device."""
         for number in range(self.processes.rank, len(batches), self.processes.size):
-            if self.processes.size == 1:  # several processes stop together, after the stage
+            if self.processes.size == 1:  # several processes stop together, but only after the stage
                 self.stop.check()
             batch = self.collate(self.rows.__getitems__(batches[number]))
             there = {name: values.to(self.compute.device) for name, values in batch.items()}

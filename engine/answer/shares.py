@@ -4,7 +4,7 @@
 
 The integrand is the direct gradient of the outer problem (AutoLoRA Eq. 5), but with respect to the gates: with respect
 to beta, the softmax in each layer would cancel the part that all its components have in common. The shares sum to
-L_val(gates 0) - L_val(gates 1), with the head as it was trained and one temperature. This is ours, not the paper's.
+L_val(gates 0) - L_val(gates 1), with the head as it was trained and one temperature. The shares are not in the paper.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from engine.answer.sample import WITH_GRADIENT, Sample
 from problems.gates import Gates, NotByRow
 
 NODES = 3
-"""Nodes of the Gauss-Legendre rule; 3 nodes integrate polynomials in t up to degree 5 exactly."""
+"""How many values of t the Gauss-Legendre rule takes; with 3 it integrates polynomials up to degree 5 exactly."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def integrate(
 def _own_rows(
     model: nn.Module, gates: Gates, sample: Sample, batch: int, temperature: float, nodes: int
 ) -> tuple[Tensor, Tensor] | None:
-    """The integrals [rows, layers, k] and weights [rows] of this process's rows, 0 for the others.
+    """The integrals [rows, layers, k] and weights [rows] of this process's rows, and 0 for all other rows.
 
     None if a layer of the model cannot have different gates for different rows."""
     batches, count = sample.by_length(batch), len(sample.rows)
@@ -160,8 +160,9 @@ def complete(
 ) -> tuple[Shares, int]:
     """The shares, and how many nodes were used: NODES, or 2 * NODES if NODES are not accurate enough.
 
-    They are if the shares' sum agrees, within the relative `tolerance`, with the cost of switching LoRA off that was
-    `measured` on the same rows. `extend` is called with the number of additional nodes before they are computed."""
+    NODES are accurate enough if the sum of the shares agrees, within the relative `tolerance`, with the cost of
+    switching LoRA off that was `measured` on the same rows. `extend` is called with the number of additional nodes
+    before they are computed."""
     shares = by_nodes(NODES)
     if abs(float(shares.mean().sum()) - measured) <= tolerance * abs(measured):
         return shares, NODES

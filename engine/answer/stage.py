@@ -37,6 +37,7 @@ from engine.tracking import NOWHERE, Tracker
 log = logging.getLogger("autolora")
 
 _TRIED_ROWS = 64
+"""How many rows are timed, to log how long the answer will take."""
 
 
 def answer(run: Workbench, tracker: Tracker = NOWHERE) -> None:
@@ -61,7 +62,8 @@ def answer(run: Workbench, tracker: Tracker = NOWHERE) -> None:
             return
         record = ranks.load(folder.source_ranks)
     record = ranks.of_run(decided(_trusted(run, record), settings, sizes), run.config)
-    chosen = {layer.name: layer.rank for layer in record.layers}  # the report compares, to show ranks edited later
+    # The report shows where ranks.json was edited: where it differs from these.
+    chosen = {layer.name: layer.rank for layer in record.layers}
     content = {"settings": ANSWERED.of(run.config), "seconds": time.perf_counter() - began, "ranks": chosen}
     write_json(folder.answer, content)
     save_lora_config(_for_trainers(run, record, searched.get("peft", {})), record, folder.lora_config, run.config)
@@ -146,7 +148,7 @@ def _record(
 def _trusted(run: Workbench, record: RankRecord) -> RankRecord:
     """The record with, for each layer, whether the search's trajectory decides its rank by threshold.
 
-    Computed here also for --answer.from, as the source's record lacks it if another rule made its ranks."""
+    This is computed for --answer.from, too: the source's record lacks it if another rule made the source's ranks."""
     history = trajectory.read(run.folder.trajectory)
     trust = trust_of(history, run.config.search.constraint)
     if run.config.answer.rule == "threshold":

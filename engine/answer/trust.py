@@ -1,4 +1,4 @@
-"""Whether ranks by threshold are decided: in a decided layer, no alpha crosses lambda any more at the search's end."""
+"""Whether ranks by threshold are decided: no alpha of a decided layer crosses lambda near the end of the search."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +31,7 @@ class Trust:
     changed: int
 
     def words(self) -> str:
-        """The sentence about it for the log, the summary and the report."""
+        """The sentence about the decided ranks, for the log, the summary and the report."""
         if self.points < LEAST_POINTS:
             return (
                 f"nothing is decided yet: the last quarter of the search has {self.points} logged points, and "
@@ -58,7 +58,7 @@ def trust_of(history: Trajectory, constraint: Constraint) -> Trust:
     steady = (ranks == ranks[0]).all(axis=0)
     bound = thresholds(alpha[-1], constraint)
     distance = np.abs(alpha[-1] - bound)
-    # An alpha that stayed at lambda is not decided; the tolerance is for a k whose 1/k is rounded.
+    # An alpha that stayed at lambda is not decided. For some k, 1/k is rounded, so that equality needs a tolerance.
     apart = (distance >= APART * alpha.std(axis=0, ddof=1)) & (distance > ROUNDING * np.abs(bound))
     return Trust(points, tuple((steady & apart.all(axis=1)).tolist()), int((~steady).sum()))
 

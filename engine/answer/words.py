@@ -8,6 +8,7 @@ from engine.ranks.record import LayerRank, RankRecord
 
 NOTHING_LEARNED = "LoRA has not learned anything that D_val can see"
 LONGEST_BAR = 24
+"""Letters of the bar of the largest share."""
 
 
 def conclusion(record: RankRecord) -> str:
@@ -59,7 +60,7 @@ def share_lines(record: RankRecord, most: int = 12) -> Iterator[str]:
     shown = seen[:most]
     width = max(5, *(len(name) for name, _ in shown))
     largest = shown[0][1].layer_share or 1.0
-    yield f"{'layer':<{width}}  share of the cost of switching LoRA off, +- 1 SE"
+    yield f"{'layer':<{width}}  share of the cost of switching LoRA off, +- standard error"
     for name, layer in shown:
         share, error = layer.layer_share or 0.0, layer.layer_share_standard_error or 0.0
         bar = "#" * max(1, round(LONGEST_BAR * share / largest))
@@ -75,7 +76,7 @@ def share_lines(record: RankRecord, most: int = 12) -> Iterator[str]:
 
 
 def curve_lines(record: RankRecord) -> Iterator[str]:
-    """Lines with what each rank and each budget keeps of the gain; none if LoRA has learned nothing."""
+    """A line with what each rank keeps of the gain, and one for the budgets; no lines if LoRA has learned nothing."""
     evidence = record.evidence
     if evidence is None or not evidence.learned:
         return

@@ -1,1 +1,1 @@
-"""Files that are whole or not there: atomic writes, checkpoints, one process at a time in a folder."""
+"""Files that are either complete or absent: atomic writes, checkpoints, one process at a time in a folder."""

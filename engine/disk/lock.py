@@ -31,7 +31,7 @@ def locked(root: Path) -> Iterator[None]:
     place = Path(os.path.realpath(root))
     made = [folder for folder in (place, *place.parents) if not folder.exists()]
     path = _lock_of(place)
-    # Otherwise, on a file system without locks, filelock would take a file left by a killed process for a held lock.
+    # filelock's fallback for file systems without locks would believe that a killed process still holds its lock.
     lock = FileLock(path, blocking=False, fallback_to_soft=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

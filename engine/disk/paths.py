@@ -34,7 +34,7 @@ class At:
 
 
 def misplaced(rooted: Rooted) -> Iterator[tuple[Path, str]]:
-    """Each path with a file where a folder belongs, or the reverse, and the kind that belongs there."""
+    """Each path where a file lies instead of a folder, or the reverse, with the kind that belongs there."""
     for name, place in vars(type(rooted)).items():
         if isinstance(place, At):
             path: Path = getattr(rooted, name)

@@ -1,1 +1,1 @@
-"""The result as other programs load it."""
+"""Write the result of a run in the forms that other programs load."""

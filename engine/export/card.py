@@ -46,8 +46,8 @@ option of that name also counts the prompt, so it is not set here, and texts may
 _SERVERS = """
 ## Servers
 
-The lines above run PEFT, and llama.cpp was run with such a file (docs/faq.md of the program). The other rows follow
-from the code of each program and were not run. The folders lie beside this one.
+Two programs were tested: PEFT with the lines above, and llama.cpp with a file made in this way (docs/faq.md of this
+program). What the others take was read from their code, and was not tested. The folders lie beside this one.
 
 | program | takes |
 |---|---|
@@ -63,6 +63,7 @@ This adapter also holds modules that were trained whole ({names}): vLLM refuses 
 file of llama.cpp has no place for them. Use the merged model with these programs.
 """
 _LONGEST = 2000
+"""A prompt with more letters than this is too long to be the example."""
 
 
 def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> None:
@@ -79,7 +80,7 @@ def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> No
     if causal:
         precision = str(run.weights_dtype).removeprefix("torch.")
         which = f"; of row {row['number']} of the run's predictions.jsonl" if row else ""
-        purpose = f"write an answer as the run did (greedily or in its beams, with the base in {precision}){which}"
+        purpose = f"write an answer as the run did (greedily or with its beams, the base in {precision}){which}"
     repeats = decoding(config).no_repeat_ngram_size if causal else 0
     text = _CARD.format(
         base_model=f"base_model: {hub}\n" if hub else "",
@@ -182,8 +183,8 @@ def _ranks(record: RankRecord) -> str:
 def _example(folder: RunFolder, most: int) -> dict[str, Any]:
     """A row of predictions.jsonl, with its number counted from 1; empty if there is no such file.
 
-    It is the first row whose prompt is short enough to read and has less than `most` tokens, so that it was not cut;
-    if there is none, the row with the shortest prompt.
+    It is the first row whose prompt is short enough to read and has fewer than `most` tokens, so that it was not cut
+    off; if there is none, the row with the shortest prompt.
     """
     if not folder.written.exists():
         return {}

@@ -23,8 +23,9 @@ from problems.models.load import source_of
 
 log = logging.getLogger("autolora")
 
-# model_type of transformers -> llama.cpp's architecture. llama.cpp's converter leaves the matrices of these as they
-# are, but in Llama's it reorders the rows of query and key, as llama.cpp rotates neighbouring numbers.
+# model_type of transformers -> llama.cpp's architecture. llama.cpp's converter leaves the matrices of these models as
+# they are, except that for architecture llama it reorders the rows of query and key, as llama.cpp rotates neighbouring
+# numbers.
 ARCHITECTURES = {
     "llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma": "gemma", "gemma2": "gemma2",
     "gemma3_text": "gemma3", "phi3": "phi3", "gpt2": "gpt2",
@@ -49,17 +50,17 @@ def refuse_without_gguf(config: RunConfig) -> None:
 def save_gguf(adapter: Path, path: Path, name: str) -> None:
     """Writes the adapter in `adapter` as a file for llama.cpp, in fp32; `name`: the name in the file's metadata.
 
-    If such a file has no place for a tensor of the adapter, logs a warning and writes no file.
+    If a LoRA file of llama.cpp has no place for a tensor of the adapter, logs a warning and writes no file.
     """
     base, settings = AutoConfig.from_pretrained(adapter), read_json(adapter / ADAPTER_CONFIG)
     weights = load_file(adapter / ADAPTER_WEIGHTS)
     names = _names(base)
     named = {key: _named(key, base, names) for key in weights}
-    homeless = next((key for key, found in named.items() if found is None), None)
-    if homeless is not None:
+    misfit = next((key for key, found in named.items() if found is None), None)
+    if misfit is not None:
         log.warning(
             "--export.gguf: %s is not written, as a LoRA file of llama.cpp has no place for %s; --export.merged true "
-            "writes a model that its converter takes", path.name, homeless,
+            "writes a model that its converter takes", path.name, misfit,
         )  # fmt: skip
         return
     with replacing(path) as temporary:
@@ -83,7 +84,7 @@ def _named(key: str, base: PreTrainedConfig, names: gguf.TensorNameMap) -> str |
         return None
     layer, factor = pair
     if layer == "lm_head" and base.tie_word_embeddings:
-        return None  # the file has only the embedding
+        return None  # the base's GGUF file has one tensor for both, the embedding
     found = names.get_name(layer)
     return None if found is None else f"{found}.weight.lora_{factor.lower()}"
 

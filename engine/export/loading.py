@@ -28,7 +28,7 @@ tokenizer = AutoTokenizer.from_pretrained(adapter)
 
 {use}"""
 _ON_HUB = "settings = PeftConfig.from_pretrained(adapter)"
-_LOCAL = f"{_ON_HUB}  # its base is a folder of the machine that trained; elsewhere give its path"
+_LOCAL = f"{_ON_HUB}  # the base is a local folder; on another machine, give the path that it has there"
 _TEXTS = """batch = tokenizer({texts}, return_tensors="pt")
 with torch.no_grad():
     logits = model(**batch).logits
@@ -50,14 +50,14 @@ text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, token
 ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]"""
 _PLAIN = """source = {source}
 ids = tokenizer(source, add_special_tokens=False)["input_ids"]
-ids = torch.tensor([[*ids, {separator}]])  # the source, then a token that begins a text (else one that ends it)"""
+ids = torch.tensor([[*ids, {separator}]])  # the source, then the token that separates it from the answer"""
 _TEXT = """ids = tokenizer("...", return_tensors="pt")["input_ids"]"""
 
 
 def loading_lines(
     task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig, dtype: torch.dtype, row: Mapping[str, Any]
 ) -> str:
-    """The lines, which load the base in `dtype`; `row`: the example from predictions.jsonl, empty if none.
+    """The lines, which load the base in `dtype`; `row`: the example from predictions.jsonl, empty if there is none.
 
     The lines need no path of this machine, unless the base is a local folder.
     """

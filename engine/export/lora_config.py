@@ -64,8 +64,8 @@ def alpha_of(config: RunConfig, rank: int, k: int) -> float:
     """The lora_alpha of a layer of this rank, which PEFT divides by the rank, under `retrain.scale`.
 
     component: the search's scale lora_alpha / k on each component; fixed: lora_alpha as it is; rslora: the scale
-    lora_alpha / sqrt(rank) (arXiv 2312.03732), which alpha_pattern holds, so that readers of r and lora_alpha need not
-    know PEFT's use_rslora.
+    lora_alpha / sqrt(rank) (arXiv 2312.03732). rslora does not set PEFT's use_rslora, as programs that read only r and
+    lora_alpha would not know it.
     """
     alpha = config.lora.lora_alpha
     return {"component": alpha * rank / k, "fixed": alpha, "rslora": alpha * math.sqrt(rank)}[config.retrain.scale]
@@ -77,9 +77,9 @@ def _whole(alpha: float) -> float:
 
 
 def attach_ranks(model: PreTrainedModel, config: LoraConfig, record: RankRecord) -> PeftModel:
-    """`model` with LoRA at the recorded ranks; every pattern is checked to have matched.
+    """`model` with LoRA at the recorded ranks.
 
-    Raises RuntimeError if PEFT gave a layer another rank: a pattern that matches nothing would otherwise go unseen.
+    Raises RuntimeError if PEFT gave a layer another rank: of a pattern that matches no layer, PEFT only warns.
     """
     peft_model = attach(model, config)
     found = {name: layer.r[ADAPTER] for name, layer in lora_layers(peft_model).items()}
@@ -97,7 +97,7 @@ def of_the_model(settings: LoraConfig) -> dict[str, Any]:
 
 
 def save_lora_config(settings: PeftConfig, record: RankRecord, folder: Path, config: RunConfig) -> None:
-    """Writes lora_config/: `settings` for a training elsewhere, without a path of this machine."""
+    """Writes lora_config/: `settings` for a training by other programs, without any path of this machine."""
     assert isinstance(settings, LoraConfig)
     fields = settings.to_dict() | {
         "target_modules": sorted(settings.target_modules or []),

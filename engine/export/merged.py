@@ -20,7 +20,7 @@ def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Pa
 def save_whole(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Writes all weights of a model without LoRA, and its tokenizer."""
     if hasattr(model.config, "gguf_file"):
-        del model.config.gguf_file  # what is written now is no GGUF file
+        del model.config.gguf_file  # the weights were read from a GGUF file, but are not written as one
     model.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
 

@@ -18,5 +18,5 @@ def what_parts_lose(record: RankRecord) -> str:
     return (
         f"Not exact in other trainers: the parts of c_attn share one LoRA (in {layer} {' + '.join(ranks)} = rank "
         f"{total}). This program keeps B at 0 outside the block of outputs of each part. No LoraConfig can express "
-        f"that: elsewhere all of B is trained, three times as many numbers, and query, key and value change together."
+        f"that: other trainers train all of B, three times as many numbers, and query, key and value change together."
     )

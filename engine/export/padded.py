@@ -26,16 +26,16 @@ def save_padded(adapter: Path, folder: Path, shapes: Shapes | None = None) -> No
     """Writes the adapter in `adapter` to `folder`, every layer padded by zero components to the largest rank.
 
     rank_pattern and alpha_pattern become empty, for servers that read only `r` and `lora_alpha`. If layers differ in
-    scale, B is scaled to make up for it, so the adapter computes the same. `shapes`: name -> (outputs, inputs) of the
-    base's layers. A layer without LoRA gets a pair of zeros if layers of its kind in other blocks have LoRA, as some
-    servers drop a kind of layer that is incomplete.
+    scale, B is multiplied to make up for it, so that the adapter computes the same. `shapes`: name -> (outputs,
+    inputs) of the base's layers. A layer without LoRA gets an A and a B of zeros if layers of its kind in other blocks
+    have LoRA, as some servers drop a kind of layer of which one is missing.
     """
     config = read_json(adapter / ADAPTER_CONFIG)
     weights = load_file(adapter / ADAPTER_WEIGHTS)
     rank = max(config["rank_pattern"].values(), default=config["r"])
     padded = {name: _padded(name, value, rank, config) for name, value in weights.items()}
     layers = sorted({pair[0] for pair in map(lora_pair, weights) if pair is not None})
-    alike = _alike(layers, shapes or {})
+    alike = _with_same_kinds(layers, shapes or {})
     for layer in set(alike) - set(layers):
         outputs, inputs = (shapes or {})[layer]
         padded[f"base_model.model.{layer}.lora_A.weight"] = torch.zeros(rank, inputs)
@@ -72,14 +72,14 @@ def _kind(layer: str) -> str:
     return re.split(r"\.\d+\.", layer)[-1]
 
 
-def _alike(layers: list[str], shapes: Shapes) -> list[str]:
+def _with_same_kinds(layers: list[str], shapes: Shapes) -> list[str]:
     """These layers and those of the same kinds in other blocks."""
     kinds = {_kind(layer) for layer in layers}
     return sorted({*layers, *(name for name in shapes if _kind(name) in kinds)})
 
 
 def _targets(layers: list[str], shapes: Shapes) -> list[str]:
-    """The last parts of the names, which every server knows, if they match no other layer; else the full names."""
+    """The last parts of the names, which every server can read, if they match no other layer; else the full names."""
     short = {layer.rpartition(".")[2] for layer in layers}
     meant = sorted(name for name in shapes if name.rpartition(".")[2] in short)
     return sorted(short) if meant == layers else layers

@@ -53,15 +53,15 @@ def _record(folder: RunFolder) -> RankRecord:
     if not folder.ranks.exists() or not (folder.lora_config / ADAPTER_CONFIG).exists():
         missing = folder.lora_config if folder.ranks.exists() else folder.ranks
         raise UserError(
-            f"--for: {missing} does not exist; methods {', '.join(sorted(SEARCHING))} write it when they have chosen "
-            f"the ranks. For a finished search: --name OTHER --answer.from {folder.root} --stage search; of another "
-            f"method, adapter/adapter_config.json has the ranks"
+            f"--for: {missing} does not exist; methods {', '.join(sorted(SEARCHING))} write it once they have chosen "
+            f"the ranks. To write it from a finished search: --name OTHER --answer.from {folder.root} --stage search. "
+            f"The ranks of any other method are in adapter/adapter_config.json"
         )
     return ranks.load(folder.ranks)
 
 
 def _refuse_other_ranks(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> None:
-    """Raises UserError where ranks.json was edited after lora_config/ had been written, or the latter is damaged."""
+    """Raises UserError if lora_config/ is damaged, or if ranks.json was edited after lora_config/ had been written."""
     missing = next((name for name in _READ if name not in settings), None)
     if missing is not None:
         raise UserError(
@@ -107,7 +107,7 @@ def _trl(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> 
     imports = "from importlib.util import find_spec\nfrom pathlib import Path\n\n" if packaged else ""
     classes = "from transformers import AutoModelForCausalLM, AutoTokenizer\n" if packaged else ""
     return (
-        f"{model}# args: your SFTConfig; train_dataset: yours. TRL's command line has no key for ranks.\n"
+        f"{model}# args: your SFTConfig; train_dataset: your data. TRL's command line has no key for ranks.\n"
         f"{imports}from peft import LoraConfig\n"
         f"{classes}from trl import SFTTrainer\n\n"
         f"{_from_package(name) if packaged else ''}"
@@ -125,7 +125,7 @@ def _from_package(name: str) -> str:
     """The lines that load a base model of an installed package, and its tokenizer."""
     file = name.rpartition("/")[2] if name.endswith(GGUF) else ""
     options = f", gguf_file={file!r}" if file else ""
-    plain = "model.is_quantized = False  # a .gguf is plain numbers once it is loaded, which Trainer does not see\n"
+    plain = "model.is_quantized = False  # loaded from .gguf, its weights are plain, but Trainer cannot tell\n"
     return (
         f"{package_lines(name)}\n"
         f"model = AutoModelForCausalLM.from_pretrained(folder{options})\n"
@@ -135,8 +135,8 @@ def _from_package(name: str) -> str:
 
 
 def _axolotl(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> str:
-    """Axolotl takes only whole numbers as alpha. If one is not, the lines start from the untrained adapter, whose
-    configuration holds them."""
+    """Axolotl takes only whole numbers as alpha. If an alpha is not whole, the lines start from the untrained adapter,
+    whose configuration holds the alphas."""
     alphas = {"lora_alpha": settings["lora_alpha"], **settings["alpha_pattern"]}
     broken = next((name for name, alpha in alphas.items() if not isinstance(alpha, int)), None)
     keys: dict[str, Any] = _named(settings, record, "base_model", "revision_of_model")
@@ -173,7 +173,7 @@ def _unsloth(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder)
     given = "".join(f"    {name}={settings[name]!r},\n" for name in names if settings[name] not in (None, {}))
     return (
         f"# model: the base model that was searched ({_base(record, settings)}), as FastLanguageModel loads it.\n"
-        f"# Unsloth does not document that it passes these to PEFT's LoraConfig: the last line prints the ranks.\n"
+        f"# Unsloth's manual does not say that it keeps these ranks; the last line prints the ranks that it uses.\n"
         f"from unsloth import FastLanguageModel\n\n"
         f"model = FastLanguageModel.get_peft_model(\n    model,\n{given})\n"
         f'print({{name: layer.r["default"] for name, layer in model.named_modules() if hasattr(layer, "lora_A")}})\n'

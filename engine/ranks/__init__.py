@@ -1,4 +1,4 @@
-"""alpha to ranks.json: the rules, the record, its file, the controls, and where a layer lies in its model."""
+"""Ranks and their file ranks.json: the rules that choose ranks, the record that holds them, and the rank map."""
 
 from engine.ranks.parsing import load
 from engine.ranks.record import LayerRank, RankRecord, check_against, count_parameters, of_run, save

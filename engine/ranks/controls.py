@@ -12,19 +12,19 @@ UNIFORM, GIVEN, SHUFFLED, RANDOM = "uniform", "given", "shuffled", "random"
 GRID, MODULES, OPTUNA = "grid", "modules", "optuna"
 
 _LEAST_WEIGHT = 1e-3
-"""A layer of weight 0 gets components only when no other layer can take more."""
+"""Stands in for a weight of 0: such a layer gets components only when no other layer can take more."""
 
 Draw = tuple[int, int]
 """A run's seed, and the number of the draw made with that seed."""
 
 
 def uniform(names: Sequence[str], rank: int, k: int) -> RankRecord:
-    """`rank` in every layer; k is the search's, so that the scale lora_alpha / k is the search's too."""
+    """The same rank in every layer. `k`: lora.k, which gives every component the search's scale lora_alpha / k."""
     return RankRecord(k, tuple(LayerRank(name, rank) for name in names), rule=UNIFORM)
 
 
 def by_target(names: Sequence[str], rank: Mapping[str, int], k: int) -> RankRecord:
-    """Gives every layer the rank of its target module. k as in `uniform`.
+    """Gives every layer the rank of its target module. `k` as in `uniform`.
 
     `rank`: target (a name or the end of one) -> rank. If two targets match a layer, the longer one decides.
     """
@@ -43,8 +43,8 @@ def given(record: RankRecord) -> RankRecord:
 def alike(record: RankRecord, sizes: Mapping[str, int], among: str) -> list[list[int]]:
     """The indices of the layers of `record`, in groups within which ranks may be exchanged.
 
-    `among`: "size" groups layers whose rank-1 components have equally many numbers (`sizes`: layer name -> that
-    number); "type" groups layers of one module type, whose names differ only in numbers.
+    `among`: "size" groups layers whose components have equally many parameters (`sizes`: layer name -> LoRA parameters
+    of one component); "type" groups layers of one module type, whose names differ only in the number of the block.
     """
     groups: dict[str | int, list[int]] = {}
     for place, layer in enumerate(record.layers):
@@ -91,9 +91,10 @@ def random_ranks(
 ) -> RankRecord:
     """Ranks drawn from 0 to `highest`, then changed one by one to fit `budget` parameters.
 
-    The ranks never exceed the budget. They meet it exactly if all layers have one shape and uniform ranks can meet it;
-    otherwise they may miss it by less than the smallest component's numbers, or by more if every layer has the highest
-    rank. `sizes`: name -> numbers in one rank-1 component. `highest`: k, or more if the budget needs it, unless given.
+    The ranks never exceed the budget. They meet it exactly if all layers have the same shape and uniform ranks can
+    meet it; otherwise they may stay below it by less than the parameters of the smallest component, or by more if
+    every layer has the highest rank. `sizes`: layer name -> LoRA parameters of one component. `highest`: if not given,
+    k, or more if the budget needs it.
     """
     generator = np.random.default_rng(draw)
     size = np.array([sizes[name] for name in names])
@@ -112,11 +113,12 @@ def random_ranks(
 def apportioned(
     weights: Mapping[str, int], sizes: Mapping[str, int], budget: int, cap: int, draw: Draw
 ) -> dict[str, int]:
-    """Ranks as near to proportional to `weights` as a budget in LoRA parameters allows, by the highest averages
-    (D'Hondt): component after component goes to the layer with the largest weight per component, while there is room.
+    """Layer -> rank, as nearly proportional to `weights` as `budget` LoRA parameters allow.
 
-    No layer has more than `cap`. Between layers of equal weight per component the draw decides. `sizes`: name ->
-    numbers in one rank-1 component.
+    The method is that of highest averages (D'Hondt): each next component goes to the layer whose weight, divided by
+    the components that it would then have, is the largest; a layer whose component no longer fits gets no more.
+    `draw` decides between equal quotients. No layer gets more than `cap` components. `sizes`: layer name -> LoRA
+    parameters of one component.
     """
     order = np.random.default_rng(draw).permutation(len(weights)).tolist()
     heap = [(-max(weights[name], _LEAST_WEIGHT), place, name) for place, name in zip(order, weights, strict=True)]

@@ -11,24 +11,26 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from configs.errors import UserError
 
 ONE_SIDED = 1.64
-"""Standard errors of a one-sided test at 5 %, and of either side of a 90 % interval."""
+"""A one-sided test at 5 % allows this many standard errors; a 90 % interval reaches as far on either side."""
 SEEN = 2.0
 """A gain or a share counts as real, not as noise, if it exceeds this many of its standard errors."""
 FEW_ROWS = 200
 """With fewer rows of D_val the program says that the evidence is too weak for an answer."""
 LEAST_ROWS = 8
-"""Fewer rows of D_val cannot be split into two halves that judge each other."""
+"""With fewer rows of D_val nothing is measured: each half of the rows must be able to judge the other half."""
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """The searched model cut down to `at`: one rank for every layer, or a budget (an average rank) filled by a rule.
+    """What the searched model loses when it keeps fewer components, without further training.
 
-    `loss` is in nats a label, at a temperature fitted for this point. `standard_error` belongs to the difference
-    between this loss and the uncut model's. `kept`: the part of the gain that remains. `parameters`: those of LoRA,
-    only for a budget.
+    `at`: on the rank curve, the rank of every layer; on the budget curve, the budget as an average rank, within which
+    a rule chooses the components. `loss`: in nats per label, with the logits divided by `temperature`, which was
+    fitted for this point (in a regression, it is the variance of the error instead). `standard_error`: of the
+    difference between this loss and that of all components. `kept`: the part of the gain that remains. `parameters`:
+    of LoRA; None on the rank curve.
     """
 
     at: float
@@ -44,13 +46,14 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was measured on `rows` rows of D_val; losses in nats a label.
+    """What was measured on `rows` rows of D_val; losses are in nats per label.
 
-    `gain`: the loss without LoRA minus that of the searched model. `without`: the model without LoRA, either
-    "head alone" (its head was trained) or "base model" (a causal language model, which has no head to train).
-    `share_total`: the sum of all shares. `switch_off`: by how much the loss rose when LoRA was switched off and the
-    head stayed as trained; the shares should sum to it. `nodes`: at how many gate values between 0 and 1 the shares
-    were integrated.
+    `loss`: of the searched model. `gain`: the loss without LoRA minus `loss`. `without`: what was measured without
+    LoRA, either "head alone" (a model whose head was trained) or "base model" (a causal language model, which has no
+    head to train). `share_total`: the sum of all shares. `switch_off`: by how much the loss rose when LoRA was
+    switched off and the head stayed as the search trained it; the shares should sum to it. `temperature`: the one at
+    which the shares were measured. `nodes`: the number of gate values between 0 and 1 at which the integral of
+    the shares was evaluated. `budget_rule`: the rule that chose the components on the budget curve.
     """
 
     rows: int

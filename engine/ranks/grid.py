@@ -10,7 +10,7 @@ from itertools import takewhile
 from configs.plain import plain
 
 NOT_DECIDED = "not decided within this search"
-"""What a pale cell of every map means."""
+"""What a pale cell means, on every rank map."""
 
 # ColorBrewer's YlGnBu, from pale to dark.
 _SHADES = ("ffffd9", "edf8b1", "c7e9b4", "7fcdbb", "41b6c4", "1d91c0", "225ea8", "253494", "081d58")
@@ -54,13 +54,13 @@ def _cut(parts: list[str]) -> tuple[list[str], str, str]:
 
 def _without_common(stacks: set[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
     """Each stack -> the part of its name that differs from the other stacks; empty if there is only one stack."""
-    start = _alike(stacks)
+    start = _shared_start(stacks)
     left = {stack: stack[start:] for stack in stacks}
-    end = _alike(part[::-1] for part in left.values())
+    end = _shared_start(part[::-1] for part in left.values())
     return {stack: ".".join(part[: len(part) - end]) for stack, part in left.items()}
 
 
-def _alike(rows: Iterable[tuple[str, ...]]) -> int:
+def _shared_start(rows: Iterable[tuple[str, ...]]) -> int:
     """The number of parts at the beginning that all rows share."""
     return sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, zip(*rows, strict=False)))
 

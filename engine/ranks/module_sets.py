@@ -12,10 +12,10 @@ from problems.models.parts import matches
 
 @dataclasses.dataclass(frozen=True)
 class ModuleSets:
-    """Makes sets of module types and their ranks within a budget.
+    """Makes candidates: sets of module types, each with one rank that fits the budget.
 
     `kinds`: word (a module type, or a name that the user gave) -> its layers; `shapes`: layer -> (outputs, inputs) of
-    every layer that may have LoRA; `budget` in LoRA parameters.
+    every layer that may have LoRA; `budget`: in LoRA parameters.
     """
 
     kinds: Mapping[str, Sequence[str]]
@@ -28,15 +28,15 @@ class ModuleSets:
         return [name for name in self.shapes if name in named]
 
     def tried(self, words: Sequence[str]) -> dict[str, int]:
-        """Each word -> the one rank of the set: the largest that its layers can have within the budget; 0 if rank 1
-        does not fit."""
+        """The candidate for a set of words: each word -> the same rank, the largest at which all layers of the set fit
+        the budget; 0 if they do not fit even at rank 1."""
         layers = self.layers(words)
         room = self.budget // sum(sum(self.shapes[name]) for name in layers)
         return dict.fromkeys(words, min(room, *(min(self.shapes[name]) for name in layers)))
 
     def record(self, tried: Mapping[str, int], k: int) -> RankRecord:
-        """The ranks of a set; layers outside it have rank 0. The record's note says how much of the budget is
-        unused."""
+        """The ranks that a candidate gives the layers: 0 outside its set. The record's note says how much of the
+        budget is unused."""
         rank, inside = next(iter(tried.values())), set(self.layers(list(tried)))
         layers = tuple(LayerRank(name, rank if name in inside else 0) for name in self.shapes)
         made = RankRecord(k, layers, rule=controls.MODULES)
@@ -44,7 +44,7 @@ class ModuleSets:
         return dataclasses.replace(made, note=f"{left} LoRA parameters below the budget" if left else None)
 
     def alone(self) -> list[dict[str, int]]:
-        """The sets of one kind in which rank 1 fits the budget. Raises UserError if there are none."""
+        """The candidates of one kind each, if rank 1 fits the budget. Raises UserError if it fits for no kind."""
         found = [tried for word in self.kinds if (tried := self.tried([word]))[word] > 0]
         if not found:
             least = min(sum(sum(self.shapes[name]) for name in layers) for layers in self.kinds.values())
@@ -55,12 +55,12 @@ class ModuleSets:
         return found
 
     def joined(self, best_first: Sequence[str]) -> list[dict[str, int]]:
-        """The best two kinds together, the best three, and so on, if rank 1 fits the budget."""
+        """The candidates of the best two kinds together, the best three, and so on, if rank 1 fits the budget."""
         sets = (self.tried(best_first[: i + 1]) for i in range(1, len(best_first)))
         return [tried for tried in sets if min(tried.values()) > 0]
 
     def given(self, sets: Sequence[Sequence[str]]) -> list[dict[str, int]]:
-        """The sets that the user named. Raises UserError for a set in which rank 1 does not fit the budget."""
+        """The candidates that the user named. Raises UserError for a set in which rank 1 does not fit the budget."""
         found = [self.tried(words) for words in sets]
         for words, tried in zip(sets, found, strict=True):
             if min(tried.values()) == 0:
@@ -81,7 +81,8 @@ def module_sets(shapes: Mapping[str, tuple[int, int]], budget: int, sets: Sequen
     if missing is not None:
         types = ", ".join(_types(list(shapes)))
         raise UserError(
-            f"--lora.module_sets: {missing} matches no layer of --lora.target_modules; their types: {types}"
+            f"--lora.module_sets: {missing} matches no layer of --lora.target_modules; the types of these "
+            f"layers: {types}"
         )
     return ModuleSets(kinds, shapes, budget)
 

@@ -38,6 +38,6 @@ def refuse_small_budget(answer: AnswerConfig, sizes: Collection[int]) -> None:
 
 
 def rounded_up(number: float) -> float:
-    """The number rounded up to three digits: rounded down, it would be refused again."""
+    """The number rounded up to three digits: messages call the result allowed, and rounded down it would not be."""
     unit = 10.0 ** (2 - math.floor(math.log10(number)))
     return math.ceil(number * unit) / unit

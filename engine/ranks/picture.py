@@ -1,4 +1,4 @@
-"""The rank map as a picture. Drawing one takes milliseconds, as a search sends about 20 of them to wandb."""
+"""The rank map as a picture. Pillow draws it in milliseconds; a search sends about 20 of these pictures to wandb."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -18,9 +18,9 @@ _font = cache(ImageFont.load_default)
 def rank_picture(
     names: Sequence[str], ranks: Sequence[int], k: int, what: str = "ranks", undecided: Sequence[bool] = ()
 ) -> Image.Image:
-    """Ranks as the paper's Figure 3: blocks of the model across, projections down; `what` begins the title.
+    """Draws ranks as the paper's Figure 3 does: a column per block, a row per projection; `what` begins the title.
 
-    `undecided`: for each layer whether its rank is undecided; its cell is then pale. Empty if no rule decides that.
+    `undecided`: for each layer whether its rank is undecided, which makes its cell pale; empty: none is undecided.
     """
     grid, font, large = grid_of(names), _font(20), _font(24)
     title = f"{what}, mean {sum(ranks) / len(ranks):.2f} of k = {k}"

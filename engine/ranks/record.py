@@ -1,4 +1,4 @@
-"""The record of the ranks, ranks.json: all that stage 2 needs of stage 1."""
+"""The record of the ranks, ranks.json: all that stage 2 needs from stage 1."""
 
 import dataclasses
 import difflib
@@ -23,10 +23,10 @@ OF_RUN = ("lora_alpha", "scale", "base_model", "revision")
 
 @dataclasses.dataclass(frozen=True)
 class LayerRank:
-    """One layer: its name in the base model and its rank; the rest may be empty.
+    """One layer: its name in the base model and its rank; the other fields may be empty.
 
     alpha and contribution [k] belong to the components of the search. singular_values, share and share_standard_error
-    [k] belong to the singular components of the same update, the largest singular value first. Shares are in nats a
+    [k] belong to the singular components of the same update, the largest singular value first. Shares are in nats per
     label of D_val. `decided`: whether the rank by threshold was steady at the end of the search; None under other
     rules.
     """
@@ -47,8 +47,9 @@ class LayerRank:
 class RankRecord:
     """The content of ranks.json.
 
-    `threshold`: lambda; None if it differs by layer (constraint none) or if the rule uses no threshold. `budget`: LoRA
-    parameters, None if there was no budget. `tolerance`: the part of the gain that the sufficient rank may lose.
+    `k`: the components of each layer in the search. `threshold`: lambda; None if it differs by layer (constraint none)
+    or if the rule uses no threshold. `budget`: in LoRA parameters; None if there was no budget. `tolerance`: the part
+    of the gain that the sufficient rank may lose.
     """
 
     k: int
@@ -77,7 +78,7 @@ class RankRecord:
 
     @property
     def undecided(self) -> list[bool]:
-        """For each layer whether its rank is undecided; never under a rule that uses no threshold."""
+        """For each layer whether its rank is undecided; False for every layer unless a threshold chose the ranks."""
         return [layer.decided is False for layer in self.layers]
 
     @property
@@ -94,8 +95,8 @@ def chosen_components(layer: LayerRank, record: RankRecord) -> list[int]:
     """
     if layer.rank > record.k:
         raise UserError(
-            f"--retrain.init: 'search' has {record.k} components of {layer.name}, whose rank is {layer.rank}; "
-            f"allowed here: scratch"
+            f"--retrain.init: 'search' is not allowed for {layer.name} at rank {layer.rank}, as the search has only "
+            f"{record.k} components of it; allowed here: scratch"
         )
     order = list(range(record.k))
     if record.rule == "shares" and len(layer.share) == record.k:
@@ -106,7 +107,7 @@ def chosen_components(layer: LayerRank, record: RankRecord) -> list[int]:
 
 
 def of_run(record: RankRecord, config: RunConfig) -> RankRecord:
-    """The record with what another trainer needs beside the ranks: the scale of the run, and its base model."""
+    """The record with what another trainer needs besides the ranks: the scale of the run, and its base model."""
     return dataclasses.replace(
         record, lora_alpha=config.lora.lora_alpha, scale=config.retrain.scale,
         base_model=portable_name(config.model.name), revision=config.model.revision,
@@ -114,7 +115,7 @@ def of_run(record: RankRecord, config: RunConfig) -> RankRecord:
 
 
 def count_parameters(ranks: Mapping[str, int], sizes: Mapping[str, int]) -> int:
-    """Trainable numbers in LoRA at these ranks; `sizes`: name -> inputs + outputs of the layer."""
+    """The number of LoRA parameters at these ranks; `sizes`: name -> inputs + outputs of the layer."""
     return sum(rank * sizes[name] for name, rank in ranks.items())
 
 

@@ -1,6 +1,6 @@
 """Which components are kept by the paper's threshold on alpha (AutoLoRA section 4.4).
 
-Tensors of torch and arrays of numpy are taken alike: a finished run is shown without torch, which takes seconds.
+The functions take torch tensors and numpy arrays alike: showing a finished run must not wait seconds to import torch.
 """
 
 import math
@@ -13,7 +13,7 @@ from engine.ranks.evidence import SEEN
 # Constraints under which the alphas of a layer sum to 1: each starts at 1/k.
 SUM_TO_ONE = {"softmax"}
 
-# Relative: at the uniform start a rounding error may put alpha just below lambda = 1/k, where the rule keeps it.
+# A relative tolerance: at the uniform start, rounding may put alpha just below lambda = 1/k, and must not drop it.
 ROUNDING = 1e-6
 _FLOAT = 1e-12
 
@@ -22,7 +22,10 @@ Array = TypeVar("Array", bound=Any)
 
 
 def thresholds(alpha: Array, constraint: Constraint) -> Array:
-    """lambda of each layer [layers, 1]: 1/k for softmax (4.4), 1/2 for sigmoid, sum(alpha)/k for none (Table 4)."""
+    """lambda of each layer [layers, 1].
+
+    1/k for softmax (section 4.4); 1/2 for sigmoid and sum(alpha)/k for none (Table 4).
+    """
     k = alpha.shape[1]
     found: Array
     if constraint == "none":
@@ -50,5 +53,5 @@ def parameters_of(budget: float, sizes: Collection[int]) -> int:
 
     `sizes`: the parameters of one component in each layer.
     """
-    # 0.29 x 100 is 28.999999999999996 in floats: a whole component would be lost.
+    # In floats 0.29 x 100 is 28.999999999999996: without the factor, floor would lose a whole component.
     return math.floor(budget * sum(sizes) * (1 + _FLOAT))

@@ -18,11 +18,13 @@ Table = tuple[list[str], list[list[str]]]
 class Answer:
     """The answer in a record, as the page shows it.
 
-    `shares`: a row for each layer in the model's order, with `layer`, `short` (name), `share`, `low` and `high` (its
-    90 % interval), in `unit`, and `seen` (whether above noise); empty if no shares were measured. `curve`: label -> a
-    row for each cut, with `at` (average rank), `parameters`, and in percent of the gain `kept`, `low` and `high`;
-    empty if LoRA learned nothing or its parameters are not known. `per_rank`: LoRA parameters of rank 1 in every
-    layer, 0 if not known.
+    `conclusion`, `gain`: sentences. `shares`: a row for each layer in the model's order, with `layer`, `short` (the
+    short name), `share`, `low` and `high` (its 90 % interval), in `unit`, and `seen` (whether the share is above
+    noise); empty if no shares were measured. `curve`: label -> a row for each cut, with `at` (average rank),
+    `parameters`, and in percent of the gain `kept`, `low` and `high`; empty if LoRA learned nothing or its parameters
+    are not known. `per_rank`: LoRA parameters of rank 1 in every layer, 0 if not known. `parameters`: those of the
+    recorded ranks. `placed_by`: the rule that chose the components on the curve of budgets. `tables`: "shares" and
+    "curve" as tables.
     """
 
     conclusion: str

@@ -28,7 +28,7 @@ def answer_charts(answer: Answer | None, places: Mapping[str, int] | None) -> di
 
 
 def shares(answer: Answer, places: Mapping[str, int] | None = None) -> figure:
-    """A bar with its 90 % interval for each layer, from top to bottom in the model's order; pale if not above noise.
+    """A bar with its 90 % interval for each layer, in the model's order; a share that is not above noise is pale.
 
     A click on a bar shows the layer's curves."""
     found, count = answer.shares, len(answer.shares)

@@ -10,7 +10,7 @@ from engine.report.charts import BLUE, GREY, ORANGE
 from engine.report.figures import save_figure
 
 MOST_ROWS = 110
-"""The picture grows up to this many layers; with more, its bars are thinner and only some layers are named."""
+"""Up to this many layers, more layers make the picture taller; beyond, bars become thinner and not all are named."""
 
 
 def draw_answer(answer: Answer | None, folder: Path) -> dict[str, Path]:
@@ -26,7 +26,7 @@ def draw_answer(answer: Answer | None, folder: Path) -> dict[str, Path]:
 
 
 def shares(answer: Answer, path: Path) -> None:
-    """Draws a bar with its 90 % interval for each layer, in the model's order; pale if not above noise."""
+    """Draws a bar with its 90 % interval for each layer, in the model's order; a share not above noise is pale."""
     found, count = answer.shares, len(answer.shares)
     figure, axes = plt.subplots(figsize=(7.2, 1.2 + 0.2 * min(count, MOST_ROWS)), layout="constrained")
     bars = axes.barh(range(count), found["share"], height=0.7, color=BLUE)
@@ -39,7 +39,7 @@ def shares(answer: Answer, path: Path) -> None:
     axes.set_yticks(named, list(found["short"])[:: named.step], fontsize=7)
     axes.set_ylim(count - 0.5, -0.5)
     axes.set_xlabel(f"share, {answer.unit}")
-    axes.set_title("bars: shares with 90 % intervals; pale: not above noise", fontsize=9)
+    axes.set_title("bars: shares with 90 % intervals; pale bars: not above noise", fontsize=9)
     save_figure(figure, path)
 
 

@@ -19,7 +19,7 @@ BLUE, ORANGE, GREEN, GREY = "#3b82c4", "#e08214", "#2f9e6e", "#888888"
 
 
 def chart(name: str, x_label: str, y_label: str, *, height: int = 300, **options: Any) -> figure:
-    """An empty chart of the page's width. Dragging does not move it, so that a touch screen can scroll the page."""
+    """An empty chart as wide as the page. Dragging does not move it, so that a touch screen can scroll the page."""
     options |= dict.fromkeys(("background_fill_color", "border_fill_color", "outline_line_color", "active_drag"))
     made = figure(
         name=name, height=height, sizing_mode="stretch_width", tools="box_zoom,pan,reset",
@@ -55,7 +55,7 @@ def lines(made: figure, source: ColumnDataSource, columns: dict[str, tuple[str, 
 
 
 def legend_below(made: figure, drawn: Mapping[str, list[Any]]) -> None:
-    """Adds a legend below a chart: label -> what it names; a click on a label hides that."""
+    """Adds a legend below a chart. `drawn`: label -> the lines and points that it names, which a click on it hides."""
     items = [LegendItem(label=label, renderers=renderers) for label, renderers in drawn.items()]
     legend = Legend(items=items, orientation="horizontal", ncols=min(4, len(items)), click_policy="hide")
     legend.background_fill_color = legend.border_line_color = None
@@ -67,8 +67,8 @@ def legend_below(made: figure, drawn: Mapping[str, list[Any]]) -> None:
 def rank_map(record: RankRecord, places: Mapping[str, int] | None = None) -> figure:
     """The ranks as in the paper's Figure 3: a column per block of the model, a row per projection.
 
-    The cell of an undecided rank is pale, with a dashed edge. `places`: layer -> its index in SearchCurves, whose
-    curves a click on the cell shows; None: the same order as the record.
+    The cell of an undecided rank is pale, with a dashed edge. A click on a cell shows the curves of its layer.
+    `places`: layer -> its index in SearchCurves; None: the curves have the order of the record.
     """
     layers, k, unsure = record.layers, record.k, record.undecided
     grid = grid_of([x.name for x in layers])
@@ -108,8 +108,8 @@ def rank_map(record: RankRecord, places: Mapping[str, int] | None = None) -> fig
 
 
 def tick_names(axis: Any, names: Sequence[str], most: int) -> None:
-    """Labels an axis with names, the first at 0; at most `most` of them, evenly spread. Long names lose their
-    start."""
+    """Labels an axis with at most `most` of the names, evenly spread, the first at 0. Long names are cut at their
+    beginning."""
     shown = range(0, len(names), -(-len(names) // most))
     axis.ticker = FixedTicker(ticks=list(shown))
     axis.major_label_overrides = {i: names[i] if len(names[i]) <= 24 else f"…{names[i][-23:]}" for i in shown}
@@ -117,7 +117,7 @@ def tick_names(axis: Any, names: Sequence[str], most: int) -> None:
 
 
 def layer_curves(kind: Literal["alpha", "contribution"], curves: SearchCurves) -> figure:
-    """The k curves of the first layer over the steps. The axis has the range of all layers, so that they can be
+    """The k curves of the first layer over the steps. The axis has the range of all layers, so that layers can be
     compared."""
     values: np.ndarray = getattr(curves, kind)
     k = values.shape[2]

@@ -1,6 +1,6 @@
 """Find the controls of a run (uniform and shuffled ranks under the same settings), or the commands that make them.
 
-Without controls nobody knows whether it matters in which layers the ranks are.
+Only controls can show whether it matters in which layers the ranks are.
 """
 
 import math
@@ -20,20 +20,20 @@ from engine.run.folder import RunFolder
 
 UNIFORM, SHUFFLED = "lora", "lora_shuffled"
 _LONGEST = 90
-"""A control's name begins with at most this many letters of its run's name, as a name may have 100."""
+"""A control's name begins with at most this many letters of its run's name, as the whole name may have only 100."""
 _NEEDED = ("method", "metrics", "lora_parameters", "settings")
 _FREE = ("method", "lora.r", "lora.ranks_from", "retrain.init")
 _FREE_SECTIONS = ("search.", "hypergradient.", "answer.")
-"""Settings in which a control may differ from its run: its retraining does not read them, or they are what it
-controls for."""
+"""Settings in which a control may differ from its run: the control's training does not read them, or the control is
+meant to differ in them."""
 
 
 @dataclass(frozen=True)
 class Compared:
     """A finished run in a comparison.
 
-    `what`: what its ranks are. `score`: its main metric. `loss`: its evaluation loss; `calibrated`: the same at a
-    fitted temperature; None if unknown."""
+    `what`: its kind of ranks, in words. `score`: the value of its main metric. `loss`: its evaluation loss;
+    `calibrated`: its evaluation loss at a fitted temperature; None if unknown."""
 
     what: str
     name: str
@@ -73,7 +73,8 @@ def controls_of(
     runs += [_compared(_what(other), place.name, other, metric) for place, other in found]
     missing, notes = {}, []
     if len({x.rank for x in record.layers}) == 1:
-        notes.append(f"Every layer has rank {record.layers[0].rank}: uniform and shuffled ranks are these ranks.")
+        rank = record.layers[0].rank
+        notes.append(f"Every layer has rank {rank}, so that uniform and shuffled ranks would be the same ranks.")
     elif root.parent.name != "cells":
         missing = _missing(RunFolder(root), result, record, [other for _, other in found], per_rank)
     if _from_search(result):
@@ -127,13 +128,13 @@ def _beside(root: Path, settings: Mapping[str, Any], record: RankRecord) -> Iter
 
 def _controls(other: Mapping[str, Any], folder: RunFolder, settings: Mapping[str, Any], record: RankRecord) -> bool:
     """Whether the run with result `other` is a control of a run with these settings and ranks."""
-    if other["method"] not in (UNIFORM, SHUFFLED) or not _alike(settings, other["settings"]):
+    if other["method"] not in (UNIFORM, SHUFFLED) or not _same_settings(settings, other["settings"]):
         return False
     # A shuffle under the same settings may be that of another run's ranks.
     return other["method"] == UNIFORM or _same_ranks(record, ranks.load(folder.ranks))
 
 
-def _alike(settings: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def _same_settings(settings: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     keys = {key for key in (*settings, *other) if key not in _FREE and not key.startswith(_FREE_SECTIONS)}
     return all(settings.get(key) == other.get(key) for key in keys)
 

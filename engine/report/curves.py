@@ -73,8 +73,8 @@ def stretches(curves: SearchCurves) -> list[tuple[int, float, float, int]]:
 
 
 def packed(values: np.ndarray) -> dict[str, Any]:
-    """Numbers as 16-bit fractions of their range, in base64: a fifth of the size of JSON numbers, with an error of at
-    most 1/65535 of the range."""
+    """Numbers as 16-bit fractions of their range, in base64. They take a fifth of the bytes of JSON numbers, with an
+    error of at most 1/65535 of the range. Numbers that are not finite become 0."""
     finite = np.where(np.isfinite(values), values, 0.0).astype(np.float64)
     low, high = float(finite.min()), float(finite.max())
     scaled = np.round((finite - low) / ((high - low) or 1.0) * 65535).astype("<u2")
@@ -88,7 +88,7 @@ def page_data(curves: SearchCurves) -> dict[str, Any]:
         "steps": curves.steps.tolist(),
         "k": curves.alpha.shape[2],
         "bounds": None if curves.bounds is None else curves.bounds.astype(float).tolist(),
-        # [layers, k, points]: the curves of one layer lie together.
+        # As [layers, k, points], so that the curves of one layer lie together.
         "alpha": packed(curves.alpha.transpose(1, 2, 0)),
         "contribution": packed(curves.contribution.transpose(1, 2, 0)),
     }

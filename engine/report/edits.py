@@ -11,7 +11,7 @@ _NAMED = 5
 def edited_from(record: RankRecord | None, folder: RunFolder) -> dict[str, int]:
     """The edited layers: name -> the rank that the rule chose; empty if no search of this run has chosen ranks.
 
-    A layer that is missing in ranks.json, or in what the rule chose, has rank 0 there."""
+    A layer that is missing in ranks.json, or among the ranks that the rule chose, counts as rank 0 there."""
     chosen = read_answer(folder.answer).get("ranks", {})
     if record is None or not chosen:
         return {}

@@ -16,12 +16,12 @@ import pandas as pd
 from engine.ranks.grid import rank_colour, short_names
 from engine.report.curves import SearchCurves, stretches
 
-# Else matplotlib would read a name with `$` in it (a path, a variant) as a formula.
+# Otherwise matplotlib would read a name that contains `$` (a path, a variant) as a formula.
 plt.rcParams["text.parse_math"] = False
 
 
 def alpha_trajectories(curves: SearchCurves, path: Path) -> None:
-    """Draws alpha of every component over the steps, a panel per layer; lambda is dashed if it makes the ranks."""
+    """Draws alpha of every component over the steps, a panel per layer; a dashed lambda if it decides the ranks."""
     layers = len(curves.names)
     columns = min(4, layers)
     rows = -(-layers // columns)

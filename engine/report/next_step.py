@@ -28,8 +28,9 @@ def print_next(request: Request) -> None:
 def next_step(request: Request) -> tuple[str, str]:
     """The command to propose, and why.
 
-    The first that fits of: the retraining, the verdict (if that takes long, one shuffled run), another budget, another
-    search. It starts from the run's config.yaml, which also holds the options of the run's command line.
+    It is the first of these that makes sense for the run: the retraining, the verdict (if that would take long, one
+    shuffled run), another budget, another search. The command reads the run's config.yaml, which also holds the
+    options that the run's command line gave.
     """
     config, folder = request.config, RunFolder.of(request.config)
     begin = f"{program()} --config {shlex.quote(str(folder.config))}"
@@ -43,7 +44,8 @@ def next_step(request: Request) -> tuple[str, str]:
 def _comparison(begin: str, request: Request, folder: RunFolder) -> tuple[str, str] | None:
     """The command that tests whether the places of the ranks matter.
 
-    None if all ranks are equal, or if a verdict or, where that takes long, a shuffled run exists already."""
+    None if all ranks are equal, if a verdict exists already, or if the verdict would take long and a shuffled run
+    exists already."""
     if not folder.ranks.exists() or folder.verdict_summary.exists():
         return None
     record = ranks.load(folder.ranks)
@@ -63,7 +65,7 @@ def _comparison(begin: str, request: Request, folder: RunFolder) -> tuple[str, s
 
 
 def _verdict_minutes(request: Request, folder: RunFolder) -> int | None:
-    """Minutes of eight pairs at the speed of this run's retraining; None if it was not timed."""
+    """How many minutes eight pairs take at the speed of this run's retraining; None if that was not timed."""
     seconds = (read_result(folder.metrics).get("seconds") or {}).get("retrain")
     return None if seconds is None else math.ceil(_TRAININGS * seconds / 60)
 
@@ -91,7 +93,7 @@ def _per_rank(folder: RunFolder) -> int:
 def _search(begin: str, request: Request) -> tuple[str, str]:
     """The command for a search by another approximation, or for a search if this run has none.
 
-    `--answer.from null` makes it search, also if this run copied another run's search."""
+    If this run copied the search of another run, `--answer.from null` makes the command search by itself."""
     config = request.config
     if config.method != "autolora":
         return f"{begin} --name {_named(config, 'autolora')} --method autolora", "learns the ranks"
@@ -102,5 +104,5 @@ def _search(begin: str, request: Request) -> tuple[str, str]:
 
 
 def _named(config: RunConfig, more: str) -> str:
-    """The name of a further run; a run's name may have 100 letters."""
+    """The name of a further run, of at most 100 letters, as a name may have no more."""
     return f"{str(config.name)[: 100 - len(more) - 1]}-{more}"

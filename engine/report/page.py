@@ -27,7 +27,7 @@ def render(template: str, *, charts: Mapping[str, Model], data: Mapping[str, Any
     """
     scripts = [bokeh_code(), Markup((_HERE / "page.js").read_text(encoding="utf-8"))] if charts else []
     payload = {"charts": {name: numbered(json_item(chart)) for name, chart in charts.items()}, **(data or {})}
-    # The browser runs only these two scripts, even if a value smuggled in another, and loads nothing.
+    # The browser runs only these two scripts, even if a value in the page contains another one, and loads nothing.
     allowed = " ".join(map(_hash, scripts)) or "'none'"
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
     return _PAGES.get_template(template).render(
@@ -55,7 +55,7 @@ def embedded_json(value: Any) -> Markup:
 def numbered(item: Any) -> Any:
     """Bokeh's JSON of a figure, with the ids of its parts numbered from 0.
 
-    Bokeh counts ids over the whole process, so that without this the same run would give a different file each time.
+    Bokeh itself numbers ids through the whole process, so that two pages about one run would differ.
     """
     ids: dict[str, str] = {}
     kind = item["doc"]["roots"][0]["attributes"].get("name", "chart")

@@ -41,7 +41,7 @@ _STOPPED = {
 
 @dataclass(frozen=True)
 class Beside:
-    """The report's block about a study, for a run that is a cell of it.
+    """The part of the report about a study, for a run that is a cell of this study.
 
     `columns`, `rows`: the table of the study's runs. `mine`: the index of the row with this run; None if it is not in
     the table yet. `charts`: id of an element of the page -> chart."""
@@ -66,7 +66,7 @@ def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = N
     pictures = draw(record, curves, metrics, folder) | draw_answer(answer, folder.figures)
     retrained = MetricsFile(folder.retrain_metrics).read()
     pictures |= draw_verdict(verdict, folder.figures) | draw_retraining(retrained, folder.figures)
-    # With --overwrite `folder` is a temporary one, so the controls are searched beside the folder of the run.
+    # With --overwrite `folder` is a temporary folder: the controls lie beside the folder in which the run will be.
     controls = controls_of(RunFolder.of(config).root, result, record, per_rank)
     made = run_charts(record, curves, metrics, answer) | verdict_chart(verdict) | retraining_chart(retrained)
     page = render(
@@ -114,7 +114,7 @@ def run_charts(
     """The interactive charts for which the folder has data: id of an element of the page -> chart."""
     made: dict[str, figure | None] = {}
     if record is not None:
-        # A ranks.json written by hand may have other layers than the search, or another order.
+        # A ranks.json written by hand may hold other layers than the search, or hold them in another order.
         places = {name: i for i, name in enumerate(curves.names)} if curves is not None else None
         made |= answer_charts(answer, places)
         made["rank-map"] = charts.rank_map(record, places)

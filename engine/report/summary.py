@@ -52,7 +52,7 @@ def print_result(folder: RunFolder) -> None:
 
 
 def metric_words(result: Mapping[str, Any]) -> str:
-    """The metrics, as `accuracy 0.91 +- 0.01 (750 rows)`: the first with its standard error, rounded to fit it.
+    """The metrics, as `accuracy 0.91 +- 0.01 (750 rows)`: the first is rounded to the digits of its standard error.
 
     Metrics of single classes ("protein.f1") are left out; metrics.json and the report have them.
     """
@@ -68,7 +68,7 @@ def metric_words(result: Mapping[str, Any]) -> str:
 
 
 def _print_answer(record: RankRecord, folder: RunFolder) -> None:
-    """Prints which ranks are decided or edited, the note, how many are enough, and in which layers they matter."""
+    """Prints which ranks are decided or edited, the note, which rank is enough, and in which layers LoRA matters."""
     if trust := trust_words(record, folder):
         console.print(trust, markup=False)
     if edits := edit_words(record, folder):

@@ -27,8 +27,8 @@ class VerdictShown:
     """The verdict as the page shows it.
 
     `lines`: notes, and what to do next. `differences`: arm -> its loss minus that of the learned ranks, for each pair
-    that trained the arm; empty if no pair was trained. `interval`: the 95 % interval of the mean difference to the
-    shuffle; None for fewer than two pairs. `table`: column names, and a row for each arm."""
+    that trained the arm; empty if no pair was trained. `interval`: the 95 % interval of the mean difference between
+    the shuffle and the learned ranks; None for fewer than two pairs. `table`: column names, and a row for each arm."""
 
     sentence: str
     lines: list[str]
@@ -64,9 +64,9 @@ def _row(arm: dict[str, Any]) -> list[str]:
 
 
 def verdict_chart(verdict: VerdictShown | None) -> dict[str, figure]:
-    """The chart, by the id of its element of the page: a point for each pair and arm.
+    """The chart, with the id of its element of the page as its key: a point for each pair and arm.
 
-    A point above 0: the learned ranks were better. Band: the 95 % interval of the mean difference to the shuffle."""
+    Above 0 the learned ranks were better. The band is the 95 % interval of the mean difference to the shuffle."""
     if verdict is None or not verdict.differences:
         return {}
     made = chart("verdict", "pair", "loss above learned, nats", height=280)

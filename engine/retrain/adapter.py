@@ -48,7 +48,7 @@ def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, w
         scale = (config.lora.lora_alpha / record.k) / lora_layers(model)[place.layer].scaling[ADAPTER]
         a, b = (f"{_PREFIX}{place.layer}.lora_{x}.{ADAPTER}.weight" for x in "AB")
         own_a = searched[a][source][chosen].to(state[a])
-        # For a component of size 0 the search gives A = B = 0, where no gradient can move it: it keeps its fresh A.
+        # A searched component of size 0 has A = B = 0, where no gradient could move it: it keeps its fresh A instead.
         empty = own_a.abs().amax(dim=1, keepdim=True) == 0
         state[a][place.components] = torch.where(empty, state[a][place.components], own_a)
         state[b][:, place.components] = searched[b][:, source][:, chosen].to(state[b]) * scale

@@ -25,7 +25,7 @@ class NotFinite(UserError):
 
 @dataclass(eq=False)
 class StopWhenAsked(TrainerCallback):
-    """Saves a checkpoint and ends the training after the step in which a signal came; several processes ask each other
+    """Saves a checkpoint and ends the training after the step in which a signal came; several processes agree to stop
     only at every 10th step."""
 
     stop: StopRequest
@@ -39,7 +39,7 @@ class StopWhenAsked(TrainerCallback):
 
 @dataclass(eq=False)
 class StopAtNaN(TrainerCallback):
-    """Ends the training, before a checkpoint is written, when a loss was infinite or NaN."""
+    """Ends the training if a loss was infinite or NaN. Checks every 20th step, and before a checkpoint is written."""
 
     trainer: RetrainTrainer
     config: RunConfig
@@ -47,10 +47,10 @@ class StopAtNaN(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         look = state.global_step % 20 == 0 or control.should_save or control.should_training_stop
         if look and not bool(torch.isfinite(self.trainer.processes.summed([self.trainer.loss_sum])[0])):
-            raise NotFinite(no_number(f"a loss up to step {state.global_step}", self.config))
+            raise NotFinite(not_finite_words(f"a loss up to step {state.global_step}", self.config))
 
 
-def no_number(what: str, config: RunConfig) -> str:
+def not_finite_words(what: str, config: RunConfig) -> str:
     """The message for a loss that is infinite or NaN; `what` says which loss."""
     return (
         f"--retrain.learning_rate: {what} is not finite at rate {config.retrain.learning_rate:g}; try a lower rate, "
@@ -78,8 +78,8 @@ class Clock(TrainerCallback):
 
 @dataclass(eq=False)
 class Progress(TrainerCallback):
-    """Shows the live view of the training and the progress bar of the evaluation; leaving the context removes both,
-    also after an error."""
+    """Shows the live view of the training and the progress bar of the evaluation; leaving the `with` block removes
+    both, also after an error."""
 
     trainer: RetrainTrainer
     view: RetrainProgress | None = None
@@ -131,7 +131,10 @@ class Progress(TrainerCallback):
 
 @dataclass(eq=False)
 class Seal(TrainerCallback):
-    """Marks each checkpoint as complete once Trainer has written it."""
+    """Marks each checkpoint as complete once Trainer has written it.
+
+    `clock`: gives the seconds, and `begun`: the settings, data and ranks that `seal` stores in the checkpoint.
+    """
 
     clock: Clock
     begun: Mapping[str, Any]

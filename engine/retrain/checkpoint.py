@@ -38,7 +38,7 @@ def place(folder: Path, step: int) -> Path:
 
 def seal(checkpoint: Path, seconds: float, begun: Mapping[str, Any]) -> None:
     """Flushes a checkpoint to the disk, then marks it as complete. `begun`: the settings, the fingerprint of the data
-    and the ranks that a command must have to resume it."""
+    and the ranks, which a command that resumes the training must share."""
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != _SEAL)
     for path in files:
         sync(path)
@@ -54,7 +54,7 @@ def newest(folder: Path) -> Sealed | None:
     """
     found = None
     # Checks all checkpoints: Trainer counts them to decide which to delete, and could delete an intact one to keep a
-    # broken one.
+    # damaged one.
     for step in _steps(folder):
         candidate = place(folder, step)
         sealed = _read(candidate)
@@ -67,7 +67,7 @@ def newest(folder: Path) -> Sealed | None:
 
 
 def peek(folder: Path) -> dict[str, Any]:
-    """The content of the newest seal in `folder`, with unchecked checksums; empty if no checkpoint is complete."""
+    """The content of the newest seal in `folder`; does not check its checksums. Empty if no checkpoint is complete."""
     for step in _steps(folder):
         with suppress(OSError, ValueError, RecursionError):
             found = json.loads((place(folder, step) / _SEAL).read_text(encoding="utf-8"))
@@ -77,7 +77,7 @@ def peek(folder: Path) -> dict[str, Any]:
 
 
 def newest_step(folder: Path) -> int | None:
-    """The step of the newest complete checkpoint in `folder`, with unchecked checksums; None if there is none."""
+    """The step of the newest complete checkpoint in `folder`; does not check its checksums. None if there is none."""
     return next((step for step in _steps(folder) if (place(folder, step) / _SEAL).exists()), None)
 
 

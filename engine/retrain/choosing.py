@@ -55,8 +55,8 @@ def _shapes(run: Context) -> Shapes:
 
 
 Choice = tuple[Plan, Ranks, Path, str]
-"""The plan of candidates, the ranks of a candidate, the file or option that an error names if these do not fit the
-model, and the number of trials as the log prints it."""
+"""What a method chooses from: the plan of candidates; the function that gives a candidate's ranks; the file or option
+that an error names if these do not fit the model; and the number of trials as the log prints it."""
 
 
 def _grid(run: Context, shapes: Shapes) -> Choice:

@@ -43,7 +43,7 @@ class CommonDropout(nn.Module):
 
     @torch.compiler.disable
     def forward(self, x: Tensor) -> Tensor:
-        """x [..., inputs] with a share p of its numbers at 0, the others scaled up; x itself in evaluation."""
+        """x [..., inputs], where about a share p becomes 0 and the rest is scaled by 1 / (1 - p); in evaluation x."""
         if not self.training or self.p == 0:
             return x
         at = self.moment
@@ -54,8 +54,8 @@ class CommonDropout(nn.Module):
 
 @torch.no_grad()
 def start_in_common(model: PeftModel, record: RankRecord, seed: int) -> None:
-    """Initialises LoRA from (seed, layer name): for every rank, A is the first rows of the same matrix, and B is 0.
-    Puts CommonDropout in place of PEFT's dropout.
+    """Initialises LoRA from (seed, layer name) alone: A at any rank is the first rows of one matrix, and B is 0. Puts
+    CommonDropout in place of PEFT's dropout.
 
     The rows of A are distributed as PEFT draws them (Kaiming uniform). Each part of a fused layer has its own matrix.
     """

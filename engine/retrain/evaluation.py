@@ -1,5 +1,5 @@
-"""The loss of an evaluation, which is the mean over all labels of a split for any batch size and number of processes,
-and the share of these labels that have the largest logit."""
+"""The loss of an evaluation: the mean over all labels of a split, for any batch size and number of processes; and the
+share of these labels that the model predicts, as they have the largest logit."""
 
 import torch
 
@@ -21,7 +21,8 @@ class LabelMean:
         self.hits: list[torch.Tensor] = []
 
     def own(self, batch: int) -> int:
-        """How many rows of the next batch count; the rest is padding, as Trainer gives all processes equally many."""
+        """How many rows of this process's next batch count. The others are padding, as Trainer gives all processes
+        equally many rows."""
         own = min(max(self.left - self.processes.rank * batch, 0), batch)
         self.left -= self.processes.size * batch
         return own

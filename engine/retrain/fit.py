@@ -1,5 +1,5 @@
-"""The one training loop of stage 2 and of every baseline: transformers.Trainer, with this program's order of rows and
-its stop on a signal."""
+"""The training loop of stage 2 and of every baseline: transformers.Trainer, with this program's order of rows and
+a stop when a signal asks for it."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +17,7 @@ from configs.schema import RunConfig
 from engine.answer.curve import calibrated_loss
 from engine.answer.likelihood import likelihood_of
 from engine.retrain import checkpoint as retrain_checkpoint
-from engine.retrain.callbacks import Clock, NotFinite, Progress, Seal, StopAtNaN, StopWhenAsked, no_number
+from engine.retrain.callbacks import Clock, NotFinite, Progress, Seal, StopAtNaN, StopWhenAsked, not_finite_words
 from engine.retrain.loss_curve import LossCurve, points_in, points_of
 from engine.retrain.methods.base import Prepared
 from engine.retrain.row_losses import row_losses
@@ -133,7 +133,7 @@ def _evaluate(trainer: RetrainTrainer, run: Context, data: Data, seconds: float,
         else:
             by_split[name] = task.token_metrics(means["eval_loss"], means["eval_accuracy"]) | by_split[name]
     if not all(np.isfinite(metrics["loss"]) for metrics in by_split.values()):
-        raise NotFinite(no_number("the loss on the evaluation rows", run.config))
+        raise NotFinite(not_finite_words("the loss on the evaluation rows", run.config))
     found = [loss for loss in calibrated if loss is not None]
     mean = float(np.mean(found)) if found else None
     rows_asked = run.config.retrain.row_losses
@@ -146,7 +146,7 @@ def _arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) ->
     settings = config.retrain
     arguments = TrainingArguments(
         output_dir=str(folder),
-        # The batch of all processes together: more processes change the time of a step, but not its result.
+        # The batch is divided among the processes: more of them change the time of a step, but not its result.
         per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation,
         per_device_eval_batch_size=evaluation_batch(config),
@@ -169,7 +169,7 @@ def _arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) ->
         save_steps=settings.checkpoint_every,
         save_total_limit=2,
         logging_strategy="no",
-        # This filter would copy the loss from the device at every step; StopAtNaN checks it less often.
+        # Trainer's own filter would copy the loss from the device at every step; StopAtNaN checks it less often.
         logging_nan_inf_filter=False,
         report_to="none",
         disable_tqdm=True,  # Progress shows the training

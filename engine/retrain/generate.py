@@ -1,4 +1,4 @@
-"""Let a trained language model write texts for the evaluation rows; save and score these texts."""
+"""Let the trained language model write texts for the evaluation rows; save and score these texts."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -81,6 +81,6 @@ def _lines(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def in_groups(references: Sequence[Sequence[str]]) -> str:
-    """The references in the E2E script's format: one a line, with a blank line between two records."""
+    """The references in the format of the E2E script: one per line, with a blank line between the records."""
     groups = ["".join(f"{' '.join(text.split())}\n" for text in found) for found in references]
     return "\n".join(groups)

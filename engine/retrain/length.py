@@ -19,7 +19,7 @@ class Length(NamedTuple):
 
 
 def length_of(settings: RetrainConfig, rows: int) -> Length:
-    """The length of a training on `rows` rows; several processes share each batch, so that it does not change."""
+    """The length of a training on `rows` rows. Several processes share each batch, and do not change the length."""
     per_epoch = math.ceil(math.ceil(rows / settings.batch_size) / settings.gradient_accumulation)
     if settings.max_steps is None:
         return Length(math.ceil(settings.epochs * per_epoch), settings.epochs)

@@ -1,4 +1,4 @@
-"""Which method wrote a ranks.json, and which methods read that of another run; works before torch is loaded."""
+"""Which method wrote a ranks.json, and which methods read that of another run; needs no torch."""
 
 from collections.abc import Mapping, Sequence
 
@@ -28,7 +28,7 @@ READ_RANKS = {"lora_ranks", "lora_shuffled", "lora_random"}
 
 
 def refuse_other_ranks(asked: Asked) -> None:
-    """Refuses a folder with another method's ranks.json, which this run would overwrite or mistake for its own."""
+    """Refuses a folder that holds another method's ranks.json, which this run would overwrite or take for its own."""
     path, rules = asked.folder.ranks, OWN_RULES.get(asked.config.method, ())
     if asked.stage == "report" or not path.exists():
         return

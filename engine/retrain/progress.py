@@ -57,7 +57,7 @@ def _search_line(config: RunConfig, folder: RunFolder) -> str:
 
 
 def _trials_line(name: str, path: Path, planned: int | None) -> str:
-    """How many trials of a choice are finished, and of how many if that is known."""
+    """How many trials of a choice are finished, and how many are planned, if that is known."""
     finished = len(read_trials_file(path).get("trials", []))
     if planned is None:
         return f"{name}: trials finished so far: {finished}"
@@ -65,7 +65,7 @@ def _trials_line(name: str, path: Path, planned: int | None) -> str:
 
 
 def _planned(config: RunConfig) -> int | None:
-    """How many trials the choice of ranks takes; None if only the model can tell."""
+    """How many trials the choice of ranks takes; None if that depends on the model, which is not loaded here."""
     lora = config.lora
     if config.method == "lora_grid":
         return len(lora.grid) ** len(lora.target_modules)

@@ -1,4 +1,4 @@
-"""metrics.json: what a run gave, what it cost, and the versions that decide the numbers."""
+"""metrics.json: the result of a run, what it cost, and the versions of the packages, on which the numbers depend."""
 
 from typing import Any
 

@@ -31,9 +31,9 @@ def row_losses(model: nn.Module, run: Context, data: Data, outputs: Outputs) -> 
     (the references of a record); `loss` in nats, summed over its labels; `weight`, the number of its labels.
 
     The rows at even places of the table are one half, those at odd places the other. The loss of each half is taken
-    at the temperature that fits the other half best. `outputs`: the model's logits and labels of the splits for which
-    they are known already. The others are computed, in the weights' own precision. Raises UserError if a half has no
-    label.
+    at the temperature that fits the other half best. `outputs`: the model's logits and labels, for the splits for
+    which they are known already; for other splits they are computed in the weights' own precision. Raises UserError if
+    a half has no label.
     """
     parts = dict(data.evaluation) | ({} if data.unused is None else {UNUSED: data.unused})
     names: list[str] = []
@@ -70,7 +70,7 @@ def _statistics(run: Context, logits: np.ndarray, labels: np.ndarray) -> tuple[T
 
 
 def _computed(model: nn.Module, run: Context, data: Data, rows: Dataset) -> tuple[Tensor, Tensor]:
-    """As `_statistics`, by a pass of the model over the rows."""
+    """The same as `_statistics` gives, from a pass of the model over the rows."""
     compute, batch = Compute(run.compute.device, bf16=False), evaluation_batch(run.config)
     sample = Sample(rows, data.collate, likelihood_of(run.task), compute, run.stop, run.processes, batch=batch)
     statistics, weights = sample.statistics(model)

@@ -12,10 +12,12 @@ _READ = (
     "method", "seed", "precision", "device", "model", "task", "lora", "adapter", "search", "hypergradient",
     "answer", "retrain",
 )  # fmt: skip
+# These keys are meant to change only the time and the memory that a run takes.
 _SPEED = (
     "search.checkpoint_every", "retrain.checkpoint_every", "retrain.eval_batch_size", "retrain.torch_compile",
     "model.gradient_checkpointing",
 )  # fmt: skip
+# These keys do not change the trained weights: they are read before the retraining, or only after its last step.
 _LATER = (
     *_SPEED, "task.samples", "search.max_bad_steps", "task.evaluation_rows", "answer.from_run", "task.unused_rows",
     "retrain.row_losses",
@@ -28,7 +30,7 @@ CHOOSING = Settings(_READ, _LATER)
 FINISHED = Settings((*_READ, "decode"), (*_SPEED, "decode.batch_size"), evaluates=True)
 """Compared before a study keeps a finished cell: all keys that training, evaluation and decoding read."""
 _WEIGHTS = Settings(("model.name", "model.revision", "lora.k", "lora.lora_alpha"))
-"""Compared before --retrain.init search: after a change of these keys the searched weights would not fit."""
+"""Compared before --retrain.init search: the searched weights fit only a run with the same values of these keys."""
 
 
 def refuse_changed_retraining(asked: Asked) -> None:

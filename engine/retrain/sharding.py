@@ -39,7 +39,7 @@ class _Parts(torch.utils.data.Dataset[Any]):
 
 
 class _WholeBatches(BatchSampler):
-    """Cuts the ordered rows into batches, as Trainer's loader does in one process."""
+    """Cuts the ordered rows into batches, as Trainer's own loader does in a single process."""
 
     sampler: LengthGroupedOrder
 
@@ -50,5 +50,5 @@ class _WholeBatches(BatchSampler):
 
 class _Loader(DataLoader[Any]):
     def set_epoch(self, epoch: int) -> None:
-        """Sets the epoch that the next iteration gives; Trainer calls it."""
+        """Sets the epoch whose batches the next iteration gives; Trainer calls this."""
         self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]

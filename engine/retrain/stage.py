@@ -1,4 +1,4 @@
-"""Stage 2 of every method: one training on D_tr + D_val, its evaluation, the adapter and metrics.json."""
+"""Stage 2 of every method: train once on D_tr and D_val together, evaluate, and write the adapter and metrics.json."""
 
 import dataclasses
 import json
@@ -75,7 +75,7 @@ def _say_what_is_trained(run: Context, trainable: int) -> None:
     if evaluates_base(run.config):
         log.info(
             "retrain (%s): the model has no task head, so that nothing is trained and no model is written; the base "
-            "model is evaluated without training", method,
+            "model is evaluated as it is", method,
         )  # fmt: skip
         return
     length = length_of(run.config.retrain, rows).words()

@@ -11,7 +11,7 @@ from engine.ranks import controls
 from engine.run.opening import Asked
 from problems.machine.draws import seed_of
 
-# TPE compares the good trials with the others, so that some trials must come before its first proposal.
+# TPE compares good trials with the others. Until enough trials have finished, Optuna draws ranks at random.
 _LEAST_BEFORE, _MOST_BEFORE = 2, 10
 
 Scored = tuple[Mapping[str, Any], float | None]
@@ -33,7 +33,7 @@ class Proposals:
     seed: int
 
     def next(self, done: Sequence[Scored]) -> dict[str, int]:
-        """Layer -> rank: uniform in the first trial, in the others what TPE proposes, scaled to spend the budget."""
+        """Layer -> rank: uniform in the first trial; in later trials as TPE proposes, scaled to spend the budget."""
         weights = self._asked(done) if done else dict.fromkeys(self.sizes, 1)
         return controls.apportioned(weights, self.sizes, self.budget, self.cap, (self.seed, len(done)))
 

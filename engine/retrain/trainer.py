@@ -78,7 +78,7 @@ class RetrainTrainer(Trainer):
         return self.compute.autocast() if model.training else nullcontext()
 
     def predict(self, test_dataset: Any, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> PredictionOutput:
-        """As Trainer's, but eval_loss is the mean over all labels. If the outputs are not kept, eval_accuracy is the
+        """Like Trainer's, but eval_loss is the mean over all labels. If the outputs are not kept, eval_accuracy is the
         share of labels that have the largest logit.
 
         Rows of similar length share a batch, so that little of it is padding; the longest come first, so that a batch
@@ -96,14 +96,14 @@ class RetrainTrainer(Trainer):
     def prediction_step(
         self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
     ) -> Any:
-        """As Trainer's, but adds the batch to the mean loss, and keeps only the logits: some models also return their
-        hidden states, which would fill the memory."""
+        """Like Trainer's, but adds the batch to the mean loss, and keeps only the logits: the hidden states that some
+        models return, too, would fill the memory."""
         rows = len(inputs["labels"])
         own = self.mean_loss.own(rows)
         loss, outputs, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         counted: Any = loss
         part = inputs
-        if 0 < own < rows:  # the other rows are padding, and count in another batch
+        if 0 < own < rows:  # the other rows are padding: they repeat rows that count elsewhere
             part = {name: value[:own] for name, value in inputs.items()}
             counted, _, _ = super().prediction_step(model, part, True)
         if own:
@@ -118,7 +118,7 @@ class RetrainTrainer(Trainer):
         return LengthGroupedOrder(rows["length"], self.args.per_device_train_batch_size, self.args.seed)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """As Trainer's, with the dropout masks of CommonMasks. Sums the losses on the device; once a loss is
+        """Like Trainer's, with the dropout masks of CommonMasks. Sums the losses on the device; once a loss is
         infinite or NaN, the sum is not finite."""
         self.masks.begin(self.state.global_step)
         loss = super().training_step(*args, **kwargs)

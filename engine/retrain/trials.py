@@ -1,4 +1,4 @@
-"""Choose settings by trials: full trainings on D_tr, measured on D_val. A resumed choice keeps its finished trials."""
+"""Choose settings by trials: whole trainings on D_tr, measured on D_val. A choice resumes with its finished trials."""
 
 import dataclasses
 import logging
@@ -30,6 +30,7 @@ from problems.tasks.doubts import warn_of_untrained_classes
 log = logging.getLogger("autolora")
 
 _FEW = 12
+"""With more entries than this, the log summarises a candidate."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ Prepare = Callable[[Mapping[str, Any]], tuple[Context, Prepared]]
 
 
 Plan = Callable[[Sequence[Trial]], Sequence[Mapping[str, Any]]]
-"""The candidates that are known after the finished trials, including the tried ones; depends only on these trials."""
+"""Gives, from the finished trials alone, all candidates that are known so far: the tried ones first."""
 
 
 @dataclass
@@ -77,8 +78,8 @@ class Trials:
         warn_of_untrained_classes(self.data.train, self.data.evaluation["D_val"], "D_val", classes)
 
     def best(self, plan: Plan, prepare: Prepare, count: str) -> Trial:
-        """The trial that is best on D_val; of equals, the one with the lower loss. Runs only trials that are not in
-        the file. `count`: the number of trials as the log prints it.
+        """The trial with the best score on D_val; of equal scores, that with the lower loss. Runs only trials that are
+        not in the file. `count`: the number of trials as the log prints it.
 
         Raises UserError when all trials diverged.
         """
@@ -109,8 +110,8 @@ class Trials:
         self.run.compute.let_go()
         set_seed(self.run.config.seed)
         run, prepared = prepare(tried)
-        # After `prepare`, which may refuse: else the refused settings would be stored, and a half-done choice could
-        # resume only under them.
+        # Settings are stored only after `prepare`, which may refuse them: a half-done choice resumes only under the
+        # settings that are stored.
         self.run.begin()
         self._write(done)
         try:
@@ -121,7 +122,7 @@ class Trials:
         return Trial(tried, fitted.metrics, fitted.steps, fitted.seconds)
 
     def _folder(self, number: int) -> Path:
-        """The folder of one trial: the next trial must not resume from the checkpoints of a killed one."""
+        """The folder of one trial. Each has its own, as a trial must not resume from another trial's checkpoints."""
         return self.run.folder.trials / f"{self.path.stem}-{number}"
 
     def _write(self, done: Sequence[Trial], chosen: Trial | None = None) -> None:

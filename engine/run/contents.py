@@ -14,7 +14,7 @@ Amount = Annotated[float, Field(ge=0)]
 
 
 class _Part(BaseModel):
-    """What the program reads of an object: values of a wrong type are refused, further keys are allowed."""
+    """What the program reads of a JSON object: a value of a wrong type is refused, unknown keys are allowed."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -65,7 +65,7 @@ class _Rows(_Part):
 
 
 class _Fingerprint(_Part):
-    """What tells whether rows are the same."""
+    """The fingerprint of a run's rows (problems/fingerprint.py)."""
 
     classes: list[str]
     training: _Rows
@@ -176,8 +176,8 @@ def read_fingerprint(path: Path) -> dict[str, Any]:
 
 
 def parameters_per_rank(folder: RunFolder) -> dict[str, int]:
-    """Layer -> LoRA parameters of one component, as the search or the trials of ranks wrote them; empty where neither
-    was there."""
+    """Layer -> LoRA parameters of one component, as the search or the trials of ranks wrote them; empty if there was
+    neither."""
     searched = read_searched(folder.search_summary).get("parameters_per_rank", {})
     return dict(searched or read_trials_file(folder.grid).get("parameters_per_rank", {}))
 

@@ -34,8 +34,7 @@ class Context(Workbench):
     """What all stages of a run share.
 
     `stop` says whether a signal has asked the run to stop. `folder`: where the run writes its results, if not in the
-    folder that `config` names. Attribute `told`: what has been checked against the free memory, that is the trainings
-    by name, and "weights".
+    folder that `config` names. Attribute `told`: see `Workbench`.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class Context(Workbench):
         return split_rows(self.data.train, self.config)
 
     def under(self, config: RunConfig) -> Self:
-        """The same run with other settings of its training; task, data and device stay."""
+        """The same run with other settings for its training; task, data and device stay the same."""
         other = copy(self)
         other.config = config
         return other

@@ -21,6 +21,7 @@ _SAME_NAMES = {"bert", "distilbert", "electra", "gpt2", "gpt_neox", "llama", "mi
 _MADE_NEW = {"classifier", "score", "lm_head", "pooler", "pre_classifier"}
 """Modules that a loaded model may have although its file does not hold them."""
 _LONGEST = 100_000_000
+"""The most bytes of a weight file's header that are read, as a damaged file may claim any length."""
 
 
 def refuse_missing_files(asked: Asked) -> None:
@@ -61,7 +62,7 @@ def _trains_nothing(asked: Asked) -> bool:
 
 
 def weights_in(folder: Path) -> list[str]:
-    """The names of the weights in a model's files; empty if the loaded model may name them differently."""
+    """The names of the weights in a model's files; empty if the files cannot be read or may use other names."""
     with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         if json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"] not in _SAME_NAMES:
             return []

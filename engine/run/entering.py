@@ -74,7 +74,7 @@ def _of_this_command(asked: AskedOf[F]) -> bool:
 
 @contextmanager
 def nothing_left_when_refused(folder: RunFolder) -> Iterator[None]:
-    """If the body raises UserError before it has begun to train, deletes what it wrote."""
+    """If the body raises UserError before it has begun to train, deletes the files that it wrote."""
     before, began = _content(folder), _written(folder.config)
     try:
         yield
@@ -86,7 +86,7 @@ def nothing_left_when_refused(folder: RunFolder) -> Iterator[None]:
 
 
 def _content(folder: RunFolder) -> set[Path]:
-    """The paths that a run may write before it trains: those of wandb, and figures."""
+    """The existing paths of those that a run may write before it trains: wandb's files, and the figures."""
     wandb = folder.root / "wandb"
     inside = set(wandb.iterdir()) if wandb.is_dir() else set()
     return inside | {path for path in (wandb, folder.wandb_id, folder.figures) if path.exists()}

@@ -34,7 +34,7 @@ _WORDS = {
 
 @contextmanager
 def explained(config: RunConfig, root: Path) -> Iterator[None]:
-    """Turns a full or read-only disk and a full memory into a UserError that says what to do."""
+    """Raises UserError, which says what to do, if the body fails for lack of memory or of a disk that it can write."""
     try:
         yield
     except UserError:

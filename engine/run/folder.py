@@ -1,4 +1,4 @@
-"""Where everything of one run lies: the run folder is a contract that other programs read."""
+"""The paths in a run's folder. Other programs read them, so their names must not change."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +77,7 @@ class RunFolder:
         return self.config.exists()
 
     def clear_leftovers(self) -> None:
-        """Removes the checkpoints that a stage left if it was killed after it had written its last file."""
+        """Removes the checkpoints of finished stages, which a stage leaves if it is killed after its last file."""
         if self.search_summary.exists():
             newest.clear(self.search_checkpoint)
         if self.metrics.exists():
@@ -97,7 +97,9 @@ class RunFolder:
         return retrained + reported if stage == "retrain" else searched + retrained + reported
 
     def patterns(self) -> list[str]:
-        """Patterns of everything that a run writes here, temporary files and the lock file of earlier versions
-        included, wandb's folder excluded."""
+        """Patterns of everything that a run writes here, except for wandb's folder.
+
+        They include temporary files, and the lock file that earlier versions wrote here.
+        """
         names = [self.config.name, *(path.name for path in self.outputs("all"))]
         return [*names, *(f".{name}.tmp" for name in names), ".lock"]

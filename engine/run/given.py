@@ -33,7 +33,7 @@ class ScriptBench(Workbench):
 
     `base`: the model and the modules that are trained whole. `rows`: the rows of D_tr, and after them the last
     `validation` rows are D_val (0: D_val is drawn from all rows by seed). `folder`: where the search writes its files.
-    Every `base()` first undoes what an earlier training changed in the model; `put_back` does so at the end.
+    Every `base()` first undoes what an earlier training changed in the model; `put_back` undoes it at the end.
     """
 
     estimates_memory = False
@@ -93,7 +93,7 @@ class ScriptBench(Workbench):
         return train_in_fp32(dataclasses.replace(self._base), self.weights_dtype)
 
     def begin(self) -> None:
-        """Does nothing: there is no run folder to record a start in."""
+        """Does nothing: a search of a script has no config.yaml that would record its start."""
 
     def put_back(self) -> None:
         """Restores the model to the state in which it was given."""

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: finish the step, save, leave."""
+"""Ctrl-C and SIGTERM: the run finishes its step, saves, and ends."""
 
 import os
 import signal
@@ -53,7 +53,7 @@ class StopRequest:
             raise Interrupted(self.code)
 
     def check(self) -> None:
-        """Raises Interrupted when a stop was asked for; called where everything is saved."""
+        """Raises Interrupted if a signal has asked to stop; to be called when everything is saved."""
         if self.code is not None:
             raise Interrupted(self.code)
 

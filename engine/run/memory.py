@@ -25,8 +25,9 @@ MARGIN = 1.1
 _LOSS = 96 * MIB
 """Bytes that a language model's loss takes besides the scores of all tokens."""
 FIRST_ORDER, OTHERS = 12, 28
-"""Bytes for each trained number besides the number itself: its gradient and AdamW's two moments. The other
-hypergradients, which evaluate L_tr at other weights, also keep W, a direction, and two sets of weights."""
+"""Bytes for each trained number besides the number itself. FIRST_ORDER, for a retraining and for searches that need no
+other weights: its gradient and AdamW's two moments. OTHERS, for hypergradients that evaluate L_tr at other weights:
+also W, a direction, and two sets of weights."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ def _held(model: nn.Module, batch: dict[str, Tensor], compute: Compute) -> tuple
         place = tensor.untyped_storage()
         if place.data_ptr() not in own:
             held[place.data_ptr()] = place.nbytes()
-        # A node that saves its own output would otherwise hold itself, in a circle that no garbage collector sees: the
-        # whole graph, and with it the weights, would stay in memory.
+        # Not the tensor itself: a node that saves its own output would then hold itself, in a circle that no garbage
+        # collector sees, and the whole graph, with the weights, would stay in memory.
         return tensor.detach()
 
     there = {name: values.to(compute.device) for name, values in batch.items()}
@@ -129,7 +130,7 @@ def check_memory(
 
 
 def what_key(what: str) -> str:
-    """The section of the configuration with a training's settings."""
+    """The section of the configuration with the settings of the training that `what` names."""
     return "search" if what == "the search" else "retrain"
 
 

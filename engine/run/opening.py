@@ -1,4 +1,4 @@
-"""Check whether a run may start, resume or overwrite, before it writes anything and before anything slow."""
+"""Check whether a run may start, resume or overwrite, before it writes anything and before it does anything slow."""
 
 import os
 from collections.abc import Callable
@@ -40,7 +40,7 @@ F = TypeVar("F", bound=Folder)
 
 @dataclass(frozen=True)
 class AskedOf(Generic[F]):
-    """What a command asks of a folder."""
+    """What a command wants to do in a folder."""
 
     config: RunConfig
     folder: F
@@ -56,16 +56,16 @@ class AskedOf(Generic[F]):
 
 
 Asked = AskedOf[RunFolder]
-"""What a command asks of the folder of a run."""
+"""What a command wants to do in the folder of a run."""
 Refusal = Callable[[AskedOf[F]], None]
 """Raises UserError when the command may not begin."""
 
 
 def refuse_misplaced(asked: AskedOf[F]) -> None:
-    """Refuses a folder in which a file lies where the program keeps a folder, or the other way round."""
+    """Refuses a folder with a file where this program would write a folder, or the reverse."""
     for path, kind in misplaced(asked.folder):
         if os.path.lexists(path):
-            raise UserError(f"{path}: must be a {kind}, and is something else; move it, or give another --name")
+            raise UserError(f"{path}: must be a {kind}, but is something else; move it, or give another --name")
 
 
 def refuse_study(asked: Asked) -> None:
@@ -105,7 +105,7 @@ def refuse_finished(asked: Asked) -> None:
 
 
 def refuse_without_ranks(asked: Asked) -> None:
-    """Refuses a stage that reads files which no earlier stage has written."""
+    """Refuses a stage whose input, ranks.json or metrics.json, does not exist."""
     folder, stage, searches = asked.folder, asked.stage, asked.config.method in SEARCHING
     if stage == "report" and not searches and not folder.metrics.exists():
         raise UserError(f"--stage report: {folder.metrics} does not exist; --stage all writes it")

@@ -16,7 +16,9 @@ from engine.run.settling import RECORD, Places
 _SECTIONS = {"method", "seed", "search", "lora", "retrain"}
 """Keys that the config.yaml of every run and study of this program has."""
 _BEFORE_TRAINING = {"wandb", WANDB_ID}
+"""What a run writes before config.yaml, and a killed run may leave behind."""
 _BY_HAND = {"ranks.json", "search"}
+"""What a user may put into an empty folder, so that --stage retrain trains at these ranks."""
 
 
 def refuse_foreign(asked: AskedOf[F]) -> None:
@@ -70,7 +72,7 @@ def refuse_occupied(asked: AskedOf[F]) -> None:
 
 
 def _foreign(place: Path, allowed: Collection[str]) -> str:
-    """Says what at `place` is not a result with one of the names `allowed`; "" if there is nothing else."""
+    """The end of a sentence about `place` that says what there is none of the results `allowed`; "": nothing is."""
     if not os.path.lexists(place):
         return ""
     if place.is_symlink() or not place.is_dir():

@@ -1,5 +1,4 @@
-"""--overwrite: new results grow in a hidden folder beside the old ones, and take their place when they are
-complete."""
+"""--overwrite: new results grow in a hidden folder beside the old ones, and replace them once they are complete."""
 
 import dataclasses
 import logging
@@ -92,7 +91,7 @@ def _forget_other_results(places: Places, folder: F) -> None:
 
 
 def _unfit(at_work: AskedOf[F], sums: dict[str, str], resuming: Sequence[Refusal[F]]) -> str:
-    """Why half-done new results cannot be resumed; empty if they can."""
+    """The reason why half-done new results cannot be resumed; empty if they can."""
     try:
         if read_json(at_work.folder.root / RECORD).get(_BEGAN_WITH) != sums:
             return "they began with other files"

@@ -1,4 +1,4 @@
-"""What a run costs and runs on: peak memory in MiB, versions of the packages that affect the numbers."""
+"""What a run needs and uses: its peak memory in MiB, and the versions of the packages that affect the numbers."""
 
 import platform
 import resource
@@ -16,7 +16,7 @@ STATUS = Path("/proc/self/status")
 
 
 def forget_peak(compute: Compute) -> None:
-    """Resets the peak, if the system can: the cells of a study share one process."""
+    """Resets the peak memory, if the system can: all cells of a study run in one process, each with its own peak."""
     compute.let_go()
     if compute.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(compute.device)

@@ -1,4 +1,4 @@
-"""Which settings a piece of unfinished or finished work was made under, and whether they are still the same.
+"""Compare the settings under which unfinished or finished work was made with those of the command.
 
 Each stage declares the keys that change its result. Its checkpoint stores their values; before the stage resumes, they
 are compared with the configuration at hand. Every other key may change.
@@ -23,7 +23,7 @@ class Outdated(UserError):
 
 @dataclass(frozen=True)
 class Settings:
-    """The keys that change the result of one piece of work: keys and whole sections in `read`, less those in `but`.
+    """The keys that change the result of one piece of work: keys and whole sections in `read`, except those in `but`.
 
     `evaluates`: whether the work includes the evaluation. If not, `task.evaluation_split` is left out for GLUE, whose
     splits are fixed; in a user's own table it decides which rows are held out of the training.

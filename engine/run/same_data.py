@@ -1,4 +1,4 @@
-"""Whether the rows are still those that a piece of work in the run's folder was made on."""
+"""Check whether the rows are still the same as those on which work in the run's folder was done."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -52,7 +52,9 @@ def heed_data_of_ranks(run: "Workbench", stage: Stage) -> None:
 
 
 def data_change(run: "Workbench", recorded: Mapping[str, Any], what: str, *, evaluated: bool) -> str | None:
-    """A line about the first difference from the fingerprint `recorded`, or None; `what` names the work on its rows.
+    """A line about the first difference between the rows and the fingerprint `recorded`; None if there is none.
+
+    `what`: words for the work that was done on the recorded rows, which end the line's first part.
 
     `evaluated`: whether the evaluation rows, and the training rows left unused, must be the same, too. All processes
     must call this function.

@@ -58,7 +58,7 @@ class Places:
 
 
 def finish(places: Places, ours: Sequence[str]) -> None:
-    """Marks the growing results as complete, and puts them into their place.
+    """Marks the new results as complete, and puts them in the place of the old ones.
 
     `ours`: patterns of what this program writes there. Everything else in the old folder is the user's, and is kept.
     """
@@ -87,7 +87,7 @@ def settle(places: Places) -> bool:
 
 
 def settle_if_free(root: Path) -> None:
-    """`settle` for a command that only reads; does nothing if the folder is in use or cannot be written."""
+    """Calls `settle` for a command that only reads; does nothing if the folder is in use or cannot be written."""
     places = Places.of(root)
     if places.complete:
         with suppress(UserError, OSError), locked(root):

@@ -11,7 +11,7 @@ from problems.machine.compute import Compute
 from problems.models.precision import count_parameters
 
 _IN_4BIT = 0.55
-"""Bytes of one weight in nf4, with its scales. The modules in NOT_IN_4BIT need more, which is not counted."""
+"""Bytes of one weight in nf4, with its scales. It is used for all weights, though modules in NOT_IN_4BIT need more."""
 
 
 def refuse_large_weights(config: RunConfig, auto_class: Any, dtype: torch.dtype, compute: Compute) -> None:

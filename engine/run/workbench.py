@@ -19,8 +19,8 @@ from problems.tasks.kind import Kind
 class Workbench(ABC):
     """A run of the command line (`Context`), or the model and rows of a script (`ScriptBench`).
 
-    Of several processes only the first writes files. `stop` says whether a signal has asked to stop. `told`:
-    what has been checked against the free memory, that is the trainings by name, and "weights".
+    Of several processes only the first writes files. `stop` says whether a signal has asked to stop. `told`: the
+    trainings whose estimated memory the user has been told, and "weights" if the size of the weights was checked.
     """
 
     estimates_memory: ClassVar[bool] = True

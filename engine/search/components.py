@@ -1,4 +1,4 @@
-"""Make the searched components comparable: fold the gates into B, and write every Delta in its singular basis."""
+"""Make the searched components comparable: each update, its gates included, is written in its singular basis."""
 
 import torch
 from torch import Tensor
@@ -12,9 +12,9 @@ def to_singular_basis(gates: Gates, values: Tensor) -> Tensor:
     """Rewrites B and A of each group so that B diag(gates) A = U S V^T becomes B = U sqrt(S), A = sqrt(S) V^T.
 
     `values` [groups, k]: the gates of the search; afterwards all gates count as 1. The model's outputs stay the same,
-    up to rounding. This removes two freedoms that no loss can see: a gate's factor absorbed by W, and a rotation of
-    the components (B R, R^-1 A). Component j of a group becomes the j-th singular direction of the group's update. A
-    part of a fused layer keeps its block of B.
+    up to rounding. Before, two changes would leave the loss the same but not the components: a factor moved from a
+    gate to its A or B, and an invertible mix R of the components (B R and R^-1 A). Component j of a group becomes the
+    j-th singular direction of the group's update. A part of a fused layer keeps its block of B.
 
     Returns the singular values of Delta, LoRA's scale included, in falling order [groups, k], on the CPU.
     """
@@ -33,7 +33,7 @@ def to_singular_basis(gates: Gates, values: Tensor) -> Tensor:
 
 
 def _svd(b: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """U [outputs, k], S [k] and V^T [k, inputs] of B A, from the SVD of a [k, k] matrix: both factors' R of QR."""
+    """U [outputs, k], S [k] and V^T [k, inputs] of B A. After QR of both factors, the SVD is of a [k, k] matrix."""
     left, upper = torch.linalg.qr(b)
     right, lower = torch.linalg.qr(a.T)
     u, singular, vt = torch.linalg.svd(upper @ lower.T)

@@ -76,7 +76,7 @@ class SearchEngine(Engine):
         )
 
     def configure_systems(self) -> dict[str, Any]:
-        """The run's device. Betty is told of one process: the problems themselves sum gradients over processes."""
+        """Gives Betty the run's device and a single process: the problems sum gradients over processes themselves."""
         self.device = self._compute.device
         return {"strategy": "default", "backend": None, "world_size": 1, "rank": 0, "local_rank": 0}
 
@@ -90,7 +90,7 @@ class SearchEngine(Engine):
                 break
 
     def skipped_steps(self) -> Tensor:
-        """How many steps so far left W or beta unchanged because a loss or gradient was not finite. Scalar."""
+        """The number of steps, so far, that were skipped because a loss or gradient was not finite. Scalar."""
         return self.lora.skip_count + self.selection.skip_count
 
     @torch.no_grad()
@@ -140,7 +140,7 @@ def build_engine(
 def _inner_problem(
     config: RunConfig, model: PeftModel, gates: Gates, batches: EndlessLoader, shared: dict[str, Any], loss: Loss
 ) -> LoraProblem:
-    """W on D_tr, by AdamW with the configured schedule."""
+    """The inner problem: AdamW trains W on D_tr with the configured schedule."""
     search, hypergradient = config.search, config.hypergradient
     weights = [p for p in model.parameters() if p.requires_grad]
     fused = shared["compute"].fused
@@ -154,7 +154,7 @@ def _inner_problem(
     settings = Config(
         type=betty_type(hypergradient.type),
         unroll_steps=search.unroll_steps,
-        # Inner steps before the first outer step. If alpha is fixed, no outer step may come.
+        # Inner steps before the first outer step: all of them if alpha is fixed, so that no outer step is taken.
         warmup_steps=0 if moves_alpha(config) else search.steps,
         gradient_clipping=search.gradient_clipping,
         darts_alpha=hypergradient.radius,
@@ -171,7 +171,7 @@ def _inner_problem(
 def _outer_problem(
     config: RunConfig, variables: SelectionVariables, batches: EndlessLoader, shared: dict[str, Any]
 ) -> SelectionProblem:
-    """beta on D_val, by AdamW without decay, which would pull alpha to uniform."""
+    """The outer problem: AdamW trains beta on D_val, without weight decay, which would pull alpha to uniform."""
     rate, fused = config.search.selection_learning_rate, shared["compute"].fused
     optimizer = torch.optim.AdamW(variables.parameters(), lr=rate, weight_decay=0.0, fused=fused)
     beta = variables.parameters()

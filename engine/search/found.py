@@ -17,8 +17,8 @@ from problems.gates import Gates
 from problems.models.attach import attach_components
 
 NUMBERS = ("alpha", "contribution", "singular_values")
-"""Tensors [layers, k] that are kept. alpha and contribution belong to the components of the search, singular_values to
-those of the singular basis."""
+"""The tensors [layers, k] of a finished search that are stored. alpha and contribution belong to the components of the
+search, singular_values to those of the singular basis."""
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -41,8 +41,9 @@ def read_numbers(folder: RunFolder) -> dict[str, Tensor]:
     damaged."""
     found = read_tensors(folder.search_numbers)
     if any(name not in found for name in NUMBERS):
-        raise UserError(f"{folder.search_numbers}: holds no {', '.join(NUMBERS)}; --stage search --overwrite searches "
-                        f"again")  # fmt: skip
+        raise UserError(
+            f"{folder.search_numbers}: must hold {', '.join(NUMBERS)}; --stage search --overwrite searches again"
+        )
     return found
 
 

@@ -16,6 +16,7 @@ from engine.search.trajectory import Trajectory
 log = logging.getLogger("autolora")
 
 COLLAPSED = 0.99
+"""alpha of a layer has collapsed if one of its components has a larger alpha than this."""
 
 
 def refuse_many_skips(engine: SearchEngine, config: RunConfig) -> None:
@@ -58,9 +59,9 @@ def warn_about_missing_classes(
 
 
 def warn_about_still_alpha(engine: SearchEngine, config: RunConfig) -> None:
-    """Warns if at least half of the outer steps moved no alpha, so that the ranks come from a far shorter search.
+    """Warns if at least half of the outer steps were skipped, so that alpha was trained for far fewer steps than set.
 
-    An outer step is skipped if its loss or gradient, or that of the inner step before it, is not finite.
+    A step is skipped, and moves no alpha, if its loss or gradient, or that of the inner step before it, is not finite.
     """
     outer = engine.global_step // config.search.unroll_steps
     still = int(engine.selection.still_count)

@@ -24,7 +24,7 @@ from problems.machine.compute import wait_for
 
 
 class SearchHook:
-    """Called by the search engine after every step: logs, checks the ranks, saves checkpoints, and stops the search.
+    """The engine calls this after every step: it logs, checks the ranks, saves checkpoints, and ends the search.
 
     `settings`: stored in each checkpoint, and compared before a search resumes from it. Attribute `seconds`: time of
     the search so far, including the time before it was stopped and resumed.
@@ -48,13 +48,13 @@ class SearchHook:
         self.progress: SearchProgress | None = None
         self.seconds = 0.0
         self._clock = time.perf_counter()
-        # Since the last line: sums of L_tr and L_val, and in how many steps each was finite. L_val is not known before
-        # the first outer step.
+        # Since the last line of metrics.jsonl: the sums of L_tr and L_val, and in how many steps each was finite
+        # (L_val is not known before the first outer step); then the number of steps, and their seconds.
         self._losses = torch.zeros(4, device=engine.lora.compute.device)
         self._since_line = [0, 0.0]
 
     def resume(self) -> None:
-        """Resumes from the newest intact checkpoint; without one, starts the record with the point at step 0."""
+        """Resumes from the newest intact checkpoint; without one, starts the trajectory with the point at step 0."""
         found = self.processes.of_first(lambda: checkpoint.load(self.folder.search_checkpoint))
         if found is None:
             if self.processes.first:
@@ -70,7 +70,7 @@ class SearchHook:
         self._clock = time.perf_counter()
 
     def after_step(self, engine: SearchEngine) -> bool:
-        """Called by the engine after every step; True ends the search."""
+        """The engine calls this after every step; if it returns True, the search ends."""
         step, last = engine.global_step, engine.global_step >= engine.train_iters
         logged = last or step % self.search.log_every == 0
         if logged:  # wait for a GPU, so that the seconds of this line are those of its own steps

@@ -21,11 +21,12 @@ Eta = float | str
 
 
 class Probe(Hypergradient):
-    """Wraps the search's approximation, and at chosen steps also evaluates all others at the same W, batch and masks.
+    """Wraps the search's approximation, and at the steps in `steps` also evaluates all others on the same W and batch,
+    under the same dropout masks.
 
-    At: as the wrapped one. eta: as configured; the comparison uses each of `etas`. The reference is `exact`, always
-    computed in fp32 from the same numbers, whatever the precision of the search and its frozen weights. Source: none,
-    this only measures; `rows` holds the measurements.
+    At: where the wrapped approximation evaluates. eta: as configured for the search; the comparison is made once for
+    each of `etas`. It compares with `exact`, always computed in fp32 from the same numbers, whatever the precision of
+    the search and of its frozen weights. Attribute `rows`: the measurements. Source: none, as this only measures.
     """
 
     name = "probe"
@@ -79,8 +80,8 @@ def measure_cost(engine: SearchEngine, rounds: int) -> list[dict[str, Any]]:
     """Seconds and passes of one outer step with its inner steps, for each approximation and for plain LoRA steps.
 
     `ratio_to_lora`: the seconds over those of as many plain LoRA steps. All start from the engine's current state,
-    take the same batches, and are timed in turn: `rounds` times after one warm-up, of which the median counts. The
-    engine is left as it was.
+    take the same batches, and take turns: one warm-up, then `rounds` timed rounds, of which the median counts. Then
+    the engine's state is restored.
     """
     kept_type = engine.lora.config.type
     names = ["lora", *HYPERGRADIENTS]
@@ -115,7 +116,7 @@ def measure_cost(engine: SearchEngine, rounds: int) -> list[dict[str, Any]]:
 
 
 def _steps(engine: SearchEngine, name: str) -> None:
-    """Takes the inner steps after one outer step, and the next outer step."""
+    """Takes the inner steps up to the next outer step, and that outer step; for "lora", as many plain LoRA steps."""
     if name != "lora":
         engine.lora.config.type = betty_type(name)
     for _ in range(engine.lora.config.unroll_steps):
@@ -165,7 +166,7 @@ def _flat(tensors: Tensors) -> Tensor:
 
 
 def _cosine(a: Tensor, reference: Tensor) -> float:
-    """0 if `a` is zero; NaN if the reference is zero, as at a step whose learning rate is 0 with eta = lr."""
+    """The cosine; 0 if `a` is zero, NaN if the reference is zero (if eta is lr, where the learning rate is 0)."""
     if not reference.any():
         return float("nan")
     return float(a @ reference) / float(a.norm() * reference.norm()) if a.any() else 0.0

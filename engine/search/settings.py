@@ -15,7 +15,7 @@ _BUT = (
     "model.gradient_checkpointing",
 )  # fmt: skip
 
-# The rule matters while a search runs: only with rule threshold it may end early, when the ranks have settled.
+# This key matters only while a search runs: under rule threshold alone, settled ranks end the search early.
 _ENDS = ("answer.rule",)
 
 FOUND = Settings(_READ, _BUT)

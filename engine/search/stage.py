@@ -49,7 +49,7 @@ def search(run: Workbench, tracker: Tracker = NOWHERE) -> SearchEngine:
 
 
 def build_search(run: Workbench, *, second_order: bool) -> SearchEngine:
-    """An engine on the run's data, before any training; `second_order` asks for an attention with second derivatives.
+    """An engine on the run's data, before any training; `second_order`: attention must have second derivatives.
 
     Raises UserError if the search, or the answer after it, could not work with this model, data and settings.
     """
@@ -79,7 +79,7 @@ def build_search(run: Workbench, *, second_order: bool) -> SearchEngine:
 
 
 def _record(run: Workbench, engine: SearchEngine, hook: SearchHook) -> None:
-    """Writes the files that the answer and the report read; summary.json last, as it marks the search as finished."""
+    """Writes the files that the answer and the report read: summary.json last, as it marks the search as finished."""
     folder, config = run.folder, run.config
     warn_about_still_alpha(engine, config)
     warn_about(hook.trajectory, config)

@@ -13,7 +13,7 @@ from engine.search.trajectory import Trajectory
 from problems.level import BilevelProblem
 from problems.machine.compute import random_state, set_random_state
 
-# Further attributes of a problem: counters, and what log lines show until the next outer step sets it again.
+# Further attributes of a problem: its counters, and values that log lines show until the next outer step sets them.
 _LAST = ("last_loss", "direct", "implicit", "skip_count", "still_count")
 
 
@@ -52,7 +52,7 @@ def restore(engine: SearchEngine, settled: RanksSettled, trajectory: Trajectory,
     numpy["state"]["key"] = numpy["state"]["key"].numpy().astype(np.uint32)
     np.random.set_state(numpy)
     device, rank = engine.lora.compute.device, engine.lora.processes.rank
-    # The snapshot has no random state for an additional process or another kind of device: its own seed stays.
+    # For an additional process, or on another kind of device, the snapshot has no random state: the seeded one stays.
     if rank < len(state["masks"]) and state["masks"][rank].keys() == random_state(device).keys():
         set_random_state(state["masks"][rank], device)
 
@@ -105,8 +105,8 @@ def _restore_problem(problem: BilevelProblem, state: dict[str, Any]) -> None:
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
-    """The JSON values of a scheduler's state, with None for each function: for None, torch keeps the function that the
-    configuration made."""
+    """The part of a scheduler's state that a checkpoint can hold. Each function is replaced by None, for which torch
+    keeps the function that the new scheduler already has."""
     functions = {"lr_lambdas": [None] * len(state["lr_lambdas"])} if "lr_lambdas" in state else {}
     simple = {k: v for k, v in state.items() if isinstance(v, int | float | bool | str | list | type(None))}
     return simple | functions

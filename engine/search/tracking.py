@@ -10,7 +10,7 @@ from engine.ranks.picture import rank_picture
 from engine.search.trajectory import Trajectory
 from engine.tracking import Tracker
 
-# Rank maps sent over a search: each is a file, and more would not make the slider in wandb easier to read.
+# About this many rank maps are sent in a search: each is a file, and more would only crowd the slider in wandb.
 MOST_PICTURES = 20
 # With more layers than this there is a chart for each block of the model instead of one for each layer.
 MOST_CHARTS = 48
@@ -25,8 +25,7 @@ class SearchTracking:
         self._last_picture = -1
 
     def point(self, line: Mapping[str, Any], history: Trajectory, ranks: Sequence[int]) -> None:
-        """Sends a line of metrics.jsonl with the newest point of `history` and the ranks at that point, if there are
-        any."""
+        """Sends a line of metrics.jsonl, the newest point of `history`, and the ranks at that point (empty: none)."""
         if not self.tracker.alive:
             return
         alpha, contribution = history.alpha[-1], history.contribution[-1]

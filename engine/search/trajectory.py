@@ -1,4 +1,4 @@
-"""The logged points of a search, alpha and contribution of every component; a parquet file keeps them."""
+"""The logged points of a search (alpha and contribution of every component), and the parquet file that keeps them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,1 +1,1 @@
-"""Many runs: the axes of a study, the launchers of its cells, its tables and its page."""
+"""A study, which is many runs: its axes and cells, the launchers that start the cells, its tables and its page."""

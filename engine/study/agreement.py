@@ -1,4 +1,4 @@
-"""Whether learned ranks are a property of task and model or of the seed: Spearman correlation of rank maps."""
+"""Do learned ranks depend on task and model, or on the seed? The Spearman correlation of rank maps tells."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -37,7 +37,7 @@ def between_approximations(results: pd.DataFrame, axes: Sequence[str] = ()) -> p
     """
     results = results.dropna(subset=["ranks"])
     others = [axis for axis in axes if axis not in (SEED, APPROXIMATION) and axis in results]
-    # The values on the axes that are not compared, as one text.
+    # The values on all axes but the seed and the approximation, as one text.
     results = results.assign(place=results[others].astype(str).agg(", ".join, axis=1) if others else "")
     names = list(dict.fromkeys(results[APPROXIMATION]))
     table = pd.DataFrame({"approximation": names})
@@ -57,7 +57,7 @@ def _mean_correlation(results: pd.DataFrame, first: str, second: str) -> float:
 
 
 def _correlations(pairs: Iterable[tuple[Any, Any]]) -> pd.Series:
-    """Spearman correlation of each pair of rank maps. Maps whose ranks are all alike have no order to agree on and are
-    left out."""
+    """Spearman correlation of each pair of rank maps. A map with equal ranks in all layers has no order, and its pairs
+    are left out."""
     ordered = [pair for pair in pairs if all(len(set(ranks)) > 1 for ranks in pair)]
     return pd.Series([stats.spearmanr(*pair).statistic for pair in ordered], dtype=float)

@@ -1,4 +1,4 @@
-"""The block about a study on the page of one of its cells."""
+"""The part about a study on the page of one of its cells."""
 
 import logging
 
@@ -27,7 +27,7 @@ def beside(folder: RunFolder) -> Beside | None:
         log.warning("the report leaves out the results of the study: %s", error)
         return None
     axes, own = axes_of(results), results[results["cell"] == folder.root.name]
-    # If the study's results are older than this run, they do not tell its task, and all runs are shown.
+    # If the study's results are older than this run, they do not tell its task: the runs of all tasks are shown.
     alike = results[results[TASK].isin(own[TASK])] if len(own) else results
     table = summarise(alike, axes)
     rows, keys = texts(table), len([axis for axis in axes if axis != SEED]) or 1

@@ -1,4 +1,4 @@
-"""The cells of a study, ordinary runs for every combination of its axes and variants; which cell reads which."""
+"""The cells of a study, an ordinary run for every combination of its axes and variants; which cell reads another."""
 
 import dataclasses
 import logging
@@ -91,7 +91,7 @@ def _check_places(axes: Mapping[str, list[Any]], key: str, named: Sequence[tuple
 
 
 def _refuse_own_keys(study: StudyConfig) -> None:
-    """Raises UserError for keys that a study itself sets in its cells."""
+    """Raises UserError for keys in axes, variants or where that the study itself sets in its cells."""
     more = [settings for places in study.where.values() for settings in places.values()]
     for field, keys in (("axes", [study.axes]), ("variants", study.variants.values()), ("where", more)):
         own = [key for one in keys for key in one if key in _OWN or key.startswith("study.")]
@@ -178,8 +178,8 @@ def _first_seed_of(cell: Cell, cells: Sequence[Cell]) -> Cell:
 
 
 def reads(cell: Cell, cells: Sequence[Cell], *, sweep_once: bool) -> list[Cell]:
-    """The other cells whose files this one reads: ranks for a control, a search whose answer it derives again, or the
-    learning rate that a first seed chose."""
+    """The other cells whose files this one reads: the ranks for a control, the search from which it derives another
+    answer, or the learning rate that the first seed's cell chose."""
     needed = []
     if sweep_once and cell.config.retrain.learning_rates:
         needed.append(_first_seed_of(cell, cells))
@@ -193,7 +193,7 @@ def reads(cell: Cell, cells: Sequence[Cell], *, sweep_once: bool) -> list[Cell]:
 
 
 def cell_name(values: Mapping[str, Any]) -> str:
-    """A folder name from a cell's values, like `type-darts_seed-0`; with whole keys if two end in the same word."""
+    """A folder name from a cell's values, like `type-darts_seed-0`; it has whole keys if two end in the same word."""
     last = [key.split(".")[-1] for key in values]
     keys = [key if last.count(short) > 1 else short for key, short in zip(values, last, strict=True)]
     parts = [f"{key}-{word(value).strip('[]')}" for key, value in zip(keys, values.values(), strict=True)]

@@ -16,7 +16,7 @@ def axes_of_study(study: StudyConfig) -> dict[str, list[Any]]:
 
 
 def combinations(study: StudyConfig) -> Iterator[dict[str, Any]]:
-    """Axis -> value, of every cell."""
+    """The values of each cell of the study: axis -> value."""
     axes = axes_of_study(study)
     for combination in itertools.product(*axes.values()):
         values = dict(zip(axes, combination, strict=True))

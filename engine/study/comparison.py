@@ -26,7 +26,7 @@ COMPARED = Settings((*UNFINISHED.read, "study.probe"), UNFINISHED.but)
 
 
 def refuse_changed_probe(asked: AskedOfStudy) -> None:
-    """Refuses a comparison in the study's folder that was made under other settings than these."""
+    """Refuses to keep a comparison in the study's folder that was made under other settings."""
     folder = asked.folder
     if folder.probe.exists():
         recorded = read_json(folder.probe_settings)
@@ -52,7 +52,7 @@ def run_probe(config: RunConfig, folder: StudyFolder, stop: StopRequest) -> None
     settings = config.study.probe
     if not settings.steps or (folder.probe.exists() and folder.cost.exists()):
         return
-    log.info("probe: all approximations against the exact hypergradient at steps %s", settings.steps)
+    log.info("probe: comparing all approximations with the exact hypergradient at steps %s", settings.steps)
     last = max(settings.steps)
     probed = with_values(dataclasses.replace(config, study=StudyConfig()), {"tracking.wandb": "disabled"})
     engine = build_search(Context(probed, stop), second_order=True)

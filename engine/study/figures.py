@@ -1,4 +1,4 @@
-"""Pictures of a study: the metric of each row; for approximations, cosine over training and metric against cost."""
+"""Pictures of a study: the metric of each row; if it compares approximations, also their cosines and their costs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from engine.study.rows import APPROXIMATION, panels
 
 
 def metric_by_row(results: pd.DataFrame, axes: Sequence[str], path: Path) -> None:
-    """A panel for each task: a bar for the median over the seeds of each row, a point for each run."""
+    """Draws a panel for each task: a bar for the median over the seeds of each row, and a point for each run."""
     tasks = panels(results, axes)
     size = (7.2, len(tasks) * (1.2 + 0.36 * max(len(panel.medians) for panel in tasks)))
     figure, drawn = plt.subplots(len(tasks), 1, figsize=size, squeeze=False, layout="constrained")
@@ -28,7 +28,7 @@ def metric_by_row(results: pd.DataFrame, axes: Sequence[str], path: Path) -> Non
 
 
 def cosine_over_training(probe: pd.DataFrame, path: Path) -> None:
-    """Cosine of each approximation's implicit term to the exact one, a panel per eta."""
+    """Draws the cosine of each approximation's implicit term to the exact one over the steps, a panel per eta."""
     probe = probe[probe["approximation"] != "first_order"]  # it has no implicit term
     etas = list(probe.groupby("eta", sort=False))
     size = (3.6 * len(etas) + 1.6, 3.4)
@@ -44,7 +44,7 @@ def cosine_over_training(probe: pd.DataFrame, path: Path) -> None:
 
 
 def metric_against_cost(results: pd.DataFrame, cost: pd.DataFrame, path: Path) -> None:
-    """Median and range of the final metric over seeds against the cost of a search step."""
+    """Draws the final metric (median and range over the seeds) against the cost of a search step."""
     ratio = cost.set_index("approximation")["ratio_to_lora"]
     figure, axes = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
     approximations = results[results[APPROXIMATION].isin(ratio.index)]  # the type `none` has no cost

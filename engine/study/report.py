@@ -28,7 +28,7 @@ TITLES = {
 
 
 def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path]:
-    """table.md, summary.parquet, figures/ and report.html from the study's parquet files; returns the figures."""
+    """Writes table.md, summary.parquet, figures/ and report.html from a study's parquet files; returns the figures."""
     results = read_results(folder.results)
     axes = [*config.study.axes, *([VARIANT] if config.study.variants else [])]
     found = {**paper_tables(results, axes), "Results": tables.summarise(results, axes)}
@@ -67,7 +67,7 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
 
 
 def _sentence(results: pd.DataFrame, config: RunConfig) -> str:
-    """The number of runs, their model and tasks; `7 of 8 runs` if a run failed or has not started."""
+    """A sentence with the number of runs, their model and their tasks; `7 of 8 runs` if a run has no result."""
     cells = sum(1 for _ in combinations(config.study))
     count = str(cells) if len(results) == cells else f"{len(results)} of {cells}"
     return f"{count} runs of {config.model.name} on {', '.join(map(str, results[TASK].unique()))}."
@@ -91,7 +91,8 @@ def paper_tables(results: pd.DataFrame, axes: list[str]) -> dict[str, pd.DataFra
 
 
 def rank_maps(results: pd.DataFrame, folder: StudyFolder) -> dict[str, Path]:
-    """Draws Figure 3, the learned ranks of the first seed, for each task; nothing if approximations are compared."""
+    """Draws for each task the learned ranks of its first run, as the paper's Figure 3; none if approximations are
+    compared."""
     learned = results[results["method"] == "autolora"]
     if APPROXIMATION in results or learned.empty:
         return {}
@@ -104,7 +105,7 @@ def rank_maps(results: pd.DataFrame, folder: StudyFolder) -> dict[str, Path]:
 
 
 def closeness(probe: pd.DataFrame) -> pd.DataFrame:
-    """Per approximation and eta: cosine and norm ratio to `exact`, cosine of the whole outer gradient."""
+    """A row per approximation and eta: how close its implicit term, and the whole outer gradient, are to `exact`."""
     places = probe.groupby(["approximation", "eta"], sort=False)
     table = places[["cosine", "norm_ratio", "total_cosine", "implicit_to_direct"]].mean()
     table.insert(1, "lowest cosine", places["cosine"].min())

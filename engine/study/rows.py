@@ -1,4 +1,4 @@
-"""The runs of a study, a row each in results.parquet, and how its tables and charts group them."""
+"""The runs of a study: each is a row of results.parquet, and the study's tables and charts group these rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Many runs: the axes of a study expand to cells, each an ordinary run folder; finished cells are skipped."""
+"""Run the cells of a study, skipping those that are finished, and collect their results."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ def run_cells(request: Request, folder: StudyFolder, cells: list[Cell], stop: St
     failed = [] if request.stage == "report" else _run_unfinished(request, folder, cells, stop)
     damaged = {cell.config.name: line for cell in cells if cell.folder.metrics.exists() and (line := damage(cell))}
     for line in damaged.values():
-        log.warning("left out: %s", line)
+        log.warning("the results leave out a damaged cell: %s", line)
     failed += damaged.values()
     results = collect([cell for cell in cells if cell.config.name not in damaged])
     if results.empty:
@@ -49,7 +49,7 @@ def run_cells(request: Request, folder: StudyFolder, cells: list[Cell], stop: St
 def _run_unfinished(request: Request, folder: StudyFolder, cells: list[Cell], stop: StopRequest) -> list[str]:
     config = request.config
     running = Running(_jobs(request, cells), config.study.ray.retries)
-    if not running.total:  # all cells are finished; only keys that no cell reads may have changed
+    if not running.total:  # all cells are finished, and only keys that no cell reads can have changed
         write_text(folder.config, to_yaml(config))
         return []
     with _config_of_what_ran(config, folder):
@@ -58,14 +58,14 @@ def _run_unfinished(request: Request, folder: StudyFolder, cells: list[Cell], st
         log.warning("failed: %s", line)
     if running.outdated and request.overwrite:  # the half-done cell cannot be resumed
         raise Outdated(running.outdated)
-    # A first seed that is run again may choose another rate than the one that finished later seeds used.
+    # A first seed that ran again may have chosen another rate than the one at which later seeds had finished.
     refuse_changed_cells(AskedOf(config, folder), cells)
     return failed
 
 
 @contextmanager
 def _config_of_what_ran(config: RunConfig, folder: StudyFolder) -> Iterator[None]:
-    """Writes `config` to config.yaml, and restores the earlier file if no cell begins to train in the body."""
+    """Writes `config` to config.yaml; restores the earlier file if no cell begins to train inside the `with` block."""
     before = folder.config.read_text(encoding="utf-8") if folder.config.exists() else None
     begun = _begun(folder)
     write_text(folder.config, to_yaml(config))
@@ -77,12 +77,12 @@ def _config_of_what_ran(config: RunConfig, folder: StudyFolder) -> Iterator[None
 
 
 def _begun(folder: StudyFolder) -> set[tuple[Path, int]]:
-    """The cells that have begun to train, and when they did so last."""
+    """The config.yaml of each cell that has begun to train, and when the cell wrote it: whenever it begins."""
     return {(path, path.stat().st_mtime_ns) for path in folder.cells_begun}
 
 
 def refuse_changed_cells(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
-    """Refuses finished cells in the study's folder that were made under other settings than these."""
+    """Refuses to keep finished cells in the study's folder that were made under other settings."""
     for cell in cells:
         run = cell.folder
         if run.metrics.exists() and not damage(cell):
@@ -113,12 +113,14 @@ def _jobs(request: Request, cells: Sequence[Cell]) -> list[Job]:
 
 
 def _placed(config: RunConfig, cell: Cell, cells: Sequence[Cell]) -> RunConfig:
+    """The configuration of a cell; under study.sweep_once at the learning rate that the first seed's cell chose."""
     return (with_chosen_rate(cell, cells) if config.study.sweep_once else cell).config
 
 
 def collect(cells: list[Cell]) -> pd.DataFrame:
     """A row per finished cell: its place on the axes, metrics, ranks, parameters, seconds, steps."""
-    # A parquet column has one type and must tell null from a missing value: unless all values are numbers, it is text.
+    # A parquet column has one type, and must distinguish null from a missing value: it holds text unless all values
+    # are numbers.
     places = {axis: [cell.values[axis] for cell in cells] for axis in cells[0].values}
     plain = {axis for axis, values in places.items() if all_numbers(values)}
     rows = []

@@ -9,7 +9,7 @@ from engine.terminal.console import console
 
 
 def print_study(folder: StudyFolder) -> None:
-    """Prints a study's table, or, before that is written, the results of the finished cells."""
+    """Prints how many cells are finished, and the table or, if it is not written yet, the finished cells' results."""
     begun = sorted(path.parent for path in folder.cells_begun)
     finished = [root for root in begun if RunFolder(root).metrics.exists()]
     study = load_config(folder.config).study if folder.config.exists() else None

@@ -73,13 +73,13 @@ def _run(request: Request, folder: StudyFolder, stop: StopRequest) -> None:
         final = StudyFolder.of(config)
         stays = f", and {final.root} is not touched until all have finished" if folder != final else ""
         raise UserError(
-            f"{len(failed)} of the study's cells failed, the results are those of the others; the same command tries "
-            f"the failed ones again{stays}; the first: {failed[0]}"
+            f"{len(failed)} of the study's cells failed, and the results lack them; the same command tries "
+            f"the failed ones again{stays}; the first failure: {failed[0]}"
         )
 
 
 def _place(growing: StudyFolder, final: StudyFolder) -> None:
-    """Sets runs_folder in each cell's config.yaml to the folder where the cell will be in the end."""
+    """Sets runs_folder in each cell's config.yaml to the final folder, to which the cell will be moved."""
     for path in sorted(growing.cells_begun):
         settings = yaml.safe_load(path.read_text(encoding="utf-8")) | {"runs_folder": str(final.cells)}
         write_text(path, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
@@ -92,7 +92,7 @@ def _refuse_stage(asked: AskedOfStudy) -> None:
 
 
 def _refuse_without_key(asked: AskedOfStudy) -> None:
-    """Refuses a study whose curves and tables are to go online when there is no API key."""
+    """Refuses a study that is to be sent to wandb when there is no API key."""
     wandb_mode(asked.config)
 
 
@@ -104,6 +104,7 @@ def _refuse_without_packages(asked: AskedOfStudy, cells: Sequence[Cell]) -> None
 
 
 def _refuse_own_sources(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
-    """Refuses --overwrite if a cell reads a file that it would replace; cells may read each other by {runs}."""
+    """Refuses --overwrite if a cell reads a file that this would replace; a path with {runs} names a new cell, and is
+    allowed."""
     for cell in cells if asked.replaces else ():
         refuse_sources_in(asked.folder.outputs(), cell.config)

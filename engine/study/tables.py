@@ -1,5 +1,5 @@
-"""The tables of a study: a row for each place on its axes, and the paper's forms: metric by task (Tables 1 and 4),
-paired tests, cost over AdaLoRA's (Table 5)."""
+"""The tables of a study: a row for each combination of its axes; the metric by task, as the paper's Tables 1 and 4;
+paired tests; the cost over AdaLoRA's, as the paper's Table 5."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,13 +13,13 @@ from engine.study.words import span, spread
 from problems.tasks.base import ERRORS
 
 OURS, COST_REFERENCE = "autolora", "adalora"
-# With fewer pairs the two-sided exact test cannot fall below 0.05.
+# With fewer pairs, the p of the two-sided exact test cannot fall below 0.05.
 _LEAST_PAIRS = 6
 
 
 def summarise(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
-    """A row for each place on the axes but the seed: median and range of each metric over the seeds, ranks, size,
-    seconds.
+    """A row for each combination of the axes other than the seed: median and range of each metric over the seeds, mean
+    rank, size, seconds.
 
     Metrics of one class ("protein.f1") stay in results.parquet: the table would become too wide to be read.
     """
@@ -30,7 +30,7 @@ def summarise(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
         # As text, a small learning rate keeps its digits; as a number, a table would show it as 0.000.
         row: dict[str, object] = {key: word(value) for key, value in zip(keys, place, strict=True)}
         row["runs"] = len(group)
-        for column in metrics:  # tasks differ in their metrics, so that a cell may be empty
+        for column in metrics:  # tasks differ in their metrics, so that a field of the table may be empty
             name = column.removeprefix("metric.")
             row |= {name: group[column].median(), f"{name} range": span(group[column])}
         row |= {"mean rank": group["mean_rank"].mean(), **_sizes(group)}
@@ -90,7 +90,8 @@ def _pairs(
 ) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
     """For each row of the table its name, its runs, and its pairs; rows without pairs are left out.
 
-    A pair is a run joined with the run of row `reference` at the same place, whose columns end in `_reference`.
+    A pair is a run joined with the run of row `reference` at the same task, seed and other axes; the columns of the
+    latter end in `_reference`.
     """
     table, keys = _named(results, axes)
     base = table[table["name"] == reference]
@@ -104,8 +105,8 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS) -> pd.D
     """Row `ours` against each other row on the same task and seed: mean difference, wins, Wilcoxon p.
 
     A positive difference says that `ours` is better, also for a metric of which less is better. p is two-sided, not
-    corrected for the number of rows, and left out below six pairs. The table is empty if row
-    `ours` is missing or is the only one.
+    corrected for the number of rows, and left out if fewer than six pairs differ. The table is empty if row `ours` is
+    missing or is the only one.
     """
     rows = []
     for name, _, pairs in _pairs(results, axes, ours):

@@ -1,4 +1,4 @@
-"""Values on a study's axes: as text, and recognised in what a user wrote. Needs no pandas."""
+"""Values on a study's axes: written as text, and recognised in the text that a user wrote. Needs no pandas."""
 
 from typing import Any
 

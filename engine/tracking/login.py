@@ -1,7 +1,7 @@
 """Decide whether wandb is online, offline or disabled, before it starts: without a key it would ask for one and wait.
 
 Keys are looked for where wandb looks: in the environment, netrc and wandb's settings files. wandb's own functions for
-this are not public, move between releases, warn, and refuse a key of the wrong length.
+this are not used: they are not public, move between releases, print warnings, and refuse a key of an unusual length.
 """
 
 import configparser
@@ -19,7 +19,7 @@ from engine.run.opening import Asked
 Mode = Literal["online", "offline", "disabled"]
 
 _SERVER = "https://api.wandb.ai"
-# run and dryrun are wandb's older words.
+# wandb still accepts its older words run and dryrun.
 _MODES: dict[str, Mode] = {
     "online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled",
 }  # fmt: skip
@@ -93,6 +93,6 @@ def _settings() -> dict[str, str]:
 
 
 def refuse_online_without_key(asked: Asked) -> None:
-    """Refuses a run whose curves are to go online when there is no API key, before anything is trained."""
+    """Refuses, before anything is trained, a run that must send its curves online but has no API key."""
     if asked.stage != "report":
         wandb_mode(asked.config)

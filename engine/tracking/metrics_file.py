@@ -14,7 +14,7 @@ log = logging.getLogger("autolora")
 
 
 class MetricsFile:
-    """One JSON object a line, each with its `step`."""
+    """A file with one JSON object a line, each with its `step`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -54,7 +54,7 @@ class MetricsFile:
 
 
 def _parsed(text: bytes) -> dict[str, Any] | None:
-    """The object in a line; None if `add` does not write such a line."""
+    """The object in a line; None for a line that `add` would not have written."""
     try:
         line = json.loads(text)
     except (ValueError, RecursionError):

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 
 class Tracker:
-    """A tracker that sends nothing. Subclasses override the methods that they support, and never stop a run.
+    """A tracker that sends nothing. Subclasses override the methods that they support; no failure there stops a run.
 
     `alive`: whether anything is sent. Used in a `with` statement, it closes its run when the body ends or raises.
     """
@@ -15,7 +15,7 @@ class Tracker:
     alive = False
 
     def log(self, values: Mapping[str, Any]) -> None:
-        """Sends numbers and pictures (of PIL) of one point in time."""
+        """Sends numbers and pictures (PIL images) that belong to one step."""
 
     def image(self, key: str, path: Path) -> None:
         """Sends a picture from a file."""

@@ -84,7 +84,7 @@ class Wandb(Tracker):
             "config": dataclasses.asdict(config),
             "settings": wandb.Settings(init_timeout=PATIENCE, console="off", x_disable_stats=True),
         }
-        # Offline runs with one id would overwrite each other when they are synced.
+        # Offline, a resumed run gets a new id: runs with the same id would overwrite each other when they are synced.
         same: dict[str, Any] = {"id": _identity(folder / WANDB_ID), "resume": "allow"} if mode == "online" else {}
         try:
             self._run = wandb.init(mode=mode, **options, **same)
@@ -96,7 +96,7 @@ class Wandb(Tracker):
             self._run = wandb.init(mode="offline", **options, id=secrets.token_hex(4))
         self._run.define_metric("search/step", hidden=True)
         self._run.define_metric("search/*", step_metric="search/step")
-        # Numbers of each layer and component serve queries and native plots; hidden, they do not each make a chart.
+        # wandb would draw a chart for each number of each layer and component. Hidden, they can still be queried.
         for kind in ("alpha", "contribution", "entropy", "rank", "share"):
             self._run.define_metric(f"{kind}/*", step_metric="search/step", hidden=True)
 
@@ -143,7 +143,7 @@ class Wandb(Tracker):
         self.alive = False
 
     def _let_go(self) -> None:
-        """Closes the run as far as wandb allows: wandb.init would give an open run to the next cell of a study."""
+        """Closes the run, as far as wandb allows: the next cell of a study would otherwise get the same run."""
         try:
             if self._run is not None:
                 self._run.finish(exit_code=1)
@@ -154,7 +154,7 @@ class Wandb(Tracker):
 
 
 def _identity(path: Path) -> str:
-    """The id of the run in the file `path`, which gets a random one if it does not exist."""
+    """The id of the run, which is in the file `path`; if there is no such file, writes a random id to it."""
     if not path.exists():
         write_text(path, secrets.token_hex(4))
     return path.read_text(encoding="utf-8").strip()

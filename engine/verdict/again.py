@@ -35,11 +35,11 @@ _ROWS = Settings((
     "task.type", "task.path", "task.revision", "task.name", "task.validation_path", "task.test_path",
     "task.holdout_share", "task.train_rows", "task.evaluation_split",
 ))  # fmt: skip
-"""The keys that decide, with the seed of the data, which rows are D_tr and D_val and which of the others judge."""
+"""The keys that decide, with the seed of the data, which rows are D_tr and D_val, and which others judge the pairs."""
 
 
 def refuse_other_rows(config: RunConfig, folder: RunFolder) -> None:
-    """Raises Outdated if the ranks were found on other rows: some of those could now be among the rows that judge."""
+    """Raises Outdated if the ranks were found on other rows: some of these could now be among the rows that judge."""
     if not folder.ranks.exists():
         return
     searched, tried = read_searched(folder.search_summary), read_trials_file(folder.grid)
@@ -98,7 +98,7 @@ def refuse_data_after_search(run: Context, folder: RunFolder) -> None:
 
 def refuse_data_after_pairs(run: Context, place: VerdictFolder) -> None:
     """Raises Outdated, naming the file, if its rows are no longer those that earlier pairs were trained and judged on.
-    Writes down the rows before the first pair."""
+    Before the first pair, records the rows instead."""
     if not place.data.exists():
         write_json(place.data, run.fingerprint)
         return

@@ -23,7 +23,7 @@ _METHODS: dict[str, MethodName] = {
 _RANKS = f"{{runs}}/../{VerdictFolder.ranks.relative}"
 """The path of the learned ranks, relative to a training's runs_folder: a run that was moved can resume."""
 SEEDS = 2
-"""From how many seeds of the learned ranks and of the head alone the gain is computed."""
+"""The gain is the mean over this many seeds, of the learned ranks and of the head alone."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Arms:
 
     @property
     def uniform_rank(self) -> int:
-        """The uniform rank with about as many parameters as the learned ranks; at least 1."""
+        """The rank (at least 1) that costs about as many parameters in every layer as the learned ranks do."""
         return max(1, math.floor(self.parameters / sum(self.sizes.values()) + 0.5))
 
     def pair(self, number: int) -> dict[str, Cell]:
@@ -83,7 +83,7 @@ class Arms:
         retrain = dataclasses.replace(
             given.retrain, row_losses=True, init="scratch", learning_rate=self.rate, learning_rates=[]
         )
-        # Every other key keeps its default, as no arm reads it: the user may change it between two commands.
+        # Every other key keeps its default: no arm reads it, so that the user may change it between two commands.
         config = RunConfig(
             name=name, runs_folder=str(self.folder.cells), method=_METHODS[arm], seed=(given.seed + number) % 2**31,
             precision=given.precision, device=given.device, ignore_memory_estimate=given.ignore_memory_estimate,

@@ -13,20 +13,21 @@ Ending = Literal["matter", "worse", "equal", "undecided"]
 LOOKS = (8, 16, 24)
 """Numbers of pairs at which the test may end; the first is the least, the last the most that is trained."""
 LEVELS = (0.004, 0.006, 0.015)
-"""The chance of a wrong answer at each look, in each direction; 0.025 over all looks. The sign-flip test holds
-this chance over seeds, on fixed rows; the interval, whose width comes from the spread over seeds and over rows, holds
-it over rows, too."""
+"""The chance of a wrong answer at each look, in each direction; over all looks it is 0.025. The sign-flip test keeps
+to it for other seeds on the same rows; the interval, whose width comes from the spread over seeds and over rows, keeps
+to it for other rows, too."""
 EQUAL_WITHIN = 0.02
-"""Places do not matter if the difference is at most this part of what LoRA gains."""
-LEARNED = 2.0
+"""Places do not matter if the interval of the difference stays within this part of LoRA's gain, above and below 0."""
+GAIN_SEEN = 2.0
 """LoRA counts as having gained something if the gain exceeds this many of its standard errors."""
 _ALL_FLIPS = 16
+"""Up to this many pairs, the test counts all ways to flip their signs; for more pairs it draws _DRAWN of them."""
 _DRAWN = 20_000
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """What the pairs and the head have shown, in nats a label.
+    """What the pairs and the head have shown, in nats per label.
 
     `differences` [pairs]: the loss of the shuffle minus that of the learned ranks, above 0 where the learned ones are
     better. `row_error`: the standard error of their mean over the held-out rows. `gain`: what LoRA at the learned
@@ -51,7 +52,7 @@ class Pairs:
     @property
     def learned(self) -> bool:
         """Whether LoRA gains something that these rows can see."""
-        return self.gain > LEARNED * self.gain_error
+        return self.gain > GAIN_SEEN * self.gain_error
 
     def interval(self, beyond: float = 0.025) -> tuple[float, float]:
         """The t interval of the mean difference over seeds and rows, sqrt(SE_pairs^2 + SE_rows^2), with a chance of
@@ -66,7 +67,7 @@ class Pairs:
 
 
 def ending(pairs: Pairs) -> Ending:
-    """The result of a look at these pairs; "undecided" if no look is due at their number.
+    """What a look at these pairs decides; "undecided" at numbers of pairs that are not in LOOKS.
 
     "equal" is tested first: a difference within 2 % of the gain may be significant and still not matter.
     """
@@ -95,7 +96,7 @@ def first_ending(count: int, up_to: Callable[[int], Pairs]) -> tuple[Ending, int
 
 
 def one_sided(differences: np.ndarray) -> tuple[float, float]:
-    """The two one-sided p of the sign-flip test: of a mean this large or larger, and of one this small or smaller.
+    """The one-sided p-values of the sign-flip test: of a mean this large or larger, and of one this small or smaller.
 
     Its null hypothesis: every difference [pairs] is as likely to be + as to be -. Up to 16 pairs it counts all flips;
     for more pairs 20,000 random ones (always the same), with p = (b + 1) / (n + 1).

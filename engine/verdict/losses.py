@@ -45,11 +45,11 @@ class Shown:
 
     @property
     def complete(self) -> int:
-        """In how many pairs every arm is trained."""
+        """How many pairs have trained every arm."""
         return min(map(len, self.losses.values()))
 
     def means(self, arm: str, count: int | None = None) -> np.ndarray:
-        """The mean loss of an arm in each pair [pairs], nats a label."""
+        """The mean loss of an arm in each pair [pairs], nats per label."""
         found: np.ndarray = self.losses[arm][:count].sum(axis=1) / self.weights.sum()
         return found
 
@@ -97,7 +97,7 @@ def shown(arms: Arms) -> Shown | None:
 
 
 def _finished(pairs: Sequence[Mapping[str, Cell]], arm: str) -> int:
-    """In how many pairs, counted from the first without a gap, this arm is trained."""
+    """How many pairs, counted from the first up to a gap, have trained this arm."""
     done = (pair[arm].folder.metrics.exists() for pair in pairs)
     return sum(1 for _ in itertools.takewhile(bool, done))
 

@@ -15,7 +15,7 @@ from engine.verdict.losses import Shown
 def write_verdict(found: Shown | None, arms: Arms, run: RunFolder) -> None:
     """Writes verdict.json. `found` is None if a shuffle can change nothing.
 
-    Losses and differences are in nats a label; a difference above 0 speaks for the learned ranks.
+    Losses and differences are in nats per label; a difference above 0 speaks for the learned ranks.
     """
     decided: Ending = "equal"
     pairs = None

@@ -62,8 +62,8 @@ def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
         found = _train(request, arms, rows, stop) if changes else None
         if changes and found is None:
             raise UserError(
-                f"--verdict.minutes: {config.verdict.minutes:g} minutes are over, and the first pair is not trained; "
-                f"the same command resumes it"
+                f"--verdict.minutes: {config.verdict.minutes:g} minutes are over, and the first pair is not trained "
+                f"yet; the same command resumes it"
             )
         write_verdict(found, arms, folder)
         write_report(config, folder, beside(folder))
@@ -91,7 +91,7 @@ def _refuse(config: RunConfig, folder: RunFolder) -> None:
 
 
 def _arms_of(config: RunConfig, folder: RunFolder, stop: StopRequest) -> Arms:
-    """What is compared. Raises UserError for ranks that cannot be trained."""
+    """The arms that are compared. Raises UserError for ranks that cannot be trained."""
     record = ranks.load(folder.ranks)
     if not record.kept:
         raise UserError(f"{folder.ranks}: every rank is 0; at least one layer needs a rank of 1 or more")
@@ -100,7 +100,7 @@ def _arms_of(config: RunConfig, folder: RunFolder, stop: StopRequest) -> Arms:
 
 
 def _make_room(arms: Arms, folder: RunFolder, rows: Context, *, overwrite: bool) -> None:
-    """Checks that the earlier pairs fit, and copies the ranks beside the pairs, which are all trained at these ranks.
+    """Checks that earlier pairs belong to this verdict, and copies the ranks at which all its pairs are trained.
 
     Raises UserError when earlier pairs were trained at other ranks, under other settings or on other rows. With
     `overwrite`, deletes such pairs instead, and those of a finished verdict; an unfinished verdict resumes.
@@ -122,7 +122,7 @@ def _make_room(arms: Arms, folder: RunFolder, rows: Context, *, overwrite: bool)
     if stale:
         remove(folder.verdict_summary)
         remove(place.root)
-    if not folder.config.exists():  # ranks that someone wrote by hand
+    if not folder.config.exists():  # no run wrote it: someone wrote ranks.json by hand
         write_text(folder.config, to_yaml(config))
     if not place.ranks.exists():
         place.root.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ def _train(request: Request, arms: Arms, rows: Context, stop: StopRequest) -> Sh
             assert found is not None
             if before is None or found.count > before.count:
                 _tell(found)
-            if not told:  # once in a command
+            if not told:  # log it once in a command
                 _tell_pace((time.monotonic() - first) / len(cells) * len(arms.names))
             told = True
     log.info("verdict: %d pairs, %.1f minutes", 0 if found is None else found.count, (time.monotonic() - began) / 60)
@@ -167,8 +167,8 @@ def _train(request: Request, arms: Arms, rows: Context, stop: StopRequest) -> Sh
 
 
 def _over(found: Shown) -> bool:
-    """Whether the training is over: a look has decided, all pairs are trained, or LoRA gains nothing; and every arm
-    has as many pairs as were judged."""
+    """Whether nothing is left to train: a look has decided, all pairs are trained, or LoRA gains nothing; and every
+    arm has trained as many pairs as were judged."""
     nothing = found.count >= LOOKS[0] and not found.pairs().learned
     decided = first_ending(found.count, found.pairs)
     needed = found.count if decided is None else decided[1]
@@ -203,7 +203,7 @@ def _request(request: Request, cell: Cell) -> Callable[[], Request]:
 
 
 def _tell(found: Shown) -> None:
-    """A line about the newest pair."""
+    """Logs a line about the newest pair."""
     pairs = found.pairs()
     learned, other = found.means(LEARNED)[-1], found.means(SHUFFLED)[-1]
     log.info(

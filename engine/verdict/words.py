@@ -11,7 +11,7 @@ from engine.verdict.arms import Arms
 from engine.verdict.judge import LOOKS, Ending, Pairs
 
 FEWEST_ROWS = 500
-"""With fewer rows, a note says that the verdict is about these rows only."""
+"""With fewer rows, a note says that the verdict holds for these rows only."""
 
 
 def sentence(ending: Ending, pairs: Pairs, parameters: int, *, uniform: int, compared: bool) -> str:
@@ -35,7 +35,7 @@ def sentence(ending: Ending, pairs: Pairs, parameters: int, *, uniform: int, com
         also = "was compared, too" if compared else "was not compared"
         return (
             f"Places do not matter here: other layers at this budget do as well ({nats(low)} to {nats(high)} nats, "
-            f"{pairs.count} pairs); uniform {uniform} {also}."
+            f"{pairs.count} pairs); the uniform rank {uniform} {also}."
         )
     if not pairs.learned:
         nats = _nats(pairs.gain, pairs.gain_error)

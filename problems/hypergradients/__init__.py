@@ -1,7 +1,7 @@
 """The registry of hypergradient approximations.
 
-A new one is a class in a file of its own, a line here, its name in HypergradientConfig.type, and, if it has second
-derivatives, also in SECOND_ORDER of configs/rules.py.
+A new one is a class in a file of its own, listed in HYPERGRADIENTS below and named in HypergradientConfig.type; if it
+needs second derivatives, SECOND_ORDER in configs/rules.py names it, too.
 
 NONE is not an approximation: it is registered for a search without outer steps, and no comparison includes it.
 """

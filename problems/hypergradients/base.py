@@ -5,8 +5,8 @@ All of them return the implicit term of the outer gradient,
     d L_val(W') / d beta = direct + implicit,    implicit = - [d^2 L_tr(W) / d beta d W] M v,    v = dL_val/dW at W'
 
 Here W -> W' is the last inner step, and L_tr is the loss of its batch under its dropout masks. Each approximation has
-its own M, which stands for dW'/d(-gradient): eta * identity for the one-step unroll of AutoLoRA Eq. 4. Betty's own
-functions differ: they evaluate at W' and have no eta.
+its own M, which stands for the derivative of W' with respect to the negative gradient: for the one-step unroll of
+AutoLoRA Eq. 4, M is eta times the identity. Betty's own functions differ: they evaluate at W' and have no eta.
 """
 
 from abc import ABC, abstractmethod
@@ -86,7 +86,10 @@ class Outer(Protocol):
 
 @dataclass(frozen=True)
 class Cost:
-    """Passes of one outer step and the inner step before it; a Hessian-vector product is one backward pass."""
+    """Passes through the model of one outer step together with one inner step.
+
+    A Hessian-vector product counts as one backward pass.
+    """
 
     forward: int
     backward: int
@@ -113,7 +116,7 @@ class Hypergradient(ABC):
 
     @abstractmethod
     def cost(self, terms: int) -> Cost:
-        """Passes of one outer step with one inner step; `terms` is read by iterative methods only."""
+        """The cost of one outer step with one inner step; only iterative methods read `terms`."""
 
     @abstractmethod
     def implicit(self, vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:

@@ -7,9 +7,10 @@ from problems.hypergradients.base import Cost, Hypergradient, Inner, Outer, Tens
 
 
 def step_along(vector: Tensors, radius: float) -> tuple[Tensor, Tensor]:
-    """e with |e v| = `radius`, and 1/e, both computed on the device: a test for v = 0 in Python would stall a GPU.
+    """The step e with |e v| = `radius`, and 1/e.
 
-    For a zero vector, e is some finite number and 1/e is 0, so that the difference is zero.
+    For v = 0, e is some finite number and 1/e is 0, so that the difference becomes zero. Both are computed on the
+    device without a test for v = 0, which would stall a GPU.
     """
     size = torch.nn.utils.get_total_norm(vector)
     return radius / size.clamp_min(torch.finfo(size.dtype).tiny / torch.finfo(size.dtype).eps), size / radius
@@ -72,7 +73,8 @@ class ForwardDifference(Hypergradient):
         plus = beta_gradient(inner, outer, vector, step)
         base = inner.beta_gradient
         if inner.fp32_difference and inner.compute.bf16:
-            # The inner step's own gradient is bf16: its difference from an fp32 one would be nothing but rounding.
+            # The inner step's own gradient was computed in bf16. Its difference from a gradient in fp32 would be
+            # nothing but rounding errors.
             base = beta_gradient(inner, outer, vector, 0.0)
         eta = inner.eta()
         return [-eta * (p - g) * per_step for p, g in zip(plus, base, strict=True)]

@@ -12,14 +12,14 @@ from problems.hypergradients.difference import central_difference
 
 
 class Sama(Hypergradient):
-    """Central difference along D v, D the diagonal d(Adam's update)/d(gradient) at rate 1.
+    """Central difference along D v, where D is the diagonal of d(Adam's update)/d(gradient) at learning rate 1.
 
-    At: W before the inner step, under its dropout masks. eta: as configured; `lr` multiplies the term by the
-    rate, as Betty's own `sama` does. D is zero at the first step, where Adam has no history. Error: second order in
-    the radius. Adam's bias correction is left out, which makes the term too large by the factor
-    (1 - b1^t) / sqrt(1 - b2^t) (6.5 at step 10, 3.2 at 100, 1.3 at 1000).
-    With an SGD step D is 1, and the term is that of `darts`. Source: SAMA (Choe et al. 2023) by Betty's
-    `precondition`; the radius is that of `darts`, as Betty's 1.0 is far outside the linear range of LoRA weights.
+    At: W before the inner step, under its dropout masks. eta: as configured; with `lr` the term is multiplied by the
+    learning rate, as in Betty's own `sama`. D is zero at the first step, where Adam has no history; if the inner
+    optimiser is SGD, D is the identity, and the term is that of `darts`. Error: second order in the radius. Adam's
+    bias correction is left out, which makes the term too large by the factor (1 - b1^t) / sqrt(1 - b2^t) (6.5 at step
+    10, 3.2 at 100, 1.3 at 1000). Source: SAMA (Choe et al. 2023) by Betty's `precondition`; the radius is that of
+    `darts`, as Betty's 1.0 is far outside the linear range of LoRA weights.
     """
 
     name = "sama"
@@ -37,9 +37,9 @@ class Sama(Hypergradient):
 
 @contextmanager
 def _rate_one(optimizer: Optimizer) -> Iterator[None]:
-    """Sets the learning rates to 1 inside the context; `eta` gives the size instead.
+    """Sets the learning rates to 1 inside the context, as eta alone decides the size of the term.
 
-    Betty's `precondition` multiplies by the rate, which is already that of the next step and can be zero.
+    Betty's `precondition` multiplies by the learning rate, which is already that of the next step and can be zero.
     """
     rates = [group["lr"] for group in optimizer.param_groups]
     try:

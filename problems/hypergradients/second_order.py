@@ -108,9 +108,9 @@ class ConjugateGradient(_SecondOrder):
     """M = (H + I/eta)^-1 by at most K steps of conjugate gradients, H = d^2 L_tr/dW^2.
 
     At: W before the inner step. eta: the damping is 1/eta. A small eta gives eta * v (the one-step unroll), a large
-    eta the implicit function theorem. At a direction without positive curvature the iteration stops and keeps the x
-    of the step before (eta * v if there is none, as with K = 0). Source: iMAML (Rajeswaran et al. 2019). Betty 0.2.1's
-    `cg` has no damping, uses a stale residual and fails with a frozen base.
+    eta the implicit function theorem. At a direction without positive curvature the iteration stops, and the result is
+    the x of the last step (eta * v if no step was taken, as with K = 0). Source: iMAML (Rajeswaran et al. 2019). Betty
+    0.2.1's `cg` has no damping, uses a stale residual and fails with a frozen base.
     """
 
     name = "cg"
@@ -140,7 +140,7 @@ def _conjugate_gradients(
 ) -> Tensor:
     """x with apply(x) close to `right`, by at most `iterations` steps.
 
-    It is `start_scale * right` without iterations, or when even the first direction has no positive curvature.
+    If no step is taken (no iterations, or no positive curvature in the first direction), x is `start_scale * right`.
     """
     x = start_scale * right
     residual, direction = right.clone(), right.clone()

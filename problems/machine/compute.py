@@ -24,7 +24,7 @@ class Compute:
 
     @property
     def fused(self) -> bool:
-        """Whether AdamW has one kernel for all tensors here; that kernel can skip a step without waiting for a GPU."""
+        """Whether AdamW has a fused kernel on this device; it can skip a step without waiting for the GPU."""
         return self.device.type in ("cpu", "cuda")
 
     def let_go(self) -> None:
@@ -82,7 +82,7 @@ def random_state(device: torch.device) -> RandomState:
 
 
 def set_random_state(state: RandomState, device: torch.device) -> None:
-    """Makes torch draw from `state`, as `random_state` returned it."""
+    """Makes torch continue to draw from `state`, which `random_state` returned."""
     torch.set_rng_state(state["cpu"])
     if device.type != "cpu":
         torch.get_device_module(device).set_rng_state(state[device.type], device)
@@ -100,7 +100,7 @@ def replay(state: RandomState, device: torch.device) -> Iterator[None]:
 
 
 def wait_for(device: torch.device) -> None:
-    """Waits until the device has finished its work: a GPU still computes when Python is already further on."""
+    """Waits until the device has finished its work: a GPU may still compute after the Python call has returned."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 

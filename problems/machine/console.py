@@ -1,4 +1,4 @@
-"""A terminal that shows names and texts as they are, and obeys no command in them."""
+"""A console that shows names and texts unchanged, but escapes characters that would control the terminal."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,18 +20,20 @@ class PlainConsole(Console):
         super().__init__(markup=False, emoji=False, **options)  # type: ignore[arg-type]
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """As rich prints it; where there is no terminal a text is not broken into lines of 80 letters, so that it can
-        be searched for and copied."""
+        """Prints as rich does, but breaks no lines if the output is not a terminal.
+
+        In a file, a text that rich has broken after 80 letters could not be searched for.
+        """
         texts = all(isinstance(x, str | Text) for x in objects)
         if texts and not self.is_terminal and not options.keys() & {"soft_wrap", "no_wrap", "overflow"}:
             options["soft_wrap"] = True
         super().print(*objects, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Escapes a text before rich measures it, as for the width of a table's column."""
+        """Escapes a text before rich measures it, for example for the width of a table's column."""
         return super().render_str(plain(text, keep="\n\t"), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """As rich renders it, with texts escaped; segments that move the cursor are rich's own and stay."""
+        """Renders as rich does, and escapes the texts; segments that move the cursor come from rich itself."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(plain(segment.text, keep="\n"), segment.style)

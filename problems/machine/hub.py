@@ -1,4 +1,4 @@
-"""The model hub: whether it answers, and one line instead of a traceback for what cannot be loaded."""
+"""The model hub: find out whether it answers, and say in one line, without a traceback, what cannot be loaded."""
 
 import http.client
 import os
@@ -43,9 +43,9 @@ def _status(error: BaseException | None) -> int | None:
 
 
 def _reason(error: Exception) -> str:
-    """The line of an error that says most: the first one, or the last one where the first only introduces a list.
+    """The most telling line of an error: the first, or the last if the first ends with a colon and introduces a list.
 
-    Where datasets says that a name is neither a folder nor on the hub, only the reason is kept.
+    If the package datasets says that a name is neither a folder nor on the hub, only its reason is kept.
     """
     if _status(error) == TOO_MANY:
         return "the hub answers 429, too many requests; wait some minutes, or log in with a token (HF_TOKEN)"
@@ -58,8 +58,8 @@ def settle_hub_access(timeout: float = 8.0) -> bool:
     """Whether the model hub answers; if not, tells its libraries to read their cache only.
 
     The libraries would otherwise retry each file, for most of a minute if the hub refuses and for five minutes if it
-    never answers. Must run before they are imported, as they read the setting then. `timeout` in seconds. With a proxy
-    the hub is not asked: it is taken to answer.
+    never answers. Must run before they are imported, as they read the setting then. `timeout` in seconds. Behind a
+    proxy the hub is not asked: the function assumes that it answers.
     """
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         return False

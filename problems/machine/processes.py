@@ -1,8 +1,8 @@
-"""The processes of one run (torchrun starts them), and what they tell each other.
+"""The processes of one run, which torchrun starts, and the values that they exchange.
 
 Every process gets a share of each batch, and multiplies its loss by that share: the sum of a gradient over all
-processes is then the gradient of the mean loss over the whole batch. These sums are taken of dL_tr/dW (with
-dL_tr/dbeta), of dL_val/dW and dL_val/dbeta, and of the products of the implicit term. Betty's own strategy wraps
+processes is then the gradient of the mean loss over the whole batch. The gradients that are summed are dL_tr/dW,
+dL_tr/dbeta, dL_val/dW and dL_val/dbeta, and the products in the implicit term. Betty's own strategy wraps
 modules in DDP, which would sum none of them: beta is used inside the other problem's forward pass, and a hypergradient
 computes its products without `.backward()`.
 
@@ -35,7 +35,8 @@ class Stop(Protocol):
     """The exit code that a signal asked for."""
 
 
-# So long because the others wait while the first process decodes and scores. If one dies, they notice at once anyway.
+# The timeout is long because the other processes wait while the first one decodes and scores. They do not need it to
+# notice that a process has died: its connections break at once.
 TIMEOUT = timedelta(hours=12)
 
 
@@ -138,7 +139,7 @@ ALONE = Processes()
 def joined(device: str) -> Iterator[Processes]:
     """All processes that torchrun started, connected by gloo (CPU) and, unless `device` is cpu, nccl (GPUs).
 
-    Raises UserError when another process ends before its time; the same command then resumes from what was saved.
+    Raises UserError when another process ends early; the same command then resumes from the last checkpoint.
     """
     if processes_started() == 1:
         yield ALONE
@@ -150,8 +151,8 @@ def joined(device: str) -> Iterator[Processes]:
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if cuda and local >= torch.cuda.device_count():
         raise UserError(
-            f"torchrun: process {local} of this machine has no GPU, there are {torch.cuda.device_count()}; allowed: "
-            f"--nproc-per-node up to that number, or --device cpu"
+            f"torchrun: there is no GPU for process {local + 1} of this machine, which has only "
+            f"{torch.cuda.device_count()}; allowed: --nproc-per-node up to that number, or --device cpu"
         )
     if device == "mps" or (device == "auto" and not cuda and torch.backends.mps.is_available()):
         raise UserError("--device: 'mps' is not allowed under torchrun; allowed: cpu, cuda")

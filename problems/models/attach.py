@@ -21,8 +21,8 @@ ADAPTER = "default"
 def lora_config(
     settings: LoraSettings, task_type: TaskType | None, trained_whole: Sequence[str], **changes: Any
 ) -> LoraConfig:
-    """PEFT's configuration; `trained_whole` are modules trained and saved whole (the task head)."""
-    # For classification PEFT adds these names by itself; they would be listed twice.
+    """PEFT's configuration; `trained_whole`: the modules that are trained and saved whole, such as the task head."""
+    # For classification, PEFT adds HEADS by itself; listed here too, they would be there twice.
     known_heads = HEADS if task_type in (TaskType.SEQ_CLS, TaskType.TOKEN_CLS) else ()
     fields: dict[str, Any] = {
         "task_type": task_type,
@@ -40,7 +40,7 @@ def attach_components(
 ) -> PeftModel:
     """`model` with k components, each at the scale lora_alpha / k, in every layer or part that the targets name.
 
-    Raises UserError as `target_layers`.
+    Raises UserError as `target_layers` does.
     """
     groups = dict.fromkeys(lora_layers_of(model, settings), settings.k)
     ranks = layer_ranks(groups)
@@ -55,7 +55,9 @@ def attach_components(
 
 
 def keep_block_sparse(model: PeftModel, ranks: Mapping[str, int]) -> None:
-    """From now on keeps the B of every part 0 outside the part's block of outputs; whole layers are left alone.
+    """Keeps every entry of B that lies outside the outputs of its part at 0, in all training that follows.
+
+    A layer that has LoRA as a whole, not by parts, does not change.
 
     `ranks`: group -> rank.
     """
@@ -70,7 +72,7 @@ def keep_block_sparse(model: PeftModel, ranks: Mapping[str, int]) -> None:
 def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     """`model` frozen, with LoRA and a trainable head.
 
-    Raises UserError as `target_layers`, and for layers that take no LoRA in this model or are trained whole.
+    Raises UserError as `target_layers` does, and for layers that take no LoRA in this model or are trained whole.
     """
     modules = dict(model.named_modules())
     targets = target_layers(model, sorted(config.target_modules or []))  # PEFT keeps them as a set

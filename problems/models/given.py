@@ -87,7 +87,7 @@ def _targets(config: LoraConfig, model: nn.Module) -> list[str]:
         if not targets:
             raise UserError(
                 f"lora_config: target_modules={pattern!r} matches no linear layer of this model; a text is a regular "
-                f"expression that must match whole names, as {next(iter(layer_shapes(model)), '')!r}; also allowed: a "
-                f"list of names or endings, {ALL_LINEAR!r}"
+                f"expression that must match whole names, such as {next(iter(layer_shapes(model)), '')!r}; also "
+                f"allowed: a list of names or endings, {ALL_LINEAR!r}"
             )
     return [targets] if isinstance(targets, str) else sorted(targets)

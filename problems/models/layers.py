@@ -23,7 +23,7 @@ _MAMBAS = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
 def lora_layers_of(model: PreTrainedModel, settings: LoraSettings) -> list[str]:
     """Names of the layers, and of the parts of fused layers, that get LoRA under these settings.
 
-    Raises UserError as `target_layers`.
+    Raises UserError as `target_layers` does.
     """
     return target_layers(model, settings.target_modules, settings.modules_to_save or ())
 
@@ -52,7 +52,7 @@ def target_layers(model: PreTrainedModel, targets: Sequence[str], whole: Sequenc
 
 
 def named_layers(model: PreTrainedModel, targets: Sequence[str], whole: Sequence[str] = ()) -> list[str]:
-    """As `target_layers`, but targets that match nothing in this model are ignored."""
+    """The layers that `target_layers` returns, but without its refusals: a target that matches nothing is ignored."""
     if means_all_linear(targets):
         return _all_linear(model, whole)
     return [name for name in layer_shapes(model) if any(matches(name, t) for t in targets)]
@@ -97,7 +97,7 @@ def layer_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
     """Name -> (outputs, inputs) of every layer, and of every part of a fused one, that could take LoRA."""
     shapes = {}
     for name, module in model.named_modules():
-        # Linear layers, quantised ones too, and Conv1D: there A and B are matrices whose product the gates scale.
+        # In linear layers (also quantised ones) and in Conv1D, A and B are matrices whose product the gates scale.
         if isinstance(module, MATRICES) and not _in_head(name):
             outputs, inputs = shapes[name] = matrix_shape(module)
             shapes |= {part: (outputs // len(FUSED), inputs) for part in _parts(name, module)}
@@ -136,7 +136,7 @@ def _parts(layer: str, module: Any) -> list[str]:
 
 
 def name_of(model: nn.Module) -> str:
-    """The name under which a model was loaded, else its class: a model of one's own has no configuration."""
+    """The name under which a model was loaded, or the name of its class if it has no configuration of transformers."""
     return getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__
 
 
@@ -189,4 +189,5 @@ def refuse_past_lora(model: PreTrainedModel, layers: Sequence[str]) -> None:
 
 
 def _is_read_past_lora(model: PreTrainedModel, name: str) -> bool:
+    """Whether the model's kernel reads this layer's weight directly, so that LoRA on the layer would do nothing."""
     return _type_of(model) in _MAMBAS and _ending(name) == "out_proj"

@@ -139,7 +139,7 @@ def _split_file(source: str) -> tuple[str, dict[str, Any]]:
 
 
 def _forget_quantisation(model: Any, file: str) -> None:
-    """Removes the signs of quantisation: the weights are plain numbers now, but Trainer refuses quantised models."""
+    """Makes a dequantised model look unquantised, as Trainer refuses quantised models. `file`: its GGUF file."""
     del model.config.quantization_config
     model.hf_quantizer = None
     model.is_quantized = False
@@ -210,7 +210,7 @@ def _heads(model: PreTrainedModel) -> set[str]:
 
 
 def _owners(model: PreTrainedModel, missing_keys: Iterable[str]) -> set[str]:
-    """The modules, right below the model or its base model, that hold the newly made weights.
+    """The modules, directly inside the model or inside its base model, that hold newly made weights.
 
     A random weight that is neither trained nor saved would make the adapter useless in another process. Besides the
     classifier, BERT's pooler is such a weight.

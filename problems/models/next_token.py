@@ -45,7 +45,7 @@ def refuse_other_models(model: Any, name: str) -> None:
 def _refuse(model: Any, name: str, why: str) -> None:
     raise UserError(
         f"--model.name: {name} ({type(model).__name__}) {why}; task generation (and chat) takes next-token "
-        f"models, as GPT-2 and Llama are"
+        f"models, such as GPT-2 and Llama"
     )
 
 

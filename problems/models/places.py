@@ -11,8 +11,9 @@ GGUF = ".gguf"
 
 
 def locate(name: str) -> str:
-    """What transformers loads for a configured name: the folder for package: names, else the name itself,
-    in which the user's home stands for a '~'.
+    """What transformers loads for a configured name: for package: names the folder, else the name itself.
+
+    The user's home replaces a '~' at the beginning of the name.
 
     Raises UserError when the package or its folder is missing, or the folder holds an adapter and no model.
     """

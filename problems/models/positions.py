@@ -1,7 +1,7 @@
-"""Refuses, before the training, rows and texts longer than a model's positions: they would fail late in the run.
+"""Refuses, before the training, rows and texts with more tokens than the model has positions: they would fail late.
 
-The limits are read from the model, and no row is tried. On a GPU, where models in 4 bits are loaded, a missing
-position ends the CUDA context; on a CPU, a long row through a large model takes minutes.
+The limits are read from the model. To try a long row instead would take minutes in a large model on a CPU; on a GPU,
+where models in 4 bits are loaded, an error at a missing position would make CUDA unusable for the rest of the run.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -67,7 +67,7 @@ def refuse_long_texts(
 
 
 def _rooms(model: nn.Module) -> Iterator[int]:
-    """Positions that each table has."""
+    """For each table of positions in the model, the number of positions that it has room for."""
     for name, module in model.named_modules():
         if name.rpartition(".")[2] in _TABLES and isinstance(module, nn.Embedding):
             yield module.num_embeddings - _unused(module)

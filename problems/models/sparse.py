@@ -11,9 +11,9 @@ from problems.models.parts import Group
 class KeepSparse:
     """A hook on the gradient of a layer's B [outputs, r]: outside the rows of a component's group it becomes 0.
 
-    There, AdamW's moments stay 0, and its decay multiplies 0, so entries of B that start at 0 stay exactly 0.
-    The hook changes every gradient, also that which gives a finite difference its direction, and that which a
-    Hessian-vector product differentiates again. So no method treats these entries as weights.
+    There AdamW's moments stay 0 and its decay multiplies 0, so entries of B that start at 0 stay exactly 0.
+    The hook changes every gradient: also the gradient along which finite differences are taken, and the gradient that
+    second-order methods differentiate again. So no hypergradient treats these entries as weights.
     """
 
     def __init__(self, groups: Iterable[Group], like: Tensor) -> None:

@@ -21,10 +21,12 @@ _POOLER = "pooler"
 def with_modules_to_save(base: BaseModel, given: Sequence[str] | None, targets: Sequence[str]) -> BaseModel:
     """`base` with the modules `given` (`lora.modules_to_save`) among those trained whole. `targets`: where LoRA sits.
 
-    They are listed by their full names, as PEFT matches any ending: it would take `norm` for `input_layernorm`, too.
+    The modules are listed by their full names, as PEFT compares only the ends of names: given `norm`, it would also
+    train `input_layernorm`.
 
-    Raises UserError for a name that matches no module with weights, for a module inside another one or with LoRA in
-    it, for weights in 4 bits, and for weights that another module shares: only one of the two would be trained.
+    Raises UserError for a name that matches no module with weights; for a module that lies inside another module
+    trained whole, or contains one or a LoRA layer; for weights in 4 bits; and for weights that another module shares,
+    as only one of the two would be trained.
     """
     model = base.model
     wanted = untrained_poolers(model, targets) if given is None else given
@@ -42,13 +44,13 @@ def with_modules_to_save(base: BaseModel, given: Sequence[str] | None, targets: 
         _refuse_inside(name, [other for other in (*whole, *heads) if other != name], "module trained whole")
         around = [head for head in heads if name.startswith(f"{head}.")]
         if around:
-            raise UserError(f"{_KEY}: {name} is not allowed, as {around[0]} around it is trained whole already")
+            raise UserError(f"{_KEY}: {name} is not allowed, as it lies inside {around[0]}, which is trained whole")
         _refuse_weights(model, name)
     return dataclasses.replace(base, trained_whole=[*base.trained_whole, *dict.fromkeys(whole)]) if whole else base
 
 
 def head_alone(base: BaseModel) -> tuple[PreTrainedModel, list[nn.Parameter]]:
-    """The base model with only the modules that are trained whole unfrozen, and their weights (empty without such)."""
+    """The base model, frozen except for the modules that are trained whole, and their weights (empty if none are)."""
     model = base.model.requires_grad_(False)
     for module in {module for name in base.trained_whole for module in _matching(model, name)}:
         model.get_submodule(module).requires_grad_(True)
@@ -90,7 +92,7 @@ def _with_weights(model: PreTrainedModel) -> Iterator[str]:
 def _refuse_inside(name: str, others: Sequence[str], what: str) -> None:
     for other in others:
         if other == name or other.startswith(f"{name}."):
-            raise UserError(f"{_KEY}: {name} is not allowed, as {other} in it is a {what}; name smaller modules")
+            raise UserError(f"{_KEY}: {name} is not allowed, as it contains {other}, a {what}; name smaller modules")
 
 
 def _refuse_weights(model: PreTrainedModel, name: str) -> None:

@@ -1,4 +1,4 @@
-"""BLEU-4 (Papineni et al. 2002) in the two official variants; they differ in tokens and in what a zero count does.
+"""BLEU-4 (Papineni et al. 2002) in the two official variants; they differ in tokens and in how they treat zero counts.
 
 Neither is sacrebleu's number in corner cases: sacrebleu smooths zero counts, and has no references of length 0.
 """

@@ -1,4 +1,4 @@
-"""Read texts to score: one hypothesis a line, references in groups. Every error names the file and the line."""
+"""Read texts to score: one hypothesis per line, references in groups. Every error names the file and the line."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -59,7 +59,7 @@ def read_groups(path: str | Path) -> list[Group]:
         if line:
             groups[-1].references.append(line)
         elif not groups[-1].references:
-            raise UserError(f"{path}: line {number} is blank, but a reference is due; one blank line between items")
+            raise UserError(f"{path}: line {number} is blank, not a reference; allowed: one blank line between items")
         else:
             groups.append(Group(number + 1, []))
     return groups

@@ -31,9 +31,9 @@ def _runs(path: str) -> bool:
 
 
 def require_java(metric: str, option: str = "--task.metrics") -> str:
-    """Path of Java. Raises UserError, naming metric, package and the way out, where no Java runs.
+    """Path of Java. If no Java runs, raises UserError, which names the metric and the package, and says what to do.
 
-    `option`: the one of the command line that chooses the metrics.
+    `option`: the option of the command line that chooses the metrics.
     """
     path = find_java()
     if path is None:

@@ -39,7 +39,7 @@ class Meteor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends the process: it stops by itself when its input closes, and is killed when it does not."""
+        """Closes the input of the process, at which it stops by itself, and kills it if it does not stop."""
         with suppress(OSError):  # it may be gone already
             self._requests.close()
         try:
@@ -52,7 +52,7 @@ class Meteor:
 
     def segment(self, hyp: str, refs: Sequence[str]) -> str:
         """Statistics of one segment against its best reference, for `corpus`; an empty reference matches nothing."""
-        # No text may hold the protocol's separator, or end the request.
+        # A text must not hold the protocol's separator, nor a line end, which would end the request.
         return self._ask(" ||| ".join(["SCORE", *(_PROTOCOL.sub(" ", text) for text in (*refs, hyp))]))
 
     def corpus(self, segments: Sequence[str]) -> float:

@@ -47,7 +47,9 @@ def read_tagged(path: str | Path) -> list[Sentence]:
     for sentence in sentences:
         for tag, line in zip(sentence.tags, sentence.lines, strict=True):
             if not _TAG.fullmatch(tag):
-                raise UserError(f"{path}: line {line}: tag {tag!r} is not allowed; O, B-TYPE or I-TYPE (or E-, S-)")
+                raise UserError(
+                    f"{path}: line {line}: tag {tag!r} is not allowed; allowed: O, B-TYPE, I-TYPE (or E-, S-)"
+                )
     return sentences
 
 
@@ -109,6 +111,6 @@ def _check_same_tokens(hyp: str | Path, guess: Sentence, ref: str | Path, right:
     if len(guess.tokens) != len(right.tokens):
         line = guess.lines[-1] if guess.lines else 1
         raise UserError(
-            f"{hyp}: sentence {number} (to line {line}) has {len(guess.tokens)} tokens, but {len(right.tokens)} in "
-            f"{ref}; tag words that were cut off as O"
+            f"{hyp}: sentence {number}, which ends in line {line}, has {len(guess.tokens)} tokens, but "
+            f"{len(right.tokens)} in {ref}; if the system cut off words, add them with the tag O"
         )

@@ -1,4 +1,4 @@
-"""Counting n-grams and their clipped matches: the common ground of BLEU and NIST."""
+"""Count n-grams and their clipped matches, as BLEU and NIST both need them."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ def count_ngrams(tokens: Tokens, n: int) -> Counter[NGram]:
 
 
 def clipped_matches(hyp: Tokens, refs: Sequence[Tokens], n: int) -> Counter[NGram]:
-    """n-grams of hyp that also occur in a reference; each counts at most as often as in the one with most of it."""
+    """The count of each n-gram in hyp, but at most its largest count in a single reference."""
     most: Counter[NGram] = Counter()
     for ref in refs:
         most |= count_ngrams(ref, n)

@@ -136,7 +136,10 @@ def _read_path(steps: list[list[str]], edits: int, j: int, i: int) -> _Alignment
 
 
 class EditDistance:
-    """The plain edit distance to one reference, never more than the beam's. It is bit-parallel, so it costs little."""
+    """The exact edit distance to one reference, computed cheaply with bit operations.
+
+    It is never larger than the number of edits that `_align` finds within its beam, so it can rule out a shift early.
+    """
 
     def __init__(self, ref: Words) -> None:
         self.size = len(ref)
@@ -239,5 +242,6 @@ def _apply(words: list[str], shift: _Shift) -> list[str]:
         return words[: target + 1] + run + words[target + 1 : first] + words[last + 1 :]
     if target > last:
         return words[:first] + words[last + 1 : target + 1] + run + words[target + 1 :]
-    after = last + 1 + target - first  # target lies inside the run: so many words behind the run move before it
+    # The target lies inside the run, so it says how many of the words behind the run move before it.
+    after = last + 1 + target - first
     return words[:first] + words[last + 1 : after] + run + words[after:]

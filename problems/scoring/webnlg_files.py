@@ -1,7 +1,7 @@
 """Read WebNLG references: parallel files, as the challenge keeps them, or one file of groups.
 
 Parallel files are `<stem>0<end>`, `<stem>1<end>`, ... (gold-all-cat-reference0.lex, gold-all-cat-reference1.lex, ...):
-line n of each holds a reference of item n, an empty line where the item has no more.
+line n of each file holds a reference of item n, or is empty if the item has no further reference.
 """
 
 import re

@@ -18,7 +18,8 @@ from problems.tasks.tagging import Tagging
 __all__ = ["Collate", "Rows", "Task", "make_task"]
 
 
-# The tasks by `task.type`, and the benchmarks of type generation by `task.name`.
+# The tasks by `task.type`, and the benchmarks of type generation by `task.name`. A new type is also named in
+# `TaskConfig.type`; configs/rules.py refuses what it cannot use, and configs/unread.py lists the keys that it ignores.
 _BY_TYPE: dict[str, Callable[[TaskConfig, int], Task]] = {
     "sample": SampleReviews, "text": TextTable, "tokens": Tagging, "generation": SourceTarget,
     "chat": Chats, "glue": lambda task, seed: Glue(task),
@@ -35,7 +36,7 @@ def make_task(config: RunConfig) -> Task:
 
 
 def _from_home(task: TaskConfig) -> TaskConfig:
-    """The same settings; the user's home stands for a '~' at the beginning of a path."""
+    """The same settings, with the user's home in place of a '~' at the beginning of each path."""
 
     def expanded(path: str | None) -> str | None:
         return None if path is None else from_home(path)

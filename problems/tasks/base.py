@@ -1,4 +1,4 @@
-"""The interface of a task: what the rest of the program knows of it."""
+"""The interface of a task: what the rest of the program reads and calls."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -38,25 +38,28 @@ def refuse_other_metrics(asked: Sequence[str], allowed: Sequence[str]) -> None:
 
 
 class Task(ABC):
-    """Data, model head, loss inputs and metrics of one thing to learn."""
+    """One task: its rows, the model's head and loss, and the metrics.
+
+    `rows` is called first: only then a task knows its classes and the columns that it reads.
+    """
 
     name: str
     evaluation_split: str
-    """The split to evaluate on; `rows` may still change it."""
+    """The split to evaluate on; `rows` may change it, if the data has other splits."""
     held_out: bool = False
-    """Whether `rows` took the evaluated rows out of the training rows; to be read after `rows`."""
+    """Whether `rows` took the evaluated rows out of the training rows; set by `rows`."""
     auto_class: ClassVar[Any]
     """transformers' Auto class with the right head."""
     peft_type: ClassVar[TaskType]
     tokenizer_options: ClassVar[Mapping[str, Any]] = {}
     """Options with which the tokenizer must be loaded."""
     reads_outputs: ClassVar[bool] = True
-    """Whether `metrics` reads the model's outputs. A language model's outputs would fill the memory."""
+    """Whether `metrics` reads the model's outputs. False for a language model, whose outputs would fill the memory."""
 
     @property
     @abstractmethod
     def inputs(self) -> Sequence[str]:
-        """The columns of `rows` that the model reads; call `rows` before."""
+        """The columns of `rows` that the model reads; known after `rows` was called."""
 
     @abstractmethod
     def rows(self) -> Rows:
@@ -68,7 +71,7 @@ class Task(ABC):
 
     @abstractmethod
     def head(self) -> Mapping[str, Any]:
-        """Configuration values of the model's head; to be called after `rows`."""
+        """Configuration values of the model's head; known after `rows` was called."""
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """The mean loss of a batch, which the model computes itself (see `adapt`). Scalar."""
@@ -84,7 +87,7 @@ class Task(ABC):
 
     @abstractmethod
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        """Model inputs with `labels`, `length` in tokens, and the other columns that `metrics` reads."""
+        """The model's inputs with `labels`, `length` (in tokens), and the other columns that `metrics` reads."""
 
     @abstractmethod
     def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
@@ -115,7 +118,7 @@ class Task(ABC):
         return {}
 
     def example(self, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> str | None:
-        """One line about an encoded row: what the model is given and what it learns; None where that shows little."""
+        """A log line about an encoded row: what the model is given and what it learns. None: nothing is logged."""
         return None
 
     def predictions(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> str | None:

@@ -34,7 +34,7 @@ log = logging.getLogger("autolora")
 
 
 class Chats(Causal):
-    """A user's own conversations. A log line tells once from which columns they are read."""
+    """A user's own conversations. A log line says from which columns they are read."""
 
     def __init__(self, config: TaskConfig, seed: int) -> None:
         self.config = config
@@ -74,7 +74,9 @@ class Chats(Causal):
             assert template is not None
             try:
                 found = template.labelled(chat.messages, chat.learned)
-                if template.marked and chat.last:  # by prefixes, `labelled` has asked for the prompt, too
+                # Samples may be written for this prompt later, so a template that refuses it is found out now. For a
+                # template without marks, `labelled` has rendered the prompt already.
+                if template.marked and chat.last:
                     template.prompt(chat.messages[: chat.last])
                 return found
             except (RowRefused, TemplateRefused) as error:

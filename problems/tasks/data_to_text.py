@@ -66,7 +66,7 @@ def _what(error: Exception) -> str:
         return f"no column {error}"
     if isinstance(error, ValueError):
         return str(error)
-    return "a text, a list or an object stands where another of them belongs"  # in place of Python's words
+    return "a column holds a value of the wrong type"  # Python's own message would name Python's types
 
 
 class E2E(_Benchmark):
@@ -94,8 +94,9 @@ class WebNLG(_Benchmark):
         trained, evaluated = ({record.category for record in records} for records in (train, evaluation))
         if not is_of_2017(trained, evaluated):
             log.info(
-                "%s: not the categories of WebNLG 2017, so scored as a whole, not seen and unseen apart", self.path
-            )
+                "%s: its categories are not those of WebNLG 2017, so all texts are scored together, without "
+                "the scores of seen and of unseen categories", self.path,
+            )  # fmt: skip
             evaluation = [dataclasses.replace(record, category="") for record in evaluation]
         return train, evaluation
 
@@ -112,7 +113,7 @@ class SourceTarget(Generation):
         self.evaluation_split = evaluation_split(config)
 
     def records(self) -> tuple[list[Record], list[Record]]:
-        # Held out by source, not by row: another reference of a source that is trained on would give the answer away.
+        # Whole sources are held out, not rows: another reference of a trained source would give the answer away.
         source = evaluation_source(self.config, self.evaluation_split)
         self.held_out = source.held_out
         return read_or_hold_out(self.config, source, self._read, "source", self.seed)

@@ -16,8 +16,8 @@ from problems.tasks.templates import end_of_text
 class NoRepeatInAnswer(NoRepeatNGramLogitsProcessor):
     """No n-gram comes twice in an answer; n-grams of the prompt may be used once.
 
-    transformers' own class also counts the n-grams of the prompt, and would so forbid the answer to repeat a name of
-    four tokens. LoRA's recipe looks at the answer only.
+    transformers' own class also counts the n-grams of the prompt, so an answer could not repeat a name of four tokens
+    from the prompt. LoRA's recipe looks at the answer only.
     """
 
     def __init__(self, ngram_size: int, prompt_length: int) -> None:
@@ -52,7 +52,9 @@ def decode(
     after_batch: Callable[[int], None] = lambda done: None,
     ends: Sequence[int] = (),
 ) -> list[Written]:
-    """One answer for each prompt, up to one of `ends` (empty: the end of text); `after_batch` gets the number done.
+    """One answer for each prompt, up to one of the tokens `ends` (empty: the end of text).
+
+    `after_batch` is called after each batch with the number of answers that are done.
 
     The model computes in the precision of its weights, without autocast, and is left in evaluation mode.
     """
@@ -69,7 +71,7 @@ def decode(
 
 
 def _written(tokenizer: PreTrainedTokenizerBase, ids: list[int], ends: Sequence[int]) -> Written:
-    """The answer in a row of a batch; such a row is padded behind the answer's end."""
+    """The answer in one row of a batch; what follows the answer's end is padding."""
     length = next((i for i, token in enumerate(ids) if token in ends), len(ids))
     return Written(ids[: length + 1], str(tokenizer.decode(ids[:length], skip_special_tokens=True)))
 

@@ -1,4 +1,4 @@
-"""Warnings, before the training, of rows that can be used but whose result would mislead."""
+"""Warnings, before the training, of rows that can be used but would give a misleading result."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ def warn_of_untrained_classes(train: Dataset, evaluation: Dataset, name: str, cl
 
 
 def warn_of_one_label(evaluation: Dataset, name: str) -> None:
-    """Warns where all evaluated texts have the same class or number: no prediction correlates with that."""
+    """Warns if all evaluated texts have the same class or number: no prediction can correlate with a constant."""
     if np.ptp(_flat(evaluation, "labels")) == 0:
         log.warning(
             "all %d rows of %s have the same label: correlations (spearman, pearson, matthews) are 0 on them, "

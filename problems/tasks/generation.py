@@ -31,7 +31,7 @@ log = logging.getLogger("autolora")
 
 
 class Generation(Causal):
-    """Records and their texts. Outputs are decoded after the training (engine/retrain/generate.py) and scored here."""
+    """Records and their texts. engine/retrain/generate.py writes texts after the training; they are scored here."""
 
     scoring: ClassVar[str] = "e2e"
     """The key of METRICS with the official scores of this task."""
@@ -66,8 +66,8 @@ class Generation(Causal):
         return ChatPrompt(tokenizer, self.config.chat_template) if is_chat else PlainPrompt(tokenizer)
 
     def _is_chat(self, tokenizer: PreTrainedTokenizerBase) -> bool:
-        unasked = template_of(tokenizer) is not None and not is_benchmark(self.config)
-        return self.config.prompt == "chat" or (self.config.prompt == "auto" and unasked)
+        by_default = template_of(tokenizer) is not None and not is_benchmark(self.config)
+        return self.config.prompt == "chat" or (self.config.prompt == "auto" and by_default)
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
         prompt, max_length = self.prompt(tokenizer), self.config.max_length

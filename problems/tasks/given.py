@@ -60,7 +60,7 @@ def kind_of(task_type: TaskType | str | None, loss: LossOf | None, rows: "GivenR
     """The kind of labels in these rows.
 
     `plain`: whether the loss is just the mean log loss of the labels. Only then, and only for the task types SEQ_CLS,
-    TOKEN_CLS and CAUSAL_LM whose batches have one row of labels for each example, the log loss of every row is known.
+    TOKEN_CLS and CAUSAL_LM whose batches have one row of labels for each example, is the log loss of every row known.
     """
     known = None if task_type is None else TaskType(task_type)
     count = min(_TRIED, len(rows))
@@ -76,7 +76,7 @@ def refuse_unindexed(name: str, source: Any) -> None:
     """Raises UserError for a data set that has no length, no index or no row; `name`: the argument that gave it."""
     if not hasattr(source, "__len__") or not hasattr(source, "__getitem__"):
         kind = type(source).__name__
-        raise UserError(f"{name}: {kind} has no length or no index; allowed: a data set with both, as a list")
+        raise UserError(f"{name}: {kind} has no length or no index; allowed: a data set with both, such as a list")
     if len(source) == 0:
         raise UserError(f"{name}: has no rows; allowed: one or more")
 

@@ -31,7 +31,7 @@ _MNLI = {"validation": ("validation_matched", "validation_mismatched"), "test": 
 
 
 class Glue(TextClassification):
-    """One GLUE task, by the hub's columns."""
+    """One GLUE task, with the columns that its rows have on the hub."""
 
     def __init__(self, config: TaskConfig) -> None:
         if config.name not in GLUE:
@@ -78,7 +78,7 @@ class Glue(TextClassification):
                 labels.append(value_of(where, label))
             else:
                 labels.append(label if numbered else number_of(where, label, self.classes))
-        # Rows that are left unchanged keep their place in datasets' cache.
+        # Unchanged rows are returned as they are, so that the package datasets finds them in its cache.
         return rows if labels == given else rows.remove_columns("label").add_column("label", labels)
 
     def origin(self, split: str | None = None) -> str:

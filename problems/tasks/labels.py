@@ -17,12 +17,12 @@ MOST_CLASSES = 1000
 LARGEST = 1e19
 """The largest number that can be learned: the loss squares it, and fp32 ends at 3.4e38."""
 
-_FEW = 10  # up to so many different labels are classes, even where each row has its own, as in a toy example
+_FEW = 10  # up to this many different labels are taken for classes, even if each row has its own (a toy example)
 _MANY_NUMBERS = 20  # more different numbers than this are probably numbers to learn, not names of classes
 
 
 def find_classes(where: str, labels: Sequence[Any], for_numbers: str) -> list[str]:
-    """The names of the classes among `labels`; empty labels are ignored here, as each row is checked later.
+    """The names of the classes that `labels` have; empty labels are ignored here, as each row is checked later.
 
     `where` begins every message; `for_numbers` tells a user what to set so that labels are learned as numbers. Raises
     UserError for a single class, and where (nearly) every row has its own label.
@@ -74,7 +74,7 @@ def value_of(where: str, label: Any) -> float:
 
 def _refuse_none(where: str, label: Any) -> None:
     if no_label(label):
-        raise UserError(f"{where}: label {label!r} is empty; fill it in or take the row out")
+        raise UserError(f"{where}: label {label!r} is empty; fill it in or remove the row")
 
 
 def no_label(value: Any) -> bool:
@@ -105,5 +105,5 @@ def _number(name: str) -> float:
 
 
 def _number_first(name: str) -> tuple[int, float, str]:
-    """Order of classes: numbers by value, then words."""
+    """A sort key for class names: numbers first, by value, then words."""
     return (0, float(name), name) if re.fullmatch(r"-?[0-9]+", name) else (1, 0.0, name)

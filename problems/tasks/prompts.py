@@ -86,9 +86,10 @@ class PlainPrompt(Prompt):
 class ChatPrompt(Prompt):
     """The source as the user's turn of a chat template, the answer as the assistant's.
 
-    `file`: where the template is from (task.chat_template); None for the model's own.
+    `file`: the file of the template (task.chat_template); None: the model's own template.
     """
 
+    # Two sources without a common ending: the tokens with which both prompts end come from the template.
     _TRIED: ClassVar[Sequence[str]] = ("a", "7")
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, file: str | None) -> None:

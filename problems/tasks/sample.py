@@ -3,8 +3,8 @@
 A small grammar (sample.yaml) makes short review sentences. Every sentence is of one kind:
 
 * `plain`: the polarity word says the label ("the soup was really tasty");
-* `negation`: the polarity word is turned round ("this movie is anything but dull");
-* `contrast`: two clauses disagree and the dominating one decides ("the play is slow, but in the end moving").
+* `negation`: the polarity word is negated ("this movie is anything but dull");
+* `contrast`: two clauses disagree, and the stronger one decides ("the play is slow, but in the end moving").
 
 A neutral clause ("we saw it on a tuesday") may stand before or after any of them. The kinds are mixed so that counting
 words is not enough, while a pretrained encoder learns the task within a few hundred steps.
@@ -117,7 +117,8 @@ def draw_rows(count: int, held_out: bool, rng: random.Random) -> list[Row]:
         raise ValueError(f"the grammar makes 1 to {MAX_ROWS} rows from a set of templates, not {count}")
     rows: dict[str, Row] = {}
     for index in range(count):
-        # The kind is settled before repeats are thrown away: short plain sentences repeat most, and would get rare.
+        # A repeated sentence is drawn again with the same kind and label. If the kind were drawn again too, plain
+        # sentences would become rare: they are the shortest, and so repeat most often.
         (kind,) = rng.choices(tuple(KIND_WEIGHTS), tuple(KIND_WEIGHTS.values()))
         row = _draw(index % 2, kind, held_out, rng)
         while row.sentence in rows:

@@ -16,7 +16,7 @@ from problems.tasks.readers.table import read_table, require_columns
 
 
 class TextTable(TextClassification):
-    """Classification or regression on a table. Rows are checked when they are read, with the row in the message."""
+    """Classification or regression on a table. Every row is checked when it is read; a refusal names the row."""
 
     def __init__(self, config: TaskConfig, seed: int) -> None:
         regression = config.kind == "regression"

@@ -70,10 +70,10 @@ class Tagging(Task):
         return self._rows(train, evaluation, None if source.held_out else source)
 
     def _rows(self, train: list[Sentence], evaluation: list[Sentence], source: Source | str | None) -> Rows:
-        """The rows; `source` says where `evaluation` is from: a file, a split, or None.
+        """The rows; `source`: the file or the split that `evaluation` comes from.
 
-        None: they were held out of the training rows, and their tags count as classes, too. Tags from a file or split
-        must occur in the training rows.
+        None: `evaluation` was held out of the training rows, and its tags are classes, too. From a file or a split,
+        every tag must occur in the training rows.
         """
         self.held_out = source is None
         self.classes = _find_tags(str(self.config.path), [*train, *(evaluation if source is None else ())])
@@ -91,7 +91,7 @@ class Tagging(Task):
         return f"--task.path: {self.config.path}" if of_hub else origin(self.config, split)
 
     def _read(self, option: str, path: Path) -> list[Sentence]:
-        """The sentences of a file. Raises UserError as `read_sentences`, and for names of columns in CoNLL files."""
+        """The sentences of a file. Raises UserError as `read_sentences` does, and for named columns of CoNLL."""
         words, tags = self.config.text_columns, self.config.label_column
         if path.suffix in CONLL and (words or tags):
             key = "text_columns" if words else "label_column"
@@ -118,9 +118,9 @@ class Tagging(Task):
         }
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        """Adds to the model's inputs `tokens` and `tags` of the whole sentence, and `words`.
+        """The model's inputs, with three further columns.
 
-        These are the numbers of the words that have a label, in their order.
+        `tokens` and `tags` are those of the whole sentence; `words` are the numbers of the words that have a label.
         """
         if not tokenizer.is_fast:
             raise UserError("--model.name: its tokenizer cannot tell which word a token is from (it has no fast form)")
@@ -180,13 +180,13 @@ class Tagging(Task):
 
 
 def _with_files_of_folder(config: TaskConfig) -> TaskConfig:
-    """Replaces a folder as task.path by the files of its splits, except those that the user names."""
+    """If task.path is a folder: the settings with the files of its splits, except for files that the user names."""
     folder = Path(str(config.path))
     if not folder.is_dir():
         return config
     train, validation, test = (find_split(folder, split) for split in ("train", "validation", "test"))
     if train is None:
-        raise UserError(f"--task.path: folder {str(folder)!r} has no train file (as train.conll or train.jsonl)")
+        raise UserError(f"--task.path: folder {str(folder)!r} has no train file, such as train.conll or train.jsonl")
     return dataclasses.replace(
         config,
         path=str(train),

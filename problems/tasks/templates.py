@@ -34,7 +34,10 @@ class RowRefused(ValueError):
 
 
 class TemplateRefused(ValueError):
-    """A template does not show which tokens are an answer's; the message goes after "the template"."""
+    """A template does not show which tokens belong to an answer.
+
+    The message begins with a verb; `refusal` puts the template's name before it.
+    """
 
 
 class Template:
@@ -57,7 +60,7 @@ class Template:
 
     @property
     def words(self) -> str:
-        """A warning for the user, to stand after the template's name; empty if there is none."""
+        """A warning for the user, to be shown behind the template's name; empty: there is nothing to warn of."""
         return "" if self.end is not None else " (it ends an answer with plain text: the model does not learn to stop)"
 
     def render(self, messages: Sequence[Message], *, prompt: bool = False) -> str:
@@ -76,13 +79,14 @@ class Template:
     def labelled(self, messages: Sequence[Message], learned: int = 0) -> tuple[list[int], list[int]]:
         """Token ids of the conversation and their labels; assistant turns before message `learned` have no labels.
 
-        Raises RowRefused, and TemplateRefused where the template does not tell which tokens are an answer's.
+        Raises RowRefused, and TemplateRefused if the template does not show which tokens belong to an answer.
         """
         ids, in_answer = (self._by_marks if self.marked else self._by_prefixes)(messages, learned)
         in_answer[:1] = [False]  # no token predicts the first one
         return ids, [token if is_answer else IGNORED for token, is_answer in zip(ids, in_answer, strict=True)]
 
     def _by_marks(self, messages: Sequence[Message], learned: int) -> tuple[list[int], list[bool]]:
+        """Token ids, and whether each belongs to an answer to learn, by the template's own marks."""
         found = self._applied(messages, return_dict=True, return_assistant_tokens_mask=True)
         ids, in_answer = list(found["input_ids"]), [bool(x) for x in found["assistant_masks"]]
         starts = [i for i, is_answer in enumerate(in_answer) if is_answer and not (i and in_answer[i - 1])]
@@ -93,9 +97,10 @@ class Template:
         return ids, [x or (i > first and in_answer[i - 1] and ids[i] == self.end) for i, x in enumerate(in_answer)]
 
     def _by_prefixes(self, messages: Sequence[Message], learned: int) -> tuple[list[int], list[bool]]:
+        """As `_by_marks`, but by what each answer adds to the text before it. Raises TemplateRefused."""
         whole, cuts = self.render(messages), [0]
         for number, message in enumerate(messages):
-            # A first message by the assistant is read, not learned: no template has a prompt before it.
+            # If the assistant speaks first, that turn is read, not learned: there is no prompt that it answers.
             if message["role"] != "assistant" or number < max(learned, 1):
                 continue
             before = self.render(messages[:number], prompt=True)
@@ -110,8 +115,8 @@ class Template:
     def _pieces(self, whole: str, cuts: Sequence[int]) -> list[list[int]]:
         """The tokens of each piece of a text that is cut at `cuts`.
 
-        They are the tokens of the whole text, unless a token crosses a cut, as before an answer that begins with a
-        line break. Each piece is then tokenised by itself: so the model reads it when it is used. Raises
+        They are the tokens of the whole text, unless a token crosses a cut, as may happen if an answer begins with a
+        line break. Then each piece is tokenised by itself, as the prompt is when the model is used. Raises
         TemplateRefused for a tokenizer that adds tokens to each piece.
         """
         ids = self.ids(whole)
@@ -125,6 +130,7 @@ class Template:
         return pieces
 
     def _end(self) -> int | None:
+        """The first special or added token that the template writes behind an answer; None if it writes none."""
         try:
             before, whole = self.render(_PROBE[:1], prompt=True), self.render(_PROBE)
         except RowRefused:
@@ -191,7 +197,10 @@ _SYNTAX = Environment(extensions=[_Marks, "jinja2.ext.loopcontrols"])
 def refusal(
     error: RowRefused | TemplateRefused, where: str, file: str | None, tokenizer: PreTrainedTokenizerBase
 ) -> UserError:
-    """The UserError for a row, named by `where`, that the template in `file` refuses (None: the model's own)."""
+    """The UserError for a template that refuses a row, or that does not show the answer in it.
+
+    `where`: the beginning of a message about the row. `file`: the template's file; None: the model's own template.
+    """
     name = file or f"the model's own ({tokenizer.name_or_path})"
     if isinstance(error, RowRefused):
         return UserError(

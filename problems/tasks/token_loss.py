@@ -1,7 +1,7 @@
 """The loss of a causal language model, with few of its numbers in memory at a time.
 
-The scores of 2,048 tokens in a vocabulary of 49,152 are 384 MiB in fp32. An ordinary loss holds them four times: as
-the model gave them, in fp32, as log-probabilities, and as the gradient of these.
+The scores (logits) of 2,048 tokens in a vocabulary of 49,152 are 384 MiB in fp32. An ordinary loss holds them four
+times: as the model returned them, in fp32, as log-probabilities, and as the gradient of these.
 """
 
 from typing import Any

@@ -91,11 +91,11 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "not UTF-8": (b"name: \xff\n", "c.yaml: not readable as YAML ("),
     "a value for a section": (
         "search: 5\n",
-        "c.yaml: search: 5 is not allowed; allowed: keys with values, as search.steps",
+        "c.yaml: search: 5 is not allowed; allowed: keys with values, such as search.steps",
     ),
     "a value for an inner section": (
         "study:\n  ray: 5\n",
-        "c.yaml: study.ray: 5 is not allowed; allowed: keys with values, as study.ray.address",
+        "c.yaml: study.ray: 5 is not allowed; allowed: keys with values, such as study.ray.address",
     ),
     "nothing for a section": ("search:\n", "c.yaml: needs keys with values; holds 'search:"),
     "nothing for one section of two": (

@@ -28,7 +28,7 @@ WRONG = {
     "a deep list": (f"study: {'[' * 900}{']' * 900}\n", f"c.yaml, line 1: nested more than {DEEPEST} deep; allowed"),
     "a list that libyaml itself refuses": (f"study: {'[' * 3000}{']' * 3000}\n", "c.yaml"),
     "a deep section": ("".join(f"{' ' * i}a:\n" for i in range(3000)), "c.yaml, line 31: nested more than 30 deep"),
-    "a value in itself": ("study: &s\n  axes: *s\n", "c.yaml, line 1: holds itself (by an alias, *name)"),
+    "a value in itself": ("study: &s\n  axes: *s\n", "c.yaml, line 1: a value contains itself (by an alias, *name)"),
     "a billion values": (f"a0: &a0 [1]\n{ALIASES}", "c.yaml, line 6: holds more than 100,000 values"),
     "a number of 5,000 digits": (f"seed: 1{'0' * 5000}\n", "c.yaml: not readable as YAML (Exceeds the limit"),
 }

@@ -77,7 +77,7 @@ def study(config: RunConfig) -> RunConfig:
 
 
 ONE_PROCESS = {
-    "a study of variants": ((), study, r"^torchrun: a study needs one process; start run\.py itself"),
+    "a study of variants": ((), study, r"^torchrun: a study needs one process; start run\.py without torchrun"),
     "a grid": (("--method", "lora_grid"), lambda c: c, r"^torchrun: trying ranks or learning rates .*lora_grid"),
     "a sweep": (
         ("--retrain.learning_rates", "[1e-3]"), lambda c: c, r"^torchrun: trying .*--retrain\.learning_rates"

@@ -34,8 +34,8 @@ def schedule(steps: int) -> dict[str, int]:
     """PEFT's schedule in optimiser steps. As in AdaLoRA's GLUE runs, the ranks stay fixed in the first 1/8 of the
     steps and in the last 1/2.
 
-    At least two steps come before the allocation: as long as the singular values are 0, so is every importance. Raises
-    UserError when there are too few steps.
+    At least two steps come before the allocation: while the singular values are still 0, every importance is 0, too.
+    Raises UserError when there are too few steps.
     """
     if steps < ADALORA_LEAST_STEPS:
         raise UserError(
@@ -61,7 +61,7 @@ class AdaLora(Method):
         alike = ("task_type", "modules_to_save", "lora_dropout")
         fields: dict[str, Any] = {name: getattr(like, name) for name in alike}
         fields["target_modules"] = lora_layers_of(base.model, config.lora)
-        # PEFT divides lora_alpha by the initial rank, also after the ranks were reduced.
+        # PEFT still divides lora_alpha by the initial rank after it has reduced the ranks.
         fields["lora_alpha"] = alpha_of(config, rank, config.lora.k)
         fields |= schedule(length_of(config.retrain, rows).steps)
         model = attach(base.model, AdaLoraConfig(init_r=rank, target_r=config.lora.r, **fields))
@@ -106,13 +106,13 @@ def _regularise_in_training_only(model: PeftModel) -> None:
 
 
 class Allocate(TrainerCallback):
-    """Calls PEFT's update_and_allocate after each step, before the gradients are cleared; checkpoints its state."""
+    """Calls PEFT's update_and_allocate after each step, before gradients are cleared; checkpoints hold its state."""
 
     def __init__(self, model: PeftModel) -> None:
         self.tuner: Any = model.base_model
         self.settings: Any = model.peft_config[ADAPTER]
-        # Kept out of PEFT's settings: PEFT would cut the tensors of a checkpoint to these ranks, and no run could
-        # resume it.
+        # Not kept in PEFT's settings: PEFT would then cut the tensors of a checkpoint to these ranks, and no run could
+        # resume from it.
         self.pattern: dict[str, list[bool]] | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

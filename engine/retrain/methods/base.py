@@ -28,7 +28,7 @@ class Prepared:
     callbacks: Sequence[TrainerCallback] = ()
     head: Sequence[str] = ()
     zeros: int = 0
-    """How many trainable numbers stay 0: those of B outside the outputs of a fused layer's part."""
+    """How many trainable parameters stay 0: those of B that belong to outputs of another part of a fused layer."""
     finish: Callable[[], None] | None = None
     """Called after the training, to change the model before it is evaluated."""
     seconds: float | None = None
@@ -48,8 +48,8 @@ class Method(ABC):
 
 
 def head_of(base: BaseModel) -> list[str]:
-    """Names of the modules that are trained whole, the same as PEFT trains: the task head, even if the base model came
-    with one, and `base.trained_whole`."""
+    """Names of the modules that are trained whole, the same as with PEFT: `base.trained_whole` and the task head, even
+    if the base model came with one."""
     return sorted({*base.trained_whole, *HEADS})
 
 

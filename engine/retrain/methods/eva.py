@@ -32,7 +32,7 @@ from problems.tasks.causal import Causal
 log = logging.getLogger("autolora")
 
 MOST_BATCHES = 1000
-"""PEFT repeats the rows until the components converge; after this many batches the run stops with an error."""
+"""PEFT repeats the rows until the components converge; if that takes more batches, an error ends the run."""
 
 
 class Eva(Method):
@@ -99,7 +99,7 @@ class _Inputs:
         return DataLoader(rows, batch_size=size, sampler=order, collate_fn=self.run.data.collate)
 
     def _places(self, batch: Mapping[str, Tensor], settings: Any) -> Tensor:
-        """Which tokens count, boolean [rows, tokens]: no padding and, for language models, no prompt, as in PEFT."""
+        """Which tokens count, boolean [rows, tokens]: not padding nor, for language models, the prompt; as in PEFT."""
         places = batch["attention_mask"].bool()
         return places & (batch["labels"] != -100) if self.causal else places
 

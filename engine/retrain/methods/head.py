@@ -13,7 +13,7 @@ from problems.models.whole import head_alone
 
 
 class Head(Method):
-    """Trains only what a LoRA run trains whole, such as the head; what that run gains over this one is due to LoRA."""
+    """Trains only what a LoRA run trains whole, such as the head. What a LoRA run gains over this is due to LoRA."""
 
     def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
         """Freezes everything but the task head and the other modules that are trained whole.

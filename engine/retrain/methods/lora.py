@@ -1,4 +1,4 @@
-"""Plain PEFT LoRA at given ranks: learned by the search, the same everywhere, shuffled, random."""
+"""Plain PEFT LoRA at given ranks: learned by a search, chosen by trials, the same everywhere, shuffled, or random."""
 
 import dataclasses
 from collections.abc import Callable
@@ -51,7 +51,7 @@ class RankedLora(Method):
 
 
 def recorded_lora(record: RankRecord, blame: Path, base: BaseModel, run: Context, *, new: bool = True) -> Prepared:
-    """As `lora_at`, for the ranks of the run itself rather than a candidate's: also refuses ranks that differ from
+    """Does what `lora_at` does for a candidate, for the ranks of the run itself: also refuses ranks that differ from
     those of half-done work in the run folder, and writes them to ranks.json if they are `new`."""
     if run.processes.first:
         refuse_changed_ranks(record, blame, run.folder)

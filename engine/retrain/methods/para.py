@@ -1,5 +1,5 @@
-"""PARA (Kumaravelu et al., arXiv 2604.27796): train uniform LoRA, then drop all singular values below one threshold
-for all layers. There is no search, and nothing is trained after the cut."""
+"""PARA (Kumaravelu et al., arXiv 2604.27796): train uniform LoRA, then drop all singular values below a threshold that
+all layers share. There is no search, and nothing is trained after the cut."""
 
 import dataclasses
 import logging
@@ -82,7 +82,7 @@ class Truncation:
 
     @torch.no_grad()
     def __call__(self) -> None:
-        """Changes nothing if a weight is not finite: the evaluation then raises the error."""
+        """Cuts the model; changes nothing if a weight is not finite, about which the evaluation raises an error."""
         gates = Gates(self.model, self.targets)
         gates.remove()  # only the names and places of the groups are needed
         self.ranks = dict.fromkeys(gates.names, gates.k)
@@ -105,11 +105,11 @@ class Truncation:
 
 
 def above_one_threshold(values: Tensor, sizes: Sequence[int], budget: int) -> Tensor:
-    """The components to keep, boolean [layers, k]: those above the lowest threshold, one for all layers, at which they
-    fit `budget` LoRA parameters.
+    """The components to keep, boolean [layers, k]: those above the lowest threshold, the same for all layers, at which
+    the components fit `budget` LoRA parameters.
 
-    `values` [layers, k], descending in each layer, decide the order, whatever a component costs; of equal values, that
-    of the earlier layer comes first. `sizes` [layers]: parameters of one component.
+    `values` [layers, k], descending in each layer, alone decide the order, not the size of a component; of equal
+    values, that of the earlier layer comes first. `sizes` [layers]: parameters of one component.
     """
     order = values.flatten().argsort(descending=True, stable=True)
     costs = torch.tensor(sizes).repeat_interleave(values.shape[1])[order]

@@ -1,4 +1,4 @@
-"""What starts the cells of a study. A launcher is registered here under the name that `study.launcher` takes."""
+"""The launchers, which start the cells of a study. Each is registered here under its name in `study.launcher`."""
 
 from engine.study.launchers.base import Job, Launcher, Running
 from engine.study.launchers.on_ray import check_ray, on_ray

@@ -19,7 +19,8 @@ log = logging.getLogger("autolora")
 class Job:
     """A cell that is not finished yet.
 
-    `request` is called when the job begins, as it may need another cell's result; it raises UserError without that.
+    `request` is called when the job begins, as it may need another cell's result; it raises UserError if the result is
+    missing.
     `after`: the names of the jobs that must have ended before, whether they finished or failed.
     """
 
@@ -29,7 +30,7 @@ class Job:
 
 
 class Running:
-    """Keeps track of which `jobs` wait, run and have ended. A job may begin again `retries` times if its worker died.
+    """Records which `jobs` wait, run and have ended. A job whose worker died begins again, at most `retries` times.
 
     `outdated` says why a job that an earlier command left half done cannot be resumed. Raises UserError for jobs that
     wait for each other.

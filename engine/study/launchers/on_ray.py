@@ -42,7 +42,7 @@ Machine = Mapping[str, float]
 
 
 def on_ray(running: Running, settings: StudyConfig, stop: StopRequest) -> list[str]:
-    """As many jobs at a time as the cluster has room for; a job whose worker or machine died resumes on another.
+    """Runs as many jobs at a time as the cluster has room for; a job whose worker or machine died resumes on another.
 
     Raises UserError when Ray is not installed, its address does not answer, or no machine has room for one cell.
     """
@@ -67,7 +67,7 @@ def check_ray(settings: StudyConfig) -> None:
 
 @contextmanager
 def _connected(settings: RayConfig) -> Iterator[Any]:
-    """Ray, connected inside the body; a connection that was open before stays open."""
+    """Ray, connected inside the `with` block; a connection that was open before stays open."""
     ray = _import_ray()
     began_here = not ray.is_initialized()
     if began_here:
@@ -132,13 +132,13 @@ def _no_cluster(address: str, error: Exception) -> UserError:
 
 
 def _cores() -> int:
-    """How many cores this process may use, if the system tells; Ray would count all cores of the machine."""
+    """How many cores this process may use, if the system can tell; Ray itself would count all cores of the machine."""
     allowed = getattr(os, "sched_getaffinity", None)
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def _surroundings(*, here: bool) -> dict[str, str]:
-    """Environment variables of the workers; on this machine they inherit everything else."""
+    """The environment variables that workers are given; on this machine they inherit all others."""
     path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
     found = {"PYTHONPATH": path} | _NO_GPUS_BUT_ASKED
     if not here:
@@ -152,7 +152,7 @@ def _machines(ray: Any) -> list[Machine]:
 
 
 def _room_for_a_cell(machines: Sequence[Machine], settings: RayConfig) -> dict[str, float]:
-    """What each cell asks Ray for. Raises UserError when no machine has it: Ray would wait for ever."""
+    """The resources that each cell asks Ray for. Raises UserError when no machine has them: Ray would wait forever."""
     most = {name: max((machine.get(name, 0.0) for machine in machines), default=0.0) for name in ("CPU", "GPU")}
     gpus = float(most["GPU"] > 0) if settings.gpus is None else settings.gpus
     for key, asked, there in (("cpus", settings.cpus, most["CPU"]), ("gpus", gpus, most["GPU"])):
@@ -175,7 +175,7 @@ def _cells_at_a_time(machines: Sequence[Machine], room: Mapping[str, float]) -> 
 
 
 def _run_all(ray: Any, room: dict[str, float], running: Running, stop: StopRequest) -> list[str]:
-    # Ray's own retries would log nothing, and would take a cell that was asked to stop for one whose worker died.
+    # Ray's own retries would log nothing, and would begin again a cell that was asked to stop.
     remote = ray.remote(**room, max_retries=0)(run_cell)
     places: dict[Any, Job] = {}
     try:

@@ -1,4 +1,4 @@
-"""datasets' cache files: a damaged one is made again, with a warning; all that they hold can be computed again."""
+"""Read from the cache of the package datasets; a damaged cache file is overwritten, with a warning."""
 
 import json
 import logging
@@ -39,7 +39,7 @@ def loaded(path: str, hub_config: str | None, folder: str | None, **options: Any
         return splits
     except Exception as error:
         _raise_unless_damaged(error)
-        _warn(f"{path}", error)
+        _warn(f"the data of {path}", error)
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
     return load_dataset(
@@ -53,7 +53,10 @@ def _check(rows: Dataset) -> None:
 
 
 def _raise_unless_damaged(error: Exception) -> None:
-    """Raises `error` unless it means damage. pyarrow's OSError has no errno; that of a full disk, say, has one."""
+    """Raises `error` unless it means a damaged file.
+
+    pyarrow reports damage as an OSError without errno; an OSError of the system, as for a full disk, has an errno.
+    """
     if type(error) is OSError and error.errno is None:
         return
     if not isinstance(error, _Damaged | pa.ArrowException | UnicodeDecodeError | json.JSONDecodeError):
@@ -62,4 +65,4 @@ def _raise_unless_damaged(error: Exception) -> None:
 
 def _warn(what: str, error: Exception) -> None:
     reason = " ".join(str(error).split())[:120]
-    log.warning("datasets' cache of %s is damaged (%s); it is made again", what, reason)
+    log.warning("%s in the cache are damaged (%s), and are overwritten", what, reason)

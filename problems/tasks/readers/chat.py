@@ -6,7 +6,7 @@
     instruction, input, output      as Alpaca has them
     text                            one text, all of it learned, without a template
 
-The first of these that a file has is taken.
+If a file has the columns of several of these forms, the first form is read.
 """
 
 import json
@@ -31,7 +31,7 @@ _THOUGHTS = "reasoning_content"
 
 @dataclass(frozen=True)
 class Chat:
-    """A conversation. The assistant's turns in `messages` are learned from message number `learned` on.
+    """A conversation. Assistant turns are learned, except those before message number `learned` (counted from 0).
 
     `text`: a plain text instead of messages. `where`: option, file and row, with which a message about it begins.
     """
@@ -78,7 +78,7 @@ def chat_of(where: str, row: Row, form: tuple[str, ...]) -> Chat:
 def _refuse_unlearned(where: str, chat: Chat) -> None:
     roles = [message["role"] for message in chat.messages]
     if "assistant" not in roles[max(chat.learned, 1) :]:
-        raise UserError(f"{where}: no assistant turn after a user's, so nothing can be learned; take the row out")
+        raise UserError(f"{where}: no assistant turn after a user's, so nothing can be learned; remove the row")
 
 
 def _messages(where: str, row: Row) -> Chat:
@@ -143,20 +143,20 @@ def _turn(where: str, turn: Any, keys: tuple[str, str]) -> Message | None:
     if not isinstance(role, str):
         raise UserError(f"{where} has no {keys[0]!r}; allowed: system, user, assistant")
     if role in _TOOLS or any(turn.get(name) for name in _CALLS):
-        raise UserError(f"{where} is a tool's or calls one; allowed: turns of system, user and assistant")
+        raise UserError(f"{where} is a tool's turn, or calls a tool; allowed: turns of system, user and assistant")
     if role not in _ROLES:
         raise UserError(f"{where} is of {keys[0]} {role[:40]!r}; allowed: system, user, assistant")
     text = _joined(where, content)
     if not text.strip():
         if _ROLES[role] == "system":
             return None
-        raise UserError(f"{where} has no text; take the row out")
+        raise UserError(f"{where} has no text; remove the row")
     thoughts = turn.get(_THOUGHTS)
     return {"role": _ROLES[role], "content": text} | ({_THOUGHTS: thoughts} if isinstance(thoughts, str) else {})
 
 
 def _joined(where: str, content: Any) -> str:
-    """The text of a turn, which may stand in parts; empty for null."""
+    """The text of a turn; a text in several parts is joined, and null is an empty text."""
     parts = content if isinstance(content, list) else [content or ""]
     found: list[Any] = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
     if not all(isinstance(text, str) for text in found):
@@ -166,7 +166,7 @@ def _joined(where: str, content: Any) -> str:
 
 def _filled(where: str, column: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        kind = "" if value is None or isinstance(value, str) else f" but {_kind(value)}"
+        kind = "" if value is None or isinstance(value, str) else f", but {_kind(value)}"
         raise UserError(f"{where}: column {column!r} has no text{kind}")
     return _sound(f"{where}: column {column!r}", value)
 
@@ -177,7 +177,7 @@ def _sound(where: str, text: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise UserError(
-            f"{where} holds a broken character (half of a surrogate pair, {text[error.start]!a}); take the row out"
+            f"{where} holds a broken character (half of a surrogate pair, {text[error.start]!a}); remove the row"
         ) from None
     return text
 

@@ -47,14 +47,14 @@ class ChatSources:
         return self._held_out(train) if source.held_out else (train, self._file(source.option, source.path))
 
     def origin(self, split: str | None) -> str:
-        """As `Task.origin`."""
+        """How a message about the training rows (None), or about `split`, begins; see `Task.origin`."""
         of_hub = not self._in_a_file and getattr(self.config, f"{split}_path", None) is None
         return f"--task.path: {self.config.path}" if of_hub else origin(self.config, split)
 
     def _of_splits(self) -> tuple[list[Chat], list[Chat]]:
         """The split train of a data set of the hub or of a folder, and the conversations to evaluate on.
 
-        These are from the user's file, else from a split, else held out.
+        The latter come from the user's file if there is one, else from a split, else they are held out of the former.
         """
         path = str(self.config.path)
         splits: Mapping[str, Any] = load_splits(path, None, "chat", self.config.revision)
@@ -88,7 +88,7 @@ class ChatSources:
         return [chat_of(f"{where}, row {number}", row, form) for number, row in enumerate(rows, 1)]
 
     def _held_out(self, chats: list[Chat]) -> tuple[list[Chat], list[Chat]]:
-        """Holds out by prompt, not by row: another answer to a trained prompt would give the answer away."""
+        """Holds out whole prompts, not rows: another answer to a trained prompt would give the answer away."""
         self.held_out = True
         groups: dict[str, list[Chat]] = {}
         for chat in chats:

@@ -1,4 +1,4 @@
-"""The cells of CSV and TSV text, row by row; quotes that would shift or swallow a row are refused with its number.
+"""The cells of CSV and TSV text, row by row; refuses, naming the row, a quote that would merge or shift cells.
 
 CSV is RFC 4180: a cell with a comma, a double quote or a line end stands in double quotes, those inside it doubled.
 In TSV a double quote is a plain character, as in GLUE's files, unless it encloses a whole cell without a tab, as
@@ -64,5 +64,5 @@ def _tsv_rows(text: str) -> list[list[str]]:
 
 
 def _blank(row: list[str]) -> bool:
-    """A line of nothing but white space is no row, as in pandas."""
+    """Whether a line has nothing but white space: then it is not a row, as in pandas."""
     return len(row) <= 1 and not "".join(row).strip()

@@ -26,14 +26,15 @@ CONVERSION = "refs/convert/parquet"
 
 
 def load_splits(path: str, hub_config: str | None, name: str, revision: str | None = None) -> Any:
-    """The splits of a hub name or a local folder; if a repository is a script, those of the hub's conversion.
+    """The splits of a data set on the hub or in a local folder.
 
-    Raises UserError, naming path and task, if they cannot be loaded.
+    If a script in the repository makes the rows, it is not run: they are read from the hub's CONVERSION. Raises
+    UserError, naming path and task, if the splits cannot be loaded.
     """
     with explain_missing("--task.path", f"{path}, {name}"):
         try:
             return _load(path, hub_config, revision)
-        except DatasetGenerationError as error:  # its own text says nothing, its cause names the fault
+        except DatasetGenerationError as error:  # only its cause says what is wrong
             reason = " ".join(str(error.__cause__ or error).split())[:200]
             raise UserError(
                 f"--task.path: {path} cannot be read ({reason}); allowed: files of one kind, all with the same columns"
@@ -47,9 +48,9 @@ def is_hub_name(path: str) -> bool:
 
 
 def _load(path: str, hub_config: str | None, revision: str | None) -> Any:
-    """Loads a data set; of a repository that is a script, its conversion.
+    """Loads a data set; if a script in the repository makes its rows, loads the hub's conversion.
 
-    Whether it is a script is asked first: datasets itself would use whatever its cache has under that name.
+    The script is looked for first: the package datasets itself would use whatever its cache has under that name.
     """
     if is_hub_name(path) and not constants.HF_HUB_OFFLINE:
         log.info("data: %s from the hub; what is not in the cache is downloaded now", path)
@@ -59,8 +60,8 @@ def _load(path: str, hub_config: str | None, revision: str | None) -> Any:
         return loaded(path, hub_config, cache_of(Path(path)), revision=revision)
     if revision is not None:
         raise UserError(
-            f"--task.revision: {path} is made by a script at {revision!r}, and the hub converts the newest version "
-            f"alone; leave it out, or give {CONVERSION}"
+            f"--task.revision: {path} is made by a script at {revision!r}, and the hub converts only the newest "
+            f"version; leave the key out, or give {CONVERSION}"
         )
     log.info("%s is made by a script, which is not run: its rows are read from the hub's conversion to parquet", path)
     return _converted(path, hub_config)

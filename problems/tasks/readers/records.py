@@ -35,7 +35,7 @@ def e2e_source(meaning: Any) -> str:
     """A meaning representation in one line. Raises ValueError for text of another form."""
     found = _ATTRIBUTE.findall(meaning) if isinstance(meaning, str) else []
     if not found or _ATTRIBUTE.sub("", meaning).strip():
-        raise ValueError("no attributes as name[Blue Spice], area[riverside]")
+        raise ValueError("no attributes such as name[Blue Spice], area[riverside]")
     return " | ".join(f"{_E2E_NAMES.get(name.strip(), name.strip())} : {value}" for name, value in found)
 
 
@@ -43,7 +43,7 @@ def triples_source(triples: Sequence[str]) -> str:
     """Triples "subject | property | object" in one line. Raises ValueError for text of another form."""
     parts = [[part.strip() for part in triple.split(" | ")] for triple in triples]
     if not parts or any(len(part) != 3 for part in parts):
-        raise ValueError("no triples as Aarhus | leaderName | Jacob_Bundsgaard")
+        raise ValueError("no triples such as Aarhus | leaderName | Jacob_Bundsgaard")
     return " | ".join(" : ".join(part) for part in parts)
 
 

@@ -40,7 +40,7 @@ def evaluation_source(config: TaskConfig, split: str) -> Source:
 
 
 def origin(config: TaskConfig, split: str | None) -> str:
-    """As `Task.origin`, of a user's files."""
+    """How a message about a user's training rows (None), or about those of `split`, begins; see `Task.origin`."""
     if split is None:
         return f"--task.path: {config.path}"
     source = evaluation_source(config, split)
@@ -52,8 +52,8 @@ def read_or_hold_out(
 ) -> tuple[list[T], list[T]]:
     """The training and the evaluation items of a user's files; `read(option, path)` gives those of one file.
 
-    `kind` is the word for an item in messages. Raises UserError as `read` and `hold_out`, and if there is only one
-    item to train on and to hold out.
+    `kind`: the word for an item in messages. Raises UserError as `read` and `hold_out` do, and if some items must be
+    held out and there is only one.
     """
     path = Path(str(config.path))
     train = read("--task.path", path)

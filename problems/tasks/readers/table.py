@@ -44,12 +44,12 @@ def read_table(option: str, path: Path) -> pd.DataFrame:
 def _read_parquet(option: str, path: Path) -> pd.DataFrame:
     try:
         table = pd.read_parquet(path)
-    except pa.ArrowException:  # one of them is a KeyError, too; `read_table` reports them all
+    except pa.ArrowException:  # `read_table` reports these; without this, the next `except` would catch some of them
         raise
-    except (KeyError, TypeError) as error:  # pandas' answer to an entry of its name in another form
+    except (KeyError, TypeError) as error:  # pandas raises these if its own metadata in the file have another form
         raise UserError(
-            f"{option}: {path} cannot be read, as its metadata of pandas are damaged; allowed: a file without them, "
-            f"or with those that pandas writes"
+            f"{option}: {path} cannot be read, as the metadata of pandas in it are damaged; allowed: a file with the "
+            f"metadata that pandas writes, or without them"
         ) from error
     # With a name, the index is a column that pandas saved as the index.
     return table if table.index.name is None else table.reset_index()
@@ -59,8 +59,8 @@ def _read_json_lines(option: str, path: Path) -> pd.DataFrame:
     plain: Any = {"dtype": False, "convert_dates": False, "convert_axes": False}
     try:
         return pd.read_json(path, lines=True, encoding="utf-8-sig", **plain)
-    except TypeError as error:  # pandas' answer to null, a number or a list among objects
-        raise UserError(f"{option}: {path} has a line that is no JSON object; allowed: one a line") from error
+    except TypeError as error:  # pandas raises this for null, a number or a list among objects
+        raise UserError(f"{option}: {path} has a line that is no JSON object; allowed: one object a line") from error
 
 
 def require_columns(option: str, path: Path, table: pd.DataFrame, names: Sequence[str]) -> None:

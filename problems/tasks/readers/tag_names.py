@@ -38,7 +38,7 @@ def names_beside(option: str, file: Path, column: str) -> list[str] | None:
         return None
     found = read_json(f"{option}: {path}", path)
     if not isinstance(found, dict) or sorted(map(repr, found.values())) != sorted(map(repr, range(len(found)))):
-        raise UserError(f'{option}: {path} is not allowed; allowed: each tag with its number, as {{"O": 0, "B-X": 1}}')
+        raise UserError(f'{option}: {path} is not allowed; allowed: each tag with its number: {{"O": 0, "B-X": 1}}')
     return sorted(found, key=found.__getitem__)
 
 
@@ -69,7 +69,7 @@ def named(where: str, column: str, tags: Sequence[Any], names: Sequence[str] | N
     if names is None:
         raise UserError(
             f"{where}: column {column!r} holds the number {numbers[0]}, whose tag is not known; allowed: tags as "
-            f'texts, or a label.json beside the file, as {{"O": 0, "B-X": 1}}'
+            f'texts, or a label.json beside the file: {{"O": 0, "B-X": 1}}'
         )
     wrong = [tag for tag in numbers if not 0 <= tag < len(names)]
     if wrong:

@@ -75,7 +75,7 @@ def _read_lists(option: str, path: Path, columns: tuple[str, str]) -> list[Sente
 def sentences_of(where: str, rows: Dataset, columns: tuple[str, str], names: Sequence[str] | None) -> list[Sentence]:
     """The sentences of a split of the hub; `names` are the tags by number, for tags that are numbers.
 
-    Raises UserError as `read_sentences`, with `where` and the row.
+    Raises UserError as `read_sentences` does; the message begins with `where` and names the row.
     """
     found = zip(*(rows[column][:] for column in columns), strict=True)
     sentences = [_sentence(f"{where}, row {n}", n, row, columns, names) for n, row in enumerate(found, 1)]
@@ -96,7 +96,7 @@ def _sentence(
     if len(tokens) != len(tags):
         raise UserError(f"{where}: {len(tokens)} words in {columns[0]!r}, but {len(tags)} tags in {columns[1]!r}")
     if not tokens:
-        raise UserError(f"{where}: column {columns[0]!r} has no words; take the row out")
+        raise UserError(f"{where}: column {columns[0]!r} has no words; remove the row")
     return Sentence(tokens, tags, [number] * len(tokens))
 
 
@@ -108,7 +108,7 @@ def _words(where: str, column: str, cell: Any) -> list[str]:
     """The cell as a list of strings."""
     if not _is_list(cell):
         given = "nothing" if pd.isna(cell) else repr(str(cell)[:40])
-        raise UserError(f"{where}: column {column!r} has no list of texts, but {given}")
+        raise UserError(f"{where}: column {column!r} holds {given}; allowed: a list of texts")
     strange = [item for item in cell if not isinstance(item, str)]
     if strange:
         raise UserError(f"{where}: column {column!r} holds {strange[0]!r}; allowed: a list of texts")
@@ -128,9 +128,9 @@ def _wrong(sentence: Sentence) -> tuple[int, str] | None:
 
 def _wrong_word(token: str) -> str | None:
     if not token.strip():
-        return "a word is empty; take it out with its tag"
+        return "a word is empty; remove it and its tag"
     if token != token.strip() or {"\t", "\n"} & set(token) or marks_document(token):
-        return f"{token!r} is not a word: white space around it, tabs, line ends and marks of documents must go"
+        return f"{token!r} is not a word; remove white space around it, tabs, line ends and marks such as -DOCSTART-"
     return None
 
 

@@ -17,7 +17,7 @@ _EVALUATED = ("test", "validation")
 
 
 class Tagged(NamedTuple):
-    """The training sentences, and those of a split to evaluate on with its name (None: the data set has none)."""
+    """The training sentences, and the sentences and the name of the split to evaluate on (None: no such split)."""
 
     train: list[Sentence]
     evaluation: list[Sentence] | None
@@ -25,9 +25,10 @@ class Tagged(NamedTuple):
 
 
 def read_tagged(config: TaskConfig, *, evaluates: bool) -> Tagged:
-    """The sentences of a repository; `evaluates`: also those of a split to evaluate on (unset: test, else validation).
+    """The training sentences of a repository and, with `evaluates`, those of a split to evaluate on.
 
-    Raises UserError for a split or a column that is not there, and as `sentences_of`.
+    That split is task.evaluation_split; if it is null, test, else validation. Raises UserError for a split or a column
+    that does not exist, and as `sentences_of` does.
     """
     path = str(config.path)
     splits: Mapping[str, Dataset] = load_splits(path, None, "tokens", config.revision)

@@ -15,7 +15,7 @@ _FILES = {"train": "train.json", "validation": "dev.json", "test": "test.json"}
 
 
 def lora_splits(folder: Path) -> dict[str, list[Row]] | None:
-    """The rows of each split in the folder, with the columns that `webnlg_records` reads; None for other content.
+    """The rows of each split in the folder, with the columns that `webnlg_records` reads; None for other folders.
 
     Raises UserError, naming the file, for entries of another form.
     """

@@ -167,7 +167,7 @@ def test_what_is_lost_of_parts_is_said(tmp_path: Path) -> None:
     assert found["rank_pattern"] == {"h.0.attn.c_attn": 5, "h.1.attn.c_attn": 1}
     text = (tmp_path / "README.md").read_text()
     assert "in h.0.attn.c_attn q 3 + v 2 = rank 5" in text
-    assert "elsewhere all of B is trained, three times as many numbers" in text
+    assert "other trainers train all of B, three times as many numbers" in text
     whole = ranks.RankRecord(8, (ranks.LayerRank("h.0.attn.c_attn", 3),))
     assert what_parts_lose(whole) == ""
 

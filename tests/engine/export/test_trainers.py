@@ -118,7 +118,7 @@ def test_unsloth_gets_the_patterns_as_arguments(tmp_path: Path, monkeypatch: pyt
 def test_all_of_it_can_be_pasted_and_says_what_is_lost(tmp_path: Path, trainer: Trainer) -> None:
     kept = {"h.0.attn.c_attn.q": 3, "h.0.attn.c_attn.v": 2}
     text = lines_for(trainer, run_at(tmp_path, kept, name=str(tmp_path)))
-    assert "elsewhere all of B is trained" in text
+    assert "other trainers train all of B" in text
     assert "local folder" in text
     if trainer in ("axolotl", "llama-factory"):
         assert "base_model" not in yaml.safe_load(text)

@@ -69,7 +69,7 @@ def test_a_record_by_shares_says_its_budget_and_no_lambda(tmp_path: Path) -> Non
     # The component of the largest share is the one that rank 1 stands for; by another rule it is the first.
     assert chosen_components(layer, record) == [1]
     assert chosen_components(layer, dataclasses.replace(record, rule="size")) == [0]
-    with pytest.raises(UserError, match=r"has 2 components of encoder\.0\.query, whose rank is 3"):
+    with pytest.raises(UserError, match=r"encoder\.0\.query at rank 3, as the search has only 2 components"):
         chosen_components(dataclasses.replace(layer, rank=3), record)
 
 

@@ -266,7 +266,7 @@ def test_the_page_shows_the_controls_and_the_commands_of_those_that_miss(
         write_report(config, place)
         text = words_of(place.report)
         assert "this run (autolora) tiny 1,200 0.5000 0.7000 0.6000 uniform, rank 4 even 800 0.2500" in text
-        assert "One run each" in text
+        assert "Each row is one run" in text
         assert f"--name tiny-shuffled --method lora_shuffled --lora.ranks_from {folder.ranks}" in text
         assert "tiny-uniform" not in text
 

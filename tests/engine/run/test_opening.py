@@ -87,7 +87,7 @@ def test_a_file_where_a_folder_belongs_is_refused_before_anything_is_written(
     kind = "file" if MISPLACED[name] is None else "folder"
     for stage in ("all", "search", "retrain", "report"):
         with pytest.raises(
-            UserError, match=rf"^{path}: must be a {kind}, and is something else; move it, or give another --name$"
+            UserError, match=rf"^{path}: must be a {kind}, but is something else; move it, or give another --name$"
         ):
             run_stages(Request(config, stage, False, "x"), StopRequest())  # type: ignore[arg-type]
     assert names(RunFolder.of(config)) == {name}

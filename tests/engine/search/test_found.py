@@ -38,7 +38,7 @@ def test_a_missing_or_damaged_file_is_one_line(tmp_path: Path, content: bytes | 
 def test_numbers_that_are_not_all_there_are_refused(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     write_tensors({"alpha": torch.rand(2, 3)}, folder.search_numbers)
-    with pytest.raises(UserError, match=r"components\.safetensors: holds no alpha, contribution, singular_values"):
+    with pytest.raises(UserError, match=r"components\.safetensors: must hold alpha, contribution, singular_values"):
         read_numbers(folder)
 
 

@@ -91,7 +91,8 @@ def test_a_cell_with_a_damaged_result_is_named_and_the_others_are_kept(
     finally:  # the study is other tests', too
         metrics.write_text(whole)
         folder.results.write_bytes(results)
-    assert next(line for line in log_lines if str(metrics) in line).startswith("WARNING left out: ")
+    warning = next(line for line in log_lines if str(metrics) in line)
+    assert warning.startswith("WARNING the results leave out a damaged cell: ")
 
 
 @pytest.mark.trains
@@ -107,7 +108,7 @@ def test_a_failed_cell_does_not_stop_the_others(
     tiny_config: Callable[..., RunConfig], caplog: pytest.LogCaptureFixture
 ) -> None:
     config = with_study(tiny_config(), {"lora.target_modules": [["nothing"], ["query"]]})
-    with pytest.raises(UserError, match=r"^1 of the study's cells failed, .*; the first: .*nothing") as caught:
+    with pytest.raises(UserError, match=r"^1 of the study's cells failed, .*; the first failure: .*nothing") as caught:
         run_request(Request(config, "all", False, "study.yaml"), StopRequest())
     assert "\n" not in str(caught.value)
     folder = StudyFolder(Path(config.runs_folder) / "tiny")

@@ -153,9 +153,9 @@ def test_an_arm_that_is_asked_for_later_takes_nothing_from_what_is_known(verdict
 @pytest.mark.trains
 def test_the_sentence_names_the_uniform_rank_that_was_compared(verdict: Callable[..., Any]) -> None:
     found, _ = verdict(FakeLauncher(better(0.0)), "--verdict.arms", "[uniform]")
-    assert found["sentence"].endswith("uniform 3 was compared, too.")
+    assert found["sentence"].endswith("the uniform rank 3 was compared, too.")
     found, _ = verdict(FakeLauncher(better(0.0)), "--name", "other")
-    assert found["sentence"].endswith("uniform 3 was not compared.")
+    assert found["sentence"].endswith("the uniform rank 3 was not compared.")
 
 
 @pytest.mark.trains

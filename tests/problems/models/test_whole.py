@@ -46,10 +46,10 @@ def test_without_more_than_the_head_nothing_changes(model_folder: Callable[..., 
     [
         (["poler"], QUERY, "poler matches no module of"),
         (["dropout"], QUERY, "dropout matches no module of"),
-        (["query"], QUERY, "layer.0.attention.self.query in it is a LoRA layer"),
-        (["encoder"], QUERY, "in it is a LoRA layer"),
-        (["pooler"], ["pooler.dense"], "bert.pooler.dense in it is a LoRA layer"),
-        (["embeddings", "word_embeddings"], QUERY, "word_embeddings in it is a module trained whole"),
+        (["query"], QUERY, "contains bert.encoder.layer.0.attention.self.query, a LoRA layer"),
+        (["encoder"], QUERY, "query, a LoRA layer"),
+        (["pooler"], ["pooler.dense"], "contains bert.pooler.dense, a LoRA layer"),
+        (["embeddings", "word_embeddings"], QUERY, "word_embeddings, a module trained whole"),
     ],
 )
 def test_what_cannot_be_trained_whole_is_refused_in_one_line(
@@ -109,7 +109,7 @@ def test_targets_of_another_model_do_not_matter(model_folder: Callable[..., Path
 
 def test_a_module_inside_the_head_is_refused(model_folder: Callable[..., Path]) -> None:
     """PEFT would freeze the head's own and train a copy that nothing uses."""
-    with pytest.raises(UserError, match=r"classifier\.dense is not allowed, as classifier around it is trained whole"):
+    with pytest.raises(UserError, match=r"classifier\.dense is not allowed, as it lies inside classifier, which"):
         with_modules_to_save(base_of(model_folder("roberta")), ["classifier.dense"], QUERY)
 
 

@@ -51,7 +51,7 @@ def test_a_folder_is_no_file(tmp_path):
     [
         ("x\n", "a\nb\n\nc\n", "1 hypotheses, but .*ref has references for 2 items .*ref line 4 has no hypothesis"),
         ("x\ny\nz\n", "a\n\nb\n", "3 hypotheses, but .*ref has references for 2 items .*hyp line 3 has no references"),
-        ("x\ny\n", "a\n\n\nb\n", "ref: line 3 is blank, but a reference is due"),
+        ("x\ny\n", "a\n\n\nb\n", "ref: line 3 is blank, not a reference"),
         ("x\n", "\n \n", "ref: has only blank lines"),
     ],
 )

@@ -32,7 +32,7 @@ def test_a_first_word_may_be_a_brace(tmp_path):
     ("text", "message"),
     [
         ("a B-DNA\nb\n", r"bad: line 2 has one column \('b'\)"),
-        ("a B-DNA\nb protein\n", r"bad: line 2: tag 'protein' is not allowed; O, B-TYPE or I-TYPE"),
+        ("a B-DNA\nb protein\n", r"bad: line 2: tag 'protein' is not allowed; allowed: O, B-TYPE, I-TYPE"),
         ("\n\n", "bad: has no sentences"),
         ('{"tokens": ["a"]}\n', 'bad: line 1 needs "tokens" and "tags"'),
         ('{"tokens": ["a"], "tags": [1]}\n', "both lists of strings"),
@@ -50,7 +50,7 @@ def test_malformed_files(tmp_path, text, message):
     ("hyp", "message"),
     [
         ("a O\nb O\n\nX O\n", "hyp: line 4 has token 'X', but .*ref line 4 has 'c'"),
-        ("a O\n\nc O\n", "hyp: sentence 1 .* has 1 tokens, but 2 in .*ref; tag words that were cut off as O"),
+        ("a O\n\nc O\n", "hyp: sentence 1, .* has 1 tokens, but 2 in .*ref; if the system cut off words, add them"),
         ("a O\nb O\n", "hyp: 1 sentences, but .*ref has 2"),
     ],
 )

@@ -60,7 +60,7 @@ def test_webnlg_of_another_form_is_one_line(tmp_path: Path, change: dict[str, An
     row = {"category": "City", "modifiedtripleset": ["a | b | c"], "lexs": [{"lex": "a b c", "comment": "good"}]}
     for split in ("train", "test"):
         (tmp_path / f"{split}.jsonl").write_text(json.dumps(row | change) + "\n")
-    with pytest.raises(UserError, match=r"'train' of .* is not webnlg data \(a text, a list .*\); it has: ") as caught:
+    with pytest.raises(UserError, match=r"'train' of .* is not webnlg data \(a column holds .*\); it has: ") as caught:
         WebNLG(TaskConfig(type="generation", name="webnlg", path=str(tmp_path), metrics=["BLEU"])).rows()
     assert "\n" not in str(caught.value)
 
@@ -108,7 +108,7 @@ def test_webnlg_of_another_year_is_scored_as_a_whole(
     tmp_path: Path, train: list[str], test: list[str], names: list[str], log_lines: list[str]
 ) -> None:
     assert scored(webnlg(tmp_path / "d", train, test)) == names
-    assert ["scored as a whole" in line for line in log_lines] == [True] * (names == WHOLE)
+    assert ["all texts are scored together" in line for line in log_lines] == [True] * (names == WHOLE)
 
 
 def test_of_the_hubs_test_files_the_one_that_is_scored_is_read(tmp_path: Path) -> None:

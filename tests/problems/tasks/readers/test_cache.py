@@ -1,4 +1,4 @@
-"""A damaged cache of datasets is made again, in one line; other errors go on."""
+"""A damaged cache of the package datasets is overwritten, with a warning of one line; other errors are raised."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +40,7 @@ def glue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[A
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("pattern", ["cache-*.arrow", "*-train.arrow", "dataset_info.json"])
-def test_a_damaged_file_is_made_again(
+def test_a_damaged_file_is_overwritten(
     glue: Callable[[], list[Any]], tmp_path: Path, log_lines: list[str], damage: str, pattern: str
 ) -> None:
     expected = glue()
@@ -51,11 +51,12 @@ def test_a_damaged_file_is_made_again(
     file.write_bytes(DAMAGES[damage](content))
     assert glue() == expected
     assert len(log_lines) == 1
-    assert log_lines[0].startswith("WARNING datasets' cache of ")
+    assert log_lines[0].startswith("WARNING the ")
+    assert " in the cache are damaged (" in log_lines[0]
     assert "\n" not in log_lines[0]
     log_lines.clear()
     assert glue() == expected
-    assert log_lines == [], "what was made again is whole"
+    assert log_lines == [], "the overwritten cache is not damaged"
 
 
 def test_an_error_of_the_rows_themselves_goes_on(log_lines: list[str]) -> None:

@@ -83,7 +83,7 @@ TOOLS = (
 
 @pytest.mark.parametrize("turns", TOOLS, ids=str)
 def test_tool_turns_are_refused_with_row_and_turn(turns: list[dict[str, Any]]) -> None:
-    with pytest.raises(UserError, match=r"^--task\.path: a, row 3: turn 2 of 'messages' is a tool's or calls one"):
+    with pytest.raises(UserError, match=r"^--task\.path: a, row 3: turn 2 of 'messages' is a tool's turn, or calls"):
         chat_of("--task.path: a, row 3", {"messages": turns}, ("messages",))
     with pytest.raises(UserError, match="is a tool's"):
         chat(conversations=[*SHAREGPT, {"from": "observation", "value": "4"}])
@@ -101,9 +101,9 @@ BAD: dict[str, dict[str, Any]] = {
     "column 'messages' holds a text; allowed: a list of turns": {"messages": "hello"},
     "column 'messages' holds nothing": {"messages": []},
     "column 'completion' has no text": {"prompt": "x", "completion": ""},
-    "column 'prompt' has no text but an object": {"prompt": {}, "completion": "x"},
+    "column 'prompt' has no text, but an object": {"prompt": {}, "completion": "x"},
     "column 'input' holds a number": {"instruction": "x", "input": 3, "output": "y"},
-    "column 'text' has no text but a number": {"text": 3},
+    "column 'text' has no text, but a number": {"text": 3},
     "column 'text' holds a broken character (half of a surrogate pair, '\\ud83d')": {"text": "a\ud83d"},
     "turn 1 of 'messages' holds a broken character": {"messages": [{"role": "user", "content": "\ud83d"}]},
     "turn 1 of 'messages' has no 'role'": {"messages": [{"role": ["user"], "content": "x"}]},
