@@ -42,7 +42,8 @@ def refuse_missing_model(asked: Asked) -> None:
         return
     source = locate(config.model.name)
     if Path(source).is_dir() and not (Path(source) / "config.json").exists():  # transformers would blame the tokenizer
-        raise UserError(f"--model.name: the folder {source} has no config.json, so it holds no model")
+        name = config.model.name
+        raise UserError(f"--model.name: cannot load {name!r} (the folder has no config.json, so it holds no model)")
     if config.method in WITHOUT_LORA or not is_local(config.model.name):
         return
     names = weights_in(Path(source))

@@ -66,7 +66,7 @@ def test_files_that_say_nothing_refuse_nothing(tmp_path: Path) -> None:
 def test_a_folder_without_a_model_is_told_as_one(tmp_path: Path, method: str) -> None:
     """transformers would say that sentencepiece is not installed."""
     options = ("--model.name", str(tmp_path), "--method", method)
-    with pytest.raises(UserError, match=rf"^--model\.name: the folder {tmp_path} has no config\.json, so it holds no"):
+    with pytest.raises(UserError, match=rf"^--model\.name: cannot load '{tmp_path}' \(the folder has no config\.json"):
         refuse_missing_model(asked(tmp_path, *options))
     refuse_missing_model(asked(tmp_path, *options, stage="report"))
 
