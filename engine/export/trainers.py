@@ -7,7 +7,6 @@ from typing import Any
 import yaml
 
 from configs.errors import UserError
-from configs.files import load_config
 from configs.launch import program
 from configs.places import PACKAGE
 from configs.requests import Trainer
@@ -18,6 +17,7 @@ from engine.export.names import ADAPTER_CONFIG, what_parts_lose
 from engine.export.packaged import package_lines
 from engine.ranks import RankRecord
 from engine.run.folder import RunFolder
+from engine.run.places import options_of
 from problems.models.parts import layer_ranks
 from problems.models.places import GGUF
 
@@ -96,7 +96,7 @@ def _untrained(record: RankRecord, folder: RunFolder) -> str:
             )
         return ""
     if folder.config.exists():
-        words = ("--config", str(folder.config), *_where_it_lies(folder), "--stage", "search")
+        words = (*options_of(folder), "--stage", "search")
         how = f"this command writes it:\n#   {program()} {shlex.join(words)} --export.untrained true"
     else:  # `learn_ranks` saved it, and there is no run that a command could go on with
         made = f"get_peft_model(model, LoraConfig.from_pretrained({str(folder.lora_config)!r}))"
@@ -105,14 +105,6 @@ def _untrained(record: RankRecord, folder: RunFolder) -> str:
             f"#   {made}.save_pretrained({str(folder.untrained)!r})"
         )
     return f"# {folder.untrained} does not exist yet; {how}\n"
-
-
-def _where_it_lies(folder: RunFolder) -> list[str]:
-    """The options that name a run's folder, if it was moved since its config.yaml was written; else empty."""
-    here = folder.root.resolve()
-    if RunFolder.of(load_config(folder.config)).root.resolve() == here:
-        return []
-    return ["--name", here.name, "--runs_folder", str(here.parent)]
 
 
 def _peft(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> str:
