@@ -42,8 +42,9 @@ def sentence(ending: Ending, pairs: Pairs, parameters: int, *, uniform: int, com
         )
     if not pairs.learned:
         nats = _nats(pairs.gain, pairs.gain_error)
+        verb = "lowers" if pairs.gain > 0 else "raises"
         return (
-            f"Nothing to gain: on these rows LoRA at the learned ranks lowers the loss by {nats(pairs.gain)} +- "
+            f"Nothing to gain: on these rows LoRA at the learned ranks {verb} the loss by {nats(abs(pairs.gain))} +- "
             f"{nats(pairs.gain_error)} nats, so that no places can matter."
         )
     after = f"After {pairs.count} pair{'s' if pairs.count > 1 else ''}"

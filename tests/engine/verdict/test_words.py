@@ -47,7 +47,9 @@ def test_small_numbers_are_not_written_as_zeros(ending: Ending) -> None:
     assert "0.000 " not in text.replace(",", " ")
     assert "0.0000 " not in text
     nothing = Pairs(np.array([0.00003]), 0.0, 0.00024, 0.0002)
-    assert "by 0.00024 +- 0.00020 nats" in said("undecided", nothing)
+    assert "lowers the loss by 0.00024 +- 0.00020 nats" in said("undecided", nothing)
+    worse = dataclasses.replace(nothing, gain=-0.00024)
+    assert "raises the loss by 0.00024 +- 0.00020 nats" in said("undecided", worse)
     assert "is 0.000030 nats" in said("undecided", dataclasses.replace(nothing, gain_error=0.0))
 
 
