@@ -48,9 +48,9 @@ def test_what_is_imported_is_used_and_what_is_used_is_imported(arguments: tuple[
 
 def test_the_base_is_named_by_the_adapter_unless_a_package_holds_it(tmp_path: Path) -> None:
     assert 'revision=settings.revision or "main"' in lines_of(*CHAT)
-    assert "a folder of the machine that trained" not in lines_of(*CHAT)
+    assert "the base is a local folder" not in lines_of(*CHAT)
     local = lines_of(*CHAT, name=str(tmp_path))
-    assert "its base is a folder of the machine that trained" in local
+    assert "the base is a local folder" in local
     assert str(tmp_path) not in local
     packaged = lines_of(*CHAT, name="package:nosuch/model")
     assert 'find_spec("nosuch")' in packaged
