@@ -13,7 +13,9 @@ from configs.errors import UserError
 from configs.files import find_config, read_keys
 from configs.given import given_of
 from configs.help import USAGE, Formatter, description
-from configs.keys import SPELLED, SWITCHES, flat, known_keys, one_line, refuse_huge, shortened, split_range
+from configs.keys import SPELLED, SWITCHES, TWO_NAMES, flat, known_keys, one_line, refuse_huge, shortened, split_range
+from configs.places import from_home
+from configs.ranges import FilePath
 from configs.requests import Command, Request, ScoreRequest, ShowRequest, WorkspaceRequest
 from configs.schema import RunConfig
 from configs.values import checked
@@ -29,11 +31,13 @@ def parse_command(argv: Sequence[str]) -> Command:
     Without --config the quickstart is run. Raises UserError for anything that can be known to be wrong before a model
     is loaded; SystemExit(0) after --help and --print_config.
     """
+    _refuse_two_names(argv)
     argv = [_spelled(word) for word in argv]
-    arguments = list(argv)
-    if not _named_configs(arguments):
-        arguments = ["--config", DEFAULT_CONFIG, *arguments]
-    *_, source = files = _named_configs(arguments)
+    *_, source = files = _named_configs(argv) or [DEFAULT_CONFIG]
+    arguments = argv
+    if all(file and not file.startswith("-") for file in files):  # else a value is missing, as jsonargparse will say
+        # The files come first, as jsonargparse lets a file replace the options before it.
+        arguments = [*(f"--config={file}" for file in files), *_without_config(argv)]
     refuse_huge(_options(arguments))
     parser = build_parser()
     try:
@@ -54,6 +58,13 @@ def parse_command(argv: Sequence[str]) -> Command:
     return Request(config, stage, overwrite, source, given_of(given.as_dict(), files, config))
 
 
+def _refuse_two_names(argv: Sequence[str]) -> None:
+    keys = [key for key, _ in _options(argv)]
+    for key, field in SPELLED.items():
+        if key in keys and field in keys:
+            raise UserError(f"--{key} and --{field} {TWO_NAMES}")
+
+
 def _spelled(word: str) -> str:
     """A word of the command line, in which an option in SPELLED is renamed to its field."""
     option, equals, value = word.partition("=")
@@ -64,6 +75,9 @@ def _spelled(word: str) -> str:
 def _other_request(parsed: Namespace) -> ScoreRequest | ShowRequest | WorkspaceRequest | None:
     """A request to show, to score or to save a view; None for a run. Raises UserError for an incomplete request."""
     values = {name: parsed.get(name) for name in SWITCHES}
+    values |= {
+        name: from_home(values[name]) for name, (kind, _) in SWITCHES.items() if kind is FilePath and values[name]
+    }
     for name, (kind, _) in SWITCHES.items():
         limits = split_range(kind)[1]
         if limits and values[name] is not None and not limits.holds(values[name]):
@@ -125,11 +139,14 @@ class _ConfigFile(ActionConfigFile):
         path = find_config(values)
         content = read_keys(path)  # jsonargparse refuses unknown keys too, but its message does not name the file
         given = dict(flat(content))
-        # jsonargparse knows a key in SPELLED only under its field's name, so it must read the renamed content here.
-        spelled = any(field in given for field in SPELLED.values())
+        # jsonargparse knows a key in SPELLED only under its field's name, so it must read the renamed content here. It
+        # would read a file of keys without values, such as "name:", as a text.
+        rewritten = any(field in given for field in SPELLED.values()) or all(
+            value is None for value in content.values()
+        )
         try:
             refuse_huge(given.items())
-            super().__call__(parser, cfg, yaml.safe_dump(content) if spelled else str(path), option_string)
+            super().__call__(parser, cfg, yaml.safe_dump(content) if rewritten else str(path), option_string)
         except (ArgumentError, TypeError, ValueError, UserError) as error:
             raise UserError(f"{path}: {one_line(str(error))}") from error
 
