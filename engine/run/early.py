@@ -63,7 +63,7 @@ def _trains_nothing(asked: Asked) -> bool:
 
 def weights_in(folder: Path) -> list[str]:
     """The names of the weights in a model's files; empty if the files cannot be read or may use other names."""
-    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         if json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"] not in _SAME_NAMES:
             return []
         index = folder / "model.safetensors.index.json"

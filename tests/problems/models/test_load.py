@@ -51,6 +51,9 @@ def test_a_model_may_lie_in_the_home_of_the_user(tmp_path: Path, monkeypatch: py
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "b"}')
     with pytest.raises(UserError, match=rf"^--model\.name: {tmp_path} holds an adapter"):
         locate("~")
+    (tmp_path / "adapter_config.json").write_text("[" * 200_000)
+    with pytest.raises(UserError, match=r"holds an adapter, not a model; name its base model \(it says: None\)"):
+        locate("~")
 
 
 @pytest.mark.parametrize("name", ["package:not_installed_at_all/model", "package:not an identifier", "package:"])

@@ -63,6 +63,12 @@ def test_a_column_is_text_or_label(tmp_path: Path, settings: dict[str, Any], mes
         ("d.csv", b"text,label,label\na,x,y\n", r"has column 'label' 2 times; allowed: once"),
         ("d.jsonl", b'{"text": "a", "label": ', "cannot be read"),
         ("d.jsonl", b'{"text": "a", "label": "x"}\nnull\n', "has a line that is no JSON object"),
+        (
+            "d.jsonl",
+            b'{"text": "a"}\n{"text": "a", "text": "b"}\n',
+            "line 2: 'text' is given twice in one object; allo",
+        ),
+        ("d.jsonl", b'{"text": ' + b"[" * 200_000, "cannot be read"),
         ("d.jsonl", b'{"text": "a", "label": "x"}\n5\n', "has a line that is no JSON object"),
         ("d.jsonl", b"[" + b"1, " * 999 + b"1]\n", r"has no column text, label; it has: 0, 1, .*, 19 and 980 more$"),
         ("d.parquet", b"no parquet", "cannot be read"),
