@@ -44,6 +44,11 @@ def is_benchmark(task: TaskConfig) -> bool:
     return task.type == "generation" and task.name in BENCHMARKS
 
 
+def own_data(task: TaskConfig) -> bool:
+    """Whether the rows are the user's own, so that task.path names them: not those of the sample, GLUE, E2E, WebNLG."""
+    return task.type not in ("sample", "glue") and not is_benchmark(task)
+
+
 def task_name(task: TaskConfig) -> str:
     """What a task is called in results: task.name, else the name of its file without the ending."""
     if task.type == "sample":

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from configs.recipe import is_benchmark
+from configs.recipe import own_data
 from configs.schema import RunConfig
 from problems.tasks.readers.hub import is_hub_name
 
@@ -17,7 +17,7 @@ def evaluated_on(config: RunConfig, name: str, split: str, held_out: bool) -> st
     `held_out`: whether the task took them out of the training rows.
     """
     task = config.task
-    if task.type in ("sample", "glue") or is_benchmark(task):
+    if not own_data(task):
         return f"{name}, {split}"
     own = {"validation": task.validation_path, "test": task.test_path}.get(split)
     if own is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from configs.errors import UserError
 from configs.places import from_home, is_local
 from configs.ranges import ALL_LINEAR
-from configs.recipe import is_benchmark
+from configs.recipe import own_data
 from configs.rules import WITHOUT_LORA
 from engine.run.opening import Asked
 from problems.models.parts import split
@@ -27,7 +27,7 @@ _LONGEST = 100_000_000
 def refuse_missing_files(asked: Asked) -> None:
     """Refuses a run whose file of training rows, or of evaluation rows, does not exist."""
     task = asked.config.task
-    if _trains_nothing(asked) or task.type not in ("text", "tokens", "generation", "chat") or is_benchmark(task):
+    if _trains_nothing(asked) or not own_data(task):
         return
     split_ = task.evaluation_split or ("test" if task.test_path else "validation")
     evaluated = {"validation": task.validation_path, "test": task.test_path}.get(split_)
