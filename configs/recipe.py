@@ -45,7 +45,7 @@ def is_benchmark(task: TaskConfig) -> bool:
 
 
 def own_data(task: TaskConfig) -> bool:
-    """Whether the rows are the user's own, so that task.path names them: not those of the sample, GLUE, E2E, WebNLG."""
+    """Whether the rows are the user's own, in task.path: not those of the sample, of GLUE or of a benchmark."""
     return task.type not in ("sample", "glue") and not is_benchmark(task)
 
 
