@@ -32,9 +32,9 @@ def read_yaml(path: Path) -> Any:
     except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or a number of too many digits
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{path}: not readable as YAML ({reason})") from error
-    # jsonargparse reads a key alone, such as "lora:", as a text.
-    alone = isinstance(values, str) and isinstance(root, yaml.MappingNode)
-    return {key.value: None for key, _ in root.value} if alone else values
+    if isinstance(values, str) and isinstance(root, yaml.MappingNode):
+        return {key.value: None for key, _ in root.value}  # jsonargparse reads keys alone, such as "lora:", as a text
+    return values
 
 
 def plain_values(path: Path) -> Any:
