@@ -59,6 +59,7 @@ def parse_command(argv: Sequence[str]) -> Command:
 
 
 def _refuse_two_names(argv: Sequence[str]) -> None:
+    """Raises UserError if the command line gives one key under both of its names (see SPELLED)."""
     keys = [key for key, _ in _options(argv)]
     for key, field in SPELLED.items():
         if key in keys and field in keys:

@@ -74,7 +74,7 @@ def _refuse_twice(option: str, path: Path) -> None:
             json.loads(line or "{}", object_pairs_hook=once)
         except GivenTwice as error:
             raise UserError(f"{option}: {path}, line {number}: {error}; allowed: once") from error
-        except ValueError:  # pandas has read the line, so it has a meaning, such as blanks alone
+        except (ValueError, RecursionError):  # pandas has read the line: blanks alone, or a value that nests deeply
             continue
 
 

@@ -29,6 +29,13 @@ def test_columns_may_have_numbers_for_names(tmp_path: Path, suffix: str) -> None
     assert task_of(path, text_columns=["0"], label_column="1").rows().train["0"][:] == ["a", "b"]
 
 
+def test_a_value_that_nests_deeply_is_no_harm_in_another_column(tmp_path: Path) -> None:
+    """pandas reads up to 1,024 levels, Python's json fewer."""
+    path = tmp_path / "d.jsonl"
+    path.write_text("".join(f'{{"text": "{x}", "label": "{x}", "m": {"[" * 1000}{"]" * 1000}}}\n' for x in "abcabc"))
+    assert len(task_of(path).rows().train) > 1
+
+
 def test_a_column_that_pandas_saved_as_the_index_is_a_column(tmp_path: Path) -> None:
     path = tmp_path / "d.parquet"
     pd.DataFrame({"text": ["a", "b"], "label": ["x", "y"]}).set_index("text").to_parquet(path)
