@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from configs.errors import UserError
-from configs.keys import SPELLED, SWITCHES, allowed, shortened, unknown_key
+from configs.keys import SPELLED, SWITCHES, TWO_NAMES, allowed, as_written, shortened, unknown_key
+from configs.places import from_home
 from configs.schema import RunConfig
 from configs.values import from_tree
 from configs.yaml_text import read_yaml
@@ -27,7 +28,7 @@ def find_config(name: str) -> Path:
 
     Raises UserError when there is no such file, with the shipped names.
     """
-    for path in (Path(name), CONFIGS / name):
+    for path in (Path(from_home(name)), CONFIGS / name):
         with suppress(OSError):  # the name is too long for the file system, or the folder cannot be read
             if path.is_file():
                 return path
@@ -59,10 +60,13 @@ def read_keys(path: Path) -> dict[str, Any]:
     """
     content = read_yaml(path)
     if not isinstance(content, dict):
-        raise UserError(f"{path}: needs keys with values; holds {content!r:.60}")
+        raise UserError(f"{path}: needs keys with values; holds {as_written(content)}")
     for given, field in SPELLED.items():
         _rename(path, content, given, field)
     _check_keys(path, content, allowed())
+    overwrite = content.get("overwrite", False)
+    if not isinstance(overwrite, bool):  # jsonargparse takes any value of a switch
+        raise UserError(f"{path}: overwrite: {as_written(overwrite)} is not allowed; allowed: true or false")
     return content
 
 
@@ -78,7 +82,7 @@ def _rename(path: Path, content: dict[Any, Any], given: str, field: str) -> None
     places += [(inside, key, name), (inside, name, name)] if isinstance(inside, dict) else []
     found = [place for place in places if place[1] in place[0]]
     if len(found) > 1:
-        raise UserError(f"{path}: {given} and {field} are two names of one key; allowed: one of them")
+        raise UserError(f"{path}: {given} and {field} {TWO_NAMES}")
     for tree, written, renamed in found:
         tree[renamed] = tree.pop(written)
 
@@ -89,7 +93,9 @@ def _check_keys(path: Path, tree: Mapping[Any, Any], known: Collection[str], pre
         name = f"{prefix}{key}"
         below = [other for other in known if other.startswith(f"{name}.")]
         if below and not isinstance(value, dict):
-            raise UserError(f"{path}: {name}: {value!r} is not allowed; allowed: keys with values, such as {below[0]}")
+            raise UserError(
+                f"{path}: {name}: {as_written(value)} is not allowed; allowed: keys with values, such as {below[0]}"
+            )
         if below:
             _check_keys(path, value, below, f"{name}.")
         elif name not in known:

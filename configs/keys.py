@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, reduce
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -23,6 +24,8 @@ REFUSED = {
 
 # A key that is a reserved word of Python -> the field that holds its value under another name.
 SPELLED = {"answer.from": "answer.from_run"}
+
+TWO_NAMES = "are two names of one key; allowed: one of them"
 
 MOST_HINTS = 3
 MOST_SHOWN = 120
@@ -75,7 +78,34 @@ def split_range(kind: Any) -> tuple[Any, Range | None]:
 def allowed() -> dict[str, str]:
     """Dotted name of every key of the command line -> words for what it takes."""
     kinds = {"config": str} | {name: kind for name, (kind, _) in SWITCHES.items()} | dict(known_keys())
-    return {key: words(kind) for key, kind in kinds.items()}
+    return {key: _type_or_range(kind) for key, kind in kinds.items()}
+
+
+def _type_or_range(annotation: Any) -> str:
+    """The type that a key takes, in words, and for numbers also the range."""
+    said = words(annotation)
+    return takes(annotation) if "number" in said else said
+
+
+def takes(annotation: Any) -> str:
+    """The values that a key takes, in words: its type and its range, or the range alone if that names the type."""
+    kind, limits = split_range(annotation)
+    if limits is None:
+        return words(kind)
+    said = limits.words.removeprefix("null, or ")
+    # In a union such as float | None or list[str] | Literal["all-linear"], the range's words already name null and
+    # all-linear, so only the type of the number or list is named here.
+    typed = next(part for part in (kind, *get_args(kind)) if get_origin(part) in (None, list, dict))
+    if re.match(r"\d|from ", said) or (get_origin(typed) is list and not said.startswith("a list")):
+        said = f"{words(typed)}: {said}"
+    return f"{said}, or null" if type(None) in get_args(kind) and "null" not in said else said
+
+
+_DICTIONARIES: dict[Any, str] = {
+    dict[str, list[Any]]: "keys with lists of values, such as {seed: [0,1]}",
+    dict[str, dict[str, Any]]: "names with keys and values, such as {wide: {lora.k: 16}}",
+    dict[str, dict[str, dict[str, Any]]]: "axes with values and their keys, such as {method: {lora: {lora.r: 8}}}",
+}
 
 
 def words(kind: Any) -> str:
@@ -91,13 +121,14 @@ def words(kind: Any) -> str:
         if get_origin(item) is Literal:
             return f"a list of: {words(item)}"
         items = {
-            str: "names, such as [query,value]",
+            str: "names, such as [a,b]",
             int: "whole numbers, such as [1,2]",
             list[str]: "lists of names, such as [[query]]",
+            dict[str, Any]: "keys with values, such as [{seed: 1}]",
         }
         return f"a list of {items.get(item, 'values, such as [0.1,0.2]')}"
     if get_origin(kind) is dict:
-        return "keys with values"
+        return _DICTIONARIES[kind]
     return ", ".join(words(part) for part in get_args(kind))
 
 
@@ -111,7 +142,7 @@ def check_values(config: RunConfig) -> None:
         if value is None and type(None) not in get_args(kind):
             raise UserError(f"--{key}: null is not allowed; allowed: {words(kind)}")
         if limits and not limits.holds(value):
-            raise UserError(f"--{key}: {shortened(repr(value))} is not allowed; allowed: {limits.words}")
+            raise UserError(f"--{key}: {as_written(value)} is not allowed; allowed: {limits.words}")
         if value == "":  # as from an unset shell variable; read as null, it would be ignored silently
             raise UserError(f"--{key}: '' is not allowed; allowed: {words(kind)}, but no empty text")
 
@@ -159,6 +190,11 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield name, value
 
 
+def as_written(value: Any) -> str:
+    """A value of a YAML file for an error message: null, true and false as YAML has them, other values as Python."""
+    return shortened({"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value)))
+
+
 def shortened(text: str) -> str:
     """The text, shortened for an error message of one line: a long text loses its middle."""
     return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN // 2]}...{text[-MOST_SHOWN // 4 :]}"
@@ -199,8 +235,17 @@ def one_line(message: str) -> str:
     )
     if unknown:
         return unknown_key(".".join(unknown.groups()))
-    if valueless := re.search(r"argument (--[\w.]+): expected (one|at least one) argument", message):
-        return f"{valueless[1]}: needs a value; one that begins with '-' is written {valueless[1]}=-1"
+    if word := re.search(r"unrecognized arguments: (.+?)(?= --|$)", message, re.I | re.S):
+        meant = (
+            f"did you mean --config {shlex.quote(word[1])}?"
+            if word[1].endswith((".yaml", ".yml"))
+            else "allowed: --KEY VALUE"
+        )
+        return f"{shortened(word[1])!r} belongs to no option; {meant}"
+    if valueless := re.search(r"argument --([\w.]+): expected (one|at least one) argument", message):
+        return _without_a_value(valueless[1])
+    if switch := re.search(r"argument (?:-\w/)?(--[\w.]+): ignored explicit argument", message):
+        return f"{switch[1]}: takes no value; allowed: {switch[1]} alone"
     wrong = re.search(r'Parser key "([^"]+)"', message)
     # Where several types are allowed, jsonargparse's message repeats the value after each type.
     given = re.search(r".*Given value: (.*)", message, re.S) or re.search(r"Got value: (.*)", message, re.S)
@@ -215,3 +260,11 @@ def one_line(message: str) -> str:
     ):
         return f"--{wrong[1]}: is a section of keys; give one of them, such as --{keys[0]}"
     return shortened(" ".join(message.split()))
+
+
+def _without_a_value(key: str) -> str:
+    """The message about an option at the end of the command line, or before another option."""
+    files = {"config", *(name for name, (kind, _) in SWITCHES.items() if kind is FilePath)}
+    taken = "a file or folder" if key in files else allowed().get(key, "text")
+    negative = f"; one that begins with '-' is written --{key}=-1" if "number" in taken else ""
+    return f"--{key}: needs a value; allowed: {taken}{negative}"

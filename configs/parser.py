@@ -13,7 +13,9 @@ from configs.errors import UserError
 from configs.files import find_config, read_keys
 from configs.given import given_of
 from configs.help import USAGE, Formatter, description
-from configs.keys import SPELLED, SWITCHES, flat, known_keys, one_line, refuse_huge, shortened, split_range
+from configs.keys import SPELLED, SWITCHES, TWO_NAMES, flat, known_keys, one_line, refuse_huge, shortened, split_range
+from configs.places import from_home
+from configs.ranges import FilePath
 from configs.requests import Command, Request, ScoreRequest, ShowRequest, WorkspaceRequest
 from configs.schema import RunConfig
 from configs.values import checked
@@ -29,6 +31,7 @@ def parse_command(argv: Sequence[str]) -> Command:
     Without --config the quickstart is run. An option overrules the files, wherever it stands. Raises UserError for
     anything that can be known to be wrong before a model is loaded; SystemExit(0) after --help and --print_config.
     """
+    _refuse_two_names(argv)
     argv = [_spelled(word) for word in argv]
     arguments = _files_first(argv)
     *_, source = files = _named_configs(arguments)
@@ -52,6 +55,14 @@ def parse_command(argv: Sequence[str]) -> Command:
     return Request(config, stage, overwrite, source, given_of(given.as_dict(), files, config))
 
 
+def _refuse_two_names(argv: Sequence[str]) -> None:
+    """Raises UserError if the command line gives one key under both of its names (see SPELLED)."""
+    keys = [key for key, _ in _options(argv)]
+    for key, field in SPELLED.items():
+        if key in keys and field in keys:
+            raise UserError(f"--{key} and --{field} {TWO_NAMES}")
+
+
 def _spelled(word: str) -> str:
     """A word of the command line, in which an option in SPELLED is renamed to its field."""
     option, equals, value = word.partition("=")
@@ -62,6 +73,9 @@ def _spelled(word: str) -> str:
 def _other_request(parsed: Namespace) -> ScoreRequest | ShowRequest | WorkspaceRequest | None:
     """A request to show, to score or to save a view; None for a run. Raises UserError for an incomplete request."""
     values = {name: parsed.get(name) for name in SWITCHES}
+    values |= {
+        name: from_home(values[name]) for name, (kind, _) in SWITCHES.items() if kind is FilePath and values[name]
+    }
     for name, (kind, _) in SWITCHES.items():
         limits = split_range(kind)[1]
         if limits and values[name] is not None and not limits.holds(values[name]):
@@ -105,9 +119,9 @@ def _named_configs(arguments: Sequence[str]) -> list[str]:
 def _files_first(argv: Sequence[str]) -> list[str]:
     """The arguments with every --config at their beginning, as jsonargparse lets a file overrule earlier options."""
     files = _named_configs(argv) or [DEFAULT_CONFIG]
-    if "" in files:  # without a name, which jsonargparse reports
+    if not all(file and not file.startswith("-") for file in files):  # a name is missing, which jsonargparse reports
         return list(argv)
-    return [word for file in files for word in ("--config", file)] + _without_config(argv)
+    return [f"--config={file}" for file in files] + _without_config(argv)
 
 
 def _without_config(arguments: Sequence[str]) -> list[str]:
@@ -131,11 +145,14 @@ class _ConfigFile(ActionConfigFile):
         path = find_config(values)
         content = read_keys(path)  # jsonargparse refuses unknown keys too, but its message does not name the file
         given = dict(flat(content))
-        # jsonargparse knows a key in SPELLED only under its field's name, so it must read the renamed content here.
-        spelled = any(field in given for field in SPELLED.values())
+        # jsonargparse knows a key in SPELLED only under its field's name, so it must read the renamed content here. It
+        # would read a file of keys without values, such as "name:", as a text.
+        rewritten = any(field in given for field in SPELLED.values()) or all(
+            value is None for value in content.values()
+        )
         try:
             refuse_huge(given.items())
-            super().__call__(parser, cfg, yaml.safe_dump(content) if spelled else str(path), option_string)
+            super().__call__(parser, cfg, yaml.safe_dump(content) if rewritten else str(path), option_string)
         except (ArgumentError, TypeError, ValueError, UserError) as error:
             raise UserError(f"{path}: {one_line(str(error))}") from error
 

@@ -54,6 +54,11 @@ def evaluation_path(task: TaskConfig, split: str) -> str | None:
     return {"validation": task.validation_path, "test": task.test_path}.get(split)
 
 
+def own_data(task: TaskConfig) -> bool:
+    """Whether the rows are the user's own, in task.path: not those of the sample, of GLUE or of a benchmark."""
+    return task.type not in ("sample", "glue") and not is_benchmark(task)
+
+
 def task_name(task: TaskConfig) -> str:
     """What a task is called in results: task.name, else the name of its file without the ending."""
     if task.type == "sample":

@@ -5,14 +5,13 @@ A test fails if the file differs from what this module prints.
 
 import dataclasses
 import inspect
-import re
 import typing
 from typing import Any
 
 import yaml
 from docstring_parser import parse_from_object
 
-from configs.keys import split_range, words
+from configs.keys import takes
 from configs.schema import RunConfig
 
 _HEAD = """# Configuration
@@ -31,20 +30,6 @@ The command line also takes: `--config FILE` (a bare name is looked up in `confi
 def page() -> str:
     """The text of docs/configuration.md."""
     return _HEAD + "".join(_section(RunConfig, "", "A run"))
-
-
-def takes(annotation: Any) -> str:
-    """The values that a key takes, in words: its type and its range, or the range alone if that names the type."""
-    kind, limits = split_range(annotation)
-    if limits is None:
-        return words(kind)
-    said = limits.words.removeprefix("null, or ")
-    # In a union such as float | None or list[str] | Literal["all-linear"], the range's words already name null and
-    # all-linear, so only the type of the number or list is named here.
-    typed = next(part for part in (kind, *typing.get_args(kind)) if typing.get_origin(part) in (None, list, dict))
-    if re.match(r"\d|from ", said) or (typing.get_origin(typed) is list and not said.startswith("a list")):
-        said = f"{words(typed)}: {said}"
-    return f"{said}, or null" if type(None) in typing.get_args(kind) and "null" not in said else said
 
 
 def _section(schema: Any, prefix: str, title: str) -> list[str]:

@@ -87,6 +87,9 @@ def _task_refusals(config: RunConfig) -> Iterator[str]:
     """Messages about settings that the type of the task lacks or does not allow."""
     task = config.task
     where = f"for --task.type {task.type}"
+    if (task.evaluation_split or "").startswith("train"):  # such as train_sft of a chat
+        allowed = "a split that is not trained on, such as validation"
+        yield _refusal("task.evaluation_split", f"'{task.evaluation_split}'", "as its rows are trained on", allowed)
     if task.type == "glue" and task.name is None:
         yield _refusal("task.name", "null", where, "sst2, cola, mrpc, ...")
     if task.type == "text" and task.path is None:

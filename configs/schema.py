@@ -101,8 +101,8 @@ class HypergradientConfig:
     """first_order: eta = 0, no implicit term; darts: central difference; none: a control, which trains plain LoRA of
     rank k on D_tr while alpha stays at its start. The others: docs/hypergradients.md. Paper: darts."""
     eta: ranges.Eta = "betty"
-    """Size of the inner step in the implicit term: a number, lr (Eq. 4: the current learning rate of W), or betty (1,
-    as in the paper's code)."""
+    """Size of the inner step in the implicit term, the part of the gradient that follows how W depends on beta: a
+    number, lr (Eq. 4: the current learning rate of W), or betty (1, as in the paper's code)."""
     radius: ranges.Positive = 0.01
     """Length of a finite difference in the space of W (darts, forward_difference, sama). Betty: 0.01."""
     fp32_difference: bool = False
@@ -178,8 +178,8 @@ class TrackingConfig:
     """Whether the curves also go to wandb, and into which project."""
 
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """auto: what WANDB_MODE, WANDB_DISABLED or `wandb offline` say; else online if an API key is found, else offline
-    (upload later by `wandb sync`). online without a key is refused, as the program never asks for one."""
+    """auto: the mode that WANDB_MODE, WANDB_DISABLED or `wandb offline` set; else online if an API key is found, else
+    offline (upload later by `wandb sync`). online without a key is refused, as the program never asks for one."""
     project: str = "autolora"
     """wandb project."""
     entity: str | None = None

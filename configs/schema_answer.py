@@ -8,13 +8,13 @@ from configs import ranges
 
 @dataclass(frozen=True)
 class AnswerConfig:
-    """After the search: how the searched model is measured on D_val, and how the ranks are chosen."""
+    """How the finished search is measured on D_val, and how the ranks are chosen."""
 
     rule: Literal["threshold", "shares", "size"] = "threshold"
     """How the rank of each layer is chosen. threshold: the number of its components with alpha >= lambda (paper).
-    shares: of the singular components of all layers, those with the largest share per parameter; a component's share
-    is its part of what switching LoRA off would cost on D_val, and a share below noise is not counted. size: those
-    with the largest squared singular value per parameter. With shares and size a layer may get rank 0."""
+    shares: of the singular components of all layers, those with the largest share per parameter. A component's share
+    is its part of what switching LoRA off would cost on D_val; a share below noise is not counted. size: those with
+    the largest squared singular value per parameter. With shares and size a layer may get rank 0."""
     budget: ranges.Budget = "auto"
     """Rules shares and size: an average rank; all ranks together have at most as many LoRA parameters as this rank in
     every layer. auto: the smallest of 0.25, 0.5, 1 and 2 that is enough; if none is, there is no limit."""

@@ -41,7 +41,7 @@ class LoraSettings:
     """optuna: how many trials are trained on D_tr; the ranks of the trial that is best on D_val are retrained. The
     first trial has uniform ranks, the rest of the first half (at most ten) random ranks; TPE proposes the others."""
     rho: ranges.Rho = 2.0
-    """eva: how far a rank may exceed r: no layer gets more than rho * r. 1: r in every layer. PEFT's default: 2."""
+    """eva: no layer gets a rank above rho * r. 1: r in every layer. PEFT's default: 2."""
     grid: ranges.Ranks = field(default_factory=lambda: [1, 2, 4, 8])
     """Method lora_grid: ranks to try for each target module, in every combination (16 for two targets); each
     combination is trained on D_tr, and the one that is best on D_val is retrained."""
@@ -65,4 +65,5 @@ class AdapterSettings:
     """Method adapter: Houlsby's bottlenecks (arXiv 1902.00751)."""
 
     bottleneck: ranges.Width = 4
-    """Width of each bottleneck. 4 takes about the parameters of lora.r 4 on query and value. Houlsby: 8, 64 or 256."""
+    """Width of each bottleneck. 4 has about as many parameters as lora.r 4 on query and value. Houlsby: 8, 64 or
+    256."""

@@ -55,8 +55,8 @@ class TaskConfig:
     available: f1_macro for classes, mse for numbers, perplexity and token_accuracy for generation, which writes no
     texts if only these two are asked for. meteor, rouge_l and cider need Java."""
     evaluation_split: str | None = None
-    """Split that is evaluated for metrics.json. null: validation for glue; test for the sample, and for e2e, webnlg
-    and tokens from the hub if it exists; for your own data test if test_path is given, else validation."""
+    """Split that is evaluated for metrics.json; not train. null: validation for glue; test for the sample, and for
+    e2e, webnlg and tokens from the hub if it exists; for your own data test if test_path is given, else validation."""
     validation_share: ranges.Share = 0.5
     """Share of the training rows that becomes D_val; the rest is D_tr. Paper: 0.5."""
     split_by: Literal["source", "row"] = "source"
@@ -100,7 +100,7 @@ class TaskConfig:
 class DecodeSettings:
     """Tasks generation and chat: how the model writes texts after the training.
 
-    null: for e2e and webnlg, the value in the LoRA paper's code for GPT-2; for all other tasks, greedy decoding. The
+    null: for e2e and webnlg the values of the LoRA paper's code for GPT-2, for everything else greedy decoding. The
     samples of chat are always decoded greedily, one at a time."""
 
     num_beams: ranges.WidthOrNull = None

@@ -10,7 +10,8 @@ Arm = Literal["uniform", "random"]
 
 @dataclass(frozen=True)
 class VerdictConfig:
-    """--stage verdict: do these ranks, trained from fresh weights, beat the same ranks in other layers?"""
+    """--stage verdict trains pairs of models from fresh weights, one at the learned ranks and one at the same ranks in
+    other layers, and compares their losses."""
 
     minutes: ranges.Positive = 15.0
     """Minutes after which the command stops training pairs; the same command resumes. A verdict needs at least 8 pairs

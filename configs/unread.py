@@ -139,7 +139,8 @@ TABLE: tuple[Row, ...] = (
         ("lora.r",), lambda c: c.method in BUDGETED and not _uses_r(c),
         f"{_METHOD} beside --lora.budget, which gives the number of parameters",
     ),
-    Row(("lora.r",), lambda c: not _uses_r(c), f"{_METHOD}: it is the rank for lora, adalora, eva and lora_random"),
+    Row(("lora.r",), lambda c: not _uses_r(c), f"{_METHOD}: it is read only for lora, adalora, eva, "
+        "para, optuna, lora_modules and lora_random"),
     Row(
         ("lora.budget",), lambda c: c.method not in BUDGETED,
         f"{_METHOD}: it is read only for para, optuna, lora_modules and lora_random",

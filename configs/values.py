@@ -8,7 +8,17 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from configs.errors import UserError
-from configs.keys import SPELLED, flat, known_keys, one_line, refuse_huge, unknown_key
+from configs.keys import (
+    SPELLED,
+    TWO_NAMES,
+    flat,
+    known_keys,
+    one_line,
+    refuse_huge,
+    shortened,
+    split_range,
+    unknown_key,
+)
 from configs.rules import check
 from configs.schema import RunConfig
 
@@ -31,6 +41,9 @@ def from_tree(tree: Mapping[str, Any], values: Mapping[str, Any], name: str | No
 
 def _read(values: Mapping[str, Any], tree: Mapping[str, Any] | None = None) -> Namespace:
     """`values` (dotted key -> value), laid over `tree`, with the types of the schema. Raises UserError."""
+    for key, field in SPELLED.items():
+        if key in values and field in values:
+            raise UserError(f"--{key} and --{field} {TWO_NAMES}")
     values = {SPELLED.get(key, key): value for key, value in values.items()}
     unknown = [key for key in values if key not in known_keys()]
     if unknown:
@@ -50,6 +63,12 @@ def checked(given: Namespace, name: str | None, base: RunConfig | None = None) -
     """
     config = _with(base or RunConfig(), given.as_dict())
     if config.name is None:
+        limits = split_range(known_keys()["name"])[1]
+        if name is not None and limits is not None and not limits.holds(name):
+            raise UserError(
+                f"--name: needs a value, as the file's name, {shortened(name)!r}, is not allowed as a run's name; "
+                f"allowed: {limits.words}"
+            )
         config = dataclasses.replace(config, name=name)
     check(config)
     return config

@@ -28,10 +28,13 @@ def read_yaml(path: Path) -> Any:
         if root is not None:
             _refuse_large(path, root, {})
             _refuse_twice(path, root)
-        return get_loader("yaml")(text)
+        values = get_loader("yaml")(text)
     except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or a number of too many digits
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{path}: not readable as YAML ({reason})") from error
+    if isinstance(values, str) and isinstance(root, yaml.MappingNode):
+        return {key.value: None for key, _ in root.value}  # jsonargparse reads keys alone, such as "lora:", as a text
+    return values
 
 
 def plain_values(path: Path) -> Any:

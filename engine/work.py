@@ -75,13 +75,11 @@ def _export_untrained(run: Context, stage: Stage) -> None:
 
 
 def _tracker(asked: Asked) -> Tracker:
-    """The run's tracker; NOWHERE for --stage report. Its job, by which wandb groups runs, is the method and, for a
-    search, the hypergradient."""
+    """The run's tracker; NOWHERE for --stage report. Its job, by which wandb groups runs, is the method and, for
+    autolora, the hypergradient: the other methods that search ranks have none."""
     config = asked.config
     if asked.stage == "report":
         return NOWHERE
-    searches = config.method in SEARCHING
-    job = f"{config.method}/{config.hypergradient.type}" if searches else config.method
-    tags = [config.task.name or config.task.type, config.method, f"seed {config.seed}"]
-    tags += [config.hypergradient.type] if searches else []
-    return open_tracker(config, asked.folder.root, job=job, tags=tags)
+    approximation = [config.hypergradient.type] if config.method == "autolora" else []
+    tags = [config.task.name or config.task.type, config.method, f"seed {config.seed}", *approximation]
+    return open_tracker(config, asked.folder.root, job="/".join([config.method, *approximation]), tags=tags)

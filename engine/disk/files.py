@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
+from configs.json_text import once
 
 
 def remove(path: Path) -> None:
@@ -72,21 +73,12 @@ def load_json(path: Path) -> Any:
     would silently keep the last.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_object)
+        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
         # JSON can escape half of a surrogate pair, which cannot be written to a file or a terminal.
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from error
     return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} is given twice in one object")
-    return found
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -62,7 +62,7 @@ def _lock_of(place: Path) -> Path:
 
 def _owner(path: Path) -> str:
     """The process that wrote the lock file, as "process 12 on host"; "" if the file does not say."""
-    with suppress(OSError, ValueError, LookupError, TypeError):
+    with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
         content = json.loads(path.read_text(encoding="utf-8"))
         return f"process {content['pid']} on {content['host']}"
     return ""

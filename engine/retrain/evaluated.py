@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from configs.places import is_hub_name
-from configs.recipe import evaluation_path, is_benchmark
+from configs.recipe import evaluation_path, own_data
 from configs.schema import RunConfig
 
 _PARTS = {0.1: "tenth", 0.2: "fifth", 0.25: "quarter", 0.5: "half"}
@@ -17,7 +17,7 @@ def evaluated_on(config: RunConfig, name: str, split: str, held_out: bool) -> st
     `held_out`: whether the task took them out of the training rows.
     """
     task = config.task
-    if task.type in ("sample", "glue") or is_benchmark(task):
+    if not own_data(task):
         return f"{name}, {split}"
     own = evaluation_path(task, split)
     if own is not None:
@@ -32,11 +32,11 @@ def evaluated_on(config: RunConfig, name: str, split: str, held_out: bool) -> st
 def standard_error(metrics: Mapping[str, float], rows: int) -> float | None:
     """The standard error of the main metric if it is the accuracy on `rows` independent rows; None for others.
 
-    This is Agresti's estimate: it adds one right and one wrong row, so that the accuracy of a few rows that are all
-    right does not look certain.
+    This is the estimate of Agresti and Coull (1998): it adds two right and two wrong rows, so that the accuracy of a
+    few rows that are all right does not look certain.
     """
     name, value = next(iter(metrics.items()))
     if name != "accuracy" or not rows:
         return None
-    share = (value * rows + 1) / (rows + 2)
-    return math.sqrt(share * (1 - share) / rows)
+    share = (value * rows + 2) / (rows + 4)
+    return math.sqrt(share * (1 - share) / (rows + 4))

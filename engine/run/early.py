@@ -8,7 +8,7 @@ from pathlib import Path
 from configs.errors import UserError
 from configs.places import from_home, is_local
 from configs.ranges import ALL_LINEAR
-from configs.recipe import evaluation_path, evaluation_split, is_benchmark
+from configs.recipe import evaluation_path, evaluation_split, own_data
 from configs.rules import WITHOUT_LORA
 from engine.run.opening import Asked
 from problems.models.parts import split
@@ -27,7 +27,7 @@ _LONGEST = 100_000_000
 def refuse_missing_files(asked: Asked) -> None:
     """Refuses a run whose file of training rows, or of evaluation rows, does not exist."""
     task = asked.config.task
-    if _trains_nothing(asked) or task.type not in ("text", "tokens", "generation", "chat") or is_benchmark(task):
+    if _trains_nothing(asked) or not own_data(task):
         return
     evaluated = evaluation_split(task)
     files = ("--task.path", task.path), (f"--task.{evaluated}_path", evaluation_path(task, evaluated))
@@ -66,7 +66,7 @@ def _trains_nothing(asked: Asked) -> bool:
 
 def weights_in(folder: Path) -> list[str]:
     """The names of the weights in a model's files; empty if the files cannot be read or may use other names."""
-    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         if json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"] not in _SAME_NAMES:
             return []
         index = folder / "model.safetensors.index.json"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from configs.places import from_home
 from configs.schema import RunConfig, Stage
 from engine.disk import newest
 from engine.disk.files import remove
@@ -65,7 +66,7 @@ class RunFolder:
     @classmethod
     def of(cls, config: RunConfig) -> Self:
         """The folder of a configured run."""
-        return cls(Path(config.runs_folder) / str(config.name))
+        return cls(Path(from_home(config.runs_folder)) / str(config.name))
 
     def at(self, root: Path) -> Self:
         """The same folder at another place."""
@@ -97,9 +98,6 @@ class RunFolder:
         return retrained + reported if stage == "retrain" else searched + retrained + reported
 
     def patterns(self) -> list[str]:
-        """Patterns of everything that a run writes here, except for wandb's folder.
-
-        They include temporary files, and the lock file that earlier versions wrote here.
-        """
+        """Patterns of everything that a run writes here, temporary files included, wandb's folder excluded."""
         names = [self.config.name, *(path.name for path in self.outputs("all"))]
-        return [*names, *(f".{name}.tmp" for name in names), ".lock"]
+        return [*names, *(f".{name}.tmp" for name in names)]

@@ -1,6 +1,5 @@
 """Check whether a run may start, resume or overwrite, before it writes anything and before it does anything slow."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,8 +63,7 @@ Refusal = Callable[[AskedOf[F]], None]
 def refuse_misplaced(asked: AskedOf[F]) -> None:
     """Refuses a folder with a file where this program would write a folder, or the reverse."""
     for path, kind in misplaced(asked.folder):
-        if os.path.lexists(path):
-            raise UserError(f"{path}: must be a {kind}, but is something else; move it, or give another --name")
+        raise UserError(f"{path}: must be a {kind}, but is something else; move it, or give another --name")
 
 
 def refuse_study(asked: Asked) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Self
 
 from configs.errors import UserError
+from configs.places import from_home
 from configs.schema import RunConfig, Stage
 from engine.disk.paths import At
 from engine.run.folder import WANDB_ID, RunFolder
@@ -33,7 +34,7 @@ class StudyFolder:
     @classmethod
     def of(cls, config: RunConfig) -> Self:
         """The folder of a configured study."""
-        return cls(Path(config.runs_folder) / str(config.name))
+        return cls(Path(from_home(config.runs_folder)) / str(config.name))
 
     def at(self, root: Path) -> Self:
         """The same folder at another place."""
@@ -53,7 +54,7 @@ class StudyFolder:
         """Patterns of everything that a study and its cells write here, wandb's folders excluded."""
         names = [path.name for path in self.outputs() if path != self.cells]
         of_cells = [f"cells/*/{pattern}" for pattern in RunFolder(self.root).patterns()]
-        return [*names, *(f".{name}.tmp" for name in names), ".lock", "cells/.*", *of_cells]
+        return [*names, *(f".{name}.tmp" for name in names), "cells/.*", *of_cells]
 
     def outputs(self, stage: Stage = "all") -> list[Path]:
         """The paths that a study writes; for stage report, those that are drawn from the cells."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from configs.errors import UserError
+from configs.json_text import GivenTwice, once
 from problems.scoring.files import read_lines
 
 _TAG = re.compile(r"O|[BIES]-\S+")
@@ -82,8 +83,10 @@ def _read_json_lines(path: str | Path, lines: list[str]) -> list[Sentence]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except ValueError as error:
+            row = json.loads(line, object_pairs_hook=once)
+        except GivenTwice as error:
+            raise UserError(f"{path}: line {number}: {error}; allowed: once") from None
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: line {number} is not JSON ({error})") from None
         tokens, tags = _strings(row, "tokens"), _strings(row, "tags")
         if tokens is None or tags is None:

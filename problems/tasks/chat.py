@@ -109,23 +109,27 @@ class Chats(Causal):
         return Template(tokenizer)
 
     def _fitting(self, rows: Dataset) -> Dataset:
-        """The rows to train or evaluate on; a warning tells how many were cut and dropped.
+        """The rows to train or evaluate on; warnings tell how many were cut and dropped, and why.
 
         Raises UserError where no row is left.
         """
         cut, most = np.asarray(rows["cut"][:], dtype=bool), self.config.max_length
         answered = np.array([any(label != IGNORED for label in labels) for labels in rows["labels"]])
-        dropped = ~answered | (cut & (self.config.too_long == "drop"))
-        if cut.any() or dropped.any():
-            log.warning(
-                "%d of %d rows are longer than task.max_length %d: %d are cut; %d are dropped%s",
-                cut.sum(), len(rows), most, (cut & ~dropped).sum(), dropped.sum(),
-                " (task.too_long drop)" if self.config.too_long == "drop" else ", as no token of an answer is left",
-            )  # fmt: skip
+        drops = self.config.too_long == "drop"
+        dropped = ~answered | (cut & drops)
+        if cut.any():
+            lost = (cut & dropped).sum()
+            emptied = f"; {lost} are dropped, as no token of an answer is left" if lost else ""
+            done = "they are dropped (task.too_long drop)" if drops else f"{(cut & ~dropped).sum()} are cut{emptied}"
+            log.warning("%d of %d rows are longer than task.max_length %d: %s", cut.sum(), len(rows), most, done)
+        if empty := (~answered & ~cut).sum():
+            log.warning("%d of %d rows are dropped, as they have no token of an answer", empty, len(rows))
+        if dropped.all() and not cut.any():
+            raise UserError(f"--task.path: none of {len(rows)} rows has a token of an answer; allowed: rows with one")
         if dropped.all():
             raise UserError(
                 f"--task.max_length: {most} is not allowed, as none of {len(rows)} rows "
-                f"{'fits and ' if self.config.too_long == 'drop' else ''}has a token of an answer; give a larger one"
+                f"{'fits and ' if drops else ''}has a token of an answer; give a larger one"
             )
         return rows.select(np.flatnonzero(~dropped)) if dropped.any() else rows
 

@@ -86,7 +86,7 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "unknown key without a value": ("lora: {kk: }\n", "c.yaml: unknown key 'lora.kk'; did you mean 'lora.k'?"),
     "unknown key of nothing": ("serach: {}\n", "c.yaml: unknown key 'serach'"),
     "no mapping": ("- a\n- b\n", "c.yaml: needs keys with values; holds ['a', 'b']"),
-    "empty": ("", "c.yaml: needs keys with values; holds None"),
+    "empty": ("", "c.yaml: needs keys with values; holds null"),
     "no YAML": ("search: [1,\n", "c.yaml: not readable as YAML ("),
     "not UTF-8": (b"name: \xff\n", "c.yaml: not readable as YAML ("),
     "a value for a section": (
@@ -97,10 +97,10 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
         "study:\n  ray: 5\n",
         "c.yaml: study.ray: 5 is not allowed; allowed: keys with values, such as study.ray.address",
     ),
-    "nothing for a section": ("search:\n", "c.yaml: needs keys with values; holds 'search:"),
+    "nothing for a section": ("search:\n", "c.yaml: search: null is not allowed; allowed: keys with values, such as"),
     "nothing for one section of two": (
         "seed: 1\nsearch:\n",
-        "c.yaml: search: None is not allowed; allowed: keys with",
+        "c.yaml: search: null is not allowed; allowed: keys with",
     ),
 }
 
@@ -186,3 +186,32 @@ def test_the_stage_in_a_file_is_the_command_line_s_affair(tmp_path: Path) -> Non
     assert load_config(path) == RunConfig(name="c", seed=3)
     request = parse(["--config", str(path)])
     assert (request.stage, request.overwrite, request.config) == ("search", True, load_config(path))
+
+
+@pytest.mark.parametrize(("value", "said"), [("'no'", "'no'"), ("maybe", "'maybe'"), ("3", "3"), ("null", "null")])
+def test_overwrite_in_a_file_is_true_or_false(tmp_path: Path, value: str, said: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"seed: 3\noverwrite: {value}\n")
+    for read in (lambda: parse(["--config", str(path)]), lambda: load_config(path)):
+        with pytest.raises(UserError) as caught:
+            read()
+        assert str(caught.value) == f"{path}: overwrite: {said} is not allowed; allowed: true or false"
+    path.write_text("seed: 3\noverwrite: false\n")
+    assert not parse(["--config", str(path)]).overwrite
+    assert parse(["--overwrite", "--config", str(path)]).overwrite
+
+
+def test_a_file_of_a_key_without_a_value_gives_null(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("seed:\n")
+    with pytest.raises(UserError, match=r"^--seed: null is not allowed; allowed: a whole number$"):
+        parse(["--config", str(path)])
+    path.write_text("name:\n")
+    assert parse(["--config", str(path)]).config == load_config(path) == RunConfig(name="c")
+
+
+def test_both_names_of_answer_from_are_refused_in_values(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("seed: 3\n")
+    with pytest.raises(UserError, match=r"--answer\.from and --answer\.from_run are two names of one key"):
+        load_config(path, {"answer.from": "a", "answer.from_run": "b"})

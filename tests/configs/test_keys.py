@@ -83,12 +83,14 @@ def test_every_key_and_switch_has_words() -> None:
         (Literal["lr", "betty"], "lr, betty"),
         (float | Literal["lr"], "a number, lr"),
         (str | None, "text, null"),
-        (list[str], "a list of names, such as [query,value]"),
+        (list[str], "a list of names, such as [a,b]"),
         (list[int] | None, "a list of whole numbers, such as [1,2], null"),
         (list[float], "a list of values, such as [0.1,0.2]"),
         (list[Literal["uniform", "random"]], "a list of: uniform, random"),
         (list[list[str]], "a list of lists of names, such as [[query]]"),
-        (dict[str, dict[str, Any]], "keys with values"),
+        (list[dict[str, Any]], "a list of keys with values, such as [{seed: 1}]"),
+        (dict[str, list[Any]], "keys with lists of values, such as {seed: [0,1]}"),
+        (dict[str, dict[str, Any]], "names with keys and values, such as {wide: {lora.k: 16}}"),
     ],
 )
 def test_words_of_a_type(kind: Any, said: str) -> None:
@@ -130,11 +132,11 @@ def test_a_key_that_is_near_to_none_gets_no_guess() -> None:
         ("Option 'sed' is not accepted", "unknown key 'sed'; did you mean 'seed'?"),
         (
             'Parser key "lora.k":\n  Expected a <class int>.\n  Got value: 2.5',
-            "--lora.k: '2.5' is not allowed; allowed: a whole number",
+            "--lora.k: '2.5' is not allowed; allowed: a whole number: 1 to 1024",
         ),
         (
             'Parser key "task.train_rows":\n    - Expected a <class int>. Got value: True\n  Given value: true',
-            "--task.train_rows: 'true' is not allowed; allowed: a whole number, null",
+            "--task.train_rows: 'true' is not allowed; allowed: a whole number: 1 to 1,000,000,000, or null",
         ),
         (
             'Parser key "name":\n  Does not validate:\n    - Expected a <class str>. Got value: 12\n'
@@ -145,6 +147,11 @@ def test_a_key_that_is_near_to_none_gets_no_guess() -> None:
             'Parser key "task":\n  Unable to load config \'x\'\n  - Parser key "task":\n    Unable to load config "x"',
             "--task: is a section of keys; give one of them, such as --task.type",
         ),
+        (
+            "unrecognized arguments: a b.yaml --x 1",
+            "'a b.yaml' belongs to no option; did you mean --config 'a b.yaml'?",
+        ),
+        ("argument -h/--help: ignored explicit argument '3'", "--help: takes no value; allowed: --help alone"),
         ("While parsing:\n    line 3,\n  column 1\n", "While parsing: line 3, column 1"),
     ],
 )

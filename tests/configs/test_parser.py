@@ -48,6 +48,8 @@ def test_the_command_line_wins_over_the_file_before_and_after_it() -> None:
         before = parse(["--search.steps", "7", "--model.name", "org/mine", *file, "--stage", "search"])
         assert (before.config.search.steps, before.config.model.name) == (7, "org/mine")
         assert (before.config.task.name, before.stage, before.source) == ("sst2", "search", "glue_sst2.yaml")
+    first = parse(["--lora.k", "5", "--stage", "search", "--overwrite", "--config", "glue_sst2.yaml"])
+    assert (first.config.lora.k, first.stage, first.overwrite) == (5, "search", True)
 
 
 WRONG = {
@@ -65,13 +67,38 @@ WRONG = {
         ["--search.steps", "many"],
         "--search.steps: 'many' is not allowed; allowed: a whole number",
     ),
-    "fraction": (["--lora.k", "2.5"], "--lora.k: '2.5' is not allowed; allowed: a whole number"),
+    "fraction": (["--lora.k", "2.5"], "--lora.k: '2.5' is not allowed; allowed: a whole number: 1 to 1024"),
+    "list for a number": (["--lora.k", "[1]"], "--lora.k: '[1]' is not allowed; allowed: a whole number: 1 to 1024"),
+    "value for a list": (
+        ["--study.axes", "{seed: 1}"],
+        "--study.axes: '1' is not allowed; allowed: keys with lists of values, such as {seed: [0,1]}",
+    ),
+    "name for names": (
+        ["--task.metrics", "f1"],
+        "--task.metrics: 'f1' is not allowed; allowed: a list of names, such as [a",
+    ),
+    "value of a switch": (["--overwrite=true"], "--overwrite: takes no value; allowed: --overwrite alone"),
+    "value after a switch": (["--overwrite", "true"], "'true' belongs to no option; allowed: --KEY VALUE"),
+    "file without its option": (
+        ["quickstart.yaml"],
+        "'quickstart.yaml' belongs to no option; did you mean --config quickstart.yaml?",
+    ),
+    "option without its file": (["--config"], "--config: needs a value; allowed: a file or folder"),
+    "option without its folder": (["--show"], "--show: needs a value; allowed: a file or folder"),
+    "option without its number": (
+        ["--seed"],
+        "--seed: needs a value; allowed: a whole number: 0 to 2147483647; one that begins with '-' is written",
+    ),
+    "both names of a key": (
+        ["--answer.from", "a", "--answer.from_run=b"],
+        "--answer.from and --answer.from_run are two names of one key; allowed: one of them",
+    ),
     "choice": (
         ["--search.constraint", "softmx"],
         "--search.constraint: 'softmx' is not allowed; allowed: softmax, sigmoid, none",
     ),
     "stage": (["--stage", "train"], "--stage: 'train' is not allowed; allowed: all, search, retrain, report"),
-    "eta": (["--hypergradient.eta", "big"], "--hypergradient.eta: 'big' is not allowed; allowed: a number, lr, betty"),
+    "eta": (["--hypergradient.eta", "big"], "--hypergradient.eta: 'big' is not allowed; allowed: a number from 0 to"),
     "null": (["--seed", "null"], "--seed: "),
 }
 
@@ -189,3 +216,23 @@ def test_of_a_user_s_files_the_keys_are_given_whose_values_are_no_defaults(tmp_p
     request = parse(["--config", str(first), "--config", str(second), "--seed", "1"])
     files = {"lora.k": str(first), "name": str(first), "search.steps": str(second)}
     assert request.given == Given(frozenset({"seed"}), files)
+
+
+def test_a_path_begins_at_the_home_of_the_user_also_after_an_equals_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell replaces the ~ of `--show ~/a`, but not of `--show=~/a`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "c.yaml").write_text("seed: 3\n")
+    assert parse_command(["--show=~/a"]) == ShowRequest(f"{tmp_path}/a")
+    assert parse(["--config=~/c.yaml"]).config.seed == 3
+
+
+def test_a_file_whose_name_is_none_for_a_run_needs_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "my run.yaml"
+    path.write_text("seed: 3\n")
+    with pytest.raises(
+        UserError, match=r"^--name: needs a value, as the file's name, 'my run', is not allowed as a run"
+    ):
+        parse(["--config", str(path)])
+    assert parse(["--config", str(path), "--name", "a"]).config.name == "a"

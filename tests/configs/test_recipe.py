@@ -1,9 +1,19 @@
 """LoRA's recipe for GPT-2 is that of E2E and WebNLG alone; what is given always counts."""
 
+from typing import get_args, get_type_hints
+
 import pytest
 
 from configs.parser import parse
-from configs.recipe import Decoding, decoding, evaluation_path, evaluation_split, is_benchmark, label_smoothing
+from configs.recipe import (
+    Decoding,
+    decoding,
+    evaluation_path,
+    evaluation_split,
+    is_benchmark,
+    label_smoothing,
+    own_data,
+)
 from configs.schema import RunConfig, TaskConfig
 
 RECIPE = Decoding(10, 0.8, 4, 64, 8)
@@ -19,6 +29,12 @@ def test_the_benchmarks_have_the_recipe(name: str) -> None:
     assert is_benchmark(found.task)
     assert decoding(found) == RECIPE
     assert label_smoothing(found.task) == 0.1
+
+
+@pytest.mark.parametrize("kind", get_args(get_type_hints(TaskConfig)["type"]))
+def test_every_type_but_the_sample_and_glue_may_have_rows_of_the_user(kind: str) -> None:
+    assert own_data(TaskConfig(type=kind, name="mine")) == (kind not in ("sample", "glue"))  # type: ignore[arg-type]
+    assert not own_data(TaskConfig(type="generation", name="e2e"))
 
 
 def test_an_own_table_is_written_greedily_and_learned_without_smoothing() -> None:

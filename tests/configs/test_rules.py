@@ -17,6 +17,18 @@ IMPOSSIBLE = {
         ("--hypergradient.type", "exact", "--model.attention", "sdpa"),
         r"^--model\.attention: 'sdpa' has no second derivatives.*exact needs; allowed: auto, eager",
     ),
+    "training rows of glue as the evaluation": (
+        ("--task.type", "glue", "--task.name", "cola", "--task.evaluation_split", "train"),
+        r"^--task\.evaluation_split: 'train' is not allowed as its rows are trained on; allowed: a split that is not",
+    ),
+    "training rows of the sample as the evaluation": (
+        ("--task.evaluation_split", "train"),
+        r"^--task\.evaluation_split: 'train' is not allowed as",
+    ),
+    "training rows of a chat as the evaluation": (
+        ("--task.type", "chat", "--task.path", "a/b", "--task.evaluation_split", "train_sft"),
+        r"^--task\.evaluation_split: 'train_sft' is not allowed as",
+    ),
     "glue without a task": (("--task.type", "glue"), r"^--task\.name: null is not allowed for --task\.type glue"),
     "chat without a file": (
         ("--task.type", "chat"),

@@ -130,7 +130,7 @@ REFUSED = {
     ),
     "an axis of what only another method reads": (
         ("--study.axes", "{lora.r: [2, 4]}"),
-        "--lora.r: does nothing with --method autolora: it is the rank for lora, adalora, eva and lora_random; le",
+        "--lora.r: does nothing with --method autolora: it is read only for lora, adalora, eva, para, optuna, lora_m",
     ),
     "a task that the sample is not": (
         ("--task.name", "nosuch"), "--task.name: does nothing with --task.type sample, whose sentences the program",

@@ -8,7 +8,9 @@ from tests.helpers.unread import CHAT, DATA, PAIRS, told
 E2E = ("--task.type", "generation", "--task.name", "e2e")
 SAID = {
     ("--search.patience", "3"): "--search.patience: does nothing with --answer.rule shares",
-    ("--lora.r", "6"): "--lora.r: does nothing with --method autolora: it is the rank for lora, adalora, eva and lor",
+    ("--lora.r", "6"): (
+        "--lora.r: does nothing with --method autolora: it is read only for lora, adalora, eva, para, optuna, lora_"
+    ),
     ("--method", "lora", "--search.steps", "9", "--hypergradient.type", "sama", "--retrain.init", "scratch"): (
         "--hypergradient.type, --retrain.init, --search.steps: do nothing with --method lora, which has no search"
     ),

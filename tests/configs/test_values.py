@@ -35,5 +35,5 @@ def test_a_section_is_no_key_and_null_is_no_way_to_ask_for_the_default() -> None
 def test_a_tree_has_a_name_of_its_own_or_the_given_one() -> None:
     assert from_tree({"seed": 3}, {}, "a") == RunConfig(name="a", seed=3)
     assert from_tree({"name": "b", "lora": {"k": 2}}, {"lora.k": 3}, "a").name == "b"
-    with pytest.raises(UserError, match=r"^--name: None is not allowed; allowed: letters"):
+    with pytest.raises(UserError, match=r"^--name: null is not allowed; allowed: letters"):
         from_tree({}, {})

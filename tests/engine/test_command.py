@@ -211,7 +211,7 @@ def test_a_report_is_told_to_wandb_as_its_run_was_unless_asked_otherwise(
 
 BROKEN = {
     "not there": (None, r" does not exist, but a report needs it; --stage all writes it"),
-    "empty": ("", "needs keys with values; holds None"),
+    "empty": ("", "needs keys with values; holds null"),
     "a list": ("- a\n", "needs keys with values"),
     "no YAML": ("seed: [\n", "not readable as YAML"),
     "no text": (b"\xff\xfe", "not readable as YAML"),

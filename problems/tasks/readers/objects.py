@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import UserError
+from configs.json_text import GivenTwice, once
 
 FORMATS = (".jsonl", ".json", ".parquet")
 
@@ -67,6 +68,8 @@ def read_json(where: str, path: Path) -> Any:
 
 def _parsed(where: str, text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=once)
+    except GivenTwice as error:
+        raise UserError(f"{where}: {error}; allowed: once") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: is no JSON ({str(error).splitlines()[0]})") from error

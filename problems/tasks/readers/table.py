@@ -1,5 +1,6 @@
 """Read a table from a CSV, TSV, JSON Lines or parquet file, and check its columns."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from configs.errors import UserError
+from configs.json_text import GivenTwice, once
 from problems.tasks.readers.delimited import read_delimited
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -58,9 +60,22 @@ def _read_parquet(option: str, path: Path) -> pd.DataFrame:
 def _read_json_lines(option: str, path: Path) -> pd.DataFrame:
     plain: Any = {"dtype": False, "convert_dates": False, "convert_axes": False}
     try:
-        return pd.read_json(path, lines=True, encoding="utf-8-sig", **plain)
+        table = pd.read_json(path, lines=True, encoding="utf-8-sig", **plain)
     except TypeError as error:  # pandas raises this for null, a number or a list among objects
         raise UserError(f"{option}: {path} has a line that is no JSON object; allowed: one object a line") from error
+    _refuse_twice(option, path)
+    return table
+
+
+def _refuse_twice(option: str, path: Path) -> None:
+    """Raises UserError for a name that one line gives twice: pandas keeps the last value."""
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
+        try:
+            json.loads(line or "{}", object_pairs_hook=once)
+        except GivenTwice as error:
+            raise UserError(f"{option}: {path}, line {number}: {error}; allowed: once") from error
+        except (ValueError, RecursionError):  # pandas has read the line: blanks alone, or a value that nests deeply
+            continue
 
 
 def require_columns(option: str, path: Path, table: pd.DataFrame, names: Sequence[str]) -> None:

@@ -37,8 +37,8 @@ def test_the_evaluated_rows_are_named(case: str, tmp_path: Path, monkeypatch: py
 
 def test_an_accuracy_has_a_standard_error_and_is_never_certain() -> None:
     assert standard_error({"accuracy": 0.9}, 1000) == pytest.approx(math.sqrt(0.9 * 0.1 / 1000), rel=0.01)
-    few = standard_error({"accuracy": 1.0}, 10)
-    assert few is not None
-    assert 0.05 < few < 0.15
+    # Two right and two wrong rows beside the ten right ones.
+    assert standard_error({"accuracy": 1.0}, 10) == pytest.approx(math.sqrt((12 / 14) * (2 / 14) / 14))
+    assert standard_error({"accuracy": 0.0}, 10) == pytest.approx(math.sqrt((12 / 14) * (2 / 14) / 14))
     assert standard_error({"f1": 0.9, "accuracy": 0.9}, 1000) is None
     assert standard_error({"accuracy": 0.9}, 0) is None

@@ -62,11 +62,11 @@ def test_retraining_uses_all_training_rows_and_reports_the_evaluation_split(
     tiny_config: Callable[..., RunConfig], seen: list[dict[str, Any]]
 ) -> None:
     config, folder = with_ranks(
-        tiny_config(*FEW, "--task.validation_share", "0.5", "--task.evaluation_split", "train")
+        tiny_config(*FEW, "--task.validation_share", "0.5", "--task.evaluation_split", "validation")
     )
     retrain(config)
     assert len(set(rows_of(seen))) == 20, "D_tr and D_val together"
-    assert json.loads(folder.metrics.read_text())["split"] == "train"
+    assert json.loads(folder.metrics.read_text())["split"] == "validation"
 
 
 @pytest.mark.trains

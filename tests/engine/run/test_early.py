@@ -58,6 +58,8 @@ def test_files_that_say_nothing_refuse_nothing(tmp_path: Path) -> None:
     damaged = model(tmp_path / "damaged")
     (damaged / "model.safetensors").write_bytes(b"\xff" * 40)
     assert weights_in(damaged) == []
+    (damaged / "config.json").write_text('{"model_type":' + "[" * 200_000)
+    assert weights_in(damaged) == []
     assert weights_in(tmp_path / "absent") == []
     refuse_missing_model(asked(tmp_path, "--model.name", str(damaged), "--lora.target_modules", "[q_proj]"))
 

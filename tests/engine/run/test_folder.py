@@ -8,6 +8,7 @@ import pytest
 from configs.schema import RunConfig
 from engine.disk.paths import At
 from engine.run.folder import RunFolder
+from engine.study.folder import StudyFolder
 from tests.helpers.run_folders import WHOLE, names
 
 
@@ -32,6 +33,12 @@ def test_a_finished_run_holds_the_agreed_files_and_no_leftovers(finished: tuple[
     assert set(result["metrics"]) == {"accuracy"}
     assert {"python", "torch", "betty-ml", "transformers", "peft", "datasets"} == set(result["versions"])
     assert result["peak_memory_mib"] > 10
+
+
+def test_the_home_of_the_user_may_hold_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = RunConfig(name="a", runs_folder="~/runs")
+    assert RunFolder.of(config).root == StudyFolder.of(config).root == tmp_path / "runs" / "a"
 
 
 def test_every_place_of_a_run_is_cleared_when_it_is_done_again() -> None:

@@ -15,7 +15,7 @@ from tests.helpers.run_folders import everything
 
 OLD = {
     "config.yaml": "old", "ranks.json": "old", "search/x": "old", "metrics.json": "old", "merged/y": "old",
-    ".lock": "old", ".ranks.json.tmp": "old",
+    ".ranks.json.tmp": "old",
 }  # fmt: skip
 NEW = {"config.yaml": "new", "ranks.json": "new", "search/x": "new", "wandb/run-2/log": "new", "wandb/latest": "new"}
 MINE = {"notes.txt": "mine", "plots/a/b.png": "mine", "wandb/run-1/log": "mine", "data.csv": "mine"}

@@ -42,9 +42,10 @@ def test_an_adapter_is_no_model_and_its_base_is_named(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "roberta-base"}')
     with pytest.raises(UserError, match=r"not a model; name its base model \(it says: roberta-base\)"):
         locate(str(tmp_path))
-    (tmp_path / "adapter_config.json").write_text("half a fi")
-    with pytest.raises(UserError, match=r"name its base model \(it says: None\)"):
-        locate(str(tmp_path))
+    for damaged in ("half a fi", "[" * 200_000):
+        (tmp_path / "adapter_config.json").write_text(damaged)
+        with pytest.raises(UserError, match=r"name its base model \(it says: None\)"):
+            locate(str(tmp_path))
 
 
 def test_a_model_with_an_adapter_beside_it_is_a_model(tmp_path: Path) -> None:

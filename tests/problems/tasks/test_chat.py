@@ -16,7 +16,7 @@ from problems.halves import split_rows
 from problems.tasks import make_task
 from problems.tasks.chat import Chats
 from problems.tasks.templates import IGNORED, Template
-from tests.helpers.chat_toys import FORGETFUL, OURS, SYSTEM, TURNS, chat_tokenizer
+from tests.helpers.chat_toys import FORGETFUL, OURS, SILENT, SYSTEM, TURNS, chat_tokenizer
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -76,9 +76,35 @@ def test_long_rows_are_cut_at_their_end_and_those_without_an_answer_dropped(
     log_lines.clear()
     train, _ = encoded(chats(path, validation_path=str(path), max_length=most, too_long="drop"), tokenizer)
     assert len(train) == 13 - longer
-    assert log_lines[-1].endswith(f"0 are cut; {longer} are dropped (task.too_long drop)")
+    assert log_lines[-1].endswith(
+        f"{longer} of 13 rows are longer than task.max_length {most}: they are dropped (task.too_long drop)"
+    )
     with pytest.raises(UserError, match=r"^--task\.max_length: 4 is not allowed, as none of 13 rows has a token"):
         encoded(chats(path, validation_path=str(path), max_length=4), tokenizer)
+
+
+@pytest.mark.parametrize("too_long", ["cut", "drop"])
+def test_rows_without_an_answer_are_told_apart_from_long_ones(
+    tmp_path: Path, log_lines: list[str], too_long: str
+) -> None:
+    tokenizer = chat_tokenizer(SILENT)
+    path = write(tmp_path / "a.jsonl", [*rows_of(3), {"prompt": "why?", "completion": "silence"}])
+    settings: dict[str, Any] = {"validation_path": str(path), "too_long": too_long}
+    whole, _ = encoded(chats(path, **settings), tokenizer)
+    assert (len(whole), log_lines[-1]) == (3, "WARNING 1 of 4 rows are dropped, as they have no token of an answer")
+    log_lines.clear()
+    most = max(whole["length"]) - 1
+    encoded(chats(path, max_length=most, **settings), tokenizer)
+    done = "1 are cut" if too_long == "cut" else "they are dropped (task.too_long drop)"
+    assert log_lines[1:3] == [
+        f"WARNING 1 of 4 rows are longer than task.max_length {most}: {done}",
+        "WARNING 1 of 4 rows are dropped, as they have no token of an answer",
+    ]
+    path = write(tmp_path / "b.jsonl", [{"prompt": "why?", "completion": "silence"}] * 2)
+    with pytest.raises(
+        UserError, match=r"^--task\.path: none of 2 rows has a token of an answer; allowed: rows with one"
+    ):
+        encoded(chats(path, validation_path=str(path)), tokenizer)
 
 
 def test_a_text_is_learned_whole_without_a_template(tmp_path: Path) -> None:

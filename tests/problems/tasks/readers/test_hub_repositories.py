@@ -180,7 +180,7 @@ def test_a_revision_of_the_data_is_taken(found: Callable[[str], dict[str, Any]])
     [
         (
             "a script at a revision",
-            ("--task.revision: tuetschek/e2e_nlg is made by a script at 'main'", "leave it out"),
+            ("--task.revision: tuetschek/e2e_nlg is made by a script at 'main'", "leave the key out"),
         ),
         ("a script that is not converted", ("--task.path: own/unconverted is made by a script", "has not converted")),
         ("several configurations", ("(release_v3.0_en, webnlg_challenge_2017); this program reads",)),

@@ -24,6 +24,8 @@ def test_the_three_formats_hold_the_same(tmp_path: Path) -> None:
 BAD = {
     "a.csv": ("x", "is not allowed; allowed: a file that ends in .jsonl, .json, .parquet"),
     "a.jsonl": ('{"a": 1}\n{"a"', "line 2: is no JSON"),
+    "twice.jsonl": ('{"a": 1}\n{"a": {"b": 1, "b": 2}}\n', "line 2: 'b' is given twice in one object; allowed: once"),
+    "deep.jsonl": ("[" * 200_000, "line 1: is no JSON"),
     "b.jsonl": ("[1]\n", "row 1: is no object"),
     "c.jsonl": ("\n", "has no rows"),
     "a.json": ('{"a": 1}', "is not a list of objects; a file with one object a line must end in .jsonl"),

@@ -29,6 +29,13 @@ def test_columns_may_have_numbers_for_names(tmp_path: Path, suffix: str) -> None
     assert task_of(path, text_columns=["0"], label_column="1").rows().train["0"][:] == ["a", "b"]
 
 
+def test_a_value_that_nests_deeply_is_no_harm_in_another_column(tmp_path: Path) -> None:
+    """pandas reads up to 1,024 levels, Python's json fewer."""
+    path = tmp_path / "d.jsonl"
+    path.write_text("".join(f'{{"text": "{x}", "label": "{x}", "m": {"[" * 1000}{"]" * 1000}}}\n' for x in "abcabc"))
+    assert len(task_of(path).rows().train) > 1
+
+
 def test_a_column_that_pandas_saved_as_the_index_is_a_column(tmp_path: Path) -> None:
     path = tmp_path / "d.parquet"
     pd.DataFrame({"text": ["a", "b"], "label": ["x", "y"]}).set_index("text").to_parquet(path)
@@ -63,6 +70,12 @@ def test_a_column_is_text_or_label(tmp_path: Path, settings: dict[str, Any], mes
         ("d.csv", b"text,label,label\na,x,y\n", r"has column 'label' 2 times; allowed: once"),
         ("d.jsonl", b'{"text": "a", "label": ', "cannot be read"),
         ("d.jsonl", b'{"text": "a", "label": "x"}\nnull\n', "has a line that is no JSON object"),
+        (
+            "d.jsonl",
+            b'{"text": "a"}\n{"text": "a", "text": "b"}\n',
+            "line 2: 'text' is given twice in one object; allo",
+        ),
+        ("d.jsonl", b'{"text": ' + b"[" * 200_000, "cannot be read"),
         ("d.jsonl", b'{"text": "a", "label": "x"}\n5\n', "has a line that is no JSON object"),
         ("d.jsonl", b"[" + b"1, " * 999 + b"1]\n", r"has no column text, label; it has: 0, 1, .*, 19 and 980 more$"),
         ("d.parquet", b"no parquet", "cannot be read"),
