@@ -98,7 +98,7 @@ def _layer(where: str, entry: Any) -> LayerRank:
     for key in ("layer_share", "layer_share_standard_error"):
         if not _or_null(_number)(entry.get(key)):
             raise UserError(f"{where}: {key} is {entry[key]!r:.80}; allowed: a number, null")
-    if entry.get("decided") not in (True, False, None):
+    if not isinstance(entry.get("decided"), bool | None):
         raise UserError(f"{where}: decided is {entry['decided']!r:.80}; allowed: true, false, null")
     return LayerRank(**found)
 
