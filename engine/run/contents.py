@@ -148,6 +148,21 @@ class _Verdict(_Part):
         return arms
 
 
+class _LoraConfig(_Part):
+    """lora_config/adapter_config.json, as PEFT writes it."""
+
+    task_type: str | None
+    base_model_name_or_path: str | None
+    r: Count
+    lora_alpha: Amount
+    lora_dropout: Amount
+    target_modules: list[str] | str
+    modules_to_save: list[str] | None
+    rank_pattern: dict[str, Count]
+    alpha_pattern: dict[str, Amount]
+    fan_in_fan_out: bool
+
+
 class _Turn(_Part):
     role: str
     content: str
@@ -202,6 +217,11 @@ def read_trials_file(path: Path) -> dict[str, Any]:
 def read_fingerprint(path: Path) -> dict[str, Any]:
     """verdict/data.json; otherwise as `read_result`."""
     return _read(path, _Fingerprint, "remove the file if the data has not changed since the first pair")
+
+
+def read_lora_config(path: Path) -> dict[str, Any]:
+    """lora_config/adapter_config.json; otherwise as `read_result`."""
+    return _read(path, _LoraConfig, "--stage retrain writes it again")
 
 
 def read_samples(path: Path) -> list[dict[str, Any]]:
