@@ -22,8 +22,8 @@ Scored = tuple[Mapping[str, Any], float | None]
 class Proposals:
     """Proposes the ranks of the next trial, which spend all of `budget` as far as the layers can.
 
-    `sizes`: layer -> LoRA parameters of one component; `cap`: layer -> the most components that it may get. A proposal depends only on the seed and the earlier trials, so
-    that these are all that an interrupted choice needs to resume.
+    `sizes`: layer -> LoRA parameters of one component; `cap`: layer -> the most components that it may get. A proposal
+    depends only on the seed and the earlier trials, so that these are all that an interrupted choice needs to resume.
     """
 
     sizes: Mapping[str, int]
