@@ -107,7 +107,7 @@ def _connect(ray: Any, settings: RayConfig) -> None:
             configure_logging=False, runtime_env={"env_vars": _surroundings(here=here)}, **more,
         )  # fmt: skip
     except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
-        if here:
+        if settings.address is None:
             raise UserError(
                 f"--study.launcher: Ray does not start on this machine ({_line(error)}); allowed: serial, or ray with "
                 f"the --study.ray.address of a cluster that runs"
