@@ -40,6 +40,6 @@ def _refuse_adapter(name: str) -> None:
     if record.is_file() and not any(Path(name).glob("model*.safetensors")):
         try:
             base = json.loads(record.read_text(encoding="utf-8")).get("base_model_name_or_path")
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, RecursionError, AttributeError):
             base = None
         raise UserError(f"--model.name: {name} holds an adapter, not a model; name its base model (it says: {base})")

@@ -83,7 +83,7 @@ def _read_json_lines(path: str | Path, lines: list[str]) -> list[Sentence]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: line {number} is not JSON ({error})") from None
         tokens, tags = _strings(row, "tokens"), _strings(row, "tags")
         if tokens is None or tags is None:

@@ -38,6 +38,7 @@ def test_a_first_word_may_be_a_brace(tmp_path):
         ('{"tokens": ["a"], "tags": [1]}\n', "both lists of strings"),
         ('{"tokens": ["a"], "tags": []}\n', "bad: line 1 has 1 tokens, but 0 tags"),
         ('{"tokens": \n', "bad: line 1 is not JSON"),
+        ('{"tokens": ' + "[" * 100_000, "bad: line 1 is not JSON"),
     ],
 )
 def test_malformed_files(tmp_path, text, message):
