@@ -124,13 +124,17 @@ def check_types(section: str, value: Any) -> None:
     kind = get_type_hints(RunConfig)[section]
     if not isinstance(value, kind):
         raise UserError(f"{section}: {type(value).__name__} is not allowed; allowed: {kind.__name__}")
+    for name, found in vars(value).items():
+        check_type(f"{section}.{name}", found)
+
+
+def check_type(key: str, value: Any) -> None:
+    """Raises UserError for a value, made in Python, whose type or word its key does not take: "6" is no number."""
+    kind, _ = split_range(known_keys()[key])
     try:
-        TypeAdapter(kind).validate_python(dict(vars(value)))
+        TypeAdapter(kind).validate_python(value, strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = f"{section}.{first['loc'][0]}"
-        given = shortened(repr(getattr(value, str(first["loc"][0]))))
-        raise UserError(f"--{key}: {given} is not allowed; allowed: {allowed()[key]}") from error
+        raise UserError(f"--{key}: {shortened(repr(value))} is not allowed; allowed: {allowed()[key]}") from error
 
 
 def refuse_huge(given: Iterable[tuple[str, Any]]) -> None:

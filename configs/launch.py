@@ -9,6 +9,9 @@ from pathlib import Path
 
 from configs.errors import UserError
 
+PLAIN = "python run.py"
+"""How a command begins in files of results, whoever reads them."""
+
 
 def processes_started() -> int:
     """How many processes torchrun started; 1 without it.
@@ -27,6 +30,12 @@ def processes_started() -> int:
 def speaks() -> bool:
     """Whether this process writes to the terminal; only the first one does."""
     return processes_started() == 1 or os.environ.get("RANK", "0") == "0"
+
+
+def as_started(line: str) -> str:
+    """The line, with `program()` in place of the `python run.py` that a file of results holds: another person may have
+    started the program in another way than the one who reads the file."""
+    return line.replace(PLAIN, program(), 1)
 
 
 def program() -> str:

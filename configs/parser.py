@@ -26,13 +26,11 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 def parse_command(argv: Sequence[str]) -> Command:
     """What a command line asks for.
 
-    Without --config the quickstart is run. Raises UserError for anything that can be known to be wrong before a model
-    is loaded; SystemExit(0) after --help and --print_config.
+    Without --config the quickstart is run. An option overrules the files, wherever it stands. Raises UserError for
+    anything that can be known to be wrong before a model is loaded; SystemExit(0) after --help and --print_config.
     """
     argv = [_spelled(word) for word in argv]
-    arguments = list(argv)
-    if not _named_configs(arguments):
-        arguments = ["--config", DEFAULT_CONFIG, *arguments]
+    arguments = _files_first(argv)
     *_, source = files = _named_configs(arguments)
     refuse_huge(_options(arguments))
     parser = build_parser()
@@ -102,6 +100,14 @@ def _shows_defaults(arguments: Sequence[str]) -> bool:
 def _named_configs(arguments: Sequence[str]) -> list[str]:
     """The file that each --config names."""
     return [value for key, value in _options(arguments) if key == "config"]
+
+
+def _files_first(argv: Sequence[str]) -> list[str]:
+    """The arguments with every --config at their beginning, as jsonargparse lets a file overrule earlier options."""
+    files = _named_configs(argv) or [DEFAULT_CONFIG]
+    if "" in files:  # without a name, which jsonargparse reports
+        return list(argv)
+    return [word for file in files for word in ("--config", file)] + _without_config(argv)
 
 
 def _without_config(arguments: Sequence[str]) -> list[str]:

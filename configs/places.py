@@ -1,6 +1,7 @@
 """Where a configured model or data set lies: on the hub, in an installed package, or on this machine."""
 
 import os
+import re
 from pathlib import Path
 
 PACKAGE = "package:"
@@ -14,6 +15,17 @@ def from_home(name: str) -> str:
 def is_local(name: str) -> bool:
     """Whether a configured model lies on this machine: in a folder, in a file or in a package."""
     return name.startswith(PACKAGE) or Path(from_home(name)).exists()
+
+
+def may_be_on_hub(path: str) -> bool:
+    """Whether a configured path of rows can only mean a data set of the hub: nothing lies there on this machine, and
+    the path does not end like the name of a file."""
+    return not Path(from_home(path)).exists() and not re.search("[a-z]", Path(path).suffix)
+
+
+def is_hub_name(path: str) -> bool:
+    """Whether a path of rows names a repository of the hub, as `owner/name`."""
+    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", path)) and may_be_on_hub(path)
 
 
 def portable_name(name: str) -> str | None:

@@ -44,6 +44,16 @@ def is_benchmark(task: TaskConfig) -> bool:
     return task.type == "generation" and task.name in BENCHMARKS
 
 
+def evaluation_split(task: TaskConfig) -> str:
+    """The split that metrics.json reports: as configured, else test if there is a file of it, else validation."""
+    return task.evaluation_split or ("test" if task.test_path else "validation")
+
+
+def evaluation_path(task: TaskConfig, split: str) -> str | None:
+    """The user's own file with the rows of a split; None if the rows come from elsewhere."""
+    return {"validation": task.validation_path, "test": task.test_path}.get(split)
+
+
 def task_name(task: TaskConfig) -> str:
     """What a task is called in results: task.name, else the name of its file without the ending."""
     if task.type == "sample":

@@ -37,6 +37,17 @@ def moves_alpha(config: RunConfig) -> bool:
     return config.hypergradient.type != "none"
 
 
+def second_derivatives(config: RunConfig) -> str:
+    """The key and value that make this run take second derivatives, for a message; "" if it takes none.
+
+    Only a search by gradients takes them: not the other methods, nor a run that copies another run's search."""
+    if config.method != "autolora" or config.answer.from_run is not None:
+        return ""
+    if config.hypergradient.type in SECOND_ORDER:
+        return f"--hypergradient.type {config.hypergradient.type}"
+    return "--study.probe.steps" if config.study.probe.steps else ""
+
+
 def data_seed(config: RunConfig) -> int:
     """The seed for draws from the data: held-out rows, train_rows, D_tr and D_val."""
     return config.seed if config.task.seed is None else config.task.seed
@@ -100,12 +111,10 @@ def _task_refusals(config: RunConfig) -> Iterator[str]:
 
 def _search_refusals(config: RunConfig) -> Iterator[str]:
     """Messages about settings with which the search, or the comparison of hypergradients, cannot work."""
-    search, study, kind = config.search, config.study, config.hypergradient.type
+    search, study = config.search, config.study
     probed = study.probe.steps
-    if config.model.attention == "sdpa" and (kind in SECOND_ORDER or probed):
-        other = "--study.probe.steps needs for the exact hypergradient"
-        needed = f"--hypergradient.type {kind} needs" if kind in SECOND_ORDER else other
-        yield f"--model.attention: 'sdpa' has no second derivatives, which {needed}; allowed: auto, eager"
+    if config.model.attention == "sdpa" and (reader := second_derivatives(config)):
+        yield f"--model.attention: 'sdpa' has no second derivatives, which {reader} needs; allowed: auto, eager"
     if probed and not (study.axes or study.variants):
         yield _refusal("study.probe.steps", probed, "without a study", "[], or with --study.axes, such as {seed: [0]}")
     if probed and config.method != "autolora":
@@ -173,18 +182,16 @@ def _machine_refusals(config: RunConfig) -> Iterator[str]:
 
 def _memory_refusals(config: RunConfig) -> Iterator[str]:
     """Messages about settings that cannot be combined with model.dtype bf16 or gradient checkpointing."""
-    model, kind = config.model, config.hypergradient.type
+    model = config.model
     if model.dtype == "bf16" and config.method in ("full", "adapter"):
         where = f"for --method {config.method}, which trains weights of the base model in fp32"
         yield _refusal("model.dtype", "'bf16'", where, "auto, fp32")
     if model.dtype == "bf16" and model.load_in_4bit:
         yield _refusal("model.dtype", "'bf16'", "with --model.load_in_4bit true", "auto, fp32")
-    if model.gradient_checkpointing and config.method == "autolora" and kind in SECOND_ORDER:
-        where = f"with --hypergradient.type {kind}, which differentiates a gradient again"
-        yield _refusal("model.gradient_checkpointing", "true", where, "false, or another hypergradient")
-    if model.gradient_checkpointing and config.study.probe.steps:
-        where = "with --study.probe.steps, which needs second derivatives"
-        yield _refusal("model.gradient_checkpointing", "true", where, "false")
+    if model.gradient_checkpointing and (reader := second_derivatives(config)):
+        instead = "false" if config.hypergradient.type not in SECOND_ORDER else "false, or another hypergradient"
+        where = f"with {reader}, which differentiates a gradient again"
+        yield _refusal("model.gradient_checkpointing", "true", where, instead)
 
 
 def _method_refusals(config: RunConfig) -> Iterator[str]:

@@ -4,13 +4,11 @@ If no row of TABLE applies to a key, some stage of the run reads it. tests/confi
 are always read, and compares the table with what the stages and methods declare.
 """
 
-import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
-from configs.places import from_home, is_local
-from configs.recipe import decoding, is_benchmark, writes_texts
+from configs.places import is_local, may_be_on_hub
+from configs.recipe import decoding, evaluation_split, is_benchmark, writes_texts
 from configs.rules import CHOOSING_RANKS, SEARCHING, WITHOUT_LORA, evaluates_base, moves_alpha
 from configs.schema import RunConfig
 
@@ -44,18 +42,13 @@ def _reads_hub(c: RunConfig) -> bool:
     if path is None:
         return _fixed_data(c)
     own_table = c.task.type in ("sample", "text") or (c.task.type == "generation" and not is_benchmark(c.task))
-    return not own_table and not re.search("[a-z]", Path(path).suffix) and not Path(from_home(path)).exists()
+    return not own_table and may_be_on_hub(path)
 
 
 def _has_template(c: RunConfig) -> bool:
     """Whether the task reads a chat template if the model has one."""
     asked = c.task.prompt == "chat" or (c.task.prompt == "auto" and not is_benchmark(c.task))
     return c.task.type == "chat" or (c.task.type == "generation" and asked)
-
-
-def _evaluated(c: RunConfig) -> str:
-    """The split of a user's own data that is evaluated for metrics.json."""
-    return c.task.evaluation_split or ("test" if c.task.test_path else "validation")
 
 
 def _no_study(c: RunConfig) -> bool:
@@ -106,9 +99,9 @@ TABLE: tuple[Row, ...] = (
         "rename the columns as docs/chat.md says",
     ),
     Row(("task.kind",), lambda c: c.task.type != "text", f"{_TASK}: it is read only for --task.type text"),
-    Row(("task.validation_path",), lambda c: _evaluated(c) == "test", "as the test rows are evaluated"),
+    Row(("task.validation_path",), lambda c: evaluation_split(c.task) == "test", "as the test rows are evaluated"),
     Row(
-        ("task.test_path",), lambda c: _evaluated(c) == "validation",
+        ("task.test_path",), lambda c: evaluation_split(c.task) == "validation",
         "with --task.evaluation_split validation, whose rows are evaluated instead",
     ),
     Row(

@@ -14,7 +14,7 @@ from peft import LoraConfig, PeftModel, TaskType
 from torch import nn
 
 from configs.errors import UserError
-from configs.keys import check_types
+from configs.keys import check_type, check_types
 from configs.launch import processes_started
 from configs.rules import check
 from configs.schema import (
@@ -254,6 +254,8 @@ def _settings(
     work."""
     for section, value in (("search", search), ("hypergradient", hypergradient), ("answer", answer)):
         check_types(section, value)
+    check_type("seed", seed)
+    check_type("precision", precision)
     if not kind.tells_rows:
         _refuse_unmeasured(answer)
         log.info("answer: the log loss of each row is not known here, so shares and the curve are not measured")

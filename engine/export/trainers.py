@@ -12,11 +12,13 @@ from configs.places import PACKAGE
 from configs.requests import Trainer
 from configs.rules import SEARCHING
 from engine import ranks
+from engine.disk.files import read_json
 from engine.export.names import ADAPTER_CONFIG, what_parts_lose
 from engine.export.packaged import package_lines
 from engine.ranks import RankRecord
 from engine.run.contents import read_lora_config
 from engine.run.folder import RunFolder
+from engine.run.places import options_of
 from problems.models.parts import layer_ranks
 from problems.models.places import GGUF
 
@@ -61,7 +63,7 @@ def _refuse_other_ranks(settings: Mapping[str, Any], record: RankRecord, folder:
     if settings["rank_pattern"] != layer_ranks(record.kept):
         raise UserError(
             f"--for: {folder.lora_config} does not hold the ranks in {folder.ranks}, which were edited since; --stage "
-            f"retrain writes it again"
+            f"retrain --overwrite writes it again"
         )
 
 
@@ -73,14 +75,27 @@ def _base(record: RankRecord, settings: Mapping[str, Any]) -> str:
     return f"{name}, revision {record.revision}" if record.revision else str(name)
 
 
-def _untrained(folder: RunFolder) -> str:
-    """A comment with the command that writes the untrained adapter; empty if the adapter exists."""
+def _untrained(record: RankRecord, folder: RunFolder) -> str:
+    """A comment that says how to write the untrained adapter; empty if the adapter exists.
+
+    Raises UserError for an adapter at other ranks than those of `record`: the trainer would take its ranks."""
     if folder.untrained_card.exists():
+        if read_json(folder.untrained / ADAPTER_CONFIG).get("rank_pattern") != layer_ranks(record.kept):
+            raise UserError(
+                f"--for: {folder.untrained} does not hold the ranks in {folder.ranks}, which were edited since; "
+                f"remove it, and this command says how to write it again"
+            )
         return ""
-    return (
-        f"# {folder.untrained} does not exist yet; this command writes it:\n"
-        f"#   {program()} --config {shlex.quote(str(folder.config))} --stage search --export.untrained true\n"
-    )
+    if folder.config.exists():
+        words = (*options_of(folder), "--stage", "search")
+        how = f"this command writes it:\n#   {program()} {shlex.join(words)} --export.untrained true"
+    else:  # `learn_ranks` saved it, and there is no run that a command could go on with
+        made = f"get_peft_model(model, LoraConfig.from_pretrained({str(folder.lora_config)!r}))"
+        how = (
+            f"these lines write it (model: the base model):\n#   from peft import LoraConfig, get_peft_model\n"
+            f"#   {made}.save_pretrained({str(folder.untrained)!r})"
+        )
+    return f"# {folder.untrained} does not exist yet; {how}\n"
 
 
 def _peft(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> str:
@@ -145,7 +160,7 @@ def _axolotl(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder)
     keys["lora_model_dir"] = str(folder.untrained)
     return (
         f"# Axolotl refuses an alpha that is no whole number ({broken}: {alphas[broken]:g}), so it starts from\n"
-        f"# an untrained adapter and takes that adapter's ranks and alphas.\n{_untrained(folder)}"
+        f"# an untrained adapter and takes that adapter's ranks and alphas.\n{_untrained(record, folder)}"
         f"{_yaml(keys, record, settings)}"
     )
 
@@ -155,7 +170,7 @@ def _llama_factory(settings: Mapping[str, Any], record: RankRecord, folder: RunF
     keys |= {"finetuning_type": "lora", "adapter_name_or_path": str(folder.untrained), "create_new_adapter": False}
     return (
         f"# LLaMA-Factory has no key for ranks: it starts from an untrained adapter and takes its ranks.\n"
-        f"{_untrained(folder)}{_yaml(keys, record, settings)}"
+        f"{_untrained(record, folder)}{_yaml(keys, record, settings)}"
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
+from configs.launch import program
 from configs.rules import SEARCHING
 from engine import ranks
 from engine.ranks import RankRecord
@@ -93,7 +94,7 @@ def _missing(
     def command(name: str, method: str, *more: str) -> str:
         init = ("--retrain.init", "scratch") if _from_search(result) else ()
         words = ("--config", str(folder.config), "--name", f"{folder.root.name[:_LONGEST]}-{name}", "--method", method)
-        return shlex.join(("python", "run.py", *words, *more, *init))
+        return f"{program()} {shlex.join((*words, *more, *init))}"
 
     # The uniform rank with equally many parameters; the mean rank may cost more or less, as layers differ in size.
     cost = result["lora_parameters"] / per_rank if per_rank else record.mean_rank

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.text import Text
 
-from configs.launch import program
+from configs.launch import as_started
 from engine import ranks
 from engine.answer.trust import trust_words
 from engine.answer.words import conclusion, curve_lines, gain_words, share_lines
@@ -97,8 +97,7 @@ def _print_controls(result: dict[str, Any], record: RankRecord | None, folder: R
         loss += "" if x.calibrated is None else f" ({x.calibrated:.4f} at a fitted temperature)"
         size = f"{x.parameters:,} LoRA parameters"
         console.print(f"  {x.what:<{wide}}  {controls.metric} {x.score:.4f}{loss}, {size}", highlight=False)
-    missing = {what: made.replace("python run.py", program(), 1) for what, made in controls.missing.items()}
-    for line in (controls.note, *(f"not run yet, {what}:\n  {made}" for what, made in missing.items())):
+    for line in (controls.note, *(f"not run yet, {what}:\n  {made}" for what, made in controls.missing.items())):
         if line:
             console.print(line, highlight=False, soft_wrap=True)
 
@@ -123,5 +122,5 @@ def _print_verdict(folder: RunFolder) -> None:
         )
         size = f"{arm['parameters']:,} LoRA parameters"
         console.print(f"  {arm['name']:<9} loss {loss:.4f}{score}, {size}{behind}", highlight=False, soft_wrap=True)
-    for line in (*found.get("notes", []), found["recommendation"].replace("python run.py", program(), 1)):
+    for line in (*found.get("notes", []), as_started(found["recommendation"])):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

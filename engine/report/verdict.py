@@ -13,6 +13,7 @@ from bokeh.models.tickers import BasicTicker
 from bokeh.plotting import figure
 from matplotlib.ticker import MaxNLocator
 
+from configs.launch import PLAIN, as_started
 from engine.report.charts import BLUE, GREEN, GREY, ORANGE, chart, legend_below, source_of
 from engine.report.figures import save_figure
 from engine.run.contents import read_verdict
@@ -26,12 +27,13 @@ COLOURS = (BLUE, ORANGE, GREEN)
 class VerdictShown:
     """The verdict as the page shows it.
 
-    `lines`: notes, and what to do next. `differences`: arm -> its loss minus that of the learned ranks, for each pair
-    that trained the arm; empty if no pair was trained. `interval`: the 95 % interval of the mean difference between
-    the shuffle and the learned ranks; None for fewer than two pairs. `table`: column names, and a row for each arm."""
+    `lines`: notes, and what to do next, each with the command at its end, or "". `differences`: arm -> its loss minus
+    that of the learned ranks, for each pair that trained the arm; empty if no pair was trained. `interval`: the 95 %
+    interval of the mean difference between the shuffle and the learned ranks; None for fewer than two pairs. `table`:
+    column names, and a row for each arm."""
 
     sentence: str
-    lines: list[str]
+    lines: list[tuple[str, str]]
     differences: dict[str, np.ndarray]
     interval: tuple[float, float] | None
     table: tuple[list[str], list[list[str]]]
@@ -46,9 +48,15 @@ def verdict_of(folder: RunFolder) -> VerdictShown | None:
     learned = np.array(arms[0]["losses"]) if arms else np.array([])
     differences = {arm["name"]: np.array(arm["losses"]) - learned[: len(arm["losses"])] for arm in arms[1:]}
     interval = tuple(found["interval"]) if found.get("interval") else None
-    lines = [*found.get("notes", []), found["recommendation"]]
+    lines = [_told_and_command(line) for line in (*found.get("notes", []), found["recommendation"])]
     columns = ["ranks", "mean loss", found.get("metric", ""), "LoRA parameters", "loss above learned", "95 % interval"]
     return VerdictShown(found["sentence"], lines, differences, interval, (columns, [_row(arm) for arm in arms]))
+
+
+def _told_and_command(line: str) -> tuple[str, str]:
+    """A line without the command at its end, and that command as the reader starts the program; "" if it has none."""
+    told, found, options = line.partition(f": {PLAIN} ")
+    return (f"{told}:", as_started(f"{PLAIN} {options}")) if found else (line, "")
 
 
 def _row(arm: dict[str, Any]) -> list[str]:

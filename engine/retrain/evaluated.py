@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from configs.recipe import is_benchmark
+from configs.places import is_hub_name
+from configs.recipe import evaluation_path, is_benchmark
 from configs.schema import RunConfig
-from problems.tasks.readers.hub import is_hub_name
 
 _PARTS = {0.1: "tenth", 0.2: "fifth", 0.25: "quarter", 0.5: "half"}
 
@@ -19,7 +19,7 @@ def evaluated_on(config: RunConfig, name: str, split: str, held_out: bool) -> st
     task = config.task
     if task.type in ("sample", "glue") or is_benchmark(task):
         return f"{name}, {split}"
-    own = {"validation": task.validation_path, "test": task.test_path}.get(split)
+    own = evaluation_path(task, split)
     if own is not None:
         return Path(own).name
     path = str(task.path)

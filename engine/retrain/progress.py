@@ -13,6 +13,7 @@ from engine.disk.lock import InUse, locked
 from engine.retrain import checkpoint
 from engine.run.contents import read_trials_file
 from engine.run.folder import RunFolder
+from engine.run.places import options_of
 from engine.terminal.console import console
 from engine.tracking.metrics_file import MetricsFile
 
@@ -40,7 +41,7 @@ def progress_lines(folder: RunFolder) -> Iterator[str]:
     if user := user_of(folder.root):
         yield f"still running: {user}"
     else:
-        yield f"stopped; this resumes it: {program()} --config {shlex.quote(str(folder.config))}"
+        yield f"stopped; this resumes it: {program()} {shlex.join(options_of(folder))}"
 
 
 def _search_line(config: RunConfig, folder: RunFolder) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from configs.errors import UserError
 from configs.places import from_home, is_local
 from configs.ranges import ALL_LINEAR
-from configs.recipe import is_benchmark
+from configs.recipe import evaluation_path, evaluation_split, is_benchmark
 from configs.rules import WITHOUT_LORA
 from engine.run.opening import Asked
 from problems.models.parts import split
@@ -29,9 +29,9 @@ def refuse_missing_files(asked: Asked) -> None:
     task = asked.config.task
     if _trains_nothing(asked) or task.type not in ("text", "tokens", "generation", "chat") or is_benchmark(task):
         return
-    split_ = task.evaluation_split or ("test" if task.test_path else "validation")
-    evaluated = {"validation": task.validation_path, "test": task.test_path}.get(split_)
-    for option, name in (("--task.path", task.path), (f"--task.{split_}_path", evaluated)):
+    evaluated = evaluation_split(task)
+    files = ("--task.path", task.path), (f"--task.{evaluated}_path", evaluation_path(task, evaluated))
+    for option, name in files:
         if name is not None and Path(name).suffix in _FILES and not Path(from_home(name)).exists():
             raise UserError(f"{option}: no file {name!r}")
 
@@ -42,6 +42,9 @@ def refuse_missing_model(asked: Asked) -> None:
     if _trains_nothing(asked):
         return
     source = locate(config.model.name)
+    if Path(source).is_dir() and not (Path(source) / "config.json").exists():  # transformers would blame the tokenizer
+        name = config.model.name
+        raise UserError(f"--model.name: cannot load {name!r} (the folder has no config.json, so it holds no model)")
     if config.method in WITHOUT_LORA or not is_local(config.model.name):
         return
     names = weights_in(Path(source))

@@ -1,9 +1,11 @@
-"""Paths in settings that differ between the cells of a study."""
+"""Paths in settings that differ between the cells of a study, and the options that name a run's folder."""
 
 from pathlib import Path
 
+from configs.files import load_config
 from configs.recipe import task_name
 from configs.schema import RunConfig
+from engine.run.folder import RunFolder
 
 
 def filled_in(path: str, config: RunConfig) -> Path:
@@ -11,3 +13,11 @@ def filled_in(path: str, config: RunConfig) -> Path:
     for name, value in {"seed": config.seed, "task": task_name(config.task), "runs": config.runs_folder}.items():
         path = path.replace(f"{{{name}}}", str(value))
     return Path(path).expanduser()
+
+
+def options_of(folder: RunFolder) -> list[str]:
+    """The options with which a command works in a run's folder; its name is among them if it was moved since its
+    config.yaml was written, which still holds the old one."""
+    here = folder.root.resolve()
+    moved = RunFolder.of(load_config(folder.config)).root.resolve() != here
+    return ["--config", str(folder.config), *(["--name", here.name, "--runs_folder", str(here.parent)] * moved)]

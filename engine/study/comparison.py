@@ -48,9 +48,10 @@ def read_comparison(folder: StudyFolder) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def run_probe(config: RunConfig, folder: StudyFolder, stop: StopRequest) -> None:
-    """Compares all approximations along one search; writes probe.parquet and cost.parquet, unless both exist."""
+    """Compares all approximations along one search; writes probe.parquet and cost.parquet, unless both exist. A study
+    that copies another run's search compares nothing, as it makes none."""
     settings = config.study.probe
-    if not settings.steps or (folder.probe.exists() and folder.cost.exists()):
+    if not settings.steps or config.answer.from_run is not None or (folder.probe.exists() and folder.cost.exists()):
         return
     log.info("probe: comparing all approximations with the exact hypergradient at steps %s", settings.steps)
     last = max(settings.steps)

@@ -4,11 +4,14 @@ import math
 import shlex
 from collections.abc import Callable
 
+from engine.disk.files import read_json
+from engine.export.names import ADAPTER_CONFIG
 from engine.ranks import RankRecord
 from engine.ranks.evidence import FEW_ROWS
 from engine.run.folder import RunFolder
 from engine.verdict.arms import Arms
 from engine.verdict.judge import LOOKS, Ending, Pairs
+from problems.models.parts import layer_ranks
 
 FEWEST_ROWS = 500
 """With fewer rows, a note says that the verdict holds for these rows only."""
@@ -39,8 +42,9 @@ def sentence(ending: Ending, pairs: Pairs, parameters: int, *, uniform: int, com
         )
     if not pairs.learned:
         nats = _nats(pairs.gain, pairs.gain_error)
+        verb = "lowers" if pairs.gain > 0 else "raises"
         return (
-            f"Nothing to gain: on these rows LoRA at the learned ranks lowers the loss by {nats(pairs.gain)} +- "
+            f"Nothing to gain: on these rows LoRA at the learned ranks {verb} the loss by {nats(abs(pairs.gain))} +- "
             f"{nats(pairs.gain_error)} nats, so that no places can matter."
         )
     after = f"After {pairs.count} pair{'s' if pairs.count > 1 else ''}"
@@ -81,9 +85,10 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
     init = " --retrain.init scratch" if arms.config.retrain.init == "search" else ""
     uniform = f"take rank {rank} in every layer: {_command(run, 'uniform')} --method lora --lora.r {rank}{init}"
     if ending == "matter":
-        if run.adapter.exists():
+        if _trained_at(arms.record, run):
             return f"Use these ranks: {run.adapter} is trained at them, and {run.ranks} has them."
-        return f"Use these ranks: python run.py --config {shlex.quote(str(run.config))} --stage retrain"
+        again = " --overwrite" if run.metrics.exists() else ""
+        return f"Use these ranks: python run.py --config {shlex.quote(str(run.config))} --stage retrain{again}"
     if ending == "worse":
         return f"Do not use these ranks; {uniform}"
     if ending == "equal":
@@ -97,6 +102,11 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
         return f"{most}: the difference, if there is one, is small. To be safe, {uniform}"
     minutes = f"{arms.config.verdict.minutes:g} minutes"
     return f"The same command trains further pairs for another {minutes}; until then, {uniform}"
+
+
+def _trained_at(record: RankRecord, run: RunFolder) -> bool:
+    """Whether the run's adapter has these ranks: ranks.json may have been edited since it was trained."""
+    return read_json(run.adapter / ADAPTER_CONFIG).get("rank_pattern") == layer_ranks(record.kept)
 
 
 def _command(run: RunFolder, name: str) -> str:

@@ -173,6 +173,15 @@ def joined(device: str) -> Iterator[Processes]:
         dist.destroy_process_group()
 
 
+_LOST = (
+    # gloo, of a socket
+    "closed by peer", "reset by peer", "broken pipe", "pair closure",
+    # nccl; its other errors, such as two processes on one GPU, are this process's own
+    "closed by remote peer", "remote process", "ncclremoteerror", "communicator was aborted",
+)  # fmt: skip
+"""What the backends say, in lower case, when another process has ended."""
+
+
 def _is_lost_peer(error: Exception) -> bool:
     text = str(error).lower()
-    return any(words in text for words in ("closed by peer", "reset by peer", "gloo", "nccl"))
+    return any(words in text for words in _LOST)

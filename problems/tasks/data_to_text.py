@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from configs.errors import UserError
+from configs.recipe import evaluation_split
 from configs.schema import TaskConfig
 from problems.scoring import METRICS, is_of_2017
 from problems.tasks.generation import Generation
 from problems.tasks.readers.hub import load_splits, split_of
 from problems.tasks.readers.records import Record, e2e_records, grouped, webnlg_records
-from problems.tasks.readers.splits import evaluation_source, evaluation_split, origin, read_or_hold_out
+from problems.tasks.readers.splits import evaluation_source, origin, read_or_hold_out
 from problems.tasks.readers.table import read_table, require_columns
 from problems.tasks.readers.webnlg_files import lora_splits
 

@@ -7,11 +7,12 @@ import pandas as pd
 from datasets import Dataset
 
 from configs.errors import UserError
+from configs.recipe import evaluation_split
 from configs.schema import TaskConfig
 from problems.tasks.base import Rows
 from problems.tasks.classification import TextClassification
 from problems.tasks.labels import find_classes, label_text, number_of, value_of
-from problems.tasks.readers.splits import evaluation_source, evaluation_split, hold_out, origin
+from problems.tasks.readers.splits import evaluation_source, hold_out, origin
 from problems.tasks.readers.table import read_table, require_columns
 
 

@@ -12,13 +12,14 @@ from peft import TaskType
 from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification, PreTrainedTokenizerBase
 
 from configs.errors import UserError
+from configs.places import is_hub_name
+from configs.recipe import evaluation_path, evaluation_split
 from configs.schema import TaskConfig
 from problems.scoring.ner import score_ner
 from problems.scoring.ner_files import Sentence
 from problems.tasks.base import PAD_TO, Collate, Rows, Task, refuse_other_metrics
 from problems.tasks.readers.cache import mapped
-from problems.tasks.readers.hub import is_hub_name
-from problems.tasks.readers.splits import Source, evaluation_source, evaluation_split, origin, read_or_hold_out
+from problems.tasks.readers.splits import Source, evaluation_source, origin, read_or_hold_out
 from problems.tasks.readers.tagged_files import CONLL, find_split, place, read_sentences
 from problems.tasks.readers.tagged_hub import read_tagged, where
 
@@ -84,7 +85,7 @@ class Tagging(Task):
     @property
     def _own_file(self) -> str | None:
         """The user's file to evaluate on, where there is one."""
-        return {"validation": self.config.validation_path, "test": self.config.test_path}.get(self.evaluation_split)
+        return evaluation_path(self.config, self.evaluation_split)
 
     def origin(self, split: str | None = None) -> str:
         of_hub = self._of_hub and not self._own_file

@@ -44,6 +44,10 @@ def test_the_command_line_wins_over_the_file_before_and_after_it() -> None:
     assert request.config.lora.target_modules == ["a", "b"]
     assert request.config.search.steps == 4210
     assert (request.stage, request.overwrite) == ("all", False)
+    for file in (["--config", "glue_sst2.yaml"], ["--config=glue_sst2.yaml"]):
+        before = parse(["--search.steps", "7", "--model.name", "org/mine", *file, "--stage", "search"])
+        assert (before.config.search.steps, before.config.model.name) == (7, "org/mine")
+        assert (before.config.task.name, before.stage, before.source) == ("sst2", "search", "glue_sst2.yaml")
 
 
 WRONG = {

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.places import from_home, is_local, portable_name
+from configs.places import from_home, is_hub_name, is_local, may_be_on_hub, portable_name
 
 
 def test_only_a_local_folder_or_file_has_no_name_elsewhere(tmp_path: Path) -> None:
@@ -24,3 +24,20 @@ def test_a_path_may_begin_at_the_home_of_the_user(tmp_path: Path, monkeypatch: p
     assert (from_home("a/~"), from_home("~no such user/x")) == ("a/~", "~no such user/x")
     assert is_local("~/model")
     assert not is_local("~no such user/x")
+
+
+@pytest.mark.parametrize(
+    ("path", "is_name"),
+    [("tner/bionlp2004", True), ("a/b.v2", False), ("a/v1.0", True), ("none.conll", False), ("a/b/c", False)],
+)
+def test_names_of_the_hub(path: str, is_name: bool) -> None:
+    assert is_hub_name(path) is is_name
+
+
+def test_what_lies_here_is_no_name_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for folder in ("mine/data", "home/data"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert not is_hub_name("mine/data")
+    assert [may_be_on_hub(path) for path in ("mine/data", "~/data", "~/other", "glue")] == [False, False, True, True]

@@ -3,8 +3,8 @@
 import pytest
 
 from configs.parser import parse
-from configs.recipe import Decoding, decoding, is_benchmark, label_smoothing
-from configs.schema import RunConfig
+from configs.recipe import Decoding, decoding, evaluation_path, evaluation_split, is_benchmark, label_smoothing
+from configs.schema import RunConfig, TaskConfig
 
 RECIPE = Decoding(10, 0.8, 4, 64, 8)
 
@@ -47,3 +47,21 @@ def test_what_is_given_counts() -> None:
 def test_chat_is_greedy_one_at_a_time() -> None:
     assert decoding(config("--task.type", "chat")) == Decoding(max_new_tokens=128, batch_size=1)
     assert decoding(config("--task.type", "chat", "--decode.max_new_tokens", "7")).max_new_tokens == 7
+
+
+@pytest.mark.parametrize(
+    ("settings", "split"),
+    [
+        ({}, "validation"),
+        ({"validation_path": "v.csv"}, "validation"),
+        ({"validation_path": "v.csv", "test_path": "t.csv"}, "test"),
+        ({"test_path": "t.csv", "evaluation_split": "validation"}, "validation"),
+    ],
+)
+def test_the_reported_split_is_as_asked_else_test_else_validation(settings: dict[str, str], split: str) -> None:
+    assert evaluation_split(TaskConfig(**settings)) == split  # type: ignore[arg-type]
+
+
+def test_the_file_of_a_split_is_the_users_own() -> None:
+    task = TaskConfig(validation_path="v.csv")
+    assert [evaluation_path(task, split) for split in ("validation", "test", "train")] == ["v.csv", None, None]

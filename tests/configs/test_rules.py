@@ -110,6 +110,14 @@ IMPOSSIBLE = {
         (*PROBED, "--model.attention", "sdpa"),
         r"^--model\.attention: 'sdpa' has no second derivatives, which --study\.probe\.steps needs",
     ),
+    "blocks computed again under second derivatives": (
+        ("--model.gradient_checkpointing", "true", "--hypergradient.type", "cg"),
+        r"^--model\.gradient_checkpointing: true is not allowed with --hypergradient\.type cg, .*; allowed: false, or",
+    ),
+    "blocks computed again in a comparison": (
+        (*PROBED, "--model.gradient_checkpointing", "true"),
+        r"^--model\.gradient_checkpointing: true is not allowed with --study\.probe\.steps, .*; allowed: false$",
+    ),
     "text without a file": (("--task.type", "text"), r"^--task\.path: null is not allowed for --task\.type text"),
     "tokens without a file": (
         ("--task.type", "tokens"),
@@ -191,6 +199,15 @@ def test_what_cannot_work_together_is_refused(case: str) -> None:
 )
 def test_an_outer_step_that_comes_late_is_taken(arguments: tuple[str, ...]) -> None:
     assert parse(arguments).config
+
+
+@pytest.mark.parametrize("fast", [("--model.attention", "sdpa"), ("--model.gradient_checkpointing", "true")])
+@pytest.mark.parametrize("other", [("--method", "lora"), ("--answer.from", "runs/a")])
+def test_what_takes_no_second_derivatives_is_not_refused_for_them(
+    fast: tuple[str, ...], other: tuple[str, ...]
+) -> None:
+    """Neither another method nor a run that copies a search reads hypergradient.type."""
+    assert parse(["--hypergradient.type", "exact", *fast, *other]).config
 
 
 def test_second_order_methods_and_choices_are_those_of_the_registry() -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
+from configs.recipe import evaluation_path, evaluation_split
 from configs.schema import TaskConfig
 from problems.tasks.readers.chat import Chat, chat_of, form_of
 from problems.tasks.readers.hub import load_splits
 from problems.tasks.readers.objects import FORMATS, Row, read_objects
-from problems.tasks.readers.splits import Source, evaluation_source, evaluation_split, hold_out, origin
+from problems.tasks.readers.splits import Source, evaluation_source, hold_out, origin
 
 log = logging.getLogger("autolora")
 
@@ -62,7 +63,7 @@ class ChatSources:
         if first is None:
             raise UserError(f"--task.path: {path} has no split train; it has: {', '.join(splits)}")
         train = self._chats(f"--task.path: {path}, {first}", splits[first].to_list())
-        given = {"validation": self.config.validation_path, "test": self.config.test_path}.get(self.split)
+        given = evaluation_path(self.config, self.split)
         if given is not None:
             source: Source = evaluation_source(self.config, self.split)
             return train, self._file(source.option, source.path)

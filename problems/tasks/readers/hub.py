@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +12,7 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import RevisionNotFoundError
 
 from configs.errors import UserError
+from configs.places import is_hub_name
 from problems.machine.hub import explain_missing
 from problems.tasks.readers.cache import loaded
 
@@ -39,12 +39,6 @@ def load_splits(path: str, hub_config: str | None, name: str, revision: str | No
             raise UserError(
                 f"--task.path: {path} cannot be read ({reason}); allowed: files of one kind, all with the same columns"
             ) from error
-
-
-def is_hub_name(path: str) -> bool:
-    """Whether `path` names a repository: no such file or folder exists, and it does not end like a file name."""
-    ending = re.search("[a-z]", Path(path).suffix)
-    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", path)) and not Path(path).exists() and not ending
 
 
 def _load(path: str, hub_config: str | None, revision: str | None) -> Any:

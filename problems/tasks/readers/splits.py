@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from configs.errors import UserError
+from configs.recipe import evaluation_path
 from configs.schema import TaskConfig
 
 T = TypeVar("T")
@@ -21,17 +22,11 @@ class Source(NamedTuple):
     held_out: bool
 
 
-def evaluation_split(config: TaskConfig) -> str:
-    """The split that metrics.json reports: as configured, else test if there is a file of it, else validation."""
-    return config.evaluation_split or ("test" if config.test_path else "validation")
-
-
 def evaluation_source(config: TaskConfig, split: str) -> Source:
     """Where the rows of `split` come from. Raises UserError for a split that does not exist."""
-    given = {"validation": config.validation_path, "test": config.test_path}
-    if split not in given:
+    if split not in ("validation", "test"):
         raise UserError(f"--task.evaluation_split: {split!r} is not allowed; allowed: validation, test")
-    path = given[split]
+    path = evaluation_path(config, split)
     if path is not None:
         return Source(f"--task.{split}_path", Path(path), held_out=False)
     if split == "test":

@@ -2,20 +2,25 @@
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import torch
 import yaml
 from peft import LoraConfig, PeftModel, TaskType
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from configs.errors import UserError
+from configs.files import to_yaml
+from configs.parser import parse
 from configs.requests import ShowRequest, Trainer
 from configs.schema import LoraSettings, ModelConfig, RunConfig
 from engine import ranks
 from engine.command import run_request
+from engine.disk.files import write_json, write_text
 from engine.export.lora_config import adapter_config, save_lora_config
 from engine.export.trainers import lines_for
 from engine.run.folder import RunFolder
@@ -47,11 +52,13 @@ def run_at(
 ) -> RunFolder:  # fmt: skip
     """What a search leaves for trainers, at these ranks of k = 8."""
     folder, model = RunFolder(root), ModelConfig(name=name, revision="v1" if name == "org/base" else None)
-    config = dataclasses.replace(RunConfig(name="a"), lora=LoraSettings(lora_alpha=lora_alpha), model=model)
+    place = RunConfig(name=root.name, runs_folder=str(root.parent))
+    config = dataclasses.replace(place, lora=LoraSettings(lora_alpha=lora_alpha), model=model)
     record = ranks.RankRecord(8, tuple(ranks.LayerRank(name, rank) for name, rank in kept.items()))
     record, task = ranks.of_run(record, config), OfOneType(kind)
     ranks.save(record, folder.ranks)
     save_lora_config(adapter_config(config, record, task, []), record, folder.lora_config, config)  # type: ignore[arg-type]
+    write_text(folder.config, to_yaml(config))
     return folder
 
 
@@ -77,9 +84,60 @@ def test_axolotl_goes_on_from_an_adapter_where_an_alpha_is_broken(tmp_path: Path
     assert keys["lora_model_dir"] == str(folder.untrained)
     assert not {"lora_rank_pattern", "lora_alpha_pattern"} & set(keys)
     assert type(keys["lora_alpha"]) is int
-    folder.untrained.mkdir()
-    folder.untrained_card.touch()
+    untrained_at(folder, LEFT)
     assert "--export.untrained" not in lines_for("axolotl", folder)
+
+
+def untrained_at(folder: RunFolder, kept: dict[str, int]) -> None:
+    write_json(folder.untrained / "adapter_config.json", {"rank_pattern": kept})
+    folder.untrained_card.touch()
+
+
+def test_an_untrained_adapter_at_other_ranks_is_refused(tmp_path: Path) -> None:
+    """The trainer would take its ranks, not those of ranks.json."""
+    folder = run_at(tmp_path)
+    untrained_at(folder, LEFT | {"model.layers.0.self_attn.q_proj": 2})
+    with pytest.raises(UserError, match=r"^--for: .*adapter_untrained does not hold the ranks in .*; remove it, and"):
+        lines_for("llama-factory", folder)
+
+
+def told_command(text: str) -> list[str]:
+    """The options of the command that writes the untrained adapter."""
+    (line,) = (line for line in text.splitlines() if "--export.untrained" in line)
+    return shlex.split(line.removeprefix("#"))[2:]
+
+
+def test_the_command_for_the_untrained_adapter_is_about_this_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for a run that was moved after its config.yaml had been written."""
+    monkeypatch.setattr("engine.export.trainers.program", lambda: "python run.py")
+    folder = run_at(tmp_path / "runs" / "a")
+    asked = parse(told_command(lines_for("llama-factory", folder)))
+    assert (RunFolder.of(asked.config).root, asked.stage, asked.config.export.untrained) == (
+        folder.root,
+        "search",
+        True,
+    )
+    assert "--name" not in told_command(lines_for("llama-factory", folder))
+    moved = RunFolder(folder.root.rename(tmp_path / "moved"))
+    monkeypatch.chdir(moved.root)
+    for root in (moved.root, Path(".")):
+        asked = parse(told_command(lines_for("llama-factory", RunFolder(root))))
+        assert RunFolder.of(asked.config).root == moved.root
+
+
+def test_ranks_of_a_script_need_no_run_to_get_the_untrained_adapter(tmp_path: Path) -> None:
+    """`LearnedRanks.save` writes no config.yaml that a command could read; the lines do what the command would."""
+    folder = run_at(tmp_path, {"first": 2, "second": 1})
+    folder.config.unlink()
+    text = lines_for("llama-factory", folder)
+    assert "run.py" not in text
+    model = torch.nn.ModuleDict({"first": torch.nn.Linear(4, 4), "second": torch.nn.Linear(4, 4)})
+    model.prepare_inputs_for_generation = None  # PEFT asks a causal model for it
+    exec("\n".join(line[4:] for line in text.splitlines() if line.startswith("#   ")), {"model": model})
+    assert LoraConfig.from_pretrained(str(folder.untrained)).rank_pattern == {"first": 2, "second": 1}
+    assert "adapter_untrained does not exist" not in lines_for("llama-factory", folder)
 
 
 def test_llama_factory_goes_on_from_the_untrained_adapter(tmp_path: Path) -> None:
@@ -148,8 +206,9 @@ def test_a_damaged_configuration_is_named_with_its_key(tmp_path: Path, key: str)
     path = folder.lora_config / "adapter_config.json"
     raw = json.loads(path.read_text()) | {key: BAD_KEYS[key]}
     path.write_text(json.dumps({name: value for name, value in raw.items() if value is not KeyError}))
+    named = rf"adapter_config\.json: {key}\b.*; --stage retrain --overwrite writes it again$"
     for trainer in get_args(Trainer):
-        with pytest.raises(UserError, match=rf"adapter_config\.json: {key}\b.*; --stage retrain writes it again$"):
+        with pytest.raises(UserError, match=named):
             lines_for(trainer, folder)
 
 
@@ -158,7 +217,6 @@ def test_folders_without_the_ranks_are_refused(tmp_path: Path) -> None:
         UserError, match=r"^--for: .*ranks\.json does not exist; methods autolora, lora_grid, .* write it"
     ):
         lines_for("peft", RunFolder(tmp_path / "none"))
-    folder = run_at(tmp_path / "a")
     folder = run_at(tmp_path / "b")
     raw = json.loads(folder.ranks.read_text())
     raw["layers"][0]["rank"] = 4

@@ -96,8 +96,10 @@ def test_a_uniform_run_of_another_rank_is_shown_and_the_one_of_this_cost_still_m
 
 @pytest.mark.parametrize("init", ["scratch", "search"])
 def test_the_commands_for_what_is_missing_parse(
-    tiny_config: Callable[..., RunConfig], tmp_path: Path, init: str
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, init: str
 ) -> None:
+    """They begin as this program was started."""
+    monkeypatch.setattr("engine.report.controls.program", lambda: "uv run 'my programs/run.py'")
     config = tiny_config("--retrain.init", init, "--runs_folder", str(tmp_path / "it's {mine}"), "--name", "n" * 100)
     folder = RunFolder.of(config)
     write_text(folder.config, to_yaml(config))
@@ -106,8 +108,9 @@ def test_the_commands_for_what_is_missing_parse(
     assert ("started from the searched weights" in controls.note) is (init == "search")
     runs = []
     for command in controls.missing.values():
-        program, script, *arguments = shlex.split(command)
-        assert (program, script) == ("python", "run.py")
+        *started, script = shlex.split(command)[:3]
+        assert (started, script) == (["uv", "run"], "my programs/run.py")
+        arguments = shlex.split(command)[3:]
         runs.append(parse(arguments).config)
     uniform, shuffled = runs
     assert (uniform.method, uniform.lora.r, uniform.name) == ("lora", 3, f"{'n' * 90}-uniform")

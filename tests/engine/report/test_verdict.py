@@ -71,8 +71,23 @@ def test_without_pairs_there_is_a_sentence_alone_and_without_a_verdict_nothing(t
     write_json(folder.verdict_summary, {"ending": "equal", "sentence": "S.", "pairs": 0, "recommendation": "R."})
     verdict = verdict_of(folder)
     assert verdict is not None
-    assert (verdict.sentence, verdict.lines) == ("S.", ["R."])
+    assert (verdict.sentence, verdict.lines) == ("S.", [("R.", "")])
     assert verdict_chart(verdict) == draw_verdict(verdict, tmp_path) == {}
+
+
+def test_page_and_terminal_show_the_command_of_who_reads_them(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """verdict.json holds another's: the one who reads it may have started the program with uv."""
+    told = "Use these ranks: python run.py --config 'a: python run.py b.yaml' --stage retrain"
+    write_json(folder.verdict_summary, FOUND | {"notes": ["A note."], "recommendation": told})
+    monkeypatch.setattr("configs.launch.program", lambda: "uv run run.py")
+    command = "uv run run.py --config 'a: python run.py b.yaml' --stage retrain"
+    verdict = verdict_of(folder)
+    assert verdict is not None
+    assert verdict.lines == [("A note.", ""), ("Use these ranks:", command)]
+    print_verdict(folder)
+    assert f"Use these ranks: {command}\n" in capsys.readouterr().out
 
 
 def test_a_damaged_file_is_named(folder: RunFolder) -> None:

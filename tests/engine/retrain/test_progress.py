@@ -24,7 +24,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunF
 
     def make(*arguments: str) -> RunFolder:
         folder = RunFolder(tmp_path / "a")
-        write_text(folder.config, to_yaml(parse(["--name", "a", *arguments]).config))
+        write_text(folder.config, to_yaml(parse(["--name", "a", "--runs_folder", str(tmp_path), *arguments]).config))
         return folder
 
     return make

@@ -62,6 +62,15 @@ def test_files_that_say_nothing_refuse_nothing(tmp_path: Path) -> None:
     refuse_missing_model(asked(tmp_path, "--model.name", str(damaged), "--lora.target_modules", "[q_proj]"))
 
 
+@pytest.mark.parametrize("method", ["autolora", "full"])
+def test_a_folder_without_a_model_is_told_as_one(tmp_path: Path, method: str) -> None:
+    """transformers would say that sentencepiece is not installed."""
+    options = ("--model.name", str(tmp_path), "--method", method)
+    with pytest.raises(UserError, match=rf"^--model\.name: cannot load '{tmp_path}' \(the folder has no config\.json"):
+        refuse_missing_model(asked(tmp_path, *options))
+    refuse_missing_model(asked(tmp_path, *options, stage="report"))
+
+
 def test_a_missing_package_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^--model\.name: no installed package 'nosuchpackage'"):
         refuse_missing_model(asked(tmp_path, "--model.name", "package:nosuchpackage/model"))

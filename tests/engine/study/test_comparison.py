@@ -33,6 +33,13 @@ def compared(
     return config, folder
 
 
+def test_a_study_that_copies_a_search_compares_nothing(tmp_path: Path) -> None:
+    """As the warning about study.probe says there; it would need a search of its own."""
+    config = parse(["--answer.from", "runs/a", "--study.axes", "{seed: [0]}", "--study.probe.steps", "[2]"]).config
+    run_probe(config, StudyFolder(tmp_path), StopRequest())
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.trains
 def test_probe_compares_every_approximation_with_exact(compared: tuple[RunConfig, StudyFolder]) -> None:
     rows = pd.read_parquet(compared[1].probe)

@@ -9,6 +9,7 @@ import pytest
 
 from configs.parser import parse
 from configs.schema import RunConfig
+from engine.disk.files import write_json
 from engine.ranks import LayerRank, RankRecord
 from engine.run.folder import RunFolder
 from engine.verdict.arms import Arms
@@ -46,7 +47,9 @@ def test_small_numbers_are_not_written_as_zeros(ending: Ending) -> None:
     assert "0.000 " not in text.replace(",", " ")
     assert "0.0000 " not in text
     nothing = Pairs(np.array([0.00003]), 0.0, 0.00024, 0.0002)
-    assert "by 0.00024 +- 0.00020 nats" in said("undecided", nothing)
+    assert "lowers the loss by 0.00024 +- 0.00020 nats" in said("undecided", nothing)
+    worse = dataclasses.replace(nothing, gain=-0.00024)
+    assert "raises the loss by 0.00024 +- 0.00020 nats" in said("undecided", worse)
     assert "is 0.000030 nats" in said("undecided", dataclasses.replace(nothing, gain_error=0.0))
 
 
@@ -60,3 +63,20 @@ def test_the_command_that_is_recommended_is_one_that_is_allowed(
     assert told.endswith("--method lora --lora.r 2 --retrain.init scratch")
     options = told.split("config.yaml", 1)[1].split()
     assert parse(["--retrain.init", "search", *options]).config.method == "lora"
+
+
+def test_an_adapter_is_recommended_only_if_it_has_the_ranks_that_were_judged(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    """ranks.json may have been edited between the retraining and the verdict."""
+    config = tiny_config()
+    run = RunFolder.of(config)
+    arms = Arms(
+        config, VerdictFolder(tmp_path), RankRecord(4, (LayerRank("a", 1), LayerRank("b", 0))), {"a": 8, "b": 8}, 1e-3
+    )
+    matter = pairs_of(0.03, 0.01, 8, 0.2)
+    assert recommendation("matter", matter, arms, run).endswith("config.yaml --stage retrain")
+    for kept, said in (({"a": 1}, "adapter is trained at them"), ({"a": 2}, "--stage retrain --overwrite")):
+        write_json(run.adapter / "adapter_config.json", {"rank_pattern": kept})
+        write_json(run.metrics, {})
+        assert said in recommendation("matter", matter, arms, run)

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,37 +25,7 @@ from transformers.quantizers.quantizers_utils import should_convert_module
 from configs.errors import UserError
 from configs.schema import ModelConfig
 from problems.models.load import NOT_IN_4BIT, load_base, load_tokenizer, share_padding
-from problems.models.places import locate
 from tests.helpers.generation_toys import make_causal
-
-
-def test_package_names_become_folders_without_running_the_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    package = tmp_path / "packed_model"
-    (package / "model").mkdir(parents=True)
-    (package / "__init__.py").write_text("raise RuntimeError('must not run')")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    assert locate("package:packed_model/model") == str(package / "model")
-    assert locate("package:packed_model") == str(package)
-    assert "packed_model" not in sys.modules
-    assert locate("FacebookAI/roberta-base") == "FacebookAI/roberta-base"
-    with pytest.raises(UserError, match="package 'packed_model' has no 'weights'"):
-        locate("package:packed_model/weights")
-
-
-def test_a_model_may_lie_in_the_home_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert locate("~/model") == f"{tmp_path}/model"
-    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "b"}')
-    with pytest.raises(UserError, match=rf"^--model\.name: {tmp_path} holds an adapter"):
-        locate("~")
-
-
-@pytest.mark.parametrize("name", ["package:not_installed_at_all/model", "package:not an identifier", "package:"])
-def test_a_package_that_is_not_there_is_named(name: str) -> None:
-    with pytest.raises(UserError, match=r"--model\.name: no installed package"):
-        locate(name)
 
 
 @pytest.mark.parametrize("load", [load_tokenizer, lambda c: load_base(c, AutoModelForSequenceClassification)])

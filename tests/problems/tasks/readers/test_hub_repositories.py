@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
 
-from problems.tasks.readers.hub import CONVERSION, is_hub_name
+from problems.tasks.readers.hub import CONVERSION
 from tests.helpers.places import ROOT
 from tests.helpers.small_hub import Repository, serving
 
@@ -206,11 +206,3 @@ def test_what_was_loaded_once_needs_no_hub(found: Callable[[str], dict[str, Any]
     again = outcomes("http://127.0.0.1:1", home, cases, "1")
     for name in cases:
         assert again[name] == found(name)
-
-
-@pytest.mark.parametrize(
-    ("path", "is_name"),
-    [("tner/bionlp2004", True), ("a/b.v2", False), ("a/v1.0", True), ("none.conll", False), ("a/b/c", False)],
-)
-def test_names_of_the_hub(path: str, is_name: bool) -> None:
-    assert is_hub_name(path) is is_name

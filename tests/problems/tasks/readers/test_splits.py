@@ -6,20 +6,7 @@ import pytest
 
 from configs.errors import UserError
 from configs.schema import TaskConfig
-from problems.tasks.readers.splits import evaluation_source, evaluation_split, hold_out, origin
-
-
-@pytest.mark.parametrize(
-    ("settings", "split"),
-    [
-        ({}, "validation"),
-        ({"validation_path": "v.csv"}, "validation"),
-        ({"validation_path": "v.csv", "test_path": "t.csv"}, "test"),
-        ({"test_path": "t.csv", "evaluation_split": "validation"}, "validation"),
-    ],
-)
-def test_the_reported_split_is_as_asked_else_test_else_validation(settings: dict[str, str], split: str) -> None:
-    assert evaluation_split(TaskConfig(**settings)) == split  # type: ignore[arg-type]
+from problems.tasks.readers.splits import evaluation_source, hold_out, origin
 
 
 def test_the_source_is_the_option_that_named_the_file() -> None:

@@ -1,0 +1,74 @@
+"""What all methods share: the head that is trained whole, the size of one component of each layer, the budget."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from configs.errors import UserError
+from configs.schema import LoraSettings
+from engine.retrain.methods.base import Method, Prepared, budget_of, head_of, layer_sizes
+from problems.models.load import BaseModel
+
+SIZES = [100, 300]
+
+
+def lora(r: int = 4, budget: float | None = None) -> LoraSettings:
+    return dataclasses.replace(LoraSettings(), r=r, budget=budget)
+
+
+def test_the_head_is_trained_whole_under_any_name() -> None:
+    """PEFT itself knows the names classifier and score alone."""
+    model: Any = nn.Module()
+    assert head_of(BaseModel(model, ["pooler", "score"])) == ["classifier", "pooler", "score"]
+    assert head_of(BaseModel(model, [])) == ["classifier", "score"]
+
+
+def test_a_component_has_as_many_numbers_as_inputs_and_outputs_together() -> None:
+    model = nn.ModuleDict(
+        {
+            "up": nn.Linear(3, 8),
+            "c_attn": Conv1D(12, 4),
+            "embedding": nn.Embedding(5, 3),
+            "classifier": nn.Linear(8, 2),
+        }
+    )
+    sizes = layer_sizes(model)
+    assert sizes == {"up": 11, "c_attn": 16, "c_attn.q": 8, "c_attn.k": 8, "c_attn.v": 8}
+
+
+def test_a_budget_is_an_average_rank_in_parameters() -> None:
+    assert budget_of(lora(budget=0.5), SIZES) == 200
+    assert budget_of(lora(r=3), SIZES) == 1200
+    assert budget_of(lora(r=3, budget=0.29), [100]) == 29, "no component is lost to rounding"
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"), [(lora(budget=0.1), "lora.budget: 0.1"), (lora(r=1), "lora.r: 1")], ids=["budget", "rank"]
+)
+def test_a_budget_without_room_for_a_component_says_what_is_enough(settings: LoraSettings, key: str) -> None:
+    least = 500
+    with pytest.raises(
+        UserError, match=rf"^--{key} is not allowed .*; allowed: 1\.25 or more, .* of 500 LoRA"
+    ) as told:
+        budget_of(settings, SIZES, least=least)
+    allowed = float(str(told.value).split("allowed: ")[1].split()[0])
+    assert budget_of(lora(budget=allowed), SIZES, least=least) >= least
+
+
+def test_what_is_prepared_needs_only_a_model() -> None:
+    prepared = Prepared(nn.Linear(1, 1))
+    assert (prepared.record, list(prepared.callbacks), list(prepared.head), prepared.zeros) == (None, [], [], 0)
+    assert prepared.finish is prepared.seconds is None
+
+
+def test_a_method_prepares_and_saves() -> None:
+    class Half(Method):
+        def prepare(self, base: BaseModel, run: Any, rows: int) -> Prepared:
+            return Prepared(base.model)
+
+    abstract: Any = Half
+    with pytest.raises(TypeError, match="save"):
+        abstract()

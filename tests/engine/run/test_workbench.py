@@ -1,0 +1,40 @@
+"""The interface between a run and its search: both kinds of run keep it whole."""
+
+import inspect
+from typing import Any
+
+import pytest
+
+from engine.run.context import Context
+from engine.run.given import ScriptBench
+from engine.run.workbench import Workbench
+
+READ = {name for name in vars(Workbench) if not name.startswith("_")} - {"estimates_memory"}
+
+
+@pytest.mark.parametrize("kind", [Context, ScriptBench])
+def test_both_kinds_of_run_offer_all_of_it(kind: type[Workbench]) -> None:
+    assert Workbench.__abstractmethods__ == READ, "all that a search reads is declared"
+    assert not inspect.isabstract(kind)
+
+
+@pytest.mark.parametrize("kind", [Context, ScriptBench])
+def test_methods_are_called_in_the_same_way(kind: type[Workbench]) -> None:
+    for name in READ:
+        declared, made = getattr(Workbench, name), getattr(kind, name)
+        if inspect.isfunction(declared):
+            assert list(inspect.signature(made).parameters) == list(inspect.signature(declared).parameters), name
+        else:
+            assert not inspect.isfunction(made), name
+
+
+@pytest.mark.parametrize("left_out", sorted(READ))
+def test_a_run_that_lacks_a_part_cannot_be_made(left_out: str) -> None:
+    parts: dict[str, Any] = {name: None for name in READ if name != left_out}
+    with pytest.raises(TypeError, match=left_out):
+        type("Half", (Workbench,), parts)()
+
+
+def test_only_a_script_is_not_refused_for_its_memory() -> None:
+    assert Context.estimates_memory
+    assert not ScriptBench.estimates_memory

@@ -1,0 +1,111 @@
+"""The trainings of a verdict: which there are, what they cost, and at which rate they train."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.errors import UserError
+from configs.parser import parse
+from engine.disk.files import write_json
+from engine.ranks import LayerRank, RankRecord
+from engine.retrain.sources import ranks_from
+from engine.run.folder import RunFolder
+from engine.verdict.arms import Arms, forget_models, rate_of
+from engine.verdict.folder import VerdictFolder
+
+SIZES = {"a": 100, "b": 300}
+CHAT = ("--task.type", "chat", "--task.path", "x.jsonl")
+
+
+def arms_of(*arguments: str, ranks: tuple[int, int] = (3, 1), root: Path = Path("runs/a/verdict")) -> Arms:
+    config = parse(["--name", "a", *arguments]).config
+    record = RankRecord(8, tuple(LayerRank(name, rank) for name, rank in zip(SIZES, ranks, strict=True)))
+    return Arms(config, VerdictFolder(root), record, SIZES, 0.01)
+
+
+def test_a_pair_is_the_learned_ranks_and_their_shuffle_and_what_is_added_once() -> None:
+    assert arms_of().names == ["learned", "shuffled"]
+    added = arms_of("--verdict.arms", "[random,uniform,random]")
+    assert added.names == ["learned", "shuffled", "random", "uniform"]
+    assert [cell.config.name for cell in added.pair(7).values()] == [f"pair-07-{name}" for name in added.names]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "parameters", "uniform"), [((3, 1), 600, 2), ((1, 0), 100, 1), ((2, 1), 500, 1), ((8, 8), 3200, 8)]
+)
+def test_the_uniform_rank_costs_about_as_much_as_the_learned_ones(
+    ranks: tuple[int, int], parameters: int, uniform: int
+) -> None:
+    """The mean rank would be another: layers differ in size. It is never 0."""
+    arms = arms_of(ranks=ranks)
+    assert (arms.parameters, arms.uniform_rank) == (parameters, uniform)
+    assert arms.pair(1)["learned"].config.lora.r == uniform
+
+
+def test_the_seed_of_a_pair_is_another_but_its_rows_are_those_of_the_search() -> None:
+    arms = arms_of("--seed", str(2**31 - 2))
+    seeds = [arms.pair(number)["learned"].config.seed for number in (1, 2, 3)]
+    assert seeds == [2**31 - 1, 0, 1], "a seed beyond the largest begins again"
+    assert arms.pair(3)["shuffled"].config.task.seed == 2**31 - 2
+    assert arms_of("--seed", "5", "--task.seed", "9").pair(1)["learned"].config.task.seed == 9
+
+
+def test_a_head_is_trained_at_two_seeds_and_a_base_model_without_one_evaluated_once() -> None:
+    assert [cell.config.name for cell in arms_of().heads()] == ["head-1", "head-2"]
+    assert [cell.config.name for cell in arms_of(*CHAT).heads()] == ["head-1"]
+    whole = arms_of(*CHAT, "--lora.modules_to_save", "[lm_head]")
+    assert len(whole.heads()) == 2, "a module that is trained whole is a head, too"
+
+
+def test_no_text_is_written_and_nothing_is_exported() -> None:
+    given = ("--task.type", "generation", "--task.path", "x.csv", "--export.merged", "true", "--task.samples", "4")
+    config = arms_of(*given).pair(1)["learned"].config
+    assert config.task.metrics == ["perplexity", "token_accuracy"]
+    assert (config.task.samples, config.export.merged, config.tracking.wandb) == (0, False, "disabled")
+
+
+def test_all_train_at_one_rate_from_scratch() -> None:
+    config = arms_of("--retrain.init", "search", "--retrain.learning_rates", "[0.1,0.2]").pair(1)["learned"].config
+    assert (config.retrain.learning_rate, config.retrain.learning_rates, config.retrain.init) == (0.01, [], "scratch")
+    assert config.retrain.row_losses
+
+
+def test_the_ranks_are_found_also_after_the_run_was_moved(tmp_path: Path) -> None:
+    for root in (tmp_path / "a", tmp_path / "b"):
+        config = arms_of(root=root).pair(1)["learned"].config
+        assert ranks_from(config).resolve() == root / "ranks.json"
+
+
+def test_the_rate_is_that_of_the_retraining(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert rate_of(parse(["--retrain.learning_rate", "0.3"]).config, folder) == 0.3
+    several = parse(["--retrain.learning_rates", "[0.1,0.2]"]).config
+    with pytest.raises(UserError, match=r"^--retrain\.learning_rates: a verdict trains at one learning rate, and the"):
+        rate_of(several, folder)
+    write_json(folder.metrics, {"learning_rate": 0.2})
+    assert rate_of(several, folder) == 0.2
+    write_json(folder.metrics, {"learning_rate": "fast"})
+    with pytest.raises(UserError, match=r"metrics\.json: learning_rate: .*holds 'fast'"):
+        rate_of(several, folder)
+
+
+def test_the_models_of_finished_trainings_are_deleted_and_their_numbers_kept(tmp_path: Path) -> None:
+    cells = list(arms_of("--verdict.arms", "[uniform]", root=tmp_path).pair(1).values())
+    done, half = cells[0].folder, cells[1].folder
+    for folder in (done, half):
+        for path in (folder.adapter, folder.padded, folder.merged, folder.lora_config):
+            write_json(path / "x.json", {})
+        write_json(folder.ranks, {})
+    write_json(done.metrics, {})
+    forget_models(cells)  # the third has not begun
+    assert {path.name for path in done.root.iterdir()} == {"metrics.json", "ranks.json"}
+    assert half.adapter.exists()
+
+
+def test_what_a_user_may_change_between_two_commands_is_no_setting_of_a_training() -> None:
+    """Else the pairs of the first command would count as made under other settings."""
+    changed: Any = ("--search.steps", "7", "--decode.num_beams", "3", "--verdict.minutes", "99", "--answer.rows", "9")
+    plain, other = (arms_of(*more).pair(1)["learned"].config for more in ((), changed))
+    assert dataclasses.asdict(plain) == dataclasses.asdict(other)

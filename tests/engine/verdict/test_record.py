@@ -1,0 +1,98 @@
+"""verdict.json: what stands in it for a decided verdict, an undecided one, and one for which nothing was trained."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from configs.parser import parse
+from engine.ranks import LayerRank, RankRecord
+from engine.run.contents import read_verdict
+from engine.run.folder import RunFolder
+from engine.verdict.arms import Arms
+from engine.verdict.folder import VerdictFolder
+from engine.verdict.losses import Shown
+from engine.verdict.record import write_verdict
+from tests.engine.ranks.test_evidence import evidence_of
+
+ROWS = 40
+RECORD = RankRecord(4, (LayerRank("a", 3), LayerRank("b", 1)))
+
+
+def shown(pairs: int, better: float, **others: int) -> Shown:
+    """So many pairs in which the learned ranks are better by so much; LoRA gains 1 nat. `others`: arm -> its pairs."""
+    draw = np.random.default_rng(0)
+    learned = 1 + draw.normal(0, 0.01, (pairs, ROWS))
+    other = learned + better + draw.normal(0, 1e-3, (pairs, ROWS))
+    losses = {"learned": learned, "shuffled": other} | {name: other[:count] for name, count in others.items()}
+    scores = {name: [0.1 * (i + 1) for i in range(len(found))] for name, found in losses.items()}
+    parameters = {name: [100 + i for i in range(len(found))] for name, found in losses.items()}
+    return Shown(losses, np.ones(ROWS), np.arange(ROWS), np.full((2, ROWS), 2.0), scores, parameters, "f1")
+
+
+def written(tmp_path: Path, found: Shown | None, *arguments: str, record: RankRecord = RECORD) -> dict[str, Any]:
+    """The content of verdict.json, which its reader accepts."""
+    config, run = parse(["--name", "a", *arguments]).config, RunFolder(tmp_path / "a")
+    write_verdict(found, Arms(config, VerdictFolder(run.verdict), record, {"a": 64, "b": 64}, 0.02), run)
+    content: dict[str, Any] = json.loads(run.verdict_summary.read_text())
+    assert read_verdict(run.verdict_summary) == content
+    return content
+
+
+def test_a_decided_verdict_is_about_the_pairs_of_the_look_that_decided(tmp_path: Path) -> None:
+    """Further pairs, which several workers may have trained meanwhile, change no number."""
+    eight = written(tmp_path, shown(8, 0.2))
+    more = shown(11, 0.2)
+    first = {name: losses[:8] for name, losses in more.losses.items()}
+    assert written(tmp_path, more) == written(tmp_path, dataclasses.replace(more, losses=first))
+    assert (eight["ending"], eight["pairs"]) == ("matter", 8)
+    assert eight["difference"] == pytest.approx(0.2, abs=1e-3)
+    assert eight["interval"][0] < eight["difference"] < eight["interval"][1]
+    assert eight["gain"] == pytest.approx(1, abs=0.01)
+    assert (eight["p"], eight["rows"], eight["metric"]) == (1 / 256, ROWS, "f1")
+    assert (eight["parameters"], eight["learning_rate"], eight["shuffle"]) == (256, 0.02, "size")
+
+
+def test_each_arm_has_its_losses_and_the_difference_to_the_learned_ranks(tmp_path: Path) -> None:
+    learned, shuffled, uniform = written(tmp_path, shown(8, 0.2, uniform=1), "--verdict.arms", "[uniform]")["arms"]
+    assert [len(arm["losses"]) for arm in (learned, shuffled, uniform)] == [8, 8, 1]
+    assert not {"difference", "interval", "p"} & set(learned)
+    assert shuffled["difference"] == pytest.approx(np.mean(shuffled["losses"]) - np.mean(learned["losses"]))
+    assert shuffled["p"] is None, "that of the shuffle is the verdict's own"
+    assert (uniform["interval"], uniform["p"]) == (None, 0.5)
+    assert [arm["parameters"] for arm in (learned, uniform)] == [104, 100], "a mean, as those of a shuffle may vary"
+    assert learned["scores"] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+
+
+def test_an_arm_without_a_finished_training_is_left_out(tmp_path: Path) -> None:
+    found = written(tmp_path, shown(8, 0.0, uniform=0), "--verdict.arms", "[uniform]")
+    assert [arm["name"] for arm in found["arms"]] == ["learned", "shuffled"]
+
+
+def test_one_pair_has_no_interval(tmp_path: Path) -> None:
+    found = written(tmp_path, shown(1, 0.2))
+    assert (found["ending"], found["pairs"], found["interval"]) == ("undecided", 1, None)
+    assert "at least 8 pairs are needed" in found["sentence"]
+
+
+def test_where_nothing_was_trained_there_are_no_numbers(tmp_path: Path) -> None:
+    found = written(tmp_path, None, "--verdict.shuffle", "type")
+    assert (found["ending"], found["pairs"]) == ("equal", 0)
+    assert found["sentence"].startswith("Places do not matter here: all layers of one type have equal ranks")
+    for name in ("difference", "interval", "p", "gain", "gain_standard_error", "enough_rank"):
+        assert found[name] is None
+    assert not {"arms", "rows", "metric"} & set(found)
+
+
+def test_few_rows_and_the_rank_that_is_enough_are_notes(tmp_path: Path) -> None:
+    assert written(tmp_path, None)["notes"] == []
+    (about,) = written(tmp_path, shown(8, 0.2))["notes"]
+    assert f"about these {ROWS} held-out rows" in about
+    record = dataclasses.replace(RECORD, evidence=evidence_of())
+    found = written(tmp_path, shown(8, 0.2), record=record)
+    assert found["enough_rank"] == evidence_of().sufficient_rank(record.tolerance)
+    assert found["enough_rank"] is not None
+    assert f"rank {found['enough_rank']} everywhere is enough" in found["notes"][1]
