@@ -26,7 +26,8 @@ def main(settings_class: type, measure: Measure, argv: Sequence[str] | None = No
     """Runs one benchmark, prints its tables, and writes its numbers. Returns the exit code.
 
     `settings_class` is a frozen dataclass with a field `json`, the file that gets the numbers (null: none). Its class
-    attribute AT_LEAST, if any, maps settings to their least allowed values.
+    attribute AT_LEAST, if any, maps settings to their least allowed values, which also hold for every entry of a list;
+    a list in it may not be empty. FILES, if any, names the settings besides `json` that name a file to write.
     """
     settle_hub_access()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -68,9 +69,30 @@ def parse_settings(settings_class: type, argv: Sequence[str]) -> Any:
     settings = settings_class(**{field.name: parsed[field.name] for field in dataclasses.fields(settings_class)})
     for name, least in getattr(settings, "AT_LEAST", {}).items():
         value = getattr(settings, name)
-        if value < least:
-            raise UserError(f"--{name}: {value!r} is not allowed; allowed: {least} or more")
+        if isinstance(value, list):
+            refuse_empty(name, value)
+        for number in value if isinstance(value, list) else [value]:
+            if number < least:
+                raise UserError(f"--{name}: {number!r} is not allowed; allowed: {least} or more")
+    for name in ("json", *getattr(settings, "FILES", ())):
+        _refuse_unwritable(name, getattr(settings, name))
     return settings
+
+
+def refuse_empty(name: str, values: Sequence[Any]) -> None:
+    """Raises UserError for a list without entries."""
+    if not values:
+        raise UserError(f"--{name}: [] is not allowed; allowed: a list of one or more")
+
+
+def _refuse_unwritable(name: str, file: str | None) -> None:
+    """Raises UserError for a file that cannot be written, before a measurement that may take hours."""
+    if file is None:
+        return
+    path = Path(file).absolute()
+    folder = next(parent for parent in path.parents if parent.exists())
+    if path.is_dir() or not folder.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        raise UserError(f"--{name}: {file} cannot be written; allowed: a file in a folder that can be written to")
 
 
 def machine() -> dict[str, Any]:

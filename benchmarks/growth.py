@@ -59,7 +59,7 @@ class GrowthSettings:
     base_length: int = 32
     """Tokens while another axis varies."""
     hidden: int = 384
-    """Width of the model; one attention head for every 64."""
+    """Width of the model, a multiple of 64; one attention head for every 64."""
     batch_size: int = 16
     """Examples per batch."""
     precision: str = "auto"
@@ -71,7 +71,11 @@ class GrowthSettings:
     warmup: int = 2
     """Untimed rounds before the timed ones."""
 
-    AT_LEAST: ClassVar = {"rounds": 1, "warmup": 1, "modules": 1, "hidden": 64, "batch_size": 1, "base_k": 1}
+    AT_LEAST: ClassVar = {
+        "rounds": 1, "warmup": 1, "modules": 1, "hidden": 64, "batch_size": 1, "k": 1, "layers": 1, "length": 1,
+        "base_k": 1, "base_layers": 1, "base_length": 1,
+    }  # fmt: skip
+    FILES: ClassVar = ("plot",)
 
 
 @dataclass(frozen=True)
@@ -85,10 +89,13 @@ class _Point:
 
 
 def measure(settings: GrowthSettings) -> tuple[dict[str, Any], list[Table]]:
-    """Times every point of every axis. Raises UserError for an unknown hypergradient."""
+    """Times every point of every axis. Raises UserError for an unknown hypergradient and for a width that has no whole
+    number of heads."""
     unknown = [name for name in settings.methods if name not in HYPERGRADIENTS]
     if unknown:
         raise UserError(f"--methods: {unknown[0]!r} is not allowed; allowed: {', '.join(HYPERGRADIENTS)}")
+    if settings.hidden % 64:
+        raise UserError(f"--hidden: {settings.hidden} is not allowed; allowed: a multiple of 64")
     axes: dict[str, list[dict[str, Any]]] = {}
     for axis, points in _axes(settings).items():
         axes[axis] = []

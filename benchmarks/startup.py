@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from rich.table import Table
 
 from benchmarks.command import ROOT, main
-from benchmarks.timing import Times
+from benchmarks.timing import Times, in_turn
 from configs.files import to_yaml
 from configs.parser import parse
 from engine import ranks
@@ -54,8 +54,7 @@ def measure(settings: StartupSettings) -> tuple[dict[str, Any], list[Table]]:
         times = Times({name: {} for name in commands})
         with Bar("rounds", 1 + settings.rounds) as bar:
             for number in range(1 + settings.rounds):
-                turn = number % len(commands)
-                for name in [*list(commands)[turn:], *list(commands)[:turn]]:
+                for name in in_turn(list(commands), number):
                     seconds = seconds_of(commands[name], first_line=name == "first line")
                     if number:
                         times.rounds[name][number] = seconds

@@ -56,7 +56,7 @@ class StepSettings:
     seed: int = 0
     """Seed of everything."""
 
-    AT_LEAST: ClassVar = {"rounds": 1, "warmup": 1, "stock_rounds": 1, "k": 1, "batch_size": 1}
+    AT_LEAST: ClassVar = {"rounds": 1, "warmup": 1, "stock_rounds": 1, "stock_length": 1, "k": 1, "batch_size": 1}
 
 
 def measure(settings: StepSettings) -> tuple[dict[str, Any], list[Table]]:

@@ -9,12 +9,14 @@ import json as json_text
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from rich.table import Table
 
-from benchmarks.command import main
+from benchmarks.command import main, refuse_empty
 from configs.errors import UserError
 from configs.parser import parse
 from configs.requests import Request
@@ -60,13 +62,14 @@ class TotalSettings:
     overrides: dict[str, Any] = field(default_factory=dict)
     """Further keys of the configuration for every run, as {"model.name": "..."}."""
     runs_folder: str | None = None
-    """Folder that keeps the runs; null: they are deleted."""
+    """Folder that keeps the runs, none of which may be there yet; null: they are deleted."""
 
-    AT_LEAST: ClassVar = {"r": 1}
+    AT_LEAST: ClassVar = {"r": 1, "seeds": 0}
 
 
 def measure(settings: TotalSettings) -> tuple[dict[str, Any], list[Table]]:
     """Runs every method on every task and seed. Raises UserError for settings that are not allowed."""
+    refuse_empty("tasks", settings.tasks)
     for name in ("epochs", "retrain_share", "search_share"):
         if getattr(settings, name) <= 0:
             raise UserError(f"--{name}: {getattr(settings, name)!r} is not allowed; allowed: above 0")
@@ -77,6 +80,7 @@ def measure(settings: TotalSettings) -> tuple[dict[str, Any], list[Table]]:
     with tempfile.TemporaryDirectory() as folder:
         place = settings.runs_folder or folder
         wanted = list(itertools.product(settings.tasks, settings.seeds, METHODS))
+        _refuse_earlier(place, wanted)
         runs: list[dict[str, Any]] = []
         for number, (task, seed, method) in enumerate(wanted, start=1):
             log.info("run %d of %d: %s on %s, seed %d", number, len(wanted), method, task, seed)
@@ -87,11 +91,22 @@ def measure(settings: TotalSettings) -> tuple[dict[str, Any], list[Table]]:
     return numbers, [_table(runs, task, ratios[task]) for task in settings.tasks]
 
 
+def _refuse_earlier(place: str, wanted: Sequence[tuple[str, int, str]]) -> None:
+    """Raises UserError if the folder has one of these runs: it would not be timed whole, or would be replaced."""
+    for task, seed, method in wanted:
+        if (run := Path(place) / _name(task, seed, method)).exists():
+            raise UserError(f"--runs_folder: {run} is there already; allowed: a folder without these runs")
+
+
+def _name(task: str, seed: int, method: str) -> str:
+    return f"{task}_{method}_{seed}"
+
+
 def _run(
     settings: TotalSettings, base: RunConfig, place: str, task: str, seed: int, method: str
 ) -> dict[str, Any]:  # fmt: skip
     values: dict[str, Any] = {
-        "name": f"{task}_{method}_{seed}", "runs_folder": place, "method": method, "seed": seed, "lora.r": settings.r,
+        "name": _name(task, seed, method), "runs_folder": place, "method": method, "seed": seed, "lora.r": settings.r,
         "task.type": "glue", "task.name": task, "task.path": settings.path, "task.train_rows": settings.train_rows,
         "tracking.wandb": "disabled", "retrain.epochs": settings.epochs,
         "retrain.learning_rate": settings.learning_rates.get(method, base.retrain.learning_rate),
@@ -104,7 +119,7 @@ def _run(
     else:
         values["retrain.init"] = "scratch"
     config = with_values(base, values | settings.overrides)
-    folder = run_stages(Request(config, "all", True, settings.config), StopRequest(), draw=False)
+    folder = run_stages(Request(config, "all", False, settings.config), StopRequest(), draw=False)
     result = json_text.loads(folder.metrics.read_text(encoding="utf-8"))
     kept = ("metrics", "learning_rate", "seconds", "steps", "mean_rank", "lora_parameters")
     return {key: result[key] for key in kept}

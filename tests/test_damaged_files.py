@@ -15,13 +15,15 @@ from configs.requests import Request, ShowRequest
 from configs.schema import RunConfig
 from engine import ranks, stages
 from engine.command import run_request
-from engine.disk.files import remove
+from engine.disk.files import remove, write_json
 from engine.report import stage as report
+from engine.report.verdict import verdict_of
 from engine.retrain.trials import read_trials
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.run.opening import Asked, refuse_finished
 from engine.search import trajectory
+from tests.engine.report.test_verdict import FOUND
 
 pytestmark = pytest.mark.trains  # the one run that all of them damage
 
@@ -31,7 +33,8 @@ WHOLE_FILES: dict[str, bytes | None] = {
     "empty": b"", "garbage": b"\xff\x00\x1b[31m", "deep": b"[" * 100_000, "number": b"5", "null": b"null",
     "list": b"[1]", "text": b'"[/b]"', "half a letter": b'{"task": "\\ud800"}', "a folder": None,
 }  # fmt: skip
-FILES = ("metrics.json", "search/summary.json", "ranks.json", "grid.json", "sweep.json", "search/trajectory.parquet")
+JSON_FILES = ("metrics.json", "search/summary.json", "ranks.json", "grid.json", "sweep.json", "verdict.json")
+FILES = (*JSON_FILES, "search/trajectory.parquet")
 
 
 @pytest.fixture
@@ -40,6 +43,7 @@ def folder(finished_run: Callable[..., RunFolder], tmp_path: Path) -> RunFolder:
     found = RunFolder(tmp_path / "runs" / "tiny")
     for path in (found.grid, found.sweep):
         path.write_text(json.dumps(TRIALS))
+    write_json(found.verdict_summary, FOUND)
     return found
 
 
@@ -60,6 +64,7 @@ def readers(config: RunConfig, folder: RunFolder) -> dict[str, Callable[[], Any]
         "show": lambda: run_request(ShowRequest(str(folder.root)), StopRequest()),
         **{f"resume {stage}": lambda stage=stage: resume(stage) for stage in ("all", "search", "retrain", "report")},
         "trials": lambda: (read_trials(folder.grid), read_trials(folder.sweep)),
+        "verdict": lambda: verdict_of(folder),
         "ranks": lambda: ranks.load(folder.ranks),
         "trajectory": lambda: trajectory.read(folder.trajectory),
     }
@@ -139,7 +144,7 @@ def with_value(content: Any, place: tuple[Any, ...], new: Any) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["metrics.json", "search/summary.json", "ranks.json", "grid.json", "sweep.json"])
+@pytest.mark.parametrize("name", JSON_FILES)
 def test_a_value_of_a_wrong_type_or_none_is_refused_or_read(
     folder: RunFolder, tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -8,7 +8,7 @@ it.
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.table import Table
 
@@ -37,6 +37,8 @@ class PlacesSettings:
     """Folders of runs whose scores are judged: searches of several seeds count as their mean."""
     picture: str | None = None
     """PNG file that gets the effect of each layer."""
+
+    FILES: ClassVar = ("table", "picture")
 
 
 def measure_places(settings: PlacesSettings) -> tuple[dict[str, Any], list[Table]]:

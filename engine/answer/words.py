@@ -19,6 +19,8 @@ def conclusion(record: RankRecord) -> str:
     if not evidence.learned:
         return f"{NOTHING_LEARNED}: its gain is {evidence.gain:.3f} +- {evidence.gain_standard_error:.3f} nats"
     enough = evidence.sufficient_rank(record.tolerance)
+    if enough is None:
+        return f"no rank on the curve is enough to lose at most {100 * record.tolerance:g} % of the gain"
     few = f", though {evidence.rows} rows of D_val are few ({FEW_ROWS} are needed)" if evidence.rows < FEW_ROWS else ""
     return f"rank {enough} is enough: it loses at most {100 * record.tolerance:g} % of the gain{few}"
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,12 +74,38 @@ def load_json(path: Path) -> Any:
     would silently keep the last.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
-        # JSON can escape half of a surrogate pair, which cannot be written to a file or a terminal.
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
+        return _value(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from error
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """The values in a file with one JSON value a line; empty when there is no such file.
+
+    Raises UserError that names the file and the line when it cannot be read.
+    """
+    found: list[Any] = []
+    try:
+        texts = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+        for text in texts[:-1] if texts[-1:] == [""] else texts:
+            found.append(_value(text))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: line {len(found) + 1} is not readable as JSON ({error})") from error
+    return found
+
+
+def _value(text: str) -> Any:
+    """The value of a JSON text. Raises ValueError for a text that is none."""
+    value = json.loads(text, object_pairs_hook=once)
+    # JSON can escape half of a surrogate pair, which cannot be written to a file or a terminal.
+    json.dumps(value, ensure_ascii=False).encode("utf-8")
     return value
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value from a JSON file is a finite number. Python's JSON also reads NaN, and whole numbers too large
+    for a float."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def write_json(path: Path, value: Any) -> None:

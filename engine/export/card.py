@@ -1,6 +1,5 @@
 """adapter/README.md: the data, the result, the ranks, how to load the adapter, and which file each program takes."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from engine.export.lora_config import hub_name
 from engine.export.names import ADAPTER_CONFIG
 from engine.ranks import RankRecord
 from engine.ranks.grid import grid_of
+from engine.run.contents import read_predictions
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from problems.models.places import GGUF
@@ -181,15 +181,14 @@ def _ranks(record: RankRecord) -> str:
 
 
 def _example(folder: RunFolder, most: int) -> dict[str, Any]:
-    """A row of predictions.jsonl, with its number counted from 1; empty if there is no such file.
+    """A row of predictions.jsonl, with its number counted from 1; empty if there is none.
 
     It is the first row whose prompt is short enough to read and has fewer than `most` tokens, so that it was not cut
     off; if there is none, the row with the shortest prompt.
     """
-    if not folder.written.exists():
+    rows = [row | {"number": number} for number, row in enumerate(read_predictions(folder.written), 1)]
+    if not rows:
         return {}
-    lines = folder.written.read_text(encoding="utf-8").split("\n")[:-1]
-    rows = [json.loads(line) | {"number": number} for number, line in enumerate(lines, 1)]
     short = (row for row in rows if len(row["prompt"]) <= _LONGEST and len(row["prompt_ids"]) < most)
     found: dict[str, Any] = next(short, min(rows, key=lambda row: len(row["prompt_ids"])))
     return found

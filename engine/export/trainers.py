@@ -16,26 +16,23 @@ from engine.disk.files import read_json
 from engine.export.names import ADAPTER_CONFIG, what_parts_lose
 from engine.export.packaged import package_lines
 from engine.ranks import RankRecord
+from engine.run.contents import read_lora_config
 from engine.run.folder import RunFolder
 from engine.run.places import options_of
 from problems.models.parts import layer_ranks
 from problems.models.places import GGUF
 
 _CAUSAL = "CAUSAL_LM"
-_READ = (
-    "task_type", "base_model_name_or_path", "r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save",
-    "rank_pattern", "alpha_pattern", "fan_in_fan_out",
-)  # fmt: skip
 
 
 def lines_for(trainer: Trainer, folder: RunFolder) -> str:
     """Lines to paste, with comments: Python for PEFT, TRL and Unsloth, YAML for Axolotl and LLaMA-Factory.
 
-    Raises UserError for a folder without lora_config/ at the ranks of its ranks.json, and for a model that the trainer
-    does not train.
+    Raises UserError for a folder without lora_config/ at the ranks of its ranks.json, for a damaged lora_config/, and
+    for a model that the trainer does not train.
     """
     record = _record(folder)
-    settings = read_json(folder.lora_config / ADAPTER_CONFIG)
+    settings = read_lora_config(folder.lora_config / ADAPTER_CONFIG)
     _refuse_other_ranks(settings, record, folder)
     if trainer != "peft" and settings["task_type"] != _CAUSAL:
         raise UserError(
@@ -62,13 +59,7 @@ def _record(folder: RunFolder) -> RankRecord:
 
 
 def _refuse_other_ranks(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> None:
-    """Raises UserError if lora_config/ is damaged, or if ranks.json was edited after lora_config/ had been written."""
-    missing = next((name for name in _READ if name not in settings), None)
-    if missing is not None:
-        raise UserError(
-            f"--for: {folder.lora_config / ADAPTER_CONFIG} has no {missing}; --stage retrain --overwrite writes it "
-            f"again"
-        )
+    """Raises UserError if ranks.json was edited after lora_config/ had been written."""
     if settings["rank_pattern"] != layer_ranks(record.kept):
         raise UserError(
             f"--for: {folder.lora_config} does not hold the ranks in {folder.ranks}, which were edited since; --stage "

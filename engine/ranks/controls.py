@@ -17,6 +17,9 @@ _LEAST_WEIGHT = 1e-3
 Draw = tuple[int, int]
 """A run's seed, and the number of the draw made with that seed."""
 
+Shapes = Mapping[str, tuple[int, int]]
+"""Layer -> (outputs, inputs). A component has outputs + inputs parameters; no rank exceeds the smaller of the two."""
+
 
 def uniform(names: Sequence[str], rank: int, k: int) -> RankRecord:
     """The same rank in every layer. `k`: lora.k, which gives every component the search's scale lora_alpha / k."""
@@ -40,15 +43,22 @@ def given(record: RankRecord) -> RankRecord:
     return RankRecord(record.k, tuple(LayerRank(x.name, x.rank) for x in record.layers), rule=GIVEN)
 
 
-def alike(record: RankRecord, sizes: Mapping[str, int], among: str) -> list[list[int]]:
+def alike(
+    record: RankRecord, sizes: Mapping[str, int], among: str, largest: Mapping[str, int] | None = None
+) -> list[list[int]]:
     """The indices of the layers of `record`, in groups within which ranks may be exchanged.
 
     `among`: "size" groups layers whose components have equally many parameters (`sizes`: layer name -> LoRA parameters
     of one component); "type" groups layers of one module type, whose names differ only in the number of the block.
+    `largest`: layer name -> its largest possible rank, if some layers may be too narrow for the ranks of others: these
+    are in groups of their own.
     """
-    groups: dict[str | int, list[int]] = {}
+    groups: dict[tuple[str | int, int], list[int]] = {}
+    highest = max(layer.rank for layer in record.layers)
     for place, layer in enumerate(record.layers):
-        groups.setdefault(sizes[layer.name] if among == "size" else module_type(layer.name), []).append(place)
+        kind = sizes[layer.name] if among == "size" else module_type(layer.name)
+        room = highest if largest is None else min(largest[layer.name], highest)
+        groups.setdefault((kind, room), []).append(place)
     return list(groups.values())
 
 
@@ -58,19 +68,20 @@ def module_type(name: str) -> str:
 
 
 def can_be_shuffled(record: RankRecord, sizes: Mapping[str, int], among: str) -> bool:
-    """Whether a shuffle within the groups of `alike` can change any rank."""
+    """Whether a shuffle within the groups of `alike` can change any rank, if every layer can have every rank."""
     return any(len({record.layers[place].rank for place in group}) > 1 for group in alike(record, sizes, among))
 
 
-def shuffled(record: RankRecord, sizes: Mapping[str, int], draw: Draw, among: str = "size") -> RankRecord:
+def shuffled(record: RankRecord, shapes: Shapes, draw: Draw, among: str = "size") -> RankRecord:
     """The ranks of `record`, permuted at random within the groups of `alike`; at least one rank changes.
 
-    `sizes` and `among` as in `alike`. The note of the result says so if nothing can change, because the layers of each
-    group have equal ranks, or if the parameter count changes, because layers of one type differ in size.
+    `among` as in `alike`. The note of the result says so if nothing can change, or if the parameter count changes,
+    because layers of one type differ in size.
     """
     before = [layer.rank for layer in record.layers]
-    generator, groups = np.random.default_rng(draw), alike(record, sizes, among)
-    possible, after = can_be_shuffled(record, sizes, among), list(before)
+    sizes, largest = _sizes(shapes), _largest(shapes)
+    generator, groups = np.random.default_rng(draw), alike(record, sizes, among, largest)
+    possible, after = any(len({before[i] for i in group}) > 1 for group in groups), list(before)
     while possible and after == before:
         for group in groups:
             for place, rank in zip(group, generator.permutation([before[i] for i in group]).tolist(), strict=True):
@@ -79,7 +90,9 @@ def shuffled(record: RankRecord, sizes: Mapping[str, int], draw: Draw, among: st
     made = RankRecord(record.k, layers, rule=SHUFFLED)
     notes = []
     if not possible:
-        notes.append(f"all layers of one {among} have equal ranks: shuffling changes nothing")
+        narrow = can_be_shuffled(record, sizes, among)
+        why = "are too narrow for each other's ranks" if narrow else "have equal ranks"
+        notes.append(f"all layers of one {among} {why}: shuffling changes nothing")
     wanted, found = count_parameters(record.kept, sizes), count_parameters(made.kept, sizes)
     if wanted != found:
         notes.append(f"layers differ in shape: {found} LoRA parameters, {wanted} before shuffling")
@@ -87,19 +100,19 @@ def shuffled(record: RankRecord, sizes: Mapping[str, int], draw: Draw, among: st
 
 
 def random_ranks(
-    names: Sequence[str], sizes: Mapping[str, int], budget: int, k: int, draw: Draw, highest: int | None = None
+    names: Sequence[str], shapes: Shapes, budget: int, k: int, draw: Draw, highest: int | None = None
 ) -> RankRecord:
     """Ranks drawn from 0 to `highest`, then changed one by one to fit `budget` parameters.
 
-    The ranks never exceed the budget. They meet it exactly if all layers have the same shape and uniform ranks can
-    meet it; otherwise they may stay below it by less than the parameters of the smallest component, or by more if
-    every layer has the highest rank. `sizes`: layer name -> LoRA parameters of one component. `highest`: if not given,
-    k, or more if the budget needs it.
+    The ranks never exceed the budget, nor what a layer can have. They meet the budget exactly if all layers have the
+    same shape and uniform ranks can meet it; otherwise they may stay below it by less than one component of any layer
+    that is not yet at its highest rank. `highest`: if not given, k, or more if the budget needs it.
     """
-    generator = np.random.default_rng(draw)
+    generator, sizes = np.random.default_rng(draw), _sizes({name: shapes[name] for name in names})
     size = np.array([sizes[name] for name in names])
-    cap = highest or max(k, -(-budget // int(size.sum())))
-    ranks = generator.integers(0, cap + 1, len(names))
+    most = highest or highest_needed({name: shapes[name] for name in names}, budget, k)
+    cap = np.array([min(most, *shapes[name]) for name in names])
+    ranks = np.minimum(generator.integers(0, most + 1, len(names)), cap)
     while ranks @ size > budget:
         ranks[generator.choice(np.flatnonzero(ranks > 0))] -= 1
     while len(free := np.flatnonzero((ranks < cap) & (size <= budget - ranks @ size))):
@@ -110,15 +123,35 @@ def random_ranks(
     return dataclasses.replace(made, note=f"{missed} LoRA parameters below the budget" if missed else None)
 
 
+def highest_needed(shapes: Shapes, budget: int, k: int) -> int:
+    """k, or the lowest rank above it up to which these layers, each as far as it can, have `budget` parameters.
+
+    If they cannot have as many, the largest rank that any of them can have, or k if it is larger.
+    """
+    largest = max(map(min, shapes.values()))
+    most = k
+    while most < largest and sum(min(most, *shape) * sum(shape) for shape in shapes.values()) < budget:
+        most += 1
+    return most
+
+
+def _sizes(shapes: Shapes) -> dict[str, int]:
+    return {name: sum(shape) for name, shape in shapes.items()}
+
+
+def _largest(shapes: Shapes) -> dict[str, int]:
+    return {name: min(shape) for name, shape in shapes.items()}
+
+
 def apportioned(
-    weights: Mapping[str, int], sizes: Mapping[str, int], budget: int, cap: int, draw: Draw
+    weights: Mapping[str, int], sizes: Mapping[str, int], budget: int, cap: Mapping[str, int], draw: Draw
 ) -> dict[str, int]:
     """Layer -> rank, as nearly proportional to `weights` as `budget` LoRA parameters allow.
 
     The method is that of highest averages (D'Hondt): each next component goes to the layer whose weight, divided by
     the components that it would then have, is the largest; a layer whose component no longer fits gets no more.
-    `draw` decides between equal quotients. No layer gets more than `cap` components. `sizes`: layer name -> LoRA
-    parameters of one component.
+    `draw` decides between equal quotients. `cap`: layer name -> the most components that it may get. `sizes`: layer
+    name -> LoRA parameters of one component.
     """
     order = np.random.default_rng(draw).permutation(len(weights)).tolist()
     heap = [(-max(weights[name], _LEAST_WEIGHT), place, name) for place, name in zip(order, weights, strict=True)]
@@ -126,7 +159,7 @@ def apportioned(
     ranks = dict.fromkeys(weights, 0)
     while heap:
         _, place, name = heapq.heappop(heap)
-        if ranks[name] == cap or sizes[name] > budget:
+        if ranks[name] == cap[name] or sizes[name] > budget:
             continue
         ranks[name] += 1
         budget -= sizes[name]

@@ -139,6 +139,7 @@ def from_json(raw: dict[str, Any], where: str) -> tuple[Evidence, float] | None:
         for curve, name in (("rank_curve", "rank"), ("budget_curve", "budget")):
             points = fields[curve]
             fields[curve] = [{("at" if key == name else key): point[key] for key in point} for point in points]
+            _refuse_places([point.get("at") for point in fields[curve]], curve, name)
         # In strict mode pydantic reads tuples and dataclasses from JSON text, but not from Python's lists and dicts.
         found = TypeAdapter(Evidence).validate_json(json.dumps(fields))
         tolerance = float(raw["tolerance"])
@@ -152,3 +153,14 @@ def from_json(raw: dict[str, Any], where: str) -> tuple[Evidence, float] | None:
     if not 0 <= tolerance < 1:
         raise UserError(f"{where}: tolerance is {tolerance!r}; allowed: from 0 to below 1")
     return found, tolerance
+
+
+def _refuse_places(places: Sequence[Any], curve: str, name: str) -> None:
+    """Raises ValueError if two points of a curve lie at one place, or if the curve of ranks has no point or one at
+    something other than a rank."""
+    if name == "rank" and not places:
+        raise ValueError(f"{curve}: no point; allowed: one or more")
+    if name == "rank" and (wrong := [at for at in places if type(at) is not int or at < 1]):
+        raise ValueError(f"{curve}: rank is {wrong[0]!r:.80}; allowed: a whole number from 1")
+    if len(set(places)) < len(places):
+        raise ValueError(f"{curve}: two points have the same {name}")

@@ -1,7 +1,6 @@
 """Read ranks.json, which a search or a person wrote."""
 
 import difflib
-import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -9,14 +8,9 @@ from typing import Any, get_args, get_type_hints
 
 from configs.errors import UserError
 from configs.schema import Constraint, RetrainConfig
-from engine.disk.files import load_json
+from engine.disk.files import is_number, load_json
 from engine.ranks import evidence
 from engine.ranks.record import OF_RUN, LayerRank, RankRecord
-
-
-def _number(value: Any) -> bool:
-    """Whether `value` is a finite number. Python's JSON also reads NaN, and whole numbers too large for a float."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _count(value: Any) -> bool:
@@ -42,12 +36,12 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "constraint": (lambda v: v in get_args(Constraint), ", ".join(get_args(Constraint))),
     "rule": (_text, "text"),
-    "lambda": (_or_null(_number), "a number, null"),
+    "lambda": (_or_null(is_number), "a number, null"),
     "budget": (_or_null(_count), "a whole number from 0, null"),
     "layers": (lambda v: isinstance(v, list), "a list"),
-    "mean_rank": (_or_null(_number), "a number, null"),
+    "mean_rank": (_or_null(is_number), "a number, null"),
     "lora_parameters": (_or_null(_count), "a whole number from 0, null"),
-    "lora_alpha": (_or_null(lambda v: _number(v) and v > 0), "a number above 0, null"),
+    "lora_alpha": (_or_null(lambda v: is_number(v) and v > 0), "a number above 0, null"),
     "scale": (_or_null(lambda v: v in _SCALES), f"{', '.join(_SCALES)}, null"),
     "base_model": (_or_null(_text), "text, null"),
     "revision": (_or_null(_text), "text, null"),
@@ -92,13 +86,13 @@ def _layer(where: str, entry: Any) -> LayerRank:
     found = dict(entry)
     for key in _LISTS:
         values = entry.get(key, [])
-        if not isinstance(values, list) or not all(map(_number, values)):
+        if not isinstance(values, list) or not all(map(is_number, values)):
             raise UserError(f"{where}: {key} must be a list of numbers")
         found[key] = tuple(map(float, values))
     for key in ("layer_share", "layer_share_standard_error"):
-        if not _or_null(_number)(entry.get(key)):
+        if not _or_null(is_number)(entry.get(key)):
             raise UserError(f"{where}: {key} is {entry[key]!r:.80}; allowed: a number, null")
-    if entry.get("decided") not in (True, False, None):
+    if not isinstance(entry.get("decided"), bool | None):
         raise UserError(f"{where}: decided is {entry['decided']!r:.80}; allowed: true, false, null")
     return LayerRank(**found)
 

@@ -5,7 +5,6 @@ Only controls can show whether it matters in which layers the ranks are.
 
 import math
 import shlex
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,11 +149,6 @@ def _what(result: Mapping[str, Any]) -> str:
 
 
 def _compared(what: str, name: str, result: Mapping[str, Any], metric: str) -> Compared:
-    loss, calibrated = map(_number, (result.get("loss"), result.get("calibrated_loss")))
     score = float(result["metrics"].get(metric, math.nan))
+    loss, calibrated = result.get("loss"), result.get("calibrated_loss")
     return Compared(what, name, result["lora_parameters"], score, loss, calibrated)
-
-
-def _number(value: Any) -> float | None:
-    known = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-    return float(value) if known else None

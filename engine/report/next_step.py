@@ -9,7 +9,7 @@ from configs.rules import SEARCHING
 from configs.schema import RunConfig
 from engine import ranks
 from engine.report.controls import SHUFFLED, controls_of
-from engine.run.contents import read_result, read_searched
+from engine.run.contents import parameters_per_rank, read_result
 from engine.run.folder import RunFolder
 from engine.terminal.console import console
 
@@ -76,7 +76,7 @@ def _budget(begin: str, request: Request, folder: RunFolder) -> tuple[str, str] 
     record = ranks.load(folder.ranks) if folder.ranks.exists() else None
     if record is None or record.evidence is None or request.config.method != "autolora":
         return None
-    enough, per_rank = record.evidence.sufficient_budget(record.tolerance), _per_rank(folder)
+    enough, per_rank = record.evidence.sufficient_budget(record.tolerance), sum(parameters_per_rank(folder).values())
     if enough is None or not per_rank or enough.at * per_rank >= (record.lora_parameters or 0):
         return None
     rule = record.evidence.budget_rule
@@ -84,10 +84,6 @@ def _budget(begin: str, request: Request, folder: RunFolder) -> tuple[str, str] 
     saved = 1 - (enough.parameters or enough.at * per_rank) / (record.lora_parameters or 1)
     why = f"by D_val an average rank of {enough.at:g} is enough: {100 * saved:.0f} % fewer parameters, no new search"
     return f"{begin} --name {_named(request.config, f'{enough.at:g}')} {options}", why
-
-
-def _per_rank(folder: RunFolder) -> int:
-    return sum(read_searched(folder.search_summary).get("parameters_per_rank", {}).values())
 
 
 def _search(begin: str, request: Request) -> tuple[str, str]:

@@ -1,6 +1,5 @@
 """Write report.html, one self-contained page about a run, from nothing but the files of its folder."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from engine.report.curves import SearchCurves, curves_of, page_data
 from engine.report.edits import edit_words, edited_from
 from engine.report.page import inline_image, render
 from engine.report.verdict import draw_verdict, verdict_chart, verdict_of
-from engine.run.contents import parameters_per_rank, read_result, read_searched
+from engine.run.contents import parameters_per_rank, read_result, read_samples, read_searched
 from engine.run.folder import RunFolder
 from engine.search import trajectory
 from engine.tracking.metrics_file import MetricsFile
@@ -77,7 +76,7 @@ def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = N
         sentence=_sentence(config, record),
         note=record.note if record else None,
         facts=_facts(record, result),
-        samples=_samples(folder),
+        samples=read_samples(folder.samples),
         answer=answer,
         verdict=verdict,
         trust=trust_words(record, folder),
@@ -204,13 +203,6 @@ def _facts(record: RankRecord | None, result: dict[str, Any]) -> list[tuple[str,
             *([("seed", str(result["seed"]))] if "seed" in result else []),
         ]
     return facts
-
-
-def _samples(folder: RunFolder) -> list[dict[str, Any]]:
-    """The sampled answers of a chat task; empty for other tasks."""
-    if not folder.samples.exists():
-        return []
-    return [json.loads(line) for line in folder.samples.read_text(encoding="utf-8").split("\n") if line]
 
 
 def _control_table(controls: Controls) -> dict[str, Any]:

@@ -117,7 +117,9 @@ def _print_verdict(folder: RunFolder) -> None:
     for arm in found.get("arms", []):
         loss = sum(arm["losses"]) / len(arm["losses"])
         behind = f", {arm['difference']:+.4f} against learned" if arm.get("difference") is not None else ""
-        score = f", {found['metric']} {sum(arm['scores']) / len(arm['scores']):.4f}" if arm.get("scores") else ""
+        score = (
+            f", {found.get('metric', '')} {sum(arm['scores']) / len(arm['scores']):.4f}" if arm.get("scores") else ""
+        )
         size = f"{arm['parameters']:,} LoRA parameters"
         console.print(f"  {arm['name']:<9} loss {loss:.4f}{score}, {size}{behind}", highlight=False, soft_wrap=True)
     for line in (*found.get("notes", []), as_started(found["recommendation"])):

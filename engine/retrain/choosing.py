@@ -12,6 +12,7 @@ from peft import PeftModel
 from engine import ranks
 from engine.export.lora_config import save_lora_config
 from engine.ranks import LayerRank, RankRecord, controls
+from engine.ranks.controls import Shapes
 from engine.ranks.module_sets import ModuleSets, module_sets
 from engine.retrain.methods import Prepared
 from engine.retrain.methods.base import budget_of
@@ -44,11 +45,8 @@ def choose_ranks(run: Context) -> None:
     ranks.save(prepared.record, run.folder.ranks)
 
 
-Shapes = Mapping[str, tuple[int, int]]
-"""Name -> (outputs, inputs) of every layer, or part of one, that the target modules match."""
-
-
 def _shapes(run: Context) -> Shapes:
+    """The shapes of every layer, or part of one, that the target modules match."""
     model = run.base().model
     found = layer_shapes(model)
     return {name: found[name] for name in lora_layers_of(model, run.config.lora)}
@@ -98,7 +96,8 @@ def _tpe(run: Context, shapes: Shapes) -> Choice:
     lora, seed = run.config.lora, run.config.seed
     sizes = {name: sum(shape) for name, shape in shapes.items()}
     budget = budget_of(lora, list(sizes.values()), least=min(sizes.values()))
-    cap = max(lora.k, -(-budget // sum(sizes.values())))
+    most = controls.highest_needed(shapes, budget, lora.k)
+    cap = {name: min(most, *shape) for name, shape in shapes.items()}
     proposals = Proposals(sizes, budget, cap, lora.trials, seed)
 
     def plan(done: Sequence[Trial]) -> list[Mapping[str, Any]]:

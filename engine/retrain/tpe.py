@@ -20,15 +20,15 @@ Scored = tuple[Mapping[str, Any], float | None]
 
 @dataclass(frozen=True)
 class Proposals:
-    """Proposes the ranks of the next trial, which spend all of `budget`, with at most `cap` components in a layer.
+    """Proposes the ranks of the next trial, which spend all of `budget` as far as the layers can.
 
-    `sizes`: layer -> LoRA parameters of one component. A proposal depends only on the seed and the earlier trials, so
-    that these are all that an interrupted choice needs to resume.
+    `sizes`: layer -> LoRA parameters of one component; `cap`: layer -> the most components that it may get. A proposal
+    depends only on the seed and the earlier trials, so that these are all that an interrupted choice needs to resume.
     """
 
     sizes: Mapping[str, int]
     budget: int
-    cap: int
+    cap: Mapping[str, int]
     trials: int
     seed: int
 
@@ -46,7 +46,7 @@ class Proposals:
             seed=seed_of(self.seed, "optuna", len(done)) % 2**32,
         )
         study = optuna.create_study(sampler=sampler, direction="maximize")
-        space: dict[str, Any] = {name: optuna.distributions.IntDistribution(0, self.cap) for name in self.sizes}
+        space: dict[str, Any] = {name: optuna.distributions.IntDistribution(0, self.cap[name]) for name in self.sizes}
         for ranks, score in done:
             state = optuna.trial.TrialState.FAIL if score is None else optuna.trial.TrialState.COMPLETE
             params = {name: int(ranks[name]) for name in space}

@@ -3,14 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from configs.errors import UserError
-from engine.disk.files import read_json
+from engine.disk.files import read_json, read_json_lines
 from engine.run.folder import RunFolder
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Amount = Annotated[float, Field(ge=0)]
+Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class _Part(BaseModel):
@@ -116,11 +117,11 @@ class _Trials(_Part):
 
 class _Arm(_Part):
     name: str
-    losses: list[float]
+    losses: list[float] = Field(min_length=1)
     scores: list[float] = []
-    parameters: Count = 0
+    parameters: Count
     difference: float | None = None
-    interval: list[float] | None = None
+    interval: Interval | None = None
     p: float | None = None
 
 
@@ -133,10 +134,53 @@ class _Verdict(_Part):
     recommendation: str
     notes: list[str] = []
     difference: float | None = None
-    interval: list[float] | None = None
+    interval: Interval | None = None
     gain: float | None = None
     metric: str = ""
     arms: list[_Arm] = []
+
+    @field_validator("arms")
+    @classmethod
+    def _compared_pair_by_pair(cls, arms: list[_Arm]) -> list[_Arm]:
+        """An arm is compared with the first, the learned ranks, in the pairs that it has."""
+        if any(len(arm.losses) > len(arms[0].losses) for arm in arms):
+            raise ValueError("an arm has more losses than the first")
+        return arms
+
+
+class _LoraConfig(_Part):
+    """lora_config/adapter_config.json, as PEFT writes it."""
+
+    task_type: str | None
+    base_model_name_or_path: str | None
+    r: Count
+    lora_alpha: Amount
+    lora_dropout: Amount
+    target_modules: list[str] | str
+    modules_to_save: list[str] | None
+    rank_pattern: dict[str, Count]
+    alpha_pattern: dict[str, Amount]
+    fan_in_fan_out: bool
+
+
+class _Turn(_Part):
+    role: str
+    content: str
+
+
+class _Sample(_Part):
+    """A line of samples.jsonl."""
+
+    prompt: list[_Turn]
+    answer: str
+    reference: str
+
+
+class _Prediction(_Part):
+    """A line of predictions.jsonl."""
+
+    prompt: str
+    prompt_ids: list[int]
 
 
 def read_verdict(path: Path) -> dict[str, Any]:
@@ -175,6 +219,21 @@ def read_fingerprint(path: Path) -> dict[str, Any]:
     return _read(path, _Fingerprint, "remove the file if the data has not changed since the first pair")
 
 
+def read_lora_config(path: Path) -> dict[str, Any]:
+    """lora_config/adapter_config.json; otherwise as `read_result`."""
+    return _read(path, _LoraConfig, "--stage retrain --overwrite writes it again")
+
+
+def read_samples(path: Path) -> list[dict[str, Any]]:
+    """The lines of samples.jsonl; none when there is no such file. Raises UserError for a damaged one."""
+    return _read_lines(path, _Sample, "remove the file, and the report is made without it")
+
+
+def read_predictions(path: Path) -> list[dict[str, Any]]:
+    """The lines of predictions.jsonl; otherwise as `read_samples`."""
+    return _read_lines(path, _Prediction, "remove the file, and adapter/README.md is written without an example")
+
+
 def parameters_per_rank(folder: RunFolder) -> dict[str, int]:
     """Layer -> LoRA parameters of one component, as the search or the trials of ranks wrote them; empty if there was
     neither."""
@@ -192,10 +251,26 @@ def _read(path: Path, shape: type[_Part], way_out: str, needed: tuple[str, ...] 
     missing = [key for key in needed if key not in content]
     if missing:
         raise UserError(f"{path}: {missing[0]} is missing; {way_out}")
+    _check(content, shape, f"{path}: ", way_out)
+    return content
+
+
+def _read_lines(path: Path, shape: type[_Part], way_out: str) -> list[dict[str, Any]]:
+    try:
+        lines = read_json_lines(path)
+    except UserError as error:
+        raise UserError(f"{error}; {way_out}") from error
+    for number, line in enumerate(lines, start=1):
+        _check(line, shape, f"{path}: line {number}: ", way_out)
+    return lines
+
+
+def _check(content: Any, shape: type[_Part], where: str, way_out: str) -> None:
+    """Raises UserError, which begins with `where`, if `content` does not have this shape."""
     try:
         shape.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path}: {where}: {first['msg']}, holds {first['input']!r:.60}; {way_out}") from error
-    return content
+        key = ".".join(map(str, first["loc"]))
+        where += f"{key}: " if key else ""
+        raise UserError(f"{where}{first['msg']}, holds {first['input']!r:.60}; {way_out}") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from engine.disk.files import write_text
+from engine.disk.files import is_number, write_text
 
 log = logging.getLogger("autolora")
 
@@ -59,13 +59,8 @@ def _parsed(text: bytes) -> dict[str, Any] | None:
         line = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(line, dict) or not isinstance(line.get("step"), int) or not all(map(_number, line.values())):
+    if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+        return None
+    if not all(value is None or is_number(value) for value in line.values()):
         return None
     return line
-
-
-def _number(value: Any) -> bool:
-    """Whether `value` is null or a number that a chart can show."""
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return value is None or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63)

@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
+from engine.ranks.evidence import SEEN
+
 Ending = Literal["matter", "worse", "equal", "undecided"]
 
 LOOKS = (8, 16, 24)
@@ -18,8 +20,6 @@ to it for other seeds on the same rows; the interval, whose width comes from the
 to it for other rows, too."""
 EQUAL_WITHIN = 0.02
 """Places do not matter if the interval of the difference stays within this part of LoRA's gain, above and below 0."""
-GAIN_SEEN = 2.0
-"""LoRA counts as having gained something if the gain exceeds this many of its standard errors."""
 _ALL_FLIPS = 16
 """Up to this many pairs, the test counts all ways to flip their signs; for more pairs it draws _DRAWN of them."""
 _DRAWN = 20_000
@@ -52,7 +52,7 @@ class Pairs:
     @property
     def learned(self) -> bool:
         """Whether LoRA gains something that these rows can see."""
-        return self.gain > GAIN_SEEN * self.gain_error
+        return self.gain > SEEN * self.gain_error
 
     def interval(self, beyond: float = 0.025) -> tuple[float, float]:
         """The t interval of the mean difference over seeds and rows, sqrt(SE_pairs^2 + SE_rows^2), with a chance of

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from configs.errors import UserError
 from configs.files import to_yaml
@@ -20,7 +21,7 @@ from engine.run.contents import parameters_per_rank
 from engine.run.context import Context
 from engine.run.faults import explained
 from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
+from engine.run.interrupt import Interrupted, StopRequest
 from engine.run.settling import settle_if_free
 from engine.stages import run_stages
 from engine.study.beside import beside
@@ -48,7 +49,8 @@ def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
     """Trains the pairs that are still needed, judges them, and writes verdict.json and the report; searches first
     where the run has no ranks yet. Returns the run's folder.
 
-    Raises UserError for what the user must change, Interrupted when a signal asked to stop: the same command resumes.
+    Raises UserError for what the user must change, Interrupted when a signal asked to stop: the finished pairs are
+    judged all the same, and the same command resumes.
     """
     config, folder = request.config, RunFolder.of(request.config)
     _refuse(config, folder)
@@ -59,15 +61,33 @@ def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
         rows = Context(arms.pair(1)[LEARNED].config, stop)
         _make_room(arms, folder, rows, overwrite=request.overwrite)
         changes = can_be_shuffled(arms.record, arms.sizes, config.verdict.shuffle)
-        found = _train(request, arms, rows, stop) if changes else None
+        try:
+            found = _train(request, arms, rows, stop) if changes else None
+        except Interrupted:
+            _judge_what_is_there(arms, folder)
+            raise
         if changes and found is None:
             raise UserError(
                 f"--verdict.minutes: {config.verdict.minutes:g} minutes are over, and the first pair is not trained "
                 f"yet; the same command resumes it"
             )
-        write_verdict(found, arms, folder)
-        write_report(config, folder, beside(folder))
+        _judge(found, arms, folder)
     return folder
+
+
+def _judge(found: Shown | None, arms: Arms, folder: RunFolder) -> None:
+    """Writes verdict.json and the report."""
+    write_verdict(found, arms, folder)
+    write_report(arms.config, folder, beside(folder))
+
+
+def _judge_what_is_there(arms: Arms, folder: RunFolder) -> None:
+    """Judges the finished pairs after a signal, if there are any. What the user must change is left to the next
+    command to say: this one ends as the signal asked."""
+    with suppress(UserError):
+        found = shown(arms)
+        if found is not None:
+            _judge(found, arms, folder)
 
 
 def _refuse(config: RunConfig, folder: RunFolder) -> None:

@@ -1,7 +1,7 @@
 """Settings, errors, children and what the JSON says about the machine."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,8 +20,13 @@ class Settings:
     """File."""
     rounds: int = 3
     """Rounds."""
+    sizes: list[int] = field(default_factory=lambda: [2, 4])
+    """Sizes."""
+    plot: str | None = None
+    """Picture."""
 
-    AT_LEAST: ClassVar = {"rounds": 1}
+    AT_LEAST: ClassVar = {"rounds": 1, "sizes": 2}
+    FILES: ClassVar = ("plot",)
 
 
 def measure(settings: Settings) -> tuple[dict[str, Any], list[Table]]:
@@ -36,7 +41,7 @@ def test_the_json_holds_numbers_settings_and_machine(tmp_path: Path) -> None:
     assert main(Settings, measure, ["--json", str(place), "--rounds", "4"]) == 0
     content = json.loads(place.read_text())
     assert content["seconds"] == {"a": 2.0}
-    assert content["settings"] == {"json": str(place), "rounds": 4}
+    assert content["settings"] == {"json": str(place), "rounds": 4, "sizes": [2, 4], "plot": None}
     assert {"processor", "cores", "threads", "gpu", "load_average", "versions", "commit"} <= set(content["machine"])
     assert content["machine"]["versions"]["betty-ml"] == "0.2.1"
 
@@ -48,6 +53,8 @@ def test_the_json_holds_numbers_settings_and_machine(tmp_path: Path) -> None:
         (["--rounds", "many"], "rounds"),
         (["--round", "2x"], "round"),
         (["--rounds", "7"], "not on a Sunday"),
+        (["--sizes", "[]"], "--sizes: [] is not allowed; allowed: a list of one or more"),
+        (["--sizes", "[8,1]"], "--sizes: 1 is not allowed; allowed: 2 or more"),
     ],
 )
 def test_bad_settings_are_one_line_and_code_2(argv: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,6 +62,21 @@ def test_bad_settings_are_one_line_and_code_2(argv: list[str], named: str, capsy
     error = capsys.readouterr().err
     assert named in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["json", "plot"])
+def test_a_file_that_cannot_be_written_is_refused_before_the_measurement(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measured(_: Settings) -> Any:
+        pytest.fail("it was measured")
+
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path, tmp_path / "file" / "below.json"):
+        assert main(Settings, measured, [f"--{name}", str(place)]) == 2
+        assert capsys.readouterr().err == (
+            f"error: --{name}: {place} cannot be written; allowed: a file in a folder that can be written to\n"
+        )
 
 
 def test_no_json_is_the_default() -> None:

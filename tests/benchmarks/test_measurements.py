@@ -16,6 +16,7 @@ from benchmarks import answer, data, growth, memory, startup, step, total
 from benchmarks.command import main
 from benchmarks.stock import StockStep
 from benchmarks.workload import PlainStep, SearchStep, Workload, make_workload
+from configs.errors import UserError
 from configs.requests import Request
 from engine.disk.files import write_json
 from engine.run.folder import RunFolder
@@ -120,6 +121,37 @@ def test_growth(tmp_path: Path) -> None:
     assert set(numbers["axes"]["k"][0]["seconds"]) == {"lora", "gating", "darts"}
     assert numbers["gating_over_lora"] == numbers["axes"]["k"][1]["gating_over_lora"]
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "arguments", "said"),
+    [
+        ("growth", ("--k", "[]"), "--k: [] is not allowed; allowed: a list of one or more"),
+        ("growth", ("--layers", "[6,0]"), "--layers: 0 is not allowed; allowed: 1 or more"),
+        ("growth", ("--length", "[]"), "--length: [] is not allowed; allowed: a list of one or more"),
+        ("growth", ("--base_layers", "0"), "--base_layers: 0 is not allowed; allowed: 1 or more"),
+        ("growth", ("--hidden", "200"), "--hidden: 200 is not allowed; allowed: a multiple of 64"),
+        ("total", ("--seeds", "[]"), "--seeds: [] is not allowed; allowed: a list of one or more"),
+        ("total", ("--seeds", "[-1]"), "--seeds: -1 is not allowed; allowed: 0 or more"),
+        ("total", ("--tasks", "[]"), "--tasks: [] is not allowed; allowed: a list of one or more"),
+    ],
+)
+def test_settings_that_measure_nothing_are_refused(
+    benchmark: str, arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, measure = {
+        "growth": (growth.GrowthSettings, growth.measure), "total": (total.TotalSettings, total.measure)
+    }[benchmark]  # fmt: skip
+    assert main(settings, measure, list(arguments)) == 2
+    assert capsys.readouterr().err == f"error: {said}\n"
+
+
+def test_runs_of_an_earlier_measurement_are_not_replaced(tmp_path: Path) -> None:
+    earlier = tmp_path / "sst2_adalora_1"
+    earlier.mkdir()
+    settings = total.TotalSettings(tasks=["sst2"], seeds=[0, 1], runs_folder=str(tmp_path))
+    with pytest.raises(UserError, match=rf"^--runs_folder: {earlier} is there already; allowed: a folder without"):
+        total.measure(settings)
 
 
 @pytest.mark.trains

@@ -120,7 +120,7 @@ def shuffled(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
     given = ranks.load(source)
     ranks.check_against(given, layer_shapes(model), source)
     lora, seed = run.config.lora, run.config.seed
-    return controls.shuffled(given, layer_sizes(model), (seed, lora.draw), lora.shuffle), source
+    return controls.shuffled(given, layer_shapes(model), (seed, lora.draw), lora.shuffle), source
 
 
 def random(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
@@ -137,4 +137,4 @@ def random(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
         ranks.check_against(like, layer_shapes(model), source)
         budget = ranks.count_parameters(like.kept, sizes)
     names, draw = [layer.name for layer in like.layers], (run.config.seed, lora.draw)
-    return controls.random_ranks(names, sizes, budget, like.k, draw, lora.cap), source
+    return controls.random_ranks(names, layer_shapes(model), budget, like.k, draw, lora.cap), source

@@ -107,28 +107,40 @@ def _connect(ray: Any, settings: RayConfig) -> None:
             configure_logging=False, runtime_env={"env_vars": _surroundings(here=here)}, **more,
         )  # fmt: skip
     except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
-        raise _no_cluster(settings.address or "this machine", error) from error
+        if settings.address is None:
+            raise UserError(
+                f"--study.launcher: Ray does not start on this machine ({_line(error)}); allowed: serial, or ray with "
+                f"the --study.ray.address of a cluster that runs"
+            ) from error
+        raise _no_cluster(settings.address, error) from error
     # Ray installs its own signal handlers, which would end this process before the cells have saved.
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
 def _refuse_silent(address: str) -> None:
-    """Raises UserError when nothing listens at HOST:PORT: Ray would try for minutes and then end this process."""
+    """Raises UserError when nothing listens at HOST:PORT, or at [HOST]:PORT, as IPv6 addresses are written: Ray would
+    try for minutes and then end this process."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdecimal():
         try:
-            socket.create_connection((host, int(port)), timeout=SECONDS_TO_CONNECT).close()
+            socket.create_connection(
+                (host.removeprefix("[").removesuffix("]"), int(port)), timeout=SECONDS_TO_CONNECT
+            ).close()
         except (OSError, OverflowError) as error:
             raise _no_cluster(address, error) from error
 
 
 def _no_cluster(address: str, error: Exception) -> UserError:
-    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return UserError(
-        f"--study.ray.address: no cluster at {address} ({line[:200]}); allowed: null (this machine), auto or "
+        f"--study.ray.address: no cluster at {address} ({_line(error)}); allowed: null (this machine), auto or "
         f"HOST:PORT (the cluster that this machine is part of)"
     )
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _cores() -> int:

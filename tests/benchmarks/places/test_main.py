@@ -24,7 +24,7 @@ def test_a_kept_table_is_enough_for_numbers_and_picture(tmp_path: Path, capsys: 
     assert run("--table", str(tmp_path / "kept.csv"), "--json", places["json"], "--picture", places["png"]) == 0
     numbers = read_json(Path(places["json"]))
     assert numbers["trainings"] == 60
-    assert numbers["explained"]["and exactly which layers"]["r2"] > 0.9
+    assert numbers["explained"]["and exactly which layers"]["r2"] > 0.8
     assert list(numbers["effects"]) == LAYERS
     assert Image.open(places["png"]).width > 300
     shown = capsys.readouterr().out

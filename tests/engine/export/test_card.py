@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from configs.errors import UserError
 from configs.parser import parse
 from configs.schema import RunConfig
 from engine.export.card import save_card
@@ -72,6 +73,15 @@ def test_the_first_row_that_is_short_and_whole_is_the_example(tmp_path: Path) ->
     assert "num_beams=10, length_penalty=0.8, max_new_tokens=64" in text
     assert "no sequence of 4 tokens could occur twice" in text
     assert "gguf_file" not in text
+
+
+def test_without_a_row_there_is_no_example_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    RunFolder(tmp_path).written.write_text("")
+    assert "of the run's predictions.jsonl" not in card_of(tmp_path, CHAT, [])
+    RunFolder(tmp_path).written.write_text('{"prompt": [')
+    shutil.rmtree(RunFolder(tmp_path).adapter)
+    with pytest.raises(UserError, match=r"predictions\.jsonl: line 1 is not readable as JSON .*; remove the file"):
+        card_of(tmp_path, CHAT, [])
 
 
 def test_where_all_are_long_the_shortest_is(tmp_path: Path) -> None:

@@ -194,15 +194,29 @@ def test_a_model_that_is_no_language_model_is_refused(tmp_path: Path, trainer: T
         lines_for(trainer, run_at(tmp_path, kind=TaskType.SEQ_CLS))
 
 
+BAD_KEYS = {
+    "task_type": KeyError, "r": "8", "lora_alpha": None, "lora_dropout": [], "target_modules": None,
+    "modules_to_save": 3, "rank_pattern": [], "alpha_pattern": None, "fan_in_fan_out": "no",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", BAD_KEYS)
+def test_a_damaged_configuration_is_named_with_its_key(tmp_path: Path, key: str) -> None:
+    folder = run_at(tmp_path)
+    path = folder.lora_config / "adapter_config.json"
+    raw = json.loads(path.read_text()) | {key: BAD_KEYS[key]}
+    path.write_text(json.dumps({name: value for name, value in raw.items() if value is not KeyError}))
+    named = rf"adapter_config\.json: {key}\b.*; --stage retrain --overwrite writes it again$"
+    for trainer in get_args(Trainer):
+        with pytest.raises(UserError, match=named):
+            lines_for(trainer, folder)
+
+
 def test_folders_without_the_ranks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"^--for: .*ranks\.json does not exist; methods autolora, lora_grid, .* write it"
     ):
         lines_for("peft", RunFolder(tmp_path / "none"))
-    folder = run_at(tmp_path / "a")
-    (folder.lora_config / "adapter_config.json").write_text("{}")
-    with pytest.raises(UserError, match=r"^--for: .*adapter_config\.json has no task_type"):
-        lines_for("peft", folder)
     folder = run_at(tmp_path / "b")
     raw = json.loads(folder.ranks.read_text())
     raw["layers"][0]["rank"] = 4

@@ -3,39 +3,54 @@
 import pytest
 
 from engine.ranks import LayerRank, RankRecord, count_parameters
-from engine.ranks.controls import by_target, can_be_shuffled, random_ranks, shuffled, uniform
+from engine.ranks.controls import (
+    apportioned,
+    by_target,
+    can_be_shuffled,
+    highest_needed,
+    random_ranks,
+    shuffled,
+    uniform,
+)
 
 NAMES = [f"layer.{i}" for i in range(12)]
 ALIKE = dict.fromkeys(NAMES, 64)
 MIXED = {name: 64 if i % 2 else 100 for i, name in enumerate(NAMES)}
+
+
+def square(sizes: dict[str, int]) -> dict[str, tuple[int, int]]:
+    """Shapes of which a component has so many parameters."""
+    return {name: (size // 2, size - size // 2) for name, size in sizes.items()}
+
+
 RANKS = [1, 8, 3, 0, 5, 2, 2, 4, 1, 6, 3, 7]
 RECORD = RankRecord(8, tuple(LayerRank(n, r, (0.5,), (0.1,)) for n, r in zip(NAMES, RANKS, strict=True)))
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_shuffling_keeps_the_ranks_and_changes_the_places(seed: int) -> None:
-    made = shuffled(RECORD, ALIKE, (seed, 0))
+    made = shuffled(RECORD, square(ALIKE), (seed, 0))
     found = [layer.rank for layer in made.layers]
     assert sorted(found) == sorted(RANKS)
     assert found != RANKS
-    assert made == shuffled(RECORD, ALIKE, (seed, 0))
+    assert made == shuffled(RECORD, square(ALIKE), (seed, 0))
     assert made.note is None
     assert all(not layer.alpha and not layer.contribution for layer in made.layers)
 
 
 def test_shuffling_two_layers_swaps_them_for_every_seed() -> None:
     record = RankRecord(8, RECORD.layers[:2])
-    assert [[x.rank for x in shuffled(record, ALIKE, (seed, 0)).layers] for seed in range(9)] == [[8, 1]] * 9
+    assert [[x.rank for x in shuffled(record, square(ALIKE), (seed, 0)).layers] for seed in range(9)] == [[8, 1]] * 9
 
 
 @pytest.mark.parametrize("draw", range(5))
 def test_shuffling_among_layers_of_one_size_keeps_the_count_exactly(draw: int) -> None:
-    made = shuffled(RECORD, MIXED, (3, draw))
+    made = shuffled(RECORD, square(MIXED), (3, draw))
     assert count_parameters(made.kept, MIXED) == count_parameters(RECORD.kept, MIXED)
     for odd in (0, 1):
         assert sorted(x.rank for x in made.layers[odd::2]) == sorted(RANKS[odd::2])
     assert made.note is None
-    assert [x.rank for x in made.layers] != [x.rank for x in shuffled(RECORD, MIXED, (3, draw + 1)).layers]
+    assert [x.rank for x in made.layers] != [x.rank for x in shuffled(RECORD, square(MIXED), (3, draw + 1)).layers]
 
 
 def test_shuffling_within_a_type_moves_ranks_between_blocks_alone() -> None:
@@ -43,39 +58,75 @@ def test_shuffling_within_a_type_moves_ranks_between_blocks_alone() -> None:
     names = [f"bert.layer.{block}.{kind}" for block in range(5) for kind in kinds]
     ranks = [10 * kind + block for block in range(5) for kind in range(3)]
     record = RankRecord(64, tuple(LayerRank(n, r) for n, r in zip(names, ranks, strict=True)))
-    made = shuffled(record, dict.fromkeys(names, 7), (0, 0), "type")
+    made = shuffled(record, square(dict.fromkeys(names, 70)), (0, 0), "type")
     found = [x.rank for x in made.layers]
     assert found != ranks
     assert all(sorted(found[kind::3]) == sorted(ranks[kind::3]) for kind in range(3))
-    by_block = {name: 5 + block for block in range(5) for name in names[3 * block : 3 * block + 3]}
-    other = shuffled(record, by_block, (0, 0), "type")
+    by_block = {name: 50 + block for block in range(5) for name in names[3 * block : 3 * block + 3]}
+    other = shuffled(record, square(by_block), (0, 0), "type")
     now, before = (count_parameters(x.kept, by_block) for x in (other, record))
     assert other.note == f"layers differ in shape: {now} LoRA parameters, {before} before shuffling"
 
 
 def test_shuffling_says_where_it_cannot_differ() -> None:
     note = "all layers of one size have equal ranks: shuffling changes nothing"
-    assert shuffled(uniform(NAMES, 4, 8), ALIKE, (0, 0)).note == note
+    assert shuffled(uniform(NAMES, 4, 8), square(ALIKE), (0, 0)).note == note
     by_size = RankRecord(8, tuple(LayerRank(n, 1 + i % 2) for i, n in enumerate(NAMES)))
-    assert shuffled(by_size, MIXED, (0, 0)).note == note
+    assert shuffled(by_size, square(MIXED), (0, 0)).note == note
     assert not can_be_shuffled(by_size, MIXED, "size")
     assert can_be_shuffled(by_size, MIXED, "type")
+
+
+@pytest.mark.parametrize("among", ["size", "type"])
+def test_a_narrow_layer_gets_no_rank_that_it_cannot_have(among: str) -> None:
+    shapes = {"0.a": (33, 33), "1.a": (2, 64), "2.a": (33, 33), "3.a": (64, 2)}
+    record = RankRecord(8, tuple(LayerRank(n, r) for n, r in zip(shapes, (8, 2, 5, 1), strict=True)))
+    for seed in range(20):
+        made = shuffled(record, shapes, (seed, 0), among)
+        assert sorted(x.rank for x in made.layers[::2]) == [5, 8]
+        assert sorted(x.rank for x in made.layers[1::2]) == [1, 2]
+        assert made.note is None
+        assert [x.rank for x in made.layers] != [8, 2, 5, 1]
+    two = RankRecord(8, record.layers[:2])
+    made = shuffled(two, shapes, (0, 0), among)
+    assert [x.rank for x in made.layers] == [8, 2]
+    assert made.note == f"all layers of one {among} are too narrow for each other's ranks: shuffling changes nothing"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_ranks_fit_the_narrowest_layer(seed: int) -> None:
+    shapes = {"wide": (64, 64), "narrow": (2, 64)}
+    wide, narrow = random_ranks(list(shapes), shapes, 8 * 128, 8, (seed, 0)).layers
+    assert narrow.rank <= 2
+    assert 0 <= 8 * 128 - wide.rank * 128 - narrow.rank * 66 < 128
+    wide, narrow = random_ranks(list(shapes), shapes, 8 * 194, 8, (seed, 0)).layers
+    assert (wide.rank, narrow.rank) in {(11, 2), (11, 1), (12, 0)}, "the wide layer makes up for the narrow one"
+
+
+def test_the_highest_rank_is_k_or_what_the_budget_needs() -> None:
+    shapes = {"wide": (64, 64), "narrow": (2, 64)}
+    needed = [highest_needed(shapes, rank * 128 + 2 * 66, 8) for rank in (2, 8, 9, 64, 100)]
+    assert needed == [8, 8, 9, 64, 64]
+    assert highest_needed({"narrow": (2, 64)}, 1, 8) == 8
+    cap = {name: min(8, *shape) for name, shape in shapes.items()}
+    sizes = {name: sum(shape) for name, shape in shapes.items()}
+    assert apportioned({"wide": 1, "narrow": 1}, sizes, 2000, cap, (0, 0)) == {"wide": 8, "narrow": 2}
 
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("budget", [1, 12, 42, 48, 96, 120])
 def test_random_ranks_meet_the_budget_exactly_where_layers_are_alike(budget: int, seed: int) -> None:
-    made = random_ranks(NAMES, ALIKE, budget * 64, 8, (seed, 0))
+    made = random_ranks(NAMES, square(ALIKE), budget * 64, 8, (seed, 0))
     assert count_parameters(made.kept, ALIKE) == budget * 64
     assert max(layer.rank for layer in made.layers) <= max(8, budget // 12)
     assert made.note is None
-    assert made == random_ranks(NAMES, ALIKE, budget * 64, 8, (seed, 0))
+    assert made == random_ranks(NAMES, square(ALIKE), budget * 64, 8, (seed, 0))
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_random_ranks_miss_the_budget_by_less_than_a_component_where_they_differ(seed: int) -> None:
     budget = count_parameters(dict.fromkeys(NAMES, 4), MIXED)
-    made = random_ranks(NAMES, MIXED, budget, 8, (seed, 0))
+    made = random_ranks(NAMES, square(MIXED), budget, 8, (seed, 0))
     missed = budget - count_parameters(made.kept, MIXED)
     assert 0 <= missed < 64
     assert made.note == (f"{missed} LoRA parameters below the budget" if missed else None)
@@ -84,7 +135,7 @@ def test_random_ranks_miss_the_budget_by_less_than_a_component_where_they_differ
 @pytest.mark.parametrize("highest", [1, 2])
 def test_random_ranks_stay_below_the_highest_that_is_asked_for(highest: int) -> None:
     quarter = count_parameters(dict.fromkeys(NAMES, 1), MIXED) // 4
-    drawn = [random_ranks(NAMES, MIXED, quarter, 8, (seed, 0), highest) for seed in range(50)]
+    drawn = [random_ranks(NAMES, square(MIXED), quarter, 8, (seed, 0), highest) for seed in range(50)]
     assert {layer.rank for made in drawn for layer in made.layers} == set(range(highest + 1))
     assert all(quarter - 64 < count_parameters(made.kept, MIXED) <= quarter for made in drawn)
     # every layer has its turn: a regression over such draws tells what each is worth
@@ -93,13 +144,13 @@ def test_random_ranks_stay_below_the_highest_that_is_asked_for(highest: int) -> 
 
 
 def test_random_ranks_spend_no_more_than_the_highest_rank_allows() -> None:
-    made = random_ranks(NAMES, ALIKE, 5 * 12 * 64, 8, (0, 0), 2)
+    made = random_ranks(NAMES, square(ALIKE), 5 * 12 * 64, 8, (0, 0), 2)
     assert {layer.rank for layer in made.layers} == {2}
     assert made.note == f"{3 * 12 * 64} LoRA parameters below the budget"
 
 
 def test_random_ranks_differ_by_seed() -> None:
-    assert len({random_ranks(NAMES, ALIKE, 48 * 64, 8, (seed, 0)) for seed in range(10)}) == 10
+    assert len({random_ranks(NAMES, square(ALIKE), 48 * 64, 8, (seed, 0)) for seed in range(10)}) == 10
 
 
 def test_ranks_by_target_take_the_longest_matching_target() -> None:

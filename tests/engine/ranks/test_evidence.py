@@ -68,7 +68,7 @@ def test_what_is_written_is_read_again() -> None:
     [
         {"rank_curve": 3}, {"rank_curve": [{"rank": "two"}]}, {"gain": None}, {"rows": "many"}, {"gain": True},
         {"tolerance": 7}, {"tolerance": None}, {"tolerance": 10**400}, {"gain": 10**400},
-        {"budget_curve": [[1]]}, {"nodes": 1.5}, {"loss": float("nan")},
+        {"budget_curve": [[1]]}, {"nodes": 1.5}, {"loss": float("nan")}, {"rank_curve": []},
     ],
     ids=str,
 )  # fmt: skip
@@ -76,6 +76,23 @@ def test_a_damaged_record_is_refused_in_one_line(change: dict[str, Any]) -> None
     with pytest.raises(UserError, match=r"ranks\.json: ") as refused:
         from_json(to_json(evidence_of(), 0.05) | change, "ranks.json")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("curve", "places", "said"),
+    [
+        ("rank", [1.5], r"rank_curve: rank is 1\.5; allowed: a whole number from 1"),
+        ("rank", [0], "rank_curve: rank is 0; allowed"),
+        ("rank", [True], "rank_curve: rank is True; allowed"),
+        ("rank", [2, 4, 2], "rank_curve: two points have the same rank"),
+        ("budget", [0.5, 0.5], "budget_curve: two points have the same budget"),
+    ],
+)
+def test_a_point_at_no_rank_and_two_points_at_one_place_are_refused(curve: str, places: list[Any], said: str) -> None:
+    raw = to_json(evidence_of(), 0.05)
+    (first, *_) = raw[f"{curve}_curve"]
+    with pytest.raises(UserError, match=rf"^ranks\.json: .*{said}"):
+        from_json(raw | {f"{curve}_curve": [first | {curve: at} for at in places]}, "ranks.json")
 
 
 def test_points_are_named_by_their_curve() -> None:

@@ -85,6 +85,10 @@ BAD = {
     ),
     "base of number": ('{"base_model": 3, "layers": [{"name": "a", "rank": 1}]}', "base_model is 3; allowed: text"),
     "note of number": ('{"note": 3, "layers": [{"name": "a", "rank": 1}]}', "note is 3; allowed: text, null"),
+    "decided as a number": (
+        '{"layers": [{"name": "a", "rank": 1, "decided": 0}]}',
+        r"layers\[0\] \(a\): decided is 0; allowed: true, false, null",
+    ),
     "all zero": (layers(("encoder.0.query", 0)), "at least one rank above 0"),
     "all zero with k": ('{"k": 4, "layers": [{"name": "encoder.0.query", "rank": 0}]}', "every rank is 0"),
 }

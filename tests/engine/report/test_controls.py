@@ -153,7 +153,7 @@ def test_only_the_result_of_a_search_has_controls(tmp_path: Path) -> None:
     assert controls_of(tmp_path / "mine", {}, RECORD) is None
 
 
-def test_a_loss_that_is_no_number_is_left_out(tmp_path: Path) -> None:
-    controls = beside(tmp_path, result_of() | {"loss": None, "calibrated_loss": "much"})
+def test_a_loss_that_is_not_known_is_left_out(tmp_path: Path) -> None:
+    controls = beside(tmp_path, result_of() | {"loss": None, "calibrated_loss": None})
     assert controls is not None
     assert (controls.runs[0].loss, controls.runs[0].calibrated) == (None, None)

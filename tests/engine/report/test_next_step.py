@@ -100,6 +100,14 @@ def test_once_the_places_are_told_it_is_a_budget_that_is_enough(tiny_config: Con
     assert "--answer.from" not in next_step(request)[0], "it has fewer already"
 
 
+def test_the_size_of_rank_1_is_also_read_of_the_trials(tiny_config: Config) -> None:
+    request, folder = asked(tiny_config())
+    ranks.save(answered_record(lora_parameters=4000), folder.ranks)
+    write_json(folder.grid, {"parameters_per_rank": {"a": 200, "b": 200}})
+    write_json(folder.verdict_summary, {})
+    assert "--answer.from" in next_step(request)[0]
+
+
 @pytest.mark.parametrize("source", ["null", "runs/other"])
 def test_with_nothing_else_to_tell_it_is_another_hypergradient(tiny_config: Config, source: str) -> None:
     for had, other in {"darts": "first_order", "first_order": "none"}.items():

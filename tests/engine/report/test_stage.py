@@ -18,6 +18,7 @@ import torch
 from bokeh.plotting import figure
 from PIL import Image
 
+from configs.errors import UserError
 from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
@@ -183,6 +184,14 @@ def test_a_name_that_ends_the_script_does_not(
     assert len(page.scripts) == page.tags.count("script") == 3
     assert page.payload["names"][0] == evil
     assert evil in page.text
+
+
+def test_a_damaged_sample_is_named(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "runs" / "tiny")
+    folder.root.mkdir(parents=True)
+    folder.samples.write_text('{"prompt": [')
+    with pytest.raises(UserError, match=r"samples\.jsonl: line 1 is not readable as JSON .*; remove the file"):
+        write_report(tiny_config(), folder)
 
 
 def test_the_block_about_a_study_is_on_the_page_when_it_is_given(

@@ -17,7 +17,7 @@ SIZES = {f"layer.{i}": 10 if i % 2 else 30 for i in range(6)}
 
 
 def proposals(seed: int = 0, trials: int = 8, budget: int = 480) -> Proposals:
-    return Proposals(SIZES, budget, 8, trials, seed)
+    return Proposals(SIZES, budget, dict.fromkeys(SIZES, 8), trials, seed)
 
 
 def played(of: Proposals, score: Callable[[dict[str, int]], float | None], count: int) -> list[Scored]:
@@ -38,6 +38,14 @@ def test_every_trial_spends_the_budget_within_the_cap() -> None:
     for ranks, _ in played(proposals(), lambda ranks: float(ranks["layer.1"]), 8):
         assert 480 - 30 < sum(ranks[name] * size for name, size in SIZES.items()) <= 480
         assert all(0 <= rank <= 8 for rank in ranks.values())
+
+
+@needs_optuna
+def test_a_narrow_layer_gets_no_more_than_it_can_have() -> None:
+    narrow = Proposals(SIZES, 480, dict.fromkeys(SIZES, 8) | {"layer.0": 2}, 8, 0)
+    for ranks, _ in played(narrow, lambda ranks: float(ranks["layer.0"]), 8):
+        assert ranks["layer.0"] <= 2
+        assert 480 - 30 < sum(ranks[name] * size for name, size in SIZES.items()) <= 480
 
 
 @needs_optuna

@@ -42,7 +42,7 @@ def losses_of(base: dict[str, Tensor], record: RankRecord, inputs: Tensor, label
 def judged(record: RankRecord, base: dict[str, Tensor], inputs: Tensor, labels: Tensor, first_seed: int) -> str:
     """The ending of a verdict on these ranks; the gain is that over the untrained base."""
     learned, other = [], []
-    sizes = {layer.name: branches.WIDTH + branches.HIDDEN for layer in record.layers}
+    shapes = {layer.name: (branches.HIDDEN, branches.WIDTH) for layer in record.layers}
     untouched: Any = branches.Branches(BRANCHES)
     untouched.load_state_dict(base)
     with torch.no_grad():
@@ -54,7 +54,7 @@ def judged(record: RankRecord, base: dict[str, Tensor], inputs: Tensor, labels: 
         while len(learned) < count:
             seed = first_seed + len(learned)
             learned.append(losses_of(base, record, inputs, labels, seed))
-            other.append(losses_of(base, shuffled(record, sizes, (seed, 0)), inputs, labels, seed))
+            other.append(losses_of(base, shuffled(record, shapes, (seed, 0)), inputs, labels, seed))
         rows = (np.stack(other[:count]) - np.stack(learned[:count])).mean(axis=0)
         gains = alone - np.stack(learned[:2]).mean(axis=0)
         differences = (np.stack(other[:count]) - np.stack(learned[:count])).mean(axis=1)

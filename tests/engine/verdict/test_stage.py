@@ -79,6 +79,34 @@ def test_time_that_is_over_leaves_the_complete_pairs_and_the_same_command_goes_o
 
 
 @pytest.mark.trains
+def test_a_signal_leaves_a_verdict_on_the_complete_pairs_and_the_same_command_goes_on(
+    verdict: Callable[..., Any], tmp_path: Path
+) -> None:
+    folder = RunFolder(tmp_path / "runs" / "tiny")
+    with pytest.raises(Interrupted) as stopped:
+        verdict(FakeLauncher(better(0.3), stop_after=2, code=130))
+    assert stopped.value.code == 130
+    assert not folder.verdict_summary.exists(), "without a head the pair tells nothing yet"
+    with pytest.raises(Interrupted) as stopped:
+        verdict(FakeLauncher(better(0.3), stop_after=6, code=143))
+    assert stopped.value.code == 143
+    found = json.loads(folder.verdict_summary.read_text())
+    assert (found["ending"], found["pairs"]) == ("undecided", 3)
+    assert "The same command trains further pairs" in found["recommendation"]
+    assert found["sentence"] in folder.report.read_text()
+    found, _ = verdict(FakeLauncher(better(0.3)))
+    assert (found["ending"], found["pairs"]) == ("matter", 8)
+
+
+@pytest.mark.trains
+def test_a_signal_goes_before_a_damaged_file(verdict: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "runs" / "tiny").mkdir(parents=True)
+    (tmp_path / "runs" / "tiny" / "samples.jsonl").write_text("{")
+    with pytest.raises(Interrupted):
+        verdict(FakeLauncher(better(0.3), stop_after=6, code=130))
+
+
+@pytest.mark.trains
 def test_a_signal_stops_it_and_time_that_ends_before_the_first_pair_is_said(verdict: Callable[..., Any]) -> None:
     with pytest.raises(Interrupted):
         verdict(FakeLauncher(better(0.3), stop_after=3, code=130))

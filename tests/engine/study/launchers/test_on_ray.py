@@ -24,8 +24,10 @@ from engine.run.interrupt import Interrupted, StopRequest, watch_signals
 from engine.study.folder import StudyFolder
 from engine.study.launchers.base import Running
 from engine.study.launchers.on_ray import (
+    _connect,
     _import_ray,
     _machines,
+    _refuse_silent,
     _room_for_a_cell,
     _surroundings,
     _take,
@@ -217,6 +219,30 @@ def test_an_address_without_a_cluster_is_one_line(checked: bool) -> None:
     settings = StudyConfig(ray=RayConfig(address="127.0.0.1:1"))
     with pytest.raises(UserError, match=r"^--study\.ray\.address: no cluster at 127\.0\.0\.1:1"):
         check_or_run(settings, checked=checked)
+
+
+def test_an_ipv6_address_is_looked_up_without_its_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def connect(place: tuple[str, int], timeout: float) -> Any:
+        asked.append(place)
+        return SimpleNamespace(close=lambda: None)
+
+    monkeypatch.setattr("socket.create_connection", connect)
+    for address in ("[::1]:6379", "ray://[fe80::2]:10001", "10.0.0.1:6379"):
+        _refuse_silent(address)
+    assert asked == [("::1", 6379), ("fe80::2", 10001), ("10.0.0.1", 6379)]
+
+
+def test_a_ray_that_does_not_start_here_is_not_said_to_be_a_wrong_address() -> None:
+    def init(**_: Any) -> None:
+        raise RuntimeError("no room in /dev/shm\nand more")
+
+    with pytest.raises(UserError) as refused:
+        _connect(SimpleNamespace(init=init), RayConfig())
+    assert str(refused.value).startswith(
+        "--study.launcher: Ray does not start on this machine (no room in /dev/shm); allowed: serial, or ray with"
+    )
 
 
 @pytest.mark.parametrize("checked", [True, False])
