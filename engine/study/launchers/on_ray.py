@@ -101,10 +101,11 @@ def _connect(ray: Any, settings: RayConfig) -> None:
     else:
         more = {"object_store_memory": _OBJECT_STORE, "include_dashboard": False, "num_cpus": _cores()}
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    logging.getLogger("ray").setLevel(logging.ERROR)  # its logging_level counts only where it configures all logging
     try:
         ray.init(
-            address=settings.address or "local", log_to_driver=False, logging_level=logging.ERROR,
-            configure_logging=False, runtime_env={"env_vars": _surroundings(here=here)}, **more,
+            address=settings.address or "local", log_to_driver=False, configure_logging=False,
+            runtime_env={"env_vars": _surroundings(here=here)}, **more,
         )  # fmt: skip
     except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
         if settings.address is None:

@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -30,42 +29,11 @@ from engine.run.interrupt import StopRequest
 from engine.search import trajectory
 from engine.stages import run_stages
 from tests.engine.report.test_controls import put, result_of
+from tests.helpers.pages import Page
 from tests.helpers.rank_records import answered_record
 
 # What a page reads of metrics.json beside what a control needs.
 PAGE_NEEDS: dict[str, Any] = {"split": "test", "trainable_parameters": 900, "peak_memory_mib": 1.0}
-
-
-class Page(HTMLParser):
-    """What a page loads, shows and would run."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.loaded: list[str] = []
-        self.tags: list[str] = []
-        self.text = ""
-        self.scripts: list[str] = []
-        self._in_script = False
-        self.feed(text)
-
-    @property
-    def payload(self) -> dict[str, Any]:
-        """What the page's script reads."""
-        return json.loads(self.scripts[0])
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self._in_script = tag == "script"
-        self.loaded += [
-            value or "" for name, value in attributes if name in ("src", "href", "srcset", "data", "action")
-        ]
-
-    def handle_data(self, data: str) -> None:
-        if self._in_script:
-            self.scripts.append(data)
-            self._in_script = False
-        else:
-            self.text += data
 
 
 def drawn(path: Path) -> bool:
