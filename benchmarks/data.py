@@ -1,4 +1,5 @@
-"""Measure how long reading, tokenising and batching SST-2's training rows take, in seconds and over a LoRA epoch.
+"""Measure how long reading, tokenising and batching SST-2's training rows take, in seconds and as a share of an epoch
+of LoRA.
 
 Two processes run one after the other on an empty cache of the datasets library: the second should load from the cache
 what the first tokenised.

@@ -158,7 +158,7 @@ def _random_model(settings: GrowthSettings, point: _Point) -> Callable[[bool], B
 
 def _draw(axes: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """Draws the seconds of a step along each axis, a curve for each way to train."""
-    labels = {"k": "k", "layers": "layers", "length": "tokens per example", "modules": "gated modules per layer"}
+    labels = {"k": "k", "layers": "blocks", "length": "tokens per example", "modules": "gated modules per block"}
     figure, places = plt.subplots(1, len(axes), figsize=(3.2 * len(axes), 3.2), sharey=True, layout="constrained")
     for place, (axis, rows) in zip(places, axes.items(), strict=True):
         for name in rows[0]["seconds"]:

@@ -1,4 +1,5 @@
-"""Measure how long a user waits for the first line, a refusal or --show, over the import of torch and transformers.
+"""Measure how long a user waits for the first line, a refusal or --show, as a multiple of the time that the import of
+torch and transformers takes.
 
 Every command is a process of its own, and all take turns, so that a slow minute of the machine affects all of them.
 """

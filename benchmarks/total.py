@@ -156,7 +156,7 @@ def _table(runs: list[dict[str, Any]], task: str, ratios: dict[str, float]) -> T
         f"{metric} (median)",
         "lowest",
         "highest",
-        "AutoLoRA's seconds over these",
+        "AutoLoRA's seconds / this method's",
     ):
         table.add_column(column, justify="left" if column == "method" else "right")
     for method in METHODS:

@@ -24,8 +24,8 @@ class LoraSettings:
     dropout: ranges.ShareFromZero = 0.0
     """Dropout on LoRA's input, 0 to below 1."""
     r: ranges.Rank = 4
-    """lora: the rank of every layer. adalora, eva: the average rank. para, optuna, lora_modules, lora_random (without
-    budget or ranks_from): the average rank. Paper's LoRA baseline: 4."""
+    """lora: the rank of every layer. adalora, eva: the average rank. para, optuna, lora_modules, and lora_random
+    without ranks_from: the average rank if lora.budget is null. Paper's LoRA baseline: 4."""
     budget: ranges.BudgetOrNull = None
     """para, optuna, lora_modules, lora_random: how many LoRA parameters the result may have, given as an average rank
     over the layers (0.5: half as many as rank 1 in every layer takes). para: at most lora.k. null: the value of

@@ -62,7 +62,7 @@ def _divides(c: RunConfig) -> bool:
 
 def _uses_r(c: RunConfig) -> bool:
     if c.method in BUDGETED:
-        return c.lora.budget is None and c.lora.ranks_from is None
+        return c.lora.budget is None and (c.method != "lora_random" or c.lora.ranks_from is None)
     return c.method in ("lora", "adalora", "eva")
 
 

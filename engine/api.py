@@ -52,7 +52,7 @@ Collator = Callable[[list[Any]], Any]
 
 @dataclass(frozen=True)
 class LearnedRanks:
-    """The result of a search. Printed, it says how many ranks are enough and which layers matter.
+    """The result of a search. Printed, it says which rank is enough, and the share of each layer.
 
     `lora_config`: a LoraConfig of PEFT with the learned ranks, for `get_peft_model` or a trainer's `peft_config`.
     `record`: the content of ranks.json.

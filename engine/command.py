@@ -26,8 +26,9 @@ from problems.machine.processes import joined
 if TYPE_CHECKING:
     from engine.report.stage import Beside
 
-# --stage report reads the settings from config.yaml in the run's folder, except for these keys, which it takes from
-# the command: the first three must fit this machine, the last two say where the folder is.
+# --stage report reads the settings from config.yaml in the run's folder, except for these keys (and tracking, unless
+# tracking.wandb is auto), which it takes from the command. The first three must fit this machine; a study keeps those
+# of its file. The last two say where the folder is.
 _OF_THE_MACHINE = ("device", "precision", "strategy")
 _OF_THE_REPORT = ("name", "runs_folder")
 

@@ -118,8 +118,8 @@ class BilevelProblem(ImplicitProblem):
         """Takes the step, or skips it if its loss or gradient is not finite: then no parameter changes.
 
         `skipped` tells whether this step was skipped. `still_count` counts all skipped steps of this problem;
-        `skip_count` counts them without the outer steps that were skipped only because the inner step before was, as
-        the inner problem has counted those.
+        `skip_count` leaves out each outer step that follows a skipped inner step, as the inner problem has counted
+        that skip.
         """
         self.skipped = ~self._finite()
         self.still_count = self.still_count + self.skipped

@@ -54,7 +54,7 @@ def measure_places(settings: PlacesSettings) -> tuple[dict[str, Any], list[Table
     if len(found.table) < FEWEST:
         raise UserError(f"--study: {len(found.table)} finished trainings are too few; allowed: {FEWEST} or more")
     described, worth = explained(found), effects(found)
-    scores = {"spread: every layer counts the same": found.chosen[0] * 0 + 1}
+    scores = {"number of layers: every layer counts the same": found.chosen[0] * 0 + 1}
     scores |= scores_of([Path(folder) for folder in settings.searched], found.layers)
     judged = {name: agreement(score, found) for name, score in scores.items()}
     if settings.picture:
@@ -72,8 +72,8 @@ def _of_places(numbers: dict[str, Any]) -> Table:
     gain = numbers["gain"]
     gained = "" if gain is None else f", LoRA gains {gain:.4f}"
     table = Table(title=f"{numbers['trainings']} trainings, losses spread by {numbers['spread']:.4f} nats{gained}")
-    table.add_column("the loss by")
-    for column in ("R2 left out", "explained spread", "of the gain"):
+    table.add_column("the loss explained by")
+    for column in ("leave-one-out R2", "explained spread, nats", "explained spread / gain"):
         table.add_column(column, justify="right")
     for name, one in numbers["explained"].items():
         part = f"{one['spread'] / gain:.1%}" if gain else "-"

@@ -106,7 +106,7 @@ def write_table(found: Allocations, path: Path) -> None:
 def joined(parts: Sequence[Allocations]) -> Allocations:
     """All of these trainings; one that stands in several parts counts once. Raises UserError for other layers."""
     if any(part.layers != parts[0].layers for part in parts):
-        raise UserError("--runs, --table: their trainings are not of the same layers")
+        raise UserError("--study, --table: their trainings are not of the same layers")
     table = pd.concat([part.table for part in parts]).drop_duplicates(["seed", "draw"])
     return Allocations(_in_order(table), {seed: loss for part in parts for seed, loss in part.head.items()})
 

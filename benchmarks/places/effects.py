@@ -1,4 +1,5 @@
-"""How far the places of LoRA explain the loss: ridge regression on which layers had it, by left-out trainings."""
+"""How far the places of LoRA explain the loss: a ridge regression on which layers had it must predict left-out
+trainings."""
 
 from dataclasses import dataclass
 

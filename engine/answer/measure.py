@@ -69,7 +69,8 @@ def measure(searched: Searched, sample: Sample, without: Without, config: RunCon
     by_rank = [every & (torch.arange(k) < rank) for rank in cuts]
     off = torch.zeros_like(every)
     found, weights = sample.statistics(searched.model, [searched.cut(mask) for mask in (off, *by_rank)])
-    # At a temperature of the grid, losses are exact; the sum of the shares is compared with a difference of losses.
+    # The sum of the shares is compared with `switch_off`, a difference of losses. Between the temperatures of the
+    # likelihood's grid losses are interpolated, so a temperature of the grid is taken, where they are exact.
     temperature = likelihood.exact(likelihood.fitted(found[-1], weights))
     judged = [crossed(likelihood, (at, at), weights, first) for at in found[1:]]
     whole, alone = judged[-1], crossed(likelihood, (without.statistics,) * 2, weights, first)

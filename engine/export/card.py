@@ -46,8 +46,8 @@ option of that name also counts the prompt, so it is not set here, and texts may
 _SERVERS = """
 ## Servers
 
-Two programs were tested: PEFT with the lines above, and llama.cpp with a file made in this way (docs/faq.md of this
-program). What the others take was read from their code, and was not tested. The folders lie beside this one.
+Two programs were tested: PEFT with the lines above, and llama.cpp with a file that `--export.gguf true` wrote. What
+the others take was read from their code, and was not tested. The folders lie beside this one.
 
 | program | takes |
 |---|---|

@@ -55,7 +55,8 @@ def _untrained(run: Context, record: RankRecord) -> PeftModel:
 
 def _save(model: PeftModel, record: RankRecord, run: Context) -> None:
     folder = run.folder.untrained
-    remove(folder)  # writing into its files would change the old results, too, if they are hard links to these
+    # With --overwrite its files may be hard links to those of the old results, which writing into them would change.
+    remove(folder)
     save_adapter(model, run.tokenizer, folder, run.config.model.revision)
     settings = folder / ADAPTER_CONFIG
     write_json(settings, read_json(settings) | {"inference_mode": False})

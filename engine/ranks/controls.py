@@ -124,9 +124,10 @@ def random_ranks(
 
 
 def highest_needed(shapes: Shapes, budget: int, k: int) -> int:
-    """k, or the lowest rank above it up to which these layers, each as far as it can, have `budget` parameters.
+    """The highest rank that a layer must be allowed so that these layers together can have `budget` parameters: k, or
+    the lowest rank above k that is enough. A layer too narrow for that rank counts with the largest one it can have.
 
-    If they cannot have as many, the largest rank that any of them can have, or k if it is larger.
+    If no rank is enough: the largest rank that any of them can have, or k if that is larger.
     """
     largest = max(map(min, shapes.values()))
     most = k

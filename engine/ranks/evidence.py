@@ -156,8 +156,8 @@ def from_json(raw: dict[str, Any], where: str) -> tuple[Evidence, float] | None:
 
 
 def _refuse_places(places: Sequence[Any], curve: str, name: str) -> None:
-    """Raises ValueError if two points of a curve lie at one place, or if the curve of ranks has no point or one at
-    something other than a rank."""
+    """Raises ValueError if two points of a curve lie at one place, if the curve of ranks has no points, or if the
+    place of one of them is not a whole number from 1."""
     if name == "rank" and not places:
         raise ValueError(f"{curve}: no point; allowed: one or more")
     if name == "rank" and (wrong := [at for at in places if type(at) is not int or at < 1]):

@@ -92,7 +92,8 @@ class Trials:
             remove(self._folder(number))
         finite = [trial for trial in done if trial.metrics]
         if not finite:
-            # Unfinished trials resume only under unchanged settings, and a study has no stages to overwrite.
+            # A lower rate is a changed setting, under which these trials do not resume: hence --overwrite. In a study
+            # that is no way out, as it refuses --stage retrain, and --overwrite replaces all of its cells.
             raise UserError(
                 f"{self.blame}: all {len(done)} trials of {self.path} diverged; lower the rate and add "
                 f"--stage {self.stage} --overwrite (for a cell of a study, remove {self.path.parent} and repeat the "

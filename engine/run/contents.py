@@ -200,13 +200,14 @@ def read_result(path: Path, *needed: str) -> dict[str, Any]:
 
 def read_searched(path: Path, *needed: str) -> dict[str, Any]:
     """search/summary.json; otherwise as `read_result`."""
-    way_out = "remove the file to continue without the cost of the search, or search again"
+    way_out = "remove the file to continue (the results then lack the search's seconds and memory), or search again"
     return _read(path, _Searched, way_out, needed)
 
 
 def read_answer(path: Path) -> dict[str, Any]:
     """search/answer.json; otherwise as `read_result`."""
-    return _read(path, _Answer, "remove the file to continue without the cost of the answer")
+    way_out = "remove the file to continue; the results then lack the seconds of the measurement on D_val"
+    return _read(path, _Answer, way_out)
 
 
 def read_trials_file(path: Path) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from problems.models.places import locate
 _FILES = (".csv", ".tsv", ".txt", ".jsonl", ".json", ".parquet", ".conll", ".iob2")
 """File name endings that tasks read; a path without such an ending may name a data set of the hub."""
 _SAME_NAMES = {"bert", "distilbert", "electra", "gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "roberta"}
-"""Model types whose weight files use the module names of the loaded model; for other types transformers renames."""
+"""Model types whose weight files use the module names of the loaded model. For other types transformers may rename
+modules while it loads them, so their files do not tell the names."""
 _MADE_NEW = {"classifier", "score", "lm_head", "pooler", "pre_classifier"}
 """Modules that a loaded model may have although its file does not hold them."""
 _LONGEST = 100_000_000

@@ -61,9 +61,10 @@ def again_if_outdated(asked: AskedOf[F], work: Callable[[AskedOf[F]], None]) -> 
 
 
 def _of_this_command(asked: AskedOf[F]) -> bool:
-    """Whether the results in the folder are those of an earlier command with the same settings.
+    """Whether results that `settle` has just put in place were made with the settings of this command.
 
-    That command was interrupted while its complete results replaced the old ones, so nothing needs to be done again.
+    If so, an earlier run of this command was interrupted while they replaced the old ones: nothing needs to be done
+    again.
     """
     config = RunFolder(asked.folder.root).config
     same = config.exists() and config.read_text(encoding="utf-8") == to_yaml(asked.config)

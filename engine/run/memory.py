@@ -25,9 +25,9 @@ MARGIN = 1.1
 _LOSS = 96 * MIB
 """Bytes that a language model's loss takes besides the scores of all tokens."""
 FIRST_ORDER, OTHERS = 12, 28
-"""Bytes for each trained number besides the number itself. FIRST_ORDER, for a retraining and for searches that need no
-other weights: its gradient and AdamW's two moments. OTHERS, for hypergradients that evaluate L_tr at other weights:
-also W, a direction, and two sets of weights."""
+"""Bytes for each trained number besides the number itself. FIRST_ORDER, for a retraining and for searches that
+evaluate L_tr only at the current W: its gradient and AdamW's two moments. OTHERS, for hypergradients that also
+evaluate L_tr at other values of W: in addition W from before the inner step, a direction, and two more copies of W."""
 
 
 @dataclass(frozen=True)

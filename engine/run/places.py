@@ -16,8 +16,8 @@ def filled_in(path: str, config: RunConfig) -> Path:
 
 
 def options_of(folder: RunFolder) -> list[str]:
-    """The options with which a command works in a run's folder; its name is among them if it was moved since its
-    config.yaml was written, which still holds the old one."""
+    """The options with which a command works in a run's folder. If the folder was moved after its config.yaml was
+    written, they include --name and --runs_folder, as config.yaml still holds the old values."""
     here = folder.root.resolve()
     moved = RunFolder.of(load_config(folder.config)).root.resolve() != here
     return ["--config", str(folder.config), *(["--name", here.name, "--runs_folder", str(here.parent)] * moved)]

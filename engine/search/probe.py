@@ -24,9 +24,9 @@ class Probe(Hypergradient):
     """Wraps the search's approximation, and at the steps in `steps` also evaluates all others on the same W and batch,
     under the same dropout masks.
 
-    At: where the wrapped approximation evaluates. eta: as configured for the search; the comparison is made once for
-    each of `etas`. It compares with `exact`, always computed in fp32 from the same numbers, whatever the precision of
-    the search and of its frozen weights. Attribute `rows`: the measurements. Source: none, as this only measures.
+    At: the same W as the wrapped approximation (problems/hypergradients explains At, eta and Source). eta: as
+    configured for the search; the comparison is made once for each of `etas`. It compares with `exact`, always computed
+    in fp32 from the same numbers, whatever the precision of the search and of its frozen weights. Attribute `rows`: the measurements. Source: none, as this only measures.
     """
 
     name = "probe"

@@ -77,7 +77,8 @@ def _config_of_what_ran(config: RunConfig, folder: StudyFolder) -> Iterator[None
 
 
 def _begun(folder: StudyFolder) -> set[tuple[Path, int]]:
-    """The config.yaml of each cell that has begun to train, and when the cell wrote it: whenever it begins."""
+    """The config.yaml of each cell that has begun to train, and when it was last written: a cell writes it each time
+    that it begins or resumes."""
     return {(path, path.stat().st_mtime_ns) for path in folder.cells_begun}
 
 

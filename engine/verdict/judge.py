@@ -15,9 +15,9 @@ Ending = Literal["matter", "worse", "equal", "undecided"]
 LOOKS = (8, 16, 24)
 """Numbers of pairs at which the test may end; the first is the least, the last the most that is trained."""
 LEVELS = (0.004, 0.006, 0.015)
-"""The chance of a wrong answer at each look, in each direction; over all looks it is 0.025. The sign-flip test keeps
-to it for other seeds on the same rows; the interval, whose width comes from the spread over seeds and over rows, keeps
-to it for other rows, too."""
+"""The chance of a wrong answer at each look, in each direction; over all looks it is 0.025. The sign-flip test
+bounds the chance of a wrong answer about other seeds on the same rows; the interval, whose width comes from the spread
+over seeds and over rows, bounds it for other rows, too."""
 EQUAL_WITHIN = 0.02
 """Places do not matter if the interval of the difference stays within this part of LoRA's gain, above and below 0."""
 _ALL_FLIPS = 16
@@ -69,7 +69,8 @@ class Pairs:
 def ending(pairs: Pairs) -> Ending:
     """What a look at these pairs decides; "undecided" at numbers of pairs that are not in LOOKS.
 
-    "equal" is tested first: a difference within 2 % of the gain may be significant and still not matter.
+    From the second look on, "equal" is tested first: a difference within 2 % of the gain may be significant and still
+    not matter.
     """
     if pairs.count not in LOOKS or not pairs.learned:
         return "undecided"

@@ -6,7 +6,8 @@ dL_tr/dbeta, dL_val/dW and dL_val/dbeta, and the products in the implicit term. 
 modules in DDP, which would sum none of them: beta is used inside the other problem's forward pass, and a hypergradient
 computes its products without `.backward()`.
 
-accelerate's PartialState is not used: it would save no code, and with GPUs it waits by an nccl barrier on them.
+accelerate's PartialState is not used: it would save no code, and where there are GPUs its processes would wait for
+each other by a barrier on the GPUs (nccl), while here they wait on the CPUs.
 
 torch is imported only where several processes run: a single process does not use it here, and many commands end before
 they need it.

@@ -32,6 +32,14 @@ SAID = {
     ("--method", "lora_random", "--lora.budget", "2", "--lora.ranks_from", "x"): (
         "--lora.budget: does nothing with --method lora_random beside --lora.ranks_from"
     ),
+    (
+        "--method",
+        "para",
+        "--lora.ranks_from",
+        "x",
+        "--lora.r",
+        "6",
+    ): "--lora.ranks_from: does nothing with --method para",
     ("--lora.cap", "2"): "--lora.cap: does nothing with --method autolora: it is read only for lora_random",
     ("--adapter.bottleneck", "8"): "--adapter.bottleneck: does nothing with --method autolora: it is read only for",
     ("--method", "full", "--lora.k", "4"): "--lora.k: does nothing with --method full, which has no LoRA",

@@ -28,7 +28,8 @@ class Prepared:
     callbacks: Sequence[TrainerCallback] = ()
     head: Sequence[str] = ()
     zeros: int = 0
-    """How many trainable parameters stay 0: those of B that belong to outputs of another part of a fused layer."""
+    """How many trainable parameters stay 0: in a fused layer, those of B that lead from a part's components to the
+    outputs of another part."""
     finish: Callable[[], None] | None = None
     """Called after the training, to change the model before it is evaluated."""
     seconds: float | None = None
@@ -48,8 +49,8 @@ class Method(ABC):
 
 
 def head_of(base: BaseModel) -> list[str]:
-    """Names of the modules that are trained whole, the same as with PEFT: `base.trained_whole` and the task head, even
-    if the base model came with one."""
+    """Names of the modules that are trained whole: those in `base.trained_whole`, and those in HEADS, which PEFT
+    always trains whole in a classifier."""
     return sorted({*base.trained_whole, *HEADS})
 
 

@@ -101,7 +101,7 @@ def _connect(ray: Any, settings: RayConfig) -> None:
     else:
         more = {"object_store_memory": _OBJECT_STORE, "include_dashboard": False, "num_cpus": _cores()}
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    logging.getLogger("ray").setLevel(logging.ERROR)  # its logging_level counts only where it configures all logging
+    logging.getLogger("ray").setLevel(logging.ERROR)  # ray.init ignores logging_level if configure_logging=False
     try:
         ray.init(
             address=settings.address or "local", log_to_driver=False, configure_logging=False,

@@ -29,7 +29,7 @@ def test_a_kept_table_is_enough_for_numbers_and_picture(tmp_path: Path, capsys: 
     assert Image.open(places["png"]).width > 300
     shown = capsys.readouterr().out
     assert "60 trainings" in shown
-    assert "spread: every layer counts the same" in shown
+    assert "number of layers" in shown
 
 
 def test_too_few_trainings_and_none_at_all_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
