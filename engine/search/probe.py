@@ -25,8 +25,9 @@ class Probe(Hypergradient):
     under the same dropout masks.
 
     At: the same W as the wrapped approximation (problems/hypergradients explains At, eta and Source). eta: as
-    configured for the search; the comparison is made once for each of `etas`. It compares with `exact`, always computed
-    in fp32 from the same numbers, whatever the precision of the search and of its frozen weights. Attribute `rows`: the measurements. Source: none, as this only measures.
+    configured for the search; the comparison is made once for each of `etas`. It compares with `exact`, always
+    computed in fp32 from the same numbers, whatever the precision of the search and of its frozen weights. Attribute
+    `rows`: the measurements. Source: none, as this only measures.
     """
 
     name = "probe"
