@@ -130,8 +130,9 @@ def run_charts(
         made["losses"] = charts.metric_lines("losses", "loss", metrics, losses)
         ratio = {"implicit_to_direct": ("|implicit| / |direct|", green)}
         made["ratio"] = charts.metric_lines("ratio", "ratio", metrics, ratio, y_axis_type="log")
-        cosine = {"cosine": ("cosine of implicit and direct", orange)}
-        made["cosine"] = charts.metric_lines("cosine", "cosine", metrics, cosine, y_range=(-1.05, 1.05))
+        if made["ratio"] is not None:  # first_order has no implicit term, and so no direction to compare
+            cosine = {"cosine": ("cosine of implicit and direct", orange)}
+            made["cosine"] = charts.metric_lines("cosine", "cosine", metrics, cosine, y_range=(-1.05, 1.05))
     return {name: chart for name, chart in made.items() if chart is not None}
 
 

@@ -23,7 +23,7 @@ from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import write_json
 from engine.ranks import RankRecord
-from engine.report.stage import Beside, write_report
+from engine.report.stage import Beside, run_charts, write_report
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.search import trajectory
@@ -89,6 +89,15 @@ def test_the_page_holds_the_numbers_of_the_search(finished_run: Callable[..., Ru
     charts = {"rank-map", "alpha-chart", "contribution-chart", "evolution", "scatter", "losses", "ratio", "cosine"}
     charts |= {"retrain-loss"}
     assert payload["charts"].keys() - {"curve"} == charts | {"shares"}
+
+
+@pytest.mark.parametrize(("implicit", "drawn_too"), [(0.0, set()), (0.5, {"ratio", "cosine"})])
+def test_a_search_without_an_implicit_term_has_no_direction_to_draw(implicit: float, drawn_too: set[str]) -> None:
+    lines = [
+        {"step": step, "train_loss": 0.5, "val_loss": 0.6, "implicit_to_direct": implicit, "cosine": implicit}
+        for step in (1, 2, 3)
+    ]
+    assert set(run_charts(None, None, lines)) == {"losses"} | drawn_too
 
 
 @pytest.mark.trains
