@@ -52,6 +52,17 @@ def test_the_layers_come_by_falling_share_and_noise_is_only_counted() -> None:
     assert list(share_lines(dataclasses.replace(RECORD, evidence=evidence_of(share_total=-0.1)))) == []
 
 
+def test_the_table_of_shares_fits_a_terminal_of_80_columns() -> None:
+    """Its lines are cut there, after an indent of two; these are the longest names of a usual encoder."""
+    names = ("0.query", "0.output.dense", "0.attention.output.dense", "1.attention.output.dense")
+    layers = tuple(
+        LayerRank(f"bert.encoder.layer.{name}", 1, layer_share=0.1, layer_share_standard_error=0.01) for name in names
+    )
+    lines = list(share_lines(dataclasses.replace(RECORD, layers=layers)))
+    assert any(line.startswith("0 attention.output.dense ") for line in lines)
+    assert max(map(len, lines)) <= 78
+
+
 def test_the_curve_is_told_where_there_is_a_gain() -> None:
     ranks, budgets = curve_lines(RECORD)
     assert ranks.startswith("rank 1 everywhere keeps 75 % (74 to 76) of that, rank 2 96 %")
