@@ -22,6 +22,7 @@ def answer_of(needed: tuple[int, ...], seed: int, branches: int = 6, rows: int =
     return evidence, shares.by_layer().mean().flatten()
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_two_branches_that_the_labels_come_from_have_the_shares(seed: int) -> None:
     evidence, shares = answer_of(needed=(1, 4), seed=seed)
@@ -36,6 +37,7 @@ def test_the_two_branches_that_the_labels_come_from_have_the_shares(seed: int) -
     assert half.kept > 0.9
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_labels_of_noise_give_nothing(seed: int) -> None:
     evidence, _ = answer_of(needed=(), seed=seed)
@@ -44,6 +46,7 @@ def test_labels_of_noise_give_nothing(seed: int) -> None:
     assert evidence.sufficient_budget(0.05) is None
 
 
+@pytest.mark.trains
 def test_the_whole_model_is_the_last_point_and_keeps_all() -> None:
     evidence, _ = answer_of(needed=(0,), seed=3)
     *_, whole = evidence.rank_curve

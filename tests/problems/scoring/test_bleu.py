@@ -65,6 +65,7 @@ def test_output_equal_to_a_reference_scores_one():
     assert bleu_moses([h.split() for h in hyps], [[r.split() for r in g] for g in refs]) == pytest.approx(100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("hyp", "ref"), e2e_systems())
 def test_mteval_on_real_systems(metric_refs, hyp, ref):
     folder = metric_refs / "e2e_metrics"

@@ -45,6 +45,7 @@ def test_does_not_depend_on_the_order_of_references(pairs):
     assert nist(hyps, refs) == pytest.approx(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("hyp", "ref"), e2e_systems())
 def test_on_real_systems(metric_refs, hyp, ref):
     folder = metric_refs / "e2e_metrics"

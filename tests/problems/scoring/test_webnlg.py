@@ -105,6 +105,7 @@ def test_what_is_not_allowed(refs, categories, message):
         score_webnlg(["a", "b"], refs, ["BLEU"], categories)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("part", ["all-cat", "old-cat", "new-cat"])
 def test_bleu_of_real_systems(metric_refs, part, system):

