@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.losses import held_out_loss
 from configs.errors import UserError
 from engine import ranks
 from engine.run.contents import read_result
@@ -63,10 +64,8 @@ def of_study(root: Path) -> Allocations:
     rows, head = [], {}
     for path in sorted(root.glob("cells/*/metrics.json")):
         folder = RunFolder(path.parent)
-        result = read_result(path, "settings", "seed", "calibrated_loss")
-        loss, seed = result["calibrated_loss"], result["seed"]
-        if loss is None:
-            raise UserError(f"{path}: it has no loss at a fitted temperature; --retrain.row_losses true measures it")
+        result = read_result(path, "settings", "seed")
+        loss, seed = held_out_loss(folder), result["seed"]
         if result["method"] == "head":
             head[seed] = loss
             continue

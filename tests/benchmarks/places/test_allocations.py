@@ -9,15 +9,15 @@ import pytest
 from benchmarks.places.allocations import joined, of_study, read_table, write_table
 from configs.errors import UserError
 from engine import ranks
-from engine.disk.files import write_json
 from engine.ranks import LayerRank, RankRecord
 from tests.helpers.allocations import LAYERS, planted
+from tests.helpers.finished import write_finished
 
 
-def write_cell(root: Path, name: str, found: list[int], rule: str = "random", **result: Any) -> Path:
-    folder = root / "cells" / name
-    seconds: dict[str, Any] = {"seconds": {"total": 1.0}, "steps": {}}
-    write_json(folder / "metrics.json", {"method": "lora_random", "metrics": {"accuracy": 0.5}} | seconds | result)
+def write_cell(
+    root: Path, name: str, found: list[int], rule: str = "random", loss: float | None = 0.5, **result: Any
+) -> Path:
+    folder = write_finished(root, name, "lora_random", loss, **result)
     layers = tuple(LayerRank(name, rank) for name, rank in zip(LAYERS, found, strict=True))
     if found:
         ranks.save(RankRecord(8, layers, rule=rule), folder / "ranks.json")
@@ -28,9 +28,8 @@ def test_the_finished_cells_of_a_study_are_read(tmp_path: Path) -> None:
     for seed, draw in ((2, 0), (1, 1), (1, 0)):
         chosen = [int(place % 3 == draw) for place in range(len(LAYERS))]
         settings = {"lora.draw": draw}
-        write_cell(tmp_path, f"{seed}-{draw}", chosen, seed=seed, calibrated_loss=0.5 + draw, settings=settings)
-    result: dict[str, Any] = {"method": "head", "seed": 1, "calibrated_loss": 0.9, "settings": {}}
-    write_json(tmp_path / "cells" / "head" / "metrics.json", {"metrics": {"accuracy": 0.5}} | result)
+        write_cell(tmp_path, f"{seed}-{draw}", chosen, loss=0.5 + draw, seed=seed, settings=settings)
+    write_finished(tmp_path, "head", "head", 0.9, seed=1)
     (tmp_path / "cells" / "not finished").mkdir()
     found = of_study(tmp_path)
     assert found.table[["seed", "draw", "loss"]].to_numpy().tolist() == [[1, 0, 0.5], [1, 1, 1.5], [2, 0, 0.5]]
@@ -42,13 +41,13 @@ def test_the_finished_cells_of_a_study_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"calibrated_loss": None}, "no loss at a fitted temperature; --retrain.row_losses true"),
+        ({"loss": None}, "row_losses.parquet: does not exist; --retrain.row_losses true"),
         ({"rule": "given"}, "not random ranks of 0 and 1; --lora.cap 1"),
         ({"found": [2] * len(LAYERS)}, "not random ranks of 0 and 1; --lora.cap 1"),
     ],
 )
 def test_a_cell_that_does_not_fit_is_named(tmp_path: Path, change: dict[str, Any], named: str) -> None:
-    fitting = {"found": [1] * len(LAYERS), "seed": 1, "calibrated_loss": 0.5, "settings": {}}
+    fitting = {"found": [1] * len(LAYERS), "seed": 1}
     write_cell(tmp_path, "a", **(fitting | change))
     with pytest.raises(UserError, match=named) as caught:
         of_study(tmp_path)

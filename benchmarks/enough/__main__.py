@@ -1,0 +1,92 @@
+"""Is the rank that a search calls enough as good as the best rank? `python -m benchmarks.enough`.
+
+--studies: folders of studies such as enough.yaml makes, one for each task. The table of a task has the loss at every
+rank, and the regret of the ranks that its searches call enough: how far their loss is above that of the best rank.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from rich.table import Table
+
+from benchmarks.command import main
+from benchmarks.enough.regret import Regret, regret_of
+from benchmarks.enough.trainings import joined, of_study, read_table, write_table
+from configs.errors import UserError
+
+
+@dataclass(frozen=True)
+class EnoughSettings:
+    """What is read and written."""
+
+    json: str | None = None
+    """File that gets the numbers."""
+    studies: list[str] = field(default_factory=list)
+    """Folders of studies with the trainings, a task each; those that are not finished are left out."""
+    table: str | None = None
+    """CSV file with the trainings of earlier commands. With --studies, the studies' own are added to it."""
+
+    FILES: ClassVar = ("table",)
+
+
+def measure_enough(settings: EnoughSettings) -> tuple[dict[str, Any], list[Table]]:
+    """The regret of every task. Raises UserError if no task has a seed with a search and a training at every rank."""
+    known = Path(settings.table) if settings.table else None
+    parts = [read_table(known)] if known and known.exists() else []
+    parts += [of_study(Path(folder)) for folder in settings.studies]
+    if not parts:
+        raise UserError("--studies, --table: give at least one of them, with trainings to read")
+    table = joined(parts)
+    if known and settings.studies:
+        write_table(table, known)
+    by_task = [regret_of(str(task), rows) for task, rows in table.groupby("task", sort=False)]
+    found = [one for one in by_task if one is not None]
+    if not found:
+        raise UserError("--studies: no seed has finished its search and a training at every rank, the head alone "
+                        "among them")  # fmt: skip
+    numbers = {one.task: _numbers(one) for one in found}
+    return numbers, [_shown(one) for one in found]
+
+
+def _numbers(one: Regret) -> dict[str, Any]:
+    regrets, own = one.regrets(), one.found_regrets()
+    return {
+        "seeds": len(one.enough), "losses": {str(rank): losses.tolist() for rank, losses in one.losses.items()},
+        "parameters": {str(rank): count for rank, count in one.parameters.items()}, "best": one.best, "gain": one.gain,
+        "enough": one.enough, "regrets": regrets.tolist(), "mean_parameters": one.mean_parameters(),
+        "found": one.found.tolist(), "found_regrets": own.tolist(), "found_parameters": one.found_parameters.tolist(),
+    }  # fmt: skip
+
+
+def spread(values: np.ndarray, digits: int = 4) -> str:
+    """Mean +- standard error over the seeds."""
+    error = f" +- {values.std(ddof=1) / len(values) ** 0.5:.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{error}"
+
+
+def _shown(one: Regret) -> Table:
+    """A row for every rank, one for the ranks called enough, and one for the ranks that the searches' rule chose."""
+    table = Table(title=f"{one.task}, {len(one.enough)} seeds: mean +- standard error")
+    table.add_column("ranks")
+    for column in ("loss, nats a label", "regret / gain", "LoRA parameters"):
+        table.add_column(column, justify="right")
+    for rank, losses in one.losses.items():
+        name = "the head alone" if rank == 0 else f"{rank} in every layer"
+        regret = "the best" if rank == one.best else _percent(one.over_gain(losses))
+        table.add_row(name, spread(losses), regret, f"{one.parameters[rank]:,}")
+    called = ", ".join("nothing" if rank is None else str(rank) for rank in one.enough)
+    table.add_row(f"enough: {called}", spread(one.at_enough), _percent(one.regrets()), f"{one.mean_parameters():,.0f}")
+    own = one.found_parameters.mean()
+    table.add_row("by the search's rule", spread(one.found), _percent(one.found_regrets()), f"{own:,.0f}")
+    return table
+
+
+def _percent(values: np.ndarray) -> str:
+    return "-" if np.isnan(values).any() else f"{spread(100 * values, 1)} %"
+
+
+if __name__ == "__main__":
+    sys.exit(main(EnoughSettings, measure_enough))

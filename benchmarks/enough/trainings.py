@@ -1,0 +1,85 @@
+"""Trainings at the same rank in every layer, and searches that say which rank is enough; from studies or a table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.losses import held_out_loss
+from configs.errors import UserError
+from engine import ranks
+from engine.run.contents import read_result
+from engine.run.folder import RunFolder
+
+COLUMNS = ["task", "seed", "method", "rank", "loss", "parameters"]
+"""The columns of a table of trainings.
+
+`rank`: 0 for the head alone; of a search the rank that it calls enough, or nothing if its LoRA has learned nothing.
+`loss`: nats a label on held-out rows, at a fitted temperature; of a search, that of the retraining at its ranks.
+`parameters`: of LoRA."""
+METHODS = ("head", "lora", "autolora")
+
+
+def of_study(root: Path) -> pd.DataFrame:
+    """The finished cells of a study with the methods head, lora and autolora. The folder's name stands for the task.
+
+    Raises UserError for a folder without such cells, and for a cell whose files are damaged or do not fit.
+    """
+    rows = []
+    for path in sorted(root.glob("cells/*/metrics.json")):
+        folder = RunFolder(path.parent)
+        result = read_result(path, "settings", "seed", "lora_parameters")
+        method = result["method"]
+        if method not in METHODS:
+            continue
+        rank: int | None = 0
+        if method == "autolora":
+            record = ranks.load(folder.ranks)
+            if record.evidence is None:
+                raise UserError(f"{folder.ranks}: its search has measured no curve; --answer.rows measures it")
+            rank = record.evidence.sufficient_rank(record.tolerance)
+        elif method == "lora":
+            rank = result["settings"]["lora.r"]
+        rows.append([root.name, result["seed"], method, rank, held_out_loss(folder), result["lora_parameters"]])
+    if not rows:
+        raise UserError(f"{root}: it has no finished run of the methods {', '.join(METHODS)}; the study's command "
+                        f"trains them")  # fmt: skip
+    return _in_order(pd.DataFrame(rows, columns=COLUMNS))
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """The trainings in a CSV file that `write_table` wrote. Raises UserError that names a file that is none."""
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a CSV file: {error}") from error
+    if list(table.columns) != COLUMNS:
+        raise UserError(f"{path}: it must have the columns {', '.join(COLUMNS)}")
+    numbers = table[["seed", "rank", "loss", "parameters"]]
+    if not all(map(pd.api.types.is_numeric_dtype, numbers.dtypes)) or numbers.drop(columns="rank").isna().any(
+        axis=None
+    ):
+        raise UserError(f"{path}: seed, rank, loss and parameters must be numbers, and only a rank may be left out")
+    if not set(table["method"]) <= set(METHODS):
+        raise UserError(f"{path}: allowed methods: {', '.join(METHODS)}")
+    return _in_order(table)
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Writes the trainings as a CSV file that `read_table` reads. Creates the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _in_order(table).to_csv(path, index=False, float_format="%.6f")
+
+
+def joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """All of these trainings; of one that stands in several parts the last counts."""
+    table = _in_order(pd.concat(parts))
+    # A search that calls another rank enough than before is still the same search.
+    uniform = table["rank"].where(table["method"] == "lora", 0)
+    again = table.assign(uniform=uniform).duplicated(["task", "seed", "method", "uniform"], keep="last")
+    return table[~again].reset_index(drop=True)
+
+
+def _in_order(table: pd.DataFrame) -> pd.DataFrame:
+    ranked = table.astype({"rank": "Int64"})
+    return ranked.sort_values(["task", "seed", "method", "rank"], ignore_index=True, kind="stable")

@@ -1,0 +1,36 @@
+"""The command: numbers, tables and the kept table."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.command import main
+from benchmarks.enough.__main__ import EnoughSettings, measure_enough
+from benchmarks.enough.trainings import write_table
+from engine.disk.files import read_json
+from tests.benchmarks.enough.test_regret import table
+
+
+def run(*arguments: str) -> int:
+    return main(EnoughSettings, measure_enough, arguments)
+
+
+@pytest.mark.trains  # the JSON names the commit, which a process of its own tells
+def test_a_kept_table_is_enough_for_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_table(table([1, 2, None]), tmp_path / "kept.csv")
+    assert run("--table", str(tmp_path / "kept.csv"), "--json", str(tmp_path / "made.json")) == 0
+    numbers = read_json(tmp_path / "made.json")["a"]
+    assert (numbers["best"], numbers["enough"], numbers["seeds"]) == (2, [1, 2, None], 3)
+    assert numbers["regrets"] == pytest.approx([0.2, 0.0, 0.2])
+    shown = capsys.readouterr().out
+    assert "enough: 1, 2, nothing" in shown
+    assert "13.3 +- 6.7 %" in shown
+
+
+def test_too_few_trainings_and_none_at_all_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 2
+    assert "--studies, --table: give at least one of them" in capsys.readouterr().err
+    whole = table([1])
+    write_table(whole[whole["method"] == "lora"], tmp_path / "kept.csv")
+    assert run("--table", str(tmp_path / "kept.csv")) == 2
+    assert "no seed has finished its search and a training at every rank" in capsys.readouterr().err

@@ -1,0 +1,61 @@
+"""The regret of the rank that a search calls enough, by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.enough.regret import regret_of
+from benchmarks.enough.trainings import COLUMNS
+from configs.errors import UserError
+
+LOSSES = {0: 1.0, 1: 0.6, 2: 0.5, 4: 0.52}
+
+
+def table(enough: list[int | None], losses: dict[int, float] = LOSSES) -> pd.DataFrame:
+    """Each seed's losses are those of `losses` plus a hundredth of the seed."""
+    rows: list[tuple[str, int, str, int | None, float, int]] = []
+    for seed, rank in enumerate(enough):
+        rows.append(("a", seed, "autolora", rank, 0.51 + seed / 100, 150))
+        rows += [("a", seed, "lora" if at else "head", at, loss + seed / 100, 100 * at) for at, loss in losses.items()]
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"rank": "Int64"})
+
+
+def test_regret_is_the_loss_above_the_best_rank_over_the_gain() -> None:
+    found = regret_of("a", table([1, 2, 4]))
+    assert found is not None
+    assert found.best == 2
+    assert found.gain == pytest.approx(0.5)
+    np.testing.assert_allclose(found.regrets(), [0.2, 0.0, 0.04], atol=1e-12)
+    np.testing.assert_allclose(found.found_regrets(), [0.02, 0.02, 0.02], atol=1e-12)
+    assert found.mean_parameters() == pytest.approx((100 + 200 + 400) / 3)
+
+
+def test_a_search_that_learned_nothing_is_retrained_at_rank_1() -> None:
+    found = regret_of("a", table([None]))
+    assert found is not None
+    assert (found.enough, found.taken) == ([None], [1])
+    np.testing.assert_allclose(found.regrets(), [0.2], atol=1e-12)
+
+
+def test_a_seed_without_a_search_or_with_a_rank_missing_is_left_out() -> None:
+    whole = table([2, 2, 4])
+    part = whole[
+        ~((whole["seed"] == 1) & (whole["rank"] == 4)) & ~((whole["seed"] == 2) & (whole["method"] == "autolora"))
+    ]
+    found = regret_of("a", part)
+    assert found is not None
+    assert found.enough == [2]
+    assert regret_of("a", whole[whole["method"] != "autolora"]) is None
+    assert regret_of("a", whole[whole["method"] != "head"]) is None
+
+
+def test_where_the_head_alone_is_best_there_is_no_regret() -> None:
+    found = regret_of("a", table([1, 2], {0: 0.5, 1: 0.6, 2: 0.7}))
+    assert found is not None
+    assert found.best == 0
+    assert np.isnan(found.regrets()).all()
+
+
+def test_a_rank_that_was_not_trained_is_named() -> None:
+    with pytest.raises(UserError, match="a: nothing was trained at rank 8; trained: 0, 1, 2, 4"):
+        regret_of("a", table([8]))
