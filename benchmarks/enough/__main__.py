@@ -77,7 +77,7 @@ def _shown(one: Regret) -> Table:
         name = "the head alone" if rank == 0 else f"{rank} in every layer"
         regret = "the best" if rank == one.best else _percent(one.over_gain(losses))
         table.add_row(name, spread(losses), regret, f"{one.parameters[rank]:,}")
-    called = ", ".join("nothing" if rank is None else str(rank) for rank in one.enough)
+    called = ", ".join("-" if rank is None else str(rank) for rank in one.enough)
     table.add_row(f"enough: {called}", spread(one.at_enough), _percent(one.regrets()), f"{one.mean_parameters():,.0f}")
     own = one.found_parameters.mean()
     table.add_row("by the search's rule", spread(one.found), _percent(one.found_regrets()), f"{own:,.0f}")

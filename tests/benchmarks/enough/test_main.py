@@ -23,7 +23,7 @@ def test_a_kept_table_is_enough_for_the_numbers(tmp_path: Path, capsys: pytest.C
     assert (numbers["best"], numbers["enough"], numbers["seeds"]) == (2, [1, 2, None], 3)
     assert numbers["regrets"] == pytest.approx([0.2, 0.0, 0.2])
     shown = capsys.readouterr().out
-    assert "enough: 1, 2, nothing" in shown
+    assert "enough: 1, 2, -" in shown
     assert "13.3 +- 6.7 %" in shown
 
 
