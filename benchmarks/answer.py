@@ -15,8 +15,9 @@ from benchmarks.command import main
 from benchmarks.timing import Batch
 from benchmarks.workload import PlainStep, Workload, make_workload
 from configs.rules import evaluation_batch
+from engine.answer.cuts import Searched
 from engine.answer.likelihood import Categorical
-from engine.answer.measure import Searched, Without, measure, passes
+from engine.answer.measure import measure, passes
 from engine.answer.sample import Sample
 from engine.run.interrupt import StopRequest
 from engine.search.components import to_singular_basis
@@ -110,7 +111,7 @@ def _answer(work: Workload, settings: AnswerSettings, bar: Bar) -> float:
     sample = Sample(work.rows, work.collate, Categorical(), work.compute, StopRequest(), batch=batch)
     off = sample.statistics(model, [searched.cut(searched.all() & False)])[0][0]
     began = time.perf_counter()
-    measure(searched, replace(sample, advance=advance), Without("head alone", off), work.config)
+    measure(searched, replace(sample, advance=advance), off, work.config)
     return time.perf_counter() - began
 
 

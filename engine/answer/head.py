@@ -21,16 +21,14 @@ PATIENCE = 3
 def train_head(run: Workbench, d_tr: Dataset, sample: Sample) -> tuple[PreTrainedModel, int]:
     """Trains the head, and other modules that are trained whole, on D_tr without LoRA; returns model and steps.
 
-    A model without such a module, as a causal language model, is returned untrained with 0 steps. The training uses
-    the search's settings for W and ends when the loss on D_val stops falling, at the latest after `search.steps`. The
-    weights with the lowest loss on D_val are kept. This favours the head, so that LoRA's gain is understated.
+    The training uses the search's settings for W and ends when the loss on D_val stops falling, at the latest after
+    `search.steps`. The weights with the lowest loss on D_val are kept. This favours the head, so that LoRA's gain is
+    understated.
     """
     search = run.config.search
     set_seed(run.config.seed)
     model, weights = head_alone(run.base())
     torch.nn.Module.to(model, run.compute.device)
-    if not weights:
-        return model, 0
     run.processes.same(weights)
     some = sample.some(CHECK_ROWS)
     rate, decay = search.learning_rate, search.weight_decay

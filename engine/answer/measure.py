@@ -1,44 +1,22 @@
 """Measure a searched model on D_val: the gain of LoRA, the shares, and the curves."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
-from peft import PeftModel
 from torch import Tensor
 
 from configs.schema import RunConfig
 from engine.answer.curve import Judged, crossed, kept
-from engine.answer.sample import WITH_GRADIENT, Opened, Sample
+from engine.answer.cuts import Cuts, Searched
+from engine.answer.sample import WITH_GRADIENT, Sample
 from engine.answer.shares import NODES, Shares, complete, integrate
 from engine.ranks.budget import kept_within
 from engine.ranks.evidence import CurvePoint, Evidence
 from engine.ranks.rules import above_noise, parameters_of
-from problems.gates import Gates
 
 BUDGETS = (0.25, 0.5, 1.0, 2.0)
 """The budgets that the budget curve measures, as average ranks; those above k are left out."""
-
-
-@dataclass(frozen=True)
-class Searched:
-    """A searched model in its singular basis, with its gates, the singular values [layers, k] and the LoRA parameters
-    of one component of each layer [layers]."""
-
-    model: PeftModel
-    gates: Gates
-    singular_values: Tensor
-    sizes: list[int]
-
-    def cut(self, mask: Tensor) -> Opened:
-        """A context in which only the components in `mask` [layers, k] are active."""
-        device = next(self.model.parameters()).device
-        return partial(self.gates.open, mask.float().to(device))
-
-    def all(self) -> Tensor:
-        """The mask with all components."""
-        return torch.ones(self.singular_values.shape, dtype=torch.bool)
 
 
 def ranks_of_curve(k: int, asked: Sequence[int] = ()) -> list[int]:
@@ -48,33 +26,27 @@ def ranks_of_curve(k: int, asked: Sequence[int] = ()) -> list[int]:
 
 
 def passes(config: RunConfig) -> int:
-    """How many passes over all rows `measure` takes; a pass with a gradient counts as WITH_GRADIENT passes."""
+    """How many passes over all rows `measure` takes at most; a pass with a gradient counts as WITH_GRADIENT passes."""
     k = config.lora.k
     return 1 + len(ranks_of_curve(k, config.answer.curve_ranks)) + WITH_GRADIENT * NODES + 2 * len(_budgets(k))
 
 
-@dataclass(frozen=True)
-class Without:
-    """The model without LoRA. `name`: "head alone" or "base model"; `statistics`: of every row [rows, numbers]."""
+def measure(searched: Searched, sample: Sample, head: Tensor | None, config: RunConfig) -> tuple[Evidence, Shares]:
+    """The evidence on D_val, and the shares of every component.
 
-    name: str
-    statistics: Tensor
-
-
-def measure(searched: Searched, sample: Sample, without: Without, config: RunConfig) -> tuple[Evidence, Shares]:
-    """The evidence on D_val, and the shares of every component."""
+    `head`: the statistics of the head alone on every row [rows, numbers]; None if the search trained nothing but LoRA,
+    so that the searched model without LoRA is the base model."""
     k, first, likelihood = searched.gates.k, sample.first_half, sample.likelihood
-    every = searched.all()
-    cuts = ranks_of_curve(k, config.answer.curve_ranks)
-    by_rank = [every & (torch.arange(k) < rank) for rank in cuts]
-    off = torch.zeros_like(every)
-    found, weights = sample.statistics(searched.model, [searched.cut(mask) for mask in (off, *by_rank)])
+    every, cuts = searched.all(), Cuts(searched, sample)
+    ranks = ranks_of_curve(k, config.answer.curve_ranks)
+    off, *by_rank = cuts.statistics([every & False, *(every & (torch.arange(k) < rank) for rank in ranks)])
+    weights = cuts.weights
     # The sum of the shares is compared with `switch_off`, a difference of losses. Between the temperatures of the
     # likelihood's grid losses are interpolated, so a temperature of the grid is taken, where they are exact.
-    temperature = likelihood.exact(likelihood.fitted(found[-1], weights))
-    judged = [crossed(likelihood, (at, at), weights, first) for at in found[1:]]
-    whole, alone = judged[-1], crossed(likelihood, (without.statistics,) * 2, weights, first)
-    on_off = [likelihood.losses(at, temperature, weights).sum() for at in (found[0], found[-1])]
+    temperature = likelihood.exact(likelihood.fitted(by_rank[-1], weights))
+    judged = [crossed(likelihood, (at, at), weights, first) for at in by_rank]
+    whole, alone = judged[-1], crossed(likelihood, (off if head is None else head,) * 2, weights, first)
+    on_off = [likelihood.losses(at, temperature, weights).sum() for at in (off, by_rank[-1])]
     switch_off = float((on_off[0] - on_off[1]) / weights.sum())
     by_nodes = partial(integrate, searched.model, searched.gates, sample, config.search.batch_size, temperature)
     shares, nodes = complete(
@@ -83,7 +55,7 @@ def measure(searched: Searched, sample: Sample, without: Without, config: RunCon
     gain, error = alone.above(whole)
     evidence = Evidence(
         rows=len(sample.rows),
-        without=without.name,
+        without="base model" if head is None else "head alone",
         loss=whole.loss,
         gain=gain,
         gain_standard_error=error,
@@ -91,9 +63,9 @@ def measure(searched: Searched, sample: Sample, without: Without, config: RunCon
         switch_off=switch_off,
         nodes=nodes,
         temperature=temperature,
-        rank_curve=tuple(_point(rank, at, whole, alone) for rank, at in zip(cuts, judged, strict=True)),
+        rank_curve=tuple(_point(rank, at, whole, alone) for rank, at in zip(ranks, judged, strict=True)),
         budget_rule=_budget_rule(config),
-        budget_curve=tuple(_budget_curve(searched, sample, shares, whole, alone, config)),
+        budget_curve=tuple(_budget_curve(cuts, shares, whole, alone, config)),
     )
     return evidence, shares
 
@@ -106,22 +78,18 @@ def _budgets(k: int) -> list[float]:
     return [budget for budget in BUDGETS if budget <= k]
 
 
-def _budget_curve(
-    searched: Searched, sample: Sample, shares: Shares, whole: Judged, alone: Judged, config: RunConfig
-) -> list[CurvePoint]:
+def _budget_curve(cuts: Cuts, shares: Shares, whole: Judged, alone: Judged, config: RunConfig) -> list[CurvePoint]:
     """The budget curve: each half of the rows measures the components that the other half's shares chose."""
-    rule, points = _budget_rule(config), []
+    rule, points, searched, sample = _budget_rule(config), [], cuts.searched, cuts.sample
     budgets = [b for b in _budgets(searched.gates.k) if parameters_of(b, searched.sizes) >= min(searched.sizes)]
     masks = [
         within(rule, of.mean(), of.standard_error(), searched.singular_values, searched.sizes, budget)
         for budget in budgets
         for of in shares.halves()
     ]
-    if not masks:
-        return []
-    found, weights = sample.statistics(searched.model, [searched.cut(mask) for mask in masks])
+    found = cuts.statistics(masks)
     for number, budget in enumerate(budgets):
-        judged = crossed(sample.likelihood, tuple(found[2 * number : 2 * number + 2]), weights, sample.first_half)
+        judged = crossed(sample.likelihood, found[2 * number : 2 * number + 2], cuts.weights, sample.first_half)
         taken = within(rule, shares.mean(), shares.standard_error(), searched.singular_values, searched.sizes, budget)
         parameters = int(taken.sum(dim=1) @ torch.tensor(searched.sizes))
         points.append(_point(budget, judged, whole, alone, parameters))

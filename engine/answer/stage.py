@@ -13,10 +13,11 @@ from transformers import set_seed
 
 from configs.rules import evaluation_batch
 from engine import ranks
+from engine.answer.cuts import Searched
 from engine.answer.decide import decided
 from engine.answer.head import train_head
 from engine.answer.likelihood import likelihood_of
-from engine.answer.measure import Searched, Without, measure, passes
+from engine.answer.measure import measure, passes
 from engine.answer.sample import Sample
 from engine.answer.settings import ANSWERED
 from engine.answer.shares import Shares
@@ -30,7 +31,7 @@ from engine.run.contents import read_searched
 from engine.run.same_data import refuse_changed_data
 from engine.run.workbench import Workbench
 from engine.search import trajectory
-from engine.search.found import NUMBERS, read_numbers, searched_model
+from engine.search.found import NUMBERS, read_numbers, searched_model, trains_head
 from engine.terminal.bar import Bar
 from engine.tracking import NOWHERE, Tracker
 
@@ -88,7 +89,7 @@ def _measured(run: Workbench, singular: Tensor, sizes: list[int]) -> tuple[Evide
         data.train.select(chosen), data.collate, likelihood_of(run.kind), run.compute, run.stop, run.processes,
         evaluation_batch(config),
     )  # fmt: skip
-    without, steps = _without_lora(run, data.train.select(d_tr), sample)
+    head, steps = _head(run, data.train.select(d_tr), sample)
     run.compute.let_go()
     set_seed(config.seed)
     searched = Searched(*searched_model(run), singular, sizes)
@@ -107,7 +108,7 @@ def _measured(run: Workbench, singular: Tensor, sizes: list[int]) -> tuple[Evide
             bar.step(min(done, bar.total))
 
         told = dataclasses.replace(sample, advance=advance, extend=bar.grow)
-        evidence, shares = measure(searched, told, without, config)
+        evidence, shares = measure(searched, told, head, config)
     run.compute.let_go()
     if not evidence.finite or not bool(shares.sums.isfinite().all()):
         log.warning("answer: losses of the searched model are not finite, so shares and the curve are left out")
@@ -115,11 +116,13 @@ def _measured(run: Workbench, singular: Tensor, sizes: list[int]) -> tuple[Evide
     return evidence, shares
 
 
-def _without_lora(run: Workbench, d_tr: Dataset, sample: Sample) -> tuple[Without, int]:
-    """The model without LoRA, measured on the sample, and for how many steps its head was trained."""
+def _head(run: Workbench, d_tr: Dataset, sample: Sample) -> tuple[Tensor | None, int]:
+    """The statistics of the head alone on the sample, and for how many steps it was trained; None and 0 if the search
+    trained nothing but LoRA."""
+    if not trains_head(run.folder):
+        return None, 0
     model, steps = train_head(run, d_tr, sample)
-    statistics, _ = sample.statistics(model)
-    return Without("head alone" if steps else "base model", statistics[0]), steps
+    return sample.statistics(model)[0][0], steps
 
 
 def _seconds_a_row(searched: Searched, sample: Sample) -> float:

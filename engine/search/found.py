@@ -47,6 +47,11 @@ def read_numbers(folder: RunFolder) -> dict[str, Tensor]:
     return found
 
 
+def trains_head(folder: RunFolder) -> bool:
+    """Whether the search trained a head, or other modules whole, beside LoRA. Raises UserError as `read_tensors`."""
+    return any(".lora_" not in name for name in read_tensors(folder.search_weights))
+
+
 @torch.no_grad()
 def searched_model(run: Workbench) -> tuple[PeftModel, Gates]:
     """The searched model of this run and its gates, loaded from search/, on the run's device.

@@ -8,8 +8,8 @@ from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
+from engine.answer.cuts import Searched
 from engine.answer.likelihood import Categorical
-from engine.answer.measure import Searched
 from engine.answer.sample import Sample
 from engine.run.interrupt import StopRequest
 from engine.search.components import to_singular_basis

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from configs.schema import LoraSettings, RunConfig
-from engine.answer.measure import Without, measure, ranks_of_curve
+from engine.answer.measure import measure, ranks_of_curve
 from engine.ranks.evidence import Evidence
 from tests.helpers.branches import planted, sample_of, searched, train
 
@@ -16,9 +16,7 @@ def answer_of(needed: tuple[int, ...], seed: int, branches: int = 6, rows: int =
     model, inputs, labels = planted(branches, needed, 2 * rows, seed)
     train(model, inputs[:rows], labels[:rows])
     found, sample = searched(model), sample_of(inputs[rows:], labels[rows:])
-    off = found.all() & False
-    without = Without("base model", sample.statistics(model, [found.cut(off)])[0][0])
-    evidence, shares = measure(found, sample, without, CONFIG)
+    evidence, shares = measure(found, sample, None, CONFIG)
     return evidence, shares.by_layer().mean().flatten()
 
 

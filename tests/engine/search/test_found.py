@@ -10,7 +10,7 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from engine.run.context import Context
 from engine.run.folder import RunFolder
-from engine.search.found import NUMBERS, read_numbers, read_tensors, searched_model, write_tensors
+from engine.search.found import NUMBERS, read_numbers, read_tensors, searched_model, trains_head, write_tensors
 from engine.search.stage import build_search
 
 
@@ -21,6 +21,15 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     found = read_numbers(folder)
     assert all(torch.equal(found[name], numbers[name]) for name in NUMBERS)
     assert [path.name for path in folder.search.iterdir()] == ["components.safetensors"]
+
+
+def test_a_head_is_told_from_lora_by_its_name(tmp_path: Path) -> None:
+    folder, lora = RunFolder(tmp_path), {"base_model.model.q_proj.lora_A.default.weight": torch.rand(2, 3)}
+    write_tensors(lora, folder.search_weights)
+    assert not trains_head(folder)
+    head = {"base_model.model.classifier.modules_to_save.default.weight": torch.rand(2, 3)}
+    write_tensors(lora | head, folder.search_weights)
+    assert trains_head(folder)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x00" * 40])

@@ -1,0 +1,55 @@
+"""A searched model, and its losses when only some of its components are active."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+
+from engine.answer.sample import Opened, Sample
+from problems.gates import Gates
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A searched model in its singular basis, with its gates, the singular values [layers, k] and the LoRA parameters
+    of one component of each layer [layers]."""
+
+    model: PeftModel
+    gates: Gates
+    singular_values: Tensor
+    sizes: list[int]
+
+    def cut(self, mask: Tensor) -> Opened:
+        """A context in which only the components in `mask` [layers, k] are active."""
+        device = next(self.model.parameters()).device
+        return partial(self.gates.open, mask.float().to(device))
+
+    def all(self) -> Tensor:
+        """The mask with all components."""
+        return torch.ones(self.singular_values.shape, dtype=torch.bool)
+
+
+class Cuts:
+    """Measures cuts of a searched model. A mask that was measured before is not measured again: the two halves of the
+    rows, or two budgets, often choose the same components."""
+
+    def __init__(self, searched: Searched, sample: Sample) -> None:
+        self.searched = searched
+        self.sample = sample
+        self.weights = torch.zeros(len(sample.rows), dtype=torch.float64)
+        """The weight of each row [rows], known after the first measurement."""
+        self._known: dict[bytes, Tensor] = {}
+
+    def statistics(self, masks: Sequence[Tensor]) -> list[Tensor]:
+        """The likelihood's statistics of every row [rows, numbers] under each of these masks [layers, k]."""
+        keys = [mask.numpy().tobytes() for mask in masks]
+        new = {key: mask for key, mask in zip(keys, masks, strict=True) if key not in self._known}
+        self.sample.extend((len(new) - len(masks)) * len(self.sample.rows))
+        if new:
+            points = [self.searched.cut(mask) for mask in new.values()]
+            found, self.weights = self.sample.statistics(self.searched.model, points)
+            self._known.update(zip(new, found, strict=True))
+        return [self._known[key] for key in keys]
