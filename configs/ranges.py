@@ -88,6 +88,9 @@ Ranks = Annotated[
     Range("two or more ranks, each from 1 to 1024", lambda x: len(x) > 1 and all(1 <= rank <= 1024 for rank in x)),
 ]
 CurveRanks = Annotated[list[int], Range("ranks, each from 1 to 1024", lambda x: all(1 <= rank <= 1024 for rank in x))]
+Budgets = Annotated[
+    list[float], Range(f"numbers above 0, at most {LARGEST:,}", lambda x: all(0 < budget <= LARGEST for budget in x))
+]
 Steps = Annotated[
     list[int], Range(f"search steps, 1 to {_WHOLE} each", lambda x: all(1 <= step <= MOST for step in x))
 ]

@@ -160,6 +160,13 @@ def _answer_refusals(config: RunConfig) -> Iterator[str]:
     above = [rank for rank in answer.curve_ranks if rank > k]
     if above:
         yield _refusal("answer.curve_ranks", answer.curve_ranks, f"with --lora.k {k}", "ranks up to k")
+    too_large = [budget for budget in answer.curve_budgets if budget > k]
+    if too_large and answer.curve_budgets != type(answer)().curve_budgets:
+        yield _refusal("answer.curve_budgets", answer.curve_budgets, f"with --lora.k {k}", "average ranks up to k")
+    if not answer.curve_budgets and answer.rule != "threshold" and answer.budget == "auto" and answer.from_run is None:
+        yield _refusal(
+            "answer.curve_budgets", answer.curve_budgets, "with --answer.budget auto", "one or more, or a budget"
+        )
     needs = answer.rule == "shares" or (answer.rule == "size" and answer.budget == "auto")
     if answer.rows == 0 and needs and answer.from_run is None:
         yield _refusal("answer.rows", 0, f"for --answer.rule {answer.rule}, which measures on D_val", "8 or more")

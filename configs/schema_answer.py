@@ -17,7 +17,7 @@ class AnswerConfig:
     the largest squared singular value per parameter. With shares and size a layer may get rank 0."""
     budget: ranges.Budget = "auto"
     """Rules shares and size: an average rank; all ranks together have at most as many LoRA parameters as this rank in
-    every layer. auto: the smallest of 0.25, 0.5, 1 and 2 that is enough; if none is, there is no limit."""
+    every layer. auto: the smallest of curve_budgets that is enough; if none is, there is no limit."""
     tolerance: ranges.ShareFromZero = 0.05
     """A rank or budget is enough if what it loses, plus 1.64 standard errors, is at most this part of what LoRA gains
     on D_val."""
@@ -26,6 +26,9 @@ class AnswerConfig:
     gain) are measured. 0 measures nothing; it is allowed for rule threshold, and for size with a number as budget."""
     curve_ranks: ranges.CurveRanks = field(default_factory=list)
     """Ranks at which the curve is measured, in addition to lora.k. Empty: 1, 2, 4, ..."""
+    curve_budgets: ranges.Budgets = field(default_factory=lambda: [0.25, 0.5, 1.0, 2.0])
+    """Budgets, as average ranks, at which the curve is measured with ranks placed by the rule (with threshold: by
+    shares). Each takes two passes over the rows. Of the default those above lora.k are left out."""
     from_run: ranges.FilePathOrNull = None
     """Folder of another run: its finished search is copied instead of searching again, and the ranks are chosen from
     it by this run's rule, budget and tolerance. In the path, {seed}, {task} and {runs} stand for this run's seed, task

@@ -172,7 +172,7 @@ TABLE: tuple[Row, ...] = (
         f"{_METHOD}, which has no search by gradients",
     ),
     Row(
-        ("answer.rows", "answer.curve_ranks", "study.probe"), lambda c: c.answer.from_run is not None,
+        ("answer.rows", "answer.curve_ranks", "answer.curve_budgets", "study.probe"), lambda c: c.answer.from_run is not None,
         "with --answer.from, which copies another run's search and its measurements", "leave it out, or search again",
     ),
     Row(
@@ -180,7 +180,8 @@ TABLE: tuple[Row, ...] = (
         "with --answer.rule threshold, which has no budget", "give --answer.rule shares or size, or leave it out",
     ),
     Row(
-        ("answer.tolerance", "answer.curve_ranks"), lambda c: c.answer.rows == 0 and c.answer.from_run is None,
+        ("answer.tolerance", "answer.curve_ranks", "answer.curve_budgets"),
+        lambda c: c.answer.rows == 0 and c.answer.from_run is None,
         "with --answer.rows 0, which measures nothing",
     ),
     Row(

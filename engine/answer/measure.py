@@ -15,9 +15,6 @@ from engine.ranks.budget import kept_within
 from engine.ranks.evidence import CurvePoint, Evidence
 from engine.ranks.rules import above_noise, parameters_of
 
-BUDGETS = (0.25, 0.5, 1.0, 2.0)
-"""The budgets that the budget curve measures, as average ranks; those above k are left out."""
-
 
 def ranks_of_curve(k: int, asked: Sequence[int] = ()) -> list[int]:
     """The ranks of the curve, rising: those `asked` for (if empty 1, 2, 4, ...) and k."""
@@ -27,8 +24,8 @@ def ranks_of_curve(k: int, asked: Sequence[int] = ()) -> list[int]:
 
 def passes(config: RunConfig) -> int:
     """How many passes over all rows `measure` takes at most; a pass with a gradient counts as WITH_GRADIENT passes."""
-    k = config.lora.k
-    return 1 + len(ranks_of_curve(k, config.answer.curve_ranks)) + WITH_GRADIENT * NODES + 2 * len(_budgets(k))
+    cuts = 1 + len(ranks_of_curve(config.lora.k, config.answer.curve_ranks)) + 2 * len(_budgets(config))
+    return cuts + WITH_GRADIENT * NODES
 
 
 def measure(searched: Searched, sample: Sample, head: Tensor | None, config: RunConfig) -> tuple[Evidence, Shares]:
@@ -74,14 +71,14 @@ def _budget_rule(config: RunConfig) -> str:
     return "size" if config.answer.rule == "size" else "shares"
 
 
-def _budgets(k: int) -> list[float]:
-    return [budget for budget in BUDGETS if budget <= k]
+def _budgets(config: RunConfig) -> list[float]:
+    return sorted({budget for budget in config.answer.curve_budgets if budget <= config.lora.k})
 
 
 def _budget_curve(cuts: Cuts, shares: Shares, whole: Judged, alone: Judged, config: RunConfig) -> list[CurvePoint]:
     """The budget curve: each half of the rows measures the components that the other half's shares chose."""
     rule, points, searched, sample = _budget_rule(config), [], cuts.searched, cuts.sample
-    budgets = [b for b in _budgets(searched.gates.k) if parameters_of(b, searched.sizes) >= min(searched.sizes)]
+    budgets = [b for b in _budgets(config) if parameters_of(b, searched.sizes) >= min(searched.sizes)]
     masks = [
         within(rule, of.mean(), of.standard_error(), searched.singular_values, searched.sizes, budget)
         for budget in budgets

@@ -59,6 +59,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "answer.budget": ([0, -1, inf, nan, "all"], [0.1, "auto"]),
     "answer.tolerance": ([1.0, -0.1, nan], [0, 0.99]),
     "answer.curve_ranks": ([[0, 4], [4, 1025]], [[], [1, 8]]),
+    "answer.curve_budgets": ([[0], [-1.0], [1e7]], [[0.25], [2, 8]]),
     "answer.rows": ([-1, 10**9 + 1], [0, 10**9]),
     "search.check_every": ([0], [1]),
     "search.patience": ([-1, 10**9 + 1], [0, 10**9]),

@@ -42,6 +42,14 @@ IMPOSSIBLE = {
         ("--answer.curve_ranks", "[1,16]"),
         r"^--answer\.curve_ranks: \[1, 16\] is not allowed with --lora\.k 8; allowed: ranks up to k",
     ),
+    "a curve of budgets beyond k": (
+        ("--answer.curve_budgets", "[1,16]"),
+        r"^--answer\.curve_budgets: \[1\.0, 16\.0\] is not allowed with --lora\.k 8; allowed: average ranks up to k",
+    ),
+    "no budgets to choose from": (
+        ("--answer.rule", "shares", "--answer.curve_budgets", "[]"),
+        r"^--answer\.curve_budgets: \[\] is not allowed with --answer\.budget auto; allowed: one or more, or a budget",
+    ),
     "generation without a file": (
         ("--task.type", "generation"),
         r"^--task\.path: null is not allowed for --task\.type generation unless",

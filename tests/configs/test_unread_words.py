@@ -118,6 +118,14 @@ SAID = {
         "--answer.curve_ranks",
         "[1]",
     ): "--answer.curve_ranks: does",
+    (
+        "--answer.rows",
+        "0",
+        "--answer.rule",
+        "threshold",
+        "--answer.curve_budgets",
+        "[1]",
+    ): "--answer.curve_budgets: does nothing with --answer.rows 0",
     (*DATA, "--task.label_smoothing", "0"): "--task.label_smoothing: does nothing with --task.type text: it is read",
     (
         *DATA,

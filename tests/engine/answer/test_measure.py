@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from configs.schema import LoraSettings, RunConfig
-from engine.answer.measure import measure, ranks_of_curve
+from configs.schema_answer import AnswerConfig
+from engine.answer.measure import measure, passes, ranks_of_curve
+from engine.answer.sample import WITH_GRADIENT
 from engine.ranks.evidence import Evidence
 from tests.helpers.branches import planted, sample_of, searched, train
 
@@ -52,6 +54,12 @@ def test_the_whole_model_is_the_last_point_and_keeps_all() -> None:
     assert whole.loss == evidence.loss
     assert [point.at for point in evidence.budget_curve] == [0.25, 0.5, 1.0, 2.0]
     assert all(0.0 <= point.kept_standard_error < 1.0 for point in evidence.rank_curve)
+
+
+def test_budgets_above_k_are_left_out_and_passes_are_counted() -> None:
+    settings = AnswerConfig(curve_ranks=[1], curve_budgets=[8.0, 0.5, 0.5])
+    # No LoRA, ranks 1 and 4, one budget by either half, and three nodes with gradient.
+    assert passes(RunConfig(lora=LoraSettings(k=4), answer=settings)) == 1 + 2 + 2 + 3 * WITH_GRADIENT
 
 
 def test_the_ranks_of_the_curve_double_up_to_k() -> None:
