@@ -172,7 +172,8 @@ TABLE: tuple[Row, ...] = (
         f"{_METHOD}, which has no search by gradients",
     ),
     Row(
-        ("answer.rows", "answer.curve_ranks", "answer.curve_budgets", "study.probe"), lambda c: c.answer.from_run is not None,
+        ("answer.rows", "answer.curve_ranks", "answer.curve_budgets", "study.probe"),
+        lambda c: c.answer.from_run is not None,
         "with --answer.from, which copies another run's search and its measurements", "leave it out, or search again",
     ),
     Row(
