@@ -27,7 +27,7 @@ def main(settings_class: type, measure: Measure, argv: Sequence[str] | None = No
 
     `settings_class` is a frozen dataclass with a field `json`, the file that gets the numbers (null: none). Its class
     attribute AT_LEAST, if any, maps settings to their least allowed values, which also hold for every entry of a list;
-    a list in it may not be empty. FILES, if any, names the settings besides `json` that name a file to write.
+    such a list may not be empty. FILES, if any, names the settings besides `json` that name a file to write.
     """
     settle_hub_access()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

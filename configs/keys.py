@@ -133,7 +133,8 @@ def words(kind: Any) -> str:
 
 
 def check_values(config: RunConfig) -> None:
-    """Raises UserError for the first value that is outside its key's range, or null where its key does not take null.
+    """Raises UserError for the first value that is outside its key's range, or null where its key does not take null,
+    and for an empty text.
 
     jsonargparse refuses all other values of a wrong type.
     """

@@ -33,8 +33,8 @@ def speaks() -> bool:
 
 
 def as_started(line: str) -> str:
-    """The line, with `program()` in place of the `python run.py` that a file of results holds: another person may have
-    started the program in another way than the one who reads the file."""
+    """A line from a file of results, with `program()` for its `python run.py`: whoever reads it may start the program
+    in another way."""
     return line.replace(PLAIN, program(), 1)
 
 

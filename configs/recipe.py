@@ -32,10 +32,15 @@ TOKEN_METRICS = ("perplexity", "token_accuracy")
 """Metrics of a language model that are computed without writing texts."""
 
 
+def plain_name(metric: str) -> str:
+    """A metric's name in small letters, with an underscore for a hyphen."""
+    return metric.lower().replace("-", "_")
+
+
 def writes_texts(task: TaskConfig) -> bool:
     """Whether the model writes texts after the training: for metrics of generation, or as samples of chat."""
     if task.type == "generation":
-        return task.metrics is None or any(name.lower() not in TOKEN_METRICS for name in task.metrics)
+        return task.metrics is None or any(plain_name(name) not in TOKEN_METRICS for name in task.metrics)
     return task.type == "chat" and task.samples > 0
 
 

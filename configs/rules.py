@@ -9,6 +9,7 @@ from configs.launch import processes_started
 from configs.ranges import ALL_LINEAR
 from configs.recipe import is_benchmark
 from configs.schema import RunConfig
+from configs.schema_answer import AnswerConfig
 
 # The hypergradients that need second derivatives. They are listed here so that a wrong attention kernel is refused
 # before torch is loaded; a test compares this set with the registry.
@@ -150,6 +151,11 @@ def _outer_step_refusals(config: RunConfig) -> Iterator[str]:
         yield _refusal("search.patience", search.patience, where, f"0, or {least} or more")
 
 
+def needs_evidence(answer: AnswerConfig) -> bool:
+    """Whether the ranks depend on what is measured on D_val."""
+    return answer.rule == "shares" or (answer.rule == "size" and answer.budget == "auto")
+
+
 def _answer_refusals(config: RunConfig) -> Iterator[str]:
     """Messages about an answer whose ranks could not be derived from its measurements."""
     answer, k = config.answer, config.lora.k
@@ -161,14 +167,13 @@ def _answer_refusals(config: RunConfig) -> Iterator[str]:
     if above:
         yield _refusal("answer.curve_ranks", answer.curve_ranks, f"with --lora.k {k}", "ranks up to k")
     too_large = [budget for budget in answer.curve_budgets if budget > k]
-    if too_large and answer.curve_budgets != type(answer)().curve_budgets:
+    if too_large and answer.curve_budgets != AnswerConfig().curve_budgets:
         yield _refusal("answer.curve_budgets", answer.curve_budgets, f"with --lora.k {k}", "average ranks up to k")
     if not answer.curve_budgets and answer.rule != "threshold" and answer.budget == "auto" and answer.from_run is None:
         yield _refusal(
             "answer.curve_budgets", answer.curve_budgets, "with --answer.budget auto", "one or more, or a budget"
         )
-    needs = answer.rule == "shares" or (answer.rule == "size" and answer.budget == "auto")
-    if answer.rows == 0 and needs and answer.from_run is None:
+    if answer.rows == 0 and needs_evidence(answer) and answer.from_run is None:
         yield _refusal("answer.rows", 0, f"for --answer.rule {answer.rule}, which measures on D_val", "8 or more")
 
 

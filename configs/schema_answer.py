@@ -13,8 +13,9 @@ class AnswerConfig:
     rule: Literal["threshold", "shares", "size"] = "threshold"
     """How the rank of each layer is chosen. threshold: the number of its components with alpha >= lambda (paper).
     shares: of the singular components of all layers, those with the largest share per parameter. A component's share
-    is its part of what switching LoRA off would cost on D_val; a share below noise is not counted. size: those with
-    the largest squared singular value per parameter. With shares and size a layer may get rank 0."""
+    is its part of what switching LoRA off would cost on D_val; a share is counted only if it is more than two
+    standard errors above 0. size: those with the largest squared singular value per parameter. With shares and size
+    a layer may get rank 0."""
     budget: ranges.Budget = "auto"
     """Rules shares and size: an average rank; all ranks together have at most as many LoRA parameters as this rank in
     every layer. auto: the smallest of curve_budgets that is enough; if none is, there is no limit."""

@@ -16,7 +16,7 @@ from torch import nn
 from configs.errors import UserError
 from configs.keys import check_type, check_types
 from configs.launch import processes_started
-from configs.rules import check
+from configs.rules import check, needs_evidence
 from configs.schema import (
     HypergradientConfig,
     LoraSettings,
@@ -33,7 +33,6 @@ from engine.answer.words import conclusion, curve_lines, gain_words, share_lines
 from engine.export.lora_config import save_lora_config
 from engine.ranks import RankRecord
 from engine.ranks.evidence import CurvePoint
-from engine.ranks.needs import needs_evidence
 from engine.run.folder import RunFolder
 from engine.run.given import ScriptBench, dtype_of, same_random_numbers
 from engine.terminal.console import heard, log
@@ -201,7 +200,9 @@ def _refuse_other_trainers(trainer: Any) -> None:
         (trainer.train_dataset is None, "a trainer without train_dataset"),
     ):
         if wrong:
-            raise UserError(f"trainer: {what} is not allowed; allowed: one process, with a train_dataset")
+            raise UserError(
+                f"trainer: {what} is not allowed; allowed: one process without DeepSpeed or FSDP, with a train_dataset"
+            )
 
 
 def _plain_loss(trainer: Any) -> bool:
@@ -219,8 +220,9 @@ def _learn(
 ) -> LearnedRanks:  # fmt: skip
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     device = _one_device(base) if device is None else device
-    # When the block ends, the stack is undone in reverse order: put_back restores the trained weights, the temporary
-    # folder is deleted, and then the model as the script gave it, the random numbers and the log are restored.
+    # When the block ends, the stack is undone in reverse order: put_back undoes the search's changes to the bare
+    # model, the temporary folder is deleted, and then the script's adapters, the random numbers and the log are
+    # restored.
     with ExitStack() as stack:
         stack.enter_context(heard())
         stack.enter_context(same_random_numbers(device))

@@ -26,9 +26,9 @@ from problems.machine.processes import joined
 if TYPE_CHECKING:
     from engine.report.stage import Beside
 
-# --stage report reads the settings from config.yaml in the run's folder, except for these keys (and tracking, unless
-# tracking.wandb is auto), which it takes from the command. The first three must fit this machine; a study keeps those
-# of its file. The last two say where the folder is.
+# --stage report takes its settings from config.yaml in the run's folder. Only these keys come from the command:
+# _OF_THE_MACHINE, which must fit this machine (but not for a study), _OF_THE_REPORT, which say where the folder is,
+# and the section tracking, unless tracking.wandb is auto.
 _OF_THE_MACHINE = ("device", "precision", "strategy")
 _OF_THE_REPORT = ("name", "runs_folder")
 

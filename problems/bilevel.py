@@ -51,7 +51,7 @@ class InnerProblem(BilevelProblem):
     def backward(self, loss: Tensor, params: Tensors, paths: Any, **options: Any) -> None:
         """Writes dL_tr/dW into .grad.
 
-        Stores dL_tr/dbeta (from the same backward pass) and W before the step, where the hypergradient reads them.
+        Stores dL_tr/dbeta (from the same backward pass) and W before the step, if the hypergradient reads them.
         """
         method = registered(self.config.type)
         self.passes.backward += 1

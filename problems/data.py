@@ -65,7 +65,7 @@ def _train_and_unused(rows: Dataset, config: RunConfig, columns: Sequence[str]) 
     """The rows that `task.train_rows` keeps, and some of those that it leaves out (None: no such rows).
 
     The latter are at most `task.unused_rows`, and none unless `retrain.row_losses` is set. Each differs in `columns`
-    from every training row, as an equal row would not measure what was learned.
+    from every training row, as an equal row would measure memory, not learning.
     """
     count, most = config.task.train_rows, config.task.unused_rows if config.retrain.row_losses else 0
     if count is None or count >= len(rows):

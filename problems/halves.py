@@ -1,4 +1,5 @@
-"""Splits the training rows into D_tr, which trains W, and D_val, on which beta, rates and ranks are chosen."""
+"""Splits the training rows into D_tr, which trains W, and D_val, on which beta, learning rates and ranks are
+chosen."""
 
 from collections.abc import Sequence
 
@@ -42,8 +43,8 @@ def split_indices(rows: int, validation_share: float, seed: int) -> Halves:
 def split_by_source(sources: Sequence[str], validation_share: float, seed: int) -> Halves:
     """As `split_indices`, but all rows of one source are in the same half; `sources` names the source of each row.
 
-    A row whose source was trained on does not test what was learned. D_val's size is as close to the share as whole
-    sources allow.
+    A row whose source was trained on would measure memory, not learning. D_val's size is as close to the share as
+    whole sources allow.
     """
     wanted = _size_of_d_val(len(sources), validation_share)
     owners, names = pd.factorize(np.asarray(sources, dtype=object))

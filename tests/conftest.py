@@ -54,7 +54,8 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 def pytest_sessionfinish() -> None:
-    """Python takes down what is not frozen; some libraries complain of the rest."""
+    """Unfreezes: at its end Python destroys only what is not frozen, and some libraries complain if anything is
+    left."""
     gc.unfreeze()
 
 
@@ -78,7 +79,7 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def model_folder(shared_folder: Path) -> Callable[..., Path]:
-    """model_folder("bert", dropout=0.1): a saved base model with its tokenizer; one for the same arguments."""
+    """model_folder("bert", dropout=0.1): a saved base model with its tokenizer; made once for equal arguments."""
     from transformers import set_seed
 
     from tests.helpers.tiny import make_model, make_tokenizer

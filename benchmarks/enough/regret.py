@@ -50,7 +50,7 @@ class Regret:
     def regrets(self) -> np.ndarray:
         """The loss at each seed's enough rank less that at the task's best rank, over the gain [seeds].
 
-        The same seed trains both, so what only the seed causes falls out. Not a number where LoRA gains nothing."""
+        The same seed trains both, so what only the seed causes cancels. NaN where LoRA gains nothing."""
         return self.over_gain(self.at_enough)
 
     def found_regrets(self) -> np.ndarray:
@@ -70,7 +70,7 @@ class Regret:
 def regret_of(task: str, table: pd.DataFrame) -> Regret | None:
     """The regret on one task; None if no seed has a search and a training at every rank.
 
-    Raises UserError if a search calls a rank enough at which nothing was trained.
+    Raises UserError if nothing was trained at rank 1, or at a rank that a search calls enough.
     """
     uniform = table[table["method"] != "autolora"].pivot_table("loss", "seed", "rank")
     searched = table[table["method"] == "autolora"].set_index("seed")

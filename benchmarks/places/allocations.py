@@ -80,7 +80,8 @@ def of_study(root: Path) -> Allocations:
 
 
 def read_table(path: Path) -> Allocations:
-    """The trainings in a CSV file that `write_table` wrote. Raises UserError that names a file that is none."""
+    """The trainings in a CSV file that `write_table` wrote. Raises UserError, naming the file, if it is not such a
+    table."""
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:

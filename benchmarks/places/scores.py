@@ -45,9 +45,9 @@ SCORES: Mapping[str, Score] = {
 
 
 def scores_of(folders: Sequence[Path], layers: Sequence[str]) -> dict[str, np.ndarray]:
-    """Name -> the mean over the runs of each score [layers]; without the scores that a run has not measured.
+    """Name -> the mean of each score over the runs that have measured it [layers].
 
-    The ranks of a run that measures none (as of method eva) are a score of their own, under its method's name. Raises
+    A run that has measured no score (as one of method eva) gives one: its ranks, named "rank by RULE". Raises
     UserError for a run without ranks or with other layers.
     """
     values: dict[str, list[list[float]]] = {}

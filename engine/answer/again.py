@@ -4,10 +4,10 @@ import shutil
 from typing import TYPE_CHECKING
 
 from configs.errors import UserError
+from configs.rules import needs_evidence
 from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import replacing
-from engine.ranks.needs import needs_evidence
 from engine.run.contents import read_searched
 from engine.run.folder import RunFolder
 from engine.run.opening import Asked

@@ -103,7 +103,7 @@ class Categorical(Likelihood):
         return known.view(len(labels), -1).sum(dim=1)
 
     def loss(self, logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
-        scores, targets, _ = self._labelled(logits, labels)
+        scores, targets = self._labelled(logits, labels)
         return summed_loss(scores, targets, temperature=temperature)
 
     def fitted(self, statistics: Tensor, weights: Tensor) -> float:
@@ -131,12 +131,12 @@ class Categorical(Likelihood):
     def _step(self) -> float:
         return float(self.grid[1] / self.grid[0])
 
-    def _labelled(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits [labels, classes], labels [labels] and rows [labels] of all positions that have a label."""
+    def _labelled(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [labels, classes] and labels [labels] of all positions that have a label."""
         if self.shifted:
             logits, labels = logits[:, :-1], labels[:, 1:]
         known = labels != IGNORED
-        return logits[known], labels[known], known.nonzero()[:, 0]
+        return logits[known], labels[known]
 
 
 class Gaussian(Likelihood):

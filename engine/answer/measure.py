@@ -10,7 +10,7 @@ from configs.schema import RunConfig
 from engine.answer.curve import Judged, crossed, kept
 from engine.answer.cuts import Cuts, Searched
 from engine.answer.sample import WITH_GRADIENT, Sample
-from engine.answer.shares import NODES, Shares, complete, integrate
+from engine.answer.shares import NODES, Shares, complete, integrate, tolerance
 from engine.ranks.budget import kept_within
 from engine.ranks.evidence import CurvePoint, Evidence
 from engine.ranks.rules import above_noise, parameters_of
@@ -23,7 +23,7 @@ def ranks_of_curve(k: int, asked: Sequence[int] = ()) -> list[int]:
 
 
 def passes(config: RunConfig) -> int:
-    """How many passes over all rows `measure` takes at most; a pass with a gradient counts as WITH_GRADIENT passes."""
+    """How many passes over all rows `measure` plans; a pass with a gradient counts as WITH_GRADIENT passes."""
     cuts = 1 + len(ranks_of_curve(config.lora.k, config.answer.curve_ranks)) + 2 * len(_budgets(config))
     return cuts + WITH_GRADIENT * NODES
 
@@ -47,7 +47,10 @@ def measure(searched: Searched, sample: Sample, head: Tensor | None, config: Run
     switch_off = float((on_off[0] - on_off[1]) / weights.sum())
     by_nodes = partial(integrate, searched.model, searched.gates, sample, config.search.batch_size, temperature)
     shares, nodes = complete(
-        by_nodes, switch_off, extend=lambda more: sample.extend(WITH_GRADIENT * more * len(sample.rows))
+        by_nodes,
+        switch_off,
+        tolerance(sample.compute),
+        extend=lambda more: sample.extend(WITH_GRADIENT * more * len(sample.rows)),
     )
     gain, error = alone.above(whole)
     evidence = Evidence(
@@ -84,6 +87,7 @@ def _budget_curve(cuts: Cuts, shares: Shares, whole: Judged, alone: Judged, conf
         for budget in budgets
         for of in shares.halves()
     ]
+    sample.extend(2 * (len(budgets) - len(_budgets(config))) * len(sample.rows))  # some have no room for a component
     found = cuts.statistics(masks)
     for number, budget in enumerate(budgets):
         judged = crossed(sample.likelihood, found[2 * number : 2 * number + 2], cuts.weights, sample.first_half)
@@ -99,7 +103,7 @@ def within(
     """The components that a rule takes for an average rank of `budget` (None: without a limit). Boolean [layers, k].
 
     Rule shares takes the largest shares per parameter, only those above noise. Rule size takes the largest squared
-    singular values per parameter, as PARA does.
+    singular values per parameter (PARA takes the largest singular values, whatever a component costs).
     """
     parameters = None if budget is None else parameters_of(budget, sizes)
     if rule == "size":

@@ -34,8 +34,9 @@ class Sample:
 
     `batch`: how many rows, of similar length, go through the model at a time if no gradient is taken. Progress is
     counted in rows times passes, where a pass with a gradient counts as WITH_GRADIENT passes: `advance` is called
-    after every batch with the progress that it made, and `extend` with the work that comes on top of
-    `measure.passes`. Several processes divide the batches among themselves, and each gets the results of all rows.
+    after every batch with the progress that it made, and `extend` with the work that comes on top of `measure.passes`
+    (below 0: with what was not needed). Several processes divide the batches among themselves, and each gets the
+    results of all rows.
     """
 
     rows: Dataset

@@ -136,7 +136,7 @@ def _seconds_a_row(searched: Searched, sample: Sample) -> float:
 def _record(
     run: Workbench, names: list[str], numbers: dict[str, Tensor], found: tuple[Evidence, Shares] | None
 ) -> RankRecord:
-    """The record of the search and its answer; ranks, and whether each is decided, are added later."""
+    """The record of the search and its answer, still without ranks."""
     columns = {name: numbers[name].double() for name in NUMBERS} | ({} if found is None else _columns(found[1]))
     layers = []
     for i, name in enumerate(names):
@@ -149,7 +149,7 @@ def _record(
 
 
 def _trusted(run: Workbench, record: RankRecord) -> RankRecord:
-    """The record with, for each layer, whether the search's trajectory decides its rank by threshold.
+    """The record with the field `decided` of each layer: whether its rank by threshold was steady (`Trust`).
 
     This is computed for --answer.from, too: the source's record lacks it if another rule made the source's ranks."""
     history = trajectory.read(run.folder.trajectory)

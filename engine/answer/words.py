@@ -20,7 +20,7 @@ def conclusion(record: RankRecord) -> str:
         return f"{NOTHING_LEARNED}: its gain is {evidence.gain:.3f} +- {evidence.gain_standard_error:.3f} nats"
     enough = evidence.sufficient_rank(record.tolerance)
     if enough is None:
-        return f"no rank on the curve is enough to lose at most {100 * record.tolerance:g} % of the gain"
+        return f"no rank on the curve is enough: each may lose more than {100 * record.tolerance:g} % of the gain"
     few = f", though {evidence.rows} rows of D_val are few ({FEW_ROWS} are needed)" if evidence.rows < FEW_ROWS else ""
     return f"rank {enough} is enough: it loses at most {100 * record.tolerance:g} % of the gain{few}"
 
@@ -62,7 +62,7 @@ def share_lines(record: RankRecord, most: int = 12) -> Iterator[str]:
     shown = seen[:most]
     width = max(5, *(len(name) for name, _ in shown))
     largest = shown[0][1].layer_share or 1.0
-    yield f"{'layer':<{width}}  share of the cost without LoRA, +- standard error"
+    yield f"{'layer':<{width}}  share of the loss that LoRA saves, +- standard error"
     for name, layer in shown:
         share, error = layer.layer_share or 0.0, layer.layer_share_standard_error or 0.0
         bar = "#" * max(1, round(LONGEST_BAR * share / largest))

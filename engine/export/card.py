@@ -53,7 +53,7 @@ the others take was read from their code, and was not tested. The folders lie be
 |---|---|
 | PEFT, transformers | this folder |
 | vLLM | {padded} (`--max-lora-rank` of {rank} or more) |
-| SGLang | {padded}, as it refuses unequal ranks |
+| SGLang (refuses unequal ranks) | {padded} |
 | TGI | {padded} |
 | llama.cpp | {gguf}, by `--lora` on a GGUF file of the base |
 | any other | {merged} |
@@ -79,8 +79,8 @@ def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> No
     purpose = "load it and answer once"
     if causal:
         precision = str(run.weights_dtype).removeprefix("torch.")
-        which = f"; of row {row['number']} of the run's predictions.jsonl" if row else ""
-        purpose = f"write an answer as the run did (greedily or with its beams, the base in {precision}){which}"
+        which = f" to row {row['number']} of the run's predictions.jsonl" if row else ""
+        purpose = f"write an answer{which} as the run did (greedily or with its beams, the base in {precision})"
     repeats = decoding(config).no_repeat_ngram_size if causal else 0
     text = _CARD.format(
         base_model=f"base_model: {hub}\n" if hub else "",

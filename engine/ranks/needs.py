@@ -4,14 +4,10 @@ import math
 from collections.abc import Collection
 
 from configs.errors import UserError
+from configs.rules import needs_evidence
 from configs.schema_answer import AnswerConfig
 from engine.ranks.evidence import LEAST_ROWS
 from engine.ranks.rules import parameters_of
-
-
-def needs_evidence(answer: AnswerConfig) -> bool:
-    """Whether the ranks depend on what is measured on D_val."""
-    return answer.rule == "shares" or (answer.rule == "size" and answer.budget == "auto")
 
 
 def refuse_unanswerable(answer: AnswerConfig, rows: int, sizes: Collection[int]) -> None:

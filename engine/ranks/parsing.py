@@ -32,7 +32,7 @@ _MOST_K = 1_000_000  # a scale is divided by k, so k must not be too large for a
 _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "k": (
         lambda v: _count(v) and 1 <= v <= _MOST_K,
-        f"a whole number from 1 to {_MOST_K} (without k: at least one rank above 0)",
+        f"a whole number from 1 to {_MOST_K} (if k is left out: at least one rank above 0)",
     ),
     "constraint": (lambda v: v in get_args(Constraint), ", ".join(get_args(Constraint))),
     "rule": (_text, "text"),

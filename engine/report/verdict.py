@@ -27,10 +27,10 @@ COLOURS = (BLUE, ORANGE, GREEN)
 class VerdictShown:
     """The verdict as the page shows it.
 
-    `lines`: notes, and what to do next, each with the command at its end, or "". `differences`: arm -> its loss minus
-    that of the learned ranks, for each pair that trained the arm; empty if no pair was trained. `interval`: the 95 %
-    interval of the mean difference between the shuffle and the learned ranks; None for fewer than two pairs. `table`:
-    column names, and a row for each arm."""
+    `lines`: a text and its command ("" if it has none), for each note and for what to do next. `differences`: arm ->
+    its loss minus that of the learned ranks, for each pair that trained the arm; empty if no pair was trained.
+    `interval`: the 95 % interval of the mean difference between the shuffle and the learned ranks; None for fewer than
+    two pairs. `table`: column names, and a row for each arm."""
 
     sentence: str
     lines: list[tuple[str, str]]

@@ -1,5 +1,5 @@
 """The loss of an evaluation: the mean over all labels of a split, for any batch size and number of processes; and the
-share of these labels that the model predicts, as they have the largest logit."""
+share of these labels that have the largest logit."""
 
 import torch
 

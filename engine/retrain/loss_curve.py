@@ -18,7 +18,7 @@ class LossCurve(TrainerCallback):
     """Adds points to the history in Trainer's state, which every checkpoint saves.
 
     A point has the step, the mean training loss of the steps since the previous point, and the learning rate. Each
-    checkpoint adds a point, so that a resumed training has the same points as one that was not stopped.
+    checkpoint adds a point, so that a training resumed from a regular checkpoint has the points of an unbroken one.
     """
 
     trainer: RetrainTrainer

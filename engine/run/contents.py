@@ -1,4 +1,4 @@
-"""The JSON files of a run folder: reads them, and refuses a damaged one by its name."""
+"""The JSON files of a run folder: reads them; the error about a damaged one names the file."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -142,7 +142,7 @@ class _Verdict(_Part):
     @field_validator("arms")
     @classmethod
     def _compared_pair_by_pair(cls, arms: list[_Arm]) -> list[_Arm]:
-        """An arm is compared with the first, the learned ranks, in the pairs that it has."""
+        """Refuses an arm with more pairs than the first, the learned ranks, with which it is compared."""
         if any(len(arm.losses) > len(arms[0].losses) for arm in arms):
             raise ValueError("an arm has more losses than the first")
         return arms
@@ -200,7 +200,10 @@ def read_result(path: Path, *needed: str) -> dict[str, Any]:
 
 def read_searched(path: Path, *needed: str) -> dict[str, Any]:
     """search/summary.json; otherwise as `read_result`."""
-    way_out = "remove the file to continue (the results then lack the search's seconds and memory), or search again"
+    way_out = (
+        "remove the file to continue (with ranks.json, only the search's seconds and memory are then missing from the "
+        "results; without it, the search starts again)"
+    )
     return _read(path, _Searched, way_out, needed)
 
 

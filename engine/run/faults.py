@@ -74,5 +74,5 @@ def _explain(error: Exception, config: RunConfig, root: Path) -> str | None:
     where = getattr(error, "filename", None) or root
     return (
         f"cannot write {where}: {_DISK[number]}; the last checkpoint in {root} is intact: "
-        f"make room, and the same command resumes; or name another --runs_folder"
+        f"once this is repaired, the same command resumes; or name another --runs_folder"
     )

@@ -86,7 +86,10 @@ class RunFolder:
             remove(self.trials)
 
     def outputs(self, stage: Stage) -> list[Path]:
-        """The paths that a stage writes, and those that later stages write from them."""
+        """The paths of a stage and of the stages after it, which --overwrite replaces.
+
+        A retraining may also write lora_config/, adapter_untrained/ and ranks.json, which are listed with the search.
+        """
         searched = [self.wandb_id, self.search, self.grid, self.lora_config, self.ranks, self.untrained]
         searched += [self.verdict, self.verdict_summary]
         retrained = [self.sweep, self.trials, self.retrain, self.adapter, self.merged, self.padded, self.gguf]

@@ -81,7 +81,9 @@ class ScriptBench(Workbench):
         return np.arange(count), np.arange(count, len(rows))
 
     def base(self, *, second_order: bool = False) -> BaseModel:
-        """The model as it was given. Raises UserError if `second_order` and its attention lacks second derivatives."""
+        """The model before any training, without the script's adapters.
+
+        Raises UserError if `second_order` is asked for and the model's attention lacks second derivatives."""
         self.put_back()
         kernel = getattr(getattr(self._base.model, "config", None), "_attn_implementation", None)
         if second_order and kernel not in (None, "eager"):
@@ -96,7 +98,7 @@ class ScriptBench(Workbench):
         """Does nothing: a search of a script has no config.yaml that would record its start."""
 
     def put_back(self) -> None:
-        """Restores the model to the state in which it was given."""
+        """Undoes what the search changed in the model, which stays without the script's adapters."""
         self._bare.restore()
 
 

@@ -86,7 +86,7 @@ class SearchHook:
         done = step % self.search.check_every == 0 and self.settled.check(engine.ranks())
         if done:
             log.info("search: stops at step %d, as no rank changed for %d checks", step, self.search.patience)
-        # No checkpoint after the last step: a search resumed from it would take one step too many.
+        # No checkpoint after the last step: the search is over, and one resumed from it could take further steps.
         asked = self._asked_to_stop(step)
         if not (done or last) and (asked or step % self.search.checkpoint_every == 0):
             self._save()

@@ -15,7 +15,7 @@ _BUT = (
     "model.gradient_checkpointing",
 )  # fmt: skip
 
-# This key matters only while a search runs: under rule threshold alone, settled ranks end the search early.
+# Compared only for an unfinished search: with rule threshold, and no other, settled ranks end the search early.
 _ENDS = ("answer.rule",)
 
 FOUND = Settings(_READ, _BUT)

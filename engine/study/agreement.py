@@ -14,9 +14,9 @@ from engine.study.words import spread
 def between_seeds(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     """A row per method or variant, a column per task: mean (range) of the correlation over all pairs of seeds.
 
-    By chance alone, two rank maps of n layers correlate by 0 +- 1 / sqrt(n - 1), as the row of `lora_shuffled` shows.
-    Runs without ranks, or with equal ranks in all layers (uniform LoRA), are left out. The table is empty if no method
-    has two seeds on one task.
+    Two unrelated rank maps of n layers correlate by 0 +- 1 / sqrt(n - 1); shuffles within layers of one size or type
+    may correlate more, as these groups keep their mean rank. Runs without ranks, or with equal ranks in all layers
+    (uniform LoRA), are left out. The table is empty if no method has two seeds on one task.
     """
     rows = []
     for name, group in labelled(results.dropna(subset=["ranks"]), axes).groupby("row", sort=False):

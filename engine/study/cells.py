@@ -56,7 +56,7 @@ def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
     names = [cell.config.name for cell in cells]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise UserError(f"--study: two cells would be named {twice[0]}; give the values names that differ more")
+        raise UserError(f"--study: two cells would be named {twice[0]}; change a value or the name of a variant")
     return cells
 
 

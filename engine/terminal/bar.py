@@ -73,6 +73,6 @@ class Bar:
         return self.ticker.total
 
     def grow(self, more: int) -> None:
-        """Adds steps to the total, for work that was not known at the start."""
+        """Adds `more` steps to the total (below 0: removes some), where the work differs from what was planned."""
         self.ticker.total += more
         self._progress.update(self._task, total=self.total)

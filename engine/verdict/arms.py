@@ -42,7 +42,7 @@ class Arms:
 
     @property
     def names(self) -> list[str]:
-        """The members of a pair: learned, shuffled, and what verdict.arms adds."""
+        """The arms of a pair, trained at one seed: learned, shuffled, and what verdict.arms adds."""
         return [LEARNED, SHUFFLED, *dict.fromkeys(self.config.verdict.arms)]
 
     @property
@@ -52,7 +52,7 @@ class Arms:
 
     @property
     def uniform_rank(self) -> int:
-        """The rank (at least 1) that costs about as many parameters in every layer as the learned ranks do."""
+        """The rank (at least 1) that, in every layer, takes about as many parameters in all as the learned ranks."""
         return max(1, math.floor(self.parameters / sum(self.sizes.values()) + 0.5))
 
     def pair(self, number: int) -> dict[str, Cell]:

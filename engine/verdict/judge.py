@@ -29,9 +29,9 @@ _DRAWN = 20_000
 class Pairs:
     """What the pairs and the head have shown, in nats per label.
 
-    `differences` [pairs]: the loss of the shuffle minus that of the learned ranks, above 0 where the learned ones are
-    better. `row_error`: the standard error of their mean over the held-out rows. `gain`: what LoRA at the learned
-    ranks gains over the head alone, with its standard error.
+    `differences` [pairs]: the loss of the other arm (such as the shuffle) minus that of the learned ranks, above 0
+    where the learned ones are better. `row_error`: the standard error of their mean over the held-out rows. `gain`:
+    what LoRA at the learned ranks gains over the head alone, with its standard error.
     """
 
     differences: np.ndarray
@@ -69,8 +69,8 @@ class Pairs:
 def ending(pairs: Pairs) -> Ending:
     """What a look at these pairs decides; "undecided" at numbers of pairs that are not in LOOKS.
 
-    From the second look on, "equal" is tested first: a difference within 2 % of the gain may be significant and still
-    not matter.
+    At the first look "equal" is not tested. Later it is tested first: a difference within 2 % of the gain may be
+    significant and still not matter.
     """
     if pairs.count not in LOOKS or not pairs.learned:
         return "undecided"

@@ -51,7 +51,7 @@ def write_verdict(found: Shown | None, arms: Arms, run: RunFolder) -> None:
 
 def _sentence(decided: Ending, pairs: Pairs | None, arms: Arms, *, compared: bool) -> str:
     if pairs is None:
-        return words.unchanged(arms.config.verdict.shuffle) if decided == "equal" else "No pair is complete yet."
+        return words.unchanged(arms.config.verdict.shuffle)
     return words.sentence(decided, pairs, arms.parameters, uniform=arms.uniform_rank, compared=compared)
 
 

@@ -122,8 +122,9 @@ def _arms_of(config: RunConfig, folder: RunFolder, stop: StopRequest) -> Arms:
 def _make_room(arms: Arms, folder: RunFolder, rows: Context, *, overwrite: bool) -> None:
     """Checks that earlier pairs belong to this verdict, and copies the ranks at which all its pairs are trained.
 
-    Raises UserError when earlier pairs were trained at other ranks, under other settings or on other rows. With
-    `overwrite`, deletes such pairs instead, and those of a finished verdict; an unfinished verdict resumes.
+    Raises UserError when earlier pairs were trained at other ranks or under other settings; `_train` refuses other
+    rows. With `overwrite`, deletes such pairs instead, those on other rows, and those of a finished verdict; an
+    unfinished verdict resumes.
     """
     config, place = arms.config, arms.folder
     if overwrite:

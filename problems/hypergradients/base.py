@@ -86,7 +86,7 @@ class Outer(Protocol):
 
 @dataclass(frozen=True)
 class Cost:
-    """Passes through the model of one outer step together with one inner step.
+    """How often one outer step and one inner step together pass through the model.
 
     A Hessian-vector product counts as one backward pass.
     """

@@ -43,7 +43,8 @@ TIMEOUT = timedelta(hours=12)
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's `rank` among `size`; `local` is its number on its machine. All of them must call each method."""
+    """This process's `rank` among `size`; `local` is its number on its machine. Every process must call each
+    method."""
 
     rank: int = 0
     size: int = 1

@@ -55,7 +55,7 @@ def attach_components(
 
 
 def keep_block_sparse(model: PeftModel, ranks: Mapping[str, int]) -> None:
-    """Keeps every entry of B that lies outside the outputs of its part at 0, in all training that follows.
+    """Keeps B at 0 outside the output rows of each component's part, in all training that follows.
 
     A layer that has LoRA as a whole, not by parts, does not change.
 

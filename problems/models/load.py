@@ -85,8 +85,8 @@ def load_base(
     """The base model in `dtype` with a head for the task; `head` are configuration values such as num_labels.
 
     `second_order` chooses the attention kernel that can be differentiated twice. Raises UserError when the model
-    cannot be loaded, when its weights are quantised, and when weights outside the head have another size than its
-    config.json says.
+    cannot be loaded, when its weights are quantised (but for 4 bits with load_in_4bit, and GGUF files), and when
+    weights outside the head have another size than its config.json says.
     """
     attention = config.attention
     if attention == "auto" and second_order:

@@ -11,7 +11,7 @@ GGUF = ".gguf"
 
 
 def locate(name: str) -> str:
-    """What transformers loads for a configured name: for package: names the folder, else the name itself.
+    """What transformers loads for a configured name: the folder if it begins with `package:`, else the name itself.
 
     The user's home replaces a '~' at the beginning of the name.
 

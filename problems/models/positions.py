@@ -38,7 +38,8 @@ def most_positions(model: PreTrainedModel) -> int | None:
 
 def refuse_long_rows(model: PreTrainedModel, data: Data, config: RunConfig) -> None:
     """Raises UserError when a row, padded as in a batch, has more tokens than the model has positions."""
-    most, longest = most_positions(model), max(max(x["length"][:]) for x in (data.train, *data.evaluation.values()))
+    parts = [data.train, *data.evaluation.values(), *([] if data.unused is None else [data.unused])]
+    most, longest = most_positions(model), max(max(x["length"][:]) for x in parts)
     if most is not None and -(-longest // PAD_TO) * PAD_TO > most:
         raise UserError(
             f"--task.max_length: {config.task.max_length} is not allowed, as a row has {longest} tokens (batches are "

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from configs.errors import UserError
+from configs.recipe import plain_name
 from problems.scoring.java import require_java
 from problems.scoring.ner import MEASURES
 
@@ -24,7 +25,7 @@ def check_metrics(kind: str, metrics: Sequence[str] | None = None, option: str =
     """
     if kind not in METRICS:
         raise UserError(f"score: unknown kind {kind!r}; allowed: {', '.join(METRICS)}")
-    known = {plain(name): name for name in METRICS[kind]}
+    known = {plain_name(name): name for name in METRICS[kind]}
     chosen = [_resolve(kind, name, known) for name in (METRICS[kind] if metrics is None else metrics)]
     if not chosen:
         raise UserError(f"metrics: none given; allowed for {kind}: {', '.join(METRICS[kind])}")
@@ -36,13 +37,8 @@ def check_metrics(kind: str, metrics: Sequence[str] | None = None, option: str =
 
 def _resolve(kind: str, name: str, known: dict[str, str]) -> str:
     """The official spelling of one metric."""
-    if plain(name) in known:
-        return known[plain(name)]
-    near = get_close_matches(plain(name), known, n=1)
+    if plain_name(name) in known:
+        return known[plain_name(name)]
+    near = get_close_matches(plain_name(name), known, n=1)
     hint = f" (nearest: {known[near[0]]})" if near else ""
     raise UserError(f"metrics: unknown {name!r}{hint}; allowed for {kind}: {', '.join(known.values())}")
-
-
-def plain(name: str) -> str:
-    """A metric's name in small letters, with an underscore for a hyphen."""
-    return name.lower().replace("-", "_")

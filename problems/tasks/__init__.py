@@ -19,8 +19,8 @@ __all__ = ["Collate", "Rows", "Task", "make_task"]
 
 
 # The tasks by `task.type`, and the benchmarks of type generation by `task.name`. A new type is also named in
-# `TaskConfig.type`; configs/rules.py refuses what it cannot use, and configs/unread.py lists the keys that it ignores;
-# `own_data` in configs/recipe.py names it if its rows are not the user's own.
+# `TaskConfig.type`; configs/rules.py refuses what it cannot use, and configs/unread.py the keys that do nothing for
+# it; `own_data` in configs/recipe.py names it if its rows are not the user's own.
 _BY_TYPE: dict[str, Callable[[TaskConfig, int], Task]] = {
     "sample": SampleReviews, "text": TextTable, "tokens": Tagging, "generation": SourceTarget,
     "chat": Chats, "glue": lambda task, seed: Glue(task),

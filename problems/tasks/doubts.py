@@ -20,7 +20,7 @@ def warn_of_shared_texts(train: Dataset, evaluation: Dataset, name: str, columns
     shared = sum(text in trained for text in texts_of(evaluation, columns))
     if shared:
         log.warning(
-            "%d of %d rows of %s have a text that is also in the training rows: they do not measure what was learned",
+            "%d of %d rows of %s have a text that is also in the training rows: they measure memory, not learning",
             shared, len(evaluation), name,
         )  # fmt: skip
 

@@ -3,8 +3,8 @@
     plain    source <separator> answer <end of text>     labels: -100 on source and separator
     chat     the model's chat template: the source as the user's turn, the answer as the assistant's
 
-The separator is the tokenizer's beginning-of-text token, or its end-of-text token if it has no other: LoRA's recipe
-for GPT-2.
+The separator is the tokenizer's beginning-of-text token, or its end-of-text token if it has none for the beginning:
+LoRA's recipe for GPT-2.
 """
 
 import logging
@@ -16,10 +16,9 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from configs.errors import UserError
-from configs.recipe import TOKEN_METRICS, is_benchmark
+from configs.recipe import TOKEN_METRICS, is_benchmark, plain_name
 from configs.schema import TaskConfig
 from problems.scoring import METRICS, check_metrics, score_e2e, score_webnlg
-from problems.scoring.names import plain
 from problems.tasks.base import Rows, refuse_other_metrics
 from problems.tasks.causal import MODEL_INPUTS, Causal
 from problems.tasks.prompts import ChatPrompt, PlainPrompt, Prompt
@@ -38,8 +37,8 @@ class Generation(Causal):
 
     def __init__(self, config: TaskConfig, metrics: Sequence[str]) -> None:
         self.config = config
-        asked = [plain(name) for name in metrics]
-        refuse_other_metrics(asked, [*(plain(name) for name in METRICS[self.scoring]), *TOKEN_METRICS])
+        asked = [plain_name(name) for name in metrics]
+        refuse_other_metrics(asked, [*(plain_name(name) for name in METRICS[self.scoring]), *TOKEN_METRICS])
         self._metrics = [name for name in asked if name not in TOKEN_METRICS]
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""The part of a task that a search and its answer use."""
+"""The part of a task that engine/search and engine/answer use."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol

@@ -17,7 +17,9 @@ MOST_CLASSES = 1000
 LARGEST = 1e19
 """The largest number that can be learned: the loss squares it, and fp32 ends at 3.4e38."""
 
-_FEW = 10  # up to this many different labels are taken for classes, even if each row has its own (a toy example)
+# Up to this many different labels are taken for classes, even if each row has its own (a toy example); fractional
+# numbers only up to two.
+_FEW = 10
 _MANY_NUMBERS = 20  # more different numbers than this are probably numbers to learn, not names of classes
 
 
@@ -25,12 +27,13 @@ def find_classes(where: str, labels: Sequence[Any], for_numbers: str) -> list[st
     """The names of the classes that `labels` have; empty labels are ignored here, as each row is checked later.
 
     `where` begins every message; `for_numbers` tells a user what to set so that labels are learned as numbers. Raises
-    UserError for a single class, and where (nearly) every row has its own label.
+    UserError for fewer than two classes, for more than MOST_CLASSES, and where (nearly) every row has its own label.
     """
     names = [label_text(label) for label in labels if not no_label(label)]
     found = sorted(set(names), key=_number_first)
     if len(found) < 2:
-        raise UserError(f"{where} has the one class {found}; two or more are needed")
+        has = f"the one class {found[0]!r}" if found else "no label"
+        raise UserError(f"{where} has {has}; two or more classes are needed")
     numbers, fractions = _are_numbers(found)
     if (len(found) > _FEW or (fractions and len(found) > 2)) and len(found) >= 0.9 * len(names):
         instead = f"to learn numbers, {for_numbers}" if numbers else "are these the labels (--task.label_column)?"

@@ -60,9 +60,9 @@ class Prompt(ABC):
 
 
 class PlainPrompt(Prompt):
-    """The source and a separator: the beginning-of-text token, or the end-of-text token if there is no other."""
+    """The source and a separator: the beginning-of-text token, or the end-of-text token if the tokenizer has none."""
 
-    words = "plain, the source and the token for the beginning of text"
+    words = "plain, the source and a token that separates it from the answer"
     tail = 1
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:

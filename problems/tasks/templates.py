@@ -90,7 +90,8 @@ class Template:
         found = self._applied(messages, return_dict=True, return_assistant_tokens_mask=True)
         ids, in_answer = list(found["input_ids"]), [bool(x) for x in found["assistant_masks"]]
         starts = [i for i, is_answer in enumerate(in_answer) if is_answer and not (i and in_answer[i - 1])]
-        given = sum(message["role"] == "assistant" for message in messages[:learned])
+        # If the assistant speaks first, that turn is read, not learned: there is no prompt that it answers.
+        given = sum(message["role"] == "assistant" for message in messages[: max(learned, 1)])
         first = starts[given] if given < len(starts) else len(in_answer)
         in_answer[:first] = [False] * first
         # Some templates leave the end of the turn outside their marks: the model would never learn to stop.
@@ -100,7 +101,6 @@ class Template:
         """As `_by_marks`, but by what each answer adds to the text before it. Raises TemplateRefused."""
         whole, cuts = self.render(messages), [0]
         for number, message in enumerate(messages):
-            # If the assistant speaks first, that turn is read, not learned: there is no prompt that it answers.
             if message["role"] != "assistant" or number < max(learned, 1):
                 continue
             before = self.render(messages[:number], prompt=True)

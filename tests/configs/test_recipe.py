@@ -13,6 +13,7 @@ from configs.recipe import (
     is_benchmark,
     label_smoothing,
     own_data,
+    writes_texts,
 )
 from configs.schema import RunConfig, TaskConfig
 
@@ -35,6 +36,11 @@ def test_the_benchmarks_have_the_recipe(name: str) -> None:
 def test_every_type_but_the_sample_and_glue_may_have_rows_of_the_user(kind: str) -> None:
     assert own_data(TaskConfig(type=kind, name="mine")) == (kind not in ("sample", "glue"))  # type: ignore[arg-type]
     assert not own_data(TaskConfig(type="generation", name="e2e"))
+
+
+@pytest.mark.parametrize(("metrics", "written"), [("[token-accuracy]", False), ("[Perplexity,bleu]", True)])
+def test_texts_are_written_for_metrics_that_read_them(metrics: str, written: bool) -> None:
+    assert writes_texts(config("--task.type", "generation", "--task.metrics", metrics).task) == written
 
 
 def test_an_own_table_is_written_greedily_and_learned_without_smoothing() -> None:

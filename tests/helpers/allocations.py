@@ -10,7 +10,7 @@ LAYERS = [f"encoder.layer.{block}.{kind}" for block in range(4) for kind in ("qu
 
 def planted(effects: np.ndarray, *, noise: float = 0.0, trainings: int = 60) -> Allocations:
     """Each training has LoRA in 4 to 8 of the 12 layers and its loss is lower by the sum of their effects; the second
-    seed's losses are all higher by 1, and the head alone has no LoRA."""
+    seed's losses are all higher by 1. The loss of the head alone is that of a training with no effect."""
     generator = np.random.default_rng(0)
     rows = []
     for number in range(trainings):

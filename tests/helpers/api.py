@@ -29,7 +29,7 @@ def class_rows(count: int = 32) -> list[dict[str, Any]]:
 
 
 def padded(examples: list[dict[str, Any]]) -> dict[str, Tensor]:
-    """A batch of them."""
+    """The examples as one batch."""
     longest = max(len(example["input_ids"]) for example in examples)
     ids = [example["input_ids"] + [0] * (longest - len(example["input_ids"])) for example in examples]
     labels = torch.tensor([example["labels"] for example in examples])

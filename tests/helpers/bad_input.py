@@ -25,7 +25,7 @@ def refused(begin: Begin, tmp_path: Path, arguments: tuple[str, ...], words: tup
 
 
 def ends_with_code_2(command: Command, tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
-    """The same through the real command, which writes nothing: one case of each kind."""
+    """The same through the real command, which writes nothing; slower, so for one case of each kind of error."""
     before = everything(tmp_path)
     code, lines = command(*arguments)
     assert code == 2, lines

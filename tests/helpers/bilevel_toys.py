@@ -175,7 +175,7 @@ def make_toy(
 
 
 class Endless:
-    """Drawn batches for ever, each cut into parts of so many rows where there are any."""
+    """Draws batches for ever; if `parts` is not empty, cuts each into parts of these numbers of rows."""
 
     def __init__(self, draw: Callable[[], Batch], parts: Sequence[int]) -> None:
         self.draw = draw

@@ -138,7 +138,7 @@ class Browser:
         while not loaded:
             assert time.perf_counter() < end, self.complaints
             time.sleep(0.1)
-            with suppress(AssertionError):  # an expression that the page leaves behind has no answer
+            with suppress(AssertionError):  # fails while the page is being replaced
                 ready = "window.before === undefined && document.documentElement?.dataset.ready === 'yes'"
                 loaded = bool(self.value(ready))
 

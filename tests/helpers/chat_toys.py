@@ -40,7 +40,7 @@ OURS = {
     "{% generation %}{{ m['content'] }}{% endgeneration %}{% else %}{{ m['content'] }}{% endif %}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
 }
-"""Template -> those whose answers can be told."""
+"""Name -> a template that shows which tokens belong to an answer."""
 SILENT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
     "{% if m['role'] == 'assistant' and m['content'] != 'silence' %}"
@@ -94,7 +94,7 @@ def chat_rows() -> list[dict[str, Any]]:
 
 
 def run_card(folder: Path) -> dict[str, Any]:
-    """What the lines in folder/README.md leave behind, run as they stand, in that folder."""
+    """The variables after the Python code in folder/README.md has run, unchanged, in that folder."""
     code = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.S)
     assert len(code) == 1
     names: dict[str, Any] = {}

@@ -8,7 +8,7 @@ LONG = ("--search.steps", "100000", "--search.patience", "0", "--retrain.max_ste
 
 
 def one_line(output: Path) -> str:
-    """The error line; nothing else was said on stderr, and no traceback."""
+    """The one line of the output that begins with "error: "; there is no traceback."""
     text = output.read_text()
     assert "Traceback" not in text, text
     (line,) = [line for line in text.splitlines() if line.startswith("error: ")]

@@ -65,7 +65,7 @@ def table_of(folder: Path) -> tuple[str, ...]:
 
 
 def go_on(config: RunConfig, stage: Stage = "all") -> RunFolder:
-    """The same command again, less its page."""
+    """Runs the same command again, without drawing the report."""
     return run_stages(Request(config, stage, False, "x"), StopRequest(), draw=False)
 
 
@@ -82,7 +82,7 @@ class StopInTraining(StopRequest):
 
     @code.setter
     def code(self, value: int | None) -> None:
-        """What the processes of a run tell each other is known already."""
+        """Ignored: `Processes.agree` sets what `code` has just returned."""
 
 
 def _written(folder: RunFolder) -> int | None:

@@ -1,4 +1,4 @@
-"""Tiny random models with each kind of loss, 30 token ids, and rows of six for them."""
+"""Tiny random models with each kind of loss, a vocabulary of 30, and rows of six tokens for them."""
 
 from functools import partial
 from typing import Any
@@ -38,5 +38,5 @@ def rows_with(labels: list[Any]) -> Dataset:
 
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """A batch of them."""
+    """The rows as one batch."""
     return {name: torch.tensor([row[name] for row in rows]) for name in ("input_ids", "labels")}

@@ -24,7 +24,7 @@ def record_by_threshold(names: Sequence[str], alpha: Tensor, constraint: Any = "
 
 
 def answered_record(**changes: Any) -> RankRecord:
-    """A record of three layers with what D_val says: the first holds all, the second and the third are noise."""
+    """A record of three layers with what D_val says: the first has all of LoRA's gain, the others only noise."""
     shares = ((0.3, 0.01), (0.011, 0.01), (-0.001, 0.01))
     layers = tuple(
         LayerRank(name, rank, layer_share=share, layer_share_standard_error=error, decided=sure)

@@ -19,4 +19,4 @@ class StopAt(StopRequest):
 
     @code.setter
     def code(self, value: int | None) -> None:
-        """What the processes of a run tell each other is known already."""
+        """Ignored: `Processes.agree` sets what `code` has just returned."""

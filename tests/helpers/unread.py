@@ -22,5 +22,5 @@ def runs_of(config: RunConfig) -> list[RunConfig]:
 
 
 def told(request: Request) -> None:
-    """As the program asks."""
+    """Reports unread keys as the program does."""
     tell_unread(request.given, request.config, runs_of(request.config))

@@ -30,7 +30,7 @@ def better(by: float) -> Loss:
 
 
 class FakeLauncher:
-    """Writes what a training of each cell would have written; `stop_after` cells the time is over."""
+    """Writes what a training of each cell would have written; after `stop_after` cells the time is over."""
 
     def __init__(self, loss: Loss, stop_after: int | None = None, code: int = OUT_OF_TIME) -> None:
         self.loss = loss

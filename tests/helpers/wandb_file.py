@@ -50,7 +50,7 @@ class OfflineRun:
 
     @property
     def exit_code(self) -> int | None:
-        """What wandb shows the end of the run by; None where it has not ended."""
+        """The exit code that wandb recorded; None if the run has not ended."""
         found = [r.exit.exit_code for r in self.records if r.WhichOneof("record_type") == "exit"]
         return found[-1] if found else None
 

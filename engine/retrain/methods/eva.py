@@ -40,8 +40,8 @@ class Eva(Method):
     components, B as 0."""
 
     def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
-        """Finds the ranks from the inputs of all training rows, including D_val: a sweep of learning rates then has
-        the same ranks in every trial, and the classes and numbers to be predicted are not read."""
+        """Finds the ranks from the inputs of all training rows, also those of D_val, so that all trials of a sweep
+        have the same ranks. Labels are not read."""
         began = time.perf_counter()
         found = run.processes.of_first(lambda: _Inputs(base, run).components())
         seconds = time.perf_counter() - began

@@ -51,8 +51,10 @@ class RankedLora(Method):
 
 
 def recorded_lora(record: RankRecord, blame: Path, base: BaseModel, run: Context, *, new: bool = True) -> Prepared:
-    """Does what `lora_at` does for a candidate, for the ranks of the run itself: also refuses ranks that differ from
-    those of half-done work in the run folder, and writes them to ranks.json if they are `new`."""
+    """`lora_at` for the ranks of the run itself.
+
+    Before it, ranks that differ from those of half-done work in the run folder are refused; after it, the ranks are
+    written to ranks.json if they are `new`."""
     if run.processes.first:
         refuse_changed_ranks(record, blame, run.folder)
     prepared = lora_at(record, blame, base, run)

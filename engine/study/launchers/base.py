@@ -20,8 +20,7 @@ class Job:
     """A cell that is not finished yet.
 
     `request` is called when the job begins, as it may need another cell's result; it raises UserError if the result is
-    missing.
-    `after`: the names of the jobs that must have ended before, whether they finished or failed.
+    missing. `after`: the names of the jobs that must have ended before, whether they finished or failed.
     """
 
     name: str

@@ -31,7 +31,8 @@ _THOUGHTS = "reasoning_content"
 
 @dataclass(frozen=True)
 class Chat:
-    """A conversation. Assistant turns are learned, except those before message number `learned` (counted from 0).
+    """A conversation. Assistant turns are learned, except those before message number `learned` (counted from 0), and
+    except a first message, which answers nothing.
 
     `text`: a plain text instead of messages. `where`: option, file and row, with which a message about it begins.
     """
@@ -172,7 +173,8 @@ def _filled(where: str, column: str, value: Any) -> str:
 
 
 def _sound(where: str, text: str) -> str:
-    """The text. Raises UserError for half a character (a lone surrogate), which JSON can hold but no file can."""
+    """The text. Raises UserError for a lone surrogate (half a character): JSON can escape it, UTF-8 cannot encode
+    it."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -3,7 +3,7 @@
 CSV is RFC 4180: a cell with a comma, a double quote or a line end stands in double quotes, those inside it doubled.
 In TSV a double quote is a plain character, as in GLUE's files, unless it encloses a whole cell without a tab, as
 spreadsheets and pandas write them: so a stray quote never takes the following rows into its cell. The csv module has
-no such rule: it reads either every quote as plain or the text behind a stray one, up to the next quote, as one cell.
+no such rule: either every quote is plain, or a stray one opens a cell that ends at the next quote.
 """
 
 import csv

@@ -53,7 +53,7 @@ def e2e_records(rows: Iterable[Mapping[str, Any]]) -> list[Record]:
 
 
 def webnlg_records(rows: Iterable[Mapping[str, Any]]) -> list[Record]:
-    """The records of a split in the challenge's columns or the hub's, with the texts that are marked good."""
+    """The records of a split in the challenge's columns or the hub's, with the texts marked good (if none is: all)."""
     records = []
     for row in _scored(list(rows)):
         texts = _lexicalisations(row)

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from engine.answer.sample import LEAST_BATCHES
-from engine.answer.shares import NODES, Shares, complete, integrate, ratio_error
+from engine.answer.shares import NODES, Shares, complete, integrate, ratio_error, tolerance
 from problems.gates import NotByRow
+from problems.machine.compute import Compute
 from problems.machine.processes import Processes
 from problems.models.attach import ADAPTER
 from tests.helpers.branches import planted, sample_of, searched, train
@@ -150,3 +151,4 @@ def test_the_nodes_are_doubled_where_the_sum_misses_the_measured_loss() -> None:
     assert asked == [NODES]
     assert complete(by_nodes, measured=1.0)[1] == 2 * NODES
     assert asked[1:] == [NODES, 2 * NODES]
+    assert complete(by_nodes, measured=1.0, tolerance=tolerance(Compute(torch.device("cpu"), bf16=True)))[1] == NODES

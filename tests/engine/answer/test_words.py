@@ -24,7 +24,7 @@ def test_the_conclusion_names_the_rank_that_is_enough_and_what_it_may_lose() -> 
         "LoRA has not learned anything that D_val can see: its gain is 0.004 +- 0.010"
     )
     unsure = dataclasses.replace(RECORD, evidence=evidence_of(rank_curve=(point(8, 0.05),)))
-    assert conclusion(unsure) == "no rank on the curve is enough to lose at most 5 % of the gain"
+    assert conclusion(unsure) == "no rank on the curve is enough: each may lose more than 5 % of the gain"
     assert conclusion(RankRecord(8, LAYERS)) == ""
 
 

@@ -67,7 +67,7 @@ def card_of(
 def test_the_first_row_that_is_short_and_whole_is_the_example(tmp_path: Path) -> None:
     text = card_of(tmp_path, E2E, [LONG, CUT, GOOD])
     assert "A PEFT LoRA adapter of `org/base` (packages peft, transformers)." in text
-    assert "of row 3 of the run's predictions.jsonl" in text
+    assert "to row 3 of the run's predictions.jsonl" in text
     assert "````text\na\n```\nb\n````" in text, "a fence longer than any in the text"
     assert 'source = "it\'s"' in text
     assert "num_beams=10, length_penalty=0.8, max_new_tokens=64" in text
@@ -85,7 +85,7 @@ def test_without_a_row_there_is_no_example_and_a_damaged_one_is_named(tmp_path: 
 
 
 def test_where_all_are_long_the_shortest_is(tmp_path: Path) -> None:
-    assert "of row 1 of" in card_of(tmp_path, E2E, [LONG | {"source": "x"}, CUT])
+    assert "to row 1 of" in card_of(tmp_path, E2E, [LONG | {"source": "x"}, CUT])
 
 
 @pytest.mark.parametrize("rows", [[], [GOOD | {"messages": [{"role": "user", "content": "q"}]}]], ids=["none", "one"])
@@ -99,7 +99,7 @@ def test_a_chat_model_is_asked_in_turns_also_where_nothing_was_sampled(
     asked = "q" if rows else "..."
     assert f"messages = [{{'role': 'user', 'content': '{asked}'}}]" in text
     assert "num_beams=1, max_new_tokens=128" in text
-    assert ("of row 1 of" in text) == bool(rows)
+    assert ("to row 1 of" in text) == bool(rows)
 
 
 def test_task_data_result_and_ranks_stand_in_it(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import pytest
 
 from configs.errors import UserError
 from configs.requests import Request
+from configs.rules import needs_evidence
 from configs.schema import RunConfig
 from configs.schema_answer import AnswerConfig
-from engine.ranks.needs import needs_evidence, refuse_unanswerable
+from engine.ranks.needs import refuse_unanswerable
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
 from tests.helpers.tiny import MEASURED

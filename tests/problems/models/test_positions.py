@@ -1,7 +1,9 @@
 """Rows and texts beyond a model's positions are refused before the training."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,7 +42,7 @@ from configs.schema import RunConfig
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
-from problems.models.positions import most_positions
+from problems.models.positions import most_positions, refuse_long_rows
 from problems.tasks.base import PAD_TO
 from tests.helpers.generation_toys import arguments, save_causal, write_e2e
 
@@ -134,6 +136,17 @@ def test_a_row_is_refused_before_the_search_as_soon_as_its_batch_would_be_too_lo
         with pytest.raises(UserError, match=rf"^--task\.max_length: 128 .* a row has {tokens} tokens .* takes {most}"):
             run_stages(request, StopRequest())
         assert not (tmp_path / "runs" / f"n{tokens}" / "search").exists()
+
+
+def test_rows_that_are_only_evaluated_for_their_loss_are_refused_too() -> None:
+    model = torch.nn.ModuleDict({"position_embeddings": torch.nn.Embedding(16, 2)})
+    model.config = BertConfig(max_position_embeddings=16)  # type: ignore[assignment]
+    for longest in (16, 17):
+        data = SimpleNamespace(
+            train={"length": [3]}, evaluation={"test": {"length": [4]}}, unused={"length": [longest]}
+        )
+        with nullcontext() if longest == 16 else pytest.raises(UserError, match="a row has 17 tokens"):
+            refuse_long_rows(model, data, RunConfig())  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

@@ -197,9 +197,9 @@ def test_turns_that_were_given_and_greetings_are_read_and_not_learned() -> None:
         (text,) = learned_texts(tokenizer, ids, labels)
         assert text.startswith(TURNS[3]["content"])
     greeting = [{"role": "assistant", "content": "Hello!"}, *TURNS[:2]]
-    tokenizer = chat_tokenizer()
-    (text,) = learned_texts(tokenizer, *Template(tokenizer).labelled(greeting))
-    assert text.startswith(TURNS[1]["content"])
+    for tokenizer in (chat_tokenizer(), chat_tokenizer(OURS["marked"])):
+        (text,) = learned_texts(tokenizer, *Template(tokenizer).labelled(greeting))
+        assert text.startswith(TURNS[1]["content"])
 
 
 def test_a_template_without_an_end_of_turn_is_told() -> None:
@@ -214,7 +214,7 @@ def test_the_first_token_has_no_label() -> None:
     tokenizer = chat_tokenizer(
         "{% for m in messages %}{% generation %}{{ m['content'] }}{% endgeneration %}{% endfor %}"
     )
-    _, labels = Template(tokenizer).labelled([TURNS[1]])
+    _, labels = Template(tokenizer).labelled([{"role": "user", "content": ""}, TURNS[1]])
     assert labels[0] == IGNORED
     assert IGNORED not in labels[1:]
 
