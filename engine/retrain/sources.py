@@ -14,8 +14,11 @@ from engine.run.places import filled_in
 
 def refuse_own_sources(asked: Asked) -> None:
     """Refuses a run whose settings name files that the run itself would write, even without --overwrite."""
-    if asked.stage != "report":
-        refuse_sources_in(asked.folder.outputs(asked.stage), asked.config)
+    if asked.stage == "report":
+        return
+    # A retraining of these methods also writes the ranks that it made of those that it read.
+    ranks = [asked.folder.ranks] if asked.config.method in READ_RANKS else []
+    refuse_sources_in([*asked.folder.outputs(asked.stage), *ranks], asked.config)
 
 
 def refuse_sources_in(outputs: Iterable[Path], config: RunConfig) -> None:

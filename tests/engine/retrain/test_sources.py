@@ -57,6 +57,14 @@ def test_what_is_read_and_written_is_refused_by_its_key(
     assert "--overwrite" not in str(caught.value)
 
 
+def test_a_retraining_does_not_shuffle_its_own_ranks_again(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    own = filled((*SHUFFLED, "{root}/ranks.json"), tmp_path)
+    with pytest.raises(UserError, match=r"^--lora\.ranks_from: .* among the results"):
+        ask(tiny_config(*own), "retrain")
+
+
 TAKEN: dict[str, tuple[str, tuple[str, ...]]] = {
     "another run's": ("all", (*SHUFFLED, "{root}-2/ranks.json")),
     "the user's own file in the folder": ("all", (*TEXT, "--task.path", "{root}/rows.csv")),
