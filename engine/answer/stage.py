@@ -37,9 +37,6 @@ from engine.tracking import NOWHERE, Tracker
 
 log = logging.getLogger("autolora")
 
-_TRIED_ROWS = 64
-"""How many rows are timed, to log how long the answer will take."""
-
 
 def answer(run: Workbench, tracker: Tracker = NOWHERE) -> None:
     """Measures a finished search on D_val, writes search/answer.json and ranks.json, and tells the `tracker`.
@@ -126,8 +123,8 @@ def _head(run: Workbench, d_tr: Dataset, sample: Sample) -> tuple[Tensor | None,
 
 
 def _seconds_a_row(searched: Searched, sample: Sample) -> float:
-    """Seconds per row of a pass without a gradient, timed on a few rows."""
-    some = sample.some(_TRIED_ROWS)
+    """Seconds per row of a pass without a gradient, timed on one batch, to log how long the answer will take."""
+    some = sample.some(sample.batch)
     began = time.perf_counter()
     some.statistics(searched.model)
     return (time.perf_counter() - began) / len(some.rows)
