@@ -33,8 +33,8 @@ class Searched:
 
 
 class Cuts:
-    """Measures cuts of a searched model. A mask that was measured before is not measured again: the two halves of the
-    rows, or two budgets, often choose the same components."""
+    """Measures cuts of a searched model. A mask that was measured before is not measured again: two budgets have the
+    same components if the smaller one has room for all that are above noise."""
 
     def __init__(self, searched: Searched, sample: Sample) -> None:
         self.searched = searched

@@ -10,7 +10,7 @@ from configs.schema import RunConfig
 from engine.answer.curve import Judged, crossed, kept
 from engine.answer.cuts import Cuts, Searched
 from engine.answer.sample import WITH_GRADIENT, Sample
-from engine.answer.shares import NODES, Shares, complete, integrate, tolerance
+from engine.answer.shares import NODES, Shares, allowed_gap, complete, integrate
 from engine.ranks.budget import kept_within
 from engine.ranks.evidence import CurvePoint, Evidence
 from engine.ranks.rules import above_noise, parameters_of
@@ -49,7 +49,7 @@ def measure(searched: Searched, sample: Sample, head: Tensor | None, config: Run
     shares, nodes = complete(
         by_nodes,
         switch_off,
-        tolerance(sample.compute),
+        allowed_gap(sample.compute),
         extend=lambda more: sample.extend(WITH_GRADIENT * more * len(sample.rows)),
     )
     gain, error = alone.above(whole)

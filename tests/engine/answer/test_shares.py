@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engine.answer.sample import LEAST_BATCHES
-from engine.answer.shares import NODES, Shares, complete, integrate, ratio_error, tolerance
+from engine.answer.shares import NODES, Shares, allowed_gap, complete, integrate, ratio_error
 from problems.gates import NotByRow
 from problems.machine.compute import Compute
 from problems.machine.processes import Processes
@@ -147,8 +147,9 @@ def test_the_nodes_are_doubled_where_the_sum_misses_the_measured_loss() -> None:
             torch.full((2, 1, 1), 0.97 if nodes == NODES else 1.0), torch.ones(2), torch.tensor([True, False])
         )
 
-    assert complete(by_nodes, measured=0.96)[1] == NODES
+    in_fp32, in_bf16 = (allowed_gap(Compute(torch.device("cpu"), bf16=bf16)) for bf16 in (False, True))
+    assert complete(by_nodes, 0.96, in_fp32)[1] == NODES
     assert asked == [NODES]
-    assert complete(by_nodes, measured=1.0)[1] == 2 * NODES
+    assert complete(by_nodes, 1.0, in_fp32)[1] == 2 * NODES
     assert asked[1:] == [NODES, 2 * NODES]
-    assert complete(by_nodes, measured=1.0, tolerance=tolerance(Compute(torch.device("cpu"), bf16=True)))[1] == NODES
+    assert complete(by_nodes, 1.0, in_bf16)[1] == NODES
