@@ -5,17 +5,26 @@ transformers dequantises a GGUF file (from any of the three). The model's config
 config.json keeps them.
 """
 
+import copy
 import importlib.util
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
-from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from configs.errors import UserError
 from configs.launch import processes_started
@@ -54,6 +63,26 @@ def source_of(config: ModelConfig) -> Iterator[tuple[str, dict[str, Any]]]:
     with explain_missing("--model.name", config.name):
         source, file = _split_file(locate(config.name))
         yield source, {**file, **_options(config)}
+
+
+def load_settings(config: ModelConfig, **head: Any) -> PreTrainedConfig:
+    """The model's configuration; `head` are values for the task's head, such as num_labels.
+
+    The header of a GGUF file takes seconds to parse, so that of the last file is kept. Raises UserError when the
+    configuration cannot be loaded.
+    """
+    with source_of(config) as (source, options):
+        path = Path(source) / options.get("gguf_file", "")
+        if not head and path.is_file():
+            return copy.deepcopy(_settings_in_gguf(source, path.name, path.stat().st_mtime_ns))
+        # Some config.json files ask for tuples as outputs, in which the loss cannot be found by its name.
+        return AutoConfig.from_pretrained(source, **options, **head, return_dict=True)
+
+
+@lru_cache(maxsize=1)
+def _settings_in_gguf(folder: str, file: str, _changed: int) -> PreTrainedConfig:
+    """The configuration in a local GGUF file, which was last changed at `_changed`."""
+    return AutoConfig.from_pretrained(folder, gguf_file=file, return_dict=True)
 
 
 def load_tokenizer(config: ModelConfig, **options: Any) -> PreTrainedTokenizerBase:
@@ -96,8 +125,7 @@ def load_base(
     quantised = _four_bits() if config.load_in_4bit else {}
     with source_of(config) as (source, options):
         file = {name: value for name, value in options.items() if name == "gguf_file"}
-        # Some config.json files ask for tuples as outputs, in which the loss cannot be found by its name.
-        settings = AutoConfig.from_pretrained(source, **options, **head, return_dict=True)
+        settings = load_settings(config, **head)
         if not file:
             _refuse_quantised(settings, config)
         model, report = auto_class.from_pretrained(

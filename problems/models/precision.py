@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from configs.schema import RunConfig
 from problems.machine.compute import Compute
-from problems.models.load import BaseModel, source_of
+from problems.models.load import BaseModel, load_settings, source_of
 from problems.models.parts import matches
 
 log = logging.getLogger("autolora")
@@ -40,10 +40,9 @@ def count_parameters(config: RunConfig, auto_class: Any) -> int:
 
     Raises UserError when the configuration cannot be loaded.
     """
-    with source_of(config.model) as (source, options):
-        settings = AutoConfig.from_pretrained(source, **options)
-        with torch.device("meta"):
-            model = auto_class.from_config(settings, trust_remote_code=config.model.trust_remote_code)
+    settings = load_settings(config.model)
+    with source_of(config.model), torch.device("meta"):
+        model = auto_class.from_config(settings, trust_remote_code=config.model.trust_remote_code)
     return sum(parameter.numel() for parameter in model.parameters())
 
 

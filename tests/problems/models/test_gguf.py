@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -9,14 +10,15 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from configs.errors import UserError
 from configs.parser import parse
-from configs.schema import ModelConfig
+from configs.schema import ModelConfig, RunConfig
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
-from problems.models.load import load_base, load_tokenizer
+from problems.models.load import load_base, load_settings, load_tokenizer
+from problems.models.precision import count_parameters
 from tests.helpers.generation_toys import arguments, make_causal, make_tokenizer, write_e2e
 from tests.helpers.gguf_toys import write_gguf
 from tests.helpers.places import SHARED
@@ -50,6 +52,29 @@ def test_the_files_model_and_tokenizer_are_those_that_went_in(tiny: tuple[Path, 
     assert again(text, add_special_tokens=False)["input_ids"] == tokenizer(text)["input_ids"]
     assert again.decode(tokenizer(text)["input_ids"]) == text
     assert (again.bos_token, again.eos_token) == ("<s>", "<|endoftext|>")
+
+
+def test_a_files_header_is_parsed_once_until_the_file_changes(
+    monkeypatch: pytest.MonkeyPatch, tiny: tuple[Path, Any, Any], tmp_path: Path
+) -> None:
+    read, parse_file = [], AutoConfig.from_pretrained
+
+    def counted(*place: Any, **options: Any) -> Any:
+        read.append(options["gguf_file"])
+        return parse_file(*place, **options)
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", counted)
+    path = tmp_path / "copy.gguf"
+    path.write_bytes(tiny[0].read_bytes())
+    config = ModelConfig(name=str(path))
+    first = load_settings(config)
+    first.vocab_size = 1  # what one caller changes, the next one does not see
+    assert load_settings(config).vocab_size == tiny[1].config.vocab_size
+    assert count_parameters(RunConfig(model=config), AutoModelForCausalLM) == tiny[1].num_parameters()
+    assert read == ["copy.gguf"]
+    os.utime(path, (0, 0))
+    load_settings(config)
+    assert read == ["copy.gguf"] * 2
 
 
 @pytest.mark.trains
