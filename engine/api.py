@@ -225,6 +225,8 @@ def _learn(
     # restored.
     with ExitStack() as stack:
         stack.enter_context(heard())
+        stack.enter_context(torch.inference_mode(False))  # the script may have switched gradients off
+        stack.enter_context(torch.enable_grad())
         stack.enter_context(same_random_numbers(device))
         stack.callback(Snapshot(base).restore)
         base.zero_grad()  # drops gradients of the script's own backward passes

@@ -73,6 +73,6 @@ def _explain(error: Exception, config: RunConfig, root: Path) -> str | None:
         return None
     where = getattr(error, "filename", None) or root
     return (
-        f"cannot write {where}: {_DISK[number]}; the last checkpoint in {root} is intact: "
+        f"cannot read or write {where}: {_DISK[number]}; the last checkpoint in {root} is intact: "
         f"once this is repaired, the same command resumes; or name another --runs_folder"
     )

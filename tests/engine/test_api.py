@@ -158,6 +158,18 @@ def test_the_model_comes_back_as_it_was(
                 learn(model, config=settings(modules_to_save=["pooler"]), loss=failing(error, 7))
 
 
+@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
+def test_it_learns_where_the_script_has_switched_gradients_off(
+    model_folder: Callable[..., Path], without: Callable[[], Any]
+) -> None:
+    expected = learn(bert(model_folder("bert"))).record
+    model = bert(model_folder("bert"))
+    with without():
+        found = learn(model).record
+        assert not torch.is_grad_enabled()
+    assert found == expected
+
+
 @pytest.mark.parametrize("error", [Stop, KeyboardInterrupt])
 def test_the_model_comes_back_as_it_was_when_the_answer_fails(
     model_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, error: type[BaseException]

@@ -51,7 +51,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
     process = Process(argv(*more), tmp_path / "out.txt", prepare, draw=False)
     assert process.wait() == 2
     line = one_line(process.output)
-    assert "cannot write" in line
+    assert "cannot read or write" in line
     assert "no space is left" in line
     filler.unlink()
     again = Process(argv(*more), tmp_path / "again.txt", draw=False)

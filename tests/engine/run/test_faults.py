@@ -38,7 +38,7 @@ def line_of(error: Exception, *arguments: str) -> str:
 )
 def test_a_disk_that_cannot_be_written_is_named_with_the_file(number: int, words: str) -> None:
     line = line_of(OSError(number, "in the system's words", "runs/x/ranks.json"))
-    assert line.startswith(f"cannot write runs/x/ranks.json: {words}; the last checkpoint in runs/x is intact: ")
+    assert line.startswith(f"cannot read or write runs/x/ranks.json: {words}; the last checkpoint in runs/x is intact: ")
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_disk_that_cannot_be_written_is_named_with_the_file(number: int, words
 )
 def test_a_failed_write_of_a_library_is_told_by_its_words(error: Exception, words: str) -> None:
     line = line_of(error)
-    assert line.startswith("cannot write runs/x: ")
+    assert line.startswith("cannot read or write runs/x: ")
     assert words in line
 
 
