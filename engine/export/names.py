@@ -1,10 +1,20 @@
-"""File names of a PEFT adapter, and a warning about ranks that a LoraConfig cannot express; does not import PEFT."""
+"""File names of a PEFT adapter, the ranks in it, and a warning about ranks that a LoraConfig cannot express.
 
+It does not import PEFT, which takes seconds.
+"""
+
+from engine.disk.files import read_json
 from engine.ranks import RankRecord
-from problems.models.parts import split
+from engine.run.folder import RunFolder
+from problems.models.parts import layer_ranks, split
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
+
+
+def trained_at(record: RankRecord, run: RunFolder) -> bool:
+    """Whether the run's adapter has these ranks: ranks.json may have been edited since it was trained."""
+    return read_json(run.adapter / ADAPTER_CONFIG).get("rank_pattern") == layer_ranks(record.kept)
 
 
 def what_parts_lose(record: RankRecord) -> str:

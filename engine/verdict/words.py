@@ -4,14 +4,12 @@ import math
 import shlex
 from collections.abc import Callable
 
-from engine.disk.files import read_json
-from engine.export.names import ADAPTER_CONFIG
+from engine.export.names import trained_at
 from engine.ranks import RankRecord
 from engine.ranks.evidence import FEW_ROWS
 from engine.run.folder import RunFolder
 from engine.verdict.arms import Arms
 from engine.verdict.judge import LOOKS, Ending, Pairs
-from problems.models.parts import layer_ranks
 
 FEWEST_ROWS = 500
 """With fewer rows, a note says that the verdict holds for these rows only."""
@@ -85,7 +83,7 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
     init = " --retrain.init scratch" if arms.config.retrain.init == "search" else ""
     uniform = f"take rank {rank} in every layer: {_command(run, 'uniform')} --method lora --lora.r {rank}{init}"
     if ending == "matter":
-        if _trained_at(arms.record, run):
+        if trained_at(arms.record, run):
             return f"Use these ranks: {run.adapter} is trained at them, and {run.ranks} has them."
         again = " --overwrite" if run.metrics.exists() else ""
         return f"Use these ranks: python run.py --config {shlex.quote(str(run.config))} --stage retrain{again}"
@@ -102,11 +100,6 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
         return f"{most}: the difference, if there is one, is small. To be safe, {uniform}"
     minutes = f"{arms.config.verdict.minutes:g} minutes"
     return f"The same command trains further pairs for another {minutes}; until then, {uniform}"
-
-
-def _trained_at(record: RankRecord, run: RunFolder) -> bool:
-    """Whether the run's adapter has these ranks: ranks.json may have been edited since it was trained."""
-    return read_json(run.adapter / ADAPTER_CONFIG).get("rank_pattern") == layer_ranks(record.kept)
 
 
 def _command(run: RunFolder, name: str) -> str:

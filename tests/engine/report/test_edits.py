@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from engine.disk.files import write_json
+from engine.export.names import ADAPTER_CONFIG
 from engine.ranks import LayerRank, RankRecord
 from engine.report.edits import edit_words, edited_from
 from engine.run.folder import RunFolder
@@ -46,3 +47,14 @@ def test_many_are_counted(tmp_path: Path) -> None:
 
 def test_without_a_search_nothing_is_edited(tmp_path: Path) -> None:
     assert edit_words(record(l0=2), RunFolder(tmp_path)) == ""
+
+
+def test_a_result_of_other_ranks_is_told(tmp_path: Path) -> None:
+    folder, edited = chosen(tmp_path, l0=2), record(l0=3)
+    write_json(folder.metrics, {})
+    write_json(folder.adapter / ADAPTER_CONFIG, {"rank_pattern": {"b.0.query": 2}})
+    assert edit_words(record(l0=2), folder) == ""
+    assert edit_words(edited, folder).endswith("; adapter and result are of other ranks: --stage retrain --overwrite "
+                                               "trains at these")  # fmt: skip
+    write_json(folder.adapter / ADAPTER_CONFIG, {"rank_pattern": {"b.0.query": 3}})
+    assert edit_words(edited, folder) == "1 rank was edited by hand: 0 query 3 (was 2)"

@@ -38,7 +38,9 @@ def line_of(error: Exception, *arguments: str) -> str:
 )
 def test_a_disk_that_cannot_be_written_is_named_with_the_file(number: int, words: str) -> None:
     line = line_of(OSError(number, "in the system's words", "runs/x/ranks.json"))
-    assert line.startswith(f"cannot read or write runs/x/ranks.json: {words}; the last checkpoint in runs/x is intact: ")
+    assert line.startswith(
+        f"cannot read or write runs/x/ranks.json: {words}; the last checkpoint in runs/x is intact: "
+    )
 
 
 @pytest.mark.parametrize(
