@@ -79,8 +79,8 @@ def fail(line: str) -> int:
 
 
 def program(argv: list[str]) -> int:
-    """Runs `main`; returns the exit code. If standard output can no longer be written, the run still ends, and only
-    then the error is reported."""
+    """Runs `main`; returns the exit code. If standard output can no longer be written, the run is completed all the
+    same, and the error is reported afterwards."""
     survive_lost_output()
     try:
         code = main(argv)

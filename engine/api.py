@@ -274,7 +274,7 @@ def _settings(
         model=ModelConfig(name=str(name), gradient_checkpointing=recomputes), lora=lora, hypergradient=hypergradient,
         # This search never resumes, so it writes no checkpoint.
         search=dataclasses.replace(search, checkpoint_every=search.steps + 1), answer=answer,
-        # From this batch size follows how many rows the answer sends through a language model at a time.
+        # The measurement on D_val sends this many rows through a language model at a time.
         retrain=RetrainConfig(batch_size=search.batch_size),
     )  # fmt: skip
     check(config)

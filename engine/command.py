@@ -1,4 +1,4 @@
-"""Run a request of the command line: a run, a study, a verdict, scoring files, or showing a run's folder."""
+"""Carry out what the command line asks for: a run, a study or a verdict; scores, a folder to show, or a wandb view."""
 
 import dataclasses
 from pathlib import Path
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from engine.report.stage import Beside
 
 # --stage report takes its settings from config.yaml in the run's folder. Only these keys come from the command:
-# _OF_THE_MACHINE, which must fit this machine (but not for a study), _OF_THE_REPORT, which say where the folder is,
-# and the section tracking, unless tracking.wandb is auto.
+# _OF_THE_MACHINE, as a run's report must fit this machine (a study's report keeps those of its config.yaml),
+# _OF_THE_REPORT, which say where the folder is, and the section tracking, unless tracking.wandb is auto.
 _OF_THE_MACHINE = ("device", "precision", "strategy")
 _OF_THE_REPORT = ("name", "runs_folder")
 

@@ -19,8 +19,8 @@ IGNORED = -100
 # Four temperatures per octave: a parabola through them gives the loss in between, to a few 1e-4 nats.
 _OCTAVE = 4
 TEMPERATURES = 2.0 ** (np.arange(-_OCTAVE, 4 * _OCTAVE + 1) / _OCTAVE)
-# How many logits are processed at a time. On a CPU, so many fit into the processor's cache, where each pass over them
-# takes a tenth of the time, and no new memory is requested. A GPU gets larger parts.
+# How many logits are processed at a time. On a CPU, this many fit into the processor's cache, where each pass over
+# them takes a tenth of the time, and no new memory is requested. A GPU gets larger parts.
 _SCORES_IN_CACHE, _SCORES_ON_GPU = 2**18, 2**25
 
 

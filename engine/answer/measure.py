@@ -87,7 +87,7 @@ def _budget_curve(cuts: Cuts, shares: Shares, whole: Judged, alone: Judged, conf
         for budget in budgets
         for of in shares.halves()
     ]
-    sample.extend(2 * (len(budgets) - len(_budgets(config))) * len(sample.rows))  # some have no room for a component
+    sample.extend(2 * (len(budgets) - len(_budgets(config))) * len(sample.rows))  # too small budgets need no passes
     found = cuts.statistics(masks)
     for number, budget in enumerate(budgets):
         judged = crossed(sample.likelihood, found[2 * number : 2 * number + 2], cuts.weights, sample.first_half)

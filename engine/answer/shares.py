@@ -157,7 +157,7 @@ Integrate = Callable[[int], Shares]
 
 
 def allowed_gap(compute: Compute) -> float:
-    """The part of the measured cost of switching LoRA off by which the sum of the shares may miss it.
+    """How far the sum of the shares may miss the measured cost of switching LoRA off, as a part of that cost.
 
     In bf16 it is larger, as more nodes do not lower the rounding: on SmolLM2-135M 3 nodes miss the cost by 2.5 % in
     bf16 and by 1.3 % in fp32, 6 nodes by 1.5 % and by 0.01 %."""

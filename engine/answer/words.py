@@ -1,4 +1,4 @@
-"""The answer in words, for the terminal and the report: how many ranks are enough, and in which layers they matter."""
+"""The answer in words, for the terminal and the report: which rank is enough, and which layers hold LoRA's gain."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ LONGEST_BAR = 24
 
 
 def conclusion(record: RankRecord) -> str:
-    """The answer to "how many ranks?" in one sentence; "" if nothing was measured."""
+    """Which rank is enough, in one sentence; "" if nothing was measured."""
     evidence = record.evidence
     if evidence is None:
         return ""

@@ -60,7 +60,7 @@ def save_gguf(adapter: Path, path: Path, name: str) -> None:
     if misfit is not None:
         log.warning(
             "--export.gguf: %s is not written, as a LoRA file of llama.cpp has no place for %s; --export.merged true "
-            "writes a model that its converter takes", path.name, misfit,
+            "writes a model that llama.cpp's converter takes", path.name, misfit,
         )  # fmt: skip
         return
     with replacing(path) as temporary:

@@ -68,7 +68,7 @@ def module_type(name: str) -> str:
 
 
 def can_be_shuffled(record: RankRecord, sizes: Mapping[str, int], among: str) -> bool:
-    """Whether a shuffle within the groups of `alike` can change any rank, if every layer can have every rank."""
+    """Whether a shuffle within the groups of `alike` could change a rank if no layer were too narrow for any rank."""
     return any(len({record.layers[place].rank for place in group}) > 1 for group in alike(record, sizes, among))
 
 

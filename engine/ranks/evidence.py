@@ -17,7 +17,7 @@ SEEN = 2.0
 FEW_ROWS = 200
 """With fewer rows of D_val the program says that the evidence is too weak for an answer."""
 LEAST_ROWS = 8
-"""With fewer rows of D_val nothing is measured: each half of the rows must be able to judge the other half."""
+"""With fewer rows of D_val nothing is measured: what is chosen on one half of them is measured on the other half."""
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
 

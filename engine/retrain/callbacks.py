@@ -133,7 +133,7 @@ class Progress(TrainerCallback):
 class Seal(TrainerCallback):
     """Marks each checkpoint as complete once Trainer has written it.
 
-    `clock`: gives the seconds, and `begun`: the settings, data and ranks that `seal` stores in the checkpoint.
+    `clock` gives the seconds that `seal` stores in the checkpoint, and `begun` the settings, data and ranks.
     """
 
     clock: Clock

@@ -14,7 +14,8 @@ from engine.run.resources import peak_memory, versions
 
 
 def result_of(run: Context, fitted: Fitted, record: RankRecord | None, trainable: int, rate: float) -> dict[str, Any]:
-    """The content of metrics.json. `total` is the cost of one run at the chosen rate, without the sweep."""
+    """The content of metrics.json. Its `seconds.total` is the time of one run at the chosen rate, without the sweep
+    of learning rates."""
     config, searched = run.config, _searched(run)
     answer = read_answer(run.folder.answer).get("seconds") if config.method == "autolora" else None
     seconds = {"search": searched.get("seconds", fitted.found_in), "answer": answer, "retrain": fitted.seconds}

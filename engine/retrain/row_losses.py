@@ -27,8 +27,8 @@ UNUSED = "unused"
 def row_losses(model: nn.Module, run: Context, data: Data, outputs: Outputs) -> pd.DataFrame:
     """A table with one row for each row of the evaluation splits and of `data.unused`.
 
-    Columns: `split`; `row`, its number in the split; `source`, a number that rows written for the same input share
-    (the references of a record); `loss` in nats, summed over its labels; `weight`, the number of its labels.
+    Columns: `split`; `row`, its number in the split; `source`, a number that is the same for all rows written for one
+    input (the references of a record); `loss` in nats, summed over its labels; `weight`, the number of its labels.
 
     The rows at even places of the table are one half, those at odd places the other. The loss of each half is taken
     at the temperature that fits the other half best. `outputs`: the model's logits and labels, for the splits for

@@ -61,7 +61,7 @@ class RetrainTrainer(Trainer):
     ) -> Any:
         share = inputs.pop("share", None)
         if share is not None:
-            # DDP averages the gradients over the processes, so that their sum needs this factor.
+            # DDP averages the gradients over the processes; this factor turns the mean into the sum.
             return super().compute_loss(model, inputs) * share * self.processes.size
         if num_items_in_batch is None:
             found: Any = super().compute_loss(model, inputs, return_outputs)

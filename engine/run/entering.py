@@ -87,7 +87,7 @@ def nothing_left_when_refused(folder: RunFolder) -> Iterator[None]:
 
 
 def _content(folder: RunFolder) -> set[Path]:
-    """The existing paths of those that a run may write before it trains: wandb's files, and the figures."""
+    """Those paths that exist now, of all that a run may write before it trains: wandb's files, and the figures."""
     wandb = folder.root / "wandb"
     inside = set(wandb.iterdir()) if wandb.is_dir() else set()
     return inside | {path for path in (wandb, folder.wandb_id, folder.figures) if path.exists()}

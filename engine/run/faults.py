@@ -34,7 +34,8 @@ _WORDS = {
 
 @contextmanager
 def explained(config: RunConfig, root: Path) -> Iterator[None]:
-    """Raises UserError, which says what to do, if the body fails for lack of memory or of a disk that it can write."""
+    """Raises UserError, which says what to do, if the body fails because memory or disk space is used up, a file
+    cannot be read or written, or torch cannot compile the model."""
     try:
         yield
     except UserError:

@@ -31,9 +31,9 @@ from problems.tasks.given import GivenKind, GivenRows
 class ScriptBench(Workbench):
     """The model and rows of a script.
 
-    `base`: the model and the modules that are trained whole. `rows`: the rows of D_tr, and after them the last
-    `validation` rows are D_val (0: D_val is drawn from all rows by seed). `folder`: where the search writes its files.
-    Every `base()` first undoes what an earlier training changed in the model; `put_back` undoes it at the end.
+    `base`: the model and the modules that are trained whole. `rows`: all rows; the last `validation` of them are
+    D_val, those before them D_tr (0: both are drawn from all rows by seed). `folder`: where the search writes its
+    files. Every `base()` first undoes what an earlier training changed in the model; `put_back` undoes it at the end.
     """
 
     estimates_memory = False

@@ -24,7 +24,8 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 class Interrupted(Exception):
-    """The run was asked to stop and has saved what it had. `code`: the exit code (130 or 143), or OUT_OF_TIME."""
+    """The run was asked to stop. At the first signal it has saved what it had; a second one stops it at once. `code`:
+    the exit code (130 or 143), or OUT_OF_TIME."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)

@@ -23,9 +23,9 @@ log = logging.getLogger("autolora")
 MARGIN = 1.1
 """The estimate is the computed sum times this factor, as allocators leave gaps."""
 _LOSS = 96 * MIB
-"""Bytes that a language model's loss takes besides the scores of all tokens."""
+"""Bytes that a language model's loss takes besides the logits of all tokens."""
 FIRST_ORDER, OTHERS = 12, 28
-"""Bytes for each trained number besides the number itself. FIRST_ORDER, for a retraining and for searches that
+"""Bytes for each trained weight besides the weight itself. FIRST_ORDER, for a retraining and for searches that
 evaluate L_tr only at the current W: its gradient and AdamW's two moments. OTHERS, for hypergradients that also
 evaluate L_tr at other values of W: in addition W from before the inner step, a direction, and two more copies of W."""
 
@@ -35,8 +35,8 @@ class Activations:
     """Bytes that torch keeps for the backward pass of a batch.
 
     `fixed` is the same for a batch of any size (copies of weights in the precision of the arithmetic). For each row,
-    `row` is the total, `scores` the part of the model's outputs, `block` the inputs of one block. `blocks`: how many
-    blocks the model has.
+    `row` is the total, `scores` the part that the logits take, `block` the part that the inputs of one block take.
+    `blocks`: how many blocks the model has.
     """
 
     fixed: float
@@ -72,7 +72,7 @@ def activations(model: nn.Module, data: Data, compute: Compute) -> Activations:
 
 
 def _held(model: nn.Module, batch: dict[str, Tensor], compute: Compute) -> tuple[float, float, float]:
-    """Three sizes in bytes: what a batch's graph holds besides the weights, its scores, and one block's inputs."""
+    """Three sizes in bytes: all that a batch's graph holds without the weights; the logits; one block's inputs."""
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     held: dict[int, int] = {}
 
@@ -100,7 +100,7 @@ def check_memory(
     """Logs the estimated peak of a training that is about to begin, and what is free, in GiB.
 
     `rows`: how many rows of `data` go through the model at a time, in all processes together; `per_weight`: bytes for
-    each trained number besides the number itself. Raises UserError, which names the settings that save most, if the
+    each trained weight besides the weight itself. Raises UserError, which names the settings that save most, if the
     training needs more than is free, unless `ignore_memory_estimate` is set.
     """
     config, compute = run.config, run.compute

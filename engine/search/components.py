@@ -14,10 +14,11 @@ def to_singular_basis(gates: Gates, values: Tensor) -> Tensor:
     `values` [groups, k]: the gates of the search; afterwards all gates count as 1. The model's outputs stay the same,
     up to rounding. The loss does not determine the searched components: a factor can move from a gate to its A or B,
     and B R with R^-1 A gives the same update for every invertible R. The singular basis removes both freedoms.
-    Component j of a group becomes the j-th singular direction of the group's update. A part of a fused layer keeps
-    its block of B.
+    Component j of a group (a layer, or one part of a fused layer) becomes the j-th singular direction of the group's
+    update. For a part, only the rows of B that belong to this part are rewritten.
 
-    Returns the singular values of Delta, LoRA's scale included, in falling order [groups, k], on the CPU.
+    Returns the singular values of each group's update, LoRA's scale included, in falling order [groups, k]; on the
+    CPU.
     """
     found = []
     for name, gate in zip(gates.names, values.detach().cpu().double(), strict=True):

@@ -21,13 +21,13 @@ Eta = float | str
 
 
 class Probe(Hypergradient):
-    """Wraps the search's approximation, and at the steps in `steps` also evaluates all others on the same W and batch,
-    under the same dropout masks.
+    """Wraps the search's approximation, and at the steps in `steps` also evaluates every approximation on the same W
+    and batch, under the same dropout masks.
 
-    At (the W at which L_tr is differentiated): that of the wrapped approximation. eta: as configured for the search;
-    the comparison is made once for each of `etas`. It compares with `exact`, always computed in fp32 from the same
-    numbers, whatever the precision of the search and of its frozen weights. Attribute `rows`: the measurements.
-    Source (the paper of a method): none, as this only measures.
+    The search itself goes on with the wrapped approximation, at its W and with the configured eta. The comparison is
+    made once for each of `etas`. Each approximation is compared with `exact`, which is always computed in fp32 from
+    the same numbers, whatever the precision of the search and of its frozen weights. Attribute `rows`: the
+    measurements. There is no source (the paper of a method), as this only measures.
     """
 
     name = "probe"
@@ -167,7 +167,8 @@ def _flat(tensors: Tensors) -> Tensor:
 
 
 def _cosine(a: Tensor, reference: Tensor) -> float:
-    """The cosine; 0 if `a` is zero, NaN if the reference is zero, as for eta lr while the learning rate is 0."""
+    """The cosine; 0 if `a` is zero. NaN if the reference is zero, as it is under `hypergradient.eta: lr` while the
+    learning rate is 0."""
     if not reference.any():
         return float("nan")
     return float(a @ reference) / float(a.norm() * reference.norm()) if a.any() else 0.0

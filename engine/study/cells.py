@@ -83,7 +83,7 @@ def _check_places(axes: Mapping[str, list[Any]], key: str, named: Sequence[tuple
         elsewhere = [place for place in places if not any(means(value, place) for value in axes[axis])]
         if elsewhere:  # no error: --study.axes may have narrowed the axis, say to one method
             log.warning(
-                "--study.%s: the axis %s has no value %s; this entry has no effect",
+                "--study.%s: the axis %s has no value %s; naming it has no effect",
                 key,
                 axis,
                 ", ".join(map(word, elsewhere)),

@@ -48,8 +48,8 @@ def read_comparison(folder: StudyFolder) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def run_probe(config: RunConfig, folder: StudyFolder, stop: StopRequest) -> None:
-    """Compares all approximations along one search; writes probe.parquet and cost.parquet, unless both exist. A study
-    that copies another run's search compares nothing, as it makes none."""
+    """Compares all approximations along one search; writes probe.parquet and cost.parquet, unless both exist. Compares
+    nothing in a study that copies another run's search, as such a study makes no search of its own."""
     settings = config.study.probe
     if not settings.steps or config.answer.from_run is not None or (folder.probe.exists() and folder.cost.exists()):
         return

@@ -120,6 +120,8 @@ def _placed(config: RunConfig, cell: Cell, cells: Sequence[Cell]) -> RunConfig:
 
 def collect(cells: list[Cell]) -> pd.DataFrame:
     """A row per finished cell: its place on the axes, metrics, ranks, parameters, seconds, steps."""
+    if not cells:
+        return pd.DataFrame()
     # A parquet column has one type, and must distinguish null from a missing value: it holds text unless all values
     # are numbers.
     places = {axis: [cell.values[axis] for cell in cells] for axis in cells[0].values}

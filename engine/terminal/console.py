@@ -19,11 +19,11 @@ class _Lines(logging.Handler):
 
 
 def show_log(*, speaks: bool = True) -> None:
-    """Shows the program's log lines; with `speaks` off (every process but the first) only errors."""
+    """Shows the program's log lines; with `speaks` off (every process but the first) this process prints nothing."""
     console.quiet = not speaks
     if not log.handlers:
         log.addHandler(_Lines())
-        log.setLevel(logging.INFO if speaks else logging.ERROR)
+        log.setLevel(logging.INFO)
         log.propagate = False
 
 

@@ -16,9 +16,9 @@ log = logging.getLogger("autolora")
 def load_libraries(config: RunConfig | None = None, processes: Processes = ALONE) -> None:
     """Loads torch, transformers and datasets after a log line; from then on only their errors are shown.
 
-    Before it imports the model hub's libraries, it checks whether the hub answers, as they read at their import
-    whether they are offline. Raises UserError if the device of `config` does not exist on this machine; `config` None:
-    the device is not checked here, as each training of a study or a verdict checks its own.
+    It checks whether the hub answers before it imports the hub's libraries, as these read only at import whether they
+    must work offline. Raises UserError if the device of `config` does not exist on this machine; `config` None: the
+    device is not checked here, as each training of a study or a verdict checks its own.
     """
     new = not {"torch", "transformers", "datasets"} <= sys.modules.keys()
     if new:

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 
 class Tracker:
-    """A tracker that sends nothing. Subclasses override the methods that they support; no failure there stops a run.
+    """A tracker that sends nothing. Subclasses override the methods that they support, and let no error stop the run.
 
     `alive`: whether anything is sent. Used in a `with` statement, it closes its run when the body ends or raises.
     """

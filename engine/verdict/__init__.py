@@ -1,1 +1,1 @@
-"""Do these places matter? Trains the same ranks in other layers, pair by pair, until a test decides."""
+"""--stage verdict: trains the learned ranks and the same ranks in other layers, in pairs, until a test decides."""

@@ -1,6 +1,7 @@
 """Check whether a verdict can use what earlier commands made: a search's ranks, and an earlier verdict's pairs.
 
-The messages name keys of the verdict, not the keys of its trainings that follow from them.
+The messages name the keys that the user gives, such as verdict.rows, not the keys of the trainings (task.unused_rows)
+that the program derives from them.
 """
 
 import dataclasses

@@ -25,9 +25,9 @@ class Shown:
     """The finished pairs of learned and shuffled ranks; another arm may have fewer of them.
 
     `losses`: arm -> the loss of each row in each pair [pairs, rows], summed over its labels. `weights` [rows]: how
-    many labels a row has. `sources` [rows]: a number that rows made from the same input share. `head`: the losses of
-    the head alone [seeds, rows]. `scores` and `parameters`: arm -> the task's metric and the LoRA parameters in each
-    pair.
+    many labels a row has. `sources` [rows]: a number that is the same for all rows made from one input. `head`: the
+    losses of the head alone [seeds, rows]. `scores` and `parameters`: arm -> the task's metric and the LoRA parameters
+    in each pair.
     """
 
     losses: dict[str, np.ndarray]

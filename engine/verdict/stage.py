@@ -82,8 +82,8 @@ def _judge(found: Shown | None, arms: Arms, folder: RunFolder) -> None:
 
 
 def _judge_what_is_there(arms: Arms, folder: RunFolder) -> None:
-    """Judges the finished pairs after a signal, if there are any. What the user must change is left to the next
-    command to say: this one ends as the signal asked."""
+    """Judges the finished pairs after a signal, if there are any. Ignores a UserError, as this command ends because of
+    the signal; the next command raises it again."""
     with suppress(UserError):
         found = shown(arms)
         if found is not None:
@@ -122,9 +122,10 @@ def _arms_of(config: RunConfig, folder: RunFolder, stop: StopRequest) -> Arms:
 def _make_room(arms: Arms, folder: RunFolder, rows: Context, *, overwrite: bool) -> None:
     """Checks that earlier pairs belong to this verdict, and copies the ranks at which all its pairs are trained.
 
-    Raises UserError when earlier pairs were trained at other ranks or under other settings; `_train` refuses other
-    rows. With `overwrite`, deletes such pairs instead, those on other rows, and those of a finished verdict; an
-    unfinished verdict resumes.
+    Raises UserError when earlier pairs were trained at other ranks or under other settings; `_train` refuses pairs on
+    other rows. With `overwrite` nothing is refused for these reasons: all pairs are deleted if they were trained at
+    other ranks, under other settings or on other rows, or if the verdict is finished. The pairs of an unfinished
+    verdict are kept, and it resumes.
     """
     config, place = arms.config, arms.folder
     if overwrite:

@@ -64,7 +64,7 @@ def about_rows(rows: int) -> str:
     """A warning if only few rows judged; "" if there were enough."""
     if rows >= FEWEST_ROWS:
         return ""
-    return f"This is about these {rows} held-out rows: with fewer than {FEWEST_ROWS}, others may give another answer."
+    return f"This is about these {rows} held-out rows: with fewer than {FEWEST_ROWS}, other rows may answer otherwise."
 
 
 def enough(record: RankRecord) -> str:

@@ -41,7 +41,7 @@ class Eva(Method):
 
     def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
         """Finds the ranks from the inputs of all training rows, also those of D_val, so that all trials of a sweep
-        have the same ranks. Labels are not read."""
+        have the same ranks. Labels are read only to leave out the prompts of a language model."""
         began = time.perf_counter()
         found = run.processes.of_first(lambda: _Inputs(base, run).components())
         seconds = time.perf_counter() - began

@@ -29,7 +29,8 @@ PROJECT = Path(__file__).resolve().parents[3]
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_SAVE = 120.0
 SECONDS_TO_CONNECT = 10.0
-# The environment variables that a worker on another machine gets, without secrets, as Ray writes them to its logs.
+# The environment variables that a worker on another machine gets. Secrets are left out, because Ray writes these
+# variables to its logs.
 _PASSED_ON = ("HF_", "TRANSFORMERS_", "WANDB_", "TOKENIZERS_", "OMP_WAIT_POLICY", "CUBLAS_")
 _SECRET = re.compile("TOKEN(?!IZERS_)|KEY|SECRET|PASSWORD")
 # Makes Ray hide the GPUs from a worker if `study.ray.gpus` is 0.

@@ -146,7 +146,7 @@ def test_a_value_to_leave_out_that_there_is_not_is_told(
 ) -> None:
     study = StudyConfig({"seed": [0, 1]}, exclude=[{"seed": [1, 2]}])
     assert len(expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(Path("x")))) == 1
-    assert log_lines == ["WARNING --study.exclude: the axis seed has no value 2; this entry has no effect"]
+    assert log_lines == ["WARNING --study.exclude: the axis seed has no value 2; naming it has no effect"]
 
 
 def test_an_axis_may_be_narrowed_without_its_places(
@@ -156,7 +156,7 @@ def test_an_axis_may_be_narrowed_without_its_places(
     cells = expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(Path("x")))
     assert [c.config.search.steps for c in cells] == [6, 5]
     assert [record.getMessage() for record in caplog.records] == [
-        "--study.where: the axis seed has no value 2; this entry has no effect"
+        "--study.where: the axis seed has no value 2; naming it has no effect"
     ]
 
 
