@@ -14,7 +14,6 @@ from rich.table import Table
 
 from configs.errors import UserError
 from configs.plain import plain
-from problems.machine.hub import settle_hub_access
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,9 +28,6 @@ def main(settings_class: type, measure: Measure, argv: Sequence[str] | None = No
     attribute AT_LEAST, if any, maps settings to their least allowed values, which also hold for every entry of a list;
     such a list may not be empty. FILES, if any, names the settings besides `json` that name a file to write.
     """
-    settle_hub_access()
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from engine.disk.files import write_json
     from engine.terminal.console import console, show_log
     from engine.terminal.loading import quiet_libraries

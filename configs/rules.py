@@ -224,7 +224,7 @@ def _method_refusals(config: RunConfig) -> Iterator[str]:
     key, rank = ("lora.r", lora.r) if lora.budget is None else ("lora.budget", lora.budget)
     if method == "lora_random" and lora.ranks_from is None and lora.cap and rank > lora.cap:
         average = f"{where} with --{key} {rank:g}, the average rank"
-        yield _refusal("lora.cap", lora.cap, average, "as much or more")
+        yield _refusal("lora.cap", lora.cap, average, "as much as that average, or more")
     if method == "para" and rank > lora.k:
         trained = f"{where} with --lora.k {lora.k}, the rank that is trained"
         yield _refusal(key, f"{rank:g}", trained, "an average rank up to k")

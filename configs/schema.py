@@ -38,7 +38,8 @@ class ModelConfig:
     it."""
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of the frozen weights; LoRA, head and optimiser state are fp32. auto: bf16 for causal models of 300
-    million parameters or more if the run computes in bf16 (key precision), else fp32."""
+    million parameters or more if the run computes in bf16 (key precision) and trains not every weight (method full),
+    else fp32. With load_in_4bit the frozen weights have 4 bits."""
     gradient_checkpointing: bool = False
     """Recompute the activations of each block in the backward pass instead of keeping them: much less memory for about
     a third more time. Not possible with second derivatives (neumann, cg, exact)."""
@@ -147,7 +148,7 @@ class RetrainConfig:
     """Scale of a layer's LoRA update. component: lora_alpha / k, as in the search; fixed: lora_alpha / rank, PEFT's
     default; rslora: lora_alpha / sqrt(rank) (arXiv 2312.03732)."""
     eval_batch_size: ranges.CountOrNull = None
-    """Examples per batch in evaluation. null: 64, but batch_size for a language model, as its scores for every token
+    """Examples per batch in evaluation. null: 64, but batch_size for a language model, as its logits for every token
     fill the memory."""
     row_losses: bool = False
     """Also write row_losses.parquet, so that two runs can be compared row by row: the log loss of every evaluated row,

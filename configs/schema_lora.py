@@ -20,7 +20,8 @@ class LoraSettings:
     k: ranges.Rank = 8
     """Rank-1 components per layer at the start of the search. Paper: 8."""
     lora_alpha: ranges.Positive = 16.0
-    """LoRA's scale numerator: the update is multiplied by lora_alpha / k."""
+    """LoRA's scale numerator: the update is multiplied by lora_alpha / k; after the search retrain.scale may change
+    this."""
     dropout: ranges.ShareFromZero = 0.0
     """Dropout on LoRA's input, 0 to below 1."""
     r: ranges.Rank = 4
@@ -31,8 +32,8 @@ class LoraSettings:
     over the layers (0.5: half as many as rank 1 in every layer takes). para: at most lora.k. null: the value of
     lora.r."""
     cap: ranges.RankOrNull = None
-    """lora_random: no layer gets a higher rank. 1: rank 1 in layers that are drawn at random, none in the others.
-    null: lora.k, or more if the number of parameters needs it."""
+    """lora_random: the highest rank that a layer may get. 1: rank 1 in layers that are drawn at random, none in the
+    others. null: lora.k, or more if the number of parameters needs it."""
     module_sets: ranges.ModuleSets = field(default_factory=list)
     """lora_modules: sets of module names (or endings) among target_modules to choose from, for example [[query,
     value], [query]]. Each set gets the largest rank that the budget allows. Empty: each type alone, then the best two

@@ -8,7 +8,8 @@ from configs import ranges
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """Comparison of all approximations with the exact hypergradient, during the searches of a study."""
+    """Comparison of all approximations with the exact hypergradient, in one more search that a study makes after its
+    cells."""
 
     steps: ranges.Steps = field(default_factory=list)
     """Search steps after which all approximations are compared from the same trained state: multiples of

@@ -31,7 +31,8 @@ class TaskConfig:
     generation: e2e or webnlg; any other name means your own table and is a name for the results."""
     validation_path: ranges.FilePathOrNull = None
     """text, tokens, generation (own table), chat: rows to evaluate on. null: some training rows are held out
-    (holdout_share), unless a data set of the hub (chat) has a split validation or test."""
+    (holdout_share), unless task.path is a folder or a data set of the hub (tokens, chat) that has validation or test
+    rows."""
     test_path: ranges.FilePathOrNull = None
     """text, tokens, generation (own table), chat: rows that are evaluated for metrics.json instead of the validation
     rows."""
@@ -56,8 +57,9 @@ class TaskConfig:
     available: f1_macro for classes, mse for numbers, perplexity and token_accuracy for generation, which writes no
     texts if only these two are asked for. meteor, rouge_l and cider need Java."""
     evaluation_split: str | None = None
-    """Split that is evaluated for metrics.json; not train. null: validation for glue; test for the sample, and for
-    e2e, webnlg and tokens from the hub if it exists; for your own data test if test_path is given, else validation."""
+    """Split that is evaluated for metrics.json; not train. null: validation for glue; test for the sample. e2e, webnlg
+    and tokens from the hub or a folder: test if it exists, else validation; chat from the hub or a folder: validation
+    if it exists, else test. Other data: test if test_path is given, else validation."""
     validation_share: ranges.Share = 0.5
     """Share of the training rows that becomes D_val; the rest is D_tr. Paper: 0.5."""
     split_by: Literal["source", "row"] = "source"

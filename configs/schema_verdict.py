@@ -17,8 +17,8 @@ class VerdictConfig:
     """Minutes after which the command stops training pairs; the same command resumes. A verdict needs at least 8 pairs
     and trains at most 24."""
     rows: ranges.CountFromZero = 4000
-    """The evaluation rows are evaluated, and besides them at most this many of the training rows that task.train_rows
-    left unused."""
+    """At most this many of the training rows that task.train_rows left unused also judge the pairs, besides all
+    evaluation rows."""
     shuffle: Literal["size", "type"] = "size"
     """The layers among which ranks are permuted. size: layers with equally many LoRA parameters per rank, to test
     whether any place matters; type: layers of one module type in different blocks, to test whether the block

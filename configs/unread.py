@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from configs.places import is_local, may_be_on_hub
-from configs.recipe import decoding, evaluation_split, is_benchmark, writes_texts
+from configs.recipe import decoding, evaluation_path, evaluation_split, is_benchmark, writes_texts
 from configs.rules import CHOOSING_RANKS, SEARCHING, WITHOUT_LORA, evaluates_base, moves_alpha
 from configs.schema import RunConfig
 
@@ -105,7 +105,7 @@ TABLE: tuple[Row, ...] = (
         "with --task.evaluation_split validation, whose rows are evaluated instead",
     ),
     Row(
-        ("task.holdout_share",), lambda c: bool(c.task.validation_path or c.task.test_path),
+        ("task.holdout_share",), lambda c: evaluation_path(c.task, evaluation_split(c.task)) is not None,
         "with --task.validation_path or --task.test_path, whose rows are evaluated",
     ),
     Row(

@@ -118,7 +118,8 @@ class LengthGroupedOrder(Sampler[int]):
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
         rows: Sequence[int] = get_length_grouped_indices(self.lengths, self.batch_size, generator=generator)
         batches = [list(rows[i : i + self.batch_size]) for i in range(0, len(rows), self.batch_size)]
-        # Inside a group the longest rows come first; without this shuffle, batches would get shorter in every group.
+        # transformers sorts the rows in groups of many batches: each group begins with its longest rows. Without this
+        # shuffle, batches would get shorter in every group.
         return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 

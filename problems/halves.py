@@ -43,8 +43,8 @@ def split_indices(rows: int, validation_share: float, seed: int) -> Halves:
 def split_by_source(sources: Sequence[str], validation_share: float, seed: int) -> Halves:
     """As `split_indices`, but all rows of one source are in the same half; `sources` names the source of each row.
 
-    A row whose source was trained on would measure memory, not learning. D_val's size is as close to the share as
-    whole sources allow.
+    A row whose source was trained on would measure memory, not learning. D_val is the best of up to `_DRAWS` random
+    choices of whole sources: the one whose number of rows is closest to the share.
     """
     wanted = _size_of_d_val(len(sources), validation_share)
     owners, names = pd.factorize(np.asarray(sources, dtype=object))
@@ -67,7 +67,7 @@ def split_by_source(sources: Sequence[str], validation_share: float, seed: int) 
 
 
 def _draw(sizes: np.ndarray, wanted: int, generator: np.random.Generator) -> tuple[list[int], int]:
-    """Draws sources for D_val; returns them and by how many rows they have too few, or too many, for `wanted`.
+    """Draws sources for D_val; returns them, and how many rows more or fewer than `wanted` they have.
 
     Sources are taken in a random order, and a source that would make D_val too large is left out. At the end, the
     smallest of those left out is added if D_val then comes closer to `wanted`. D_val gets at least one source, and

@@ -1,4 +1,4 @@
-"""The fixtures of all tests: tiny random models, built here without network, and runs of seconds on them."""
+"""The fixtures of all tests: tiny random models, built here without network, and runs on them that take seconds."""
 
 import gc
 import hashlib
@@ -41,13 +41,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """All test modules are imported: what they hold lives as long as the process, and the garbage collector, which a
-    run asks three times, need not look through half a million objects each time."""
+    """Tells the garbage collector to skip what the imported test modules hold: it lives as long as the process, and a
+    run, which collects garbage three times, need not look through half a million objects each time."""
     gc.freeze()
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """As above, after the last test of a file, for what libraries import and keep when they are first used."""
+    """Does the same after the last test of a file, for what libraries have imported and keep since their first use."""
     if (nextitem is None or nextitem.path != item.path) and not item.get_closest_marker("unit"):
         gc.collect()
         gc.freeze()
@@ -151,7 +151,7 @@ def make_config(model_folder: Callable[..., Path]) -> "Callable[..., RunConfig]"
 
 @pytest.fixture
 def run_of() -> "Callable[..., Context]":
-    """run_of(config): what the stages of a configured run share, each stage to be called by itself."""
+    """run_of(config): the Context that the stages of a run share, for a test that calls the stages one by one."""
     from engine.run.context import Context
     from engine.run.interrupt import StopRequest
 
@@ -178,7 +178,7 @@ def log_lines() -> Iterator[list[str]]:
 
 @pytest.fixture
 def float64() -> Iterator[None]:
-    """Oracles are compared in double precision."""
+    """Makes float64 torch's default during the test, so that results are compared with oracles in double precision."""
     import torch
 
     torch.set_default_dtype(torch.float64)

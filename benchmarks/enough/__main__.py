@@ -45,8 +45,8 @@ def measure_enough(settings: EnoughSettings) -> tuple[dict[str, Any], list[Table
     by_task = [regret_of(str(task), rows) for task, rows in table.groupby("task", sort=False)]
     found = [one for one in by_task if one is not None]
     if not found:
-        raise UserError("--studies: no seed has finished its search and a training at every rank, the head alone "
-                        "among them")  # fmt: skip
+        raise UserError("--studies: no seed has finished its search and a training at every rank and of the head "
+                        "alone")  # fmt: skip
     numbers = {one.task: _numbers(one) for one in found}
     return numbers, [_shown(one) for one in found]
 

@@ -39,16 +39,16 @@ class Regret:
 
     @property
     def taken(self) -> list[int]:
-        """The rank at which each seed is retrained."""
+        """For each seed, the rank that its search calls enough; NOTHING_LEARNED if LoRA has learned nothing."""
         return [NOTHING_LEARNED if rank is None else rank for rank in self.enough]
 
     @property
     def at_enough(self) -> np.ndarray:
-        """The loss at the rank at which each seed is retrained [seeds]."""
+        """For each seed, the loss of the training at the rank in `taken` [seeds]."""
         return np.array([self.losses[rank][seed] for seed, rank in enumerate(self.taken)])
 
     def regrets(self) -> np.ndarray:
-        """The loss at each seed's enough rank less that at the task's best rank, over the gain [seeds].
+        """For each seed: the loss at the rank called enough minus that at the task's best rank, divided by the gain.
 
         The same seed trains both, so what only the seed causes cancels. NaN where LoRA gains nothing."""
         return self.over_gain(self.at_enough)
@@ -62,7 +62,7 @@ class Regret:
         return float(np.mean([self.parameters[rank] for rank in self.taken]))
 
     def over_gain(self, losses: np.ndarray) -> np.ndarray:
-        """By how much these losses [seeds] are above those of the best rank, over the gain."""
+        """How much higher these losses [seeds] are than those of the best rank, divided by the gain."""
         over = losses - self.losses[self.best]
         return over / self.gain if self.gain > 0 else np.full_like(over, np.nan)
 

@@ -1,1 +1,1 @@
-"""What is LoRA in each layer worth, and which score of a search tells it beforehand? docs/places.md describes it."""
+"""What is LoRA in each layer worth, and which score of a search foretells it? See docs/places.md."""

@@ -1,8 +1,8 @@
 """What LoRA in each layer is worth, from trainings at random places: `python -m benchmarks.places`.
 
---study: the folder of a study of lora_random at --lora.cap 1, such as places.yaml makes. A regression on which layers
-had LoRA tells how far places explain the loss, and which layers lower it; the scores of --searched runs are judged by
-it.
+--study: the folder of a study of lora_random at --lora.cap 1, such as places.yaml makes. A regression of the loss on
+which layers had LoRA tells how much of the loss the places explain, and LoRA in which layers lowers it. The scores of
+--searched runs are compared with these effects and with the losses.
 """
 
 import sys

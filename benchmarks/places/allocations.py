@@ -16,7 +16,7 @@ from engine.run.folder import RunFolder
 OF_RUN = ["seed", "draw", "loss"]
 """The columns of a table before those of the layers. `loss`: nats a label, at a fitted temperature."""
 HEAD = -1
-"""In the place of a draw: the head alone was trained, and no layer had LoRA."""
+"""The value of the column `draw` for a training of the head alone, in which no layer had LoRA."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class Allocations:
 
     @property
     def gain(self) -> float | None:
-        """What LoRA at these places gains over the head alone: the mean over the seeds that have a head."""
+        """What LoRA at these places gains over the head alone: the mean over the seeds that also trained the head
+        alone."""
         means = self.table.groupby("seed")["loss"].mean()
         gains = [self.head[seed] - loss for seed, loss in means.items() if seed in self.head]
         return float(np.mean(gains)) if gains else None
@@ -104,10 +105,13 @@ def write_table(found: Allocations, path: Path) -> None:
 
 
 def joined(parts: Sequence[Allocations]) -> Allocations:
-    """All of these trainings; one that stands in several parts counts once. Raises UserError for other layers."""
+    """All of these trainings; of one that stands in several parts the last counts.
+
+    Raises UserError if the parts are not of the same layers.
+    """
     if any(part.layers != parts[0].layers for part in parts):
         raise UserError("--study, --table: their trainings are not of the same layers")
-    table = pd.concat([part.table for part in parts]).drop_duplicates(["seed", "draw"])
+    table = pd.concat([part.table for part in parts]).drop_duplicates(["seed", "draw"], keep="last")
     return Allocations(_in_order(table), {seed: loss for part in parts for seed, loss in part.head.items()})
 
 

@@ -11,7 +11,7 @@ from engine.ranks import LayerRank, RankRecord
 from engine.run.folder import RunFolder
 
 Score = Callable[[LayerRank, RankRecord], float | None]
-"""A score of a layer; None if the run has not measured what it is made of."""
+"""A score of a layer; None if the run has not measured the values from which the score is computed."""
 
 
 def _share(layer: LayerRank, _: RankRecord) -> float | None:
@@ -41,14 +41,14 @@ SCORES: Mapping[str, Score] = {
     "contribution: the largest alpha |B| |A|": _contribution,
     "rank by the paper's threshold": _above,
 }
-"""Name -> score, of what the ranks.json of a search holds."""
+"""Name -> score, computed from the ranks.json of a search."""
 
 
 def scores_of(folders: Sequence[Path], layers: Sequence[str]) -> dict[str, np.ndarray]:
     """Name -> the mean of each score over the runs that have measured it [layers].
 
-    A run that has measured no score (as one of method eva) gives one: its ranks, named "rank by RULE". Raises
-    UserError for a run without ranks or with other layers.
+    For a run that has measured none of the scores (such as one of method eva), its ranks count as the one score, named
+    "rank by RULE". Raises UserError for a run without ranks or with other layers.
     """
     values: dict[str, list[list[float]]] = {}
     for root in folders:

@@ -1,7 +1,8 @@
 """The registry of hypergradient approximations.
 
-A new one is a class in a file of its own, listed in HYPERGRADIENTS below and named in HypergradientConfig.type; if it
-needs second derivatives, SECOND_ORDER in configs/rules.py names it, too.
+A new one is a class in a file of its own, listed in HYPERGRADIENTS below and named in HypergradientConfig.type. If it
+needs second derivatives, SECOND_ORDER in configs/rules.py names it, too. If it reads the radius of a finite
+difference, so does DIFFERENCES in configs/unread.py.
 
 NONE is not an approximation: it is registered for a search without outer steps, and no comparison includes it.
 """

@@ -24,7 +24,7 @@ class Compute:
 
     @property
     def fused(self) -> bool:
-        """Whether AdamW has a fused kernel on this device; it can skip a step without waiting for the GPU."""
+        """Whether AdamW's fused kernel is used on this device; it can skip a step without waiting for the GPU."""
         return self.device.type in ("cpu", "cuda")
 
     def let_go(self) -> None:

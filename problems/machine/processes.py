@@ -43,8 +43,8 @@ TIMEOUT = timedelta(hours=12)
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's `rank` among `size`; `local` is its number on its machine. Every process must call each
-    method."""
+    """This process's `rank` among `size`; `local` is its number on its machine. The methods are collective: if one
+    process calls a method, all must call it."""
 
     rank: int = 0
     size: int = 1
@@ -139,9 +139,10 @@ ALONE = Processes()
 
 @contextmanager
 def joined(device: str) -> Iterator[Processes]:
-    """All processes that torchrun started, connected by gloo (CPU) and, unless `device` is cpu, nccl (GPUs).
+    """All processes that torchrun started, connected by gloo (CPU) and, where they use CUDA GPUs, nccl.
 
-    Raises UserError when another process ends early; the same command then resumes from the last checkpoint.
+    Raises UserError for device mps, if there are more processes than GPUs, and when another process ends early; the
+    same command then resumes from the last checkpoint.
     """
     if processes_started() == 1:
         yield ALONE

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from configs.errors import UserError
 
-# Bounded, so that several runs fit on one machine (METEOR with its paraphrase table needs 0.5 GB). One GC thread:
-# the scorers are single-threaded. UTF-8 whatever the locale is.
+# The heap is bounded, so that several runs fit on one machine (METEOR with its paraphrase table needs 0.5 GB). One GC
+# thread: the scorers are single-threaded. UTF-8 whatever the locale is.
 _FLAGS = ("-Xmx1G", "-XX:+UseSerialGC", "-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8")
 
 

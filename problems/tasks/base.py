@@ -78,7 +78,7 @@ class Task(ABC):
         return own_loss(model, batch)
 
     def adapt_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Changes a freshly loaded tokenizer as the task needs. Raises UserError for a setting that it cannot take."""
+        """Changes a freshly loaded tokenizer as the task needs. Raises UserError for a setting that cannot be used."""
         return
 
     def adapt(self, model: PreTrainedModel) -> None:

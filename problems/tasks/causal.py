@@ -48,7 +48,7 @@ class Causal(Task):
         return -metrics["loss"]
 
     def metrics(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset) -> dict[str, float]:
-        """None: the logits are not kept, as a vocabulary is large; the metrics come from `token_metrics`."""
+        """No metrics: the logits are not kept, as a vocabulary is large. `token_metrics` gives the metrics instead."""
         return {}
 
     def token_metrics(self, loss: float, accuracy: float) -> dict[str, float]:

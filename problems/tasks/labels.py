@@ -66,7 +66,8 @@ def value_of(where: str, label: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not math.isfinite(value):
-        raise UserError(f"{where}: label {label!r} is not a number")
+        point = "; write a decimal point, not a comma" if math.isfinite(_number(str(label))) else ""
+        raise UserError(f"{where}: label {label!r} is not a number{point}")
     if abs(value) > LARGEST:
         raise UserError(
             f"{where}: label {label!r} is too large, fp32 cannot hold its square; allowed: -{LARGEST:g} to "

@@ -37,7 +37,7 @@ class Prompt(ABC):
         """Token ids of the prompt, those of the answer with its end, and the labels of the answer."""
 
     def labelled(self, source: str, target: str, most: int) -> tuple[list[int], list[int], bool]:
-        """Token ids of prompt and answer, `most` at most, their labels, and whether something was cut.
+        """Token ids of prompt and answer (no more than `most`), their labels, and whether something was cut.
 
         The source is cut first, then the answer just before its ending token.
         """

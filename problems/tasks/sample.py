@@ -9,7 +9,8 @@ A small grammar (sample.yaml) makes short review sentences. Every sentence is of
 A neutral clause ("we saw it on a tuesday") may stand before or after any of them. The kinds are mixed so that counting
 words is not enough, while a pretrained encoder learns the task within a few hundred steps.
 
-Train and validation share their templates; test is made of held-out templates only, and of a few held-out words.
+Train and validation share their templates. Test has templates and neutral clauses of its own, and a few words that
+occur in no other split.
 """
 
 import random

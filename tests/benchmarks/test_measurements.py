@@ -195,6 +195,15 @@ def test_data_is_tokenised_once(model_folder: ModelFolder, glue: Path) -> None:
 
 
 @pytest.mark.slow
+def test_data_that_cannot_be_read_is_one_line_of_the_process_that_reads(
+    glue: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(data.DataSettings, data.measure, ["--path", str(glue), "--model", str(glue / "none")]) == 2
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
+    assert line.startswith(f"error: --model.name: cannot load '{glue / 'none'}'")
+
+
+@pytest.mark.slow
 def test_another_process_finds_what_the_first_tokenised(model_folder: ModelFolder, glue: Path) -> None:
     settings = data.DataSettings(path=str(glue), model=str(model_folder("bert")), batch_size=8, rounds=1, device="cpu")
     numbers, _ = data.measure(settings)

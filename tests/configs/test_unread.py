@@ -11,8 +11,9 @@ from configs.errors import UserError
 from configs.files import CONFIGS, shipped_configs, to_yaml
 from configs.keys import known_keys
 from configs.parser import parse
+from configs.recipe import evaluation_split
 from configs.requests import Given
-from configs.schema import RunConfig
+from configs.schema import RunConfig, TaskConfig
 from configs.tell_unread import tell_unread, tell_unread_by_report
 from configs.unread import BUDGETED, DIFFERENCES, TABLE, reason
 from configs.values import with_values
@@ -23,6 +24,7 @@ from engine.search.settings import UNFINISHED
 from engine.study.comparison import COMPARED
 from engine.study.values import word
 from problems.hypergradients import HYPERGRADIENTS
+from problems.tasks.readers.splits import evaluation_source
 from tests.helpers.bilevel_toys import implicit, lora_toy, random_vector
 from tests.helpers.unread import CHAT, PAIRS, runs_of, told
 
@@ -146,6 +148,18 @@ REFUSED = {
         "--seed: does nothing beside study.axes, which has values of seed; change them there",
     ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "read"),
+    [([], True), (["validation_path"], False), (["test_path"], False), (["test_path", "validation"], True)],
+)
+def test_rows_are_held_out_unless_a_file_of_the_evaluated_split_is_given(arguments: list[str], read: bool) -> None:
+    paths = {name: "a.csv" for name in arguments if name.endswith("_path")}
+    split = "validation" if "validation" in arguments else None
+    config = RunConfig(task=TaskConfig(type="text", path="t.csv", evaluation_split=split, **paths))
+    assert (reason("task.holdout_share", config) is None) == read
+    assert evaluation_source(config.task, evaluation_split(config.task)).held_out == read
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -1,4 +1,4 @@
-"""A tiny classifier with rows and a collator of its own, as a script has them, and a search of a moment on them."""
+"""A tiny classifier with rows and a collator of its own, as a script has them, and a short search on them."""
 
 import random
 from pathlib import Path
@@ -44,7 +44,7 @@ def settings(**changes: Any) -> LoraConfig:
 
 
 def learn(model: Any, rows: Any = None, config: LoraConfig | None = None, **options: Any) -> LearnedRanks:
-    """A search of a moment."""
+    """Learns ranks by a short search (SHORT, unless `options` has another)."""
     return learn_ranks(
         model, class_rows() if rows is None else rows, config or settings(),
         **{"collate": padded, "search": SHORT, "precision": "fp32", **options},

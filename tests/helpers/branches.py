@@ -58,7 +58,7 @@ def sample_of(inputs: Tensor, labels: Tensor, **changes: Any) -> Sample:
 
 def planted(branches: int, needed: tuple[int, ...], rows: int, seed: int) -> tuple[PeftModel, Tensor, Tensor]:
     """An untrained model, inputs [rows, branches, WIDTH], and labels drawn from the model with a rank-1 change in the
-    `needed` branches; drawn at random for none."""
+    `needed` branches. If `needed` is empty, the labels are random."""
     torch.manual_seed(seed)
     model = make(branches, k=4)
     inputs = torch.randn(rows, branches, WIDTH)

@@ -40,7 +40,8 @@ class Browser:
         self.requests: list[str] = []
         self.complaints: list[str] = []
         self._count, self._rest = 0, b""
-        # Chromium reads commands from descriptor 3 and writes to 4; ours must lie above to survive the moves.
+        # Chromium reads commands from descriptor 3 and writes answers to 4. The pipes' own descriptors are higher, so
+        # that the dup2 calls in `place` overwrite none of them.
         (read_theirs, write_ours), (read_ours, write_theirs) = (self._pipe() for _ in range(2))
         self._in, self._out = read_ours, write_ours
 

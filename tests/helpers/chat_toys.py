@@ -47,7 +47,7 @@ SILENT = (
     "{% generation %}{{ m['content'] }}<|im_end|>{% endgeneration %}{% else %}{{ m['content'] }}<|im_end|>{% endif %}"
     "\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-"""Marks no answer that is the word silence."""
+"""A template that marks every answer but one that is just the word silence."""
 FORGETFUL = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
     "{% if m['role'] == 'assistant' and not loop.last %}{{ m['content'].split('</think>')[-1] }}"
@@ -113,7 +113,7 @@ def written_by_card(folder: Path) -> list[int]:
 
 
 def chat_arguments(model: Path, data: Path, runs: Path) -> list[str]:
-    """The command line of a run of seconds on conversations."""
+    """The command line of a run on conversations that takes seconds."""
     values = {"task.type": "chat", "task.name": "mine", "task.path": data, "task.metrics": "null", "task.samples": 3,
               "decode.num_beams": "null", "decode.no_repeat_ngram_size": "null"}  # fmt: skip
     return [*arguments(model, data, runs, "[q_proj,v_proj]"),

@@ -12,7 +12,7 @@ ENOUGH = 4 * 2**30
 
 def keep_bytecode(folder: Path) -> None:
     """Where bytecode may not lie beside the sources, as in many containers, this process and those that it starts
-    keep it in `folder`: compiling torch and the other libraries takes each of them ten seconds."""
+    keep it in `folder`: without it, each process takes ten seconds to compile torch and the other libraries."""
     torch = importlib.util.find_spec("torch")
     compiled = torch is not None and torch.cached is not None and Path(torch.cached).exists()
     if sys.dont_write_bytecode and not compiled and sys.pycache_prefix is None:

@@ -10,8 +10,8 @@ from engine.disk.tables import write_parquet
 
 
 def write_finished(root: Path, name: str, method: str, loss: float | None, **result: Any) -> Path:
-    """The folder of a cell with metrics.json and the losses of two rows, whose mean a label is `loss` (None: without
-    them)."""
+    """The folder of a cell with metrics.json and the losses of two rows, whose mean per label is `loss` (None: without
+    the losses)."""
     folder = root / "cells" / name
     parts: dict[str, Any] = {"seconds": {"total": 1.0}, "steps": {}, "settings": {}, "metrics": {"accuracy": 0.5}}
     write_json(folder / "metrics.json", {"method": method} | parts | result)

@@ -81,7 +81,7 @@ def save_causal(folder: Path, kind: str) -> Path:
 
 
 def arguments(model: Path, data: Path, runs: Path, targets: str) -> list[str]:
-    """The command line of a run of seconds, scored without Java."""
+    """The command line of a run that takes seconds, scored without Java."""
     values = {
         "config": "quickstart.yaml",
         "name": "tiny",

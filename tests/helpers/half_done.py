@@ -50,10 +50,12 @@ class HalfDone:
     def changed(self, change: Callable[[Path, Path], None]) -> Iterator[None]:
         """`change(train, dev)` holds inside; afterwards both files are as before."""
         whole = self.train.read_bytes(), self.dev.read_bytes()
-        change(self.train, self.dev)
-        yield
-        self.train.write_bytes(whole[0])
-        self.dev.write_bytes(whole[1])
+        try:
+            change(self.train, self.dev)
+            yield
+        finally:
+            self.train.write_bytes(whole[0])
+            self.dev.write_bytes(whole[1])
 
 
 def table_of(folder: Path) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ def ask(config: RunConfig, stage: Stage = "all", *, overwrite: bool = False) -> 
 
 
 class _AllAsked(Exception):
-    """Nothing has refused; nothing is to be run."""
+    """Raised where the run would begin, as no check has refused; it ends `opened` without a run."""
 
 
 def half_search(config: RunConfig) -> None:

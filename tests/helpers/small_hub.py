@@ -15,7 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass
 class Repository:
-    """The files of each revision; `refuses` a status and the hub's word for it; `seconds` before every answer."""
+    """The files of each revision. `refuses`: the status and the hub's error code with which every request is refused.
+    `seconds`: how long each answer is delayed."""
 
     revisions: dict[str, dict[str, bytes]]
     refuses: tuple[int, str] | None = None

@@ -5,7 +5,8 @@ from engine.run.interrupt import StopRequest
 
 
 class StopAt(StopRequest):
-    """Asks to stop once a training, which writes config.yaml when it begins, has seen `step` steps."""
+    """Asks to stop at the `step`-th time that it is asked after a training has begun (which is when config.yaml is
+    written); a training asks about once a step."""
 
     def __init__(self, folder: RunFolder, step: int) -> None:
         super().__init__()

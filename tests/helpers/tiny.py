@@ -63,7 +63,7 @@ MEASURED = ("--answer.rows", "1000")
 
 
 def tiny_arguments(model: Path, tmp_path: Path, kind: str = "bert") -> list[str]:
-    """The command line of a run of seconds."""
+    """The command line of a run that takes seconds."""
     values = {
         "name": "tiny",
         "runs_folder": tmp_path / "runs",

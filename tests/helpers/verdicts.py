@@ -20,7 +20,7 @@ Loss = Callable[[str, int], float]
 
 
 def better(by: float) -> Loss:
-    """Learned ranks that are better than all others by about so much; LoRA gains 1 nat."""
+    """Losses with which the learned ranks are better than all others by about `by` nats; LoRA gains 1 nat."""
     noise = np.random.default_rng(3).normal(0, 0.01, 30)
 
     def loss(arm: str, pair: int) -> float:

@@ -73,6 +73,14 @@ def test_a_training_that_stands_in_both_counts_once() -> None:
     pd.testing.assert_frame_equal(again.table, found.table)
 
 
+def test_of_a_training_in_several_parts_the_last_counts() -> None:
+    found = planted(pd.Series(range(len(LAYERS))).to_numpy() * 0.001)
+    newer = type(found)(found.table.assign(loss=found.table["loss"] + 1), dict.fromkeys(found.head, 9.0))
+    again = joined([found, newer])
+    pd.testing.assert_frame_equal(again.table, newer.table)
+    assert again.head == newer.head
+
+
 def test_trainings_of_other_layers_are_not_joined() -> None:
     found = planted(pd.Series(range(len(LAYERS))).to_numpy() * 0.001)
     other = type(found)(found.table.rename(columns={LAYERS[0]: "another"}), {})

@@ -159,6 +159,11 @@ WRONG = {
         {"kind": "regression"},
         r"row 2: label 'x' is not a number",
     ),
+    "decimal comma": (
+        {"text": ["a", "b"], "label": ["1", "3,5"]},
+        {"kind": "regression"},
+        r"row 2: label '3,5' is not a number; write a decimal point, not a comma",
+    ),
     "infinite": (
         {"text": ["a", "b"], "label": ["1", "inf"]},
         {"kind": "regression"},
