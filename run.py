@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from configs.plain import plain
 from configs.requests import Command, Request
 from engine.terminal.streams import lost_output, survive_lost_output
+from problems.machine.waiting import choose_waiting
 
 BETTY = "0.2.1"
 
@@ -53,8 +54,7 @@ def main(argv: list[str]) -> int:
 def start(request: Command) -> int:
     """Runs a parsed request; returns the exit code. Modules that load slowly are imported only here."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # Waiting threads sleep instead of spinning: beside any other process, spinning made a step 5 to 10 times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    choose_waiting()
     from configs.launch import speaks
     from engine.command import run_request
     from engine.run.interrupt import Interrupted, watch_signals

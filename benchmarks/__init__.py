@@ -5,9 +5,11 @@ import os
 import sys
 
 from problems.machine.hub import settle_hub_access
+from problems.machine.waiting import choose_waiting
 
-if sys.argv[0] == "-m":  # a benchmark is being started; a test only imports this
+# While `python -m benchmarks.step` imports this package, sys.argv[0] is "-m"; in a test it is not.
+if sys.argv[0] == "-m":
     # As in run.py, before the libraries that read these settings are imported.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    choose_waiting()
     settle_hub_access()

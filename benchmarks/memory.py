@@ -1,7 +1,7 @@
 """Measure the peak memory of the search and of plain LoRA on the same batches, each in a process of its own.
 
-On a CPU: resident memory (VmHWM of Linux), libraries and model included, from the first step on. On a GPU: the most
-memory that torch had allocated at any time.
+Both count from the first step on. On a CPU: the largest resident memory (VmHWM of Linux), libraries and model
+included. On a GPU: the most memory that torch had allocated.
 """
 
 import json as json_text

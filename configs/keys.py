@@ -93,8 +93,8 @@ def takes(annotation: Any) -> str:
     if limits is None:
         return words(kind)
     said = limits.words.removeprefix("null, or ")
-    # In a union such as float | None or list[str] | Literal["all-linear"], the range's words already name null and
-    # all-linear, so only the type of the number or list is named here.
+    # A union such as float | None or list[str] | Literal["all-linear"]: the range's words already name null and
+    # all-linear, so what stands before them is the type of the number or list alone.
     typed = next(part for part in (kind, *get_args(kind)) if get_origin(part) in (None, list, dict))
     if re.match(r"\d|from ", said) or (get_origin(typed) is list and not said.startswith("a list")):
         said = f"{words(typed)}: {said}"
@@ -161,7 +161,7 @@ def check_types(section: str, value: Any) -> None:
 
 
 def check_type(key: str, value: Any) -> None:
-    """Raises UserError for a value, made in Python, whose type or word its key does not take: "6" is no number."""
+    """Raises UserError if a value made in Python has a type or word that its key does not take ("6" for a number)."""
     kind, _ = split_range(known_keys()[key])
     try:
         TypeAdapter(kind).validate_python(value, strict=True)

@@ -62,7 +62,7 @@ Budget = Annotated[
 Count = Annotated[int, Range(f"1 to {_WHOLE}", lambda x: 1 <= x <= MOST)]
 CountOrNull = Annotated[int | None, Range(f"null, or 1 to {_WHOLE}", lambda x: x is None or 1 <= x <= MOST)]
 CountFromZero = Annotated[int, Range(f"0 to {_WHOLE}", lambda x: 0 <= x <= MOST)]
-# What is chosen on one half of these rows is measured on the other half; with fewer than 8 the halves are too small.
+# A number of rows. What is chosen on one half of them is measured on the other; below 8 the halves are too small.
 Judges = Annotated[int, Range(f"0, or 8 to {_WHOLE}", lambda x: x == 0 or 8 <= x <= MOST)]
 CountFromZeroOrNull = Annotated[int | None, Range(f"null, or 0 to {_WHOLE}", lambda x: x is None or 0 <= x <= MOST)]
 # Memory for this many tokens is allocated before the first one is written.

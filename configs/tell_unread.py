@@ -53,7 +53,7 @@ def _asked(given: Given, config: RunConfig) -> Iterator[tuple[str, str, bool]]:
         "study.variants": [key for settings in study.variants.values() for key in settings],
         "study.where": [key for places in study.where.values() for more in places.values() for key in more],
     }
-    for key in (*sorted(given.command), *given.files):
+    for key in dict.fromkeys((*sorted(given.command), *given.files)):
         where = given.where(key) or ""
         if reduce(getattr, key.split("."), config) is None:  # null is the same as leaving the key out
             continue

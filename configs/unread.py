@@ -18,7 +18,8 @@ class Row(NamedTuple):
 
     `why`: the reason, for the user; `{c...}` is filled in from the configuration. `instead`: what the user should do.
     On the command line, a key is refused if its row has `instead`: another setting overrules the key, or the data that
-    it names would not be read. All other keys, and every key in a file (which may serve other runs), give a warning.
+    it names would not be read. A key on an axis of a study is refused everywhere, as its values would make equal runs.
+    All other keys, and other keys in a file (which may serve other runs), give a warning.
     """
 
     keys: tuple[str, ...]

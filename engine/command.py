@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from engine.report.stage import Beside
 
 # --stage report takes its settings from config.yaml in the run's folder. Only these keys come from the command:
-# _OF_THE_MACHINE, as a run's report must fit this machine (a study's report keeps those of its config.yaml),
-# _OF_THE_REPORT, which say where the folder is, and the section tracking, unless tracking.wandb is auto.
+# - _OF_THE_MACHINE, for a run: its report must fit this machine (a study's report keeps those of its config.yaml);
+# - _OF_THE_REPORT: they say where the folder is;
+# - the section tracking, unless tracking.wandb is auto.
 _OF_THE_MACHINE = ("device", "precision", "strategy")
 _OF_THE_REPORT = ("name", "runs_folder")
 
@@ -112,7 +113,7 @@ def _run(request: Request, stop: StopRequest) -> None:
         refuse_several(f"trying ranks or learning rates ({tried})", "start run.py without torchrun")
     if retrains and config.retrain.gradient_accumulation > 1:
         refuse_several(
-            "--retrain.gradient_accumulation", "instead, start more processes, so that each gets fewer rows"
+            "--retrain.gradient_accumulation", "set it to 1: the processes share a batch, so each has fewer rows"
         )
     with joined(config.device) as processes:
         folder = run_stages(request, stop, processes=processes, beside=_beside)

@@ -73,12 +73,12 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """All of these trainings; of one that stands in several parts the last counts."""
-    table = _in_order(pd.concat(parts))
+    """All of these trainings; if one stands in several parts, the last of them counts."""
+    table = pd.concat(parts, ignore_index=True)
     # A search is the same training even if it now calls another rank enough, so its rank is not compared here.
     uniform = table["rank"].where(table["method"] == "lora", 0)
     again = table.assign(uniform=uniform).duplicated(["task", "seed", "method", "uniform"], keep="last")
-    return table[~again].reset_index(drop=True)
+    return _in_order(table[~again])
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:

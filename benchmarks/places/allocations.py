@@ -105,7 +105,7 @@ def write_table(found: Allocations, path: Path) -> None:
 
 
 def joined(parts: Sequence[Allocations]) -> Allocations:
-    """All of these trainings; of one that stands in several parts the last counts.
+    """All of these trainings; if one stands in several parts, the last of them counts.
 
     Raises UserError if the parts are not of the same layers.
     """

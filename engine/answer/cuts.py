@@ -47,7 +47,7 @@ class Cuts:
         """The likelihood's statistics of every row [rows, numbers] under each of these masks [layers, k]."""
         keys = [mask.numpy().tobytes() for mask in masks]
         new = {key: mask for key, mask in zip(keys, masks, strict=True) if key not in self._known}
-        self.sample.extend((len(new) - len(masks)) * len(self.sample.rows))  # what is known takes no passes
+        self.sample.extend((len(new) - len(masks)) * len(self.sample.rows))  # 0 or less: known masks need no pass
         if new:
             points = [self.searched.cut(mask) for mask in new.values()]
             found, self.weights = self.sample.statistics(self.searched.model, points)

@@ -21,9 +21,9 @@ PATIENCE = 3
 def train_head(run: Workbench, d_tr: Dataset, sample: Sample) -> tuple[PreTrainedModel, int]:
     """Trains the head, and other modules that are trained whole, on D_tr without LoRA; returns model and steps.
 
-    The training uses the search's settings for W and ends when the loss on D_val stops falling, at the latest after
-    `search.steps`. The weights with the lowest loss on D_val are kept. This favours the head, so that LoRA's gain is
-    understated.
+    The training uses the search's settings for W, but a constant learning rate without warmup. It ends when the loss
+    on D_val stops falling, at the latest after `search.steps`. The weights with the lowest loss on D_val are kept.
+    This favours the head, so that LoRA's gain is understated.
     """
     search = run.config.search
     set_seed(run.config.seed)

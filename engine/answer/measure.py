@@ -38,8 +38,8 @@ def measure(searched: Searched, sample: Sample, head: Tensor | None, config: Run
     ranks = ranks_of_curve(k, config.answer.curve_ranks)
     off, *by_rank = cuts.statistics([every & False, *(every & (torch.arange(k) < rank) for rank in ranks)])
     weights = cuts.weights
-    # The sum of the shares is compared with `switch_off`, a difference of losses. Between the temperatures of the
-    # likelihood's grid losses are interpolated, so a temperature of the grid is taken, where they are exact.
+    # The sum of the shares is compared with `switch_off`, a difference of losses. These losses are exact only at the
+    # temperatures of the likelihood's grid, and interpolated in between, so a temperature of the grid is taken.
     temperature = likelihood.exact(likelihood.fitted(by_rank[-1], weights))
     judged = [crossed(likelihood, (at, at), weights, first) for at in by_rank]
     whole, alone = judged[-1], crossed(likelihood, (off if head is None else head,) * 2, weights, first)

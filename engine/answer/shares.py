@@ -2,8 +2,8 @@
 
     s_lj = - integral over t in 0..1 of dL_val/dg_lj with all gates at t        (the Aumann-Shapley value)
 
-The integrand is the direct gradient of the outer problem (AutoLoRA Eq. 5), but with respect to the gates: with respect
-to beta, the softmax in each layer would cancel the part that all its components have in common. The shares sum to
+The integrand is the direct gradient of the outer problem (AutoLoRA Eq. 5), but with respect to the gates, not to beta:
+the softmax in each layer lets beta see only how its components differ, not what they have in common. The shares sum to
 L_val(gates 0) - L_val(gates 1), with the head as it was trained and one temperature. The shares are not in the paper.
 """
 

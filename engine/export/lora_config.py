@@ -79,7 +79,7 @@ def _whole(alpha: float) -> float:
 def attach_ranks(model: PreTrainedModel, config: LoraConfig, record: RankRecord) -> PeftModel:
     """`model` with LoRA at the recorded ranks.
 
-    Raises RuntimeError if PEFT gave a layer another rank: of a pattern that matches no layer, PEFT only warns.
+    Raises RuntimeError if PEFT gave a layer another rank: PEFT itself only warns of a pattern that matches no layer.
     """
     peft_model = attach(model, config)
     found = {name: layer.r[ADAPTER] for name, layer in lora_layers(peft_model).items()}

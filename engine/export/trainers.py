@@ -28,8 +28,8 @@ _CAUSAL = "CAUSAL_LM"
 def lines_for(trainer: Trainer, folder: RunFolder) -> str:
     """Lines to paste, with comments: Python for PEFT, TRL and Unsloth, YAML for Axolotl and LLaMA-Factory.
 
-    Raises UserError for a folder without lora_config/ at the ranks of its ranks.json, for a damaged lora_config/, and
-    for a model that the trainer does not train.
+    Raises UserError if ranks.json or lora_config/ is missing, if lora_config/ is damaged or holds other ranks than
+    ranks.json, and for a model that the trainer does not train.
     """
     record = _record(folder)
     settings = read_lora_config(folder.lora_config / ADAPTER_CONFIG)

@@ -50,8 +50,8 @@ def alike(
 
     `among`: "size" groups layers whose components have equally many parameters (`sizes`: layer name -> LoRA parameters
     of one component); "type" groups layers of one module type, whose names differ only in the number of the block.
-    `largest`: layer name -> its largest possible rank, if some layers may be too narrow for the ranks of others: these
-    are in groups of their own.
+    `largest`: layer name -> its largest possible rank, if some layers may be too narrow for the ranks of others. Such
+    narrow layers form groups of their own.
     """
     groups: dict[tuple[str | int, int], list[int]] = {}
     highest = max(layer.rank for layer in record.layers)
@@ -104,9 +104,9 @@ def random_ranks(
 ) -> RankRecord:
     """Ranks drawn from 0 to `highest`, then changed one by one to fit `budget` parameters.
 
-    The ranks never exceed the budget, nor what a layer can have. They meet the budget exactly if all layers have the
-    same shape and uniform ranks can meet it; otherwise they may stay below it by less than one component of any layer
-    that is not yet at its highest rank. `highest`: if not given, k, or more if the budget needs it.
+    The ranks never exceed the budget, nor what a layer can have. If all layers have the same shape and the budget is
+    that of uniform ranks, they meet it exactly. Otherwise what is left is less than one component of any layer that
+    is not yet at its highest rank. `highest`: if not given, k, or more if the budget needs it.
     """
     generator, sizes = np.random.default_rng(draw), _sizes({name: shapes[name] for name in names})
     size = np.array([sizes[name] for name in names])
@@ -124,8 +124,8 @@ def random_ranks(
 
 
 def highest_needed(shapes: Shapes, budget: int, k: int) -> int:
-    """The highest rank that a layer must be allowed so that these layers together can have `budget` parameters: k, or
-    the lowest rank above k that is enough. A layer too narrow for that rank counts with the largest one it can have.
+    """The lowest maximum rank, k or more, with which these layers together can have `budget` parameters. A layer too
+    narrow for that rank counts with the largest one it can have.
 
     If no rank is enough: the largest rank that any of them can have, or k if that is larger.
     """

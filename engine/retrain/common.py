@@ -43,7 +43,7 @@ class CommonDropout(nn.Module):
 
     @torch.compiler.disable
     def forward(self, x: Tensor) -> Tensor:
-        """x [..., inputs], where about a share p becomes 0 and the rest is scaled by 1 / (1 - p); in evaluation x."""
+        """x [..., inputs] with about a share p set to 0 and the rest times 1 / (1 - p); x unchanged in evaluation."""
         if not self.training or self.p == 0:
             return x
         at = self.moment

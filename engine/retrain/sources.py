@@ -16,7 +16,7 @@ def refuse_own_sources(asked: Asked) -> None:
     """Refuses a run whose settings name files that the run itself would write, even without --overwrite."""
     if asked.stage == "report":
         return
-    # These methods make new ranks from those that they read, and a retraining writes the new ones to ranks.json, too.
+    # These methods read one ranks.json and write another, and --stage retrain, too, writes the ranks.json of the run.
     ranks = [asked.folder.ranks] if asked.config.method in READ_RANKS else []
     refuse_sources_in([*asked.folder.outputs(asked.stage), *ranks], asked.config)
 

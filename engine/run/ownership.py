@@ -72,8 +72,8 @@ def refuse_occupied(asked: AskedOf[F]) -> None:
 
 
 def _foreign(place: Path, allowed: Collection[str]) -> str:
-    """The end of a sentence about `place`: that it is no folder of this program, or which path in it is not in
-    `allowed`; "" if neither is so."""
+    """What is wrong with `place`, as the end of a sentence about it: it is no folder of this program, or it holds a
+    path that is not in `allowed`; "" if nothing is wrong."""
     if not os.path.lexists(place):
         return ""
     if place.is_symlink() or not place.is_dir():

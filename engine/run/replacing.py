@@ -47,7 +47,7 @@ def replacing(asked: AskedOf[F], resuming: Sequence[Refusal[F]]) -> Iterator[F]:
 
 @contextmanager
 def _originals_named(asked: AskedOf[F], folder: F) -> Iterator[None]:
-    """Makes a message about a file that was copied from the old results name the original instead of the copy.
+    """If a message is about a file that was copied from the old results, puts the original's path in it.
 
     The copy will be gone, so it is the original that the user must repair.
     """

@@ -54,7 +54,7 @@ def heed_data_of_ranks(run: "Workbench", stage: Stage) -> None:
 def data_change(run: "Workbench", recorded: Mapping[str, Any], what: str, *, evaluated: bool) -> str | None:
     """A line about the first difference between the rows and the fingerprint `recorded`; None if there is none.
 
-    `what`: the work that was done on the recorded rows, as the end of "... no longer gives the training rows that".
+    `what`: the clause that ends "... no longer gives the training rows that", such as "the pairs were trained on".
 
     `evaluated`: whether the evaluation rows, and the training rows left unused, must be the same, too. All processes
     must call this function.

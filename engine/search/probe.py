@@ -27,7 +27,7 @@ class Probe(Hypergradient):
     The search itself goes on with the wrapped approximation, at its W and with the configured eta. The comparison is
     made once for each of `etas`. Each approximation is compared with `exact`, which is always computed in fp32 from
     the same numbers, whatever the precision of the search and of its frozen weights. Attribute `rows`: the
-    measurements. There is no source (the paper of a method), as this only measures.
+    measurements. Unlike the approximations, this class comes from no paper: it only measures.
     """
 
     name = "probe"

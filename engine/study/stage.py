@@ -104,7 +104,7 @@ def _refuse_without_packages(asked: AskedOfStudy, cells: Sequence[Cell]) -> None
 
 
 def _refuse_own_sources(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
-    """Refuses --overwrite if a cell reads a file that it would replace. A path with {runs} is allowed, as it leads to
-    a cell of the new results."""
+    """Refuses --overwrite if a cell reads a file that --overwrite would replace. A path with {runs} is allowed, as it
+    leads to a cell of the new results."""
     for cell in cells if asked.replaces else ():
         refuse_sources_in(asked.folder.outputs(), cell.config)

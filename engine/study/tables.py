@@ -132,7 +132,8 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS) -> pd.D
 def cost(results: pd.DataFrame, axes: Sequence[str], reference: str = COST_REFERENCE) -> pd.DataFrame:
     """Table 5: total seconds (search, answer and retraining) over those of row `reference`, same task and seed.
 
-    Medians over the pairs. The table is empty if row `reference` is missing or is the only one.
+    The ratios are medians over the pairs, the seconds medians over all runs of the row. The table is empty if row
+    `reference` is missing or is the only one.
     """
     rows = []
     for name, group, pairs in _pairs(results, axes, reference):

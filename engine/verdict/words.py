@@ -107,8 +107,8 @@ def _command(run: RunFolder, name: str) -> str:
 
 
 def _nats(*numbers: float, least: int = 3) -> Callable[[float], str]:
-    """Writes nats with as many decimals as the largest of these numbers needs for two digits, and not fewer than
-    `least`: a language model's differences are thousandths."""
+    """Makes a function that writes nats with as many decimals as the largest of these numbers needs for two digits,
+    and at least `least`: a language model's differences are thousandths."""
     largest = max(map(abs, numbers))
     decimals = max(least, 1 - math.floor(math.log10(largest))) if 0 < largest < 1 else least
     return lambda number: f"{number:.{decimals}f}"

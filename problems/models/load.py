@@ -68,8 +68,8 @@ def source_of(config: ModelConfig) -> Iterator[tuple[str, dict[str, Any]]]:
 def load_settings(config: ModelConfig, **head: Any) -> PreTrainedConfig:
     """The model's configuration; `head` are values for the task's head, such as num_labels.
 
-    Parsing the header of a GGUF file takes seconds, so the configuration in the last local file is kept (unless `head`
-    is given). Raises UserError when the configuration cannot be loaded.
+    Parsing the header of a GGUF file takes seconds, so the configuration of the local file read last is kept (unless
+    `head` is given). Raises UserError when the configuration cannot be loaded.
     """
     with source_of(config) as (source, options):
         path = Path(source) / options.get("gguf_file", "")

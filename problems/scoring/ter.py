@@ -88,9 +88,10 @@ def _align(hyp: Words, ref: Words) -> _Alignment:
 def _next_column(
     column: list[int], word: str | None, ref: Words, steps: list[list[str]], j: int, limit: int
 ) -> tuple[list[int], int, int]:
-    """Extend every reached cell of column j; returns the next column, its cheapest diagonal step and the last cell.
+    """Extends the reached cells of column j; returns column j + 1, its cheapest diagonal step, and the last cell of j.
 
-    Only diagonal steps set the limit of the next column, as in tercom; the last column (word None) is not pruned.
+    Cells of column j that cost more than `limit` are left out; only diagonal steps set it, as in tercom. The last
+    column (word None) is not pruned.
     """
     size = len(ref)
     following, best = [_UNSEEN] * (size + 1), _INFINITE
@@ -148,7 +149,7 @@ class EditDistance:
             self.masks[word] = self.masks.get(word, 0) | 1 << i
 
     def __call__(self, hyp: Words) -> int:
-        """Hyyrö's form of Myers' algorithm: one column of differences is one integer."""
+        """Hyyrö's form of Myers' algorithm: the differences of one column are the bits of two integers."""
         full, last = (1 << self.size) - 1, 1 << (self.size - 1)
         plus, minus, distance = full, 0, self.size
         for word in hyp:
@@ -218,12 +219,15 @@ def _possible_shifts(
 
 
 def _may_move(first: int, landing: int, slack: int) -> bool:
-    """Whether a word may move to the place of its match: not its own place, and not too far away."""
+    """Whether a word may move to its match: not to its own place, nor too far (to the left `slack` places farther)."""
     return first != landing and -MAX_SHIFT_DISTANCE - slack <= landing - first <= MAX_SHIFT_DISTANCE
 
 
 def _targets(first: int, last: int, place: int, landing: list[int]) -> list[_Shift]:
-    """The places around one match: before it, and after each of its words that lands elsewhere."""
+    """Shifts to the places around one match: before it, and behind each of its words.
+
+    Left out are places that would change nothing, and those equal to the place behind the match's first word.
+    """
     shifts = []
     for offset in range(-1, last - first + 1):
         at = place + offset

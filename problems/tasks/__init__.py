@@ -18,9 +18,10 @@ from problems.tasks.tagging import Tagging
 __all__ = ["Collate", "Rows", "Task", "make_task"]
 
 
-# The tasks by `task.type`, and the benchmarks of type generation by `task.name`. A new type is also named in
-# `TaskConfig.type`; configs/rules.py refuses what it cannot use, and configs/unread.py the keys that do nothing for
-# it; `own_data` in configs/recipe.py names it if its rows are not the user's own.
+# The tasks by `task.type`, and the benchmarks of type generation by `task.name`. To add a type, also name it in
+# `TaskConfig.type`, refuse in configs/rules.py what it cannot use (WITHOUT_HEAD there: models without a task head),
+# and check in configs/unread.py which keys do nothing for it. Exclude it in `own_data` of configs/recipe.py if its
+# rows are not the user's own. A new benchmark is also named in BENCHMARKS there.
 _BY_TYPE: dict[str, Callable[[TaskConfig, int], Task]] = {
     "sample": SampleReviews, "text": TextTable, "tokens": Tagging, "generation": SourceTarget,
     "chat": Chats, "glue": lambda task, seed: Glue(task),

@@ -59,7 +59,7 @@ class Chats(Causal):
         take_template(tokenizer, self.config.chat_template)
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        """Adds `source` and `reference` of the last answer, and whether the row was `cut`, to the model's inputs.
+        """The model's inputs, `source` and `reference` of the last answer, and whether the row was `cut`.
 
         Leaves out rows without a token to learn, and with task.too_long drop also those beyond max_length.
         """

@@ -39,7 +39,7 @@ class Prompt(ABC):
     def labelled(self, source: str, target: str, most: int) -> tuple[list[int], list[int], bool]:
         """Token ids of prompt and answer (no more than `most`), their labels, and whether something was cut.
 
-        The source is cut first, then the answer just before its ending token.
+        The source is cut first; if that is not enough, the answer loses the tokens just before its ending token.
         """
         start, answer, answer_labels = self._parts(source, target)
         room = most - self.tail

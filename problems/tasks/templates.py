@@ -24,7 +24,7 @@ IGNORED = -100
 _MARKS, _COMMENT = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}"), re.compile(r"\{#.*?#\}", re.S)
 _PROBE = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
 _MISMATCH = "writes the beginning of a conversation in another way when more turns follow"
-_TORN = "is used with a tokenizer that splits the beginning of a conversation into other tokens when an answer follows"
+_TORN = "is used with a tokenizer that adds tokens to each piece of a conversation"
 
 Message = dict[str, str]
 

@@ -240,8 +240,8 @@ Update = Callable[[list[Tensor]], list[Tensor]]
 def unrolled(toy: Toy, eta: float, update: Update = lambda gradient: gradient) -> tuple[Tensor, Tensor]:
     """Direct and implicit gradient of the last outer step, by `torch.func` through W'(beta).
 
-    W'(beta) has the value of the true step and the derivative of W - eta * update(dL_tr/dW): for the SGD step and eta
-    its rate this is L_val(W - eta dL_tr/dW) itself.
+    W'(beta) has the value of the true step, and the derivative of W - eta * update(dL_tr/dW). If the true step is SGD
+    and eta its rate, W'(beta) is W - eta dL_tr/dW itself.
     """
     names = [n for n, p in toy.inner.module.named_parameters() if p.requires_grad]
     before, after = (dict(zip(names, values, strict=True)) for values in (toy.before, toy.after))

@@ -37,7 +37,7 @@ def write_e2e(folder: Path) -> Path:
 
 
 def make_tokenizer(begin: str = "<|endoftext|>") -> PreTrainedTokenizerFast:
-    """Bytes and a few merges; `begin` is the beginning of text, <|endoftext|> its end, as GPT-2's without padding."""
+    """Bytes and a few merges; `begin` begins a text, <|endoftext|> ends it; as GPT-2's, it has no padding token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -48,7 +48,7 @@ class HalfDone:
 
     @contextmanager
     def changed(self, change: Callable[[Path, Path], None]) -> Iterator[None]:
-        """`change(train, dev)` holds inside; afterwards both files are as before."""
+        """Inside, the files are as `change(train, dev)` leaves them; afterwards both are as before."""
         whole = self.train.read_bytes(), self.dev.read_bytes()
         try:
             change(self.train, self.dev)

@@ -5,7 +5,7 @@ from engine.run.interrupt import StopRequest
 
 
 class StopAt(StopRequest):
-    """Asks to stop at the `step`-th time that it is asked after a training has begun (which is when config.yaml is
+    """Says to stop when it is asked for the `step`-th time after a training has begun (which is when config.yaml is
     written); a training asks about once a step."""
 
     def __init__(self, folder: RunFolder, step: int) -> None:

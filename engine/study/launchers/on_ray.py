@@ -31,7 +31,7 @@ SECONDS_TO_SAVE = 120.0
 SECONDS_TO_CONNECT = 10.0
 # The environment variables that a worker on another machine gets. Secrets are left out, because Ray writes these
 # variables to its logs.
-_PASSED_ON = ("HF_", "TRANSFORMERS_", "WANDB_", "TOKENIZERS_", "OMP_WAIT_POLICY", "CUBLAS_")
+_PASSED_ON = ("HF_", "TRANSFORMERS_", "WANDB_", "TOKENIZERS_", "OMP_WAIT_POLICY", "GOMP_", "CUBLAS_")
 _SECRET = re.compile("TOKEN(?!IZERS_)|KEY|SECRET|PASSWORD")
 # Makes Ray hide the GPUs from a worker if `study.ray.gpus` is 0.
 _NO_GPUS_BUT_ASKED = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}

@@ -1,9 +1,10 @@
 """The cells of CSV and TSV text, row by row; refuses, naming the row, a quote that would merge or shift cells.
 
 CSV is RFC 4180: a cell with a comma, a double quote or a line end stands in double quotes, those inside it doubled.
-In TSV a double quote is a plain character, as in GLUE's files, unless it encloses a whole cell without a tab, as
-spreadsheets and pandas write them: so a stray quote never takes the following rows into its cell. The csv module has
-no such rule: either every quote is plain, or a stray one opens a cell that ends at the next quote.
+In TSV a double quote is a plain character, as in GLUE's files. Quotes are taken off only where they enclose a whole
+cell without a tab, as spreadsheets and pandas write it (it may have line ends): a stray quote takes following text
+into its cell only if another quote ends a cell before the next tab. The csv module has no such rule: either every
+quote is plain, or a stray one opens a cell that ends at the next quote.
 """
 
 import csv

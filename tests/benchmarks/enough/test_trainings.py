@@ -72,12 +72,13 @@ def test_a_table_keeps_every_training(tmp_path: Path) -> None:
     assert again["rank"].dropna().tolist() == [0, 4]
 
 
-def test_of_a_training_that_stands_in_both_the_later_counts() -> None:
-    before = table(("a", 1, "autolora", 2, 0.5, 10), ("a", 1, "lora", 1, 0.6, 10), ("a", 1, "lora", 2, 0.5, 20))
-    after = table(("a", 1, "autolora", 4, 0.4, 10), ("a", 1, "lora", 1, 0.7, 10))
+@pytest.mark.parametrize(("earlier", "later"), [(2, 4), (4, 2), (None, 2)])
+def test_of_a_training_that_stands_in_both_the_later_counts(earlier: int | None, later: int) -> None:
+    before = table(("a", 1, "autolora", earlier, 0.5, 10), ("a", 1, "lora", 1, 0.6, 10), ("a", 1, "lora", 2, 0.5, 20))
+    after = table(("a", 1, "autolora", later, 0.4, 10), ("a", 1, "lora", 1, 0.7, 10))
     found = joined([before, after])
     assert found[["method", "rank", "loss"]].to_numpy().tolist() == [
-        ["autolora", 4, 0.4], ["lora", 1, 0.7], ["lora", 2, 0.5],
+        ["autolora", later, 0.4], ["lora", 1, 0.7], ["lora", 2, 0.5],
     ]  # fmt: skip
 
 

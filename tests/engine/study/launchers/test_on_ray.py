@@ -202,7 +202,7 @@ def test_more_than_any_machine_has_is_refused(settings: RayConfig, message: str)
 
 
 def test_secrets_are_not_handed_to_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = ("HF_HOME", "TOKENIZERS_PARALLELISM", "OMP_WAIT_POLICY")
+    settings = ("HF_HOME", "TOKENIZERS_PARALLELISM", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
     for name in ("HF_TOKEN", "WANDB_API_KEY", *settings):
         monkeypatch.setenv(name, "x")
     told = _surroundings(here=False)
