@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 import run
+from configs.parser import parse
+from engine.run import memory
 from engine.run.folder import RunFolder
+from engine.run.interrupt import Interrupted
+from engine.stages import run_stages
+from tests.helpers.half_done import StopInTraining
 from tests.helpers.processes import Process, die_at_operation, outcome
 from tests.helpers.run_folders import everything
 from tests.helpers.tiny import MEASURED, tiny_arguments
@@ -151,6 +156,22 @@ def test_the_same_command_goes_on_with_the_half_done_new_result(argv: Argv, fold
     assert run.main(argv("--overwrite", "--lora.target_modules", "[nosuch]")) == 2
     assert everything(growing.root).keys() == half.keys()
     assert everything(folder.root) == before
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("method", [(), ("--retrain.learning_rates", "[1e-3,1e-2]"), ("--method", "eva")])
+def test_a_training_refused_for_its_memory_leaves_the_half_done_new_result(
+    argv: Argv, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, method: tuple[str, ...]
+) -> None:
+    stage = () if "eva" in method else ("--stage", "retrain")
+    begun = argv("--overwrite", *stage, *method, "--retrain.max_steps", "9")
+    growing = RunFolder(folder.root.parent / ".tiny.overwrite")
+    with pytest.raises(Interrupted):
+        run_stages(parse(begun), StopInTraining(growing), draw=False)
+    half = everything(growing.root)
+    monkeypatch.setattr(memory, "free", lambda compute: 1000.0)
+    assert run.main([*begun, "--retrain.batch_size", "3"]) == 2  # other settings, so it would begin anew
+    assert everything(growing.root) == half
 
 
 class Uninterrupted:

@@ -23,7 +23,6 @@ from engine.retrain.methods.base import Prepared
 from engine.retrain.row_losses import row_losses
 from engine.retrain.trainer import RetrainTrainer
 from engine.run.context import Context
-from engine.run.memory import FIRST_ORDER, check_memory
 from problems.data import Data
 from problems.machine.compute import Compute
 from problems.models.recompute import recompute_blocks
@@ -64,10 +63,6 @@ def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mappi
     last = processes.of_first(lambda: retrain_checkpoint.newest(folder))
     clock = Clock(last.seconds if last else 0.0)
     seal = Seal(clock, begun or {}, processes)
-    if any(p.requires_grad for p in prepared.model.parameters()):
-        check_memory(
-            run, prepared.model, data, config.retrain.batch_size, per_weight=FIRST_ORDER, what="the retraining"
-        )
     if config.model.gradient_checkpointing and config.method != "head":
         recompute_blocks(prepared.model)
     trainer = RetrainTrainer(

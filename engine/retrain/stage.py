@@ -12,6 +12,7 @@ from engine.disk.files import remove, write_json, write_text
 from engine.disk.tables import write_parquet
 from engine.export.card import save_card
 from engine.retrain import checkpoint
+from engine.retrain.beginning import begin
 from engine.retrain.fit import fit
 from engine.retrain.generate import write_texts
 from engine.retrain.length import length_of
@@ -45,7 +46,7 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     trainable = sum(p.numel() for p in prepared.model.parameters() if p.requires_grad) - prepared.zeros
     _say_what_is_trained(run, trainable)
     begun = {"settings": RETRAINING.of(run.config), "data": run.fingerprint, "ranks": what_counts(prepared.record)}
-    run.begin()
+    begin(at_rate, prepared, data)
     fitted = fit(at_rate, prepared, data, folder.retrain, begun)
     if not run.processes.first:
         return

@@ -14,6 +14,7 @@ from transformers import set_seed
 from configs.errors import UserError
 from configs.schema import RunConfig
 from engine.disk.files import remove, write_json
+from engine.retrain.beginning import begin
 from engine.retrain.callbacks import NotFinite
 from engine.retrain.fit import fit
 from engine.retrain.methods import METHODS, Prepared
@@ -113,7 +114,7 @@ class Trials:
         run, prepared = prepare(tried)
         # Settings are stored only after `prepare`, which may refuse them: a half-done choice resumes only under the
         # settings that are stored.
-        self.run.begin()
+        begin(run, prepared, self.data)
         self._write(done)
         try:
             fitted = fit(run, prepared, self.data, self._folder(len(done)))

@@ -32,6 +32,8 @@ class Prepared:
     outputs of another part."""
     finish: Callable[[], None] | None = None
     """Called after the training, to change the model before it is evaluated."""
+    new_ranks: bool = False
+    """Whether the method made `record`, so that ranks.json gets it when the training begins."""
     seconds: float | None = None
     """Seconds that the method took to find its ranks; None if it looked for none."""
 

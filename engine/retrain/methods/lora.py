@@ -53,15 +53,12 @@ class RankedLora(Method):
 def recorded_lora(record: RankRecord, blame: Path, base: BaseModel, run: Context, *, new: bool = True) -> Prepared:
     """`lora_at` for the ranks of the run itself.
 
-    Before it, ranks that differ from those of half-done work in the run folder are refused; after it, the ranks are
-    written to ranks.json if they are `new`."""
+    Before it, ranks that differ from those of half-done work in the run folder are refused. `new`: when the training
+    begins, the ranks are written to ranks.json."""
     if run.processes.first:
         refuse_changed_ranks(record, blame, run.folder)
     prepared = lora_at(record, blame, base, run)
-    if new and prepared.record and run.processes.first:
-        run.begin()
-        ranks.save(prepared.record, run.folder.ranks)
-    return prepared
+    return dataclasses.replace(prepared, new_ranks=new)
 
 
 def lora_at(record: RankRecord, blame: Path, base: BaseModel, run: Context) -> Prepared:

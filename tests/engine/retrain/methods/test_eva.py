@@ -14,6 +14,7 @@ from configs.errors import UserError
 from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
+from engine.retrain.beginning import begin
 from engine.retrain.methods import METHODS, eva
 from engine.run.context import Context
 from engine.run.folder import RunFolder
@@ -31,9 +32,10 @@ WIDE = ("--lora.target_modules", "all-linear")
 
 def prepared(run: Context) -> PeftModel:
     run.task.rows()
-    model = METHODS["eva"].prepare(run.base(), run, 8).model
-    assert isinstance(model, PeftModel)
-    return model
+    found = METHODS["eva"].prepare(run.base(), run, 8)
+    begin(run, found, run.data)
+    assert isinstance(found.model, PeftModel)
+    return found.model
 
 
 def of_peft(run: Context, keep: tuple[str, ...]) -> PeftModel:

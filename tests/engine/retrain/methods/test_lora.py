@@ -12,6 +12,7 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import write_json
+from engine.retrain.beginning import begin
 from engine.retrain.methods import METHODS
 from engine.run.context import Context
 from engine.run.folder import RunFolder
@@ -95,10 +96,13 @@ def test_random_ranks_spend_what_they_are_compared_with(
     write_ranks(tmp_path / "x.json", LEARNED)
     given = ("--lora.ranks_from", str(tmp_path / "x.json")) if of_a_run else ()
     run = begun(tiny_config("--method", "lora_random", "--lora.r", str(R), *given))
-    record = METHODS["lora_random"].prepare(run.base(), run, 8).record
+    prepared = METHODS["lora_random"].prepare(run.base(), run, 8)
+    record = prepared.record
     assert record is not None
     assert sum(layer.rank for layer in record.layers) == (sum(LEARNED) if of_a_run else R * len(NAMES))
     assert record.lora_parameters == SIZE * sum(layer.rank for layer in record.layers)
+    assert not run.folder.ranks.exists()
+    begin(run, prepared, run.data)
     assert ranks.load(run.folder.ranks).kept == record.kept
 
 
@@ -123,17 +127,21 @@ def test_the_ranks_of_the_run_are_taken_as_they_are_and_not_written_again(
     assert prepared.record.kept == {NAMES[1]: 4, NAMES[3]: 1}
     assert prepared.record.lora_parameters == 5 * SIZE
     assert sum(p.numel() for n, p in prepared.model.named_parameters() if ".lora_" in n) == 5 * SIZE
+    begin(run, prepared, run.data)
     assert run.folder.ranks.read_bytes() == before
 
 
 def test_a_process_that_does_not_write_leaves_no_ranks(
-    tiny_config: Callable[..., RunConfig], begun: Callable[[RunConfig], Context]
+    tiny_config: Callable[..., RunConfig], begun: Callable[[RunConfig], Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = begun(tiny_config("--method", "lora"))
     base = run.base()
     run.processes = Processes(rank=1, size=2)
-    METHODS["lora"].prepare(base, run, 8)
+    prepared = METHODS["lora"].prepare(base, run, 8)
+    monkeypatch.setattr("engine.retrain.beginning.check_memory", lambda *_, **__: None)
+    begin(run, prepared, run.data)
     assert not run.folder.ranks.exists()
+    assert not run.folder.config.exists()
 
 
 @pytest.mark.parametrize("method", ["lora_shuffled", "lora_random"])

@@ -1,0 +1,21 @@
+"""The beginning of a training: the last check, then the first files."""
+
+from engine import ranks
+from engine.retrain.methods.base import Prepared
+from engine.run.context import Context
+from engine.run.memory import FIRST_ORDER, check_memory
+from problems.data import Data
+
+
+def begin(run: Context, prepared: Prepared, data: Data) -> None:
+    """Checks that the memory is enough, then writes config.yaml and, if the method made new ranks, ranks.json.
+
+    From then on the folder counts as begun, and --overwrite drops earlier half-done results: whatever can refuse the
+    training must have come before. Raises UserError if the training needs more memory than is free.
+    """
+    if any(parameter.requires_grad for parameter in prepared.model.parameters()):
+        batch = run.config.retrain.batch_size
+        check_memory(run, prepared.model, data, batch, per_weight=FIRST_ORDER, what="the retraining")
+    run.begin()
+    if prepared.new_ranks and prepared.record and run.processes.first:
+        ranks.save(prepared.record, run.folder.ranks)
