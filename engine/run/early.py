@@ -61,8 +61,12 @@ def refuse_missing_model(asked: Asked) -> None:
 
 
 def _trains_nothing(asked: Asked) -> bool:
-    """Whether the command reads neither rows nor a model: it only draws the report, or the run is finished."""
-    return asked.stage == "report" or (asked.folder.metrics.exists() and not asked.overwrite)
+    """Whether the command reads neither rows nor a model: it only draws the report, or the run is finished.
+
+    A finished run may still get its untrained adapter, for which the model is loaded."""
+    folder = asked.folder
+    exports = asked.config.export.untrained and not folder.untrained_card.exists()
+    return asked.stage == "report" or (folder.metrics.exists() and not asked.overwrite and not exports)
 
 
 def weights_in(folder: Path) -> list[str]:
