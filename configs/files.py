@@ -44,7 +44,9 @@ def load_config(path: Path, values: Mapping[str, Any] | None = None) -> RunConfi
     which names the file, for everything that the command line refuses and for a request to show or score.
     """
     tree = {key: value for key, value in read_keys(path).items() if key not in ("stage", "overwrite")}
-    if tree.keys() & {"config", *SWITCHES}:
+    if "config" in tree:
+        raise UserError(f"{path}: config: is not allowed in a file of settings; leave it out")
+    if tree.keys() & SWITCHES.keys():
         raise UserError(f"{path}: holds a request to show or score, not the settings of a run")
     try:
         return from_tree(tree, values or {}, path.stem)

@@ -38,8 +38,8 @@ class ModelConfig:
     it."""
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of the frozen weights; LoRA, head and optimiser state are fp32. auto: bf16 for causal models of 300
-    million parameters or more if the run computes in bf16 (key precision) and trains not every weight (method full),
-    else fp32. With load_in_4bit the frozen weights have 4 bits."""
+    million parameters or more if the run computes in bf16 (key precision) and the method is not full, else fp32. With
+    load_in_4bit the frozen weights have 4 bits."""
     gradient_checkpointing: bool = False
     """Recompute the activations of each block in the backward pass instead of keeping them: much less memory for about
     a third more time. Not possible with second derivatives (neumann, cg, exact)."""

@@ -145,7 +145,8 @@ def own_parts(
     """Cuts a batch into parts of at most `size` rows; returns this process's rows of each part, and their shares.
 
     A share is the number of labels in these rows over that in the batch: the losses times their shares, summed over
-    parts and processes, are the mean loss of the batch. A part without a label is left out, as its mean loss is NaN.
+    parts and processes, are the mean loss of the batch. A part without a label is left out, as its mean loss is NaN;
+    if no part has a label, the last one is kept.
     """
     if len(batch) <= size:
         own, share = own_rows(rows, batch, processes)

@@ -1,8 +1,8 @@
 """What LoRA in each layer is worth, from trainings at random places: `python -m benchmarks.places`.
 
---study: the folder of a study of lora_random at --lora.cap 1, such as places.yaml makes. A regression of the loss on
-which layers had LoRA tells how much of the loss the places explain, and LoRA in which layers lowers it. The scores of
---searched runs are compared with these effects and with the losses.
+--study: the folder of a study of lora_random at --lora.cap 1, such as places.yaml makes. A regression predicts the
+loss from the layers that had LoRA. It tells how much of the loss the places explain, and by how much LoRA in each
+layer lowers it (the layer's effect). The scores of --searched runs are compared with these effects and the losses.
 """
 
 import sys

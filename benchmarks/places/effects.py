@@ -1,5 +1,5 @@
-"""How far the places of LoRA explain the loss: a ridge regression on which layers had it must predict left-out
-trainings."""
+"""How far the places of LoRA explain the loss: a ridge regression, whose inputs are the layers that had LoRA, must
+predict the losses of trainings that were left out of its fit."""
 
 from dataclasses import dataclass
 
@@ -62,7 +62,8 @@ def explained(found: Allocations) -> list[Explained]:
 
 
 def effects(found: Allocations) -> np.ndarray:
-    """By how many nats LoRA in a layer lowers the loss [layers], by a ridge on which layers had it."""
+    """By how many nats LoRA in a layer lowers the loss [layers], by a ridge regression whose inputs say which layers
+    had LoRA."""
     fitted = Ridge(_strength(found)).fit(found.chosen, found.centred)
     result: np.ndarray = -fitted.coef_
     return result

@@ -55,8 +55,8 @@ def spread(count: int, most: int) -> list[int]:
 def stretches(curves: SearchCurves) -> list[tuple[int, float, float, int]]:
     """(layer, from step, to step, rank) for every stretch of steps over which a layer's rank stays the same.
 
-    At most MOST_COLUMNS points are used. A rank that changed between two points changes halfway between them, so that
-    the last rank is visible too. A search with a single point is drawn one step wide.
+    At most MOST_COLUMNS points are used. A change of rank between two points is drawn halfway between them: so the
+    rank at the last point has a width, too, and can be seen. A search with a single point is drawn one step wide.
     """
     assert curves.ranks is not None
     chosen = spread(len(curves.steps), MOST_COLUMNS)

@@ -14,7 +14,8 @@ from engine.run.folder import RunFolder
 from engine.terminal.console import console
 
 _TRAININGS = 20
-"""A verdict of eight pairs takes as long as this many retrainings: two per pair, the head's, and evaluations."""
+"""A verdict of eight pairs takes as long as this many retrainings: two for each pair, two of the head alone, and the
+rest for the evaluations."""
 _LONG = 60
 """If a verdict would take more minutes than this, one shuffled run is proposed instead."""
 

@@ -10,8 +10,9 @@ from problems.data import Data
 def begin(run: Context, prepared: Prepared, data: Data) -> None:
     """Checks that the memory is enough, then writes config.yaml and, if the method made new ranks, ranks.json.
 
-    From then on the folder counts as begun, and --overwrite drops earlier half-done results: whatever can refuse the
-    training must have come before. Raises UserError if the training needs more memory than is free.
+    From then on the folder counts as begun, and with --overwrite half-done results that were set aside for this run
+    are removed in the end: whatever can refuse the training must come before. Raises UserError if the training needs
+    more memory than is free.
     """
     if any(parameter.requires_grad for parameter in prepared.model.parameters()):
         batch = run.config.retrain.batch_size

@@ -17,7 +17,8 @@ _SPEED = (
     "search.checkpoint_every", "retrain.checkpoint_every", "retrain.eval_batch_size", "retrain.torch_compile",
     "model.gradient_checkpointing",
 )  # fmt: skip
-# These keys do not change the trained weights: they are read before the retraining, or only after its last step.
+# The keys in _SPEED, and keys that do not change the trained weights because they are read before the retraining, or
+# only after its last step.
 _LATER = (
     *_SPEED, "task.samples", "search.max_bad_steps", "task.evaluation_rows", "answer.from_run", "task.unused_rows",
     "retrain.row_losses",

@@ -37,7 +37,7 @@ def _sources(config: RunConfig) -> Iterator[tuple[str, Path]]:
     task = config.task
     named = {
         "task.path": task.path, "task.validation_path": task.validation_path, "task.test_path": task.test_path,
-        "model.name": config.model.name,
+        "task.chat_template": task.chat_template, "model.name": config.model.name,
     }  # fmt: skip
     yield from ((key, Path(name).expanduser()) for key, name in named.items() if name)
     source = source_of(config)

@@ -201,8 +201,8 @@ def read_result(path: Path, *needed: str) -> dict[str, Any]:
 def read_searched(path: Path, *needed: str) -> dict[str, Any]:
     """search/summary.json; otherwise as `read_result`."""
     way_out = (
-        "remove the file to continue (with ranks.json, only the search's seconds and memory are then missing from the "
-        "results; without it, the search starts again)"
+        "remove the file to continue (if ranks.json exists, the results and the report then lack what the file held, "
+        "such as the search's seconds and steps; if not, the search starts again)"
     )
     return _read(path, _Searched, way_out, needed)
 

@@ -9,7 +9,7 @@ from configs.errors import UserError
 from configs.places import from_home, is_local
 from configs.ranges import ALL_LINEAR
 from configs.recipe import evaluation_path, evaluation_split, own_data
-from configs.rules import WITHOUT_LORA
+from configs.rules import SEARCHING, WITHOUT_LORA
 from engine.run.opening import Asked
 from problems.models.parts import split
 from problems.models.places import locate
@@ -64,8 +64,8 @@ def _trains_nothing(asked: Asked) -> bool:
     """Whether the command reads neither rows nor a model: it only draws the report, or the run is finished.
 
     A finished run may still get its untrained adapter, for which the model is loaded."""
-    folder = asked.folder
-    exports = asked.config.export.untrained and not folder.untrained_card.exists()
+    config, folder = asked.config, asked.folder
+    exports = config.export.untrained and config.method in SEARCHING and not folder.untrained_card.exists()
     return asked.stage == "report" or (folder.metrics.exists() and not asked.overwrite and not exports)
 
 

@@ -15,9 +15,9 @@ Ending = Literal["matter", "worse", "equal", "undecided"]
 LOOKS = (8, 16, 24)
 """Numbers of pairs at which the test may end; the first is the least, the last the most that is trained."""
 LEVELS = (0.004, 0.006, 0.015)
-"""The chance of a wrong answer at each look, in each direction; over all looks it is 0.025. The sign-flip test keeps
-this chance for other seeds on the same rows. The interval, whose width comes from the spread over seeds and over rows,
-keeps it for other rows, too."""
+"""The chance of a wrong answer at each look, in each direction; over all looks it is 0.025. By the sign-flip test this
+holds for other seeds on the same rows. By the interval, whose width comes from the spread over seeds and over rows, it
+holds for other rows, too."""
 EQUAL_WITHIN = 0.02
 """Places do not matter if the interval of the difference stays within this part of LoRA's gain, above and below 0."""
 _ALL_FLIPS = 16

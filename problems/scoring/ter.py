@@ -90,8 +90,8 @@ def _next_column(
 ) -> tuple[list[int], int, int]:
     """Extends the reached cells of column j; returns column j + 1, its cheapest diagonal step, and the last cell of j.
 
-    Cells of column j that cost more than `limit` are left out; only diagonal steps set it, as in tercom. The last
-    column (word None) is not pruned.
+    Cells of column j that cost more than `limit` are left out; the limit follows from diagonal steps alone, as in
+    tercom. The last column (word None) is not pruned.
     """
     size = len(ref)
     following, best = [_UNSEEN] * (size + 1), _INFINITE
@@ -226,7 +226,7 @@ def _may_move(first: int, landing: int, slack: int) -> bool:
 def _targets(first: int, last: int, place: int, landing: list[int]) -> list[_Shift]:
     """Shifts to the places around one match: before it, and behind each of its words.
 
-    Left out are places that would change nothing, and those equal to the place behind the match's first word.
+    Left out are places that would change nothing, and repetitions of the place behind the match's first word.
     """
     shifts = []
     for offset in range(-1, last - first + 1):

@@ -171,6 +171,14 @@ def test_a_value_that_the_command_line_could_mend_is_refused_once_all_is_known(t
     assert parse(["--config", str(path), "--lora.k", "8", "--seed", "1", "--task.name", "cola"]).config.seed == 1
 
 
+def test_a_configuration_names_no_other_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("seed: 3\nconfig: glue_sst2.yaml\n")
+    with pytest.raises(UserError) as caught:
+        load_config(path)
+    assert str(caught.value) == f"{path}: config: is not allowed in a file of settings; leave it out"
+
+
 @pytest.mark.parametrize("request_", ["show: x", "workspace: x", "score: e2e\nhyp: a\nref: b", "hyp: a"])
 def test_a_configuration_holds_no_request_to_show_or_score(tmp_path: Path, request_: str) -> None:
     path = tmp_path / "c.yaml"

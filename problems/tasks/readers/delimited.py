@@ -1,10 +1,11 @@
-"""The cells of CSV and TSV text, row by row; refuses, naming the row, a quote that would merge or shift cells.
+"""The cells of CSV and TSV text, row by row. Refuses, naming the row, too many cells and, in CSV, a broken quote.
 
 CSV is RFC 4180: a cell with a comma, a double quote or a line end stands in double quotes, those inside it doubled.
-In TSV a double quote is a plain character, as in GLUE's files. Quotes are taken off only where they enclose a whole
-cell without a tab, as spreadsheets and pandas write it (it may have line ends): a stray quote takes following text
-into its cell only if another quote ends a cell before the next tab. The csv module has no such rule: either every
-quote is plain, or a stray one opens a cell that ends at the next quote.
+In TSV a double quote is a plain character, as in GLUE's files, with one exception: the two quotes that enclose a whole
+cell, as spreadsheets and pandas write them, are taken off. Such a cell may have line ends, but no tab. So a stray
+quote at the beginning of a cell does harm only if the next quote stands at the end of a cell and no tab lies between
+the two: then they enclose one cell. Python's csv module cannot read this: in it either every quote is plain, or a
+stray one opens a cell that goes on to the next quote.
 """
 
 import csv

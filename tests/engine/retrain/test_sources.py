@@ -25,6 +25,10 @@ REFUSED = {
     "ranks by placeholder": ("lora.ranks_from", (*SHUFFLED, "{{runs}}/tiny/ranks.json")),
     "ranks of a control": ("lora.ranks_from", ("--method", "lora_random", "--lora.ranks_from", "{root}/ranks.json")),
     "a merged model": ("model.name", ("--model.name", "{root}/merged")),
+    "a chat template": (
+        "task.chat_template",
+        ("--task.type", "chat", "--task.path", "a.jsonl", "--task.chat_template", "{root}/adapter/chat_template.jinja"),
+    ),
     "rows": ("task.path", (*TEXT, "--task.path", "{root}/search/rows.csv")),
     "rows a detour away": ("task.path", (*TEXT, "--task.path", "{root}/../tiny/search")),
     "rows behind a link": ("task.path", (*TEXT, "--task.path", "{link}/retrain/rows.csv")),
