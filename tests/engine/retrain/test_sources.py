@@ -27,7 +27,7 @@ REFUSED = {
     "a merged model": ("model.name", ("--model.name", "{root}/merged")),
     "a chat template": (
         "task.chat_template",
-        ("--task.type", "chat", "--task.path", "a.jsonl", "--task.chat_template", "{root}/adapter/chat_template.jinja"),
+        ("--task.type", "chat", "--task.path", "a.jsonl", "--task.chat_template", "{root}/adapter/x.jinja"),
     ),
     "rows": ("task.path", (*TEXT, "--task.path", "{root}/search/rows.csv")),
     "rows a detour away": ("task.path", (*TEXT, "--task.path", "{root}/../tiny/search")),
