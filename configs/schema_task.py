@@ -16,12 +16,13 @@ class TaskConfig:
     tokens: your own sentences with a tag (IOB2) on each word; generation: E2E, WebNLG, or your own table of sources
     and targets, with a causal language model; chat: your own conversations, whose assistant turns are learned."""
     path: ranges.FilePathOrNull = None
-    """glue: hub name or local folder (null: nyu-mll/glue). text: training rows as .csv, .tsv (where a double quote is
-    a plain character, unless it encloses a whole cell), .jsonl or .parquet. tokens: .conll, .iob2, .tsv, .txt, .jsonl,
-    .parquet, a folder with such files named train, validation and test, or a hub name. generation: for e2e and webnlg a hub name or
-    local folder (for webnlg also one with train.json, dev.json and test.json of the LoRA paper's code; null: the data
-    set on the hub), for any other name a table as for text. chat: conversations as .jsonl, .json
-    (a list of objects) or .parquet, a hub name, or a local folder; docs/chat.md says which columns are read. Scripts
+    """glue: hub name or local folder (null: nyu-mll/glue). text: training rows as .csv, .tsv (where a double quote
+    is a plain character, unless it encloses a whole cell), .jsonl or .parquet. tokens: .conll, .iob2, .tsv, .txt,
+    .jsonl, .parquet, a folder with such files named train, validation and test, or a hub name. generation: for e2e
+    and webnlg a hub name or local folder (for webnlg also one with train.json, dev.json and test.json of the LoRA
+    paper's code; null: the data set on the hub), for any other name a table as for text. chat: conversations as
+    .jsonl, .json (a list of objects) or .parquet, a hub name, or a local folder; docs/chat.md says which columns
+    are read. Scripts
     in a hub repository are never run: the rows are read from the hub's own conversion to parquet."""
     revision: str | None = None
     """glue, tokens, generation (e2e, webnlg), chat, if path is a hub name: its revision (branch, tag or commit); null:
