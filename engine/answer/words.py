@@ -94,3 +94,12 @@ def curve_lines(record: RankRecord) -> Iterator[str]:
     ]
     if budgets:
         yield f"placed by {evidence.budget_rule}, an average rank of {', '.join(budgets)}"
+    if words := overfitting_words(evidence):
+        yield f"({words})"
+
+
+def overfitting_words(evidence: Evidence) -> str:
+    """Explains what lower ranks keep above 100 %; "" if none surely does."""
+    above = any(p.kept - ONE_SIDED * p.kept_standard_error > 1 for p in (*evidence.rank_curve, *evidence.budget_curve))
+    words = "more than 100 %: the searched model is over-fitted, and with fewer components it does better on D_val"
+    return words if above and evidence.learned else ""

@@ -20,8 +20,8 @@ def warn_of_shared_texts(train: Dataset, evaluation: Dataset, name: str, columns
     shared = sum(text in trained for text in texts_of(evaluation, columns))
     if shared:
         log.warning(
-            "%d of %d rows of %s have a text that is also in the training rows: they measure memory, not learning",
-            shared, len(evaluation), name,
+            "%d of %d rows of %s %s a text that is also in the training rows, which measures memory, not learning",
+            shared, len(evaluation), name, "has" if shared == 1 else "have",
         )  # fmt: skip
 
 

@@ -68,3 +68,9 @@ def test_the_curve_is_told_where_there_is_a_gain() -> None:
     assert ranks.startswith("rank 1 everywhere keeps 75 % (74 to 76) of that, rank 2 96 %")
     assert budgets.startswith("placed by shares, an average rank of 0.25 keeps 50 % (42 to 58), 0.5 97 %")
     assert list(curve_lines(dataclasses.replace(RECORD, evidence=evidence_of(gain=0.0)))) == []
+
+
+@pytest.mark.parametrize(("lost", "error", "surely"), [(-0.02, 0.001, True), (-0.02, 0.02, False), (0.0, 0.0, False)])
+def test_a_lower_rank_that_does_better_is_explained(lost: float, error: float, surely: bool) -> None:
+    record = dataclasses.replace(RECORD, evidence=evidence_of(rank_curve=(point(1, lost, error), point(8, 0.0, 0.0))))
+    assert any("the searched model is over-fitted" in line for line in curve_lines(record)) == surely

@@ -30,7 +30,7 @@ def test_texts_that_are_also_trained_on_are_counted(log_lines: list[str]) -> Non
     other = Dataset.from_dict({"a": ["x", "y", "z", "x"], "b": ["1", "1", "3", "2"], "label": [1, 1, 1, 1]})
     warn_of_shared_texts(train, other, "test", ["a", "b"])
     (line,) = log_lines
-    assert line.startswith("WARNING 2 of 4 rows of test have a text that is also in the training rows: ")
+    assert line.startswith("WARNING 2 of 4 rows of test have a text that is also in the training rows, ")
     warn_of_shared_texts(train.select([2]), other, "test", ["a", "b"])
     assert len(log_lines) == 1
 
@@ -108,7 +108,7 @@ def test_all_of_it_is_said_when_a_table_is_prepared(
         return tiny_config("--task.type", "text", "--task.path", train, "--task.validation_path", dev, *more)
 
     shared, unknown = said(config(), log_lines)
-    assert "1 of 2 rows of validation have a text" in shared
+    assert "1 of 2 rows of validation has a text" in shared
     assert "of the tokens of validation are unknown" in unknown
     lines = said(config("--task.train_rows", "1"), log_lines)
     assert any("1 labels of validation are of classes that no training row has" in line for line in lines)
