@@ -180,6 +180,14 @@ def test_what_stands_in_a_file_is_said_with_its_name_and_not_refused(tmp_path: P
     assert line.startswith(f"WARNING {path}: --retrain.epochs: does nothing beside retrain.max_steps 9, which overrul")
 
 
+def test_a_key_on_the_command_line_and_in_a_file_is_said_once(tmp_path: Path, log_lines: list[str]) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("lora:\n  rho: 3.0\n")
+    told(parse(["--config", str(path), "--lora.rho", "4.0"]))
+    (line,) = log_lines
+    assert line.startswith("WARNING --lora.rho: does nothing with --method ")
+
+
 def test_an_axis_in_a_file_that_nothing_reads_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("study:\n  axes: {decode.num_beams: [1, 2]}\n")
