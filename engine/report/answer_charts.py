@@ -43,7 +43,7 @@ def shares(answer: Answer, places: Mapping[str, int] | None = None) -> figure:
     low, high = min(0.0, found["low"].min()), max(0.0, found["high"].max())
     margin = 0.03 * (high - low) or 1.0
     made = chart(
-        "shares", f"share, {answer.unit}", "", height=110 + max(100, min(18 * count, 760)),
+        "shares", f"share, {answer.unit}", "", height=110 + max(100, min(18 * count, 820)),
         y_range=(count - 0.5, -0.5), x_range=(low - margin, high + margin),
     )  # fmt: skip
     bars = made.hbar(
@@ -52,7 +52,7 @@ def shares(answer: Answer, places: Mapping[str, int] | None = None) -> figure:
     )  # fmt: skip
     made.segment("low", "y", "high", "y", source=source, line_color=ORANGE, line_width=2, nonselection_line_alpha=1.0)
     made.add_layout(Span(location=0, dimension="height", line_color=GREY, line_width=1))
-    tick_names(made.yaxis[0], list(found["short"]), 54)
+    tick_names(made.yaxis[0], list(found["short"]), 66)
     made.yaxis.major_label_text_font_size = "11px"
     made.ygrid.visible = False
     tips = [("layer", "@layer"), ("share", "@share{0.00}"), ("90 % interval", "@low{0.00} to @high{0.00}")]
