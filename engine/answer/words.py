@@ -99,7 +99,7 @@ def curve_lines(record: RankRecord) -> Iterator[str]:
 
 
 def overfitting_words(evidence: Evidence) -> str:
-    """Explains what lower ranks keep above 100 %; "" if none surely does."""
+    """Explains why some cuts keep more than 100 % of the gain; "" if none surely does."""
     above = any(p.kept - ONE_SIDED * p.kept_standard_error > 1 for p in (*evidence.rank_curve, *evidence.budget_curve))
-    words = "more than 100 %: the searched model is over-fitted, and with fewer components it does better on D_val"
+    words = "some cuts keep more than 100 %: the searched model is over-fitted, and does better on D_val when cut"
     return words if above and evidence.learned else ""

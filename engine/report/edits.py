@@ -1,6 +1,6 @@
 """Find ranks in ranks.json that were edited by hand after the rule had chosen them."""
 
-from engine.export.names import trained_at
+from engine.export.names import ADAPTER_CONFIG, trained_at
 from engine.ranks import RankRecord
 from engine.ranks.grid import short_names
 from engine.run.contents import read_answer
@@ -21,7 +21,7 @@ def edited_from(record: RankRecord | None, folder: RunFolder) -> dict[str, int]:
 
 
 def edit_words(record: RankRecord | None, folder: RunFolder) -> str:
-    """Names the ranks that were edited by hand, and says if the adapter was trained before that; "" if none was."""
+    """Names the ranks that were edited by hand, and says if the adapter has other ranks; "" if none was edited."""
     edited = edited_from(record, folder)
     if record is None or not edited:
         return ""
@@ -32,6 +32,6 @@ def edit_words(record: RankRecord | None, folder: RunFolder) -> str:
     more = f" and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
     ranks = "1 rank was" if len(told) == 1 else f"{len(told)} ranks were"
     words = f"{ranks} edited by hand: {', '.join(told[:_NAMED])}{more}"
-    if not folder.metrics.exists() or trained_at(record, folder):
+    if not (folder.adapter / ADAPTER_CONFIG).exists() or trained_at(record, folder):
         return words
-    return f"{words}; adapter and result are of other ranks: --stage retrain --overwrite trains at these"
+    return f"{words}; the adapter and the result have other ranks: --stage retrain --overwrite trains at these"
