@@ -2,7 +2,8 @@
 
 --study: the folder of a study of lora_random at --lora.cap 1, such as places.yaml makes. A regression predicts the
 loss from the layers that had LoRA. It tells how much of the loss the places explain, and by how much LoRA in each
-layer lowers it (the layer's effect). The scores of --searched runs are compared with these effects and the losses.
+layer lowers it (the layer's effect). The scores of --searched runs, and those that `python -m benchmarks.scores`
+measured, are compared with these effects and the losses.
 """
 
 import sys
@@ -16,7 +17,7 @@ from benchmarks.command import main
 from benchmarks.places.allocations import joined, of_study, read_table, write_table
 from benchmarks.places.effects import agreement, effects, explained
 from benchmarks.places.picture import draw_effects
-from benchmarks.places.scores import scores_of
+from benchmarks.places.scores import measured_scores, scores_of
 from configs.errors import UserError
 
 FEWEST = 20
@@ -35,6 +36,8 @@ class PlacesSettings:
     """CSV file with the trainings of earlier commands. With --study, the study's own are added to it."""
     searched: list[str] = field(default_factory=list)
     """Folders of runs whose scores are judged: searches of several seeds count as their mean."""
+    measured: str | None = None
+    """JSON file with scores that `python -m benchmarks.scores` measured."""
     picture: str | None = None
     """PNG file that gets the effect of each layer."""
 
@@ -56,6 +59,8 @@ def measure_places(settings: PlacesSettings) -> tuple[dict[str, Any], list[Table
     described, worth = explained(found), effects(found)
     scores = {"number of layers: every layer counts the same": found.chosen[0] * 0 + 1}
     scores |= scores_of([Path(folder) for folder in settings.searched], found.layers)
+    if settings.measured:
+        scores |= measured_scores(Path(settings.measured), found.layers)
     judged = {name: agreement(score, found) for name, score in scores.items()}
     if settings.picture:
         draw_effects(found.layers, worth, Path(settings.picture))

@@ -7,6 +7,7 @@ import numpy as np
 
 from configs.errors import UserError
 from engine import ranks
+from engine.disk.files import read_json
 from engine.ranks import LayerRank, RankRecord
 from engine.run.folder import RunFolder
 
@@ -62,6 +63,29 @@ def scores_of(folders: Sequence[Path], layers: Sequence[str]) -> dict[str, np.nd
         for name, own in _own(record, [by_name[name] for name in layers]).items():
             values.setdefault(name, []).append(own)
     return {name: np.mean(found, axis=0) for name, found in values.items()}
+
+
+def measured_scores(path: Path, layers: Sequence[str]) -> dict[str, np.ndarray]:
+    """Name -> score [layers], from a file that `python -m benchmarks.scores` wrote.
+
+    Raises UserError for a file that cannot be read, is not such a file, or has other layers.
+    """
+    if not path.exists():
+        raise UserError(f"--measured: {path} does not exist; python -m benchmarks.scores --json writes such a file")
+    content = read_json(path)
+    own, scores = content.get("layers"), content.get("scores")
+    try:
+        found = {str(name): np.array(values, dtype=float) for name, values in scores.items()}
+        fitting = all(values.shape == (len(own),) for values in found.values())
+    except (ValueError, TypeError, AttributeError):
+        fitting = False
+    if not fitting:
+        raise UserError(f"--measured: {path} is not a file that python -m benchmarks.scores wrote: it must hold "
+                        f"layers and, for each score, one number a layer")  # fmt: skip
+    if set(own) != set(layers):
+        raise UserError(f"--measured: the layers in {path} are not those of the trainings")
+    order = [own.index(name) for name in layers]
+    return {name: values[order] for name, values in found.items()}
 
 
 def _own(record: RankRecord, layers: Sequence[LayerRank]) -> dict[str, list[float]]:

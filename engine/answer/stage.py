@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -82,10 +83,7 @@ def _measured(run: Workbench, singular: Tensor, sizes: list[int]) -> tuple[Evide
     chosen = np.random.default_rng(config.seed).permutation(d_val)[: config.answer.rows]
     if len(chosen) < FEW_ROWS:
         log.warning("answer: %d rows of D_val are too few for a sure answer; %d are needed", len(chosen), FEW_ROWS)
-    sample = Sample(
-        data.train.select(chosen), data.collate, likelihood_of(run.kind), run.compute, run.stop, run.processes,
-        evaluation_batch(config),
-    )  # fmt: skip
+    sample = sample_of(run, chosen)
     head, steps = _head(run, data.train.select(d_tr), sample)
     run.compute.let_go()
     set_seed(config.seed)
@@ -111,6 +109,14 @@ def _measured(run: Workbench, singular: Tensor, sizes: list[int]) -> tuple[Evide
         log.warning("answer: losses of the searched model are not finite, so shares and the curve are left out")
         return None
     return evidence, shares
+
+
+def sample_of(run: Workbench, rows: Sequence[int] | np.ndarray) -> Sample:
+    """The training rows with these numbers, in this order, as a sample on which models are measured."""
+    return Sample(
+        run.data.train.select(rows), run.data.collate, likelihood_of(run.kind), run.compute, run.stop, run.processes,
+        evaluation_batch(run.config),
+    )  # fmt: skip
 
 
 def _head(run: Workbench, d_tr: Dataset, sample: Sample) -> tuple[Tensor | None, int]:

@@ -29,6 +29,9 @@ from problems.selection import SelectionProblem, SelectionVariables
 from problems.tasks import Collate
 from problems.tasks.kind import own_loss
 
+MakeOuter = Callable[[RunConfig, Gates, Compute], tuple[Any, torch.optim.Optimizer]]
+"""Makes the module of the outer problem, whose forward pass gives the gates [layers, k], and its optimiser."""
+
 
 @dataclass
 class RanksSettled:
@@ -111,9 +114,10 @@ class SearchEngine(Engine):
 
 def build_engine(
     config: RunConfig, model: PeftModel, d_tr: Dataset, d_val: Dataset, collate: Collate, compute: Compute,
-    processes: Processes = ALONE, loss: Loss = own_loss,
+    processes: Processes = ALONE, loss: Loss = own_loss, outer: MakeOuter | None = None,
 ) -> SearchEngine:  # fmt: skip
-    """An engine over a model with LoRA attached, before any training. `loss`: the loss of a batch.
+    """An engine over a model with LoRA attached, before any training. `loss`: the loss of a batch. `outer`: makes
+    other outer variables than the paper's beta.
 
     Every process starts from the weights of the first process and draws its own dropout masks.
     """
@@ -121,7 +125,7 @@ def build_engine(
     gates = Gates(model, config.lora.target_modules)
     if config.model.gradient_checkpointing:
         recompute_blocks(model, gates.again)
-    variables = SelectionVariables(len(gates.names), gates.k, search.constraint, search.scale)
+    variables, optimizer = (outer or beta_of_components)(config, gates, compute)
     model.to(compute.device)
     processes.same([p for p in model.parameters() if p.requires_grad])
     if not processes.first:
@@ -130,9 +134,10 @@ def build_engine(
     batches = EndlessLoader(d_tr, search.batch_size, collate, config.seed, processes, parts)
     # Another seed, so that the two loaders do not draw in the same order.
     outer_batches = EndlessLoader(d_val, search.batch_size, collate, config.seed + 1, processes, parts)
-    shared = {"compute": compute, "passes": Passes(), "processes": processes}
+    shared: dict[str, Any] = {"compute": compute, "passes": Passes(), "processes": processes}
     lora = _inner_problem(config, model, gates, batches, shared, loss)
-    selection = _outer_problem(config, variables, outer_batches, shared)
+    beta = variables.parameters()
+    selection = SelectionProblem("selection", Config(), variables, beta, optimizer, outer_batches, **shared)
     by_threshold = config.answer.rule == "threshold"
     return SearchEngine(lora, selection, search.steps, compute, by_threshold=by_threshold)
 
@@ -168,11 +173,12 @@ def _inner_problem(
     )  # fmt: skip
 
 
-def _outer_problem(
-    config: RunConfig, variables: SelectionVariables, batches: EndlessLoader, shared: dict[str, Any]
-) -> SelectionProblem:
-    """The outer problem: AdamW trains beta on D_val, without weight decay, which would pull alpha to uniform."""
-    rate, fused = config.search.selection_learning_rate, shared["compute"].fused
-    optimizer = torch.optim.AdamW(variables.parameters(), lr=rate, weight_decay=0.0, fused=fused)
-    beta = variables.parameters()
-    return SelectionProblem("selection", Config(), variables, beta, optimizer, batches, **shared)
+def beta_of_components(
+    config: RunConfig, gates: Gates, compute: Compute
+) -> tuple[SelectionVariables, torch.optim.Optimizer]:
+    """The paper's outer variables, beta [layers, k], and AdamW without weight decay, which would pull alpha to
+    uniform."""
+    search = config.search
+    variables = SelectionVariables(len(gates.names), gates.k, search.constraint, search.scale)
+    rate = search.selection_learning_rate
+    return variables, torch.optim.AdamW(variables.parameters(), lr=rate, weight_decay=0.0, fused=compute.fused)

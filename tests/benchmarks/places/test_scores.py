@@ -1,10 +1,12 @@
 """Scores of layers, read from the ranks.json of searches."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks.places.scores import scores_of
+from benchmarks.places.scores import measured_scores, scores_of
 from configs.errors import UserError
 from engine import ranks
 from engine.ranks import LayerRank, RankRecord
@@ -45,3 +47,29 @@ def test_a_run_without_ranks_or_with_other_layers_is_named(tmp_path: Path) -> No
     searched(tmp_path, 1.0)
     with pytest.raises(UserError, match="its layers are not those of the trainings"):
         scores_of([tmp_path], [*NAMES, "a.2.query"])
+
+
+def test_measured_scores_come_in_the_order_of_the_trainings(tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps({"layers": NAMES, "scores": {"a": [1, 2], "b": [0.5, 0.25]}}))
+    found = measured_scores(path, NAMES[::-1])
+    assert {name: own.tolist() for name, own in found.items()} == {"a": [2.0, 1.0], "b": [0.25, 0.5]}
+
+
+@pytest.mark.parametrize(
+    "content", [{}, {"layers": NAMES}, {"layers": NAMES, "scores": {"a": [1]}}, {"layers": 3, "scores": {"a": [1]}}]
+)
+def test_a_file_without_a_number_for_each_layer_is_named(tmp_path: Path, content: dict[str, Any]) -> None:
+    path = tmp_path / "scores.json"
+    with pytest.raises(UserError, match=r"scores\.json does not exist"):
+        measured_scores(path, NAMES)
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="one number a layer"):
+        measured_scores(path, NAMES)
+
+
+def test_measured_scores_of_other_layers_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps({"layers": ["x"], "scores": {"a": [1]}}))
+    with pytest.raises(UserError, match="not those of the trainings"):
+        measured_scores(path, NAMES)

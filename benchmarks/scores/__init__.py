@@ -1,0 +1,2 @@
+"""Candidates for a score of layers that the program does not have: measured after finished searches. See
+docs/places.md."""

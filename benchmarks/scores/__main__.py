@@ -1,0 +1,92 @@
+"""Measure candidate scores of layers after finished searches: `python -m benchmarks.scores`.
+
+They are scores that the program itself does not have: the shares on D_tr instead of D_val, the largest singular value
+of the gradient after a training of the head alone, ranks that are themselves learned under one budget (by a search of
+their own), and what a component of the layer costs. `python -m benchmarks.places --measured` judges them.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from rich.table import Table
+from torch import Tensor
+
+from benchmarks.command import main, refuse_empty
+from benchmarks.scores.ordered import learned_ranks
+from benchmarks.scores.spectrum import gradient_spectrum
+from configs.errors import UserError
+from configs.files import load_config
+from engine.answer.shares import integrate
+from engine.answer.stage import sample_of
+from engine.run.context import Context
+from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
+from engine.search.found import searched_model
+
+SHOWN = 5
+"""How many layers the table names for each score."""
+
+
+@dataclass(frozen=True)
+class ScoresSettings:
+    """What is measured."""
+
+    json: str | None = None
+    """File that gets the scores, for `python -m benchmarks.places --measured`."""
+    searched: list[str] = field(default_factory=list)
+    """Folders of finished searches on the same layers; the scores are their mean."""
+    budget: float = 0.25
+    """Average rank of the learned ranks."""
+
+    AT_LEAST: ClassVar = {"budget": 0.01}
+
+
+def measure_scores(settings: ScoresSettings) -> tuple[dict[str, Any], list[Table]]:
+    """The mean of every score over the searches. Raises UserError for a folder without a finished search, and for
+    searches of different layers."""
+    refuse_empty("searched", settings.searched)
+    folders = [RunFolder(Path(name)) for name in settings.searched]
+    for folder in folders:
+        if not folder.search_summary.exists():
+            raise UserError(
+                f"--searched: {folder.root} has no finished search; allowed: folders of runs that have one"
+            )
+    found = [scores_of_search(folder, settings.budget) for folder in folders]
+    layers = found[0][0]
+    if any(other != layers for other, _ in found):
+        raise UserError("--searched: these runs have LoRA in different layers; allowed: runs with the same layers")
+    means = {name: np.mean([own[name].numpy() for _, own in found], axis=0) for name in found[0][1]}
+    table = Table(title="The layers with the largest scores")
+    for column in ("score", "layers"):
+        table.add_column(column)
+    for name, values in means.items():
+        table.add_row(name, ", ".join(layers[i] for i in np.argsort(-values, kind="stable")[:SHOWN]))
+    return {"layers": layers, "scores": {name: values.tolist() for name, values in means.items()}}, [table]
+
+
+def scores_of_search(folder: RunFolder, budget: float) -> tuple[list[str], dict[str, Tensor]]:
+    """The names of the layers, and each score [layers], of one finished search."""
+    run = Context(load_config(folder.config), StopRequest(), folder=folder)
+    d_tr, _ = run.halves()
+    chosen = np.random.default_rng(run.config.seed).permutation(d_tr)[: run.config.answer.rows]
+    sample = sample_of(run, chosen)
+    model, gates = searched_model(run)
+    statistics, weights = sample.statistics(model)
+    temperature = sample.likelihood.exact(sample.likelihood.fitted(statistics[0], weights))
+    shares = integrate(model, gates, sample, run.config.search.batch_size, temperature)
+    costs = list(gates.parameters_per_rank().values())
+    return gates.names, {
+        "share on D_tr: of the largest component": shares.mean().amax(dim=1),
+        "gradient spectrum: the largest singular value, squared": gradient_spectrum(
+            run, run.data.train.select(d_tr), sample, gates.names
+        ),
+        f"ranks learned under the budget {budget:g}": learned_ranks(run, budget),
+        "cost: fewer parameters first": -Tensor(costs).double(),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(ScoresSettings, measure_scores))

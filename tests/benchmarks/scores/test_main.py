@@ -1,0 +1,38 @@
+"""The command: every score of a finished search, which the study of places can read."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarks.command import main
+from benchmarks.places.scores import measured_scores
+from benchmarks.scores.__main__ import ScoresSettings, measure_scores
+from engine import ranks
+from engine.run.folder import RunFolder
+
+
+def run(*arguments: str) -> int:
+    return main(ScoresSettings, measure_scores, arguments)
+
+
+@pytest.mark.trains
+def test_every_layer_of_a_finished_search_gets_every_score(
+    finished_run: Callable[..., RunFolder], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = finished_run()
+    assert run("--searched", f"[{folder.root},{folder.root}]", "--json", str(tmp_path / "made.json")) == 0
+    layers = [layer.name for layer in ranks.load(folder.ranks).layers]
+    scores = measured_scores(tmp_path / "made.json", layers)
+    assert len(scores) == 4
+    learned = next(values for name, values in scores.items() if "budget 0.25" in name)
+    assert learned.mean() == pytest.approx(0.25, rel=1e-4)  # all layers of this model have one size
+    assert all(len(set(values.tolist())) > 1 for name, values in scores.items() if "cost" not in name)
+    assert "gradient spectrum" in capsys.readouterr().out
+
+
+def test_a_folder_without_a_finished_search_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--searched", f"[{tmp_path}]") == 2
+    assert "has no finished search" in capsys.readouterr().err
+    assert run() == 2
+    assert "--searched: [] is not allowed" in capsys.readouterr().err
