@@ -73,10 +73,10 @@ def measured_scores(path: Path, layers: Sequence[str]) -> dict[str, np.ndarray]:
     if not path.exists():
         raise UserError(f"--measured: {path} does not exist; python -m benchmarks.scores --json writes such a file")
     content = read_json(path)
-    own, scores = content.get("layers"), content.get("scores")
+    own, scores = content.get("layers") or [], content.get("scores") or {}
     try:
         found = {str(name): np.array(values, dtype=float) for name, values in scores.items()}
-        fitting = all(values.shape == (len(own),) for values in found.values())
+        fitting = bool(found) and all(values.shape == (len(own),) for values in found.values())
     except (ValueError, TypeError, AttributeError):
         fitting = False
     if not fitting:
