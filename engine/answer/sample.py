@@ -21,8 +21,8 @@ from problems.tasks import Collate
 
 LEAST_BATCHES = 40
 """The standard error of shares comes from the spread of at least this many batches, if there are enough rows."""
-WITH_GRADIENT = 3
-"""A pass with a gradient costs as much as this many passes without."""
+WITH_GRADIENT = 2
+"""A pass with a gradient costs about as much as this many passes without: weights need no gradient, only the gates."""
 
 Opened = Callable[[], AbstractContextManager[None]]
 """Makes a context in which the gates of a model are set for one pass."""
@@ -59,6 +59,11 @@ class Sample:
         """A sample of the first `most` rows, whose passes do not count as progress."""
         rows = self.rows.select(range(min(most, len(self.rows))))
         return dataclasses.replace(self, rows=rows, advance=lambda rows: None)
+
+    def typical(self) -> Self:
+        """A sample of one batch of medium length, whose passes do not count as progress."""
+        batches = self.by_length()
+        return dataclasses.replace(self, rows=self.rows.select(batches[len(batches) // 2]), advance=lambda rows: None)
 
     def random_batches(self, most: int) -> list[list[int]]:
         """Batches of at most `most` rows in the order of the sample; no batch has rows of both halves.

@@ -130,7 +130,8 @@ def _head(run: Workbench, d_tr: Dataset, sample: Sample) -> tuple[Tensor | None,
 
 def _seconds_a_row(searched: Searched, sample: Sample) -> float:
     """Seconds per row of a pass without a gradient, timed on one batch, to log how long the answer will take."""
-    some = sample.some(sample.batch)
+    some = sample.typical()
+    some.some(1).statistics(searched.model)  # a first pass also sets things up
     began = time.perf_counter()
     some.statistics(searched.model)
     return (time.perf_counter() - began) / len(some.rows)

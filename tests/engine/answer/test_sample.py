@@ -1,5 +1,6 @@
 """The rows that judge a search: batches that no half shares, and statistics in the order of the rows."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -39,6 +40,16 @@ def test_statistics_are_those_of_the_rows_at_each_point() -> None:
             logits = model(x=inputs).logits
         expected, _ = sample.likelihood.statistics(logits, labels)
         assert torch.allclose(statistics[place], expected.double(), atol=1e-5)
+
+
+def test_a_typical_batch_has_rows_of_medium_length_and_counts_as_no_progress() -> None:
+    told: list[int] = []
+    sample = sample_of(torch.zeros(9, 1, 1), torch.zeros(9, dtype=torch.long), batch=3, advance=told.append)
+    rows = sample.rows.remove_columns("length").add_column("length", [9, 1, 5, 2, 8, 6, 3, 7, 4])
+    typical = replace(sample, rows=rows).typical()
+    assert sorted(typical.rows["length"]) == [4, 5, 6]
+    typical.advance(3)
+    assert told == []
 
 
 def test_several_processes_share_the_batches() -> None:
