@@ -19,7 +19,8 @@ from engine.study.combinations import VARIANT, combinations
 from engine.study.comparison import read_comparison
 from engine.study.folder import StudyFolder
 from engine.study.markdown import escaped, markdown
-from engine.study.rows import APPROXIMATION, TASK, read_results, row_keys, texts
+from engine.study.paired import paired, searched_rows
+from engine.study.rows import APPROXIMATION, LOSS, SCORE, TASK, read_results, row_keys, texts
 
 TITLES = {
     "cosine_over_training": "Cosine to the exact hypergradient over training",
@@ -80,9 +81,11 @@ def paper_tables(results: pd.DataFrame, axes: list[str]) -> dict[str, pd.DataFra
     agreement = "Agreement of the ranks between seeds (Spearman; by chance 0): mean (range) over pairs"
     found = {
         "Metric by task: median (range) over seeds": tables.by_task(results, axes),
+        "Log loss by task, at a fitted temperature: median (range) over seeds": tables.losses_by_task(results, axes),
         **{
-            f"Paired differences, same task and seed: {ours}": tables.paired(results, axes, ours)
-            for ours in tables.searched_rows(results, axes)
+            f"{what}, same task and seed: {ours}": paired(results, axes, ours, column)
+            for what, column in (("Paired differences", SCORE), ("Paired differences of the log loss", LOSS))
+            for ours in searched_rows(results, axes)
         },
         agreement: between_seeds(results, axes),
         "Cost": tables.cost(results, axes),

@@ -11,10 +11,12 @@ from engine.study.values import word
 from engine.study.words import number
 
 SEED, TASK, APPROXIMATION = "seed", "task", "hypergradient.type"
-
+SCORE, LOSS = "score", "log_loss"
+"""The columns with each task's first metric, and with the log loss at a fitted temperature, nats a label (null: it was
+not measured)."""
 
 _TEXTS = (TASK, "method", "main_metric", "cell")
-_NUMBERS = ("score", "lora_parameters", "trainable_parameters", "total_seconds")
+_NUMBERS = (SCORE, LOSS, "lora_parameters", "trainable_parameters", "total_seconds")
 
 
 def read_results(path: Path) -> pd.DataFrame:

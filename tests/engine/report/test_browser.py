@@ -209,6 +209,7 @@ def test_the_page_of_a_cell_shows_its_study(
         "method": "autolora",
         "main_metric": "f1",
         "score": 0.5,
+        "log_loss": 0.7,
         "metric.f1": 0.5,
         "total_seconds": 1.0,
     }

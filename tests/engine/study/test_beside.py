@@ -22,7 +22,13 @@ SCORES += [("lora", 1, "sst2", 0.5), ("lora", 0, "cola", 0.25)]
 def study_of(root: Path) -> Path:
     """The results of two methods and seeds on one task, and of one run on another."""
     common = {"mean_rank": 2.0, "ranks": [2], "lora_parameters": 8, "trainable_parameters": 9}
-    common |= {"main_metric": "accuracy", "search_seconds": 1.0, "total_seconds": 2.0, "search_steps": 3}
+    common |= {
+        "main_metric": "accuracy",
+        "log_loss": 0.4,
+        "search_seconds": 1.0,
+        "total_seconds": 2.0,
+        "search_steps": 3,
+    }
     rows = [
         {"method": m, "seed": s, "task": t, **common, "score": v, "metric.accuracy": v, "cell": f"{m}_{s}_{t}"}
         for m, s, t, v in SCORES

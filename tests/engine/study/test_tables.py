@@ -1,37 +1,13 @@
-"""A study's results as tables: a row for each place, and the paper's forms: by task, paired, cost."""
+"""A study's results as tables: a row for each place, and the paper's forms: by task, cost."""
 
-import itertools
 import math
 
 import pandas as pd
 import pytest
 
-from engine.study.tables import by_task, cost, paired, searched_rows, summarise
-
-AXES = ["seed", "task.name", "method"]
-METHODS = {"autolora": 0.02, "lora": 0.0, "adalora": -0.1}
-SECONDS = {"autolora": 30.0, "lora": 8.0, "adalora": 20.0}
-
-
-def results(seeds: int = 3) -> pd.DataFrame:
-    rows = []
-    for seed, task, method in itertools.product(range(seeds), ("sst2", "cola"), METHODS):
-        level = 0.8 if task == "sst2" else 0.3
-        rows.append(
-            {
-                "seed": seed,
-                "task.name": task,
-                "task": task,
-                "method": method,
-                "main_metric": "accuracy" if task == "sst2" else "matthews",
-                "score": level + METHODS[method] + 0.001 * seed * (1 if method == "lora" else 2),
-                "lora_parameters": 100 if method == "lora" else 110,
-                "trainable_parameters": 200,
-                "search_seconds": 12.0 if method == "autolora" else None,
-                "total_seconds": SECONDS[method] * (1 + seed),
-            }
-        )
-    return pd.DataFrame(rows)
+from engine.study.paired import paired
+from engine.study.tables import by_task, cost, losses_by_task, summarise
+from tests.helpers.study_results import AXES, METHODS, results
 
 
 def test_a_row_per_method_and_a_column_per_task() -> None:
@@ -42,47 +18,18 @@ def test_a_row_per_method_and_a_column_per_task() -> None:
     assert table.loc["autolora", "runs"] == 6
 
 
+def test_losses_have_a_table_like_that_of_the_metric_if_any_was_measured() -> None:
+    table = losses_by_task(results(), AXES).set_index("")
+    assert table.loc["lora", "sst2 (nats)"] == "0.199 (0.198 to 0.200)"
+    assert table.loc["lora", "mean"] == pytest.approx((0.199 + 0.699) / 2)
+    assert losses_by_task(results().assign(log_loss=None), AXES).empty
+
+
 def test_sizes_are_medians_as_in_the_table_of_runs() -> None:
     sizes = results()
     sizes.loc[(sizes["method"] == "autolora") & (sizes["seed"] == 0), ["lora_parameters", "trainable_parameters"]] = 10
     table = by_task(sizes, AXES).set_index("")
     assert tuple(table.loc["autolora", ["LoRA parameters", "trainable parameters"]]) == (110, 200)
-
-
-def test_pairs_are_of_one_task_and_seed() -> None:
-    table = paired(results(), AXES).set_index("autolora against")
-    assert table.loc["lora", "pairs"] == 6
-    assert table.loc["lora", "mean difference"] == pytest.approx(0.02 + 0.001)
-    assert tuple(table.loc["lora", ["better", "equal", "worse"]]) == (6, 0, 0)
-    assert table.loc["lora", "p"] == pytest.approx(2 / 2**6)  # all six of one sign
-    assert table.loc["lora", "LoRA parameters, ratio"] == pytest.approx(1.1)
-
-
-def test_every_row_of_a_search_is_held_against_the_others() -> None:
-    budget = results()[lambda t: t["method"] == "autolora"].assign(variant="budget")
-    table = pd.concat([results().assign(variant=results()["method"]), budget])
-    axes = ["seed", "task.name", "variant"]
-    assert searched_rows(table, axes) == ["autolora", "budget"]
-    found = paired(table, axes, "budget").set_index("budget against")
-    assert set(found.index) == {"autolora", "lora", "adalora"}
-    assert found.loc["autolora", "equal"] == 6
-    ablations = table[table["method"] == "autolora"]
-    assert searched_rows(ablations, axes) == ["autolora"], "where all are searches, all are held against the first"
-
-
-def test_too_few_pairs_have_no_p() -> None:
-    assert math.isnan(paired(results(seeds=2), AXES)["p"].iloc[0])
-    alone = results()
-    assert paired(alone[alone["method"] == "lora"], AXES).empty
-
-
-def test_of_an_error_less_is_better_and_full_has_no_ratio() -> None:
-    table = results().assign(main_metric="mse")
-    table.loc[table["method"] == "lora", "lora_parameters"] = 0
-    found = paired(table, AXES).set_index("autolora against")
-    assert tuple(found.loc["lora", ["better", "worse"]]) == (0, 6)
-    assert found.loc["lora", "mean difference"] < 0
-    assert math.isnan(found.loc["lora", "LoRA parameters, ratio"])
 
 
 def test_pairs_lie_at_one_place_on_every_other_axis() -> None:

@@ -191,7 +191,7 @@ def test_the_page_of_a_cell_keeps_the_runs_of_its_study(verdict: Callable[..., A
     row = {
         "method": "autolora", "seed": 0, "task": "sample", "mean_rank": 2.0, "ranks": [2], "lora_parameters": 8,
         "trainable_parameters": 9, "main_metric": "accuracy", "search_seconds": 1.0, "total_seconds": 2.0,
-        "search_steps": 3, "score": 0.75, "metric.accuracy": 0.75, "cell": "one",
+        "search_steps": 3, "score": 0.75, "log_loss": None, "metric.accuracy": 0.75, "cell": "one",
     }  # fmt: skip
     (tmp_path / "compare").mkdir()
     pd.DataFrame([row]).to_parquet(tmp_path / "compare" / "results.parquet")

@@ -1,0 +1,101 @@
+"""Paired tests of a study: the runs of one row against those of another row on the same task and seed."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from engine.study.rows import SCORE, SEED, TASK, labelled, row_keys
+from problems.tasks.base import ERRORS
+
+OURS = "autolora"
+# With fewer pairs, the p of the two-sided exact test cannot fall below 0.05.
+_LEAST_PAIRS = 6
+
+
+def searched_rows(results: pd.DataFrame, axes: Sequence[str]) -> list[str]:
+    """The rows to compare with all others: every row of method autolora, or, if the study has no other method, only
+    the one that is named autolora."""
+    table, _ = _named(results, axes)
+    names = list(dict.fromkeys(table.loc[table["method"] == OURS, "name"]))
+    return names if (table["method"] != OURS).any() else [name for name in names if name == OURS]
+
+
+def _named(results: pd.DataFrame, axes: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """`results` with a column `name`, and the names of the columns in which the two runs of a pair agree.
+
+    `name` is the variant or the method if the study has that axis, else all values of the row. The columns are task,
+    seed and every other axis.
+    """
+    keys = row_keys(results, axes)
+    by = next((axis for axis in ("variant", "method") if axis in keys), None)
+    if by is None:
+        return labelled(results, axes).rename(columns={"row": "name"}), [k for k in (TASK, SEED) if k in results]
+    others = [key for key in keys if key != by]
+    return results.assign(name=results[by]), [k for k in (TASK, SEED, *others) if k in results]
+
+
+def pairs_with(
+    results: pd.DataFrame, axes: Sequence[str], reference: str
+) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """For each row of the table its name, its runs, and its pairs; rows without pairs are left out.
+
+    A pair is a run joined with the run of row `reference` at the same task, seed and other axes; the columns of the
+    latter end in `_reference`.
+    """
+    table, keys = _named(results, axes)
+    base = table[table["name"] == reference]
+    for name, group in table.groupby("name", sort=False):
+        pairs = group.merge(base, on=keys, suffixes=("", "_reference"))
+        if not pairs.empty:
+            yield str(name), group, pairs
+
+
+def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS, column: str = SCORE) -> pd.DataFrame:
+    """Row `ours` against each other row on the same task and seed: mean difference, wins, Wilcoxon p.
+
+    `column`: SCORE, each task's metric, or LOSS, the log loss. A positive difference says that `ours` is better, also
+    for a loss or an error, of which less is better. p is two-sided, and left out if fewer than six pairs differ;
+    beside it stands the p that Holm's method corrects for the number of rows of the table. The table is empty if row
+    `ours` is missing or is the only one, or if no run has the value.
+    """
+    rows = []
+    for name, _, pairs in pairs_with(results.dropna(subset=[column]), axes, ours):
+        if name == ours:
+            continue
+        lower = pairs["main_metric"].isin(ERRORS) if column == SCORE else True
+        difference = (pairs[f"{column}_reference"] - pairs[column]) * np.where(lower, -1, 1)
+        sizes = pairs["lora_parameters_reference"] / pairs["lora_parameters"].replace(0, np.nan)
+        rows.append(
+            {
+                f"{ours} against": name,
+                "pairs": len(pairs),
+                "mean difference": float(difference.mean()),
+                "better": int((difference > 0).sum()),
+                "equal": int((difference == 0).sum()),
+                "worse": int((difference < 0).sum()),
+                "p": _wilcoxon(difference),
+                "LoRA parameters, ratio": float(sizes.mean()),
+            }
+        )
+    table = pd.DataFrame(rows)
+    if rows:
+        table.insert(list(table).index("p") + 1, "p, Holm", holm(table["p"]))
+    return table
+
+
+def holm(p: pd.Series) -> pd.Series:
+    """The p of several tests, corrected by Holm's method: the chance that any test errs stays below the level. Unknown
+    p stay unknown and do not count as tests."""
+    known = p.dropna().sort_values()
+    factors = np.arange(len(known), 0, -1)
+    corrected = pd.Series(np.maximum.accumulate(known.to_numpy() * factors).clip(max=1.0), index=known.index)
+    return corrected.reindex(p.index)
+
+
+def _wilcoxon(difference: pd.Series) -> float:
+    """Two-sided p of the signed-rank test; NaN where too few pairs differ for it to say anything."""
+    if (difference != 0).sum() < _LEAST_PAIRS:
+        return float("nan")
+    return float(stats.wilcoxon(difference, zero_method="wilcox").pvalue)

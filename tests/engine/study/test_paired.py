@@ -1,0 +1,71 @@
+"""Paired tests of a study's rows: which runs make a pair, signs, p and its correction."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from engine.study.paired import holm, paired, searched_rows
+from engine.study.rows import LOSS
+from tests.helpers.study_results import AXES, results
+
+
+def test_pairs_are_of_one_task_and_seed() -> None:
+    table = paired(results(), AXES).set_index("autolora against")
+    assert table.loc["lora", "pairs"] == 6
+    assert table.loc["lora", "mean difference"] == pytest.approx(0.02 + 0.001)
+    assert tuple(table.loc["lora", ["better", "equal", "worse"]]) == (6, 0, 0)
+    assert table.loc["lora", "p"] == pytest.approx(2 / 2**6)  # all six of one sign
+    assert table.loc["lora", "LoRA parameters, ratio"] == pytest.approx(1.1)
+
+
+def test_every_row_of_a_search_is_held_against_the_others() -> None:
+    budget = results()[lambda t: t["method"] == "autolora"].assign(variant="budget")
+    table = pd.concat([results().assign(variant=results()["method"]), budget])
+    axes = ["seed", "task.name", "variant"]
+    assert searched_rows(table, axes) == ["autolora", "budget"]
+    found = paired(table, axes, "budget").set_index("budget against")
+    assert set(found.index) == {"autolora", "lora", "adalora"}
+    assert found.loc["autolora", "equal"] == 6
+    ablations = table[table["method"] == "autolora"]
+    assert searched_rows(ablations, axes) == ["autolora"], "where all are searches, all are held against the first"
+
+
+def test_too_few_pairs_have_no_p() -> None:
+    assert math.isnan(paired(results(seeds=2), AXES)["p"].iloc[0])
+    alone = results()
+    assert paired(alone[alone["method"] == "lora"], AXES).empty
+
+
+def test_of_an_error_less_is_better_and_full_has_no_ratio() -> None:
+    table = results().assign(main_metric="mse")
+    table.loc[table["method"] == "lora", "lora_parameters"] = 0
+    found = paired(table, AXES).set_index("autolora against")
+    assert tuple(found.loc["lora", ["better", "worse"]]) == (0, 6)
+    assert found.loc["lora", "mean difference"] < 0
+    assert math.isnan(found.loc["lora", "LoRA parameters, ratio"])
+
+
+def test_of_the_log_loss_less_is_better() -> None:
+    table = results()
+    score, loss = paired(table, AXES), paired(table.assign(score=0.0), AXES, column=LOSS)
+    pd.testing.assert_frame_equal(loss, score)  # the log loss is 1 - score
+    unknown = table.assign(log_loss=table["log_loss"].where(table["method"] != "lora"))
+    assert list(paired(unknown, AXES, column=LOSS)["autolora against"]) == ["adalora"]
+    assert paired(table.assign(log_loss=None), AXES, column=LOSS).empty
+
+
+def test_p_is_corrected_for_the_rows_of_the_table() -> None:
+    table = paired(results(), AXES)
+    assert table["p"].tolist() == pytest.approx([2 / 2**6] * 2)
+    assert table["p, Holm"].tolist() == pytest.approx([4 / 2**6] * 2)
+    assert list(table)[list(table).index("p") + 1] == "p, Holm"
+
+
+def test_holm_multiplies_the_smallest_p_most_and_never_lowers_a_larger_one() -> None:
+    # Worked by hand: 3 x 0.01, then 2 x 0.02, then max(0.04, 1 x 0.03).
+    assert holm(pd.Series([0.03, 0.01, math.nan, 0.02])).tolist() == pytest.approx(
+        [0.04, 0.03, math.nan, 0.04], nan_ok=True
+    )
+    assert holm(pd.Series([0.9, 0.8])).tolist() == [1.0, 1.0]
+    assert holm(pd.Series([math.nan])).isna().all()
