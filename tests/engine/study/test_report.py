@@ -51,8 +51,8 @@ def test_the_page_names_every_task_of_the_study(tiny_config: Callable[..., RunCo
     rows = [
         {
             "seed": 0, "task.name": task, "method": "lora", "task": task, "main_metric": "accuracy", "score": 0.5,
-            "log_loss": None, "metric.accuracy": 0.5, "mean_rank": 4.0, "ranks": [4], "lora_parameters": 8, "trainable_parameters": 8,
-            "search_seconds": None, "total_seconds": 1.0, "cell": task,
+            "log_loss": None, "metric.accuracy": 0.5, "mean_rank": 4.0, "ranks": [4], "lora_parameters": 8,
+            "trainable_parameters": 8, "search_seconds": None, "total_seconds": 1.0, "cell": task,
         }
         for task in axes["task.name"]
     ]  # fmt: skip
