@@ -1,4 +1,5 @@
-"""Do learned ranks depend on task and model, or on the seed? The Spearman correlation of rank maps tells."""
+"""Do learned ranks, and the shares of layers, depend on task and model, or on the seed? Their Spearman correlation
+tells."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -7,57 +8,76 @@ from typing import Any
 import pandas as pd
 from scipy import stats
 
-from engine.study.rows import APPROXIMATION, SEED, TASK, labelled
+from engine.ranks.controls import module_type
+from engine.ranks.record import RankRecord
+from engine.study.rows import SEED, TASK, labelled
 from engine.study.words import spread
 
+RANKS, SHARES, WITHIN_TYPE = "ranks", "shares", "shares_within_type"
+"""The columns with a number for each layer: its rank, its share, and its share less the mean share of its module
+type."""
 
-def between_seeds(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
+
+def shares_of(record: RankRecord | None) -> dict[str, list[float] | None]:
+    """The values of the columns SHARES and WITHIN_TYPE for a run with these ranks; None if it measured no shares."""
+    shares = [] if record is None else [layer.layer_share for layer in record.layers]
+    if record is None or any(share is None for share in shares):
+        return {SHARES: None, WITHIN_TYPE: None}
+    table = pd.DataFrame({"type": [module_type(layer.name) for layer in record.layers], "share": shares})
+    within = table["share"] - table.groupby("type")["share"].transform("mean")
+    return {SHARES: table["share"].to_list(), WITHIN_TYPE: within.to_list()}
+
+
+def between_seeds(results: pd.DataFrame, axes: Sequence[str], column: str = RANKS) -> pd.DataFrame:
     """A row per method or variant, a column per task: mean (range) of the correlation over all pairs of seeds.
 
-    Two unrelated rank maps of n layers correlate by 0 +- 1 / sqrt(n - 1); shuffles within layers of one size or type
-    may correlate more, as these groups keep their mean rank. Runs without ranks, or with equal ranks in all layers
-    (uniform LoRA), are left out. The table is empty if no method has two seeds on one task.
+    `column`: RANKS, SHARES or WITHIN_TYPE. Two unrelated maps of n layers correlate by 0 +- 1 / sqrt(n - 1); shuffles
+    within layers of one size or type may correlate more, as these groups keep their mean rank. Runs without the
+    values, or with equal values in all layers (uniform LoRA), are left out. The table is empty if no method has two
+    seeds on one task.
     """
     rows = []
-    for name, group in labelled(results.dropna(subset=["ranks"]), axes).groupby("row", sort=False):
+    for name, group in labelled(results.dropna(subset=[column]), axes).groupby("row", sort=False):
         row = {
-            str(task): spread(_correlations(itertools.combinations(ranks, 2)), "mean", 2)
-            for task, ranks in group.groupby(TASK, sort=False)["ranks"]
+            str(task): spread(_correlations(itertools.combinations(values, 2)), "mean", 2)
+            for task, values in group.groupby(TASK, sort=False)[column]
         }
         if any(row.values()):
             rows.append({"": name, **row})
     return pd.DataFrame(rows).fillna("")
 
 
-def between_approximations(results: pd.DataFrame, axes: Sequence[str] = ()) -> pd.DataFrame:
-    """Correlation of the final ranks between approximations at one seed and, on the diagonal, of each approximation
-    with itself across seeds; only runs with the same values on every other axis are compared.
+def between_rows(results: pd.DataFrame, axes: Sequence[str], by: str, column: str = RANKS) -> pd.DataFrame:
+    """Correlation of the final ranks or shares between two values of the axis `by` at one seed and, on the diagonal,
+    of each value with itself across seeds; only runs with the same values on every other axis are compared.
 
-    The diagonal is the control: that two approximations agree means something only if their value exceeds it.
+    The diagonal is the control: that two approximations (or variants) agree means something only if their correlation
+    exceeds it. `column`: RANKS, SHARES or WITHIN_TYPE. The table is empty if fewer than two values have such runs.
     """
-    results = results.dropna(subset=["ranks"])
-    others = [axis for axis in axes if axis not in (SEED, APPROXIMATION) and axis in results]
-    # The values on all axes but the seed and the approximation, as one text.
+    results = results.dropna(subset=[column])
+    others = [axis for axis in axes if axis not in (SEED, by) and axis in results]
+    # The values on all axes but the seed and `by`, as one text.
     results = results.assign(place=results[others].astype(str).agg(", ".join, axis=1) if others else "")
-    names = list(dict.fromkeys(results[APPROXIMATION]))
-    table = pd.DataFrame({"approximation": names})
+    names = list(dict.fromkeys(results[by]))
+    table = pd.DataFrame({by: names})
     for other in names:
-        table[other] = [_mean_correlation(results, name, other) for name in names]
-    return table
+        table[other] = [_mean_correlation(results[results[by] == name], results[results[by] == other], column)
+                        for name in names]  # fmt: skip
+    return table if len(names) > 1 else pd.DataFrame()
 
 
-def _mean_correlation(results: pd.DataFrame, first: str, second: str) -> float:
-    a, b = (results[results[APPROXIMATION] == name] for name in (first, second))
-    if first == second:
-        pairs = [pair for _, ranks in a.groupby("place")["ranks"] for pair in itertools.combinations(ranks, 2)]
+def _mean_correlation(first: pd.DataFrame, second: pd.DataFrame, column: str) -> float:
+    if first.index.equals(second.index):
+        pairs = [pair for _, values in first.groupby("place")[column] for pair in itertools.combinations(values, 2)]
     else:
-        joined = a.merge(b, on=["place", SEED] if SEED in results else ["place"], suffixes=("", "_other"))
-        pairs = list(zip(joined["ranks"], joined["ranks_other"], strict=True))
+        on = ["place", SEED] if SEED in first else ["place"]
+        joined = first.merge(second, on=on, suffixes=("", "_other"))
+        pairs = list(zip(joined[column], joined[f"{column}_other"], strict=True))
     return float(_correlations(pairs).mean())
 
 
 def _correlations(pairs: Iterable[tuple[Any, Any]]) -> pd.Series:
-    """Spearman correlation of each pair of rank maps. A map with equal ranks in all layers has no order, and its pairs
-    are left out."""
-    ordered = [pair for pair in pairs if all(len(set(ranks)) > 1 for ranks in pair)]
+    """Spearman correlation of each pair of lists, which have a number for each layer. A list of equal numbers has no
+    order, and its pairs are left out."""
+    ordered = [pair for pair in pairs if all(len(set(values)) > 1 for values in pair)]
     return pd.Series([stats.spearmanr(*pair).statistic for pair in ordered], dtype=float)

@@ -13,7 +13,7 @@ from engine.ranks.picture import save_picture
 from engine.report.page import inline_image, render
 from engine.run.folder import RunFolder
 from engine.study import figures, tables
-from engine.study.agreement import between_approximations, between_seeds
+from engine.study.agreement import RANKS, SHARES, WITHIN_TYPE, between_rows, between_seeds
 from engine.study.charts import metric_charts
 from engine.study.combinations import VARIANT, combinations
 from engine.study.comparison import read_comparison
@@ -22,6 +22,12 @@ from engine.study.markdown import escaped, markdown
 from engine.study.paired import paired, searched_rows
 from engine.study.rows import APPROXIMATION, LOSS, SCORE, TASK, read_results, row_keys, texts
 
+COMPARED = {
+    RANKS: "the ranks",
+    SHARES: "the layers' shares",
+    WITHIN_TYPE: "the layers' shares, each minus the mean of its module type,",
+}
+"""Column with a number for each layer -> how the titles of its tables call it."""
 TITLES = {
     "cosine_over_training": "Cosine to the exact hypergradient over training",
     "metric_against_cost": "Metric against the cost of a step",
@@ -45,8 +51,7 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
         if APPROXIMATION in results:
             pictures["metric_against_cost"] = folder.figures / "cost.png"
             figures.metric_against_cost(results, cost, pictures["metric_against_cost"])
-    if APPROXIMATION in results and results[APPROXIMATION].nunique() > 1:
-        found["Agreement of the final ranks (Spearman, mean over seeds)"] = between_approximations(results, axes)
+    found |= agreements(results, axes)
     write_parquet(folder.summary, found["Results"])
     sentence = _sentence(results, config)
     sections = "\n".join(f"## {escaped(title)}\n\n{markdown(table)}" for title, table in found.items())
@@ -78,7 +83,6 @@ def paper_tables(results: pd.DataFrame, axes: list[str]) -> dict[str, pd.DataFra
     """Title -> table, for the paper's tables that the study's axes allow."""
     if not row_keys(results, axes) or APPROXIMATION in axes:
         return {}
-    agreement = "Agreement of the ranks between seeds (Spearman; by chance 0): mean (range) over pairs"
     found = {
         "Metric by task: median (range) over seeds": tables.by_task(results, axes),
         "Log loss by task, at a fitted temperature: median (range) over seeds": tables.losses_by_task(results, axes),
@@ -87,9 +91,27 @@ def paper_tables(results: pd.DataFrame, axes: list[str]) -> dict[str, pd.DataFra
             for what, column in (("Paired differences", SCORE), ("Paired differences of the log loss", LOSS))
             for ours in searched_rows(results, axes)
         },
-        agreement: between_seeds(results, axes),
+        **{
+            f"Agreement of {what} between seeds (Spearman; by chance 0): mean (range) over pairs": between_seeds(
+                results, axes, column
+            )
+            for column, what in COMPARED.items()
+        },
         "Cost": tables.cost(results, axes),
     }
+    return {title: table for title, table in found.items() if not table.empty}
+
+
+def agreements(results: pd.DataFrame, axes: list[str]) -> dict[str, pd.DataFrame]:
+    """Title -> table, for the agreement between approximations or between variants at one seed. Variants are compared
+    by their shares alone, as they may differ in the rule that makes the ranks."""
+    by = next((axis for axis in (APPROXIMATION, VARIANT) if axis in results), None)
+    if by is None:
+        return {}
+    columns = COMPARED if by == APPROXIMATION else {name: what for name, what in COMPARED.items() if name != RANKS}
+    where = "at one seed; on the diagonal between seeds (Spearman, mean)"
+    found = {f"Agreement of {what} {where}": between_rows(results, axes, by, column)
+             for column, what in columns.items()}  # fmt: skip
     return {title: table for title, table in found.items() if not table.empty}
 
 

@@ -19,6 +19,7 @@ from engine.run.contents import read_result
 from engine.run.interrupt import StopRequest
 from engine.run.opening import AskedOf
 from engine.run.resuming import Outdated
+from engine.study.agreement import RANKS, shares_of
 from engine.study.cells import RESULT_KEYS, Cell, damage, reads, with_chosen_rate
 from engine.study.folder import AskedOfStudy, StudyFolder
 from engine.study.launchers import LAUNCHERS, Job, Running
@@ -145,7 +146,8 @@ def collect(cells: list[Cell]) -> pd.DataFrame:
                 LOSS: result.get("calibrated_loss"),
                 **{f"metric.{name}": value for name, value in result["metrics"].items()},
                 "mean_rank": record.mean_rank if record else None,
-                "ranks": [layer.rank for layer in record.layers] if record else None,
+                RANKS: [layer.rank for layer in record.layers] if record else None,
+                **shares_of(record),
                 **{key: result[key] for key in ("lora_parameters", "trainable_parameters", "learning_rate")},
                 "search_seconds": result["seconds"].get("search"),
                 "total_seconds": result["seconds"]["total"],

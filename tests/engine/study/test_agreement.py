@@ -1,11 +1,12 @@
-"""Agreement of learned ranks: between seeds, and between approximations."""
+"""Agreement of learned ranks and of shares: between seeds, and between approximations or variants."""
 
 import math
 
 import pandas as pd
 import pytest
 
-from engine.study.agreement import between_approximations, between_seeds
+from engine.ranks import LayerRank, RankRecord
+from engine.study.agreement import SHARES, WITHIN_TYPE, between_rows, between_seeds, shares_of
 
 KIND = "hypergradient.type"
 AXES = ["seed", "task.name", "method"]
@@ -54,7 +55,7 @@ def test_approximations_agree_at_one_seed_and_with_themselves_across_seeds() -> 
         ("exact", 0, [10, 20, 30, 40]),
         ("exact", 1, [8, 6, 4, 2]),
     ]
-    table = between_approximations(pd.DataFrame(rows, columns=[KIND, "seed", "ranks"])).set_index("approximation")
+    table = between_rows(pd.DataFrame(rows, columns=[KIND, "seed", "ranks"]), [], KIND).set_index(KIND)
     assert table.loc["darts", "exact"] == table.loc["exact", "darts"] == pytest.approx(1)
     assert table.loc["darts", "darts"] == table.loc["exact", "exact"] == pytest.approx(-1)
 
@@ -66,13 +67,40 @@ def test_approximations_are_compared_at_one_place_on_the_other_axes() -> None:
     frame = pd.DataFrame(
         [*rows, ("darts", "wnli", 0, [1, 2]), ("exact", "wnli", 0, None)], columns=[KIND, "task.name", "seed", "ranks"]
     )
-    table = between_approximations(frame, ["seed", "task.name", KIND]).set_index("approximation")
+    table = between_rows(frame, ["seed", "task.name", KIND], KIND).set_index(KIND)
     assert table.loc["darts", "exact"] == pytest.approx(1)
     assert math.isnan(table.loc["darts", "darts"]), "one seed at each place"
 
 
 def test_ranks_that_are_all_alike_agree_with_nothing() -> None:
     frame = pd.DataFrame({KIND: ["darts", "exact"], "ranks": [[4, 4, 4], [1, 2, 3]]})
-    table = between_approximations(frame).set_index("approximation")
+    table = between_rows(frame, [], KIND).set_index(KIND)
     assert math.isnan(table.loc["darts", "exact"])
     assert math.isnan(table.loc["darts", "darts"]), "one run has no other seed to agree with"
+
+
+def record_with(*shares: float | None) -> RankRecord:
+    names = ["a.0.query", "a.0.value", "a.1.query", "a.1.value"]
+    return RankRecord(1, tuple(LayerRank(n, 1, layer_share=s) for n, s in zip(names, shares, strict=True)))
+
+
+def test_shares_are_kept_as_they_are_and_less_the_mean_of_their_module_type() -> None:
+    found = shares_of(record_with(0.1, 0.5, 0.3, 0.9))
+    assert found[SHARES] == [0.1, 0.5, 0.3, 0.9]
+    assert found[WITHIN_TYPE] == pytest.approx([-0.1, -0.2, 0.1, 0.2])
+    assert shares_of(record_with(0.1, None, 0.3, 0.9)) == shares_of(None) == {SHARES: None, WITHIN_TYPE: None}
+
+
+def test_shares_agree_between_seeds_and_between_variants_at_one_seed() -> None:
+    up, down = [0.1, 0.2, 0.3], [0.3, 0.2, 0.1]
+    rows = [("a", 0, up), ("a", 1, up), ("b", 0, down), ("b", 1, down), ("lora", 0, None)]
+    frame = pd.DataFrame(rows, columns=["variant", "seed", SHARES]).assign(task="sst2")
+    assert between_seeds(frame, ["seed", "variant"], SHARES).set_index("")["sst2"].to_dict() == {
+        "a": "1.00",
+        "b": "1.00",
+    }
+    table = between_rows(frame, ["seed", "variant"], "variant", SHARES).set_index("variant")
+    assert table.loc["a", "b"] == pytest.approx(-1)
+    assert table.loc["a", "a"] == pytest.approx(1)
+    assert "lora" not in table
+    assert between_rows(frame[frame["variant"] != "b"], ["seed", "variant"], "variant", SHARES).empty

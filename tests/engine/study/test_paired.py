@@ -29,6 +29,7 @@ def test_every_row_of_a_search_is_held_against_the_others() -> None:
     assert found.loc["autolora", "equal"] == 6
     ablations = table[table["method"] == "autolora"]
     assert searched_rows(ablations, axes) == ["autolora"], "where all are searches, all are held against the first"
+    assert searched_rows(ablations[::-1], axes) == ["budget"]
 
 
 def test_too_few_pairs_have_no_p() -> None:
