@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.losses import held_out_loss
 from configs.errors import UserError
 from engine import ranks
 from engine.run.contents import read_result
 from engine.run.folder import RunFolder
+from engine.study.held_out import held_out_loss
 
 COLUMNS = ["task", "seed", "method", "rank", "loss", "parameters"]
 """The columns of a table of trainings.

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.losses import held_out_loss
 from configs.errors import UserError
 from engine import ranks
 from engine.run.contents import read_result
 from engine.run.folder import RunFolder
+from engine.study.held_out import held_out_loss
 
 OF_RUN = ["seed", "draw", "loss"]
 """The columns of a table before those of the layers. `loss`: nats a label, at a fitted temperature."""

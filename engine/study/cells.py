@@ -18,6 +18,7 @@ from engine.run.contents import read_result
 from engine.run.folder import RunFolder
 from engine.study.combinations import VARIANT, axes_of_study, combinations, named_values
 from engine.study.folder import StudyFolder
+from engine.study.held_out import held_out_loss
 from engine.study.values import means, word
 
 RESULT_KEYS = (
@@ -133,6 +134,8 @@ def damage(cell: Cell) -> str:
         read_result(cell.folder.metrics, *RESULT_KEYS)
         if cell.folder.ranks.exists():
             ranks.load(cell.folder.ranks)
+        if cell.folder.row_losses.exists():
+            held_out_loss(cell.folder)
     except UserError as error:
         return f"{cell.config.name}: {error}"
     return ""

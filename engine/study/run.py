@@ -22,6 +22,7 @@ from engine.run.resuming import Outdated
 from engine.study.agreement import RANKS, shares_of
 from engine.study.cells import RESULT_KEYS, Cell, damage, reads, with_chosen_rate
 from engine.study.folder import AskedOfStudy, StudyFolder
+from engine.study.held_out import held_out_loss
 from engine.study.launchers import LAUNCHERS, Job, Running
 from engine.study.rows import LOSS
 from engine.study.values import word
@@ -143,7 +144,7 @@ def collect(cells: list[Cell]) -> pd.DataFrame:
                 "method": result["method"],
                 "main_metric": next(iter(result["metrics"])),
                 "score": next(iter(result["metrics"].values())),
-                LOSS: result.get("calibrated_loss"),
+                LOSS: held_out_loss(run) if run.row_losses.exists() else result.get("calibrated_loss"),
                 **{f"metric.{name}": value for name, value in result["metrics"].items()},
                 "mean_rank": record.mean_rank if record else None,
                 RANKS: [layer.rank for layer in record.layers] if record else None,

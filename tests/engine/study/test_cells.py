@@ -11,7 +11,7 @@ import pytest
 from configs.errors import UserError
 from configs.schema import RunConfig, StudyConfig
 from configs.values import with_values
-from engine.study.cells import Cell, cell_name, expand, reads, with_chosen_rate
+from engine.study.cells import Cell, cell_name, damage, expand, reads, with_chosen_rate
 from engine.study.folder import StudyFolder
 from tests.helpers.studies import AXES, VARIANTS, with_study
 from tests.helpers.tiny import MEASURED
@@ -265,3 +265,17 @@ def test_a_cell_reads_the_search_that_it_answers_again(tiny_config: Callable[...
         "seed-1_variant-again": ["seed-1_variant-first"],
         "seed-1_variant-first": [],
     }
+
+
+def test_damaged_losses_of_rows_are_damage(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    config = dataclasses.replace(tiny_config("--method", "lora"), study=StudyConfig({"seed": [0]}))
+    (cell,) = expand(config, StudyFolder(tmp_path))
+    cell.folder.root.mkdir(parents=True)
+    result = {
+        "task": "sst2", "method": "lora", "metrics": {"f1": 1.0}, "lora_parameters": 8, "trainable_parameters": 8,
+        "learning_rate": 1e-4, "seconds": {"total": 1.0}, "steps": {},
+    }  # fmt: skip
+    cell.folder.metrics.write_text(json.dumps(result))
+    assert damage(cell) == ""
+    cell.folder.row_losses.write_text("no table")
+    assert "row_losses.parquet: not readable as parquet" in damage(cell)

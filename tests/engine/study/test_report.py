@@ -119,6 +119,25 @@ def test_null_truth_rates_and_lists_on_the_axes_are_told_apart(
     assert len(set(names)) == 32
 
 
+def test_the_log_loss_is_that_of_all_held_out_rows_if_their_losses_were_written(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    study = StudyConfig({"seed": [0, 1]}, {"autolora": {}, "lora": {"method": "lora"}})
+    config = dataclasses.replace(tiny_config(), study=study)
+
+    def finished(number: int, cell: Cell) -> None:
+        finish(cell, number / 10, calibrated_loss=0.5)
+        if cell.config.method == "lora":
+            write_parquet(cell.folder.row_losses, pd.DataFrame({"loss": [0.25, 1.25], "weight": [1.0, 1.0]}))
+
+    folder = StudyFolder(tmp_path)
+    results = drawn(config, folder, finished)
+    assert results.groupby("method")["log_loss"].unique().map(list).to_dict() == {"autolora": [0.5], "lora": [0.75]}
+    assert section(folder, "Log loss by task")[1][1] == "0.750 (0.750 to 0.750)"
+    (row,) = section(folder, "Paired differences of the log loss")
+    assert row[1:4] == ["2", "0.250", "2"]
+
+
 def test_a_variant_of_any_name_is_shown_as_it_is(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
     """In the table, on the page, and in the pictures, where `$` would begin a formula."""
     name = r"<script>alert(1)</script> | $\frac *[b](c)*"

@@ -1,4 +1,4 @@
-"""The loss of a finished training on all its held-out rows, for the benchmarks that compare the cells of a study."""
+"""The log loss of a finished training on all its held-out rows, by which the cells of a study are compared."""
 
 from configs.errors import UserError
 from engine.disk.tables import read_parquet
