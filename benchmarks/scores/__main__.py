@@ -71,8 +71,7 @@ def scores_of_search(folder: RunFolder, budget: float) -> tuple[list[str], dict[
     """The names of the layers, and each score [layers], of one finished search."""
     run = Context(load_config(folder.config), StopRequest(), folder=folder)
     d_tr, _ = run.halves()
-    chosen = np.random.default_rng(run.config.seed).permutation(d_tr)[: run.config.answer.rows]
-    sample = sample_of(run, chosen)
+    sample = sample_of(run, d_tr)
     model, gates = searched_model(run)
     statistics, weights = sample.statistics(model)
     temperature = sample.likelihood.exact(sample.likelihood.fitted(statistics[0], weights))

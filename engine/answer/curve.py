@@ -19,11 +19,13 @@ class Judged:
     """The losses of all rows, each half at the temperature that was fitted on the other half.
 
     `losses`: of each row, summed over its labels, in nats [rows]. `weights`: labels of each row [rows]. `temperature`:
-    the geometric mean of the two halves' temperatures."""
+    the geometric mean of the two halves' temperatures. `sources`: the number of the source of each row [rows]; rows of
+    one source depend on each other, and count as one draw in standard errors. None: each row is a draw."""
 
     losses: Tensor
     weights: Tensor
     temperature: float
+    sources: np.ndarray | None = None
 
     @property
     def loss(self) -> float:
@@ -31,17 +33,21 @@ class Judged:
         return float(self.losses.sum() / self.weights.sum())
 
     def above(self, other: "Judged") -> tuple[float, float]:
-        """The mean loss minus that of `other` on the same rows, and the standard error of the difference over rows."""
+        """The mean loss minus that of `other` on the same rows, and the standard error of the difference over
+        sources."""
         rows = self.losses - other.losses
-        return float(rows.sum() / self.weights.sum()), float(ratio_error(rows, self.weights))
+        return float(rows.sum() / self.weights.sum()), float(ratio_error(rows, self.weights, self.sources))
 
 
-def crossed(likelihood: Likelihood, chosen: Sequence[Tensor], weights: Tensor, first: np.ndarray) -> Judged:
+def crossed(
+    likelihood: Likelihood, chosen: Sequence[Tensor], weights: Tensor, first: np.ndarray,
+    sources: np.ndarray | None = None,
+) -> Judged:  # fmt: skip
     """The losses of each half of the rows under the choice that was made on the other half.
 
     `chosen`: the statistics [rows, numbers] of all rows under the choice that the first half made, and under that of
     the second half (the same tensor twice if only the temperature is chosen). `first`: whether each row is in the
-    first half [rows].
+    first half [rows]. `sources`: as in `Judged`.
     """
     losses = torch.zeros_like(weights)
     temperatures = []
@@ -50,7 +56,7 @@ def crossed(likelihood: Likelihood, chosen: Sequence[Tensor], weights: Tensor, f
         temperature = likelihood.fitted(statistics[own], weights[own])
         losses[other] = likelihood.losses(statistics[other], temperature, weights[other])
         temperatures.append(temperature)
-    return Judged(losses, weights, float(np.exp(np.mean(np.log(temperatures)))))
+    return Judged(losses, weights, float(np.exp(np.mean(np.log(temperatures)))), sources)
 
 
 def calibrated_loss(likelihood: Likelihood, outputs: np.ndarray, labels: np.ndarray) -> float | None:
@@ -77,4 +83,4 @@ def kept(point: Judged, whole: Judged, head: Judged) -> tuple[float, float]:
         return 0.0, 0.0
     share = lost / gain
     rows = (point.losses - whole.losses) - share * (head.losses - whole.losses)
-    return 1 - share, float(ratio_error(rows, whole.weights)) / abs(gain)
+    return 1 - share, float(ratio_error(rows, whole.weights, whole.sources)) / abs(gain)

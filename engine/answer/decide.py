@@ -9,7 +9,7 @@ from configs.errors import UserError
 from configs.schema_answer import AnswerConfig
 from engine.answer.measure import within
 from engine.answer.words import NOTHING_LEARNED
-from engine.ranks.evidence import FEW_ROWS, Evidence
+from engine.ranks.evidence import Evidence
 from engine.ranks.needs import refuse_small_budget
 from engine.ranks.record import RankRecord, count_parameters
 from engine.ranks.rules import kept_components, parameters_of, thresholds
@@ -89,8 +89,7 @@ def _doubts(evidence: Evidence | None) -> list[str]:
 
 
 def _few(evidence: Evidence) -> list[str]:
-    few = f"D_val gave {evidence.rows} rows, too few for an answer ({FEW_ROWS} are needed)"
-    return [few] if evidence.rows < FEW_ROWS else []
+    return [evidence.few] if evidence.few else []
 
 
 def _budget(evidence: Evidence | None, settings: AnswerConfig) -> tuple[float | None, list[str]]:

@@ -33,7 +33,7 @@ def measure(searched: Searched, sample: Sample, head: Tensor | None, config: Run
 
     `head`: the statistics of the head alone on every row [rows, numbers]; None if the search trained nothing but LoRA,
     so that the searched model without LoRA is the base model."""
-    k, first, likelihood = searched.gates.k, sample.first_half, sample.likelihood
+    k, likelihood = searched.gates.k, sample.likelihood
     every, cuts = searched.all(), Cuts(searched, sample)
     ranks = ranks_of_curve(k, config.answer.curve_ranks)
     off, *by_rank = cuts.statistics([every & False, *(every & (torch.arange(k) < rank) for rank in ranks)])
@@ -41,8 +41,8 @@ def measure(searched: Searched, sample: Sample, head: Tensor | None, config: Run
     # The sum of the shares is compared with `switch_off`, a difference of losses. These losses are exact only at the
     # temperatures of the likelihood's grid, and interpolated in between, so a temperature of the grid is taken.
     temperature = likelihood.exact(likelihood.fitted(by_rank[-1], weights))
-    judged = [crossed(likelihood, (at, at), weights, first) for at in by_rank]
-    whole, alone = judged[-1], crossed(likelihood, (off if head is None else head,) * 2, weights, first)
+    judged = [_judged(sample, (at, at), weights) for at in by_rank]
+    whole, alone = judged[-1], _judged(sample, (off if head is None else head,) * 2, weights)
     on_off = [likelihood.losses(at, temperature, weights).sum() for at in (off, by_rank[-1])]
     switch_off = float((on_off[0] - on_off[1]) / weights.sum())
     by_nodes = partial(integrate, searched.model, searched.gates, sample, config.search.batch_size, temperature)
@@ -55,6 +55,7 @@ def measure(searched: Searched, sample: Sample, head: Tensor | None, config: Run
     gain, error = alone.above(whole)
     evidence = Evidence(
         rows=len(sample.rows),
+        sources=int(sample.sources.max()) + 1,
         without="base model" if head is None else "head alone",
         loss=whole.loss,
         gain=gain,
@@ -68,6 +69,10 @@ def measure(searched: Searched, sample: Sample, head: Tensor | None, config: Run
         budget_curve=tuple(_budget_curve(cuts, shares, whole, alone, config)),
     )
     return evidence, shares
+
+
+def _judged(sample: Sample, chosen: Sequence[Tensor], weights: Tensor) -> Judged:
+    return crossed(sample.likelihood, chosen, weights, sample.first_half, sample.sources)
 
 
 def _budget_rule(config: RunConfig) -> str:
@@ -90,7 +95,7 @@ def _budget_curve(cuts: Cuts, shares: Shares, whole: Judged, alone: Judged, conf
     sample.extend(2 * (len(budgets) - len(_budgets(config))) * len(sample.rows))  # too small budgets need no passes
     found = cuts.statistics(masks)
     for number, budget in enumerate(budgets):
-        judged = crossed(sample.likelihood, found[2 * number : 2 * number + 2], cuts.weights, sample.first_half)
+        judged = _judged(sample, found[2 * number : 2 * number + 2], cuts.weights)
         taken = within(rule, shares.mean(), shares.standard_error(), searched.singular_values, searched.sizes, budget)
         parameters = int(taken.sum(dim=1) @ torch.tensor(searched.sizes))
         points.append(_point(budget, judged, whole, alone, parameters))

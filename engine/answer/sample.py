@@ -4,10 +4,12 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from inspect import signature
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from datasets import Dataset
 from peft import PeftModel
@@ -28,9 +30,22 @@ Opened = Callable[[], AbstractContextManager[None]]
 """Makes a context in which the gates of a model are set for one pass."""
 
 
+def sources_of(rows: Dataset, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
+    """The number of the source of each of the rows with these numbers, counted in their order [numbers].
+
+    If the rows have no column `source`, or only one source, each row counts as a source of its own."""
+    if "source" in getattr(rows, "column_names", ()):
+        names = rows["source"][:]
+        owners, found = pd.factorize(np.asarray([names[number] for number in numbers], dtype=object))
+        if len(found) > 1:
+            return np.asarray(owners)
+    return np.arange(len(numbers))
+
+
 @dataclass(frozen=True)
 class Sample:
-    """Rows of D_val in a random order; what is chosen on one half of them is measured on the other half.
+    """Rows of D_val in a random order; what is chosen on one half of them is measured on the other half. All rows of
+    one source (such as the references of a record) are in the same half.
 
     `batch`: how many rows, of similar length, go through the model at a time if no gradient is taken. Progress is
     counted in rows times passes, where a pass with a gradient counts as WITH_GRADIENT passes: `advance` is called
@@ -49,10 +64,19 @@ class Sample:
     advance: Callable[[int], None] = field(default=lambda rows: None)
     extend: Callable[[int], None] = field(default=lambda rows: None)
 
-    @property
+    @cached_property
+    def sources(self) -> np.ndarray:
+        """The number of each row's source, counted in the order of the rows [rows]. If the rows have no column
+        `source`, or only one source, each row counts as a source of its own."""
+        return sources_of(self.rows, range(len(self.rows)))
+
+    @cached_property
     def first_half(self) -> np.ndarray:
-        """Whether each row lies in the first half. Boolean [rows]."""
-        half: np.ndarray = np.arange(len(self.rows)) < len(self.rows) // 2
+        """Whether each row lies in the first half, which ends at the source that comes closest to the middle. Boolean
+        [rows]."""
+        ends = np.cumsum(np.bincount(self.sources))
+        taken = 1 + int(np.argmin(np.abs(ends[:-1] - len(self.rows) / 2))) if len(ends) > 1 else 0
+        half: np.ndarray = self.sources < taken
         return half
 
     def some(self, most: int) -> Self:
@@ -69,11 +93,11 @@ class Sample:
         """Batches of at most `most` rows in the order of the sample; no batch has rows of both halves.
 
         There are at least LEAST_BATCHES batches if there are enough rows."""
-        split = len(self.rows) // 2
-        batches = []
-        for start, stop in (0, split), (split, len(self.rows)):
-            size = max(1, min(most, (stop - start) // (LEAST_BATCHES // 2)))
-            batches += [list(range(i, min(i + size, stop))) for i in range(start, stop, size)]
+        batches: list[list[int]] = []
+        for half in (self.first_half, ~self.first_half):
+            rows = np.flatnonzero(half).tolist()
+            size = max(1, min(most, len(rows) // (LEAST_BATCHES // 2)))
+            batches += [rows[i : i + size] for i in range(0, len(rows), size)]
         return batches
 
     def own(self, batches: Sequence[list[int]]) -> Iterator[tuple[int, dict[str, Tensor], Tensor]]:

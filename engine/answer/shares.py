@@ -24,7 +24,8 @@ NODES = 3
 
 @dataclass(frozen=True)
 class Shares:
-    """The shares of independent draws: a draw is a row, or a random batch if the model mixes the rows of a batch.
+    """The shares of independent draws: a draw is a source (a row, or all rows of one input), or a random batch if the
+    model mixes the rows of a batch.
 
     `sums`: over the labels of each draw, in nats [draws, layers, k]. `weights`: labels of each draw [draws]. `first`:
     whether a draw lies in the first half of the sample, boolean [draws].
@@ -55,11 +56,20 @@ class Shares:
         return first, second
 
 
-def ratio_error(sums: Tensor, weights: Tensor) -> Tensor:
+def by_source(values: Tensor, sources: np.ndarray) -> Tensor:
+    """The sums of values [rows, ...] over the rows of each source [sources, ...]; `sources`: a number for each row."""
+    sums = torch.zeros(int(sources.max()) + 1, *values.shape[1:], dtype=values.dtype)
+    return sums.index_add_(0, torch.from_numpy(sources), values)
+
+
+def ratio_error(sums: Tensor, weights: Tensor, sources: np.ndarray | None = None) -> Tensor:
     """The standard error of sum(sums) / sum(weights) over independent draws [draws, ...] of different weights [draws].
 
-    Infinite if there is only one draw.
+    `sources`: a number for each draw; draws with the same number depend on each other, and count as one. Infinite if
+    there is only one draw.
     """
+    if sources is not None:
+        return ratio_error(by_source(sums, sources), by_source(weights, sources))
     draws, total = len(weights), weights.sum()
     if draws < 2:
         return torch.full_like(sums[0], float("inf"))
@@ -81,8 +91,9 @@ def integrate(
     # If a layer in any process cannot gate single rows, all processes use batches.
     if sample.processes.largest(int(own is None)) or own is None:
         return _by_batch(model, gates, sample, batch, temperature, nodes)
-    sums, weights = sample.processes.summed(own)
-    return Shares(sums, weights, torch.from_numpy(sample.first_half))
+    sums, weights = (by_source(values, sample.sources) for values in sample.processes.summed(own))
+    _, firsts = np.unique(sample.sources, return_index=True)
+    return Shares(sums, weights, torch.from_numpy(sample.first_half[firsts]))
 
 
 def _own_rows(
@@ -109,8 +120,7 @@ def _by_batch(model: nn.Module, gates: Gates, sample: Sample, batch: int, temper
     for number, found, own in _integrals(model, gates, sample, batches, temperature, nodes, by_row=False):
         sums[number], weights[number] = found, own.sum()
     sums, weights = sample.processes.summed([sums, weights])
-    half = int(sample.first_half.sum())
-    return Shares(sums, weights, torch.tensor([rows[0] < half for rows in batches]))
+    return Shares(sums, weights, torch.tensor([bool(sample.first_half[rows[0]]) for rows in batches]))
 
 
 def _integrals(

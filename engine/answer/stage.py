@@ -19,14 +19,14 @@ from engine.answer.decide import decided
 from engine.answer.head import train_head
 from engine.answer.likelihood import likelihood_of
 from engine.answer.measure import measure, passes
-from engine.answer.sample import Sample
+from engine.answer.sample import Sample, sources_of
 from engine.answer.settings import ANSWERED
 from engine.answer.shares import Shares
 from engine.answer.tracking import track
 from engine.answer.trust import trust_of
 from engine.disk.files import write_json
 from engine.export.lora_config import adapter_config, save_lora_config
-from engine.ranks.evidence import FEW_ROWS, LEAST_ROWS, Evidence
+from engine.ranks.evidence import LEAST_ROWS, Evidence, too_few
 from engine.ranks.record import LayerRank, RankRecord
 from engine.run.contents import read_searched
 from engine.run.same_data import refuse_changed_data
@@ -80,18 +80,18 @@ def _measured(run: Workbench, singular: Tensor, sizes: list[int]) -> tuple[Evide
             "answer: D_val has %d rows; shares and the curve need %d and are not measured", len(d_val), LEAST_ROWS
         )
         return None
-    chosen = np.random.default_rng(config.seed).permutation(d_val)[: config.answer.rows]
-    if len(chosen) < FEW_ROWS:
-        log.warning("answer: %d rows of D_val are too few for a sure answer; %d are needed", len(chosen), FEW_ROWS)
-    sample = sample_of(run, chosen)
+    sample = sample_of(run, d_val)
+    count, sources = len(sample.rows), int(sample.sources.max()) + 1
+    if few := too_few(count, sources):
+        log.warning("answer: %s", few)
     head, steps = _head(run, data.train.select(d_tr), sample)
     run.compute.let_go()
     set_seed(config.seed)
     searched = Searched(*searched_model(run), singular, sizes)
-    total = passes(config) * len(chosen)
+    total = passes(config) * count
     log.info(
         "answer: measuring shares and curve on %d rows of D_val takes about %.0f s%s",
-        len(chosen), _seconds_a_row(searched, sample) * total / run.processes.size,
+        count, _seconds_a_row(searched, sample) * total / run.processes.size,
         f"; the head alone was trained for {steps} steps" if steps else "",
     )  # fmt: skip
     with Bar("answer", total) as bar:
@@ -112,10 +112,14 @@ def _measured(run: Workbench, singular: Tensor, sizes: list[int]) -> tuple[Evide
 
 
 def sample_of(run: Workbench, rows: Sequence[int] | np.ndarray) -> Sample:
-    """The training rows with these numbers, in this order, as a sample on which models are measured."""
+    """Up to `answer.rows` of the training rows with these numbers, drawn by seed, on which models are measured.
+
+    All rows of one source are drawn together (but for the last source, if the limit cuts it) and follow each other."""
+    order = np.random.default_rng(run.config.seed).permutation(rows)
+    together = np.argsort(sources_of(run.data.train, order), kind="stable")
     return Sample(
-        run.data.train.select(rows), run.data.collate, likelihood_of(run.kind), run.compute, run.stop, run.processes,
-        evaluation_batch(run.config),
+        run.data.train.select(order[together][: run.config.answer.rows]), run.data.collate, likelihood_of(run.kind),
+        run.compute, run.stop, run.processes, evaluation_batch(run.config),
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from engine.ranks.evidence import FEW_ROWS, ONE_SIDED, SEEN, CurvePoint, Evidence
+from engine.ranks.evidence import ONE_SIDED, SEEN, CurvePoint, Evidence
 from engine.ranks.grid import short_names
 from engine.ranks.record import LayerRank, RankRecord
 
@@ -21,7 +21,7 @@ def conclusion(record: RankRecord) -> str:
     enough = evidence.sufficient_rank(record.tolerance)
     if enough is None:
         return f"no rank on the curve is enough: each may lose more than {100 * record.tolerance:g} % of the gain"
-    few = f", though {evidence.rows} rows of D_val are few ({FEW_ROWS} are needed)" if evidence.rows < FEW_ROWS else ""
+    few = f", though {evidence.few}" if evidence.few else ""
     return f"rank {enough} is enough: it loses at most {100 * record.tolerance:g} % of the gain{few}"
 
 

@@ -15,7 +15,8 @@ ONE_SIDED = 1.64
 SEEN = 2.0
 """A gain or a share counts as real, not as noise, if it exceeds this many of its standard errors."""
 FEW_ROWS = 200
-"""With fewer rows of D_val the program says that the evidence is too weak for an answer."""
+"""With fewer rows of D_val (those of one source count as one) the program says that the evidence is too weak for an
+answer."""
 LEAST_ROWS = 8
 """With fewer rows of D_val nothing is measured: what is chosen on one half of them is measured on the other half."""
 
@@ -46,7 +47,10 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was measured on `rows` rows of D_val; losses are in nats per label.
+    """What was measured on `rows` rows of D_val from `sources` sources; losses are in nats per label.
+
+    Rows of one source, such as the references of a record, depend on each other, and count as one draw in standard
+    errors. Where rows have no source, each is its own.
 
     `loss`: of the searched model. `gain`: the loss without LoRA minus `loss`. `without`: what was measured without
     LoRA, either "head alone" (a model whose head was trained) or "base model" (a causal language model, which has no
@@ -57,6 +61,7 @@ class Evidence:
     """
 
     rows: int
+    sources: int
     without: str
     loss: float
     gain: float
@@ -77,6 +82,11 @@ class Evidence:
         points = (*self.rank_curve, *self.budget_curve)
         numbers = [*vars(self).values(), *(value for point in points for value in vars(point).values())]
         return all(math.isfinite(value) for value in numbers if isinstance(value, float))
+
+    @property
+    def few(self) -> str:
+        """Says that the rows are too few for a sure answer; "" if there were enough."""
+        return too_few(self.rows, self.sources)
 
     @property
     def learned(self) -> bool:
@@ -104,6 +114,14 @@ class Evidence:
         return found
 
 
+def too_few(rows: int, sources: int) -> str:
+    """Says that so many rows of D_val, from so many sources, are too few; "" if they are enough."""
+    if sources >= FEW_ROWS:
+        return ""
+    counted = f"{rows} rows of D_val" if sources == rows else f"{rows} rows of D_val from {sources} sources"
+    return f"{counted} are too few for a sure answer ({FEW_ROWS} are needed)"
+
+
 def to_json(evidence: Evidence, tolerance: float) -> dict[str, Any]:
     """The evidence as keys and values of ranks.json."""
     found = {name: value for name, value in vars(evidence).items() if not name.endswith("_curve")}
@@ -121,8 +139,8 @@ def _point(point: CurvePoint, name: str) -> dict[str, Any]:
 
 
 KEYS = (
-    "rows", "without", "loss", "gain", "gain_standard_error", "share_total", "switch_off", "nodes", "temperature",
-    "sufficient_rank", "tolerance", "rank_curve", "budget_rule", "budget_curve",
+    "rows", "sources", "without", "loss", "gain", "gain_standard_error", "share_total", "switch_off", "nodes",
+    "temperature", "sufficient_rank", "tolerance", "rank_curve", "budget_rule", "budget_curve",
 )  # fmt: skip
 """The keys of ranks.json that hold evidence."""
 

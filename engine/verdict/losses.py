@@ -74,8 +74,7 @@ class Shown:
 
     def _row_error(self, rows: np.ndarray) -> float:
         """The standard error of the mean over rows; rows of one source are not independent, and count as one draw."""
-        by_source = (np.bincount(self.sources, values) for values in (rows, self.weights))
-        return float(ratio_error(*map(torch.from_numpy, by_source)))
+        return float(ratio_error(torch.from_numpy(rows), torch.from_numpy(self.weights), self.sources))
 
 
 def shown(arms: Arms) -> Shown | None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from engine.export.names import trained_at
 from engine.ranks import RankRecord
-from engine.ranks.evidence import FEW_ROWS
 from engine.run.folder import RunFolder
 from engine.verdict.arms import Arms
 from engine.verdict.judge import LOOKS, Ending, Pairs
@@ -72,7 +71,7 @@ def enough(record: RankRecord) -> str:
     rank = record.evidence.sufficient_rank(record.tolerance) if record.evidence else None
     if rank is None:
         return ""
-    few = " (few rows)" if record.evidence and record.evidence.rows < FEW_ROWS else ""
+    few = " (few rows)" if record.evidence and record.evidence.few else ""
     return f"By the curve on D_val{few}, rank {rank} everywhere is enough."
 
 

@@ -130,10 +130,10 @@ def test_where_lora_has_learned_nothing_every_layer_has_rank_1_and_the_record_sa
 
 
 def test_few_rows_are_told() -> None:
-    assert "too few for an answer" in str(decided(record_of(evidence_of(rows=199)), AnswerConfig(), SIZES).note)
-    assert decided(record_of(evidence_of(rows=200)), AnswerConfig(), SIZES).note is None
-    few = decided(record_of(evidence_of(rows=32, gain=0.0)), AnswerConfig(rule="shares"), SIZES)
-    assert str(few.note).startswith("D_val gave 32 rows, too few for an answer")
+    assert "too few for a sure" in str(decided(record_of(evidence_of(sources=199)), AnswerConfig(), SIZES).note)
+    assert decided(record_of(evidence_of(sources=200)), AnswerConfig(), SIZES).note is None
+    few = decided(record_of(evidence_of(rows=32, sources=32, gain=0.0)), AnswerConfig(rule="shares"), SIZES)
+    assert str(few.note).startswith("32 rows of D_val are too few for a sure answer (200 are needed)")
 
 
 def test_a_budget_without_room_for_one_component_is_refused() -> None:

@@ -1,5 +1,7 @@
 """What D_val says about models of which it is known where LoRA is needed."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -44,6 +46,27 @@ def test_labels_of_noise_give_nothing(seed: int) -> None:
     assert not evidence.learned
     assert evidence.sufficient_rank(0.05) is None
     assert evidence.sufficient_budget(0.05) is None
+
+
+@pytest.mark.trains
+def test_rows_of_one_source_are_one_draw_so_that_repeating_every_row_changes_no_error() -> None:
+    model, inputs, labels = planted(4, (1,), 400, seed=0)
+    train(model, inputs[:200], labels[:200])
+    found, times = searched(model), 3
+    once = sample_of(inputs[200:], labels[200:])
+    many = sample_of(*(values[200:].repeat_interleave(times, dim=0) for values in (inputs, labels)))
+    named = many.rows.add_column("source", [f"{row // times}" for row in range(200 * times)])
+    (alone, alone_shares), (repeated, repeated_shares), (unnamed, _) = (
+        measure(found, sample, None, CONFIG) for sample in (once, replace(many, rows=named), many)
+    )
+    assert (repeated.rows, repeated.sources, unnamed.sources) == (600, 200, 600)
+    assert repeated.gain == pytest.approx(alone.gain, rel=1e-4)
+    assert repeated.gain_standard_error == pytest.approx(alone.gain_standard_error, rel=1e-4)
+    assert unnamed.gain_standard_error == pytest.approx(alone.gain_standard_error / times**0.5, rel=0.02)
+    for one, other in zip(alone.rank_curve, repeated.rank_curve, strict=True):
+        assert other.standard_error == pytest.approx(one.standard_error, rel=1e-3, abs=1e-9)
+        assert other.kept_standard_error == pytest.approx(one.kept_standard_error, rel=1e-3, abs=1e-9)
+    assert torch.allclose(repeated_shares.standard_error(), alone_shares.standard_error(), rtol=1e-3)
 
 
 @pytest.mark.trains

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -23,6 +24,26 @@ def test_random_batches_hold_every_row_once_and_never_rows_of_both_halves(rows: 
     assert len(batches) >= min(LEAST_BATCHES, rows)
     assert max(map(len, batches)) <= 16
     for batch in batches:
+        assert len({bool(sample.first_half[row]) for row in batch}) == 1
+
+
+@pytest.mark.parametrize("sizes", [[1] * 10, [3, 1, 4, 2], [9, 1], [1, 9], [10]])
+def test_no_source_has_rows_in_both_halves_and_the_halves_are_as_equal_as_can_be(sizes: list[int]) -> None:
+    sample = sample_of(torch.zeros(10, 1, 1), torch.zeros(10, dtype=torch.long))
+    names = [f"source {number}" for number, size in enumerate(sizes) for _ in range(size)]
+    sample = replace(sample, rows=sample.rows.add_column("source", names))
+    halves: dict[str, set[bool]] = {}
+    for name, half in zip(names, sample.first_half.tolist(), strict=True):
+        halves.setdefault(name, set()).add(half)
+    if len(sizes) == 1:  # there is no other way: each row counts as a source
+        assert sample.sources.tolist() == list(range(10))
+        assert sample.first_half.sum() == 5
+        return
+    assert all(len(half) == 1 for half in halves.values())
+    assert sample.sources.max() + 1 == len(sizes)
+    ends = np.cumsum(sizes)[:-1]
+    assert abs(sample.first_half.sum() - 5) == np.abs(ends - 5).min()
+    for batch in sample.random_batches(4):
         assert len({bool(sample.first_half[row]) for row in batch}) == 1
 
 

@@ -17,8 +17,8 @@ RECORD = RankRecord(8, LAYERS, evidence=evidence_of())
 
 def test_the_conclusion_names_the_rank_that_is_enough_and_what_it_may_lose() -> None:
     assert conclusion(RECORD) == "rank 2 is enough: it loses at most 5 % of the gain"
-    few = dataclasses.replace(RECORD, evidence=evidence_of(rows=90))
-    assert conclusion(few).endswith("though 90 rows of D_val are few (200 are needed)")
+    few = dataclasses.replace(RECORD, evidence=evidence_of(rows=90, sources=90))
+    assert conclusion(few).endswith("though 90 rows of D_val are too few for a sure answer (200 are needed)")
     nothing = dataclasses.replace(RECORD, evidence=evidence_of(gain=0.004))
     assert conclusion(nothing).startswith(
         "LoRA has not learned anything that D_val can see: its gain is 0.004 +- 0.010"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from configs.errors import UserError
-from engine.ranks.evidence import CurvePoint, Evidence, from_json, to_json
+from engine.ranks.evidence import CurvePoint, Evidence, from_json, to_json, too_few
 
 
 def point(at: float, lost: float, error: float = 0.001, parameters: int | None = None) -> CurvePoint:
@@ -16,7 +16,7 @@ def point(at: float, lost: float, error: float = 0.001, parameters: int | None =
 
 def evidence_of(**changes: Any) -> Evidence:
     fields: dict[str, Any] = {
-        "rows": 1000, "without": "head alone", "loss": 0.3, "gain": 0.2, "gain_standard_error": 0.01,
+        "rows": 1000, "sources": 1000, "without": "head alone", "loss": 0.3, "gain": 0.2, "gain_standard_error": 0.01,
         "share_total": 0.31, "switch_off": 0.312, "nodes": 3, "temperature": 1.5,
         "rank_curve": (point(1, 0.05), point(2, 0.008), point(4, 0.001), point(8, 0.0, 0.0)),
         "budget_rule": "shares",
@@ -103,3 +103,9 @@ def test_points_are_named_by_their_curve() -> None:
         for key, value in dataclasses.asdict(point(0.25, 0.1, 0.01)).items()
         if key not in ("at", "parameters")
     }
+
+
+def test_rows_of_one_source_count_as_one_of_the_rows_that_an_answer_needs() -> None:
+    assert too_few(400, 200) == too_few(200, 200) == ""
+    assert too_few(400, 50).startswith("400 rows of D_val from 50 sources are too few for a sure answer")
+    assert evidence_of(rows=400, sources=50).few == too_few(400, 50)
