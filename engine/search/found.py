@@ -15,6 +15,7 @@ from engine.run.folder import RunFolder
 from engine.run.workbench import Workbench
 from problems.gates import Gates
 from problems.models.attach import attach_components
+from problems.models.recompute import recompute_blocks
 
 NUMBERS = ("alpha", "contribution", "singular_values")
 """The tensors [layers, k] of a finished search that are stored. alpha and contribution belong to the components of the
@@ -68,4 +69,7 @@ def searched_model(run: Workbench) -> tuple[PeftModel, Gates]:
     for name, parameter in trained.items():
         parameter.copy_(weights[name])
     model.to(run.compute.device)
-    return model, Gates(model, config.lora.target_modules)
+    gates = Gates(model, config.lora.target_modules)
+    if config.model.gradient_checkpointing:
+        recompute_blocks(model, gates.again)
+    return model, gates

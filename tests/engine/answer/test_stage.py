@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from configs.errors import UserError
 from configs.requests import Request
@@ -21,6 +22,7 @@ from engine.run.interrupt import Interrupted, StopRequest
 from engine.search.found import read_numbers, searched_model
 from engine.search.stage import search
 from engine.stages import run_stages
+from problems.models import recompute
 
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "bert": ("bert", ()),
@@ -85,6 +87,28 @@ def test_the_searched_model_is_the_one_that_the_search_left(
             found.append(one(**batch).logits)
     assert torch.equal(*found)
     assert torch.allclose(read_numbers(run.folder)["alpha"], engine.alpha())
+
+
+def test_the_shares_too_are_measured_with_blocks_that_are_computed_again(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a model that fits into memory only with gradient checkpointing would run out of it after its search."""
+    again, found = 0, {}
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        nonlocal again
+        again += 1
+        return checkpoint(*arguments, **options)
+
+    monkeypatch.setattr(recompute, "checkpoint", counted)
+    for name in ("false", "true"):
+        run = run_of(tiny_config("--name", name, "--model.gradient_checkpointing", name, "--search.steps", "12"))
+        search(run)
+        again = 0
+        answer(run)
+        found[name] = (again > 0, [layer.share for layer in ranks.load(run.folder.ranks).layers])
+    assert (found["false"][0], found["true"][0]) == (False, True)
+    assert found["false"][1] == found["true"][1]
 
 
 @pytest.mark.parametrize("rule", ["shares", "size"])
