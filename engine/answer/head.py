@@ -1,5 +1,7 @@
 """Train the head without LoRA: LoRA's gain is the loss on D_val of this model minus that of the searched model."""
 
+import logging
+
 import torch
 from datasets import Dataset
 from torch import Tensor
@@ -7,8 +9,11 @@ from transformers import PreTrainedModel, set_seed
 
 from engine.answer.sample import Sample
 from engine.run.workbench import Workbench
+from engine.terminal.bar import Bar
 from problems.data import Batch, EndlessLoader
 from problems.models.whole import head_alone
+
+log = logging.getLogger("autolora")
 
 CHECK_EVERY = 50
 """Steps between two checks of the loss on D_val."""
@@ -37,16 +42,18 @@ def train_head(run: Workbench, d_tr: Dataset, sample: Sample) -> tuple[PreTraine
     loader = EndlessLoader(d_tr, size, run.data.collate, run.config.seed, run.processes, parts)
     batches = iter(loader)
     lowest, kept, failed, step = _loss(model, some), _copies(weights), 0, 0
-    while step < search.steps and failed < PATIENCE:
-        count = min(CHECK_EVERY, search.steps - step)
-        model.train(search.dropout)
-        for _ in range(count):
-            _descend(run, model, weights, optimizer, next(batches), loader.shares)
-        step += count
-        loss = _loss(model, some)
-        failed = 0 if loss < lowest else failed + 1
-        if loss < lowest:
-            lowest, kept = loss, _copies(weights)
+    log.info("answer: training the head alone, to measure what LoRA gains: at most %d steps", search.steps)
+    with Bar("head alone", search.steps) as bar:
+        while step < search.steps and failed < PATIENCE:
+            model.train(search.dropout)
+            for _ in range(min(CHECK_EVERY, search.steps - step)):
+                _descend(run, model, weights, optimizer, next(batches), loader.shares)
+                step += 1
+                bar.step(step)
+            loss = _loss(model, some)
+            failed = 0 if loss < lowest else failed + 1
+            if loss < lowest:
+                lowest, kept = loss, _copies(weights)
     with torch.no_grad():
         for weight, value in zip(weights, kept, strict=True):
             weight.copy_(value)

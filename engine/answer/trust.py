@@ -24,11 +24,13 @@ class Trust:
 
     Decided means steady within this search; another seed may decide otherwise.
     `points`: logged points in that quarter. `decided`: whether each layer is decided [layers]. `changed`: in how many
-    layers the rank changed in that quarter."""
+    layers the rank changed in that quarter. `distance`: of the layer's alpha that is nearest to lambda, in standard
+    deviations over that quarter [layers]; empty with too few points, infinite if that alpha did not move."""
 
     points: int
     decided: tuple[bool, ...]
     changed: int
+    distance: tuple[float, ...] = ()
 
     def words(self) -> str:
         """The sentence about the decided ranks, for the log, the summary and the report."""
@@ -59,13 +61,16 @@ def trust_of(history: Trajectory, constraint: Constraint) -> Trust:
     bound = thresholds(alpha[-1], constraint)
     distance = np.abs(alpha[-1] - bound)
     # An alpha that stayed at lambda is not decided. For some k, 1/k is rounded, so that equality needs a tolerance.
-    apart = (distance >= APART * alpha.std(axis=0, ddof=1)) & (distance > ROUNDING * np.abs(bound))
-    return Trust(points, tuple((steady & apart.all(axis=1)).tolist()), int((~steady).sum()))
+    deviation = alpha.std(axis=0, ddof=1)
+    apart = (distance >= APART * deviation) & (distance > ROUNDING * np.abs(bound))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        nearest = np.where(distance > ROUNDING * np.abs(bound), distance / deviation, 0.0).min(axis=1)
+    return Trust(points, tuple((steady & apart.all(axis=1)).tolist()), int((~steady).sum()), tuple(nearest.tolist()))
 
 
-def trust_words(record: RankRecord | None, folder: RunFolder) -> str:
-    """The sentence about decided ranks; "" if another rule made the ranks, or if the folder has no trajectory."""
+def trust_of_run(record: RankRecord | None, folder: RunFolder) -> Trust | None:
+    """Which ranks of a run are decided; None if another rule made the ranks, or if the folder has no trajectory."""
     if record is None or record.rule != "threshold" or not folder.trajectory.exists():
-        return ""
+        return None
     constraint: Any = record.constraint
-    return trust_of(trajectory.read(folder.trajectory), constraint).words()
+    return trust_of(trajectory.read(folder.trajectory), constraint)

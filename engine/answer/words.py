@@ -55,9 +55,13 @@ def seen_layers(record: RankRecord) -> list[tuple[str, LayerRank]]:
 
 
 def share_lines(record: RankRecord, most: int = 12) -> Iterator[str]:
-    """A line for each of the `most` layers with the largest shares, in percent of the sum, and one for the rest."""
+    """A line for each of the `most` layers with the largest shares, in percent of the sum, and one for the rest;
+    no lines if LoRA has learned nothing."""
     evidence, seen = record.evidence, seen_layers(record)
-    if evidence is None or evidence.share_total <= 0 or not seen:
+    if evidence is None or not evidence.learned or evidence.share_total <= 0:
+        return
+    if not seen:
+        yield "no layer has a share above noise"
         return
     shown = seen[:most]
     width = max(5, *(len(name) for name, _ in shown))

@@ -8,22 +8,34 @@ from configs.requests import Request
 from configs.rules import SEARCHING
 from configs.schema import RunConfig
 from engine import ranks
+from engine.ranks.controls import can_be_shuffled
 from engine.report.controls import SHUFFLED, controls_of
 from engine.run.contents import parameters_per_rank, read_result
 from engine.run.folder import RunFolder
 from engine.terminal.console import console
 
-_TRAININGS = 20
-"""A verdict of eight pairs takes as long as this many retrainings: two for each pair, two of the head alone, and the
-rest for the evaluations."""
+_PAIRS, _BESIDE = 8, 4
+"""The fewest pairs of a verdict, and how many trainings it takes beside them: two of the head alone, and the time of
+two for the evaluations."""
 _LONG = 60
 """If a verdict would take more minutes than this, one shuffled run is proposed instead."""
 
 
 def print_next(request: Request) -> None:
-    """Prints the next command to try, in one line that can be pasted into a shell."""
-    command, why = next_step(request)
-    console.print(f"{'next':>17}  {command}   # {why}", highlight=False, soft_wrap=True, style="bold")
+    """Prints the next command to try, each in one line that can be pasted into a shell."""
+    for word, (command, why) in zip(("next", "or"), next_steps(request), strict=False):
+        console.print(f"{word:>17}  {command}   # {why}", highlight=False, soft_wrap=True, style="bold")
+
+
+def next_steps(request: Request) -> list[tuple[str, str]]:
+    """The commands to propose, one or two, and why: after a search the retraining, and the verdict on its ranks if it
+    can say anything; later the one of `next_step`."""
+    folder = RunFolder.of(request.config)
+    if request.stage != "search" or not folder.ranks.exists() or not _can_be_shuffled(request.config, folder):
+        return [next_step(request)]
+    minutes = f"{request.config.verdict.minutes:g} minutes"
+    verdict = f"{program()} --config {shlex.quote(str(folder.config))} --stage verdict"
+    return [next_step(request), (verdict, f"do the places of the ranks matter? up to {minutes}, and it resumes")]
 
 
 def next_step(request: Request) -> tuple[str, str]:
@@ -45,19 +57,18 @@ def next_step(request: Request) -> tuple[str, str]:
 def _comparison(begin: str, request: Request, folder: RunFolder) -> tuple[str, str] | None:
     """The command that tests whether the places of the ranks matter.
 
-    None if all ranks are equal, if a verdict exists already, or if the verdict would take long and a shuffled run
-    exists already."""
+    None if a shuffle can change no rank, if a verdict exists already, or if the verdict would take long and a
+    shuffled run exists already."""
     if not folder.ranks.exists() or folder.verdict_summary.exists():
         return None
-    record = ranks.load(folder.ranks)
-    if len({layer.rank for layer in record.layers}) == 1:
+    if not _can_be_shuffled(request.config, folder):
         return None
     minutes = _verdict_minutes(request, folder)
     if minutes is None or minutes <= _LONG:
         longer = f" --verdict.minutes {minutes}" if minutes and minutes > request.config.verdict.minutes else ""
         time = "" if minutes is None else f" 8 pairs: about {minutes} minutes"
         return f"{begin} --stage verdict{longer}", f"do the places of the ranks matter?{time}"
-    controls = controls_of(folder.root, read_result(folder.metrics), record)
+    controls = controls_of(folder.root, read_result(folder.metrics), ranks.load(folder.ranks))
     if controls is None or not any(SHUFFLED in command for command in controls.missing.values()):
         return None
     options = f"--method {SHUFFLED} --lora.ranks_from {shlex.quote(str(folder.ranks))} --retrain.init scratch"
@@ -65,10 +76,20 @@ def _comparison(begin: str, request: Request, folder: RunFolder) -> tuple[str, s
     return f"{begin} --name {_named(request.config, 'shuffled')} {options}", why
 
 
+def _can_be_shuffled(config: RunConfig, folder: RunFolder) -> bool:
+    """Whether the verdict's shuffle could change a rank. Where the sizes of the layers are not known, whether any two
+    ranks differ."""
+    record, sizes = ranks.load(folder.ranks), parameters_per_rank(folder)
+    if not {layer.name for layer in record.layers} <= set(sizes):
+        return len({layer.rank for layer in record.layers}) > 1
+    return can_be_shuffled(record, sizes, config.verdict.shuffle)
+
+
 def _verdict_minutes(request: Request, folder: RunFolder) -> int | None:
     """How many minutes eight pairs take at the speed of this run's retraining; None if that was not timed."""
     seconds = (read_result(folder.metrics).get("seconds") or {}).get("retrain")
-    return None if seconds is None else math.ceil(_TRAININGS * seconds / 60)
+    trainings = _PAIRS * (2 + len(request.config.verdict.arms)) + _BESIDE
+    return None if seconds is None else math.ceil(trainings * seconds / 60)
 
 
 def _budget(begin: str, request: Request, folder: RunFolder) -> tuple[str, str] | None:

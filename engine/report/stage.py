@@ -9,7 +9,7 @@ from bokeh.plotting import figure
 from configs.files import to_yaml
 from configs.schema import RunConfig
 from engine import ranks
-from engine.answer.trust import trust_words
+from engine.answer.trust import trust_of_run
 from engine.disk.files import write_text
 from engine.ranks import RankRecord
 from engine.ranks.grid import NOT_DECIDED
@@ -57,6 +57,7 @@ def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = N
 
     The page has no sections for stages that have not run yet."""
     record, verdict = ranks.load(folder.ranks) if folder.ranks.exists() else None, verdict_of(folder)
+    trust = trust_of_run(record, folder)
     result = read_result(folder.metrics, *RESULT_KEYS)
     search = read_searched(folder.search_summary)
     metrics = MetricsFile(folder.search_metrics).read() if record else []
@@ -79,7 +80,9 @@ def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = N
         samples=read_samples(folder.samples),
         answer=answer,
         verdict=verdict,
-        trust=trust_words(record, folder),
+        trust=trust.words() if trust else "",
+        # A ranks.json written by hand may hold the layers in another order than the search.
+        distances=dict(zip(curves.names, trust.distance, strict=False)) if curves and trust else {},
         edits=edit_words(record, folder),
         edited=edited_from(record, folder),
         not_decided=NOT_DECIDED,

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from configs.launch import as_started
 from engine import ranks
-from engine.answer.trust import trust_words
+from engine.answer.trust import trust_of_run
 from engine.answer.words import conclusion, curve_lines, gain_words, share_lines
 from engine.ranks import RankRecord
 from engine.report.controls import controls_of
@@ -69,8 +69,8 @@ def metric_words(result: Mapping[str, Any]) -> str:
 
 def _print_answer(record: RankRecord, folder: RunFolder) -> None:
     """Prints which ranks are decided or edited, the note, which rank is enough, and in which layers LoRA matters."""
-    if trust := trust_words(record, folder):
-        console.print(trust, markup=False)
+    if trust := trust_of_run(record, folder):
+        console.print(trust.words(), markup=False)
     if edits := edit_words(record, folder):
         console.print(edits, markup=False)
     if record.note:

@@ -41,7 +41,7 @@ class SearchTracking:
         due = int(line["step"] / self._every)
         if ranks and due != self._last_picture:
             self._last_picture = due
-            title = f"ranks at step {line['step']}"
+            title = f"ranks at step {line['step']}, not decided yet"
             values["search/rank_map"] = rank_picture(history.names, ranks, alpha.shape[1], title)
         self.tracker.log(values)
 

@@ -19,7 +19,7 @@ class SearchProgress(Bar):
     """The live view of a search of `total` steps over the layers `names`, whose ranks are 0 to `k`."""
 
     def __init__(self, total: int, done: int, names: Sequence[str], k: int, on: Console = console) -> None:
-        self.map = RankMap(names, k, most_rows=MOST_ROWS)
+        self.map = RankMap(names, k, most_rows=MOST_ROWS, note="ranks so far; the search's end says which are decided")
         self._numbers = Text("", no_wrap=True, overflow="ellipsis")
         super().__init__("search", total, done, (self._numbers, self.map), on)
 

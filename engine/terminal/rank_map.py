@@ -23,7 +23,7 @@ class RankMap:
     such cells show mean ranks.
 
     `undecided`: for each layer, whether its rank is undecided; empty if that is not known. The cell of an undecided
-    layer is pale; without colours, a question mark follows its number.
+    layer is pale; without colours, a question mark follows its number. `note`: a line below the map.
     """
 
     def __init__(
@@ -33,10 +33,12 @@ class RankMap:
         ranks: Sequence[int] = (),
         most_rows: int | None = None,
         undecided: Sequence[bool] = (),
+        note: str = "",
     ) -> None:
         self.k = k
         self.ranks = ranks
         self.undecided = undecided
+        self.note = note
         self._grid = grid_of(names)
         self._labels = list(self._grid.projections)
         if most_rows is not None and len(self._labels) > most_rows:
@@ -74,6 +76,8 @@ class RankMap:
         if count := sum(self.undecided):
             which = "pale" if coloured else "with ?" if numbers else f"{count} of {len(self.undecided)} ranks"
             yield Text(f"{which}: {NOT_DECIDED}", style="bright_black")
+        if self.note:
+            yield Text(self.note, style="bright_black", no_wrap=True, overflow="ellipsis")
 
     def _means(self, shared: int, values: Sequence[float]) -> np.ndarray:
         """Mean value of each cell [rows, columns], NaN for a cell without a layer; a column covers `shared` blocks."""

@@ -74,7 +74,7 @@ class Shown:
 
     def _row_error(self, rows: np.ndarray) -> float:
         """The standard error of the mean over rows; rows of one source are not independent, and count as one draw."""
-        return float(ratio_error(torch.from_numpy(rows), torch.from_numpy(self.weights), self.sources))
+        return float(ratio_error(torch.tensor(rows), torch.tensor(self.weights), self.sources))
 
 
 def shown(arms: Arms) -> Shown | None:

@@ -168,22 +168,25 @@ def _train(request: Request, arms: Arms, rows: Context, stop: StopRequest) -> Sh
 
     Returns the finished pairs; None if there is none.
     """
-    config, began, found, told = request.config, time.monotonic(), shown(arms), False
+    config, began, found, first, paced = request.config, time.monotonic(), shown(arms), True, False
     with time_limit(stop, config.verdict.minutes):
         while found is None or not _over(found):
-            if not told:
+            if first:
                 refuse_data_after_search(rows, RunFolder.of(config))
                 refuse_data_after_pairs(rows, arms.folder)
-            done, before, first = 0 if found is None else found.complete, found, time.monotonic()
-            cells = _next(arms, done, one=config.study.launcher == "serial" or not told)
-            _run(request, cells, stop)
+            done, before = 0 if found is None else found.complete, found
+            pairs = _next(arms, done, one=config.study.launcher == "serial" or first)
+            # A resumed training would make the pair look faster than it is.
+            whole = bool(pairs) and not any(cell.folder.config.exists() for cell in pairs)
+            seconds = _trained(request, arms, pairs, stop)
             found = shown(arms)
             assert found is not None
             if before is None or found.count > before.count:
                 _tell(found)
-            if not told:  # log it once in a command
-                _tell_pace((time.monotonic() - first) / len(cells) * len(arms.names))
-            told = True
+            if whole and not paced:  # log it once in a command
+                _tell_pace(seconds / len(pairs) * len(arms.names))
+                paced = True
+            first = False
     log.info("verdict: %d pairs, %.1f minutes", 0 if found is None else found.count, (time.monotonic() - began) / 60)
     return shown(arms)
 
@@ -197,14 +200,24 @@ def _over(found: Shown) -> bool:
     return (found.count >= LOOKS[-1] or nothing or decided is not None) and found.complete >= needed
 
 
-def _next(arms: Arms, done: int, *, one: bool) -> list[Cell]:
-    """The unfinished trainings of the next pair (`one`), or of all pairs up to the next look.
+def _trained(request: Request, arms: Arms, pairs: Sequence[Cell], stop: StopRequest) -> float:
+    """Trains these cells of pairs, and the heads alone if they are not trained yet: after the first pair, or, if a
+    stop came between the two, before the next. Returns the seconds of the pairs."""
+    heads = [cell for cell in arms.heads() if not cell.folder.metrics.exists()]
+    late = bool(heads) and all(cell.folder.metrics.exists() for cell in arms.pair(1).values())
+    seconds = 0.0
+    for cells in (heads, pairs) if late else (pairs, heads):
+        began = time.monotonic()
+        if cells:
+            _run(request, cells, stop)
+        seconds += time.monotonic() - began if cells is pairs else 0.0
+    return seconds
 
-    The head is trained after the first pair; if a stop came between the two, it is trained before the next pair.
-    """
+
+def _next(arms: Arms, done: int, *, one: bool) -> list[Cell]:
+    """The unfinished trainings of the next pair (`one`), or of all pairs up to the next look."""
     last = done + 1 if one else next(look for look in LOOKS if look > done)
-    pairs = [cell for number in range(done + 1, last + 1) for cell in arms.pair(number).values()]
-    cells = [*pairs, *arms.heads()] if done == 0 else [*arms.heads(), *pairs]
+    cells = [cell for number in range(done + 1, last + 1) for cell in arms.pair(number).values()]
     return [cell for cell in cells if not cell.folder.metrics.exists()]
 
 

@@ -4,6 +4,7 @@ import math
 import shlex
 from collections.abc import Callable
 
+from engine.answer.words import NOTHING_LEARNED
 from engine.export.names import trained_at
 from engine.ranks import RankRecord
 from engine.run.folder import RunFolder
@@ -51,8 +52,13 @@ def sentence(ending: Ending, pairs: Pairs, parameters: int, *, uniform: int, com
     return f"{after} the difference lies between {nats(low)} and {nats(high)} nats{more}."
 
 
-def unchanged(shuffle: str) -> str:
+def unchanged(shuffle: str, record: RankRecord) -> str:
     """The sentence for ranks that a shuffle cannot change."""
+    if nothing_learned(record):
+        return (
+            f"Nothing to gain: {NOTHING_LEARNED}, so that every layer got rank 1 and no places can matter; no pair "
+            f"was trained."
+        )
     return (
         f"Places do not matter here: all layers of one {shuffle} have equal ranks, so that a shuffle changes nothing; "
         f"no pair was trained."
@@ -75,12 +81,21 @@ def enough(record: RankRecord) -> str:
     return f"By the curve on D_val{few}, rank {rank} everywhere is enough."
 
 
+def nothing_learned(record: RankRecord) -> bool:
+    """Whether a rule derived no ranks, as LoRA has learned nothing that D_val can see."""
+    return record.evidence is not None and not record.evidence.learned and record.rule in ("shares", "size")
+
+
 def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFolder) -> str:
     """What to do, with the command that does it."""
     evidence = arms.record.evidence
     rank = (evidence.sufficient_rank(arms.record.tolerance) if evidence else None) or arms.uniform_rank
     init = " --retrain.init scratch" if arms.config.retrain.init == "search" else ""
     uniform = f"take rank {rank} in every layer: {_command(run, 'uniform')} --method lora --lora.r {rank}{init}"
+    if (not pairs.learned) if pairs is not None else nothing_learned(arms.record):
+        return (
+            "LoRA does nothing for these rows: train longer, at another rate, or on more rows, and then choose ranks."
+        )
     if ending == "matter":
         if trained_at(arms.record, run):
             return f"Use these ranks: {run.adapter} is trained at them, and {run.ranks} has them."
@@ -90,10 +105,6 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
         return f"Do not use these ranks; {uniform}"
     if ending == "equal":
         return f"Choose by cost alone: these ranks have {arms.parameters:,} parameters; or {uniform}"
-    if pairs is not None and not pairs.learned:
-        return (
-            "LoRA does nothing for these rows: train longer, at another rate, or on more rows, and then choose ranks."
-        )
     if pairs is not None and pairs.count >= LOOKS[-1]:
         most = f"No more than {LOOKS[-1]} pairs are trained"
         return f"{most}: the difference, if there is one, is small. To be safe, {uniform}"

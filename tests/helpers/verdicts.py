@@ -35,10 +35,13 @@ class FakeLauncher:
     def __init__(self, loss: Loss, stop_after: int | None = None, code: int = OUT_OF_TIME) -> None:
         self.loss = loss
         self.trained: list[RunConfig] = []
+        self.asked: list[int] = []
+        """How many trainings each call was asked for."""
         self.stop_after = stop_after
         self.code = code
 
     def __call__(self, running: Running, settings: Any, stop: StopRequest) -> list[str]:
+        self.asked.append(running.total)
         for job in iter(running.take, None):
             if len(self.trained) == self.stop_after:
                 stop.code = self.code

@@ -139,3 +139,9 @@ def test_few_rows_are_told() -> None:
 def test_a_budget_without_room_for_one_component_is_refused() -> None:
     with pytest.raises(UserError, match=r"--answer.budget: 0.1 is not allowed for this model; allowed: 0.167 or more"):
         decided(record_of(), AnswerConfig(rule="shares", budget=0.1), SIZES)
+
+
+def test_shares_that_miss_the_cost_of_switching_lora_off_are_called_inexact() -> None:
+    note = decided(record_of(evidence_of(share_total=0.9, switch_off=1.0)), AnswerConfig(), SIZES).note
+    assert note == "the shares are inexact: they sum to 0.9000 nats, but switching LoRA off costs 1.0000"
+    assert decided(record_of(evidence_of(share_total=0.98, switch_off=1.0)), AnswerConfig(), SIZES).note is None

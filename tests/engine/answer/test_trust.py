@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.answer.trust import LEAST_POINTS, trust_of, trust_words
+from engine.answer.trust import LEAST_POINTS, trust_of, trust_of_run
 from engine.ranks import RankRecord
 from engine.run.folder import RunFolder
 from engine.search.trajectory import Trajectory
@@ -41,6 +41,18 @@ def test_a_layer_is_decided_when_it_is_steady_and_far_from_lambda(alpha: np.ndar
     assert "another seed" in trust.words()
 
 
+def test_the_distance_is_that_of_the_alpha_nearest_to_lambda_in_standard_deviations(alpha: np.ndarray) -> None:
+    found = trust_of(trajectory_of(alpha), "softmax")
+    expected = np.abs(alpha[-1] - 0.5) / alpha[-10:].astype(np.float32).astype(np.float64).std(axis=0, ddof=1)
+    assert found.distance == pytest.approx(expected.min(axis=1), rel=1e-4)
+    assert found.distance[0] > found.distance[2]
+    assert trust_of(trajectory_of(alpha[:8]), "softmax").distance == ()
+    still = trust_of(trajectory_of(np.full((40, 2, 3), 1 / 3, dtype=np.float32)), "softmax")
+    assert still.distance == (0.0, 0.0)
+    apart = trust_of(trajectory_of(np.tile([[0.75, 0.25]], (40, 1, 1))), "softmax")
+    assert apart.distance == (np.inf,)
+
+
 def test_few_points_decide_nothing(alpha: np.ndarray) -> None:
     trust = trust_of(trajectory_of(alpha[: 4 * LEAST_POINTS - 1]), "softmax")
     assert not any(trust.decided)
@@ -55,11 +67,13 @@ def test_alpha_that_never_moved_decides_nothing(k: int) -> None:
 
 def test_the_trust_is_told_of_ranks_by_threshold_only(tmp_path: Path) -> None:
     folder, record = RunFolder(tmp_path), RankRecord(2, answered_record().layers, rule="threshold")
-    assert trust_words(record, folder) == "", "no search is there"
+    assert trust_of_run(record, folder) is None, "no search is there"
     history = Trajectory([layer.name for layer in record.layers])
     history.add(0, torch.full((3, 2), 0.5), torch.full((3, 2), 0.5))
     folder.search.mkdir()
     history.write(folder.trajectory)
-    assert "nothing is decided yet" in trust_words(record, folder)
-    assert trust_words(dataclasses.replace(record, rule="shares"), folder) == ""
-    assert trust_words(None, folder) == ""
+    found = trust_of_run(record, folder)
+    assert found is not None
+    assert "nothing is decided yet" in found.words()
+    assert trust_of_run(dataclasses.replace(record, rule="shares"), folder) is None
+    assert trust_of_run(None, folder) is None

@@ -50,6 +50,9 @@ def test_the_layers_come_by_falling_share_and_noise_is_only_counted() -> None:
     assert lines[1].split()[:3] == ["1", "value", "40"]
     assert lines[2].endswith("1 more layer; 1 layer has no share above noise")
     assert list(share_lines(dataclasses.replace(RECORD, evidence=evidence_of(share_total=-0.1)))) == []
+    assert list(share_lines(dataclasses.replace(RECORD, evidence=evidence_of(gain=0.0)))) == []
+    noise = tuple(dataclasses.replace(layer, layer_share=0.01) for layer in LAYERS)
+    assert list(share_lines(dataclasses.replace(RECORD, layers=noise))) == ["no layer has a share above noise"]
 
 
 def test_the_table_of_shares_fits_a_terminal_of_80_columns() -> None:

@@ -13,7 +13,7 @@ from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import write_json, write_text
-from engine.report.next_step import next_step, print_next
+from engine.report.next_step import next_step, next_steps, print_next
 from engine.run.folder import RunFolder
 from tests.engine.ranks.test_evidence import evidence_of
 from tests.engine.report.test_controls import put, result_of
@@ -59,6 +59,31 @@ def test_the_verdict_is_named_with_its_time_until_it_is_there(tiny_config: Confi
     assert why.endswith(f"8 pairs: about {round(seconds * 20 / 60)} minutes")
     write_json(folder.verdict_summary, {})
     assert "--stage verdict" not in next_step(request)[0]
+
+
+def test_the_time_counts_the_arms_of_the_verdict(tiny_config: Config) -> None:
+    request, folder = asked(tiny_config("--verdict.arms", "[uniform,random]"))
+    ranks.save(answered_record(), folder.ranks)
+    write_json(folder.metrics, {"metrics": {"a": 1}, "seconds": {"retrain": 30.0, "total": 9.0}})
+    assert next_step(request)[1].endswith("8 pairs: about 18 minutes")  # 8 x 4 + 4 trainings of half a minute
+
+
+def test_after_a_search_the_verdict_is_named_too_if_it_can_say_anything(
+    tiny_config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request, folder = asked(tiny_config(), "search")
+    ranks.save(answered_record(), folder.ranks)
+    (_, (command, why)) = next_steps(request)
+    assert parsed(command).stage == "verdict"
+    assert "up to 15 minutes" in why
+    print_next(request)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["next", "or"]
+    sizes = {layer.name: number for number, layer in enumerate(answered_record().layers, start=1)}
+    write_json(folder.search_summary, {"parameters_per_rank": sizes})
+    assert len(next_steps(request)) == 1, "no two layers have one size, so that a shuffle changes nothing"
+    done, _ = asked(tiny_config())
+    write_json(folder.metrics, {"metrics": {"a": 1}, "seconds": {"retrain": 1.0, "total": 9.0}})
+    assert "--stage verdict" not in next_step(done)[0]
 
 
 def test_where_a_verdict_takes_long_it_is_one_shuffled_run(tiny_config: Config) -> None:

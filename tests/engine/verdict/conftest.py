@@ -41,7 +41,8 @@ def verdict(
             layers = [{"name": name, "rank": rank} for name, rank in zip(NAMES, ranks, strict=True)]
             write_json(folder.ranks, {"k": K, "layers": layers})
         write_json(folder.search_summary, {"parameters_per_rank": dict.fromkeys(NAMES, SIZE), **searched})
-        monkeypatch.setitem(LAUNCHERS, "serial", Launcher(launcher))
+        for name in ("serial", "ray"):
+            monkeypatch.setitem(LAUNCHERS, name, Launcher(launcher))
         if not data:
             for name in ("refuse_data_after_search", "refuse_data_after_pairs"):
                 monkeypatch.setattr(stage, name, lambda *_: None)

@@ -87,6 +87,15 @@ def test_where_nothing_was_trained_there_are_no_numbers(tmp_path: Path) -> None:
     assert not {"arms", "rows", "metric"} & set(found)
 
 
+def test_where_lora_has_learned_nothing_the_verdict_says_so_and_proposes_no_ranks(tmp_path: Path) -> None:
+    layers = tuple(dataclasses.replace(layer, rank=1) for layer in RECORD.layers)
+    record = dataclasses.replace(RECORD, layers=layers, rule="shares", evidence=evidence_of(gain=0.0))
+    found = written(tmp_path, None, record=record)
+    assert (found["ending"], found["pairs"]) == ("equal", 0)
+    assert found["sentence"].startswith("Nothing to gain: LoRA has not learned anything that D_val can see")
+    assert found["recommendation"].startswith("LoRA does nothing for these rows")
+
+
 def test_few_rows_and_the_rank_that_is_enough_are_notes(tmp_path: Path) -> None:
     assert written(tmp_path, None)["notes"] == []
     (about,) = written(tmp_path, shown(8, 0.2))["notes"]

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -41,6 +42,14 @@ def test_pairs_are_trained_up_to_the_look_that_decides(ending: str, verdict: Cal
     again = FakeLauncher(better(by))
     assert verdict(again)[0] == found
     assert not again.trained
+
+
+@pytest.mark.trains
+def test_on_several_workers_one_pair_comes_first_and_then_all_up_to_a_look(verdict: Callable[..., Any]) -> None:
+    launcher = FakeLauncher(better(0.3))
+    found, _ = verdict(launcher, "--study.launcher", "ray")
+    assert (found["ending"], found["pairs"], len(launcher.trained)) == ("matter", 8, 18)
+    assert launcher.asked == [2, 2, 14]  # a pair, whose time is told; the heads; seven pairs side by side
 
 
 @pytest.mark.trains
@@ -283,6 +292,21 @@ def test_the_pace_is_told_after_the_first_pair(verdict: Callable[..., Any], log_
     assert told[1] == "INFO 8 pairs take about 0 minutes, 24 pairs 0"
     assert told[2].startswith("INFO pair 2: ")
     assert sum("24 pairs" in line for line in told) == 1
+
+
+@pytest.mark.trains
+def test_the_pace_is_that_of_whole_pairs_without_the_heads(
+    verdict: Callable[..., Any], log_lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that counts 10 minutes for each training of a pair and 1 for each head."""
+    launcher = FakeLauncher(better(0.3))
+
+    def clock() -> float:
+        return sum(60.0 if str(config.name).startswith("head") else 600.0 for config in launcher.trained)
+
+    monkeypatch.setattr("engine.verdict.stage.time", SimpleNamespace(monotonic=clock))
+    verdict(launcher)
+    assert "INFO 8 pairs take about 160 minutes, 24 pairs 480" in log_lines
 
 
 @pytest.mark.trains
