@@ -21,7 +21,7 @@ from problems.models.attach import ADAPTER, lora_layers
 from tests.helpers.methods import LEARNED, NAMES, K
 from tests.helpers.retraining import FEW, retrain, rows_of, with_ranks
 
-WRITES_LORA = ["autolora", "lora", "lora_grid", "lora_shuffled", "lora_random"]
+WRITES_LORA = ["autolora", "lora", "lora_grid", "lora_ranks", "lora_shuffled", "lora_random"]
 
 
 @pytest.fixture
@@ -104,8 +104,9 @@ def masks(monkeypatch: pytest.MonkeyPatch, seen: list[Any]) -> list[Any]:
 
 
 @pytest.mark.trains
+@pytest.mark.parametrize("method", ["autolora", "lora", "lora_ranks", "lora_shuffled", "lora_random"])
 def test_two_methods_of_one_seed_see_the_same_batches_and_masks(
-    tiny_config: Callable[..., RunConfig], masks: list[Any], seen: list[dict[str, Any]]
+    method: str, tiny_config: Callable[..., RunConfig], masks: list[Any], seen: list[dict[str, Any]], ranks_file: Path
 ) -> None:
     def trained(rank: int, name: str, *more: str) -> tuple[list[Any], list[Tensor], dict[str, list[Tensor]]]:
         options = (*FEW, "--retrain.max_steps", "4", "--retrain.gradient_accumulation", "2", "--name", name, *more)
@@ -114,6 +115,8 @@ def test_two_methods_of_one_seed_see_the_same_batches_and_masks(
         for layer in record["layers"]:
             layer["rank"] = rank
         folder.ranks.write_text(json.dumps(record))
+        if config.method != "autolora":
+            folder.ranks.unlink()
         masks.clear()
         seen.clear()
         retrain(config)
@@ -123,11 +126,13 @@ def test_two_methods_of_one_seed_see_the_same_batches_and_masks(
         return rows_of(seen), of_lora.pop("base"), of_lora
 
     rows, base, lora = trained(1, "one")
-    again, base_again, lora_again = trained(4, "four")
+    of_method = ("--method", method, "--lora.r", "3", "--lora.ranks_from", str(ranks_file), "--lora.k", str(K))
+    again, base_again, lora_again = trained(4, "four", *of_method)
     assert rows == again
     assert len(base) > 8
     assert all(torch.equal(a, b) for a, b in zip(base, base_again, strict=True))
     assert len(lora) == 2
+    assert len(lora.keys() & lora_again.keys()) == 2
     for name, found in lora.items():
         assert len(found) == len(lora_again[name]) > 4
         assert all(torch.equal(a, b) for a, b in zip(found, lora_again[name], strict=True))
