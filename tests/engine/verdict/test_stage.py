@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import run
 from configs.errors import UserError
 from configs.requests import Request
 from configs.schema import RunConfig
@@ -42,6 +43,21 @@ def test_pairs_are_trained_up_to_the_look_that_decides(ending: str, verdict: Cal
     again = FakeLauncher(better(by))
     assert verdict(again)[0] == found
     assert not again.trained
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("ending", [*ENDINGS, "undecided"])
+def test_the_command_ends_with_0_whatever_the_verdict_says(
+    ending: str, verdict: Callable[..., Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "choose_waiting", lambda: None)  # it would set variables of this process
+    by, _ = ENDINGS.get(ending, (0.3, 8))
+    found, folder = verdict(FakeLauncher(better(by), stop_after=9 if ending == "undecided" else None))
+    assert found["ending"] == ending
+    stop_at_once = FakeLauncher(better(by), stop_after=0)
+    monkeypatch.setitem(LAUNCHERS, "serial", Launcher(stop_at_once))
+    assert run.main(["--config", str(folder.config), "--stage", "verdict"]) == 0
+    assert found["sentence"][:40] in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.trains
