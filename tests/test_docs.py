@@ -1,5 +1,6 @@
 """The pages under docs/ and the README: links lead somewhere, keys and files that they name exist."""
 
+import dataclasses
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from configs.keys import SPELLED, known_keys
+from engine.ranks import LayerRank, evidence, parsing
 from tests.helpers.places import ROOT
 
 PAGES = [*sorted(ROOT.glob("docs/*.md")), *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING"))]
@@ -78,3 +80,10 @@ def test_no_file_holds_the_marks_of_an_unfinished_merge() -> None:
     if found.returncode == 128:
         pytest.skip("no git repository here")
     assert found.stdout == ""
+
+
+def test_every_key_of_ranks_json_is_explained() -> None:
+    text = (ROOT / "docs" / "run-folder.md").read_text(encoding="utf-8")
+    section = text.split("## What is in ranks.json?")[1].split("## ")[0]
+    keys = {*parsing._FIELDS, *evidence.KEYS, *(field.name for field in dataclasses.fields(LayerRank))}
+    assert {key for key in keys if f"`{key}`" not in section} == set()

@@ -93,7 +93,8 @@ def curve_lines(record: RankRecord) -> Iterator[str]:
     ]
     yield ", ".join(ranks)
     budgets = [
-        f"{point.at:g} {'keeps ' if i == 0 else ''}{kept_words(point)}"
+        f"{point.at:g}{'' if point.parameters is None else f' ({point.parameters:,} parameters)'} "
+        f"{'keeps ' if i == 0 else ''}{kept_words(point)}"
         for i, point in enumerate(evidence.budget_curve)
     ]
     if budgets:

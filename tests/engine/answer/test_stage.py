@@ -16,6 +16,7 @@ from configs.schema import RunConfig
 from engine import ranks
 from engine.answer import stage as answer_stage
 from engine.answer.stage import answer
+from engine.report.summary import print_result
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
@@ -130,10 +131,8 @@ def test_a_run_by_shares_or_size_keeps_to_its_budget(
 
 
 def test_labels_of_noise_are_retrained_at_rank_1_and_the_run_says_so(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+    tiny_config: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = run_of(tiny_config("--answer.rule", "shares"))
-    search(run)
     measured = answer_stage.measure
 
     def nothing(*arguments: Any) -> Any:
@@ -141,11 +140,17 @@ def test_labels_of_noise_are_retrained_at_rank_1_and_the_run_says_so(
         return dataclasses.replace(evidence, gain=0.0), shares
 
     monkeypatch.setattr(answer_stage, "measure", nothing)
-    answer(run)
-    record = ranks.load(run.folder.ranks)
+    request = Request(tiny_config("--answer.rule", "shares"), "all", False, "test")
+    folder = run_stages(request, StopRequest(), draw=False)
+    record = ranks.load(folder.ranks)
     assert {layer.rank for layer in record.layers} == {1}
     assert "has not learned anything that D_val can see" in str(record.note)
-    assert json.loads(run.folder.ranks.read_text())["sufficient_rank"] is None
+    assert json.loads(folder.ranks.read_text())["sufficient_rank"] is None
+    adapter = json.loads((folder.adapter / "adapter_config.json").read_text())
+    assert {adapter["r"], *adapter["rank_pattern"].values()} == {1}
+    assert len(adapter["target_modules"]) == len(record.layers)
+    print_result(folder)
+    assert "has not learned anything that D_val can see" in " ".join(capsys.readouterr().out.split())
 
 
 def test_no_rows_measure_nothing(tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]) -> None:

@@ -69,7 +69,9 @@ def test_the_table_of_shares_fits_a_terminal_of_80_columns() -> None:
 def test_the_curve_is_told_where_there_is_a_gain() -> None:
     ranks, budgets = curve_lines(RECORD)
     assert ranks.startswith("rank 1 everywhere keeps 75 % (74 to 76) of that, rank 2 96 %")
-    assert budgets.startswith("placed by shares, an average rank of 0.25 keeps 50 % (42 to 58), 0.5 97 %")
+    assert budgets.startswith(
+        "placed by shares, an average rank of 0.25 (100 parameters) keeps 50 % (42 to 58), 0.5 (200"
+    )
     assert list(curve_lines(dataclasses.replace(RECORD, evidence=evidence_of(gain=0.0)))) == []
 
 

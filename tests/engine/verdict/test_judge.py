@@ -113,9 +113,12 @@ def test_a_difference_of_2_percent_of_the_gain_is_called_none_at_most_once_in_tw
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("effect", "power"), [(0.5, 0.57), (1.0, 0.99), (2.0, 1.0)])
-def test_the_power_that_the_documentation_tells(effect: float, power: float) -> None:
-    assert simulated(effect, 10, 0.0, 2000)["matter"] / 2000 == pytest.approx(power, abs=0.03)
+@pytest.mark.parametrize(
+    ("effect", "rows", "power"),
+    [(0.5, 0.0, 0.57), (1.0, 0.0, 0.99), (2.0, 0.0, 1.0), (0.5, 0.25, 0.22), (1.0, 0.25, 0.78), (2.0, 0.25, 1.0)],
+)
+def test_the_power_that_the_documentation_tells(effect: float, rows: float, power: float) -> None:
+    assert simulated(effect, 10, rows, 2000)["matter"] / 2000 == pytest.approx(power, abs=0.03)
 
 
 def test_the_levels_add_up_to_one_in_forty_in_each_direction() -> None:
