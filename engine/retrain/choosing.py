@@ -2,6 +2,7 @@
 D_val. They write grid.json, ranks.json and lora_config/."""
 
 import itertools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,8 @@ from engine.run.context import Context
 from problems.models.attach import ADAPTER
 from problems.models.layers import layer_shapes, lora_layers_of
 
+log = logging.getLogger("autolora")
+
 Ranks = Callable[[Mapping[str, Any]], RankRecord]
 """Turns a candidate into the ranks of every layer."""
 
@@ -35,7 +38,10 @@ def choose_ranks(run: Context) -> None:
     trials = Trials(run, run.folder.grid, "--retrain.learning_rate", "all", run.config.method, sizes)
 
     def prepare(tried: Mapping[str, Any]) -> tuple[Context, Prepared]:
-        return run, lora_at(ranks_of(tried), blame, run.base(), run)
+        record = ranks_of(tried)
+        # Candidates within one budget use it up more or less, which a reader who compares their scores must know.
+        log.info("%s: %s LoRA parameters", run.config.method, f"{ranks.count_parameters(record.kept, sizes):,}")
+        return run, lora_at(record, blame, run.base(), run)
 
     chosen = trials.best(plan, prepare, most)
     _, prepared = prepare(chosen.tried)

@@ -137,6 +137,8 @@ def test_types_are_tried_alone_and_then_the_best_together(
     alone = [{"query": 3}, {"key": 3}, {"dense": 2}]
     assert tried_in(folder) == [*alone, {"key": 1, "dense": 1}, {"key": 1, "dense": 1, "query": 1}]
     assert "INFO lora_modules: trial 4 of at most 5, key 1, dense 1" in log_lines
+    place = log_lines.index("INFO lora_modules: trial 4 of at most 5, key 1, dense 1")
+    assert log_lines[place + 1] == "INFO lora_modules: 320 LoRA parameters"
     record, result = ranks.load(folder.ranks), json.loads(folder.metrics.read_text())
     assert [layer.rank for layer in record.layers] == [0, 1, 1, 0, 1, 1]
     assert record.rule == "modules"
