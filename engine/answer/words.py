@@ -104,7 +104,13 @@ def curve_lines(record: RankRecord) -> Iterator[str]:
 
 
 def overfitting_words(evidence: Evidence) -> str:
-    """Explains why some cuts keep more than 100 % of the gain; "" if none surely does."""
+    """Explains why some cuts keep more than 100 % of the gain, and what that means for the rank that is enough; "" if
+    none surely does.
+
+    Where it holds, the rank called enough was too low for a training on all rows (STS-B in docs/how-it-works.md)."""
     above = any(p.kept - ONE_SIDED * p.kept_standard_error > 1 for p in (*evidence.rank_curve, *evidence.budget_curve))
-    words = "some cuts keep more than 100 %: the searched model is over-fitted, and does better on D_val when cut"
+    words = (
+        "some cuts keep more than 100 %: the searched model is over-fitted, and does better on D_val when cut; a "
+        "training on more rows may use a higher rank"
+    )
     return words if above and evidence.learned else ""
