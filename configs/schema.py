@@ -214,7 +214,7 @@ class RunConfig:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto: cuda if there is one, else mps, else cpu."""
     ignore_memory_estimate: bool = False
-    """Start even if the estimated peak memory is more than the free memory."""
+    """Neither estimate the peak memory nor refuse a run that needs more than is free."""
     strategy: Literal["auto", "distributed"] = "auto"
     """auto: use all processes that torchrun started, else one; distributed: the same, but refuse one process."""
     model: ModelConfig = field(default_factory=ModelConfig)

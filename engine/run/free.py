@@ -63,7 +63,7 @@ def _own_paths(controllers: str) -> Iterator[str]:
     """
     with suppress(OSError):
         for line in _OWN.read_text(encoding="utf-8", errors="replace").splitlines():
-            _, names, path = (line.split(":", 2) + ["", ""])[:3]
+            _, names, path = [*line.split(":", 2), "", ""][:3]
             if controllers in names.split(","):
                 own = PurePosixPath(path.lstrip("/"))
                 yield from (str(group) for group in (own, *own.parents) if str(group) != ".")

@@ -24,7 +24,7 @@ def recompute_blocks(model: nn.Module, again: Again = nullcontext) -> None:
     training mode, but a search without dropout and the measurement of the shares (engine/answer) run in evaluation
     mode. Without gradients nothing changes. Raises UserError for a model in which transformers marks no blocks.
     """
-    blocks = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    blocks = blocks_of(model)
     if not blocks:
         raise UserError(
             "--model.gradient_checkpointing: this model has no blocks that can be computed again; allowed here: false"
@@ -33,14 +33,24 @@ def recompute_blocks(model: nn.Module, again: Again = nullcontext) -> None:
         block.forward = _recomputed(block.forward, again)
 
 
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """The blocks that can be computed again: those that transformers marks."""
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+
+
+def without_cache(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The inputs of a block with None for every cache: a second pass would write its keys once more, and training
+    reads none."""
+    named = {name: None if isinstance(value, Cache) else value for name, value in kwargs.items()}
+    return tuple(None if isinstance(value, Cache) else value for value in args), named
+
+
 def _recomputed(forward: Callable[..., Any], again: Again) -> Callable[..., Any]:
     @wraps(forward)
     def run(*args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return forward(*args, **kwargs)
-        # No cache is passed on: the second pass would write its keys once more, and training reads none.
-        args = tuple(None if isinstance(value, Cache) else value for value in args)
-        kwargs = {name: None if isinstance(value, Cache) else value for name, value in kwargs.items()}
+        args, kwargs = without_cache(args, kwargs)
         contexts = partial(_contexts, again)
         return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)
 

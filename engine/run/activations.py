@@ -1,0 +1,163 @@
+"""Measure, by a forward pass that keeps nothing, how much memory torch would keep for the backward pass of a batch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils.hooks import RemovableHandle
+
+from problems.data import Data
+from problems.machine.compute import Compute, random_state, replay
+from problems.models.recompute import blocks_of, without_cache
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Bytes at the peak of the backward pass of a batch: a part for any batch, and a part for each of its rows.
+
+    `fixed` and `row` if all blocks keep their activations; `fixed_again` and `row_again` if the blocks are computed
+    again, one at a time. `fixed` is what does not depend on the rows: copies of weights in the precision of the
+    arithmetic. `blocks`: how many blocks the model has; without blocks nothing can be computed again.
+    """
+
+    fixed: float
+    row: float
+    fixed_again: float
+    row_again: float
+    blocks: int
+
+    def of(self, rows: float, *, again: bool) -> float:
+        """Bytes at the peak for a batch of so many rows; `again`: whether the blocks are computed again."""
+        if again and self.blocks:
+            return self.fixed_again + rows * self.row_again
+        return self.fixed + rows * self.row
+
+
+def activations(model: nn.Module, data: Data, compute: Compute, rows: int = 2) -> Activations:
+    """Measures one copy of the longest training row and, for batches of several `rows`, two copies.
+
+    The measurement holds less memory than a training on as many rows: each activation is freed when the next layer
+    has read it.
+    """
+    row = data.train[int(np.argmax(data.train["length"][:]))]
+    was_training = model.training
+    model.train()
+    # The measurement must not change the dropout masks of the training.
+    with replay(random_state(compute.device), compute.device):
+        found = [
+            _held(model, data.collate([dict(row) for _ in range(n)]), compute)
+            for n in ((1, 2) if rows > 1 else (1,))
+        ]  # fmt: skip
+    model.train(was_training)
+    lines = [_line(*sizes) for sizes in zip(*found, strict=True)]
+    return Activations(*lines[0], *lines[1], blocks=len(blocks_of(model)))
+
+
+def _line(one: float, two: float | None = None) -> tuple[float, float]:
+    """The fixed part and the part of each row, from the bytes of one row and of two."""
+    if two is None:
+        return 0.0, one
+    # Some tensors are views for a single row and copies for more: two rows may keep more than twice as much.
+    return (2 * one - two, two - one) if two <= 2 * one else (0.0, two / 2)
+
+
+def _held(model: nn.Module, batch: dict[str, Tensor], compute: Compute) -> tuple[float, float]:
+    """Bytes at the peak of a batch's backward pass: with all activations, and with blocks that are computed again."""
+    there = {name: values.to(compute.device) for name, values in batch.items()}
+    count = _Count(model)
+    with count.noting(), compute.autocast():
+        output: Any = model(**there)
+    count.keep(output.logits)
+    scores = count.size(output.logits)  # the gradient of the scores is as large as they are
+    return count.all() + scores, count.with_blocks_again() + scores
+
+
+@dataclass
+class _Count:
+    """Which storages autograd saves in a forward pass, none of which is held.
+
+    A storage is known by a weak reference: while that exists, torch gives its number to no other storage, even if its
+    memory has long been freed. The weights of `model` do not count.
+    """
+
+    model: nn.Module
+    kept: dict[int, int] = field(default_factory=dict)
+    """Number of a storage -> its bytes: what is saved outside the blocks, and the inputs of the blocks."""
+    inside: dict[int, dict[int, int]] = field(default_factory=dict)
+    """Number of a block -> the same for what is saved inside it."""
+    place: list[int] = field(default_factory=list)
+    """The blocks around the layer that computes now, the outermost first."""
+    known: dict[int, StorageWeakRef] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        own = [*self.model.parameters(), *self.model.buffers()]
+        self.own = {self._number(tensor) for tensor in own}
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Inside, a forward pass of the model is counted. It has no backward pass, as what it needs is not there."""
+        handles: list[RemovableHandle] = []
+        for number, block in enumerate(blocks_of(self.model)):
+            handles += [
+                block.register_forward_pre_hook(partial(self._enter, number), with_kwargs=True),
+                block.register_forward_hook(lambda *_: self._leave()),
+            ]
+        try:
+            with torch.autograd.graph.saved_tensors_hooks(self._save, lambda nothing: nothing):
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def keep(self, tensor: Tensor) -> None:
+        """Counts a tensor as kept, wherever its layers are computed again."""
+        self._note(tensor, self.kept)
+
+    def size(self, tensor: Tensor) -> int:
+        """Bytes of a tensor's storage."""
+        return tensor.untyped_storage().nbytes()
+
+    def all(self) -> float:
+        """Bytes that are kept if no block is computed again."""
+        everything: dict[int, int] = {}
+        for saved in (self.kept, *self.inside.values()):
+            everything |= saved
+        return float(sum(everything.values()))
+
+    def with_blocks_again(self) -> float:
+        """Bytes that are kept while the block that saves most has been computed again."""
+        blocks = [
+            sum(size for number, size in saved.items() if number not in self.kept) for saved in self.inside.values()
+        ]
+        return float(sum(self.kept.values()) + max(blocks, default=0))
+
+    def _enter(self, number: int, _: nn.Module, args: Any, kwargs: Any) -> Any:
+        self.place.append(number)
+        args, kwargs = without_cache(args, kwargs)
+        for value in (*args, *kwargs.values()):
+            for tensor in value if isinstance(value, tuple | list) else (value,):
+                if isinstance(tensor, Tensor):
+                    self.keep(tensor)
+        return args, kwargs
+
+    def _leave(self) -> None:
+        self.place.pop()
+
+    def _save(self, tensor: Tensor) -> None:
+        self._note(tensor, self.inside.setdefault(self.place[0], {}) if self.place else self.kept)
+
+    def _note(self, tensor: Tensor, into: dict[int, int]) -> None:
+        number = self._number(tensor)
+        if number not in self.own:
+            into[number] = self.size(tensor)
+
+    def _number(self, tensor: Tensor) -> int:
+        reference = StorageWeakRef(tensor.untyped_storage())
+        self.known.setdefault(reference.cdata, reference)
+        return int(reference.cdata)

@@ -1,0 +1,106 @@
+"""Which settings lower the peak memory of a training most: only those that the configuration accepts."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from configs.errors import UserError
+from configs.values import with_values
+from engine.run.activations import Activations
+from engine.run.workbench import Workbench
+
+FIRST_ORDER, OTHERS = 12, 28
+"""Bytes for each trained weight besides the weight itself. FIRST_ORDER, for a retraining and for searches that
+evaluate L_tr only at the current W: its gradient and AdamW's two moments. OTHERS, for hypergradients that also
+evaluate L_tr at other values of W: in addition W from before the inner step, a direction, and two more copies of W."""
+_SHORTEST = 4
+"""The smallest value of task.max_length."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What decides the peak memory of a training, `what`.
+
+    `rows` go through the model at a time in each process, the longest of them with `longest` tokens. `again`: whether
+    the blocks are computed again in the backward pass. `per_weight`: bytes for each of the `trained` numbers besides
+    the number itself. `frozen`: bytes of the weights that are not trained.
+    """
+
+    what: str
+    rows: int
+    longest: int
+    held: Activations
+    again: bool
+    per_weight: int
+    trained: int
+    frozen: int
+
+    @property
+    def section(self) -> str:
+        """The section of the configuration with the settings of this training."""
+        return "search" if self.what == "the search" else "retrain"
+
+    def bytes(self) -> float:
+        """Bytes at the peak, besides what the process has when the training begins."""
+        return self.held.of(self.rows, again=self.again) + self.per_weight * self.trained
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Settings (key -> value) and the bytes that they save."""
+
+    settings: dict[str, Any]
+    bytes: float
+
+    @property
+    def words(self) -> str:
+        """The settings as options of the command line."""
+        return " ".join(f"--{key} {str(value).lower()}" for key, value in self.settings.items())
+
+
+def savings(run: Workbench, training: Training) -> list[Saving]:
+    """The three changes that save most, the largest saving first; none that `run` would refuse."""
+    found = [one for one in _candidates(run, training) if one.bytes > 0 and _accepted(run, one.settings)]
+    return sorted(found, key=lambda one: -one.bytes)[:3]
+
+
+def _candidates(run: Workbench, training: Training) -> Iterator[Saving]:
+    config, held, again = run.config, training.held, training.again
+    now = held.of(training.rows, again=again)
+    # Halving max_length does nothing where all rows are shorter; what counts is the longest row that there is.
+    shorter = max(_SHORTEST, training.longest // 2)
+    yield Saving({"task.max_length": shorter}, now - held.of(training.rows * shorter / training.longest, again=again))
+    if training.rows > 1:
+        settings = _half_batch(run, training.section)
+        rows = math.ceil(settings[f"{training.section}.batch_size"] / run.processes.size)
+        yield Saving(settings, now - held.of(rows, again=again))
+    if held.blocks and not again and config.method != "head":
+        yield Saving({"model.gradient_checkpointing": True}, now - held.of(training.rows, again=True))
+    if run.weights_dtype == torch.float32:
+        copies = held.fixed_again if again else held.fixed
+        yield Saving({"model.dtype": "bf16"}, training.frozen / 2 + copies)
+    if training.section == "search" and training.per_weight > FIRST_ORDER:
+        saved = (training.per_weight - FIRST_ORDER) * training.trained
+        yield Saving({"hypergradient.type": "first_order"}, saved)
+
+
+def _half_batch(run: Workbench, section: str) -> dict[str, int]:
+    """Half the batch, and the accumulation that keeps the size of a step where this is possible."""
+    settings = getattr(run.config, section)
+    half = settings.batch_size // 2
+    batch = {f"{section}.batch_size": half}
+    if section == "retrain" and run.processes.size > 1:  # such a retraining accumulates nothing
+        return batch
+    parts = math.ceil(settings.batch_size / half) * settings.gradient_accumulation
+    return {**batch, f"{section}.gradient_accumulation": parts}
+
+
+def _accepted(run: Workbench, settings: dict[str, Any]) -> bool:
+    try:
+        with_values(run.config, settings)
+    except UserError:
+        return False
+    return True
