@@ -57,8 +57,8 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS, column:
 
     `column`: SCORE, each task's metric, or LOSS, the log loss. A positive difference says that `ours` is better, also
     for a loss or an error, of which less is better. p is two-sided, and left out if fewer than six pairs differ;
-    beside it stands the p that Holm's method corrects for the number of rows of the table. The table is empty if row
-    `ours` is missing or is the only one, or if no run has the value.
+    beside it, if any is known, stands the p that Holm's method corrects for the number of rows of the table. The table
+    is empty if row `ours` is missing or is the only one, or if no run has the value.
     """
     rows = []
     for name, _, pairs in pairs_with(results.dropna(subset=[column]), axes, ours):
@@ -80,7 +80,7 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS, column:
             }
         )
     table = pd.DataFrame(rows)
-    if rows:
+    if rows and table["p"].notna().any():
         table.insert(list(table).index("p") + 1, "p, Holm", holm(table["p"]))
     return table
 

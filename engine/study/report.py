@@ -23,11 +23,11 @@ from engine.study.paired import paired, searched_rows
 from engine.study.rows import APPROXIMATION, LOSS, SCORE, TASK, read_results, row_keys, texts
 
 COMPARED = {
-    RANKS: "the ranks",
+    RANKS: "ranks",
     SHARES: "the layers' shares",
-    WITHIN_TYPE: "the layers' shares, each minus the mean of its module type,",
+    WITHIN_TYPE: "shares minus the mean of their module type",
 }
-"""Column with a number for each layer -> how the titles of its tables call it."""
+"""Column with a number for each layer -> how tables and their titles call it."""
 TITLES = {
     "cosine_over_training": "Cosine to the exact hypergradient over training",
     "metric_against_cost": "Metric against the cost of a step",
@@ -91,15 +91,21 @@ def paper_tables(results: pd.DataFrame, axes: list[str]) -> dict[str, pd.DataFra
             for what, column in (("Paired differences", SCORE), ("Paired differences of the log loss", LOSS))
             for ours in searched_rows(results, axes)
         },
-        **{
-            f"Agreement of {what} between seeds (Spearman; by chance 0): mean (range) over pairs": between_seeds(
-                results, axes, column
-            )
-            for column, what in COMPARED.items()
-        },
+        "Agreement between seeds (Spearman; by chance 0): mean (range) over pairs": agreement_of_seeds(results, axes),
         "Cost": tables.cost(results, axes),
     }
     return {title: table for title, table in found.items() if not table.empty}
+
+
+def agreement_of_seeds(results: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
+    """The agreement between seeds of the ranks, of the shares, and of the shares within a module type, one below the
+    other; column `of` says which."""
+    parts = [(what, between_seeds(results, axes, column)) for column, what in COMPARED.items()]
+    known = [table.assign(of=what) for what, table in parts if not table.empty]
+    if not known:
+        return pd.DataFrame()
+    table = pd.concat(known, ignore_index=True).fillna("")
+    return table[["", "of", *(name for name in table if name not in ("", "of"))]]
 
 
 def agreements(results: pd.DataFrame, axes: list[str]) -> dict[str, pd.DataFrame]:

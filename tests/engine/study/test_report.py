@@ -15,7 +15,7 @@ from configs.schema import RunConfig, StudyConfig
 from engine.disk.tables import write_parquet
 from engine.study.cells import Cell, expand
 from engine.study.folder import StudyFolder
-from engine.study.report import closeness, paper_tables, write_study_report
+from engine.study.report import agreement_of_seeds, closeness, paper_tables, write_study_report
 from engine.study.run import collect
 
 KIND = "hypergradient.type"
@@ -40,6 +40,19 @@ def test_closeness_is_the_mean_with_the_lowest_cosine_beside_it() -> None:
 
 def test_a_study_of_approximations_has_none_of_the_papers_tables() -> None:
     assert paper_tables(pd.DataFrame({KIND: ["darts"], "seed": [0]}), [KIND, "seed"]) == {}
+
+
+def test_ranks_and_shares_of_two_seeds_are_compared_in_one_table() -> None:
+    shares = [[0.1, 0.2, 0.3], [0.1, 0.3, 0.2]]
+    frame = pd.DataFrame({"seed": [0, 1], "method": "autolora", "task": "sst2", "ranks": [[1, 2, 3], [3, 2, 1]]})
+    known = frame.assign(shares=shares, shares_within_type=[[1, 2, 3]] * 2)
+    table = agreement_of_seeds(known, ["seed", "method"])
+    assert table.columns.to_list() == ["", "of", "sst2"]
+    assert table["of"].to_list() == ["ranks", "the layers' shares", "shares minus the mean of their module type"]
+    assert table["sst2"].to_list() == ["-1.00", "0.50", "1.00"]
+    unknown = frame.assign(shares=None, shares_within_type=None)
+    assert agreement_of_seeds(unknown, ["seed", "method"])["of"].to_list() == ["ranks"]
+    assert agreement_of_seeds(unknown[:1], ["seed", "method"]).empty
 
 
 def test_the_page_names_every_task_of_the_study(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
