@@ -1,6 +1,12 @@
-"""The layers of a model that can have LoRA: their names, their shapes, and which of them the targets name."""
+"""The layers of a model that can have LoRA: their names, their shapes, and which of them the targets name.
 
+In a model that also reads images or sound, these are the layers of its text decoder: rows of text do not pass through
+the others, so that LoRA there would stay untrained and yet count in the budget and in the mean rank.
+"""
+
+import logging
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from torch import nn
@@ -12,6 +18,8 @@ from configs.ranges import ALL_LINEAR
 from configs.rules import FUSED
 from configs.schema import LoraSettings
 from problems.models.parts import lies_in, matches, refuse_overlap, split
+
+log = logging.getLogger("autolora")
 
 # PEFT trains modules of these names whole when the task is classification.
 HEADS = ("classifier", "score")
@@ -36,6 +44,7 @@ def target_layers(model: PreTrainedModel, targets: Sequence[str], whole: Sequenc
     module that is not a matrix (naming its type), when a layer is named both whole and by part, and when all-linear
     finds no layer.
     """
+    _tell_of_towers(model, targets)
     if means_all_linear(targets):
         return _all_linear(model, whole) or _refuse_none(model)
     names = list(layer_shapes(model))
@@ -43,8 +52,8 @@ def target_layers(model: PreTrainedModel, targets: Sequence[str], whole: Sequenc
     missing = [t for t in targets if not any(matches(name, t) for name in names)]
     if missing:
         raise UserError(
-            f"--lora.target_modules: {', '.join(missing)} matches no module of {name_of(model)}; "
-            f"there are: {_endings(names)}"
+            f"--lora.target_modules: {', '.join(missing)} matches no module of {_searched(model)}; "
+            f"there are: {_allowed(model)}"
         )
     found = named_layers(model, targets)
     refuse_overlap(found, "--lora.target_modules")
@@ -72,8 +81,7 @@ def _all_linear(model: PreTrainedModel, whole: Sequence[str]) -> list[str]:
     prefix = getattr(model, "base_model_prefix", "")
     inside = f"{prefix}." if prefix and hasattr(model, prefix) else ""
     blocks = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
-    output: Any = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    left_out = {name for name, module in model.named_modules() if output is not None and module is output}
+    left_out = _outputs(model)
     return [
         name
         for name in layer_shapes(model)
@@ -88,20 +96,59 @@ def _all_linear(model: PreTrainedModel, whole: Sequence[str]) -> list[str]:
 
 def _refuse_none(model: PreTrainedModel) -> list[str]:
     raise UserError(
-        f"--lora.target_modules: {ALL_LINEAR} finds no linear layer in the blocks of {name_of(model)}; "
-        f"there are: {_endings(layer_shapes(model))}"
+        f"--lora.target_modules: {ALL_LINEAR} finds no linear layer in the blocks of {_searched(model)}; "
+        f"there are: {_allowed(model)}"
     )
 
 
 def layer_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
     """Name -> (outputs, inputs) of every layer, and of every part of a fused one, that could take LoRA."""
     shapes = {}
-    for name, module in model.named_modules():
+    for name, module in _modules(model):
         # In linear layers (also quantised ones) and in Conv1D, A and B are matrices whose product the gates scale.
         if isinstance(module, MATRICES) and not _in_head(name):
             outputs, inputs = shapes[name] = matrix_shape(module)
             shapes |= {part: (outputs // len(FUSED), inputs) for part in _parts(name, module)}
     return shapes
+
+
+def _modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Names and modules; of a model that also reads images or sound, those of its text decoder."""
+    text = _text_decoder(model)
+    return [(name, module) for name, module in model.named_modules() if text is None or name.startswith(f"{text}.")]
+
+
+def _text_decoder(model: nn.Module) -> str | None:
+    """The name of the text decoder in a model that also reads images or sound; None for any other model."""
+    there: Any = model
+    if getattr(getattr(model, "config", None), "text_config", None) is None or not hasattr(model, "get_decoder"):
+        return None
+    decoder = there.get_decoder()
+    # A model that is its own decoder has the name "".
+    return next((name for name, module in model.named_modules() if module is decoder and name), None)
+
+
+def _tell_of_towers(model: nn.Module, targets: Sequence[str]) -> None:
+    """Logs that layers outside the text decoder, which the targets also name, get no LoRA."""
+    text, outputs = _text_decoder(model), _outputs(model)
+    others = [
+        name
+        for name, module in model.named_modules()
+        if text is not None
+        and isinstance(module, MATRICES)
+        and not (name.startswith(f"{text}.") or name in outputs or _in_head(name))
+        and (means_all_linear(targets) or any(matches(name, target) for target in targets))
+    ]
+    if others:
+        _tell(str(text), len(others), others[0])
+
+
+@cache  # a run loads its model several times
+def _tell(text: str, others: int, example: str) -> None:
+    log.info(
+        "LoRA only in the text decoder, %s: %d linear layers outside it, such as %s, get none, as text does not pass "
+        "through them", text, others, example,
+    )  # fmt: skip
 
 
 def refuse_large_k(model: PreTrainedModel, settings: LoraSettings) -> None:
@@ -144,6 +191,24 @@ def _type_of(model: nn.Module) -> str:
     return getattr(getattr(model, "config", None), "model_type", "")
 
 
+def _searched(model: nn.Module) -> str:
+    """Where the targets are looked for, for a message."""
+    text = _text_decoder(model)
+    return name_of(model) if text is None else f"the text decoder ({text}) of {name_of(model)}"
+
+
+def _outputs(model: nn.Module) -> set[str]:
+    """The names of the output embeddings (lm_head)."""
+    there: Any = model
+    output = there.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    return {name for name, module in model.named_modules() if output is not None and module is output}
+
+
+def _allowed(model: nn.Module) -> str:
+    """The endings that a user may give as targets, for a message."""
+    return _endings(name for name in layer_shapes(model) if name not in _outputs(model))
+
+
 def _ending(name: str) -> str:
     """What a user would write for all layers of this kind: `query`, `c_attn.q`."""
     layer, part = split(name)
@@ -166,7 +231,7 @@ def _refuse_others(model: nn.Module, targets: Sequence[str]) -> None:
     Such modules are convolutions (their components lie along another axis), embeddings (there is no product to gate),
     norms and routers.
     """
-    for name, module in model.named_modules():
+    for name, module in _modules(model):
         target = next((target for target in targets if matches(name, target)), None)
         if target is None or isinstance(module, MATRICES) or _in_head(name):
             continue
@@ -181,7 +246,8 @@ def refuse_past_lora(model: PreTrainedModel, layers: Sequence[str]) -> None:
     """Raises UserError for a layer whose weight the model reads itself, without its LoRA."""
     for name in layers:
         if _is_read_past_lora(model, name):
-            others = _endings(other for other in layer_shapes(model) if not _is_read_past_lora(model, other))
+            allowed = set(layer_shapes(model)) - _outputs(model)
+            others = _endings(other for other in allowed if not _is_read_past_lora(model, other))
             raise UserError(
                 f"--lora.target_modules: {name} is not allowed, as a model of type {_type_of(model)} reads "
                 f"its weight directly, without LoRA; allowed: {others}"

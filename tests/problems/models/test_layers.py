@@ -29,6 +29,7 @@ from transformers import (
 from configs.errors import UserError
 from configs.ranges import ALL_LINEAR
 from configs.schema import LoraSettings
+from problems.models import layers
 from problems.models.attach import attach_components
 from problems.models.layers import layer_shapes, lora_layers_of, refuse_large_k, target_layers
 from problems.models.parts import groups_of
@@ -138,7 +139,7 @@ def test_what_a_mamba_reads_past_lora_is_refused() -> None:
         attach_components(model, LoraSettings(target_modules=["in_proj", "out_proj"], k=2), TaskType.CAUSAL_LM, [])
     assert str(caught.value) == (
         "--lora.target_modules: backbone.layers.0.mixer.out_proj is not allowed, as a model of type mamba reads its "
-        "weight directly, without LoRA; allowed: dt_proj, in_proj, lm_head, x_proj"
+        "weight directly, without LoRA; allowed: dt_proj, in_proj, x_proj"
     )
     taken = LoraSettings(target_modules=["in_proj", "x_proj", "dt_proj"], k=2)
     assert isinstance(attach_components(model, taken, TaskType.CAUSAL_LM, []), PeftModel)
@@ -184,8 +185,8 @@ def test_all_linear_leaves_out_what_is_trained_whole(model_folder: Callable[...,
 def test_all_linear_leaves_out_what_a_mamba_reads_past_lora() -> None:
     model = MambaForCausalLM(MambaConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, state_size=4))
     settings = LoraSettings(target_modules="all-linear", k=1)
-    layers = [f"backbone.layers.0.mixer.{name}_proj" for name in ("in", "x", "dt")]
-    assert sorted(lora_layers_of(model, settings)) == sorted(layers)
+    expected = [f"backbone.layers.0.mixer.{name}_proj" for name in ("in", "x", "dt")]
+    assert sorted(lora_layers_of(model, settings)) == sorted(expected)
     assert isinstance(attach_components(model, settings, TaskType.CAUSAL_LM, []), PeftModel)
 
 
@@ -200,9 +201,48 @@ def test_a_model_without_blocks_is_named_with_the_layers_that_it_has(gpt2: Any) 
         target_layers(gpt2, [ALL_LINEAR], whole=["h.0", "h.1"])
 
 
+def on_meta(kind: str) -> Any:
+    """A causal model of two blocks without weights; of gemma3, the model that also reads images."""
+    sizes: dict[str, Any] = {"num_hidden_layers": 2, "n_layer": 2}
+    if kind == "gemma3":
+        sizes = {"text_config": {"num_hidden_layers": 2}, "vision_config": {"num_hidden_layers": 2}}
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes))
+
+
+@pytest.mark.parametrize("targets", [[ALL_LINEAR], ["q_proj", "v_proj"]])
+def test_a_tower_for_images_gets_no_lora(targets: list[str], log_lines: list[str]) -> None:
+    """Rows of text do not pass through it, but its layers would count in the budget and in the mean rank."""
+    layers._tell.cache_clear()
+    model = on_meta("gemma3")
+    assert any("vision_tower" in name and name.endswith("q_proj") for name, _ in model.named_modules())
+    for _ in range(2):
+        found = target_layers(model, targets)
+    assert {name.rpartition(".layers.")[0] for name in found} == {"model.language_model"}
+    assert len(found) == 2 * (7 if targets == [ALL_LINEAR] else 2)
+    (line,) = log_lines
+    assert line.startswith("INFO LoRA only in the text decoder, model.language_model: ")
+    assert not any("vision" in name for name in layer_shapes(model))
+
+
+def test_a_layer_of_a_tower_is_not_one_that_can_be_named() -> None:
+    with pytest.raises(UserError) as caught:
+        target_layers(on_meta("gemma3"), ["vision_tower.encoder.layers.0.self_attn.q_proj"])
+    assert str(caught.value).endswith(
+        "matches no module of the text decoder (model.language_model) of Gemma3ForConditionalGeneration; there are: "
+        "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
+    )
+
+
+def test_the_names_that_one_may_give_do_not_include_lm_head() -> None:
+    with pytest.raises(UserError, match=r"^--lora\.target_modules: qproj matches no module of ") as caught:
+        target_layers(on_meta("llama"), ["qproj"])
+    assert str(caught.value).endswith("there are: down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj")
+
+
 TYPES = {
     "llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "gemma": "Gemma", "gemma2": "Gemma 2",
-    "gpt_neox": "GPT-NeoX", "gpt2": "GPT-2",
+    "gpt_neox": "GPT-NeoX", "gpt2": "GPT-2", "gemma3": "Gemma 3",
 }  # fmt: skip
 
 
@@ -212,10 +252,9 @@ def test_the_names_that_the_docs_give_are_those_of_all_linear_which_never_takes_
     rows = (Path(__file__).parents[3] / "docs" / "chat.md").read_text(encoding="utf-8").splitlines()
     (row,) = [r for r in rows if r.startswith("| ") and TYPES[kind] in re.split(r", | and | *\| *", r)]
     told = set(re.findall(r"`(\w+)`", row))
-    settings = AutoConfig.for_model(kind, num_hidden_layers=2, n_layer=2)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(settings)
+    model = on_meta(kind)
     found = target_layers(model, [ALL_LINEAR])
     assert {name.rpartition(".")[2] for name in found} == told
-    of_a_block = [name for name, _ in model.named_modules() if ".0." in name and name.rpartition(".")[2] in told]
+    decoder = [name for name, _ in model.named_modules() if "vision" not in name]
+    of_a_block = [name for name in decoder if ".0." in name and name.rpartition(".")[2] in told]
     assert len(found) == 2 * len(of_a_block)
