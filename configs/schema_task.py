@@ -21,15 +21,16 @@ class TaskConfig:
     .jsonl, .parquet, a folder with such files named train, validation and test, or a hub name. generation: for e2e
     and webnlg a hub name or local folder (for webnlg also one with train.json, dev.json and test.json of the LoRA
     paper's code; null: the data set on the hub), for any other name a table as for text. chat: conversations as
-    .jsonl, .json (a list of objects) or .parquet, a hub name, or a local folder; docs/chat.md says which columns
-    are read. Scripts
-    in a hub repository are never run: the rows are read from the hub's own conversion to parquet."""
+    .jsonl, .json (a list of objects, or one object a line) or .parquet, a hub name, or a local folder; docs/chat.md
+    says which columns are read. Scripts in a hub repository are never run: the rows are read from the hub's own
+    conversion to parquet."""
     revision: str | None = None
     """glue, tokens, generation (e2e, webnlg), chat, if path is a hub name: its revision (branch, tag or commit); null:
     the newest."""
     name: str | None = None
     """glue: which task (sst2, cola, mrpc, ...). text, tokens, chat: a name for the results; null: the file's name.
-    generation: e2e or webnlg; any other name means your own table and is a name for the results."""
+    tokens, chat: where path is a data set of the hub or a folder with several configurations, a configuration's name
+    chooses it. generation: e2e or webnlg; any other name means your own table and is a name for the results."""
     validation_path: ranges.FilePathOrNull = None
     """text, tokens, generation (own table), chat: rows to evaluate on. null: some training rows are held out
     (holdout_share), unless task.path is a folder or a data set of the hub (tokens, chat) that has validation or test

@@ -58,7 +58,7 @@ class ChatSources:
         The latter come from the user's file if there is one, else from a split, else they are held out of the former.
         """
         path = str(self.config.path)
-        splits: Mapping[str, Any] = load_splits(path, None, "chat", self.config.revision)
+        splits: Mapping[str, Any] = load_splits(path, self.config.name, "chat", self.config.revision, may_choose=True)
         first = next((name for name in splits if name.startswith("train")), None)
         if first is None:
             raise UserError(f"--task.path: {path} has no split train; it has: {', '.join(splits)}")

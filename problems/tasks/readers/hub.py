@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,23 +25,29 @@ CONVERSION = "refs/convert/parquet"
 """The branch in which the hub itself keeps the rows of a repository as parquet, a folder for each configuration."""
 
 
-def load_splits(path: str, hub_config: str | None, name: str, revision: str | None = None) -> Any:
+def load_splits(
+    path: str, hub_config: str | None, name: str, revision: str | None = None, *, may_choose: bool = False
+) -> Any:
     """The splits of a data set on the hub or in a local folder.
 
-    If a script in the repository makes the rows, it is not run: they are read from the hub's CONVERSION. Raises
-    UserError, naming path and task, if the splits cannot be loaded.
+    may_choose: `hub_config` is task.name, which chooses a configuration if the data set has one of this name, and
+    otherwise is just a name for the results. If a script in the repository makes the rows, it is not run: they are
+    read from the hub's CONVERSION. Raises UserError, naming path and task, if the splits cannot be loaded.
     """
     with explain_missing("--task.path", f"{path}, {name}"):
         try:
-            return _load(path, hub_config, revision)
+            found = _load(path, hub_config, revision, may_choose)
         except DatasetGenerationError as error:  # only its cause says what is wrong
             reason = " ".join(str(error.__cause__ or error).split())[:200]
             raise UserError(
                 f"--task.path: {path} cannot be read ({reason}); allowed: files of one kind, all with the same columns"
             ) from error
+    if may_choose and (read := next(iter(found.values())).config_name) not in (None, "default"):
+        log.info("data: configuration %s of %s", read, path)
+    return found
 
 
-def _load(path: str, hub_config: str | None, revision: str | None) -> Any:
+def _load(path: str, hub_config: str | None, revision: str | None, may_choose: bool) -> Any:
     """Loads a data set; if a script in the repository makes its rows, loads the hub's conversion.
 
     The script is looked for first: the package datasets itself would use whatever its cache has under that name.
@@ -49,16 +55,48 @@ def _load(path: str, hub_config: str | None, revision: str | None) -> Any:
     if is_hub_name(path) and not constants.HF_HUB_OFFLINE:
         log.info("data: %s from the hub; what is not in the cache is downloaded now", path)
     if revision == CONVERSION:
-        return _converted(path, hub_config)
-    if not is_hub_name(path) or not _is_script(path, hub_config, revision):
-        return loaded(path, hub_config, cache_of(Path(path)), revision=revision)
+        return _converted(path, hub_config, may_choose)
+    if not is_hub_name(path) or not _is_script(path, None if may_choose else hub_config, revision):
+        chosen = _choice(path, hub_config, revision) if may_choose else hub_config
+        return loaded(path, chosen, cache_of(Path(path)), revision=revision)
     if revision is not None:
         raise UserError(
             f"--task.revision: {path} is made by a script at {revision!r}, and the hub converts only the newest "
             f"version; leave the key out, or give {CONVERSION}"
         )
     log.info("%s is made by a script, which is not run: its rows are read from the hub's conversion to parquet", path)
-    return _converted(path, hub_config)
+    return _converted(path, hub_config, may_choose)
+
+
+def _choice(path: str, wanted: str | None, revision: str | None) -> str | None:
+    """The configuration with the name `wanted`; None where datasets itself knows which one to load.
+
+    Raises UserError, naming the configurations, where one of several must be chosen.
+    """
+    if is_hub_name(path) and constants.HF_HUB_OFFLINE:  # the cache tells only whether it has the one that is wanted
+        return wanted if wanted is not None and _is_cached(path, wanted) else None
+    names = datasets.get_dataset_config_names(path, revision=revision)
+    if wanted in names or len(names) == 1:
+        return wanted if wanted in names else None
+    if datasets.get_dataset_default_config_name(path, revision=revision) is None:
+        raise _several(path, wanted, names)
+    return None
+
+
+def _is_cached(path: str, config: str) -> bool:
+    try:
+        datasets.load_dataset_builder(path, config)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _several(path: str, wanted: str | None, names: Sequence[str]) -> UserError:
+    more = ", ..." if len(names) > 20 else ""
+    return UserError(
+        f"--task.name: {repr(wanted) if wanted else 'null'} is not allowed, as {path} has several configurations; "
+        f"allowed, with --task.type chat or tokens: {', '.join(names[:20])}{more}"
+    )
 
 
 def _is_script(path: str, hub_config: str | None, revision: str | None) -> bool:
@@ -75,16 +113,20 @@ def _hub() -> HfApi:
     return HfApi(endpoint=datasets.config.HF_ENDPOINT)
 
 
-def _converted(path: str, hub_config: str | None) -> Any:
-    """The splits of a configuration (None: of the only one), from the hub's conversion."""
-    configs = _configs_of_conversion(path, hub_config)
-    if hub_config not in (None, *configs):
-        raise UserError(f"--task.path: the conversion of {path} has no {hub_config!r}; it has: {', '.join(configs)}")
+def _converted(path: str, hub_config: str | None, may_choose: bool) -> Any:
+    """The splits of a configuration (`may_choose` or None: of the only one), from the hub's conversion."""
+    configs = _configs_of_conversion(path, None if may_choose else hub_config)
+    if may_choose and hub_config not in configs:
+        if len(configs) > 1:
+            raise _several(path, hub_config, configs)
+        hub_config = None
     if hub_config is None and len(configs) > 1:
         raise UserError(
             f"--task.path: the conversion of {path} has several configurations ({', '.join(configs)}); "
-            f"this program reads data sets with one: download its files, and give their folder"
+            f"this task reads data sets with one: download its files, and give their folder"
         )
+    if hub_config not in (None, *configs):
+        raise UserError(f"--task.path: the conversion of {path} has no {hub_config!r}; it has: {', '.join(configs)}")
     config = hub_config or configs[0]
     folder = _download(path, config) / config
     return loaded(str(folder), None, cache_of(folder))

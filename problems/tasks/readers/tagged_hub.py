@@ -31,7 +31,7 @@ def read_tagged(config: TaskConfig, *, evaluates: bool) -> Tagged:
     that does not exist, and as `sentences_of` does.
     """
     path = str(config.path)
-    splits: Mapping[str, Dataset] = load_splits(path, None, "tokens", config.revision)
+    splits: Mapping[str, Dataset] = load_splits(path, config.name, "tokens", config.revision, may_choose=True)
     if "train" not in splits:
         raise UserError(f"--task.path: {path} has no split train; it has: {', '.join(splits)}")
     train = _sentences(config, splits["train"], "train")

@@ -59,7 +59,7 @@ class Rows(list):
 
 def test_splits_of_a_data_set_are_taken_and_none_is_made_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     there: dict[str, Any] = {"train_sft": Rows(PAIRS), "test": Rows(PAIRS[:2])}
-    monkeypatch.setattr(chat_sources, "load_splits", lambda *a: there)
+    monkeypatch.setattr(chat_sources, "load_splits", lambda *a, **k: there)
     found = sources("org/data")
     train, evaluated = found.read()
     assert (len(train), len(evaluated), found.split, found.held_out) == (20, 2, "test", False)
@@ -83,6 +83,42 @@ def test_a_local_folder_is_a_data_set(tmp_path: Path) -> None:
     found = sources(tmp_path)
     train, evaluated = found.read()
     assert (len(train), len(evaluated), found.split) == (20, 4, "validation")
+
+
+def configured(folder: Path, default: str = "") -> Path:
+    """A local folder of a data set with the configurations short and long."""
+    head = ""
+    for name in ("short", "long"):
+        head += f"- config_name: {name}\n  data_files: {name}.jsonl\n"
+        head += "  default: true\n" if name == default else ""
+    folder.mkdir()
+    (folder / "README.md").write_text(f"---\nconfigs:\n{head}---\n")
+    for name in ("short", "long"):
+        write(folder / f"{name}.jsonl", [(p, f"{name} {c}") for p, c in PAIRS])
+    return folder
+
+
+def test_one_of_several_configurations_is_chosen_by_its_name(tmp_path: Path, log_lines: list[str]) -> None:
+    folder = configured(tmp_path / "data")
+    for name in ("short", "long"):
+        train, _ = sources(folder, name=name).read()
+        assert train[0].messages[1]["content"].startswith(name)
+        assert f"INFO data: configuration {name} of {folder}" in log_lines
+    for wrong, told in ((None, "null"), ("mine", "'mine'")):
+        with pytest.raises(UserError) as caught:
+            sources(folder, name=wrong).read()
+        assert str(caught.value) == (
+            f"--task.name: {told} is not allowed, as {folder} has several configurations; allowed, with --task.type "
+            f"chat or tokens: short, long"
+        )
+
+
+def test_a_name_for_the_results_chooses_none(tmp_path: Path) -> None:
+    train, _ = sources(configured(tmp_path / "data", default="long"), name="mine").read()
+    assert train[0].messages[1]["content"].startswith("long")
+    (tmp_path / "only").mkdir()
+    write(tmp_path / "only" / "train.jsonl", PAIRS)
+    assert sources(tmp_path / "only", name="mine").read()[0]
 
 
 @pytest.mark.parametrize("there", [True, False])

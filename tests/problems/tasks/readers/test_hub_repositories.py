@@ -183,7 +183,7 @@ def test_a_revision_of_the_data_is_taken(found: Callable[[str], dict[str, Any]])
             ("--task.revision: tuetschek/e2e_nlg is made by a script at 'main'", "leave the key out"),
         ),
         ("a script that is not converted", ("--task.path: own/unconverted is made by a script", "has not converted")),
-        ("several configurations", ("(release_v3.0_en, webnlg_challenge_2017); this program reads",)),
+        ("several configurations", ("(release_v3.0_en, webnlg_challenge_2017); this task reads",)),
         ("numbers without names", ("split 'train' of own/unnamed, row 1: column 'tags' holds the number 3",)),
         ("gated", ("cannot load 'own/gated, e2e'", "gated dataset", "authenticated")),
         ("too many requests", ("cannot load 'own/busy, e2e'", "429")),

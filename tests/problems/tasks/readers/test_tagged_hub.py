@@ -25,7 +25,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Any:
     """read(splits, **settings): what is read of a repository with these splits."""
 
     def call(splits: Mapping[str, Dataset], *, evaluates: bool = True, **settings: Any) -> Tagged:
-        monkeypatch.setattr(tagged_hub, "load_splits", lambda *_: splits)
+        monkeypatch.setattr(tagged_hub, "load_splits", lambda *_, **__: splits)
         return read_tagged(TaskConfig(type="tokens", path="owner/name", **settings), evaluates=evaluates)
 
     return call
