@@ -41,17 +41,18 @@ def _parquet(path: Path) -> list[Row]:
 
 
 def _json(option: str, path: Path) -> list[Row]:
-    if path.suffix == ".json":
-        rows = read_json(f"{option}: {path}", path)
+    text = path.read_bytes().decode("utf-8-sig")
+    # Not splitlines(): it also splits at characters that may stand inside a JSON text.
+    lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+    # JSON Lines often stand in a .json file, too.
+    if path.suffix == ".jsonl" or (len(lines) > 1 and all(_is_object(line) for _, line in lines[:2])):
+        rows = [_parsed(f"{option}: {path}, line {number}", line) for number, line in lines]
+    else:
+        rows = _parsed(f"{option}: {path}", text)
         if not isinstance(rows, list):
             raise UserError(
                 f"{option}: {path} is not a list of objects; a file with one object a line must end in .jsonl"
             )
-    else:
-        text = path.read_bytes().decode("utf-8-sig")
-        # Not splitlines(): it also splits at characters that may stand inside a JSON text.
-        lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
-        rows = [_parsed(f"{option}: {path}, line {number}", line) for number, line in lines]
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
             raise UserError(f"{option}: {path}, row {number}: is no object; allowed: objects alone")
@@ -64,6 +65,13 @@ def read_json(where: str, path: Path) -> Any:
         return _parsed(where, path.read_bytes().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(f"{where} is not UTF-8 (byte {error.start})") from error
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _parsed(where: str, text: str) -> Any:

@@ -21,6 +21,14 @@ def test_the_three_formats_hold_the_same(tmp_path: Path) -> None:
         assert read_objects("--task.path", path) == ROWS
 
 
+def test_json_lines_may_stand_in_a_json_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS), encoding="utf-8-sig")
+    assert read_objects("--task.path", path) == ROWS
+    path.write_text(json.dumps(ROWS, indent=1))
+    assert read_objects("--task.path", path) == ROWS
+
+
 BAD = {
     "a.csv": ("x", "is not allowed; allowed: a file that ends in .jsonl, .json, .parquet"),
     "a.jsonl": ('{"a": 1}\n{"a"', "line 2: is no JSON"),
@@ -29,6 +37,8 @@ BAD = {
     "b.jsonl": ("[1]\n", "row 1: is no object"),
     "c.jsonl": ("\n", "has no rows"),
     "a.json": ('{"a": 1}', "is not a list of objects; a file with one object a line must end in .jsonl"),
+    "lines.json": ('{"a": 1}\n{"a": 2}\n{"a"', "line 3: is no JSON"),
+    "pretty.json": ('{\n"a": 1\n}', "is not a list of objects; a file with one object a line must end in .jsonl"),
     "b.json": ("[1", "is no JSON"),
     "c.json": ("[]", "has no rows"),
     "a.parquet": ("x", "cannot be read"),
