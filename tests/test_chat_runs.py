@@ -10,6 +10,7 @@ import pytest
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import chat_template_utils
 
 from configs.errors import UserError
 from configs.parser import parse
@@ -21,7 +22,17 @@ from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
 from problems.models import load
 from problems.tasks.templates import Template
-from tests.helpers.chat_toys import CHATML, chat_arguments, chat_rows, save_chat_model, written_by_card
+from tests.helpers.chat_toys import (
+    CHATML,
+    DATED,
+    PARTS,
+    chat_arguments,
+    chat_rows,
+    on_the_day,
+    run_card,
+    save_chat_model,
+    written_by_card,
+)
 from tests.helpers.generation_toys import arguments, e2e_rows
 
 
@@ -139,6 +150,26 @@ def test_so_do_those_of_a_base_in_bf16(argv: Callable[..., list[str]], tmp_path:
     folder = run_stages(parse([*argv(tmp_path), *more]), StopRequest(), draw=False)
     assert 'dtype="bfloat16"' in (folder.adapter / "README.md").read_text()
     assert written_by_card(folder.adapter) == lines_of(folder.written)[0]["token_ids"]
+
+
+@pytest.mark.trains
+def test_so_do_those_of_a_template_with_a_date_on_another_day(
+    argv: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The template also reads contents as lists of parts, as the card's lines must give them."""
+    model = save_chat_model(tmp_path / "model", DATED.replace(CHATML, PARTS))
+    monkeypatch.setattr(chat_template_utils, "datetime", on_the_day(1))
+    folder = run_stages(
+        parse([*argv(tmp_path), "--method", "lora", "--model.name", str(model)]), StopRequest(), draw=False
+    )
+    monkeypatch.setattr(chat_template_utils, "datetime", on_the_day(2))
+    row = lines_of(folder.written)[0]
+    found = run_card(folder.adapter)
+    assert found["ids"][0].tolist() == row["prompt_ids"]
+    assert [int(token) for token in found["answer"]] == row["token_ids"]
+    assert row["prompt"].startswith("Today: 26 Jul 2024\n")
+    assert row["messages"][0]["content"] in row["prompt"]
+    assert "its date is always 26 Jul 2024" in (folder.adapter / "README.md").read_text()
 
 
 @pytest.mark.trains

@@ -14,7 +14,7 @@ from problems.models.places import GGUF
 from problems.tasks import Task
 from problems.tasks.causal import Causal
 from problems.tasks.tagging import Tagging
-from problems.tasks.templates import template_of
+from problems.tasks.templates import Template, template_of
 
 _LINES = """import torch
 {imports}
@@ -102,7 +102,7 @@ def _prompt(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
         return _PLAIN.format(source=repr(row["source"]), separator=separator)
     if not row and template_of(tokenizer) is None:
         return _TEXT
-    messages = row.get("messages", [{"role": "user", "content": "..."}])
+    messages = Template(tokenizer).given(row.get("messages", [{"role": "user", "content": "..."}]))
     return _CHAT.format(messages=repr(messages))
 
 

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, NamedSplit
 from transformers import PreTrainedTokenizerBase
 
 from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.tasks.base import Rows, refuse_other_metrics
 from problems.tasks.causal import MODEL_INPUTS, TOKEN_METRICS, Causal
+from problems.tasks.doubts import warn_of_gap
 from problems.tasks.readers.cache import mapped
 from problems.tasks.readers.chat import Chat
 from problems.tasks.readers.chat_sources import ChatSources
+from problems.tasks.template_files import take_template
 from problems.tasks.templates import (
     IGNORED,
     Message,
@@ -26,11 +28,12 @@ from problems.tasks.templates import (
     TemplateRefused,
     end_of_text,
     refusal,
-    take_template,
     template_of,
 )
 
 log = logging.getLogger("autolora")
+
+_TRAIN = "train"
 
 
 class Chats(Causal):
@@ -50,7 +53,8 @@ class Chats(Causal):
         self._through_template = train[0].text is None
         # Both may change in `read`: a data set of the hub may have splits of its own.
         self.evaluation_split, self.held_out = self.sources.split, self.sources.held_out
-        return Rows(_dataset(train), {self.evaluation_split: _dataset(evaluation)})
+        evaluated = _dataset(evaluation, self.evaluation_split)
+        return Rows(_dataset(train, _TRAIN), {self.evaluation_split: evaluated})
 
     def origin(self, split: str | None = None) -> str:
         return self.sources.origin(split)
@@ -117,25 +121,32 @@ class Chats(Causal):
         answered = np.array([any(label != IGNORED for label in labels) for labels in rows["labels"]])
         drops = self.config.too_long == "drop"
         dropped = ~answered | (cut & drops)
+        split = None if rows.split == _TRAIN else str(rows.split)
+        of_all = f"{len(rows)} {'training rows' if split is None else f'rows of {split}'}"
         if cut.any():
             lost = (cut & dropped).sum()
             emptied = f"; {lost} are dropped, as no token of an answer is left" if lost else ""
             done = "they are dropped (task.too_long drop)" if drops else f"{(cut & ~dropped).sum()} are cut{emptied}"
-            log.warning("%d of %d rows are longer than task.max_length %d: %s", cut.sum(), len(rows), most, done)
+            log.warning("%d of %s are longer than task.max_length %d: %s", cut.sum(), of_all, most, done)
         if empty := (~answered & ~cut).sum():
-            log.warning("%d of %d rows are dropped, as they have no token of an answer", empty, len(rows))
+            log.warning("%d of %s are dropped, as they have no token of an answer", empty, of_all)
         if dropped.all() and not cut.any():
-            raise UserError(f"--task.path: none of {len(rows)} rows has a token of an answer; allowed: rows with one")
+            raise UserError(f"{self.origin(split)}: none of {of_all} has a token of an answer; allowed: rows with one")
         if dropped.all():
             raise UserError(
-                f"--task.max_length: {most} is not allowed, as none of {len(rows)} rows "
-                f"{'fits and ' if drops else ''}has a token of an answer; give a larger one"
+                f"--task.max_length: {most} is not allowed, as none of {of_all} {'fits and ' if drops else ''}has a "
+                f"token of an answer; give a larger one"
             )
         return rows.select(np.flatnonzero(~dropped)) if dropped.any() else rows
 
     def token_metrics(self, loss: float, accuracy: float) -> dict[str, float]:
         found = super().token_metrics(loss, accuracy)
         return {name: found[name] for name in self._metrics}
+
+    def example(self, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
+        if self._through_template:
+            warn_of_gap(Template(tokenizer), self.config.chat_template)
+        return super().example(row, tokenizer)
 
     def form(self, tokenizer: PreTrainedTokenizerBase) -> str:
         if not self._through_template:
@@ -165,10 +176,10 @@ class Chats(Causal):
         return [end_of_text(tokenizer)] if template_of(tokenizer) is None else Template(tokenizer).ends
 
 
-def _dataset(chats: Sequence[Chat]) -> Dataset:
+def _dataset(chats: Sequence[Chat], split: str) -> Dataset:
     def rows() -> Iterator[tuple[str, str]]:
         for chat in chats:
             yield json.dumps(dataclasses.asdict(chat), ensure_ascii=False), chat.source
 
     stored, sources = zip(*rows(), strict=True)
-    return Dataset.from_dict({"chat": list(stored), "source": list(sources)})
+    return Dataset.from_dict({"chat": list(stored), "source": list(sources)}, split=NamedSplit(split))

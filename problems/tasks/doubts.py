@@ -9,6 +9,8 @@ import pyarrow.compute as pc
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from problems.tasks.templates import Template
+
 log = logging.getLogger("autolora")
 
 MOST_UNKNOWN = 0.05
@@ -68,6 +70,18 @@ def warn_of_unknown_tokens(rows: Dataset, name: str, tokenizer: PreTrainedTokeni
         log.warning(
             "%.0f %% of the tokens of %s are unknown to the tokenizer (%s), so the model does not see them: is "
             "--model.name for texts of this language?", 100 * share, name, tokenizer.unk_token,
+        )  # fmt: skip
+
+
+def warn_of_gap(template: Template, file: str | None) -> None:
+    """Warns of a template with marks whose prompt for an answer is not where the learned text begins.
+
+    `file`: the template's file (task.chat_template); None: the model's own.
+    """
+    if template.gap:
+        log.warning(
+            "the chat template, %s: %s; so the model is asked to go on where it did not learn to",
+            file or "the model's own", template.gap,
         )  # fmt: skip
 
 

@@ -21,10 +21,12 @@ from configs.schema import TaskConfig
 from problems.scoring import METRICS, check_metrics, score_e2e, score_webnlg
 from problems.tasks.base import Rows, refuse_other_metrics
 from problems.tasks.causal import MODEL_INPUTS, Causal
+from problems.tasks.doubts import warn_of_gap
 from problems.tasks.prompts import ChatPrompt, PlainPrompt, Prompt
 from problems.tasks.readers.cache import mapped
 from problems.tasks.readers.records import Record, evaluation_rows, training_rows
-from problems.tasks.templates import Message, take_template, template_of
+from problems.tasks.template_files import take_template
+from problems.tasks.templates import Message, Template, template_of
 
 log = logging.getLogger("autolora")
 
@@ -88,6 +90,11 @@ class Generation(Causal):
         if cut := sum(found["cut"]):
             log.warning("%d of %d rows are longer than task.max_length %d and were cut", cut, len(rows), max_length)
         return found.remove_columns(["cut"])
+
+    def example(self, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
+        if self._is_chat(tokenizer):
+            warn_of_gap(Template(tokenizer), self.config.chat_template)
+        return super().example(row, tokenizer)
 
     def form(self, tokenizer: PreTrainedTokenizerBase) -> str:
         return f"prompt: {self.prompt(tokenizer).words}"

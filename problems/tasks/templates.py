@@ -9,22 +9,28 @@ turn is learned, too.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, TemplateError, TemplateSyntaxError
-from jinja2.ext import Extension
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from configs.errors import UserError
+from problems.tasks.template_dates import DATE, has_date
 
 IGNORED = -100
 _MARKS, _COMMENT = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}"), re.compile(r"\{#.*?#\}", re.S)
-_PROBE = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
+# Words that no template writes by itself.
+_PROBE = [{"role": "user", "content": "quagmire"}, {"role": "assistant", "content": "zeppelin"}]
 _MISMATCH = "writes the beginning of a conversation in another way when more turns follow"
+_UNPROMPTED = (
+    "begins an answer otherwise than its prompt for an answer (add_generation_prompt) ends, as where only one of them "
+    "has <think>"
+)
 _TORN = "is used with a tokenizer that adds tokens to each piece of a conversation"
+_EMPTY = "leaves out the text of a turn, whether it is given as a text or as a list of parts"
+_ASTRAY = "marks other parts of an answer when more turns follow"
 
 Message = dict[str, str]
 
@@ -44,11 +50,15 @@ class Template:
     """The chat template of a tokenizer.
 
     `marked`: whether the template itself marks the answers. `end`: the token with which it ends an answer, None where
-    that is plain text. It is often not the tokenizer's end of text: Gemma's is <end_of_turn>.
+    that is plain text. It is often not the tokenizer's end of text: Gemma's is <end_of_turn>. `in_parts`: whether it
+    reads the content of a turn as a list of parts, as those of many models for images do; None: whether it gets a text
+    or a list, it leaves the words out.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
+        self.in_parts: bool | None = False
+        self.in_parts = self._reads_parts()
         text = _COMMENT.sub("", template_of(tokenizer) or "")
         self.marked = bool(_MARKS.search(text)) and tokenizer.is_fast
         self.end = self._end()
@@ -60,8 +70,32 @@ class Template:
 
     @property
     def words(self) -> str:
-        """A warning for the user, to be shown behind the template's name; empty: there is nothing to warn of."""
-        return "" if self.end is not None else " (it ends an answer with plain text: the model does not learn to stop)"
+        """What the user should know, to be shown behind the template's name; empty: there is nothing to tell."""
+        endless = "it ends an answer with plain text: the model does not learn to stop" if self.end is None else ""
+        dated = f"its date is always {DATE}, not the day's" if has_date(template_of(self.tokenizer)) else ""
+        told = "; ".join(filter(None, (endless, dated)))
+        return f" ({told})" if told else ""
+
+    @property
+    def gap(self) -> str:
+        """How the text that is learned and the prompt for an answer differ, in words; empty: the one continues the
+        other.
+
+        Without marks it always does: `labelled` refuses the template otherwise.
+        """
+        question, answer = (turn["content"] for turn in _PROBE)
+        if not self.marked or self.in_parts is None:
+            return ""
+        try:
+            prompt, (ids, labels) = self.render(_PROBE[:1], prompt=True), self.labelled(_PROBE)
+        except (RowRefused, TemplateRefused):
+            return ""
+        asked = self.ids(prompt)
+        if ids[: len(asked)] == asked:
+            return ""
+        learned = str(self.tokenizer.decode([label for label in labels if label != IGNORED])).partition(answer)[0]
+        ends, begins = repr(prompt.rpartition(question)[2]), f"with {learned!r}" if learned else "at the answer itself"
+        return f"its prompt for an answer ends with {ends}, but what is learned begins {begins}"
 
     def render(self, messages: Sequence[Message], *, prompt: bool = False) -> str:
         """The conversation as one text; with `prompt` up to where the assistant begins to write. Raises RowRefused."""
@@ -71,41 +105,81 @@ class Template:
         """The tokens of the conversation, which an answer continues. Raises RowRefused."""
         return self.ids(self.render(messages, prompt=True))
 
+    def given(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        """The messages as the template is given them, with their contents as texts or as lists of parts."""
+        if not self.in_parts:
+            return [dict(message) for message in messages]
+        return [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in messages]
+
     def ids(self, text: str) -> list[int]:
         """The tokens of a text, without those that the tokenizer would add."""
         found: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return found
 
-    def labelled(self, messages: Sequence[Message], learned: int = 0) -> tuple[list[int], list[int]]:
-        """Token ids of the conversation and their labels; assistant turns before message `learned` have no labels.
+    def labelled(
+        self, messages: Sequence[Message], learned: Collection[int] | None = None
+    ) -> tuple[list[int], list[int]]:
+        """Token ids of the conversation and their labels, on the answers whose numbers are in `learned` (None: all).
 
         Raises RowRefused, and TemplateRefused if the template does not show which tokens belong to an answer.
         """
-        ids, in_answer = (self._by_marks if self.marked else self._by_prefixes)(messages, learned)
+        if self.in_parts is None:
+            raise TemplateRefused(_EMPTY)
+        chosen = answers(messages) if learned is None else learned
+        ids, in_answer = (self._by_marks if self.marked else self._by_prefixes)(messages, chosen)
         in_answer[:1] = [False]  # no token predicts the first one
         return ids, [token if is_answer else IGNORED for token, is_answer in zip(ids, in_answer, strict=True)]
 
-    def _by_marks(self, messages: Sequence[Message], learned: int) -> tuple[list[int], list[bool]]:
+    def _by_marks(self, messages: Sequence[Message], learned: Collection[int]) -> tuple[list[int], list[bool]]:
         """Token ids, and whether each belongs to an answer to learn, by the template's own marks."""
-        found = self._applied(messages, return_dict=True, return_assistant_tokens_mask=True)
-        ids, in_answer = list(found["input_ids"]), [bool(x) for x in found["assistant_masks"]]
-        starts = [i for i, is_answer in enumerate(in_answer) if is_answer and not (i and in_answer[i - 1])]
-        # If the assistant speaks first, that turn is read, not learned: there is no prompt that it answers.
-        given = sum(message["role"] == "assistant" for message in messages[: max(learned, 1)])
-        first = starts[given] if given < len(starts) else len(in_answer)
-        in_answer[:first] = [False] * first
-        # Some templates leave the end of the turn outside their marks: the model would never learn to stop.
-        return ids, [x or (i > first and in_answer[i - 1] and ids[i] == self.end) for i, x in enumerate(in_answer)]
+        ids, runs = self._marked_runs(messages)
+        if any(turn["role"] == "assistant" and number not in learned for number, turn in enumerate(messages)):
+            turns = self._turns_of(messages, runs)
+            runs = [run for run, turn in zip(runs, turns, strict=True) if turn in learned]
+        in_answer = [False] * len(ids)
+        for start, stop in runs:
+            # Some templates leave the end of the turn outside their marks: the model would never learn to stop.
+            end = stop + (ids[stop : stop + 1] == [self.end])
+            in_answer[start:end] = [True] * (end - start)
+        return ids, in_answer
 
-    def _by_prefixes(self, messages: Sequence[Message], learned: int) -> tuple[list[int], list[bool]]:
+    def _marked_runs(self, messages: Sequence[Message]) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids, and where each run of marked tokens starts and stops."""
+        found = self._applied(messages, return_dict=True, return_assistant_tokens_mask=True)
+        marked = [False, *map(bool, found["assistant_masks"]), False]
+        bounds = [i for i, (before, now) in enumerate(pairwise(marked)) if before != now]
+        return list(found["input_ids"]), list(zip(bounds[::2], bounds[1::2], strict=True))
+
+    def _turns_of(self, messages: Sequence[Message], runs: Sequence[tuple[int, int]]) -> list[int]:
+        """The number of the message that each run of marked tokens belongs to.
+
+        A turn may have no marks, or several, as around thoughts and text. So the conversation is rendered up to each
+        assistant's turn, and the runs that a turn adds are its own. Raises TemplateRefused where that does not work
+        out.
+        """
+        spoken = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
+        found: list[int] = []
+        for number in spoken[:-1]:
+            try:
+                count = len(self._marked_runs(messages[: number + 1])[1])
+            except RowRefused:  # for example a greeting, which some templates accept only before a question
+                if len(runs) == len(spoken):
+                    return spoken
+                raise TemplateRefused(_ASTRAY) from None
+            found += [number] * (count - len(found))
+        if len(found) > len(runs):
+            raise TemplateRefused(_ASTRAY)
+        return found + spoken[-1:] * (len(runs) - len(found))
+
+    def _by_prefixes(self, messages: Sequence[Message], learned: Collection[int]) -> tuple[list[int], list[bool]]:
         """As `_by_marks`, but by what each answer adds to the text before it. Raises TemplateRefused."""
         whole, cuts = self.render(messages), [0]
-        for number, message in enumerate(messages):
-            if message["role"] != "assistant" or number < max(learned, 1):
-                continue
+        for number in sorted(learned):
             before = self.render(messages[:number], prompt=True)
             after = self.render(messages[: number + 1])
-            if not (after.startswith(before) and whole.startswith(after)):
+            if not after.startswith(before):
+                raise TemplateRefused(_UNPROMPTED)
+            if not whole.startswith(after):
                 raise TemplateRefused(_MISMATCH)
             cuts += [len(before), len(after)]
         pieces = self._pieces(whole, [*cuts, len(whole)])
@@ -129,6 +203,20 @@ class Template:
             raise TemplateRefused(_TORN)
         return pieces
 
+    def _reads_parts(self) -> bool | None:
+        """`in_parts`, by an attempt; False for a template that refuses both forms, as its refusals tell more."""
+        refused = False
+        for in_parts in (False, True):
+            self.in_parts = in_parts
+            try:
+                text = self.render(_PROBE)
+            except RowRefused:
+                refused = True
+                continue
+            if all(turn["content"] in text for turn in _PROBE):
+                return in_parts
+        return False if refused else None
+
     def _end(self) -> int | None:
         """The first special or added token that the template writes behind an answer; None if it writes none."""
         try:
@@ -142,9 +230,16 @@ class Template:
 
     def _applied(self, messages: Sequence[Message], **options: Any) -> Any:
         try:
-            return self.tokenizer.apply_chat_template(list(messages), **options)
+            return self.tokenizer.apply_chat_template(self.given(messages), **options)
         except (TemplateError, TypeError) as error:  # TypeError: the template joins a text and a missing value
             raise RowRefused(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def answers(messages: Sequence[Message]) -> list[int]:
+    """The numbers of the assistant turns that answer something: those after the first user's turn."""
+    roles = [message["role"] for message in messages]
+    first = roles.index("user") if "user" in roles else len(roles)
+    return [number for number, role in enumerate(roles) if role == "assistant" and number > first]
 
 
 def end_of_text(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -161,37 +256,6 @@ def template_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
     """The tokenizer's chat template; of several the default one; None where it has none."""
     found = tokenizer.chat_template
     return found.get("default") if isinstance(found, dict) else found
-
-
-def take_template(tokenizer: PreTrainedTokenizerBase, file: str | None) -> None:
-    """Gives the tokenizer the template in `file` (task.chat_template). Raises UserError where it is no template."""
-    if file is None:
-        return
-    try:
-        text = Path(file).expanduser().read_text(encoding="utf-8")
-        _SYNTAX.parse(text)
-    except UnicodeDecodeError as error:
-        raise UserError(f"--task.chat_template: {file} is not UTF-8 (byte {error.start})") from error
-    except OSError as error:
-        raise UserError(f"--task.chat_template: {file} cannot be read ({error.strerror})") from error
-    except TemplateSyntaxError as error:
-        raise UserError(f"--task.chat_template: {file}, line {error.lineno}: {error.message}") from error
-    if not text.strip():
-        raise UserError(f"--task.chat_template: {file} is empty; allowed: a Jinja template")
-    tokenizer.chat_template = text
-
-
-class _Marks(Extension):
-    """Parses the tag `generation`, which transformers adds to Jinja."""
-
-    tags = {"generation"}  # noqa: RUF012 (Jinja's own way)
-
-    def parse(self, parser: Any) -> Any:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-_SYNTAX = Environment(extensions=[_Marks, "jinja2.ext.loopcontrols"])
 
 
 def refusal(

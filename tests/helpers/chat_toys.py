@@ -3,8 +3,9 @@
 import importlib.util
 import os
 import re
+from datetime import datetime, tzinfo
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from transformers import PreTrainedTokenizerFast
 
@@ -55,6 +56,28 @@ FORGETFUL = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 """Takes the thoughts out of all answers but the last."""
+THINKING = OURS["marked"].replace(
+    "{% generation %}", "{% generation %}<think>{% endgeneration %}{{ '\\n' }}{% generation %}"
+)
+"""Marks two pieces of each answer."""
+PARTS = CHATML.replace(
+    "{{ m['content'] }}", "{% for part in m['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
+)
+"""Reads a content as a list of parts, and writes nothing of one that is a text."""
+ANSWERLESS = CHATML.replace("{{ m['content'] }}", "")
+DATED = "{{ 'Today: ' + strftime_now('%d %b %Y') }}\n" + CHATML
+"""Prints the day's date."""
+
+
+def on_the_day(day: int) -> type[datetime]:
+    """A clock for chat templates: it is always this day of March 2030."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls(2030, 3, day, tzinfo=tz)
+
+    return Clock
 
 
 def chat_tokenizer(template: str | None = CHATML, bos: str = "<bos>") -> PreTrainedTokenizerFast:

@@ -6,17 +6,21 @@
     instruction, input, output      as Alpaca has them
     text                            one text, all of it learned, without a template
 
-If a file has the columns of several of these forms, the first form is read.
+If a file has the columns of several of these forms, the first form is read. A column `system` is the system turn of a
+conversation that has none, and `history` holds earlier turns of an instruction.
 """
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from configs.errors import UserError
 from problems.tasks.readers.objects import Row
-from problems.tasks.templates import Message
+from problems.tasks.templates import Message, answers
+
+log = logging.getLogger("autolora")
 
 _ROLES = {
     "system": "system", "developer": "system", "user": "user", "human": "user",
@@ -27,25 +31,26 @@ _TOOLS = {
 }  # fmt: skip
 _CALLS = ("tool_calls", "function_call", "tool_call_id")
 _THOUGHTS = "reasoning_content"
+_OFFERS = ("tools", "functions")
+_NONE_OFFERED: tuple[Any, ...] = (None, "", "[]", "null", [], {})
 
 
 @dataclass(frozen=True)
 class Chat:
-    """A conversation. Assistant turns are learned, except those before message number `learned` (counted from 0), and
-    except a first message, which answers nothing.
+    """A conversation, and the numbers of the messages that are learned (counted from 0, at least one).
 
     `text`: a plain text instead of messages. `where`: option, file and row, with which a message about it begins.
     """
 
     where: str
     messages: tuple[Message, ...] = ()
-    learned: int = 0
+    learned: tuple[int, ...] = ()
     text: str | None = None
 
     @property
     def last(self) -> int:
-        """The number of the last assistant turn."""
-        return max(i for i, message in enumerate(self.messages) if message["role"] == "assistant")
+        """The number of the last message that is learned."""
+        return self.learned[-1]
 
     @property
     def source(self) -> str:
@@ -53,90 +58,135 @@ class Chat:
         return self.text if self.text is not None else json.dumps(self.messages[: self.last], ensure_ascii=False)
 
 
+class _Turn(NamedTuple):
+    """A message, and whether it is learned if it is an answer."""
+
+    message: Message
+    learned: bool = True
+
+
 def form_of(where: str, rows: Sequence[Row]) -> tuple[str, ...]:
     """The columns from which the rows of a file are read.
 
-    Raises UserError, which lists the file's columns, if they fit no form.
+    Raises UserError, which lists the file's columns, if they fit no form. A warning tells of a history that is not
+    read.
     """
     known = dict.fromkeys(name for row in rows for name, value in row.items() if value is not None)
     for form in _FORMS:
         if all(name in known for name in form if name not in _OPTIONAL):
-            return tuple(name for name in form if name in known)
+            found = tuple(name for name in form if name in known)
+            return found if form == _TEXT else (*found, *_beside(where, rows, form))
     raise UserError(
         f"{where} has no conversations; allowed: the columns messages, conversations, prompt and completion, "
         f"instruction and output, or text; it has: {', '.join(list(known)[:20]) or 'none'}"
     )
 
 
+def _beside(where: str, rows: Sequence[Row], form: tuple[str, ...]) -> list[str]:
+    """The columns that are read beside those of a form: system, and for an instruction its history."""
+    found = ["system"] if any(row.get("system") for row in rows) else []
+    histories = [row["history"] for row in rows if row.get("history")]
+    if histories and form[0] == "instruction" and all(map(_are_pairs, histories)):
+        return [*found, "history"]
+    if histories:
+        log.warning(
+            "%s: column 'history' is not read; it is read beside instruction and output, where each row has a list of "
+            "[user, assistant] pairs", where,
+        )  # fmt: skip
+    return found
+
+
+def _are_pairs(history: Any) -> bool:
+    return isinstance(history, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in history
+    )
+
+
 def chat_of(where: str, row: Row, form: tuple[str, ...]) -> Chat:
     """The conversation of a row. Raises UserError, beginning with `where`, for one that cannot be learned from."""
-    chat = _FORMS[next(known for known in _FORMS if known[0] == form[0])](where, row)
-    if chat.text is None:
-        _refuse_unlearned(where, chat)
-    return chat
+    if form == _TEXT:
+        return Chat(where, text=_filled(where, "text", row.get("text")))
+    offered = next((name for name in _OFFERS if row.get(name) not in _NONE_OFFERED), None)
+    if offered is not None:
+        raise UserError(f"{where}: column {offered!r} offers tools to the assistant; allowed: nothing in this column")
+    read = next(read for known, read in _FORMS.items() if known[0] == form[0])
+    columns = {name: row.get(name) for name in form}
+    turns = _with_system(where, columns.get("system"), read(where, columns))
+    messages = tuple(turn.message for turn in turns)
+    learned = tuple(number for number in answers(messages) if turns[number].learned)
+    if not learned:
+        which = " that is to be learned (weight, train)" if answers(messages) else ""
+        raise UserError(f"{where}: no assistant turn after a user's{which}, so nothing can be learned; remove the row")
+    return Chat(where, messages, learned)
 
 
-def _refuse_unlearned(where: str, chat: Chat) -> None:
-    roles = [message["role"] for message in chat.messages]
-    if "assistant" not in roles[max(chat.learned, 1) :]:
-        raise UserError(f"{where}: no assistant turn after a user's, so nothing can be learned; remove the row")
+def _with_system(where: str, given: Any, turns: Sequence[_Turn]) -> Sequence[_Turn]:
+    """The turns, after the text of the column `system` if they have no system turn of their own."""
+    if given is not None and not isinstance(given, str):
+        raise UserError(f"{where}: column 'system' holds {_kind(given)}; allowed: a text")
+    if not given or not given.strip() or any(turn.message["role"] == "system" for turn in turns):
+        return turns
+    return [_Turn({"role": "system", "content": _sound(f"{where}: column 'system'", given)}), *turns]
 
 
-def _messages(where: str, row: Row) -> Chat:
-    return Chat(where, _turns(where, "messages", row.get("messages"), ("role", "content")))
+def _messages(where: str, row: Row) -> list[_Turn]:
+    return _turns(where, "messages", row.get("messages"), ("role", "content"))
 
 
-def _conversations(where: str, row: Row) -> Chat:
+def _conversations(where: str, row: Row) -> list[_Turn]:
     turns = row.get("conversations")
     first = turns[0] if isinstance(turns, list) and turns and isinstance(turns[0], Mapping) else {}
     keys = ("role", "content") if first.get("role") is not None else ("from", "value")
-    return Chat(where, _turns(where, "conversations", turns, keys))
+    return _turns(where, "conversations", turns, keys)
 
 
-def _completion(where: str, row: Row) -> Chat:
-    given, answer = row.get("prompt"), row.get("completion")
-    before = _one_or_more(where, "prompt", given, "user")
-    return Chat(where, (*before, *_one_or_more(where, "completion", answer, "assistant")), len(before))
+def _completion(where: str, row: Row) -> list[_Turn]:
+    before = _one_or_more(where, "prompt", row.get("prompt"), "user")
+    return [*map(_given, before), *_one_or_more(where, "completion", row.get("completion"), "assistant")]
 
 
-def _instruction(where: str, row: Row) -> Chat:
+def _instruction(where: str, row: Row) -> list[_Turn]:
     task, more = _filled(where, "instruction", row.get("instruction")), row.get("input")
     if more is not None and not isinstance(more, str):
         raise UserError(f"{where}: column 'input' holds {_kind(more)}; allowed: a text")
     question = _sound(where, f"{task}\n\n{more}") if more and more.strip() else task
+    before = [text for pair in row.get("history") or [] for text in pair]
+    texts = [*(_filled(where, "history", text) for text in before), question]
+    turns = [_Turn({"role": ("user", "assistant")[i % 2], "content": text}) for i, text in enumerate(texts)]
     answer = _filled(where, "output", row.get("output"))
-    return Chat(where, ({"role": "user", "content": question}, {"role": "assistant", "content": answer}))
+    return [*map(_given, turns), _Turn({"role": "assistant", "content": answer})]
 
 
-def _text(where: str, row: Row) -> Chat:
-    return Chat(where, text=_filled(where, "text", row.get("text")))
+def _given(turn: _Turn) -> _Turn:
+    return turn._replace(learned=False)
 
 
-_FORMS: dict[tuple[str, ...], Callable[[str, Row], Chat]] = {
+_TEXT = ("text",)
+_FORMS: dict[tuple[str, ...], Callable[[str, Row], list[_Turn]]] = {
     ("messages",): _messages,
     ("conversations",): _conversations,
     ("prompt", "completion"): _completion,
     ("instruction", "input", "output"): _instruction,
-    ("text",): _text,
+    _TEXT: lambda where, row: [],
 }
 _OPTIONAL = {"input"}
 
 
-def _one_or_more(where: str, column: str, value: Any, role: str) -> tuple[Message, ...]:
+def _one_or_more(where: str, column: str, value: Any, role: str) -> list[_Turn]:
     """The turns of a column that holds messages, or one text, which is a turn of this role."""
     if isinstance(value, list):
         return _turns(where, column, value, ("role", "content"))
-    return ({"role": role, "content": _filled(where, column, value)},)
+    return [_Turn({"role": role, "content": _filled(where, column, value)})]
 
 
-def _turns(where: str, column: str, turns: Any, keys: tuple[str, str]) -> tuple[Message, ...]:
+def _turns(where: str, column: str, turns: Any, keys: tuple[str, str]) -> list[_Turn]:
     if not isinstance(turns, list) or not turns:
         raise UserError(f"{where}: column {column!r} holds {_kind(turns)}; allowed: a list of turns")
     found = (_turn(f"{where}: turn {number} of {column!r}", turn, keys) for number, turn in enumerate(turns, 1))
-    return tuple(turn for turn in found if turn is not None)
+    return [turn for turn in found if turn is not None]
 
 
-def _turn(where: str, turn: Any, keys: tuple[str, str]) -> Message | None:
+def _turn(where: str, turn: Any, keys: tuple[str, str]) -> _Turn | None:
     """A turn with its role as system, user or assistant; None for an empty system turn, as some data sets have."""
     if not isinstance(turn, Mapping):
         raise UserError(f"{where} is {_kind(turn)}; allowed: an object with {keys[0]!r} and {keys[1]!r}")
@@ -153,7 +203,16 @@ def _turn(where: str, turn: Any, keys: tuple[str, str]) -> Message | None:
             return None
         raise UserError(f"{where} has no text; remove the row")
     thoughts = turn.get(_THOUGHTS)
-    return {"role": _ROLES[role], "content": text} | ({_THOUGHTS: thoughts} if isinstance(thoughts, str) else {})
+    message = {"role": _ROLES[role], "content": text} | ({_THOUGHTS: thoughts} if isinstance(thoughts, str) else {})
+    return _Turn(message, _ROLES[role] == "assistant" and _is_learned(where, turn))
+
+
+def _is_learned(where: str, turn: Mapping[str, Any]) -> bool:
+    """Whether an assistant turn is to be learned, by OpenAI's key `weight` and by Axolotl's key `train`."""
+    for key, allowed in (("weight", "0 (not learned), 1 (learned)"), ("train", "false (not learned), true (learned)")):
+        if turn.get(key) not in (None, 0, 1):
+            raise UserError(f"{where} has {key} {str(turn[key])[:40]!r}; allowed: {allowed}")
+    return all(turn.get(key) in (None, 1) for key in ("weight", "train"))
 
 
 def _joined(where: str, content: Any) -> str:

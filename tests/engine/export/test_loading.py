@@ -10,7 +10,7 @@ import torch
 from configs.parser import parse
 from engine.export.loading import loading_lines
 from problems.tasks import make_task
-from tests.helpers.chat_toys import chat_tokenizer
+from tests.helpers.chat_toys import PARTS, chat_tokenizer
 
 CHAT = ("--task.type", "chat", "--task.path", "x.jsonl")
 E2E = ("--task.type", "generation", "--task.name", "e2e", "--task.metrics", "[bleu]")
@@ -83,6 +83,13 @@ def test_without_an_example_a_model_with_a_template_is_asked_in_turns_and_anothe
     plain = lines_of(*CHAT, tokenizer=chat_tokenizer(None))
     assert "apply_chat_template" not in plain
     assert 'ids = tokenizer("...", return_tensors="pt")["input_ids"]' in plain
+
+
+def test_a_template_that_reads_lists_of_parts_is_given_them() -> None:
+    turns = [{"role": "user", "content": "Hm?"}]
+    assert f"messages = {turns!r}" in lines_of(*CHAT, row={"messages": turns})
+    parts = [{"role": "user", "content": [{"type": "text", "text": "Hm?"}]}]
+    assert f"messages = {parts!r}" in lines_of(*CHAT, row={"messages": turns}, tokenizer=chat_tokenizer(PARTS))
 
 
 def test_texts_are_written_as_the_run_wrote_them() -> None:

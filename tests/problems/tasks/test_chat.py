@@ -65,8 +65,11 @@ def test_long_rows_are_cut_at_their_end_and_those_without_an_answer_dropped(
     most = sorted(whole["length"])[6]
     train, _ = encoded(chats(path, validation_path=str(path), max_length=most), tokenizer)
     longer = sum(length > most for length in whole["length"])
-    line = f"WARNING {longer} of 13 rows are longer than task.max_length {most}: {longer - 1} are cut; 1 are dropped"
-    assert log_lines[-1] == f"{line}, as no token of an answer is left"
+    done = f"{longer - 1} are cut; 1 are dropped, as no token of an answer is left"
+    assert log_lines[-2:] == [
+        f"WARNING {longer} of 13 {rows} are longer than task.max_length {most}: {done}"
+        for rows in ("training rows", "rows of validation")
+    ]
     assert len(train) == 12
     assert max(train["length"]) == most
     for row, full in zip(train, whole, strict=False):
@@ -76,10 +79,9 @@ def test_long_rows_are_cut_at_their_end_and_those_without_an_answer_dropped(
     log_lines.clear()
     train, _ = encoded(chats(path, validation_path=str(path), max_length=most, too_long="drop"), tokenizer)
     assert len(train) == 13 - longer
-    assert log_lines[-1].endswith(
-        f"{longer} of 13 rows are longer than task.max_length {most}: they are dropped (task.too_long drop)"
-    )
-    with pytest.raises(UserError, match=r"^--task\.max_length: 4 is not allowed, as none of 13 rows has a token"):
+    done = "they are dropped (task.too_long drop)"
+    assert log_lines[-1] == f"WARNING {longer} of 13 rows of validation are longer than task.max_length {most}: {done}"
+    with pytest.raises(UserError, match=r"^--task\.max_length: 4 is not allowed, as none of 13 training rows has a"):
         encoded(chats(path, validation_path=str(path), max_length=4), tokenizer)
 
 
@@ -91,20 +93,35 @@ def test_rows_without_an_answer_are_told_apart_from_long_ones(
     path = write(tmp_path / "a.jsonl", [*rows_of(3), {"prompt": "why?", "completion": "silence"}])
     settings: dict[str, Any] = {"validation_path": str(path), "too_long": too_long}
     whole, _ = encoded(chats(path, **settings), tokenizer)
-    assert (len(whole), log_lines[-1]) == (3, "WARNING 1 of 4 rows are dropped, as they have no token of an answer")
+    assert (len(whole), log_lines[-1]) == (
+        3,
+        "WARNING 1 of 4 rows of validation are dropped, as they have no token of an answer",
+    )
     log_lines.clear()
     most = max(whole["length"]) - 1
     encoded(chats(path, max_length=most, **settings), tokenizer)
     done = "1 are cut" if too_long == "cut" else "they are dropped (task.too_long drop)"
     assert log_lines[1:3] == [
-        f"WARNING 1 of 4 rows are longer than task.max_length {most}: {done}",
-        "WARNING 1 of 4 rows are dropped, as they have no token of an answer",
+        f"WARNING 1 of 4 training rows are longer than task.max_length {most}: {done}",
+        "WARNING 1 of 4 training rows are dropped, as they have no token of an answer",
     ]
     path = write(tmp_path / "b.jsonl", [{"prompt": "why?", "completion": "silence"}] * 2)
     with pytest.raises(
-        UserError, match=r"^--task\.path: none of 2 rows has a token of an answer; allowed: rows with one"
+        UserError, match=r"^--task\.path: .*b\.jsonl: none of 2 training rows has a token of an answer; allowed: rows"
     ):
         encoded(chats(path, validation_path=str(path)), tokenizer)
+
+
+def test_what_is_wrong_with_rows_to_evaluate_names_their_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", rows_of(3))
+    other = write(tmp_path / "b.jsonl", [{"prompt": "why?", "completion": "silence"}])
+    task = chats(path, test_path=str(other))
+    rows = task.rows().evaluation["test"]
+    with pytest.raises(UserError, match=r"^--task\.test_path: .*b\.jsonl: none of 1 rows of test has a token of an"):
+        task.encode(rows, chat_tokenizer(SILENT))
+    long = write(tmp_path / "c.jsonl", [{"prompt": "why? " * 50, "completion": "so"}])
+    with pytest.raises(UserError, match=r"^--task\.max_length: 64 is not allowed, as none of 1 rows of validation"):
+        encoded(chats(path, validation_path=str(long), max_length=64), chat_tokenizer())
 
 
 def test_a_text_is_learned_whole_without_a_template(tmp_path: Path) -> None:
@@ -157,6 +174,32 @@ def test_an_example_of_prompt_and_answer_is_told_once(tmp_path: Path, log_lines:
     (line,) = [line for line in log_lines if "learned" in line]
     assert line.startswith(r"INFO prompt: the chat template of the model; given '<|im_start|>user\nIs ")
     assert line.endswith(r"<|im_end|>\n'")
+
+
+def test_a_prompt_that_is_not_where_the_learned_text_begins_is_warned_of_once(
+    tmp_path: Path, log_lines: list[str]
+) -> None:
+    path = write(tmp_path / "a.jsonl", rows_of())
+    config = parse(["--task.type", "chat", "--task.path", str(path), "--task.max_length", "64"]).config
+    template = OURS["marked"].replace("assistant\n{% endif %}", "assistant\n<think>{% endif %}")
+    prepare(make_task(config), chat_tokenizer(template), config)
+    (line,) = [line for line in log_lines if "its prompt for an answer ends with" in line]
+    assert line.startswith(
+        "WARNING the chat template, the model's own: its prompt for an answer ends with '<|im_end|>"
+    )
+    assert "<think>', but what is learned begins at the answer itself" in line
+
+
+def test_turns_of_weight_0_are_read_and_not_learned(tmp_path: Path) -> None:
+    turns = [TURNS[0], TURNS[1] | {"weight": 1}, TURNS[2], TURNS[3] | {"weight": 0}]
+    path = write(tmp_path / "a.jsonl", [{"messages": turns}])
+    for tokenizer in (chat_tokenizer(), chat_tokenizer(OURS["marked"])):
+        row = encoded(chats(path, validation_path=str(path)), tokenizer)[0][0]
+        learned = tokenizer.decode([label for label in row["labels"] if label != IGNORED])
+        assert learned.strip() == f"{TURNS[1]['content']}<|im_end|>"
+        assert TURNS[3]["content"] in tokenizer.decode(row["input_ids"])
+        assert row["reference"] == TURNS[1]["content"]
+        assert json.loads(row["source"]) == TURNS[:1]
 
 
 def test_samples_are_spread_over_the_rows_that_were_not_cut(tmp_path: Path) -> None:

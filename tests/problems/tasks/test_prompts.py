@@ -88,7 +88,7 @@ def test_what_a_template_refuses_is_told_with_the_source() -> None:
     ):
         prompt.labelled(SOURCE, TARGET, 64)
     unmarked = ChatPrompt(
-        chat_tokenizer("{% if false %}{% generation %}{% endgeneration %}{% endif %}{{ 'xy' }}"), None
+        chat_tokenizer("{% if false %}{% generation %}{% endgeneration %}{% endif %}" + CHATML), None
     )
     with pytest.raises(UserError, match=r"^--task\.chat_template: .* marks no token of an answer"):
         unmarked.labelled(SOURCE, TARGET, 64)

@@ -1,13 +1,10 @@
 """The labels of a conversation are exact to the token, with real templates and with the odd cases of our own."""
 
 import importlib.util
-from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer
 
-from configs.errors import UserError
 from configs.schema import ModelConfig
 from problems.models.load import load_tokenizer
 from problems.tasks.templates import (
@@ -15,11 +12,23 @@ from problems.tasks.templates import (
     RowRefused,
     Template,
     TemplateRefused,
+    answers,
     refusal,
-    take_template,
     template_of,
 )
-from tests.helpers.chat_toys import CHATML, FORGETFUL, OURS, SYSTEM, TURNS, chat_tokenizer, shipped
+from tests.helpers.chat_toys import (
+    ANSWERLESS,
+    CHATML,
+    FORGETFUL,
+    OURS,
+    PARTS,
+    SILENT,
+    SYSTEM,
+    THINKING,
+    TURNS,
+    chat_tokenizer,
+    shipped,
+)
 
 REAL = {
     # trl's name -> the beginning of text, what ends an answer's turn, and whether there may be a system turn
@@ -193,13 +202,93 @@ def test_pieces_are_taken_one_by_one_where_a_token_lies_across() -> None:
 def test_turns_that_were_given_and_greetings_are_read_and_not_learned() -> None:
     for name in ("marked", "no system turn"):
         tokenizer = chat_tokenizer(OURS[name])
-        ids, labels = Template(tokenizer).labelled(TURNS, learned=3)
+        ids, labels = Template(tokenizer).labelled(TURNS, learned=[3])
         (text,) = learned_texts(tokenizer, ids, labels)
         assert text.startswith(TURNS[3]["content"])
-    greeting = [{"role": "assistant", "content": "Hello!"}, *TURNS[:2]]
-    for tokenizer in (chat_tokenizer(), chat_tokenizer(OURS["marked"])):
-        (text,) = learned_texts(tokenizer, *Template(tokenizer).labelled(greeting))
-        assert text.startswith(TURNS[1]["content"])
+    greeting = {"role": "assistant", "content": "Hello!"}
+    for before in ([greeting], [SYSTEM, greeting], [SYSTEM, greeting, greeting]):
+        for tokenizer in (chat_tokenizer(), chat_tokenizer(OURS["marked"])):
+            (text,) = learned_texts(tokenizer, *Template(tokenizer).labelled([*before, *TURNS[:2]]))
+            assert text.startswith(TURNS[1]["content"])
+    assert answers([SYSTEM, greeting, *TURNS]) == [3, 5]
+    assert answers([SYSTEM, greeting]) == []
+
+
+def test_marks_are_those_of_the_turn_that_they_stand_in() -> None:
+    """Turns without marks, or with several, must not shift those of the others."""
+    tokenizer = chat_tokenizer(SILENT)
+    silent = {"role": "assistant", "content": "silence"}
+    for before in ([silent], [TURNS[0], silent]):
+        ids, labels = Template(tokenizer).labelled([*before, *TURNS], [len(before) + 1])
+        (text,) = learned_texts(tokenizer, ids, labels)
+        assert text == f"{TURNS[1]['content']}<|im_end|>"
+    tokenizer = chat_tokenizer(THINKING)
+    ids, labels = Template(tokenizer).labelled(TURNS, [3])
+    assert learned_texts(tokenizer, ids, labels) == ["<think>", f"{TURNS[3]['content']}<|im_end|>"]
+
+
+def test_marks_are_counted_where_a_template_refuses_a_greeting_alone() -> None:
+    asks = "{% if not messages | selectattr('role', 'eq', 'user') | list %}{{ raise_exception('No user') }}{% endif %}"
+    greeting = {"role": "assistant", "content": "Hello!"}
+    tokenizer = chat_tokenizer(asks + OURS["marked"])
+    (text,) = learned_texts(tokenizer, *Template(tokenizer).labelled([greeting, *TURNS[:2]]))
+    assert text.startswith(TURNS[1]["content"])
+    with pytest.raises(TemplateRefused, match="marks other parts of an answer when more turns follow"):
+        Template(chat_tokenizer(asks + THINKING)).labelled([greeting, *TURNS[:2]])
+
+
+def test_a_template_that_reads_lists_of_parts_is_given_them() -> None:
+    """With texts it writes no words at all, and the model would learn empty answers."""
+    template = Template(chat_tokenizer(PARTS))
+    assert template.in_parts
+    ids, labels = template.labelled([SYSTEM, *TURNS])
+    assert learned_texts(template.tokenizer, ids, labels) == [f"{TURNS[i]['content']}<|im_end|>\n" for i in (1, 3)]
+    assert template.tokenizer.decode(template.prompt(TURNS[:1])).count(TURNS[0]["content"]) == 1
+    assert template.given(TURNS[:1]) == [{"role": "user", "content": [{"type": "text", "text": TURNS[0]["content"]}]}]
+    assert Template(chat_tokenizer()).given(TURNS) == TURNS
+
+
+@pytest.mark.parametrize("name", ["idefics3", "idefics3_training", "smolvlm", "smolvlm_training", "llava_next"])
+def test_so_are_real_ones(name: str) -> None:
+    text = shipped(name)
+    if text is None:
+        pytest.skip(f"needs trl's template {name}: uv pip install trl")
+    template = Template(chat_tokenizer(text))
+    found = learned_texts(template.tokenizer, *template.labelled(TURNS))
+    assert [TURNS[i]["content"] in learned for i, learned in zip((1, 3), found, strict=True)] == [True, True]
+
+
+def test_a_template_that_leaves_the_words_out_is_refused() -> None:
+    template = Template(chat_tokenizer(ANSWERLESS))
+    assert template.in_parts is None
+    with pytest.raises(TemplateRefused, match=r"^leaves out the text of a turn"):
+        template.labelled(TURNS)
+
+
+def test_a_prompt_that_does_not_match_its_answer_is_told_apart_from_later_turns() -> None:
+    thoughtful = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>{% endif %}")
+    assert thoughtful != CHATML
+    with pytest.raises(TemplateRefused, match=r"^begins an answer otherwise than its prompt for an answer"):
+        Template(chat_tokenizer(thoughtful)).labelled(TURNS[:2])
+    marked = Template(
+        chat_tokenizer(OURS["marked"].replace("assistant\n{% endif %}", "assistant\n<think>{% endif %}"))
+    )
+    marked.labelled(TURNS[:2])
+    assert marked.gap == (
+        r"its prompt for an answer ends with '<|im_end|>\n<|im_start|>assistant\n<think>', but what is learned begins "
+        "at the answer itself"
+    )
+    assert all(Template(chat_tokenizer(text)).gap == "" for text in (*OURS.values(), PARTS, ANSWERLESS))
+
+
+@pytest.mark.parametrize("name", ["deepseek_r1_distill", "deepseekv3", "nemotron_3_nano"])
+def test_real_ones_are_refused_or_told(name: str) -> None:
+    text, marked = shipped(name), shipped(f"{name}_training")
+    if text is None or marked is None:
+        pytest.skip(f"needs trl's template {name}: uv pip install trl")
+    with pytest.raises(TemplateRefused, match=r"^begins an answer otherwise"):
+        Template(chat_tokenizer(text)).labelled(TURNS[:2])
+    assert "<think>" in Template(chat_tokenizer(marked)).gap
 
 
 def test_a_template_without_an_end_of_turn_is_told() -> None:
@@ -217,23 +306,6 @@ def test_the_first_token_has_no_label() -> None:
     _, labels = Template(tokenizer).labelled([{"role": "user", "content": ""}, TURNS[1]])
     assert labels[0] == IGNORED
     assert IGNORED not in labels[1:]
-
-
-def test_a_template_from_a_file_is_checked_and_kept_with_the_tokenizer(tmp_path: Path) -> None:
-    tokenizer, file = chat_tokenizer(None), tmp_path / "t.jinja"
-    assert template_of(tokenizer) is None
-    take_template(tokenizer, None)
-    assert template_of(tokenizer) is None
-    file.write_text(OURS["marked"])
-    take_template(tokenizer, str(file))
-    tokenizer.save_pretrained(tmp_path / "saved")
-    assert template_of(AutoTokenizer.from_pretrained(tmp_path / "saved")) == OURS["marked"]
-    for content, words in ((b"{% for x %}", r"t\.jinja, line 1"), (b"\xff", "not UTF-8"), (b" ", "is empty")):
-        file.write_bytes(content)
-        with pytest.raises(UserError, match=rf"^--task\.chat_template: .*{words}"):
-            take_template(tokenizer, str(file))
-    with pytest.raises(UserError, match=r"^--task\.chat_template: .*none\.jinja cannot be read \(No such file"):
-        take_template(tokenizer, str(tmp_path / "none.jinja"))
 
 
 def test_of_several_templates_the_default_one_is_taken() -> None:

@@ -64,14 +64,95 @@ def test_of_prompt_and_completion_the_completion_alone_is_learned() -> None:
     turns = chat(
         prompt=[*MESSAGES, {"role": "user", "content": "r"}], completion=[{"role": "assistant", "content": "b"}]
     )
-    assert turns.learned == 3
+    assert turns.learned == (3,)
     texts = chat(prompt="q", completion="a")
-    assert (texts.messages, texts.learned) == (tuple(MESSAGES), 1)
+    assert (texts.messages, texts.learned) == (tuple(MESSAGES), (1,))
 
 
 def test_an_input_stands_below_its_instruction() -> None:
     assert chat(instruction="Add.", input="1, 2", output="3").messages[0]["content"] == "Add.\n\n1, 2"
     assert chat(instruction="Add.", input=None, output="3").messages[0]["content"] == "Add."
+
+
+GREETING = {"role": "assistant", "content": "Hello!"}
+SYSTEM = {"role": "system", "content": "Be short."}
+
+
+def test_assistant_turns_before_the_first_user_s_are_not_learned() -> None:
+    assert chat(messages=[SYSTEM, GREETING, *MESSAGES]).learned == (3,)
+    assert chat(messages=[GREETING, *MESSAGES]).learned == (2,)
+    with pytest.raises(UserError, match="no assistant turn after a user's, so nothing can be learned"):
+        chat(messages=[SYSTEM, GREETING])
+    with pytest.raises(UserError, match="no assistant turn after a user's, so nothing can be learned"):
+        chat(prompt=[SYSTEM], completion="a")
+
+
+@pytest.mark.parametrize("key", ["weight", "train"])
+def test_turns_that_are_not_to_be_learned_are_read(key: str) -> None:
+    two = [MESSAGES[0], MESSAGES[1] | {key: 0}, MESSAGES[0], MESSAGES[1] | {key: 1}]
+    assert chat(messages=two).learned == (3,)
+    assert chat(messages=two).messages == (*MESSAGES, *MESSAGES)
+    assert chat(messages=[*two[2:], *two[:2]]).learned == (1,)
+    assert chat(messages=[*two[2:], *two[:2]]).last == 1
+    assert chat(messages=[MESSAGES[0], MESSAGES[1] | {key: None}]).learned == (1,)
+    assert chat(messages=[MESSAGES[0] | {key: 0.5}, MESSAGES[1]]).learned == (1,), "a user's turn is never learned"
+    with pytest.raises(UserError, match="no assistant turn after a user's that is to be learned"):
+        chat(messages=two[:2])
+    with pytest.raises(UserError, match=rf"turn 2 of 'messages' has {key} '0\.5'; allowed: (0|false) \(not learned\)"):
+        chat(messages=[MESSAGES[0], MESSAGES[1] | {key: 0.5}])
+
+
+def test_a_column_system_is_the_system_turn_of_a_conversation_without_one() -> None:
+    system = SYSTEM["content"]
+    for row in (
+        {"conversations": SHAREGPT}, {"instruction": "q", "output": "a"}, {"messages": MESSAGES},
+        {"prompt": "q", "completion": "a"},
+    ):  # fmt: skip
+        found = chat(**row, system=system)
+        assert found.messages == (SYSTEM, *MESSAGES)
+        assert found.learned == (2,)
+        assert chat(**row, system=" ").messages == tuple(MESSAGES)
+        assert form_of(W, [row, row | {"system": system}])[-1] == "system"
+    assert chat(messages=[SYSTEM, *MESSAGES], system="Another one.").messages == (SYSTEM, *MESSAGES)
+    assert form_of(W, [{"text": "a", "system": "b"}]) == ("text",)
+
+
+def test_the_history_of_an_instruction_is_read_as_turns_that_are_not_learned(log_lines: list[str]) -> None:
+    rows: list[dict[str, Any]] = [
+        {"instruction": "q", "output": "a", "history": [["p", "b"]]},
+        {"instruction": "q", "output": "a", "history": []},
+    ]
+    form = form_of(W, rows)
+    assert form == ("instruction", "output", "history")
+    found = chat_of(W, rows[0], form)
+    assert [turn["content"] for turn in found.messages] == ["p", "b", "q", "a"]
+    assert [turn["role"] for turn in found.messages] == ["user", "assistant"] * 2
+    assert found.learned == (3,)
+    assert chat_of(W, rows[1], form).messages == tuple(MESSAGES)
+    assert log_lines == []
+
+
+@pytest.mark.parametrize(
+    "row",
+    [{"instruction": "q", "output": "a", "history": "p b"}, {"messages": MESSAGES, "history": [["p", "b"]]}],
+    ids=["another form", "other columns"],
+)
+def test_another_history_is_told_of_once(log_lines: list[str], row: dict[str, Any]) -> None:
+    form = form_of(W, [row, row])
+    assert chat_of(W, row, form).messages == tuple(MESSAGES)
+    (line,) = log_lines
+    assert line.startswith(f"WARNING {W}: column 'history' is not read; it is read beside instruction and output")
+
+
+@pytest.mark.parametrize("name", ["tools", "functions"])
+def test_tools_that_are_offered_are_refused(name: str) -> None:
+    for nothing in (None, "", "[]", [], {}):
+        assert chat(messages=MESSAGES, **{name: nothing}).messages == tuple(MESSAGES)
+    for tools in ([{"name": "f"}], '[{"name": "f"}]'):
+        with pytest.raises(
+            UserError, match=rf"^--task\.path: a\.jsonl: column '{name}' offers tools to the assistant"
+        ):
+            chat(messages=MESSAGES, **{name: tools})
 
 
 TOOLS = (
@@ -106,6 +187,8 @@ BAD: dict[str, dict[str, Any]] = {
     "column 'text' has no text, but a number": {"text": 3},
     "column 'text' holds a broken character (half of a surrogate pair, '\\ud83d')": {"text": "a\ud83d"},
     "turn 1 of 'messages' holds a broken character": {"messages": [{"role": "user", "content": "\ud83d"}]},
+    "column 'system' holds a number; allowed: a text": {"messages": MESSAGES, "system": 3},
+    "column 'history' has no text": {"instruction": "x", "output": "y", "history": [["p", " "]]},
     "turn 1 of 'messages' has no 'role'": {"messages": [{"role": ["user"], "content": "x"}]},
 }
 

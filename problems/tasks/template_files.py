@@ -1,0 +1,56 @@
+"""The chat template that a run uses: the model's own or that of a file, with a fixed date in place of the day's."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, TemplateSyntaxError
+from jinja2.ext import Extension
+from transformers import PreTrainedTokenizerBase
+
+from configs.errors import UserError
+from problems.tasks.template_dates import with_fixed_date
+from problems.tasks.templates import template_of
+
+
+def take_template(tokenizer: PreTrainedTokenizerBase, file: str | None) -> None:
+    """Gives the tokenizer the template in `file` (task.chat_template; None: it keeps its own), with a fixed date.
+
+    Raises UserError where the file has no template.
+    """
+    text = template_of(tokenizer) if file is None else _read(file)
+    if text is None:
+        return
+    dated = with_fixed_date(text)
+    if file is not None:
+        tokenizer.chat_template = dated
+    elif dated != text:
+        own: Any = tokenizer.chat_template
+        tokenizer.chat_template = {**own, "default": dated} if isinstance(own, dict) else dated
+
+
+def _read(file: str) -> str:
+    try:
+        text = Path(file).expanduser().read_text(encoding="utf-8")
+        _SYNTAX.parse(text)
+    except UnicodeDecodeError as error:
+        raise UserError(f"--task.chat_template: {file} is not UTF-8 (byte {error.start})") from error
+    except OSError as error:
+        raise UserError(f"--task.chat_template: {file} cannot be read ({error.strerror})") from error
+    except TemplateSyntaxError as error:
+        raise UserError(f"--task.chat_template: {file}, line {error.lineno}: {error.message}") from error
+    if not text.strip():
+        raise UserError(f"--task.chat_template: {file} is empty; allowed: a Jinja template")
+    return text
+
+
+class _Marks(Extension):
+    """Parses the tag `generation`, which transformers adds to Jinja."""
+
+    tags = {"generation"}  # noqa: RUF012 (Jinja's own way)
+
+    def parse(self, parser: Any) -> Any:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+_SYNTAX = Environment(extensions=[_Marks, "jinja2.ext.loopcontrols"])
