@@ -1,4 +1,4 @@
-"""Measure the peak memory of the search and of plain LoRA on the same batches, each in a process of its own.
+"""Measure the peak memory of search, retraining and plain LoRA on equal batches, each in a process of its own.
 
 Both count from the first step on. On a CPU: the largest resident memory (VmHWM of Linux), libraries and model
 included. On a GPU: the most memory that torch had allocated.
@@ -17,8 +17,9 @@ from rich.table import Table
 
 from benchmarks.command import child, main
 from benchmarks.random_models import RANDOM, shape_of
+from benchmarks.retraining import Retraining
 from benchmarks.timing import Batch
-from benchmarks.workload import AdaLoraStep, PlainStep, SearchStep, language_workload, make_workload
+from benchmarks.workload import AdaLoraStep, PlainStep, SearchStep, Workload, language_workload, make_workload
 from configs.errors import UserError
 from engine.run.resources import peak_memory
 from engine.terminal.bar import Bar
@@ -26,7 +27,10 @@ from problems.hypergradients import HYPERGRADIENTS
 from problems.machine.compute import Compute
 
 TARGET = 1.10
-"""The search may take this many times the peak memory of plain LoRA."""
+"""The search, and the retraining, may take this many times the peak memory of plain LoRA."""
+RETRAIN = "retrain"
+ALWAYS = ("lora", "adalora", RETRAIN)
+"""What is measured beside the searches: plain LoRA by PEFT, the program's AdaLoRA, and its own retraining."""
 STATUS = Path("/proc/self/status")
 
 
@@ -61,16 +65,16 @@ class MemorySettings:
     steps: int = 5
     """Steps that are taken before the peak is read."""
     only: str | None = None
-    """Measure only this training, in this process: lora, adalora or a hypergradient."""
+    """Measure only this training, in this process: lora, adalora, retrain or a hypergradient."""
 
     AT_LEAST: ClassVar = {"steps": 1, "k": 1, "batch_size": 1, "length": 4}
 
 
 def measure(settings: MemorySettings) -> tuple[dict[str, Any], list[Table]]:
     """Measures each training in a process of its own. Raises UserError for an unknown training or model."""
-    names = ["lora", "adalora", *settings.methods]
+    names = [*ALWAYS, *settings.methods]
     _refuse_unknown("--methods", settings.methods, [*HYPERGRADIENTS])
-    _refuse_unknown("--only", [] if settings.only is None else [settings.only], ["lora", "adalora", *HYPERGRADIENTS])
+    _refuse_unknown("--only", [] if settings.only is None else [settings.only], [*ALWAYS, *HYPERGRADIENTS])
     shape_of(settings.model)
     if settings.only is not None:
         return _measure_one(settings, settings.only), []
@@ -90,7 +94,7 @@ def measure(settings: MemorySettings) -> tuple[dict[str, Any], list[Table]]:
         table.add_column(column, justify="left" if column == "training" else "right")
     for name in names:
         mib, ratio = found[name], found[name]["peak_mib"] / floor
-        target = f"{TARGET:g}" if name in settings.methods else ""
+        target = f"{TARGET:g}" if name in (RETRAIN, *settings.methods) else ""
         table.add_row(name, f"{mib['peak_mib']:.0f}", f"{mib['before_mib']:.0f}", f"{ratio:.3f}", target)
     return numbers, [table]
 
@@ -123,6 +127,17 @@ def _measure_one(settings: MemorySettings, name: str) -> dict[str, Any]:
         work = language_workload(values, settings.model, rows, settings.length)
     else:
         work = make_workload(values | {"model.name": settings.model}, None, rows, length=settings.length)
+    with tempfile.TemporaryDirectory() as folder:
+        train = _training(work, settings, name, Path(folder))
+        before = _start_counting(work.compute)
+        train()
+        return {"before_mib": before, "peak_mib": _peak(work.compute)}
+
+
+def _training(work: Workload, settings: MemorySettings, name: str, folder: Path) -> Callable[[], None]:
+    """A function that takes all steps of a training; what it needs beforehand is made here."""
+    if name == RETRAIN:
+        return Retraining(work, settings.steps, folder).run
     step: Callable[[Batch], None]
     if name == "lora":
         plain = work.lora()
@@ -133,10 +148,12 @@ def _measure_one(settings: MemorySettings, name: str) -> dict[str, Any]:
     else:
         step = AdaLoraStep(work) if name == "adalora" else SearchStep(work, name)
     batches = work.batches(settings.steps)
-    before = _start_counting(work.compute)
-    for batch in batches:
-        step(batch)
-    return {"before_mib": before, "peak_mib": _peak(work.compute)}
+
+    def train() -> None:
+        for batch in batches:
+            step(batch)
+
+    return train
 
 
 def _start_counting(compute: Compute) -> float:

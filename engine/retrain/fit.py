@@ -69,7 +69,7 @@ def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mappi
         model=prepared.model,
         compute=run.compute,
         processes=processes,
-        args=_arguments(config, run.task, run.compute, folder),
+        args=training_arguments(config, run.task, run.compute, folder),
         train_dataset=data.train,
         data_collator=data.collate,
         callbacks=[*prepared.callbacks, StopWhenAsked(run.stop, processes), clock, seal],
@@ -137,7 +137,8 @@ def _evaluate(trainer: RetrainTrainer, run: Context, data: Data, seconds: float,
     return Fitted(task.combine(by_split), seconds, steps, "".join(texts) or None, mean, losses, count)
 
 
-def _arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) -> TrainingArguments:
+def training_arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) -> TrainingArguments:
+    """What Trainer is told of a training by `config`, which writes its checkpoints into `folder`."""
     settings = config.retrain
     arguments = TrainingArguments(
         output_dir=str(folder),

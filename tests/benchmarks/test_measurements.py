@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import answer, data, growth, memory, startup, step, total
+from benchmarks import answer, data, growth, startup, step, total
 from benchmarks.command import main
 from benchmarks.stock import StockStep
 from benchmarks.workload import PlainStep, SearchStep, Workload, make_workload
@@ -152,39 +152,6 @@ def test_runs_of_an_earlier_measurement_are_not_replaced(tmp_path: Path) -> None
     settings = total.TotalSettings(tasks=["sst2"], seeds=[0, 1], runs_folder=str(tmp_path))
     with pytest.raises(UserError, match=rf"^--runs_folder: {earlier} is there already; allowed: a folder without"):
         total.measure(settings)
-
-
-@pytest.mark.trains
-def test_memory_of_one_training(model_folder: ModelFolder, tmp_path: Path) -> None:
-    place = tmp_path / "memory.json"
-    argv = ["--json", str(place), "--model", str(model_folder("bert")), "--only", "darts", "--device", "cpu"]
-    assert main(memory.MemorySettings, memory.measure, [*argv, "--steps", "1", "--length", "16", "--k", "4"]) == 0
-    numbers = json.loads(place.read_text())
-    assert 0 < numbers["before_mib"] <= numbers["peak_mib"] + 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "option", "allowed"),
-    [
-        (("--only", "newton"), "--only: 'newton'", ["lora", "adalora", *HYPERGRADIENTS]),
-        (("--methods", "[darts,newton]"), "--methods: 'newton'", [*HYPERGRADIENTS]),
-        (("--methods", "[lora]"), "--methods: 'lora'", [*HYPERGRADIENTS]),  # it is measured anyway
-    ],
-)
-def test_memory_of_an_unknown_training_is_refused(
-    arguments: tuple[str, ...], option: str, allowed: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(memory.MemorySettings, memory.measure, list(arguments)) == 2
-    assert f"{option} is not allowed; allowed: {', '.join(allowed)}\n" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_memory_in_processes_of_their_own(model_folder: ModelFolder) -> None:
-    settings = memory.MemorySettings(
-        model=str(model_folder("bert")), methods=["darts"], steps=1, length=16, k=4, device="cpu"
-    )
-    numbers, _ = memory.measure(settings)
-    assert set(numbers["ratio_to_lora"]) == {"adalora", "darts"}
 
 
 def test_data_is_tokenised_once(model_folder: ModelFolder, glue: Path) -> None:
