@@ -74,8 +74,8 @@ def _held(model: nn.Module, batch: dict[str, Tensor], compute: Compute) -> tuple
     with count.noting(), compute.autocast():
         output: Any = model(**there)
     count.keep(output.logits)
-    scores = count.size(output.logits)  # the gradient of the scores is as large as they are
-    return count.all() + scores, count.with_blocks_again() + scores
+    gradient = count.size(output.logits)  # of the scores, at the beginning of the backward pass
+    return count.all() + gradient, count.with_blocks_again(gradient)
 
 
 @dataclass
@@ -130,12 +130,12 @@ class _Count:
             everything |= saved
         return float(sum(everything.values()))
 
-    def with_blocks_again(self) -> float:
-        """Bytes that are kept while the block that saves most has been computed again."""
+    def with_blocks_again(self, gradient: int) -> float:
+        """Bytes at the peak if blocks are computed again, one by one, after the `gradient` of the scores is gone."""
         blocks = [
             sum(size for number, size in saved.items() if number not in self.kept) for saved in self.inside.values()
         ]
-        return float(sum(self.kept.values()) + max(blocks, default=0))
+        return float(sum(self.kept.values()) + max([gradient, *blocks]))
 
     def _enter(self, number: int, _: nn.Module, args: Any, kwargs: Any) -> Any:
         self.place.append(number)

@@ -19,6 +19,7 @@ from problems.data import Data
 from problems.machine.compute import Compute
 from problems.models.attach import attach_components
 from problems.models.recompute import recompute_blocks
+from problems.tasks import token_loss
 
 TOKENS = 128
 CPU = Compute(torch.device("cpu"), bf16=False)
@@ -30,11 +31,12 @@ def searched_model(run: Context) -> nn.Module:
     return attach_components(base.model, run.config.lora, run.task.peft_type, base.trained_whole)
 
 
-def deep_model(dtype: torch.dtype = torch.float32) -> Any:
+def deep_model(dtype: torch.dtype = torch.float32, vocabulary: int = 50) -> Any:
     """Twelve blocks, so that what all blocks keep is much more than what one of them needs."""
     torch.manual_seed(0)
     sizes = {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 12, "num_attention_heads": 4}
-    model = LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=50)).to(dtype)
+    model = LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=vocabulary)).to(dtype)
+    model.loss_function = token_loss.token_loss
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("q_proj" in name)
     return model
@@ -89,6 +91,22 @@ def test_what_it_finds_is_the_peak_of_a_step(rows: int, again: bool) -> None:
     assert 0.8 * found <= peak <= 1.2 * found + gradients, (peak, found, gradients)
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_the_scores_of_a_large_vocabulary_are_there_twice(again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With their gradient. Where the loss is computed in parts, autograd does not save them, but they are kept."""
+    monkeypatch.setattr(token_loss, "CHUNK", 2**14)
+    vocabulary = 20_000
+    model, data = deep_model(vocabulary=vocabulary), rows_of(1)
+    found = activations(model, data, CPU, 1).of(1, again=again)
+    if again:
+        recompute_blocks(model)
+    model.train()
+    batch = data.collate(list(data.train))
+    peak = peak_of(lambda: model(**batch).loss.backward())
+    assert found > 2 * TOKENS * vocabulary * 4
+    assert peak == pytest.approx(found, rel=0.05)
+
+
 @pytest.mark.parametrize("kind", ["bert", "llama"])
 def test_one_row_and_two_tell_what_any_batch_keeps(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], kind: str
@@ -110,7 +128,7 @@ def test_one_row_and_two_tell_what_any_batch_keeps(
         logits = model(**run.data.collate([dict(longest) for _ in range(16)])).logits
     weights = {parameter.untyped_storage().data_ptr() for parameter in (*model.parameters(), *model.buffers())}
     held = sum(size for place, (_, size) in kept.items() if place not in weights)
-    needed = held + 2 * logits.untyped_storage().nbytes()
+    needed = held + 2 * logits.untyped_storage().nbytes()  # the scores and their gradient
     assert 0.99 * needed <= found.of(16, again=False) <= 1.06 * needed
     assert found.blocks == 2
     assert found.of(16, again=True) < found.of(16, again=False)
