@@ -51,6 +51,13 @@ def script(name: str, **conversion: dict[str, bytes]) -> Repository:
 
 ALL = ("train", "validation", "test")
 CHATS = {True: b'{"prompt": "a", "completion": "new"}\n', False: b'{"prompt": "a", "completion": "old"}\n'}
+HEAD = (
+    b"---\nconfigs:\n- config_name: one\n  data_files: one.jsonl\n- config_name: two\n  data_files: two.jsonl\n---\n"
+)
+PAIRS = {
+    name: b"".join(b'{"prompt": "%d", "completion": "of %s"}\n' % (i, name.encode()) for i in range(20))
+    for name in ("one", "two")
+}
 REPOSITORIES = {
     "tuetschek/e2e_nlg": script("e2e_nlg", default=splits("default", parquet(E2E), *ALL)),
     "webnlg-challenge/web_nlg": script(
@@ -70,6 +77,7 @@ REPOSITORIES = {
         "main": {"README.md": b"", "train.jsonl": CHATS[True] * 2, "test.jsonl": CHATS[True]},
         "v1": {"README.md": b"", "train.jsonl": CHATS[False] * 2, "test.jsonl": CHATS[False]},
     }),
+    "own/several": Repository({"main": {"README.md": HEAD, "one.jsonl": PAIRS["one"], "two.jsonl": PAIRS["two"]}}),
 }  # fmt: skip
 
 E2E_TASK = {"type": "generation", "name": "e2e"}
@@ -94,6 +102,10 @@ CASES: dict[str, dict[str, Any]] = {
     "not there": {**E2E_TASK, "path": "own/nothing"},
     "the newest": {"type": "chat", "path": "own/chats"},
     "a revision": {"type": "chat", "path": "own/chats", "revision": "v1"},
+    "a configuration of chats": {"type": "chat", "path": "own/several", "name": "two"},
+    "another configuration of chats": {"type": "chat", "path": "own/several", "name": "one"},
+    "no configuration of chats": {"type": "chat", "path": "own/several", "name": "mine"},
+    "the only configuration of a conversion": {**TOKENS, "path": "tner/bionlp2004", "name": "mine"},
     "no such revision": {"type": "chat", "path": "own/chats", "revision": "v9"},
 }
 # One process for all of them: what the hub's clients know of their address they read when they are imported.
@@ -175,6 +187,14 @@ def test_a_revision_of_the_data_is_taken(found: Callable[[str], dict[str, Any]])
 
 
 @slow
+def test_a_name_chooses_the_configuration_of_chats(found: Callable[[str], dict[str, Any]]) -> None:
+    for case, name in (("a configuration of chats", "two"), ("another configuration of chats", "one")):
+        assert found(case).get("error") is None
+        assert all(f"of {name}" in json.dumps(row) for row in found(case)["train"])
+    assert found("the only configuration of a conversion") == found("numbers of a known data set")
+
+
+@slow
 @pytest.mark.parametrize(
     ("case", "words"),
     [
@@ -184,6 +204,10 @@ def test_a_revision_of_the_data_is_taken(found: Callable[[str], dict[str, Any]])
         ),
         ("a script that is not converted", ("--task.path: own/unconverted is made by a script", "has not converted")),
         ("several configurations", ("(release_v3.0_en, webnlg_challenge_2017); this task reads",)),
+        (
+            "no configuration of chats",
+            ("--task.name: 'mine' is not allowed, as own/several has several configurations; allowed", ": one, two"),
+        ),
         ("numbers without names", ("split 'train' of own/unnamed, row 1: column 'tags' holds the number 3",)),
         ("gated", ("cannot load 'own/gated, e2e'", "gated dataset", "authenticated")),
         ("too many requests", ("cannot load 'own/busy, e2e'", "429")),
@@ -202,7 +226,10 @@ def test_what_cannot_be_loaded_is_one_line(
 
 @slow
 def test_what_was_loaded_once_needs_no_hub(found: Callable[[str], dict[str, Any]], home: Path) -> None:
-    cases = {name: CASES[name] for name in ("a script", "a configuration", "numbers of a known data set")}
+    cases = {
+        name: CASES[name]
+        for name in ("a script", "a configuration", "numbers of a known data set", "a configuration of chats")
+    }
     again = outcomes("http://127.0.0.1:1", home, cases, "1")
     for name in cases:
         assert again[name] == found(name)
