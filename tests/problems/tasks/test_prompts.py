@@ -39,6 +39,16 @@ def test_an_own_table_speaks_through_the_template(name: str) -> None:
     assert task.ends(tokenizer) == [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|im_end|>")]
 
 
+def test_a_prompt_that_is_not_where_the_learned_text_begins_is_warned_of(log_lines: list[str]) -> None:
+    thoughtful = OURS["marked"].replace("assistant\n{% endif %}", "assistant\n<think>{% endif %}")
+    rows = Dataset.from_dict({"source": [SOURCE], "target": [TARGET]})
+    for template, prompt, told in ((thoughtful, "chat", 1), (thoughtful, "plain", 0), (OURS["marked"], "chat", 0)):
+        log_lines.clear()
+        task, tokenizer = mine(prompt=prompt), chat_tokenizer(template)
+        task.example(task.encode(rows, tokenizer)[0], tokenizer)
+        assert sum("its prompt for an answer ends with" in line for line in log_lines) == told
+
+
 def test_the_form_of_the_prompt_is_a_key_and_the_benchmarks_keep_theirs() -> None:
     with_template, without = chat_tokenizer(), chat_tokenizer(None)
     plain = PlainPrompt(without).ids(SOURCE)
