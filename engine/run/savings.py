@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from configs.errors import UserError
+from configs.schema import RunConfig
 from configs.values import with_values
 from engine.run.activations import Activations
 from engine.run.workbench import Workbench
@@ -58,12 +59,17 @@ class Saving:
     @property
     def words(self) -> str:
         """The settings as options of the command line."""
-        return " ".join(f"--{key} {str(value).lower()}" for key, value in self.settings.items())
+        return options(self.settings)
+
+
+def options(settings: dict[str, Any]) -> str:
+    """Settings (key -> value) as they are written on a command line."""
+    return " ".join(f"--{key} {str(value).lower()}" for key, value in settings.items())
 
 
 def savings(run: Workbench, training: Training) -> list[Saving]:
     """The three changes that save most, the largest saving first; none that `run` would refuse."""
-    found = [one for one in _candidates(run, training) if one.bytes > 0 and _accepted(run, one.settings)]
+    found = [one for one in _candidates(run, training) if one.bytes > 0 and accepted(run.config, one.settings)]
     return sorted(found, key=lambda one: -one.bytes)[:3]
 
 
@@ -98,9 +104,10 @@ def _half_batch(run: Workbench, section: str) -> dict[str, int]:
     return {**batch, f"{section}.gradient_accumulation": parts}
 
 
-def _accepted(run: Workbench, settings: dict[str, Any]) -> bool:
+def accepted(config: RunConfig, settings: dict[str, Any]) -> bool:
+    """Whether the configuration takes these settings (key -> value)."""
     try:
-        with_values(run.config, settings)
+        with_values(config, settings)
     except UserError:
         return False
     return True

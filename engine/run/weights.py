@@ -7,6 +7,7 @@ import torch
 from configs.errors import UserError
 from configs.schema import RunConfig
 from engine.run.free import GIB, free
+from engine.run.savings import accepted, options
 from problems.machine.compute import Compute
 from problems.models.precision import count_parameters
 
@@ -27,10 +28,13 @@ def refuse_large_weights(config: RunConfig, auto_class: Any, dtype: torch.dtype,
     needed, left = count * size, free(compute)
     if needed <= left:
         return
-    smaller = [f"--model.dtype bf16 ({count * 2 / GIB:.1f} GiB)"] if size > 2 else []
+    smaller: list[tuple[dict[str, Any], float]] = [({"model.dtype": "bf16"}, 2.0)] if size > 2 else []
     if size > 1 and compute.device.type == "cuda":
-        smaller += [f"--model.load_in_4bit true ({count * _IN_4BIT / GIB:.1f} GiB)"]
-    saving = ", ".join([*smaller, "a smaller model"])
+        # 4 bits leave no choice of a dtype.
+        dtype_of_4bit = {"model.dtype": "auto"} if config.model.dtype == "bf16" else {}
+        smaller.append(({"model.load_in_4bit": True, **dtype_of_4bit}, _IN_4BIT))
+    helping = [f"{options(one)} ({count * each / GIB:.1f} GiB)" for one, each in smaller if accepted(config, one)]
+    saving = ", ".join([*helping, "a smaller model"])
     raise UserError(
         f"--model.name: the weights of {config.model.name} need {needed / GIB:.1f} GiB, and {left / GIB:.1f} GiB are "
         f"free; what helps: {saving}; --ignore_memory_estimate true tries anyway"

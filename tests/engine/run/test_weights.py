@@ -44,6 +44,32 @@ def test_the_limit_is_the_bytes_of_all_parameters(
         assert ("--model.dtype bf16" in str(refused.value)) == (dtype == torch.float32)
 
 
+@pytest.mark.parametrize(
+    ("given", "device", "named"),
+    [
+        ((), "cpu", ["--model.dtype bf16"]),
+        ((), "cuda", ["--model.dtype bf16", "--model.load_in_4bit true"]),
+        (("--model.dtype", "bf16"), "cuda", ["--model.load_in_4bit true --model.dtype auto"]),
+        (("--method", "full"), "cuda", []),  # it trains all weights in fp32
+    ],
+)
+def test_what_is_said_to_help_is_accepted(
+    tiny_config: Callable[..., RunConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    given: tuple[str, ...],
+    device: str,
+    named: list[str],
+) -> None:
+    monkeypatch.setattr(weights, "free", lambda compute: 0.0)
+    config = tiny_config("--device", "auto", *given)
+    dtype = torch.bfloat16 if config.model.dtype == "bf16" else torch.float32
+    with pytest.raises(UserError) as refused:
+        refuse_large_weights(config, KIND, dtype, Compute(torch.device(device), bf16=False))
+    said = str(refused.value).split("what helps: ")[1].split("; ")[0].split(", ")
+    assert [one.rpartition(" (")[0] for one in said[:-1]] == named
+    assert said[-1] == "a smaller model"
+
+
 def test_ignore_memory_estimate_refuses_nothing(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
