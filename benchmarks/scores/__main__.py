@@ -19,6 +19,8 @@ from benchmarks.scores.ordered import learned_ranks
 from benchmarks.scores.spectrum import gradient_spectrum
 from configs.errors import UserError
 from configs.files import load_config
+from configs.rules import moves_alpha
+from configs.schema import RunConfig
 from engine.answer.shares import integrate
 from engine.answer.stage import sample_of
 from engine.run.context import Context
@@ -70,6 +72,7 @@ def measure_scores(settings: ScoresSettings) -> tuple[dict[str, Any], list[Table
 def scores_of_search(folder: RunFolder, budget: float) -> tuple[list[str], dict[str, Tensor]]:
     """The names of the layers, and each score [layers], of one finished search."""
     run = Context(load_config(folder.config), StopRequest(), folder=folder)
+    _refuse(run.config, folder, budget)
     d_tr, _ = run.halves()
     sample = sample_of(run, d_tr)
     model, gates = searched_model(run)
@@ -85,6 +88,20 @@ def scores_of_search(folder: RunFolder, budget: float) -> tuple[list[str], dict[
         f"ranks learned under the budget {budget:g}": learned_ranks(run, budget),
         "cost: fewer parameters first": -Tensor(costs).double(),
     }
+
+
+def _refuse(config: RunConfig, folder: RunFolder, budget: float) -> None:
+    """Raises UserError for a run after which one of the scores cannot be measured."""
+    if budget >= config.lora.k:
+        raise UserError(f"--budget: {budget:g} is not allowed for {folder.root}; allowed: below its --lora.k, "
+                        f"{config.lora.k}")  # fmt: skip
+    if not moves_alpha(config):
+        raise UserError(
+            f"--searched: {folder.root} has --hypergradient.type none, which learns no ranks; allowed: runs with "
+            f"another one"
+        )
+    if not config.answer.rows:
+        raise UserError(f"--searched: {folder.root} has --answer.rows 0; allowed: runs with a larger number")
 
 
 if __name__ == "__main__":

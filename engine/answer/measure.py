@@ -55,7 +55,7 @@ def measure(searched: Searched, sample: Sample, head: Tensor | None, config: Run
     gain, error = alone.above(whole)
     evidence = Evidence(
         rows=len(sample.rows),
-        sources=int(sample.sources.max()) + 1,
+        sources=sample.source_count,
         without="base model" if head is None else "head alone",
         loss=whole.loss,
         gain=gain,

@@ -42,6 +42,17 @@ def sources_of(rows: Dataset, numbers: Sequence[int] | np.ndarray) -> np.ndarray
     return np.arange(len(numbers))
 
 
+def _filled(groups: list[list[int]], size: int) -> list[list[int]]:
+    """Batches of at most `size` rows from groups of rows; only a group that is larger than a batch is divided."""
+    batches: list[list[int]] = []
+    for group in groups:
+        if batches and len(batches[-1]) + len(group) <= size:
+            batches[-1] += group
+        else:
+            batches += [group[i : i + size] for i in range(0, len(group), size)]
+    return batches
+
+
 @dataclass(frozen=True)
 class Sample:
     """Rows of D_val in a random order; what is chosen on one half of them is measured on the other half. All rows of
@@ -70,6 +81,11 @@ class Sample:
         `source`, or only one source, each row counts as a source of its own."""
         return sources_of(self.rows, range(len(self.rows)))
 
+    @property
+    def source_count(self) -> int:
+        """How many sources the rows have."""
+        return int(self.sources.max()) + 1
+
     @cached_property
     def first_half(self) -> np.ndarray:
         """Whether each row lies in the first half, which ends at the source that comes closest to the middle. Boolean
@@ -92,12 +108,15 @@ class Sample:
     def random_batches(self, most: int) -> list[list[int]]:
         """Batches of at most `most` rows in the order of the sample; no batch has rows of both halves.
 
-        There are at least LEAST_BATCHES batches if there are enough rows."""
+        There are at least LEAST_BATCHES batches if there are enough sources. A source that fits into a batch is in one
+        batch."""
         batches: list[list[int]] = []
         for half in (self.first_half, ~self.first_half):
-            rows = np.flatnonzero(half).tolist()
+            rows = np.flatnonzero(half)
             size = max(1, min(most, len(rows) // (LEAST_BATCHES // 2)))
-            batches += [rows[i : i + size] for i in range(0, len(rows), size)]
+            rows = rows[np.argsort(self.sources[rows], kind="stable")]
+            _, starts = np.unique(self.sources[rows], return_index=True)
+            batches += _filled([group.tolist() for group in np.split(rows, starts[1:])], size)
         return batches
 
     def own(self, batches: Sequence[list[int]]) -> Iterator[tuple[int, dict[str, Tensor], Tensor]]:

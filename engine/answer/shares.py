@@ -162,8 +162,8 @@ class _only_gates:  # noqa: N801 (a context manager, used as a function)
             parameter.requires_grad_(True)
 
 
-LARGEST_GAP = 0.03
-"""The largest gap that `allowed_gap` allows."""
+EXACT = 0.02
+"""Shares that miss the measured cost by more than this part of it are inexact."""
 
 Integrate = Callable[[int], Shares]
 """Number of nodes -> shares."""
@@ -174,7 +174,7 @@ def allowed_gap(compute: Compute) -> float:
 
     In bf16 it is larger, as more nodes do not lower the rounding: on SmolLM2-135M 3 nodes miss the cost by 2.5 % in
     bf16 and by 1.3 % in fp32, 6 nodes by 1.5 % and by 0.01 %."""
-    return LARGEST_GAP if compute.bf16 else 0.02
+    return 0.03 if compute.bf16 else EXACT
 
 
 def complete(

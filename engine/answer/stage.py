@@ -81,8 +81,8 @@ def _measured(run: Workbench, singular: Tensor, sizes: list[int]) -> tuple[Evide
         )
         return None
     sample = sample_of(run, d_val)
-    count, sources = len(sample.rows), int(sample.sources.max()) + 1
-    if few := too_few(count, sources):
+    count = len(sample.rows)
+    if few := too_few(count, sample.source_count):
         log.warning("answer: %s", few)
     head, steps = _head(run, data.train.select(d_tr), sample)
     run.compute.let_go()
@@ -114,11 +114,12 @@ def _measured(run: Workbench, singular: Tensor, sizes: list[int]) -> tuple[Evide
 def sample_of(run: Workbench, rows: Sequence[int] | np.ndarray) -> Sample:
     """Up to `answer.rows` of the training rows with these numbers, drawn by seed, on which models are measured.
 
-    All rows of one source are drawn together (but for the last source, if the limit cuts it) and follow each other."""
-    order = np.random.default_rng(run.config.seed).permutation(rows)
-    together = np.argsort(sources_of(run.data.train, order), kind="stable")
+    Rows are drawn, not sources, so that a source has no more weight than its rows give it; drawn rows of one source
+    follow each other."""
+    drawn = np.random.default_rng(run.config.seed).permutation(rows)[: run.config.answer.rows]
+    together = np.argsort(sources_of(run.data.train, drawn), kind="stable")
     return Sample(
-        run.data.train.select(order[together][: run.config.answer.rows]), run.data.collate, likelihood_of(run.kind),
+        run.data.train.select(drawn[together]), run.data.collate, likelihood_of(run.kind),
         run.compute, run.stop, run.processes, evaluation_batch(run.config),
     )  # fmt: skip
 

@@ -107,7 +107,7 @@ def overfitting_words(evidence: Evidence) -> str:
     """Explains why some cuts keep more than 100 % of the gain, and what that means for the rank that is enough; "" if
     none surely does.
 
-    Where it holds, the rank called enough was too low for a training on all rows (STS-B in docs/how-it-works.md)."""
+    On STS-B, where it held, the rank called enough was too low for a training on all rows (docs/how-it-works.md)."""
     above = any(p.kept - ONE_SIDED * p.kept_standard_error > 1 for p in (*evidence.rank_curve, *evidence.budget_curve))
     words = (
         "some cuts keep more than 100 %: the searched model is over-fitted, and does better on D_val when cut; a "

@@ -118,8 +118,12 @@ def too_few(rows: int, sources: int) -> str:
     """Says that so many rows of D_val, from so many sources, are too few; "" if they are enough."""
     if sources >= FEW_ROWS:
         return ""
-    counted = f"{rows} rows of D_val" if sources == rows else f"{rows} rows of D_val from {sources} sources"
-    return f"{counted} are too few for a sure answer ({FEW_ROWS} are needed)"
+    if sources == rows:
+        return f"{rows} rows of D_val are too few for a sure answer ({FEW_ROWS} are needed)"
+    return (
+        f"{rows} rows of D_val from {sources} sources are too few for a sure answer (rows from {FEW_ROWS} sources are "
+        f"needed)"
+    )
 
 
 def to_json(evidence: Evidence, tolerance: float) -> dict[str, Any]:
@@ -153,6 +157,7 @@ def from_json(raw: dict[str, Any], where: str) -> tuple[Evidence, float] | None:
     if not any(raw.get(key) is not None for key in KEYS):
         return None
     fields = {key: raw[key] for key in KEYS if key in raw and key not in ("sufficient_rank", "tolerance")}
+    fields.setdefault("sources", fields.get("rows"))  # without sources, each row counts as its own
     try:
         for curve, name in (("rank_curve", "rank"), ("budget_curve", "budget")):
             points = fields[curve]

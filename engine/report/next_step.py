@@ -1,4 +1,4 @@
-"""Propose one command to run after a run, and say why."""
+"""Propose one or two commands to run after a run, and say why."""
 
 import math
 import shlex
@@ -22,16 +22,18 @@ _LONG = 60
 
 
 def print_next(request: Request) -> None:
-    """Prints the next command to try, each in one line that can be pasted into a shell."""
+    """Prints the next commands to try, each in one line that can be pasted into a shell."""
     for word, (command, why) in zip(("next", "or"), next_steps(request), strict=False):
         console.print(f"{word:>17}  {command}   # {why}", highlight=False, soft_wrap=True, style="bold")
 
 
 def next_steps(request: Request) -> list[tuple[str, str]]:
     """The commands to propose, one or two, and why: after a search the retraining, and the verdict on its ranks if it
-    can say anything; later the one of `next_step`."""
+    can say anything; later the one of `next_step`. A verdict needs one learning rate, which a sweep has yet to choose.
+    """
     folder = RunFolder.of(request.config)
-    if request.stage != "search" or not folder.ranks.exists() or not _can_be_shuffled(request.config, folder):
+    asks = request.stage == "search" and not request.config.retrain.learning_rates and folder.ranks.exists()
+    if not asks or not _can_be_shuffled(request.config, folder):
         return [next_step(request)]
     minutes = f"{request.config.verdict.minutes:g} minutes"
     verdict = f"{program()} --config {shlex.quote(str(folder.config))} --stage verdict"

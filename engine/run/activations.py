@@ -1,6 +1,6 @@
 """Measure, by a forward pass that keeps nothing, how much memory torch would keep for the backward pass of a batch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,7 +40,8 @@ class Activations:
 
 
 def activations(model: nn.Module, data: Data, compute: Compute, rows: int = 2) -> Activations:
-    """Measures one copy of the longest training row and, for batches of several `rows`, two copies.
+    """Measures the longest training row: for batches of several `rows` one and two copies of it, for batches of one
+    row the row and its first half.
 
     The measurement holds less memory than a training on as many rows: each activation is freed when the next layer
     has read it.
@@ -50,21 +51,27 @@ def activations(model: nn.Module, data: Data, compute: Compute, rows: int = 2) -
     model.train()
     # The measurement must not change the dropout masks of the training.
     with replay(random_state(compute.device), compute.device):
-        found = [
-            _held(model, data.collate([dict(row) for _ in range(n)]), compute)
-            for n in ((1, 2) if rows > 1 else (1,))
-        ]  # fmt: skip
+        measured = [[row], [row, row]] if rows > 1 else [[_half(row)], [row]]
+        found = [_held(model, data.collate([dict(one) for one in batch]), compute) for batch in measured]
     model.train(was_training)
-    lines = [_line(*sizes) for sizes in zip(*found, strict=True)]
+    copies = 2 if rows > 1 else 1
+    lines = [_line(less, more, copies) for less, more in zip(*found, strict=True)]
     return Activations(*lines[0], *lines[1], blocks=len(blocks_of(model)))
 
 
-def _line(one: float, two: float | None = None) -> tuple[float, float]:
-    """The fixed part and the part of each row, from the bytes of one row and of two."""
-    if two is None:
-        return 0.0, one
-    # Some tensors are views for a single row and copies for more: two rows may keep more than twice as much.
-    return (2 * one - two, two - one) if two <= 2 * one else (0.0, two / 2)
+def _half(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The first half of a row's tokens, with what the row has for each of them."""
+    count, half = row["length"], max(1, row["length"] // 2)
+    of_tokens = {name for name, value in row.items() if isinstance(value, list) and len(value) == count}
+    return {name: value[:half] if name in of_tokens else value for name, value in row.items()} | {"length": half}
+
+
+def _line(less: float, more: float, rows: int) -> tuple[float, float]:
+    """The fixed part and the part of each row, from the bytes of a batch of `rows` rows and of half as much."""
+    # Some tensors are views for a single row and copies for more, and some grow with the square of the tokens: the
+    # larger batch may keep more than twice as much.
+    fixed = max(0.0, 2 * less - more)
+    return fixed, (more - fixed) / rows
 
 
 def _held(model: nn.Module, batch: dict[str, Tensor], compute: Compute) -> tuple[float, float]:

@@ -148,7 +148,8 @@ def collect(cells: list[Cell]) -> pd.DataFrame:
                 **{f"metric.{name}": value for name, value in result["metrics"].items()},
                 "mean_rank": record.mean_rank if record else None,
                 RANKS: [layer.rank for layer in record.layers] if record else None,
-                **shares_of(record),
+                # A cell that copies another cell's search also copies its shares, which say nothing new.
+                **shares_of(record if cell.config.answer.from_run is None else None),
                 **{key: result[key] for key in ("lora_parameters", "trainable_parameters", "learning_rate")},
                 "search_seconds": result["seconds"].get("search"),
                 "total_seconds": result["seconds"]["total"],

@@ -77,7 +77,7 @@ def enough(record: RankRecord) -> str:
     rank = record.evidence.sufficient_rank(record.tolerance) if record.evidence else None
     if rank is None:
         return ""
-    few = " (few rows)" if record.evidence and record.evidence.few else ""
+    few = " (on few rows)" if record.evidence and record.evidence.few else ""
     return f"By the curve on D_val{few}, rank {rank} everywhere is enough."
 
 

@@ -36,3 +36,22 @@ def test_a_folder_without_a_finished_search_is_one_line(tmp_path: Path, capsys: 
     assert "has no finished search" in capsys.readouterr().err
     assert run() == 2
     assert "--searched: [] is not allowed" in capsys.readouterr().err
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "--budget: 4 is not allowed"),
+        (("--hypergradient.type", "none"), "has --hypergradient.type none"),
+    ],
+)
+def test_runs_after_which_a_score_cannot_be_measured_are_one_line(
+    finished_run: Callable[..., RunFolder],
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    budget = "4" if not arguments else "0.25"
+    assert run("--searched", f"[{finished_run('bert', *arguments).root}]", "--budget", budget) == 2
+    assert message in capsys.readouterr().err

@@ -11,6 +11,7 @@ from configs.schema import RunConfig
 from engine.answer.head import train_head
 from engine.answer.stage import sample_of
 from engine.run.context import Context
+from tests.helpers.tiny import MEASURED
 
 CASES = {
     "bert": (["bert.encoder.layer.0.attention.self.query", "bert.encoder.layer.1.attention.self.value"], 0),
@@ -25,7 +26,7 @@ def test_it_is_the_largest_singular_value_of_the_mean_gradient(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], kind: str
 ) -> None:
     names, outputs_at = CASES[kind]
-    run = run_of(tiny_config("--search.dropout", "false", kind=kind))
+    run = run_of(tiny_config(*MEASURED, "--search.dropout", "false", kind=kind))
     d_tr, _ = run.halves()
     sample, rows = sample_of(run, np.asarray(d_tr)), run.data.train.select(d_tr)
     found = gradient_spectrum(run, rows, sample, names)

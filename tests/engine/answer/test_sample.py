@@ -47,6 +47,21 @@ def test_no_source_has_rows_in_both_halves_and_the_halves_are_as_equal_as_can_be
         assert len({bool(sample.first_half[row]) for row in batch}) == 1
 
 
+def test_a_source_that_fits_into_a_batch_lies_in_one_batch() -> None:
+    sizes = [3, 1, 4, 2, 5, 1, 2, 2] * 12
+    rows = sum(sizes)
+    sample = sample_of(torch.zeros(rows, 1, 1), torch.zeros(rows, dtype=torch.long))
+    names = [f"source {number}" for number, size in enumerate(sizes) for _ in range(size)]
+    order = np.random.default_rng(0).permutation(rows)  # the rows of a source need not follow each other
+    sample = replace(sample, rows=sample.rows.add_column("source", [names[i] for i in order]))
+    batches = sample.random_batches(4)
+    assert sorted(row for batch in batches for row in batch) == list(range(rows))
+    assert max(map(len, batches)) <= 4
+    for number, size in enumerate(sizes):
+        lying = {i for i, batch in enumerate(batches) for row in batch if names[order[row]] == f"source {number}"}
+        assert len(lying) == (1 if size <= 4 else 2)
+
+
 def test_statistics_are_those_of_the_rows_at_each_point() -> None:
     model, inputs, labels = planted(branches=2, needed=(0,), rows=30, seed=0)
     found = searched(model)

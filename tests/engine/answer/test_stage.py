@@ -1,11 +1,13 @@
 """The answer of whole runs: every task and base, the rules, another answer from the same search, kills in between."""
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -56,6 +58,21 @@ def test_every_layer_has_shares_that_add_up(
     for layer in record.layers:
         assert len(layer.share) == len(layer.share_standard_error) == len(layer.singular_values) == 4
         assert list(layer.singular_values) == sorted(layer.singular_values, reverse=True)
+
+
+def test_rows_are_drawn_not_sources_and_those_of_one_source_follow_each_other(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a source with many rows would be drawn more often, and the sample would have few sources."""
+    run = run_of(tiny_config("--answer.rows", "40", "--task.train_rows", "400"))
+    owners = np.repeat(np.arange(50), 8)  # 50 sources of 8 rows
+    named = run.data.train.add_column("source", [f"{owner}" for owner in owners])
+    monkeypatch.setitem(vars(run), "data", dataclasses.replace(run.data, train=named))
+    sample = answer_stage.sample_of(run, np.arange(400))
+    assert len(sample.rows) == 40
+    assert sample.source_count > 20  # of 40 rows drawn among 50 sources; whole sources would be 5
+    names = sample.rows["source"][:]
+    assert len(list(itertools.groupby(names))) == sample.source_count
 
 
 def test_numbers_have_the_log_loss_of_a_normal_error(

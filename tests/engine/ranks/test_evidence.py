@@ -109,3 +109,11 @@ def test_rows_of_one_source_count_as_one_of_the_rows_that_an_answer_needs() -> N
     assert too_few(400, 200) == too_few(200, 200) == ""
     assert too_few(400, 50).startswith("400 rows of D_val from 50 sources are too few for a sure answer")
     assert evidence_of(rows=400, sources=50).few == too_few(400, 50)
+
+
+def test_without_sources_each_row_counts_as_its_own() -> None:
+    content = to_json(evidence_of(rows=1000, sources=400), 0.05)
+    del content["sources"]
+    found = from_json(content, "x")
+    assert found is not None
+    assert found[0] == evidence_of(rows=1000, sources=1000)

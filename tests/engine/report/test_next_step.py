@@ -80,6 +80,9 @@ def test_after_a_search_the_verdict_is_named_too_if_it_can_say_anything(
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["next", "or"]
     sizes = {layer.name: number for number, layer in enumerate(answered_record().layers, start=1)}
     write_json(folder.search_summary, {"parameters_per_rank": sizes})
+    sweep, _ = asked(tiny_config("--retrain.learning_rates", "[0.1,0.2]"), "search")
+    assert len(next_steps(sweep)) == 1, "a verdict would be refused until the sweep has chosen a rate"
+    asked(tiny_config())
     assert len(next_steps(request)) == 1, "no two layers have one size, so that a shuffle changes nothing"
     done, _ = asked(tiny_config())
     write_json(folder.metrics, {"metrics": {"a": 1}, "seconds": {"retrain": 1.0, "total": 9.0}})

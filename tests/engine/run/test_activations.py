@@ -134,9 +134,11 @@ def test_one_row_and_two_tell_what_any_batch_keeps(
     assert found.of(16, again=True) < found.of(16, again=False)
 
 
-def test_weights_in_bf16_need_no_copies_for_arithmetic_in_bf16() -> None:
+@pytest.mark.parametrize("rows", [1, 2])
+def test_weights_in_bf16_need_no_copies_for_arithmetic_in_bf16(rows: int) -> None:
+    """The copies do not grow with the rows, nor, where one row goes through the model at a time, with its tokens."""
     data, compute = rows_of(1, tokens=8), Compute(torch.device("cpu"), bf16=True)
-    copied, plain = (activations(deep_model(dtype), data, compute) for dtype in (torch.float32, torch.bfloat16))
+    copied, plain = (activations(deep_model(kind), data, compute, rows) for kind in (torch.float32, torch.bfloat16))
     frozen = sum(p.numel() for p in deep_model().model.layers.parameters() if not p.requires_grad)
     assert copied.fixed > 2 * 0.9 * frozen
     assert plain.fixed < 0.01 * copied.fixed
