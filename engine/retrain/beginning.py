@@ -3,7 +3,8 @@
 from engine import ranks
 from engine.retrain.methods.base import Prepared
 from engine.run.context import Context
-from engine.run.memory import FIRST_ORDER, check_memory
+from engine.run.memory import check_memory
+from engine.run.savings import FIRST_ORDER
 from problems.data import Data
 
 

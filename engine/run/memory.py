@@ -11,12 +11,10 @@ from configs.errors import UserError
 from configs.rules import WITHOUT_HEAD
 from engine.run.activations import activations
 from engine.run.free import GIB, MIB, free
-from engine.run.savings import FIRST_ORDER, OTHERS, Training, savings
+from engine.run.savings import Training, savings
 from engine.run.workbench import Workbench
 from problems.data import Data
 from problems.machine.compute import Compute
-
-__all__ = ["FIRST_ORDER", "OTHERS", "check_memory"]
 
 log = logging.getLogger("autolora")
 

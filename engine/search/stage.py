@@ -8,9 +8,10 @@ from engine.disk import newest
 from engine.disk.files import write_json
 from engine.export.lora_config import of_the_model
 from engine.ranks.needs import refuse_unanswerable
-from engine.run.memory import FIRST_ORDER, OTHERS, check_memory
+from engine.run.memory import check_memory
 from engine.run.resources import peak_memory
 from engine.run.same_data import refuse_changed_data
+from engine.run.savings import FIRST_ORDER, OTHERS
 from engine.run.workbench import Workbench
 from engine.search.components import to_singular_basis
 from engine.search.engine import SearchEngine, build_engine
