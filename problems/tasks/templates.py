@@ -30,9 +30,10 @@ _UNPROMPTED = (
 )
 _TORN = "is used with a tokenizer that adds tokens to each piece of a conversation"
 _EMPTY = "leaves out the text of a turn, whether it is given as a text or as a list of parts"
-_ASTRAY = "marks other parts of an answer when more turns follow"
+_ASTRAY = "does not show to which of several answers its marks belong"
 
 Message = dict[str, str]
+Run = tuple[int, int]
 
 
 class RowRefused(ValueError):
@@ -134,8 +135,7 @@ class Template:
         """Token ids, and whether each belongs to an answer to learn, by the template's own marks."""
         ids, runs = self._marked_runs(messages)
         if any(turn["role"] == "assistant" and number not in learned for number, turn in enumerate(messages)):
-            turns = self._turns_of(messages, runs)
-            runs = [run for run, turn in zip(runs, turns, strict=True) if turn in learned]
+            runs = self._learned_runs(messages, learned, ids, runs)
         in_answer = [False] * len(ids)
         for start, stop in runs:
             # Some templates leave the end of the turn outside their marks: the model would never learn to stop.
@@ -143,33 +143,56 @@ class Template:
             in_answer[start:end] = [True] * (end - start)
         return ids, in_answer
 
-    def _marked_runs(self, messages: Sequence[Message]) -> tuple[list[int], list[tuple[int, int]]]:
+    def _marked_runs(self, messages: Sequence[Message]) -> tuple[list[int], list[Run]]:
         """Token ids, and where each run of marked tokens starts and stops."""
         found = self._applied(messages, return_dict=True, return_assistant_tokens_mask=True)
         marked = [False, *map(bool, found["assistant_masks"]), False]
         bounds = [i for i, (before, now) in enumerate(pairwise(marked)) if before != now]
         return list(found["input_ids"]), list(zip(bounds[::2], bounds[1::2], strict=True))
 
-    def _turns_of(self, messages: Sequence[Message], runs: Sequence[tuple[int, int]]) -> list[int]:
-        """The number of the message that each run of marked tokens belongs to.
+    def _learned_runs(
+        self, messages: Sequence[Message], learned: Collection[int], ids: Sequence[int], runs: Sequence[Run]
+    ) -> list[Run]:
+        """The runs of marked tokens that belong to the answers `learned`.
 
-        A turn may have no marks, or several, as around thoughts and text. So the conversation is rendered up to each
-        assistant's turn, and the runs that a turn adds are its own. Raises TemplateRefused where that does not work
-        out.
+        A turn may have no marks, or several, as around thoughts and text, or other ones when more turns follow. So
+        the whole conversation tells: runs before a user's words belong to the answers before them. Raises
+        TemplateRefused where answers follow each other directly, only some of them are learned, and each has not
+        exactly one run.
         """
-        spoken = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
-        found: list[int] = []
-        for number in spoken[:-1]:
-            try:
-                count = len(self._marked_runs(messages[: number + 1])[1])
-            except RowRefused:  # for example a greeting, which some templates accept only before a question
-                if len(runs) == len(spoken):
-                    return spoken
-                raise TemplateRefused(_ASTRAY) from None
-            found += [number] * (count - len(found))
-        if len(found) > len(runs):
-            raise TemplateRefused(_ASTRAY)
-        return found + spoken[-1:] * (len(runs) - len(found))
+        chosen: list[Run] = []
+        begin = 0
+        for turns, end in self._stretches(messages, ids):
+            own, wanted = [run for run in runs if begin <= run[0] < end], [turn in learned for turn in turns]
+            begin = end
+            if any(wanted) and not all(wanted) and len(own) != len(turns):
+                raise TemplateRefused(_ASTRAY)
+            chosen += own if all(wanted) else [run for run, want in zip(own, wanted, strict=False) if want]
+        return chosen
+
+    def _stretches(self, messages: Sequence[Message], ids: Sequence[int]) -> list[tuple[list[int], int]]:
+        """The numbers of the answers between two users' turns, and the place in `ids` before which they end.
+
+        That place is where the tokens change when the words of the next user's turn do. Raises TemplateRefused for a
+        template that leaves these words out.
+        """
+        found: list[tuple[list[int], int]] = []
+        turns: list[int] = []
+        for number, turn in enumerate(messages):
+            if turn["role"] == "assistant":
+                turns.append(number)
+            elif turn["role"] == "user" and turns:
+                # In the middle of the words, as templates look at how they begin and end.
+                middle = len(turn["content"]) // 2
+                content = f"{turn['content'][:middle]}{_PROBE[0]['content']}{turn['content'][middle:]}"
+                changed = {**turn, "content": content}
+                other, _ = self._marked_runs([*messages[:number], changed, *messages[number + 1 :]])
+                place = next((i for i, (a, b) in enumerate(zip(ids, other, strict=False)) if a != b), None)
+                if place is None or (found and place < found[-1][1]):
+                    raise TemplateRefused(_ASTRAY)
+                found.append((turns, place))
+                turns = []
+        return [*found, (turns, len(ids))]
 
     def _by_prefixes(self, messages: Sequence[Message], learned: Collection[int]) -> tuple[list[int], list[bool]]:
         """As `_by_marks`, but by what each answer adds to the text before it. Raises TemplateRefused."""

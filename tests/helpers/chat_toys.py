@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from transformers import PreTrainedTokenizerFast
 
+from problems.tasks.templates import IGNORED
 from tests.helpers.generation_toys import arguments, e2e_rows, make_causal, make_tokenizer
 
 SPECIAL = [
@@ -56,9 +57,8 @@ FORGETFUL = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 """Takes the thoughts out of all answers but the last."""
-THINKING = OURS["marked"].replace(
-    "{% generation %}", "{% generation %}<think>{% endgeneration %}{{ '\\n' }}{% generation %}"
-)
+THOUGHT = "{% generation %}<think>{% endgeneration %}{{ '\\n' }}"
+THINKING = OURS["marked"].replace("{% generation %}", THOUGHT + "{% generation %}")
 """Marks two pieces of each answer."""
 PARTS = CHATML.replace(
     "{{ m['content'] }}", "{% for part in m['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
@@ -88,6 +88,19 @@ def chat_tokenizer(template: str | None = CHATML, bos: str = "<bos>") -> PreTrai
     tokenizer.pad_token = "<|endoftext|>"
     tokenizer.chat_template = template
     return tokenizer
+
+
+def learned_texts(tokenizer: Any, ids: list[int], labels: list[int]) -> list[str]:
+    """The text of each run of labels."""
+    runs: list[list[int]] = []
+    for before, token, label in zip([IGNORED, *labels], ids, labels, strict=False):
+        if label == IGNORED:
+            continue
+        assert label == token
+        if before == IGNORED:
+            runs.append([])
+        runs[-1].append(token)
+    return [tokenizer.decode(run) for run in runs]
 
 
 def shipped(name: str) -> str | None:

@@ -22,11 +22,10 @@ from tests.helpers.chat_toys import (
     FORGETFUL,
     OURS,
     PARTS,
-    SILENT,
     SYSTEM,
-    THINKING,
     TURNS,
     chat_tokenizer,
+    learned_texts,
     shipped,
 )
 
@@ -58,19 +57,6 @@ def by_offsets(tokenizer: Any, text: str, answers: list[str], end: str) -> list[
             zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
         )
     ]
-
-
-def learned_texts(tokenizer: Any, ids: list[int], labels: list[int]) -> list[str]:
-    """The text of each run of labels."""
-    runs: list[list[int]] = []
-    for before, token, label in zip([IGNORED, *labels], ids, labels, strict=False):
-        if label == IGNORED:
-            continue
-        assert label == token
-        if before == IGNORED:
-            runs.append([])
-        runs[-1].append(token)
-    return [tokenizer.decode(run) for run in runs]
 
 
 @pytest.mark.parametrize("with_system", [False, True])
@@ -212,29 +198,6 @@ def test_turns_that_were_given_and_greetings_are_read_and_not_learned() -> None:
             assert text.startswith(TURNS[1]["content"])
     assert answers([SYSTEM, greeting, *TURNS]) == [3, 5]
     assert answers([SYSTEM, greeting]) == []
-
-
-def test_marks_are_those_of_the_turn_that_they_stand_in() -> None:
-    """Turns without marks, or with several, must not shift those of the others."""
-    tokenizer = chat_tokenizer(SILENT)
-    silent = {"role": "assistant", "content": "silence"}
-    for before in ([silent], [TURNS[0], silent]):
-        ids, labels = Template(tokenizer).labelled([*before, *TURNS], [len(before) + 1])
-        (text,) = learned_texts(tokenizer, ids, labels)
-        assert text == f"{TURNS[1]['content']}<|im_end|>"
-    tokenizer = chat_tokenizer(THINKING)
-    ids, labels = Template(tokenizer).labelled(TURNS, [3])
-    assert learned_texts(tokenizer, ids, labels) == ["<think>", f"{TURNS[3]['content']}<|im_end|>"]
-
-
-def test_marks_are_counted_where_a_template_refuses_a_greeting_alone() -> None:
-    asks = "{% if not messages | selectattr('role', 'eq', 'user') | list %}{{ raise_exception('No user') }}{% endif %}"
-    greeting = {"role": "assistant", "content": "Hello!"}
-    tokenizer = chat_tokenizer(asks + OURS["marked"])
-    (text,) = learned_texts(tokenizer, *Template(tokenizer).labelled([greeting, *TURNS[:2]]))
-    assert text.startswith(TURNS[1]["content"])
-    with pytest.raises(TemplateRefused, match="marks other parts of an answer when more turns follow"):
-        Template(chat_tokenizer(asks + THINKING)).labelled([greeting, *TURNS[:2]])
 
 
 def test_a_template_that_reads_lists_of_parts_is_given_them() -> None:
