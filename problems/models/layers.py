@@ -1,7 +1,9 @@
 """The layers of a model that can have LoRA: their names, their shapes, and which of them the targets name.
 
 In a model that also reads images or sound, these are the layers of its text decoder: rows of text do not pass through
-the others, so that LoRA there would stay untrained and yet count in the budget and in the mean rank.
+the others, so that LoRA there would stay untrained and yet count in the budget and in the mean rank. The others are
+what lies outside the decoder, where the configuration names one, and any part that is itself a model which does not
+read text. So a projection beside such a part, within the decoder, can still be named; all-linear does not take it.
 """
 
 import logging
@@ -113,9 +115,31 @@ def layer_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
 
 
 def _modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Names and modules; of a model that also reads images or sound, those of its text decoder."""
-    text = _text_decoder(model)
-    return [(name, module) for name, module in model.named_modules() if text is None or name.startswith(f"{text}.")]
+    """Names and modules; of a model that also reads images or sound, those of its text decoder, without its towers."""
+    text, towers = _text_decoder(model), _towers(model)
+    return [
+        (name, module)
+        for name, module in model.named_modules()
+        if (text is None or name.startswith(f"{text}.")) and not any(lies_in(name, tower) for tower in towers)
+    ]
+
+
+def _towers(model: nn.Module) -> list[str]:
+    """The names of the models within a model that read no text, by what they say of themselves.
+
+    They may lie in the decoder (Phi-4 multimodal), or in a model whose configuration has no part for text (GIT).
+    """
+    return [
+        name
+        for name, module in model.named_modules()
+        if name and isinstance(module, PreTrainedModel) and "text" not in _read_by(module)
+    ]
+
+
+def _read_by(model: PreTrainedModel) -> tuple[str, ...]:
+    """What a model reads: text, image, audio, ... Transformers has it as one word or as several."""
+    found = model.input_modalities
+    return (found,) if isinstance(found, str) else tuple(found)
 
 
 def _text_decoder(model: nn.Module) -> str | None:
@@ -129,24 +153,25 @@ def _text_decoder(model: nn.Module) -> str | None:
 
 
 def _tell_of_towers(model: nn.Module, targets: Sequence[str]) -> None:
-    """Logs that layers outside the text decoder, which the targets also name, get no LoRA."""
-    text, outputs = _text_decoder(model), _outputs(model)
+    """Logs that layers through which no text passes, and which the targets also name, get no LoRA."""
+    inside, outputs = {name for name, _ in _modules(model)}, _outputs(model)
     others = [
         name
         for name, module in model.named_modules()
-        if text is not None
+        if name not in inside
         and isinstance(module, MATRICES)
-        and not (name.startswith(f"{text}.") or name in outputs or _in_head(name))
+        and not (name in outputs or _in_head(name))
         and (means_all_linear(targets) or any(matches(name, target) for target in targets))
     ]
     if others:
-        _tell(str(text), len(others), others[0])
+        text = _text_decoder(model)
+        _tell("" if text is None else f", {text}", len(others), others[0])
 
 
 @cache  # a run loads its model several times
 def _tell(text: str, others: int, example: str) -> None:
     log.info(
-        "LoRA only in the text decoder, %s: %d linear layers outside it, such as %s, get none, as text does not pass "
+        "LoRA only in the text decoder%s: %d linear layers outside it, such as %s, get none, as text does not pass "
         "through them", text, others, example,
     )  # fmt: skip
 

@@ -225,6 +225,29 @@ def test_a_tower_for_images_gets_no_lora(targets: list[str], log_lines: list[str
     assert not any("vision" in name for name in layer_shapes(model))
 
 
+@pytest.mark.parametrize(
+    ("kind", "blocks", "a_block", "tower"),
+    [
+        ("git", "git.encoder.layer", 6, "git.image_encoder"),  # its configuration has no part for text
+        ("phi4_multimodal", "model.layers", 4, "model.embed_tokens_extend"),  # its towers are in the decoder
+    ],
+)
+def test_a_tower_that_only_says_what_it_reads_gets_no_lora(
+    kind: str, blocks: str, a_block: int, tower: str, log_lines: list[str]
+) -> None:
+    """Of the layers that all-linear took, most were in the towers for images and sound."""
+    layers._tell.cache_clear()
+    model = on_meta(kind)
+    found = target_layers(model, [ALL_LINEAR])
+    assert len(found) == 2 * a_block
+    assert all(name.startswith(f"{blocks}.") for name in found)
+    (line,) = log_lines
+    assert line.startswith("INFO LoRA only in the text decoder: ")
+    assert tower in line
+    with pytest.raises(UserError, match=r"k_proj matches no module of .*; there are: .*"):
+        target_layers(model, [f"{tower}.k_proj"])
+
+
 def test_a_layer_of_a_tower_is_not_one_that_can_be_named() -> None:
     with pytest.raises(UserError) as caught:
         target_layers(on_meta("gemma3"), ["vision_tower.encoder.layers.0.self_attn.q_proj"])
