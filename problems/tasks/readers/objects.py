@@ -45,13 +45,13 @@ def _json(option: str, path: Path) -> list[Row]:
     # Not splitlines(): it also splits at characters that may stand inside a JSON text.
     lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     # JSON Lines often stand in a .json file, too.
-    if path.suffix == ".jsonl" or (len(lines) > 1 and all(_is_object(line) for _, line in lines[:2])):
+    if path.suffix == ".jsonl" or (lines and all(_is_object(line) for _, line in lines[:2])):
         rows = [_parsed(f"{option}: {path}, line {number}", line) for number, line in lines]
     else:
         rows = _parsed(f"{option}: {path}", text)
         if not isinstance(rows, list):
             raise UserError(
-                f"{option}: {path} is not a list of objects; a file with one object a line must end in .jsonl"
+                f"{option}: {path} is not a list of objects; allowed: a list of objects, or one object a line"
             )
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
@@ -68,6 +68,8 @@ def read_json(where: str, path: Path) -> Any:
 
 
 def _is_object(line: str) -> bool:
+    if not line.lstrip().startswith("{"):  # a whole file may be one line
+        return False
     try:
         return isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):

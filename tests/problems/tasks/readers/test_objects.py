@@ -25,6 +25,8 @@ def test_json_lines_may_stand_in_a_json_file(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS), encoding="utf-8-sig")
     assert read_objects("--task.path", path) == ROWS
+    path.write_text(json.dumps(ROWS[0]) + "\n")
+    assert read_objects("--task.path", path) == ROWS[:1], "one line is enough"
     path.write_text(json.dumps(ROWS, indent=1))
     assert read_objects("--task.path", path) == ROWS
 
@@ -36,9 +38,9 @@ BAD = {
     "deep.jsonl": ("[" * 200_000, "line 1: is no JSON"),
     "b.jsonl": ("[1]\n", "row 1: is no object"),
     "c.jsonl": ("\n", "has no rows"),
-    "a.json": ('{"a": 1}', "is not a list of objects; a file with one object a line must end in .jsonl"),
+    "a.json": ("1", "is not a list of objects; allowed: a list of objects, or one object a line"),
     "lines.json": ('{"a": 1}\n{"a": 2}\n{"a"', "line 3: is no JSON"),
-    "pretty.json": ('{\n"a": 1\n}', "is not a list of objects; a file with one object a line must end in .jsonl"),
+    "pretty.json": ('{\n"a": 1\n}', "is not a list of objects; allowed: a list of objects, or one object a line"),
     "b.json": ("[1", "is no JSON"),
     "c.json": ("[]", "has no rows"),
     "a.parquet": ("x", "cannot be read"),
