@@ -12,8 +12,17 @@ _COMMENT = re.compile(r"\{#.*?#\}", re.S)
 # The date that Llama's templates print where no date is known.
 _MOMENT = datetime(2024, 7, 26, 12)
 DATE = _MOMENT.strftime("%d %b %Y")
-_CODES = ("%-d", "%d", "%e", "%-m", "%m", "%Y", "%y", "%B", "%b", "%A", "%a", "%j", "%F", "%H", "%I", "%M", "%S", "%p")
-_REPLACED = "".join(f" | replace('{code}', '{_MOMENT.strftime(code)}')" for code in _CODES)
+CODES = (
+    "%-d", "%d", "%e", "%-m", "%m", "%Y", "%-y", "%y", "%C", "%G", "%B", "%b", "%h", "%A", "%a", "%-j",
+    "%j", "%u", "%w", "%U", "%V", "%W", "%F", "%D", "%x", "%-H", "%H", "%-I", "%I", "%k", "%l", "%-M",
+    "%M", "%-S", "%S", "%f", "%p", "%P", "%T", "%R", "%X", "%r", "%c", "%Z", "%z", "%n", "%t",
+)  # fmt: skip
+_CODE = re.compile(r"%[-_^#:EO\d]*[A-Za-z%]")
+# Stands for %% while the codes are replaced: there is no code in %%d.
+_PERCENT = "<percent>"
+_FENCE = "\ue000"  # no template writes this character
+_VALUES = [("%%", _PERCENT), *((code, _MOMENT.strftime(code)) for code in CODES), (_PERCENT, "%")]
+_REPLACED = "".join(f" | replace('{code}', {value!r})" for code, value in _VALUES)
 # The line's end is there for a template that begins with white space: Jinja takes this one away, and none of its own.
 _FIXED = f"{{%- macro strftime_now(format) -%}}{{{{- format{_REPLACED} -}}}}{{%- endmacro %}}\n"
 """A macro that stands for the function of this name, which transformers gives to templates."""
@@ -29,3 +38,14 @@ def with_fixed_date(template: str) -> str:
 def has_date(template: str | None) -> bool:
     """Whether `with_fixed_date` has changed the template."""
     return template is not None and template.startswith(_FIXED)
+
+
+def with_formats(template: str) -> str:
+    """The template with the format of each date in place of the date, for `unknown_codes`."""
+    fenced = f"{{{{- '{_FENCE}' ~ format ~ '{_FENCE}' -}}}}"
+    return f"{{%- macro strftime_now(format) -%}}{fenced}{{%- endmacro %}}\n{template}"
+
+
+def unknown_codes(text: str) -> list[str]:
+    """The codes that the macro would leave as they are, in what a template `with_formats` writes."""
+    return [code for form in text.split(_FENCE)[1::2] for code in _CODE.findall(form) if code not in (*CODES, "%%")]

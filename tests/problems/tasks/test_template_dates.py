@@ -2,9 +2,10 @@
 
 from datetime import datetime
 
+import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from problems.tasks.template_dates import DATE, has_date, with_fixed_date
+from problems.tasks.template_dates import DATE, has_date, unknown_codes, with_fixed_date, with_formats
 
 
 def rendered(template: str) -> str:
@@ -12,12 +13,24 @@ def rendered(template: str) -> str:
     return ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(template).render()
 
 
-def test_every_code_is_that_of_the_fixed_date() -> None:
-    codes = "%d %-d %m %-m %Y %y %B %b %A %a %j %F %H %I %M %S %p | %Y-%m-%dT%H:%M"
-    assert rendered(with_fixed_date("{{ strftime_now('" + codes + "') }}")) == datetime(2024, 7, 26, 12).strftime(
-        codes
-    )
+@pytest.mark.parametrize(
+    "form",
+    [
+        "%d %-d %m %-m %Y %y %B %b %A %a %j %F %H %I %M %S %p | %Y-%m-%dT%H:%M",
+        "%-I:%M %p, %-H.%M, %T %R %X %r %c %x %D %Z %z %U %W %V %G %u %w %e %h %C %f %k %l %-j %-y %-M %-S %P%n%t.",
+        "%%d %d%% %%%d %%%%",
+    ],
+)
+def test_every_code_is_that_of_the_fixed_date(form: str) -> None:
+    text = with_fixed_date("{{ strftime_now('" + form + "') }}")
+    assert rendered(text) == datetime(2024, 7, 26, 12).strftime(form)
     assert datetime(2024, 7, 26).strftime("%d %b %Y") == DATE
+    assert unknown_codes(rendered(with_formats("{{ strftime_now('" + form + "') }}"))) == []
+
+
+def test_codes_that_would_stay_as_they_are_are_known() -> None:
+    text = "%q {{ strftime_now('%d %s %-e %Ey') + '%q' + strftime_now('%%s 100% %Q') }}"
+    assert unknown_codes(rendered(with_formats(text))) == ["%s", "%-e", "%Ey", "%Q"]
 
 
 def test_the_rest_of_a_template_is_rendered_as_before() -> None:

@@ -71,3 +71,20 @@ def test_a_template_without_a_date_stays_as_it_is() -> None:
         tokenizer = chat_tokenizer(text)
         take_template(tokenizer, None)
         assert template_of(tokenizer) == text
+
+
+def test_a_part_of_the_date_that_cannot_be_fixed_is_refused(tmp_path: Path) -> None:
+    """Its code would stand in every prompt."""
+    file, seconds = tmp_path / "t.jinja", DATED.replace("%Y", "%s")
+    file.write_text(seconds)
+    for tokenizer, path, name in (
+        (chat_tokenizer(), str(file), r".*t\.jinja"),
+        (chat_tokenizer(seconds), None, "the model's own .*"),
+    ):
+        with pytest.raises(
+            UserError, match=rf"^--task\.chat_template: {name} prints .* with %s, .*; allowed: %-d %d "
+        ):
+            take_template(tokenizer, path)
+    file.write_text(DATED.replace("%Y", "%Y, 100%% %-I %p") + "%s")
+    take_template(tokenizer, str(file))
+    assert Template(tokenizer).render(TURNS).startswith("Today: 26 Jul 2024, 100% 12 PM")
