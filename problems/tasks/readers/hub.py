@@ -78,8 +78,11 @@ def _choice(path: str, wanted: str | None, revision: str | None) -> str | None:
     names = datasets.get_dataset_config_names(path, revision=revision)
     if wanted in names or len(names) == 1:
         return wanted if wanted in names else None
-    if datasets.get_dataset_default_config_name(path, revision=revision) is None:
+    default = datasets.get_dataset_default_config_name(path, revision=revision)
+    if default is None:
         raise _several(path, wanted, names)
+    if wanted is not None:
+        log.warning("%s has no configuration %r (it has %s); %s is read", path, wanted, _listed(names), default)
     return None
 
 
@@ -92,11 +95,14 @@ def _is_cached(path: str, config: str) -> bool:
 
 
 def _several(path: str, wanted: str | None, names: Sequence[str]) -> UserError:
-    more = ", ..." if len(names) > 20 else ""
     return UserError(
         f"--task.name: {repr(wanted) if wanted else 'null'} is not allowed, as {path} has several configurations; "
-        f"allowed, with --task.type chat or tokens: {', '.join(names[:20])}{more}"
+        f"allowed, with --task.type chat or tokens: {_listed(names)}"
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
 
 
 def _is_script(path: str, hub_config: str | None, revision: str | None) -> bool:

@@ -1,9 +1,14 @@
 """A local folder in the hub's layout is read as it is now."""
 
+import json
 from pathlib import Path
 
+import pytest
+
+from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.tasks.glue import Glue
+from problems.tasks.readers.hub import load_splits
 from tests.helpers.glue_folders import folder_of, rows
 
 
@@ -15,3 +20,34 @@ def test_a_folder_is_read_as_it_is_now(tmp_path: Path) -> None:
         path = folder_of(tmp_path / parent / "my_data", "sst2", splits)
         found = Glue(TaskConfig(type="glue", name="sst2", path=path)).rows()
         assert found.train["sentence"][0] == f"{text} sentence"
+
+
+HEAD = "---\nconfigs:\n- config_name: {}\n  data_files: one.jsonl\n- config_name: two\n  data_files: two.jsonl\n---\n"
+
+
+def test_a_configuration_that_is_not_there_is_told(tmp_path: Path, log_lines: list[str]) -> None:
+    """A mistyped name read the default configuration without a word."""
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"text": name}) + "\n")
+    (tmp_path / "README.md").write_text(HEAD.format("default"))
+
+    def read(wanted: str | None) -> tuple[str, list[str]]:
+        log_lines.clear()
+        splits = load_splits(str(tmp_path), wanted, "chat", may_choose=True)
+        return splits["train"]["text"][0], list(log_lines)
+
+    assert read("two") == ("two", [f"INFO data: configuration two of {tmp_path}"])
+    assert read(None) == ("one", [])
+    assert read("default") == ("one", [])
+    warning = f"WARNING {tmp_path} has no configuration 'tow' (it has default, two); default is read"
+    assert read("tow") == ("one", [warning])
+    (tmp_path / "README.md").write_text(HEAD.format("one"))
+    for wanted in (None, "tow"):
+        with pytest.raises(UserError, match=r"^--task\.name: .* has several configurations; allowed.*: one, two$"):
+            read(wanted)
+
+
+def test_a_name_for_the_results_is_no_configuration_that_is_missed(tmp_path: Path, log_lines: list[str]) -> None:
+    (tmp_path / "one.jsonl").write_text(json.dumps({"text": "one"}) + "\n")
+    assert load_splits(str(tmp_path), "mine", "chat", may_choose=True)["train"]["text"][0] == "one"
+    assert log_lines == []
