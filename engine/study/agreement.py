@@ -37,7 +37,7 @@ def between_seeds(results: pd.DataFrame, axes: Sequence[str], column: str = RANK
     seeds on one task.
     """
     rows = []
-    for name, group in labelled(results.dropna(subset=[column]), axes).groupby("row", sort=False):
+    for name, group in labelled(_with(results, column), axes).groupby("row", sort=False):
         row = {
             str(task): spread(_correlations(itertools.combinations(values, 2)), "mean", 2)
             for task, values in group.groupby(TASK, sort=False)[column]
@@ -54,7 +54,7 @@ def between_rows(results: pd.DataFrame, axes: Sequence[str], by: str, column: st
     The diagonal is the control: that two approximations (or variants) agree means something only if their correlation
     exceeds it. `column`: RANKS, SHARES or WITHIN_TYPE. The table is empty if fewer than two values have such runs.
     """
-    results = results.dropna(subset=[column])
+    results = _with(results, column)
     others = [axis for axis in axes if axis not in (SEED, by) and axis in results]
     # The values on all axes but the seed and `by`, as one text.
     results = results.assign(place=results[others].astype(str).agg(", ".join, axis=1) if others else "")
@@ -74,6 +74,11 @@ def _mean_correlation(first: pd.DataFrame, second: pd.DataFrame, column: str) ->
         joined = first.merge(second, on=on, suffixes=("", "_other"))
         pairs = list(zip(joined[column], joined[f"{column}_other"], strict=True))
     return float(_correlations(pairs).mean())
+
+
+def _with(results: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The runs that have the values; none if the results, which an earlier version wrote, lack the column."""
+    return results.dropna(subset=[column]) if column in results else results.iloc[:0].assign(**{column: None})
 
 
 def _correlations(pairs: Iterable[tuple[Any, Any]]) -> pd.Series:

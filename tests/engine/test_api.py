@@ -76,7 +76,11 @@ def test_a_classifier_gets_the_ranks_of_the_command_line(
 def test_a_language_model_gets_the_ranks_of_the_command_line(tmp_path: Path, run_of: Callable[..., Context]) -> None:
     base = save_chat_model(tmp_path / "model")
     data = tmp_path / "messages.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in chat_rows()))
+    rows = chat_rows()
+    # A script's rows have no sources, so each counts by itself; here too, if no two have the same prompt.
+    for number, row in enumerate(rows):
+        row["messages"][0]["content"] += f" ({number})"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     more = ["--task.split_by", "row", "--answer.rule", "shares", "--search.steps", "30"]
     config = parse([*chat_arguments(base, data, tmp_path / "runs"), *more]).config
     folder, data = of_command_line(config), run_of(config).data

@@ -12,7 +12,9 @@ import pytest
 from markdown_it import MarkdownIt
 
 from configs.schema import RunConfig, StudyConfig
+from engine import ranks
 from engine.disk.tables import write_parquet
+from engine.ranks import LayerRank, RankRecord
 from engine.study.cells import Cell, expand
 from engine.study.folder import StudyFolder
 from engine.study.report import agreement_of_seeds, closeness, paper_tables, write_study_report
@@ -142,6 +144,7 @@ def test_the_log_loss_is_that_of_all_held_out_rows_if_their_losses_were_written(
         finish(cell, number / 10, calibrated_loss=0.5)
         if cell.config.method == "lora":
             write_parquet(cell.folder.row_losses, pd.DataFrame({"loss": [0.25, 1.25], "weight": [1.0, 1.0]}))
+        ranks.save(RankRecord(4, (LayerRank("a.0.query", 1),)), cell.folder.ranks)
 
     folder = StudyFolder(tmp_path)
     results = drawn(config, folder, finished)
