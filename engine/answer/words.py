@@ -93,8 +93,7 @@ def curve_lines(record: RankRecord) -> Iterator[str]:
     ]
     yield ", ".join(ranks)
     budgets = [
-        f"{point.at:g}{'' if point.parameters is None else f' ({point.parameters:,} parameters)'} "
-        f"{'keeps ' if i == 0 else ''}{kept_words(point)}"
+        f"{point.at:g} ({point.parameters or 0:,}{' parameters) keeps' if i == 0 else ')'} {kept_words(point)}"
         for i, point in enumerate(evidence.budget_curve)
     ]
     if budgets:
