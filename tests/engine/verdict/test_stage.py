@@ -4,7 +4,6 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -58,14 +57,6 @@ def test_the_command_ends_with_0_whatever_the_verdict_says(
     monkeypatch.setitem(LAUNCHERS, "serial", Launcher(stop_at_once))
     assert run.main(["--config", str(folder.config), "--stage", "verdict"]) == 0
     assert found["sentence"][:40] in " ".join(capsys.readouterr().out.split())
-
-
-@pytest.mark.trains
-def test_on_several_workers_one_pair_comes_first_and_then_all_up_to_a_look(verdict: Callable[..., Any]) -> None:
-    launcher = FakeLauncher(better(0.3))
-    found, _ = verdict(launcher, "--study.launcher", "ray")
-    assert (found["ending"], found["pairs"], len(launcher.trained)) == ("matter", 8, 18)
-    assert launcher.asked == [2, 2, 14]  # a pair, whose time is told; the heads; seven pairs side by side
 
 
 @pytest.mark.trains
@@ -298,31 +289,6 @@ def test_ranks_written_by_hand_have_their_own_k_and_their_settings_are_kept(verd
     _, folder = verdict(launcher, "--lora.k", "8", "--verdict.arms", "[uniform]")
     assert {config.lora.k for config in launcher.trained} == {K}
     assert "k: 8" in folder.config.read_text()
-
-
-@pytest.mark.trains
-def test_the_pace_is_told_after_the_first_pair(verdict: Callable[..., Any], log_lines: list[str]) -> None:
-    verdict(FakeLauncher(better(0.3)))
-    told = [line for line in log_lines if "pairs" in line or line.startswith("INFO pair ")]
-    assert told[0].startswith("INFO pair 1: loss 1.0000 at the learned ranks, 1.2")
-    assert told[1] == "INFO 8 pairs take about 0 minutes, 24 pairs 0"
-    assert told[2].startswith("INFO pair 2: ")
-    assert sum("24 pairs" in line for line in told) == 1
-
-
-@pytest.mark.trains
-def test_the_pace_is_that_of_whole_pairs_without_the_heads(
-    verdict: Callable[..., Any], log_lines: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By a clock that counts 10 minutes for each training of a pair and 1 for each head."""
-    launcher = FakeLauncher(better(0.3))
-
-    def clock() -> float:
-        return sum(60.0 if str(config.name).startswith("head") else 600.0 for config in launcher.trained)
-
-    monkeypatch.setattr("engine.verdict.stage.time", SimpleNamespace(monotonic=clock))
-    verdict(launcher)
-    assert "INFO 8 pairs take about 160 minutes, 24 pairs 480" in log_lines
 
 
 @pytest.mark.trains
