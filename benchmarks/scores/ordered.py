@@ -45,7 +45,7 @@ class OrderedRanks(nn.Module):
         self.register_buffer("sizes", torch.tensor(sizes, dtype=torch.float32))
         self.k, self.budget = k, budget
         self.sharpness = 1.0
-        """T."""
+        """T: the smaller it is, the closer each gate is to 0 or 1."""
 
     def ranks(self) -> Tensor:
         """rho [layers]; they use up the budget: an average rank, weighted by the sizes."""
@@ -68,7 +68,7 @@ class OrderedRanks(nn.Module):
         return ((self.ranks().unsqueeze(1) - places + 0.5) / self.sharpness).sigmoid()
 
     def alpha(self) -> Tensor:
-        """The gates, under the name by which the search reads them."""
+        """The gates [layers, k]; the search's log and checkpoints read them under this name."""
         return self()
 
 

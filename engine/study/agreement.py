@@ -1,5 +1,5 @@
-"""Do learned ranks, and the shares of layers, depend on task and model, or on the seed? Their Spearman correlation
-tells."""
+"""Do learned ranks, and the shares of layers, depend on task and model, or on the seed? The Spearman correlation
+between two seeds tells."""
 
 import itertools
 from collections.abc import Iterable, Sequence

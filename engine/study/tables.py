@@ -46,7 +46,7 @@ def by_task(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
 
 
 def losses_by_task(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
-    """The same of the log loss, nats a label at a fitted temperature; empty if no run has it.
+    """The same table for the log loss, in nats a label at a fitted temperature; empty if no run has it.
 
     A metric counts only which answers are right; the log loss also sees how sure the model is of them, so it tells two
     rows of the table apart with fewer seeds.
