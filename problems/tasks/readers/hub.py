@@ -74,7 +74,10 @@ def _choice(path: str, wanted: str | None, revision: str | None) -> str | None:
     Raises UserError, naming the configurations, where one of several must be chosen.
     """
     if is_hub_name(path) and constants.HF_HUB_OFFLINE:  # the cache tells only whether it has the one that is wanted
-        return wanted if wanted is not None and _is_cached(path, wanted) else None
+        if wanted is None or _is_cached(path, wanted):
+            return wanted
+        log.info("data: the cache has no configuration %r of %s; --task.name only names the results", wanted, path)
+        return None
     names = datasets.get_dataset_config_names(path, revision=revision)
     if wanted in names or len(names) == 1:
         return wanted if wanted in names else None

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from datasets import Dataset, DatasetDict
 
 from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.tasks.glue import Glue
+from problems.tasks.readers import hub
 from problems.tasks.readers.hub import load_splits
 from tests.helpers.glue_folders import folder_of, rows
 
@@ -51,3 +53,21 @@ def test_a_name_for_the_results_is_no_configuration_that_is_missed(tmp_path: Pat
     (tmp_path / "one.jsonl").write_text(json.dumps({"text": "one"}) + "\n")
     assert load_splits(str(tmp_path), "mine", "chat", may_choose=True)["train"]["text"][0] == "one"
     assert log_lines == []
+
+
+def test_without_a_network_a_name_that_the_cache_does_not_have_is_told(
+    monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
+) -> None:
+    """A mistyped configuration was read as the default one without a word."""
+    rows_of = {None: "of the default", "two": "of two"}
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hub, "_is_script", lambda *_: False)
+    monkeypatch.setattr(hub, "_is_cached", lambda _, config: config in rows_of)
+    splits = {name: DatasetDict(train=Dataset.from_dict({"text": [text]})) for name, text in rows_of.items()}
+    monkeypatch.setattr(hub, "loaded", lambda _, chosen, *__, **___: splits[chosen])
+    assert load_splits("own/chats", "two", "chat", may_choose=True)["train"]["text"][0] == "of two"
+    assert log_lines == []
+    assert load_splits("own/chats", "tow", "chat", may_choose=True)["train"]["text"][0] == "of the default"
+    assert log_lines == [
+        "INFO data: the cache has no configuration 'tow' of own/chats; --task.name only names the results"
+    ]
