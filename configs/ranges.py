@@ -133,9 +133,9 @@ def _is_path(value: str | None) -> bool:
     return 0 < len(path) <= 3000 and b"\0" not in path and all(len(name) <= 255 for name in path.split(b"/"))
 
 
-_A_PATH = "a path of at most 3,000 bytes, each name in it at most 255"
-FilePath = Annotated[str, Range(_A_PATH, _is_path)]
-FilePathOrNull = Annotated[str | None, Range(f"null, or {_A_PATH}", _is_path)]
+A_PATH = "a path of at most 3,000 bytes, each name in it at most 255"
+FilePath = Annotated[str, Range(A_PATH, _is_path)]
+FilePathOrNull = Annotated[str | None, Range(f"null, or {A_PATH}", _is_path)]
 
 # A run's name becomes one folder inside runs_folder, so it must not contain a path. A null is replaced by the config
 # file's name before this test. Of the 255 bytes that a file name may have, a name takes at most 100, which leaves room

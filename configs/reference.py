@@ -12,6 +12,7 @@ import yaml
 from docstring_parser import parse_from_object
 
 from configs.keys import takes
+from configs.ranges import A_PATH
 from configs.schema import RunConfig
 
 _HEAD = """# Configuration
@@ -46,7 +47,8 @@ def _section(schema: Any, prefix: str, title: str) -> list[str]:
             default = (
                 yaml.safe_dump(getattr(schema(), field.name), default_flow_style=True).removesuffix("\n...\n").strip()
             )
-            cells = (f"`{key}`", takes(kind), f"`{default}`", meanings[field.name])
+            allowed = takes(kind).replace(A_PATH, "a path")  # its limits are those of the file system
+            cells = (f"`{key}`", allowed, f"`{default}`", meanings[field.name])
             rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n")
     heading = f"\n## {title}\n\n{inspect.cleandoc(schema.__doc__)}\n\n"
     return [heading, "| key | takes | default | meaning |\n|---|---|---|---|\n" if rows else "", *rows, *parts]
