@@ -66,7 +66,7 @@ def start(request: Command) -> int:
         with watch_signals(at_once=not runs) as stop:
             run_request(request, stop)
     except Interrupted as interrupted:
-        kept = "; the run folder is kept, the same command resumes from there" if runs else ""
+        kept = "; the same command resumes from what was saved" if runs else ""
         print(f"stopped{kept}", file=sys.stderr)
         return interrupted.code
     return 0

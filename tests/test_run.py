@@ -190,7 +190,7 @@ def test_ctrl_c_saves_and_the_same_command_finishes(make_argv: MakeArgv, tmp_pat
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
-    assert errors.splitlines() == ["stopped; the run folder is kept, the same command resumes from there"]
+    assert errors.splitlines() == ["stopped; the same command resumes from what was saved"]
     assert not folder.ranks.exists()
     again = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600)
     assert again.returncode == 0, again.stderr
