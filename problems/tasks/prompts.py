@@ -20,11 +20,12 @@ from problems.tasks.templates import (
 class Prompt(ABC):
     """A form of the prompt.
 
-    `tail`: how many of a prompt's tokens come after the source; they are never cut. `ends`: the tokens that end an
-    answer.
+    `head`, `tail`: how many of a prompt's tokens come before the source, and after it; they are never cut. `ends`: the
+    tokens that end an answer.
     """
 
     words: str
+    head: int
     tail: int
     ends: list[int]
 
@@ -39,30 +40,50 @@ class Prompt(ABC):
     def labelled(self, source: str, target: str, most: int) -> tuple[list[int], list[int], bool]:
         """Token ids of prompt and answer (no more than `most`), their labels, and whether something was cut.
 
-        The source is cut first; if that is not enough, the answer loses the tokens just before its ending token.
+        The source is cut first; if that is not enough, the answer loses the tokens just before its ending. Raises
+        UserError if `most` leaves no room for a token of the answer.
         """
         start, answer, answer_labels = self._parts(source, target)
-        room = most - self.tail
-        if room < 2:
-            raise UserError(
-                f"--task.max_length: {most} is too short for the prompt, which takes {self.tail} tokens behind the "
-                f"source; allowed: {self.tail + 2} or more"
-            )
+        ending = self._ending(answer)
+        room = most - self.head - self.tail
+        if room < ending + 1:
+            raise self._too_short(most, ending + 1)
         is_long = len(answer) > room
         if is_long:
-            answer, answer_labels = [*answer[: room - 1], answer[-1]], [*answer_labels[: room - 1], answer[-1]]
+            answer, answer_labels = (
+                [*ids[: room - ending], *ids[len(ids) - ending :]] for ids in (answer, answer_labels)
+            )
         kept = self.cut(start, most - len(answer))
         return kept + answer, [IGNORED] * len(kept) + answer_labels, is_long or len(kept) < len(start)
 
     def cut(self, ids: list[int], length: int) -> list[int]:
-        """A prompt of at most `length` tokens: the source loses its last tokens, and what comes after it stays."""
-        return ids if len(ids) <= length else [*ids[: length - self.tail], *ids[len(ids) - self.tail :]]
+        """A prompt of at most `length` tokens: the source loses its last tokens, and what stands around it stays.
+
+        Raises UserError if `length` has no room for what stands around the source.
+        """
+        if len(ids) <= length:
+            return ids
+        if length < self.head + self.tail:
+            raise self._too_short(length, 1)
+        return [*ids[: length - self.tail], *ids[len(ids) - self.tail :]]
+
+    def _ending(self, answer: list[int]) -> int:
+        """How many tokens end the answer: from its last ending token on; templates may write a line break after it."""
+        return next((n for n, token in enumerate(reversed(answer), 1) if token in self.ends), 1)
+
+    def _too_short(self, length: int, answer: int) -> UserError:
+        around = self.head + self.tail
+        return UserError(
+            f"--task.max_length: {length} is too short for the prompt, which takes {around} tokens around the source; "
+            f"allowed: {around + answer} or more"
+        )
 
 
 class PlainPrompt(Prompt):
     """The source and a separator: the beginning-of-text token, or the end-of-text token if the tokenizer has none."""
 
     words = "plain, the source and a token that separates it from the answer"
+    head = 0
     tail = 1
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -89,7 +110,7 @@ class ChatPrompt(Prompt):
     `file`: the file of the template (task.chat_template); None: the model's own template.
     """
 
-    # Two sources without a common ending: the tokens with which both prompts end come from the template.
+    # Two sources without a common letter: the tokens with which both prompts begin and end come from the template.
     _TRIED: ClassVar[Sequence[str]] = ("a", "7")
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, file: str | None) -> None:
@@ -97,8 +118,8 @@ class ChatPrompt(Prompt):
         self.file = file
         self.words = f"{file or 'the chat template of the model'}, the source as the user's turn{self.template.words}"
         self.ends = self.template.ends
-        a, b = (self.ids(text)[::-1] for text in self._TRIED)
-        self.tail = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), 0)
+        a, b = (self.ids(text) for text in self._TRIED)
+        self.head, self.tail = _in_common(a, b), _in_common(a[::-1], b[::-1])
 
     def ids(self, source: str) -> list[int]:
         try:
@@ -119,3 +140,8 @@ class ChatPrompt(Prompt):
 
     def _refusal(self, error: RowRefused | TemplateRefused, source: str) -> UserError:
         return refusal(error, f"source {source[:40]!r}", self.file, self.template.tokenizer)
+
+
+def _in_common(a: list[int], b: list[int]) -> int:
+    """With how many equal tokens two lists begin; 0 if one begins with the whole other."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), 0)

@@ -81,12 +81,32 @@ def test_too_long_a_prompt_loses_the_end_of_its_source_and_nothing_of_the_templa
     text = tokenizer.decode(ids)
     assert text.startswith("<|im_start|>user\nname : The Mill")
     assert text.endswith("<|im_end|>\n<|im_start|>assistant\nThe Mill is a pub.<|im_end|>\n")
-    ids, labels, cut = prompt.labelled("x", TARGET * 20, prompt.tail + 5)
-    assert cut
-    assert len(ids) == prompt.tail + 5
-    assert [x for x in labels if x != IGNORED] == ids[prompt.tail :]
     with pytest.raises(UserError, match=r"^--task\.max_length: 4 is too short for the prompt, which takes \d+ tokens"):
         prompt.labelled(SOURCE, TARGET, 4)
+
+
+@pytest.mark.parametrize("template", [CHATML, OURS["marked"]], ids=["ChatML", "marked"])
+def test_too_long_an_answer_keeps_its_ending_and_the_template_before_it(template: str) -> None:
+    tokenizer = chat_tokenizer(template)
+    prompt = ChatPrompt(tokenizer, None)
+    _, labels, _ = prompt.labelled("x", "", 1_000)
+    ending = sum(label != IGNORED for label in labels)
+    for source in ("x", SOURCE):
+        for tokens in (1, 5):
+            most = prompt.head + prompt.tail + ending + tokens
+            ids, labels, cut = prompt.labelled(source, TARGET * 20, most)
+            learned = [label for label in labels if label != IGNORED]
+            assert cut
+            assert len(ids) == len(labels) == most
+            assert tokenizer.decode(ids[: most - len(learned)]) == "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n"
+            assert learned == ids[most - len(learned) :]
+            words, end = tokenizer.decode(learned).strip().split("<|im_end|>")
+            assert (bool(words), TARGET.strip().startswith(words), end) == (True, True, "")
+    around = prompt.head + prompt.tail
+    with pytest.raises(UserError, match=rf"which takes {around} tokens around .*; allowed: {around + ending + 1} or"):
+        prompt.labelled("x", TARGET, around + ending)
+    with pytest.raises(UserError, match=r"^--task\.max_length: .* is too short for the prompt"):
+        prompt.cut(prompt.ids(SOURCE), around - 1)
 
 
 def test_what_a_template_refuses_is_told_with_the_source() -> None:
