@@ -237,7 +237,8 @@ def _learn(
         refuse_unindexed("train_dataset", train)
         if validation is not None:
             refuse_unindexed("validation_dataset", validation)
-        rows = GivenRows(train if validation is None else Joined(train, validation), collate)
+        source = train if validation is None else Joined(train, validation)
+        rows = GivenRows(source, collate, shifted=lora_config.task_type == TaskType.CAUSAL_LM)
         kind = kind_of(lora_config.task_type, loss, rows, plain=plain)
         config = _settings(base, lora, kind, search, hypergradient, answer, seed, precision, device, recomputes)
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="learn_ranks_")))

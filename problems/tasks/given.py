@@ -85,13 +85,18 @@ class GivenRows:
     """The examples of any data set that has a length and an index, with the interface of a task's encoded rows.
 
     Column `length`: tokens of each example (its own `length`, else the number of its `input_ids`, else 1), by which
-    batches are grouped. Column `labels`: the labels that the collator makes from each example alone, flattened.
-    `collate` returns a plain dict of tensors; it raises UserError if the given collator returns anything else.
+    batches are grouped. Column `labels`: the labels that the collator makes from each example alone, flattened; if
+    `shifted`, as for a causal language model, without the first one, which no token comes before. `collate` returns
+    a plain dict of tensors; it raises UserError if the given collator returns anything else.
     """
 
-    def __init__(self, source: Any, collate: Callable[[list[Any]], Any], lengths: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, source: Any, collate: Callable[[list[Any]], Any], lengths: Sequence[int] | None = None,
+        *, shifted: bool = False,
+    ) -> None:  # fmt: skip
         self._source = source
         self._collate = collate
+        self._shifted = shifted
         self._lengths = _lengths(source) if lengths is None else list(lengths)
 
     def __len__(self) -> int:
@@ -113,7 +118,7 @@ class GivenRows:
         """The rows with these numbers."""
         chosen = [int(number) for number in numbers]
         lengths = [self._lengths[number] for number in chosen]
-        return type(self)(_Chosen(self._source, chosen), self._collate, lengths)
+        return type(self)(_Chosen(self._source, chosen), self._collate, lengths, shifted=self._shifted)
 
     @property
     def collate(self) -> Collate:
@@ -132,7 +137,8 @@ class GivenRows:
 
     def _labels(self, numbers: Iterable[int]) -> list[Any]:
         batches = [self._checked([self._source[int(number)]]) for number in numbers]
-        return [batch["labels"].flatten().numpy() if "labels" in batch else 0 for batch in batches]
+        first = 1 if self._shifted else 0
+        return [batch["labels"][..., first:].flatten().numpy() if "labels" in batch else 0 for batch in batches]
 
 
 class _Chosen:

@@ -1,6 +1,6 @@
 """Rows of somebody's own script: any data set with a length and an index, and a collator."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -9,6 +9,8 @@ from peft import TaskType
 from torch import Tensor
 
 from configs.errors import UserError
+from problems.data import own_parts
+from problems.machine.processes import ALONE
 from problems.tasks.given import GivenRows, Joined, kind_of
 
 EXAMPLES = [{"input_ids": [1] * n, "labels": n % 2} for n in (3, 1, 2)]
@@ -42,6 +44,19 @@ def test_a_length_of_the_examples_own_counts_and_others_have_none() -> None:
     assert GivenRows([{"input_ids": [1, 2], "length": 9}], collate)["length"] == [9]
     assert GivenRows(Dataset.from_list([{"input_ids": [1, 2], "length": 9}]), collate)["length"] == [9]
     assert GivenRows([(1, 2), "text"], collate)["length"] == [1, 1]
+
+
+def test_parts_of_a_language_models_batch_weigh_the_labels_that_its_loss_reads() -> None:
+    """A script's labels are often the input ids themselves, and the first of them has no token before it."""
+    examples = [{"labels": [[5] * length]} for length in (2, 2, 30, 30)] + [{"labels": [[5]]}] * 2
+
+    def alone(given: list[Any]) -> dict[str, Tensor]:
+        return {"labels": torch.tensor(given[0]["labels"])}
+
+    rows = GivenRows(examples, alone, shifted=True)
+    assert own_parts(cast(Any, rows), [0, 1, 2, 3], 2, ALONE)[1] == pytest.approx([2 / 60, 58 / 60])
+    parts, shares = own_parts(cast(Any, rows.select([4, 5, 2])), [0, 1, 2], 2, ALONE)
+    assert (len(parts), shares) == (1, [1.0]), "a part of single tokens has no loss, and its mean would be NaN"
 
 
 def test_two_sources_are_read_one_after_the_other() -> None:
