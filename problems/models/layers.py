@@ -77,6 +77,7 @@ def means_all_linear(targets: Sequence[str]) -> bool:
 def _all_linear(model: PreTrainedModel, whole: Sequence[str]) -> list[str]:
     """Every linear layer of every block (a member of a ModuleList in the base model); a fused layer counts as one.
 
+    A layer with a single output is left out: it is the gate of a shared expert, and its updates have rank 1 at most.
     Poolers, projections of embeddings, output embeddings and task heads lie outside the blocks. PEFT's own all-linear
     also takes poolers.
     """
@@ -86,8 +87,9 @@ def _all_linear(model: PreTrainedModel, whole: Sequence[str]) -> list[str]:
     left_out = _outputs(model)
     return [
         name
-        for name in layer_shapes(model)
+        for name, (outputs, _) in layer_shapes(model).items()
         if split(name)[1] is None
+        and outputs > 1
         and name not in left_out
         and name.startswith(inside)
         and any(name.startswith(f"{block}.") for block in blocks)
@@ -184,7 +186,10 @@ def refuse_large_k(model: PreTrainedModel, settings: LoraSettings) -> None:
         outputs, inputs = matrix_shape(modules[layer])
         smallest = min(outputs if part is None else outputs // len(FUSED), inputs)
         if settings.k > smallest:
-            raise UserError(f"--lora.k: {settings.k} is not allowed for layer {name}; allowed: 1 to {smallest}")
+            raise UserError(
+                f"--lora.k: {settings.k} is not allowed for layer {name}; allowed: 1 to {smallest}, or "
+                f"--lora.target_modules without this layer"
+            )
 
 
 def matrix_shape(module: Any) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -114,8 +115,8 @@ def load_base(
     """The base model in `dtype` with a head for the task; `head` are configuration values such as num_labels.
 
     `second_order` chooses the attention kernel that can be differentiated twice. Raises UserError when the model
-    cannot be loaded, when its weights are quantised (but for 4 bits with load_in_4bit, and GGUF files), and when
-    weights outside the head have another size than its config.json says.
+    cannot be loaded, when its weights are quantised (but for 4 bits with load_in_4bit, and GGUF files), when a block
+    lacks weights, and when weights outside the head have another size than its config.json says.
     """
     attention = config.attention
     if attention == "auto" and second_order:
@@ -142,6 +143,7 @@ def load_base(
     if file:
         _forget_quantisation(model, file["gguf_file"])
     remade = _of_another_head(model, report["mismatched_keys"], config.name, head.get("num_labels"))
+    _refuse_without_blocks(model, report["missing_keys"], config.name)
     new = _owners(model, [*report["missing_keys"], *remade])
     return BaseModel(model, sorted(new | _heads(model) if head else new))
 
@@ -222,6 +224,20 @@ def _of_another_head(model: PreTrainedModel, mismatched: Any, name: str, classes
                 f"{list(wanted)}"
             )
     return [key for key, _, _ in mismatched]
+
+
+def _refuse_without_blocks(model: PreTrainedModel, missing: Iterable[str], name: str) -> None:
+    """Raises UserError if the checkpoint lacks weights of a block, which transformers has filled with random numbers.
+
+    Such a block would be trained whole, as a new head is."""
+    body = getattr(model, "base_model_prefix", "")
+    blocks = tuple(f"{n}." for n, module in model.named_modules() if isinstance(module, nn.ModuleList))
+    lacking = sorted(key for key in missing if key.startswith(f"{body}.") and key.startswith(blocks))
+    if lacking:
+        raise UserError(
+            f"--model.name: {name} lacks {len(lacking)} weights that its config.json asks for, such as {lacking[0]}; "
+            f"allowed: a complete model"
+        )
 
 
 def _options(config: ModelConfig) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from transformers import (
     MambaForCausalLM,
     MixtralConfig,
     MixtralModel,
+    Qwen2MoeConfig,
+    Qwen2MoeModel,
     RobertaConfig,
     RobertaForSequenceClassification,
 )
@@ -194,6 +196,16 @@ def test_all_linear_of_experts_has_no_router() -> None:
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
     model = MixtralModel(MixtralConfig(vocab_size=20, num_key_value_heads=1, num_local_experts=2, **sizes))
     assert target_layers(model, [ALL_LINEAR]) == [f"layers.0.self_attn.{x}_proj" for x in "qkvo"]
+
+
+def test_all_linear_leaves_out_the_gate_of_a_shared_expert() -> None:
+    """It has one output, so that every k above 1 was refused."""
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "moe_intermediate_size": 8}
+    experts = {"num_experts": 2, "num_experts_per_tok": 1, "shared_expert_intermediate_size": 8}
+    model = Qwen2MoeModel(Qwen2MoeConfig(vocab_size=20, num_key_value_heads=1, **sizes, **experts))
+    found = target_layers(model, [ALL_LINEAR])
+    assert "layers.0.mlp.shared_expert.up_proj" in found
+    assert not any(name.endswith("shared_expert_gate") for name in found)
 
 
 def test_a_model_without_blocks_is_named_with_the_layers_that_it_has(gpt2: Any) -> None:

@@ -54,18 +54,31 @@ def test_the_new_head_is_found(model_folder: Callable[..., Path], kind: str, new
 
 
 def test_every_module_that_was_made_at_random_is_reported(model_folder: Callable[..., Path], tmp_path: Path) -> None:
-    folder = without_pooler(model_folder("bert"), tmp_path)
+    folder = without("pooler.dense.", model_folder("bert"), tmp_path)  # as many sentence encoders
     base = load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2)
     assert base.trained_whole == ["classifier", "pooler"]
 
 
-def without_pooler(source: Path, target: Path) -> Path:
-    """A saved BERT that has no pooler weights, as many sentence encoders."""
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [("bert", "layer.1.output.dense."), ("llama", "layers.1.mlp.up_proj."), ("gpt2", "h.1.attn.c_attn.")],
+)
+def test_a_checkpoint_that_lacks_weights_of_a_block_is_incomplete(
+    model_folder: Callable[..., Path], tmp_path: Path, kind: str, part: str
+) -> None:
+    """The whole encoder was trained with them, as new modules are, or LoRA was refused as it lies in such a module."""
+    folder = without(part, model_folder(kind), tmp_path)
+    with pytest.raises(UserError, match=rf"^--model\.name: .* lacks [12] weights .*, such as .*{part}(weight|bias)"):
+        load_base(ModelConfig(name=str(folder)), AutoModelForSequenceClassification, num_labels=2)
+
+
+def without(part: str, source: Path, target: Path) -> Path:
+    """A copy of a saved model without the one or two weights whose names hold `part`."""
     for path in source.iterdir():
         (target / path.name).write_bytes(path.read_bytes())
     weights = load_file(source / "model.safetensors")
-    kept = {name: value for name, value in weights.items() if "pooler" not in name}
-    assert len(kept) == len(weights) - 2
+    kept = {name: value for name, value in weights.items() if part not in name}
+    assert len(weights) - len(kept) in (1, 2)
     save_file(kept, target / "model.safetensors", metadata={"format": "pt"})
     return target
 
