@@ -202,8 +202,9 @@ def _turn(where: str, turn: Any, keys: tuple[str, str]) -> _Turn | None:
         if _ROLES[role] == "system":
             return None
         raise UserError(f"{where} has no text; remove the row")
-    thoughts = turn.get(_THOUGHTS)
-    message = {"role": _ROLES[role], "content": text} | ({_THOUGHTS: thoughts} if isinstance(thoughts, str) else {})
+    message = {"role": _ROLES[role], "content": text}
+    if isinstance(thoughts := turn.get(_THOUGHTS), str):
+        message[_THOUGHTS] = _sound(where, thoughts)
     return _Turn(message, _ROLES[role] == "assistant" and _is_learned(where, turn))
 
 

@@ -187,6 +187,12 @@ BAD: dict[str, dict[str, Any]] = {
     "column 'text' has no text, but a number": {"text": 3},
     "column 'text' holds a broken character (half of a surrogate pair, '\\ud83d')": {"text": "a\ud83d"},
     "turn 1 of 'messages' holds a broken character": {"messages": [{"role": "user", "content": "\ud83d"}]},
+    "turn 2 of 'messages' holds a broken character": {
+        "messages": [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "b", "reasoning_content": "\ud83d"},
+        ]
+    },
     "column 'system' holds a number; allowed: a text": {"messages": MESSAGES, "system": 3},
     "column 'history' has no text": {"instruction": "x", "output": "y", "history": [["p", " "]]},
     "turn 1 of 'messages' has no 'role'": {"messages": [{"role": ["user"], "content": "x"}]},
