@@ -107,8 +107,8 @@ class HypergradientConfig:
     radius: ranges.Positive = 0.01
     """Length of a finite difference in the space of W (darts, forward_difference, sama). Betty: 0.01."""
     fp32_difference: bool = False
-    """Evaluate finite differences without autocast, as rounding to bf16 makes them less accurate
-    (docs/hypergradients.md)."""
+    """Evaluate finite differences in fp32, as rounding to bf16 makes them less accurate (docs/hypergradients.md).
+    Frozen weights in bf16 are copied to fp32 meanwhile."""
     terms: ranges.CountFromZero = 3
     """Number of Hessian-vector products in neumann and cg."""
 

@@ -12,6 +12,7 @@ from problems.data import Batch
 from problems.hypergradients import Tensors, registered
 from problems.level import BilevelProblem, Part
 from problems.machine.compute import RandomState, random_state, replay
+from problems.models.precision import weights_in_fp32
 
 
 class InnerProblem(BilevelProblem):
@@ -74,10 +75,12 @@ class InnerProblem(BilevelProblem):
         """Sums .grad and the loss over all processes; both are then those of the whole batch."""
         if self.processes.size == 1:
             return
-        used = [p for p in parameters if p.grad is not None]
-        *grads, self.last_loss = self.processes.summed([*(p.grad for p in used if p.grad is not None), self.last_loss])
-        for parameter, grad in zip(used, grads, strict=True):
-            parameter.grad = grad
+        # A weight may be unused in some processes alone: each process drops other layers (layerdrop).
+        used = torch.tensor([float(p.grad is not None) for p in parameters], device=self.last_loss.device)
+        own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        *grads, used, self.last_loss = self.processes.summed([*own, used, self.last_loss])
+        for parameter, grad, count in zip(parameters, grads, used.tolist(), strict=True):
+            parameter.grad = grad if count else None
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Takes the step; also stores the gradient that Adam just used, if the hypergradient reads it."""
@@ -95,22 +98,34 @@ class InnerProblem(BilevelProblem):
         """The number of parts in which the last inner step's batch went through the model."""
         return len(self._masks)
 
-    def losses_again(self, *, fp32: bool = False) -> Iterator[Tensor]:
+    def losses_again(self) -> Iterator[Tensor]:
         """The losses of the parts of the last inner step's batch, computed again at the current weights.
 
-        They sum to L_tr of that step and use its dropout masks. `fp32` switches autocast off, for gradients that are
-        subtracted from each other afterwards.
+        They sum to L_tr of that step and use its dropout masks.
         """
         for part, masks in zip(self.parts(self.cur_batch), self._masks, strict=True):
-            kept = self.compute
-            if fp32:
-                self.compute = replace(kept, bf16=False)
-            try:
-                with replay(masks, self.compute.device):
-                    loss = super().part_loss(part)
-            finally:
-                self.compute = kept
+            with replay(masks, self.compute.device):
+                loss = super().part_loss(part)
             yield loss
+
+    @property
+    def rounds(self) -> bool:
+        """Whether a pass through the model rounds to bf16, by autocast or because frozen weights are in bf16."""
+        return self.compute.bf16 or any(p.dtype == torch.bfloat16 for p in self.module.parameters())
+
+    @contextmanager
+    def in_fp32(self) -> Iterator[None]:
+        """Inside the context nothing is rounded to bf16: no autocast, and fp32 copies of frozen bf16 weights.
+
+        The backward pass must also lie inside. Weights in 4 bits stay as they are.
+        """
+        kept = self.compute
+        self.compute = replace(kept, bf16=False)
+        try:
+            with weights_in_fp32(self.module):
+                yield
+        finally:
+            self.compute = kept
 
     @contextmanager
     def at(self, weights: Tensors) -> Iterator[None]:

@@ -5,8 +5,8 @@
 l is a group: a layer, or a part of a fused layer (see problems/models/parts.py). The gates of one layer's parts lie
 side by side. The search and its answer call a group a layer.
 
-A forward hook on `lora_A` multiplies its [.., k] output, which is exactly Eq. 2 for every model and layer kind that
-PEFT knows, quantised bases included. No LoRA layer is written here.
+A forward hook on `lora_A` multiplies its [.., k] output, which is Eq. 2 for PEFT's linear layers, quantised bases
+included. Under bf16 autocast this output and the gates are rounded to bf16. No LoRA layer is written here.
 """
 
 from collections.abc import Iterator, Sequence

@@ -9,6 +9,7 @@ from torch import nn
 
 from configs.errors import UserError
 from configs.rules import WITHOUT_HEAD
+from configs.unread import DIFFERENCES
 from engine.run.activations import activations
 from engine.run.free import GIB, MIB, free
 from engine.run.savings import Training, savings
@@ -37,11 +38,14 @@ def check_memory(run: Workbench, model: nn.Module, data: Data, rows: int, *, per
         return
     model.to(compute.device)
     rows = math.ceil(rows / run.processes.size)
+    hypergradient = config.hypergradient
+    in_fp32 = what == "the search" and hypergradient.fp32_difference and hypergradient.type in DIFFERENCES
     training = Training(
         what=what, rows=rows, longest=max(data.train["length"][:]), held=activations(model, data, compute, rows),
         again=config.model.gradient_checkpointing and config.method != "head", per_weight=per_weight,
         trained=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
         frozen=sum(parameter.nbytes for parameter in model.parameters() if not parameter.requires_grad),
+        copied=_copies(model) if in_fp32 else 0, in_fp32=in_fp32 and (compute.bf16 or bool(_copies(model))),
     )  # fmt: skip
     needed = MARGIN * training.bytes() + (_LOSS if config.task.type in WITHOUT_HEAD else 0)
     left = free(compute) / (1 if compute.device.type == "cuda" else run.processes.size)
@@ -57,6 +61,11 @@ def check_memory(run: Workbench, model: nn.Module, data: Data, rows: int, *, per
         f"--{training.section}.batch_size: {what} needs about {needed / GIB:.1f} GiB beyond what it already uses, "
         f"and {left / GIB:.1f} GiB are free{saving}; --ignore_memory_estimate true tries anyway"
     )
+
+
+def _copies(model: nn.Module) -> int:
+    """Bytes of fp32 copies of the bf16 weights, which hypergradient.fp32_difference makes."""
+    return sum(4 * weight.numel() for weight in model.parameters() if weight.dtype == torch.bfloat16)
 
 
 def _resident(compute: Compute) -> float:

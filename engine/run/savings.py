@@ -27,7 +27,8 @@ class Training:
 
     `rows` go through the model at a time in each process, the longest of them with `longest` tokens. `again`: whether
     the blocks are computed again in the backward pass. `per_weight`: bytes for each of the `trained` numbers besides
-    the number itself. `frozen`: bytes of the weights that are not trained.
+    the number itself. `frozen`: bytes of the weights that are not trained; `copied`: bytes of their fp32 copies.
+    `in_fp32`: whether some passes compute in fp32 although `held` was measured in bf16.
     """
 
     what: str
@@ -38,6 +39,8 @@ class Training:
     per_weight: int
     trained: int
     frozen: int
+    copied: int = 0
+    in_fp32: bool = False
 
     @property
     def section(self) -> str:
@@ -46,7 +49,8 @@ class Training:
 
     def bytes(self) -> float:
         """Bytes at the peak, besides what the process has when the training begins."""
-        return self.held.of(self.rows, again=self.again) + self.per_weight * self.trained
+        held = self.held.of(self.rows, again=self.again) * (2 if self.in_fp32 else 1)
+        return held + self.per_weight * self.trained + self.copied
 
 
 @dataclass(frozen=True)

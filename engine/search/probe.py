@@ -55,11 +55,11 @@ class Probe(Hypergradient):
         return self.wrapped.implicit(vector, inner, outer)
 
     def _compare(self, vector: Tensors, inner: Inner, outer: Outer, eta: Eta) -> None:
-        with _changed(inner, compute=dataclasses.replace(inner.compute, bf16=False)), _weights_in_fp32(inner.module):
+        with inner.in_fp32():
             exact = _flat(HYPERGRADIENTS["exact"].implicit(vector, inner, outer))
         direct = outer.direct.cpu().double()
         variants = list(HYPERGRADIENTS.items())
-        if inner.compute.bf16 and not inner.fp32_difference:
+        if inner.rounds and not inner.fp32_difference:
             variants.append(("darts, fp32 difference", HYPERGRADIENTS["darts"]))
         for name, method in variants:
             with _changed(inner, fp32_difference=inner.fp32_difference or name.endswith("fp32 difference")):
@@ -147,19 +147,6 @@ def _changed(inner: Inner, **settings: Any) -> Iterator[None]:
         yield
     finally:
         vars(inner).update(kept)
-
-
-@contextmanager
-def _weights_in_fp32(model: torch.nn.Module) -> Iterator[None]:
-    """Inside the `with` block, frozen bf16 weights are replaced by fp32 copies of the same numbers."""
-    kept = [(weight, weight.data) for weight in model.parameters() if weight.dtype == torch.bfloat16]
-    try:
-        for weight, numbers in kept:
-            weight.data = numbers.float()
-        yield
-    finally:
-        for weight, numbers in kept:
-            weight.data = numbers
 
 
 def _flat(tensors: Tensors) -> Tensor:

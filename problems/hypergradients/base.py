@@ -55,11 +55,17 @@ class Inner(Protocol):
     part_count: int
     """The number of parts in which the inner step's batch went through the model."""
 
-    def losses_again(self, *, fp32: bool = False) -> Iterator[Tensor]:
+    def losses_again(self) -> Iterator[Tensor]:
         """The losses of the parts of the inner step's batch, computed again at the current weights.
 
         They sum to L_tr and use the inner step's dropout masks.
         """
+
+    rounds: bool
+    """Whether a pass through the model rounds to bf16."""
+
+    def in_fp32(self) -> AbstractContextManager[None]:
+        """Inside the context nothing is rounded to bf16: no autocast, and fp32 copies of frozen bf16 weights."""
 
     def gradient(self, losses: Iterable[Tensor], inputs: Tensors) -> list[Tensor]:
         """d sum(losses) / d inputs, summed over all processes."""

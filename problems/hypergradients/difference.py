@@ -1,5 +1,7 @@
 """Finite differences of dL_tr/dbeta along a direction in W: mixed second derivatives without second derivatives."""
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor
 
@@ -19,11 +21,13 @@ def step_along(vector: Tensors, radius: float) -> tuple[Tensor, Tensor]:
 def beta_gradient(inner: Inner, outer: Outer, along: Tensors, step: float | Tensor) -> list[Tensor]:
     """dL_tr/dbeta at W + step * along, where W is from before the inner step.
 
-    Costs one forward and one backward pass for each part of the batch.
+    Costs one forward and one backward pass for each part of the batch. With `fp32_difference` nothing in it is rounded
+    to bf16.
     """
     weights = [w + step * v for w, v in zip(inner.weights_before, along, strict=True)]
-    with inner.at(weights):
-        return inner.gradient(inner.losses_again(fp32=inner.fp32_difference), outer.trainable_parameters())
+    precision = inner.in_fp32() if inner.fp32_difference else nullcontext()
+    with inner.at(weights), precision:
+        return inner.gradient(inner.losses_again(), outer.trainable_parameters())
 
 
 def central_difference(vector: Tensors, inner: Inner, outer: Outer) -> list[Tensor]:
@@ -59,7 +63,8 @@ class ForwardDifference(Hypergradient):
     """One-sided difference of dL_tr/dbeta along v: the inner step's own backward pass already gives one of the sides.
 
     At: W and W + e v, where W is from before the inner step, under its dropout masks. eta: as configured. Error: first
-    order in |e v|. Source: AutoLoRA Eq. 4 with a forward instead of DARTS' central difference.
+    order in |e v|. Source: AutoLoRA Eq. 4 with a forward instead of DARTS' central difference. With fp32_difference in
+    a search that rounds to bf16, the other side is computed anew, so that it costs as much as `darts`.
     """
 
     name = "forward_difference"
@@ -72,7 +77,7 @@ class ForwardDifference(Hypergradient):
         step, per_step = step_along(vector, inner.config.darts_alpha)
         plus = beta_gradient(inner, outer, vector, step)
         base = inner.beta_gradient
-        if inner.fp32_difference and inner.compute.bf16:
+        if inner.fp32_difference and inner.rounds:
             # The inner step's own gradient was computed in bf16. Its difference from a gradient in fp32 would be
             # nothing but rounding errors.
             base = beta_gradient(inner, outer, vector, 0.0)

@@ -1,6 +1,8 @@
 """The precision of the frozen weights: fp32, or bf16 with everything that is trained in fp32."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -53,14 +55,29 @@ def train_in_fp32(base: BaseModel, dtype: torch.dtype) -> BaseModel:
     """
     if dtype == torch.float32:
         return base
+    frozen = next((weight for weight in base.model.parameters() if weight.dtype == dtype), torch.empty(0, dtype=dtype))
     body = f"{getattr(base.model, 'base_model_prefix', '')}."
     for name, module in base.model.named_modules():
         if any(matches(name, whole) for whole in base.trained_whole):
             module.to(torch.float32)
             module.register_forward_pre_hook(_to(torch.float32), with_kwargs=True)
             if name.startswith(body):
-                module.register_forward_hook(lambda module, inputs, output: _cast(output, dtype))
+                # Inside weights_in_fp32 the frozen modules compute in fp32.
+                module.register_forward_hook(lambda module, inputs, output: _cast(output, frozen.dtype))
     return base
+
+
+@contextmanager
+def weights_in_fp32(model: nn.Module) -> Iterator[None]:
+    """Inside the `with` block, frozen bf16 weights are replaced by fp32 copies of the same numbers."""
+    kept = [(weight, weight.data) for weight in model.parameters() if weight.dtype == torch.bfloat16]
+    try:
+        for weight, numbers in kept:
+            weight.data = numbers.float()
+        yield
+    finally:
+        for weight, numbers in kept:
+            weight.data = numbers
 
 
 def _to(dtype: torch.dtype) -> Any:

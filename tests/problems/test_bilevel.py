@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from problems.machine.processes import Processes
 from tests.helpers.bilevel_toys import METHODS, Toy, copies, cosine, equal, lora_toy, unrolled
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -100,3 +101,35 @@ class TestDiagnostics:
         """A line of the log can come before it when unroll_steps is long."""
         toy = lora_toy(steps=1, unroll_steps=2)
         assert toy.outer.diagnostics() == {"implicit_to_direct": None, "cosine": None}
+
+
+class Second(Processes):
+    """The second of two processes: `heard` is what the first one has sent."""
+
+    def __init__(self, heard: list[torch.Tensor] | None = None) -> None:
+        super().__init__(1, 2)
+        object.__setattr__(self, "heard", heard)
+        object.__setattr__(self, "sent", [])
+
+    def summed(self, tensors: Any) -> list[torch.Tensor]:
+        self.sent.extend(copies(tensors))
+        return [a + b for a, b in zip(tensors, self.heard or tensors, strict=True)]
+
+
+def test_a_weight_that_some_processes_do_not_use_gets_its_own_gradient() -> None:
+    """With layerdrop each process drops other layers. The gradients of these layers were mixed up."""
+    toy = lora_toy("first_order")
+    a, b, c, d = toy.inner.trained
+
+    def gradients(used: dict[torch.Tensor, float], processes: Processes) -> None:
+        toy.inner.processes = processes
+        for weight in toy.inner.trained:
+            weight.grad = None
+        toy.inner.backward(sum(by * weight.sum() for weight, by in used.items()), toy.inner.trained, None)
+
+    first = Second()
+    gradients({a: 1.0, b: 10.0}, first)
+    gradients({b: 20.0, c: 300.0}, Second(first.sent))
+    for weight, value in ((a, 1.0), (b, 30.0), (c, 300.0)):
+        assert torch.equal(weight.grad, torch.full_like(weight, value))
+    assert d.grad is None, "a weight that no process uses is not moved, not even by weight decay"
