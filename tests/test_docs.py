@@ -36,7 +36,9 @@ def test_links_lead_to_files_that_are_there(page: Path) -> None:
 def test_keys_exist(page: Path) -> None:
     words = set(re.findall(r"`(?:--)?([a-z_]+(?:\.[a-z0-9_]+)+)", text_of(page)))
     # `task.path` is a key, `search.steps` too; `glue.py` is in no section, and `verdict.json` is a file.
-    keys = {word for word in words if word.split(".")[0] in SECTIONS and not word.endswith((".json", ".yaml", ".gguf"))}
+    keys = {
+        word for word in words if word.split(".")[0] in SECTIONS and not word.endswith((".json", ".yaml", ".gguf"))
+    }
     assert keys <= KEYS | SECTIONS
 
 

@@ -98,7 +98,9 @@ def test_too_long_an_answer_keeps_its_ending_and_the_template_before_it(template
             learned = [label for label in labels if label != IGNORED]
             assert cut
             assert len(ids) == len(labels) == most
-            assert tokenizer.decode(ids[: most - len(learned)]) == "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n"
+            assert (
+                tokenizer.decode(ids[: most - len(learned)]) == "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n"
+            )
             assert learned == ids[most - len(learned) :]
             words, end = tokenizer.decode(learned).strip().split("<|im_end|>")
             assert (bool(words), TARGET.strip().startswith(words), end) == (True, True, "")
