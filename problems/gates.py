@@ -30,10 +30,14 @@ def factors(layer: LoraLayer) -> tuple[Tensor, Tensor]:
     return a.weight, b.weight
 
 
-class NotByRow(RuntimeError):
-    """Raised when rows cannot have different gates, as a layer gets the tokens of all rows in one list.
+_TOKENS_FIRST = ("xlnet",)
+"""Types of models whose layers get [tokens, rows, ..] instead of [rows, tokens, ..]."""
 
-    An expert in a mixture of experts gets its tokens like that.
+
+class NotByRow(RuntimeError):
+    """Raised when rows cannot have different gates, as a layer does not get them one after the other.
+
+    An expert in a mixture of experts gets the tokens of all rows in one list; XLNet's layers get tokens before rows.
     """
 
 
@@ -53,6 +57,7 @@ class Gates:
         if ranks != [self.k * count for count in counts]:
             raise RuntimeError(f"LoRA of ranks {ranks} does not give each of {self.names} {self.k} components")
         self.groups = layout(dict.fromkeys(self.names, self.k))
+        self._by_row = getattr(getattr(model, "config", None), "model_type", None) not in _TOKENS_FIRST
         self._values: Tensor | None = None
         self._hooks = [
             layer.lora_A[ADAPTER].register_forward_hook(self._hook(slice(end - count, end)))
@@ -111,8 +116,8 @@ class Gates:
             values = self._values[..., rows, :].flatten(-2).to(output.dtype)
             if values.dim() == 1:
                 return output * values
-            if output.dim() < 2 or len(output) != len(values):
-                raise NotByRow("a layer gets the tokens of all rows in one list")
+            if not self._by_row or output.dim() < 2 or len(output) != len(values):
+                raise NotByRow("a layer does not get the rows one after the other")
             return output * values.view(len(values), *[1] * (output.dim() - 2), -1)
 
         return gate

@@ -6,9 +6,10 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
+from transformers import XLNetConfig, XLNetModel
 from transformers.pytorch_utils import Conv1D
 
-from problems.gates import Gates
+from problems.gates import Gates, NotByRow
 from problems.models.attach import ADAPTER, lora_layers
 from problems.selection import SelectionVariables
 
@@ -176,3 +177,15 @@ def test_components_that_do_not_go_up_in_the_groups_are_refused() -> None:
     model: Any = get_peft_model(Fused(), LoraConfig(r=K, target_modules=["c_attn", "last"], fan_in_fan_out=True))
     with pytest.raises(RuntimeError, match="does not give each of"):
         Gates(model, ["c_attn.q", "c_attn.v"])
+
+
+def test_layers_that_get_tokens_before_rows_cannot_have_gates_by_row() -> None:
+    """With as many tokens as rows the gates of the rows were applied to the tokens."""
+    config = XLNetConfig(vocab_size=20, d_model=8, n_layer=1, n_head=2, d_inner=8)
+    model = get_peft_model(XLNetModel(config), LoraConfig(r=2, target_modules=["layer_1"]))
+    gates = Gates(model)
+    for rows in (3, 4):
+        with pytest.raises(NotByRow), gates.open(torch.ones(rows, 1, 2)):
+            model(input_ids=torch.ones(rows, 4, dtype=torch.long))
+    with gates.open(torch.ones(1, 2)):
+        model(input_ids=torch.ones(3, 4, dtype=torch.long))
