@@ -18,6 +18,7 @@ from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.run.settling import settle_if_free
 from engine.stages import run_stages
+from engine.study.early import refuse_early
 from engine.study.folder import StudyFolder
 from engine.study.shown import print_study
 from engine.terminal.loading import load_libraries
@@ -55,6 +56,7 @@ def _train(request: Request, stop: StopRequest) -> None:
         _judge(request, stop)
     elif _is_study(request.config):
         refuse_several("a study", "start run.py without torchrun; --study.launcher ray runs several cells at a time")
+        refuse_early(request)
         load_libraries()
         from engine.study.stage import run_study  # only now: its imports take seconds
 

@@ -85,6 +85,9 @@ def commands(root: Path, model: Path) -> list[tuple[list[str], int, str]]:
         ([*run, "--name", "a", "--lora.target_modules", "[q_proj]"], 2, "q_proj matches no module of"),
         ([*run, "--name", "a", "--model.name", "package:nosuchpackage/model"], 2, "no installed package"),
         ([*run, "--name", "a", "--tracking.wandb", "online"], 2, "needs an API key"),
+        ([*run, "--name", "a", "--study.axes", "{seeds: [0, 1]}"], 2, "seeds"),
+        ([*run, "--name", "a", "--study.axes", "{lora.k: [4, -1]}"], 2, "lora.k"),
+        ([*run, "--name", "a", "--study.axes", "{seed: [0, 1]}", "--stage", "search"], 2, "not allowed for a study"),
     ]
 
 

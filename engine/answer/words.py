@@ -28,7 +28,7 @@ def conclusion(record: RankRecord) -> str:
 def gain_words(evidence: Evidence) -> str:
     """A sentence about LoRA's effect on the loss on D_val."""
     before = evidence.loss + evidence.gain
-    verb = "lowers" if evidence.gain > 0 else "does not lower"
+    verb = "lowers" if evidence.gain > 0 else "raises"
     return f"LoRA {verb} the loss on D_val from {before:.3f} ({evidence.without}) to {evidence.loss:.3f}."
 
 

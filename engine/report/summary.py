@@ -13,6 +13,7 @@ from engine.answer.words import conclusion, curve_lines, gain_words, share_lines
 from engine.ranks import RankRecord
 from engine.report.controls import controls_of
 from engine.report.edits import edit_words
+from engine.report.words import signed
 from engine.run.contents import parameters_per_rank, read_result, read_verdict
 from engine.run.folder import RunFolder
 from engine.terminal.console import console
@@ -116,7 +117,7 @@ def _print_verdict(folder: RunFolder) -> None:
     console.print(Text(found["sentence"], style="bold"))
     for arm in found.get("arms", []):
         loss = sum(arm["losses"]) / len(arm["losses"])
-        behind = f", {arm['difference']:+.4f} against learned" if arm.get("difference") is not None else ""
+        behind = f", {signed(arm['difference'])} against learned" if arm.get("difference") is not None else ""
         score = (
             f", {found.get('metric', '')} {sum(arm['scores']) / len(arm['scores']):.4f}" if arm.get("scores") else ""
         )

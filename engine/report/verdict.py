@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from configs.launch import PLAIN, as_started
 from engine.report.charts import BLUE, GREEN, GREY, ORANGE, chart, legend_below, source_of
 from engine.report.figures import save_figure
+from engine.report.words import signed
 from engine.run.contents import read_verdict
 from engine.run.folder import RunFolder
 
@@ -66,8 +67,8 @@ def _row(arm: dict[str, Any]) -> list[str]:
         f"{np.mean(arm['losses']):.4f}",
         f"{np.mean(arm['scores']):.4f}" if arm.get("scores") else "",
         f"{arm['parameters']:,}",
-        "" if behind is None else f"{behind:+.4f}",
-        "" if interval is None else f"{interval[0]:+.4f} to {interval[1]:+.4f}",
+        "" if behind is None else signed(behind),
+        "" if interval is None else f"{signed(interval[0])} to {signed(interval[1])}",
     ]
 
 

@@ -154,11 +154,11 @@ def _flat(tensors: Tensors) -> Tensor:
 
 
 def _cosine(a: Tensor, reference: Tensor) -> float:
-    """The cosine; 0 if `a` is zero. NaN if the reference is zero, as it is under `hypergradient.eta: lr` while the
-    learning rate is 0."""
-    if not reference.any():
+    """The cosine; NaN if one of the two is zero, as the implicit term of `first_order` is, and the reference under
+    `hypergradient.eta: lr` while the learning rate is 0."""
+    if not (reference.any() and a.any()):
         return float("nan")
-    return float(a @ reference) / float(a.norm() * reference.norm()) if a.any() else 0.0
+    return float(a @ reference) / float(a.norm() * reference.norm())
 
 
 def _ratio(a: Tensor, reference: Tensor) -> float:

@@ -66,6 +66,13 @@ def between_rows(results: pd.DataFrame, axes: Sequence[str], by: str, column: st
     return table if len(names) > 1 else pd.DataFrame()
 
 
+def by_chance(results: pd.DataFrame) -> str:
+    """A sentence with the standard deviation of the correlation between unrelated orders of the layers; "" if no run
+    has ranks."""
+    layers = max((len(values) for values in results[RANKS].dropna()), default=0) if RANKS in results else 0
+    return f"Unrelated orders of {layers} layers correlate by 0 +- {(layers - 1) ** -0.5:.2f}." if layers > 1 else ""
+
+
 def _mean_correlation(first: pd.DataFrame, second: pd.DataFrame, column: str) -> float:
     if first.index.equals(second.index):
         pairs = [pair for _, values in first.groupby("place")[column] for pair in itertools.combinations(values, 2)]

@@ -8,6 +8,10 @@ from bokeh.plotting import figure
 
 from engine.report.charts import BLUE, ORANGE, chart, source_of
 from engine.study.rows import SEED, Panel, panels
+from engine.study.words import shortened
+
+_LONGEST = 30
+"""Letters of a label, so that it leaves room for the bars on a telephone."""
 
 
 def metric_charts(results: pd.DataFrame, axes: Sequence[str]) -> dict[str, figure]:
@@ -17,15 +21,22 @@ def metric_charts(results: pd.DataFrame, axes: Sequence[str]) -> dict[str, figur
 
 def _drawn(name: str, panel: Panel) -> figure:
     """A bar for the median over the seeds of each row of the study's table, a point for each run."""
-    order = list(panel.medians.index)
-    made = chart(name, panel.label, "", height=110 + 34 * len(order), y_range=order[::-1])
-    bars = source_of(panel.medians.reset_index())
-    made.hbar(y="row", right="score", height=0.7, source=bars, fill_color=BLUE, fill_alpha=0.45, line_color=None)
+    labels = _labels(list(panel.medians.index))
+    made = chart(name, panel.label, "", height=110 + 34 * len(labels), y_range=list(labels.values())[::-1])
+    bars = source_of(panel.medians.reset_index().assign(label=list(labels.values())))
+    made.hbar(y="label", right="score", height=0.7, source=bars, fill_color=BLUE, fill_alpha=0.45, line_color=None)
     runs = panel.runs.reindex(columns=["row", "score", "cell", SEED], fill_value="")
-    dots = made.scatter(
-        "score", "row", source=source_of(runs.astype({SEED: str})), size=8, color=ORANGE, line_color=None
-    )
+    points = source_of(runs.astype({SEED: str}).assign(label=runs["row"].map(labels)))
+    dots = made.scatter("score", "label", source=points, size=8, color=ORANGE, line_color=None)
     tips = [("", "@row"), ("seed", "@seed"), (panel.metric, "@score{0.0000}"), ("run", "@cell")]
     made.add_tools(HoverTool(tooltips=tips, renderers=[dots]))
     made.ygrid.visible = False
     return made
+
+
+def _labels(names: Sequence[str]) -> dict[str, str]:
+    """Name of a row -> its label on the axis: shortened, with a number before it where others have the same."""
+    short = {name: shortened(name, _LONGEST) for name in names}
+    several = {label for label in short.values() if list(short.values()).count(label) > 1}
+    numbered = enumerate(short.items(), start=1)
+    return {name: f"{number}: {label}" if label in several else label for number, (name, label) in numbered}

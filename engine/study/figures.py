@@ -10,6 +10,7 @@ import pandas as pd
 from engine.report.charts import BLUE, ORANGE
 from engine.report.figures import save_figure
 from engine.study.rows import APPROXIMATION, panels
+from engine.study.words import shortened
 
 
 def metric_by_row(results: pd.DataFrame, axes: Sequence[str], path: Path) -> None:
@@ -21,7 +22,7 @@ def metric_by_row(results: pd.DataFrame, axes: Sequence[str], path: Path) -> Non
         rows = {name: row for row, name in enumerate(panel.medians.index)}
         place.barh(list(rows.values()), panel.medians, height=0.7, color=BLUE, alpha=0.45)
         place.plot(panel.runs["score"], panel.runs["row"].map(rows), "o", markersize=5, color=ORANGE)
-        place.set_yticks(range(len(rows)), list(rows))
+        place.set_yticks(range(len(rows)), list(map(shortened, rows)))
         place.invert_yaxis()
         place.set_xlabel(panel.label)
     save_figure(figure, path)
@@ -43,18 +44,22 @@ def cosine_over_training(probe: pd.DataFrame, path: Path) -> None:
     save_figure(figure, path)
 
 
-def metric_against_cost(results: pd.DataFrame, cost: pd.DataFrame, path: Path) -> None:
-    """Draws the final metric (median and range over the seeds) against the cost of a search step."""
+def metric_against_cost(results: pd.DataFrame, axes: Sequence[str], cost: pd.DataFrame, path: Path) -> None:
+    """Draws a panel for each task: the final metric of each row of the table (median and range over the seeds) against
+    the cost of a search step. At least one row's approximation must have a cost."""
     ratio = cost.set_index("approximation")["ratio_to_lora"]
-    figure, axes = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
-    approximations = results[results[APPROXIMATION].isin(ratio.index)]  # the type `none` has no cost
-    for name, scores in approximations.groupby(APPROXIMATION, sort=False)["score"]:
-        median = scores.median()
-        reach = [[median - scores.min()], [scores.max() - median]]
-        axes.errorbar(ratio[name], median, yerr=reach, marker="o", capsize=3, label=str(name))
-    _legend_beside(axes)
-    axes.set_xlabel("seconds of one search step / one plain LoRA step")
-    axes.set_ylabel(results["main_metric"].iloc[0])
+    tasks = panels(results[results[APPROXIMATION].isin(ratio.index)], axes)  # the type `none` has no cost
+    figure, drawn = plt.subplots(len(tasks), 1, figsize=(6.4, 3.8 * len(tasks)), squeeze=False, layout="constrained")
+    for place, panel in zip(drawn.flat, tasks, strict=True):
+        for name, runs in panel.runs.groupby("row", sort=False):
+            scores = runs["score"]
+            median = scores.median()
+            reach = [[median - scores.min()], [scores.max() - median]]
+            at = ratio[runs[APPROXIMATION].iloc[0]]
+            place.errorbar(at, median, yerr=reach, marker="o", capsize=3, label=shortened(str(name)))
+        _legend_beside(place)
+        place.set_xlabel("seconds of one search step / one plain LoRA step")
+        place.set_ylabel(panel.label)
     save_figure(figure, path)
 
 

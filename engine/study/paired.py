@@ -12,6 +12,7 @@ from problems.tasks.base import ERRORS
 OURS = "autolora"
 # With fewer pairs, the p of the two-sided exact test cannot fall below 0.05.
 _LEAST_PAIRS = 6
+_DIGITS = 9
 
 
 def searched_rows(results: pd.DataFrame, axes: Sequence[str]) -> list[str]:
@@ -53,7 +54,8 @@ def pairs_with(
 
 
 def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS, column: str = SCORE) -> pd.DataFrame:
-    """Row `ours` against each other row on the same task and seed: mean difference, wins, Wilcoxon p.
+    """Row `ours` against each other row on the same task and seed: mean difference with its standard error over the
+    pairs, wins, Wilcoxon p.
 
     `column`: SCORE, each task's metric, or LOSS, the log loss. A positive difference says that `ours` is better, also
     for a loss or an error, of which less is better. p is two-sided, and left out if fewer than six pairs differ;
@@ -65,13 +67,15 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS, column:
         if name == ours:
             continue
         lower = pairs["main_metric"].isin(ERRORS) if column == SCORE else True
-        difference = (pairs[f"{column}_reference"] - pairs[column]) * np.where(lower, -1, 1)
+        # Rounded, as floats would break ties between metrics that count rows.
+        difference = ((pairs[f"{column}_reference"] - pairs[column]) * np.where(lower, -1, 1)).round(_DIGITS)
         sizes = pairs["lora_parameters_reference"] / pairs["lora_parameters"].replace(0, np.nan)
         rows.append(
             {
                 f"{ours} against": name,
                 "pairs": len(pairs),
                 "mean difference": float(difference.mean()),
+                "standard error": float(difference.std(ddof=1)) / len(pairs) ** 0.5,
                 "better": int((difference > 0).sum()),
                 "equal": int((difference == 0).sum()),
                 "worse": int((difference < 0).sum()),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from configs.schema import RunConfig
+from configs.schema import RunConfig, StudyConfig
 from engine import ranks
 from engine.disk.files import write_text
 from engine.disk.tables import write_parquet
@@ -13,9 +13,10 @@ from engine.ranks.picture import save_picture
 from engine.report.page import inline_image, render
 from engine.run.folder import RunFolder
 from engine.study import figures, tables
-from engine.study.agreement import RANKS, SHARES, WITHIN_TYPE, between_rows, between_seeds
+from engine.study.agreement import RANKS, SHARES, WITHIN_TYPE, between_rows, between_seeds, by_chance
+from engine.study.cells import expand
 from engine.study.charts import metric_charts
-from engine.study.combinations import VARIANT, combinations
+from engine.study.combinations import VARIANT
 from engine.study.comparison import read_comparison
 from engine.study.folder import StudyFolder
 from engine.study.markdown import escaped, markdown
@@ -28,6 +29,19 @@ COMPARED = {
     WITHIN_TYPE: "shares minus the mean of their module type",
 }
 """Column with a number for each layer -> how tables and their titles call it."""
+_MOST_NAMED = 5
+_PAIRED = "Paired differences"
+_AGREEMENT = "Agreement"
+_DISTANCE = "Distance to the exact hypergradient, mean over the probed steps"
+_COST = "Cost of one step (inner and outer)"
+NOTES = {
+    _PAIRED: "A positive mean difference says that the row in the title is better, also where less is better, as for "
+    "a loss; its standard error is over the pairs. p: two-sided, by Wilcoxon's signed-rank test; at least six pairs "
+    "must differ. Ratio: the LoRA parameters of the row in the title divided by those of the row in the table.",
+    _DISTANCE: "Cosine and norm ratio are those of the implicit term; the total cosine is that of the whole outer "
+    "gradient, and the last column the size of the implicit term divided by that of the direct one.",
+}
+"""Beginning of a table's title -> what its numbers mean."""
 TITLES = {
     "cosine_over_training": "Cosine to the exact hypergradient over training",
     "metric_against_cost": "Metric against the cost of a step",
@@ -44,24 +58,25 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
     # cost.parquet is missing if the comparison was stopped before it had measured the cost.
     if folder.probe.exists() and folder.cost.exists():
         probe, cost = read_comparison(folder)
-        found["Distance to the exact hypergradient, mean over the probed steps"] = closeness(probe)
-        found["Cost of one step (inner and outer)"] = cost.round(3)
+        found[_DISTANCE] = closeness(probe)
+        found[_COST] = cost.round(3).rename(columns=lambda name: name.replace("_", " "))
         pictures["cosine_over_training"] = folder.figures / "cosine.png"
         figures.cosine_over_training(probe, pictures["cosine_over_training"])
-        if APPROXIMATION in results:
+        if APPROXIMATION in results and results[APPROXIMATION].isin(cost["approximation"]).any():
             pictures["metric_against_cost"] = folder.figures / "cost.png"
-            figures.metric_against_cost(results, cost, pictures["metric_against_cost"])
+            figures.metric_against_cost(results, axes, cost, pictures["metric_against_cost"])
     found |= agreements(results, axes)
     write_parquet(folder.summary, found["Results"])
-    sentence = _sentence(results, config)
-    sections = "\n".join(f"## {escaped(title)}\n\n{markdown(table)}" for title, table in found.items())
+    shown = [(title, _note(title, results), table) for title, table in found.items()]
+    sentence = _sentence(results, config, folder)
+    sections = "\n".join(_section(title, note, table) for title, note, table in shown)
     write_text(folder.table, f"# {escaped(str(config.name))}\n\n{escaped(sentence)}\n\n{sections}")
     charts = metric_charts(results, axes)
     page = render(
         "study.html.j2",
         name=config.name,
         sentence=sentence,
-        tables=[(title, list(table.columns), texts(table)) for title, table in found.items()],
+        tables=[(title, note, list(table.columns), texts(table)) for title, note, table in shown],
         metric_charts=list(charts),
         metric_image=inline_image(pictures["metric"]),
         pictures=[(TITLES.get(name, name), inline_image(path)) for name, path in pictures.items() if name != "metric"],
@@ -72,28 +87,53 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
     return pictures
 
 
-def _sentence(results: pd.DataFrame, config: RunConfig) -> str:
-    """A sentence with the number of runs, their model and their tasks; `7 of 8 runs` if a run has no result."""
-    cells = sum(1 for _ in combinations(config.study))
-    count = str(cells) if len(results) == cells else f"{len(results)} of {cells}"
-    return f"{count} runs of {config.model.name} on {', '.join(map(str, results[TASK].unique()))}."
+def _section(title: str, note: str, table: pd.DataFrame) -> str:
+    """A part of table.md."""
+    return "\n\n".join(part for part in (f"## {escaped(title)}", escaped(note), markdown(table)) if part)
+
+
+def _note(title: str, results: pd.DataFrame) -> str:
+    """What the numbers of a table mean; "" if its title says it."""
+    if title.startswith(_AGREEMENT):
+        return by_chance(results)
+    return next((note for start, note in NOTES.items() if title.startswith(start)), "")
+
+
+def _sentence(results: pd.DataFrame, config: RunConfig, folder: StudyFolder) -> str:
+    """A sentence with the number of runs, their model and their tasks; `7 of 8 runs` if a run has no result, and which
+    runs these are."""
+    names = [str(cell.config.name) for cell in expand(config, folder)]
+    lacking = [name for name in names if name not in set(results["cell"])]
+    count = f"{len(results)} of {len(names)}" if lacking else str(len(names))
+    shown = ", ".join(lacking[:_MOST_NAMED]) + (", ..." if len(lacking) > _MOST_NAMED else "")
+    model = "" if _varies(config.study, "model.name") else f" of {config.model.name}"
+    tasks = ", ".join(map(str, results[TASK].unique()))
+    return f"{count} runs{model} on {tasks}.{f' Without a result: {shown}.' if lacking else ''}"
+
+
+def _varies(study: StudyConfig, key: str) -> bool:
+    """Whether the runs of the study may differ in this key."""
+    by_value = (values for axis in study.where.values() for values in axis.values())
+    return key in study.axes or any(key in values for values in (*study.variants.values(), *by_value))
 
 
 def paper_tables(results: pd.DataFrame, axes: list[str]) -> dict[str, pd.DataFrame]:
-    """Title -> table, for the paper's tables that the study's axes allow."""
-    if not row_keys(results, axes) or APPROXIMATION in axes:
+    """Title -> table, for the paper's tables that the study's axes allow. A study of approximations has its own tables
+    of the cost and of the agreement."""
+    if not row_keys(results, axes):
         return {}
     found = {
         "Metric by task: median (range) over seeds": tables.by_task(results, axes),
         "Log loss by task, at a fitted temperature: median (range) over seeds": tables.losses_by_task(results, axes),
         **{
             f"{what}, same task and seed: {ours}": paired(results, axes, ours, column)
-            for what, column in (("Paired differences", SCORE), ("Paired differences of the log loss", LOSS))
+            for what, column in ((_PAIRED, SCORE), (f"{_PAIRED} of the log loss", LOSS))
             for ours in searched_rows(results, axes)
         },
-        "Agreement between seeds (Spearman; by chance 0): mean (range) over pairs": agreement_of_seeds(results, axes),
-        "Cost": tables.cost(results, axes),
     }
+    if APPROXIMATION not in axes:
+        found[f"{_AGREEMENT} between seeds (Spearman): mean (range) over pairs"] = agreement_of_seeds(results, axes)
+        found["Cost"] = tables.cost(results, axes)
     return {title: table for title, table in found.items() if not table.empty}
 
 
@@ -116,7 +156,7 @@ def agreements(results: pd.DataFrame, axes: list[str]) -> dict[str, pd.DataFrame
         return {}
     columns = COMPARED if by == APPROXIMATION else {name: what for name, what in COMPARED.items() if name != RANKS}
     where = "at one seed; on the diagonal between seeds (Spearman, mean)"
-    found = {f"Agreement of {what} {where}": between_rows(results, axes, by, column)
+    found = {f"{_AGREEMENT} of {what} {where}": between_rows(results, axes, by, column)
              for column, what in columns.items()}  # fmt: skip
     return {title: table for title, table in found.items() if not table.empty}
 
@@ -131,7 +171,7 @@ def rank_maps(results: pd.DataFrame, folder: StudyFolder) -> dict[str, Path]:
     for task, cells in learned.groupby(TASK, sort=False)["cell"]:
         path = folder.figures / f"ranks_{re.sub(r'[^A-Za-z0-9_-]+', '-', str(task))}.png"
         save_picture(ranks.load(RunFolder(folder.cells / cells.iloc[0]).ranks), path)
-        pictures[f"ranks of {task}"] = path
+        pictures[f"ranks of {task}: {cells.iloc[0]}"] = path
     return pictures
 
 

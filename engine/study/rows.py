@@ -13,7 +13,8 @@ from engine.study.words import number
 SEED, TASK, APPROXIMATION = "seed", "task", "hypergradient.type"
 SCORE, LOSS = "score", "log_loss"
 """The columns with each task's first metric, and with the log loss at a fitted temperature, nats a label (null: it was
-not measured). The loss is that of the evaluation rows; with retrain.row_losses, of the unused training rows too."""
+not measured). The loss is that of the evaluation rows; if all cells have retrain.row_losses, of the unused training
+rows too."""
 
 _TEXTS = (TASK, "method", "main_metric", "cell")
 _NUMBERS = (SCORE, LOSS, "lora_parameters", "trainable_parameters", "total_seconds")

@@ -129,6 +129,8 @@ def collect(cells: list[Cell]) -> pd.DataFrame:
     # are numbers.
     places = {axis: [cell.values[axis] for cell in cells] for axis in cells[0].values}
     plain = {axis for axis, values in places.items() if all_numbers(values)}
+    # The loss on the unused rows, too, is comparable only if all cells have it.
+    on_all_rows = all(cell.folder.row_losses.exists() for cell in cells if cell.folder.metrics.exists())
     rows = []
     for cell in cells:
         run = cell.folder
@@ -144,7 +146,7 @@ def collect(cells: list[Cell]) -> pd.DataFrame:
                 "method": result["method"],
                 "main_metric": next(iter(result["metrics"])),
                 "score": next(iter(result["metrics"].values())),
-                LOSS: held_out_loss(run) if run.row_losses.exists() else result.get("calibrated_loss"),
+                LOSS: held_out_loss(run) if on_all_rows else result.get("calibrated_loss"),
                 **{f"metric.{name}": value for name, value in result["metrics"].items()},
                 "mean_rank": record.mean_rank if record else None,
                 RANKS: [layer.rank for layer in record.layers] if record else None,

@@ -21,6 +21,7 @@ from engine.run.ownership import refuse_foreign, refuse_mounted, refuse_occupied
 from engine.run.replacing import workplace
 from engine.study.cells import Cell, expand
 from engine.study.comparison import refuse_changed_probe, run_probe
+from engine.study.early import refuse_stage
 from engine.study.folder import AskedOfStudy, StudyFolder, refuse_single_run
 from engine.study.report import write_study_report
 from engine.study.run import refuse_changed_cells, refuse_launcher, run_cells
@@ -41,7 +42,7 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
     if request.stage != "report":
         tell_unread(request.given, config, [dataclasses.replace(cell.config, study=config.study) for cell in cells])
     refusals = (
-        _refuse_stage, refuse_misplaced, refuse_single_run, refuse_foreign, refuse_mounted, refuse_occupied,
+        refuse_stage, refuse_misplaced, refuse_single_run, refuse_foreign, refuse_mounted, refuse_occupied,
         _refuse_without_key, functools.partial(_refuse_own_sources, cells=cells),
         functools.partial(refuse_launcher, cells=cells), functools.partial(_refuse_without_packages, cells=cells),
     )  # fmt: skip
@@ -67,7 +68,8 @@ def _run(request: Request, folder: StudyFolder, stop: StopRequest) -> None:
     pictures = write_study_report(config, folder)
     if request.overwrite:
         keep_only(pictures.values(), folder.figures)
-    track_study(config, folder, pictures)
+    if request.stage != "report":
+        track_study(config, folder, pictures)
     if failed:
         print_table(folder)
         final = StudyFolder.of(config)
@@ -85,15 +87,10 @@ def _place(growing: StudyFolder, final: StudyFolder) -> None:
         write_text(path, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
 
 
-def _refuse_stage(asked: AskedOfStudy) -> None:
-    """Refuses the stages that a study does not have."""
-    if asked.stage not in ("all", "report"):
-        raise UserError(f"--stage: {asked.stage!r} is not allowed for a study; allowed: all, report")
-
-
 def _refuse_without_key(asked: AskedOfStudy) -> None:
     """Refuses a study that is to be sent to wandb when there is no API key."""
-    wandb_mode(asked.config)
+    if asked.stage != "report":
+        wandb_mode(asked.config)
 
 
 def _refuse_without_packages(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:

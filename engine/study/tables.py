@@ -3,7 +3,6 @@ and 4; the cost over AdaLoRA's, as the paper's Table 5."""
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import pandas as pd
 
 from engine.study.paired import pairs_with
@@ -51,21 +50,22 @@ def losses_by_task(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     A metric counts only which answers are right; the log loss also sees how sure the model is of them, so it tells two
     rows of the table apart with fewer seeds.
     """
-    return _by_task(results, axes, LOSS, lambda cells: "nats") if results[LOSS].notna().any() else pd.DataFrame()
+    known = results[LOSS].notna().any()
+    return _by_task(results, axes, LOSS, lambda cells: "nats", digits=4) if known else pd.DataFrame()
 
 
 def _by_task(
-    results: pd.DataFrame, axes: Sequence[str], column: str, unit: Callable[[pd.DataFrame], str]
+    results: pd.DataFrame, axes: Sequence[str], column: str, unit: Callable[[pd.DataFrame], str], digits: int = 3
 ) -> pd.DataFrame:
     table = labelled(results, axes)
+    titles = {task: f"{task} ({unit(cells)})" for task, cells in table.groupby(TASK, sort=False)}
     rows = []
     for name, group in table.groupby("row", sort=False):
-        tasks = list(group.groupby(TASK, sort=False))
+        medians = group.groupby(TASK)[column].median()
         row: dict[str, object] = {"": name}
-        row |= {f"{task} ({unit(cells)})": spread(cells[column]) for task, cells in tasks}
+        row |= {title: spread(group.loc[group[TASK] == task, column], digits=digits) for task, title in titles.items()}
         # Means over different tasks cannot be compared.
-        complete = len(tasks) == table[TASK].nunique()
-        row["mean"] = float(np.mean([cells[column].median() for _, cells in tasks])) if complete else float("nan")
+        row["mean"] = float(medians.mean()) if len(medians) == len(titles) else float("nan")
         rows.append({**row, **_sizes(group), "runs": len(group)})
     return pd.DataFrame(rows)
 

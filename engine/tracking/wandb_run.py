@@ -94,6 +94,8 @@ class Wandb(Tracker):
             log.warning("wandb cannot be reached, the curves are kept offline for wandb sync: %s", _first_line(error))
             # wandb remembers the id that failed and would wait for it again, so this run gets another.
             self._run = wandb.init(mode="offline", **options, id=secrets.token_hex(4))
+        else:
+            log.info("wandb: %s", self._run.url if mode == "online" else f"offline, the curves are in {folder}/wandb")
         self._run.define_metric("search/step", hidden=True)
         self._run.define_metric("search/*", step_metric="search/step")
         # wandb would draw a chart for each number of each layer and component. Hidden, they can still be queried.

@@ -36,6 +36,7 @@ class FakeRun:
         self.options: dict[str, Any] = {}
         self.summary: dict[str, Any] = {}
         self.exit_code: int | None = None
+        self.url = "https://wandb.example/run"
 
     def define_metric(self, *names: Any, **options: Any) -> None:
         self._maybe("define_metric")

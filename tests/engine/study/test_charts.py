@@ -13,7 +13,7 @@ def test_a_study_has_a_chart_a_task_with_bars_at_medians_and_a_point_a_run() -> 
     made = metric_charts(pd.concat([frame, other]), ["method", "seed"])
     assert list(made) == ["metric-0", "metric-1"]
     bars, dots = (r.data_source.data for r in made["metric-0"].renderers)
-    assert bars == {"row": ["a", "b"], "score": [0.3, 0.5]}
+    assert bars == {"row": ["a", "b"], "score": [0.3, 0.5], "label": ["a", "b"]}
     assert dots["score"] == [0.1, 0.3, 0.9, 0.5]
     assert dots["seed"] == ["0", "1", "2", "0"]
 
@@ -22,6 +22,16 @@ def test_a_run_without_a_score_and_a_study_without_seeds_are_drawn() -> None:
     frame = pd.DataFrame({"method": ["a", "b", "b"], "score": [0.1, np.nan, 0.3]})
     made = metric_charts(frame.assign(cell="x", task="t", main_metric="f1"), ["method"])
     bars, dots = (r.data_source.data for r in made["metric-0"].renderers)
-    assert bars == {"row": ["a", "b"], "score": [0.1, 0.3]}
+    assert bars == {"row": ["a", "b"], "score": [0.1, 0.3], "label": ["a", "b"]}
     assert dots["score"] == [0.1, 0.3]
     assert dots["seed"] == ["", ""]
+
+
+def test_long_names_of_rows_leave_room_for_the_bars_and_stay_apart() -> None:
+    names = ["a", *(f"[query, key, value, output.dense], {middle}, learned ranks at budget 1" for middle in "xy")]
+    frame = pd.DataFrame({"method": names, "score": 0.5}).assign(cell="x", task="t", main_metric="f1")
+    made = metric_charts(frame, ["method"])["metric-0"]
+    labels = made.renderers[0].data_source.data["label"]
+    assert len(set(labels)) == 3
+    assert max(map(len, labels)) <= 34
+    assert made.renderers[1].data_source.data["row"] == names, "the tooltip has the whole name"

@@ -59,11 +59,13 @@ def test_a_bar_from_the_worst_to_the_best_seed_at_the_cost_of_a_step(tmp_path: P
     control = {"none": [0.1]}  # a search without outer steps: no approximation, of which no step was timed
     results = pd.DataFrame(
         [{"hypergradient.type": name, "score": value} for name, found in (scores | control).items() for value in found]
-    ).assign(main_metric="f1")
+    ).assign(main_metric="f1", task="t")
+    other = results.assign(score=-1.0, main_metric="matthews", task="u")
     cost = pd.DataFrame({"approximation": ["lora", "exact", "darts"], "ratio_to_lora": [1.0, 9.0, 4.0]})
-    study_figures.metric_against_cost(results, cost, tmp_path / "c.png")
-    (axes,) = kept[0].axes
-    assert axes.get_ylabel() == "f1"
+    both = pd.concat([results, other])
+    study_figures.metric_against_cost(both, ["hypergradient.type"], cost, tmp_path / "c.png")
+    axes, second = kept[0].axes
+    assert (axes.get_ylabel(), second.get_ylabel()) == ("f1, t", "matthews, u"), "tasks are not mixed"
     found = {}
     for bars in axes.containers:
         point, _, (range_,) = bars

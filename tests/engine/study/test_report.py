@@ -17,6 +17,7 @@ from engine.disk.tables import write_parquet
 from engine.ranks import LayerRank, RankRecord
 from engine.study.cells import Cell, expand
 from engine.study.folder import StudyFolder
+from engine.study.markdown import escaped
 from engine.study.report import agreement_of_seeds, closeness, paper_tables, write_study_report
 from engine.study.run import collect
 
@@ -40,8 +41,21 @@ def test_closeness_is_the_mean_with_the_lowest_cosine_beside_it() -> None:
     assert table.iloc[1, 2:4].to_list() == [0.25, 0.25]
 
 
-def test_a_study_of_approximations_has_none_of_the_papers_tables() -> None:
-    assert paper_tables(pd.DataFrame({KIND: ["darts"], "seed": [0]}), [KIND, "seed"]) == {}
+def test_approximations_are_compared_in_pairs_as_variants_are() -> None:
+    cells = [(kind, seed) for kind in ("none", "darts") for seed in (0, 1)]
+    frame = pd.DataFrame(cells, columns=[KIND, "seed"]).assign(
+        method="autolora", task="sst2", main_metric="f1", score=[0.1, 0.2, 0.3, 0.5], log_loss=[0.9, 0.8, 0.5, 0.6],
+        lora_parameters=8, trainable_parameters=8, ranks=[[1, 2]] * 4,
+    )  # fmt: skip
+    found = paper_tables(frame, [KIND, "seed"])
+    of_loss = found["Paired differences of the log loss, same task and seed: none"].iloc[0]
+    assert of_loss.iloc[:4].to_list() == ["darts", 2, pytest.approx(-0.3), pytest.approx(0.1)]
+    assert list(found) == [
+        "Metric by task: median (range) over seeds",
+        "Log loss by task, at a fitted temperature: median (range) over seeds",
+        "Paired differences, same task and seed: none",
+        "Paired differences of the log loss, same task and seed: none",
+    ], "the agreement and the cost of approximations have tables of their own"
 
 
 def test_ranks_and_shares_of_two_seeds_are_compared_in_one_table() -> None:
@@ -140,18 +154,24 @@ def test_the_log_loss_is_that_of_all_held_out_rows_if_their_losses_were_written(
     study = StudyConfig({"seed": [0, 1]}, {"autolora": {}, "lora": {"method": "lora"}})
     config = dataclasses.replace(tiny_config(), study=study)
 
-    def finished(number: int, cell: Cell) -> None:
-        finish(cell, number / 10, calibrated_loss=0.5)
-        if cell.config.method == "lora":
-            write_parquet(cell.folder.row_losses, pd.DataFrame({"loss": [0.25, 1.25], "weight": [1.0, 1.0]}))
-        ranks.save(RankRecord(4, (LayerRank("a.0.query", 1),)), cell.folder.ranks)
+    def report(folder: StudyFolder, losses: dict[str, list[float]]) -> pd.DataFrame:
+        def finished(number: int, cell: Cell) -> None:
+            finish(cell, number / 10, calibrated_loss=0.5)
+            if cell.config.method in losses:
+                table = pd.DataFrame({"loss": losses[cell.config.method], "weight": [1.0, 1.0]})
+                write_parquet(cell.folder.row_losses, table)
+            ranks.save(RankRecord(4, (LayerRank("a.0.query", 1),)), cell.folder.ranks)
 
-    folder = StudyFolder(tmp_path)
-    results = drawn(config, folder, finished)
-    assert results.groupby("method")["log_loss"].unique().map(list).to_dict() == {"autolora": [0.5], "lora": [0.75]}
-    assert section(folder, "Log loss by task")[1][1] == "0.750 (0.750 to 0.750)"
-    (row,) = section(folder, "Paired differences of the log loss")
-    assert row[1:4] == ["2", "0.250", "2"]
+        return drawn(config, folder, finished).groupby("method")["log_loss"].first()
+
+    everywhere = StudyFolder(tmp_path / "everywhere")
+    found = report(everywhere, {"autolora": [0.5, 1.499], "lora": [0.25, 1.75]})
+    assert found.to_dict() == pytest.approx({"autolora": 0.9995, "lora": 1.0})
+    assert section(everywhere, "Log loss by task")[1][1] == "1.0000 (1.0000 to 1.0000)"
+    (row,) = section(everywhere, "Paired differences of the log loss")
+    assert row[1:5] == ["2", "0.00050", "0.000", "2"]
+    some = report(StudyFolder(tmp_path / "some"), {"lora": [0.25, 1.75]})
+    assert some.to_dict() == {"autolora": 0.5, "lora": 0.5}, "losses on different rows cannot be compared"
 
 
 def test_a_variant_of_any_name_is_shown_as_it_is(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
@@ -183,7 +203,9 @@ def test_tasks_of_other_metrics_share_a_table_and_a_failed_run_is_counted(
             finish(cell, number / 10, task=cell.config.task.name)
 
     drawn(config, folder, finished)
-    assert "\n7 of 8 runs of " in folder.table.read_text()
+    lacking = str(expand(config, folder)[1].config.name)
+    assert "\n7 of 8 runs of " in (text := folder.table.read_text())
+    assert f" on cola, stsb. Without a result: {escaped(lacking)}." in text
     rows = section(folder, "Results")
     assert rows[0][:5] == ["cola", "full", "1", "0.000", "0.000 to 0.000"]
     assert rows[2][:9] == ["stsb", "full", "2", "", "", "0.450", "0.400 to 0.500", "0.450", "0.400 to 0.500"]

@@ -20,7 +20,7 @@ def test_a_row_per_method_and_a_column_per_task() -> None:
 
 def test_losses_have_a_table_like_that_of_the_metric_if_any_was_measured() -> None:
     table = losses_by_task(results(), AXES).set_index("")
-    assert table.loc["lora", "sst2 (nats)"] == "0.199 (0.198 to 0.200)"
+    assert table.loc["lora", "sst2 (nats)"] == "0.1990 (0.1980 to 0.2000)"
     assert table.loc["lora", "mean"] == pytest.approx((0.199 + 0.699) / 2)
     assert losses_by_task(results().assign(log_loss=None), AXES).empty
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from engine.study.words import all_numbers, number, span, spread
+from engine.study.words import all_numbers, number, shortened, span, spread
 
 
 def test_a_column_of_numbers_stays_one_and_truth_is_none() -> None:
@@ -18,6 +18,10 @@ def test_a_column_of_numbers_stays_one_and_truth_is_none() -> None:
     ("value", "text"),
     [
         (0.12345, "0.123"),
+        (0.0061, "0.0061"),
+        (-0.000488, "-0.00049"),
+        (3e-9, "3.0e-09"),
+        (-0.0, "0.000"),
         (np.float32(2), "2.000"),
         (1234567, "1,234,567"),
         (np.int64(1000), "1,000"),
@@ -27,6 +31,14 @@ def test_a_column_of_numbers_stays_one_and_truth_is_none() -> None:
 )
 def test_a_number_of_a_table_is_short(value: Any, text: str) -> None:
     assert number(value) == text
+
+
+def test_a_long_name_keeps_both_ends() -> None:
+    assert shortened("x" * 40) == "x" * 40
+    assert (
+        shortened("query, key, value, output.dense, intermediate.dense, betty")
+        == "query, key, value, …ediate.dense, betty"
+    )
 
 
 def test_a_spread_is_the_middle_and_the_range_of_what_is_known() -> None:
