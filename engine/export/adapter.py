@@ -27,7 +27,8 @@ def save_adapter(
     settings.revision = revision
     # PEFT keeps them as a set, whose order in the file differs from process to process.
     settings.target_modules = sorted(settings.target_modules)
-    model.save_pretrained(str(folder))
+    # By default PEFT would add the frozen weight of an output embedding that has LoRA.
+    model.save_pretrained(str(folder), save_embedding_layers=False)
     base: Any = model.get_base_model()
     base.config.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))

@@ -1,5 +1,6 @@
 """Start a retraining from the components that a search found, instead of fresh weights (`retrain.init`)."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from configs.schema import RunConfig
 from engine.ranks import RankRecord
 from engine.ranks.record import chosen_components
 from problems.models.attach import ADAPTER, lora_layers
-from problems.models.parts import groups_of, layout
+from problems.models.parts import Group, groups_of, layout
 
 _PREFIX = "base_model.model."
 
@@ -24,8 +25,8 @@ def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, w
     """Copies the singular components that `record` keeps, and the task head of the search, into `model`.
 
     `model` then computes the same as the search's model with the other components removed. Raises UserError when the
-    searched weights are missing or damaged, when the search trained other modules whole, or when the ranks are those
-    of other layers or above k.
+    searched weights are missing or damaged, when the search trained other modules whole, when the ranks are those of
+    other layers or above k, or when the record's k is not that of the search.
     """
     if not weights_file.exists():
         raise UserError(f"--retrain.init: 'search' needs {weights_file}; run --stage search, or use scratch")
@@ -38,6 +39,7 @@ def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, w
     before, after = layout({x.name: record.k for x in record.layers}), layout(record.kept)
     if set(before) != set(groups_of(_layers(searched), config.lora.target_modules)):
         raise UserError("--retrain.init: 'search' needs ranks for exactly the searched layers; allowed here: scratch")
+    _refuse_other_k(searched, before, record.k)
     state = dict(model.named_parameters())
     _copy_whole(searched, state)
     for layer in record.layers:
@@ -54,13 +56,26 @@ def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, w
         state[b][:, place.components] = searched[b][:, source][:, chosen].to(state[b]) * scale
 
 
+def _refuse_other_k(searched: Mapping[str, Tensor], groups: Mapping[str, Group], k: int) -> None:
+    """Refuses a k that the search did not have, as the scale of the components is lora_alpha / k."""
+    for layer, count in Counter(group.layer for group in groups.values()).items():
+        found = len(searched[f"{_PREFIX}{layer}.lora_A.{ADAPTER}.weight"]) // count
+        if found != k:
+            raise UserError(
+                f"--retrain.init: 'search' needs k = {found} in ranks.json, as in the search, but k is {k}; allowed "
+                f"here: scratch"
+            )
+
+
 def _copy_whole(searched: Mapping[str, Tensor], state: Mapping[str, nn.Parameter]) -> None:
     """Copies the modules that are trained whole. Raises UserError if the search trained others than the retraining."""
     whole = {name for name, parameter in state.items() if parameter.requires_grad and ".lora_" not in name}
-    if whole != {name for name in searched if ".lora_" not in name}:
+    if whole != {name for name in searched if ".lora_" not in name} or any(
+        state[name].shape != searched[name].shape for name in whole
+    ):
         raise UserError(
-            "--lora.modules_to_save: --retrain.init search needs the modules that the search trained; give the same "
-            "ones, or --retrain.init scratch"
+            "--lora.modules_to_save: --retrain.init search needs the modules that the search trained, with as many "
+            "classes; give the same ones, or --retrain.init scratch"
         )
     for name in whole:
         state[name].copy_(searched[name])

@@ -37,7 +37,7 @@ def check_memory(run: Workbench, model: nn.Module, data: Data, rows: int, *, per
     if config.ignore_memory_estimate or compute.device.type not in ("cpu", "cuda"):
         return
     model.to(compute.device)
-    rows = math.ceil(rows / run.processes.size)
+    rows = math.ceil(min(rows, len(data.train)) / run.processes.size)
     hypergradient = config.hypergradient
     in_fp32 = what == "the search" and hypergradient.fp32_difference and hypergradient.type in DIFFERENCES
     training = Training(

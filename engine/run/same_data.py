@@ -33,7 +33,8 @@ def heed_data_of_ranks(run: "Workbench", stage: Stage) -> None:
     """Checks that a search or a grid chose the ranks on the training rows of this run.
 
     If not, stage all raises Outdated, as its result would mix the two; --stage retrain, which takes any ranks, only
-    logs a warning. All processes must call this function.
+    logs a warning, unless it starts from the head that was searched for other classes. All processes must call this
+    function.
     """
     folder = run.folder
     places = {"autolora": folder.search_summary, **dict.fromkeys(CHOOSING_RANKS, folder.grid)}
@@ -42,6 +43,9 @@ def heed_data_of_ranks(run: "Workbench", stage: Stage) -> None:
         return
     recorded = run.processes.of_first(lambda: read_json(path)).get("data", {})
     change = data_change(run, recorded, f"the ranks in {folder.ranks} were chosen on", evaluated=False)
+    if change and run.config.retrain.init == "search" and recorded["classes"] != run.fingerprint["classes"]:
+        # The retraining would start from a head for other classes.
+        raise Outdated(f"{change}; bring the old data back, or use --retrain.init scratch with --stage retrain")
     if change and stage == "all":
         raise Outdated(
             f"{change}; bring the old data back, --stage retrain to take those ranks as they are, --name for another "

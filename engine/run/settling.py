@@ -34,7 +34,10 @@ class Places:
     @classmethod
     def of(cls, root: Path) -> Self:
         """The places of a run's or a study's folder; for a link, those of the folder that it leads to."""
-        return cls(Path(os.path.realpath(root)))
+        real = Path(os.path.realpath(root))
+        if not real.name:
+            raise UserError(f"{root}: is not allowed as the folder of a run; allowed: runs/quickstart, for example")
+        return cls(real)
 
     @property
     def growing(self) -> Path:

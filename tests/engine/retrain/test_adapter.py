@@ -169,8 +169,19 @@ def drop_layer(record: dict[str, Any]) -> None:
     record["layers"].pop()
 
 
+def edit_k(k: int) -> Callable[[dict[str, Any]], None]:
+    """Edits k, on which the scale of the searched components depends."""
+
+    def edit(record: dict[str, Any]) -> None:
+        record["k"] = k
+        for layer in record["layers"]:
+            layer["rank"] = 1
+
+    return edit
+
+
 @pytest.mark.trains
-@pytest.mark.parametrize("edit", [edit_rank(5), drop_layer])
+@pytest.mark.parametrize("edit", [edit_rank(5), drop_layer, edit_k(8), edit_k(2)])
 def test_init_search_refuses_ranks_that_were_edited(
     searched: Callable[..., Searched], tmp_path: Path, edit: Callable[[dict[str, Any]], None]
 ) -> None:
@@ -232,3 +243,15 @@ def test_init_search_needs_the_modules_that_the_search_trained(
     lora = dataclasses.replace(config.lora, modules_to_save=None if other == "null" else [])
     with pytest.raises(UserError, match=r"--lora\.modules_to_save: --retrain\.init search needs the modules"):
         retrained_model(config, Context(dataclasses.replace(config, lora=lora), run.stop))
+
+
+@pytest.mark.trains
+def test_init_search_needs_a_head_of_as_many_outputs(searched: Callable[..., Searched], tmp_path: Path) -> None:
+    """A head of one output was copied to every class of another task."""
+    config, run, _ = searched("bert", "--search.constraint", "softmax", "--search.scale", "start")
+    config, folder = copied(run, config, tmp_path)
+    weights = load_file(folder.search_weights)
+    head = next(name for name in weights if name.endswith("classifier.modules_to_save.default.weight"))
+    save_file(weights | {head: weights[head][:1].clone()}, folder.search_weights)
+    with pytest.raises(UserError, match=r"^--lora\.modules_to_save: --retrain\.init search needs .* as many classes"):
+        retrained_model(config, Context(config, StopRequest()))

@@ -91,6 +91,18 @@ def test_ranks_chosen_on_other_rows(
     assert log_lines[0].endswith("(20 then, 24 now); they are taken as they are")
 
 
+def test_a_head_for_other_classes_is_no_start_of_a_retraining(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], tmp_path: Path
+) -> None:
+    """As many classes of other names: the head that was searched for them was used without a word."""
+    run = run_of(tiny_config(*table_of(tmp_path), "--retrain.init", "search"))
+    write_json(run.folder.search_summary, {"data": other(run, classes=["a", "z"])})
+    with pytest.raises(
+        UserError, match=r"no longer has the classes .*, or use --retrain\.init scratch"
+    ):
+        heed_data_of_ranks(run, "retrain")
+
+
 def test_a_method_that_searches_nothing_has_no_such_ranks(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], tmp_path: Path
 ) -> None:
