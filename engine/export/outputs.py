@@ -15,7 +15,7 @@ from engine.export.gguf import save_gguf
 from engine.export.lora_config import save_lora_config
 from engine.export.merged import save_merged
 from engine.export.names import ADAPTER_WEIGHTS
-from engine.export.padded import base_shapes, save_padded
+from engine.export.padded import base_shapes, modules_of, save_padded
 from engine.run.folder import RunFolder
 from problems.models.attach import ADAPTER
 
@@ -32,7 +32,7 @@ def save_all(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: RunFo
     if config.method in SEARCHING:
         save_lora_config(model.peft_config[ADAPTER], ranks.load(folder.ranks), folder.lora_config, config)
     if writes_padded(config):
-        save_padded(folder.adapter, folder.padded, base_shapes(model))
+        save_padded(folder.adapter, folder.padded, base_shapes(model), modules_of(model))
         _tell_of_servers(folder)
     if config.export.gguf:
         save_gguf(folder.adapter, folder.gguf, str(config.name))

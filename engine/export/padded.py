@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,14 @@ Shapes = Mapping[str, tuple[int, int]]
 _OF_PEFT = re.compile(r"\.(?:lora_[AB]|modules_to_save|original_module)(?:\.|$)")
 
 
-def save_padded(adapter: Path, folder: Path, shapes: Shapes | None = None) -> None:
+def save_padded(adapter: Path, folder: Path, shapes: Shapes | None = None, others: Collection[str] = ()) -> None:
     """Writes the adapter in `adapter` to `folder`, every layer padded by zero components to the largest rank.
 
     rank_pattern and alpha_pattern become empty, for servers that read only `r` and `lora_alpha`. If layers differ in
     scale, B is multiplied to make up for it, so that the adapter computes the same. `shapes`: name -> (outputs,
-    inputs) of the base's layers. A layer without LoRA gets an A and a B of zeros if layers of its kind in other blocks
-    have LoRA, as some servers ignore a kind of layer in all blocks if one block lacks it.
+    inputs) of the base's layers; `others`: names of its other modules, which the targets must not name. A layer
+    without LoRA gets an A and a B of zeros if layers of its kind in other blocks have LoRA, as some servers ignore a
+    kind of layer in all blocks if one block lacks it.
     """
     config = read_json(adapter / ADAPTER_CONFIG)
     weights = load_file(adapter / ADAPTER_WEIGHTS)
@@ -40,7 +41,12 @@ def save_padded(adapter: Path, folder: Path, shapes: Shapes | None = None) -> No
         outputs, inputs = (shapes or {})[layer]
         padded[f"base_model.model.{layer}.lora_A.weight"] = torch.zeros(rank, inputs)
         padded[f"base_model.model.{layer}.lora_B.weight"] = torch.zeros(outputs, rank)
-    config |= {"r": rank, "rank_pattern": {}, "alpha_pattern": {}, "target_modules": _targets(alike, shapes or {})}
+    config |= {
+        "r": rank,
+        "rank_pattern": {},
+        "alpha_pattern": {},
+        "target_modules": _targets(alike, {*(shapes or ()), *others}),
+    }
     folder.mkdir(parents=True, exist_ok=True)
     save_file(padded, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -51,6 +57,12 @@ def base_shapes(model: PeftModel) -> dict[str, tuple[int, int]]:
     base: Any = model.get_base_model()
     found = {name.removesuffix(".base_layer"): shape for name, shape in layer_shapes(base).items()}
     return {name: shape for name, shape in found.items() if not _OF_PEFT.search(name) and split(name)[1] is None}
+
+
+def modules_of(model: PeftModel) -> set[str]:
+    """Names of all modules of the base model, also those of towers for images and sound, which get no LoRA."""
+    base: Any = model.get_base_model()
+    return {name.removesuffix(".base_layer") for name, _ in base.named_modules() if not _OF_PEFT.search(name)}
 
 
 def _padded(name: str, value: Tensor, rank: int, config: Mapping[str, Any]) -> Tensor:
@@ -78,8 +90,9 @@ def _with_same_kinds(layers: list[str], shapes: Shapes) -> list[str]:
     return sorted({*layers, *(name for name in shapes if _kind(name) in kinds)})
 
 
-def _targets(layers: list[str], shapes: Shapes) -> list[str]:
-    """The last parts of the names, which every server can read, if they match no other layer; else the full names."""
+def _targets(layers: list[str], known: Collection[str]) -> list[str]:
+    """The last parts of the names, which every server can read, if no other `known` name ends in them; else the full
+    names."""
     short = {layer.rpartition(".")[2] for layer in layers}
-    meant = sorted(name for name in shapes if name.rpartition(".")[2] in short)
+    meant = sorted(name for name in known if name.rpartition(".")[2] in short)
     return sorted(short) if meant == layers else layers

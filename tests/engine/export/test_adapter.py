@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftConfig, PeftModel
+from peft import LoraConfig, PeftConfig, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from configs.schema import RunConfig
+from engine.export.adapter import lora_pair, save_adapter
+from problems.models.attach import attach
 from tests.helpers.exports import LORA_ALPHA, RANKS, Exported, K, make_export
+from tests.helpers.generation_toys import make_causal, make_tokenizer
 
 
 @pytest.mark.trains
@@ -117,3 +120,24 @@ def test_on_a_base_with_a_head_of_other_classes_the_adapter_brings_its_own(
     plain = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2, ignore_mismatched_sizes=True)
     assert made.logits.shape == (2, 2)
     assert torch.equal(made.logits_of(PeftModel.from_pretrained(plain, made.folder.adapter)), made.logits)
+
+
+def test_lora_on_the_output_embedding_stores_no_frozen_weight(tmp_path: Path) -> None:
+    """PEFT's default adds it to the file, and servers then take it for a module that was trained whole."""
+    tokenizer = make_tokenizer("<s>")
+    model = attach(
+        make_causal("llama", len(tokenizer)),
+        LoraConfig(r=2, target_modules=["q_proj", "lm_head"], task_type="CAUSAL_LM", init_lora_weights=False),
+    )
+    save_adapter(model, tokenizer, tmp_path)
+    names = load_file(tmp_path / "adapter_model.safetensors")
+    assert "base_model.model.lm_head.lora_A.weight" in names
+    assert all(lora_pair(name) for name in names)
+
+
+@pytest.mark.parametrize("whole", ["embed_tokens", "lm_head"])
+def test_an_embedding_that_is_trained_whole_is_stored(tmp_path: Path, whole: str) -> None:
+    tokenizer = make_tokenizer("<s>")
+    config = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=[whole], task_type="CAUSAL_LM")
+    save_adapter(attach(make_causal("llama", len(tokenizer)), config), tokenizer, tmp_path)
+    assert any(name.endswith(f"{whole}.weight") for name in load_file(tmp_path / "adapter_model.safetensors"))

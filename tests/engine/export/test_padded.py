@@ -12,7 +12,7 @@ from configs.parser import parse
 from configs.rules import writes_padded
 from engine.export.adapter import save_adapter
 from engine.export.outputs import save_all
-from engine.export.padded import base_shapes, save_padded
+from engine.export.padded import base_shapes, modules_of, save_padded
 from engine.run.folder import RunFolder
 from problems.models.attach import attach
 from tests.helpers.exports import RANKS, Exported
@@ -43,7 +43,7 @@ def padded(folder: Path, kind: str, kept: dict[str, int], whole: list[str] | Non
         task_type="CAUSAL_LM", init_lora_weights=False, modules_to_save=whole,
     ))  # fmt: skip
     save_adapter(model, tokenizer, folder / "adapter")
-    save_padded(folder / "adapter", folder / "padded", base_shapes(model))
+    save_padded(folder / "adapter", folder / "padded", base_shapes(model), modules_of(model))
     return model
 
 
@@ -72,6 +72,16 @@ def test_names_stay_whole_where_their_last_part_means_other_layers_too(tmp_path:
     padded(tmp_path, "gpt2", {"transformer.h.0.attn.c_proj": 2})
     config = json.loads((tmp_path / "padded" / "adapter_config.json").read_text())
     assert config["target_modules"] == ["transformer.h.0.attn.c_proj", "transformer.h.1.attn.c_proj"]
+
+
+def test_names_stay_whole_where_their_last_part_means_layers_of_a_tower_too(tmp_path: Path) -> None:
+    """Those layers get no LoRA, as no text passes through them; PEFT gave them some when it loaded the adapter."""
+    padded(tmp_path, "llama", LLAMA)
+    queries = [f"model.layers.{block}.self_attn.q_proj" for block in (0, 1)]
+    shapes = dict.fromkeys([*queries, *LLAMA], (8, 8))
+    save_padded(tmp_path / "adapter", tmp_path / "again", shapes, {"vision.layers.0.q_proj"})
+    config = json.loads((tmp_path / "again" / "adapter_config.json").read_text())
+    assert config["target_modules"] == sorted(shapes)
 
 
 def test_language_models_get_it_unasked() -> None:

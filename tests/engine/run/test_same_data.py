@@ -97,9 +97,7 @@ def test_a_head_for_other_classes_is_no_start_of_a_retraining(
     """As many classes of other names: the head that was searched for them was used without a word."""
     run = run_of(tiny_config(*table_of(tmp_path), "--retrain.init", "search"))
     write_json(run.folder.search_summary, {"data": other(run, classes=["a", "z"])})
-    with pytest.raises(
-        UserError, match=r"no longer has the classes .*, or use --retrain\.init scratch"
-    ):
+    with pytest.raises(UserError, match=r"no longer has the classes .*, or use --retrain\.init scratch"):
         heed_data_of_ranks(run, "retrain")
 
 
