@@ -16,11 +16,12 @@ from engine.report.summary import print_result, print_verdict
 from engine.retrain.progress import print_progress
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
-from engine.run.settling import settle_if_free
+from engine.run.settling import Places, settle_if_free
 from engine.stages import run_stages
 from engine.study.early import refuse_early
 from engine.study.folder import StudyFolder
 from engine.study.shown import print_study
+from engine.terminal.console import console
 from engine.terminal.loading import load_libraries
 from problems.machine.processes import joined
 
@@ -155,5 +156,8 @@ def show(root: Path, trainer: Trainer | None = None) -> None:
         print_result(folder)
         if not folder.metrics.exists():
             print_progress(folder)
+    elif (growing := Places.of(root).growing).is_dir():
+        console.print(f"with --overwrite; the new results grow in {growing}", highlight=False, soft_wrap=True)
+        show(growing)
     else:
         raise UserError(f"--show: {root} holds no run and no study; give the folder of one, such as runs/quickstart")

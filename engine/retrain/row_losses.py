@@ -61,6 +61,14 @@ def row_losses(model: nn.Module, run: Context, data: Data, outputs: Outputs) -> 
     return pd.DataFrame({**columns, "loss": judged.losses.numpy(), "weight": weights.numpy()})
 
 
+def refuse_few_rows(run: Context, data: Data) -> None:
+    """Refuses, before the training, retrain.row_losses with a single held-out row, as no other row could choose its
+    temperature."""
+    rows = sum(map(len, data.evaluation.values())) + (0 if data.unused is None else len(data.unused))
+    if run.config.retrain.row_losses and rows < 2:
+        raise UserError(f"--retrain.row_losses: there is {rows} held-out row; allowed: 2 or more rows to evaluate on")
+
+
 def _statistics(run: Context, logits: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
     """The likelihood's statistics of rows [rows, numbers] and their weights [rows], from the outputs of a model."""
     statistics, weights = likelihood_of(run.task).statistics(

@@ -6,6 +6,7 @@ from configs.files import load_config
 from configs.recipe import task_name
 from configs.schema import RunConfig
 from engine.run.folder import RunFolder
+from engine.run.settling import Places
 
 
 def filled_in(path: str, config: RunConfig) -> Path:
@@ -16,8 +17,11 @@ def filled_in(path: str, config: RunConfig) -> Path:
 
 
 def options_of(folder: RunFolder) -> list[str]:
-    """The options with which a command works in a run's folder. If the folder was moved after its config.yaml was
-    written, they include --name and --runs_folder, as config.yaml still holds the old values."""
-    here = folder.root.resolve()
-    moved = RunFolder.of(load_config(folder.config)).root.resolve() != here
+    """The options with which a command works in a run's folder, or in that of the new results of an overwrite. If the
+    folder was moved after its config.yaml was written, they include --name and --runs_folder, as config.yaml still
+    holds the old values."""
+    here, named = folder.root.resolve(), RunFolder.of(load_config(folder.config)).root
+    if Places.of(named).growing == here:
+        return ["--config", str(folder.config), "--overwrite"]
+    moved = named.resolve() != here
     return ["--config", str(folder.config), *(["--name", here.name, "--runs_folder", str(here.parent)] * moved)]

@@ -13,12 +13,13 @@ import pytest
 import yaml
 
 from configs.errors import UserError
+from configs.files import to_yaml
 from configs.parser import parse
 from configs.requests import Request, ScoreRequest, ShowRequest
 from configs.schema import RunConfig, StudyConfig
 from engine import command
 from engine.command import run_request
-from engine.disk.files import write_json
+from engine.disk.files import write_json, write_text
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.study.folder import StudyFolder
@@ -48,8 +49,26 @@ def test_show_prints_a_run_without_ranks(tmp_path: Path, capsys: pytest.CaptureF
     assert "1,234 trainable parameters" in shown
 
 
+def test_show_finds_new_results_that_still_grow(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that was begun with --overwrite under a new name was not found, and its own command was refused."""
+    config = dataclasses.replace(tiny_config(), name="mine", runs_folder=str(tmp_path))
+    growing = RunFolder(tmp_path / ".mine.overwrite")
+    write_text(growing.config, to_yaml(config))
+    for asked in ("mine", ".mine.overwrite"):
+        start(ShowRequest(str(tmp_path / asked)))
+        shown = capsys.readouterr().out
+        assert "search: no step is logged yet" in shown
+        assert f"--config {growing.config} --overwrite" in shown
+    resumed = parse(["--config", str(growing.config), "--overwrite"])
+    assert (resumed.config.name, resumed.overwrite) == ("mine", True)
+
+
 @pytest.mark.trains
 def test_show_of_what_is_no_run_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^/: is not allowed as the folder of a run"):
+        start(ShowRequest("/"))
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(UserError, match=rf"^--show: {folder} holds no run and no study; give the folder of one"):
             start(ShowRequest(str(folder)))

@@ -46,6 +46,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., li
         ):  # fmt: skip
             monkeypatch.setattr(outputs, name, saves(at))
         monkeypatch.setattr(outputs, "base_shapes", lambda model: {})
+        monkeypatch.setattr(outputs, "modules_of", lambda model: set())
         model: Any = SimpleNamespace(peft_config={"default": None})
         tokenizer: Any = None
         save_all(model, tokenizer, folder, parse(list(arguments)).config)

@@ -91,6 +91,7 @@ def test_a_language_model_has_the_loss_of_each_answer_and_writes_no_texts_where_
 
 @pytest.mark.trains
 def test_one_row_has_no_other_to_choose_its_temperature(tiny_config: Callable[..., RunConfig]) -> None:
-    config, _ = with_ranks(tiny_config(*FEW, "--retrain.row_losses", "true", "--task.evaluation_rows", "1"))
-    with pytest.raises(UserError, match=r"^--retrain.row_losses: one half of the 1 held-out rows"):
+    config, folder = with_ranks(tiny_config(*FEW, "--retrain.row_losses", "true", "--task.evaluation_rows", "1"))
+    with pytest.raises(UserError, match=r"^--retrain.row_losses: there is 1 held-out row; allowed: 2 or more"):
         retrain(config)
+    assert not folder.retrain.exists(), "it is refused before the training"
