@@ -4,12 +4,13 @@ from engine.run.contents import read_answer
 from engine.run.opening import Asked
 from engine.run.resuming import Settings
 
-ANSWERED = Settings(("answer",), ("answer.from_run",))
+ANSWERED = Settings(("answer",))
 """Compared before an existing ranks.json is used."""
 
 
 def refuse_changed_answer(asked: Asked) -> None:
-    """Refuses to use existing ranks that were chosen with another rule, budget, tolerance or number of rows."""
+    """Refuses to use existing ranks that were chosen with another rule, budget, tolerance or number of rows, or from
+    another run's search."""
     folder, config = asked.folder, asked.config
     if asked.stage not in ("all", "search") or folder.metrics.exists() or not folder.ranks.exists():
         return
@@ -19,4 +20,5 @@ def refuse_changed_answer(asked: Asked) -> None:
         f"{folder.root} holds ranks that were chosen with",
         f"give the old value, --stage retrain to take those ranks as they are, --overwrite to start again, or --name "
         f"with --answer.from {folder.root} for another answer from the same search",
+        {"answer.from_run": "answer.from"},
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.retrain import checkpoint
-from engine.run.contents import read_searched, read_trials_file
+from engine.run.contents import read_result, read_searched, read_trials_file
 from engine.run.opening import Asked
 from engine.run.resuming import Settings
 
@@ -35,9 +35,18 @@ _WEIGHTS = Settings(("model.name", "model.revision", "lora.k", "lora.lora_alpha"
 
 
 def refuse_changed_retraining(asked: Asked) -> None:
-    """Refuses to resume a training, a sweep or a grid under a setting that would change its result."""
+    """Refuses to resume a training, a sweep or a grid under a setting that would change its result; also to draw the
+    report that a finished run lacks under settings with which it was not made."""
     folder, config = asked.folder, asked.config
-    if asked.stage == "report" or folder.metrics.exists():
+    if asked.stage == "report":
+        return
+    if folder.metrics.exists():
+        if asked.stage != "search" and not folder.report.exists():
+            finished = _settings(read_result(folder.metrics))
+            way_out = "give the old value, --name for another run, or --overwrite to start again"
+            FINISHED.refuse_changed(
+                finished, config, f"{folder.root} lacks only its report, and was made with", way_out
+            )
         return
     what = f"{folder.root} holds a half-done run with"
     if folder.grid.exists() and not folder.ranks.exists():

@@ -13,8 +13,13 @@ from engine.run.opening import Asked
 
 
 @pytest.mark.parametrize(
-    "change", [("--answer.rule", "size"), ("--answer.tolerance", "0.1"), ("--answer.rows", "50")], ids=lambda x: x[0]
-)
+    "change",
+    [
+        ("--answer.rule", "size"), ("--answer.tolerance", "0.1"), ("--answer.rows", "50"),
+        ("--answer.from", "runs/other"),
+    ],
+    ids=lambda x: x[0],
+)  # fmt: skip
 def test_another_answer_is_refused_with_the_way_to_it(
     tiny_config: Callable[..., RunConfig], change: tuple[str, str]
 ) -> None:

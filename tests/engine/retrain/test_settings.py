@@ -8,7 +8,7 @@ import pytest
 from configs.errors import UserError
 from configs.keys import known_keys
 from configs.schema import RunConfig
-from engine.disk.files import write_text
+from engine.disk.files import write_json, write_text
 from engine.retrain.settings import CHOOSING, FINISHED
 from engine.run.folder import RunFolder
 from tests.helpers.resuming import ask, half_grid, half_retrain, half_sweep, searched, swept
@@ -162,3 +162,20 @@ def test_every_key_is_declared_or_known_to_change_no_result(tiny_config: Callabl
     undeclared = set(known_keys()) - set(FINISHED.of(tiny_config())) - free
     assert {key.split(".")[0] for key in undeclared} == {"export", "tracking", "study", "verdict"}
     assert set(CHOOSING.of(tiny_config())) < set(FINISHED.of(tiny_config()))
+
+
+def test_a_run_that_lacks_only_its_report_is_not_shown_under_other_settings(
+    tiny_config: Callable[..., RunConfig],
+) -> None:
+    """After a kill between the result and the report, other settings were accepted and the old result was printed."""
+    config = tiny_config()
+    folder = RunFolder.of(config)
+    write_json(folder.metrics, {"settings": FINISHED.of(config)})
+    for change in (("--seed", "7"), ("--retrain.learning_rate", "0.5"), ("--search.steps", "99")):
+        for stage in ("all", "retrain"):
+            with pytest.raises(UserError, match=rf"^{change[0]}: .* lacks only its report, and was made with "):
+                ask(tiny_config(*change), stage)
+    ask(config)
+    ask(tiny_config("--tracking.wandb", "offline"))
+    write_text(folder.report, "")
+    ask(tiny_config("--seed", "7"))  # refused elsewhere, as the run is finished
