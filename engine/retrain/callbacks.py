@@ -36,6 +36,11 @@ class StopWhenAsked(TrainerCallback):
         if looks and self.processes.agree(self.stop):
             control.should_save = control.should_training_stop = True
 
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Ends a long evaluation, which starts again when the run resumes. Several processes would have to agree."""
+        if self.processes.size == 1:
+            self.stop.check()
+
 
 @dataclass(eq=False)
 class StopAtNaN(TrainerCallback):

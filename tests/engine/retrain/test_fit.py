@@ -58,6 +58,32 @@ def test_stopped_and_resumed_is_bit_equal(
 
 
 @pytest.mark.trains
+def test_a_signal_during_the_evaluation_ends_it_and_the_run_resumes(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was swallowed: the run evaluated to the end and returned 0, so that a loop of runs went on."""
+    given = (*FEW, "--retrain.max_steps", "2", "--task.evaluation_rows", "8", "--retrain.eval_batch_size", "2")
+    whole, there = with_ranks(tiny_config(*given, "--runs_folder", str(tmp_path / "whole")))
+    retrain(whole)
+    config, folder = with_ranks(tiny_config(*given, "--runs_folder", str(tmp_path / "stopped")))
+    stop, original = StopRequest(), RetrainTrainer.predict
+
+    def predict(self: Any, *given: Any) -> Any:
+        stop.code = 143
+        return original(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RetrainTrainer, "predict", predict)
+        with pytest.raises(Interrupted) as interrupted:
+            retrain(config, stop)
+    assert interrupted.value.code == 143
+    assert not folder.metrics.exists()
+    retrain(config)
+    found, expected = (json.loads(x.metrics.read_text()) for x in (folder, there))
+    assert (found["metrics"], found["loss"]) == (expected["metrics"], expected["loss"])
+
+
+@pytest.mark.trains
 def test_retraining_uses_all_training_rows_and_reports_the_evaluation_split(
     tiny_config: Callable[..., RunConfig], seen: list[dict[str, Any]]
 ) -> None:
