@@ -10,7 +10,7 @@ from problems.data import Data
 
 
 def begin(run: Context, prepared: Prepared, data: Data) -> None:
-    """Checks that the memory is enough, then writes config.yaml and, if the method made new ranks, ranks.json.
+    """Checks that the memory is enough, then writes config.yaml and, if ranks or scale are new, ranks.json.
 
     From then on the folder counts as begun, and with --overwrite half-done results that were set aside for this run
     are removed in the end: whatever can refuse the training must come before. Raises UserError if the training needs
@@ -21,5 +21,17 @@ def begin(run: Context, prepared: Prepared, data: Data) -> None:
         check_memory(run, prepared.model, data, batch, per_weight=FIRST_ORDER, what="the retraining")
     refuse_few_rows(run, data)
     run.begin()
-    if prepared.new_ranks and prepared.record and run.processes.first:
-        ranks.save(prepared.record, run.folder.ranks)
+    if prepared.record and run.processes.first:
+        if prepared.new_ranks:
+            ranks.save(prepared.record, run.folder.ranks)
+        else:
+            _update_scale(run)
+
+
+def _update_scale(run: Context) -> None:
+    """Writes this run's scale into the ranks of a search, which may have been made with another retrain.scale."""
+    path = run.folder.ranks
+    if path.exists() and (kept := ranks.load(path)).lora_alpha is not None:
+        now = ranks.of_run(kept, run.config)
+        if now != kept:
+            ranks.save(now, path)

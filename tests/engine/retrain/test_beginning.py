@@ -1,15 +1,18 @@
 """A training begins with its last check; only then are files written that make the folder count as begun."""
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
 
 from configs.errors import UserError
 from configs.schema import RunConfig
+from engine import ranks
 from engine.retrain.beginning import begin
 from engine.retrain.methods import METHODS
 from engine.run import memory
 from engine.run.context import Context
+from tests.helpers.retraining import with_ranks
 
 
 @pytest.mark.trains
@@ -37,3 +40,20 @@ def test_the_head_alone_has_no_ranks(tiny_config: Callable[..., RunConfig], run_
     begin(run, METHODS["head"].prepare(run.base(), run, len(data.train)), data)
     assert run.folder.config.exists()
     assert not run.folder.ranks.exists()
+
+
+@pytest.mark.trains
+def test_ranks_of_a_search_get_the_scale_at_which_they_are_retrained(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    """ranks.json said the scale of the search, and another trainer would have trained at that."""
+    config, folder = with_ranks(tiny_config("--lora.lora_alpha", "4", "--retrain.scale", "rslora"))
+    by_hand = folder.ranks.read_bytes()
+    run = run_of(config)
+    data = run.data
+    begin(run, METHODS["autolora"].prepare(run.base(), run, len(data.train)), data)
+    assert folder.ranks.read_bytes() == by_hand, "a file that says no scale stays as it is"
+    ranks.save(dataclasses.replace(ranks.load(folder.ranks), lora_alpha=9.0, scale="component"), folder.ranks)
+    begin(run, METHODS["autolora"].prepare(run.base(), run, len(data.train)), data)
+    found = ranks.load(folder.ranks)
+    assert (found.lora_alpha, found.scale) == (4.0, "rslora")
