@@ -60,7 +60,12 @@ class Settings:
         for key, new in self.of(config).items():
             old = recorded.get(key, new)
             if old != new:
-                raise Outdated(f"--{given_as.get(key, key)}: {what} {old!r}, now it is {new!r}; {way_out}")
+                raise Outdated(f"--{given_as.get(key, key)}: {what} {_word(old)}, now it is {_word(new)}; {way_out}")
+
+
+def _word(value: Any) -> str:
+    """A value as the command line takes it: null, true and false as in YAML."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _covers(names: Iterable[str], key: str) -> bool:

@@ -46,3 +46,12 @@ def test_the_first_changed_key_is_named_with_both_values(tiny_config: Callable[.
 
 def test_a_key_that_was_not_recorded_is_not_compared(tiny_config: Callable[..., RunConfig]) -> None:
     Settings(("seed",)).refuse_changed({}, tiny_config("--seed", "5"), "it holds work with")
+
+
+def test_values_are_written_as_the_command_line_takes_them(tiny_config: Callable[..., RunConfig]) -> None:
+    for key, old, new, words in (
+        ("task.metrics", None, "[f1]", r"made with null, now it is \['f1'\]; "),
+        ("search.dropout", True, "false", "made with true, now it is false; "),
+    ):
+        with pytest.raises(UserError, match=rf"^--{key}: {words}"):
+            Settings((key,)).refuse_changed({key: old}, tiny_config(f"--{key}", new), "made with")
