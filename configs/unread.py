@@ -131,6 +131,14 @@ TABLE: tuple[Row, ...] = (
         ("lora.target_modules", "lora.k", "lora.lora_alpha", "lora.dropout", "retrain.scale"),
         lambda c: c.method in WITHOUT_LORA, f"{_METHOD}, which has no LoRA",
     ),
+    Row(
+        ("lora.target_modules", "lora.k"), lambda c: c.method in ("lora_ranks", "lora_shuffled"),
+        f"{_METHOD}, as the file in --lora.ranks_from has the layers and k",
+    ),
+    Row(
+        ("lora.k",), lambda c: c.method == "lora" and c.retrain.scale != "component",
+        f"{_METHOD} and --retrain.scale {{c.retrain.scale}}: it is read only for the scale component",
+    ),
     Row(("lora.modules_to_save",), lambda c: c.method == "full", f"{_METHOD}, which trains and saves all modules"),
     Row(
         ("lora.r", "lora.budget"), lambda c: c.method == "lora_random" and c.lora.ranks_from is not None,
