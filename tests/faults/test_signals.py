@@ -32,7 +32,7 @@ def test_a_signal_saves_and_ends(
         assert folder.search_checkpoint.exists()
     assert not folder.metrics.exists()
     assert not folder.root.with_name(".tiny.lock").exists()
-    assert "the same command resumes from there" in process.output.read_text()
+    assert "the same command resumes from what was saved" in process.output.read_text()
 
 
 @pytest.mark.slow

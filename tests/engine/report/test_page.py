@@ -22,7 +22,7 @@ def chart(name: str) -> figure:
 
 
 def study_page(charts: dict[str, figure], name: str = "x") -> str:
-    tables = [("Results", ["method"], [["lora"]])]
+    tables = [("Results", "a note", ["method"], [["lora"]])]
     return render(
         "study.html.j2", charts=charts, name=name, sentence="s", tables=tables, metric_charts=list(charts),
         metric_image="data:,", pictures=[], config="seed: 0",

@@ -43,9 +43,9 @@ def test_what_a_step_sends(tiny_config: Callable[..., RunConfig], run_of: Callab
     engine.train_step()
     engine.lora.processes.sent.clear()  # the first step of sama and cg has no history
     engine.train_step()
-    n = sum(p.numel() for p in engine.lora.trained)
+    n, p = sum(weight.numel() for weight in engine.lora.trained), len(engine.lora.trained)
     b = engine.selection.module.beta.numel()
-    inner = [n + b + 1] if method == "forward_difference" else [n + 1]
+    inner = [n + p + 1 + b + 1] if method == "forward_difference" else [n + p + 1]
     outer = [b + 1] if method == "first_order" else [b + n + 1]
     implicit = {
         "first_order": [], "forward_difference": [b], "darts": [b, b], "sama": [b, b], "exact": [b],
