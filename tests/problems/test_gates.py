@@ -79,6 +79,11 @@ def test_outside_open_and_after_remove_it_is_plain_peft() -> None:
         assert not torch.equal(model(x), plain)
         raise ZeroDivisionError
     assert torch.equal(model(x), plain)
+    with gates.open(torch.zeros(2, K)):
+        shut = model(x)
+        with gates.open(torch.ones(2, K)):
+            assert torch.equal(model(x), plain)
+        assert torch.equal(model(x), shut), "the gates from before are open again"
     gates.remove()
     with gates.open(torch.zeros(2, K)):
         assert torch.equal(model(x), plain)

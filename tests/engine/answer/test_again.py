@@ -44,6 +44,8 @@ def test_another_answer_comes_from_the_same_search(
     assert [layer.share for layer in record.layers] == [layer.share for layer in before.layers]
     weights = load_file(second.search_weights)
     assert weights.keys() == load_file(first.search_weights).keys()
+    assert second.search_metrics.read_bytes() == first.search_metrics.read_bytes()
+    assert second.trajectory.read_bytes() == first.trajectory.read_bytes()
     assert json.loads(second.metrics.read_text())["steps"]["search"] == 20
     # In a file, too; and what does not fit is refused before anything is written.
     (tmp_path / "again.yaml").write_text(f"answer: {{from: {first.root}, rule: size, budget: 0.5}}")

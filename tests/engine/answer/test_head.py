@@ -1,6 +1,7 @@
 """The head alone: trained without LoRA until D_val sees nothing more, on a base that stays as it is."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -46,3 +47,51 @@ def test_the_training_ends_when_the_loss_on_d_val_stops_falling(
     monkeypatch.setattr(head, "_loss", lambda model, sample: next(losses))
     _, steps = train_head(run, run.data.train.select(d_tr), sample)
     assert steps == 2 * (1 + head.PATIENCE)
+
+
+def test_the_weights_of_the_lowest_loss_are_kept_and_a_lower_loss_renews_the_patience(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head, "CHECK_EVERY", 2)
+    run = run_of(tiny_config("--search.steps", "100"))
+    sample, d_tr = sample_of(run)
+    losses, seen = iter([1.0, 1.1, 1.2, 0.5, 0.6, 0.6, 0.6]), []
+
+    def loss(model: Any, sample: Sample) -> float:
+        seen.append(model.classifier.weight.detach().clone())
+        return next(losses)
+
+    monkeypatch.setattr(head, "_loss", loss)
+    model, steps = train_head(run, run.data.train.select(d_tr), sample)
+    assert steps == 2 * (3 + head.PATIENCE)
+    assert torch.equal(model.classifier.weight, seen[3])
+    assert not torch.equal(seen[3], seen[-1])
+
+
+def test_the_head_is_clipped_and_decays_as_w_does_in_the_search(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = ("--search.learning_rate", "0.1", "--search.weight_decay", "0.5", "--search.gradient_clipping", "1e-20")
+    run = run_of(tiny_config("--search.steps", "4", *rates))
+    sample, d_tr = sample_of(run)
+    seen: list[torch.Tensor] = []
+
+    def loss(model: Any, sample: Sample) -> float:
+        seen.append(model.classifier.weight.detach().clone())
+        return -float(len(seen))
+
+    monkeypatch.setattr(head, "_loss", loss)
+    model, _ = train_head(run, run.data.train.select(d_tr), sample)
+    torch.testing.assert_close(model.classifier.weight, seen[0] * (1 - 0.1 * 0.5) ** 4)
+
+
+def test_the_head_of_accumulated_batches_is_that_of_the_large_batch(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    heads = []
+    for batch, parts in ((16, 1), (8, 2)):  # ten rows: one batch, or parts of eight and of two
+        sizes = ("--search.batch_size", str(batch), "--search.gradient_accumulation", str(parts))
+        run = run_of(tiny_config("--search.steps", "4", "--task.train_rows", "20", *sizes, dropout=0.0))
+        sample, d_tr = sample_of(run)
+        heads.append(train_head(run, run.data.train.select(d_tr), sample)[0].classifier.weight)
+    torch.testing.assert_close(*heads, rtol=0, atol=1e-4)

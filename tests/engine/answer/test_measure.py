@@ -7,10 +7,14 @@ import torch
 
 from configs.schema import LoraSettings, RunConfig
 from configs.schema_answer import AnswerConfig
+from engine.answer.curve import crossed
+from engine.answer.cuts import Cuts, Searched
+from engine.answer.likelihood import TEMPERATURES
 from engine.answer.measure import measure, passes, ranks_of_curve
-from engine.answer.sample import WITH_GRADIENT
+from engine.answer.sample import WITH_GRADIENT, Sample
+from engine.answer.shares import Shares
 from engine.ranks.evidence import Evidence
-from tests.helpers.branches import planted, sample_of, searched, train
+from tests.helpers.branches import HIDDEN, WIDTH, planted, sample_of, searched, train
 
 CONFIG = RunConfig(lora=LoraSettings(k=4))
 
@@ -88,3 +92,65 @@ def test_budgets_above_k_are_left_out_and_passes_are_counted() -> None:
 def test_the_ranks_of_the_curve_double_up_to_k() -> None:
     assert [ranks_of_curve(k) for k in (1, 2, 3, 8, 12)] == [[1], [1, 2], [1, 2, 3], [1, 2, 4, 8], [1, 2, 4, 8, 12]]
     assert ranks_of_curve(8, [2, 1]) == [1, 2, 8]
+
+
+@pytest.fixture
+def random_components() -> tuple[Searched, Sample]:
+    """A model of two branches whose components are random, and 40 rows."""
+    model, inputs, labels = planted(2, (0,), 40, seed=0)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_()
+    return searched(model), sample_of(inputs, labels)
+
+
+def with_shares(sums: torch.Tensor, first: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row has these shares [rows, layers, k]."""
+    shares = Shares(sums, torch.ones(len(sums), dtype=torch.float64), first)
+    monkeypatch.setattr("engine.answer.measure.complete", lambda *_, **__: (shares, 3))
+
+
+def test_a_half_of_the_rows_judges_the_components_that_the_other_half_chose(
+    random_components: tuple[Searched, Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, sample = random_components
+    first = torch.from_numpy(sample.first_half)
+    sums, chosen = torch.zeros(40, 2, 4, dtype=torch.float64), torch.zeros(2, 2, 4, dtype=torch.bool)
+    for number, half in enumerate((first, ~first)):  # each half sees a share in a layer of its own, and nothing else
+        sums[half, number, 0], chosen[number, number, 0] = 1.0, True
+    with_shares(sums, first, monkeypatch)
+    evidence, _ = measure(found, sample, None, replace(CONFIG, answer=AnswerConfig(curve_budgets=[1.0])))
+    cuts = Cuts(found, sample)
+    expected = crossed(sample.likelihood, cuts.statistics(list(chosen)), cuts.weights, sample.first_half)
+    (point,) = evidence.budget_curve
+    assert point.loss == pytest.approx(expected.loss, rel=1e-9)
+    assert point.parameters == 2 * (HIDDEN + WIDTH), "those of both components, as all rows together choose"
+
+
+def test_by_size_the_budgets_hold_the_largest_components_whatever_their_shares(
+    random_components: tuple[Searched, Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, sample = random_components
+    with_shares(torch.zeros(40, 2, 4, dtype=torch.float64), torch.from_numpy(sample.first_half), monkeypatch)
+    by_size = replace(CONFIG, answer=AnswerConfig(rule="size", budget="auto", curve_budgets=[0.5, 4.0]))
+    evidence, _ = measure(found, sample, None, by_size)
+    assert evidence.budget_rule == "size"
+    assert [point.parameters for point in evidence.budget_curve] == [HIDDEN + WIDTH, 8 * (HIDDEN + WIDTH)]
+    assert evidence.budget_curve[-1].loss == evidence.loss
+
+
+def test_the_gain_is_that_over_the_head_where_there_is_one(random_components: tuple[Searched, Sample]) -> None:
+    found, sample = random_components
+    head = sample.statistics(found.model, [found.cut(found.all() & (torch.arange(4) < 1))])[0][0]
+    evidence, _ = measure(found, sample, head, CONFIG)
+    at_1, *_ = evidence.rank_curve
+    assert evidence.without == "head alone"
+    assert evidence.gain == pytest.approx(at_1.loss - evidence.loss)
+    assert at_1.kept == pytest.approx(0, abs=1e-9), "a cut that does as well as the head keeps nothing"
+
+
+def test_the_shares_are_measured_at_a_temperature_at_which_losses_are_exact(
+    random_components: tuple[Searched, Sample],
+) -> None:
+    assert measure(*random_components, None, CONFIG)[0].temperature in TEMPERATURES

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
 from engine.answer import stage as answer_stage
+from engine.answer.shares import Shares
 from engine.answer.stage import answer
 from engine.report.summary import print_result
 from engine.run.context import Context
@@ -217,3 +219,40 @@ def test_an_answer_on_other_rows_than_the_search_had_is_refused(
     with pytest.raises(UserError, match=r"no longer gives the training rows .* \(64 then, 60 now\)"):
         answer(other)
     assert not other.folder.ranks.exists()
+
+
+def test_losses_that_are_not_finite_are_left_out_with_a_warning(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch,
+    log_lines: list[str],
+) -> None:  # fmt: skip
+    measured = answer_stage.measure
+
+    def diverged(*arguments: Any) -> Any:
+        evidence, shares = measured(*arguments)
+        return dataclasses.replace(evidence, gain=math.nan), shares
+
+    monkeypatch.setattr(answer_stage, "measure", diverged)
+    run = run_of(tiny_config("--search.steps", "2"))
+    search(run)
+    answer(run)
+    assert ranks.load(run.folder.ranks).evidence is None
+    assert any(line.startswith("WARNING answer: losses of the searched model are not finite") for line in log_lines)
+
+
+def test_the_error_of_a_layer_is_not_the_sum_of_those_of_its_components() -> None:
+    sums = torch.tensor([[[1.0, -1.0]], [[-1.0, 1.0]]])  # one component gains what the other loses
+    found = answer_stage._columns(Shares(sums, torch.ones(2), torch.tensor([True, False])))
+    assert found["share_standard_error"].tolist() == [[1.0, 1.0]]
+    assert found["layer_share_standard_error"].tolist() == [0.0]
+
+
+@pytest.mark.parametrize(("rows", "measured"), [(16, True), (14, False)])
+def test_from_8_rows_of_d_val_on_it_is_measured(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], log_lines: list[str], rows: int,
+    measured: bool,
+) -> None:  # fmt: skip
+    run = run_of(tiny_config("--search.steps", "2", "--task.train_rows", str(rows)))
+    search(run)
+    answer(run)
+    assert (ranks.load(run.folder.ranks).evidence is not None) is measured
+    assert any("D_val has 7 rows; shares and the curve need 8" in line for line in log_lines) is not measured

@@ -175,3 +175,14 @@ def test_a_kill_at_any_moment_of_a_save_leaves_a_whole_checkpoint(
     assert seen == {old, 3}
     assert not killed
     assert moment > 8, "every file operation was tried"
+
+
+def test_every_file_is_on_the_disk_before_the_checkpoint_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    sync, replace = checkpoint.sync, os.replace
+    monkeypatch.setattr(checkpoint, "sync", lambda path: (done.append(path.name), sync(path)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("replace"), replace(*paths)))
+    write(tmp_path / "c", 1)
+    assert (set(done[:3]), done[3:]) == ({newest.TENSORS, newest.STATE, newest.SUMS}, ["replace", tmp_path.name])

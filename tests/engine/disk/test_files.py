@@ -57,3 +57,13 @@ def test_a_name_that_is_given_twice_is_refused(tmp_path: Path) -> None:
     path.write_text('{"k": 4, "layers": [{"name": "a", "rank": 1, "rank": 2}]}')
     with pytest.raises(UserError, match=r"ranks\.json: not readable as JSON \('rank' is given twice in one object\)"):
         load_json(path)
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a loss of power could leave an empty file under the final name."""
+    done: list[str] = []
+    for name in ("fsync", "replace"):
+        original = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *given, n=name, o=original: (done.append(n), o(*given)))
+    write_text(tmp_path / "a.json", "{}")
+    assert done == ["fsync", "replace"]

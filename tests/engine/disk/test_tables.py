@@ -40,3 +40,11 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"x.parquet: not readable as parquet .*; remove it$") as refused:
         read_parquet(path, "remove it")
     assert "\n" not in str(refused.value)
+
+
+def test_a_missing_text_is_refused_and_a_missing_number_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    write_parquet(path, pd.DataFrame({"name": ["a", None], "loss": [0.5, None]}))
+    assert len(read_parquet(path, "remove it", numbers=["loss"])) == 2
+    with pytest.raises(UserError, match="column 'name' does not have the type"):
+        read_parquet(path, "remove it", texts=["name"])

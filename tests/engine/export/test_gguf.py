@@ -150,6 +150,14 @@ def test_a_tensor_without_a_place_is_told_and_no_file_is_written(tmp_path: Path,
         assert "adapter.gguf is not written, as a LoRA file of llama.cpp has no place for" in log_lines[-1]
 
 
+def test_an_output_layer_of_its_own_has_a_place(tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**WIDE))
+    settings = LoraConfig(r=2, target_modules=["lm_head"], task_type="CAUSAL_LM")
+    save_adapter(attach(model, settings), make_tokenizer("<s>"), tmp_path)
+    save_gguf(tmp_path, tmp_path / "adapter.gguf", "mine")
+    assert set(tensors(tmp_path / "adapter.gguf")) == {"output.weight.lora_a", "output.weight.lora_b"}
+
+
 def test_what_cannot_become_such_a_file_is_refused_before_the_search(tmp_path: Path) -> None:
     asked = ["--export.gguf", "true", "--task.type", "chat", "--task.path", "x.jsonl", "--model.name", str(tmp_path)]
     GPT2Config(model_type="gpt2").save_pretrained(tmp_path)

@@ -75,6 +75,14 @@ def test_axolotl_gets_what_its_schema_takes(tmp_path: Path) -> None:
     assert not {"lora_model_dir", "lora_target_linear", "lora_modules_to_save"} & set(keys)
 
 
+def test_axolotl_is_told_of_modules_trained_whole_and_of_weights_that_lie_the_other_way_round(tmp_path: Path) -> None:
+    folder = run_at(tmp_path)
+    place = folder.lora_config / "adapter_config.json"
+    write_json(place, json.loads(place.read_text()) | {"modules_to_save": ["lm_head"], "fan_in_fan_out": True})
+    keys = yaml.safe_load(lines_for("axolotl", folder))
+    assert (keys["lora_modules_to_save"], keys["lora_fan_in_fan_out"]) == (["lm_head"], True)
+
+
 def test_axolotl_goes_on_from_an_adapter_where_an_alpha_is_broken(tmp_path: Path) -> None:
     folder = run_at(tmp_path, lora_alpha=4.0)
     text = lines_for("axolotl", folder)

@@ -1,6 +1,7 @@
 """adapter_untrained/: the base model's function, and the recorded ranks in what is trained from it."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -60,16 +61,19 @@ def test_a_finished_run_may_still_be_asked_for_it(
 
 
 @pytest.mark.trains
-def test_a_retraining_at_edited_ranks_writes_it_anew(tiny_config: Callable[..., RunConfig]) -> None:
+def test_a_retraining_at_edited_ranks_writes_it_anew(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
     config = tiny_config("--search.steps", "2", "--answer.rows", "0", "--export.untrained", "true")
     folder = run_stages(Request(config, "search", False, "x"), StopRequest(), draw=False)
     raw = json.loads(folder.ranks.read_text())
     raw["layers"][0]["rank"], raw["layers"][1]["rank"] = 0, 7
     folder.ranks.write_text(json.dumps(raw))
+    shutil.copytree(folder.untrained, tmp_path / "old", copy_function=os.link)  # as an overwrite keeps old results
+    before = {path: path.read_bytes() for path in (tmp_path / "old").iterdir()}
     run_stages(Request(config, "retrain", False, "x"), StopRequest(), draw=False)
     weights = load_file(folder.untrained / "adapter_model.safetensors")
     found = {name: len(value) for name, value in weights.items() if ".lora_A." in name}
     assert found == {f"base_model.model.{n}.lora_A.weight": r for n, r in ranks.load(folder.ranks).kept.items()}
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_method_that_searches_nothing_says_that_it_writes_none(log_lines: list[str]) -> None:

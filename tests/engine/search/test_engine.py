@@ -123,3 +123,34 @@ def test_accumulated_batches_search_as_the_large_batch_does(
     assert (large.alpha() - 0.25).abs().max() > 1e-3
     for one, other in zip(small.lora.trained, large.lora.trained, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=2e-3)
+
+
+FALLING = [(8 - step) / 8 for step in range(8)]
+
+
+@pytest.mark.parametrize(("scheduler", "after"), [("constant", [1.0] * 8), ("linear", FALLING)])
+def test_the_rate_of_w_warms_up_and_follows_its_schedule(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], scheduler: str, after: list[float]
+) -> None:
+    given = ("--search.steps", "10", "--search.warmup_ratio", "0.2", "--search.learning_rate", "0.5")
+    lora = built(run_of(tiny_config(*given, "--search.scheduler", scheduler))).lora
+    rates = []
+    for _ in range(10):
+        rates.append(lora.optimizer.param_groups[0]["lr"] / 0.5)
+        lora.optimizer.step()
+        lora.scheduler.step()
+    assert rates == pytest.approx([0.0, 0.5, *after])
+
+
+def test_the_gradient_of_w_is_clipped_as_configured(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    assert built(run_of(tiny_config("--search.gradient_clipping", "0.25"))).lora.config.gradient_clipping == 0.25
+
+
+@pytest.mark.trains
+def test_ranks_by_another_rule_do_not_end_the_search(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    rule = ("--answer.rule", "size", "--answer.budget", "1", "--search.patience", "1", "--search.check_every", "2")
+    assert search(run_of(tiny_config(*rule))).global_step == 6

@@ -15,6 +15,7 @@ from configs.schema import RunConfig
 from engine.disk import checkpoint
 from engine.run.context import Context
 from engine.run.folder import RunFolder
+from engine.run.interrupt import Interrupted
 from engine.search.health import warn_about, warn_about_missing_classes
 from engine.search.hook import SearchHook
 from engine.search.stage import search
@@ -131,19 +132,32 @@ def test_with_a_fixed_alpha_the_rate_of_beta_is_not_blamed(
 
 @pytest.mark.trains
 def test_the_count_goes_on_after_a_resume(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from engine.run.interrupt import Interrupted, StopRequest
-
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch,
+    stop_at: Callable[[int], None],
+) -> None:  # fmt: skip
     spoil(monkeypatch, LoraProblem, {2, 5}, math.nan)
     config = tiny_config()
-    stop = StopRequest()
-    stop.code = 130
+    stop_at(3)
     with pytest.raises(Interrupted):
-        search(run_of(config, stop))
+        search(run_of(config))
+    stop_at(0)
     again = run_of(config)
     search(again)
     assert MetricsFile(again.folder.search_metrics).read()[-1]["skipped_steps"] == 2
+
+
+@pytest.mark.trains
+def test_outer_steps_that_were_skipped_before_a_stop_are_spoken_of_too(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch,
+    log_lines: list[str], stop_at: Callable[[int], None],
+) -> None:  # fmt: skip
+    spoil(monkeypatch, SelectionProblem, {1, 3, 5}, math.nan)
+    stop_at(4)
+    with pytest.raises(Interrupted):
+        search(run_of(tiny_config()))
+    stop_at(0)
+    search(run_of(tiny_config()))
+    assert any(line.startswith("WARNING alpha moved in 3 of 6 outer steps") for line in log_lines)
 
 
 def trajectory_of(points: list[list[list[float]]]) -> Trajectory:

@@ -13,7 +13,7 @@ from configs.schema import RunConfig
 from engine.disk import checkpoint, newest
 from engine.run.context import Context
 from engine.run.folder import RunFolder
-from engine.run.interrupt import Interrupted, StopRequest
+from engine.run.interrupt import Interrupted
 from engine.search import hook
 from engine.search.stage import search
 from tests.helpers.searching import find_ranks
@@ -42,12 +42,14 @@ def test_checkpoints_come_when_due_and_are_gone_in_the_end(
 def test_the_record_is_that_of_the_last_step(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
 ) -> None:
-    run = run_of(tiny_config("--search.steps", "5"))
+    run = run_of(tiny_config("--search.steps", "5", "--lora.k", "3"))
     engine = find_ranks(run)
     record = json.loads(run.folder.ranks.read_text())
     assert [layer["name"] for layer in record["layers"]] == engine.lora.gates.names
     assert torch.equal(torch.tensor([layer["alpha"] for layer in record["layers"]]), engine.alpha())
     assert [layer["rank"] for layer in record["layers"]] == engine.ranks()
+    *_, line = run.folder.search_metrics.read_text().splitlines()
+    assert json.loads(line)["mean_rank"] == record["mean_rank"]
     per_rank = engine.lora.gates.parameters_per_rank()
     assert record["lora_parameters"] == sum(layer["rank"] * per_rank[layer["name"]] for layer in record["layers"])
     saved = load_file(run.folder.search_weights)
@@ -61,8 +63,9 @@ def test_the_record_is_that_of_the_last_step(
 
 @pytest.mark.trains
 def test_the_time_before_a_stop_counts(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch,
+    stop_at: Callable[[int], None],
+) -> None:  # fmt: skip
     clock = [0.0]
 
     def tick() -> float:
@@ -70,15 +73,17 @@ def test_the_time_before_a_stop_counts(
         return clock[0]
 
     monkeypatch.setattr(hook.time, "perf_counter", tick)
-    stop = StopRequest()
-    stop.code = 130
     config = tiny_config("--search.steps", "5")
+    stop_at(3)
     with pytest.raises(Interrupted):
-        search(run_of(config, stop))
+        search(run_of(config))
+    stop_at(0)
     run = run_of(config)
     search(run)
     # One tick a step by this clock, before and after the stop.
     assert json.loads(run.folder.search_summary.read_text())["seconds"] == pytest.approx(5.0)
+    lines = [json.loads(line) for line in run.folder.search_metrics.read_text().splitlines()]
+    assert [line["seconds"] for line in lines] == pytest.approx([1.0] * 3), "those of one step"
 
 
 @pytest.mark.trains

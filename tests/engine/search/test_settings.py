@@ -18,6 +18,7 @@ REFUSED = [
     (("--hypergradient.type", "sama"), r"^--hypergradient\.type: .*'darts', now it is 'sama'"),
     (("--task.evaluation_split", "test"), r"^--task\.evaluation_split: "),
     (("--search.patience", "3"), r"^--search\.patience: "),
+    (("--answer.rule", "size", "--answer.budget", "1"), r"^--answer\.rule: .* with 'threshold', now it is 'size'"),
     (("--device", "auto"), r"^--device: "),
 ]
 

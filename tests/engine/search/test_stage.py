@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from configs.schema import RunConfig
 from engine.disk import newest
 from engine.run.context import Context
+from engine.run.savings import FIRST_ORDER, OTHERS
 from engine.search import trajectory
-from engine.search.found import read_numbers
+from engine.search.found import read_numbers, searched_model
 from engine.search.settings import FOUND
 from engine.search.stage import build_search, search
 from problems.machine.processes import Processes
@@ -66,3 +67,36 @@ def test_a_process_that_is_not_the_first_writes_no_result(
     search(run)
     assert not run.folder.search_summary.exists()
     assert not run.folder.search_metrics.exists()
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("scale", ["start", "paper"])
+def test_the_stored_model_computes_what_the_search_computed_with_its_gates(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], scale: str
+) -> None:
+    given = ("--search.steps", "12", "--search.learning_rate", "3e-2", "--search.scale", scale)
+    searched = build_search(run_of(tiny_config(*given)), second_order=False)
+    searched.run()
+    run = run_of(tiny_config(*given))
+    search(run)
+    model, gates = searched_model(run)
+    batch = run.data.collate(run.data.train.__getitems__(list(range(8))))
+    with torch.no_grad():
+        with searched.lora.gates.open(searched.selection.module()):
+            expected = searched.lora.module.eval()(**batch).logits
+        with gates.open(torch.zeros(len(gates.names), gates.k)):
+            without = model.eval()(**batch).logits
+        with gates.open(torch.ones(len(gates.names), gates.k)):
+            torch.testing.assert_close(model(**batch).logits, expected, rtol=0, atol=1e-5)
+    assert (without - expected).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("method", "per_weight"), [("darts", OTHERS), ("first_order", FIRST_ORDER)])
+def test_the_memory_estimate_counts_the_copies_of_w_that_the_approximation_makes(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch,
+    method: str, per_weight: int,
+) -> None:  # fmt: skip
+    given: list[int] = []
+    monkeypatch.setattr("engine.search.stage.check_memory", lambda *_, **told: given.append(told["per_weight"]))
+    build_search(run_of(tiny_config("--hypergradient.type", method)), second_order=False)
+    assert given == [per_weight]

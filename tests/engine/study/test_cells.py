@@ -179,6 +179,15 @@ def test_a_rate_whose_sweep_failed_is_reported(tiny_config: Callable[..., RunCon
         with_chosen_rate(cells[1], cells)
 
 
+def test_a_base_model_that_is_only_evaluated_needs_no_rate_of_the_first_seed(
+    tiny_config: Callable[..., RunConfig],
+) -> None:
+    chat = ("--method", "head", "--task.type", "chat", "--task.path", "x.jsonl", "--lora.target_modules", "all-linear")
+    config = tiny_config(*chat, "--retrain.learning_rates", "[1e-3,3e-2]")
+    cells = expand(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]})), StudyFolder(Path("nowhere")))
+    assert with_chosen_rate(cells[1], cells) is cells[1]
+
+
 def finish(cell: Cell, rate: float) -> None:
     metrics = cell.folder.metrics
     metrics.parent.mkdir(parents=True)
@@ -279,3 +288,11 @@ def test_damaged_losses_of_rows_are_damage(tiny_config: Callable[..., RunConfig]
     assert damage(cell) == ""
     cell.folder.row_losses.write_text("no table")
     assert "row_losses.parquet: not readable as parquet" in damage(cell)
+
+
+def test_the_cells_are_grouped_by_the_name_of_the_study_unless_a_group_is_given(
+    tiny_config: Callable[..., RunConfig],
+) -> None:
+    for given, group in (((), "tiny"), (("--tracking.group", "mine"), "mine")):
+        cells = expand(with_study(tiny_config(*given), AXES), StudyFolder(Path("x")))
+        assert {cell.config.tracking.group for cell in cells} == {group}

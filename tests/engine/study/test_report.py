@@ -219,3 +219,16 @@ def test_a_study_killed_between_comparison_and_cost_is_drawn_without(
     write_parquet(folder.probe, pd.DataFrame({"step": [1], "eta": ["lr"], "approximation": ["darts"]}))
     drawn(config, folder, lambda number, cell: finish(cell, 0.5))
     assert "Cost of one step" not in folder.table.read_text()
+
+
+def test_a_cell_that_copies_a_search_adds_none_of_its_shares(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    study = StudyConfig({"seed": [0]}, {"first": {}, "again": {"answer.from": "runs/x"}})
+    cells = expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(tmp_path))
+    for cell in cells:
+        finish(cell, 0.5)
+        ranks.save(RankRecord(4, (LayerRank("a.0.query", 1, layer_share=0.1),)), cell.folder.ranks)
+    table = collect(cells).set_index("variant")
+    assert (table.loc["first", "shares"], table.loc["again", "shares"]) == ([0.1], None)
+    assert table.loc["again", "ranks"] == [1]

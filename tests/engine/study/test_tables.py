@@ -73,7 +73,8 @@ def test_metrics_of_all_classes_are_shown_and_those_of_one_are_not() -> None:
 
 
 def test_without_axes_but_the_seed_there_is_one_row_of_all() -> None:
-    table = summarise(tagging(), ["seed"])
+    table = summarise(tagging().assign(mean_rank=[1.0, 1.0, 1.0, 5.0]), ["seed"])
+    assert table["mean rank"].to_list() == [2.0]
     assert table["all"].to_list() == ["all"]
     assert table["runs"].to_list() == [4]
     assert table["f1"].to_list() == [pytest.approx(0.85)]
@@ -84,3 +85,13 @@ def test_places_without_a_value_and_of_two_axes_have_rows_of_their_own() -> None
     table = summarise(frame, ["method", "place", "seed"])
     assert len(table) == 3, "a missing value is a place too"
     assert table["runs"].to_list() == [1, 1, 2]
+
+
+def test_one_seed_that_lies_far_off_moves_no_middle() -> None:
+    table = results()
+    far = (table["seed"] == 2) & (table["method"] == "lora")
+    table.loc[far, "score"] = 9.0
+    table.loc[far, "total_seconds"] *= 100
+    found = by_task(table, AXES).set_index("")
+    assert found.loc["lora", "mean"] == pytest.approx((0.801 + 0.301) / 2)
+    assert cost(table, AXES).set_index("").loc["lora", "total time / adalora's"] == pytest.approx(8 / 20)

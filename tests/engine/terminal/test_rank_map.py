@@ -66,9 +66,10 @@ def test_of_long_names_the_ends_are_shown() -> None:
 
 
 def test_ranks_differ_in_colour() -> None:
-    console = screen()
-    console.print(RankMap(["0.q", "1.q"], 8, [0, 8]))
-    assert console.export_html().count("color: #") >= 4
+    names = [f"{i}.q" for i in range(4)]
+    *_, none, one, half, most, _ = screen().render(RankMap(names, 8, [0, 1, 4, 8]))
+    assert [cell.text.strip() for cell in (none, one, half, most)] == ["0", "1", "4", "8"]
+    assert len({cell.style for cell in (none, one, half, most)}) == 4
 
 
 def test_neighbours_share_a_cell_in_a_narrow_window() -> None:

@@ -10,7 +10,9 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from engine.disk.files import write_json
 from engine.run.context import Context
+from engine.run.folder import RunFolder
 from engine.search.settings import FOUND
+from engine.verdict.again import refuse_other_rows
 from tests.helpers.methods import LEARNED
 from tests.helpers.tiny import make_tokenizer
 from tests.helpers.verdicts import FakeLauncher, better
@@ -93,6 +95,22 @@ def test_rows_that_chose_the_ranks_do_not_judge_them(
         verdict(launcher, key, value, searched=searched)
     assert not launcher.trained
     assert verdict(launcher, key, value, *old, searched=searched)[0]["ending"] == "matter"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("--task.holdout_share", "0.3"), ("--task.evaluation_split", "test"), ("--task.validation_path", "x.csv")],
+)
+def test_what_chooses_the_rows_that_judge_is_that_of_the_search(
+    tiny_config: Callable[..., RunConfig], key: str, value: str
+) -> None:
+    table = ("--task.type", "text", "--task.path", "y.csv")
+    folder = RunFolder.of(tiny_config())
+    write_json(folder.ranks, {})
+    write_json(folder.search_summary, {"settings": FOUND.of(tiny_config(*table))})
+    refuse_other_rows(tiny_config(*table), folder)
+    with pytest.raises(UserError, match=rf"^{key}: the ranks in .* were chosen with .*; the verdict needs rows"):
+        refuse_other_rows(tiny_config(*table, key, value), folder)
 
 
 WORDS = sorted(word for word in make_tokenizer().get_vocab() if word.isalpha())[:12]

@@ -109,3 +109,9 @@ def test_what_a_user_may_change_between_two_commands_is_no_setting_of_a_training
     changed: Any = ("--search.steps", "7", "--decode.num_beams", "3", "--verdict.minutes", "99", "--answer.rows", "9")
     plain, other = (arms_of(*more).pair(1)["learned"].config for more in ((), changed))
     assert dataclasses.asdict(plain) == dataclasses.asdict(other)
+
+
+def test_precision_device_and_the_word_about_memory_are_those_of_the_run() -> None:
+    given = ("--precision", "fp32", "--device", "cpu", "--ignore_memory_estimate", "true")
+    for cell in (*arms_of(*given).pair(1).values(), *arms_of(*given).heads()):
+        assert (cell.config.precision, cell.config.device, cell.config.ignore_memory_estimate) == ("fp32", "cpu", True)

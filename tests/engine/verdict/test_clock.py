@@ -1,7 +1,9 @@
 """The minutes of a verdict end what trains as a signal does, and no signal is lost."""
 
 import signal
+import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -74,3 +76,17 @@ def test_a_body_that_is_done_in_time_is_not_stopped_later() -> None:
         pass
     time.sleep(0.15)
     assert stop.code is None
+
+
+def test_more_minutes_than_a_timer_takes_are_the_longest_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[float] = []
+
+    class Timer(threading.Timer):
+        def __init__(self, seconds: float, call: Callable[[], None]) -> None:
+            taken.append(seconds)
+            super().__init__(seconds, call)
+
+    monkeypatch.setattr(threading, "Timer", Timer)
+    with time_limit(StopRequest(), 1e30):
+        pass
+    assert taken == [threading.TIMEOUT_MAX]

@@ -45,6 +45,15 @@ def test_pairs_are_trained_up_to_the_look_that_decides(ending: str, verdict: Cal
 
 
 @pytest.mark.trains
+def test_where_lora_gains_nothing_it_ends_at_the_first_look(verdict: Callable[..., Any]) -> None:
+    loss = better(0.3)
+    launcher = FakeLauncher(lambda arm, pair: 1.0 if arm == "head" else loss(arm, pair))
+    found, _ = verdict(launcher)
+    assert (found["ending"], found["pairs"], len(launcher.trained)) == ("undecided", 8, 18)
+    assert found["sentence"].startswith("Nothing to gain: ")
+
+
+@pytest.mark.trains
 @pytest.mark.parametrize("ending", [*ENDINGS, "undecided"])
 def test_the_command_ends_with_0_whatever_the_verdict_says(
     ending: str, verdict: Callable[..., Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -222,11 +231,20 @@ def test_the_page_of_a_cell_keeps_the_runs_of_its_study(verdict: Callable[..., A
 def test_damaged_losses_are_named(verdict: Callable[..., Any]) -> None:
     _, folder = verdict(FakeLauncher(better(0.3), stop_after=7))
     (place,) = folder.verdict.glob("cells/pair-01-learned/row_losses.parquet")
+    whole = pd.read_parquet(place)
     place.write_bytes(b"x")
     with pytest.raises(UserError, match=r"row_losses.parquet: not readable as parquet"):
         verdict(FakeLauncher(better(0.3)))
     pd.DataFrame({"loss": [1.0], "weight": [1.0], "source": [0]}).to_parquet(place)
     with pytest.raises(UserError, match=r"row_losses.parquet: its rows are not those"):
+        verdict(FakeLauncher(better(0.3)))
+    whole.assign(weight=2.0).to_parquet(place)
+    with pytest.raises(UserError, match=r"row_losses.parquet: its rows are not those"):
+        verdict(FakeLauncher(better(0.3)))
+    whole.to_parquet(place)
+    for head in folder.verdict.glob("cells/head-*/row_losses.parquet"):
+        whole.assign(weight=2.0).to_parquet(head)
+    with pytest.raises(UserError, match=r"row_losses.parquet: it was evaluated on other rows than the head alone"):
         verdict(FakeLauncher(better(0.3)))
 
 

@@ -15,7 +15,8 @@ from engine.run.folder import RunFolder
 from engine.verdict.arms import Arms
 from engine.verdict.folder import VerdictFolder
 from engine.verdict.judge import Ending, Pairs
-from engine.verdict.words import recommendation, sentence
+from engine.verdict.words import enough, recommendation, sentence
+from tests.engine.ranks.test_evidence import evidence_of
 
 
 def pairs_of(mean: float, spread: float, count: int, gain: float) -> Pairs:
@@ -80,3 +81,9 @@ def test_an_adapter_is_recommended_only_if_it_has_the_ranks_that_were_judged(
         write_json(run.adapter / "adapter_config.json", {"rank_pattern": kept})
         write_json(run.metrics, {})
         assert said in recommendation("matter", matter, arms, run)
+
+
+def test_few_rows_are_said_beside_the_rank_that_is_enough() -> None:
+    many, few = (RankRecord(4, (), evidence=evidence_of(sources=sources)) for sources in (1000, 20))
+    assert enough(many) == "By the curve on D_val, rank 2 everywhere is enough."
+    assert enough(few) == "By the curve on D_val (on few rows), rank 2 everywhere is enough."
