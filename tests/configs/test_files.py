@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from configs.errors import UserError
-from configs.files import CONFIGS, find_config, load_config, shipped_configs, to_yaml
+from configs.files import CONFIGS, find_config, load_config, to_yaml
 from configs.parser import parse
 from configs.schema import RunConfig
 
@@ -29,11 +29,6 @@ def test_a_config_of_a_bare_name_is_looked_up_here_first(tmp_path: Path, monkeyp
     assert find_config("fast.yaml") == CONFIGS / "fast.yaml"
     (tmp_path / "fast.yaml").write_text("seed: 3\n")
     assert find_config("fast.yaml").resolve() == (tmp_path / "fast.yaml").resolve()
-
-
-@pytest.mark.parametrize("name", shipped_configs())
-def test_a_shipped_config_is_the_same_to_programs_and_to_the_command_line(name: str) -> None:
-    assert load_config(CONFIGS / name) == parse(["--config", name]).config
 
 
 def test_a_file_without_a_name_is_named_by_itself_and_the_rest_are_the_defaults(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ ELSEWHERE = (
 
 def with_few_cells(config: RunConfig) -> RunConfig:
     """A study of two seeds and one task, whose cells read what all of them read."""
-    few = {"seed": 2, "task.name": 1}
+    few = {"seed": 2, "task.name": 1, "lora.draw": 2}
     axes = {key: values[: few.get(key, len(values))] for key, values in config.study.axes.items()}
     places = {word(value) for value in axes.get("task.name", ())}
     where = {axis: {p: m for p, m in more.items() if p in places} for axis, more in config.study.where.items()}
@@ -205,11 +205,12 @@ def test_what_a_shipped_configuration_holds_was_not_given(log_lines: list[str]) 
 @pytest.mark.parametrize("name", shipped_configs())
 def test_no_shipped_configuration_holds_what_nothing_reads(tmp_path: Path, name: str, log_lines: list[str]) -> None:
     """Also as a user's own file, and as the config.yaml of its run, in which every key is filled in."""
-    copy, filled = tmp_path / name, tmp_path / "config.yaml"
+    shipped, copy, filled = parse(["--config", name]), tmp_path / name, tmp_path / "config.yaml"
     copy.write_text((CONFIGS / name).read_text(encoding="utf-8"), encoding="utf-8")
-    filled.write_text(to_yaml(parse(["--config", name]).config), encoding="utf-8")
-    runs = runs_of(with_few_cells(parse(["--config", name]).config))
-    for source in (CONFIGS / name, copy, filled):
+    filled.write_text(to_yaml(shipped.config), encoding="utf-8")
+    runs = runs_of(with_few_cells(shipped.config))
+    tell_unread(shipped.given, shipped.config, runs)
+    for source in (copy, filled):
         request = parse(["--config", str(source)])
         tell_unread(request.given, request.config, runs)
     assert log_lines == []

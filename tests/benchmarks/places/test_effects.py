@@ -13,10 +13,10 @@ OF_TWO_LAYERS = np.where(np.isin(np.arange(len(LAYERS)), [4, 9]), 0.05, 0.0)
 
 
 def test_the_description_explains_what_was_planted_and_no_coarser_one_does() -> None:
-    by_type = {one.described_by: one.r2 for one in explained(planted(OF_ONE_TYPE, noise=0.001))}
+    by_type = {one.described_by: one.r2 for one in explained(planted(OF_ONE_TYPE, noise=0.001, trainings=30))}
     assert by_type["how many layers"] < 0.5
     assert by_type["and of which module type"] > 0.85
-    by_layer = {one.described_by: one.r2 for one in explained(planted(OF_TWO_LAYERS, noise=0.001))}
+    by_layer = {one.described_by: one.r2 for one in explained(planted(OF_TWO_LAYERS, noise=0.001, trainings=30))}
     assert by_layer["and in which block"] < 0.8
     assert by_layer["and exactly which layers"] > 0.95
 

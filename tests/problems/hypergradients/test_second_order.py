@@ -121,14 +121,14 @@ class TestLoraNet:
         toys = [lora_toy(m, dropout=0.1, eta=eta, cg_iterations=3) for m in ("cg", "exact")]
         agree(toys[0].outer.implicit, toys[1].outer.implicit, 100 * eta)
 
-    @pytest.mark.parametrize("terms", [1, 2, 5, 20])
     @pytest.mark.parametrize("eta", [1.0, 1e3])
-    def test_cg_is_finite_on_an_indefinite_hessian(self, terms: int, eta: float) -> None:
+    def test_cg_is_finite_on_an_indefinite_hessian(self, eta: float) -> None:
         """Cross-entropy of a product B A has directions of negative curvature at random weights."""
-        toy = lora_toy("cg", eta=eta, cg_iterations=terms)
+        toy = lora_toy("cg", eta=eta)
         assert dense_hessian(toy).min() < -1 / eta
-        for _ in range(5):
-            assert implicit(toy, random_vector(toy)).isfinite().all()
+        for toy.inner.config.cg_iterations in (1, 2, 5, 20):
+            for _ in range(5):
+                assert implicit(toy, random_vector(toy)).isfinite().all()
 
     @pytest.mark.parametrize("method", SECOND_ORDER)
     def test_second_derivatives_are_of_the_same_masks(self, method: str) -> None:
