@@ -9,7 +9,10 @@ from scipy import stats
 
 from engine.verdict.judge import LEVELS, LOOKS, Pairs, ending, first_ending, one_sided
 
-SEEDS = np.random.default_rng(7)
+
+def drawn(mean: float, spread: float, count: int) -> np.ndarray:
+    """The same normal differences in whatever order the tests run."""
+    return np.random.default_rng(7).normal(mean, spread, count)
 
 
 def pairs_of(differences: np.ndarray, row_error: float = 0.0, gain: float = 1.0, gain_error: float = 0.01) -> Pairs:
@@ -18,7 +21,7 @@ def pairs_of(differences: np.ndarray, row_error: float = 0.0, gain: float = 1.0,
 
 @pytest.mark.parametrize("count", [1, 4, 9])
 def test_p_is_the_share_of_all_sign_flips(count: int) -> None:
-    differences = SEEDS.normal(0.3, 1, count)
+    differences = drawn(0.3, 1, count)
     flips = [np.dot(signs, differences) for signs in itertools.product((1, -1), repeat=count)]
     seen = differences.sum()
     large, small = one_sided(differences)
@@ -33,7 +36,7 @@ def test_eight_of_eight_is_one_in_256_and_equal_differences_are_ties() -> None:
 
 
 def test_p_of_many_pairs_is_drawn_always_alike_and_never_0() -> None:
-    differences = SEEDS.normal(0.4, 1, 24)
+    differences = drawn(0.4, 1, 24)
     large, small = one_sided(differences)
     z = differences.sum() / np.sqrt((differences**2).sum())
     assert large == pytest.approx(stats.norm.sf(z), abs=0.01)
@@ -43,7 +46,7 @@ def test_p_of_many_pairs_is_drawn_always_alike_and_never_0() -> None:
 
 
 def test_the_interval_joins_the_spreads_of_pairs_and_of_rows() -> None:
-    differences = SEEDS.normal(0.5, 0.2, 8)
+    differences = drawn(0.5, 0.2, 8)
     alone = pairs_of(differences).interval()
     expected = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
     np.testing.assert_allclose(alone, expected)
