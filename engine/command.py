@@ -157,7 +157,9 @@ def show(root: Path, trainer: Trainer | None = None) -> None:
         if not folder.metrics.exists():
             print_progress(folder)
     elif (growing := Places.of(root).growing).is_dir():
-        console.print(f"with --overwrite; the new results grow in {growing}", highlight=False, soft_wrap=True)
+        console.print(
+            f"the run was begun with --overwrite; its new results are in {growing}", highlight=False, soft_wrap=True
+        )
         show(growing)
     else:
         raise UserError(f"--show: {root} holds no run and no study; give the folder of one, such as runs/quickstart")

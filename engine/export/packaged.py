@@ -23,5 +23,6 @@ def package_lines(name: str) -> str:
 
 @cache
 def _distributions() -> Mapping[str, list[str]]:
-    """Package -> distributions; reading the files of all of them takes a tenth of a second."""
+    """Import name of a package -> the distributions that install it. It is read once, as reading the files of all
+    distributions takes a tenth of a second."""
     return importlib.metadata.packages_distributions()

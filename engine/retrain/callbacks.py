@@ -37,7 +37,8 @@ class StopWhenAsked(TrainerCallback):
             control.should_save = control.should_training_stop = True
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Ends a long evaluation, which starts again when the run resumes. Several processes would have to agree."""
+        """Raises Interrupted if a signal came during an evaluation, which the resumed run makes anew. In several
+        processes it does nothing, as they would have to agree after every batch."""
         if self.processes.size == 1:
             self.stop.check()
 

@@ -12,6 +12,7 @@ from problems.tasks.base import ERRORS
 OURS = "autolora"
 # With fewer pairs, the p of the two-sided exact test cannot fall below 0.05.
 _LEAST_PAIRS = 6
+# Differences of scores and losses are rounded to so many decimals.
 _DIGITS = 9
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+# A number that would need more decimals is written as 3.0e-09.
 _MOST_DECIMALS = 6
 
 
