@@ -8,30 +8,40 @@ from typing import Any
 
 from configs.errors import UserError
 from configs.requests import Given
-from configs.schema import RunConfig
-from configs.unread import reason
+from configs.schema import RunConfig, Stage
+from configs.unread import Row, reason
 
 log = logging.getLogger("autolora")
 
+# What one stage, run alone, leaves unread, though another stage reads it.
+_ALONE: dict[Stage, Row] = {
+    "search": Row(
+        ("retrain", "decode", "export.merged", "export.padded", "export.gguf", "task.samples"),
+        lambda c: c.method == "autolora", "with --stage search, which ends with the ranks",
+    ),
+    "retrain": Row(
+        ("search", "hypergradient", "answer"), lambda c: c.method == "autolora",
+        "with --stage retrain, which takes the ranks that the run has",
+    ),
+}  # fmt: skip
 
-def tell_unread(given: Given, config: RunConfig, runs: Sequence[RunConfig], *, verdict: bool = False) -> None:
+
+def tell_unread(given: Given, config: RunConfig, runs: Sequence[RunConfig], stage: Stage = "all") -> None:
     """Reports each key that the user gave and that no run of `config` reads; the runs of a study are its cells.
 
-    `verdict`: whether the stage verdict is run. Only that stage reads the section verdict, and it starts its trainings
-    with the keys under study.launcher and study.ray.
+    Only the stage verdict reads the section verdict, and it starts its trainings with the keys under study.launcher
+    and study.ray. A file may serve several stages, so what the chosen stage alone leaves unread is reported only if it
+    is given on the command line.
 
     Raises UserError for a key that is refused; warns of the others, in one line for each reason.
     """
     said: dict[tuple[str, str], list[str]] = {}
     for key, where, on_axis in _asked(given, config):
-        # A file may serve --stage verdict as well as other stages, so its verdict keys are never reported.
-        if key.startswith("verdict.") and (verdict or where):
+        if key.startswith("verdict.") and (stage == "verdict" or where):
             continue
-        if verdict and key.startswith(
-            ("study.launcher", "study.ray.")
-        ):  # the stage verdict starts its trainings with these
+        if stage == "verdict" and key.startswith(("study.launcher", "study.ray.")):
             continue
-        rows = [reason(key, run) for run in runs]
+        rows = [_unread(key, run, None if where or on_axis else stage) for run in runs]
         if not rows or rows[0] is None or None in rows:
             continue
         why = rows[0].why.format(c=runs[0])
@@ -40,6 +50,12 @@ def tell_unread(given: Given, config: RunConfig, runs: Sequence[RunConfig], *, v
         said.setdefault((where, why), []).append(f"--{key}")
     for (where, why), keys in said.items():
         log.warning("%s%s: %s nothing %s", where, ", ".join(keys), "do" if len(keys) > 1 else "does", why)
+
+
+def _unread(key: str, run: RunConfig, stage: Stage | None) -> Row | None:
+    """The row that says why nothing reads the key; `stage`: the chosen one, if it counts."""
+    alone = _ALONE.get(stage) if stage else None
+    return reason(key, run) or (alone if alone and alone.covers(key) and alone.unread(run) else None)
 
 
 def _asked(given: Given, config: RunConfig) -> Iterator[tuple[str, str, bool]]:

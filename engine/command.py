@@ -99,7 +99,7 @@ def _judge(request: Request, stop: StopRequest) -> None:
     if _is_study(config):
         raise UserError("--stage: 'verdict' is not allowed for a study; allowed: the folder of one run")
     refuse_several("a verdict", "start run.py without torchrun; --study.launcher ray runs several trainings at a time")
-    tell_unread(request.given, config, [config], verdict=True)
+    tell_unread(request.given, config, [config], "verdict")
     load_libraries()
     from engine.verdict.stage import run_verdict  # only now: its imports take seconds
 
@@ -109,7 +109,7 @@ def _judge(request: Request, stop: StopRequest) -> None:
 def _run(request: Request, stop: StopRequest) -> None:
     config = request.config
     if request.stage != "report":
-        tell_unread(request.given, config, [config])
+        tell_unread(request.given, config, [config], request.stage)
     retrains = request.stage in ("all", "retrain")
     if request.stage != "report" and (config.method in CHOOSING_RANKS or (retrains and config.retrain.learning_rates)):
         tried = ", ".join((*sorted(CHOOSING_RANKS), "--retrain.learning_rates"))

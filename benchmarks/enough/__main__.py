@@ -16,6 +16,7 @@ from benchmarks.command import main
 from benchmarks.enough.regret import Regret, regret_of
 from benchmarks.enough.trainings import joined, of_study, read_table, write_table
 from configs.errors import UserError
+from engine.terminal.console import console
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class EnoughSettings:
     json: str | None = None
     """File that gets the numbers."""
     studies: list[str] = field(default_factory=list)
-    """Folders of studies with the trainings, a task each; those that are not finished are left out."""
+    """Folders of studies with the trainings, a task each; seeds and tasks that are not finished are left out."""
     table: str | None = None
     """CSV file with the trainings of earlier commands. With --studies, the studies' own are added to it."""
 
@@ -42,11 +43,13 @@ def measure_enough(settings: EnoughSettings) -> tuple[dict[str, Any], list[Table
     table = joined(parts)
     if known and settings.studies:
         write_table(table, known)
-    by_task = [regret_of(str(task), rows) for task, rows in table.groupby("task", sort=False)]
-    found = [one for one in by_task if one is not None]
+    by_task = {str(task): regret_of(str(task), rows) for task, rows in table.groupby("task", sort=False)}
+    found = [one for one in by_task.values() if one is not None]
     if not found:
         raise UserError("--studies: no seed has finished its search and a training at every rank and of the head "
                         "alone")  # fmt: skip
+    for task in (task for task, one in by_task.items() if one is None):
+        console.print(f"{task} is left out: no seed has its search, the head alone and a training at every rank yet")
     numbers = {one.task: _numbers(one) for one in found}
     return numbers, [_shown(one) for one in found]
 

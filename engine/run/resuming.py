@@ -1,7 +1,8 @@
 """Compare the settings under which unfinished or finished work was made with those of the command.
 
 Each stage declares the keys that change its result. Its checkpoint stores their values; before the stage resumes, they
-are compared with the configuration at hand. Every other key may change.
+are compared with the configuration at hand. Every other key may change, and so may a key that nothing reads under the
+configuration at hand, such as search.steps with method lora.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 from configs.errors import UserError
 from configs.keys import known_keys
 from configs.schema import RunConfig
+from configs.unread import reason
 
 GO_ON = "give the old value to resume, --name for another run, or --overwrite to start again"
 
@@ -52,14 +54,14 @@ class Settings:
         way_out: str = GO_ON,
         given_as: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Raises Outdated for the first key whose recorded value is not the one in `config`.
+        """Raises Outdated for the first key whose recorded value is not the one in `config`, and which a run reads.
 
         `what` says what was made under the old value; `way_out` ends the message. `given_as`: key -> the key that the
         message names instead, because the user gives that one and the program sets the other.
         """
         for key, new in self.of(config).items():
             old = recorded.get(key, new)
-            if old != new:
+            if old != new and reason(key, config) is None:
                 raise Outdated(f"--{given_as.get(key, key)}: {what} {_word(old)}, now it is {_word(new)}; {way_out}")
 
 

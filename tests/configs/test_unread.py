@@ -237,3 +237,30 @@ def test_what_a_report_does_not_take_of_the_command_line_is_said(log_lines: list
     assert log_lines == [
         "WARNING --stage report: --search.steps, --seed: not read, as the report uses runs/a/config.yaml"
     ]
+
+
+GRID = ("--method", "lora_grid", "--lora.target_modules", "[query]")  # its search trains each of its trials
+
+
+@pytest.mark.parametrize(
+    ("stage", "given", "said"),
+    [
+        ("retrain", ("--search.steps", "9", "--answer.budget", "1"), "--answer.budget, --search.steps: do nothing"),
+        ("search", ("--export.merged", "true", "--task.max_length", "9"), "--export.merged: does nothing"),
+        ("all", ("--search.steps", "9", "--retrain.batch_size", "4"), None),
+        ("search", (*GRID, "--retrain.batch_size", "4"), None),
+    ],
+)
+def test_what_the_chosen_stage_does_not_read_is_said(
+    log_lines: list[str], stage: str, given: tuple[str, ...], said: str | None
+) -> None:
+    request = parse(["--stage", stage, *given])
+    tell_unread(request.given, request.config, [request.config], request.stage)
+    assert [line.split(" with --stage")[0] for line in log_lines] == ([f"WARNING {said}"] if said else [])
+
+
+def test_a_file_may_serve_another_stage(tmp_path: Path, log_lines: list[str]) -> None:
+    (tmp_path / "a.yaml").write_text("search: {steps: 9}\n", encoding="utf-8")
+    request = parse(["--config", str(tmp_path / "a.yaml"), "--stage", "retrain"])
+    tell_unread(request.given, request.config, [request.config], request.stage)
+    assert log_lines == []

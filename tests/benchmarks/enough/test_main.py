@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from benchmarks.command import main
@@ -34,3 +35,11 @@ def test_too_few_trainings_and_none_at_all_are_one_line(tmp_path: Path, capsys: 
     write_table(whole[whole["method"] == "lora"], tmp_path / "kept.csv")
     assert run("--table", str(tmp_path / "kept.csv")) == 2
     assert "no seed has finished its search and a training at every rank" in capsys.readouterr().err
+
+
+@pytest.mark.trains
+def test_a_task_that_is_not_finished_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, begun = table([1]), table([1]).assign(task="b")
+    write_table(pd.concat([whole, begun[begun["method"] == "lora"]]), tmp_path / "kept.csv")
+    assert run("--table", str(tmp_path / "kept.csv")) == 0
+    assert "b is left out: no seed has its search" in " ".join(capsys.readouterr().out.split())

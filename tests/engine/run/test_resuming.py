@@ -48,6 +48,15 @@ def test_a_key_that_was_not_recorded_is_not_compared(tiny_config: Callable[..., 
     Settings(("seed",)).refuse_changed({}, tiny_config("--seed", "5"), "it holds work with")
 
 
+@pytest.mark.parametrize("change", [("--search.steps", "9"), ("--hypergradient.type", "sama"), ("--lora.budget", "1")])
+def test_a_key_that_nothing_reads_may_change(tiny_config: Callable[..., RunConfig], change: tuple[str, str]) -> None:
+    """Such as a setting of the search in a file that a study of several methods shares."""
+    settings = Settings(("search", "hypergradient", "lora.budget"))
+    settings.refuse_changed(
+        settings.of(tiny_config("--method", "lora")), tiny_config("--method", "lora", *change), "it holds work with"
+    )
+
+
 def test_values_are_written_as_the_command_line_takes_them(tiny_config: Callable[..., RunConfig]) -> None:
     for key, old, new, words in (
         ("task.metrics", None, "[f1]", r"made with null, now it is \['f1'\]; "),

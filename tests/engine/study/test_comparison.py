@@ -61,8 +61,9 @@ def test_cost_counts_the_documented_passes(compared: tuple[RunConfig, StudyFolde
     assert rows.loc["lora", "ratio_to_lora"] == 1
 
 
+STUDY = ("--study.axes", "{seed: [0]}", "--study.probe.steps", "[2]")
 PROBED = {
-    ("--study.probe.steps", "[1]", "--study.axes", "{seed: [0]}"): True,
+    ("--study.probe.steps", "[1]"): True,
     ("--study.probe.etas", "[1e-3]"): True,
     ("--study.probe.timed_steps", "1"): True,
     ("--search.steps", "9"): True,
@@ -73,6 +74,8 @@ PROBED = {
     ("--retrain.epochs", "9"): False,
     ("--task.metrics", "[f1_macro]"): False,
     ("--lora.r", "2"): False,
+    ("--method", "lora"): False,
+    ("--search.steps", "9", "--method", "lora"): True,
 }
 
 
@@ -80,13 +83,13 @@ PROBED = {
 def test_a_comparison_of_hypergradients_is_of_its_own_steps_and_etas(
     tiny_config: Callable[..., RunConfig], change: tuple[str, ...]
 ) -> None:
-    folder = StudyFolder.of(tiny_config())
-    write_json(folder.probe_settings, COMPARED.of(tiny_config()))
-    refuse_changed_probe(AskedOf(tiny_config(*change), folder))  # no comparison is there
+    folder = StudyFolder.of(tiny_config(*STUDY))
+    write_json(folder.probe_settings, COMPARED.of(tiny_config(*STUDY)))
+    refuse_changed_probe(AskedOf(tiny_config(*STUDY, *change), folder))  # no comparison is there
     write_text(folder.probe, "")
-    refuse_changed_probe(AskedOf(tiny_config(), folder))
+    refuse_changed_probe(AskedOf(tiny_config(*STUDY), folder))
     if PROBED[change]:
         with pytest.raises(UserError, match=rf"^{change[0]}: .* holds a comparison of hypergradients with "):
-            refuse_changed_probe(AskedOf(tiny_config(*change), folder))
+            refuse_changed_probe(AskedOf(tiny_config(*STUDY, *change), folder))
     else:
-        refuse_changed_probe(AskedOf(tiny_config(*change), folder))
+        refuse_changed_probe(AskedOf(tiny_config(*STUDY, *change), folder))
