@@ -30,8 +30,7 @@ def refuse_changed_probe(asked: AskedOfStudy) -> None:
     folder = asked.folder
     if folder.probe.exists():
         recorded = read_json(folder.probe_settings)
-        what = f"{folder.root} holds a comparison of hypergradients with"
-        COMPARED.refuse_changed(recorded, _as_search(asked.config), what)
+        COMPARED.refuse_changed(recorded, asked.config, f"{folder.root} holds a comparison of hypergradients with")
 
 
 def read_comparison(folder: StudyFolder) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -67,11 +66,6 @@ def run_probe(config: RunConfig, folder: StudyFolder, stop: StopRequest) -> None
 
     engine.after_step = after_step
     engine.run()
-    write_json(folder.probe_settings, COMPARED.of(_as_search(config)))
+    write_json(folder.probe_settings, COMPARED.of(config))
     write_parquet(folder.probe, pd.DataFrame(probe.rows))
     write_parquet(folder.cost, pd.DataFrame(measure_cost(engine, settings.timed_steps)))
-
-
-def _as_search(config: RunConfig) -> RunConfig:
-    """The study's configuration with method autolora: the comparison is a search, whatever the cells' methods are."""
-    return dataclasses.replace(config, method="autolora")

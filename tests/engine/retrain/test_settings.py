@@ -20,13 +20,10 @@ REFUSED = [
     (half_retrain, ("--retrain.learning_rate", "1")),
     (half_retrain, ("--lora.lora_alpha", "1")),
     (half_retrain, ("--retrain.batch_size", "4")),
-    (half_retrain, ("--lora.r", "2")),
-    (half_retrain, ("--task.label_smoothing", "0")),
     (half_sweep, ("--task.metrics", "[f1_macro]")),
     (half_sweep, ("--retrain.learning_rates", "[1e-3]")),
-    (half_grid, ("--retrain.epochs", "9")),
-    (half_grid, ("--lora.grid", "[1,2]")),
-    (swept, ("--retrain.epochs", "9")),
+    (half_grid, ("--retrain.max_steps", "9")),
+    (swept, ("--retrain.max_steps", "9")),
 ]
 
 
@@ -48,6 +45,8 @@ ALLOWED = [
     (half_retrain, ("--export.padded", "true")),
     (half_retrain, ("--decode.num_beams", "1")),
     (half_retrain, ("--task.metrics", "[f1_macro]")),
+    (half_retrain, ("--lora.r", "2")),  # method autolora does not read it
+    (half_retrain, ("--retrain.epochs", "9")),  # nor this beside retrain.max_steps
     (half_retrain, ("--task.evaluation_rows", "9")),
     (half_sweep, ("--task.evaluation_rows", "9")),
     (half_sweep, ("--retrain.eval_batch_size", "7")),
@@ -67,6 +66,8 @@ def test_what_does_not_touch_the_half_done_work_may_change(
 def test_a_chosen_grid_belongs_to_its_settings_and_rates(tiny_config: Callable[..., RunConfig]) -> None:
     grid = ("--method", "lora_grid")
     half_grid(tiny_config(*grid))
+    with pytest.raises(UserError, match=r"^--lora\.grid: .* half-done run with "):
+        ask(tiny_config(*grid, "--lora.grid", "[1,2]"))
     write_text(RunFolder.of(tiny_config()).ranks, "{}")
     ask(tiny_config(*grid))
     for change in (("--lora.grid", "[1,2]"), ("--retrain.learning_rate", "1")):
@@ -127,8 +128,8 @@ def test_a_report_goes_by_what_is_there(tiny_config: Callable[..., RunConfig]) -
     [
         (("--task.metrics", "[f1_macro]"), True),
         (("--task.evaluation_rows", "9"), True),
-        (("--decode.num_beams", "1"), True),
-        (("--retrain.epochs", "9"), True),
+        (("--retrain.max_steps", "9"), True),
+        (("--retrain.epochs", "9"), False),  # not read beside max_steps
         (("--search.max_bad_steps", "9"), True),
         (("--decode.batch_size", "1"), False),
         (("--retrain.eval_batch_size", "9"), False),
@@ -147,6 +148,15 @@ def test_a_result_is_of_all_that_it_was_trained_and_measured_with(
             FINISHED.refuse_changed(recorded, tiny_config(*change), "it was finished with")
     else:
         FINISHED.refuse_changed(recorded, tiny_config(*change), "it was finished with")
+
+
+def test_a_result_of_written_texts_is_of_its_decoding(tiny_config: Callable[..., RunConfig]) -> None:
+    table = ("--task.type", "generation", "--task.path", "x.jsonl")
+    recorded = FINISHED.of(tiny_config(*table, kind="gpt2"))
+    with pytest.raises(UserError, match=r"^--decode\.num_beams: it was finished with "):
+        FINISHED.refuse_changed(
+            recorded, tiny_config(*table, "--decode.num_beams", "2", kind="gpt2"), "it was finished with"
+        )
 
 
 def test_how_a_run_is_started_is_free(tiny_config: Callable[..., RunConfig]) -> None:

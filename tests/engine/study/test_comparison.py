@@ -74,8 +74,6 @@ PROBED = {
     ("--retrain.epochs", "9"): False,
     ("--task.metrics", "[f1_macro]"): False,
     ("--lora.r", "2"): False,
-    ("--method", "lora"): False,
-    ("--search.steps", "9", "--method", "lora"): True,
 }
 
 
