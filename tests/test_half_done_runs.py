@@ -12,7 +12,19 @@ from configs.errors import UserError
 from configs.files import load_config
 from configs.schema import RunConfig
 from engine.run.folder import RunFolder
-from tests.helpers.half_done import RATES, STAGES, HalfDone, content, edit, go_on, stop_half_way, table_of, write_table
+from tests.helpers.half_done import (
+    RATES,
+    STAGES,
+    HalfDone,
+    content,
+    edit,
+    go_on,
+    other_weights,
+    own_model,
+    stop_half_way,
+    table_of,
+    write_table,
+)  # fmt: skip
 from tests.helpers.retraining import RANKS
 
 pytestmark = pytest.mark.trains
@@ -24,18 +36,16 @@ EDITS: dict[str, dict[str, Any]] = {
         "hypergradient.eta": 1.0, "precision": "auto", "task.max_length": 64, "lora.modules_to_save": ["pooler"],
     },
     "retraining": {
-        "seed": 1, "method": "full", "search.constraint": "sigmoid", "retrain.learning_rate": 0.5,
-        "retrain.batch_size": 4, "lora.k": 2, "lora.target_modules": ["query"], "lora.r": 2,
-        "retrain.learning_rates": [0.1, 0.2],
+        "seed": 1, "method": "full", "retrain.learning_rate": 0.5, "retrain.batch_size": 4, "lora.k": 2,
+        "lora.target_modules": ["query"], "lora.r": 2, "retrain.learning_rates": [0.1, 0.2],
     },
     "sweep": {
-        "seed": 1, "method": "full", "retrain.learning_rate": 0.5, "retrain.batch_size": 4,
-        "retrain.learning_rates": [], "lora.k": 2, "lora.target_modules": ["query"], "task.validation_share": 0.25,
-        "retrain.epochs": 9.0,
+        "seed": 1, "method": "full", "retrain.batch_size": 4, "retrain.learning_rates": [], "lora.k": 2,
+        "lora.target_modules": ["query"], "task.validation_share": 0.25,
     },
     "grid": {
         "seed": 1, "method": "autolora", "retrain.learning_rate": 0.5, "retrain.batch_size": 4, "lora.grid": [1, 3],
-        "lora.k": 2, "lora.target_modules": ["query"], "search.constraint": "sigmoid", "task.validation_share": 0.25,
+        "lora.k": 2, "lora.target_modules": ["query"], "task.validation_share": 0.25,
     },
     "adalora": {
         "seed": 1, "method": "lora", "retrain.learning_rate": 0.5, "retrain.batch_size": 4, "retrain.max_steps": 12,
@@ -51,7 +61,7 @@ def half(
 ) -> HalfDone:
     """A run whose search, retraining, sweep, grid or AdaLoRA was stopped after one step; each test leaves it so."""
     place = tmp_path_factory.mktemp("half")
-    config = make_config(place, "bert", *table_of(place), *STAGES[request.param])
+    config = own_model(make_config(place, "bert", *table_of(place), *STAGES[request.param]), place / "model")
     return HalfDone(request.param, config, stop_half_way(config), place / "train.csv", place / "dev.csv")
 
 
@@ -117,11 +127,43 @@ def test_data_that_changed_half_way_is_refused_by_file(half: HalfDone) -> None:
     assert content(half.folder.root) != before, "with the old data back it resumes, for one step"
 
 
+def test_a_base_model_that_changed_half_way_is_refused(half: HalfDone) -> None:
+    """As when a hub's main branch has moved on, or a local folder was trained again."""
+    before = content(half.folder.root)
+    message = rf"^--model\.name: {half.config.model.name} no longer has the weights that the half-done run in "
+    with other_weights(half.config), pytest.raises(UserError, match=message) as caught:
+        go_on(half.config)
+    assert "\n" not in str(caught.value)
+    assert content(half.folder.root) == before
+    stop_half_way(half.config)
+    assert content(half.folder.root) != before, "with the old weights back it resumes, for one step"
+
+
 @pytest.mark.parametrize("half", ["search"], indirect=True)
 def test_other_rows_to_evaluate_by_a_setting_are_no_changed_data(half: HalfDone) -> None:
     fewer = dataclasses.replace(half.config.task, evaluation_rows=3)
     stop_half_way(dataclasses.replace(half.config, task=fewer))
     stop_half_way(half.config)  # what the other tests find must not depend on their order
+
+
+def test_ranks_that_were_searched_in_another_base_model_are_retrained_only_by_stage_retrain(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, log_lines: list[str]
+) -> None:
+    config = own_model(tiny_config("--search.steps", "2", "--retrain.max_steps", "1"), tmp_path / "model")
+    folder = go_on(config, "search")
+    before = content(folder.root)
+    with other_weights(config):
+        with pytest.raises(UserError, match=r"ranks\.json were chosen with; .*--stage retrain to take those ranks"):
+            go_on(config)
+        assert content(folder.root) == before
+        from_search = dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, init="search"))
+        with pytest.raises(UserError, match=r"ranks\.json were chosen with; .*--retrain\.init scratch"):
+            go_on(from_search, "retrain")
+        assert go_on(config, "retrain").metrics.exists()
+    assert [line for line in log_lines if line.startswith("WARNING --model.name: ")] == [
+        f"WARNING --model.name: {tmp_path}/model no longer has the weights that the ranks in {folder.ranks} were "
+        f"chosen with; they are taken as they are"
+    ]
 
 
 def test_ranks_that_were_searched_on_other_rows_are_retrained_only_by_stage_retrain(

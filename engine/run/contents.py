@@ -73,6 +73,7 @@ class _Fingerprint(_Part):
     evaluation_rows: Count | None
     evaluation: dict[str, _Rows]
     unused: _Rows | None = None
+    weights: str | None = None
 
 
 class _Searched(_Part):

@@ -13,6 +13,7 @@ from configs.schema import RunConfig
 from engine.disk.files import write_text
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
+from engine.run.same_weights import KnownWeights
 from engine.run.weights import refuse_large_weights
 from engine.run.workbench import Workbench
 from problems.data import Data, prepare
@@ -20,6 +21,7 @@ from problems.fingerprint import fingerprint
 from problems.halves import Halves, split_rows
 from problems.machine.compute import Compute, choose_compute
 from problems.machine.processes import ALONE, Processes
+from problems.models.digest import digest_of_weights
 from problems.models.load import BaseModel, load_base, load_tokenizer, share_padding
 from problems.models.next_token import refuse_other_models
 from problems.models.positions import refuse_long_rows, refuse_long_texts
@@ -34,7 +36,7 @@ class Context(Workbench):
     """What all stages of a run share.
 
     `stop` says whether a signal has asked the run to stop. `folder`: where the run writes its results, if not in the
-    folder that `config` names. Attribute `told`: see `Workbench`.
+    folder that `config` names. Attributes `told` and `weights`: see `Workbench`.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Context(Workbench):
         self.task: Task = make_task(config)
         self._pooler_told = False
         self.told: set[str] = set()
+        self.weights = KnownWeights()
 
     @property
     def kind(self) -> Kind:
@@ -86,9 +89,14 @@ class Context(Workbench):
         with self.processes.first_goes_first():
             return prepare(self.task, self.tokenizer, self.config)
 
-    @cached_property
+    @property
     def fingerprint(self) -> dict[str, Any]:
-        """The fingerprint of the rows, which checkpoints store to recognise changed data."""
+        """The fingerprint of the rows and, once it is loaded, of the base model; checkpoints store it to recognise
+        changed data and weights."""
+        return self._rows if self.weights.loaded is None else {**self._rows, "weights": self.weights.loaded}
+
+    @cached_property
+    def _rows(self) -> dict[str, Any]:
         data = self.data  # first: the task learns its classes from the rows
         return fingerprint(data, self.task.head().get("id2label", {}).values(), self.config.task.evaluation_rows)
 
@@ -101,7 +109,8 @@ class Context(Workbench):
         """A freshly loaded base model with the task's head and loss.
 
         `second_order`: whether second derivatives are needed, which decides the attention kernel. Raises UserError for
-        settings that would otherwise fail, or give useless results, only after hours of training.
+        settings that would otherwise fail, or give useless results, only after hours of training, and Outdated if work
+        in the run's folder was done with other weights.
         """
         config, lora = self.config, self.config.lora
         self._stop_if_asked()
@@ -110,6 +119,7 @@ class Context(Workbench):
             refuse_large_weights(config, kind, dtype, self.compute)
             self.told.add("weights")
         base = load_base(config.model, kind, second_order=second_order, dtype=dtype, **self.task.head())
+        self.weights.check(digest_of_weights(base.model, base.trained_whole), config.model.name)
         self.task.adapt(base.model)
         share_padding(base.model, self.tokenizer)
         self._refuse_late_failures(base.model)

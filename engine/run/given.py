@@ -16,6 +16,7 @@ from configs.rules import SECOND_ORDER
 from configs.schema import RunConfig
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
+from engine.run.same_weights import KnownWeights
 from engine.run.workbench import Workbench
 from problems.data import Data
 from problems.halves import Halves, split_rows
@@ -48,6 +49,7 @@ class ScriptBench(Workbench):
         self.processes = ALONE
         self.compute = dataclasses.replace(choose_compute(config), device=device)
         self.told = set()
+        self.weights = KnownWeights()
         self._base, self._kind, self._validation = base, kind, validation
         self._data = Data(rows, {}, rows.collate)
         self._bare = Snapshot(base.model, _whole_names(base))

@@ -1,4 +1,4 @@
-"""Check whether the rows are still the same as those on which work in the run's folder was done."""
+"""Check whether the rows, and the base model, are still those with which work in the run's folder was done."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -14,6 +14,10 @@ if TYPE_CHECKING:  # it needs torch and transformers, which take seconds to load
 
 log = logging.getLogger("autolora")
 
+NO_MODEL = (
+    "bring the old model back to resume (of a hub: by --model.revision), --name for another run, or --overwrite to "
+    "start again"
+)
 GO_ON = "bring the old data back to resume, --name for another run, or --overwrite to start again"
 
 
@@ -22,19 +26,24 @@ def refuse_changed_data(
 ) -> None:
     """Raises Outdated, naming the file or data set, when the rows are not those in the fingerprint `recorded`.
 
+    The base model is compared when it is loaded, which then raises Outdated.
+
     `evaluated`: whether the evaluation rows must be the same, too. All processes must call this function.
     """
-    change = data_change(run, recorded, f"the half-done run in {run.folder.root} began with", evaluated=evaluated)
+    began = f"the half-done run in {run.folder.root} began with"
+    change = data_change(run, recorded, began, evaluated=evaluated)
     if change:
         raise Outdated(f"{change}; {way_out}")
+    run.weights.expect(recorded.get("weights"), began, NO_MODEL)
 
 
 def heed_data_of_ranks(run: "Workbench", stage: Stage) -> None:
-    """Checks that a search or a grid chose the ranks on the training rows of this run.
+    """Checks that a search or a grid chose the ranks on the training rows of this run, and with its base model; the
+    model is compared when it is loaded.
 
     If not, stage all raises Outdated, as its result would mix the two; --stage retrain, which takes any ranks, only
-    logs a warning, unless it starts from the head that was searched for other classes. All processes must call this
-    function.
+    logs a warning, unless it starts from what was searched for other classes or another base model. All processes must
+    call this function.
     """
     folder = run.folder
     places = {"autolora": folder.search_summary, **dict.fromkeys(CHOOSING_RANKS, folder.grid)}
@@ -53,6 +62,20 @@ def heed_data_of_ranks(run: "Workbench", stage: Stage) -> None:
         )
     if change:
         log.warning("%s; they are taken as they are", change)
+    _heed_weights(run, stage, recorded.get("weights"))
+
+
+def _heed_weights(run: "Workbench", stage: Stage, chosen_with: str | None) -> None:
+    """Has the base model compared with the one with which the ranks were chosen, as soon as it is loaded."""
+    way_out = None
+    if run.config.retrain.init == "search":
+        way_out = "bring the old model back, or use --retrain.init scratch with --stage retrain"
+    elif stage == "all":
+        way_out = (
+            "bring the old model back (of a hub: by --model.revision), --stage retrain to take those ranks as they "
+            "are, --name for another run, or --overwrite to start again"
+        )
+    run.weights.expect(chosen_with, f"the ranks in {run.folder.ranks} were chosen with", way_out)
 
 
 def data_change(run: "Workbench", recorded: Mapping[str, Any], what: str, *, evaluated: bool) -> str | None:

@@ -8,6 +8,7 @@ import torch
 from configs.schema import RunConfig
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
+from engine.run.same_weights import KnownWeights
 from problems.data import Data
 from problems.halves import Halves
 from problems.machine.compute import Compute
@@ -21,6 +22,7 @@ class Workbench(ABC):
 
     Of several processes only the first writes files. `stop` says whether a signal has asked to stop. `told`: the
     trainings whose estimated memory the user has been told, and "weights" if the size of the weights was checked.
+    `weights`: the base model that was loaded, and those that earlier work in the folder began with.
     """
 
     estimates_memory: ClassVar[bool] = True
@@ -32,6 +34,7 @@ class Workbench(ABC):
     processes: Processes
     compute: Compute
     told: set[str]
+    weights: KnownWeights
 
     @property
     @abstractmethod
@@ -46,7 +49,8 @@ class Workbench(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """Identifies the rows, so that a search does not resume on other rows; empty if the search never resumes."""
+        """Identifies the rows and, once it is loaded, the base model, so that a search does not resume on others.
+        Empty if the search never resumes."""
 
     @property
     @abstractmethod

@@ -1,6 +1,9 @@
 """Runs that were really stopped half-way, on a user's own table, to be resumed after something has changed."""
 
+import dataclasses
+import os
 import random
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
 from configs.requests import Request
 from configs.schema import RunConfig, Stage
@@ -64,6 +68,25 @@ def table_of(folder: Path) -> tuple[str, ...]:
     write_table(folder / "dev.csv", rows=8, seed=1)
     given = {"type": "text", "path": folder / "train.csv", "validation_path": folder / "dev.csv"}
     return tuple(part for key, value in given.items() for part in (f"--task.{key}", str(value)))
+
+
+def own_model(config: RunConfig, folder: Path) -> RunConfig:
+    """The configuration with a copy of its base model, in this folder, whose weights a test may change."""
+    shutil.copytree(config.model.name, folder)
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, name=str(folder)))
+
+
+@contextmanager
+def other_weights(config: RunConfig) -> Iterator[None]:
+    """Inside, the base model in `own_model`'s folder has other weights."""
+    file = Path(config.model.name) / "model.safetensors"
+    kept = file.with_suffix(".kept")
+    os.replace(file, kept)
+    save_file({name: weight * 1.1 for name, weight in load_file(kept).items()}, file, {"format": "pt"})
+    try:
+        yield
+    finally:
+        os.replace(kept, file)
 
 
 def go_on(config: RunConfig, stage: Stage = "all") -> RunFolder:
