@@ -21,8 +21,10 @@ def conclusion(record: RankRecord) -> str:
     enough = evidence.sufficient_rank(record.tolerance)
     if enough is None:
         return f"no rank on the curve is enough: each may lose more than {100 * record.tolerance:g} % of the gain"
-    few = f", though {evidence.few}" if evidence.few else ""
-    return f"rank {enough} is enough: it loses at most {100 * record.tolerance:g} % of the gain{few}"
+    doubts = [evidence.few] if evidence.few else []
+    doubts += ["the searched model is over-fitted"] if _overfitted(evidence) else []
+    though = f", though {', and '.join(doubts)}" if doubts else ""
+    return f"rank {enough} is enough: it loses at most {100 * record.tolerance:g} % of the gain{though}"
 
 
 def gain_words(evidence: Evidence) -> str:
@@ -106,10 +108,16 @@ def overfitting_words(evidence: Evidence) -> str:
     """Explains why some cuts keep more than 100 % of the gain, and what that means for the rank that is enough; "" if
     none surely does.
 
-    On STS-B, where it held, the rank called enough was too low for a training on all rows (docs/how-it-works.md)."""
-    above = any(p.kept - ONE_SIDED * p.kept_standard_error > 1 for p in (*evidence.rank_curve, *evidence.budget_curve))
+    On STS-B and QQP, where it held, the rank called enough was too low for a training on all rows
+    (docs/how-it-works.md)."""
     words = (
         "some cuts keep more than 100 %: the searched model is over-fitted, and does better on D_val when cut; a "
         "training on more rows may use a higher rank"
     )
-    return words if above and evidence.learned else ""
+    return words if _overfitted(evidence) else ""
+
+
+def _overfitted(evidence: Evidence) -> bool:
+    """Whether a cut surely keeps more than 100 % of the gain."""
+    points = (*evidence.rank_curve, *evidence.budget_curve)
+    return evidence.learned and any(p.kept - ONE_SIDED * p.kept_standard_error > 1 for p in points)

@@ -79,3 +79,6 @@ def test_the_curve_is_told_where_there_is_a_gain() -> None:
 def test_a_lower_rank_that_does_better_is_explained(lost: float, error: float, surely: bool) -> None:
     record = dataclasses.replace(RECORD, evidence=evidence_of(rank_curve=(point(1, lost, error), point(8, 0.0, 0.0))))
     assert any("the searched model is over-fitted" in line for line in curve_lines(record)) == surely
+    assert conclusion(record).endswith(", though the searched model is over-fitted") == surely
+    few = dataclasses.replace(record, evidence=dataclasses.replace(record.evidence or evidence_of(), sources=90))
+    assert conclusion(few).endswith(", and the searched model is over-fitted") == surely
