@@ -17,8 +17,8 @@ from problems.tasks.kind import Kind
 from problems.tasks.token_loss import summed_loss
 
 IGNORED = -100
-# Four temperatures per octave, from 1/2 to 16: a cubic spline through them gives the loss in between, to 1e-4 nats also
-# with the vocabulary of a language model. With two per octave, or with parabolas, it was off by up to 2e-2 there.
+# Four temperatures per octave, from 1/2 to 16: a cubic spline through them gives the loss in between, to 1e-4 nats
+# also with the vocabulary of a language model. With two per octave, or with parabolas, it was off by up to 2e-2 there.
 _OCTAVE = 4
 TEMPERATURES = 2.0 ** (np.arange(-_OCTAVE, 4 * _OCTAVE + 1) / _OCTAVE)
 _OF_TOKENS = 3 * _OCTAVE + 1
