@@ -19,18 +19,23 @@ from engine.ranks.rules import kept_components, parameters_of, thresholds
 def decided(record: RankRecord, settings: AnswerConfig, sizes: dict[str, int]) -> RankRecord:
     """The record with ranks by the configured rule: threshold as in the paper, or shares or size.
 
-    `sizes`: layer name -> LoRA parameters of one component. If the evidence shows no gain of LoRA, shares and size
-    give every layer rank 1, and the note says so. Raises UserError for a budget that cannot be met, and for a rule
-    whose measurements the record lacks.
+    `sizes`: layer name -> LoRA parameters of one component. Every layer gets rank 1, and the note says so, if no alpha
+    reaches the threshold, if no component can be taken, and with shares and size if the evidence shows no gain of
+    LoRA; a budget may then be exceeded, which the note says, too. Raises UserError for a budget that cannot be met,
+    and for a rule whose measurements the record lacks.
     """
     record = dataclasses.replace(record, tolerance=settings.tolerance)
     if settings.rule == "threshold":
-        return _with(record, sizes, _by_threshold(record), rule="threshold", notes=_doubts(record.evidence))
+        kept, notes = _by_threshold(record), _doubts(record.evidence)
+        if not any(kept):
+            kept = [1] * len(kept)
+            notes.append("no alpha reaches the threshold: every layer has rank 1")
+        return _with(record, sizes, kept, rule="threshold", notes=notes)
     if record.evidence is None and settings.rule == "shares":
         raise UserError("--answer.rule: shares are measured on D_val, which was not done for this search; allowed "
                         "here: threshold, or size with a number as --answer.budget")  # fmt: skip
     if record.evidence is not None and not record.evidence.learned:
-        why = f"{NOTHING_LEARNED}, so no ranks can be derived from its shares: every layer has rank 1"
+        why = f"{NOTHING_LEARNED}, so no ranks can be derived from its shares: {_rank_1(settings, sizes)}"
         return _with(record, sizes, [1] * len(record.layers), rule=settings.rule, notes=[*_few(record.evidence), why])
     of_layers = [sizes[layer.name] for layer in record.layers]
     refuse_small_budget(settings, of_layers)
@@ -45,10 +50,19 @@ def decided(record: RankRecord, settings: AnswerConfig, sizes: dict[str, int]) -
     notes = _doubts(record.evidence) + told
     if not mask.any():
         why = "fits into the budget" if allowed.any() else "has a share above noise"
-        notes.append(f"no component {why}: every layer has rank 1")
+        notes.append(f"no component {why}: {_rank_1(settings, sizes)}")
         return _with(record, sizes, [1] * len(record.layers), rule=settings.rule, notes=notes)
     notes += [] if limit is None else _rest(mask, allowed, of_layers, limit)
     return _with(record, sizes, mask.sum(dim=1).tolist(), rule=settings.rule, notes=notes, budget=limit)
+
+
+def _rank_1(settings: AnswerConfig, sizes: dict[str, int]) -> str:
+    """Says that every layer has rank 1, and whether that exceeds the budget."""
+    budget = None if settings.budget == "auto" else parameters_of(settings.budget, list(sizes.values()))
+    total = sum(sizes.values())
+    if budget is None or total <= budget:
+        return "every layer has rank 1"
+    return f"every layer has rank 1 ({total:,} LoRA parameters, more than the budget's {budget:,})"
 
 
 def _rest(mask: Tensor, allowed: Tensor, of_layers: list[int], limit: int) -> list[str]:
@@ -106,13 +120,13 @@ def _budget(evidence: Evidence | None, settings: AnswerConfig) -> tuple[float | 
     """The average rank that may be spent (None: no limit), and notes about it."""
     if settings.budget != "auto":
         return float(settings.budget), []
-    if evidence is None or evidence.budget_rule != settings.rule:
+    if evidence is None or evidence.budget_rule != settings.rule or not evidence.budget_curve:
         raise UserError(
             f"--answer.budget: auto needs the curve of budgets by rule {settings.rule}, which was not measured; "
             f"allowed here: a number"
         )
     found = evidence.sufficient_budget(settings.tolerance)
-    largest = max((point.at for point in evidence.budget_curve), default=0)
+    largest = max(point.at for point in evidence.budget_curve)
     if found is None:
         return None, [f"no budget up to an average rank of {largest:g} is enough: all components are taken"
                       + (" that are above noise" if settings.rule == "shares" else "")]  # fmt: skip

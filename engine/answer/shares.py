@@ -65,10 +65,10 @@ def by_source(values: Tensor, sources: np.ndarray) -> Tensor:
 def ratio_error(sums: Tensor, weights: Tensor, sources: np.ndarray | None = None) -> Tensor:
     """The standard error of sum(sums) / sum(weights) over independent draws [draws, ...] of different weights [draws].
 
-    `sources`: a number for each draw; draws with the same number depend on each other, and count as one. Infinite if
-    there is only one draw.
+    `sources`: a number for each draw; draws with the same number depend on each other, and count as one. If all have
+    the same number, each counts as a draw, as in `sample.sources_of`. Infinite if there is only one draw.
     """
-    if sources is not None:
+    if sources is not None and len(np.unique(sources)) > 1:
         return ratio_error(by_source(sums, sources), by_source(weights, sources))
     draws, total = len(weights), weights.sum()
     if draws < 2:

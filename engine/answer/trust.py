@@ -1,5 +1,6 @@
 """Whether ranks by threshold are decided: no alpha of a decided layer crosses lambda near the end of the search."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,13 +50,16 @@ def trust_of(history: Trajectory, constraint: Constraint) -> Trust:
     """Which ranks the trajectory decides, by the threshold of this constraint.
 
     A layer is decided if its rank was the same at all points of the last quarter, and the last value of each alpha is
-    at least APART standard deviations away from lambda; the standard deviation is that over the same points.
+    at least APART standard deviations away from lambda; the standard deviation is that over the same points. With
+    k = 1 and softmax, alpha is always 1, and every layer is decided.
     """
     points = len(history.steps) // 4
     layers = len(history.names)
     if points < LEAST_POINTS:
         return Trust(points, (False,) * layers, 0)
     alpha = np.stack(history.alpha[-points:]).astype(np.float64)
+    if constraint == "softmax" and alpha.shape[2] == 1:
+        return Trust(points, (True,) * layers, 0, (math.inf,) * layers)
     ranks = np.stack([kept_components(at, constraint).sum(axis=1) for at in alpha])
     steady = (ranks == ranks[0]).all(axis=0)
     bound = thresholds(alpha[-1], constraint)

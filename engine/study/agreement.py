@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -13,6 +14,8 @@ from engine.ranks.record import RankRecord
 from engine.study.rows import SEED, TASK, labelled
 from engine.study.words import spread
 
+LAYERS = "layers"
+"""The column with the names of the layers."""
 RANKS, SHARES, WITHIN_TYPE = "ranks", "shares", "shares_within_type"
 """The columns with a number for each layer: its rank, its share, and its share less the mean share of its module
 type."""
@@ -33,7 +36,8 @@ def between_seeds(results: pd.DataFrame, axes: Sequence[str], column: str = RANK
 
     `column`: RANKS, SHARES or WITHIN_TYPE. Two unrelated maps of n layers correlate by 0 +- 1 / sqrt(n - 1); shuffles
     within layers of one size or type may correlate more, as these groups keep their mean rank. Runs without the
-    values, or with equal values in all layers (uniform LoRA), are left out. The table is empty if no method has two
+    values, or with equal values in all layers (uniform LoRA), are left out, and so are pairs with LoRA in different
+    layers. The table is empty if no method has two
     seeds on one task.
     """
     rows = []
@@ -52,7 +56,8 @@ def between_rows(results: pd.DataFrame, axes: Sequence[str], by: str, column: st
     of each value with itself across seeds; only runs with the same values on every other axis are compared.
 
     The diagonal is the control: that two approximations (or variants) agree means something only if their correlation
-    exceeds it. `column`: RANKS, SHARES or WITHIN_TYPE. The table is empty if fewer than two values have such runs.
+    exceeds it. `column`: RANKS, SHARES or WITHIN_TYPE. Pairs with LoRA in different layers are left out.
+    The table is empty if fewer than two values have such runs.
     """
     results = _with(results, column)
     others = [axis for axis in axes if axis not in (SEED, by) and axis in results]
@@ -84,12 +89,22 @@ def _mean_correlation(first: pd.DataFrame, second: pd.DataFrame, column: str) ->
 
 
 def _with(results: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The runs that have the values; none if the results, which an earlier version wrote, lack the column."""
-    return results.dropna(subset=[column]) if column in results else results.iloc[:0].assign(**{column: None})
+    """The runs that have the values, each beside the layers that they belong to; none if the results, which an earlier
+    version wrote, lack the column."""
+    if column not in results:
+        return results.iloc[:0].assign(**{column: None})
+    found = results.dropna(subset=[column])
+    layers = found[LAYERS] if LAYERS in found else found[column].map(len)
+    beside = pd.Series(list(zip(layers, found[column], strict=True)), index=found.index, dtype=object)
+    return found.assign(**{column: beside})
 
 
 def _correlations(pairs: Iterable[tuple[Any, Any]]) -> pd.Series:
-    """Spearman correlation of each pair of lists, which have a number for each layer. A list of equal numbers has no
-    order, and its pairs are left out."""
-    ordered = [pair for pair in pairs if all(len(set(values)) > 1 for values in pair)]
-    return pd.Series([stats.spearmanr(*pair).statistic for pair in ordered], dtype=float)
+    """Spearman correlation of the values in each pair of (layers, values), which have a number for each layer. Left
+    out are values that are all equal, as they have no order, and pairs of different layers."""
+    found = [
+        stats.spearmanr(one, other).statistic
+        for (layers, one), (other_layers, other) in pairs
+        if np.array_equal(layers, other_layers) and len(set(one)) > 1 and len(set(other)) > 1
+    ]
+    return pd.Series(found, dtype=float)

@@ -19,7 +19,7 @@ from engine.run.contents import read_result
 from engine.run.interrupt import StopRequest
 from engine.run.opening import AskedOf
 from engine.run.resuming import Outdated
-from engine.study.agreement import RANKS, shares_of
+from engine.study.agreement import LAYERS, RANKS, shares_of
 from engine.study.cells import RESULT_KEYS, Cell, damage, reads, with_chosen_rate
 from engine.study.folder import AskedOfStudy, StudyFolder
 from engine.study.held_out import held_out_loss
@@ -149,6 +149,7 @@ def collect(cells: list[Cell]) -> pd.DataFrame:
                 LOSS: held_out_loss(run) if on_all_rows else result.get("calibrated_loss"),
                 **{f"metric.{name}": value for name, value in result["metrics"].items()},
                 "mean_rank": record.mean_rank if record else None,
+                LAYERS: [layer.name for layer in record.layers] if record else None,
                 RANKS: [layer.rank for layer in record.layers] if record else None,
                 # A cell that copies another cell's search also copies its shares, which say nothing new.
                 **shares_of(record if cell.config.answer.from_run is None else None),

@@ -67,12 +67,14 @@ class Pairs:
 
 
 def ending(pairs: Pairs) -> Ending:
-    """What a look at these pairs decides; "undecided" at numbers of pairs that are not in LOOKS.
+    """What a look at these pairs decides; "undecided" at numbers of pairs that are not in LOOKS, and if a loss is not
+    finite.
 
     At the first look "equal" is not tested. Later it is tested first: a difference within 2 % of the gain may be
     significant and still not matter.
     """
-    if pairs.count not in LOOKS or not pairs.learned:
+    known = np.isfinite([*pairs.differences, pairs.row_error, pairs.gain, pairs.gain_error]).all()
+    if not known or pairs.count not in LOOKS or not pairs.learned:
         return "undecided"
     low, high = pairs.interval()
     margin = EQUAL_WITHIN * pairs.gain

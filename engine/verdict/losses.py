@@ -125,5 +125,8 @@ def _losses(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         tables.append(read_parquet(path, f"remove {cell.folder.root} to train it again", numbers=COLUMNS))
         if len(tables[-1]) != len(tables[0]) or not np.array_equal(tables[-1]["weight"], tables[0]["weight"]):
             raise UserError(f"{path}: its rows are not those of the other trainings; {AGAIN}")
+        if not np.isfinite(tables[-1]["loss"]).all():
+            raise UserError(f"{path}: holds losses that are not finite; remove {cell.folder.root} to train it again, "
+                            f"at a lower --retrain.learning_rate if they stay so")  # fmt: skip
     losses = np.stack([table["loss"].to_numpy() for table in tables])
     return losses, tables[0]["weight"].to_numpy(), tables[0]["source"].to_numpy()

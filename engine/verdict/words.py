@@ -8,7 +8,7 @@ from engine.answer.words import NOTHING_LEARNED
 from engine.export.names import trained_at
 from engine.ranks import RankRecord
 from engine.run.folder import RunFolder
-from engine.verdict.arms import Arms
+from engine.verdict.arms import SEEDS, Arms
 from engine.verdict.judge import LOOKS, Ending, Pairs
 
 FEWEST_ROWS = 500
@@ -38,7 +38,7 @@ def sentence(ending: Ending, pairs: Pairs, parameters: int, *, uniform: int, com
             f"Places do not matter here: other layers at this budget do as well ({nats(low)} to {nats(high)} nats, "
             f"{pairs.count} pairs); the uniform rank {uniform} {also}."
         )
-    if not pairs.learned:
+    if not pairs.learned and pairs.count >= SEEDS:
         nats = _nats(pairs.gain, pairs.gain_error)
         verb = "lowers" if pairs.gain > 0 else "raises"
         return (
@@ -92,7 +92,7 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
     rank = (evidence.sufficient_rank(arms.record.tolerance) if evidence else None) or arms.uniform_rank
     init = " --retrain.init scratch" if arms.config.retrain.init == "search" else ""
     uniform = f"take rank {rank} in every layer: {_command(run, 'uniform')} --method lora --lora.r {rank}{init}"
-    if (not pairs.learned) if pairs is not None else nothing_learned(arms.record):
+    if (pairs.count >= SEEDS and not pairs.learned) if pairs is not None else nothing_learned(arms.record):
         return (
             "LoRA does nothing for these rows: train longer, at another rate, or on more rows, and then choose ranks."
         )

@@ -80,10 +80,28 @@ def test_where_no_component_can_be_taken_every_layer_has_rank_1_and_no_budget_is
     found = decided(silent, AnswerConfig(rule="shares", budget=0.5), SIZES)
     assert [layer.rank for layer in found.layers] == [1, 1, 1]
     assert (found.budget, found.lora_parameters) == (None, 60)
+    more = "every layer has rank 1 (60 LoRA parameters, more than the budget's 30)"
+    assert found.note == f"no component has a share above noise: {more}"
+    found = decided(silent, AnswerConfig(rule="shares", budget=2.0), SIZES)
     assert found.note == "no component has a share above noise: every layer has rank 1"
     only_c = dataclasses.replace(record, layers=(*silent.layers[:2], record.layers[2]))
     found = decided(only_c, AnswerConfig(rule="shares", budget=0.5), SIZES)  # 30 parameters
-    assert found.note == "no component fits into the budget: every layer has rank 1"
+    assert found.note == f"no component fits into the budget: {more}"
+
+
+def test_where_no_alpha_reaches_the_threshold_every_layer_has_rank_1() -> None:
+    """As a search with constraint sigmoid may end; the export failed with a traceback."""
+    record = dataclasses.replace(record_of(), constraint="sigmoid")
+    low = tuple(dataclasses.replace(layer, alpha=(0.4,) * 3) for layer in record.layers)
+    found = decided(dataclasses.replace(record, layers=low), AnswerConfig(rule="threshold"), SIZES)
+    assert [layer.rank for layer in found.layers] == [1, 1, 1]
+    assert str(found.note).endswith("no alpha reaches the threshold: every layer has rank 1")
+
+
+def test_auto_needs_a_measured_budget() -> None:
+    record = record_of(evidence_of(budget_curve=()))
+    with pytest.raises(UserError, match=r"--answer\.budget: auto needs the curve of budgets by rule shares"):
+        decided(record, AnswerConfig(rule="shares"), SIZES)
 
 
 def test_exactly_the_components_that_were_taken_are_found_again() -> None:

@@ -53,6 +53,12 @@ def test_the_distance_is_that_of_the_alpha_nearest_to_lambda_in_standard_deviati
     assert apart.distance == (np.inf,)
 
 
+def test_one_component_a_layer_is_always_decided() -> None:
+    one = np.ones((40, 2, 1))
+    assert trust_of(trajectory_of(one), "softmax").decided == (True, True)
+    assert trust_of(trajectory_of(0.5 * one), "sigmoid").decided == (False, False)
+
+
 def test_few_points_decide_nothing(alpha: np.ndarray) -> None:
     trust = trust_of(trajectory_of(alpha[: 4 * LEAST_POINTS - 1]), "softmax")
     assert not any(trust.decided)

@@ -104,3 +104,18 @@ def test_shares_agree_between_seeds_and_between_variants_at_one_seed() -> None:
     assert table.loc["a", "a"] == pytest.approx(1)
     assert "lora" not in table
     assert between_rows(frame[frame["variant"] != "b"], ["seed", "variant"], "variant", SHARES).empty
+
+
+def test_runs_with_lora_in_different_layers_are_not_compared() -> None:
+    """Unequal numbers of layers were a traceback; equal numbers were compared place by place."""
+    qv, ko, all_four = ["q", "v"], ["k", "o"], ["q", "v", "k", "o"]
+    rows = [
+        ("a", 0, qv, [1, 2]), ("a", 1, qv, [2, 4]), ("b", 0, ko, [1, 2]), ("b", 1, ko, [2, 1]),
+        ("c", 0, all_four, [1, 2, 3, 4]), ("c", 1, all_four, [1, 2, 3, 4]),
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["variant", "seed", "layers", "ranks"])
+    table = between_rows(frame, ["seed", "variant"], "variant").set_index("variant")
+    assert [table.loc[name, name] for name in "abc"] == pytest.approx([1, -1, 1])
+    assert all(math.isnan(table.loc[one, other]) for one, other in ("ab", "ac", "bc"))
+    older = between_rows(frame.drop(columns="layers"), ["seed", "variant"], "variant").set_index("variant")
+    assert math.isnan(older.loc["a", "c"])

@@ -70,6 +70,8 @@ ENDINGS = {
     "between two looks": (pairs_of(CLEAR[:11]), "undecided"),
     "too few pairs": (pairs_of(CLEAR[:7]), "undecided"),
     "LoRA gains nothing that the rows see": (pairs_of(CLEAR[:8], gain=0.01, gain_error=0.006), "undecided"),
+    "a loss is not finite": (pairs_of([*CLEAR[:7], np.nan]), "undecided"),
+    "the error of the rows is not known": (pairs_of(CLEAR[:8], row_error=np.inf), "undecided"),
     "LoRA makes it worse": (pairs_of(TINY, gain=-1.0), "undecided"),
 }
 

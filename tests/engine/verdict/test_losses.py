@@ -28,6 +28,12 @@ def test_the_rows_of_one_source_count_as_one(found: Shown) -> None:
     assert together.pairs().mean == found.pairs().mean
 
 
+def test_rows_that_all_have_one_source_count_one_by_one(found: Shown) -> None:
+    """As chat data with one held-out prompt; the error was infinite, and nothing was ever gained."""
+    together = dataclasses.replace(found, sources=np.zeros(4, dtype=int))
+    assert together.pairs().row_error == found.pairs().row_error
+
+
 def test_a_difference_is_nats_a_label_above_0_where_the_learned_ranks_are_better(found: Shown) -> None:
     np.testing.assert_allclose(found.pairs().differences, [1, 0, 0])
     np.testing.assert_allclose(found.pairs(2).differences, [1, 0])

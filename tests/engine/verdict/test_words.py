@@ -47,11 +47,12 @@ def test_small_numbers_are_not_written_as_zeros(ending: Ending) -> None:
     text = said(ending, pairs_of(mean, 0.00005, 16, 0.005))
     assert "0.000 " not in text.replace(",", " ")
     assert "0.0000 " not in text
-    nothing = Pairs(np.array([0.00003]), 0.0, 0.00024, 0.0002)
+    nothing = Pairs(np.array([0.00003, 0.00003]), 0.0, 0.00024, 0.0002)
     assert "lowers the loss by 0.00024 +- 0.00020 nats" in said("undecided", nothing)
     worse = dataclasses.replace(nothing, gain=-0.00024)
     assert "raises the loss by 0.00024 +- 0.00020 nats" in said("undecided", worse)
-    assert "is 0.000030 nats" in said("undecided", dataclasses.replace(nothing, gain_error=0.0))
+    one = dataclasses.replace(nothing, gain_error=0.0, differences=np.array([0.00003]))
+    assert "is 0.000030 nats" in said("undecided", one)
 
 
 def test_the_command_that_is_recommended_is_one_that_is_allowed(
@@ -87,3 +88,10 @@ def test_few_rows_are_said_beside_the_rank_that_is_enough() -> None:
     many, few = (RankRecord(4, (), evidence=evidence_of(sources=sources)) for sources in (1000, 20))
     assert enough(many) == "By the curve on D_val, rank 2 everywhere is enough."
     assert enough(few) == "By the curve on D_val (on few rows), rank 2 everywhere is enough."
+
+
+def test_after_one_pair_nothing_is_said_of_the_gain_which_another_seed_changes() -> None:
+    one = Pairs(np.array([0.01]), 0.0, 0.02, 0.015)
+    assert said("undecided", one).startswith("After 1 pair the difference is ")
+    two = Pairs(np.array([0.01, 0.01]), 0.0, 0.02, 0.015)
+    assert said("undecided", two).startswith("Nothing to gain: ")
