@@ -6,14 +6,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from configs.errors import UserError
 from configs.keys import SPELLED, SWITCHES, TWO_NAMES, allowed, as_written, shortened, unknown_key
 from configs.places import from_home
 from configs.schema import RunConfig
 from configs.values import from_tree
-from configs.yaml_text import read_yaml
+from configs.yaml_text import read_yaml, to_text
 
 CONFIGS = Path(__file__).resolve().parent
 
@@ -108,4 +106,4 @@ def _check_keys(path: Path, tree: Mapping[Any, Any], known: Collection[str], pre
 
 def to_yaml(config: RunConfig) -> str:
     """The whole configuration as YAML text, every field filled in; `--config` reads it back."""
-    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+    return to_text(dataclasses.asdict(config))

@@ -6,7 +6,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from configs.errors import UserError
@@ -19,6 +18,7 @@ from configs.ranges import FilePath
 from configs.requests import Command, Request, ScoreRequest, ShowRequest, WorkspaceRequest
 from configs.schema import RunConfig
 from configs.values import checked
+from configs.yaml_text import to_text
 
 DEFAULT_CONFIG = "quickstart.yaml"
 
@@ -152,7 +152,7 @@ class _ConfigFile(ActionConfigFile):
         )
         try:
             refuse_huge(given.items())
-            super().__call__(parser, cfg, yaml.safe_dump(content) if rewritten else str(path), option_string)
+            super().__call__(parser, cfg, to_text(content) if rewritten else str(path), option_string)
         except (ArgumentError, TypeError, ValueError, UserError) as error:
             raise UserError(f"{path}: {one_line(str(error))}") from error
 

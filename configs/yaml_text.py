@@ -1,4 +1,6 @@
-"""Reads the values in a YAML file, and refuses text that YAML would silently misread, such as a key given twice."""
+"""Reads the values in a YAML file, and refuses text that YAML would silently misread, such as a key given twice.
+
+Writes values so that they are read back as they were."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,3 +107,24 @@ def _keys(node: yaml.Node, prefix: str) -> Iterator[tuple[str, int]]:
         name = f"{prefix}{key.value}" if isinstance(key, yaml.ScalarNode) else f"{prefix}?"
         yield name, key.start_mark.line + 1
         yield from _keys(value, f"{name}.")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes the texts that jsonargparse would read as something else: PyYAML writes the text 1e-3 without quotes, as
+    its own reader takes it for a text."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    try:
+        stays = get_loader("yaml")(text) == text
+    except (ValueError, yaml.YAMLError):
+        stays = False
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if stays else "'")
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def to_text(values: Any) -> str:
+    """The values as YAML text, in their order; `read_yaml` reads them back."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

@@ -9,6 +9,7 @@ import yaml
 from configs.errors import UserError
 from configs.requests import Request
 from configs.tell_unread import tell_unread
+from configs.yaml_text import to_text
 from engine.disk.files import keep_only, write_text
 from engine.disk.lock import locked
 from engine.retrain.sources import refuse_sources_in
@@ -84,7 +85,7 @@ def _place(growing: StudyFolder, final: StudyFolder) -> None:
     """Sets runs_folder in each cell's config.yaml to the final folder, to which the cell will be moved."""
     for path in sorted(growing.cells_begun):
         settings = yaml.safe_load(path.read_text(encoding="utf-8")) | {"runs_folder": str(final.cells)}
-        write_text(path, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+        write_text(path, to_text(settings))
 
 
 def _refuse_without_key(asked: AskedOfStudy) -> None:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from configs.errors import UserError
-from configs.files import CONFIGS, load_config, shipped_configs
+from configs.files import CONFIGS, load_config, shipped_configs, to_yaml
 from configs.help import COMMON
 from configs.keys import allowed, known_keys
 from configs.parser import DEFAULT_CONFIG, parse, parse_command
@@ -236,3 +236,13 @@ def test_a_file_whose_name_is_none_for_a_run_needs_a_name(tmp_path: Path) -> Non
     ):
         parse(["--config", str(path)])
     assert parse(["--config", str(path), "--name", "a"]).config.name == "a"
+
+
+def test_a_file_that_a_run_wrote_keeps_the_order_of_its_axes(tmp_path: Path) -> None:
+    """The names of a study's cells follow it; sorted, its finished cells were not found and all were trained again."""
+    study = ["--study.axes", "{seed: [0], method: [lora]}", "--study.variants", "{b: {}, a: {}}", "--name", "1e-3"]
+    asked = parse(study).config
+    (tmp_path / "config.yaml").write_text(to_yaml(asked), encoding="utf-8")
+    again = parse(["--config", str(tmp_path / "config.yaml")]).config
+    assert again == asked
+    assert (list(again.study.axes), list(again.study.variants)) == (["seed", "method"], ["b", "a"])

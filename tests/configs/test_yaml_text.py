@@ -8,7 +8,7 @@ from configs.errors import UserError
 from configs.files import read_keys, shipped_configs
 from configs.parser import parse
 from configs.ranges import DEEPEST
-from configs.yaml_text import plain_values, read_yaml
+from configs.yaml_text import plain_values, read_yaml, to_text
 from tests.helpers.places import ROOT
 
 ALIASES = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
@@ -69,3 +69,14 @@ def test_plain_values_are_those_of_yaml_but_for_deep_ones(tmp_path: Path) -> Non
     path.write_text(f"{'[' * 900}{']' * 900}")
     with pytest.raises(UserError, match=rf"nested more than {DEEPEST} deep"):
         plain_values(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["1e-3", "12e4567", "1e5", "true", "null", "a: b", "it's", "", "- x", "0x1", "1_000", "é"]
+)
+def test_a_text_is_read_back_as_the_same_text(tmp_path: Path, text: str) -> None:
+    """`--name 1e-3` wrote a config.yaml that was refused from then on, as its name was read as a number."""
+    values = {"name": text, "list": [text, 1e-5, 3, True, None], text or "key": {"b": 1, "a": 2}}
+    (tmp_path / "a.yaml").write_text(to_text(values), encoding="utf-8")
+    assert read_yaml(tmp_path / "a.yaml") == values
+    assert list(values[text or "key"]) == ["b", "a"]  # type: ignore[call-overload]
