@@ -144,15 +144,16 @@ def show(root: Path, trainer: Trainer | None = None) -> None:
     With `trainer`: prints instead the lines that make this trainer train at the run's ranks."""
     folder = RunFolder(root)
     settle_if_free(root)
-    if trainer is not None:
+    study, is_run = StudyFolder(root), folder.ranks.exists() or folder.metrics.exists() or folder.begun
+    if trainer is not None and is_run:
         from engine.export.trainers import lines_for
 
         print(lines_for(trainer, folder), end="")
-        return
-    study = StudyFolder(root)
-    if study.cells.is_dir():
+    elif trainer is not None and study.cells.is_dir():
+        raise UserError(f"--for: {root} is a study; give the folder of one of its runs, in {study.cells}")
+    elif study.cells.is_dir():
         print_study(study)
-    elif folder.ranks.exists() or folder.metrics.exists() or folder.begun:
+    elif is_run:
         print_result(folder)
         if not folder.metrics.exists():
             print_progress(folder)
@@ -160,6 +161,6 @@ def show(root: Path, trainer: Trainer | None = None) -> None:
         console.print(
             f"the run was begun with --overwrite; its new results are in {growing}", highlight=False, soft_wrap=True
         )
-        show(growing)
+        show(growing, trainer)
     else:
         raise UserError(f"--show: {root} holds no run and no study; give the folder of one, such as runs/quickstart")

@@ -18,7 +18,7 @@ from engine.export.packaged import package_lines
 from engine.ranks import RankRecord
 from engine.run.contents import read_lora_config
 from engine.run.folder import RunFolder
-from engine.run.places import options_of
+from engine.run.places import command_of, options_of
 from problems.models.parts import layer_ranks
 from problems.models.places import GGUF
 
@@ -50,10 +50,11 @@ def lines_for(trainer: Trainer, folder: RunFolder) -> str:
 def _record(folder: RunFolder) -> RankRecord:
     if not folder.ranks.exists() or not (folder.lora_config / ADAPTER_CONFIG).exists():
         missing = folder.lora_config if folder.ranks.exists() else folder.ranks
+        again = f"{command_of(folder, 'OTHER')} {shlex.join(('--answer.from', str(folder.root)))} --stage search"
         raise UserError(
             f"--for: {missing} does not exist; methods {', '.join(sorted(SEARCHING))} write it once they have chosen "
-            f"the ranks. To write it from a finished search: --name OTHER --answer.from {folder.root} --stage search. "
-            f"The ranks of any other method are in adapter/adapter_config.json"
+            f"the ranks. To write it from a finished search: {again}. The ranks of any other method are in "
+            f"adapter/adapter_config.json"
         )
     return ranks.load(folder.ranks)
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from configs.launch import program
 from configs.rules import SEARCHING
 from engine import ranks
 from engine.ranks import RankRecord
 from engine.run.contents import read_result
 from engine.run.folder import RunFolder
+from engine.run.places import command_of
 
 UNIFORM, SHUFFLED = "lora", "lora_shuffled"
 _LONGEST = 90
@@ -93,8 +93,8 @@ def _missing(
 
     def command(name: str, method: str, *more: str) -> str:
         init = ("--retrain.init", "scratch") if _from_search(result) else ()
-        words = ("--config", str(folder.config), "--name", f"{folder.root.name[:_LONGEST]}-{name}", "--method", method)
-        return f"{program()} {shlex.join((*words, *more, *init))}"
+        begin = command_of(folder, f"{folder.root.name[:_LONGEST]}-{name}")
+        return f"{begin} {shlex.join(('--method', method, *more, *init))}"
 
     # The uniform rank with equally many parameters; the mean rank may cost more or less, as layers differ in size.
     cost = result["lora_parameters"] / per_rank if per_rank else record.mean_rank

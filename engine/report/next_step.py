@@ -3,7 +3,6 @@
 import math
 import shlex
 
-from configs.launch import program
 from configs.requests import Request
 from configs.rules import SEARCHING
 from configs.schema import RunConfig
@@ -12,6 +11,7 @@ from engine.ranks.controls import can_be_shuffled
 from engine.report.controls import SHUFFLED, controls_of
 from engine.run.contents import parameters_per_rank, read_result
 from engine.run.folder import RunFolder
+from engine.run.places import command_of
 from engine.terminal.console import console
 
 _PAIRS, _BESIDE = 8, 4
@@ -36,7 +36,7 @@ def next_steps(request: Request) -> list[tuple[str, str]]:
     if not asks or not _can_be_shuffled(request.config, folder):
         return [next_step(request)]
     minutes = f"{request.config.verdict.minutes:g} minutes"
-    verdict = f"{program()} --config {shlex.quote(str(folder.config))} --stage verdict"
+    verdict = f"{command_of(folder)} --stage verdict"
     return [next_step(request), (verdict, f"do the places of the ranks matter? up to {minutes}, and it resumes")]
 
 
@@ -48,15 +48,14 @@ def next_step(request: Request) -> tuple[str, str]:
     options that the run's command line gave.
     """
     config, folder = request.config, RunFolder.of(request.config)
-    begin = f"{program()} --config {shlex.quote(str(folder.config))}"
     if request.stage == "search":
-        return f"{begin} --stage retrain", "trains at these ranks"
+        return f"{command_of(folder)} --stage retrain", "trains at these ranks"
     if config.method not in SEARCHING:
-        return f"{begin} --name {_named(config, 'autolora')} --method autolora", "learns the ranks"
-    return _comparison(begin, request, folder) or _budget(begin, request, folder) or _search(begin, request)
+        return f"{_further(folder, 'autolora')} --method autolora", "learns the ranks"
+    return _comparison(request, folder) or _budget(request, folder) or _search(request, folder)
 
 
-def _comparison(begin: str, request: Request, folder: RunFolder) -> tuple[str, str] | None:
+def _comparison(request: Request, folder: RunFolder) -> tuple[str, str] | None:
     """The command that tests whether the places of the ranks matter.
 
     None if a shuffle can change no rank, if a verdict exists already, or if the verdict would take long and a
@@ -69,13 +68,13 @@ def _comparison(begin: str, request: Request, folder: RunFolder) -> tuple[str, s
     if minutes is None or minutes <= _LONG:
         longer = f" --verdict.minutes {minutes}" if minutes and minutes > request.config.verdict.minutes else ""
         time = "" if minutes is None else f" 8 pairs: about {minutes} minutes"
-        return f"{begin} --stage verdict{longer}", f"do the places of the ranks matter?{time}"
+        return f"{command_of(folder)} --stage verdict{longer}", f"do the places of the ranks matter?{time}"
     controls = controls_of(folder.root, read_result(folder.metrics), ranks.load(folder.ranks))
     if controls is None or not any(SHUFFLED in command for command in controls.missing.values()):
         return None
     options = f"--method {SHUFFLED} --lora.ranks_from {shlex.quote(str(folder.ranks))} --retrain.init scratch"
     why = f"the same ranks in other layers; --stage verdict, with 8 pairs, takes about {minutes} minutes"
-    return f"{begin} --name {_named(request.config, 'shuffled')} {options}", why
+    return f"{_further(folder, 'shuffled')} {options}", why
 
 
 def _can_be_shuffled(config: RunConfig, folder: RunFolder) -> bool:
@@ -94,7 +93,7 @@ def _verdict_minutes(request: Request, folder: RunFolder) -> int | None:
     return None if seconds is None else math.ceil(trainings * seconds / 60)
 
 
-def _budget(begin: str, request: Request, folder: RunFolder) -> tuple[str, str] | None:
+def _budget(request: Request, folder: RunFolder) -> tuple[str, str] | None:
     """The command for ranks with fewer parameters from the same search; None unless D_val shows that fewer are
     enough."""
     record = ranks.load(folder.ranks) if folder.ranks.exists() else None
@@ -107,22 +106,25 @@ def _budget(begin: str, request: Request, folder: RunFolder) -> tuple[str, str] 
     options = f"--answer.from {shlex.quote(str(folder.root))} --answer.rule {rule} --answer.budget {enough.at:g}"
     saved = 1 - (enough.parameters or enough.at * per_rank) / (record.lora_parameters or 1)
     why = f"by D_val an average rank of {enough.at:g} is enough: {100 * saved:.0f} % fewer parameters, no new search"
-    return f"{begin} --name {_named(request.config, f'{enough.at:g}')} {options}", why
+    return f"{_further(folder, f'{enough.at:g}')} {options}", why
 
 
-def _search(begin: str, request: Request) -> tuple[str, str]:
+def _search(request: Request, folder: RunFolder) -> tuple[str, str]:
     """The command for a search by another approximation, or for a search if this run has none.
 
     If this run copied the search of another run, `--answer.from null` makes the command search by itself."""
     config = request.config
     if config.method != "autolora":
-        return f"{begin} --name {_named(config, 'autolora')} --method autolora", "learns the ranks"
-    other = "none" if config.hypergradient.type == "first_order" else "first_order"
+        return f"{_further(folder, 'autolora')} --method autolora", "learns the ranks"
+    # By threshold, a search without a hypergradient keeps all components: no alpha moves.
+    control = "darts" if config.answer.rule == "threshold" else "none"
+    other = control if config.hypergradient.type == "first_order" else "first_order"
     searches = " --answer.from null" if config.answer.from_run is not None else ""
-    options = f"--name {_named(config, other.replace('_', '-'))} --hypergradient.type {other}{searches}"
-    return f"{begin} {options}", "does another approximation find other ranks?"
+    options = f"--hypergradient.type {other}{searches}"
+    return f"{_further(folder, other.replace('_', '-'))} {options}", "does another approximation find other ranks?"
 
 
-def _named(config: RunConfig, more: str) -> str:
-    """The name of a further run, of at most 100 letters, as a name may have no more."""
-    return f"{str(config.name)[: 100 - len(more) - 1]}-{more}"
+def _further(folder: RunFolder, more: str) -> str:
+    """The beginning of the command of a further run beside this one. Its name has at most 100 letters, as a name may
+    have no more."""
+    return command_of(folder, f"{folder.root.name[: 100 - len(more) - 1]}-{more}")

@@ -1,19 +1,17 @@
 """Print the progress of an unfinished run from its files, which another process may be writing."""
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from configs.errors import UserError
 from configs.files import load_config
-from configs.launch import program
 from configs.rules import CHOOSING_RANKS, evaluates_base
 from configs.schema import RunConfig
 from engine.disk.lock import InUse, locked
 from engine.retrain import checkpoint
 from engine.run.contents import read_trials_file
 from engine.run.folder import RunFolder
-from engine.run.places import options_of
+from engine.run.places import command_of
 from engine.terminal.console import console
 from engine.tracking.metrics_file import MetricsFile
 
@@ -26,7 +24,7 @@ def print_progress(folder: RunFolder) -> None:
 
 def progress_lines(folder: RunFolder) -> Iterator[str]:
     """A line for the unfinished stage, and a line that says whether the run is still running or was stopped."""
-    config = load_config(folder.config)
+    config = load_config(folder.config, {"strategy": "auto"})
     if config.method == "autolora" and not folder.ranks.exists():
         yield _search_line(config, folder)
     elif config.method in CHOOSING_RANKS and not folder.ranks.exists():
@@ -41,7 +39,7 @@ def progress_lines(folder: RunFolder) -> Iterator[str]:
     if user := user_of(folder.root):
         yield f"still running: {user}"
     else:
-        yield f"stopped; this resumes it: {program()} {shlex.join(options_of(folder))}"
+        yield f"stopped; this resumes it: {command_of(folder)}"
 
 
 def _search_line(config: RunConfig, folder: RunFolder) -> str:

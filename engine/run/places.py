@@ -1,8 +1,10 @@
 """Paths in settings that differ between the cells of a study, and the options that name a run's folder."""
 
+import shlex
 from pathlib import Path
 
 from configs.files import load_config
+from configs.launch import program
 from configs.recipe import task_name
 from configs.schema import RunConfig
 from engine.run.folder import RunFolder
@@ -16,12 +18,24 @@ def filled_in(path: str, config: RunConfig) -> Path:
     return Path(path).expanduser()
 
 
-def options_of(folder: RunFolder) -> list[str]:
+def options_of(folder: RunFolder, name: str | None = None) -> list[str]:
     """The options with which a command works in a run's folder, or in that of the new results of an overwrite. If the
     folder was moved after its config.yaml was written, they include --name and --runs_folder, as config.yaml still
-    holds the old values."""
-    here, named = folder.root.resolve(), RunFolder.of(load_config(folder.config)).root
-    if Places.of(named).growing == here:
-        return ["--config", str(folder.config), "--overwrite"]
+    holds the old values.
+
+    `name`: that of another run with the same settings, beside the run."""
+    config = ["--config", str(folder.config)]
+    if not folder.config.exists():
+        return config + (["--name", name] if name else [])
+    # A run of several processes is read by one.
+    here, named = folder.root.resolve(), RunFolder.of(load_config(folder.config, {"strategy": "auto"})).root
+    if name is None and Places.of(named).growing == here:
+        return [*config, "--overwrite"]
     moved = named.resolve() != here
-    return ["--config", str(folder.config), *(["--name", here.name, "--runs_folder", str(here.parent)] * moved)]
+    called = ["--name", name or here.name] if name or moved else []
+    return [*config, *called, *(["--runs_folder", str(here.parent)] if moved else [])]
+
+
+def command_of(folder: RunFolder, name: str | None = None) -> str:
+    """The beginning of a command with `options_of`."""
+    return f"{program()} {shlex.join(options_of(folder, name))}"

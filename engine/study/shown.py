@@ -12,7 +12,7 @@ def print_study(folder: StudyFolder) -> None:
     """Prints how many cells are finished, and the table or, if it is not written yet, the finished cells' results."""
     begun = sorted(path.parent for path in folder.cells_begun)
     finished = [root for root in begun if RunFolder(root).metrics.exists()]
-    study = load_config(folder.config).study if folder.config.exists() else None
+    study = load_config(folder.config, {"strategy": "auto"}).study if folder.config.exists() else None
     cells = sum(1 for _ in combinations(study)) if study else len(begun)
     console.print(f"{len(finished)} of {cells} cells are finished, {len(begun) - len(finished)} half-done")
     if folder.table.exists():

@@ -8,6 +8,7 @@ from engine.answer.words import NOTHING_LEARNED
 from engine.export.names import trained_at
 from engine.ranks import RankRecord
 from engine.run.folder import RunFolder
+from engine.run.places import options_of
 from engine.verdict.arms import SEEDS, Arms
 from engine.verdict.judge import LOOKS, Ending, Pairs
 
@@ -100,7 +101,7 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
         if trained_at(arms.record, run):
             return f"Use these ranks: {run.adapter} is trained at them, and {run.ranks} has them."
         again = " --overwrite" if run.metrics.exists() else ""
-        return f"Use these ranks: python run.py --config {shlex.quote(str(run.config))} --stage retrain{again}"
+        return f"Use these ranks: {_python(options_of(run))} --stage retrain{again}"
     if ending == "worse":
         return f"Do not use these ranks; {uniform}"
     if ending == "equal":
@@ -113,7 +114,12 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
 
 
 def _command(run: RunFolder, name: str) -> str:
-    return f"python run.py --config {shlex.quote(str(run.config))} --name {run.root.name[:90]}-{name}"
+    return _python(options_of(run, f"{run.root.name[:90]}-{name}"))
+
+
+def _python(options: list[str]) -> str:
+    """The beginning of a command; `as_started` later puts the user's own way to start the program there."""
+    return f"python run.py {shlex.join(options)}"
 
 
 def _nats(*numbers: float, least: int = 3) -> Callable[[float], str]:

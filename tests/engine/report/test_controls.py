@@ -99,7 +99,7 @@ def test_the_commands_for_what_is_missing_parse(
     tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, init: str
 ) -> None:
     """They begin as this program was started."""
-    monkeypatch.setattr("engine.report.controls.program", lambda: "uv run 'my programs/run.py'")
+    monkeypatch.setattr("engine.run.places.program", lambda: "uv run 'my programs/run.py'")
     config = tiny_config("--retrain.init", init, "--runs_folder", str(tmp_path / "it's {mine}"), "--name", "n" * 100)
     folder = RunFolder.of(config)
     write_text(folder.config, to_yaml(config))

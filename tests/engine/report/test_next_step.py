@@ -24,7 +24,7 @@ Config = Callable[..., RunConfig]
 
 @pytest.fixture(autouse=True)
 def started_by_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.report.next_step.program", lambda: "python run.py")
+    monkeypatch.setattr("engine.run.places.program", lambda: "python run.py")
 
 
 def asked(config: RunConfig, stage: Any = "all") -> tuple[Request, RunFolder]:

@@ -20,7 +20,7 @@ from tests.helpers.rank_records import answered_record
 @pytest.fixture
 def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunFolder]:
     """begun("--method", "lora"): a folder in which such a run has begun to train."""
-    monkeypatch.setattr("engine.retrain.progress.program", lambda: "python run.py")
+    monkeypatch.setattr("engine.run.places.program", lambda: "python run.py")
 
     def make(*arguments: str) -> RunFolder:
         folder = RunFolder(tmp_path / "a")

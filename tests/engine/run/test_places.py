@@ -1,5 +1,6 @@
 """A path that stands for each cell of a study."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,3 +37,27 @@ def test_a_command_works_in_the_folder_where_a_run_lies_now(tmp_path: Path, monk
     for root in (moved.root, Path(".")):
         found = parse(options_of(RunFolder(root))).config
         assert RunFolder.of(found).root == moved.root
+
+
+def test_a_further_run_lies_beside_the_folder_where_a_run_lies_now(tmp_path: Path) -> None:
+    """Controls of a run that was moved were trained in its old place, where they were not found."""
+    config = parse(["--name", "a", "--runs_folder", str(tmp_path / "runs")]).config
+    folder = RunFolder.of(config)
+    write_text(folder.config, to_yaml(config))
+    assert options_of(folder, "a-b") == ["--config", str(folder.config), "--name", "a-b"]
+    moved = RunFolder(folder.root.rename(tmp_path / "b"))
+    found = parse(options_of(moved, "b-c")).config
+    assert RunFolder.of(found).root == tmp_path / "b-c"
+    assert options_of(RunFolder(tmp_path / "c"), "d") == [
+        "--config",
+        str(tmp_path / "c" / "config.yaml"),
+        "--name",
+        "d",
+    ]
+
+
+def test_the_folder_of_a_run_of_several_processes_is_read_by_one(tmp_path: Path) -> None:
+    config = parse(["--name", "a", "--runs_folder", str(tmp_path)]).config
+    folder = RunFolder.of(config)
+    write_text(folder.config, to_yaml(dataclasses.replace(config, strategy="distributed")))
+    assert options_of(folder) == ["--config", str(folder.config)]
