@@ -133,7 +133,8 @@ def _commit() -> str | None:
 def child(module: str, arguments: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> str:
     """The output of `python -m module --key value ...` in a process of its own, which shares nothing with this one.
 
-    Raises RuntimeError with the end of the process's stderr when it fails.
+    Raises UserError with its line when it refuses the arguments, RuntimeError with the end of its stderr when it
+    fails.
     """
     words = [part for key, value in arguments.items() for part in (f"--{key}", _word(value))]
     done = subprocess.run(
@@ -144,6 +145,8 @@ def child(module: str, arguments: Mapping[str, Any], environment: Mapping[str, s
         text=True,
         check=False,
     )
+    if done.returncode == 2:
+        raise UserError(done.stderr.strip().splitlines()[-1].rpartition("error: ")[2])
     if done.returncode != 0:
         raise RuntimeError(f"{module} ended with code {done.returncode}: {done.stderr.strip()[-2000:]}")
     return done.stdout

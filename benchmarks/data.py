@@ -19,7 +19,6 @@ from rich.table import Table
 from benchmarks.command import child, main
 from benchmarks.timing import Contender, take_turns
 from benchmarks.workload import PlainStep, make_workload
-from configs.errors import UserError
 from configs.schema import RunConfig
 from configs.values import with_values
 from engine.terminal.console import log
@@ -87,10 +86,7 @@ def _in_child(settings: DataSettings, folder: Path, turn: str) -> dict[str, Any]
     place = folder / f"{turn}.json"
     given = {key: value for key, value in vars(settings).items() if key not in ("json", "only")}
     environment = {"HF_DATASETS_CACHE": str(folder / "cache")}
-    try:
-        child("benchmarks.data", given | {"only": True, "json": place}, environment)
-    except RuntimeError as error:
-        raise UserError(str(error).splitlines()[-1].rpartition("error: ")[2]) from error
+    child("benchmarks.data", given | {"only": True, "json": place}, environment)
     content: dict[str, Any] = json_text.loads(place.read_text(encoding="utf-8"))
     return {key: value for key, value in content.items() if key not in ("settings", "machine")}
 

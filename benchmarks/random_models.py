@@ -33,11 +33,13 @@ def shape_of(name: str) -> dict[str, Any] | None:
     return found
 
 
-def random_llama(shape: dict[str, Any], dtype: torch.dtype) -> BaseModel:
-    """A causal model of a shape, its weights made in `dtype`."""
+def random_llama(shape: dict[str, Any], dtype: torch.dtype, *, second_order: bool = False) -> BaseModel:
+    """A causal model of a shape, its weights made in `dtype`; `second_order`: with an attention kernel that has second
+    derivatives."""
+    kernel: dict[str, Any] = {"attn_implementation": "eager" if second_order else "sdpa"}
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        return BaseModel(LlamaForCausalLM(LlamaConfig(**shape, return_dict=True)), [])
+        return BaseModel(LlamaForCausalLM(LlamaConfig(**shape, return_dict=True, **kernel)), [])
     finally:
         torch.set_default_dtype(before)

@@ -108,7 +108,8 @@ def _run(
     values: dict[str, Any] = {
         "name": _name(task, seed, method), "runs_folder": place, "method": method, "seed": seed, "lora.r": settings.r,
         "task.type": "glue", "task.name": task, "task.path": settings.path, "task.train_rows": settings.train_rows,
-        "tracking.wandb": "disabled", "retrain.epochs": settings.epochs,
+        "tracking.wandb": "disabled", "retrain.epochs": settings.epochs, "retrain.max_steps": None,
+        "retrain.learning_rates": [],
         "retrain.learning_rate": settings.learning_rates.get(method, base.retrain.learning_rate),
     }  # fmt: skip
     if method == "autolora":

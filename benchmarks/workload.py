@@ -107,7 +107,7 @@ def language_workload(values: dict[str, Any], model: str, rows: int, length: int
         set_seed(config.seed)
         if shape:  # its shape is known, but there are no weights to load
             bf16 = config.model.dtype == "bf16" or (config.model.dtype == "auto" and compute.bf16)
-            base = random_llama(shape, torch.bfloat16 if bf16 else torch.float32)
+            base = random_llama(shape, torch.bfloat16 if bf16 else torch.float32, second_order=second_order)
         else:
             dtype = weights_dtype(config, AutoModelForCausalLM, compute)
             base = load_base(config.model, AutoModelForCausalLM, second_order=second_order, dtype=dtype)

@@ -1,5 +1,6 @@
 """Tells the user which given keys nothing reads: refuses some of them, and warns of the others."""
 
+import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
 from functools import reduce
@@ -8,20 +9,30 @@ from typing import Any
 
 from configs.errors import UserError
 from configs.requests import Given
-from configs.schema import RunConfig, Stage
+from configs.schema import RetrainConfig, RunConfig, Stage
 from configs.unread import Row, reason
 
 log = logging.getLogger("autolora")
 
+# The search's measurements on D_val use the two batch sizes: retrain.eval_batch_size, or else retrain.batch_size.
+_OF_RETRAINING = tuple(
+    f"retrain.{field.name}"
+    for field in dataclasses.fields(RetrainConfig)
+    if field.name not in ("batch_size", "eval_batch_size")
+)
 # What one stage, run alone, leaves unread, though another stage reads it.
 _ALONE: dict[Stage, Row] = {
     "search": Row(
-        ("retrain", "decode", "export.merged", "export.padded", "export.gguf", "task.samples"),
+        (*_OF_RETRAINING, "decode", "export.merged", "export.padded", "export.gguf", "task.samples"),
         lambda c: c.method == "autolora", "with --stage search, which ends with the ranks",
     ),
     "retrain": Row(
-        ("search", "hypergradient", "answer"), lambda c: c.method == "autolora",
-        "with --stage retrain, which takes the ranks that the run has",
+        ("search", "hypergradient", "answer", "lora.k", "lora.target_modules"), lambda c: c.method == "autolora",
+        "with --stage retrain, which takes the ranks that the run has, with their layers and k",
+    ),
+    "verdict": Row(
+        ("retrain.init", "retrain.row_losses", "export", "task.samples"), lambda c: True,
+        "with --stage verdict, whose trainings start from fresh weights and leave no model",
     ),
 }  # fmt: skip
 

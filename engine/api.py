@@ -38,7 +38,16 @@ from engine.run.given import ScriptBench, dtype_of, same_random_numbers
 from engine.terminal.console import heard, log
 from problems.models.bare import Snapshot, stop_recomputing, take_adapters_off
 from problems.models.given import lora_settings, trained_whole
-from problems.tasks.given import GivenKind, GivenRows, Joined, LossOf, kind_of, refuse_unindexed
+from problems.tasks.given import (
+    GivenKind,
+    GivenRows,
+    Joined,
+    LossOf,
+    kind_of,
+    refuse_other_types,
+    refuse_unindexed,
+    with_columns_of,
+)  # fmt: skip
 
 __all__ = [
     "AnswerConfig", "HypergradientConfig", "LearnedRanks", "SearchConfig", "UserError", "learn_ranks",
@@ -160,8 +169,7 @@ def learn_ranks_from_trainer(
     kept = {name: deepcopy(vars(trainer)[name]) for name in _COUNTED if name in vars(trainer)}
     try:
         rows, collate = _rows_of(trainer)
-        if validation_dataset is not None and hasattr(rows, "column_names"):
-            validation_dataset = validation_dataset.select_columns(rows.column_names)
+        validation_dataset = with_columns_of(rows, validation_dataset)
         return _learn(
             model, rows, lora_config, collate, validation_dataset, trainer.compute_loss, search, hypergradient,
             answer, args.seed, "bf16" if args.bf16 else "auto" if args.fp16 else "fp32", plain=_plain_loss(trainer),
@@ -218,6 +226,7 @@ def _learn(
     search: SearchConfig, hypergradient: HypergradientConfig, answer: AnswerConfig, seed: int, precision: Precision,
     *, plain: bool, device: torch.device | None = None,
 ) -> LearnedRanks:  # fmt: skip
+    refuse_other_types(model, collate, loss)
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     device = _one_device(base) if device is None else device
     # When the block ends, the stack is undone in reverse order: put_back undoes the search's changes to the bare

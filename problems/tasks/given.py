@@ -73,12 +73,42 @@ def kind_of(task_type: TaskType | str | None, loss: LossOf | None, rows: "GivenR
 
 
 def refuse_unindexed(name: str, source: Any) -> None:
-    """Raises UserError for a data set that has no length, no index or no row; `name`: the argument that gave it."""
-    if not hasattr(source, "__len__") or not hasattr(source, "__getitem__"):
+    """Raises UserError for a data set that has no length, no index or no row, and for a dict of data sets; `name`: the
+    argument that gave it."""
+    if isinstance(source, Mapping) or not hasattr(source, "__len__") or not hasattr(source, "__getitem__"):
         kind = type(source).__name__
         raise UserError(f"{name}: {kind} has no length or no index; allowed: a data set with both, such as a list")
     if len(source) == 0:
         raise UserError(f"{name}: has no rows; allowed: one or more")
+
+
+def refuse_other_types(model: Any, collate: Any, loss: Any) -> None:
+    """Raises UserError for a model that is no module, and for a collator or loss that cannot be called."""
+    for name, value, right, allowed in (
+        ("model", model, isinstance(model, nn.Module), "a torch.nn.Module"),
+        ("collate", collate, callable(collate), "a function that makes a batch from a list of examples"),
+        ("loss", loss, loss is None or callable(loss), "a function of model and batch, or None"),
+    ):
+        if not right:
+            raise UserError(f"{name}: {type(value).__name__} is not allowed; allowed: {allowed}")
+
+
+def with_columns_of(rows: Any, validation: Any) -> Any:
+    """The validation rows of a trainer, with the columns of its train rows alone.
+
+    Raises UserError if they have no columns, or lack one of these."""
+    wanted = getattr(rows, "column_names", None)
+    if validation is None or wanted is None:
+        return validation
+    is_table = hasattr(validation, "select_columns")
+    missing = ", ".join(name for name in wanted if name not in getattr(validation, "column_names", ()))
+    if missing or not is_table:
+        what = f"a data set without the columns {missing}" if is_table else type(validation).__name__
+        raise UserError(
+            f"validation_dataset: {what} is not allowed; allowed: a Dataset that was prepared as the trainer's train "
+            f"rows are, with the columns {', '.join(wanted)}"
+        )
+    return validation.select_columns(wanted)
 
 
 class GivenRows:

@@ -247,6 +247,9 @@ GRID = ("--method", "lora_grid", "--lora.target_modules", "[query]")  # its sear
     [
         ("retrain", ("--search.steps", "9", "--answer.budget", "1"), "--answer.budget, --search.steps: do nothing"),
         ("search", ("--export.merged", "true", "--task.max_length", "9"), "--export.merged: does nothing"),
+        ("retrain", ("--lora.target_modules", "[value]"), "--lora.target_modules: does nothing"),
+        ("verdict", ("--retrain.init", "search"), "--retrain.init: does nothing"),
+        ("search", ("--retrain.eval_batch_size", "2", "--retrain.batch_size", "4"), None),  # D_val is measured so
         ("all", ("--search.steps", "9", "--retrain.batch_size", "4"), None),
         ("search", (*GRID, "--retrain.batch_size", "4"), None),
     ],

@@ -138,8 +138,13 @@ def test_the_size_of_rank_1_is_also_read_of_the_trials(tiny_config: Config) -> N
 
 @pytest.mark.parametrize("source", ["null", "runs/other"])
 def test_with_nothing_else_to_tell_it_is_another_hypergradient(tiny_config: Config, source: str) -> None:
-    for had, other in {"darts": "first_order", "first_order": "none"}.items():
-        request, _ = asked(tiny_config("--hypergradient.type", had, "--answer.from", source))
+    by_shares = ("--answer.rule", "shares", "--answer.rows", "100")
+    for had, rule, other in (
+        ("darts", (), "first_order"),
+        ("first_order", (), "darts"),  # by threshold, "none" keeps all components
+        ("first_order", by_shares, "none"),
+    ):
+        request, _ = asked(tiny_config("--hypergradient.type", had, "--answer.from", source, *rule))
         found = parsed(next_step(request)[0]).config
         assert found.hypergradient.type == other
         assert found.answer.from_run is None, "another hypergradient is another search"

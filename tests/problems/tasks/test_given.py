@@ -11,7 +11,7 @@ from torch import Tensor
 from configs.errors import UserError
 from problems.data import own_parts
 from problems.machine.processes import ALONE
-from problems.tasks.given import GivenRows, Joined, kind_of
+from problems.tasks.given import GivenRows, Joined, kind_of, refuse_other_types, refuse_unindexed, with_columns_of
 
 EXAMPLES = [{"input_ids": [1] * n, "labels": n % 2} for n in (3, 1, 2)]
 
@@ -95,3 +95,39 @@ def test_a_loss_that_is_no_scalar_tensor_is_refused(given: Any) -> None:
     kind = kind_of(None, lambda model, batch: given, GivenRows(EXAMPLES, collate), plain=False)
     with pytest.raises(UserError, match=r"^loss: .*"):
         kind.loss(torch.nn.Identity(), {})
+
+
+def test_validation_rows_get_the_columns_of_the_train_rows() -> None:
+    train = Dataset.from_dict({"input_ids": [[1]], "labels": [0]})
+    validation = Dataset.from_dict({"labels": [1], "text": ["x"], "input_ids": [[2]]})
+    assert with_columns_of(train, validation).column_names == ["input_ids", "labels"]
+    assert with_columns_of(train, None) is None
+    assert with_columns_of([1, 2], [3]) == [3]
+
+
+@pytest.mark.parametrize(
+    ("validation", "what"),
+    [
+        (Dataset.from_dict({"text": ["x"]}), "a data set without the columns input_ids, labels"),
+        ({"a": Dataset.from_dict({"input_ids": [[1]], "labels": [0]})}, "dict"),
+        ([{"input_ids": [1], "labels": 0}], "list"),
+    ],
+)
+def test_validation_rows_of_another_kind_are_one_line(validation: Any, what: str) -> None:
+    """trainer.eval_dataset may be all of these; they ended in a traceback."""
+    train = Dataset.from_dict({"input_ids": [[1]], "labels": [0]})
+    with pytest.raises(UserError, match=rf"^validation_dataset: {what} is not allowed; .* input_ids, labels$"):
+        with_columns_of(train, validation)
+
+
+def test_a_dict_of_data_sets_is_no_data_set() -> None:
+    with pytest.raises(UserError, match=r"^validation_dataset: dict has no length or no index"):
+        refuse_unindexed("validation_dataset", {"a": [1]})
+
+
+def test_arguments_of_a_wrong_type_are_one_line() -> None:
+    model = torch.nn.Linear(1, 1)
+    refuse_other_types(model, len, None)
+    for arguments, name in (((None, len, None), "model"), ((model, None, None), "collate"), ((model, len, 3), "loss")):
+        with pytest.raises(UserError, match=rf"^{name}: \w+ is not allowed; allowed: "):
+            refuse_other_types(*arguments)
