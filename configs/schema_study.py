@@ -8,8 +8,7 @@ from configs import ranges
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """Comparison of all approximations with the exact hypergradient, in one more search that a study makes after its
-    cells."""
+    """One more search after a study's cells, which compares all approximations with the exact hypergradient."""
 
     steps: ranges.Steps = field(default_factory=list)
     """Search steps after which all approximations are compared from the same trained state: multiples of

@@ -10,8 +10,7 @@ Arm = Literal["uniform", "random"]
 
 @dataclass(frozen=True)
 class VerdictConfig:
-    """--stage verdict trains pairs of models from fresh weights, one at the learned ranks and one at the same ranks in
-    other layers, and compares their losses."""
+    """Stage verdict trains pairs of models, at the learned ranks and at the same ranks in other layers."""
 
     minutes: ranges.Positive = 15.0
     """Minutes after which the command stops training pairs; the same command resumes. A verdict needs at least 8 pairs
