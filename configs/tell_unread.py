@@ -1,6 +1,5 @@
 """Tells the user which given keys nothing reads: refuses some of them, and warns of the others."""
 
-import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
 from functools import reduce
@@ -9,23 +8,14 @@ from typing import Any
 
 from configs.errors import UserError
 from configs.requests import Given
-from configs.schema import RetrainConfig, RunConfig, Stage
+from configs.schema import RunConfig, Stage
 from configs.unread import Row, reason
 
 log = logging.getLogger("autolora")
 
-# The search's measurements on D_val use the two batch sizes: retrain.eval_batch_size, or else retrain.batch_size.
-_OF_RETRAINING = tuple(
-    f"retrain.{field.name}"
-    for field in dataclasses.fields(RetrainConfig)
-    if field.name not in ("batch_size", "eval_batch_size")
-)
-# What one stage, run alone, leaves unread, though another stage reads it.
+# What one stage, run alone, leaves unread, though another stage reads it. Stage search is not here, as config.yaml
+# keeps the settings of the retraining for the command that the program then proposes.
 _ALONE: dict[Stage, Row] = {
-    "search": Row(
-        (*_OF_RETRAINING, "decode", "export.merged", "export.padded", "export.gguf", "task.samples"),
-        lambda c: c.method == "autolora", "with --stage search, which ends with the ranks",
-    ),
     "retrain": Row(
         ("search", "hypergradient", "answer", "lora.k", "lora.target_modules"), lambda c: c.method == "autolora",
         "with --stage retrain, which takes the ranks that the run has, with their layers and k",

@@ -239,19 +239,14 @@ def test_what_a_report_does_not_take_of_the_command_line_is_said(log_lines: list
     ]
 
 
-GRID = ("--method", "lora_grid", "--lora.target_modules", "[query]")  # its search trains each of its trials
-
-
 @pytest.mark.parametrize(
     ("stage", "given", "said"),
     [
         ("retrain", ("--search.steps", "9", "--answer.budget", "1"), "--answer.budget, --search.steps: do nothing"),
-        ("search", ("--export.merged", "true", "--task.max_length", "9"), "--export.merged: does nothing"),
         ("retrain", ("--lora.target_modules", "[value]"), "--lora.target_modules: does nothing"),
         ("verdict", ("--retrain.init", "search"), "--retrain.init: does nothing"),
-        ("search", ("--retrain.eval_batch_size", "2", "--retrain.batch_size", "4"), None),  # D_val is measured so
+        ("search", ("--retrain.batch_size", "4", "--export.merged", "true"), None),  # kept for the retraining
         ("all", ("--search.steps", "9", "--retrain.batch_size", "4"), None),
-        ("search", (*GRID, "--retrain.batch_size", "4"), None),
     ],
 )
 def test_what_the_chosen_stage_does_not_read_is_said(
