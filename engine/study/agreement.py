@@ -37,8 +37,7 @@ def between_seeds(results: pd.DataFrame, axes: Sequence[str], column: str = RANK
     `column`: RANKS, SHARES or WITHIN_TYPE. Two unrelated maps of n layers correlate by 0 +- 1 / sqrt(n - 1); shuffles
     within layers of one size or type may correlate more, as these groups keep their mean rank. Runs without the
     values, or with equal values in all layers (uniform LoRA), are left out, and so are pairs with LoRA in different
-    layers. The table is empty if no method has two
-    seeds on one task.
+    layers. The table is empty if no method has two seeds on one task.
     """
     rows = []
     for name, group in labelled(_with(results, column), axes).groupby("row", sort=False):
