@@ -294,6 +294,8 @@ def test_drawing_again_gives_the_same_page_and_touches_nothing_else(
     for path in source.root.rglob("*"):
         if path.is_file():
             made = (folder.root / path.relative_to(source.root)).read_bytes()
-            if path == source.report:  # its commands name the run's folder
+            if path == source.report:  # its commands name the run's folder, and the place to which it was moved
+                made = made.replace(b" --runs_folder " + bytes(folder.root.parent), b"")
                 made = made.replace(bytes(folder.root), bytes(source.root))
-            assert made == path.read_bytes(), path
+            same = made == path.read_bytes()  # a difference of two pages would take pytest minutes to show
+            assert same, path
