@@ -54,7 +54,7 @@ class Settings:
         way_out: str = GO_ON,
         given_as: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Raises Outdated for the first key whose recorded value is not the one in `config`, and which a run reads.
+        """Raises Outdated for the first key that the run reads and whose recorded value is not the one in `config`.
 
         `what` says what was made under the old value; `way_out` ends the message. `given_as`: key -> the key that the
         message names instead, because the user gives that one and the program sets the other.

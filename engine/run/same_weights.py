@@ -16,8 +16,8 @@ log = logging.getLogger("autolora")
 class KnownWeights:
     """The digest of the base model that a run has loaded, and the digests that its earlier work recorded.
 
-    The weights are known only after loading, so each expectation is stored until then. All contexts of a run share one
-    object.
+    The weights are known only after loading, so `expect` stores the recorded digests, and `check` compares them then.
+    All contexts of a run share one object.
     """
 
     loaded: str | None = None
