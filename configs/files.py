@@ -61,47 +61,53 @@ def read_keys(path: Path) -> dict[str, Any]:
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: needs keys with values; holds {as_written(content)}")
-    for given, field in SPELLED.items():
-        _rename(path, content, given, field)
-    _check_keys(path, content, allowed())
+    check_keys(path, content)
     overwrite = content.get("overwrite", False)
     if not isinstance(overwrite, bool):  # jsonargparse takes any value of a switch
         raise UserError(f"{path}: overwrite: {as_written(overwrite)} is not allowed; allowed: true or false")
     return content
 
 
-def _rename(path: Path, content: dict[Any, Any], given: str, field: str) -> None:
+def check_keys(place: Path | str, tree: dict[Any, Any]) -> None:
+    """Renames the keys of SPELLED in a tree of keys with values to their fields. Raises UserError, which names the
+    `place` that holds the tree, for an unknown key, and for a section that has no keys."""
+    for given, field in SPELLED.items():
+        _rename(place, tree, given, field)
+    _check_keys(place, tree, allowed())
+
+
+def _rename(place: Path | str, content: dict[Any, Any], given: str, field: str) -> None:
     """Renames the key `given` to `field`, for example answer.from to answer.from_run.
 
-    The file may have the key inside its section, or at the top under its full dotted name. Raises UserError if both
-    names are in the file.
+    The key may be inside its section, or at the top under its full dotted name. Raises UserError if both names are
+    given.
     """
     section, _, key = given.partition(".")
     inside, name = content.get(section), field.rpartition(".")[2]
     places = [(content, given, field), (content, field, field)]
     places += [(inside, key, name), (inside, name, name)] if isinstance(inside, dict) else []
-    found = [place for place in places if place[1] in place[0]]
+    found = [spot for spot in places if spot[1] in spot[0]]
     if len(found) > 1:
-        raise UserError(f"{path}: {given} and {field} {TWO_NAMES}")
+        raise UserError(f"{place}: {given} and {field} {TWO_NAMES}")
     for tree, written, renamed in found:
         tree[renamed] = tree.pop(written)
 
 
-def _check_keys(path: Path, tree: Mapping[Any, Any], known: Collection[str], prefix: str = "") -> None:
+def _check_keys(place: Path | str, tree: Mapping[Any, Any], known: Collection[str], prefix: str = "") -> None:
     """Raises UserError for an unknown key, and for a section that holds anything other than keys with values."""
     for key, value in tree.items():
         name = f"{prefix}{key}"
         below = [other for other in known if other.startswith(f"{name}.")]
         if below and not isinstance(value, dict):
             raise UserError(
-                f"{path}: {name}: {as_written(value)} is not allowed; allowed: keys with values, such as {below[0]}"
+                f"{place}: {name}: {as_written(value)} is not allowed; allowed: keys with values, such as {below[0]}"
             )
         if below:
-            _check_keys(path, value, below, f"{name}.")
+            _check_keys(place, value, below, f"{name}.")
         elif name not in known:
             # The hint is better for a misspelt section together with its first key (serch.steps) than for it alone.
             parts = [name, *map(str, value)][:2] if isinstance(value, dict) else [name]
-            raise UserError(f"{path}: {unknown_key('.'.join(parts))}")
+            raise UserError(f"{place}: {unknown_key('.'.join(parts))}")
 
 
 def to_yaml(config: RunConfig) -> str:

@@ -247,25 +247,23 @@ def one_line(message: str) -> str:
         return _without_a_value(valueless[1])
     if switch := re.search(r"argument (?:-\w/)?(--[\w.]+): ignored explicit argument", message):
         return f"{switch[1]}: takes no value; allowed: {switch[1]} alone"
-    wrong = re.search(r'Parser key "([^"]+)"', message)
+    # Of a section that was given as a whole, the message first names the section, then the key.
+    *_, wrong = re.findall(r'Parser key "([^"]+)"', message) or [""]
     # Where several types are allowed, jsonargparse's message repeats the value after each type.
     given = re.search(r".*Given value: (.*)", message, re.S) or re.search(r"Got value: (.*)", message, re.S)
-    if wrong and given and wrong[1] in allowed():
-        key, value = wrong[1], given[1].strip()
+    if given and wrong in allowed():
+        key, value = wrong, given[1].strip()
         reason = f" ({REFUSED[key, value]})" if (key, value) in REFUSED else ""
         return f"--{key}: {shortened(value)!r} is not allowed{reason}; allowed: {allowed()[key]}"
-    if (
-        wrong
-        and "Unable to load config" in message
-        and (keys := [key for key in allowed() if key.startswith(f"{wrong[1]}.")])
-    ):
-        return f"--{wrong[1]}: is a section of keys; give one of them, such as --{keys[0]}"
     return shortened(" ".join(message.split()))
 
 
 def _without_a_value(key: str) -> str:
     """The message about an option without a value: it ends the command line, or another option follows it."""
     files = {"config", *(name for name, (kind, _) in SWITCHES.items() if kind is FilePath)}
-    taken = "a file or folder" if key in files else allowed().get(key, "text")
+    if any(name.startswith(f"{key}.") for name in known_keys()):
+        taken = "a YAML file with keys of its section"
+    else:
+        taken = "a file or folder" if key in files else allowed().get(key, "text")
     negative = f"; one that begins with '-' is written --{key}=-1" if "number" in taken else ""
     return f"--{key}: needs a value; allowed: {taken}{negative}"

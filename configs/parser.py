@@ -17,6 +17,7 @@ from configs.places import from_home
 from configs.ranges import FilePath
 from configs.requests import Command, Request, ScoreRequest, ShowRequest, WorkspaceRequest
 from configs.schema import RunConfig
+from configs.sections import with_sections_read
 from configs.values import checked
 from configs.yaml_text import to_text
 
@@ -32,7 +33,7 @@ def parse_command(argv: Sequence[str]) -> Command:
     anything that can be known to be wrong before a model is loaded; SystemExit(0) after --help and --print_config.
     """
     _refuse_two_names(argv)
-    argv = [_spelled(word) for word in argv]
+    argv = with_sections_read([_spelled(word) for word in argv])
     arguments = _files_first(argv)
     *_, source = files = _named_configs(arguments)
     refuse_huge(_options(arguments))

@@ -18,25 +18,36 @@ MOST_VALUES = 100_000
 
 
 def read_yaml(path: Path) -> Any:
-    """The values in a file, as `--config` reads them.
+    """The values in a file, as `--config` reads them. Raises UserError as `parse_yaml`, which names the file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8
+        raise _unreadable(path, error) from error
+    return parse_yaml(text, path)
 
-    Raises UserError, naming the file and, if known, the line, when the text cannot be read as YAML, gives a key twice
+
+def parse_yaml(text: str, place: Path | str) -> Any:
+    """The values in a text of YAML; `place`: the file or option that holds it, for errors.
+
+    Raises UserError, naming the place and, if known, the line, when the text cannot be read as YAML, gives a key twice
     (YAML itself would keep the last one), nests too deeply, or holds too many values.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        _refuse_deep(path, text)
+        _refuse_deep(place, text)
         root = yaml.compose(text, Loader=_LOADER)
         if root is not None:
-            _refuse_large(path, root, {})
-            _refuse_twice(path, root)
+            _refuse_large(place, root, {})
+            _refuse_twice(place, root)
         values = get_loader("yaml")(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or a number of too many digits
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{path}: not readable as YAML ({reason})") from error
+    except (ValueError, yaml.YAMLError) as error:  # ValueError: a number of too many digits
+        raise _unreadable(place, error) from error
     if isinstance(values, str) and isinstance(root, yaml.MappingNode):
         return {key.value: None for key, _ in root.value}  # jsonargparse reads keys alone, such as "lora:", as a text
     return values
+
+
+def _unreadable(place: Path | str, error: Exception) -> UserError:
+    return UserError(f"{place}: not readable as YAML ({' '.join(str(error).split())[:300]})")
 
 
 def plain_values(path: Path) -> Any:
@@ -49,17 +60,17 @@ def plain_values(path: Path) -> Any:
     return get_loader("yaml")(text)
 
 
-def _refuse_deep(path: Path, text: str) -> None:
+def _refuse_deep(place: Path | str, text: str) -> None:
     """Raises UserError for text that nests deeper than DEEPEST, on which this program and others would fail."""
     depth = 0
     for event in yaml.parse(text, Loader=_LOADER):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             line = "" if event.start_mark is None else f", line {event.start_mark.line + 1}"
-            raise UserError(f"{path}{line}: nested more than {DEEPEST} deep; allowed: keys with values")
+            raise UserError(f"{place}{line}: nested more than {DEEPEST} deep; allowed: keys with values")
 
 
-def _refuse_large(path: Path, node: yaml.Node, sizes: dict[int, int | None]) -> int:
+def _refuse_large(place: Path | str, node: yaml.Node, sizes: dict[int, int | None]) -> int:
     """Returns the number of values in `node`; the values behind an alias count each time that it is used.
 
     Raises UserError for too many values, and for a value that contains itself. `sizes`: id of each node seen so far ->
@@ -67,13 +78,13 @@ def _refuse_large(path: Path, node: yaml.Node, sizes: dict[int, int | None]) -> 
     """
     known = sizes.get(id(node), 0)
     if known is None:
-        raise UserError(f"{path}, line {node.start_mark.line + 1}: a value contains itself (by an alias, *name)")
+        raise UserError(f"{place}, line {node.start_mark.line + 1}: a value contains itself (by an alias, *name)")
     if known:
         return known
     sizes[id(node)] = None
-    size = 1 + sum(_refuse_large(path, child, sizes) for child in _children(node))
+    size = 1 + sum(_refuse_large(place, child, sizes) for child in _children(node))
     if size > MOST_VALUES:
-        raise UserError(f"{path}, line {node.start_mark.line + 1}: holds more than {MOST_VALUES:,} values")
+        raise UserError(f"{place}, line {node.start_mark.line + 1}: holds more than {MOST_VALUES:,} values")
     sizes[id(node)] = size
     return size
 
@@ -86,7 +97,7 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
         yield from node.value
 
 
-def _refuse_twice(path: Path, root: yaml.Node) -> None:
+def _refuse_twice(place: Path | str, root: yaml.Node) -> None:
     """Raises UserError for a key given twice.
 
     The two may be in the same section, in two sections of the same name, or one of them in its section and the other
@@ -96,7 +107,7 @@ def _refuse_twice(path: Path, root: yaml.Node) -> None:
     for key, line in _keys(root, ""):
         if key in lines:
             raise UserError(
-                f"{path}, line {line}: {key} is given a second time (first in line {lines[key]}); give it once"
+                f"{place}, line {line}: {key} is given a second time (first in line {lines[key]}); give it once"
             )
         lines[key] = line
 

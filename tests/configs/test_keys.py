@@ -144,10 +144,6 @@ def test_a_key_that_is_near_to_none_gets_no_guess() -> None:
             "--name: '12' is not allowed; allowed: text, null",
         ),
         (
-            'Parser key "task":\n  Unable to load config \'x\'\n  - Parser key "task":\n    Unable to load config "x"',
-            "--task: is a section of keys; give one of them, such as --task.type",
-        ),
-        (
             "unrecognized arguments: a b.yaml --x 1",
             "'a b.yaml' belongs to no option; did you mean --config 'a b.yaml'?",
         ),
