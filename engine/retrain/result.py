@@ -41,6 +41,7 @@ def result_of(run: Context, fitted: Fitted, record: RankRecord | None, trainable
         "steps": {"search": searched.get("steps"), "retrain": fitted.steps},
         "peak_memory_mib": max(peak_memory(run.compute), searched.get("peak_memory_mib", 0.0)),
         "versions": versions(),
+        "base_weights": run.weights.loaded,
         "settings": FINISHED.of(config),
     }
 

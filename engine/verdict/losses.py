@@ -12,6 +12,7 @@ from configs.errors import UserError
 from engine.answer.shares import ratio_error
 from engine.disk.tables import read_parquet
 from engine.run.contents import read_result
+from engine.run.resuming import Outdated
 from engine.study.cells import Cell
 from engine.verdict.arms import LEARNED, SEEDS, SHUFFLED, Arms
 from engine.verdict.judge import LOOKS, Pairs
@@ -80,13 +81,15 @@ class Shown:
 def shown(arms: Arms) -> Shown | None:
     """What the pairs show; None until the first pair and a training of the head are finished.
 
-    Raises UserError that names the file if one is damaged, or if two trainings were judged on different rows.
+    Raises UserError that names the file if one is damaged, or if two trainings were judged on different rows or began
+    from different weights of the base model.
     """
     heads = [cell for cell in arms.heads() if cell.folder.metrics.exists()]
     pairs = [arms.pair(number) for number in range(1, LOOKS[-1] + 1)]
     count = min(_finished(pairs, LEARNED), _finished(pairs, SHUFFLED))
     if not count or not heads:
         return None
+    _refuse_other_base([*heads, *(cell for pair in pairs[:count] for cell in pair.values())])
     head, weights, sources = _losses(heads)
     found = Shown({}, weights, sources, head, {}, {}, "")
     for arm in arms.names:
@@ -99,6 +102,22 @@ def _finished(pairs: Sequence[Mapping[str, Cell]], arm: str) -> int:
     """How many pairs, counted from the first up to a gap, have trained this arm."""
     done = (pair[arm].folder.metrics.exists() for pair in pairs)
     return sum(1 for _ in itertools.takewhile(bool, done))
+
+
+def _refuse_other_base(cells: Sequence[Cell]) -> None:
+    """Raises Outdated if the base model changed between two of these trainings: a hub's main branch moves on, and a
+    local folder may be trained again."""
+    first: tuple[str, str] | None = None
+    for cell in cells:
+        digest = read_result(cell.folder.metrics).get("base_weights")
+        if digest is None:  # this training of a further arm is not finished
+            continue
+        if first is not None and digest != first[0]:
+            raise Outdated(
+                f"--model.name: {cell.config.model.name} no longer has the weights with which {first[1]} was trained; "
+                f"{cell.folder.root} began from others; bring the old weights back, or {AGAIN}"
+            )
+        first = first or (digest, str(cell.folder.root))
 
 
 def _with(found: Shown, arm: str, cells: Sequence[Cell]) -> Shown:

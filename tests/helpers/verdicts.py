@@ -30,10 +30,14 @@ def better(by: float) -> Loss:
 
 
 class FakeLauncher:
-    """Writes what a training of each cell would have written; after `stop_after` cells the time is over."""
+    """Writes what a training of each cell would have written; after `stop_after` cells the time is over. `base`: the
+    digest of the base model's weights."""
 
-    def __init__(self, loss: Loss, stop_after: int | None = None, code: int = OUT_OF_TIME) -> None:
+    def __init__(
+        self, loss: Loss, stop_after: int | None = None, code: int = OUT_OF_TIME, base: str = "digest"
+    ) -> None:
         self.loss = loss
+        self.base = base
         self.trained: list[RunConfig] = []
         self.asked: list[int] = []
         """How many trainings each call was asked for."""
@@ -60,6 +64,5 @@ class FakeLauncher:
         folder.adapter.mkdir(parents=True)
         pd.DataFrame({"loss": rows, "weight": np.ones(ROWS), "source": np.arange(ROWS)}).to_parquet(folder.row_losses)
         size = len(NAMES) * SIZE * config.lora.r if config.method == "lora" else sum(LEARNED) * SIZE
-        write_json(
-            folder.metrics, {"metrics": {"accuracy": 0.5}, "lora_parameters": size, "settings": FINISHED.of(config)}
-        )
+        of_base, of_settings = {"base_weights": self.base}, {"settings": FINISHED.of(config)}
+        write_json(folder.metrics, {"metrics": {"accuracy": 0.5}, "lora_parameters": size} | of_base | of_settings)

@@ -13,6 +13,7 @@ from engine.ranks import LayerRank, RankRecord
 from engine.retrain.fit import Fitted
 from engine.retrain.result import result_of
 from engine.run.folder import RunFolder
+from engine.run.same_weights import KnownWeights
 from problems.machine.compute import Compute
 
 CPU = Compute(torch.device("cpu"), bf16=False)
@@ -23,7 +24,8 @@ TRIALS = {"trials": [{"tried": {"x": i}, "metrics": {}, "steps": 10, "seconds": 
 
 def run_in(root: Path, *arguments: str) -> Any:
     task = SimpleNamespace(name="sst2", evaluation_split="validation", held_out=False)
-    return SimpleNamespace(config=parse(list(arguments)).config, folder=RunFolder(root), task=task, compute=CPU)
+    return SimpleNamespace(config=parse(list(arguments)).config, folder=RunFolder(root), task=task, compute=CPU,
+                           weights=KnownWeights("digest"))  # fmt: skip
 
 
 def test_a_search_counts_to_the_total_and_its_memory_to_the_peak(tmp_path: Path) -> None:
@@ -37,6 +39,7 @@ def test_a_search_counts_to_the_total_and_its_memory_to_the_peak(tmp_path: Path)
     assert (result["lora_parameters"], result["trainable_parameters"], result["mean_rank"]) == (320, 400, 2.5)
     assert list(result["metrics"].items()) == [("f1", 0.5), ("recall", 0.25)], "the main one first, the loss apart"
     assert result["loss"] == 0.75
+    assert result["base_weights"] == "digest"
     assert json.loads(json.dumps(result)) == result
 
 

@@ -45,6 +45,20 @@ def test_an_overwrite_that_was_stopped_resumes_and_begins_again_only_after_its_e
     assert len(again.trained) == 18
 
 
+@pytest.mark.trains
+def test_another_base_model_under_the_same_name_is_refused_until_all_is_trained_again(
+    verdict: Callable[..., Any],
+) -> None:
+    verdict(FakeLauncher(better(0.3), stop_after=7))
+    launcher = FakeLauncher(better(0.3), base="others")
+    with pytest.raises(UserError, match=r"^--model.name: .* no longer has the weights with which .*head-1 was"):
+        verdict(launcher)
+    assert len(launcher.trained) == 1, "a training on other weights ends the command"
+    again = FakeLauncher(better(0.3), base="others")
+    assert verdict(again, overwrite=True)[0]["ending"] == "matter"
+    assert len(again.trained) == 18
+
+
 CHANGED = {
     "--verdict.rows": ("5", "trained with 4000, now it is 5"),
     "--verdict.shuffle": ("type", "trained with 'size', now it is 'type'"),
