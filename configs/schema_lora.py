@@ -55,6 +55,9 @@ class LoraSettings:
     per rank; type: layers of one module type, such as all query projections."""
     draw: ranges.CountFromZero = 0
     """lora_shuffled, lora_random: which random draw to use for this seed; 0 is the first."""
+    draw_seed: ranges.SeedOrNull = None
+    """lora_shuffled, lora_random: the seed of the random draw. null: the run's seed; a number lets runs of several
+    seeds train at the same ranks."""
 
     def __post_init__(self) -> None:
         if self.target_modules == ranges.ALL_LINEAR:  # the word without brackets; later code sees lists only

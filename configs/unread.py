@@ -166,7 +166,7 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(("lora.shuffle",), lambda c: c.method != "lora_shuffled", f"{_METHOD}: it is read only for lora_shuffled"),
     Row(
-        ("lora.draw",), lambda c: c.method not in ("lora_shuffled", "lora_random"),
+        ("lora.draw", "lora.draw_seed"), lambda c: c.method not in ("lora_shuffled", "lora_random"),
         f"{_METHOD}: it is read only for lora_shuffled and lora_random",
     ),
     Row(("verdict",), lambda c: True, "without --stage verdict"),

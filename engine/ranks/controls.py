@@ -15,7 +15,7 @@ _LEAST_WEIGHT = 1e-3
 """Stands in for a weight of 0: such a layer gets components only when no other layer can take more."""
 
 Draw = tuple[int, int]
-"""A run's seed, and the number of the draw made with that seed."""
+"""A seed, and the number of the draw made with that seed."""
 
 Shapes = Mapping[str, tuple[int, int]]
 """Layer -> (outputs, inputs). A component has outputs + inputs parameters; no rank exceeds the smaller of the two."""

@@ -78,6 +78,7 @@ class Arms:
             ranks_from=_RANKS,
             shuffle=verdict.shuffle,
             draw=0,
+            draw_seed=None,
             r=self.uniform_rank,
         )
         retrain = dataclasses.replace(

@@ -118,8 +118,7 @@ def shuffled(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
     source = ranks_from(run.config)
     given = ranks.load(source)
     ranks.check_against(given, layer_shapes(model), source)
-    lora, seed = run.config.lora, run.config.seed
-    return controls.shuffled(given, layer_shapes(model), (seed, lora.draw), lora.shuffle), source
+    return controls.shuffled(given, layer_shapes(model), _draw(run), run.config.lora.shuffle), source
 
 
 def random(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
@@ -135,5 +134,11 @@ def random(model: PreTrainedModel, run: Context) -> tuple[RankRecord, Path]:
         like = ranks.load(source)
         ranks.check_against(like, layer_shapes(model), source)
         budget = ranks.count_parameters(like.kept, sizes)
-    names, draw = [layer.name for layer in like.layers], (run.config.seed, lora.draw)
-    return controls.random_ranks(names, layer_shapes(model), budget, like.k, draw, lora.cap), source
+    names = [layer.name for layer in like.layers]
+    return controls.random_ranks(names, layer_shapes(model), budget, like.k, _draw(run), lora.cap), source
+
+
+def _draw(run: Context) -> controls.Draw:
+    """The seed and the number of a run's random draw."""
+    lora, seed = run.config.lora, run.config.seed
+    return (seed if lora.draw_seed is None else lora.draw_seed), lora.draw

@@ -52,6 +52,11 @@ def test_the_seed_of_a_pair_is_another_but_its_rows_are_those_of_the_search() ->
     assert arms_of("--seed", "5", "--task.seed", "9").pair(1)["learned"].config.task.seed == 9
 
 
+def test_every_pair_has_a_shuffle_of_its_own_whatever_draws_the_run_names() -> None:
+    lora = arms_of("--lora.draw", "3", "--lora.draw_seed", "7").pair(2)["shuffled"].config.lora
+    assert (lora.draw, lora.draw_seed) == (0, None)
+
+
 def test_a_head_is_trained_at_two_seeds_and_a_base_model_without_one_evaluated_once() -> None:
     assert [cell.config.name for cell in arms_of().heads()] == ["head-1", "head-2"]
     assert [cell.config.name for cell in arms_of(*CHAT).heads()] == ["head-1"]

@@ -116,6 +116,25 @@ def test_random_ranks_of_a_budget_below_rank_1_stay_below_the_highest_rank(
     assert record.lora_parameters == SIZE * len(NAMES) // 2
 
 
+@pytest.mark.parametrize("method", ["lora_shuffled", "lora_random"])
+def test_runs_of_two_seeds_train_at_the_same_ranks_if_the_draw_has_its_own_seed(
+    tiny_config: Callable[..., RunConfig], begun: Callable[[RunConfig], Context], tmp_path: Path, method: str
+) -> None:
+    write_ranks(tmp_path / "x.json", [4, 3, 2, 1])
+
+    def drawn(*arguments: str) -> list[int]:
+        run = begun(tiny_config("--method", method, "--lora.ranks_from", str(tmp_path / "x.json"), *arguments))
+        record = METHODS[method].prepare(run.base(), run, 8).record
+        assert record is not None
+        return [layer.rank for layer in record.layers]
+
+    of_seeds = [drawn("--seed", seed, "--name", f"own{seed}") for seed in "1234"]
+    assert len({tuple(found) for found in of_seeds}) > 1
+    at_one_seed = [drawn("--seed", seed, "--lora.draw_seed", "3", "--name", f"one{seed}") for seed in "1234"]
+    assert at_one_seed == [of_seeds[2]] * 4
+    assert drawn("--lora.draw_seed", "3", "--lora.draw", "1", "--name", "next") != of_seeds[2]
+
+
 def test_the_ranks_of_the_run_are_taken_as_they_are_and_not_written_again(
     tiny_config: Callable[..., RunConfig], begun: Callable[[RunConfig], Context]
 ) -> None:
