@@ -226,6 +226,25 @@ def test_the_search_gets_its_share_of_the_baselines_rows(
     assert dict(searched)["autolora"] == steps
 
 
+def test_the_ratio_at_equal_speed_takes_lora_s_steps_at_the_speed_of_the_retraining(
+    glue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LoRA's own seconds do not enter: the machine was slower during its 10 steps."""
+    of_method = {"autolora": ({"search": 3.0, "retrain": 4.0, "total": 7.0}, 8), "lora": ({"total": 99.0}, 10)}
+
+    def run_stages(request: Request, *_: Any, **__: Any) -> RunFolder:
+        folder = RunFolder(Path(request.config.runs_folder) / str(request.config.name))
+        seconds, steps = of_method.get(request.config.method, ({"total": 1.0}, 1))
+        own = {"seconds": {"search": None, "retrain": 1.0} | seconds, "steps": {"search": None, "retrain": steps}}
+        write_json(folder.metrics, RESULT | own)
+        return folder
+
+    monkeypatch.setattr(total, "run_stages", run_stages)
+    numbers, (table,) = total.measure(total.TotalSettings(path=str(glue), tasks=["sst2"], seeds=[0, 1]))
+    assert numbers["over_lora_at_equal_speed"] == {"sst2": pytest.approx(7.0 / (10 * 4.0 / 8))}
+    assert str(table.caption).endswith("1.40")
+
+
 @pytest.mark.slow
 @pytest.mark.trains
 def test_answer(model_folder: ModelFolder, tmp_path: Path) -> None:
