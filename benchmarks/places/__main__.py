@@ -1,27 +1,32 @@
 """What LoRA in each layer is worth, from trainings at random places: `python -m benchmarks.places`.
 
---study: the folder of a study of lora_random at --lora.cap 1, such as places.yaml makes. A regression predicts the
-loss from the layers that had LoRA. It tells how much of the loss the places explain, and by how much LoRA in each
-layer lowers it (the layer's effect). The scores of --searched runs, and those that `python -m benchmarks.scores`
-measured, are compared with these effects and the losses.
+--study: the folder of a study of lora_random at --lora.cap 1, such as places.yaml makes. The same allocations (choices
+of layers) at two seeds tell how much of the loss the places decide. A regression predicts the loss from the layers
+that had LoRA; it tells in which layers LoRA lowers the loss more than in others (the layers' effects). The scores of
+--searched runs, and those that `python -m benchmarks.scores` measured, are compared with these effects and the losses.
 """
 
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from rich.table import Table
 
 from benchmarks.command import main
-from benchmarks.places.allocations import joined, of_study, read_table, write_table
-from benchmarks.places.effects import agreement, effects, explained
+from benchmarks.places.allocations import Allocations, joined, of_study, read_table, write_table
+from benchmarks.places.effects import effects, explained
+from benchmarks.places.judged import Judged, judge
 from benchmarks.places.picture import draw_effects
-from benchmarks.places.scores import measured_scores, scores_of
+from benchmarks.places.repeats import in_words, repeats
+from benchmarks.places.scores import measured_scores, refuse_other_rows, scores_of
+from benchmarks.places.tables import of_places, of_scores
 from configs.errors import UserError
 
 FEWEST = 20
-"""Fewer trainings tell nothing of dozens of layers."""
+"""Fewer allocations tell nothing of dozens of layers."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,9 @@ class PlacesSettings:
 
 
 def measure_places(settings: PlacesSettings) -> tuple[dict[str, Any], list[Table]]:
-    """The explained part of the loss, and how well each score foretells it. Raises UserError for too few trainings."""
+    """How much the places decide, and how well each score foretells it. Raises UserError for too few trainings."""
+    if settings.picture and Path(settings.picture).suffix != ".png":
+        raise UserError(f"--picture: {settings.picture} is not allowed; allowed: a name that ends with .png")
     known = Path(settings.table) if settings.table else None
     parts = [read_table(known)] if known and known.exists() else []
     parts += [of_study(Path(settings.study))] if settings.study else []
@@ -54,46 +61,36 @@ def measure_places(settings: PlacesSettings) -> tuple[dict[str, Any], list[Table
     found = joined(parts)
     if known and settings.study:
         write_table(found, known)
-    if len(found.table) < FEWEST:
-        raise UserError(f"--study: {len(found.table)} finished trainings are too few; allowed: {FEWEST} or more")
-    described, worth = explained(found), effects(found)
-    scores = {"number of layers: every layer counts the same": found.chosen[0] * 0 + 1}
+    count = len(found.mean)
+    if count < FEWEST:
+        raise UserError(f"--study: trainings at {count} allocations are too few; allowed: {FEWEST} or more")
+    refuse_other_rows([Path(folder) for folder in settings.searched], found.settings)
+    scores = {"number of layers: every layer counts the same": np.ones(len(found.layers))}
     scores |= scores_of([Path(folder) for folder in settings.searched], found.layers)
     if settings.measured:
         scores |= measured_scores(Path(settings.measured), found.layers)
-    judged = {name: agreement(score, found) for name, score in scores.items()}
     if settings.picture:
-        draw_effects(found.layers, worth, Path(settings.picture))
+        draw_effects(found.layers, effects(found), Path(settings.picture))
+    return _numbers(found, judge(scores, found))
+
+
+def _numbers(found: Allocations, judged: Mapping[str, Judged]) -> tuple[dict[str, Any], list[Table]]:
+    """The numbers for the JSON file, and the tables."""
+    described, again, gain = explained(found), repeats(found), found.gain
+    said = in_words(again, gain)
     numbers = {
-        "trainings": len(found.table), "gain": found.gain, "spread": float(found.centred.std(ddof=1)),
+        "trainings": len(found.table), "allocations": len(found.mean), "gain": gain, "said": said,
+        "spread": float(found.mean.std(ddof=1)), "places": None if again is None else asdict(again),
         "explained": {one.described_by: {"r2": one.r2, "spread": one.spread} for one in described},
-        "effects": dict(zip(found.layers, worth.tolist(), strict=True)),
-        "scores": {name: {"effects": own, "losses": losses} for name, (own, losses) in judged.items()},
+        "effects": dict(zip(found.layers, effects(found).tolist(), strict=True)),
+        "scores": {name: asdict(one) for name, one in judged.items()},
     }  # fmt: skip
-    return numbers, [_of_places(numbers), _of_scores(numbers)]
-
-
-def _of_places(numbers: dict[str, Any]) -> Table:
-    gain = numbers["gain"]
     gained = "" if gain is None else f", LoRA gains {gain:.4f}"
-    table = Table(title=f"{numbers['trainings']} trainings, losses spread by {numbers['spread']:.4f} nats{gained}")
-    table.add_column("the loss explained by")
-    for column in ("leave-one-out R2", "explained spread, nats", "explained spread / gain"):
-        table.add_column(column, justify="right")
-    for name, one in numbers["explained"].items():
-        part = f"{one['spread'] / gain:.1%}" if gain else "-"
-        table.add_row(name, f"{one['r2']:.2f}", f"{one['spread']:.4f}", part)
-    return table
-
-
-def _of_scores(numbers: dict[str, Any]) -> Table:
-    table = Table(title="Spearman correlation of scores known before the trainings")
-    table.add_column("score")
-    for column in ("with the layers' effects", "with the losses"):
-        table.add_column(column, justify="right")
-    for name, one in numbers["scores"].items():
-        table.add_row(name, *("-" if value is None else f"{value:.2f}" for value in one.values()))
-    return table
+    title = (
+        f"{len(found.table)} trainings of {len(found.mean)} allocations, whose mean losses spread by "
+        f"{numbers['spread']:.4f} nats{gained}"
+    )
+    return numbers, [of_places(described, again, gain, title, said), of_scores(judged, again, len(found.mean))]
 
 
 if __name__ == "__main__":

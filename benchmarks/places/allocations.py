@@ -1,8 +1,10 @@
 """Which layers had LoRA in which training, and the resulting loss: the cells of a study, or a table kept of them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,39 +15,47 @@ from engine.run.contents import read_result
 from engine.run.folder import RunFolder
 from engine.study.held_out import held_out_loss
 
-OF_RUN = ["seed", "draw", "loss"]
+OF_RUN = ["task", "seed", "draw", "loss"]
 """The columns of a table before those of the layers. `loss`: nats a label, at a fitted temperature."""
 HEAD = -1
 """The value of the column `draw` for a training of the head alone, in which no layer had LoRA."""
+_VARY = ("method", "seed", "lora.draw", "lora.cap", "lora.budget", "lora.draw_seed")
+"""The settings in which the cells of a study may differ; the head alone reads none of those of LoRA."""
 
 
 @dataclass(frozen=True)
 class Allocations:
-    """Trainings at ranks 0 and 1.
+    """Trainings at ranks 0 and 1. An *allocation* is a choice of layers that have rank 1.
 
-    `table`: a row for each training, with the columns seed, draw, loss and one for each layer: 1 if it had LoRA.
-    `head`: seed -> the loss of the head alone.
+    `table`: a row for each training, with the columns task, seed, draw, loss and one for each layer: 1 if it had LoRA.
+    `head`: seed -> the loss of the head alone. `settings`: those of the study's cells; empty if a table was read.
     """
 
     table: pd.DataFrame
     head: dict[int, float]
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def layers(self) -> list[str]:
         """The names of the layers."""
         return [str(name) for name in self.table.columns if name not in OF_RUN]
 
-    @property
-    def chosen(self) -> np.ndarray:
-        """Which layers had LoRA [trainings, layers], as numbers 0 and 1."""
-        found: np.ndarray = self.table[self.layers].to_numpy(dtype=float)
-        return found
+    @cached_property
+    def losses(self) -> pd.DataFrame:
+        """The loss of each allocation [allocations, seeds] less the mean of its seed, as seeds differ in more than
+        places; NaN where an allocation was not trained at a seed."""
+        found = self.table.assign(loss=self.table["loss"] - self.table.groupby("seed")["loss"].transform("mean"))
+        return found.pivot_table(index=self.layers, columns="seed", values="loss", aggfunc="mean")
 
     @property
-    def centred(self) -> np.ndarray:
-        """The loss of each training less the mean of its seed [trainings]: the seeds differ in more than places."""
-        losses = self.table["loss"]
-        found: np.ndarray = (losses - losses.groupby(self.table["seed"]).transform("mean")).to_numpy()
+    def chosen(self) -> np.ndarray:
+        """Which layers had LoRA [allocations, layers], as numbers 0 and 1."""
+        return np.array(self.losses.index.to_list(), dtype=float)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The mean of each allocation's losses over its seeds [allocations]."""
+        found: np.ndarray = self.losses.mean(axis=1).to_numpy()
         return found
 
     @property
@@ -60,12 +70,15 @@ class Allocations:
 def of_study(root: Path) -> Allocations:
     """The finished cells of a study with method lora_random at --lora.cap 1, and of method head, if it has any.
 
-    Raises UserError for a folder without such cells, and for a cell whose files are damaged or do not fit.
+    Raises UserError for a folder without such cells, for a cell whose files are damaged or do not fit, and for cells
+    that differ in more than seed and places.
     """
-    rows, head = [], {}
+    rows, head, settings = [], {}, dict[str, Any]()
     for path in sorted(root.glob("cells/*/metrics.json")):
         folder = RunFolder(path.parent)
-        result = read_result(path, "settings", "seed")
+        result = read_result(path, "method", "task", "settings", "seed")
+        _refuse_other(settings, result, path)
+        settings = settings or {"task": result["task"]} | result["settings"]
         loss, seed = held_out_loss(folder), result["seed"]
         if result["method"] == "head":
             head[seed] = loss
@@ -73,11 +86,23 @@ def of_study(root: Path) -> Allocations:
         record = ranks.load(folder.ranks)
         if record.rule != "random" or max(layer.rank for layer in record.layers) > 1:
             raise UserError(f"{folder.ranks}: its ranks are not random ranks of 0 and 1; --lora.cap 1 makes such")
-        draw = result["settings"].get("lora.draw", 0)
-        rows.append({"seed": seed, "draw": draw, "loss": loss} | {layer.name: layer.rank for layer in record.layers})
+        own = {"task": result["task"], "seed": seed, "draw": result["settings"].get("lora.draw", 0), "loss": loss}
+        rows.append(own | {layer.name: layer.rank for layer in record.layers})
+        if rows[-1].keys() != rows[0].keys():
+            raise UserError(f"{folder.ranks}: its layers are not those of the other cells")
     if not rows:
         raise UserError(f"{root}: it has no finished run of method lora_random; the study's command trains them")
-    return Allocations(_in_order(pd.DataFrame(rows)), head)
+    return Allocations(_in_order(pd.DataFrame(rows)), head, settings)
+
+
+def _refuse_other(settings: Mapping[str, Any], result: Mapping[str, Any], path: Path) -> None:
+    """Raises UserError if a cell differs from the first one in more than seed and places, such as in its task."""
+    for key, value in ({"task": result["task"]} | result["settings"]).items():
+        if key in settings and key not in _VARY and settings[key] != value:
+            raise UserError(
+                f"{path}: its {key} is {value!r}, that of the first cell {settings[key]!r}; allowed: trainings that "
+                f"differ in seed and places alone"
+            )
 
 
 def read_table(path: Path) -> Allocations:
@@ -89,8 +114,9 @@ def read_table(path: Path) -> Allocations:
         raise UserError(f"{path}: cannot be read as a CSV file: {error}") from error
     if list(table.columns[: len(OF_RUN)]) != OF_RUN or len(table.columns) == len(OF_RUN):
         raise UserError(f"{path}: it must have the columns {', '.join(OF_RUN)} and one for each layer")
-    if not all(map(pd.api.types.is_numeric_dtype, table.dtypes)) or table.isna().any(axis=None):
-        raise UserError(f"{path}: every value must be a number")
+    numbers = table.drop(columns="task")
+    if not all(map(pd.api.types.is_numeric_dtype, numbers.dtypes)) or table.isna().any(axis=None):
+        raise UserError(f"{path}: every value but those of task must be a number")
     alone = table[table["draw"] == HEAD]
     head = {int(seed): float(loss) for seed, loss in zip(alone["seed"], alone["loss"], strict=True)}
     return Allocations(_in_order(table.drop(index=alone.index)), head)
@@ -98,21 +124,26 @@ def read_table(path: Path) -> Allocations:
 
 def write_table(found: Allocations, path: Path) -> None:
     """Writes the trainings as a CSV file that `read_table` reads. Creates the folder."""
-    none = dict.fromkeys(found.layers, 0)
-    alone = [{"seed": seed, "draw": HEAD, "loss": loss} | none for seed, loss in sorted(found.head.items())]
+    same = {"task": found.table["task"].iloc[0], "draw": HEAD} | dict.fromkeys(found.layers, 0)
+    alone = [same | {"seed": seed, "loss": loss} for seed, loss in sorted(found.head.items())]
     path.parent.mkdir(parents=True, exist_ok=True)
-    pd.concat([pd.DataFrame(alone), found.table]).to_csv(path, index=False, float_format="%.6f")
+    every = pd.concat([pd.DataFrame(alone, columns=list(found.table.columns)), found.table])
+    every.to_csv(path, index=False, float_format="%.6f")
 
 
 def joined(parts: Sequence[Allocations]) -> Allocations:
     """All of these trainings; if one stands in several parts, the last of them counts.
 
-    Raises UserError if the parts are not of the same layers.
+    Raises UserError if the parts are not of the same layers or tasks.
     """
     if any(part.layers != parts[0].layers for part in parts):
         raise UserError("--study, --table: their trainings are not of the same layers")
-    table = pd.concat([part.table for part in parts]).drop_duplicates(["seed", "draw"], keep="last")
-    return Allocations(_in_order(table), {seed: loss for part in parts for seed, loss in part.head.items()})
+    table = pd.concat([part.table for part in parts])
+    if len(tasks := table["task"].unique()) > 1:
+        raise UserError(f"--study, --table: their trainings are of different tasks: {', '.join(map(str, tasks))}")
+    kept = table.drop_duplicates(["seed", "draw"], keep="last")
+    head = {seed: loss for part in parts for seed, loss in part.head.items()}
+    return Allocations(_in_order(kept), head, parts[-1].settings)
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,12 +1,11 @@
 """How far the places of LoRA explain the loss: a ridge regression, whose inputs are the layers that had LoRA, must
-predict the losses of trainings that were left out of its fit."""
+predict the losses of allocations that were left out of its fit."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
-from sklearn.linear_model import Ridge, RidgeCV
+from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -16,15 +15,15 @@ from engine.ranks.controls import module_type
 from engine.ranks.grid import grid_of
 
 _STRENGTHS = np.logspace(-2, 4, 25)
-"""Strengths of the ridge; each fit chooses one by leaving out one of its own trainings at a time."""
+"""Strengths of the ridge; each fit chooses one by leaving out one of its own allocations at a time."""
 
 
 @dataclass(frozen=True)
 class Explained:
     """What one description of the places explains.
 
-    `r2`: leave-one-out R2, below 0 if the description predicts worse than the mean. `spread`: the standard deviation
-    of the loss that it explains, in nats; 0 where r2 is below 0.
+    `r2`: leave-one-out R2 of the mean losses, at or below 0 if these allocations are too few to learn anything from
+    the description. `spread`: the standard deviation of the loss that it explains, in nats; 0 where r2 is below 0.
     """
 
     described_by: str
@@ -33,8 +32,8 @@ class Explained:
 
 
 def descriptions(found: Allocations) -> dict[str, np.ndarray]:
-    """Name -> numbers that describe the places of each training [trainings, numbers], from coarse to fine; each
-    description holds the one before."""
+    """Name -> numbers that describe each allocation [allocations, numbers], from coarse to fine; each but the last
+    holds the one before. The last, the layers alone, is the one of `effects`."""
     chosen = found.chosen
     kinds = pd.get_dummies(pd.Series([module_type(name) for name in found.layers])).to_numpy(dtype=float)
     blocks = pd.get_dummies(pd.Series([block for block, _ in grid_of(found.layers).cells])).to_numpy(dtype=float)
@@ -46,12 +45,13 @@ def descriptions(found: Allocations) -> dict[str, np.ndarray]:
         "and of which module type": coarse,
         "and in which block": places,
         "and exactly which layers": np.hstack([places, chosen]),
+        "exactly which layers, alone": chosen,
     }
 
 
 def explained(found: Allocations) -> list[Explained]:
-    """What each of the descriptions explains of the losses."""
-    losses = found.centred
+    """What each of the descriptions explains of the mean losses."""
+    losses = found.mean
     others = (losses.sum() - losses) / (len(losses) - 1)
     made = []
     for name, numbers in descriptions(found).items():
@@ -62,32 +62,27 @@ def explained(found: Allocations) -> list[Explained]:
 
 
 def effects(found: Allocations) -> np.ndarray:
-    """By how many nats LoRA in a layer lowers the loss [layers], by a ridge regression whose inputs say which layers
-    had LoRA."""
-    fitted = Ridge(_strength(found)).fit(found.chosen, found.centred)
-    result: np.ndarray = -fitted.coef_
+    """By how many nats LoRA in a layer lowers the loss more than LoRA in the layers that it displaces [layers].
+
+    All allocations cost the same, so that one layer can have LoRA only if others do without: effects are relative, and
+    their mean says nothing. By a ridge regression whose inputs say which layers had LoRA.
+    """
+    result: np.ndarray = slopes(found.chosen, -found.mean, strength(found))
     return result
 
 
-def agreement(score: np.ndarray, found: Allocations) -> tuple[float | None, float | None]:
-    """Spearman correlations of a score of the layers [layers]: with their effects, and with the trainings' losses.
-
-    The score of a training is the sum over the layers that had LoRA; the sign of the second correlation is such that
-    1 means that the score orders the trainings rightly. A correlation is None if the score is the same everywhere.
-    """
-    trainings = found.chosen @ score
-    return _spearman(score, effects(found)), _spearman(trainings, -found.centred)
+def slopes(chosen: np.ndarray, losses: np.ndarray, at: float) -> np.ndarray:
+    """The slopes of a ridge regression of strength `at`: [layers], or [layers, n] for n columns of `losses`
+    [allocations, n]."""
+    x, y = chosen - chosen.mean(axis=0), losses - losses.mean(axis=0)
+    found: np.ndarray = np.linalg.solve(x.T @ x + at * np.eye(x.shape[1]), x.T @ y)
+    return found
 
 
-def _spearman(one: np.ndarray, other: np.ndarray) -> float | None:
-    if np.ptp(one) == 0 or np.ptp(other) == 0:
-        return None
-    return float(spearmanr(one, other).statistic)
+def strength(found: Allocations) -> float:
+    """The strength of the ridge, chosen by leaving out one allocation at a time."""
+    return float(RidgeCV(_STRENGTHS).fit(found.chosen, found.mean).alpha_)
 
 
 def _ridge() -> Pipeline:
     return make_pipeline(StandardScaler(), RidgeCV(_STRENGTHS))
-
-
-def _strength(found: Allocations) -> float:
-    return float(RidgeCV(_STRENGTHS).fit(found.chosen, found.centred).alpha_)

@@ -1,4 +1,4 @@
-"""What LoRA in each layer is worth, as a map: blocks of the model across, projections down."""
+"""What LoRA in each layer is worth beside the others, as a map: blocks of the model across, projections down."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from engine.report.figures import plt, save_figure
 
 
 def draw_effects(layers: Sequence[str], effects: np.ndarray, path: Path) -> None:
-    """Draws by how many nats LoRA in each layer lowers the loss; blue: it lowers it, red: it raises it."""
+    """Draws the effects. Blue: LoRA in the layer lowers the loss more than in the layers it displaces; red: less."""
     grid = grid_of(layers)
     values = np.full((len(grid.projections), len(grid.blocks)), np.nan)
     for (column, row), effect in zip(grid.cells, effects, strict=True):
@@ -22,6 +22,8 @@ def draw_effects(layers: Sequence[str], effects: np.ndarray, path: Path) -> None
     axes.set_xticks(range(len(grid.blocks)), grid.blocks)
     axes.set_yticks(range(len(grid.projections)), grid.projections)
     axes.set_xlabel("block")
-    axes.set_title("by how many nats LoRA in a layer lowers the loss", fontsize=9)
+    axes.set_title(
+        "by how many nats LoRA in a layer lowers the loss\nmore than LoRA in the layers that it displaces", fontsize=9
+    )
     figure.colorbar(image, ax=axes)
     save_figure(figure, path)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +10,10 @@ from configs.errors import UserError
 from engine import ranks
 from engine.disk.files import read_json
 from engine.ranks import LayerRank, RankRecord
+from engine.ranks.rules import kept_components
+from engine.run.contents import read_searched
 from engine.run.folder import RunFolder
+from engine.verdict.again import ROWS
 
 Score = Callable[[LayerRank, RankRecord], float | None]
 """A score of a layer; None if the run has not measured the values from which the score is computed."""
@@ -32,7 +36,9 @@ def _contribution(layer: LayerRank, _: RankRecord) -> float | None:
 
 
 def _above(layer: LayerRank, record: RankRecord) -> float | None:
-    return float(sum(alpha >= 1 / record.k for alpha in layer.alpha)) if layer.alpha else None
+    if not layer.alpha:
+        return None
+    return float(kept_components(np.array([layer.alpha]), record.constraint).sum())  # type: ignore[arg-type]
 
 
 SCORES: Mapping[str, Score] = {
@@ -43,6 +49,27 @@ SCORES: Mapping[str, Score] = {
     "rank by the paper's threshold": _above,
 }
 """Name -> score, computed from the ranks.json of a search."""
+
+
+def refuse_other_rows(folders: Sequence[Path], settings: Mapping[str, Any]) -> None:
+    """Raises UserError for a search on other rows than the trainings of a study, which have these `settings`: some of
+    the rows that judge the trainings could be in the search's D_tr or D_val."""
+    for root in folders:
+        own = read_searched(RunFolder(root).search_summary).get("settings", {})
+        for key in (*ROWS.read, "task.seed"):
+            theirs, ours = _row_key(own, key), _row_key(settings, key)
+            if own and settings and theirs != ours:
+                raise UserError(
+                    f"--searched: {root} was searched with --{key} {theirs}, the trainings have {ours}: rows that "
+                    f"judge the trainings may have been searched on; allowed: a search with the study's own rows"
+                )
+
+
+def _row_key(settings: Mapping[str, Any], key: str) -> Any:
+    """The value of a key that decides which rows are taken; the seed of the data is the run's own unless it is
+    given."""
+    value = settings.get(key)
+    return settings.get("seed") if key == "task.seed" and value is None else value
 
 
 def scores_of(folders: Sequence[Path], layers: Sequence[str]) -> dict[str, np.ndarray]:

@@ -23,9 +23,11 @@ from configs.rules import moves_alpha
 from configs.schema import RunConfig
 from engine.answer.shares import integrate
 from engine.answer.stage import sample_of
+from engine.run.contents import read_searched
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
+from engine.run.same_data import data_change
 from engine.search.found import searched_model
 
 SHOWN = 5
@@ -73,7 +75,8 @@ def scores_of_search(folder: RunFolder, budget: float) -> tuple[list[str], dict[
     """The names of the layers, and each score [layers], of one finished search."""
     run = Context(load_config(folder.config), StopRequest(), folder=folder)
     _refuse(run.config, folder, budget)
-    d_tr, _ = run.halves()
+    _refuse_changes(run)
+    d_tr, d_val = run.halves()
     sample = sample_of(run, d_tr)
     model, gates = searched_model(run)
     statistics, weights = sample.statistics(model)
@@ -83,7 +86,7 @@ def scores_of_search(folder: RunFolder, budget: float) -> tuple[list[str], dict[
     return gates.names, {
         "share on D_tr: of the largest component": shares.mean().amax(dim=1),
         "gradient spectrum: the largest singular value, squared": gradient_spectrum(
-            run, run.data.train.select(d_tr), sample, gates.names
+            run, run.data.train.select(d_tr), sample, sample_of(run, d_val), gates.names
         ),
         f"ranks learned under the budget {budget:g}": learned_ranks(run, budget),
         "cost: fewer parameters first": -Tensor(costs).double(),
@@ -102,6 +105,14 @@ def _refuse(config: RunConfig, folder: RunFolder, budget: float) -> None:
         )
     if not config.answer.rows:
         raise UserError(f"--searched: {folder.root} has --answer.rows 0; allowed: runs with a larger number")
+
+
+def _refuse_changes(run: Context) -> None:
+    """Raises UserError if the rows, or the base model's weights, are no longer those of the search."""
+    searched, which = read_searched(run.folder.search_summary).get("data", {}), f"the search in {run.folder.root}"
+    if change := data_change(run, searched, f"{which} was done on", evaluated=False):
+        raise UserError(f"--searched: {change}; the scores need the rows of the search: bring the old data back")
+    run.weights.expect(searched.get("weights"), f"{which} was done with", "bring the old weights back")
 
 
 if __name__ == "__main__":

@@ -15,16 +15,17 @@ from engine.run.workbench import Workbench
 from problems.models.parts import layout
 
 
-def gradient_spectrum(run: Workbench, d_tr: Dataset, sample: Sample, groups: list[str]) -> Tensor:
+def gradient_spectrum(run: Workbench, d_tr: Dataset, of_tr: Sample, of_val: Sample, groups: list[str]) -> Tensor:
     """The largest singular value, squared, of dL_tr/dweight of each group [groups].
 
-    The gradient is that of the base model whose head alone was trained on D_tr, over the rows of the sample. Dropout
-    is off. `groups`: the names of layers, or of parts of fused layers.
+    The gradient is that of the base model whose head alone was trained on D_tr, over the rows of `of_tr`. Dropout is
+    off. The training of the head ends when the loss on `of_val` stops falling. `groups`: the names of layers, or of
+    parts of fused layers.
     """
-    model, _ = train_head(run, d_tr, sample)
+    model, _ = train_head(run, d_tr, of_val)
     places = layout(dict.fromkeys(groups, 1))
     modules = {place.layer: model.get_submodule(place.layer) for place in places.values()}
-    gradients = _gradients(model, list(modules.values()), sample)
+    gradients = _gradients(model, list(modules.values()), of_tr)
     by_layer = dict(zip(modules, gradients, strict=True))
     values = []
     for name in groups:

@@ -32,7 +32,7 @@ _FROM_RANKS = ("lora.ranks_from", "lora.k", "lora.r")
 from the run's folder, which may be moved."""
 
 
-_ROWS = Settings((
+ROWS = Settings((
     "task.type", "task.path", "task.revision", "task.name", "task.validation_path", "task.test_path",
     "task.holdout_share", "task.train_rows", "task.evaluation_split",
 ))  # fmt: skip
@@ -48,7 +48,7 @@ def refuse_other_rows(config: RunConfig, folder: RunFolder) -> None:
     what = f"the ranks in {folder.ranks} were chosen with"
     needed = "the verdict needs rows on which the ranks were not chosen"
     way_out = f"{needed}; give the old value, or --name for a run with other rows"
-    _ROWS.refuse_changed(recorded, config, what, way_out)
+    ROWS.refuse_changed(recorded, config, what, way_out)
     now, then = data_seed(config), recorded.get("task.seed")
     then = recorded.get("seed", now) if then is None else then
     if then != now:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -17,7 +18,7 @@ from tests.helpers.finished import write_finished
 def write_cell(
     root: Path, name: str, found: list[int], rule: str = "random", loss: float | None = 0.5, **result: Any
 ) -> Path:
-    folder = write_finished(root, name, "lora_random", loss, **result)
+    folder = write_finished(root, name, "lora_random", loss, **{"task": "sst2"} | result)
     layers = tuple(LayerRank(name, rank) for name, rank in zip(LAYERS, found, strict=True))
     if found:
         ranks.save(RankRecord(8, layers, rule=rule), folder / "ranks.json")
@@ -27,15 +28,26 @@ def write_cell(
 def test_the_finished_cells_of_a_study_are_read(tmp_path: Path) -> None:
     for seed, draw in ((2, 0), (1, 1), (1, 0)):
         chosen = [int(place % 3 == draw) for place in range(len(LAYERS))]
-        settings = {"lora.draw": draw}
+        settings = {"lora.draw": draw, "task.train_rows": 9}
         write_cell(tmp_path, f"{seed}-{draw}", chosen, loss=0.5 + draw, seed=seed, settings=settings)
-    write_finished(tmp_path, "head", "head", 0.9, seed=1)
+    write_finished(tmp_path, "head", "head", 0.9, seed=1, task="sst2", settings={"lora.budget": None})
     (tmp_path / "cells" / "not finished").mkdir()
     found = of_study(tmp_path)
     assert found.table[["seed", "draw", "loss"]].to_numpy().tolist() == [[1, 0, 0.5], [1, 1, 1.5], [2, 0, 0.5]]
     assert found.layers == LAYERS
-    assert found.chosen[1].tolist() == [float(place % 3 == 1) for place in range(len(LAYERS))]
     assert found.head == {1: 0.9}
+    assert found.settings["task.train_rows"] == 9
+
+
+def test_an_allocation_that_was_trained_at_two_seeds_is_one() -> None:
+    found = planted(np.zeros(len(LAYERS)), noise=0.1, allocations=5)
+    assert found.losses.shape == (5, 2)
+    assert np.allclose(found.losses.mean(), 0)
+    again = type(found)(found.table[found.table["draw"] + found.table["seed"] > 1], found.head)
+    assert np.isnan(again.losses.to_numpy()).sum() == 1
+    one = found.table[found.table["draw"] == 3]
+    place = [row.tolist() == one[LAYERS].iloc[0].tolist() for row in found.chosen.astype(int)].index(True)
+    assert found.mean[place] == pytest.approx(one["loss"].mean() - found.table["loss"].mean())
 
 
 @pytest.mark.parametrize(
@@ -54,13 +66,37 @@ def test_a_cell_that_does_not_fit_is_named(tmp_path: Path, change: dict[str, Any
     assert str(tmp_path / "cells" / "a") in str(caught.value)
 
 
+OTHER = {
+    "task": ({"task": "mrpc"}, "its task is 'mrpc', that of the first cell 'sst2'"),
+    "settings": ({"settings": {"task.train_rows": 9}}, "its task.train_rows is 9, that of the first cell 8"),
+}
+
+
+@pytest.mark.parametrize("what", OTHER)
+def test_cells_that_differ_in_more_than_seed_and_places_are_refused(tmp_path: Path, what: str) -> None:
+    """Of two tasks in one study, the second had silently replaced the first."""
+    changed, named = OTHER[what]
+    for name, own in {"a": {}, "b": changed}.items():
+        write_cell(tmp_path, name, [1] * len(LAYERS), **{"seed": 1, "settings": {"task.train_rows": 8}} | own)
+    with pytest.raises(UserError, match=rf"cells/b/metrics.json: {named}; allowed: trainings that differ in seed"):
+        of_study(tmp_path)
+
+
+def test_cells_with_lora_in_different_layers_are_refused(tmp_path: Path) -> None:
+    write_cell(tmp_path, "a", [1] * len(LAYERS), seed=1)
+    folder = write_cell(tmp_path, "b", [1] * len(LAYERS), seed=2)
+    ranks.save(RankRecord(8, (LayerRank("another", 1),), rule="random"), folder / "ranks.json")
+    with pytest.raises(UserError, match=r"b/ranks.json: its layers are not those of the other cells"):
+        of_study(tmp_path)
+
+
 def test_a_folder_without_such_cells_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no finished run of method lora_random"):
         of_study(tmp_path)
 
 
 def test_a_table_keeps_every_training(tmp_path: Path) -> None:
-    found = planted(pd.Series(range(len(LAYERS))).to_numpy() * 0.001)
+    found = planted(np.arange(len(LAYERS)) * 0.001)
     write_table(found, tmp_path / "new" / "kept.csv")
     again = read_table(tmp_path / "new" / "kept.csv")
     pd.testing.assert_frame_equal(again.table, found.table, rtol=1e-5, check_dtype=False)
@@ -68,13 +104,13 @@ def test_a_table_keeps_every_training(tmp_path: Path) -> None:
 
 
 def test_a_training_that_stands_in_both_counts_once() -> None:
-    found = planted(pd.Series(range(len(LAYERS))).to_numpy() * 0.001)
+    found = planted(np.arange(len(LAYERS)) * 0.001)
     again = joined([found, found])
     pd.testing.assert_frame_equal(again.table, found.table)
 
 
 def test_of_a_training_in_several_parts_the_last_counts() -> None:
-    found = planted(pd.Series(range(len(LAYERS))).to_numpy() * 0.001)
+    found = planted(np.arange(len(LAYERS)) * 0.001)
     newer = type(found)(found.table.assign(loss=found.table["loss"] + 1), dict.fromkeys(found.head, 9.0))
     again = joined([found, newer])
     pd.testing.assert_frame_equal(again.table, newer.table)
@@ -82,9 +118,16 @@ def test_of_a_training_in_several_parts_the_last_counts() -> None:
 
 
 def test_trainings_of_other_layers_are_not_joined() -> None:
-    found = planted(pd.Series(range(len(LAYERS))).to_numpy() * 0.001)
+    found = planted(np.arange(len(LAYERS)) * 0.001)
     other = type(found)(found.table.rename(columns={LAYERS[0]: "another"}), {})
     with pytest.raises(UserError, match="not of the same layers"):
+        joined([found, other])
+
+
+def test_trainings_of_two_tasks_are_not_joined() -> None:
+    found = planted(np.zeros(len(LAYERS)))
+    other = type(found)(found.table.assign(task="mrpc"), {})
+    with pytest.raises(UserError, match="are of different tasks: sst2, mrpc"):
         joined([found, other])
 
 
@@ -92,10 +135,10 @@ def test_trainings_of_other_layers_are_not_joined() -> None:
     ("content", "named"),
     [
         ("", "cannot be read as a CSV file"),
-        ("a,b\n1,2\n", "must have the columns seed, draw, loss and one for each layer"),
-        ("seed,draw,loss\n1,2,3\n", "and one for each layer"),
-        ("seed,draw,loss,x\n1,2,much,1\n", "every value must be a number"),
-        ("seed,draw,loss,x\n1,2,,1\n", "every value must be a number"),
+        ("a,b\n1,2\n", "must have the columns task, seed, draw, loss and one for each layer"),
+        ("task,seed,draw,loss\na,1,2,3\n", "and one for each layer"),
+        ("task,seed,draw,loss,x\na,1,2,much,1\n", "every value but those of task must be a number"),
+        ("task,seed,draw,loss,x\na,1,2,,1\n", "every value but those of task must be a number"),
     ],
 )
 def test_a_file_that_is_no_such_table_is_named(tmp_path: Path, content: str, named: str) -> None:

@@ -19,22 +19,29 @@ def run(*arguments: str) -> int:
 
 @pytest.mark.trains  # the JSON names the commit, which a process of its own tells
 def test_a_kept_table_is_enough_for_numbers_and_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_table(planted(np.linspace(0, 0.05, len(LAYERS)), noise=0.001), tmp_path / "kept.csv")
+    write_table(planted(np.linspace(0, 0.05, len(LAYERS)), noise=0.001, allocations=60), tmp_path / "kept.csv")
     places = {name: str(tmp_path / f"made.{name}") for name in ("json", "png")}
     assert run("--table", str(tmp_path / "kept.csv"), "--json", places["json"], "--picture", places["png"]) == 0
     numbers = read_json(Path(places["json"]))
-    assert numbers["trainings"] == 60
+    assert (numbers["trainings"], numbers["allocations"]) == (120, 60)
+    assert numbers["places"]["interval"][0] > 0.02
+    assert "some places are better than others" in numbers["said"]
     assert numbers["explained"]["and exactly which layers"]["r2"] > 0.8
     assert list(numbers["effects"]) == LAYERS
     assert Image.open(places["png"]).width > 300
     shown = capsys.readouterr().out
-    assert "60 trainings" in shown
+    assert "120 trainings of 60 allocations" in shown
     assert "number of layers" in shown
 
 
 def test_too_few_trainings_and_none_at_all_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 2
     assert "--study, --table: give at least one of them" in capsys.readouterr().err
-    write_table(planted(np.zeros(len(LAYERS)), trainings=10), tmp_path / "kept.csv")
+    write_table(planted(np.zeros(len(LAYERS)), allocations=10), tmp_path / "kept.csv")
     assert run("--table", str(tmp_path / "kept.csv")) == 2
-    assert "10 finished trainings are too few; allowed: 20 or more" in capsys.readouterr().err
+    assert "trainings at 10 allocations are too few; allowed: 20 or more" in capsys.readouterr().err
+
+
+def test_a_picture_of_another_kind_is_refused_before_anything_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--study", "none", "--picture", "x.txt") == 2
+    assert "--picture: x.txt is not allowed; allowed: a name that ends with .png" in capsys.readouterr().err

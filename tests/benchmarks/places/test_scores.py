@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks.places.scores import measured_scores, scores_of
+from benchmarks.places.scores import measured_scores, refuse_other_rows, scores_of
 from configs.errors import UserError
 from engine import ranks
+from engine.disk.files import write_json
 from engine.ranks import LayerRank, RankRecord
+from engine.run.folder import RunFolder
 
 NAMES = ["a.0.query", "a.1.query"]
 
@@ -39,6 +41,25 @@ def test_ranks_without_measurements_are_a_score_of_their_own(tmp_path: Path) -> 
     record = RankRecord(8, (LayerRank(NAMES[0], 3), LayerRank(NAMES[1], 0)), rule="eva")
     ranks.save(record, tmp_path / "ranks.json")
     assert {name: own.tolist() for name, own in scores_of([tmp_path], NAMES).items()} == {"rank by eva": [3.0, 0.0]}
+
+
+def test_the_threshold_is_that_of_the_constraint(tmp_path: Path) -> None:
+    """With sigmoid it is 1/2 and not 1/k, which each of these alphas reaches."""
+    layers = (LayerRank(NAMES[0], 2, alpha=(0.6, 0.5, 0.3)), LayerRank(NAMES[1], 0, alpha=(0.4, 0.4, 0.4)))
+    ranks.save(RankRecord(3, layers, "sigmoid"), tmp_path / "ranks.json")
+    assert scores_of([tmp_path], NAMES)["rank by the paper's threshold"].tolist() == [2.0, 0.0]
+
+
+def test_a_search_on_other_rows_than_the_trainings_is_refused(tmp_path: Path) -> None:
+    """Its D_val could hold rows on which the trainings are judged."""
+    own = {"task.train_rows": 9, "task.seed": None, "seed": 0}
+    write_json(RunFolder(tmp_path).search_summary, {"settings": own})
+    refuse_other_rows([tmp_path], {"task.train_rows": 9, "task.seed": 0, "seed": 5})
+    refuse_other_rows([tmp_path], {})
+    for other in ({"task.train_rows": 8, "task.seed": 0}, {"task.train_rows": 9, "task.seed": 3}):
+        key = "task.train_rows 9" if other["task.train_rows"] == 8 else "task.seed 0"
+        with pytest.raises(UserError, match=f"was searched with --{key}, the trainings have"):
+            refuse_other_rows([tmp_path], {"seed": 5} | other)
 
 
 def test_a_run_without_ranks_or_with_other_layers_is_named(tmp_path: Path) -> None:

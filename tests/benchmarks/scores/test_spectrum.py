@@ -27,10 +27,10 @@ def test_it_is_the_largest_singular_value_of_the_mean_gradient(
 ) -> None:
     names, outputs_at = CASES[kind]
     run = run_of(tiny_config(*MEASURED, "--search.dropout", "false", kind=kind))
-    d_tr, _ = run.halves()
-    sample, rows = sample_of(run, np.asarray(d_tr)), run.data.train.select(d_tr)
-    found = gradient_spectrum(run, rows, sample, names)
-    model, _ = train_head(run, rows, sample)  # the same training again
+    d_tr, d_val = (np.asarray(half) for half in run.halves())
+    sample, of_val, rows = sample_of(run, d_tr), sample_of(run, d_val), run.data.train.select(d_tr)
+    found = gradient_spectrum(run, rows, sample, of_val, names)
+    model, _ = train_head(run, rows, of_val)  # the same training again
     model.requires_grad_(True)
     model.eval()
     batch = run.data.collate(list(rows))

@@ -1,0 +1,73 @@
+"""What allocations have in common at two seeds, on losses whose spread from places and from luck is planted."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from benchmarks.places.allocations import Allocations
+from benchmarks.places.repeats import FEWEST, Repeats, in_words, repeats
+from tests.helpers.allocations import LAYERS, planted
+
+SOME = np.linspace(0.0, 0.05, len(LAYERS))
+
+
+def of_places(found: Allocations) -> float:
+    """The spread of the losses without noise."""
+    return float((-found.chosen @ SOME).std(ddof=1))
+
+
+@pytest.mark.parametrize("seeds", [(1, 2), (1, 2, 3)])
+def test_the_spread_from_the_places_is_told_from_the_luck_of_the_seed(seeds: tuple[int, ...]) -> None:
+    exact, noise = planted(SOME, allocations=400, seeds=seeds), 0.05
+    found = repeats(planted(SOME, noise=noise, allocations=400, seeds=seeds))
+    assert found is not None
+    truth = of_places(exact)
+    assert found.allocations == len(exact.losses)
+    assert found.spread == pytest.approx(truth, rel=0.1)
+    assert found.interval[0] < truth < found.interval[1]
+    assert found.correlation == pytest.approx(truth**2 / (truth**2 + noise**2), abs=0.1)
+    assert found.reliability == pytest.approx(truth**2 / (truth**2 + noise**2 / len(seeds)), abs=0.1)
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+    exact = planted(SOME, allocations=40)
+    hits = 0
+    for seed in range(100):
+        noise = np.random.default_rng(seed).normal(0, 0.05, len(exact.table))
+        found = repeats(Allocations(exact.table.assign(loss=exact.table["loss"] + noise), {}))
+        assert found is not None
+        hits += found.interval[0] <= of_places(exact) <= found.interval[1]
+    assert 80 <= hits <= 97
+
+
+def test_if_places_do_nothing_the_spread_is_small_and_the_words_say_so() -> None:
+    found = repeats(planted(np.zeros(len(LAYERS)), noise=0.01, allocations=70))
+    assert found is not None
+    assert found.spread < 0.005
+    assert found.interval[0] == 0
+    assert found.reliability < 0.3
+    assert "less than 2%, so that there is no best choice" in in_words(found, gain=1.0)
+
+
+def test_without_repeated_allocations_nothing_is_said_of_places() -> None:
+    alone = planted(SOME, noise=0.01, seeds=(1,))
+    assert repeats(alone) is None
+    assert in_words(None, 0.1).startswith(f"Fewer than {FEWEST} allocations were trained at two seeds")
+    assert repeats(planted(SOME, allocations=FEWEST - 1)) is None
+    assert repeats(planted(SOME, allocations=FEWEST)) is not None
+
+
+def test_the_words_tell_more_than_a_part_of_the_gain_from_not_knowing() -> None:
+    found = Repeats(70, 0.006, (0.004, 0.008), 0.3, 0.46)
+    assert in_words(found, 0.1) == (
+        "The places cause a spread of 0.0060 nats (0.0040 to 0.0080), 6.0% of LoRA's gain (4.0% to 8.0%): more than "
+        "2%, so that some places are better than others."
+    )
+    unsure = dataclasses.replace(found, interval=(0.001, 0.008))
+    assert in_words(unsure, 0.1).endswith(": these trainings cannot tell whether it is more than 2%.")
+    assert (
+        in_words(found, None)
+        == in_words(found, -0.1)
+        == ("The places cause a spread of 0.0060 nats (0.0040 to 0.0080).")
+    )
