@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from problems.data import Batch
 from problems.hypergradients import Tensors
 from problems.machine.compute import Compute
-from problems.machine.heap import Heap
+from problems.machine.heap import HEAP
 from problems.machine.processes import ALONE, Processes
 
 Part = tuple[dict[str, Tensor], float]
@@ -57,7 +57,6 @@ class BilevelProblem(ImplicitProblem):
         self.compute = compute
         self.passes = passes or Passes()
         self.processes = processes
-        self._heap = Heap()
         self.last_loss: Tensor = torch.tensor(float("nan"))
         self.skipped = torch.tensor(False, device=compute.device)
         self.skip_count = torch.tensor(0, device=compute.device)
@@ -96,7 +95,7 @@ class BilevelProblem(ImplicitProblem):
         inputs, share = part
         self.passes.forward += 1
         if self.compute.device.type == "cpu":
-            self._heap.tidy()  # the graph of the pass before has been freed, and this pass has other sizes
+            HEAP.tidy()  # the graph of the pass before has been freed, and this pass has other sizes
         with self.compute.autocast():
             loss = self.training_step(inputs)
         return loss if share == 1 else loss * share

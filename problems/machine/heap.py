@@ -35,3 +35,7 @@ class Heap:
         if self.give_back is not None and (now := self.clock()) >= self._last + SECONDS:
             self._last = now
             self.give_back()
+
+
+HEAP = Heap()
+"""The heap of this process."""
