@@ -40,7 +40,8 @@ class LoraSettings:
     types together, the best three, and so on up to all types; six types take eleven trainings."""
     trials: ranges.Count = 8
     """optuna: how many trials are trained on D_tr; the ranks of the trial that is best on D_val are retrained. The
-    first trial has uniform ranks, the rest of the first half (at most ten) random ranks; TPE proposes the others."""
+    first trial has ranks as even as the budget allows, the rest of the first half (at most ten) random ranks; TPE
+    proposes the others."""
     rho: ranges.Rho = 2.0
     """eva: no layer gets a rank above rho * r. 1: r in every layer. PEFT's default: 2."""
     grid: ranges.Ranks = field(default_factory=lambda: [1, 2, 4, 8])

@@ -1,6 +1,7 @@
 """Carry out what the command line asks for: a run, a study or a verdict; scores, a folder to show, or a wandb view."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from engine.report.summary import print_result, print_verdict
 from engine.retrain.progress import print_progress
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
+from engine.run.places import options_of
 from engine.run.settling import Places, settle_if_free
 from engine.stages import run_stages
 from engine.study.early import refuse_early
@@ -70,6 +72,15 @@ def _is_study(config: RunConfig) -> bool:
     return bool(config.study.axes or config.study.variants)
 
 
+def _way_to_report(request: Request) -> str:
+    """What to do if the run's folder has no config.yaml: --config may be the config.yaml of a run that was moved."""
+    given = Path(request.source).absolute()
+    moved = RunFolder(given.parent)
+    if moved.config == given and given.is_file() and "--runs_folder" in (options := options_of(moved)):
+        return f"if the run was moved, give also {shlex.join(options[2:])}"
+    return "--stage all writes it"
+
+
 def _as_it_ran(request: Request) -> Request:
     """The request, with the settings of config.yaml in the run's folder instead of those of the command.
 
@@ -80,7 +91,7 @@ def _as_it_ran(request: Request) -> Request:
     path = RunFolder.of(request.config).config
     settle_if_free(path.parent)
     if not path.exists():
-        raise UserError(f"--stage report: {path} does not exist, but a report needs it; --stage all writes it")
+        raise UserError(f"--stage report: {path} does not exist, but a report needs it; {_way_to_report(request)}")
     # The report of a run that used torchrun or a GPU can be drawn without them.
     ran = load_config(path, {name: getattr(request.config, name) for name in _OF_THE_MACHINE})
     if _is_study(ran):

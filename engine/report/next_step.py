@@ -22,7 +22,10 @@ _LONG = 60
 
 
 def print_next(request: Request) -> None:
-    """Prints the next commands to try, each in one line that can be pasted into a shell."""
+    """Prints the next commands to try, each in one line that can be pasted into a shell; none for a cell of a study,
+    beside which no other run may lie."""
+    if RunFolder.of(request.config).root.parent.name == "cells":
+        return
     for word, (command, why) in zip(("next", "or"), next_steps(request), strict=False):
         console.print(f"{word:>17}  {command}   # {why}", highlight=False, soft_wrap=True, style="bold")
 

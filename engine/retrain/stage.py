@@ -38,8 +38,7 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     """
     _refuse_changes(run)
     folder, data, method = run.folder, run.data, METHODS[run.config.method]
-    sweeps = run.config.retrain.learning_rates and not evaluates_base(run.config)
-    rate = choose_learning_rate(run) if sweeps else run.config.retrain.learning_rate
+    rate = _rate(run)
     at_rate = run.under(with_rate(run.config, rate))
     set_seed(run.config.seed)
     prepared = method.prepare(run.base(), at_rate, len(data.train))
@@ -69,6 +68,14 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     if fitted.curve:
         losses = {"loss": [point["loss"] for point in fitted.curve]}
         tracker.lines("retrain/training loss", [point["step"] for point in fitted.curve], losses)
+
+
+def _rate(run: Context) -> float:
+    """The learning rate of the training; chooses it if several rates are given."""
+    rates = run.config.retrain.learning_rates
+    if not rates or evaluates_base(run.config):
+        return run.config.retrain.learning_rate
+    return choose_learning_rate(run) if len(rates) > 1 else rates[0]
 
 
 def _say_what_is_trained(run: Context, trainable: int) -> None:

@@ -61,7 +61,8 @@ def between_rows(results: pd.DataFrame, axes: Sequence[str], by: str, column: st
     results = _with(results, column)
     others = [axis for axis in axes if axis not in (SEED, by) and axis in results]
     # The values on all axes but the seed and `by`, as one text.
-    results = results.assign(place=results[others].astype(str).agg(", ".join, axis=1) if others else "")
+    places = results[others].itertuples(index=False, name=None)
+    results = results.assign(place=[", ".join(map(str, place)) for place in places])
     names = list(dict.fromkeys(results[by]))
     table = pd.DataFrame({by: names})
     for other in names:

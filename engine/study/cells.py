@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from configs.errors import UserError
-from configs.rules import evaluates_base
+from configs.rules import CHOOSING_RANKS, WITHOUT_LORA, evaluates_base
 from configs.schema import RunConfig, StudyConfig
 from configs.values import with_values
 from engine import ranks
@@ -134,10 +134,12 @@ def damage(cell: Cell) -> str:
         read_result(cell.folder.metrics, *RESULT_KEYS)
         if cell.folder.ranks.exists():
             ranks.load(cell.folder.ranks)
+        elif cell.config.method not in WITHOUT_LORA:
+            raise UserError(f"{cell.folder.ranks}: does not exist")
         if cell.folder.row_losses.exists():
             held_out_loss(cell.folder)
     except UserError as error:
-        return f"{cell.config.name}: {error}"
+        return f"{cell.config.name}: {error}; to train the cell again, remove {cell.folder.root}"
     return ""
 
 
@@ -156,7 +158,9 @@ def with_chosen_rate(cell: Cell, cells: Sequence[Cell]) -> Cell:
             f"--study.sweep_once: cell {first.config.name}, which chooses the learning rate, has not finished, or its "
             f"metrics.json is damaged"
         )
-    values = {"retrain.learning_rate": rate, "retrain.learning_rates": []}
+    values: dict[str, Any] = {"retrain.learning_rate": rate, "retrain.learning_rates": []}
+    if cell.config.method in CHOOSING_RANKS:  # its trials stay at the rate of the first seed's trials
+        values = {"retrain.learning_rates": [rate]}
     return Cell(cell.values, with_values(cell.config, values))
 
 

@@ -27,15 +27,13 @@ def searched_rows(results: pd.DataFrame, axes: Sequence[str]) -> list[str]:
 def _named(results: pd.DataFrame, axes: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
     """`results` with a column `name`, and the names of the columns in which the two runs of a pair agree.
 
-    `name` is the variant or the method if the study has that axis, else all values of the row. The columns are task,
-    seed and every other axis.
+    `name` is the variant, the method, or both, whichever of these axes the study has; without them, all values of the
+    row. The columns are task, seed and every other axis.
     """
     keys = row_keys(results, axes)
-    by = next((axis for axis in ("variant", "method") if axis in keys), None)
-    if by is None:
-        return labelled(results, axes).rename(columns={"row": "name"}), [k for k in (TASK, SEED) if k in results]
-    others = [key for key in keys if key != by]
-    return results.assign(name=results[by]), [k for k in (TASK, SEED, *others) if k in results]
+    by = [key for key in keys if key in ("method", "variant")] or keys
+    named = labelled(results, by).rename(columns={"row": "name"})
+    return named, [key for key in (TASK, SEED, *(key for key in keys if key not in by)) if key in results]
 
 
 def pairs_with(
@@ -58,6 +56,9 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS, column:
     """Row `ours` against each other row on the same task and seed: mean difference with its standard error over the
     pairs, wins, Wilcoxon p.
 
+    A task and seed is one pair. If it has several runs on further axes, their mean difference counts: an axis that one
+    of the rows does not read would otherwise count the same run several times.
+
     `column`: SCORE, each task's metric, or LOSS, the log loss. A positive difference says that `ours` is better, also
     for a loss or an error, of which less is better. p is two-sided, and left out if fewer than six pairs differ;
     beside it, if any is known, stands the p that Holm's method corrects for the number of rows of the table. The table
@@ -68,15 +69,17 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS, column:
         if name == ours:
             continue
         lower = pairs["main_metric"].isin(ERRORS) if column == SCORE else True
+        every = (pairs[f"{column}_reference"] - pairs[column]) * np.where(lower, -1, 1)
+        units = [pairs[key] for key in (TASK, SEED) if key in pairs]
         # Rounded, as floats would break ties between metrics that count rows.
-        difference = ((pairs[f"{column}_reference"] - pairs[column]) * np.where(lower, -1, 1)).round(_DIGITS)
+        difference = (every.groupby(units).mean() if units else every).round(_DIGITS)
         sizes = pairs["lora_parameters_reference"] / pairs["lora_parameters"].replace(0, np.nan)
         rows.append(
             {
                 f"{ours} against": name,
-                "pairs": len(pairs),
+                "pairs": len(difference),
                 "mean difference": float(difference.mean()),
-                "standard error": float(difference.std(ddof=1)) / len(pairs) ** 0.5,
+                "standard error": float(difference.std(ddof=1)) / len(difference) ** 0.5,
                 "better": int((difference > 0).sum()),
                 "equal": int((difference == 0).sum()),
                 "worse": int((difference < 0).sum()),

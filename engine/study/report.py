@@ -36,7 +36,8 @@ _DISTANCE = "Distance to the exact hypergradient, mean over the probed steps"
 _COST = "Cost of one step (inner and outer)"
 NOTES = {
     _PAIRED: "A positive mean difference says that the row in the title is better, also where less is better, as for "
-    "a loss; its standard error is over the pairs. p: two-sided, by Wilcoxon's signed-rank test; at least six pairs "
+    "a loss; its standard error is over the pairs. Runs of one task and seed that differ on further axes count as one "
+    "pair, with their mean difference. p: two-sided, by Wilcoxon's signed-rank test; at least six pairs "
     "must differ. Ratio: the LoRA parameters of the row in the title divided by those of the row in the table.",
     _DISTANCE: "Cosine and norm ratio are those of the implicit term; the total cosine is that of the whole outer "
     "gradient, and the last column the size of the implicit term divided by that of the direct one.",

@@ -3,6 +3,7 @@
 from configs.files import load_config
 from engine.run.contents import read_result
 from engine.run.folder import RunFolder
+from engine.study.cells import cell_name
 from engine.study.combinations import combinations
 from engine.study.folder import StudyFolder
 from engine.terminal.console import console
@@ -11,10 +12,13 @@ from engine.terminal.console import console
 def print_study(folder: StudyFolder) -> None:
     """Prints how many cells are finished, and the table or, if it is not written yet, the finished cells' results."""
     begun = sorted(path.parent for path in folder.cells_begun)
-    finished = [root for root in begun if RunFolder(root).metrics.exists()]
     study = load_config(folder.config, {"strategy": "auto"}).study if folder.config.exists() else None
-    cells = sum(1 for _ in combinations(study)) if study else len(begun)
-    console.print(f"{len(finished)} of {cells} cells are finished, {len(begun) - len(finished)} half-done")
+    if study is not None:  # cells of values that the study no longer has do not count
+        names = {cell_name(values) for values in combinations(study)}
+        begun = [root for root in begun if root.name in names]
+    finished = [root for root in begun if RunFolder(root).metrics.exists()]
+    count = len(begun) if study is None else len(names)
+    console.print(f"{len(finished)} of {count} cells are finished, {len(begun) - len(finished)} half-done")
     if folder.table.exists():
         print_table(folder)
         return

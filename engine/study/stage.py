@@ -64,7 +64,8 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
 def _run(request: Request, folder: StudyFolder, stop: StopRequest) -> None:
     config = request.config
     failed = run_cells(request, folder, expand(config, folder), stop)
-    if request.stage == "all":
+    if request.stage == "all" and config.study.probe.steps:
+        write_study_report(config, folder)  # the comparison takes long, and may be stopped
         run_probe(config, folder, stop)
     pictures = write_study_report(config, folder)
     if request.overwrite:
@@ -76,8 +77,8 @@ def _run(request: Request, folder: StudyFolder, stop: StopRequest) -> None:
         final = StudyFolder.of(config)
         stays = f", and {final.root} is not touched until all have finished" if folder != final else ""
         raise UserError(
-            f"{len(failed)} of the study's cells failed, and the results lack them; the same command tries "
-            f"the failed ones again{stays}; the first failure: {failed[0]}"
+            f"{len(failed)} of the study's cells failed or are damaged, and the results lack them; the same command "
+            f"tries those that failed again{stays}; the first failure: {failed[0]}"
         )
 
 

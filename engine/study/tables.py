@@ -1,6 +1,7 @@
 """The tables of a study: a row for each combination of its axes; metric and log loss by task, as the paper's Tables 1
 and 4; the cost over AdaLoRA's, as the paper's Table 5."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import pandas as pd
@@ -11,6 +12,8 @@ from engine.study.values import word
 from engine.study.words import span, spread
 
 COST_REFERENCE = "adalora"
+DIGITS = 3
+"""The decimals of numbers in a table, unless it has its own."""
 
 
 def summarise(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
@@ -55,7 +58,7 @@ def losses_by_task(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
 
 
 def _by_task(
-    results: pd.DataFrame, axes: Sequence[str], column: str, unit: Callable[[pd.DataFrame], str], digits: int = 3
+    results: pd.DataFrame, axes: Sequence[str], column: str, unit: Callable[[pd.DataFrame], str], digits: int = DIGITS
 ) -> pd.DataFrame:
     table = labelled(results, axes)
     titles = {task: f"{task} ({unit(cells)})" for task, cells in table.groupby(TASK, sort=False)}
@@ -65,7 +68,8 @@ def _by_task(
         row: dict[str, object] = {"": name}
         row |= {title: spread(group.loc[group[TASK] == task, column], digits=digits) for task, title in titles.items()}
         # Means over different tasks cannot be compared.
-        row["mean"] = float(medians.mean()) if len(medians) == len(titles) else float("nan")
+        mean = float(medians.mean()) if medians.notna().sum() == len(titles) else float("nan")
+        row["mean"] = mean if digits == DIGITS or math.isnan(mean) else f"{mean:.{digits}f}"
         rows.append({**row, **_sizes(group), "runs": len(group)})
     return pd.DataFrame(rows)
 

@@ -228,6 +228,17 @@ def test_a_report_is_told_to_wandb_as_its_run_was_unless_asked_otherwise(
     assert [request.config.tracking.wandb for request in drawn] == [told]
 
 
+def test_a_report_of_a_run_that_was_moved_names_the_options_that_find_it(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    config = tiny_config()
+    moved = RunFolder(tmp_path / "other" / "place")
+    write_text(moved.config, to_yaml(config))
+    options = rf"if the run was moved, give also --name place --runs_folder {tmp_path}/other$"
+    with pytest.raises(UserError, match=options):
+        start(Request(config, "report", False, str(moved.config)))
+
+
 BROKEN = {
     "not there": (None, r" does not exist, but a report needs it; --stage all writes it"),
     "empty": ("", "needs keys with values; holds null"),

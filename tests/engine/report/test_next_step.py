@@ -3,6 +3,7 @@
 import dataclasses
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -148,6 +149,15 @@ def test_with_nothing_else_to_tell_it_is_another_hypergradient(tiny_config: Conf
         found = parsed(next_step(request)[0]).config
         assert found.hypergradient.type == other
         assert found.answer.from_run is None, "another hypergradient is another search"
+
+
+def test_beside_a_cell_of_a_study_nothing_is_proposed(
+    tiny_config: Config, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A run among the cells would count as one of them, and be deleted when the study is overwritten."""
+    request, _ = asked(tiny_config("--runs_folder", str(tmp_path / "study" / "cells")))
+    print_next(request)
+    assert capsys.readouterr().out == ""
 
 
 def test_it_is_printed_in_one_line_however_narrow_the_window(

@@ -72,6 +72,13 @@ def test_approximations_are_compared_at_one_place_on_the_other_axes() -> None:
     assert math.isnan(table.loc["darts", "darts"]), "one seed at each place"
 
 
+def test_a_study_of_several_axes_without_shares_has_no_table_of_shares() -> None:
+    """With two further axes the report had failed, after all cells were trained."""
+    rows = [(kind, rank, epochs, 0, None) for kind in ("darts", "exact") for rank in (1, 2) for epochs in (1, 2)]
+    frame = pd.DataFrame(rows, columns=[KIND, "lora.r", "retrain.epochs", "seed", "shares"])
+    assert between_rows(frame, [KIND, "lora.r", "retrain.epochs", "seed"], KIND, "shares").empty
+
+
 def test_ranks_that_are_all_alike_agree_with_nothing() -> None:
     frame = pd.DataFrame({KIND: ["darts", "exact"], "ranks": [[4, 4, 4], [1, 2, 3]]})
     table = between_rows(frame, [], KIND).set_index(KIND)

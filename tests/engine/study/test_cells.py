@@ -11,6 +11,9 @@ import pytest
 from configs.errors import UserError
 from configs.schema import RunConfig, StudyConfig
 from configs.values import with_values
+from engine import ranks
+from engine.disk.files import write_json
+from engine.ranks import LayerRank, RankRecord
 from engine.study.cells import Cell, cell_name, damage, expand, reads, with_chosen_rate
 from engine.study.folder import StudyFolder
 from tests.helpers.studies import AXES, VARIANTS, with_study
@@ -285,9 +288,25 @@ def test_damaged_losses_of_rows_are_damage(tiny_config: Callable[..., RunConfig]
         "learning_rate": 1e-4, "seconds": {"total": 1.0}, "steps": {},
     }  # fmt: skip
     cell.folder.metrics.write_text(json.dumps(result))
+    assert damage(cell) == (
+        f"seed-0: {cell.folder.ranks}: does not exist; to train the cell again, remove {cell.folder.root}"
+    ), "the cell had counted without its ranks, or the maps of ranks had failed"
+    ranks.save(RankRecord(4, (LayerRank("a", 1),)), cell.folder.ranks)
     assert damage(cell) == ""
     cell.folder.row_losses.write_text("no table")
     assert "row_losses.parquet: not readable as parquet" in damage(cell)
+
+
+def test_a_method_that_chooses_ranks_keeps_the_rate_of_its_trials(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    """The trials of the first seed had trained at another rate than those of the others."""
+    given = ("--retrain.learning_rates", "[1e-3,3e-3]", "--retrain.learning_rate", "1e-3")
+    config = dataclasses.replace(tiny_config("--method", "lora_grid", *given), study=StudyConfig({"seed": [0, 1]}))
+    first, second = cells = expand(config, StudyFolder(tmp_path))
+    write_json(first.folder.metrics, {"learning_rate": 3e-3})
+    retrain = with_chosen_rate(second, cells).config.retrain
+    assert (retrain.learning_rate, retrain.learning_rates) == (1e-3, [3e-3])
 
 
 def test_the_cells_are_grouped_by_the_name_of_the_study_unless_a_group_is_given(

@@ -33,6 +33,30 @@ def test_every_row_of_a_search_is_held_against_the_others() -> None:
     assert searched_rows(ablations[::-1], axes) == ["budget"]
 
 
+def test_with_methods_and_variants_every_method_of_a_variant_is_a_row() -> None:
+    """The variant alone had been the row, so that no method was held against another."""
+    table = pd.concat([results().assign(variant=name) for name in ("small", "big")])
+    axes = ["seed", "task.name", "method", "variant"]
+    assert searched_rows(table, axes) == ["autolora, small", "autolora, big"]
+    found = paired(table, axes, "autolora, small").set_index("autolora, small against")
+    assert set(found.index) == {"lora, small", "adalora, small", "autolora, big", "lora, big", "adalora, big"}
+    assert found.loc["lora, big", "mean difference"] == pytest.approx(0.02 + 0.001)
+    assert found.loc["autolora, big", "equal"] == 6
+
+
+def test_runs_of_one_task_and_seed_on_further_axes_are_one_pair() -> None:
+    """LoRA reads no hypergradient: its run is the same at every value of that axis, and tells nothing three times."""
+    one, axes = results(seeds=2), [*AXES, "hypergradient.type"]
+    several = pd.concat([one.assign(**{"hypergradient.type": name}) for name in ("darts", "sama", "first_order")])
+    once, thrice = paired(one, AXES), paired(several, axes)
+    pd.testing.assert_frame_equal(once, thrice)
+    assert math.isnan(thrice["p"].iloc[0])
+    higher = several["score"] + 0.3 * (several["hypergradient.type"] == "sama") * (several["method"] == "autolora")
+    moved = paired(several.assign(score=higher), axes).set_index("autolora against")
+    expected = once.set_index("autolora against")["mean difference"] + 0.1
+    assert moved.loc["lora", "mean difference"] == pytest.approx(expected["lora"])
+
+
 def test_too_few_pairs_have_no_p() -> None:
     assert math.isnan(paired(results(seeds=2), AXES)["p"].iloc[0])
     alone = results()

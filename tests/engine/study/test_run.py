@@ -83,7 +83,7 @@ def test_a_cell_with_a_damaged_result_is_named_and_the_others_are_kept(
     metrics.write_text(content)
     monkeypatch.setattr(command_of_study, "write_study_report", lambda *_: {})  # drawn in other tests
     try:
-        message = rf"^1 of the study's cells failed.*{re.escape(str(metrics))}.*remove the file"
+        message = rf"^1 of the study's cells failed or are damaged.*{re.escape(str(metrics))}.*remove the file"
         with pytest.raises(UserError, match=message) as caught:
             run_request(Request(config, stage, False, "study.yaml"), StopRequest())
         assert "\n" not in str(caught.value)
