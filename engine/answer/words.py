@@ -24,7 +24,19 @@ def conclusion(record: RankRecord) -> str:
     doubts = [evidence.few] if evidence.few else []
     doubts += ["the searched model is over-fitted"] if _overfitted(evidence) else []
     though = f", though {', and '.join(doubts)}" if doubts else ""
+    if enough == record.k:
+        return _of_the_largest(record, though)
     return f"rank {enough} is enough: it loses at most {100 * record.tolerance:g} % of the gain{though}"
+
+
+def _of_the_largest(record: RankRecord, though: str) -> str:
+    """The conclusion if only the largest rank passes, which is compared with itself."""
+    if record.k == 1:
+        return f"rank 1 is the only rank that was searched (lora.k){though}"
+    return (
+        f"no rank below {record.k} (lora.k) is enough: each may lose more than {100 * record.tolerance:g} % of the "
+        f"gain, and a rank above {record.k} may keep more{though}"
+    )
 
 
 def gain_words(evidence: Evidence) -> str:

@@ -79,7 +79,8 @@ def enough(record: RankRecord) -> str:
     if rank is None:
         return ""
     few = " (on few rows)" if record.evidence and record.evidence.few else ""
-    return f"By the curve on D_val{few}, rank {rank} everywhere is enough."
+    which = f"no rank below {rank} is" if rank == record.k > 1 else f"rank {rank} everywhere is"
+    return f"By the curve on D_val{few}, {which} enough."
 
 
 def nothing_learned(record: RankRecord) -> bool:

@@ -28,6 +28,17 @@ def test_the_conclusion_names_the_rank_that_is_enough_and_what_it_may_lose() -> 
     assert conclusion(RankRecord(8, LAYERS)) == ""
 
 
+def test_that_only_the_largest_rank_passes_says_nothing_of_higher_ones() -> None:
+    """It is compared with itself; "rank 8 is enough" had been the answer even at tolerance 0."""
+    curve = (point(1, 0.1), point(8, 0.0, 0.0))
+    record = RankRecord(8, LAYERS, evidence=evidence_of(rank_curve=curve))
+    assert conclusion(record) == (
+        "no rank below 8 (lora.k) is enough: each may lose more than 5 % of the gain, and a rank above 8 may keep more"
+    )
+    alone = RankRecord(1, LAYERS, evidence=evidence_of(rank_curve=(point(1, 0.0, 0.0),)))
+    assert conclusion(alone) == "rank 1 is the only rank that was searched (lora.k)"
+
+
 def test_the_gain_is_told_from_what_it_is_counted() -> None:
     assert gain_words(evidence_of()) == "LoRA lowers the loss on D_val from 0.500 (head alone) to 0.300."
     worse = evidence_of(gain=-0.1, without="base model")

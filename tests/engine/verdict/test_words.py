@@ -88,6 +88,8 @@ def test_few_rows_are_said_beside_the_rank_that_is_enough() -> None:
     many, few = (RankRecord(4, (), evidence=evidence_of(sources=sources)) for sources in (1000, 20))
     assert enough(many) == "By the curve on D_val, rank 2 everywhere is enough."
     assert enough(few) == "By the curve on D_val (on few rows), rank 2 everywhere is enough."
+    largest = RankRecord(2, (), evidence=evidence_of())
+    assert enough(largest) == "By the curve on D_val, no rank below 2 is enough."
 
 
 def test_after_one_pair_nothing_is_said_of_the_gain_which_another_seed_changes() -> None:
