@@ -55,15 +55,18 @@ def train_in_fp32(base: BaseModel, dtype: torch.dtype) -> BaseModel:
     """
     if dtype == torch.float32:
         return base
-    frozen = next((weight for weight in base.model.parameters() if weight.dtype == dtype), torch.empty(0, dtype=dtype))
     body = f"{getattr(base.model, 'base_model_prefix', '')}."
-    for name, module in base.model.named_modules():
-        if any(matches(name, whole) for whole in base.trained_whole):
-            module.to(torch.float32)
-            module.register_forward_pre_hook(_to(torch.float32), with_kwargs=True)
-            if name.startswith(body):
-                # Inside weights_in_fp32 the frozen modules compute in fp32.
-                module.register_forward_hook(lambda module, inputs, output: _cast(output, frozen.dtype))
+    named = base.model.named_modules()
+    trained = {name: module for name, module in named if any(matches(name, whole) for whole in base.trained_whole)}
+    for module in trained.values():
+        module.to(torch.float32)
+        module.register_forward_pre_hook(_to(torch.float32), with_kwargs=True)
+    # Found after these casts: the first weight of a model, its embeddings, may be one of those that are trained.
+    frozen = next((weight for weight in base.model.parameters() if weight.dtype == dtype), torch.empty(0, dtype=dtype))
+    for name, module in trained.items():
+        if name.startswith(body):
+            # Inside weights_in_fp32 the frozen modules compute in fp32.
+            module.register_forward_hook(lambda module, inputs, output: _cast(output, frozen.dtype))
     return base
 
 

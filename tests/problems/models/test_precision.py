@@ -102,3 +102,20 @@ def test_without_autocast_a_head_gives_fp32_logits(
     logits = engine.lora.module(**batch).logits
     assert logits.dtype == torch.float32
     assert not torch.equal(logits, logits.bfloat16().float())
+
+
+@pytest.mark.trains
+def test_embeddings_that_are_trained_whole_pass_bf16_on_to_the_frozen_blocks(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    """Evaluation runs without autocast, where a block of bf16 weights refuses fp32 inputs: such a retraining had ended
+    in an error after its last step. Without tied weights, the embeddings are the first weights of the model."""
+    run = run_of(tiny_config(*BF16, "--lora.modules_to_save", "[embed_tokens]", kind="llama"))
+    base = run.base().model
+    assert base.get_input_embeddings().weight.dtype == torch.float32
+    seen = []
+    base.model.layers[0].register_forward_pre_hook(lambda block, inputs: seen.append(inputs[0].dtype))
+    with torch.no_grad():
+        logits = base(input_ids=torch.arange(4)[None]).logits
+    assert seen == [torch.bfloat16]
+    assert logits.dtype == torch.float32
