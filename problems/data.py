@@ -111,7 +111,9 @@ class LengthGroupedOrder(Sampler[int]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        return (row for batch in self.batches(self.epoch) for row in batch)
+        # The reader cuts the rows into batches again: a short batch in their midst would shift all cuts after it.
+        batches = sorted(self.batches(self.epoch), key=lambda batch: len(batch) < self.batch_size)
+        return (row for batch in batches for row in batch)
 
     def batches(self, epoch: int) -> list[list[int]]:
         """Row numbers of each batch of an epoch; every row comes once."""

@@ -31,8 +31,19 @@ def test_every_row_comes_once_an_epoch_and_the_order_depends_on_seed_and_epoch_a
         assert sorted(row for batch in batches for row in batch) == list(range(len(LENGTHS)))
         assert Counter(map(len, batches)) == {8: 12, 7: 1}
     order.set_epoch(1)
-    assert list(order) == [row for batch in epochs[1] for row in batch]
     assert len(order) == len(LENGTHS)
+    assert order.batches(1) == epochs[1]
+
+
+def test_the_rows_in_order_cut_into_batches_are_the_batches_the_short_one_last() -> None:
+    """Trainer cuts them. With the short batch in their midst, the batches after it mixed short and long rows."""
+    order = LengthGroupedOrder(LENGTHS, 8, seed=5)
+    for epoch in range(4):
+        order.set_epoch(epoch)
+        rows, planned = list(order), order.batches(epoch)
+        cut = [rows[i : i + 8] for i in range(0, len(rows), 8)]
+        assert cut[:-1] == [batch for batch in planned if len(batch) == 8]
+        assert [cut[-1]] == [batch for batch in planned if len(batch) < 8]
 
 
 def test_rows_of_like_length_share_a_batch() -> None:
