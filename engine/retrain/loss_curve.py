@@ -37,8 +37,10 @@ class LossCurve(TrainerCallback):
         state.log_history.append({"step": step, "loss": (now - total) / (step - before), "learning_rate": rate})
 
     def _sum(self) -> float:
-        """The sum of all losses so far, over all processes."""
-        return float(self.trainer.processes.summed([torch.as_tensor(self.trainer.loss_sum)])[0])
+        """The sum of the losses of all batches so far."""
+        processes = self.trainer.processes
+        # Each process's loss is a part of the batch's, times the number of processes, as DDP averages gradients.
+        return float(processes.summed([torch.as_tensor(self.trainer.loss_sum)])[0]) / processes.size
 
 
 def points_of(state: TrainerState) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import torch
 
 from configs.schema import RunConfig
 from engine.retrain.loss_curve import POINTS, LossCurve
-from problems.machine.processes import ALONE
+from problems.machine.processes import ALONE, Processes
 from tests.helpers.retraining import FEW, retrain, with_ranks
 
 
@@ -35,6 +35,15 @@ def test_a_point_is_the_mean_loss_since_the_point_before() -> None:
     assert [point["loss"] for point in found[:2]] == [0.5, 2.5]
     assert (found[-1]["step"], found[-1]["loss"]) == (2 * POINTS + 1, 2 * POINTS)
     assert found[0]["learning_rate"] == 0.1
+
+
+def test_with_two_processes_it_is_the_loss_of_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process's loss is its part of the batch's, times the number of processes; the sum was that many times too
+    large."""
+    two = Processes(rank=0, size=2)
+    monkeypatch.setattr(Processes, "summed", lambda self, own: [value + 5.0 * 2 * 0.5 for value in own])
+    trainer: Any = SimpleNamespace(processes=two, loss_sum=4.0 * 2 * 0.5)  # mean losses of 4 and 5 on equal halves
+    assert LossCurve(trainer)._sum() == 4.5
 
 
 def test_a_checkpoint_ends_an_interval() -> None:
