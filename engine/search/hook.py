@@ -80,7 +80,7 @@ class SearchHook:
         self._since_line[0] += 1
         self._since_line[1] += now - self._clock
         self._clock = now
-        self._losses += _finite_part(torch.stack((engine.lora.last_loss, engine.selection.last_loss.to(self._losses))))
+        self._losses += _finite_part(torch.stack((engine.lora.last_loss, self._outer_loss(step))))
         if logged:
             self._write_line()
         done = step % self.search.check_every == 0 and self.settled.check(engine.ranks())
@@ -95,6 +95,11 @@ class SearchHook:
         if self.progress is not None:
             self.progress.step(step)
         return done
+
+    def _outer_loss(self, step: int) -> Tensor:
+        """L_val of this step's outer step; NaN if it took none."""
+        taken = step % self.search.unroll_steps == 0
+        return self.engine.selection.last_loss.to(self._losses) if taken else self._losses.new_tensor(math.nan)
 
     def _asked_to_stop(self, step: int) -> bool:
         """Whether to stop after this step. Several processes decide together, and only at log steps, as a signal may

@@ -104,7 +104,7 @@ def test_metrics_jsonl_has_a_line_a_logged_step(finished_run: Callable[..., RunF
 
 
 @pytest.mark.trains
-def test_before_the_first_outer_step_there_is_no_validation_loss(
+def test_only_steps_with_an_outer_step_have_a_validation_loss(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Any]
 ) -> None:
     run = run_of(tiny_config("--search.unroll_steps", "3", "--search.log_every", "1", "--search.steps", "4"))
@@ -112,6 +112,24 @@ def test_before_the_first_outer_step_there_is_no_validation_loss(
     text = run.folder.search_metrics.read_text()
     assert "NaN" not in text
     lines = [json.loads(line) for line in text.splitlines()]
-    assert [line["val_loss"] is None for line in lines] == [True, True, False, False]
-    for key in ("implicit_to_direct", "cosine"):
+    assert [line["val_loss"] is None for line in lines] == [True, True, False, True]
+    for key in ("implicit_to_direct", "cosine"):  # of the last outer step
         assert [line[key] is None for line in lines] == [True, True, False, False]
+
+
+@pytest.mark.trains
+def test_a_validation_loss_is_the_mean_over_the_outer_steps_of_its_line(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Any]
+) -> None:
+    """Each had counted once per inner step, also in the line after its own."""
+
+    def losses(every: int) -> list[Any]:
+        asked = ("--search.unroll_steps", "2", "--search.log_every", str(every), "--search.steps", "10")
+        run = run_of(tiny_config(*asked, "--name", f"e{every}"))
+        search(run)
+        return [json.loads(line)["val_loss"] for line in run.folder.search_metrics.read_text().splitlines()]
+
+    single = losses(1)
+    assert [loss is None for loss in single] == [True, False] * 5
+    outer = single[1::2]
+    assert losses(5) == pytest.approx([sum(outer[:2]) / 2, sum(outer[2:]) / 3])
