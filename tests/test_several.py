@@ -78,7 +78,13 @@ def test_the_search_finds_the_same_alpha(argv: list[str], tmp_path: Path, method
 
 @pytest.mark.slow
 def test_a_whole_run_is_the_same(argv: list[str], tmp_path: Path) -> None:
-    one, two = run_one(argv, tmp_path, draw=True), run_two(argv, tmp_path, draw=True)
+    def curve() -> list[float]:
+        lines = (tmp_path / "runs" / "tiny" / "retrain_metrics.jsonl").read_text().splitlines()
+        return [json.loads(line)["loss"] for line in lines]
+
+    one, of_one = run_one(argv, tmp_path, draw=True), curve()
+    two, of_two = run_two(argv, tmp_path, draw=True), curve()
+    close(of_two, of_one, 1e-4)
     assert two["files"] == one["files"]
     for name, value in one["adapter"].items():
         close(two["adapter"][name], value, 1e-4)
