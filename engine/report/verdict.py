@@ -78,7 +78,7 @@ def verdict_chart(verdict: VerdictShown | None) -> dict[str, figure]:
     Above 0 the learned ranks were better. The band is the 95 % interval of the mean difference to the shuffle."""
     if verdict is None or not verdict.differences:
         return {}
-    made = chart("verdict", "pair", "loss above learned, nats", height=280)
+    made = chart("verdict", "pair", "loss above learned, nats", height=280, y_range=_with_zero(verdict))
     made.add_layout(Span(location=0, dimension="width", line_color=GREY, line_width=1))
     if verdict.interval is not None:
         low, high = verdict.interval
@@ -94,6 +94,13 @@ def verdict_chart(verdict: VerdictShown | None) -> dict[str, figure]:
     made.xaxis.ticker = BasicTicker(min_interval=1)
     made.add_tools(HoverTool(tooltips=[("pair", "@pair"), ("loss above learned", "@difference{+0.0000}")]))
     return {"verdict": made}
+
+
+def _with_zero(verdict: VerdictShown) -> tuple[float, float]:
+    """The range of all points, the interval and 0: a point says something by the side of 0 on which it lies."""
+    shown = np.concatenate([[0.0], verdict.interval or (), *verdict.differences.values()])
+    pad = 0.06 * float(np.ptp(shown)) or 1e-3
+    return float(shown.min()) - pad, float(shown.max()) + pad
 
 
 def draw_verdict(verdict: VerdictShown | None, folder: Path) -> dict[str, Path]:

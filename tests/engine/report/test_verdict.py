@@ -45,6 +45,12 @@ def test_every_pair_is_a_point_and_the_interval_a_band(folder: RunFolder) -> Non
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_chart_shows_0_also_if_all_points_lie_on_one_side(folder: RunFolder) -> None:
+    write_json(folder.verdict_summary, FOUND | {"arms": FOUND["arms"][:2]})
+    made = verdict_chart(verdict_of(folder))["verdict"]
+    assert made.y_range.start < 0 < 0.3 < made.y_range.end
+
+
 def test_an_arm_of_fewer_pairs_is_compared_in_those_that_have_it(folder: RunFolder) -> None:
     short = {"name": "uniform", "losses": [0.4], "parameters": 400, "difference": -0.1, "interval": None}
     write_json(folder.verdict_summary, FOUND | {"arms": [*FOUND["arms"][:2], short]})
