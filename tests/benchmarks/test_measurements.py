@@ -240,7 +240,7 @@ def test_the_ratio_at_equal_speed_takes_lora_s_steps_at_the_speed_of_the_retrain
         return folder
 
     monkeypatch.setattr(total, "run_stages", run_stages)
-    numbers, (table,) = total.measure(total.TotalSettings(path=str(glue), tasks=["sst2"], seeds=[0, 1]))
+    numbers, (table,) = total.measure(total.TotalSettings(path=str(glue), tasks=["sst2"], seeds=[0, 1], epochs=20))
     assert numbers["over_lora_at_equal_speed"] == {"sst2": pytest.approx(7.0 / (10 * 4.0 / 8))}
     assert str(table.caption).endswith("1.40")
 

@@ -87,8 +87,8 @@ def test_a_rate_that_diverges_loses_and_stops_nothing(tiny_config: Callable[...,
     sweep = json.loads(folder.sweep.read_text())
     assert sweep["trials"][0]["metrics"] == {}
     assert sweep["chosen"] == {"learning_rate": 1e-3}
-    other = at_rates(tiny_config(*arguments, "--name", "other"), 1e30)
-    with pytest.raises(UserError, match=rf"^--retrain\.learning_rates: all 1 trials of {SWEPT} --stage retrain"):
+    other = at_rates(tiny_config(*arguments, "--name", "other"), 1e30, 1e29)
+    with pytest.raises(UserError, match=rf"^--retrain\.learning_rates: all 2 trials of {SWEPT} --stage retrain"):
         finish(other)
     lower = at_rates(other, 1e-3)
     assert run_stages(Request(lower, "retrain", True, "test"), StopRequest(), draw=False).metrics.exists(), (
