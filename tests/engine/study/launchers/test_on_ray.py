@@ -103,7 +103,8 @@ def test_results_are_those_of_the_serial_launcher(tiny_config: Callable[..., Run
 def test_a_machine_that_dies_costs_nothing_but_time(
     cluster: Any, tiny_config: Callable[..., RunConfig], tmp_path: Path, log_lines: list[str]
 ) -> None:
-    config = tiny_config("--search.steps", "200", "--search.checkpoint_every", "5", "--search.patience", "0")
+    # So many steps that the first cell still runs when the other begins, also on a busy machine.
+    config = tiny_config("--search.steps", "600", "--search.checkpoint_every", "5", "--search.patience", "0")
     config = dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]}))
 
     def kill() -> None:
