@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from configs.files import load_config
+from configs.files import load_config, read_keys
 from configs.launch import program
 from configs.recipe import task_name
 from configs.schema import RunConfig
@@ -21,14 +21,16 @@ def filled_in(path: str, config: RunConfig) -> Path:
 def options_of(folder: RunFolder, name: str | None = None) -> list[str]:
     """The options with which a command works in a run's folder, or in that of the new results of an overwrite. If the
     folder was moved after its config.yaml was written, they include --name and --runs_folder, as config.yaml still
-    holds the old values.
+    holds the old values. If config.yaml has strategy distributed, they include --strategy auto, as the command starts
+    one process.
 
     `name`: that of another run with the same settings, beside the run."""
     config = ["--config", str(folder.config)]
     if not folder.config.exists():
         return config + (["--name", name] if name else [])
-    # A run of several processes is read by one.
     here, named = folder.root.resolve(), RunFolder.of(load_config(folder.config, {"strategy": "auto"})).root
+    if read_keys(folder.config).get("strategy") == "distributed":
+        config += ["--strategy", "auto"]
     if name is None and Places.of(named).growing == here:
         return [*config, "--overwrite"]
     moved = named.resolve() != here

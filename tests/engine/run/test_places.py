@@ -56,8 +56,10 @@ def test_a_further_run_lies_beside_the_folder_where_a_run_lies_now(tmp_path: Pat
     ]
 
 
-def test_the_folder_of_a_run_of_several_processes_is_read_by_one(tmp_path: Path) -> None:
+def test_a_command_for_a_run_of_several_processes_starts_one(tmp_path: Path) -> None:
+    """Without torchrun the strategy distributed of config.yaml would be refused."""
     config = parse(["--name", "a", "--runs_folder", str(tmp_path)]).config
     folder = RunFolder.of(config)
     write_text(folder.config, to_yaml(dataclasses.replace(config, strategy="distributed")))
-    assert options_of(folder) == ["--config", str(folder.config)]
+    assert options_of(folder) == ["--config", str(folder.config), "--strategy", "auto"]
+    assert parse(options_of(folder)).config == config
