@@ -27,6 +27,10 @@ def save_adapter(
     settings.revision = revision
     # PEFT keeps them as a set, whose order in the file differs from process to process.
     settings.target_modules = sorted(settings.target_modules)
+    # The adapter is loaded from other folders than the one in which the run was started.
+    base_folder = Path(settings.base_model_name_or_path or "")
+    if settings.base_model_name_or_path and base_folder.exists():
+        settings.base_model_name_or_path = str(base_folder.resolve())
     # By default PEFT would add the frozen weight of an output embedding that has LoRA.
     model.save_pretrained(str(folder), save_embedding_layers=False)
     base: Any = model.get_base_model()

@@ -59,8 +59,8 @@ def save_gguf(adapter: Path, path: Path, name: str) -> None:
     misfit = next((key for key, found in named.items() if found is None), None)
     if misfit is not None:
         log.warning(
-            "--export.gguf: %s is not written, as a LoRA file of llama.cpp has no place for %s; --export.merged true "
-            "writes a model that llama.cpp's converter takes", path.name, misfit,
+            "--export.gguf: %s is not written, as a LoRA file of llama.cpp has no place for %s; llama.cpp's "
+            "converter takes merged/ (--export.merged true)", path.name, misfit,
         )  # fmt: skip
         return
     with replacing(path) as temporary:

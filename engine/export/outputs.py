@@ -47,5 +47,5 @@ def _tell_of_servers(folder: RunFolder) -> None:
     if any(lora_pair(name) is None for name in names):
         log.warning(
             "export: %s also holds modules trained whole: vLLM refuses such an adapter, TGI ignores these modules; "
-            "merged weights work in both: add --export.merged true", folder.padded,
+            "merged/ (--export.merged true) works in both", folder.padded,
         )  # fmt: skip

@@ -70,9 +70,9 @@ def _refuse_other_ranks(settings: Mapping[str, Any], record: RankRecord, folder:
 
 def _base(record: RankRecord, settings: Mapping[str, Any]) -> str:
     """The base model in words, for a comment."""
-    name = settings["base_model_name_or_path"]
+    name = record.base_model or settings["base_model_name_or_path"]
     if name is None:
-        return record.base_model or "a local folder"
+        return "a local folder"
     return f"{name}, revision {record.revision}" if record.revision else str(name)
 
 
@@ -188,15 +188,16 @@ def _unsloth(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder)
 
 
 def _named(settings: Mapping[str, Any], record: RankRecord, name: str, revision: str) -> dict[str, Any]:
-    """The keys of the base model; none for one that has no name on the hub."""
-    if settings["base_model_name_or_path"] is None:
+    """The keys of the base model; none for one that has no name on the hub, or that is one file of a repository."""
+    if settings["base_model_name_or_path"] is None or (record.base_model or "").endswith(GGUF):
         return {}
     found = {name: settings["base_model_name_or_path"]}
     return found | ({revision: record.revision} if record.revision else {})
 
 
 def _yaml(keys: Mapping[str, Any], record: RankRecord, settings: Mapping[str, Any]) -> str:
-    told = "" if settings["base_model_name_or_path"] else f"# the base model: {_base(record, settings)}\n"
+    named = bool(_named(settings, record, "", ""))
+    told = "" if named else f"# the base model: {_base(record, settings)}\n"
     return told + yaml.safe_dump(dict(keys), sort_keys=False, width=10_000)
 
 

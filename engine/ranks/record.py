@@ -119,6 +119,15 @@ def count_parameters(ranks: Mapping[str, int], sizes: Mapping[str, int]) -> int:
     return sum(rank * sizes[name] for name, rank in ranks.items())
 
 
+def counted(record: RankRecord, sizes: Mapping[str, int]) -> RankRecord:
+    """The record with the LoRA parameters of its ranks, which may have been edited since the number was written.
+
+    `sizes`: as in `count_parameters`; if it lacks a layer, the number stays as it was written."""
+    if not record.kept.keys() <= sizes.keys():
+        return record
+    return dataclasses.replace(record, lora_parameters=count_parameters(record.kept, sizes))
+
+
 def save(record: RankRecord, path: Path) -> None:
     """Writes ranks.json."""
     measured = {} if record.evidence is None else evidence.to_json(record.evidence, record.tolerance)

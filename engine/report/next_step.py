@@ -99,10 +99,11 @@ def _verdict_minutes(request: Request, folder: RunFolder) -> int | None:
 def _budget(request: Request, folder: RunFolder) -> tuple[str, str] | None:
     """The command for ranks with fewer parameters from the same search; None unless D_val shows that fewer are
     enough."""
-    record = ranks.load(folder.ranks) if folder.ranks.exists() else None
+    sizes = parameters_per_rank(folder)
+    record = ranks.counted(ranks.load(folder.ranks), sizes) if folder.ranks.exists() else None
     if record is None or record.evidence is None or request.config.method != "autolora":
         return None
-    enough, per_rank = record.evidence.sufficient_budget(record.tolerance), sum(parameters_per_rank(folder).values())
+    enough, per_rank = record.evidence.sufficient_budget(record.tolerance), sum(sizes.values())
     if enough is None or not per_rank or enough.at * per_rank >= (record.lora_parameters or 0):
         return None
     rule = record.evidence.budget_rule

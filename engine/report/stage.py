@@ -56,12 +56,13 @@ def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = N
     """Writes figures/*.png and report.html; returns the paths of the figures by name.
 
     The page has no sections for stages that have not run yet."""
-    record, verdict = ranks.load(folder.ranks) if folder.ranks.exists() else None, verdict_of(folder)
+    sizes, verdict = parameters_per_rank(folder), verdict_of(folder)
+    record = ranks.counted(ranks.load(folder.ranks), sizes) if folder.ranks.exists() else None
     trust = trust_of_run(record, folder)
     result = read_result(folder.metrics, *RESULT_KEYS)
     search = read_searched(folder.search_summary)
     metrics = MetricsFile(folder.search_metrics).read() if record else []
-    curves, per_rank = searched(record, folder), sum(parameters_per_rank(folder).values())
+    curves, per_rank = searched(record, folder), sum(sizes.values())
     answer = answer_of(record, per_rank)
     pictures = draw(record, curves, metrics, folder) | draw_answer(answer, folder.figures)
     retrained = MetricsFile(folder.retrain_metrics).read()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from peft import LoraConfig, PeftConfig, PeftType, TaskType
@@ -10,10 +11,12 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from configs.errors import UserError
+from configs.keys import check_type
 from configs.ranges import ALL_LINEAR
 from configs.schema import LoraSettings
-from problems.models.layers import HEADS, layer_shapes
+from problems.models.layers import HEADS, MATRICES, layer_shapes, lora_layers_of
 from problems.models.load import BaseModel
+from problems.models.parts import split
 from problems.models.whole import with_modules_to_save
 
 # Fields that the search reads, or that do not change what it computes; every other field must have its default.
@@ -22,21 +25,33 @@ _READ = {
     "base_model_name_or_path", "revision", "inference_mode", "fan_in_fan_out", "peft_version", "runtime_config",
 }  # fmt: skip
 
+_GENERATING = (TaskType.CAUSAL_LM, TaskType.SEQ_2_SEQ_LM)
+
 
 def lora_settings(config: Any, model: PreTrainedModel) -> LoraSettings:
     """The LoraSettings that a LoraConfig means for this model; its r is k.
 
     Raises UserError for another kind of adapter, for a field that the search does not support (DoRA, rsLoRA,
-    patterns), and for targets that match no layer.
+    patterns) or whose type is wrong, for a task type that PEFT cannot give to this model, for targets that match no
+    layer, and for layers that PEFT could not tell from others.
     """
     _refuse_others(config)
-    return LoraSettings(
+    _refuse_task_type(config, model)
+    if isinstance(config.modules_to_save, str):
+        raise UserError(
+            f"lora_config: modules_to_save={config.modules_to_save!r} is not allowed; allowed: a list of names"
+        )
+    settings = LoraSettings(
         target_modules=_targets(config, model),
         modules_to_save=[name for name in config.modules_to_save or [] if name not in _known_heads(config)],
         k=config.r,
-        lora_alpha=float(config.lora_alpha),
-        dropout=float(config.lora_dropout),
+        lora_alpha=_float(config.lora_alpha),
+        dropout=_float(config.lora_dropout),
     )
+    for name, value in vars(settings).items():
+        check_type(f"lora.{name}", value)
+    _refuse_alike(model, lora_layers_of(model, settings))
+    return settings
 
 
 def trained_whole(model: PreTrainedModel, config: LoraConfig, settings: LoraSettings) -> BaseModel:
@@ -70,6 +85,36 @@ def _refuse_others(config: Any) -> None:
         )
 
 
+def _refuse_task_type(config: LoraConfig, model: nn.Module) -> None:
+    """Raises UserError for a task type whose PeftModel needs more than this model has."""
+    needs = "prepare_inputs_for_generation" if config.task_type in _GENERATING else "config"
+    if config.task_type is not None and not hasattr(model, needs):
+        kind = TaskType(config.task_type).value
+        raise UserError(
+            f"lora_config: task_type={kind!r} is not allowed for {type(model).__name__}, which has no {needs}; "
+            f"allowed: None, or a task type that the model was made for"
+        )
+
+
+def _refuse_alike(model: nn.Module, layers: Sequence[str]) -> None:
+    """Raises UserError for a layer whose name is the ending of another one's, as PEFT's patterns match endings: the
+    other one would get its rank."""
+    others = [name for name, module in model.named_modules() if isinstance(module, MATRICES)]
+    for layer in (split(name)[0] for name in layers):
+        alike = next((name for name in others if name.endswith(f".{layer}")), None)
+        if alike is not None:
+            raise UserError(
+                f"lora_config: target_modules: layer {layer!r} is not allowed, as PEFT would give its rank to "
+                f"{alike!r} too, whose name ends like it; allowed: layers whose names are not the ending of others "
+                f"(rename one, or leave {layer!r} out)"
+            )
+
+
+def _float(value: Any) -> Any:
+    """A whole number as a float; any other value as it is."""
+    return float(value) if type(value) is int else value
+
+
 def _large(value: Any) -> bool:
     return isinstance(value, PeftConfig | dict | list) and len(repr(value)) > 80
 
@@ -83,7 +128,7 @@ def _targets(config: LoraConfig, model: nn.Module) -> list[str]:
         if targets is None:
             raise UserError("lora_config: target_modules is None, and PEFT has no default for this model; give names")
     if isinstance(targets, str) and targets != ALL_LINEAR:
-        pattern, targets = targets, [name for name in layer_shapes(model) if re.fullmatch(targets, name)]
+        pattern, targets = targets, [name for name in layer_shapes(model) if _compiled(targets).fullmatch(name)]
         if not targets:
             raise UserError(
                 f"lora_config: target_modules={pattern!r} matches no linear layer of this model; a text is a regular "
@@ -91,3 +136,11 @@ def _targets(config: LoraConfig, model: nn.Module) -> list[str]:
                 f"allowed: a list of names or endings, {ALL_LINEAR!r}"
             )
     return [targets] if isinstance(targets, str) else sorted(targets)
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """The regular expression. Raises UserError for a text that is none."""
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"lora_config: target_modules={pattern!r} is no regular expression: {error}") from error

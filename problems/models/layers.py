@@ -129,13 +129,12 @@ def _modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
 def _towers(model: nn.Module) -> list[str]:
     """The names of the models within a model that read no text, by what they say of themselves.
 
-    They may lie in the decoder (Phi-4 multimodal), or in a model whose configuration has no part for text (GIT).
+    They may lie in the decoder (Phi-4 multimodal), or in a model whose configuration has no part for text (GIT). A
+    model that reads no text at all, such as a classifier of images, has no towers.
     """
-    return [
-        name
-        for name, module in model.named_modules()
-        if name and isinstance(module, PreTrainedModel) and "text" not in _read_by(module)
-    ]
+    models = {name: _read_by(module) for name, module in model.named_modules() if isinstance(module, PreTrainedModel)}
+    reads_text = any("text" in found for found in models.values())
+    return [name for name, found in models.items() if name and "text" not in found] if reads_text else []
 
 
 def _read_by(model: PreTrainedModel) -> tuple[str, ...]:
@@ -278,12 +277,17 @@ def refuse_past_lora(model: PreTrainedModel, layers: Sequence[str]) -> None:
         if _is_read_past_lora(model, name):
             allowed = set(layer_shapes(model)) - _outputs(model)
             others = _endings(other for other in allowed if not _is_read_past_lora(model, other))
+            reader = f"a model of type {_type_of(model)}" if _type_of(model) in _MAMBAS else "nn.MultiheadAttention"
             raise UserError(
-                f"--lora.target_modules: {name} is not allowed, as a model of type {_type_of(model)} reads "
-                f"its weight directly, without LoRA; allowed: {others}"
+                f"--lora.target_modules: {name} is not allowed, as {reader} reads its weight directly, without LoRA; "
+                f"allowed: {others}"
             )
 
 
 def _is_read_past_lora(model: PreTrainedModel, name: str) -> bool:
-    """Whether the model's kernel reads this layer's weight directly, so that LoRA on the layer would do nothing."""
-    return _type_of(model) in _MAMBAS and _ending(name) == "out_proj"
+    """Whether a kernel, or torch's attention, reads this layer's weight directly, so that LoRA on the layer would do
+    nothing."""
+    if _ending(name) != "out_proj":
+        return False
+    around = model.get_submodule(split(name)[0].rpartition(".")[0])
+    return _type_of(model) in _MAMBAS or isinstance(around, nn.MultiheadAttention)

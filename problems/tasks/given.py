@@ -49,6 +49,8 @@ class GivenKind:
         # A copy, as Trainer's loss removes the labels from its inputs.
         loss: Any = (self.loss_of or own_loss)(model, dict(batch))
         if isinstance(loss, Tensor) and loss.dim() == 0:
+            if torch.is_grad_enabled() and not loss.requires_grad:
+                raise UserError("loss: returns a tensor without a gradient; allowed: one that is not detached")
             return loss
         if loss is None:
             raise UserError("loss: the model computes none from these batches; give them labels, or give a loss")
@@ -56,9 +58,18 @@ class GivenKind:
         raise UserError(f"loss: returns {given}; allowed: a scalar tensor, the mean loss of the batch")
 
 
-def kind_of(task_type: TaskType | str | None, loss: LossOf | None, rows: "GivenRows", *, plain: bool) -> GivenKind:
+def kind_of(
+    task_type: TaskType | str | None,
+    loss: LossOf | None,
+    rows: "GivenRows",
+    *,
+    plain: bool,
+    outputs: int | None = None,
+) -> GivenKind:
     """The kind of labels in these rows.
 
+    `outputs`: the classes that the model has (`config.num_labels`); a classifier of one predicts a number, also where
+    the labels are whole numbers.
     `plain`: whether the loss is just the mean log loss of the labels. Only then, and only for the task types SEQ_CLS,
     TOKEN_CLS and CAUSAL_LM whose batches have one row of labels for each example, is the log loss of every row known.
     """
@@ -68,7 +79,7 @@ def kind_of(task_type: TaskType | str | None, loss: LossOf | None, rows: "GivenR
     dims = _DIMENSIONS.get(known) if known is not None and plain else None
     if labels is None or labels.dim() != dims or len(labels) != count:
         return GivenKind(known, loss)
-    number = labels.is_floating_point()
+    number = labels.is_floating_point() or (known == TaskType.SEQ_CLS and outputs == 1)
     return GivenKind(known, loss, tells_rows=not number or dims == 1, regression=number)
 
 

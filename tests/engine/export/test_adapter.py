@@ -141,3 +141,17 @@ def test_an_embedding_that_is_trained_whole_is_stored(tmp_path: Path, whole: str
     config = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=[whole], task_type="CAUSAL_LM")
     save_adapter(attach(make_causal("llama", len(tokenizer)), config), tokenizer, tmp_path)
     assert any(name.endswith(f"{whole}.weight") for name in load_file(tmp_path / "adapter_model.safetensors"))
+
+
+def test_the_base_in_a_relative_folder_is_found_from_the_adapters_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base").mkdir()
+    for name, found in (("base", str(tmp_path / "base")), ("org/base", "org/base")):
+        tokenizer = make_tokenizer("<s>")
+        config = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+        model = attach(make_causal("llama", len(tokenizer)), config)
+        model.peft_config["default"].base_model_name_or_path = name
+        save_adapter(model, tokenizer, tmp_path / "adapter")
+        assert PeftConfig.from_pretrained(tmp_path / "adapter").base_model_name_or_path == found

@@ -156,6 +156,13 @@ def test_llama_factory_goes_on_from_the_untrained_adapter(tmp_path: Path) -> Non
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("trainer", ["axolotl", "llama-factory"])
+def test_one_file_of_a_repository_is_no_base_that_a_trainer_loads_by_name(tmp_path: Path, trainer: Trainer) -> None:
+    lines = lines_for(trainer, run_at(tmp_path, name="org/base/small.Q4_1.gguf"))
+    assert "# the base model: org/base/small.Q4_1.gguf" in lines
+    assert not {"base_model", "model_name_or_path"} & set(yaml.safe_load(lines))
+
+
 def test_unsloth_gets_the_patterns_as_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its arguments go to LoraConfig; here they are taken straight to it."""
     import sys

@@ -15,7 +15,7 @@ from engine import ranks
 from engine.ranks import check_against, count_parameters
 from engine.ranks.record import chosen_components
 from tests.engine.ranks.test_evidence import evidence_of
-from tests.helpers.rank_records import SHAPES, record_by_threshold
+from tests.helpers.rank_records import SHAPES, answered_record, record_by_threshold
 
 SIZES = {name: sum(shape) for name, shape in SHAPES.items()}
 
@@ -103,3 +103,13 @@ def test_what_is_read_back_and_written_again_is_what_it_was(tmp_path: Path) -> N
     assert ranks.load(path) == record
     ranks.save(ranks.load(path), path)
     assert path.read_bytes() == before
+
+
+def test_the_parameters_of_edited_ranks_are_counted_again() -> None:
+    record = answered_record()
+    sizes = {layer.name: 10 for layer in record.layers}
+    edited = dataclasses.replace(
+        record, layers=tuple(dataclasses.replace(layer, rank=1) for layer in record.layers), lora_parameters=784
+    )
+    assert ranks.counted(edited, sizes).lora_parameters == 10 * len(record.layers)
+    assert ranks.counted(edited, {}).lora_parameters == 784, "sizes that are not known change nothing"

@@ -127,6 +127,10 @@ def test_once_the_places_are_told_it_is_a_budget_that_is_enough(tiny_config: Con
     assert "% fewer parameters" in why
     ranks.save(answered_record(lora_parameters=100), folder.ranks)
     assert "--answer.from" not in next_step(request)[0], "it has fewer already"
+    ranks.save(answered_record(lora_parameters=4000), folder.ranks)
+    sizes = {layer.name: 8 if layer.rank else 400 for layer in answered_record().layers}
+    write_json(folder.search_summary, {"parameters_per_rank": sizes | {"b": 400}})
+    assert "--answer.from" not in next_step(request)[0], "edited ranks have fewer than the file says"
 
 
 def test_the_size_of_rank_1_is_also_read_of_the_trials(tiny_config: Config) -> None:

@@ -66,3 +66,42 @@ def test_a_config_that_a_model_has_used_is_taken(llama: Any) -> None:
 def test_modules_trained_whole_have_full_names(llama: Any) -> None:
     config = LoraConfig(target_modules=["q_proj"], modules_to_save=["norm"])
     assert trained_whole(llama, config, lora_settings(config, llama)).trained_whole == ["model.norm"]
+
+
+@pytest.mark.parametrize("layer", ["fc", "0"])
+def test_a_layer_that_peft_could_not_tell_from_another_is_refused(layer: str) -> None:
+    """PEFT's patterns match endings of names: both layers would get the rank of one."""
+    inner = nn.Module()
+    inner.add_module(layer, nn.Linear(4, 4))
+    model: Any = nn.Module()
+    model.add_module(layer, nn.Linear(4, 4))
+    model.add_module("block", inner)
+    with pytest.raises(UserError, match=rf"^lora_config: target_modules: layer '{layer}' .* to 'block\.{layer}' too"):
+        lora_settings(LoraConfig(target_modules=layer if layer == "fc" else [layer]), model)
+    assert lora_settings(LoraConfig(target_modules=[f"block.{layer}"]), model).target_modules == [f"block.{layer}"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"r": 4.0}, r"^--lora\.k: 4\.0 is not allowed; allowed: .* whole number"),
+        ({"r": "4"}, r"^--lora\.k: '4' is not allowed"),
+        ({"lora_alpha": None}, r"^--lora\.lora_alpha: None is not allowed"),
+        ({"modules_to_save": "norm"}, r"^lora_config: modules_to_save='norm' is not allowed; allowed: a list"),
+        (
+            {"target_modules": "(q_proj"},
+            r"^lora_config: target_modules='\(q_proj' is no regular expression: missing \)",
+        ),
+    ],
+)
+def test_a_field_of_a_wrong_type_is_one_line(llama: Any, fields: dict[str, Any], line: str) -> None:
+    config = LoraConfig(**({"target_modules": ["q_proj"]} | fields))
+    with pytest.raises(UserError, match=line):
+        lora_settings(config, llama)
+
+
+@pytest.mark.parametrize(("kind", "lacks"), [("SEQ_CLS", "config"), ("CAUSAL_LM", "prepare_inputs_for_generation")])
+def test_a_task_type_that_peft_cannot_give_to_the_model_is_refused(kind: str, lacks: str) -> None:
+    model: Any = nn.Sequential(nn.Linear(4, 4))
+    with pytest.raises(UserError, match=rf"^lora_config: task_type='{kind}' .* Sequential, which has no {lacks}; "):
+        lora_settings(LoraConfig(target_modules=["0"], task_type=kind), model)

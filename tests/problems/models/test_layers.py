@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel, TaskType
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -26,6 +27,8 @@ from transformers import (
     Qwen2MoeModel,
     RobertaConfig,
     RobertaForSequenceClassification,
+    ViTConfig,
+    ViTForImageClassification,
 )
 
 from configs.errors import UserError
@@ -147,6 +150,20 @@ def test_what_a_mamba_reads_past_lora_is_refused() -> None:
     assert isinstance(attach_components(model, taken, TaskType.CAUSAL_LM, []), PeftModel)
 
 
+def test_what_torchs_attention_reads_past_lora_is_refused() -> None:
+    """LoRA on it got no gradient, and the threshold then gave it the rank k."""
+    block: Any = nn.TransformerEncoderLayer(8, 2, 16)
+    model: Any = nn.Module()
+    model.blocks = nn.ModuleList([block])
+    assert target_layers(model, [ALL_LINEAR]) == ["blocks.0.linear1", "blocks.0.linear2"]
+    with pytest.raises(UserError) as caught:
+        attach_components(model, LoraSettings(target_modules=["out_proj"], k=2), None, [])
+    assert str(caught.value) == (
+        "--lora.target_modules: blocks.0.self_attn.out_proj is not allowed, as nn.MultiheadAttention reads its weight "
+        "directly, without LoRA; allowed: linear1, linear2"
+    )
+
+
 BERT = "attention.self.query attention.self.key attention.self.value attention.output.dense intermediate.dense"
 BLOCK = {
     "bert": [f"bert.encoder.layer.{{}}.{name}" for name in (*BERT.split(), "output.dense")],
@@ -258,6 +275,14 @@ def test_a_tower_that_only_says_what_it_reads_gets_no_lora(
     assert tower in line
     with pytest.raises(UserError, match=r"k_proj matches no module of .*; there are: .*"):
         target_layers(model, [f"{tower}.k_proj"])
+
+
+def test_a_model_that_reads_no_text_has_no_towers() -> None:
+    """All layers of a classifier of images counted as a tower, so that none could be named."""
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    model = ViTForImageClassification(ViTConfig(image_size=4, patch_size=2, **sizes))
+    assert len(target_layers(model, [ALL_LINEAR])) == 6
+    assert len(target_layers(model, ["q_proj"])) == 1
 
 
 def test_a_layer_of_a_tower_is_not_one_that_can_be_named() -> None:

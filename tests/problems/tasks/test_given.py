@@ -131,3 +131,19 @@ def test_arguments_of_a_wrong_type_are_one_line() -> None:
     for arguments, name in (((None, len, None), "model"), ((model, None, None), "collate"), ((model, len, 3), "loss")):
         with pytest.raises(UserError, match=rf"^{name}: \w+ is not allowed; allowed: "):
             refuse_other_types(*arguments)
+
+
+def test_a_classifier_of_one_class_predicts_a_number_from_whole_labels_too() -> None:
+    """Stars from 1 to 5 were taken for classes of a model with one output: the answer ended in a traceback."""
+    rows = GivenRows([{}, {}], lambda examples: {"labels": torch.tensor([1, 5])})
+    assert kind_of("SEQ_CLS", None, rows, plain=True, outputs=1).regression
+    assert not kind_of("SEQ_CLS", None, rows, plain=True, outputs=6).regression
+    assert not kind_of("TOKEN_CLS", None, rows, plain=True, outputs=1).regression
+
+
+def test_a_loss_without_a_gradient_is_refused_only_where_one_is_needed() -> None:
+    kind = kind_of(None, lambda model, batch: torch.tensor(1.0), GivenRows(EXAMPLES, collate), plain=False)
+    with pytest.raises(UserError, match=r"^loss: returns a tensor without a gradient"):
+        kind.loss(torch.nn.Identity(), {})
+    with torch.no_grad():
+        assert kind.loss(torch.nn.Identity(), {}) == 1
