@@ -183,11 +183,13 @@ class OuterProblem(BilevelProblem):
     def diagnostics(self) -> dict[str, float | None]:
         """|implicit| / |direct| and the cosine of the two in the last outer step.
 
-        Both are 0 where one of the two gradients is zero, and None before the first outer step.
+        Both are 0 where the implicit gradient is zero or both are, and None before the first outer step. If the direct
+        gradient alone is zero (B = 0), the ratio is infinite, and also None.
         """
         if not self.direct.numel():
             return {"implicit_to_direct": None, "cosine": None}
         direct, implicit = self.direct.cpu().double(), self.implicit.cpu().double()  # mps has no float64
         sizes = float(direct.norm()), float(implicit.norm())
         cosine = float(direct @ implicit) / (sizes[0] * sizes[1]) if min(sizes) > 0 else 0.0
-        return {"implicit_to_direct": sizes[1] / sizes[0] if sizes[0] > 0 else 0.0, "cosine": cosine}
+        ratio = sizes[1] / sizes[0] if sizes[0] > 0 else None if sizes[1] > 0 else 0.0
+        return {"implicit_to_direct": ratio, "cosine": cosine}

@@ -31,20 +31,24 @@ def refuse_many_skips(engine: SearchEngine, config: RunConfig) -> None:
     if moves_alpha(config):
         outer = f"--search.selection_learning_rate {search.selection_learning_rate:g}"
         rates = f"--search.learning_rate is {search.learning_rate:g}, {outer}: lower them"
+    others = [] if config.precision == "fp32" else ["--precision fp32"]
+    others.append(f"more --search.warmup_ratio (now {search.warmup_ratio:g})")
+    if not 0 < search.gradient_clipping <= 1:  # 0: gradients are not clipped
+        others.append("--search.gradient_clipping 1")
     raise UserError(
         f"--search.max_bad_steps: by step {engine.global_step} (epoch {loader.epoch}, batch {loader.position} of "
         f"D_tr) {skipped} steps had a loss or gradient that is not finite, allowed {search.max_bad_steps}; "
-        f"{rates}, or try --precision fp32, more --search.warmup_ratio, "
-        f"--search.gradient_clipping 1, with --overwrite"
+        f"{rates}, or try {', '.join(others)}, with --overwrite"
     )
 
 
 def warn_about_missing_classes(
-    labels: Sequence[object], d_tr: np.ndarray, d_val: np.ndarray, names: Mapping[int, str]
+    labels: Sequence[object], d_tr: np.ndarray, d_val: np.ndarray, names: Mapping[int, str], seed: str = "--seed"
 ) -> None:
     """Warns of a class without an example in D_tr or D_val: W or beta then learns nothing about it.
 
-    `labels` are those of all training rows. Only labels that are class numbers, named by `names`, are checked.
+    `labels` are those of all training rows. Only labels that are class numbers, named by `names`, are checked. `seed`:
+    the option whose seed draws D_tr and D_val.
     """
     if not names or not isinstance(labels[0], int):
         return
@@ -53,25 +57,29 @@ def warn_about_missing_classes(
         missing = np.setdiff1d(values, values[rows])
         if len(missing):
             log.warning(
-                "%s has no example of class %s: give more rows, another --seed or --task.validation_share",
-                part, ", ".join(names[int(number)] for number in missing),
+                "%s has no example of class %s: give more rows, another %s or --task.validation_share",
+                part, ", ".join(names[int(number)] for number in missing), seed,
             )  # fmt: skip
 
 
-def warn_about_still_alpha(engine: SearchEngine, config: RunConfig) -> None:
+def warn_about_still_alpha(engine: SearchEngine, config: RunConfig) -> bool:
     """Warns if at least half of the outer steps were skipped, so that alpha was trained for far fewer steps than set.
+    Returns whether it warned.
 
     A step is skipped, and moves no alpha, if its loss or gradient, or that of the inner step before it, is not finite.
     """
     outer = engine.global_step // config.search.unroll_steps
     still = int(engine.selection.still_count)
-    if outer and 2 * still >= outer:
+    warns = outer > 0 and 2 * still >= outer
+    if warns:
         log.warning(
             "alpha moved in %d of %d outer steps%s: in the others a loss or gradient was not finite; lower "
-            "--search.learning_rate (now %g) or --search.selection_learning_rate (now %g), or try --precision fp32",
+            "--search.learning_rate (now %g) or --search.selection_learning_rate (now %g)%s",
             outer - still, outer, ", so the ranks are still those of the start" if still == outer else "",
             config.search.learning_rate, config.search.selection_learning_rate,
+            "" if config.precision == "fp32" else ", or try --precision fp32",
         )  # fmt: skip
+    return warns
 
 
 def warn_about(trajectory: Trajectory, config: RunConfig) -> None:
@@ -88,7 +96,8 @@ def warn_about(trajectory: Trajectory, config: RunConfig) -> None:
         )  # fmt: skip
     ranks = trajectory.ranks(config.search.constraint, range(len(alpha)))
     if config.answer.rule == "threshold" and (ranks == ranks[0]).all():
+        key = "patience" if trajectory.steps[-1] < config.search.steps else "steps"
         log.warning(
-            "no rank ever changed: raise --search.selection_learning_rate (now %g) or --search.steps (now %d)",
-            config.search.selection_learning_rate, config.search.steps,
+            "no rank ever changed: raise --search.selection_learning_rate (now %g) or --search.%s (now %d)",
+            config.search.selection_learning_rate, key, getattr(config.search, key),
         )  # fmt: skip

@@ -72,7 +72,9 @@ class SearchHook:
     def after_step(self, engine: SearchEngine) -> bool:
         """The engine calls this after every step; if it returns True, the search ends."""
         step, last = engine.global_step, engine.global_step >= engine.train_iters
-        logged = last or step % self.search.log_every == 0
+        done = step % self.search.check_every == 0 and self.settled.check(engine.ranks())
+        # The last step always has a line and a point, as the report, the warnings and the ranks are about it.
+        logged = done or last or step % self.search.log_every == 0
         if logged:  # wait for a GPU, so that the seconds of this line are those of its own steps
             wait_for(engine.lora.compute.device)
         now = time.perf_counter()
@@ -83,7 +85,6 @@ class SearchHook:
         self._losses += _finite_part(torch.stack((engine.lora.last_loss, self._outer_loss(step))))
         if logged:
             self._write_line()
-        done = step % self.search.check_every == 0 and self.settled.check(engine.ranks())
         if done:
             log.info("search: stops at step %d, as no rank changed for %d checks", step, self.search.patience)
         # No checkpoint after the last step: the search is over, and one resumed from it could take further steps.

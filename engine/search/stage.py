@@ -58,7 +58,8 @@ def build_search(run: Workbench, *, second_order: bool) -> SearchEngine:
     set_seed(config.seed)
     d_tr, d_val = run.halves()
     if names := run.kind.head().get("id2label"):
-        warn_about_missing_classes(data.train["labels"], d_tr, d_val, names)
+        seed = "--seed" if config.task.seed is None else "--task.seed"
+        warn_about_missing_classes(data.train["labels"], d_tr, d_val, names, seed)
     base = run.base(second_order=second_order)
     if second_order and config.model.attention == "auto":
         log.info("attention: eager, as second derivatives are needed")
@@ -82,8 +83,8 @@ def build_search(run: Workbench, *, second_order: bool) -> SearchEngine:
 def _record(run: Workbench, engine: SearchEngine, hook: SearchHook) -> None:
     """Writes the files that the answer and the report read: summary.json last, as it marks the search as finished."""
     folder, config = run.folder, run.config
-    warn_about_still_alpha(engine, config)
-    warn_about(hook.trajectory, config)
+    if not warn_about_still_alpha(engine, config):
+        warn_about(hook.trajectory, config)
     hook.trajectory.write(folder.trajectory)
     hook.tracking.end(hook.trajectory)
     numbers = {"alpha": engine.alpha(), "contribution": engine.contribution()}

@@ -6,7 +6,8 @@ All of them return the implicit term of the outer gradient,
 
 Here W -> W' is the last inner step, and L_tr is the loss of its batch under its dropout masks. Each approximation has
 its own M, which stands for the derivative of W' with respect to the negative gradient: for the one-step unroll of
-AutoLoRA Eq. 4, M is eta times the identity. Betty's own functions differ: they evaluate at W' and have no eta.
+AutoLoRA Eq. 4, M is eta times the identity. Betty's own functions differ: they evaluate at W', and the eta of its
+`darts` is 1.
 """
 
 from abc import ABC, abstractmethod

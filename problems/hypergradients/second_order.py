@@ -86,8 +86,8 @@ class Exact(_SecondOrder):
 class Neumann(_SecondOrder):
     """M = eta * sum_{j=0..K} (I - eta H)^j, H = d^2 L_tr/dW^2: K terms towards the inverse Hessian; K = 0 is `exact`.
 
-    At: W before the inner step. eta: as configured; the series converges for eta < 2 / |H|. Source: Lorraine et al.
-    2020, as in Betty's `neumann` (which evaluates at W').
+    At: W before the inner step. eta: as configured; if H is positive definite, the series converges for
+    eta < 2 / |H|. Source: Lorraine et al. 2020, as in Betty's `neumann` (which evaluates at W').
     """
 
     name = "neumann"

@@ -126,7 +126,9 @@ def test_with_a_fixed_alpha_the_rate_of_beta_is_not_blamed(
 ) -> None:
     spoil(monkeypatch, LoraProblem, set(range(3, 99)), math.nan)
     run = run_of(tiny_config("--hypergradient.type", "none", "--search.max_bad_steps", "1"))
-    with pytest.raises(UserError, match=r"; --search\.learning_rate is 0\.01: lower it, or try --precision fp32"):
+    with pytest.raises(
+        UserError, match=r"; --search\.learning_rate is 0\.01: lower it, or try more --search\.warmup_ratio"
+    ):
         search(run)
 
 
@@ -186,6 +188,42 @@ def test_doubtful_ranks_log_a_warning(
     assert len(log_lines) == len(warnings)
     for line, start in zip(log_lines, warnings, strict=True):
         assert line.startswith(f"WARNING {start}")
+
+
+@pytest.mark.parametrize(("steps", "advice"), [("1", "--search.steps (now 1)"), ("9", "--search.patience (now 7)")])
+def test_a_search_that_patience_ended_is_not_told_to_take_more_steps(
+    tiny_config: Callable[..., RunConfig], log_lines: list[str], steps: str, advice: str
+) -> None:
+    config = tiny_config("--search.steps", steps, "--search.patience", "7", "--search.unroll_steps", "1")
+    warn_about(trajectory_of([[EVEN] * 3, [EVEN] * 3]), config)
+    (line,) = log_lines
+    assert line.endswith(f"or {advice}")
+
+
+@pytest.mark.trains
+def test_losses_that_are_not_finite_end_a_search_that_logs_no_line_before_its_ranks_settle(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search ended as settled, since bad steps were counted only at logged ones."""
+    spoil(monkeypatch, LoraProblem, set(range(3, 99)), math.nan)
+    settles = ("--search.check_every", "2", "--search.patience", "2", "--search.log_every", "1000")
+    run = run_of(tiny_config("--search.steps", "50", "--search.max_bad_steps", "3", "--precision", "fp32", *settles))
+    with pytest.raises(UserError, match=r"^--search\.max_bad_steps: by step \d+ ") as error:
+        search(run)
+    assert "--precision" not in str(error.value), "it has fp32 already"
+    assert "--search.gradient_clipping" not in str(error.value), "gradients are clipped at 1 already"
+
+
+@pytest.mark.trains
+def test_a_search_whose_alpha_stood_still_gets_one_advice(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch,
+    log_lines: list[str],
+) -> None:  # fmt: skip
+    """It was told to lower the rate of beta, and to raise it."""
+    spoil(monkeypatch, SelectionProblem, set(range(99)), math.nan)
+    search(run_of(tiny_config()))
+    advice = [line for line in log_lines if "--search.selection_learning_rate" in line]
+    assert [line.startswith("WARNING alpha moved in 0 of ") for line in advice] == [True]
 
 
 @pytest.mark.trains

@@ -14,7 +14,7 @@ from engine.disk import checkpoint, newest
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted
-from engine.search import hook
+from engine.search import hook, trajectory
 from engine.search.stage import search
 from tests.helpers.searching import find_ranks
 
@@ -59,6 +59,22 @@ def test_the_record_is_that_of_the_last_step(
     summary = json.loads(run.folder.search_summary.read_text())
     assert (summary["steps"], summary["stopped"]) == (5, "steps used up")
     assert summary["passes"] == {"forward": 20, "backward": 20}
+
+
+@pytest.mark.trains
+def test_a_search_that_settles_between_two_logged_steps_records_its_last_one(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    """The report and the warnings took the last logged step for the end."""
+    still = ("--search.selection_learning_rate", "1e-12", "--search.patience", "2", "--search.check_every", "4")
+    run = run_of(tiny_config("--search.steps", "50", "--search.log_every", "1000", *still))
+    engine = find_ranks(run)
+    assert engine.global_step < 50
+    (line,) = run.folder.search_metrics.read_text().splitlines()
+    assert json.loads(line)["step"] == engine.global_step
+    found = trajectory.read(run.folder.trajectory)
+    assert found.steps[-1] == engine.global_step
+    assert torch.equal(torch.from_numpy(found.alpha[-1]), engine.alpha().float())
 
 
 @pytest.mark.trains
