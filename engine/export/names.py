@@ -17,6 +17,11 @@ def trained_at(record: RankRecord, run: RunFolder) -> bool:
     return read_json(run.adapter / ADAPTER_CONFIG).get("rank_pattern") == layer_ranks(record.kept)
 
 
+def trained_words(run: RunFolder) -> str:
+    """Says that a run's adapter has the recommended ranks."""
+    return f"Use these ranks: {run.adapter} is trained at them, and {run.ranks} has them."
+
+
 def what_parts_lose(record: RankRecord) -> str:
     """A warning that other trainers cannot keep the ranks of a fused layer's parts; empty if no part has a rank."""
     parts = [(*split(name), rank) for name, rank in record.kept.items()]

@@ -11,6 +11,7 @@ from engine import ranks
 from engine.answer.trust import trust_of_run
 from engine.answer.words import conclusion, curve_lines, gain_words, share_lines
 from engine.ranks import RankRecord
+from engine.report.advice import advice_of
 from engine.report.controls import controls_of
 from engine.report.edits import edit_words
 from engine.report.words import signed
@@ -123,5 +124,5 @@ def _print_verdict(folder: RunFolder) -> None:
         )
         size = f"{arm['parameters']:,} LoRA parameters"
         console.print(f"  {arm['name']:<9} loss {loss:.4f}{score}, {size}{behind}", highlight=False, soft_wrap=True)
-    for line in (*found.get("notes", []), as_started(found["recommendation"])):
+    for line in (*found.get("notes", []), as_started(advice_of(found, folder))):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -5,16 +5,20 @@ that the program derives from them.
 """
 
 import dataclasses
+import logging
 from typing import Any
 
 from configs.errors import UserError
+from configs.files import load_config
+from configs.requests import Request
 from configs.rules import data_seed
 from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import write_json
 from engine.ranks import RankRecord
+from engine.retrain import checkpoint
 from engine.retrain.same_ranks import what_counts
-from engine.retrain.settings import FINISHED
+from engine.retrain.settings import FINISHED, RETRAINING
 from engine.run.contents import read_fingerprint, read_result, read_searched, read_trials_file
 from engine.run.context import Context
 from engine.run.folder import RunFolder
@@ -24,6 +28,8 @@ from engine.study.cells import Cell
 from engine.verdict.arms import Arms
 from engine.verdict.folder import VerdictFolder
 from engine.verdict.judge import LOOKS
+
+log = logging.getLogger("autolora")
 
 _GIVEN_AS = {"task.unused_rows": "verdict.rows", "lora.shuffle": "verdict.shuffle"}
 """Key of a training -> the key of the verdict that it follows from."""
@@ -37,6 +43,10 @@ ROWS = Settings((
     "task.holdout_share", "task.train_rows", "task.evaluation_split",
 ))  # fmt: skip
 """The keys that decide, with the seed of the data, which rows are D_tr and D_val, and which others judge the pairs."""
+MODEL = Settings(("model.name", "model.revision", "lora.target_modules"))
+"""The keys of the model and the layers whose ranks are judged."""
+_MAKES_RANKS = Settings(("answer", "search", "hypergradient", "lora.k"))
+"""The keys that make ranks. A verdict reads them only if the run has no ranks yet."""
 
 
 def refuse_other_rows(config: RunConfig, folder: RunFolder) -> None:
@@ -59,6 +69,28 @@ def refuse_other_rows(config: RunConfig, folder: RunFolder) -> None:
         )
 
 
+def refuse_other_model(config: RunConfig, folder: RunFolder) -> None:
+    """Raises Outdated if the ranks were found for another model or for other layers than those of `config`."""
+    recorded = read_searched(folder.search_summary).get("settings", {}) if folder.ranks.exists() else {}
+    what = f"the ranks in {folder.ranks} were found with"
+    MODEL.refuse_changed(recorded, config, what, "give the old value, or --name for a run with other ranks")
+
+
+def tell_ignored(request: Request, folder: RunFolder) -> None:
+    """Warns of settings on the command line that would have made other ranks than those that the run has."""
+    if not (folder.ranks.exists() and folder.config.exists()):
+        return
+    ran, asked = (
+        _MAKES_RANKS.of(config) for config in (load_config(folder.config, {"strategy": "auto"}), request.config)
+    )
+    other = [f"--{key}" for key in sorted(request.given.command) if key in ran and ran[key] != asked[key]]
+    if other:
+        log.warning(
+            "--stage verdict: %s: not read, as the verdict is about the ranks in %s; for other ranks give --name and "
+            "--answer.from %s", ", ".join(other), folder.ranks, folder.root,
+        )  # fmt: skip
+
+
 def refuse_other_ranks(place: VerdictFolder, record: RankRecord, run_ranks: object) -> None:
     """Raises UserError if earlier pairs were trained at other ranks than those of `record`, read from `run_ranks`."""
     if place.ranks.exists() and what_counts(ranks.load(place.ranks)) != what_counts(record):
@@ -69,16 +101,19 @@ def refuse_other_ranks(place: VerdictFolder, record: RankRecord, run_ranks: obje
 
 
 def refuse_other_settings(arms: Arms) -> None:
-    """Raises Outdated when earlier pairs were trained under other settings."""
-    for cell in _finished(arms):
-        recorded = dict(read_result(cell.folder.metrics).get("settings", {}))
+    """Raises Outdated when earlier pairs were trained under other settings; also when an unfinished training was."""
+    for cell in _every(arms):
+        if cell.folder.metrics.exists():
+            compared, recorded = FINISHED, dict(read_result(cell.folder.metrics).get("settings", {}))
+        else:
+            compared, recorded = RETRAINING, dict(checkpoint.peek(cell.folder.retrain).get("settings", {}))
         for key in _FROM_RANKS:
             recorded.pop(key, None)
         # A pair's seed is the run's seed plus the number of the pair.
         if isinstance(recorded.get("seed"), int):
             recorded["seed"] = (recorded["seed"] - cell.values["pair"]) % 2**31
         asked = dataclasses.replace(cell.config, seed=arms.config.seed % 2**31)
-        FINISHED.refuse_changed(
+        compared.refuse_changed(
             recorded, asked, f"the pairs in {arms.folder.root} were trained with",
             "give the old value, or --overwrite to train every pair again", _GIVEN_AS,
         )  # fmt: skip
@@ -109,6 +144,6 @@ def refuse_data_after_pairs(run: Context, place: VerdictFolder) -> None:
         raise Outdated(f"{change}; bring the old data back, or --overwrite to train every pair again")
 
 
-def _finished(arms: Arms) -> list[Cell]:
-    every = [cell for number in range(1, LOOKS[-1] + 1) for cell in arms.pair(number).values()]
-    return [cell for cell in (*every, *arms.heads()) if cell.folder.metrics.exists()]
+def _every(arms: Arms) -> list[Cell]:
+    """All trainings of the verdict."""
+    return [*(cell for number in range(1, LOOKS[-1] + 1) for cell in arms.pair(number).values()), *arms.heads()]

@@ -23,7 +23,7 @@ _METHODS: dict[str, MethodName] = {
 _RANKS = f"{{runs}}/../{VerdictFolder.ranks.relative}"
 """The path of the learned ranks, relative to a training's runs_folder: a run that was moved can resume."""
 SEEDS = 2
-"""LoRA's gain compares the mean loss of the learned ranks with that of the head alone, both over this many seeds."""
+"""LoRA's gain compares the learned ranks with the head alone, which is trained at this many seeds."""
 
 
 @dataclass(frozen=True)

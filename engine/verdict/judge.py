@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from engine.ranks.evidence import SEEN
+from engine.ranks.evidence import ONE_SIDED, SEEN
 
 Ending = Literal["matter", "worse", "equal", "undecided"]
 
@@ -31,7 +31,7 @@ class Pairs:
 
     `differences` [pairs]: the loss of the other arm (such as the shuffle) minus that of the learned ranks, above 0
     where the learned ones are better. `row_error`: the standard error of their mean over the held-out rows. `gain`:
-    what LoRA at the learned ranks gains over the head alone, with its standard error.
+    what LoRA at the learned ranks gains over the head alone, with its standard error over rows and seeds.
     """
 
     differences: np.ndarray
@@ -51,8 +51,13 @@ class Pairs:
 
     @property
     def learned(self) -> bool:
-        """Whether LoRA gains something that these rows can see."""
+        """Whether LoRA at the learned ranks gains something that these rows can see."""
         return self.gain > SEEN * self.gain_error
+
+    @property
+    def worthless(self) -> bool:
+        """Whether LoRA gains nothing that these rows can see, neither at the learned ranks nor at the other arm's."""
+        return max(self.gain, self.gain - self.mean) <= SEEN * self.gain_error
 
     def interval(self, beyond: float = 0.025) -> tuple[float, float]:
         """The t interval of the mean difference over seeds and rows, sqrt(SE_pairs^2 + SE_rows^2), with a chance of
@@ -67,17 +72,18 @@ class Pairs:
 
 
 def ending(pairs: Pairs) -> Ending:
-    """What a look at these pairs decides; "undecided" at numbers of pairs that are not in LOOKS, and if a loss is not
-    finite.
+    """What a look at these pairs decides; "undecided" at numbers of pairs that are not in LOOKS, if LoRA gains nothing
+    in either arm, and if a loss is not finite.
 
     At the first look "equal" is not tested. Later it is tested first: a difference within 2 % of the gain may be
-    significant and still not matter.
+    significant and still not matter. The gain counts only as far as it is sure, so that a gain that was overestimated
+    by luck does not make the 2 % too wide.
     """
     known = np.isfinite([*pairs.differences, pairs.row_error, pairs.gain, pairs.gain_error]).all()
-    if not known or pairs.count not in LOOKS or not pairs.learned:
+    if not known or pairs.count not in LOOKS or pairs.worthless:
         return "undecided"
     low, high = pairs.interval()
-    margin = EQUAL_WITHIN * pairs.gain
+    margin = EQUAL_WITHIN * (pairs.gain - ONE_SIDED * pairs.gain_error)
     if pairs.count > LOOKS[0] and -margin < low and high < margin:
         return "equal"
     level = LEVELS[LOOKS.index(pairs.count)]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from engine.disk.tables import read_parquet
 from engine.run.contents import read_result
 from engine.run.resuming import Outdated
 from engine.study.cells import Cell
-from engine.verdict.arms import LEARNED, SEEDS, SHUFFLED, Arms
+from engine.verdict.arms import LEARNED, SHUFFLED, Arms
 from engine.verdict.judge import LOOKS, Pairs
 
 COLUMNS = ("loss", "weight", "source")
@@ -58,24 +59,32 @@ class Shown:
         """The first `count` pairs of the learned ranks and another arm."""
         other = self.losses[arm][:count]
         rows = other - self.losses[LEARNED][: len(other)]
-        return Pairs(rows.sum(axis=1) / self.weights.sum(), self._row_error(rows.mean(axis=0)), *self._gain())
+        gain = self._gain(len(other))
+        return Pairs(rows.sum(axis=1) / self.weights.sum(), self._row_error(rows.mean(axis=0)), *gain)
 
     def pairs(self, count: int | None = None) -> Pairs:
         """The first `count` pairs (all unless given) of the learned ranks and their shuffle."""
         return self.against(SHUFFLED, count)
 
-    def _gain(self) -> tuple[float, float]:
-        """What LoRA at the learned ranks gains over the head alone, and the gain's standard error over rows.
+    def _gain(self, count: int) -> tuple[float, float]:
+        """What LoRA at the learned ranks gains over the head alone, and the gain's standard error over rows and seeds.
 
-        Both are means over the same seeds; a base model without a head has one run for all seeds.
+        It compares the means over the seeds of the first `count` pairs and over those of the head; a base model
+        without a head has one run.
         """
-        learned = self.losses[LEARNED][:SEEDS]
-        rows = self.head[: len(learned)].mean(axis=0) - learned.mean(axis=0)
-        return float(rows.sum() / self.weights.sum()), self._row_error(rows)
+        learned = self.losses[LEARNED][:count]
+        rows = self.head.mean(axis=0) - learned.mean(axis=0)
+        seeds = [_seed_error(losses.sum(axis=1) / self.weights.sum()) for losses in (learned, self.head)]
+        return float(rows.sum() / self.weights.sum()), math.hypot(self._row_error(rows), *seeds)
 
     def _row_error(self, rows: np.ndarray) -> float:
         """The standard error of the mean over rows; rows of one source are not independent, and count as one draw."""
         return float(ratio_error(torch.tensor(rows), torch.tensor(self.weights), self.sources))
+
+
+def _seed_error(means: np.ndarray) -> float:
+    """The standard error over seeds of the mean of these losses [seeds]; 0 for one seed, which shows no spread."""
+    return float(means.std(ddof=1)) / len(means) ** 0.5 if len(means) > 1 else 0.0
 
 
 def shown(arms: Arms) -> Shown | None:

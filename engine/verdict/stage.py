@@ -30,9 +30,11 @@ from engine.study.launchers import LAUNCHERS, Job, Running
 from engine.verdict.again import (
     refuse_data_after_pairs,
     refuse_data_after_search,
+    refuse_other_model,
     refuse_other_ranks,
     refuse_other_rows,
     refuse_other_settings,
+    tell_ignored,
 )
 from engine.verdict.arms import LEARNED, SHUFFLED, Arms, forget_models, rate_of
 from engine.verdict.clock import time_limit
@@ -54,6 +56,7 @@ def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
     """
     config, folder = request.config, RunFolder.of(request.config)
     _refuse(config, folder)
+    tell_ignored(request, folder)
     if not folder.ranks.exists():
         run_stages(dataclasses.replace(request, stage="search", overwrite=False), stop, draw=False)
     with locked(folder.root), explained(config, folder.root):
@@ -100,6 +103,7 @@ def _refuse(config: RunConfig, folder: RunFolder) -> None:
             f"allowed: a run of method {allowed}"
         )
     refuse_other_rows(config, folder)
+    refuse_other_model(config, folder)
     if folder.ranks.exists():
         rate_of(config, folder)
     elif config.retrain.learning_rates:
@@ -136,7 +140,7 @@ def _make_room(arms: Arms, folder: RunFolder, rows: Context, *, overwrite: bool)
         if overwrite:
             refuse_data_after_pairs(rows, place)
         found = shown(arms) if overwrite else None
-        stale = found is not None and _over(found)
+        stale = found is not None and _over(found, arms)
     except UserError:
         if not overwrite:
             raise
@@ -170,12 +174,13 @@ def _train(request: Request, arms: Arms, rows: Context, stop: StopRequest) -> Sh
     """
     config, began, found, first, paced = request.config, time.monotonic(), shown(arms), True, False
     with time_limit(stop, config.verdict.minutes):
-        while found is None or not _over(found):
+        while found is None or not _over(found, arms):
             if first:
                 refuse_data_after_search(rows, RunFolder.of(config))
                 refuse_data_after_pairs(rows, arms.folder)
             done, before = 0 if found is None else found.complete, found
-            pairs = _next(arms, done, one=config.study.launcher == "serial" or first)
+            decided = found is not None and _decided(found)  # a training of the head was removed after that
+            pairs = [] if decided else _next(arms, done, one=config.study.launcher == "serial" or first)
             # A resumed training would make the pair look faster than it is.
             whole = bool(pairs) and not any(cell.folder.config.exists() for cell in pairs)
             seconds = _trained(request, arms, pairs, stop)
@@ -191,10 +196,15 @@ def _train(request: Request, arms: Arms, rows: Context, stop: StopRequest) -> Sh
     return shown(arms)
 
 
-def _over(found: Shown) -> bool:
-    """Whether nothing is left to train: a look has decided, all pairs are trained, or LoRA gains nothing; and every
+def _over(found: Shown, arms: Arms) -> bool:
+    """Whether nothing is left to train."""
+    return _decided(found) and len(found.head) == len(arms.heads())
+
+
+def _decided(found: Shown) -> bool:
+    """Whether no further pair is trained: a look has decided, all pairs are trained, or LoRA gains nothing; and every
     arm has trained as many pairs as were judged."""
-    nothing = found.count >= LOOKS[0] and not found.pairs().learned
+    nothing = found.count >= LOOKS[0] and found.pairs().worthless
     decided = first_ending(found.count, found.pairs)
     needed = found.count if decided is None else decided[1]
     return (found.count >= LOOKS[-1] or nothing or decided is not None) and found.complete >= needed

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable
 
 from engine.answer.words import NOTHING_LEARNED
-from engine.export.names import trained_at
+from engine.export.names import trained_at, trained_words
 from engine.ranks import RankRecord
 from engine.run.folder import RunFolder
 from engine.run.places import options_of
@@ -24,13 +24,13 @@ def sentence(ending: Ending, pairs: Pairs, parameters: int, *, uniform: int, com
     numbers = f"{pairs.count} pairs, p {pairs.p():.2g}"
     if ending == "matter":
         return (
-            f"Places matter: learned beats its shuffle by {nats(size)} nats, {_part(size, pairs)} of what LoRA gains "
+            f"Places matter: learned beats its shuffle by {nats(size)} nats{_part(size, pairs)} "
             f"({nats(low)} to {nats(high)}; {numbers}), at {parameters:,} parameters."
         )
     if ending == "worse":
         return (
-            f"Do not use these places: the shuffle beats learned by {nats(size)} nats, {_part(size, pairs)} of what "
-            f"LoRA gains ({nats(-high)} to {nats(-low)}; {numbers}), at {parameters:,} parameters."
+            f"Do not use these places: the shuffle beats learned by {nats(size)} nats{_part(size, pairs)} "
+            f"({nats(-high)} to {nats(-low)}; {numbers}), at {parameters:,} parameters."
         )
     if ending == "equal":
         nats = _nats(low, high, least=4)
@@ -39,12 +39,12 @@ def sentence(ending: Ending, pairs: Pairs, parameters: int, *, uniform: int, com
             f"Places do not matter here: other layers at this budget do as well ({nats(low)} to {nats(high)} nats, "
             f"{pairs.count} pairs); the uniform rank {uniform} {also}."
         )
-    if not pairs.learned and pairs.count >= SEEDS:
+    if pairs.worthless and pairs.count >= SEEDS:
         nats = _nats(pairs.gain, pairs.gain_error)
         verb = "lowers" if pairs.gain > 0 else "raises"
         return (
             f"Nothing to gain: on these rows LoRA at the learned ranks {verb} the loss by {nats(abs(pairs.gain))} +- "
-            f"{nats(pairs.gain_error)} nats, so that no places can matter."
+            f"{nats(pairs.gain_error)} nats, and at shuffled ranks it is not better."
         )
     after = f"After {pairs.count} pair{'s' if pairs.count > 1 else ''}"
     if pairs.count == 1:
@@ -94,13 +94,13 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
     rank = (evidence.sufficient_rank(arms.record.tolerance) if evidence else None) or arms.uniform_rank
     init = " --retrain.init scratch" if arms.config.retrain.init == "search" else ""
     uniform = f"take rank {rank} in every layer: {_command(run, 'uniform')} --method lora --lora.r {rank}{init}"
-    if (pairs.count >= SEEDS and not pairs.learned) if pairs is not None else nothing_learned(arms.record):
+    if (pairs.count >= SEEDS and pairs.worthless) if pairs is not None else nothing_learned(arms.record):
         return (
             "LoRA does nothing for these rows: train longer, at another rate, or on more rows, and then choose ranks."
         )
     if ending == "matter":
         if trained_at(arms.record, run):
-            return f"Use these ranks: {run.adapter} is trained at them, and {run.ranks} has them."
+            return trained_words(run)
         again = " --overwrite" if run.metrics.exists() else ""
         return f"Use these ranks: {_python(options_of(run))} --stage retrain{again}"
     if ending == "worse":
@@ -108,10 +108,17 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
     if ending == "equal":
         return f"Choose by cost alone: these ranks have {arms.parameters:,} parameters; or {uniform}"
     if pairs is not None and pairs.count >= LOOKS[-1]:
-        most = f"No more than {LOOKS[-1]} pairs are trained"
-        return f"{most}: the difference, if there is one, is small. To be safe, {uniform}"
+        return f"{_after_the_last(pairs)} To be safe, {uniform}"
     minutes = f"{arms.config.verdict.minutes:g} minutes"
     return f"The same command trains further pairs for another {minutes}; until then, {uniform}"
+
+
+def _after_the_last(pairs: Pairs) -> str:
+    """That no further pair is trained, and what would narrow the interval if its width comes from the rows."""
+    last = f"No more than {LOOKS[-1]} pairs are trained"
+    if pairs.row_error <= pairs.differences.std(ddof=1) / pairs.count**0.5:
+        return f"{last}."
+    return f"{last}; more held-out rows (--verdict.rows, or a larger evaluation file) would narrow the interval."
 
 
 def _command(run: RunFolder, name: str) -> str:
@@ -132,4 +139,5 @@ def _nats(*numbers: float, least: int = 3) -> Callable[[float], str]:
 
 
 def _part(size: float, pairs: Pairs) -> str:
-    return f"{100 * size / pairs.gain:.0f} %"
+    """The part of the gain that a difference is; "" if no gain at the learned ranks was seen."""
+    return f", {100 * size / pairs.gain:.0f} % of what LoRA gains" if pairs.learned else ""

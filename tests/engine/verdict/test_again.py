@@ -1,5 +1,6 @@
 """Which earlier pairs a verdict keeps, and in which words it refuses the others."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,15 @@ from typing import Any
 import pytest
 
 from configs.errors import UserError
+from configs.files import to_yaml
+from configs.requests import Given, Request
 from configs.schema import RunConfig
-from engine.disk.files import write_json
+from engine.disk.files import write_json, write_text
+from engine.retrain import checkpoint
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.search.settings import FOUND
-from engine.verdict.again import refuse_other_rows
+from engine.verdict.again import refuse_other_model, refuse_other_rows, tell_ignored
 from tests.helpers.methods import LEARNED
 from tests.helpers.tiny import make_tokenizer
 from tests.helpers.verdicts import FakeLauncher, better
@@ -192,3 +196,54 @@ def test_a_damaged_record_of_the_rows_is_named(content: str, verdict: Callable[.
     path.write_text(content)
     with pytest.raises(UserError, match=rf"^{path}: .*"):
         verdict(FakeLauncher(better(0.3)), data=True)
+
+
+@pytest.mark.trains
+def test_an_unfinished_training_under_other_settings_is_refused_until_all_is_trained_again(
+    verdict: Callable[..., Any],
+) -> None:
+    """Its resumption was refused within the training, and neither the old value nor --overwrite helped."""
+    _, folder = verdict(FakeLauncher(better(0.3), stop_after=3))
+    begun = RunFolder(folder.verdict / "cells" / "pair-02-learned")
+    done = json.loads((folder.verdict / "cells" / "pair-01-learned" / "metrics.json").read_text())["settings"]
+    settings = done | {"seed": done["seed"] + 1, "retrain.learning_rate": 0.007}
+    write_json(checkpoint.place(begun.retrain, 1) / checkpoint._SEAL, {"settings": settings})
+    with pytest.raises(
+        UserError, match=r"^--retrain.learning_rate: the pairs in .* with 0\.007, .* --overwrite to train"
+    ):
+        verdict(FakeLauncher(better(0.3)))
+    launcher = FakeLauncher(better(0.3))
+    verdict(launcher, overwrite=True)
+    assert len(launcher.trained) == 18
+    assert not begun.retrain.exists()
+
+
+@pytest.mark.parametrize(("key", "value"), [("--model.name", "org/other"), ("--lora.target_modules", "[query]")])
+def test_other_weights_or_layers_than_those_of_the_search_are_refused(
+    tiny_config: Callable[..., RunConfig], key: str, value: str
+) -> None:
+    folder = RunFolder.of(tiny_config())
+    write_json(folder.ranks, {})
+    write_json(folder.search_summary, {"settings": FOUND.of(tiny_config())})
+    refuse_other_model(tiny_config(), folder)
+    with pytest.raises(UserError, match=rf"^{key}: the ranks in .* were found with .*, now it is "):
+        refuse_other_model(tiny_config(key, value), folder)
+
+
+def test_settings_that_would_have_made_other_ranks_are_said_to_do_nothing(
+    tiny_config: Callable[..., RunConfig], log_lines: list[str]
+) -> None:
+    folder = RunFolder.of(tiny_config())
+    command = ("--answer.budget", "4", "--search.steps", "3", "--verdict.minutes", "3")
+
+    def asked() -> Request:
+        given = Given(command=frozenset({"answer.budget", "search.steps", "verdict.minutes"}))
+        return Request(tiny_config(*command), "verdict", False, "tiny.yaml", given)
+
+    tell_ignored(asked(), folder)
+    assert not log_lines, "the command searches first"
+    write_json(folder.ranks, {})
+    write_text(folder.config, to_yaml(tiny_config("--search.steps", "3")))
+    tell_ignored(asked(), folder)
+    (line,) = log_lines
+    assert line.startswith("WARNING --stage verdict: --answer.budget: not read, as the verdict is about the ranks in ")

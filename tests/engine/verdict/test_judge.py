@@ -69,7 +69,10 @@ ENDINGS = {
     "no difference, but rows that could hide one": (pairs_of(TINY[4:20], row_error=0.02), "undecided"),
     "between two looks": (pairs_of(CLEAR[:11]), "undecided"),
     "too few pairs": (pairs_of(CLEAR[:7]), "undecided"),
-    "LoRA gains nothing that the rows see": (pairs_of(CLEAR[:8], gain=0.01, gain_error=0.006), "undecided"),
+    "LoRA gains nothing in either arm": (pairs_of(CLEAR[:8], gain=0.01, gain_error=0.006), "undecided"),
+    "LoRA gains at the shuffled ranks alone": (pairs_of(-CLEAR[:8], gain=0.01, gain_error=0.006), "worse"),
+    "a gain that may be luck": (pairs_of(0.01 * TINY[:16], gain=0.01, gain_error=0.0049), "undecided"),
+    "the same gain, surely": (pairs_of(0.01 * TINY[:16], gain=0.01, gain_error=0.0001), "equal"),
     "a loss is not finite": (pairs_of([*CLEAR[:7], np.nan]), "undecided"),
     "the error of the rows is not known": (pairs_of(CLEAR[:8], row_error=np.inf), "undecided"),
     "LoRA makes it worse": (pairs_of(TINY, gain=-1.0), "undecided"),
@@ -119,11 +122,20 @@ def test_a_difference_of_2_percent_of_the_gain_is_called_none_at_most_once_in_tw
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("effect", "rows", "power"),
-    [(0.5, 0.0, 0.57), (1.0, 0.0, 0.99), (2.0, 0.0, 1.0), (0.5, 0.25, 0.22), (1.0, 0.25, 0.78), (2.0, 0.25, 1.0)],
-)
-def test_the_power_that_the_documentation_tells(effect: float, rows: float, power: float) -> None:
-    assert simulated(effect, 10, rows, 2000)["matter"] / 2000 == pytest.approx(power, abs=0.03)
+    ("effect", "gain", "rows", "matter", "equal"),
+    [
+        (0.0, 50, 0.0, 0.008, 0.988), (0.0, 50, 0.25, 0.014, 0.73), (0.0, 50, 1.0, 0.008, 0.0),
+        (0.0, 20, 0.0, 0.020, 0.06), (0.0, 10, 0.0, 0.020, 0.0), (0.0, 4, 0.0, 0.020, 0.0),
+        (1.0, 50, 0.0, 0.97, 0.028), (0.5, 10, 0.0, 0.56, 0.0), (0.5, 10, 0.25, 0.24, 0.0),
+        (1.0, 10, 0.0, 0.99, 0.0), (1.0, 10, 0.25, 0.80, 0.0), (2.0, 10, 0.0, 1.0, 0.0), (2.0, 10, 0.25, 1.0, 0.0),
+    ],
+)  # fmt: skip
+def test_the_documentation_tells_what_the_rule_does(
+    effect: float, gain: float, rows: float, matter: float, equal: float
+) -> None:
+    found = simulated(effect, gain, rows, 2000)
+    assert found["matter"] / 2000 == pytest.approx(matter, abs=0.02)
+    assert found["equal"] / 2000 == pytest.approx(equal, abs=0.02)
 
 
 def test_the_levels_add_up_to_one_in_forty_in_each_direction() -> None:

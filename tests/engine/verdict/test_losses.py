@@ -42,11 +42,16 @@ def test_a_difference_is_nats_a_label_above_0_where_the_learned_ranks_are_better
     assert (found.count, found.complete) == (3, 1)
 
 
-def test_the_gain_is_over_the_head_at_the_same_two_seeds(found: Shown) -> None:
-    rows = HEAD.mean(axis=0) - LEARNED[:2].mean(axis=0)
-    assert found.pairs().gain == pytest.approx(rows.sum() / 8)
-    rest = rows - WEIGHTS * rows.sum() / 8
-    assert found.pairs().gain_error == pytest.approx(np.sqrt((rest**2).sum() * 4 / 3) / 8)
+def test_the_gain_is_over_all_seeds_of_the_judged_pairs_and_its_error_over_rows_and_seeds(found: Shown) -> None:
+    for count in (2, 3):
+        rows = HEAD.mean(axis=0) - LEARNED[:count].mean(axis=0)
+        assert found.pairs(count).gain == pytest.approx(rows.sum() / 8)
+        rest = rows - WEIGHTS * rows.sum() / 8
+        of_rows = (rest**2).sum() * 4 / 3 / 8**2
+        of_seeds = [(x.sum(axis=1) / 8).var(ddof=1) / len(x) for x in (LEARNED[:count], HEAD)]
+        assert found.pairs(count).gain_error == pytest.approx(np.sqrt(of_rows + sum(of_seeds)))
+    one = dataclasses.replace(found, head=HEAD[:1]).pairs(1)
+    assert np.isfinite(one.gain_error), "one seed shows no spread"
 
 
 def test_the_error_of_the_rows_is_that_of_the_mean_difference_over_the_pairs(found: Shown) -> None:
