@@ -1,5 +1,7 @@
 """Which layers had LoRA in which training, and the resulting loss: the cells of a study, or a table kept of them."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,19 +17,22 @@ from engine.run.contents import read_result
 from engine.run.folder import RunFolder
 from engine.study.held_out import held_out_loss
 
-OF_RUN = ["task", "seed", "draw", "loss"]
-"""The columns of a table before those of the layers. `loss`: nats a label, at a fitted temperature."""
+OF_RUN = ["task", "settings", "seed", "draw", "loss"]
+"""The columns of a table before those of the layers. `settings`: a digest of all in which trainings may not differ.
+`loss`: nats a label, at a fitted temperature."""
 HEAD = -1
 """The value of the column `draw` for a training of the head alone, in which no layer had LoRA."""
-_VARY = ("method", "seed", "lora.draw", "lora.cap", "lora.budget", "lora.draw_seed")
-"""The settings in which the cells of a study may differ; the head alone reads none of those of LoRA."""
+_VARY = ("method", "seed", "lora.draw")
+"""The settings in which the trainings may differ."""
+_OF_LORA = ("lora.cap", "lora.budget", "lora.draw_seed")
+"""The settings that the head alone does not read, in which it may differ from the other trainings."""
 
 
 @dataclass(frozen=True)
 class Allocations:
     """Trainings at ranks 0 and 1. An *allocation* is a choice of layers that have rank 1.
 
-    `table`: a row for each training, with the columns task, seed, draw, loss and one for each layer: 1 if it had LoRA.
+    `table`: a row for each training, with the columns of OF_RUN and one for each layer: 1 if it had LoRA.
     `head`: seed -> the loss of the head alone. `settings`: those of the study's cells; empty if a table was read.
     """
 
@@ -77,8 +82,10 @@ def of_study(root: Path) -> Allocations:
     for path in sorted(root.glob("cells/*/metrics.json")):
         folder = RunFolder(path.parent)
         result = read_result(path, "method", "task", "settings", "seed")
-        _refuse_other(settings, result, path)
-        settings = settings or {"task": result["task"]} | result["settings"]
+        own = {"task": result["task"]} | result["settings"]
+        own = {key: own[key] for key in own if result["method"] != "head" or key not in _OF_LORA}
+        _refuse_other(settings, own, path)
+        settings = own | settings
         loss, seed = held_out_loss(folder), result["seed"]
         if result["method"] == "head":
             head[seed] = loss
@@ -86,18 +93,26 @@ def of_study(root: Path) -> Allocations:
         record = ranks.load(folder.ranks)
         if record.rule != "random" or max(layer.rank for layer in record.layers) > 1:
             raise UserError(f"{folder.ranks}: its ranks are not random ranks of 0 and 1; --lora.cap 1 makes such")
-        own = {"task": result["task"], "seed": seed, "draw": result["settings"].get("lora.draw", 0), "loss": loss}
-        rows.append(own | {layer.name: layer.rank for layer in record.layers})
+        row = {"task": result["task"], "settings": "", "seed": seed, "draw": own.get("lora.draw", 0), "loss": loss}
+        rows.append(row | {layer.name: layer.rank for layer in record.layers})
         if rows[-1].keys() != rows[0].keys():
             raise UserError(f"{folder.ranks}: its layers are not those of the other cells")
     if not rows:
         raise UserError(f"{root}: it has no finished run of method lora_random; the study's command trains them")
-    return Allocations(_in_order(pd.DataFrame(rows)), head, settings)
+    table = pd.DataFrame(rows).assign(settings=_digest(settings))
+    return Allocations(_in_order(table), head, settings)
 
 
-def _refuse_other(settings: Mapping[str, Any], result: Mapping[str, Any], path: Path) -> None:
-    """Raises UserError if a cell differs from the first one in more than seed and places, such as in its task."""
-    for key, value in ({"task": result["task"]} | result["settings"]).items():
+def _digest(settings: Mapping[str, Any]) -> str:
+    """A short text that differs if any of the settings does, but for those in which trainings may differ."""
+    same = {key: value for key, value in settings.items() if key not in _VARY}
+    return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _refuse_other(settings: Mapping[str, Any], own: Mapping[str, Any], path: Path) -> None:
+    """Raises UserError if a cell's `own` settings differ from those of the cells before it in more than seed and
+    places, such as in the task."""
+    for key, value in own.items():
         if key in settings and key not in _VARY and settings[key] != value:
             raise UserError(
                 f"{path}: its {key} is {value!r}, that of the first cell {settings[key]!r}; allowed: trainings that "
@@ -114,9 +129,9 @@ def read_table(path: Path) -> Allocations:
         raise UserError(f"{path}: cannot be read as a CSV file: {error}") from error
     if list(table.columns[: len(OF_RUN)]) != OF_RUN or len(table.columns) == len(OF_RUN):
         raise UserError(f"{path}: it must have the columns {', '.join(OF_RUN)} and one for each layer")
-    numbers = table.drop(columns="task")
+    numbers = table.drop(columns=["task", "settings"])
     if not all(map(pd.api.types.is_numeric_dtype, numbers.dtypes)) or table.isna().any(axis=None):
-        raise UserError(f"{path}: every value but those of task must be a number")
+        raise UserError(f"{path}: every value but those of task and settings must be a number")
     alone = table[table["draw"] == HEAD]
     head = {int(seed): float(loss) for seed, loss in zip(alone["seed"], alone["loss"], strict=True)}
     return Allocations(_in_order(table.drop(index=alone.index)), head)
@@ -124,7 +139,7 @@ def read_table(path: Path) -> Allocations:
 
 def write_table(found: Allocations, path: Path) -> None:
     """Writes the trainings as a CSV file that `read_table` reads. Creates the folder."""
-    same = {"task": found.table["task"].iloc[0], "draw": HEAD} | dict.fromkeys(found.layers, 0)
+    same = found.table[["task", "settings"]].iloc[0].to_dict() | {"draw": HEAD} | dict.fromkeys(found.layers, 0)
     alone = [same | {"seed": seed, "loss": loss} for seed, loss in sorted(found.head.items())]
     path.parent.mkdir(parents=True, exist_ok=True)
     every = pd.concat([pd.DataFrame(alone, columns=list(found.table.columns)), found.table])
@@ -134,14 +149,24 @@ def write_table(found: Allocations, path: Path) -> None:
 def joined(parts: Sequence[Allocations]) -> Allocations:
     """All of these trainings; if one stands in several parts, the last of them counts.
 
-    Raises UserError if the parts are not of the same layers or tasks.
+    Raises UserError if the parts are not of the same layers, tasks or settings, or if one draw at one seed is of two
+    allocations.
     """
     if any(part.layers != parts[0].layers for part in parts):
         raise UserError("--study, --table: their trainings are not of the same layers")
     table = pd.concat([part.table for part in parts])
     if len(tasks := table["task"].unique()) > 1:
         raise UserError(f"--study, --table: their trainings are of different tasks: {', '.join(map(str, tasks))}")
-    kept = table.drop_duplicates(["seed", "draw"], keep="last")
+    if table["settings"].nunique() > 1:
+        raise UserError(
+            "--study, --table: their trainings were made under different settings; give each study a table of its own"
+        )
+    kept = table.drop_duplicates(["seed", "draw", *parts[0].layers], keep="last")
+    if len(twice := kept[kept.duplicated(["seed", "draw"])]):
+        seed, draw = twice[["seed", "draw"]].iloc[0]
+        raise UserError(
+            f"--study, --table: draw {draw} of seed {seed} has LoRA in other layers in one than in the other"
+        )
     head = {seed: loss for part in parts for seed, loss in part.head.items()}
     return Allocations(_in_order(kept), head, parts[-1].settings)
 

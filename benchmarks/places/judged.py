@@ -19,6 +19,8 @@ class Judged:
 
     `effects`: with the effects of the layers. `losses`: with the losses of the allocations, where 1 means that the
     score orders the allocations rightly. `behind`: by how much `losses` is below that of the best score.
+    `surely_behind`: whether it would be so with other allocations, too. Of studies in which no two scores differ, at
+    most about 5 % say so of any score, however many there are.
     """
 
     effects: float | None
@@ -27,9 +29,10 @@ class Judged:
     losses_error: float | None
     behind: float | None = None
     behind_error: float | None = None
+    surely_behind: bool = False
 
 
-def judge(scores: Mapping[str, np.ndarray], found: Allocations) -> dict[str, Judged]:
+def judge(scores: Mapping[str, np.ndarray], trainings: Allocations) -> dict[str, Judged]:
     """Judges each score [layers].
 
     The score of an allocation is the sum over the layers that had LoRA. Before a score is compared with the effects,
@@ -37,7 +40,7 @@ def judge(scores: Mapping[str, np.ndarray], found: Allocations) -> dict[str, Jud
     effects are relative to the layers that were displaced, and a score is not.
     """
     table = np.stack([*scores.values()], axis=1)
-    chosen, mean, at = found.chosen, found.mean, strength(found)
+    chosen, mean, at = trainings.chosen, trainings.mean, strength(trainings)
     measured = _correlations(chosen, mean, table, at)
     generator, drawn = np.random.default_rng(0), []
     for _ in range(DRAWN):
@@ -47,10 +50,26 @@ def judge(scores: Mapping[str, np.ndarray], found: Allocations) -> dict[str, Jud
     values = [*measured, measured[1][best] - measured[1]]
     samples = np.array([[*one, one[1][best] - one[1]] for one in drawn])
     errors = np.ma.masked_invalid(samples).std(axis=0, ddof=1).filled(np.nan)
-    return {
-        name: Judged(*(_number(column[place]) for pair in zip(values, errors, strict=True) for column in pair))
-        for place, name in enumerate(scores)
-    }
+    sure = values[-1] > np.nan_to_num(errors[-1]) * _critical(samples[:, 1], measured[1])
+    columns = [column for pair in zip(values, errors, strict=True) for column in pair]
+    found = {}
+    for place, name in enumerate(scores):
+        effects, effects_error, losses, losses_error, behind, behind_error = (_number(c[place]) for c in columns)
+        found[name] = Judged(
+            effects, effects_error, losses, losses_error, behind, behind_error, surely_behind=bool(sure[place])
+        )
+    return found
+
+
+def _critical(drawn: np.ndarray, measured: np.ndarray) -> float:
+    """How many standard errors the largest difference between two scores must have: its 95 % point if the scores
+    `measured` [scores] do not differ, from the samples `drawn` [samples, scores]. The best of several scores is ahead
+    of the others by luck alone, so that the 1.64 of one difference would not do."""
+    gaps = np.ma.masked_invalid(drawn[:, :, None] - drawn[:, None, :])
+    gap = np.ma.masked_invalid(measured[:, None] - measured[None, :])
+    errors = np.ma.masked_less(gaps.std(axis=0, ddof=1), 1e-12)  # a copy of a score is masked out
+    largest = (np.ma.abs(gaps - gap) / errors).reshape(len(drawn), -1).max(axis=1).compressed()
+    return float(np.percentile(largest, 95)) if len(largest) else 0.0  # all scores are copies of one
 
 
 def _number(value: float) -> float | None:

@@ -14,7 +14,7 @@ from benchmarks.places.allocations import Allocations
 FEWEST = 10
 """With fewer allocations at two seeds, nothing is estimated."""
 MATTERS = 0.02
-"""If the places cause a spread of less than this part of LoRA's gain, there is no best choice to look for."""
+"""The sentence says whether the spread that the places cause is above or below this part of LoRA's gain."""
 DRAWN = 2000
 """Samples of the allocations from which the interval is computed."""
 
@@ -62,19 +62,23 @@ def _common(losses: np.ndarray) -> tuple[float, float]:
 
 
 def in_words(found: Repeats | None, gain: float | None) -> str:
-    """One sentence: whether the places cause a spread that is worth looking for the best ones."""
+    """One sentence: how much choices of layers that are drawn at random differ, beside what LoRA gains.
+
+    The spread is not what the best choice gains: that lies several spreads from the mean."""
     if found is None:
         return (
             f"Fewer than {FEWEST} allocations were trained at two seeds, so that the effect of the places cannot be "
             f"told from the luck of the seed."
         )
     low, high = found.interval
+    if high == 0:
+        return "The places cause no spread that these trainings can tell from the luck of the seed."
     said = f"The places cause a spread of {found.spread:.4f} nats ({low:.4f} to {high:.4f})"
     if not gain or gain <= 0:
         return f"{said}."
     said += f", {found.spread / gain:.1%} of LoRA's gain ({low / gain:.1%} to {high / gain:.1%})"
     if high < MATTERS * gain:
-        return f"{said}: less than {MATTERS:.0%}, so that there is no best choice of places to look for."
+        return f"{said}: less than {MATTERS:.0%}, so that choices of layers drawn at random hardly differ."
     if low > MATTERS * gain:
         return f"{said}: more than {MATTERS:.0%}, so that some places are better than others."
     return f"{said}: these trainings cannot tell whether it is more than {MATTERS:.0%}."

@@ -11,7 +11,7 @@ from engine import ranks
 from engine.disk.files import read_json
 from engine.ranks import LayerRank, RankRecord
 from engine.ranks.rules import kept_components
-from engine.run.contents import read_searched
+from engine.run.contents import read_result, read_searched
 from engine.run.folder import RunFolder
 from engine.verdict.again import ROWS
 
@@ -52,10 +52,11 @@ SCORES: Mapping[str, Score] = {
 
 
 def refuse_other_rows(folders: Sequence[Path], settings: Mapping[str, Any]) -> None:
-    """Raises UserError for a search on other rows than the trainings of a study, which have these `settings`: some of
-    the rows that judge the trainings could be in the search's D_tr or D_val."""
+    """Raises UserError for a search, or a run of method eva, on other rows than the trainings of a study, which have
+    these `settings`: some of the rows that judge the trainings could have chosen its ranks."""
     for root in folders:
-        own = read_searched(RunFolder(root).search_summary).get("settings", {})
+        folder = RunFolder(root)
+        own = read_searched(folder.search_summary).get("settings") or read_result(folder.metrics).get("settings", {})
         for key in (*ROWS.read, "task.seed"):
             theirs, ours = _row_key(own, key), _row_key(settings, key)
             if own and settings and theirs != ours:

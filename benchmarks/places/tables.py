@@ -29,6 +29,7 @@ def of_scores(found: Mapping[str, Judged], again: Repeats | None, allocations: i
     notes = f"Unrelated orders of {allocations} allocations correlate by 0 +- {(allocations - 1) ** -0.5:.2f}."
     if again is not None:
         notes += f" The most that the losses allow is {again.reliability**0.5:.2f}."
+    notes += " *: surely behind the best (at most 5 % of such tables err in any line)."
     table = Table(title="Spearman correlation of scores known before the trainings, +- standard error", caption=notes)
     table.add_column("score")
     for column in ("with the layers' effects", "with the losses", "behind the best"):
@@ -38,7 +39,8 @@ def of_scores(found: Mapping[str, Judged], again: Repeats | None, allocations: i
         pairs: list[tuple[Any, Any]] = [
             (one.effects, one.effects_error), (one.losses, one.losses_error), (one.behind, one.behind_error)
         ]  # fmt: skip
-        table.add_row(name, *(_with_error(*pair) for pair in pairs))
+        cells = [_with_error(*pair) for pair in pairs]
+        table.add_row(name, *cells[:-1], f"{cells[-1]} *" if one.surely_behind else cells[-1])
     return table
 
 

@@ -1,8 +1,8 @@
 """Measure candidate scores of layers after finished searches: `python -m benchmarks.scores`.
 
 They are scores that the program itself does not have: the shares on D_tr instead of D_val, the largest singular value
-of the gradient after a training of the head alone, ranks that are themselves learned under one budget (by a search of
-their own), and what a component of the layer costs. `python -m benchmarks.places --measured` judges them.
+of the gradient after a training of the head alone, and ranks that are themselves learned under one budget (by a search
+of their own). `python -m benchmarks.places --measured` judges them.
 """
 
 import sys
@@ -21,14 +21,15 @@ from configs.errors import UserError
 from configs.files import load_config
 from configs.rules import moves_alpha
 from configs.schema import RunConfig
-from engine.answer.shares import integrate
+from engine.answer.cuts import Cuts, Searched
+from engine.answer.measure import shares_on
 from engine.answer.stage import sample_of
 from engine.run.contents import read_searched
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.run.same_data import data_change
-from engine.search.found import searched_model
+from engine.search.found import read_numbers, searched_model
 
 SHOWN = 5
 """How many layers the table names for each score."""
@@ -79,17 +80,18 @@ def scores_of_search(folder: RunFolder, budget: float) -> tuple[list[str], dict[
     d_tr, d_val = run.halves()
     sample = sample_of(run, d_tr)
     model, gates = searched_model(run)
-    statistics, weights = sample.statistics(model)
-    temperature = sample.likelihood.exact(sample.likelihood.fitted(statistics[0], weights))
-    shares = integrate(model, gates, sample, run.config.search.batch_size, temperature)
-    costs = list(gates.parameters_per_rank().values())
+    sizes = list(gates.parameters_per_rank().values())
+    cuts = Cuts(Searched(model, gates, read_numbers(folder)["singular_values"], sizes), sample)
+    every = cuts.searched.all()
+    off, on = cuts.statistics([every & False, every])
+    temperature = sample.likelihood.exact(sample.likelihood.fitted(on, cuts.weights))
+    shares, _, _ = shares_on(cuts, (off, on), temperature, run.config.search.batch_size)
     return gates.names, {
         "share on D_tr: of the largest component": shares.mean().amax(dim=1),
         "gradient spectrum: the largest singular value, squared": gradient_spectrum(
             run, run.data.train.select(d_tr), sample, sample_of(run, d_val), gates.names
         ),
         f"ranks learned under the budget {budget:g}": learned_ranks(run, budget),
-        "cost: fewer parameters first": -Tensor(costs).double(),
     }
 
 

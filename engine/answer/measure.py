@@ -43,15 +43,7 @@ def measure(searched: Searched, sample: Sample, head: Tensor | None, config: Run
     temperature = likelihood.exact(likelihood.fitted(by_rank[-1], weights))
     judged = [_judged(sample, (at, at), weights) for at in by_rank]
     whole, alone = judged[-1], _judged(sample, (off if head is None else head,) * 2, weights)
-    on_off = [likelihood.losses(at, temperature, weights).sum() for at in (off, by_rank[-1])]
-    switch_off = float((on_off[0] - on_off[1]) / weights.sum())
-    by_nodes = partial(integrate, searched.model, searched.gates, sample, config.search.batch_size, temperature)
-    shares, nodes = complete(
-        by_nodes,
-        switch_off,
-        allowed_gap(sample.compute),
-        extend=lambda more: sample.extend(WITH_GRADIENT * more * len(sample.rows)),
-    )
+    shares, nodes, switch_off = shares_on(cuts, (off, by_rank[-1]), temperature, config.search.batch_size)
     gain, error = alone.above(whole)
     evidence = Evidence(
         rows=len(sample.rows),
@@ -69,6 +61,23 @@ def measure(searched: Searched, sample: Sample, head: Tensor | None, config: Run
         budget_curve=tuple(_budget_curve(cuts, shares, whole, alone, config)),
     )
     return evidence, shares
+
+
+def shares_on(cuts: Cuts, off_on: Sequence[Tensor], temperature: float, batch: int) -> tuple[Shares, int, float]:
+    """The shares on the rows of the sample, the nodes of their integral, and what switching LoRA off costs, to which
+    they must sum.
+
+    `off_on`: the statistics without LoRA and with all of it, at `temperature`; `batch`: rows that pass at a time."""
+    searched, sample, weights = cuts.searched, cuts.sample, cuts.weights
+    sums = [sample.likelihood.losses(at, temperature, weights).sum() for at in off_on]
+    switch_off = float((sums[0] - sums[1]) / weights.sum())
+    shares, nodes = complete(
+        partial(integrate, searched.model, searched.gates, sample, batch, temperature),
+        switch_off,
+        allowed_gap(sample.compute),
+        extend=lambda more: sample.extend(WITH_GRADIENT * more * len(sample.rows)),
+    )
+    return shares, nodes, switch_off
 
 
 def _judged(sample: Sample, chosen: Sequence[Tensor], weights: Tensor) -> Judged:

@@ -82,6 +82,17 @@ def test_cells_that_differ_in_more_than_seed_and_places_are_refused(tmp_path: Pa
         of_study(tmp_path)
 
 
+@pytest.mark.parametrize("key", ["lora.budget", "lora.draw_seed"])
+def test_cells_whose_draws_are_of_other_allocations_are_refused_but_not_the_head(tmp_path: Path, key: str) -> None:
+    """Of two budgets in one study, the second had silently replaced the first."""
+    write_cell(tmp_path, "a", [1] * len(LAYERS), seed=1, settings={key: 0.25})
+    write_finished(tmp_path, "head", "head", 0.9, seed=1, task="sst2", settings={key: 0.75})
+    assert of_study(tmp_path).head == {1: 0.9}
+    write_cell(tmp_path, "z", [1] * len(LAYERS), seed=1, settings={key: 0.5})
+    with pytest.raises(UserError, match=rf"cells/z/metrics.json: its {key} is 0.5, that of the first cell 0.25"):
+        of_study(tmp_path)
+
+
 def test_cells_with_lora_in_different_layers_are_refused(tmp_path: Path) -> None:
     write_cell(tmp_path, "a", [1] * len(LAYERS), seed=1)
     folder = write_cell(tmp_path, "b", [1] * len(LAYERS), seed=2)
@@ -124,6 +135,24 @@ def test_trainings_of_other_layers_are_not_joined() -> None:
         joined([found, other])
 
 
+def test_draws_of_other_allocations_are_not_joined() -> None:
+    """The trainings of the table were lost."""
+    found = planted(np.zeros(len(LAYERS)))
+    with pytest.raises(UserError, match=r"^--study, --table: draw \d+ of seed \d+ has LoRA in other layers"):
+        joined([found, planted(np.zeros(len(LAYERS)), seed=1)])
+
+
+def test_trainings_under_other_settings_are_not_joined(tmp_path: Path) -> None:
+    """Those of the study took the places of those in the table, and the rest was mixed."""
+    parts = []
+    for steps in (9, 10):
+        write_cell(tmp_path / f"{steps}", "a", [1] * len(LAYERS), seed=1, settings={"retrain.max_steps": steps})
+        parts.append(of_study(tmp_path / f"{steps}"))
+    assert len(joined([parts[0], parts[0]]).table) == 1
+    with pytest.raises(UserError, match="made under different settings; give each study a table of its own"):
+        joined(parts)
+
+
 def test_trainings_of_two_tasks_are_not_joined() -> None:
     found = planted(np.zeros(len(LAYERS)))
     other = type(found)(found.table.assign(task="mrpc"), {})
@@ -135,10 +164,10 @@ def test_trainings_of_two_tasks_are_not_joined() -> None:
     ("content", "named"),
     [
         ("", "cannot be read as a CSV file"),
-        ("a,b\n1,2\n", "must have the columns task, seed, draw, loss and one for each layer"),
-        ("task,seed,draw,loss\na,1,2,3\n", "and one for each layer"),
-        ("task,seed,draw,loss,x\na,1,2,much,1\n", "every value but those of task must be a number"),
-        ("task,seed,draw,loss,x\na,1,2,,1\n", "every value but those of task must be a number"),
+        ("a,b\n1,2\n", "must have the columns task, settings, seed, draw, loss and one for each layer"),
+        ("task,settings,seed,draw,loss\na,b,1,2,3\n", "and one for each layer"),
+        ("task,settings,seed,draw,loss,x\na,b,1,2,much,1\n", "every value but those of task and settings must be"),
+        ("task,settings,seed,draw,loss,x\na,b,1,2,,1\n", "every value but those of task and settings must be"),
     ],
 )
 def test_a_file_that_is_no_such_table_is_named(tmp_path: Path, content: str, named: str) -> None:

@@ -47,7 +47,7 @@ def test_if_places_do_nothing_the_spread_is_small_and_the_words_say_so() -> None
     assert found.spread < 0.005
     assert found.interval[0] == 0
     assert found.reliability < 0.3
-    assert "less than 2%, so that there is no best choice" in in_words(found, gain=1.0)
+    assert "less than 2%, so that choices of layers drawn at random hardly differ" in in_words(found, gain=1.0)
 
 
 def test_without_repeated_allocations_nothing_is_said_of_places() -> None:
@@ -64,6 +64,10 @@ def test_the_words_tell_more_than_a_part_of_the_gain_from_not_knowing() -> None:
         "The places cause a spread of 0.0060 nats (0.0040 to 0.0080), 6.0% of LoRA's gain (4.0% to 8.0%): more than "
         "2%, so that some places are better than others."
     )
+    nothing = dataclasses.replace(found, spread=0.0, interval=(0.0, 0.0))
+    assert in_words(nothing, 0.1) == (
+        "The places cause no spread that these trainings can tell from the luck of the seed."
+    ), "an interval of no width would claim that it is known"
     unsure = dataclasses.replace(found, interval=(0.001, 0.008))
     assert in_words(unsure, 0.1).endswith(": these trainings cannot tell whether it is more than 2%.")
     assert (

@@ -62,6 +62,14 @@ def test_a_search_on_other_rows_than_the_trainings_is_refused(tmp_path: Path) ->
             refuse_other_rows([tmp_path], {"seed": 5} | other)
 
 
+def test_a_run_of_eva_on_other_rows_is_refused_too(tmp_path: Path) -> None:
+    """It has no search, whose settings were compared."""
+    write_json(RunFolder(tmp_path).metrics, {"settings": {"task.train_rows": 9, "task.seed": 0, "seed": 1}})
+    refuse_other_rows([tmp_path], {"task.train_rows": 9, "task.seed": 0})
+    with pytest.raises(UserError, match=r"was searched with --task\.train_rows 9, the trainings have 8"):
+        refuse_other_rows([tmp_path], {"task.train_rows": 8, "task.seed": 0})
+
+
 def test_a_run_without_ranks_or_with_other_layers_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no ranks\.json"):
         scores_of([tmp_path], NAMES)
