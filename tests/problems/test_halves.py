@@ -4,10 +4,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from datasets import Dataset
 
 from configs.errors import UserError
 from configs.parser import parse
-from problems.halves import split_by_source, split_indices
+from problems.halves import split_by_source, split_indices, split_rows
 
 # Texts a source, as in E2E: mostly one to ten, some many.
 TEXTS = np.random.default_rng(0).geometric(0.15, size=300)
@@ -82,3 +83,17 @@ def test_one_source_cannot_be_split() -> None:
 def test_the_papers_benchmarks_are_split_the_papers_way(name: str) -> None:
     assert parse(["--config", name]).config.task.split_by == "row"
     assert parse([]).config.task.split_by == "source"
+
+
+@pytest.mark.parametrize("by", ["row", "source"])
+def test_the_rows_are_split_by_the_seed_of_the_data(by: str) -> None:
+    """With another --seed, rows of D_val would come into D_tr, and a verdict's pairs would not share their rows."""
+    rows = Dataset.from_dict({"source": SOURCES[:200]})
+    given = ("--task.type", "generation", "--task.path", "x.jsonl", "--task.split_by", by)
+
+    def d_val(*more: str) -> list[int]:
+        return [int(number) for number in split_rows(rows, parse([*given, *more]).config)[1]]
+
+    assert d_val("--seed", "1", "--task.seed", "5") == d_val("--seed", "2", "--task.seed", "5")
+    assert d_val("--seed", "1") == d_val("--seed", "2", "--task.seed", "1")
+    assert d_val("--seed", "1") != d_val("--seed", "2")

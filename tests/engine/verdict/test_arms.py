@@ -120,3 +120,16 @@ def test_precision_device_and_the_word_about_memory_are_those_of_the_run() -> No
     given = ("--precision", "fp32", "--device", "cpu", "--ignore_memory_estimate", "true")
     for cell in (*arms_of(*given).pair(1).values(), *arms_of(*given).heads()):
         assert (cell.config.precision, cell.config.device, cell.config.ignore_memory_estimate) == ("fp32", "cpu", True)
+
+
+def test_model_data_and_layers_are_those_of_the_run() -> None:
+    given = (
+        "--model.name", "org/other", "--model.revision", "v2", "--task.name", "mine", "--task.max_length", "77",
+        "--lora.target_modules", "[query]", "--retrain.weight_decay", "0.3",
+    )  # fmt: skip
+    arms = arms_of(*given)
+    for cell in (*arms.pair(1).values(), *arms.heads()):
+        assert cell.config.model == arms.config.model
+        assert (cell.config.task.name, cell.config.task.max_length) == ("mine", 77)
+        assert cell.config.lora.target_modules == ["query"]
+        assert cell.config.retrain.weight_decay == 0.3
