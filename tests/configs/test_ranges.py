@@ -229,3 +229,10 @@ def test_command_line_files_and_programs_get_the_same_line(tmp_path: Path, key: 
         found.append(str(caught.value))
     line = LINES[key, value]
     assert found == [line, line, line, f"{path}: {line}"]
+
+
+def test_edges_of_answer_rows() -> None:
+    for bad in (1, 7):
+        with pytest.raises(UserError, match=r"^--answer\.rows: "):
+            check(with_value("answer.rows", bad))
+    check(with_value("answer.rows", 8))

@@ -7,8 +7,10 @@ import pytest
 from configs import rules
 from configs.errors import UserError
 from configs.parser import parse
+from configs.rules import evaluation_batch
 from configs.schema import HypergradientConfig
 from problems.hypergradients import HYPERGRADIENTS, NONE
+from tests.helpers.unread import CHAT
 
 PROBED = ("--study.axes", "{seed: [0]}", "--study.probe.steps", "[2,4]")
 
@@ -248,3 +250,10 @@ def test_distributed_needs_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_bad_value_is_named_before_a_bad_combination() -> None:
     with pytest.raises(UserError, match=r"^--lora\.k: 0 is not allowed; allowed: 1 to 1024$"):
         parse(["--task.type", "glue", "--lora.k", "0"])
+
+
+def test_a_language_model_is_evaluated_in_the_batch_of_its_training() -> None:
+    """64 rows of a large vocabulary would not fit into memory."""
+    assert evaluation_batch(parse(["--retrain.batch_size", "4"]).config) == 64
+    assert evaluation_batch(parse([*CHAT, "--retrain.batch_size", "4"]).config) == 4
+    assert evaluation_batch(parse([*CHAT, "--retrain.eval_batch_size", "9"]).config) == 9

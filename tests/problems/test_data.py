@@ -178,3 +178,49 @@ def test_unused_rows_are_training_rows_that_nothing_trains_on(
     assert other != train
     assert rows_of("--retrain.row_losses", "true", "--seed", "1", "--task.seed", "0") == (train, unused)
     assert rows_of("--retrain.row_losses", "true", "--task.train_rows", "100000")[1] == []
+
+
+WORDS = sorted(word for word in make_tokenizer().get_vocab() if word.isalpha())
+
+
+def test_unused_rows_are_drawn_from_the_whole_of_a_sorted_file(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    texts = [f"{one} {other}" for one in WORDS[:14] for other in WORDS[:14]]
+    rows = [f"{text},{'first' if number < len(texts) // 2 else 'second'}\n" for number, text in enumerate(texts)]
+    (tmp_path / "sorted.csv").write_text("text,label\n" + "".join(rows))
+    given = ("--task.type", "text", "--task.path", str(tmp_path / "sorted.csv"), "--task.train_rows", "20")
+    config = tiny_config(*given, "--retrain.row_losses", "true", "--task.unused_rows", "40")
+    data = prepare(make_task(config), load_tokenizer(config.model), config)
+    assert data.unused is not None
+    assert 10 < sum(data.unused["labels"]) < 30
+
+
+def test_one_label_in_all_evaluated_rows_is_told(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, log_lines: list[str]
+) -> None:
+    (tmp_path / "train.csv").write_text(f"text,label\n{WORDS[0]},a\n{WORDS[1]},b\n")
+    (tmp_path / "dev.csv").write_text(f"text,label\n{WORDS[2]},a\n{WORDS[3]},a\n")
+    given = ("--task.type", "text", "--task.path", str(tmp_path / "train.csv"))
+    config = tiny_config(*given, "--task.validation_path", str(tmp_path / "dev.csv"))
+    prepare(make_task(config), load_tokenizer(config.model), config)
+    assert [line[:56] for line in log_lines if line.startswith("WARNING")] == [
+        "WARNING all 2 rows of validation have the same label: co"
+    ]
+
+
+def test_evaluation_rows_are_spread_over_the_whole_file_and_the_same_for_every_seed(
+    tiny_config: Callable[..., RunConfig],
+) -> None:
+    task = make_task(tiny_config())
+
+    def ids(*arguments: str) -> list[Any]:
+        config = tiny_config(*arguments)
+        (rows,) = prepare(task, load_tokenizer(config.model), config).evaluation.values()
+        return rows["input_ids"][:]
+
+    whole = ids()
+    some = ids("--task.evaluation_rows", "4")
+    assert some == [whole[i * len(whole) // 4] for i in range(4)]
+    assert some == ids("--task.evaluation_rows", "4", "--seed", "1")
+    assert ids("--task.evaluation_rows", "100000") == whole

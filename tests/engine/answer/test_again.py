@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from configs.errors import UserError
 from configs.parser import parse
 from engine import ranks
+from engine.answer import again
 from engine.answer.trust import trust_of
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
@@ -131,3 +132,25 @@ def test_a_source_from_which_no_such_answer_follows_is_refused_before_anything_i
     with pytest.raises(UserError, match=r"--answer\.from: .*ranks\.json has other layers than its search"):
         run(*again)
     assert not (tmp_path / "runs" / "b").exists()
+
+
+@pytest.mark.trains
+def test_a_copy_that_was_stopped_at_any_file_is_made_again(
+    argv: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first = run(*argv, "--name", "a")
+    expected, original = first.ranks.read_bytes(), shutil.copyfile
+    for moment in range(6):
+        copied: list[Any] = []
+
+        def copy(source: Path, target: Path, moment: int = moment, copied: list[Any] = copied) -> None:
+            if len(copied) == moment:
+                raise KeyboardInterrupt
+            copied.append(original(source, target))
+
+        taken = [*argv, "--name", f"taken-{moment}", "--answer.from", str(first.root)]
+        with monkeypatch.context() as patch:
+            patch.setattr(again.shutil, "copyfile", copy)
+            with pytest.raises(KeyboardInterrupt):
+                run(*taken)
+        assert run(*taken).ranks.read_bytes() == expected, moment

@@ -176,3 +176,28 @@ def test_at_3_nodes_the_shares_are_not_called_inexact() -> None:
 @pytest.mark.parametrize("rule", ["threshold", "shares", "size"])
 def test_the_record_keeps_the_tolerance_that_was_asked_for(rule: Any) -> None:
     assert decided(record_of(), AnswerConfig(rule=rule, budget=1.0, tolerance=0.2), SIZES).tolerance == 0.2
+
+
+def test_where_lora_has_learned_nothing_rule_size_gives_rank_1_too() -> None:
+    found = decided(record_of(evidence_of(gain=0.001)), AnswerConfig(rule="size", budget=2.0), SIZES)
+    assert [layer.rank for layer in found.layers] == [1, 1, 1]
+    assert "has not learned anything that D_val can see" in str(found.note)
+
+
+def test_a_rest_that_holds_exactly_one_more_component_is_told() -> None:
+    found = decided(record_of(), AnswerConfig(rule="shares", budget=130 / 60), SIZES)
+    assert found.note == "120 of the budget's 130 LoRA parameters are used: no other component is above noise"
+
+
+def test_the_worth_of_a_component_is_per_parameter() -> None:
+    # 30 parameters of 0.05 together are worth less than one of c, 0.10; per parameter they are worth more.
+    record = record_of()
+    shares = {"a": (0.02, 0.02, 0.0), "b": (0.02, 0.02, 0.0), "c": (0.06, 0.0, 0.0)}
+    record = dataclasses.replace(
+        record,
+        layers=tuple(
+            dataclasses.replace(x, share=shares[x.name], share_standard_error=(0.001,) * 3) for x in record.layers
+        ),
+    )
+    found = decided(record, AnswerConfig(rule="shares", budget=40 / 60), SIZES)
+    assert [layer.rank for layer in found.layers] == [2, 2, 0]

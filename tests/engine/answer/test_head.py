@@ -95,3 +95,20 @@ def test_the_head_of_accumulated_batches_is_that_of_the_large_batch(
         sample, d_tr = sample_of(run)
         heads.append(train_head(run, run.data.train.select(d_tr), sample)[0].classifier.weight)
     torch.testing.assert_close(*heads, rtol=0, atol=1e-4)
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("dropout", [True, False])
+def test_the_head_has_dropout_as_w_has_in_the_search(
+    tiny_config: Callable[..., RunConfig],
+    run_of: Callable[..., Context],
+    monkeypatch: pytest.MonkeyPatch,
+    dropout: bool,
+) -> None:
+    bench = run_of(tiny_config("--search.steps", "2", "--search.dropout", str(dropout).lower()))
+    sample, d_tr = sample_of(bench)
+    modes: list[bool] = []
+    monkeypatch.setattr(head, "_descend", lambda run, model, *_: modes.append(model.training))
+    monkeypatch.setattr(head, "_loss", lambda *_: 1.0)
+    train_head(bench, bench.data.train.select(d_tr), sample)
+    assert modes == [dropout] * 2

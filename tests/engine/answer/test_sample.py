@@ -156,3 +156,10 @@ def test_all_logits_are_taken_where_a_row_has_one_label_or_no_token_has_one() ->
         logits, told = sample.labelled_logits(model, inputs, labels)
         assert logits.shape == (2, 6, 50)
         assert told is labels
+
+
+def test_the_longest_rows_come_first() -> None:
+    sample = sample_of(torch.zeros(5, 1, 1), torch.zeros(5, dtype=torch.long), batch=2)
+    lengths = [3, 9, 1, 7, 5]
+    sample = replace(sample, rows=sample.rows.remove_columns("length").add_column("length", lengths))
+    assert [[lengths[row] for row in batch] for batch in sample.by_length()] == [[9, 7], [5, 3], [1]]

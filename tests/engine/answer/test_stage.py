@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from torch.utils.checkpoint import checkpoint
 
 from configs.errors import UserError
@@ -18,6 +19,7 @@ from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
 from engine.answer import stage as answer_stage
+from engine.answer.sample import Sample
 from engine.answer.shares import Shares
 from engine.answer.stage import answer
 from engine.report.summary import print_result
@@ -256,3 +258,25 @@ def test_from_8_rows_of_d_val_on_it_is_measured(
     answer(run)
     assert (ranks.load(run.folder.ranks).evidence is not None) is measured
     assert any("D_val has 7 rows; shares and the curve need 8" in line for line in log_lines) is not measured
+
+
+@pytest.mark.trains
+def test_the_answer_is_measured_on_d_val_and_the_head_alone_learns_on_d_tr(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On rows that W was trained on, LoRA and every rank would look better than they are."""
+
+    class Seen(Exception):
+        pass
+
+    def seen(run: Context, d_tr: Dataset, sample: Sample) -> Any:
+        raise Seen(d_tr["input_ids"][:], sample.rows["input_ids"][:])
+
+    run = run_of(tiny_config("--search.steps", "2", "--task.validation_share", "0.25"))
+    search(run)
+    monkeypatch.setattr(answer_stage, "train_head", seen)
+    with pytest.raises(Seen) as found:
+        answer(run)
+    expected = [run.data.train.select(half)["input_ids"][:] for half in run.halves()]
+    assert [len(rows) for rows in expected] == [48, 16]
+    assert [sorted(rows) for rows in found.value.args] == [sorted(rows) for rows in expected]

@@ -39,3 +39,8 @@ def test_a_budget_is_never_exceeded_and_room_for_one_more_is_never_left(rows: li
     assert spent <= budget
     dropped = [size for size, row in zip(sizes, kept, strict=True) if not row.all()]
     assert all(size > budget - spent for size in dropped)
+
+
+def test_two_small_components_are_worth_more_than_a_large_one_that_costs_as_much() -> None:
+    # Per parameter 0.3, 0.25, 0.2; by worth alone the last would take the whole budget.
+    assert kept_within(torch.tensor([[6.0], [5.0], [8.0]]), [20, 20, 40], 40).flatten().tolist() == [True, True, False]

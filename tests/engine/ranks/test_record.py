@@ -113,3 +113,13 @@ def test_the_parameters_of_edited_ranks_are_counted_again() -> None:
     )
     assert ranks.counted(edited, sizes).lora_parameters == 10 * len(record.layers)
     assert ranks.counted(edited, {}).lora_parameters == 784, "sizes that are not known change nothing"
+
+
+def test_components_that_are_noise_are_taken_from_the_first_on() -> None:
+    layer = ranks.LayerRank(
+        "a", 2, singular_values=(3.0, 2.0, 1.0), share=(0.01, 0.03, 0.2), share_standard_error=(0.1, 0.1, 0.01)
+    )
+    record = ranks.RankRecord(3, (layer,), rule="shares")
+    assert chosen_components(layer, record) == [0, 2]
+    noise = dataclasses.replace(layer, rank=1, share_standard_error=(0.1, 0.1, 0.2))
+    assert chosen_components(noise, record) == [0]

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
 from configs.schema import RunConfig
-from engine.retrain.fit import fit
+from engine.disk.files import read_json, write_json
+from engine.retrain.fit import fit, training_arguments
 from engine.retrain.methods import Prepared
 from engine.retrain.trainer import RetrainTrainer
 from engine.run.context import Context
@@ -164,3 +166,61 @@ def test_a_compiled_retraining_learns_the_same(
         assert min(len(compiled), 1) == times
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
     assert not torch._inductor.config.fallback_random
+
+
+HALF = [1.0, 0.75, 0.5, 0.25]
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize(
+    ("scheduler", "after"), [("constant", [1.0] * 4), ("linear", HALF), ("cosine", [1.0, 0.8536, 0.5, 0.1464])]
+)
+def test_the_rate_warms_up_and_follows_its_schedule(
+    tiny_config: Callable[..., RunConfig], scheduler: str, after: list[float]
+) -> None:
+    given = ("--retrain.max_steps", "5", "--retrain.warmup_ratio", "0.2", "--retrain.learning_rate", "0.01")
+    config, folder = with_ranks(tiny_config(*FEW, *given, "--retrain.scheduler", scheduler))
+    retrain(config)
+    rates = [json.loads(line)["learning_rate"] for line in folder.retrain_metrics.read_text().splitlines()]
+    assert rates == pytest.approx(
+        [0.01 * part for part in (*after, 0.0 if scheduler != "constant" else 1.0)], abs=1e-6
+    )
+
+
+def test_the_optimiser_is_told_what_is_configured(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], tmp_path: Path
+) -> None:
+    given = ("--retrain.weight_decay", "0.3", "--retrain.gradient_clipping", "0.25")
+    run = run_of(tiny_config(*given))
+    found = training_arguments(run.config, run.task, run.compute, tmp_path)
+    assert (found.weight_decay, found.max_grad_norm) == (0.3, 0.25)
+
+
+@pytest.mark.trains
+def test_the_seconds_before_a_stop_count(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, folder = with_ranks(tiny_config(*FEW, "--retrain.max_steps", "3"))
+    stop, original = StopRequest(), RetrainTrainer.training_step
+
+    def training_step(self: Any, *rest: Any, **options: Any) -> Any:
+        stop.code = 130
+        return original(self, *rest, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RetrainTrainer, "training_step", training_step)
+        with pytest.raises(Interrupted):
+            retrain(config, stop)
+    (seal,) = folder.retrain.glob("checkpoint-*/sealed.json")
+    write_json(seal, read_json(seal) | {"seconds": 1000.0})
+    retrain(config)
+    assert json.loads(folder.metrics.read_text())["seconds"]["retrain"] > 1000
+
+
+@pytest.mark.trains
+def test_the_result_has_the_calibrated_loss_of_all_evaluated_rows(tiny_config: Callable[..., RunConfig]) -> None:
+    config, folder = with_ranks(tiny_config(*FEW, "--retrain.row_losses", "true", "--task.evaluation_rows", "30"))
+    retrain(config)
+    result, rows = json.loads(folder.metrics.read_text()), pd.read_parquet(folder.row_losses)
+    assert result["evaluated_rows"] == len(rows) == 30
+    assert result["calibrated_loss"] == pytest.approx(rows["loss"].sum() / rows["weight"].sum(), rel=1e-6)

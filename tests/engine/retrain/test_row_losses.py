@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from configs.errors import UserError
 from configs.parser import parse
 from configs.schema import RunConfig
+from engine.retrain import row_losses
 from engine.run.context import Context
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
@@ -95,3 +96,30 @@ def test_one_row_has_no_other_to_choose_its_temperature(tiny_config: Callable[..
     with pytest.raises(UserError, match=r"^--retrain.row_losses: there is 1 held-out row; allowed: 2 or more"):
         retrain(config)
     assert not folder.retrain.exists(), "it is refused before the training"
+
+
+@pytest.mark.trains
+def test_unused_rows_too_are_judged_in_the_weights_own_precision(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a model would have one loss on a row of the evaluation and another on an equal unused one."""
+    computes: list[Any] = []
+    original = row_losses.Sample
+
+    def sample(rows: Any, collate: Any, likelihood: Any, compute: Any, *more: Any, **options: Any) -> Any:
+        computes.append(compute)
+        return original(rows, collate, likelihood, compute, *more, **options)
+
+    monkeypatch.setattr(row_losses, "Sample", sample)
+    asked = ("--retrain.row_losses", "true", "--task.unused_rows", "15", "--precision", "bf16")
+    config, _ = with_ranks(tiny_config(*FEW, *asked, "--retrain.max_steps", "1"))
+    retrain(config)
+    assert [compute.bf16 for compute in computes] == [False]
+
+
+@pytest.mark.trains
+def test_one_row_is_refused_before_the_folder_counts_as_begun(tiny_config: Callable[..., RunConfig]) -> None:
+    config, folder = with_ranks(tiny_config(*FEW, "--retrain.row_losses", "true", "--task.evaluation_rows", "1"))
+    with pytest.raises(UserError, match=r"^--retrain.row_losses: there is 1 held-out row"):
+        retrain(config)
+    assert not folder.config.exists(), "with --overwrite, half-done results that were set aside would be removed"

@@ -2,16 +2,21 @@
 
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from configs.errors import UserError
 from configs.schema import RunConfig
+from engine.disk.files import write_json
+from engine.retrain import stage
 from engine.retrain.settings import FINISHED
 from engine.retrain.stage import retrain
 from engine.run.context import Context
 from engine.tracking import Tracker
 from tests.helpers.retraining import FEW, with_ranks
+from tests.helpers.retraining import retrain as train
 
 
 class Kept(Tracker):
@@ -50,3 +55,20 @@ def test_the_settings_are_those_of_the_run_also_when_a_sweep_chose_the_rate(
     assert result["learning_rate"] in (1e-3, 1e-2)
     assert result["settings"]["retrain.learning_rate"] == config.retrain.learning_rate
     assert result["settings"]["retrain.learning_rates"] == [1e-3, 1e-2]
+
+
+@pytest.mark.trains
+def test_the_checkpoints_are_removed_only_when_the_result_is_written(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, folder = with_ranks(tiny_config(*FEW, "--retrain.checkpoint_every", "2"))
+
+    def full(path: Path, content: Any) -> None:
+        if path == folder.metrics:
+            raise OSError(28, "No space left on device", str(path))
+        write_json(path, content)
+
+    monkeypatch.setattr(stage, "write_json", full)
+    with pytest.raises((OSError, UserError)):
+        train(config)
+    assert list(folder.retrain.glob("checkpoint-*/sealed.json")), "the training would be lost"

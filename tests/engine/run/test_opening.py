@@ -9,10 +9,11 @@ import pytest
 from configs.errors import UserError
 from configs.requests import Request
 from configs.schema import RunConfig
+from engine.disk.files import write_json
 from engine.run import opening
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
-from engine.run.opening import Asked
+from engine.run.opening import Asked, refuse_finished
 from engine.stages import run_stages
 from tests.helpers.run_folders import WHOLE, names
 
@@ -102,3 +103,13 @@ def test_a_file_in_the_place_of_the_runs_is_one_line(tiny_config: Callable[..., 
     with pytest.raises(UserError, match=rf"^--runs_folder: cannot write {RunFolder.of(config).root} \("):
         run_stages(Request(config, "all", False, "x"), StopRequest())
     assert path.read_text() == "mine"
+
+
+def test_a_run_that_lacks_only_its_report_is_not_refused(tiny_config: Callable[..., RunConfig]) -> None:
+    """As a kill between the result and the report leaves it: the same command draws the report."""
+    config = tiny_config()
+    folder = RunFolder.of(config)
+    for path in (folder.metrics, folder.ranks):
+        write_json(path, {})
+    for stage in ("all", "search", "retrain"):
+        refuse_finished(Asked(config, folder, stage))  # type: ignore[arg-type]

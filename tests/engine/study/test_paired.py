@@ -115,3 +115,9 @@ def test_rounding_breaks_no_ties() -> None:
     table = paired(pd.DataFrame(rows), ["method", "seed"])
     exact = stats.wilcoxon([a - b for a, b in zip(ours, others, strict=True)], zero_method="wilcox").pvalue
     assert table["p"].iloc[0] == pytest.approx(exact)
+
+
+def test_five_pairs_have_no_p_and_six_have() -> None:
+    table = paired(results().drop(index=0), AXES).set_index("autolora against")
+    assert table.loc["lora", "pairs"] == 5
+    assert math.isnan(table.loc["lora", "p"])

@@ -103,3 +103,10 @@ def test_one_seed_that_lies_far_off_moves_no_middle() -> None:
     found = by_task(table, AXES).set_index("")
     assert found.loc["lora", "mean"] == pytest.approx((0.801 + 0.301) / 2)
     assert cost(table, AXES).set_index("").loc["lora", "total time / adalora's"] == pytest.approx(8 / 20)
+
+
+def test_seconds_are_medians_of_their_own_column() -> None:
+    frame = tagging().assign(search_seconds=[1.0, 3.0, 5.0, 7.0], total_seconds=[10.0, 30.0, 50.0, 70.0])
+    table = summarise(frame, ["method", "seed"]).set_index("method")
+    assert table[["search s", "total s"]].to_numpy().tolist() == [[2.0, 20.0], [6.0, 60.0]]
+    assert cost(results(), AXES).set_index("").loc["autolora", "total s"] == 60.0

@@ -140,3 +140,8 @@ def test_the_documentation_tells_what_the_rule_does(
 
 def test_the_levels_add_up_to_one_in_forty_in_each_direction() -> None:
     assert sum(LEVELS) == pytest.approx(0.025)
+
+
+def test_the_first_look_has_the_strictest_level() -> None:
+    # Mean over its standard error 3.5: beyond the interval of 0.006 on either side, not beyond that of 0.004.
+    assert ending(pairs_of(np.array([0.3125] * 7 + [1.3125]))) == "undecided"

@@ -26,3 +26,7 @@ def test_matches_are_clipped_at_the_most_in_any_one_reference():
 
 def test_of_two_equally_near_lengths_the_shorter_counts():
     assert closest_length(["a"] * 4, [["a"] * 6, ["a"] * 2, ["a"] * 9]) == 2
+
+
+def test_the_nearest_length_counts_also_if_it_is_the_longer() -> None:
+    assert closest_length(["a"] * 5, [["a"] * 6, ["a"] * 2]) == 6

@@ -1,5 +1,6 @@
 """NIST: by hand, in corner cases, and on real systems."""
 
+import math
 import random
 
 import pytest
@@ -51,3 +52,8 @@ def test_on_real_systems(metric_refs, hyp, ref):
     folder = metric_refs / "e2e_metrics"
     score = nist(*read_grouped(folder / hyp, folder / ref))
     assert score == pytest.approx(e2e_expected(folder, hyp)["NIST"], abs=1e-6)  # promised: 0.0005
+
+
+def test_the_length_is_compared_with_the_mean_of_the_references() -> None:
+    """Two words, references of two and of four: two thirds of the mean cost half; each word has log2(6) bits."""
+    assert nist(["a b"], [["a b", "c d e f"]]) == pytest.approx(0.5 * math.log2(6))

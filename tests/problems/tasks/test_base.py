@@ -10,8 +10,12 @@ from datasets import Dataset
 from torch import nn
 
 from configs.parser import parse
+from configs.recipe import TOKEN_METRICS, plain_name
+from problems.scoring import METRICS
 from problems.tasks import make_task
-from problems.tasks.base import Rows, Task
+from problems.tasks.base import ERRORS, Rows, Task
+from problems.tasks.classification import CLASS_METRICS, NUMBER_METRICS
+from problems.tasks.tagging import METRICS as OF_TAGS
 
 
 class Plain(Task):
@@ -103,3 +107,18 @@ def test_a_path_of_data_may_begin_at_the_home_of_the_user(tmp_path: Path, monkey
         rows = make_task(parse([*given, f"--task.{split}_path", f"~/{file}.csv"]).config).rows()
         assert rows.train["text"][:] == ["train", "b"]
         assert rows.evaluation[split]["text"][:] == [file, "b"]
+
+
+def test_of_which_metrics_less_is_better() -> None:
+    names = {
+        *CLASS_METRICS,
+        *NUMBER_METRICS,
+        *OF_TAGS,
+        *TOKEN_METRICS,
+        *(plain_name(n) for of in METRICS.values() for n in of),
+    }
+    more = {
+        "accuracy", "matthews", "f1_macro", "spearman", "pearson", "f1", "precision", "recall", "token_accuracy",
+        "bleu", "nist", "meteor", "rouge_l", "cider",
+    }  # fmt: skip
+    assert names - more == ERRORS, "a new metric: say here whether more or less of it is better"

@@ -116,3 +116,13 @@ def test_real_glue_has_its_rows_and_classes(name: str) -> None:
     assert task.regression is (name == "stsb")
     expected = {"sst2": ["negative", "positive"], "cola": ["unacceptable", "acceptable"]}
     assert task.classes == expected.get(name, ["not_equivalent", "equivalent"] if name == "mrpc" else [])
+
+
+MAIN = {"cola": "matthews", "stsb": "spearman"}
+
+
+@pytest.mark.parametrize("name", GLUE)
+def test_the_first_metric_is_the_papers(name: str) -> None:
+    task = Glue(TaskConfig(type="glue", name=name))
+    assert next(iter(task._metrics)) == MAIN.get(name, "accuracy")
+    assert task.regression is (name == "stsb")
