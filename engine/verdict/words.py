@@ -44,7 +44,7 @@ def sentence(ending: Ending, pairs: Pairs, parameters: int, *, uniform: int, com
         verb = "lowers" if pairs.gain > 0 else "raises"
         return (
             f"Nothing to gain: on these rows LoRA at the learned ranks {verb} the loss by {nats(abs(pairs.gain))} +- "
-            f"{nats(pairs.gain_error)} nats, and at shuffled ranks it is not better."
+            f"{nats(pairs.gain_error)} nats; at shuffled ranks, too, no gain is sure."
         )
     after = f"After {pairs.count} pair{'s' if pairs.count > 1 else ''}"
     if pairs.count == 1:
