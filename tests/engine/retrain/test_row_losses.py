@@ -96,6 +96,7 @@ def test_one_row_has_no_other_to_choose_its_temperature(tiny_config: Callable[..
     with pytest.raises(UserError, match=r"^--retrain.row_losses: there is 1 held-out row; allowed: 2 or more"):
         retrain(config)
     assert not folder.retrain.exists(), "it is refused before the training"
+    assert not folder.config.exists(), "with --overwrite, half-done results that were set aside would be removed"
 
 
 @pytest.mark.trains
@@ -115,11 +116,3 @@ def test_unused_rows_too_are_judged_in_the_weights_own_precision(
     config, _ = with_ranks(tiny_config(*FEW, *asked, "--retrain.max_steps", "1"))
     retrain(config)
     assert [compute.bf16 for compute in computes] == [False]
-
-
-@pytest.mark.trains
-def test_one_row_is_refused_before_the_folder_counts_as_begun(tiny_config: Callable[..., RunConfig]) -> None:
-    config, folder = with_ranks(tiny_config(*FEW, "--retrain.row_losses", "true", "--task.evaluation_rows", "1"))
-    with pytest.raises(UserError, match=r"^--retrain.row_losses: there is 1 held-out row"):
-        retrain(config)
-    assert not folder.config.exists(), "with --overwrite, half-done results that were set aside would be removed"
