@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from configs.errors import UserError
 from configs.rules import data_seed
 from configs.schema import RunConfig
 from problems.machine.processes import ALONE, Processes
@@ -26,6 +28,9 @@ from problems.tasks.doubts import (
 )
 
 log = logging.getLogger("autolora")
+
+NO_LABEL = -100
+"""A token with this label does not count in a loss."""
 
 Batch = dict[str, Tensor] | tuple[dict[str, Tensor], ...]
 """One batch: a dict of tensors, or several such dicts where the batch goes through the model in parts."""
@@ -48,7 +53,7 @@ def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -
     raw = {name: _spread(split, config.task.evaluation_rows) for name, split in rows.evaluation.items()}
     evaluation = {name: task.encode(split, tokenizer) for name, split in raw.items()}
     rest = None if unused is None else task.encode(unused, tokenizer)
-    data = Data(task.encode(train, tokenizer), evaluation, task.collate(tokenizer), rest)
+    data = Data(_labelled(task.encode(train, tokenizer)), evaluation, task.collate(tokenizer), rest)
     if example := task.example(data.train[0], tokenizer):
         log.info("%s", example)
     for name, split in raw.items():
@@ -78,6 +83,29 @@ def _train_and_unused(rows: Dataset, config: RunConfig, columns: Sequence[str]) 
     left = rows.select(order[count:])
     new = [number for number, text in enumerate(texts_of(left, columns)) if text not in trained]
     return train, left.select(new[:most]) if new else None
+
+
+def _labelled(rows: Dataset) -> Dataset:
+    """The encoded training rows that have a label: the mean loss of a batch without labels is NaN.
+
+    Raises UserError if no row has one."""
+    cells = rows.with_format("arrow")[:]["labels"].combine_chunks()
+    if "list" not in str(cells.type):
+        return rows
+    counted = pc.list_flatten(cells).to_numpy() != NO_LABEL
+    counts = np.bincount(pc.list_parent_indices(cells).to_numpy()[counted], minlength=len(rows))
+    if counts.all():
+        return rows
+    if not counts.any():
+        raise UserError(
+            f"--task.path: no word of the {len(rows)} training rows has a token; allowed: words that the tokenizer of "
+            f"--model.name can read"
+        )
+    log.warning(
+        "%d of %d training rows have no label, as the tokenizer has no token for any of their words; they are not "
+        "trained on", int((counts == 0).sum()), len(rows),
+    )  # fmt: skip
+    return rows.select(np.flatnonzero(counts))
 
 
 def _spread(rows: Dataset, count: int | None) -> Dataset:
@@ -167,7 +195,7 @@ def own_parts(
 
 def _count_labels(label: Any) -> int:
     """The number of labels that a loss averages over: 1 for a class or a number, else those that are not -100."""
-    return int((np.asarray(label) != -100).sum()) if np.ndim(label) else 1
+    return int((np.asarray(label) != NO_LABEL).sum()) if np.ndim(label) else 1
 
 
 class EndlessLoader:

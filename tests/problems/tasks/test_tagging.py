@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerFast
 
 from configs.errors import UserError
 from configs.parser import parse
-from configs.schema import TaskConfig
+from configs.schema import RunConfig, TaskConfig
+from problems.data import prepare
 from problems.scoring.ner import score_ner
 from problems.tasks.base import Rows
 from problems.tasks.tagging import IGNORED, Tagging
@@ -103,6 +104,24 @@ def test_words_without_a_token_are_predicted_o_and_counted(
     assert task.predictions(outputs, labels, encoded).split("\n\n")[1] == (
         "a\tB-RNA\tB-RNA\n\x07\tB-DNA\tO\nc\tB-RNA\tB-RNA"
     )
+
+
+@pytest.mark.parametrize("readable", ["some", "none"])
+def test_training_sentences_without_a_token_are_told_and_not_trained_on(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, log_lines: list[str], readable: str
+) -> None:
+    """The mean loss of a batch of such sentences is NaN."""
+    nothing = "\x07 B-DNA\n"
+    task = task_of(tmp_path, train=nothing if readable == "none" else f"a O\n\n{nothing}\nb B-RNA\n", test=nothing)
+    config = RunConfig(task=task.config)
+    if readable == "none":
+        with pytest.raises(UserError, match=r"^--task\.path: no word of the 1 training rows has a token; allowed: "):
+            prepare(task, tokenizer, config)
+        return
+    data = prepare(task, tokenizer, config)
+    assert data.train["tokens"][:] == [["a"], ["b"]]
+    assert [len(rows) for rows in data.evaluation.values()] == [1], "the metrics count its words as O"
+    assert sum("1 of 3 training rows have no label" in line for line in log_lines) == 1
 
 
 @pytest.mark.parametrize(
