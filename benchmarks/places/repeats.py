@@ -40,25 +40,39 @@ def repeats(found: Allocations) -> Repeats | None:
     several = losses[(~np.isnan(losses)).sum(axis=1) > 1]
     if len(several) < FEWEST:
         return None
-    common, variance = _common(several)
     generator = np.random.default_rng(0)
-    drawn = [_common(several[generator.integers(0, len(several), len(several))])[0] for _ in range(DRAWN)]
+    count = len(several)
+    samples = [np.bincount(generator.integers(0, count, count), minlength=count) for _ in range(DRAWN)]
+    (common, *drawn), (variance, *_) = _common(several, np.vstack([np.ones(count), *samples])).tolist()
     low, high = np.sqrt(np.clip(np.percentile(drawn, [5, 95]), 0, None)).tolist()
     seeds = float((~np.isnan(several)).sum(axis=1).mean())
     reliability = seeds * common / (variance + (seeds - 1) * common)
-    return Repeats(len(several), max(common, 0.0) ** 0.5, (low, high), common / variance, max(reliability, 0.0))
+    return Repeats(count, max(common, 0.0) ** 0.5, (low, high), common / variance, max(reliability, 0.0))
 
 
-def _common(losses: np.ndarray) -> tuple[float, float]:
-    """The mean covariance of two seeds' losses [allocations, seeds] over the pairs of seeds, and the mean variance."""
+def _common(losses: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """The covariance of two seeds' losses and the variance, each the mean over all pairs of seeds, in every sample.
+
+    losses [allocations, seeds], NaN for a training that is not finished; times [samples, allocations]: how often each
+    allocation is in a sample. Returns [2, samples].
+    """
+    centred = losses - np.nanmean(losses, axis=0)  # against rounding
     covariances, variances = [], []
-    for one, other in itertools.combinations(losses.T, 2):
+    for one, other in itertools.combinations(centred.T, 2):
         both = ~np.isnan(one + other)
-        if both.sum() > 1:
-            matrix = np.cov(one[both], other[both])
-            covariances.append(matrix[0, 1])
-            variances.append((matrix[0, 0] + matrix[1, 1]) / 2)
-    return float(np.mean(covariances)), float(np.mean(variances))
+        of = [(one, other), (one, one), (other, other)]
+        found = [_covariance(x[both], y[both], times[:, both]) for x, y in of]
+        covariances.append(found[0])
+        variances.append((found[1] + found[2]) / 2)
+    return np.nanmean([covariances, variances], axis=1)
+
+
+def _covariance(one: np.ndarray, other: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """The covariance of two columns of numbers, in which each row counts `times` [samples, rows]; NaN for a sample
+    with fewer than two rows. Returns [samples]."""
+    count = times.sum(axis=1)
+    products = times @ (one * other) - (times @ one) * (times @ other) / np.maximum(count, 1)
+    return np.where(count > 1, products / np.maximum(count - 1, 1), np.nan)
 
 
 def in_words(found: Repeats | None, gain: float | None) -> str:

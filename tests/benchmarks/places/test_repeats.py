@@ -1,12 +1,14 @@
 """What allocations have in common at two seeds, on losses whose spread from places and from luck is planted."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks.places.allocations import Allocations
-from benchmarks.places.repeats import FEWEST, Repeats, in_words, repeats
+from benchmarks.places.repeats import FEWEST, MATTERS, Repeats, in_words, repeats
 from tests.helpers.allocations import LAYERS, planted
 
 SOME = np.linspace(0.0, 0.05, len(LAYERS))
@@ -75,3 +77,22 @@ def test_the_words_tell_more_than_a_part_of_the_gain_from_not_knowing() -> None:
         == in_words(found, -0.1)
         == ("The places cause a spread of 0.0060 nats (0.0040 to 0.0080).")
     )
+
+
+@pytest.mark.parametrize(
+    ("allocations", "seeds", "places", "sure"),
+    [(47, 3, 0.0, 0.31), (70, 2, 0.0, 0.20), (47, 3, 0.04, 0.59), (70, 2, 0.04, 0.47)],
+)
+def test_as_many_studies_are_sure_as_docs_places_md_says(
+    allocations: int, seeds: int, places: float, sure: float
+) -> None:
+    """In units of the luck of a seed, 2 % of the gain is 0.29; `places`: the spread of the places, of the gain."""
+    generator, limit, hits, studies = np.random.default_rng(3), 0.29, 0, 300
+    for _ in range(studies):
+        common = places / MATTERS * limit * generator.standard_normal((allocations, 1))
+        table = pd.DataFrame(common + generator.standard_normal((allocations, seeds)))
+        found = repeats(SimpleNamespace(losses=table))  # type: ignore[arg-type]
+        assert found is not None
+        low, high = found.interval
+        hits += high < limit if places < MATTERS else low > limit
+    assert hits / studies == pytest.approx(sure, abs=3 * (sure * (1 - sure) / studies) ** 0.5)
