@@ -138,8 +138,10 @@ def check_values(config: RunConfig) -> None:
 
     jsonargparse refuses all other values of a wrong type.
     """
-    for key, annotation in known_keys().items():
-        (kind, limits), value = split_range(annotation), reduce(getattr, key.split("."), config)
+    spelled = {field: key for key, field in SPELLED.items()}
+    for field, annotation in known_keys().items():
+        key = spelled.get(field, field)
+        (kind, limits), value = split_range(annotation), reduce(getattr, field.split("."), config)
         if value is None and type(None) not in get_args(kind):
             raise UserError(f"--{key}: null is not allowed; allowed: {words(kind)}")
         if limits and not limits.holds(value):
@@ -201,20 +203,20 @@ def shortened(text: str) -> str:
     return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN // 2]}...{text[-MOST_SHOWN // 4 :]}"
 
 
-def unknown_key(key: str) -> str:
-    """The message about an unknown key, with the nearest known ones."""
-    hints = [repr(name) for name in nearest(key)]
+def unknown_key(key: str, known: Iterable[str] | None = None) -> str:
+    """The message about an unknown key, with the nearest of the `known` ones (None: of all options)."""
+    hints = [repr(name) for name in nearest(key, allowed() if known is None else known)]
     listed = " or ".join([", ".join(hints[:-1]), hints[-1]] if len(hints) > 1 else hints)
     return f"unknown key {shortened(key)!r}" + (f"; did you mean {listed}?" if hints else "; --help lists the keys")
 
 
-def nearest(key: str) -> list[str]:
-    """At most three known keys that the user may have meant by an unknown one."""
+def nearest(key: str, known: Iterable[str]) -> list[str]:
+    """At most three of the known keys that the user may have meant by an unknown one."""
 
     def alike(name: str) -> float:
         return difflib.SequenceMatcher(None, key, name).ratio()
 
-    names = list(allowed())
+    names = list(known)
     section, _, word = key.rpartition(".")
     # Leaving out the section, or giving a wrong one, is as common as misspelling a word.
     if same_word := [name for name in names if name.rpartition(".")[2] == word]:

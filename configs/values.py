@@ -47,7 +47,7 @@ def _read(values: Mapping[str, Any], tree: Mapping[str, Any] | None = None) -> N
     values = {SPELLED.get(key, key): value for key, value in values.items()}
     unknown = [key for key in values if key not in known_keys()]
     if unknown:
-        raise UserError(unknown_key(unknown[0]))
+        raise UserError(unknown_key(unknown[0], known_keys()))
     given = {**(tree or {}), **values}
     refuse_huge(flat(given))
     try:

@@ -10,6 +10,7 @@ from engine.export.gguf import refuse_without_gguf
 from engine.export.untrained import save_untrained
 from engine.report.stage import Beside, write_report
 from engine.retrain.choosing import choose_ranks
+from engine.retrain.row_losses import refuse_few_rows
 from engine.retrain.stage import retrain
 from engine.run.contents import read_result
 from engine.run.context import Context
@@ -35,6 +36,8 @@ def run_in(asked: Asked, stop: StopRequest, beside: Callable[[], Beside | None] 
             refuse_without_gguf(config)
         # A stage is done if its last file exists, whether or not later stages have run.
         no_ranks, no_metrics = processes.of_first(lambda: (not folder.ranks.exists(), not folder.metrics.exists()))
+        if stage in ("all", "retrain") and no_metrics:
+            refuse_few_rows(run)
         if stage in ("all", "search") and config.method in SEARCHING and no_ranks:
             _find_ranks(run, tracker)
         processes.wait()

@@ -2,7 +2,6 @@
 
 from engine import ranks
 from engine.retrain.methods.base import Prepared
-from engine.retrain.row_losses import refuse_few_rows
 from engine.run.context import Context
 from engine.run.memory import check_memory
 from engine.run.savings import FIRST_ORDER
@@ -14,12 +13,11 @@ def begin(run: Context, prepared: Prepared, data: Data) -> None:
 
     From then on the folder counts as begun, and with --overwrite half-done results that were set aside for this run
     are removed in the end: whatever can refuse the training must come before. Raises UserError if the training needs
-    more memory than is free, or if too few rows are held out for retrain.row_losses.
+    more memory than is free.
     """
     if any(parameter.requires_grad for parameter in prepared.model.parameters()):
         batch = run.config.retrain.batch_size
         check_memory(run, prepared.model, data, batch, per_weight=FIRST_ORDER, what="the retraining")
-    refuse_few_rows(run, data)
     run.begin()
     if prepared.record and run.processes.first:
         if prepared.new_ranks:

@@ -3,10 +3,14 @@
 from typing import Any
 
 from configs.rules import CHOOSING_RANKS, SEARCHING, evaluates_base
+from engine import ranks
 from engine.ranks import RankRecord
 from engine.retrain.evaluated import evaluated_on, standard_error
 from engine.retrain.fit import Fitted
+from engine.retrain.owners import READ_RANKS
+from engine.retrain.same_ranks import what_counts
 from engine.retrain.settings import FINISHED
+from engine.retrain.sources import ranks_from
 from engine.retrain.trials import read_trials
 from engine.run.contents import read_answer, read_searched
 from engine.run.context import Context
@@ -42,8 +46,18 @@ def result_of(run: Context, fitted: Fitted, record: RankRecord | None, trainable
         "peak_memory_mib": max(peak_memory(run.compute), searched.get("peak_memory_mib", 0.0)),
         "versions": versions(),
         "base_weights": run.weights.loaded,
+        "data": run.fingerprint,
+        "source_ranks": _source_ranks(run),
         "settings": FINISHED.of(config),
     }
+
+
+def _source_ranks(run: Context) -> dict[str, Any] | None:
+    """The ranks that this run read by lora.ranks_from; None if it read none."""
+    config = run.config
+    if config.lora.ranks_from is None or config.method not in READ_RANKS:
+        return None
+    return what_counts(ranks.load(ranks_from(config)))
 
 
 def _searched(run: Context) -> dict[str, Any]:

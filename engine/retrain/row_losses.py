@@ -61,11 +61,13 @@ def row_losses(model: nn.Module, run: Context, data: Data, outputs: Outputs) -> 
     return pd.DataFrame({**columns, "loss": judged.losses.numpy(), "weight": weights.numpy()})
 
 
-def refuse_few_rows(run: Context, data: Data) -> None:
-    """Refuses, before the training, retrain.row_losses with a single held-out row, as no other row could choose its
-    temperature."""
-    rows = sum(map(len, data.evaluation.values())) + (0 if data.unused is None else len(data.unused))
-    if run.config.retrain.row_losses and rows < 2:
+def refuse_few_rows(run: Context) -> None:
+    """Refuses, before anything is trained, retrain.row_losses with a single held-out row, as no other row could choose
+    its temperature."""
+    if not run.config.retrain.row_losses:
+        return
+    rows = sum(map(len, run.data.evaluation.values())) + (0 if run.data.unused is None else len(run.data.unused))
+    if rows < 2:
         raise UserError(f"--retrain.row_losses: there is {rows} held-out row; allowed: 2 or more rows to evaluate on")
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -112,15 +113,17 @@ class Trials:
         self.run.compute.let_go()
         set_seed(self.run.config.seed)
         run, prepared = prepare(tried)
+        run = run.under(_without_row_losses(run.config))
         # Settings are stored only after `prepare`, which may refuse them: a half-done choice resumes only under the
         # settings that are stored.
         begin(run, prepared, self.data)
         self._write(done)
+        began = time.perf_counter()
         try:
             fitted = fit(run, prepared, self.data, self._folder(len(done)))
         except NotFinite as error:
             log.warning("%s: %s diverged (%s)", self.name, words_of(tried), error)
-            return Trial(tried, {}, 0, 0.0)
+            return Trial(tried, {}, 0, time.perf_counter() - began)
         return Trial(tried, fitted.metrics, fitted.steps, fitted.seconds)
 
     def _folder(self, number: int) -> Path:
@@ -167,6 +170,11 @@ def goodness(task: Task, trial: Trial) -> tuple[float, float]:
 def with_rate(config: RunConfig, rate: float) -> RunConfig:
     """`config` with `rate` as the learning rate of stage 2."""
     return dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, learning_rate=rate))
+
+
+def _without_row_losses(config: RunConfig) -> RunConfig:
+    """A trial is judged by its metrics on D_val; its losses row by row would be thrown away."""
+    return dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, row_losses=False))
 
 
 def words_of(tried: Mapping[str, Any]) -> str:

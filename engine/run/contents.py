@@ -32,6 +32,22 @@ class _Steps(_Part):
     retrain: Count | None = None
 
 
+class _Rows(_Part):
+    rows: Count
+    sha256: str
+
+
+class _Fingerprint(_Part):
+    """The fingerprint of a run's rows (problems/fingerprint.py)."""
+
+    classes: list[str]
+    training: _Rows
+    evaluation_rows: Count | None
+    evaluation: dict[str, _Rows]
+    unused: _Rows | None = None
+    weights: str | None = None
+
+
 class _Result(_Part):
     """metrics.json."""
 
@@ -52,28 +68,15 @@ class _Result(_Part):
     steps: _Steps = _Steps()
     versions: dict[str, str] = {}
     seed: int | None = None
+    base_weights: str | None = None
+    data: _Fingerprint | None = None
+    source_ranks: dict[str, Any] | None = None
     settings: dict[str, Any] = {}
 
 
 class _Peft(_Part):
     modules_to_save: list[str] = []
     fan_in_fan_out: bool = False
-
-
-class _Rows(_Part):
-    rows: Count
-    sha256: str
-
-
-class _Fingerprint(_Part):
-    """The fingerprint of a run's rows (problems/fingerprint.py)."""
-
-    classes: list[str]
-    training: _Rows
-    evaluation_rows: Count | None
-    evaluation: dict[str, _Rows]
-    unused: _Rows | None = None
-    weights: str | None = None
 
 
 class _Searched(_Part):

@@ -51,7 +51,7 @@ def expand(config: RunConfig, folder: StudyFolder) -> list[Cell]:
     cells = []
     for values in combinations(config.study):
         named = dataclasses.replace(placed, name=cell_name(values))
-        cells.append(Cell(values, with_values(named, _settings(config.study, values))))
+        cells.append(Cell(values, with_values(named, own_settings(config.study, values))))
     if not cells:
         raise UserError("--study.exclude: leaves out every cell of the study; allowed: entries that keep at least one")
     names = [cell.config.name for cell in cells]
@@ -117,8 +117,9 @@ def _refuse_axes_again(study: StudyConfig) -> None:
             )
 
 
-def _settings(study: StudyConfig, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a cell: its values on the axes, those of its variant, and those of study.where for it."""
+def own_settings(study: StudyConfig, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that the study itself gives a cell: its values on the axes, those of its variant, and those of
+    study.where for it."""
     settings = {key: value for key, value in values.items() if key != VARIANT}
     settings |= study.variants.get(values.get(VARIANT, ""), {})
     for axis, places in study.where.items():

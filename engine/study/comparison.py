@@ -30,7 +30,10 @@ def refuse_changed_probe(asked: AskedOfStudy) -> None:
     folder = asked.folder
     if folder.probe.exists():
         recorded = read_json(folder.probe_settings)
-        COMPARED.refuse_changed(recorded, asked.config, f"{folder.root} holds a comparison of hypergradients with")
+        COMPARED.refuse_changed(
+            recorded, asked.config, f"{folder.root} holds a comparison of hypergradients with",
+            f"give the old value, or remove {folder.probe} to make the comparison again",
+        )  # fmt: skip
 
 
 def read_comparison(folder: StudyFolder) -> tuple[pd.DataFrame, pd.DataFrame]:

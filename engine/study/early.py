@@ -1,17 +1,45 @@
 """Refuse what is wrong with a study's settings before torch is loaded, which takes seconds."""
 
+import logging
+from collections.abc import Sequence
+
 from configs.errors import UserError
+from configs.keys import SPELLED
 from configs.requests import Request
 from engine.run.opening import AskedOf
-from engine.study.cells import expand
+from engine.study.cells import Cell, expand, own_settings
 from engine.study.folder import AskedOfStudy, StudyFolder
+
+log = logging.getLogger("autolora")
 
 
 def refuse_early(request: Request) -> None:
-    """Raises UserError for a stage that a study does not have, and for axes or variants that make no valid cells."""
+    """Raises UserError for a stage that a study does not have, for axes or variants that make no valid cells, and for
+    keys of the command line that no cell takes over."""
     folder = StudyFolder.of(request.config)
     refuse_stage(AskedOf(request.config, folder, request.stage, request.overwrite))
-    expand(request.config, folder)
+    cells = expand(request.config, folder)
+    if request.stage != "report":
+        _tell_overruled(request, cells)
+
+
+def _tell_overruled(request: Request, cells: Sequence[Cell]) -> None:
+    """Raises UserError for a key of the command line that study.variants and study.where set in every cell; warns of
+    one that they set in some cells. A key that is an axis is refused elsewhere."""
+    study = request.config.study
+    own = [{SPELLED.get(key, key) for key in own_settings(study, cell.values)} for cell in cells]
+    for key in sorted(request.given.command - set(study.axes)):
+        count = sum(key in keys for keys in own)
+        if count == len(cells):
+            raise UserError(
+                f"--{key}: does nothing, as the study sets it in every cell; change it there (study.variants, "
+                f"study.where), or leave it out"
+            )
+        if count:
+            log.warning(
+                "--%s: holds for %d of the study's %d cells; in the others study.variants or study.where sets it",
+                key, len(cells) - count, len(cells),
+            )  # fmt: skip
 
 
 def refuse_stage(asked: AskedOfStudy) -> None:

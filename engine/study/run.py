@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from configs.errors import UserError
-from configs.files import to_yaml
+from configs.files import load_config, to_yaml
 from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
@@ -24,6 +24,7 @@ from engine.study.cells import RESULT_KEYS, Cell, damage, reads, with_chosen_rat
 from engine.study.folder import AskedOfStudy, StudyFolder
 from engine.study.held_out import held_out_loss
 from engine.study.launchers import LAUNCHERS, Job, Running
+from engine.study.mixed import refuse_mixed, refuse_old_ranks
 from engine.study.rows import LOSS
 from engine.study.values import word
 from engine.study.words import all_numbers
@@ -51,8 +52,9 @@ def run_cells(request: Request, folder: StudyFolder, cells: list[Cell], stop: St
 
 def _run_unfinished(request: Request, folder: StudyFolder, cells: list[Cell], stop: StopRequest) -> list[str]:
     config = request.config
+    _tell_other_exports(request, cells)
     running = Running(_jobs(request, cells), config.study.ray.retries)
-    if not running.total:  # all cells are finished, and only keys that no cell reads can have changed
+    if not running.total:  # all cells are finished; their own config.yaml say how each was trained
         write_text(folder.config, to_yaml(config))
         return []
     with _config_of_what_ran(config, folder):
@@ -86,13 +88,34 @@ def _begun(folder: StudyFolder) -> set[tuple[Path, int]]:
 
 
 def refuse_changed_cells(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
-    """Refuses to keep finished cells in the study's folder that were made under other settings."""
+    """Refuses to keep finished cells in the study's folder that were made under other settings, from other data or
+    weights, or at ranks that their source no longer has."""
     for cell in cells:
         run = cell.folder
         if run.metrics.exists() and not damage(cell):
-            recorded = read_result(run.metrics).get("settings", {})
-            placed = _placed(asked.config, cell, cells)
-            FINISHED.refuse_changed(recorded, placed, f"{run.root} was finished with")
+            recorded, placed = read_result(run.metrics).get("settings", {}), _placed(asked.config, cell, cells)
+            way_out = f"give the old value, or remove {run.root} to train this cell again"
+            FINISHED.refuse_changed(recorded, placed, f"{run.root} was finished with", way_out)
+    refuse_mixed(cells)
+    refuse_old_ranks(cells)
+
+
+def _tell_other_exports(request: Request, cells: Sequence[Cell]) -> None:
+    """Warns of keys of export on the command line with which finished cells were not trained."""
+    for key in sorted(key for key in request.given.command if key.startswith("export.")):
+        name = key.removeprefix("export.")
+        finished = [cell for cell in cells if cell.folder.metrics.exists() and cell.folder.config.exists()]
+        lack = [cell for cell in finished if getattr(cell.config.export, name) != getattr(_trained(cell).export, name)]
+        if lack:
+            log.warning(
+                "--%s: %d of the finished cells were trained with another value and stay as they are; to train one "
+                "of them again, remove its folder, such as %s", key, len(lack), lack[0].folder.root,
+            )  # fmt: skip
+
+
+def _trained(cell: Cell) -> RunConfig:
+    """The configuration with which a cell was trained."""
+    return load_config(cell.folder.config, {"strategy": "auto"})
 
 
 def refuse_launcher(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
@@ -107,11 +130,12 @@ def _jobs(request: Request, cells: Sequence[Cell]) -> list[Job]:
 
     def job(cell: Cell) -> Job:
         after = {str(other.config.name) for other in reads(cell, cells, sweep_once=config.study.sweep_once)}
-        return Job(
-            str(cell.config.name),
-            lambda: Request(_placed(config, cell, cells), "all", False, request.source),
-            frozenset(after),
-        )
+
+        def begins() -> Request:
+            refuse_mixed(cells)  # not only after the last cell, which may be days later
+            return Request(_placed(config, cell, cells), "all", False, request.source)
+
+        return Job(str(cell.config.name), begins, frozenset(after))
 
     return [job(cell) for cell in cells if not cell.folder.metrics.exists()]
 

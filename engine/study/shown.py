@@ -1,6 +1,7 @@
 """Show a study in the terminal: how many cells are finished, their table, and the paths of the files."""
 
 from configs.files import load_config
+from engine.disk.tables import read_columns
 from engine.run.contents import read_result
 from engine.run.folder import RunFolder
 from engine.study.cells import cell_name
@@ -20,12 +21,27 @@ def print_study(folder: StudyFolder) -> None:
     count = len(begun) if study is None else len(names)
     console.print(f"{len(finished)} of {count} cells are finished, {len(begun) - len(finished)} half-done")
     if folder.table.exists():
+        if folder.results.exists() and (other := _other_cells(folder, {root.name for root in finished})):
+            console.print(other, highlight=False, soft_wrap=True)
         print_table(folder)
         return
     for root in finished:
         metrics = read_result(RunFolder(root).metrics, "metrics")["metrics"]
         name, value = next(iter(metrics.items()))
         console.print(f"  {root.name}  {name} {value:.4f}", highlight=False, soft_wrap=True)
+
+
+def _other_cells(folder: StudyFolder, finished: set[str]) -> str | None:
+    """A line that says which cells the table below lacks, or has too many; None if it is of the finished cells."""
+    found = read_columns(folder.results, "--stage report writes it again", texts=["cell"])["cell"]
+    shown = set(found.to_pylist())
+    parts = {"lacks": finished - shown, "still has": shown - finished}
+    words = [f"{verb} {_few(sorted(names))}" for verb, names in parts.items() if names]
+    return f"the table below is of an earlier time: it {' and '.join(words)}" if words else None
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def print_table(folder: StudyFolder) -> None:

@@ -21,6 +21,7 @@ from configs.keys import (
 from configs.parser import parse
 from configs.ranges import Rank
 from configs.schema import LoraSettings, RunConfig
+from configs.values import with_values
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,16 @@ def test_an_unknown_key_comes_with_all_that_are_as_near(key: str, said: str) -> 
 
 def test_a_key_that_is_near_to_none_gets_no_guess() -> None:
     assert unknown_key("qqqqqq") == "unknown key 'qqqqqq'; --help lists the keys"
+
+
+def test_a_key_that_a_study_cannot_vary_is_not_proposed_as_itself() -> None:
+    with pytest.raises(UserError, match=r"^unknown key 'stage'; (?!did you mean 'stage')"):
+        with_values(RunConfig(), {"stage": "search"})
+
+
+def test_an_empty_value_is_refused_by_the_name_that_the_user_gave() -> None:
+    with pytest.raises(UserError, match=r"^--answer\.from: '' is not allowed"):
+        with_values(RunConfig(name="a"), {"answer.from": ""})
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import yaml
 
 from configs.errors import UserError
 from configs.files import load_config
-from configs.keys import known_keys, split_range
+from configs.keys import SPELLED, known_keys, split_range
 from configs.parser import parse
 from configs.rules import check
 from configs.schema import RunConfig
@@ -103,6 +103,11 @@ RANGES = {key: limits for key, kind in known_keys().items() if (limits := split_
 OF_RANGE = {RANGES[key]: values for key, values in VALUES.items()}
 
 
+def written(field: str) -> str:
+    """A key as the user writes it."""
+    return {field: key for key, field in SPELLED.items()}.get(field, field)
+
+
 @pytest.mark.parametrize("key", RANGES)
 def test_a_range_refuses_the_bad_and_takes_the_good(key: str) -> None:
     bad, good = VALUES.get(key) or OF_RANGE[RANGES[key]]  # a new range needs a row in the table
@@ -110,7 +115,7 @@ def test_a_range_refuses_the_bad_and_takes_the_good(key: str) -> None:
     calls = [lambda value=value: check(with_value(key, value)) for value in bad]
     # Through the parser, which takes a hundred times as long, one of each.
     for call in (*calls, lambda: with_values(RunConfig(name="a"), {key: bad[0]})):
-        with pytest.raises(UserError, match=rf"^--{key}: .* is not allowed; allowed: {words}$") as caught:
+        with pytest.raises(UserError, match=rf"^--{written(key)}: .* is not allowed; allowed: {words}$") as caught:
             call()
         assert "\n" not in str(caught.value)
     for value in good:
@@ -144,7 +149,7 @@ TEXTS = [key for key, kind in known_keys().items() if split_range(kind)[0] in (s
 def test_no_key_takes_an_empty_text(key: str) -> None:
     """An unset variable of a shell gives one; taken for null, it would be ignored without a word."""
     for call in (lambda: parse([f"--{key}="]), lambda: check(with_value(key, ""))):
-        with pytest.raises(UserError, match=rf"^--{key}: '' is not allowed; allowed: "):
+        with pytest.raises(UserError, match=rf"^--{written(key)}: '' is not allowed; allowed: "):
             call()
 
 

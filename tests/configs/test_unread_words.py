@@ -56,6 +56,10 @@ SAID = {
     ("--method", "lora", "--lora.k", "2", "--retrain.scale", "fixed"): (
         "--lora.k: does nothing with --method lora and --retrain.scale fixed: it is read only for the scale component"
     ),
+    ("--method", "adalora", "--lora.k", "2", "--retrain.scale", "rslora"): (
+        "--lora.k: does nothing with --method adalora and --retrain.scale rslora: it is read only for the scale "
+        "component"
+    ),
     ("--method", "full", "--lora.k", "4"): "--lora.k: does nothing with --method full, which has no LoRA",
     ("--method", "head", "--lora.k", "4"): "--lora.k: does nothing with --method head, which has no LoRA",
     (*E2E, "--method", "head", "--retrain.batch_size", "4", "--retrain.learning_rates", "[1e-3]"): (

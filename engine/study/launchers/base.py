@@ -75,9 +75,11 @@ class Running:
         """Records that a job has failed; logs the traceback of `error` unless it is a UserError."""
         if not isinstance(error, UserError):
             log.error("cell %s failed", job.name, exc_info=error)
+        why = str(error) or type(error).__name__
         if isinstance(error, Outdated):
             self.outdated = f"{job.name}: {error}"
-        self.ended(job, str(error) or type(error).__name__)
+            why += "; to train this cell alone again, remove its folder"
+        self.ended(job, why)
 
     def died(self, job: Job, why: str) -> None:
         """Records that a job's worker died: the job waits again, or has failed if `retries` are used up."""

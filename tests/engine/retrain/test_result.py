@@ -19,13 +19,14 @@ from problems.machine.compute import Compute
 CPU = Compute(torch.device("cpu"), bf16=False)
 FITTED = Fitted({"f1": 0.5, "recall": 0.25, "loss": 0.75}, seconds=3.0, steps=9)
 RECORD = RankRecord(4, (LayerRank("a", 1), LayerRank("b", 4)), lora_parameters=320)
+DATA = {"classes": ["a", "b"], "training": {"rows": 4, "sha256": "x"}, "evaluation_rows": None, "evaluation": {}}
 TRIALS = {"trials": [{"tried": {"x": i}, "metrics": {}, "steps": 10, "seconds": 2.5} for i in (1, 2)]}
 
 
 def run_in(root: Path, *arguments: str) -> Any:
     task = SimpleNamespace(name="sst2", evaluation_split="validation", held_out=False)
     return SimpleNamespace(config=parse(list(arguments)).config, folder=RunFolder(root), task=task, compute=CPU,
-                           weights=KnownWeights("digest"))  # fmt: skip
+                           weights=KnownWeights("digest"), fingerprint=DATA)  # fmt: skip
 
 
 def test_a_search_counts_to_the_total_and_its_memory_to_the_peak(tmp_path: Path) -> None:
@@ -39,7 +40,7 @@ def test_a_search_counts_to_the_total_and_its_memory_to_the_peak(tmp_path: Path)
     assert (result["lora_parameters"], result["trainable_parameters"], result["mean_rank"]) == (320, 400, 2.5)
     assert list(result["metrics"].items()) == [("f1", 0.5), ("recall", 0.25)], "the main one first, the loss apart"
     assert result["loss"] == 0.75
-    assert result["base_weights"] == "digest"
+    assert (result["base_weights"], result["data"], result["source_ranks"]) == ("digest", DATA, None)
     assert json.loads(json.dumps(result)) == result
 
 
@@ -52,6 +53,12 @@ def test_a_method_without_search_reads_none_that_another_left(tmp_path: Path) ->
     assert result["steps"] == {"search": None, "retrain": 9}
     assert (result["lora_parameters"], result["mean_rank"]) == (0, None)
     assert 0 < result["peak_memory_mib"] < 1e9
+
+
+def test_the_ranks_that_a_control_read_are_recorded(tmp_path: Path) -> None:
+    write_json(tmp_path / "other.json", {"k": 4, "layers": [{"name": "a", "rank": 3}, {"name": "b", "rank": 0}]})
+    run = run_in(tmp_path, "--method", "lora_shuffled", "--lora.ranks_from", str(tmp_path / "other.json"))
+    assert result_of(run, FITTED, RECORD, 400, 1e-3)["source_ranks"] == {"k": 4, "a": 3}
 
 
 def test_ranks_written_by_hand_cost_no_search(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from configs.errors import UserError
 from configs.parser import parse
 from configs.schema import RunConfig
-from engine.retrain import row_losses
+from engine.retrain import fit, row_losses
 from engine.run.context import Context
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
@@ -97,6 +97,28 @@ def test_one_row_has_no_other_to_choose_its_temperature(tiny_config: Callable[..
         retrain(config)
     assert not folder.retrain.exists(), "it is refused before the training"
     assert not folder.config.exists(), "with --overwrite, half-done results that were set aside would be removed"
+
+
+@pytest.mark.trains
+def test_one_row_is_refused_before_a_sweep_and_a_sweep_takes_no_losses_of_rows(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = ("--retrain.row_losses", "true", "--retrain.learning_rates", "[1e-3,1e-2]")
+    config, folder = with_ranks(tiny_config(*FEW, *rates, "--task.evaluation_rows", "1", "--name", "one"))
+    with pytest.raises(UserError, match=r"^--retrain.row_losses: there is 1 held-out row"):
+        retrain(config)
+    assert not folder.sweep.exists()
+    calls, original = [], fit.row_losses
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return original(*arguments)
+
+    monkeypatch.setattr(fit, "row_losses", counted)
+    config, folder = with_ranks(tiny_config(*FEW, *rates))
+    retrain(config)
+    assert len(calls) == 1, "of the retraining, not of the trials"
+    assert folder.row_losses.exists()
 
 
 @pytest.mark.trains

@@ -86,6 +86,7 @@ def test_a_rate_that_diverges_loses_and_stops_nothing(tiny_config: Callable[...,
     folder = finish(at_rates(tiny_config(*arguments), 1e30, 1e-3))
     sweep = json.loads(folder.sweep.read_text())
     assert sweep["trials"][0]["metrics"] == {}
+    assert sweep["trials"][0]["seconds"] > 0
     assert sweep["chosen"] == {"learning_rate": 1e-3}
     other = at_rates(tiny_config(*arguments, "--name", "other"), 1e30, 1e29)
     with pytest.raises(UserError, match=rf"^--retrain\.learning_rates: all 2 trials of {SWEPT} --stage retrain"):

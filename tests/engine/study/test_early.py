@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from configs.errors import UserError
-from configs.requests import Request
+from configs.parser import parse
+from configs.requests import Given, Request
 from configs.schema import RunConfig, StudyConfig
 from engine.study.early import refuse_early
 
@@ -19,6 +20,35 @@ def study(config: RunConfig, axes: dict[str, list[Any]], stage: Any = "all") -> 
 def test_a_sound_study_passes(tiny_config: Callable[..., RunConfig]) -> None:
     for stage in ("all", "report"):
         refuse_early(study(tiny_config(), {"seed": [0, 1]}, stage))
+
+
+def test_a_key_of_the_command_line_that_the_study_sets_itself_is_refused_or_told(
+    tiny_config: Callable[..., RunConfig], log_lines: list[str]
+) -> None:
+    variants: dict[str, Any] = {"short": {"search.steps": 5, "answer.from": "a"}, "long": {"search.steps": 9}}
+    config = dataclasses.replace(tiny_config(), study=StudyConfig({"seed": [0, 1]}, variants))
+
+    def told(*keys: str, stage: Any = "all") -> list[str]:
+        log_lines.clear()
+        refuse_early(Request(config, stage, False, "study.yaml", Given(frozenset(keys))))
+        return [line for line in log_lines if line.startswith("WARNING")]
+
+    with pytest.raises(UserError, match=r"^--search\.steps: does nothing, as the study sets it in every cell; change"):
+        told("search.steps")
+    assert told("answer.from_run") == [
+        "WARNING --answer.from_run: holds for 2 of the study's 4 cells; in the others study.variants or study.where "
+        "sets it"
+    ]
+    assert told("retrain.epochs", "seed") == []
+    assert told("search.steps", stage="report") == []
+
+
+@pytest.mark.parametrize("name", ["table4_ablations.yaml", "beta.yaml"])
+def test_shipped_studies_refuse_what_they_overrule(name: str) -> None:
+    key, value = ("search.steps", "100") if name.startswith("table4") else ("hypergradient.type", "exact")
+    request = parse(["--config", name, f"--{key}", value])
+    with pytest.raises(UserError, match=rf"^--{key}: does nothing"):
+        refuse_early(request)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 import dataclasses
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from configs.files import to_yaml
 from configs.parser import parse
 from engine.disk.files import write_json, write_text
+from engine.disk.tables import write_parquet
 from engine.run.folder import RunFolder
 from engine.study.folder import StudyFolder
 from engine.study.shown import print_study
@@ -40,3 +42,23 @@ def test_the_cells_are_counted_and_the_finished_ones_told_until_there_is_a_table
     assert "| a | b |" in said
     assert str(folder.report) in said
     assert "accuracy" not in said
+
+
+def test_a_table_that_is_not_of_the_finished_cells_is_said_to_be_old(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = StudyFolder(tmp_path / "study")
+    names = [f"type-exact_seed-{seed}" for seed in range(3)]
+    for name in names[1:]:
+        write_text(RunFolder(folder.cells / name).config, "")
+        write_json(RunFolder(folder.cells / name).metrics, RESULT)
+    write_text(folder.table, "| a | b |\n")
+
+    def said(*of: str) -> str:
+        write_parquet(folder.results, pd.DataFrame({"cell": list(of)}))
+        print_study(folder)
+        return capsys.readouterr().out.splitlines()[1]
+
+    assert said(*names[1:]) == "| a | b |"
+    assert said(names[1]) == f"the table below is of an earlier time: it lacks {names[2]}"
+    assert said(*names) == f"the table below is of an earlier time: it still has {names[0]}"

@@ -1,0 +1,135 @@
+"""Finished cells that do not belong together are refused: other rows, other base weights, ranks that changed since."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.errors import UserError
+from configs.requests import Request
+from configs.schema import RunConfig, StudyConfig
+from engine.command import run_request
+from engine.disk.files import remove, write_json
+from engine.run.interrupt import StopRequest
+from engine.run.resuming import Outdated
+from engine.study.cells import Cell, expand
+from engine.study.folder import StudyFolder
+from engine.study.mixed import refuse_mixed, refuse_old_ranks
+from tests.helpers.retraining import RANKS
+from tests.helpers.studies import with_study
+from tests.helpers.tiny import make_tokenizer
+
+WORDS = sorted(word for word in make_tokenizer().get_vocab() if word.isalpha())[:12]
+DATA = {
+    "classes": ["a", "b"], "training": {"rows": 4, "sha256": "x"}, "evaluation_rows": None,
+    "evaluation": {"test": {"rows": 2, "sha256": "y"}}, "weights": "w",
+}  # fmt: skip
+
+
+def cells_of(config: RunConfig, axes: dict[str, list[Any]]) -> list[Cell]:
+    config = with_study(config, axes)
+    return expand(config, StudyFolder.of(config))
+
+
+def finish(cell: Cell, **parts: Any) -> None:
+    result = {"metrics": {"accuracy": 0.5}, "seconds": {"total": 1.0}, "steps": {}, "data": DATA, "base_weights": "w"}
+    write_json(cell.folder.metrics, result | parts)
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "training rows": {"data": {**DATA, "training": {"rows": 4, "sha256": "z"}}},
+    "evaluation rows": {"data": {**DATA, "evaluation": {"test": {"rows": 3, "sha256": "y"}}}},
+    "classes": {"data": {**DATA, "classes": ["a", "c"]}},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_cells_on_rows_that_changed_are_refused(tiny_config: Callable[..., RunConfig], change: str) -> None:
+    cells = cells_of(tiny_config(), {"method": ["lora", "head"]})
+    finish(cells[0])
+    refuse_mixed(cells)
+    finish(cells[1], **CHANGES[change])
+    message = f"--task.path: sample gave other rows when {cells[0].folder.root} was trained than when "
+    with pytest.raises(Outdated, match=re.escape(message + str(cells[1].folder.root))):
+        refuse_mixed(cells)
+
+
+@pytest.mark.parametrize("axis", [{"seed": [0, 1]}, {"task.max_length": [8, 16]}, {"task.train_rows": [20, 30]}])
+def test_cells_that_are_meant_to_have_other_rows_are_kept(
+    tiny_config: Callable[..., RunConfig], axis: dict[str, list[Any]]
+) -> None:
+    cells = cells_of(tiny_config(), axis)
+    for cell, change in zip(cells, [{}, CHANGES["training rows"]], strict=True):
+        finish(cell, **change)
+    refuse_mixed(cells)
+
+
+def test_another_base_model_is_refused_across_seeds_and_a_damaged_or_old_result_passes(
+    tiny_config: Callable[..., RunConfig],
+) -> None:
+    cells = cells_of(tiny_config(), {"seed": [0, 1, 2, 3]})
+    finish(cells[0])
+    finish(cells[1], data=None, base_weights=None)
+    cells[2].folder.root.mkdir(parents=True)
+    cells[2].folder.metrics.write_text("{")
+    refuse_mixed(cells)
+    finish(cells[3], base_weights="v")
+    with pytest.raises(Outdated, match=r"^--model\.name: .* had other weights when .*seed-0 was .* when .*seed-3 was"):
+        refuse_mixed(cells)
+
+
+def test_a_control_at_ranks_that_its_source_no_longer_has_is_refused(tiny_config: Callable[..., RunConfig]) -> None:
+    config = tiny_config("--lora.ranks_from", "{runs}/method-autolora/ranks.json")
+    source, control = cells_of(config, {"method": ["autolora", "lora_shuffled"]})
+    ranks = {layer["name"]: layer["rank"] for layer in RANKS["layers"]}
+    finish(control, source_ranks={"k": 3, **ranks})
+    refuse_old_ranks([source, control])  # the source was removed, and is trained again
+    write_json(source.folder.ranks, RANKS)
+    refuse_old_ranks([source, control])
+    write_json(source.folder.ranks, {**RANKS, "k": 8})
+    with pytest.raises(Outdated, match=rf"^--lora\.ranks_from: {control.folder.root} was trained at other ranks"):
+        refuse_old_ranks([source, control])
+
+
+def test_a_cell_with_the_search_of_an_earlier_training_is_refused(tiny_config: Callable[..., RunConfig]) -> None:
+    study = StudyConfig({}, {"first": {}, "again": {"answer.from": "{runs}/variant-first"}})
+    config = dataclasses.replace(tiny_config(), study=study)
+    cells = expand(config, StudyFolder.of(config))
+    finish(cells[1])
+    for cell in cells:
+        write_json(cell.folder.search_summary, {"seconds": 1.0})
+    refuse_old_ranks(cells)
+    write_json(cells[0].folder.search_summary, {"seconds": 2.0})
+    with pytest.raises(Outdated, match=rf"^--answer\.from: {cells[1].folder.root} has another search than"):
+        refuse_old_ranks(cells)
+
+
+@pytest.mark.trains
+def test_a_study_whose_data_changed_stops_at_the_first_new_cell_and_goes_on_as_the_message_says(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    data = tmp_path / "train.csv"
+
+    def write(flipped: int) -> None:
+        data.write_text("text,label\n" + "".join(f"{word},{(i + flipped) % 2}\n" for i, word in enumerate(WORDS)))
+
+    def go(*methods: str) -> StudyFolder:
+        options = ("--task.type", "text", "--task.path", str(data), "--retrain.max_steps", "1")
+        config = with_study(tiny_config(*options), {"method": list(methods)})
+        run_request(Request(config, "all", False, "study.yaml"), StopRequest())
+        return StudyFolder.of(config)
+
+    write(0)
+    folder = go("lora")
+    write(1)
+    with pytest.raises(UserError, match=r"^--task\.path: .*train\.csv gave other rows when .*method-lora was trained"):
+        go("lora", "head", "adapter")
+    assert not (folder.cells / "method-adapter").exists(), "nothing more is trained"
+    remove(folder.cells / "method-lora")
+    go("lora", "head", "adapter")
+    found = [json.loads((folder.cells / f"method-{name}/metrics.json").read_text()) for name in ("lora", "head")]
+    assert found[0]["data"]["training"] == found[1]["data"]["training"]
