@@ -15,6 +15,7 @@ import torch
 from scipy.optimize import brentq
 from scipy.special import expit
 from torch import Tensor, nn
+from transformers import set_seed
 
 from configs.schema import RunConfig
 from engine.run.workbench import Workbench
@@ -110,6 +111,7 @@ def ordered(budget: float) -> MakeOuter:
 def learned_ranks(run: Workbench, budget: float) -> Tensor:
     """rho [layers] after a search of its own on D_tr and D_val, with the settings of the run's search."""
     config, (d_tr, d_val) = run.config, run.halves()
+    set_seed(config.seed)
     base = run.base(second_order=registered(betty_type(config.hypergradient.type)).second_order)
     model = attach_components(base.model, config.lora, run.kind.peft_type, base.trained_whole)
     rows = run.data.train

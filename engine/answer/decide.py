@@ -8,7 +8,7 @@ from torch import Tensor
 from configs.errors import UserError
 from configs.schema_answer import AnswerConfig
 from engine.answer.measure import within
-from engine.answer.shares import EXACT, NODES
+from engine.answer.shares import NODES
 from engine.answer.words import NOTHING_LEARNED
 from engine.ranks.evidence import Evidence
 from engine.ranks.needs import refuse_small_budget
@@ -106,7 +106,7 @@ def _doubts(evidence: Evidence | None) -> list[str]:
 def _incomplete(evidence: Evidence) -> list[str]:
     """A note if the shares miss the measured cost of switching LoRA off even at the doubled number of nodes."""
     missed = abs(evidence.share_total - evidence.switch_off)
-    if evidence.nodes <= NODES or missed <= EXACT * abs(evidence.switch_off):
+    if evidence.nodes <= NODES or missed <= evidence.allowed_gap * abs(evidence.switch_off):
         return []
     return [f"the shares are inexact: they sum to {evidence.share_total:.4f} nats, but switching LoRA off costs "
             f"{evidence.switch_off:.4f}"]  # fmt: skip

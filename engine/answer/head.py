@@ -34,6 +34,8 @@ def train_head(run: Workbench, d_tr: Dataset, sample: Sample) -> tuple[PreTraine
     set_seed(run.config.seed)
     model, weights = head_alone(run.base())
     torch.nn.Module.to(model, run.compute.device)
+    if not weights:  # a language model has no head to train
+        return model, 0
     run.processes.same(weights)
     some = sample.some(CHECK_ROWS)
     rate, decay = search.learning_rate, search.weight_decay

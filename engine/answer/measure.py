@@ -59,6 +59,7 @@ def measure(searched: Searched, sample: Sample, head: Tensor | None, config: Run
         rank_curve=tuple(_point(rank, at, whole, alone) for rank, at in zip(ranks, judged, strict=True)),
         budget_rule=_budget_rule(config),
         budget_curve=tuple(_budget_curve(cuts, shares, whole, alone, config)),
+        allowed_gap=allowed_gap(sample.compute),
     )
     return evidence, shares
 

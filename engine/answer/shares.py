@@ -7,6 +7,7 @@ the softmax in each layer lets beta see only how its components differ, not what
 L_val(gates 0) - L_val(gates 1), with the head as it was trained and one temperature. The shares are not in the paper.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -120,7 +121,19 @@ def _by_batch(model: nn.Module, gates: Gates, sample: Sample, batch: int, temper
     for number, found, own in _integrals(model, gates, sample, batches, temperature, nodes, by_row=False):
         sums[number], weights[number] = found, own.sum()
     sums, weights = sample.processes.summed([sums, weights])
-    return Shares(sums, weights, torch.tensor([bool(sample.first_half[rows[0]]) for rows in batches]))
+    draws = _draws(sample, batches)
+    _, firsts = np.unique(draws, return_index=True)
+    first_half = torch.tensor([bool(sample.first_half[batches[first][0]]) for first in firsts])
+    return Shares(by_source(sums, draws), by_source(weights, draws), first_half)
+
+
+def _draws(sample: Sample, batches: list[list[int]]) -> np.ndarray:
+    """A number for each batch [batches]; batches that share a source follow each other, depend on each other, and have
+    the same number. If all rows have one source, each batch has its own."""
+    sources = [set(sample.sources[rows].tolist()) for rows in batches]
+    new = [not (one & other) for one, other in itertools.pairwise(sources)]
+    draws: np.ndarray = np.cumsum([False, *new])
+    return draws if draws[-1] else np.arange(len(batches))
 
 
 def _integrals(

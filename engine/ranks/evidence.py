@@ -57,7 +57,8 @@ class Evidence:
     head to train). `share_total`: the sum of all shares. `switch_off`: by how much the loss rose when LoRA was
     switched off and the head stayed as the search trained it; the shares should sum to it. `temperature`: the one at
     which the shares were measured. `nodes`: the number of gate values between 0 and 1 at which the integral of
-    the shares was evaluated. `budget_rule`: the rule that chose the components on the budget curve.
+    the shares was evaluated. `allowed_gap`: by which part of `switch_off` the shares may miss it. `budget_rule`: the
+    rule that chose the components on the budget curve.
     """
 
     rows: int
@@ -73,6 +74,7 @@ class Evidence:
     rank_curve: tuple[CurvePoint, ...]
     budget_rule: str
     budget_curve: tuple[CurvePoint, ...]
+    allowed_gap: float = 0.02
 
     __pydantic_config__ = _STRICT
 
@@ -144,7 +146,7 @@ def _point(point: CurvePoint, name: str) -> dict[str, Any]:
 
 KEYS = (
     "rows", "sources", "without", "loss", "gain", "gain_standard_error", "share_total", "switch_off", "nodes",
-    "temperature", "sufficient_rank", "tolerance", "rank_curve", "budget_rule", "budget_curve",
+    "temperature", "sufficient_rank", "tolerance", "rank_curve", "budget_rule", "budget_curve", "allowed_gap",
 )  # fmt: skip
 """The keys of ranks.json that hold evidence."""
 

@@ -25,12 +25,15 @@ _LOSS = 96 * MIB
 """Bytes that a language model's loss takes besides the logits of all tokens."""
 
 
-def check_memory(run: Workbench, model: nn.Module, data: Data, rows: int, *, per_weight: int, what: str) -> None:
+def check_memory(
+    run: Workbench, model: nn.Module, data: Data, rows: int, *, per_weight: int, what: str, second_order: bool = False
+) -> None:  # fmt: skip
     """Logs the estimated peak of a training that is about to begin, and what is free, in GiB.
 
     `rows`: how many rows of `data` go through the model at a time, in all processes together; `per_weight`: bytes for
-    each trained weight besides the weight itself. Raises UserError, which names the settings that save most, if the
-    training needs more than is free. With `ignore_memory_estimate` nothing is measured.
+    each trained weight besides the weight itself; `second_order`: whether second derivatives are taken. Raises
+    UserError, which names the settings that save most, if the training needs more than is free. With
+    `ignore_memory_estimate` nothing is measured.
     """
     config, compute = run.config, run.compute
     # Only a CPU and CUDA say what is free.
@@ -46,6 +49,7 @@ def check_memory(run: Workbench, model: nn.Module, data: Data, rows: int, *, per
         trained=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
         frozen=sum(parameter.nbytes for parameter in model.parameters() if not parameter.requires_grad),
         copied=_copies(model) if in_fp32 else 0, in_fp32=in_fp32 and (compute.bf16 or bool(_copies(model))),
+        second_order=second_order,
     )  # fmt: skip
     needed = MARGIN * training.bytes() + (_LOSS if config.task.type in WITHOUT_HEAD else 0)
     left = free(compute) / (1 if compute.device.type == "cuda" else run.processes.size)

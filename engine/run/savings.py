@@ -17,6 +17,8 @@ FIRST_ORDER, OTHERS = 12, 28
 """Bytes for each trained weight besides the weight itself. FIRST_ORDER, for a retraining and for searches that
 evaluate L_tr only at the current W: its gradient and AdamW's two moments. OTHERS, for hypergradients that also
 evaluate L_tr at other values of W: in addition W from before the inner step, a direction, and two more copies of W."""
+SECOND_ORDER = 3
+"""How many times as much a pass holds if its gradient is differentiated again: 2.5 for exact, 3.1 for cg (MiniLM)."""
 _SHORTEST = 4
 """The smallest value of task.max_length."""
 
@@ -28,7 +30,8 @@ class Training:
     `rows` go through the model at a time in each process, the longest of them with `longest` tokens. `again`: whether
     the blocks are computed again in the backward pass. `per_weight`: bytes for each of the `trained` numbers besides
     the number itself. `frozen`: bytes of the weights that are not trained; `copied`: bytes of their fp32 copies.
-    `in_fp32`: whether some passes compute in fp32 although `held` was measured in bf16.
+    `in_fp32`: whether some passes compute in fp32 although `held` was measured in bf16. `second_order`: whether second
+    derivatives are taken, for which the gradient's own graph is held, too.
     """
 
     what: str
@@ -41,6 +44,7 @@ class Training:
     frozen: int
     copied: int = 0
     in_fp32: bool = False
+    second_order: bool = False
 
     @property
     def section(self) -> str:
@@ -49,8 +53,8 @@ class Training:
 
     def bytes(self) -> float:
         """Bytes at the peak, besides what the process has when the training begins."""
-        held = self.held.of(self.rows, again=self.again) * (2 if self.in_fp32 else 1)
-        return held + self.per_weight * self.trained + self.copied
+        times = SECOND_ORDER if self.second_order else 2 if self.in_fp32 else 1
+        return self.held.of(self.rows, again=self.again) * times + self.per_weight * self.trained + self.copied
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,8 @@ def _candidates(run: Workbench, training: Training) -> Iterator[Saving]:
         yield Saving({"model.dtype": "bf16"}, training.frozen / 2 + copies)
     if training.section == "search" and training.per_weight > FIRST_ORDER:
         saved = (training.per_weight - FIRST_ORDER) * training.trained
-        yield Saving({"hypergradient.type": "first_order"}, saved)
+        graphs = (SECOND_ORDER - 1) * now if training.second_order else 0
+        yield Saving({"hypergradient.type": "first_order"}, saved + graphs)
 
 
 def _half_batch(run: Workbench, section: str) -> dict[str, int]:

@@ -68,7 +68,10 @@ def build_search(run: Workbench, *, second_order: bool) -> SearchEngine:
     method = registered(betty_type(config.hypergradient.type))
     per_weight = OTHERS if method.reads_weights_before else FIRST_ORDER
     if run.estimates_memory:
-        check_memory(run, model, data, config.search.batch_size, per_weight=per_weight, what="the search")
+        check_memory(
+            run, model, data, config.search.batch_size, per_weight=per_weight, what="the search",
+            second_order=second_order,
+        )  # fmt: skip
     parts = data.train.select(d_tr), data.train.select(d_val)
     engine = build_engine(config, model, *parts, data.collate, run.compute, run.processes, run.kind.loss)
     refuse_unanswerable(config.answer, len(d_val), engine.lora.gates.parameters_per_rank().values())

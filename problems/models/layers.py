@@ -20,14 +20,15 @@ from configs.ranges import ALL_LINEAR
 from configs.rules import FUSED
 from configs.schema import LoraSettings
 from problems.models.parts import lies_in, matches, refuse_overlap, split
+from problems.models.past_lora import reader_past_lora
 
 log = logging.getLogger("autolora")
 
 # PEFT trains modules of these names whole when the task is classification.
 HEADS = ("classifier", "score")
 MATRICES = (nn.Linear, Conv1D)
-# The kernels of these models read out_proj's weight directly, without its LoRA; PEFT refuses LoRA there.
-_MAMBAS = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
+# Subclasses of nn.Linear of these names do not multiply by one matrix: they return several tensors, or have blocks.
+_NO_MATRIX = ("Router", "GroupedLinear")
 
 
 def lora_layers_of(model: PreTrainedModel, settings: LoraSettings) -> list[str]:
@@ -94,7 +95,7 @@ def _all_linear(model: PreTrainedModel, whole: Sequence[str]) -> list[str]:
         and name.startswith(inside)
         and any(name.startswith(f"{block}.") for block in blocks)
         and not any(lies_in(name, module) for module in whole)
-        and not _is_read_past_lora(model, name)
+        and reader_past_lora(model, name) is None
     ]
 
 
@@ -110,10 +111,15 @@ def layer_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
     shapes = {}
     for name, module in _modules(model):
         # In linear layers (also quantised ones) and in Conv1D, A and B are matrices whose product the gates scale.
-        if isinstance(module, MATRICES) and not _in_head(name):
+        if is_matrix(module) and not _in_head(name):
             outputs, inputs = shapes[name] = matrix_shape(module)
             shapes |= {part: (outputs // len(FUSED), inputs) for part in _parts(name, module)}
     return shapes
+
+
+def is_matrix(module: nn.Module) -> bool:
+    """Whether a module multiplies its input by one matrix, to which LoRA can be added."""
+    return isinstance(module, MATRICES) and not type(module).__name__.endswith(_NO_MATRIX)
 
 
 def _modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -160,7 +166,7 @@ def _tell_of_towers(model: nn.Module, targets: Sequence[str]) -> None:
         name
         for name, module in model.named_modules()
         if name not in inside
-        and isinstance(module, MATRICES)
+        and is_matrix(module)
         and not (name in outputs or _in_head(name))
         and (means_all_linear(targets) or any(matches(name, target) for target in targets))
     ]
@@ -216,10 +222,6 @@ def name_of(model: nn.Module) -> str:
     return getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__
 
 
-def _type_of(model: nn.Module) -> str:
-    return getattr(getattr(model, "config", None), "model_type", "")
-
-
 def _searched(model: nn.Module) -> str:
     """Where the targets are looked for, for a message."""
     text = _text_decoder(model)
@@ -262,7 +264,7 @@ def _refuse_others(model: nn.Module, targets: Sequence[str]) -> None:
     """
     for name, module in _modules(model):
         target = next((target for target in targets if matches(name, target)), None)
-        if target is None or isinstance(module, MATRICES) or _in_head(name):
+        if target is None or is_matrix(module) or _in_head(name):
             continue
         if any(True for _ in module.parameters(recurse=False)):
             raise UserError(
@@ -274,20 +276,10 @@ def _refuse_others(model: nn.Module, targets: Sequence[str]) -> None:
 def refuse_past_lora(model: PreTrainedModel, layers: Sequence[str]) -> None:
     """Raises UserError for a layer whose weight the model reads itself, without its LoRA."""
     for name in layers:
-        if _is_read_past_lora(model, name):
+        if reader := reader_past_lora(model, name):
             allowed = set(layer_shapes(model)) - _outputs(model)
-            others = _endings(other for other in allowed if not _is_read_past_lora(model, other))
-            reader = f"a model of type {_type_of(model)}" if _type_of(model) in _MAMBAS else "nn.MultiheadAttention"
+            others = _endings(other for other in allowed if reader_past_lora(model, other) is None)
             raise UserError(
                 f"--lora.target_modules: {name} is not allowed, as {reader} reads its weight directly, without LoRA; "
                 f"allowed: {others}"
             )
-
-
-def _is_read_past_lora(model: PreTrainedModel, name: str) -> bool:
-    """Whether a kernel, or torch's attention, reads this layer's weight directly, so that LoRA on the layer would do
-    nothing."""
-    if _ending(name) != "out_proj":
-        return False
-    around = model.get_submodule(split(name)[0].rpartition(".")[0])
-    return _type_of(model) in _MAMBAS or isinstance(around, nn.MultiheadAttention)

@@ -121,9 +121,10 @@ class _Inputs:
         if not first and int(self._places(batch, None).sum()) < self.most:
             return
         inputs: dict[str, Any] = {name: value for name, value in batch.items() if name != "labels"}
-        # The logits are not read, and those of a large vocabulary would fill the memory.
+        # The logits are not read, and those of a large vocabulary would fill the memory. A place, not a number of
+        # places: Gemma 4 would also cut the inputs of some layers to that number.
         if "logits_to_keep" in signature(model.forward).parameters:
-            inputs["logits_to_keep"] = 1
+            inputs["logits_to_keep"] = torch.zeros(1, dtype=torch.long, device=batch["input_ids"].device)
         model(**inputs)
 
     def _refuse_narrow(self) -> None:
@@ -140,6 +141,8 @@ class _Inputs:
 
 def _tokens(inputs: Any, places: Tensor, name: str) -> Tensor:
     """The inputs of a layer at the tokens that count, [tokens, inputs]; at all tokens if the layer has other rows or
-    tokens than the batch (a decoder, a pooler)."""
+    tokens than the batch (a decoder, a pooler). Experts get the tokens of all rows in one list."""
     found: Tensor = inputs[0] if isinstance(inputs, tuple | list) else inputs
+    if found.dim() == 2 and len(found) == places.numel():
+        return found[places.flatten()]
     return found[places] if found.shape[:2] == places.shape else found.reshape(-1, found.shape[-1])

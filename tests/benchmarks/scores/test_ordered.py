@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from benchmarks.scores.ordered import TAU, OneScaleAdam, OrderedRanks, ordered, ranks_after_search
+from benchmarks.scores.ordered import TAU, OneScaleAdam, OrderedRanks, learned_ranks, ordered, ranks_after_search
 from configs.schema import RunConfig
+from engine.run.context import Context
 from engine.search.engine import build_engine
 from problems.machine.compute import Compute
 from tests.helpers import branches
@@ -101,3 +102,15 @@ def test_branches_that_need_a_change_get_the_ranks(tiny_config: Callable[..., Ru
     assert float(ranks.mean()) == pytest.approx(0.5, rel=1e-4)
     others = [float(ranks[b]) for b in range(count) if b not in needed]
     assert min(float(ranks[b]) for b in needed) > 3 * max(others), ranks
+
+
+@pytest.mark.trains
+def test_the_ranks_do_not_depend_on_what_was_computed_before(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    run = run_of(tiny_config("--hypergradient.type", "first_order"))
+    found = []
+    for seed in (5, 6):
+        torch.manual_seed(seed)
+        found.append(learned_ranks(run, 0.5))
+    assert torch.equal(*found)

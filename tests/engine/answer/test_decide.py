@@ -167,6 +167,11 @@ def test_shares_that_miss_the_cost_of_switching_lora_off_are_called_inexact() ->
     )
 
 
+def test_shares_within_the_gap_that_bf16_allows_are_not_called_inexact() -> None:
+    evidence = evidence_of(share_total=0.975, switch_off=1.0, nodes=6, allowed_gap=0.03)
+    assert decided(record_of(evidence), AnswerConfig(), SIZES).note is None
+
+
 def test_at_3_nodes_the_shares_are_not_called_inexact() -> None:
     """In bf16 more nodes would not help, and complete() allows a gap of 3 %."""
     evidence = evidence_of(share_total=0.975, switch_off=1.0, nodes=3)

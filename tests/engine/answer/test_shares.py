@@ -1,5 +1,6 @@
 """Shares: they add up to what switching LoRA off costs, and their errors are those of independent draws."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -84,15 +85,37 @@ def test_the_batches_change_nothing() -> None:
     assert torch.allclose((first.mean() + second.mean()) / 2, one.mean(), atol=1e-9)
 
 
+def mix_rows(model: Any) -> None:
+    """As experts do: layers get one list of the tokens of all rows."""
+    for layer in model.get_base_model().branch:
+        layer.lora_A[ADAPTER].register_forward_pre_hook(lambda module, args: (args[0].repeat(2, 1),))
+        layer.lora_A[ADAPTER].register_forward_hook(lambda module, args, output: output[: len(output) // 2])
+
+
+@pytest.mark.parametrize("sources", [50, 1])
+def test_batches_of_one_source_are_one_draw(sources: int) -> None:
+    """Each source has more rows than a batch; as draws of their own, the batches would look surer than they are."""
+    model, inputs, labels = planted(branches=2, needed=(1,), rows=50, seed=2)
+    train(model, inputs, labels, steps=40)
+    inputs, labels = inputs.repeat_interleave(8, dim=0), labels.repeat_interleave(8, dim=0)
+    found, sample = searched(model), sample_of(inputs, labels)
+    rows = sample.rows.add_column("source", [f"record {number // (400 // sources)}" for number in range(400)])
+    sample = dataclasses.replace(sample, rows=rows)
+    by_row = integrate(model, found.gates, sample, 4, 1.0)
+    mix_rows(model)
+    mixed = integrate(model, found.gates, sample, 4, 1.0)
+    assert len(mixed.weights) == (50 if sources == 50 else 100), "with a single source, each batch is a draw"
+    assert torch.allclose(mixed.mean(), by_row.mean(), atol=1e-6)
+    if sources == 50:
+        assert torch.allclose(mixed.standard_error(), by_row.standard_error(), atol=1e-6)
+
+
 def test_a_model_that_mixes_its_rows_is_integrated_by_random_batches() -> None:
     model, inputs, labels = planted(branches=3, needed=(1,), rows=200, seed=2)
     train(model, inputs, labels, steps=40)
     found, sample = searched(model), sample_of(inputs, labels)
     by_row = integrate(model, found.gates, sample, 16, 1.0)
-    base: Any = model.get_base_model()
-    for layer in base.branch:  # as experts do: one list of the tokens of all rows
-        layer.lora_A[ADAPTER].register_forward_pre_hook(lambda module, args: (args[0].repeat(2, 1),))
-        layer.lora_A[ADAPTER].register_forward_hook(lambda module, args, output: output[: len(output) // 2])
+    mix_rows(model)
     with pytest.raises(NotByRow), found.gates.open(torch.ones(4, 3, 4)):
         model(x=inputs[:4])
     mixed = integrate(model, found.gates, sample, 16, 1.0)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from engine.run import memory
 from engine.run.activations import Activations
 from engine.run.context import Context
 from engine.run.memory import check_memory
+from engine.run.savings import Training, savings
 from engine.search.stage import build_search
 from problems.machine.processes import Processes
 from problems.models.attach import attach_components
@@ -45,6 +47,27 @@ def test_each_of_several_processes_holds_its_own_rows_alone(
         run.processes = Processes(0, processes, 0)
         check_memory(run, model, run.data, 9, per_weight=12, what="the search")
         assert asked.pop() == rows
+
+
+@pytest.mark.parametrize("second_order", [False, True])
+def test_second_derivatives_hold_three_times_as_much(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch,
+    second_order: bool,
+) -> None:  # fmt: skip
+    needed: list[float] = []
+    run = run_of(tiny_config("--hypergradient.type", "cg", "--lora.k", "1"))
+
+    def seen(run: Context, training: Training) -> list[Any]:
+        needed.append(training.bytes() - training.per_weight * training.trained)
+        needed.append(training.held.of(training.rows, again=training.again))
+        return savings(run, training)
+
+    monkeypatch.setattr(memory, "free", lambda compute: 1000.0)
+    monkeypatch.setattr(memory, "savings", seen)
+    with pytest.raises(UserError) as refused:
+        build_search(run, second_order=second_order)
+    assert needed[0] == pytest.approx(needed[1] * (3 if second_order else 1))
+    assert ("--hypergradient.type first_order" in str(refused.value)) is second_order, "then it saves most"
 
 
 def test_too_little_is_refused_with_what_saves_most(

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel, TaskType
-from torch import nn
+from peft import TaskType
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -19,10 +18,12 @@ from transformers import (
     GPT2Model,
     GPTBigCodeConfig,
     GPTBigCodeModel,
-    MambaConfig,
-    MambaForCausalLM,
+    Llama4ForCausalLM,
+    Llama4TextConfig,
     MixtralConfig,
     MixtralModel,
+    PhimoeConfig,
+    PhimoeForCausalLM,
     Qwen2MoeConfig,
     Qwen2MoeModel,
     RobertaConfig,
@@ -41,6 +42,16 @@ from problems.models.parts import groups_of
 from tests.helpers.tiny import LAYERS
 
 SMALL = {"vocab_size": 20, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 16}
+
+
+EXPERTS = {
+    "vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
+    "intermediate_size": 8, "num_local_experts": 2,
+}  # fmt: skip
+ROUTED: dict[str, Callable[[], Any]] = {
+    "phimoe": lambda: PhimoeForCausalLM(PhimoeConfig(**EXPERTS)),
+    "llama4": lambda: Llama4ForCausalLM(Llama4TextConfig(**EXPERTS, intermediate_size_mlp=8, head_dim=4)),
+}
 
 
 @pytest.fixture(scope="module")
@@ -137,33 +148,6 @@ def test_a_router_that_has_a_matrix_but_is_no_layer_is_refused_too() -> None:
     assert target_layers(model, ["q_proj"]) == ["layers.0.self_attn.q_proj"]
 
 
-def test_what_a_mamba_reads_past_lora_is_refused() -> None:
-    """PEFT refuses it, by a traceback."""
-    model = MambaForCausalLM(MambaConfig(vocab_size=20, hidden_size=8, num_hidden_layers=2, state_size=4))
-    with pytest.raises(UserError) as caught:
-        attach_components(model, LoraSettings(target_modules=["in_proj", "out_proj"], k=2), TaskType.CAUSAL_LM, [])
-    assert str(caught.value) == (
-        "--lora.target_modules: backbone.layers.0.mixer.out_proj is not allowed, as a model of type mamba reads its "
-        "weight directly, without LoRA; allowed: dt_proj, in_proj, x_proj"
-    )
-    taken = LoraSettings(target_modules=["in_proj", "x_proj", "dt_proj"], k=2)
-    assert isinstance(attach_components(model, taken, TaskType.CAUSAL_LM, []), PeftModel)
-
-
-def test_what_torchs_attention_reads_past_lora_is_refused() -> None:
-    """LoRA on it got no gradient, and the threshold then gave it the rank k."""
-    block: Any = nn.TransformerEncoderLayer(8, 2, 16)
-    model: Any = nn.Module()
-    model.blocks = nn.ModuleList([block])
-    assert target_layers(model, [ALL_LINEAR]) == ["blocks.0.linear1", "blocks.0.linear2"]
-    with pytest.raises(UserError) as caught:
-        attach_components(model, LoraSettings(target_modules=["out_proj"], k=2), None, [])
-    assert str(caught.value) == (
-        "--lora.target_modules: blocks.0.self_attn.out_proj is not allowed, as nn.MultiheadAttention reads its weight "
-        "directly, without LoRA; allowed: linear1, linear2"
-    )
-
-
 BERT = "attention.self.query attention.self.key attention.self.value attention.output.dense intermediate.dense"
 BLOCK = {
     "bert": [f"bert.encoder.layer.{{}}.{name}" for name in (*BERT.split(), "output.dense")],
@@ -201,12 +185,18 @@ def test_all_linear_leaves_out_what_is_trained_whole(model_folder: Callable[...,
     ]
 
 
-def test_all_linear_leaves_out_what_a_mamba_reads_past_lora() -> None:
-    model = MambaForCausalLM(MambaConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, state_size=4))
-    settings = LoraSettings(target_modules="all-linear", k=1)
-    expected = [f"backbone.layers.0.mixer.{name}_proj" for name in ("in", "x", "dt")]
-    assert sorted(lora_layers_of(model, settings)) == sorted(expected)
-    assert isinstance(attach_components(model, settings, TaskType.CAUSAL_LM, []), PeftModel)
+@pytest.mark.parametrize("kind", ["phimoe", "llama4"])
+def test_a_router_that_is_a_kind_of_linear_layer_gets_no_lora(kind: str) -> None:
+    """It returns several tensors, on which PEFT's layer died."""
+    model = ROUTED[kind]()
+    settings = LoraSettings(target_modules="all-linear", k=2)
+    found = lora_layers_of(model, settings)
+    assert any(name.endswith("q_proj") for name in found)
+    assert not any("router" in name for name in found)
+    with pytest.raises(UserError, match=r"^--lora\.target_modules: router is not allowed, as .* is of type \w+Router"):
+        target_layers(model, ["router"])
+    ids = torch.arange(8).view(1, 8)
+    attach_components(model, settings, TaskType.CAUSAL_LM, [])(input_ids=ids, labels=ids).loss.backward()
 
 
 def test_all_linear_of_experts_has_no_router() -> None:

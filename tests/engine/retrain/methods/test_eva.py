@@ -9,6 +9,7 @@ import pytest
 import torch
 from peft import EvaConfig, LoraConfig, PeftModel, get_peft_model, initialize_lora_eva_weights
 from safetensors.torch import load_file
+from transformers import Gemma4ForCausalLM, Gemma4TextConfig
 
 from configs.errors import UserError
 from configs.requests import Request
@@ -21,6 +22,7 @@ from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.stages import run_stages
 from problems.models.attach import lora_layers
+from tests.helpers.chat_toys import chat_arguments, chat_rows, chat_tokenizer
 from tests.helpers.generation_toys import arguments, save_causal, write_e2e
 from tests.helpers.methods import NAMES, SIZE, Done, K
 from tests.helpers.stopping import StopAt
@@ -87,6 +89,48 @@ def test_of_a_language_model_no_prompt_counts(tmp_path: Path, run_of: Callable[.
     run = run_of(parse(argv).config)
     mine = prepared(run)
     compare(mine, of_peft(run, ("input_ids", "attention_mask", "labels")))
+
+
+def test_tokens_in_one_list_count_as_those_in_rows() -> None:
+    """Shared experts get them so; all tokens counted, also padding and prompts."""
+    inputs = torch.randn(2, 4, 3)
+    places = torch.tensor([[False, True, True, False], [True, False, False, False]])
+    assert torch.equal(eva._tokens(inputs.view(8, 3), places, "x"), eva._tokens(inputs, places, "x"))
+    assert len(eva._tokens(inputs[:1], places, "x")) == 4, "a layer with other rows: all"
+
+
+@pytest.mark.trains
+def test_a_model_that_shares_keys_and_values_reads_every_token(
+    tmp_path: Path, run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gemma 4 cut the inputs of such layers to the last token, which is mostly padding."""
+    from configs.parser import parse
+
+    data = tmp_path / "messages.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in chat_rows()))
+    tokenizer = chat_tokenizer()
+    sizes = {"vocab_size": len(tokenizer), "vocab_size_per_layer_input": len(tokenizer), "hidden_size": 32}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "global_head_dim": 16}
+    settings = Gemma4TextConfig(
+        **sizes, **heads, intermediate_size=64, num_hidden_layers=4, hidden_size_per_layer_input=8,
+        num_kv_shared_layers=2, layer_types=["sliding_attention", "full_attention"] * 2, pad_token_id=0,
+        bos_token_id=0, eos_token_id=0, initializer_range=0.3, tie_word_embeddings=False,
+    )  # fmt: skip
+    Gemma4ForCausalLM(settings).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    argv = [*chat_arguments(tmp_path / "model", data, tmp_path / "runs"), "--method", "eva", "--lora.r", "1"]
+    run = run_of(parse([*argv, "--lora.target_modules", "[q_proj]", "--lora.rho", "2"]).config)
+    seen, original = [], eva._tokens
+
+    def tokens(inputs: Any, places: torch.Tensor, name: str) -> torch.Tensor:
+        found = original(inputs, places, name)
+        seen.append((len(found), int(places.sum())))
+        return found
+
+    monkeypatch.setattr(eva, "_tokens", tokens)
+    prepared(run)
+    assert seen
+    assert all(read == counted for read, counted in seen)
 
 
 @pytest.mark.trains
