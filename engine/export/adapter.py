@@ -1,6 +1,7 @@
 """A plain PEFT adapter folder."""
 
 import re
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -34,5 +35,8 @@ def save_adapter(
     # By default PEFT would add the frozen weight of an output embedding that has LoRA.
     model.save_pretrained(str(folder), save_embedding_layers=False)
     base: Any = model.get_base_model()
-    base.config.save_pretrained(str(folder))
+    settings = copy(base.config)
+    if hasattr(settings, "quantization_config"):  # of a base in 4 bits; the adapter fits the plain base, too
+        del settings.quantization_config
+    settings.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))

@@ -10,6 +10,7 @@ from configs.plain import plain
 from configs.recipe import decoding
 from configs.schema import RunConfig
 from engine.disk.files import read_json, write_text
+from engine.export.gguf import ARCHITECTURES
 from engine.export.loading import loading_lines
 from engine.export.lora_config import hub_name
 from engine.export.names import ADAPTER_CONFIG
@@ -18,6 +19,7 @@ from engine.ranks.grid import grid_of
 from engine.run.contents import read_predictions
 from engine.run.context import Context
 from engine.run.folder import RunFolder
+from engine.run.savings import accepted
 from problems.models.places import GGUF
 from problems.tasks.causal import Causal
 
@@ -78,9 +80,11 @@ def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> No
     hub, file = hub_name(config.model), config.model.name.endswith(GGUF)
     purpose = "load it and answer once"
     if causal:
-        precision = str(run.weights_dtype).removeprefix("torch.")
-        which = f" to row {row['number']} of the run's predictions.jsonl" if row else ""
-        purpose = f"write an answer{which} as the run did (greedily or with its beams, the base in {precision})"
+        precision = "4 bits" if config.model.load_in_4bit else str(run.weights_dtype).removeprefix("torch.")
+        purpose = f"load it, the base in {precision} as in the run, and write a text"
+        if row:
+            which = f"an answer to row {row['number']} of the run's predictions.jsonl"
+            purpose = f"write {which} as the run did (greedily or with its beams, the base in {precision})"
     repeats = decoding(config).no_repeat_ngram_size if causal else 0
     text = _CARD.format(
         base_model=f"base_model: {hub}\n" if hub else "",
@@ -93,7 +97,7 @@ def save_card(run: Context, result: Mapping[str, Any], record: RankRecord) -> No
         purpose=purpose,
         lines=loading_lines(task, run.tokenizer, config, run.weights_dtype, row),
         note=_N_GRAMS.format(count=repeats) if repeats else "",
-        servers=_servers(folder, settings) if causal else "",
+        servers=_servers(run, settings) if causal else "",
         ranks=_ranks(record),
     )
     write_text(folder.adapter / "README.md", text)
@@ -128,7 +132,7 @@ def _facts(run: Context, result: Mapping[str, Any], record: RankRecord) -> str:
     rows = {
         "task": f"{run.task.name} ({config.task.type}{f': {classes}' if classes else ''})",
         "data": _data(config),
-        "result": f"{metrics} on the split {result['split']}{loss}",
+        "result": f"{metrics} on {result['evaluated_on']}{loss}",
         "method": f"{config.method}, seed {config.seed}",
         "ranks": ranks,
         "size": f"{result['lora_parameters']:,} LoRA parameters, {result['trainable_parameters']:,} trained in all",
@@ -152,21 +156,33 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _servers(folder: RunFolder, settings: Mapping[str, Any]) -> str:
-    """Which file or folder each server takes, and the key that writes one that is missing."""
+def _servers(run: Context, settings: Mapping[str, Any]) -> str:
+    """Which file or folder each server takes, and the key that writes one that is missing, if the run takes that
+    key."""
+    folder = run.folder
 
-    def there(path: Path, key: str) -> str:
-        return f"`{path.name}{'/' if path.is_dir() else ''}`" if path.exists() else f"not written (`{key} true`)"
+    def there(path: Path, key: str, otherwise: str) -> str:
+        if path.exists():
+            return f"`{path.name}{'/' if path.is_dir() else ''}`"
+        return f"not written (`--{key} true`)" if _can_be_written(run, key) else otherwise
 
-    merged = there(folder.merged, "--export.merged")
+    merged = there(folder.merged, "export.merged", "the unquantised base, merged with this adapter by PEFT")
     whole = settings.get("modules_to_save")
     text = _SERVERS.format(
-        padded=there(folder.padded, "--export.padded"),
-        gguf=there(folder.gguf, "--export.gguf"),
+        padded=there(folder.padded, "export.padded", "the merged model"),
+        gguf=there(folder.gguf, "export.gguf", "no file of this adapter (use the merged model)"),
         merged=merged,
         rank=max(settings["rank_pattern"].values(), default=settings["r"]),
     )
     return text + (_WHOLE.format(names=", ".join(whole)) if whole else "")
+
+
+def _can_be_written(run: Context, key: str) -> bool:
+    """Whether a run with this key would write the export; not if this run had the key and wrote none."""
+    base = read_json(run.folder.adapter / "config.json")
+    if key == "export.gguf" and base and base["model_type"] not in ARCHITECTURES:
+        return False
+    return not getattr(run.config.export, key.partition(".")[2]) and accepted(run.config, {key: True})
 
 
 def _ranks(record: RankRecord) -> str:

@@ -10,11 +10,12 @@ from configs.places import PACKAGE, is_local
 from configs.recipe import decoding
 from configs.schema import RunConfig
 from engine.export.packaged import package_lines
+from problems.models.load import NOT_IN_4BIT
 from problems.models.places import GGUF
 from problems.tasks import Task
 from problems.tasks.causal import Causal
 from problems.tasks.tagging import Tagging
-from problems.tasks.templates import Template, template_of
+from problems.tasks.templates import Template
 
 _LINES = """import torch
 {imports}
@@ -24,9 +25,13 @@ base = {auto}.from_pretrained(
     {options},
 )
 model = PeftModel.from_pretrained(base, adapter).eval()
-tokenizer = AutoTokenizer.from_pretrained(adapter)
+tokenizer = AutoTokenizer.from_pretrained(adapter{code})
 
 {use}"""
+_FOUR_BITS = """quantization_config=BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16, llm_int8_skip_modules={whole},
+    )"""
 _ON_HUB = "settings = PeftConfig.from_pretrained(adapter)"
 _LOCAL = f"{_ON_HUB}  # the base is a local folder; on another machine, give the path that it has there"
 _TEXTS = """batch = tokenizer({texts}, return_tensors="pt")
@@ -67,17 +72,22 @@ def loading_lines(
     if not isinstance(task, Causal):  # its head was made for these classes
         options += ["config=AutoConfig.from_pretrained(adapter)", "ignore_mismatched_sizes=True"]
     options.append(f'dtype="{str(dtype).removeprefix("torch.")}"')
+    options += [_FOUR_BITS.format(whole=NOT_IN_4BIT)] if config.model.load_in_4bit else []
+    code = ", trust_remote_code=True" if config.model.trust_remote_code else ""
+    options = [option.replace("from_pretrained(adapter)", f"from_pretrained(adapter{code})") for option in options]
+    options += [code.removeprefix(", ")] if code else []
     auto = task.auto_class.__name__
-    config_class = ["AutoConfig"] if any("AutoConfig" in option for option in options) else []
+    classes = [name for name in ("AutoConfig", "BitsAndBytesConfig") if any(name in option for option in options)]
     imports = ["from importlib.util import find_spec", "from pathlib import Path", ""] if packaged else []
     imports.append(f"from peft import {'PeftModel' if packaged else 'PeftConfig, PeftModel'}")
-    imports.append(f"from transformers import {', '.join([*config_class, auto, 'AutoTokenizer'])}\n")
+    imports.append(f"from transformers import {', '.join(sorted([*classes, auto, 'AutoTokenizer']))}\n")
     where = package_lines(config.model.name) if packaged else _LOCAL if is_local(config.model.name) else _ON_HUB
     return _LINES.format(
         imports="\n".join(imports),
         where=where,
         auto=auto,
         options=",\n    ".join(options),
+        code=code,
         use=_use(task, tokenizer, config, row),
     )
 
@@ -86,7 +96,7 @@ def _use(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig, row:
     """The lines that put one input through the model."""
     if isinstance(task, Causal):
         settings = _generate(task, tokenizer, config)
-        return _GENERATE.format(prompt=_prompt(row, tokenizer), settings=settings)
+        return _GENERATE.format(prompt=_prompt(task, row, tokenizer), settings=settings)
     if isinstance(task, Tagging):
         return _WORDS
     classes = "[model.config.id2label[number] for number in logits.argmax(-1).tolist()]"
@@ -94,14 +104,15 @@ def _use(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig, row:
     return _TEXTS.format(texts=", ".join(['"..."'] * len(task.inputs)), answer=answer)
 
 
-def _prompt(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
-    """The lines that make the prompt of the example."""
-    if "source" in row:
+def _prompt(task: Causal, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
+    """The lines that make the prompt of the example, or of an unnamed text if there is none."""
+    kind = task.kind_of_prompt(tokenizer)
+    if kind == "text":
+        return _TEXT
+    if kind == "separator":
         begin = tokenizer.bos_token_id
         separator = "tokenizer.eos_token_id" if begin is None else "tokenizer.bos_token_id"
-        return _PLAIN.format(source=repr(row["source"]), separator=separator)
-    if not row and template_of(tokenizer) is None:
-        return _TEXT
+        return _PLAIN.format(source=repr(row.get("source", "...")), separator=separator)
     messages = Template(tokenizer).given(row.get("messages", [{"role": "user", "content": "..."}]))
     return _CHAT.format(messages=repr(messages))
 
@@ -113,5 +124,5 @@ def _generate(task: Causal, tokenizer: PreTrainedTokenizerBase, config: RunConfi
     penalty = f", length_penalty={settings.length_penalty:g}" if settings.num_beams > 1 else ""
     return (
         f"do_sample=False, num_beams={settings.num_beams}{penalty}, max_new_tokens={settings.max_new_tokens},\n"
-        f"    eos_token_id={ends}, pad_token_id={pad},"
+        f"    repetition_penalty=1.0, eos_token_id={ends}, pad_token_id={pad},"
     )

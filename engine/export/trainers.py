@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from configs.errors import UserError
+from configs.files import load_config
 from configs.launch import program
 from configs.places import PACKAGE
 from configs.requests import Trainer
@@ -146,7 +147,7 @@ def _axolotl(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder)
     whose configuration holds the alphas."""
     alphas = {"lora_alpha": settings["lora_alpha"], **settings["alpha_pattern"]}
     broken = next((name for name, alpha in alphas.items() if not isinstance(alpha, int)), None)
-    keys: dict[str, Any] = _named(settings, record, "base_model", "revision_of_model")
+    keys: dict[str, Any] = _named(settings, record, "base_model", "revision_of_model") | _code(folder)
     keys |= {"adapter": "lora", "lora_r": settings["r"], "lora_alpha": round(settings["lora_alpha"]) or 1}
     keys |= {"lora_dropout": settings["lora_dropout"], "lora_target_modules": settings["target_modules"]}
     if settings["modules_to_save"]:
@@ -167,7 +168,7 @@ def _axolotl(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder)
 
 
 def _llama_factory(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> str:
-    keys = _named(settings, record, "model_name_or_path", "model_revision")
+    keys = _named(settings, record, "model_name_or_path", "model_revision") | _code(folder)
     keys |= {"finetuning_type": "lora", "adapter_name_or_path": str(folder.untrained), "create_new_adapter": False}
     return (
         f"# LLaMA-Factory has no key for ranks: it starts from an untrained adapter and takes its ranks.\n"
@@ -193,6 +194,12 @@ def _named(settings: Mapping[str, Any], record: RankRecord, name: str, revision:
         return {}
     found = {name: settings["base_model_name_or_path"]}
     return found | ({revision: record.revision} if record.revision else {})
+
+
+def _code(folder: RunFolder) -> dict[str, Any]:
+    """The key that lets the trainer run the code of the model's repository, if the run did."""
+    allowed = folder.config.exists() and load_config(folder.config, {"strategy": "auto"}).model.trust_remote_code
+    return {"trust_remote_code": True} if allowed else {}
 
 
 def _yaml(keys: Mapping[str, Any], record: RankRecord, settings: Mapping[str, Any]) -> str:

@@ -8,12 +8,14 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from configs.errors import UserError
 from configs.rules import SEARCHING
 from engine import ranks
 from engine.ranks import RankRecord
+from engine.ranks.controls import can_be_shuffled
 from engine.run.contents import read_result
 from engine.run.folder import RunFolder
 from engine.run.places import command_of
@@ -57,16 +59,17 @@ class Controls:
 
 
 def controls_of(
-    root: Path, result: Mapping[str, Any], record: RankRecord | None, per_rank: int = 0
+    root: Path, result: Mapping[str, Any], record: RankRecord | None, sizes: Mapping[str, int] = MappingProxyType({})
 ) -> Controls | None:
     """The run in the folder `root`, with this result and record, and its controls among the folders beside it.
 
-    None for a run without a result, and for a run whose method searches no ranks. `per_rank`: LoRA parameters of rank
-    1 in every layer, 0 if not known. For a cell of a study no control is reported as missing, as the study's
-    configuration says what is compared.
+    None for a run without a result, and for a run whose method searches no ranks. `sizes`: layer -> LoRA parameters of
+    rank 1; empty if not known. For a cell of a study no control is reported as missing, as the study's configuration
+    says what is compared.
     """
     if record is None or result.get("method") not in SEARCHING or not result.get("settings"):
         return None
+    root = root.resolve() if root.name in ("", "..") else root  # as of --show .
     metric = next(iter(result["metrics"]))
     found = list(_beside(root, result["settings"], record))
     runs = [_compared(f"this run ({result['method']})", root.name, result, metric)]
@@ -76,7 +79,9 @@ def controls_of(
         rank = record.layers[0].rank
         notes.append(f"Every layer has rank {rank}, so that uniform and shuffled ranks would be the same ranks.")
     elif root.parent.name != "cells":
-        missing = _missing(RunFolder(root), result, record, [other for _, other in found], per_rank)
+        missing = _missing(RunFolder(root), result, record, [other for _, other in found], sizes)
+        if _cannot_be_shuffled(record, sizes):
+            notes.append("All layers of one size have equal ranks, so that a shuffle would change nothing.")
     if _from_search(result):
         notes.append("This run's training started from the searched weights; its controls start from scratch.")
     return Controls(metric, runs, missing, " ".join(notes))
@@ -87,8 +92,9 @@ def _from_search(result: Mapping[str, Any]) -> bool:
 
 
 def _missing(
-    folder: RunFolder, result: Mapping[str, Any], record: RankRecord, found: Sequence[Mapping[str, Any]], per_rank: int
-) -> dict[str, str]:
+    folder: RunFolder, result: Mapping[str, Any], record: RankRecord, found: Sequence[Mapping[str, Any]],
+    sizes: Mapping[str, int],
+) -> dict[str, str]:  # fmt: skip
     """The controls that were not found -> the command that makes each."""
 
     def command(name: str, method: str, *more: str) -> str:
@@ -97,15 +103,23 @@ def _missing(
         return f"{begin} {shlex.join(('--method', method, *more, *init))}"
 
     # The uniform rank with equally many parameters; the mean rank may cost more or less, as layers differ in size.
+    per_rank = sum(sizes.values())
     cost = result["lora_parameters"] / per_rank if per_rank else record.mean_rank
     missing, rank = {}, max(1, math.floor(cost + 0.5))
     if not any(other["method"] == UNIFORM and other["settings"].get("lora.r") == rank for other in found):
-        sizes = f" ({rank * per_rank:,} LoRA parameters, this run {result['lora_parameters']:,})" if per_rank else ""
-        missing[f"uniform ranks: {rank} in every layer{sizes}"] = command("uniform", UNIFORM, "--lora.r", str(rank))
-    if not any(other["method"] == SHUFFLED for other in found):
+        own = f" ({rank * per_rank:,} LoRA parameters, this run {result['lora_parameters']:,})"
+        what = f"uniform ranks: {rank} in every layer{own if per_rank else ''}"
+        missing[what] = command("uniform", UNIFORM, "--lora.r", str(rank))
+    if not any(other["method"] == SHUFFLED for other in found) and not _cannot_be_shuffled(record, sizes):
         more = ("--lora.ranks_from", str(folder.ranks))
         missing["shuffled ranks: the same ones, in other layers"] = command("shuffled", SHUFFLED, *more)
     return missing
+
+
+def _cannot_be_shuffled(record: RankRecord, sizes: Mapping[str, int]) -> bool:
+    """Whether a shuffle among layers of one size surely changes no rank."""
+    known = {layer.name for layer in record.layers} <= set(sizes)
+    return known and not can_be_shuffled(record, sizes, "size")
 
 
 def _beside(root: Path, settings: Mapping[str, Any], record: RankRecord) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -72,7 +72,8 @@ def _comparison(request: Request, folder: RunFolder) -> tuple[str, str] | None:
         longer = f" --verdict.minutes {minutes}" if minutes and minutes > request.config.verdict.minutes else ""
         time = "" if minutes is None else f" 8 pairs: about {minutes} minutes"
         return f"{command_of(folder)} --stage verdict{longer}", f"do the places of the ranks matter?{time}"
-    controls = controls_of(folder.root, read_result(folder.metrics), ranks.load(folder.ranks))
+    record, sizes = ranks.load(folder.ranks), parameters_per_rank(folder)
+    controls = controls_of(folder.root, read_result(folder.metrics), record, sizes)
     if controls is None or not any(SHUFFLED in command for command in controls.missing.values()):
         return None
     options = f"--method {SHUFFLED} --lora.ranks_from {shlex.quote(str(folder.ranks))} --retrain.init scratch"

@@ -68,7 +68,7 @@ def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = N
     retrained = MetricsFile(folder.retrain_metrics).read()
     pictures |= draw_verdict(verdict, folder.figures) | draw_retraining(retrained, folder.figures)
     # With --overwrite `folder` is a temporary folder: the controls lie beside the folder in which the run will be.
-    controls = controls_of(RunFolder.of(config).root, result, record, per_rank)
+    controls = controls_of(RunFolder.of(config).root, result, record, sizes)
     made = run_charts(record, curves, metrics, answer) | verdict_chart(verdict) | retraining_chart(retrained)
     page = render(
         "report.html.j2",

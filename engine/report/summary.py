@@ -89,8 +89,7 @@ def _print_answer(record: RankRecord, folder: RunFolder) -> None:
 
 def _print_controls(result: dict[str, Any], record: RankRecord | None, folder: RunFolder) -> None:
     """Prints the results of the run's controls, and the commands for controls that have not been run."""
-    per_rank = sum(parameters_per_rank(folder).values())
-    controls = controls_of(folder.root, result, record, per_rank)
+    controls = controls_of(folder.root, result, record, parameters_per_rank(folder))
     if controls is None:
         return
     wide = max(len(x.what) for x in controls.runs)

@@ -60,10 +60,20 @@ def unchanged(shuffle: str, record: RankRecord) -> str:
             f"Nothing to gain: {NOTHING_LEARNED}, so that every layer got rank 1 and no places can matter; no pair "
             f"was trained."
         )
+    if not all_equal(record):
+        return (
+            f"Not tested: all layers of one {shuffle} have equal ranks, so that a shuffle changes nothing; whether it "
+            f"matters which {shuffle}s have them is not known. No pair was trained."
+        )
     return (
         f"Places do not matter here: all layers of one {shuffle} have equal ranks, so that a shuffle changes nothing; "
         f"no pair was trained."
     )
+
+
+def all_equal(record: RankRecord) -> bool:
+    """Whether every layer has the same rank."""
+    return len({layer.rank for layer in record.layers}) == 1
 
 
 def about_rows(rows: int) -> str:
@@ -105,6 +115,8 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
         return f"Use these ranks: {_python(options_of(run))} --stage retrain{again}"
     if ending == "worse":
         return f"Do not use these ranks; {uniform}"
+    if pairs is None and not all_equal(arms.record):
+        return f"To know more, compare these ranks, which have {arms.parameters:,} parameters, with others: {uniform}"
     if ending == "equal":
         return f"Choose by cost alone: these ranks have {arms.parameters:,} parameters; or {uniform}"
     if pairs is not None and pairs.count >= LOOKS[-1]:

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.tasks.base import Rows, refuse_other_metrics
-from problems.tasks.causal import MODEL_INPUTS, TOKEN_METRICS, Causal
+from problems.tasks.causal import MODEL_INPUTS, TOKEN_METRICS, Causal, KindOfPrompt
 from problems.tasks.doubts import warn_of_gap
 from problems.tasks.readers.cache import mapped
 from problems.tasks.readers.chat import Chat
@@ -153,6 +153,9 @@ class Chats(Causal):
             return "prompt: none, the texts themselves are learned"
         name = self.config.chat_template or "the chat template of the model"
         return f"prompt: {name}{Template(tokenizer).words}"
+
+    def kind_of_prompt(self, tokenizer: PreTrainedTokenizerBase) -> KindOfPrompt:
+        return "chat" if self._through_template and template_of(tokenizer) is not None else "text"
 
     def decoded(self, rows: Dataset) -> Dataset:
         """Samples, evenly spread over the rows that were not cut."""

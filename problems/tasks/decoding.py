@@ -12,6 +12,13 @@ from configs.recipe import Decoding
 from problems.machine.compute import Compute
 from problems.tasks.templates import end_of_text
 
+NEUTRAL = {
+    "repetition_penalty": 1.0, "encoder_repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "min_length": 0,
+    "min_new_tokens": 0, "early_stopping": False,
+}  # fmt: skip
+"""generate takes what is not given from the base model's generation_config.json, and some bases have a penalty
+there."""
+
 
 class NoRepeatInAnswer(NoRepeatNGramLogitsProcessor):
     """No n-gram comes twice in an answer; n-grams of the prompt may be used once.
@@ -99,6 +106,7 @@ def _answers(
         do_sample=False,
         eos_token_id=list(ends),
         pad_token_id=pad,
+        **NEUTRAL,
     )
     found: Tensor = model.generate(
         input_ids=ids, attention_mask=mask, generation_config=wanted, logits_processor=processors

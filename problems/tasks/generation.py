@@ -20,7 +20,7 @@ from configs.recipe import TOKEN_METRICS, is_benchmark, plain_name
 from configs.schema import TaskConfig
 from problems.scoring import METRICS, check_metrics, score_e2e, score_webnlg
 from problems.tasks.base import Rows, refuse_other_metrics
-from problems.tasks.causal import MODEL_INPUTS, Causal
+from problems.tasks.causal import MODEL_INPUTS, Causal, KindOfPrompt
 from problems.tasks.doubts import warn_of_gap
 from problems.tasks.prompts import ChatPrompt, PlainPrompt, Prompt
 from problems.tasks.readers.cache import mapped
@@ -98,6 +98,9 @@ class Generation(Causal):
 
     def form(self, tokenizer: PreTrainedTokenizerBase) -> str:
         return f"prompt: {self.prompt(tokenizer).words}"
+
+    def kind_of_prompt(self, tokenizer: PreTrainedTokenizerBase) -> KindOfPrompt:
+        return "chat" if self._is_chat(tokenizer) else "separator"
 
     def decoded(self, rows: Dataset) -> Dataset:
         return rows

@@ -16,15 +16,18 @@ from problems.tasks.readers.table import read_table, require_columns
 from problems.tasks.readers.tag_names import named, names_beside
 
 CONLL = (".conll", ".iob2", ".tsv", ".txt")
+_OTHER_NAMES = {"validation": ("valid", "dev", "devel")}
 FORMATS = (*CONLL, ".jsonl", ".parquet")
 
 
 def find_split(folder: Path, split: str) -> Path | None:
-    """The file of one split in a folder (train.conll, test.jsonl, ...); None if the folder has no such file.
+    """The file of one split in a folder (train.conll, test.jsonl, ...); None if the folder has no such file. The file
+    of the validation rows may also be called valid, dev or devel.
 
     Raises UserError when there are several.
     """
-    found = [path for path in sorted(folder.glob(f"{split}.*")) if path.suffix in FORMATS]
+    names = (split, *_OTHER_NAMES.get(split, ()))
+    found = [path for path in sorted(folder.iterdir()) if path.stem in names and path.suffix in FORMATS]
     if len(found) > 1:
         raise UserError(
             f"--task.path: {folder} has both {found[0].name} and {found[1].name}; name the files one by one"

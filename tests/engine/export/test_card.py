@@ -32,6 +32,7 @@ CUT = {"source": "s", "prompt": "cut", "prompt_ids": [1] * 128, "text": "a", "to
 GOOD = {"source": "it's", "prompt": "a\n```\nb", "prompt_ids": [1] * 5, "text": "a", "token_ids": [1]}
 RESULT = {
     "metrics": {"bleu": 0.61237, "protein.f1": 0.5}, "split": "test", "loss": 1.25, "lora_parameters": 12345,
+    "evaluated_on": "train.csv, held-out tenth",
     "trainable_parameters": 23456, "versions": {"torch": "2.0"},
 }  # fmt: skip
 RECORD = RankRecord(
@@ -48,7 +49,7 @@ def card_of(
 ) -> str:  # fmt: skip
     """The card of a run with these rows in predictions.jsonl."""
     place = RunFolder(folder)
-    place.adapter.mkdir()
+    place.adapter.mkdir(exist_ok=True)
     settings = {"modules_to_save": whole, "rank_pattern": {"q": 3}, "r": 3}
     (place.adapter / "adapter_config.json").write_text(json.dumps(settings))
     if rows:
@@ -107,7 +108,7 @@ def test_task_data_result_and_ranks_stand_in_it(tmp_path: Path) -> None:
     assert text.startswith("---\nlibrary_name: peft\nbase_model: org/base\n---\n# mine\n")
     assert "A PEFT LoRA adapter of `org/base`, revision `v1` (packages peft, transformers)." in text
     assert "| data | x.jsonl |" in text
-    assert "| result | bleu 0.6124 on the split test; loss 1.2500 |" in text
+    assert "| result | bleu 0.6124 on train.csv, held-out tenth; loss 1.2500 |" in text
     assert "| ranks | mean 1.33 of k = 4 over 3 layers, 1 of them at rank 0; scale 2 on each component |" in text
     assert "| size | 12,345 LoRA parameters, 23,456 trained in all |" in text
     assert "| | 0 | 1 |\n|---|---|---|\n| q | 3 | 1 |\n| v | 0 |  |\n" in text
@@ -128,6 +129,20 @@ def test_servers_are_told_which_folder_is_theirs(tmp_path: Path) -> None:
     assert "| llama.cpp | not written (`--export.gguf true`), by `--lora`" in text
     assert "| any other | not written (`--export.merged true`) |" in text
     assert "vLLM refuses them" not in text
+
+
+@pytest.mark.parametrize("arguments", [("--export.gguf", "true"), ()])
+def test_no_export_is_proposed_that_the_program_refuses_or_could_not_write(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    adapter = RunFolder(tmp_path).adapter
+    adapter.mkdir()
+    (adapter / "config.json").write_text('{"model_type": "%s"}' % ("llama" if arguments else "gpt_neox"))
+    text = card_of(tmp_path, (*CHAT, "--model.load_in_4bit", "true", *arguments), [])
+    assert "(`--export.gguf" not in text
+    assert "(`--export.merged" not in text
+    assert "| llama.cpp | no file of this adapter (use the merged model), by" in text
+    assert "the base in 4 bits" in text
 
 
 def test_modules_trained_whole_are_told(tmp_path: Path) -> None:

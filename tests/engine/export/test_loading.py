@@ -19,10 +19,13 @@ GLUE = ("--task.type", "glue", "--task.name", "sst2")
 
 def lines_of(
     *arguments: str, name: str = "org/base", tokenizer: Any = None, dtype: torch.dtype = torch.float32,
-    row: dict[str, Any] | None = None,
+    row: dict[str, Any] | None = None, read: bool = False,
 ) -> str:  # fmt: skip
     config = parse([*arguments, "--model.name", name]).config
-    lines = loading_lines(make_task(config), tokenizer or chat_tokenizer(), config, dtype, row or {})
+    task = make_task(config)
+    if read:
+        task.rows()
+    lines = loading_lines(task, tokenizer or chat_tokenizer(), config, dtype, row or {})
     ast.parse(lines)
     return lines
 
@@ -85,6 +88,31 @@ def test_without_an_example_a_model_with_a_template_is_asked_in_turns_and_anothe
     assert 'ids = tokenizer("...", return_tensors="pt")["input_ids"]' in plain
 
 
+def test_without_an_example_a_model_is_asked_in_the_form_that_it_learned(tmp_path: Path) -> None:
+    """Not by a template that its tokenizer has and the run did not use."""
+    (tmp_path / "texts.jsonl").write_text('{"text": "a b"}\n{"text": "c d"}\n' * 6)
+    texts = lines_of("--task.type", "chat", "--task.path", str(tmp_path / "texts.jsonl"), read=True)
+    assert "apply_chat_template" not in texts
+    assert 'ids = tokenizer("...", return_tensors="pt")["input_ids"]' in texts
+    for plain in (E2E, (*E2E[:2], "--task.path", "x.csv", "--task.prompt", "plain")):
+        found = lines_of(*plain)
+        assert "apply_chat_template" not in found
+        assert "[[*ids, tokenizer.bos_token_id]]" in found
+    assert "apply_chat_template" in lines_of(*E2E[:2], "--task.path", "x.csv", "--task.prompt", "chat")
+
+
+@pytest.mark.parametrize("arguments", [CHAT, GLUE])
+def test_what_the_base_needs_to_load_is_in_the_lines(arguments: tuple[str, ...]) -> None:
+    plain = lines_of(*arguments)
+    assert "trust_remote_code" not in plain
+    assert "load_in_4bit" not in plain
+    code = lines_of(*arguments, "--model.trust_remote_code", "true")
+    assert code.count("trust_remote_code=True") == code.count(".from_pretrained(") - 2, "PEFT's two need none"
+    packed = lines_of(*arguments, "--model.load_in_4bit", "true")
+    assert "load_in_4bit=True" in packed
+    assert "BitsAndBytesConfig" in imported(packed)
+
+
 def test_a_template_that_reads_lists_of_parts_is_given_them() -> None:
     turns = [{"role": "user", "content": "Hm?"}]
     assert f"messages = {turns!r}" in lines_of(*CHAT, row={"messages": turns})
@@ -94,7 +122,8 @@ def test_a_template_that_reads_lists_of_parts_is_given_them() -> None:
 
 def test_texts_are_written_as_the_run_wrote_them() -> None:
     tokenizer = chat_tokenizer()
-    assert "num_beams=1, max_new_tokens=9," in lines_of(*CHAT, "--decode.max_new_tokens", "9")
+    greedy = lines_of(*CHAT, "--decode.max_new_tokens", "9")
+    assert "num_beams=1, max_new_tokens=9,\n    repetition_penalty=1.0," in greedy
     assert "num_beams=3, length_penalty=0.8," in lines_of(*E2E, "--decode.num_beams", "3")
     assert f"pad_token_id={tokenizer.pad_token_id}," in lines_of(*CHAT)
     tokenizer.pad_token = None

@@ -23,6 +23,7 @@ SETTINGS: dict[str, Any] = {
     "search.steps": 10, "hypergradient.type": "darts", "answer.rule": "threshold", "retrain.init": "scratch",
     "retrain.learning_rate": 0.1,
 }  # fmt: skip
+SIZES = dict.fromkeys(("0.query", "0.value", "1.query"), 100)
 RECORD = RankRecord(8, (LayerRank("0.query", 3), LayerRank("0.value", 1), LayerRank("1.query", 4)))
 
 
@@ -47,7 +48,7 @@ def put(root: Path, name: str, result: dict[str, Any], found: list[int] | None =
 
 
 def beside(root: Path, result: dict[str, Any] | None = None, record: RankRecord | None = RECORD) -> Controls | None:
-    return controls_of(root / "mine", result or result_of(), record, 300)
+    return controls_of(root / "mine", result or result_of(), record, SIZES)
 
 
 def found_beside(root: Path) -> list[str]:
@@ -139,6 +140,23 @@ def test_where_all_ranks_are_equal_no_control_differs(tmp_path: Path) -> None:
     assert controls is not None
     assert controls.missing == {}
     assert controls.note.startswith("Every layer has rank 2")
+
+
+def test_ranks_that_a_shuffle_cannot_change_are_not_to_be_shuffled(tmp_path: Path) -> None:
+    """Layers of one size have equal ranks: the shuffled run had the same ranks."""
+    found = controls_of(tmp_path / "mine", result_of(), RECORD, {"0.query": 1, "0.value": 2, "1.query": 3})
+    assert found is not None
+    assert [what[:13] for what in found.missing] == ["uniform ranks"]
+    assert "a shuffle would change nothing" in found.note
+
+
+def test_a_run_that_is_named_from_within_has_the_same_controls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, "s", result_of("lora_shuffled", 0.4, lora__ranks_from="x"), [4, 3, 1])
+    mine = put(tmp_path, "mine", result_of())
+    monkeypatch.chdir(mine.root)
+    assert controls_of(Path(), result_of(), RECORD, SIZES) == controls_of(mine.root, result_of(), RECORD, SIZES)
 
 
 def test_a_cell_of_a_study_misses_nothing(tmp_path: Path) -> None:

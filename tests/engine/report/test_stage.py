@@ -28,6 +28,7 @@ from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.search import trajectory
 from engine.stages import run_stages
+from tests.engine.ranks.test_evidence import evidence_of
 from tests.engine.report.test_controls import put, result_of
 from tests.helpers.pages import Page
 from tests.helpers.rank_records import answered_record
@@ -224,6 +225,24 @@ def test_the_page_says_what_d_val_says(tiny_config: Callable[..., RunConfig], tm
     assert text.count("D_val was small") == 1
     assert "encoder.0.query 3 yes" in text
     assert "encoder.0.value 1 no" in text
+
+
+def test_the_page_says_nothing_of_a_gain_or_a_line_that_is_not_there(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    folder = RunFolder(tmp_path / "runs" / "tiny")
+    answered(folder, evidence=evidence_of(gain=-0.03))
+    write_report(tiny_config(), folder)
+    text = words_of(folder.report)
+    assert "Which layers hold the gain" not in text
+    assert "What switching LoRA off in each layer would cost" in text
+    other = RunFolder(tmp_path / "runs" / "other")
+    answered(other, evidence=evidence_of(budget_curve=()))
+    write_report(tiny_config(), other)
+    text = words_of(other.report)
+    assert "Which layers hold the gain" in text
+    assert "after a cut. Every layer keeps the same number" in text
+    assert "on the other" not in text
 
 
 def test_a_page_without_an_answer_has_no_words_about_one(

@@ -81,7 +81,8 @@ def test_one_pair_has_no_interval(tmp_path: Path) -> None:
 def test_where_nothing_was_trained_there_are_no_numbers(tmp_path: Path) -> None:
     found = written(tmp_path, None, "--verdict.shuffle", "type")
     assert (found["ending"], found["pairs"]) == ("equal", 0)
-    assert found["sentence"].startswith("Places do not matter here: all layers of one type have equal ranks")
+    assert found["sentence"].startswith("Not tested: all layers of one type have equal ranks")
+    assert found["recommendation"].startswith("To know more, compare these ranks")
     for name in ("difference", "interval", "p", "gain", "gain_standard_error", "enough_rank"):
         assert found[name] is None
     assert not {"arms", "rows", "metric"} & set(found)

@@ -15,7 +15,7 @@ from engine.run.folder import RunFolder
 from engine.verdict.arms import Arms
 from engine.verdict.folder import VerdictFolder
 from engine.verdict.judge import Ending, Pairs
-from engine.verdict.words import enough, recommendation, sentence
+from engine.verdict.words import enough, recommendation, sentence, unchanged
 from tests.engine.ranks.test_evidence import evidence_of
 
 
@@ -90,6 +90,13 @@ def test_few_rows_are_said_beside_the_rank_that_is_enough() -> None:
     assert enough(few) == "By the curve on D_val (on few rows), rank 2 everywhere is enough."
     largest = RankRecord(2, (), evidence=evidence_of())
     assert enough(largest) == "By the curve on D_val, no rank below 2 is enough."
+
+
+def test_ranks_that_differ_only_between_sizes_are_not_called_indifferent() -> None:
+    differing = RankRecord(8, (LayerRank("query", 0), LayerRank("dense", 4)))
+    assert unchanged("size", differing).startswith("Not tested: all layers of one size have equal ranks")
+    equal = RankRecord(8, (LayerRank("query", 4), LayerRank("dense", 4)))
+    assert unchanged("size", equal).startswith("Places do not matter here: all layers of one size have equal ranks")
 
 
 def test_after_one_pair_nothing_is_said_of_the_gain_which_another_seed_changes() -> None:

@@ -31,9 +31,12 @@ def test_a_batch_says_what_each_prompt_alone_says(kind: str, beams: int) -> None
     assert not any("endoftext" in answer.text for answer in together)
 
 
-def test_greedy_is_the_argmax_of_the_model() -> None:
+@pytest.mark.parametrize("penalty", [None, 1.3])
+def test_greedy_is_the_argmax_of_the_model(penalty: float | None) -> None:
+    """Also on a base that ships a penalty, as Qwen2.5 does."""
     tokenizer = make_tokenizer()
     model = make_causal("llama", len(tokenizer)).eval()
+    model.generation_config.repetition_penalty = penalty
     ids = PlainPrompt(tokenizer).ids(SOURCES[0])
     settings = Decoding(num_beams=1, max_new_tokens=5, no_repeat_ngram_size=0)
     (found,) = decode(model, tokenizer, [ids], settings, CPU)

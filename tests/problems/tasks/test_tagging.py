@@ -188,6 +188,16 @@ def test_a_folder_stands_for_its_splits(tmp_path: Path) -> None:
         Tagging(TaskConfig(type="tokens", path=str(tmp_path)), 0)
 
 
+@pytest.mark.parametrize("name", ["validation", "valid", "dev", "devel"])
+def test_the_validation_rows_of_a_folder_may_have_the_names_that_corpora_use(tmp_path: Path, name: str) -> None:
+    """A dev.conll was ignored, and a tenth of the training rows held out instead."""
+    (tmp_path / "train.conll").write_text(TRAIN)
+    (tmp_path / f"{name}.conll").write_text("a B-DNA\n")
+    task = Tagging(TaskConfig(type="tokens", path=str(tmp_path)), 0)
+    assert task.rows().evaluation["validation"]["tokens"][:] == [["a"]]
+    assert not task.held_out
+
+
 def test_a_folder_with_training_rows_alone_has_some_held_out(tmp_path: Path) -> None:
     (tmp_path / "train.conll").write_text(TRAIN)
     task = Tagging(TaskConfig(type="tokens", path=str(tmp_path)), 0)
