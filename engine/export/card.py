@@ -57,7 +57,7 @@ the others take was read from their code, and was not tested. The folders lie be
 | vLLM | {padded} (`--max-lora-rank` of {rank} or more) |
 | SGLang (refuses unequal ranks) | {padded} |
 | TGI | {padded} |
-| llama.cpp | {gguf}, by `--lora` on a GGUF file of the base |
+| llama.cpp (`--lora`, on a GGUF file of the base) | {gguf} |
 | any other | {merged} |
 """
 _WHOLE = """
@@ -170,7 +170,7 @@ def _servers(run: Context, settings: Mapping[str, Any]) -> str:
     whole = settings.get("modules_to_save")
     text = _SERVERS.format(
         padded=there(folder.padded, "export.padded", "the merged model"),
-        gguf=there(folder.gguf, "export.gguf", "no file of this adapter (use the merged model)"),
+        gguf=there(folder.gguf, "export.gguf", "the merged model, converted"),
         merged=merged,
         rank=max(settings["rank_pattern"].values(), default=settings["r"]),
     )
@@ -180,7 +180,7 @@ def _servers(run: Context, settings: Mapping[str, Any]) -> str:
 def _can_be_written(run: Context, key: str) -> bool:
     """Whether a run with this key would write the export; not if this run had the key and wrote none."""
     base = read_json(run.folder.adapter / "config.json")
-    if key == "export.gguf" and base and base["model_type"] not in ARCHITECTURES:
+    if key == "export.gguf" and base.get("model_type", "llama") not in ARCHITECTURES:
         return False
     return not getattr(run.config.export, key.partition(".")[2]) and accepted(run.config, {key: True})
 

@@ -173,7 +173,7 @@ def with_rate(config: RunConfig, rate: float) -> RunConfig:
 
 
 def _without_row_losses(config: RunConfig) -> RunConfig:
-    """A trial is judged by its metrics on D_val; its losses row by row would be thrown away."""
+    """`config` without retrain.row_losses: a trial is judged by its metrics, and its losses would be thrown away."""
     return dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, row_losses=False))
 
 

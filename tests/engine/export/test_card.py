@@ -126,7 +126,7 @@ def test_servers_are_told_which_folder_is_theirs(tmp_path: Path) -> None:
     RunFolder(tmp_path).padded.mkdir()
     text = card_of(tmp_path, CHAT, [])
     assert "| vLLM | `adapter_padded/` (`--max-lora-rank` of 3 or more) |" in text
-    assert "| llama.cpp | not written (`--export.gguf true`), by `--lora`" in text
+    assert "| llama.cpp (`--lora`, on a GGUF file of the base) | not written (`--export.gguf true`) |" in text
     assert "| any other | not written (`--export.merged true`) |" in text
     assert "vLLM refuses them" not in text
 
@@ -141,7 +141,7 @@ def test_no_export_is_proposed_that_the_program_refuses_or_could_not_write(
     text = card_of(tmp_path, (*CHAT, "--model.load_in_4bit", "true", *arguments), [])
     assert "(`--export.gguf" not in text
     assert "(`--export.merged" not in text
-    assert "| llama.cpp | no file of this adapter (use the merged model), by" in text
+    assert "GGUF file of the base) | the merged model, converted |" in text
     assert "the base in 4 bits" in text
 
 
