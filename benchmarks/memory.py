@@ -1,6 +1,6 @@
 """Measure the peak memory of search, retraining and plain LoRA on equal batches, each in a process of its own.
 
-Both count from the first step on. On a CPU: the largest resident memory (VmHWM of Linux), libraries and model
+The peak is counted from the first step on. On a CPU: the largest resident memory (VmHWM of Linux), libraries and model
 included. On a GPU: the most memory that torch had allocated.
 """
 

@@ -12,10 +12,10 @@ class AnswerConfig:
 
     rule: Literal["threshold", "shares", "size"] = "threshold"
     """How the rank of each layer is chosen. threshold: the number of its components with alpha >= lambda (paper).
-    shares: of the singular components of all layers, those with the largest share per parameter. A component's share
+    shares: the singular components with the largest share per parameter over all layers are kept. A component's share
     is its part of what switching LoRA off would cost on D_val; a share is counted only if it is more than two
-    standard errors above 0. size: those with the largest squared singular value per parameter. With shares and size
-    a layer may get rank 0."""
+    standard errors above 0. size: those with the largest squared singular value per parameter are kept. With shares
+    and size a layer may get rank 0."""
     budget: ranges.Budget = "auto"
     """Rules shares and size: an average rank; all ranks together have at most as many LoRA parameters as this rank in
     every layer. auto: the smallest of curve_budgets that is enough; if none is, there is no limit."""
@@ -29,7 +29,7 @@ class AnswerConfig:
     """Ranks at which the curve is measured, in addition to lora.k. Empty: 1, 2, 4, ..."""
     curve_budgets: ranges.Budgets = field(default_factory=lambda: [0.25, 0.5, 1.0, 2.0])
     """Budgets, as average ranks, at which the curve is measured with ranks placed by the rule (with threshold: by
-    shares). Each takes two passes over the rows. Of the default those above lora.k are left out."""
+    shares). Each takes two passes over the rows. Of the default list, budgets above lora.k are left out."""
     from_run: ranges.FilePathOrNull = None
     """Folder of another run: its finished search is copied instead of searching again, and the ranks are chosen from
     it by this run's rule, budget and tolerance. In the path, {seed}, {task} and {runs} stand for this run's seed, task

@@ -89,4 +89,4 @@ def tell_unread_by_report(given: Given, asked: RunConfig, ran: RunConfig, path: 
 
     other = [f"--{key}" for key in sorted(given.command) if value(asked, key) != value(ran, key)]
     if other:
-        log.warning("--stage report: %s: not read, as the report uses %s", ", ".join(other), path)
+        log.warning("--stage report does not read %s: it takes these settings from %s", ", ".join(other), path)

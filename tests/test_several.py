@@ -201,7 +201,7 @@ def test_an_overwrite_by_two_processes_takes_the_place_of_the_old_result(argv: l
     assert outcome_of(tmp_path)["metrics"]["steps"]["retrain"] == 7
     again = Several(argv, tmp_path / "again.txt")
     assert again.wait() == [0, 0], again.said()
-    assert "the new results resume in" in " ".join(again.said().split())
+    assert "resuming the half-done new results in" in " ".join(again.said().split())
     assert outcome_of(tmp_path)["metrics"]["steps"]["retrain"] == 5
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["tiny"]
 

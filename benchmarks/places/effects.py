@@ -32,8 +32,8 @@ class Explained:
 
 
 def descriptions(found: Allocations) -> dict[str, np.ndarray]:
-    """Name -> numbers that describe each allocation [allocations, numbers], from coarse to fine; each but the last
-    holds the one before. The last, the layers alone, is the one of `effects`."""
+    """Name -> numbers that describe each allocation [allocations, numbers], from coarse to fine. Each
+    except the last also contains the numbers of the one before; the last has the layers alone: `effects` uses it."""
     chosen = found.chosen
     kinds = pd.get_dummies(pd.Series([module_type(name) for name in found.layers])).to_numpy(dtype=float)
     blocks = pd.get_dummies(pd.Series([block for block, _ in grid_of(found.layers).cells])).to_numpy(dtype=float)

@@ -5,7 +5,7 @@
 
 beta has one number for each layer; c_l are the parameters of one of its components, and C is the budget. The sum over
 all layers is fixed, so a layer's rank can rise only if others fall: unlike in the paper's softmax inside each layer,
-what a layer is worth as a whole reaches beta. (A shared shift that meets a budget: S3Delta.)
+what a layer is worth as a whole reaches beta. (S3Delta, too, meets a budget by one shift that all layers share.)
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The answer in words, for the terminal and the report: which rank is enough, and which layers hold LoRA's gain."""
+"""The answer in words, for the terminal and the report: which rank is enough, and what LoRA in each layer is worth."""
 
 from collections.abc import Iterator
 
@@ -80,7 +80,7 @@ def share_lines(record: RankRecord, most: int = 12) -> Iterator[str]:
     shown = seen[:most]
     width = max(5, *(len(name) for name, _ in shown))
     largest = shown[0][1].layer_share or 1.0
-    yield f"{'layer':<{width}}  share of the loss that LoRA saves, +- standard error"
+    yield f"{'layer':<{width}}  share of the cost of LoRA off, +- standard error"
     for name, layer in shown:
         share, error = layer.layer_share or 0.0, layer.layer_share_standard_error or 0.0
         bar = "#" * max(1, round(LONGEST_BAR * share / largest))

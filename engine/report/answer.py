@@ -38,7 +38,6 @@ class Answer:
     parameters: int | None
     placed_by: str
     tables: dict[str, Table]
-    learned: bool
 
     @property
     def by_budget(self) -> bool:
@@ -68,7 +67,7 @@ def answer_of(record: RankRecord | None, per_rank: int) -> Answer | None:
     return Answer(
         conclusion(record), gain_words(evidence), overfitting_words(evidence), shares, unit,
         {k: v for k, v in curve.items() if len(v)}, per_rank, record.tolerance, record.lora_parameters,
-        evidence.budget_rule, tables, evidence.learned,
+        evidence.budget_rule, tables,
     )  # fmt: skip
 
 

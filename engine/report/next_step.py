@@ -31,16 +31,17 @@ def print_next(request: Request) -> None:
 
 
 def next_steps(request: Request) -> list[tuple[str, str]]:
-    """The commands to propose, one or two, and why: after a search the retraining, and the verdict on its ranks if it
-    can say anything; later the one of `next_step`. A verdict needs one learning rate, which a sweep has yet to choose.
+    """The commands to propose, one or two, and why: after a search, the retraining and, if a verdict on its ranks can
+    say anything, the verdict; after a retraining, the command of `next_step`. A verdict needs one learning rate,
+    which a sweep has yet to choose.
     """
     folder = RunFolder.of(request.config)
     asks = request.stage == "search" and not request.config.retrain.learning_rates and folder.ranks.exists()
     if not asks or not _can_be_shuffled(request.config, folder):
         return [next_step(request)]
     minutes = f"{request.config.verdict.minutes:g} minutes"
-    verdict = f"{command_of(folder)} --stage verdict"
-    return [next_step(request), (verdict, f"do the places of the ranks matter? up to {minutes}, and it resumes")]
+    why = f"tests whether the places of the ranks matter; stops after {minutes}, and the same command resumes"
+    return [next_step(request), (f"{command_of(folder)} --stage verdict", why)]
 
 
 def next_step(request: Request) -> tuple[str, str]:
@@ -70,14 +71,14 @@ def _comparison(request: Request, folder: RunFolder) -> tuple[str, str] | None:
     minutes = _verdict_minutes(request, folder)
     if minutes is None or minutes <= _LONG:
         longer = f" --verdict.minutes {minutes}" if minutes and minutes > request.config.verdict.minutes else ""
-        time = "" if minutes is None else f" 8 pairs: about {minutes} minutes"
-        return f"{command_of(folder)} --stage verdict{longer}", f"do the places of the ranks matter?{time}"
+        time = "" if minutes is None else f"; 8 pairs take about {minutes} minutes"
+        return f"{command_of(folder)} --stage verdict{longer}", f"tests whether the places of the ranks matter{time}"
     record, sizes = ranks.load(folder.ranks), parameters_per_rank(folder)
     controls = controls_of(folder.root, read_result(folder.metrics), record, sizes)
     if controls is None or not any(SHUFFLED in command for command in controls.missing.values()):
         return None
     options = f"--method {SHUFFLED} --lora.ranks_from {shlex.quote(str(folder.ranks))} --retrain.init scratch"
-    why = f"the same ranks in other layers; --stage verdict, with 8 pairs, takes about {minutes} minutes"
+    why = f"trains at the same ranks in other layers; --stage verdict would take about {minutes} minutes for 8 pairs"
     return f"{_further(folder, 'shuffled')} {options}", why
 
 

@@ -117,7 +117,11 @@ def _print_verdict(folder: RunFolder) -> None:
     console.print(Text(found["sentence"], style="bold"))
     for arm in found.get("arms", []):
         loss = sum(arm["losses"]) / len(arm["losses"])
-        behind = f", {signed(arm['difference'])} against learned" if arm.get("difference") is not None else ""
+        behind = (
+            f", loss minus that of the learned ranks {signed(arm['difference'])}"
+            if arm.get("difference") is not None
+            else ""
+        )
         score = (
             f", {found.get('metric', '')} {sum(arm['scores']) / len(arm['scores']):.4f}" if arm.get("scores") else ""
         )

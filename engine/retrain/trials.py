@@ -80,8 +80,8 @@ class Trials:
         warn_of_untrained_classes(self.data.train, self.data.evaluation["D_val"], "D_val", classes)
 
     def best(self, plan: Plan, prepare: Prepare, count: str) -> Trial:
-        """The trial with the best score on D_val; of equal scores, that with the lower loss. Runs only trials that are
-        not in the file. `count`: the number of trials as the log prints it.
+        """The trial with the best score on D_val; if scores are equal, the trial with the lower loss. Runs only trials
+        that are not in the file. `count`: the number of trials as the log prints it.
 
         Raises UserError when all trials diverged.
         """

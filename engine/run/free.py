@@ -58,8 +58,8 @@ def _left_in_groups() -> Iterator[float]:
 def _own_paths(controllers: str) -> Iterator[str]:
     """Relative paths of this process's group and of all groups around it, the root (`.`) last.
 
-    Inside a container the path may be the one outside it, which does not exist here: the container's own group is then
-    the root.
+    Inside a container, Linux may give the group's path outside the container. That path does not exist inside, where
+    the container's own group is the root.
     """
     with suppress(OSError):
         for line in _OWN.read_text(encoding="utf-8", errors="replace").splitlines():

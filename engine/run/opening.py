@@ -50,7 +50,7 @@ class AskedOf(Generic[F]):
 
     @property
     def replaces(self) -> bool:
-        """Whether new results grow beside the folder's old ones; a report is always drawn in the folder itself."""
+        """Whether new results are written beside the old ones; a report is always drawn in the folder itself."""
         return self.overwrite and self.stage != "report"
 
 

@@ -1,4 +1,4 @@
-"""--overwrite: new results grow in a hidden folder beside the old ones, and replace them once they are complete."""
+"""--overwrite: new results are written into a hidden folder beside the old ones, and replace them when complete."""
 
 import dataclasses
 import logging
@@ -27,7 +27,7 @@ def workplace(asked: AskedOf[F]) -> F:
 
 @contextmanager
 def replacing(asked: AskedOf[F], resuming: Sequence[Refusal[F]]) -> Iterator[F]:
-    """The folder in which the new results grow; if the body ends without an error, they replace the old ones.
+    """The folder into which the new results are written; if the body ends without an error, they replace the old ones.
 
     Half-done new results are resumed if `resuming` allows it. Otherwise they are set aside and fresh ones begin; if
     the fresh ones are refused before they have begun to train, the half-done ones are put back. Raises UserError when
@@ -75,8 +75,8 @@ def _open(asked: AskedOf[F], places: Places, folder: F, resuming: Sequence[Refus
     for refuse in resuming:
         refuse(at_work)
     log.info(
-        "--overwrite: the new results %s in %s; %s is not touched until they are complete",
-        "resume" if resumed else "grow", folder.root, asked.folder.root,
+        "--overwrite: %s in %s; %s is not touched until they are complete",
+        "resuming the half-done new results" if resumed else "writing the new results", folder.root, asked.folder.root,
     )  # fmt: skip
 
 
@@ -121,7 +121,7 @@ def _seed(growing: Path, kept: Sequence[Path], sums: dict[str, str]) -> None:
     for path in kept:
         if path.is_dir():
             shutil.copytree(path, growing / path.name, symlinks=True, copy_function=_link)
-        else:  # copied, as an editor may write into the old file while the new results grow
+        else:  # copied, as an editor may write into the old file while the new results are written
             shutil.copy2(path, growing)
     write_json(growing / RECORD, {_BEGAN_WITH: sums})
 

@@ -41,7 +41,7 @@ class Places:
 
     @property
     def growing(self) -> Path:
-        """Where new results grow until they are complete."""
+        """Where new results are written until they are complete."""
         return self.root.with_name(f".{self.root.name}.overwrite")
 
     @property

@@ -79,6 +79,6 @@ def _of_weights(config: RunConfig) -> Hashable:
 
 def _changed(what: str, first: Cell, other: Cell) -> Outdated:
     return Outdated(
-        f"{what} when {first.folder.root} was trained than when {other.folder.root} was; bring back those of one of "
-        f"them, and remove the cells that were trained on the others"
+        f"{what} when {first.folder.root} was trained than when {other.folder.root} was; bring back what one of the "
+        f"two was trained with, and remove the cells that were trained with the other"
     )

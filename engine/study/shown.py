@@ -37,7 +37,7 @@ def _other_cells(folder: StudyFolder, finished: set[str]) -> str | None:
     shown = set(found.to_pylist())
     parts = {"lacks": finished - shown, "still has": shown - finished}
     words = [f"{verb} {_few(sorted(names))}" for verb, names in parts.items() if names]
-    return f"the table below is of an earlier time: it {' and '.join(words)}" if words else None
+    return f"the table below was written earlier: it {' and '.join(words)}" if words else None
 
 
 def _few(names: list[str]) -> str:

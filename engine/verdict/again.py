@@ -86,8 +86,8 @@ def tell_ignored(request: Request, folder: RunFolder) -> None:
     other = [f"--{key}" for key in sorted(request.given.command) if key in ran and ran[key] != asked[key]]
     if other:
         log.warning(
-            "--stage verdict: %s: not read, as the verdict is about the ranks in %s; for other ranks give --name and "
-            "--answer.from %s", ", ".join(other), folder.ranks, folder.root,
+            "--stage verdict does not read %s, as the verdict is about the ranks in %s; for other ranks give --name "
+            "and --answer.from %s", ", ".join(other), folder.ranks, folder.root,
         )  # fmt: skip
 
 

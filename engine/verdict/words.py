@@ -63,7 +63,7 @@ def unchanged(shuffle: str, record: RankRecord) -> str:
     if not all_equal(record):
         return (
             f"Not tested: all layers of one {shuffle} have equal ranks, so that a shuffle changes nothing; whether it "
-            f"matters which {shuffle}s have them is not known. No pair was trained."
+            f"matters which {shuffle} has which rank is not known. No pair was trained."
         )
     return (
         f"Places do not matter here: all layers of one {shuffle} have equal ranks, so that a shuffle changes nothing; "
@@ -80,7 +80,10 @@ def about_rows(rows: int) -> str:
     """A warning if only few rows judged; "" if there were enough."""
     if rows >= FEWEST_ROWS:
         return ""
-    return f"This is about these {rows} held-out rows: with fewer than {FEWEST_ROWS}, other rows may answer otherwise."
+    return (
+        f"This verdict holds for these {rows} held-out rows only: with fewer than {FEWEST_ROWS}, other rows may give "
+        f"another verdict."
+    )
 
 
 def enough(record: RankRecord) -> str:
@@ -118,7 +121,7 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
     if pairs is None and not all_equal(arms.record):
         return f"To know more, compare these ranks, which have {arms.parameters:,} parameters, with others: {uniform}"
     if ending == "equal":
-        return f"Choose by cost alone: these ranks have {arms.parameters:,} parameters; or {uniform}"
+        return f"Choose by cost alone: keep these ranks, which have {arms.parameters:,} parameters, or {uniform}"
     if pairs is not None and pairs.count >= LOOKS[-1]:
         return f"{_after_the_last(pairs)} To be safe, {uniform}"
     minutes = f"{arms.config.verdict.minutes:g} minutes"

@@ -19,9 +19,9 @@ class Sama(Hypergradient):
     optimiser is SGD, D is the identity, and the term is that of `darts`. Error: second order in the radius. Adam's
     bias correction is left out, which makes the term too large by the factor (1 - b1^t) / sqrt(1 - b2^t) (6.5 at step
     10, 3.2 at 100, 1.3 at 1000). Gradient clipping is not differentiated either, as in Betty's own `sama`: in a step
-    whose gradient was clipped, D is that of the clipped gradient, and the term is too large by |gradient| / clip or
-    more, and turned. Source: SAMA (Choe et al. 2023) by Betty's `precondition`; the radius is that of `darts`, as
-    Betty's 1.0 is far outside the linear range of LoRA weights.
+    whose gradient was clipped, D is that of the clipped gradient, and the term is too large by the factor |gradient| /
+    clip or more, and points in another direction. Source: SAMA (Choe et al. 2023) by Betty's `precondition`; the
+    radius is that of `darts`, as Betty's 1.0 is far outside the linear range of LoRA weights.
     """
 
     name = "sama"

@@ -1,9 +1,9 @@
 """The layers of a model that can have LoRA: their names, their shapes, and which of them the targets name.
 
 In a model that also reads images or sound, these are the layers of its text decoder: rows of text do not pass through
-the others, so that LoRA there would stay untrained and yet count in the budget and in the mean rank. The others are
-what lies outside the decoder, where the configuration names one, and any part that is itself a model which does not
-read text. So a projection beside such a part, within the decoder, can still be named; all-linear does not take it.
+the others, so that LoRA there would stay untrained and yet count in the budget and in the mean rank. The other layers
+lie outside the decoder (if the configuration names one), or inside a part that is itself a model and reads no text. A
+projection that lies in the decoder beside such a part can still be named as a target; all-linear does not take it.
 """
 
 import logging

@@ -80,7 +80,7 @@ def warn_of_gap(template: Template, file: str | None) -> None:
     """
     if template.gap:
         log.warning(
-            "the chat template, %s: %s; so the model is asked to go on where it did not learn to",
+            "the chat template, %s: %s; so in use the model must continue a prompt that it did not learn to continue",
             file or "the model's own", template.gap,
         )  # fmt: skip
 

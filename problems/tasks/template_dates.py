@@ -23,7 +23,8 @@ _PERCENT = "<percent>"
 _FENCE = "\ue000"  # no template writes this character
 _VALUES = [("%%", _PERCENT), *((code, _MOMENT.strftime(code)) for code in CODES), (_PERCENT, "%")]
 _REPLACED = "".join(f" | replace('{code}', {value!r})" for code, value in _VALUES)
-# The line's end is there for a template that begins with white space: Jinja takes this one away, and none of its own.
+# The macro ends with a line break because Jinja removes the line break after it; without it, Jinja would remove white
+# space with which the template itself begins.
 _FIXED = f"{{%- macro strftime_now(format) -%}}{{{{- format{_REPLACED} -}}}}{{%- endmacro %}}\n"
 """A macro that stands for the function of this name, which transformers gives to templates."""
 

@@ -25,8 +25,8 @@ _MARKS, _COMMENT = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}"), re.compile(r
 _PROBE = [{"role": "user", "content": "quagmire"}, {"role": "assistant", "content": "zeppelin"}]
 _MISMATCH = "writes the beginning of a conversation in another way when more turns follow"
 _UNPROMPTED = (
-    "begins an answer otherwise than its prompt for an answer (add_generation_prompt) ends, as where only one of them "
-    "has <think>"
+    "writes other text at the end of its prompt for an answer (add_generation_prompt) than before an answer in a "
+    "conversation, such as <think> in only one of the two"
 )
 _TORN = "is used with a tokenizer that adds tokens to each piece of a conversation"
 _EMPTY = "leaves out the text of a turn, whether it is given as a text or as a list of parts"
@@ -291,7 +291,7 @@ def refusal(
     name = file or f"the model's own ({tokenizer.name_or_path})"
     if isinstance(error, RowRefused):
         return UserError(
-            f"{where}: the chat template, {name}, refuses it ({error}); change the row, or give another "
+            f"{where}: the chat template, {name}, refuses this row ({error}); change the row, or give another "
             f"template with --task.chat_template"
         )
     return UserError(

@@ -235,7 +235,7 @@ def test_what_a_report_does_not_take_of_the_command_line_is_said(log_lines: list
     ran = with_values(parse([]).config, {"lora.k": 8})
     tell_unread_by_report(request.given, request.config, ran, Path("runs/a/config.yaml"))
     assert log_lines == [
-        "WARNING --stage report: --search.steps, --seed: not read, as the report uses runs/a/config.yaml"
+        "WARNING --stage report does not read --search.steps, --seed: it takes these settings from runs/a/config.yaml"
     ]
 
 

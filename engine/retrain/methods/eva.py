@@ -121,8 +121,8 @@ class _Inputs:
         if not first and int(self._places(batch, None).sum()) < self.most:
             return
         inputs: dict[str, Any] = {name: value for name, value in batch.items() if name != "labels"}
-        # The logits are not read, and those of a large vocabulary would fill the memory. A place, not a number of
-        # places: Gemma 4 would also cut the inputs of some layers to that number.
+        # The logits are not read, and those of a large vocabulary would fill the memory. logits_to_keep is given as a
+        # position: given a count, Gemma 4 would also cut the inputs of some layers to that many tokens.
         if "logits_to_keep" in signature(model.forward).parameters:
             inputs["logits_to_keep"] = torch.zeros(1, dtype=torch.long, device=batch["input_ids"].device)
         model(**inputs)

@@ -108,8 +108,8 @@ def above_one_threshold(values: Tensor, sizes: Sequence[int], budget: int) -> Te
     """The components to keep, boolean [layers, k]: those above the lowest threshold, the same for all layers, at which
     the components fit `budget` LoRA parameters.
 
-    `values` [layers, k], descending in each layer, alone decide the order, not the size of a component; of equal
-    values, that of the earlier layer comes first. `sizes` [layers]: parameters of one component.
+    `values` [layers, k], descending in each layer, alone decide the order; the size of a component does not count. If
+    values are equal, the component of the earlier layer comes first. `sizes` [layers]: parameters of one component.
     """
     order = values.flatten().argsort(descending=True, stable=True)
     costs = torch.tensor(sizes).repeat_interleave(values.shape[1])[order]

@@ -57,7 +57,7 @@ def test_the_verdict_is_named_with_its_time_until_it_is_there(tiny_config: Confi
     command, why = next_step(request)
     assert command == f"python run.py --config {folder.config} --stage verdict{said}"
     assert parsed(command).stage == "verdict"
-    assert why.endswith(f"8 pairs: about {round(seconds * 20 / 60)} minutes")
+    assert why.endswith(f"8 pairs take about {round(seconds * 20 / 60)} minutes")
     write_json(folder.verdict_summary, {})
     assert "--stage verdict" not in next_step(request)[0]
 
@@ -66,7 +66,7 @@ def test_the_time_counts_the_arms_of_the_verdict(tiny_config: Config) -> None:
     request, folder = asked(tiny_config("--verdict.arms", "[uniform,random]"))
     ranks.save(answered_record(), folder.ranks)
     write_json(folder.metrics, {"metrics": {"a": 1}, "seconds": {"retrain": 30.0, "total": 9.0}})
-    assert next_step(request)[1].endswith("8 pairs: about 18 minutes")  # 8 x 4 + 4 trainings of half a minute
+    assert next_step(request)[1].endswith("8 pairs take about 18 minutes")  # 8 x 4 + 4 trainings of half a minute
 
 
 def test_after_a_search_the_verdict_is_named_too_if_it_can_say_anything(
@@ -76,7 +76,7 @@ def test_after_a_search_the_verdict_is_named_too_if_it_can_say_anything(
     ranks.save(answered_record(), folder.ranks)
     (_, (command, why)) = next_steps(request)
     assert parsed(command).stage == "verdict"
-    assert "up to 15 minutes" in why
+    assert "stops after 15 minutes" in why
     print_next(request)
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["next", "or"]
     sizes = {layer.name: number for number, layer in enumerate(answered_record().layers, start=1)}

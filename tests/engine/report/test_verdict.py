@@ -107,5 +107,11 @@ def test_the_last_words_have_the_sentence_the_arms_and_the_way_on(
 ) -> None:
     print_verdict(folder)
     said = capsys.readouterr().out
-    for words in (FOUND["sentence"], "shuffled", "+0.2000 against learned", *FOUND["notes"], FOUND["recommendation"]):
+    for words in (
+        FOUND["sentence"],
+        "shuffled",
+        "minus that of the learned ranks +0.2000",
+        *FOUND["notes"],
+        FOUND["recommendation"],
+    ):
         assert words in said

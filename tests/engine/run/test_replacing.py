@@ -88,7 +88,7 @@ def test_complete_new_results_replace_the_old_ones(asked: Callable[..., Asked], 
 def test_the_same_command_goes_on_where_it_was_stopped(asked: Callable[..., Asked], log_lines: list[str]) -> None:
     grow(asked(), "config.yaml", "half.txt")
     assert grow(asked(), "more.txt") == {"config.yaml", "half.txt"}
-    assert any("the new results resume in" in line for line in log_lines)
+    assert any("resuming the half-done new results in" in line for line in log_lines)
 
 
 def test_what_did_not_begin_to_train_leaves_nothing(asked: Callable[..., Asked]) -> None:

@@ -60,5 +60,5 @@ def test_a_table_that_is_not_of_the_finished_cells_is_said_to_be_old(
         return capsys.readouterr().out.splitlines()[1]
 
     assert said(*names[1:]) == "| a | b |"
-    assert said(names[1]) == f"the table below is of an earlier time: it lacks {names[2]}"
-    assert said(*names) == f"the table below is of an earlier time: it still has {names[0]}"
+    assert said(names[1]) == f"the table below was written earlier: it lacks {names[2]}"
+    assert said(*names) == f"the table below was written earlier: it still has {names[0]}"

@@ -246,4 +246,6 @@ def test_settings_that_would_have_made_other_ranks_are_said_to_do_nothing(
     write_text(folder.config, to_yaml(tiny_config("--search.steps", "3")))
     tell_ignored(asked(), folder)
     (line,) = log_lines
-    assert line.startswith("WARNING --stage verdict: --answer.budget: not read, as the verdict is about the ranks in ")
+    assert line.startswith(
+        "WARNING --stage verdict does not read --answer.budget, as the verdict is about the ranks in "
+    )

@@ -100,7 +100,7 @@ def test_where_lora_has_learned_nothing_the_verdict_says_so_and_proposes_no_rank
 def test_few_rows_and_the_rank_that_is_enough_are_notes(tmp_path: Path) -> None:
     assert written(tmp_path, None)["notes"] == []
     (about,) = written(tmp_path, shown(8, 0.2))["notes"]
-    assert f"about these {ROWS} held-out rows" in about
+    assert f"for these {ROWS} held-out rows only" in about
     record = dataclasses.replace(RECORD, evidence=evidence_of())
     found = written(tmp_path, shown(8, 0.2), record=record)
     assert found["enough_rank"] == evidence_of().sufficient_rank(record.tolerance)

@@ -151,7 +151,7 @@ def test_a_row_that_the_template_refuses_is_told_in_its_words() -> None:
     with pytest.raises(RowRefused, match="No system turn here") as caught:
         Template(tokenizer).labelled([SYSTEM, *TURNS])
     error = str(refusal(caught.value, "--task.path: a.jsonl, row 7", "my.jinja", tokenizer))
-    assert error.startswith("--task.path: a.jsonl, row 7: the chat template, my.jinja, refuses it (No system")
+    assert error.startswith("--task.path: a.jsonl, row 7: the chat template, my.jinja, refuses this row (No system")
 
 
 class Merging:
@@ -231,7 +231,7 @@ def test_a_template_that_leaves_the_words_out_is_refused() -> None:
 def test_a_prompt_that_does_not_match_its_answer_is_told_apart_from_later_turns() -> None:
     thoughtful = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>{% endif %}")
     assert thoughtful != CHATML
-    with pytest.raises(TemplateRefused, match=r"^begins an answer otherwise than its prompt for an answer"):
+    with pytest.raises(TemplateRefused, match=r"^writes other text at the end of its prompt for an answer"):
         Template(chat_tokenizer(thoughtful)).labelled(TURNS[:2])
     marked = Template(
         chat_tokenizer(OURS["marked"].replace("assistant\n{% endif %}", "assistant\n<think>{% endif %}"))
@@ -249,7 +249,7 @@ def test_real_ones_are_refused_or_told(name: str) -> None:
     text, marked = shipped(name), shipped(f"{name}_training")
     if text is None or marked is None:
         pytest.skip(f"needs trl's template {name}: uv pip install trl")
-    with pytest.raises(TemplateRefused, match=r"^begins an answer otherwise"):
+    with pytest.raises(TemplateRefused, match=r"^writes other text at the end"):
         Template(chat_tokenizer(text)).labelled(TURNS[:2])
     assert "<think>" in Template(chat_tokenizer(marked)).gap
 
