@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from configs.errors import UserError
-from configs.requests import Request
+from configs.requests import Given, Request
 from configs.schema import RunConfig, StudyConfig
 from configs.schema_study import ProbeConfig
 from configs.values import with_values
@@ -107,6 +107,24 @@ def test_finished_cells_are_not_run_again(study: tuple[RunConfig, StudyFolder]) 
     before = {path: path.stat().st_mtime_ns for path in folder.cells.glob("*/metrics.json")}
     run_request(Request(config, "all", False, "study.yaml"), StopRequest())
     assert {path: path.stat().st_mtime_ns for path in folder.cells.glob("*/metrics.json")} == before
+
+
+@pytest.mark.trains
+def test_an_export_that_finished_cells_lack_is_told(
+    study: tuple[RunConfig, StudyFolder], log_lines: list[str]
+) -> None:
+    config, folder = study
+    before = folder.config.read_bytes()
+    for value, told in (("true", 1), ("false", 0)):
+        log_lines.clear()
+        given = Given(frozenset({"export.merged"}))
+        asked = with_values(config, {"export.merged": value == "true"})
+        run_request(Request(asked, "all", False, "study.yaml", given), StopRequest())
+        found = [
+            line for line in log_lines if line.startswith("WARNING --export.merged: 4 of the finished cells were")
+        ]
+        assert len(found) == told
+    folder.config.write_bytes(before)
 
 
 @pytest.mark.trains
