@@ -76,7 +76,7 @@ def test_after_a_search_the_verdict_is_named_too_if_it_can_say_anything(
     ranks.save(answered_record(), folder.ranks)
     (_, (command, why)) = next_steps(request)
     assert parsed(command).stage == "verdict"
-    assert "stops after 15 minutes" in why
+    assert "stops after 14 minutes" in why
     print_next(request)
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["next", "or"]
     sizes = {layer.name: number for number, layer in enumerate(answered_record().layers, start=1)}

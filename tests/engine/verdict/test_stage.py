@@ -135,7 +135,7 @@ def test_a_signal_goes_before_a_damaged_file(verdict: Callable[..., Any], tmp_pa
 def test_a_signal_stops_it_and_time_that_ends_before_the_first_pair_is_said(verdict: Callable[..., Any]) -> None:
     with pytest.raises(Interrupted):
         verdict(FakeLauncher(better(0.3), stop_after=3, code=130))
-    with pytest.raises(UserError, match=r"^--verdict.minutes: 15 minutes are over, and the first pair"):
+    with pytest.raises(UserError, match=r"^--verdict.minutes: 14 minutes are over, and the first pair"):
         verdict(FakeLauncher(better(0.3), stop_after=1), "--name", "other")
 
 
