@@ -74,7 +74,7 @@ class LearnedRanks:
     @property
     def ranks(self) -> dict[str, int]:
         """Name of a layer in the base model -> its rank; a layer of rank 0 gets no LoRA."""
-        return {layer.name: layer.rank for layer in self.record.layers}
+        return self.record.ranks
 
     @property
     def shares(self) -> dict[str, tuple[float, float]] | None:

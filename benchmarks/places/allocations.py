@@ -94,7 +94,7 @@ def of_study(root: Path) -> Allocations:
         if record.rule != "random" or max(layer.rank for layer in record.layers) > 1:
             raise UserError(f"{folder.ranks}: its ranks are not random ranks of 0 and 1; --lora.cap 1 makes such")
         row = {"task": result["task"], "settings": "", "seed": seed, "draw": own.get("lora.draw", 0), "loss": loss}
-        rows.append(row | {layer.name: layer.rank for layer in record.layers})
+        rows.append(row | record.ranks)
         if rows[-1].keys() != rows[0].keys():
             raise UserError(f"{folder.ranks}: its layers are not those of the other cells")
     if not rows:

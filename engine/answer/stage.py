@@ -62,7 +62,7 @@ def answer(run: Workbench, tracker: Tracker = NOWHERE) -> None:
         record = ranks.load(folder.source_ranks)
     record = ranks.of_run(decided(_trusted(run, record), settings, sizes), run.config)
     # The report shows where ranks.json was edited: where it differs from these.
-    chosen = {layer.name: layer.rank for layer in record.layers}
+    chosen = record.ranks
     content = {"settings": ANSWERED.of(run.config), "seconds": time.perf_counter() - began, "ranks": chosen}
     write_json(folder.answer, content)
     save_lora_config(_for_trainers(run, record, searched.get("peft", {})), record, folder.lora_config, run.config)

@@ -77,6 +77,16 @@ class RankRecord:
         return sum(layer.rank for layer in self.layers) / len(self.layers)
 
     @property
+    def ranks(self) -> dict[str, int]:
+        """Name -> rank of every layer."""
+        return {layer.name: layer.rank for layer in self.layers}
+
+    @property
+    def all_equal(self) -> bool:
+        """Whether every layer has the same rank."""
+        return len({layer.rank for layer in self.layers}) == 1
+
+    @property
     def undecided(self) -> list[bool]:
         """For each layer whether its rank is undecided; False for every layer unless a threshold chose the ranks."""
         return [layer.decided is False for layer in self.layers]

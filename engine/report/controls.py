@@ -18,11 +18,9 @@ from engine.ranks import RankRecord
 from engine.ranks.controls import can_be_shuffled
 from engine.run.contents import read_result
 from engine.run.folder import RunFolder
-from engine.run.places import command_of
+from engine.run.places import command_of, sibling_name
 
-UNIFORM, SHUFFLED = "lora", "lora_shuffled"
-_LONGEST = 90
-"""A control's name begins with at most this many letters of its run's name, as the whole name may have only 100."""
+UNIFORM_METHOD, SHUFFLED_METHOD = "lora", "lora_shuffled"
 _NEEDED = ("method", "metrics", "lora_parameters", "settings")
 _FREE = ("method", "lora.r", "lora.ranks_from", "retrain.init")
 _FREE_SECTIONS = ("search.", "hypergradient.", "answer.")
@@ -46,15 +44,24 @@ class Compared:
 
 
 @dataclass(frozen=True)
+class Missing:
+    """A control that has not been run: its method, its ranks in words, and the command that runs it."""
+
+    method: str
+    what: str
+    command: str
+
+
+@dataclass(frozen=True)
 class Controls:
     """A run and its controls.
 
-    `metric`: the name of their scores. `runs`: the run itself, then its controls. `missing`: a control that has not
-    been run -> the command that runs it. `note`: what else a reader must know, or ""."""
+    `metric`: the name of their scores. `runs`: the run itself, then its controls. `missing`: the controls that have
+    not been run. `note`: what else a reader must know, or ""."""
 
     metric: str
     runs: list[Compared]
-    missing: dict[str, str]
+    missing: list[Missing]
     note: str
 
 
@@ -74,8 +81,8 @@ def controls_of(
     found = list(_beside(root, result["settings"], record))
     runs = [_compared(f"this run ({result['method']})", root.name, result, metric)]
     runs += [_compared(_what(other), place.name, other, metric) for place, other in found]
-    missing, notes = {}, []
-    if len({x.rank for x in record.layers}) == 1:
+    missing, notes = [], []
+    if record.all_equal:
         rank = record.layers[0].rank
         notes.append(f"Every layer has rank {rank}, so that uniform and shuffled ranks would be the same ranks.")
     elif root.parent.name != "cells":
@@ -94,26 +101,26 @@ def _from_search(result: Mapping[str, Any]) -> bool:
 def _missing(
     folder: RunFolder, result: Mapping[str, Any], record: RankRecord, found: Sequence[Mapping[str, Any]],
     sizes: Mapping[str, int],
-) -> dict[str, str]:  # fmt: skip
-    """The controls that were not found -> the command that makes each."""
+) -> list[Missing]:  # fmt: skip
+    """The controls that were not found."""
 
-    def command(name: str, method: str, *more: str) -> str:
+    def missing(what: str, name: str, method: str, *more: str) -> Missing:
         init = ("--retrain.init", "scratch") if _from_search(result) else ()
-        begin = command_of(folder, f"{folder.root.name[:_LONGEST]}-{name}")
-        return f"{begin} {shlex.join(('--method', method, *more, *init))}"
+        options = shlex.join(("--method", method, *more, *init))
+        return Missing(method, what, f"{command_of(folder, sibling_name(folder, name))} {options}")
 
     # The uniform rank with equally many parameters; the mean rank may cost more or less, as layers differ in size.
     per_rank = sum(sizes.values())
     cost = result["lora_parameters"] / per_rank if per_rank else record.mean_rank
-    missing, rank = {}, max(1, math.floor(cost + 0.5))
-    if not any(other["method"] == UNIFORM and other["settings"].get("lora.r") == rank for other in found):
+    absent, rank = [], max(1, math.floor(cost + 0.5))
+    if not any(other["method"] == UNIFORM_METHOD and other["settings"].get("lora.r") == rank for other in found):
         own = f" ({rank * per_rank:,} LoRA parameters, this run {result['lora_parameters']:,})"
         what = f"uniform ranks: {rank} in every layer{own if per_rank else ''}"
-        missing[what] = command("uniform", UNIFORM, "--lora.r", str(rank))
-    if not any(other["method"] == SHUFFLED for other in found) and not _cannot_be_shuffled(record, sizes):
-        more = ("--lora.ranks_from", str(folder.ranks))
-        missing["shuffled ranks: the same ones, in other layers"] = command("shuffled", SHUFFLED, *more)
-    return missing
+        absent.append(missing(what, "uniform", UNIFORM_METHOD, "--lora.r", str(rank)))
+    if not any(other["method"] == SHUFFLED_METHOD for other in found) and not _cannot_be_shuffled(record, sizes):
+        what, more = "shuffled ranks: the same ones, in other layers", ("--lora.ranks_from", str(folder.ranks))
+        absent.append(missing(what, "shuffled", SHUFFLED_METHOD, *more))
+    return absent
 
 
 def _cannot_be_shuffled(record: RankRecord, sizes: Mapping[str, int]) -> bool:
@@ -142,10 +149,10 @@ def _beside(root: Path, settings: Mapping[str, Any], record: RankRecord) -> Iter
 
 def _controls(other: Mapping[str, Any], folder: RunFolder, settings: Mapping[str, Any], record: RankRecord) -> bool:
     """Whether the run with result `other` is a control of a run with these settings and ranks."""
-    if other["method"] not in (UNIFORM, SHUFFLED) or not _same_settings(settings, other["settings"]):
+    if other["method"] not in (UNIFORM_METHOD, SHUFFLED_METHOD) or not _same_settings(settings, other["settings"]):
         return False
     # A shuffle under the same settings may be that of another run's ranks.
-    return other["method"] == UNIFORM or _same_ranks(record, ranks.load(folder.ranks))
+    return other["method"] == UNIFORM_METHOD or _same_ranks(record, ranks.load(folder.ranks))
 
 
 def _same_settings(settings: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -159,7 +166,11 @@ def _same_ranks(record: RankRecord, shuffled: RankRecord) -> bool:
 
 
 def _what(result: Mapping[str, Any]) -> str:
-    return "shuffled ranks" if result["method"] == SHUFFLED else f"uniform, rank {result['settings'].get('lora.r')}"
+    return (
+        "shuffled ranks"
+        if result["method"] == SHUFFLED_METHOD
+        else f"uniform, rank {result['settings'].get('lora.r')}"
+    )
 
 
 def _compared(what: str, name: str, result: Mapping[str, Any], metric: str) -> Compared:

@@ -16,7 +16,7 @@ def edited_from(record: RankRecord | None, folder: RunFolder) -> dict[str, int]:
     chosen = read_answer(folder.answer).get("ranks", {})
     if record is None or not chosen:
         return {}
-    now = {x.name: x.rank for x in record.layers}
+    now = record.ranks
     return {name: chosen.get(name, 0) for name in {**now, **chosen} if chosen.get(name, 0) != now.get(name, 0)}
 
 
@@ -25,7 +25,7 @@ def edit_words(record: RankRecord | None, folder: RunFolder) -> str:
     edited = edited_from(record, folder)
     if record is None or not edited:
         return ""
-    now = {x.name: x.rank for x in record.layers}
+    now = record.ranks
     names = list({**now, **edited})
     short = dict(zip(names, short_names(names), strict=True))
     told = [f"{short[name]} {now.get(name, 0)} (was {rank})" for name, rank in edited.items()]

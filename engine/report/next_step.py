@@ -8,15 +8,15 @@ from configs.rules import SEARCHING
 from configs.schema import RunConfig
 from engine import ranks
 from engine.ranks.controls import can_be_shuffled
-from engine.report.controls import SHUFFLED, controls_of
+from engine.report.controls import SHUFFLED_METHOD, controls_of
 from engine.run.contents import parameters_per_rank, read_result
 from engine.run.folder import RunFolder
-from engine.run.places import command_of
+from engine.run.places import command_of, sibling_name
 from engine.terminal.console import console
 
 _PAIRS, _BESIDE = 8, 4
-"""The fewest pairs of a verdict, and how many trainings it takes beside them: two of the head alone, and the time of
-two for the evaluations."""
+"""The fewest pairs of a verdict, and what comes on top of them, counted in trainings: two of the head alone, and two
+for the time of the evaluations."""
 _LONG = 60
 """If a verdict would take more minutes than this, one shuffled run is proposed instead."""
 
@@ -75,9 +75,9 @@ def _comparison(request: Request, folder: RunFolder) -> tuple[str, str] | None:
         return f"{command_of(folder)} --stage verdict{longer}", f"tests whether the places of the ranks matter{time}"
     record, sizes = ranks.load(folder.ranks), parameters_per_rank(folder)
     controls = controls_of(folder.root, read_result(folder.metrics), record, sizes)
-    if controls is None or not any(SHUFFLED in command for command in controls.missing.values()):
+    if controls is None or all(one.method != SHUFFLED_METHOD for one in controls.missing):
         return None
-    options = f"--method {SHUFFLED} --lora.ranks_from {shlex.quote(str(folder.ranks))} --retrain.init scratch"
+    options = f"--method {SHUFFLED_METHOD} --lora.ranks_from {shlex.quote(str(folder.ranks))} --retrain.init scratch"
     why = f"trains at the same ranks in other layers; --stage verdict would take about {minutes} minutes for 8 pairs"
     return f"{_further(folder, 'shuffled')} {options}", why
 
@@ -87,7 +87,7 @@ def _can_be_shuffled(config: RunConfig, folder: RunFolder) -> bool:
     ranks differ."""
     record, sizes = ranks.load(folder.ranks), parameters_per_rank(folder)
     if not {layer.name for layer in record.layers} <= set(sizes):
-        return len({layer.rank for layer in record.layers}) > 1
+        return not record.all_equal
     return can_be_shuffled(record, sizes, config.verdict.shuffle)
 
 
@@ -131,6 +131,5 @@ def _search(request: Request, folder: RunFolder) -> tuple[str, str]:
 
 
 def _further(folder: RunFolder, more: str) -> str:
-    """The beginning of the command of a further run beside this one. Its name has at most 100 letters, as a name may
-    have no more."""
-    return command_of(folder, f"{folder.root.name[: 100 - len(more) - 1]}-{more}")
+    """The beginning of the command of a further run beside this one."""
+    return command_of(folder, sibling_name(folder, more))

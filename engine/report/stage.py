@@ -224,7 +224,7 @@ def _control_table(controls: Controls) -> dict[str, Any]:
     return {
         "columns": ["ranks", "run", "LoRA parameters", controls.metric, "loss", "loss at a fitted temperature"],
         "rows": rows,
-        "missing": controls.missing,
+        "missing": {one.what: one.command for one in controls.missing},
         "note": controls.note,
     }
 

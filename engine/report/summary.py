@@ -98,7 +98,7 @@ def _print_controls(result: dict[str, Any], record: RankRecord | None, folder: R
         loss += "" if x.calibrated is None else f" ({x.calibrated:.4f} at a fitted temperature)"
         size = f"{x.parameters:,} LoRA parameters"
         console.print(f"  {x.what:<{wide}}  {controls.metric} {x.score:.4f}{loss}, {size}", highlight=False)
-    for line in (controls.note, *(f"not run yet, {what}:\n  {made}" for what, made in controls.missing.items())):
+    for line in (controls.note, *(f"not run yet, {one.what}:\n  {one.command}" for one in controls.missing)):
         if line:
             console.print(line, highlight=False, soft_wrap=True)
 

@@ -38,6 +38,11 @@ def options_of(folder: RunFolder, name: str | None = None) -> list[str]:
     return [*config, *called, *(["--runs_folder", str(here.parent)] if moved else [])]
 
 
+def sibling_name(folder: RunFolder, suffix: str) -> str:
+    """The name of a further run beside this one, shortened to the 100 letters that a name may have."""
+    return f"{folder.root.name[: 100 - len(suffix) - 1]}-{suffix}"
+
+
 def command_of(folder: RunFolder, name: str | None = None) -> str:
     """The beginning of a command with `options_of`."""
     return f"{program()} {shlex.join(options_of(folder, name))}"

@@ -259,4 +259,6 @@ def _tell(found: Shown) -> None:
 
 def _tell_pace(seconds: float) -> None:
     """Logs how long the fewest and the most pairs take; `seconds`: the time of one pair."""
-    log.info("8 pairs take about %.0f minutes, 24 pairs %.0f", LOOKS[0] * seconds / 60, LOOKS[-1] * seconds / 60)
+    fewest, most = LOOKS[0], LOOKS[-1]
+    times = (seconds * fewest / 60, seconds * most / 60)
+    log.info("%d pairs take about %.0f minutes, %d pairs %.0f", fewest, times[0], most, times[1])

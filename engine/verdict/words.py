@@ -4,11 +4,12 @@ import math
 import shlex
 from collections.abc import Callable
 
+from configs.launch import PLAIN
 from engine.answer.words import NOTHING_LEARNED
 from engine.export.names import trained_at, trained_words
 from engine.ranks import RankRecord
 from engine.run.folder import RunFolder
-from engine.run.places import options_of
+from engine.run.places import options_of, sibling_name
 from engine.verdict.arms import SEEDS, Arms
 from engine.verdict.judge import LOOKS, Ending, Pairs
 
@@ -60,7 +61,7 @@ def unchanged(shuffle: str, record: RankRecord) -> str:
             f"Nothing to gain: {NOTHING_LEARNED}, so that every layer got rank 1 and no places can matter; no pair "
             f"was trained."
         )
-    if not all_equal(record):
+    if not record.all_equal:
         return (
             f"Not tested: all layers of one {shuffle} have equal ranks, so that a shuffle changes nothing; whether it "
             f"matters which {shuffle} has which rank is not known. No pair was trained."
@@ -69,11 +70,6 @@ def unchanged(shuffle: str, record: RankRecord) -> str:
         f"Places do not matter here: all layers of one {shuffle} have equal ranks, so that a shuffle changes nothing; "
         f"no pair was trained."
     )
-
-
-def all_equal(record: RankRecord) -> bool:
-    """Whether every layer has the same rank."""
-    return len({layer.rank for layer in record.layers}) == 1
 
 
 def about_rows(rows: int) -> str:
@@ -97,7 +93,7 @@ def enough(record: RankRecord) -> str:
 
 
 def nothing_learned(record: RankRecord) -> bool:
-    """Whether a rule derived no ranks, as LoRA has learned nothing that D_val can see."""
+    """Whether a rule derived no ranks, as LoRA has learned nothing that shows on D_val."""
     return record.evidence is not None and not record.evidence.learned and record.rule in ("shares", "size")
 
 
@@ -118,7 +114,7 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
         return f"Use these ranks: {_python(options_of(run))} --stage retrain{again}"
     if ending == "worse":
         return f"Do not use these ranks; {uniform}"
-    if pairs is None and not all_equal(arms.record):
+    if pairs is None and not arms.record.all_equal:
         return f"To know more, compare these ranks, which have {arms.parameters:,} parameters, with others: {uniform}"
     if ending == "equal":
         return f"Choose by cost alone: keep these ranks, which have {arms.parameters:,} parameters, or {uniform}"
@@ -137,12 +133,12 @@ def _after_the_last(pairs: Pairs) -> str:
 
 
 def _command(run: RunFolder, name: str) -> str:
-    return _python(options_of(run, f"{run.root.name[:90]}-{name}"))
+    return _python(options_of(run, sibling_name(run, name)))
 
 
 def _python(options: list[str]) -> str:
     """The beginning of a command; `as_started` later puts the user's own way to start the program there."""
-    return f"python run.py {shlex.join(options)}"
+    return f"{PLAIN} {shlex.join(options)}"
 
 
 def _nats(*numbers: float, least: int = 3) -> Callable[[float], str]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from engine.ranks import LayerRank, RankRecord
 from engine.ranks.rules import kept_components, thresholds
-from tests.engine.ranks.test_evidence import evidence_of
+from tests.helpers.evidence import evidence_of
 
 # Layer -> (outputs, inputs).
 SHAPES = {"encoder.0.query": (8, 6), "encoder.0.value": (8, 8), "encoder.1.query": (4, 8)}

@@ -7,22 +7,8 @@ from typing import Any
 import pytest
 
 from configs.errors import UserError
-from engine.ranks.evidence import CurvePoint, Evidence, from_json, to_json, too_few
-
-
-def point(at: float, lost: float, error: float = 0.001, parameters: int | None = None) -> CurvePoint:
-    return CurvePoint(at, 0.3 + lost, error, 1.5, 1 - lost / 0.2, error / 0.2, parameters)
-
-
-def evidence_of(**changes: Any) -> Evidence:
-    fields: dict[str, Any] = {
-        "rows": 1000, "sources": 1000, "without": "head alone", "loss": 0.3, "gain": 0.2, "gain_standard_error": 0.01,
-        "share_total": 0.31, "switch_off": 0.312, "nodes": 3, "temperature": 1.5,
-        "rank_curve": (point(1, 0.05), point(2, 0.008), point(4, 0.001), point(8, 0.0, 0.0)),
-        "budget_rule": "shares",
-        "budget_curve": (point(0.25, 0.1, 0.01, 100), point(0.5, 0.006, 0.001, 200), point(1.0, 0.0, 0.001, 400)),
-    }  # fmt: skip
-    return Evidence(**(fields | changes))
+from engine.ranks.evidence import from_json, to_json, too_few
+from tests.helpers.evidence import evidence_of, point
 
 
 def test_enough_is_tested_from_k_downwards_up_to_the_first_failure() -> None:

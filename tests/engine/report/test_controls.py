@@ -1,7 +1,6 @@
 """Uniform and shuffled ranks beside a run: found among its neighbours, or made by commands that parse."""
 
 import dataclasses
-import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -12,39 +11,13 @@ import pytest
 from configs.files import to_yaml
 from configs.parser import parse
 from configs.schema import RunConfig
-from engine import ranks
 from engine.disk.files import write_text
 from engine.ranks import LayerRank, RankRecord
 from engine.report.controls import Controls, controls_of
 from engine.run.folder import RunFolder
+from tests.helpers.neighbours import RECORD, put, result_of
 
-SETTINGS: dict[str, Any] = {
-    "method": "autolora", "seed": 0, "model.name": "m", "lora.k": 8, "lora.r": 4, "lora.ranks_from": None,
-    "search.steps": 10, "hypergradient.type": "darts", "answer.rule": "threshold", "retrain.init": "scratch",
-    "retrain.learning_rate": 0.1,
-}  # fmt: skip
 SIZES = dict.fromkeys(("0.query", "0.value", "1.query"), 100)
-RECORD = RankRecord(8, (LayerRank("0.query", 3), LayerRank("0.value", 1), LayerRank("1.query", 4)))
-
-
-def result_of(method: str = "autolora", score: float = 0.5, **settings: Any) -> dict[str, Any]:
-    """A metrics.json; the settings are those of the run but for what is given, with `__` for a dot."""
-    given = {key.replace("__", "."): value for key, value in settings.items()}
-    return {
-        "method": method, "metrics": {"f1": score, "precision": 0.1}, "loss": 0.7, "calibrated_loss": 0.6,
-        "lora_parameters": 800, "settings": SETTINGS | {"method": method} | given,
-    }  # fmt: skip
-
-
-def put(root: Path, name: str, result: dict[str, Any], found: list[int] | None = None) -> RunFolder:
-    """A neighbour with these ranks."""
-    folder = RunFolder(root / name)
-    folder.root.mkdir(parents=True, exist_ok=True)
-    folder.metrics.write_text(json.dumps(result))
-    if found is not None:
-        layers = tuple(LayerRank(x.name, rank) for x, rank in zip(RECORD.layers, found, strict=True))
-        ranks.save(RankRecord(8, layers), folder.ranks)
-    return folder
 
 
 def beside(root: Path, result: dict[str, Any] | None = None, record: RankRecord | None = RECORD) -> Controls | None:
@@ -67,7 +40,7 @@ def test_the_controls_among_the_neighbours_are_found(tmp_path: Path) -> None:
         ("this run (autolora)", "mine", 0.5), ("uniform, rank 3", "u", 0.45), ("shuffled ranks", "s", 0.4),
     ]  # fmt: skip
     assert (controls.runs[1].parameters, controls.runs[1].loss, controls.runs[1].calibrated) == (800, 0.7, 0.6)
-    assert controls.missing == {}
+    assert controls.missing == []
     assert controls.note == ""
 
 
@@ -92,7 +65,7 @@ def test_a_uniform_run_of_another_rank_is_shown_and_the_one_of_this_cost_still_m
     controls = beside(tmp_path)
     assert controls is not None
     assert [run.what for run in controls.runs[1:]] == ["uniform, rank 8"]
-    assert next(iter(controls.missing)) == "uniform ranks: 3 in every layer (900 LoRA parameters, this run 800)"
+    assert controls.missing[0].what == "uniform ranks: 3 in every layer (900 LoRA parameters, this run 800)"
 
 
 @pytest.mark.parametrize("init", ["scratch", "search"])
@@ -108,7 +81,7 @@ def test_the_commands_for_what_is_missing_parse(
     assert controls is not None
     assert ("started from the searched weights" in controls.note) is (init == "search")
     runs = []
-    for command in controls.missing.values():
+    for command in (one.command for one in controls.missing):
         *started, script = shlex.split(command)[:3]
         assert (started, script) == (["uv", "run"], "my programs/run.py")
         arguments = shlex.split(command)[3:]
@@ -126,19 +99,19 @@ def test_a_cost_below_half_of_rank_1_asks_for_rank_1(tmp_path: Path) -> None:
     low = dataclasses.replace(RECORD, layers=tuple(LayerRank(str(i), int(i == 0)) for i in range(9)))
     controls = beside(tmp_path, result_of() | {"lora_parameters": 100}, low)
     assert controls is not None
-    assert next(iter(controls.missing.values())).endswith("--lora.r 1")
+    assert controls.missing[0].command.endswith("--lora.r 1")
 
 
 def test_the_uniform_rank_is_that_of_equal_cost_where_layers_differ_in_size(tmp_path: Path) -> None:
     controls = beside(tmp_path, result_of() | {"lora_parameters": 1700})  # of 300 a rank; the mean rank is below 3
     assert controls is not None
-    assert next(iter(controls.missing.values())).endswith("--lora.r 6")
+    assert controls.missing[0].command.endswith("--lora.r 6")
 
 
 def test_where_all_ranks_are_equal_no_control_differs(tmp_path: Path) -> None:
     controls = beside(tmp_path, record=RankRecord(8, (LayerRank("a", 2), LayerRank("b", 2))))
     assert controls is not None
-    assert controls.missing == {}
+    assert controls.missing == []
     assert controls.note.startswith("Every layer has rank 2")
 
 
@@ -146,7 +119,7 @@ def test_ranks_that_a_shuffle_cannot_change_are_not_to_be_shuffled(tmp_path: Pat
     """Layers of one size have equal ranks: the shuffled run had the same ranks."""
     found = controls_of(tmp_path / "mine", result_of(), RECORD, {"0.query": 1, "0.value": 2, "1.query": 3})
     assert found is not None
-    assert [what[:13] for what in found.missing] == ["uniform ranks"]
+    assert [one.what[:13] for one in found.missing] == ["uniform ranks"]
     assert "a shuffle would change nothing" in found.note
 
 
@@ -162,7 +135,7 @@ def test_a_run_that_is_named_from_within_has_the_same_controls(
 def test_a_cell_of_a_study_misses_nothing(tmp_path: Path) -> None:
     controls = controls_of(tmp_path / "cells" / "mine", result_of(), RECORD)
     assert controls is not None
-    assert controls.missing == {}
+    assert controls.missing == []
 
 
 def test_only_the_result_of_a_search_has_controls(tmp_path: Path) -> None:

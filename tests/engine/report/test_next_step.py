@@ -16,8 +16,8 @@ from engine import ranks
 from engine.disk.files import write_json, write_text
 from engine.report.next_step import next_step, next_steps, print_next
 from engine.run.folder import RunFolder
-from tests.engine.ranks.test_evidence import evidence_of
-from tests.engine.report.test_controls import put, result_of
+from tests.helpers.evidence import evidence_of
+from tests.helpers.neighbours import put, result_of
 from tests.helpers.rank_records import answered_record
 
 Config = Callable[..., RunConfig]
@@ -90,8 +90,10 @@ def test_after_a_search_the_verdict_is_named_too_if_it_can_say_anything(
     assert "--stage verdict" not in next_step(done)[0]
 
 
-def test_where_a_verdict_takes_long_it_is_one_shuffled_run(tiny_config: Config) -> None:
-    request, folder = asked(tiny_config())
+@pytest.mark.parametrize("place", ["runs", "lora_shuffled_study"])
+def test_where_a_verdict_takes_long_it_is_one_shuffled_run(tiny_config: Config, tmp_path: Path, place: str) -> None:
+    """The name of a folder once decided whether the shuffled run was there."""
+    request, folder = asked(tiny_config("--runs_folder", str(tmp_path / place)))
     ranks.save(answered_record(), folder.ranks)
     result = result_of() | {"lora_parameters": 1200, "seconds": {"retrain": 600.0, "total": 9.0}}
     write_json(folder.metrics, result)
@@ -101,7 +103,7 @@ def test_where_a_verdict_takes_long_it_is_one_shuffled_run(tiny_config: Config) 
     assert "about 200 minutes" in why
     put(folder.root.parent, "shuffled", result_of("lora_shuffled", 0.4))
     ranks.save(answered_record(), RunFolder(folder.root.parent / "shuffled").ranks)
-    assert "lora_shuffled" not in next_step(request)[0], "it has been run"
+    assert "--method lora_shuffled" not in next_step(request)[0], "it has been run"
 
 
 def test_a_run_with_the_longest_name_gets_a_command_that_is_allowed(tiny_config: Config) -> None:

@@ -28,8 +28,8 @@ from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.search import trajectory
 from engine.stages import run_stages
-from tests.engine.ranks.test_evidence import evidence_of
-from tests.engine.report.test_controls import put, result_of
+from tests.helpers.evidence import evidence_of
+from tests.helpers.neighbours import put, result_of
 from tests.helpers.pages import Page
 from tests.helpers.rank_records import answered_record
 

@@ -10,7 +10,7 @@ from engine import ranks
 from engine.report.summary import metric_words, print_result
 from engine.run.folder import RunFolder
 from engine.terminal.console import console
-from tests.engine.report.test_controls import put, result_of
+from tests.helpers.neighbours import put, result_of
 from tests.helpers.rank_records import answered_record
 
 
