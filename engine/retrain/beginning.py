@@ -17,7 +17,7 @@ def begin(run: Context, prepared: Prepared, data: Data) -> None:
     """
     if any(parameter.requires_grad for parameter in prepared.model.parameters()):
         batch = run.config.retrain.batch_size
-        check_memory(run, prepared.model, data, batch, per_weight=FIRST_ORDER, what="the retraining")
+        check_memory(run, prepared.model, data, batch, per_weight=FIRST_ORDER, section="retrain")
     run.begin()
     if prepared.record and run.processes.first:
         if prepared.new_ranks:

@@ -19,11 +19,11 @@ from problems.models.recompute import blocks_of, without_cache
 
 @dataclass(frozen=True)
 class Activations:
-    """Bytes at the peak of the backward pass of a batch: a part for any batch, and a part for each of its rows.
+    """Peak memory of a batch's backward pass, in bytes: `fixed` plus `row` for each of its rows.
 
     `fixed` and `row` if all blocks keep their activations; `fixed_again` and `row_again` if the blocks are computed
-    again, one at a time. `fixed` is what does not depend on the rows: copies of weights in the precision of the
-    arithmetic. `blocks`: how many blocks the model has; without blocks nothing can be computed again.
+    again, one at a time. `fixed` is for copies of weights in the precision of the arithmetic. `blocks`: how many
+    blocks the model has; without blocks nothing can be computed again.
     """
 
     fixed: float
@@ -40,8 +40,8 @@ class Activations:
 
 
 def activations(model: nn.Module, data: Data, compute: Compute, rows: int = 2) -> Activations:
-    """Measures the longest training row: for batches of several `rows` one and two copies of it, for batches of one
-    row the row and its first half.
+    """Measures two batches made of the longest training row: one and two copies of it or, if training batches have one
+    row (`rows`), the row's first half and the whole row.
 
     The measurement holds less memory than a training on as many rows: each activation is freed when the next layer
     has read it.
@@ -108,7 +108,8 @@ class _Count:
 
     @contextmanager
     def noting(self) -> Iterator[None]:
-        """Inside, a forward pass of the model is counted. It has no backward pass, as what it needs is not there."""
+        """In the `with` block, counts what a forward pass of the model would keep for its backward pass. Nothing is
+        really kept, so no backward pass is possible."""
         handles: list[RemovableHandle] = []
         for number, block in enumerate(blocks_of(self.model)):
             handles += [

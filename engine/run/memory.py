@@ -12,7 +12,7 @@ from configs.rules import WITHOUT_HEAD
 from configs.unread import DIFFERENCES
 from engine.run.activations import activations
 from engine.run.free import GIB, MIB, free
-from engine.run.savings import Training, savings
+from engine.run.savings import Section, Training, savings
 from engine.run.workbench import Workbench
 from problems.data import Data
 from problems.machine.compute import Compute
@@ -23,10 +23,12 @@ MARGIN = 1.1
 """The estimate is the computed sum times this factor, as allocators leave gaps."""
 _LOSS = 96 * MIB
 """Bytes that a language model's loss takes besides the logits of all tokens."""
+_WORDS: dict[Section, str] = {"search": "the search", "retrain": "the retraining"}
 
 
 def check_memory(
-    run: Workbench, model: nn.Module, data: Data, rows: int, *, per_weight: int, what: str, second_order: bool = False
+    run: Workbench, model: nn.Module, data: Data, rows: int, *, per_weight: int, section: Section,
+    second_order: bool = False
 ) -> None:  # fmt: skip
     """Logs the estimated peak of a training that is about to begin, and what is free, in GiB.
 
@@ -42,9 +44,9 @@ def check_memory(
     model.to(compute.device)
     rows = math.ceil(min(rows, len(data.train)) / run.processes.size)
     hypergradient = config.hypergradient
-    in_fp32 = what == "the search" and hypergradient.fp32_difference and hypergradient.type in DIFFERENCES
+    in_fp32 = section == "search" and hypergradient.fp32_difference and hypergradient.type in DIFFERENCES
     training = Training(
-        what=what, rows=rows, longest=max(data.train["length"][:]), held=activations(model, data, compute, rows),
+        section=section, rows=rows, longest=max(data.train["length"][:]), held=activations(model, data, compute, rows),
         again=config.model.gradient_checkpointing and config.method != "head", per_weight=per_weight,
         trained=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
         frozen=sum(parameter.nbytes for parameter in model.parameters() if not parameter.requires_grad),
@@ -53,16 +55,16 @@ def check_memory(
     )  # fmt: skip
     needed = MARGIN * training.bytes() + (_LOSS if config.task.type in WITHOUT_HEAD else 0)
     left = free(compute) / (1 if compute.device.type == "cuda" else run.processes.size)
-    if what not in run.told:
-        run.told.add(what)
+    if section not in run.told:
+        run.told.add(section)
         peak = _resident(compute) + needed
-        log.info("memory: about %.1f GiB at the peak of %s, %.1f GiB free", peak / GIB, what, left / GIB)
+        log.info("memory: about %.1f GiB at the peak of %s, %.1f GiB free", peak / GIB, _WORDS[section], left / GIB)
     if needed <= left:
         return
     found = ", ".join(saving.words for saving in savings(run, training))
     saving = f"; what saves most: {found}" if found else ""
     raise UserError(
-        f"--{training.section}.batch_size: {what} needs about {needed / GIB:.1f} GiB beyond what it already uses, "
+        f"--{section}.batch_size: {_WORDS[section]} needs about {needed / GIB:.1f} GiB beyond what it already uses, "
         f"and {left / GIB:.1f} GiB are free{saving}; --ignore_memory_estimate true tries anyway"
     )
 

@@ -41,9 +41,9 @@ def heed_data_of_ranks(run: "Workbench", stage: Stage) -> None:
     """Checks that a search or a grid chose the ranks on the training rows of this run, and with its base model; the
     model is compared when it is loaded.
 
-    If not, stage all raises Outdated, as its result would mix the two; --stage retrain, which takes any ranks, only
-    logs a warning, unless it starts from what was searched for other classes or another base model. All processes must
-    call this function.
+    If they are not the same, stage all raises Outdated, as its result would mix two data sets. --stage retrain takes
+    any ranks and only logs a warning; but it, too, raises Outdated if it would start from weights that were searched
+    for other classes or with another base model. All processes must call this function.
     """
     folder = run.folder
     places = {"autolora": folder.search_summary, **dict.fromkeys(CHOOSING_RANKS, folder.grid)}

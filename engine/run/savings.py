@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -14,19 +14,21 @@ from engine.run.activations import Activations
 from engine.run.workbench import Workbench
 
 FIRST_ORDER, OTHERS = 12, 28
-"""Bytes for each trained weight besides the weight itself. FIRST_ORDER, for a retraining and for searches that
-evaluate L_tr only at the current W: its gradient and AdamW's two moments. OTHERS, for hypergradients that also
-evaluate L_tr at other values of W: in addition W from before the inner step, a direction, and two more copies of W."""
+"""Bytes for each trained weight besides the weight itself. FIRST_ORDER (a retraining, and a search that takes L_tr
+only at the current W): the gradient and AdamW's two moments. OTHERS (hypergradients that take L_tr at other W, too):
+in addition W from before the inner step, a direction, and two copies of W."""
 SECOND_ORDER = 3
 """How many times as much a pass holds if its gradient is differentiated again: 2.5 for exact, 3.1 for cg (MiniLM)."""
+Section = Literal["search", "retrain"]
 _SHORTEST = 4
 """The smallest value of task.max_length."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """What decides the peak memory of a training, `what`.
+    """What decides the peak memory of a training.
 
+    `section`: the section of the configuration with its settings, "search" or "retrain".
     `rows` go through the model at a time in each process, the longest of them with `longest` tokens. `again`: whether
     the blocks are computed again in the backward pass. `per_weight`: bytes for each of the `trained` numbers besides
     the number itself. `frozen`: bytes of the weights that are not trained; `copied`: bytes of their fp32 copies.
@@ -34,7 +36,7 @@ class Training:
     derivatives are taken, for which the gradient's own graph is held, too.
     """
 
-    what: str
+    section: Section
     rows: int
     longest: int
     held: Activations
@@ -45,11 +47,6 @@ class Training:
     copied: int = 0
     in_fp32: bool = False
     second_order: bool = False
-
-    @property
-    def section(self) -> str:
-        """The section of the configuration with the settings of this training."""
-        return "search" if self.what == "the search" else "retrain"
 
     def bytes(self) -> float:
         """Bytes at the peak, besides what the process has when the training begins."""

@@ -69,7 +69,7 @@ def build_search(run: Workbench, *, second_order: bool) -> SearchEngine:
     per_weight = OTHERS if method.reads_weights_before else FIRST_ORDER
     if run.estimates_memory:
         check_memory(
-            run, model, data, config.search.batch_size, per_weight=per_weight, what="the search",
+            run, model, data, config.search.batch_size, per_weight=per_weight, section="search",
             second_order=second_order,
         )  # fmt: skip
     parts = data.train.select(d_tr), data.train.select(d_val)

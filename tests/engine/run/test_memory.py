@@ -32,7 +32,7 @@ def test_the_peak_is_told_once_a_training(
     model = searched_model(run)
     with caplog.at_level(logging.INFO, "autolora"):
         for _ in range(2):
-            check_memory(run, model, run.data, 8, per_weight=12, what="the search")
+            check_memory(run, model, run.data, 8, per_weight=12, section="search")
     (line,) = [r.getMessage() for r in caplog.records if r.getMessage().startswith("memory: ")]
     assert "GiB at the peak of the search" in line
 
@@ -45,7 +45,7 @@ def test_each_of_several_processes_holds_its_own_rows_alone(
     monkeypatch.setattr(Activations, "of", lambda self, rows, *, again: asked.append(rows) or 0.0)
     for processes, rows in ((1, 9), (2, 5), (4, 3)):
         run.processes = Processes(0, processes, 0)
-        check_memory(run, model, run.data, 9, per_weight=12, what="the search")
+        check_memory(run, model, run.data, 9, per_weight=12, section="search")
         assert asked.pop() == rows
 
 

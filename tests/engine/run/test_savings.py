@@ -13,14 +13,13 @@ from configs.values import with_values
 from engine.run import memory
 from engine.run.activations import Activations
 from engine.run.context import Context
-from engine.run.savings import FIRST_ORDER, OTHERS, Training, savings
+from engine.run.savings import FIRST_ORDER, OTHERS, Section, Training, savings
 from engine.search.stage import build_search
 from problems.machine.processes import ALONE, Processes
 
 MIB = 2**20
 BLOCKS = Activations(fixed=0, row=100 * MIB, fixed_again=0, row_again=20 * MIB, blocks=4)
 NO_BLOCKS = Activations(fixed=0, row=100 * MIB, fixed_again=0, row_again=100 * MIB, blocks=0)
-SEARCH, RETRAIN = "the search", "the retraining"
 
 
 class Bench:
@@ -34,12 +33,13 @@ class Bench:
 
 
 def proposed(
-    bench: Bench, what: str = SEARCH, held: Activations = BLOCKS, **changes: Any
+    bench: Bench, section: Section = "search", held: Activations = BLOCKS, **changes: Any
 ) -> dict[str, dict[str, Any]]:
     """The first key of each proposal -> its settings, after the run's own configuration has taken them."""
     settings: dict[str, Any] = {
-        "what": what, "rows": 16, "longest": 30, "held": held, "again": bench.config.model.gradient_checkpointing,
-        "per_weight": OTHERS if what == SEARCH else FIRST_ORDER, "trained": 10_000_000, "frozen": 800 * MIB,
+        "section": section, "rows": 16, "longest": 30, "held": held,
+        "again": bench.config.model.gradient_checkpointing,
+        "per_weight": OTHERS if section == "search" else FIRST_ORDER, "trained": 10_000_000, "frozen": 800 * MIB,
     }  # fmt: skip
     found = savings(cast(Any, bench), Training(**(settings | changes)))
     for saving in found:
@@ -68,10 +68,10 @@ CHECKPOINTING = "model.gradient_checkpointing"
     ],
 )
 def test_what_the_configuration_refuses_is_not_proposed(values: dict[str, Any], refused: str) -> None:
-    what = SEARCH if with_values(RunConfig(name="short"), values).method == "autolora" else RETRAIN
-    per_weight = FIRST_ORDER if what == RETRAIN or values.get("hypergradient.type") == "first_order" else OTHERS
+    section: Section = "search" if with_values(RunConfig(name="short"), values).method == "autolora" else "retrain"
+    per_weight = FIRST_ORDER if section == "retrain" or values.get("hypergradient.type") == "first_order" else OTHERS
     # So much is frozen that bf16 weights would save most, if they were allowed.
-    assert refused not in proposed(Bench(values), what, per_weight=per_weight, frozen=8000 * MIB)
+    assert refused not in proposed(Bench(values), section, per_weight=per_weight, frozen=8000 * MIB)
 
 
 @pytest.mark.unit
@@ -80,7 +80,7 @@ def test_a_search_without_such_limits_gets_them_proposed() -> None:
     assert CHECKPOINTING in proposed(Bench({}))
     assert proposed(Bench({}), frozen=8000 * MIB)["model.dtype"] == {"model.dtype": "bf16"}
     assert proposed(Bench({}), trained=900_000_000)["hypergradient.type"] == {"hypergradient.type": "first_order"}
-    assert "hypergradient.type" not in proposed(Bench({}), RETRAIN, trained=900_000_000)
+    assert "hypergradient.type" not in proposed(Bench({}), "retrain", trained=900_000_000)
 
 
 @pytest.mark.unit
@@ -104,30 +104,29 @@ def test_rows_are_halved_from_the_longest_that_there_is(longest: int, shorter: i
 
 @pytest.mark.unit
 @pytest.mark.parametrize(
-    ("what", "processes", "batch", "accumulation", "expected"),
+    ("section", "processes", "batch", "accumulation", "expected"),
     [
-        (SEARCH, 1, 16, 1, {"search.batch_size": 8, "search.gradient_accumulation": 2}),
-        (SEARCH, 1, 16, 4, {"search.batch_size": 8, "search.gradient_accumulation": 8}),
-        (SEARCH, 1, 3, 1, {"search.batch_size": 1, "search.gradient_accumulation": 3}),
-        (RETRAIN, 1, 6, 1, {"retrain.batch_size": 3, "retrain.gradient_accumulation": 2}),
-        (SEARCH, 4, 16, 1, {"search.batch_size": 8, "search.gradient_accumulation": 2}),
-        (RETRAIN, 4, 16, 1, {"retrain.batch_size": 8}),  # where several processes accumulate nothing
-        (SEARCH, 1, 1, 1, None),
+        ("search", 1, 16, 1, {"search.batch_size": 8, "search.gradient_accumulation": 2}),
+        ("search", 1, 16, 4, {"search.batch_size": 8, "search.gradient_accumulation": 8}),
+        ("search", 1, 3, 1, {"search.batch_size": 1, "search.gradient_accumulation": 3}),
+        ("retrain", 1, 6, 1, {"retrain.batch_size": 3, "retrain.gradient_accumulation": 2}),
+        ("search", 4, 16, 1, {"search.batch_size": 8, "search.gradient_accumulation": 2}),
+        ("retrain", 4, 16, 1, {"retrain.batch_size": 8}),  # where several processes accumulate nothing
+        ("search", 1, 1, 1, None),
     ],
 )
 def test_half_the_batch_is_a_key_and_a_number(
-    what: str, processes: int, batch: int, accumulation: int, expected: dict[str, int] | None
+    section: Section, processes: int, batch: int, accumulation: int, expected: dict[str, int] | None
 ) -> None:
-    section = "search" if what == SEARCH else "retrain"
     values = {f"{section}.batch_size": batch, f"{section}.gradient_accumulation": accumulation}
     bench = Bench(values, Processes(0, processes, 0))
-    found = proposed(bench, what, rows=-(-batch // processes), frozen=0, trained=0)
+    found = proposed(bench, section, rows=-(-batch // processes), frozen=0, trained=0)
     assert found.get(f"{section}.batch_size") == expected
 
 
 @pytest.mark.unit
 def test_three_are_named_as_options_the_largest_first() -> None:
-    training = Training(SEARCH, 16, 30, BLOCKS, again=False, per_weight=OTHERS, trained=1000, frozen=1000 * MIB)
+    training = Training("search", 16, 30, BLOCKS, again=False, per_weight=OTHERS, trained=1000, frozen=1000 * MIB)
     assert [saving.words for saving in savings(cast(Any, Bench({})), training)] == [
         "--model.gradient_checkpointing true",
         "--task.max_length 15",
