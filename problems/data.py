@@ -26,10 +26,10 @@ from problems.tasks.doubts import (
     warn_of_unknown_tokens,
     warn_of_untrained_classes,
 )
+from problems.tasks.labels import IGNORED
 
 log = logging.getLogger("autolora")
 
-NO_LABEL = -100
 """A token with this label does not count in a loss."""
 
 Batch = dict[str, Tensor] | tuple[dict[str, Tensor], ...]
@@ -92,7 +92,7 @@ def _labelled(rows: Dataset) -> Dataset:
     cells = rows.with_format("arrow")[:]["labels"].combine_chunks()
     if "list" not in str(cells.type):
         return rows
-    counted = pc.list_flatten(cells).to_numpy() != NO_LABEL
+    counted = pc.list_flatten(cells).to_numpy() != IGNORED
     counts = np.bincount(pc.list_parent_indices(cells).to_numpy()[counted], minlength=len(rows))
     if counts.all():
         return rows
@@ -195,7 +195,7 @@ def own_parts(
 
 def _count_labels(label: Any) -> int:
     """The number of labels that a loss averages over: 1 for a class or a number, else those that are not -100."""
-    return int((np.asarray(label) != NO_LABEL).sum()) if np.ndim(label) else 1
+    return int((np.asarray(label) != IGNORED).sum()) if np.ndim(label) else 1
 
 
 class EndlessLoader:

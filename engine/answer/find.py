@@ -14,7 +14,10 @@ def find_ranks(run: Workbench, tracker: Tracker = NOWHERE) -> None:
     UserError for what the user must change.
     """
     if not run.processes.of_first(run.folder.search_summary.exists):
-        search(run, tracker) if run.config.answer.from_run is None else take_over(run)
+        if run.config.answer.from_run is None:
+            search(run, tracker)
+        else:
+            take_over(run)
         run.processes.wait()
     run.compute.let_go()
     answer(run, tracker)

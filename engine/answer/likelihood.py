@@ -14,9 +14,9 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from problems.tasks.kind import Kind
+from problems.tasks.labels import IGNORED
 from problems.tasks.token_loss import summed_loss
 
-IGNORED = -100
 # Four temperatures per octave, from 1/2 to 16: a cubic spline through them gives the loss in between, to 1e-4 nats
 # also with the vocabulary of a language model. With two per octave, or with parabolas, it was off by up to 2e-2 there.
 _OCTAVE = 4

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from engine.ranks.evidence import ONE_SIDED, SEEN, CurvePoint, Evidence
+from engine.ranks.evidence import ONE_SIDED, SEEN, CurvePoint, Evidence, interval
 from engine.ranks.grid import short_names
 from engine.ranks.record import LayerRank, RankRecord
 
-NOTHING_LEARNED = "LoRA has not learned anything that D_val can see"
+NOTHING_LEARNED = "LoRA has not learned anything that shows on D_val"
 LONGEST_BAR = 24
 """Letters of the bar of the largest share."""
 
@@ -50,9 +50,9 @@ def kept_words(point: CurvePoint) -> str:
     """The part of the gain that a cut keeps, in percent, with its 90 % interval."""
     if point.kept <= 0:
         return "nothing"
-    low, high = (point.kept + sign * ONE_SIDED * point.kept_standard_error for sign in (-1, 1))
-    interval = f" ({100 * max(0.0, low):.0f} to {100 * high:.0f})" if point.kept_standard_error > 0 else ""
-    return f"{100 * point.kept:.0f} %{interval}"
+    low, high = interval(point.kept, point.kept_standard_error)
+    limits = f" ({100 * max(0.0, low):.0f} to {100 * high:.0f})" if point.kept_standard_error > 0 else ""
+    return f"{100 * point.kept:.0f} %{limits}"
 
 
 def seen_layers(record: RankRecord) -> list[tuple[str, LayerRank]]:

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, PeftConfig, PeftModel, TaskType
+from peft import LoraConfig, PeftConfig, PeftModel
 from transformers import PreTrainedModel
 
 from configs.places import PACKAGE, portable_name
@@ -13,7 +13,7 @@ from engine.disk.files import write_json, write_text
 from engine.export.names import ADAPTER_CONFIG, what_parts_lose
 from engine.ranks import RankRecord
 from problems.models.attach import ADAPTER, attach, keep_block_sparse, lora_config, lora_layers
-from problems.models.layers import HEADS
+from problems.models.layers import heads_of_peft
 from problems.models.parts import layer_ranks
 from problems.models.places import GGUF
 from problems.tasks.kind import Kind
@@ -114,8 +114,7 @@ def save_lora_config(settings: PeftConfig, record: RankRecord, folder: Path, con
 
 def _trained_whole(settings: LoraConfig) -> list[str]:
     """Modules trained whole, without those that PEFT adds by itself for a class head."""
-    known = HEADS if settings.task_type in (TaskType.SEQ_CLS, TaskType.TOKEN_CLS) else ()
-    return sorted(set(settings.modules_to_save or []) - set(known))
+    return sorted(set(settings.modules_to_save or []) - set(heads_of_peft(settings.task_type)))
 
 
 def hub_name(model: ModelConfig) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from engine.ranks import LayerRank, RankRecord, count_parameters
+from problems.models.parts import matches
 
 UNIFORM, GIVEN, SHUFFLED, RANDOM = "uniform", "given", "shuffled", "random"
 GRID, MODULES, OPTUNA = "grid", "modules", "optuna"
@@ -32,9 +33,7 @@ def by_target(names: Sequence[str], rank: Mapping[str, int], k: int) -> RankReco
     `rank`: target (a name or the end of one) -> rank. If two targets match a layer, the longer one decides.
     """
     targets = sorted(rank, key=len, reverse=True)
-    layers = tuple(
-        LayerRank(name, next(rank[t] for t in targets if name == t or name.endswith(f".{t}"))) for name in names
-    )
+    layers = tuple(LayerRank(name, next(rank[t] for t in targets if matches(name, t))) for name in names)
     return RankRecord(k, layers, rule=GRID)
 
 
@@ -106,7 +105,8 @@ def random_ranks(
 
     The ranks never exceed the budget, nor what a layer can have. If all layers have the same shape and the budget is
     that of uniform ranks, they meet it exactly. Otherwise what is left is less than one component of any layer that
-    is not yet at its highest rank. `highest`: if not given, k, or more if the budget needs it.
+    is not yet at its highest rank. `highest`: if None, k or, if ranks up to k cannot
+    use up the budget, the lowest rank that can.
     """
     generator, sizes = np.random.default_rng(draw), _sizes({name: shapes[name] for name in names})
     size = np.array([sizes[name] for name in names])

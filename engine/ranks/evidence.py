@@ -20,6 +20,12 @@ answer."""
 LEAST_ROWS = 8
 """With fewer rows of D_val nothing is measured: what is chosen on one half of them is measured on the other half."""
 
+
+def interval(value: float, standard_error: float) -> tuple[float, float]:
+    """The 90 % interval around a measured value."""
+    return value - ONE_SIDED * standard_error, value + ONE_SIDED * standard_error
+
+
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
 
 
@@ -92,7 +98,7 @@ class Evidence:
 
     @property
     def learned(self) -> bool:
-        """Whether LoRA has learned anything that D_val can see."""
+        """Whether LoRA has learned anything that shows on D_val."""
         return self.gain > SEEN * self.gain_standard_error
 
     def sufficient_rank(self, tolerance: float) -> int | None:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from engine.answer.words import conclusion, gain_words, kept_words, overfitting_words
 from engine.ranks import RankRecord
-from engine.ranks.evidence import ONE_SIDED, SEEN, CurvePoint
+from engine.ranks.evidence import SEEN, CurvePoint, interval
 from engine.ranks.grid import short_names
 
 Table = tuple[list[str], list[list[str]]]
@@ -81,8 +81,7 @@ def _shares(record: RankRecord) -> tuple[pd.DataFrame, str]:
         share, error = layer.layer_share, layer.layer_share_standard_error
         if share is None or error is None:
             continue
-        low, high = (scale * (share + sign * ONE_SIDED * error) for sign in (-1, 1))
-        rows.append((layer.name, short, scale * share, low, high, share > SEEN * error))
+        rows.append((layer.name, short, scale * share, *interval(scale * share, scale * error), share > SEEN * error))
     return pd.DataFrame(rows, columns=["layer", "short", "share", "low", "high", "seen"]), unit
 
 
@@ -95,7 +94,7 @@ def _cuts(points: Sequence[CurvePoint], per_rank: int | None) -> pd.DataFrame:
     for point in sorted(points, key=lambda point: point.at):
         parameters = point.parameters if per_rank is None else int(point.at * per_rank)
         if parameters:
-            low, high = (100 * (point.kept + sign * ONE_SIDED * point.kept_standard_error) for sign in (-1, 1))
+            low, high = interval(100 * point.kept, 100 * point.kept_standard_error)
             rows.append((point.at, parameters, 100 * point.kept, low, high))
     return pd.DataFrame(rows, columns=["at", "parameters", "kept", "low", "high"])
 

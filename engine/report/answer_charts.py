@@ -11,7 +11,7 @@ from bokeh.plotting import figure
 from engine.report.answer import Answer
 from engine.report.charts import BLUE, GREY, ORANGE, chart, legend_below, source_of, tick_names
 
-SEEN, PALE = 0.7, 0.2
+OPAQUE, PALE = 0.7, 0.2
 """Opacity of a bar whose share is above noise, and of one whose share is not."""
 
 
@@ -35,7 +35,7 @@ def shares(answer: Answer, places: Mapping[str, int] | None = None) -> figure:
     source = source_of(
         found.assign(
             y=range(count),
-            alpha=[SEEN if seen else PALE for seen in found["seen"]],
+            alpha=[OPAQUE if seen else PALE for seen in found["seen"]],
             index=[i if places is None else places.get(name, -1) for i, name in enumerate(found["layer"])],
         ),
         "share-bars",

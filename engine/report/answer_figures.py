@@ -5,7 +5,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from engine.report.answer import Answer
-from engine.report.answer_charts import PALE, SEEN, rank_ticks
+from engine.report.answer_charts import OPAQUE, PALE, rank_ticks
 from engine.report.charts import BLUE, GREY, ORANGE
 from engine.report.figures import save_figure
 
@@ -31,7 +31,7 @@ def shares(answer: Answer, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(7.2, 1.2 + 0.2 * min(count, MOST_ROWS)), layout="constrained")
     bars = axes.barh(range(count), found["share"], height=0.7, color=BLUE)
     for bar, seen in zip(bars, found["seen"], strict=True):
-        bar.set_alpha(SEEN if seen else PALE)
+        bar.set_alpha(OPAQUE if seen else PALE)
     errors = [found["share"] - found["low"], found["high"] - found["share"]]
     axes.errorbar(found["share"], range(count), xerr=errors, fmt="none", ecolor=ORANGE, elinewidth=1.5)
     axes.axvline(0, color=GREY, linewidth=0.8)

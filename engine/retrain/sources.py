@@ -16,7 +16,8 @@ def refuse_own_sources(asked: Asked) -> None:
     """Refuses a run whose settings name files that the run itself would write, even without --overwrite."""
     if asked.stage == "report":
         return
-    # These methods read one ranks.json and write another, and --stage retrain, too, writes the ranks.json of the run.
+    # These methods read another run's ranks.json and write this run's own. They write it also with --stage retrain,
+    # whose `outputs` do not list it.
     ranks = [asked.folder.ranks] if asked.config.method in READ_RANKS else []
     refuse_sources_in([*asked.folder.outputs(asked.stage), *ranks], asked.config)
 

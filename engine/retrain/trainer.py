@@ -16,6 +16,7 @@ from engine.retrain.sharding import shared_batches
 from problems.data import LengthGroupedOrder
 from problems.machine.compute import Compute
 from problems.machine.processes import ALONE, Processes
+from problems.tasks.labels import IGNORED
 
 
 class RetrainTrainer(Trainer):
@@ -139,4 +140,4 @@ def _in_order_of_rows(output: PredictionOutput, places: np.ndarray) -> Predictio
 def _labels(batch: Mapping[str, Any]) -> Any:
     """The number of labels in the mean loss of a batch: one for each row, or one for each token that is not -100."""
     labels = batch["labels"]
-    return labels.numel() if labels.dim() == 1 else (labels != -100).sum()
+    return labels.numel() if labels.dim() == 1 else (labels != IGNORED).sum()

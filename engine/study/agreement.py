@@ -54,8 +54,8 @@ def between_rows(results: pd.DataFrame, axes: Sequence[str], by: str, column: st
     """Correlation of the final ranks or shares between two values of the axis `by` at one seed and, on the diagonal,
     of each value with itself across seeds; only runs with the same values on every other axis are compared.
 
-    The diagonal is the control: that two approximations (or variants) agree means something only if their correlation
-    exceeds it. `column`: RANKS, SHARES or WITHIN_TYPE. Pairs with LoRA in different layers are left out.
+    The diagonal is the control: two approximations (or variants) agree only if their correlation exceeds that of each
+    with itself across seeds. `column`: RANKS, SHARES or WITHIN_TYPE. Pairs with LoRA in different layers are left out.
     The table is empty if fewer than two values have such runs.
     """
     results = _with(results, column)

@@ -36,7 +36,7 @@ def choose_waiting() -> None:
     """
     if "OMP_WAIT_POLICY" in os.environ or "GOMP_SPINCOUNT" in os.environ:
         return
-    if taken_by_others() <= (1 - FREE) * _own_cores():
+    if taken_by_others() <= (1 - FREE) * own_cores():
         os.environ["GOMP_SPINCOUNT"] = SPINS
     else:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
@@ -47,9 +47,10 @@ def taken_by_others() -> float:
     time.sleep(max(0.0, _LEAST - (time.perf_counter() - _BEGAN[0])))
     seconds, worked, own = (now - began for now, began in zip(_now(), _BEGAN, strict=True))
     others = max(0.0, worked - own) / seconds
-    spare = (psutil.cpu_count() or 1) - _own_cores()  # cores of the machine that this process may not use
+    spare = (psutil.cpu_count() or 1) - own_cores()  # cores of the machine that this process may not use
     return max(0.0, others - spare)
 
 
-def _own_cores() -> int:
+def own_cores() -> int:
+    """How many cores this process may use; all of the machine's where the system cannot tell."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -11,7 +11,7 @@ from transformers.pytorch_utils import Conv1D
 
 from configs.errors import UserError
 from configs.schema import LoraSettings
-from problems.models.layers import HEADS, lora_layers_of, refuse_past_lora, target_layers
+from problems.models.layers import heads_of_peft, lora_layers_of, refuse_past_lora, target_layers
 from problems.models.parts import layer_ranks, layout, lies_in
 from problems.models.sparse import KeepSparse
 
@@ -22,15 +22,14 @@ def lora_config(
     settings: LoraSettings, task_type: TaskType | None, trained_whole: Sequence[str], **changes: Any
 ) -> LoraConfig:
     """PEFT's configuration; `trained_whole`: the modules that are trained and saved whole, such as the task head."""
-    # For classification, PEFT adds HEADS by itself; listed here too, they would be there twice.
-    known_heads = HEADS if task_type in (TaskType.SEQ_CLS, TaskType.TOKEN_CLS) else ()
+    heads = heads_of_peft(task_type)  # listed here too, they would be there twice
     fields: dict[str, Any] = {
         "task_type": task_type,
         "r": settings.k,
         "lora_alpha": settings.lora_alpha,
         "lora_dropout": settings.dropout,
         "target_modules": list(settings.target_modules),
-        "modules_to_save": [name for name in trained_whole if name not in known_heads] or None,
+        "modules_to_save": [name for name in trained_whole if name not in heads] or None,
     }
     return LoraConfig(**(fields | changes))
 

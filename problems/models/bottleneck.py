@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from configs.errors import UserError
+from problems.models.parts import matches
 
 MODEL_TYPES = ("bert", "roberta")
 WEIGHTS, SETTINGS = "bottleneck.safetensors", "bottleneck.json"
@@ -57,7 +58,7 @@ def insert(model: PreTrainedModel, bottleneck: int, head: Sequence[str]) -> list
         output.bottleneck.requires_grad_(True)
         output.LayerNorm.requires_grad_(True)
     for name, module in model.named_modules():
-        if any(name == part or name.endswith(f".{part}") for part in head):
+        if any(matches(name, part) for part in head):
             module.requires_grad_(True)
     return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
 

@@ -14,7 +14,7 @@ from configs.errors import UserError
 from configs.keys import check_type
 from configs.ranges import ALL_LINEAR
 from configs.schema import LoraSettings
-from problems.models.layers import HEADS, MATRICES, layer_shapes, lora_layers_of
+from problems.models.layers import MATRICES, heads_of_peft, layer_shapes, lora_layers_of
 from problems.models.load import BaseModel
 from problems.models.parts import split
 from problems.models.whole import with_modules_to_save
@@ -43,7 +43,7 @@ def lora_settings(config: Any, model: PreTrainedModel) -> LoraSettings:
         )
     settings = LoraSettings(
         target_modules=_targets(config, model),
-        modules_to_save=[name for name in config.modules_to_save or [] if name not in _known_heads(config)],
+        modules_to_save=[name for name in config.modules_to_save or [] if name not in heads_of_peft(config.task_type)],
         k=config.r,
         lora_alpha=_float(config.lora_alpha),
         dropout=_float(config.lora_dropout),
@@ -59,13 +59,8 @@ def trained_whole(model: PreTrainedModel, config: LoraConfig, settings: LoraSett
 
     These are `modules_to_save`, and for a classifier the head modules that PEFT adds by itself. Raises UserError as
     `with_modules_to_save` does."""
-    heads = [name for name in _known_heads(config) if hasattr(model, name)]
+    heads = [name for name in heads_of_peft(config.task_type) if hasattr(model, name)]
     return with_modules_to_save(BaseModel(model, heads), settings.modules_to_save, settings.target_modules)
-
-
-def _known_heads(config: LoraConfig) -> tuple[str, ...]:
-    """The names that PEFT adds to `modules_to_save` by itself; the model need not have all of them."""
-    return HEADS if config.task_type in (TaskType.SEQ_CLS, TaskType.TOKEN_CLS) else ()
 
 
 def _refuse_others(config: Any) -> None:

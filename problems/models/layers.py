@@ -1,9 +1,9 @@
 """The layers of a model that can have LoRA: their names, their shapes, and which of them the targets name.
 
-In a model that also reads images or sound, these are the layers of its text decoder: rows of text do not pass through
-the others, so that LoRA there would stay untrained and yet count in the budget and in the mean rank. The other layers
-lie outside the decoder (if the configuration names one), or inside a part that is itself a model and reads no text. A
-projection that lies in the decoder beside such a part can still be named as a target; all-linear does not take it.
+In a model that also reads images or sound, these are the layers of its text decoder. Rows of text do not pass through
+the others: LoRA there would stay untrained and still count in the budget and in the mean rank. Left out are layers
+outside the decoder (if the configuration names one) and layers of an inner model that reads no text. A projection in
+the decoder that connects such a model can be named as a target, but all-linear leaves it out.
 """
 
 import logging
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
+from peft import TaskType
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -29,6 +30,11 @@ HEADS = ("classifier", "score")
 MATRICES = (nn.Linear, Conv1D)
 # Subclasses of nn.Linear of these names do not multiply by one matrix: they return several tensors, or have blocks.
 _NO_MATRIX = ("Router", "GroupedLinear")
+
+
+def heads_of_peft(task_type: Any) -> tuple[str, ...]:
+    """The names that PEFT adds to `modules_to_save` by itself for a task of this type; a model need not have them."""
+    return HEADS if task_type in (TaskType.SEQ_CLS, TaskType.TOKEN_CLS) else ()
 
 
 def lora_layers_of(model: PreTrainedModel, settings: LoraSettings) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from configs.errors import UserError
+from problems.tasks.labels import IGNORED
 
 # Tokens with which both probe rows begin, and tokens behind them in which the rows differ.
 _SHARED, _OTHER = 4, 4
@@ -30,7 +31,7 @@ def refuse_other_models(model: Any, name: str) -> None:
     training = model.training
     model.eval()
     rows = _rows(model)
-    labels = torch.full_like(rows, -100)
+    labels = torch.full_like(rows, IGNORED)
     labels[:, 0] = rows[:, -1]
     found = model(input_ids=rows, attention_mask=torch.ones_like(rows), labels=labels)
     model.train(training)

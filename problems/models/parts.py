@@ -40,7 +40,7 @@ def split(name: str) -> tuple[str, str | None]:
 
 
 def matches(name: str, target: str) -> bool:
-    """PEFT's rule: the full name or its ending after a dot."""
+    """Whether `target` names this module by PEFT's rule: it is the full name, or the end of it after a dot."""
     return name == target or name.endswith(f".{target}")
 
 

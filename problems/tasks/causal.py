@@ -15,7 +15,8 @@ from configs.keys import shortened
 from configs.recipe import TOKEN_METRICS, label_smoothing
 from configs.schema import TaskConfig
 from problems.tasks.base import PAD_TO, Collate, Task
-from problems.tasks.templates import IGNORED, Message
+from problems.tasks.labels import IGNORED
+from problems.tasks.templates import Message
 from problems.tasks.token_loss import token_loss
 
 KindOfPrompt = Literal["chat", "separator", "text"]

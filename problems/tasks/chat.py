@@ -16,12 +16,12 @@ from configs.schema import TaskConfig
 from problems.tasks.base import Rows, refuse_other_metrics
 from problems.tasks.causal import MODEL_INPUTS, TOKEN_METRICS, Causal, KindOfPrompt
 from problems.tasks.doubts import warn_of_gap
+from problems.tasks.labels import IGNORED
 from problems.tasks.readers.cache import mapped
 from problems.tasks.readers.chat import Chat
 from problems.tasks.readers.chat_sources import ChatSources
 from problems.tasks.template_files import take_template
 from problems.tasks.templates import (
-    IGNORED,
     Message,
     RowRefused,
     Template,

@@ -13,6 +13,8 @@ from configs.errors import UserError
 
 log = logging.getLogger("autolora")
 
+IGNORED = -100
+"""The label of a token that no loss and no metric counts: torch's cross entropy leaves it out by default."""
 MOST_CLASSES = 1000
 LARGEST = 1e19
 """The largest number that can be learned: the loss squares it, and fp32 ends at 3.4e38."""

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from transformers import PreTrainedTokenizerBase
 
 from configs.errors import UserError
+from problems.tasks.labels import IGNORED
 from problems.tasks.templates import (
-    IGNORED,
     RowRefused,
     Template,
     TemplateRefused,

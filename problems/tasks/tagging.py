@@ -18,6 +18,7 @@ from configs.schema import TaskConfig
 from problems.scoring.ner import score_ner
 from problems.scoring.ner_files import Sentence
 from problems.tasks.base import PAD_TO, Collate, Rows, Task, refuse_other_metrics
+from problems.tasks.labels import IGNORED
 from problems.tasks.readers.cache import mapped
 from problems.tasks.readers.splits import Source, evaluation_source, origin, read_or_hold_out
 from problems.tasks.readers.tagged_files import CONLL, find_split, place, read_sentences
@@ -27,7 +28,6 @@ log = logging.getLogger("autolora")
 
 METRICS = ("f1", "precision", "recall")
 OUTSIDE = "O"
-IGNORED = -100  # torch's cross entropy leaves such labels out
 
 
 class Tagging(Task):

@@ -17,9 +17,9 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from configs.errors import UserError
+from problems.tasks.labels import IGNORED
 from problems.tasks.template_dates import DATE, has_date
 
-IGNORED = -100
 _MARKS, _COMMENT = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}"), re.compile(r"\{#.*?#\}", re.S)
 # Words that no template writes by itself.
 _PROBE = [{"role": "user", "content": "quagmire"}, {"role": "assistant", "content": "zeppelin"}]

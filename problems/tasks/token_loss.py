@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from problems.tasks.labels import IGNORED
+
 CHUNK = 2**23
 """How many scores are converted to fp32 at a time: 32 MiB."""
 
@@ -21,9 +23,9 @@ def token_loss(logits: Tensor, labels: Tensor, vocab_size: int, *, smoothing: fl
     which are shifted here. Replaces the `loss_function` of a transformers model. Source of the smoothing s: LoRA's
     recipe (label_smooth).
     """
-    targets = nn.functional.pad(labels, (0, 1), value=-100)[..., 1:].reshape(-1).to(logits.device)
+    targets = nn.functional.pad(labels, (0, 1), value=IGNORED)[..., 1:].reshape(-1).to(logits.device)
     weight = smoothing if torch.is_grad_enabled() else 0.0
-    return summed_loss(logits.reshape(-1, vocab_size), targets, smoothing=weight) / (targets != -100).sum()
+    return summed_loss(logits.reshape(-1, vocab_size), targets, smoothing=weight) / (targets != IGNORED).sum()
 
 
 def summed_loss(scores: Tensor, targets: Tensor, *, smoothing: float = 0.0, temperature: float = 1.0) -> Tensor:

@@ -28,6 +28,7 @@ from problems.models.attach import ADAPTER, lora_config, lora_layers
 from problems.models.layers import layer_shapes, lora_layers_of
 from problems.models.load import BaseModel
 from problems.tasks.causal import Causal
+from problems.tasks.labels import IGNORED
 
 log = logging.getLogger("autolora")
 
@@ -101,7 +102,7 @@ class _Inputs:
     def _places(self, batch: Mapping[str, Tensor], settings: Any) -> Tensor:
         """Which tokens count, boolean [rows, tokens]: not padding nor, for language models, the prompt; as in PEFT."""
         places = batch["attention_mask"].bool()
-        return places & (batch["labels"] != -100) if self.causal else places
+        return places & (batch["labels"] != IGNORED) if self.causal else places
 
     def _forward(self, model: PreTrainedModel, batch: Mapping[str, Tensor]) -> None:
         """Runs one batch while PEFT's hooks read; skips a batch with fewer tokens than `most` components.

@@ -22,6 +22,7 @@ from configs.schema_study import RayConfig, StudyConfig
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.study.launchers.base import Job, Running
 from engine.study.launchers.ray_worker import run_cell
+from problems.machine.waiting import own_cores
 
 log = logging.getLogger("autolora")
 
@@ -60,7 +61,7 @@ def check_ray(settings: StudyConfig) -> None:
     """Raises UserError for what `on_ray` would refuse; asks the cluster, or looks at this machine without starting
     Ray."""
     if settings.ray.address is None and not _import_ray().is_initialized():
-        _room_for_a_cell([{"CPU": float(_cores()), "GPU": float(torch.cuda.device_count())}], settings.ray)
+        _room_for_a_cell([{"CPU": float(own_cores()), "GPU": float(torch.cuda.device_count())}], settings.ray)
         return
     with _connected(settings.ray) as ray:
         _room_for_a_cell(_machines(ray), settings.ray)
@@ -100,7 +101,8 @@ def _connect(ray: Any, settings: RayConfig) -> None:
     if settings.address is not None:
         _refuse_silent(settings.address)
     else:
-        more = {"object_store_memory": _OBJECT_STORE, "include_dashboard": False, "num_cpus": _cores()}
+        # Without num_cpus Ray would count all cores of the machine.
+        more = {"object_store_memory": _OBJECT_STORE, "include_dashboard": False, "num_cpus": own_cores()}
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     logging.getLogger("ray").setLevel(logging.ERROR)  # ray.init ignores logging_level if configure_logging=False
     try:
@@ -143,12 +145,6 @@ def _no_cluster(address: str, error: Exception) -> UserError:
 def _line(error: Exception) -> str:
     """The first line of an error."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-def _cores() -> int:
-    """How many cores this process may use, if the system can tell; Ray itself would count all cores of the machine."""
-    allowed = getattr(os, "sched_getaffinity", None)
-    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def _surroundings(*, here: bool) -> dict[str, str]:

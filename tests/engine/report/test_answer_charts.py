@@ -5,8 +5,8 @@ import dataclasses
 from bokeh.models import LogScale, Span
 
 from engine.report.answer import Answer, answer_of
-from engine.report.answer_charts import PALE, SEEN, answer_charts, curve, rank_ticks, shares
-from tests.engine.ranks.test_evidence import evidence_of
+from engine.report.answer_charts import OPAQUE, PALE, answer_charts, curve, rank_ticks, shares
+from tests.helpers.evidence import evidence_of
 from tests.helpers.rank_records import answered_record
 
 
@@ -19,7 +19,7 @@ def answer() -> Answer:
 def test_every_layer_has_a_bar_pale_where_it_is_noise() -> None:
     source = shares(answer(), {"encoder.0.query": 2}).select_one({"name": "share-bars"})
     assert source.data["layer"] == ["encoder.0.query", "encoder.0.value", "encoder.1.query"]
-    assert source.data["alpha"] == [SEEN, PALE, PALE]
+    assert source.data["alpha"] == [OPAQUE, PALE, PALE]
     assert source.data["index"] == [2, -1, -1], "a click shows the curves of that layer"
     assert source.data["share"] == answer().shares["share"].tolist()
 

@@ -8,7 +8,7 @@ import pytest
 
 from engine.report import answer_figures
 from engine.report.answer import Answer, answer_of
-from engine.report.answer_charts import PALE, SEEN
+from engine.report.answer_charts import OPAQUE, PALE
 from tests.helpers.rank_records import answered_record
 
 
@@ -30,7 +30,7 @@ def test_shares_have_a_bar_a_layer_with_its_interval(kept: list[Any]) -> None:
     answer_figures.shares(answer(), Path("s.png"))
     found = answer().shares
     assert [bar.get_width() for bar in kept[0].patches] == found["share"].tolist()
-    assert [bar.get_alpha() for bar in kept[0].patches] == [SEEN, PALE, PALE]
+    assert [bar.get_alpha() for bar in kept[0].patches] == [OPAQUE, PALE, PALE]
     ends = np.array([segment[:, 0] for segment in kept[0].collections[0].get_segments()])
     assert ends[:, 0] == pytest.approx(found["low"].to_numpy())
     assert ends[:, 1] == pytest.approx(found["high"].to_numpy())

@@ -19,8 +19,8 @@ from engine.run.folder import RunFolder
 from engine.search.trajectory import Trajectory
 from engine.study.beside import beside
 from engine.tracking.metrics_file import MetricsFile
-from tests.engine.ranks.test_evidence import evidence_of
 from tests.helpers.browser import Browser, find_chromium
+from tests.helpers.evidence import evidence_of
 from tests.helpers.rank_records import record_by_threshold
 
 pytestmark = [

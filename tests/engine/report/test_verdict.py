@@ -1,7 +1,6 @@
 """The verdict on the page and in the last words: its sentence, every pair, and what to do."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -10,18 +9,7 @@ from engine.disk.files import write_json
 from engine.report.summary import print_verdict
 from engine.report.verdict import draw_verdict, verdict_chart, verdict_of
 from engine.run.folder import RunFolder
-
-FOUND: dict[str, Any] = {
-    "ending": "matter", "sentence": "Places matter: by a lot.", "pairs": 3, "recommendation": "Use these ranks.",
-    "notes": ["This is about these 40 rows."], "difference": 0.2, "interval": [0.1, 0.3], "gain": 1.0,
-    "metric": "accuracy",
-    "arms": [
-        {"name": "learned", "losses": [0.5, 0.6, 0.4], "scores": [0.9, 0.8, 0.7], "parameters": 100},
-        {"name": "shuffled", "losses": [0.7, 0.7, 0.7], "scores": [0.5, 0.5, 0.5], "parameters": 100,
-         "difference": 0.2, "interval": [0.1, 0.3], "p": None},
-        {"name": "uniform", "losses": [0.4, 0.6, 0.3], "parameters": 400, "difference": -0.067, "interval": None},
-    ],
-}  # fmt: skip
+from tests.helpers.verdict_file import FOUND
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def chosen() -> dict[str, str]:
 def test_threads_spin_while_the_cores_are_free(
     monkeypatch: pytest.MonkeyPatch, taken: float, expected: dict[str, str]
 ) -> None:
-    monkeypatch.setattr(waiting, "_own_cores", lambda: 4)
+    monkeypatch.setattr(waiting, "own_cores", lambda: 4)
     monkeypatch.setattr(waiting, "taken_by_others", lambda: taken)
     waiting.choose_waiting()
     assert chosen() == expected
@@ -61,7 +61,7 @@ def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch, given: dic
 def test_the_work_of_others_is_counted_on_the_own_cores(
     monkeypatch: pytest.MonkeyPatch, machine: int, worked: float, own: float, taken: float
 ) -> None:
-    monkeypatch.setattr(waiting, "_own_cores", lambda: 4)
+    monkeypatch.setattr(waiting, "own_cores", lambda: 4)
     monkeypatch.setattr(psutil, "cpu_count", lambda: machine)
     monkeypatch.setattr(waiting, "_BEGAN", (-2.0, 0.0, 0.0))
     monkeypatch.setattr(waiting, "_now", lambda: (0.0, worked, own))

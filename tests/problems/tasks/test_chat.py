@@ -15,7 +15,8 @@ from problems.data import prepare
 from problems.halves import split_rows
 from problems.tasks import make_task
 from problems.tasks.chat import Chats
-from problems.tasks.templates import IGNORED, Template
+from problems.tasks.labels import IGNORED
+from problems.tasks.templates import Template
 from tests.helpers.chat_toys import FORGETFUL, OURS, SILENT, SYSTEM, TURNS, chat_tokenizer
 
 

@@ -10,8 +10,8 @@ from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.tasks.data_to_text import E2E, SourceTarget
 from problems.tasks.generation import Generation
+from problems.tasks.labels import IGNORED
 from problems.tasks.prompts import ChatPrompt, PlainPrompt
-from problems.tasks.templates import IGNORED
 from tests.helpers.chat_toys import CHATML, OURS, chat_tokenizer
 
 SOURCE, TARGET = "name : The Mill | area : riverside", " The Mill is a pub. "
