@@ -183,8 +183,8 @@ class OuterProblem(BilevelProblem):
     def diagnostics(self) -> dict[str, float | None]:
         """|implicit| / |direct| and the cosine of the two in the last outer step.
 
-        Both are 0 where the implicit gradient is zero or both are, and None before the first outer step. If the direct
-        gradient alone is zero (B = 0), the ratio is infinite, and also None.
+        Before the first outer step both numbers are None. If the implicit gradient is zero, both are 0. If only the
+        direct gradient is zero (B = 0), the cosine is 0 and the ratio, which would be infinite, is None.
         """
         if not self.direct.numel():
             return {"implicit_to_direct": None, "cosine": None}

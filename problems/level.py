@@ -59,8 +59,8 @@ class BilevelProblem(ImplicitProblem):
         self.processes = processes
         self.last_loss: Tensor = torch.tensor(float("nan"))
         self.skipped = torch.tensor(False, device=compute.device)
-        self.skip_count = torch.tensor(0, device=compute.device)
-        self.still_count = torch.tensor(0, device=compute.device)
+        self.own_skips = torch.tensor(0, device=compute.device)
+        self.skipped_steps = torch.tensor(0, device=compute.device)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The parameters that this problem trains; stock Betty returns the frozen ones too."""
@@ -120,13 +120,13 @@ class BilevelProblem(ImplicitProblem):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Takes the step, or skips it if its loss or gradient is not finite: then no parameter changes.
 
-        `skipped` tells whether this step was skipped. `still_count` counts all skipped steps of this problem;
-        `skip_count` leaves out each outer step that follows a skipped inner step, as the inner problem has counted
-        that skip.
+        `skipped` tells whether this step was skipped, and `skipped_steps` counts all such steps. `own_skips` leaves
+        out an outer step that was skipped only because the inner step before it was, as the inner problem has counted
+        that one.
         """
         self.skipped = ~self._finite()
-        self.still_count = self.still_count + self.skipped
-        self.skip_count = self.skip_count + self._newly_skipped()
+        self.skipped_steps = self.skipped_steps + self.skipped
+        self.own_skips = self.own_skips + self._newly_skipped()
         if self.optimizer.defaults.get("fused"):
             # The fused kernel skips the step by itself: reading `skipped` here would stall the GPU.
             self.optimizer.found_inf = self.skipped.float()

@@ -8,7 +8,7 @@ import pandas as pd
 from configs.errors import UserError
 
 NOTHING_LEARNED = 1
-"""The rank that the program retrains at when a search has learned nothing that D_val can see."""
+"""The rank that the program retrains at when a search has learned nothing that shows on D_val."""
 
 
 @dataclass(frozen=True)

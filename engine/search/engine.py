@@ -94,7 +94,7 @@ class SearchEngine(Engine):
 
     def skipped_steps(self) -> Tensor:
         """The number of steps, so far, that were skipped because a loss or gradient was not finite. Scalar."""
-        return self.lora.skip_count + self.selection.skip_count
+        return self.lora.own_skips + self.selection.own_skips
 
     @torch.no_grad()
     def alpha(self) -> Tensor:

@@ -69,7 +69,7 @@ def warn_about_still_alpha(engine: SearchEngine, config: RunConfig) -> bool:
     A step is skipped, and moves no alpha, if its loss or gradient, or that of the inner step before it, is not finite.
     """
     outer = engine.global_step // config.search.unroll_steps
-    still = int(engine.selection.still_count)
+    still = int(engine.selection.skipped_steps)
     warns = outer > 0 and 2 * still >= outer
     if warns:
         log.warning(

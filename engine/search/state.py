@@ -14,7 +14,7 @@ from problems.level import BilevelProblem
 from problems.machine.compute import random_state, set_random_state
 
 # Further attributes of a problem: its counters, and values that log lines show until the next outer step sets them.
-_LAST = ("last_loss", "direct", "implicit", "skip_count", "still_count")
+_LAST = ("last_loss", "direct", "implicit", "own_skips", "skipped_steps")
 
 
 def snapshot(engine: SearchEngine, settled: RanksSettled, trajectory: Trajectory) -> dict[str, Any]:

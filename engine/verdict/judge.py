@@ -15,9 +15,9 @@ Ending = Literal["matter", "worse", "equal", "undecided"]
 LOOKS = (8, 16, 24)
 """Numbers of pairs at which the test may end; the first is the least, the last the most that is trained."""
 LEVELS = (0.004, 0.006, 0.015)
-"""The chance of a wrong answer at each look, in each direction; over all looks it is 0.025. By the sign-flip test this
-holds for other seeds on the same rows. By the interval, whose width comes from the spread over seeds and over rows, it
-holds for other rows, too."""
+"""The highest chance, in each direction, that a look finds a difference where there is none; over all looks it is
+0.025. The sign-flip test keeps to it for new seeds on the same rows. The interval also counts the spread over rows,
+and so keeps to it for new rows, too."""
 EQUAL_WITHIN = 0.02
 """Places do not matter if the interval of the difference stays within this part of LoRA's gain, above and below 0."""
 _ALL_FLIPS = 16
@@ -51,12 +51,12 @@ class Pairs:
 
     @property
     def learned(self) -> bool:
-        """Whether LoRA at the learned ranks gains something that these rows can see."""
+        """Whether LoRA at the learned ranks gains something that shows on these rows."""
         return self.gain > SEEN * self.gain_error
 
     @property
     def worthless(self) -> bool:
-        """Whether LoRA gains nothing that these rows can see, neither at the learned ranks nor at the other arm's."""
+        """Whether LoRA gains nothing that shows on these rows, neither at the learned ranks nor at the other arm's."""
         return max(self.gain, self.gain - self.mean) <= SEEN * self.gain_error
 
     def interval(self, beyond: float = 0.025) -> tuple[float, float]:
@@ -76,8 +76,8 @@ def ending(pairs: Pairs) -> Ending:
     in either arm, and if a loss is not finite.
 
     At the first look "equal" is not tested. Later it is tested first: a difference within 2 % of the gain may be
-    significant and still not matter. The gain counts only as far as it is sure, so that a gain that was overestimated
-    by luck does not make the 2 % too wide.
+    significant and still not matter. The 2 % are taken of the lower end of the gain's interval, so that a gain that
+    was overestimated by luck does not widen the margin.
     """
     known = np.isfinite([*pairs.differences, pairs.row_error, pairs.gain, pairs.gain_error]).all()
     if not known or pairs.count not in LOOKS or pairs.worthless:

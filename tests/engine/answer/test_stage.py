@@ -165,13 +165,13 @@ def test_labels_of_noise_are_retrained_at_rank_1_and_the_run_says_so(
     folder = run_stages(request, StopRequest(), draw=False)
     record = ranks.load(folder.ranks)
     assert {layer.rank for layer in record.layers} == {1}
-    assert "has not learned anything that D_val can see" in str(record.note)
+    assert "has not learned anything that shows on D_val" in str(record.note)
     assert json.loads(folder.ranks.read_text())["sufficient_rank"] is None
     adapter = json.loads((folder.adapter / "adapter_config.json").read_text())
     assert {adapter["r"], *adapter["rank_pattern"].values()} == {1}
     assert len(adapter["target_modules"]) == len(record.layers)
     print_result(folder)
-    assert "has not learned anything that D_val can see" in " ".join(capsys.readouterr().out.split())
+    assert "has not learned anything that shows on D_val" in " ".join(capsys.readouterr().out.split())
 
 
 def test_no_rows_measure_nothing(tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]) -> None:

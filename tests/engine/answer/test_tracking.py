@@ -6,7 +6,7 @@ from typing import Any
 from engine.answer.tracking import track
 from engine.ranks.record import LayerRank, RankRecord
 from engine.tracking import Tracker
-from tests.engine.ranks.test_evidence import evidence_of
+from tests.helpers.evidence import evidence_of
 
 
 class Kept(Tracker):

@@ -6,7 +6,7 @@ import pytest
 
 from engine.answer.words import conclusion, curve_lines, gain_words, kept_words, seen_layers, share_lines
 from engine.ranks.record import LayerRank, RankRecord
-from tests.engine.ranks.test_evidence import evidence_of, point
+from tests.helpers.evidence import evidence_of, point
 
 LAYERS = tuple(
     LayerRank(f"layer.{block}.{name}", 1, layer_share=share, layer_share_standard_error=0.01)
@@ -21,7 +21,7 @@ def test_the_conclusion_names_the_rank_that_is_enough_and_what_it_may_lose() -> 
     assert conclusion(few).endswith("though 90 rows of D_val are too few for a sure answer (200 are needed)")
     nothing = dataclasses.replace(RECORD, evidence=evidence_of(gain=0.004))
     assert conclusion(nothing).startswith(
-        "LoRA has not learned anything that D_val can see: its gain is 0.004 +- 0.010"
+        "LoRA has not learned anything that shows on D_val: its gain is 0.004 +- 0.010"
     )
     unsure = dataclasses.replace(RECORD, evidence=evidence_of(rank_curve=(point(8, 0.05),)))
     assert conclusion(unsure) == "no rank on the curve is enough: each may lose more than 5 % of the gain"

@@ -15,7 +15,9 @@ from engine.answer.shares import integrate
 from engine.ranks import LayerRank, RankRecord
 from engine.ranks.controls import shuffled
 from engine.retrain.common import start_in_common
+from engine.verdict.arms import LEARNED, SHUFFLED
 from engine.verdict.judge import LOOKS, Pairs, first_ending
+from engine.verdict.losses import Shown
 from problems.models.attach import lora_layers
 from tests.helpers import branches
 
@@ -40,26 +42,23 @@ def losses_of(base: dict[str, Tensor], record: RankRecord, inputs: Tensor, label
 
 
 def judged(record: RankRecord, base: dict[str, Tensor], inputs: Tensor, labels: Tensor, first_seed: int) -> str:
-    """The ending of a verdict on these ranks; the gain is that over the untrained base."""
-    learned, other = [], []
+    """The ending of a verdict on these ranks by the program's own arithmetic; the untrained base is the head alone."""
+    losses: dict[str, list[np.ndarray]] = {LEARNED: [], SHUFFLED: []}
     shapes = {layer.name: (branches.HIDDEN, branches.WIDTH) for layer in record.layers}
     untouched: Any = branches.Branches(BRANCHES)
     untouched.load_state_dict(base)
     with torch.no_grad():
         alone = nn.functional.cross_entropy(
             untouched(inputs[ROWS // 2 :]).logits, labels[ROWS // 2 :], reduction="none"
-        ).numpy()
+        ).double()
 
     def up_to(count: int) -> Pairs:
-        while len(learned) < count:
-            seed = first_seed + len(learned)
-            learned.append(losses_of(base, record, inputs, labels, seed))
-            other.append(losses_of(base, shuffled(record, shapes, (seed, 0)), inputs, labels, seed))
-        rows = (np.stack(other[:count]) - np.stack(learned[:count])).mean(axis=0)
-        gains = alone - np.stack(learned[:2]).mean(axis=0)
-        differences = (np.stack(other[:count]) - np.stack(learned[:count])).mean(axis=1)
-        error = len(rows) ** -0.5
-        return Pairs(differences, rows.std() * error, gains.mean(), gains.std() * error)
+        for seed in range(first_seed + len(losses[LEARNED]), first_seed + count):
+            losses[LEARNED].append(losses_of(base, record, inputs, labels, seed))
+            losses[SHUFFLED].append(losses_of(base, shuffled(record, shapes, (seed, 0)), inputs, labels, seed))
+        arms = {arm: np.stack(rows) for arm, rows in losses.items()}
+        rows = len(alone)
+        return Shown(arms, np.ones(rows), np.arange(rows), alone.numpy()[None], {}, {}, "").pairs(count)
 
     found = first_ending(LOOKS[-1], up_to)
     return found[0] if found else "undecided"

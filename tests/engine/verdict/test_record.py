@@ -16,7 +16,7 @@ from engine.verdict.arms import Arms
 from engine.verdict.folder import VerdictFolder
 from engine.verdict.losses import Shown
 from engine.verdict.record import write_verdict
-from tests.engine.ranks.test_evidence import evidence_of
+from tests.helpers.evidence import evidence_of
 
 ROWS = 40
 RECORD = RankRecord(4, (LayerRank("a", 3), LayerRank("b", 1)))
@@ -93,7 +93,7 @@ def test_where_lora_has_learned_nothing_the_verdict_says_so_and_proposes_no_rank
     record = dataclasses.replace(RECORD, layers=layers, rule="shares", evidence=evidence_of(gain=0.0))
     found = written(tmp_path, None, record=record)
     assert (found["ending"], found["pairs"]) == ("equal", 0)
-    assert found["sentence"].startswith("Nothing to gain: LoRA has not learned anything that D_val can see")
+    assert found["sentence"].startswith("Nothing to gain: LoRA has not learned anything that shows on D_val")
     assert found["recommendation"].startswith("LoRA does nothing for these rows")
 
 

@@ -16,7 +16,7 @@ from engine.verdict.arms import Arms
 from engine.verdict.folder import VerdictFolder
 from engine.verdict.judge import Ending, Pairs
 from engine.verdict.words import enough, recommendation, sentence, unchanged
-from tests.engine.ranks.test_evidence import evidence_of
+from tests.helpers.evidence import evidence_of
 
 
 def pairs_of(mean: float, spread: float, count: int, gain: float) -> Pairs:
