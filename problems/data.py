@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 import torch
-from datasets import Dataset
+from datasets import Dataset, NamedSplit, concatenate_datasets
 from torch import Tensor
 from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
@@ -27,10 +27,9 @@ from problems.tasks.doubts import (
     warn_of_untrained_classes,
 )
 from problems.tasks.labels import IGNORED
+from problems.tasks.split_names import TRAIN, UNUSED
 
 log = logging.getLogger("autolora")
-
-"""A token with this label does not count in a loss."""
 
 Batch = dict[str, Tensor] | tuple[dict[str, Tensor], ...]
 """One batch: a dict of tensors, or several such dicts where the batch goes through the model in parts."""
@@ -51,12 +50,14 @@ def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -
     rows = task.rows()
     train, unused = _train_and_unused(rows.train, config, task.inputs)
     raw = {name: _spread(split, config.task.evaluation_rows) for name, split in rows.evaluation.items()}
-    evaluation = {name: task.encode(split, tokenizer) for name, split in raw.items()}
-    rest = None if unused is None else task.encode(unused, tokenizer)
-    data = Data(_labelled(task.encode(train, tokenizer)), evaluation, task.collate(tokenizer), rest)
+    evaluation = {name: task.encode(_named(split, name), tokenizer) for name, split in raw.items()}
+    rest = None if unused is None else task.encode(_named(unused, UNUSED), tokenizer)
+    kept = _labelled(task.encode(_named(train, TRAIN), tokenizer))
+    data = Data(kept, evaluation, task.collate(tokenizer), rest if rest is not None and len(rest) else None)
     if example := task.example(data.train[0], tokenizer):
         log.info("%s", example)
     for name, split in raw.items():
+        _refuse_without_labels(evaluation[name], task.origin(name), name)
         warn_of_shared_texts(train, split, name, task.inputs)
         warn_of_untrained_classes(data.train, evaluation[name], name, task.head().get("id2label", {}))
         if "problem_type" in task.head():  # tasks with one label for each text
@@ -85,16 +86,36 @@ def _train_and_unused(rows: Dataset, config: RunConfig, columns: Sequence[str]) 
     return train, left.select(new[:most]) if new else None
 
 
+def _named(rows: Dataset, split: str) -> Dataset:
+    """The rows under the name of their split, which the tasks' warnings say."""
+    return rows if rows.split == split else concatenate_datasets([rows], split=NamedSplit(split))
+
+
+def _counts_of_labels(rows: Dataset) -> np.ndarray | None:
+    """How many labels count in the loss of each encoded row; None if each row has one class or number."""
+    cells = rows.with_format("arrow")[:]["labels"].combine_chunks()
+    if "list" not in str(cells.type):
+        return None
+    counted = pc.list_flatten(cells).to_numpy() != IGNORED
+    return np.bincount(pc.list_parent_indices(cells).to_numpy()[counted], minlength=len(rows))
+
+
+def _refuse_without_labels(rows: Dataset, where: str, name: str) -> None:
+    """Raises UserError if no evaluation row has a label, as the loss on them would be NaN after hours of training."""
+    counts = _counts_of_labels(rows)
+    if counts is not None and not counts.any():
+        raise UserError(
+            f"{where}: no word of the {len(rows)} rows of {name} has a token; allowed: words that the tokenizer of "
+            f"--model.name can read"
+        )
+
+
 def _labelled(rows: Dataset) -> Dataset:
     """The encoded training rows that have a label: the mean loss of a batch without labels is NaN.
 
     Raises UserError if no row has one."""
-    cells = rows.with_format("arrow")[:]["labels"].combine_chunks()
-    if "list" not in str(cells.type):
-        return rows
-    counted = pc.list_flatten(cells).to_numpy() != IGNORED
-    counts = np.bincount(pc.list_parent_indices(cells).to_numpy()[counted], minlength=len(rows))
-    if counts.all():
+    counts = _counts_of_labels(rows)
+    if counts is None or counts.all():
         return rows
     if not counts.any():
         raise UserError(

@@ -17,6 +17,11 @@ Halves = tuple[np.ndarray, np.ndarray]
 _DRAWS = 30
 
 
+def by_source(config: RunConfig) -> bool:
+    """Whether all training rows of one source go to the same half, so that no text is in both."""
+    return config.task.type in ("generation", "chat") and config.task.split_by == "source"
+
+
 def split_rows(rows: Dataset, config: RunConfig) -> Halves:
     """Row numbers of D_tr and D_val for this run.
 
@@ -25,7 +30,7 @@ def split_rows(rows: Dataset, config: RunConfig) -> Halves:
     Raises UserError when one of the two would be empty.
     """
     task = config.task
-    if task.type in ("generation", "chat") and task.split_by == "source":
+    if by_source(config):
         return split_by_source(rows["source"][:], task.validation_share, data_seed(config))
     return split_indices(len(rows), task.validation_share, data_seed(config))
 

@@ -50,7 +50,7 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     if not run.processes.first:
         return
     written = write_texts(prepared.model, run) if isinstance(run.task, Causal) else {}
-    fitted = dataclasses.replace(fitted, metrics=written | fitted.metrics)
+    fitted = dataclasses.replace(fitted, metrics=run.task.ordered(written | fitted.metrics))
     record = method.save(prepared, at_rate)
     if fitted.predictions is not None:
         write_text(folder.predictions, fitted.predictions)

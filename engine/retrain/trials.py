@@ -25,9 +25,9 @@ from engine.run.contents import read_trials_file
 from engine.run.context import Context
 from engine.run.same_data import refuse_changed_data
 from problems.data import Data
-from problems.halves import split_rows
+from problems.halves import by_source, split_rows
 from problems.tasks import Task
-from problems.tasks.doubts import warn_of_untrained_classes
+from problems.tasks.doubts import warn_of_repeated_rows, warn_of_untrained_classes
 
 log = logging.getLogger("autolora")
 
@@ -78,6 +78,8 @@ class Trials:
         self.data = Data(rows.train.select(d_tr), {"D_val": rows.train.select(d_val)}, rows.collate)
         classes = self.run.task.head().get("id2label", {})
         warn_of_untrained_classes(self.data.train, self.data.evaluation["D_val"], "D_val", classes)
+        if not by_source(self.run.config):
+            warn_of_repeated_rows(self.data.train, self.data.evaluation["D_val"])
 
     def best(self, plan: Plan, prepare: Prepare, count: str) -> Trial:
         """The trial with the best score on D_val; if scores are equal, the trial with the lower loss. Runs only trials

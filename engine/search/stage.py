@@ -21,9 +21,11 @@ from engine.search.hook import SearchHook
 from engine.search.settings import FOUND, UNFINISHED
 from engine.terminal.live_view import SearchProgress
 from engine.tracking import NOWHERE, Tracker
+from problems.halves import by_source
 from problems.hypergradients import betty_type, registered
 from problems.models.attach import ADAPTER, attach_components
 from problems.models.layers import refuse_large_k
+from problems.tasks.doubts import warn_of_repeated_rows
 
 log = logging.getLogger("autolora")
 
@@ -60,6 +62,8 @@ def build_search(run: Workbench, *, second_order: bool) -> SearchEngine:
     if names := run.kind.head().get("id2label"):
         seed = "--seed" if config.task.seed is None else "--task.seed"
         warn_about_missing_classes(data.train["labels"], d_tr, d_val, names, seed)
+    if not by_source(config):
+        warn_of_repeated_rows(data.train.select(d_tr), data.train.select(d_val))
     base = run.base(second_order=second_order)
     if second_order and config.model.attention == "auto":
         log.info("attention: eager, as second derivatives are needed")

@@ -110,6 +110,10 @@ class Task(ABC):
         labels [examples, ...]: those of the batches, padded with -100; rows: those of `encode`, in the same order.
         """
 
+    def ordered(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """The metrics with the main one first."""
+        return dict(metrics)
+
     def token_metrics(self, loss: float, accuracy: float) -> dict[str, float]:
         """The metrics of a task with `reads_outputs` False.
 

@@ -20,6 +20,7 @@ from problems.tasks.labels import IGNORED
 from problems.tasks.readers.cache import mapped
 from problems.tasks.readers.chat import Chat
 from problems.tasks.readers.chat_sources import ChatSources
+from problems.tasks.split_names import TRAIN, UNUSED, rows_in_words
 from problems.tasks.template_files import take_template
 from problems.tasks.templates import (
     Message,
@@ -32,8 +33,6 @@ from problems.tasks.templates import (
 )
 
 log = logging.getLogger("autolora")
-
-_TRAIN = "train"
 
 
 class Chats(Causal):
@@ -54,7 +53,7 @@ class Chats(Causal):
         # Both may change in `read`: a data set of the hub may have splits of its own.
         self.evaluation_split, self.held_out = self.sources.split, self.sources.held_out
         evaluated = _dataset(evaluation, self.evaluation_split)
-        return Rows(_dataset(train, _TRAIN), {self.evaluation_split: evaluated})
+        return Rows(_dataset(train, TRAIN), {self.evaluation_split: evaluated})
 
     def origin(self, split: str | None = None) -> str:
         return self.sources.origin(split)
@@ -115,14 +114,13 @@ class Chats(Causal):
     def _fitting(self, rows: Dataset) -> Dataset:
         """The rows to train or evaluate on; warnings tell how many were cut and dropped, and why.
 
-        Raises UserError where no row is left.
+        Raises UserError where no row is left, except of unused rows.
         """
         cut, most = np.asarray(rows["cut"][:], dtype=bool), self.config.max_length
         answered = np.array([any(label != IGNORED for label in labels) for labels in rows["labels"]])
         drops = self.config.too_long == "drop"
         dropped = ~answered | (cut & drops)
-        split = None if rows.split == _TRAIN else str(rows.split)
-        of_all = f"{len(rows)} {'training rows' if split is None else f'rows of {split}'}"
+        of_all = rows_in_words(rows)
         if cut.any():
             lost = (cut & dropped).sum()
             emptied = f"; {lost} are dropped, as no token of an answer is left" if lost else ""
@@ -130,9 +128,10 @@ class Chats(Causal):
             log.warning("%d of %s are longer than task.max_length %d: %s", cut.sum(), of_all, most, done)
         if empty := (~answered & ~cut).sum():
             log.warning("%d of %s are dropped, as they have no token of an answer", empty, of_all)
-        if dropped.all() and not cut.any():
+        if rows.split != UNUSED and dropped.all() and not cut.any():
+            split = None if rows.split == TRAIN else str(rows.split)
             raise UserError(f"{self.origin(split)}: none of {of_all} has a token of an answer; allowed: rows with one")
-        if dropped.all():
+        if rows.split != UNUSED and dropped.all():
             raise UserError(
                 f"--task.max_length: {most} is not allowed, as none of {of_all} {'fits and ' if drops else ''}has a "
                 f"token of an answer; give a larger one"

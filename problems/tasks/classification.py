@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification, DataCollatorWithPad
 
 from problems.tasks.base import PAD_TO, Collate, Task, refuse_other_metrics
 from problems.tasks.readers.cache import mapped
+from problems.tasks.split_names import rows_in_words
 
 log = logging.getLogger("autolora")
 
@@ -93,7 +94,8 @@ class TextClassification(Task):
 
         encoded_rows = mapped(rows, tokens, remove_columns=rows.column_names, desc="tokenise")
         if cut := sum(encoded_rows["cut"]):
-            log.warning("%d of %d rows are longer than task.max_length %d and were cut", cut, len(rows), max_length)
+            of_all = rows_in_words(rows)
+            log.warning("%d of %s are longer than task.max_length %d and were cut", cut, of_all, max_length)
         return encoded_rows.remove_columns(["cut"])
 
     def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:

@@ -27,6 +27,29 @@ def warn_of_shared_texts(train: Dataset, evaluation: Dataset, name: str, columns
         )  # fmt: skip
 
 
+def warn_of_repeated_rows(d_tr: Dataset, d_val: Dataset) -> None:
+    """Warns of encoded rows of D_val whose tokens are those of a row of D_tr, on which W is trained. Rows that a
+    script gives may have no tokens to compare."""
+    if "input_ids" not in d_tr.column_names:
+        return
+    trained = set(_tokens_of(d_tr))
+    shared = sum(tokens in trained for tokens in _tokens_of(d_val))
+    if shared:
+        log.warning(
+            "%d of %d rows of D_val %s a text that is also in D_tr, so that what is chosen on D_val is chosen on rows "
+            "that were trained on; remove repeated rows from the training file", shared, len(d_val),
+            "has" if shared == 1 else "have",
+        )  # fmt: skip
+
+
+def _tokens_of(rows: Dataset) -> list[bytes]:
+    """The token ids of each row, as bytes that can be compared."""
+    cells = rows.with_format("arrow")[:]["input_ids"].combine_chunks()
+    ids = np.asarray(pc.list_flatten(cells).to_numpy())
+    ends = np.cumsum(pc.list_value_length(cells).to_numpy())
+    return [part.tobytes() for part in np.split(ids, ends[:-1])]
+
+
 def texts_of(rows: Dataset, columns: Sequence[str]) -> list[tuple[Any, ...]]:
     """What the model reads of each row, as something that can be compared."""
     cells = [[tuple(cell) if isinstance(cell, list) else cell for cell in rows[column][:]] for column in columns]

@@ -25,6 +25,7 @@ from problems.tasks.doubts import warn_of_gap
 from problems.tasks.prompts import ChatPrompt, PlainPrompt, Prompt
 from problems.tasks.readers.cache import mapped
 from problems.tasks.readers.records import Record, evaluation_rows, training_rows
+from problems.tasks.split_names import rows_in_words
 from problems.tasks.template_files import take_template
 from problems.tasks.templates import Message, Template, template_of
 
@@ -39,9 +40,14 @@ class Generation(Causal):
 
     def __init__(self, config: TaskConfig, metrics: Sequence[str]) -> None:
         self.config = config
-        asked = [plain_name(name) for name in metrics]
-        refuse_other_metrics(asked, [*(plain_name(name) for name in METRICS[self.scoring]), *TOKEN_METRICS])
-        self._metrics = [name for name in asked if name not in TOKEN_METRICS]
+        self._asked = [plain_name(name) for name in metrics]
+        refuse_other_metrics(self._asked, [*(plain_name(name) for name in METRICS[self.scoring]), *TOKEN_METRICS])
+        self._metrics = [name for name in self._asked if name not in TOKEN_METRICS]
+
+    def ordered(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """The metrics that were asked for come first, in their order; the first is the main one."""
+        first = [name for name in self._asked if name in metrics]
+        return {name: metrics[name] for name in (*first, *metrics)}
 
     @abstractmethod
     def records(self) -> tuple[list[Record], list[Record]]:
@@ -88,7 +94,8 @@ class Generation(Causal):
         dropped = [name for name in rows.column_names if name not in ("source", "references", "category")]
         found = mapped(rows, tokens, remove_columns=dropped)
         if cut := sum(found["cut"]):
-            log.warning("%d of %d rows are longer than task.max_length %d and were cut", cut, len(rows), max_length)
+            of_all = rows_in_words(rows)
+            log.warning("%d of %s are longer than task.max_length %d and were cut", cut, of_all, max_length)
         return found.remove_columns(["cut"])
 
     def example(self, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:

@@ -23,6 +23,7 @@ from problems.tasks.readers.cache import mapped
 from problems.tasks.readers.splits import Source, evaluation_source, origin, read_or_hold_out
 from problems.tasks.readers.tagged_files import CONLL, find_split, place, read_sentences
 from problems.tasks.readers.tagged_hub import read_tagged, where
+from problems.tasks.split_names import TRAIN, UNUSED, rows_in_words
 
 log = logging.getLogger("autolora")
 
@@ -144,9 +145,10 @@ class Tagging(Task):
         encoded = mapped(rows, tokens, desc="tokenise")
         words, labelled = (sum(map(len, encoded[column][:])) for column in ("tags", "words"))
         if labelled < words:
-            log.info(
-                "%d of %d words have no token (cut off by --task.max_length %d, or dropped by the tokenizer): O is "
-                "predicted for them", words - labelled, words, max_length,
+            done = "O is predicted for them" if rows.split not in (TRAIN, UNUSED) else "they are not trained on"
+            log.warning(
+                "%d of the %d words of %s have no token (cut off by --task.max_length %d, or dropped by the "
+                "tokenizer): %s", words - labelled, words, rows_in_words(rows), max_length, done,
             )  # fmt: skip
         return encoded
 
@@ -188,6 +190,8 @@ def _with_files_of_folder(config: TaskConfig) -> TaskConfig:
     train, validation, test = (find_split(folder, split) for split in ("train", "validation", "test"))
     if train is None:
         raise UserError(f"--task.path: folder {str(folder)!r} has no train file, such as train.conll or train.jsonl")
+    if config.validation_path and config.evaluation_split != "test":
+        test = None  # the user's own file is evaluated, not the folder's test file
     return dataclasses.replace(
         config,
         path=str(train),

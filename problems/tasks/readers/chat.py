@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from configs.errors import UserError
-from problems.tasks.readers.objects import Row
+from problems.tasks.readers.objects import Row, sound
 from problems.tasks.templates import Message, answers
 
 log = logging.getLogger("autolora")
@@ -126,7 +126,7 @@ def _with_system(where: str, given: Any, turns: Sequence[_Turn]) -> Sequence[_Tu
         raise UserError(f"{where}: column 'system' holds {_kind(given)}; allowed: a text")
     if not given or not given.strip() or any(turn.message["role"] == "system" for turn in turns):
         return turns
-    return [_Turn({"role": "system", "content": _sound(f"{where}: column 'system'", given)}), *turns]
+    return [_Turn({"role": "system", "content": sound(f"{where}: column 'system'", given)}), *turns]
 
 
 def _messages(where: str, row: Row) -> list[_Turn]:
@@ -149,7 +149,7 @@ def _instruction(where: str, row: Row) -> list[_Turn]:
     task, more = _filled(where, "instruction", row.get("instruction")), row.get("input")
     if more is not None and not isinstance(more, str):
         raise UserError(f"{where}: column 'input' holds {_kind(more)}; allowed: a text")
-    question = _sound(where, f"{task}\n\n{more}") if more and more.strip() else task
+    question = sound(where, f"{task}\n\n{more}") if more and more.strip() else task
     before = [text for pair in row.get("history") or [] for text in pair]
     texts = [*(_filled(where, "history", text) for text in before), question]
     turns = [_Turn({"role": ("user", "assistant")[i % 2], "content": text}) for i, text in enumerate(texts)]
@@ -204,7 +204,7 @@ def _turn(where: str, turn: Any, keys: tuple[str, str]) -> _Turn | None:
         raise UserError(f"{where} has no text; remove the row")
     message = {"role": _ROLES[role], "content": text}
     if isinstance(thoughts := turn.get(_THOUGHTS), str):
-        message[_THOUGHTS] = _sound(where, thoughts)
+        message[_THOUGHTS] = sound(where, thoughts)
     return _Turn(message, _ROLES[role] == "assistant" and _is_learned(where, turn))
 
 
@@ -222,26 +222,14 @@ def _joined(where: str, content: Any) -> str:
     found: list[Any] = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
     if not all(isinstance(text, str) for text in found):
         raise UserError(f"{where} holds something other than text; allowed: texts alone")
-    return _sound(where, "".join(found))
+    return sound(where, "".join(found))
 
 
 def _filled(where: str, column: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         kind = "" if value is None or isinstance(value, str) else f", but {_kind(value)}"
         raise UserError(f"{where}: column {column!r} has no text{kind}")
-    return _sound(f"{where}: column {column!r}", value)
-
-
-def _sound(where: str, text: str) -> str:
-    """The text. Raises UserError for a lone surrogate (half a character): JSON can escape it, UTF-8 cannot encode
-    it."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(
-            f"{where} holds a broken character (half of a surrogate pair, {text[error.start]!a}); remove the row"
-        ) from None
-    return text
+    return sound(f"{where}: column {column!r}", value)
 
 
 def _kind(value: Any) -> str:

@@ -34,6 +34,11 @@ def load_splits(
     otherwise is just a name for the results. If a script in the repository makes the rows, it is not run: they are
     read from the hub's CONVERSION. Raises UserError, naming path and task, if the splits cannot be loaded.
     """
+    if Path(path).is_file():
+        raise UserError(
+            f"--task.path: {path} is a file, but {name} is read from a folder with its splits or from the hub; for a "
+            f"table of your own give --task.type text or, for generation, another --task.name"
+        )
     with explain_missing("--task.path", f"{path}, {name}"):
         try:
             found = _load(path, hub_config, revision, may_choose)
@@ -171,7 +176,8 @@ def _configs_of_conversion(path: str, hub_config: str | None) -> list[str]:
 def split_of(splits: Mapping[str, T], name: str, source: str) -> T:
     """One split of those that `source` has. Raises UserError, naming them, where it is not among them."""
     if name not in splits:
-        raise UserError(f"--task.evaluation_split: {source} has no split {name!r}; it has: {', '.join(splits)}")
+        key = "path" if name == "train" else "evaluation_split"
+        raise UserError(f"--task.{key}: {source} has no split {name!r}; it has: {', '.join(splits)}")
     return splits[name]
 
 

@@ -83,3 +83,15 @@ def _parsed(where: str, text: str) -> Any:
         raise UserError(f"{where}: {error}; allowed: once") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: is no JSON ({str(error).splitlines()[0]})") from error
+
+
+def sound(where: str, text: str) -> str:
+    """The text. Raises UserError for a lone surrogate (half a character): JSON can escape it, UTF-8 cannot encode
+    it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{where} holds a broken character (half of a surrogate pair, {text[error.start]!a}); remove the row"
+        ) from None
+    return text

@@ -12,6 +12,7 @@ from datasets import Dataset
 from configs.errors import UserError
 from problems.scoring.files import read_lines
 from problems.scoring.ner_files import Sentence, marks_document, read_conll
+from problems.tasks.readers.objects import sound
 from problems.tasks.readers.table import read_table, require_columns
 from problems.tasks.readers.tag_names import named, names_beside
 
@@ -115,7 +116,7 @@ def _words(where: str, column: str, cell: Any) -> list[str]:
     strange = [item for item in cell if not isinstance(item, str)]
     if strange:
         raise UserError(f"{where}: column {column!r} holds {strange[0]!r}; allowed: a list of texts")
-    return list(cell)
+    return [sound(f"{where}: column {column!r}", item) for item in cell]
 
 
 def _wrong(sentence: Sentence) -> tuple[int, str] | None:

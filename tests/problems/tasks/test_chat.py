@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, NamedSplit, concatenate_datasets
 
 from configs.errors import UserError
 from configs.parser import parse
@@ -16,6 +16,7 @@ from problems.halves import split_rows
 from problems.tasks import make_task
 from problems.tasks.chat import Chats
 from problems.tasks.labels import IGNORED
+from problems.tasks.split_names import UNUSED
 from problems.tasks.templates import Template
 from tests.helpers.chat_toys import FORGETFUL, OURS, SILENT, SYSTEM, TURNS, chat_tokenizer
 
@@ -84,6 +85,19 @@ def test_long_rows_are_cut_at_their_end_and_those_without_an_answer_dropped(
     assert log_lines[-1] == f"WARNING {longer} of 13 rows of validation are longer than task.max_length {most}: {done}"
     with pytest.raises(UserError, match=r"^--task\.max_length: 4 is not allowed, as none of 13 training rows has a"):
         encoded(chats(path, validation_path=str(path), max_length=4), tokenizer)
+
+
+@pytest.mark.parametrize(("most", "left"), [(4096, 5), (4, 0)])
+def test_unused_rows_are_told_as_such_and_refuse_no_run(
+    tmp_path: Path, log_lines: list[str], most: int, left: int
+) -> None:
+    """They were counted as training rows, and if all were too long, the run ended with that error."""
+    tokenizer, task = chat_tokenizer(), chats(write(tmp_path / "a.jsonl", rows_of()), max_length=most)
+    unused = concatenate_datasets([task.rows().train.select(range(5))], split=NamedSplit(UNUSED))
+    assert len(task.encode(unused, tokenizer)) == left
+    told = [line for line in log_lines if "unused training rows" in line]
+    assert len(told) == (0 if left else 1)
+    assert all(line.startswith("WARNING 5 of 5 unused training rows are longer than") for line in told)
 
 
 @pytest.mark.parametrize("too_long", ["cut", "drop"])

@@ -40,6 +40,18 @@ def test_without_a_test_split_the_validation_split_is_reported(tmp_path: Path) -
     assert task.evaluation_split == "validation"
 
 
+def test_a_folder_without_training_rows_and_a_file_are_named(tmp_path: Path) -> None:
+    """The second blamed --task.evaluation_split, which nobody had given; the first said that there was no file."""
+    settings: Any = {"type": "generation", "name": "e2e", "metrics": ["bleu"]}
+    path = tmp_path / "d.jsonl"
+    path.write_text('{"meaning_representation": "name[A]", "human_reference": "A."}\n')
+    with pytest.raises(UserError, match=r"^--task\.path: .*d\.jsonl is a file, but e2e is read from a folder"):
+        E2E(TaskConfig(path=str(path), **settings)).rows()
+    path.rename(tmp_path / "test.jsonl")
+    with pytest.raises(UserError, match=r"^--task\.path: .* has no split 'train'; it has: test$"):
+        E2E(TaskConfig(path=str(tmp_path), **settings)).rows()
+
+
 def test_a_folder_of_other_data_is_named_with_its_columns(tmp_path: Path) -> None:
     path = str(write_e2e(tmp_path / "d"))
     with pytest.raises(UserError, match=r"is not webnlg data .*meaning_representation, human_reference"):
@@ -152,6 +164,7 @@ def test_a_list_of_targets_is_several_references(tmp_path: Path) -> None:
         ([{"source": "a", "target": "x"}, {"source": " ", "target": "x"}], "row 2: column 'source' has no text"),
         ([{"source": "a", "target": []}, {"source": "b", "target": ["x"]}], "row 1: column 'target' has no text"),
         ([{"source": "a", "target": {"text": "x"}}], "row 1: column 'target' has no text"),
+        ([{"source": "a", "target": ["x", "y\ude00"]}], "row 1: column 'target' holds a broken character"),
         ([{"source": "a", "target": "x"}], "has one source"),
     ],
 )

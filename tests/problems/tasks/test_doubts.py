@@ -14,6 +14,7 @@ from problems.models.load import load_tokenizer
 from problems.tasks import make_task
 from problems.tasks.doubts import (
     warn_of_one_label,
+    warn_of_repeated_rows,
     warn_of_shared_texts,
     warn_of_unknown_tokens,
     warn_of_untrained_classes,
@@ -33,6 +34,15 @@ def test_texts_that_are_also_trained_on_are_counted(log_lines: list[str]) -> Non
     assert line.startswith("WARNING 2 of 4 rows of test have a text that is also in the training rows, ")
     warn_of_shared_texts(train.select([2]), other, "test", ["a", "b"])
     assert len(log_lines) == 1
+
+
+def test_rows_of_d_val_that_d_tr_has_too_are_counted(log_lines: list[str]) -> None:
+    d_tr = Dataset.from_dict({"input_ids": [[1, 2, 3], [4], [1, 2, 3], [5, 6]]})
+    warn_of_repeated_rows(d_tr, Dataset.from_dict({"input_ids": [[1, 2], [3, 4], [5, 6, 7], [6, 5]]}))
+    warn_of_repeated_rows(Dataset.from_dict({"own": [1]}), Dataset.from_dict({"own": [1]}))  # a script's rows
+    assert log_lines == []
+    warn_of_repeated_rows(d_tr, Dataset.from_dict({"input_ids": [[5, 6], [3], [1, 2, 3]]}).select([0, 1, 2, 2]))
+    assert log_lines[0].startswith("WARNING 3 of 4 rows of D_val have a text that is also in D_tr, ")
 
 
 def test_words_of_a_sentence_are_a_text(log_lines: list[str]) -> None:
@@ -114,8 +124,8 @@ def test_all_of_it_is_said_when_a_table_is_prepared(
     assert any("1 labels of validation are of classes that no training row has" in line for line in lines)
     lines = said(config("--task.max_length", "5"), log_lines)
     assert [line for line in lines if "cut" in line] == [
-        "WARNING 1 of 2 rows are longer than task.max_length 5 and were cut",
-        "WARNING 4 of 4 rows are longer than task.max_length 5 and were cut",
+        "WARNING 1 of 2 rows of validation are longer than task.max_length 5 and were cut",
+        "WARNING 4 of 4 training rows are longer than task.max_length 5 and were cut",
     ]
 
 

@@ -109,6 +109,15 @@ def test_scores_have_the_official_values_in_lower_case() -> None:
     assert found["bleu.seen"] == pytest.approx(100.0)
 
 
+@pytest.mark.parametrize("asked", [["token_accuracy"], ["token_accuracy", "nist", "bleu"], ["bleu"], ["NIST", "BLEU"]])
+def test_the_metric_that_was_asked_for_first_is_the_main_one(asked: list[str]) -> None:
+    task = E2E(TaskConfig(type="generation", name="e2e", metrics=asked))
+    written = {"bleu": 0.5, "nist": 3.0} | task.token_metrics(1.0, 0.25) | {"loss": 1.0}
+    names = list(task.ordered(written))
+    assert names[: len(asked)] == [name.lower() for name in asked]
+    assert sorted(names) == sorted(written)
+
+
 def test_an_unknown_metric_is_refused_with_those_there_are() -> None:
     with pytest.raises(UserError, match=r"--task\.metrics: 'ter' .*bleu, nist, meteor, rouge_l, cider"):
         E2E(TaskConfig(type="generation", name="e2e", metrics=["ter"]))

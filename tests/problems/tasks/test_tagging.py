@@ -91,8 +91,8 @@ def test_words_without_a_token_are_predicted_o_and_counted(
     ]
     encoded = task.encode(rows_of(*sentences), tokenizer)
     assert log_lines == [
-        "INFO 4 of 8 words have no token (cut off by --task.max_length 6, or dropped by the tokenizer): O is "
-        "predicted for them"
+        "WARNING 4 of the 8 words of 3 rows have no token (cut off by --task.max_length 6, or dropped by the "
+        "tokenizer): O is predicted for them"
     ]
     outputs, labels = right_outputs(task, tokenizer, encoded)
     predicted = [["B-protein", "O", "O", "O"], ["B-RNA", "O", "B-RNA"], ["O"]]
@@ -113,7 +113,8 @@ def test_training_sentences_without_a_token_are_told_and_not_trained_on(
 ) -> None:
     """The mean loss of a batch of such sentences is NaN."""
     nothing = "\x07 B-DNA\n"
-    task = task_of(tmp_path, train=nothing if readable == "none" else f"a O\n\n{nothing}\nb B-RNA\n", test=nothing)
+    train = nothing if readable == "none" else f"a O\n\n{nothing}\nb B-RNA\n"
+    task = task_of(tmp_path, train=train, test=f"a O\n\n{nothing}")
     config = RunConfig(task=task.config)
     if readable == "none":
         with pytest.raises(UserError, match=r"^--task\.path: no word of the 1 training rows has a token; allowed: "):
@@ -121,8 +122,19 @@ def test_training_sentences_without_a_token_are_told_and_not_trained_on(
         return
     data = prepare(task, tokenizer, config)
     assert data.train["tokens"][:] == [["a"], ["b"]]
-    assert [len(rows) for rows in data.evaluation.values()] == [1], "the metrics count its words as O"
+    assert [len(rows) for rows in data.evaluation.values()] == [2], "the metrics count its words as O"
     assert sum("1 of 3 training rows have no label" in line for line in log_lines) == 1
+    told = [line.rpartition(": ")[2] for line in log_lines if "have no token (" in line]
+    assert sorted(told) == ["O is predicted for them", "they are not trained on"]
+
+
+def test_evaluation_sentences_without_any_token_are_refused_before_the_training(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """Their loss is NaN, for which the learning rate was blamed after the training."""
+    task = task_of(tmp_path, train="a O\n\nb B-DNA\n", test="\x07 B-DNA\n")
+    with pytest.raises(UserError, match=r"^--task\.test_path: .*: no word of the 1 rows of test has a token; "):
+        prepare(task, tokenizer, RunConfig(task=task.config))
 
 
 @pytest.mark.parametrize(
@@ -185,6 +197,10 @@ def test_a_folder_stands_for_its_splits(tmp_path: Path) -> None:
     task = Tagging(TaskConfig(type="tokens", path=str(folder), test_path=str(other)), 0)
     assert task.rows().evaluation["test"]["tokens"][:] == [["mine"]]
     assert not task.held_out
+    for asked, split, word in ((None, "validation", "mine"), ("test", "test", "test")):
+        settings: Any = {"path": str(folder), "validation_path": str(other), "evaluation_split": asked}
+        evaluation = Tagging(TaskConfig(type="tokens", **settings), 0).rows().evaluation
+        assert {name: rows["tokens"][:] for name, rows in evaluation.items()} == {split: [[word]]}
     with pytest.raises(UserError, match=r"^--task\.path: folder '.*' has no train file"):
         Tagging(TaskConfig(type="tokens", path=str(tmp_path)), 0)
 

@@ -93,6 +93,11 @@ WRONG = {
     "null": ("d.jsonl", rows(OK, (["a"], None)), r"row 2: column 'tags' holds nothing; allowed: a list"),
     "no column": ("d.jsonl", '{"tokens": ["a"], "ner": ["O"]}\n', r"has no column tags; it has: tokens, ner"),
     "a tag in a list": ("d.jsonl", rows((["a", "b"], ["B-x", "L-x"])), r"row 1: tag 'L-x' is not allowed"),
+    "half a character": (
+        "d.jsonl",
+        rows((["a", "b\ude00"], ["O", "B-x"])),
+        r"row 1: column 'tokens' holds a broken",
+    ),
     "broken JSON": ("d.jsonl", '{"tokens": [', r"d\.jsonl cannot be read"),
     "a table": ("d.csv", "tokens,tags\n", r"d\.csv' is not allowed; allowed: a file that ends in \.conll, \.iob2, \."),
     "nothing": ("absent.conll", None, r"no file '.*absent\.conll'"),
