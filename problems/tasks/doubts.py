@@ -30,7 +30,7 @@ def warn_of_shared_texts(train: Dataset, evaluation: Dataset, name: str, columns
 def warn_of_repeated_rows(d_tr: Dataset, d_val: Dataset) -> None:
     """Warns of encoded rows of D_val whose tokens are those of a row of D_tr, on which W is trained. Rows that a
     script gives may have no tokens to compare."""
-    if "input_ids" not in d_tr.column_names:
+    if "input_ids" not in getattr(d_tr, "column_names", ()):
         return
     trained = set(_tokens_of(d_tr))
     shared = sum(tokens in trained for tokens in _tokens_of(d_val))

@@ -1,8 +1,6 @@
-"""`learn_ranks`: the ranks of the command line, on a model that comes back as it was."""
+"""`learn_ranks`: the ranks of the command line, from rows, a loss and a validation set of one's own."""
 
-import gc
 import json
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
-from peft.tuners.lora import LoraLayer
+from peft import LoraConfig
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, BertForSequenceClassification
 
@@ -24,11 +21,10 @@ from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
-from problems.models.attach import lora_layers
 from tests.helpers.api import SHORT, class_rows, classifier, learn, padded, settings
 from tests.helpers.chat_toys import chat_arguments, chat_rows, save_chat_model
 from tests.helpers.tiny import MEASURED
-from tests.helpers.untouched import left_as_it_was, seen
+from tests.helpers.untouched import left_as_it_was
 
 pytestmark = pytest.mark.trains
 
@@ -92,167 +88,6 @@ def test_a_language_model_gets_the_ranks_of_the_command_line(tmp_path: Path, run
     learned.save(tmp_path / "learned")
     assert parts_of(RunFolder(tmp_path / "learned")) == parts_of(folder)
     assert "SFTTrainer" in lines_for("trl", RunFolder(tmp_path / "learned"))
-
-
-def test_the_result_trains_at_the_ranks(model_folder: Callable[..., Path]) -> None:
-    learned = learn(classifier(model_folder("bert")), answer=AnswerConfig(rule="size", budget=1.0))
-    assert set(learned.ranks.values()) != {4}
-    model: Any = get_peft_model(classifier(model_folder("bert")), learned.lora_config)
-    kept = {name: rank for name, rank in learned.ranks.items() if rank}
-    assert {name: layer.r["default"] for name, layer in lora_layers(model).items()} == kept
-    assert set(learned.ranks) == {layer.name for layer in learned.record.layers}
-    assert "ranks by size: mean" in str(learned)
-
-
-class Stop(Exception):
-    """Comes from inside a search."""
-
-
-def failing(error: type[BaseException], after: int) -> Callable[[Any, dict[str, Tensor]], Tensor]:
-    """A loss that raises in its `after`-th call."""
-    calls = iter(range(after))
-
-    def loss(model: Any, batch: dict[str, Tensor]) -> Tensor:
-        if next(calls, None) is None:
-            raise error
-        found: Tensor = model(**batch).loss
-        return found
-
-    return loss
-
-
-def bert(folder: Path) -> Any:
-    """As a caller may have it: in training, with gradients, a frozen layer and a hook."""
-    model = classifier(folder).train()
-    model(**padded(class_rows(4))).loss.backward()
-    model.bert.embeddings.requires_grad_(False)
-    model.bert.encoder.layer[0].register_forward_hook(lambda module, inputs, output: output)
-    model.config.pad_token_id = None
-    return model
-
-
-def checkpointed(folder: Path) -> Any:
-    """With its blocks computed again, in bf16, in evaluation mode."""
-    model = classifier(folder).to(torch.bfloat16).eval()
-    model.gradient_checkpointing_enable()
-    return model
-
-
-def adapted(folder: Path) -> Any:
-    """With an adapter that was trained, and a head of its own."""
-    model = get_peft_model(classifier(folder), settings(r=2, modules_to_save=["pooler"]))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.1)
-    return model
-
-
-@pytest.mark.parametrize("make", [bert, checkpointed, adapted])
-@pytest.mark.parametrize("error", [None, Stop, KeyboardInterrupt])
-def test_the_model_comes_back_as_it_was(
-    model_folder: Callable[..., Path], make: Callable[[Path], Any], error: type[BaseException] | None
-) -> None:
-    model = make(model_folder("bert"))
-    with left_as_it_was(model):
-        if error is None:
-            assert learn(model, config=settings(modules_to_save=["pooler"])).ranks
-        else:
-            with pytest.raises(error):
-                learn(model, config=settings(modules_to_save=["pooler"]), loss=failing(error, 7))
-
-
-@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
-def test_it_learns_where_the_script_has_switched_gradients_off(
-    model_folder: Callable[..., Path], without: Callable[[], Any]
-) -> None:
-    expected = learn(bert(model_folder("bert"))).record
-    model = bert(model_folder("bert"))
-    with without():
-        found = learn(model).record
-        assert not torch.is_grad_enabled()
-    assert found == expected
-
-
-@pytest.mark.parametrize("error", [Stop, KeyboardInterrupt])
-def test_the_model_comes_back_as_it_was_when_the_answer_fails(
-    model_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
-) -> None:
-    """There the head was trained without LoRA, in its own weights."""
-    model = bert(model_folder("bert"))
-    head: list[Tensor] = []
-
-    def measure(*_: Any) -> None:
-        head.append(model.classifier.modules_to_save["default"].weight.detach().clone())
-        raise error
-
-    monkeypatch.setattr("engine.answer.stage.measure", measure)
-    with left_as_it_was(model), pytest.raises(error):
-        learn(model, config=settings(modules_to_save=["pooler"]))
-    assert not torch.equal(head[0], model.classifier.weight), "it was trained"
-
-
-def test_what_is_seen_of_a_model_shows_each_change(model_folder: Callable[..., Path]) -> None:
-    """Otherwise the tests above could not fail."""
-    changes: list[Callable[[Any], object]] = [
-        lambda model: model.eval(),
-        lambda model: model.bert.pooler.requires_grad_(False),
-        lambda model: model.bert.pooler.dense.weight.data.mul_(1 + 2**-20),
-        lambda model: model.bert.pooler.to(torch.float64),
-        lambda model: model.bert.pooler.register_forward_pre_hook(lambda module, inputs: None),
-        lambda model: model.zero_grad(),
-        lambda model: setattr(model.config, "pad_token_id", 0),
-        lambda model: setattr(model.bert.pooler, "forward", model.bert.pooler.forward),
-        lambda model: setattr(model.bert.pooler, "dense", nn.Linear(32, 32)),
-    ]
-    for number, change in enumerate(changes):
-        model = bert(model_folder("bert"))
-        before = seen(model)
-        assert seen(model) == before
-        change(model)
-        assert seen(model) != before, number
-
-
-def test_random_numbers_go_on_and_nothing_is_written(
-    model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    (tmp_path / "temporary").mkdir()
-    model = classifier(model_folder("bert"))
-
-    def drawn() -> tuple[float, float, float]:
-        return random.random(), float(np.random.rand()), float(torch.rand(()))
-
-    def seed() -> None:
-        random.seed(1)
-        np.random.seed(1)
-        torch.manual_seed(1)
-
-    seed()
-    expected = drawn()
-    seed()
-    learn(model)
-    assert drawn() == expected
-    assert [path.name for path in tmp_path.rglob("*")] == ["temporary"]
-
-
-def test_nothing_of_the_searched_model_is_kept_in_memory(model_folder: Callable[..., Path]) -> None:
-    """The caller's own training comes next, and needs the room."""
-    model = classifier(model_folder("bert"))
-
-    def alive() -> int:
-        return sum(isinstance(thing, LoraLayer | torch.optim.Optimizer) for thing in gc.get_objects())
-
-    gc.collect()
-    before = alive()
-    gc.disable()
-    try:
-        learned = learn(model)
-    finally:
-        gc.enable()
-    assert learned.ranks
-    assert alive() == before
 
 
 def test_progress_is_shown(

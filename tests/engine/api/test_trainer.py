@@ -81,7 +81,7 @@ def test_batches_and_rate_of_the_search_are_the_trainers(
     def find_ranks(given: Any) -> None:
         raise Found(given.config)
 
-    monkeypatch.setattr("engine.api.find_ranks", find_ranks)
+    monkeypatch.setattr("engine.api.learning.find_ranks", find_ranks)
     with pytest.raises(Found) as caught:
         learn_ranks_from_trainer(trainer_of(model_folder("bert"), tmp_path), BERT)
     (config,) = caught.value.args
@@ -155,7 +155,7 @@ def test_trl_trains_at_the_ranks_by_the_lines_of_the_documentation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trl = pytest.importorskip("trl")
-    monkeypatch.setattr("engine.api.SearchConfig", lambda **given: SearchConfig(**{**vars(SHORT), **given}))
+    monkeypatch.setattr("engine.api.trainer.SearchConfig", lambda **given: SearchConfig(**{**vars(SHORT), **given}))
     base = save_chat_model(tmp_path / "model")
     model: Any = AutoModelForCausalLM.from_pretrained(base)
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -1,0 +1,13 @@
+"""For scripts: learn the LoRA ranks of a model that is already loaded, on rows that the script gives (docs/api.md)."""
+
+from configs.errors import UserError
+from configs.schema import HypergradientConfig, SearchConfig
+from configs.schema_answer import AnswerConfig
+from engine.api.learned import LearnedRanks
+from engine.api.script import learn_ranks
+from engine.api.trainer import learn_ranks_from_trainer
+
+__all__ = [
+    "AnswerConfig", "HypergradientConfig", "LearnedRanks", "SearchConfig", "UserError", "learn_ranks",
+    "learn_ranks_from_trainer",
+]  # fmt: skip

@@ -1,0 +1,139 @@
+"""The search that a script asked for, in a temporary folder, on a model that is put back afterwards."""
+
+import dataclasses
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, TaskType
+from torch import nn
+
+from configs.errors import UserError
+from configs.keys import check_type, check_types
+from configs.launch import processes_started
+from configs.rules import check, needs_evidence
+from configs.schema import LoraSettings, ModelConfig, RetrainConfig, RunConfig
+from configs.schema_answer import AnswerConfig
+from configs.schema_task import TaskConfig
+from engine import ranks
+from engine.answer.find import find_ranks
+from engine.api.asked import Settings, Source
+from engine.api.learned import LearnedRanks
+from engine.run.given import ScriptBench, dtype_of, same_random_numbers
+from engine.terminal.console import heard, log
+from problems.models.bare import Snapshot, stop_recomputing, take_adapters_off
+from problems.models.given import lora_settings, trained_whole
+from problems.tasks.given import (
+    GivenKind,
+    GivenRows,
+    Joined,
+    kind_of,
+    refuse_other_types,
+    refuse_unindexed,
+)  # fmt: skip
+
+
+def learn(
+    model: nn.Module, lora_config: LoraConfig, source: Source, settings: Settings, device: torch.device | None = None
+) -> LearnedRanks:  # fmt: skip
+    """Searches the ranks and leaves the model as it was, also after an error. `device` None: that of the weights.
+
+    Raises UserError for what the script must change.
+    """
+    refuse_other_types(model, source.collate, source.loss)
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    device = _one_device(base) if device is None else device
+    # When the block ends, the stack is undone in reverse order: put_back undoes the search's changes to the bare
+    # model, the temporary folder is deleted, and then the script's adapters, the random numbers and the log are
+    # restored.
+    with ExitStack() as stack:
+        stack.enter_context(heard())
+        stack.enter_context(torch.inference_mode(False))  # the script may have switched gradients off
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(same_random_numbers(device))
+        stack.callback(Snapshot(base).restore)
+        base.zero_grad()  # drops gradients of the script's own backward passes
+        take_adapters_off(base)
+        recomputes = stop_recomputing(base)
+        lora = lora_settings(lora_config, base)
+        whole = trained_whole(base, lora_config, lora)
+        rows, count = _rows_of(source, shifted=lora_config.task_type == TaskType.CAUSAL_LM)
+        outputs = getattr(getattr(base, "config", None), "num_labels", None)
+        kind = kind_of(lora_config.task_type, source.loss, rows, plain=source.plain, outputs=outputs)
+        config = _configuration(base, lora, kind, settings, device, recomputes=recomputes)
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="learn_ranks_")))
+        given = ScriptBench(config, whole, kind, rows, count, folder, device)
+        stack.callback(given.compute.let_go)  # frees the memory of the searched model, which reference cycles hold
+        stack.callback(given.put_back)
+        find_ranks(given)
+        learned = LoraConfig.from_pretrained(str(given.folder.lora_config))
+        return LearnedRanks(learned, ranks.load(given.folder.ranks), config)
+
+
+def _rows_of(source: Source, *, shifted: bool) -> tuple[GivenRows, int]:
+    """All rows, those of the validation set last, and how many of them are validation rows (0: no such set)."""
+    refuse_unindexed("train_dataset", source.train)
+    if source.validation is None:
+        return GivenRows(source.train, source.collate, shifted=shifted), 0
+    refuse_unindexed("validation_dataset", source.validation)
+    return GivenRows(Joined(source.train, source.validation), source.collate, shifted=shifted), len(source.validation)
+
+
+def _configuration(
+    model: Any, lora: LoraSettings, kind: GivenKind, settings: Settings, device: torch.device, *, recomputes: bool
+) -> RunConfig:
+    """The configuration with which the command line would run this search. Raises UserError for settings that cannot
+    work."""
+    search, answer = settings.search, settings.answer
+    for section, value in (("search", search), ("hypergradient", settings.hypergradient), ("answer", answer)):
+        check_types(section, value)
+    check_type("seed", settings.seed)
+    check_type("precision", settings.precision)
+    if not kind.tells_rows:
+        _refuse_unmeasured(answer)
+        log.info("answer: the log loss of each row is not known here, so shares and the curve are not measured")
+        answer = dataclasses.replace(answer, rows=0)
+    if answer.from_run is not None:
+        raise UserError("answer.from_run: is not allowed here; allowed: None")
+    if dtype_of(model) == torch.float16:
+        raise UserError("model: weights of type float16 are not allowed; allowed: float32, bfloat16")
+    name = getattr(getattr(model, "config", None), "name_or_path", None) or "."
+    config = RunConfig(
+        name="learn_ranks", seed=settings.seed, precision=settings.precision,
+        device=device.type,  # type: ignore[arg-type]
+        model=ModelConfig(name=str(name), gradient_checkpointing=recomputes), lora=lora,
+        hypergradient=settings.hypergradient,
+        # This search never resumes, so it writes no checkpoint.
+        search=dataclasses.replace(search, checkpoint_every=search.steps + 1), answer=answer,
+        # The measurement on D_val sends this many rows through a language model at a time.
+        retrain=RetrainConfig(batch_size=search.batch_size),
+    )  # fmt: skip
+    check(config)
+    if kind.peft_type != TaskType.CAUSAL_LM:
+        return config
+    # Only after the check, which would ask for task.path: the rows are the script's. The memory estimate and the split
+    # into D_tr and D_val read from the task that the model has no head, and that rows have no sources.
+    return dataclasses.replace(config, task=TaskConfig(type="chat", split_by="row"))
+
+
+def _refuse_unmeasured(answer: AnswerConfig) -> None:
+    if needs_evidence(answer):
+        rule = "shares" if answer.rule == "shares" else "size with budget auto"
+        raise UserError(
+            f"answer.rule: {rule} is measured by the log loss of every row, which is known only for the task types "
+            f"SEQ_CLS, TOKEN_CLS and CAUSAL_LM, with labels in the batches and the model's own loss; allowed here: "
+            f"threshold, or size with a number as budget"
+        )
+
+
+def _one_device(model: nn.Module) -> torch.device:
+    """The device of all weights. Raises UserError for several devices, and if there are several processes."""
+    if processes_started() > 1:
+        raise UserError("learn_ranks: several processes are not allowed; allowed: one, without torchrun")
+    found = {parameter.device for parameter in model.parameters()}
+    if len(found) != 1 or "meta" in {device.type for device in found}:
+        there = ", ".join(sorted(str(device) for device in found)) or "none"
+        raise UserError(f"model: its weights are on {there}; allowed: one device for all")
+    return found.pop()

@@ -1,0 +1,41 @@
+"""Learn the ranks of a script's model on the script's rows."""
+
+from typing import Any
+
+from peft import LoraConfig
+from torch import nn
+
+from configs.schema import HypergradientConfig, SearchConfig
+from configs.schema_answer import AnswerConfig
+from engine.api.asked import Collator, Precision, Settings, Source
+from engine.api.learned import LearnedRanks
+from engine.api.learning import learn
+from problems.tasks.given import LossOf
+
+
+def learn_ranks(
+    model: nn.Module,
+    train_dataset: Any,
+    lora_config: LoraConfig,
+    *,
+    collate: Collator,
+    validation_dataset: Any = None,
+    loss: LossOf | None = None,
+    search: SearchConfig = SearchConfig(),  # noqa: B008 (frozen)
+    hypergradient: HypergradientConfig = HypergradientConfig(),  # noqa: B008
+    answer: AnswerConfig = AnswerConfig(),  # noqa: B008
+    seed: int = 0,
+    precision: Precision = "auto",
+) -> LearnedRanks:
+    """The LoRA rank of every layer of `model` that `lora_config` targets, found by bilevel search.
+
+    `lora_config.r` is k, the rank that every layer has at the start. `train_dataset` has a length and an index;
+    `collate` turns a list of its examples into a dict of tensors. `validation_dataset`: the rows that alpha is learned
+    from; None: half of the train rows, drawn by seed. `loss`: model and batch -> the mean loss, a scalar; None:
+    `model(**batch).loss`. The search runs on the model's device. It leaves the model as it found it, also after an
+    error.
+
+    Raises UserError, one line, for what the caller must change.
+    """
+    rows = Source(train_dataset, validation_dataset, collate, loss, plain=loss is None)
+    return learn(model, lora_config, rows, Settings(search, hypergradient, answer, seed, precision))

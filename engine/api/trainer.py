@@ -1,0 +1,94 @@
+"""Learn the ranks of the model of a transformers.Trainer or of TRL's SFTTrainer, on the trainer's rows."""
+
+from copy import deepcopy
+from typing import Any
+
+from peft import LoraConfig, PeftModel
+
+from configs.errors import UserError
+from configs.schema import HypergradientConfig, SearchConfig
+from configs.schema_answer import AnswerConfig
+from engine.api.asked import Collator, Precision, Settings, Source
+from engine.api.learned import LearnedRanks
+from engine.api.learning import learn
+from engine.run.given import same_random_numbers
+from problems.tasks.given import with_columns_of
+
+_COUNTED = ("_metrics", "_total_train_tokens")
+"""Attributes of a trainer in which TRL's loss counts."""
+
+
+def learn_ranks_from_trainer(
+    trainer: Any,
+    lora_config: LoraConfig | None = None,
+    *,
+    validation_dataset: Any = None,
+    search: SearchConfig | None = None,
+    hypergradient: HypergradientConfig = HypergradientConfig(),  # noqa: B008
+    answer: AnswerConfig = AnswerConfig(),  # noqa: B008
+) -> LearnedRanks:
+    """Runs `learn_ranks` with the model, train rows, collator and loss of a transformers.Trainer or TRL's SFTTrainer.
+
+    `lora_config` None: that of the trainer's PeftModel, whose adapter weights the search does not use. `search` None:
+    batch size, accumulation and learning rate are the trainer's. Seed, precision and device are always the trainer's.
+    `validation_dataset`: rows prepared like the train rows, for example those in `trainer.eval_dataset`.
+    The search leaves the trainer as it found it. Raises UserError, one line, for what the caller must change.
+    """
+    args, model = trainer.args, trainer.model
+    _refuse_other_trainers(trainer)
+    lora_config = lora_config or _of_adapter(model)
+    search = search or SearchConfig(
+        batch_size=args.per_device_train_batch_size,
+        gradient_accumulation=args.gradient_accumulation_steps,
+        learning_rate=float(args.learning_rate),
+    )
+    # TRL's loss counts in these attributes of the trainer, so they are restored after the search.
+    kept = {name: deepcopy(vars(trainer)[name]) for name in _COUNTED if name in vars(trainer)}
+    try:
+        train, collate = _rows_of(trainer)
+        validation = with_columns_of(train, validation_dataset)
+        rows = Source(train, validation, collate, trainer.compute_loss, plain=_plain_loss(trainer))
+        precision: Precision = "bf16" if args.bf16 else "auto" if args.fp16 else "fp32"
+        settings = Settings(search, hypergradient, answer, args.seed, precision)
+        return learn(model, lora_config, rows, settings, args.device)
+    finally:
+        vars(trainer).update(kept)
+
+
+def _rows_of(trainer: Any) -> tuple[Any, Collator]:
+    """The train rows, without columns that the model does not read, and the collator of the trainer."""
+    with same_random_numbers(trainer.args.device):
+        loader = trainer.get_train_dataloader()
+    prepared = getattr(trainer.accelerator, "_dataloaders", [])
+    if loader in prepared:  # if it stayed there, the trainer would save this loader's state in its checkpoints
+        prepared.remove(loader)
+    return loader.dataset, loader.collate_fn
+
+
+def _of_adapter(model: Any) -> Any:
+    """The LoraConfig of a PeftModel."""
+    if not isinstance(model, PeftModel):
+        raise UserError("lora_config: None is allowed only for a trainer with a peft_config; give a LoraConfig")
+    return model.peft_config[model.active_adapter]
+
+
+def _refuse_other_trainers(trainer: Any) -> None:
+    args = trainer.args
+    for wrong, what in (
+        (args.world_size > 1, f"a trainer of {args.world_size} processes"),
+        (getattr(trainer, "is_deepspeed_enabled", False), "a trainer with DeepSpeed"),
+        (getattr(trainer, "is_fsdp_enabled", False), "a trainer with FSDP"),
+        (trainer.train_dataset is None, "a trainer without train_dataset"),
+    ):
+        if wrong:
+            raise UserError(
+                f"trainer: {what} is not allowed; allowed: one process without DeepSpeed or FSDP, with a train_dataset"
+            )
+
+
+def _plain_loss(trainer: Any) -> bool:
+    """Whether a trainer's loss is just the mean log loss of the labels."""
+    library = type(trainer).compute_loss.__module__.partition(".")[0]
+    own = trainer.label_smoother is not None or trainer.compute_loss_func is not None
+    kind = getattr(trainer.args, "loss_type", "nll")
+    return library in ("transformers", "trl") and not own and kind == "nll"
