@@ -21,7 +21,7 @@ from engine.disk.files import write_json
 from engine.export.adapter import save_adapter
 from engine.export.lora_config import adapter_config, attach_ranks
 from engine.export.names import ADAPTER_WEIGHTS
-from engine.retrain.adapter import start_from_search
+from engine.retrain.from_search import start_from_search
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest

@@ -31,7 +31,7 @@ _SCORES_IN_CACHE, _SCORES_ON_GPU = 2**18, 2**25
 class Likelihood(ABC):
     """The log loss for a kind of labels, in nats; a row's weight is the number of its labels."""
 
-    def told_by(self, labels: Tensor) -> Tensor | None:
+    def labelled_positions(self, labels: Tensor) -> Tensor | None:
         """The positions of tokens, ascending, whose logits predict a label of this batch; None if all are needed."""
         return None
 
@@ -70,7 +70,7 @@ class Categorical(Likelihood):
         self.shifted = shifted
         self.grid = TEMPERATURES[:_OF_TOKENS] if shifted else TEMPERATURES
 
-    def told_by(self, labels: Tensor) -> Tensor | None:
+    def labelled_positions(self, labels: Tensor) -> Tensor | None:
         if not self.shifted:
             return None
         return (labels[:, 1:] != IGNORED).any(dim=0).nonzero()[:, 0]

@@ -141,7 +141,7 @@ class Sample:
 
         A language model computes only logits that predict a label, if its forward has `logits_to_keep`: logits of the
         prompts are not needed, and a vocabulary is large."""
-        places = self.likelihood.told_by(labels)
+        places = self.likelihood.labelled_positions(labels)
         whole = model.get_base_model() if isinstance(model, PeftModel) else model
         if places is None or not len(places) or "logits_to_keep" not in signature(whole.forward).parameters:
             return model(**inputs).logits, labels

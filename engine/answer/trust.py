@@ -1,6 +1,5 @@
 """Whether ranks by threshold are decided: no alpha of a decided layer crosses lambda near the end of the search."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,15 +25,19 @@ class Trust:
     Decided means steady within this search; another seed may decide otherwise.
     `points`: logged points in that quarter. `decided`: whether each layer is decided [layers]. `changed`: in how many
     layers the rank changed in that quarter. `distance`: of the layer's alpha that is nearest to lambda, in standard
-    deviations over that quarter [layers]; empty with too few points, infinite if that alpha did not move."""
+    deviations over that quarter [layers]; infinite if that alpha did not move, empty with too few points or `fixed`
+    ranks: every rank is 1, whatever alpha is."""
 
     points: int
     decided: tuple[bool, ...]
     changed: int
     distance: tuple[float, ...] = ()
+    fixed: bool = False
 
     def words(self) -> str:
         """The sentence about the decided ranks, for the log, the summary and the report."""
+        if self.fixed:
+            return "every rank is 1, as the threshold never drops a layer's only component (lora.k 1)"
         if self.points < LEAST_POINTS:
             return (
                 f"nothing is decided yet: the last quarter of the search has {self.points} logged points, and "
@@ -51,15 +54,16 @@ def trust_of(history: Trajectory, constraint: Constraint) -> Trust:
 
     A layer is decided if its rank was the same at all points of the last quarter, and the last value of each alpha is
     at least APART standard deviations away from lambda; the standard deviation is that over the same points. With
-    k = 1 and softmax, alpha is always 1, and every layer is decided.
+    k = 1 every layer is decided, also by few points, unless the constraint is sigmoid: under softmax alpha is always
+    1, under none lambda is always alpha.
     """
     points = len(history.steps) // 4
     layers = len(history.names)
+    if history.alpha[-1].shape[1] == 1 and constraint != "sigmoid":
+        return Trust(points, (True,) * layers, 0, fixed=True)
     if points < LEAST_POINTS:
         return Trust(points, (False,) * layers, 0)
     alpha = np.stack(history.alpha[-points:]).astype(np.float64)
-    if constraint == "softmax" and alpha.shape[2] == 1:
-        return Trust(points, (True,) * layers, 0, (math.inf,) * layers)
     ranks = np.stack([kept_components(at, constraint).sum(axis=1) for at in alpha])
     steady = (ranks == ranks[0]).all(axis=0)
     bound = thresholds(alpha[-1], constraint)

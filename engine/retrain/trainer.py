@@ -10,8 +10,8 @@ import torch
 from transformers import Trainer
 from transformers.trainer_utils import PredictionOutput
 
-from engine.retrain.common import CommonMasks
-from engine.retrain.evaluation import LabelMean, hits_of
+from engine.retrain.common_numbers import CommonMasks
+from engine.retrain.label_mean import LabelMean, hits_of
 from engine.retrain.sharding import shared_batches
 from problems.data import LengthGroupedOrder
 from problems.machine.compute import Compute

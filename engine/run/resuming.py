@@ -16,7 +16,7 @@ from configs.keys import known_keys
 from configs.schema import RunConfig
 from configs.unread import reason
 
-GO_ON = "give the old value to resume, --name for another run, or --overwrite to start again"
+RESUME_AT_OLD_VALUE = "give the old value to resume, --name for another run, or --overwrite to start again"
 
 
 class Outdated(UserError):
@@ -51,7 +51,7 @@ class Settings:
         recorded: Mapping[str, Any],
         config: RunConfig,
         what: str,
-        way_out: str = GO_ON,
+        way_out: str = RESUME_AT_OLD_VALUE,
         given_as: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Raises Outdated for the first key that the run reads and whose recorded value is not the one in `config`.

@@ -18,11 +18,11 @@ NO_MODEL = (
     "bring the old model back to resume (of a hub: by --model.revision), --name for another run, or --overwrite to "
     "start again"
 )
-GO_ON = "bring the old data back to resume, --name for another run, or --overwrite to start again"
+RESUME_ON_OLD_DATA = "bring the old data back to resume, --name for another run, or --overwrite to start again"
 
 
 def refuse_changed_data(
-    run: "Workbench", recorded: Mapping[str, Any], way_out: str = GO_ON, *, evaluated: bool = True
+    run: "Workbench", recorded: Mapping[str, Any], way_out: str = RESUME_ON_OLD_DATA, *, evaluated: bool = True
 ) -> None:
     """Raises Outdated, naming the file or data set, when the rows are not those in the fingerprint `recorded`.
 

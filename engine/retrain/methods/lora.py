@@ -12,8 +12,8 @@ from engine import ranks
 from engine.export.lora_config import adapter_config, attach_ranks
 from engine.export.outputs import save_all
 from engine.ranks import RankRecord, controls
-from engine.retrain.adapter import start_from_search
-from engine.retrain.common import start_in_common
+from engine.retrain.common_numbers import start_in_common
+from engine.retrain.from_search import start_from_search
 from engine.retrain.methods.base import Method, Prepared, budget_of, layer_sizes
 from engine.retrain.same_ranks import refuse_changed_ranks
 from engine.retrain.sources import ranks_from

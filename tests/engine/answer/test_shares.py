@@ -40,7 +40,7 @@ def test_of_a_loss_quadratic_in_the_gates_each_share_is_the_derivative_in_the_mi
     class Quadratic:
         """loss = sum of (logits - label)^2 / temperature."""
 
-        def told_by(self, labels: torch.Tensor) -> None:
+        def labelled_positions(self, labels: torch.Tensor) -> None:
             return None
 
         def statistics(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

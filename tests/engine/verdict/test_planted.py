@@ -14,7 +14,7 @@ from engine.answer.measure import within
 from engine.answer.shares import integrate
 from engine.ranks import LayerRank, RankRecord
 from engine.ranks.controls import shuffled
-from engine.retrain.common import start_in_common
+from engine.retrain.common_numbers import start_in_common
 from engine.verdict.arms import LEARNED, SHUFFLED
 from engine.verdict.judge import LOOKS, Pairs, first_ending
 from engine.verdict.losses import Shown

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from configs.schema import RunConfig
 from engine.disk.files import write_json
-from engine.retrain.common import CommonDropout, CommonMasks, Moment
+from engine.retrain.common_numbers import CommonDropout, CommonMasks, Moment
 from engine.retrain.methods import METHODS
 from engine.run.context import Context
 from engine.run.folder import RunFolder

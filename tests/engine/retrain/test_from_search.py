@@ -17,7 +17,7 @@ from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
 from engine.export.lora_config import adapter_config, attach_ranks
-from engine.retrain.adapter import start_from_search
+from engine.retrain.from_search import start_from_search
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest

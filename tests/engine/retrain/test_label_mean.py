@@ -12,8 +12,8 @@ from torch import nn
 from transformers import BertForSequenceClassification, BertForTokenClassification, TrainingArguments
 
 from configs.schema import RunConfig
-from engine.retrain.evaluation import LabelMean, hits_of
 from engine.retrain.fit import fit
+from engine.retrain.label_mean import LabelMean, hits_of
 from engine.retrain.methods import Prepared
 from engine.retrain.trainer import RetrainTrainer
 from engine.run.context import Context
