@@ -23,7 +23,7 @@ from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.run.opening import Asked, refuse_finished
 from engine.search import trajectory
-from tests.engine.report.test_verdict import FOUND
+from tests.helpers.verdict_file import FOUND
 
 pytestmark = pytest.mark.trains  # the one run that all of them damage
 

@@ -13,22 +13,22 @@ import pytest
 
 from configs.keys import SPELLED, known_keys
 from engine.ranks import LayerRank, evidence, parsing
+from tests.helpers.markdown import PAGES, anchors, blocks, text_of
 from tests.helpers.places import ROOT
 
-PAGES = [*sorted(ROOT.glob("docs/*.md")), *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING"))]
 KEYS = {*known_keys(), *SPELLED}
 SECTIONS = {key.rpartition(".")[0] for key in KEYS if "." in key}
 
 
-def text_of(page: Path) -> str:
-    return page.read_text(encoding="utf-8")
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_to_files_that_are_there(page: Path) -> None:
-    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text_of(page))
-    local = [target for target in targets if "://" not in target]
-    missing = [target for target in local if not (page.parent / target).exists()]
+def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
+    missing = []
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", text_of(page)):
+        if "://" in target:
+            continue
+        path = page.parent / target if target else page
+        if not path.exists() or (anchor and anchor not in anchors(text_of(path))):
+            missing.append(f"{target}#{anchor}")
     assert missing == []
 
 
@@ -57,8 +57,8 @@ def test_configurations_and_source_files_exist(page: Path) -> None:
 @pytest.mark.slow
 def test_the_example_of_a_script_runs_where_it_is_pasted(tmp_path: Path) -> None:
     """It prints the ranks, and writes only what it says."""
-    (example,) = (code for code in re.findall(r"```python\n(.*?)```", text_of(ROOT / "docs" / "api.md"), re.S)
-                  if "learn_ranks(" in code)  # fmt: skip
+    examples = blocks(text_of(ROOT / "docs" / "api.md"), "python")
+    (example,) = (code for code in examples if "learn_ranks(" in code)
     (tmp_path / "mine.py").write_text(example, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "mine.py"], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,
@@ -84,8 +84,13 @@ def test_no_file_holds_the_marks_of_an_unfinished_merge() -> None:
     assert found.stdout == ""
 
 
+def test_an_anchor_is_that_of_github() -> None:
+    text = "# Is `a_b` enough, 50 %?\n## A\n```bash\n# no heading\n```\n### A\n## A [link](x.md), **bold** & C-d ##\n"
+    assert anchors(text) == {"is-a_b-enough-50-", "a", "a-1", "a-link-bold--c-d"}
+
+
 def test_every_key_of_ranks_json_is_explained() -> None:
-    text = (ROOT / "docs" / "run-folder.md").read_text(encoding="utf-8")
+    text = text_of(ROOT / "docs" / "run-folder.md")
     section = text.split("## What is in ranks.json?")[1].split("## ")[0]
     keys = {*parsing._FIELDS, *evidence.KEYS, *(field.name for field in dataclasses.fields(LayerRank))}
     assert {key for key in keys if f"`{key}`" not in section} == set()

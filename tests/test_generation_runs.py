@@ -11,26 +11,29 @@ import torch
 from peft import PeftConfig, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from configs.files import load_config
 from configs.parser import parse
 from engine import ranks
 from engine.retrain import generate
 from engine.retrain.trainer import RetrainTrainer
+from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
 from problems.scoring import score
 from tests.helpers.generation_toys import arguments, save_causal, write_e2e
+from tests.helpers.recomputed import of_tokens
 
 TARGETS = {"llama": "[q_proj,v_proj]", "gpt2": "[c_attn]"}
 
 
 @pytest.fixture(scope="module")
 def argv(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str]]:
-    """argv("llama", runs): the command line of a tiny run."""
+    """argv("llama", runs): the command line of a tiny run, at a rate so high that Llama predicts some tokens right."""
     folder = tmp_path_factory.mktemp("generation")
     data = write_e2e(folder / "data")
     models = {kind: save_causal(folder / kind, kind) for kind in TARGETS}
-    return lambda kind, runs: arguments(models[kind], data, runs, TARGETS[kind])
+    return lambda kind, runs: [*arguments(models[kind], data, runs, TARGETS[kind]), "--retrain.learning_rate", "0.1"]
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +47,13 @@ def finished(argv: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFa
         return made[kind]
 
     return make
+
+
+def plain_peft(folder: RunFolder) -> Any:
+    """The model that the run wrote, as the README loads it."""
+    adapter = str(folder.adapter)
+    base = AutoModelForCausalLM.from_pretrained(PeftConfig.from_pretrained(adapter).base_model_name_or_path)
+    return PeftModel.from_pretrained(base, adapter).eval()
 
 
 @pytest.mark.trains
@@ -68,9 +78,12 @@ def test_a_run_ends_with_texts_that_score_reads_to_the_same_values(
     result = json.loads(folder.metrics.read_text())
     assert list(result["metrics"]) == ["bleu", "nist", "perplexity", "token_accuracy"]
     assert result["metrics"]["perplexity"] == pytest.approx(math.exp(result["loss"]))
-    assert 0 <= result["metrics"]["token_accuracy"] <= 1
+    (rows,) = Context(load_config(folder.config), StopRequest()).data.evaluation.values()
+    accuracy, loss = of_tokens(plain_peft(folder), rows)
+    assert result["metrics"]["token_accuracy"] == accuracy
+    assert accuracy > 0 or kind == "gpt2", "of the tokens some are right"
+    assert result["loss"] == pytest.approx(loss, rel=1e-5)
     assert result["split"] == "test"
-    assert result["loss"] > 0
     found = score("e2e", str(folder.predictions), str(folder.references), metrics=["bleu", "nist"])
     assert {name.lower(): value for name, value in found.items()}.items() <= result["metrics"].items()
     assert len(folder.predictions.read_text().splitlines()) == 4
@@ -80,10 +93,7 @@ def test_a_run_ends_with_texts_that_score_reads_to_the_same_values(
 @pytest.mark.trains
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_plain_peft_writes_the_runs_texts(finished: Callable[[str], RunFolder], kind: str) -> None:
-    adapter = str(finished(kind).adapter)
-    base = AutoModelForCausalLM.from_pretrained(PeftConfig.from_pretrained(adapter).base_model_name_or_path)
-    model = PeftModel.from_pretrained(base, adapter).eval()
-    tokenizer = AutoTokenizer.from_pretrained(adapter)
+    model, tokenizer = plain_peft(finished(kind)), AutoTokenizer.from_pretrained(finished(kind).adapter)
     inputs = tokenizer(
         "name : The Mill | Type : pub | area : riverside", return_tensors="pt", add_special_tokens=False
     )

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftConfig, PeftModel
+from seqeval.metrics import f1_score
 from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer
 
 from configs.parser import parse
@@ -143,7 +144,9 @@ def test_scoring_the_predictions_again_gives_the_runs_metrics(
     again = score("ner", str(folder.predictions), str(files / "test.conll"), str(tmp_path / "out.json"))
     assert result["metrics"] == again == json.loads((tmp_path / "out.json").read_text())
     assert next(iter(result["metrics"])) == "f1"
-    assert result["metrics"]["f1"] > 0
+    found = f1_score([sentence.tags for sentence in read_tagged(files / "test.conll")], predicted(folder))
+    assert result["metrics"]["f1"] == pytest.approx(found)
+    assert found > 0, "two models that find nothing have equal scores"
     assert {"thing.f1", "place.recall", "view.precision"} <= set(again)
     assert (result["task"], result["split"]) == (files.name, "test")
     assert "thing.f1" in folder.report.read_text()
@@ -258,5 +261,7 @@ def test_real_rows_on_a_real_encoder(tmp_path: Path) -> None:
     result = json.loads(folder.metrics.read_text())
     assert (result["task"], result["split"]) == ("bionlp2004", "test")
     assert result["metrics"] == score("ner", str(folder.predictions), str(tmp_path / "test.jsonl"))
-    assert result["metrics"]["f1"] > 0
+    found = f1_score([sentence.tags for sentence in read_tagged(tmp_path / "test.jsonl")], predicted(folder))
+    assert result["metrics"]["f1"] == pytest.approx(found)
+    assert found > 0, "two models that find nothing have equal scores"
     assert len(AutoConfig.from_pretrained(folder.adapter).id2label) == 11

@@ -7,10 +7,9 @@ import yaml
 
 from configs.errors import UserError
 from configs.files import CONFIGS, load_config, shipped_configs, to_yaml
-from configs.help import COMMON
-from configs.keys import allowed, known_keys
+from configs.keys import known_keys
 from configs.parser import DEFAULT_CONFIG, parse, parse_command
-from configs.requests import Command, Given, ScoreRequest, ShowRequest, WorkspaceRequest
+from configs.requests import Command, ScoreRequest, ShowRequest, WorkspaceRequest
 
 
 @pytest.mark.parametrize("name", shipped_configs())
@@ -127,29 +126,6 @@ def test_one_axis_is_given_by_its_dotted_key() -> None:
     assert study.axes == {"lora.k": [4, 8], "seed": [0]}
 
 
-def test_help_says_what_a_key_means(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        parse(["--help"])
-    assert ended.value.code == 0
-    text = " ".join(capsys.readouterr().out.split())
-    assert "--search.unroll_steps" in text
-    assert "Inner steps per outer step. Paper: 1. (allowed: 1 to 1,000,000,000, default: 1)" in text
-    assert "function" not in text, "no type of Python"
-
-
-def test_help_begins_with_the_common_keys_and_then_goes_section_by_section(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        parse(["--help"])
-    lines = capsys.readouterr().out.splitlines()
-    keys = {word.removeprefix("--") for word in (line.split()[0] for line in lines[:24] if line.startswith("  --"))}
-    assert keys == set(COMMON)
-    assert keys <= {*allowed(), "config"}
-    assert max(map(len, lines[:25])) <= 100
-    places = [next(n for n, line in enumerate(lines) if line.startswith(f"--{s}.*: ")) for s in ("model", "search")]
-    assert len(keys) < places[0] < places[1]
-    assert any(line.split()[:1] == ["--print_config"] for line in lines)
-
-
 REQUESTS: dict[str, tuple[list[str], Command]] = {
     "show": (["--show", "runs/a"], ShowRequest("runs/a")),
     "show for a trainer": (["--show", "runs/a", "--for", "llama-factory"], ShowRequest("runs/a", "llama-factory")),
@@ -202,20 +178,6 @@ def test_half_a_request_to_score_is_one_line(arguments: list[str], line: str) ->
 def test_a_path_that_no_file_system_takes_is_one_line(switch: str, path: str) -> None:
     with pytest.raises(UserError, match=rf"^--{switch}: .* is not allowed; allowed: a path of at most 3,000 bytes"):
         parse_command([f"--{switch}", path])
-
-
-def test_keys_may_come_in_a_group_and_are_those_that_were_given() -> None:
-    request = parse(["--lora", "{r: 6}", "--study.axes.seed", "[0]", "--search.steps=4", "--stage", "search"])
-    assert request.given == Given(frozenset({"lora.r", "study.axes", "search.steps"}))
-
-
-def test_of_a_user_s_files_the_keys_are_given_whose_values_are_no_defaults(tmp_path: Path) -> None:
-    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
-    first.write_text("lora: {k: 9, r: 4}\nname: mine\n")
-    second.write_text("search.steps: 5\n")
-    request = parse(["--config", str(first), "--config", str(second), "--seed", "1"])
-    files = {"lora.k": str(first), "name": str(first), "search.steps": str(second)}
-    assert request.given == Given(frozenset({"seed"}), files)
 
 
 def test_a_path_begins_at_the_home_of_the_user_also_after_an_equals_sign(

@@ -10,7 +10,6 @@ from configs.parser import parse
 from configs.rules import evaluation_batch
 from configs.schema import HypergradientConfig
 from problems.hypergradients import HYPERGRADIENTS, NONE
-from tests.helpers.unread import CHAT
 
 PROBED = ("--study.axes", "{seed: [0]}", "--study.probe.steps", "[2,4]")
 
@@ -255,5 +254,6 @@ def test_a_bad_value_is_named_before_a_bad_combination() -> None:
 def test_a_language_model_is_evaluated_in_the_batch_of_its_training() -> None:
     """64 rows of a large vocabulary would not fit into memory."""
     assert evaluation_batch(parse(["--retrain.batch_size", "4"]).config) == 64
-    assert evaluation_batch(parse([*CHAT, "--retrain.batch_size", "4"]).config) == 4
-    assert evaluation_batch(parse([*CHAT, "--retrain.eval_batch_size", "9"]).config) == 9
+    chat = ("--task.type", "chat", "--task.path", "x.jsonl")
+    assert evaluation_batch(parse([*chat, "--retrain.batch_size", "4"]).config) == 4
+    assert evaluation_batch(parse([*chat, "--retrain.eval_batch_size", "9"]).config) == 9

@@ -1,20 +1,14 @@
-"""Settings that do nothing are refused or said; every key is either always read or stands in the table of when not."""
+"""Every key is always read or stands in the table of when not, which says what the stages and methods declare."""
 
 import dataclasses
-from collections.abc import Callable
-from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 
-from configs.errors import UserError
-from configs.files import CONFIGS, shipped_configs, to_yaml
 from configs.keys import known_keys
-from configs.parser import parse
 from configs.recipe import evaluation_split
-from configs.requests import Given
-from configs.schema import RunConfig, TaskConfig
-from configs.tell_unread import tell_unread, tell_unread_by_report
+from configs.schema import Constraint, RunConfig, TaskConfig
 from configs.unread import BUDGETED, DIFFERENCES, TABLE, reason
 from configs.values import with_values
 from engine.retrain.methods import METHODS
@@ -22,11 +16,10 @@ from engine.retrain.owners import READ_RANKS
 from engine.retrain.settings import FINISHED, RETRAINING
 from engine.search.settings import UNFINISHED
 from engine.study.comparison import COMPARED
-from engine.study.values import word
 from problems.hypergradients import HYPERGRADIENTS
+from problems.selection import SelectionVariables
 from problems.tasks.readers.splits import evaluation_source
 from tests.helpers.bilevel_toys import implicit, lora_toy, random_vector
-from tests.helpers.unread import CHAT, PAIRS, runs_of, told
 
 # Every run reads these, whatever the others are.
 ALWAYS = {
@@ -44,15 +37,6 @@ ELSEWHERE = (
     "name", "runs_folder", "strategy", "ignore_memory_estimate", "export", "tracking", "verdict", "study.axes",
     "study.variants", "study.where", "study.exclude", "study.sweep_once", "study.launcher", "study.ray",
 )  # fmt: skip
-
-
-def with_few_cells(config: RunConfig) -> RunConfig:
-    """A study of two seeds and one task, whose cells read what all of them read."""
-    few = {"seed": 2, "task.name": 1, "lora.draw": 2}
-    axes = {key: values[: few.get(key, len(values))] for key, values in config.study.axes.items()}
-    places = {word(value) for value in axes.get("task.name", ())}
-    where = {axis: {p: m for p, m in more.items() if p in places} for axis, more in config.study.where.items()}
-    return dataclasses.replace(config, study=dataclasses.replace(config.study, axes=axes, where=where, exclude=[]))
 
 
 def test_every_key_is_always_read_or_stands_in_the_table() -> None:
@@ -90,6 +74,22 @@ def test_an_approximation_reads_what_the_table_says(kind: str) -> None:
     assert is_difference == (kind in DIFFERENCES) == (reason("hypergradient.radius", config) is None)
 
 
+@pytest.mark.parametrize("constraint", get_args(Constraint))
+@pytest.mark.parametrize("k", [1, 4])
+def test_a_constraint_reads_what_the_table_says(k: int, constraint: Constraint) -> None:
+    """By its own numbers: whether both scales give the same gates, and whether the gates change with beta."""
+    config = with_values(RunConfig(name="a"), {"lora.k": k, "search.constraint": constraint})
+    start, paper = SelectionVariables(2, k, constraint, "start"), SelectionVariables(2, k, constraint, "paper")
+    before = start()
+    for variables in start, paper:
+        variables.beta.data += torch.linspace(0, 1, 2 * k).view(2, k)
+    assert torch.equal(start(), paper()) == (reason("search.scale", config) is not None)
+    for key in ("search.selection_learning_rate", "hypergradient.type", "hypergradient.eta"):
+        assert torch.equal(start(), before) == (reason(key, config) is not None), key
+    without = with_values(config, {"hypergradient.type": "none"})
+    assert reason("hypergradient.type", without) is None, "it saves the outer steps"
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_reads_what_the_table_says(method: str) -> None:
     config = dataclasses.replace(RunConfig(name="a"), method=method)
@@ -105,51 +105,6 @@ def test_a_method_reads_what_the_table_says(method: str) -> None:
     assert (unread == searched) == (method != "autolora")
 
 
-REFUSED = {
-    "a column of chat": (
-        (*CHAT, "--task.label_column", "answer"),
-        "--task.label_column: does nothing with --task.type chat, whose columns have fixed names; rename the columns",
-    ),
-    "a template for a plain prompt": (
-        (*PAIRS, "--task.prompt", "plain", "--task.chat_template", "x.jinja"),
-        "--task.chat_template: does nothing with --task.type generation and --task.prompt plain, as the prompt then",
-    ),
-    "a budget without its rule": (
-        ("--answer.rule", "threshold", "--answer.budget", "4"),
-        "--answer.budget: does nothing with --answer.rule threshold, which has no budget; give --answer.rule",
-    ),
-    "epochs beside steps": (
-        ("--retrain.epochs", "3"),
-        "--retrain.epochs: does nothing beside retrain.max_steps 320, which overrules it; leave it out, or give --re",
-    ),
-    "a rate beside rates": (
-        ("--retrain.learning_rate", "1e-3", "--retrain.learning_rates", "[1e-3,1e-2]"),
-        "--retrain.learning_rate: does nothing beside retrain.learning_rates [0.001, 0.01], of which one is chosen; ",
-    ),
-    "a rate beside rates, as an axis": (
-        ("--study.axes", "{retrain.learning_rate: [1e-3, 1e-2]}", "--retrain.learning_rates", "[1e-3]"),
-        "--retrain.learning_rate: does nothing beside retrain.learning_rates [0.001], of which one is chosen; leave",
-    ),
-    "an axis of what only another method reads": (
-        ("--study.axes", "{lora.r: [2, 4]}"),
-        "--lora.r: does nothing with --method autolora: it is read only for lora, adalora, eva, para, optuna, lora_m",
-    ),
-    "a task that the sample is not": (
-        ("--task.name", "nosuch"), "--task.name: does nothing with --task.type sample, whose sentences the program",
-    ),
-    "a file that the sample does not read": (("--task.path", "x.csv"), "--task.path: does nothing with --task.type s"),
-    "a group of keys": (("--task", "{path: x.csv}"), "--task.path: does nothing with --task.type sample"),
-    "rows that glue does not evaluate": (
-        ("--task.type", "glue", "--task.name", "cola", "--task.test_path", "x.csv"),
-        "--task.test_path: does nothing with --task.type glue and --task.name cola, whose splits and columns are fix",
-    ),
-    "a value that an axis replaces": (
-        ("--seed", "3", "--study.axes", "{seed: [0, 1]}"),
-        "--seed: does nothing beside study.axes, which has values of seed; change them there",
-    ),
-}  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("arguments", "read"),
     [([], True), (["validation_path"], False), (["test_path"], False), (["test_path", "validation"], True)],
@@ -160,105 +115,3 @@ def test_rows_are_held_out_unless_a_file_of_the_evaluated_split_is_given(argumen
     config = RunConfig(task=TaskConfig(type="text", path="t.csv", evaluation_split=split, **paths))
     assert (reason("task.holdout_share", config) is None) == read
     assert evaluation_source(config.task, evaluation_split(config.task)).held_out == read
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_a_key_that_is_overruled_or_names_data_that_is_not_read_is_refused(case: str, log_lines: list[str]) -> None:
-    arguments, message = REFUSED[case]
-    with pytest.raises(UserError) as caught:
-        told(parse(arguments))
-    assert str(caught.value).startswith(message)
-    assert "\n" not in str(caught.value)
-    assert log_lines == []
-
-
-def test_what_stands_in_a_file_is_said_with_its_name_and_not_refused(tmp_path: Path, log_lines: list[str]) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text("retrain:\n  epochs: 5\nlora:\n  r: 4\n")  # r: as the default is
-    told(parse(["--config", str(path), "--retrain.max_steps", "9"]))
-    (line,) = log_lines
-    assert line.startswith(f"WARNING {path}: --retrain.epochs: does nothing beside retrain.max_steps 9, which overrul")
-
-
-def test_a_key_on_the_command_line_and_in_a_file_is_said_once(tmp_path: Path, log_lines: list[str]) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text("lora:\n  rho: 3.0\n")
-    told(parse(["--config", str(path), "--lora.rho", "4.0"]))
-    (line,) = log_lines
-    assert line.startswith("WARNING --lora.rho: does nothing with --method ")
-
-
-def test_an_axis_in_a_file_that_nothing_reads_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text("study:\n  axes: {decode.num_beams: [1, 2]}\n")
-    with pytest.raises(UserError, match=r"mine\.yaml: --decode\.num_beams: does nothing with --task\.type sample"):
-        told(parse(["--config", str(path)]))
-
-
-def test_what_a_shipped_configuration_holds_was_not_given(log_lines: list[str]) -> None:
-    request = parse(["--config", "glue_sst2.yaml", "--retrain.max_steps", "100"])
-    assert request.given == Given(frozenset({"retrain.max_steps"}))
-    told(request)
-    assert log_lines == []
-
-
-@pytest.mark.parametrize("name", shipped_configs())
-def test_no_shipped_configuration_holds_what_nothing_reads(tmp_path: Path, name: str, log_lines: list[str]) -> None:
-    """Also as a user's own file, and as the config.yaml of its run, in which every key is filled in."""
-    shipped, copy, filled = parse(["--config", name]), tmp_path / name, tmp_path / "config.yaml"
-    copy.write_text((CONFIGS / name).read_text(encoding="utf-8"), encoding="utf-8")
-    filled.write_text(to_yaml(shipped.config), encoding="utf-8")
-    runs = runs_of(with_few_cells(shipped.config))
-    tell_unread(shipped.given, shipped.config, runs)
-    for source in (copy, filled):
-        request = parse(["--config", str(source)])
-        tell_unread(request.given, request.config, runs)
-    assert log_lines == []
-
-
-def test_a_run_s_own_configuration_says_nothing_of_defaults(
-    tiny_config: Callable[..., RunConfig], tmp_path: Path, log_lines: list[str]
-) -> None:
-    path = tmp_path / "config.yaml"
-    for arguments in (
-        (),
-        ("--hypergradient.type", "first_order"),
-        ("--answer.rule", "size", "--answer.budget", "2", "--search.check_every", "20"),
-    ):
-        path.write_text(to_yaml(tiny_config(*arguments)), encoding="utf-8")
-        told(parse(["--config", str(path)]))
-    assert log_lines == []
-
-
-def test_what_a_report_does_not_take_of_the_command_line_is_said(log_lines: list[str]) -> None:
-    request = parse(["--stage", "report", "--search.steps", "9", "--lora.k", "8", "--seed", "1"])
-    ran = with_values(parse([]).config, {"lora.k": 8})
-    tell_unread_by_report(request.given, request.config, ran, Path("runs/a/config.yaml"))
-    assert log_lines == [
-        "WARNING --stage report does not read --search.steps, --seed: it takes these settings from runs/a/config.yaml"
-    ]
-
-
-@pytest.mark.parametrize(
-    ("stage", "given", "said"),
-    [
-        ("retrain", ("--search.steps", "9", "--answer.budget", "1"), "--answer.budget, --search.steps: do nothing"),
-        ("retrain", ("--lora.target_modules", "[value]"), "--lora.target_modules: does nothing"),
-        ("verdict", ("--retrain.init", "search"), "--retrain.init: does nothing"),
-        ("search", ("--retrain.batch_size", "4", "--export.merged", "true"), None),  # kept for the retraining
-        ("all", ("--search.steps", "9", "--retrain.batch_size", "4"), None),
-    ],
-)
-def test_what_the_chosen_stage_does_not_read_is_said(
-    log_lines: list[str], stage: str, given: tuple[str, ...], said: str | None
-) -> None:
-    request = parse(["--stage", stage, *given])
-    tell_unread(request.given, request.config, [request.config], request.stage)
-    assert [line.split(" with --stage")[0] for line in log_lines] == ([f"WARNING {said}"] if said else [])
-
-
-def test_a_file_may_serve_another_stage(tmp_path: Path, log_lines: list[str]) -> None:
-    (tmp_path / "a.yaml").write_text("search: {steps: 9}\n", encoding="utf-8")
-    request = parse(["--config", str(tmp_path / "a.yaml"), "--stage", "retrain"])
-    tell_unread(request.given, request.config, [request.config], request.stage)
-    assert log_lines == []

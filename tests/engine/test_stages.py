@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peft import PeftModel
+from peft import PeftConfig, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -23,6 +23,7 @@ from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
 from engine.tracking import Tracker, login
+from tests.helpers.recomputed import of_sample
 
 
 @pytest.mark.trains
@@ -34,7 +35,12 @@ def test_all_stages_write_the_run_folder(finished_run: Callable[..., RunFolder],
     assert (folder.adapter / "adapter_model.safetensors").exists()
     result = json.loads(folder.metrics.read_text())
     assert result["steps"] == {"search": 6, "retrain": 4}
-    assert 0 <= result["metrics"]["accuracy"] <= 1
+    base = PeftConfig.from_pretrained(str(folder.adapter)).base_model_name_or_path
+    settings, tokenizer = AutoConfig.from_pretrained(folder.adapter), AutoTokenizer.from_pretrained(folder.adapter)
+    model = AutoModelForSequenceClassification.from_pretrained(base, config=settings)
+    accuracy, loss = of_sample(PeftModel.from_pretrained(model, folder.adapter), tokenizer)
+    assert result["metrics"]["accuracy"] == accuracy
+    assert result["loss"] == pytest.approx(loss, rel=1e-5)
 
 
 @pytest.mark.trains

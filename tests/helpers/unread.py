@@ -1,4 +1,4 @@
-"""What the program says of keys that nothing reads, and the data that the tests of it name."""
+"""What the program says of keys that nothing reads."""
 
 import dataclasses
 from pathlib import Path
@@ -8,10 +8,7 @@ from configs.schema import RunConfig
 from configs.tell_unread import tell_unread
 from engine.study.cells import expand
 from engine.study.folder import StudyFolder
-
-DATA = ("--task.type", "text", "--task.path", "x.csv")
-CHAT = ("--task.type", "chat", "--task.path", "x.jsonl")
-PAIRS = ("--task.type", "generation", "--task.path", "x.jsonl")
+from engine.study.values import word
 
 
 def runs_of(config: RunConfig) -> list[RunConfig]:
@@ -21,6 +18,15 @@ def runs_of(config: RunConfig) -> list[RunConfig]:
     return [dataclasses.replace(c.config, study=config.study) for c in expand(config, StudyFolder(Path("x")))]
 
 
+def with_few_cells(config: RunConfig) -> RunConfig:
+    """A study of two seeds and one task, whose cells read what all of them read."""
+    few = {"seed": 2, "task.name": 1, "lora.draw": 2}
+    axes = {key: values[: few.get(key, len(values))] for key, values in config.study.axes.items()}
+    places = {word(value) for value in axes.get("task.name", ())}
+    where = {axis: {p: m for p, m in more.items() if p in places} for axis, more in config.study.where.items()}
+    return dataclasses.replace(config, study=dataclasses.replace(config.study, axes=axes, where=where, exclude=[]))
+
+
 def told(request: Request) -> None:
     """Reports unread keys as the program does."""
-    tell_unread(request.given, request.config, runs_of(request.config))
+    tell_unread(request.given, request.config, runs_of(request.config), request.stage)

@@ -9,7 +9,7 @@ from benchmarks.command import main
 from benchmarks.enough.__main__ import EnoughSettings, measure_enough
 from benchmarks.enough.trainings import write_table
 from engine.disk.files import read_json
-from tests.benchmarks.enough.test_regret import table
+from tests.helpers.regret_table import table
 
 
 def run(*arguments: str) -> int:

@@ -1,23 +1,11 @@
 """The regret of the rank that a search calls enough, by hand."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from benchmarks.enough.regret import regret_of
-from benchmarks.enough.trainings import COLUMNS
 from configs.errors import UserError
-
-LOSSES = {0: 1.0, 1: 0.6, 2: 0.5, 4: 0.52}
-
-
-def table(enough: list[int | None], losses: dict[int, float] = LOSSES) -> pd.DataFrame:
-    """Each seed's losses are those of `losses` plus a hundredth of the seed."""
-    rows: list[tuple[str, int, str, int | None, float, int]] = []
-    for seed, rank in enumerate(enough):
-        rows.append(("a", seed, "autolora", rank, 0.51 + seed / 100, 150))
-        rows += [("a", seed, "lora" if at else "head", at, loss + seed / 100, 100 * at) for at, loss in losses.items()]
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"rank": "Int64"})
+from tests.helpers.regret_table import table
 
 
 def test_regret_is_the_loss_above_the_best_rank_over_the_gain() -> None:

@@ -27,14 +27,23 @@ def test_the_head_alone_is_trained_and_nothing_else(
     monkeypatch.setattr(head, "CHECK_EVERY", 4)
     run = run_of(tiny_config("--search.steps", "40", "--search.learning_rate", "3e-2"))
     sample, d_tr = sample_of(run)
-    untrained = run.base().model
-    before = {name: value.clone() for name, value in untrained.state_dict().items()}
+    before = {name: value.clone() for name, value in run.base().model.state_dict().items()}
+    measured, losses = head._loss, []
+
+    def loss(model: Any, some: Sample) -> float:
+        losses.append(measured(model, some))
+        return losses[-1]
+
+    monkeypatch.setattr(head, "_loss", loss)
     model, steps = train_head(run, run.data.train.select(d_tr), sample)
-    assert 4 <= steps <= 40
+    # It ends PATIENCE checks after the one with the lowest loss, at the latest after search.steps.
+    lowest = losses.index(min(losses))
+    assert len(losses) == 1 + steps // 4
+    assert steps == min(40, 4 * (lowest + head.PATIENCE))
+    assert lowest > 0, "the head has learned something"
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"classifier.weight", "classifier.bias"}
-    # The weights of the lowest loss are kept: no worse than the untrained head.
-    assert head._loss(model, sample) <= head._loss(untrained, sample) + 1e-6
+    assert measured(model, sample.some(head.CHECK_ROWS)) == pytest.approx(min(losses)), "these weights are kept"
 
 
 def test_the_training_ends_when_the_loss_on_d_val_stops_falling(

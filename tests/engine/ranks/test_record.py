@@ -14,7 +14,7 @@ from configs.schema import ModelConfig, RunConfig
 from engine import ranks
 from engine.ranks import check_against, count_parameters
 from engine.ranks.record import chosen_components
-from tests.engine.ranks.test_evidence import evidence_of
+from tests.helpers.evidence import evidence_of
 from tests.helpers.rank_records import SHAPES, answered_record, record_by_threshold
 
 SIZES = {name: sum(shape) for name, shape in SHAPES.items()}

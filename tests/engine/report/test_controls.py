@@ -87,7 +87,7 @@ def test_the_commands_for_what_is_missing_parse(
         arguments = shlex.split(command)[3:]
         runs.append(parse(arguments).config)
     uniform, shuffled = runs
-    assert (uniform.method, uniform.lora.r, uniform.name) == ("lora", 3, f"{'n' * 90}-uniform")
+    assert (uniform.method, uniform.lora.r, uniform.name) == ("lora", 3, f"{'n' * 92}-uniform")
     assert (shuffled.method, shuffled.lora.ranks_from) == ("lora_shuffled", str(folder.ranks))
     for made in runs:
         assert made.retrain.init == "scratch"

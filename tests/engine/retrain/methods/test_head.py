@@ -16,11 +16,13 @@ from configs.requests import Request
 from configs.schema import RunConfig
 from engine.command import run_request
 from engine.retrain.trainer import RetrainTrainer
+from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.stages import run_stages
 from tests.helpers.generation_toys import arguments, make_causal, make_tokenizer, save_causal, write_e2e
 from tests.helpers.methods import Done
+from tests.helpers.recomputed import of_tokens
 
 
 def finish(config: RunConfig, stop: StopRequest | None = None) -> RunFolder:
@@ -118,7 +120,10 @@ def test_a_language_model_is_evaluated_as_it_is(
     assert (result["trainable_parameters"], result["lora_parameters"], result["seconds"]["total"]) == (0, 0, 0)
     assert (result["steps"]["retrain"], result["learning_rate"], result["learning_rates_tried"]) == (0, None, [])
     assert list(result["metrics"]) == ["bleu", "nist", "perplexity", "token_accuracy"]
-    assert result["loss"] > 0
+    (rows,) = Context(request.config, StopRequest()).data.evaluation.values()
+    accuracy, loss = of_tokens(AutoModelForCausalLM.from_pretrained(request.config.model.name), rows)
+    assert result["metrics"]["token_accuracy"] == accuracy
+    assert result["loss"] == pytest.approx(loss, rel=1e-5)
     assert len(folder.predictions.read_text().splitlines()) == 4
     for path in (folder.adapter, folder.merged, folder.ranks, folder.sweep, folder.retrain):
         assert not path.exists()

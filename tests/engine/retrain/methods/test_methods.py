@@ -6,6 +6,8 @@ from typing import Any, get_args
 
 import pandas as pd
 import pytest
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from configs.errors import UserError
 from configs.parser import parse
@@ -18,7 +20,9 @@ from engine.retrain.methods import METHODS
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
+from problems.models import bottleneck
 from tests.helpers.methods import HEAD, LAYERS, LEARNED, NAMES, SIZE, Done, R
+from tests.helpers.recomputed import of_sample
 
 
 def test_the_configuration_names_every_method() -> None:
@@ -27,12 +31,23 @@ def test_the_configuration_names_every_method() -> None:
     }  # fmt: skip
 
 
+def exported(run: Done) -> Any:
+    """The model that the run wrote, loaded again."""
+    if run.result["method"] == "adapter":
+        return bottleneck.load(run.plain_base(), run.folder.adapter)
+    if run.folder.adapter.exists():
+        return PeftModel.from_pretrained(run.plain_base(), run.folder.adapter)
+    return AutoModelForSequenceClassification.from_pretrained(run.folder.merged)
+
+
 @pytest.mark.trains
 @pytest.mark.parametrize("method", sorted(set(METHODS) - SEARCHING))
 def test_each_method_trains_reports_and_counts(done: Callable[..., Done], method: str) -> None:
     result, folder = done(method).result, done(method).folder
     assert result["method"] == method
-    assert 0 <= result["metrics"]["accuracy"] <= 1
+    accuracy, loss = of_sample(exported(done(method)), AutoTokenizer.from_pretrained(done(method).base))
+    assert result["metrics"]["accuracy"] == accuracy
+    assert result["loss"] == pytest.approx(loss, rel=1e-5)
     assert result["steps"] == {"search": None, "retrain": 16}
     assert (result["seconds"]["search"] is None) == (method != "eva"), "which looks for its ranks"
     assert method in folder.report.read_text()
