@@ -10,7 +10,7 @@ from configs import ranges
 class AnswerConfig:
     """How the finished search is measured on D_val, and how the ranks are chosen."""
 
-    rule: Literal["threshold", "shares", "size"] = "threshold"
+    rule: Literal["threshold", "shares", "size"] = "shares"
     """How the rank of each layer is chosen. threshold: the number of its components with alpha >= lambda (paper).
     shares: the singular components with the largest share per parameter over all layers are kept. A component's share
     is its part of what switching LoRA off would cost on D_val; a share is counted only if it is more than two

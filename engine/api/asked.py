@@ -29,10 +29,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of the search and of its answer."""
+    """The settings of the search and of its answer; `answer` None: the default of `learn_ranks`."""
 
     search: SearchConfig
     hypergradient: HypergradientConfig
-    answer: AnswerConfig
+    answer: AnswerConfig | None
     seed: int
     precision: Precision

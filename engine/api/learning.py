@@ -86,7 +86,8 @@ def _configuration(
 ) -> RunConfig:
     """The configuration with which the command line would run this search. Raises UserError for settings that cannot
     work."""
-    search, answer = settings.search, settings.answer
+    search = settings.search
+    answer = settings.answer or AnswerConfig(rule="shares" if kind.tells_rows else "threshold")
     for section, value in (("search", search), ("hypergradient", settings.hypergradient), ("answer", answer)):
         check_types(section, value)
     check_type("seed", settings.seed)

@@ -23,7 +23,7 @@ def learn_ranks(
     loss: LossOf | None = None,
     search: SearchConfig = SearchConfig(),  # noqa: B008 (frozen)
     hypergradient: HypergradientConfig = HypergradientConfig(),  # noqa: B008
-    answer: AnswerConfig = AnswerConfig(),  # noqa: B008
+    answer: AnswerConfig | None = None,
     seed: int = 0,
     precision: Precision = "auto",
 ) -> LearnedRanks:
@@ -32,8 +32,8 @@ def learn_ranks(
     `lora_config.r` is k, the rank that every layer has at the start. `train_dataset` has a length and an index;
     `collate` turns a list of its examples into a dict of tensors. `validation_dataset`: the rows that alpha is learned
     from; None: half of the train rows, drawn by seed. `loss`: model and batch -> the mean loss, a scalar; None:
-    `model(**batch).loss`. The search runs on the model's device. It leaves the model as it found it, also after an
-    error.
+    `model(**batch).loss`. `answer` None: rule `shares`, or `threshold` if the loss does not tell the log loss of each
+    row. The search runs on the model's device. It leaves the model as it found it, also after an error.
 
     Raises UserError, one line, for what the caller must change.
     """

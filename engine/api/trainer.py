@@ -25,7 +25,7 @@ def learn_ranks_from_trainer(
     validation_dataset: Any = None,
     search: SearchConfig | None = None,
     hypergradient: HypergradientConfig = HypergradientConfig(),  # noqa: B008
-    answer: AnswerConfig = AnswerConfig(),  # noqa: B008
+    answer: AnswerConfig | None = None,
 ) -> LearnedRanks:
     """Runs `learn_ranks` with the model, train rows, collator and loss of a transformers.Trainer or TRL's SFTTrainer.
 

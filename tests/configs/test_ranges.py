@@ -60,7 +60,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "answer.tolerance": ([1.0, -0.1, nan], [0, 0.99]),
     "answer.curve_ranks": ([[0, 4], [4, 1025]], [[], [1, 8]]),
     "answer.curve_budgets": ([[0], [-1.0], [1e7]], [[0.25], [2, 8]]),
-    "answer.rows": ([-1, 10**9 + 1], [0, 10**9]),
+    "answer.rows": ([-1, 10**9 + 1], [8, 10**9]),
     "search.check_every": ([0], [1]),
     "search.patience": ([-1, 10**9 + 1], [0, 10**9]),
     "search.max_bad_steps": ([-1], [0]),
@@ -241,3 +241,4 @@ def test_edges_of_answer_rows() -> None:
         with pytest.raises(UserError, match=r"^--answer\.rows: "):
             check(with_value("answer.rows", bad))
     check(with_value("answer.rows", 8))
+    check(with_values(RunConfig(name="a"), {"answer.rule": "threshold", "answer.rows": 0}))

@@ -33,7 +33,7 @@ def ranks_of(settings: AnswerConfig, **changes: Any) -> list[int]:
 
 
 def test_the_threshold_looks_at_alpha_alone() -> None:
-    found = decided(record_of(), AnswerConfig(), SIZES)
+    found = decided(record_of(), AnswerConfig(rule="threshold"), SIZES)
     assert [layer.rank for layer in found.layers] == [1, 1, 1]  # lambda is 1/3
     assert (found.rule, found.budget, found.note) == ("threshold", None, None)
     assert found.threshold == pytest.approx(1 / 3)
@@ -142,7 +142,7 @@ def test_where_lora_has_learned_nothing_every_layer_has_rank_1_and_the_record_sa
     found = decided(record_of(nothing), AnswerConfig(rule="shares"), SIZES)
     assert [layer.rank for layer in found.layers] == [1, 1, 1]
     assert "has not learned anything that shows on D_val" in str(found.note)
-    by_threshold = decided(record_of(nothing), AnswerConfig(), SIZES)
+    by_threshold = decided(record_of(nothing), AnswerConfig(rule="threshold"), SIZES)
     assert [layer.rank for layer in by_threshold.layers] == [1, 1, 1]
     assert "has not learned anything" in str(by_threshold.note)  # the paper's ranks stand; it is said
 

@@ -22,3 +22,7 @@ def test_the_result_trains_at_the_ranks(model_folder: Callable[..., Path]) -> No
     assert {name: layer.r["default"] for name, layer in lora_layers(model).items()} == kept
     assert set(learned.ranks) == {layer.name for layer in learned.record.layers}
     assert "ranks by size: mean" in str(learned)
+
+
+def test_by_default_shares_choose_the_ranks(model_folder: Callable[..., Path]) -> None:
+    assert learn(classifier(model_folder("bert"))).record.rule == "shares"

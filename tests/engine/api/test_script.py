@@ -141,6 +141,7 @@ def test_a_module_of_ones_own_with_a_loss_of_ones_own(log_lines: list[str]) -> N
     with left_as_it_was(model):
         learned = learn(model, rows, config, collate=collate, loss=squares)
     assert set(learned.ranks) == {"0", "2"}
+    assert learned.record.rule == "threshold"
     assert learned.shares is None
     assert learned.curve is None
     assert any("the log loss of each row is not known here" in line for line in log_lines)
