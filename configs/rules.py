@@ -38,6 +38,11 @@ def moves_alpha(config: RunConfig) -> bool:
     return config.hypergradient.type != "none"
 
 
+def only_alpha_is_1(config: RunConfig) -> bool:
+    """Whether a layer's alpha is 1 whatever beta is: softmax over a single component."""
+    return config.lora.k == 1 and config.search.constraint == "softmax"
+
+
 def second_derivatives(config: RunConfig) -> str:
     """The key and value that make this run take second derivatives, for a message; "" if it takes none.
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from configs.places import is_local, may_be_on_hub
 from configs.recipe import decoding, evaluation_path, evaluation_split, is_benchmark, writes_texts
-from configs.rules import CHOOSING_RANKS, SEARCHING, WITHOUT_LORA, evaluates_base, moves_alpha
+from configs.rules import CHOOSING_RANKS, SEARCHING, WITHOUT_LORA, evaluates_base, moves_alpha, only_alpha_is_1
 from configs.schema import RunConfig
 
 
@@ -72,6 +72,7 @@ DIFFERENCES = ("darts", "forward_difference", "sama")
 _METHOD = "with --method {c.method}"
 _TYPE = "with --hypergradient.type {c.hypergradient.type}"
 _TASK = "with --task.type {c.task.type}"
+_ONE = "with --lora.k 1 and --search.constraint softmax, where alpha is always 1"
 _COLUMNS = ("task.text_columns", "task.label_column")
 _FILES = ("task.validation_path", "task.test_path", "task.holdout_share")
 
@@ -179,6 +180,15 @@ TABLE: tuple[Row, ...] = (
     Row(
         ("search", "hypergradient", "answer", "retrain.init"), lambda c: c.method != "autolora",
         f"{_METHOD}, which has no search by gradients",
+    ),
+    Row(("search.scale",), lambda c: c.search.constraint == "none",
+        "with --search.constraint none, where alpha starts at 1, so that both scales give the same gates"),
+    Row(("search.scale",), only_alpha_is_1, _ONE),
+    # Not for type none, which saves the outer steps, nor beside a comparison, which evaluates all types.
+    Row(
+        ("hypergradient", "search.selection_learning_rate"),
+        lambda c: only_alpha_is_1(c) and moves_alpha(c) and not c.study.probe.steps,
+        f"{_ONE} (--hypergradient.type none saves the outer steps)",
     ),
     Row(
         ("answer.rows", "answer.curve_ranks", "answer.curve_budgets", "study.probe"),

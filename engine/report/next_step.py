@@ -4,7 +4,7 @@ import math
 import shlex
 
 from configs.requests import Request
-from configs.rules import SEARCHING
+from configs.rules import SEARCHING, only_alpha_is_1
 from configs.schema import RunConfig
 from engine import ranks
 from engine.ranks.controls import can_be_shuffled
@@ -22,8 +22,8 @@ _LONG = 60
 
 
 def print_next(request: Request) -> None:
-    """Prints the next commands to try, each in one line that can be pasted into a shell; none for a cell of a study,
-    beside which no other run may lie."""
+    """Prints the next commands to try, if any, each in one line that can be pasted into a shell; none for a cell of a
+    study, beside which no other run may lie."""
     if RunFolder.of(request.config).root.parent.name == "cells":
         return
     for word, (command, why) in zip(("next", "or"), next_steps(request), strict=False):
@@ -31,21 +31,23 @@ def print_next(request: Request) -> None:
 
 
 def next_steps(request: Request) -> list[tuple[str, str]]:
-    """The commands to propose, one or two, and why: after a search, the retraining and, if a verdict on its ranks can
+    """The commands to propose, at most two, and why: after a search, the retraining and, if a verdict on its ranks can
     say anything, the verdict; after a retraining, the command of `next_step`. A verdict needs one learning rate,
     which a sweep has yet to choose.
     """
-    folder = RunFolder.of(request.config)
+    folder, first = RunFolder.of(request.config), next_step(request)
+    if first is None:
+        return []
     asks = request.stage == "search" and not request.config.retrain.learning_rates and folder.ranks.exists()
     if not asks or not _can_be_shuffled(request.config, folder):
-        return [next_step(request)]
+        return [first]
     minutes = f"{request.config.verdict.minutes:g} minutes"
     why = f"tests whether the places of the ranks matter; stops after {minutes}, and the same command resumes"
-    return [next_step(request), (f"{command_of(folder)} --stage verdict", why)]
+    return [first, (f"{command_of(folder)} --stage verdict", why)]
 
 
-def next_step(request: Request) -> tuple[str, str]:
-    """The command to propose, and why.
+def next_step(request: Request) -> tuple[str, str] | None:
+    """The command to propose, and why; None if none makes sense.
 
     It is the first of these that makes sense for the run: the retraining, the verdict (if that would take long, one
     shuffled run), another budget, another search. The command reads the run's config.yaml, which also holds the
@@ -115,13 +117,17 @@ def _budget(request: Request, folder: RunFolder) -> tuple[str, str] | None:
     return f"{_further(folder, f'{enough.at:g}')} {options}", why
 
 
-def _search(request: Request, folder: RunFolder) -> tuple[str, str]:
-    """The command for a search by another approximation, or for a search if this run has none.
+def _search(request: Request, folder: RunFolder) -> tuple[str, str] | None:
+    """The command for a search by another approximation, or for a search if this run has none; None if no
+    approximation can change alpha, or none a rank: by threshold, only sigmoid can drop the only component of a layer.
 
     If this run copied the search of another run, `--answer.from null` makes the command search by itself."""
     config = request.config
     if config.method != "autolora":
         return f"{_further(folder, 'autolora')} --method autolora", "learns the ranks"
+    always_1 = config.answer.rule == "threshold" and config.lora.k == 1 and config.search.constraint != "sigmoid"
+    if always_1 or only_alpha_is_1(config):
+        return None
     # By threshold, a search without a hypergradient keeps all components: no alpha moves.
     control = "darts" if config.answer.rule == "threshold" else "none"
     other = control if config.hypergradient.type == "first_order" else "first_order"

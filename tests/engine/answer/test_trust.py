@@ -53,9 +53,15 @@ def test_the_distance_is_that_of_the_alpha_nearest_to_lambda_in_standard_deviati
     assert apart.distance == (np.inf,)
 
 
-def test_one_component_a_layer_is_always_decided() -> None:
-    one = np.ones((40, 2, 1))
-    assert trust_of(trajectory_of(one), "softmax").decided == (True, True)
+@pytest.mark.parametrize("points", [1, 40])
+def test_one_component_a_layer_is_always_decided_but_for_sigmoid(points: int) -> None:
+    """With few points it was not, and under none, where lambda is that component's alpha, it never was."""
+    one = np.ones((points, 2, 1))
+    falling = np.linspace(1, -1, points).reshape(-1, 1, 1) * one
+    for trust in trust_of(trajectory_of(one), "softmax"), trust_of(trajectory_of(falling), "none"):
+        assert trust.decided == (True, True)
+        assert trust.distance == ()
+        assert trust.words() == "every rank is 1, as the threshold never drops a layer's only component (lora.k 1)"
     assert trust_of(trajectory_of(0.5 * one), "sigmoid").decided == (False, False)
 
 

@@ -157,6 +157,25 @@ def test_with_nothing_else_to_tell_it_is_another_hypergradient(tiny_config: Conf
         assert found.answer.from_run is None, "another hypergradient is another search"
 
 
+@pytest.mark.parametrize(
+    ("given", "proposes"),
+    [
+        ((), False),
+        (("--answer.rule", "shares", "--answer.rows", "100"), False),  # alpha is always 1
+        (("--search.constraint", "none"), False),  # lambda is always alpha
+        (("--search.constraint", "none", "--answer.rule", "shares", "--answer.rows", "100"), True),
+        (("--search.constraint", "sigmoid"), True),
+        (("--method", "lora"), True),
+    ],
+)
+def test_with_one_component_a_layer_no_other_hypergradient_is_proposed_unless_it_can_change_a_rank(
+    tiny_config: Config, capsys: pytest.CaptureFixture[str], given: tuple[str, ...], proposes: bool
+) -> None:
+    request, _ = asked(tiny_config("--lora.k", "1", *given))
+    print_next(request)
+    assert (capsys.readouterr().out != "") == proposes == (next_step(request) is not None)
+
+
 def test_beside_a_cell_of_a_study_nothing_is_proposed(
     tiny_config: Config, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
