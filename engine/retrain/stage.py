@@ -23,6 +23,7 @@ from engine.retrain.settings import RETRAINING
 from engine.retrain.trials import choose_learning_rate, with_rate
 from engine.run.context import Context
 from engine.run.same_data import refuse_changed_data
+from engine.run.same_machine import machine_of, warn_of_another_machine
 from engine.tracking import NOWHERE, Tracker
 from problems.tasks.causal import Causal
 
@@ -44,7 +45,10 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     prepared = method.prepare(run.base(), at_rate, len(data.train))
     trainable = sum(p.numel() for p in prepared.model.parameters() if p.requires_grad) - prepared.zeros
     _say_what_is_trained(run, trainable)
-    begun = {"settings": RETRAINING.of(run.config), "data": run.fingerprint, "ranks": what_counts(prepared.record)}
+    begun = {
+        "settings": RETRAINING.of(run.config), "data": run.fingerprint, "ranks": what_counts(prepared.record),
+        "machine": machine_of(run.compute),
+    }  # fmt: skip
     begin(at_rate, prepared, data)
     fitted = fit(at_rate, prepared, data, folder.retrain, begun)
     if not run.processes.first:
@@ -91,8 +95,11 @@ def _say_what_is_trained(run: Context, trainable: int) -> None:
 
 
 def _refuse_changes(run: Context) -> None:
-    """Refuses, before a model is loaded, to resume half-done work that began on other data or at other ranks."""
+    """Refuses, before a model is loaded, to resume half-done work that began on other data or at other ranks. Warns of
+    work that began on another kind of device or in another precision."""
     folder, first = run.folder, run.processes.of_first
     if run.config.method in SEARCHING:  # `prepare` of the other methods checks their ranks
         first(lambda: refuse_changed_ranks(ranks.load(folder.ranks), folder.ranks, folder))
-    refuse_changed_data(run, first(lambda: checkpoint.peek(folder.retrain)).get("data", {}))
+    begun = first(lambda: checkpoint.peek(folder.retrain))
+    warn_of_another_machine("retrain", begun.get("machine", {}), run.compute)
+    refuse_changed_data(run, begun.get("data", {}))

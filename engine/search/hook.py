@@ -10,6 +10,7 @@ from torch import Tensor
 
 from configs.rules import moves_alpha
 from engine.disk import checkpoint
+from engine.run.same_machine import machine_of, warn_of_another_machine
 from engine.run.workbench import Workbench
 from engine.search import state as search_state
 from engine.search.engine import RanksSettled, SearchEngine
@@ -61,6 +62,7 @@ class SearchHook:
                 self.metrics.path.unlink(missing_ok=True)
             self._add_point()
         else:
+            warn_of_another_machine("search", found.get("machine", {}), self.engine.lora.compute)
             search_state.restore(self.engine, self.settled, self.trajectory, found)
             self.seconds, self._since_line = found["seconds"], found["since_line"]
             self._losses.copy_(found["losses"])
@@ -144,7 +146,7 @@ class SearchHook:
     def _save(self) -> None:
         state = search_state.snapshot(self.engine, self.settled, self.trajectory)
         state |= {"seconds": self.seconds, "since_line": self._since_line, "losses": self._losses}
-        state |= {"settings": self.settings, "data": self.data}
+        state |= {"settings": self.settings, "data": self.data, "machine": machine_of(self.engine.lora.compute)}
         if self.processes.first:
             checkpoint.save(self.folder.search_checkpoint, state)
         self._clock = time.perf_counter()

@@ -21,7 +21,10 @@ _ENDS = ("answer.rule",)
 FOUND = Settings(_READ, _BUT)
 """Compared before a finished search is used. `device` may differ: ranks found on one can be retrained on another."""
 UNFINISHED = Settings((*_READ, *_ENDS, "device"), _BUT)
-"""Compared before a search resumes. `device` must not differ: a checkpoint's random states fit one kind of device."""
+"""Compared before a search resumes. `device` may not differ: a checkpoint's random states fit one kind of device.
+
+`auto` is compared as a word here. What it stands for is stored in the checkpoint, too, and a search that resumes on
+another kind of device or in another precision logs a warning (engine/run/same_machine.py)."""
 
 
 def refuse_changed_search(asked: Asked) -> None:

@@ -197,8 +197,8 @@ def test_the_optimiser_is_told_what_is_configured(
 
 
 @pytest.mark.trains
-def test_the_seconds_before_a_stop_count(
-    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+def test_the_seconds_before_a_stop_count_and_another_machine_is_told(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
 ) -> None:
     config, folder = with_ranks(tiny_config(*FEW, "--retrain.max_steps", "3"))
     stop, original = StopRequest(), RetrainTrainer.training_step
@@ -212,8 +212,13 @@ def test_the_seconds_before_a_stop_count(
         with pytest.raises(Interrupted):
             retrain(config, stop)
     (seal,) = folder.retrain.glob("checkpoint-*/sealed.json")
-    write_json(seal, read_json(seal) | {"seconds": 1000.0})
+    assert read_json(seal)["machine"] == {"device": "cpu", "bf16": False}
+    write_json(seal, read_json(seal) | {"seconds": 1000.0, "machine": {"device": "cuda", "bf16": True}})
     retrain(config)
+    told = "WARNING retrain: began on cuda in bf16 and resumes on cpu in fp32"
+    assert any(line.startswith(told) for line in log_lines)
+        line.startswith("WARNING retrain: began on cuda in bf16 and resumes on cpu in fp32") for line in log_lines
+    )
     assert json.loads(folder.metrics.read_text())["seconds"]["retrain"] > 1000
 
 

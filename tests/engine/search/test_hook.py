@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted
 from engine.search import hook, trajectory
 from engine.search.stage import search
+from problems.machine.compute import choose_compute
 from tests.helpers.searching import find_ranks
 
 
@@ -100,6 +102,26 @@ def test_the_time_before_a_stop_counts(
     assert json.loads(run.folder.search_summary.read_text())["seconds"] == pytest.approx(5.0)
     lines = [json.loads(line) for line in run.folder.search_metrics.read_text().splitlines()]
     assert [line["seconds"] for line in lines] == pytest.approx([1.0] * 3), "those of one step"
+
+
+@pytest.mark.trains
+def test_a_search_that_resumes_in_another_precision_says_so(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch,
+    stop_at: Callable[[int], None], log_lines: list[str],
+) -> None:  # fmt: skip
+    """The settings have the word auto both times, and what it stands for was not compared."""
+    config = tiny_config("--precision", "auto", "--device", "auto")
+    for fast, stop in ((True, 2), (True, 4), (False, 0)):
+        monkeypatch.setattr("problems.machine.compute._fast_bf16", lambda _, fast=fast: fast)
+        stop_at(stop)
+        with pytest.raises(Interrupted) if stop else nullcontext():
+            search(run_of(config))
+    said = [line for line in log_lines if "search: began" in line]
+    device = str(choose_compute(config).device)
+    assert said == [
+        f"WARNING search: began on {device} in bf16 and resumes on {device} in fp32, so it ends at other numbers than "
+        f"without the stop"
+    ]
 
 
 @pytest.mark.trains
