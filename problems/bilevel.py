@@ -1,5 +1,6 @@
 """The inner and the outer problem: what the inner problem stores of each step, and the gradient of beta (Eq. 4, 5)."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -183,13 +184,17 @@ class OuterProblem(BilevelProblem):
     def diagnostics(self) -> dict[str, float | None]:
         """|implicit| / |direct| and the cosine of the two in the last outer step.
 
-        Before the first outer step both numbers are None. If the implicit gradient is zero, both are 0. If only the
-        direct gradient is zero (B = 0), the cosine is 0 and the ratio, which would be infinite, is None.
+        Both are None before the first outer step, and if one of the two terms is not finite. If the implicit gradient
+        is zero, both are 0. If only the direct gradient is zero (B = 0), the cosine is 0 and the ratio, which would be
+        infinite, is None.
         """
+        unknown: dict[str, float | None] = {"implicit_to_direct": None, "cosine": None}
         if not self.direct.numel():
-            return {"implicit_to_direct": None, "cosine": None}
+            return unknown
         direct, implicit = self.direct.cpu().double(), self.implicit.cpu().double()  # mps has no float64
         sizes = float(direct.norm()), float(implicit.norm())
+        if not all(map(math.isfinite, sizes)):
+            return unknown
         cosine = float(direct @ implicit) / (sizes[0] * sizes[1]) if min(sizes) > 0 else 0.0
         ratio = sizes[1] / sizes[0] if sizes[0] > 0 else None if sizes[1] > 0 else 0.0
         return {"implicit_to_direct": ratio, "cosine": cosine}

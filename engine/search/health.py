@@ -1,5 +1,5 @@
-"""Warn about a search that goes wrong, or stop it: a class without examples, losses that are not finite, an alpha that
-collapsed, ranks that never changed."""
+"""Warn about a search that goes wrong, or stop it: a class without examples, losses that are not finite, a Neumann
+series that diverges, an alpha that collapsed, ranks that never changed."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,8 @@ log = logging.getLogger("autolora")
 
 COLLAPSED = 0.99
 """alpha of a layer has collapsed if one of its components has a larger alpha than this."""
+DIVERGED = 100.0
+"""A Neumann series diverges if it makes the implicit term more than this many times as large as the direct one."""
 
 
 def refuse_many_skips(engine: SearchEngine, config: RunConfig) -> None:
@@ -25,8 +27,19 @@ def refuse_many_skips(engine: SearchEngine, config: RunConfig) -> None:
     skipped = int(engine.skipped_steps())
     if skipped <= config.search.max_bad_steps:
         return
-    search = config.search
     loader = engine.lora.train_data_loader[0]
+    raise UserError(
+        f"--search.max_bad_steps: by step {engine.global_step} (epoch {loader.epoch}, batch {loader.position} of "
+        f"D_tr) {skipped} steps had a loss or gradient that is not finite, allowed {config.search.max_bad_steps}; "
+        f"{_remedy(engine, config)}, with --overwrite"
+    )
+
+
+def _remedy(engine: SearchEngine, config: RunConfig) -> str:
+    """What to change so that fewer steps are skipped."""
+    if _series_is_not_finite(engine, config):
+        return _shorter_series(config)
+    search = config.search
     rates = f"--search.learning_rate is {search.learning_rate:g}: lower it"
     if moves_alpha(config):
         outer = f"--search.selection_learning_rate {search.selection_learning_rate:g}"
@@ -35,10 +48,22 @@ def refuse_many_skips(engine: SearchEngine, config: RunConfig) -> None:
     others.append(f"more --search.warmup_ratio (now {search.warmup_ratio:g})")
     if not 0 < search.gradient_clipping <= 1:  # 0: gradients are not clipped
         others.append("--search.gradient_clipping 1")
-    raise UserError(
-        f"--search.max_bad_steps: by step {engine.global_step} (epoch {loader.epoch}, batch {loader.position} of "
-        f"D_tr) {skipped} steps had a loss or gradient that is not finite, allowed {search.max_bad_steps}; "
-        f"{rates}, or try {', '.join(others)}, with --overwrite"
+    return f"{rates}, or try {', '.join(others)}"
+
+
+def _series_is_not_finite(engine: SearchEngine, config: RunConfig) -> bool:
+    """Whether steps were skipped because the sum of a Neumann series was not finite: its outer steps alone were
+    skipped, and the direct gradient is finite. No other approximation has such a sum."""
+    series = config.hypergradient.type == "neumann" and config.hypergradient.terms > 0
+    return series and int(engine.lora.own_skips) == 0 and bool(engine.selection.direct.isfinite().all())
+
+
+def _shorter_series(config: RunConfig) -> str:
+    """What to change if a Neumann series diverges: neither learning rate makes it converge, unless eta is `lr`."""
+    eta = config.hypergradient.eta
+    return (
+        f"the Neumann series diverges: lower --hypergradient.eta (now {eta if isinstance(eta, str) else f'{eta:g}'}) "
+        f"or --hypergradient.terms (now {config.hypergradient.terms})"
     )
 
 
@@ -72,14 +97,30 @@ def warn_about_still_alpha(engine: SearchEngine, config: RunConfig) -> bool:
     still = int(engine.selection.skipped_steps)
     warns = outer > 0 and 2 * still >= outer
     if warns:
+        lower = (
+            f"lower --search.learning_rate (now {config.search.learning_rate:g}) or "
+            f"--search.selection_learning_rate (now {config.search.selection_learning_rate:g})"
+            f"{'' if config.precision == 'fp32' else ', or try --precision fp32'}"
+        )
         log.warning(
-            "alpha moved in %d of %d outer steps%s: in the others a loss or gradient was not finite; lower "
-            "--search.learning_rate (now %g) or --search.selection_learning_rate (now %g)%s",
+            "alpha moved in %d of %d outer steps%s: in the others a loss or gradient was not finite; %s",
             outer - still, outer, ", so the ranks are still those of the start" if still == outer else "",
-            config.search.learning_rate, config.search.selection_learning_rate,
-            "" if config.precision == "fp32" else ", or try --precision fp32",
+            _shorter_series(config) if _series_is_not_finite(engine, config) else lower,
         )  # fmt: skip
     return warns
+
+
+def warn_about_diverging_series(engine: SearchEngine, config: RunConfig) -> None:
+    """Warns if the last implicit term of a Neumann series was so large that alpha followed nothing else.
+
+    A series that diverges approximates no inverse Hessian, and the more terms it has, the larger is its sum.
+    """
+    ratio = engine.selection.diagnostics()["implicit_to_direct"]
+    if config.hypergradient.type == "neumann" and config.hypergradient.terms > 0 and (ratio or 0.0) > DIVERGED:
+        log.warning(
+            "in the last outer step the implicit term was %.3g times the direct one, so alpha followed it alone; %s",
+            ratio, _shorter_series(config),
+        )  # fmt: skip
 
 
 def warn_about(trajectory: Trajectory, config: RunConfig) -> None:

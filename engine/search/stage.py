@@ -16,7 +16,12 @@ from engine.run.workbench import Workbench
 from engine.search.components import to_singular_basis
 from engine.search.engine import SearchEngine, build_engine
 from engine.search.found import write_tensors
-from engine.search.health import warn_about, warn_about_missing_classes, warn_about_still_alpha
+from engine.search.health import (
+    warn_about,
+    warn_about_diverging_series,
+    warn_about_missing_classes,
+    warn_about_still_alpha,
+)
 from engine.search.hook import SearchHook
 from engine.search.settings import FOUND, UNFINISHED
 from engine.terminal.live_view import SearchProgress
@@ -92,6 +97,7 @@ def _record(run: Workbench, engine: SearchEngine, hook: SearchHook) -> None:
     folder, config = run.folder, run.config
     if not warn_about_still_alpha(engine, config):
         warn_about(hook.trajectory, config)
+        warn_about_diverging_series(engine, config)
     hook.trajectory.write(folder.trajectory)
     hook.tracking.end(hook.trajectory)
     numbers = {"alpha": engine.alpha(), "contribution": engine.contribution()}

@@ -1,4 +1,5 @@
-"""What a search sends to its tracker; docs/wandb.md describes it for users."""
+"""What a search sends to its tracker; docs/wandb.md describes it for users. It counts components from 1, as the paper
+and the report do."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,7 +38,7 @@ class SearchTracking:
                 values[f"rank/{name}"] = ranks[index]
             values[f"entropy/{name}"] = float(entropies[index])
             for kind, rows in (("alpha", alpha), ("contribution", contribution)):
-                values |= {f"{kind}/{name}/{j}": value for j, value in enumerate(rows[index].tolist())}
+                values |= {f"{kind}/{name}/{j}": value for j, value in enumerate(rows[index].tolist(), start=1)}
         due = int(line["step"] / self._every)
         if ranks and due != self._last_picture:
             self._last_picture = due
@@ -72,7 +73,7 @@ def entropy(alpha: np.ndarray) -> np.ndarray:
 def alpha_charts(names: Sequence[str], alpha: np.ndarray) -> dict[str, dict[str, list[float]]]:
     """The charts of alpha: title -> name of a line -> its values. alpha [points, layers, k]."""
     by_layer = {
-        name: {f"component {j}": alpha[:, i, j].tolist() for j in range(alpha.shape[2])}
+        name: {f"component {j + 1}": alpha[:, i, j].tolist() for j in range(alpha.shape[2])}
         for i, name in enumerate(names)
     }
     if len(names) <= MOST_CHARTS:

@@ -41,7 +41,8 @@ class Trajectory:
         return found
 
     def write(self, path: Path) -> None:
-        """Writes parquet, a row per point, layer and component: step, layer, component, alpha, contribution."""
+        """Writes parquet, a row for each point, layer and component: step, layer, component (counted from 0), alpha,
+        contribution."""
         points, layers, k = len(self.steps), len(self.names), self.alpha[0].shape[1]
         table = pa.table(
             {

@@ -46,7 +46,7 @@ def cosine_over_training(probe: pd.DataFrame, path: Path) -> None:
 
 def metric_against_cost(results: pd.DataFrame, axes: Sequence[str], cost: pd.DataFrame, path: Path) -> None:
     """Draws a panel for each task: the final metric of each row of the table (median and range over the seeds) against
-    the cost of a search step. At least one row's approximation must have a cost."""
+    the cost of an outer step with its inner steps. At least one row's approximation must have a cost."""
     ratio = cost.set_index("approximation")["ratio_to_lora"]
     tasks = panels(results[results[APPROXIMATION].isin(ratio.index)], axes)  # the type `none` has no cost
     figure, drawn = plt.subplots(len(tasks), 1, figsize=(6.4, 3.8 * len(tasks)), squeeze=False, layout="constrained")
@@ -58,7 +58,7 @@ def metric_against_cost(results: pd.DataFrame, axes: Sequence[str], cost: pd.Dat
             at = ratio[runs[APPROXIMATION].iloc[0]]
             place.errorbar(at, median, yerr=reach, marker="o", capsize=3, label=shortened(str(name)))
         _legend_beside(place)
-        place.set_xlabel("seconds of one search step / one plain LoRA step")
+        place.set_xlabel("seconds of an outer step with its inner steps\n/ seconds of as many plain LoRA steps")
         place.set_ylabel(panel.label)
     save_figure(figure, path)
 

@@ -33,7 +33,7 @@ _MOST_NAMED = 5
 _PAIRED = "Paired differences"
 _AGREEMENT = "Agreement"
 _DISTANCE = "Distance to the exact hypergradient, mean over the probed steps"
-_COST = "Cost of one step (inner and outer)"
+_COST = "Cost of one outer step with its inner steps"
 NOTES = {
     _PAIRED: "A positive mean difference says that the row in the title is better, also where less is better, as for "
     "a loss; its standard error is over the pairs. Runs of one task and seed that differ on further axes count as one "
@@ -41,11 +41,13 @@ NOTES = {
     "must differ. Ratio: the LoRA parameters of the row in the title divided by those of the row in the table.",
     _DISTANCE: "Cosine and norm ratio are those of the implicit term; the total cosine is that of the whole outer "
     "gradient, and the last column the size of the implicit term divided by that of the direct one.",
+    _COST: "The row lora is as many plain LoRA steps as an outer step has inner steps; the ratio is that to its "
+    "seconds.",
 }
 """Beginning of a table's title -> what its numbers mean."""
 TITLES = {
     "cosine_over_training": "Cosine to the exact hypergradient over training",
-    "metric_against_cost": "Metric against the cost of a step",
+    "metric_against_cost": "Metric against the cost of an outer step",
 }
 
 

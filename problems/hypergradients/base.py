@@ -88,14 +88,15 @@ class Outer(Protocol):
         """beta."""
 
     def set_grads(self, params: Any, grads: Any) -> None:
-        """Adds `grads` to the gradients of `params`."""
+        """Adds `grads` to the gradients of `params`; only a call by Betty's own `get_grads` needs it."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """How often one outer step and one inner step together pass through the model.
+    """How often one outer step and one inner step together pass through the model, at most.
 
-    A Hessian-vector product counts as one backward pass.
+    A Hessian-vector product counts as one backward pass. docs/hypergradients.md states these numbers for users, and
+    tests compare them with the passes that were counted. No search reads them.
     """
 
     forward: int
@@ -103,10 +104,10 @@ class Cost:
 
 
 class Hypergradient(ABC):
-    """One approximation; `OuterProblem.backward` looks it up by the inner problem's config type.
+    """One approximation; `OuterProblem.backward` looks it up by the inner problem's config type and calls `implicit`.
 
-    `__call__` has the signature with which Betty calls it. The docstring of each class says At (the W at which L_tr is
-    differentiated), eta and Source; a test asks for all three.
+    The docstring of each class says At (the W at which L_tr is differentiated), eta and Source; a test asks for all
+    three.
     """
 
     name: ClassVar[str]
@@ -130,7 +131,12 @@ class Hypergradient(ABC):
         """The implicit term, one tensor per parameter of `outer`; leaves W bit-equal."""
 
     def __call__(self, vector: Tensors, curr: Inner, prev: Outer, sync: bool) -> list[Tensor] | None:
-        """The call that Betty makes. With `sync` the term is added to .grad of `prev`, and None is returned."""
+        """The implicit term for Betty's own `get_grads`, which calls the entries of Betty's table in this way.
+
+        This program does not call it, as `OuterProblem.backward` calls `implicit`. It makes a registered approximation
+        a full entry of that table, so that tests can compare the outer gradient with that of stock Betty's `backward`.
+        With `sync` the term is added to .grad of `prev`, and None is returned.
+        """
         implicit = self.implicit(vector, curr, prev)
         if not sync:
             return implicit

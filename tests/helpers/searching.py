@@ -1,5 +1,8 @@
-"""A search with its answer, stage by stage."""
+"""A search with its answer, stage by stage, and a search whose losses are not finite."""
 
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor
 
@@ -23,3 +26,17 @@ def kept_mask(record: RankRecord) -> Tensor:
     for row, layer in zip(mask, record.layers, strict=True):
         row[chosen_components(layer, record)] = True
     return mask
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, problem: type, steps: set[int], factor: float) -> None:
+    """The loss of `problem` is multiplied by `factor` at these of its own steps."""
+    original = problem.get_loss  # type: ignore[attr-defined]
+
+    def get_loss(self: Any, batch: Any) -> Any:
+        loss, values = original(self, batch)
+        if self.count not in steps:
+            return loss, values
+        self.last_loss = (loss * factor).detach()
+        return loss * factor, values
+
+    monkeypatch.setattr(problem, "get_loss", get_loss)

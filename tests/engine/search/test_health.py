@@ -23,6 +23,7 @@ from engine.search.trajectory import Trajectory
 from engine.tracking.metrics_file import MetricsFile
 from problems.lora import LoraProblem
 from problems.selection import SelectionProblem
+from tests.helpers.searching import spoil
 
 State = dict[int, tuple[list[Tensor], Tensor]]
 
@@ -40,20 +41,6 @@ def states(monkeypatch: pytest.MonkeyPatch) -> State:
 
     monkeypatch.setattr(SearchHook, "after_step", after_step)
     return kept
-
-
-def spoil(monkeypatch: pytest.MonkeyPatch, problem: type, steps: set[int], factor: float) -> None:
-    """The loss of `problem` is multiplied by `factor` at these of its own steps."""
-    original = problem.get_loss  # type: ignore[attr-defined]
-
-    def training_step(self: Any, batch: Any) -> Any:
-        loss, values = original(self, batch)
-        if self.count not in steps:
-            return loss, values
-        self.last_loss = (loss * factor).detach()
-        return loss * factor, values
-
-    monkeypatch.setattr(problem, "get_loss", training_step)
 
 
 def same(a: list[Tensor], b: list[Tensor]) -> bool:

@@ -218,7 +218,23 @@ def test_a_study_killed_between_comparison_and_cost_is_drawn_without(
     folder = StudyFolder(tmp_path)
     write_parquet(folder.probe, pd.DataFrame({"step": [1], "eta": ["lr"], "approximation": ["darts"]}))
     drawn(config, folder, lambda number, cell: finish(cell, 0.5))
-    assert "Cost of one step" not in folder.table.read_text()
+    assert "## Cost" not in folder.table.read_text()
+
+
+def test_the_cost_is_that_of_an_outer_step_with_all_its_inner_steps(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    """It had been called that of one step, also where an outer step has several inner steps."""
+    config = dataclasses.replace(tiny_config("--search.unroll_steps", "3"), study=StudyConfig({KIND: ["darts"]}))
+    folder = StudyFolder(tmp_path)
+    numbers = dict.fromkeys(("cosine", "norm_ratio", "total_cosine", "implicit_to_direct"), 1.0)
+    write_parquet(folder.probe, pd.DataFrame([{"step": 3, "eta": "lr", "approximation": "darts", **numbers}]))
+    costs = {"seconds": [3.0, 6.0], "ratio_to_lora": [1.0, 2.0]}
+    write_parquet(folder.cost, pd.DataFrame({"approximation": ["lora", "darts"], **costs}))
+    drawn(config, folder, lambda number, cell: finish(cell, 0.5))
+    title, note = "Cost of one outer step with its inner steps", "The row lora is as many plain LoRA steps as "
+    assert f"## {title}\n\n{note}" in folder.table.read_text()
+    assert section(folder, title) == [["lora", "3.000", "1.000"], ["darts", "6.000", "2.000"]]
 
 
 def test_a_cell_that_copies_a_search_adds_none_of_its_shares(

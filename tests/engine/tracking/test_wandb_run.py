@@ -140,7 +140,7 @@ def test_a_run_tells_wandb_alpha_ranks_losses_figures_and_the_result(
     ranks = json.loads(folder.ranks.read_text())
     for layer in ranks["layers"]:
         assert searched[-1][f"rank/{layer['name']}"] == layer["rank"]
-        assert [searched[-1][f"alpha/{layer['name']}/{j}"] for j in range(4)] == layer["alpha"]
+        assert [searched[-1][f"alpha/{layer['name']}/{j}"] for j in range(1, 5)] == layer["alpha"]
     result = json.loads(folder.metrics.read_text())
     assert any(values.get("eval/accuracy") == result["metrics"]["accuracy"] for values in run.logged)
     charts = {key: chart for values in run.logged for key, chart in values.items() if key.startswith("trajectories/")}
