@@ -43,7 +43,8 @@ def gain_words(evidence: Evidence) -> str:
     """A sentence about LoRA's effect on the loss on D_val."""
     before = evidence.loss + evidence.gain
     verb = "lowers" if evidence.gain > 0 else "raises"
-    return f"LoRA {verb} the loss on D_val from {before:.3f} ({evidence.without}) to {evidence.loss:.3f}."
+    after = round(evidence.loss, 3) + 0.0  # no -0.000
+    return f"LoRA {verb} the loss on D_val from {before:.3f} ({evidence.without}) to {after:.3f}."
 
 
 def kept_words(point: CurvePoint) -> str:

@@ -1,10 +1,12 @@
 """The search that a script asked for, in a temporary folder, on a model that is put back afterwards."""
 
 import dataclasses
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType
@@ -14,12 +16,11 @@ from configs.errors import UserError
 from configs.keys import check_type, check_types
 from configs.launch import processes_started
 from configs.rules import check, needs_evidence
-from configs.schema import LoraSettings, ModelConfig, RetrainConfig, RunConfig
+from configs.schema import HypergradientConfig, LoraSettings, ModelConfig, RetrainConfig, RunConfig, SearchConfig
 from configs.schema_answer import AnswerConfig
 from configs.schema_task import TaskConfig
 from engine import ranks
 from engine.answer.find import find_ranks
-from engine.api.asked import Settings, Source
 from engine.api.learned import LearnedRanks
 from engine.run.given import ScriptBench, dtype_of, same_random_numbers
 from engine.terminal.console import heard, log
@@ -29,10 +30,40 @@ from problems.tasks.given import (
     GivenKind,
     GivenRows,
     Joined,
+    LossOf,
     kind_of,
     refuse_other_types,
     refuse_unindexed,
 )  # fmt: skip
+
+Precision = Literal["auto", "fp32", "bf16"]
+Collator = Callable[[list[Any]], Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A script's rows, with what makes batches and a loss of them.
+
+    `validation`: the rows that alpha is learned from; None: half of `train`. `plain`: whether the loss is just the
+    mean log loss of the labels.
+    """
+
+    train: Any
+    validation: Any
+    collate: Collator
+    loss: LossOf | None
+    plain: bool
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of the search and of its answer; `answer` None: the default of `learn_ranks`."""
+
+    search: SearchConfig
+    hypergradient: HypergradientConfig
+    answer: AnswerConfig | None
+    seed: int
+    precision: Precision
 
 
 def learn(

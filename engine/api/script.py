@@ -7,9 +7,8 @@ from torch import nn
 
 from configs.schema import HypergradientConfig, SearchConfig
 from configs.schema_answer import AnswerConfig
-from engine.api.asked import Collator, Precision, Settings, Source
 from engine.api.learned import LearnedRanks
-from engine.api.learning import learn
+from engine.api.learning import Collator, Precision, Settings, Source, learn
 from problems.tasks.given import LossOf
 
 

@@ -8,9 +8,8 @@ from peft import LoraConfig, PeftModel
 from configs.errors import UserError
 from configs.schema import HypergradientConfig, SearchConfig
 from configs.schema_answer import AnswerConfig
-from engine.api.asked import Collator, Precision, Settings, Source
 from engine.api.learned import LearnedRanks
-from engine.api.learning import learn
+from engine.api.learning import Collator, Precision, Settings, Source, learn
 from engine.run.given import same_random_numbers
 from problems.tasks.given import with_columns_of
 
