@@ -104,9 +104,9 @@ def random_ranks(
     """Ranks drawn from 0 to `highest`, then changed one by one to fit `budget` parameters.
 
     The ranks never exceed the budget, nor what a layer can have. If all layers have the same shape and the budget is
-    that of uniform ranks, they meet it exactly. Otherwise what is left is less than one component of any layer that
-    is not yet at its highest rank. `highest`: if None, k or, if ranks up to k cannot
-    use up the budget, the lowest rank that can.
+    that of uniform ranks, they meet it exactly. Otherwise what is left is less than one component of any layer that is
+    not yet at its highest rank. `highest`: if None, k or, if ranks up to k cannot use up the budget, the lowest rank
+    that can.
     """
     generator, sizes = np.random.default_rng(draw), _sizes({name: shapes[name] for name in names})
     size = np.array([sizes[name] for name in names])

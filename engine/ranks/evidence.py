@@ -20,13 +20,12 @@ answer."""
 LEAST_ROWS = 8
 """With fewer rows of D_val nothing is measured: what is chosen on one half of them is measured on the other half."""
 
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
+
 
 def interval(value: float, standard_error: float) -> tuple[float, float]:
     """The 90 % interval around a measured value."""
     return value - ONE_SIDED * standard_error, value + ONE_SIDED * standard_error
-
-
-_STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
 
 
 @dataclass(frozen=True)
