@@ -16,6 +16,7 @@ from benchmarks.timing import Batch
 from benchmarks.workload import PlainStep, Workload, make_workload
 from configs.rules import evaluation_batch
 from engine.answer.cuts import Searched
+from engine.answer.heads import Heads
 from engine.answer.likelihood import Categorical
 from engine.answer.measure import measure, passes
 from engine.answer.sample import Sample
@@ -69,7 +70,7 @@ def measure_answer(settings: AnswerSettings) -> tuple[dict[str, Any], list[Table
     plain = PlainStep(work, work.lora())
     _seconds(work, plain, batches[:2])  # warm-up
     before = _seconds(work, plain, batches[2 : 2 + half])
-    with Bar("answer", passes(work.config) * settings.rows) as bar:
+    with Bar("answer", passes(work.config, head=True) * settings.rows) as bar:
         spent = _answer(work, settings, bar)
     after = _seconds(work, plain, batches[2 + half :])
     step = (before + after) / (len(batches) - 2)
@@ -99,7 +100,9 @@ def _answer(work: Workload, settings: AnswerSettings, bar: Bar) -> float:
             if "lora_B" in name:
                 parameter.normal_(std=0.02)
     singular = to_singular_basis(gates, torch.ones(len(gates.names), gates.k))
-    searched = Searched(model, gates, singular, list(gates.parameters_per_rank().values()))
+    trained = [p for name, p in model.named_parameters() if p.requires_grad and ".lora_" not in name]
+    heads = Heads(tuple((p, torch.zeros_like(p), p.detach().clone()) for p in trained))
+    searched = Searched(model, gates, singular, list(gates.parameters_per_rank().values()), heads)
     done = 0
 
     def advance(rows: int) -> None:

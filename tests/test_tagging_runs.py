@@ -103,7 +103,7 @@ def test_the_answer_counts_the_words_that_have_a_tag(finished: Callable[..., Run
     evidence = record.evidence
     assert evidence is not None
     assert evidence.without == "head alone"
-    assert evidence.share_total == pytest.approx(evidence.switch_off, rel=0.05, abs=1e-3)
+    assert evidence.share_total + evidence.head_share == pytest.approx(evidence.fall, rel=0.05, abs=1e-3)
     assert 0 < evidence.loss < 5  # nats a word
 
 

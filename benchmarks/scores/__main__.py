@@ -22,8 +22,9 @@ from configs.files import load_config
 from configs.rules import moves_alpha
 from configs.schema import RunConfig
 from engine.answer.cuts import Cuts, Searched
+from engine.answer.heads import heads_of
 from engine.answer.measure import shares_on
-from engine.answer.stage import sample_of
+from engine.answer.stage import head_on, sample_of
 from engine.run.contents import read_searched
 from engine.run.context import Context
 from engine.run.folder import RunFolder
@@ -79,13 +80,15 @@ def scores_of_search(folder: RunFolder, budget: float) -> tuple[list[str], dict[
     _refuse_changes(run)
     d_tr, d_val = run.halves()
     sample = sample_of(run, d_tr)
+    head, weights, _ = head_on(run, run.data.train.select(d_tr), sample)
     model, gates = searched_model(run)
     sizes = list(gates.parameters_per_rank().values())
-    cuts = Cuts(Searched(model, gates, read_numbers(folder)["singular_values"], sizes), sample)
+    cuts = Cuts(
+        Searched(model, gates, read_numbers(folder)["singular_values"], sizes, heads_of(model, weights)), sample
+    )
     every = cuts.searched.all()
     off, on = cuts.statistics([every & False, every])
-    temperature = sample.likelihood.exact(sample.likelihood.fitted(on, cuts.weights))
-    shares, _, _ = shares_on(cuts, (off, on), temperature, run.config.search.batch_size)
+    shares, _, _ = shares_on(cuts, (off if head is None else head, on), run.config.search.batch_size)
     return gates.names, {
         "share on D_tr: of the largest component": shares.mean().amax(dim=1),
         "gradient spectrum: the largest singular value, squared": gradient_spectrum(

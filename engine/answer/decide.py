@@ -104,12 +104,12 @@ def _doubts(evidence: Evidence | None) -> list[str]:
 
 
 def _incomplete(evidence: Evidence) -> list[str]:
-    """A note if the shares miss the measured cost of switching LoRA off even at the doubled number of nodes."""
-    missed = abs(evidence.share_total - evidence.switch_off)
-    if evidence.nodes <= NODES or missed <= evidence.allowed_gap * abs(evidence.switch_off):
+    """A note if the shares miss the measured fall of the loss even at the doubled number of nodes."""
+    total = evidence.share_total + evidence.head_share
+    if evidence.nodes <= NODES or abs(total - evidence.fall) <= evidence.allowed_gap * abs(evidence.fall):
         return []
-    return [f"the shares are inexact: they sum to {evidence.share_total:.4f} nats, but switching LoRA off costs "
-            f"{evidence.switch_off:.4f}"]  # fmt: skip
+    return [f"the shares are inexact: they and that of the head sum to {total:.4f} nats, but the loss falls by "
+            f"{evidence.fall:.4f}"]  # fmt: skip
 
 
 def _few(evidence: Evidence) -> list[str]:

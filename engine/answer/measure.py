@@ -15,6 +15,10 @@ from engine.ranks.budget import kept_within
 from engine.ranks.evidence import CurvePoint, Evidence
 from engine.ranks.rules import above_noise, parameters_of
 
+HEADS = (1.0, 0.5)
+"""The heads with which the components of a budget are measured (`Heads`): the searched one, and the one halfway to the
+head alone."""
+
 
 def ranks_of_curve(k: int, asked: Sequence[int] = ()) -> list[int]:
     """The ranks of the curve, rising: those `asked` for (if empty 1, 2, 4, ...) and k."""
@@ -22,28 +26,30 @@ def ranks_of_curve(k: int, asked: Sequence[int] = ()) -> list[int]:
     return sorted({k, *(asked or powers)})
 
 
-def passes(config: RunConfig) -> int:
-    """How many passes over all rows `measure` plans; a pass with a gradient counts as WITH_GRADIENT passes."""
-    cuts = 1 + len(ranks_of_curve(config.lora.k, config.answer.curve_ranks)) + 2 * len(_budgets(config))
-    return cuts + WITH_GRADIENT * NODES
+def passes(config: RunConfig, head: bool) -> int:
+    """How many passes over all rows `measure` plans; a pass with a gradient counts as WITH_GRADIENT passes.
+
+    `head`: whether a head was searched beside LoRA; what there is without LoRA has then been measured before."""
+    ranks, budgets = len(ranks_of_curve(config.lora.k, config.answer.curve_ranks)), 2 * len(_budgets(config))
+    return ranks + (budgets * len(HEADS) if head else budgets + 1) + WITH_GRADIENT * NODES
 
 
 def measure(searched: Searched, sample: Sample, head: Tensor | None, config: RunConfig) -> tuple[Evidence, Shares]:
-    """The evidence on D_val, and the shares of every component.
+    """The evidence on D_val, and the shares of every component and of the head.
 
     `head`: the statistics of the head alone on every row [rows, numbers]; None if the search trained nothing but LoRA,
     so that the searched model without LoRA is the base model."""
-    k, likelihood = searched.gates.k, sample.likelihood
-    every, cuts = searched.all(), Cuts(searched, sample)
+    k, every, cuts = searched.gates.k, searched.all(), Cuts(searched, sample)
     ranks = ranks_of_curve(k, config.answer.curve_ranks)
-    off, *by_rank = cuts.statistics([every & False, *(every & (torch.arange(k) < rank) for rank in ranks)])
+    masks = [every & (torch.arange(k) < rank) for rank in ranks]
+    if head is None:
+        off, *by_rank = cuts.statistics([every & False, *masks])
+    else:
+        off, by_rank = head, cuts.statistics(masks)
     weights = cuts.weights
-    # The sum of the shares is compared with `switch_off`, a difference of losses. These losses are exact only at the
-    # temperatures of the likelihood's grid, and interpolated in between, so a temperature of the grid is taken.
-    temperature = likelihood.exact(likelihood.fitted(by_rank[-1], weights))
     judged = [_judged(sample, (at, at), weights) for at in by_rank]
-    whole, alone = judged[-1], _judged(sample, (off if head is None else head,) * 2, weights)
-    shares, nodes, switch_off = shares_on(cuts, (off, by_rank[-1]), temperature, config.search.batch_size)
+    whole, alone = judged[-1], _judged(sample, (off, off), weights)
+    shares, nodes, fall = shares_on(cuts, (off, by_rank[-1]), config.search.batch_size)
     gain, error = alone.above(whole)
     evidence = Evidence(
         rows=len(sample.rows),
@@ -53,9 +59,9 @@ def measure(searched: Searched, sample: Sample, head: Tensor | None, config: Run
         gain=gain,
         gain_standard_error=error,
         share_total=float(shares.mean().sum()),
-        switch_off=switch_off,
+        head_share=shares.head,
+        fall=fall,
         nodes=nodes,
-        temperature=temperature,
         rank_curve=tuple(_point(rank, at, whole, alone) for rank, at in zip(ranks, judged, strict=True)),
         budget_rule=_budget_rule(config),
         budget_curve=tuple(_budget_curve(cuts, shares, whole, alone, config)),
@@ -64,21 +70,26 @@ def measure(searched: Searched, sample: Sample, head: Tensor | None, config: Run
     return evidence, shares
 
 
-def shares_on(cuts: Cuts, off_on: Sequence[Tensor], temperature: float, batch: int) -> tuple[Shares, int, float]:
-    """The shares on the rows of the sample, the nodes of their integral, and what switching LoRA off costs, to which
-    they must sum.
+def shares_on(cuts: Cuts, off_on: Sequence[Tensor], batch: int) -> tuple[Shares, int, float]:
+    """The shares on the rows of the sample, the nodes of their integral, and the fall of the loss along the path, to
+    which they must sum.
 
-    `off_on`: the statistics without LoRA and with all of it, at `temperature`; `batch`: rows that pass at a time."""
+    `off_on`: the statistics without LoRA (of the head alone, if there is one) and with all of it; `batch`: rows that
+    pass at a time."""
     searched, sample, weights = cuts.searched, cuts.sample, cuts.weights
-    sums = [sample.likelihood.losses(at, temperature, weights).sum() for at in off_on]
-    switch_off = float((sums[0] - sums[1]) / weights.sum())
+    likelihood, losses, temperatures = sample.likelihood, [], []
+    for statistics in off_on:
+        # Losses are exact only at the temperatures of the likelihood's grid, and interpolated in between.
+        temperatures.append(likelihood.exact(likelihood.fitted(statistics, weights)))
+        losses.append(float(likelihood.losses(statistics, temperatures[-1], weights).sum() / weights.sum()))
+    fall = losses[0] - losses[1]
     shares, nodes = complete(
-        partial(integrate, searched.model, searched.gates, sample, batch, temperature),
-        switch_off,
+        partial(integrate, searched, (temperatures[0], temperatures[1]), sample, batch),
+        fall,
         allowed_gap(sample.compute),
         extend=lambda more: sample.extend(WITH_GRADIENT * more * len(sample.rows)),
     )
-    return shares, nodes, switch_off
+    return shares, nodes, fall
 
 
 def _judged(sample: Sample, chosen: Sequence[Tensor], weights: Tensor) -> Judged:
@@ -94,7 +105,10 @@ def _budgets(config: RunConfig) -> list[float]:
 
 
 def _budget_curve(cuts: Cuts, shares: Shares, whole: Judged, alone: Judged, config: RunConfig) -> list[CurvePoint]:
-    """The budget curve: each half of the rows measures the components that the other half's shares chose."""
+    """The budget curve: each half of the rows measures the components that the other half's shares chose.
+
+    Components placed by the rule may lie in few layers, and others that the searched head relies on may be missing. So
+    a head in between is tried, too, and the half that chooses the components chooses the head."""
     rule, points, searched, sample = _budget_rule(config), [], cuts.searched, cuts.sample
     budgets = [b for b in _budgets(config) if parameters_of(b, searched.sizes) >= min(searched.sizes)]
     masks = [
@@ -102,14 +116,31 @@ def _budget_curve(cuts: Cuts, shares: Shares, whole: Judged, alone: Judged, conf
         for budget in budgets
         for of in shares.halves()
     ]
-    sample.extend(2 * (len(budgets) - len(_budgets(config))) * len(sample.rows))  # too small budgets need no passes
-    found = cuts.statistics(masks)
+    heads = HEADS if searched.heads.weights else HEADS[:1]
+    too_small = len(_budgets(config)) - len(budgets)
+    sample.extend(-2 * len(heads) * too_small * len(sample.rows))  # they need no passes
+    found = [cuts.statistics(masks, head) for head in heads]
     for number, budget in enumerate(budgets):
-        judged = _judged(sample, found[2 * number : 2 * number + 2], cuts.weights)
+        by_half = [[at[2 * number + half] for at in found] for half in (0, 1)]
+        judged = _judged(
+            sample, [_best(sample, of, half, cuts.weights) for half, of in enumerate(by_half)], cuts.weights
+        )
         taken = within(rule, shares.mean(), shares.standard_error(), searched.singular_values, searched.sizes, budget)
         parameters = int(taken.sum(dim=1) @ torch.tensor(searched.sizes))
         points.append(_point(budget, judged, whole, alone, parameters))
     return points
+
+
+def _best(sample: Sample, found: Sequence[Tensor], half: int, weights: Tensor) -> Tensor:
+    """Of several statistics of all rows [rows, numbers], those with the lowest loss on one half of the rows."""
+    own = torch.from_numpy(~sample.first_half if half else sample.first_half)
+    likelihood = sample.likelihood
+
+    def loss(statistics: Tensor) -> float:
+        temperature = likelihood.fitted(statistics[own], weights[own])
+        return float(likelihood.losses(statistics[own], temperature, weights[own]).sum())
+
+    return min(found, key=loss)
 
 
 def within(

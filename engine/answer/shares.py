@@ -1,22 +1,26 @@
-"""Shares: what switching LoRA off would cost on D_val, divided among the components.
+"""Shares: what the searched model gains on D_val over the head alone, divided among the components and the head.
 
-    s_lj = - integral over t in 0..1 of dL_val/dg_lj with all gates at t        (the Aumann-Shapley value)
+    s_lj = - integral over t in 0..1 of dL_val/dg_lj, where all gates are t        (the Aumann-Shapley value)
 
 The integrand is the direct gradient of the outer problem (AutoLoRA Eq. 5), but with respect to the gates, not to beta:
-the softmax in each layer lets beta see only how its components differ, not what they have in common. The shares sum to
-L_val(gates 0) - L_val(gates 1), with the head as it was trained and one temperature. The shares are not in the paper.
+the softmax in each layer lets beta see only how its components differ, not what they have in common. While the gates
+open, the head and the temperature move from those of the head alone to those of the searched model (`Heads`); their
+part of the integral is the share of the head. All shares sum to L_val at t = 0 minus L_val at t = 1. They are not in
+the paper.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from engine.answer.cuts import Searched
 from engine.answer.sample import WITH_GRADIENT, Sample
-from problems.gates import Gates, NotByRow
+from problems.gates import NotByRow
 from problems.machine.compute import Compute
 
 NODES = 3
@@ -29,12 +33,18 @@ class Shares:
     model mixes the rows of a batch.
 
     `sums`: over the labels of each draw, in nats [draws, layers, k]. `weights`: labels of each draw [draws]. `first`:
-    whether a draw lies in the first half of the sample, boolean [draws].
+    whether a draw lies in the first half of the sample, boolean [draws]. `head`: the share of the head and of
+    the temperature, over all draws, in nats per label.
     """
 
     sums: Tensor
     weights: Tensor
     first: Tensor
+    head: float = 0.0
+
+    def total(self) -> float:
+        """The sum of all shares, that of the head included, in nats per label."""
+        return float(self.mean().sum()) + self.head
 
     def mean(self) -> Tensor:
         """The share of every component, nats per label [layers, k]."""
@@ -81,50 +91,57 @@ def ratio_error(sums: Tensor, weights: Tensor, sources: np.ndarray | None = None
 
 
 def integrate(
-    model: nn.Module, gates: Gates, sample: Sample, batch: int, temperature: float, nodes: int = NODES
+    searched: Searched, temperatures: tuple[float, float], sample: Sample, batch: int, nodes: int = NODES
 ) -> Shares:
-    """The shares of every component on all rows of the sample, at one temperature, `batch` rows at a time.
+    """The shares of every component and of the head on all rows of the sample, `batch` rows at a time.
 
-    Each row has its own gates, so that one backward pass gives the shares of every row in the batch. The model must
-    have the components of `to_singular_basis`; dropout is off.
+    `temperatures`: without LoRA, and with all of it; at t in between it is T_0^(1-t) T_1^t. Each row has its own
+    gates, so that one backward pass gives the shares of every row in the batch. The model must have the components of
+    `to_singular_basis`; dropout is off.
     """
-    own = _own_rows(model, gates, sample, batch, temperature, nodes)
+    own = _own_rows(searched, temperatures, sample, batch, nodes)
     # If a layer in any process cannot gate single rows, all processes use batches.
     if sample.processes.largest(int(own is None)) or own is None:
-        return _by_batch(model, gates, sample, batch, temperature, nodes)
-    sums, weights = (by_source(values, sample.sources) for values in sample.processes.summed(own))
+        return _by_batch(searched, temperatures, sample, batch, nodes)
+    sums, weights, head = sample.processes.summed(own)
     _, firsts = np.unique(sample.sources, return_index=True)
-    return Shares(sums, weights, torch.from_numpy(sample.first_half[firsts]))
+    return Shares(
+        by_source(sums, sample.sources), by_source(weights, sample.sources),
+        torch.from_numpy(sample.first_half[firsts]), float(head / weights.sum()),
+    )  # fmt: skip
 
 
 def _own_rows(
-    model: nn.Module, gates: Gates, sample: Sample, batch: int, temperature: float, nodes: int
-) -> tuple[Tensor, Tensor] | None:
-    """The integrals [rows, layers, k] and weights [rows] of this process's rows, and 0 for all other rows.
+    searched: Searched, temperatures: tuple[float, float], sample: Sample, batch: int, nodes: int
+) -> list[Tensor] | None:
+    """The integrals [rows, layers, k] and weights [rows] of this process's rows, 0 for all other rows, and the head's
+    integral over the rows (a scalar).
 
     None if a layer of the model cannot have different gates for different rows."""
-    batches, count = sample.by_length(batch), len(sample.rows)
-    sums = torch.zeros(count, len(gates.names), gates.k, dtype=torch.float64)
-    weights = torch.zeros(count, dtype=torch.float64)
+    batches, gates = sample.by_length(batch), searched.gates
+    sums = torch.zeros(len(sample.rows), len(gates.names), gates.k, dtype=torch.float64)
+    weights, heads = torch.zeros(len(sample.rows), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     try:
-        for number, found, own in _integrals(model, gates, sample, batches, temperature, nodes, by_row=True):
+        for number, found, head, own in _integrals(searched, temperatures, sample, batches, nodes, by_row=True):
             sums[batches[number]], weights[batches[number]] = found, own
+            heads += head
     except NotByRow:
         return None
-    return sums, weights
+    return [sums, weights, heads]
 
 
-def _by_batch(model: nn.Module, gates: Gates, sample: Sample, batch: int, temperature: float, nodes: int) -> Shares:
-    batches = sample.random_batches(batch)
+def _by_batch(searched: Searched, temperatures: tuple[float, float], sample: Sample, batch: int, nodes: int) -> Shares:
+    batches, gates = sample.random_batches(batch), searched.gates
     sums = torch.zeros(len(batches), len(gates.names), gates.k, dtype=torch.float64)
-    weights = torch.zeros(len(batches), dtype=torch.float64)
-    for number, found, own in _integrals(model, gates, sample, batches, temperature, nodes, by_row=False):
+    weights, heads = torch.zeros(len(batches), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    for number, found, head, own in _integrals(searched, temperatures, sample, batches, nodes, by_row=False):
         sums[number], weights[number] = found, own.sum()
-    sums, weights = sample.processes.summed([sums, weights])
+        heads += head
+    sums, weights, heads = sample.processes.summed([sums, weights, heads])
     draws = _draws(sample, batches)
     _, firsts = np.unique(draws, return_index=True)
     first_half = torch.tensor([bool(sample.first_half[batches[first][0]]) for first in firsts])
-    return Shares(by_source(sums, draws), by_source(weights, draws), first_half)
+    return Shares(by_source(sums, draws), by_source(weights, draws), first_half, float(heads / weights.sum()))
 
 
 def _draws(sample: Sample, batches: list[list[int]]) -> np.ndarray:
@@ -137,34 +154,45 @@ def _draws(sample: Sample, batches: list[list[int]]) -> np.ndarray:
 
 
 def _integrals(
-    model: nn.Module, gates: Gates, sample: Sample, batches: list[list[int]], temperature: float, nodes: int, *,
+    searched: Searched, temperatures: tuple[float, float], sample: Sample, batches: list[list[int]], nodes: int, *,
     by_row: bool,
-) -> Iterator[tuple[int, Tensor, Tensor]]:  # fmt: skip
-    """For each of this process's batches: its number, its integral [layers, k], and its row weights [rows].
+) -> Iterator[tuple[int, Tensor, float, Tensor]]:  # fmt: skip
+    """For each of this process's batches: its number, its integral [layers, k], that of the head, and its row weights
+    [rows].
 
     With `by_row`, the integral of each row [rows, layers, k]."""
+    model, gates, heads, (start, end) = searched.model, searched.gates, searched.heads, temperatures
     places, parts = np.polynomial.legendre.leggauss(nodes)
     line = list(zip(((places + 1) / 2).tolist(), (parts / 2).tolist(), strict=True))
     model.eval()
-    with _only_gates(model):
+    with _only(model, heads.parameters):
         for number, inputs, labels in sample.own(batches):
             shape = (*((len(labels),) if by_row else ()), len(gates.names), gates.k)
-            sums = torch.zeros(shape, dtype=torch.float64)
+            sums, head = torch.zeros(shape, dtype=torch.float64), 0.0
             for t, part in line:
                 values = torch.full(shape, t, device=sample.compute.device, requires_grad=True)
-                with gates.open(values), sample.compute.autocast():
-                    logits, told = sample.labelled_logits(model, inputs, labels)
-                (grad,) = torch.autograd.grad(sample.likelihood.loss(logits, told, temperature), [values])
-                sums -= part * grad.double().cpu()
+                temperature = torch.tensor(start ** (1 - t) * end**t, requires_grad=True)
+                with heads.at(t):
+                    with gates.open(values), sample.compute.autocast():
+                        logits, told = sample.labelled_logits(model, inputs, labels)
+                    loss = sample.likelihood.loss(logits, told, temperature)
+                    by_gates, by_temperature, *by_head = torch.autograd.grad(
+                        loss, [values, temperature, *heads.parameters], allow_unused=True
+                    )
+                sums -= part * by_gates.double().cpu()
+                slope = float(by_temperature) * temperature.item() * math.log(end / start)
+                head -= part * (slope + heads.slope(by_head))
             sample.advance(len(labels) * WITH_GRADIENT * nodes)
-            yield number, sums, sample.likelihood.weights(logits, told).double().cpu()
+            yield number, sums, head, sample.likelihood.weights(logits, told).double().cpu()
 
 
-class _only_gates:  # noqa: N801 (a context manager, used as a function)
-    """Inside the `with` block no weight requires a gradient, so backward passes compute only the gates' gradients."""
+class _only:  # noqa: N801 (a context manager, used as a function)
+    """Inside the `with` block no weight requires a gradient but those in `kept`, so that backward passes compute
+    nothing else beside the gates' gradients."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.trained = [p for p in model.parameters() if p.requires_grad]
+    def __init__(self, model: nn.Module, kept: Sequence[nn.Parameter]) -> None:
+        same = {id(weight) for weight in kept}
+        self.trained = [p for p in model.parameters() if p.requires_grad and id(p) not in same]
 
     def __enter__(self) -> None:
         for parameter in self.trained:
@@ -183,7 +211,7 @@ Integrate = Callable[[int], Shares]
 
 
 def allowed_gap(compute: Compute) -> float:
-    """How far the sum of the shares may miss the measured cost of switching LoRA off, as a part of that cost.
+    """How far the sum of the shares may miss what was measured directly at both ends of the path, as a part of it.
 
     In bf16 it is larger, as more nodes do not lower the rounding: on SmolLM2-135M 3 nodes miss the cost by 2.5 % in
     bf16 and by 1.3 % in fp32, 6 nodes by 1.5 % and by 0.01 %."""
@@ -195,11 +223,11 @@ def complete(
 ) -> tuple[Shares, int]:
     """The shares, and how many nodes were used: NODES, or 2 * NODES if NODES are not accurate enough.
 
-    NODES are accurate enough if the sum of the shares misses the cost of switching LoRA off, `measured` on the same
-    rows, by at most the part `gap` of it. `extend` is called with the number of additional nodes before they are
-    computed."""
+    NODES are accurate enough if the sum of all shares misses the fall of the loss along the path, `measured` on the
+    same rows at its ends, by at most the part `gap` of it. `extend` is called with the number of additional nodes
+    before they are computed."""
     shares = by_nodes(NODES)
-    if abs(float(shares.mean().sum()) - measured) <= gap * abs(measured):
+    if abs(shares.total() - measured) <= gap * abs(measured):
         return shares, NODES
     extend(2 * NODES)
     return by_nodes(2 * NODES), 2 * NODES

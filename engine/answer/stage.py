@@ -17,6 +17,7 @@ from engine import ranks
 from engine.answer.cuts import Searched
 from engine.answer.decide import decided
 from engine.answer.head import train_head
+from engine.answer.heads import heads_of
 from engine.answer.likelihood import likelihood_of
 from engine.answer.measure import measure, passes
 from engine.answer.sample import Sample, sources_of
@@ -84,11 +85,12 @@ def _measured(run: Workbench, singular: Tensor, sizes: list[int]) -> tuple[Evide
     count = len(sample.rows)
     if few := too_few(count, sample.source_count):
         log.warning("answer: %s", few)
-    head, steps = _head(run, data.train.select(d_tr), sample)
+    head, weights, steps = head_on(run, data.train.select(d_tr), sample)
     run.compute.let_go()
     set_seed(config.seed)
-    searched = Searched(*searched_model(run), singular, sizes)
-    total = passes(config) * count
+    model, gates = searched_model(run)
+    searched = Searched(model, gates, singular, sizes, heads_of(model, weights))
+    total = passes(config, head is not None) * count
     log.info(
         "answer: measuring shares and curve on %d rows of D_val takes about %.0f s%s",
         count, _seconds_a_row(searched, sample) * total / run.processes.size,
@@ -124,13 +126,15 @@ def sample_of(run: Workbench, rows: Sequence[int] | np.ndarray) -> Sample:
     )  # fmt: skip
 
 
-def _head(run: Workbench, d_tr: Dataset, sample: Sample) -> tuple[Tensor | None, int]:
-    """The statistics of the head alone on the sample, and for how many steps it was trained; None and 0 if the search
-    trained nothing but LoRA."""
+def head_on(run: Workbench, d_tr: Dataset, sample: Sample) -> tuple[Tensor | None, dict[str, Tensor], int]:
+    """The statistics of the head alone on the sample, its weights, and for how many steps it was trained; None, no
+    weights and 0 if the search trained nothing but LoRA."""
     if not trains_head(run.folder):
-        return None, 0
+        return None, {}, 0
     model, steps = train_head(run, d_tr, sample)
-    return sample.statistics(model)[0][0], steps
+    # Copies, as a script's own model is then put back and searched again.
+    weights = {name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad}
+    return sample.statistics(model)[0][0], weights, steps
 
 
 def _seconds_a_row(searched: Searched, sample: Sample) -> float:

@@ -81,7 +81,7 @@ def share_lines(record: RankRecord, most: int = 12) -> Iterator[str]:
     shown = seen[:most]
     width = max(5, *(len(name) for name, _ in shown))
     largest = shown[0][1].layer_share or 1.0
-    yield f"{'layer':<{width}}  share of the cost of LoRA off, +- standard error"
+    yield f"{'layer':<{width}}  share of what LoRA gains, +- standard error"
     for name, layer in shown:
         share, error = layer.layer_share or 0.0, layer.layer_share_standard_error or 0.0
         bar = "#" * max(1, round(LONGEST_BAR * share / largest))
@@ -94,6 +94,18 @@ def share_lines(record: RankRecord, most: int = 12) -> Iterator[str]:
     rest += [f"{silent} layer{'s have' if silent > 1 else ' has'} no share above noise"] if silent else []
     if rest:
         yield f"{'...':<{width}}  {'; '.join(rest)}"
+    if words := parts_words(evidence):
+        yield f"({words})"
+
+
+def parts_words(evidence: Evidence) -> str:
+    """How the gain divides between LoRA and the head; "" if the base model has no head to train.
+
+    The head's part can be negative: without LoRA its searched weights may be worse than those trained alone."""
+    if evidence.without != "head alone":
+        return ""
+    lora, head = (round(part, 3) + 0.0 for part in (evidence.share_total, evidence.head_share))  # no -0.000
+    return f"LoRA in all layers gains {lora:.3f} nats, the head beside it {head:.3f}"
 
 
 def curve_lines(record: RankRecord) -> Iterator[str]:

@@ -159,22 +159,27 @@ def test_a_budget_without_room_for_one_component_is_refused() -> None:
         decided(record_of(), AnswerConfig(rule="shares", budget=0.1), SIZES)
 
 
-def test_shares_that_miss_the_cost_of_switching_lora_off_are_called_inexact() -> None:
-    note = decided(record_of(evidence_of(share_total=0.9, switch_off=1.0, nodes=6)), AnswerConfig(), SIZES).note
-    assert note == "the shares are inexact: they sum to 0.9000 nats, but switching LoRA off costs 1.0000"
+def test_shares_that_miss_the_fall_of_the_loss_are_called_inexact() -> None:
+    note = decided(
+        record_of(evidence_of(share_total=1.2, head_share=-0.3, fall=1.0, nodes=6)), AnswerConfig(), SIZES
+    ).note
+    assert note == "the shares are inexact: they and that of the head sum to 0.9000 nats, but the loss falls by 1.0000"
     assert (
-        decided(record_of(evidence_of(share_total=0.985, switch_off=1.0, nodes=6)), AnswerConfig(), SIZES).note is None
+        decided(
+            record_of(evidence_of(share_total=0.885, head_share=0.1, fall=1.0, nodes=6)), AnswerConfig(), SIZES
+        ).note
+        is None
     )
 
 
 def test_shares_within_the_gap_that_bf16_allows_are_not_called_inexact() -> None:
-    evidence = evidence_of(share_total=0.975, switch_off=1.0, nodes=6, allowed_gap=0.03)
+    evidence = evidence_of(share_total=0.975, head_share=0.0, fall=1.0, nodes=6, allowed_gap=0.03)
     assert decided(record_of(evidence), AnswerConfig(), SIZES).note is None
 
 
 def test_at_3_nodes_the_shares_are_not_called_inexact() -> None:
     """In bf16 more nodes would not help, and complete() allows a gap of 3 %."""
-    evidence = evidence_of(share_total=0.975, switch_off=1.0, nodes=3)
+    evidence = evidence_of(share_total=0.975, head_share=0.0, fall=1.0, nodes=3)
     assert decided(record_of(evidence), AnswerConfig(), SIZES).note is None
 
 

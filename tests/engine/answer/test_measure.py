@@ -1,6 +1,7 @@
 """What D_val says about models of which it is known where LoRA is needed."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from configs.schema import LoraSettings, RunConfig
 from configs.schema_answer import AnswerConfig
 from engine.answer.curve import crossed
 from engine.answer.cuts import Cuts, Searched
-from engine.answer.likelihood import TEMPERATURES
+from engine.answer.heads import Heads
 from engine.answer.measure import measure, passes, ranks_of_curve
 from engine.answer.sample import WITH_GRADIENT, Sample
 from engine.answer.shares import Shares
@@ -35,9 +36,8 @@ def test_the_two_branches_that_the_labels_come_from_have_the_shares(seed: int) -
     assert evidence.learned
     assert float(shares[[1, 4]].sum() / shares.sum()) > 0.8
     assert evidence.sufficient_rank(0.05) in (1, 2)  # the change is of rank 1; noise may ask for one more
-    assert evidence.share_total == pytest.approx(evidence.switch_off, rel=0.05)
-    # These models have no head: without LoRA they lose as much, less what a temperature of their own wins back.
-    assert 0.7 * evidence.switch_off < evidence.gain < 1.02 * evidence.switch_off
+    assert evidence.share_total + evidence.head_share == pytest.approx(evidence.fall, rel=0.05)
+    assert evidence.gain == pytest.approx(evidence.fall, rel=0.02), "the temperatures of the gain are the other half's"
     # Two of six branches at rank 1 are an average rank of a third: a budget of 0.5 keeps nearly all.
     half = next(point for point in evidence.budget_curve if point.at == 0.5)
     assert half.kept > 0.9
@@ -85,8 +85,48 @@ def test_the_whole_model_is_the_last_point_and_keeps_all() -> None:
 
 def test_budgets_above_k_are_left_out_and_passes_are_counted() -> None:
     settings = AnswerConfig(curve_ranks=[1], curve_budgets=[8.0, 0.5, 0.5])
-    # No LoRA, ranks 1 and 4, one budget by either half, and three nodes with gradient.
-    assert passes(RunConfig(lora=LoraSettings(k=4), answer=settings)) == 1 + 2 + 2 + 3 * WITH_GRADIENT
+    config = RunConfig(lora=LoraSettings(k=4), answer=settings)
+    # Ranks 1 and 4, one budget by either half, and three nodes with gradient; no LoRA, or two heads for the budget.
+    assert passes(config, head=False) == 1 + 2 + 2 + 3 * WITH_GRADIENT
+    assert passes(config, head=True) == 2 + 2 * 2 + 3 * WITH_GRADIENT
+
+
+@pytest.mark.parametrize("head", [False, True])
+def test_as_many_passes_are_made_as_were_counted(random_components: tuple[Searched, Sample], head: bool) -> None:
+    found, sample = random_components
+    if head:
+        weight: Any = found.model.get_submodule("base_model.model.out.0").weight.requires_grad_(True)
+        found = replace(found, heads=Heads(((weight, torch.randn_like(weight), weight.detach().clone()),)))
+    seen, planned = 0, passes(CONFIG, head) * len(sample.rows)
+
+    def advance(rows: int) -> None:
+        nonlocal seen
+        seen += rows
+
+    def extend(rows: int) -> None:
+        nonlocal planned
+        planned += rows
+
+    alone = sample.statistics(found.model)[0][0] if head else None
+    measure(found, replace(sample, advance=advance, extend=extend), alone, CONFIG)
+    assert seen == planned
+
+
+def test_a_budget_is_measured_with_the_head_that_suits_it_best(random_components: tuple[Searched, Sample]) -> None:
+    """The searched head is useless, and the head alone is as good as before: halfway in between is better."""
+    found, sample = random_components
+    weight: Any = found.model.get_submodule("base_model.model.out.0").weight.requires_grad_(True)
+    good = weight.detach().clone()
+    with torch.no_grad():
+        weight.copy_(50 * torch.randn_like(weight))
+    heads = Heads(((weight, 2 * good - weight.detach(), weight.detach().clone()),))
+    head = sample.statistics(found.model)[0][0]
+    without, _ = measure(found, sample, head, CONFIG)
+    evidence, _ = measure(replace(found, heads=heads), sample, head, CONFIG)
+    assert evidence.rank_curve == without.rank_curve, "ranks are measured with the searched head"
+    assert all(
+        one.loss < other.loss - 0.1 for one, other in zip(evidence.budget_curve, without.budget_curve, strict=True)
+    )
 
 
 def test_the_ranks_of_the_curve_double_up_to_k() -> None:
@@ -148,9 +188,3 @@ def test_the_gain_is_that_over_the_head_where_there_is_one(random_components: tu
     assert evidence.without == "head alone"
     assert evidence.gain == pytest.approx(at_1.loss - evidence.loss)
     assert at_1.kept == pytest.approx(0, abs=1e-9), "a cut that does as well as the head keeps nothing"
-
-
-def test_the_shares_are_measured_at_a_temperature_at_which_losses_are_exact(
-    random_components: tuple[Searched, Sample],
-) -> None:
-    assert measure(*random_components, None, CONFIG)[0].temperature in TEMPERATURES

@@ -30,7 +30,7 @@ def test_a_budget_is_enough_likewise_and_none_may_be() -> None:
 
 def test_a_number_that_is_not_finite_is_seen() -> None:
     assert evidence_of().finite
-    assert not evidence_of(switch_off=float("nan")).finite
+    assert not evidence_of(fall=float("nan")).finite
     assert not evidence_of(budget_curve=(point(0.5, float("inf")),)).finite
 
 

@@ -234,7 +234,7 @@ def test_the_page_says_nothing_of_a_gain_or_a_line_that_is_not_there(
     answered(folder, evidence=evidence_of(gain=-0.03))
     write_report(tiny_config(), folder)
     text = words_of(folder.report)
-    assert "What switching LoRA off would cost, by layer" in text
+    assert "What LoRA gains, by layer" in text
     assert "hold the gain" not in text
     other = RunFolder(tmp_path / "runs" / "other")
     answered(other, evidence=evidence_of(budget_curve=()))
