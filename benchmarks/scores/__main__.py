@@ -23,7 +23,7 @@ from configs.rules import moves_alpha
 from configs.schema import RunConfig
 from engine.answer.cuts import Cuts, Searched
 from engine.answer.heads import heads_of
-from engine.answer.measure import shares_on
+from engine.answer.measure import shared_temperature, shares_on
 from engine.answer.stage import head_on, sample_of
 from engine.run.contents import read_searched
 from engine.run.context import Context
@@ -88,7 +88,9 @@ def scores_of_search(folder: RunFolder, budget: float) -> tuple[list[str], dict[
     )
     every = cuts.searched.all()
     off, on = cuts.statistics([every & False, every])
-    shares, _, _ = shares_on(cuts, (off if head is None else head, on), run.config.search.batch_size)
+    ends = (off if head is None else head, on)
+    temperature = shared_temperature(sample.likelihood, ends, cuts.weights)
+    shares, _, _ = shares_on(cuts, ends, temperature, run.config.search.batch_size)
     return gates.names, {
         "share on D_tr: of the largest component": shares.mean().amax(dim=1),
         "gradient spectrum: the largest singular value, squared": gradient_spectrum(

@@ -43,7 +43,7 @@ def _gradients(model: nn.Module, modules: list[nn.Module], sample: Sample) -> li
     for _, inputs, labels in sample.own(sample.by_length()):
         with sample.compute.autocast():
             logits, told = sample.labelled_logits(model, inputs, labels)
-        found = torch.autograd.grad(sample.likelihood.loss(logits, told, torch.ones(())), weights)
+        found = torch.autograd.grad(sample.likelihood.loss(logits, told, 1.0), weights)
         for total, one in zip(sums, found, strict=True):
             total += one.double().cpu()
         labels_seen += float(sample.likelihood.weights(logits, told).sum())

@@ -44,8 +44,8 @@ class Likelihood(ABC):
         return torch.ones(len(labels))
 
     @abstractmethod
-    def loss(self, logits: Tensor, labels: Tensor, temperature: Tensor) -> Tensor:
-        """The loss at this temperature, summed over all labels of a batch: a scalar, differentiable by both."""
+    def loss(self, logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+        """The loss at this temperature, summed over all labels of a batch. Differentiable scalar."""
 
     @abstractmethod
     def fitted(self, statistics: Tensor, weights: Tensor) -> float:
@@ -104,7 +104,7 @@ class Categorical(Likelihood):
         known = (labels[:, 1:] if self.shifted else labels) != IGNORED
         return known.view(len(labels), -1).sum(dim=1)
 
-    def loss(self, logits: Tensor, labels: Tensor, temperature: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
         scores, targets = self._labelled(logits, labels)
         return summed_loss(scores, targets, temperature=temperature)
 
@@ -143,7 +143,7 @@ class Gaussian(Likelihood):
         squared = (logits.float().view(len(labels)) - labels.float()).square()
         return squared.unsqueeze(1), torch.ones_like(squared)
 
-    def loss(self, logits: Tensor, labels: Tensor, temperature: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
         squared, weights = self.statistics(logits, labels)
         return self._nats(squared.flatten(), temperature, weights).sum()
 
@@ -151,12 +151,11 @@ class Gaussian(Likelihood):
         return max(float(statistics.double().sum() / weights.double().sum()), 1e-12)
 
     def losses(self, statistics: Tensor, temperature: float, weights: Tensor) -> Tensor:
-        variance = torch.tensor(temperature, dtype=torch.float64)
-        return self._nats(statistics[:, 0].double(), variance, weights.double())
+        return self._nats(statistics[:, 0].double(), temperature, weights.double())
 
     @staticmethod
-    def _nats(squared: Tensor, variance: Tensor, weights: Tensor) -> Tensor:
-        return squared / (2 * variance) + weights * ((2 * math.pi * variance).log() / 2)
+    def _nats(squared: Tensor, variance: float, weights: Tensor) -> Tensor:
+        return squared / (2 * variance) + weights * (math.log(2 * math.pi * variance) / 2)
 
 
 def likelihood_of(kind: Kind) -> Likelihood:

@@ -9,6 +9,7 @@ from torch import Tensor
 from configs.schema import RunConfig
 from engine.answer.curve import Judged, crossed, kept
 from engine.answer.cuts import Cuts, Searched
+from engine.answer.likelihood import Likelihood
 from engine.answer.sample import WITH_GRADIENT, Sample
 from engine.answer.shares import NODES, Shares, allowed_gap, complete, integrate
 from engine.ranks.budget import kept_within
@@ -49,7 +50,8 @@ def measure(searched: Searched, sample: Sample, head: Tensor | None, config: Run
     weights = cuts.weights
     judged = [_judged(sample, (at, at), weights) for at in by_rank]
     whole, alone = judged[-1], _judged(sample, (off, off), weights)
-    shares, nodes, fall = shares_on(cuts, (off, by_rank[-1]), config.search.batch_size)
+    temperature = shared_temperature(sample.likelihood, (off, by_rank[-1]), weights)
+    shares, nodes, fall = shares_on(cuts, (off, by_rank[-1]), temperature, config.search.batch_size)
     gain, error = alone.above(whole)
     evidence = Evidence(
         rows=len(sample.rows),
@@ -62,6 +64,7 @@ def measure(searched: Searched, sample: Sample, head: Tensor | None, config: Run
         head_share=shares.head,
         fall=fall,
         nodes=nodes,
+        temperature=temperature,
         rank_curve=tuple(_point(rank, at, whole, alone) for rank, at in zip(ranks, judged, strict=True)),
         budget_rule=_budget_rule(config),
         budget_curve=tuple(_budget_curve(cuts, shares, whole, alone, config)),
@@ -70,26 +73,32 @@ def measure(searched: Searched, sample: Sample, head: Tensor | None, config: Run
     return evidence, shares
 
 
-def shares_on(cuts: Cuts, off_on: Sequence[Tensor], batch: int) -> tuple[Shares, int, float]:
+def shares_on(cuts: Cuts, off_on: Sequence[Tensor], temperature: float, batch: int) -> tuple[Shares, int, float]:
     """The shares on the rows of the sample, the nodes of their integral, and the fall of the loss along the path, to
     which they must sum.
 
     `off_on`: the statistics without LoRA (of the head alone, if there is one) and with all of it; `batch`: rows that
     pass at a time."""
     searched, sample, weights = cuts.searched, cuts.sample, cuts.weights
-    likelihood, losses, temperatures = sample.likelihood, [], []
-    for statistics in off_on:
-        # Losses are exact only at the temperatures of the likelihood's grid, and interpolated in between.
-        temperatures.append(likelihood.exact(likelihood.fitted(statistics, weights)))
-        losses.append(float(likelihood.losses(statistics, temperatures[-1], weights).sum() / weights.sum()))
-    fall = losses[0] - losses[1]
+    off, on = (sample.likelihood.losses(at, temperature, weights).sum() / weights.sum() for at in off_on)
+    fall = float(off - on)
     shares, nodes = complete(
-        partial(integrate, searched, (temperatures[0], temperatures[1]), sample, batch),
+        partial(integrate, searched, temperature, sample, batch),
         fall,
         allowed_gap(sample.compute),
         extend=lambda more: sample.extend(WITH_GRADIENT * more * len(sample.rows)),
     )
     return shares, nodes, fall
+
+
+def shared_temperature(likelihood: Likelihood, off_on: Sequence[Tensor], weights: Tensor) -> float:
+    """The temperature at which the shares are measured: the larger of those that fit without LoRA and with all of it.
+
+    At the smaller one, the model at the other end would be over-confident, and the few rows that it gets surely wrong
+    would dominate the shares: on SST-2, a temperature that moves with the gates doubled the standard errors of the
+    shares. The sum of the shares is compared with a difference of losses, which are exact only at the temperatures of
+    the likelihood's grid, so one of these is taken."""
+    return max(likelihood.exact(likelihood.fitted(at, weights)) for at in off_on)
 
 
 def _judged(sample: Sample, chosen: Sequence[Tensor], weights: Tensor) -> Judged:

@@ -4,13 +4,12 @@
 
 The integrand is the direct gradient of the outer problem (AutoLoRA Eq. 5), but with respect to the gates, not to beta:
 the softmax in each layer lets beta see only how its components differ, not what they have in common. While the gates
-open, the head and the temperature move from those of the head alone to those of the searched model (`Heads`); their
-part of the integral is the share of the head. All shares sum to L_val at t = 0 minus L_val at t = 1. They are not in
-the paper.
+open, the head moves from the one that was trained alone to the searched one (`Heads`); its part of the integral is
+the share of the head. All shares sum to L_val at t = 0 minus L_val at t = 1, at one temperature. They are not in the
+paper.
 """
 
 import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -33,8 +32,8 @@ class Shares:
     model mixes the rows of a batch.
 
     `sums`: over the labels of each draw, in nats [draws, layers, k]. `weights`: labels of each draw [draws]. `first`:
-    whether a draw lies in the first half of the sample, boolean [draws]. `head`: the share of the head and of
-    the temperature, over all draws, in nats per label.
+    whether a draw lies in the first half of the sample, boolean [draws]. `head`: the share of the head, over all
+    draws, in nats per label.
     """
 
     sums: Tensor
@@ -90,19 +89,16 @@ def ratio_error(sums: Tensor, weights: Tensor, sources: np.ndarray | None = None
     return error
 
 
-def integrate(
-    searched: Searched, temperatures: tuple[float, float], sample: Sample, batch: int, nodes: int = NODES
-) -> Shares:
+def integrate(searched: Searched, temperature: float, sample: Sample, batch: int, nodes: int = NODES) -> Shares:
     """The shares of every component and of the head on all rows of the sample, `batch` rows at a time.
 
-    `temperatures`: without LoRA, and with all of it; at t in between it is T_0^(1-t) T_1^t. Each row has its own
-    gates, so that one backward pass gives the shares of every row in the batch. The model must have the components of
-    `to_singular_basis`; dropout is off.
+    Each row has its own gates, so that one backward pass gives the shares of every row in the batch. The model must
+    have the components of `to_singular_basis`; dropout is off.
     """
-    own = _own_rows(searched, temperatures, sample, batch, nodes)
+    own = _own_rows(searched, temperature, sample, batch, nodes)
     # If a layer in any process cannot gate single rows, all processes use batches.
     if sample.processes.largest(int(own is None)) or own is None:
-        return _by_batch(searched, temperatures, sample, batch, nodes)
+        return _by_batch(searched, temperature, sample, batch, nodes)
     sums, weights, head = sample.processes.summed(own)
     _, firsts = np.unique(sample.sources, return_index=True)
     return Shares(
@@ -111,9 +107,7 @@ def integrate(
     )  # fmt: skip
 
 
-def _own_rows(
-    searched: Searched, temperatures: tuple[float, float], sample: Sample, batch: int, nodes: int
-) -> list[Tensor] | None:
+def _own_rows(searched: Searched, temperature: float, sample: Sample, batch: int, nodes: int) -> list[Tensor] | None:
     """The integrals [rows, layers, k] and weights [rows] of this process's rows, 0 for all other rows, and the head's
     integral over the rows (a scalar).
 
@@ -122,7 +116,7 @@ def _own_rows(
     sums = torch.zeros(len(sample.rows), len(gates.names), gates.k, dtype=torch.float64)
     weights, heads = torch.zeros(len(sample.rows), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     try:
-        for number, found, head, own in _integrals(searched, temperatures, sample, batches, nodes, by_row=True):
+        for number, found, head, own in _integrals(searched, temperature, sample, batches, nodes, by_row=True):
             sums[batches[number]], weights[batches[number]] = found, own
             heads += head
     except NotByRow:
@@ -130,11 +124,11 @@ def _own_rows(
     return [sums, weights, heads]
 
 
-def _by_batch(searched: Searched, temperatures: tuple[float, float], sample: Sample, batch: int, nodes: int) -> Shares:
+def _by_batch(searched: Searched, temperature: float, sample: Sample, batch: int, nodes: int) -> Shares:
     batches, gates = sample.random_batches(batch), searched.gates
     sums = torch.zeros(len(batches), len(gates.names), gates.k, dtype=torch.float64)
     weights, heads = torch.zeros(len(batches), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
-    for number, found, head, own in _integrals(searched, temperatures, sample, batches, nodes, by_row=False):
+    for number, found, head, own in _integrals(searched, temperature, sample, batches, nodes, by_row=False):
         sums[number], weights[number] = found, own.sum()
         heads += head
     sums, weights, heads = sample.processes.summed([sums, weights, heads])
@@ -154,14 +148,14 @@ def _draws(sample: Sample, batches: list[list[int]]) -> np.ndarray:
 
 
 def _integrals(
-    searched: Searched, temperatures: tuple[float, float], sample: Sample, batches: list[list[int]], nodes: int, *,
+    searched: Searched, temperature: float, sample: Sample, batches: list[list[int]], nodes: int, *,
     by_row: bool,
 ) -> Iterator[tuple[int, Tensor, float, Tensor]]:  # fmt: skip
     """For each of this process's batches: its number, its integral [layers, k], that of the head, and its row weights
     [rows].
 
     With `by_row`, the integral of each row [rows, layers, k]."""
-    model, gates, heads, (start, end) = searched.model, searched.gates, searched.heads, temperatures
+    model, gates, heads = searched.model, searched.gates, searched.heads
     places, parts = np.polynomial.legendre.leggauss(nodes)
     line = list(zip(((places + 1) / 2).tolist(), (parts / 2).tolist(), strict=True))
     model.eval()
@@ -171,17 +165,13 @@ def _integrals(
             sums, head = torch.zeros(shape, dtype=torch.float64), 0.0
             for t, part in line:
                 values = torch.full(shape, t, device=sample.compute.device, requires_grad=True)
-                temperature = torch.tensor(start ** (1 - t) * end**t, requires_grad=True)
                 with heads.at(t):
                     with gates.open(values), sample.compute.autocast():
                         logits, told = sample.labelled_logits(model, inputs, labels)
                     loss = sample.likelihood.loss(logits, told, temperature)
-                    by_gates, by_temperature, *by_head = torch.autograd.grad(
-                        loss, [values, temperature, *heads.parameters], allow_unused=True
-                    )
+                    by_gates, *by_head = torch.autograd.grad(loss, [values, *heads.parameters], allow_unused=True)
                 sums -= part * by_gates.double().cpu()
-                slope = float(by_temperature) * temperature.item() * math.log(end / start)
-                head -= part * (slope + heads.slope(by_head))
+                head -= part * heads.slope(by_head)
             sample.advance(len(labels) * WITH_GRADIENT * nodes)
             yield number, sums, head, sample.likelihood.weights(logits, told).double().cpu()
 

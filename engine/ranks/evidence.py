@@ -59,11 +59,12 @@ class Evidence:
 
     `loss`: of the searched model. `gain`: the loss without LoRA minus `loss`. `without`: what was measured without
     LoRA, either "head alone" (a model whose head was trained) or "base model" (a causal language model, which has no
-    head to train). `share_total`: the sum of all components' shares. `head_share`: the share of the head and of the
-    temperature. `fall`: by how much the loss falls along the path of the integral, from the model without LoRA
-    to the searched model; all shares should sum to it. It is the gain at temperatures that were fitted on all rows.
-    `nodes`: the number of points of the path at which the integral was evaluated. `allowed_gap`: by which part of
-    `fall` the shares may miss it. `budget_rule`: the rule that chose the components on the budget curve.
+    head to train). `share_total`: the sum of all components' shares. `head_share`: the share of the head; 0 if there
+    is none to train. `fall`: by how much the loss falls along the path of the integral, from the model without LoRA
+    to the searched model; all shares should sum to it. It differs from the gain as both losses are those at one
+    `temperature`. `nodes`: the number of points of the path at which the integral was evaluated. `allowed_gap`: by
+    which part of `fall` the shares may miss it. `budget_rule`: the rule that chose the components on the budget
+    curve.
     """
 
     rows: int
@@ -76,6 +77,7 @@ class Evidence:
     head_share: float
     fall: float
     nodes: int
+    temperature: float
     rank_curve: tuple[CurvePoint, ...]
     budget_rule: str
     budget_curve: tuple[CurvePoint, ...]
@@ -151,7 +153,7 @@ def _point(point: CurvePoint, name: str) -> dict[str, Any]:
 
 KEYS = (
     "rows", "sources", "without", "loss", "gain", "gain_standard_error", "share_total", "head_share", "fall",
-    "nodes", "sufficient_rank", "tolerance", "rank_curve", "budget_rule", "budget_curve",
+    "nodes", "temperature", "sufficient_rank", "tolerance", "rank_curve", "budget_rule", "budget_curve",
     "allowed_gap",
 )  # fmt: skip
 """The keys of ranks.json that hold evidence."""

@@ -28,9 +28,7 @@ def token_loss(logits: Tensor, labels: Tensor, vocab_size: int, *, smoothing: fl
     return summed_loss(logits.reshape(-1, vocab_size), targets, smoothing=weight) / (targets != IGNORED).sum()
 
 
-def summed_loss(
-    scores: Tensor, targets: Tensor, *, smoothing: float = 0.0, temperature: float | Tensor = 1.0
-) -> Tensor:
+def summed_loss(scores: Tensor, targets: Tensor, *, smoothing: float = 0.0, temperature: float = 1.0) -> Tensor:
     """The sum of the losses of labels `targets` [labels] (-100: none) by `scores` [labels, classes] / `temperature`.
 
     Where there are more than CHUNK scores, the backward pass computes them again part by part instead of keeping them.
@@ -45,6 +43,6 @@ def summed_loss(
     return torch.stack(sums).sum()
 
 
-def _sum(scores: Tensor, targets: Tensor, smoothing: float, temperature: float | Tensor) -> Tensor:
+def _sum(scores: Tensor, targets: Tensor, smoothing: float, temperature: float) -> Tensor:
     exact = scores.to(torch.promote_types(scores.dtype, torch.float32)) / temperature
     return nn.functional.cross_entropy(exact, targets, label_smoothing=smoothing, reduction="sum")

@@ -31,9 +31,7 @@ def test_the_losses_are_those_of_the_logits_at_every_temperature(logits: tuple[t
         found = likelihood.losses(statistics, temperature, weights)
         assert (found - expected).abs().max() < 0.01  # a row; the temperatures between two of the grid
         assert found.mean().item() == pytest.approx(expected.mean().item(), abs=2e-4)
-        assert likelihood.loss(scores, labels, torch.tensor(temperature)).item() == pytest.approx(
-            expected.sum().item(), rel=1e-5
-        )
+        assert likelihood.loss(scores, labels, temperature).item() == pytest.approx(expected.sum().item(), rel=1e-5)
 
 
 def test_the_fitted_temperature_is_the_best_one(logits: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -104,9 +102,7 @@ def test_a_number_has_the_log_loss_of_a_normal_error_whose_variance_is_fitted() 
     normal = torch.distributions.Normal(outputs[:, 0].double(), variance**0.5)
     expected = -normal.log_prob(labels.double())
     assert torch.allclose(likelihood.losses(statistics, variance, weights), expected, atol=1e-5)
-    assert likelihood.loss(outputs, labels, torch.tensor(variance)).item() == pytest.approx(
-        float(expected.sum()), rel=1e-4
-    )
+    assert likelihood.loss(outputs, labels, variance).item() == pytest.approx(float(expected.sum()), rel=1e-4)
 
 
 @pytest.mark.parametrize("factor", [0.9, 1.0, 1.05, 1.1, 1.2, 1.3, 2.0])

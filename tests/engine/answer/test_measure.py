@@ -11,6 +11,7 @@ from configs.schema_answer import AnswerConfig
 from engine.answer.curve import crossed
 from engine.answer.cuts import Cuts, Searched
 from engine.answer.heads import Heads
+from engine.answer.likelihood import TEMPERATURES
 from engine.answer.measure import measure, passes, ranks_of_curve
 from engine.answer.sample import WITH_GRADIENT, Sample
 from engine.answer.shares import Shares
@@ -37,7 +38,6 @@ def test_the_two_branches_that_the_labels_come_from_have_the_shares(seed: int) -
     assert float(shares[[1, 4]].sum() / shares.sum()) > 0.8
     assert evidence.sufficient_rank(0.05) in (1, 2)  # the change is of rank 1; noise may ask for one more
     assert evidence.share_total + evidence.head_share == pytest.approx(evidence.fall, rel=0.05)
-    assert evidence.gain == pytest.approx(evidence.fall, rel=0.02), "the temperatures of the gain are the other half's"
     # Two of six branches at rank 1 are an average rank of a third: a budget of 0.5 keeps nearly all.
     half = next(point for point in evidence.budget_curve if point.at == 0.5)
     assert half.kept > 0.9
@@ -188,3 +188,16 @@ def test_the_gain_is_that_over_the_head_where_there_is_one(random_components: tu
     assert evidence.without == "head alone"
     assert evidence.gain == pytest.approx(at_1.loss - evidence.loss)
     assert at_1.kept == pytest.approx(0, abs=1e-9), "a cut that does as well as the head keeps nothing"
+
+
+def test_the_shares_are_measured_at_the_larger_temperature_of_both_ends_at_which_losses_are_exact(
+    random_components: tuple[Searched, Sample],
+) -> None:
+    found, sample = random_components
+    evidence, _ = measure(found, sample, None, CONFIG)
+    ends, weights = sample.statistics(found.model, [found.cut(found.all() & False), found.cut(found.all())])
+    fitted = max(sample.likelihood.fitted(at, weights) for at in ends)
+    assert evidence.temperature in TEMPERATURES
+    assert evidence.temperature == pytest.approx(fitted, rel=0.1)
+    losses = [sample.likelihood.losses(at, evidence.temperature, weights).mean() for at in ends]
+    assert evidence.fall == pytest.approx(float(losses[0] - losses[1]))

@@ -19,27 +19,23 @@ from problems.machine.processes import Processes
 from problems.models.attach import ADAPTER
 from tests.helpers.branches import Branches, planted, sample_of, searched, train
 
-STILL = (1.0, 1.0)
-"""The temperature does not move."""
-
 
 def test_shares_add_up_to_the_loss_of_switching_lora_off() -> None:
     model, inputs, labels = planted(branches=4, needed=(1,), rows=400, seed=0)
     train(model, inputs, labels, steps=60)
     found, sample = searched(model), sample_of(inputs, labels)
     ends = sample.statistics(model, [found.cut(found.all() & False), found.cut(found.all())])[0]
-    measured = gain_of(sample, ends, (1.7, 1.7))
-    shares = integrate(found, (1.7, 1.7), sample, 16)
+    measured = gain_of(sample, ends, 1.7)
+    shares = integrate(found, 1.7, sample, 16)
     assert measured > 0.05
     assert float(shares.mean().sum()) == pytest.approx(measured, rel=0.01)
-    assert shares.head == 0, "neither a head nor the temperature moves"
+    assert shares.head == 0, "no head moves"
 
 
-def gain_of(sample: Sample, statistics: Iterable[torch.Tensor], temperatures: tuple[float, float]) -> float:
-    """The mean loss by the first statistics minus that by the second, at these temperatures."""
+def gain_of(sample: Sample, statistics: Iterable[torch.Tensor], temperature: float) -> float:
+    """The mean loss by the first statistics minus that by the second."""
     weights = torch.ones(len(sample.rows), dtype=torch.float64)
-    pairs = zip(statistics, temperatures, strict=True)
-    first, last = (sample.likelihood.losses(at, temperature, weights).mean() for at, temperature in pairs)
+    first, last = (sample.likelihood.losses(at, temperature, weights).mean() for at in statistics)
     return float(first - last)
 
 
@@ -55,24 +51,23 @@ def with_head(rows: int) -> tuple[Searched, Sample]:
 
 
 @pytest.mark.parametrize("mixed", [False, True])
-@pytest.mark.parametrize("temperatures", [(1.0, 1.0), (2.0, 0.5)])
 def test_where_a_head_moves_its_share_and_those_of_the_components_add_up_to_the_gain_over_the_head_alone(
-    mixed: bool, temperatures: tuple[float, float]
+    mixed: bool,
 ) -> None:
     found, sample = with_head(200)
     ends = [found.cut(found.all() & False, head=0.0), found.cut(found.all())]
-    measured = gain_of(sample, sample.statistics(found.model, ends)[0], temperatures)
+    measured = gain_of(sample, sample.statistics(found.model, ends)[0], 2.0)
     if mixed:
         mix_rows(found.model)
-    shares = integrate(found, temperatures, sample, 16, nodes=8)
+    shares = integrate(found, 2.0, sample, 16, nodes=8)
     assert abs(shares.head) > 0.05
     assert shares.total() == pytest.approx(measured, rel=1e-3)
 
 
-def test_a_share_is_the_slope_of_the_loss_with_head_and_temperature_in_between() -> None:
+def test_a_share_is_the_slope_of_the_loss_with_the_head_in_between() -> None:
     """One node: the derivative in the middle of the path, against the difference of two losses there."""
     found, sample = with_head(100)
-    shares, losses = integrate(found, (2.0, 0.5), sample, 100, nodes=1), []
+    shares, losses = integrate(found, 1.0, sample, 100, nodes=1), []
     for step in (-0.02, 0.02):
         gates = torch.full((3, 4), 0.5)
         gates[1, 0] += step
@@ -100,11 +95,11 @@ def test_of_a_loss_quadratic_in_the_gates_each_share_is_the_derivative_in_the_mi
         def weights(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
             return torch.ones(len(labels))
 
-        def loss(self, logits: torch.Tensor, labels: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
+        def loss(self, logits: torch.Tensor, labels: torch.Tensor, temperature: float) -> torch.Tensor:
             return (logits - labels.unsqueeze(1)).square().sum() / temperature
 
     sample = sample_of(inputs, labels, likelihood=Quadratic())
-    shares = integrate(found, (2.0, 2.0), sample, 80)
+    shares = integrate(found, 2.0, sample, 80)
 
     def loss_at(gates: torch.Tensor) -> float:
         with found.gates.open(gates.float()), torch.no_grad():
@@ -127,8 +122,8 @@ def test_the_batches_change_nothing() -> None:
     model, inputs, labels = planted(branches=3, needed=(1,), rows=200, seed=2)
     train(model, inputs, labels, steps=40)
     found, sample = searched(model), sample_of(inputs, labels)
-    one = integrate(found, STILL, sample, 200)
-    many = integrate(found, STILL, sample, 7)
+    one = integrate(found, 1.0, sample, 200)
+    many = integrate(found, 1.0, sample, 7)
     assert torch.allclose(one.mean(), many.mean(), atol=1e-6)
     assert torch.allclose(one.standard_error(), many.standard_error(), atol=1e-6)
     assert 0 < float(many.by_layer().standard_error()[1, 0]) < float(many.by_layer().mean()[1, 0])
@@ -152,9 +147,9 @@ def test_batches_of_one_source_are_one_draw(sources: int) -> None:
     found, sample = searched(model), sample_of(inputs, labels)
     rows = sample.rows.add_column("source", [f"record {number // (400 // sources)}" for number in range(400)])
     sample = dataclasses.replace(sample, rows=rows)
-    by_row = integrate(found, STILL, sample, 4)
+    by_row = integrate(found, 1.0, sample, 4)
     mix_rows(model)
-    mixed = integrate(found, STILL, sample, 4)
+    mixed = integrate(found, 1.0, sample, 4)
     assert len(mixed.weights) == (50 if sources == 50 else 100), "with a single source, each batch is a draw"
     assert torch.allclose(mixed.mean(), by_row.mean(), atol=1e-6)
     if sources == 50:
@@ -165,11 +160,11 @@ def test_a_model_that_mixes_its_rows_is_integrated_by_random_batches() -> None:
     model, inputs, labels = planted(branches=3, needed=(1,), rows=200, seed=2)
     train(model, inputs, labels, steps=40)
     found, sample = searched(model), sample_of(inputs, labels)
-    by_row = integrate(found, STILL, sample, 16)
+    by_row = integrate(found, 1.0, sample, 16)
     mix_rows(model)
     with pytest.raises(NotByRow), found.gates.open(torch.ones(4, 3, 4)):
         model(x=inputs[:4])
-    mixed = integrate(found, STILL, sample, 16)
+    mixed = integrate(found, 1.0, sample, 16)
     assert len(mixed.weights) >= LEAST_BATCHES
     assert len(by_row.weights) == 200
     assert torch.allclose(mixed.mean(), by_row.mean(), atol=1e-6)
@@ -188,7 +183,7 @@ def test_where_the_rows_of_another_process_are_mixed_all_go_by_random_batches() 
 
     model, inputs, labels = planted(branches=2, needed=(0,), rows=80, seed=3)
     found = searched(model)
-    shares = integrate(found, STILL, sample_of(inputs, labels, processes=WithAnother()), 16)
+    shares = integrate(found, 1.0, sample_of(inputs, labels, processes=WithAnother()), 16)
     assert len(shares.weights) == LEAST_BATCHES
 
 
@@ -197,7 +192,7 @@ def test_no_weight_is_changed_or_left_with_a_gradient() -> None:
     model = found.model
     trained = [p.requires_grad for p in model.parameters()]
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    integrate(found, (1.0, 2.0), sample, 16)
+    integrate(found, 1.5, sample, 16)
     assert [p.requires_grad for p in model.parameters()] == trained
     assert all(p.grad is None for p in model.parameters())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -94,6 +94,7 @@ def test_numbers_have_the_log_loss_of_a_normal_error(
     evidence = ranks.load(run.folder.ranks).evidence
     assert evidence is not None
     assert evidence.share_total + evidence.head_share == pytest.approx(evidence.fall, rel=0.05, abs=1e-3)
+    assert evidence.temperature > 0  # the variance of the error
 
 
 def test_the_searched_model_is_the_one_that_the_search_left(
