@@ -1,8 +1,8 @@
 """Measure candidate scores of layers after finished searches: `python -m benchmarks.scores`.
 
-They are scores that the program itself does not have: the shares on D_tr instead of D_val, the largest singular value
-of the gradient after a training of the head alone, and ranks that are themselves learned under one budget (by a search
-of their own). `python -m benchmarks.places --measured` judges them.
+They are scores that the program itself does not have: the shares on D_tr instead of D_val, and at the beginning of the
+path; the largest singular value of the gradient after a training of the head alone; and ranks that are themselves
+learned under one budget (by a search of their own). `python -m benchmarks.places --measured` judges them.
 """
 
 import sys
@@ -17,20 +17,18 @@ from torch import Tensor
 from benchmarks.command import main, refuse_empty
 from benchmarks.scores.ordered import learned_ranks
 from benchmarks.scores.spectrum import gradient_spectrum
+from benchmarks.scores.variants import share_variants
 from configs.errors import UserError
 from configs.files import load_config
 from configs.rules import moves_alpha
 from configs.schema import RunConfig
-from engine.answer.cuts import Cuts, Searched
-from engine.answer.heads import heads_of
-from engine.answer.measure import shared_temperature, shares_on
-from engine.answer.stage import head_on, sample_of
+from engine.answer.stage import sample_of
 from engine.run.contents import read_searched
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.run.same_data import data_change
-from engine.search.found import read_numbers, searched_model
+from engine.search.found import searched_model
 
 SHOWN = 5
 """How many layers the table names for each score."""
@@ -79,22 +77,11 @@ def scores_of_search(folder: RunFolder, budget: float) -> tuple[list[str], dict[
     _refuse(run.config, folder, budget)
     _refuse_changes(run)
     d_tr, d_val = run.halves()
-    sample = sample_of(run, d_tr)
-    head, weights, _ = head_on(run, run.data.train.select(d_tr), sample)
-    model, gates = searched_model(run)
-    sizes = list(gates.parameters_per_rank().values())
-    cuts = Cuts(
-        Searched(model, gates, read_numbers(folder)["singular_values"], sizes, heads_of(model, weights)), sample
-    )
-    every = cuts.searched.all()
-    off, on = cuts.statistics([every & False, every])
-    ends = (off if head is None else head, on)
-    temperature = shared_temperature(sample.likelihood, ends, cuts.weights)
-    shares, _, _ = shares_on(cuts, ends, temperature, run.config.search.batch_size)
+    _, gates = searched_model(run)
     return gates.names, {
-        "share on D_tr: of the largest component": shares.mean().amax(dim=1),
+        **share_variants(run),
         "gradient spectrum: the largest singular value, squared": gradient_spectrum(
-            run, run.data.train.select(d_tr), sample, sample_of(run, d_val), gates.names
+            run, run.data.train.select(d_tr), sample_of(run, d_tr), sample_of(run, d_val), gates.names
         ),
         f"ranks learned under the budget {budget:g}": learned_ranks(run, budget),
     }

@@ -25,6 +25,9 @@ from problems.machine.compute import Compute
 NODES = 3
 """How many values of t the Gauss-Legendre rule takes; with 3 it integrates polynomials up to degree 5 exactly."""
 
+Line = list[tuple[float, float]]
+"""The nodes of an integral: t, and the weight of the slope there."""
+
 
 @dataclass(frozen=True)
 class Shares:
@@ -89,16 +92,21 @@ def ratio_error(sums: Tensor, weights: Tensor, sources: np.ndarray | None = None
     return error
 
 
-def integrate(searched: Searched, temperature: float, sample: Sample, batch: int, nodes: int = NODES) -> Shares:
+def integrate(
+    searched: Searched, temperature: float, sample: Sample, batch: int, nodes: int = NODES, until: float = 1.0
+) -> Shares:
     """The shares of every component and of the head on all rows of the sample, `batch` rows at a time.
 
-    Each row has its own gates, so that one backward pass gives the shares of every row in the batch. The model must
-    have the components of `to_singular_basis`; dropout is off.
+    `until`: the t at which the integral ends; 1 for the whole path. Each row has its own gates, so that one backward
+    pass gives the shares of every row in the batch. The model must have the components of `to_singular_basis`; dropout
+    is off.
     """
-    own = _own_rows(searched, temperature, sample, batch, nodes)
+    places, parts = np.polynomial.legendre.leggauss(nodes)
+    line = list(zip((until * (places + 1) / 2).tolist(), (until * parts / 2).tolist(), strict=True))
+    own = _own_rows(searched, temperature, sample, batch, line)
     # If a layer in any process cannot gate single rows, all processes use batches.
     if sample.processes.largest(int(own is None)) or own is None:
-        return _by_batch(searched, temperature, sample, batch, nodes)
+        return _by_batch(searched, temperature, sample, batch, line)
     sums, weights, head = sample.processes.summed(own)
     _, firsts = np.unique(sample.sources, return_index=True)
     return Shares(
@@ -107,7 +115,7 @@ def integrate(searched: Searched, temperature: float, sample: Sample, batch: int
     )  # fmt: skip
 
 
-def _own_rows(searched: Searched, temperature: float, sample: Sample, batch: int, nodes: int) -> list[Tensor] | None:
+def _own_rows(searched: Searched, temperature: float, sample: Sample, batch: int, line: Line) -> list[Tensor] | None:
     """The integrals [rows, layers, k] and weights [rows] of this process's rows, 0 for all other rows, and the head's
     integral over the rows (a scalar).
 
@@ -116,7 +124,7 @@ def _own_rows(searched: Searched, temperature: float, sample: Sample, batch: int
     sums = torch.zeros(len(sample.rows), len(gates.names), gates.k, dtype=torch.float64)
     weights, heads = torch.zeros(len(sample.rows), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     try:
-        for number, found, head, own in _integrals(searched, temperature, sample, batches, nodes, by_row=True):
+        for number, found, head, own in _integrals(searched, temperature, sample, batches, line, by_row=True):
             sums[batches[number]], weights[batches[number]] = found, own
             heads += head
     except NotByRow:
@@ -124,11 +132,11 @@ def _own_rows(searched: Searched, temperature: float, sample: Sample, batch: int
     return [sums, weights, heads]
 
 
-def _by_batch(searched: Searched, temperature: float, sample: Sample, batch: int, nodes: int) -> Shares:
+def _by_batch(searched: Searched, temperature: float, sample: Sample, batch: int, line: Line) -> Shares:
     batches, gates = sample.random_batches(batch), searched.gates
     sums = torch.zeros(len(batches), len(gates.names), gates.k, dtype=torch.float64)
     weights, heads = torch.zeros(len(batches), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
-    for number, found, head, own in _integrals(searched, temperature, sample, batches, nodes, by_row=False):
+    for number, found, head, own in _integrals(searched, temperature, sample, batches, line, by_row=False):
         sums[number], weights[number] = found, own.sum()
         heads += head
     sums, weights, heads = sample.processes.summed([sums, weights, heads])
@@ -148,7 +156,7 @@ def _draws(sample: Sample, batches: list[list[int]]) -> np.ndarray:
 
 
 def _integrals(
-    searched: Searched, temperature: float, sample: Sample, batches: list[list[int]], nodes: int, *,
+    searched: Searched, temperature: float, sample: Sample, batches: list[list[int]], line: Line, *,
     by_row: bool,
 ) -> Iterator[tuple[int, Tensor, float, Tensor]]:  # fmt: skip
     """For each of this process's batches: its number, its integral [layers, k], that of the head, and its row weights
@@ -156,8 +164,6 @@ def _integrals(
 
     With `by_row`, the integral of each row [rows, layers, k]."""
     model, gates, heads = searched.model, searched.gates, searched.heads
-    places, parts = np.polynomial.legendre.leggauss(nodes)
-    line = list(zip(((places + 1) / 2).tolist(), (parts / 2).tolist(), strict=True))
     model.eval()
     with _only(model, heads.parameters):
         for number, inputs, labels in sample.own(batches):
@@ -172,7 +178,7 @@ def _integrals(
                     by_gates, *by_head = torch.autograd.grad(loss, [values, *heads.parameters], allow_unused=True)
                 sums -= part * by_gates.double().cpu()
                 head -= part * heads.slope(by_head)
-            sample.advance(len(labels) * WITH_GRADIENT * nodes)
+            sample.advance(len(labels) * WITH_GRADIENT * len(line))
             yield number, sums, head, sample.likelihood.weights(logits, told).double().cpu()
 
 

@@ -1,5 +1,6 @@
 """A model of parallel branches, each with inputs of its own, summed: where LoRA is needed is known by construction."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
 from engine.answer.cuts import Searched
+from engine.answer.heads import heads_of
 from engine.answer.likelihood import Categorical
 from engine.answer.sample import Sample
 from engine.run.interrupt import StopRequest
@@ -90,3 +92,15 @@ def searched(model: PeftModel) -> Searched:
     gates = Gates(model)
     singular = to_singular_basis(gates, torch.ones(len(gates.names), gates.k))
     return Searched(model, gates, singular, list(gates.parameters_per_rank().values()))
+
+
+def searched_with_head(rows: int) -> tuple[Searched, Sample]:
+    """A searched model of three branches that has trained an output layer beside LoRA, and its rows; alone, this layer
+    was random."""
+    _, inputs, labels = planted(branches=3, needed=(1,), rows=rows, seed=4)
+    targets = [f"branch.{b}" for b in range(3)]
+    base: Any = Branches(3)
+    model: Any = get_peft_model(base, LoraConfig(r=4, target_modules=targets, modules_to_save=["out.0"]))
+    train(model, inputs, labels, steps=40)
+    heads = heads_of(model, {"out.0.weight": torch.randn(CLASSES, HIDDEN)})
+    return replace(searched(model), heads=heads), sample_of(inputs, labels)

@@ -30,7 +30,7 @@ def test_every_layer_of_a_finished_search_gets_every_score(
     assert run("--searched", f"[{folder.root},{folder.root}]", "--json", str(tmp_path / "made.json")) == 0
     layers = [layer.name for layer in ranks.load(folder.ranks).layers]
     scores = measured_scores(tmp_path / "made.json", layers)
-    assert len(scores) == 3
+    assert len(scores) == 5
     learned = next(values for name, values in scores.items() if "budget 0.25" in name)
     assert learned.mean() == pytest.approx(0.25, rel=1e-4)  # all layers of this model have one size
     assert all(len(set(values.tolist())) > 1 for values in scores.values())
@@ -45,7 +45,7 @@ def test_a_language_model_without_a_head_gets_every_score(tmp_path: Path) -> Non
     folder = run_stages(parse([*chat_arguments(model, data, tmp_path / "runs"), *searching]), StopRequest())
     assert run("--searched", f"[{folder.root}]", "--json", str(tmp_path / "made.json")) == 0
     scores = measured_scores(tmp_path / "made.json", [layer.name for layer in ranks.load(folder.ranks).layers])
-    assert len(scores) == 3
+    assert len(scores) == 5
     assert all(np.isfinite(values).all() for values in scores.values())
 
 

@@ -7,17 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 
-from engine.answer.cuts import Searched
-from engine.answer.heads import heads_of
 from engine.answer.sample import LEAST_BATCHES, Sample
 from engine.answer.shares import NODES, Shares, allowed_gap, complete, integrate, ratio_error
 from problems.gates import NotByRow
 from problems.machine.compute import Compute
 from problems.machine.processes import Processes
 from problems.models.attach import ADAPTER
-from tests.helpers.branches import Branches, planted, sample_of, searched, train
+from tests.helpers.branches import planted, sample_of, searched, searched_with_head, train
 
 
 def test_shares_add_up_to_the_loss_of_switching_lora_off() -> None:
@@ -39,22 +36,11 @@ def gain_of(sample: Sample, statistics: Iterable[torch.Tensor], temperature: flo
     return float(first - last)
 
 
-def with_head(rows: int) -> tuple[Searched, Sample]:
-    """A model that has trained an output layer beside LoRA; alone, this layer was random."""
-    _, inputs, labels = planted(branches=3, needed=(1,), rows=rows, seed=4)
-    config = LoraConfig(r=4, target_modules=["branch.0", "branch.1", "branch.2"], modules_to_save=["out.0"])
-    base: Any = Branches(3)
-    model: Any = get_peft_model(base, config)
-    train(model, inputs, labels, steps=40)
-    heads = heads_of(model, {"out.0.weight": torch.randn(3, 5)})
-    return dataclasses.replace(searched(model), heads=heads), sample_of(inputs, labels)
-
-
 @pytest.mark.parametrize("mixed", [False, True])
 def test_where_a_head_moves_its_share_and_those_of_the_components_add_up_to_the_gain_over_the_head_alone(
     mixed: bool,
 ) -> None:
-    found, sample = with_head(200)
+    found, sample = searched_with_head(200)
     ends = [found.cut(found.all() & False, head=0.0), found.cut(found.all())]
     measured = gain_of(sample, sample.statistics(found.model, ends)[0], 2.0)
     if mixed:
@@ -64,9 +50,17 @@ def test_where_a_head_moves_its_share_and_those_of_the_components_add_up_to_the_
     assert shares.total() == pytest.approx(measured, rel=1e-3)
 
 
+def test_an_integral_up_to_a_point_sums_to_what_is_gained_up_to_there() -> None:
+    found, sample = searched_with_head(200)
+    ends = [found.cut(at * found.all(), head=at) for at in (0.0, 0.3)]
+    measured = gain_of(sample, sample.statistics(found.model, ends)[0], 2.0)
+    assert abs(measured) > 0.01
+    assert integrate(found, 2.0, sample, 16, nodes=8, until=0.3).total() == pytest.approx(measured, rel=1e-3)
+
+
 def test_a_share_is_the_slope_of_the_loss_with_the_head_in_between() -> None:
     """One node: the derivative in the middle of the path, against the difference of two losses there."""
-    found, sample = with_head(100)
+    found, sample = searched_with_head(100)
     shares, losses = integrate(found, 1.0, sample, 100, nodes=1), []
     for step in (-0.02, 0.02):
         gates = torch.full((3, 4), 0.5)
@@ -188,7 +182,7 @@ def test_where_the_rows_of_another_process_are_mixed_all_go_by_random_batches() 
 
 
 def test_no_weight_is_changed_or_left_with_a_gradient() -> None:
-    found, sample = with_head(80)
+    found, sample = searched_with_head(80)
     model = found.model
     trained = [p.requires_grad for p in model.parameters()]
     before = {name: value.clone() for name, value in model.state_dict().items()}
