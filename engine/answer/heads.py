@@ -31,16 +31,18 @@ class Heads:
     @contextmanager
     def at(self, t: float) -> Iterator[None]:
         """Inside the `with` block the model has the head at t; after it, the searched one again."""
+        if t == 1:
+            yield
+            return
         try:
-            self._put(t)
+            with torch.no_grad():
+                for weight, alone, searched in self.weights:
+                    weight.copy_(torch.lerp(alone, searched, t))
             yield
         finally:
-            self._put(1.0)
-
-    @torch.no_grad()
-    def _put(self, t: float) -> None:
-        for weight, alone, searched in self.weights:
-            weight.copy_(searched if t == 1 else torch.lerp(alone, searched, t))
+            with torch.no_grad():
+                for weight, _, searched in self.weights:
+                    weight.copy_(searched)
 
     def slope(self, gradients: Sequence[Tensor | None]) -> float:
         """The derivative of a loss with respect to t by its gradients with respect to `parameters`; None: the loss
