@@ -19,7 +19,7 @@ def evidence(gain: float = 0.2) -> Evidence:
         CurvePoint(rank, 0.5 + above, 0.001, 1.0, 1 - above / 0.2, 0.01)
         for rank, above in ((1, 0.1), (2, 0.001), (4, 0.0))
     )
-    return Evidence(400, 400, "head alone", 0.5, gain, 0.01, 0.2, 0.2, 3, 1.0, points, "shares", ())
+    return Evidence(400, 400, "head alone", 0.5, gain, 0.01, 0.15, 0.05, 0.2, 3, 1.0, points, "shares", ())
 
 
 def write_search(root: Path, name: str, found: Evidence | None, loss: float = 0.4) -> None:

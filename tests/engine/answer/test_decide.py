@@ -8,7 +8,7 @@ import pytest
 from configs.errors import UserError
 from configs.schema_answer import AnswerConfig
 from engine.answer.decide import decided
-from engine.ranks.evidence import Evidence
+from engine.ranks.evidence import CurvePoint, Evidence
 from engine.ranks.record import LayerRank, RankRecord, chosen_components
 from tests.helpers.evidence import evidence_of, point
 
@@ -115,11 +115,35 @@ def test_exactly_the_components_that_were_taken_are_found_again() -> None:
 def test_auto_is_the_smallest_budget_that_is_enough() -> None:
     found = decided(record_of(), AnswerConfig(rule="shares"), SIZES)
     assert found.budget == 30  # 0.5, see test_evidence
-    none = evidence_of(budget_curve=(point(2.0, 0.15, 0.001, 120),))
+    none = evidence_of(budget_curve=(point(2.0, 0.15, 0.001, 120),), rank_curve=(point(1, 0.05), point(3, 0.0, 0.0)))
     found = decided(record_of(none), AnswerConfig(rule="shares"), SIZES)
     assert [layer.rank for layer in found.layers] == [2, 2, 2]
     assert found.budget is None
     assert "no budget up to an average rank of 2 is enough" in str(found.note)
+
+
+@pytest.mark.parametrize(
+    ("budgets", "ranks"),
+    [
+        ((point(2.0, 0.15),), [1, 1, 1]),  # no budget is enough, but rank 1 in every layer is
+        ((point(2.0, 0.0),), [1, 1, 1]),  # it takes fewer parameters than the budget that is enough
+        ((point(1.0, 0.0), point(2.0, 0.0)), None),  # at a tie the places are learned
+        ((point(0.5, 0.0), point(2.0, 0.0)), None),
+    ],
+)
+def test_auto_is_one_rank_in_every_layer_if_that_is_enough_with_fewer_parameters(
+    budgets: tuple[CurvePoint, ...], ranks: list[int] | None
+) -> None:
+    """On SST-2 all components above noise had been taken, and kept 74 % of the gain, where rank 2 kept all."""
+    enough = (point(1, 0.0), point(3, 0.0, 0.0))
+    record = record_of(evidence_of(budget_curve=budgets, rank_curve=enough))
+    found = decided(record, AnswerConfig(rule="shares"), SIZES)
+    said = "rank 1 in every layer is enough on D_val" in str(found.note)
+    assert said is (ranks is not None)
+    assert found.budget == (None if ranks else 60 * min(one.at for one in budgets))
+    assert ranks is None or [layer.rank for layer in found.layers] == ranks
+    numbered = decided(record, AnswerConfig(rule="shares", budget=2.0), SIZES)
+    assert numbered.budget == 120, "a budget of the user's is kept"
 
 
 def test_size_needs_no_shares_and_goes_by_the_squared_singular_value() -> None:
