@@ -29,7 +29,7 @@ from problems.tasks.doubts import (
 from problems.tasks.labels import IGNORED
 from problems.tasks.split_names import TRAIN, UNUSED
 
-log = logging.getLogger("autolora")
+log = logging.getLogger("autolora.inputs")
 
 Batch = dict[str, Tensor] | tuple[dict[str, Tensor], ...]
 """One batch: a dict of tensors, or several such dicts where the batch goes through the model in parts."""

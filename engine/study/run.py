@@ -28,6 +28,7 @@ from engine.study.mixed import refuse_mixed, refuse_old_ranks
 from engine.study.rows import LOSS
 from engine.study.values import word
 from engine.study.words import all_numbers
+from engine.terminal.console import told_once
 
 log = logging.getLogger("autolora")
 
@@ -50,6 +51,7 @@ def run_cells(request: Request, folder: StudyFolder, cells: list[Cell], stop: St
     return failed
 
 
+@told_once()
 def _run_unfinished(request: Request, folder: StudyFolder, cells: list[Cell], stop: StopRequest) -> list[str]:
     config = request.config
     _tell_other_exports(request, cells)

@@ -9,6 +9,8 @@ from problems.machine.console import PlainConsole
 
 console = PlainConsole()
 log = logging.getLogger("autolora")
+inputs = logging.getLogger("autolora.inputs")
+"""What `problems/` says about the rows and the model that it was given."""
 
 
 class _Lines(logging.Handler):
@@ -47,3 +49,22 @@ def heard() -> Iterator[None]:
         log.setLevel(level)
         for handler in own:
             log.removeHandler(handler)
+
+
+@contextmanager
+def told_once() -> Iterator[None]:
+    """Inside `with`, a line about the rows or the model is logged once, by the first of several runs that share
+    them."""
+    told: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        line = record.getMessage()
+        new = line not in told
+        told.add(line)
+        return new
+
+    inputs.addFilter(is_new)
+    try:
+        yield
+    finally:
+        inputs.removeFilter(is_new)

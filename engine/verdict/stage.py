@@ -27,6 +27,7 @@ from engine.stages import run_stages
 from engine.study.beside import beside
 from engine.study.cells import Cell
 from engine.study.launchers import LAUNCHERS, Job, Running
+from engine.terminal.console import told_once
 from engine.verdict.again import (
     refuse_data_after_pairs,
     refuse_data_after_search,
@@ -47,6 +48,7 @@ from problems.models.layers import layer_shapes
 log = logging.getLogger("autolora")
 
 
+@told_once()
 def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
     """Trains the pairs that are still needed, judges them, and writes verdict.json and the report; searches first
     where the run has no ranks yet. Returns the run's folder.

@@ -23,7 +23,7 @@ from configs.schema import LoraSettings
 from problems.models.parts import lies_in, matches, refuse_overlap, split
 from problems.models.past_lora import reader_past_lora
 
-log = logging.getLogger("autolora")
+log = logging.getLogger("autolora.inputs")
 
 # PEFT trains modules of these names whole when the task is classification.
 HEADS = ("classifier", "score")

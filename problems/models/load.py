@@ -34,7 +34,7 @@ from configs.schema import ModelConfig
 from problems.machine.hub import explain_missing
 from problems.models.places import GGUF, locate
 
-log = logging.getLogger("autolora")
+log = logging.getLogger("autolora.inputs")
 
 # Modules (names or their endings) that are not quantised: those that are new or may be trained whole, and the output
 # layers of language models. transformers leaves out the latter by itself, but not when it is given a list.

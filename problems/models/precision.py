@@ -14,7 +14,7 @@ from problems.machine.compute import Compute
 from problems.models.load import BaseModel, load_settings, source_of
 from problems.models.parts import matches
 
-log = logging.getLogger("autolora")
+log = logging.getLogger("autolora.inputs")
 
 LARGE = 300_000_000
 """With this many parameters or more, `model.dtype: auto` keeps the weights of a causal model in bf16."""

@@ -12,7 +12,7 @@ from problems.models.layers import HEADS, name_of, named_layers
 from problems.models.load import BaseModel
 from problems.models.parts import matches, split
 
-log = logging.getLogger("autolora")
+log = logging.getLogger("autolora.inputs")
 
 _KEY = "--lora.modules_to_save"
 _POOLER = "pooler"

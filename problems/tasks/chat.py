@@ -32,7 +32,7 @@ from problems.tasks.templates import (
     template_of,
 )
 
-log = logging.getLogger("autolora")
+log = logging.getLogger("autolora.inputs")
 
 
 class Chats(Causal):

@@ -15,7 +15,7 @@ from problems.tasks.base import PAD_TO, Collate, Task, refuse_other_metrics
 from problems.tasks.readers.cache import mapped
 from problems.tasks.split_names import rows_in_words
 
-log = logging.getLogger("autolora")
+log = logging.getLogger("autolora.inputs")
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 

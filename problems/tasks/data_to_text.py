@@ -21,7 +21,7 @@ from problems.tasks.readers.splits import evaluation_source, origin, read_or_hol
 from problems.tasks.readers.table import read_table, require_columns
 from problems.tasks.readers.webnlg_files import lora_splits
 
-log = logging.getLogger("autolora")
+log = logging.getLogger("autolora.inputs")
 
 
 class _Benchmark(Generation):

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from problems.tasks.templates import Template
 
-log = logging.getLogger("autolora")
+log = logging.getLogger("autolora.inputs")
 
 MOST_UNKNOWN = 0.05
 

@@ -29,7 +29,7 @@ from problems.tasks.split_names import rows_in_words
 from problems.tasks.template_files import take_template
 from problems.tasks.templates import Message, Template, template_of
 
-log = logging.getLogger("autolora")
+log = logging.getLogger("autolora.inputs")
 
 
 class Generation(Causal):

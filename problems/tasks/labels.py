@@ -11,7 +11,7 @@ import pandas as pd
 
 from configs.errors import UserError
 
-log = logging.getLogger("autolora")
+log = logging.getLogger("autolora.inputs")
 
 IGNORED = -100
 """The label of a token that no loss and no metric counts: torch's cross entropy leaves it out by default."""

@@ -25,7 +25,7 @@ from problems.tasks.readers.tagged_files import CONLL, find_split, place, read_s
 from problems.tasks.readers.tagged_hub import read_tagged, where
 from problems.tasks.split_names import TRAIN, UNUSED, rows_in_words
 
-log = logging.getLogger("autolora")
+log = logging.getLogger("autolora.inputs")
 
 METRICS = ("f1", "precision", "recall")
 OUTSIDE = "O"

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from datasets import Dataset, DownloadMode, load_dataset
 
-log = logging.getLogger("autolora")
+log = logging.getLogger("autolora.inputs")
 
 
 class _Damaged(Exception):

@@ -20,7 +20,7 @@ from configs.errors import UserError
 from problems.tasks.readers.objects import Row, sound
 from problems.tasks.templates import Message, answers
 
-log = logging.getLogger("autolora")
+log = logging.getLogger("autolora.inputs")
 
 _ROLES = {
     "system": "system", "developer": "system", "user": "user", "human": "user",

@@ -13,7 +13,7 @@ from problems.tasks.readers.hub import load_splits
 from problems.tasks.readers.objects import FORMATS, Row, read_objects
 from problems.tasks.readers.splits import Source, evaluation_source, hold_out, origin
 
-log = logging.getLogger("autolora")
+log = logging.getLogger("autolora.inputs")
 
 _SPLITS = ("validation", "test")
 # A name with such an ending means a file, which cannot be read as conversations, and not a data set of the hub.

@@ -16,7 +16,7 @@ from configs.places import is_hub_name
 from problems.machine.hub import explain_missing
 from problems.tasks.readers.cache import loaded
 
-log = logging.getLogger("autolora")
+log = logging.getLogger("autolora.inputs")
 
 T = TypeVar("T")
 

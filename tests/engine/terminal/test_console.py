@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from transformers.utils import logging as transformers_logging
 
-from engine.terminal.console import console, log, show_log
+from engine.terminal.console import console, inputs, log, show_log, told_once
 from engine.terminal.loading import quiet_libraries
 
 
@@ -38,3 +38,16 @@ def test_a_second_call_adds_no_second_line() -> None:
 def test_libraries_speak_up_for_errors() -> None:
     quiet_libraries()
     assert transformers_logging.get_verbosity() == logging.ERROR
+
+
+def test_a_line_about_the_rows_is_told_once_by_several_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    show_log()
+    with told_once():
+        for run in (1, 2):
+            log.info("cell begins")
+            inputs.warning("%d rows are cut", 7)
+            inputs.warning("%d rows are cut", 7 + run)
+    inputs.warning("7 rows are cut")
+    lines = "".join(capsys.readouterr()).splitlines()
+    first, second = ["cell begins", "7 rows are cut", "8 rows are cut"], ["cell begins", "9 rows are cut"]
+    assert lines == [*first, *second, "7 rows are cut"]

@@ -245,12 +245,12 @@ def test_a_refusal_comes_before_anything_is_trained(case: str, verdict: Callable
 
 @pytest.mark.slow
 def test_a_real_verdict_searches_trains_pairs_of_common_rows_and_can_be_resumed(
-    tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_config: Callable[..., RunConfig], log_lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny_config(
         "--lora.target_modules", "[query, value]", "--lora.k", str(K), "--answer.rows", "0", "--task.train_rows", "60",
         "--verdict.rows", "50", "--search.steps", "4", "--retrain.max_steps", "4", "--retrain.learning_rate", "0.03",
-        "--verdict.arms", "[uniform]",
+        "--verdict.arms", "[uniform]", "--task.max_length", "14",
     )  # fmt: skip
     serial, trained = LAUNCHERS["serial"].run, list[str]()
 
@@ -275,6 +275,9 @@ def test_a_real_verdict_searches_trains_pairs_of_common_rows_and_can_be_resumed(
     assert {"test", "unused"} == set(cells["head-1"]["split"])
     means = {name: table["loss"].mean() for name, table in cells.items()}
     assert len({round(mean, 9) for mean in means.values()}) == 11, "no two trainings are the same"
+    cut = [line for line in log_lines if line.endswith("longer than task.max_length 14 and were cut")]
+    assert cut, "rows were cut"
+    assert len(cut) == len(set(cut)), "which is said once, not for each training"
 
 
 @pytest.mark.trains
