@@ -31,8 +31,8 @@ def passes(config: RunConfig, head: bool) -> int:
     """How many passes over all rows `measure` plans; a pass with a gradient counts as WITH_GRADIENT passes.
 
     `head`: whether a head was searched beside LoRA; what there is without LoRA has then been measured before."""
-    ranks, budgets = len(ranks_of_curve(config.lora.k, config.answer.curve_ranks)), 2 * len(_budgets(config))
-    return ranks + (budgets * len(HEADS) if head else budgets + 1) + WITH_GRADIENT * NODES
+    ranks, budgets = len(ranks_of_curve(config.lora.k, config.answer.curve_ranks)), len(_budgets(config))
+    return ranks + (budgets * (len(HEADS) + 1) if head else 2 * budgets + 1) + WITH_GRADIENT * NODES
 
 
 def measure(searched: Searched, sample: Sample, head: Tensor | None, config: RunConfig) -> tuple[Evidence, Shares]:
@@ -114,42 +114,49 @@ def _budgets(config: RunConfig) -> list[float]:
 
 
 def _budget_curve(cuts: Cuts, shares: Shares, whole: Judged, alone: Judged, config: RunConfig) -> list[CurvePoint]:
-    """The budget curve: each half of the rows measures the components that the other half's shares chose.
-
-    Components placed by the rule may lie in few layers, and others that the searched head relies on may be missing. So
-    a head in between is tried, too, and the half that chooses the components chooses the head."""
+    """The budget curve: each half of the rows measures the components that the other half's shares chose."""
     rule, points, searched, sample = _budget_rule(config), [], cuts.searched, cuts.sample
     budgets = [b for b in _budgets(config) if parameters_of(b, searched.sizes) >= min(searched.sizes)]
-    masks = [
-        within(rule, of.mean(), of.standard_error(), searched.singular_values, searched.sizes, budget)
-        for budget in budgets
-        for of in shares.halves()
-    ]
     heads = HEADS if searched.heads.weights else HEADS[:1]
     too_small = len(_budgets(config)) - len(budgets)
-    sample.extend(-2 * len(heads) * too_small * len(sample.rows))  # they need no passes
-    found = [cuts.statistics(masks, head) for head in heads]
-    for number, budget in enumerate(budgets):
-        by_half = [[at[2 * number + half] for at in found] for half in (0, 1)]
-        judged = _judged(
-            sample, [_best(sample, of, half, cuts.weights) for half, of in enumerate(by_half)], cuts.weights
-        )
-        taken = within(rule, shares.mean(), shares.standard_error(), searched.singular_values, searched.sizes, budget)
-        parameters = int(taken.sum(dim=1) @ torch.tensor(searched.sizes))
-        points.append(_point(budget, judged, whole, alone, parameters))
+    sample.extend(-(len(heads) + 1) * too_small * len(sample.rows))  # they need no passes
+
+    def taken(of: Shares) -> list[Tensor]:
+        mean, error = of.mean(), of.standard_error()
+        return [within(rule, mean, error, searched.singular_values, searched.sizes, budget) for budget in budgets]
+
+    first, second = shares.halves()
+    chosen = zip(_by_half(cuts, taken(first), True, heads), _by_half(cuts, taken(second), False, heads), strict=True)
+    for budget, statistics, mask in zip(budgets, chosen, taken(shares), strict=True):
+        parameters = int(mask.sum(dim=1) @ torch.tensor(searched.sizes))
+        points.append(_point(budget, _judged(sample, statistics, cuts.weights), whole, alone, parameters))
     return points
 
 
-def _best(sample: Sample, found: Sequence[Tensor], half: int, weights: Tensor) -> Tensor:
-    """Of several statistics of all rows [rows, numbers], those with the lowest loss on one half of the rows."""
-    own = torch.from_numpy(~sample.first_half if half else sample.first_half)
-    likelihood = sample.likelihood
+def _by_half(cuts: Cuts, masks: Sequence[Tensor], first: bool, heads: Sequence[float]) -> list[Tensor]:
+    """The statistics of all rows [rows, numbers] under each of the masks that one half of the rows chose.
 
-    def loss(statistics: Tensor) -> float:
-        temperature = likelihood.fitted(statistics[own], weights[own])
-        return float(likelihood.losses(statistics[own], temperature, weights[own]).sum())
+    Components placed by the rule may lie in few layers, and others that the searched head relies on may be missing. So
+    several heads are tried, and the half that chose the components (`first`: the first half) chooses the head, too."""
+    sample = cuts.sample
+    own, other = (Cuts(cuts.searched, sample.half(part)) for part in (first, not first))
+    by_head = [own.statistics(masks, head) for head in heads]
+    here, found = torch.from_numpy(sample.first_half == first), []
+    for mask, *tried in zip(masks, *by_head, strict=True):
+        losses = [_loss(own, statistics) for statistics in tried]
+        best = losses.index(min(losses))
+        rows = torch.zeros(len(sample.rows), tried[best].shape[1], dtype=torch.float64)
+        rows[here] = tried[best]
+        (rows[~here],) = other.statistics([mask], heads[best])
+        found.append(rows)
+    return found
 
-    return min(found, key=loss)
+
+def _loss(cuts: Cuts, statistics: Tensor) -> float:
+    """The summed loss of the rows at the temperature that fits them."""
+    likelihood = cuts.sample.likelihood
+    temperature = likelihood.fitted(statistics, cuts.weights)
+    return float(likelihood.losses(statistics, temperature, cuts.weights).sum())
 
 
 def within(

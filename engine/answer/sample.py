@@ -95,6 +95,10 @@ class Sample:
         half: np.ndarray = self.sources < taken
         return half
 
+    def half(self, first: bool) -> Self:
+        """A sample of the rows of the first or of the second half, in their order."""
+        return dataclasses.replace(self, rows=self.rows.select(np.flatnonzero(self.first_half == first)))
+
     def some(self, most: int) -> Self:
         """A sample of the first `most` rows, whose passes do not count as progress."""
         rows = self.rows.select(range(min(most, len(self.rows))))
