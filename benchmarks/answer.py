@@ -14,7 +14,7 @@ from rich.table import Table
 from benchmarks.command import main
 from benchmarks.timing import Batch
 from benchmarks.workload import PlainStep, Workload, make_workload
-from configs.rules import evaluation_batch
+from configs.facts import evaluation_batch
 from engine.answer.cuts import Searched
 from engine.answer.heads import Heads
 from engine.answer.likelihood import Categorical

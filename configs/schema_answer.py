@@ -30,8 +30,8 @@ class AnswerConfig:
     """Ranks at which the curve is measured, in addition to lora.k. Empty: 1, 2, 4, ..."""
     curve_budgets: ranges.Budgets = field(default_factory=lambda: [0.25, 0.5, 1.0, 2.0])
     """Budgets, as average ranks, at which the curve is measured with ranks placed by the rule (with threshold: by
-    shares). Each takes two passes over the rows, or three if a head is trained beside LoRA. Of the default list, budgets above
-    lora.k are left out."""
+    shares). Each takes two passes over the rows, or three if a head is trained beside LoRA. Of the default list,
+    budgets above lora.k are left out."""
     from_run: ranges.FilePathOrNull = None
     """Folder of another run: its finished search is copied instead of searching again, and the ranks are chosen from
     it by this run's rule, budget and tolerance. In the path, {seed}, {task} and {runs} stand for this run's seed, task

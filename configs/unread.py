@@ -7,9 +7,9 @@ are always read, and compares the table with what the stages and methods declare
 from collections.abc import Callable
 from typing import NamedTuple
 
+from configs.facts import CHOOSING_RANKS, SEARCHING, WITHOUT_LORA, evaluates_base, moves_alpha, only_alpha_is_1
 from configs.places import is_local, may_be_on_hub
 from configs.recipe import decoding, evaluation_path, evaluation_split, is_benchmark, writes_texts
-from configs.rules import CHOOSING_RANKS, SEARCHING, WITHOUT_LORA, evaluates_base, moves_alpha, only_alpha_is_1
 from configs.schema import RunConfig
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.errors import UserError
+from configs.facts import CHOOSING_RANKS
 from configs.files import load_config
 from configs.launch import processes_started
 from configs.requests import Command, Request, ScoreRequest, ShowRequest, Trainer, WorkspaceRequest
-from configs.rules import CHOOSING_RANKS
 from configs.schema import RunConfig
 from configs.tell_unread import tell_unread, tell_unread_by_report
 from engine.report.next_step import print_next

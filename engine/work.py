@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from configs.rules import CHOOSING_RANKS, SEARCHING
+from configs.facts import CHOOSING_RANKS, SEARCHING
 from configs.schema import Stage
 from engine.answer.find import find_ranks
 from engine.disk.files import keep_only

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from configs.errors import UserError
-from configs.rules import data_seed
+from configs.facts import data_seed
 from configs.schema import RunConfig
 from problems.machine.processes import ALONE, Processes
 from problems.tasks import Collate, Task

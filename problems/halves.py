@@ -8,7 +8,7 @@ import pandas as pd
 from datasets import Dataset
 
 from configs.errors import UserError
-from configs.rules import data_seed
+from configs.facts import data_seed
 from configs.schema import RunConfig
 
 Halves = tuple[np.ndarray, np.ndarray]

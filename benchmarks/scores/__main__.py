@@ -19,8 +19,8 @@ from benchmarks.scores.ordered import learned_ranks
 from benchmarks.scores.spectrum import gradient_spectrum
 from benchmarks.scores.variants import share_variants
 from configs.errors import UserError
+from configs.facts import moves_alpha
 from configs.files import load_config
-from configs.rules import moves_alpha
 from configs.schema import RunConfig
 from engine.answer.stage import sample_of
 from engine.run.contents import read_searched

@@ -4,7 +4,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from configs.errors import UserError
-from configs.rules import needs_evidence
+from configs.facts import needs_evidence
 from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import replacing

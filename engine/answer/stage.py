@@ -12,7 +12,7 @@ from peft import LoraConfig
 from torch import Tensor
 from transformers import set_seed
 
-from configs.rules import evaluation_batch
+from configs.facts import evaluation_batch
 from engine import ranks
 from engine.answer.cuts import Searched
 from engine.answer.decide import decided

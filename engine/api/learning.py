@@ -13,9 +13,10 @@ from peft import LoraConfig, PeftModel, TaskType
 from torch import nn
 
 from configs.errors import UserError
+from configs.facts import needs_evidence
 from configs.keys import check_type, check_types
 from configs.launch import processes_started
-from configs.rules import check, needs_evidence
+from configs.rules import check
 from configs.schema import HypergradientConfig, LoraSettings, ModelConfig, RetrainConfig, RunConfig, SearchConfig
 from configs.schema_answer import AnswerConfig
 from configs.schema_task import TaskConfig

@@ -7,7 +7,7 @@ from peft import PeftModel
 from safetensors import safe_open
 from transformers import PreTrainedTokenizerBase
 
-from configs.rules import SEARCHING, writes_padded
+from configs.facts import SEARCHING, writes_padded
 from configs.schema import RunConfig
 from engine import ranks
 from engine.export.adapter import lora_pair, save_adapter

@@ -7,11 +7,11 @@ from typing import Any
 import yaml
 
 from configs.errors import UserError
+from configs.facts import SEARCHING
 from configs.files import load_config
 from configs.launch import program
 from configs.places import PACKAGE
 from configs.requests import Trainer
-from configs.rules import SEARCHING
 from engine import ranks
 from engine.disk.files import read_json
 from engine.export.names import ADAPTER_CONFIG, what_parts_lose

@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection
 
 from configs.errors import UserError
-from configs.rules import needs_evidence
+from configs.facts import needs_evidence
 from configs.schema_answer import AnswerConfig
 from engine.ranks.evidence import LEAST_ROWS
 from engine.ranks.rules import parameters_of

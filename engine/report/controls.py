@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from configs.errors import UserError
-from configs.rules import SEARCHING
+from configs.facts import SEARCHING
 from engine import ranks
 from engine.ranks import RankRecord
 from engine.ranks.controls import can_be_shuffled

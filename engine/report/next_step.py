@@ -3,8 +3,8 @@
 import math
 import shlex
 
+from configs.facts import SEARCHING, only_alpha_is_1
 from configs.requests import Request
-from configs.rules import SEARCHING, only_alpha_is_1
 from configs.schema import RunConfig
 from engine import ranks
 from engine.ranks.controls import can_be_shuffled

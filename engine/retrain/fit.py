@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from transformers import PrinterCallback, TrainingArguments
 
-from configs.rules import evaluation_batch
+from configs.facts import evaluation_batch
 from configs.schema import RunConfig
 from engine.answer.curve import calibrated_loss
 from engine.answer.likelihood import likelihood_of

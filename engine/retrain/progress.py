@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from configs.errors import UserError
+from configs.facts import CHOOSING_RANKS, evaluates_base
 from configs.files import load_config
-from configs.rules import CHOOSING_RANKS, evaluates_base
 from configs.schema import RunConfig
 from engine.disk.lock import InUse, locked
 from engine.retrain import checkpoint

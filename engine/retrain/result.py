@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from configs.rules import CHOOSING_RANKS, SEARCHING, evaluates_base
+from configs.facts import CHOOSING_RANKS, SEARCHING, evaluates_base
 from engine import ranks
 from engine.ranks import RankRecord
 from engine.retrain.evaluated import evaluated_on, standard_error

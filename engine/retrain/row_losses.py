@@ -10,7 +10,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 
 from configs.errors import UserError
-from configs.rules import evaluation_batch
+from configs.facts import evaluation_batch
 from engine.answer.curve import crossed
 from engine.answer.likelihood import likelihood_of
 from engine.answer.sample import Sample

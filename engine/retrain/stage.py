@@ -6,7 +6,7 @@ import logging
 
 from transformers import set_seed
 
-from configs.rules import SEARCHING, evaluates_base
+from configs.facts import SEARCHING, evaluates_base
 from engine import ranks
 from engine.disk.files import remove, write_json, write_text
 from engine.disk.tables import write_parquet

@@ -7,8 +7,8 @@ from typing import Any, Self
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from configs.facts import WITHOUT_LORA
 from configs.files import to_yaml
-from configs.rules import WITHOUT_LORA
 from configs.schema import RunConfig
 from engine.disk.files import write_text
 from engine.run.folder import RunFolder

@@ -6,10 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from configs.errors import UserError
+from configs.facts import SEARCHING, WITHOUT_LORA
 from configs.places import from_home, is_local
 from configs.ranges import ALL_LINEAR
 from configs.recipe import evaluation_path, evaluation_split, own_data
-from configs.rules import SEARCHING, WITHOUT_LORA
 from engine.run.opening import Asked
 from problems.models.parts import split
 from problems.models.places import locate

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from configs.errors import UserError
-from configs.rules import evaluation_batch
+from configs.facts import evaluation_batch
 from configs.schema import RunConfig
 
 _DISK = {

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from configs.errors import UserError
-from configs.rules import SECOND_ORDER
+from configs.facts import SECOND_ORDER
 from configs.schema import RunConfig
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest

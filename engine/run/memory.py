@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from configs.errors import UserError
-from configs.rules import WITHOUT_HEAD
+from configs.facts import WITHOUT_HEAD
 from configs.unread import DIFFERENCES
 from engine.run.activations import activations
 from engine.run.free import GIB, MIB, free

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar
 
 from configs.errors import UserError
-from configs.rules import SEARCHING
+from configs.facts import SEARCHING
 from configs.schema import RunConfig, Stage
 from engine.disk.paths import misplaced
 from engine.run.folder import RunFolder

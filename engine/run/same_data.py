@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from configs.rules import CHOOSING_RANKS
+from configs.facts import CHOOSING_RANKS
 from configs.schema import Stage
 from engine.disk.files import read_json
 from engine.run.resuming import Outdated

@@ -14,7 +14,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import get_scheduler
 
-from configs.rules import moves_alpha
+from configs.facts import moves_alpha
 from configs.schema import RunConfig
 from engine.ranks.rules import kept_components
 from problems.data import EndlessLoader

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from configs.rules import moves_alpha
+from configs.facts import moves_alpha
 from engine.disk import checkpoint
 from engine.run.same_machine import machine_of, warn_of_another_machine
 from engine.run.workbench import Workbench

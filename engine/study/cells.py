@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from configs.errors import UserError
-from configs.rules import CHOOSING_RANKS, WITHOUT_LORA, evaluates_base
+from configs.facts import CHOOSING_RANKS, WITHOUT_LORA, evaluates_base
 from configs.schema import RunConfig, StudyConfig
 from configs.values import with_values
 from engine import ranks

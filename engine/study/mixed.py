@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from configs.rules import data_seed
+from configs.facts import data_seed
 from configs.schema import RunConfig
 from engine import ranks
 from engine.answer.again import source_of

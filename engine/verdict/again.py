@@ -9,9 +9,9 @@ import logging
 from typing import Any
 
 from configs.errors import UserError
+from configs.facts import data_seed
 from configs.files import load_config
 from configs.requests import Request
-from configs.rules import data_seed
 from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import write_json

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from configs.errors import UserError
+from configs.facts import data_seed, evaluates_base
 from configs.recipe import TOKEN_METRICS
-from configs.rules import data_seed, evaluates_base
 from configs.schema import MethodName, RunConfig, TrackingConfig
 from engine.disk.files import remove
 from engine.ranks import RankRecord, count_parameters

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from configs.errors import UserError
+from configs.facts import SEARCHING
 from configs.files import to_yaml
 from configs.requests import Request
-from configs.rules import SEARCHING
 from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import remove, write_text

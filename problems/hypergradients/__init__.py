@@ -1,7 +1,7 @@
 """The registry of hypergradient approximations.
 
 A new one is a class in a file of its own, listed in HYPERGRADIENTS below and named in HypergradientConfig.type. If it
-needs second derivatives, it is also named in SECOND_ORDER of configs/rules.py; if it reads the radius of a finite
+needs second derivatives, it is also named in SECOND_ORDER of configs/facts.py; if it reads the radius of a finite
 difference, in DIFFERENCES of configs/unread.py; if it reads terms, in the row of hypergradient.terms there.
 
 NONE is not an approximation: it is registered for a search without outer steps, and no comparison includes it.

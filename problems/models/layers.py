@@ -17,8 +17,8 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from configs.errors import UserError
+from configs.facts import FUSED
 from configs.ranges import ALL_LINEAR
-from configs.rules import FUSED
 from configs.schema import LoraSettings
 from problems.models.parts import lies_in, matches, refuse_overlap, split
 from problems.models.past_lora import reader_past_lora

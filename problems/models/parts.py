@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from configs.errors import UserError
-from configs.rules import FUSED, PART
+from configs.facts import FUSED, PART
 
 
 @dataclass(frozen=True)

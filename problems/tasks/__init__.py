@@ -3,9 +3,9 @@
 import dataclasses
 from collections.abc import Callable
 
+from configs.facts import data_seed
 from configs.places import from_home
 from configs.recipe import is_benchmark
-from configs.rules import data_seed
 from configs.schema import RunConfig, TaskConfig
 from problems.tasks.base import Collate, Rows, Task
 from problems.tasks.chat import Chats
@@ -19,9 +19,9 @@ __all__ = ["Collate", "Rows", "Task", "make_task"]
 
 
 # The tasks by `task.type`, and the benchmarks of type generation by `task.name`. To add a type, also name it in
-# `TaskConfig.type`, refuse in configs/rules.py what it cannot use (WITHOUT_HEAD there: models without a task head),
-# and check in configs/unread.py which keys do nothing for it. Exclude it in `own_data` of configs/recipe.py if its
-# rows are not the user's own. A new benchmark is also named in BENCHMARKS there.
+# `TaskConfig.type` (and in WITHOUT_HEAD of configs/facts.py if its models have no task head), refuse in
+# configs/rules.py what it cannot use, and check in configs/unread.py which keys do nothing for it. Exclude it in
+# `own_data` of configs/recipe.py if its rows are not the user's own, where a new benchmark is named in BENCHMARKS.
 _BY_TYPE: dict[str, Callable[[TaskConfig, int], Task]] = {
     "sample": SampleReviews, "text": TextTable, "tokens": Tagging, "generation": SourceTarget,
     "chat": Chats, "glue": lambda task, seed: Glue(task),

@@ -1,15 +1,9 @@
 """Settings that cannot work together are refused by name."""
 
-import typing
-
 import pytest
 
-from configs import rules
 from configs.errors import UserError
 from configs.parser import parse
-from configs.rules import evaluation_batch
-from configs.schema import HypergradientConfig
-from problems.hypergradients import HYPERGRADIENTS, NONE
 
 PROBED = ("--study.axes", "{seed: [0]}", "--study.probe.steps", "[2,4]")
 
@@ -231,12 +225,6 @@ def test_what_takes_no_second_derivatives_is_not_refused_for_them(
     assert parse(["--hypergradient.type", "exact", *fast, *other]).config
 
 
-def test_second_order_methods_and_choices_are_those_of_the_registry() -> None:
-    assert {name for name, method in HYPERGRADIENTS.items() if method.second_order} == rules.SECOND_ORDER
-    choices = typing.get_args(typing.get_type_hints(HypergradientConfig)["type"])
-    assert set(choices) == {*HYPERGRADIENTS, NONE.name}
-
-
 def test_distributed_needs_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         UserError, match=r"^--strategy: 'distributed' .* for one process; .* torchrun --nproc-per-node"
@@ -249,11 +237,3 @@ def test_distributed_needs_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_bad_value_is_named_before_a_bad_combination() -> None:
     with pytest.raises(UserError, match=r"^--lora\.k: 0 is not allowed; allowed: 1 to 1024$"):
         parse(["--task.type", "glue", "--lora.k", "0"])
-
-
-def test_a_language_model_is_evaluated_in_the_batch_of_its_training() -> None:
-    """64 rows of a large vocabulary would not fit into memory."""
-    assert evaluation_batch(parse(["--retrain.batch_size", "4"]).config) == 64
-    chat = ("--task.type", "chat", "--task.path", "x.jsonl")
-    assert evaluation_batch(parse([*chat, "--retrain.batch_size", "4"]).config) == 4
-    assert evaluation_batch(parse([*chat, "--retrain.eval_batch_size", "9"]).config) == 9

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from configs.errors import UserError
-from configs.rules import ADALORA_LEAST_STEPS
+from configs.facts import ADALORA_LEAST_STEPS
 from engine import ranks
 from engine.export.lora_config import alpha_of
 from engine.export.outputs import save_all

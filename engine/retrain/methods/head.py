@@ -3,7 +3,7 @@
 from transformers import PreTrainedModel
 
 from configs.errors import UserError
-from configs.rules import evaluates_base
+from configs.facts import evaluates_base
 from engine.export.merged import save_whole
 from engine.ranks import RankRecord
 from engine.retrain.methods.base import Method, Prepared, head_of

@@ -8,8 +8,8 @@ import torch
 from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
 
+from configs.facts import writes_padded
 from configs.parser import parse
-from configs.rules import writes_padded
 from engine.export.adapter import save_adapter
 from engine.export.outputs import save_all
 from engine.export.padded import base_shapes, modules_of, save_padded

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from configs.errors import UserError
+from configs.facts import needs_evidence
 from configs.requests import Request
-from configs.rules import needs_evidence
 from configs.schema import RunConfig
 from configs.schema_answer import AnswerConfig
 from engine.ranks.needs import refuse_unanswerable

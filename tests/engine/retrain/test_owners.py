@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import UserError
-from configs.rules import WITHOUT_LORA
+from configs.facts import WITHOUT_LORA
 from configs.schema import RunConfig
 from engine.disk.files import write_json
 from engine.retrain.methods import METHODS

@@ -5,7 +5,7 @@ import typing
 import betty.hypergradient as stock
 import pytest
 
-from configs.rules import SECOND_ORDER
+from configs.facts import SECOND_ORDER
 from configs.schema import HypergradientConfig
 from problems.hypergradients import HYPERGRADIENTS, NONE, betty_type
 from tests.helpers.bilevel_toys import METHODS

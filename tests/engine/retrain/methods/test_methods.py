@@ -10,9 +10,9 @@ from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from configs.errors import UserError
+from configs.facts import SEARCHING, WITHOUT_LORA
 from configs.parser import parse
 from configs.requests import Request
-from configs.rules import SEARCHING, WITHOUT_LORA
 from configs.schema import MethodName, RunConfig
 from engine.command import run_request
 from engine.disk.files import write_json

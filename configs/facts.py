@@ -1,0 +1,72 @@
+"""What follows from a configuration: kinds of methods and tasks, and values on which several keys decide."""
+
+import re
+
+from configs.schema import RunConfig
+from configs.schema_answer import AnswerConfig
+
+# The hypergradients that need second derivatives. They are listed here so that a wrong attention kernel is refused
+# before torch is loaded; a test compares this set with the registry.
+SECOND_ORDER = {"exact", "neumann", "cg"}
+
+# Methods that train with several choices of ranks and keep the best.
+CHOOSING_RANKS = {"lora_grid", "lora_modules", "optuna"}
+SEARCHING = {"autolora"} | CHOOSING_RANKS
+WITHOUT_LORA = {"adapter", "head", "full"}
+# Tasks whose models have no task head.
+WITHOUT_HEAD = {"generation", "chat"}
+# GPT-2's c_attn computes query, key and value, in this order. A target module that PART matches names one of them,
+# which then has its own LoRA rank.
+FUSED = ("q", "k", "v")
+PART = re.compile(r"(?:.*\.)?c_attn\.[qkv]")
+# AdaLoRA's three phases (warm-up, allocation, training at the final ranks) need some steps each.
+ADALORA_LEAST_STEPS = 10
+
+
+def moves_alpha(config: RunConfig) -> bool:
+    """Whether the search takes outer steps; with hypergradient.type none it does not, and alpha never changes."""
+    return config.hypergradient.type != "none"
+
+
+def only_alpha_is_1(config: RunConfig) -> bool:
+    """Whether a layer's alpha is 1 whatever beta is: softmax over a single component."""
+    return config.lora.k == 1 and config.search.constraint == "softmax"
+
+
+def second_derivatives(config: RunConfig) -> str:
+    """The key and value that make this run take second derivatives, for a message; "" if it takes none.
+
+    Only a search by gradients takes them: not the other methods, nor a run that copies another run's search."""
+    if config.method != "autolora" or config.answer.from_run is not None:
+        return ""
+    if config.hypergradient.type in SECOND_ORDER:
+        return f"--hypergradient.type {config.hypergradient.type}"
+    return "--study.probe.steps" if config.study.probe.steps else ""
+
+
+def needs_evidence(answer: AnswerConfig) -> bool:
+    """Whether the ranks depend on what is measured on D_val."""
+    return answer.rule == "shares" or (answer.rule == "size" and answer.budget == "auto")
+
+
+def data_seed(config: RunConfig) -> int:
+    """The seed for draws from the data: held-out rows, train_rows, D_tr and D_val."""
+    return config.seed if config.task.seed is None else config.task.seed
+
+
+def evaluates_base(config: RunConfig) -> bool:
+    """Whether a run only evaluates the base model: method head trains nothing if the model has no head."""
+    headless = config.task.type in WITHOUT_HEAD and not config.lora.modules_to_save
+    return config.method == "head" and headless
+
+
+def evaluation_batch(config: RunConfig) -> int:
+    """Examples per batch if no gradient is computed."""
+    retrain = config.retrain
+    return retrain.eval_batch_size or (retrain.batch_size if config.task.type in WITHOUT_HEAD else 64)
+
+
+def writes_padded(config: RunConfig) -> bool:
+    """Whether adapter_padded/ is written; by default only for language models."""
+    wanted = config.export.padded
+    return config.task.type in WITHOUT_HEAD if wanted is None else wanted

@@ -1,0 +1,42 @@
+"""What follows from a configuration is what the registries and the parts that read it say."""
+
+import typing
+
+import pytest
+
+from configs import facts
+from configs.parser import parse
+from configs.schema import HypergradientConfig
+from problems.hypergradients import HYPERGRADIENTS, NONE
+
+
+def test_second_order_methods_and_choices_are_those_of_the_registry() -> None:
+    assert {name for name, method in HYPERGRADIENTS.items() if method.second_order} == facts.SECOND_ORDER
+    choices = typing.get_args(typing.get_type_hints(HypergradientConfig)["type"])
+    assert set(choices) == {*HYPERGRADIENTS, NONE.name}
+
+
+def test_a_language_model_is_evaluated_in_the_batch_of_its_training() -> None:
+    """64 rows of a large vocabulary would not fit into memory."""
+    assert facts.evaluation_batch(parse(["--retrain.batch_size", "4"]).config) == 64
+    chat = ("--task.type", "chat", "--task.path", "x.jsonl")
+    assert facts.evaluation_batch(parse([*chat, "--retrain.batch_size", "4"]).config) == 4
+    assert facts.evaluation_batch(parse([*chat, "--retrain.eval_batch_size", "9"]).config) == 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (("--answer.rule", "threshold"), False),
+        (("--answer.rule", "size"), True),
+        (("--answer.rule", "size", "--answer.budget", "1"), False),
+        (("--answer.rule", "shares", "--answer.budget", "1"), True),
+    ],
+)
+def test_shares_and_a_budget_found_on_the_curve_need_evidence(arguments: tuple[str, ...], wanted: bool) -> None:
+    assert facts.needs_evidence(parse([*arguments]).config.answer) is wanted
+
+
+def test_the_data_seed_is_the_runs_unless_it_is_set() -> None:
+    assert facts.data_seed(parse(["--seed", "7"]).config) == 7
+    assert facts.data_seed(parse(["--seed", "7", "--task.seed", "0"]).config) == 0
