@@ -80,7 +80,7 @@ def test_one_pair_has_no_interval(tmp_path: Path) -> None:
 
 def test_where_nothing_was_trained_there_are_no_numbers(tmp_path: Path) -> None:
     found = written(tmp_path, None, "--verdict.shuffle", "type")
-    assert (found["ending"], found["pairs"]) == ("equal", 0)
+    assert (found["ending"], found["pairs"]) == ("undecided", 0)
     assert found["sentence"].startswith("Not tested: all layers of one type have equal ranks")
     assert found["recommendation"].startswith("To know more, compare these ranks")
     for name in ("difference", "interval", "p", "gain", "gain_standard_error", "enough_rank"):
@@ -92,7 +92,7 @@ def test_where_lora_has_learned_nothing_the_verdict_says_so_and_proposes_no_rank
     layers = tuple(dataclasses.replace(layer, rank=1) for layer in RECORD.layers)
     record = dataclasses.replace(RECORD, layers=layers, rule="shares", evidence=evidence_of(gain=0.0))
     found = written(tmp_path, None, record=record)
-    assert (found["ending"], found["pairs"]) == ("equal", 0)
+    assert (found["ending"], found["pairs"]) == ("undecided", 0)
     assert found["sentence"].startswith("Nothing to gain: LoRA has not learned anything that shows on D_val")
     assert found["recommendation"].startswith("LoRA does nothing for these rows")
 
