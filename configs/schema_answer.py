@@ -18,8 +18,8 @@ class AnswerConfig:
     and size a layer may get rank 0."""
     budget: ranges.Budget = "auto"
     """Rules shares and size: an average rank; all ranks together have at most as many LoRA parameters as this rank in
-    every layer. auto: the smallest of curve_budgets that is enough. One rank in every layer is taken instead if that is
-    enough with fewer parameters, or if no budget is enough. If neither is enough, there is no limit."""
+    every layer. auto: the smallest of curve_budgets that is enough. One rank in every layer is taken instead if that
+    is enough with fewer parameters, or if no budget is enough. If neither is enough, there is no limit."""
     tolerance: ranges.ShareFromZero = 0.05
     """A rank or budget is enough if what it loses, plus 1.64 standard errors, is at most this part of what LoRA gains
     on D_val."""

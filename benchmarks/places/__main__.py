@@ -68,7 +68,7 @@ def measure_places(settings: PlacesSettings) -> tuple[dict[str, Any], list[Table
     scores = {"number of layers: every layer counts the same": np.ones(len(found.layers))}
     scores |= scores_of([Path(folder) for folder in settings.searched], found.layers)
     if settings.measured:
-        scores |= measured_scores(Path(settings.measured), found.layers)
+        scores |= measured_scores(Path(settings.measured), found.layers, found.settings)
     if settings.picture:
         draw_effects(found.layers, effects(found), Path(settings.picture))
     return _numbers(found, judge(scores, found))

@@ -13,6 +13,7 @@ import pandas as pd
 
 from configs.errors import UserError
 from engine import ranks
+from engine.disk.files import replacing
 from engine.run.contents import read_result
 from engine.run.folder import RunFolder
 from engine.study.held_out import held_out_loss
@@ -138,12 +139,12 @@ def read_table(path: Path) -> Allocations:
 
 
 def write_table(found: Allocations, path: Path) -> None:
-    """Writes the trainings as a CSV file that `read_table` reads. Creates the folder."""
+    """Writes the trainings as a CSV file that `read_table` reads, atomically. Creates the folder."""
     same = found.table[["task", "settings"]].iloc[0].to_dict() | {"draw": HEAD} | dict.fromkeys(found.layers, 0)
     alone = [same | {"seed": seed, "loss": loss} for seed, loss in sorted(found.head.items())]
-    path.parent.mkdir(parents=True, exist_ok=True)
     every = pd.concat([pd.DataFrame(alone, columns=list(found.table.columns)), found.table])
-    every.to_csv(path, index=False, float_format="%.6f")
+    with replacing(path) as temporary:  # the runs may have been deleted, so that this is the only copy
+        every.to_csv(temporary, index=False, float_format="%.6f")
 
 
 def joined(parts: Sequence[Allocations]) -> Allocations:

@@ -57,20 +57,25 @@ def refuse_other_rows(folders: Sequence[Path], settings: Mapping[str, Any]) -> N
     for root in folders:
         folder = RunFolder(root)
         own = read_searched(folder.search_summary).get("settings") or read_result(folder.metrics).get("settings", {})
-        for key in (*ROWS.read, "task.seed"):
-            theirs, ours = _row_key(own, key), _row_key(settings, key)
-            if own and settings and theirs != ours:
-                raise UserError(
-                    f"--searched: {root} was searched with --{key} {theirs}, the trainings have {ours}: rows that "
-                    f"judge the trainings may have been searched on; allowed: a search with the study's own rows"
-                )
+        _refuse(f"--searched: {root}", row_keys(own), settings)
 
 
-def _row_key(settings: Mapping[str, Any], key: str) -> Any:
-    """The value of a key that decides which rows are taken; the seed of the data is the run's own unless it is
-    given."""
-    value = settings.get(key)
-    return settings.get("seed") if key == "task.seed" and value is None else value
+def _refuse(what: str, own: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    ours = row_keys(settings)
+    for key in own:
+        # A search on a hub's benchmark does not record which split is evaluated.
+        if key in ours and own[key] != ours[key]:
+            raise UserError(
+                f"{what} was searched with --{key} {own[key]}, the trainings have {ours[key]}: rows that judge the "
+                f"trainings may have been searched on; allowed: a search with the study's own rows"
+            )
+
+
+def row_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The recorded keys that decide which rows are taken; the seed of the data is the run's own unless it is given."""
+    found = {key: settings[key] for key in ROWS.read if key in settings}
+    seed = settings.get("seed") if settings.get("task.seed") is None else settings["task.seed"]
+    return found | ({} if seed is None else {"task.seed": seed})
 
 
 def scores_of(folders: Sequence[Path], layers: Sequence[str]) -> dict[str, np.ndarray]:
@@ -93,18 +98,22 @@ def scores_of(folders: Sequence[Path], layers: Sequence[str]) -> dict[str, np.nd
     return {name: np.mean(found, axis=0) for name, found in values.items()}
 
 
-def measured_scores(path: Path, layers: Sequence[str]) -> dict[str, np.ndarray]:
+def measured_scores(
+    path: Path, layers: Sequence[str], settings: Mapping[str, Any] | None = None
+) -> dict[str, np.ndarray]:
     """Name -> score [layers], from a file that `python -m benchmarks.scores` wrote.
 
-    Raises UserError for a file that cannot be read, is not such a file, or has other layers.
+    `settings`: those of a study's trainings, if there is one. Raises UserError for a file that cannot be
+    read, is not such a file, has other layers, or is about searches on other rows than the study's.
     """
     if not path.exists():
         raise UserError(f"--measured: {path} does not exist; python -m benchmarks.scores --json writes such a file")
     content = read_json(path)
-    own, scores = content.get("layers") or [], content.get("scores") or {}
+    own, scores, searches = content.get("layers") or [], content.get("scores") or {}, content.get("rows") or {}
     try:
         found = {str(name): np.array(values, dtype=float) for name, values in scores.items()}
         fitting = bool(found) and all(values.shape == (len(own),) for values in found.values())
+        rows = {str(root): dict(keys) for root, keys in searches.items()}
     except (ValueError, TypeError, AttributeError):
         fitting = False
     if not fitting:
@@ -112,6 +121,8 @@ def measured_scores(path: Path, layers: Sequence[str]) -> dict[str, np.ndarray]:
                         f"layers and, for each score, one number a layer")  # fmt: skip
     if set(own) != set(layers):
         raise UserError(f"--measured: the layers in {path} are not those of the trainings")
+    for root, keys in rows.items():
+        _refuse(f"--measured: {root} in {path}", keys, settings or {})
     order = [own.index(name) for name in layers]
     return {name: values[order] for name, values in found.items()}
 

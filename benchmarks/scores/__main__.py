@@ -15,6 +15,7 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.command import main, refuse_empty
+from benchmarks.places.scores import row_keys
 from benchmarks.scores.ordered import learned_ranks
 from benchmarks.scores.spectrum import gradient_spectrum
 from benchmarks.scores.variants import share_variants
@@ -68,12 +69,14 @@ def measure_scores(settings: ScoresSettings) -> tuple[dict[str, Any], list[Table
         table.add_column(column)
     for name, values in means.items():
         table.add_row(name, ", ".join(layers[i] for i in np.argsort(-values, kind="stable")[:SHOWN]))
-    return {"layers": layers, "scores": {name: values.tolist() for name, values in means.items()}}, [table]
+    rows = {str(folder.root): row_keys(read_searched(folder.search_summary).get("settings", {})) for folder in folders}
+    scores = {name: values.tolist() for name, values in means.items()}
+    return {"layers": layers, "scores": scores, "rows": rows}, [table]
 
 
 def scores_of_search(folder: RunFolder, budget: float) -> tuple[list[str], dict[str, Tensor]]:
     """The names of the layers, and each score [layers], of one finished search."""
-    run = Context(load_config(folder.config), StopRequest(), folder=folder)
+    run = Context(load_config(folder.config, {"strategy": "auto"}), StopRequest(), folder=folder)
     _refuse(run.config, folder, budget)
     _refuse_changes(run)
     d_tr, d_val = run.halves()

@@ -51,7 +51,7 @@ class OrderedRanks(nn.Module):
     def ranks(self) -> Tensor:
         """rho [layers]; they use up the budget: an average rank, weighted by the sizes."""
         part, scaled = self.sizes / self.sizes.sum(), self.beta / TAU
-        fixed, weights = scaled.detach().double().cpu().numpy(), part.double().cpu().numpy()
+        fixed, weights = scaled.detach().cpu().double().numpy(), part.cpu().double().numpy()
 
         def too_much(shift: float) -> float:
             return float(weights @ expit(fixed - shift)) - self.budget / self.k
@@ -129,7 +129,7 @@ def ranks_after_search(engine: SearchEngine, config: RunConfig) -> Tensor:
         schedule.begin(engine, 0.0)
         engine.after_step = schedule
         engine.run()
-    found: Tensor = engine.selection.module.ranks().detach().double().cpu()
+    found: Tensor = engine.selection.module.ranks().detach().cpu().double()
     return found
 
 

@@ -45,7 +45,7 @@ def _gradients(model: nn.Module, modules: list[nn.Module], sample: Sample) -> li
             logits, told = sample.labelled_logits(model, inputs, labels)
         found = torch.autograd.grad(sample.likelihood.loss(logits, told, 1.0), weights)
         for total, one in zip(sums, found, strict=True):
-            total += one.double().cpu()
+            total += one.cpu().double()
         labels_seen += float(sample.likelihood.weights(logits, told).sum())
     means = [total / labels_seen for total in sums]
     return [mean.T if isinstance(module, Conv1D) else mean for mean, module in zip(means, modules, strict=True)]

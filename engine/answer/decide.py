@@ -12,7 +12,7 @@ from engine.answer.shares import NODES
 from engine.answer.words import NOTHING_LEARNED
 from engine.ranks.evidence import Evidence
 from engine.ranks.needs import refuse_small_budget
-from engine.ranks.record import RankRecord, count_parameters
+from engine.ranks.record import BY_CURVE, RankRecord, count_parameters
 from engine.ranks.rules import kept_components, parameters_of, thresholds
 
 
@@ -22,8 +22,8 @@ def decided(record: RankRecord, settings: AnswerConfig, sizes: dict[str, int]) -
     `sizes`: layer name -> LoRA parameters of one component. Every layer gets rank 1, and the note says so, if no alpha
     reaches the threshold, if no component can be taken, and with shares and size if the evidence shows no gain of
     LoRA; a budget may then be exceeded, which the note says, too. With budget auto every layer gets the same rank, and
-    the note says so, if that is enough and takes the fewest parameters. Raises UserError for a budget that cannot be
-    met, and for a rule whose measurements the record lacks.
+    the note says so, if that is enough and takes the fewest parameters; the record's rule is then BY_CURVE. Raises
+    UserError for a budget that cannot be met, and for a rule whose measurements the record lacks.
     """
     record = dataclasses.replace(record, tolerance=settings.tolerance)
     if settings.rule == "threshold":
@@ -41,12 +41,10 @@ def decided(record: RankRecord, settings: AnswerConfig, sizes: dict[str, int]) -
     of_layers = [sizes[layer.name] for layer in record.layers]
     refuse_small_budget(settings, of_layers)
     budget, told = _budget(record.evidence, settings)
-    same = _same_rank(record, budget, of_layers) if settings.budget == "auto" else None
+    same = _same_rank(record, of_layers) if settings.budget == "auto" else None
     if same is not None:
         why = f"rank {same} in every layer is enough on D_val, and no budget of the curve with fewer parameters is"
-        return _with(
-            record, sizes, [same] * len(of_layers), rule=settings.rule, notes=[*_doubts(record.evidence), why]
-        )
+        return _with(record, sizes, [same] * len(of_layers), rule=BY_CURVE, notes=[*_doubts(record.evidence), why])
     limit = None if budget is None else parameters_of(budget, of_layers)
     singular = _matrix(record, "singular_values")
     measured = ("share", "share_standard_error")
@@ -140,15 +138,20 @@ def _budget(evidence: Evidence | None, settings: AnswerConfig) -> tuple[float | 
     return found.at, []
 
 
-def _same_rank(record: RankRecord, budget: float | None, of_layers: list[int]) -> int | None:
-    """The rank that is enough if every layer has it, if this takes fewer LoRA parameters than the `budget` that is
-    enough (None: none is). None if it does not, or if no rank below k is enough.
+def _same_rank(record: RankRecord, of_layers: list[int]) -> int | None:
+    """The rank that is enough if every layer has it, if no budget is enough, or if this takes fewer LoRA parameters
+    than the components within the smallest budget that is. None if it does not, or if no rank below k is enough.
 
     `of_layers`: LoRA parameters of one component of each layer."""
-    enough = None if record.evidence is None else record.evidence.sufficient_rank(record.tolerance)
-    if enough is None or enough >= record.k:
+    evidence = record.evidence
+    enough = None if evidence is None else evidence.sufficient_rank(record.tolerance)
+    if evidence is None or enough is None or enough >= record.k:
         return None
-    return enough if budget is None or enough * sum(of_layers) < parameters_of(budget, of_layers) else None
+    budget = evidence.sufficient_budget(record.tolerance)
+    if budget is None:
+        return enough
+    used = parameters_of(budget.at, of_layers) if budget.parameters is None else budget.parameters
+    return enough if enough * sum(of_layers) < used else None
 
 
 def _matrix(record: RankRecord, name: str) -> Tensor:

@@ -49,7 +49,7 @@ class Heads:
         does not depend on this parameter."""
         pairs = zip(gradients, self.weights, strict=True)
         parts = (
-            ((searched - alone).double() * grad.double()).sum()
+            ((searched - alone).cpu().double() * grad.cpu().double()).sum()
             for grad, (_, alone, searched) in pairs
             if grad is not None
         )

@@ -170,8 +170,8 @@ class Sample:
                 sums, counts = self.likelihood.statistics(logits, told)
                 if found is None:
                     found = torch.zeros(len(points), len(self.rows), sums.shape[1], dtype=torch.float64)
-                found[place, batches[number]] = sums.double().cpu()
-            weights[batches[number]] = counts.double().cpu()
+                found[place, batches[number]] = sums.cpu().double()
+            weights[batches[number]] = counts.cpu().double()
             self.advance(len(labels) * len(points))
         if found is None:  # fewer batches than processes: this process has none and adds zeros to the sum
             found = torch.zeros(len(points), len(self.rows), self._numbers(model), dtype=torch.float64)

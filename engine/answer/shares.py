@@ -176,10 +176,10 @@ def _integrals(
                         logits, told = sample.labelled_logits(model, inputs, labels)
                     loss = sample.likelihood.loss(logits, told, temperature)
                     by_gates, *by_head = torch.autograd.grad(loss, [values, *heads.parameters], allow_unused=True)
-                sums -= part * by_gates.double().cpu()
+                sums -= part * by_gates.cpu().double()
                 head -= part * heads.slope(by_head)
             sample.advance(len(labels) * WITH_GRADIENT * len(line))
-            yield number, sums, head, sample.likelihood.weights(logits, told).double().cpu()
+            yield number, sums, head, sample.likelihood.weights(logits, told).cpu().double()
 
 
 class _only:  # noqa: N801 (a context manager, used as a function)

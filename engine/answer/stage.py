@@ -12,7 +12,8 @@ from peft import LoraConfig
 from torch import Tensor
 from transformers import set_seed
 
-from configs.facts import evaluation_batch
+from configs.errors import UserError
+from configs.facts import evaluation_batch, needs_evidence
 from engine import ranks
 from engine.answer.cuts import Searched
 from engine.answer.decide import decided
@@ -108,6 +109,11 @@ def _measured(run: Workbench, singular: Tensor, sizes: list[int]) -> tuple[Evide
         evidence, shares = measure(searched, told, head, config)
     run.compute.let_go()
     if not evidence.finite or not bool(shares.sums.isfinite().all()):
+        if needs_evidence(config.answer):
+            raise UserError(
+                "--search.learning_rate: the searched model has losses on D_val that are not finite, so that no ranks "
+                "can be derived; search again with a lower one (--overwrite)"
+            )
         log.warning("answer: losses of the searched model are not finite, so shares and the curve are left out")
         return None
     return evidence, shares

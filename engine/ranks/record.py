@@ -21,6 +21,10 @@ OF_RUN = ("lora_alpha", "scale", "base_model", "revision")
 """The fields that a run adds to the record of its ranks, for other trainers."""
 
 
+BY_CURVE = "curve"
+"""The rule of a record whose layers all have one rank, which the rank curve calls enough."""
+
+
 @dataclasses.dataclass(frozen=True)
 class LayerRank:
     """One layer: its name in the base model and its rank; the other fields may be empty.
@@ -101,7 +105,7 @@ def chosen_components(layer: LayerRank, record: RankRecord) -> list[int]:
     """The indices of the singular components that one layer keeps at its rank.
 
     The rule `shares` keeps the components of the largest share above noise, and then the first ones if these are too
-    few. Every other rule keeps the first ones. Raises UserError for a rank above k.
+    few. Every other rule keeps the first ones, as the rank curve does. Raises UserError for a rank above k.
     """
     if layer.rank > record.k:
         raise UserError(

@@ -24,12 +24,13 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 class Interrupted(Exception):
-    """The run was asked to stop. At the first signal it has saved what it had; a second one stops it at once. `code`:
-    the exit code (130 or 143), or OUT_OF_TIME."""
+    """The run was asked to stop. At the first signal it has saved what it had; a second one stops it `at_once`.
 
-    def __init__(self, code: int) -> None:
+    `code`: the exit code (130 or 143), or OUT_OF_TIME."""
+
+    def __init__(self, code: int, *, at_once: bool = False) -> None:
         super().__init__(code)
-        self.code = code
+        self.code, self.at_once = code, at_once
 
 
 OUT_OF_TIME = -1
@@ -51,7 +52,7 @@ class StopRequest:
         before = None if self.code == OUT_OF_TIME else self.code
         self.code = before or 128 + number
         if before is not None or self.at_once:
-            raise Interrupted(self.code)
+            raise Interrupted(self.code, at_once=True)
 
     def check(self) -> None:
         """Raises Interrupted if a signal has asked to stop; to be called when everything is saved."""

@@ -85,9 +85,10 @@ def tell_ignored(request: Request, folder: RunFolder) -> None:
     )
     other = [f"--{key}" for key in sorted(request.given.command) if key in ran and ran[key] != asked[key]]
     if other:
+        of_answer = all(key.startswith("--answer.") for key in other)
         log.warning(
-            "--stage verdict does not read %s, as the verdict is about the ranks in %s; for other ranks give --name "
-            "and --answer.from %s", ", ".join(other), folder.ranks, folder.root,
+            "--stage verdict does not read %s, as the verdict is about the ranks in %s; for other ranks give %s",
+            ", ".join(other), folder.ranks, f"--name and --answer.from {folder.root}" if of_answer else "--name",
         )  # fmt: skip
 
 
@@ -119,12 +120,18 @@ def refuse_other_settings(arms: Arms) -> None:
         )  # fmt: skip
 
 
+def data_of_ranks(folder: RunFolder) -> dict[str, Any]:
+    """The fingerprint of the rows, and the digest of the base model, with which the ranks of a run were chosen; empty
+    for ranks written by hand."""
+    found = read_searched(folder.search_summary).get("data") or read_trials_file(folder.grid).get("data")
+    return dict(found or {})
+
+
 def refuse_data_after_search(run: Context, folder: RunFolder) -> None:
     """Raises Outdated, naming the file, if its rows are no longer those on which the ranks were chosen.
 
     `run`: a training of the verdict; `folder`: the run that is judged."""
-    chosen = read_searched(folder.search_summary).get("data") or read_trials_file(folder.grid).get("data", {})
-    change = data_change(run, chosen, f"the ranks in {folder.ranks} were chosen on", evaluated=False)
+    change = data_change(run, data_of_ranks(folder), f"the ranks in {folder.ranks} were chosen on", evaluated=False)
     if change:
         raise Outdated(
             f"{change}; the verdict needs rows on which the ranks were not chosen; bring the old data back, or --name "

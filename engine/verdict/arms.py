@@ -79,6 +79,7 @@ class Arms:
             shuffle=verdict.shuffle,
             draw=0,
             draw_seed=None,
+            cap=None,
             r=self.uniform_rank,
         )
         retrain = dataclasses.replace(

@@ -13,8 +13,10 @@ from configs.errors import UserError
 from engine.answer.shares import ratio_error
 from engine.disk.tables import read_parquet
 from engine.run.contents import read_result
+from engine.run.folder import RunFolder
 from engine.run.resuming import Outdated
 from engine.study.cells import Cell
+from engine.verdict.again import data_of_ranks
 from engine.verdict.arms import LEARNED, SHUFFLED, Arms
 from engine.verdict.judge import LOOKS, Pairs
 
@@ -49,6 +51,12 @@ class Shown:
     def complete(self) -> int:
         """How many pairs have trained every arm."""
         return min(map(len, self.losses.values()))
+
+    @property
+    def source_count(self) -> int:
+        """How many sources the rows have; if all have one, each row counts as a source, as in their standard error."""
+        count = len(np.unique(self.sources))
+        return count if count > 1 else len(self.sources)
 
     def means(self, arm: str, count: int | None = None) -> np.ndarray:
         """The mean loss of an arm in each pair [pairs], nats per label."""
@@ -90,15 +98,15 @@ def _seed_error(means: np.ndarray) -> float:
 def shown(arms: Arms) -> Shown | None:
     """What the pairs show; None until the first pair and a training of the head are finished.
 
-    Raises UserError that names the file if one is damaged, or if two trainings were judged on different rows or began
-    from different weights of the base model.
+    Raises UserError that names the file if one is damaged, if two trainings were judged on different rows, or if
+    trainings and search did not all begin from the same weights of the base model.
     """
     heads = [cell for cell in arms.heads() if cell.folder.metrics.exists()]
     pairs = [arms.pair(number) for number in range(1, LOOKS[-1] + 1)]
     count = min(_finished(pairs, LEARNED), _finished(pairs, SHUFFLED))
     if not count or not heads:
         return None
-    _refuse_other_base([*heads, *(cell for pair in pairs[:count] for cell in pair.values())])
+    _refuse_other_base(arms, [*heads, *(cell for pair in pairs[:count] for cell in pair.values())])
     head, weights, sources = _losses(heads)
     found = Shown({}, weights, sources, head, {}, {}, "")
     for arm in arms.names:
@@ -113,20 +121,22 @@ def _finished(pairs: Sequence[Mapping[str, Cell]], arm: str) -> int:
     return sum(1 for _ in itertools.takewhile(bool, done))
 
 
-def _refuse_other_base(cells: Sequence[Cell]) -> None:
-    """Raises Outdated if the base model changed between two of these trainings: a hub's main branch moves on, and a
-    local folder may be trained again."""
-    first: tuple[str, str] | None = None
+def _refuse_other_base(arms: Arms, cells: Sequence[Cell]) -> None:
+    """Raises Outdated if the base model changed between the search and one of these trainings, or between two of them:
+    a hub's main branch moves on, and a local folder may be trained again."""
+    run = RunFolder(arms.folder.root.parent)
+    of_ranks = data_of_ranks(run).get("weights")
+    first = None if of_ranks is None else (str(of_ranks), f"the search in {run.root} began", "--name for a new search")
     for cell in cells:
         digest = read_result(cell.folder.metrics).get("base_weights")
         if digest is None:  # this training of a further arm is not finished
             continue
         if first is not None and digest != first[0]:
             raise Outdated(
-                f"--model.name: {cell.config.model.name} no longer has the weights with which {first[1]} was trained; "
-                f"{cell.folder.root} began from others; bring the old weights back, or {AGAIN}"
+                f"--model.name: {cell.config.model.name} no longer has the weights with which {first[1]}; "
+                f"{cell.folder.root} began from others; bring the old weights back, or {first[2]}"
             )
-        first = first or (digest, str(cell.folder.root))
+        first = first or (digest, f"{cell.folder.root} was trained", AGAIN)
 
 
 def _with(found: Shown, arm: str, cells: Sequence[Cell]) -> Shown:

@@ -61,7 +61,7 @@ def _compares_uniform(found: Shown) -> bool:
 
 
 def _about(found: Shown | None) -> str:
-    return "" if found is None else words.about_rows(len(found.weights))
+    return "" if found is None else words.about_rows(len(found.weights), found.source_count)
 
 
 def _arm(name: str, found: Shown, count: int) -> dict[str, Any]:

@@ -68,13 +68,14 @@ def run_verdict(request: Request, stop: StopRequest) -> RunFolder:
         changes = can_be_shuffled(arms.record, arms.sizes, config.verdict.shuffle)
         try:
             found = _train(request, arms, rows, stop) if changes else None
-        except Interrupted:
-            _judge_what_is_there(arms, folder)
+        except Interrupted as stopped:
+            if not stopped.at_once:
+                _judge_what_is_there(arms, folder)
             raise
         if changes and found is None:
             raise UserError(
-                f"--verdict.minutes: {config.verdict.minutes:g} minutes are over, and the first pair is not trained "
-                f"yet; the same command resumes it"
+                f"--verdict.minutes: {config.verdict.minutes:g} minutes are over, and the first pair and the head "
+                f"alone are not both trained yet; the same command resumes them"
             )
         _judge(found, arms, folder)
     return folder

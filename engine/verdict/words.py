@@ -11,10 +11,10 @@ from engine.ranks import RankRecord
 from engine.run.folder import RunFolder
 from engine.run.places import options_of, sibling_name
 from engine.verdict.arms import SEEDS, Arms
-from engine.verdict.judge import LOOKS, Ending, Pairs
+from engine.verdict.judge import LEVELS, LOOKS, Ending, Pairs
 
-FEWEST_ROWS = 500
-"""With fewer rows, a note says that the verdict holds for these rows only."""
+FEWEST_SOURCES = 500
+"""With rows from fewer sources, a note says that the verdict holds for these rows only."""
 
 
 def sentence(ending: Ending, pairs: Pairs, parameters: int, *, uniform: int, compared: bool) -> str:
@@ -50,8 +50,18 @@ def sentence(ending: Ending, pairs: Pairs, parameters: int, *, uniform: int, com
     after = f"After {pairs.count} pair{'s' if pairs.count > 1 else ''}"
     if pairs.count == 1:
         return f"{after} the difference is {nats(pairs.mean)} nats; at least {LOOKS[0]} pairs are needed."
-    more = f"; at least {LOOKS[0]} are needed" if pairs.count < LOOKS[0] else ""
+    more = f"; at least {LOOKS[0]} are needed" if pairs.count < LOOKS[0] else _not_sure(pairs)
     return f"{after} the difference lies between {nats(low)} and {nats(high)} nats{more}."
+
+
+def _not_sure(pairs: Pairs) -> str:
+    """Why pairs decide nothing though their 95 % interval leaves 0 out: looks ask for more; "" if it does not."""
+    low, high = pairs.interval()
+    if low <= 0 <= high:
+        return ""
+    look, level = next(at for at in zip(LOOKS, LEVELS, strict=True) if at[0] >= pairs.count)
+    asked = f"p at most {level:g} and an interval of {100 - 200 * level:g} % that leaves out 0"
+    return f", but a verdict after {look} pairs needs {asked} (p is {pairs.p():.2g} now)"
 
 
 def unchanged(shuffle: str, record: RankRecord) -> str:
@@ -72,14 +82,13 @@ def unchanged(shuffle: str, record: RankRecord) -> str:
     )
 
 
-def about_rows(rows: int) -> str:
-    """A warning if only few rows judged; "" if there were enough."""
-    if rows >= FEWEST_ROWS:
+def about_rows(rows: int, sources: int) -> str:
+    """A warning if only few rows judged, or rows of few sources (inputs); "" if there were enough."""
+    if sources >= FEWEST_SOURCES:
         return ""
-    return (
-        f"This verdict holds for these {rows} held-out rows only: with fewer than {FEWEST_ROWS}, other rows may give "
-        f"another verdict."
-    )
+    which = f"{rows} held-out rows" + (f" of {sources} inputs" if sources < rows else "")
+    few = f"with fewer than {FEWEST_SOURCES}, others may give another verdict"
+    return f"This verdict holds for these {which} only: {few}."
 
 
 def enough(record: RankRecord) -> str:
@@ -116,6 +125,8 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
         return f"Do not use these ranks; {uniform}"
     if pairs is None and not arms.record.all_equal:
         return f"To know more, compare these ranks, which have {arms.parameters:,} parameters, with others: {uniform}"
+    if pairs is None and arms.record.layers[0].rank == rank:
+        return f"Keep these ranks: they are rank {rank} in every layer"
     if ending == "equal":
         return f"Choose by cost alone: keep these ranks, which have {arms.parameters:,} parameters, or {uniform}"
     if pairs is not None and pairs.count >= LOOKS[-1]:

@@ -56,6 +56,7 @@ def test_a_search_on_other_rows_than_the_trainings_is_refused(tmp_path: Path) ->
     write_json(RunFolder(tmp_path).search_summary, {"settings": own})
     refuse_other_rows([tmp_path], {"task.train_rows": 9, "task.seed": 0, "seed": 5})
     refuse_other_rows([tmp_path], {})
+    refuse_other_rows([tmp_path], {"task.train_rows": 9, "task.seed": 0, "task.evaluation_split": "validation"})
     for other in ({"task.train_rows": 8, "task.seed": 0}, {"task.train_rows": 9, "task.seed": 3}):
         key = "task.train_rows 9" if other["task.train_rows"] == 8 else "task.seed 0"
         with pytest.raises(UserError, match=f"was searched with --{key}, the trainings have"):
@@ -83,6 +84,15 @@ def test_measured_scores_come_in_the_order_of_the_trainings(tmp_path: Path) -> N
     path.write_text(json.dumps({"layers": NAMES, "scores": {"a": [1, 2], "b": [0.5, 0.25]}}))
     found = measured_scores(path, NAMES[::-1])
     assert {name: own.tolist() for name, own in found.items()} == {"a": [2.0, 1.0], "b": [0.25, 0.5]}
+
+
+def test_scores_measured_after_searches_on_other_rows_are_refused(tmp_path: Path) -> None:
+    path, keys = tmp_path / "scores.json", {"task.train_rows": 9, "task.seed": 0}
+    path.write_text(json.dumps({"layers": NAMES, "scores": {"a": [1, 2]}, "rows": {"runs/x": keys}}))
+    assert measured_scores(path, NAMES, keys | {"seed": 3})
+    assert measured_scores(path, NAMES)
+    with pytest.raises(UserError, match=r"^--measured: runs/x in .* was searched with --task\.seed 0, the trainings"):
+        measured_scores(path, NAMES, {"task.train_rows": 9, "seed": 3})
 
 
 @pytest.mark.parametrize(

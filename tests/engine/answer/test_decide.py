@@ -25,7 +25,11 @@ def record_of(evidence: Evidence | None = None, **changes: Any) -> RankRecord:
         )
         for name, share in shares.items()
     )  # fmt: skip
-    return RankRecord(3, layers, evidence=evidence or evidence_of(), **changes)
+    found = evidence or evidence_of()
+    used = {100: 15, 200: 30, 400: 60}  # evidence_of is about larger layers
+    curve = (dataclasses.replace(one, parameters=used.get(one.parameters or 0, one.parameters))
+             for one in found.budget_curve)  # fmt: skip
+    return RankRecord(3, layers, evidence=dataclasses.replace(found, budget_curve=tuple(curve)), **changes)
 
 
 def ranks_of(settings: AnswerConfig, **changes: Any) -> list[int]:
@@ -127,6 +131,7 @@ def test_auto_is_the_smallest_budget_that_is_enough() -> None:
     [
         ((point(2.0, 0.15),), [1, 1, 1]),  # no budget is enough, but rank 1 in every layer is
         ((point(2.0, 0.0),), [1, 1, 1]),  # it takes fewer parameters than the budget that is enough
+        ((point(2.0, 0.0, 0.0, 50),), None),  # the components above noise do not use the budget up
         ((point(1.0, 0.0), point(2.0, 0.0)), None),  # at a tie the places are learned
         ((point(0.5, 0.0), point(2.0, 0.0)), None),
     ],
@@ -142,6 +147,10 @@ def test_auto_is_one_rank_in_every_layer_if_that_is_enough_with_fewer_parameters
     assert said is (ranks is not None)
     assert found.budget == (None if ranks else 60 * min(one.at for one in budgets))
     assert ranks is None or [layer.rank for layer in found.layers] == ranks
+    if ranks:
+        assert found.rule == "curve"
+        kept = [chosen_components(layer, found) for layer in found.layers]
+        assert kept == [[0], [0], [0]], "the first component of each layer, as on the curve"
     numbered = decided(record, AnswerConfig(rule="shares", budget=2.0), SIZES)
     assert numbered.budget == 120, "a budget of the user's is kept"
 

@@ -15,6 +15,7 @@ from engine.disk.files import write_json, write_text
 from engine.retrain import checkpoint
 from engine.run.context import Context
 from engine.run.folder import RunFolder
+from engine.run.resuming import Outdated
 from engine.search.settings import FOUND
 from engine.verdict.again import refuse_other_model, refuse_other_rows, tell_ignored
 from tests.helpers.methods import LEARNED
@@ -47,6 +48,16 @@ def test_an_overwrite_that_was_stopped_resumes_and_begins_again_only_after_its_e
     again = FakeLauncher(better(0.3))
     verdict(again, overwrite=True)
     assert len(again.trained) == 18
+
+
+@pytest.mark.trains
+def test_a_base_model_that_changed_since_the_search_is_refused(verdict: Callable[..., Any]) -> None:
+    launcher, rows = FakeLauncher(better(0.3), base="new"), {"rows": 1, "sha256": "x"}
+    data = {"classes": ["a", "b"], "training": rows, "evaluation_rows": None, "evaluation": {}, "weights": "old"}
+    with pytest.raises(Outdated, match=r"^--model\.name: .* no longer has the weights with which the search in"):
+        verdict(launcher, searched={"data": data})
+    assert len(launcher.trained) == 4, "the first pair and the heads tell"
+    verdict(FakeLauncher(better(0.3), base="old"), "--name", "same", searched={"data": data})
 
 
 @pytest.mark.trains
@@ -249,3 +260,10 @@ def test_settings_that_would_have_made_other_ranks_are_said_to_do_nothing(
     assert line.startswith(
         "WARNING --stage verdict does not read --answer.budget, as the verdict is about the ranks in "
     )
+    assert line.endswith(f"for other ranks give --name and --answer.from {folder.root}")
+    write_text(folder.config, to_yaml(tiny_config()))
+    log_lines.clear()
+    tell_ignored(asked(), folder)
+    (line,) = log_lines
+    assert "--answer.budget, --search.steps" in line
+    assert line.endswith("for other ranks give --name"), "with --answer.from the other search would be refused"

@@ -57,6 +57,12 @@ def test_every_pair_has_a_shuffle_of_its_own_whatever_draws_the_run_names() -> N
     assert (lora.draw, lora.draw_seed) == (0, None)
 
 
+def test_random_ranks_have_no_cap_that_the_run_does_not_read() -> None:
+    """lora.cap 1 gave random ranks fewer parameters than the learned ones have."""
+    cells = arms_of("--lora.cap", "1", "--verdict.arms", "[random]").pair(1)
+    assert cells["random"].config.lora.cap is None
+
+
 def test_a_head_is_trained_at_two_seeds_and_a_base_model_without_one_evaluated_once() -> None:
     assert [cell.config.name for cell in arms_of().heads()] == ["head-1", "head-2"]
     assert [cell.config.name for cell in arms_of(*CHAT).heads()] == ["head-1"]

@@ -101,6 +101,11 @@ def test_few_rows_and_the_rank_that_is_enough_are_notes(tmp_path: Path) -> None:
     assert written(tmp_path, None)["notes"] == []
     (about,) = written(tmp_path, shown(8, 0.2))["notes"]
     assert f"for these {ROWS} held-out rows only" in about
+    many = dataclasses.replace(
+        shown(8, 0.2), losses={name: np.ones((8, 1000)) for name in ("learned", "shuffled")}, head=np.ones((2, 1000)),
+        weights=np.ones(1000), sources=np.arange(1000) // 8,
+    )  # fmt: skip
+    assert "for these 1000 held-out rows of 125 inputs only" in written(tmp_path, many)["notes"][0]
     record = dataclasses.replace(RECORD, evidence=evidence_of())
     found = written(tmp_path, shown(8, 0.2), record=record)
     assert found["enough_rank"] == evidence_of().sufficient_rank(record.tolerance)

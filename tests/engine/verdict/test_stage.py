@@ -124,6 +124,23 @@ def test_a_signal_leaves_a_verdict_on_the_complete_pairs_and_the_same_command_go
 
 
 @pytest.mark.trains
+def test_a_second_signal_ends_it_at_once(verdict: Callable[..., Any], tmp_path: Path) -> None:
+    """It judged the pairs and drew the report first, until a third signal."""
+    launcher = FakeLauncher(better(0.3), stop_after=6)
+
+    def twice(running: Running, settings: Any, stop: StopRequest) -> list[str]:
+        try:
+            return launcher(running, settings, stop)
+        except Interrupted as stopped:
+            raise Interrupted(130, at_once=True) from stopped
+
+    with pytest.raises(Interrupted):
+        verdict(twice)
+    assert len(launcher.trained) == 6
+    assert not RunFolder(tmp_path / "runs" / "tiny").verdict_summary.exists()
+
+
+@pytest.mark.trains
 def test_a_signal_goes_before_a_damaged_file(verdict: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "runs" / "tiny").mkdir(parents=True)
     (tmp_path / "runs" / "tiny" / "samples.jsonl").write_text("{")

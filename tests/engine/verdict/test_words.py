@@ -113,6 +113,32 @@ def test_a_part_of_the_gain_is_told_only_if_there_is_a_gain() -> None:
     assert said("undecided", pairs).startswith("After 8 pairs the difference lies between -0.3"), "places matter here"
 
 
+def test_an_interval_without_0_that_decides_nothing_is_explained() -> None:
+    """95 % leave 0 out, but the looks ask for more; "between 0.0001 and 0.0088 nats" alone was a riddle."""
+    differences = np.full(16, 0.005) + np.where(np.arange(16) % 2, 0.009, -0.009)
+    pairs = Pairs(differences, 0.0, 0.5, 0.01)
+    low, _ = pairs.interval()
+    assert low > 0
+    told = said("undecided", pairs)
+    assert ", but a verdict after 16 pairs needs p at most 0.006 and an interval of 98.8 % that leaves out 0" in told
+    assert f"(p is {pairs.p():.2g} now)" in told
+    assert "but a verdict" not in said("undecided", Pairs(differences - 0.004, 0.0, 0.5, 0.01))
+
+
+def test_one_rank_that_is_enough_is_not_offered_against_itself(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    config = tiny_config()
+    record = RankRecord(8, (LayerRank("a", 2), LayerRank("b", 2)), evidence=evidence_of())
+    arms = Arms(config, VerdictFolder(tmp_path), record, {"a": 8, "b": 8}, 1e-3)
+    assert recommendation("equal", None, arms, RunFolder.of(config)) == (
+        "Keep these ranks: they are rank 2 in every layer"
+    )
+    other = dataclasses.replace(record, layers=(LayerRank("a", 1), LayerRank("b", 1)))
+    told = recommendation("equal", None, dataclasses.replace(arms, record=other), RunFolder.of(config))
+    assert told.startswith("Choose by cost alone: keep these ranks")
+
+
 def test_after_the_last_pair_more_rows_are_named_if_they_would_narrow_the_interval(
     tiny_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:

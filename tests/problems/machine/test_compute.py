@@ -1,5 +1,6 @@
 """Replayed dropout masks, and the choice of device and precision."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -9,8 +10,18 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from problems.machine import compute
 from problems.machine.compute import choose_compute, random_state, replay, timed
+from tests.helpers.places import ROOT
 
 CPU = torch.device("cpu")
+
+
+def test_no_tensor_becomes_double_on_the_device() -> None:
+    """Apple's GPU has no float64: a search of an hour ended in a TypeError at its answer."""
+    folders = ("engine", "problems", "benchmarks")
+    files = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    early = re.compile(r"\.double\(\)\.(cpu|to)\(|\.to\(torch\.float64\)\.cpu")
+    found = [path.name for path in files if early.search(path.read_text(encoding="utf-8"))]
+    assert found == [], "first .cpu(), then .double()"
 
 
 def test_replay_draws_the_same_mask_and_leaves_the_stream_outside_alone() -> None:
