@@ -43,7 +43,7 @@ class Searched:
 
 class Cuts:
     """Measures cuts of a searched model. A mask that was measured before is not measured again: two budgets have the
-    same components if the smaller one has room for all that are above noise."""
+    same components if the smaller one has room for all that a rule would take."""
 
     def __init__(self, searched: Searched, sample: Sample) -> None:
         self.searched = searched

@@ -46,19 +46,26 @@ def decided(record: RankRecord, settings: AnswerConfig, sizes: dict[str, int]) -
         why = f"rank {same} in every layer is enough on D_val, and no budget of the curve with fewer parameters is"
         return _with(record, sizes, [same] * len(of_layers), rule=BY_CURVE, notes=[*_doubts(record.evidence), why])
     limit = None if budget is None else parameters_of(budget, of_layers)
-    singular = _matrix(record, "singular_values")
-    measured = ("share", "share_standard_error")
-    by_shares = settings.rule == "shares"
-    share, error = (_matrix(record, name) if by_shares else torch.zeros_like(singular) for name in measured)
-    allowed = within(settings.rule, share, error, singular, of_layers, None)
-    mask = within(settings.rule, share, error, singular, of_layers, budget)
+    mask, allowed = _by_worth(record, settings.rule, of_layers, budget)
     notes = _doubts(record.evidence) + told
     if not mask.any():
-        why = "fits into the budget" if allowed.any() else "has a share above noise"
+        why = "fits into the budget" if allowed.any() else f"has a share above {'noise' if budget is None else '0'}"
         notes.append(f"no component {why}: {_rank_1(settings, sizes)}")
         return _with(record, sizes, [1] * len(record.layers), rule=settings.rule, notes=notes)
     notes += [] if limit is None else _rest(mask, allowed, of_layers, limit)
     return _with(record, sizes, mask.sum(dim=1).tolist(), rule=settings.rule, notes=notes, budget=limit)
+
+
+def _by_worth(record: RankRecord, rule: str, of_layers: list[int], budget: float | None) -> tuple[Tensor, Tensor]:
+    """The components that rule shares or size takes, and those that it could take if the budget had room for all.
+    Both boolean [layers, k]."""
+    singular = _matrix(record, "singular_values")
+    measured = ("share", "share_standard_error")
+    share, error = (_matrix(record, name) if rule == "shares" else torch.zeros_like(singular) for name in measured)
+    mask = within(rule, share, error, singular, of_layers, budget)
+    if budget is None:
+        return mask, mask
+    return mask, share > 0 if rule == "shares" else torch.ones_like(mask)
 
 
 def _rank_1(settings: AnswerConfig, sizes: dict[str, int]) -> str:
@@ -75,7 +82,7 @@ def _rest(mask: Tensor, allowed: Tensor, of_layers: list[int], limit: int) -> li
     used = int(mask.sum(dim=1) @ torch.tensor(of_layers))
     if limit - used < min(of_layers):
         return []
-    why = "none of the others fits" if (allowed & ~mask).any() else "no other component is above noise"
+    why = "none of the others fits" if (allowed & ~mask).any() else "no other component has a share above 0"
     return [f"{used:,} of the budget's {limit:,} LoRA parameters are used: {why}"]
 
 

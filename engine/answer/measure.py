@@ -164,13 +164,14 @@ def within(
 ) -> Tensor:
     """The components that a rule takes for an average rank of `budget` (None: without a limit). Boolean [layers, k].
 
-    Rule shares takes the largest shares per parameter, only those above noise. Rule size takes the largest squared
-    singular values per parameter (PARA takes the largest singular values, whatever a component costs).
+    Rule shares takes the largest shares per parameter that are above 0: within a budget, the best guess counts, even
+    one that noise may have raised. Without a limit it takes only those above noise. Rule size takes the largest
+    squared singular values per parameter (PARA takes the largest singular values, whatever a component costs).
     """
     parameters = None if budget is None else parameters_of(budget, sizes)
     if rule == "size":
         return kept_within(singular_values.square(), sizes, parameters)
-    return kept_within(share, sizes, parameters, above_noise(share, error))
+    return kept_within(share, sizes, parameters, above_noise(share, error) if budget is None else share > 0)
 
 
 def _point(at: float, judged: Judged, whole: Judged, alone: Judged, parameters: int | None = None) -> CurvePoint:

@@ -104,8 +104,8 @@ class RankRecord:
 def chosen_components(layer: LayerRank, record: RankRecord) -> list[int]:
     """The indices of the singular components that one layer keeps at its rank.
 
-    The rule `shares` keeps the components of the largest share above noise, and then the first ones if these are too
-    few. Every other rule keeps the first ones, as the rank curve does. Raises UserError for a rank above k.
+    The rule `shares` keeps the components of the largest share above 0 (without a budget: above noise), and then the
+    first ones if these are too few. Every other rule keeps the first ones, as the rank curve does. Raises UserError for a rank above k.
     """
     if layer.rank > record.k:
         raise UserError(
@@ -115,7 +115,7 @@ def chosen_components(layer: LayerRank, record: RankRecord) -> list[int]:
     order = list(range(record.k))
     if record.rule == "shares" and len(layer.share) == record.k:
         share, error = np.array(layer.share), np.array(layer.share_standard_error)
-        seen = above_noise(share, error).tolist()
+        seen = (above_noise(share, error) if record.budget is None else share > 0).tolist()
         order.sort(key=lambda j: (not seen[j], -layer.share[j] if seen[j] else j))
     return sorted(order[: layer.rank])
 

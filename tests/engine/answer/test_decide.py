@@ -45,7 +45,7 @@ def test_the_threshold_looks_at_alpha_alone() -> None:
 
 
 def test_shares_are_taken_by_worth_per_parameter_within_the_budget() -> None:
-    # Per parameter: a 0.01, 0.005; c 0.005; b 0.003, 0.002; a third component, or a negative share, is noise.
+    # Per parameter: a 0.01, 0.005, 0.0001; c 0.005, 0.00025; b 0.003, 0.002. Other shares are not above 0.
     assert ranks_of(AnswerConfig(rule="shares", budget=0.5)) == [2, 1, 0]  # 30 parameters
     assert ranks_of(AnswerConfig(rule="shares", budget=1.0)) == [2, 0, 1]  # 60: a, a, c
     found = decided(record_of(), AnswerConfig(rule="shares", budget=2.0), SIZES)
@@ -54,8 +54,9 @@ def test_shares_are_taken_by_worth_per_parameter_within_the_budget() -> None:
     assert not found.note  # all of the budget
     assert all(layer.decided is None for layer in found.layers)
     with_rest = decided(record_of(), AnswerConfig(rule="shares", budget=3.0), SIZES)
-    told = "of the budget's 180 LoRA parameters are used: no other component is above noise"
-    assert str(with_rest.note) == f"120 {told}"
+    told = "of the budget's 180 LoRA parameters are used: no other component has a share above 0"
+    assert [layer.rank for layer in with_rest.layers] == [3, 2, 2], "the third of a is not above noise, but above 0"
+    assert str(with_rest.note) == f"130 {told}"
 
 
 def test_a_rest_of_the_budget_that_none_of_the_others_fits_is_told_as_that() -> None:
@@ -79,15 +80,19 @@ def test_the_sizes_are_found_by_name_in_a_record_of_another_order() -> None:
 def test_where_no_component_can_be_taken_every_layer_has_rank_1_and_no_budget_is_claimed() -> None:
     record = record_of()
     silent = dataclasses.replace(
-        record, layers=tuple(dataclasses.replace(x, share_standard_error=(1.0,) * 3) for x in record.layers)
+        record, layers=tuple(dataclasses.replace(x, share=(0.0, -0.1, 0.0)) for x in record.layers)
     )
     found = decided(silent, AnswerConfig(rule="shares", budget=0.5), SIZES)
     assert [layer.rank for layer in found.layers] == [1, 1, 1]
     assert (found.budget, found.lora_parameters) == (None, 60)
     more = "every layer has rank 1 (60 LoRA parameters, more than the budget's 30)"
-    assert found.note == f"no component has a share above noise: {more}"
+    assert found.note == f"no component has a share above 0: {more}"
     found = decided(silent, AnswerConfig(rule="shares", budget=2.0), SIZES)
-    assert found.note == "no component has a share above noise: every layer has rank 1"
+    assert found.note == "no component has a share above 0: every layer has rank 1"
+    nothing = evidence_of(budget_curve=(point(2.0, 0.15),), rank_curve=(point(1, 0.05), point(3, 0.0, 0.0)))
+    noisy = tuple(dataclasses.replace(x, share_standard_error=(1.0,) * 3) for x in record.layers)
+    found = decided(dataclasses.replace(record, layers=noisy, evidence=nothing), AnswerConfig(rule="shares"), SIZES)
+    assert str(found.note).endswith("no component has a share above noise: every layer has rank 1"), "without a limit"
     only_c = dataclasses.replace(record, layers=(*silent.layers[:2], record.layers[2]))
     found = decided(only_c, AnswerConfig(rule="shares", budget=0.5), SIZES)  # 30 parameters
     assert found.note == f"no component fits into the budget: {more}"
@@ -230,8 +235,8 @@ def test_where_lora_has_learned_nothing_rule_size_gives_rank_1_too() -> None:
 
 
 def test_a_rest_that_holds_exactly_one_more_component_is_told() -> None:
-    found = decided(record_of(), AnswerConfig(rule="shares", budget=130 / 60), SIZES)
-    assert found.note == "120 of the budget's 130 LoRA parameters are used: no other component is above noise"
+    found = decided(record_of(), AnswerConfig(rule="shares", budget=140 / 60), SIZES)
+    assert found.note == "130 of the budget's 140 LoRA parameters are used: no other component has a share above 0"
 
 
 def test_the_worth_of_a_component_is_per_parameter() -> None:
