@@ -105,7 +105,8 @@ def chosen_components(layer: LayerRank, record: RankRecord) -> list[int]:
     """The indices of the singular components that one layer keeps at its rank.
 
     The rule `shares` keeps the components of the largest share above 0 (without a budget: above noise), and then the
-    first ones if these are too few. Every other rule keeps the first ones, as the rank curve does. Raises UserError for a rank above k.
+    first ones if these are too few. Every other rule keeps the first ones, as the rank curve does. Raises UserError
+    for a rank above k.
     """
     if layer.rank > record.k:
         raise UserError(
