@@ -8,28 +8,22 @@ from bokeh.plotting import figure
 
 from configs.files import to_yaml
 from configs.schema import RunConfig
-from engine import ranks
-from engine.answer.trust import trust_of_run
 from engine.disk.files import write_text
 from engine.ranks import RankRecord
 from engine.ranks.grid import NOT_DECIDED
 from engine.ranks.picture import save_picture
 from engine.report import charts, figures
-from engine.report.answer import Answer, answer_of
+from engine.report.answer import Answer
 from engine.report.answer_charts import answer_charts
 from engine.report.answer_figures import draw_answer
-from engine.report.controls import Controls, controls_of
-from engine.report.curves import SearchCurves, curves_of, page_data
+from engine.report.controls import controls_of
+from engine.report.curves import SearchCurves, page_data
 from engine.report.edits import edit_words, edited_from
+from engine.report.files import RunFiles, files_of
 from engine.report.page import inline_image, render
-from engine.report.verdict import draw_verdict, verdict_chart, verdict_of
-from engine.run.contents import parameters_per_rank, read_result, read_samples, read_searched
+from engine.report.verdict import draw_verdict, verdict_chart
+from engine.run.contents import read_samples
 from engine.run.folder import RunFolder
-from engine.search import trajectory
-from engine.tracking.metrics_file import MetricsFile
-
-RESULT_KEYS = ("split", "metrics", "method", "lora_parameters", "trainable_parameters", "peak_memory_mib")
-"""The keys of metrics.json that the page of a finished run needs."""
 
 _STOPPED = {
     "steps used up": "The search ended because it had taken all of its steps (search.steps).",
@@ -56,59 +50,65 @@ def write_report(config: RunConfig, folder: RunFolder, beside: Beside | None = N
     """Writes figures/*.png and report.html; returns the paths of the figures by name.
 
     The page has no sections for stages that have not run yet."""
-    sizes, verdict = parameters_per_rank(folder), verdict_of(folder)
-    record = ranks.counted(ranks.load(folder.ranks), sizes) if folder.ranks.exists() else None
-    trust = trust_of_run(record, folder)
-    result = read_result(folder.metrics, *RESULT_KEYS)
-    search = read_searched(folder.search_summary)
-    metrics = MetricsFile(folder.search_metrics).read() if record else []
-    curves, per_rank = searched(record, folder), sum(sizes.values())
-    answer = answer_of(record, per_rank)
-    pictures = draw(record, curves, metrics, folder) | draw_answer(answer, folder.figures)
-    retrained = MetricsFile(folder.retrain_metrics).read()
-    pictures |= draw_verdict(verdict, folder.figures) | draw_retraining(retrained, folder.figures)
-    # With --overwrite `folder` is a temporary folder: the controls lie beside the folder in which the run will be.
-    controls = controls_of(RunFolder.of(config).root, result, record, sizes)
-    made = run_charts(record, curves, metrics, answer) | verdict_chart(verdict) | retraining_chart(retrained)
+    files = files_of(folder)
+    pictures = (
+        draw(files.record, files.curves, files.search_metrics, folder)
+        | draw_answer(files.answer, folder.figures)
+        | draw_verdict(files.verdict, folder.figures)
+        | draw_retraining(files.retraining, folder.figures)
+    )
+    made = (
+        run_charts(files.record, files.curves, files.search_metrics, files.answer)
+        | verdict_chart(files.verdict)
+        | retraining_chart(files.retraining)
+        | (beside.charts if beside else {})
+    )
     page = render(
         "report.html.j2",
-        charts=made | (beside.charts if beside else {}),
-        data=page_data(curves) if curves else None,
-        name=config.name,
-        sentence=_sentence(config, record),
-        note=record.note if record else None,
-        facts=_facts(record, result),
-        samples=read_samples(folder.samples),
-        answer=answer,
-        verdict=verdict,
-        trust=trust.words() if trust else "",
-        # A ranks.json written by hand may hold the layers in another order than the search.
-        distances=dict(zip(curves.names, trust.distance, strict=False)) if curves and trust else {},
-        edits=edit_words(record, folder),
-        edited=edited_from(record, folder),
-        not_decided=NOT_DECIDED,
-        controls=_control_table(controls) if controls else None,
+        charts=made,
         study=beside,
-        costs=_costs(result, search),
-        stopped=_STOPPED.get(search.get("stopped", ""), ""),
-        passes=search.get("passes", {}),
-        versions=result.get("versions", {}),
-        layer_names=curves.names if curves else [],
-        by_threshold=curves is not None and curves.bounds is not None,
-        layers=record.layers if record else (),
+        name=config.name,
+        sentence=_sentence(config, files.record),
+        controls=_control_table(config, files),
         config=folder.config.read_text(encoding="utf-8") if folder.config.exists() else to_yaml(config),
         images={name: inline_image(path) for name, path in pictures.items()},
+        **_of_search(files, folder),
+        **_of_result(files, folder),
     )
     write_text(folder.report, page)
     return pictures
 
 
-def searched(record: RankRecord | None, folder: RunFolder) -> SearchCurves | None:
-    """The curves of the run's search; None if the run has no search."""
-    if record is None or not folder.trajectory.exists():
-        return None
-    constraint: Any = record.constraint if record.rule == "threshold" else None
-    return curves_of(trajectory.read(folder.trajectory), constraint)
+def _of_search(files: RunFiles, folder: RunFolder) -> dict[str, Any]:
+    """The values of the page's template that tell of the search and of the ranks."""
+    record, curves, trust = files.record, files.curves, files.trust
+    return {
+        "data": page_data(curves) if curves else None,
+        "note": record.note if record else None,
+        "answer": files.answer,
+        "trust": trust.words() if trust else "",
+        # A ranks.json written by hand may hold the layers in another order than the search.
+        "distances": dict(zip(curves.names, trust.distance, strict=False)) if curves and trust else {},
+        "edits": edit_words(record, folder),
+        "edited": edited_from(record, folder),
+        "not_decided": NOT_DECIDED,
+        "stopped": _STOPPED.get(files.search.get("stopped", ""), ""),
+        "passes": files.search.get("passes", {}),
+        "layer_names": curves.names if curves else [],
+        "by_threshold": curves is not None and curves.bounds is not None,
+        "layers": record.layers if record else (),
+    }
+
+
+def _of_result(files: RunFiles, folder: RunFolder) -> dict[str, Any]:
+    """The values of the page's template that tell of the retraining, its cost and the verdict."""
+    return {
+        "facts": _facts(files.record, files.result),
+        "samples": read_samples(folder.samples),
+        "verdict": files.verdict,
+        "costs": _costs(files.result, files.search),
+        "versions": files.result.get("versions", {}),
+    }
 
 
 def run_charts(
@@ -210,8 +210,13 @@ def _facts(record: RankRecord | None, result: dict[str, Any]) -> list[tuple[str,
     return facts
 
 
-def _control_table(controls: Controls) -> dict[str, Any]:
-    """The columns, rows, commands and note that the page shows about the controls."""
+def _control_table(config: RunConfig, files: RunFiles) -> dict[str, Any] | None:
+    """The columns, rows, commands and note that the page shows about the controls; None if there is nothing to
+    compare."""
+    # With --overwrite the files lie in a temporary folder: the controls lie beside the run's own folder.
+    controls = controls_of(RunFolder.of(config).root, files.result, files.record, files.sizes)
+    if not controls:
+        return None
     rows = [
         [
             x.what,

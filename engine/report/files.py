@@ -1,0 +1,62 @@
+"""What the files of a run's folder hold, as the report shows it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from engine import ranks
+from engine.answer.trust import Trust, trust_of_run
+from engine.ranks import RankRecord
+from engine.report.answer import Answer, answer_of
+from engine.report.curves import SearchCurves, curves_of
+from engine.report.verdict import VerdictShown, verdict_of
+from engine.run.contents import parameters_per_rank, read_result, read_searched
+from engine.run.folder import RunFolder
+from engine.search import trajectory
+from engine.tracking.metrics_file import MetricsFile
+
+RESULT_KEYS = ("split", "metrics", "method", "lora_parameters", "trainable_parameters", "peak_memory_mib")
+"""The keys of metrics.json that the page of a finished run needs."""
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """`record`: ranks.json. `sizes`: layer -> LoRA parameters of one component. `curves`: alpha over the search.
+    `search_metrics`, `retraining`: the logged points. `search`, `result`: search/summary.json and metrics.json. What
+    belongs to a stage that has not run is None or empty."""
+
+    record: RankRecord | None
+    sizes: dict[str, int]
+    curves: SearchCurves | None
+    search_metrics: list[dict[str, Any]]
+    retraining: list[dict[str, Any]]
+    answer: Answer | None
+    trust: Trust | None
+    search: dict[str, Any]
+    result: dict[str, Any]
+    verdict: VerdictShown | None
+
+
+def files_of(folder: RunFolder) -> RunFiles:
+    """Reads the folder. Raises UserError that names a damaged file."""
+    sizes = parameters_per_rank(folder)
+    record = ranks.counted(ranks.load(folder.ranks), sizes) if folder.ranks.exists() else None
+    return RunFiles(
+        record=record,
+        sizes=sizes,
+        curves=_searched(record, folder),
+        search_metrics=MetricsFile(folder.search_metrics).read() if record else [],
+        retraining=MetricsFile(folder.retrain_metrics).read(),
+        answer=answer_of(record, sum(sizes.values())),
+        trust=trust_of_run(record, folder),
+        search=read_searched(folder.search_summary),
+        result=read_result(folder.metrics, *RESULT_KEYS),
+        verdict=verdict_of(folder),
+    )
+
+
+def _searched(record: RankRecord | None, folder: RunFolder) -> SearchCurves | None:
+    """The curves of the run's search; None if the run has no search."""
+    if record is None or not folder.trajectory.exists():
+        return None
+    constraint: Any = record.constraint if record.rule == "threshold" else None
+    return curves_of(trajectory.read(folder.trajectory), constraint)
