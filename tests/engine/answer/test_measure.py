@@ -12,7 +12,7 @@ from engine.answer.curve import crossed
 from engine.answer.cuts import Cuts, Searched
 from engine.answer.heads import Heads
 from engine.answer.likelihood import TEMPERATURES
-from engine.answer.measure import measure, passes, ranks_of_curve
+from engine.answer.measure import measure, passes, ranks_of_curve, within
 from engine.answer.sample import WITH_GRADIENT, Sample
 from engine.answer.shares import Shares
 from engine.ranks.evidence import Evidence
@@ -128,6 +128,16 @@ def test_a_budget_is_measured_with_the_head_that_suits_it_best(random_components
     assert all(
         one.loss < other.loss - 0.1 for one, other in zip(evidence.budget_curve, without.budget_curve, strict=True)
     )
+
+
+def test_noise_decides_only_where_no_budget_does() -> None:
+    """A sure small share went before a larger unsure one: on SST-2 such cuts kept 74 instead of 90 %."""
+    share = torch.tensor([[0.3, 0.1], [0.2, -0.1]])
+    error = torch.tensor([[0.2, 0.01], [0.01, 0.01]])
+    arguments = ("shares", share, error, torch.zeros(2, 2), [10, 10])
+    assert within(*arguments, 0.5).tolist() == [[True, False], [False, False]]
+    assert within(*arguments, 2.0).tolist() == [[True, True], [True, False]]
+    assert within(*arguments, None).tolist() == [[False, True], [True, False]]
 
 
 def test_the_ranks_of_the_curve_double_up_to_k() -> None:

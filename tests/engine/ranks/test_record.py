@@ -68,6 +68,9 @@ def test_a_record_by_shares_says_its_budget_and_no_lambda(tmp_path: Path) -> Non
     assert ranks.load(tmp_path / "ranks.json") == record
     # The component of the largest share is the one that rank 1 stands for; by another rule it is the first.
     assert chosen_components(layer, record) == [1]
+    unsure = dataclasses.replace(layer, share_standard_error=(0.01, 1.0))
+    assert chosen_components(unsure, record) == [1], "within a budget the larger share counts"
+    assert chosen_components(unsure, dataclasses.replace(record, budget=None)) == [0], "without one only a sure share"
     assert chosen_components(layer, dataclasses.replace(record, rule="size")) == [0]
     with pytest.raises(UserError, match=r"encoder\.0\.query at rank 3, as the search has only 2 components"):
         chosen_components(dataclasses.replace(layer, rank=3), record)
