@@ -53,6 +53,8 @@ def measure(searched: Searched, sample: Sample, head: Tensor | None, config: Run
     temperature = shared_temperature(sample.likelihood, (off, by_rank[-1]), weights)
     shares, nodes, fall = shares_on(cuts, (off, by_rank[-1]), temperature, config.search.batch_size)
     gain, error = alone.above(whole)
+    budgets = _budget_curve(cuts, shares, config)
+    best = min([*judged, *(at for _, _, at in budgets)], key=lambda at: at.loss)
     evidence = Evidence(
         rows=len(sample.rows),
         sources=sample.source_count,
@@ -65,9 +67,9 @@ def measure(searched: Searched, sample: Sample, head: Tensor | None, config: Run
         fall=fall,
         nodes=nodes,
         temperature=temperature,
-        rank_curve=tuple(_point(rank, at, whole, alone) for rank, at in zip(ranks, judged, strict=True)),
+        rank_curve=tuple(_point(rank, at, (best, whole, alone)) for rank, at in zip(ranks, judged, strict=True)),
         budget_rule=_budget_rule(config),
-        budget_curve=tuple(_budget_curve(cuts, shares, whole, alone, config)),
+        budget_curve=tuple(_point(budget, at, (best, whole, alone), count) for budget, count, at in budgets),
         allowed_gap=allowed_gap(sample.compute),
     )
     return evidence, shares
@@ -113,8 +115,11 @@ def _budgets(config: RunConfig) -> list[float]:
     return sorted({budget for budget in config.answer.curve_budgets if budget <= config.lora.k})
 
 
-def _budget_curve(cuts: Cuts, shares: Shares, whole: Judged, alone: Judged, config: RunConfig) -> list[CurvePoint]:
-    """The budget curve: each half of the rows measures the components that the other half's shares chose."""
+def _budget_curve(cuts: Cuts, shares: Shares, config: RunConfig) -> list[tuple[float, int, Judged]]:
+    """The budget curve: each budget, the LoRA parameters that its components take, and the losses of the rows.
+
+    Each half of the rows measures the components that the other half's shares chose; all rows choose those that are
+    counted."""
     rule, points, searched, sample = _budget_rule(config), [], cuts.searched, cuts.sample
     budgets = [b for b in _budgets(config) if parameters_of(b, searched.sizes) >= min(searched.sizes)]
     heads = HEADS if searched.heads.weights else HEADS[:1]
@@ -129,7 +134,7 @@ def _budget_curve(cuts: Cuts, shares: Shares, whole: Judged, alone: Judged, conf
     chosen = zip(_by_half(cuts, taken(first), True, heads), _by_half(cuts, taken(second), False, heads), strict=True)
     for budget, statistics, mask in zip(budgets, chosen, taken(shares), strict=True):
         parameters = int(mask.sum(dim=1) @ torch.tensor(searched.sizes))
-        points.append(_point(budget, _judged(sample, statistics, cuts.weights), whole, alone, parameters))
+        points.append((budget, parameters, _judged(sample, statistics, cuts.weights)))
     return points
 
 
@@ -174,6 +179,10 @@ def within(
     return kept_within(share, sizes, parameters, above_noise(share, error) if budget is None else share > 0)
 
 
-def _point(at: float, judged: Judged, whole: Judged, alone: Judged, parameters: int | None = None) -> CurvePoint:
-    (_, error), (part, part_error) = judged.above(whole), kept(judged, whole, alone)
+def _point(
+    at: float, judged: Judged, beside: tuple[Judged, Judged, Judged], parameters: int | None = None
+) -> CurvePoint:
+    """A point of a curve. `beside`: the best point of the curves, the searched model, and the head alone."""
+    best, whole, alone = beside
+    (_, error), (part, part_error) = judged.above(best), kept(judged, whole, alone)
     return CurvePoint(at, judged.loss, error, judged.temperature, part, part_error, parameters)

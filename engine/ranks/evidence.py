@@ -35,8 +35,8 @@ class CurvePoint:
     `at`: on the rank curve, the rank of every layer; on the budget curve, the budget as an average rank, within which
     a rule chooses the components. `loss`: in nats per label, with the logits divided by `temperature`, which was
     fitted for this point (in a regression, it is the variance of the error instead). `standard_error`: of the
-    difference between this loss and that of all components. `kept`: the part of the gain that remains. `parameters`:
-    of LoRA; None on the rank curve.
+    difference between this loss and the lowest on the two curves. `kept`: the part of the gain that remains.
+    `parameters`: of LoRA; None on the rank curve.
     """
 
     at: float
@@ -93,6 +93,12 @@ class Evidence:
         return all(math.isfinite(value) for value in numbers if isinstance(value, float))
 
     @property
+    def best_loss(self) -> float:
+        """The lowest loss on the two curves. It is below `loss` if the searched model is over-fitted: some of its cuts
+        then do better on D_val."""
+        return min(point.loss for point in (*self.rank_curve, *self.budget_curve))
+
+    @property
     def few(self) -> str:
         """Says that the rows are too few for a sure answer; "" if there were enough."""
         return too_few(self.rows, self.sources)
@@ -105,19 +111,25 @@ class Evidence:
     def sufficient_rank(self, tolerance: float) -> int | None:
         """The smallest rank that is enough if every layer has it; None if no rank is, or if LoRA has learned nothing.
 
-        Ranks are tested from k downwards until one is not enough.
+        Enough is what surely loses at most the part `tolerance` of what the best point of the two curves gains. Ranks
+        are tested from the best one of their curve downwards, until one is not enough.
         """
         found = self._smallest_enough(self.rank_curve, tolerance)
         return None if found is None else int(found.at)
 
     def sufficient_budget(self, tolerance: float) -> CurvePoint | None:
-        """The smallest budget on the curve that is enough, tested from the largest downwards; None if none is."""
+        """The smallest budget that is enough, tested from the best one of the curve downwards; None if none is."""
         return self._smallest_enough(self.budget_curve, tolerance)
 
     def _smallest_enough(self, points: Sequence[CurvePoint], tolerance: float) -> CurvePoint | None:
-        found = None
-        for point in sorted(points, key=lambda point: -point.at) if self.learned else ():
-            if point.loss - self.loss + ONE_SIDED * point.standard_error > tolerance * self.gain:
+        if not self.learned or not points:
+            return None
+        found, best = None, min(points, key=lambda point: (point.loss, -point.at))
+        allowed = tolerance * (self.gain + self.loss - self.best_loss)
+        for point in sorted(points, key=lambda point: -point.at):
+            if point.at > best.at:
+                continue
+            if point.loss - self.best_loss + ONE_SIDED * point.standard_error > allowed:
                 break
             found = point
         return found

@@ -77,7 +77,9 @@ def test_rows_of_one_source_are_one_draw_so_that_repeating_every_row_changes_no_
 def test_the_whole_model_is_the_last_point_and_keeps_all() -> None:
     evidence, _ = answer_of(needed=(0,), seed=3)
     *_, whole = evidence.rank_curve
-    assert (whole.at, whole.kept, whole.standard_error) == (4, 1.0, 0.0)
+    assert (whole.at, whole.kept, whole.kept_standard_error) == (4, 1.0, 0.0)
+    points = (*evidence.rank_curve, *evidence.budget_curve)
+    assert next(point.standard_error for point in points if point.loss == evidence.best_loss) == 0.0
     assert whole.loss == evidence.loss
     assert [point.at for point in evidence.budget_curve] == [0.25, 0.5, 1.0, 2.0]
     assert all(0.0 <= point.kept_standard_error < 1.0 for point in evidence.rank_curve)
@@ -124,7 +126,8 @@ def test_a_budget_is_measured_with_the_head_that_suits_it_best(random_components
     head = sample.statistics(found.model)[0][0]
     without, _ = measure(found, sample, head, CONFIG)
     evidence, _ = measure(replace(found, heads=heads), sample, head, CONFIG)
-    assert evidence.rank_curve == without.rank_curve, "ranks are measured with the searched head"
+    of_ranks = [[(point.at, point.loss) for point in one.rank_curve] for one in (evidence, without)]
+    assert of_ranks[0] == of_ranks[1], "ranks are measured with the searched head"
     assert all(
         one.loss < other.loss - 0.1 for one, other in zip(evidence.budget_curve, without.budget_curve, strict=True)
     )
