@@ -98,6 +98,15 @@ class Evidence:
         then do better on D_val."""
         return min(point.loss for point in (*self.rank_curve, *self.budget_curve))
 
+    def enough(self, tolerance: float) -> float:
+        """The part of the gain that a rank or a budget must keep to be enough: all but `tolerance` of what the best
+        point gains. Above 1 if the searched model is over-fitted; NaN if LoRA gains nothing."""
+        return (1 - tolerance) * self._best_gain / self.gain if self.gain > 0 else math.nan
+
+    @property
+    def _best_gain(self) -> float:
+        return self.gain + self.loss - self.best_loss
+
     @property
     def few(self) -> str:
         """Says that the rows are too few for a sure answer; "" if there were enough."""
@@ -125,7 +134,7 @@ class Evidence:
         if not self.learned or not points:
             return None
         found, best = None, min(points, key=lambda point: (point.loss, -point.at))
-        allowed = tolerance * (self.gain + self.loss - self.best_loss)
+        allowed = tolerance * self._best_gain
         for point in sorted(points, key=lambda point: -point.at):
             if point.at > best.at:
                 continue

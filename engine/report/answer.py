@@ -23,7 +23,8 @@ class Answer:
     `unit`, and `seen` (whether the share is above noise); empty if no shares were measured. `curve`: label -> a row
     for each cut, with `at` (average rank), `parameters`, and in percent of the gain `kept`, `low` and `high`; empty if
     LoRA learned nothing or its parameters are not known. `per_rank`: LoRA parameters of rank 1 in every layer, 0 if
-    not known. `parameters`: those of the recorded ranks. `placed_by`: the rule that chose the components on the curve
+    not known. `wanted`: percent of the gain that a rank must keep to be enough; above 100 if some cuts keep more than
+    that. `parameters`: those of the recorded ranks. `placed_by`: the rule that chose the components on the curve
     of budgets. `tables`: "shares" and "curve" as tables.
     """
 
@@ -35,7 +36,7 @@ class Answer:
     unit: str
     curve: dict[str, pd.DataFrame]
     per_rank: int
-    tolerance: float
+    wanted: float
     parameters: int | None
     placed_by: str
     tables: dict[str, Table]
@@ -44,11 +45,6 @@ class Answer:
     def by_budget(self) -> bool:
         """Whether the curve of budgets is drawn beside that of ranks."""
         return len(self.curve) > 1
-
-    @property
-    def wanted(self) -> float:
-        """Percent of the gain that a rank must keep to be enough."""
-        return 100 * (1 - self.tolerance)
 
 
 def answer_of(record: RankRecord | None, per_rank: int) -> Answer | None:
@@ -67,7 +63,8 @@ def answer_of(record: RankRecord | None, per_rank: int) -> Answer | None:
     tables = {"curve": _curve_table(record, per_rank, placed)} | ({"shares": _share_table(shares, unit)})
     return Answer(
         conclusion(record), gain_words(evidence), overfitting_words(evidence), parts_words(evidence), shares, unit,
-        {k: v for k, v in curve.items() if len(v)}, per_rank, record.tolerance, record.lora_parameters,
+        {k: v for k, v in curve.items() if len(v)}, per_rank, round(100 * evidence.enough(record.tolerance), 1),
+        record.lora_parameters,
         evidence.budget_rule, tables,
     )  # fmt: skip
 

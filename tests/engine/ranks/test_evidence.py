@@ -28,6 +28,8 @@ def test_over_fitted_cuts_are_compared_with_the_best_of_them() -> None:
     budgets = (point(0.25, -0.02), point(1.0, -0.045), point(2.0, -0.04))
     found = evidence_of(rank_curve=ranks, budget_curve=budgets)
     assert found.best_loss == ranks[1].loss
+    assert found.enough(0.05) == pytest.approx(0.95 * 1.25)
+    assert evidence_of().enough(0.05) == pytest.approx(0.95)
     assert found.sufficient_rank(0.05) == 2, "0.05 x 0.25 nats are allowed, and rank 1 loses 0.04 of them"
     budget = found.sufficient_budget(0.05)
     assert budget is not None
