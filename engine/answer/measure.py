@@ -54,7 +54,7 @@ def measure(searched: Searched, sample: Sample, head: Tensor | None, config: Run
     shares, nodes, fall = shares_on(cuts, (off, by_rank[-1]), temperature, config.search.batch_size)
     gain, error = alone.above(whole)
     budgets = _budget_curve(cuts, shares, config)
-    best = min([*judged, *(at for _, _, at in budgets)], key=lambda at: at.loss)
+    best = min(judged, key=lambda at: at.loss)
     evidence = Evidence(
         rows=len(sample.rows),
         sources=sample.source_count,
@@ -182,7 +182,7 @@ def within(
 def _point(
     at: float, judged: Judged, beside: tuple[Judged, Judged, Judged], parameters: int | None = None
 ) -> CurvePoint:
-    """A point of a curve. `beside`: the best point of the curves, the searched model, and the head alone."""
+    """A point of a curve. `beside`: the best point of the rank curve, the searched model, and the head alone."""
     best, whole, alone = beside
     (_, error), (part, part_error) = judged.above(best), kept(judged, whole, alone)
     return CurvePoint(at, judged.loss, error, judged.temperature, part, part_error, parameters)

@@ -35,7 +35,7 @@ class CurvePoint:
     `at`: on the rank curve, the rank of every layer; on the budget curve, the budget as an average rank, within which
     a rule chooses the components. `loss`: in nats per label, with the logits divided by `temperature`, which was
     fitted for this point (in a regression, it is the variance of the error instead). `standard_error`: of the
-    difference between this loss and the lowest on the two curves. `kept`: the part of the gain that remains.
+    difference between this loss and the lowest on the rank curve. `kept`: the part of the gain that remains.
     `parameters`: of LoRA; None on the rank curve.
     """
 
@@ -94,13 +94,13 @@ class Evidence:
 
     @property
     def best_loss(self) -> float:
-        """The lowest loss on the two curves. It is below `loss` if the searched model is over-fitted: some of its cuts
-        then do better on D_val."""
-        return min(point.loss for point in (*self.rank_curve, *self.budget_curve))
+        """The lowest loss on the rank curve. It is below `loss` if the searched model is over-fitted: cut to some lower
+        rank, it then does better on D_val."""
+        return min(point.loss for point in self.rank_curve)
 
     def enough(self, tolerance: float) -> float:
         """The part of the gain that a rank or a budget must keep to be enough: all but `tolerance` of what the best
-        point gains. Above 1 if the searched model is over-fitted; NaN if LoRA gains nothing."""
+        rank gains. Above 1 if the searched model is over-fitted; NaN if LoRA gains nothing."""
         return (1 - tolerance) * self._best_gain / self.gain if self.gain > 0 else math.nan
 
     @property
@@ -120,8 +120,8 @@ class Evidence:
     def sufficient_rank(self, tolerance: float) -> int | None:
         """The smallest rank that is enough if every layer has it; None if no rank is, or if LoRA has learned nothing.
 
-        Enough is what surely loses at most the part `tolerance` of what the best point of the two curves gains. Ranks
-        are tested from the best one of their curve downwards, until one is not enough.
+        Enough is what surely loses at most the part `tolerance` of what the best rank gains. Ranks are tested from the
+        best one downwards, until one is not enough.
         """
         found = self._smallest_enough(self.rank_curve, tolerance)
         return None if found is None else int(found.at)

@@ -95,6 +95,6 @@ def test_a_lower_rank_that_does_better_is_explained(lost: float, error: float, s
     record = dataclasses.replace(RECORD, evidence=evidence_of(rank_curve=(point(1, lost, error), point(8, 0.0, 0.0))))
     assert any("the searched model is over-fitted" in line for line in curve_lines(record)) == surely
     assert conclusion(record).endswith(", though the searched model is over-fitted") == surely
-    assert ("5 % of what the best cut gains, though" in conclusion(record)) == surely
+    assert ("5 % of what the best rank gains, though" in conclusion(record)) == surely
     few = dataclasses.replace(record, evidence=dataclasses.replace(record.evidence or evidence_of(), sources=90))
     assert conclusion(few).endswith(", and the searched model is over-fitted") == surely
