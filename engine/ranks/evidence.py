@@ -94,7 +94,7 @@ class Evidence:
 
     @property
     def best_loss(self) -> float:
-        """The lowest loss on the rank curve. It is below `loss` if the searched model is over-fitted: cut to some lower
+        """The lowest loss on the rank curve. It is below `loss` if the searched model is over-fitted: cut to a lower
         rank, it then does better on D_val."""
         return min(point.loss for point in self.rank_curve)
 

@@ -23,7 +23,7 @@ def test_the_conclusion_names_the_rank_that_is_enough_and_what_it_may_lose() -> 
     assert conclusion(nothing).startswith(
         "LoRA has not learned anything that shows on D_val: its gain is 0.004 +- 0.010"
     )
-    unsure = dataclasses.replace(RECORD, evidence=evidence_of(rank_curve=(point(8, 0.05),)))
+    unsure = dataclasses.replace(RECORD, evidence=evidence_of(rank_curve=(point(8, 0.0, 0.02),)))
     assert conclusion(unsure) == "no rank on the curve is enough: each may lose more than 5 % of the gain"
     assert conclusion(RankRecord(8, LAYERS)) == ""
 
