@@ -21,8 +21,8 @@ class AnswerConfig:
     every layer. auto: the smallest of curve_budgets that is enough. One rank in every layer is taken instead if that
     is enough with fewer parameters, or if no budget is enough. If neither is enough, there is no limit."""
     tolerance: ranges.ShareFromZero = 0.05
-    """A rank or budget is enough if what it loses beside the best rank of the curve, plus 1.64 standard errors, is at
-    most this part of what the best rank gains on D_val."""
+    """A rank or budget is enough if what it loses on D_val beside the searched model, plus 1.64 standard errors, is at
+    most this part of what that model gains. An over-fitted model is first cut to the rank that suits it best."""
     rows: ranges.Judges = 1000
     """Rows of D_val, drawn by seed, on which the shares of the layers and the curve (what lower ranks keep of LoRA's
     gain) are measured. 0 measures nothing; it is allowed for rule threshold, and for size with a number as budget."""

@@ -13,7 +13,7 @@ from engine.answer.likelihood import Likelihood
 from engine.answer.sample import WITH_GRADIENT, Sample
 from engine.answer.shares import NODES, Shares, allowed_gap, complete, integrate
 from engine.ranks.budget import kept_within
-from engine.ranks.evidence import CurvePoint, Evidence
+from engine.ranks.evidence import CurvePoint, Evidence, reference_of
 from engine.ranks.rules import above_noise, parameters_of
 
 HEADS = (1.0, 0.5)
@@ -54,7 +54,8 @@ def measure(searched: Searched, sample: Sample, head: Tensor | None, config: Run
     shares, nodes, fall = shares_on(cuts, (off, by_rank[-1]), temperature, config.search.batch_size)
     gain, error = alone.above(whole)
     budgets = _budget_curve(cuts, shares, config)
-    best = min(judged, key=lambda at: at.loss)
+    parts = {rank: kept(at, whole, alone) for rank, at in zip(ranks, judged, strict=True)}
+    reference = judged[ranks.index(reference_of(parts))]
     evidence = Evidence(
         rows=len(sample.rows),
         sources=sample.source_count,
@@ -67,9 +68,9 @@ def measure(searched: Searched, sample: Sample, head: Tensor | None, config: Run
         fall=fall,
         nodes=nodes,
         temperature=temperature,
-        rank_curve=tuple(_point(rank, at, (best, whole, alone)) for rank, at in zip(ranks, judged, strict=True)),
+        rank_curve=tuple(_point(rank, at, (reference, whole, alone)) for rank, at in zip(ranks, judged, strict=True)),
         budget_rule=_budget_rule(config),
-        budget_curve=tuple(_point(budget, at, (best, whole, alone), count) for budget, count, at in budgets),
+        budget_curve=tuple(_point(budget, at, (reference, whole, alone), count) for budget, count, at in budgets),
         allowed_gap=allowed_gap(sample.compute),
     )
     return evidence, shares
@@ -182,7 +183,7 @@ def within(
 def _point(
     at: float, judged: Judged, beside: tuple[Judged, Judged, Judged], parameters: int | None = None
 ) -> CurvePoint:
-    """A point of a curve. `beside`: the best point of the rank curve, the searched model, and the head alone."""
-    best, whole, alone = beside
-    (_, error), (part, part_error) = judged.above(best), kept(judged, whole, alone)
+    """A point of a curve. `beside`: the reference of the rank curve, the searched model, and the head alone."""
+    reference, whole, alone = beside
+    (_, error), (part, part_error) = judged.above(reference), kept(judged, whole, alone)
     return CurvePoint(at, judged.loss, error, judged.temperature, part, part_error, parameters)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,7 @@ class CurvePoint:
     `at`: on the rank curve, the rank of every layer; on the budget curve, the budget as an average rank, within which
     a rule chooses the components. `loss`: in nats per label, with the logits divided by `temperature`, which was
     fitted for this point (in a regression, it is the variance of the error instead). `standard_error`: of the
-    difference between this loss and the lowest on the rank curve. `kept`: the part of the gain that remains.
+    difference between this loss and that of the reference (`reference_of`). `kept`: the part of the gain that remains.
     `parameters`: of LoRA; None on the rank curve.
     """
 
@@ -48,6 +48,16 @@ class CurvePoint:
     parameters: int | None = None
 
     __pydantic_config__ = _STRICT
+
+
+def reference_of(kept: Mapping[int, tuple[float, float]]) -> int:
+    """The rank beside which ranks and budgets are judged. `kept`: rank of the curve -> the part of the gain that it
+    keeps, and its standard error.
+
+    It is the largest rank, which is the whole searched model. If the searched model is over-fitted, so that it surely
+    does better on D_val when it is cut to a lower rank, it is the best of these."""
+    sure = [rank for rank, (part, error) in kept.items() if part - ONE_SIDED * error > 1]
+    return max(sure, key=lambda rank: kept[rank][0]) if sure else max(kept)
 
 
 @dataclass(frozen=True)
@@ -93,19 +103,24 @@ class Evidence:
         return all(math.isfinite(value) for value in numbers if isinstance(value, float))
 
     @property
-    def best_loss(self) -> float:
-        """The lowest loss on the rank curve. It is below `loss` if the searched model is over-fitted: cut to a lower
-        rank, it then does better on D_val."""
-        return min(point.loss for point in self.rank_curve)
-
-    def enough(self, tolerance: float) -> float:
-        """The part of the gain that a rank or a budget must keep to be enough: all but `tolerance` of what the best
-        rank gains. Above 1 if the searched model is over-fitted; NaN if LoRA gains nothing."""
-        return (1 - tolerance) * self._best_gain / self.gain if self.gain > 0 else math.nan
+    def reference(self) -> CurvePoint:
+        """The point of the rank curve beside which ranks and budgets are judged (`reference_of`)."""
+        by_rank = {int(point.at): point for point in self.rank_curve}
+        return by_rank[reference_of({rank: (p.kept, p.kept_standard_error) for rank, p in by_rank.items()})]
 
     @property
-    def _best_gain(self) -> float:
-        return self.gain + self.loss - self.best_loss
+    def overfitted(self) -> bool:
+        """Whether the searched model surely does better on D_val when every layer is cut to a lower rank."""
+        return self.learned and self.reference.at < max(point.at for point in self.rank_curve)
+
+    def enough(self, tolerance: float) -> float:
+        """The part of the gain that a rank or a budget must keep to be enough: all but `tolerance` of what the
+        reference gains. Above 1 if the searched model is over-fitted; NaN if LoRA gains nothing."""
+        return (1 - tolerance) * self._reference_gain / self.gain if self.gain > 0 else math.nan
+
+    @property
+    def _reference_gain(self) -> float:
+        return self.gain + self.loss - self.reference.loss
 
     @property
     def few(self) -> str:
@@ -120,25 +135,22 @@ class Evidence:
     def sufficient_rank(self, tolerance: float) -> int | None:
         """The smallest rank that is enough if every layer has it; None if no rank is, or if LoRA has learned nothing.
 
-        Enough is what surely loses at most the part `tolerance` of what the best rank gains. Ranks are tested from the
-        best one downwards, until one is not enough.
+        Enough is what surely loses at most the part `tolerance` of what the reference gains. Ranks are tested from the
+        reference downwards, until one is not enough.
         """
-        found = self._smallest_enough(self.rank_curve, tolerance)
+        below = [point for point in self.rank_curve if point.at <= self.reference.at]
+        found = self._smallest_enough(below, tolerance)
         return None if found is None else int(found.at)
 
     def sufficient_budget(self, tolerance: float) -> CurvePoint | None:
-        """The smallest budget that is enough, tested from the best one of the curve downwards; None if none is."""
+        """The smallest budget on the curve that is enough, tested from the largest downwards; None if none is."""
         return self._smallest_enough(self.budget_curve, tolerance)
 
     def _smallest_enough(self, points: Sequence[CurvePoint], tolerance: float) -> CurvePoint | None:
-        if not self.learned or not points:
-            return None
-        found, best = None, min(points, key=lambda point: (point.loss, -point.at))
-        allowed = tolerance * self._best_gain
-        for point in sorted(points, key=lambda point: -point.at):
-            if point.at > best.at:
-                continue
-            if point.loss - self.best_loss + ONE_SIDED * point.standard_error > allowed:
+        found = None
+        for point in sorted(points, key=lambda point: -point.at) if self.learned else ():
+            lost = point.loss - self.reference.loss + ONE_SIDED * point.standard_error
+            if lost > tolerance * self._reference_gain:
                 break
             found = point
         return found

@@ -78,7 +78,7 @@ def test_the_whole_model_is_the_last_point_and_keeps_all() -> None:
     evidence, _ = answer_of(needed=(0,), seed=3)
     *_, whole = evidence.rank_curve
     assert (whole.at, whole.kept, whole.kept_standard_error) == (4, 1.0, 0.0)
-    assert next(point.standard_error for point in evidence.rank_curve if point.loss == evidence.best_loss) == 0.0
+    assert evidence.reference.standard_error == 0.0
     assert whole.loss == evidence.loss
     assert [point.at for point in evidence.budget_curve] == [0.25, 0.5, 1.0, 2.0]
     assert all(0.0 <= point.kept_standard_error < 1.0 for point in evidence.rank_curve)
