@@ -47,6 +47,19 @@ def test_no_source_has_rows_in_both_halves_and_the_halves_are_as_equal_as_can_be
         assert len({bool(sample.first_half[row]) for row in batch}) == 1
 
 
+def test_the_halves_have_every_row_once_and_the_statistics_of_the_whole() -> None:
+    model, inputs, labels = planted(2, (0,), 41, seed=0)
+    sample = sample_of(inputs, labels)
+    whole, weights = sample.statistics(model)
+    for first in (True, False):
+        half = sample.half(first)
+        rows = torch.from_numpy(sample.first_half == first)
+        found, own = half.statistics(model)
+        assert torch.allclose(found[0], whole[0][rows], rtol=1e-5)
+        assert torch.equal(own, weights[rows])
+    assert len(sample.half(True).rows) + len(sample.half(False).rows) == 41
+
+
 def test_a_source_that_fits_into_a_batch_lies_in_one_batch() -> None:
     sizes = [3, 1, 4, 2, 5, 1, 2, 2] * 12
     rows = sum(sizes)
