@@ -3,6 +3,7 @@
 The training of the head alone, which a run also needs to measure LoRA's gain, is not timed.
 """
 
+import copy
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -63,22 +64,26 @@ def measure_answer(settings: AnswerSettings) -> tuple[dict[str, Any], list[Table
     values = {
         "model.name": settings.model, "lora.k": settings.k, "search.batch_size": settings.batch_size,
         "precision": settings.precision, "device": settings.device, "lora.target_modules": [settings.targets],
+        "search.learning_rate": 1e-3,
     }  # fmt: skip
     work = make_workload(values, settings.path, settings.rows)
     batches = work.batches(settings.steps + 2)
     half = settings.steps // 2
     plain = PlainStep(work, work.lora())
+    untrained = {name: weight.detach().clone() for name, weight in _whole(plain.model)}
     _seconds(work, plain, batches[:2])  # warm-up
     before = _seconds(work, plain, batches[2 : 2 + half])
     with Bar("answer", passes(work.config, head=True) * settings.rows) as bar:
-        spent = _answer(work, settings, bar)
+        # A copy, as gates would slow the steps that are timed afterwards.
+        spent, nodes = _answer(work, copy.deepcopy(plain.model), untrained, bar)
     after = _seconds(work, plain, batches[2 + half :])
     step = (before + after) / (len(batches) - 2)
-    numbers = {"seconds": spent, "lora_step_seconds": step, "lora_steps": spent / step, "target": TARGET}
+    numbers = {"seconds": spent, "lora_step_seconds": step, "lora_steps": spent / step, "target": TARGET,
+               "nodes": nodes}  # fmt: skip
     table = Table(title=f"Shares and curve on {settings.rows} rows")
-    for column in ("seconds", "a LoRA step", "LoRA steps", "target"):
+    for column in ("seconds", "a LoRA step", "LoRA steps", "target", "nodes"):
         table.add_column(column, justify="right")
-    table.add_row(f"{spent:.1f}", f"{step:.4f}", f"{spent / step:.0f}", f"{TARGET}")
+    table.add_row(f"{spent:.1f}", f"{step:.4f}", f"{spent / step:.0f}", f"{TARGET}", f"{nodes}")
     return numbers, [table]
 
 
@@ -90,19 +95,17 @@ def _seconds(work: Workload, step: PlainStep, batches: list[Batch]) -> float:
     return timed(run, work.compute.device)
 
 
-def _answer(work: Workload, settings: AnswerSettings, bar: Bar) -> float:
-    """Seconds that the answer takes, on a model whose LoRA is random and changes the outputs a little."""
-    model = work.lora().to(work.compute.device)
+def _whole(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
+    """Name and weight of all that is trained beside LoRA."""
+    return [(name, p) for name, p in model.named_parameters() if p.requires_grad and ".lora_" not in name]
+
+
+def _answer(work: Workload, model: Any, untrained: dict[str, torch.Tensor], bar: Bar) -> tuple[float, int]:
+    """Seconds that the answer takes on a trained model, and the nodes of its shares. The head alone is the one before
+    the training: `untrained`, name -> weight."""
     gates = Gates(model, work.config.lora.target_modules)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "lora_B" in name:
-                parameter.normal_(std=0.02)
     singular = to_singular_basis(gates, torch.ones(len(gates.names), gates.k))
-    trained = [p for name, p in model.named_parameters() if p.requires_grad and ".lora_" not in name]
-    # A head alone that is near the searched one, as three nodes are then enough for the integral.
-    heads = Heads(tuple((p, 0.9 * p.detach(), p.detach().clone()) for p in trained))
+    heads = Heads(tuple((p, untrained[name], p.detach().clone()) for name, p in _whole(model)))
     searched = Searched(model, gates, singular, list(gates.parameters_per_rank().values()), heads)
     done = 0
 
@@ -115,8 +118,8 @@ def _answer(work: Workload, settings: AnswerSettings, bar: Bar) -> float:
     sample = Sample(work.rows, work.collate, Categorical(), work.compute, StopRequest(), batch=batch)
     off = sample.statistics(model, [searched.cut(searched.all() & False, head=0.0)])[0][0]
     began = time.perf_counter()
-    measure(searched, replace(sample, advance=advance), off, work.config)
-    return time.perf_counter() - began
+    evidence, _ = measure(searched, replace(sample, advance=advance), off, work.config)
+    return time.perf_counter() - began, evidence.nodes
 
 
 if __name__ == "__main__":
