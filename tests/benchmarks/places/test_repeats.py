@@ -32,6 +32,19 @@ def test_the_spread_from_the_places_is_told_from_the_luck_of_the_seed(seeds: tup
     assert found.reliability == pytest.approx(truth**2 / (truth**2 + noise**2 / len(seeds)), abs=0.1)
 
 
+def test_allocations_with_one_seed_lower_the_reliability_of_the_means() -> None:
+    """It was that of the allocations with several seeds alone, though the means are of all."""
+    three = planted(SOME, noise=0.05, allocations=400, seeds=(1, 2, 3))
+    draws = three.table["draw"].unique()[: len(three.losses) // 2]
+    some = Allocations(three.table[(three.table["seed"] == 1) | three.table["draw"].isin(draws)], {})
+    whole, mixed = repeats(three), repeats(some)
+    assert whole is not None
+    assert mixed is not None
+    expected = mixed.correlation * 1.5 / (1 + 0.5 * mixed.correlation)  # 1 and 3 seeds: the noise of 1.5
+    assert mixed.reliability == pytest.approx(expected, abs=0.01)
+    assert mixed.reliability < whole.reliability - 0.05
+
+
 def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     exact = planted(SOME, allocations=40)
     hits = 0
