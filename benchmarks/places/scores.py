@@ -61,6 +61,8 @@ def refuse_other_rows(folders: Sequence[Path], settings: Mapping[str, Any]) -> N
 
 
 def _refuse(what: str, own: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Raises UserError if a search with these row keys (`own`) had other rows than trainings with these `settings`.
+    `what`: the option and the search, which begin the message."""
     ours = row_keys(settings)
     for key in own:
         # A search on a hub's benchmark does not record which split is evaluated.

@@ -146,8 +146,10 @@ def _budget(evidence: Evidence | None, settings: AnswerConfig) -> tuple[float | 
 
 
 def _same_rank(record: RankRecord, of_layers: list[int]) -> int | None:
-    """The rank that is enough if every layer has it, if no budget is enough, or if this takes fewer LoRA parameters
-    than the components within the smallest budget that is. None if it does not, or if no rank below k is enough.
+    """The rank that is enough in every layer, if budget auto should take it; else None.
+
+    It should if no budget is enough, or if this rank takes fewer LoRA parameters than the components within the
+    smallest budget that is enough. Rank k is never taken, as a larger rank may keep more.
 
     `of_layers`: LoRA parameters of one component of each layer."""
     evidence = record.evidence
