@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
-from peft import LoraConfig, PeftModel, TaskType
+from peft import LoraConfig, TaskType
 from torch import nn
 
 from configs.errors import UserError
@@ -23,9 +23,10 @@ from configs.schema_task import TaskConfig
 from engine import ranks
 from engine.answer.find import find_ranks
 from engine.api.learned import LearnedRanks
+from engine.api.words import named_as_in_scripts
 from engine.run.given import ScriptBench, dtype_of, same_random_numbers
 from engine.terminal.console import heard, log
-from problems.models.bare import Snapshot, stop_recomputing, take_adapters_off
+from problems.models.bare import Snapshot, bare_model, has_recomputable_blocks, stop_recomputing, take_adapters_off
 from problems.models.given import lora_settings, trained_whole
 from problems.tasks.given import (
     GivenKind,
@@ -58,13 +59,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of the search and of its answer; `answer` None: the default of `learn_ranks`."""
+    """The settings of the search and of its answer; `answer` None: the default of `learn_ranks`.
+
+    `recomputes`: whether to recompute activations (gradient checkpointing) even if the model does not do so now."""
 
     search: SearchConfig
     hypergradient: HypergradientConfig
     answer: AnswerConfig | None
     seed: int
     precision: Precision
+    recomputes: bool = False
 
 
 def learn(
@@ -75,12 +79,14 @@ def learn(
     Raises UserError for what the script must change.
     """
     refuse_other_types(model, source.collate, source.loss)
-    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    device = _one_device(base) if device is None else device
+    base = bare_model(model)
+    weights_on = _one_device(base)
+    device = weights_on if device is None else device
     # When the block ends, the stack is undone in reverse order: put_back undoes the search's changes to the bare
     # model, the temporary folder is deleted, and then the script's adapters, the random numbers and the log are
     # restored.
     with ExitStack() as stack:
+        stack.enter_context(named_as_in_scripts())
         stack.enter_context(heard())
         stack.enter_context(torch.inference_mode(False))  # the script may have switched gradients off
         stack.enter_context(torch.enable_grad())
@@ -88,7 +94,7 @@ def learn(
         stack.callback(Snapshot(base).restore)
         base.zero_grad()  # drops gradients of the script's own backward passes
         take_adapters_off(base)
-        recomputes = stop_recomputing(base)
+        recomputes = (stop_recomputing(base) or settings.recomputes) and has_recomputable_blocks(base)
         lora = lora_settings(lora_config, base)
         whole = trained_whole(base, lora_config, lora)
         rows, count = _rows_of(source, shifted=lora_config.task_type == TaskType.CAUSAL_LM)

@@ -4,6 +4,7 @@ from copy import deepcopy
 from typing import Any
 
 from peft import LoraConfig, PeftModel
+from peft.tuners.tuners_utils import check_target_module_exists
 
 from configs.errors import UserError
 from configs.schema import HypergradientConfig, SearchConfig
@@ -11,6 +12,7 @@ from configs.schema_answer import AnswerConfig
 from engine.api.learned import LearnedRanks
 from engine.api.learning import Collator, Precision, Settings, Source, learn
 from engine.run.given import same_random_numbers
+from problems.models.bare import bare_model
 from problems.tasks.given import with_columns_of
 
 _COUNTED = ("_metrics", "_total_train_tokens")
@@ -29,13 +31,15 @@ def learn_ranks_from_trainer(
     """Runs `learn_ranks` with the model, train rows, collator and loss of a transformers.Trainer or TRL's SFTTrainer.
 
     `lora_config` None: that of the trainer's PeftModel, whose adapter weights the search does not use. `search` None:
-    batch size, accumulation and learning rate are the trainer's. Seed, precision and device are always the trainer's.
+    batch size, accumulation and learning rate are the trainer's. Seed, precision and device are always the trainer's,
+    and the search uses gradient checkpointing if the trainer or its model does.
     `validation_dataset`: rows prepared like the train rows, for example those in `trainer.eval_dataset`.
     The search leaves the trainer as it found it. Raises UserError, one line, for what the caller must change.
     """
     args, model = trainer.args, trainer.model
     _refuse_other_trainers(trainer)
     lora_config = lora_config or _of_adapter(model)
+    _refuse_output_layer(trainer, lora_config)
     search = search or SearchConfig(
         batch_size=args.per_device_train_batch_size,
         gradient_accumulation=args.gradient_accumulation_steps,
@@ -48,7 +52,8 @@ def learn_ranks_from_trainer(
         validation = with_columns_of(train, validation_dataset)
         rows = Source(train, validation, collate, trainer.compute_loss, plain=_plain_loss(trainer))
         precision: Precision = "bf16" if args.bf16 else "auto" if args.fp16 else "fp32"
-        settings = Settings(search, hypergradient, answer, args.seed, precision)
+        # Trainer switches gradient checkpointing on in the model only when it trains.
+        settings = Settings(search, hypergradient, answer, args.seed, precision, bool(args.gradient_checkpointing))
         return learn(model, lora_config, rows, settings, args.device)
     finally:
         vars(trainer).update(kept)
@@ -85,9 +90,28 @@ def _refuse_other_trainers(trainer: Any) -> None:
             )
 
 
+def _refuse_output_layer(trainer: Any, lora_config: LoraConfig) -> None:
+    """Raises UserError for LoRA on the output layer in TRL's trainer, whose loss ignores it."""
+    if lora_config.target_modules is None or _library_of_loss(trainer) != "trl":  # None: PEFT's own, inside blocks
+        return
+    base = bare_model(trainer.model)
+    output = base.get_output_embeddings()
+    for name, module in base.named_modules():
+        if module is output and check_target_module_exists(lora_config, name):
+            raise UserError(
+                f"lora_config: target_modules: {name!r} is not allowed with TRL's trainer, which computes the loss "
+                f"from that layer's weight without its LoRA; allowed: the layers before it"
+            )
+
+
+def _library_of_loss(trainer: Any) -> str:
+    """The name of the library that has the trainer's `compute_loss`."""
+    return type(trainer).compute_loss.__module__.partition(".")[0]
+
+
 def _plain_loss(trainer: Any) -> bool:
     """Whether a trainer's loss is just the mean log loss of the labels."""
-    library = type(trainer).compute_loss.__module__.partition(".")[0]
+    library = _library_of_loss(trainer)
     own = trainer.label_smoother is not None or trainer.compute_loss_func is not None
     kind = getattr(trainer.args, "loss_type", "nll")
     return library in ("transformers", "trl") and not own and kind == "nll"

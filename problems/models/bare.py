@@ -4,11 +4,14 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 from transformers import PreTrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
+
+from configs.errors import UserError
 
 
 class Snapshot:
@@ -44,11 +47,24 @@ class Snapshot:
             tensor.copy_(value)
 
 
+def bare_model(model: nn.Module) -> Any:
+    """The model without the wrappers that torch.compile and PEFT put around it."""
+    model = getattr(model, "_orig_mod", model)
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    return getattr(base, "_orig_mod", base)
+
+
 def take_adapters_off(model: nn.Module) -> None:
     """Replaces PEFT's layers, and modules that an adapter trains whole, by the base model's own.
 
-    The adapter's weights do not change.
+    The adapter's weights do not change. Raises UserError for a merged adapter, as the base model's weights would hold
+    what it learned.
     """
+    if any(isinstance(module, BaseTunerLayer) and module.merged for module in model.modules()):
+        raise UserError(
+            "model: an adapter that is merged into the weights is not allowed, as ranks are searched for the base "
+            "model; call model.unmerge_adapter() before"
+        )
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, BaseTunerLayer):
@@ -62,11 +78,16 @@ def take_adapters_off(model: nn.Module) -> None:
 def stop_recomputing(model: nn.Module) -> bool:
     """Switches off transformers' gradient checkpointing, as it would recompute a block without its gates.
 
-    Returns whether it was on in blocks that `recompute_blocks` can recompute instead."""
+    Returns whether it was on."""
     on: list[Any] = [module for module in model.modules() if getattr(module, "gradient_checkpointing", False) is True]
     for module in on:
         module.gradient_checkpointing = False
-    return any(isinstance(module, GradientCheckpointingLayer) for module in on)
+    return bool(on)
+
+
+def has_recomputable_blocks(model: nn.Module) -> bool:
+    """Whether the model has blocks that `recompute_blocks` can recompute."""
+    return any(isinstance(module, GradientCheckpointingLayer) for module in model.modules())
 
 
 def _contents(owner: Any) -> tuple[dict[str, Any], list[tuple[Any, Any]]]:

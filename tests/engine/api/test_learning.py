@@ -178,13 +178,14 @@ def test_nothing_of_the_searched_model_is_kept_in_memory(model_folder: Callable[
         ({"config": settings(use_rslora=True)}, r"lora_config: use_rslora=True is not allowed"),
         ({"config": settings(rank_pattern={"query": 2})}, r"lora_config: rank_pattern=.* is not allowed"),
         ({"config": settings(init_lora_weights="pissa")}, r"lora_config: init_lora_weights='pissa' is not allowed"),
-        ({"config": settings(target_modules=["qery"])}, r"--lora\.target_modules: qery matches no module"),
+        ({"config": settings(target_modules=["qery"])}, r"lora_config\.target_modules: qery matches no module"),
         ({"config": settings(target_modules="qery.*")}, r"lora_config: target_modules='qery\.\*' matches no linear"),
-        ({"config": settings(r=64)}, r"--lora\.k: 64 is not allowed for layer .*; allowed: 1 to 32"),
+        ({"config": settings(r=64)}, r"lora_config\.r: 64 is not allowed for layer .*; allowed: 1 to 32"),
         ({"rows": iter(())}, r"train_dataset: .* has no length or no index"),
         ({"rows": []}, r"train_dataset: has no rows; allowed: one or more"),
         ({"validation_dataset": iter(())}, r"validation_dataset: .* has no length or no index"),
-        ({"rows": class_rows(1)}, r"--task\.validation_share: 0\.5 of 1 training rows"),
+        ({"rows": class_rows(1)}, r"train_dataset: 0\.5 of 1 training rows .* or a validation_dataset"),
+        ({"rows": class_rows(3)}, r".* \(give more training rows or a validation_dataset\)"),
         ({"collate": lambda examples: 3}, r"collate: returns int; allowed: a dict of tensors"),
         ({"collate": lambda examples: {"a": [1]}}, r"collate: 'a' is list; allowed: a tensor"),
         ({"loss": lambda model, batch: 3.0}, r"loss: returns float; allowed: a scalar tensor"),
@@ -209,3 +210,19 @@ def test_bad_input_is_one_line_and_changes_nothing(
 def test_half_precision_is_refused(model_folder: Callable[..., Path]) -> None:
     with pytest.raises(UserError, match=r"^model: weights of type float16 are not allowed; allowed: float32"):
         learn(classifier(model_folder("bert")).half())
+
+
+def test_a_merged_adapter_is_refused(model_folder: Callable[..., Path]) -> None:
+    """The search would start from weights that hold what the adapter learned."""
+    model = adapted(model_folder("bert"))
+    model.merge_adapter()
+    with left_as_it_was(model), pytest.raises(UserError, match=r"^model: an adapter that is merged into the weights"):
+        learn(model)
+
+
+def test_a_compiled_model_gives_the_ranks_of_the_model_inside(model_folder: Callable[..., Path]) -> None:
+    """Names with torch.compile's prefix would match no layer of the model."""
+    expected = learn(classifier(model_folder("bert")))
+    found = learn(torch.compile(classifier(model_folder("bert")), backend="eager"))
+    assert found.record == expected.record
+    assert get_peft_model(classifier(model_folder("bert")), found.lora_config)

@@ -20,6 +20,7 @@ from transformers import (
     set_seed,
 )
 
+from configs.schema import RunConfig
 from engine.api import AnswerConfig, SearchConfig, UserError, learn_ranks, learn_ranks_from_trainer
 from problems.models.attach import lora_layers
 from tests.helpers.api import SHORT
@@ -72,22 +73,49 @@ def test_a_trainer_gives_its_rows_collator_loss_seed_and_batches(
     assert all(map(torch.equal, trainer.model.state_dict().values(), other.model.state_dict().values()))
 
 
-def test_batches_and_rate_of_the_search_are_the_trainers(
-    model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Found(Exception):
-        """Holds what a search was to be."""
+class Found(Exception):
+    """Holds what a search was to be."""
+
+
+def configured(trainer: Trainer, monkeypatch: pytest.MonkeyPatch, lora_config: LoraConfig = BERT) -> RunConfig:
+    """The configuration of the search on a trainer; no search is made."""
 
     def find_ranks(given: Any) -> None:
         raise Found(given.config)
 
     monkeypatch.setattr("engine.api.learning.find_ranks", find_ranks)
     with pytest.raises(Found) as caught:
-        learn_ranks_from_trainer(trainer_of(model_folder("bert"), tmp_path), BERT)
-    (config,) = caught.value.args
+        learn_ranks_from_trainer(trainer, lora_config)
+    config: RunConfig = caught.value.args[0]
+    return config
+
+
+def test_batches_and_rate_of_the_search_are_the_trainers(
+    model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(trainer_of(model_folder("bert"), tmp_path), monkeypatch)
     search = config.search
     assert (search.batch_size, search.gradient_accumulation, search.learning_rate) == (4, 2, 1e-2)
     assert (config.seed, config.precision, config.device) == (5, "fp32", "cpu")
+
+
+def test_the_search_checkpoints_if_the_trainer_will(
+    model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trainer switches it on in the model only when it trains, and whoever asks for ranks has not trained yet."""
+    for asked in (False, True):
+        trainer = trainer_of(model_folder("bert"), tmp_path, gradient_checkpointing=asked)
+        assert configured(trainer, monkeypatch).model.gradient_checkpointing is asked
+
+
+def test_a_trainer_whose_model_lies_on_two_devices_is_refused(
+    model_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """As after loading with device_map="auto"; the trainer's own device would hide it."""
+    trainer = trainer_of(model_folder("bert"), tmp_path)
+    trainer.model.bert.pooler.to("meta")
+    with pytest.raises(UserError, match=r"^model: its weights are on cpu, meta; allowed: one device for all"):
+        learn_ranks_from_trainer(trainer, BERT)
 
 
 def test_the_adapter_of_a_trainer_tells_where_lora_sits_and_stays_what_it_is(
@@ -180,7 +208,7 @@ def test_trl_trains_at_the_ranks_by_the_lines_of_the_documentation(
 @pytest.mark.slow
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt])
 def test_a_trl_trainer_with_an_adapter_is_left_as_it_was(tmp_path: Path, error: type[BaseException] | None) -> None:
-    """Its blocks are checkpointed (the default), its forward is patched, its loss counts tokens."""
+    """It will checkpoint its blocks (the default), its forward is patched, its loss counts tokens."""
     trl = pytest.importorskip("trl")
     base = save_chat_model(tmp_path / "model")
     trainer = trl.SFTTrainer(
@@ -209,6 +237,19 @@ def test_a_trl_trainer_with_an_adapter_is_left_as_it_was(tmp_path: Path, error: 
     assert (trainer._metrics, trainer._total_train_tokens) == counted
     trainer.compute_loss = type(trainer).compute_loss.__get__(trainer)
     trainer.train()
+
+
+@pytest.mark.slow
+def test_lora_on_the_output_layer_is_refused_with_trl(tmp_path: Path) -> None:
+    """TRL's loss reads that layer's weight and passes by its LoRA, whose share would be 0."""
+    trl = pytest.importorskip("trl")
+    trainer = trl.SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(save_chat_model(tmp_path / "model")),
+        args=sft_arguments(tmp_path), train_dataset=Dataset.from_list(chat_rows()),
+    )  # fmt: skip
+    for targets in (["q_proj", "lm_head"], r".*(q_proj|lm_head)"):
+        with pytest.raises(UserError, match=r"^lora_config: target_modules: 'lm_head' is not allowed with TRL's"):
+            learn_ranks_from_trainer(trainer, LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=targets))
 
 
 @pytest.mark.slow
