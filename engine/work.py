@@ -68,11 +68,11 @@ def _find_ranks(run: Context, tracker: Tracker) -> None:
 
 
 def _export_untrained(run: Context, stage: Stage) -> None:
-    """Writes adapter_untrained/ if export.untrained asks for it; --stage retrain overwrites it, as the user may have
-    edited the ranks."""
+    """Writes adapter_untrained/ if export.untrained asks for it; --stage search and --stage retrain overwrite it, as
+    the user may have edited the ranks."""
     if not run.config.export.untrained or run.config.method not in SEARCHING or stage == "report":
         return
-    if run.processes.of_first(lambda: stage == "retrain" or not run.folder.untrained_card.exists()):
+    if run.processes.of_first(lambda: stage != "all" or not run.folder.untrained_card.exists()):
         save_untrained(run)
     run.processes.wait()
 

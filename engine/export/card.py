@@ -54,7 +54,7 @@ the others take was read from their code, and was not tested. The folders lie be
 | program | takes |
 |---|---|
 | PEFT, transformers | this folder |
-| vLLM | {padded} (`--max-lora-rank` of {rank} or more) |
+| vLLM | {vllm} |
 | SGLang (refuses unequal ranks) | {padded} |
 | TGI | {padded} |
 | llama.cpp (`--lora`, on a GGUF file of the base) | {gguf} |
@@ -64,6 +64,10 @@ _WHOLE = """
 This adapter also holds modules that were trained whole ({names}): vLLM refuses them, TGI leaves them out, and a LoRA
 file of llama.cpp has no place for them. Use the merged model with these programs.
 """
+_VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""The values that vLLM allows for --max-lora-rank (vllm/config/lora.py)."""
+_VLLM_DEFAULT = 16
+"""The largest rank that vLLM takes without that option."""
 _LONGEST = 2000
 """A prompt with more letters than this is too long to be the example."""
 
@@ -168,13 +172,22 @@ def _servers(run: Context, settings: Mapping[str, Any]) -> str:
 
     merged = there(folder.merged, "export.merged", "the unquantised base, merged with this adapter by PEFT")
     whole = settings.get("modules_to_save")
+    padded = there(folder.padded, "export.padded", "the merged model")
     text = _SERVERS.format(
-        padded=there(folder.padded, "export.padded", "the merged model"),
+        vllm=_for_vllm(padded, merged, max(settings["rank_pattern"].values(), default=settings["r"])),
+        padded=padded,
         gguf=there(folder.gguf, "export.gguf", "the merged model, converted"),
         merged=merged,
-        rank=max(settings["rank_pattern"].values(), default=settings["r"]),
     )
     return text + (_WHOLE.format(names=", ".join(whole)) if whole else "")
+
+
+def _for_vllm(padded: str, merged: str, rank: int) -> str:
+    """What vLLM takes: the padded adapter, with the option that it needs for this rank, or the merged model."""
+    if rank <= _VLLM_DEFAULT:
+        return padded
+    most = next((allowed for allowed in _VLLM_RANKS if allowed >= rank), None)
+    return merged if most is None else f"{padded} with `--max-lora-rank {most}`"
 
 
 def _can_be_written(run: Context, key: str) -> bool:

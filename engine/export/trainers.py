@@ -63,9 +63,10 @@ def _record(folder: RunFolder) -> RankRecord:
 def _refuse_other_ranks(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> None:
     """Raises UserError if ranks.json was edited after lora_config/ had been written."""
     if settings["rank_pattern"] != layer_ranks(record.kept):
+        again = f"this command writes it again: {_exporting(folder)}"
         raise UserError(
-            f"--for: {folder.lora_config} does not hold the ranks in {folder.ranks}, which were edited since; --stage "
-            f"retrain --overwrite writes it again"
+            f"--for: {folder.lora_config} does not hold the ranks in {folder.ranks}, which were edited since; "
+            f"{again if folder.config.exists() else 'give it the same rank_pattern'}"
         )
 
 
@@ -73,7 +74,7 @@ def _base(record: RankRecord, settings: Mapping[str, Any]) -> str:
     """The base model in words, for a comment."""
     name = record.base_model or settings["base_model_name_or_path"]
     if name is None:
-        return "a local folder"
+        return "it has no name on the hub"
     return f"{name}, revision {record.revision}" if record.revision else str(name)
 
 
@@ -83,14 +84,14 @@ def _untrained(record: RankRecord, folder: RunFolder) -> str:
     Raises UserError for an adapter at other ranks than those of `record`: the trainer would take its ranks."""
     if folder.untrained_card.exists():
         if read_json(folder.untrained / ADAPTER_CONFIG).get("rank_pattern") != layer_ranks(record.kept):
+            again = f"this command writes it again: {_exporting(folder)}"
             raise UserError(
                 f"--for: {folder.untrained} does not hold the ranks in {folder.ranks}, which were edited since; "
-                f"remove it, and this command says how to write it again"
+                f"{again if folder.config.exists() else 'remove it, and this command says how to write it again'}"
             )
         return ""
     if folder.config.exists():
-        words = (*options_of(folder), "--stage", "search")
-        how = f"this command writes it:\n#   {program()} {shlex.join(words)} --export.untrained true"
+        how = f"this command writes it:\n#   {_exporting(folder)}"
     else:  # `learn_ranks` saved it, and there is no run that a command could go on with
         made = f"get_peft_model(model, LoraConfig.from_pretrained({str(folder.lora_config)!r}))"
         how = (
@@ -98,6 +99,11 @@ def _untrained(record: RankRecord, folder: RunFolder) -> str:
             f"#   {made}.save_pretrained({str(folder.untrained)!r})"
         )
     return f"# {folder.untrained} does not exist yet; {how}\n"
+
+
+def _exporting(folder: RunFolder) -> str:
+    """The command that writes lora_config/ and adapter_untrained/ at the ranks in ranks.json."""
+    return f"{program()} {shlex.join(options_of(folder))} --stage search --export.untrained true"
 
 
 def _peft(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> str:
@@ -109,6 +115,13 @@ def _peft(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) ->
 
 
 def _trl(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> str:
+    output = next((layer for layer in record.kept if layer.rpartition(".")[2] == "lm_head"), None)
+    if output is not None:
+        raise UserError(
+            f"--for: 'trl' is not allowed for {folder.root}, which has LoRA on {output}: TRL computes the loss from "
+            f"that layer's weight alone, and refuses; allowed: peft, axolotl, llama-factory, or a search without "
+            f"{output} in --lora.target_modules"
+        )
     name = record.base_model or ""
     packaged = name.startswith(PACKAGE)
     model = "" if packaged else f"# model: the base model that was searched ({_base(record, settings)}) or its name;\n"
@@ -143,10 +156,6 @@ def _from_package(name: str) -> str:
 
 
 def _axolotl(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> str:
-    """Axolotl takes only whole numbers as alpha. If an alpha is not whole, the lines start from the untrained adapter,
-    whose configuration holds the alphas."""
-    alphas = {"lora_alpha": settings["lora_alpha"], **settings["alpha_pattern"]}
-    broken = next((name for name, alpha in alphas.items() if not isinstance(alpha, int)), None)
     keys: dict[str, Any] = _named(settings, record, "base_model", "revision_of_model") | _code(folder)
     keys |= {"adapter": "lora", "lora_r": settings["r"], "lora_alpha": round(settings["lora_alpha"]) or 1}
     keys |= {"lora_dropout": settings["lora_dropout"], "lora_target_modules": settings["target_modules"]}
@@ -154,16 +163,11 @@ def _axolotl(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder)
         keys["lora_modules_to_save"] = settings["modules_to_save"]
     if settings["fan_in_fan_out"]:
         keys["lora_fan_in_fan_out"] = True
-    if broken is None:
-        keys["lora_rank_pattern"] = settings["rank_pattern"]
-        if settings["alpha_pattern"]:
-            keys["lora_alpha_pattern"] = settings["alpha_pattern"]
-        return _yaml(keys, record, settings)
     keys["lora_model_dir"] = str(folder.untrained)
     return (
-        f"# Axolotl refuses an alpha that is no whole number ({broken}: {alphas[broken]:g}), so it starts from\n"
-        f"# an untrained adapter and takes that adapter's ranks and alphas.\n{_untrained(record, folder)}"
-        f"{_yaml(keys, record, settings)}"
+        f"# Only newer versions of Axolotl have a key for ranks (lora_rank_pattern), and older ones ignore it. So it\n"
+        f"# starts from an untrained adapter, whose ranks and alphas it takes.\n"
+        f"{_untrained(record, folder)}{_yaml(keys, record, settings, 'base_model')}"
     )
 
 
@@ -172,20 +176,27 @@ def _llama_factory(settings: Mapping[str, Any], record: RankRecord, folder: RunF
     keys |= {"finetuning_type": "lora", "adapter_name_or_path": str(folder.untrained), "create_new_adapter": False}
     return (
         f"# LLaMA-Factory has no key for ranks: it starts from an untrained adapter and takes its ranks.\n"
-        f"{_untrained(record, folder)}{_yaml(keys, record, settings)}"
+        f"{_untrained(record, folder)}{_yaml(keys, record, settings, 'model_name_or_path')}"
     )
 
 
 def _unsloth(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> str:
     names = ("r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "rank_pattern", "alpha_pattern")
     given = "".join(f"    {name}={settings[name]!r},\n" for name in names if settings[name] not in (None, {}))
+    others = sorted(set(settings["modules_to_save"] or ()) - _WHOLE_IN_UNSLOTH)
+    refused = f"# Unsloth refuses these modules_to_save: {', '.join(others)}. Leave them out, or take PEFT.\n"
     return (
+        f"{refused if others else ''}"
         f"# model: the base model that was searched ({_base(record, settings)}), as FastLanguageModel loads it.\n"
         f"# Unsloth's manual does not say that it keeps these ranks; the last line prints the ranks that it uses.\n"
         f"from unsloth import FastLanguageModel\n\n"
         f"model = FastLanguageModel.get_peft_model(\n    model,\n{given})\n"
         f'print({{name: layer.r["default"] for name, layer in model.named_modules() if hasattr(layer, "lora_A")}})\n'
     )
+
+
+_WHOLE_IN_UNSLOTH = {"lm_head", "embed_tokens"}
+"""The modules that Unsloth can train whole, by its unsloth/models/llama.py."""
 
 
 def _named(settings: Mapping[str, Any], record: RankRecord, name: str, revision: str) -> dict[str, Any]:
@@ -202,9 +213,9 @@ def _code(folder: RunFolder) -> dict[str, Any]:
     return {"trust_remote_code": True} if allowed else {}
 
 
-def _yaml(keys: Mapping[str, Any], record: RankRecord, settings: Mapping[str, Any]) -> str:
-    named = bool(_named(settings, record, "", ""))
-    told = "" if named else f"# the base model: {_base(record, settings)}\n"
+def _yaml(keys: Mapping[str, Any], record: RankRecord, settings: Mapping[str, Any], name: str) -> str:
+    """The keys as YAML. `name`: the key of the base model, which a comment gives if `keys` lack it."""
+    told = "" if name in keys else f"# {name}: the model that was searched ({_base(record, settings)})\n"
     return told + yaml.safe_dump(dict(keys), sort_keys=False, width=10_000)
 
 

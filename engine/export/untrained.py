@@ -8,10 +8,11 @@ from transformers import set_seed
 from engine import ranks
 from engine.disk.files import read_json, remove, write_json, write_text
 from engine.export.adapter import save_adapter
-from engine.export.lora_config import adapter_config, attach_ranks
+from engine.export.lora_config import adapter_config, attach_ranks, save_lora_config
 from engine.export.names import ADAPTER_CONFIG, what_parts_lose
 from engine.ranks import RankRecord
 from engine.run.context import Context
+from problems.models.attach import ADAPTER
 from problems.models.layers import layer_shapes
 
 log = logging.getLogger("autolora")
@@ -32,13 +33,17 @@ model = PeftModel.from_pretrained(model, ".", is_trainable=True)  # model: the b
 
 
 def save_untrained(run: Context) -> None:
-    """Writes adapter_untrained/ at the ranks in ranks.json, its README.md last. All processes must call this.
+    """Writes adapter_untrained/ at the ranks in ranks.json, its README.md last, and lora_config/ at the same ranks.
+
+    All processes must call this.
 
     Raises UserError when the ranks do not fit the model.
     """
     record = ranks.load(run.folder.ranks)
     model = _untrained(run, record)
     if run.processes.first:
+        # The search wrote it at the ranks that it chose; ranks.json may have been edited since.
+        save_lora_config(model.peft_config[ADAPTER], record, run.folder.lora_config, run.config)
         _save(model, record, run)
     del model
     run.compute.let_go()

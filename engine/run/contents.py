@@ -229,7 +229,7 @@ def read_fingerprint(path: Path) -> dict[str, Any]:
 
 def read_lora_config(path: Path) -> dict[str, Any]:
     """lora_config/adapter_config.json; otherwise as `read_result`."""
-    return _read(path, _LoraConfig, "--stage retrain --overwrite writes it again")
+    return _read(path, _LoraConfig, "the run's command with --stage search --export.untrained true writes it again")
 
 
 def read_samples(path: Path) -> list[dict[str, Any]]:

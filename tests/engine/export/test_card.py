@@ -45,12 +45,12 @@ RECORD = RankRecord(
 
 def card_of(
     folder: Path, arguments: tuple[str, ...], rows: list[dict[str, Any]], name: str = "org/base",
-    whole: list[str] | None = None, record: RankRecord = RECORD,
+    whole: list[str] | None = None, record: RankRecord = RECORD, rank: int = 3,
 ) -> str:  # fmt: skip
     """The card of a run with these rows in predictions.jsonl."""
     place = RunFolder(folder)
     place.adapter.mkdir(exist_ok=True)
-    settings = {"modules_to_save": whole, "rank_pattern": {"q": 3}, "r": 3}
+    settings = {"modules_to_save": whole, "rank_pattern": {"q": rank}, "r": rank}
     (place.adapter / "adapter_config.json").write_text(json.dumps(settings))
     if rows:
         place.written.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -125,10 +125,24 @@ def test_the_scale_stands_in_it(tmp_path: Path, scale: str, words: str) -> None:
 def test_servers_are_told_which_folder_is_theirs(tmp_path: Path) -> None:
     RunFolder(tmp_path).padded.mkdir()
     text = card_of(tmp_path, CHAT, [])
-    assert "| vLLM | `adapter_padded/` (`--max-lora-rank` of 3 or more) |" in text
+    assert "| vLLM | `adapter_padded/` |" in text
     assert "| llama.cpp (`--lora`, on a GGUF file of the base) | not written (`--export.gguf true`) |" in text
     assert "| any other | not written (`--export.merged true`) |" in text
     assert "vLLM refuses them" not in text
+
+
+@pytest.mark.parametrize(
+    ("rank", "told"),
+    [
+        (16, "`adapter_padded/`"),
+        (17, "`adapter_padded/` with `--max-lora-rank 32`"),
+        (257, "`adapter_padded/` with `--max-lora-rank 320`"),
+        (513, "not written (`--export.merged true`)"),
+    ],
+)
+def test_vllm_is_given_a_rank_that_it_allows(tmp_path: Path, rank: int, told: str) -> None:
+    RunFolder(tmp_path).padded.mkdir()
+    assert f"| vLLM | {told} |" in card_of(tmp_path, CHAT, [], rank=rank)
 
 
 @pytest.mark.parametrize("arguments", [("--export.gguf", "true"), ()])

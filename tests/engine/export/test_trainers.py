@@ -62,38 +62,50 @@ def run_at(
     return folder
 
 
-def test_axolotl_gets_what_its_schema_takes(tmp_path: Path) -> None:
-    """lora_r and lora_alpha are whole, both patterns map names to positive whole numbers."""
-    keys = yaml.safe_load(lines_for("axolotl", run_at(tmp_path)))
-    assert keys["lora_rank_pattern"] == LEFT
-    assert keys["lora_alpha_pattern"] == {name: 2 * rank for name, rank in LEFT.items()}
-    numbers = [keys["lora_r"], keys["lora_alpha"]]
-    numbers += [*keys["lora_rank_pattern"].values(), *keys["lora_alpha_pattern"].values()]
-    assert all(type(number) is int and number > 0 for number in numbers)
-    assert keys["lora_target_modules"] == sorted(LEFT)
-    assert (keys["base_model"], keys["revision_of_model"], keys["adapter"]) == ("org/base", "v1", "lora")
-    assert not {"lora_model_dir", "lora_target_linear", "lora_modules_to_save"} & set(keys)
+def test_axolotl_starts_from_the_untrained_adapter(tmp_path: Path) -> None:
+    """Its older versions ignore a key for ranks, and would train every layer at the largest one."""
+    folder = run_at(tmp_path)
+    text = lines_for("axolotl", folder)
+    assert "--stage search --export.untrained true" in text
+    assert yaml.safe_load(text) == {
+        "base_model": "org/base", "revision_of_model": "v1", "adapter": "lora", "lora_r": 8, "lora_alpha": 16,
+        "lora_dropout": 0.0, "lora_target_modules": sorted(LEFT), "lora_model_dir": str(folder.untrained),
+    }  # fmt: skip
+    untrained_at(folder, LEFT)
+    assert "--export.untrained" not in lines_for("axolotl", folder)
 
 
 def test_axolotl_is_told_of_modules_trained_whole_and_of_weights_that_lie_the_other_way_round(tmp_path: Path) -> None:
     folder = run_at(tmp_path)
-    place = folder.lora_config / "adapter_config.json"
-    write_json(place, json.loads(place.read_text()) | {"modules_to_save": ["lm_head"], "fan_in_fan_out": True})
+    configured(folder, modules_to_save=["lm_head"], fan_in_fan_out=True)
     keys = yaml.safe_load(lines_for("axolotl", folder))
     assert (keys["lora_modules_to_save"], keys["lora_fan_in_fan_out"]) == (["lm_head"], True)
 
 
-def test_axolotl_goes_on_from_an_adapter_where_an_alpha_is_broken(tmp_path: Path) -> None:
-    folder = run_at(tmp_path, lora_alpha=4.0)
-    text = lines_for("axolotl", folder)
-    assert "(model.layers.0.self_attn.q_proj: 1.5)" in text
-    assert "--stage search --export.untrained true" in text
-    keys = yaml.safe_load(text)
-    assert keys["lora_model_dir"] == str(folder.untrained)
-    assert not {"lora_rank_pattern", "lora_alpha_pattern"} & set(keys)
-    assert type(keys["lora_alpha"]) is int
-    untrained_at(folder, LEFT)
-    assert "--export.untrained" not in lines_for("axolotl", folder)
+def configured(folder: RunFolder, **changes: Any) -> None:
+    """Changes the run's lora_config/."""
+    place = folder.lora_config / "adapter_config.json"
+    write_json(place, json.loads(place.read_text()) | changes)
+
+
+def test_axolotl_takes_whole_alphas_alone(tmp_path: Path) -> None:
+    """Where those of single layers are broken, the adapter's configuration has them."""
+    assert type(yaml.safe_load(lines_for("axolotl", run_at(tmp_path, lora_alpha=4.0)))["lora_alpha"]) is int
+
+
+def test_trl_refuses_lora_on_the_output_layer(tmp_path: Path) -> None:
+    folder = run_at(tmp_path, {**KEPT, "lm_head": 2})
+    with pytest.raises(UserError, match=r"^--for: 'trl' is not allowed for .*, which has LoRA on lm_head: TRL"):
+        lines_for("trl", folder)
+    assert lines_for("trl", run_at(tmp_path / "dropped", {**KEPT, "lm_head": 0}))
+
+
+def test_unsloth_names_modules_that_it_cannot_train_whole(tmp_path: Path) -> None:
+    folder = run_at(tmp_path)
+    configured(folder, modules_to_save=["lm_head"])
+    assert "refuses" not in lines_for("unsloth", folder)
+    configured(folder, modules_to_save=["lm_head", "norm"])
+    assert "# Unsloth refuses these modules_to_save: norm." in lines_for("unsloth", folder)
 
 
 def untrained_at(folder: RunFolder, kept: dict[str, int]) -> None:
@@ -105,6 +117,11 @@ def test_an_untrained_adapter_at_other_ranks_is_refused(tmp_path: Path) -> None:
     """The trainer would take its ranks, not those of ranks.json."""
     folder = run_at(tmp_path)
     untrained_at(folder, LEFT | {"model.layers.0.self_attn.q_proj": 2})
+    with pytest.raises(
+        UserError, match=r"^--for: .*adapter_untrained does not hold the ranks in .*--stage search --e"
+    ):
+        lines_for("llama-factory", folder)
+    folder.config.unlink()
     with pytest.raises(UserError, match=r"^--for: .*adapter_untrained does not hold the ranks in .*; remove it, and"):
         lines_for("llama-factory", folder)
 
@@ -159,7 +176,8 @@ def test_llama_factory_goes_on_from_the_untrained_adapter(tmp_path: Path) -> Non
 @pytest.mark.parametrize("trainer", ["axolotl", "llama-factory"])
 def test_one_file_of_a_repository_is_no_base_that_a_trainer_loads_by_name(tmp_path: Path, trainer: Trainer) -> None:
     lines = lines_for(trainer, run_at(tmp_path, name="org/base/small.Q4_1.gguf"))
-    assert "# the base model: org/base/small.Q4_1.gguf" in lines
+    key = "base_model" if trainer == "axolotl" else "model_name_or_path"
+    assert f"# {key}: the model that was searched (org/base/small.Q4_1.gguf)" in lines
     assert not {"base_model", "model_name_or_path"} & set(yaml.safe_load(lines))
 
 
@@ -192,7 +210,7 @@ def test_all_of_it_can_be_pasted_and_says_what_is_lost(tmp_path: Path, trainer: 
     kept = {"h.0.attn.c_attn.q": 3, "h.0.attn.c_attn.v": 2}
     text = lines_for(trainer, run_at(tmp_path, kept, name=str(tmp_path)))
     assert "other trainers train all of B" in text
-    assert "local folder" in text
+    assert "no name on the hub" in text
     if trainer in ("axolotl", "llama-factory"):
         assert "base_model" not in yaml.safe_load(text)
     else:
@@ -221,7 +239,7 @@ def test_a_damaged_configuration_is_named_with_its_key(tmp_path: Path, key: str)
     path = folder.lora_config / "adapter_config.json"
     raw = json.loads(path.read_text()) | {key: BAD_KEYS[key]}
     path.write_text(json.dumps({name: value for name, value in raw.items() if value is not KeyError}))
-    named = rf"adapter_config\.json: {key}\b.*; --stage retrain --overwrite writes it again$"
+    named = rf"adapter_config\.json: {key}\b.*; the run's command with --stage search --export\.untrained true writes"
     for trainer in get_args(Trainer):
         with pytest.raises(UserError, match=named):
             lines_for(trainer, folder)

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from configs.errors import UserError
 from configs.parser import parse
 from configs.requests import Request
-from configs.schema import RunConfig
+from configs.schema import RunConfig, Stage
 from engine import ranks
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
@@ -56,12 +55,14 @@ def test_a_finished_run_may_still_be_asked_for_it(
     assert {path: path.read_bytes() for path in before} == before
     weights = load_file(folder.untrained / "adapter_model.safetensors")
     assert {"classifier" in name for name in weights} == {True, False}, "the new head comes along"
-    with pytest.raises(UserError, match="already holds a finished search"):
-        run_stages(asked, StopRequest(), draw=False)
 
 
 @pytest.mark.trains
-def test_a_retraining_at_edited_ranks_writes_it_anew(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", ["search", "retrain"])
+def test_both_stages_write_it_anew_at_edited_ranks(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, stage: Stage
+) -> None:
+    """lora_config/ as well, so that `--for` has lines for the edited ranks."""
     config = tiny_config("--search.steps", "2", "--answer.rows", "0", "--export.untrained", "true")
     folder = run_stages(Request(config, "search", False, "x"), StopRequest(), draw=False)
     raw = json.loads(folder.ranks.read_text())
@@ -69,11 +70,12 @@ def test_a_retraining_at_edited_ranks_writes_it_anew(tiny_config: Callable[..., 
     folder.ranks.write_text(json.dumps(raw))
     shutil.copytree(folder.untrained, tmp_path / "old", copy_function=os.link)  # as an overwrite keeps old results
     before = {path: path.read_bytes() for path in (tmp_path / "old").iterdir()}
-    run_stages(Request(config, "retrain", False, "x"), StopRequest(), draw=False)
+    run_stages(Request(config, stage, False, "x"), StopRequest(), draw=False)
     weights = load_file(folder.untrained / "adapter_model.safetensors")
     found = {name: len(value) for name, value in weights.items() if ".lora_A." in name}
     assert found == {f"base_model.model.{n}.lora_A.weight": r for n, r in ranks.load(folder.ranks).kept.items()}
     assert {path: path.read_bytes() for path in before} == before
+    assert LoraConfig.from_pretrained(str(folder.lora_config)).rank_pattern == ranks.load(folder.ranks).kept
 
 
 def test_a_method_that_searches_nothing_says_that_it_writes_none(log_lines: list[str]) -> None:
