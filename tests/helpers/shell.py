@@ -11,7 +11,7 @@ QUOTED = r"""'[^']*'|"[^"]*\""""
 def commands(block: str) -> list[list[str]]:
     """The words of each command, as the shell would start it.
 
-    Variables are filled in and `for` loops (one inside another is not read) are repeated; comments, here-documents and
+    Variables and arrays are filled in and `for` loops (one inside another is not read) are repeated; comments, here-documents and
     files that the output goes to are left out. Raises KeyError for a variable that the block does not set.
     """
     text = re.sub(r"<<'?(\w+)'?(.*?\n).*?^\1$", r"\2", block, flags=re.S | re.M)
@@ -22,7 +22,14 @@ def commands(block: str) -> list[list[str]]:
 def _started(statements: Iterator[str], variables: dict[str, str]) -> list[list[str]]:
     found: list[list[str]] = []
     for statement in statements:
-        filled = re.sub(r"'[^']*'|\$\{?(\w+)\}?", lambda m: variables[m[1]] if m[1] else m[0], statement)
+        if array := re.fullmatch(r"\s*(\w+)=\((.*)\)\s*", statement, re.S):
+            variables[array[1]] = array[2]
+            continue
+        filled = re.sub(
+            r"""'[^']*'|"\$\{(\w+)\[@\]\}"|\$\{?(\w+)\}?""",
+            lambda m: variables[m[1] or m[2]] if m[1] or m[2] else m[0],
+            statement,
+        )
         before_output = re.match(rf"(?:{QUOTED}|[^'\">])*", filled)
         words = shlex.split(before_output[0] if before_output else "")
         if words[:1] == ["do"]:
