@@ -11,8 +11,9 @@ QUOTED = r"""'[^']*'|"[^"]*\""""
 def commands(block: str) -> list[list[str]]:
     """The words of each command, as the shell would start it.
 
-    Variables and arrays are filled in and `for` loops (one inside another is not read) are repeated; comments, here-documents and
-    files that the output goes to are left out. Raises KeyError for a variable that the block does not set.
+    Variables and arrays are filled in and `for` loops (one inside another is not read) are repeated; comments,
+    here-documents and files that the output goes to are left out. Raises KeyError for a variable that the block does
+    not set.
     """
     text = re.sub(r"<<'?(\w+)'?(.*?\n).*?^\1$", r"\2", block, flags=re.S | re.M)
     text = re.sub(rf"({QUOTED})|(?<!\S)#[^\n]*", r"\1", text.replace("\\\n", " "))
