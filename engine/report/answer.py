@@ -20,7 +20,8 @@ class Answer:
 
     `conclusion`, `gain`, `remark`, `parts`: sentences; the last two may be empty. `shares`: a row for each layer in
     the model's order, with `layer`, `short` (the short name), `share`, `low` and `high` (its 90 % interval), in
-    `unit`, and `seen` (whether the share is above noise); empty if no shares were measured. `curve`: label -> a row
+    `unit`, and `seen` (whether the share is above noise); empty if no shares were measured or LoRA learned nothing.
+    `curve`: label -> a row
     for each cut, with `at` (average rank), `parameters`, and in percent of the gain `kept`, `low` and `high`; empty if
     LoRA learned nothing or its parameters are not known. `per_rank`: LoRA parameters of rank 1 in every layer, 0 if
     not known. `wanted`: percent of the gain that a rank must keep to be enough; above 100 if some cuts keep more than
@@ -47,6 +48,15 @@ class Answer:
         return len(self.curve) > 1
 
 
+KEPT_AXIS = "kept of LoRA's gain on D_val, %"
+"""The axis of the curve."""
+
+
+def share_axis(answer: Answer) -> str:
+    """The axis of the shares."""
+    return "share of what LoRA gains on D_val, %" if answer.unit == "%" else f"share, {answer.unit}"
+
+
 def answer_of(record: RankRecord | None, per_rank: int) -> Answer | None:
     """The answer in a record; None if nothing was measured."""
     if record is None or record.evidence is None:
@@ -60,7 +70,7 @@ def answer_of(record: RankRecord | None, per_rank: int) -> Answer | None:
             "the same rank everywhere": _cuts(evidence.rank_curve, per_rank),
             placed: _cuts(evidence.budget_curve, None),
         }
-    tables = {"curve": _curve_table(record, per_rank, placed)} | ({"shares": _share_table(shares, unit)})
+    tables = {"curve": _curve_table(record, per_rank, placed), "shares": _share_table(shares, unit)}
     return Answer(
         conclusion(record), gain_words(evidence), overfitting_words(evidence), parts_words(evidence), shares, unit,
         {k: v for k, v in curve.items() if len(v)}, per_rank, round(100 * evidence.enough(record.tolerance), 1),
@@ -70,17 +80,21 @@ def answer_of(record: RankRecord | None, per_rank: int) -> Answer | None:
 
 
 def _shares(record: RankRecord) -> tuple[pd.DataFrame, str]:
-    """The shares of the layers, and their unit: percent of their sum, or nats if the sum is not positive."""
+    """The shares of the layers, and their unit: percent of their sum, or nats if the sum is not positive.
+
+    No shares if LoRA learned nothing: parts of a gain that is noise say nothing."""
     assert record.evidence is not None
     total = record.evidence.share_total
     scale, unit = (100 / total, "%") if total > 0 else (1.0, "nats")
-    rows = []
+    columns, rows = ["layer", "short", "share", "low", "high", "seen"], []
+    if not record.evidence.learned:
+        return pd.DataFrame(columns=columns), unit
     for short, layer in zip(short_names([x.name for x in record.layers]), record.layers, strict=True):
         share, error = layer.layer_share, layer.layer_share_standard_error
         if share is None or error is None:
             continue
         rows.append((layer.name, short, scale * share, *interval(scale * share, scale * error), share > SEEN * error))
-    return pd.DataFrame(rows, columns=["layer", "short", "share", "low", "high", "seen"]), unit
+    return pd.DataFrame(rows, columns=columns), unit
 
 
 def _cuts(points: Sequence[CurvePoint], per_rank: int | None) -> pd.DataFrame:

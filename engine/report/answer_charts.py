@@ -8,7 +8,7 @@ from bokeh.models import FixedTicker, HoverTool
 from bokeh.models.annotations import Span
 from bokeh.plotting import figure
 
-from engine.report.answer import Answer
+from engine.report.answer import KEPT_AXIS, Answer, share_axis
 from engine.report.charts import BLUE, GREY, ORANGE, chart, legend_below, source_of, tick_names
 
 OPAQUE, PALE = 0.7, 0.2
@@ -43,7 +43,7 @@ def shares(answer: Answer, places: Mapping[str, int] | None = None) -> figure:
     low, high = min(0.0, found["low"].min()), max(0.0, found["high"].max())
     margin = 0.03 * (high - low) or 1.0
     made = chart(
-        "shares", f"share, {answer.unit}", "", height=110 + max(100, min(18 * count, 820)),
+        "shares", share_axis(answer), "", height=110 + max(100, min(18 * count, 820)),
         y_range=(count - 0.5, -0.5), x_range=(low - margin, high + margin),
     )  # fmt: skip
     bars = made.hbar(
@@ -68,7 +68,7 @@ def curve(answer: Answer) -> figure:
     every = pd.concat(answer.curve.values())
     ends = [every["parameters"].min(), every["parameters"].max(), answer.parameters or every["parameters"].max()]
     made = chart(
-        "curve", "LoRA parameters", "kept of the gain, %", height=360, x_axis_type="log",
+        "curve", "LoRA parameters", KEPT_AXIS, height=360, x_axis_type="log",
         x_range=(min(ends) / 1.25, max(ends) * 1.25), y_range=(-5, max(106.0, every["high"].max() + 4)),
     )  # fmt: skip
     drawn: dict[str, list[Any]] = {}

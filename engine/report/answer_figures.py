@@ -4,7 +4,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from engine.report.answer import Answer
+from engine.report.answer import KEPT_AXIS, Answer, share_axis
 from engine.report.answer_charts import OPAQUE, PALE, rank_ticks
 from engine.report.charts import BLUE, GREY, ORANGE
 from engine.report.figures import save_figure
@@ -38,7 +38,7 @@ def shares(answer: Answer, path: Path) -> None:
     named = range(0, count, -(-count // MOST_ROWS))
     axes.set_yticks(named, list(found["short"])[:: named.step], fontsize=7)
     axes.set_ylim(count - 0.5, -0.5)
-    axes.set_xlabel(f"share, {answer.unit}")
+    axes.set_xlabel(share_axis(answer))
     axes.set_title("bars: shares with 90 % intervals; pale bars: not above noise", fontsize=9)
     save_figure(figure, path)
 
@@ -53,13 +53,13 @@ def curve(answer: Answer, path: Path) -> None:
         axes.plot(cuts["parameters"], cuts["kept"], marker="o", markersize=4, color=colour, label=label)
     axes.axhline(answer.wanted, color=GREY, linestyle="--", linewidth=1, label=f"enough: {answer.wanted:g} %")
     if answer.parameters:
-        axes.axvline(answer.parameters, color=GREY, linestyle=":", linewidth=1, label="the recorded ranks")
+        axes.axvline(answer.parameters, color=GREY, linestyle=":", linewidth=1, label="the ranks that were taken")
     axes.set_xscale("log")
     ticks = rank_ticks(answer)
     axes.set_xticks(list(ticks), list(ticks.values()), fontsize=8)
     axes.set_xticks([], minor=True)
     axes.set_ylim(-5, max(106.0, *(cuts["high"].max() + 4 for cuts in answer.curve.values())))
     axes.set_xlabel("LoRA parameters")
-    axes.set_ylabel("kept of the gain, %")
+    axes.set_ylabel(KEPT_AXIS)
     axes.legend(frameon=False, fontsize=8)
     save_figure(figure, path)

@@ -7,6 +7,7 @@ from configs.facts import SEARCHING, only_alpha_is_1
 from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
+from engine.answer.words import NOTHING_LEARNED
 from engine.ranks.controls import can_be_shuffled
 from engine.report.controls import SHUFFLED_METHOD, controls_of
 from engine.run.contents import parameters_per_rank, read_result
@@ -49,16 +50,26 @@ def next_steps(request: Request) -> list[tuple[str, str]]:
 def next_step(request: Request) -> tuple[str, str] | None:
     """The command to propose, and why; None if none makes sense.
 
-    It is the first of these that makes sense for the run: the retraining, the verdict (if that would take long, one
-    shuffled run), another budget, another search. The command reads the run's config.yaml, which also holds the
-    options that the run's command line gave.
+    It is the first of these that makes sense for the run: the retraining, a longer search (if LoRA learned nothing),
+    the verdict (if that would take long, one shuffled run), another budget, another search. The command reads the
+    run's config.yaml, which also holds the options that the run's command line gave.
     """
     config, folder = request.config, RunFolder.of(request.config)
     if request.stage == "search":
         return f"{command_of(folder)} --stage retrain", "trains at these ranks"
     if config.method not in SEARCHING:
         return f"{_further(folder, 'autolora')} --method autolora", "learns the ranks"
-    return _comparison(request, folder) or _budget(request, folder) or _search(request, folder)
+    steps = (_longer, _comparison, _budget, _search)
+    return next((found for step in steps if (found := step(request, folder)) is not None), None)
+
+
+def _longer(request: Request, folder: RunFolder) -> tuple[str, str] | None:
+    """The command for a longer search; None unless LoRA learned nothing that shows on D_val in this one."""
+    record = ranks.load(folder.ranks) if folder.ranks.exists() else None
+    if request.config.method != "autolora" or record is None or record.evidence is None or record.evidence.learned:
+        return None
+    options = f"--search.steps {2 * request.config.search.steps}{_own_search(request.config)}"
+    return f"{_further(folder, 'longer')} {options}", f"{NOTHING_LEARNED}; a longer search may change that"
 
 
 def _comparison(request: Request, folder: RunFolder) -> tuple[str, str] | None:
@@ -119,9 +130,8 @@ def _budget(request: Request, folder: RunFolder) -> tuple[str, str] | None:
 
 def _search(request: Request, folder: RunFolder) -> tuple[str, str] | None:
     """The command for a search by another approximation, or for a search if this run has none; None if no
-    approximation can change alpha, or none a rank: by threshold, only sigmoid can drop the only component of a layer.
-
-    If this run copied the search of another run, `--answer.from null` makes the command search by itself."""
+    approximation can change alpha, or none a rank: by threshold, only sigmoid can drop the only component of a
+    layer."""
     config = request.config
     if config.method != "autolora":
         return f"{_further(folder, 'autolora')} --method autolora", "learns the ranks"
@@ -131,9 +141,13 @@ def _search(request: Request, folder: RunFolder) -> tuple[str, str] | None:
     # By threshold, a search without a hypergradient keeps all components: no alpha moves.
     control = "darts" if config.answer.rule == "threshold" else "none"
     other = control if config.hypergradient.type == "first_order" else "first_order"
-    searches = " --answer.from null" if config.answer.from_run is not None else ""
-    options = f"--hypergradient.type {other}{searches}"
+    options = f"--hypergradient.type {other}{_own_search(config)}"
     return f"{_further(folder, other.replace('_', '-'))} {options}", "does another approximation find other ranks?"
+
+
+def _own_search(config: RunConfig) -> str:
+    """The option that makes a run search by itself if its configuration copies the search of another run."""
+    return " --answer.from null" if config.answer.from_run is not None else ""
 
 
 def _further(folder: RunFolder, more: str) -> str:

@@ -51,7 +51,10 @@ def test_what_is_not_known_is_left_out() -> None:
     assert nothing is not None
     assert nothing.curve == {}, "there is no gain to keep a part of"
     assert {row[-1] for row in nothing.tables["curve"][1]} == {""}
-    assert nothing.unit == "nats", "there is no cost to be a part of"
+    assert not len(nothing.shares), "nor are there parts of it that a layer could have"
+    shared = answer_of(dataclasses.replace(record, evidence=evidence_of(share_total=-0.1)), 400)
+    assert shared is not None
+    assert (shared.unit, len(shared.shares)) == ("nats", 3), "the head alone gains, and there is nothing to divide by"
     bare = dataclasses.replace(
         record, layers=tuple(dataclasses.replace(layer, layer_share=None) for layer in record.layers)
     )

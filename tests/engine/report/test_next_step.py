@@ -49,6 +49,17 @@ def test_after_a_search_it_is_the_retraining_and_after_a_control_a_search(tiny_c
     assert (other.config.method, other.config.name) == ("autolora", "tiny-autolora")
 
 
+def test_a_search_that_learned_nothing_is_made_longer(tiny_config: Config) -> None:
+    """Ranks by another approximation, or a verdict on these, would tell nothing."""
+    config = tiny_config()
+    request, folder = asked(config)
+    ranks.save(dataclasses.replace(answered_record(), evidence=evidence_of(gain=0.001)), folder.ranks)
+    command, why = next_step(request)
+    again = parsed(command).config
+    assert (again.name, again.search.steps) == ("tiny-longer", 2 * config.search.steps)
+    assert why.startswith("LoRA has not learned anything")
+
+
 @pytest.mark.parametrize(("seconds", "said"), [(3.0, ""), (60.0, " --verdict.minutes 20")])
 def test_the_verdict_is_named_with_its_time_until_it_is_there(tiny_config: Config, seconds: float, said: str) -> None:
     request, folder = asked(tiny_config())

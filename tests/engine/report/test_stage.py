@@ -60,7 +60,7 @@ def test_the_page_loads_nothing_from_elsewhere(finished_run: Callable[..., RunFo
         "retrain_loss.png",
     )
     names = [name for name in possible if (folder.figures / name).exists()]
-    assert set(possible[1:]) <= set(names) == {path.name for path in folder.figures.iterdir()}
+    assert set(possible[2:]) <= set(names) == {path.name for path in folder.figures.iterdir()}
     assert len(page.loaded) == len(names)
     for source, name in zip(page.loaded, names, strict=True):
         head, _, data = source.partition(",")
@@ -89,7 +89,7 @@ def test_the_page_holds_the_numbers_of_the_search(finished_run: Callable[..., Ru
     assert np.abs(found - expected).max() < 1e-5
     charts = {"rank-map", "alpha-chart", "contribution-chart", "evolution", "scatter", "losses", "ratio", "cosine"}
     charts |= {"retrain-loss"}
-    assert payload["charts"].keys() - {"curve"} == charts | {"shares"}
+    assert payload["charts"].keys() - {"curve", "shares"} == charts, "those two only if LoRA learned something"
 
 
 @pytest.mark.parametrize(("implicit", "drawn_too"), [(0.0, set()), (0.5, {"ratio", "cosine"})])
@@ -234,7 +234,7 @@ def test_the_page_says_nothing_of_a_gain_or_a_line_that_is_not_there(
     answered(folder, evidence=evidence_of(gain=-0.03))
     write_report(tiny_config(), folder)
     text = words_of(folder.report)
-    assert "What LoRA gains, by layer" in text
+    assert "What LoRA gains, by layer" not in text
     assert "hold the gain" not in text
     other = RunFolder(tmp_path / "runs" / "other")
     answered(other, evidence=evidence_of(budget_curve=()))
