@@ -13,9 +13,8 @@ class AnswerConfig:
     rule: Literal["threshold", "shares", "size"] = "shares"
     """How the rank of each layer is chosen. threshold: the number of its components with alpha >= lambda (paper).
     shares: the singular components with the largest share per parameter over all layers are kept. A component's share
-    is its part of what LoRA gains on D_val over the head alone. Within a budget every share above 0 counts, without a
-    budget only those more than two standard errors above 0. size: those with the largest squared singular value per
-    parameter are kept. With shares and size a layer may get rank 0."""
+    is its part of what LoRA gains on D_val over the head alone; only shares above 0 count. size: those with the
+    largest squared singular value per parameter are kept. With shares and size a layer may get rank 0."""
     budget: ranges.Budget = "auto"
     """Rules shares and size: an average rank; all ranks together have at most as many LoRA parameters as this rank in
     every layer. auto: the smallest of curve_budgets that is enough. One rank in every layer is taken instead if that

@@ -49,7 +49,7 @@ def decided(record: RankRecord, settings: AnswerConfig, sizes: dict[str, int]) -
     mask, allowed = _by_worth(record, settings.rule, of_layers, budget)
     notes = _doubts(record.evidence) + told
     if not mask.any():
-        why = "fits into the budget" if allowed.any() else f"has a share above {'noise' if budget is None else '0'}"
+        why = "fits into the budget" if allowed.any() else "has a share above 0"
         notes.append(f"no component {why}: {_rank_1(settings, sizes)}")
         return _with(record, sizes, [1] * len(record.layers), rule=settings.rule, notes=notes)
     notes += [] if limit is None else _rest(mask, allowed, of_layers, limit)
@@ -60,12 +60,8 @@ def _by_worth(record: RankRecord, rule: str, of_layers: list[int], budget: float
     """The components that rule shares or size takes, and those that it could take if the budget had room for all.
     Both boolean [layers, k]."""
     singular = _matrix(record, "singular_values")
-    measured = ("share", "share_standard_error")
-    share, error = (_matrix(record, name) if rule == "shares" else torch.zeros_like(singular) for name in measured)
-    mask = within(rule, share, error, singular, of_layers, budget)
-    if budget is None:
-        return mask, mask
-    return mask, share > 0 if rule == "shares" else torch.ones_like(mask)
+    share = _matrix(record, "share") if rule == "shares" else torch.ones_like(singular)
+    return within(rule, share, singular, of_layers, budget), share > 0
 
 
 def _rank_1(settings: AnswerConfig, sizes: dict[str, int]) -> str:
@@ -141,7 +137,7 @@ def _budget(evidence: Evidence | None, settings: AnswerConfig) -> tuple[float | 
     largest = max(point.at for point in evidence.budget_curve)
     if found is None:
         return None, [f"no budget up to an average rank of {largest:g} is enough: all components are taken"
-                      + (" that are above noise" if settings.rule == "shares" else "")]  # fmt: skip
+                      + (" whose share is above 0" if settings.rule == "shares" else "")]  # fmt: skip
     return found.at, []
 
 

@@ -14,7 +14,7 @@ from engine.answer.sample import WITH_GRADIENT, Sample
 from engine.answer.shares import NODES, Shares, allowed_gap, complete, integrate
 from engine.ranks.budget import kept_within
 from engine.ranks.evidence import CurvePoint, Evidence, reference_of
-from engine.ranks.rules import above_noise, parameters_of
+from engine.ranks.rules import parameters_of
 
 HEADS = (1.0, 0.5)
 """The heads with which the components of a budget are measured (`Heads`): the searched one, and the one halfway to the
@@ -128,8 +128,7 @@ def _budget_curve(cuts: Cuts, shares: Shares, config: RunConfig) -> list[tuple[f
     sample.extend(-(len(heads) + 1) * too_small * len(sample.rows))  # they need no passes
 
     def taken(of: Shares) -> list[Tensor]:
-        mean, error = of.mean(), of.standard_error()
-        return [within(rule, mean, error, searched.singular_values, searched.sizes, budget) for budget in budgets]
+        return [within(rule, of.mean(), searched.singular_values, searched.sizes, budget) for budget in budgets]
 
     first, second = shares.halves()
     chosen = zip(_by_half(cuts, taken(first), True, heads), _by_half(cuts, taken(second), False, heads), strict=True)
@@ -165,19 +164,17 @@ def _loss(cuts: Cuts, statistics: Tensor) -> float:
     return float(likelihood.losses(statistics, temperature, cuts.weights).sum())
 
 
-def within(
-    rule: str, share: Tensor, error: Tensor, singular_values: Tensor, sizes: list[int], budget: float | None
-) -> Tensor:
+def within(rule: str, share: Tensor, singular_values: Tensor, sizes: list[int], budget: float | None) -> Tensor:
     """The components that a rule takes for an average rank of `budget` (None: without a limit). Boolean [layers, k].
 
-    Rule shares takes the largest shares per parameter that are above 0: within a budget, the best guess counts, even
-    one that noise may have raised. Without a limit it takes only those above noise. Rule size takes the largest
-    squared singular values per parameter (PARA takes the largest singular values, whatever a component costs).
+    Rule shares takes the largest shares per parameter that are above 0: the best guess counts, even one that noise may
+    have raised. Rule size takes the largest squared singular values per parameter (PARA takes the largest singular
+    values, whatever a component costs).
     """
     parameters = None if budget is None else parameters_of(budget, sizes)
     if rule == "size":
         return kept_within(singular_values.square(), sizes, parameters)
-    return kept_within(share, sizes, parameters, above_noise(share, error) if budget is None else share > 0)
+    return kept_within(share, sizes, parameters, share > 0)
 
 
 def _point(

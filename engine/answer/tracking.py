@@ -21,7 +21,8 @@ def track(record: RankRecord, tracker: Tracker) -> None:
     values |= {f"share/{layer.name}": layer.layer_share for layer in record.layers if layer.layer_share is not None}
     tracker.log(values)
     kept = {"part of the gain that is kept": [point.kept for point in evidence.rank_curve]}
-    tracker.lines("answer/same rank in every layer", [int(point.at) for point in evidence.rank_curve], kept)
+    if evidence.learned:  # of a gain that is noise there are no parts
+        tracker.lines("answer/same rank in every layer", [int(point.at) for point in evidence.rank_curve], kept)
     columns = ["cut", "LoRA parameters", "loss", "standard error", "kept", "its standard error"]
     rows = [
         [name, point.parameters, point.loss, point.standard_error, point.kept, point.kept_standard_error]

@@ -100,13 +100,15 @@ def share_lines(record: RankRecord, most: int = 12) -> Iterator[str]:
 
 
 def parts_words(evidence: Evidence) -> str:
-    """How the gain divides between LoRA and the head; "" if the base model has no head to train.
+    """How the fall of the loss divides between LoRA and the head; "" if the base model has no head to train, or if the
+    loss does not fall.
 
-    The head's part can be negative: without LoRA its searched weights may be worse than those trained alone."""
-    if evidence.without != "head alone":
+    The head's part can be negative: without LoRA its searched weights may be worse than those trained alone. The fall
+    differs from the gain, as it is measured at one temperature for both models."""
+    if evidence.without != "head alone" or evidence.fall <= 0:
         return ""
-    lora, head = (round(part, 3) + 0.0 for part in (evidence.share_total, evidence.head_share))  # no -0.000
-    return f"LoRA in all layers gains {lora:.3f} nats, the head beside it {head:.3f}"
+    lora, head = (round(100 * part / evidence.fall) for part in (evidence.share_total, evidence.head_share))
+    return f"at one temperature the loss falls by {evidence.fall:.3f} nats: LoRA {lora} %, head {head} %"
 
 
 def curve_lines(record: RankRecord) -> Iterator[str]:

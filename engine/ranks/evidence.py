@@ -143,8 +143,15 @@ class Evidence:
         return None if found is None else int(found.at)
 
     def sufficient_budget(self, tolerance: float) -> CurvePoint | None:
-        """The smallest budget on the curve that is enough, tested from the largest downwards; None if none is."""
-        return self._smallest_enough(self.budget_curve, tolerance)
+        """The smallest budget on the curve that is enough; None if none is.
+
+        Budgets are tested downwards from the largest or, if the searched model is over-fitted, from the best one, as
+        the larger ones may be over-fitted, too."""
+        points = self.budget_curve
+        if self.overfitted and points:
+            best = min(points, key=lambda point: point.loss).at
+            points = tuple(point for point in points if point.at <= best)
+        return self._smallest_enough(points, tolerance)
 
     def _smallest_enough(self, points: Sequence[CurvePoint], tolerance: float) -> CurvePoint | None:
         found = None

@@ -6,15 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from configs.errors import UserError
 from configs.places import portable_name
 from configs.schema import RunConfig
 from engine.disk.files import write_json
 from engine.ranks import evidence
 from engine.ranks.evidence import Evidence
-from engine.ranks.rules import above_noise
 from problems.models.parts import refuse_overlap
 
 OF_RUN = ("lora_alpha", "scale", "base_model", "revision")
@@ -104,9 +101,8 @@ class RankRecord:
 def chosen_components(layer: LayerRank, record: RankRecord) -> list[int]:
     """The indices of the singular components that one layer keeps at its rank.
 
-    The rule `shares` keeps the components of the largest share above 0 (without a budget: above noise), and then the
-    first ones if these are too few. Every other rule keeps the first ones, as the rank curve does. Raises UserError
-    for a rank above k.
+    The rule `shares` keeps the components of the largest share above 0, and then the first ones if these are too few.
+    Every other rule keeps the first ones, as the rank curve does. Raises UserError for a rank above k.
     """
     if layer.rank > record.k:
         raise UserError(
@@ -115,9 +111,7 @@ def chosen_components(layer: LayerRank, record: RankRecord) -> list[int]:
         )
     order = list(range(record.k))
     if record.rule == "shares" and len(layer.share) == record.k:
-        share, error = np.array(layer.share), np.array(layer.share_standard_error)
-        seen = (above_noise(share, error) if record.budget is None else share > 0).tolist()
-        order.sort(key=lambda j: (not seen[j], -layer.share[j] if seen[j] else j))
+        order.sort(key=lambda j: (layer.share[j] <= 0, -layer.share[j] if layer.share[j] > 0 else j))
     return sorted(order[: layer.rank])
 
 

@@ -8,7 +8,6 @@ from collections.abc import Collection
 from typing import Any, TypeVar
 
 from configs.schema import Constraint
-from engine.ranks.evidence import SEEN
 
 # Constraints under which the alphas of a layer sum to 1: each starts at 1/k.
 SUM_TO_ONE = {"softmax"}
@@ -40,12 +39,6 @@ def kept_components(alpha: Array, constraint: Constraint) -> Array:
     bound = thresholds(alpha, constraint)
     kept: Array = alpha >= bound - ROUNDING * abs(bound)
     return kept
-
-
-def above_noise(share: Array, standard_error: Array) -> Array:
-    """Which shares are above noise. Boolean, of the arguments' common shape."""
-    seen: Array = share > SEEN * standard_error
-    return seen
 
 
 def parameters_of(budget: float, sizes: Collection[int]) -> int:

@@ -61,7 +61,7 @@ def test_the_layers_come_by_falling_share_and_noise_is_only_counted() -> None:
     assert lines[0].split() == ["0", "value", "50", "%", "+-", "3", "#" * 24]
     assert lines[1].split()[:3] == ["1", "value", "40"]
     assert lines[2].endswith("1 more layer; 1 layer has no share above noise")
-    assert lines[3] == "(LoRA in all layers gains 0.310 nats, the head beside it -0.108)"
+    assert lines[3] == "(at one temperature the loss falls by 0.202 nats: LoRA 153 %, head -53 %)"
     without_head = dataclasses.replace(RECORD, evidence=evidence_of(without="base model"))
     assert list(share_lines(without_head, most=2)) == [header, *lines[:3]], "then there is nothing to divide"
     assert list(share_lines(dataclasses.replace(RECORD, evidence=evidence_of(share_total=-0.1)))) == []

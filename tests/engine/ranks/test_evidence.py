@@ -42,6 +42,14 @@ def test_over_fitted_cuts_are_compared_with_the_best_rank() -> None:
     assert evidence_of(rank_curve=unsure).sufficient_rank(0.05) == 8
 
 
+def test_a_larger_budget_that_is_over_fitted_hides_no_smaller_one() -> None:
+    ranks = (point(1, -0.1), point(8, 0.0, 0.0))
+    budgets = (point(0.25, -0.04), point(0.5, -0.098), point(1.0, -0.11), point(2.0, -0.06))
+    found = evidence_of(rank_curve=ranks, budget_curve=budgets).sufficient_budget(0.05)
+    assert found is not None
+    assert found.at == 0.5, "the budget of 2 loses 0.04 of the 0.3 nats that rank 1 gains"
+
+
 def test_a_budget_is_enough_likewise_and_none_may_be() -> None:
     found = evidence_of().sufficient_budget(0.05)
     assert found is not None

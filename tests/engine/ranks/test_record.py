@@ -69,8 +69,7 @@ def test_a_record_by_shares_says_its_budget_and_no_lambda(tmp_path: Path) -> Non
     # The component of the largest share is the one that rank 1 stands for; by another rule it is the first.
     assert chosen_components(layer, record) == [1]
     unsure = dataclasses.replace(layer, share_standard_error=(0.01, 1.0))
-    assert chosen_components(unsure, record) == [1], "within a budget the larger share counts"
-    assert chosen_components(unsure, dataclasses.replace(record, budget=None)) == [0], "without one only a sure share"
+    assert chosen_components(unsure, record) == [1], "the larger share counts, even an unsure one"
     assert chosen_components(layer, dataclasses.replace(record, rule="size")) == [0]
     with pytest.raises(UserError, match=r"encoder\.0\.query at rank 3, as the search has only 2 components"):
         chosen_components(dataclasses.replace(layer, rank=3), record)
@@ -118,11 +117,11 @@ def test_the_parameters_of_edited_ranks_are_counted_again() -> None:
     assert ranks.counted(edited, {}).lora_parameters == 784, "sizes that are not known change nothing"
 
 
-def test_components_that_are_noise_are_taken_from_the_first_on() -> None:
+def test_components_without_a_share_above_0_are_taken_from_the_first_on() -> None:
     layer = ranks.LayerRank(
-        "a", 2, singular_values=(3.0, 2.0, 1.0), share=(0.01, 0.03, 0.2), share_standard_error=(0.1, 0.1, 0.01)
+        "a", 2, singular_values=(3.0, 2.0, 1.0), share=(-0.2, -0.1, 0.2), share_standard_error=(0.1, 0.1, 0.01)
     )
     record = ranks.RankRecord(3, (layer,), rule="shares")
     assert chosen_components(layer, record) == [0, 2]
-    noise = dataclasses.replace(layer, rank=1, share_standard_error=(0.1, 0.1, 0.2))
-    assert chosen_components(noise, record) == [0]
+    none = dataclasses.replace(layer, rank=1, share=(-0.2, -0.1, -0.3))
+    assert chosen_components(none, record) == [0]

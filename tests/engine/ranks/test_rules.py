@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.ranks.rules import above_noise, kept_components, parameters_of, thresholds
+from engine.ranks.rules import kept_components, parameters_of, thresholds
 from problems.selection import SelectionVariables
 
 
@@ -50,11 +50,6 @@ def test_softmax_and_none_keep_one_component_at_least(beta: list[float]) -> None
     values = torch.tensor([beta])
     assert kept_components(values.softmax(dim=1), "softmax").any()
     assert kept_components(values, "none").any()
-
-
-def test_a_share_is_above_noise_from_two_standard_errors() -> None:
-    share, error = torch.tensor([0.21, 0.19, -0.5, 0.0]), torch.tensor([0.1, 0.1, 0.1, 0.0])
-    assert above_noise(share, error).tolist() == [True, False, False, False]
 
 
 def test_a_budget_is_the_parameters_of_uniform_ranks() -> None:

@@ -70,7 +70,7 @@ def searched_ranks(model: PeftModel, inputs: Tensor, labels: Tensor) -> RankReco
     searched = branches.searched(model)
     sample = branches.sample_of(inputs, labels)
     shares = integrate(searched, 1.0, sample, 32)
-    taken = within("shares", shares.mean(), shares.standard_error(), searched.singular_values, searched.sizes, 1 / 3)
+    taken = within("shares", shares.mean(), searched.singular_values, searched.sizes, 1 / 3)
     ranks = taken.sum(dim=1).tolist()
     names = list(lora_layers(model))
     return RankRecord(4, tuple(LayerRank(name, rank) for name, rank in zip(names, ranks, strict=True)))
