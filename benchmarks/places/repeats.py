@@ -45,7 +45,8 @@ def repeats(found: Allocations) -> Repeats | None:
     samples = [np.bincount(generator.integers(0, count, count), minlength=count) for _ in range(DRAWN)]
     (common, *drawn), (variance, *_) = _common(several, np.vstack([np.ones(count), *samples])).tolist()
     low, high = np.sqrt(np.clip(np.percentile(drawn, [5, 95]), 0, None)).tolist()
-    # The mean losses are of all allocations, also of those with one seed: the harmonic mean is that of their noise.
+    # Allocations may have different numbers of seeds. The noise of a mean over n seeds is proportional to 1 / n, so
+    # the number of seeds that stands for all allocations is the harmonic mean.
     seeds = 1 / float((1 / (~np.isnan(losses)).sum(axis=1)).mean())
     reliability = seeds * common / (variance + (seeds - 1) * common)
     return Repeats(count, max(common, 0.0) ** 0.5, (low, high), common / variance, max(reliability, 0.0))

@@ -45,9 +45,9 @@ def crossed(
 ) -> Judged:  # fmt: skip
     """The losses of each half of the rows under the choice that was made on the other half.
 
-    `chosen`: the statistics [rows, numbers] of all rows under the choice that the first half made, and under that of
-    the second half (the same tensor twice if only the temperature is chosen). `first`: whether each row is in the
-    first half [rows]. `sources`: as in `Judged`.
+    `chosen`: two tensors of statistics [rows, numbers], each of all rows: with the components that the first half
+    chose, and with those that the second half chose (the same tensor twice if no components are chosen). `first`:
+    whether each row is in the first half [rows]. `sources`: as in `Judged`.
     """
     losses = torch.zeros_like(weights)
     temperatures = []

@@ -147,8 +147,10 @@ def _by_batch(searched: Searched, temperature: float, sample: Sample, batch: int
 
 
 def _draws(sample: Sample, batches: list[list[int]]) -> np.ndarray:
-    """A number for each batch [batches]; batches that share a source follow each other, depend on each other, and have
-    the same number. If all rows have one source, each batch has its own."""
+    """The number of the independent draw that each batch belongs to [batches].
+
+    Batches that share a source depend on each other, so they are one draw; they follow each other in the order of the
+    batches. If all rows have one source, each batch counts as a draw."""
     sources = [set(sample.sources[rows].tolist()) for rows in batches]
     new = [not (one & other) for one, other in itertools.pairwise(sources)]
     draws: np.ndarray = np.cumsum([False, *new])
