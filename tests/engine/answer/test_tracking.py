@@ -49,5 +49,6 @@ def test_where_no_rank_is_enough_none_is_sent() -> None:
     kept = Kept()
     track(RankRecord(8, LAYERS, evidence=evidence_of(gain=0.001)), kept)
     assert "answer/sufficient_rank" not in kept.values
+    assert "answer/same rank in every layer" not in kept.charts, "of a gain that is noise there are no parts"
     track(RankRecord(8, LAYERS), other := Kept())
     assert other.values == {}
