@@ -27,6 +27,7 @@ from problems.tasks.doubts import (
     warn_of_untrained_classes,
 )
 from problems.tasks.labels import IGNORED
+from problems.tasks.source_digest import source_digest
 from problems.tasks.split_names import TRAIN, UNUSED
 
 log = logging.getLogger("autolora.inputs")
@@ -37,12 +38,15 @@ Batch = dict[str, Tensor] | tuple[dict[str, Tensor], ...]
 
 @dataclass(frozen=True)
 class Data:
-    """Encoded rows of one run: `train` is D_tr + D_val, `unused` are training rows that task.train_rows left out."""
+    """Encoded rows of one run: `train` is D_tr + D_val, `unused` are training rows that task.train_rows left out.
+
+    `source`: the digest of all raw rows that were read; None for the rows of a script."""
 
     train: Dataset
     evaluation: Mapping[str, Dataset]
     collate: Collate
     unused: Dataset | None = None
+    source: Mapping[str, Any] | None = None
 
 
 def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> Data:
@@ -53,7 +57,8 @@ def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -
     evaluation = {name: task.encode(_named(split, name), tokenizer) for name, split in raw.items()}
     rest = None if unused is None else task.encode(_named(unused, UNUSED), tokenizer)
     kept = _labelled(task.encode(_named(train, TRAIN), tokenizer))
-    data = Data(kept, evaluation, task.collate(tokenizer), rest if rest is not None and len(rest) else None)
+    rest = rest if rest is not None and len(rest) else None
+    data = Data(kept, evaluation, task.collate(tokenizer), rest, source_digest(task.as_read(rows)))
     if example := task.example(data.train[0], tokenizer):
         log.info("%s", example)
     for name, split in raw.items():

@@ -12,8 +12,8 @@ _ROWS = 10_000  # rows read at a time, so that the memory needed does not grow w
 
 
 def fingerprint(data: Data, classes: Sequence[str], evaluation_rows: int | None) -> dict[str, Any]:
-    """Class names, and the number and the digest of the training rows, of each evaluation split and of the unused
-    training rows (if the run reads them), as JSON values.
+    """Class names, and the number and the digest of the training rows, of each evaluation split, of the unused
+    training rows (if the run reads them) and of all rows that the task read, as JSON values.
 
     `evaluation_rows` is the configured limit: two evaluation splits can be compared only under the same limit.
     """
@@ -23,6 +23,7 @@ def fingerprint(data: Data, classes: Sequence[str], evaluation_rows: int | None)
         "evaluation_rows": evaluation_rows,
         "evaluation": {name: _of(rows) for name, rows in data.evaluation.items()},
         **({} if data.unused is None else {"unused": _of(data.unused)}),
+        **({} if data.source is None else {"source": data.source}),
     }
 
 

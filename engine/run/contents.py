@@ -45,6 +45,7 @@ class _Fingerprint(_Part):
     evaluation_rows: Count | None
     evaluation: dict[str, _Rows]
     unused: _Rows | None = None
+    source: _Rows | None = None
     weights: str | None = None
 
 

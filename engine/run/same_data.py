@@ -89,6 +89,12 @@ def data_change(run: "Workbench", recorded: Mapping[str, Any], what: str, *, eva
     return next(_changes(run, recorded, what, evaluated=evaluated), None) if recorded else None
 
 
+def differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two fingerprints of runs with the same settings are of other rows; a part that one lacks is not
+    compared. Rows that were read and then not used may differ, and so may the base model."""
+    return any(one[part] != other[part] for part in one.keys() & other.keys() - {"source", "weights"})
+
+
 def _changes(run: "Workbench", recorded: Mapping[str, Any], what: str, *, evaluated: bool) -> Iterator[str]:
     now, origin = run.fingerprint, run.kind.origin
     if recorded["classes"] != now["classes"]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from typing import Any
 
 import pandas as pd
 
@@ -29,11 +30,18 @@ def refuse_changed_probe(asked: AskedOfStudy) -> None:
     """Refuses to keep a comparison in the study's folder that was made under other settings."""
     folder = asked.folder
     if folder.probe.exists():
-        recorded = read_json(folder.probe_settings)
+        recorded = read_json(folder.probe_settings).get("settings", {})
         COMPARED.refuse_changed(
             recorded, asked.config, f"{folder.root} holds a comparison of hypergradients with",
             f"give the old value, or remove {folder.probe} to make the comparison again",
         )  # fmt: skip
+
+
+def data_of_probe(folder: StudyFolder) -> dict[str, Any]:
+    """The fingerprint of the rows, and the digest of the base model, with which the comparison in the study's folder
+    was made; empty if there is none. It has no evaluation rows, as the comparison reads none."""
+    found: dict[str, Any] = read_json(folder.probe_settings).get("data", {}) if folder.probe.exists() else {}
+    return {part: value for part, value in found.items() if not part.startswith("evaluation")}
 
 
 def read_comparison(folder: StudyFolder) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -59,7 +67,8 @@ def run_probe(config: RunConfig, folder: StudyFolder, stop: StopRequest) -> None
     log.info("probe: comparing all approximations with the exact hypergradient at steps %s", settings.steps)
     last = max(settings.steps)
     probed = with_values(dataclasses.replace(config, study=StudyConfig()), {"tracking.wandb": "disabled"})
-    engine = build_search(Context(probed, stop), second_order=True)
+    run = Context(probed, stop)
+    engine = build_search(run, second_order=True)
     probe = Probe(HYPERGRADIENTS[config.hypergradient.type], settings.steps, settings.etas)
     engine.lora.config.type = register(probe)
 
@@ -69,6 +78,6 @@ def run_probe(config: RunConfig, folder: StudyFolder, stop: StopRequest) -> None
 
     engine.after_step = after_step
     engine.run()
-    write_json(folder.probe_settings, COMPARED.of(config))
+    write_json(folder.probe_settings, {"settings": COMPARED.of(config), "data": run.fingerprint})
     write_parquet(folder.probe, pd.DataFrame(probe.rows))
     write_parquet(folder.cost, pd.DataFrame(measure_cost(engine, settings.timed_steps)))

@@ -1,10 +1,10 @@
-"""Refuse to compare finished cells that do not belong together: trained on other rows, from other weights of the base
-model, or at ranks that the cell they were taken from no longer has."""
+"""Refuse to compare finished work of a study that does not belong together: made from other rows or other weights of
+the base model, or at ranks that the cell they were taken from no longer has."""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from configs.errors import UserError
 from configs.facts import data_seed
@@ -16,25 +16,52 @@ from engine.retrain.owners import READ_RANKS
 from engine.retrain.same_ranks import what_counts
 from engine.retrain.sources import ranks_from
 from engine.run.contents import read_result
-from engine.run.resuming import Outdated
+from engine.run.resuming import Outdated, Settings
+from engine.run.same_data import differ
 from engine.study.cells import Cell
+from engine.study.comparison import data_of_probe
+from engine.study.folder import AskedOfStudy
+
+_READ = Settings(
+    (
+        "task.type", "task.path", "task.revision", "task.name", "task.validation_path", "task.test_path",
+        "task.evaluation_split", "task.text_columns", "task.label_column", "task.kind",
+    ),
+    evaluates=True,
+)  # fmt: skip
+"""The keys that decide which rows a task reads, before it draws, cuts or divides any."""
 
 
-def refuse_mixed(cells: Sequence[Cell]) -> None:
-    """Raises Outdated, which names two cells, if the data or the base model changed between their trainings: a file
-    was edited, or a hub's main branch moved on."""
-    rows: dict[Hashable, tuple[Cell, Mapping[str, Any]]] = {}
-    weights: dict[Hashable, tuple[Cell, str]] = {}
-    for cell, result in _finished(cells):
-        config = cell.config
-        if (data := result.get("data")) is not None:
-            first, then = rows.setdefault(_of_rows(config), (cell, data))
-            if any(then[part] != data[part] for part in then.keys() & data.keys() - {"weights"}):
-                raise _changed(f"--task.path: {config.task.path or config.task.type} gave other rows", first, cell)
-        if (digest := result.get("base_weights")) is not None:
-            first, before = weights.setdefault(_of_weights(config), (cell, digest))
-            if before != digest:
-                raise _changed(f"--model.name: {config.model.name} had other weights", first, cell)
+class _Made(NamedTuple):
+    """A finished cell, or the comparison of hypergradients: its path, its settings, and what it was made from."""
+
+    path: Path
+    config: RunConfig
+    data: Mapping[str, Any]
+    weights: str | None
+
+
+def refuse_mixed(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
+    """Raises Outdated, which names two cells, or a cell and the comparison, if the data or the base model changed
+    between them: a file was edited, or a hub's main branch moved on."""
+    read: dict[Hashable, _Made] = {}
+    rows: dict[Hashable, _Made] = {}
+    weights: dict[Hashable, _Made] = {}
+    for made in _all_made(asked, cells):
+        config, data = made.config, made.data
+        path = f"--task.path: {config.task.path or config.task.type}"
+        if "source" in data:
+            first = read.setdefault(_of_source(config), made)
+            if any(first.data.get(part) != data.get(part) for part in ("source", "classes")):
+                raise _changed(f"{path} held other rows", first, made)
+        if data:
+            first = rows.setdefault(_of_rows(config), made)
+            if differ(first.data, data):
+                raise _changed(f"{path} gave other rows", first, made)
+        if made.weights is not None:
+            first = weights.setdefault(_of_weights(config), made)
+            if first.weights != made.weights:
+                raise _changed(f"--model.name: {config.model.name} had other weights", first, made)
 
 
 def refuse_old_ranks(cells: Sequence[Cell]) -> None:
@@ -67,18 +94,30 @@ def _finished(cells: Sequence[Cell]) -> Iterator[tuple[Cell, dict[str, Any]]]:
                 yield cell, result
 
 
+def _all_made(asked: AskedOfStudy, cells: Sequence[Cell]) -> Iterator[_Made]:
+    for cell, result in _finished(cells):
+        yield _Made(cell.folder.root, cell.config, result.get("data") or {}, result.get("base_weights"))
+    if data := data_of_probe(asked.folder):
+        yield _Made(asked.folder.probe, asked.config, data, data.get("weights"))
+
+
+def _of_source(config: RunConfig) -> Hashable:
+    """What reads the same rows, whichever of them it then uses; the sample task writes its rows by seed."""
+    return repr((_READ.of(config), data_seed(config) if config.task.type == "sample" else None))
+
+
 def _of_rows(config: RunConfig) -> Hashable:
-    """Cells for which this is equal have the same rows: what draws, cuts and tokenises them."""
+    """What has the same rows: for which all is equal that draws, cuts and tokenises them."""
     return repr((config.task, data_seed(config), config.model.name, config.model.revision))
 
 
 def _of_weights(config: RunConfig) -> Hashable:
-    """Cells for which this is equal begin from the same weights of the base model."""
+    """What begins from the same weights of the base model."""
     return config.model.name, config.model.revision, config.task.type, config.model.load_in_4bit
 
 
-def _changed(what: str, first: Cell, other: Cell) -> Outdated:
+def _changed(what: str, first: _Made, other: _Made) -> Outdated:
     return Outdated(
-        f"{what} when {first.folder.root} was trained than when {other.folder.root} was; bring back what one of the "
-        f"two was trained with, and remove the cells that were trained with the other"
+        f"{what} when {first.path} was made than when {other.path} was; bring back what one of the two was made with, "
+        f"and remove what was made with the other"
     )

@@ -55,7 +55,7 @@ def run_cells(request: Request, folder: StudyFolder, cells: list[Cell], stop: St
 def _run_unfinished(request: Request, folder: StudyFolder, cells: list[Cell], stop: StopRequest) -> list[str]:
     config = request.config
     _tell_other_exports(request, cells)
-    running = Running(_jobs(request, cells), config.study.ray.retries)
+    running = Running(_jobs(request, folder, cells), config.study.ray.retries)
     if not running.total:  # all cells are finished; their own config.yaml say how each was trained
         write_text(folder.config, to_yaml(config))
         return []
@@ -98,7 +98,7 @@ def refuse_changed_cells(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
             recorded, placed = read_result(run.metrics).get("settings", {}), _placed(asked.config, cell, cells)
             way_out = f"give the old value, or remove {run.root} to train this cell again"
             FINISHED.refuse_changed(recorded, placed, f"{run.root} was finished with", way_out)
-    refuse_mixed(cells)
+    refuse_mixed(asked, cells)
     refuse_old_ranks(cells)
 
 
@@ -126,7 +126,7 @@ def refuse_launcher(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
         LAUNCHERS[asked.config.study.launcher].check(asked.config.study)
 
 
-def _jobs(request: Request, cells: Sequence[Cell]) -> list[Job]:
+def _jobs(request: Request, folder: StudyFolder, cells: Sequence[Cell]) -> list[Job]:
     """One job for every unfinished cell; each comes after the jobs whose files it reads."""
     config = request.config
 
@@ -134,7 +134,7 @@ def _jobs(request: Request, cells: Sequence[Cell]) -> list[Job]:
         after = {str(other.config.name) for other in reads(cell, cells, sweep_once=config.study.sweep_once)}
 
         def begins() -> Request:
-            refuse_mixed(cells)  # not only after the last cell, which may be days later
+            refuse_mixed(AskedOf(config, folder), cells)  # not only after the last cell, which may be days later
             return Request(_placed(config, cell, cells), "all", False, request.source)
 
         return Job(str(cell.config.name), begins, frozenset(after))

@@ -1,7 +1,7 @@
 """The interface of a task: what the rest of the program reads and calls."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -64,6 +64,10 @@ class Task(ABC):
     @abstractmethod
     def rows(self) -> Rows:
         """The raw rows. Raises UserError when they cannot be loaded or lack a column."""
+
+    def as_read(self, rows: Rows) -> Iterable[Dataset]:
+        """All of `rows`, in a form in which a row is the same whether it is held out or not."""
+        return rows.train, *rows.evaluation.values()
 
     def origin(self, split: str | None = None) -> str:
         """How a message about the training rows, or about `split`, begins: the option, then the file or data set."""

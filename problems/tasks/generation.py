@@ -9,7 +9,7 @@ LoRA's recipe for GPT-2.
 
 import logging
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from datasets import Dataset
@@ -24,7 +24,7 @@ from problems.tasks.causal import MODEL_INPUTS, Causal, KindOfPrompt
 from problems.tasks.doubts import warn_of_gap
 from problems.tasks.prompts import ChatPrompt, PlainPrompt, Prompt
 from problems.tasks.readers.cache import mapped
-from problems.tasks.readers.records import Record, evaluation_rows, training_rows
+from problems.tasks.readers.records import Record, as_training_rows, evaluation_rows, training_rows
 from problems.tasks.split_names import rows_in_words
 from problems.tasks.template_files import take_template
 from problems.tasks.templates import Message, Template, template_of
@@ -58,6 +58,10 @@ class Generation(Causal):
             check_metrics(self.scoring, self._metrics)  # reports a missing Java now, not after hours of training
         train, evaluation = self.records()
         return Rows(training_rows(train), {self.evaluation_split: evaluation_rows(evaluation)})
+
+    def as_read(self, rows: Rows) -> Iterable[Dataset]:
+        """A row for each reference, as the training rows have it; a held-out row has all references of its source."""
+        return rows.train, *(as_training_rows(split) for split in rows.evaluation.values())
 
     def adapt_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
         take_template(tokenizer, self.config.chat_template)

@@ -104,6 +104,12 @@ def training_rows(records: Sequence[Record]) -> Dataset:
     return Dataset.from_list([{"source": x.source, "target": target} for x in records for target in x.references])
 
 
+def as_training_rows(rows: Dataset) -> Dataset:
+    """The rows of `evaluation_rows` as `training_rows` makes them of the same records."""
+    pairs = zip(rows["source"][:], rows["references"][:], strict=True)
+    return Dataset.from_list([{"source": source, "target": target} for source, found in pairs for target in found])
+
+
 def evaluation_rows(records: Sequence[Record]) -> Dataset:
     """One row for each record: source, target (its first reference, for the loss), references, category."""
     return Dataset.from_list(

@@ -11,9 +11,10 @@ from configs.parser import parse
 from configs.schema import RunConfig
 from configs.schema_study import ProbeConfig
 from engine.disk.files import write_json, write_text
+from engine.run.context import Context
 from engine.run.interrupt import StopRequest
 from engine.run.opening import AskedOf
-from engine.study.comparison import COMPARED, refuse_changed_probe, run_probe
+from engine.study.comparison import COMPARED, data_of_probe, refuse_changed_probe, run_probe
 from engine.study.folder import StudyFolder
 from problems.hypergradients import HYPERGRADIENTS
 from tests.helpers.studies import AXES, with_study
@@ -52,6 +53,19 @@ def test_probe_compares_every_approximation_with_exact(compared: tuple[RunConfig
 
 
 @pytest.mark.trains
+def test_a_comparison_records_the_rows_and_the_weights_that_it_was_made_with(
+    compared: tuple[RunConfig, StudyFolder],
+) -> None:
+    config, folder = compared
+    run = Context(config, StopRequest())
+    run.base()
+    expected = {part: value for part, value in run.fingerprint.items() if not part.startswith("evaluation")}
+    assert expected.keys() == {"classes", "training", "source", "weights"}
+    assert data_of_probe(folder) == expected
+    refuse_changed_probe(AskedOf(config, folder))
+
+
+@pytest.mark.trains
 def test_cost_counts_the_documented_passes(compared: tuple[RunConfig, StudyFolder]) -> None:
     config, folder = compared
     rows = pd.read_parquet(folder.cost).set_index("approximation")
@@ -82,7 +96,7 @@ def test_a_comparison_of_hypergradients_is_of_its_own_steps_and_etas(
     tiny_config: Callable[..., RunConfig], change: tuple[str, ...]
 ) -> None:
     folder = StudyFolder.of(tiny_config(*STUDY))
-    write_json(folder.probe_settings, COMPARED.of(tiny_config(*STUDY)))
+    write_json(folder.probe_settings, {"settings": COMPARED.of(tiny_config(*STUDY))})
     refuse_changed_probe(AskedOf(tiny_config(*STUDY, *change), folder))  # no comparison is there
     write_text(folder.probe, "")
     refuse_changed_probe(AskedOf(tiny_config(*STUDY), folder))

@@ -13,12 +13,14 @@ from configs.errors import UserError
 from configs.requests import Request
 from configs.schema import RunConfig, StudyConfig
 from engine.command import run_request
-from engine.disk.files import remove, write_json
+from engine.disk.files import remove, write_json, write_text
 from engine.run.interrupt import StopRequest
+from engine.run.opening import AskedOf
 from engine.run.resuming import Outdated
+from engine.study import mixed
 from engine.study.cells import Cell, expand
 from engine.study.folder import StudyFolder
-from engine.study.mixed import refuse_mixed, refuse_old_ranks
+from engine.study.mixed import refuse_old_ranks
 from tests.helpers.retraining import RANKS
 from tests.helpers.studies import with_study
 from tests.helpers.tiny import make_tokenizer
@@ -40,6 +42,12 @@ def finish(cell: Cell, **parts: Any) -> None:
     write_json(cell.folder.metrics, result | parts)
 
 
+def refuse_mixed(cells: list[Cell]) -> None:
+    """As a study does whose settings are, but for its axes, those of the first cell."""
+    folder = StudyFolder(cells[0].folder.root.parent.parent)
+    mixed.refuse_mixed(AskedOf(cells[0].config, folder), cells)
+
+
 CHANGES: dict[str, dict[str, Any]] = {
     "training rows": {"data": {**DATA, "training": {"rows": 4, "sha256": "z"}}},
     "evaluation rows": {"data": {**DATA, "evaluation": {"test": {"rows": 3, "sha256": "y"}}}},
@@ -53,9 +61,75 @@ def test_cells_on_rows_that_changed_are_refused(tiny_config: Callable[..., RunCo
     finish(cells[0])
     refuse_mixed(cells)
     finish(cells[1], **CHANGES[change])
-    message = f"--task.path: sample gave other rows when {cells[0].folder.root} was trained than when "
+    message = f"--task.path: sample gave other rows when {cells[0].folder.root} was made than when "
     with pytest.raises(Outdated, match=re.escape(message + str(cells[1].folder.root))):
         refuse_mixed(cells)
+
+
+SOURCE = {"source": {"rows": 6, "sha256": "s"}}
+FILE = ("--task.type", "text", "--task.path", "t.csv")
+
+
+@pytest.mark.parametrize(
+    "axis",
+    [{"seed": [0, 1]}, {"task.train_rows": [20, 30]}, {"model.name": ["m", "n"]}, {"task.evaluation_rows": [5, 6]}],
+)
+def test_cells_of_other_seeds_or_other_cuts_are_refused_if_the_file_changed(
+    tiny_config: Callable[..., RunConfig], axis: dict[str, list[Any]]
+) -> None:
+    """Their rows differ in any case, so that only the digest of the whole file can tell."""
+    cells = cells_of(tiny_config(*FILE), axis)
+    finish(cells[0], data=DATA | SOURCE)
+    finish(cells[1], **CHANGES["training rows"])
+    refuse_mixed(cells)  # it is not known what the second one read
+    finish(cells[1], data=CHANGES["training rows"]["data"] | SOURCE)
+    refuse_mixed(cells)
+    finish(cells[1], data=CHANGES["training rows"]["data"] | {"source": {"rows": 6, "sha256": "other"}})
+    with pytest.raises(Outdated, match=r"^--task\.path: t\.csv held other rows when .* was made than when .* was; "):
+        refuse_mixed(cells)
+
+
+@pytest.mark.parametrize("axis", [{"task.path": ["a.csv", "b.csv"]}, {"task.label_column": ["x", "y"]}])
+def test_cells_that_are_meant_to_read_other_rows_are_kept(
+    tiny_config: Callable[..., RunConfig], axis: dict[str, list[Any]]
+) -> None:
+    cells = cells_of(tiny_config(*FILE), axis)
+    finish(cells[0], data=DATA | SOURCE)
+    finish(cells[1], data=DATA | {"source": {"rows": 6, "sha256": "other"}})
+    refuse_mixed(cells)
+
+
+def test_the_sample_task_writes_other_rows_for_every_seed(tiny_config: Callable[..., RunConfig]) -> None:
+    cells = cells_of(tiny_config(), {"seed": [0, 1]})
+    for cell in cells:
+        rows = {"rows": 6, "sha256": str(cell.config.seed)}
+        finish(cell, data=DATA | {"training": rows, "source": rows})
+    refuse_mixed(cells)
+
+
+PROBE_CHANGES: dict[str, dict[str, Any]] = {
+    "--task.path: t.csv held other rows": {"source": {"rows": 6, "sha256": "other"}},
+    "--task.path: t.csv gave other rows": {"training": {"rows": 4, "sha256": "z"}},
+    "--model.name: ": {"weights": "v"},
+}
+
+
+@pytest.mark.parametrize("change", PROBE_CHANGES)
+def test_a_comparison_on_other_rows_than_the_cells_is_refused(
+    tiny_config: Callable[..., RunConfig], change: str
+) -> None:
+    cells = cells_of(tiny_config(*FILE), {"seed": [0, 1]})
+    folder = StudyFolder(cells[0].folder.root.parent.parent)
+    finish(cells[0], data=DATA | SOURCE)
+    # Its settings may have had another number of evaluation rows, which it does not read.
+    probed = DATA | SOURCE | {"evaluation_rows": 9, "evaluation": {"test": {"rows": 9, "sha256": "x"}}}
+    write_json(folder.probe_settings, {"data": probed | PROBE_CHANGES[change]})
+    refuse_mixed(cells)  # there is no comparison: its file was removed
+    write_text(folder.probe, "")
+    with pytest.raises(Outdated, match=f"^{re.escape(change)}.* was made than when {folder.probe} was; "):
+        refuse_mixed(cells)
+    write_json(folder.probe_settings, {"data": probed})
+    refuse_mixed(cells)
 
 
 @pytest.mark.parametrize("axis", [{"seed": [0, 1]}, {"task.max_length": [8, 16]}, {"task.train_rows": [20, 30]}])
@@ -117,19 +191,23 @@ def test_a_study_whose_data_changed_stops_at_the_first_new_cell_and_goes_on_as_t
     def write(flipped: int) -> None:
         data.write_text("text,label\n" + "".join(f"{word},{(i + flipped) % 2}\n" for i, word in enumerate(WORDS)))
 
-    def go(*methods: str) -> StudyFolder:
+    def go(*methods: str, seeds: int = 1) -> StudyFolder:
         options = ("--task.type", "text", "--task.path", str(data), "--retrain.max_steps", "1")
-        config = with_study(tiny_config(*options), {"method": list(methods)})
+        config = with_study(tiny_config(*options), {"method": list(methods), "seed": list(range(seeds))})
         run_request(Request(config, "all", False, "study.yaml"), StopRequest())
         return StudyFolder.of(config)
 
     write(0)
     folder = go("lora")
     write(1)
-    with pytest.raises(UserError, match=r"^--task\.path: .*train\.csv gave other rows when .*method-lora was trained"):
+    with pytest.raises(UserError, match=r"^--task\.path: .*train\.csv held other rows when .*method-lora_seed-0 was"):
+        go("lora", seeds=3)
+    assert not (folder.cells / "method-lora_seed-2").exists(), "nothing more is trained"
+    remove(folder.cells / "method-lora_seed-1")
+    with pytest.raises(UserError, match=r"^--task\.path: .*train\.csv held other rows when .*method-lora_seed-0 was"):
         go("lora", "head", "adapter")
-    assert not (folder.cells / "method-adapter").exists(), "nothing more is trained"
-    remove(folder.cells / "method-lora")
+    assert not (folder.cells / "method-adapter_seed-0").exists(), "nothing more is trained"
+    remove(folder.cells / "method-lora_seed-0")
     go("lora", "head", "adapter")
-    found = [json.loads((folder.cells / f"method-{name}/metrics.json").read_text()) for name in ("lora", "head")]
-    assert found[0]["data"]["training"] == found[1]["data"]["training"]
+    lora, head = (json.loads((folder.cells / f"method-{x}_seed-0/metrics.json").read_text()) for x in ("lora", "head"))
+    assert lora["data"]["training"] == head["data"]["training"]
