@@ -5,7 +5,7 @@ Only controls can show whether it matters in which layers the ranks are.
 
 import math
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from engine.ranks.controls import can_be_shuffled
 from engine.run.contents import read_result
 from engine.run.folder import RunFolder
 from engine.run.places import command_of, sibling_name
+from engine.run.same_data import differ
 
 UNIFORM_METHOD, SHUFFLED_METHOD = "lora", "lora_shuffled"
 _NEEDED = ("method", "metrics", "lora_parameters", "settings")
@@ -78,20 +79,35 @@ def controls_of(
         return None
     root = root.resolve() if root.name in ("", "..") else root  # as of --show .
     metric = next(iter(result["metrics"]))
-    found = list(_beside(root, result["settings"], record))
+    beside = list(_beside(root, result["settings"], record))
+    left_out = {place.name: what for place, other in beside if (what := _made_from(result, other))}
+    found = [(place, other) for place, other in beside if place.name not in left_out]
     runs = [_compared(f"this run ({result['method']})", root.name, result, metric)]
     runs += [_compared(_what(other), place.name, other, metric) for place, other in found]
     missing, notes = [], []
+    if left_out:
+        named = ", ".join(f"{name} ({what})" for name, what in left_out.items())
+        notes.append(f"Left out: {named}. Only runs on the same data and base model can be compared.")
     if record.all_equal:
         rank = record.layers[0].rank
         notes.append(f"Every layer has rank {rank}, so that uniform and shuffled ranks would be the same ranks.")
     elif root.parent.name != "cells":
-        missing = _missing(RunFolder(root), result, record, [other for _, other in found], sizes)
+        missing = _missing(RunFolder(root), result, record, [other for _, other in found], sizes, left_out)
         if _cannot_be_shuffled(record, sizes):
             notes.append("All layers of one size have equal ranks, so that a shuffle would change nothing.")
     if _from_search(result):
         notes.append("This run's training started from the searched weights; its controls start from scratch.")
     return Controls(metric, runs, missing, " ".join(notes))
+
+
+def _made_from(result: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """What another run was trained on or from that this one was not, in words; "" if no difference is known."""
+    if differ(result.get("data") or {}, other.get("data") or {}):
+        return "trained on other rows: the data changed in between"
+    mine, its = result.get("base_weights"), other.get("base_weights")
+    if mine is not None and its is not None and mine != its:
+        return "trained from other weights of the base model, which changed in between"
+    return ""
 
 
 def _from_search(result: Mapping[str, Any]) -> bool:
@@ -100,14 +116,16 @@ def _from_search(result: Mapping[str, Any]) -> bool:
 
 def _missing(
     folder: RunFolder, result: Mapping[str, Any], record: RankRecord, found: Sequence[Mapping[str, Any]],
-    sizes: Mapping[str, int],
+    sizes: Mapping[str, int], left_out: Container[str],
 ) -> list[Missing]:  # fmt: skip
-    """The controls that were not found."""
+    """The controls that were not found; `left_out`: the names of runs that would be controls on the same data."""
 
     def missing(what: str, name: str, method: str, *more: str) -> Missing:
         init = ("--retrain.init", "scratch") if _from_search(result) else ()
-        options = shlex.join(("--method", method, *more, *init))
-        return Missing(method, what, f"{command_of(folder, sibling_name(folder, name))} {options}")
+        called = sibling_name(folder, name)
+        again = ("--overwrite",) if called in left_out else ()  # else the command would find it finished
+        options = shlex.join(("--method", method, *more, *init, *again))
+        return Missing(method, what, f"{command_of(folder, called)} {options}")
 
     # The uniform rank with equally many parameters; the mean rank may cost more or less, as layers differ in size.
     per_rank = sum(sizes.values())
@@ -130,7 +148,8 @@ def _cannot_be_shuffled(record: RankRecord, sizes: Mapping[str, int]) -> bool:
 
 
 def _beside(root: Path, settings: Mapping[str, Any], record: RankRecord) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The folders beside `root` that hold a control, with their results; uniform ranks come first.
+    """The folders beside `root` that hold a control by its settings and ranks, with their results; uniform ranks come
+    first.
 
     Damaged folders are skipped, as they belong to other runs."""
     found = []

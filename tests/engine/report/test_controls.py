@@ -60,6 +60,58 @@ def test_runs_of_other_settings_methods_or_ranks_are_no_controls(tmp_path: Path)
     assert found_beside(tmp_path / "nowhere") == []
 
 
+DATA: dict[str, Any] = {
+    "classes": ["a", "b"], "training": {"rows": 4, "sha256": "x"}, "evaluation_rows": None,
+    "evaluation": {"test": {"rows": 2, "sha256": "y"}}, "source": {"rows": 6, "sha256": "s"}, "weights": "w",
+}  # fmt: skip
+MADE = {"data": DATA, "base_weights": "w"}
+
+
+def test_a_run_on_other_rows_or_from_another_base_model_is_left_out_and_named(tmp_path: Path) -> None:
+    """Labels were changed over, or the base model was trained again, between the two runs."""
+    rows = MADE | {"data": DATA | {"training": {"rows": 4, "sha256": "z"}}}
+    put(tmp_path, "rows", result_of("lora", lora__r=3) | rows)
+    put(
+        tmp_path,
+        "tested",
+        result_of("lora") | MADE | {"data": DATA | {"evaluation": {"test": {"rows": 9, "sha256": ""}}}},
+    )
+    put(tmp_path, "model", result_of("lora_shuffled") | MADE | {"base_weights": "v"}, [4, 3, 1])
+    put(tmp_path, "other-rate", result_of("lora", retrain__learning_rate=0.2) | rows)
+    controls = beside(tmp_path, result_of() | MADE)
+    assert controls is not None
+    assert controls.runs[1:] == []
+    assert [one.method for one in controls.missing] == ["lora", "lora_shuffled"]
+    on_rows = "trained on other rows: the data changed in between"
+    from_weights = "trained from other weights of the base model, which changed in between"
+    assert controls.note == (
+        f"Left out: rows ({on_rows}), tested ({on_rows}), model ({from_weights}). Only runs on the same data and base "
+        "model can be compared."
+    )
+
+
+def test_the_command_trains_a_control_again_that_was_left_out(tmp_path: Path) -> None:
+    """Without --overwrite it would find its run finished."""
+    put(tmp_path, "mine-uniform", result_of("lora", lora__r=3) | MADE | {"base_weights": "v"})
+    put(tmp_path, "mine-shuffled", result_of("lora_shuffled", retrain__learning_rate=0.2), [4, 3, 1])
+    controls = beside(tmp_path, result_of() | MADE)
+    assert controls is not None
+    uniform, shuffled = (one.command for one in controls.missing)
+    assert "--name mine-uniform" in uniform
+    assert uniform.endswith("--lora.r 3 --overwrite")
+    assert "--overwrite" not in shuffled, "another run has this name"
+
+
+def test_what_only_one_of_two_runs_recorded_is_not_compared(tmp_path: Path) -> None:
+    put(tmp_path, "old", result_of("lora"))
+    unused = DATA | {"unused": {"rows": 1, "sha256": "u"}, "source": {"rows": 7, "sha256": "t"}}
+    put(tmp_path, "same", result_of("lora") | {"data": unused, "base_weights": None})
+    controls = beside(tmp_path, result_of() | MADE)
+    assert controls is not None
+    assert [run.name for run in controls.runs[1:]] == ["old", "same"]
+    assert controls.note == ""
+
+
 def test_a_uniform_run_of_another_rank_is_shown_and_the_one_of_this_cost_still_misses(tmp_path: Path) -> None:
     put(tmp_path, "u", result_of("lora", lora__r=8))
     controls = beside(tmp_path)
