@@ -6,10 +6,16 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from engine.retrain.owners import ADALORA, EVA, OWN_RULES, PARA
+from engine.study.agreement import LAYERS, RANKS
 from engine.study.rows import SCORE, SEED, TASK, labelled, row_keys
 from problems.tasks.base import ERRORS
 
 OURS = "autolora"
+LEFT_OUT = "left out, equal ranks"
+"""The column with the number of pairs that are left out, as both runs have the same ranks."""
+_AT_GIVEN_RANKS = OWN_RULES.keys() - {ADALORA, EVA, PARA}
+"""The methods that train LoRA in the same way once they have their ranks."""
 # With fewer pairs, the p of the two-sided exact test cannot fall below 0.05.
 _LEAST_PAIRS = 6
 # Differences of scores and losses are rounded to so many decimals.
@@ -57,7 +63,9 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS, column:
     pairs, wins, Wilcoxon p.
 
     A task and seed is one pair. If it has several runs on further axes, their mean difference counts: an axis that one
-    of the rows does not read would otherwise count the same run several times.
+    of the rows does not read would otherwise count the same run several times. Runs of two methods that train LoRA at
+    ranks that are equal layer by layer say nothing about ranks, and are left out: so are shuffled ranks where the
+    shuffle changed none. If this leaves a task and seed without a pair, column LEFT_OUT counts it.
 
     `column`: SCORE, each task's metric, or LOSS, the log loss. A positive difference says that `ours` is better, also
     for a loss or an error, of which less is better. p is two-sided, and left out if fewer than six pairs differ;
@@ -68,29 +76,56 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS, column:
     for name, _, pairs in pairs_with(results.dropna(subset=[column]), axes, ours):
         if name == ours:
             continue
-        lower = pairs["main_metric"].isin(ERRORS) if column == SCORE else True
-        every = (pairs[f"{column}_reference"] - pairs[column]) * np.where(lower, -1, 1)
-        units = [pairs[key] for key in (TASK, SEED) if key in pairs]
-        # Rounded, as floats would break ties between metrics that count rows.
-        difference = (every.groupby(units).mean() if units else every).round(_DIGITS)
-        sizes = pairs["lora_parameters_reference"] / pairs["lora_parameters"].replace(0, np.nan)
+        kept = pairs[~_same_run(pairs)]
+        difference = _differences(kept, column)
         rows.append(
             {
                 f"{ours} against": name,
                 "pairs": len(difference),
+                LEFT_OUT: len(_differences(pairs, column)) - len(difference),
                 "mean difference": float(difference.mean()),
-                "standard error": float(difference.std(ddof=1)) / len(difference) ** 0.5,
+                "standard error": float(difference.std(ddof=1)) / max(1, len(difference)) ** 0.5,
                 "better": int((difference > 0).sum()),
                 "equal": int((difference == 0).sum()),
                 "worse": int((difference < 0).sum()),
                 "p": _wilcoxon(difference),
-                "LoRA parameters, ratio": float(sizes.mean()),
+                "LoRA parameters, ratio": float(_size_ratios(kept).mean()),
             }
         )
     table = pd.DataFrame(rows)
+    if rows and not table[LEFT_OUT].any():
+        table = table.drop(columns=LEFT_OUT)
     if rows and table["p"].notna().any():
         table.insert(list(table).index("p") + 1, "p, Holm", holm(table["p"]))
     return table
+
+
+def _same_run(pairs: pd.DataFrame) -> pd.Series:
+    """Which pairs are of two methods that train alike at the same ranks, and have equal ranks layer by layer.
+
+    Two runs of one method are kept: they differ in a setting, and that it changes no rank is a result."""
+    if RANKS not in pairs:
+        return pd.Series(False, index=pairs.index)
+    alike = pairs["method"].isin(_AT_GIVEN_RANKS) & pairs["method_reference"].isin(_AT_GIVEN_RANKS)
+    columns = [name for name in (LAYERS, RANKS) if name in pairs]
+    equal = [
+        all(row[name] is not None and np.array_equal(row[name], row[f"{name}_reference"]) for name in columns)
+        for _, row in pairs.iterrows()
+    ]
+    return alike & (pairs["method"] != pairs["method_reference"]) & pd.Series(equal, index=pairs.index, dtype=bool)
+
+
+def _differences(pairs: pd.DataFrame, column: str) -> pd.Series:
+    """For each task and seed by how much the reference is better, the mean over its pairs."""
+    lower = pairs["main_metric"].isin(ERRORS) if column == SCORE else True
+    every = (pairs[f"{column}_reference"] - pairs[column]) * np.where(lower, -1, 1)
+    units = [pairs[key] for key in (TASK, SEED) if key in pairs]
+    # Rounded, as floats would break ties between metrics that count rows.
+    return (every.groupby(units).mean() if units else every).round(_DIGITS)
+
+
+def _size_ratios(pairs: pd.DataFrame) -> pd.Series:
+    return pairs["lora_parameters_reference"] / pairs["lora_parameters"].replace(0, np.nan)
 
 
 def holm(p: pd.Series) -> pd.Series:

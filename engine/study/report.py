@@ -20,7 +20,7 @@ from engine.study.combinations import VARIANT
 from engine.study.comparison import read_comparison
 from engine.study.folder import StudyFolder
 from engine.study.markdown import escaped, markdown
-from engine.study.paired import paired, searched_rows
+from engine.study.paired import LEFT_OUT, paired, searched_rows
 from engine.study.rows import APPROXIMATION, LOSS, SCORE, TASK, read_results, row_keys, texts
 
 COMPARED = {
@@ -70,7 +70,7 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
             figures.metric_against_cost(results, axes, cost, pictures["metric_against_cost"])
     found |= agreements(results, axes)
     write_parquet(folder.summary, found["Results"])
-    shown = [(title, _note(title, results), table) for title, table in found.items()]
+    shown = [(title, _note(title, table, results), table) for title, table in found.items()]
     sentence = _sentence(results, config, folder)
     sections = "\n".join(_section(title, note, table) for title, note, table in shown)
     write_text(folder.table, f"# {escaped(str(config.name))}\n\n{escaped(sentence)}\n\n{sections}")
@@ -95,11 +95,18 @@ def _section(title: str, note: str, table: pd.DataFrame) -> str:
     return "\n\n".join(part for part in (f"## {escaped(title)}", escaped(note), markdown(table)) if part)
 
 
-def _note(title: str, results: pd.DataFrame) -> str:
+def _note(title: str, table: pd.DataFrame, results: pd.DataFrame) -> str:
     """What the numbers of a table mean; "" if its title says it."""
     if title.startswith(_AGREEMENT):
         return by_chance(results)
-    return next((note for start, note in NOTES.items() if title.startswith(start)), "")
+    note = next((note for start, note in NOTES.items() if title.startswith(start)), "")
+    if LEFT_OUT not in table:
+        return note
+    count = table[LEFT_OUT].sum()
+    return (
+        f"{note} {count} {'pair is' if count == 1 else 'pairs are'} left out: both runs have the same rank in every "
+        f"layer, so that their difference says nothing about ranks."
+    )
 
 
 def _sentence(results: pd.DataFrame, config: RunConfig, folder: StudyFolder) -> str:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from engine.study.paired import holm, paired, searched_rows
+from engine.study.paired import LEFT_OUT, holm, paired, searched_rows
 from engine.study.rows import LOSS
 from tests.helpers.study_results import AXES, results
 
@@ -55,6 +55,40 @@ def test_runs_of_one_task_and_seed_on_further_axes_are_one_pair() -> None:
     moved = paired(several.assign(score=higher), axes).set_index("autolora against")
     expected = once.set_index("autolora against")["mean difference"] + 0.1
     assert moved.loc["lora", "mean difference"] == pytest.approx(expected["lora"])
+
+
+def with_ranks(table: pd.DataFrame, equal_in: list[int], other: str = "lora_shuffled") -> pd.DataFrame:
+    """Method lora becomes `other`; in these seeds it has the ranks that autolora has, in the same layers."""
+    table = table.assign(method=table["method"].replace("lora", other), layers=[["a", "b"]] * len(table))
+    same = (table["method"] != other) | table["seed"].isin(equal_in)
+    return table.assign(ranks=[[1, 2] if equal else [2, 1] for equal in same])
+
+
+def test_a_control_with_the_same_rank_in_every_layer_is_no_evidence() -> None:
+    """It is the same run: its difference of 0 had been counted as a pair."""
+    table = paired(with_ranks(results(), [0]), AXES).set_index("autolora against")
+    assert tuple(table.loc["lora_shuffled", ["pairs", LEFT_OUT]]) == (4, 2)
+    assert table.loc["lora_shuffled", "mean difference"] == pytest.approx(0.02 + 0.0015), "of seeds 1 and 2"
+    assert tuple(table.loc["adalora", ["pairs", LEFT_OUT]]) == (6, 0), "AdaLoRA trains in another way"
+    loss = paired(with_ranks(results(), [0]), AXES, column=LOSS).set_index("autolora against")
+    assert tuple(loss.loc["lora_shuffled", ["pairs", LEFT_OUT]]) == (4, 2)
+
+
+def test_a_row_of_which_every_pair_is_left_out_stays_without_numbers() -> None:
+    row = paired(with_ranks(results(), [0, 1, 2], "lora"), AXES).set_index("autolora against").loc["lora"]
+    assert tuple(row[["pairs", LEFT_OUT, "better", "equal", "worse"]]) == (0, 6, 0, 0, 0)
+    assert row[["mean difference", "standard error", "p", "LoRA parameters, ratio"]].isna().all()
+
+
+def test_equal_ranks_in_other_layers_unknown_ranks_and_runs_of_one_method_are_pairs() -> None:
+    table = with_ranks(results(), [0, 1, 2])
+    moved = table.assign(layers=[["a", "c" if name == "lora_shuffled" else "b"] for name in table["method"]])
+    unknown = table.assign(ranks=table["ranks"].where(table["method"] != "lora_shuffled", None))
+    searches = table.assign(variant=table["method"], method="autolora")
+    for kept, axes in ((moved, AXES), (unknown, AXES), (searches, ["seed", "task.name", "variant"])):
+        found = paired(kept, axes)
+        assert LEFT_OUT not in found
+        assert found["pairs"].tolist() == [6, 6]
 
 
 def test_too_few_pairs_have_no_p() -> None:

@@ -148,6 +148,27 @@ def test_null_truth_rates_and_lists_on_the_axes_are_told_apart(
     assert len(set(names)) == 32
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_the_note_of_the_paired_table_says_how_many_pairs_are_one_run(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, seeds: int
+) -> None:
+    """The search learned rank 1 everywhere, so that the shuffled run was the same, bit for bit."""
+    variants = {"autolora": {}, "shuffled": {"method": "lora_shuffled", "lora.ranks_from": "x"}}
+    config = dataclasses.replace(tiny_config(), study=StudyConfig({"seed": list(range(seeds))}, variants))
+    folder = StudyFolder(tmp_path)
+
+    def finished(number: int, cell: Cell) -> None:
+        finish(cell, 0.5)
+        ranks.save(RankRecord(4, (LayerRank("a.query", 1), LayerRank("a.value", 1))), cell.folder.ranks)
+
+    drawn(config, folder, finished)
+    (row,) = section(folder, "Paired differences")
+    assert row == ["shuffled", "0", str(seeds), "", "", "0", "0", "0", "", ""]
+    note = "1 pair is left out: both runs have" if seeds == 1 else "2 pairs are left out: both runs have"
+    assert note in folder.table.read_text()
+    assert note in folder.report.read_text()
+
+
 def test_the_log_loss_is_that_of_all_held_out_rows_if_their_losses_were_written(
     tiny_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
@@ -160,7 +181,8 @@ def test_the_log_loss_is_that_of_all_held_out_rows_if_their_losses_were_written(
             if cell.config.method in losses:
                 table = pd.DataFrame({"loss": losses[cell.config.method], "weight": [1.0, 1.0]})
                 write_parquet(cell.folder.row_losses, table)
-            ranks.save(RankRecord(4, (LayerRank("a.0.query", 1),)), cell.folder.ranks)
+            rank = 2 if cell.config.method == "lora" else 1
+            ranks.save(RankRecord(4, (LayerRank("a.0.query", rank),)), cell.folder.ranks)
 
         return drawn(config, folder, finished).groupby("method")["log_loss"].first()
 
