@@ -19,8 +19,6 @@ CHECK_EVERY = 50
 """Steps between two checks of the loss on D_val."""
 CHECK_ROWS = 256
 """Rows of D_val that a check uses."""
-LONGEST = 4
-"""The training takes at most this many times as many steps as the search; its steps are much cheaper."""
 PATIENCE = 3
 """The training ends after this many checks in a row without a lower loss."""
 
@@ -29,10 +27,10 @@ def train_head(run: Workbench, d_tr: Dataset, sample: Sample) -> tuple[PreTraine
     """Trains the head, and other modules that are trained whole, on D_tr without LoRA; returns model and steps.
 
     The training uses the search's settings for W, but a constant learning rate without warmup. It ends when the loss
-    on D_val stops falling, at the latest after LONGEST times `search.steps`: a head that is stopped before would
-    overstate LoRA's gain. The weights with the lowest loss on D_val are kept.
+    on D_val stops falling, at the latest after `search.steps`, so that the head has no more steps than LoRA. The
+    weights with the lowest loss on D_val are kept.
     """
-    search, most = run.config.search, LONGEST * run.config.search.steps
+    search = run.config.search
     set_seed(run.config.seed)
     model, weights = head_alone(run.base())
     torch.nn.Module.to(model, run.compute.device)
@@ -46,11 +44,11 @@ def train_head(run: Workbench, d_tr: Dataset, sample: Sample) -> tuple[PreTraine
     loader = EndlessLoader(d_tr, size, run.data.collate, run.config.seed, run.processes, parts)
     batches = iter(loader)
     lowest, kept, failed, step = _loss(model, some), _copies(weights), 0, 0
-    log.info("answer: training the head alone, to measure what LoRA gains: at most %d steps", most)
-    with Bar("head alone", most) as bar:
-        while step < most and failed < PATIENCE:
+    log.info("answer: training the head alone, to measure what LoRA gains: at most %d steps", search.steps)
+    with Bar("head alone", search.steps) as bar:
+        while step < search.steps and failed < PATIENCE:
             model.train(search.dropout)
-            for _ in range(min(CHECK_EVERY, most - step)):
+            for _ in range(min(CHECK_EVERY, search.steps - step)):
                 _descend(run, model, weights, optimizer, next(batches), loader.shares)
                 step += 1
                 bar.step(step)
