@@ -1,5 +1,6 @@
 """The interactive charts of a study: the metric of each method, with every seed as a point."""
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -11,7 +12,7 @@ from engine.study.rows import SEED, Panel, panels
 from engine.study.words import shortened
 
 _LONGEST = 30
-"""Letters of a label, so that it leaves room for the bars on a telephone."""
+"""Letters of a label, so that it leaves room for the points on a telephone."""
 
 
 def metric_charts(results: pd.DataFrame, axes: Sequence[str]) -> dict[str, figure]:
@@ -20,17 +21,18 @@ def metric_charts(results: pd.DataFrame, axes: Sequence[str]) -> dict[str, figur
 
 
 def _drawn(name: str, panel: Panel) -> figure:
-    """A bar for the median over the seeds of each row of the study's table, a point for each run."""
+    """A tick at the median over the seeds of each row of the study's table, and a point for each run.
+
+    The axis shows the range of the runs, as bars from 0 would make close scores look alike."""
     labels = _labels(list(panel.medians.index))
     made = chart(name, panel.label, "", height=110 + 34 * len(labels), y_range=list(labels.values())[::-1])
-    bars = source_of(panel.medians.reset_index().assign(label=list(labels.values())))
-    made.hbar(y="label", right="score", height=0.7, source=bars, fill_color=BLUE, fill_alpha=0.45, line_color=None)
+    medians = source_of(panel.medians.reset_index().assign(label=list(labels.values())))
+    made.scatter("score", "label", source=medians, marker="dash", angle=math.pi / 2, size=24, color=BLUE, line_width=4)
     runs = panel.runs.reindex(columns=["row", "score", "cell", SEED], fill_value="")
     points = source_of(runs.astype({SEED: str}).assign(label=runs["row"].map(labels)))
     dots = made.scatter("score", "label", source=points, size=8, color=ORANGE, line_color=None)
     tips = [("", "@row"), ("seed", "@seed"), (panel.metric, "@score{0.0000}"), ("run", "@cell")]
     made.add_tools(HoverTool(tooltips=tips, renderers=[dots]))
-    made.ygrid.visible = False
     return made
 
 

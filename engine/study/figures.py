@@ -14,15 +14,17 @@ from engine.study.words import shortened
 
 
 def metric_by_row(results: pd.DataFrame, axes: Sequence[str], path: Path) -> None:
-    """Draws a panel for each task: a bar for the median over the seeds of each row, and a point for each run."""
+    """Draws a panel for each task: a tick at the median over the seeds of each row, and a point for each run."""
     tasks = panels(results, axes)
     size = (7.2, len(tasks) * (1.2 + 0.36 * max(len(panel.medians) for panel in tasks)))
     figure, drawn = plt.subplots(len(tasks), 1, figsize=size, squeeze=False, layout="constrained")
     for place, panel in zip(drawn.flat, tasks, strict=True):
         rows = {name: row for row, name in enumerate(panel.medians.index)}
-        place.barh(list(rows.values()), panel.medians, height=0.7, color=BLUE, alpha=0.45)
+        place.plot(panel.medians, list(rows.values()), "|", markersize=18, markeredgewidth=3, color=BLUE)
         place.plot(panel.runs["score"], panel.runs["row"].map(rows), "o", markersize=5, color=ORANGE)
         place.set_yticks(range(len(rows)), list(map(shortened, rows)))
+        place.set_ylim(-0.5, len(rows) - 0.5)
+        place.grid(axis="y", linewidth=0.4)
         place.invert_yaxis()
         place.set_xlabel(panel.label)
     save_figure(figure, path)

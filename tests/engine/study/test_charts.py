@@ -6,7 +6,7 @@ import pandas as pd
 from engine.study.charts import metric_charts
 
 
-def test_a_study_has_a_chart_a_task_with_bars_at_medians_and_a_point_a_run() -> None:
+def test_a_study_has_a_chart_a_task_with_ticks_at_medians_and_a_point_a_run() -> None:
     rows = [("a", 0, 0.1), ("a", 1, 0.3), ("a", 2, 0.9), ("b", 0, 0.5)]
     frame = pd.DataFrame(rows, columns=["method", "seed", "score"]).assign(cell="x", task="t", main_metric="f1")
     other = frame.assign(task="u", score=0.0)
@@ -27,7 +27,7 @@ def test_a_run_without_a_score_and_a_study_without_seeds_are_drawn() -> None:
     assert dots["seed"] == ["", ""]
 
 
-def test_long_names_of_rows_leave_room_for_the_bars_and_stay_apart() -> None:
+def test_long_names_of_rows_leave_room_for_the_points_and_stay_apart() -> None:
     names = ["a", *(f"[query, key, value, output.dense], {middle}, learned ranks at budget 1" for middle in "xy")]
     frame = pd.DataFrame({"method": names, "score": 0.5}).assign(cell="x", task="t", main_metric="f1")
     made = metric_charts(frame, ["method"])["metric-0"]

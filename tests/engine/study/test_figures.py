@@ -22,14 +22,14 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return saved
 
 
-def test_a_panel_a_task_with_bars_at_medians_and_a_point_a_run(tmp_path: Path, kept: list[Any]) -> None:
+def test_a_panel_a_task_with_ticks_at_medians_and_a_point_a_run(tmp_path: Path, kept: list[Any]) -> None:
     rows = [("a", 0, 0.1), ("a", 1, 0.3), ("a", 2, 0.9), ("b", 0, 0.5)]
     frame = pd.DataFrame(rows, columns=["method", "seed", "score"]).assign(task="t", main_metric="f1")
     other = frame[frame["method"] == "b"].assign(task="u", main_metric="accuracy")
     study_figures.metric_by_row(pd.concat([frame, other]), ["method", "seed"], tmp_path / "m.png")
     first, second = kept[0].axes
-    assert [bar.get_width() for bar in first.patches] == [0.3, 0.5]
-    (points,) = first.lines
+    medians, points = first.lines
+    assert list(medians.get_xdata()) == [0.3, 0.5]
     assert list(points.get_xdata()) == [0.1, 0.3, 0.9, 0.5]
     assert list(points.get_ydata()) == [0, 0, 0, 1]
     assert [t.get_text() for t in first.get_yticklabels()] == ["a", "b"]
