@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -16,6 +17,8 @@ SCORE, LOSS = "score", "log_loss"
 not measured). The loss is that of the evaluation rows; if all cells have retrain.row_losses, of the unused training
 rows too."""
 
+_PLAIN = ("variant", "method", APPROXIMATION, "answer.rule", "model.name")
+"""Axes whose values are understood without the name of the axis."""
 _TEXTS = (TASK, "method", "main_metric", "cell")
 _NUMBERS = (SCORE, LOSS, "lora_parameters", "trainable_parameters", "total_seconds")
 
@@ -42,7 +45,13 @@ def labelled(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     """`results` with a column `row`: the values on the axes that make the rows."""
     keys = row_keys(results, axes)
     places = results[keys].itertuples(index=False, name=None)
-    return results.assign(row=[", ".join(map(word, place)) for place in places] if keys else "all")
+    names = [", ".join(_named(key, value) for key, value in zip(keys, place, strict=True)) for place in places]
+    return results.assign(row=names if keys else "all")
+
+
+def _named(key: str, value: Any) -> str:
+    """The value of an axis in words, after the name of its key if the value does not speak for itself."""
+    return word(value) if key in _PLAIN else f"{key.rpartition('.')[2]} {word(value)}"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ def test_axes_stand_before_what_every_result_has() -> None:
 
 def test_rows_go_by_all_axes_but_seed_and_task() -> None:
     frame = pd.DataFrame({"seed": [0, 1], "task.name": ["a", "b"], "lora.k": [4, 8], "method": ["lora", "full"]})
-    assert labelled(frame, list(frame))["row"].to_list() == ["4, lora", "8, full"]
+    assert labelled(frame, list(frame))["row"].to_list() == ["k 4, lora", "k 8, full"]
     assert labelled(frame, ["seed"])["row"].to_list() == ["all", "all"]
 
 
