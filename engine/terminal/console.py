@@ -14,10 +14,11 @@ inputs = logging.getLogger("autolora.inputs")
 
 
 class _Lines(logging.Handler):
-    """Prints each log record as one line, which is wrapped only to the width of the terminal."""
+    """Prints each log record as one line, which is wrapped only to the width of the terminal, and below it the
+    traceback of the record's exception, if it has one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        console.print(record.getMessage())
+        console.print(self.format(record))
 
 
 def show_log(*, speaks: bool = True) -> None:

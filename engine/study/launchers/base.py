@@ -1,6 +1,7 @@
 """What a launcher receives and returns."""
 
 import logging
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,15 @@ from engine.run.interrupt import StopRequest
 from engine.run.resuming import Outdated
 
 log = logging.getLogger("autolora")
+
+_MOST_LETTERS = 500
+
+
+def in_a_line(error: Exception) -> str:
+    """The text of an error in one line; that of an unexpected error follows its type, as it says too little alone."""
+    if isinstance(error, UserError):
+        return str(error)
+    return textwrap.shorten(f"{type(error).__name__}: {error}", _MOST_LETTERS, placeholder=" ...").removesuffix(":")
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,7 @@ class Running:
         """Records that a job has failed; logs the traceback of `error` unless it is a UserError."""
         if not isinstance(error, UserError):
             log.error("cell %s failed", job.name, exc_info=error)
-        why = str(error) or type(error).__name__
+        why = in_a_line(error)
         if isinstance(error, Outdated):
             self.outdated = f"{job.name}: {error}"
             why += "; to train this cell alone again, remove its folder"

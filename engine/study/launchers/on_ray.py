@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import socket
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 from configs.errors import UserError
 from configs.schema_study import RayConfig, StudyConfig
 from engine.run.interrupt import Interrupted, StopRequest
-from engine.study.launchers.base import Job, Running
+from engine.study.launchers.base import Job, Running, in_a_line
 from engine.study.launchers.ray_worker import run_cell
 from problems.machine.waiting import own_cores
 
@@ -222,7 +221,7 @@ def _take(ray: Any, reference: Any, job: Job, running: Running) -> None:
             running.broke(job, cause)
         else:
             log.error("cell %s failed\n%s", job.name, error)
-            running.ended(job, traceback.format_exception_only(cause)[-1].strip())
+            running.ended(job, in_a_line(cause))
     except ray.exceptions.RayError as error:
         # Not the fault of the cell: the worker was killed, ran out of memory, or its machine went away.
         running.died(job, type(error).__name__)

@@ -29,6 +29,18 @@ def test_a_process_that_does_not_speak_shows_nothing(speaks: bool, capsys: pytes
     assert not log.propagate
 
 
+def test_the_traceback_of_an_exception_is_shown_below_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    show_log()
+    try:
+        {}["layer.0"]
+    except KeyError as error:
+        log.error("cell seed-0 failed", exc_info=error)
+    lines = "".join(capsys.readouterr()).splitlines()
+    assert lines[:2] == ["cell seed-0 failed", "Traceback (most recent call last):"]
+    assert any('{}["layer.0"]' in line for line in lines)
+    assert lines[-1] == "KeyError: 'layer.0'"
+
+
 def test_a_second_call_adds_no_second_line() -> None:
     show_log()
     show_log()

@@ -50,3 +50,18 @@ def test_a_dead_worker_is_replaced_as_often_as_allowed() -> None:
     running.died(only, "NodeDiedError")
     assert running.over
     assert running.failed == ["a: its worker died 2 times (NodeDiedError); --study.ray.retries allows more"]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (UserError("--seed: no"), "--seed: no"),
+        (KeyError("layer.0"), "KeyError: 'layer.0'"),
+        (AssertionError(), "AssertionError"),
+        (RuntimeError("two\n\tlines"), "RuntimeError: two lines"),
+    ],
+)
+def test_an_unexpected_error_is_named_by_its_type(error: Exception, line: str) -> None:
+    running = Running([job("a")])
+    running.broke(job("a"), error)
+    assert running.failed == [f"a: {line}"]

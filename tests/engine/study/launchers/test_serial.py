@@ -41,7 +41,7 @@ def test_a_failed_job_is_a_line_and_the_others_go_on(begun: list[str]) -> None:
     running = Running([*jobs("fails", "breaks"), Job("waits", refused), *jobs("last")])
     failed = serial.serially(running, StudyConfig(), StopRequest())
     assert begun == ["fails", "breaks", "last"]
-    assert failed == ["fails: --seed: no", "breaks: broken", "waits: the rate is not there"]
+    assert failed == ["fails: --seed: no", "breaks: RuntimeError: broken", "waits: the rate is not there"]
 
 
 def test_a_signal_ends_all(begun: list[str]) -> None:
