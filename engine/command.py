@@ -155,7 +155,8 @@ def show(root: Path, trainer: Trainer | None = None) -> None:
     With `trainer`: prints instead the lines that make this trainer train at the run's ranks."""
     folder = RunFolder(root)
     settle_if_free(root)
-    study, is_run = StudyFolder(root), folder.ranks.exists() or folder.metrics.exists() or folder.begun
+    study, told = StudyFolder(root), (folder.ranks, folder.metrics, folder.config, folder.failure)
+    is_run = any(path.exists() for path in told)
     if trainer is not None and is_run:
         from engine.export.trainers import lines_for
 

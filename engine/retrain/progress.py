@@ -10,6 +10,7 @@ from configs.schema import RunConfig
 from engine.disk.lock import InUse, locked
 from engine.retrain import checkpoint
 from engine.run.contents import read_trials_file
+from engine.run.failure import failure_of, has_traceback
 from engine.run.folder import RunFolder
 from engine.run.places import command_of
 from engine.terminal.console import console
@@ -17,8 +18,9 @@ from engine.tracking.metrics_file import MetricsFile
 
 
 def print_progress(folder: RunFolder) -> None:
-    """Prints the progress of an unfinished run; prints nothing for a folder in which no run has begun."""
-    for line in progress_lines(folder) if folder.begun else ():
+    """Prints the progress of an unfinished run; for a folder in which no run has begun, only why it failed, if it
+    did."""
+    for line in progress_lines(folder) if folder.begun else _failure_lines(folder):
         console.print(line, highlight=False, soft_wrap=True)
 
 
@@ -38,8 +40,19 @@ def progress_lines(folder: RunFolder) -> Iterator[str]:
         yield f"retraining: the newest checkpoint is at step {saved:,}" if saved else "retraining: no checkpoint yet"
     if user := user_of(folder.root):
         yield f"still running: {user}"
+    elif failure_of(folder):
+        yield from _failure_lines(folder)
+        yield f"this resumes it: {command_of(folder)}"
     else:
         yield f"stopped; this resumes it: {command_of(folder)}"
+
+
+def _failure_lines(folder: RunFolder) -> Iterator[str]:
+    """Why a cell of a study failed, if it did, and where the traceback is, if the error was unexpected."""
+    if why := failure_of(folder):
+        yield f"failed: {why}"
+        if has_traceback(folder):
+            yield f"its traceback is in {folder.failure}"
 
 
 def _search_line(config: RunConfig, folder: RunFolder) -> str:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from configs.facts import WITHOUT_LORA
 from configs.files import to_yaml
 from configs.schema import RunConfig
-from engine.disk.files import write_text
+from engine.disk.files import remove, write_text
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.run.same_weights import KnownWeights
@@ -69,9 +69,11 @@ class Context(Workbench):
         return other
 
     def begin(self) -> None:
-        """Writes config.yaml. A stage calls this just before its first training step, after every check has passed,
-        so that the file says what has trained in the folder, not what a command asked for."""
+        """Writes config.yaml, and removes the reason of an earlier failure. A stage calls this just before its first
+        training step, after every check has passed, so that the file says what has trained in the folder, not what a
+        command asked for."""
         if self.processes.first:
+            remove(self.folder.failure)
             write_text(self.folder.config, to_yaml(self._asked))
 
     @cached_property

@@ -57,6 +57,8 @@ class RunFolder:
     """Sampled answers of chat beside their references."""
     row_losses = At("row_losses.parquet")
     metrics = At("metrics.json")
+    failure = At("failure.txt")
+    """Why a cell of a study failed, until it begins to train again."""
     verdict = At("verdict", folder=True)
     """What --stage verdict trained: the ranks that it compares, and a run for each member of a pair."""
     verdict_summary = At("verdict.json")
@@ -94,7 +96,7 @@ class RunFolder:
         searched += [self.verdict, self.verdict_summary]
         retrained = [self.sweep, self.trials, self.retrain, self.adapter, self.merged, self.padded, self.gguf]
         retrained += [self.predictions, self.references, self.written, self.samples, self.row_losses]
-        retrained += [self.retrain_metrics, self.metrics]
+        retrained += [self.retrain_metrics, self.metrics, self.failure]
         reported = [self.figures, self.report]
         if stage == "report":
             return reported

@@ -19,6 +19,7 @@ from engine.study.charts import metric_charts
 from engine.study.combinations import VARIANT
 from engine.study.comparison import read_comparison
 from engine.study.folder import StudyFolder
+from engine.study.lacking import without_result
 from engine.study.markdown import escaped, markdown
 from engine.study.paired import LEFT_OUT, paired, searched_rows
 from engine.study.rows import APPROXIMATION, LOSS, SCORE, TASK, read_results, row_keys, texts
@@ -29,7 +30,7 @@ COMPARED = {
     WITHIN_TYPE: "shares minus the mean of their module type",
 }
 """Column with a number for each layer -> how tables and their titles call it."""
-_MOST_NAMED = 5
+LACKING = "Without a result"
 _PAIRED = "Paired differences"
 _AGREEMENT = "Agreement"
 _DISTANCE = "Distance to the exact hypergradient, mean over the probed steps"
@@ -69,9 +70,12 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
             pictures["metric_against_cost"] = folder.figures / "cost.png"
             figures.metric_against_cost(results, axes, cost, pictures["metric_against_cost"])
     found |= agreements(results, axes)
+    cells = expand(config, folder)
+    if not (lacking := without_result(cells, set(results["cell"]))).empty:
+        found[LACKING] = lacking
     write_parquet(folder.summary, found["Results"])
     shown = [(title, _note(title, table, results), table) for title, table in found.items()]
-    sentence = _sentence(results, config, folder)
+    sentence = _sentence(results, config, len(cells))
     sections = "\n".join(_section(title, note, table) for title, note, table in shown)
     write_text(folder.table, f"# {escaped(str(config.name))}\n\n{escaped(sentence)}\n\n{sections}")
     charts = metric_charts(results, axes)
@@ -109,16 +113,14 @@ def _note(title: str, table: pd.DataFrame, results: pd.DataFrame) -> str:
     )
 
 
-def _sentence(results: pd.DataFrame, config: RunConfig, folder: StudyFolder) -> str:
-    """A sentence with the number of runs, their model and their tasks; `7 of 8 runs` if a run has no result, and which
-    runs these are."""
-    names = [str(cell.config.name) for cell in expand(config, folder)]
-    lacking = [name for name in names if name not in set(results["cell"])]
-    count = f"{len(results)} of {len(names)}" if lacking else str(len(names))
-    shown = ", ".join(lacking[:_MOST_NAMED]) + (", ..." if len(lacking) > _MOST_NAMED else "")
+def _sentence(results: pd.DataFrame, config: RunConfig, planned: int) -> str:
+    """A sentence with the number of runs, their model and their tasks; `7 of 8 runs` if a run has no result, and where
+    the reason is."""
+    lacking = len(results) < planned
+    count = f"{len(results)} of {planned}" if lacking else str(planned)
     model = "" if _varies(config.study, "model.name") else f" of {config.model.name}"
     tasks = ", ".join(map(str, results[TASK].unique()))
-    return f"{count} runs{model} on {tasks}.{f' Without a result: {shown}.' if lacking else ''}"
+    return f"{count} runs{model} on {tasks}.{' The last table says why the others have no result.' if lacking else ''}"
 
 
 def _varies(study: StudyConfig, key: str) -> bool:

@@ -137,7 +137,7 @@ def _jobs(request: Request, folder: StudyFolder, cells: Sequence[Cell]) -> list[
             refuse_mixed(AskedOf(config, folder), cells)  # not only after the last cell, which may be days later
             return Request(_placed(config, cell, cells), "all", False, request.source)
 
-        return Job(str(cell.config.name), begins, frozenset(after))
+        return Job(str(cell.config.name), begins, frozenset(after), cell.folder)
 
     return [job(cell) for cell in cells if not cell.folder.metrics.exists()]
 

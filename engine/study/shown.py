@@ -1,8 +1,11 @@
 """Show a study in the terminal: how many cells are finished, their table, and the paths of the files."""
 
+from collections.abc import Iterable
+
 from configs.files import load_config
 from engine.disk.tables import read_columns
 from engine.run.contents import read_result
+from engine.run.failure import failure_of
 from engine.run.folder import RunFolder
 from engine.study.cells import cell_name
 from engine.study.combinations import combinations
@@ -19,7 +22,12 @@ def print_study(folder: StudyFolder) -> None:
         begun = [root for root in begun if root.name in names]
     finished = [root for root in begun if RunFolder(root).metrics.exists()]
     count = len(begun) if study is None else len(names)
-    console.print(f"{len(finished)} of {count} cells are finished, {len(begun) - len(finished)} half-done")
+    failed = _failures(folder, {root.name for root in begun} if study is None else names)
+    half_done = sum(root.name not in failed for root in begun) - len(finished)
+    told = f", {len(failed)} failed" if failed else ""
+    console.print(f"{len(finished)} of {count} cells are finished, {half_done} half-done{told}")
+    for name, why in failed.items():
+        console.print(f"  {name}  failed: {why}", highlight=False, soft_wrap=True)
     if folder.table.exists():
         if folder.results.exists() and (other := _other_cells(folder, {root.name for root in finished})):
             console.print(other, highlight=False, soft_wrap=True)
@@ -29,6 +37,12 @@ def print_study(folder: StudyFolder) -> None:
         metrics = read_result(RunFolder(root).metrics, "metrics")["metrics"]
         name, value = next(iter(metrics.items()))
         console.print(f"  {root.name}  {name} {value:.4f}", highlight=False, soft_wrap=True)
+
+
+def _failures(folder: StudyFolder, names: Iterable[str]) -> dict[str, str]:
+    """Name -> reason, of the unfinished cells among `names` that have failed."""
+    unfinished = (RunFolder(folder.cells / name) for name in sorted(names))
+    return {run.root.name: why for run in unfinished if not run.metrics.exists() and (why := failure_of(run))}
 
 
 def _other_cells(folder: StudyFolder, finished: set[str]) -> str | None:

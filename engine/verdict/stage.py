@@ -236,7 +236,7 @@ def _next(arms: Arms, done: int, *, one: bool) -> list[Cell]:
 
 def _run(request: Request, cells: Sequence[Cell], stop: StopRequest) -> None:
     """Trains these cells by the study's launcher. Raises UserError when one fails."""
-    jobs = [Job(str(cell.config.name), _request(request, cell)) for cell in cells]
+    jobs = [Job(str(cell.config.name), _request(request, cell), folder=cell.folder) for cell in cells]
     settings = request.config.study
     try:
         failed = LAUNCHERS[settings.launcher].run(Running(jobs, settings.ray.retries), settings, stop)

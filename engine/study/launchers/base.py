@@ -2,6 +2,7 @@
 
 import logging
 import textwrap
+import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from graphlib import CycleError, TopologicalSorter
 from configs.errors import UserError
 from configs.requests import Request
 from configs.schema_study import StudyConfig
+from engine.run.failure import keep_failure
+from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.run.resuming import Outdated
 
@@ -30,12 +33,14 @@ class Job:
     """A cell that is not finished yet.
 
     `request` is called when the job begins, as it may need another cell's result; it raises UserError if the result is
-    missing. `after`: the names of the jobs that must have ended before, whether they finished or failed.
+    missing. `after`: the names of the jobs that must have ended before, whether they finished or failed. `folder`:
+    where the reason is kept if the job fails.
     """
 
     name: str
     request: Callable[[], Request]
     after: frozenset[str] = frozenset()
+    folder: RunFolder | None = None
 
 
 class Running:
@@ -73,23 +78,30 @@ class Running:
             self._waiting.remove(job)
         return job
 
-    def ended(self, job: Job, error: str | None = None) -> None:
-        """Records that a job has finished, or that it has failed with `error` and is not tried again."""
+    def ended(self, job: Job, error: str | None = None, trace: str = "") -> None:
+        """Records that a job has finished, or that it has failed with `error` and is not tried again. `trace`: the
+        traceback of an unexpected error."""
         self._open.discard(job.name)
         done = self.total - len(self._open)
         log.info("cell %d of %d %s: %s", done, self.total, "failed" if error else "finished", job.name)
         if error:
             self.failed.append(f"{job.name}: {error}")
+            if job.folder is not None:
+                keep_failure(job.folder, error, trace)
 
-    def broke(self, job: Job, error: Exception) -> None:
-        """Records that a job has failed; logs the traceback of `error` unless it is a UserError."""
-        if not isinstance(error, UserError):
-            log.error("cell %s failed", job.name, exc_info=error)
+    def broke(self, job: Job, error: Exception, trace: str = "") -> None:
+        """Records that a job has failed. Logs and keeps the traceback of `error`, unless it is a UserError; `trace`:
+        that of another process, which `error` does not have."""
+        if isinstance(error, UserError):
+            trace = ""
+        else:
+            trace = trace or "".join(traceback.format_exception(error))
+            log.error("cell %s failed\n%s", job.name, trace)
         why = in_a_line(error)
         if isinstance(error, Outdated):
             self.outdated = f"{job.name}: {error}"
             why += "; to train this cell alone again, remove its folder"
-        self.ended(job, why)
+        self.ended(job, why, trace)
 
     def died(self, job: Job, why: str) -> None:
         """Records that a job's worker died: the job waits again, or has failed if `retries` are used up."""

@@ -19,7 +19,7 @@ import torch
 from configs.errors import UserError
 from configs.schema_study import RayConfig, StudyConfig
 from engine.run.interrupt import Interrupted, StopRequest
-from engine.study.launchers.base import Job, Running, in_a_line
+from engine.study.launchers.base import Job, Running
 from engine.study.launchers.ray_worker import run_cell
 from problems.machine.waiting import own_cores
 
@@ -217,11 +217,8 @@ def _take(ray: Any, reference: Any, job: Job, running: Running) -> None:
         cause = error.cause or error
         if isinstance(cause, Interrupted):
             running.died(job, "stopped by a signal")
-        elif isinstance(cause, UserError):
-            running.broke(job, cause)
         else:
-            log.error("cell %s failed\n%s", job.name, error)
-            running.ended(job, in_a_line(cause))
+            running.broke(job, cause, str(error))
     except ray.exceptions.RayError as error:
         # Not the fault of the cell: the worker was killed, ran out of memory, or its machine went away.
         running.died(job, type(error).__name__)

@@ -9,10 +9,12 @@ import pytest
 
 from configs.files import to_yaml
 from configs.parser import parse
+from engine.command import show
 from engine.disk.files import write_json, write_text
 from engine.disk.lock import locked
 from engine.ranks import save
 from engine.retrain.progress import print_progress, progress_lines
+from engine.run.failure import keep_failure
 from engine.run.folder import RunFolder
 from tests.helpers.rank_records import answered_record
 
@@ -90,6 +92,24 @@ def test_trials_of_learning_rates_are_counted_until_one_is_chosen(
     assert next(progress_lines(folder)) == "retraining: no checkpoint yet"
     write_json(folder.metrics, {})
     assert next(progress_lines(folder)).startswith("stopped; ")
+
+
+def test_a_cell_that_failed_is_told_with_its_reason(
+    begun: Callable[..., RunFolder], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = begun("--method", "full")
+    keep_failure(folder, "KeyError: 'layer.0'", "Traceback ...")
+    assert list(progress_lines(folder))[1:] == [
+        "failed: KeyError: 'layer.0'",
+        f"its traceback is in {folder.failure}",
+        f"this resumes it: python run.py --config {folder.config}",
+    ]
+    with locked(folder.root):
+        assert not any(line.startswith("failed") for line in progress_lines(folder)), "it may be training again"
+    folder.config.unlink()
+    keep_failure(folder, "--seed: no")
+    show(folder.root)
+    assert capsys.readouterr().out == "failed: --seed: no\n"
 
 
 def test_a_folder_in_which_nothing_has_begun_has_no_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

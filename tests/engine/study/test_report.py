@@ -15,9 +15,9 @@ from configs.schema import RunConfig, StudyConfig
 from engine import ranks
 from engine.disk.tables import write_parquet
 from engine.ranks import LayerRank, RankRecord
+from engine.run.failure import keep_failure
 from engine.study.cells import Cell, expand
 from engine.study.folder import StudyFolder
-from engine.study.markdown import escaped
 from engine.study.report import agreement_of_seeds, closeness, paper_tables, write_study_report
 from engine.study.run import collect
 
@@ -223,11 +223,14 @@ def test_tasks_of_other_metrics_share_a_table_and_a_failed_run_is_counted(
     def finished(number: int, cell: Cell) -> None:
         if number != 1:
             finish(cell, number / 10, task=cell.config.task.name)
+        else:
+            keep_failure(cell.folder, "KeyError: 'layer.0'", "Traceback")
 
     drawn(config, folder, finished)
     lacking = str(expand(config, folder)[1].config.name)
     assert "\n7 of 8 runs of " in (text := folder.table.read_text())
-    assert f" on cola, stsb. Without a result: {escaped(lacking)}." in text
+    assert " on cola, stsb. The last table says why the others have no result." in text
+    assert section(folder, "Without a result") == [[lacking, "KeyError: 'layer.0'"]]
     rows = section(folder, "Results")
     assert rows[0][:5] == ["cola", "full", "1", "0.000", "0.000 to 0.000"]
     assert rows[2][:9] == ["stsb", "full", "2", "", "", "0.450", "0.400 to 0.500", "0.450", "0.400 to 0.500"]

@@ -10,6 +10,7 @@ from configs.files import to_yaml
 from configs.parser import parse
 from engine.disk.files import write_json, write_text
 from engine.disk.tables import write_parquet
+from engine.run.failure import keep_failure
 from engine.run.folder import RunFolder
 from engine.study.folder import StudyFolder
 from engine.study.shown import print_study
@@ -42,6 +43,23 @@ def test_the_cells_are_counted_and_the_finished_ones_told_until_there_is_a_table
     assert "| a | b |" in said
     assert str(folder.report) in said
     assert "accuracy" not in said
+
+
+def test_a_failed_cell_is_shown_with_its_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = StudyFolder(tmp_path / "study")
+    config = with_study(parse(["--name", "study"]).config, AXES)
+    write_text(folder.config, to_yaml(dataclasses.replace(config, name="study")))
+    for name in ("type-exact_seed-0", "type-exact_seed-1"):
+        write_text(RunFolder(folder.cells / name).config, "")
+    keep_failure(RunFolder(folder.cells / "type-exact_seed-1"), "KeyError: 'layer.0'", "Traceback")
+    keep_failure(RunFolder(folder.cells / "type-first_order-seed-0"), "of a cell that the study no longer has")
+    keep_failure(RunFolder(folder.cells / "type-first_order_seed-0"), "--seed: no")
+    print_study(folder)
+    assert capsys.readouterr().out.splitlines() == [
+        "0 of 4 cells are finished, 1 half-done, 2 failed",
+        "  type-exact_seed-1  failed: KeyError: 'layer.0'",
+        "  type-first_order_seed-0  failed: --seed: no",
+    ]
 
 
 def test_a_table_that_is_not_of_the_finished_cells_is_said_to_be_old(

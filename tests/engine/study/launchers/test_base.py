@@ -1,8 +1,13 @@
 """Which cells may begin, in which order, and what becomes of those whose worker died."""
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 
 from configs.errors import UserError
+from engine.run.failure import failure_of
+from engine.run.folder import RunFolder
 from engine.study.launchers.base import Running
 from tests.helpers.studies import job
 
@@ -50,6 +55,21 @@ def test_a_dead_worker_is_replaced_as_often_as_allowed() -> None:
     running.died(only, "NodeDiedError")
     assert running.over
     assert running.failed == ["a: its worker died 2 times (NodeDiedError); --study.ray.retries allows more"]
+
+
+def test_the_reason_of_a_failure_is_kept_in_the_folder_of_the_cell(tmp_path: Path, log_lines: list[str]) -> None:
+    refused, broken = (dataclasses.replace(job(name), folder=RunFolder(tmp_path / name)) for name in "ab")
+    running = Running([refused, broken])
+    running.broke(refused, UserError("--seed: no"))
+    try:
+        {}["layer.0"]
+    except KeyError as error:
+        running.broke(broken, error)
+    assert (tmp_path / "a" / "failure.txt").read_text() == "--seed: no\n"
+    kept = (tmp_path / "b" / "failure.txt").read_text()
+    assert kept.startswith("KeyError: 'layer.0'\n\nTraceback (most recent call last):\n")
+    assert any('{}["layer.0"]' in line for line in log_lines)
+    assert failure_of(RunFolder(tmp_path / "b")) == "KeyError: 'layer.0'"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,32 @@
+"""Why a cell of a study failed: kept in its folder until it begins to train again."""
+
+from contextlib import suppress
+
+from configs.plain import plain
+from engine.disk.files import write_text
+from engine.run.folder import RunFolder
+
+
+def keep_failure(folder: RunFolder, why: str, trace: str = "") -> None:
+    """Writes failure.txt: the reason in the first line and, of an unexpected error, the traceback below it.
+
+    If it cannot be written, as on a full disk, nothing is kept: the reason is in the log.
+    """
+    with suppress(OSError):
+        write_text(folder.failure, plain("\n\n".join(filter(None, (why, trace.strip()))), keep="\n\t") + "\n")
+
+
+def failure_of(folder: RunFolder) -> str:
+    """Why the cell failed, in one line; "" if it has not failed, or has begun to train again since."""
+    return _content(folder).partition("\n")[0]
+
+
+def has_traceback(folder: RunFolder) -> bool:
+    """Whether the cell failed by an unexpected error, whose traceback is in failure.txt."""
+    return bool(_content(folder).partition("\n")[2].strip())
+
+
+def _content(folder: RunFolder) -> str:
+    with suppress(OSError):
+        return folder.failure.read_text(encoding="utf-8", errors="replace")
+    return ""

@@ -1,0 +1,28 @@
+"""Why a cell has no result: it failed, is damaged, half-done, or has not begun."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from configs.schema import RunConfig, StudyConfig
+from engine.disk.files import write_text
+from engine.run.failure import keep_failure
+from engine.study.cells import expand
+from engine.study.folder import StudyFolder
+from engine.study.lacking import without_result
+
+
+def test_each_cell_without_a_result_has_a_reason(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    config = dataclasses.replace(tiny_config("--method", "full"), study=StudyConfig({"seed": [0, 1, 2, 3, 4]}))
+    cells = expand(config, StudyFolder(tmp_path))
+    known, failed, damaged, half_done, waiting = cells
+    keep_failure(failed.folder, "--seed: no")
+    write_text(damaged.folder.metrics, "{")
+    write_text(half_done.folder.config, "")
+    table = without_result(cells, {known.config.name}).set_index("cell")["why"]
+    assert table[failed.config.name] == "--seed: no"
+    assert table[damaged.config.name].startswith(f"{damaged.folder.metrics}: not readable as JSON")
+    assert table[half_done.config.name] == "it is half-done"
+    assert table[waiting.config.name] == "it has not begun"
+    assert len(table) == 4
+    assert without_result(cells[:1], {known.config.name}).empty
