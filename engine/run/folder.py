@@ -102,6 +102,13 @@ class RunFolder:
             return reported
         return retrained + reported if stage == "retrain" else searched + retrained + reported
 
+    def also_lost(self, stage: Stage) -> str:
+        """What --overwrite of a stage removes without writing it again, in words; "" if there is no such thing."""
+        later = [("adapter", self.adapter), ("result", self.metrics)] if stage == "search" else []
+        later += [("verdict", self.verdict)] if stage in ("all", "search") else []
+        *first, last = [name for name, path in later if path.exists()] or [""]
+        return f"{', '.join(first)} and {last}" if first else last
+
     def patterns(self) -> list[str]:
         """Patterns of everything that a run writes here, temporary files included, wandb's folder excluded."""
         names = [self.config.name, *(path.name for path in self.outputs("all"))]

@@ -30,6 +30,9 @@ class Folder(Protocol):
     def outputs(self, stage: Stage) -> list[Path]:
         """What a stage writes and --overwrite replaces."""
 
+    def also_lost(self, stage: Stage) -> str:
+        """What --overwrite of a stage removes without writing it again, in words; "" if there is no such thing."""
+
     def patterns(self) -> list[str]:
         """Patterns of all that this program writes here; a path that matches none of them is the user's."""
 
@@ -96,9 +99,11 @@ def refuse_finished(asked: Asked) -> None:
     growing = folder.at(Places.of(folder.root).growing)
     resumes = f" (and resumes the half-done new results in {growing.root})" if growing.begun else ""
     what = "search" if asked.stage == "search" else "run"
+    lost = folder.also_lost(asked.stage)
+    removes, keeps = (f", and removes its {lost}", " and keeps this one as it is") if lost else ("", "")
     raise UserError(
-        f"--name: {folder.root} already holds a finished {what}; --overwrite replaces it{resumes}, --name starts "
-        f"another, --stage report draws its report again"
+        f"--name: {folder.root} already holds a finished {what}; --overwrite replaces it{resumes}{removes}, --name "
+        f"starts another{keeps}, --stage report draws its report again"
     )
 
 

@@ -74,9 +74,11 @@ def _open(asked: AskedOf[F], places: Places, folder: F, resuming: Sequence[Refus
         _seed(folder.root, kept, sums)
     for refuse in resuming:
         refuse(at_work)
+    lost = asked.folder.also_lost(asked.stage)
     log.info(
-        "--overwrite: %s in %s; %s is not touched until they are complete",
+        "--overwrite: %s in %s; %s is not touched until they are complete%s",
         "resuming the half-done new results" if resumed else "writing the new results", folder.root, asked.folder.root,
+        f", and then loses its {lost}" if lost else "",
     )  # fmt: skip
 
 

@@ -56,6 +56,10 @@ class StudyFolder:
         of_cells = [f"cells/*/{pattern}" for pattern in RunFolder(self.root).patterns()]
         return [*names, *(f".{name}.tmp" for name in names), "cells/.*", *of_cells]
 
+    def also_lost(self, stage: Stage) -> str:
+        """Nothing: an overwrite writes again all that it removes."""
+        return ""
+
     def outputs(self, stage: Stage = "all") -> list[Path]:
         """The paths that a study writes; for stage report, those that are drawn from the cells."""
         drawn = [self.results, self.summary, self.table, self.figures, self.report]

@@ -14,6 +14,7 @@ from engine.run import opening
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.run.opening import Asked, refuse_finished
+from engine.run.replacing import replacing
 from engine.stages import run_stages
 from tests.helpers.run_folders import WHOLE, names
 
@@ -103,6 +104,37 @@ def test_a_file_in_the_place_of_the_runs_is_one_line(tiny_config: Callable[..., 
     with pytest.raises(UserError, match=rf"^--runs_folder: cannot write {RunFolder.of(config).root} \("):
         run_stages(Request(config, "all", False, "x"), StopRequest())
     assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("stage", "made", "lost"),
+    [
+        ("search", (), ""),
+        ("search", ("adapter",), "its adapter and result"),
+        ("search", ("adapter", "verdict"), "its adapter, result and verdict"),
+        ("all", ("adapter",), ""),
+        ("all", ("adapter", "verdict"), "its verdict"),
+        ("retrain", ("adapter", "verdict"), ""),
+    ],
+)
+def test_what_an_overwrite_removes_without_writing_it_again_is_named_before_and_when_it_begins(
+    tiny_config: Callable[..., RunConfig], log_lines: list[str], stage: Any, made: tuple[str, ...], lost: str
+) -> None:
+    """A search of a run whose verdict took hours was replaced without a word about the verdict."""
+    config = tiny_config()
+    folder = RunFolder.of(config)
+    for name in made:
+        (folder.root / name).mkdir(parents=True)
+    for path in (folder.ranks, folder.report, *([folder.metrics] if made else [])):
+        write_json(path, {})
+    with pytest.raises(UserError, match="already holds") as refused:
+        refuse_finished(Asked(config, folder, stage))
+    wanted = f"replaces it, and removes {lost}, --name starts another and keeps this one as it is, " if lost else ""
+    assert (wanted or "replaces it, --name starts another, --stage report") in str(refused.value)
+    with replacing(Asked(config, folder, stage, overwrite=True), ()):
+        pass
+    (begins,) = (line for line in log_lines if "writing the new results" in line)
+    assert begins.endswith(f"until they are complete, and then loses {lost}" if lost else "until they are complete")
 
 
 def test_a_run_that_lacks_only_its_report_is_not_refused(tiny_config: Callable[..., RunConfig]) -> None:
