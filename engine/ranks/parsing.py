@@ -55,7 +55,7 @@ def load(path: Path) -> RankRecord:
     A file written by hand needs only `layers`, each with name and rank. k defaults to the largest rank, and `note` may
     hold any text. Raises UserError that names the file and the entry.
     """
-    raw = load_json(path)
+    raw = _content(path)
     if not isinstance(raw, dict) or not isinstance(raw.get("layers"), list) or not raw["layers"]:
         raise UserError(f'{path}: needs an object with a non-empty list "layers"')
     _refuse_unknown(raw, (*_FIELDS, *evidence.KEYS), str(path))
@@ -73,6 +73,15 @@ def load(path: Path) -> RankRecord:
     record = RankRecord(layers=layers, threshold=found.get("lambda"), **taken)
     measured = evidence.from_json(raw, str(path))
     return record if measured is None else replace(record, evidence=measured[0], tolerance=measured[1])
+
+
+def _content(path: Path) -> Any:
+    try:
+        return load_json(path)
+    except UserError as error:
+        way_out = "remove the file, and the run's command with --stage search writes it again"
+        told = f"; {way_out} (one written by hand: mend it)" if path.exists() else ""
+        raise UserError(f"{error}{told}") from error
 
 
 def _layer(where: str, entry: Any) -> LayerRank:

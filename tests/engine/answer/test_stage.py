@@ -187,6 +187,19 @@ def test_no_rows_measure_nothing(tiny_config: Callable[..., RunConfig], run_of: 
         tiny_config("--answer.rows", "0", "--answer.rule", "shares")
 
 
+def test_the_record_of_a_finished_run_is_written_again_once_a_damaged_one_is_removed(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the message about a damaged ranks.json promises."""
+    config = tiny_config()
+    folder = run_stages(Request(config, "all", False, "test"), StopRequest())
+    expected = folder.ranks.read_bytes()
+    folder.ranks.unlink()
+    monkeypatch.setattr("engine.answer.find.search", lambda *_: pytest.fail("the search was repeated"))
+    run_stages(Request(config, "search", False, "test"), StopRequest())
+    assert folder.ranks.read_bytes() == expected
+
+
 def test_a_stopped_answer_begins_anew_without_another_search(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,18 @@ def test_a_record_written_by_hand_needs_names_and_ranks_only(tmp_path: Path) -> 
     check_against(record, SHAPES, path)
 
 
+def test_a_damaged_record_names_the_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "ranks.json"
+    with pytest.raises(UserError, match=r"No such file or directory: '.*'\)$"):
+        ranks.load(path)
+    path.write_text('{"layers": [{"name": "enc')
+    way_out = (
+        r"remove the file, and the run's command with --stage search writes it again \(one written by hand: mend it"
+    )
+    with pytest.raises(UserError, match=way_out):
+        ranks.load(path)
+
+
 def layers(*pairs: tuple[Any, Any]) -> str:
     return json.dumps({"layers": [{"name": name, "rank": rank} for name, rank in pairs]})
 
