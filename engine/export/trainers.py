@@ -12,6 +12,7 @@ from configs.files import load_config
 from configs.launch import program
 from configs.places import PACKAGE
 from configs.requests import Trainer
+from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import read_json
 from engine.export.names import ADAPTER_CONFIG, what_parts_lose
@@ -49,6 +50,11 @@ def lines_for(trainer: Trainer, folder: RunFolder) -> str:
 
 
 def _record(folder: RunFolder) -> RankRecord:
+    if folder.begun and not folder.ranks.exists() and _config(folder).method in SEARCHING:
+        raise UserError(
+            f"--for: {folder.ranks} does not exist yet, as the choice of the ranks is half-done; this resumes it: "
+            f"{command_of(folder)} --stage search"
+        )
     if not folder.ranks.exists() or not (folder.lora_config / ADAPTER_CONFIG).exists():
         missing = folder.lora_config if folder.ranks.exists() else folder.ranks
         again = f"{command_of(folder, 'OTHER')} {shlex.join(('--answer.from', str(folder.root)))} --stage search"
@@ -58,6 +64,10 @@ def _record(folder: RunFolder) -> RankRecord:
             f"adapter/adapter_config.json"
         )
     return ranks.load(folder.ranks)
+
+
+def _config(folder: RunFolder) -> RunConfig:
+    return load_config(folder.config, {"strategy": "auto"})
 
 
 def _refuse_other_ranks(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> None:
@@ -209,7 +219,7 @@ def _named(settings: Mapping[str, Any], record: RankRecord, name: str, revision:
 
 def _code(folder: RunFolder) -> dict[str, Any]:
     """The key that lets the trainer run the code of the model's repository, if the run did."""
-    allowed = folder.config.exists() and load_config(folder.config, {"strategy": "auto"}).model.trust_remote_code
+    allowed = folder.config.exists() and _config(folder).model.trust_remote_code
     return {"trust_remote_code": True} if allowed else {}
 
 

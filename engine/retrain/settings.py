@@ -1,5 +1,6 @@
 """Which keys change the result of a retraining; refuse to resume one after such a key has changed."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,8 @@ _LATER = (
     *_SPEED, "task.samples", "search.max_bad_steps", "task.evaluation_rows", "answer.from_run", "task.unused_rows",
     "retrain.row_losses",
 )  # fmt: skip
+# These keys choose the ranks and are read before the retraining alone.
+_CHOOSES = ("answer", "lora.grid", "lora.trials", "lora.module_sets")
 
 RETRAINING = Settings(_READ, (*_LATER, "task.metrics"))
 """Compared before a training resumes; task.metrics may change, as metrics are computed after the last step."""
@@ -32,6 +35,15 @@ FINISHED = Settings((*_READ, "decode"), (*_SPEED, "decode.batch_size"), evaluate
 """Compared before a study keeps a finished cell: all keys that training, evaluation and decoding read."""
 _WEIGHTS = Settings(("model.name", "model.revision", "lora.k", "lora.lora_alpha"))
 """Compared before --retrain.init search: the searched weights fit only a run with the same values of these keys."""
+
+
+def _read_by(asked: Asked, settings: Settings) -> Settings:
+    """`settings` without the keys that the stage does not read: --stage retrain takes the ranks as they are, however
+    they were searched and chosen."""
+    if asked.stage != "retrain":
+        return settings
+    searched = () if asked.config.retrain.init == "search" else ("search", "hypergradient")
+    return dataclasses.replace(settings, but=(*settings.but, *_CHOOSES, *searched))
 
 
 def refuse_changed_retraining(asked: Asked) -> None:
@@ -57,9 +69,9 @@ def refuse_changed_retraining(asked: Asked) -> None:
         RETRAINING.refuse_changed(_settings(read_trials_file(folder.grid)), config, what_chosen, way_out)
     if folder.sweep.exists():
         unfinished = CHOOSING if "chosen" not in read_trials_file(folder.sweep) else RETRAINING
-        unfinished.refuse_changed(_settings(read_trials_file(folder.sweep)), config, what)
+        _read_by(asked, unfinished).refuse_changed(_settings(read_trials_file(folder.sweep)), config, what)
     if folder.retrain.exists():
-        RETRAINING.refuse_changed(checkpoint.peek(folder.retrain).get("settings", {}), config, what)
+        _read_by(asked, RETRAINING).refuse_changed(checkpoint.peek(folder.retrain).get("settings", {}), config, what)
 
 
 def _settings(content: Mapping[str, Any]) -> dict[str, Any]:

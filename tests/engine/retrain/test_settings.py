@@ -74,6 +74,35 @@ def test_a_chosen_grid_belongs_to_its_settings_and_rates(tiny_config: Callable[.
         with pytest.raises(UserError, match=rf"^{change[0]}: .* ranks that were chosen with "):
             ask(tiny_config(*grid, *change))
         ask(tiny_config(*grid, *change), "retrain")
+    half_retrain(tiny_config(*grid))
+    ask(tiny_config(*grid, "--lora.grid", "[1,2]"), "retrain")
+
+
+@pytest.mark.parametrize("half", [half_retrain, half_sweep, swept])
+@pytest.mark.parametrize(
+    "change", [("--answer.rule", "threshold"), ("--search.steps", "9"), ("--hypergradient.type", "none")]
+)
+def test_stage_retrain_takes_the_ranks_however_they_were_found(
+    tiny_config: Callable[..., RunConfig], half: HalfDone, change: tuple[str, str]
+) -> None:
+    """The refusal of --stage all had advised it, and it was refused in turn."""
+    shares = ("--answer.rule", "shares", "--answer.rows", "8")
+    half(tiny_config(*shares))
+    config = tiny_config(*shares, *change)
+    write_text(RunFolder.of(config).ranks, "{}")
+    with pytest.raises(UserError, match=rf"^{change[0]}: "):
+        ask(config)
+    ask(config, "retrain")
+    with pytest.raises(UserError, match=r"^--seed: .* half-done run with "):
+        ask(tiny_config(*shares, *change, "--seed", "1"), "retrain")
+
+
+def test_a_retraining_from_the_searched_weights_is_of_its_search(tiny_config: Callable[..., RunConfig]) -> None:
+    init = ("--retrain.init", "search", "--answer.rows", "8")
+    half_retrain(tiny_config(*init))
+    ask(tiny_config(*init, "--answer.rule", "shares"), "retrain")
+    with pytest.raises(UserError, match=r"^--search\.steps: .* half-done run with "):
+        ask(tiny_config(*init, "--search.steps", "9"), "retrain")
 
 
 IN_THE_SCALE = [
