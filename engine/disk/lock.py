@@ -7,7 +7,9 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import psutil
 from filelock import FileLock, Timeout
 
 from configs.errors import UserError
@@ -15,8 +17,22 @@ from configs.errors import UserError
 log = logging.getLogger("autolora")
 
 
+_SAME_START = 60.0
+"""Seconds: a process with the number of the one that took the lock is another one if it started further from that
+time. Some systems reckon the time when a process started from a clock that is set now and then."""
+
+
 class InUse(UserError):
     """Another process holds the folder."""
+
+
+class User(NamedTuple):
+    """The process that took the lock of a folder."""
+
+    name: str
+    """Such as "process 12 on host"."""
+    known: bool
+    """Whether it is known to be running; False if it is on another machine."""
 
 
 @contextmanager
@@ -37,7 +53,7 @@ def locked(root: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         before = _owner(path)
         lock.acquire()
-        path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
+        path.write_text(json.dumps(_this_process()), encoding="utf-8")
     except Timeout as error:
         owner = _owner(path) or "another process"
         raise InUse(f"--name: {root} is in use by {owner}; wait for it, stop it, or give another --name") from error
@@ -54,6 +70,32 @@ def locked(root: Path) -> Iterator[None]:
             path.unlink()
         lock.release()
         _remove_empty(made)
+
+
+def user_of(root: Path) -> User | None:
+    """The process that works in the folder `root`; None if there is none, or if it has ended.
+
+    Only reads the lock file and leaves the lock itself alone, so that a process that starts meanwhile finds it free.
+    """
+    with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
+        path = _lock_of(Path(os.path.realpath(root)))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        here = content["host"] == socket.gethostname()
+        if not here or _runs(int(content["pid"]), float(content["started"])):
+            return User(_owner(path), known=here)
+    return None
+
+
+def _this_process() -> dict[str, Any]:
+    return {"pid": os.getpid(), "host": socket.gethostname(), "started": psutil.Process().create_time()}
+
+
+def _runs(pid: int, started: float) -> bool:
+    """Whether the process that started then is running; its number may have gone to another one since."""
+    with suppress(psutil.NoSuchProcess):
+        found = psutil.Process(pid)
+        return found.status() != psutil.STATUS_ZOMBIE and abs(found.create_time() - started) < _SAME_START
+    return False
 
 
 def _lock_of(place: Path) -> Path:

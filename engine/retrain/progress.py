@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from configs.errors import UserError
-from configs.facts import CHOOSING_RANKS, evaluates_base
+from configs.facts import CHOOSING_RANKS, SEARCHING, evaluates_base
 from configs.files import load_config
 from configs.schema import RunConfig
-from engine.disk.lock import InUse, locked
+from engine.disk.lock import user_of
 from engine.retrain import checkpoint
 from engine.run.contents import read_trials_file
 from engine.run.failure import failure_of, has_traceback
 from engine.run.folder import RunFolder
 from engine.run.places import command_of
+from engine.run.settling import Places
 from engine.terminal.console import console
 from engine.tracking.metrics_file import MetricsFile
 
@@ -25,8 +25,34 @@ def print_progress(folder: RunFolder) -> None:
 
 
 def progress_lines(folder: RunFolder) -> Iterator[str]:
-    """A line for the unfinished stage, and a line that says whether the run is still running or was stopped."""
+    """A line for the unfinished stage, and lines that say whether the run is still running and how it goes on."""
     config = load_config(folder.config, {"strategy": "auto"})
+    overwrites = Places.of(RunFolder.of(config).root).growing == folder.root.resolve()
+    user = user_of(RunFolder.of(config).root if overwrites else folder.root)
+    if user is None and not overwrites and _only_searched(config, folder):
+        yield f"the search is finished; this trains at its ranks: {command_of(folder)} --stage retrain"
+        return
+    yield from _stage_line(config, folder)
+    resumes = f"this resumes it: {command_of(folder)}"
+    if user and user.known:
+        yield f"still running: {user.name}"
+    elif user:
+        yield f"{user.name} is running it, or was killed, which cannot be seen from here; if it was, {resumes}"
+    elif failure_of(folder):
+        yield from _failure_lines(folder)
+        yield resumes
+    else:
+        yield f"stopped; {resumes}"
+
+
+def _only_searched(config: RunConfig, folder: RunFolder) -> bool:
+    """Whether the run has chosen its ranks, as with --stage search, and nothing says that its retraining began."""
+    later = (folder.metrics, folder.sweep, folder.retrain, folder.failure)
+    return config.method in SEARCHING and folder.ranks.exists() and not any(path.exists() for path in later)
+
+
+def _stage_line(config: RunConfig, folder: RunFolder) -> Iterator[str]:
+    """How far the unfinished stage is; nothing if only the report is missing."""
     if config.method == "autolora" and not folder.ranks.exists():
         yield _search_line(config, folder)
     elif config.method in CHOOSING_RANKS and not folder.ranks.exists():
@@ -38,13 +64,6 @@ def progress_lines(folder: RunFolder) -> Iterator[str]:
     else:
         saved = checkpoint.newest_step(folder.retrain)
         yield f"retraining: the newest checkpoint is at step {saved:,}" if saved else "retraining: no checkpoint yet"
-    if user := user_of(folder.root):
-        yield f"still running: {user}"
-    elif failure_of(folder):
-        yield from _failure_lines(folder)
-        yield f"this resumes it: {command_of(folder)}"
-    else:
-        yield f"stopped; this resumes it: {command_of(folder)}"
 
 
 def _failure_lines(folder: RunFolder) -> Iterator[str]:
@@ -90,14 +109,3 @@ def _sweep_line(config: RunConfig, folder: RunFolder) -> str:
     if not rates or evaluates_base(config) or "chosen" in read_trials_file(folder.sweep):
         return ""
     return _trials_line("sweep of learning rates", folder.sweep, len(rates))
-
-
-def user_of(root: Path) -> str:
-    """The lock's message about the process that uses a folder now; "" if there is none, or if that is unknown."""
-    try:
-        with locked(root):
-            return ""
-    except InUse as error:
-        return str(error)
-    except (UserError, OSError):
-        return ""

@@ -1,15 +1,18 @@
 """Two processes never work in one run folder."""
 
+import json
 import os
 import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
+from filelock import FileLock
 
 from configs.errors import UserError
-from engine.disk.lock import InUse, locked
+from engine.disk.lock import InUse, User, locked, user_of
 from tests.helpers.processes import Process
 from tests.helpers.tiny import tiny_arguments
 
@@ -69,6 +72,36 @@ def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"--runs_folder: cannot write .*file/a"), locked(tmp_path / "file" / "a"):
         pass
+
+
+def test_who_uses_a_folder_is_asked_without_taking_its_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert user_of(tmp_path / "a") is None
+    me = User(f"process {os.getpid()} on {socket.gethostname()}", known=True)
+    with locked(tmp_path / "a"):
+        with monkeypatch.context() as patch:
+            patch.setattr(FileLock, "acquire", lambda *_, **__: pytest.fail("the lock was taken"))
+            assert user_of(tmp_path / "a") == me
+        mine = json.loads(lock_of(tmp_path / "a").read_text())
+    assert user_of(tmp_path / "a") is None
+    left = {
+        "another that has the same number": mine | {"started": mine["started"] - 3600},
+        "one that has ended": mine | {"pid": 2**22 + 1},
+        "half a record": {"pid": os.getpid()},
+        "no record": [1],
+    }
+    with caplog.at_level("INFO", "autolora"):
+        for case, content in left.items():
+            lock_of(tmp_path / "a").write_text(json.dumps(content))
+            assert user_of(tmp_path / "a") is None, case
+    lock_of(tmp_path / "a").write_text(json.dumps(mine))
+    with monkeypatch.context() as patch:  # its parent has not noticed its end yet
+        patch.setattr(psutil.Process, "status", lambda _: psutil.STATUS_ZOMBIE)
+        assert user_of(tmp_path / "a") is None
+    lock_of(tmp_path / "a").write_text(json.dumps(mine | {"host": "elsewhere"}))
+    assert user_of(tmp_path / "a") == User(f"process {os.getpid()} on elsewhere", known=False)
+    assert not caplog.records
 
 
 @pytest.mark.trains

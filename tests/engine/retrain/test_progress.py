@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,13 +43,19 @@ def test_a_run_is_told_from_its_first_step_to_the_retraining(begun: Callable[...
     write_json(folder.search_summary, {})
     assert next(progress_lines(folder)) == "search: finished; its answer on D_val is not measured yet"
     save(answered_record(), folder.ranks)
-    assert next(progress_lines(folder)) == "retraining: no checkpoint yet"
+    trains = (
+        f"the search is finished; this trains at its ranks: python run.py --config {folder.config} --stage retrain"
+    )
+    assert list(progress_lines(folder)) == [trains]
+    with locked(folder.root):
+        assert next(progress_lines(folder)) == "retraining: no checkpoint yet"
     for step in (200, 1400):
         write_json(folder.retrain / f"checkpoint-{step}" / "sealed.json", {})
     (folder.retrain / "checkpoint-1600").mkdir()  # half-written
     assert next(progress_lines(folder)) == "retraining: the newest checkpoint is at step 1,400"
     with locked(folder.root):
-        assert f"in use by process {os.getpid()}" in list(progress_lines(folder))[-1]
+        running = f"still running: process {os.getpid()} on {socket.gethostname()}"
+        assert list(progress_lines(folder))[-1] == running
 
 
 def test_what_searches_nothing_has_no_line_about_a_search(begun: Callable[..., RunFolder]) -> None:
@@ -76,7 +83,7 @@ def test_trials_of_ranks_are_counted(begun: Callable[..., RunFolder], arguments:
     write_json(folder.grid, {"trials": [TRIAL]})
     assert next(progress_lines(folder)) == line
     save(answered_record(), folder.ranks)
-    assert next(progress_lines(folder)) == "retraining: no checkpoint yet"
+    assert next(progress_lines(folder)).startswith("the search is finished; this trains at its ranks: ")
 
 
 @pytest.mark.parametrize("method", ["lora", "autolora", "optuna"])
@@ -85,13 +92,39 @@ def test_trials_of_learning_rates_are_counted_until_one_is_chosen(
 ) -> None:
     folder = begun("--method", method, "--retrain.learning_rates", "[1e-3,1e-2,1e-1]")
     save(answered_record(), folder.ranks)
-    assert next(progress_lines(folder)) == "sweep of learning rates: 0 of 3 trials are finished"
+    with locked(folder.root):
+        assert next(progress_lines(folder)) == "sweep of learning rates: 0 of 3 trials are finished"
     write_json(folder.sweep, {"trials": [TRIAL, TRIAL]})
     assert next(progress_lines(folder)) == "sweep of learning rates: 2 of 3 trials are finished"
     write_json(folder.sweep, {"chosen": {"learning_rate": 1e-3}, "trials": [TRIAL, TRIAL, TRIAL]})
     assert next(progress_lines(folder)) == "retraining: no checkpoint yet"
     write_json(folder.metrics, {})
     assert next(progress_lines(folder)).startswith("stopped; ")
+
+
+def test_looking_neither_takes_over_the_lock_of_a_killed_run_nor_says_so(
+    begun: Callable[..., RunFolder], log_lines: list[str]
+) -> None:
+    folder = begun("--method", "full")
+    left = folder.root.with_name(f".{folder.root.name}.lock")
+    write_json(left, {"pid": 2**22 + 1, "host": socket.gethostname(), "started": 1.0})
+    assert list(progress_lines(folder))[-1].startswith("stopped; this resumes it: ")
+    write_json(left, {"pid": 7, "host": "elsewhere", "started": 1.0})
+    (last,) = list(progress_lines(folder))[1:]
+    assert last.startswith("process 7 on elsewhere is running it, or was killed, which cannot be seen from here; ")
+    assert left.exists()
+    assert log_lines == []
+
+
+def test_a_run_begun_with_overwrite_is_running_while_its_old_results_are_locked(
+    begun: Callable[..., RunFolder],
+) -> None:
+    folder = begun("--method", "full")
+    growing = RunFolder(folder.root.with_name(".a.overwrite"))
+    folder.root.rename(growing.root)
+    assert list(progress_lines(growing))[-1].endswith(f"--config {growing.config} --overwrite")
+    with locked(folder.root):
+        assert list(progress_lines(growing))[-1].startswith("still running: process ")
 
 
 def test_a_cell_that_failed_is_told_with_its_reason(
