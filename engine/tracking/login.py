@@ -30,16 +30,20 @@ def wandb_mode(config: RunConfig) -> Mode:
 
     With --tracking.wandb auto, WANDB_DISABLED, WANDB_MODE and `wandb offline` decide, in this order; without them,
     wandb is online if there is an API key, and offline if not. Raises UserError if online is asked for and there is no
-    key.
+    key, and for a WANDB_MODE that wandb would refuse, with the loss of all curves, whatever the mode.
     """
-    wanted, told = config.tracking.wandb, os.environ.get("WANDB_MODE", "")
+    wanted, told = config.tracking.wandb, os.environ.get("WANDB_MODE")
+    switched_off = os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes", "on")
+    if wanted == "disabled" or (wanted == "auto" and switched_off):
+        return "disabled"
+    if told is not None and told not in _MODES:
+        allowed = ", ".join(dict.fromkeys(_MODES.values()))
+        raise UserError(f"WANDB_MODE: {told!r} is not allowed; allowed: {allowed}, or unset this environment variable")
     if wanted == "online":
         return _online("--tracking.wandb: 'online'")
-    if wanted != "auto":
+    if wanted == "offline":
         return wanted
-    if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes", "on"):
-        return "disabled"
-    mode = _MODES.get(told.lower())
+    mode = _MODES.get(told or "")
     if mode == "online":
         return _online(f"WANDB_MODE: {told!r}")
     # `online` in a settings file only undoes an earlier `wandb offline`; it does not demand a key.

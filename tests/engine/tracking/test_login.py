@@ -123,8 +123,22 @@ def test_wandb_mode_decides_for_auto_alone(mode: Callable[..., str], monkeypatch
         assert mode() == meant
         for said in ("online", "offline", "disabled"):
             assert mode(said) == said
-    monkeypatch.setenv("WANDB_MODE", "nonsense")
-    assert mode() == "online"
+
+
+@pytest.mark.parametrize("word", ["nonsense", "OFFLINE", ""])
+def test_a_word_that_wandb_refuses_is_one_line(
+    mode: Callable[..., str], monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    """wandb had been switched off with "1 validation error for Settings", and all curves were lost."""
+    monkeypatch.setenv("WANDB_MODE", word)
+    for wanted in ("auto", "online", "offline"):
+        with pytest.raises(
+            UserError, match=rf"^WANDB_MODE: '{word}' is not allowed; allowed: online, offline, disabled, or unset"
+        ):
+            mode(wanted)
+    assert mode("disabled") == "disabled"
+    monkeypatch.setenv("WANDB_DISABLED", "true")
+    assert mode() == "disabled"
 
 
 @pytest.mark.parametrize("word", ["true", "1", "TRUE"])
