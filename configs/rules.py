@@ -163,7 +163,7 @@ def _method_refusals(config: RunConfig) -> Iterator[str]:
     method, lora, steps = config.method, config.lora, config.retrain.max_steps
     where = f"for --method {method}"
     if method in ("lora_ranks", "lora_shuffled") and lora.ranks_from is None:
-        yield _refusal("lora.ranks_from", "null", where, "a ranks.json")
+        yield _refusal("lora.ranks_from", "null", where, "a ranks.json, or the folder of its run")
     grid, targets = len(lora.grid), len(lora.target_modules)
     if method == "lora_grid" and grid**targets > MOST_GRID_RUNS:
         runs = f"{grid} ranks for each of {targets} target modules make {grid**targets} runs"

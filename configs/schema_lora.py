@@ -48,9 +48,9 @@ class LoraSettings:
     """Method lora_grid: ranks to try for each target module, in every combination (16 for two targets); each
     combination is trained on D_tr, and the one that is best on D_val is retrained."""
     ranks_from: ranges.FilePathOrNull = None
-    """lora_ranks and lora_shuffled (required), lora_random (optional): the ranks.json of the run to compare with. In
-    the path, {seed} and {task} stand for this run's seed and task, {runs} for its runs_folder (in a study, the same
-    for all cells)."""
+    """lora_ranks and lora_shuffled (required), lora_random (optional): the ranks.json of the run to compare with, or
+    the folder of that run. In the path, {seed} and {task} stand for this run's seed and task, {runs} for its
+    runs_folder (in a study, the same for all cells)."""
     shuffle: Literal["size", "type"] = "size"
     """lora_shuffled: the layers among which ranks are permuted. size: layers with the same number of LoRA parameters
     per rank; type: layers of one module type, such as all query projections."""

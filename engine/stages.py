@@ -14,7 +14,7 @@ from engine.answer.settings import refuse_changed_answer
 from engine.disk.lock import locked
 from engine.retrain.owners import refuse_other_ranks
 from engine.retrain.settings import refuse_changed_retraining, refuse_other_weights
-from engine.retrain.sources import refuse_own_sources
+from engine.retrain.sources import refuse_missing_ranks, refuse_own_sources
 from engine.retrain.tpe import refuse_without_optuna
 from engine.run import opening
 from engine.run.early import refuse_missing_files, refuse_missing_model
@@ -41,6 +41,7 @@ REFUSALS: tuple[opening.Refusal[RunFolder], ...] = (
     refuse_occupied,
     opening.refuse_search_without_one,
     refuse_own_sources,
+    refuse_missing_ranks,
     opening.refuse_finished,
     opening.refuse_without_ranks,
     refuse_without_optuna,

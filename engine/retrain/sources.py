@@ -8,6 +8,7 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from engine.answer.again import source_of
 from engine.retrain.owners import READ_RANKS
+from engine.run.folder import RunFolder
 from engine.run.opening import Asked
 from engine.run.places import filled_in
 
@@ -20,6 +21,16 @@ def refuse_own_sources(asked: Asked) -> None:
     # whose `outputs` do not list it.
     ranks = [asked.folder.ranks] if asked.config.method in READ_RANKS else []
     refuse_sources_in([*asked.folder.outputs(asked.stage), *ranks], asked.config)
+
+
+def refuse_missing_ranks(asked: Asked) -> None:
+    """Refuses, before the model is loaded, a run that would read ranks from a file that does not exist."""
+    config = asked.config
+    reads = asked.stage != "report" and config.method in READ_RANKS and config.lora.ranks_from is not None
+    if reads and not asked.folder.metrics.exists() and not (path := ranks_from(config)).exists():
+        raise UserError(
+            f"--lora.ranks_from: {path} does not exist; allowed: a ranks.json, or the folder of a run that has one"
+        )
 
 
 def refuse_sources_in(outputs: Iterable[Path], config: RunConfig) -> None:
@@ -49,5 +60,6 @@ def _sources(config: RunConfig) -> Iterator[tuple[str, Path]]:
 
 
 def ranks_from(config: RunConfig) -> Path:
-    """The file that lora.ranks_from names, with {seed}, {task} and {runs} filled in."""
-    return filled_in(str(config.lora.ranks_from), config)
+    """The ranks.json that lora.ranks_from names, itself or by its folder; {seed}, {task} and {runs} are filled in."""
+    path = filled_in(str(config.lora.ranks_from), config)
+    return RunFolder(path).ranks if path.is_dir() else path

@@ -193,7 +193,8 @@ def reads(cell: Cell, cells: Sequence[Cell], *, sweep_once: bool) -> list[Cell]:
         needed.append(_first_seed_of(cell, cells))
     if cell.config.lora.ranks_from is not None and cell.config.method in READ_RANKS:
         source = ranks_from(cell.config).absolute()
-        needed += [other for other in cells if other.folder.root.absolute() in source.parents]
+        places = (source, *source.parents)  # the source itself, if it names a folder that is yet to come
+        needed += [other for other in cells if other.folder.root.absolute() in places]
     searched = source_of(cell.config)
     if searched is not None:
         needed += [other for other in cells if other.folder.root.absolute() == searched.root.absolute()]

@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 
 from configs.errors import UserError
+from configs.requests import Request
 from configs.schema import RunConfig
-from engine.retrain.sources import ranks_from, refuse_own_sources
+from engine.retrain.sources import ranks_from, refuse_missing_ranks, refuse_own_sources
 from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
 from engine.run.opening import Asked
+from engine.stages import run_stages
 
 SHUFFLED = ("--method", "lora_shuffled", "--lora.ranks_from")
 TEXT = ("--task.type", "text")
@@ -21,6 +24,7 @@ def ask(config: RunConfig, stage: Any = "all", *, overwrite: bool = False) -> No
 
 
 REFUSED = {
+    "ranks by their folder": ("lora.ranks_from", (*SHUFFLED, "{root}")),
     "ranks": ("lora.ranks_from", (*SHUFFLED, "{root}/ranks.json")),
     "ranks by placeholder": ("lora.ranks_from", (*SHUFFLED, "{{runs}}/tiny/ranks.json")),
     "ranks of a control": ("lora.ranks_from", ("--method", "lora_random", "--lora.ranks_from", "{root}/ranks.json")),
@@ -94,3 +98,22 @@ def test_the_file_of_ranks_may_stand_for_each_cell_of_a_study(tiny_config: Calla
 def test_a_home_may_be_written_short(tiny_config: Callable[..., RunConfig]) -> None:
     config = tiny_config("--method", "lora_shuffled", "--lora.ranks_from", "~/ranks.json")
     assert ranks_from(config) == Path.home() / "ranks.json"
+
+
+def test_the_folder_of_a_run_stands_for_its_ranks(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    """It had been taken, and failed after the model was loaded, as "not readable as JSON (Is a directory)"."""
+    (tmp_path / "c1").mkdir()
+    config = tiny_config("--method", "lora_shuffled", "--lora.ranks_from", str(tmp_path / "c1"))
+    assert ranks_from(config) == tmp_path / "c1" / "ranks.json"
+
+
+@pytest.mark.parametrize("given", ["c1", "c1/ranks.json"])
+def test_ranks_that_are_not_there_are_refused_before_the_model_is_loaded(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, given: str
+) -> None:
+    (tmp_path / "c1").mkdir()
+    config = tiny_config("--method", "lora_ranks", "--lora.ranks_from", str(tmp_path / given))
+    with pytest.raises(UserError, match=r"^--lora\.ranks_from: .*/c1/ranks\.json does not exist; allowed: a ranks"):
+        run_stages(Request(config, "all", False, "x"), StopRequest())
+    (tmp_path / "c1" / "ranks.json").touch()
+    refuse_missing_ranks(Asked(config, RunFolder.of(config)))

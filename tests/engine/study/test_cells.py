@@ -250,9 +250,14 @@ def test_a_damaged_first_seed_is_one_that_has_not_finished(
     assert with_chosen_rate(cells[1], cells).config.retrain.learning_rate == 3e-2
 
 
-def test_a_cell_reads_the_ranks_and_the_rate_of_others(tiny_config: Callable[..., RunConfig]) -> None:
+@pytest.mark.parametrize("named_by", ["file", "folder"])
+def test_a_cell_reads_the_ranks_and_the_rate_of_others(tiny_config: Callable[..., RunConfig], named_by: str) -> None:
     config = tiny_config("--retrain.learning_rates", "[1e-3,3e-2]")
-    cells = expand(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]}, VARIANTS)), StudyFolder(Path("x")))
+    variants = VARIANTS
+    if named_by == "folder":
+        source = VARIANTS["shuffled"]["lora.ranks_from"].removesuffix("/ranks.json")
+        variants = VARIANTS | {"shuffled": VARIANTS["shuffled"] | {"lora.ranks_from": source}}
+    cells = expand(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]}, variants)), StudyFolder(Path("x")))
     found = {
         once: {c.config.name: [o.config.name for o in reads(c, cells, sweep_once=once)] for c in cells}
         for once in (False, True)
