@@ -45,7 +45,7 @@ def gain_words(evidence: Evidence) -> str:
     before = evidence.loss + evidence.gain
     verb = "lowers" if evidence.gain > 0 else "raises"
     after = round(evidence.loss, 3) + 0.0  # no -0.000
-    return f"LoRA {verb} the loss on D_val from {before:.3f} ({evidence.without}) to {after:.3f}."
+    return f"LoRA {verb} the loss on D_val from {before:z.3f} ({evidence.without}) to {after:z.3f}."
 
 
 def kept_words(point: CurvePoint) -> str:

@@ -130,7 +130,7 @@ def _curve_table(record: RankRecord, per_rank: int, placed: str) -> Table:
         for point in curve:
             count = point.parameters if curve is evidence.budget_curve else int(point.at * per_rank) or None
             size = "" if count is None else f"{count:,}"
-            rows.append([what.format(point.at), size, f"{point.loss:.4f}", _kept(point, evidence.learned)])
+            rows.append([what.format(point.at), size, f"{point.loss:z.4f}", _kept(point, evidence.learned)])
     return ["ranks", "LoRA parameters", "loss on D_val", "keeps of the gain (90 % interval)"], rows
 
 

@@ -3,6 +3,7 @@
 import math
 import shlex
 
+from configs.count_words import counted
 from configs.facts import SEARCHING, only_alpha_is_1
 from configs.requests import Request
 from configs.schema import RunConfig
@@ -42,7 +43,7 @@ def next_steps(request: Request) -> list[tuple[str, str]]:
     asks = request.stage == "search" and not request.config.retrain.learning_rates and folder.ranks.exists()
     if not asks or not _can_be_shuffled(request.config, folder):
         return [first]
-    minutes = f"{request.config.verdict.minutes:g} minutes"
+    minutes = counted(request.config.verdict.minutes, "minute")
     why = f"tests whether the places of the ranks matter; stops after {minutes}, and the same command resumes"
     return [first, (f"{command_of(folder)} --stage verdict", why)]
 
@@ -84,7 +85,7 @@ def _comparison(request: Request, folder: RunFolder) -> tuple[str, str] | None:
     minutes = _verdict_minutes(request, folder)
     if minutes is None or minutes <= _LONG:
         longer = f" --verdict.minutes {minutes}" if minutes and minutes > request.config.verdict.minutes else ""
-        time = "" if minutes is None else f"; 8 pairs take about {minutes} minutes"
+        time = "" if minutes is None else f"; 8 pairs take about {counted(minutes, 'minute')}"
         return f"{command_of(folder)} --stage verdict{longer}", f"tests whether the places of the ranks matter{time}"
     record, sizes = ranks.load(folder.ranks), parameters_per_rank(folder)
     controls = controls_of(folder.root, read_result(folder.metrics), record, sizes)

@@ -196,7 +196,7 @@ def _facts(record: RankRecord | None, result: dict[str, Any]) -> list[tuple[str,
     if result.get("evaluated_on"):
         facts.insert(0, ("evaluated on", result["evaluated_on"]))
     if result.get("loss") is not None:
-        facts.append((f"loss ({result['split']})", f"{result['loss']:.4f}"))
+        facts.append((f"loss ({result['split']})", f"{result['loss']:z.4f}"))
     if record is not None:
         facts.append(("mean rank", f"{record.mean_rank:.2f}"))
     if result:
@@ -222,7 +222,7 @@ def _control_table(config: RunConfig, files: RunFiles) -> dict[str, Any] | None:
             x.what,
             x.name,
             f"{x.parameters:,}",
-            *("" if v is None else f"{v:.4f}" for v in (x.score, x.loss, x.calibrated)),
+            *("" if v is None else f"{v:z.4f}" for v in (x.score, x.loss, x.calibrated)),
         ]
         for x in controls.runs
     ]

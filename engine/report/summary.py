@@ -94,8 +94,8 @@ def _print_controls(result: dict[str, Any], record: RankRecord | None, folder: R
         return
     wide = max(len(x.what) for x in controls.runs)
     for x in controls.runs if len(controls.runs) > 1 else ():
-        loss = "" if x.loss is None else f", loss {x.loss:.4f}"
-        loss += "" if x.calibrated is None else f" ({x.calibrated:.4f} at a fitted temperature)"
+        loss = "" if x.loss is None else f", loss {x.loss:z.4f}"
+        loss += "" if x.calibrated is None else f" ({x.calibrated:z.4f} at a fitted temperature)"
         size = f"{x.parameters:,} LoRA parameters"
         console.print(f"  {x.what:<{wide}}  {controls.metric} {x.score:.4f}{loss}, {size}", highlight=False)
     for line in (controls.note, *(f"not run yet, {one.what}:\n  {one.command}" for one in controls.missing)):
@@ -126,6 +126,6 @@ def _print_verdict(folder: RunFolder) -> None:
             f", {found.get('metric', '')} {sum(arm['scores']) / len(arm['scores']):.4f}" if arm.get("scores") else ""
         )
         size = f"{arm['parameters']:,} LoRA parameters"
-        console.print(f"  {arm['name']:<9} loss {loss:.4f}{score}, {size}{behind}", highlight=False, soft_wrap=True)
+        console.print(f"  {arm['name']:<9} loss {loss:z.4f}{score}, {size}{behind}", highlight=False, soft_wrap=True)
     for line in (*found.get("notes", []), as_started(advice_of(found, folder))):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -65,7 +65,7 @@ def _row(arm: dict[str, Any]) -> list[str]:
     behind, interval = arm.get("difference"), arm.get("interval")
     return [
         arm["name"],
-        f"{np.mean(arm['losses']):.4f}",
+        f"{np.mean(arm['losses']):z.4f}",
         f"{np.mean(arm['scores']):.4f}" if arm.get("scores") else "",
         f"{arm['parameters']:,}",
         "" if behind is None else signed(behind),

@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+from configs.count_words import counted
 from configs.schema import RetrainConfig
 
 
@@ -14,8 +15,9 @@ class Length(NamedTuple):
 
     def words(self) -> str:
         """The length as the log prints it: `3 epochs (12 steps)`."""
-        epochs = f"{self.epochs:.1f}".removesuffix(".0")
-        return f"{epochs} epoch{'' if epochs == '1' else 's'} ({self.steps:,} steps)"
+        # Two digits, or all digits before the point: 0.016 epochs, 2.4 epochs, 1000 epochs.
+        epochs = float(f"{self.epochs:.2g}") if self.epochs < 1 else round(self.epochs, 1)
+        return f"{counted(epochs, 'epoch')} ({counted(self.steps, 'step')})"
 
 
 def length_of(settings: RetrainConfig, rows: int) -> Length:

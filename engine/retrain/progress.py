@@ -83,7 +83,7 @@ def _search_line(config: RunConfig, folder: RunFolder) -> str:
         return "search: no step is logged yet"
     last = lines[-1]
     numbers = (("L_tr", "train_loss", 3), ("L_val", "val_loss", 3), ("mean rank", "mean_rank", 2))
-    told = [f"{what} {last[key]:.{digits}f}" for what, key, digits in numbers if last.get(key) is not None]
+    told = [f"{what} {last[key]:z.{digits}f}" for what, key, digits in numbers if last.get(key) is not None]
     return "   ".join([f"search: step {last['step']:,} of {config.search.steps:,}", *told])
 
 

@@ -29,9 +29,9 @@ class SearchProgress(Bar):
 
     def show(self, step: int, train_loss: float, val_loss: float | None, ranks: Sequence[int]) -> None:
         """Moves the bar to `step` and shows its losses and, unless empty, its ranks."""
-        val_text = "-" if val_loss is None else f"{val_loss:.3f}"
+        val_text = "-" if val_loss is None else f"{val_loss:z.3f}"
         mean_rank = f"  mean rank {sum(ranks) / len(ranks):.2f}" if ranks else ""
-        self._numbers.plain = f"L_tr {train_loss:.3f}  L_val {val_text}{mean_rank}"
+        self._numbers.plain = f"L_tr {train_loss:z.3f}  L_val {val_text}{mean_rank}"
         self.map.ranks = ranks
         self.step(step)
 
@@ -55,5 +55,5 @@ class RetrainProgress(Bar):
     def show(self, step: int, loss: float, rate: float) -> None:
         """Moves the bar to `step` and shows the loss and the learning rate."""
         self._shown = time.monotonic()
-        self._numbers.plain = f"loss {loss:.3f}  learning rate {rate:.2g}"
+        self._numbers.plain = f"loss {loss:z.3f}  learning rate {rate:.2g}"
         self.step(step, self._numbers.plain)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from configs.count_words import counted
 from configs.errors import UserError
 from configs.facts import SEARCHING
 from configs.files import to_yaml
@@ -195,7 +196,8 @@ def _train(request: Request, arms: Arms, rows: Context, stop: StopRequest) -> Sh
                 _tell_pace(seconds / len(pairs) * len(arms.names))
                 paced = True
             first = False
-    log.info("verdict: %d pairs, %.1f minutes", 0 if found is None else found.count, (time.monotonic() - began) / 60)
+    minutes = counted(round((time.monotonic() - began) / 60, 1), "minute")
+    log.info("verdict: %s, %s", counted(0 if found is None else found.count, "pair"), minutes)
     return shown(arms)
 
 
@@ -255,13 +257,13 @@ def _tell(found: Shown) -> None:
     pairs = found.pairs()
     learned, other = found.means(LEARNED)[-1], found.means(SHUFFLED)[-1]
     log.info(
-        "pair %d: loss %.4f at the learned ranks, %.4f at shuffled ranks, difference %+.4f (mean %+.4f)",
-        found.count, learned, other, pairs.differences[-1], pairs.mean,
+        "pair %d: loss %s at the learned ranks, %s at shuffled ranks, difference %s (mean %s)",
+        found.count, f"{learned:z.4f}", f"{other:z.4f}", f"{pairs.differences[-1]:+z.4f}", f"{pairs.mean:+z.4f}",
     )  # fmt: skip
 
 
 def _tell_pace(seconds: float) -> None:
     """Logs how long the fewest and the most pairs take; `seconds`: the time of one pair."""
     fewest, most = LOOKS[0], LOOKS[-1]
-    times = (seconds * fewest / 60, seconds * most / 60)
-    log.info("%d pairs take about %.0f minutes, %d pairs %.0f", fewest, times[0], most, times[1])
+    times = [max(1, round(seconds * pairs / 60)) for pairs in (fewest, most)]
+    log.info("%d pairs take about %s, %d pairs %d", fewest, counted(times[0], "minute"), most, times[1])

@@ -4,6 +4,7 @@ import math
 import shlex
 from collections.abc import Callable
 
+from configs.count_words import counted
 from configs.launch import PLAIN
 from engine.answer.words import NOTHING_LEARNED
 from engine.export.names import trained_at, trained_words
@@ -47,7 +48,7 @@ def sentence(ending: Ending, pairs: Pairs, parameters: int, *, uniform: int, com
             f"Nothing to gain: on these rows LoRA at the learned ranks {verb} the loss by {nats(abs(pairs.gain))} +- "
             f"{nats(pairs.gain_error)} nats; at shuffled ranks, too, no gain is sure."
         )
-    after = f"After {pairs.count} pair{'s' if pairs.count > 1 else ''}"
+    after = f"After {counted(pairs.count, 'pair')}"
     if pairs.count == 1:
         return f"{after} the difference is {nats(pairs.mean)} nats; at least {LOOKS[0]} pairs are needed."
     more = f"; at least {LOOKS[0]} are needed" if pairs.count < LOOKS[0] else _not_sure(pairs)
@@ -131,7 +132,7 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
         return f"Choose by cost alone: keep these ranks, which have {arms.parameters:,} parameters, or {uniform}"
     if pairs is not None and pairs.count >= LOOKS[-1]:
         return f"{_after_the_last(pairs)} To be safe, {uniform}"
-    minutes = f"{arms.config.verdict.minutes:g} minutes"
+    minutes = counted(arms.config.verdict.minutes, "minute")
     return f"The same command trains further pairs for another {minutes}; until then, {uniform}"
 
 

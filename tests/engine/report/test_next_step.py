@@ -60,15 +60,20 @@ def test_a_search_that_learned_nothing_is_made_longer(tiny_config: Config) -> No
     assert why.startswith("LoRA has not learned anything")
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(3.0, ""), (60.0, " --verdict.minutes 20")])
-def test_the_verdict_is_named_with_its_time_until_it_is_there(tiny_config: Config, seconds: float, said: str) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "said", "minutes"),
+    [(3.0, "", "1 minute"), (60.0, " --verdict.minutes 20", "20 minutes")],
+)
+def test_the_verdict_is_named_with_its_time_until_it_is_there(
+    tiny_config: Config, seconds: float, said: str, minutes: str
+) -> None:
     request, folder = asked(tiny_config())
     ranks.save(answered_record(), folder.ranks)
     write_json(folder.metrics, {"metrics": {"a": 1}, "seconds": {"retrain": seconds, "total": 9.0}})
     command, why = next_step(request)
     assert command == f"python run.py --config {folder.config} --stage verdict{said}"
     assert parsed(command).stage == "verdict"
-    assert why.endswith(f"8 pairs take about {round(seconds * 20 / 60)} minutes")
+    assert why.endswith(f"8 pairs take about {minutes}")
     write_json(folder.verdict_summary, {})
     assert "--stage verdict" not in next_step(request)[0]
 

@@ -89,3 +89,12 @@ def test_a_retraining_shows_loss_and_learning_rate_in_a_line_and_on_the_screen(
     text = shown.export_text()
     assert "21/40" in text
     assert "loss 0.693  learning rate 0.0015" in text
+
+
+@pytest.mark.parametrize(("loss", "words"), [(-1e-9, "loss 0.000"), (-0.0, "loss 0.000"), (-0.5, "loss -0.500")])
+def test_a_loss_that_rounds_to_0_has_no_sign(loss: float, words: str) -> None:
+    """A loss below 0 itself is possible: that of numbers whose density is above 1."""
+    shown = screen()
+    with RetrainProgress(40, 0, shown) as progress:
+        progress.show(21, loss, 1.5e-3)
+    assert words in shown.export_text()

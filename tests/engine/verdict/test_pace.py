@@ -22,7 +22,7 @@ def test_the_pace_is_told_after_the_first_pair(verdict: Callable[..., Any], log_
     verdict(FakeLauncher(better(0.3)))
     told = [line for line in log_lines if "pairs" in line or line.startswith("INFO pair ")]
     assert told[0].startswith("INFO pair 1: loss 1.0000 at the learned ranks, 1.2")
-    assert told[1] == "INFO 8 pairs take about 0 minutes, 24 pairs 0"
+    assert told[1] == "INFO 8 pairs take about 1 minute, 24 pairs 1"
     assert told[2].startswith("INFO pair 2: ")
     assert sum("24 pairs" in line for line in told) == 1
 
