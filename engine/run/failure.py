@@ -10,8 +10,11 @@ from engine.run.folder import RunFolder
 def keep_failure(folder: RunFolder, why: str, trace: str = "") -> None:
     """Writes failure.txt: the reason in the first line and, of an unexpected error, the traceback below it.
 
-    If it cannot be written, as on a full disk, nothing is kept: the reason is in the log.
+    If it cannot be written, as on a full disk, nothing is kept: the reason is in the log. The same holds if the study
+    has no folder for its cells, as no cell has begun: a refused study leaves nothing behind.
     """
+    if not folder.root.parent.exists():
+        return
     with suppress(OSError):
         write_text(folder.failure, plain("\n\n".join(filter(None, (why, trace.strip()))), keep="\n\t") + "\n")
 

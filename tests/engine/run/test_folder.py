@@ -24,9 +24,9 @@ def test_a_finished_run_holds_the_agreed_files_and_no_leftovers(finished: tuple[
         "components.safetensors",
         "weights.safetensors",
     }
-    always = {"ranks.png", "alpha.png", "losses.png", "rank_evolution.png", "shares.png", "retrain_loss.png"}
-    # A run this short may have learned nothing, of which there is no curve.
-    assert {path.name for path in folder.figures.iterdir()} - {"curve.png"} == always
+    always = {"ranks.png", "alpha.png", "losses.png", "rank_evolution.png", "retrain_loss.png"}
+    # A run this short may have learned nothing, of which there are neither a curve nor shares.
+    assert {path.name for path in folder.figures.iterdir()} - {"curve.png", "shares.png"} == always
     result = json.loads(folder.metrics.read_text())
     assert {"method", "task", "split", "metrics", "trainable_parameters", "lora_parameters", "seed"} <= set(result)
     assert result["steps"] == {"search": 6, "retrain": 4}
