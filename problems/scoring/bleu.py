@@ -16,11 +16,12 @@ _LEAST_MATCHES, _LEAST_NGRAMS = 1e-15, 1e-9
 def bleu_mteval(hyps: Sequence[str], refs: Sequence[Sequence[str]]) -> float:
     """BLEU, 0 to 1, of the E2E script: mteval-v13a tokens, case-insensitive, closest reference length.
 
-    A hypothesis shorter than n tokens lowers the total number of n-grams by those that it lacks, as in the script.
+    A hypothesis shorter than n tokens has no n-grams, as in mteval-v13a itself. Here alone this departs from the
+    script, which takes those that it lacks off the total, so that its number can exceed 1.
     Source: tuetschek/e2e-metrics, measure_scores.py -p (metrics/pymteval.py, BLEUScore).
     """
     references = [[mteval_tokens(text) for text in item_refs] for item_refs in refs]
-    matches, totals, ref_length = _counts([mteval_tokens(text) for text in hyps], references, -MAX_ORDER)
+    matches, totals, ref_length = _counts([mteval_tokens(text) for text in hyps], references)
     precisions = [
         max(hit, _LEAST_MATCHES) / max(total, _LEAST_NGRAMS) for hit, total in zip(matches, totals, strict=True)
     ]
@@ -34,24 +35,21 @@ def bleu_moses(hyps: Sequence[Tokens], refs: Sequence[Sequence[Tokens]]) -> floa
     A reference without tokens (WebNLG's empty line for a missing one) takes part in the choice of the closest length.
     Source: moses-smt/mosesdecoder, scripts/generic/multi-bleu.perl.
     """
-    matches, totals, ref_length = _counts(hyps, refs, 0)
+    matches, totals, ref_length = _counts(hyps, refs)
     if not all(matches):
         return 0.0
     penalty = math.exp(1 - ref_length / totals[0]) if totals[0] < ref_length else 1.0
     return 100 * penalty * _geometric_mean([hit / total for hit, total in zip(matches, totals, strict=True)])
 
 
-def _counts(hyps: Sequence[Tokens], refs: Sequence[Sequence[Tokens]], least: int) -> tuple[list[int], list[int], int]:
-    """Matches and n-grams of each order, and the sum of the closest reference lengths.
-
-    A hypothesis adds its number of n-grams to the total, but not less than `least`, which may be negative.
-    """
+def _counts(hyps: Sequence[Tokens], refs: Sequence[Sequence[Tokens]]) -> tuple[list[int], list[int], int]:
+    """Matches and n-grams of each order, and the sum of the closest reference lengths."""
     matches, totals, ref_length = [0] * MAX_ORDER, [0] * MAX_ORDER, 0
     for hyp, item_refs in zip(hyps, refs, strict=True):
         ref_length += closest_length(hyp, item_refs)
         for order in range(MAX_ORDER):
             matches[order] += clipped_matches(hyp, item_refs, order + 1).total()
-            totals[order] += max(len(hyp) - order, least)
+            totals[order] += max(len(hyp) - order, 0)
     return matches, totals, ref_length
 
 

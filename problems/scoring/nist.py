@@ -20,7 +20,8 @@ def nist(hyps: Sequence[str], refs: Sequence[Sequence[str]]) -> float:
 
     Information weights come from all references of all items. A match counts at most as often as in the one reference
     that has it most often. The length penalty compares the total length with the sum of each item's mean reference
-    length. As in the script, a hypothesis shorter than n tokens lowers the total of n-grams by those that it lacks.
+    length. A hypothesis shorter than n tokens has no n-grams; here alone this departs from the script, which takes
+    those that it lacks off the total.
     Source: tuetschek/e2e-metrics, measure_scores.py -p (metrics/pymteval.py, NISTScore).
     """
     matches: list[Counter[NGram]] = [Counter() for _ in range(MAX_ORDER)]
@@ -33,7 +34,7 @@ def nist(hyps: Sequence[str], refs: Sequence[Sequence[str]]) -> float:
         seen[0][()] += ref_words
         mean_ref_length += ref_words / len(item_refs)
         for order in range(MAX_ORDER):
-            totals[order] += len(hyp) - order
+            totals[order] += max(len(hyp) - order, 0)
             matches[order].update(clipped_matches(hyp, item_refs, order + 1))
             for ref in item_refs:
                 seen[order + 1].update(count_ngrams(ref, order + 1))

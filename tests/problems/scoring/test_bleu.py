@@ -12,6 +12,7 @@ from problems.scoring.files import read_grouped
 from tests.helpers.real_systems import e2e_expected, e2e_systems
 
 sentences = st.lists(st.sampled_from(["a", "b", "c", "d"]), min_size=1, max_size=8).map(" ".join)
+outputs = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=8).map(" ".join)
 items = st.lists(st.tuples(sentences, st.lists(sentences, min_size=1, max_size=4)), min_size=1, max_size=5)
 
 
@@ -25,11 +26,22 @@ def test_mteval_short_output_is_penalised():
     assert bleu_mteval(["a b c d"], [["a b c d e f g h"]]) == pytest.approx(math.exp(1 - 8 / 4))
 
 
-def test_mteval_short_line_lowers_the_totals_as_in_the_script():
-    """A line of one word adds 1, 0, -1, -2 to the totals, so that none is left of the fourgrams here."""
-    totals = [5 + 1, 4 + 0, 3 - 1, 2 - 2]
-    expected = 6 / totals[0] * 4 / totals[1] * 3 / totals[2] * 2 / 1e-9
-    assert bleu_mteval(["a b c d e", "f"], [["a b c d e"], ["f"]]) == pytest.approx(expected**0.25)
+def test_mteval_a_short_line_has_no_ngrams():
+    """A line of one word adds 1, 0, 0, 0 to the totals; the script would add 1, 0, -1, -2, and reach 135 here."""
+    assert bleu_mteval(["a b c d e", "f"], [["a b c d e"], ["f"]]) == pytest.approx(1)
+    assert bleu_mteval(["a b c d e", "g"], [["a b c d e"], ["f"]]) == pytest.approx((5 / 6) ** 0.25)
+
+
+def test_mteval_an_empty_line_is_one_wrong_word():
+    assert bleu_mteval(["a b c d e", ""], [["a b c d e"], ["f"]]) == pytest.approx((5 / 6) ** 0.25)
+    assert bleu_mteval(["", ""], [["a b c d e"], ["f"]]) == pytest.approx(0, abs=1e-6)
+
+
+@given(st.lists(st.tuples(outputs, st.lists(sentences, min_size=1, max_size=3)), min_size=1, max_size=6))
+def test_mteval_is_a_share_whatever_the_outputs(pairs):
+    """One-word outputs among right sentences once scored 55272."""
+    score = bleu_mteval([hyp for hyp, _ in pairs], [group for _, group in pairs])
+    assert 0 <= score <= 1 + 1e-9
 
 
 def test_moses_by_hand():

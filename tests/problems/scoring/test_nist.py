@@ -37,6 +37,13 @@ def test_empty_output_scores_nothing():
     assert nist(["", "a b c d"], [["e f"], ["a b c d"]]) > 0
 
 
+def test_a_short_output_takes_no_ngrams_away():
+    """Pairs "b c" and "b d" carry a bit each, as do "a b c" and "a b d"; "e" has neither pairs nor triples."""
+    texts = ["a b c a b d", "e"]
+    words = (4 * math.log2(7 / 2) + 3 * math.log2(7)) / 7
+    assert nist(texts, [[text] for text in texts]) == pytest.approx(words + 2 / 5 + 2 / 4)  # the script: 2 / 3
+
+
 @given(items)
 def test_does_not_depend_on_the_order_of_references(pairs):
     hyps, refs = [hyp for hyp, _ in pairs], [list(group) for _, group in pairs]
