@@ -55,8 +55,9 @@ class TaskConfig:
     """Metrics to report. null: accuracy for classes; Matthews for CoLA; Spearman and Pearson for numbers; f1,
     precision and recall of entities, in total and by type, for tokens; bleu, nist, meteor, rouge_l, cider for e2e;
     bleu, meteor, ter for webnlg; bleu for your own table of generation; perplexity and token_accuracy for chat. Also
-    available: f1_macro for classes, mse for numbers, perplexity and token_accuracy for generation, which writes no
-    texts if only these two are asked for. meteor, rouge_l and cider need Java."""
+    available: f1_macro for classes, mse for numbers, exact_match (the share of texts that equal a reference, for short
+    answers) and nist, meteor, rouge_l, cider for your own table of generation, perplexity and token_accuracy for
+    generation, which writes no texts if only these two are asked for. meteor, rouge_l and cider need Java."""
     evaluation_split: str | None = None
     """Split that is evaluated for metrics.json; not train. null: validation for glue; test for the sample. e2e, webnlg
     and tokens from the hub or a folder: test if it exists, else validation; chat from the hub or a folder: validation

@@ -2,9 +2,9 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,8 @@ from configs.errors import UserError
 from configs.recipe import evaluation_split
 from configs.schema import TaskConfig
 from problems.scoring import METRICS, is_of_2017
-from problems.tasks.generation import Generation
+from problems.scoring.bleu import MAX_ORDER
+from problems.tasks.generation import Generation, TextMetric
 from problems.tasks.readers.hub import load_splits, split_of
 from problems.tasks.readers.objects import sound
 from problems.tasks.readers.records import Record, e2e_records, grouped, webnlg_records
@@ -103,8 +104,20 @@ class WebNLG(_Benchmark):
         return train, evaluation
 
 
+def exact_match(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """The share of texts, 0 to 1, that equal one of their references; the width of white space does not matter."""
+    found = [_words(text) in map(_words, refs) for text, refs in zip(texts, references, strict=True)]
+    return sum(found) / len(found)
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
 class SourceTarget(Generation):
     """A user's own table: a source and a target (or, in .jsonl and .parquet, a list of targets) a row."""
+
+    own_metrics: ClassVar[Mapping[str, TextMetric]] = {"exact_match": exact_match}
 
     def __init__(self, config: TaskConfig, seed: int) -> None:
         super().__init__(config, config.metrics or ["BLEU"])
@@ -118,7 +131,20 @@ class SourceTarget(Generation):
         # Whole sources are held out, not rows: another reference of a trained source would give the answer away.
         source = evaluation_source(self.config, self.evaluation_split)
         self.held_out = source.held_out
-        return read_or_hold_out(self.config, source, self._read, "source", self.seed)
+        train, evaluation = read_or_hold_out(self.config, source, self._read, "source", self.seed)
+        if "bleu" in self._metrics:
+            self._warn_of_short_answers(evaluation)
+        return train, evaluation
+
+    def _warn_of_short_answers(self, records: Sequence[Record]) -> None:
+        """Warns if most evaluated sources have no reference with a sequence of four words, which BLEU counts."""
+        short = sum(all(len(_words(text)) < MAX_ORDER for text in record.references) for record in records)
+        if 2 * short > len(records):
+            log.warning(
+                "%s: %d of %d sources have answers of fewer than %d words alone, of which BLEU says little, as it "
+                "counts sequences of %d words; set --task.metrics [exact_match]",
+                self.origin(self.evaluation_split), short, len(records), MAX_ORDER, MAX_ORDER,
+            )  # fmt: skip
 
     def origin(self, split: str | None = None) -> str:
         return origin(self.config, split)

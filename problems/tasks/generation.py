@@ -9,7 +9,7 @@ LoRA's recipe for GPT-2.
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from datasets import Dataset
@@ -31,18 +31,24 @@ from problems.tasks.templates import Message, Template, template_of
 
 log = logging.getLogger("autolora.inputs")
 
+TextMetric = Callable[[Sequence[str], Sequence[Sequence[str]]], float]
+"""From texts and the references of each to a score."""
+
 
 class Generation(Causal):
     """Records and their texts. engine/retrain/generate.py writes texts after the training; they are scored here."""
 
     scoring: ClassVar[str] = "e2e"
     """The key of METRICS with the official scores of this task."""
+    own_metrics: ClassVar[Mapping[str, TextMetric]] = {}
+    """Metrics of texts beside the official ones."""
 
     def __init__(self, config: TaskConfig, metrics: Sequence[str]) -> None:
         self.config = config
         self._asked = [plain_name(name) for name in metrics]
-        refuse_other_metrics(self._asked, [*(plain_name(name) for name in METRICS[self.scoring]), *TOKEN_METRICS])
-        self._metrics = [name for name in self._asked if name not in TOKEN_METRICS]
+        official = [plain_name(name) for name in METRICS[self.scoring]]
+        refuse_other_metrics(self._asked, [*official, *self.own_metrics, *TOKEN_METRICS])
+        self._metrics = [name for name in self._asked if name in official]
 
     def ordered(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """The metrics that were asked for come first, in their order; the first is the main one."""
@@ -127,10 +133,12 @@ class Generation(Causal):
         return self.prompt(tokenizer).ends
 
     def score_texts(self, texts: list[str], rows: Dataset) -> dict[str, float]:
-        """The official metrics, in lower case, of one decoded text per row of `encode`; units: docs/scoring.md."""
+        """The metrics that were asked for, of one decoded text per row of `encode`; units: docs/scoring.md."""
         references, categories = [list(refs) for refs in rows["references"]], list(rows["category"])
-        if self.scoring == "webnlg":
+        found: dict[str, float] = {}
+        if self._metrics and self.scoring == "webnlg":
             found = score_webnlg(texts, references, self._metrics, categories if any(categories) else None)
-        else:
+        elif self._metrics:
             found = score_e2e(texts, references, self._metrics)
-        return {name.lower(): value for name, value in found.items()}
+        own = {name: metric(texts, references) for name, metric in self.own_metrics.items() if name in self._asked}
+        return {name.lower(): value for name, value in found.items()} | own

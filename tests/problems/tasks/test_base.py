@@ -15,6 +15,7 @@ from problems.scoring import METRICS
 from problems.tasks import make_task
 from problems.tasks.base import ERRORS, Rows, Task
 from problems.tasks.classification import CLASS_METRICS, NUMBER_METRICS
+from problems.tasks.data_to_text import SourceTarget
 from problems.tasks.tagging import METRICS as OF_TAGS
 
 
@@ -115,10 +116,11 @@ def test_of_which_metrics_less_is_better() -> None:
         *NUMBER_METRICS,
         *OF_TAGS,
         *TOKEN_METRICS,
+        *SourceTarget.own_metrics,
         *(plain_name(n) for of in METRICS.values() for n in of),
     }
     more = {
         "accuracy", "matthews", "f1_macro", "spearman", "pearson", "f1", "precision", "recall", "token_accuracy",
-        "bleu", "nist", "meteor", "rouge_l", "cider",
+        "bleu", "nist", "meteor", "rouge_l", "cider", "exact_match",
     }  # fmt: skip
     assert names - more == ERRORS, "a new metric: say here whether more or less of it is better"

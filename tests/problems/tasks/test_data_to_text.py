@@ -9,7 +9,7 @@ import pytest
 
 from configs.errors import UserError
 from configs.schema import TaskConfig
-from problems.tasks.data_to_text import E2E, SourceTarget, WebNLG
+from problems.tasks.data_to_text import E2E, SourceTarget, WebNLG, exact_match
 from tests.helpers.generation_toys import write_e2e
 from tests.helpers.places import SHARED
 
@@ -155,6 +155,41 @@ def test_a_list_of_targets_is_several_references(tmp_path: Path) -> None:
     task = table(train, test_path=str(test))
     assert task.rows().evaluation["test"]["references"][:] == [["two", "three"]]
     assert not task.held_out
+
+
+def test_an_exact_match_is_with_any_reference_and_white_space_does_not_matter() -> None:
+    refs = [["no", "yes  it is"], ["no"], ["b"], [" c"]]
+    assert exact_match(["yes it is ", "No", "a", "c"], refs) == 0.5
+
+
+def test_own_tables_of_short_answers_are_told_of_the_exact_match(tmp_path: Path, log_lines: list[str]) -> None:
+    """20 perfect answers of one word have a BLEU of nearly 0."""
+    path = tmp_path / "train.csv"
+    answers = ["yes", "no", "it is so", "it is not so"]
+    pd.DataFrame({"source": list(map(str, range(20))), "target": answers * 5}).to_csv(path, index=False)
+    for settings in ({}, {"metrics": ["nist", "bleu"]}):
+        log_lines.clear()
+        table(path, test_path=str(path), **settings).rows()
+        (line,) = log_lines
+        assert f"{path.name}: 15 of 20 sources have answers of fewer than 4 words alone" in line
+        assert line.endswith("set --task.metrics [exact_match]")
+    log_lines.clear()
+    task = table(path, test_path=str(path), metrics=["exact_match"])
+    (rows,) = task.rows().evaluation.values()
+    assert log_lines == []
+    assert task.score_texts(["yes"] * 20, rows) == {"exact_match": 0.25}
+    task = table(path, metrics=["exact_match", "bleu"])
+    assert task.ordered(task.score_texts(["yes"] * 20, rows) | {"loss": 1.0}).keys() == {"exact_match", "bleu", "loss"}
+    with pytest.raises(UserError, match="'exact_match' is not allowed here"):
+        E2E(TaskConfig(type="generation", name="e2e", metrics=["exact_match"]))
+
+
+def test_own_tables_of_sentences_are_not_told(tmp_path: Path, log_lines: list[str]) -> None:
+    path = tmp_path / "train.jsonl"
+    answers = [["no", "it is not so"], "it is not so", "no"]
+    path.write_text("".join(json.dumps({"source": str(n), "target": x}) + "\n" for n, x in enumerate(answers)))
+    table(path, test_path=str(path)).rows()
+    assert log_lines == []
 
 
 @pytest.mark.parametrize(
