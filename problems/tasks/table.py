@@ -12,6 +12,7 @@ from configs.schema import TaskConfig
 from problems.tasks.base import Rows
 from problems.tasks.classification import TextClassification
 from problems.tasks.labels import find_classes, label_text, number_of, value_of
+from problems.tasks.readers.objects import sound
 from problems.tasks.readers.splits import evaluation_source, hold_out, origin
 from problems.tasks.readers.table import read_table, require_columns
 
@@ -71,11 +72,13 @@ class TextTable(TextClassification):
         return ["text"] if "text" in table.columns or "sentence" not in table.columns else ["sentence"]
 
     def _check_columns(self, option: str, path: Path, table: pd.DataFrame) -> None:
-        """Raises UserError for a missing column, and for a label that is a list or an object."""
+        """Raises UserError for a missing column, and for a label that is a list, an object or broken text."""
         if "label" in self.columns and self.label_column != "label":  # `_checked` gives that name to the labels
             raise UserError("--task.text_columns: 'label' is not allowed beside another task.label_column; rename it")
         require_columns(option, path, table, [*self.columns, self.label_column])
         for number, value in enumerate(table[self.label_column], 1):
+            if isinstance(value, str):
+                sound(f"{option}: {path}, row {number}: column {self.label_column!r}", value)
             if not pd.api.types.is_scalar(value):
                 raise UserError(
                     f"{option}: {path}, row {number}: column {self.label_column!r} holds "
@@ -87,11 +90,12 @@ class TextTable(TextClassification):
         rows: dict[str, list[Any]] = {column: [] for column in (*self.columns, "label")}
         values = table[[*self.columns, self.label_column]].itertuples(index=False)
         for number, (*texts, answer) in zip(table.index + 1, values, strict=True):
+            where = f"{option}: {path}, row {number}"
             for column, text in zip(self.columns, texts, strict=True):
                 if not isinstance(text, str) or not text.strip():
-                    raise UserError(f"{option}: {path}, row {number}: column {column!r} has no text")
-                rows[column].append(text)
-            rows["label"].append(self._label(f"{option}: {path}, row {number}", answer))
+                    raise UserError(f"{where}: column {column!r} has no text")
+                rows[column].append(sound(f"{where}: column {column!r}", text))
+            rows["label"].append(self._label(where, answer))
         return Dataset.from_dict(rows)
 
     def _label(self, where: str, answer: Any) -> float | int:

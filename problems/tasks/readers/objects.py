@@ -55,7 +55,8 @@ def _json(option: str, path: Path) -> list[Row]:
             )
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
-            raise UserError(f"{option}: {path}, row {number}: is no object; allowed: objects alone")
+            allowed = "one object a line" if path.suffix == ".jsonl" else "objects alone"
+            raise UserError(f"{option}: {path}, row {number}: is no object; allowed: {allowed}")
     return rows
 
 

@@ -1,16 +1,14 @@
 """Read a table from a CSV, TSV, JSON Lines or parquet file, and check its columns."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
 from configs.errors import UserError
-from configs.json_text import GivenTwice, once
 from problems.tasks.readers.delimited import read_delimited
+from problems.tasks.readers.objects import read_objects
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 _MOST_LISTED = 20
@@ -29,7 +27,8 @@ def read_table(option: str, path: Path) -> pd.DataFrame:
         if path.suffix == ".parquet":
             table = _read_parquet(option, path)
         elif path.suffix == ".jsonl":
-            table = _read_json_lines(option, path)
+            # Python's own values: pandas would read 0.57 as 0.5700000000000001, and refuse a number of 22 digits.
+            table = pd.DataFrame(read_objects(option, path), dtype=object)
         else:
             text = path.read_bytes().decode("utf-8-sig")
             table = read_delimited(f"{option}: {path}", text, tabs=path.suffix == ".tsv")
@@ -55,27 +54,6 @@ def _read_parquet(option: str, path: Path) -> pd.DataFrame:
         ) from error
     # With a name, the index is a column that pandas saved as the index.
     return table if table.index.name is None else table.reset_index()
-
-
-def _read_json_lines(option: str, path: Path) -> pd.DataFrame:
-    plain: Any = {"dtype": False, "convert_dates": False, "convert_axes": False}
-    try:
-        table = pd.read_json(path, lines=True, encoding="utf-8-sig", **plain)
-    except TypeError as error:  # pandas raises this for null, a number or a list among objects
-        raise UserError(f"{option}: {path} has a line that is no JSON object; allowed: one object a line") from error
-    _refuse_twice(option, path)
-    return table
-
-
-def _refuse_twice(option: str, path: Path) -> None:
-    """Raises UserError for a name that one line gives twice: pandas keeps the last value."""
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
-        try:
-            json.loads(line or "{}", object_pairs_hook=once)
-        except GivenTwice as error:
-            raise UserError(f"{option}: {path}, line {number}: {error}; allowed: once") from error
-        except (ValueError, RecursionError):  # pandas has read the line: blanks alone, or a value that nests deeply
-            continue
 
 
 def require_columns(option: str, path: Path, table: pd.DataFrame, names: Sequence[str]) -> None:

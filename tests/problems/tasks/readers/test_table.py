@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from configs.errors import UserError
+from problems.tasks.readers.table import read_table
 from tests.helpers.tables import LABELS, TEXTS, task_of, write
 
 
@@ -29,11 +30,35 @@ def test_columns_may_have_numbers_for_names(tmp_path: Path, suffix: str) -> None
     assert task_of(path, text_columns=["0"], label_column="1").rows().train["0"][:] == ["a", "b"]
 
 
-def test_a_value_that_nests_deeply_is_no_harm_in_another_column(tmp_path: Path) -> None:
-    """pandas reads up to 1,024 levels, Python's json fewer."""
+def test_numbers_of_json_lines_stay_as_they_are_written(tmp_path: Path) -> None:
+    """pandas once read 0.57 as 0.5700000000000001 and refused 22 digits, also in a column that is not used."""
     path = tmp_path / "d.jsonl"
-    path.write_text("".join(f'{{"text": "{x}", "label": "{x}", "m": {"[" * 1000}{"]" * 1000}}}\n' for x in "abcabc"))
-    assert len(task_of(path).rows().train) > 1
+    big = "1234567890123456789012"
+    path.write_text(f'{{"text": "a", "label": 0.57, "id": {big}}}\n{{"text": "b", "label": {big}}}\n' * 3)
+    task = task_of(path)
+    task.rows()
+    assert task.classes == [big, "0.57"]
+
+
+def test_whole_labels_of_json_lines_stay_whole_beside_fractions_and_gaps(tmp_path: Path) -> None:
+    """2 ** 53 + 1 is no float."""
+    path = tmp_path / "d.jsonl"
+    path.write_text('{"text": "a", "label": 9007199254740993}\n{"text": "b", "label": 0.5}\n' * 2)
+    table = read_table("--task.path", path)
+    assert list(table["label"]) == [9007199254740993, 0.5] * 2
+    path.write_text('{"text": "a", "label": 1}\n{"text": "b"}\n')
+    with pytest.raises(UserError, match=r"row 2: label nan is empty"):
+        task_of(path, kind="regression").rows()
+
+
+@pytest.mark.parametrize(("text", "label", "column"), [(r"\ud83d a", "x", "text"), ("a", r"x\udc00", "label")])
+def test_half_a_character_is_named_with_its_row(tmp_path: Path, text: str, label: str, column: str) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_text('{"text": "a", "label": "y"}\n' + f'{{"text": "{text}", "label": "{label}"}}\n')
+    with pytest.raises(
+        UserError, match=rf"^--task\.path: .*d\.jsonl, row 2: column '{column}' holds a broken character"
+    ):
+        task_of(path).rows()
 
 
 def test_a_column_that_pandas_saved_as_the_index_is_a_column(tmp_path: Path) -> None:
@@ -68,16 +93,21 @@ def test_a_column_is_text_or_label(tmp_path: Path, settings: dict[str, Any], mes
         ("d.csv", b"text,label\na,x\nb,c,y\n", r"row 2: 3 cells, but the header has 2"),
         ("d.tsv", b"text\tlabel\ta\na\tx\t\t\n", r"row 1: 4 cells, but the header has 3"),
         ("d.csv", b"text,label,label\na,x,y\n", r"has column 'label' 2 times; allowed: once"),
-        ("d.jsonl", b'{"text": "a", "label": ', "cannot be read"),
-        ("d.jsonl", b'{"text": "a", "label": "x"}\nnull\n', "has a line that is no JSON object"),
+        ("d.jsonl", b'{"text": "a", "label": "x"}\n\n{"text": "a", "label": "', "line 3: is no JSON"),
+        ("d.jsonl", b'{"text": "a", "label": "x"}\nnull\n', "row 2: is no object; allowed: one object a line"),
         (
             "d.jsonl",
             b'{"text": "a"}\n{"text": "a", "text": "b"}\n',
             "line 2: 'text' is given twice in one object; allo",
         ),
-        ("d.jsonl", b'{"text": ' + b"[" * 200_000, "cannot be read"),
-        ("d.jsonl", b'{"text": "a", "label": "x"}\n5\n', "has a line that is no JSON object"),
-        ("d.jsonl", b"[" + b"1, " * 999 + b"1]\n", r"has no column text, label; it has: 0, 1, .*, 19 and 980 more$"),
+        ("d.jsonl", b'{"text": ' + b"[" * 200_000, "line 1: is no JSON"),
+        ("d.jsonl", b'{"text": "a", "label": "x"}\n5\n', "row 2: is no object"),
+        ("d.jsonl", b'[{"text": "a", "label": "x"}]\n', r"row 1: is no object; allowed: one object a line$"),
+        (
+            "d.csv",
+            b"c," * 999 + b"c\n" + b"1," * 999 + b"1\n",
+            r"has no column text, label; it has: c, .* and 980 more$",
+        ),
         ("d.parquet", b"no parquet", "cannot be read"),
     ],
 )

@@ -98,7 +98,7 @@ WRONG = {
         rows((["a", "b\ude00"], ["O", "B-x"])),
         r"row 1: column 'tokens' holds a broken",
     ),
-    "broken JSON": ("d.jsonl", '{"tokens": [', r"d\.jsonl cannot be read"),
+    "broken JSON": ("d.jsonl", '{"tokens": [', r"d\.jsonl, line 1: is no JSON"),
     "a table": ("d.csv", "tokens,tags\n", r"d\.csv' is not allowed; allowed: a file that ends in \.conll, \.iob2, \."),
     "nothing": ("absent.conll", None, r"no file '.*absent\.conll'"),
 }
