@@ -70,7 +70,8 @@ class TaskConfig:
     seems to do this). Other tasks are always divided by row."""
     max_length: ranges.Tokens = 128
     """Longest input in tokens (generation: source and target together; chat: the whole conversation); longer inputs
-    are cut (chat: as too_long says). A batch is padded only to its own longest row."""
+    are cut (generation: first the end of the source, then that of the target; chat: as too_long says). A
+    batch is padded only to its own longest row."""
     too_long: Literal["cut", "drop"] = "cut"
     """chat: what happens to a row longer than max_length. cut: its end is cut off, and the row is dropped if no token
     of an answer is left; drop: the row is dropped. The program logs how many rows are cut or dropped."""

@@ -22,7 +22,7 @@ from problems.scoring import METRICS, check_metrics, score_e2e, score_webnlg
 from problems.tasks.base import Rows, refuse_other_metrics
 from problems.tasks.causal import MODEL_INPUTS, Causal, KindOfPrompt
 from problems.tasks.doubts import warn_of_gap
-from problems.tasks.prompts import ChatPrompt, PlainPrompt, Prompt
+from problems.tasks.prompts import ChatPrompt, Lost, PlainPrompt, Prompt
 from problems.tasks.readers.cache import mapped
 from problems.tasks.readers.records import Record, as_training_rows, evaluation_rows, training_rows
 from problems.tasks.split_names import rows_in_words
@@ -90,23 +90,33 @@ class Generation(Causal):
         prompt, max_length = self.prompt(tokenizer), self.config.max_length
 
         def tokens(batch: dict[str, list[Any]]) -> dict[str, Any]:
-            encoded: dict[str, list[Any]] = {name: [] for name in (*MODEL_INPUTS, "length", "cut")}
+            encoded: dict[str, list[Any]] = {name: [] for name in (*MODEL_INPUTS, "length", *Lost._fields)}
             for source, target in zip(batch["source"], batch["target"], strict=True):
-                ids, labels, cut = prompt.labelled(source, target, max_length)
+                ids, labels, lost = prompt.labelled(source, target, max_length)
                 encoded["input_ids"].append(ids)
                 encoded["attention_mask"].append([1] * len(ids))
                 encoded["labels"].append(labels)
                 encoded["length"].append(len(ids))
-                encoded["cut"].append(cut)
+                for name, is_lost in lost._asdict().items():
+                    encoded[name].append(is_lost)
             return encoded
 
         # `source` stays for the split into D_tr and D_val; references and category stay for the scores.
         dropped = [name for name in rows.column_names if name not in ("source", "references", "category")]
         found = mapped(rows, tokens, remove_columns=dropped)
-        if cut := sum(found["cut"]):
-            of_all = rows_in_words(rows)
-            log.warning("%d of %s are longer than task.max_length %d and were cut", cut, of_all, max_length)
-        return found.remove_columns(["cut"])
+        self._warn_of_cuts(found, rows_in_words(rows))
+        return found.remove_columns(list(Lost._fields))
+
+    def _warn_of_cuts(self, found: Dataset, of_all: str) -> None:
+        """Warns of rows that are too long, with what they lost: a row without its source teaches nothing of it."""
+        lost = [Lost(*row) for row in zip(*(found[name][:] for name in Lost._fields), strict=True)]
+        words = ("the end of their source", "their whole source", "the end of their answer")
+        parts = [f"{n} {part}" for n, part in zip(map(sum, zip(*lost, strict=True)), words, strict=True) if n]
+        if parts:
+            log.warning(
+                "%d of %s are longer than task.max_length %d and lost tokens: %s; raise --task.max_length",
+                sum(map(any, lost)), of_all, self.config.max_length, ", ".join(parts),
+            )  # fmt: skip
 
     def example(self, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
         if self._is_chat(tokenizer):

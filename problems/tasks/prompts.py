@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
@@ -15,6 +15,14 @@ from problems.tasks.templates import (
     end_of_text,
     refusal,
 )
+
+
+class Lost(NamedTuple):
+    """What a row lost as it was too long; more than one may hold."""
+
+    end_of_source: bool
+    whole_source: bool
+    end_of_answer: bool
 
 
 class Prompt(ABC):
@@ -37,24 +45,21 @@ class Prompt(ABC):
     def _parts(self, source: str, target: str) -> tuple[list[int], list[int], list[int]]:
         """Token ids of the prompt, those of the answer with its end, and the labels of the answer."""
 
-    def labelled(self, source: str, target: str, most: int) -> tuple[list[int], list[int], bool]:
-        """Token ids of prompt and answer (no more than `most`), their labels, and whether something was cut.
+    def labelled(self, source: str, target: str, most: int) -> tuple[list[int], list[int], Lost]:
+        """Token ids of prompt and answer (no more than `most`), their labels, and what was cut off.
 
-        The source is cut first; if that is not enough, the answer loses the tokens just before its ending. Raises
-        UserError if `most` leaves no room for a token of the answer.
+        The source loses its end first; if that is not enough, the answer loses its end, and with it the token that
+        ends it: a model that learned to end in the middle would end its answers there. Raises UserError if `most`
+        leaves no room for a token of the answer.
         """
         start, answer, answer_labels = self._parts(source, target)
-        ending = self._ending(answer)
         room = most - self.head - self.tail
-        if room < ending + 1:
-            raise self._too_short(most, ending + 1)
-        is_long = len(answer) > room
-        if is_long:
-            answer, answer_labels = (
-                [*ids[: room - ending], *ids[len(ids) - ending :]] for ids in (answer, answer_labels)
-            )
-        kept = self.cut(start, most - len(answer))
-        return kept + answer, [IGNORED] * len(kept) + answer_labels, is_long or len(kept) < len(start)
+        if room < 1:
+            raise self._too_short(most)
+        kept = self.cut(start, most - min(len(answer), room))
+        missing, left = len(start) - len(kept), len(kept) - self.head - self.tail
+        lost = Lost(missing > 0 and left > 0, missing > 0 and left <= 0, len(answer) > room)
+        return kept + answer[:room], [IGNORED] * len(kept) + answer_labels[:room], lost
 
     def cut(self, ids: list[int], length: int) -> list[int]:
         """A prompt of at most `length` tokens: the source loses its last tokens, and what stands around it stays.
@@ -64,18 +69,14 @@ class Prompt(ABC):
         if len(ids) <= length:
             return ids
         if length < self.head + self.tail:
-            raise self._too_short(length, 1)
+            raise self._too_short(length)
         return [*ids[: length - self.tail], *ids[len(ids) - self.tail :]]
 
-    def _ending(self, answer: list[int]) -> int:
-        """How many tokens end the answer: from its last ending token on; templates may write a line break after it."""
-        return next((n for n, token in enumerate(reversed(answer), 1) if token in self.ends), 1)
-
-    def _too_short(self, length: int, answer: int) -> UserError:
+    def _too_short(self, length: int) -> UserError:
         around = self.head + self.tail
         return UserError(
             f"--task.max_length: {length} is too short for the prompt, which takes {around} tokens around the source; "
-            f"allowed: {around + answer} or more"
+            f"allowed: {around + 1} or more"
         )
 
 

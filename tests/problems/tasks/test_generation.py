@@ -39,18 +39,33 @@ def test_source_separator_answer_end_with_the_loss_on_the_answer(begin: str) -> 
     assert row["length"] == len(row["input_ids"])
 
 
-def test_what_is_too_long_loses_source_first_and_keeps_separator_and_end(log_lines: list[str]) -> None:
+def test_what_is_too_long_loses_source_first_and_keeps_the_separator(log_lines: list[str]) -> None:
     tokenizer = make_tokenizer("<s>")
     answer = len(tokenizer(" " + TARGET)["input_ids"]) + 1
     row = encoded(e2e(max_length=answer + 4), tokenizer)
     assert len(row["input_ids"]) == answer + 4
     assert row["input_ids"][3] == tokenizer.bos_token_id
     assert row["labels"][4:] == row["input_ids"][4:]
-    assert "1 of 1 rows are longer" in log_lines[0]
+    assert row["labels"][-1] == tokenizer.eos_token_id
     row = encoded(e2e(max_length=6), tokenizer)
-    assert row["input_ids"][-1] == tokenizer.eos_token_id
-    assert len(row["input_ids"]) == 6
+    assert row["input_ids"] == [tokenizer.bos_token_id, *tokenizer(" " + TARGET)["input_ids"][:5]]
+    assert tokenizer.eos_token_id not in row["labels"], "a cut answer does not end"
     assert PlainPrompt(tokenizer).cut([1, 2, 3], 3) == [1, 2, 3]
+
+
+def test_what_the_rows_lost_is_counted(log_lines: list[str]) -> None:
+    """The log once said only that rows were cut, also where no source was left."""
+    tokenizer = make_tokenizer()
+    fitting, answer = ("a", "b"), len(tokenizer(" " + TARGET)["input_ids"]) + 1
+    pairs = [fitting, (SOURCE, TARGET), (SOURCE, TARGET), (SOURCE, TARGET * 9)]
+    rows = Dataset.from_dict({"source": [x for x, _ in pairs], "target": [y for _, y in pairs]})
+    columns = e2e(max_length=answer + 4).encode(rows, tokenizer).column_names
+    assert sorted(columns) == ["attention_mask", "input_ids", "labels", "length", "source"]
+    e2e(max_length=500).encode(rows, tokenizer)
+    assert log_lines == [
+        f"WARNING 3 of 4 rows are longer than task.max_length {answer + 4} and lost tokens: "
+        "2 the end of their source, 1 their whole source, 1 the end of their answer; raise --task.max_length"
+    ]
 
 
 def test_a_batch_is_padded_and_the_padding_is_not_learned() -> None:

@@ -11,7 +11,7 @@ from configs.schema import TaskConfig
 from problems.tasks.data_to_text import E2E, SourceTarget
 from problems.tasks.generation import Generation
 from problems.tasks.labels import IGNORED
-from problems.tasks.prompts import ChatPrompt, PlainPrompt
+from problems.tasks.prompts import ChatPrompt, Lost, PlainPrompt
 from tests.helpers.chat_toys import CHATML, OURS, chat_tokenizer
 
 SOURCE, TARGET = "name : The Mill | area : riverside", " The Mill is a pub. "
@@ -74,9 +74,9 @@ def test_too_long_a_prompt_loses_the_end_of_its_source_and_nothing_of_the_templa
     tokenizer = chat_tokenizer()
     prompt = ChatPrompt(tokenizer, None)
     whole, _, cut = prompt.labelled(SOURCE, TARGET, 10_000)
-    assert not cut
+    assert cut == Lost(False, False, False)
     ids, labels, cut = prompt.labelled(SOURCE, TARGET, len(whole) - 4)
-    assert cut
+    assert cut == Lost(end_of_source=True, whole_source=False, end_of_answer=False)
     assert len(ids) == len(labels) == len(whole) - 4
     text = tokenizer.decode(ids)
     assert text.startswith("<|im_start|>user\nname : The Mill")
@@ -86,27 +86,21 @@ def test_too_long_a_prompt_loses_the_end_of_its_source_and_nothing_of_the_templa
 
 
 @pytest.mark.parametrize("template", [CHATML, OURS["marked"]], ids=["ChatML", "marked"])
-def test_too_long_an_answer_keeps_its_ending_and_the_template_before_it(template: str) -> None:
+def test_a_cut_answer_does_not_end_and_keeps_the_template_before_it(template: str) -> None:
+    """It once kept its ending, so that the model learned to stop in the middle of an answer."""
     tokenizer = chat_tokenizer(template)
     prompt = ChatPrompt(tokenizer, None)
-    _, labels, _ = prompt.labelled("x", "", 1_000)
-    ending = sum(label != IGNORED for label in labels)
+    around = prompt.head + prompt.tail
     for source in ("x", SOURCE):
         for tokens in (1, 5):
-            most = prompt.head + prompt.tail + ending + tokens
-            ids, labels, cut = prompt.labelled(source, TARGET * 20, most)
-            learned = [label for label in labels if label != IGNORED]
-            assert cut
-            assert len(ids) == len(labels) == most
-            assert (
-                tokenizer.decode(ids[: most - len(learned)]) == "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n"
-            )
-            assert learned == ids[most - len(learned) :]
-            words, end = tokenizer.decode(learned).strip().split("<|im_end|>")
-            assert (bool(words), TARGET.strip().startswith(words), end) == (True, True, "")
-    around = prompt.head + prompt.tail
-    with pytest.raises(UserError, match=rf"which takes {around} tokens around .*; allowed: {around + ending + 1} or"):
-        prompt.labelled("x", TARGET, around + ending)
+            ids, labels, cut = prompt.labelled(source, TARGET * 20, around + tokens)
+            assert cut == Lost(end_of_source=False, whole_source=True, end_of_answer=True)
+            assert len(ids) == len(labels) == around + tokens
+            assert tokenizer.decode(ids[:around]) == "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n"
+            assert labels == [IGNORED] * around + ids[around:]
+            assert TARGET.strip().startswith(tokenizer.decode(ids[around:]).strip())
+    with pytest.raises(UserError, match=rf"which takes {around} tokens around .*; allowed: {around + 1} or more$"):
+        prompt.labelled("x", TARGET, around)
     with pytest.raises(UserError, match=r"^--task\.max_length: .* is too short for the prompt"):
         prompt.cut(prompt.ids(SOURCE), around - 1)
 
