@@ -46,9 +46,10 @@ class TaskConfig:
     sentence. tokens: the column with the list of words in .jsonl, .parquet and on the hub; null: tokens. generation:
     the column with the source; null: source."""
     label_column: str | None = None
-    """text: the column with the label; null: label. tokens: the column with the list of tags; null: tags, or on the
-    hub ner_tags; tags are texts, or numbers whose names are in the column's type or in a label.json beside the file.
-    generation: the column with the target or a list of targets; null: target."""
+    """text: the column with the label; null: label; the numbers of a .parquet file of datasets are classes by their
+    names in the column's type. tokens: the column with the list of tags; null: tags, or on the hub ner_tags; tags are
+    texts, or numbers whose names are in the column's type or in a label.json beside the file. generation: the column
+    with the target or a list of targets; null: target."""
     kind: Literal["classification", "regression"] = "classification"
     """text: whether labels are classes (two or more, found in the training rows) or numbers."""
     metrics: ranges.Metrics = None

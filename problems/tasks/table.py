@@ -15,6 +15,7 @@ from problems.tasks.labels import find_classes, label_text, number_of, value_of
 from problems.tasks.readers.objects import sound
 from problems.tasks.readers.splits import evaluation_source, hold_out, origin
 from problems.tasks.readers.table import read_table, require_columns
+from problems.tasks.readers.tag_names import named_class, names_in_parquet
 
 
 class TextTable(TextClassification):
@@ -34,11 +35,14 @@ class TextTable(TextClassification):
     def rows(self) -> Rows:
         train = read_table("--task.path", self.train_path)
         self.columns = self._text_columns(train)
-        self._check_columns("--task.path", self.train_path, train)
+        train = self._named("--task.path", self.train_path, train)
         if not self.regression:
             where = f"--task.path: column {self.label_column!r} of {self.train_path}"
             # `_checked` refuses rows without a label.
-            self.classes = find_classes(where, list(train[self.label_column]), "set --task.kind regression")
+            found = find_classes(where, list(train[self.label_column]), "set --task.kind regression")
+            # The classes that a file of datasets numbers keep its order.
+            order = names_in_parquet(self.train_path, self.label_column) or []
+            self.classes = sorted(found, key=lambda name: order.index(name) if name in order else len(order))
         else:
             self._refuse_one_number(train[self.label_column])
         source = evaluation_source(self.config, self.evaluation_split)
@@ -48,8 +52,7 @@ class TextTable(TextClassification):
             kept, held_out = hold_out(len(train), self.config.holdout_share, self.seed, self.train_path, classes)
             train, evaluation = train.iloc[kept], train.iloc[held_out]
         else:
-            evaluation = read_table(source.option, source.path)
-            self._check_columns(source.option, source.path, evaluation)
+            evaluation = self._named(source.option, source.path, read_table(source.option, source.path))
         return Rows(
             self._checked("--task.path", self.train_path, train),
             {self.evaluation_split: self._checked(source.option, source.path, evaluation)},
@@ -70,6 +73,18 @@ class TextTable(TextClassification):
         if self.config.text_columns is not None:
             return list(self.config.text_columns)
         return ["text"] if "text" in table.columns or "sentence" not in table.columns else ["sentence"]
+
+    def _named(self, option: str, path: Path, table: pd.DataFrame) -> pd.DataFrame:
+        """The table, checked, with the names of classes in place of the numbers that the type of its column names."""
+        self._check_columns(option, path, table)
+        names = None if self.regression else names_in_parquet(path, self.label_column)
+        if names is None:
+            return table
+        labels = [
+            named_class(f"{option}: {path}, row {number}", self.label_column, label, names)
+            for number, label in enumerate(table[self.label_column], 1)
+        ]
+        return table.assign(**{self.label_column: labels})
 
     def _check_columns(self, option: str, path: Path, table: pd.DataFrame) -> None:
         """Raises UserError for a missing column, and for a label that is a list, an object or broken text."""

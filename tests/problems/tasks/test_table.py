@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from datasets import ClassLabel, Dataset, Features, Value
 
 from configs.errors import UserError
 from configs.schema import TaskConfig
@@ -112,6 +113,40 @@ def test_a_null_of_parquet_is_no_class(tmp_path: Path) -> None:
     pd.DataFrame({"text": ["a", "b", "c"], "label": pd.array([1, 2, None], dtype="Int64")}).to_parquet(path)
     with pytest.raises(UserError, match=r"row 3: label .* is empty"):
         task_of(path).rows()
+
+
+def of_datasets(path: Path, labels: list[int | None], names: list[str]) -> Path:
+    """A parquet file as datasets writes it, whose column type has the names of the classes."""
+    texts = [f"text {number}" for number in range(len(labels))]
+    features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
+    Dataset.from_dict({"text": texts, "label": labels}, features=features).to_parquet(path)
+    return path
+
+
+def test_the_type_of_a_parquet_column_names_the_classes(tmp_path: Path) -> None:
+    """They once were "0" and "1" in the adapter's configuration, without a word."""
+    path = of_datasets(tmp_path / "d.parquet", [0, 1, 3, 0, 1, 3], ["World", "Sports", "unused", "Business"])
+    other = of_datasets(tmp_path / "v.parquet", [0, 1, 1], ["Business", "Sports"])
+    named = write(tmp_path / "v.csv", {"text": ["a", "b"], "label": ["Sports", "World"]})
+    task = task_of(path, validation_path=str(other), test_path=str(named), evaluation_split="validation")
+    rows = task.rows()
+    assert task.classes == ["World", "Sports", "Business"], "in the order of their numbers"
+    assert rows.train["label"][:] == [0, 1, 2, 0, 1, 2]
+    assert rows.evaluation["validation"]["label"][:] == [2, 1, 1], "each file has its own numbers"
+    assert task.head()["id2label"] == {0: "World", 1: "Sports", 2: "Business"}
+    rows = task_of(path, validation_path=str(named)).rows()
+    assert rows.evaluation["validation"]["label"][:] == [1, 0]
+    assert task_of(path, kind="regression").rows().train["label"][:3] == [0.0, 1.0, 3.0]
+    assert set(task_of(path, validation_path=None).rows().train["label"]) == {0, 1, 2}
+
+
+def test_a_number_without_a_name_is_named_with_its_row(tmp_path: Path) -> None:
+    path = of_datasets(tmp_path / "d.parquet", [0, -1, 1, 0], ["neg", "pos"])
+    message = r"^--task\.path: .*d\.parquet, row 2: column 'label' holds -1, but .* the classes 0 to 1 \(neg, pos\)"
+    with pytest.raises(UserError, match=message):
+        task_of(path).rows()
+    with pytest.raises(UserError, match=r"row 2: label nan is empty"):
+        task_of(of_datasets(path, [0, None, 1, 0], ["neg", "pos"])).rows()
 
 
 @pytest.mark.parametrize(
