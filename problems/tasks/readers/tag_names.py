@@ -1,11 +1,11 @@
 """The names of tags and classes given as numbers: from the column's type, a label.json, or a known data set."""
 
 import json
-import numbers
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from configs.errors import UserError
@@ -70,7 +70,7 @@ def _class_names(feature: Any) -> list[str] | None:
 def named_class(where: str, column: str, label: Any, names: Sequence[str]) -> Any:
     """The name of a class that is given as its number, also as 1.0, which pandas makes of it beside a null; a text and
     an empty cell stay. Raises UserError for a number without a name."""
-    if not isinstance(label, numbers.Real) or label != label:
+    if not isinstance(label, int | float | np.number) or label != label:
         return label
     if not 0 <= label < len(names) or label != int(label):
         raise UserError(
