@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class Chats(Causal):
         take_template(tokenizer, self.config.chat_template)
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        """The model's inputs, `source` and `reference` of the last answer, and whether the row was `cut`.
+        """The model's inputs, `source`, `prompt` and `reference` of the last answer, and whether the row was `cut`.
 
         Leaves out rows without a token to learn, and with task.too_long drop also those beyond max_length.
         """
@@ -171,7 +171,7 @@ class Chats(Causal):
         return [template.prompt(self.messages(row, tokenizer)) for row in rows]
 
     def messages(self, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> list[Message]:
-        found: list[Message] = json.loads(row["source"])
+        found: list[Message] = json.loads(row["prompt"])
         return found
 
     def ends(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -179,9 +179,9 @@ class Chats(Causal):
 
 
 def _dataset(chats: Sequence[Chat], split: str) -> Dataset:
-    def rows() -> Iterator[tuple[str, str]]:
-        for chat in chats:
-            yield json.dumps(dataclasses.asdict(chat), ensure_ascii=False), chat.source
-
-    stored, sources = zip(*rows(), strict=True)
-    return Dataset.from_dict({"chat": list(stored), "source": list(sources)}, split=NamedSplit(split))
+    columns: dict[str, list[str]] = {
+        "chat": [json.dumps(dataclasses.asdict(chat), ensure_ascii=False) for chat in chats],
+        "source": [chat.source for chat in chats],
+        "prompt": [chat.prompt for chat in chats],
+    }
+    return Dataset.from_dict(columns, split=NamedSplit(split))

@@ -53,9 +53,18 @@ class Chat:
         return self.learned[-1]
 
     @property
-    def source(self) -> str:
-        """The messages before the last answer, as JSON; for a plain text, the text itself."""
+    def prompt(self) -> str:
+        """The messages before the last answer that is learned, as JSON; for a plain text, the text itself."""
         return self.text if self.text is not None else json.dumps(self.messages[: self.last], ensure_ascii=False)
+
+    @property
+    def source(self) -> str:
+        """The messages before the first answer, as JSON; for a plain text, the text itself.
+
+        Rows that share any prompt share this one, also rows that hold the same conversation up to different turns."""
+        if self.text is not None:
+            return self.text
+        return json.dumps(self.messages[: answers(self.messages)[0]], ensure_ascii=False)
 
 
 class _Turn(NamedTuple):

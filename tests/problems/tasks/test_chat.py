@@ -47,7 +47,7 @@ def test_rows_are_those_of_the_template_with_their_source_and_reference(tmp_path
     for row, turns in zip(by_length, ([SYSTEM, *TURNS], TURNS[:2]), strict=True):
         assert (row["input_ids"], row["labels"]) == Template(tokenizer).labelled(turns)
         assert row["length"] == len(row["input_ids"]) == len(row["attention_mask"])
-        assert json.loads(row["source"]) == turns[:-1]
+        assert json.loads(row["prompt"]) == turns[:-1]
         assert (row["reference"], row["cut"]) == (turns[-1]["content"], False)
     batch = task.collate(tokenizer)(list(train) + list(evaluation))
     assert set(batch) == {"input_ids", "attention_mask", "labels"}
@@ -214,7 +214,7 @@ def test_turns_of_weight_0_are_read_and_not_learned(tmp_path: Path) -> None:
         assert learned.strip() == f"{TURNS[1]['content']}<|im_end|>"
         assert TURNS[3]["content"] in tokenizer.decode(row["input_ids"])
         assert row["reference"] == TURNS[1]["content"]
-        assert json.loads(row["source"]) == TURNS[:1]
+        assert json.loads(row["prompt"]) == TURNS[:1]
 
 
 def test_samples_are_spread_over_the_rows_that_were_not_cut(tmp_path: Path) -> None:
@@ -222,9 +222,9 @@ def test_samples_are_spread_over_the_rows_that_were_not_cut(tmp_path: Path) -> N
     task = chats(path, validation_path=str(path), samples=3)
     _, evaluation = encoded(task, tokenizer)
     rows = task.decoded(evaluation)
-    asked = [json.loads(row["source"])[0]["content"] for row in rows]
+    asked = [json.loads(row["prompt"])[0]["content"] for row in rows]
     assert asked == ["Is 0 even?", "Is 4 even?", "Is 8 even?"]
-    assert task.prompts(rows, tokenizer)[1] == Template(tokenizer).prompt(json.loads(rows[1]["source"]))
+    assert task.prompts(rows, tokenizer)[1] == Template(tokenizer).prompt(json.loads(rows[1]["prompt"]))
     assert task.messages(rows[1], tokenizer) == [{"role": "user", "content": "Is 4 even?"}]
     assert task.ends(tokenizer) == [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|im_end|>")]
     assert len(chats(path, samples=0).decoded(evaluation)) == 0
@@ -250,6 +250,23 @@ def test_d_val_asks_for_prompts_that_were_not_trained_on(tmp_path: Path) -> None
     train = task.encode(task.rows().train, chat_tokenizer())
     d_tr, d_val = split_rows(train, config)
     assert not set(train.select(d_tr)["source"]) & set(train.select(d_val)["source"])
+
+
+def test_one_conversation_up_to_different_turns_is_on_one_side(tmp_path: Path) -> None:
+    """Each answer of such a row is learned, so an evaluated one must not stand in a longer or shorter training row."""
+    whole = [[{"role": role, "content": f"{role} {turn} of {number}"}
+              for turn in range(3) for role in ("user", "assistant")] for number in range(12)]  # fmt: skip
+    path = write(tmp_path / "a.jsonl", [{"messages": turns[:end]} for turns in whole for end in (2, 4, 6)])
+    config = parse(["--task.type", "chat", "--task.path", str(path)]).config
+    task = make_task(config)
+    train, evaluation = encoded(task, chat_tokenizer())
+    d_tr, d_val = split_rows(train, config)
+
+    def conversations(rows: Any) -> set[str]:
+        return {json.loads(prompt)[0]["content"] for prompt in rows["prompt"]}
+
+    sides = [conversations(rows) for rows in (train.select(d_tr), train.select(d_val), evaluation)]
+    assert sum(map(len, sides)) == len(set.union(*sides)) == 12
 
 
 def test_metrics_are_perplexity_and_accuracy_of_tokens(tmp_path: Path) -> None:
