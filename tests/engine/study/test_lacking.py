@@ -16,6 +16,7 @@ def test_each_cell_without_a_result_has_a_reason(tiny_config: Callable[..., RunC
     config = dataclasses.replace(tiny_config("--method", "full"), study=StudyConfig({"seed": [0, 1, 2, 3, 4]}))
     cells = expand(config, StudyFolder(tmp_path))
     known, failed, damaged, half_done, waiting = cells
+    failed.folder.root.parent.mkdir()
     keep_failure(failed.folder, "--seed: no")
     write_text(damaged.folder.metrics, "{")
     write_text(half_done.folder.config, "")

@@ -79,9 +79,9 @@ def test_every_promised_key_of_a_run_is_there(tiny_config: Callable[..., RunConf
         table = json.loads(run.media(chart).read_text())
         assert len(table["data"]) == 4 * 4, "four components at steps 0, 2, 4 and 6"
     shown = {key for values in run.history for key in values if key.startswith("figures/")}
-    # A run this short may have learned nothing, of which there is no curve.
-    always = {"rank_map", "trajectories", "rank_evolution", "losses", "shares", "retrain_loss"}
-    assert shown - {"figures/curve"} == {f"figures/{name}" for name in always}
+    # A run this short may have learned nothing, of which there are neither a curve nor shares.
+    always = {"rank_map", "trajectories", "rank_evolution", "losses", "retrain_loss"}
+    assert shown - {"figures/curve", "figures/shares"} == {f"figures/{name}" for name in always}
     (answered,) = [values for values in run.history if "answer/gain" in values]
     assert answered["answer/gain"] == pytest.approx(record["gain"])
     assert [answered[f"share/{layer['name']}"] for layer in record["layers"]] == pytest.approx(

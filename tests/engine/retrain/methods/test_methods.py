@@ -128,7 +128,7 @@ def test_what_the_model_or_the_folder_cannot_do_raises_a_user_error(
     assert "metrics.json does not exist" in refused(tiny_config("--method", "full"), "report")
     assert "model of type gpt2" in refused(tiny_config("--method", "adapter", kind="gpt2"))
     nowhere = ("--method", "lora_shuffled", "--lora.ranks_from", str(tmp_path / "none.json"))
-    assert "none.json: not readable" in refused(tiny_config(*nowhere))
+    assert "none.json does not exist" in refused(tiny_config(*nowhere))
     short = ["--method", "adalora", "--retrain.max_steps", "null", "--retrain.epochs", "1"]
     assert "gives 8 optimiser steps" in refused(tiny_config(*short))
     assert "matches no module" in refused(tiny_config("--method", "lora", "--lora.target_modules", "[nothing]"))
