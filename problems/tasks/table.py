@@ -1,5 +1,6 @@
 """A user's own data: texts and labels in a CSV, TSV, JSON Lines or parquet file."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from configs.errors import UserError
 from configs.recipe import evaluation_split
 from configs.schema import TaskConfig
 from problems.tasks.base import Rows
+from problems.tasks.class_names import tell_classes
 from problems.tasks.classification import TextClassification
 from problems.tasks.labels import find_classes, label_text, number_of, value_of
 from problems.tasks.readers.objects import sound
@@ -53,13 +55,23 @@ class TextTable(TextClassification):
             train, evaluation = train.iloc[kept], train.iloc[held_out]
         else:
             evaluation = self._named(source.option, source.path, read_table(source.option, source.path))
-        return Rows(
+        rows = Rows(
             self._checked("--task.path", self.train_path, train),
             {self.evaluation_split: self._checked(source.option, source.path, evaluation)},
         )
+        if not self.regression:
+            self._tell_classes(rows)
+        return rows
 
     def origin(self, split: str | None = None) -> str:
         return origin(self.config, split)
+
+    def _tell_classes(self, rows: Rows) -> None:
+        """Tells the classes of all rows of the training file, also of those that were held out of it."""
+        parts = [rows.train, *(rows.evaluation.values() if self.held_out else ())]
+        found = Counter(label for part in parts for label in part["label"][:])
+        counts = {name: found[number] for number, name in enumerate(self.classes)}
+        tell_classes(f"{found.total()} rows of {self.train_path.name}", counts)
 
     def _refuse_one_number(self, labels: pd.Series) -> None:
         """Refuses numbers that are all the same, as `find_classes` refuses one class."""

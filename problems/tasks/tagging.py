@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +19,7 @@ from configs.schema import TaskConfig
 from problems.scoring.ner import score_ner
 from problems.scoring.ner_files import Sentence
 from problems.tasks.base import PAD_TO, Collate, Rows, Task, refuse_other_metrics
+from problems.tasks.class_names import tell_classes
 from problems.tasks.labels import IGNORED
 from problems.tasks.readers.cache import mapped
 from problems.tasks.readers.splits import Source, evaluation_source, origin, read_or_hold_out
@@ -78,9 +80,13 @@ class Tagging(Task):
         every tag must occur in the training rows.
         """
         self.held_out = source is None
-        self.classes = _find_tags(str(self.config.path), [*train, *(evaluation if source is None else ())])
+        sentences = [*train, *(evaluation if source is None else ())]
+        counts = _tags_of(str(self.config.path), sentences)
+        self.classes = list(counts)
         if source is not None:
             self._refuse_new_tags(source, evaluation)
+        name = str(self.config.path) if self._of_hub else Path(str(self.config.path)).name
+        tell_classes(f"{len(sentences)} sentences of {name}", counts, "tags")
         return Rows(_dataset(train), {self.evaluation_split: _dataset(evaluation)})
 
     @property
@@ -200,12 +206,15 @@ def _with_files_of_folder(config: TaskConfig) -> TaskConfig:
     )
 
 
-def _find_tags(path: str, sentences: Sequence[Sentence]) -> list[str]:
-    """The tags of these sentences: O, then by type, B- before I-. Raises UserError if O is the only tag."""
-    found = {tag for sentence in sentences for tag in sentence.tags} - {OUTSIDE}
-    if not found:
+def _tags_of(path: str, sentences: Sequence[Sentence]) -> dict[str, int]:
+    """The tags of these sentences with the numbers of their words: O, then by type, B- before I-.
+
+    Raises UserError if O is the only tag."""
+    found = Counter(tag for sentence in sentences for tag in sentence.tags)
+    entities = found.keys() - {OUTSIDE}
+    if not entities:
         raise UserError(f"--task.path: {path} has no tag but O; nothing can be learned")
-    return [OUTSIDE, *sorted(found, key=lambda tag: (tag[2:], tag))]
+    return {tag: found[tag] for tag in (OUTSIDE, *sorted(entities, key=lambda tag: (tag[2:], tag)))}
 
 
 def _dataset(sentences: Sequence[Sentence]) -> Dataset:

@@ -165,14 +165,32 @@ def test_fractions_taken_for_classes_are_warned_of(
 ) -> None:
     path = write(tmp_path / "d.csv", {"text": TEXTS, "label": labels})
     task_of(path).rows()
-    assert [line.partition(" holds")[0] for line in log_lines] == [
+    lines = [line for line in log_lines if " holds " in line]
+    assert [line.partition(" holds")[0] for line in lines] == [
         f"WARNING --task.path: column 'label' of {path}"
     ] * warned
-    assert all("--task.kind regression" in line and "\n" not in line for line in log_lines)
+    assert all("--task.kind regression" in line and "\n" not in line for line in lines)
     log_lines.clear()
     if warned:
         task_of(path, kind="regression").rows()
         assert log_lines == []
+
+
+def test_classes_are_told_with_their_rows_and_doubtful_names_warned_of(tmp_path: Path, log_lines: list[str]) -> None:
+    texts = [f"text {i}" for i in range(60)]
+    path = write(tmp_path / "nan.csv", {"text": texts, "label": [*["0"] * 24, *["1"] * 24, *["nan"] * 12]})
+    told = [
+        "INFO data: 60 rows of nan.csv, 3 classes: 0 (24), 1 (24), nan (12)",
+        "WARNING 60 rows of nan.csv: 'nan' (12) is learned as a class of its own; if it stands for an empty label, "
+        "remove these rows",
+    ]
+    for other in (str(path), None):  # the rows that are held out of the file are told, too
+        log_lines.clear()
+        task_of(path, validation_path=other).rows()
+        assert log_lines == told
+    log_lines.clear()
+    task_of(write(tmp_path / "d.csv", {"text": texts, "label": range(60)}), kind="regression").rows()
+    assert log_lines == [], "numbers are no classes"
 
 
 def test_pairs_and_numbers(tmp_path: Path) -> None:
@@ -301,5 +319,6 @@ def test_many_numbers_taken_for_classes_are_warned_of(
     tmp_path: Path, labels: list[Any], said: str | None, log_lines: list[str]
 ) -> None:
     task_of(write(tmp_path / "d.csv", {"text": [f"t{n}" for n in range(len(labels))], "label": labels})).rows()
-    assert len(log_lines) == (said is not None)
-    assert all(f"holds {said}" in line and "--task.kind regression" in line for line in log_lines)
+    lines = [line for line in log_lines if " holds " in line]
+    assert len(lines) == (said is not None)
+    assert all(f"holds {said}" in line and "--task.kind regression" in line for line in lines)

@@ -58,6 +58,18 @@ def test_tags_are_those_of_the_training_rows_outside_first_and_by_type(tmp_path:
     assert task.head()["label2id"]["B-protein"] == 4
 
 
+def test_tags_are_told_with_the_numbers_of_their_words(tmp_path: Path, log_lines: list[str]) -> None:
+    told = "INFO data: 4 sentences of d.conll, 5 tags: O (3), B-DNA (1), I-DNA (1), B-RNA (1), B-protein (1)"
+    task_of(tmp_path, test="z O\n").rows()
+    task_of(tmp_path).rows()  # one sentence is held out
+    assert log_lines == [told, told]
+    log_lines.clear()
+    task_of(tmp_path, train=TRAIN.replace("c B-RNA", "c B-dna"), test="z O\n").rows()
+    assert log_lines[1].startswith(
+        "WARNING 4 sentences of d.conll: 'B-DNA' (1) and 'B-dna' (1) differ only in capital"
+    )
+
+
 def test_the_first_token_of_a_word_carries_the_label(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     task = task_of(tmp_path, test=TRAIN)
     encoded = task.encode(task.rows().evaluation["test"], tokenizer)
@@ -84,6 +96,7 @@ def test_words_without_a_token_are_predicted_o_and_counted(
 ) -> None:
     task = task_of(tmp_path, test=TRAIN, max_length=6)
     task.rows()
+    log_lines.clear()
     sentences = [
         (["IL-2", "gene", "CD-28", "cell"], ["B-protein", "O", "B-DNA", "I-DNA"]),  # cut after "gene"
         (["a", "\x07", "c"], ["B-RNA", "B-DNA", "B-RNA"]),  # the control character is nothing to the tokenizer

@@ -1,0 +1,59 @@
+"""The classes of a user's data, told in a line before the training, with warnings of doubtful names."""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+
+from configs.keys import shortened
+
+log = logging.getLogger("autolora.inputs")
+
+_MOST_TOLD = 8
+_FOR_NOTHING = frozenset(
+    {"nan", "NaN", "NAN", "NA", "N/A", "n/a", "None", "null", "Null", "NULL", "<NA>", "#N/A"}
+)  # fmt: skip
+"""What programs write in place of an empty cell. The words none and na are left out: they may be names of classes."""
+
+
+def tell_classes(what: str, counts: Mapping[str, int], word: str = "classes") -> None:
+    """Logs how many rows each class has, and warns of doubtful names.
+
+    `what`: the rows, in words; `counts`: the rows of each class, in the order of the classes; `word`: what the line
+    calls the classes. Of many classes only the largest are told.
+    """
+    told = list(counts.items()) if len(counts) <= _MOST_TOLD else Counter(counts).most_common(_MOST_TOLD)
+    listed = ", ".join(f"{_one_line(name)} ({count})" for name, count in told)
+    more = f" and {len(counts) - _MOST_TOLD} smaller ones" if len(counts) > _MOST_TOLD else ""
+    log.info("data: %s, %d %s: %s%s", what, len(counts), word, listed, more)
+    _warn_of_names_for_nothing(what, counts)
+    _warn_of_near_names(what, counts)
+
+
+def _warn_of_names_for_nothing(what: str, counts: Mapping[str, int]) -> None:
+    for name, count in counts.items():
+        if _without_prefix(name) in _FOR_NOTHING:
+            log.warning(
+                "%s: %r (%d) is learned as a class of its own; if it stands for an empty label, remove these rows",
+                what, name, count,
+            )  # fmt: skip
+
+
+def _warn_of_near_names(what: str, counts: Mapping[str, int]) -> None:
+    alike: dict[str, list[str]] = {}
+    for name in counts:
+        alike.setdefault(name.casefold().strip(), []).append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            log.warning(
+                "%s: %s differ only in capital letters and are learned as %d classes; if they are one, write them "
+                "alike", what, " and ".join(f"{_one_line(name)!r} ({counts[name]})" for name in names), len(names),
+            )  # fmt: skip
+
+
+def _without_prefix(name: str) -> str:
+    """The type of an entity's tag; the name of another class as it is."""
+    return name[2:] if name.startswith(("B-", "I-")) else name
+
+
+def _one_line(name: str) -> str:
+    return shortened(" ".join(name.split()))

@@ -1,0 +1,35 @@
+"""The line that tells the classes, and the warnings of names that are probably mistakes."""
+
+import pytest
+
+from problems.tasks.class_names import tell_classes
+
+pytestmark = pytest.mark.unit
+
+
+def test_the_largest_of_many_classes_are_told_in_one_line(log_lines: list[str]) -> None:
+    tell_classes("9 rows of a.csv", {"b": 3, "a": 6})
+    assert log_lines == ["INFO data: 9 rows of a.csv, 2 classes: b (3), a (6)"]
+    log_lines.clear()
+    tell_classes("55 rows of a.csv", {f"class\n{i}": i for i in range(1, 11)})
+    assert log_lines == [
+        "INFO data: 55 rows of a.csv, 10 classes: class 10 (10), class 9 (9), class 8 (8), class 7 (7), class 6 (6), "
+        "class 5 (5), class 4 (4), class 3 (3) and 2 smaller ones"
+    ]
+
+
+@pytest.mark.parametrize("name", ["nan", "NaN", "NA", "None", "null", "N/A", "B-NaN"])
+def test_a_class_that_probably_is_no_label_is_warned_of(name: str, log_lines: list[str]) -> None:
+    tell_classes("5 rows of a.csv", {"yes": 3, name: 2})
+    assert log_lines[1:] == [
+        f"WARNING 5 rows of a.csv: {name!r} (2) is learned as a class of its own; if it stands for an empty label, "
+        f"remove these rows"
+    ]
+
+
+def test_classes_that_differ_only_in_capitals_are_warned_of(log_lines: list[str]) -> None:
+    tell_classes("7 rows of a.csv", {"Pos": 3, "neg": 2, "none": 1, "pos": 1})
+    assert log_lines[1:] == [
+        "WARNING 7 rows of a.csv: 'Pos' (3) and 'pos' (1) differ only in capital letters and are learned as 2 "
+        "classes; if they are one, write them alike"
+    ]
