@@ -60,20 +60,67 @@ def marks_document(token: str) -> bool:
 
 
 def read_conll(path: str | Path, lines: list[str]) -> list[Sentence]:
-    """Sentences from columns; tags are not checked. Raises UserError, with its number, for a line of one column."""
+    """Sentences from columns, without comments (`# id = 1`); tags are not checked.
+
+    Raises UserError, with its number, for a line of one column, and where the first column numbers the words.
+    """
     sentences = [Sentence([], [], [])]
+    usual = next(filter(_is_usual, lines), "")
     for number, line in enumerate(lines, 1):
-        # Split at blanks only: a word may hold a no-break space or another character at which str.split would split.
-        columns = line.split("\t") if "\t" in line else re.findall("[^ ]+", line)
+        columns = _columns(line)
         if not line.strip() or marks_document(columns[0]):
             sentences.append(Sentence([], [], []))
+            continue
+        if _may_be_comment(line) and _is_comment(line, usual):
             continue
         if len(columns) < 2:
             raise UserError(f"{path}: line {number} has one column ({line.strip()!r}); token and tag are needed")
         sentences[-1].tokens.append(columns[0].strip())
         sentences[-1].tags.append(columns[-1].strip())
         sentences[-1].lines.append(number)
-    return [sentence for sentence in sentences if sentence.tokens]
+    found = [sentence for sentence in sentences if sentence.tokens]
+    _refuse_numbers(path, found)
+    return found
+
+
+def _columns(line: str) -> list[str]:
+    # Split at blanks only: a word may hold a no-break space or another character at which str.split would split.
+    return line.split("\t") if "\t" in line else re.findall("[^ ]+", line)
+
+
+def _is_usual(line: str) -> bool:
+    """Whether a line surely has the columns of a word."""
+    return bool(line.strip()) and not _may_be_comment(line) and not marks_document(_columns(line)[0])
+
+
+def _may_be_comment(line: str) -> bool:
+    """Whether a line begins like a comment, as in CoNLL-U and GermEval; "#" may also be a word with its tag."""
+    return line.startswith(("# ", "#\t"))
+
+
+def _is_comment(line: str, usual: str) -> bool:
+    """Whether a line that begins like a comment has not the columns of a `usual` line of the file."""
+    columns, most = _columns(line), len(_columns(usual))
+    tagged = _TAG.fullmatch(columns[-1].strip()) is not None
+    if "\t" in usual and "\t" not in line:
+        return not (tagged and len(columns) == 2)
+    return len(columns) > most > 0 or (len(columns) < most and not tagged)
+
+
+def _refuse_numbers(path: str | Path, sentences: list[Sentence]) -> None:
+    """Raises UserError if the first column counts 1, 2, 3, ... in every sentence of more than one word."""
+    longer = [sentence for sentence in sentences if len(sentence.tokens) > 1]
+    if longer and all(map(_counts, longer)):
+        raise UserError(
+            f"{path}: line {longer[0].lines[0]}: the first column numbers the words; allowed: the word first, the tag "
+            f"last"
+        )
+
+
+def _counts(sentence: Sentence) -> bool:
+    # CoNLL-U also has 1-2 for a word that is written for two, and 2.1 for one that is not written.
+    numbers = [token for token in sentence.tokens if not re.fullmatch(r"[0-9]+[-.][0-9]+", token)]
+    return numbers == [str(number) for number in range(1, len(numbers) + 1)] != []
 
 
 def _read_json_lines(path: str | Path, lines: list[str]) -> list[Sentence]:

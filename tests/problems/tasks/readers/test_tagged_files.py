@@ -52,6 +52,34 @@ def test_a_mark_of_a_document_ends_a_sentence(tmp_path: Path) -> None:
     assert [s.tokens for s in read(path)] == [["a"], ["b"]]
 
 
+@pytest.mark.parametrize("separator", ["\t", " ", "\tNN\tx\t"])
+@pytest.mark.parametrize("comment", ["# id = 1", "# text = Vitamin B-12", "#\thttp://x.org [2009]\tx\ty\tz"])
+def test_comments_are_no_words(tmp_path: Path, separator: str, comment: str) -> None:
+    path = tmp_path / "d.conll"
+    path.write_text(f"{comment}\na{separator}O\n#{separator}B-x\n\n{comment}\n#{separator}O\n", encoding="utf-8")
+    assert read(path) == [Sentence(["a", "#"], ["O", "B-x"], [2, 3]), Sentence(["#"], ["O"], [6])]
+
+
+def test_a_word_that_looks_like_a_comment_is_never_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "d.conll"
+    path.write_text("a NN x O\n# O\n")
+    assert read(path)[0].tokens == ["a", "#"]
+    path.write_text("###MEDLINE:1\n\n#\tO\na\tO\n")
+    assert read(path)[0].tokens == ["#", "a"]
+    path.write_text("a O\n# protein\n")
+    with pytest.raises(UserError, match=r"line 2: tag 'protein' is not allowed"):
+        read(path)
+    path.write_text("# id\n")
+    with pytest.raises(UserError, match=r"line 1: tag 'id' is not allowed"):
+        read(path)
+
+
+def test_numbers_in_the_first_column_may_be_words(tmp_path: Path) -> None:
+    path = tmp_path / "d.conll"
+    path.write_text("1 O\n\n1 O\n2 O\n\nIL B-x\n2 I-x\n")
+    assert [s.tokens for s in read(path)] == [["1"], ["1", "2"], ["IL", "2"]]
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 @pytest.mark.parametrize("columns", [COLUMNS, ("words", "ner")])
 def test_lists(tmp_path: Path, suffix: str, columns: tuple[str, str]) -> None:
@@ -80,6 +108,12 @@ WRONG = {
     "IO": ("d.conll", "a O\n\nb I-x\n", r"line 3: tag 'I-x' after 'O': .* begins with B-x \(IO and IOB1 are not"),
     "another type": ("d.conll", "a B-y\nb I-x\n", r"line 2: tag 'I-x' after 'B-y'"),
     "across sentences": ("d.conll", "a B-x\n\nb I-x\n", r"line 3: tag 'I-x' after 'O'"),
+    "numbered words": (
+        "d.tsv",
+        "# 1\n1\tA\tO\n\n1\tB\tB-x\n2\tC\tO\n",
+        r"d\.tsv: line 4: the first column numbers the words; allowed: the word first, the tag last$",
+    ),
+    "CoNLL-U": ("d.conll", "1-2 ab O\n1 a O\n2 b O\n", r"d\.conll: line 1: the first column numbers the words"),
     "only blank lines": ("d.conll", "\n\n", r"d\.conll has no sentences"),
     "empty": ("d.conll", "", r"d\.conll: is empty"),
     "not UTF-8": ("d.conll", b"a O\n\xff O\n", r"line 2 is not UTF-8"),
