@@ -16,7 +16,7 @@ from problems.scoring import METRICS, is_of_2017
 from problems.scoring.bleu import MAX_ORDER
 from problems.tasks.generation import Generation, TextMetric
 from problems.tasks.readers.hub import load_splits, split_of
-from problems.tasks.readers.objects import sound
+from problems.tasks.readers.objects import filled
 from problems.tasks.readers.records import Record, e2e_records, grouped, webnlg_records
 from problems.tasks.readers.splits import evaluation_source, origin, read_or_hold_out
 from problems.tasks.readers.table import read_table, require_columns
@@ -158,8 +158,6 @@ class SourceTarget(Generation):
         for row, (source, target) in enumerate(zip(table[self.source], table[self.target], strict=True), start=1):
             targets = list(target) if isinstance(target, list | np.ndarray) else [target]
             for column, texts in ((self.source, [source]), (self.target, targets)):
-                if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-                    raise UserError(f"{option}: {path}, row {row}: column {column!r} has no text")
-                for text in texts:
-                    sound(f"{option}: {path}, row {row}: column {column!r}", text)
+                for text in texts or [None]:
+                    filled(f"{option}: {path}, row {row}", column, text)
             yield source, targets

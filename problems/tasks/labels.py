@@ -37,11 +37,13 @@ def find_classes(where: str, labels: Sequence[Any], for_numbers: str) -> list[st
         has = f"the one class {found[0]!r}" if found else "no label"
         raise UserError(f"{where} has {has}; two or more classes are needed")
     numbers, fractions = _are_numbers(found)
+    instead = f"to learn numbers, {for_numbers}" if numbers else "are these the labels (--task.label_column)?"
     if (len(found) > _FEW or (fractions and len(found) > 2)) and len(found) >= 0.9 * len(names):
-        instead = f"to learn numbers, {for_numbers}" if numbers else "are these the labels (--task.label_column)?"
         raise UserError(f"{where} has {len(found)} different labels in {len(names)} rows, nearly one a row; {instead}")
     if len(found) > MOST_CLASSES:
-        raise UserError(f"{where} has {len(found)} different labels; to learn numbers, {for_numbers}")
+        raise UserError(
+            f"{where} has {len(found)} different labels; allowed: at most {MOST_CLASSES} classes; {instead}"
+        )
     if fractions or (numbers and len(found) > _MANY_NUMBERS):
         log.warning(
             "%s holds %s, taken for %d classes (%s, ...); to learn numbers, %s",

@@ -14,7 +14,7 @@ from problems.tasks.base import Rows
 from problems.tasks.class_names import tell_classes
 from problems.tasks.classification import TextClassification
 from problems.tasks.labels import find_classes, label_text, number_of, value_of
-from problems.tasks.readers.objects import sound
+from problems.tasks.readers.objects import filled
 from problems.tasks.readers.splits import evaluation_source, hold_out, origin
 from problems.tasks.readers.table import read_table, require_columns
 from problems.tasks.readers.tag_names import named_class, names_in_parquet
@@ -119,9 +119,7 @@ class TextTable(TextClassification):
         for number, (*texts, answer) in zip(table.index + 1, values, strict=True):
             where = f"{option}: {path}, row {number}"
             for column, text in zip(self.columns, texts, strict=True):
-                if not isinstance(text, str) or not text.strip():
-                    raise UserError(f"{where}: column {column!r} has no text")
-                rows[column].append(sound(f"{where}: column {column!r}", text))
+                rows[column].append(filled(where, column, text))
             rows["label"].append(self._label(where, answer))
         return Dataset.from_dict(rows)
 

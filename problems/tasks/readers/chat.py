@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from configs.errors import UserError
-from problems.tasks.readers.objects import Row, sound
+from problems.tasks.readers.objects import Row, filled, kind_of, sound
 from problems.tasks.templates import Message, answers
 
 log = logging.getLogger("autolora.inputs")
@@ -114,7 +114,7 @@ def _are_pairs(history: Any) -> bool:
 def chat_of(where: str, row: Row, form: tuple[str, ...]) -> Chat:
     """The conversation of a row. Raises UserError, beginning with `where`, for one that cannot be learned from."""
     if form == _TEXT:
-        return Chat(where, text=_filled(where, "text", row.get("text")))
+        return Chat(where, text=filled(where, "text", row.get("text")))
     offered = next((name for name in _OFFERS if row.get(name) not in _NONE_OFFERED), None)
     if offered is not None:
         raise UserError(f"{where}: column {offered!r} offers tools to the assistant; allowed: nothing in this column")
@@ -132,7 +132,7 @@ def chat_of(where: str, row: Row, form: tuple[str, ...]) -> Chat:
 def _with_system(where: str, given: Any, turns: Sequence[_Turn]) -> Sequence[_Turn]:
     """The turns, after the text of the column `system` if they have no system turn of their own."""
     if given is not None and not isinstance(given, str):
-        raise UserError(f"{where}: column 'system' holds {_kind(given)}; allowed: a text")
+        raise UserError(f"{where}: column 'system' holds {kind_of(given)}; allowed: a text")
     if not given or not given.strip() or any(turn.message["role"] == "system" for turn in turns):
         return turns
     return [_Turn({"role": "system", "content": sound(f"{where}: column 'system'", given)}), *turns]
@@ -155,14 +155,14 @@ def _completion(where: str, row: Row) -> list[_Turn]:
 
 
 def _instruction(where: str, row: Row) -> list[_Turn]:
-    task, more = _filled(where, "instruction", row.get("instruction")), row.get("input")
+    task, more = filled(where, "instruction", row.get("instruction")), row.get("input")
     if more is not None and not isinstance(more, str):
-        raise UserError(f"{where}: column 'input' holds {_kind(more)}; allowed: a text")
+        raise UserError(f"{where}: column 'input' holds {kind_of(more)}; allowed: a text")
     question = sound(where, f"{task}\n\n{more}") if more and more.strip() else task
     before = [text for pair in row.get("history") or [] for text in pair]
-    texts = [*(_filled(where, "history", text) for text in before), question]
+    texts = [*(filled(where, "history", text) for text in before), question]
     turns = [_Turn({"role": ("user", "assistant")[i % 2], "content": text}) for i, text in enumerate(texts)]
-    answer = _filled(where, "output", row.get("output"))
+    answer = filled(where, "output", row.get("output"))
     return [*map(_given, turns), _Turn({"role": "assistant", "content": answer})]
 
 
@@ -185,12 +185,12 @@ def _one_or_more(where: str, column: str, value: Any, role: str) -> list[_Turn]:
     """The turns of a column that holds messages, or one text, which is a turn of this role."""
     if isinstance(value, list):
         return _turns(where, column, value, ("role", "content"))
-    return [_Turn({"role": role, "content": _filled(where, column, value)})]
+    return [_Turn({"role": role, "content": filled(where, column, value)})]
 
 
 def _turns(where: str, column: str, turns: Any, keys: tuple[str, str]) -> list[_Turn]:
     if not isinstance(turns, list) or not turns:
-        raise UserError(f"{where}: column {column!r} holds {_kind(turns)}; allowed: a list of turns")
+        raise UserError(f"{where}: column {column!r} holds {kind_of(turns)}; allowed: a list of turns")
     found = (_turn(f"{where}: turn {number} of {column!r}", turn, keys) for number, turn in enumerate(turns, 1))
     return [turn for turn in found if turn is not None]
 
@@ -198,7 +198,7 @@ def _turns(where: str, column: str, turns: Any, keys: tuple[str, str]) -> list[_
 def _turn(where: str, turn: Any, keys: tuple[str, str]) -> _Turn | None:
     """A turn with its role as system, user or assistant; None for an empty system turn, as some data sets have."""
     if not isinstance(turn, Mapping):
-        raise UserError(f"{where} is {_kind(turn)}; allowed: an object with {keys[0]!r} and {keys[1]!r}")
+        raise UserError(f"{where} is {kind_of(turn)}; allowed: an object with {keys[0]!r} and {keys[1]!r}")
     role, content = turn.get(keys[0]), turn.get(keys[1])
     if not isinstance(role, str):
         raise UserError(f"{where} has no {keys[0]!r}; allowed: system, user, assistant")
@@ -232,19 +232,3 @@ def _joined(where: str, content: Any) -> str:
     if not all(isinstance(text, str) for text in found):
         raise UserError(f"{where} holds something other than text; allowed: texts alone")
     return sound(where, "".join(found))
-
-
-def _filled(where: str, column: str, value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        kind = "" if value is None or isinstance(value, str) else f", but {_kind(value)}"
-        raise UserError(f"{where}: column {column!r} has no text{kind}")
-    return sound(f"{where}: column {column!r}", value)
-
-
-def _kind(value: Any) -> str:
-    """What stands in a cell, in words."""
-    if value is None or value == []:
-        return "nothing"
-    return {"dict": "an object", "list": "a list", "str": "a text", "bool": "true or false"}.get(
-        type(value).__name__, "a number"
-    )

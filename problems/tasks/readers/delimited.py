@@ -15,6 +15,7 @@ import re
 import pandas as pd
 
 from configs.errors import UserError
+from configs.keys import shortened
 
 # An enclosed or plain cell, and its end. Possessive (`++`): texts may be long, and a shorter match never fits better.
 _TSV_CELL = re.compile(r'(?:"((?:[^"\t]++|"")*+)"|([^\t\r\n]*))(\t|\r\n?|\n|\Z)')
@@ -23,9 +24,16 @@ _TSV_CELL = re.compile(r'(?:"((?:[^"\t]++|"")*+)"|([^\t\r\n]*))(\t|\r\n?|\n|\Z)'
 def read_delimited(where: str, text: str, *, tabs: bool) -> pd.DataFrame:
     """The table of a text whose first row names the columns. All cells are text; a short row is filled up with "".
 
-    `where` begins the message of a UserError: for a row with more cells than columns, and a broken quote in CSV.
+    `where` begins the message of a UserError: for columns that something else separates, for a row with more cells
+    than columns, and for a broken quote in CSV.
     """
     header, *rows = _tsv_rows(text) if tabs else _csv_rows(where, text)
+    if len(header) == 1 and any(mark in header[0] for mark in (";", "," if tabs else "\t")):
+        raise UserError(
+            f"{where}: the header is one cell, {shortened(header[0])!r}; allowed: columns that are separated by "
+            f"{'tabs (.tsv)' if tabs else 'commas (.csv)'}; a .{'csv' if tabs else 'tsv'} file has "
+            f"{'commas' if tabs else 'tabs'}"
+        )
     for number, row in enumerate(rows, 1):
         if len(row) > len(header):
             hint = "a cell can hold no tab" if tabs else "a cell with a comma must stand in double quotes"

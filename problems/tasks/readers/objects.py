@@ -1,9 +1,14 @@
 """The rows of a JSON Lines, JSON or parquet file: one object each, as Python's own lists and dictionaries."""
 
 import json
+from collections.abc import Mapping
+from datetime import date
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -13,6 +18,11 @@ from configs.json_text import GivenTwice, once
 FORMATS = (".jsonl", ".json", ".parquet")
 
 Row = dict[str, Any]
+
+_KINDS: tuple[tuple[Any, str], ...] = (
+    (str, "a text"), (bytes, "bytes"), (bool | np.bool_, "true or false"), (Number | np.number, "a number"),
+    (Mapping, "an object"), (date, "a date"),
+)  # fmt: skip
 
 
 def read_objects(option: str, path: Path) -> list[Row]:
@@ -96,3 +106,22 @@ def sound(where: str, text: str) -> str:
             f"{where} holds a broken character (half of a surrogate pair, {text[error.start]!a}); remove the row"
         ) from None
     return text
+
+
+def filled(where: str, column: str, value: Any) -> str:
+    """The text of a cell. Raises UserError for a cell without text, or with something else."""
+    if isinstance(value, str) and value.strip():
+        return sound(f"{where}: column {column!r}", value)
+    kind = kind_of(value)
+    wrong = "has no text" if kind in ("nothing", "a text") else f"holds {kind}; allowed: a text"
+    raise UserError(f"{where}: column {column!r} {wrong}")
+
+
+def kind_of(value: Any) -> str:
+    """What stands in a cell, in words."""
+    if isinstance(value, list | np.ndarray):
+        return "a list" if len(value) else "nothing"
+    if pd.api.types.is_scalar(value) and pd.isna(value):
+        return "nothing"
+    found = (words for types, words in _KINDS if isinstance(value, types))
+    return next(found, f"something of type {type(value).__name__}")

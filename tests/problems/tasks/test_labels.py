@@ -38,6 +38,16 @@ def test_one_class_and_a_class_for_each_row_are_refused(labels: list[str]) -> No
         find_classes("column x", labels, HINT)
 
 
+@pytest.mark.parametrize(
+    ("form", "hint"),
+    [("{}", f"to learn numbers, {HINT}"), ("word {}", r"are these the labels \(--task\.label_column\)\?")],
+)
+def test_the_most_classes_are_named_and_numbers_only_where_labels_are_numbers(form: str, hint: str) -> None:
+    labels = [form.format(i % 1200) for i in range(2400)]
+    with pytest.raises(UserError, match=rf"^x has 1200 different labels; allowed: at most 1000 classes; {hint}$"):
+        find_classes("x", labels, HINT)
+
+
 def test_a_class_has_its_number_and_an_unknown_one_is_refused() -> None:
     assert number_of("row 1", " b", ["a", "b"]) == 1
     with pytest.raises(UserError, match=r"^row 2: label 'c' does not occur in the training rows; known: a, b$"):

@@ -108,6 +108,13 @@ def test_a_label_that_is_a_list_or_an_object_is_named(
         task_of(good, kind=kind, validation_path=str(path)).rows()
 
 
+@pytest.mark.parametrize(("value", "given"), [(3, "a number"), (["x"], "a list"), (b"x", "bytes")])
+def test_a_cell_that_is_no_text_is_named(tmp_path: Path, value: Any, given: str) -> None:
+    path = write(tmp_path / "d.parquet", {"text": [value, value], "label": ["a", "b"]})
+    with pytest.raises(UserError, match=rf"d\.parquet, row 1: column 'text' holds {given}; allowed: a text$"):
+        task_of(path).rows()
+
+
 def test_a_null_of_parquet_is_no_class(tmp_path: Path) -> None:
     path = tmp_path / "d.parquet"
     pd.DataFrame({"text": ["a", "b", "c"], "label": pd.array([1, 2, None], dtype="Int64")}).to_parquet(path)

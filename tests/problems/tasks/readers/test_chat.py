@@ -182,9 +182,9 @@ BAD: dict[str, dict[str, Any]] = {
     "column 'messages' holds a text; allowed: a list of turns": {"messages": "hello"},
     "column 'messages' holds nothing": {"messages": []},
     "column 'completion' has no text": {"prompt": "x", "completion": ""},
-    "column 'prompt' has no text, but an object": {"prompt": {}, "completion": "x"},
+    "column 'prompt' holds an object; allowed: a text": {"prompt": {}, "completion": "x"},
     "column 'input' holds a number": {"instruction": "x", "input": 3, "output": "y"},
-    "column 'text' has no text, but a number": {"text": 3},
+    "column 'text' holds a number; allowed: a text": {"text": 3},
     "column 'text' holds a broken character (half of a surrogate pair, '\\ud83d')": {"text": "a\ud83d"},
     "turn 1 of 'messages' holds a broken character": {"messages": [{"role": "user", "content": "\ud83d"}]},
     "turn 2 of 'messages' holds a broken character": {

@@ -55,6 +55,18 @@ TORN = {
     "all rows": ("a,b\n1,2,3\n4,5,6\n", False, r"row 1: 3 cells"),
     "TSV": ("a\tb\n1\t2\n1\t2\t3", True, r"row 2: 3 cells, but the header has 2; a cell can hold no tab"),
     "a tab between quotes": ('a\tb\n"1\t2"\t3', True, r"row 1: 3 cells"),
+    "semicolons": (
+        "text;label\na, b;x\n",
+        False,
+        r"the header is one cell, 'text;label'; allowed: columns that are "
+        r"separated by commas \(\.csv\); a \.tsv file has tabs$",
+    ),
+    "tabs in CSV": ("text\tlabel\na, b\tx\n", False, r"the header is one cell, 'text\\tlabel'; allowed: columns that"),
+    "commas in TSV": (
+        "text,label\na,x\n",
+        True,
+        r"the header is one cell, 'text,label'; .* by tabs \(\.tsv\); a \.csv",
+    ),
     "no end": ('a,b\n1,2\n"no end,3\n4,5\n', False, r"row 2: a cell in double quotes is not closed"),
     "words after the end": ('a,b\n"no end,3\n"x" y,5\n', False, r"row 1: a cell in double quotes is not closed, or"),
     "the header": ('"a,b\n1,2\n', False, r"the header: a cell in double quotes is not closed"),
@@ -64,6 +76,6 @@ TORN = {
 @pytest.mark.parametrize("case", TORN)
 def test_a_torn_row_is_refused_with_its_number(case: str) -> None:
     text, tabs, message = TORN[case]
-    with pytest.raises(UserError, match=rf"^--task\.path: d, {message}") as caught:
+    with pytest.raises(UserError, match=rf"^--task\.path: d[,:] {message}") as caught:
         read_delimited("--task.path: d", text, tabs=tabs)
     assert "\n" not in str(caught.value)

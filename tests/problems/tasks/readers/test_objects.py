@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from configs.errors import UserError
-from problems.tasks.readers.objects import read_objects
+from problems.tasks.readers.objects import filled, read_objects
 
 ROWS = [{"messages": [{"role": "user", "content": "a\u2028b"}], "n": 1}, {"messages": [], "n": 2}]
 
@@ -59,6 +61,21 @@ def test_a_broken_file_is_one_line(tmp_path: Path, name: str) -> None:
     assert words in message
     assert name in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "has no text"), (" ", "has no text"), (float("nan"), "has no text"), ([], "has no text"),
+        (3, "holds a number"), (np.float32(3), "holds a number"), (True, "holds true or false"),
+        (b"a", "holds bytes"), (np.array(["a", "b"]), "holds a list"), ({}, "holds an object"),
+        (pd.Timestamp("2026-01-01"), "holds a date"), ({1}, "holds something of type set"),
+    ],
+)  # fmt: skip
+def test_what_stands_in_place_of_a_text_is_said(value: Any, words: str) -> None:
+    allowed = "" if words == "has no text" else "; allowed: a text"
+    with pytest.raises(UserError, match=rf"^row 3: column 'text' {words}{allowed}$"):
+        filled("row 3", "text", value)
 
 
 def test_a_missing_file_is_named() -> None:
