@@ -13,6 +13,7 @@ import pytest
 
 from configs.keys import SPELLED, known_keys
 from engine.ranks import LayerRank, evidence, parsing
+from problems.tasks.classification import CLASS_METRICS
 from tests.helpers.markdown import PAGES, anchors, blocks, text_of
 from tests.helpers.places import ROOT
 
@@ -40,6 +41,13 @@ def test_keys_exist(page: Path) -> None:
         word for word in words if word.split(".")[0] in SECTIONS and not word.endswith((".json", ".yaml", ".gguf"))
     }
     assert keys <= KEYS | SECTIONS
+
+
+def test_metrics_that_are_advised_for_classes_are_allowed() -> None:
+    part = text_of(ROOT / "docs" / "data.md").split("## A tag on each word")[0]
+    names = [name for names in re.findall(r'--task\.metrics "\[(.*?)\]"', part) for name in names.split(",")]
+    assert names
+    assert set(names) <= set(CLASS_METRICS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

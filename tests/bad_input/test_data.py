@@ -31,11 +31,17 @@ TABLES: dict[str, tuple[str, str | bytes, tuple[str, ...], tuple[str, ...]]] = {
     "JSON not UTF-8": ("d.jsonl", b'{"text": "\xff", "label": "a"}\n', (), ("d.jsonl",)),
     "broken JSON": ("d.jsonl", '{"text": "a", "label": 0}\n{"text": \n', (), ("d.jsonl",)),
     "JSON that is a list": ("d.jsonl", "[1, 2]\n[3, 4]\n", (), ("d.jsonl",)),
+    "semicolons between columns": (
+        "d.csv",
+        "text;label\nbad, very;0\ngood;1\n",
+        (),
+        ("d.csv", "the header is one cell, 'text;label'; allowed: columns that are separated by commas"),
+    ),
     "text that is a number": (
         "d.jsonl",
         '{"text": 3, "label": 0}\n{"text": 4, "label": 1}\n' * 4,
         (),
-        ("row", "no text"),
+        ("row 1", "column 'text' holds a number; allowed: a text"),
     ),
     "label that is null": (
         "d.jsonl",
