@@ -82,7 +82,8 @@ def test_ranks_chosen_on_other_rows(
     heed_data_of_ranks(run, "all")  # ranks by hand: no search is there
     write_json(path, {"data": other(run, evaluation={"validation": {"rows": 7, "sha256": "x"}})})
     heed_data_of_ranks(run, "all")  # it has seen no evaluation rows
-    assert log_lines == []
+    assert not any(line.startswith("WARNING") for line in log_lines)
+    log_lines.clear()
     write_json(path, {"data": other(run, training={"rows": 20, "sha256": "x"})})
     with pytest.raises(UserError, match=r"ranks\.json were chosen on \(20 then, 24 now\); .*--stage retrain to take"):
         heed_data_of_ranks(run, "all")
