@@ -14,7 +14,7 @@ from problems.tasks.base import Rows
 from problems.tasks.class_names import tell_classes
 from problems.tasks.classification import TextClassification
 from problems.tasks.labels import find_classes, label_text, number_of, value_of
-from problems.tasks.readers.objects import filled
+from problems.tasks.readers.objects import filled, sound
 from problems.tasks.readers.splits import evaluation_source, hold_out, origin
 from problems.tasks.readers.table import read_table, require_columns
 from problems.tasks.readers.tag_names import named_class, names_in_parquet
