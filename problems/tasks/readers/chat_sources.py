@@ -95,7 +95,10 @@ class ChatSources:
         for chat in chats:
             groups.setdefault(chat.source, []).append(chat)
         if len(groups) < 2:
-            raise UserError(f"--task.path: {self.path} has only one prompt; two or more are needed to hold one out")
+            raise UserError(
+                f"--task.path: all rows of {self.path} begin with the same prompt, so none can be held out; allowed: two "
+                f"or more prompts, or --task.validation_path"
+            )
         kept, held_out = hold_out(len(groups), self.config.holdout_share, self.seed, self.path)
         each = list(groups.values())
         return [chat for i in kept for chat in each[i]], [chat for i in held_out for chat in each[i]]
