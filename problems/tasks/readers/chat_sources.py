@@ -96,8 +96,8 @@ class ChatSources:
             groups.setdefault(chat.source, []).append(chat)
         if len(groups) < 2:
             raise UserError(
-                f"--task.path: all rows of {self.path} begin with the same prompt, so none can be held out; allowed: two "
-                f"or more prompts, or --task.validation_path"
+                f"--task.path: all rows of {self.path} begin with the same prompt, so none can be held out; allowed: "
+                f"two or more prompts, or --task.validation_path"
             )
         kept, held_out = hold_out(len(groups), self.config.holdout_share, self.seed, self.path)
         each = list(groups.values())
