@@ -48,7 +48,9 @@ def test_named_files_are_evaluated(tmp_path: Path) -> None:
 
 
 def test_one_prompt_cannot_be_held_out(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"all rows of .*a\.jsonl begin with the same prompt, .*task\.validation_path$"):
+    with pytest.raises(
+        UserError, match=r"all rows of .*a\.jsonl begin with the same prompt, .*task\.validation_path$"
+    ):
         sources(write(tmp_path / "a.jsonl", PAIRS[:1])).read()
 
 
