@@ -1,70 +1,29 @@
 """`run.py --show RUN --for TRAINER`: the lines are pasted, run where the trainer is at hand, and give the ranks."""
 
-import dataclasses
 import json
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import torch
 import yaml
-from peft import LoraConfig, PeftModel, TaskType
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from peft import LoraConfig, TaskType
 
 from configs.errors import UserError
 from configs.files import to_yaml
 from configs.parser import parse
-from configs.requests import ShowRequest, Trainer
-from configs.schema import LoraSettings, ModelConfig, RunConfig
-from engine import ranks
-from engine.command import run_request
+from configs.requests import Trainer
+from configs.schema import RunConfig
 from engine.disk.files import write_json, write_text
-from engine.export.lora_config import adapter_config, save_lora_config
 from engine.export.trainers import lines_for
 from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
-from problems.models.attach import lora_layers
-from tests.helpers.chat_toys import chat_rows
-from tests.helpers.exports import scales_of
-from tests.helpers.generation_toys import make_causal, make_tokenizer
-from tests.helpers.gguf_toys import write_gguf
-
-KEPT = {
-    "model.layers.0.self_attn.q_proj": 3,
-    "model.layers.0.self_attn.v_proj": 8,
-    "model.layers.1.self_attn.q_proj": 0,
-}
-LEFT = {name: rank for name, rank in KEPT.items() if rank}
-
-
-class OfOneType:
-    """All that `adapter_config` asks of a task."""
-
-    def __init__(self, kind: TaskType) -> None:
-        self.peft_type = kind
-
-
-def run_at(
-    root: Path, kept: dict[str, int] = KEPT, lora_alpha: float = 16.0, kind: TaskType = TaskType.CAUSAL_LM,
-    name: str = "org/base",
-) -> RunFolder:  # fmt: skip
-    """What a search leaves for trainers, at these ranks of k = 8."""
-    folder, model = RunFolder(root), ModelConfig(name=name, revision="v1" if name == "org/base" else None)
-    place = RunConfig(name=root.name, runs_folder=str(root.parent))
-    config = dataclasses.replace(place, lora=LoraSettings(lora_alpha=lora_alpha), model=model)
-    record = ranks.RankRecord(8, tuple(ranks.LayerRank(name, rank) for name, rank in kept.items()))
-    record, task = ranks.of_run(record, config), OfOneType(kind)
-    ranks.save(record, folder.ranks)
-    save_lora_config(adapter_config(config, record, task, []), record, folder.lora_config, config)  # type: ignore[arg-type]
-    write_text(folder.config, to_yaml(config))
-    return folder
+from tests.helpers.searched_ranks import KEPT, LEFT, searched_at
 
 
 def test_axolotl_starts_from_the_untrained_adapter(tmp_path: Path) -> None:
     """Its older versions ignore a key for ranks, and would train every layer at the largest one."""
-    folder = run_at(tmp_path)
+    folder = searched_at(tmp_path)
     text = lines_for("axolotl", folder)
     assert "--stage search --export.untrained true" in text
     assert yaml.safe_load(text) == {
@@ -76,7 +35,7 @@ def test_axolotl_starts_from_the_untrained_adapter(tmp_path: Path) -> None:
 
 
 def test_axolotl_is_told_of_modules_trained_whole_and_of_weights_that_lie_the_other_way_round(tmp_path: Path) -> None:
-    folder = run_at(tmp_path)
+    folder = searched_at(tmp_path)
     configured(folder, modules_to_save=["lm_head"], fan_in_fan_out=True)
     keys = yaml.safe_load(lines_for("axolotl", folder))
     assert (keys["lora_modules_to_save"], keys["lora_fan_in_fan_out"]) == (["lm_head"], True)
@@ -90,18 +49,18 @@ def configured(folder: RunFolder, **changes: Any) -> None:
 
 def test_axolotl_takes_whole_alphas_alone(tmp_path: Path) -> None:
     """Where those of single layers are broken, the adapter's configuration has them."""
-    assert type(yaml.safe_load(lines_for("axolotl", run_at(tmp_path, lora_alpha=4.0)))["lora_alpha"]) is int
+    assert type(yaml.safe_load(lines_for("axolotl", searched_at(tmp_path, lora_alpha=4.0)))["lora_alpha"]) is int
 
 
 def test_trl_refuses_lora_on_the_output_layer(tmp_path: Path) -> None:
-    folder = run_at(tmp_path, {**KEPT, "lm_head": 2})
+    folder = searched_at(tmp_path, {**KEPT, "lm_head": 2})
     with pytest.raises(UserError, match=r"^--for: 'trl' is not allowed for .*, which has LoRA on lm_head: TRL"):
         lines_for("trl", folder)
-    assert lines_for("trl", run_at(tmp_path / "dropped", {**KEPT, "lm_head": 0}))
+    assert lines_for("trl", searched_at(tmp_path / "dropped", {**KEPT, "lm_head": 0}))
 
 
 def test_unsloth_names_modules_that_it_cannot_train_whole(tmp_path: Path) -> None:
-    folder = run_at(tmp_path)
+    folder = searched_at(tmp_path)
     configured(folder, modules_to_save=["lm_head"])
     assert "refuses" not in lines_for("unsloth", folder)
     configured(folder, modules_to_save=["lm_head", "norm"])
@@ -115,7 +74,7 @@ def untrained_at(folder: RunFolder, kept: dict[str, int]) -> None:
 
 def test_an_untrained_adapter_at_other_ranks_is_refused(tmp_path: Path) -> None:
     """The trainer would take its ranks, not those of ranks.json."""
-    folder = run_at(tmp_path)
+    folder = searched_at(tmp_path)
     untrained_at(folder, LEFT | {"model.layers.0.self_attn.q_proj": 2})
     with pytest.raises(
         UserError, match=r"^--for: .*adapter_untrained does not hold the ranks in .*--stage search --e"
@@ -137,7 +96,7 @@ def test_the_command_for_the_untrained_adapter_is_about_this_folder(
 ) -> None:
     """Also for a run that was moved after its config.yaml had been written."""
     monkeypatch.setattr("engine.export.trainers.program", lambda: "python run.py")
-    folder = run_at(tmp_path / "runs" / "a")
+    folder = searched_at(tmp_path / "runs" / "a")
     asked = parse(told_command(lines_for("llama-factory", folder)))
     assert (RunFolder.of(asked.config).root, asked.stage, asked.config.export.untrained) == (
         folder.root,
@@ -154,7 +113,7 @@ def test_the_command_for_the_untrained_adapter_is_about_this_folder(
 
 def test_ranks_of_a_script_need_no_run_to_get_the_untrained_adapter(tmp_path: Path) -> None:
     """`LearnedRanks.save` writes no config.yaml that a command could read; the lines do what the command would."""
-    folder = run_at(tmp_path, {"first": 2, "second": 1})
+    folder = searched_at(tmp_path, {"first": 2, "second": 1})
     folder.config.unlink()
     text = lines_for("llama-factory", folder)
     assert "run.py" not in text
@@ -166,7 +125,7 @@ def test_ranks_of_a_script_need_no_run_to_get_the_untrained_adapter(tmp_path: Pa
 
 
 def test_llama_factory_goes_on_from_the_untrained_adapter(tmp_path: Path) -> None:
-    folder = run_at(tmp_path)
+    folder = searched_at(tmp_path)
     assert yaml.safe_load(lines_for("llama-factory", folder)) == {
         "model_name_or_path": "org/base", "model_revision": "v1", "finetuning_type": "lora",
         "adapter_name_or_path": str(folder.untrained), "create_new_adapter": False,
@@ -175,7 +134,7 @@ def test_llama_factory_goes_on_from_the_untrained_adapter(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("trainer", ["axolotl", "llama-factory"])
 def test_one_file_of_a_repository_is_no_base_that_a_trainer_loads_by_name(tmp_path: Path, trainer: Trainer) -> None:
-    lines = lines_for(trainer, run_at(tmp_path, name="org/base/small.Q4_1.gguf"))
+    lines = lines_for(trainer, searched_at(tmp_path, name="org/base/small.Q4_1.gguf"))
     key = "base_model" if trainer == "axolotl" else "model_name_or_path"
     assert f"# {key}: the model that was searched (org/base/small.Q4_1.gguf)" in lines
     assert not {"base_model", "model_name_or_path"} & set(yaml.safe_load(lines))
@@ -199,7 +158,7 @@ def test_unsloth_gets_the_patterns_as_arguments(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "unsloth", stand_in)
     from torch import nn
 
-    exec(lines_for("unsloth", run_at(tmp_path)), {"model": nn.Linear(1, 1)})
+    exec(lines_for("unsloth", searched_at(tmp_path)), {"model": nn.Linear(1, 1)})
     (config,) = given
     assert (config.rank_pattern, set(config.target_modules or ())) == (LEFT, set(LEFT))
     assert config.alpha_pattern == {name: 2 * rank for name, rank in LEFT.items()}
@@ -208,7 +167,7 @@ def test_unsloth_gets_the_patterns_as_arguments(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("trainer", get_args(Trainer))
 def test_all_of_it_can_be_pasted_and_says_what_is_lost(tmp_path: Path, trainer: Trainer) -> None:
     kept = {"h.0.attn.c_attn.q": 3, "h.0.attn.c_attn.v": 2}
-    text = lines_for(trainer, run_at(tmp_path, kept, name=str(tmp_path)))
+    text = lines_for(trainer, searched_at(tmp_path, kept, name=str(tmp_path)))
     assert "other trainers train all of B" in text
     assert "no name on the hub" in text
     if trainer in ("axolotl", "llama-factory"):
@@ -218,13 +177,13 @@ def test_all_of_it_can_be_pasted_and_says_what_is_lost(tmp_path: Path, trainer: 
 
 
 def test_a_dropped_layer_is_told(tmp_path: Path) -> None:
-    assert "mean 3.67 of k = 8; 1 of 3 layers dropped" in lines_for("peft", run_at(tmp_path))
+    assert "mean 3.67 of k = 8; 1 of 3 layers dropped" in lines_for("peft", searched_at(tmp_path))
 
 
 @pytest.mark.parametrize("trainer", ["trl", "axolotl", "llama-factory", "unsloth"])
 def test_a_model_that_is_no_language_model_is_refused(tmp_path: Path, trainer: Trainer) -> None:
     with pytest.raises(UserError, match=rf"^--for: '{trainer}' is not allowed for .*\(SEQ_CLS\); allowed: peft"):
-        lines_for(trainer, run_at(tmp_path, kind=TaskType.SEQ_CLS))
+        lines_for(trainer, searched_at(tmp_path, kind=TaskType.SEQ_CLS))
 
 
 BAD_KEYS = {
@@ -235,7 +194,7 @@ BAD_KEYS = {
 
 @pytest.mark.parametrize("key", BAD_KEYS)
 def test_a_damaged_configuration_is_named_with_its_key(tmp_path: Path, key: str) -> None:
-    folder = run_at(tmp_path)
+    folder = searched_at(tmp_path)
     path = folder.lora_config / "adapter_config.json"
     raw = json.loads(path.read_text()) | {key: BAD_KEYS[key]}
     path.write_text(json.dumps({name: value for name, value in raw.items() if value is not KeyError}))
@@ -260,77 +219,9 @@ def test_folders_without_the_ranks_are_refused(tmp_path: Path) -> None:
         UserError, match=r"^--for: .*ranks\.json does not exist; methods autolora, lora_grid, .* write it"
     ):
         lines_for("peft", RunFolder(tmp_path / "none"))
-    folder = run_at(tmp_path / "b")
+    folder = searched_at(tmp_path / "b")
     raw = json.loads(folder.ranks.read_text())
     raw["layers"][0]["rank"] = 4
     folder.ranks.write_text(json.dumps(raw))
     with pytest.raises(UserError, match=r"^--for: .*lora_config does not hold the ranks in .*ranks\.json, which were"):
         lines_for("peft", folder)
-
-
-@pytest.mark.trains
-def test_the_lines_for_peft_give_the_recorded_ranks(
-    finished_run: Callable[..., RunFolder], model_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = finished_run("bert")
-    run_request(ShowRequest(str(folder.root), "peft"), StopRequest())
-    names = {"model": AutoModelForSequenceClassification.from_pretrained(model_folder("bert"), num_labels=2)}
-    exec(capsys.readouterr().out, names)
-    found: Any = names["model"]
-    assert {n: layer.r["default"] for n, layer in lora_layers(found).items()} == ranks.load(folder.ranks).kept
-
-
-@pytest.mark.slow
-def test_trl_trains_a_gguf_file_of_a_package_by_lines_that_load_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """transformers calls such a model quantised even where its weights are plain numbers, and does not train it."""
-    trl = pytest.importorskip("trl")
-    from datasets import Dataset
-
-    package, tokenizer = tmp_path / "tiny_gguf_package", make_tokenizer("<s>")
-    package.mkdir()
-    (package / "__init__.py").write_text("raise ImportError('looked for, not imported')")
-    write_gguf(package / "tiny.gguf", make_causal("llama", len(tokenizer)), tokenizer)
-    monkeypatch.syspath_prepend(tmp_path)
-    folder = run_at(tmp_path / "run", name="package:tiny_gguf_package/tiny.gguf")
-    args = trl.SFTConfig(
-        output_dir=str(tmp_path / "out"), max_steps=2, per_device_train_batch_size=2, learning_rate=1e-2,
-        report_to=[], save_strategy="no", use_cpu=True, bf16=False, max_length=64,
-    )  # fmt: skip
-    rows = Dataset.from_dict({"text": ["name The Mill", "area riverside", "a pub", "in the city centre"]})
-    names: dict[str, Any] = {"args": args, "train_dataset": rows}
-    exec(lines_for("trl", folder), names)
-    names["trainer"].train()
-    layers = lora_layers(names["trainer"].model)
-    assert {name: layer.r["default"] for name, layer in layers.items()} == LEFT
-    assert all(bool(layer.lora_B["default"].weight.any()) for layer in layers.values())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("source", ["lora_config", "adapter_untrained"])
-def test_trl_trains_at_the_recorded_ranks_from_both(
-    chat_search: tuple[RunFolder, Path], tmp_path: Path, source: str
-) -> None:
-    trl = pytest.importorskip("trl")
-    from datasets import Dataset
-
-    folder, base = chat_search
-    tokenizer, rows = AutoTokenizer.from_pretrained(base), Dataset.from_list(chat_rows())
-    model: Any = AutoModelForCausalLM.from_pretrained(base)
-    args = trl.SFTConfig(
-        output_dir=str(tmp_path), max_steps=2, per_device_train_batch_size=2, learning_rate=1e-2, warmup_steps=0,
-        report_to=[], save_strategy="no", use_cpu=True, bf16=False, lr_scheduler_type="constant", max_length=64,
-    )  # fmt: skip
-    if source == "lora_config":
-        names: dict[str, Any] = {"model": model, "args": args, "train_dataset": rows}
-        exec(lines_for("trl", folder), names)
-        trainer = names["trainer"]
-    else:
-        model = PeftModel.from_pretrained(model, folder.untrained, is_trainable=True)
-        trainer = trl.SFTTrainer(model=model, train_dataset=rows, args=args, processing_class=tokenizer)
-    trainer.train()
-    layers = lora_layers(trainer.model)
-    assert {name: layer.r["default"] for name, layer in layers.items()} == ranks.load(folder.ranks).kept
-    assert set(scales_of(trainer.model).values()) == {6 / 4}
-    assert all(bool(layer.lora_B["default"].weight.any()) for layer in layers.values()), "all of them were trained"

@@ -1,0 +1,43 @@
+"""The folder of a run whose search chose these ranks, as `--show RUN --for TRAINER` reads it."""
+
+import dataclasses
+from pathlib import Path
+
+from peft import TaskType
+
+from configs.files import to_yaml
+from configs.schema import LoraSettings, ModelConfig, RunConfig
+from engine import ranks
+from engine.disk.files import write_text
+from engine.export.lora_config import adapter_config, save_lora_config
+from engine.run.folder import RunFolder
+
+KEPT = {
+    "model.layers.0.self_attn.q_proj": 3,
+    "model.layers.0.self_attn.v_proj": 8,
+    "model.layers.1.self_attn.q_proj": 0,
+}
+LEFT = {name: rank for name, rank in KEPT.items() if rank}
+
+
+class OfOneType:
+    """All that `adapter_config` asks of a task."""
+
+    def __init__(self, kind: TaskType) -> None:
+        self.peft_type = kind
+
+
+def searched_at(
+    root: Path, kept: dict[str, int] = KEPT, lora_alpha: float = 16.0, kind: TaskType = TaskType.CAUSAL_LM,
+    name: str = "org/base",
+) -> RunFolder:  # fmt: skip
+    """What a search leaves for trainers, at these ranks of k = 8."""
+    folder, model = RunFolder(root), ModelConfig(name=name, revision="v1" if name == "org/base" else None)
+    place = RunConfig(name=root.name, runs_folder=str(root.parent))
+    config = dataclasses.replace(place, lora=LoraSettings(lora_alpha=lora_alpha), model=model)
+    record = ranks.RankRecord(8, tuple(ranks.LayerRank(name, rank) for name, rank in kept.items()))
+    record, task = ranks.of_run(record, config), OfOneType(kind)
+    ranks.save(record, folder.ranks)
+    save_lora_config(adapter_config(config, record, task, []), record, folder.lora_config, config)  # type: ignore[arg-type]
+    write_text(folder.config, to_yaml(config))
+    return folder
