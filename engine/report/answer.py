@@ -82,7 +82,7 @@ def answer_of(record: RankRecord | None, per_rank: int) -> Answer | None:
 def _shares(record: RankRecord) -> tuple[pd.DataFrame, str]:
     """The shares of the layers, and their unit: percent of their sum, or nats if the sum is not positive.
 
-    No shares if LoRA learned nothing: parts of a gain that is noise say nothing."""
+    If LoRA learned nothing, there are no shares, as parts of a gain that is noise say nothing."""
     assert record.evidence is not None
     total = record.evidence.share_total
     scale, unit = (100 / total, "%") if total > 0 else (1.0, "nats")

@@ -102,17 +102,19 @@ def _all_made(asked: AskedOfStudy, cells: Sequence[Cell]) -> Iterator[_Made]:
 
 
 def _of_source(config: RunConfig) -> Hashable:
-    """What reads the same rows, whichever of them it then uses; the sample task writes its rows by seed."""
+    """A key that is equal for works that read the same rows, whichever of them they then use.
+
+    The sample task writes its rows by seed, so its key has the seed."""
     return repr((_READ.of(config), data_seed(config) if config.task.type == "sample" else None))
 
 
 def _of_rows(config: RunConfig) -> Hashable:
-    """What has the same rows: for which all is equal that draws, cuts and tokenises them."""
+    """A key that is equal for works whose rows are drawn, cut and tokenised alike."""
     return repr((config.task, data_seed(config), config.model.name, config.model.revision))
 
 
 def _of_weights(config: RunConfig) -> Hashable:
-    """What begins from the same weights of the base model."""
+    """A key that is equal for works that begin from the same weights of the base model."""
     return config.model.name, config.model.revision, config.task.type, config.model.load_in_4bit
 
 

@@ -99,7 +99,7 @@ def _may_be_comment(line: str) -> bool:
 
 
 def _is_comment(line: str, usual: str) -> bool:
-    """Whether a line that begins like a comment has not the columns of a `usual` line of the file."""
+    """Whether a line that begins like a comment is one, as it lacks the columns of a `usual` line of the file."""
     columns, most = _columns(line), len(_columns(usual))
     tagged = _TAG.fullmatch(columns[-1].strip()) is not None
     if "\t" in usual and "\t" not in line:
