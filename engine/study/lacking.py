@@ -7,14 +7,22 @@ import pandas as pd
 from engine.run.failure import failure_of
 from engine.study.cells import Cell, damage
 
+NOT_BEGUN = "it has not begun"
+
 
 def without_result(cells: Sequence[Cell], known: Collection[str]) -> pd.DataFrame:
-    """A row for each cell that is not among the `known` ones: its name, and why it has no result."""
+    """A row for each cell that is not among the `known` ones: its name, and why it has no result. Several cells that
+    have not begun share the last row."""
     lacking = [cell for cell in cells if cell.config.name not in known]
-    return pd.DataFrame({"cell": [cell.config.name for cell in lacking], "why": [_why(cell) for cell in lacking]})
+    rows = [(str(cell.config.name), _why(cell)) for cell in lacking]
+    waiting = [name for name, why in rows if why == NOT_BEGUN]
+    if len(waiting) > 1:
+        rows = [(name, why) for name, why in rows if why != NOT_BEGUN]
+        rows.append((f"{len(waiting)} cells, the first of them {waiting[0]}", "they have not begun"))
+    return pd.DataFrame(rows, columns=["cell", "why"])
 
 
 def _why(cell: Cell) -> str:
     if cell.folder.metrics.exists():
         return damage(cell).removeprefix(f"{cell.config.name}: ") or "it finished after this table was written"
-    return failure_of(cell.folder) or ("it is half-done" if cell.folder.begun else "it has not begun")
+    return failure_of(cell.folder) or ("it is half-done" if cell.folder.begun else NOT_BEGUN)

@@ -1,61 +1,41 @@
-"""Run the cells of a study, skipping those that are finished, and collect their results."""
+"""Run the cells of a study, skipping those that are finished."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import pandas as pd
-
-from configs.errors import UserError
 from configs.files import load_config, to_yaml
 from configs.requests import Request
 from configs.schema import RunConfig
-from engine import ranks
 from engine.disk.files import remove, write_text
-from engine.disk.tables import write_parquet
 from engine.retrain.settings import FINISHED
 from engine.run.contents import read_result
 from engine.run.interrupt import StopRequest
 from engine.run.opening import AskedOf
 from engine.run.resuming import Outdated
-from engine.study.agreement import LAYERS, RANKS, shares_of
-from engine.study.cells import RESULT_KEYS, Cell, damage, reads, with_chosen_rate
+from engine.study.cells import Cell, damage, reads, with_chosen_rate
 from engine.study.folder import AskedOfStudy, StudyFolder
-from engine.study.held_out import held_out_loss
 from engine.study.launchers import LAUNCHERS, Job, Running
 from engine.study.mixed import refuse_mixed, refuse_old_ranks
-from engine.study.rows import LOSS
-from engine.study.values import word
-from engine.study.words import all_numbers
 from engine.terminal.console import told_once
 
 log = logging.getLogger("autolora")
 
 
-def run_cells(request: Request, folder: StudyFolder, cells: list[Cell], stop: StopRequest) -> list[str]:
-    """Runs the unfinished cells in `folder`, then collects results.parquet. A failed cell does not stop the others.
+@told_once()
+def run_cells(
+    request: Request, folder: StudyFolder, cells: list[Cell], stop: StopRequest, after_each: Callable[[], None]
+) -> list[str]:
+    """Runs the unfinished cells in `folder`. A failed cell does not stop the others; `after_each` is called whenever
+    one has ended and others have not.
 
     Returns one line for each failed cell. Raises UserError for what the user must change, Interrupted when a signal
     asked to stop.
     """
-    failed = [] if request.stage == "report" else _run_unfinished(request, folder, cells, stop)
-    damaged = {cell.config.name: line for cell in cells if cell.folder.metrics.exists() and (line := damage(cell))}
-    for line in damaged.values():
-        log.warning("the results leave out a damaged cell: %s", line)
-    failed += damaged.values()
-    results = collect([cell for cell in cells if cell.config.name not in damaged])
-    if results.empty:
-        raise UserError(f"no cell of the study finished; the first failure: {(failed or ['none was run'])[0]}")
-    write_parquet(folder.results, results)
-    return failed
-
-
-@told_once()
-def _run_unfinished(request: Request, folder: StudyFolder, cells: list[Cell], stop: StopRequest) -> list[str]:
     config = request.config
     _tell_other_exports(request, cells)
-    running = Running(_jobs(request, folder, cells), config.study.ray.retries)
+    running = Running(_jobs(request, folder, cells), config.study.ray.retries, after_each)
     if not running.total:  # all cells are finished; their own config.yaml say how each was trained
         write_text(folder.config, to_yaml(config))
         return []
@@ -145,45 +125,3 @@ def _jobs(request: Request, folder: StudyFolder, cells: Sequence[Cell]) -> list[
 def _placed(config: RunConfig, cell: Cell, cells: Sequence[Cell]) -> RunConfig:
     """The configuration of a cell; under study.sweep_once at the learning rate that the first seed's cell chose."""
     return (with_chosen_rate(cell, cells) if config.study.sweep_once else cell).config
-
-
-def collect(cells: list[Cell]) -> pd.DataFrame:
-    """A row per finished cell: its place on the axes, metrics, ranks, parameters, seconds, steps."""
-    if not cells:
-        return pd.DataFrame()
-    # A parquet column has one type, and must distinguish null from a missing value: it holds text unless all values
-    # are numbers.
-    places = {axis: [cell.values[axis] for cell in cells] for axis in cells[0].values}
-    plain = {axis for axis, values in places.items() if all_numbers(values)}
-    # The loss on the unused rows, too, is comparable only if all cells have it.
-    on_all_rows = all(cell.folder.row_losses.exists() for cell in cells if cell.folder.metrics.exists())
-    rows = []
-    for cell in cells:
-        run = cell.folder
-        if not run.metrics.exists():
-            continue
-        result = read_result(run.metrics, *RESULT_KEYS)
-        # Full fine-tuning and bottleneck adapters have no ranks.
-        record = ranks.load(run.ranks) if run.ranks.exists() else None
-        rows.append(
-            {
-                **{axis: value if axis in plain else word(value) for axis, value in cell.values.items()},
-                "task": result["task"],
-                "method": result["method"],
-                "main_metric": next(iter(result["metrics"])),
-                "score": next(iter(result["metrics"].values())),
-                LOSS: held_out_loss(run) if on_all_rows else result.get("calibrated_loss"),
-                **{f"metric.{name}": value for name, value in result["metrics"].items()},
-                "mean_rank": record.mean_rank if record else None,
-                LAYERS: [layer.name for layer in record.layers] if record else None,
-                RANKS: [layer.rank for layer in record.layers] if record else None,
-                # A cell that copies another cell's search also copies its shares, which say nothing new.
-                **shares_of(record if cell.config.answer.from_run is None else None),
-                **{key: result[key] for key in ("lora_parameters", "trainable_parameters", "learning_rate")},
-                "search_seconds": result["seconds"].get("search"),
-                "total_seconds": result["seconds"]["total"],
-                "search_steps": result["steps"].get("search"),
-                "cell": cell.config.name,
-            }
-        )
-    return pd.DataFrame(rows)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Sequence
 
 import yaml
@@ -25,10 +26,14 @@ from engine.study.comparison import refuse_changed_probe, run_probe
 from engine.study.early import refuse_stage
 from engine.study.folder import AskedOfStudy, StudyFolder, refuse_single_run
 from engine.study.report import write_study_report
+from engine.study.results import finished, write_results
 from engine.study.run import refuse_changed_cells, refuse_launcher, run_cells
 from engine.study.shown import print_table
+from engine.study.so_far import ReportSoFar
 from engine.study.tracking import track_study
 from engine.tracking.login import wandb_mode
+
+log = logging.getLogger("autolora")
 
 
 def run_study(request: Request, stop: StopRequest) -> StudyFolder:
@@ -63,7 +68,17 @@ def run_study(request: Request, stop: StopRequest) -> StudyFolder:
 
 def _run(request: Request, folder: StudyFolder, stop: StopRequest) -> None:
     config = request.config
-    failed = run_cells(request, folder, expand(config, folder), stop)
+    cells = expand(config, folder)
+    failed = []
+    if request.stage == "all":
+        failed = run_cells(request, folder, cells, stop, after_each=ReportSoFar(config, folder, cells))
+    intact, damaged = finished(cells)
+    for line in damaged:
+        log.warning("the results leave out a damaged cell: %s", line)
+    failed += damaged
+    if not intact:
+        raise UserError(f"no cell of the study finished; the first failure: {(failed or ['none was run'])[0]}")
+    write_results(folder, intact)
     if request.stage == "all" and config.study.probe.steps:
         write_study_report(config, folder)  # the comparison takes long, and may be stopped
         run_probe(config, folder, stop)

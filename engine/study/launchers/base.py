@@ -46,15 +46,16 @@ class Job:
 class Running:
     """Records which `jobs` wait, run and have ended. A job whose worker died begins again, at most `retries` times.
 
-    `outdated` says why a job that an earlier command left half done cannot be resumed. Raises UserError for jobs that
-    wait for each other.
+    `after_each` is called whenever a job has ended and others have not. `outdated` says why a job that an earlier
+    command left half done cannot be resumed. Raises UserError for jobs that wait for each other.
     """
 
-    def __init__(self, jobs: Sequence[Job], retries: int = 0) -> None:
+    def __init__(self, jobs: Sequence[Job], retries: int = 0, after_each: Callable[[], None] = lambda: None) -> None:
         self.failed: list[str] = []
         self.outdated: str = ""
         self.total = len(jobs)
         self._retries = retries
+        self._after_each = after_each
         self._waiting = list(jobs)
         self._open = {job.name for job in jobs}
         self._deaths: Counter[str] = Counter()
@@ -88,6 +89,8 @@ class Running:
             self.failed.append(f"{job.name}: {error}")
             if job.folder is not None:
                 keep_failure(job.folder, error, trace)
+        if self._open:
+            self._after_each()
 
     def broke(self, job: Job, error: Exception, trace: str = "") -> None:
         """Records that a job has failed. Logs and keeps the traceback of `error`, unless it is a UserError; `trace`:

@@ -27,3 +27,14 @@ def test_each_cell_without_a_result_has_a_reason(tiny_config: Callable[..., RunC
     assert table[waiting.config.name] == "it has not begun"
     assert len(table) == 4
     assert without_result(cells[:1], {known.config.name}).empty
+
+
+def test_cells_that_have_not_begun_share_the_last_row(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    config = dataclasses.replace(tiny_config("--method", "full"), study=StudyConfig({"seed": [0, 1, 2, 3]}))
+    cells = expand(config, StudyFolder(tmp_path))
+    write_text(cells[2].folder.config, "")
+    names = [cell.config.name for cell in cells]
+    assert without_result(cells, names[:1]).to_numpy().tolist() == [
+        [names[2], "it is half-done"],
+        [f"2 cells, the first of them {names[1]}", "they have not begun"],
+    ]

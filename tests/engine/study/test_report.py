@@ -2,10 +2,8 @@
 
 import dataclasses
 import html
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -19,7 +17,8 @@ from engine.run.failure import keep_failure
 from engine.study.cells import Cell, expand
 from engine.study.folder import StudyFolder
 from engine.study.report import agreement_of_seeds, closeness, paper_tables, write_study_report
-from engine.study.run import collect
+from engine.study.results import write_results
+from tests.helpers.studies import finish
 
 KIND = "hypergradient.type"
 
@@ -91,27 +90,13 @@ def test_the_page_names_every_task_of_the_study(tiny_config: Callable[..., RunCo
     assert " on sst2, cola." in page
 
 
-def finish(cell: Cell, score: float, **more: Any) -> None:
-    """A run as if it had finished; its metrics are those of `more`'s task."""
-    metrics = {"cola": {"matthews": score}, "stsb": {"spearman": score, "pearson": score}}
-    result = {
-        "task": "sample", "method": cell.config.method, "metrics": metrics.get(more.get("task", ""), {"f1": score}),
-        "lora_parameters": 8, "trainable_parameters": 8, "learning_rate": 1e-4,
-        "seconds": {"search": None, "total": 1.0}, "steps": {"search": None, "retrain": 4}, **more,
-    }  # fmt: skip
-    folder = cell.folder
-    folder.root.mkdir(parents=True)
-    folder.metrics.write_text(json.dumps(result))
-
-
-def drawn(config: RunConfig, folder: StudyFolder, finished: Callable[[int, Cell], None]) -> pd.DataFrame:
-    """Results of the study's runs, with its report drawn."""
+def drawn(config: RunConfig, folder: StudyFolder, end: Callable[[int, Cell], None]) -> pd.DataFrame:
+    """Results of the study's runs, with its report drawn; `end` makes the files of a run that has ended."""
     cells = expand(config, folder)
     for number, cell in enumerate(cells):
-        finished(number, cell)
+        end(number, cell)
     folder.config.write_text("")
-    results = collect(cells)
-    write_parquet(folder.results, results)
+    write_results(folder, [cell for cell in cells if cell.folder.metrics.exists()])
     write_study_report(config, folder)
     return pd.read_parquet(folder.results)
 
@@ -260,16 +245,3 @@ def test_the_cost_is_that_of_an_outer_step_with_all_its_inner_steps(
     title, note = "Cost of one outer step with its inner steps", "The row lora is as many plain LoRA steps as "
     assert f"## {title}\n\n{note}" in folder.table.read_text()
     assert section(folder, title) == [["lora", "3.000", "1.000"], ["darts", "6.000", "2.000"]]
-
-
-def test_a_cell_that_copies_a_search_adds_none_of_its_shares(
-    tiny_config: Callable[..., RunConfig], tmp_path: Path
-) -> None:
-    study = StudyConfig({"seed": [0]}, {"first": {}, "again": {"answer.from": "runs/x"}})
-    cells = expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(tmp_path))
-    for cell in cells:
-        finish(cell, 0.5)
-        ranks.save(RankRecord(4, (LayerRank("a.0.query", 1, layer_share=0.1),)), cell.folder.ranks)
-    table = collect(cells).set_index("variant")
-    assert (table.loc["first", "shares"], table.loc["again", "shares"]) == ([0.1], None)
-    assert table.loc["again", "ranks"] == [1]

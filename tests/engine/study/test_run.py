@@ -24,7 +24,6 @@ from engine.study import report as command_of_study
 from engine.study.cells import expand
 from engine.study.folder import StudyFolder
 from engine.study.launchers import LAUNCHERS, Launcher
-from engine.study.run import collect
 from engine.tracking import login
 from tests.helpers.studies import AXES, VARIANTS, with_study
 
@@ -94,11 +93,6 @@ def test_a_cell_with_a_damaged_result_is_named_and_the_others_are_kept(
         folder.results.write_bytes(results)
     warning = next(line for line in log_lines if str(metrics) in line)
     assert warning.startswith("WARNING the results leave out a damaged cell: ")
-
-
-@pytest.mark.unit
-def test_without_an_undamaged_cell_no_result_is_collected() -> None:
-    assert collect([]).empty
 
 
 @pytest.mark.trains

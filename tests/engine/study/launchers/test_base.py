@@ -46,6 +46,15 @@ def test_what_is_finished_already_is_not_waited_for() -> None:
     assert taken(Running([job("b", "a")])) == ["b"]
 
 
+def test_whoever_asked_hears_of_each_job_that_ended_but_the_last() -> None:
+    jobs, heard = [job("a"), job("b"), job("c")], []
+    running = Running(jobs, after_each=lambda: heard.append(len(running.failed)))
+    running.ended(jobs[0])
+    running.ended(jobs[1], "no")
+    running.ended(jobs[2])
+    assert heard == [0, 1]
+
+
 def test_a_dead_worker_is_replaced_as_often_as_allowed() -> None:
     only = job("a")
     running = Running([only], retries=1)

@@ -1,0 +1,66 @@
+"""The results of a study's finished cells: results.parquet, a row for each."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from engine import ranks
+from engine.disk.tables import write_parquet
+from engine.run.contents import read_result
+from engine.study.agreement import LAYERS, RANKS, shares_of
+from engine.study.cells import RESULT_KEYS, Cell, damage
+from engine.study.folder import StudyFolder
+from engine.study.held_out import held_out_loss
+from engine.study.rows import LOSS
+from engine.study.values import word
+from engine.study.words import all_numbers
+
+
+def finished(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
+    """The finished cells whose files are intact, and a line for each whose files are damaged."""
+    found = [(cell, damage(cell)) for cell in cells if cell.folder.metrics.exists()]
+    return [cell for cell, line in found if not line], [line for _, line in found if line]
+
+
+def write_results(folder: StudyFolder, cells: Sequence[Cell]) -> None:
+    """Writes results.parquet; `cells` are finished and intact."""
+    write_parquet(folder.results, collect(cells))
+
+
+def collect(cells: Sequence[Cell]) -> pd.DataFrame:
+    """A row for each of the finished cells, at least one: its place on the axes, metrics, ranks, parameters, seconds,
+    steps."""
+    # A parquet column has one type, and must distinguish null from a missing value: it holds text unless all values
+    # are numbers.
+    places = {axis: [cell.values[axis] for cell in cells] for axis in cells[0].values}
+    plain = {axis for axis, values in places.items() if all_numbers(values)}
+    # The loss on the unused rows, too, is comparable only if all cells have it.
+    on_all_rows = all(cell.folder.row_losses.exists() for cell in cells)
+    rows = []
+    for cell in cells:
+        run = cell.folder
+        result = read_result(run.metrics, *RESULT_KEYS)
+        # Full fine-tuning and bottleneck adapters have no ranks.
+        record = ranks.load(run.ranks) if run.ranks.exists() else None
+        rows.append(
+            {
+                **{axis: value if axis in plain else word(value) for axis, value in cell.values.items()},
+                "task": result["task"],
+                "method": result["method"],
+                "main_metric": next(iter(result["metrics"])),
+                "score": next(iter(result["metrics"].values())),
+                LOSS: held_out_loss(run) if on_all_rows else result.get("calibrated_loss"),
+                **{f"metric.{name}": value for name, value in result["metrics"].items()},
+                "mean_rank": record.mean_rank if record else None,
+                LAYERS: [layer.name for layer in record.layers] if record else None,
+                RANKS: [layer.rank for layer in record.layers] if record else None,
+                # A cell that copies another cell's search also copies its shares, which say nothing new.
+                **shares_of(record if cell.config.answer.from_run is None else None),
+                **{key: result[key] for key in ("lora_parameters", "trainable_parameters", "learning_rate")},
+                "search_seconds": result["seconds"].get("search"),
+                "total_seconds": result["seconds"]["total"],
+                "search_steps": result["steps"].get("search"),
+                "cell": cell.config.name,
+            }
+        )
+    return pd.DataFrame(rows)
