@@ -22,7 +22,6 @@ from problems.tasks import Collate, Task
 from problems.tasks.doubts import (
     texts_of,
     warn_of_one_label,
-    warn_of_scale,
     warn_of_shared_texts,
     warn_of_unknown_tokens,
     warn_of_untrained_classes,
@@ -68,8 +67,6 @@ def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -
         warn_of_untrained_classes(data.train, evaluation[name], name, task.head().get("id2label", {}))
         if "problem_type" in task.head():  # tasks with one label for each text
             warn_of_one_label(evaluation[name], name)
-    if task.head().get("problem_type") == "regression":
-        warn_of_scale(data.train)
     for name, encoded in {"the training rows": data.train, **evaluation}.items():
         warn_of_unknown_tokens(encoded, name, tokenizer)
     return data

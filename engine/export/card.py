@@ -137,6 +137,7 @@ def _facts(run: Context, result: Mapping[str, Any], record: RankRecord) -> str:
         "task": f"{run.task.name} ({config.task.type}{f': {classes}' if classes else ''})",
         "data": _data(config),
         "result": f"{metrics} on {result['evaluated_on']}{loss}",
+        **_predicts(result.get("label_scale")),
         "method": f"{config.method}, seed {config.seed}",
         "ranks": ranks,
         "size": f"{result['lora_parameters']:,} LoRA parameters, {result['trainable_parameters']:,} trained in all",
@@ -144,6 +145,14 @@ def _facts(run: Context, result: Mapping[str, Any], record: RankRecord) -> str:
     }
     lines = [f"| {name} | {_cell(value)} |" for name, value in rows.items()]
     return "\n".join(["| | |", "|---|---|", *lines, ""])
+
+
+def _predicts(scale: Mapping[str, Any] | None) -> dict[str, str]:
+    """How to read a prediction that is a number on another scale than the labels; empty if there is nothing to say."""
+    if scale is None or scale["in_head"]:
+        return {}
+    mean, deviation = scale["mean"], scale["deviation"]
+    return {"predicts": f"(label - {mean:.9g}) / {deviation:.9g}: multiply by {deviation:.9g} and add {mean:.9g}"}
 
 
 def _data(config: RunConfig) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+from typing import Any
 
 from transformers import set_seed
 
@@ -17,6 +18,7 @@ from engine.retrain.fit import fit
 from engine.retrain.generate import write_texts
 from engine.retrain.length import length_of
 from engine.retrain.methods import METHODS
+from engine.retrain.methods.base import Prepared
 from engine.retrain.result import result_of
 from engine.retrain.same_ranks import refuse_changed_ranks, what_counts
 from engine.retrain.settings import RETRAINING
@@ -55,6 +57,7 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
         return
     written = write_texts(prepared.model, run) if isinstance(run.task, Causal) else {}
     fitted = dataclasses.replace(fitted, metrics=run.task.ordered(written | fitted.metrics))
+    scale = _restore_label_scale(run, prepared)
     record = method.save(prepared, at_rate)
     if fitted.predictions is not None:
         write_text(folder.predictions, fitted.predictions)
@@ -62,7 +65,8 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
         write_text(folder.retrain_metrics, "".join(json.dumps(point) + "\n" for point in fitted.curve))
     if fitted.row_losses is not None:
         write_parquet(folder.row_losses, fitted.row_losses)
-    result = result_of(run, dataclasses.replace(fitted, found_in=prepared.seconds), record, trainable, rate)
+    fitted = dataclasses.replace(fitted, found_in=prepared.seconds)
+    result = result_of(run, fitted, record, trainable, rate) | {"label_scale": scale}
     if record is not None:
         save_card(run, result, record)
     write_json(folder.metrics, result)
@@ -80,6 +84,22 @@ def _rate(run: Context) -> float:
     if not rates or evaluates_base(run.config):
         return run.config.retrain.learning_rate
     return choose_learning_rate(run) if len(rates) > 1 else rates[0]
+
+
+def _restore_label_scale(run: Context, prepared: Prepared) -> dict[str, Any] | None:
+    """After the evaluation, makes the model predict numbers in the units of the user's file, where its head can.
+
+    Returns what metrics.json says about this; None if the labels are not on a scale of their own."""
+    scale = run.task.label_scale
+    if scale is None:
+        return None
+    in_head = scale.into_head(prepared.model)
+    if not in_head:
+        log.warning(
+            "the model's output layer has no bias, so that the adapter predicts (number - %.6g) / %.6g instead of the "
+            "number", scale.mean, scale.deviation,
+        )  # fmt: skip
+    return dataclasses.asdict(scale) | {"in_head": in_head}
 
 
 def _say_what_is_trained(run: Context, trainable: int) -> None:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from configs.errors import UserError
 from problems.tasks.kind import own_loss
+from problems.tasks.label_scale import LabelScale
 
 ERRORS = {"mse", "ter", "perplexity"}
 """Metrics for which less is better."""
@@ -51,6 +52,9 @@ class Task(ABC):
     auto_class: ClassVar[Any]
     """transformers' Auto class with the right head."""
     peft_type: ClassVar[TaskType]
+    label_scale: LabelScale | None = None
+    """The scale on which the numbers of a regression are learned; None: as they are, or the labels are no numbers. Set
+    by `rows`."""
     tokenizer_options: ClassVar[Mapping[str, Any]] = {}
     """Options with which the tokenizer must be loaded."""
     reads_outputs: ClassVar[bool] = True

@@ -44,7 +44,10 @@ NUMBER_METRICS: dict[str, Metric] = {
 
 
 class TextClassification(Task):
-    """Texts and their labels. `classes` are the names of the labels; empty for regression."""
+    """Texts and their labels. `classes` are the names of the labels; empty for regression.
+
+    A subclass may set `label_scale`: then the encoded labels of a regression are on that scale, and `metrics` computes
+    in the units of the rows."""
 
     auto_class = AutoModelForSequenceClassification
     peft_type = TaskType.SEQ_CLS
@@ -75,15 +78,20 @@ class TextClassification(Task):
         }
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        convert = float if self.regression else int
         # datasets hashes everything that the function refers to; hashing `self` would take seconds.
-        columns, max_length = self.columns, self.max_length
+        columns, max_length, regression, scale = self.columns, self.max_length, self.regression, self.label_scale
+
+        def labels_of(labels: list[Any]) -> list[float] | list[int]:
+            if not regression:
+                return [int(label) for label in labels]
+            numbers = [float(label) for label in labels]
+            return numbers if scale is None else scale.scaled(numbers)
 
         def tokens(batch: dict[str, list[Any]]) -> dict[str, Any]:
             texts = [batch[column] for column in columns]
             found = tokenizer(*texts, truncation=True, max_length=max_length)
             encoded = dict(found)
-            encoded["labels"] = [convert(label) for label in batch["label"]]
+            encoded["labels"] = labels_of(batch["label"])
             encoded["length"] = [len(ids) for ids in encoded["input_ids"]]
             if found.encodings:
                 encoded["cut"] = [bool(encoding.overflowing) for encoding in found.encodings]
@@ -105,4 +113,6 @@ class TextClassification(Task):
 
     def metrics(self, outputs: np.ndarray, labels: np.ndarray, rows: Dataset | None = None) -> dict[str, float]:
         predicted = outputs.reshape(len(labels)) if self.regression else outputs.argmax(axis=-1)
+        if self.label_scale is not None:
+            labels, predicted = self.label_scale.restored(labels), self.label_scale.restored(predicted)
         return {name: metric(labels, predicted) for name, metric in self._metrics.items()}

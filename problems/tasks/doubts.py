@@ -14,7 +14,6 @@ from problems.tasks.templates import Template
 log = logging.getLogger("autolora.inputs")
 
 MOST_UNKNOWN = 0.05
-FARTHEST, LEAST_SPREAD = 5, 0.2  # GLUE's STS-B, mean 2.7 and standard deviation 1.5, is learned well as it is
 
 
 def warn_of_shared_texts(train: Dataset, evaluation: Dataset, name: str, columns: Sequence[str]) -> None:
@@ -78,19 +77,6 @@ def warn_of_one_label(evaluation: Dataset, name: str) -> None:
         log.warning(
             "all %d rows of %s have the same label: correlations (spearman, pearson, matthews) are 0 on them, "
             "whatever was learned", len(evaluation), name,
-        )  # fmt: skip
-
-
-def warn_of_scale(train: Dataset) -> None:
-    """Warns of numbers to learn that lie far from 0, spread widely or hardly spread: the head starts near 0, and its
-    learning rate is for numbers of about the size 1."""
-    labels = _flat(train, "labels").astype(float)
-    mean, deviation = float(labels.mean()), float(labels.std())
-    if max(abs(mean), deviation) > FARTHEST or deviation < LEAST_SPREAD:
-        log.warning(
-            "the training labels have mean %.3g and standard deviation %.3g, while the head starts near 0, so that it "
-            "may learn nothing: scale the labels of all files to about mean 0 and standard deviation 1",
-            mean, deviation,
         )  # fmt: skip
 
 

@@ -1,6 +1,8 @@
 """A user's own data: texts and labels in a CSV, TSV, JSON Lines or parquet file."""
 
+import logging
 from collections import Counter
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,14 @@ from configs.schema import TaskConfig
 from problems.tasks.base import Rows
 from problems.tasks.class_names import tell_classes
 from problems.tasks.classification import TextClassification
+from problems.tasks.label_scale import LabelScale
 from problems.tasks.labels import find_classes, label_text, number_of, value_of
 from problems.tasks.readers.objects import filled, sound
 from problems.tasks.readers.splits import evaluation_source, hold_out, origin
 from problems.tasks.readers.table import read_table, require_columns
 from problems.tasks.readers.tag_names import named_class, names_in_parquet
+
+log = logging.getLogger("autolora.inputs")
 
 
 class TextTable(TextClassification):
@@ -59,7 +64,14 @@ class TextTable(TextClassification):
             self._checked("--task.path", self.train_path, train),
             {self.evaluation_split: self._checked(source.option, source.path, evaluation)},
         )
-        if not self.regression:
+        if self.regression:
+            self.label_scale = LabelScale.of(rows.train["label"][:])
+            log.info(
+                "data: %d training rows of %s, numbers with mean %.4g and standard deviation %.4g; the program learns "
+                "them with mean 0 and standard deviation 1 and converts its predictions",
+                len(rows.train), self.train_path.name, *astuple(self.label_scale),
+            )  # fmt: skip
+        else:
             self._tell_classes(rows)
         return rows
 

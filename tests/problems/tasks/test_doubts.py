@@ -15,7 +15,6 @@ from problems.tasks import make_task
 from problems.tasks.doubts import (
     warn_of_one_label,
     warn_of_repeated_rows,
-    warn_of_scale,
     warn_of_shared_texts,
     warn_of_unknown_tokens,
     warn_of_untrained_classes,
@@ -58,42 +57,6 @@ def test_one_label_in_all_rows_is_said(log_lines: list[str], labels: list[float]
     warn_of_one_label(Dataset.from_dict({"labels": labels}), "validation")
     assert len(log_lines) == lines
     assert all(f"all {len(labels)} rows of validation have the same label" in line for line in log_lines)
-
-
-@pytest.mark.parametrize(
-    ("labels", "said"),
-    [
-        ([13.0, 101.0], "mean 57 and standard deviation 44"),
-        ([-9.0, -7.0], "mean -8 and standard deviation 1"),
-        ([-6.0, 6.0], "mean 0 and standard deviation 6"),
-        ([0.9, 1.0], "mean 0.95 and standard deviation 0.05"),
-        ([1e19, -1e19], "mean 0 and standard deviation 1e+19"),
-        ([-1.0, 1.0], None),
-        ([1.2, 4.2], None),  # STS-B's
-        ([0.0, 1.0], None),
-    ],
-)
-def test_numbers_of_another_scale_than_the_head_are_said(
-    labels: list[float], said: str | None, log_lines: list[str]
-) -> None:
-    """Labels with mean 57 once ended at a correlation of 0 without a word about the scale."""
-    warn_of_scale(Dataset.from_dict({"labels": labels}))
-    assert len(log_lines) == (said is not None)
-    assert all(line.startswith(f"WARNING the training labels have {said}, ") for line in log_lines)
-
-
-def test_the_scale_is_looked_at_when_numbers_are_prepared(
-    tiny_config: Callable[..., RunConfig], tmp_path: Path, log_lines: list[str]
-) -> None:
-    texts = ["the film is dull", "the room is dull", "the soup is dull", "the play is dull"]
-    path = write(tmp_path / "d.csv", {"text": texts, "label": [10, 90, 20, 80]})
-    other = write(tmp_path / "v.csv", {"text": ["the park is dull", "the bus is dull"], "label": [10, 90]})
-    given = ("--task.type", "text", "--task.path", str(path), "--task.validation_path", str(other))
-    found = [
-        any("the training labels have mean 50" in line for line in said(tiny_config(*given, *more), log_lines))
-        for more in (("--task.kind", "regression"), ())
-    ]
-    assert found == [True, False]
 
 
 def test_classes_without_a_training_row_are_named(log_lines: list[str]) -> None:

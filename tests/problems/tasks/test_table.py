@@ -180,7 +180,7 @@ def test_fractions_taken_for_classes_are_warned_of(
     log_lines.clear()
     if warned:
         task_of(path, kind="regression").rows()
-        assert log_lines == []
+        assert not any(line.startswith("WARNING") for line in log_lines)
 
 
 def test_classes_are_told_with_their_rows_and_doubtful_names_warned_of(tmp_path: Path, log_lines: list[str]) -> None:
@@ -197,7 +197,7 @@ def test_classes_are_told_with_their_rows_and_doubtful_names_warned_of(tmp_path:
         assert log_lines == told
     log_lines.clear()
     task_of(write(tmp_path / "d.csv", {"text": texts, "label": range(60)}), kind="regression").rows()
-    assert log_lines == [], "numbers are no classes"
+    assert [line for line in log_lines if "classes" in line] == [], "numbers are no classes"
 
 
 def test_pairs_and_numbers(tmp_path: Path) -> None:

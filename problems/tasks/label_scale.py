@@ -1,0 +1,53 @@
+"""The scale on which the numbers of a regression are learned: mean 0 and standard deviation 1.
+
+A new head starts near 0, and its learning rate is for outputs of about the size 1. Numbers such as prices would be out
+of its reach, and the outer gradient with eta `betty` grows with the square of the loss.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class LabelScale:
+    """The model learns (label - mean) / deviation; both are those of the training rows."""
+
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, labels: Sequence[float]) -> Self:
+        """The scale of these labels. If all are equal, the deviation is set to 1."""
+        values = np.asarray(labels, dtype=float)
+        return cls(float(values.mean()), float(values.std()) or 1.0)
+
+    def scaled(self, labels: Sequence[float]) -> list[float]:
+        """Labels as the model learns them."""
+        return [(label - self.mean) / self.deviation for label in labels]
+
+    def restored(self, values: np.ndarray) -> np.ndarray:
+        """The model's outputs, or scaled labels, in the units of the file."""
+        return np.asarray(values, dtype=float) * self.deviation + self.mean
+
+    @torch.no_grad()
+    def into_head(self, model: nn.Module) -> bool:
+        """Changes the trained head so that `model` predicts in the units of the file.
+
+        Does nothing and returns False if the output layer has no bias (most decoders) or more than one output."""
+        layers = [
+            layer
+            for name, layer in model.named_modules()
+            if isinstance(layer, nn.Linear) and layer.out_features == 1 and layer.weight.requires_grad
+            if "lora_" not in name
+        ]
+        if not layers or layers[-1].bias is None:
+            return False
+        output = layers[-1]  # a model defines its head after its body
+        output.weight.mul_(self.deviation)
+        output.bias.mul_(self.deviation).add_(self.mean)
+        return True
