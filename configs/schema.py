@@ -187,8 +187,8 @@ class TrackingConfig:
     """wandb team or user; null: your default."""
     group: str | None = None
     """wandb group, to compare runs; null: in a study the study's name, else none."""
-    artifacts: bool = True
-    """Also send the adapter and ranks.json as wandb artifacts (offline: with the next `wandb sync`)."""
+    artifacts: bool = False
+    """Also send the adapter's weights and ranks.json as wandb artifacts (offline: with the next `wandb sync`)."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from engine.report.charts import BLUE, ORANGE
 from engine.report.figures import save_figure
-from engine.study.rows import APPROXIMATION, panels
+from engine.study.rows import APPROXIMATION, OUTER, TASK, labelled, panels
 from engine.study.words import shortened
 
 
@@ -53,16 +53,34 @@ def metric_against_cost(results: pd.DataFrame, axes: Sequence[str], cost: pd.Dat
     tasks = panels(results[results[APPROXIMATION].isin(ratio.index)], axes)  # the type `none` has no cost
     figure, drawn = plt.subplots(len(tasks), 1, figsize=(6.4, 3.8 * len(tasks)), squeeze=False, layout="constrained")
     for place, panel in zip(drawn.flat, tasks, strict=True):
-        for name, runs in panel.runs.groupby("row", sort=False):
-            scores = runs["score"]
-            median = scores.median()
-            reach = [[median - scores.min()], [scores.max() - median]]
-            at = ratio[runs[APPROXIMATION].iloc[0]]
-            place.errorbar(at, median, yerr=reach, marker="o", capsize=3, label=shortened(str(name)))
-        _legend_beside(place)
-        place.set_xlabel("seconds of an outer step with its inner steps\n/ seconds of as many plain LoRA steps")
+        _points_at_cost(place, panel.runs, "score", ratio)
         place.set_ylabel(panel.label)
     save_figure(figure, path)
+
+
+def outer_loss_against_cost(results: pd.DataFrame, axes: Sequence[str], cost: pd.DataFrame, path: Path) -> None:
+    """Draws a panel for each task: L_val, the loss on D_val of the searched models (median and range over the seeds),
+    against the cost of an outer step with its inner steps. At least one run must have both."""
+    ratio = cost.set_index("approximation")["ratio_to_lora"]
+    known = results[results[APPROXIMATION].isin(ratio.index) & results[OUTER].notna()]
+    tasks = list(labelled(known, axes).groupby(TASK, sort=False))
+    figure, drawn = plt.subplots(len(tasks), 1, figsize=(6.4, 3.8 * len(tasks)), squeeze=False, layout="constrained")
+    for place, (task, runs) in zip(drawn.flat, tasks, strict=True):
+        _points_at_cost(place, runs, OUTER, ratio)
+        place.set_ylabel(f"L_val after the search\n(nats, less is better), {task}")
+    save_figure(figure, path)
+
+
+def _points_at_cost(place: Any, runs: pd.DataFrame, column: str, ratio: pd.Series) -> None:
+    """Draws median and range of `column` for each row of the table, at the cost of its approximation."""
+    for name, group in runs.groupby("row", sort=False):
+        values = group[column]
+        median = values.median()
+        reach = [[median - values.min()], [values.max() - median]]
+        at = ratio[group[APPROXIMATION].iloc[0]]
+        place.errorbar(at, median, yerr=reach, marker="o", capsize=3, label=shortened(str(name)))
+    _legend_beside(place)
+    place.set_xlabel("seconds of an outer step with its inner steps\n/ seconds of as many plain LoRA steps")
 
 
 def _legend_beside(axes: Any) -> None:

@@ -22,7 +22,7 @@ from engine.study.folder import StudyFolder
 from engine.study.lacking import without_result
 from engine.study.markdown import escaped, markdown
 from engine.study.paired import LEFT_OUT, paired, searched_rows
-from engine.study.rows import APPROXIMATION, LOSS, SCORE, TASK, read_results, row_keys, texts
+from engine.study.rows import APPROXIMATION, LOSS, OUTER, SCORE, TASK, read_results, row_keys, texts
 
 COMPARED = {
     RANKS: "ranks",
@@ -32,6 +32,7 @@ COMPARED = {
 """Column with a number for each layer -> how tables and their titles call it."""
 LACKING = "Without a result"
 _PAIRED = "Paired differences"
+_OUTER = "Loss on D_val of the searched model (L_val, which the outer problem lowers)"
 _AGREEMENT = "Agreement"
 _DISTANCE = "Distance to the exact hypergradient, mean over the probed steps"
 _COST = "Cost of one outer step with its inner steps"
@@ -40,6 +41,8 @@ NOTES = {
     "a loss; its standard error is over the pairs. Runs of one task and seed that differ on further axes count as one "
     "pair, with their mean difference. p: two-sided, by Wilcoxon's signed-rank test; at least six pairs "
     "must differ. Ratio: the LoRA parameters of the row in the title divided by those of the row in the table.",
+    _OUTER: "Measured after the search, before any rank was chosen, at a fitted temperature and on the same rows of "
+    "D_val for all runs of a seed. The sizes are those of the retrained models.",
     _DISTANCE: "Cosine and norm ratio are those of the implicit term; the total cosine is that of the whole outer "
     "gradient, and the last column the size of the implicit term divided by that of the direct one.",
     _COST: "The row lora is as many plain LoRA steps as an outer step has inner steps; the ratio is that to its "
@@ -48,7 +51,8 @@ NOTES = {
 """Beginning of a table's title -> what its numbers mean."""
 TITLES = {
     "cosine_over_training": "Cosine to the exact hypergradient over training",
-    "metric_against_cost": "Metric against the cost of an outer step",
+    "outer_loss_against_cost": "What the search reaches: L_val against the cost of an outer step",
+    "metric_against_cost": "Metric of the retrained model against the cost of an outer step",
 }
 
 
@@ -66,9 +70,7 @@ def write_study_report(config: RunConfig, folder: StudyFolder) -> dict[str, Path
         found[_COST] = cost.round(3).rename(columns=lambda name: name.replace("_", " "))
         pictures["cosine_over_training"] = folder.figures / "cosine.png"
         figures.cosine_over_training(probe, pictures["cosine_over_training"])
-        if APPROXIMATION in results and results[APPROXIMATION].isin(cost["approximation"]).any():
-            pictures["metric_against_cost"] = folder.figures / "cost.png"
-            figures.metric_against_cost(results, axes, cost, pictures["metric_against_cost"])
+        pictures |= cost_pictures(results, axes, cost, folder)
     found |= agreements(results, axes)
     cells = expand(config, folder)
     if not (lacking := without_result(cells, set(results["cell"]))).empty:
@@ -137,6 +139,7 @@ def paper_tables(results: pd.DataFrame, axes: list[str]) -> dict[str, pd.DataFra
     found = {
         "Metric by task: median (range) over seeds": tables.by_task(results, axes),
         "Log loss by task, at a fitted temperature: median (range) over seeds": tables.losses_by_task(results, axes),
+        f"{_OUTER}: median (range) over seeds": tables.outer_losses_by_task(results, axes),
         **{
             f"{what}, same task and seed: {ours}": paired(results, axes, ours, column)
             for what, column in ((_PAIRED, SCORE), (f"{_PAIRED} of the log loss", LOSS))
@@ -184,6 +187,24 @@ def rank_maps(results: pd.DataFrame, folder: StudyFolder) -> dict[str, Path]:
         path = folder.figures / f"ranks_{re.sub(r'[^A-Za-z0-9_-]+', '-', str(task))}.png"
         save_picture(ranks.load(RunFolder(folder.cells / cells.iloc[0]).ranks), path)
         pictures[f"ranks of {task}: {cells.iloc[0]}"] = path
+    return pictures
+
+
+def cost_pictures(
+    results: pd.DataFrame, axes: list[str], cost: pd.DataFrame, folder: StudyFolder
+) -> dict[str, Path]:  # fmt: skip
+    """Draws what the runs of each approximation reached against the cost of its outer step; none if no approximation
+    of the study was timed."""
+    if APPROXIMATION not in results:
+        return {}
+    timed = results[results[APPROXIMATION].isin(cost["approximation"])]
+    pictures = {}
+    if OUTER in timed and timed[OUTER].notna().any():
+        pictures["outer_loss_against_cost"] = folder.figures / "outer_loss.png"
+        figures.outer_loss_against_cost(timed, axes, cost, pictures["outer_loss_against_cost"])
+    if not timed.empty:
+        pictures["metric_against_cost"] = folder.figures / "cost.png"
+        figures.metric_against_cost(timed, axes, cost, pictures["metric_against_cost"])
     return pictures
 
 

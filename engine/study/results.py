@@ -6,12 +6,13 @@ import pandas as pd
 
 from engine import ranks
 from engine.disk.tables import write_parquet
+from engine.ranks import RankRecord
 from engine.run.contents import read_result
 from engine.study.agreement import LAYERS, RANKS, shares_of
 from engine.study.cells import RESULT_KEYS, Cell, damage
 from engine.study.folder import StudyFolder
 from engine.study.held_out import held_out_loss
-from engine.study.rows import LOSS
+from engine.study.rows import LOSS, OUTER
 from engine.study.values import word
 from engine.study.words import all_numbers
 
@@ -54,7 +55,8 @@ def collect(cells: Sequence[Cell]) -> pd.DataFrame:
                 "mean_rank": record.mean_rank if record else None,
                 LAYERS: [layer.name for layer in record.layers] if record else None,
                 RANKS: [layer.rank for layer in record.layers] if record else None,
-                # A cell that copies another cell's search also copies its shares, which say nothing new.
+                # A cell that copies another cell's search also copies its measurements, which say nothing new.
+                OUTER: _outer_loss(record) if cell.config.answer.from_run is None else None,
                 **shares_of(record if cell.config.answer.from_run is None else None),
                 **{key: result[key] for key in ("lora_parameters", "trainable_parameters", "learning_rate")},
                 "search_seconds": result["seconds"].get("search"),
@@ -64,3 +66,8 @@ def collect(cells: Sequence[Cell]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _outer_loss(record: RankRecord | None) -> float | None:
+    """The loss on D_val of the searched model; None if it was not measured or nothing was searched."""
+    return record.evidence.loss if record is not None and record.evidence is not None else None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from engine.study.paired import pairs_with
-from engine.study.rows import LOSS, SEED, TASK, labelled
+from engine.study.rows import LOSS, OUTER, SEED, TASK, labelled
 from engine.study.values import word
 from engine.study.words import span, spread
 
@@ -53,8 +53,18 @@ def losses_by_task(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     A metric counts only which answers are right; the log loss also sees how sure the model is of them, so it tells two
     rows of the table apart with fewer seeds.
     """
-    known = results[LOSS].notna().any()
-    return _by_task(results, axes, LOSS, lambda cells: "nats", digits=4) if known else pd.DataFrame()
+    return _nats_by_task(results, axes, LOSS)
+
+
+def outer_losses_by_task(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
+    """The same table for the outer objective: the loss on D_val of the searched models; empty if no run has it."""
+    searched = results[results[OUTER].notna()] if OUTER in results else results[:0]
+    return _nats_by_task(searched, axes, OUTER)
+
+
+def _nats_by_task(results: pd.DataFrame, axes: Sequence[str], column: str) -> pd.DataFrame:
+    known = column in results and results[column].notna().any()
+    return _by_task(results, axes, column, lambda cells: "nats", digits=4) if known else pd.DataFrame()
 
 
 def _by_task(

@@ -74,3 +74,14 @@ def test_a_bar_from_the_worst_to_the_best_seed_at_the_cost_of_a_step(tmp_path: P
     assert found["darts"][:2] == (4.0, 0.5)
     assert found["exact"][:2] == (9.0, 0.7)
     assert np.allclose(found["darts"][2], [0.2, 0.6])
+
+
+def test_the_outer_loss_stands_at_the_cost_of_a_step(tmp_path: Path, kept: list[Any]) -> None:
+    rows = [("darts", 0.2), ("darts", 0.4), ("exact", 0.3), ("exact", None), ("none", 0.1)]
+    results = pd.DataFrame(rows, columns=["hypergradient.type", "outer_loss"]).assign(task="t")
+    cost = pd.DataFrame({"approximation": ["lora", "exact", "darts"], "ratio_to_lora": [1.0, 9.0, 4.0]})
+    study_figures.outer_loss_against_cost(results, ["hypergradient.type"], cost, tmp_path / "c.png")
+    (axes,) = kept[0].axes
+    assert axes.get_ylabel() == "L_val after the search\n(nats, less is better), t"
+    points = {bars.get_label(): bars[0].get_xydata()[0].tolist() for bars in axes.containers}
+    assert points == {"darts": pytest.approx([4.0, 0.3]), "exact": pytest.approx([9.0, 0.3])}

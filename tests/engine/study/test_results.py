@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
+
 from configs.schema import RunConfig, StudyConfig
 from engine import ranks
 from engine.disk.files import write_text
@@ -11,6 +13,7 @@ from engine.ranks import LayerRank, RankRecord
 from engine.study.cells import expand
 from engine.study.folder import StudyFolder
 from engine.study.results import collect, finished
+from tests.helpers.evidence import evidence_of
 from tests.helpers.studies import finish
 
 
@@ -26,14 +29,17 @@ def test_an_unfinished_and_a_damaged_cell_are_not_among_the_finished_ones(
     assert [line.split(":")[0] for line in lines] == [damaged.config.name]
 
 
-def test_a_cell_that_copies_a_search_adds_none_of_its_shares(
+def test_a_cell_that_copies_a_search_adds_none_of_its_measurements(
     tiny_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
     study = StudyConfig({"seed": [0]}, {"first": {}, "again": {"answer.from": "runs/x"}})
     cells = expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(tmp_path))
     for cell in cells:
         finish(cell, 0.5)
-        ranks.save(RankRecord(4, (LayerRank("a.0.query", 1, layer_share=0.1),)), cell.folder.ranks)
+        layers = (LayerRank("a.0.query", 1, layer_share=0.1),)
+        ranks.save(RankRecord(4, layers, evidence=evidence_of(loss=0.25)), cell.folder.ranks)
     table = collect(cells).set_index("variant")
     assert (table.loc["first", "shares"], table.loc["again", "shares"]) == ([0.1], None)
+    assert table.loc["first", "outer_loss"] == 0.25
+    assert pd.isna(table.loc["again", "outer_loss"])
     assert table.loc["again", "ranks"] == [1]

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from engine.study.paired import pairs_with
-from engine.study.tables import by_task, cost, losses_by_task, summarise
+from engine.study.tables import by_task, cost, losses_by_task, outer_losses_by_task, summarise
 from tests.helpers.study_results import AXES, METHODS, results
 
 
@@ -23,6 +23,18 @@ def test_losses_have_a_table_like_that_of_the_metric_if_any_was_measured() -> No
     assert table.loc["lora", "sst2 (nats)"] == "0.1990 (0.1980 to 0.2000)"
     assert table.loc["lora", "mean"] == "0.4490"  # of 0.199 and 0.699
     assert losses_by_task(results().assign(log_loss=None), AXES).empty
+
+
+def test_the_outer_objective_has_a_table_of_the_rows_that_searched() -> None:
+    frame = results()
+    assert outer_losses_by_task(frame, AXES).empty
+    frame["outer_loss"] = frame["log_loss"].where(frame["method"] == "autolora")
+    table = outer_losses_by_task(frame, AXES).set_index("")
+    assert list(table.index) == ["autolora"]
+    assert (
+        table.loc["autolora", "sst2 (nats)"]
+        == losses_by_task(frame, AXES).set_index("").loc["autolora", "sst2 (nats)"]
+    )
 
 
 def test_sizes_are_medians_as_in_the_table_of_runs() -> None:

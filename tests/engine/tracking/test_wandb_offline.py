@@ -53,7 +53,8 @@ def finished(folder: Path, last_words: Callable[[OfflineRun], bool]) -> OfflineR
 
 
 def test_every_promised_key_of_a_run_is_there(tiny_config: Callable[..., RunConfig]) -> None:
-    config = tiny_config(*MEASURED, "--tracking.wandb", "offline", "--search.steps", "6", "--search.log_every", "2")
+    more = ("--tracking.artifacts", "true", "--search.steps", "6", "--search.log_every", "2")
+    config = tiny_config(*MEASURED, "--tracking.wandb", "offline", *more)
     folder = run_stages(Request(config, "all", False, "x"), StopRequest())
     run = finished(folder.root, lambda run: run.exit_code is not None)
     record, result = json.loads(folder.ranks.read_text()), json.loads(folder.metrics.read_text())
@@ -100,7 +101,8 @@ def test_every_promised_key_of_a_run_is_there(tiny_config: Callable[..., RunConf
 
 
 def test_a_study_is_a_group_with_a_run_of_its_own(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
-    config = tiny_config("--tracking.wandb", "offline", "--search.steps", "2", "--retrain.max_steps", "1")
+    more = ("--tracking.artifacts", "true", "--search.steps", "2", "--retrain.max_steps", "1")
+    config = tiny_config("--tracking.wandb", "offline", *more)
     config = dataclasses.replace(config, study=StudyConfig({"method": ["autolora", "lora"]}))
     run_request(Request(config, "all", False, "study.yaml"), StopRequest())
     root = tmp_path / "runs" / "tiny"

@@ -31,15 +31,13 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_artifacts_can_be_switched_off(
+def test_files_are_sent_only_when_asked_for(
     tiny_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = fake_wandb(monkeypatch)
     (tmp_path / "x").write_text("x")
-    for wanted in ("true", "false"):
-        wandb = Wandb(
-            tiny_config("--tracking.wandb", "offline", "--tracking.artifacts", wanted), tmp_path, tags=["t" * 99]
-        )
+    for wanted in (("--tracking.artifacts", "true"), ("--tracking.artifacts", "false"), ()):
+        wandb = Wandb(tiny_config("--tracking.wandb", "offline", *wanted), tmp_path, tags=["t" * 99])
         wandb.keep("x", "ranks", tmp_path / "x")
         wandb.keep("absent", "ranks", tmp_path / "absent")
     assert [artifact.name for artifact in run.artifacts] == ["x"]
@@ -51,7 +49,7 @@ def test_an_artifact_of_a_run_with_a_long_name_of_blanks(
 ) -> None:
     run = fake_wandb(monkeypatch)
     (tmp_path / "x").write_text("x")
-    wandb = Wandb(tiny_config("--tracking.wandb", "offline"), tmp_path)
+    wandb = Wandb(tiny_config("--tracking.wandb", "offline", "--tracking.artifacts", "true"), tmp_path)
     wandb.keep("my run, 2nd: " + 200 * "x" + "-ranks", "ranks", tmp_path / "x")
     assert run.artifacts[-1].name.endswith("xx-ranks")
     assert wandb.alive, "wandb takes no blanks in the name of an artifact"
@@ -132,7 +130,8 @@ def test_a_run_tells_wandb_alpha_ranks_losses_figures_and_the_result(
     tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = fake_wandb(monkeypatch)
-    config = tiny_config(*MEASURED, "--tracking.wandb", "online", "--search.steps", "4", "--retrain.max_steps", "1")
+    more = ("--tracking.artifacts", "true", "--search.steps", "4", "--retrain.max_steps", "1")
+    config = tiny_config(*MEASURED, "--tracking.wandb", "online", *more)
     folder = run_stages(Request(config, "all", False, "tiny.yaml"), StopRequest())
     searched = [values for values in run.logged if "search/step" in values]
     assert [values["search/step"] for values in searched] == [2, 4]
