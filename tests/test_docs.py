@@ -73,7 +73,7 @@ def test_the_example_of_a_script_runs_where_it_is_pasted(tmp_path: Path) -> None
         text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "ranks by threshold: mean " in done.stdout
+    assert "ranks by shares: mean " in done.stdout
     assert "'bert.encoder.layer.5.attention.self.value': " in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["learned", "mine.py"]
     assert sorted(path.name for path in (tmp_path / "learned").iterdir()) == ["lora_config", "ranks.json"]

@@ -5,6 +5,7 @@ rank, and the regret of the ranks that its searches call enough: how far their l
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -51,7 +52,7 @@ def measure_enough(settings: EnoughSettings) -> tuple[dict[str, Any], list[Table
     for task in (task for task, one in by_task.items() if one is None):
         console.print(f"{task} is left out: no seed has its search, the head alone and a training at every rank yet")
     numbers = {one.task: _numbers(one) for one in found}
-    return numbers, [_shown(one) for one in found]
+    return numbers, [*(_shown(one) for one in found), _at_multiples(found)]
 
 
 def _numbers(one: Regret) -> dict[str, Any]:
@@ -84,6 +85,19 @@ def _shown(one: Regret) -> Table:
     table.add_row(f"enough: {called}", spread(one.at_enough), _percent(one.regrets()), f"{one.mean_parameters():,.0f}")
     own = one.found_parameters.mean()
     table.add_row("by the search's rule", spread(one.found), _percent(one.found_regrets()), f"{own:,.0f}")
+    return table
+
+
+def _at_multiples(found: Sequence[Regret]) -> Table:
+    """What trainings at multiples of the rank called enough lose, over the searches of all tasks."""
+    table = Table(title="searches that call a rank below the largest one enough, all tasks: trainings at")
+    for column in ("times that rank", "searches", "regret / gain, mean", "of more than 5 %"):
+        table.add_column(column, justify="right")
+    for times in (1, 2, 4):
+        regrets = np.concatenate([one.regrets_at(times) for one in found])
+        if not len(regrets) or np.isnan(regrets).any():
+            break
+        table.add_row(f"{times}", f"{len(regrets)}", f"{100 * regrets.mean():.1f} %", f"{(regrets > 0.05).sum()}")
     return table
 
 

@@ -57,6 +57,14 @@ class Regret:
         """The same for each search's own retraining, at the ranks that its rule chose."""
         return self.over_gain(self.found)
 
+    def regrets_at(self, times: int) -> np.ndarray:
+        """The regrets at `times` the rank called enough, or at the largest trained rank if that is lower; only of the
+        seeds whose search calls a rank below the largest one enough [at most seeds]."""
+        largest = max(self.losses)
+        named = [(seed, rank) for seed, rank in enumerate(self.enough) if rank is not None and rank < largest]
+        at = {rank: self.over_gain(self.losses[rank]) for rank in self.losses}
+        return np.array([at[min(times * rank, largest)][seed] for seed, rank in named])
+
     def mean_parameters(self) -> float:
         """The mean over the seeds of the LoRA parameters at the enough rank."""
         return float(np.mean([self.parameters[rank] for rank in self.taken]))

@@ -7,7 +7,7 @@ from peft import LoraConfig
 
 from configs.schema import RunConfig
 from engine import ranks
-from engine.answer.words import conclusion, curve_lines, gain_words, share_lines
+from engine.answer.words import caution, conclusion, curve_lines, gain_words, share_lines
 from engine.export.lora_config import save_lora_config
 from engine.ranks import RankRecord
 from engine.ranks.evidence import CurvePoint
@@ -63,5 +63,6 @@ class LearnedRanks:
         lines = [f"ranks by {self.record.rule}: mean {self.record.mean_rank:.2f} of k = {self.record.k}"]
         if evidence is not None:
             lines += [gain_words(evidence), *curve_lines(self.record), conclusion(self.record)]
+            lines += [f"({words})"] if (words := caution(self.record)) else []
             lines += share_lines(self.record)
         return "\n".join([*lines, *([self.record.note] if self.record.note else [])])

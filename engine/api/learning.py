@@ -1,6 +1,7 @@
 """The search that a script asked for, in a temporary folder, on a model that is put back afterwards."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -38,6 +39,13 @@ from problems.tasks.given import (
     refuse_unindexed,
 )  # fmt: skip
 
+HYPERGRADIENT = HypergradientConfig(type="first_order")
+"""The hypergradient if the script names none: the cheapest, and exact enough in bf16 (docs/hypergradients.md)."""
+SEARCH = SearchConfig(unroll_steps=4)
+"""The search if the script gives none; its steps follow from the number of rows."""
+PASSES, FEWEST_STEPS = 3, 100
+"""How many passes over D_tr such a search takes, and how many steps at least; SearchConfig's default is the most."""
+
 Precision = Literal["auto", "fp32", "bf16"]
 Collator = Callable[[list[Any]], Any]
 
@@ -61,7 +69,8 @@ class Source:
 class Settings:
     """The settings of the search and of its answer; `answer` None: the default of `learn_ranks`.
 
-    `recomputes`: whether to recompute activations (gradient checkpointing) even if the model does not do so now."""
+    `recomputes`: whether to recompute activations (gradient checkpointing) even if the model does not do so now.
+    `by_passes`: whether the number of steps follows from the number of rows instead of from `search`."""
 
     search: SearchConfig
     hypergradient: HypergradientConfig
@@ -69,6 +78,7 @@ class Settings:
     seed: int
     precision: Precision
     recomputes: bool = False
+    by_passes: bool = False
 
 
 def learn(
@@ -100,6 +110,9 @@ def learn(
         rows, count = _rows_of(source, shifted=lora_config.task_type == TaskType.CAUSAL_LM)
         outputs = getattr(getattr(base, "config", None), "num_labels", None)
         kind = kind_of(lora_config.task_type, source.loss, rows, plain=source.plain, outputs=outputs)
+        if settings.by_passes:
+            d_tr = len(rows) - count if count else len(rows) // 2
+            settings = dataclasses.replace(settings, search=_with_steps(settings.search, d_tr))
         config = _configuration(base, lora, kind, settings, device, recomputes=recomputes)
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="learn_ranks_")))
         given = ScriptBench(config, whole, kind, rows, count, folder, device)
@@ -108,6 +121,17 @@ def learn(
         find_ranks(given)
         learned = LoraConfig.from_pretrained(str(given.folder.lora_config))
         return LearnedRanks(learned, ranks.load(given.folder.ranks), config)
+
+
+def _with_steps(search: SearchConfig, rows: int) -> SearchConfig:
+    """The search with the steps of PASSES passes over `rows` rows of D_tr, within limits; logs them."""
+    a_step = search.batch_size * search.gradient_accumulation
+    steps = min(max(FEWEST_STEPS, math.ceil(PASSES * rows / a_step)), SearchConfig.steps)
+    log.info(
+        "search: %d steps of %d rows, %.3g passes over the %d rows of D_tr; search=SearchConfig(...) changes this",
+        steps, a_step, steps * a_step / rows, rows,
+    )  # fmt: skip
+    return dataclasses.replace(search, steps=steps)
 
 
 def _rows_of(source: Source, *, shifted: bool) -> tuple[GivenRows, int]:

@@ -1,6 +1,7 @@
 """Learn the ranks of the model of a transformers.Trainer or of TRL's SFTTrainer, on the trainer's rows."""
 
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 from peft import LoraConfig, PeftModel
@@ -10,7 +11,7 @@ from configs.errors import UserError
 from configs.schema import HypergradientConfig, SearchConfig
 from configs.schema_answer import AnswerConfig
 from engine.api.learned import LearnedRanks
-from engine.api.learning import Collator, Precision, Settings, Source, learn
+from engine.api.learning import HYPERGRADIENT, SEARCH, Collator, Precision, Settings, Source, learn
 from engine.run.given import same_random_numbers
 from problems.models.bare import bare_model
 from problems.tasks.given import with_columns_of
@@ -25,14 +26,15 @@ def learn_ranks_from_trainer(
     *,
     validation_dataset: Any = None,
     search: SearchConfig | None = None,
-    hypergradient: HypergradientConfig = HypergradientConfig(),  # noqa: B008
+    hypergradient: HypergradientConfig = HYPERGRADIENT,
     answer: AnswerConfig | None = None,
 ) -> LearnedRanks:
     """Runs `learn_ranks` with the model, train rows, collator and loss of a transformers.Trainer or TRL's SFTTrainer.
 
     `lora_config` None: that of the trainer's PeftModel, whose adapter weights the search does not use. `search` None:
-    batch size, accumulation and learning rate are the trainer's. Seed, precision and device are always the trainer's,
-    and the search uses gradient checkpointing if the trainer or its model does.
+    batch size, accumulation and learning rate are the trainer's, the other settings those of `learn_ranks` without
+    `search`. Seed, precision and device are always the trainer's, and the search uses gradient checkpointing if the
+    trainer or its model does.
     `validation_dataset`: rows prepared like the train rows, for example those in `trainer.eval_dataset`.
     The search leaves the trainer as it found it. Raises UserError, one line, for what the caller must change.
     """
@@ -40,7 +42,8 @@ def learn_ranks_from_trainer(
     _refuse_other_trainers(trainer)
     lora_config = lora_config or _of_adapter(model)
     _refuse_output_layer(trainer, lora_config)
-    search = search or SearchConfig(
+    of_trainer = replace(
+        SEARCH,
         batch_size=args.per_device_train_batch_size,
         gradient_accumulation=args.gradient_accumulation_steps,
         learning_rate=float(args.learning_rate),
@@ -53,7 +56,10 @@ def learn_ranks_from_trainer(
         rows = Source(train, validation, collate, trainer.compute_loss, plain=_plain_loss(trainer))
         precision: Precision = "bf16" if args.bf16 else "auto" if args.fp16 else "fp32"
         # Trainer switches gradient checkpointing on in the model only when it trains.
-        settings = Settings(search, hypergradient, answer, args.seed, precision, bool(args.gradient_checkpointing))
+        settings = Settings(
+            search or of_trainer, hypergradient, answer, args.seed, precision,
+            recomputes=bool(args.gradient_checkpointing), by_passes=search is None,
+        )  # fmt: skip
         return learn(model, lora_config, rows, settings, args.device)
     finally:
         vars(trainer).update(kept)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from engine.answer.words import conclusion, gain_words, kept_words, overfitting_words, parts_words
+from engine.answer.words import caution, conclusion, gain_words, kept_words, overfitting_words, parts_words
 from engine.ranks import RankRecord
 from engine.ranks.evidence import SEEN, CurvePoint, interval
 from engine.ranks.grid import short_names
@@ -18,18 +18,18 @@ Table = tuple[list[str], list[list[str]]]
 class Answer:
     """The answer in a record, as the page shows it.
 
-    `conclusion`, `gain`, `remark`, `parts`: sentences; the last two may be empty. `shares`: a row for each layer in
-    the model's order, with `layer`, `short` (the short name), `share`, `low` and `high` (its 90 % interval), in
-    `unit`, and `seen` (whether the share is above noise); empty if no shares were measured or LoRA learned nothing.
-    `curve`: label -> a row
-    for each cut, with `at` (average rank), `parameters`, and in percent of the gain `kept`, `low` and `high`; empty if
-    LoRA learned nothing or its parameters are not known. `per_rank`: LoRA parameters of rank 1 in every layer, 0 if
-    not known. `wanted`: percent of the gain that a rank must keep to be enough; above 100 if some cuts keep more than
-    that. `parameters`: those of the recorded ranks. `placed_by`: the rule that chose the components on the curve
-    of budgets. `tables`: "shares" and "curve" as tables.
+    `conclusion`, `caution`, `gain`, `remark`, `parts`: sentences; all but `conclusion` and `gain` may be empty.
+    `shares`: a row for each layer in the model's order, with `layer`, `short` (the short name), `share`, `low` and
+    `high` (its 90 % interval), in `unit`, and `seen` (whether the share is above noise); empty if no shares were
+    measured or LoRA learned nothing. `curve`: label -> a row for each cut, with `at` (average rank), `parameters`, and
+    in percent of the gain `kept`, `low` and `high`; empty if LoRA learned nothing or its parameters are not known.
+    `per_rank`: LoRA parameters of rank 1 in every layer, 0 if not known. `wanted`: percent of the gain that a rank
+    must keep to be enough; above 100 if some cuts keep more than that. `parameters`: those of the recorded ranks.
+    `placed_by`: the rule that chose the components on the curve of budgets. `tables`: "shares" and "curve" as tables.
     """
 
     conclusion: str
+    caution: str
     gain: str
     remark: str
     parts: str
@@ -72,7 +72,8 @@ def answer_of(record: RankRecord | None, per_rank: int) -> Answer | None:
         }
     tables = {"curve": _curve_table(record, per_rank, placed), "shares": _share_table(shares, unit)}
     return Answer(
-        conclusion(record), gain_words(evidence), overfitting_words(evidence), parts_words(evidence), shares, unit,
+        conclusion(record), caution(record), gain_words(evidence), overfitting_words(evidence), parts_words(evidence),
+        shares, unit,
         {k: v for k, v in curve.items() if len(v)}, per_rank, round(100 * evidence.enough(record.tolerance), 1),
         record.lora_parameters,
         evidence.budget_rule, tables,

@@ -9,7 +9,7 @@ from rich.text import Text
 from configs.launch import as_started
 from engine import ranks
 from engine.answer.trust import trust_of_run
-from engine.answer.words import conclusion, curve_lines, gain_words, share_lines
+from engine.answer.words import caution, conclusion, curve_lines, gain_words, share_lines
 from engine.ranks import RankRecord
 from engine.report.advice import advice_of
 from engine.report.controls import controls_of
@@ -83,6 +83,8 @@ def _print_answer(record: RankRecord, folder: RunFolder) -> None:
     for line in curve_lines(record):
         console.print(f"  {line}", markup=False, highlight=False)
     console.print(Text(f"  -> {conclusion(record)}", style="bold"))
+    if words := caution(record):
+        console.print(f"  ({words})", markup=False, highlight=False)
     for line in share_lines(record):
         console.print(f"  {line}", markup=False, highlight=False, no_wrap=True, overflow="ellipsis")
 

@@ -1,14 +1,17 @@
-"""Warn about a search that goes wrong, or stop it: a class without examples, losses that are not finite, a Neumann
-series that diverges, an alpha that collapsed, ranks that never changed."""
+"""Warn about a search that goes wrong, or stop it: a class without examples, losses that are not finite, a finite
+difference in bf16, a Neumann series that diverges, an alpha that collapsed, ranks that never changed."""
 
 import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
+from torch import nn
 
 from configs.errors import UserError
 from configs.facts import moves_alpha
 from configs.schema import RunConfig
+from configs.unread import DIFFERENCES
 from engine.ranks.rules import SUM_TO_ONE
 from engine.search.engine import SearchEngine
 from engine.search.trajectory import Trajectory
@@ -85,6 +88,21 @@ def warn_about_missing_classes(
                 "%s has no example of class %s: give more rows, another %s or --task.validation_share",
                 part, ", ".join(names[int(number)] for number in missing), seed,
             )  # fmt: skip
+
+
+def warn_about_rounded_difference(model: nn.Module, config: RunConfig) -> None:
+    """Warns of a finite difference whose two sides are computed with frozen weights in bf16, if its term counts.
+
+    With eta `lr` the implicit term is about 1 % of the direct one, so that its error does not matter."""
+    hypergradient = config.hypergradient
+    exact = hypergradient.type not in DIFFERENCES or hypergradient.fp32_difference
+    if exact or hypergradient.eta == "lr" or all(p.dtype != torch.bfloat16 for p in model.parameters()):
+        return
+    log.warning(
+        "--hypergradient.type %s: with weights in bf16 a finite difference loses accuracy to rounding "
+        "(docs/hypergradients.md); take first_order or exact, or set --hypergradient.fp32_difference true",
+        hypergradient.type,
+    )
 
 
 def warn_about_still_alpha(engine: SearchEngine, config: RunConfig) -> bool:

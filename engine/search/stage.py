@@ -20,6 +20,7 @@ from engine.search.health import (
     warn_about,
     warn_about_diverging_series,
     warn_about_missing_classes,
+    warn_about_rounded_difference,
     warn_about_still_alpha,
 )
 from engine.search.hook import SearchHook
@@ -73,6 +74,7 @@ def build_search(run: Workbench, *, second_order: bool) -> SearchEngine:
     if second_order and config.model.attention == "auto":
         log.info("attention: eager, as second derivatives are needed")
     refuse_large_k(base.model, config.lora)
+    warn_about_rounded_difference(base.model, config)
     model = attach_components(base.model, config.lora, run.kind.peft_type, base.trained_whole)
     method = registered(betty_type(config.hypergradient.type))
     per_weight = OTHERS if method.reads_weights_before else FIRST_ORDER

@@ -47,3 +47,11 @@ def test_where_the_head_alone_is_best_there_is_no_regret() -> None:
 def test_a_rank_that_was_not_trained_is_named() -> None:
     with pytest.raises(UserError, match="a: nothing was trained at rank 8; trained: 0, 1, 2, 4"):
         regret_of("a", table([8]))
+
+
+def test_at_twice_the_rank_counts_only_searches_that_name_a_rank_below_the_largest() -> None:
+    found = regret_of("a", table([1, None, 2, 4]))
+    assert found is not None
+    np.testing.assert_allclose(found.regrets_at(1), [0.2, 0.0], atol=1e-12)
+    np.testing.assert_allclose(found.regrets_at(2), [0.0, 0.04], atol=1e-12)
+    np.testing.assert_allclose(found.regrets_at(8), [0.04, 0.04], atol=1e-12)

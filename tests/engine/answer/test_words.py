@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from engine.answer.words import conclusion, curve_lines, gain_words, kept_words, seen_layers, share_lines
+from engine.answer.words import caution, conclusion, curve_lines, gain_words, kept_words, seen_layers, share_lines
 from engine.ranks.record import LayerRank, RankRecord
 from tests.helpers.evidence import evidence_of, point
 
@@ -16,7 +16,7 @@ RECORD = RankRecord(8, LAYERS, evidence=evidence_of())
 
 
 def test_the_conclusion_names_the_rank_that_is_enough_and_what_it_may_lose() -> None:
-    assert conclusion(RECORD) == "rank 2 is enough: it loses at most 5 % of the gain"
+    assert conclusion(RECORD) == "rank 2 is enough: cut to it, the searched model loses at most 5 % of the gain"
     few = dataclasses.replace(RECORD, evidence=evidence_of(rows=90, sources=90))
     assert conclusion(few).endswith("though 90 rows of D_val are too few for a sure answer (200 are needed)")
     nothing = dataclasses.replace(RECORD, evidence=evidence_of(gain=0.004))
@@ -26,6 +26,14 @@ def test_the_conclusion_names_the_rank_that_is_enough_and_what_it_may_lose() -> 
     unsure = dataclasses.replace(RECORD, evidence=evidence_of(rank_curve=(point(8, 0.0, 0.02),)))
     assert conclusion(unsure) == "no rank on the curve is enough: each may lose more than 5 % of the gain"
     assert conclusion(RankRecord(8, LAYERS)) == ""
+
+
+def test_what_trainings_at_that_rank_lost_is_said_where_a_rank_is_named() -> None:
+    assert caution(RECORD).startswith("a training may need more: in 18 checks, ")
+    unsure = dataclasses.replace(RECORD, evidence=evidence_of(rank_curve=(point(8, 0.0, 0.02),)))
+    largest = dataclasses.replace(RECORD, evidence=evidence_of(rank_curve=(point(1, 0.1), point(8, 0.0, 0.0))))
+    nothing = dataclasses.replace(RECORD, evidence=evidence_of(gain=0.004))
+    assert [caution(record) for record in (unsure, largest, nothing, RankRecord(8, LAYERS))] == [""] * 4
 
 
 def test_that_only_the_largest_rank_passes_says_nothing_of_higher_ones() -> None:
@@ -90,7 +98,9 @@ def test_the_curve_is_told_where_there_is_a_gain() -> None:
     assert list(curve_lines(dataclasses.replace(RECORD, evidence=evidence_of(gain=0.0)))) == []
 
 
-@pytest.mark.parametrize(("lost", "error", "surely"), [(-0.02, 0.001, True), (-0.02, 0.02, False), (0.0, 0.0, False)])
+@pytest.mark.parametrize(
+    ("lost", "error", "surely"), [(-0.02, 0.001, True), (-0.02, 0.02, False), (-0.001, 0.0, False)]
+)
 def test_a_lower_rank_that_does_better_is_explained(lost: float, error: float, surely: bool) -> None:
     record = dataclasses.replace(RECORD, evidence=evidence_of(rank_curve=(point(1, lost, error), point(8, 0.0, 0.0))))
     assert any("the searched model is over-fitted" in line for line in curve_lines(record)) == surely

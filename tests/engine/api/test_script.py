@@ -55,7 +55,14 @@ def test_a_classifier_gets_the_ranks_of_the_command_line(
     folder, data = of_command_line(config), run_of(config).data
     model = BertForSequenceClassification.from_pretrained(tmp_path / "model")
     learned = learn(
-        model, data.train, settings(), collate=data.collate, seed=3, search=config.search, answer=config.answer
+        model,
+        data.train,
+        settings(),
+        collate=data.collate,
+        seed=3,
+        search=config.search,
+        answer=config.answer,
+        hypergradient=config.hypergradient,
     )
     learned.save(tmp_path / "learned")
     saved = RunFolder(tmp_path / "learned")
@@ -88,6 +95,23 @@ def test_a_language_model_gets_the_ranks_of_the_command_line(tmp_path: Path, run
     learned.save(tmp_path / "learned")
     assert parts_of(RunFolder(tmp_path / "learned")) == parts_of(folder)
     assert "SFTTrainer" in lines_for("trl", RunFolder(tmp_path / "learned"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "validation", "steps"), [(32, 0, 100), (2400, 0, 225), (1200, 800, 225), (40_000, 0, 2000)]
+)
+def test_without_a_search_of_its_own_a_script_gets_three_passes_within_limits(
+    model_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, rows: int, validation: int, steps: int
+) -> None:
+    """Passes over D_tr: all rows if there are validation rows, else half of them. 16 rows a step."""
+    found = []
+    monkeypatch.setattr("engine.api.learning.find_ranks", lambda bench: found.append(bench.config))
+    monkeypatch.setattr("engine.api.learning.LoraConfig.from_pretrained", lambda *_: None)
+    monkeypatch.setattr("engine.api.learning.ranks.load", lambda *_: None)
+    given = class_rows(validation) if validation else None
+    learn(classifier(model_folder("bert")), class_rows(rows), search=None, validation_dataset=given)
+    assert (found[0].search.steps, found[0].search.unroll_steps) == (steps, 4)
+    assert found[0].hypergradient.type == "first_order"
 
 
 def test_progress_is_shown(

@@ -97,6 +97,7 @@ def test_batches_and_rate_of_the_search_are_the_trainers(
     search = config.search
     assert (search.batch_size, search.gradient_accumulation, search.learning_rate) == (4, 2, 1e-2)
     assert (config.seed, config.precision, config.device) == (5, "fp32", "cpu")
+    assert (search.unroll_steps, config.hypergradient.type) == (4, "first_order")
 
 
 def test_the_search_checkpoints_if_the_trainer_will(

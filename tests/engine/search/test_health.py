@@ -16,7 +16,7 @@ from engine.disk import checkpoint
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted
-from engine.search.health import warn_about, warn_about_missing_classes
+from engine.search.health import warn_about, warn_about_missing_classes, warn_about_rounded_difference
 from engine.search.hook import SearchHook
 from engine.search.stage import search
 from engine.search.trajectory import Trajectory
@@ -267,3 +267,23 @@ def test_a_class_that_one_part_lacks_is_spoken_of(log_lines: list[str]) -> None:
     warn_about_missing_classes([0.5, 1.5, 2.5], d_tr[:1], d_val[:1], {})  # numbers, no classes
     warn_about_missing_classes([[0, 1], [1, 2]], d_tr[:1], d_val[:1], names)  # tags of words
     assert len(log_lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "warned"),
+    [
+        (("--hypergradient.type", "darts"), True),
+        (("--hypergradient.type", "darts", "--hypergradient.eta", "lr"), False),
+        (("--hypergradient.type", "darts", "--hypergradient.fp32_difference", "true"), False),
+        (("--hypergradient.type", "exact"), False),
+        (("--hypergradient.type", "first_order"), False),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_finite_difference_in_bf16_is_warned_of_where_it_counts(
+    tiny_config: Callable[..., RunConfig], log_lines: list[str], arguments: tuple[str, ...], warned: bool,
+    dtype: torch.dtype,
+) -> None:  # fmt: skip
+    warn_about_rounded_difference(torch.nn.Linear(2, 2, dtype=dtype), tiny_config(*arguments))
+    expected = warned and dtype == torch.bfloat16
+    assert [line.startswith("WARNING --hypergradient.type darts: ") for line in log_lines] == [True] * expected
