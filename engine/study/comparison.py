@@ -64,7 +64,7 @@ def run_probe(config: RunConfig, folder: StudyFolder, stop: StopRequest) -> None
     settings = config.study.probe
     if not settings.steps or config.answer.from_run is not None or (folder.probe.exists() and folder.cost.exists()):
         return
-    log.info("probe: comparing all approximations with the exact hypergradient at steps %s", settings.steps)
+    log.info("probe: comparing all approximations with the exact one-step unroll at steps %s", settings.steps)
     last = max(settings.steps)
     probed = with_values(dataclasses.replace(config, study=StudyConfig()), {"tracking.wandb": "disabled"})
     run = Context(probed, stop)

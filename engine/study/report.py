@@ -34,7 +34,7 @@ LACKING = "Without a result"
 _PAIRED = "Paired differences"
 _OUTER = "Loss on D_val of the searched model (L_val, which the outer problem lowers)"
 _AGREEMENT = "Agreement"
-_DISTANCE = "Distance to the exact hypergradient, mean over the probed steps"
+_DISTANCE = "Distance to the exact one-step unroll (Eq. 4), mean over the probed steps"
 _COST = "Cost of one outer step with its inner steps"
 NOTES = {
     _PAIRED: "A positive mean difference says that the row in the title is better, also where less is better, as for "
@@ -50,7 +50,7 @@ NOTES = {
 }
 """Beginning of a table's title -> what its numbers mean."""
 TITLES = {
-    "cosine_over_training": "Cosine to the exact hypergradient over training",
+    "cosine_over_training": "Cosine to the exact one-step unroll (Eq. 4) over training",
     "outer_loss_against_cost": "What the search reaches: L_val against the cost of an outer step",
     "metric_against_cost": "Metric of the retrained model against the cost of an outer step",
 }

@@ -138,6 +138,30 @@ def test_the_documentation_tells_what_the_rule_does(
     assert found["equal"] / 2000 == pytest.approx(equal, abs=0.02)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("effect", "matter", "mean", "covered"),
+    [(0.3, 0.09, 0.93, 0.70), (0.5, 0.24, 0.98, 0.88), (1.0, 0.80, 1.18, 0.98), (2.0, 1.0, 2.04, 0.97)],
+)
+def test_the_documentation_tells_how_much_a_found_difference_is_overestimated(
+    effect: float, matter: float, mean: float, covered: float
+) -> None:
+    generator, rows, means, holds, wide = np.random.default_rng(0), 0.25, [], [], []
+    for _ in range(1500):
+        differences = effect + rows * generator.standard_normal() + generator.standard_normal(LOOKS[-1])
+        said = first_ending(LOOKS[-1], lambda count, d=differences: pairs_of(d[:count], rows, 30.0, 0.6))  # type: ignore[misc]
+        if said and said[0] == "matter":
+            pairs = pairs_of(differences[: said[1]], rows, 30.0, 0.6)
+            means.append(pairs.mean)
+            for found, level in ((holds, 0.025), (wide, LEVELS[LOOKS.index(said[1])])):
+                low, high = pairs.interval(level)
+                found.append(low <= effect <= high)
+    assert len(means) / 1500 == pytest.approx(matter, abs=0.02)
+    assert np.mean(means) == pytest.approx(mean, abs=0.03)
+    assert np.mean(holds) == pytest.approx(covered, abs=0.03)
+    assert np.mean(wide) >= 0.94
+
+
 def test_the_levels_add_up_to_one_in_forty_in_each_direction() -> None:
     assert sum(LEVELS) == pytest.approx(0.025)
 
