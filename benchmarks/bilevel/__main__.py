@@ -1,0 +1,138 @@
+"""What does each hypergradient approximation reach where the answer is known? `python -m benchmarks.bilevel`.
+
+The problem is a ridge regression with a penalty of its own for every weight (benchmarks/bilevel/ridge.py). Every
+approximation learns the penalties with as many passes through the model as the others. The table has the cosine of its
+outer gradients to the true hypergradient, and how much of the way from the start to the best penalties it went. `sama`
+is left out, as it needs an inner Adam. An approximation of your own (docs/hypergradients.md) can be tried by its name.
+"""
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from rich.table import Table
+
+from benchmarks.bilevel.descent import Descent, Point, learn
+from benchmarks.bilevel.picture import draw_progress
+from benchmarks.bilevel.ridge import Ridge
+from benchmarks.command import main
+from configs.errors import UserError
+from problems.hypergradients import HYPERGRADIENTS
+
+NEEDS_ADAM = "sama"
+
+
+@dataclass(frozen=True)
+class BilevelSettings:
+    """What is tried."""
+
+    json: str | None = None
+    """File that gets the numbers."""
+    picture: str | None = None
+    """PNG file that gets the objective over the passes."""
+    methods: list[str] = field(default_factory=lambda: [name for name in HYPERGRADIENTS if name != NEEDS_ADAM])
+    """Approximations, by the names of hypergradient.type."""
+    unroll_steps: list[int] = field(default_factory=lambda: [1, 10])
+    """Inner steps for each outer one: each value is tried."""
+    eta: float | str = "lr"
+    """Size of the inner step in the implicit term: a number, lr or betty (1)."""
+    cg_eta: float | str = 100.0
+    """The same for cg, whose damping is 1 / eta: a large eta gives the implicit function theorem."""
+    terms: int = 10
+    """Hessian-vector products of neumann and cg."""
+    inner_rate: float = 0.3
+    """Learning rate of the weights (plain gradient descent)."""
+    outer_rate: float = 0.05
+    """Learning rate of beta (Adam)."""
+    passes: int = 4000
+    """Forward and backward passes that each approximation may use."""
+    inputs: int = 20
+    """Weights of the regression."""
+    rows: int = 40
+    """Rows of D_tr, and of D_val."""
+    seeds: int = 3
+    """Problems, each drawn by its seed."""
+
+    AT_LEAST: ClassVar = {"unroll_steps": 1, "terms": 0, "passes": 1, "inputs": 2, "rows": 2, "seeds": 1}
+    FILES: ClassVar = ("picture",)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One approximation at one number of inner steps, over the seeds. `closed`: the part of the way from the objective
+    at the start to the best one. `cosine`: the mean over the outer steps; None if the outer gradient was always 0.
+    `curves`: passes and closed, of each seed."""
+
+    method: str
+    unroll_steps: int
+    outer_steps: int
+    passes_a_step: float
+    cosine: list[float | None]
+    closed: list[float]
+    curves: list[tuple[list[int], list[float]]]
+
+
+def measure_bilevel(settings: BilevelSettings) -> tuple[dict[str, Any], list[Table]]:
+    """Tries every approximation on every problem. Raises UserError for one that does not exist or needs Adam."""
+    known = [name for name in HYPERGRADIENTS if name != NEEDS_ADAM]
+    for name in settings.methods:
+        if name not in known:
+            raise UserError(f"--methods: {name!r} is not allowed; allowed: {', '.join(known)}")
+    if settings.picture and Path(settings.picture).suffix != ".png":
+        raise UserError(f"--picture: {settings.picture} is not allowed; allowed: a name that ends with .png")
+    problems = [Ridge.drawn(seed, settings.inputs, settings.rows) for seed in range(settings.seeds)]
+    rows = [_row(name, unroll, problems, settings) for unroll in settings.unroll_steps for name in settings.methods]
+    if settings.picture:
+        draw_progress([(row.method, row.unroll_steps, row.curves) for row in rows], Path(settings.picture))
+    return {"rows": [asdict(row) for row in rows]}, [_shown(rows, settings)]
+
+
+def _row(name: str, unroll_steps: int, problems: Sequence[Ridge], settings: BilevelSettings) -> Row:
+    eta = settings.cg_eta if name == "cg" else settings.eta
+    how = Descent(name, unroll_steps, eta, settings.terms, (settings.inner_rate, settings.outer_rate))
+    runs = [list(learn(problem, how, settings.passes)) for problem in problems]
+    curves = [_curve(problem, run) for problem, run in zip(problems, runs, strict=True)]
+    shortest = min(runs, key=len)
+    return Row(
+        name, unroll_steps, len(shortest), shortest[-1].passes / len(shortest), list(map(_mean_cosine, runs)),
+        [closed[-1] for _, closed in curves], curves,
+    )  # fmt: skip
+
+
+def _mean_cosine(run: Sequence[Point]) -> float | None:
+    known = [point.cosine for point in run if not math.isnan(point.cosine)]
+    return float(np.mean(known)) if known else None
+
+
+def _curve(problem: Ridge, run: Sequence[Point]) -> tuple[list[int], list[float]]:
+    """Passes, and the part of the way that has been gone after them."""
+    way = problem.at_start() - problem.best()
+    return [point.passes for point in run], [(problem.at_start() - point.objective) / way for point in run]
+
+
+def _shown(rows: Sequence[Row], settings: BilevelSettings) -> Table:
+    table = Table(title=f"{settings.passes:,} passes each: mean (range) over {settings.seeds} problems")
+    table.add_column("approximation", no_wrap=True)
+    for name in ("inner steps", "passes a step", "cosine to the truth", "of the way, %"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        cosine, closed = _spread(row.cosine, 1, 2), _spread(row.closed, 100, 0)
+        table.add_row(row.method, f"{row.unroll_steps}", f"{row.passes_a_step:.0f}", cosine, closed)
+    return table
+
+
+def _spread(values: Sequence[float | None], scale: float, digits: int) -> str:
+    """Mean and range; "none" if a value is missing: an outer gradient of 0 has no direction."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return "none"
+    found = scale * np.array(known)
+    return f"{found.mean():.{digits}f} ({found.min():.{digits}f} to {found.max():.{digits}f})"
+
+
+if __name__ == "__main__":
+    sys.exit(main(BilevelSettings, measure_bilevel))

@@ -1,0 +1,108 @@
+"""Learn the penalties of a ridge regression by one hypergradient approximation, on Betty's Engine."""
+
+import itertools
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from betty.configs import Config, EngineConfig
+from betty.engine import Engine
+from betty.logging import get_logger
+from torch import Tensor
+
+from benchmarks.bilevel.ridge import Batch, LogPenalty, Ridge, Weights
+from problems.bilevel import InnerProblem, OuterProblem
+from problems.hypergradients import betty_type
+from problems.level import Passes
+from problems.machine.compute import Compute
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How beta is learned. `unroll_steps`: inner steps for each outer one. `eta`: as hypergradient.eta. `terms`: those
+    of neumann and cg. `rates`: the learning rates of w (plain gradient descent) and of beta (Adam)."""
+
+    method: str
+    unroll_steps: int
+    eta: float | str
+    terms: int
+    rates: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Point:
+    """An outer step. `passes`: forward and backward passes so far. `cosine`: of the step's outer gradient to the true
+    hypergradient at the same beta; NaN if the gradient is zero. `objective`: L_val at w*(beta) after the step."""
+
+    passes: int
+    cosine: float
+    objective: float
+
+
+class _Inner(InnerProblem):
+    outer: Any
+
+    def training_step(self, batch: Batch) -> Tensor:
+        loss: Tensor = self.module(batch, self.outer.module())
+        return loss
+
+
+class _Outer(OuterProblem):
+    inner: Any
+
+    def training_step(self, batch: Batch) -> Tensor:
+        loss: Tensor = self.inner.module(batch, None)
+        return loss
+
+
+def learn(ridge: Ridge, how: Descent, budget: int) -> Iterator[Point]:
+    """Takes outer steps until `budget` passes are used, and yields a point after each.
+
+    It stops early if a step was skipped, because its gradient was not finite."""
+    engine, inner, outer = _engine(ridge, how)
+    engine.train()
+    while inner.passes.forward + inner.passes.backward < budget:
+        beta = outer.module.beta.detach().clone()
+        for _ in range(how.unroll_steps):
+            engine.train_step()
+        if outer.skipped or inner.skipped:
+            return
+        gradient = outer.direct + outer.implicit
+        yield Point(
+            inner.passes.forward + inner.passes.backward, _cosine(gradient, ridge.hypergradient(beta)),
+            float(ridge.objective(outer.module.beta.detach())),
+        )  # fmt: skip
+
+
+def _engine(ridge: Ridge, how: Descent) -> tuple[Engine, _Inner, _Outer]:
+    get_logger().setLevel(logging.WARNING)
+    inputs = ridge.train["x"].shape[1]
+    weights, penalty, passes = Weights(inputs), LogPenalty(inputs), Passes()
+    compute = Compute(CPU, bf16=False)
+    settings = Config(
+        type=betty_type(how.method), unroll_steps=how.unroll_steps, neumann_iterations=how.terms,
+        cg_iterations=how.terms, darts_alpha=0.01,
+    )  # fmt: skip
+    inner = _Inner(
+        "inner", settings, weights, weights.parameters(), torch.optim.SGD(weights.parameters(), lr=how.rates[0]),
+        itertools.repeat(ridge.train), compute, passes=passes, eta=how.eta,
+    )  # fmt: skip
+    outer = _Outer(
+        "outer", Config(), penalty, penalty.parameters(), torch.optim.Adam(penalty.parameters(), lr=how.rates[1]),
+        itertools.repeat(ridge.validation), compute, passes=passes,
+    )  # fmt: skip
+    engine = Engine(
+        problems=[outer, inner],
+        config=EngineConfig(strategy="cpu"),
+        dependencies={"u2l": {outer: [inner]}, "l2u": {inner: [outer]}},
+    )
+    return engine, inner, outer
+
+
+def _cosine(one: Tensor, other: Tensor) -> float:
+    sizes = float(one.norm()) * float(other.norm())
+    return float(one @ other) / sizes if sizes > 0 else float("nan")
