@@ -8,7 +8,7 @@ from configs import ranges
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """One more search after a study's cells, which compares all approximations with the exact one-step unroll (Eq. 4)."""
+    """One more search after a study's cells, which compares all approximations with the exact one-step unroll."""
 
     steps: ranges.Steps = field(default_factory=list)
     """Search steps after which all approximations are compared from the same trained state: multiples of

@@ -36,7 +36,8 @@ class Context(Workbench):
     """What all stages of a run share.
 
     `stop` says whether a signal has asked the run to stop. `folder`: where the run writes its results, if not in the
-    folder that `config` names. Attributes `told` and `weights`: see `Workbench`.
+    folder that `config` names. Attributes `told` and `weights`: see `Workbench`. `found`: what a method has found in
+    the training rows, which all trials of a sweep share.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Context(Workbench):
         self.task: Task = make_task(config)
         self._pooler_told = False
         self.told: set[str] = set()
+        self.found: dict[str, Any] = {}
         self.weights = KnownWeights()
 
     @property

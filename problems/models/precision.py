@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from configs.schema import RunConfig
 from problems.machine.compute import Compute
+from problems.models.body import body_of
 from problems.models.load import BaseModel, load_settings, source_of
 from problems.models.parts import matches
 
@@ -55,7 +56,7 @@ def train_in_fp32(base: BaseModel, dtype: torch.dtype) -> BaseModel:
     """
     if dtype == torch.float32:
         return base
-    body = f"{getattr(base.model, 'base_model_prefix', '')}."
+    body = f"{body_of(base.model)}."
     named = base.model.named_modules()
     trained = {name: module for name, module in named if any(matches(name, whole) for whole in base.trained_whole)}
     for module in trained.values():

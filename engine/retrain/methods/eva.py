@@ -42,10 +42,13 @@ class Eva(Method):
 
     def prepare(self, base: BaseModel, run: Context, rows: int) -> Prepared:
         """Finds the ranks from the inputs of all training rows, also those of D_val, so that all trials of a sweep
-        have the same ranks. Labels are read only to leave out the prompts of a language model."""
-        began = time.perf_counter()
-        found = run.processes.of_first(lambda: _Inputs(base, run).components())
-        seconds = time.perf_counter() - began
+        have the same ranks and need them only once. Labels are read only to leave out the prompts of a language
+        model."""
+        if EVA not in run.found:
+            began = time.perf_counter()
+            components = run.processes.of_first(lambda: _Inputs(base, run).components())
+            run.found[EVA] = components, time.perf_counter() - began
+        found, seconds = run.found[EVA]
         record = RankRecord(run.config.lora.k, tuple(LayerRank(n, len(x)) for n, x in found.items()), rule=EVA)
         prepared = recorded_lora(record, Path("--lora.rho"), base, run)
         assert isinstance(prepared.model, PeftModel)

@@ -102,3 +102,44 @@ def test_of_a_list_of_possible_ways_the_last_line_says_what_to_install() -> None
         explain_missing("--model.name", "x"),
     ):
         raise ValueError("Couldn't make it from one of: \n(1) a file, or \nYou need to have sentencepiece installed.")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError("You are trying to access a gated repo.\nMake sure to have access to it"),
+            r"^--model\.name: cannot load 'a/b' \(You are trying to access a gated repo\.\); ask for access on its "
+            r"page .*hf auth login, or HF_TOKEN\)$",
+        ),
+        (
+            ValueError("The repository a/b contains custom code ... pass `trust_remote_code=True`\nto allow it"),
+            r"^--model\.name: 'a/b' comes with code of its own, which runs only with --model\.trust_remote_code true$",
+        ),
+        (
+            ValueError("X does not support an attention implementation through torch.nn.functional yet"),
+            r"^--model\.attention: 'a/b' does not have this attention \(X does not .*\); allowed: auto, eager$",
+        ),
+        (
+            ValueError("Unrecognized configuration class <T5Config> for this kind of AutoModel\nModel type"),
+            r"Unrecognized configuration class .*; the model is of another kind than the task: generation and chat ",
+        ),
+        (
+            OSError("Error no file named model.safetensors found in directory a/b."),
+            r"; only weights in the format safetensors are read: convert the model, or give another one$",
+        ),
+    ],
+)
+def test_the_advice_fits_the_cause(error: Exception, said: str) -> None:
+    """Each of these had advised to work without a network."""
+    with pytest.raises(UserError, match=said) as caught, explain_missing("--model.name", "a/b"):
+        raise error
+    assert "without a network" not in str(caught.value)
+
+
+def test_too_little_memory_is_no_fault_of_the_model() -> None:
+    class OutOfMemoryError(RuntimeError):
+        """As torch calls it."""
+
+    with pytest.raises(OutOfMemoryError), explain_missing("--model.name", "a/b"):
+        raise OutOfMemoryError("CUDA out of memory")

@@ -162,10 +162,21 @@ def test_a_stopped_run_resumes_to_the_same_weights(
 
 
 @pytest.mark.trains
-def test_one_training_run_sweeps_rates_at_one_choice_of_ranks(tiny_config: Callable[..., RunConfig]) -> None:
+def test_one_training_run_sweeps_rates_at_one_choice_of_ranks(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The inputs are read once, not again for each rate."""
+    read, components = [], eva._Inputs.components
+
+    def counted(self: Any) -> Any:
+        read.append(self)
+        return components(self)
+
+    monkeypatch.setattr(eva._Inputs, "components", counted)
     config = tiny_config(*EVA, "--retrain.learning_rates", "[1e-3,1e-2]")
     folder = run_stages(Request(config, "all", False, "x"), StopRequest(), draw=False)
     assert json.loads(folder.metrics.read_text())["learning_rate"] in (1e-3, 1e-2)
+    assert len(read) == 1
 
 
 @pytest.mark.parametrize(
