@@ -14,6 +14,8 @@ from configs.values import from_tree
 from configs.yaml_text import read_yaml, to_text
 
 CONFIGS = Path(__file__).resolve().parent
+DEFAULT_CONFIG = "quickstart.yaml"
+"""The configuration of a command without --config."""
 
 
 def shipped_configs() -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from configs.errors import UserError
-from configs.files import find_config, read_keys
+from configs.files import DEFAULT_CONFIG, find_config, read_keys
 from configs.given import given_of
 from configs.help import USAGE, Formatter, description
 from configs.keys import SPELLED, SWITCHES, TWO_NAMES, flat, known_keys, one_line, refuse_huge, shortened, split_range
@@ -20,8 +20,6 @@ from configs.schema import RunConfig
 from configs.sections import with_sections_read
 from configs.values import checked
 from configs.yaml_text import to_text
-
-DEFAULT_CONFIG = "quickstart.yaml"
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 

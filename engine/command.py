@@ -1,13 +1,14 @@
 """Carry out what the command line asks for: a run, a study or a verdict; scores, a folder to show, or a wandb view."""
 
 import dataclasses
+import logging
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.errors import UserError
 from configs.facts import CHOOSING_RANKS
-from configs.files import load_config
+from configs.files import DEFAULT_CONFIG, load_config
 from configs.launch import processes_started
 from configs.requests import Command, Request, ScoreRequest, ShowRequest, Trainer, WorkspaceRequest
 from configs.schema import RunConfig
@@ -26,6 +27,8 @@ from engine.study.shown import print_study
 from engine.terminal.console import console
 from engine.terminal.loading import load_libraries
 from problems.machine.processes import joined
+
+log = logging.getLogger("autolora")
 
 if TYPE_CHECKING:
     from engine.report.stage import Beside
@@ -121,6 +124,8 @@ def _run(request: Request, stop: StopRequest) -> None:
     config = request.config
     if request.stage != "report":
         tell_unread(request.given, config, [config], request.stage)
+        if request.source == DEFAULT_CONFIG and config.task.type != "sample":
+            log.info("what the command does not set is as in %s; --config takes another file", request.source)
     retrains = request.stage in ("all", "retrain")
     if request.stage != "report" and (config.method in CHOOSING_RANKS or (retrains and config.retrain.learning_rates)):
         tried = ", ".join((*sorted(CHOOSING_RANKS), "--retrain.learning_rates"))

@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from configs.errors import UserError
-from configs.files import CONFIGS, load_config, shipped_configs, to_yaml
+from configs.files import CONFIGS, DEFAULT_CONFIG, load_config, shipped_configs, to_yaml
 from configs.keys import known_keys
-from configs.parser import DEFAULT_CONFIG, parse, parse_command
+from configs.parser import parse, parse_command
 from configs.requests import Command, ScoreRequest, ShowRequest, WorkspaceRequest
 
 

@@ -107,6 +107,28 @@ ONE_PROCESS = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("source", "arguments", "told"),
+    [
+        ("quickstart.yaml", ("--task.type", "text", "--task.path", "x.csv"), True),
+        ("quickstart.yaml", (), False),
+        ("mine.yaml", ("--task.type", "text", "--task.path", "x.csv"), False),
+    ],
+)
+def test_own_data_without_a_config_says_whose_settings_hold(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, log_lines: list[str], source: str,
+    arguments: tuple[str, ...], told: bool,
+) -> None:  # fmt: skip
+    def stopped(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "joined", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        start(Request(tiny_config(*arguments), "all", False, source))
+    line = "INFO what the command does not set is as in quickstart.yaml; --config takes another file"
+    assert (line in log_lines) == told
+
+
 @pytest.mark.trains
 @pytest.mark.parametrize("key", ["learning_rates", "gradient_accumulation"])
 def test_a_search_by_several_processes_is_not_refused_for_what_only_the_retraining_reads(
