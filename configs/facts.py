@@ -7,7 +7,7 @@ from configs.schema_answer import AnswerConfig
 
 # The hypergradients that need second derivatives. They are listed here so that a wrong attention kernel is refused
 # before torch is loaded; a test compares this set with the registry.
-SECOND_ORDER = {"exact", "neumann", "cg"}
+SECOND_ORDER = {"exact", "exact_adamw", "neumann", "cg"}
 
 # Methods that train with several choices of ranks and keep the best.
 CHOOSING_RANKS = {"lora_grid", "lora_modules", "optuna"}

@@ -94,11 +94,16 @@ class SearchConfig:
     """Steps between two checkpoints."""
 
 
+HypergradientType = Literal[
+    "first_order", "darts", "forward_difference", "sama", "neumann", "cg", "exact", "exact_adamw", "none"
+]
+
+
 @dataclass(frozen=True)
 class HypergradientConfig:
     """How the gradient of L_val(W(alpha)) with respect to beta is approximated."""
 
-    type: Literal["first_order", "darts", "forward_difference", "sama", "neumann", "cg", "exact", "none"] = "darts"
+    type: HypergradientType = "darts"
     """first_order: eta = 0, no implicit term; darts: central difference; none: a control, which trains plain LoRA of
     rank k on D_tr while alpha stays at its start. The others: docs/hypergradients.md. Paper: darts."""
     eta: ranges.Eta = "betty"

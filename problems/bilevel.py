@@ -31,6 +31,7 @@ class InnerProblem(BilevelProblem):
         self._masks: list[RandomState] = []
         self.weights_before: list[Tensor] = []
         self.beta_gradient: list[Tensor] = []
+        self.norm_before_clipping: Tensor | None = None
 
     def eta(self) -> float:
         """eta of Eq. 4 at this step."""
@@ -93,6 +94,11 @@ class InnerProblem(BilevelProblem):
                     if len(state):  # empty: no step was ever taken
                         before = state.get("last_grad", torch.zeros_like(grad))
                         state["last_grad"] = torch.where(self.skipped, before, grad)
+
+    def clip_grad(self) -> None:
+        """Clips the gradient as Betty does, and stores the norm that it had."""
+        norm = torch.nn.utils.clip_grad_norm_(self.trainable_parameters(), max_norm=self.gradient_clipping)
+        self.norm_before_clipping = norm.detach()
 
     @property
     def part_count(self) -> int:

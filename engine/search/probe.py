@@ -1,4 +1,4 @@
-"""Measure, during a search, how close each approximation is to the exact hypergradient, and what its steps cost."""
+"""Measure, during a search, how close each approximation is to the exact one-step unroll, and what its steps cost."""
 
 import dataclasses
 import statistics
@@ -25,9 +25,10 @@ class Probe(Hypergradient):
     and batch, under the same dropout masks.
 
     The search itself goes on with the wrapped approximation, at its W and with the configured eta. The comparison is
-    made once for each of `etas`. Each approximation is compared with `exact`, which is always computed in fp32 from
-    the same numbers, whatever the precision of the search and of its frozen weights. Attribute `rows`: the
-    measurements. Unlike the approximations, this class comes from no paper: it only measures.
+    made once for each of `etas`. Each approximation is compared with `exact` (Eq. 4), and with `exact_adamw`, the step
+    that was taken. Both are always computed in fp32 from the same numbers, whatever the precision of the search and of
+    its frozen weights. Attribute `rows`: the measurements. Unlike the approximations, this class comes from no paper:
+    it only measures.
     """
 
     name = "probe"
@@ -56,7 +57,9 @@ class Probe(Hypergradient):
 
     def _compare(self, vector: Tensors, inner: Inner, outer: Outer, eta: Eta) -> None:
         with inner.in_fp32():
-            exact = _flat(HYPERGRADIENTS["exact"].implicit(vector, inner, outer))
+            exact, of_step = (
+                _flat(HYPERGRADIENTS[name].implicit(vector, inner, outer)) for name in ("exact", "exact_adamw")
+            )
         direct = outer.direct.cpu().double()
         variants = list(HYPERGRADIENTS.items())
         if inner.rounds and not inner.fp32_difference:
@@ -70,6 +73,7 @@ class Probe(Hypergradient):
                     "approximation": name,
                     "eta": str(eta),
                     "cosine": _cosine(implicit, exact),
+                    "step_cosine": _cosine(implicit, of_step),
                     "norm_ratio": _ratio(implicit, exact),
                     "total_cosine": _cosine(direct + implicit, direct + exact),
                     "implicit_to_direct": _ratio(implicit, direct),

@@ -52,7 +52,7 @@ def read_comparison(folder: StudyFolder) -> tuple[pd.DataFrame, pd.DataFrame]:
             folder.probe,
             way_out,
             texts=["approximation", "eta"],
-            numbers=["step", "cosine", "norm_ratio", "total_cosine", "implicit_to_direct"],
+            numbers=["step", "cosine", "step_cosine", "norm_ratio", "total_cosine", "implicit_to_direct"],
         ),
         read_parquet(folder.cost, way_out, texts=["approximation"], numbers=["ratio_to_lora"]),
     )

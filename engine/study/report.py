@@ -43,8 +43,10 @@ NOTES = {
     "must differ. Ratio: the LoRA parameters of the row in the title divided by those of the row in the table.",
     _OUTER: "Measured after the search, before any rank was chosen, at a fitted temperature and on the same rows of "
     "D_val for all runs of a seed. The sizes are those of the retrained models.",
-    _DISTANCE: "Cosine and norm ratio are those of the implicit term; the total cosine is that of the whole outer "
-    "gradient, and the last column the size of the implicit term divided by that of the direct one.",
+    _DISTANCE: "Cosine and norm ratio compare the implicit term with that of exact (a step of gradient descent), the "
+    "step cosine compares it with that of exact_adamw (the AdamW step that was taken). The total cosine is that of "
+    "the whole outer gradient to that of exact, and the last column the size of the implicit term divided by that of "
+    "the direct one.",
     _COST: "The row lora is as many plain LoRA steps as an outer step has inner steps; the ratio is that to its "
     "seconds.",
 }
@@ -211,6 +213,6 @@ def cost_pictures(
 def closeness(probe: pd.DataFrame) -> pd.DataFrame:
     """A row per approximation and eta: how close its implicit term, and the whole outer gradient, are to `exact`."""
     places = probe.groupby(["approximation", "eta"], sort=False)
-    table = places[["cosine", "norm_ratio", "total_cosine", "implicit_to_direct"]].mean()
+    table = places[["cosine", "step_cosine", "norm_ratio", "total_cosine", "implicit_to_direct"]].mean()
     table.insert(1, "lowest cosine", places["cosine"].min())
     return table.reset_index().rename(columns=lambda name: name.replace("_", " "))

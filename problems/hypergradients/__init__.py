@@ -9,6 +9,7 @@ NONE is not an approximation: it is registered for a search without outer steps,
 
 from betty.hypergradient import jvp_fn_mapping
 
+from problems.hypergradients.adamw import ExactAdamW
 from problems.hypergradients.base import Cost, Hypergradient, Inner, Outer, Tensors
 from problems.hypergradients.difference import CentralDifference, ForwardDifference
 from problems.hypergradients.first_order import FirstOrder
@@ -39,6 +40,7 @@ HYPERGRADIENTS: dict[str, Hypergradient] = {
         Neumann(),
         ConjugateGradient(),
         Exact(),
+        ExactAdamW(),
     )
 }
 

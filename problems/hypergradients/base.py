@@ -41,6 +41,10 @@ class Inner(Protocol):
     beta_gradient: list[Tensor]
     """dL_tr/dbeta of the inner step; set only for approximations with `reads_beta_gradient`."""
     fp32_difference: bool
+    gradient_clipping: float
+    """The largest norm of W's gradient; 0: it is not clipped."""
+    norm_before_clipping: Tensor | None
+    """The norm of W's last gradient before it was clipped; None if nothing was clipped yet."""
     eta_setting: float | str
     """hypergradient.eta as configured: a number, lr or betty."""
 

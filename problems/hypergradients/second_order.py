@@ -16,7 +16,7 @@ from problems.hypergradients.base import Cost, Hypergradient, Inner, Outer, Tens
 HessianProduct = Callable[[Tensors], list[Tensor]]
 
 
-class _SecondOrder(Hypergradient):
+class SecondOrder(Hypergradient):
     """- [d^2 L_tr / d beta d W] x, with x = M v from `solve`."""
 
     second_order = True
@@ -67,7 +67,7 @@ def _along(inner: Inner, gradient: Tensors, direction: Tensors, inputs: Tensors,
     return inner.own_gradient([gradient[i] for i in curved], inputs, grad_outputs=along, **options)
 
 
-class Exact(_SecondOrder):
+class Exact(SecondOrder):
     """M = eta: the gradient of L_val(W - eta dL_tr/dW) of Algorithm 1, without approximation.
 
     At: W before the inner step. eta: as configured. Error: none but rounding. Source: AutoLoRA Eq. 4 and 5.
@@ -83,7 +83,7 @@ class Exact(_SecondOrder):
         return [eta * v for v in vector]
 
 
-class Neumann(_SecondOrder):
+class Neumann(SecondOrder):
     """M = eta * sum_{j=0..K} (I - eta H)^j, H = d^2 L_tr/dW^2: K terms towards the inverse Hessian; K = 0 is `exact`.
 
     At: W before the inner step. eta: as configured; if H is positive definite, the series converges for
@@ -104,7 +104,7 @@ class Neumann(_SecondOrder):
         return [eta * s for s in total]
 
 
-class ConjugateGradient(_SecondOrder):
+class ConjugateGradient(SecondOrder):
     """M = (H + I/eta)^-1 by at most K steps of conjugate gradients, H = d^2 L_tr/dW^2.
 
     At: W before the inner step. eta: the damping is 1/eta. A small eta gives eta * v (the one-step unroll), a large

@@ -77,6 +77,7 @@ def test_the_numbers_are_those_of_exact_and_of_no_implicit_term() -> None:
         assert [none[key] for key in ("norm_ratio", "implicit_to_direct")] == [0, 0]
         assert math.isnan(none["cosine"]), "no implicit term has no direction"
         assert rows["darts", eta]["cosine"] > 0.99
+        assert rows["exact_adamw", eta]["step_cosine"] == pytest.approx(1)
     assert rows["exact", "0.5"]["implicit_to_direct"] == pytest.approx(
         rows["exact", "betty"]["implicit_to_direct"] / 2
     ), "the one-step term grows with eta"

@@ -29,14 +29,15 @@ def test_closeness_is_the_mean_with_the_lowest_cosine_beside_it() -> None:
             "approximation": ["darts", "darts", "sama"],
             "eta": ["1", "1", "1"],
             "cosine": [0.9, 0.5, 0.25],
+            "step_cosine": 0.8,
             "norm_ratio": [1.0, 3.0, 1.0],
             "total_cosine": 1.0,
             "implicit_to_direct": 0.5,
         }
     )
     table = closeness(frame)
-    assert table.columns[:5].to_list() == ["approximation", "eta", "cosine", "lowest cosine", "norm ratio"]
-    assert table.iloc[0, 2:5].to_list() == pytest.approx([0.7, 0.5, 2.0])
+    assert table.columns[:5].to_list() == ["approximation", "eta", "cosine", "lowest cosine", "step cosine"]
+    assert table.iloc[0, 2:6].to_list() == pytest.approx([0.7, 0.5, 0.8, 2.0])
     assert table.iloc[1, 2:4].to_list() == [0.25, 0.25]
 
 
@@ -237,7 +238,7 @@ def test_the_cost_is_that_of_an_outer_step_with_all_its_inner_steps(
     """It had been called that of one step, also where an outer step has several inner steps."""
     config = dataclasses.replace(tiny_config("--search.unroll_steps", "3"), study=StudyConfig({KIND: ["darts"]}))
     folder = StudyFolder(tmp_path)
-    numbers = dict.fromkeys(("cosine", "norm_ratio", "total_cosine", "implicit_to_direct"), 1.0)
+    numbers = dict.fromkeys(("cosine", "step_cosine", "norm_ratio", "total_cosine", "implicit_to_direct"), 1.0)
     write_parquet(folder.probe, pd.DataFrame([{"step": 3, "eta": "lr", "approximation": "darts", **numbers}]))
     costs = {"seconds": [3.0, 6.0], "ratio_to_lora": [1.0, 2.0]}
     write_parquet(folder.cost, pd.DataFrame({"approximation": ["lora", "darts"], **costs}))

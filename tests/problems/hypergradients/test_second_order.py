@@ -30,7 +30,7 @@ from tests.helpers.bilevel_toys import (
     ridge_toy,
 )
 
-SECOND_ORDER = ["exact", "neumann", "cg"]
+SECOND_ORDER = ["exact", "exact_adamw", "neumann", "cg"]
 ETA = 0.3
 
 
