@@ -68,6 +68,7 @@ _VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The values that vLLM allows for --max-lora-rank (vllm/config/lora.py)."""
 _VLLM_DEFAULT = 16
 """The largest rank that vLLM takes without that option."""
+_LARGEST_FP16 = 65_504
 _LONGEST = 2000
 """A prompt with more letters than this is too long to be the example."""
 
@@ -148,10 +149,14 @@ def _facts(run: Context, result: Mapping[str, Any], record: RankRecord) -> str:
 
 
 def _predicts(scale: Mapping[str, Any] | None) -> dict[str, str]:
-    """How to read a prediction that is a number on another scale than the labels; empty if there is nothing to say."""
-    if scale is None or scale["in_head"]:
+    """How to read a prediction that is a number on another scale than the labels, or a large one; empty if there is
+    nothing to say."""
+    if scale is None:
         return {}
     mean, deviation = scale["mean"], scale["deviation"]
+    if scale["in_head"]:
+        large = abs(mean) + 4 * deviation > _LARGEST_FP16
+        return {"predicts": "the label; load the model in fp32, as fp16 ends at 65,504"} if large else {}
     return {"predicts": f"(label - {mean:.9g}) / {deviation:.9g}: multiply by {deviation:.9g} and add {mean:.9g}"}
 
 

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from configs.parser import parse
 from engine.disk.files import read_json
+from engine.export import card
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
@@ -93,3 +94,17 @@ def test_a_model_whose_head_has_no_bias_comes_with_a_warning_and_a_formula(
     assert any(line.startswith("WARNING the model's output layer has no bias, so that") for line in log_lines)
     formula = f"multiply by {scale['deviation']:.9g} and add {scale['mean']:.9g}"
     assert formula in (run.adapter / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("scale", "said"),
+    [
+        (None, ""),
+        ({"mean": 3.0, "deviation": 1.0, "in_head": True}, ""),
+        ({"mean": 2e5, "deviation": 1e5, "in_head": True}, "load the model in fp32"),
+        ({"mean": 3.0, "deviation": 1.5, "in_head": False}, "multiply by 1.5 and add 3"),
+    ],
+)
+def test_the_card_says_how_to_read_a_number_where_that_is_not_plain(scale: Any, said: str) -> None:
+    found = card._predicts(scale)
+    assert (said in found["predicts"]) if said else (found == {})
