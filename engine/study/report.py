@@ -42,7 +42,7 @@ NOTES = {
     "pair, with their mean difference. p: two-sided, by Wilcoxon's signed-rank test; at least six pairs "
     "must differ. Ratio: the LoRA parameters of the row in the title divided by those of the row in the table.",
     _OUTER: "Measured after the search, before any rank was chosen, at a fitted temperature and on the same rows of "
-    "D_val for all runs of a seed. The sizes are those of the retrained models.",
+    "D_val for all runs of a seed.",
     _DISTANCE: "Cosine and norm ratio compare the implicit term with that of exact (a step of gradient descent), the "
     "step cosine compares it with that of exact_adamw (the AdamW step that was taken). The total cosine is that of "
     "the whole outer gradient to that of exact, and the last column the size of the implicit term divided by that of "

@@ -57,9 +57,11 @@ def losses_by_task(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
 
 
 def outer_losses_by_task(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
-    """The same table for the outer objective: the loss on D_val of the searched models; empty if no run has it."""
+    """The same table, without sizes, for the outer objective: the loss on D_val of the searched models; empty if no
+    run has it."""
     searched = results[results[OUTER].notna()] if OUTER in results else results[:0]
-    return _nats_by_task(searched, axes, OUTER)
+    table = _nats_by_task(searched, axes, OUTER)
+    return table[[name for name in table if "parameters" not in name]]
 
 
 def _nats_by_task(results: pd.DataFrame, axes: Sequence[str], column: str) -> pd.DataFrame:
