@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from configs.count_words import counted
 from configs.schema import RunConfig, StudyConfig
 from configs.values import with_values
 from engine.disk.files import read_json, write_json
@@ -74,10 +75,13 @@ def run_probe(config: RunConfig, folder: StudyFolder, stop: StopRequest) -> None
 
     def after_step(engine: SearchEngine) -> bool:
         stop.check()
+        if engine.global_step in settings.steps:
+            log.info("probe: compared at step %d of %d", engine.global_step, last)
         return engine.global_step >= last
 
     engine.after_step = after_step
     engine.run()
     write_json(folder.probe_settings, {"settings": COMPARED.of(config), "data": run.fingerprint})
     write_parquet(folder.probe, pd.DataFrame(probe.rows))
+    log.info("probe: timing a step of each approximation, %s", counted(settings.timed_steps, "round"))
     write_parquet(folder.cost, pd.DataFrame(measure_cost(engine, settings.timed_steps)))

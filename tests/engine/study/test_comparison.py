@@ -34,6 +34,21 @@ def compared(
     return config, folder
 
 
+@pytest.mark.trains
+def test_a_comparison_tells_how_far_it_is(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, log_lines: list[str]
+) -> None:
+    """It takes minutes, which once passed without a line."""
+    config = with_study(tiny_config("--search.patience", "0"), AXES, ProbeConfig(steps=[1, 2], timed_steps=1))
+    (tmp_path / "study").mkdir()
+    run_probe(config, StudyFolder(tmp_path / "study"), StopRequest())
+    told = [line for line in log_lines if line.startswith("INFO probe: ")]
+    assert told[1:] == [
+        "INFO probe: compared at step 1 of 2", "INFO probe: compared at step 2 of 2",
+        "INFO probe: timing a step of each approximation, 1 round",
+    ]  # fmt: skip
+
+
 def test_a_study_that_copies_a_search_compares_nothing(tmp_path: Path) -> None:
     """As the warning about study.probe says there; it would need a search of its own."""
     config = parse(["--answer.from", "runs/a", "--study.axes", "{seed: [0]}", "--study.probe.steps", "[2]"]).config
