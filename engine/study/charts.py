@@ -25,7 +25,9 @@ def _drawn(name: str, panel: Panel) -> figure:
 
     The axis shows the range of the runs, as bars from 0 would make close scores look alike."""
     labels = _labels(list(panel.medians.index))
-    made = chart(name, panel.label, "", height=110 + 34 * len(labels), y_range=list(labels.values())[::-1])
+    reach = {} if panel.runs.empty else {"x_range": _reach(panel.runs["score"])}
+    size = {"height": 110 + 34 * len(labels), "y_range": list(labels.values())[::-1]}
+    made = chart(name, panel.label, "", **size, **reach)
     medians = source_of(panel.medians.reset_index().assign(label=list(labels.values())))
     made.scatter("score", "label", source=medians, marker="dash", angle=math.pi / 2, size=24, color=BLUE, line_width=4)
     runs = panel.runs.reindex(columns=["row", "score", "cell", SEED], fill_value="")
@@ -34,6 +36,13 @@ def _drawn(name: str, panel: Panel) -> figure:
     tips = [("", "@row"), ("seed", "@seed"), (panel.metric, "@score{0.0000}"), ("run", "@cell")]
     made.add_tools(HoverTool(tooltips=tips, renderers=[dots]))
     return made
+
+
+def _reach(scores: pd.Series) -> tuple[float, float]:
+    """The ends of the axis. Bokeh's own axis of a single score has the length 2."""
+    low, high = float(scores.min()), float(scores.max())
+    margin = 0.05 * (high - low) or 0.01
+    return low - margin, high + margin
 
 
 def _labels(names: Sequence[str]) -> dict[str, str]:

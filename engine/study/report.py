@@ -124,7 +124,7 @@ def _sentence(results: pd.DataFrame, config: RunConfig, planned: int) -> str:
     count = f"{len(results)} of {planned}" if lacking else str(planned)
     model = "" if _varies(config.study, "model.name") else f" of {config.model.name}"
     tasks = ", ".join(map(str, results[TASK].unique()))
-    return f"{count} runs{model} on {tasks}.{' The last table says why the others have no result.' if lacking else ''}"
+    return f"{count} run{'' if count == '1' else 's'}{model} on {tasks}.{' The last table says why the others have no result.' if lacking else ''}"
 
 
 def _varies(study: StudyConfig, key: str) -> bool:

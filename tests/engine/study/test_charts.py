@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from engine.study.charts import metric_charts
 
@@ -16,6 +17,8 @@ def test_a_study_has_a_chart_a_task_with_ticks_at_medians_and_a_point_a_run() ->
     assert bars == {"row": ["a", "b"], "score": [0.3, 0.5], "label": ["a", "b"]}
     assert dots["score"] == [0.1, 0.3, 0.9, 0.5]
     assert dots["seed"] == ["0", "1", "2", "0"]
+    ends = [(made[name].x_range.start, made[name].x_range.end) for name in made]
+    assert ends == [pytest.approx((0.06, 0.94)), pytest.approx((-0.01, 0.01))], "also where all scores are equal"
 
 
 def test_a_run_without_a_score_and_a_study_without_seeds_are_drawn() -> None:

@@ -230,6 +230,7 @@ def test_a_study_killed_between_comparison_and_cost_is_drawn_without(
     write_parquet(folder.probe, pd.DataFrame({"step": [1], "eta": ["lr"], "approximation": ["darts"]}))
     drawn(config, folder, lambda number, cell: finish(cell, 0.5))
     assert "## Cost" not in folder.table.read_text()
+    assert "\n1 run of " in folder.table.read_text()
 
 
 def test_the_cost_is_that_of_an_outer_step_with_all_its_inner_steps(
