@@ -124,7 +124,9 @@ def _sentence(results: pd.DataFrame, config: RunConfig, planned: int) -> str:
     count = f"{len(results)} of {planned}" if lacking else str(planned)
     model = "" if _varies(config.study, "model.name") else f" of {config.model.name}"
     tasks = ", ".join(map(str, results[TASK].unique()))
-    return f"{count} run{'' if count == '1' else 's'}{model} on {tasks}.{' The last table says why the others have no result.' if lacking else ''}"
+    runs = "run" if count == "1" else "runs"
+    why = " The last table says why the others have no result." if lacking else ""
+    return f"{count} {runs}{model} on {tasks}.{why}"
 
 
 def _varies(study: StudyConfig, key: str) -> bool:
