@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 from bokeh.models import HoverTool
@@ -25,9 +26,9 @@ def _drawn(name: str, panel: Panel) -> figure:
 
     The axis shows the range of the runs, as bars from 0 would make close scores look alike."""
     labels = _labels(list(panel.medians.index))
-    reach = {} if panel.runs.empty else {"x_range": _reach(panel.runs["score"])}
-    size = {"height": 110 + 34 * len(labels), "y_range": list(labels.values())[::-1]}
-    made = chart(name, panel.label, "", **size, **reach)
+    reach: dict[str, Any] = {} if panel.runs.empty else {"x_range": _reach(panel.runs["score"])}
+    rows = list(labels.values())[::-1]
+    made = chart(name, panel.label, "", height=110 + 34 * len(labels), y_range=rows, **reach)
     medians = source_of(panel.medians.reset_index().assign(label=list(labels.values())))
     made.scatter("score", "label", source=medians, marker="dash", angle=math.pi / 2, size=24, color=BLUE, line_width=4)
     runs = panel.runs.reindex(columns=["row", "score", "cell", SEED], fill_value="")

@@ -61,7 +61,7 @@ def outer_losses_by_task(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataF
     run has it."""
     searched = results[results[OUTER].notna()] if OUTER in results else results[:0]
     table = _nats_by_task(searched, axes, OUTER)
-    return table[[name for name in table if "parameters" not in name]]
+    return table[[name for name in table if "parameters" not in str(name)]]
 
 
 def _nats_by_task(results: pd.DataFrame, axes: Sequence[str], column: str) -> pd.DataFrame:
