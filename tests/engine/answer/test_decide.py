@@ -211,6 +211,14 @@ def test_shares_that_miss_the_fall_of_the_loss_are_called_inexact() -> None:
     )
 
 
+def test_what_shares_may_miss_is_a_part_of_the_fall() -> None:
+    note = decided(
+        record_of(evidence_of(share_total=0.09, head_share=0.0, fall=0.1, nodes=6)), AnswerConfig(), SIZES
+    ).note
+    assert note is not None
+    assert note.startswith("the shares are inexact"), "0.01 of 0.1 nats is a tenth, more than 2 %"
+
+
 def test_shares_within_the_gap_that_bf16_allows_are_not_called_inexact() -> None:
     evidence = evidence_of(share_total=0.975, head_share=0.0, fall=1.0, nodes=6, allowed_gap=0.03)
     assert decided(record_of(evidence), AnswerConfig(), SIZES).note is None

@@ -77,6 +77,23 @@ def test_the_weights_of_the_lowest_loss_are_kept_and_a_lower_loss_renews_the_pat
     assert not torch.equal(seen[3], seen[-1])
 
 
+def test_the_head_alone_learns_on_d_tr_with_the_batches_of_the_search(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(tiny_config("--search.steps", "8", "--search.batch_size", "4"))
+    sample, d_tr = sample_of(run)
+    trained: list[tuple[int, ...]] = []
+
+    def descend(*given: Any) -> None:
+        batch = given[4]
+        for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True):
+            trained.append(tuple(ids[mask.bool()].tolist()))
+
+    monkeypatch.setattr(head, "_descend", descend)
+    train_head(run, run.data.train.select(d_tr), sample)
+    assert sorted(trained) == sorted(map(tuple, run.data.train.select(d_tr)["input_ids"])), "8 x 4 rows: one epoch"
+
+
 def test_the_head_is_clipped_and_decays_as_w_does_in_the_search(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -218,3 +218,17 @@ def test_the_nodes_are_doubled_where_the_sum_misses_the_measured_loss() -> None:
     assert complete(by_nodes, 1.0, in_fp32)[1] == 2 * NODES
     assert asked[1:] == [NODES, 2 * NODES]
     assert complete(by_nodes, 1.0, in_bf16)[1] == NODES
+
+
+def test_what_the_sum_may_miss_is_a_part_of_the_measured_loss_also_where_the_loss_rises() -> None:
+    gap = allowed_gap(Compute(torch.device("cpu"), bf16=False))
+    for total, nodes in ((0.0985, NODES), (0.09, 2 * NODES), (-0.0985, NODES), (-0.09, 2 * NODES)):
+        shares = Shares(torch.full((1, 1, 1), total), torch.ones(1), torch.tensor([True]))
+        assert complete(lambda _, found=shares: found, 0.1 if total > 0 else -0.1, gap)[1] == nodes
+
+
+def test_the_doubled_nodes_are_additional_work() -> None:
+    added: list[int] = []
+    shares = Shares(torch.full((1, 1, 1), 0.5), torch.ones(1), torch.tensor([True]))
+    complete(lambda nodes: shares, 1.0, 0.02, extend=added.append)
+    assert added == [2 * NODES]

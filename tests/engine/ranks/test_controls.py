@@ -158,3 +158,10 @@ def test_ranks_by_target_take_the_longest_matching_target() -> None:
     made = by_target(names, {"dense": 1, "attention.output.dense": 2, "query": 4}, 8)
     assert [layer.rank for layer in made.layers] == [2, 1, 4]
     assert (made.rule, made.k) == ("grid", 8)
+
+
+def test_ranks_in_proportion_to_weights_go_by_highest_averages() -> None:
+    """The usual example of D'Hondt's method; other divisors (1, 3, 5) would give 3, 3, 1 and 1."""
+    weights = {"a": 100, "b": 80, "c": 30, "d": 20}
+    alike, cap = dict.fromkeys(weights, 10), dict.fromkeys(weights, 8)
+    assert apportioned(weights, alike, 80, cap, (0, 0)) == {"a": 4, "b": 3, "c": 1, "d": 0}

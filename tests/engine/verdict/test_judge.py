@@ -67,6 +67,10 @@ ENDINGS = {
     "no difference at 24": (pairs_of(TINY), "equal"),
     "surely better, by less than 2 % of the gain": (pairs_of(0.01 * CLEAR[:16]), "equal"),
     "no difference, but rows that could hide one": (pairs_of(TINY[4:20], row_error=0.02), "undecided"),
+    "clearly better at 16": (pairs_of(CLEAR[:16]), "matter"),
+    "clearly worse at 16": (pairs_of(-CLEAR[:16]), "worse"),
+    "clearly better at 24": (pairs_of(CLEAR), "matter"),
+    "clearly worse at 24": (pairs_of(-CLEAR), "worse"),
     "between two looks": (pairs_of(CLEAR[:11]), "undecided"),
     "too few pairs": (pairs_of(CLEAR[:7]), "undecided"),
     "LoRA gains nothing in either arm": (pairs_of(CLEAR[:8], gain=0.01, gain_error=0.006), "undecided"),
@@ -164,6 +168,17 @@ def test_the_documentation_tells_how_much_a_found_difference_is_overestimated(
 
 def test_the_levels_add_up_to_one_in_forty_in_each_direction() -> None:
     assert sum(LEVELS) == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize(("count", "apart"), [(16, 2.96), (24, 2.5)])
+def test_later_looks_have_levels_of_their_own(count: int, apart: float) -> None:
+    """So many standard errors are beyond the look's own level, not beyond that of the look before it."""
+    before, level = LEVELS[LOOKS.index(count) - 1], LEVELS[LOOKS.index(count)]
+    assert stats.t.isf(level, count - 1) < apart < stats.t.isf(before, count - 1)
+    differences = np.tile([-1.0, 1.0], count // 2)
+    differences += apart * differences.std(ddof=1) / count**0.5
+    assert ending(pairs_of(differences)) == "matter"
+    assert ending(pairs_of(-differences)) == "worse"
 
 
 def test_the_first_look_has_the_strictest_level() -> None:
