@@ -1,11 +1,12 @@
-"""beta -> alpha -> gates: the start, and the three constraints."""
+"""beta -> alpha -> gates: the start, the three constraints, and the direct gradient of the outer loss."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from problems.selection import SelectionVariables
+from problems.selection import SelectionProblem, SelectionVariables
 
 
 @pytest.mark.parametrize("k", [1, 3, 7, 8])
@@ -32,3 +33,16 @@ def test_the_constraints_are_those_of_the_paper() -> None:
     torch.testing.assert_close(alpha("softmax"), exponentials / exponentials.sum(dim=1, keepdim=True))
     torch.testing.assert_close(alpha("sigmoid"), 1 / (1 + (-beta).exp()))
     assert torch.equal(alpha("none"), beta)
+
+
+@pytest.mark.usefixtures("float64")
+def test_the_outer_loss_is_that_of_the_batch_at_the_gates_of_beta_and_has_a_direct_gradient() -> None:
+    """At the uniform start of softmax, where a gate is k alpha, it is that of the gates less its mean in the layer."""
+    variables, by = SelectionVariables(2, 3), torch.tensor([[1.0, 2.0, 6.0], [0.0, -3.0, 0.0]])
+    problem: Any = SimpleNamespace(
+        module=variables, lora=SimpleNamespace(loss=lambda batch, gates: (batch["by"] * gates).sum())
+    )
+    loss = SelectionProblem.training_step(problem, {"by": by})
+    assert loss.item() == pytest.approx(by.sum().item())
+    (found,) = torch.autograd.grad(loss, variables.beta)
+    torch.testing.assert_close(found, by - by.mean(dim=1, keepdim=True))

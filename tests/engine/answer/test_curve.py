@@ -50,6 +50,15 @@ def test_the_part_that_is_kept_and_its_error_are_those_of_many_samples() -> None
     assert np.mean(errors) == pytest.approx(np.std(parts), rel=0.15)
 
 
+def test_an_error_is_a_size_also_where_lora_makes_it_worse() -> None:
+    generator, weights = np.random.default_rng(0), torch.ones(50, dtype=torch.float64)
+    head, whole, cut = (
+        Judged(torch.from_numpy(generator.normal(mean, 0.1, 50)), weights, 1.0) for mean in (1.0, 1.5, 1.2)
+    )
+    assert head.above(whole)[0] < 0
+    assert kept(cut, whole, head)[1] > 0
+
+
 def test_a_row_of_many_labels_weighs_more() -> None:
     weights = torch.tensor([1.0, 9.0], dtype=torch.float64)
     low = Judged(torch.tensor([1.0, 9.0], dtype=torch.float64), weights, 1.0)

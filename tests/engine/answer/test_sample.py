@@ -91,6 +91,15 @@ def test_statistics_are_those_of_the_rows_at_each_point() -> None:
         assert torch.allclose(statistics[place], expected.double(), atol=1e-5)
 
 
+def test_dropout_is_off_while_rows_are_measured() -> None:
+    model, inputs, labels = planted(branches=2, needed=(0,), rows=10, seed=0)
+    modes: set[bool] = set()
+    model.register_forward_pre_hook(lambda module, _: modes.add(module.training))
+    model.train()
+    sample_of(inputs, labels).statistics(model)
+    assert modes == {False}
+
+
 def test_a_typical_batch_has_rows_of_medium_length_and_counts_as_no_progress() -> None:
     told: list[int] = []
     sample = sample_of(torch.zeros(9, 1, 1), torch.zeros(9, dtype=torch.long), batch=3, advance=told.append)

@@ -62,9 +62,10 @@ def batch_of(engine: SearchEngine) -> dict[str, Tensor]:
     return loader.collate([loader.rows[i] for i in range(8)])
 
 
-def retrained_model(config: RunConfig, run: Context) -> Any:
+def retrained_model(config: RunConfig, run: Context, record: ranks.RankRecord | None = None) -> Any:
+    """The model at the ranks of the record, that of the run unless it is given."""
     run.task.rows()
-    record = ranks.load(run.folder.ranks)
+    record = record or ranks.load(run.folder.ranks)
     base = run.base()
     model = attach_ranks(base.model, adapter_config(config, record, run.task, base.trained_whole), record)
     start_from_search(model, config, record, run.folder.search_weights)
@@ -106,6 +107,28 @@ def test_init_search_computes_what_the_search_computes_with_dropped_gates_at_zer
     assert found == record.kept
     if rule == "threshold":
         assert [layer.rank for layer in record.layers] == engine.ranks()
+
+
+@pytest.mark.trains
+def test_init_search_takes_the_components_of_the_largest_shares_by_rule_shares(
+    searched: Callable[..., Searched],
+) -> None:
+    """A large singular value may have no share."""
+    config, run, engine = searched("bert")
+    record = ranks.load(run.folder.ranks)
+    share, kept = (-0.1, 0.0, 0.3, 0.2), torch.zeros(4, 4)
+    for row, chosen in zip(kept, ([2], [2, 3], [0, 2, 3], []), strict=True):
+        row[chosen] = 1
+    layers = (
+        dataclasses.replace(layer, rank=int(row.sum()), share=share)
+        for layer, row in zip(record.layers, kept, strict=True)
+    )
+    by_shares = dataclasses.replace(record, layers=tuple(layers), rule="shares")
+    batch = batch_of(engine)
+    model = retrained_model(config, run, by_shares).eval()
+    with torch.no_grad(), engine.lora.gates.open(kept):
+        expected = engine.lora.module.eval()(**batch).logits
+        torch.testing.assert_close(model(**batch).logits, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.trains

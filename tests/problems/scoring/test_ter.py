@@ -47,6 +47,21 @@ def test_far_words_are_not_shifted():
     assert ter_edits(["x", *middle[:40]], [*middle[:40], "x"]) == 1
 
 
+@pytest.mark.parametrize(("between", "to_the_right", "to_the_left"), [(49, 1, 1), (50, 1, 2), (51, 2, 2)])
+def test_a_word_moves_over_50_words_at_most(between, to_the_right, to_the_left):
+    """As in tercom, over one fewer to the left."""
+    middle = [str(number) for number in range(between)]
+    assert ter_edits(["x", *middle], [*middle, "x"]) == to_the_right
+    assert ter_edits([*middle, "x"], ["x", *middle]) == to_the_left
+
+
+@pytest.mark.parametrize(("together", "edits"), [(10, 1), (11, 2)])
+def test_ten_words_move_together_at_most(together, edits):
+    """The others are more, so that it is not they that move."""
+    words, others = [f"a{number}" for number in range(together)], [f"b{number}" for number in range(20)]
+    assert ter_edits([*words, *others], [*others, *words]) == edits
+
+
 def test_corpus_takes_the_best_reference_and_the_mean_length():
     edits, length = corpus_ter([["a", "b"], ["c"]], [[["a", "b"], ["x", "y", "z"]], [["d"]]])
     assert (edits, length) == (0 + 1, 2.5 + 1)
