@@ -16,7 +16,6 @@ from engine.answer.measure import measure, passes, ranks_of_curve, within
 from engine.answer.sample import WITH_GRADIENT, Sample
 from engine.answer.shares import Shares
 from engine.ranks.evidence import Evidence
-from problems.gates import factors
 from tests.helpers.branches import HIDDEN, WIDTH, planted, sample_of, searched, train
 
 CONFIG = RunConfig(lora=LoraSettings(k=4))
@@ -83,26 +82,6 @@ def test_the_whole_model_is_the_last_point_and_keeps_all() -> None:
     assert whole.loss == evidence.loss
     assert [point.at for point in evidence.budget_curve] == [0.25, 0.5, 1.0, 2.0]
     assert all(0.0 <= point.kept_standard_error < 1.0 for point in evidence.rank_curve)
-
-
-def test_where_the_searched_model_is_over_fitted_errors_are_of_the_difference_to_the_best_rank() -> None:
-    """The labels come from the model with the first component of each layer alone; the others are noise."""
-    model, inputs, labels = planted(2, (0,), 400, seed=0)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "lora_B" in name:
-                weight.normal_()
-        found = searched(model)
-        for layer in found.gates.layers.values():
-            a, _ = factors(layer)
-            a[0] *= 3
-        with found.gates.open((torch.arange(4) < 1).expand(2, 4).float()):
-            labels = torch.distributions.Categorical(logits=model(x=inputs).logits).sample()
-    evidence, _ = measure(found, sample_of(inputs, labels), None, CONFIG)
-    assert evidence.overfitted
-    assert evidence.reference.at == 1
-    assert evidence.reference.standard_error == 0
-    assert all(point.standard_error > 0 for point in evidence.rank_curve[1:])
 
 
 def test_budgets_above_k_are_left_out_and_passes_are_counted() -> None:
