@@ -12,7 +12,8 @@ import torch
 from datasets import Dataset
 
 from configs.schema import RunConfig
-from problems.data import EndlessLoader, LengthGroupedOrder, prepare
+from problems.data import EndlessLoader, LengthGroupedOrder, own_parts, prepare
+from problems.machine.processes import Processes
 from problems.models.load import load_tokenizer
 from problems.tasks import make_task
 from tests.helpers.tiny import make_tokenizer
@@ -30,6 +31,7 @@ def test_every_row_comes_once_an_epoch_and_the_order_depends_on_seed_and_epoch_a
     for batches in epochs.values():
         assert sorted(row for batch in batches for row in batch) == list(range(len(LENGTHS)))
         assert Counter(map(len, batches)) == {8: 12, 7: 1}
+    assert LengthGroupedOrder(LENGTHS, 8, seed=6).batches(0) != epochs[1], "the loader of D_val has the next seed"
     order.set_epoch(1)
     assert len(order) == len(LENGTHS)
     assert order.batches(1) == epochs[1]
@@ -132,6 +134,19 @@ def test_a_batch_in_parts_is_the_batch_of_as_many_rows(labels: list[Any]) -> Non
         assert torch.equal(torch.cat([part["n"] for part in parts]), one["n"])
         counts = [sum(np.count_nonzero(np.asarray(labels[n]) != -100) for n in part["n"]) for part in parts]
         assert cut.shares == pytest.approx([count / sum(counts) for count in counts])
+
+
+def test_a_batch_in_parts_on_several_processes_is_that_of_one() -> None:
+    """The rows of all parts and processes are those of the batch, each weighed by its labels."""
+    labels = [[1] * (1 + number % 3) + [-100] * (2 - number % 3) for number in range(10)]
+    rows = Dataset.from_dict({"labels": labels, "number": list(range(10))})
+    weighed: dict[int, float] = {}
+    for rank in range(2):
+        for own, share in zip(*own_parts(rows, list(range(10)), 4, Processes(rank, 2)), strict=True):
+            count = sum(1 + row["number"] % 3 for row in own)
+            weighed |= {row["number"]: share * (1 + row["number"] % 3) / count for row in own}
+    whole = sum(1 + number % 3 for number in range(10))
+    assert weighed == pytest.approx({number: (1 + number % 3) / whole for number in range(10)})
 
 
 def test_a_part_without_a_label_is_left_out() -> None:

@@ -1,12 +1,13 @@
 """One level as a subclass of Betty's problem: what is trained, by whose optimiser, and its gradients and losses."""
 
+import math
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
-from tests.helpers.bilevel_toys import copies, equal, lora_toy
+from tests.helpers.bilevel_toys import Batch, copies, equal, lora_toy
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -50,3 +51,31 @@ def test_the_loss_is_kept_without_its_graph() -> None:
     assert not toy.inner.last_loss.requires_grad
     assert toy.inner.last_loss > 0
     assert toy.outer.last_loss > 0
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("wrong", ["loss", "gradient"])
+def test_a_step_whose_loss_or_gradient_is_not_finite_changes_nothing_and_counts_once(wrong: str, fused: bool) -> None:
+    """With or without torch's fused step, which skips by itself."""
+    toy = lora_toy("darts", optimizer=partial(torch.optim.AdamW, fused=fused), rate=0.01)
+    right = toy.inner.training_step
+
+    def spoiled(batch: Batch) -> torch.Tensor:
+        if wrong == "loss":
+            return right(batch) + math.inf
+        weight = toy.inner.trained[0]
+        return right(batch) + (weight - weight.detach()).square().sum().sqrt()  # 0; its derivative is 0 / 0
+
+    toy.inner.training_step = spoiled
+    beta = copies(toy.outer.trained)
+    toy.step()
+    assert bool(toy.inner.last_loss.isfinite()) is (wrong == "gradient")
+    assert equal(toy.before, toy.after)
+    assert equal(beta, copies(toy.outer.trained)), "the outer step after it would stand on nothing"
+    assert [int(problem.skipped_steps) for problem in (toy.inner, toy.outer)] == [1, 1]
+    assert [int(problem.own_skips) for problem in (toy.inner, toy.outer)] == [1, 0]
+    toy.inner.training_step = right
+    toy.step()
+    assert all(weight.isfinite().all() and not torch.equal(weight, old)
+               for weight, old in zip(toy.after, toy.before, strict=True))  # fmt: skip
+    assert int(toy.inner.skipped_steps) == 1

@@ -23,6 +23,9 @@ def test_a_search_that_learned_nothing_is_retrained_at_rank_1() -> None:
     assert found is not None
     assert (found.enough, found.taken) == ([None], [1])
     np.testing.assert_allclose(found.regrets(), [0.2], atol=1e-12)
+    both = regret_of("a", table([None, 4]))
+    assert both is not None
+    assert both.mean_parameters() == (100 + 400) / 2, "rank 1 costs something, too"
 
 
 def test_a_seed_without_a_search_or_with_a_rank_missing_is_left_out() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
+from benchmarks.places.allocations import Allocations
 from benchmarks.places.effects import descriptions, effects, explained, slopes
 from tests.helpers.allocations import LAYERS, planted
 
@@ -27,6 +28,14 @@ def test_losses_of_noise_are_explained_by_nothing() -> None:
     for one in explained(planted(np.zeros(len(LAYERS)), noise=0.01, allocations=60)):
         assert one.r2 < 0.15
         assert one.spread == pytest.approx(max(one.r2, 0) ** 0.5 * 0.01 / 2**0.5, rel=0.4, abs=1e-12)
+
+
+def test_a_description_that_is_the_same_for_all_allocations_explains_nothing_and_not_less() -> None:
+    """What it predicts is the mean of the other losses, with which R2 compares."""
+    found = planted(OF_ONE_TYPE, noise=0.01, allocations=60)
+    same = Allocations(found.table[found.table[LAYERS].sum(axis=1) == 6], {})
+    (how_many, *_) = explained(same)
+    assert how_many.r2 == pytest.approx(0, abs=1e-9)
 
 
 def test_seeds_that_differ_in_all_losses_alike_are_no_effect_of_places() -> None:

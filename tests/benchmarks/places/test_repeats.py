@@ -45,6 +45,17 @@ def test_allocations_with_one_seed_lower_the_reliability_of_the_means() -> None:
     assert mixed.reliability < whole.reliability - 0.05
 
 
+def test_what_two_seeds_have_in_common_is_their_covariance() -> None:
+    found = planted(SOME, noise=0.02, allocations=12)
+    one, other = found.losses.to_numpy().T
+    covariance, variance = float(np.cov(one, other)[0, 1]), float(one.var(ddof=1) + other.var(ddof=1)) / 2
+    made = repeats(found)
+    assert made is not None
+    assert made.spread == pytest.approx(covariance**0.5)
+    assert made.correlation == pytest.approx(covariance / variance)
+    assert made.reliability == pytest.approx(2 * covariance / (variance + covariance))
+
+
 def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     exact = planted(SOME, allocations=40)
     hits = 0

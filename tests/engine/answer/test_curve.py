@@ -50,6 +50,17 @@ def test_the_part_that_is_kept_and_its_error_are_those_of_many_samples() -> None
     assert np.mean(errors) == pytest.approx(np.std(parts), rel=0.15)
 
 
+def test_the_error_of_the_part_that_is_kept_counts_what_is_not_sure_of_the_gain() -> None:
+    """Rows that lose half of what they gain, whatever they gain: the part is surely a half."""
+    generator, weights = np.random.default_rng(0), torch.ones(50, dtype=torch.float64)
+    whole, gained = generator.normal(1.0, 0.1, 50), generator.normal(0.4, 0.3, 50)
+    of_whole, head, half = (
+        Judged(torch.from_numpy(losses), weights, 1.0) for losses in (whole, whole + gained, whole + gained / 2)
+    )
+    assert kept(half, of_whole, head) == pytest.approx((0.5, 0.0), abs=1e-12)
+    assert half.above(of_whole)[1] > 0.01
+
+
 def test_an_error_is_a_size_also_where_lora_makes_it_worse() -> None:
     generator, weights = np.random.default_rng(0), torch.ones(50, dtype=torch.float64)
     head, whole, cut = (

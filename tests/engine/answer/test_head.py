@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import set_seed
 
 from configs.schema import RunConfig
 from engine.answer import head
@@ -12,7 +13,9 @@ from engine.answer.head import train_head
 from engine.answer.likelihood import likelihood_of
 from engine.answer.sample import Sample
 from engine.run.context import Context
+from problems.data import EndlessLoader
 from problems.halves import split_rows
+from problems.models.whole import head_alone
 
 
 def sample_of(run: Context) -> tuple[Sample, list[int]]:
@@ -109,6 +112,28 @@ def test_the_head_is_clipped_and_decays_as_w_does_in_the_search(
     monkeypatch.setattr(head, "_loss", loss)
     model, _ = train_head(run, run.data.train.select(d_tr), sample)
     torch.testing.assert_close(model.classifier.weight, seen[0] * (1 - 0.1 * 0.5) ** 4)
+
+
+def test_each_step_is_adamws_on_its_own_batch(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(tiny_config("--search.steps", "3", "--search.learning_rate", "0.05", dropout=0.0))
+    sample, d_tr = sample_of(run)
+    rows, search = run.data.train.select(d_tr), run.config.search
+    losses = iter([1.0, 0.5])
+    monkeypatch.setattr(head, "_loss", lambda model, sample: next(losses))  # the last weights are kept
+    found, _ = train_head(run, rows, sample)
+    set_seed(run.config.seed)
+    model, weights = head_alone(run.base())
+    model.train()
+    optimizer = torch.optim.AdamW(weights, lr=search.learning_rate, weight_decay=search.weight_decay)
+    batches = iter(EndlessLoader(rows, search.batch_size, run.data.collate, run.config.seed))
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(**next(batches)).loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, search.gradient_clipping)
+        optimizer.step()
+    torch.testing.assert_close(found.classifier.weight, model.classifier.weight, rtol=0, atol=1e-6)
 
 
 def test_the_head_of_accumulated_batches_is_that_of_the_large_batch(

@@ -1,13 +1,17 @@
 """Log losses at any temperature from small statistics, against losses computed from the logits themselves."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from peft import TaskType
 from scipy.optimize import minimize_scalar
 from torch.nn.functional import cross_entropy
 
 from engine.answer import likelihood as module
-from engine.answer.likelihood import TEMPERATURES, Categorical, Gaussian
+from engine.answer.likelihood import TEMPERATURES, Categorical, Gaussian, likelihood_of
 
 
 @pytest.fixture
@@ -124,6 +128,35 @@ def test_another_scale_of_a_language_models_scores_does_not_change_the_loss(fact
     )
     assert found == pytest.approx(exact, abs=2e-4)
     assert found == pytest.approx(best.fun, abs=2e-4)
+
+
+def test_a_language_model_may_be_three_times_too_confident(logits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    scores, labels = logits
+    likelihood, of_rows = Categorical(shifted=True), Categorical()
+    calibrated = scores / of_rows.fitted(*of_rows.statistics(scores, labels))
+    following = torch.cat([labels[:1], labels]).unsqueeze(0), torch.cat([3 * calibrated, scores[:1]]).unsqueeze(0)
+    assert likelihood.fitted(*likelihood.statistics(following[1], following[0])) == pytest.approx(3, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("head", "peft_type", "expected"),
+    [
+        ({"problem_type": "regression"}, TaskType.SEQ_CLS, None),
+        ({"num_labels": 2}, TaskType.SEQ_CLS, False),
+        ({}, TaskType.TOKEN_CLS, False),
+        ({}, TaskType.CAUSAL_LM, True),
+    ],
+)
+def test_the_labels_of_a_language_model_alone_come_a_token_later(
+    head: dict[str, Any], peft_type: TaskType, expected: bool | None
+) -> None:
+    kind: Any = SimpleNamespace(head=lambda: head, peft_type=peft_type)
+    found = likelihood_of(kind)
+    if expected is None:
+        assert isinstance(found, Gaussian)
+    else:
+        assert isinstance(found, Categorical)
+        assert found.shifted is expected
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -168,6 +168,35 @@ def test_a_model_that_mixes_its_rows_is_integrated_by_random_batches() -> None:
         assert torch.allclose(one.mean(), other.mean(), atol=1e-6)
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_the_shares_of_two_processes_are_those_of_all_rows(mixed: bool) -> None:
+    class Half(Processes):
+        """One of two processes: `heard` is what the other one has sent."""
+
+        def __init__(self, rank: int, heard: list[torch.Tensor] | None = None) -> None:
+            super().__init__(rank, 2)
+            object.__setattr__(self, "heard", heard)
+            object.__setattr__(self, "sent", [])
+
+        def summed(self, tensors: Any) -> list[torch.Tensor]:
+            self.sent.extend(tensor.clone() for tensor in tensors)
+            return [a + b for a, b in zip(tensors, self.heard or tensors, strict=True)]
+
+        def largest(self, number: int) -> int:
+            return number
+
+    found, sample = searched_with_head(80)
+    if mixed:
+        mix_rows(found.model)
+    first = Half(0)
+    integrate(found, 1.5, dataclasses.replace(sample, processes=first), 16)
+    both = integrate(found, 1.5, dataclasses.replace(sample, processes=Half(1, first.sent)), 16)
+    alone = integrate(found, 1.5, sample, 16)
+    for one, other in zip((both.sums, both.weights), (alone.sums, alone.weights), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+    assert both.head == pytest.approx(alone.head, rel=1e-5)
+
+
 def test_where_the_rows_of_another_process_are_mixed_all_go_by_random_batches() -> None:
     class WithAnother(Processes):
         """One process, beside which another one, of no rows, has met a layer that mixes its rows."""
@@ -192,6 +221,15 @@ def test_no_weight_is_changed_or_left_with_a_gradient() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_dropout_is_off() -> None:
+    found, sample = searched_with_head(80)
+    modes: set[bool] = set()
+    found.model.register_forward_pre_hook(lambda module, _: modes.add(module.training))
+    found.model.train()
+    integrate(found, 1.5, sample, 16)
+    assert modes == {False}
+
+
 def test_the_error_of_a_quotient_is_that_of_many_draws() -> None:
     generator = np.random.default_rng(0)
     errors, means = [], []
@@ -201,6 +239,20 @@ def test_the_error_of_a_quotient_is_that_of_many_draws() -> None:
         errors.append(float(ratio_error(torch.from_numpy(sums), torch.from_numpy(weights))))
         means.append(sums.sum() / weights.sum())
     assert np.mean(errors) == pytest.approx(np.std(means), rel=0.1)
+
+
+def test_the_error_of_few_draws_is_that_of_a_sample_of_them() -> None:
+    """Where all draws weigh the same, it is the standard deviation over n - 1, divided by the root of n."""
+    values = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64)
+    weights = torch.full((3,), 2.0, dtype=torch.float64)
+    assert float(ratio_error(2 * values, weights)) == pytest.approx(float(values.std()) / 3**0.5)
+    together = ratio_error(2 * values, weights, np.array([0, 0, 1]))
+    sums, counts = np.array([6.0, 12.0]), np.array([4.0, 2.0])
+    rest = sums - counts * 3.0
+    assert float(together) == pytest.approx(np.sqrt((rest**2).sum() * 2) / 6)
+    alone = ratio_error(2 * values, weights, np.zeros(3, dtype=int))
+    assert float(alone) == float(ratio_error(2 * values, weights)), "of one source, each row counts as a draw"
+    assert ratio_error(values[:1], weights[:1]) == float("inf")
 
 
 def test_the_nodes_are_doubled_where_the_sum_misses_the_measured_loss() -> None:

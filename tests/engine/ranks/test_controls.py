@@ -93,6 +93,14 @@ def test_a_narrow_layer_gets_no_rank_that_it_cannot_have(among: str) -> None:
     assert made.note == f"all layers of one {among} are too narrow for each other's ranks: shuffling changes nothing"
 
 
+def test_layers_of_one_size_that_can_have_every_rank_are_exchanged_whatever_their_shapes() -> None:
+    """Their smaller sides differ, but no rank comes near them."""
+    record = RankRecord(8, (LayerRank("a", 8), LayerRank("b", 1)))
+    made = shuffled(record, {"a": (10, 30), "b": (20, 20)}, (0, 0))
+    assert [layer.rank for layer in made.layers] == [1, 8]
+    assert made.note is None
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_random_ranks_fit_the_narrowest_layer(seed: int) -> None:
     shapes = {"wide": (64, 64), "narrow": (2, 64)}

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from configs.schema import RunConfig
+from engine.answer.curve import calibrated_loss
+from engine.answer.likelihood import likelihood_of
 from engine.disk.files import read_json, write_json
 from engine.retrain.fit import fit, training_arguments
 from engine.retrain.methods import Prepared
@@ -106,10 +108,12 @@ def test_each_split_is_measured_with_its_own_rows_in_their_order(
     train = run.data.train
     splits = {"one": train.select(range(7)), "two": train.select([19, 3, 11])}
     seen: list[tuple[list[int], list[int]]] = []
+    calibrated: list[float | None] = []
 
     class Task(type(run.task)):  # type: ignore[misc]
         def metrics(self, outputs: Any, labels: Any, rows: Any = None) -> dict[str, float]:
             seen.append((labels.tolist(), rows["labels"][:]))
+            calibrated.append(calibrated_loss(likelihood_of(run.task), outputs, labels))
             return {"count": float(len(outputs))}
 
         def predictions(self, outputs: Any, labels: Any, rows: Any) -> str:
@@ -126,6 +130,9 @@ def test_each_split_is_measured_with_its_own_rows_in_their_order(
     assert [rows for _, rows in seen] == [splits[name]["labels"][:] for name in ("one", "two")]
     assert fitted.metrics == {"one": 7.0, "two": 3.0}
     assert fitted.predictions == "7 rows\n3 rows\n"
+    one, two = calibrated
+    assert one != two
+    assert fitted.calibrated_loss == pytest.approx(((one or 0) + (two or 0)) / 2)
 
 
 NO_COMPILER = pytest.mark.skipif(

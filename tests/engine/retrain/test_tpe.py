@@ -76,6 +76,9 @@ def test_a_trial_that_diverged_teaches_nothing_and_stops_nothing() -> None:
     done = played(proposals(), lambda ranks: None if ranks["layer.0"] > 4 else 1.0, 8)
     assert len(done) == 8
     assert any(score is None for _, score in done)
+    scored = [(ranks, -1.0) for ranks, score in done if score is not None][:5]  # such as a correlation below 0
+    low, high = (dict.fromkeys(SIZES, rank) for rank in (0, 8))
+    assert proposals().next([*scored, (low, None)]) == proposals().next([*scored, (high, None)])
 
 
 def test_where_it_is_not_installed_one_line_says_how(

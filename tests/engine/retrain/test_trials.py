@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from configs.errors import UserError
 from configs.parser import parse
@@ -14,6 +15,7 @@ from configs.requests import Request
 from configs.schema import RunConfig
 from engine.retrain import trials
 from engine.retrain.fit import Fitted
+from engine.retrain.methods import Prepared
 from engine.retrain.trials import Trials
 from engine.run.context import Context
 from engine.run.folder import RunFolder
@@ -73,6 +75,23 @@ def test_of_equal_metrics_the_lower_loss_decides(
     monkeypatch.setattr(trials, "fit", fit)
     folder = finish(tiny_config("--method", "lora", "--retrain.learning_rates", "[1e-3,1e-2,1e-1]"))
     assert json.loads(folder.sweep.read_text())["chosen"] == {"learning_rate": 1e-2}
+
+
+@pytest.mark.trains
+def test_every_trial_draws_the_same_random_numbers(
+    tiny_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a rate could win by the luck of its head, and a choice that was killed would resume with other trials."""
+    drawn: list[torch.Tensor] = []
+
+    def fit(run: Context, prepared: Prepared, *_: Any) -> Fitted:
+        head = dict(prepared.model.named_parameters())["base_model.model.classifier.modules_to_save.default.weight"]
+        drawn.append(torch.cat([head.detach().flatten(), torch.rand(3)]))
+        return Fitted({"accuracy": 0.5, "loss": 0.5}, 1.0, 1)
+
+    monkeypatch.setattr(trials, "fit", fit)
+    finish(tiny_config("--method", "lora", "--retrain.learning_rates", "[1e-3,1e-2]"))
+    assert torch.equal(*drawn)
 
 
 def at_rates(config: RunConfig, *rates: float) -> RunConfig:

@@ -1,6 +1,7 @@
 """The search: what moves, what stays, and when it ends."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from engine.run.context import Context
 from engine.search.engine import RanksSettled, SearchEngine
 from engine.search.stage import build_search, search
 from problems.hypergradients import HYPERGRADIENTS
+from problems.machine.processes import Processes
 from problems.models.attach import lora_layers
 
 
@@ -169,3 +171,22 @@ def test_ranks_by_another_rule_do_not_end_the_search(
 ) -> None:
     rule = ("--answer.rule", "size", "--answer.budget", "1", "--search.patience", "1", "--search.check_every", "2")
     assert search(run_of(tiny_config(*rule))).global_step == 6
+
+
+def test_each_process_draws_dropout_masks_of_its_own(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context]
+) -> None:
+    class Quiet(Processes):
+        """One of several processes, all of which begin with the same weights."""
+
+        def same(self, tensors: Any) -> None:
+            pass
+
+    drawn = []
+    for rank in range(3):
+        run = run_of(tiny_config())
+        run.data  # noqa: B018 - as alone: there is no first process to wait for
+        run.processes = Quiet(rank, 3)
+        built(run)
+        drawn.append(tuple(torch.rand(3).tolist()))
+    assert len(set(drawn)) == 3

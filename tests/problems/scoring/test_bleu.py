@@ -26,6 +26,14 @@ def test_mteval_short_output_is_penalised():
     assert bleu_mteval(["a b c d"], [["a b c d e f g h"]]) == pytest.approx(math.exp(1 - 8 / 4))
 
 
+def test_one_word_too_few_is_penalised_and_one_too_many_is_not():
+    """Four words, all right; then five, of which the last is wrong."""
+    four, five = list("abcd"), list("abcde")
+    assert bleu_mteval(["a b c d"], [["a b c d e"]]) == pytest.approx(math.exp(1 - 5 / 4))
+    assert bleu_moses([four], [[five]]) == pytest.approx(100 * math.exp(1 - 5 / 4))
+    assert bleu_moses([five], [[four]]) == pytest.approx(100 * (4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25)
+
+
 def test_mteval_a_short_line_has_no_ngrams():
     """A line of one word adds 1, 0, 0, 0 to the totals; the script would add 1, 0, -1, -2, and reach 135 here."""
     assert bleu_mteval(["a b c d e", "f"], [["a b c d e"], ["f"]]) == pytest.approx(1)

@@ -64,3 +64,18 @@ def test_on_real_systems(metric_refs, hyp, ref):
 def test_the_length_is_compared_with_the_mean_of_the_references() -> None:
     """Two words, references of two and of four: two thirds of the mean cost half; each word has log2(6) bits."""
     assert nist(["a b"], [["a b", "c d e f"]]) == pytest.approx(0.5 * math.log2(6))
+
+
+def test_n_grams_of_five_words_count() -> None:
+    """Of two references that differ in the last word, "e" and all that end with it carry a bit more than the words
+    before them: 1 of 4 pairs, 1 of 3 triples, 1 of 2 fours, and the one of five."""
+    words = (4 * math.log2(10 / 2) + math.log2(10)) / 5
+    expected = words + 1 / 4 + 1 / 3 + 1 / 2 + 1
+    assert nist(["a b c d e"], [["a b c d e", "a b c d f"]]) == pytest.approx(expected)
+
+
+def test_one_word_of_eleven_too_few_costs_something() -> None:
+    """Each word carries log2(11) bits; the penalty is 1/2 to the square of log(10 / 11) / log(2 / 3)."""
+    words = [f"w{number}" for number in range(11)]
+    expected = math.log2(11) * 0.5 ** ((math.log(10 / 11) / math.log(2 / 3)) ** 2)
+    assert nist([" ".join(words[:10])], [[" ".join(words)]]) == pytest.approx(expected)

@@ -65,6 +65,7 @@ def test_ten_words_move_together_at_most(together, edits):
 def test_corpus_takes_the_best_reference_and_the_mean_length():
     edits, length = corpus_ter([["a", "b"], ["c"]], [[["a", "b"], ["x", "y", "z"]], [["d"]]])
     assert (edits, length) == (0 + 1, 2.5 + 1)
+    assert corpus_ter([["a", "b"]], [[["x", "y", "z"], ["a", "b"]]]) == (0, 2.5), "the best one need not be the first"
 
 
 @given(words, words)

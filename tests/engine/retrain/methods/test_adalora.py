@@ -37,6 +37,10 @@ def test_every_phase_has_steps(steps: int) -> None:
     assert phases["deltaT"] >= 1
 
 
+def test_the_initial_rank_is_half_as_much_again_rounded_up() -> None:
+    assert [initial_rank(rank) for rank in (1, 2, 3, 8)] == [2, 3, 5, 12]
+
+
 def test_too_few_steps_are_refused() -> None:
     with pytest.raises(UserError, match=r"gives 9 optimiser steps, but --method adalora needs 10 or more"):
         schedule(9)
