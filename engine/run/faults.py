@@ -67,6 +67,11 @@ def _explain(error: Exception, config: RunConfig, root: Path) -> str | None:
             f"--retrain.torch_compile: this machine cannot compile the model ({str(error).strip().splitlines()[0]}); "
             f"the same command with --retrain.torch_compile false resumes without it"
         )
+    if isinstance(error, FileNotFoundError) and not root.exists():
+        return (
+            f"cannot read or write {error.filename or root}: {root} is gone; was it removed, renamed, or its disk "
+            f"unmounted? Once it is back, the same command resumes; without it, it starts again"
+        )
     number = error.errno if isinstance(error, OSError) else None
     if number not in _DISK:
         number = next((code for words, code in _WORDS.items() if words in text), None)

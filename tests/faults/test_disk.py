@@ -110,4 +110,6 @@ def test_a_folder_that_becomes_read_only_is_one_line(small_disk: Path, argv: Arg
         assert process.wait() == 2
     finally:
         subprocess.run(["umount", "-l", str(small_disk)], check=True)
-    assert "it is read-only" in one_line(process.output)
+    line = one_line(process.output)
+    # The empty disk may come between a file and its sync: then the run's folder has vanished.
+    assert "it is read-only" in line or f"{small_disk / 'tiny'} is gone" in line

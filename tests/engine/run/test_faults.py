@@ -43,6 +43,23 @@ def test_a_disk_that_cannot_be_written_is_named_with_the_file(number: int, words
     )
 
 
+def test_a_folder_that_vanished_is_told_and_a_missing_file_in_a_folder_that_is_there_is_our_own_fault(
+    tmp_path: Path,
+) -> None:
+    def fail() -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(tmp_path / "x" / "ranks.json"))
+
+    config, root = parse([]).config, tmp_path / "x"
+    with (
+        pytest.raises(UserError, match=f"cannot read or write {root}/ranks.json: {root} is gone"),
+        explained(config, root),
+    ):
+        fail()
+    root.mkdir()
+    with pytest.raises(FileNotFoundError), explained(config, root):
+        fail()
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
