@@ -18,10 +18,12 @@ class AnswerConfig:
     budget: ranges.Budget = "auto"
     """Rules shares and size: an average rank; all ranks together have at most as many LoRA parameters as this rank in
     every layer. auto: the smallest of curve_budgets that is enough. One rank in every layer is taken instead if that
-    is enough with fewer parameters, or if no budget is enough. If neither is enough, there is no limit."""
+    is enough with fewer parameters, or if no budget is enough. If neither is, all components are kept (rule shares:
+    those with a share above 0)."""
     tolerance: ranges.ShareFromZero = 0.05
-    """A rank or budget is enough if what it loses on D_val beside the searched model, plus 1.64 standard errors, is at
-    most this part of what that model gains. An over-fitted model is first cut to the rank that suits it best."""
+    """A rank or budget is enough if its loss on D_val is above that of the searched model by at most this part of what
+    that model gains, 1.64 standard errors included. If a lower rank surely does better than the searched model, which
+    is then over-fitted, the best such rank takes the model's place."""
     rows: ranges.Judges = 1000
     """Rows of D_val, drawn by seed, on which the shares of the layers and the curve (what lower ranks keep of LoRA's
     gain) are measured. 0 measures nothing; it is allowed for rule threshold, and for size with a number as budget."""

@@ -8,7 +8,7 @@ from configs import ranges
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """The task and its data. What a text says after the name of a type and a colon holds for that type alone."""
+    """The task and its data. A text after "TYPE:" is about that type of task alone."""
 
     type: Literal["sample", "glue", "text", "tokens", "generation", "chat"] = "sample"
     """sample: sentences that the program makes itself; glue: a GLUE task; text: your own table of texts and labels;
