@@ -1,2 +1,1 @@
-"""Candidates for a score of layers that the program does not have: measured after finished searches. See
-docs/places.md."""
+"""Scores of layers that the program does not have, measured after finished searches. See docs/places.md."""

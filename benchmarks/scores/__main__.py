@@ -1,14 +1,13 @@
 """Measure candidate scores of layers after finished searches: `python -m benchmarks.scores`.
 
 They are scores that the program itself does not have: the shares on D_tr instead of D_val, and at the beginning of the
-path; the largest singular value of the gradient after a training of the head alone; and ranks that are themselves
-learned under one budget (by a search of their own). `python -m benchmarks.places --measured` judges them.
+path. `python -m benchmarks.places --measured` judges them.
 """
 
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -16,14 +15,9 @@ from torch import Tensor
 
 from benchmarks.command import main, refuse_empty
 from benchmarks.places.scores import row_keys
-from benchmarks.scores.ordered import learned_ranks
-from benchmarks.scores.spectrum import gradient_spectrum
 from benchmarks.scores.variants import share_variants
 from configs.errors import UserError
-from configs.facts import moves_alpha
 from configs.files import load_config
-from configs.schema import RunConfig
-from engine.answer.stage import sample_of
 from engine.run.contents import read_searched
 from engine.run.context import Context
 from engine.run.folder import RunFolder
@@ -43,10 +37,6 @@ class ScoresSettings:
     """File that gets the scores, for `python -m benchmarks.places --measured`."""
     searched: list[str] = field(default_factory=list)
     """Folders of finished searches on the same layers; the scores are their mean."""
-    budget: float = 0.25
-    """Average rank of the learned ranks."""
-
-    AT_LEAST: ClassVar = {"budget": 0.01}
 
 
 def measure_scores(settings: ScoresSettings) -> tuple[dict[str, Any], list[Table]]:
@@ -59,7 +49,7 @@ def measure_scores(settings: ScoresSettings) -> tuple[dict[str, Any], list[Table
             raise UserError(
                 f"--searched: {folder.root} has no finished search; allowed: folders of runs that have one"
             )
-    found = [scores_of_search(folder, settings.budget) for folder in folders]
+    found = [scores_of_search(folder) for folder in folders]
     layers = found[0][0]
     if any(other != layers for other, _ in found):
         raise UserError("--searched: these runs have LoRA in different layers; allowed: runs with the same layers")
@@ -74,34 +64,14 @@ def measure_scores(settings: ScoresSettings) -> tuple[dict[str, Any], list[Table
     return {"layers": layers, "scores": scores, "rows": rows}, [table]
 
 
-def scores_of_search(folder: RunFolder, budget: float) -> tuple[list[str], dict[str, Tensor]]:
+def scores_of_search(folder: RunFolder) -> tuple[list[str], dict[str, Tensor]]:
     """The names of the layers, and each score [layers], of one finished search."""
     run = Context(load_config(folder.config, {"strategy": "auto"}), StopRequest(), folder=folder)
-    _refuse(run.config, folder, budget)
-    _refuse_changes(run)
-    d_tr, d_val = run.halves()
-    _, gates = searched_model(run)
-    return gates.names, {
-        **share_variants(run),
-        "gradient spectrum: the largest singular value, squared": gradient_spectrum(
-            run, run.data.train.select(d_tr), sample_of(run, d_tr), sample_of(run, d_val), gates.names
-        ),
-        f"ranks learned under the budget {budget:g}": learned_ranks(run, budget),
-    }
-
-
-def _refuse(config: RunConfig, folder: RunFolder, budget: float) -> None:
-    """Raises UserError for a run after which one of the scores cannot be measured."""
-    if budget >= config.lora.k:
-        raise UserError(f"--budget: {budget:g} is not allowed for {folder.root}; allowed: below its --lora.k, "
-                        f"{config.lora.k}")  # fmt: skip
-    if not moves_alpha(config):
-        raise UserError(
-            f"--searched: {folder.root} has --hypergradient.type none, which learns no ranks; allowed: runs with "
-            f"another one"
-        )
-    if not config.answer.rows:
+    if not run.config.answer.rows:
         raise UserError(f"--searched: {folder.root} has --answer.rows 0; allowed: runs with a larger number")
+    _refuse_changes(run)
+    _, gates = searched_model(run)
+    return gates.names, share_variants(run)
 
 
 def _refuse_changes(run: Context) -> None:
