@@ -2,6 +2,7 @@
 
 import logging
 import textwrap
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,10 +16,13 @@ from engine.run.failure import keep_failure
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.run.resuming import Outdated
+from engine.terminal.ticker import clock
 
 log = logging.getLogger("autolora")
 
 _MOST_LETTERS = 500
+_ENOUGH = 3
+"""After so many cells the log says how long the others will take, if they take as long on average."""
 
 
 def in_a_line(error: Exception) -> str:
@@ -58,6 +62,7 @@ class Running:
         self._after_each = after_each
         self._waiting = list(jobs)
         self._open = {job.name for job in jobs}
+        self._began = time.monotonic()
         self._deaths: Counter[str] = Counter()
         try:
             TopologicalSorter({job.name: job.after & self._open for job in jobs}).prepare()
@@ -84,7 +89,9 @@ class Running:
         traceback of an unexpected error."""
         self._open.discard(job.name)
         done = self.total - len(self._open)
-        log.info("cell %d of %d %s: %s", done, self.total, "failed" if error else "finished", job.name)
+        left = (time.monotonic() - self._began) * len(self._open) / done
+        soon = f" (about {clock(left)} left)" if self._open and done >= _ENOUGH else ""
+        log.info("cell %d of %d %s: %s%s", done, self.total, "failed" if error else "finished", job.name, soon)
         if error:
             self.failed.append(f"{job.name}: {error}")
             if job.folder is not None:

@@ -20,6 +20,7 @@ from configs.errors import UserError
 from configs.schema_study import RayConfig, StudyConfig
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.study.launchers.base import Job, Running
+from engine.study.launchers.beginnings import Beginnings
 from engine.study.launchers.ray_worker import run_cell
 from problems.machine.waiting import own_cores
 
@@ -187,9 +188,11 @@ def _run_all(ray: Any, room: dict[str, float], running: Running, stop: StopReque
     # Ray's own retries would log nothing, and would begin again a cell that was asked to stop.
     remote = ray.remote(**room, max_retries=0)(run_cell)
     places: dict[Any, Job] = {}
+    beginnings = Beginnings()
     try:
         while True:
             while job := running.take():
+                beginnings.expect(job)
                 try:
                     places[remote.remote(job.request(), os.getcwd())] = job
                 except Exception as error:
@@ -197,7 +200,9 @@ def _run_all(ray: Any, room: dict[str, float], running: Running, stop: StopReque
             if running.over:
                 return running.failed
             ended, _ = ray.wait(list(places), timeout=SECONDS_BETWEEN_LOOKS) if places else ([], [])
+            beginnings.look()
             for reference in ended:
+                beginnings.forget(places[reference])
                 _take(ray, reference, places.pop(reference), running)
             stop.check()
     except BaseException:

@@ -1,6 +1,7 @@
 """Which cells may begin, in which order, and what becomes of those whose worker died."""
 
 import dataclasses
+import time
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,18 @@ def test_whoever_asked_hears_of_each_job_that_ended_but_the_last() -> None:
     running.ended(jobs[1], "no")
     running.ended(jobs[2])
     assert heard == [0, 1]
+
+
+def test_the_log_says_how_long_the_others_will_take(log_lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    jobs = [job(name) for name in "abcde"]
+    running = Running(jobs)
+    for done in jobs:
+        now += 60
+        running.ended(done)
+    said = [line.split("finished: ")[1] for line in log_lines]
+    assert said == ["a", "b", "c (about 2:00 left)", "d (about 1:00 left)", "e"]
 
 
 def test_a_dead_worker_is_replaced_as_often_as_allowed() -> None:

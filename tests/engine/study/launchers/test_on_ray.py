@@ -22,6 +22,7 @@ from configs.schema_study import RayConfig, StudyConfig
 from engine.command import run_request
 from engine.run.interrupt import Interrupted, StopRequest, watch_signals
 from engine.study.folder import StudyFolder
+from engine.study.launchers import beginnings
 from engine.study.launchers.base import Running
 from engine.study.launchers.on_ray import (
     _connect,
@@ -101,8 +102,13 @@ def test_results_are_those_of_the_serial_launcher(tiny_config: Callable[..., Run
 
 @pytest.mark.slow
 def test_a_machine_that_dies_costs_nothing_but_time(
-    cluster: Any, tiny_config: Callable[..., RunConfig], tmp_path: Path, log_lines: list[str]
+    cluster: Any,
+    tiny_config: Callable[..., RunConfig],
+    tmp_path: Path,
+    log_lines: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(beginnings, "SECONDS_BETWEEN_LOOKS", 0)  # these cells may end sooner
     # So many steps that the first cell still runs when the other begins, also on a busy machine.
     config = tiny_config("--search.steps", "600", "--search.checkpoint_every", "5", "--search.patience", "0")
     config = dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]}))
@@ -121,6 +127,7 @@ def test_a_machine_that_dies_costs_nothing_but_time(
     assert sum("its worker died" in line for line in log_lines) == 1, log_lines
     finished = sorted(line.split(": ")[1] for line in log_lines if " finished: " in line)
     assert finished == ["seed-0", "seed-1"]
+    assert {line.split(": ")[1] for line in log_lines if "cell begins: " in line} == {"seed-0", "seed-1"}
     serial = results(on(config, "serial", tmp_path / "serial"))
     same = [name for name in serial.columns if "seconds" not in name]
     pd.testing.assert_frame_equal(found[same], serial[same])
