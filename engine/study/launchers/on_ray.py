@@ -9,7 +9,7 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,10 @@ def on_ray(running: Running, settings: StudyConfig, stop: StopRequest) -> list[s
         machines = _machines(ray)
         room = _room_for_a_cell(machines, settings.ray)
         log.info("Ray: %d machine(s), room for %d cells at a time", len(machines), _cells_at_a_time(machines, room))
-        return _run_all(ray, room, running, stop)
+        # On this machine no cell waits inside Ray, so that each begins in its turn: a study that is stopped has whole
+        # seeds. A cluster that grows with its work must see some cells that wait.
+        ahead = 1 if settings.ray.address is None else 2
+        return _run_all(ray, room, running, stop, lambda: ahead * _cells_at_a_time(_machines(ray), room))
 
 
 def check_ray(settings: StudyConfig) -> None:
@@ -184,14 +187,18 @@ def _cells_at_a_time(machines: Sequence[Machine], room: Mapping[str, float]) -> 
     return sum(min(int(machine.get(name, 0.0) / asked + 1e-9) for name, asked in asks.items()) for machine in machines)
 
 
-def _run_all(ray: Any, room: dict[str, float], running: Running, stop: StopRequest) -> list[str]:
+def _run_all(
+    ray: Any, room: dict[str, float], running: Running, stop: StopRequest, most: Callable[[], int]
+) -> list[str]:
+    """Runs all jobs and returns a line for each that failed. `most`: how many jobs Ray may hold now."""
     # Ray's own retries would log nothing, and would begin again a cell that was asked to stop.
     remote = ray.remote(**room, max_retries=0)(run_cell)
     places: dict[Any, Job] = {}
     beginnings = Beginnings()
     try:
         while True:
-            while job := running.take():
+            limit = max(1, most())
+            while len(places) < limit and (job := running.take()):
                 beginnings.expect(job)
                 try:
                     places[remote.remote(job.request(), os.getcwd())] = job

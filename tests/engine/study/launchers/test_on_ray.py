@@ -23,13 +23,14 @@ from engine.command import run_request
 from engine.run.interrupt import Interrupted, StopRequest, watch_signals
 from engine.study.folder import StudyFolder
 from engine.study.launchers import beginnings
-from engine.study.launchers.base import Running
+from engine.study.launchers.base import Job, Running
 from engine.study.launchers.on_ray import (
     _connect,
     _import_ray,
     _machines,
     _refuse_silent,
     _room_for_a_cell,
+    _run_all,
     _surroundings,
     _take,
     check_ray,
@@ -207,6 +208,25 @@ def test_a_cell_gets_a_gpu_where_there_is_one() -> None:
 def test_more_than_any_machine_has_is_refused(settings: RayConfig, message: str) -> None:
     with pytest.raises(UserError, match=message):
         _room_for_a_cell(_machines(Machines({"CPU": 64.0}, {"CPU": 4.0, "GPU": 1.0})), settings)
+
+
+def test_cells_begin_in_their_order_also_those_that_read_another() -> None:
+    """Else a study that is stopped would have of each seed only the cells that read no other."""
+    begun: list[str] = []
+
+    def begin(request: str, folder: str) -> str:
+        begun.append(request)
+        return request
+
+    fake = SimpleNamespace(
+        remote=lambda **_: lambda _: SimpleNamespace(remote=begin),
+        wait=lambda references, **_: (references[:1], references[1:]),
+        get=lambda reference: None,
+    )
+    names = {"a": (), "a by shares": ("a",), "b": (), "b by shares": ("b",)}
+    jobs = [Job(name, lambda name=name: name, frozenset(after)) for name, after in names.items()]  # type: ignore[misc,return-value]
+    assert _run_all(fake, {}, Running(jobs), StopRequest(), lambda: 1) == []
+    assert begun == list(names)
 
 
 def test_secrets_are_not_handed_to_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
