@@ -22,6 +22,7 @@ from engine.run.folder import RunFolder
 from engine.run.savings import accepted
 from problems.models.places import GGUF
 from problems.tasks.causal import Causal
+from problems.tasks.label_scale import LabelScale
 
 _CARD = """---
 library_name: peft
@@ -155,8 +156,11 @@ def _predicts(scale: Mapping[str, Any] | None) -> dict[str, str]:
         return {}
     mean, deviation = scale["mean"], scale["deviation"]
     if scale["in_head"]:
-        large = abs(mean) + 4 * deviation > _LARGEST_FP16
-        return {"predicts": "the label; load the model in fp32, as fp16 ends at 65,504"} if large else {}
+        if abs(mean) + 4 * deviation > _LARGEST_FP16:
+            return {"predicts": "the label; load the model in fp32, as fp16 ends at 65,504"}
+        if LabelScale(mean, deviation).needs_fp32:
+            return {"predicts": "the label; load the model in fp32, as bf16 is too coarse for these numbers"}
+        return {}
     return {"predicts": f"(label - {mean:.9g}) / {deviation:.9g}: multiply by {deviation:.9g} and add {mean:.9g}"}
 
 

@@ -5,6 +5,7 @@ import json
 import logging
 from typing import Any
 
+import torch
 from transformers import set_seed
 
 from configs.facts import SEARCHING, evaluates_base
@@ -93,11 +94,17 @@ def _restore_label_scale(run: Context, prepared: Prepared) -> dict[str, Any] | N
     scale = run.task.label_scale
     if scale is None:
         return None
-    in_head = scale.into_head(prepared.model)
+    # The head is loaded in the precision of the other weights: only here it is fp32 in any case.
+    coarse = scale.needs_fp32 and run.weights_dtype != torch.float32
+    in_head = not coarse and scale.into_head(prepared.model)
     if not in_head:
+        why = (
+            "the numbers to predict are too far from 0 for weights in half precision" if coarse
+            else "the model's output layer has no bias"
+        )  # fmt: skip
         log.warning(
-            "the model's output layer has no bias, so that the adapter predicts (number - %.6g) / %.6g instead of the "
-            "number", scale.mean, scale.deviation,
+            "%s, so that the adapter predicts (number - %.6g) / %.6g instead of the number",
+            why, scale.mean, scale.deviation,
         )  # fmt: skip
     return dataclasses.asdict(scale) | {"in_head": in_head}
 

@@ -119,7 +119,8 @@ def _differences(pairs: pd.DataFrame, column: str) -> pd.Series:
     """For each task and seed by how much the reference is better, the mean over its pairs."""
     lower = pairs["main_metric"].isin(ERRORS) if column == SCORE else True
     every = (pairs[f"{column}_reference"] - pairs[column]) * np.where(lower, -1, 1)
-    units = [pairs[key] for key in (TASK, SEED) if key in pairs]
+    # Without task.name a task is called like its file, so that two files may have one name.
+    units = [pairs[key] for key in (TASK, "task.path", SEED) if key in pairs]
     # Rounded, as floats would break ties between metrics that count rows.
     return (every.groupby(units).mean() if units else every).round(_DIGITS)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
 import torch
 from datasets import Dataset
 from peft import TaskType
@@ -179,7 +180,14 @@ class GivenRows:
     def _labels(self, numbers: Iterable[int]) -> list[Any]:
         batches = [self._checked([self._source[int(number)]]) for number in numbers]
         first = 1 if self._shifted else 0
-        return [batch["labels"][..., first:].flatten().numpy() if "labels" in batch else 0 for batch in batches]
+        return [_numbers(batch["labels"][..., first:]) if "labels" in batch else 0 for batch in batches]
+
+
+def _numbers(labels: Tensor) -> np.ndarray:
+    """Labels as a flat array; the script's collate may have put them on a GPU, or in bf16, which numpy lacks."""
+    flat = labels.detach().flatten().cpu()
+    found: np.ndarray = (flat.double() if flat.is_floating_point() else flat).numpy()
+    return found
 
 
 class _Chosen:

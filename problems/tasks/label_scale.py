@@ -12,6 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
+_FAR = 10
+"""From a mean of so many deviations on, half precision is too coarse: bf16 rounds a number by up to its 256th part,
+which is then a 25th of a deviation."""
+
 
 @dataclass(frozen=True)
 class LabelScale:
@@ -25,6 +29,11 @@ class LabelScale:
         """The scale of these labels. If all are equal, the deviation is set to 1."""
         values = np.asarray(labels, dtype=float)
         return cls(float(values.mean()), float(values.std()) or 1.0)
+
+    @property
+    def needs_fp32(self) -> bool:
+        """Whether a model that predicts in the units of the file must compute its output in fp32."""
+        return abs(self.mean) > _FAR * self.deviation
 
     def scaled(self, labels: Sequence[float]) -> list[float]:
         """Labels as the model learns them."""

@@ -96,10 +96,24 @@ def test_a_model_whose_head_has_no_bias_comes_with_a_warning_and_a_formula(
     assert formula in (run.adapter / "README.md").read_text()
 
 
+@pytest.mark.trains
+def test_in_bf16_numbers_far_from_0_come_with_a_warning_and_a_formula(
+    tmp_path: Path, model_folder: Callable[..., Path], log_lines: list[str]
+) -> None:
+    """PEFT loads the head in the precision of the base model: in bf16 all years had been 2000."""
+    run = run_on(tmp_path / "run", model_folder("bert"), "bert", 2000.0, 5.0, "--model.dtype", "bf16")
+    assert read_json(run.metrics)["label_scale"]["in_head"] is False
+    assert any("too far from 0 for weights in half precision, so that" in line for line in log_lines)
+    assert predictions(run).abs().max() < 10
+    near = run_on(tmp_path / "near", model_folder("bert"), "bert", 3.0, 1.0, "--model.dtype", "bf16")
+    assert read_json(near.metrics)["label_scale"]["in_head"] is True
+
+
 @pytest.mark.parametrize(
     ("scale", "said"),
     [
         (None, ""),
+        ({"mean": 2000.0, "deviation": 5.0, "in_head": True}, "bf16 is too coarse"),
         ({"mean": 3.0, "deviation": 1.0, "in_head": True}, ""),
         ({"mean": 2e5, "deviation": 1e5, "in_head": True}, "load the model in fp32"),
         ({"mean": 3.0, "deviation": 1.5, "in_head": False}, "multiply by 1.5 and add 3"),

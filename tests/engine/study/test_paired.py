@@ -57,6 +57,14 @@ def test_runs_of_one_task_and_seed_on_further_axes_are_one_pair() -> None:
     assert moved.loc["lora", "mean difference"] == pytest.approx(expected["lora"])
 
 
+def test_two_files_of_one_name_are_two_tasks() -> None:
+    """Both tasks are then called `train`; they had been averaged into one pair a seed."""
+    table = results().rename(columns={"task.name": "task.path"}).assign(task="train", main_metric="accuracy")
+    found = paired(table, ["seed", "task.path", "method"]).set_index("autolora against")
+    assert found.loc["lora", "pairs"] == 6
+    assert found.loc["lora", "p"] == pytest.approx(2 / 2**6)
+
+
 def with_ranks(table: pd.DataFrame, equal_in: list[int], other: str = "lora_shuffled") -> pd.DataFrame:
     """Method lora becomes `other`; in these seeds it has the ranks that autolora has, in the same layers."""
     table = table.assign(method=table["method"].replace("lora", other), layers=[["a", "b"]] * len(table))

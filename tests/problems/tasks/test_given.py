@@ -59,6 +59,14 @@ def test_parts_of_a_language_models_batch_weigh_the_labels_that_its_loss_reads()
     assert (len(parts), shares) == (1, [1.0]), "a part of single tokens has no loss, and its mean would be NaN"
 
 
+def test_labels_in_bf16_are_counted() -> None:
+    def alone(given: list[Any]) -> dict[str, Tensor]:
+        return {"labels": torch.tensor(given, dtype=torch.bfloat16)}
+
+    rows = GivenRows([0.5, 1.5, 2.5], alone)
+    assert own_parts(cast(Any, rows), [0, 1, 2], 2, ALONE)[1] == pytest.approx([2 / 3, 1 / 3])
+
+
 def test_two_sources_are_read_one_after_the_other() -> None:
     both = Joined([1, 2], (3,))
     assert [both[number] for number in range(len(both))] == [1, 2, 3]
