@@ -29,9 +29,6 @@ from problems.selection import SelectionProblem, SelectionVariables
 from problems.tasks import Collate
 from problems.tasks.kind import own_loss
 
-MakeOuter = Callable[[RunConfig, Gates, Compute], tuple[Any, torch.optim.Optimizer]]
-"""Makes the module of the outer problem, whose forward pass gives the gates [layers, k], and its optimiser."""
-
 
 @dataclass
 class RanksSettled:
@@ -114,10 +111,9 @@ class SearchEngine(Engine):
 
 def build_engine(
     config: RunConfig, model: PeftModel, d_tr: Dataset, d_val: Dataset, collate: Collate, compute: Compute,
-    processes: Processes = ALONE, loss: Loss = own_loss, outer: MakeOuter | None = None,
+    processes: Processes = ALONE, loss: Loss = own_loss,
 ) -> SearchEngine:  # fmt: skip
-    """An engine over a model with LoRA attached, before any training. `loss`: the loss of a batch. `outer`: makes
-    other outer variables than the paper's beta.
+    """An engine over a model with LoRA attached, before any training. `loss`: the loss of a batch.
 
     Every process starts from the weights of the first process and draws its own dropout masks.
     """
@@ -125,7 +121,7 @@ def build_engine(
     gates = Gates(model, config.lora.target_modules)
     if config.model.gradient_checkpointing:
         recompute_blocks(model, gates.again)
-    variables, optimizer = (outer or beta_of_components)(config, gates, compute)
+    variables, optimizer = _beta_of_components(config, gates, compute)
     model.to(compute.device)
     processes.same([p for p in model.parameters() if p.requires_grad])
     if not processes.first:
@@ -173,7 +169,7 @@ def _inner_problem(
     )  # fmt: skip
 
 
-def beta_of_components(
+def _beta_of_components(
     config: RunConfig, gates: Gates, compute: Compute
 ) -> tuple[SelectionVariables, torch.optim.Optimizer]:
     """The paper's outer variables, beta [layers, k], and AdamW without weight decay, which would pull alpha to
