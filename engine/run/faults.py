@@ -1,6 +1,7 @@
 """Explain faults of the machine (a full disk, too little memory) in one line instead of a traceback."""
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,9 +68,9 @@ def _explain(error: Exception, config: RunConfig, root: Path) -> str | None:
             f"--retrain.torch_compile: this machine cannot compile the model ({str(error).strip().splitlines()[0]}); "
             f"the same command with --retrain.torch_compile false resumes without it"
         )
-    if isinstance(error, FileNotFoundError) and not root.exists():
+    if isinstance(error, FileNotFoundError) and _inside(error.filename, root) and not root.exists():
         return (
-            f"cannot read or write {error.filename or root}: {root} is gone; was it removed, renamed, or its disk "
+            f"cannot read or write {error.filename}: {root} is gone; was it removed, renamed, or its disk "
             f"unmounted? Once it is back, the same command resumes; without it, it starts again"
         )
     number = error.errno if isinstance(error, OSError) else None
@@ -82,3 +83,8 @@ def _explain(error: Exception, config: RunConfig, root: Path) -> str | None:
         f"cannot read or write {where}: {_DISK[number]}; the last checkpoint in {root} is intact: "
         f"once this is repaired, the same command resumes; or name another --runs_folder"
     )
+
+
+def _inside(path: object, root: Path) -> bool:
+    """Whether an error's file, which may be unknown, is in the folder `root`."""
+    return isinstance(path, str | os.PathLike) and Path(path).is_relative_to(root)
