@@ -24,6 +24,7 @@ from configs.schema_task import TaskConfig
 from engine import ranks
 from engine.answer.find import find_ranks
 from engine.api.learned import LearnedRanks
+from engine.api.plain_loss import other_loss
 from engine.api.words import named_as_in_scripts
 from engine.run.given import ScriptBench, dtype_of, same_random_numbers
 from engine.terminal.console import heard, log
@@ -110,10 +111,13 @@ def learn(
         rows, count = _rows_of(source, shifted=lora_config.task_type == TaskType.CAUSAL_LM)
         outputs = getattr(getattr(base, "config", None), "num_labels", None)
         kind = kind_of(lora_config.task_type, source.loss, rows, plain=source.plain, outputs=outputs)
+        other = other_loss(base, kind, rows) if kind.tells_rows else None
+        if other is not None:
+            kind = dataclasses.replace(kind, tells_rows=False)
         if settings.by_passes:
             d_tr = len(rows) - count if count else len(rows) // 2
             settings = dataclasses.replace(settings, search=_with_steps(settings.search, d_tr))
-        config = _configuration(base, lora, kind, settings, device, recomputes=recomputes)
+        config = _configuration(base, lora, kind, settings, device, other, recomputes=recomputes)
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="learn_ranks_")))
         given = ScriptBench(config, whole, kind, rows, count, folder, device)
         stack.callback(given.compute.let_go)  # frees the memory of the searched model, which reference cycles hold
@@ -144,10 +148,11 @@ def _rows_of(source: Source, *, shifted: bool) -> tuple[GivenRows, int]:
 
 
 def _configuration(
-    model: Any, lora: LoraSettings, kind: GivenKind, settings: Settings, device: torch.device, *, recomputes: bool
-) -> RunConfig:
-    """The configuration with which the command line would run this search. Raises UserError for settings that cannot
-    work."""
+    model: Any, lora: LoraSettings, kind: GivenKind, settings: Settings, device: torch.device, other: str | None, *,
+    recomputes: bool,
+) -> RunConfig:  # fmt: skip
+    """The configuration with which the command line would run this search. `other`: what tells that the model's loss
+    is not the log loss of its logits. Raises UserError for settings that cannot work."""
     search = settings.search
     answer = settings.answer or AnswerConfig(rule="shares" if kind.tells_rows else "threshold")
     for section, value in (("search", search), ("hypergradient", settings.hypergradient), ("answer", answer)):
@@ -155,8 +160,9 @@ def _configuration(
     check_type("seed", settings.seed)
     check_type("precision", settings.precision)
     if not kind.tells_rows:
-        _refuse_unmeasured(answer)
-        log.info("answer: the log loss of each row is not known here, so shares and the curve are not measured")
+        _refuse_unmeasured(answer, other)
+        why = other or "the log loss of each row is not known here"
+        log.info("answer: %s; so shares and the curve are not measured", why)
         answer = dataclasses.replace(answer, rows=0)
     if answer.from_run is not None:
         raise UserError("answer.from_run: is not allowed here; allowed: None")
@@ -181,13 +187,13 @@ def _configuration(
     return dataclasses.replace(config, task=TaskConfig(type="chat", split_by="row"))
 
 
-def _refuse_unmeasured(answer: AnswerConfig) -> None:
+def _refuse_unmeasured(answer: AnswerConfig, other: str | None) -> None:
     if needs_evidence(answer):
         rule = "shares" if answer.rule == "shares" else "size with budget auto"
         raise UserError(
             f"answer.rule: {rule} is measured by the log loss of every row, which is known only for the task types "
-            f"SEQ_CLS, TOKEN_CLS and CAUSAL_LM, with labels in the batches and the model's own loss; allowed here: "
-            f"threshold, or size with a number as budget"
+            f"SEQ_CLS, TOKEN_CLS and CAUSAL_LM, with labels in the batches and the model's own loss"
+            f"{f' (here {other})' if other else ''}; allowed here: threshold, or size with a number as budget"
         )
 
 
