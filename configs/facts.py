@@ -12,6 +12,8 @@ SECOND_ORDER = {"exact", "exact_adamw", "neumann", "cg"}
 # Methods that train with several choices of ranks and keep the best.
 CHOOSING_RANKS = {"lora_grid", "lora_modules", "optuna"}
 SEARCHING = {"autolora"} | CHOOSING_RANKS
+# Methods that search nothing, but may start from the components that another run has searched.
+FROM_COMPONENTS = {"lora", "lora_ranks", "lora_shuffled", "lora_random"}
 WITHOUT_LORA = {"adapter", "head", "full"}
 # Tasks whose models have no task head.
 WITHOUT_HEAD = {"generation", "chat"}

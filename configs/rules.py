@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from configs.errors import UserError
 from configs.facts import (
     ADALORA_LEAST_STEPS,
+    FROM_COMPONENTS,
     PART,
     SECOND_ORDER,
     WITHOUT_HEAD,
@@ -168,8 +169,12 @@ def _method_refusals(config: RunConfig) -> Iterator[str]:
     if method == "lora_grid" and grid**targets > MOST_GRID_RUNS:
         runs = f"{grid} ranks for each of {targets} target modules make {grid**targets} runs"
         yield f"--lora.grid: {runs}; allowed: up to {MOST_GRID_RUNS}"
-    if method != "autolora" and config.retrain.init == "search":
-        yield _refusal("retrain.init", "'search'", where, "scratch")
+    if config.retrain.init == "search" and method != "autolora":
+        if method not in FROM_COMPONENTS:
+            yield _refusal("retrain.init", "'search'", where, "scratch")
+        elif config.retrain.init_from is None:
+            started = f"{where} with --retrain.init search"
+            yield _refusal("retrain.init_from", "null", started, "the folder of a run whose search is finished")
     key, rank = ("lora.r", lora.r) if lora.budget is None else ("lora.budget", lora.budget)
     if method == "lora_random" and lora.ranks_from is None and lora.cap and rank > lora.cap:
         average = f"{where} with --{key} {rank:g}, the average rank"

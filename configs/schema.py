@@ -125,6 +125,9 @@ class RetrainConfig:
     init: Literal["scratch", "search"] = "scratch"
     """scratch: start from fresh weights (paper); search: start from the searched components that the ranks keep (with
     rule threshold those with the largest singular values)."""
+    init_from: ranges.FilePathOrNull = None
+    """With init search, required for lora, lora_ranks, lora_shuffled and lora_random: the folder of the run whose
+    searched components the training starts from. {seed}, {task} and {runs} as in lora.ranks_from."""
     epochs: ranges.Positive = 3.0
     """Passes over D_tr + D_val; max_steps overrides it."""
     max_steps: ranges.CountOrNull = None

@@ -21,8 +21,8 @@ _ALONE: dict[Stage, Row] = {
         "with --stage retrain, which takes the ranks that the run has, with their layers and k",
     ),
     "verdict": Row(
-        ("retrain.init", "retrain.row_losses", "export", "task.samples"), lambda c: True,
-        "with --stage verdict, whose trainings start from fresh weights and leave no model",
+        ("retrain.row_losses", "export", "task.samples"), lambda c: True,
+        "with --stage verdict, whose trainings leave no model and always keep each row's loss",
     ),
 }  # fmt: skip
 

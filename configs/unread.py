@@ -7,7 +7,15 @@ are always read, and compares the table with what the stages and methods declare
 from collections.abc import Callable
 from typing import NamedTuple
 
-from configs.facts import CHOOSING_RANKS, SEARCHING, WITHOUT_LORA, evaluates_base, moves_alpha, only_alpha_is_1
+from configs.facts import (
+    CHOOSING_RANKS,
+    FROM_COMPONENTS,
+    SEARCHING,
+    WITHOUT_LORA,
+    evaluates_base,
+    moves_alpha,
+    only_alpha_is_1,
+)
 from configs.places import is_local, may_be_on_hub
 from configs.recipe import decoding, evaluation_path, evaluation_split, is_benchmark, writes_texts
 from configs.schema import RunConfig
@@ -178,9 +186,18 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(("adapter",), lambda c: c.method != "adapter", f"{_METHOD}: it is read only for adapter"),
     Row(
-        ("search", "hypergradient", "answer", "retrain.init"), lambda c: c.method != "autolora",
+        ("search", "hypergradient", "answer"), lambda c: c.method != "autolora",
         f"{_METHOD}, which has no search by gradients",
     ),
+    Row(
+        ("retrain.init", "retrain.init_from"), lambda c: c.method not in {"autolora", *FROM_COMPONENTS},
+        f"{_METHOD}, which cannot start from searched components",
+    ),
+    Row(
+        ("retrain.init_from",), lambda c: c.method == "autolora",
+        f"{_METHOD}, which starts from its own search; --answer.from copies the search of another run",
+    ),
+    Row(("retrain.init_from",), lambda c: c.retrain.init == "scratch", "without --retrain.init search"),
     Row(("search.scale",), lambda c: c.search.constraint == "none",
         "with --search.constraint none, where alpha starts at 1, so that both scales give the same gates"),
     Row(("search.scale",), only_alpha_is_1, _ONE),

@@ -12,6 +12,7 @@ from configs.requests import Request
 from engine.answer.again import refuse_other_source
 from engine.answer.settings import refuse_changed_answer
 from engine.disk.lock import locked
+from engine.retrain.components import refuse_missing_components
 from engine.retrain.owners import refuse_other_ranks
 from engine.retrain.settings import refuse_changed_retraining, refuse_other_weights
 from engine.retrain.sources import refuse_missing_ranks, refuse_own_sources
@@ -42,6 +43,7 @@ REFUSALS: tuple[opening.Refusal[RunFolder], ...] = (
     opening.refuse_search_without_one,
     refuse_own_sources,
     refuse_missing_ranks,
+    refuse_missing_components,
     opening.refuse_finished,
     opening.refuse_without_ranks,
     refuse_without_optuna,

@@ -10,6 +10,7 @@ from engine.export.gguf import refuse_without_gguf
 from engine.export.untrained import save_untrained
 from engine.report.stage import Beside, write_report
 from engine.retrain.choosing import choose_ranks
+from engine.retrain.components import heed_data_of_components
 from engine.retrain.row_losses import refuse_few_rows
 from engine.retrain.stage import retrain
 from engine.run.contents import read_result
@@ -44,6 +45,7 @@ def run_in(asked: Asked, stop: StopRequest, beside: Callable[[], Beside | None] 
         _export_untrained(run, stage)
         if stage in ("all", "retrain") and no_metrics:
             heed_data_of_ranks(run, stage)
+            heed_data_of_components(run)
             retrain(run, tracker)
         if processes.first:
             folder.clear_leftovers()

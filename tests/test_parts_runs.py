@@ -21,6 +21,7 @@ from engine.disk.files import write_json
 from engine.export.adapter import save_adapter
 from engine.export.lora_config import adapter_config, attach_ranks
 from engine.export.names import ADAPTER_WEIGHTS
+from engine.retrain.components import Components
 from engine.retrain.from_search import start_from_search
 from engine.run.context import Context
 from engine.run.folder import RunFolder
@@ -155,7 +156,7 @@ def test_init_search_and_its_export_compute_what_the_search_computes_at_hard_gat
     base = run.base()
     base.model.double()
     model = attach_ranks(base.model, adapter_config(config, record, run.task, base.trained_whole), record)
-    start_from_search(model, config, record, run.folder.search_weights)
+    start_from_search(model, config, record, Components(run.folder.search_weights, record))
     with torch.no_grad():
         torch.testing.assert_close(model.eval()(**batch).logits, expected, rtol=1e-10, atol=1e-12)
     save_adapter(model, run.tokenizer, run.folder.adapter)

@@ -23,7 +23,7 @@ from engine.run.same_data import differ
 
 UNIFORM_METHOD, SHUFFLED_METHOD = "lora", "lora_shuffled"
 _NEEDED = ("method", "metrics", "lora_parameters", "settings")
-_FREE = ("method", "lora.r", "lora.ranks_from", "retrain.init")
+_FREE = ("method", "lora.r", "lora.ranks_from", "retrain.init_from")
 _FREE_SECTIONS = ("search.", "hypergradient.", "answer.")
 """Settings in which a control may differ from its run: the control's training does not read them, or the control is
 meant to differ in them."""
@@ -96,7 +96,7 @@ def controls_of(
         if _cannot_be_shuffled(record, sizes):
             notes.append("All layers of one size have equal ranks, so that a shuffle would change nothing.")
     if _from_search(result):
-        notes.append("This run's training started from the searched weights; its controls start from scratch.")
+        notes.append("The training started from searched components; its controls start from the same search.")
     return Controls(metric, runs, missing, " ".join(notes))
 
 
@@ -121,7 +121,7 @@ def _missing(
     """The controls that were not found; `left_out`: the names of runs that would be controls on the same data."""
 
     def missing(what: str, name: str, method: str, *more: str) -> Missing:
-        init = ("--retrain.init", "scratch") if _from_search(result) else ()
+        init = ("--retrain.init_from", str(folder.root)) if _from_search(result) else ()
         called = sibling_name(folder, name)
         again = ("--overwrite",) if called in left_out else ()  # else the command would find it finished
         options = shlex.join(("--method", method, *more, *init, *again))

@@ -91,7 +91,9 @@ def _comparison(request: Request, folder: RunFolder) -> tuple[str, str] | None:
     controls = controls_of(folder.root, read_result(folder.metrics), record, sizes)
     if controls is None or all(one.method != SHUFFLED_METHOD for one in controls.missing):
         return None
-    options = f"--method {SHUFFLED_METHOD} --lora.ranks_from {shlex.quote(str(folder.ranks))} --retrain.init scratch"
+    options = f"--method {SHUFFLED_METHOD} --lora.ranks_from {shlex.quote(str(folder.ranks))}"
+    if request.config.retrain.init == "search":
+        options += f" --retrain.init_from {shlex.quote(str(folder.root))}"
     why = f"trains at the same ranks in other layers; --stage verdict would take about {minutes} minutes for 8 pairs"
     return f"{_further(folder, 'shuffled')} {options}", why
 

@@ -1,8 +1,8 @@
 """Start a retraining from the components that a search found, instead of fresh weights (`retrain.init`)."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from peft import PeftModel
@@ -14,6 +14,7 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from engine.ranks import RankRecord
 from engine.ranks.record import chosen_components
+from engine.retrain.components import Components
 from problems.models.attach import ADAPTER, lora_layers
 from problems.models.parts import Group, groups_of, layout
 
@@ -21,39 +22,43 @@ _PREFIX = "base_model.model."
 
 
 @torch.no_grad()
-def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, weights_file: Path) -> None:
-    """Copies the singular components that `record` keeps, and the task head of the search, into `model`.
+def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, searched: Components) -> None:
+    """Copies the searched components that `model` keeps at the ranks of `record`, and the search's head, into `model`.
 
-    `model` then computes the same as the search's model with the other components removed. Raises UserError when the
-    searched weights are missing or damaged, when the search trained other modules whole, when the ranks are those of
-    other layers or above k, or when the record's k is not that of the search.
+    The rule and the shares in `searched.record` say which components a layer keeps. `model` then computes the same as
+    the search's model with the other components removed. Raises UserError when the searched weights are missing or
+    damaged, when the search trained other modules whole, when the ranks are those of other layers or above k, or when
+    the record's k is not that of the search.
     """
+    weights_file = searched.weights
     if not weights_file.exists():
         raise UserError(f"--retrain.init: 'search' needs {weights_file}; run --stage search, or use scratch")
     try:
-        searched = load_file(weights_file)
+        weights = load_file(weights_file)
     except (SafetensorError, OSError) as error:
         raise UserError(
             f"--retrain.init: {weights_file} cannot be read ({error}); run --stage search --overwrite, or use scratch"
         ) from error
     before, after = layout({x.name: record.k for x in record.layers}), layout(record.kept)
-    if set(before) != set(groups_of(_layers(searched), config.lora.target_modules)):
+    found = {layer.name: layer for layer in searched.record.layers}
+    if not set(before) == set(groups_of(_layers(weights), config.lora.target_modules)) == set(found):
         raise UserError("--retrain.init: 'search' needs ranks for exactly the searched layers; allowed here: scratch")
-    _refuse_other_k(searched, before, record.k)
+    _refuse_other_k(weights, before, record.k)
     state = dict(model.named_parameters())
-    _copy_whole(searched, state)
+    _copy_whole(weights, state)
     for layer in record.layers:
         if layer.rank == 0:
             continue
-        chosen = torch.tensor(chosen_components(layer, record))
+        own = dataclasses.replace(found[layer.name], rank=layer.rank)
+        chosen = torch.tensor(chosen_components(own, searched.record))
         source, place = before[layer.name].components, after[layer.name]
         scale = (config.lora.lora_alpha / record.k) / lora_layers(model)[place.layer].scaling[ADAPTER]
         a, b = (f"{_PREFIX}{place.layer}.lora_{x}.{ADAPTER}.weight" for x in "AB")
-        own_a = searched[a][source][chosen].to(state[a])
+        own_a = weights[a][source][chosen].to(state[a])
         # A searched component of size 0 has A = B = 0, where no gradient could move it: it keeps its fresh A instead.
         empty = own_a.abs().amax(dim=1, keepdim=True) == 0
         state[a][place.components] = torch.where(empty, state[a][place.components], own_a)
-        state[b][:, place.components] = searched[b][:, source][:, chosen].to(state[b]) * scale
+        state[b][:, place.components] = weights[b][:, source][:, chosen].to(state[b]) * scale
 
 
 def _refuse_other_k(searched: Mapping[str, Tensor], groups: Mapping[str, Group], k: int) -> None:

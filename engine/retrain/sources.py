@@ -7,6 +7,7 @@ from pathlib import Path
 from configs.errors import UserError
 from configs.schema import RunConfig
 from engine.answer.again import source_of
+from engine.retrain.components import components_from
 from engine.retrain.owners import READ_RANKS
 from engine.run.folder import RunFolder
 from engine.run.opening import Asked
@@ -57,6 +58,9 @@ def _sources(config: RunConfig) -> Iterator[tuple[str, Path]]:
         yield "answer.from", source.ranks
     if config.lora.ranks_from is not None and config.method in READ_RANKS:
         yield "lora.ranks_from", ranks_from(config)
+    components = components_from(config)
+    if components is not None:
+        yield "retrain.init_from", components.search
 
 
 def ranks_from(config: RunConfig) -> Path:

@@ -14,7 +14,8 @@ from engine.run.contents import read_result
 from engine.run.interrupt import StopRequest
 from engine.run.opening import AskedOf
 from engine.run.resuming import Outdated
-from engine.study.cells import Cell, damage, reads, with_chosen_rate
+from engine.study.between import reads, with_chosen_rate
+from engine.study.cells import Cell, damage
 from engine.study.folder import AskedOfStudy, StudyFolder
 from engine.study.launchers import LAUNCHERS, Job, Running
 from engine.study.mixed import refuse_mixed, refuse_old_ranks

@@ -33,7 +33,7 @@ log = logging.getLogger("autolora")
 
 _GIVEN_AS = {"task.unused_rows": "verdict.rows", "lora.shuffle": "verdict.shuffle"}
 """Key of a training -> the key of the verdict that it follows from."""
-_FROM_RANKS = ("lora.ranks_from", "lora.k", "lora.r")
+_FROM_RANKS = ("lora.ranks_from", "retrain.init_from", "lora.k", "lora.r")
 """Keys of a training that are not compared here: they follow from the ranks, which `refuse_other_ranks` compares, or
 from the run's folder, which may be moved."""
 

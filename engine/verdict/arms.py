@@ -22,6 +22,8 @@ _METHODS: dict[str, MethodName] = {
 }  # fmt: skip
 _RANKS = f"{{runs}}/../{VerdictFolder.ranks.relative}"
 """The path of the learned ranks, relative to a training's runs_folder: a run that was moved can resume."""
+_RUN = "{runs}/../.."
+"""The run itself, likewise: its searched components are those that every arm starts from by `retrain.init: search`."""
 SEEDS = 2
 """LoRA's gain compares the learned ranks with the head alone, which is trained at this many seeds."""
 
@@ -82,9 +84,11 @@ class Arms:
             cap=None,
             r=self.uniform_rank,
         )
+        searched = given.retrain.init == "search" and arm != HEAD
         retrain = dataclasses.replace(
-            given.retrain, row_losses=True, init="scratch", learning_rate=self.rate, learning_rates=[]
-        )
+            given.retrain, row_losses=True, learning_rate=self.rate, learning_rates=[],
+            init="search" if searched else "scratch", init_from=_RUN if searched else None,
+        )  # fmt: skip
         # Every other key keeps its default: no arm reads it, so that the user may change it between two commands.
         config = RunConfig(
             name=name, runs_folder=str(self.folder.cells), method=_METHODS[arm], seed=(given.seed + number) % 2**31,

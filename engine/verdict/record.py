@@ -36,7 +36,7 @@ def write_verdict(found: Shown | None, arms: Arms, run: RunFolder) -> None:
         "parameters": arms.parameters,
         "enough_rank": evidence.sufficient_rank(arms.record.tolerance) if evidence else None,
         "recommendation": words.recommendation(decided, pairs, arms, run),
-        "notes": [note for note in (_about(found), words.enough(arms.record)) if note],
+        "notes": [note for note in (_about(found), words.start(arms), words.enough(arms.record)) if note],
         "shuffle": arms.config.verdict.shuffle,
         "learning_rate": arms.rate,
     }

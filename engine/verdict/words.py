@@ -92,6 +92,13 @@ def about_rows(rows: int, sources: int) -> str:
     return f"This verdict holds for these {which} only: {few}."
 
 
+def start(arms: Arms) -> str:
+    """Says that the trainings did not start from fresh weights; "" if they did."""
+    if arms.config.retrain.init == "scratch":
+        return ""
+    return "Every training started from components of this run's search (retrain.init search), at its own ranks."
+
+
 def enough(record: RankRecord) -> str:
     """Says which rank is enough by the curve on D_val; "" if none was measured."""
     rank = record.evidence.sufficient_rank(record.tolerance) if record.evidence else None
@@ -111,7 +118,7 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
     """What to do, with the command that does it."""
     evidence = arms.record.evidence
     rank = (evidence.sufficient_rank(arms.record.tolerance) if evidence else None) or arms.uniform_rank
-    init = " --retrain.init scratch" if arms.config.retrain.init == "search" else ""
+    init = f" --retrain.init_from {shlex.quote(str(run.root))}" if arms.config.retrain.init == "search" else ""
     uniform = f"take rank {rank} in every layer: {_command(run, 'uniform')} --method lora --lora.r {rank}{init}"
     if (pairs.count >= SEEDS and pairs.worthless) if pairs is not None else nothing_learned(arms.record):
         return (

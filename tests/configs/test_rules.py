@@ -180,8 +180,13 @@ IMPOSSIBLE = {
         r"^--lora\.grid: 4 ranks for each of 4 target modules make 256 runs; allowed: up to 100$",
     ),
     "searched weights without a search": (
+        ("--method", "para", "--retrain.init", "search"),
+        r"^--retrain\.init: 'search' is not allowed for --method para; allowed: scratch$",
+    ),
+    "searched weights of no run": (
         ("--method", "lora", "--retrain.init", "search"),
-        r"^--retrain\.init: 'search' is not allowed for --method lora; allowed: scratch$",
+        r"^--retrain\.init_from: null is not allowed for --method lora with --retrain\.init search; allowed: the "
+        r"folder of a run whose search is finished$",
     ),
     "adalora in too few steps": (
         ("--method", "adalora", "--retrain.max_steps", "9"),

@@ -31,7 +31,12 @@ SAID = {
     "--lora.r 6":
         "--lora.r: does nothing with --method autolora: it is read only for lora, adalora, eva, para, optuna, lora_",
     "--method lora --search.steps 9 --hypergradient.type sama --retrain.init scratch":
-        "--hypergradient.type, --retrain.init, --search.steps: do nothing with --method lora, which has no search",
+        "--hypergradient.type, --search.steps: do nothing with --method lora, which has no search",
+    "--method eva --retrain.init scratch":
+        "--retrain.init: does nothing with --method eva, which cannot start from searched components",
+    "--method lora --retrain.init_from x": "--retrain.init_from: does nothing without --retrain.init search",
+    "--retrain.init search --retrain.init_from x":
+        "--retrain.init_from: does nothing with --method autolora, which starts from its own search; --answer.from",
     "--lora.grid [1,2]": "--lora.grid: does nothing with --method autolora: it is read only for lora_grid",
     "--lora.budget 3": "--lora.budget: does nothing with --method autolora: it is read only for para, o",
     "--method para --lora.r 2 --lora.budget 1": "--lora.r: does nothing with --method para beside --lora.budget",
@@ -275,7 +280,8 @@ def test_what_a_report_does_not_take_of_the_command_line_is_said(log_lines: list
     [
         ("retrain", ("--search.steps", "9", "--answer.budget", "1"), "--answer.budget, --search.steps: do nothing"),
         ("retrain", ("--lora.target_modules", "[value]"), "--lora.target_modules: does nothing"),
-        ("verdict", ("--retrain.init", "search"), "--retrain.init: does nothing"),
+        ("verdict", ("--retrain.row_losses", "true"), "--retrain.row_losses: does nothing"),
+        ("verdict", ("--retrain.init", "search"), None),
         ("search", ("--retrain.batch_size", "4", "--export.merged", "true"), None),  # kept for the retraining
         ("all", ("--search.steps", "9", "--retrain.batch_size", "4"), None),
     ],

@@ -13,6 +13,7 @@ from engine.export.lora_config import adapter_config, attach_ranks
 from engine.export.outputs import save_all
 from engine.ranks import RankRecord, controls
 from engine.retrain.common_numbers import start_in_common
+from engine.retrain.components import components_of
 from engine.retrain.from_search import start_from_search
 from engine.retrain.methods.base import Method, Prepared, budget_of, layer_sizes
 from engine.retrain.same_ranks import refuse_changed_ranks
@@ -75,7 +76,7 @@ def lora_at(record: RankRecord, blame: Path, base: BaseModel, run: Context) -> P
     model = attach_ranks(base.model, adapter_config(config, record, run.task, base.trained_whole), record)
     start_in_common(model, record, config.seed)
     if config.retrain.init == "search":
-        start_from_search(model, config, record, run.folder.search_weights)
+        start_from_search(model, config, record, components_of(config, run.folder, record))
     return Prepared(model, record, zeros=stored - count)
 
 

@@ -14,6 +14,7 @@ from configs.schema import RunConfig
 from engine.disk.files import write_text
 from engine.ranks import LayerRank, RankRecord
 from engine.report.controls import Controls, controls_of
+from engine.retrain.components import components_from
 from engine.run.folder import RunFolder
 from tests.helpers.neighbours import RECORD, put, result_of
 
@@ -131,7 +132,7 @@ def test_the_commands_for_what_is_missing_parse(
     write_text(folder.config, to_yaml(config))
     controls = controls_of(folder.root, result_of(retrain__init=init), RECORD)
     assert controls is not None
-    assert ("started from the searched weights" in controls.note) is (init == "search")
+    assert ("started from searched components" in controls.note) is (init == "search")
     runs = []
     for command in (one.command for one in controls.missing):
         *started, script = shlex.split(command)[:3]
@@ -142,7 +143,8 @@ def test_the_commands_for_what_is_missing_parse(
     assert (uniform.method, uniform.lora.r, uniform.name) == ("lora", 3, f"{'n' * 92}-uniform")
     assert (shuffled.method, shuffled.lora.ranks_from) == ("lora_shuffled", str(folder.ranks))
     for made in runs:
-        assert made.retrain.init == "scratch"
+        assert made.retrain.init == init
+        assert components_from(made) == (folder if init == "search" else None)
         wanted = dataclasses.replace(config, method=made.method, name=made.name, lora=made.lora)
         assert made == dataclasses.replace(wanted, retrain=made.retrain)
 

@@ -17,6 +17,7 @@ from configs.requests import Request
 from configs.schema import RunConfig
 from engine import ranks
 from engine.export.lora_config import adapter_config, attach_ranks
+from engine.retrain.components import Components
 from engine.retrain.from_search import start_from_search
 from engine.run.context import Context
 from engine.run.folder import RunFolder
@@ -68,7 +69,7 @@ def retrained_model(config: RunConfig, run: Context, record: ranks.RankRecord | 
     record = record or ranks.load(run.folder.ranks)
     base = run.base()
     model = attach_ranks(base.model, adapter_config(config, record, run.task, base.trained_whole), record)
-    start_from_search(model, config, record, run.folder.search_weights)
+    start_from_search(model, config, record, Components(run.folder.search_weights, record))
     return model
 
 
@@ -148,7 +149,7 @@ def test_a_component_of_size_0_keeps_an_a_from_which_it_can_learn(
     base = run.base()
     model = attach_ranks(base.model, adapter_config(config, every, run.task, base.trained_whole), every)
     fresh = dict(model.named_parameters())[name].detach().clone()
-    start_from_search(model, config, every, tmp_path / "w.safetensors")
+    start_from_search(model, config, every, Components(tmp_path / "w.safetensors", every))
     found = dict(model.named_parameters())[name]
     assert torch.equal(found[0], fresh[0])
     torch.testing.assert_close(found[1:], weights[name][1:])

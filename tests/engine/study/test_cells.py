@@ -1,8 +1,8 @@
-"""Cells of a study: from axes, variants and places to configurations; which cell reads which."""
+"""Cells of a study: from axes, variants and places to configurations."""
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,10 @@ from configs.errors import UserError
 from configs.schema import RunConfig, StudyConfig
 from configs.values import with_values
 from engine import ranks
-from engine.disk.files import write_json
 from engine.ranks import LayerRank, RankRecord
-from engine.study.cells import Cell, cell_name, damage, expand, reads, with_chosen_rate
+from engine.study.cells import cell_name, damage, expand
 from engine.study.folder import StudyFolder
 from tests.helpers.studies import AXES, VARIANTS, with_study
-from tests.helpers.tiny import MEASURED
 
 
 def test_axes_expand_to_every_combination(tiny_config: Callable[..., RunConfig]) -> None:
@@ -172,118 +170,6 @@ def test_places_are_meant_by_value_not_by_spelling(tiny_config: Callable[..., Ru
         expand(dataclasses.replace(tiny_config(), study=StudyConfig({"variant": ["a"]})), StudyFolder(Path("x")))
 
 
-def test_a_rate_whose_sweep_failed_is_reported(tiny_config: Callable[..., RunConfig]) -> None:
-    config = tiny_config("--retrain.learning_rates", "[1e-3,3e-2]")
-    cells = expand(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]})), StudyFolder(Path("nowhere")))
-    assert with_chosen_rate(cells[0], cells) is cells[0]
-    with pytest.raises(
-        UserError, match=r"^--study\.sweep_once: cell seed-0, which chooses the learning rate, has not finished"
-    ):
-        with_chosen_rate(cells[1], cells)
-
-
-def test_a_base_model_that_is_only_evaluated_needs_no_rate_of_the_first_seed(
-    tiny_config: Callable[..., RunConfig],
-) -> None:
-    chat = ("--method", "head", "--task.type", "chat", "--task.path", "x.jsonl", "--lora.target_modules", "all-linear")
-    config = tiny_config(*chat, "--retrain.learning_rates", "[1e-3,3e-2]")
-    cells = expand(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]})), StudyFolder(Path("nowhere")))
-    assert with_chosen_rate(cells[1], cells) is cells[1]
-
-
-def finish(cell: Cell, rate: float) -> None:
-    metrics = cell.folder.metrics
-    metrics.parent.mkdir(parents=True)
-    metrics.write_text(json.dumps({"learning_rate": rate}))
-
-
-def rates(cells: Sequence[Cell]) -> list[tuple[float, list[float]]]:
-    placed = [with_chosen_rate(cell, cells).config.retrain for cell in cells]
-    return [(settings.learning_rate, settings.learning_rates) for settings in placed]
-
-
-def test_a_rate_is_that_of_the_first_seed_at_the_same_place(
-    tiny_config: Callable[..., RunConfig], tmp_path: Path
-) -> None:
-    config = tiny_config("--retrain.learning_rates", "[1e-3,3e-2]", "--retrain.learning_rate", "0.5")
-    variants = {"a": {}, "b": {"method": "full", "retrain.learning_rates": [1e-5, 1e-4]}}
-    study = StudyConfig({"seed": [0, 1]}, variants)
-    cells = expand(dataclasses.replace(config, study=study), StudyFolder(tmp_path))
-    finish(cells[0], 3e-2)
-    finish(cells[1], 1e-5)
-    assert rates(cells) == [(0.5, [1e-3, 3e-2]), (0.5, [1e-5, 1e-4]), (3e-2, []), (1e-5, [])]
-
-
-def test_a_seed_with_rates_of_its_own_chooses_itself(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
-    config = tiny_config("--retrain.learning_rates", "[1e-3,3e-2]", "--retrain.learning_rate", "0.5")
-    where = {"seed": {"0": {"retrain.learning_rates": []}, "3": {"retrain.learning_rates": [1e-2, 1e-1]}}}
-    study = StudyConfig({"seed": [0, 1, 2, 3]}, where=where)
-    cells = expand(dataclasses.replace(config, study=study), StudyFolder(tmp_path))
-    finish(cells[0], 0.5)
-    finish(cells[1], 1e-3)
-    assert rates(cells) == [(0.5, []), (0.5, [1e-3, 3e-2]), (1e-3, []), (0.5, [1e-2, 1e-1])]
-    assert reads(cells[2], cells, sweep_once=True) == [cells[1]]
-    assert reads(cells[3], cells, sweep_once=True) == []
-
-
-def test_a_finished_seed_keeps_its_rate_when_the_first_is_run_again(
-    tiny_config: Callable[..., RunConfig], tmp_path: Path
-) -> None:
-    config = tiny_config("--retrain.learning_rates", "[1e-3,3e-2]")
-    cells = expand(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]})), StudyFolder(tmp_path))
-    finish(cells[1], 3e-2)
-    assert with_chosen_rate(cells[1], cells).config.retrain.learning_rate == 3e-2
-
-
-def test_a_damaged_first_seed_is_one_that_has_not_finished(
-    tiny_config: Callable[..., RunConfig], tmp_path: Path
-) -> None:
-    config = tiny_config("--retrain.learning_rates", "[1e-3,3e-2]")
-    cells = expand(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]})), StudyFolder(tmp_path))
-    finish(cells[0], 1e-3)
-    cells[0].folder.metrics.write_text('{"learning_rate": "fast"}')
-    with pytest.raises(
-        UserError, match=r"^--study\.sweep_once: cell seed-0, which .* or its metrics\.json is damaged$"
-    ):
-        with_chosen_rate(cells[1], cells)
-    finish(cells[1], 3e-2)
-    assert with_chosen_rate(cells[1], cells).config.retrain.learning_rate == 3e-2
-
-
-@pytest.mark.parametrize("named_by", ["file", "folder"])
-def test_a_cell_reads_the_ranks_and_the_rate_of_others(tiny_config: Callable[..., RunConfig], named_by: str) -> None:
-    config = tiny_config("--retrain.learning_rates", "[1e-3,3e-2]")
-    variants = VARIANTS
-    if named_by == "folder":
-        source = VARIANTS["shuffled"]["lora.ranks_from"].removesuffix("/ranks.json")
-        variants = VARIANTS | {"shuffled": VARIANTS["shuffled"] | {"lora.ranks_from": source}}
-    cells = expand(dataclasses.replace(config, study=StudyConfig({"seed": [0, 1]}, variants)), StudyFolder(Path("x")))
-    found = {
-        once: {c.config.name: [o.config.name for o in reads(c, cells, sweep_once=once)] for c in cells}
-        for once in (False, True)
-    }
-    assert {name: others for name, others in found[False].items() if others} == {
-        "seed-0_variant-shuffled": ["seed-0_variant-autolora"],
-        "seed-1_variant-shuffled": ["seed-1_variant-autolora"],
-    }
-    assert found[True]["seed-0_variant-autolora"] == []
-    assert found[True]["seed-1_variant-autolora"] == ["seed-0_variant-autolora"]
-    assert found[True]["seed-1_variant-shuffled"] == ["seed-0_variant-shuffled", "seed-1_variant-autolora"]
-
-
-def test_a_cell_reads_the_search_that_it_answers_again(tiny_config: Callable[..., RunConfig]) -> None:
-    again = {"answer.from": "{runs}/seed-{seed}_variant-first", "answer.budget": 0.5}
-    study = StudyConfig({"seed": [0, 1]}, {"again": again, "first": {"answer.rule": "shares"}})
-    cells = expand(dataclasses.replace(tiny_config(*MEASURED), study=study), StudyFolder(Path("x")))
-    found = {c.config.name: [o.config.name for o in reads(c, cells, sweep_once=False)] for c in cells}
-    assert found == {
-        "seed-0_variant-again": ["seed-0_variant-first"],
-        "seed-0_variant-first": [],
-        "seed-1_variant-again": ["seed-1_variant-first"],
-        "seed-1_variant-first": [],
-    }
-
-
 def test_damaged_losses_of_rows_are_damage(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
     config = dataclasses.replace(tiny_config("--method", "lora"), study=StudyConfig({"seed": [0]}))
     (cell,) = expand(config, StudyFolder(tmp_path))
@@ -300,18 +186,6 @@ def test_damaged_losses_of_rows_are_damage(tiny_config: Callable[..., RunConfig]
     assert damage(cell) == ""
     cell.folder.row_losses.write_text("no table")
     assert "row_losses.parquet: not readable as parquet" in damage(cell)
-
-
-def test_a_method_that_chooses_ranks_keeps_the_rate_of_its_trials(
-    tiny_config: Callable[..., RunConfig], tmp_path: Path
-) -> None:
-    """The trials of the first seed had trained at another rate than those of the others."""
-    given = ("--retrain.learning_rates", "[1e-3,3e-3]", "--retrain.learning_rate", "1e-3")
-    config = dataclasses.replace(tiny_config("--method", "lora_grid", *given), study=StudyConfig({"seed": [0, 1]}))
-    first, second = cells = expand(config, StudyFolder(tmp_path))
-    write_json(first.folder.metrics, {"learning_rate": 3e-3})
-    retrain = with_chosen_rate(second, cells).config.retrain
-    assert (retrain.learning_rate, retrain.learning_rates) == (1e-3, [3e-3])
 
 
 def test_the_cells_are_grouped_by_the_name_of_the_study_unless_a_group_is_given(

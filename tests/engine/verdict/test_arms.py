@@ -10,6 +10,7 @@ from configs.errors import UserError
 from configs.parser import parse
 from engine.disk.files import write_json
 from engine.ranks import LayerRank, RankRecord
+from engine.retrain.components import components_from
 from engine.retrain.sources import ranks_from
 from engine.run.folder import RunFolder
 from engine.verdict.arms import Arms, forget_models, rate_of
@@ -77,10 +78,23 @@ def test_no_text_is_written_and_nothing_is_exported() -> None:
     assert (config.task.samples, config.export.merged, config.tracking.wandb) == (0, False, "disabled")
 
 
-def test_all_train_at_one_rate_from_scratch() -> None:
-    config = arms_of("--retrain.init", "search", "--retrain.learning_rates", "[0.1,0.2]").pair(1)["learned"].config
+def test_all_train_at_one_rate() -> None:
+    config = arms_of("--retrain.learning_rates", "[0.1,0.2]").pair(1)["learned"].config
     assert (config.retrain.learning_rate, config.retrain.learning_rates, config.retrain.init) == (0.01, [], "scratch")
     assert config.retrain.row_losses
+
+
+def test_a_run_that_starts_from_its_search_is_judged_by_such_trainings(tmp_path: Path) -> None:
+    """Also after the run was moved; the head alone has no components, and starts from scratch."""
+    options = ("--retrain.init", "search", "--verdict.arms", "[uniform, random]")
+    for root in (tmp_path / "a", tmp_path / "b"):
+        arms = arms_of(*options, root=root / "verdict")
+        for cell in arms.pair(1).values():
+            source = components_from(cell.config)
+            assert source is not None
+            assert source.root.resolve() == root
+        assert [components_from(cell.config) for cell in arms.heads()] == [None, None]
+        assert arms.heads()[0].config.retrain.init == "scratch"
 
 
 def test_the_ranks_are_found_also_after_the_run_was_moved(tmp_path: Path) -> None:

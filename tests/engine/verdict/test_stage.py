@@ -14,6 +14,7 @@ from configs.errors import UserError
 from configs.requests import Request
 from configs.schema import RunConfig
 from engine.disk.files import write_json
+from engine.retrain.components import components_from
 from engine.retrain.sources import ranks_from
 from engine.run.folder import RunFolder
 from engine.run.interrupt import OUT_OF_TIME, Interrupted, StopRequest
@@ -78,9 +79,13 @@ def test_the_members_of_a_pair_differ_in_their_ranks_alone(verdict: Callable[...
     config, *others = [dataclasses.replace(config, name="x", method="head") for config in pair]
     assert all(other == config for other in others)
     assert (config.seed, config.task.seed, config.task.unused_rows) == (7, 5, 77)
-    assert (config.retrain.init, config.retrain.row_losses, config.lora.shuffle) == ("scratch", True, "type")
+    assert (config.retrain.row_losses, config.lora.shuffle) == (True, "type")
+    assert all(one.retrain.init == "search" for one in pair)
+    assert components_from(pair[1]) == RunFolder(folder.verdict / "cells" / ".." / "..")
+    assert "Every training started from components of this run's search" in " ".join(found["notes"])
     assert (folder.verdict / "cells" / ".." / "ranks.json") == ranks_from(config)
     heads = [c for c in launcher.trained if c.method == "head"]
+    assert all(head.retrain.init == "scratch" and head.retrain.init_from is None for head in heads)
     assert [(head.name, head.seed, head.task.seed) for head in heads] == [("head-1", 6, 5), ("head-2", 7, 5)]
     assert [arm["name"] for arm in found["arms"]] == ["learned", "shuffled", "uniform", "random"]
     assert [len(arm["losses"]) for arm in found["arms"]] == [8] * 4

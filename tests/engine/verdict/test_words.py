@@ -62,7 +62,8 @@ def test_the_command_that_is_recommended_is_one_that_is_allowed(
     record = RankRecord(4, (LayerRank("a", 1), LayerRank("b", 3)))
     arms = Arms(config, VerdictFolder(tmp_path), record, {"a": 64, "b": 64}, 1e-3)
     told = recommendation("worse", pairs_of(-0.03, 0.01, 8, 0.2), arms, RunFolder.of(config))
-    assert told.endswith("--method lora --lora.r 2 --retrain.init scratch")
+    root = RunFolder.of(config).root
+    assert told.endswith(f"--method lora --lora.r 2 --retrain.init_from {root}")
     options = told.split("config.yaml", 1)[1].split()
     assert parse(["--retrain.init", "search", *options]).config.method == "lora"
 

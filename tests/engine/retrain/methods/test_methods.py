@@ -97,7 +97,11 @@ REFUSED = [
     (("--method", "lora_shuffled"), r"^--lora\.ranks_from: null .* lora_shuffled; allowed: a ranks\.json"),
     (("--method", "prefix"), r"^--method: 'prefix' is not allowed; allowed: autolora, lora, "),
     (("--method", "lora", "--lora.r", "0"), r"^--lora\.r: 0 is not allowed; allowed: 1 to 1024"),
-    (("--method", "lora", "--retrain.init", "search"), r"^--retrain\.init: 'search' .* lora; allowed: scratch"),
+    (("--method", "eva", "--retrain.init", "search"), r"^--retrain\.init: 'search' .* eva; allowed: scratch"),
+    (
+        ("--method", "lora", "--retrain.init", "search"),
+        r"^--retrain\.init_from: null .*; allowed: the folder of a run",
+    ),
     (("--method", "adalora"), r"^--retrain\.max_steps: 4 is not allowed for --method adalora; allowed: 10 or more"),
     (("--method", "full", "--export.padded", "true"), r"^--export\.padded: true .* full, which has no LoRA"),
     (("--method", "adapter", "--export.merged", "true"), r"^--export\.merged: true .* cannot be merged"),
