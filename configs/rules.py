@@ -28,11 +28,17 @@ _CHATS = "a .jsonl, .json, .parquet, a folder, or a hub name"
 
 
 def check(config: RunConfig) -> None:
-    """Raises UserError for the first value that its key does not allow, or the first combination that cannot work."""
+    """Raises UserError for the first value that its key does not allow, or the first combination that cannot work.
+
+    A key that the cells of a study set is not refused here because of the other keys: each cell is checked."""
     check_values(config)
+    study = config.study
+    places = [settings for more in study.where.values() for settings in more.values()]
+    of_cells = {key for settings in (study.axes, *study.variants.values(), *places) for key in settings}
     for refusals in (_task_refusals, _search_refusals, _answer_refusals, _machine_refusals, _method_refusals):
         for message in refusals(config):
-            raise UserError(message)
+            if message.partition(":")[0].removeprefix("--") not in of_cells:
+                raise UserError(message)
 
 
 def _refusal(key: str, value: object, where: str, allowed: str) -> str:

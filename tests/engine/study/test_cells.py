@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from configs.errors import UserError
+from configs.parser import parse
 from configs.schema import RunConfig, StudyConfig
 from configs.values import with_values
 from engine import ranks
@@ -194,3 +195,24 @@ def test_the_cells_are_grouped_by_the_name_of_the_study_unless_a_group_is_given(
     for given, group in (((), "tiny"), (("--tracking.group", "mine"), "mine")):
         cells = expand(with_study(tiny_config(*given), AXES), StudyFolder(Path("x")))
         assert {cell.config.tracking.group for cell in cells} == {group}
+
+
+@pytest.mark.parametrize(
+    "study",
+    [
+        ("--study.variants", "{a: {lora.ranks_from: a}, b: {lora.ranks_from: b}}"),
+        ("--study.axes", "{lora.ranks_from: [a, b]}"),
+        ("--study.axes", "{seed: [0]}", "--study.where", "{seed: {0: {lora.ranks_from: a}}}"),
+    ],
+)
+def test_what_the_cells_of_a_study_give_may_be_missing_before(study: tuple[str, ...]) -> None:
+    """With `--method lora_ranks` for all cells, the ranks of each cell were refused as missing."""
+    config = parse(["--method", "lora_ranks", *study]).config
+    cells = expand(config, StudyFolder(Path("x")))
+    assert {cell.config.lora.ranks_from for cell in cells} <= {"a", "b"}
+
+
+def test_a_cell_without_what_others_give_is_refused() -> None:
+    config = parse(["--method", "lora_ranks", "--study.variants", "{a: {lora.ranks_from: a}, b: {seed: 1}}"]).config
+    with pytest.raises(UserError, match=r"^--lora\.ranks_from: null is not allowed for --method lora_ranks"):
+        expand(config, StudyFolder(Path("x")))
