@@ -30,14 +30,14 @@ def factors(layer: LoraLayer) -> tuple[Tensor, Tensor]:
     return a.weight, b.weight
 
 
-_TOKENS_FIRST = ("xlnet",)
+_TOKENS_FIRST = ("xlnet", "longformer", "led")
 """Types of models whose layers get [tokens, rows, ..] instead of [rows, tokens, ..]."""
 
 
 class NotByRow(RuntimeError):
     """Raised when rows cannot have different gates, as a layer does not get them one after the other.
 
-    An expert in a mixture of experts gets the tokens of all rows in one list; XLNet's layers get tokens before rows.
+    An expert in a mixture of experts gets the tokens of all rows in one list; XLNet's and Longformer's layers get tokens before rows.
     """
 
 

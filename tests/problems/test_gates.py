@@ -1,12 +1,13 @@
 """Gated PEFT LoRA is Eq. 2, for both layouts of a weight matrix; its derivative by beta is the right one."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
-from transformers import XLNetConfig, XLNetModel
+from transformers import LongformerConfig, LongformerModel, XLNetConfig, XLNetModel
 from transformers.pytorch_utils import Conv1D
 
 from problems.gates import Gates, NotByRow
@@ -184,10 +185,22 @@ def test_components_that_do_not_go_up_in_the_groups_are_refused() -> None:
         Gates(model, ["c_attn.q", "c_attn.v"])
 
 
-def test_layers_that_get_tokens_before_rows_cannot_have_gates_by_row() -> None:
-    """With as many tokens as rows the gates of the rows were applied to the tokens."""
+def xlnet() -> tuple[Any, str]:
     config = XLNetConfig(vocab_size=20, d_model=8, n_layer=1, n_head=2, d_inner=8)
-    model = get_peft_model(XLNetModel(config), LoraConfig(r=2, target_modules=["layer_1"]))
+    return XLNetModel(config), "layer_1"
+
+
+def longformer() -> tuple[Any, str]:
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    config = LongformerConfig(vocab_size=20, attention_window=4, max_position_embeddings=20, **sizes)
+    return LongformerModel(config), "query"
+
+
+@pytest.mark.parametrize("make", [xlnet, longformer])
+def test_layers_that_get_tokens_before_rows_cannot_have_gates_by_row(make: Callable[[], tuple[Any, str]]) -> None:
+    """With as many tokens as rows the gates of the rows were applied to the tokens."""
+    base, target = make()
+    model = get_peft_model(base, LoraConfig(r=2, target_modules=[target]))
     gates = Gates(model)
     for rows in (3, 4):
         with pytest.raises(NotByRow), gates.open(torch.ones(rows, 1, 2)):
