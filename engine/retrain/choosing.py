@@ -37,14 +37,14 @@ def choose_ranks(run: Context) -> None:
     sizes = {name: sum(shape) for name, shape in shapes.items()}
     trials = Trials(run, run.folder.grid, "--retrain.learning_rate", "all", run.config.method, sizes)
 
-    def prepare(tried: Mapping[str, Any]) -> tuple[Context, Prepared]:
+    def prepare(run: Context, tried: Mapping[str, Any]) -> tuple[Context, Prepared]:
         record = ranks_of(tried)
         # Candidates within one budget use it up more or less, which a reader who compares their scores must know.
         log.info("%s: %s LoRA parameters", run.config.method, f"{ranks.count_parameters(record.kept, sizes):,}")
         return run, lora_at(record, blame, run.base(), run)
 
     chosen = trials.best(plan, prepare, most)
-    _, prepared = prepare(chosen.tried)
+    _, prepared = prepare(run, chosen.tried)
     assert prepared.record is not None
     assert isinstance(prepared.model, PeftModel)
     save_lora_config(prepared.model.peft_config[ADAPTER], prepared.record, run.folder.lora_config, run.config)

@@ -13,6 +13,7 @@ from typing import Any
 from transformers import set_seed
 
 from configs.errors import UserError
+from configs.facts import ADALORA_LEAST_STEPS
 from configs.schema import RunConfig
 from engine.disk.files import remove, write_json
 from engine.retrain.beginning import begin
@@ -46,8 +47,8 @@ class Trial:
     seconds: float
 
 
-Prepare = Callable[[Mapping[str, Any]], tuple[Context, Prepared]]
-"""Turns a candidate into the run with its settings, and the model to train."""
+Prepare = Callable[[Context, Mapping[str, Any]], tuple[Context, Prepared]]
+"""Turns the run of a trial and a candidate into the run with the candidate's settings, and the model to train."""
 
 
 Plan = Callable[[Sequence[Trial]], Sequence[Mapping[str, Any]]]
@@ -114,8 +115,7 @@ class Trials:
         """Trains the candidate `tried`; `done` are the earlier trials."""
         self.run.compute.let_go()
         set_seed(self.run.config.seed)
-        run, prepared = prepare(tried)
-        run = run.under(_without_row_losses(run.config))
+        run, prepared = prepare(self.run.under(self._settings()), tried)
         # Settings are stored only after `prepare`, which may refuse them: a half-done choice resumes only under the
         # settings that are stored.
         begin(run, prepared, self.data)
@@ -127,6 +127,18 @@ class Trials:
             log.warning("%s: %s diverged (%s)", self.name, words_of(tried), error)
             return Trial(tried, {}, 0, time.perf_counter() - began)
         return Trial(tried, fitted.metrics, fitted.steps, fitted.seconds)
+
+    def _settings(self) -> RunConfig:
+        """The settings of every trial: the run's, but with as many passes over D_tr as the retraining takes over all
+        rows, instead of as many steps. With more passes, lower learning rates would look better than they are for the
+        retraining. A trial keeps no losses of rows, as it is judged by its metrics."""
+        config, steps = self.run.config, self.run.config.retrain.max_steps
+        if steps is not None:
+            fewest = min(steps, ADALORA_LEAST_STEPS)
+            steps = max(fewest, math.ceil(steps * len(self.data.train) / len(self.run.data.train)))
+        return dataclasses.replace(
+            config, retrain=dataclasses.replace(config.retrain, max_steps=steps, row_losses=False)
+        )
 
     def _folder(self, number: int) -> Path:
         """The folder of one trial. Each has its own, as a trial must not resume from another trial's checkpoints."""
@@ -149,7 +161,7 @@ def choose_learning_rate(run: Context) -> float:
     """The rate of `retrain.learning_rates` that did best on D_val with this run's method; writes sweep.json."""
     trials = Trials(run, run.folder.sweep, "--retrain.learning_rates", "retrain", "sweep")
 
-    def prepare(tried: Mapping[str, Any]) -> tuple[Context, Prepared]:
+    def prepare(run: Context, tried: Mapping[str, Any]) -> tuple[Context, Prepared]:
         at_rate = run.under(with_rate(run.config, tried["learning_rate"]))
         prepared = METHODS[run.config.method].prepare(run.base(), at_rate, len(trials.data.train))
         trials.ranks = what_counts(prepared.record)
@@ -172,11 +184,6 @@ def goodness(task: Task, trial: Trial) -> tuple[float, float]:
 def with_rate(config: RunConfig, rate: float) -> RunConfig:
     """`config` with `rate` as the learning rate of stage 2."""
     return dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, learning_rate=rate))
-
-
-def _without_row_losses(config: RunConfig) -> RunConfig:
-    """`config` without retrain.row_losses: a trial is judged by its metrics, and its losses would be thrown away."""
-    return dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, row_losses=False))
 
 
 def words_of(tried: Mapping[str, Any]) -> str:

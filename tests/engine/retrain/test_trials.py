@@ -13,7 +13,7 @@ from configs.errors import UserError
 from configs.parser import parse
 from configs.requests import Request
 from configs.schema import RunConfig
-from engine.retrain import trials
+from engine.retrain import stage, trials
 from engine.retrain.fit import Fitted
 from engine.retrain.methods import Prepared
 from engine.retrain.trials import Trials
@@ -28,6 +28,10 @@ from tests.helpers.tables import write
 
 SWEEP = ("--method", "lora", "--retrain.learning_rates", "[1e-6,3e-2]", "--retrain.max_steps", "12")
 SWEPT = r".*sweep\.json diverged; lower the rate and add"
+
+
+class Stopped(Exception):
+    """Comes instead of the retraining."""
 
 
 def finish(config: RunConfig, *, draw: bool = False) -> RunFolder:
@@ -60,6 +64,41 @@ def test_every_method_can_be_swept(tiny_config: Callable[..., RunConfig], method
     config = tiny_config("--method", method, "--retrain.learning_rates", "[1e-3,1e-2]", "--retrain.max_steps", "10")
     result = json.loads(finish(config).metrics.read_text())
     assert result["learning_rate"] in (1e-3, 1e-2)
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize(
+    ("method", "steps", "passes", "of_a_trial"),
+    [
+        ("lora", "100", "0.25", 25), ("lora", "100", "0.5", 50), ("adalora", "12", "0.5", 10), ("lora", "3", "0.5", 3),
+        ("lora", "null", "0.5", None), ("optuna", "100", "0.5", 50),
+    ],
+)  # fmt: skip
+def test_a_trial_takes_as_many_passes_over_d_tr_as_the_retraining_over_all_rows(
+    tiny_config: Callable[..., RunConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    steps: str,
+    passes: str,
+    of_a_trial: int | None,
+) -> None:
+    """With as many steps it took twice the passes, and a rate that is too low for the retraining was chosen."""
+    seen = []
+
+    def fit(run: Context, *_: Any) -> Fitted:
+        seen.append(run.config.retrain.max_steps)
+        return Fitted({"accuracy": 0.5, "loss": 0.5}, 1.0, 1)
+
+    def stop(*_: Any) -> Fitted:
+        raise Stopped
+
+    monkeypatch.setattr(trials, "fit", fit)
+    monkeypatch.setattr(stage, "fit", stop)
+    two = ("--lora.trials", "2") if method == "optuna" else ("--retrain.learning_rates", "[1e-3,1e-2]")
+    share = ("--task.validation_share", str(1 - float(passes)))
+    with pytest.raises(Stopped):
+        finish(tiny_config("--method", method, *two, *share, "--retrain.max_steps", steps))
+    assert seen == [of_a_trial] * 2
 
 
 @pytest.mark.trains
@@ -140,7 +179,7 @@ def test_a_choice_that_is_refused_leaves_nothing_to_resume(
     """Its file would hold the settings under which alone a half-done choice resumes."""
     run = run_of(tiny_config(*SWEEP))
 
-    def refused(tried: object) -> Any:
+    def refused(run: Context, tried: object) -> Any:
         raise UserError("refused")
 
     with pytest.raises(UserError, match=r"^refused$"):
