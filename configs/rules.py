@@ -18,7 +18,7 @@ from configs.keys import check_values
 from configs.launch import processes_started
 from configs.ranges import ALL_LINEAR
 from configs.recipe import is_benchmark
-from configs.schema import RunConfig
+from configs.schema import RunConfig, StudyConfig
 from configs.schema_answer import AnswerConfig
 
 MOST_GRID_RUNS = 100
@@ -32,13 +32,20 @@ def check(config: RunConfig) -> None:
 
     A key that the cells of a study set is not refused here because of the other keys: each cell is checked."""
     check_values(config)
-    study = config.study
-    places = [settings for more in study.where.values() for settings in more.values()]
-    of_cells = {key for settings in (study.axes, *study.variants.values(), *places) for key in settings}
+    of_cells = _keys_of_cells(config.study)
     for refusals in (_task_refusals, _search_refusals, _answer_refusals, _machine_refusals, _method_refusals):
         for message in refusals(config):
             if message.partition(":")[0].removeprefix("--") not in of_cells:
                 raise UserError(message)
+
+
+def _keys_of_cells(study: StudyConfig) -> set[str]:
+    """The keys that a study sets in its cells; none if there is no study, or if it also compares hypergradients at the
+    values that stand outside the cells."""
+    if not (study.axes or study.variants) or study.probe.steps:
+        return set()
+    places = [settings for more in study.where.values() for settings in more.values()]
+    return {key for settings in (study.axes, *study.variants.values(), *places) for key in settings}
 
 
 def _refusal(key: str, value: object, where: str, allowed: str) -> str:

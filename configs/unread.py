@@ -145,7 +145,10 @@ TABLE: tuple[Row, ...] = (
         f"{_METHOD}, as the file in --lora.ranks_from has the layers and k",
     ),
     Row(
-        ("lora.k",), lambda c: c.method in ("lora", "adalora", "eva") and c.retrain.scale != "component",
+        ("lora.k",),
+        lambda c: (
+            c.method in ("lora", "adalora", "eva") and c.retrain.scale != "component" and c.retrain.init == "scratch"
+        ),
         f"{_METHOD} and --retrain.scale {{c.retrain.scale}}: it is read only for the scale component",
     ),
     Row(("lora.modules_to_save",), lambda c: c.method == "full", f"{_METHOD}, which trains and saves all modules"),

@@ -37,7 +37,8 @@ _TOKENS_FIRST = ("xlnet", "longformer", "led")
 class NotByRow(RuntimeError):
     """Raised when rows cannot have different gates, as a layer does not get them one after the other.
 
-    An expert in a mixture of experts gets the tokens of all rows in one list; XLNet's and Longformer's layers get tokens before rows.
+    An expert in a mixture of experts gets the tokens of all rows in one list; the layers of XLNet, Longformer and
+    LED get tokens before rows.
     """
 
 

@@ -156,7 +156,7 @@ def test_init_search_and_its_export_compute_what_the_search_computes_at_hard_gat
     base = run.base()
     base.model.double()
     model = attach_ranks(base.model, adapter_config(config, record, run.task, base.trained_whole), record)
-    start_from_search(model, config, record, Components(run.folder.search_weights, record))
+    start_from_search(model, config, record, Components(run.folder.search_weights, record, config.lora.target_modules))
     with torch.no_grad():
         torch.testing.assert_close(model.eval()(**batch).logits, expected, rtol=1e-10, atol=1e-12)
     save_adapter(model, run.tokenizer, run.folder.adapter)

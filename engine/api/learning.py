@@ -111,7 +111,7 @@ def learn(
         rows, count = _rows_of(source, shifted=lora_config.task_type == TaskType.CAUSAL_LM)
         outputs = getattr(getattr(base, "config", None), "num_labels", None)
         kind = kind_of(lora_config.task_type, source.loss, rows, plain=source.plain, outputs=outputs)
-        other = other_loss(base, kind, rows) if kind.tells_rows else None
+        other = other_loss(base, kind, rows, settings.search.batch_size) if kind.tells_rows else None
         if other is not None:
             kind = dataclasses.replace(kind, tells_rows=False)
         if settings.by_passes:

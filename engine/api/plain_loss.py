@@ -1,54 +1,122 @@
 """Check that a model's own loss is the mean log loss of its logits, from which shares and the curve are measured."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+from peft import TaskType
 from torch import Tensor, nn
 
-from engine.answer.likelihood import Gaussian, Likelihood, likelihood_of
+from engine.answer.likelihood import Gaussian, likelihood_of
 from problems.tasks.given import GivenKind, GivenRows
 
-_ROWS, _LM_ROWS = 32, 4
-"""How many rows are compared: a language model's row has many labels."""
+_ROWS, _LM_ROWS, _LOOKED_AT = 32, 4, 1000
+"""How many rows are compared (a language model's row has many labels), and among how many these are chosen."""
+_SPREAD = 2.0
+"""Standard deviation of the noise that is added to the logits: a fresh head gives all classes about the same logit,
+at which losses with class weights or label smoothing would hardly differ from the plain one."""
 
 
 @torch.no_grad()
-def other_loss(model: nn.Module, kind: GivenKind, rows: GivenRows) -> str | None:
+def other_loss(model: nn.Module, kind: GivenKind, rows: GivenRows, batch_size: int) -> str | None:
     """What tells that the loss of some rows is not the mean log loss of their labels under the model's logits (in a
     regression: the mean squared error), as with class weights, a focal loss or a CRF. None if it is, up to rounding.
 
-    The rows are spread evenly over all, so that rows sorted by class show every class. A language model that adds the
-    loss of a router to its loss (mixture of experts) is not told apart: what the logits lose is still measured.
+    A classifier's are computed in fp32, with fixed noise on the logits, if its loss follows from these. A language
+    model gets at most `batch_size` rows. A mixture of experts, which adds a router's loss, is not told apart: what the
+    logits lose is still measured.
     """
-    likelihood = likelihood_of(kind)
-    most = _LM_ROWS if getattr(likelihood, "shifted", False) else _ROWS
-    numbers = np.unique(np.linspace(0, len(rows) - 1, most).round().astype(int))
+    is_lm = kind.peft_type == TaskType.CAUSAL_LM
+    numbers = _spread(len(rows), min(_LM_ROWS, batch_size)) if is_lm else _by_label(rows, kind)
     where = next(model.parameters()).device
     batch = {name: value.to(where) for name, value in rows.collate(rows.__getitems__(numbers)).items()}
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    inputs, told = (
+        {name: value for name, value in batch.items() if name != "labels"},
+        f"the loss of {len(numbers)} rows",
+    )
     with _evaluating(model):
-        found: Any = model(**inputs)
+        with _recorded(model) as called:
+            found: Any = model(**inputs)
         logits = getattr(found, "logits", None)
         if not isinstance(logits, Tensor):
             return "the model's output has no logits"
         if getattr(found, "aux_loss", None) is not None:
             return None
-        own = float(kind.loss(model, batch))
-    plain = _plain(likelihood, logits, batch["labels"])
-    if abs(own - plain) <= (1e-3 + 4 * torch.finfo(logits.dtype).eps) * abs(plain):
+        own, plain = float(kind.loss(model, batch)), _plain(kind, logits, batch["labels"])
+        rounding = 4 * torch.finfo(logits.dtype).eps * max(1.0, abs(plain))
+        last = next((module for module in reversed(called) if module.out_features == logits.shape[-1]), None)
+        if last is not None and not is_lm:  # a language model's logits are many, and its head is no fresh one
+            with _noisy(last):
+                noisy = float(kind.loss(model, batch))
+                if noisy != own:  # else the loss is computed past the module's output
+                    own, plain, rounding = noisy, _plain(kind, model(**inputs).logits, batch["labels"]), 0.0
+                    told = f"with noise on the logits, {told}"
+    if not math.isfinite(own + plain) or abs(own - plain) <= 1e-4 * abs(plain) + rounding:
         return None
-    name = "mean squared error" if isinstance(likelihood, Gaussian) else "mean log loss"
-    return f"the loss of {len(numbers)} rows is {own:.4g}, but the {name} by the model's logits is {plain:.4g}"
+    name = "mean squared error" if kind.regression else "mean log loss"
+    return f"{told} is {own:.4g}, but the {name} by the logits is {plain:.4g}"
 
 
-def _plain(likelihood: Likelihood, logits: Tensor, labels: Tensor) -> float:
+def _plain(kind: GivenKind, logits: Tensor, labels: Tensor) -> float:
     """The mean log loss per label, or the mean squared error of numbers."""
+    likelihood = likelihood_of(kind)
     if isinstance(likelihood, Gaussian):
         return float(likelihood.statistics(logits, labels)[0].mean())
     return float(likelihood.loss(logits, labels, 1.0) / likelihood.weights(logits, labels).sum())
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most `most` numbers of rows, spread evenly over all."""
+    return [int(number) for number in np.unique(np.linspace(0, count - 1, most).round())]
+
+
+def _by_label(rows: GivenRows, kind: GivenKind) -> list[int]:
+    """Rows of all classes, as far as there are some among the rows that are looked at: with one class alone, class
+    weights cancel."""
+    numbers = _spread(len(rows), _LOOKED_AT)
+    if kind.regression or kind.peft_type != TaskType.SEQ_CLS:
+        return _spread(len(rows), _ROWS)
+    labels: Sequence[Any] = [int(label[0]) for label in rows[numbers]["labels"]]
+    turn: dict[int, int] = {}
+    order = []
+    for number, label in zip(numbers, labels, strict=True):
+        turn[label] = turn.get(label, -1) + 1
+        order.append((turn[label], number))
+    return sorted(number for _, number in sorted(order)[:_ROWS])
+
+
+@contextmanager
+def _recorded(model: nn.Module) -> Iterator[list[Any]]:
+    """Collects the linear layers in the order in which they are called."""
+    called: list[Any] = []
+    hooks = [
+        module.register_forward_hook(lambda module, inputs, output: called.append(module))
+        for module in model.modules()
+        if isinstance(module, nn.Linear)
+    ]
+    try:
+        yield called
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def _noisy(module: nn.Module) -> Iterator[None]:
+    """Adds the same noise to every output of `module`, in fp32."""
+
+    def add(_: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        noise = torch.randn(output.shape, generator=torch.Generator().manual_seed(0))
+        return output.float() + _SPREAD * noise.to(output.device)
+
+    hook = module.register_forward_hook(add)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 @contextmanager

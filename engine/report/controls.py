@@ -13,12 +13,13 @@ from typing import Any
 
 from configs.errors import UserError
 from configs.facts import SEARCHING
+from configs.files import load_config
 from engine import ranks
 from engine.ranks import RankRecord
 from engine.ranks.controls import can_be_shuffled
 from engine.run.contents import read_result
 from engine.run.folder import RunFolder
-from engine.run.places import command_of, sibling_name
+from engine.run.places import command_of, filled_in, sibling_name
 from engine.run.same_data import differ
 
 UNIFORM_METHOD, SHUFFLED_METHOD = "lora", "lora_shuffled"
@@ -159,19 +160,30 @@ def _beside(root: Path, settings: Mapping[str, Any], record: RankRecord) -> Iter
             continue
         try:
             other = read_result(folder.metrics, *_NEEDED)
-            if _controls(other, folder, settings, record):
+            if _controls(other, folder, root, settings, record):
                 found.append((place, other))
         except UserError:
             continue
     yield from sorted(found, key=lambda item: (item[1]["method"], item[1]["settings"].get("lora.r", 0)))
 
 
-def _controls(other: Mapping[str, Any], folder: RunFolder, settings: Mapping[str, Any], record: RankRecord) -> bool:
-    """Whether the run with result `other` is a control of a run with these settings and ranks."""
+def _controls(
+    other: Mapping[str, Any], folder: RunFolder, root: Path, settings: Mapping[str, Any], record: RankRecord
+) -> bool:
+    """Whether the run with result `other` is a control of the run in `root`, which has these settings and ranks."""
     if other["method"] not in (UNIFORM_METHOD, SHUFFLED_METHOD) or not _same_settings(settings, other["settings"]):
+        return False
+    if settings.get("retrain.init") == "search" and not _starts_from(folder, root):
         return False
     # A shuffle under the same settings may be that of another run's ranks.
     return other["method"] == UNIFORM_METHOD or _same_ranks(record, ranks.load(folder.ranks))
+
+
+def _starts_from(folder: RunFolder, root: Path) -> bool:
+    """Whether the run in `folder` started from the searched components of the run in `root`."""
+    config = load_config(folder.config, {"strategy": "auto"})
+    named = config.retrain.init_from
+    return named is not None and filled_in(named, config).resolve() == root.resolve()
 
 
 def _same_settings(settings: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -1,13 +1,13 @@
 """Which searched components a retraining starts from: those of the run's own search, or of another run's."""
 
-import logging
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from configs.errors import UserError
-from configs.facts import FROM_COMPONENTS
+from configs.facts import FROM_COMPONENTS, data_seed
 from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import read_json
@@ -22,18 +22,22 @@ from engine.run.same_data import data_change
 if TYPE_CHECKING:  # it needs torch and transformers, which take seconds to load
     from engine.run.workbench import Workbench
 
-log = logging.getLogger("autolora")
-
 _MODEL = Settings(("model.name", "model.revision", "lora.lora_alpha"))
 """The searched weights fit only a training with the same values of these keys."""
+_HALVES = Settings(("task.validation_share", "task.split_by"))
+"""These keys divide the training rows into D_tr and D_val."""
+_WAY_OUT = "give the old value, another run as --retrain.init_from, or --retrain.init scratch"
 
 
 @dataclass(frozen=True)
 class Components:
-    """What a search left: its weights file, and the record that says which components a layer keeps at a rank."""
+    """What a search left: its weights file, and the record that says which components a layer keeps at a rank.
+
+    `targets`: the target modules of the search, which name the parts of fused layers that had LoRA."""
 
     weights: Path
     record: RankRecord
+    targets: Sequence[str]
 
 
 def components_from(config: RunConfig) -> RunFolder | None:
@@ -47,15 +51,26 @@ def components_of(config: RunConfig, own: RunFolder, record: RankRecord) -> Comp
     """The components from which the run in the folder `own` starts, whose ranks are those of `record`."""
     other = components_from(config)
     if other is None:
-        return Components(own.search_weights, record)
-    return Components(other.search_weights, ranks.load(other.ranks))
+        return Components(own.search_weights, record, config.lora.target_modules)
+    searched = ranks.load(other.ranks)
+    return Components(other.search_weights, searched, [layer.name for layer in searched.layers])
+
+
+def components_digest(config: RunConfig) -> str | None:
+    """A SHA-256 of the other run's searched weights, which tells another search; None if the training starts from
+    none, or if they are gone."""
+    source = components_from(config)
+    if source is None or not source.search_weights.exists():
+        return None
+    with source.search_weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def refuse_missing_components(asked: Asked) -> None:
-    """Refuses, before the model is loaded, components of a run that has none, or that searched another model or at
-    another scale."""
+    """Refuses, before the model is loaded, components of a run that has none, or that searched another model, at
+    another scale, or on another division of the rows if D_val is to choose a learning rate."""
     source, config = components_from(asked.config), asked.config
-    if source is None or asked.stage == "report" or asked.folder.metrics.exists():
+    if source is None or asked.stage == "report" or (asked.folder.metrics.exists() and not asked.replaces):
         return
     missing = next(_missing(source), None)
     if missing is not None:
@@ -63,10 +78,23 @@ def refuse_missing_components(asked: Asked) -> None:
             f"--retrain.init_from: {source.root} has no {missing}; allowed: the folder of a run of method autolora "
             f"whose search is finished"
         )
-    _MODEL.refuse_changed(
-        read_searched(source.search_summary).get("settings", {}), config,
-        f"{source.root} holds weights that were searched with", "give the old value, or --retrain.init scratch",
-    )  # fmt: skip
+    recorded = read_searched(source.search_summary).get("settings", {})
+    _MODEL.refuse_changed(recorded, config, f"{source.root} holds weights that were searched with", _WAY_OUT)
+    if len(config.retrain.learning_rates) > 1:
+        what = f"{source.root} divided the rows into D_tr and D_val with"
+        _HALVES.refuse_changed(recorded, config, what, f"{_WAY_OUT}, or no --retrain.learning_rates")
+        _refuse_other_seed(recorded, config, what)
+
+
+def _refuse_other_seed(recorded: Mapping[str, Any], config: RunConfig, what: str) -> None:
+    """Refuses to choose a learning rate on rows of D_val on which the components were trained."""
+    now, then = data_seed(config), recorded.get("task.seed")
+    then = recorded.get("seed", now) if then is None else then
+    if then != now:
+        raise Outdated(
+            f"--task.seed: {what} seed {then}, now it is {now}, so that D_val has rows on which the components were "
+            f"trained; give --task.seed {then}, or no --retrain.learning_rates"
+        )
 
 
 def _missing(source: RunFolder) -> Iterator[Path]:
@@ -76,16 +104,18 @@ def _missing(source: RunFolder) -> Iterator[Path]:
 
 
 def heed_data_of_components(run: "Workbench") -> None:
-    """Checks that the search of `retrain.init_from` had the classes of this run, and its base model, which is compared
-    when it is loaded. Raises Outdated if not; other training rows are only warned of. All processes must call this."""
+    """Checks that the search of `retrain.init_from` had the training rows and classes of this run, and its base model,
+    which is compared when it is loaded. Raises Outdated if not: rows that this run evaluates could be among those on
+    which the components were trained. All processes must call this function."""
     source = components_from(run.config)
     if source is None:
         return
     recorded = run.processes.of_first(lambda: read_json(source.search_summary)).get("data", {})
     change = data_change(run, recorded, f"the components in {source.root} were searched on", evaluated=False)
-    if change and recorded["classes"] != run.fingerprint["classes"]:
-        raise Outdated(f"{change}; give another run as --retrain.init_from, or --retrain.init scratch")
     if change:
-        log.warning("%s; its components are taken as they are", change)
-    way_out = "bring the old model back, or use --retrain.init scratch"
+        raise Outdated(
+            f"{change}; rows that are evaluated now may have been trained on then; --task.seed keeps the rows of "
+            f"another seed; else bring the old data back, or give --retrain.init scratch"
+        )
+    way_out = "bring the old model back, or give --retrain.init scratch"
     run.weights.expect(recorded.get("weights"), f"the components in {source.root} were searched with", way_out)

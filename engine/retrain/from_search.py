@@ -41,7 +41,7 @@ def start_from_search(model: PeftModel, config: RunConfig, record: RankRecord, s
         ) from error
     before, after = layout({x.name: record.k for x in record.layers}), layout(record.kept)
     found = {layer.name: layer for layer in searched.record.layers}
-    if not set(before) == set(groups_of(_layers(weights), config.lora.target_modules)) == set(found):
+    if not set(before) == set(groups_of(_layers(weights), searched.targets)) == set(found):
         raise UserError("--retrain.init: 'search' needs ranks for exactly the searched layers; allowed here: scratch")
     _refuse_other_k(weights, before, record.k)
     state = dict(model.named_parameters())
@@ -67,8 +67,8 @@ def _refuse_other_k(searched: Mapping[str, Tensor], groups: Mapping[str, Group],
         found = len(searched[f"{_PREFIX}{layer}.lora_A.{ADAPTER}.weight"]) // count
         if found != k:
             raise UserError(
-                f"--retrain.init: 'search' needs k = {found} in ranks.json, as in the search, but k is {k}; allowed "
-                f"here: scratch"
+                f"--retrain.init: 'search' needs k = {found} as in the search, but k is {k} (--lora.k, or k in "
+                f"ranks.json); allowed here: scratch"
             )
 
 

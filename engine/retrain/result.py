@@ -5,6 +5,7 @@ from typing import Any
 from configs.facts import CHOOSING_RANKS, SEARCHING, evaluates_base
 from engine import ranks
 from engine.ranks import RankRecord
+from engine.retrain.components import components_digest
 from engine.retrain.evaluated import evaluated_on, standard_error
 from engine.retrain.fit import Fitted
 from engine.retrain.owners import READ_RANKS
@@ -48,6 +49,7 @@ def result_of(run: Context, fitted: Fitted, record: RankRecord | None, trainable
         "base_weights": run.weights.loaded,
         "data": run.fingerprint,
         "source_ranks": _source_ranks(run),
+        "source_components": components_digest(config),
         "settings": FINISHED.of(config),
     }
 

@@ -28,7 +28,8 @@ def refuse_missing_ranks(asked: Asked) -> None:
     """Refuses, before the model is loaded, a run that would read ranks from a file that does not exist."""
     config = asked.config
     reads = asked.stage != "report" and config.method in READ_RANKS and config.lora.ranks_from is not None
-    if reads and not asked.folder.metrics.exists() and not (path := ranks_from(config)).exists():
+    done = asked.folder.metrics.exists() and not asked.replaces
+    if reads and not done and not (path := ranks_from(config)).exists():
         raise UserError(
             f"--lora.ranks_from: {path} does not exist; allowed: a ranks.json, or the folder of a run that has one"
         )

@@ -12,6 +12,7 @@ from configs.schema import RunConfig
 from engine import ranks
 from engine.answer.again import source_of
 from engine.disk.files import read_json
+from engine.retrain.components import components_digest
 from engine.retrain.owners import READ_RANKS
 from engine.retrain.same_ranks import what_counts
 from engine.retrain.sources import ranks_from
@@ -65,8 +66,8 @@ def refuse_mixed(asked: AskedOfStudy, cells: Sequence[Cell]) -> None:
 
 
 def refuse_old_ranks(cells: Sequence[Cell]) -> None:
-    """Raises Outdated for a cell that was trained at the ranks of a run, or took over its search, if that run has
-    other ranks or another search now."""
+    """Raises Outdated for a cell that was trained at the ranks of a run, or took over its search, or started from its
+    components, if that run has other ranks or another search now."""
     for cell, result in _finished(cells):
         config, folder = cell.config, cell.folder
         then = result.get("source_ranks")
@@ -75,6 +76,12 @@ def refuse_old_ranks(cells: Sequence[Cell]) -> None:
             if source.exists() and then != what_counts(ranks.load(source)):
                 raise Outdated(f"--lora.ranks_from: {folder.root} was trained at other ranks than {source} holds now; "
                                f"remove {folder.root} to train it at these")  # fmt: skip
+        components = result.get("source_components")
+        if components is not None and components_digest(config) not in (None, components):
+            raise Outdated(
+                f"--retrain.init_from: {folder.root} started from other components than {config.retrain.init_from} "
+                f"has now; remove {folder.root} to train it from these"
+            )
         searched = source_of(config)
         if searched is not None and _differ(searched.search_summary, folder.search_summary):
             raise Outdated(f"--answer.from: {folder.root} has another search than {searched.root} has now; remove "

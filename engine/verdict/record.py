@@ -24,6 +24,7 @@ def write_verdict(found: Shown | None, arms: Arms, run: RunFolder) -> None:
         decided, count = first_ending(found.count, found.pairs) or ("undecided", found.count)
         pairs = found.pairs(count)
     evidence = arms.record.evidence
+    start = words.start(arms) if found is not None else ""
     content: dict[str, Any] = {
         "ending": decided,
         "sentence": _sentence(decided, pairs, arms, compared=found is not None and _compares_uniform(found)),
@@ -36,7 +37,7 @@ def write_verdict(found: Shown | None, arms: Arms, run: RunFolder) -> None:
         "parameters": arms.parameters,
         "enough_rank": evidence.sufficient_rank(arms.record.tolerance) if evidence else None,
         "recommendation": words.recommendation(decided, pairs, arms, run),
-        "notes": [note for note in (_about(found), words.start(arms), words.enough(arms.record)) if note],
+        "notes": [note for note in (_about(found), start, words.enough(arms.record)) if note],
         "shuffle": arms.config.verdict.shuffle,
         "learning_rate": arms.rate,
     }

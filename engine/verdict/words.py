@@ -96,7 +96,10 @@ def start(arms: Arms) -> str:
     """Says that the trainings did not start from fresh weights; "" if they did."""
     if arms.config.retrain.init == "scratch":
         return ""
-    return "Every training started from components of this run's search (retrain.init search), at its own ranks."
+    return (
+        "The trainings of the pairs started from components of this run's search (retrain.init search), those of the "
+        "head alone from fresh weights."
+    )
 
 
 def enough(record: RankRecord) -> str:
@@ -118,7 +121,8 @@ def recommendation(ending: Ending, pairs: Pairs | None, arms: Arms, run: RunFold
     """What to do, with the command that does it."""
     evidence = arms.record.evidence
     rank = (evidence.sufficient_rank(arms.record.tolerance) if evidence else None) or arms.uniform_rank
-    init = f" --retrain.init_from {shlex.quote(str(run.root))}" if arms.config.retrain.init == "search" else ""
+    searched = f" --retrain.init search --retrain.init_from {shlex.quote(str(run.root))}"
+    init = searched if arms.config.retrain.init == "search" else " --retrain.init scratch"
     uniform = f"take rank {rank} in every layer: {_command(run, 'uniform')} --method lora --lora.r {rank}{init}"
     if (pairs.count >= SEEDS and pairs.worthless) if pairs is not None else nothing_learned(arms.record):
         return (

@@ -69,7 +69,7 @@ class Running:
         except CycleError as error:
             raise UserError(
                 f"--study: the cells {', '.join(error.args[1][1:])} wait for each other's results in a circle "
-                f"(lora.ranks_from, answer.from)"
+                f"(lora.ranks_from, answer.from, retrain.init_from)"
             ) from error
 
     @property

@@ -61,6 +61,20 @@ def test_runs_of_other_settings_methods_or_ranks_are_no_controls(tmp_path: Path)
     assert found_beside(tmp_path / "nowhere") == []
 
 
+def test_a_control_of_a_run_that_starts_from_its_search_starts_from_the_same(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    mine = result_of(retrain__init="search")
+    for name, source in (("same", "{runs}/me"), ("other", "{runs}/another")):
+        folder = put(tmp_path, name, result_of("lora", retrain__init="search", retrain__init_from=source))
+        options = ("--method", "lora", "--retrain.init", "search", "--retrain.init_from", source)
+        write_text(folder.config, to_yaml(tiny_config(*options, "--runs_folder", str(tmp_path))))
+    put(tmp_path, "fresh", result_of("lora"))
+    controls = controls_of(tmp_path / "me", mine, RECORD)
+    assert controls is not None
+    assert [run.name for run in controls.runs] == ["me", "same"]
+
+
 DATA: dict[str, Any] = {
     "classes": ["a", "b"], "training": {"rows": 4, "sha256": "x"}, "evaluation_rows": None,
     "evaluation": {"test": {"rows": 2, "sha256": "y"}}, "source": {"rows": 6, "sha256": "s"}, "weights": "w",

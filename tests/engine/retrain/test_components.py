@@ -1,6 +1,7 @@
 """A retraining that starts from the components of another run's search."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -124,11 +125,45 @@ def test_components_of_other_classes_are_refused(tiny_config: Callable[..., RunC
         trained(tiny_config, source, "lora")
 
 
-def test_components_of_other_rows_are_only_told(
-    tiny_config: Callable[..., RunConfig], source: RunFolder, log_lines: list[str]
+def test_components_of_other_rows_are_refused(tiny_config: Callable[..., RunConfig], source: RunFolder) -> None:
+    """Rows that are evaluated now could be among those on which the components were trained."""
+    with pytest.raises(
+        Outdated, match=r"no longer gives the training rows that the components in .*--task\.seed keeps"
+    ):
+        trained(tiny_config, source, "lora", "--task.train_rows", "30")
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [(("--seed", "1"), "task.seed"), (("--task.validation_share", "0.3"), "task.validation_share")],
+)
+def test_a_rate_is_not_chosen_on_rows_that_trained_the_components(
+    tiny_config: Callable[..., RunConfig], source: RunFolder, options: Sequence[str], key: str
 ) -> None:
-    trained(tiny_config, source, "lora", "--task.train_rows", "30")
-    assert any("its components are taken as they are" in line for line in log_lines)
+    rates = ("--retrain.learning_rates", "[1e-3,1e-2]")
+    with pytest.raises(Outdated, match=rf"^--{key}: .*source divided the rows into D_tr and D_val with"):
+        trained(tiny_config, source, "lora", *options, *rates)
+    trained(tiny_config, source, "lora", "--seed", "1", "--task.seed", "0", *rates)
+
+
+def test_overwriting_a_run_checks_the_components_again(
+    tiny_config: Callable[..., RunConfig], source: RunFolder
+) -> None:
+    """A finished run was replaced by one with components at four times their scale."""
+    folder = trained(tiny_config, source, "lora")
+    config = tiny_config(
+        "--method", "lora", *STILL, "--lora.lora_alpha", "24", "--retrain.init_from", str(source.root)
+    )
+    with pytest.raises(Outdated, match=r"^--lora\.lora_alpha: .* searched with 6"):
+        run_stages(Request(config, "all", True, "x"), StopRequest(), draw=False)
+    assert folder.metrics.exists()
+
+
+def test_the_result_tells_which_components_the_training_started_from(
+    tiny_config: Callable[..., RunConfig], source: RunFolder
+) -> None:
+    result = json.loads(trained(tiny_config, source, "lora").metrics.read_text())
+    assert result["source_components"] == hashlib.sha256(source.search_weights.read_bytes()).hexdigest()
 
 
 def test_components_in_another_base_model_are_refused(

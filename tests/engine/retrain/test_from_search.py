@@ -69,7 +69,7 @@ def retrained_model(config: RunConfig, run: Context, record: ranks.RankRecord | 
     record = record or ranks.load(run.folder.ranks)
     base = run.base()
     model = attach_ranks(base.model, adapter_config(config, record, run.task, base.trained_whole), record)
-    start_from_search(model, config, record, Components(run.folder.search_weights, record))
+    start_from_search(model, config, record, Components(run.folder.search_weights, record, config.lora.target_modules))
     return model
 
 
@@ -149,7 +149,7 @@ def test_a_component_of_size_0_keeps_an_a_from_which_it_can_learn(
     base = run.base()
     model = attach_ranks(base.model, adapter_config(config, every, run.task, base.trained_whole), every)
     fresh = dict(model.named_parameters())[name].detach().clone()
-    start_from_search(model, config, every, Components(tmp_path / "w.safetensors", every))
+    start_from_search(model, config, every, Components(tmp_path / "w.safetensors", every, config.lora.target_modules))
     found = dict(model.named_parameters())[name]
     assert torch.equal(found[0], fresh[0])
     torch.testing.assert_close(found[1:], weights[name][1:])

@@ -212,6 +212,19 @@ def test_what_the_cells_of_a_study_give_may_be_missing_before(study: tuple[str, 
     assert {cell.config.lora.ranks_from for cell in cells} <= {"a", "b"}
 
 
+@pytest.mark.parametrize(
+    "study",
+    [
+        ("--study.where", "{seed: {0: {task.path: a.csv}}}"),
+        ("--study.axes", "{task.path: [a.csv, b.csv]}", "--study.probe.steps", "[2]"),
+    ],
+)
+def test_what_is_missing_outside_the_cells_is_refused_if_it_is_used_there(study: tuple[str, ...]) -> None:
+    """By a run that is no study, or by the comparison of hypergradients."""
+    with pytest.raises(UserError, match=r"^--task\.path: null is not allowed for --task\.type text"):
+        parse(["--task.type", "text", *study])
+
+
 def test_a_cell_without_what_others_give_is_refused() -> None:
     config = parse(["--method", "lora_ranks", "--study.variants", "{a: {lora.ranks_from: a}, b: {seed: 1}}"]).config
     with pytest.raises(UserError, match=r"^--lora\.ranks_from: null is not allowed for --method lora_ranks"):

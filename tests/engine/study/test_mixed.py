@@ -14,6 +14,7 @@ from configs.requests import Request
 from configs.schema import RunConfig, StudyConfig
 from engine.command import run_request
 from engine.disk.files import remove, write_json, write_text
+from engine.retrain.components import components_digest
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
 from engine.run.opening import AskedOf
@@ -181,6 +182,21 @@ def test_a_cell_with_the_search_of_an_earlier_training_is_refused(tiny_config: C
     write_json(cells[0].folder.search_summary, {"seconds": 2.0})
     with pytest.raises(Outdated, match=rf"^--answer\.from: {cells[1].folder.root} has another search than"):
         refuse_old_ranks(cells)
+
+
+def test_a_cell_that_started_from_other_components_is_refused(tiny_config: Callable[..., RunConfig]) -> None:
+    """The table would mix two searches."""
+    again = {"method": "lora", "retrain.init": "search", "retrain.init_from": "{runs}/variant-first"}
+    config = dataclasses.replace(tiny_config(), study=StudyConfig({}, {"first": {}, "again": again}))
+    first, later = cells = expand(config, StudyFolder.of(config))
+    write_text(first.folder.search_weights, "old")
+    finish(later, source_components=components_digest(later.config))
+    refuse_old_ranks(cells)
+    write_text(first.folder.search_weights, "new")
+    with pytest.raises(Outdated, match=rf"^--retrain\.init_from: {later.folder.root} started from other components"):
+        refuse_old_ranks(cells)
+    first.folder.search_weights.unlink()  # the source was removed, and is trained again
+    refuse_old_ranks(cells)
 
 
 @pytest.mark.trains

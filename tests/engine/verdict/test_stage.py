@@ -13,7 +13,7 @@ import run
 from configs.errors import UserError
 from configs.requests import Request
 from configs.schema import RunConfig
-from engine.disk.files import write_json
+from engine.disk.files import write_json, write_text
 from engine.retrain.components import components_from
 from engine.retrain.sources import ranks_from
 from engine.run.folder import RunFolder
@@ -70,7 +70,12 @@ def test_the_command_ends_with_0_whatever_the_verdict_says(
 
 
 @pytest.mark.trains
-def test_the_members_of_a_pair_differ_in_their_ranks_alone(verdict: Callable[..., Any]) -> None:
+def test_the_members_of_a_pair_differ_in_their_ranks_alone(
+    verdict: Callable[..., Any], tiny_config: Callable[..., RunConfig]
+) -> None:
+    searched = RunFolder.of(tiny_config())
+    write_text(searched.search_weights, "")
+    write_json(searched.search_summary, {})
     launcher = FakeLauncher(better(0.3))
     options = ("--verdict.arms", "[uniform, random]", "--task.train_rows", "30", "--seed", "5", "--verdict.rows", "77")
     found, folder = verdict(launcher, *options, "--retrain.init", "search", "--verdict.shuffle", "type")
@@ -82,7 +87,7 @@ def test_the_members_of_a_pair_differ_in_their_ranks_alone(verdict: Callable[...
     assert (config.retrain.row_losses, config.lora.shuffle) == (True, "type")
     assert all(one.retrain.init == "search" for one in pair)
     assert components_from(pair[1]) == RunFolder(folder.verdict / "cells" / ".." / "..")
-    assert "Every training started from components of this run's search" in " ".join(found["notes"])
+    assert "The trainings of the pairs started from components of this run's search" in " ".join(found["notes"])
     assert (folder.verdict / "cells" / ".." / "ranks.json") == ranks_from(config)
     heads = [c for c in launcher.trained if c.method == "head"]
     assert all(head.retrain.init == "scratch" and head.retrain.init_from is None for head in heads)
@@ -93,6 +98,17 @@ def test_the_members_of_a_pair_differ_in_their_ranks_alone(verdict: Callable[...
     assert config.lora.r == 3
     assert found["arms"][2]["parameters"] == 4 * 3 * SIZE
     assert not any(RunFolder.of(c).adapter.exists() for c in launcher.trained)
+
+
+def test_ranks_that_no_search_of_the_run_chose_have_no_components_to_start_from(
+    tiny_config: Callable[..., RunConfig],
+) -> None:
+    """Each training of the verdict was refused because of a key that the user had not given."""
+    config = tiny_config("--retrain.init", "search")
+    layers = [{"name": name, "rank": rank} for name, rank in zip(NAMES, LEARNED, strict=True)]
+    write_json(RunFolder.of(config).ranks, {"k": K, "layers": layers})
+    with pytest.raises(UserError, match=r"^--retrain\.init: 'search' needs .*; give --retrain\.init scratch$"):
+        run_verdict(Request(config, "verdict", False, "x"), StopRequest())
 
 
 @pytest.mark.trains

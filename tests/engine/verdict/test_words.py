@@ -63,7 +63,7 @@ def test_the_command_that_is_recommended_is_one_that_is_allowed(
     arms = Arms(config, VerdictFolder(tmp_path), record, {"a": 64, "b": 64}, 1e-3)
     told = recommendation("worse", pairs_of(-0.03, 0.01, 8, 0.2), arms, RunFolder.of(config))
     root = RunFolder.of(config).root
-    assert told.endswith(f"--method lora --lora.r 2 --retrain.init_from {root}")
+    assert told.endswith(f"--method lora --lora.r 2 --retrain.init search --retrain.init_from {root}")
     options = told.split("config.yaml", 1)[1].split()
     assert parse(["--retrain.init", "search", *options]).config.method == "lora"
 
