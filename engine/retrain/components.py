@@ -12,6 +12,7 @@ from configs.schema import RunConfig
 from engine import ranks
 from engine.disk.files import read_json
 from engine.ranks import RankRecord
+from engine.retrain import checkpoint
 from engine.run.contents import read_searched
 from engine.run.folder import RunFolder
 from engine.run.opening import Asked
@@ -103,6 +104,20 @@ def _missing(source: RunFolder) -> Iterator[Path]:
             yield path.relative_to(source.root)
 
 
+def _refuse_changed_components(run: "Workbench", source: RunFolder) -> None:
+    """Raises Outdated if half-done work in the run's folder began with components of another search."""
+    folder, now = run.folder, components_digest(run.config)
+    for work, then in (
+        (f"the half-done retraining in {folder.root}", checkpoint.peek(folder.retrain).get("components")),
+        (f"the sweep of learning rates in {folder.sweep}", read_json(folder.sweep).get("components")),
+    ):
+        if then is not None and now is not None and then != now:
+            raise Outdated(
+                f"--retrain.init_from: {source.root} has other components than those that {work} began with; bring "
+                f"the old search back to resume, --name for another run, or --overwrite to start again"
+            )
+
+
 def heed_data_of_components(run: "Workbench") -> None:
     """Checks that the search of `retrain.init_from` had the training rows and classes of this run, and its base model,
     which is compared when it is loaded. Raises Outdated if not: rows that this run evaluates could be among those on
@@ -110,6 +125,7 @@ def heed_data_of_components(run: "Workbench") -> None:
     source = components_from(run.config)
     if source is None:
         return
+    _refuse_changed_components(run, source)
     recorded = run.processes.of_first(lambda: read_json(source.search_summary)).get("data", {})
     change = data_change(run, recorded, f"the components in {source.root} were searched on", evaluated=False)
     if change:

@@ -15,6 +15,7 @@ from engine.disk.tables import write_parquet
 from engine.export.card import save_card
 from engine.retrain import checkpoint
 from engine.retrain.beginning import begin
+from engine.retrain.components import components_digest
 from engine.retrain.fit import fit
 from engine.retrain.generate import write_texts
 from engine.retrain.length import length_of
@@ -50,7 +51,7 @@ def retrain(run: Context, tracker: Tracker = NOWHERE) -> None:
     _say_what_is_trained(run, trainable)
     begun = {
         "settings": RETRAINING.of(run.config), "data": run.fingerprint, "ranks": what_counts(prepared.record),
-        "machine": machine_of(run.compute),
+        "components": components_digest(run.config), "machine": machine_of(run.compute),
     }  # fmt: skip
     begin(at_rate, prepared, data)
     fitted = fit(at_rate, prepared, data, folder.retrain, begun)

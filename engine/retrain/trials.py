@@ -18,6 +18,7 @@ from configs.schema import RunConfig
 from engine.disk.files import remove, write_json
 from engine.retrain.beginning import begin
 from engine.retrain.callbacks import NotFinite
+from engine.retrain.components import components_digest
 from engine.retrain.fit import fit
 from engine.retrain.methods import METHODS, Prepared
 from engine.retrain.same_ranks import what_counts
@@ -148,6 +149,8 @@ class Trials:
         found = {} if chosen is None else {"chosen": chosen.tried}
         trials = [dataclasses.asdict(trial) for trial in done]
         begun = {"settings": CHOOSING.of(self.run.config), "data": self.run.fingerprint, "ranks": self.ranks}
+        if (components := components_digest(self.run.config)) is not None:
+            begun["components"] = components
         sizes = {"parameters_per_rank": dict(self.sizes)} if self.sizes else {}
         write_json(self.path, {**found, "trials": trials, **sizes, **begun})
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from configs.errors import UserError
 from configs.requests import Request
@@ -18,9 +18,10 @@ from engine import ranks
 from engine.ranks import LayerRank, RankRecord
 from engine.ranks.record import chosen_components
 from engine.run.folder import RunFolder
-from engine.run.interrupt import StopRequest
+from engine.run.interrupt import Interrupted, StopRequest
 from engine.run.resuming import Outdated
 from engine.stages import run_stages
+from tests.helpers.stopping import StopAt
 
 pytestmark = pytest.mark.trains
 
@@ -157,6 +158,27 @@ def test_overwriting_a_run_checks_the_components_again(
     with pytest.raises(Outdated, match=r"^--lora\.lora_alpha: .* searched with 6"):
         run_stages(Request(config, "all", True, "x"), StopRequest(), draw=False)
     assert folder.metrics.exists()
+
+
+@pytest.mark.parametrize(("work", "asked"), [("sweep of learning rates", 7), ("half-done retraining", 3)])
+def test_half_done_work_does_not_resume_from_components_of_another_search(
+    tiny_config: Callable[..., RunConfig], source: RunFolder, work: str, asked: int
+) -> None:
+    """Half of a sweep's trials would start from the old components, half from the new ones."""
+    rates = ("--retrain.learning_rates", "[1e-3,1e-2]") if "sweep" in work else ()
+    steps = ("--retrain.max_steps", "4", "--retrain.init_from", str(source.root))
+    config = tiny_config("--method", "lora", *SEARCH[:2], *STILL[:2], *steps, *rates)
+    request = Request(config, "all", False, "x")
+    with pytest.raises(Interrupted):
+        run_stages(request, StopAt(RunFolder.of(config), asked), draw=False)
+    weights = load_file(source.search_weights)
+    save_file({name: value + 1 for name, value in weights.items()}, source.search_weights)
+    with pytest.raises(
+        Outdated, match=rf"^--retrain\.init_from: .*source has other components than those that the {work}"
+    ):
+        run_stages(request, StopRequest(), draw=False)
+    save_file(weights, source.search_weights)
+    assert run_stages(request, StopRequest(), draw=False).metrics.exists()
 
 
 def test_the_result_tells_which_components_the_training_started_from(
