@@ -148,7 +148,11 @@ class Trials:
     def _write(self, done: Sequence[Trial], chosen: Trial | None = None) -> None:
         found = {} if chosen is None else {"chosen": chosen.tried}
         trials = [dataclasses.asdict(trial) for trial in done]
-        begun = {"settings": CHOOSING.of(self.run.config), "data": self.run.fingerprint, "ranks": self.ranks}
+        begun: dict[str, Any] = {
+            "settings": CHOOSING.of(self.run.config),
+            "data": self.run.fingerprint,
+            "ranks": self.ranks,
+        }
         if (components := components_digest(self.run.config)) is not None:
             begun["components"] = components
         sizes = {"parameters_per_rank": dict(self.sizes)} if self.sizes else {}
