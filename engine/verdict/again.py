@@ -76,6 +76,15 @@ def refuse_other_model(config: RunConfig, folder: RunFolder) -> None:
     MODEL.refuse_changed(recorded, config, what, "give the old value, or --name for a run with other ranks")
 
 
+def refuse_without_components(config: RunConfig, folder: RunFolder) -> None:
+    """Raises UserError if the trainings would start from components that this run never searched."""
+    if config.retrain.init == "search" and not (folder.search_weights.exists() and folder.search_summary.exists()):
+        raise UserError(
+            f"--retrain.init: 'search' needs {folder.search_weights}, which is not there, as no search of this run "
+            f"chose {folder.ranks}; give --retrain.init scratch"
+        )
+
+
 def tell_ignored(request: Request, folder: RunFolder) -> None:
     """Warns of settings on the command line that would have made other ranks than those that the run has."""
     if not (folder.ranks.exists() and folder.config.exists()):

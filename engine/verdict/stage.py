@@ -36,6 +36,7 @@ from engine.verdict.again import (
     refuse_other_ranks,
     refuse_other_rows,
     refuse_other_settings,
+    refuse_without_components,
     tell_ignored,
 )
 from engine.verdict.arms import LEARNED, SHUFFLED, Arms, forget_models, rate_of
@@ -109,7 +110,7 @@ def _refuse(config: RunConfig, folder: RunFolder) -> None:
     refuse_other_rows(config, folder)
     refuse_other_model(config, folder)
     if folder.ranks.exists():
-        _refuse_without_components(config, folder)
+        refuse_without_components(config, folder)
         rate_of(config, folder)
     elif config.retrain.learning_rates:
         raise UserError(
@@ -117,15 +118,6 @@ def _refuse(config: RunConfig, folder: RunFolder) -> None:
             "chooses one, or --retrain.learning_rates [] and --retrain.learning_rate"
         )
     LAUNCHERS[config.study.launcher].check(config.study)
-
-
-def _refuse_without_components(config: RunConfig, folder: RunFolder) -> None:
-    """Raises UserError if the trainings would start from components that this run never searched."""
-    if config.retrain.init == "search" and not (folder.search_weights.exists() and folder.search_summary.exists()):
-        raise UserError(
-            f"--retrain.init: 'search' needs {folder.search_weights}, which is not there, as no search of this run "
-            f"chose {folder.ranks}; give --retrain.init scratch"
-        )
 
 
 def _arms_of(config: RunConfig, folder: RunFolder, stop: StopRequest) -> Arms:

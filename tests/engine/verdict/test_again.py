@@ -15,9 +15,11 @@ from engine.disk.files import write_json, write_text
 from engine.retrain import checkpoint
 from engine.run.context import Context
 from engine.run.folder import RunFolder
+from engine.run.interrupt import StopRequest
 from engine.run.resuming import Outdated
 from engine.search.settings import FOUND
 from engine.verdict.again import refuse_other_model, refuse_other_rows, tell_ignored
+from engine.verdict.stage import run_verdict
 from tests.helpers.methods import LEARNED
 from tests.helpers.tiny import make_tokenizer
 from tests.helpers.verdicts import FakeLauncher, better
@@ -267,3 +269,13 @@ def test_settings_that_would_have_made_other_ranks_are_said_to_do_nothing(
     (line,) = log_lines
     assert "--answer.budget, --search.steps" in line
     assert line.endswith("for other ranks give --name"), "with --answer.from the other search would be refused"
+
+
+def test_ranks_that_no_search_of_the_run_chose_have_no_components_to_start_from(
+    tiny_config: Callable[..., RunConfig],
+) -> None:
+    """Each training of the verdict was refused because of a key that the user had not given."""
+    config = tiny_config("--retrain.init", "search")
+    write_json(RunFolder.of(config).ranks, {"k": 4, "layers": [{"name": "a", "rank": 1}]})
+    with pytest.raises(UserError, match=r"^--retrain\.init: 'search' needs .*; give --retrain\.init scratch$"):
+        run_verdict(Request(config, "verdict", False, "x"), StopRequest())

@@ -100,17 +100,6 @@ def test_the_members_of_a_pair_differ_in_their_ranks_alone(
     assert not any(RunFolder.of(c).adapter.exists() for c in launcher.trained)
 
 
-def test_ranks_that_no_search_of_the_run_chose_have_no_components_to_start_from(
-    tiny_config: Callable[..., RunConfig],
-) -> None:
-    """Each training of the verdict was refused because of a key that the user had not given."""
-    config = tiny_config("--retrain.init", "search")
-    layers = [{"name": name, "rank": rank} for name, rank in zip(NAMES, LEARNED, strict=True)]
-    write_json(RunFolder.of(config).ranks, {"k": K, "layers": layers})
-    with pytest.raises(UserError, match=r"^--retrain\.init: 'search' needs .*; give --retrain\.init scratch$"):
-        run_verdict(Request(config, "verdict", False, "x"), StopRequest())
-
-
 @pytest.mark.trains
 def test_time_that_is_over_leaves_the_complete_pairs_and_the_same_command_goes_on(verdict: Callable[..., Any]) -> None:
     first = FakeLauncher(better(0.3), stop_after=9)
