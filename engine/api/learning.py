@@ -151,8 +151,8 @@ def _configuration(
     model: Any, lora: LoraSettings, kind: GivenKind, settings: Settings, device: torch.device, other: str | None, *,
     recomputes: bool,
 ) -> RunConfig:  # fmt: skip
-    """The configuration with which the command line would run this search. `other`: what tells that the model's loss
-    is not the log loss of its logits. Raises UserError for settings that cannot work."""
+    """The configuration with which the command line would run this search. `other`: how the model's loss differs from
+    the log loss of its logits; None if it does not. Raises UserError for settings that cannot work."""
     search = settings.search
     answer = settings.answer or AnswerConfig(rule="shares" if kind.tells_rows else "threshold")
     for section, value in (("search", search), ("hypergradient", settings.hypergradient), ("answer", answer)):

@@ -22,8 +22,10 @@ at which losses with class weights or label smoothing would hardly differ from t
 
 @torch.no_grad()
 def other_loss(model: nn.Module, kind: GivenKind, rows: GivenRows, batch_size: int) -> str | None:
-    """What tells that the loss of some rows is not the mean log loss of their labels under the model's logits (in a
-    regression: the mean squared error), as with class weights, a focal loss or a CRF. None if it is, up to rounding.
+    """Compares the loss of some rows with the mean log loss of their labels (in a regression: the mean squared error).
+
+    The two differ with class weights, a focal loss or a CRF. Returns a clause that says by how much, for a message;
+    None if they agree up to rounding.
 
     A classifier's are computed in fp32, with fixed noise on the logits, if its loss follows from these. A language
     model gets at most `batch_size` rows. A mixture of experts, which adds a router's loss, is not told apart: what the
@@ -74,7 +76,7 @@ def _spread(count: int, most: int) -> list[int]:
 
 
 def _by_label(rows: GivenRows, kind: GivenKind) -> list[int]:
-    """Rows of all classes, as far as there are some among the rows that are looked at: with one class alone, class
+    """The numbers of at most 32 rows, with rows of every class that is found: in rows of one class alone, class
     weights cancel."""
     numbers = _spread(len(rows), _LOOKED_AT)
     if kind.regression or kind.peft_type != TaskType.SEQ_CLS:

@@ -58,8 +58,8 @@ def components_of(config: RunConfig, own: RunFolder, record: RankRecord) -> Comp
 
 
 def components_digest(config: RunConfig) -> str | None:
-    """A SHA-256 of the other run's searched weights, which tells another search; None if the training starts from
-    none, or if they are gone."""
+    """A SHA-256 of the other run's searched weights, by which a new search is noticed. None if the training does not
+    start from another run's components, or if their file is gone."""
     source = components_from(config)
     if source is None or not source.search_weights.exists():
         return None
