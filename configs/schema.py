@@ -152,9 +152,11 @@ class RetrainConfig:
     """How the learning rate changes after the warm-up."""
     gradient_clipping: ranges.NotNegative = 1.0
     """Largest gradient norm; 0 switches clipping off."""
-    scale: Literal["component", "fixed", "rslora"] = "component"
-    """Scale of a layer's LoRA update. component: lora_alpha / k, as in the search; fixed: lora_alpha / rank, PEFT's
-    default; rslora: lora_alpha / sqrt(rank) (arXiv 2312.03732)."""
+    scale: Literal["mean_rank", "component", "fixed", "rslora"] = "mean_rank"
+    """Scale of a layer's LoRA update. mean_rank: lora_alpha / sqrt(k * mean rank) in all layers, the mean over those
+    that keep LoRA; it is that of the search at rank k and larger at fewer ranks, so that one learning rate suits all.
+    component: lora_alpha / k, as in the search; fixed: lora_alpha / rank, PEFT's default; rslora: lora_alpha /
+    sqrt(rank) (arXiv 2312.03732)."""
     eval_batch_size: ranges.CountOrNull = None
     """Examples per batch in evaluation. null: 64, but batch_size for a language model, as its logits for every token
     fill the memory."""

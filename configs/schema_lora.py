@@ -20,7 +20,7 @@ class LoraSettings:
     k: ranges.Rank = 8
     """Rank-1 components per layer at the start of the search. Paper: 8."""
     lora_alpha: ranges.Positive = 16.0
-    """LoRA's scale numerator: the update is multiplied by lora_alpha / k; after the search retrain.scale may change
+    """LoRA's scale numerator: the search multiplies the update by lora_alpha / k, the retraining as retrain.scale says
     this."""
     dropout: ranges.ShareFromZero = 0.0
     """Dropout on LoRA's input, 0 to below 1."""

@@ -147,9 +147,11 @@ TABLE: tuple[Row, ...] = (
     Row(
         ("lora.k",),
         lambda c: (
-            c.method in ("lora", "adalora", "eva") and c.retrain.scale != "component" and c.retrain.init == "scratch"
+            c.method in ("lora", "adalora", "eva")
+            and c.retrain.scale in ("fixed", "rslora")
+            and c.retrain.init == "scratch"
         ),
-        f"{_METHOD} and --retrain.scale {{c.retrain.scale}}: it is read only for the scale component",
+        f"{_METHOD} and --retrain.scale {{c.retrain.scale}}: it is read only for the scales mean_rank and component",
     ),
     Row(("lora.modules_to_save",), lambda c: c.method == "full", f"{_METHOD}, which trains and saves all modules"),
     Row(

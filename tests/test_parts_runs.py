@@ -131,7 +131,7 @@ def test_a_search_that_is_resumed_ends_with_the_same_bits(
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("scale", ["component", "fixed"])
+@pytest.mark.parametrize("scale", ["mean_rank", "component", "fixed"])
 def test_init_search_and_its_export_compute_what_the_search_computes_at_hard_gates(
     tiny_config: Callable[..., RunConfig],
     run_of: Callable[..., Context],
@@ -205,7 +205,9 @@ def test_retraining_keeps_the_blocks_and_drops_what_has_rank_zero(
     assert settings["peft_type"] == "LORA"
     assert settings["target_modules"] == [LAYERS[0]], "a layer whose parts all have rank 0 has no LoRA"
     assert settings["rank_pattern"].get(LAYERS[0], settings["r"]) == 5
-    assert settings["alpha_pattern"].get(LAYERS[0], settings["lora_alpha"]) / 5 == pytest.approx(6 / K)
+    mean = 5 / 2  # over the two parts that keep LoRA
+    scale = settings["alpha_pattern"].get(LAYERS[0], settings["lora_alpha"]) / 5
+    assert scale == pytest.approx(6 / (K * mean) ** 0.5)
     result = json.loads(folder.metrics.read_text())
     assert result["lora_parameters"] == 5 * 2 * WIDTH, "zeros that never move are no parameters"
     head = sum(value.numel() for name, value in weights.items() if ".lora_" not in name)

@@ -1,5 +1,6 @@
 """adapter/README.md: the data, the result, the ranks, how to load the adapter, and which file each program takes."""
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -130,11 +131,7 @@ def _facts(run: Context, result: Mapping[str, Any], record: RankRecord) -> str:
     ranks = f"mean {record.mean_rank:.2f} of k = {record.k} over {len(record.layers)} layers"
     ranks += f", {dropped} of them at rank 0" if dropped else ""
     if record.lora_alpha is not None:
-        by_rank = {"fixed": "the layer's rank", "rslora": "the square root of the layer's rank"}.get(
-            record.scale or ""
-        )
-        whole = f"lora_alpha {record.lora_alpha:g} / {by_rank}"
-        ranks += f"; scale {whole if by_rank else f'{record.lora_alpha / record.k:g} on each component'}"
+        ranks += f"; scale {_scale(record, record.lora_alpha)}"
     rows = {
         "task": f"{run.task.name} ({config.task.type}{f': {classes}' if classes else ''})",
         "data": _data(config),
@@ -147,6 +144,15 @@ def _facts(run: Context, result: Mapping[str, Any], record: RankRecord) -> str:
     }
     lines = [f"| {name} | {_cell(value)} |" for name, value in rows.items()]
     return "\n".join(["| | |", "|---|---|", *lines, ""])
+
+
+def _scale(record: RankRecord, alpha: float) -> str:
+    """The scale of the LoRA updates in words."""
+    by_rank = {"fixed": "the layer's rank", "rslora": "the square root of the layer's rank"}.get(record.scale or "")
+    if by_rank:
+        return f"lora_alpha {alpha:g} / {by_rank}"
+    divisor = math.sqrt(record.k * record.mean_kept_rank) if record.scale == "mean_rank" else record.k
+    return f"{alpha / divisor:.4g} on each component"
 
 
 def _predicts(scale: Mapping[str, Any] | None) -> dict[str, str]:

@@ -33,6 +33,8 @@ model = get_peft_model(model, LoraConfig.from_pretrained("."))  # model: the bas
 `python run.py --show RUN --for peft|trl|axolotl|llama-factory|unsloth` prints the lines for each trainer.
 {parts}"""
 _SCALES = {
+    "mean_rank": "`alpha_pattern` gives every layer one scale, lora_alpha / sqrt(k x mean rank) = {scale:.4g}. It is "
+    "larger than in the search if the mean rank is below k, so that the learning rate need not be.",
     "component": "`alpha_pattern` keeps the scale of the search, lora_alpha / k = {scale:g}, on every component.",
     "fixed": "Every layer has lora_alpha / rank as its scale (`retrain.scale: fixed`).",
     "rslora": "`alpha_pattern` gives every layer rsLoRA's scale, lora_alpha / sqrt(rank) (`retrain.scale: rslora`).",
@@ -46,29 +48,35 @@ def adapter_config(config: RunConfig, record: RankRecord, kind: Kind, head: list
     whose rank is their sum.
     """
     kept = layer_ranks(record.kept)
-    alphas = {name: _whole(alpha_of(config, rank, record.k)) for name, rank in kept.items()}
-    largest = max(kept.values())
+    mean, largest = record.mean_kept_rank, max(kept.values())
+    alphas = {name: _whole(alpha_of(config, rank, record.k, mean)) for name, rank in kept.items()}
     return lora_config(
         config.lora,
         kind.peft_type,
         head,
         r=largest,
-        lora_alpha=_whole(alpha_of(config, largest, record.k)),
+        lora_alpha=_whole(alpha_of(config, largest, record.k, mean)),
         target_modules=list(kept),
         rank_pattern=kept,
         alpha_pattern={} if config.retrain.scale == "fixed" else alphas,
     )
 
 
-def alpha_of(config: RunConfig, rank: int, k: int) -> float:
+def alpha_of(config: RunConfig, rank: int, k: int, mean: float) -> float:
     """The lora_alpha of a layer of this rank, which PEFT divides by the rank, under `retrain.scale`.
 
-    component: the search's scale lora_alpha / k on each component; fixed: lora_alpha as it is; rslora: the scale
-    lora_alpha / sqrt(rank) (arXiv 2312.03732). rslora does not set PEFT's use_rslora, as programs that read only r and
-    lora_alpha would not know it.
+    mean_rank: one scale for all layers, lora_alpha / sqrt(k * mean), with `mean` the mean rank of the layers that keep
+    LoRA; rsLoRA's law (arXiv 2312.03732), but equal to the search's scale at rank k. component: the search's scale
+    lora_alpha / k on each component; fixed: lora_alpha as it is; rslora: the scale lora_alpha / sqrt(rank). rslora
+    does not set PEFT's use_rslora, as programs that read only r and lora_alpha would not know it.
     """
     alpha = config.lora.lora_alpha
-    return {"component": alpha * rank / k, "fixed": alpha, "rslora": alpha * math.sqrt(rank)}[config.retrain.scale]
+    return {
+        "mean_rank": alpha * rank / math.sqrt(k * mean),
+        "component": alpha * rank / k,
+        "fixed": alpha,
+        "rslora": alpha * math.sqrt(rank),
+    }[config.retrain.scale]
 
 
 def _whole(alpha: float) -> float:
@@ -106,7 +114,7 @@ def save_lora_config(settings: PeftConfig, record: RankRecord, folder: Path, con
         "revision": config.model.revision,
         "inference_mode": False,
     }
-    scale = _SCALES[config.retrain.scale].format(scale=config.lora.lora_alpha / record.k)
+    scale = _SCALES[config.retrain.scale].format(scale=alpha_of(config, 1, record.k, record.mean_kept_rank))
     lost = what_parts_lose(record)
     write_text(folder / "README.md", _README.format(scale=scale, parts=f"\n{lost}\n" if lost else ""))
     write_json(folder / ADAPTER_CONFIG, fields)

@@ -23,7 +23,7 @@ Shapes = Mapping[str, tuple[int, int]]
 
 
 def uniform(names: Sequence[str], rank: int, k: int) -> RankRecord:
-    """The same rank in every layer. `k`: lora.k, which gives every component the search's scale lora_alpha / k."""
+    """The same rank in every layer. `k`: lora.k, from which the scale of the update follows, as after a search."""
     return RankRecord(k, tuple(LayerRank(name, rank) for name in names), rule=UNIFORM)
 
 

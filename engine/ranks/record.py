@@ -65,9 +65,9 @@ class RankRecord:
     evidence: Evidence | None = None
     tolerance: float = 0.05
     lora_alpha: float | None = None
-    """Each component has the scale lora_alpha / k. None in a record written by hand."""
+    """The search multiplies each component by lora_alpha / k. None in a record written by hand."""
     scale: str | None = None
-    """The value of retrain.scale: how that scale changes with the recorded rank."""
+    """The value of retrain.scale: which scale the retraining has instead."""
     base_model: str | None = None
     """Name of the base model on the hub or in a package; None for a local folder."""
     revision: str | None = None
@@ -76,6 +76,11 @@ class RankRecord:
     def mean_rank(self) -> float:
         """Mean over the layers."""
         return sum(layer.rank for layer in self.layers) / len(self.layers)
+
+    @property
+    def mean_kept_rank(self) -> float:
+        """Mean over the layers that keep any component."""
+        return sum(self.kept.values()) / len(self.kept)
 
     @property
     def ranks(self) -> dict[str, int]:

@@ -54,10 +54,11 @@ SAID = {
     "--method lora_ranks --lora.ranks_from x --lora.k 2 --lora.target_modules [key]":
         "--lora.k, --lora.target_modules: do nothing with --method lora_ranks, as the file in --lora.ranks_from has",
     "--method lora --lora.k 2 --retrain.scale fixed":
-        "--lora.k: does nothing with --method lora and --retrain.scale fixed: it is read only for the scale component",
+        "--lora.k: does nothing with --method lora and --retrain.scale fixed: it is read only for the scales "
+        "mean_rank and component",
     "--method adalora --lora.k 2 --retrain.scale rslora":
-        "--lora.k: does nothing with --method adalora and --retrain.scale rslora: it is read only for the scale "
-        "component",
+        "--lora.k: does nothing with --method adalora and --retrain.scale rslora: it is read only for the scales "
+        "mean_rank and component",
     "--method full --lora.k 4": "--lora.k: does nothing with --method full, which has no LoRA",
     "--method head --lora.k 4": "--lora.k: does nothing with --method head, which has no LoRA",
     f"{E2E} --method head --retrain.batch_size 4 --retrain.learning_rates [1e-3]":

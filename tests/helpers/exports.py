@@ -1,5 +1,7 @@
 """A retrained model in all its exported forms, with the logits that it gave before it was written."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,11 @@ def make_export(config: RunConfig, kind: str, base: Path) -> Exported:
         patch.setattr(outputs, "save_adapter", keep)
         run_stages(Request(config, "retrain", False, "tiny.yaml"), StopRequest(), draw=False)
     return made
+
+
+def of_mean_rank(kept: Mapping[str, int], alpha: float, k: int) -> Any:
+    """What `scales_of` must be with retrain.scale mean_rank, nearly; `kept`: layer -> rank."""
+    return pytest.approx(dict.fromkeys(kept, alpha / math.sqrt(k * sum(kept.values()) / len(kept))), rel=1e-12)
 
 
 def scales_of(model: Any) -> dict[str, float]:

@@ -62,7 +62,7 @@ class AdaLora(Method):
         fields: dict[str, Any] = {name: getattr(like, name) for name in alike}
         fields["target_modules"] = lora_layers_of(base.model, config.lora)
         # PEFT still divides lora_alpha by the initial rank after it has reduced the ranks.
-        fields["lora_alpha"] = alpha_of(config, rank, config.lora.k)
+        fields["lora_alpha"] = alpha_of(config, rank, config.lora.k, rank)
         fields |= schedule(length_of(config.retrain, rows).steps)
         model = attach(base.model, AdaLoraConfig(init_r=rank, target_r=config.lora.r, **fields))
         _regularise_in_training_only(model)

@@ -63,7 +63,7 @@ def recorded_lora(record: RankRecord, blame: Path, base: BaseModel, run: Context
 
 
 def lora_at(record: RankRecord, blame: Path, base: BaseModel, run: Context) -> Prepared:
-    """`base` with LoRA at the ranks of a record, every component at the scale lora_alpha / k of the search.
+    """`base` with LoRA at the ranks of a record, at the scale that `retrain.scale` names.
 
     Raises UserError that names `blame` when the ranks do not fit the model.
     """

@@ -38,7 +38,8 @@ def test_adapter_config_says_rank_and_scale_of_every_layer(exported: Exported) -
     for name, rank in kept.items():
         assert config["rank_pattern"].get(name, config["r"]) == rank
         scale = config["alpha_pattern"].get(name, config["lora_alpha"]) / rank
-        divisor = {"component": K, "fixed": rank, "rslora": rank**0.5}[exported.scale]
+        mean = sum(kept.values()) / len(kept)
+        divisor = {"component": K, "fixed": rank, "rslora": rank**0.5, "mean_rank": (K * mean) ** 0.5}[exported.scale]
         assert scale == pytest.approx(LORA_ALPHA / divisor)
     weights = load_file(exported.folder.adapter / "adapter_model.safetensors")
     assert {name.split(".lora_")[0].removeprefix("base_model.model.") for name in weights if ".lora_" in name} == set(

@@ -120,6 +120,8 @@ def test_task_data_result_and_ranks_stand_in_it(tmp_path: Path) -> None:
 def test_the_scale_stands_in_it(tmp_path: Path, scale: str, words: str) -> None:
     text = card_of(tmp_path, CHAT, [], record=dataclasses.replace(RECORD, scale=scale))
     assert f"1 of them at rank 0; scale lora_alpha 8 / {words} |" in text
+    text = card_of(tmp_path, CHAT, [], record=dataclasses.replace(RECORD, scale="mean_rank"))
+    assert "1 of them at rank 0; scale 2.828 on each component |" in text, "8 / sqrt(4 * 2)"
 
 
 def test_servers_are_told_which_folder_is_theirs(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
 from problems.models.attach import lora_layers
 from problems.models.load import load_base
-from tests.helpers.exports import scales_of
+from tests.helpers.exports import of_mean_rank, scales_of
 from tests.helpers.generation_toys import make_causal
 
 NAMES = ("h.0.attn.c_attn.q", "h.0.attn.c_attn.v", "h.1.attn.c_attn.q", "h.1.attn.c_attn.v")
@@ -52,7 +52,7 @@ def test_peft_trains_a_language_model_from_it_at_the_recorded_ranks(chat_search:
     settings = LoraConfig.from_pretrained(folder.lora_config)
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), settings)
     assert {name: layer.r["default"] for name, layer in lora_layers(model).items()} == record.kept
-    assert set(scales_of(model).values()) == {6 / 4}
+    assert scales_of(model) == of_mean_rank(record.kept, 6, 4)
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     assert len(trained) == 2 * len(record.kept)
     ids = torch.arange(12)[None]
@@ -69,7 +69,7 @@ def test_peft_trains_a_language_model_from_it_at_the_recorded_ranks(chat_search:
 def test_ranks_json_says_scale_and_base(chat_search: tuple[RunFolder, Path]) -> None:
     raw = json.loads(chat_search[0].ranks.read_text())
     assert {key: raw[key] for key in ("lora_alpha", "scale", "base_model", "revision")} == {
-        "lora_alpha": 6.0, "scale": "component", "base_model": None, "revision": None,
+        "lora_alpha": 6.0, "scale": "mean_rank", "base_model": None, "revision": None,
     }  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def test_every_search_writes_it_with_the_modules_that_are_trained_whole(
     record = ranks.load(folder.ranks)
     assert settings.rank_pattern == record.kept
     assert settings.modules_to_save == ["bert.pooler"], "by its full name"
-    assert (record.lora_alpha, record.scale) == (config.lora.lora_alpha, "component")
+    assert (record.lora_alpha, record.scale) == (config.lora.lora_alpha, "mean_rank")
 
 
 @pytest.mark.trains
@@ -123,16 +123,30 @@ def test_a_retraining_at_edited_ranks_writes_it_anew(tiny_config: Callable[..., 
 
 
 def test_alphas_are_whole_numbers_where_they_can_be(tmp_path: Path) -> None:
-    found = saved(tmp_path, RunConfig(name="a"), {"x.q": 3, "x.v": 8, "y.q": 0})
+    component = dataclasses.replace(RunConfig(name="a"), retrain=RetrainConfig(scale="component"))
+    found = saved(tmp_path, component, {"x.q": 3, "x.v": 8, "y.q": 0})
     assert json.dumps(found["alpha_pattern"]) == '{"x.q": 6, "x.v": 16}'
     assert json.dumps(found["lora_alpha"]) == "16"
     assert found["target_modules"] == ["x.q", "x.v"]
-    other = dataclasses.replace(RunConfig(name="a"), lora=LoraSettings(lora_alpha=4.0))
+    other = dataclasses.replace(component, lora=LoraSettings(lora_alpha=4.0))
     found = saved(tmp_path, other, {"x.q": 3, "x.v": 8})
     assert json.dumps(found["alpha_pattern"]) == '{"x.q": 1.5, "x.v": 4}'
     fixed = dataclasses.replace(other, retrain=RetrainConfig(scale="fixed"))
     found = saved(tmp_path, fixed, {"x.q": 3, "x.v": 8})
     assert (found["alpha_pattern"], json.dumps(found["lora_alpha"])) == ({}, "4")
+
+
+def test_mean_rank_gives_one_scale_that_grows_as_ranks_get_fewer(tmp_path: Path) -> None:
+    """With one scale for all, programs that read only r and lora_alpha are right about every layer."""
+    config = RunConfig(name="a")
+    assert config.retrain.scale == "mean_rank"
+    found = saved(tmp_path, config, {"x.q": 3, "x.v": 1, "y.q": 0}, k=8)  # mean 2 over the layers that keep LoRA
+    assert found["alpha_pattern"] == {"x.q": 3 * 4.0, "x.v": 4.0}, "16 / sqrt(8 * 2) = 4"
+    assert found["lora_alpha"] == 3 * 4.0
+    found = saved(tmp_path, config, {"x.q": 8, "x.v": 8}, k=8)
+    assert json.dumps(found["alpha_pattern"]) == '{"x.q": 16, "x.v": 16}', "at rank k that of the search"
+    found = saved(tmp_path, config, {"x.q": 2, "x.v": 2}, k=8)
+    assert found["lora_alpha"] / 2 == 4.0
 
 
 @pytest.mark.trains

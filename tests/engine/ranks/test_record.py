@@ -99,7 +99,7 @@ def test_what_is_read_back_and_written_again_is_what_it_was(tmp_path: Path) -> N
     config = dataclasses.replace(RunConfig(), model=ModelConfig(name="org/base", revision="v1"))
     record = dataclasses.replace(searched_record(), rule="shares", threshold=None, budget=90, note="2 ties")
     record = ranks.of_run(record, config)
-    assert (record.lora_alpha, record.scale, record.base_model, record.revision) == (16, "component", "org/base", "v1")
+    assert (record.lora_alpha, record.scale, record.base_model, record.revision) == (16, "mean_rank", "org/base", "v1")
     ranks.save(record, path)
     before = path.read_bytes()
     assert ranks.load(path) == record

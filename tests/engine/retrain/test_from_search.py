@@ -74,7 +74,7 @@ def retrained_model(config: RunConfig, run: Context, record: ranks.RankRecord | 
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("retrain_scale", ["component", "fixed", "rslora"])
+@pytest.mark.parametrize("retrain_scale", ["mean_rank", "component", "fixed", "rslora"])
 @pytest.mark.parametrize(
     ("kind", "constraint", "scale", "rule"),
     [

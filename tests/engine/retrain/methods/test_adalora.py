@@ -119,7 +119,10 @@ def test_a_stopped_run_goes_on_to_the_same_ranks_and_weights(
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-@pytest.mark.parametrize(("scale", "expected"), [("component", 16 / 4), ("fixed", 16 / 3), ("rslora", 16 / 3**0.5)])
+@pytest.mark.parametrize(
+    ("scale", "expected"),
+    [("component", 16 / 4), ("mean_rank", 16 / 12**0.5), ("fixed", 16 / 3), ("rslora", 16 / 3**0.5)],
+)
 def test_its_scale_is_that_of_the_initial_rank(
     tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], scale: str, expected: float
 ) -> None:

@@ -23,6 +23,7 @@ from engine.run.interrupt import Interrupted, StopRequest
 from engine.stages import run_stages
 from problems.models.attach import lora_layers
 from tests.helpers.chat_toys import chat_arguments, chat_rows, chat_tokenizer
+from tests.helpers.exports import of_mean_rank, scales_of
 from tests.helpers.generation_toys import arguments, save_causal, write_e2e
 from tests.helpers.methods import NAMES, SIZE, Done, K
 from tests.helpers.stopping import StopAt
@@ -77,7 +78,7 @@ def test_ranks_and_start_are_those_of_peft(
     assert record.rule == "eva"
     assert sum(layer.rank for layer in record.layers) == R * len(record.layers), "the budget is one of ranks"
     assert max(layer.rank for layer in record.layers) <= R * RHO
-    assert {layer.scaling["default"] for layer in lora_layers(mine).values()} == {16 / K}
+    assert scales_of(mine) == of_mean_rank(record.kept, 16, K)
 
 
 @pytest.mark.trains

@@ -17,6 +17,7 @@ from engine.retrain.methods import METHODS
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from problems.machine.processes import Processes
+from tests.helpers.exports import of_mean_rank
 from tests.helpers.methods import LEARNED, NAMES, SIZE, Done, K, R
 
 
@@ -36,7 +37,7 @@ def test_plain_peft_gives_the_logits_where_a_pooler_was_trained_too(done: Callab
 
 @pytest.mark.trains
 @pytest.mark.parametrize("method", ["lora", "lora_shuffled", "lora_random", "adalora", "eva", "para"])
-def test_plain_peft_gives_the_runs_logits_at_the_scale_of_autolora(done: Callable[..., Done], method: str) -> None:
+def test_plain_peft_gives_the_runs_logits_at_one_scale_in_all_layers(done: Callable[..., Done], method: str) -> None:
     run = done(method)
     model = PeftModel.from_pretrained(run.plain_base(), run.folder.adapter)
     torch.testing.assert_close(run.logits_of(model), run.logits, rtol=1e-5, atol=1e-6)
@@ -44,9 +45,9 @@ def test_plain_peft_gives_the_runs_logits_at_the_scale_of_autolora(done: Callabl
     settings = json.loads((run.folder.adapter / "adapter_config.json").read_text())
     assert settings["peft_type"] == "LORA"
     kept = ranks.load(run.folder.ranks).kept
-    for name, rank in kept.items():
-        assert settings["rank_pattern"].get(name, settings["r"]) == rank
-        assert settings["alpha_pattern"].get(name, settings["lora_alpha"]) / rank == pytest.approx(6 / K)
+    found = {name: settings["alpha_pattern"].get(name, settings["lora_alpha"]) / rank for name, rank in kept.items()}
+    assert found == of_mean_rank(kept, 6, K)
+    assert {name: settings["rank_pattern"].get(name, settings["r"]) for name in kept} == kept
     for name, parameter in model.named_parameters():
         if ".lora_B." in name:
             parameter.data.zero_()

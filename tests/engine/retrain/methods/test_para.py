@@ -1,6 +1,7 @@
 """PARA: what is left after the training is the best approximation above one threshold, evaluated and exported so."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def deltas(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Tensor]]:
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("scale", ["component", "fixed", "rslora"])
+@pytest.mark.parametrize("scale", ["mean_rank", "component", "fixed", "rslora"])
 def test_what_is_left_is_the_best_approximation_above_one_threshold(
     tiny_config: Callable[..., RunConfig], model_folder: Callable[..., Path], deltas: dict[str, Any], scale: str
 ) -> None:
@@ -112,13 +113,14 @@ def test_parts_of_a_fused_layer_are_cut_each_by_itself(
     record = ranks.load(folder.ranks)
     assert sum(record.kept.values()) == BUDGET * 4
     weights = load_file(folder.adapter / "adapter_model.safetensors")
+    scale = 16 / math.sqrt(K * sum(record.kept.values()) / len(record.kept))
     for name, after in deltas["after"].items():
         for part, rows in (("q", slice(0, 32)), ("k", slice(32, 64)), ("v", slice(64, 96))):
             rank = record.kept.get(f"{name}.{part}", 0)
             assert int(torch.linalg.matrix_rank(after.T[rows], rtol=1e-5)) == rank  # Conv1D: [inputs, outputs]
         if any(key.startswith(f"{name}.") for key in record.kept):
             a, b = (weights[f"base_model.model.{name}.lora_{x}.weight"].double() for x in "AB")
-            torch.testing.assert_close(b @ a * (16 / K), after.T, rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(b @ a * scale, after.T, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow
