@@ -93,7 +93,7 @@ BAD = {
     ),
     "other scale": (
         '{"scale": "rank", "layers": [{"name": "a", "rank": 1}]}',
-        "scale is 'rank'; allowed: component, fixed, rslora, null",
+        "scale is 'rank'; allowed: mean_rank, component, fixed, rslora, null",
     ),
     "base of number": ('{"base_model": 3, "layers": [{"name": "a", "rank": 1}]}', "base_model is 3; allowed: text"),
     "note of number": ('{"note": 3, "layers": [{"name": "a", "rank": 1}]}', "note is 3; allowed: text, null"),
