@@ -2,6 +2,7 @@
 
 import re
 
+from configs.own_class import is_own, own_class
 from configs.schema import RunConfig
 from configs.schema_answer import AnswerConfig
 
@@ -25,6 +26,15 @@ PART = re.compile(r"(?:.*\.)?c_attn\.[qkv]")
 ADALORA_LEAST_STEPS = 10
 
 
+def second_order(config: RunConfig) -> bool:
+    """Whether the hypergradient needs second derivatives. One of the user's own says so itself; its file is run for
+    this. Raises UserError if the file or the class is missing or fails."""
+    chosen = config.hypergradient.type
+    if is_own(chosen):
+        return bool(getattr(own_class(chosen, "hypergradient.type"), "second_order", False))
+    return chosen in SECOND_ORDER
+
+
 def moves_alpha(config: RunConfig) -> bool:
     """Whether the search takes outer steps; with hypergradient.type none it does not, and alpha never changes."""
     return config.hypergradient.type != "none"
@@ -41,7 +51,7 @@ def second_derivatives(config: RunConfig) -> str:
     Only a search by gradients takes them: not the other methods, nor a run that copies another run's search."""
     if config.method != "autolora" or config.answer.from_run is not None:
         return ""
-    if config.hypergradient.type in SECOND_ORDER:
+    if second_order(config):
         return f"--hypergradient.type {config.hypergradient.type}"
     return "--study.probe.steps" if config.study.probe.steps else ""
 

@@ -145,7 +145,8 @@ def check_values(config: RunConfig) -> None:
         if value is None and type(None) not in get_args(kind):
             raise UserError(f"--{key}: null is not allowed; allowed: {words(kind)}")
         if limits and not limits.holds(value):
-            raise UserError(f"--{key}: {as_written(value)} is not allowed; allowed: {limits.words}")
+            reason = f" ({REFUSED[key, value]})" if isinstance(value, str) and (key, value) in REFUSED else ""
+            raise UserError(f"--{key}: {as_written(value)} is not allowed{reason}; allowed: {limits.words}")
         if value == "":  # as from an unset shell variable; read as null, it would be ignored silently
             raise UserError(f"--{key}: '' is not allowed; allowed: {words(kind)}, but no empty text")
 

@@ -7,12 +7,12 @@ from configs.facts import (
     ADALORA_LEAST_STEPS,
     FROM_COMPONENTS,
     PART,
-    SECOND_ORDER,
     WITHOUT_HEAD,
     WITHOUT_LORA,
     moves_alpha,
     needs_evidence,
     second_derivatives,
+    second_order,
 )
 from configs.keys import check_values
 from configs.launch import processes_started
@@ -167,7 +167,7 @@ def _memory_refusals(config: RunConfig) -> Iterator[str]:
     if model.dtype == "bf16" and model.load_in_4bit:
         yield _refusal("model.dtype", "'bf16'", "with --model.load_in_4bit true", "auto, fp32")
     if model.gradient_checkpointing and (reader := second_derivatives(config)):
-        instead = "false" if config.hypergradient.type not in SECOND_ORDER else "false, or another hypergradient"
+        instead = "false, or another hypergradient" if second_order(config) else "false"
         where = f"with {reader}, which differentiates a gradient again"
         yield _refusal("model.gradient_checkpointing", "true", where, instead)
 

@@ -94,18 +94,14 @@ class SearchConfig:
     """Steps between two checkpoints."""
 
 
-HypergradientType = Literal[
-    "first_order", "darts", "forward_difference", "sama", "neumann", "cg", "exact", "exact_adamw", "none"
-]
-
-
 @dataclass(frozen=True)
 class HypergradientConfig:
     """How the gradient of L_val(W(alpha)) with respect to beta is approximated."""
 
-    type: HypergradientType = "darts"
+    type: ranges.HypergradientType = "darts"
     """first_order: eta = 0, no implicit term; darts: central difference; none: a control, which trains plain LoRA of
-    rank k on D_tr while alpha stays at its start. The others: docs/hypergradients.md. Paper: darts."""
+    rank k on D_tr while alpha stays at its start; FILE.py:CLASS: an approximation of your own, a class in a file. The
+    others: docs/hypergradients.md. Paper: darts."""
     eta: ranges.Eta = "betty"
     """Size of the inner step in the implicit term, the part of the gradient that follows how W depends on beta: a
     number, lr (Eq. 4: the current learning rate of W), or betty (1, as in the paper's code)."""

@@ -4,7 +4,7 @@ If no row of TABLE applies to a key, some stage of the run reads it. tests/confi
 are always read, and compares the table with what the stages and methods declare.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from configs.facts import (
@@ -16,6 +16,7 @@ from configs.facts import (
     moves_alpha,
     only_alpha_is_1,
 )
+from configs.own_class import is_own
 from configs.places import is_local, may_be_on_hub
 from configs.recipe import decoding, evaluation_path, evaluation_split, is_benchmark, writes_texts
 from configs.schema import RunConfig
@@ -58,6 +59,12 @@ def _has_template(c: RunConfig) -> bool:
     """Whether the task reads a chat template if the model has one."""
     asked = c.task.prompt == "chat" or (c.task.prompt == "auto" and not is_benchmark(c.task))
     return c.task.type == "chat" or (c.task.type == "generation" and asked)
+
+
+def reads_as(c: RunConfig, built_in: Sequence[str]) -> bool:
+    """Whether the hypergradient may read a setting that, of the built-in ones, only these read. One of the user's own
+    may read all settings."""
+    return c.hypergradient.type in built_in or is_own(c.hypergradient.type)
 
 
 def _no_study(c: RunConfig) -> bool:
@@ -248,7 +255,7 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         ("hypergradient.radius", "hypergradient.fp32_difference"),
-        lambda c: c.hypergradient.type not in DIFFERENCES and not c.study.probe.steps,
+        lambda c: not reads_as(c, DIFFERENCES) and not c.study.probe.steps,
         f"{_TYPE}, which takes no finite difference",
     ),
     Row(
@@ -256,7 +263,7 @@ TABLE: tuple[Row, ...] = (
         "with --precision fp32, as all is computed in fp32 then",
     ),
     Row(
-        ("hypergradient.terms",), lambda c: c.hypergradient.type not in ("neumann", "cg") and not c.study.probe.steps,
+        ("hypergradient.terms",), lambda c: not reads_as(c, ("neumann", "cg")) and not c.study.probe.steps,
         f"{_TYPE}: it is read only for neumann and cg",
     ),
     Row(

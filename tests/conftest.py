@@ -68,6 +68,20 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         return (yield)
 
 
+@pytest.fixture
+def unchanged_registry() -> Iterator[None]:
+    """After the test, the hypergradients that it has loaded from a file are unknown again."""
+    from betty.hypergradient import jvp_fn_mapping
+
+    from problems.hypergradients import HYPERGRADIENTS
+
+    known = {id(table): set(table) for table in (HYPERGRADIENTS, jvp_fn_mapping)}
+    yield
+    for table in (HYPERGRADIENTS, jvp_fn_mapping):
+        for name in set(table) - known[id(table)]:
+            del table[name]
+
+
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that the workers of one run of the suite have in common."""

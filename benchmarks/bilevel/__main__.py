@@ -22,7 +22,8 @@ from benchmarks.bilevel.picture import draw_progress
 from benchmarks.bilevel.ridge import Ridge
 from benchmarks.command import main
 from configs.errors import UserError
-from problems.hypergradients import HYPERGRADIENTS
+from configs.own_class import is_own
+from problems.hypergradients import HYPERGRADIENTS, approximation
 
 NEED_ADAM = ("sama", "exact_adamw")
 
@@ -36,7 +37,7 @@ class BilevelSettings:
     picture: str | None = None
     """PNG file that gets the objective over the passes."""
     methods: list[str] = field(default_factory=lambda: [name for name in HYPERGRADIENTS if name not in NEED_ADAM])
-    """Approximations, by the names of hypergradient.type."""
+    """Approximations, by the values of hypergradient.type: a name, or FILE.py:CLASS for one of your own."""
     unroll_steps: list[int] = field(default_factory=lambda: [1, 10])
     """Inner steps for each outer one: each value is tried."""
     eta: float | str = "lr"
@@ -79,6 +80,8 @@ class Row:
 
 def measure_bilevel(settings: BilevelSettings) -> tuple[dict[str, Any], list[Table]]:
     """Tries every approximation on every problem. Raises UserError for one that does not exist or needs Adam."""
+    for name in filter(is_own, settings.methods):
+        approximation(name)
     known = [name for name in HYPERGRADIENTS if name not in NEED_ADAM]
     for name in settings.methods:
         if name not in known:

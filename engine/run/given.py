@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from configs.errors import UserError
-from configs.facts import SECOND_ORDER
 from configs.schema import RunConfig
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
@@ -91,7 +90,7 @@ class ScriptBench(Workbench):
         if second_order and kernel not in (None, "eager"):
             raise UserError(
                 f"hypergradient: {self.config.hypergradient.type} needs second derivatives, which the attention "
-                f"{kernel!r} of this model lacks; allowed: another type than {', '.join(sorted(SECOND_ORDER))}, "
+                f"{kernel!r} of this model lacks; allowed: a type without them, such as first_order, "
                 f"or a model with the attention 'eager'"
             )
         return train_in_fp32(dataclasses.replace(self._base), self.weights_dtype)

@@ -9,7 +9,7 @@ from torch import nn
 
 from configs.errors import UserError
 from configs.facts import WITHOUT_HEAD
-from configs.unread import DIFFERENCES
+from configs.unread import DIFFERENCES, reads_as
 from engine.run.activations import activations
 from engine.run.free import GIB, MIB, free
 from engine.run.savings import Section, Training, savings
@@ -44,7 +44,7 @@ def check_memory(
     model.to(compute.device)
     rows = math.ceil(min(rows, len(data.train)) / run.processes.size)
     hypergradient = config.hypergradient
-    in_fp32 = section == "search" and hypergradient.fp32_difference and hypergradient.type in DIFFERENCES
+    in_fp32 = section == "search" and hypergradient.fp32_difference and reads_as(config, DIFFERENCES)
     training = Training(
         section=section, rows=rows, longest=max(data.train["length"][:]), held=activations(model, data, compute, rows),
         again=config.model.gradient_checkpointing and config.method != "head", per_weight=per_weight,

@@ -28,7 +28,7 @@ from engine.search.settings import FOUND, UNFINISHED
 from engine.terminal.live_view import SearchProgress
 from engine.tracking import NOWHERE, Tracker
 from problems.halves import by_source
-from problems.hypergradients import betty_type, registered
+from problems.hypergradients import approximation
 from problems.models.attach import ADAPTER, attach_components
 from problems.models.layers import refuse_large_k
 from problems.tasks.doubts import warn_of_repeated_rows
@@ -43,8 +43,9 @@ def search(run: Workbench, tracker: Tracker = NOWHERE) -> SearchEngine:
     Interrupted if a signal asked to stop, UserError for what the user must change.
     """
     settings = run.config.search
+    second_order = approximation(run.config.hypergradient.type).second_order
     refuse_changed_data(run, run.processes.of_first(lambda: newest.peek(run.folder.search_checkpoint)).get("data", {}))
-    engine = build_search(run, second_order=registered(betty_type(run.config.hypergradient.type)).second_order)
+    engine = build_search(run, second_order=second_order)
     hook = SearchHook(engine, run, UNFINISHED.of(run.config), tracker)
     hook.resume()
     run.begin()
@@ -76,7 +77,7 @@ def build_search(run: Workbench, *, second_order: bool) -> SearchEngine:
     refuse_large_k(base.model, config.lora)
     warn_about_rounded_difference(base.model, config)
     model = attach_components(base.model, config.lora, run.kind.peft_type, base.trained_whole)
-    method = registered(betty_type(config.hypergradient.type))
+    method = approximation(config.hypergradient.type)
     per_weight = OTHERS if method.reads_weights_before else FIRST_ORDER
     if run.estimates_memory:
         check_memory(

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from configs.count_words import counted
+from configs.own_class import is_own
 from configs.schema import RunConfig, StudyConfig
 from configs.values import with_values
 from engine.disk.files import read_json, write_json
@@ -19,7 +20,7 @@ from engine.search.probe import Probe, measure_cost
 from engine.search.settings import UNFINISHED
 from engine.search.stage import build_search
 from engine.study.folder import AskedOfStudy, StudyFolder
-from problems.hypergradients import HYPERGRADIENTS, register
+from problems.hypergradients import approximation, register
 
 log = logging.getLogger("autolora")
 
@@ -59,6 +60,13 @@ def read_comparison(folder: StudyFolder) -> tuple[pd.DataFrame, pd.DataFrame]:
     )
 
 
+def _own_types(config: RunConfig) -> list[str]:
+    """The values of hypergradient.type in a study's axes and variants that name a class of the user's own."""
+    key, study = "hypergradient.type", config.study
+    values = [*study.axes.get(key, []), *(own[key] for own in study.variants.values() if key in own)]
+    return [value for value in values if is_own(str(value))]
+
+
 def run_probe(config: RunConfig, folder: StudyFolder, stop: StopRequest) -> None:
     """Compares all approximations along one search; writes probe.parquet and cost.parquet, unless both exist. Compares
     nothing in a study that copies another run's search, as such a study makes no search of its own."""
@@ -69,8 +77,10 @@ def run_probe(config: RunConfig, folder: StudyFolder, stop: StopRequest) -> None
     last = max(settings.steps)
     probed = with_values(dataclasses.replace(config, study=StudyConfig()), {"tracking.wandb": "disabled"})
     run = Context(probed, stop)
+    for chosen in _own_types(config):
+        approximation(chosen)  # from then on the probe compares it, too
     engine = build_search(run, second_order=True)
-    probe = Probe(HYPERGRADIENTS[config.hypergradient.type], settings.steps, settings.etas)
+    probe = Probe(approximation(config.hypergradient.type), settings.steps, settings.etas)
     engine.lora.config.type = register(probe)
 
     def after_step(engine: SearchEngine) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from configs.errors import UserError
 from configs.keys import SPELLED
+from configs.own_class import is_own, own_class
 from configs.requests import Request
 from engine.run.opening import AskedOf
 from engine.study.cells import Cell, expand, own_settings
@@ -21,6 +22,7 @@ def refuse_early(request: Request) -> None:
     cells = expand(request.config, folder)
     if request.stage != "report":
         _tell_overruled(request, cells)
+        _refuse_missing_classes(cells)
 
 
 def _tell_overruled(request: Request, cells: Sequence[Cell]) -> None:
@@ -40,6 +42,15 @@ def _tell_overruled(request: Request, cells: Sequence[Cell]) -> None:
                 "--%s: holds for %d of the study's %d cells; in the others study.variants or study.where sets it",
                 key, len(cells) - count, len(cells),
             )  # fmt: skip
+
+
+def _refuse_missing_classes(cells: Sequence[Cell]) -> None:
+    """Raises UserError if a cell that searches has a hypergradient of the user's own whose file or class is missing
+    or fails."""
+    searching = [x.config for x in cells if x.config.method == "autolora" and x.config.answer.from_run is None]
+    for chosen in sorted({config.hypergradient.type for config in searching}):
+        if is_own(chosen):
+            own_class(chosen, "hypergradient.type")
 
 
 def refuse_stage(asked: AskedOfStudy) -> None:

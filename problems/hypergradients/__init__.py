@@ -1,7 +1,8 @@
 """The registry of hypergradient approximations.
 
-A new one is a class in a file of its own, listed in HYPERGRADIENTS below and named in HypergradientConfig.type. If it
-needs second derivatives, it is also named in SECOND_ORDER of configs/facts.py; if it reads the radius of a finite
+A user's own is a class in a file of theirs, which hypergradient.type names (`approximation`). One that is to belong to
+the program is a class in a file of this folder, listed in HYPERGRADIENTS below and in BuiltIn of configs/ranges.py. If
+it needs second derivatives, it is also named in SECOND_ORDER of configs/facts.py; if it reads the radius of a finite
 difference, in DIFFERENCES of configs/unread.py; if it reads terms, in the row of hypergradient.terms there.
 
 NONE is not an approximation: it is registered for a search without outer steps, and no comparison includes it.
@@ -9,6 +10,8 @@ NONE is not an approximation: it is registered for a search without outer steps,
 
 from betty.hypergradient import jvp_fn_mapping
 
+from configs.errors import UserError
+from configs.own_class import own_class
 from problems.hypergradients.adamw import ExactAdamW
 from problems.hypergradients.base import Cost, Hypergradient, Inner, Outer, Tensors
 from problems.hypergradients.difference import CentralDifference, ForwardDifference
@@ -25,6 +28,7 @@ __all__ = [
     "Inner",
     "Outer",
     "Tensors",
+    "approximation",
     "betty_type",
     "register",
     "registered",
@@ -50,6 +54,32 @@ NONE = NoHypergradient()
 def betty_type(name: str) -> str:
     """The name under which Betty finds an approximation; Betty's own entries (`darts`, ...) stay unchanged."""
     return f"autolora.{name}"
+
+
+def approximation(type_: str) -> Hypergradient:
+    """The approximation that hypergradient.type names.
+
+    A user's own, FILE.py:CLASS, is loaded on the first call, and from then on belongs to HYPERGRADIENTS and to Betty's
+    table under that type. Raises UserError if its file or class is missing, fails, or is no Hypergradient.
+    """
+    if type_ == NONE.name:
+        return NONE
+    if type_ not in HYPERGRADIENTS:
+        HYPERGRADIENTS[type_] = jvp_fn_mapping[betty_type(type_)] = _own(type_)
+    return HYPERGRADIENTS[type_]
+
+
+def _own(type_: str) -> Hypergradient:
+    found = own_class(type_, "hypergradient.type")
+    if not issubclass(found, Hypergradient):
+        raise UserError(
+            f"--hypergradient.type: {type_} is no approximation; allowed: a class that derives from Hypergradient of "
+            f"problems.hypergradients"
+        )
+    try:
+        return found()
+    except TypeError as error:  # an abstract method is missing, or __init__ takes arguments
+        raise UserError(f"--hypergradient.type: {type_} cannot be made without arguments ({error})") from error
 
 
 def register(method: Hypergradient) -> str:

@@ -14,7 +14,7 @@ from engine.retrain.methods import METHODS
 from engine.run.context import Context
 from engine.run.interrupt import StopRequest
 from engine.search.stage import build_search
-from problems.hypergradients import HYPERGRADIENTS
+from problems.hypergradients import approximation
 from tests.helpers.bad_input import Answer, Begin, Command
 
 
@@ -50,7 +50,7 @@ def begin(make_argv: Callable[[Path], list[str]], tmp_path: Path) -> Begin:
         if request.stage == "retrain":
             METHODS[request.config.method].prepare(run.base(), run, len(run.data.train))
         else:
-            build_search(run, second_order=HYPERGRADIENTS[request.config.hypergradient.type].second_order)
+            build_search(run, second_order=approximation(request.config.hypergradient.type).second_order)
         return None
 
     return call

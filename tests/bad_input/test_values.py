@@ -30,6 +30,7 @@ VALUES = {
     "eta in words": (("--hypergradient.eta", "big"), "hypergradient.eta"),
     "approximation": (("--hypergradient.type", "newton"), "darts"),
     "reinforce": (("--hypergradient.type", "reinforce"), "unfinished"),
+    "file of an approximation": (("--hypergradient.type", "no.py:Mine"), "there is no file no.py"),
     "kernel": (("--hypergradient.type", "exact", "--model.attention", "sdpa"), "model.attention"),
     "precision": (("--precision", "fp8"), "precision"),
     "device": (("--device", "tpu"), "device"),

@@ -1,19 +1,30 @@
 """What follows from a configuration is what the registries and the parts that read it say."""
 
 import typing
+from pathlib import Path
 
 import pytest
 
 from configs import facts
 from configs.parser import parse
-from configs.schema import HypergradientConfig
+from configs.ranges import BuiltIn
 from problems.hypergradients import HYPERGRADIENTS, NONE
 
 
 def test_second_order_methods_and_choices_are_those_of_the_registry() -> None:
     assert {name for name, method in HYPERGRADIENTS.items() if method.second_order} == facts.SECOND_ORDER
-    choices = typing.get_args(typing.get_type_hints(HypergradientConfig)["type"])
-    assert set(choices) == {*HYPERGRADIENTS, NONE.name}
+    assert set(typing.get_args(BuiltIn)) == {*HYPERGRADIENTS, NONE.name}
+
+
+@pytest.mark.parametrize(("flag", "answer"), [("", False), ("    second_order = True\n", True)])
+def test_ones_own_hypergradient_says_itself_whether_it_is_second_order(
+    tmp_path: Path, flag: str, answer: bool
+) -> None:
+    (tmp_path / "mine.py").write_text(f"class Mine:\n    name = 'mine'\n{flag}")
+    config = parse(["--hypergradient.type", f"{tmp_path / 'mine.py'}:Mine"]).config
+    assert facts.second_order(config) is answer
+    assert bool(facts.second_derivatives(config)) is answer
+    assert not facts.second_order(parse(["--hypergradient.type", "darts"]).config)
 
 
 def test_a_language_model_is_evaluated_in_the_batch_of_its_training() -> None:

@@ -66,6 +66,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "search.max_bad_steps": ([-1], [0]),
     "search.log_every": ([0], [1]),
     "search.checkpoint_every": ([0], [1]),
+    "hypergradient.type": (["newton", "mine.py", "mine.py:", "Mine"], ["darts", "none", "a/mine.py:Mine"]),
     "hypergradient.eta": ([-1, 1e6 + 1, inf, nan], [0, 0.5, 1e6, "lr", "betty"]),
     "hypergradient.radius": ([0, inf], [1e-4]),
     "hypergradient.terms": ([-1], [0]),

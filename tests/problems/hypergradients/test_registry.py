@@ -6,7 +6,7 @@ import betty.hypergradient as stock
 import pytest
 
 from configs.facts import SECOND_ORDER
-from configs.schema import HypergradientConfig
+from configs.ranges import BuiltIn
 from problems.hypergradients import HYPERGRADIENTS, NONE, betty_type
 from tests.helpers.bilevel_toys import METHODS
 
@@ -39,7 +39,7 @@ def test_why_reinforce_is_not_offered() -> None:
 
 
 def test_the_schema_allows_exactly_the_registry() -> None:
-    allowed = typing.get_args(typing.get_type_hints(HypergradientConfig)["type"])
+    allowed = typing.get_args(BuiltIn)
     assert sorted(allowed) == sorted([*METHODS, NONE.name])
     assert NONE.name not in HYPERGRADIENTS, "it is compared with nothing"
 

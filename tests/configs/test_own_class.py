@@ -1,0 +1,56 @@
+"""FILE.py:CLASS names a class in a file of the user's; what is wrong with it is said in one line."""
+
+from pathlib import Path
+
+import pytest
+
+from configs.errors import UserError
+from configs.own_class import is_own, own_class
+
+KEY = "hypergradient.type"
+
+
+@pytest.mark.parametrize("value", ["mine.py:Mine", "/a b/c.py:M1", "a:b.py:X", "../x.py:_Y"])
+def test_a_file_and_a_class(value: str) -> None:
+    assert is_own(value)
+
+
+@pytest.mark.parametrize(
+    "value", ["darts", "mine.py", "mine.py:", ":Mine", ".py:Mine", "mine.txt:Mine", "mine.py:1x", "m.py:a.b"]
+)
+def test_everything_else_is_no_such_name(value: str) -> None:
+    assert not is_own(value)
+
+
+def test_the_class_is_found_and_its_file_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import dataclasses\nfrom collections import OrderedDict\n\n"
+        "@dataclasses.dataclass\nclass Mine:\n    second_order: bool = True\n"
+    )
+    found = own_class(f"{file}:Mine", KEY)
+    assert found().second_order
+    monkeypatch.chdir(tmp_path)
+    assert own_class("mine.py:Mine", KEY) is found
+    with pytest.raises(
+        UserError, match=r"^--hypergradient\.type: mine\.py has no class 'OrderedDict'; allowed: Mine$"
+    ):
+        own_class("mine.py:OrderedDict", KEY)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, r"there is no file .*mine\.py; allowed: FILE\.py:CLASS"),
+        ("x = 1", r"has no class 'Mine'; allowed: a class that the file defines"),
+        ("class Mine:\n  1 +", r"mine\.py cannot be loaded \(SyntaxError: "),
+        ("import no_such_module", r"mine\.py cannot be loaded \(ModuleNotFoundError: No module named"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str | None, words: str) -> None:
+    file = tmp_path / "mine.py"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UserError, match=rf"^--hypergradient\.type: .*{words}") as refused:
+        own_class(f"{file}:Mine", KEY)
+    assert "\n" not in str(refused.value)
