@@ -20,8 +20,8 @@ class LoraSettings:
     k: ranges.Rank = 8
     """Rank-1 components per layer at the start of the search. Paper: 8."""
     lora_alpha: ranges.Positive = 16.0
-    """LoRA's scale numerator: the search multiplies the update by lora_alpha / k, the retraining as retrain.scale says
-    this."""
+    """LoRA's scale numerator: the search multiplies the update by lora_alpha / k, the retraining as
+    retrain.scale says."""
     dropout: ranges.ShareFromZero = 0.0
     """Dropout on LoRA's input, 0 to below 1."""
     r: ranges.Rank = 4

@@ -25,16 +25,17 @@ _OF_PEFT = re.compile(r"\.(?:lora_[AB]|modules_to_save|original_module)(?:\.|$)"
 def save_padded(adapter: Path, folder: Path, shapes: Shapes | None = None, others: Collection[str] = ()) -> None:
     """Writes the adapter in `adapter` to `folder`, every layer padded by zero components to the largest rank.
 
-    rank_pattern and alpha_pattern become empty, for servers that read only `r` and `lora_alpha`. If layers differ in
-    scale, B is multiplied to make up for it, so that the adapter computes the same. `shapes`: name -> (outputs,
-    inputs) of the base's layers; `others`: names of its other modules; a short target that would also match one of
-    these is written as full names. A layer without LoRA gets an A and a B of zeros if layers of its kind in other
+    rank_pattern and alpha_pattern become empty, for servers that read only `r` and `lora_alpha`, and lora_alpha
+    becomes a whole number, as some read no other. Where that changes a layer's scale, B is multiplied to make up for
+    it, so that the adapter computes the same. `shapes`: name -> (outputs, inputs) of the base's layers; `others`: names
+    of its other modules; a short target that would also match one of these is written as full names. A layer without LoRA gets an A and a B of zeros if layers of its kind in other
     blocks have LoRA, as some servers ignore a kind of layer in all blocks if one block lacks it.
     """
     config = read_json(adapter / ADAPTER_CONFIG)
     weights = load_file(adapter / ADAPTER_WEIGHTS)
     rank = max(config["rank_pattern"].values(), default=config["r"])
-    padded = {name: _padded(name, value, rank, config) for name, value in weights.items()}
+    alpha = max(1, round(config["lora_alpha"]))
+    padded = {name: _padded(name, value, rank, alpha, config) for name, value in weights.items()}
     layers = sorted({pair[0] for pair in map(lora_pair, weights) if pair is not None})
     alike = _with_same_kinds(layers, shapes or {})
     for layer in set(alike) - set(layers):
@@ -43,6 +44,7 @@ def save_padded(adapter: Path, folder: Path, shapes: Shapes | None = None, other
         padded[f"base_model.model.{layer}.lora_B.weight"] = torch.zeros(outputs, rank)
     config |= {
         "r": rank,
+        "lora_alpha": alpha,
         "rank_pattern": {},
         "alpha_pattern": {},
         "target_modules": _targets(alike, {*(shapes or ()), *others}),
@@ -65,8 +67,8 @@ def modules_of(model: PeftModel) -> set[str]:
     return {name.removesuffix(".base_layer") for name, _ in base.named_modules() if not _OF_PEFT.search(name)}
 
 
-def _padded(name: str, value: Tensor, rank: int, config: Mapping[str, Any]) -> Tensor:
-    """A tensor of the adapter at the largest rank."""
+def _padded(name: str, value: Tensor, rank: int, alpha: int, config: Mapping[str, Any]) -> Tensor:
+    """A tensor of the adapter at the largest rank, and at the scale alpha / rank."""
     pair = lora_pair(name)
     if pair is None:
         return value
@@ -75,7 +77,7 @@ def _padded(name: str, value: Tensor, rank: int, config: Mapping[str, Any]) -> T
     own_alpha = config["alpha_pattern"].get(layer, config["lora_alpha"])
     if factor == "A":
         return pad(value, (0, 0, 0, rank - own_rank))
-    scale = (own_alpha / own_rank) / (config["lora_alpha"] / rank)
+    scale = (own_alpha / own_rank) / (alpha / rank)
     return pad(value * scale, (0, rank - own_rank))
 
 

@@ -10,6 +10,7 @@ from peft import get_peft_model
 from engine.api import AnswerConfig
 from problems.models.attach import lora_layers
 from tests.helpers.api import classifier, learn
+from tests.helpers.exports import of_mean_rank, scales_of
 
 pytestmark = pytest.mark.trains
 
@@ -20,6 +21,8 @@ def test_the_result_trains_at_the_ranks(model_folder: Callable[..., Path]) -> No
     model: Any = get_peft_model(classifier(model_folder("bert")), learned.lora_config)
     kept = {name: rank for name, rank in learned.ranks.items() if rank}
     assert {name: layer.r["default"] for name, layer in lora_layers(model).items()} == kept
+    given = learned.config.lora
+    assert scales_of(model) == of_mean_rank(kept, given.lora_alpha, given.k)
     assert set(learned.ranks) == {layer.name for layer in learned.record.layers}
     assert "ranks by size: mean" in str(learned)
 

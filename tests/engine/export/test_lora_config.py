@@ -143,6 +143,8 @@ def test_mean_rank_gives_one_scale_that_grows_as_ranks_get_fewer(tmp_path: Path)
     found = saved(tmp_path, config, {"x.q": 3, "x.v": 1, "y.q": 0}, k=8)  # mean 2 over the layers that keep LoRA
     assert found["alpha_pattern"] == {"x.q": 3 * 4.0, "x.v": 4.0}, "16 / sqrt(8 * 2) = 4"
     assert found["lora_alpha"] == 3 * 4.0
+    readme = (tmp_path / "README.md").read_text()
+    assert "one scale, lora_alpha / sqrt(k x mean rank) = 4, with the mean over the layers" in readme
     found = saved(tmp_path, config, {"x.q": 8, "x.v": 8}, k=8)
     assert json.dumps(found["alpha_pattern"]) == '{"x.q": 16, "x.v": 16}', "at rank k that of the search"
     found = saved(tmp_path, config, {"x.q": 2, "x.v": 2}, k=8)

@@ -27,7 +27,7 @@ def test_axolotl_starts_from_the_untrained_adapter(tmp_path: Path) -> None:
     text = lines_for("axolotl", folder)
     assert "--stage search --export.untrained true" in text
     assert yaml.safe_load(text) == {
-        "base_model": "org/base", "revision_of_model": "v1", "adapter": "lora", "lora_r": 8, "lora_alpha": 16,
+        "base_model": "org/base", "revision_of_model": "v1", "adapter": "lora", "lora_r": 8, "lora_alpha": 19,
         "lora_dropout": 0.0, "lora_target_modules": sorted(LEFT), "lora_model_dir": str(folder.untrained),
     }  # fmt: skip
     untrained_at(folder, LEFT)
@@ -161,7 +161,7 @@ def test_unsloth_gets_the_patterns_as_arguments(tmp_path: Path, monkeypatch: pyt
     exec(lines_for("unsloth", searched_at(tmp_path)), {"model": nn.Linear(1, 1)})
     (config,) = given
     assert (config.rank_pattern, set(config.target_modules or ())) == (LEFT, set(LEFT))
-    assert config.alpha_pattern == {name: 2 * rank for name, rank in LEFT.items()}
+    assert config.alpha_pattern == pytest.approx({name: 16 * rank / (8 * 5.5) ** 0.5 for name, rank in LEFT.items()})
 
 
 @pytest.mark.parametrize("trainer", get_args(Trainer))
