@@ -33,9 +33,9 @@ model = get_peft_model(model, LoraConfig.from_pretrained("."))  # model: the bas
 `python run.py --show RUN --for peft|trl|axolotl|llama-factory|unsloth` prints the lines for each trainer.
 {parts}"""
 _SCALES = {
-    "mean_rank": "`alpha_pattern` gives every layer one scale, lora_alpha / sqrt(k x mean rank) = {scale:.4g}, with the "
-    "mean over the layers, or parts of layers, that keep LoRA. At fewer ranks than k it is larger than in the search, so "
-    "that they train well at the learning rate that suits rank k.",
+    "mean_rank": "`alpha_pattern` gives every layer one scale, lora_alpha / sqrt(k x mean rank) = {scale:.4g}, with "
+    "the mean over the layers, or parts of layers, that keep LoRA. At fewer ranks than k it is larger than in the "
+    "search, so that they train well at the learning rate that suits rank k.",
     "component": "`alpha_pattern` keeps the scale of the search, lora_alpha / k = {scale:g}, on every component.",
     "fixed": "Every layer has lora_alpha / rank as its scale (`retrain.scale: fixed`).",
     "rslora": "`alpha_pattern` gives every layer rsLoRA's scale, lora_alpha / sqrt(rank) (`retrain.scale: rslora`).",

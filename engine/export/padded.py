@@ -27,9 +27,10 @@ def save_padded(adapter: Path, folder: Path, shapes: Shapes | None = None, other
 
     rank_pattern and alpha_pattern become empty, for servers that read only `r` and `lora_alpha`, and lora_alpha
     becomes a whole number, as some read no other. Where that changes a layer's scale, B is multiplied to make up for
-    it, so that the adapter computes the same. `shapes`: name -> (outputs, inputs) of the base's layers; `others`: names
-    of its other modules; a short target that would also match one of these is written as full names. A layer without LoRA gets an A and a B of zeros if layers of its kind in other
-    blocks have LoRA, as some servers ignore a kind of layer in all blocks if one block lacks it.
+    it, so that the adapter computes the same. `shapes`: name -> (outputs, inputs) of the base's layers; `others`:
+    names of its other modules; a short target that would also match one of these is written as full names. A layer
+    without LoRA gets an A and a B of zeros if layers of its kind in other blocks have LoRA, as some servers ignore a
+    kind of layer in all blocks if one block lacks it.
     """
     config = read_json(adapter / ADAPTER_CONFIG)
     weights = load_file(adapter / ADAPTER_WEIGHTS)
