@@ -46,7 +46,7 @@ def test_a_retraining_without_a_finite_loss_stops_before_it_is_saved(
         return loss * math.nan if self.state.global_step == 4 else loss
 
     monkeypatch.setattr(RetrainTrainer, "compute_loss", compute_loss)
-    with pytest.raises(UserError, match=r"^--retrain.learning_rate: a loss up to step 6 is not finite at rate 0\.002"):
+    with pytest.raises(UserError, match=r"^--retrain.learning_rate: a loss up to step 6 is not finite at rate 0\.001"):
         stage.retrain(run)
     assert sorted(path.name for path in run.folder.retrain.iterdir()) == ["checkpoint-2", "checkpoint-4"]
     assert not run.folder.metrics.exists()
