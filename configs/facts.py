@@ -1,6 +1,7 @@
 """What follows from a configuration: kinds of methods and tasks, and values on which several keys decide."""
 
 import re
+from collections.abc import Sequence
 
 from configs.own_class import is_own, own_class
 from configs.schema import RunConfig
@@ -9,6 +10,8 @@ from configs.schema_answer import AnswerConfig
 # The hypergradients that need second derivatives. They are listed here so that a wrong attention kernel is refused
 # before torch is loaded; a test compares this set with the registry.
 SECOND_ORDER = {"exact", "exact_adamw", "neumann", "cg"}
+# Those that take a finite difference, and so read hypergradient.radius.
+DIFFERENCES = ("darts", "forward_difference", "sama")
 
 # Methods that train with several choices of ranks and keep the best.
 CHOOSING_RANKS = {"lora_grid", "lora_modules", "optuna"}
@@ -33,6 +36,12 @@ def second_order(config: RunConfig) -> bool:
     if is_own(chosen):
         return bool(getattr(own_class(chosen, "hypergradient.type"), "second_order", False))
     return chosen in SECOND_ORDER
+
+
+def reads_as(config: RunConfig, built_in: Sequence[str]) -> bool:
+    """Whether the hypergradient may read a setting that, of the built-in ones, only these read. One of the user's own
+    may read all settings."""
+    return config.hypergradient.type in built_in or is_own(config.hypergradient.type)
 
 
 def moves_alpha(config: RunConfig) -> bool:

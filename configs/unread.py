@@ -4,19 +4,20 @@ If no row of TABLE applies to a key, some stage of the run reads it. tests/confi
 are always read, and compares the table with what the stages and methods declare.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from configs.facts import (
     CHOOSING_RANKS,
+    DIFFERENCES,
     FROM_COMPONENTS,
     SEARCHING,
     WITHOUT_LORA,
     evaluates_base,
     moves_alpha,
     only_alpha_is_1,
+    reads_as,
 )
-from configs.own_class import is_own
 from configs.places import is_local, may_be_on_hub
 from configs.recipe import decoding, evaluation_path, evaluation_split, is_benchmark, writes_texts
 from configs.schema import RunConfig
@@ -61,12 +62,6 @@ def _has_template(c: RunConfig) -> bool:
     return c.task.type == "chat" or (c.task.type == "generation" and asked)
 
 
-def reads_as(c: RunConfig, built_in: Sequence[str]) -> bool:
-    """Whether the hypergradient may read a setting that, of the built-in ones, only these read. One of the user's own
-    may read all settings."""
-    return c.hypergradient.type in built_in or is_own(c.hypergradient.type)
-
-
 def _no_study(c: RunConfig) -> bool:
     return not (c.study.axes or c.study.variants)
 
@@ -83,7 +78,6 @@ def _uses_r(c: RunConfig) -> bool:
 
 
 BUDGETED = ("para", "optuna", "lora_modules", "lora_random")
-DIFFERENCES = ("darts", "forward_difference", "sama")
 _METHOD = "with --method {c.method}"
 _TYPE = "with --hypergradient.type {c.hypergradient.type}"
 _TASK = "with --task.type {c.task.type}"

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from configs.errors import UserError
-from configs.facts import WITHOUT_HEAD
-from configs.unread import DIFFERENCES, reads_as
+from configs.facts import DIFFERENCES, WITHOUT_HEAD, reads_as
 from engine.run.activations import activations
 from engine.run.free import GIB, MIB, free
 from engine.run.savings import Section, Training, savings

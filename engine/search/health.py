@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from configs.errors import UserError
-from configs.facts import moves_alpha
+from configs.facts import DIFFERENCES, moves_alpha
 from configs.schema import RunConfig
-from configs.unread import DIFFERENCES
 from engine.ranks.rules import SUM_TO_ONE
 from engine.search.engine import SearchEngine
 from engine.search.trajectory import Trajectory

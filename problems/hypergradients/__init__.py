@@ -3,7 +3,7 @@
 A user's own is a class in a file of theirs, which hypergradient.type names (`approximation`). One that is to belong to
 the program is a class in a file of this folder, listed in HYPERGRADIENTS below and in BuiltIn of configs/ranges.py. If
 it needs second derivatives, it is also named in SECOND_ORDER of configs/facts.py; if it reads the radius of a finite
-difference, in DIFFERENCES of configs/unread.py; if it reads terms, in the row of hypergradient.terms there.
+difference, in DIFFERENCES there; if it reads terms, in the row of hypergradient.terms in configs/unread.py.
 
 NONE is not an approximation: it is registered for a search without outer steps, and no comparison includes it.
 """
