@@ -1,9 +1,10 @@
 """The registry of hypergradient approximations.
 
-A user's own is a class in a file of theirs, which hypergradient.type names (`approximation`). One that is to belong to
-the program is a class in a file of this folder, listed in HYPERGRADIENTS below and in BuiltIn of configs/ranges.py. If
-it needs second derivatives, it is also named in SECOND_ORDER of configs/facts.py; if it reads the radius of a finite
-difference, in DIFFERENCES there; if it reads terms, in the row of hypergradient.terms in configs/unread.py.
+Users may write an approximation of their own: a class in a file that hypergradient.type names (`approximation` loads
+it). To make one part of the program, write its class in a file of this folder, list it in HYPERGRADIENTS below, and
+add its name to BuiltIn of configs/ranges.py. If it needs second derivatives, also add the name to SECOND_ORDER of
+configs/facts.py; if it reads the radius of a finite difference, to DIFFERENCES there; if it reads terms, to the row of
+hypergradient.terms in configs/unread.py.
 
 NONE is not an approximation: it is registered for a search without outer steps, and no comparison includes it.
 """
@@ -59,8 +60,9 @@ def betty_type(name: str) -> str:
 def approximation(type_: str) -> Hypergradient:
     """The approximation that hypergradient.type names.
 
-    A user's own, FILE.py:CLASS, is loaded on the first call, and from then on belongs to HYPERGRADIENTS and to Betty's
-    table under that type. Raises UserError if its file or class is missing, fails, or is no Hypergradient.
+    If it is a class in a user's file (FILE.py:CLASS), the first call loads it and adds it under that type to
+    HYPERGRADIENTS and to Betty's table. Raises UserError if the file or the class is missing, if the file fails, or if
+    the class is no Hypergradient.
     """
     if type_ == NONE.name:
         return NONE
