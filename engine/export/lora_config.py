@@ -1,6 +1,5 @@
 """PEFT's LoRA at recorded ranks: its configuration, a model with it, and lora_config/ for trainers elsewhere."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from configs.places import PACKAGE, portable_name
 from configs.schema import ModelConfig, RunConfig
 from engine.disk.files import write_json, write_text
 from engine.export.names import ADAPTER_CONFIG, what_parts_lose
+from engine.export.scale import alpha_of, alpha_pattern, whole
 from engine.ranks import RankRecord
 from problems.models.attach import ADAPTER, attach, keep_block_sparse, lora_config, lora_layers
 from problems.models.layers import heads_of_peft
@@ -49,40 +49,17 @@ def adapter_config(config: RunConfig, record: RankRecord, kind: Kind, head: list
     whose rank is their sum.
     """
     kept = layer_ranks(record.kept)
-    mean, largest = record.mean_kept_rank, max(kept.values())
-    alphas = {name: _whole(alpha_of(config, rank, record.k, mean)) for name, rank in kept.items()}
+    largest = max(kept.values())
     return lora_config(
         config.lora,
         kind.peft_type,
         head,
         r=largest,
-        lora_alpha=_whole(alpha_of(config, largest, record.k, mean)),
+        lora_alpha=whole(alpha_of(config, largest, record.k, record.mean_kept_rank)),
         target_modules=list(kept),
         rank_pattern=kept,
-        alpha_pattern={} if config.retrain.scale == "fixed" else alphas,
+        alpha_pattern=alpha_pattern(config, record),
     )
-
-
-def alpha_of(config: RunConfig, rank: int, k: int, mean: float) -> float:
-    """The lora_alpha of a layer of this rank, which PEFT divides by the rank, under `retrain.scale`.
-
-    mean_rank: one scale for all layers, lora_alpha / sqrt(k * mean), with `mean` the mean rank of the layers that keep
-    LoRA; rsLoRA's law (arXiv 2312.03732), but equal to the search's scale at rank k. component: the search's scale
-    lora_alpha / k on each component; fixed: lora_alpha as it is; rslora: the scale lora_alpha / sqrt(rank). rslora
-    does not set PEFT's use_rslora, as programs that read only r and lora_alpha would not know it.
-    """
-    alpha = config.lora.lora_alpha
-    return {
-        "mean_rank": alpha * rank / math.sqrt(k * mean),
-        "component": alpha * rank / k,
-        "fixed": alpha,
-        "rslora": alpha * math.sqrt(rank),
-    }[config.retrain.scale]
-
-
-def _whole(alpha: float) -> float:
-    """`alpha` as an int if it is a whole number, as some trainers accept no float."""
-    return int(alpha) if alpha.is_integer() else alpha
 
 
 def attach_ranks(model: PreTrainedModel, config: LoraConfig, record: RankRecord) -> PeftModel:
@@ -102,7 +79,7 @@ def attach_ranks(model: PreTrainedModel, config: LoraConfig, record: RankRecord)
 
 def of_the_model(settings: LoraConfig) -> dict[str, Any]:
     """The fields of PEFT's configuration that only a loaded base model gives; a search stores them."""
-    return {"modules_to_save": _trained_whole(settings), "fan_in_fan_out": settings.fan_in_fan_out}
+    return {"modules_to_save": _trainedwhole(settings), "fan_in_fan_out": settings.fan_in_fan_out}
 
 
 def save_lora_config(settings: PeftConfig, record: RankRecord, folder: Path, config: RunConfig) -> None:
@@ -110,7 +87,7 @@ def save_lora_config(settings: PeftConfig, record: RankRecord, folder: Path, con
     assert isinstance(settings, LoraConfig)
     fields = settings.to_dict() | {
         "target_modules": sorted(settings.target_modules or []),
-        "modules_to_save": _trained_whole(settings) or None,
+        "modules_to_save": _trainedwhole(settings) or None,
         "base_model_name_or_path": hub_name(config.model),
         "revision": config.model.revision,
         "inference_mode": False,
@@ -121,7 +98,7 @@ def save_lora_config(settings: PeftConfig, record: RankRecord, folder: Path, con
     write_json(folder / ADAPTER_CONFIG, fields)
 
 
-def _trained_whole(settings: LoraConfig) -> list[str]:
+def _trainedwhole(settings: LoraConfig) -> list[str]:
     """Modules trained whole, without those that PEFT adds by itself for a class head."""
     return sorted(set(settings.modules_to_save or []) - set(heads_of_peft(settings.task_type)))
 

@@ -14,9 +14,9 @@ from configs.places import PACKAGE
 from configs.requests import Trainer
 from configs.schema import RunConfig
 from engine import ranks
-from engine.disk.files import read_json
 from engine.export.names import ADAPTER_CONFIG, what_parts_lose
 from engine.export.packaged import package_lines
+from engine.export.scale import alpha_pattern
 from engine.ranks import RankRecord
 from engine.run.contents import read_lora_config
 from engine.run.folder import RunFolder
@@ -72,12 +72,23 @@ def _config(folder: RunFolder) -> RunConfig:
 
 def _refuse_other_ranks(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> None:
     """Raises UserError if ranks.json was edited after lora_config/ had been written."""
-    if settings["rank_pattern"] != layer_ranks(record.kept):
+    if not _fits(settings, record, folder):
         again = f"this command writes it again: {_exporting(folder)}"
         raise UserError(
             f"--for: {folder.lora_config} does not hold the ranks in {folder.ranks}, which were edited since; "
             f"{again if folder.config.exists() else 'give it the same rank_pattern'}"
         )
+
+
+def _fits(settings: Mapping[str, Any], record: RankRecord, folder: RunFolder) -> bool:
+    """Whether PEFT's `settings` hold the ranks of `record` and, where the run's config.yaml tells it, their scale.
+
+    Ranks of parts that were edited so that the rank of their layer stays change the scale alone.
+    """
+    same = settings["rank_pattern"] == layer_ranks(record.kept)
+    if not same or not folder.config.exists():
+        return same
+    return bool(settings["alpha_pattern"] == alpha_pattern(_config(folder), record))
 
 
 def _base(record: RankRecord, settings: Mapping[str, Any]) -> str:
@@ -93,7 +104,7 @@ def _untrained(record: RankRecord, folder: RunFolder) -> str:
 
     Raises UserError for an adapter at other ranks than those of `record`: the trainer would take its ranks."""
     if folder.untrained_card.exists():
-        if read_json(folder.untrained / ADAPTER_CONFIG).get("rank_pattern") != layer_ranks(record.kept):
+        if not _fits(read_lora_config(folder.untrained / ADAPTER_CONFIG), record, folder):
             again = f"this command writes it again: {_exporting(folder)}"
             raise UserError(
                 f"--for: {folder.untrained} does not hold the ranks in {folder.ranks}, which were edited since; "

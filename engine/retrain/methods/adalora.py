@@ -14,8 +14,8 @@ from transformers import TrainerCallback
 from configs.errors import UserError
 from configs.facts import ADALORA_LEAST_STEPS
 from engine import ranks
-from engine.export.lora_config import alpha_of
 from engine.export.outputs import save_all
+from engine.export.scale import alpha_of
 from engine.ranks import LayerRank, RankRecord
 from engine.retrain import checkpoint as retrain_checkpoint
 from engine.retrain.length import length_of

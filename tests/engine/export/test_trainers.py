@@ -11,11 +11,13 @@ import yaml
 from peft import LoraConfig, TaskType
 
 from configs.errors import UserError
-from configs.files import to_yaml
+from configs.files import load_config, to_yaml
 from configs.parser import parse
 from configs.requests import Trainer
 from configs.schema import RunConfig
+from engine import ranks
 from engine.disk.files import write_json, write_text
+from engine.export.scale import alpha_pattern
 from engine.export.trainers import lines_for
 from engine.run.folder import RunFolder
 from tests.helpers.searched_ranks import KEPT, LEFT, searched_at
@@ -68,7 +70,8 @@ def test_unsloth_names_modules_that_it_cannot_train_whole(tmp_path: Path) -> Non
 
 
 def untrained_at(folder: RunFolder, kept: dict[str, int]) -> None:
-    write_json(folder.untrained / "adapter_config.json", {"rank_pattern": kept})
+    settings = json.loads((folder.lora_config / "adapter_config.json").read_text())
+    write_json(folder.untrained / "adapter_config.json", settings | {"rank_pattern": kept})
     folder.untrained_card.touch()
 
 
@@ -82,6 +85,26 @@ def test_an_untrained_adapter_at_other_ranks_is_refused(tmp_path: Path) -> None:
         lines_for("llama-factory", folder)
     folder.config.unlink()
     with pytest.raises(UserError, match=r"^--for: .*adapter_untrained does not hold the ranks in .*; remove it, and"):
+        lines_for("llama-factory", folder)
+
+
+FUSED = {"h.0.attn.c_attn.q": 4, "h.0.attn.c_attn.k": 0, "h.0.mlp.c_fc": 4}
+
+
+@pytest.mark.parametrize("place", ["lora_config", "adapter_untrained"])
+def test_an_edit_of_parts_that_changes_the_scale_alone_is_refused(place: str, tmp_path: Path) -> None:
+    """The fused layer keeps its rank, but more parts keep LoRA, so that the mean rank is lower."""
+    folder = searched_at(tmp_path, FUSED)
+    untrained_at(folder, {"h.0.attn.c_attn": 4, "h.0.mlp.c_fc": 4})
+    assert lines_for("llama-factory", folder)
+    raw = json.loads(folder.ranks.read_text())
+    for row, rank in zip(raw["layers"], (2, 2, 4), strict=True):
+        row["rank"] = rank
+    folder.ranks.write_text(json.dumps(raw))
+    if place == "adapter_untrained":
+        config, record = load_config(folder.config), ranks.load(folder.ranks)
+        configured(folder, alpha_pattern=alpha_pattern(config, record))
+    with pytest.raises(UserError, match=rf"^--for: .*{place} does not hold the ranks in "):
         lines_for("llama-factory", folder)
 
 
