@@ -7,6 +7,7 @@ are always read, and compares the table with what the stages and methods declare
 from collections.abc import Callable
 from typing import NamedTuple
 
+from configs.conditions import BUDGETED, divides, fixed_data, has_template, no_study, reads_hub, uses_r
 from configs.facts import (
     CHOOSING_RANKS,
     DIFFERENCES,
@@ -18,8 +19,8 @@ from configs.facts import (
     only_alpha_is_1,
     reads_as,
 )
-from configs.places import is_local, may_be_on_hub
-from configs.recipe import decoding, evaluation_path, evaluation_split, is_benchmark, writes_texts
+from configs.places import is_local
+from configs.recipe import decoding, evaluation_path, evaluation_split, writes_texts
 from configs.schema import RunConfig
 
 
@@ -42,42 +43,6 @@ class Row(NamedTuple):
         return any(key == name or key.startswith(f"{name}.") for name in self.keys)
 
 
-def _fixed_data(c: RunConfig) -> bool:
-    """Whether the splits and the columns of the data are known beforehand: those of GLUE, E2E and WebNLG."""
-    return c.task.type == "glue" or is_benchmark(c.task)
-
-
-def _reads_hub(c: RunConfig) -> bool:
-    """Whether the rows may come from the hub: a path that does not exist and has no file ending is a hub name."""
-    path = c.task.path
-    if path is None:
-        return _fixed_data(c)
-    own_table = c.task.type in ("sample", "text") or (c.task.type == "generation" and not is_benchmark(c.task))
-    return not own_table and may_be_on_hub(path)
-
-
-def _has_template(c: RunConfig) -> bool:
-    """Whether the task reads a chat template if the model has one."""
-    asked = c.task.prompt == "chat" or (c.task.prompt == "auto" and not is_benchmark(c.task))
-    return c.task.type == "chat" or (c.task.type == "generation" and asked)
-
-
-def _no_study(c: RunConfig) -> bool:
-    return not (c.study.axes or c.study.variants)
-
-
-def _divides(c: RunConfig) -> bool:
-    """Whether the run divides the training rows into D_tr and D_val."""
-    return c.method in SEARCHING or (bool(c.retrain.learning_rates) and not evaluates_base(c))
-
-
-def _uses_r(c: RunConfig) -> bool:
-    if c.method in BUDGETED:
-        return c.lora.budget is None and (c.method != "lora_random" or c.lora.ranks_from is None)
-    return c.method in ("lora", "adalora", "eva")
-
-
-BUDGETED = ("para", "optuna", "lora_modules", "lora_random")
 _METHOD = "with --method {c.method}"
 _TYPE = "with --hypergradient.type {c.hypergradient.type}"
 _TASK = "with --task.type {c.task.type}"
@@ -95,13 +60,13 @@ TABLE: tuple[Row, ...] = (
         ("model.revision",), lambda c: is_local(c.model.name),
         "with --model.name {c.model.name}, which is not on the hub",
     ),
-    Row(("task.revision",), lambda c: not _reads_hub(c), "with rows that do not come from the hub"),
+    Row(("task.revision",), lambda c: not reads_hub(c), "with rows that do not come from the hub"),
     Row(
         ("task.path", "task.name", *_FILES, *_COLUMNS, "task.kind"), lambda c: c.task.type == "sample",
         f"{_TASK}, whose sentences the program makes itself", "leave it out, or give the --task.type of your data",
     ),
     Row(
-        (*_FILES, *_COLUMNS), _fixed_data,
+        (*_FILES, *_COLUMNS), fixed_data,
         f"{_TASK} and --task.name {{c.task.name}}, whose splits and columns are fixed",
         "leave it out, or give another --task.type or --task.name for your own table",
     ),
@@ -120,11 +85,11 @@ TABLE: tuple[Row, ...] = (
         "with --task.validation_path or --task.test_path, whose rows are evaluated",
     ),
     Row(
-        ("task.validation_share",), lambda c: not _divides(c),
+        ("task.validation_share",), lambda c: not divides(c),
         f"{_METHOD}, which has no D_val: it trains on all training rows",
     ),
     Row(
-        ("task.split_by",), lambda c: c.task.type not in ("generation", "chat") or not _divides(c),
+        ("task.split_by",), lambda c: c.task.type not in ("generation", "chat") or not divides(c),
         "as it is read only if a method divides the rows of generation or chat into D_tr and D_val",
     ),
     Row(
@@ -160,10 +125,10 @@ TABLE: tuple[Row, ...] = (
         f"{_METHOD} beside --lora.ranks_from, which gives the number of parameters",
     ),
     Row(
-        ("lora.r",), lambda c: c.method in BUDGETED and not _uses_r(c),
+        ("lora.r",), lambda c: c.method in BUDGETED and not uses_r(c),
         f"{_METHOD} beside --lora.budget, which gives the number of parameters",
     ),
-    Row(("lora.r",), lambda c: not _uses_r(c), f"{_METHOD}: it is read only for lora, adalora, eva, "
+    Row(("lora.r",), lambda c: not uses_r(c), f"{_METHOD}: it is read only for lora, adalora, eva, "
         "para, optuna, lora_modules and lora_random"),
     Row(
         ("lora.budget",), lambda c: c.method not in BUDGETED,
@@ -277,7 +242,7 @@ TABLE: tuple[Row, ...] = (
         f"{_TASK}: it is read only for chat and generation",
     ),
     Row(
-        ("task.chat_template",), lambda c: not _has_template(c),
+        ("task.chat_template",), lambda c: not has_template(c),
         f"{_TASK} and --task.prompt {{c.task.prompt}}, as the prompt then is plain",
         "leave it out, or give --task.prompt chat",
     ),
@@ -302,7 +267,7 @@ TABLE: tuple[Row, ...] = (
         lambda c: c.tracking.wandb == "disabled", "with --tracking.wandb disabled",
     ),
     Row(
-        ("study.where", "study.exclude", "study.sweep_once", "study.launcher", "study.ray", "study.probe"), _no_study,
+        ("study.where", "study.exclude", "study.sweep_once", "study.launcher", "study.ray", "study.probe"), no_study,
         "without --study.axes or --study.variants, which make a study",
     ),
     Row(

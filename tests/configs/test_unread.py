@@ -6,11 +6,12 @@ from typing import get_args
 import pytest
 import torch
 
+from configs.conditions import BUDGETED
 from configs.facts import DIFFERENCES
 from configs.keys import known_keys
 from configs.recipe import evaluation_split
 from configs.schema import Constraint, RunConfig, TaskConfig
-from configs.unread import BUDGETED, TABLE, reason
+from configs.unread import TABLE, reason
 from configs.values import with_values
 from engine.retrain.methods import METHODS
 from engine.retrain.owners import READ_RANKS
