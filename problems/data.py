@@ -21,12 +21,13 @@ from problems.machine.processes import ALONE, Processes
 from problems.tasks import Collate, Task
 from problems.tasks.doubts import (
     texts_of,
+    warn_of_no_entity,
     warn_of_one_label,
     warn_of_shared_texts,
     warn_of_unknown_tokens,
     warn_of_untrained_classes,
 )
-from problems.tasks.labels import IGNORED
+from problems.tasks.labels import IGNORED, OUTSIDE
 from problems.tasks.source_digest import source_digest
 from problems.tasks.split_names import TRAIN, UNUSED
 
@@ -64,9 +65,12 @@ def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -
     for name, split in raw.items():
         _refuse_without_labels(evaluation[name], task.origin(name), name)
         warn_of_shared_texts(train, split, name, task.inputs)
-        warn_of_untrained_classes(data.train, evaluation[name], name, task.head().get("id2label", {}))
+        names = task.head().get("id2label", {})
+        warn_of_untrained_classes(data.train, evaluation[name], name, names)
         if "problem_type" in task.head():  # tasks with one label for each text
             warn_of_one_label(evaluation[name], name)
+        elif OUTSIDE in names.values():
+            warn_of_no_entity(evaluation[name], name, next(number for number in names if names[number] == OUTSIDE))
     for name, encoded in {"the training rows": data.train, **evaluation}.items():
         warn_of_unknown_tokens(encoded, name, tokenizer)
     return data

@@ -124,7 +124,7 @@ def _base(config: RunConfig) -> str:
 def _facts(run: Context, result: Mapping[str, Any], record: RankRecord) -> str:
     """Task, data, result and size as a table."""
     config, head = run.config, run.task.head()
-    classes = ", ".join(plain(str(name)) for name in head.get("id2label", {}).values())
+    classes = ", ".join(_class_name(str(name)) for name in head.get("id2label", {}).values())
     metrics = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items() if "." not in name)
     loss = "" if result.get("loss") is None else f"; loss {result['loss']:z.4f}"
     dropped = len(record.layers) - len(record.kept)
@@ -144,6 +144,12 @@ def _facts(run: Context, result: Mapping[str, Any], record: RankRecord) -> str:
     }
     lines = [f"| {name} | {_cell(value)} |" for name, value in rows.items()]
     return "\n".join(["| | |", "|---|---|", *lines, ""])
+
+
+def _class_name(name: str) -> str:
+    """The name, in quotes if it has a comma; "<" is escaped, as a page would read a tag."""
+    shown = plain(name).replace("<", "&lt;")
+    return f'"{shown}"' if "," in shown else shown
 
 
 def _scale(record: RankRecord, alpha: float) -> str:

@@ -34,11 +34,13 @@ _FOUR_BITS = """quantization_config=BitsAndBytesConfig(
     )"""
 _ON_HUB = "settings = PeftConfig.from_pretrained(adapter)"
 _LOCAL = f"{_ON_HUB}  # the base is a local folder; on another machine, give the path that it has there"
-_TEXTS = """batch = tokenizer({texts}, return_tensors="pt")
+_TEXTS = """batch = tokenizer({texts}, truncation=True, max_length={most}, return_tensors="pt")
 with torch.no_grad():
     logits = model(**batch).logits
 print({answer})"""
-_WORDS = """batch = tokenizer([["A", "few", "words"]], is_split_into_words=True, return_tensors="pt")
+_WORDS = """batch = tokenizer(
+    [["A", "few", "words"]], is_split_into_words=True, truncation=True, max_length={most}, return_tensors="pt"
+)
 with torch.no_grad():
     logits = model(**batch).logits[0]
 words = batch.word_ids(0)  # the tag of a word is that of its first token
@@ -98,10 +100,11 @@ def _use(task: Task, tokenizer: PreTrainedTokenizerBase, config: RunConfig, row:
         settings = _generate(task, tokenizer, config)
         return _GENERATE.format(prompt=_prompt(task, row, tokenizer), settings=settings)
     if isinstance(task, Tagging):
-        return _WORDS
+        return _WORDS.format(most=config.task.max_length)
     classes = "[model.config.id2label[number] for number in logits.argmax(-1).tolist()]"
     answer = classes if "id2label" in task.head() else "logits.flatten().tolist()"
-    return _TEXTS.format(texts=", ".join(['"..."'] * len(task.inputs)), answer=answer)
+    texts = ", ".join(['"..."'] * len(task.inputs))
+    return _TEXTS.format(texts=texts, most=config.task.max_length, answer=answer)
 
 
 def _prompt(task: Causal, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:

@@ -96,15 +96,16 @@ def _restore_label_scale(run: Context, prepared: Prepared) -> dict[str, Any] | N
     if scale is None:
         return None
     # The head is loaded in the precision of the other weights: only here it is fp32 in any case.
-    coarse = scale.needs_fp32 and run.weights_dtype != torch.float32
-    in_head = not coarse and scale.into_head(prepared.model)
+    half = scale.needs_fp32 and run.weights_dtype != torch.float32
+    in_head = not half and not scale.beyond_fp32 and scale.into_head(prepared.model)
     if not in_head:
         why = (
-            "the numbers to predict are too far from 0 for weights in half precision" if coarse
+            "the numbers to predict lie too close together for fp32" if scale.beyond_fp32
+            else "the numbers to predict are too far from 0 for weights in half precision" if half
             else "the model's output layer has no bias"
         )  # fmt: skip
         log.warning(
-            "%s, so that the adapter predicts (number - %.6g) / %.6g instead of the number",
+            "%s, so that the adapter predicts (number - %.9g) / %.6g instead of the number",
             why, scale.mean, scale.deviation,
         )  # fmt: skip
     return dataclasses.asdict(scale) | {"in_head": in_head}

@@ -14,6 +14,7 @@ from configs.schema import RunConfig
 from engine.ranks.rules import SUM_TO_ONE
 from engine.search.engine import SearchEngine
 from engine.search.trajectory import Trajectory
+from problems.tasks.labels import IGNORED
 
 log = logging.getLogger("autolora")
 
@@ -70,22 +71,23 @@ def _shorter_series(config: RunConfig) -> str:
 
 
 def warn_about_missing_classes(
-    labels: Sequence[object], d_tr: np.ndarray, d_val: np.ndarray, names: Mapping[int, str], seed: str = "--seed"
-) -> None:
+    labels: Sequence[int | Sequence[int]], d_tr: np.ndarray, d_val: np.ndarray, names: Mapping[int, str],
+    seed: str = "--seed",
+) -> None:  # fmt: skip
     """Warns of a class without an example in D_tr or D_val: W or beta then learns nothing about it.
 
-    `labels` are those of all training rows. Only labels that are class numbers, named by `names`, are checked. `seed`:
-    the option whose seed draws D_tr and D_val.
+    `labels` are those of all training rows: a class number, or those of a sentence's tags. They are checked only if
+    `names` names the classes. `seed`: the option whose seed draws D_tr and D_val.
     """
-    if not names or not isinstance(labels[0], int):
+    if not names:
         return
-    values = np.asarray(labels)
+    each = [{label} if isinstance(label, int) else set(label) - {IGNORED} for label in labels]
     for part, rows in ("D_tr", d_tr), ("D_val", d_val):
-        missing = np.setdiff1d(values, values[rows])
-        if len(missing):
+        missing = sorted(set().union(*each) - set().union(*(each[row] for row in rows)))
+        if missing:
             log.warning(
                 "%s has no example of class %s: give more rows, another %s or --task.validation_share",
-                part, ", ".join(names[int(number)] for number in missing), seed,
+                part, ", ".join(names[number] for number in missing), seed,
             )  # fmt: skip
 
 

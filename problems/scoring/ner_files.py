@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from configs.errors import UserError
 from configs.json_text import GivenTwice, once
+from configs.keys import shortened
 from problems.scoring.files import read_lines
 
 _TAG = re.compile(r"O|[BIES]-\S+")
@@ -40,8 +41,8 @@ def read_tagged(path: str | Path) -> list[Sentence]:
     """Sentences of one file in either format."""
     lines = read_lines(path)
     first = next((line.lstrip() for line in lines if line.strip()), "")
-    # The first word of a CoNLL file may be a brace; a tab then follows it, which no line of JSON has.
-    is_json = first.startswith("{") and "\t" not in first
+    # The first word of a CoNLL file may be a brace; then no key in quotes follows.
+    is_json = re.match(r"\{ *(\"|\}|$)", first) is not None and "\t" not in first
     sentences = _read_json_lines(path, lines) if is_json else read_conll(path, lines)
     if not sentences:
         raise UserError(f"{path}: has no sentences")
@@ -74,7 +75,8 @@ def read_conll(path: str | Path, lines: list[str]) -> list[Sentence]:
         if _may_be_comment(line) and _is_comment(line, usual):
             continue
         if len(columns) < 2:
-            raise UserError(f"{path}: line {number} has one column ({line.strip()!r}); token and tag are needed")
+            told = shortened(line.strip())
+            raise UserError(f"{path}: line {number} has one column ({told!r}); token and tag are needed")
         sentences[-1].tokens.append(columns[0].strip())
         sentences[-1].tags.append(columns[-1].strip())
         sentences[-1].lines.append(number)

@@ -1,8 +1,9 @@
 """The classes of a user's data, told in a line before the training, with warnings of doubtful names."""
 
 import logging
+import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from configs.keys import shortened
 
@@ -23,7 +24,7 @@ def tell_classes(what: str, counts: Mapping[str, int], word: str = "classes") ->
     """
     told = list(counts.items()) if len(counts) <= _MOST_TOLD else Counter(counts).most_common(_MOST_TOLD)
     listed = ", ".join(f"{_one_line(name)} ({count})" for name, count in told)
-    more = f" and {len(counts) - _MOST_TOLD} smaller ones" if len(counts) > _MOST_TOLD else ""
+    more = f" and {len(counts) - _MOST_TOLD} more" if len(counts) > _MOST_TOLD else ""
     log.info("data: %s, %d %s: %s%s", what, len(counts), word, listed, more)
     _warn_of_names_for_nothing(what, counts)
     _warn_of_near_names(what, counts)
@@ -41,13 +42,29 @@ def _warn_of_names_for_nothing(what: str, counts: Mapping[str, int]) -> None:
 def _warn_of_near_names(what: str, counts: Mapping[str, int]) -> None:
     alike: dict[str, list[str]] = {}
     for name in counts:
-        alike.setdefault(name.casefold().strip(), []).append(name)
+        alike.setdefault(_written_alike(name), []).append(name)
     for names in alike.values():
         if len(names) > 1:
+            told = " and ".join(f"{shortened(_distinct(name, names))} ({counts[name]})" for name in names)
             log.warning(
-                "%s: %s differ only in capital letters and are learned as %d classes; if they are one, write them "
-                "alike", what, " and ".join(f"{_one_line(name)!r} ({counts[name]})" for name in names), len(names),
+                "%s: %s are nearly the same name and are learned as %d classes; if they are one, write them alike",
+                what, told, len(names),
             )  # fmt: skip
+
+
+def _written_alike(name: str) -> str:
+    """One text for names that differ in capital letters, blanks, Unicode's forms of one letter, or as 1 and 1.0."""
+    usual = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    try:
+        return repr(float(usual))
+    except ValueError:
+        return usual
+
+
+def _distinct(name: str, names: Sequence[str]) -> str:
+    """The name in quotes; with escapes for letters beyond ASCII if it looks like another of the names."""
+    looks = [unicodedata.normalize("NFC", other) for other in names]
+    return ascii(name) if len(set(looks)) < len(looks) else repr(name)
 
 
 def _without_prefix(name: str) -> str:

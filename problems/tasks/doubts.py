@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from problems.tasks.labels import IGNORED
 from problems.tasks.templates import Template
 
 log = logging.getLogger("autolora.inputs")
@@ -75,7 +76,17 @@ def warn_of_one_label(evaluation: Dataset, name: str) -> None:
     """Warns if all evaluated texts have the same class or number: no prediction can correlate with a constant."""
     if np.ptp(_flat(evaluation, "labels")) == 0:
         log.warning(
-            "all %d rows of %s have the same label: correlations (spearman, pearson, matthews) are 0 on them, "
+            "all %d rows of %s have the same label, so that the metrics on them tell little (correlations, as "
+            "spearman and matthews, are 0)", len(evaluation), name,
+        )  # fmt: skip
+
+
+def warn_of_no_entity(evaluation: Dataset, name: str, outside: int) -> None:
+    """Warns if no evaluated word is tagged as an entity; `outside`: the number of the tag O."""
+    labels = _flat(evaluation, "labels")
+    if np.isin(labels, (outside, IGNORED)).all():
+        log.warning(
+            "no word of the %d rows of %s is tagged as an entity, so that f1, precision and recall are 0 on them, "
             "whatever was learned", len(evaluation), name,
         )  # fmt: skip
 

@@ -50,7 +50,8 @@ class Glue(TextClassification):
         evaluation = {name: self._split(splits, name) for name in wanted or (self.evaluation_split,)}
         for name, rows in evaluation.items():
             if -1 in rows["label"]:
-                raise UserError(f"--task.evaluation_split: {name!r} of {self.path} has hidden labels; try validation")
+                instead = "" if name.startswith("validation") else "; try validation"
+                raise UserError(f"--task.evaluation_split: {name!r} of {self.path} has hidden labels (-1){instead}")
         if not self.regression:
             self.classes = self._find_classes(train)
         return Rows(
@@ -108,6 +109,13 @@ class Glue(TextClassification):
         empty = [c for c in (*self.columns, "label") if rows.data.column(c).null_count]
         if empty:
             raise UserError(f"--task.path: split {name!r} of {self.path} has rows without {', '.join(empty)}")
+        for column in self.columns:
+            kind = rows.features[column]
+            if not isinstance(kind, Value) or kind.dtype not in ("string", "large_string"):
+                raise UserError(
+                    f"--task.path: column {column!r} of split {name!r} of {self.path} holds no texts; allowed: one "
+                    f"text a row"
+                )
         if not isinstance(rows.features["label"], Value | ClassLabel):
             raise UserError(
                 f"--task.path: column 'label' of split {name!r} of {self.path} holds lists or objects; allowed: one "

@@ -17,6 +17,10 @@ _FAR = 10
 which is then a 25th of a deviation."""
 
 
+_FARTHEST = 1e5
+"""From a mean of so many deviations on, fp32 is too coarse, too: it rounds by up to a 170th of a deviation."""
+
+
 @dataclass(frozen=True)
 class LabelScale:
     """The model learns (label - mean) / deviation; both are those of the training rows."""
@@ -34,6 +38,11 @@ class LabelScale:
     def needs_fp32(self) -> bool:
         """Whether a model that predicts in the units of the file must compute its output in fp32."""
         return abs(self.mean) > _FAR * self.deviation
+
+    @property
+    def beyond_fp32(self) -> bool:
+        """Whether no model can predict in the units of the file, as fp32 would round away what was learned."""
+        return abs(self.mean) > _FARTHEST * self.deviation
 
     def scaled(self, labels: Sequence[float]) -> list[float]:
         """Labels as the model learns them."""

@@ -10,11 +10,14 @@ import numpy as np
 import pandas as pd
 
 from configs.errors import UserError
+from configs.keys import shortened
 
 log = logging.getLogger("autolora.inputs")
 
 IGNORED = -100
 """The label of a token that no loss and no metric counts: torch's cross entropy leaves it out by default."""
+OUTSIDE = "O"
+"""The tag of a word that belongs to no entity."""
 MOST_CLASSES = 1000
 LARGEST = 1e19
 """The largest number that can be learned: the loss squares it, and fp32 ends at 3.4e38."""
@@ -54,24 +57,25 @@ def find_classes(where: str, labels: Sequence[Any], for_numbers: str) -> list[st
 
 def number_of(where: str, label: Any, classes: Sequence[str]) -> int:
     """The number of the label's class. Raises UserError for an empty label and for an unknown class."""
-    _refuse_none(where, label)
+    refuse_none(where, label)
     name = label_text(label)
     if name not in classes:
-        known = ", ".join(classes[:10])
-        raise UserError(f"{where}: label {label!r} does not occur in the training rows; known: {known}")
+        known = ", ".join(map(shortened, classes[:10]))
+        told = shortened(repr(label))
+        raise UserError(f"{where}: label {told} does not occur in the training rows; known: {known}")
     return classes.index(name)
 
 
 def value_of(where: str, label: Any) -> float:
     """The number to learn. Raises UserError for a label that is no number, or whose square exceeds fp32."""
-    _refuse_none(where, label)
+    refuse_none(where, label)
     try:
         value = float(label)
     except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not math.isfinite(value):
         point = "; write a decimal point, not a comma" if math.isfinite(_number(str(label))) else ""
-        raise UserError(f"{where}: label {label!r} is not a number{point}")
+        raise UserError(f"{where}: label {shortened(repr(label))} is not a number{point}")
     if abs(value) > LARGEST:
         raise UserError(
             f"{where}: label {label!r} is too large, fp32 cannot hold its square; allowed: -{LARGEST:g} to "
@@ -80,9 +84,10 @@ def value_of(where: str, label: Any) -> float:
     return value
 
 
-def _refuse_none(where: str, label: Any) -> None:
+def refuse_none(where: str, label: Any) -> None:
+    """Raises UserError, beginning with `where`, for an empty label."""
     if no_label(label):
-        raise UserError(f"{where}: label {label!r} is empty; fill it in or remove the row")
+        raise UserError(f"{where}: the label is empty; fill it in or remove the row")
 
 
 def no_label(value: Any) -> bool:

@@ -16,7 +16,7 @@ from problems.tasks.base import Rows
 from problems.tasks.class_names import tell_classes
 from problems.tasks.classification import TextClassification
 from problems.tasks.label_scale import LabelScale
-from problems.tasks.labels import find_classes, label_text, number_of, value_of
+from problems.tasks.labels import find_classes, label_text, number_of, refuse_none, value_of
 from problems.tasks.readers.objects import filled, sound
 from problems.tasks.readers.splits import evaluation_source, hold_out, origin
 from problems.tasks.readers.table import read_table, require_columns
@@ -45,7 +45,8 @@ class TextTable(TextClassification):
         train = self._named("--task.path", self.train_path, train)
         if not self.regression:
             where = f"--task.path: column {self.label_column!r} of {self.train_path}"
-            # `_checked` refuses rows without a label.
+            for number, label in enumerate(train[self.label_column], 1):
+                refuse_none(f"--task.path: {self.train_path}, row {number}", label)
             found = find_classes(where, list(train[self.label_column]), "set --task.kind regression")
             # The classes that a file of datasets numbers keep its order.
             order = names_in_parquet(self.train_path, self.label_column) or []
@@ -118,10 +119,11 @@ class TextTable(TextClassification):
         for number, value in enumerate(table[self.label_column], 1):
             if isinstance(value, str):
                 sound(f"{option}: {path}, row {number}: column {self.label_column!r}", value)
-            if not pd.api.types.is_scalar(value):
+            if isinstance(value, bytes) or not pd.api.types.is_scalar(value):
+                held = "bytes" if isinstance(value, bytes) else "an object" if isinstance(value, dict) else "a list"
                 raise UserError(
-                    f"{option}: {path}, row {number}: column {self.label_column!r} holds "
-                    f"{'an object' if isinstance(value, dict) else 'a list'}; allowed: one text or number a row"
+                    f"{option}: {path}, row {number}: column {self.label_column!r} holds {held}; allowed: one text or "
+                    f"number a row"
                 )
 
     def _checked(self, option: str, path: Path, table: pd.DataFrame) -> Dataset:

@@ -20,7 +20,7 @@ from problems.scoring.ner import score_ner
 from problems.scoring.ner_files import Sentence
 from problems.tasks.base import PAD_TO, Collate, Rows, Task, refuse_other_metrics
 from problems.tasks.class_names import tell_classes
-from problems.tasks.labels import IGNORED
+from problems.tasks.labels import IGNORED, OUTSIDE
 from problems.tasks.readers.cache import mapped
 from problems.tasks.readers.splits import Source, evaluation_source, origin, read_or_hold_out
 from problems.tasks.readers.tagged_files import CONLL, find_split, place, read_sentences
@@ -30,7 +30,6 @@ from problems.tasks.split_names import TRAIN, UNUSED, rows_in_words
 log = logging.getLogger("autolora.inputs")
 
 METRICS = ("f1", "precision", "recall")
-OUTSIDE = "O"
 
 
 class Tagging(Task):

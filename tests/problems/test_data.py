@@ -220,7 +220,7 @@ def test_one_label_in_all_evaluated_rows_is_told(
     config = tiny_config(*given, "--task.validation_path", str(tmp_path / "dev.csv"))
     prepare(make_task(config), load_tokenizer(config.model), config)
     assert [line[:56] for line in log_lines if line.startswith("WARNING")] == [
-        "WARNING all 2 rows of validation have the same label: co"
+        "WARNING all 2 rows of validation have the same label, so"
     ]
 
 

@@ -94,8 +94,13 @@ def form_of(where: str, rows: Sequence[Row]) -> tuple[str, ...]:
 def _beside(where: str, rows: Sequence[Row], form: tuple[str, ...]) -> list[str]:
     """The columns that are read beside those of a form: system, and for an instruction its history."""
     found = ["system"] if any(row.get("system") for row in rows) else []
-    histories = [row["history"] for row in rows if row.get("history")]
-    if histories and form[0] == "instruction" and all(map(_are_pairs, histories)):
+    histories = {number: row["history"] for number, row in enumerate(rows, 1) if row.get("history")}
+    wrong = [number for number, history in histories.items() if not _are_pairs(history)]
+    if len(wrong) < len(histories) and form[0] == "instruction":
+        if wrong:
+            raise UserError(
+                f"{where}, row {wrong[0]}: column 'history' is no list of [user, assistant] pairs of texts"
+            )
         return [*found, "history"]
     if histories:
         log.warning(
@@ -206,6 +211,8 @@ def _turn(where: str, turn: Any, keys: tuple[str, str]) -> _Turn | None:
         raise UserError(f"{where} is a tool's turn, or calls a tool; allowed: turns of system, user and assistant")
     if role not in _ROLES:
         raise UserError(f"{where} is of {keys[0]} {role[:40]!r}; allowed: system, user, assistant")
+    if keys[1] not in turn:
+        raise UserError(f"{where} has no {keys[1]!r}; allowed: an object with {keys[0]!r} and {keys[1]!r}")
     text = _joined(where, content)
     if not text.strip():
         if _ROLES[role] == "system":

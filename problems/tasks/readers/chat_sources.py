@@ -41,16 +41,20 @@ class ChatSources:
 
     def read(self) -> tuple[list[Chat], list[Chat]]:
         """The training and the evaluated conversations. Raises UserError for what cannot be read."""
-        if not self._in_a_file:
-            return self._of_splits()
-        source = evaluation_source(self.config, self.split)
-        train = self._file("--task.path", self.path)
-        return self._held_out(train) if source.held_out else (train, self._file(source.option, source.path))
+        train, evaluated = self._of_file() if self._in_a_file else self._of_splits()
+        _refuse_text_beside_turns(train[0], evaluated[0])
+        return train, evaluated
 
     def origin(self, split: str | None) -> str:
         """How a message about the training rows (None), or about `split`, begins; see `Task.origin`."""
         of_hub = not self._in_a_file and getattr(self.config, f"{split}_path", None) is None
         return f"--task.path: {self.config.path}" if of_hub else origin(self.config, split)
+
+    def _of_file(self) -> tuple[list[Chat], list[Chat]]:
+        """The conversations of the file to train on, and those to evaluate on, of a file or held out of the former."""
+        source = evaluation_source(self.config, self.split)
+        train = self._file("--task.path", self.path)
+        return self._held_out(train) if source.held_out else (train, self._file(source.option, source.path))
 
     def _of_splits(self) -> tuple[list[Chat], list[Chat]]:
         """The split train of a data set of the hub or of a folder, and the conversations to evaluate on.
@@ -84,7 +88,8 @@ class ChatSources:
     def _chats(self, where: str, rows: list[Row]) -> list[Chat]:
         form = form_of(where, rows)
         if form not in self._told:
-            log.info("chat: %s, read from %s: %s", where, "columns" if len(form) > 1 else "column", ", ".join(form))
+            columns = f"{'columns' if len(form) > 1 else 'column'}: {', '.join(form)}"
+            log.info("chat: %s, %d rows, read from %s", where, len(rows), columns)
             self._told.add(form)
         return [chat_of(f"{where}, row {number}", row, form) for number, row in enumerate(rows, 1)]
 
@@ -102,3 +107,14 @@ class ChatSources:
         kept, held_out = hold_out(len(groups), self.config.holdout_share, self.seed, self.path)
         each = list(groups.values())
         return [chat for i in kept for chat in each[i]], [chat for i in held_out for chat in each[i]]
+
+
+def _refuse_text_beside_turns(train: Chat, evaluated: Chat) -> None:
+    """Refuses plain texts beside conversations: a model would be judged in a form that it has not learned."""
+    if (train.text is None) == (evaluated.text is None):
+        return
+    forms = ["turns of a conversation" if chat.text is None else "a plain text" for chat in (train, evaluated)]
+    raise UserError(
+        f"{evaluated.where} holds {forms[1]}, but the training rows hold {forms[0]} ({train.where}); allowed: the "
+        f"same form in both"
+    )

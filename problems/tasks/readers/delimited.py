@@ -27,19 +27,24 @@ def read_delimited(where: str, text: str, *, tabs: bool) -> pd.DataFrame:
     `where` begins the message of a UserError: for columns that something else separates, for a row with more cells
     than columns, and for a broken quote in CSV.
     """
+    _refuse_one_cell(where, next(filter(str.strip, text.splitlines()), ""), tabs)
     header, *rows = _tsv_rows(text) if tabs else _csv_rows(where, text)
-    if len(header) == 1 and any(mark in header[0] for mark in (";", "," if tabs else "\t")):
-        raise UserError(
-            f"{where}: the header is one cell, {shortened(header[0])!r}; allowed: columns that are separated by "
-            f"{'tabs (.tsv)' if tabs else 'commas (.csv)'}; a .{'csv' if tabs else 'tsv'} file has "
-            f"{'commas' if tabs else 'tabs'}"
-        )
     for number, row in enumerate(rows, 1):
         if len(row) > len(header):
             hint = "a cell can hold no tab" if tabs else "a cell with a comma must stand in double quotes"
             raise UserError(f"{where}, row {number}: {len(row)} cells, but the header has {len(header)}; {hint}")
         row.extend([""] * (len(header) - len(row)))
     return pd.DataFrame(rows, columns=header, dtype=object)
+
+
+def _refuse_one_cell(where: str, header: str, tabs: bool) -> None:
+    """Refuses a first line whose columns something other than a tab (.tsv) or a comma (.csv) separates."""
+    if ("\t" if tabs else ",") not in header and any(mark in header for mark in (";", "|", "," if tabs else "\t")):
+        raise UserError(
+            f"{where}: the header is one cell, {shortened(header)!r}; allowed: columns that are separated by "
+            f"{'tabs (.tsv)' if tabs else 'commas (.csv)'}; a .{'csv' if tabs else 'tsv'} file has "
+            f"{'commas' if tabs else 'tabs'}"
+        )
 
 
 def _csv_rows(where: str, text: str) -> list[list[str]]:

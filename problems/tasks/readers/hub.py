@@ -57,6 +57,8 @@ def _load(path: str, hub_config: str | None, revision: str | None, may_choose: b
 
     The script is looked for first: the package datasets itself would use whatever its cache has under that name.
     """
+    if (Path(path) / "state.json").is_file():  # one Dataset, as its save_to_disk writes it
+        return {"train": datasets.load_from_disk(path)}
     if is_hub_name(path) and not constants.HF_HUB_OFFLINE:
         log.info("data: %s from the hub; what is not in the cache is downloaded now", path)
     if revision == CONVERSION:

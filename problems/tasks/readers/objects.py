@@ -25,6 +25,11 @@ _KINDS: tuple[tuple[Any, str], ...] = (
 )  # fmt: skip
 
 
+def looked_in(path: Path) -> str:
+    """Where the program looked for a relative path, for a message; empty for an absolute one."""
+    return "" if path.is_absolute() else f" in {Path.cwd()}"
+
+
 def read_objects(option: str, path: Path) -> list[Row]:
     """All rows of a file, in their order.
 
@@ -33,7 +38,7 @@ def read_objects(option: str, path: Path) -> list[Row]:
     if path.suffix not in FORMATS:
         raise UserError(f"{option}: {str(path)!r} is not allowed; allowed: a file that ends in {', '.join(FORMATS)}")
     if not path.is_file():
-        raise UserError(f"{option}: no file {str(path)!r}")
+        raise UserError(f"{option}: no file {str(path)!r}{looked_in(path)}")
     try:
         rows = _parquet(path) if path.suffix == ".parquet" else _json(option, path)
     except UnicodeDecodeError as error:

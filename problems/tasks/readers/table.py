@@ -7,8 +7,9 @@ import pandas as pd
 import pyarrow as pa
 
 from configs.errors import UserError
+from configs.keys import shortened
 from problems.tasks.readers.delimited import read_delimited
-from problems.tasks.readers.objects import read_objects
+from problems.tasks.readers.objects import looked_in, read_objects
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 _MOST_LISTED = 20
@@ -22,7 +23,7 @@ def read_table(option: str, path: Path) -> pd.DataFrame:
     if path.suffix not in FORMATS:
         raise UserError(f"{option}: {str(path)!r} is not allowed; allowed: a file that ends in {', '.join(FORMATS)}")
     if not path.is_file():
-        raise UserError(f"{option}: no file {str(path)!r}")
+        raise UserError(f"{option}: no file {str(path)!r}{looked_in(path)}")
     try:
         if path.suffix == ".parquet":
             table = _read_parquet(option, path)
@@ -64,7 +65,7 @@ def require_columns(option: str, path: Path, table: pd.DataFrame, names: Sequenc
     known = list(table.columns)
     missing = [name for name in names if name not in known]
     if missing:
-        listed = ", ".join(known[:_MOST_LISTED]) + (
+        listed = ", ".join(map(shortened, known[:_MOST_LISTED])) + (
             f" and {len(known) - _MOST_LISTED} more" if known[_MOST_LISTED:] else ""
         )
         raise UserError(f"{option}: {path} has no column {', '.join(missing)}; it has: {listed}")

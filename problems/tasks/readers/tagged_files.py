@@ -10,9 +10,10 @@ import pandas as pd
 from datasets import Dataset
 
 from configs.errors import UserError
+from configs.keys import shortened
 from problems.scoring.files import read_lines
 from problems.scoring.ner_files import Sentence, marks_document, read_conll
-from problems.tasks.readers.objects import sound
+from problems.tasks.readers.objects import looked_in, sound
 from problems.tasks.readers.table import read_table, require_columns
 from problems.tasks.readers.tag_names import named, names_beside
 
@@ -43,7 +44,7 @@ def read_sentences(option: str, path: Path, columns: tuple[str, str]) -> list[Se
     for something that is not a word, for lists of different lengths and for tags that are not IOB2.
     """
     if not path.exists():
-        raise UserError(f"{option}: no file {str(path)!r}")
+        raise UserError(f"{option}: no file {str(path)!r}{looked_in(path)}")
     if path.suffix not in FORMATS:
         raise UserError(f"{option}: {str(path)!r} is not allowed; allowed: a file that ends in {', '.join(FORMATS)}")
     if path.suffix in CONLL:
@@ -115,7 +116,7 @@ def _words(where: str, column: str, cell: Any) -> list[str]:
         raise UserError(f"{where}: column {column!r} holds {given}; allowed: a list of texts")
     strange = [item for item in cell if not isinstance(item, str)]
     if strange:
-        raise UserError(f"{where}: column {column!r} holds {strange[0]!r}; allowed: a list of texts")
+        raise UserError(f"{where}: column {column!r} holds {shortened(repr(strange[0]))}; allowed: a list of texts")
     return [sound(f"{where}: column {column!r}", item) for item in cell]
 
 
@@ -134,14 +135,15 @@ def _wrong_word(token: str) -> str | None:
     if not token.strip():
         return "a word is empty; remove it and its tag"
     if token != token.strip() or {"\t", "\n"} & set(token) or marks_document(token):
-        return f"{token!r} is not a word; remove white space around it, tabs, line ends and marks such as -DOCSTART-"
+        told = shortened(token)
+        return f"{told!r} is not a word; remove white space around it, tabs, line ends and marks such as -DOCSTART-"
     return None
 
 
 def _wrong_tag(tag: str, before: str) -> str | None:
     if not re.fullmatch(r"O|[BI]-\S+", tag):
         scheme = "; convert BIOES and BILOU to IOB2" if re.fullmatch(r"[ESLU]-\S+", tag) else ""
-        return f"tag {tag!r} is not allowed; allowed: O, B-TYPE, I-TYPE (IOB2){scheme}"
+        return f"tag {shortened(tag)!r} is not allowed; allowed: O, B-TYPE, I-TYPE (IOB2){scheme}"
     if tag.startswith("I-") and before[1:] != tag[1:]:
         return f"tag {tag!r} after {before!r}: in IOB2 an entity begins with B-{tag[2:]} (IO and IOB1 are not allowed)"
     return None

@@ -179,14 +179,22 @@ def test_no_path_of_this_machine_stands_in_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "call", "answer"),
     [
-        (("--task.type", "glue", "--task.name", "mrpc"), 'tokenizer("...", "...", return_tensors="pt")', "id2label"),
+        (
+            ("--task.type", "glue", "--task.name", "mrpc", "--task.max_length", "80"),
+            'tokenizer("...", "...", truncation=True, max_length=80, return_tensors="pt")',
+            "id2label",
+        ),
         (
             ("--task.type", "glue", "--task.name", "stsb"),
             'tokenizer("...", "...", ',
             "print(logits.flatten().tolist())",
         ),
-        (("--task.type", "glue", "--task.name", "sst2"), 'tokenizer("...", return_tensors="pt")', "id2label"),
-        (("--task.type", "tokens", "--task.path", "x.conll"), "is_split_into_words=True", "AutoModelForTokenClass"),
+        (("--task.type", "glue", "--task.name", "sst2"), 'tokenizer("...", truncation=True, max_length=', "id2label"),
+        (
+            ("--task.type", "tokens", "--task.path", "x.conll", "--task.max_length", "80"),
+            "is_split_into_words=True, truncation=True, max_length=80, ",
+            "AutoModelForTokenClass",
+        ),
     ],
 )
 def test_the_lines_fit_the_task(arguments: tuple[str, ...], call: str, answer: str) -> None:

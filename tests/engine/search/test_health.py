@@ -265,8 +265,13 @@ def test_a_class_that_one_part_lacks_is_spoken_of(log_lines: list[str]) -> None:
         "WARNING D_val has no example of class mixed: give more rows, another --seed or --task.validation_share"
     ]
     warn_about_missing_classes([0.5, 1.5, 2.5], d_tr[:1], d_val[:1], {})  # numbers, no classes
-    warn_about_missing_classes([[0, 1], [1, 2]], d_tr[:1], d_val[:1], names)  # tags of words
     assert len(log_lines) == 1
+
+
+def test_a_tag_that_one_part_lacks_is_spoken_of(log_lines: list[str]) -> None:
+    labels, names = [[-100, 0, 1], [0, -100], [0, 1, 2]], {0: "O", 1: "B-X", 2: "I-X"}
+    warn_about_missing_classes(labels, np.array([0, 2]), np.array([1]), names)
+    assert [line[:54] for line in log_lines] == ["WARNING D_val has no example of class B-X, I-X: give m"]
 
 
 @pytest.mark.parametrize(

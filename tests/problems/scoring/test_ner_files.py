@@ -26,6 +26,7 @@ def test_columns_and_json_lines_are_the_same(tmp_path):
 
 def test_a_first_word_may_be_a_brace(tmp_path):
     assert read_tagged(write(tmp_path, "hyp", "{\tO\tB-DNA\n}\tO\tO\n"))[0].tags == ["B-DNA", "O"]
+    assert read_tagged(write(tmp_path, "hyp", "{ O\na B-DNA\n} O\n"))[0].tags == ["O", "B-DNA", "O"]
 
 
 @pytest.mark.parametrize(

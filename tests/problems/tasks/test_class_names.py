@@ -14,7 +14,7 @@ def test_the_largest_of_many_classes_are_told_in_one_line(log_lines: list[str]) 
     tell_classes("55 rows of a.csv", {f"class\n{i}": i for i in range(1, 11)})
     assert log_lines == [
         "INFO data: 55 rows of a.csv, 10 classes: class 10 (10), class 9 (9), class 8 (8), class 7 (7), class 6 (6), "
-        "class 5 (5), class 4 (4), class 3 (3) and 2 smaller ones"
+        "class 5 (5), class 4 (4), class 3 (3) and 2 more"
     ]
 
 
@@ -27,9 +27,20 @@ def test_a_class_that_probably_is_no_label_is_warned_of(name: str, log_lines: li
     ]
 
 
-def test_classes_that_differ_only_in_capitals_are_warned_of(log_lines: list[str]) -> None:
-    tell_classes("7 rows of a.csv", {"Pos": 3, "neg": 2, "none": 1, "pos": 1})
+@pytest.mark.parametrize(
+    ("first", "second", "told"),
+    [
+        ("Pos", "pos", "'Pos' (3) and 'pos' (1)"),
+        ("1", "1.0", "'1' (3) and '1.0' (1)"),
+        ("very good", "very  good", "'very good' (3) and 'very  good' (1)"),
+        ("caf\u00e9", "cafe\u0301", r"'caf\xe9' (3) and 'cafe\u0301' (1)"),
+    ],
+)
+def test_classes_of_nearly_the_same_name_are_warned_of(
+    first: str, second: str, told: str, log_lines: list[str]
+) -> None:
+    tell_classes("7 rows of a.csv", {first: 3, "neg": 2, "none": 1, second: 1})
     assert log_lines[1:] == [
-        "WARNING 7 rows of a.csv: 'Pos' (3) and 'pos' (1) differ only in capital letters and are learned as 2 "
-        "classes; if they are one, write them alike"
+        f"WARNING 7 rows of a.csv: {told} are nearly the same name and are learned as 2 classes; if they are one, "
+        f"write them alike"
     ]

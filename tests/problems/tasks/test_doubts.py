@@ -13,6 +13,7 @@ from problems.data import prepare
 from problems.models.load import load_tokenizer
 from problems.tasks import make_task
 from problems.tasks.doubts import (
+    warn_of_no_entity,
     warn_of_one_label,
     warn_of_repeated_rows,
     warn_of_shared_texts,
@@ -57,6 +58,13 @@ def test_one_label_in_all_rows_is_said(log_lines: list[str], labels: list[float]
     warn_of_one_label(Dataset.from_dict({"labels": labels}), "validation")
     assert len(log_lines) == lines
     assert all(f"all {len(labels)} rows of validation have the same label" in line for line in log_lines)
+
+
+@pytest.mark.parametrize(("labels", "lines"), [([[3, -100], [3]], 1), ([[3, 1]], 0)])
+def test_rows_without_an_entity_are_told(log_lines: list[str], labels: list[list[int]], lines: int) -> None:
+    warn_of_no_entity(Dataset.from_dict({"labels": labels}), "test", outside=3)
+    assert len(log_lines) == lines
+    assert all("no word of the 2 rows of test is tagged as an entity" in line for line in log_lines)
 
 
 def test_classes_without_a_training_row_are_named(log_lines: list[str]) -> None:

@@ -106,6 +106,21 @@ def test_a_label_that_cannot_be_learned_is_named_with_its_row(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", [5, ["a", "b"], {"a": "b"}])
+def test_a_text_that_is_none_is_refused(tmp_path: Path, text: Any) -> None:
+    splits = {name: {"sentence": [text, text], "label": [0, 1]} for name in ("train", "validation")}
+    task = Glue(TaskConfig(type="glue", name="sst2", path=folder_of(tmp_path / "d", "sst2", splits)))
+    with pytest.raises(
+        UserError, match=r"^--task\.path: column 'sentence' of split 'train' of .* holds no texts; allo"
+    ):
+        task.rows()
+
+
+def test_hidden_labels_of_validation_have_no_other_split_to_try(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"'validation' of .* has hidden labels \(-1\)$"):
+        labelled(tmp_path, [0, 1], [-1, -1]).rows()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL_FOLDER.exists(), reason="the real GLUE data is not on this machine (../shared/data/glue)")
 @pytest.mark.parametrize("name", REAL)

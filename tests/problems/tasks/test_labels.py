@@ -54,8 +54,16 @@ def test_a_class_has_its_number_and_an_unknown_one_is_refused() -> None:
         number_of("row 2", "c", ["a", "b"])
 
 
+def test_a_long_label_is_shortened_in_messages() -> None:
+    """A column of texts, named as the labels, made lines of thousands of characters."""
+    for read in (lambda label: number_of("row 1", label, ["a" * 5000, "b"]), lambda label: value_of("row 1", label)):
+        with pytest.raises(UserError, match=r"^row 1: label 'long long") as refused:
+            read("long " * 1000)
+        assert len(str(refused.value)) < 400
+
+
 def test_a_number_is_taken_up_to_what_fp32_can_square() -> None:
     assert value_of("row 1", str(LARGEST)) == LARGEST
     for label, words in ((2 * LARGEST, "too large"), ("two", "not a number"), ("inf", "not a number"), ("", "empty")):
-        with pytest.raises(UserError, match=rf"^row 1: label .*{words}"):
+        with pytest.raises(UserError, match=rf"^row 1: .*label .*{words}"):
             value_of("row 1", label)

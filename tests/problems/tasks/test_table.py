@@ -118,7 +118,7 @@ def test_a_cell_that_is_no_text_is_named(tmp_path: Path, value: Any, given: str)
 def test_a_null_of_parquet_is_no_class(tmp_path: Path) -> None:
     path = tmp_path / "d.parquet"
     pd.DataFrame({"text": ["a", "b", "c"], "label": pd.array([1, 2, None], dtype="Int64")}).to_parquet(path)
-    with pytest.raises(UserError, match=r"row 3: label .* is empty"):
+    with pytest.raises(UserError, match=r"row 3: the label is empty"):
         task_of(path).rows()
 
 
@@ -152,7 +152,7 @@ def test_a_number_without_a_name_is_named_with_its_row(tmp_path: Path) -> None:
     message = r"^--task\.path: .*d\.parquet, row 2: column 'label' holds -1, but .* the classes 0 to 1 \(neg, pos\)"
     with pytest.raises(UserError, match=message):
         task_of(path).rows()
-    with pytest.raises(UserError, match=r"row 2: label nan is empty"):
+    with pytest.raises(UserError, match=r"row 2: the label is empty"):
         task_of(of_datasets(path, [0, None, 1, 0], ["neg", "pos"])).rows()
 
 

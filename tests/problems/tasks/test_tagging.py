@@ -66,7 +66,7 @@ def test_tags_are_told_with_the_numbers_of_their_words(tmp_path: Path, log_lines
     log_lines.clear()
     task_of(tmp_path, train=TRAIN.replace("c B-RNA", "c B-dna"), test="z O\n").rows()
     assert log_lines[1].startswith(
-        "WARNING 4 sentences of d.conll: 'B-DNA' (1) and 'B-dna' (1) differ only in capital"
+        "WARNING 4 sentences of d.conll: 'B-DNA' (1) and 'B-dna' (1) are nearly the same name"
     )
 
 

@@ -132,6 +132,13 @@ def test_the_history_of_an_instruction_is_read_as_turns_that_are_not_learned(log
     assert log_lines == []
 
 
+def test_one_broken_history_is_named_beside_whole_ones() -> None:
+    """It switched off the histories of all rows, with a warning."""
+    rows = [{"instruction": "q", "output": "a", "history": history} for history in ([["p", "b"]], [["p"]])]
+    with pytest.raises(UserError, match=r"a\.jsonl, row 2: column 'history' is no list of \[user, assistant\] pairs"):
+        form_of(W, rows)
+
+
 @pytest.mark.parametrize(
     "row",
     [{"instruction": "q", "output": "a", "history": "p b"}, {"messages": MESSAGES, "history": [["p", "b"]]}],
@@ -194,6 +201,7 @@ BAD: dict[str, dict[str, Any]] = {
         ]
     },
     "column 'system' holds a number; allowed: a text": {"messages": MESSAGES, "system": 3},
+    "turn 2 of 'conversations' has no 'value'": {"conversations": [SHAREGPT[0], {"from": "gpt", "text": "a"}]},
     "column 'history' has no text": {"instruction": "x", "output": "y", "history": [["p", " "]]},
     "turn 1 of 'messages' has no 'role'": {"messages": [{"role": ["user"], "content": "x"}]},
 }

@@ -33,7 +33,19 @@ def test_all_answers_to_a_prompt_are_held_out_together_and_the_columns_are_told_
     assert len(held_out) == 6
     assert not {chat.source for chat in train} & {chat.source for chat in held_out}
     assert held_out[0].where.startswith(f"--task.path: {path}, row ")
-    assert log_lines == [f"INFO chat: --task.path: {path}, read from columns: prompt, completion"]
+    assert log_lines == [f"INFO chat: --task.path: {path}, 20 rows, read from columns: prompt, completion"]
+
+
+def test_texts_are_not_evaluated_beside_conversations(tmp_path: Path) -> None:
+    """A model was judged in a form that it had not learned, and its card said the other form."""
+    texts, pairs = tmp_path / "texts.jsonl", write(tmp_path / "pairs.jsonl", PAIRS)
+    texts.write_text("".join(json.dumps({"text": f"t{i}"}) + "\n" for i in range(5)))
+    with pytest.raises(
+        UserError, match=r"texts\.jsonl, row 1 holds a plain text, but the training rows hold turns of "
+    ):
+        sources(pairs, test_path=str(texts)).read()
+    with pytest.raises(UserError, match=r"pairs\.jsonl, row 1 holds turns of a conversation, but .* a plain text \("):
+        sources(texts, validation_path=str(pairs)).read()
 
 
 def test_named_files_are_evaluated(tmp_path: Path) -> None:

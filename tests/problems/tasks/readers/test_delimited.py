@@ -55,6 +55,12 @@ TORN = {
     "all rows": ("a,b\n1,2,3\n4,5,6\n", False, r"row 1: 3 cells"),
     "TSV": ("a\tb\n1\t2\n1\t2\t3", True, r"row 2: 3 cells, but the header has 2; a cell can hold no tab"),
     "a tab between quotes": ('a\tb\n"1\t2"\t3', True, r"row 1: 3 cells"),
+    "semicolons around quotes": (
+        '"text";"label"\n"a, b";"x"\n',
+        False,
+        r"the header is one cell, '\"text\";\"label\"'; a",
+    ),
+    "bars": ('text|label\n"a"|x\n', False, r"the header is one cell, 'text\|label'; allowed"),
     "semicolons": (
         "text;label\na, b;x\n",
         False,

@@ -24,6 +24,13 @@ def test_a_folder_is_read_as_it_is_now(tmp_path: Path) -> None:
         assert found.train["sentence"][0] == f"{text} sentence"
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["DatasetDict", "Dataset"])
+def test_what_save_to_disk_wrote_is_read(tmp_path: Path, *, whole: bool) -> None:
+    saved = Dataset.from_dict({"text": ["a", "b"]})
+    (DatasetDict({"train": saved}) if whole else saved).save_to_disk(tmp_path / "saved")
+    assert load_splits(str(tmp_path / "saved"), None, "chat", may_choose=True)["train"]["text"][:] == ["a", "b"]
+
+
 HEAD = "---\nconfigs:\n- config_name: {}\n  data_files: one.jsonl\n- config_name: two\n  data_files: two.jsonl\n---\n"
 
 

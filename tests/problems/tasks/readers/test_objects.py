@@ -1,6 +1,7 @@
 """Objects from JSON Lines, JSON and parquet; what is none is refused with its place."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -79,5 +80,8 @@ def test_what_stands_in_place_of_a_text_is_said(value: Any, words: str) -> None:
 
 
 def test_a_missing_file_is_named() -> None:
-    with pytest.raises(UserError, match=r"^--task\.path: no file 'none\.jsonl'$"):
+    """A relative path with the folder in which the program looked: a run's config.yaml may be read from another."""
+    with pytest.raises(UserError, match=rf"^--task\.path: no file 'none\.jsonl' in {re.escape(str(Path.cwd()))}$"):
         read_objects("--task.path", Path("none.jsonl"))
+    with pytest.raises(UserError, match=r"^--task\.path: no file '/none\.jsonl'$"):
+        read_objects("--task.path", Path("/none.jsonl"))

@@ -47,7 +47,7 @@ def test_whole_labels_of_json_lines_stay_whole_beside_fractions_and_gaps(tmp_pat
     table = read_table("--task.path", path)
     assert list(table["label"]) == [9007199254740993, 0.5] * 2
     path.write_text('{"text": "a", "label": 1}\n{"text": "b"}\n')
-    with pytest.raises(UserError, match=r"row 2: label nan is empty"):
+    with pytest.raises(UserError, match=r"row 2: the label is empty"):
         task_of(path, kind="regression").rows()
 
 
