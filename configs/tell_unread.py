@@ -21,7 +21,7 @@ _ALONE: dict[Stage, Row] = {
         "with --stage retrain, which takes the ranks that the run has, with their layers and k",
     ),
     "verdict": Row(
-        ("retrain.row_losses", "export", "task.samples"), lambda c: True,
+        ("retrain.row_losses", "export", "task.samples", "decode"), lambda c: True,
         "with --stage verdict, whose trainings leave no model and always keep each row's loss",
     ),
 }  # fmt: skip

@@ -7,6 +7,7 @@ import pandas as pd
 
 from configs.errors import UserError
 from engine import ranks
+from engine.disk.files import replacing
 from engine.run.contents import read_result
 from engine.run.folder import RunFolder
 from engine.study.held_out import held_out_loss
@@ -69,7 +70,8 @@ def read_table(path: Path) -> pd.DataFrame:
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Writes the trainings as a CSV file that `read_table` reads. Creates the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _in_order(table).to_csv(path, index=False, float_format="%.6f")
+    with replacing(path) as temporary:  # the runs may have been deleted, so that this is the only copy
+        _in_order(table).to_csv(temporary, index=False, float_format="%.6f")
 
 
 def joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:

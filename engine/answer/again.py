@@ -85,7 +85,8 @@ def take_over(run: "Workbench") -> None:
     pairs = [
         (source.trajectory, here.trajectory), (source.search_metrics, here.search_metrics),
         (source.search_weights, here.search_weights), (source.search_numbers, here.search_numbers),
-        (source.ranks, here.source_ranks), (source.search_summary, here.search_summary),
+        (source.ranks, here.source_ranks), (source.answer, here.source_answer),
+        (source.search_summary, here.search_summary),
     ]  # fmt: skip
     for there, place in pairs:
         if there.exists():

@@ -30,7 +30,7 @@ from engine.disk.files import write_json
 from engine.export.lora_config import adapter_config, save_lora_config
 from engine.ranks.evidence import LEAST_ROWS, Evidence, too_few
 from engine.ranks.record import LayerRank, RankRecord
-from engine.run.contents import read_searched
+from engine.run.contents import read_answer, read_searched
 from engine.run.same_data import refuse_changed_data
 from engine.run.workbench import Workbench
 from engine.search import trajectory
@@ -48,6 +48,7 @@ def answer(run: Workbench, tracker: Tracker = NOWHERE) -> None:
     Interrupted if a signal asked to stop, UserError for what the user must change.
     """
     began, folder, settings = time.perf_counter(), run.folder, run.config.answer
+    measured = 0.0  # seconds of the measurement that another run's search brought along
     searched = read_searched(folder.search_summary, "parameters_per_rank")
     # If the data has changed since the search, rows of D_tr could now be in D_val.
     refuse_changed_data(run, searched.get("data", {}), evaluated=False)
@@ -62,11 +63,12 @@ def answer(run: Workbench, tracker: Tracker = NOWHERE) -> None:
         if not run.processes.first:
             return
         record = ranks.load(folder.source_ranks)
+        measured = read_answer(folder.source_answer).get("seconds", 0.0)
     record = ranks.of_run(decided(_trusted(run, record), settings, sizes), run.config)
     # The report shows where ranks.json was edited: where it differs from these.
     chosen = record.ranks
-    content = {"settings": ANSWERED.of(run.config), "seconds": time.perf_counter() - began, "ranks": chosen}
-    write_json(folder.answer, content)
+    seconds = measured + time.perf_counter() - began
+    write_json(folder.answer, {"settings": ANSWERED.of(run.config), "seconds": seconds, "ranks": chosen})
     save_lora_config(_for_trainers(run, record, searched.get("peft", {})), record, folder.lora_config, run.config)
     ranks.save(record, folder.ranks)
     track(record, tracker)

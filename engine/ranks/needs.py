@@ -24,13 +24,17 @@ def refuse_unanswerable(answer: AnswerConfig, rows: int, sizes: Collection[int])
 
 
 def refuse_small_budget(answer: AnswerConfig, sizes: Collection[int]) -> None:
-    """Raises UserError for a budget without room for one component of the smallest layer."""
-    if answer.rule == "threshold" or answer.budget == "auto" or parameters_of(answer.budget, sizes) >= min(sizes):
+    """Raises UserError for a budget without room for one component of the smallest layer, and for budget auto if no
+    budget of the curve has room for one."""
+    if answer.rule == "threshold":
         return
-    raise UserError(
-        f"--answer.budget: {answer.budget:g} is not allowed for this model; allowed: "
-        f"{rounded_up(min(sizes) / sum(sizes)):g} or more (one component of the smallest layer), or auto"
-    )
+    least = f"{rounded_up(min(sizes) / sum(sizes)):g} or more (one component of the smallest layer)"
+    if answer.budget == "auto":
+        curve = [] if answer.from_run is not None else answer.curve_budgets
+        if curve and all(parameters_of(budget, sizes) < min(sizes) for budget in curve):
+            raise UserError(f"--answer.curve_budgets: none is large enough for this model; allowed: one of {least}")
+    elif parameters_of(answer.budget, sizes) < min(sizes):
+        raise UserError(f"--answer.budget: {answer.budget:g} is not allowed for this model; allowed: {least}, or auto")
 
 
 def rounded_up(number: float) -> float:

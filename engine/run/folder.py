@@ -31,6 +31,7 @@ class RunFolder:
     search_numbers = At("search/components.safetensors")
     search_summary = At("search/summary.json")
     source_ranks = At("search/source_ranks.json")
+    source_answer = At("search/source_answer.json")
     """ranks.json of the run whose search this one has taken over (--answer.from)."""
     answer = At("search/answer.json")
     ranks = At("ranks.json")

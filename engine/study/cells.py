@@ -116,13 +116,22 @@ def _refuse_axes_again(study: StudyConfig) -> None:
 
 def own_settings(study: StudyConfig, values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that the study itself gives a cell: its values on the axes, those of its variant, and those of
-    study.where for it."""
+    study.where for it.
+
+    Raises UserError if they give one key two values: the cell's name would tell one that it does not have."""
     settings = {key: value for key, value in values.items() if key != VARIANT}
     settings |= study.variants.get(values.get(VARIANT, ""), {})
     for axis, places in study.where.items():
         for place, more in places.items():
-            if means(values[axis], place):
-                settings |= more
+            if not means(values[axis], place):
+                continue
+            again = [key for key in more if key in settings and settings[key] != more[key]]
+            if again:
+                raise UserError(
+                    f"--study.where: {again[0]} of {axis} {word(place)} already has another value in the cell "
+                    f"{cell_name(values)}, from its variant or another axis; set it in one of these places"
+                )
+            settings |= more
     return settings
 
 

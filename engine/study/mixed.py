@@ -83,14 +83,18 @@ def refuse_old_ranks(cells: Sequence[Cell]) -> None:
                 f"has now; remove {folder.root} to train it from these"
             )
         searched = source_of(config)
-        if searched is not None and _differ(searched.search_summary, folder.search_summary):
+        if searched is not None and _other_search(searched.search_summary, folder.search_summary):
             raise Outdated(f"--answer.from: {folder.root} has another search than {searched.root} has now; remove "
                            f"{folder.root} to take over this one")  # fmt: skip
 
 
-def _differ(one: Path, other: Path) -> bool:
-    """Whether two JSON files exist and have different content."""
-    return one.exists() and other.exists() and read_json(one) != read_json(other)
+def _other_search(one: Path, other: Path) -> bool:
+    """Whether two summaries of searches exist and differ in more than what the search cost."""
+    if not one.exists() or not other.exists():
+        return False
+    costs = ("seconds", "peak_memory_mib")
+    first, second = ({k: v for k, v in read_json(path).items() if k not in costs} for path in (one, other))
+    return first != second
 
 
 def _finished(cells: Sequence[Cell]) -> Iterator[tuple[Cell, dict[str, Any]]]:

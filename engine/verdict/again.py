@@ -71,7 +71,10 @@ def refuse_other_rows(config: RunConfig, folder: RunFolder) -> None:
 
 def refuse_other_model(config: RunConfig, folder: RunFolder) -> None:
     """Raises Outdated if the ranks were found for another model or for other layers than those of `config`."""
-    recorded = read_searched(folder.search_summary).get("settings", {}) if folder.ranks.exists() else {}
+    recorded: dict[str, Any] = {}
+    if folder.ranks.exists():
+        searched, tried = read_searched(folder.search_summary), read_trials_file(folder.grid)
+        recorded = searched.get("settings") or tried.get("settings", {})
     what = f"the ranks in {folder.ranks} were found with"
     MODEL.refuse_changed(recorded, config, what, "give the old value, or --name for a run with other ranks")
 

@@ -103,9 +103,17 @@ def rate_of(config: RunConfig, folder: RunFolder) -> float:
 
     Raises UserError where the retraining has yet to choose one.
     """
-    if not config.retrain.learning_rates:
-        return config.retrain.learning_rate
-    chosen = read_result(folder.metrics).get("learning_rate")
+    rates = config.retrain.learning_rates
+    if len(rates) < 2:
+        return rates[0] if rates else config.retrain.learning_rate
+    result = read_result(folder.metrics)
+    chosen = result.get("learning_rate")
+    tried = result.get("learning_rates_tried") or [chosen]
+    if chosen is not None and set(tried) != set(rates):
+        raise UserError(
+            f"--retrain.learning_rates: {rates} is not allowed, as the retraining of {folder.root} chose among "
+            f"{tried}; allowed: the same, or [] with the --retrain.learning_rate to train at"
+        )
     if chosen is None:
         raise UserError(
             "--retrain.learning_rates: a verdict trains at one learning rate, and the retraining, which chooses it, "

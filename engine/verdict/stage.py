@@ -45,7 +45,7 @@ from engine.verdict.folder import VerdictFolder
 from engine.verdict.judge import LOOKS, first_ending
 from engine.verdict.losses import Shown, shown
 from engine.verdict.record import write_verdict
-from problems.models.layers import layer_shapes
+from problems.models.layers import layer_shapes, lora_layers_of
 
 log = logging.getLogger("autolora")
 
@@ -112,7 +112,7 @@ def _refuse(config: RunConfig, folder: RunFolder) -> None:
     if folder.ranks.exists():
         refuse_without_components(config, folder)
         rate_of(config, folder)
-    elif config.retrain.learning_rates:
+    elif len(config.retrain.learning_rates) > 1:
         raise UserError(
             "--retrain.learning_rates: --stage verdict trains at one learning rate; run --stage all first, which "
             "chooses one, or --retrain.learning_rates [] and --retrain.learning_rate"
@@ -126,6 +126,9 @@ def _arms_of(config: RunConfig, folder: RunFolder, stop: StopRequest) -> Arms:
     if not record.kept:
         raise UserError(f"{folder.ranks}: every rank is 0; at least one layer needs a rank of 1 or more")
     sizes = _sizes(config, folder, record, stop)
+    listed = {layer.name for layer in record.layers}
+    dropped = tuple(ranks.LayerRank(name, 0) for name in sizes if name not in listed)
+    record = dataclasses.replace(record, layers=record.layers + dropped)
     return Arms(config, VerdictFolder(folder.verdict), record, sizes, rate_of(config, folder))
 
 
@@ -158,19 +161,21 @@ def _make_room(arms: Arms, folder: RunFolder, rows: Context, *, overwrite: bool)
         write_text(folder.config, to_yaml(config))
     if not place.ranks.exists():
         place.root.mkdir(parents=True, exist_ok=True)
-        write_text(place.ranks, folder.ranks.read_text(encoding="utf-8"))
+        ranks.save(arms.record, place.ranks)
 
 
 def _sizes(config: RunConfig, folder: RunFolder, record: ranks.RankRecord, stop: StopRequest) -> dict[str, int]:
-    """Name -> LoRA parameters of one component of every layer in the record, as the search wrote them or as the base
-    model has them. Raises UserError for ranks that the model cannot have."""
+    """Name -> LoRA parameters of one component of every layer that may have LoRA, as the search wrote them or as the
+    base model has them. They are the layers of the search, or those of the record and of lora.target_modules: a record
+    that someone wrote by hand may list only those with LoRA. Raises UserError for ranks that the model cannot have."""
     names = [layer.name for layer in record.layers]
     known = parameters_per_rank(folder)
-    if not set(names) <= set(known):
-        model = Context(config, stop, folder=folder).base().model
-        ranks.check_against(record, layer_shapes(model), folder.ranks)
-        known = layer_sizes(model)
-    return {name: known[name] for name in names}
+    if set(names) <= set(known):
+        return known
+    model = Context(config, stop, folder=folder).base().model
+    ranks.check_against(record, layer_shapes(model), folder.ranks)
+    known = layer_sizes(model)
+    return {name: known[name] for name in dict.fromkeys([*names, *lora_layers_of(model, config.lora)])}
 
 
 def _train(request: Request, arms: Arms, rows: Context, stop: StopRequest) -> Shown | None:

@@ -14,6 +14,7 @@ from configs.parser import parse
 from engine import ranks
 from engine.answer import again
 from engine.answer.trust import trust_of
+from engine.disk.files import read_json, write_json
 from engine.run.folder import RunFolder
 from engine.run.interrupt import Interrupted, StopRequest
 from engine.search import trajectory
@@ -95,7 +96,9 @@ def test_what_a_folder_holds_of_its_own_is_not_mixed_with_a_source(
         path.unlink()
     with pytest.raises(UserError, match=r"--answer\.from: .*/own holds a finished search of its own; leave it out"):
         run(*argv, "--name", "own", "--answer.from", str(first.root))
+    write_json(first.answer, read_json(first.answer) | {"seconds": 1000.0})
     run(*argv, "--name", "own", "--overwrite", "--answer.from", str(first.root))
+    assert read_json(own.answer)["seconds"] > 1000, "the measurement of the other run counts, as its search does"
     assert own.ranks.read_bytes() == expected  # of the same seed
     # A search that was taken over needs its source no more.
     taken = [*argv, "--name", "taken", "--answer.from", str(first.root)]

@@ -49,6 +49,17 @@ def test_the_smallest_budget_that_a_refusal_names_is_allowed(sizes: list[int]) -
     refuse_unanswerable(AnswerConfig(rule="threshold", budget=1e-6), 100, sizes)
 
 
+def test_budget_auto_needs_a_budget_of_the_curve_with_room_for_a_component() -> None:
+    """The run failed after the search, and said that the curve had not been measured."""
+    small = AnswerConfig(rule="shares", budget="auto", curve_budgets=[0.25])
+    with pytest.raises(
+        UserError, match=r"--answer.curve_budgets: none is large enough .*; allowed: one of 0\.5 or more"
+    ):
+        refuse_unanswerable(small, 100, [10, 10])
+    refuse_unanswerable(small, 100, [10] * 4)
+    refuse_unanswerable(AnswerConfig(rule="shares", budget="auto", curve_budgets=[0.25, 1]), 100, [10, 10])
+
+
 @pytest.mark.parametrize(
     "arguments", [("--answer.budget", "0.1"), ("--task.train_rows", "12")], ids=["small budget", "few rows"]
 )

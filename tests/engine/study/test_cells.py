@@ -105,6 +105,11 @@ def test_settings_can_hold_at_one_place(tiny_config: Callable[..., RunConfig]) -
     study = StudyConfig({"seed": [0, 1]}, {"a": {}, "b": {"lora.r": 2}}, {"seed": {"1": {"search.steps": 9}}})
     cells = expand(dataclasses.replace(tiny_config(), study=study), StudyFolder(Path("x")))
     assert [(c.config.search.steps, c.config.lora.r) for c in cells] == [(6, 4), (6, 2), (9, 4), (9, 2)]
+    twice = StudyConfig({"seed": [0, 1]}, {"a": {}, "b": {"search.steps": 3}}, {"seed": {"1": {"search.steps": 9}}})
+    with pytest.raises(
+        UserError, match=r"^--study\.where: search\.steps of seed 1 already has another value in the cell "
+    ):
+        expand(dataclasses.replace(tiny_config(), study=twice), StudyFolder(Path("x")))
     unknown = dataclasses.replace(study, where={"sed": {"1": {}}})
     with pytest.raises(UserError, match="'sed' is no axis; there are: seed, variant"):
         expand(dataclasses.replace(tiny_config(), study=unknown), StudyFolder(Path("x")))

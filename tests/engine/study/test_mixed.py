@@ -177,9 +177,11 @@ def test_a_cell_with_the_search_of_an_earlier_training_is_refused(tiny_config: C
     cells = expand(config, StudyFolder.of(config))
     finish(cells[1])
     for cell in cells:
-        write_json(cell.folder.search_summary, {"seconds": 1.0})
+        write_json(cell.folder.search_summary, {"seconds": 1.0, "steps": 4})
     refuse_old_ranks(cells)
-    write_json(cells[0].folder.search_summary, {"seconds": 2.0})
+    write_json(cells[0].folder.search_summary, {"seconds": 2.0, "peak_memory_mib": 5.0, "steps": 4})
+    refuse_old_ranks(cells)  # the same search, made again
+    write_json(cells[0].folder.search_summary, {"seconds": 2.0, "steps": 5})
     with pytest.raises(Outdated, match=rf"^--answer\.from: {cells[1].folder.root} has another search than"):
         refuse_old_ranks(cells)
 

@@ -231,13 +231,15 @@ def test_an_unfinished_training_under_other_settings_is_refused_until_all_is_tra
     assert not begun.retrain.exists()
 
 
+@pytest.mark.parametrize("chosen_by", ["a search", "trials"])
 @pytest.mark.parametrize(("key", "value"), [("--model.name", "org/other"), ("--lora.target_modules", "[query]")])
 def test_other_weights_or_layers_than_those_of_the_search_are_refused(
-    tiny_config: Callable[..., RunConfig], key: str, value: str
+    tiny_config: Callable[..., RunConfig], key: str, value: str, chosen_by: str
 ) -> None:
     folder = RunFolder.of(tiny_config())
     write_json(folder.ranks, {})
-    write_json(folder.search_summary, {"settings": FOUND.of(tiny_config())})
+    place = folder.search_summary if chosen_by == "a search" else folder.grid
+    write_json(place, {"settings": FOUND.of(tiny_config())})
     refuse_other_model(tiny_config(), folder)
     with pytest.raises(UserError, match=rf"^{key}: the ranks in .* were found with .*, now it is "):
         refuse_other_model(tiny_config(key, value), folder)

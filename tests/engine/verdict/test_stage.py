@@ -122,6 +122,20 @@ def test_ranks_of_a_layer_that_the_model_has_not_are_refused(verdict: Callable[.
         verdict(FakeLauncher(better(0.3)), ranks=None)
 
 
+@pytest.mark.trains
+def test_layers_that_the_ranks_do_not_list_have_rank_0(verdict: Callable[..., Any], tmp_path: Path) -> None:
+    """Ranks by hand may list only the layers with LoRA; the verdict said without a training that all were equal."""
+    folder = tmp_path / "runs" / "tiny"
+    folder.mkdir(parents=True)
+    write_json(folder / "ranks.json", {"k": K, "layers": [{"name": name, "rank": 2} for name in NAMES[:2]]})
+    found, run = verdict(FakeLauncher(better(0.3)), ranks=None)
+    assert (found["ending"], found["pairs"]) == ("matter", 8)
+    copied = json.loads((run.verdict / "ranks.json").read_text())
+    assert {row["name"]: row["rank"] for row in copied["layers"]} == dict.fromkeys(NAMES, 0) | dict.fromkeys(
+        NAMES[:2], 2
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.trains
 def test_an_arm_that_is_asked_for_later_takes_nothing_from_what_is_known(verdict: Callable[..., Any]) -> None:
