@@ -9,6 +9,7 @@ from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.tasks.base import Rows
 from problems.tasks.classification import TextClassification
+from problems.tasks.label_scale import LabelScale
 from problems.tasks.labels import find_classes, number_of, value_of
 from problems.tasks.readers.hub import load_splits, split_of
 
@@ -31,7 +32,11 @@ _MNLI = {"validation": ("validation_matched", "validation_mismatched"), "test": 
 
 
 class Glue(TextClassification):
-    """One GLUE task, with the columns that its rows have on the hub."""
+    """One GLUE task, with the columns that its rows have on the hub.
+
+    STS-B's numbers are learned with mean 0 and standard deviation 1, where the paper's code takes them as they are
+    (0 to 5): a new head would spend a short search on learning their mean.
+    """
 
     def __init__(self, config: TaskConfig) -> None:
         if config.name not in GLUE:
@@ -54,9 +59,10 @@ class Glue(TextClassification):
                 raise UserError(f"--task.evaluation_split: {name!r} of {self.path} has hidden labels (-1){instead}")
         if not self.regression:
             self.classes = self._find_classes(train)
-        return Rows(
-            self._checked("train", train), {name: self._checked(name, rows) for name, rows in evaluation.items()}
-        )
+        checked = self._checked("train", train)
+        if self.regression:
+            self.label_scale = LabelScale.told(checked["label"][:], f"{len(checked)} training rows of {self.path}")
+        return Rows(checked, {name: self._checked(name, rows) for name, rows in evaluation.items()})
 
     def _find_classes(self, train: Dataset) -> list[str]:
         """The class names that the hub's files give, else the labels themselves."""

@@ -4,6 +4,7 @@ A new head starts near 0, and its learning rate is for outputs of about the size
 of its reach, and the outer gradient with eta `betty` grows with the square of the loss.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -11,6 +12,8 @@ from typing import Self
 import numpy as np
 import torch
 from torch import nn
+
+log = logging.getLogger("autolora.inputs")
 
 _FAR = 10
 """From a mean of so many deviations on, half precision is too coarse: bf16 rounds a number by up to its 256th part,
@@ -33,6 +36,16 @@ class LabelScale:
         """The scale of these labels. If all are equal, the deviation is set to 1."""
         values = np.asarray(labels, dtype=float)
         return cls(float(values.mean()), float(values.std()) or 1.0)
+
+    @classmethod
+    def told(cls, labels: Sequence[float], what: str) -> Self:
+        """The scale of these labels, of which a line tells the user. `what`: the rows, in words."""
+        scale = cls.of(labels)
+        log.info(
+            "data: %s, numbers with mean %.4g and standard deviation %.4g; the program learns them with mean 0 and "
+            "standard deviation 1 and converts its predictions", what, scale.mean, scale.deviation,
+        )  # fmt: skip
+        return scale
 
     @property
     def needs_fp32(self) -> bool:

@@ -2,7 +2,6 @@
 
 import logging
 from collections import Counter
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +65,8 @@ class TextTable(TextClassification):
             {self.evaluation_split: self._checked(source.option, source.path, evaluation)},
         )
         if self.regression:
-            self.label_scale = LabelScale.of(rows.train["label"][:])
-            log.info(
-                "data: %d training rows of %s, numbers with mean %.4g and standard deviation %.4g; the program learns "
-                "them with mean 0 and standard deviation 1 and converts its predictions",
-                len(rows.train), self.train_path.name, *astuple(self.label_scale),
-            )  # fmt: skip
+            what = f"{len(rows.train)} training rows of {self.train_path.name}"
+            self.label_scale = LabelScale.told(rows.train["label"][:], what)
         else:
             self._tell_classes(rows)
         return rows

@@ -8,6 +8,7 @@ import pytest
 from configs.errors import UserError
 from configs.schema import TaskConfig
 from problems.tasks.glue import GLUE, Glue
+from problems.tasks.label_scale import LabelScale
 from tests.helpers.glue_folders import folder_of, rows
 from tests.helpers.places import SHARED
 
@@ -104,6 +105,21 @@ def test_a_label_that_cannot_be_learned_is_named_with_its_row(
     with pytest.raises(UserError, match=rf"^--task\.path: {message}") as caught:
         labelled(tmp_path, train, validation, name).rows()
     assert "\n" not in str(caught.value)
+
+
+def test_numbers_are_learned_with_mean_0_and_told(tmp_path: Path, log_lines: list[str]) -> None:
+    """As they are, STS-B's numbers kept a short search busy with their mean, and it learned nothing."""
+    task = labelled(tmp_path, [1.0, 3.0], [2.0], "stsb")
+    rows = task.rows()
+    assert rows.train["label"][:] == [1.0, 3.0]
+    assert task.label_scale == LabelScale(2.0, 1.0)
+    assert log_lines == [
+        f"INFO data: 2 training rows of {tmp_path / 'd'}, numbers with mean 2 and standard deviation 1; the program "
+        f"learns them with mean 0 and standard deviation 1 and converts its predictions"
+    ]
+    (tmp_path / "other").mkdir()
+    labelled(tmp_path / "other", [0, 1], [1]).rows()
+    assert len(log_lines) == 1
 
 
 @pytest.mark.parametrize("text", [5, ["a", "b"], {"a": "b"}])
