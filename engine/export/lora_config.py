@@ -79,7 +79,7 @@ def attach_ranks(model: PreTrainedModel, config: LoraConfig, record: RankRecord)
 
 def of_the_model(settings: LoraConfig) -> dict[str, Any]:
     """The fields of PEFT's configuration that only a loaded base model gives; a search stores them."""
-    return {"modules_to_save": _trainedwhole(settings), "fan_in_fan_out": settings.fan_in_fan_out}
+    return {"modules_to_save": _trained_whole(settings), "fan_in_fan_out": settings.fan_in_fan_out}
 
 
 def save_lora_config(settings: PeftConfig, record: RankRecord, folder: Path, config: RunConfig) -> None:
@@ -87,7 +87,7 @@ def save_lora_config(settings: PeftConfig, record: RankRecord, folder: Path, con
     assert isinstance(settings, LoraConfig)
     fields = settings.to_dict() | {
         "target_modules": sorted(settings.target_modules or []),
-        "modules_to_save": _trainedwhole(settings) or None,
+        "modules_to_save": _trained_whole(settings) or None,
         "base_model_name_or_path": hub_name(config.model),
         "revision": config.model.revision,
         "inference_mode": False,
@@ -98,7 +98,7 @@ def save_lora_config(settings: PeftConfig, record: RankRecord, folder: Path, con
     write_json(folder / ADAPTER_CONFIG, fields)
 
 
-def _trainedwhole(settings: LoraConfig) -> list[str]:
+def _trained_whole(settings: LoraConfig) -> list[str]:
     """Modules trained whole, without those that PEFT adds by itself for a class head."""
     return sorted(set(settings.modules_to_save or []) - set(heads_of_peft(settings.task_type)))
 

@@ -81,7 +81,7 @@ def warn_about_missing_classes(
     """
     if not names:
         return
-    each = [{label} if isinstance(label, int) else set(label) - {IGNORED} for label in labels]
+    each = [set(np.atleast_1d(label).tolist()) - {IGNORED} for label in labels]
     for part, rows in ("D_tr", d_tr), ("D_val", d_val):
         missing = sorted(set().union(*each) - set().union(*(each[row] for row in rows)))
         if missing:

@@ -27,7 +27,8 @@ def read_delimited(where: str, text: str, *, tabs: bool) -> pd.DataFrame:
     `where` begins the message of a UserError: for columns that something else separates, for a row with more cells
     than columns, and for a broken quote in CSV.
     """
-    _refuse_one_cell(where, next(filter(str.strip, text.splitlines()), ""), tabs)
+    first = next(filter(str.strip, io.StringIO(text, newline=None)), "")
+    _refuse_one_cell(where, first.rstrip("\n"), tabs)
     header, *rows = _tsv_rows(text) if tabs else _csv_rows(where, text)
     for number, row in enumerate(rows, 1):
         if len(row) > len(header):
