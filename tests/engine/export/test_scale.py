@@ -1,0 +1,45 @@
+"""The lora_alpha of a layer under each retrain.scale, as the scale that PEFT makes of it: lora_alpha / rank."""
+
+import dataclasses
+import math
+
+import pytest
+
+from configs.schema import LoraSettings, RetrainConfig, RunConfig
+from engine import ranks
+from engine.export.scale import alpha_of, alpha_pattern
+
+K = 8
+
+
+def config(scale: str, lora_alpha: float = 16.0) -> RunConfig:
+    retrain = RetrainConfig(scale=scale)  # type: ignore[arg-type]
+    return dataclasses.replace(RunConfig(name="a"), retrain=retrain, lora=LoraSettings(lora_alpha=lora_alpha))
+
+
+@pytest.mark.parametrize("rank", [1, 3, K])
+@pytest.mark.parametrize(
+    ("scale", "expected"),
+    [
+        ("component", lambda rank: 16 / K),
+        ("fixed", lambda rank: 16 / rank),
+        ("rslora", lambda rank: 16 / math.sqrt(rank)),
+        ("mean_rank", lambda rank: 16 / math.sqrt(K * 2)),
+    ],
+)
+def test_the_scale_of_a_layer_follows_from_its_rank(scale: str, expected: object, rank: int) -> None:
+    assert callable(expected)
+    assert alpha_of(config(scale), rank, K, 2.0) / rank == pytest.approx(expected(rank), rel=1e-12)
+
+
+def test_all_but_rslora_have_the_scale_of_the_search_where_every_rank_is_k() -> None:
+    found = {scale: alpha_of(config(scale), K, K, K) / K for scale in ("mean_rank", "component", "fixed")}
+    assert found == dict.fromkeys(found, 16 / K)
+
+
+def test_layers_of_rank_0_have_no_alpha_and_parts_share_that_of_their_layer() -> None:
+    kept = {"h.0.c_attn.q": 3, "h.0.c_attn.v": 1, "h.0.c_fc": 2, "h.1.c_fc": 0}
+    record = ranks.RankRecord(K, tuple(ranks.LayerRank(name, rank) for name, rank in kept.items()))
+    assert alpha_pattern(config("component"), record) == {"h.0.c_attn": 8, "h.0.c_fc": 4}
+    assert alpha_pattern(config("mean_rank"), record) == {"h.0.c_attn": 16, "h.0.c_fc": 8}, "the mean is that of parts"
+    assert alpha_pattern(config("fixed"), record) == {}
