@@ -32,7 +32,9 @@ def refuse_small_budget(answer: AnswerConfig, sizes: Collection[int]) -> None:
     if answer.budget == "auto":
         curve = [] if answer.from_run is not None else answer.curve_budgets
         if curve and all(parameters_of(budget, sizes) < min(sizes) for budget in curve):
-            raise UserError(f"--answer.curve_budgets: none is large enough for this model; allowed: one of {least}")
+            raise UserError(
+                f"--answer.curve_budgets: none is large enough for this model; allowed: at least one budget of {least}"
+            )
     elif parameters_of(answer.budget, sizes) < min(sizes):
         raise UserError(f"--answer.budget: {answer.budget:g} is not allowed for this model; allowed: {least}, or auto")
 

@@ -53,7 +53,8 @@ def test_budget_auto_needs_a_budget_of_the_curve_with_room_for_a_component() -> 
     """The run failed after the search, and said that the curve had not been measured."""
     small = AnswerConfig(rule="shares", budget="auto", curve_budgets=[0.25])
     with pytest.raises(
-        UserError, match=r"--answer.curve_budgets: none is large enough .*; allowed: one of 0\.5 or more"
+        UserError,
+        match=r"--answer.curve_budgets: none is large enough .*; allowed: at least one budget of 0\.5 ",
     ):
         refuse_unanswerable(small, 100, [10, 10])
     refuse_unanswerable(small, 100, [10] * 4)
