@@ -17,12 +17,20 @@ from problems.tasks.kind import Kind
 from problems.tasks.labels import IGNORED
 from problems.tasks.token_loss import summed_loss
 
-# Four temperatures per octave, from 1/2 to 16: a cubic spline through them gives the loss in between, to 1e-4 nats
-# also with the vocabulary of a language model. With two per octave, or with parabolas, it was off by up to 2e-2 there.
+# Four temperatures per octave: a cubic spline through them gives the loss in between, to 1e-4 nats also with the
+# vocabulary of a language model. With two per octave, or with parabolas, it was off by up to 2e-2 there.
 _OCTAVE = 4
-TEMPERATURES = 2.0 ** (np.arange(-_OCTAVE, 4 * _OCTAVE + 1) / _OCTAVE)
-_OF_TOKENS = 3 * _OCTAVE + 1
-"""How many of these a language model needs, up to 4: each costs two passes over the scores of a whole vocabulary."""
+
+
+def _temperatures(lowest: int, highest: int) -> np.ndarray:
+    """The temperatures from 2**lowest to 2**highest."""
+    return 2.0 ** (np.arange(lowest * _OCTAVE, highest * _OCTAVE + 1) / _OCTAVE)
+
+
+TEMPERATURES = _temperatures(-3, 4)
+"""For classes. A head that was hardly trained is so unsure that it needs a temperature below 1/2."""
+_OF_TOKENS = _temperatures(-1, 2)
+"""Fewer for language models, as each costs two passes over the scores of a whole vocabulary."""
 # How many logits are processed at a time. On a CPU, this many fit into the processor's cache, where each pass over
 # them takes a tenth of the time, and no new memory is requested. A GPU gets larger parts.
 _SCORES_IN_CACHE, _SCORES_ON_GPU = 2**18, 2**25
@@ -68,7 +76,7 @@ class Categorical(Likelihood):
 
     def __init__(self, *, shifted: bool = False) -> None:
         self.shifted = shifted
-        self.grid = TEMPERATURES[:_OF_TOKENS] if shifted else TEMPERATURES
+        self.grid = _OF_TOKENS if shifted else TEMPERATURES
 
     def labelled_positions(self, labels: Tensor) -> Tensor | None:
         if not self.shifted:

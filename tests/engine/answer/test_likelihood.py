@@ -30,7 +30,7 @@ def test_the_losses_are_those_of_the_logits_at_every_temperature(logits: tuple[t
     statistics, weights = likelihood.statistics(scores, labels)
     assert statistics.shape == (500, len(TEMPERATURES))
     assert weights.eq(1).all()
-    for temperature in (0.5, 0.77, 1.0, 2.9, 7.3, 15.9):
+    for temperature in (0.125, 0.3, 0.77, 1.0, 2.9, 7.3, 15.9):
         expected = cross_entropy(scores.double() / temperature, labels, reduction="none")
         found = likelihood.losses(statistics, temperature, weights)
         assert (found - expected).abs().max() < 0.01  # a row; the temperatures between two of the grid
@@ -60,6 +60,15 @@ def test_at_a_temperature_of_the_grid_the_losses_are_exact(logits: tuple[torch.T
         expected = cross_entropy(scores.double() / near, labels, reduction="none")
         assert torch.allclose(likelihood.losses(statistics, near, weights), expected, atol=1e-4, rtol=1e-5)
     assert Gaussian().exact(0.123) == 0.123
+
+
+def test_a_head_that_is_far_too_unsure_finds_its_temperature(logits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """On MRPC, a head trained for 100 steps at 1e-4 wanted 0.3, which the grid, then from 0.5 on, did not have."""
+    scores, labels = logits
+    likelihood = Categorical()
+    sure = likelihood.fitted(*likelihood.statistics(scores, labels))
+    unsure = likelihood.fitted(*likelihood.statistics(scores / (sure / 0.2), labels))
+    assert unsure == pytest.approx(0.2, rel=0.02)
 
 
 @pytest.mark.parametrize("factor", [1e-4, 1e3])
