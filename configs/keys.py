@@ -256,9 +256,17 @@ def one_line(message: str) -> str:
     given = re.search(r".*Given value: (.*)", message, re.S) or re.search(r"Got value: (.*)", message, re.S)
     if given and wrong in allowed():
         key, value = wrong, given[1].strip()
-        reason = f" ({REFUSED[key, value]})" if (key, value) in REFUSED else ""
+        reason = f" ({REFUSED[key, value]})" if (key, value) in REFUSED else _of_unquoted(value, allowed()[key])
         return f"--{key}: {shortened(value)!r} is not allowed{reason}; allowed: {allowed()[key]}"
     return shortened(" ".join(message.split()))
+
+
+def _of_unquoted(value: str, taken: str) -> str:
+    """Why a list of names was refused, if YAML read one of its names as another type; else an empty text."""
+    read = re.fullmatch(r"\[.*?\b(True|False|None|[\d.]+)\b.*\]", value)
+    if read is None or "names" not in taken:
+        return ""
+    return f" (YAML reads an unquoted no, yes, null or number as another type, here {read[1]}; quote it: '[\"no\"]')"
 
 
 def _without_a_value(key: str) -> str:

@@ -155,6 +155,12 @@ def test_an_empty_value_is_refused_by_the_name_that_the_user_gave() -> None:
             "--name: '12' is not allowed; allowed: text, null",
         ),
         (
+            'Parser key "task.text_columns":\n  Expected a <class str>. Got value: False\n'
+            "  Given value: ['a', False]",
+            "--task.text_columns: \"['a', False]\" is not allowed (YAML reads an unquoted no, yes, null or number as "
+            "another type, here False; quote it: '[\"no\"]'); allowed: a list of names, such as [a,b], null",
+        ),
+        (
             "unrecognized arguments: a b.yaml --x 1",
             "'a b.yaml' belongs to no option; did you mean --config 'a b.yaml'?",
         ),
