@@ -12,7 +12,6 @@ from engine.retrain.trainer import RetrainTrainer
 from engine.run.context import Context
 from engine.run.interrupt import StopRequest
 from problems.models.recompute import recompute_blocks
-from problems.tasks import make_task
 
 
 class Retraining:
@@ -25,7 +24,7 @@ class Retraining:
         model = METHODS["lora"].prepare(work.base(False), Context(config, StopRequest()), len(work.rows)).model
         if config.model.gradient_checkpointing:
             recompute_blocks(model)
-        arguments = training_arguments(config, make_task(config), work.compute, folder)
+        arguments = training_arguments(config, work.compute, folder)
         self.trainer = RetrainTrainer(
             model=model,
             compute=work.compute,

@@ -59,18 +59,18 @@ def crossed(
     return Judged(losses, weights, float(np.exp(np.mean(np.log(temperatures)))), sources)
 
 
-def calibrated_loss(likelihood: Likelihood, outputs: np.ndarray, labels: np.ndarray) -> float | None:
-    """The log loss of a model's outputs [rows, ...], nats per label; None if one half of the rows has no label.
+def calibrated_loss(likelihood: Likelihood, statistics: Tensor, weights: Tensor) -> float | None:
+    """The log loss of rows with these statistics [rows, numbers], nats per label; None if one half of the rows has no
+    label.
 
     The even rows are one half, the odd rows the other; the loss of each is taken at the temperature that was fitted on
     the other. Without a temperature, the log loss would mostly measure over-confidence, which grows with the model's
     size.
     """
-    statistics, weights = likelihood.statistics(torch.from_numpy(outputs).float(), torch.from_numpy(labels))
-    first = np.arange(len(labels)) % 2 == 0
+    first = np.arange(len(weights)) % 2 == 0
     if min(float(weights[torch.from_numpy(half)].sum()) for half in (first, ~first)) == 0:
         return None
-    return crossed(likelihood, (statistics, statistics), weights.double(), first).loss
+    return crossed(likelihood, (statistics, statistics), weights, first).loss
 
 
 def kept(point: Judged, whole: Judged, head: Judged) -> tuple[float, float]:

@@ -3,36 +3,32 @@ a stop when a signal asks for it."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from transformers import PrinterCallback, TrainingArguments
 
 from configs.facts import evaluation_batch
 from configs.schema import RunConfig
-from engine.answer.curve import calibrated_loss
-from engine.answer.likelihood import likelihood_of
 from engine.retrain import checkpoint as retrain_checkpoint
-from engine.retrain.callbacks import Clock, NotFinite, Progress, Seal, StopAtNaN, StopWhenAsked, not_finite_words
+from engine.retrain.callbacks import Clock, Progress, Seal, StopAtNaN, StopWhenAsked
+from engine.retrain.evaluate import evaluate
 from engine.retrain.loss_curve import LossCurve, points_in, points_of
 from engine.retrain.methods.base import Prepared
-from engine.retrain.row_losses import row_losses
 from engine.retrain.trainer import RetrainTrainer
 from engine.run.context import Context
 from problems.data import Data
 from problems.machine.compute import Compute
 from problems.models.recompute import recompute_blocks
-from problems.tasks import Task
 
 
 @dataclass(frozen=True)
 class Fitted:
     """The result of a training: metrics on the evaluation split, seconds of training, optimiser steps, the text of the
-    predictions (for tasks that keep them), the log loss at a fitted temperature (for tasks with `reads_outputs`), and
+    predictions (for tasks that keep them), the log loss at a fitted temperature, and
     the loss of every row (with `retrain.row_losses`).
     """
 
@@ -69,7 +65,7 @@ def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mappi
         model=prepared.model,
         compute=run.compute,
         processes=processes,
-        args=training_arguments(config, run.task, run.compute, folder),
+        args=training_arguments(config, run.compute, folder),
         train_dataset=data.train,
         data_collator=data.collate,
         callbacks=[*prepared.callbacks, StopWhenAsked(run.stop, processes), clock, seal],
@@ -94,7 +90,8 @@ def fit(run: Context, prepared: Prepared, data: Data, folder: Path, begun: Mappi
             run.stop.check()
         if prepared.finish is not None:
             prepared.finish()
-        return replace(_evaluate(trainer, run, data, clock.seconds, steps), curve=curve)
+        found = evaluate(trainer, run, data)
+        return Fitted(seconds=clock.seconds, steps=steps, curve=curve, **vars(found))
 
 
 def _usual_masks(*, compiled: bool) -> AbstractContextManager[Any]:
@@ -107,37 +104,7 @@ def _usual_masks(*, compiled: bool) -> AbstractContextManager[Any]:
     return patched
 
 
-def _evaluate(trainer: RetrainTrainer, run: Context, data: Data, seconds: float, steps: int) -> Fitted:
-    """Evaluates all rows of each split: the task's metrics, the loss, and the text of the predictions.
-
-    Raises NotFinite when the loss on the evaluation rows is not finite.
-    """
-    task, texts, calibrated = run.task, [], []
-    by_split: dict[str, dict[str, float]] = {}
-    known: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for name, rows in data.evaluation.items():
-        output = trainer.predict(rows)
-        means: dict[str, float] = output.metrics or {}
-        by_split[name] = {"loss": means["eval_loss"]}
-        if task.reads_outputs:
-            outputs, labels = np.asarray(output.predictions), np.asarray(output.label_ids)
-            by_split[name] = task.metrics(outputs, labels, rows) | by_split[name]
-            texts.append(task.predictions(outputs, labels, rows) or "")
-            calibrated.append(calibrated_loss(likelihood_of(task), outputs, labels))
-            known[name] = outputs, labels
-        else:
-            by_split[name] = task.token_metrics(means["eval_loss"], means["eval_accuracy"]) | by_split[name]
-    if not all(np.isfinite(metrics["loss"]) for metrics in by_split.values()):
-        raise NotFinite(not_finite_words("the loss on the evaluation rows", run.config))
-    found = [loss for loss in calibrated if loss is not None]
-    mean = float(np.mean(found)) if found else None
-    rows_asked = run.config.retrain.row_losses
-    losses = row_losses(trainer.accelerator.unwrap_model(trainer.model), run, data, known) if rows_asked else None
-    count = sum(map(len, data.evaluation.values()))
-    return Fitted(task.combine(by_split), seconds, steps, "".join(texts) or None, mean, losses, count)
-
-
-def training_arguments(config: RunConfig, task: Task, compute: Compute, folder: Path) -> TrainingArguments:
+def training_arguments(config: RunConfig, compute: Compute, folder: Path) -> TrainingArguments:
     """What Trainer is told of a training by `config`, which writes its checkpoints into `folder`."""
     settings = config.retrain
     arguments = TrainingArguments(
@@ -160,7 +127,6 @@ def training_arguments(config: RunConfig, task: Task, compute: Compute, folder: 
         torch_compile=settings.torch_compile,
         # Otherwise compiling would turn TF32 on for the whole process, and fp32 would be less precise.
         tf32=False if settings.torch_compile else None,
-        prediction_loss_only=not task.reads_outputs,
         save_strategy="steps",
         save_steps=settings.checkpoint_every,
         save_total_limit=2,

@@ -6,56 +6,51 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from datasets import Dataset
-from torch import Tensor, nn
+from torch import nn
 
 from configs.errors import UserError
-from configs.facts import evaluation_batch
 from engine.answer.curve import crossed
 from engine.answer.likelihood import likelihood_of
-from engine.answer.sample import Sample
+from engine.retrain.held_out import Measured, measured
 from engine.run.context import Context
 from problems.data import Data
-from problems.machine.compute import Compute
 
-Outputs = Mapping[str, tuple[np.ndarray, np.ndarray]]
-"""The logits and labels of each split, as Trainer gives them."""
 UNUSED = "unused"
 """The name of the training rows that task.train_rows left unused."""
 
 
-def row_losses(model: nn.Module, run: Context, data: Data, outputs: Outputs) -> pd.DataFrame:
+def row_losses(model: nn.Module, run: Context, data: Data, known: Mapping[str, Measured]) -> pd.DataFrame:
     """A table with one row for each row of the evaluation splits and of `data.unused`.
 
     Columns: `split`; `row`, its number in the split; `source`, a number that is the same for all rows written for one
     input (the references of a record); `loss` in nats, summed over its labels; `weight`, the number of its labels.
 
     The rows at even places of the table are one half, those at odd places the other. The loss of each half is taken
-    at the temperature that fits the other half best. `outputs`: the model's logits and labels, for the splits for
-    which they are known already; for other splits they are computed in the weights' own precision. Raises UserError if
-    a half has no label.
+    at the temperature that fits the other half best. `known`: the splits that are measured already. Raises UserError
+    if a half has no label.
     """
     parts = dict(data.evaluation) | ({} if data.unused is None else {UNUSED: data.unused})
     names: list[str] = []
     numbers: list[int] = []
     sources: list[Any] = []
-    found: list[tuple[Tensor, Tensor]] = []
+    found: list[Measured] = []
+    likelihood = likelihood_of(run.task)
     for name, rows in parts.items():
-        known = outputs.get(name)
-        found.append(_computed(model, run, data, rows) if known is None else _statistics(run, *known))
+        found.append(known[name] if name in known else measured(model, run, data.collate, rows, likelihood))
         sources += (
             rows["source"][:] if "source" in rows.column_names else [(name, number) for number in range(len(rows))]
         )
         names += [name] * len(rows)
         numbers += range(len(rows))
-    statistics, weights = (torch.cat(of) for of in zip(*found, strict=True))
+    statistics = torch.cat([of.statistics for of in found])
+    weights = torch.cat([of.weights for of in found])
     first = np.arange(len(weights)) % 2 == 0
     if min(float(weights[half].sum()) for half in (first, ~first)) == 0:
         raise UserError(
             f"--retrain.row_losses: one half of the {len(weights)} held-out rows has no label, and cannot choose "
             f"the temperature of the other half; allowed: more rows to evaluate on"
         )
-    judged = crossed(likelihood_of(run.task), (statistics, statistics), weights, first)
+    judged = crossed(likelihood, (statistics, statistics), weights, first)
     numbers_of = {source: number for number, source in enumerate(dict.fromkeys(sources))}
     columns = {"split": names, "row": numbers, "source": [numbers_of[source] for source in sources]}
     return pd.DataFrame({**columns, "loss": judged.losses.numpy(), "weight": weights.numpy()})
@@ -69,19 +64,3 @@ def refuse_few_rows(run: Context) -> None:
     rows = sum(map(len, run.data.evaluation.values())) + (0 if run.data.unused is None else len(run.data.unused))
     if rows < 2:
         raise UserError(f"--retrain.row_losses: there is {rows} held-out row; allowed: 2 or more rows to evaluate on")
-
-
-def _statistics(run: Context, logits: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
-    """The likelihood's statistics of rows [rows, numbers] and their weights [rows], from the outputs of a model."""
-    statistics, weights = likelihood_of(run.task).statistics(
-        torch.from_numpy(logits).float(), torch.from_numpy(labels)
-    )
-    return statistics.double(), weights.double()
-
-
-def _computed(model: nn.Module, run: Context, data: Data, rows: Dataset) -> tuple[Tensor, Tensor]:
-    """The same as `_statistics` gives, from a pass of the model over the rows."""
-    compute, batch = Compute(run.compute.device, bf16=False), evaluation_batch(run.config)
-    sample = Sample(rows, data.collate, likelihood_of(run.task), compute, run.stop, run.processes, batch=batch)
-    statistics, weights = sample.statistics(model)
-    return statistics[0], weights

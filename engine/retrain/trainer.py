@@ -11,7 +11,7 @@ from transformers import Trainer
 from transformers.trainer_utils import PredictionOutput
 
 from engine.retrain.common_numbers import CommonMasks
-from engine.retrain.label_mean import LabelMean, hits_of
+from engine.retrain.label_mean import LabelMean
 from engine.retrain.sharding import shared_batches
 from problems.data import LengthGroupedOrder
 from problems.machine.compute import Compute
@@ -44,7 +44,6 @@ class RetrainTrainer(Trainer):
         self.loss_sum: Any = 0.0
         model: Any = self.model
         self.masks = CommonMasks(model, self.args.seed, processes.rank)
-        self.hits: torch.Tensor | None = None
 
     def get_train_dataloader(self) -> Any:
         if self.processes.size == 1:
@@ -65,11 +64,7 @@ class RetrainTrainer(Trainer):
             # DDP averages the gradients over the processes; this factor turns the mean into the sum.
             return super().compute_loss(model, inputs) * share * self.processes.size
         if num_items_in_batch is None:
-            found: Any = super().compute_loss(model, inputs, return_outputs)
-            # With prediction_loss_only Trainer drops the logits, so the hits are counted here.
-            if return_outputs and self.args.prediction_loss_only and inputs["labels"].dim() == 2:
-                self.hits = hits_of(found[1]["logits"], inputs["labels"])
-            return found
+            return super().compute_loss(model, inputs, return_outputs)
         batches = self.current_gradient_accumulation_steps  # Trainer divides the loss by their number
         return super().compute_loss(model, inputs) * _labels(inputs) * batches / num_items_in_batch
 
@@ -79,20 +74,16 @@ class RetrainTrainer(Trainer):
         return self.compute.autocast() if model.training else nullcontext()
 
     def predict(self, test_dataset: Any, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> PredictionOutput:
-        """Like Trainer's, but eval_loss is the mean over all labels. If the outputs are not kept, eval_accuracy is the
-        share of labels that have the largest logit.
+        """Like Trainer's, but eval_loss is the mean over all labels.
 
         Rows of similar length share a batch, so that little of it is padding; the longest come first, so that a batch
         that does not fit into memory fails at the start. The outputs are in the order of the rows."""
-        self.mean_loss, self.hits = LabelMean(len(test_dataset), self.processes), None
+        self.mean_loss = LabelMean(len(test_dataset), self.processes)
         order = np.argsort(-np.asarray(test_dataset["length"]), kind="stable")
         output = super().predict(test_dataset.select(order), ignore_keys, metric_key_prefix)
         output = _in_order_of_rows(output, np.argsort(order))
-        found = {"loss": self.mean_loss.value()}
-        if self.args.prediction_loss_only:
-            found["accuracy"] = self.mean_loss.accuracy()
-        named = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
-        return output._replace(metrics={**(output.metrics or {}), **named})
+        loss = {f"{metric_key_prefix}_loss": self.mean_loss.value()}
+        return output._replace(metrics={**(output.metrics or {}), **loss})
 
     def prediction_step(
         self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
@@ -108,7 +99,7 @@ class RetrainTrainer(Trainer):
             part = {name: value[:own] for name, value in inputs.items()}
             counted, _, _ = super().prediction_step(model, part, True)
         if own:
-            self.mean_loss.add(counted, int(_labels(part)), self.hits)
+            self.mean_loss.add(counted, int(_labels(part)))
         return loss, outputs[0] if isinstance(outputs, tuple) else outputs, labels
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler | None:

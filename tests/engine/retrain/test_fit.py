@@ -1,4 +1,4 @@
-"""Stage 2's loop: stopped and resumed is bit-equal, trains on all rows, and measures each split on its own rows."""
+"""Stage 2's loop: stopped and resumed is bit-equal, and trains on all rows."""
 
 import json
 import shutil
@@ -11,16 +11,11 @@ import pytest
 import torch
 
 from configs.schema import RunConfig
-from engine.answer.curve import calibrated_loss
-from engine.answer.likelihood import likelihood_of
 from engine.disk.files import read_json, write_json
-from engine.retrain.fit import fit, training_arguments
-from engine.retrain.methods import Prepared
+from engine.retrain.fit import training_arguments
 from engine.retrain.trainer import RetrainTrainer
 from engine.run.context import Context
 from engine.run.interrupt import Interrupted, StopRequest
-from problems.data import Data
-from problems.models.load import load_base
 from tests.helpers.retraining import FEW, retrain, rows_of, with_ranks
 
 
@@ -99,42 +94,6 @@ def test_retraining_uses_all_training_rows_and_reports_the_evaluation_split(
     assert json.loads(folder.metrics.read_text())["split"] == "validation"
 
 
-@pytest.mark.trains
-def test_each_split_is_measured_with_its_own_rows_in_their_order(
-    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], tmp_path: Path
-) -> None:
-    config = tiny_config(*FEW, "--retrain.max_steps", "1", "--retrain.eval_batch_size", "3")
-    run = run_of(config)
-    train = run.data.train
-    splits = {"one": train.select(range(7)), "two": train.select([19, 3, 11])}
-    seen: list[tuple[list[int], list[int]]] = []
-    calibrated: list[float | None] = []
-
-    class Task(type(run.task)):  # type: ignore[misc]
-        def metrics(self, outputs: Any, labels: Any, rows: Any = None) -> dict[str, float]:
-            seen.append((labels.tolist(), rows["labels"][:]))
-            calibrated.append(calibrated_loss(likelihood_of(run.task), outputs, labels))
-            return {"count": float(len(outputs))}
-
-        def predictions(self, outputs: Any, labels: Any, rows: Any) -> str:
-            return f"{len(rows)} rows\n"
-
-        def combine(self, by_split: Any) -> dict[str, float]:
-            return {name: found["count"] for name, found in by_split.items()}
-
-    model = load_base(config.model, run.task.auto_class, **run.task.head()).model
-    run.task = Task(config.task, config.seed)
-    data = Data(train, splits, run.data.collate)
-    fitted = fit(run, Prepared(model), data, tmp_path / "fit")
-    assert [labels for labels, _ in seen] == [rows for _, rows in seen]
-    assert [rows for _, rows in seen] == [splits[name]["labels"][:] for name in ("one", "two")]
-    assert fitted.metrics == {"one": 7.0, "two": 3.0}
-    assert fitted.predictions == "7 rows\n3 rows\n"
-    one, two = calibrated
-    assert one != two
-    assert fitted.calibrated_loss == pytest.approx(((one or 0) + (two or 0)) / 2)
-
-
 NO_COMPILER = pytest.mark.skipif(
     shutil.which("g++") is None and shutil.which("c++") is None,
     reason="torch.compile on a CPU needs a C++ compiler: g++ or c++",
@@ -199,7 +158,7 @@ def test_the_optimiser_is_told_what_is_configured(
 ) -> None:
     given = ("--retrain.weight_decay", "0.3", "--retrain.gradient_clipping", "0.25")
     run = run_of(tiny_config(*given))
-    found = training_arguments(run.config, run.task, run.compute, tmp_path)
+    found = training_arguments(run.config, run.compute, tmp_path)
     assert (found.weight_decay, found.max_grad_norm) == (0.3, 0.25)
 
 

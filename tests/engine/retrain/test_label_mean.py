@@ -13,7 +13,7 @@ from transformers import BertForSequenceClassification, BertForTokenClassificati
 
 from configs.schema import RunConfig
 from engine.retrain.fit import fit
-from engine.retrain.label_mean import LabelMean, hits_of
+from engine.retrain.label_mean import LabelMean
 from engine.retrain.methods import Prepared
 from engine.retrain.trainer import RetrainTrainer
 from engine.run.context import Context
@@ -98,28 +98,6 @@ def test_the_loss_is_the_mean_over_labels_at_every_batch_size(kind: str, tmp_pat
 
 
 @pytest.mark.trains
-def test_the_accuracy_of_tokens_is_over_all_labels_at_every_batch_size_and_no_logits_are_kept(tmp_path: Path) -> None:
-    model, rows = tiny_gpt2(), rows_with(WORDS)
-    trainer = trained(model, rows, tmp_path)
-    trainer.args.prediction_loss_only = True
-    found = []
-    for batch in (1, 2, 3, 7, 64):
-        trainer.args.per_device_eval_batch_size = batch
-        output = trainer.predict(rows)
-        assert output.predictions is None
-        found.append((output.metrics or {})["eval_accuracy"])
-    model.double().eval()
-    hits, count = 0, 0
-    for row in rows:
-        labels = torch.tensor(row["labels"][1:])
-        with torch.no_grad():
-            best = model(input_ids=torch.tensor([row["input_ids"]])).logits[0, :-1].argmax(-1)
-        hits += int(((best == labels) & (labels != NO)).sum())
-        count += int((labels != NO).sum())
-    assert found == [hits / count] * 5
-
-
-@pytest.mark.trains
 def test_rows_of_similar_length_share_a_batch_and_the_outputs_are_in_the_order_of_the_rows(tmp_path: Path) -> None:
     model, rows = of_numbers(), rows_with([float(number) for number in range(7)])
     rows = rows.remove_columns("length").add_column("length", [2, 5, 3, 6, 5, 1, 4])
@@ -138,13 +116,6 @@ def test_rows_of_similar_length_share_a_batch_and_the_outputs_are_in_the_order_o
     with torch.no_grad():
         expected = model(input_ids=torch.tensor(rows["input_ids"][:])).logits
     np.testing.assert_allclose(np.asarray(output.predictions), expected.numpy(), rtol=0, atol=1e-6)
-
-
-def test_hits_are_shifted_and_need_a_label() -> None:
-    logits = torch.zeros(1, 4, 3)
-    logits[0, [0, 1, 2], [1, 2, 0]] = 1.0
-    assert int(hits_of(logits, torch.tensor([[0, 1, 2, 0]]))) == 3
-    assert int(hits_of(logits, torch.tensor([[0, NO, 2, 1]]))) == 1
 
 
 @pytest.mark.trains
@@ -204,12 +175,3 @@ def test_a_loss_over_nothing_counts_nothing() -> None:
     mean.add(torch.tensor(2.0), 3)
     mean.add(torch.tensor(4.0), 1)
     assert mean.value() == 2.5
-    assert mean.accuracy() == 0.0
-
-
-def test_hits_are_a_share_of_the_labels() -> None:
-    (mean,) = means(2, 1, 1)
-    mean.add(torch.tensor(2.0), 3, torch.tensor(2))
-    mean.add(torch.tensor(float("nan")), 0, torch.tensor(0))
-    mean.add(torch.tensor(4.0), 1, torch.tensor(1))
-    assert mean.accuracy() == 0.75

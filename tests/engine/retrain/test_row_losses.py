@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from configs.errors import UserError
 from configs.parser import parse
 from configs.schema import RunConfig
-from engine.retrain import fit, row_losses
+from engine.retrain import evaluate, held_out
 from engine.run.context import Context
 from engine.run.interrupt import StopRequest
 from engine.stages import run_stages
@@ -108,13 +108,13 @@ def test_one_row_is_refused_before_a_sweep_and_a_sweep_takes_no_losses_of_rows(
     with pytest.raises(UserError, match=r"^--retrain.row_losses: there is 1 held-out row"):
         retrain(config)
     assert not folder.sweep.exists()
-    calls, original = [], fit.row_losses
+    calls, original = [], evaluate.row_losses
 
     def counted(*arguments: Any) -> Any:
         calls.append(arguments)
         return original(*arguments)
 
-    monkeypatch.setattr(fit, "row_losses", counted)
+    monkeypatch.setattr(evaluate, "row_losses", counted)
     config, folder = with_ranks(tiny_config(*FEW, *rates))
     retrain(config)
     assert len(calls) == 1, "of the retraining, not of the trials"
@@ -127,13 +127,13 @@ def test_unused_rows_too_are_judged_in_the_weights_own_precision(
 ) -> None:
     """Else a model would have one loss on a row of the evaluation and another on an equal unused one."""
     computes: list[Any] = []
-    original = row_losses.Sample
+    original = held_out.Sample
 
     def sample(rows: Any, collate: Any, likelihood: Any, compute: Any, *more: Any, **options: Any) -> Any:
         computes.append(compute)
         return original(rows, collate, likelihood, compute, *more, **options)
 
-    monkeypatch.setattr(row_losses, "Sample", sample)
+    monkeypatch.setattr(held_out, "Sample", sample)
     asked = ("--retrain.row_losses", "true", "--task.unused_rows", "15", "--precision", "bf16")
     config, _ = with_ranks(tiny_config(*FEW, *asked, "--retrain.max_steps", "1"))
     retrain(config)

@@ -1,0 +1,86 @@
+"""The evaluation after a training: the task's metrics, the losses, and the text of the predictions."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from datasets import Dataset
+from torch import nn
+
+from engine.answer.curve import calibrated_loss
+from engine.answer.likelihood import likelihood_of
+from engine.retrain.callbacks import NotFinite, not_finite_words
+from engine.retrain.held_out import Measured, tokens
+from engine.retrain.row_losses import row_losses
+from engine.retrain.trainer import RetrainTrainer
+from engine.run.context import Context
+from problems.data import Data
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The metrics on the evaluation split, the text of the predictions (for tasks that keep them), the log loss at a
+    fitted temperature (None if too few rows have labels), the loss of every row (with `retrain.row_losses`), and the
+    number of rows that were evaluated."""
+
+    metrics: dict[str, float]
+    predictions: str | None
+    calibrated_loss: float | None
+    row_losses: pd.DataFrame | None
+    rows: int
+
+
+@dataclass(frozen=True)
+class _Split:
+    """The evaluation of one split."""
+
+    metrics: dict[str, float]
+    measured: Measured
+    predictions: str = ""
+
+
+def evaluate(trainer: RetrainTrainer, run: Context, data: Data) -> Evaluated:
+    """Evaluates all rows of each split once.
+
+    Raises NotFinite when the loss of a split is not finite, and Interrupted if a signal asked to stop.
+    """
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    splits = {
+        name: _by_outputs(trainer, run, rows) if run.task.reads_outputs else _by_tokens(model, run, data, rows)
+        for name, rows in data.evaluation.items()
+    }
+    if not all(np.isfinite(split.metrics["loss"]) for split in splits.values()):
+        raise NotFinite(not_finite_words("the loss on the evaluation rows", run.config))
+    known = {name: split.measured for name, split in splits.items()}
+    likelihood = likelihood_of(run.task)
+    losses = (calibrated_loss(likelihood, split.statistics, split.weights) for split in known.values())
+    calibrated = [loss for loss in losses if loss is not None]
+    return Evaluated(
+        run.task.combine({name: split.metrics for name, split in splits.items()}),
+        "".join(split.predictions for split in splits.values()) or None,
+        float(np.mean(calibrated)) if calibrated else None,
+        row_losses(model, run, data, known) if run.config.retrain.row_losses else None,
+        sum(map(len, data.evaluation.values())),
+    )
+
+
+def _by_outputs(trainer: RetrainTrainer, run: Context, rows: Dataset) -> _Split:
+    """The evaluation of a task whose metrics are computed from the model's outputs."""
+    output = trainer.predict(rows)
+    outputs, labels = np.asarray(output.predictions), np.asarray(output.label_ids)
+    loss = (output.metrics or {})["eval_loss"]
+    statistics, weights = likelihood_of(run.task).statistics(
+        torch.from_numpy(outputs).float(), torch.from_numpy(labels)
+    )
+    return _Split(
+        run.task.metrics(outputs, labels, rows) | {"loss": loss},
+        Measured(statistics.double(), weights.double()),
+        run.task.predictions(outputs, labels, rows) or "",
+    )
+
+
+def _by_tokens(model: nn.Module, run: Context, data: Data, rows: Dataset) -> _Split:
+    """The evaluation of a language model."""
+    found = tokens(model, run, data.collate, rows)
+    return _Split(run.task.token_metrics(found.loss, found.accuracy) | {"loss": found.loss}, found)
