@@ -2,6 +2,8 @@
 
 import math
 import shlex
+from collections.abc import Mapping
+from typing import Any
 
 from configs.count_words import counted
 from configs.facts import SEARCHING, only_alpha_is_1
@@ -16,9 +18,8 @@ from engine.run.folder import RunFolder
 from engine.run.places import command_of, sibling_name
 from engine.terminal.console import console
 
-_PAIRS, _BESIDE = 8, 4
-"""The fewest pairs of a verdict, and what comes on top of them, counted in trainings: two of the head alone, and two
-for the time of the evaluations."""
+_PAIRS, _HEADS = 8, 2
+"""The fewest pairs of a verdict, and the trainings of the head alone."""
 _LONG = 60
 """If a verdict would take more minutes than this, one shuffled run is proposed instead."""
 
@@ -108,10 +109,26 @@ def _can_be_shuffled(config: RunConfig, folder: RunFolder) -> bool:
 
 
 def _verdict_minutes(request: Request, folder: RunFolder) -> int | None:
-    """How many minutes eight pairs take at the speed of this run's retraining; None if that was not timed."""
-    seconds = (read_result(folder.metrics).get("seconds") or {}).get("retrain")
-    trainings = _PAIRS * (2 + len(request.config.verdict.arms)) + _BESIDE
-    return None if seconds is None else math.ceil(trainings * seconds / 60)
+    """How many minutes eight pairs take at the speed of this run's retraining and evaluation; None if the retraining
+    was not timed."""
+    result = read_result(folder.metrics)
+    training = (result.get("seconds") or {}).get("retrain")
+    if training is None:
+        return None
+    evaluation = result.get("seconds_evaluation", 0.0) * _times_the_rows(request.config, result)
+    trainings = _PAIRS * (2 + len(request.config.verdict.arms)) + _HEADS
+    return math.ceil(trainings * (training + evaluation) / 60)
+
+
+def _times_the_rows(config: RunConfig, result: Mapping[str, Any]) -> float:
+    """How many times as many rows a verdict evaluates as this run did: it adds training rows that are unused."""
+    data = result.get("data") or {}
+    counts = {name: (data.get(name) or {}).get("rows", 0) for name in ("source", "training", "unused")}
+    evaluated = result.get("evaluated_rows", 0)
+    if not evaluated or config.task.train_rows is None:
+        return 1.0
+    unused = max(0, counts["source"] - counts["training"] - evaluated)
+    return (evaluated + min(unused, config.verdict.rows)) / (evaluated + counts["unused"])
 
 
 def _budget(request: Request, folder: RunFolder) -> tuple[str, str] | None:

@@ -1,5 +1,6 @@
 """The evaluation after a training: the task's metrics, the losses, and the text of the predictions."""
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,14 +22,15 @@ from problems.data import Data
 @dataclass(frozen=True)
 class Evaluated:
     """The metrics on the evaluation split, the text of the predictions (for tasks that keep them), the log loss at a
-    fitted temperature (None if too few rows have labels), the loss of every row (with `retrain.row_losses`), and the
-    number of rows that were evaluated."""
+    fitted temperature (None if too few rows have labels), the loss of every row (with `retrain.row_losses`), the
+    number of rows of the evaluation split, and the seconds that all this took."""
 
     metrics: dict[str, float]
     predictions: str | None
     calibrated_loss: float | None
     row_losses: pd.DataFrame | None
     rows: int
+    seconds_evaluation: float
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ def evaluate(trainer: RetrainTrainer, run: Context, data: Data) -> Evaluated:
 
     Raises NotFinite when the loss of a split is not finite, and Interrupted if a signal asked to stop.
     """
+    began = time.perf_counter()
     model = trainer.accelerator.unwrap_model(trainer.model)
     splits = {
         name: _by_outputs(trainer, run, rows) if run.task.reads_outputs else _by_tokens(model, run, data, rows)
@@ -62,6 +65,7 @@ def evaluate(trainer: RetrainTrainer, run: Context, data: Data) -> Evaluated:
         float(np.mean(calibrated)) if calibrated else None,
         row_losses(model, run, data, known) if run.config.retrain.row_losses else None,
         sum(map(len, data.evaluation.values())),
+        time.perf_counter() - began,
     )
 
 

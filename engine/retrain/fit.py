@@ -40,6 +40,7 @@ class Fitted:
     row_losses: pd.DataFrame | None = None
     rows: int = 0
     """How many rows were evaluated."""
+    seconds_evaluation: float = 0.0
     curve: list[dict[str, Any]] = field(default_factory=list)
     """Points of the training loss: step, loss, learning_rate."""
     found_in: float | None = None

@@ -41,6 +41,7 @@ def result_of(run: Context, fitted: Fitted, record: RankRecord | None, trainable
         "learning_rate": None if evaluates_base(config) else rate,
         "learning_rates_tried": [] if evaluates_base(config) else config.retrain.learning_rates,
         "seconds_sweep": sum(trial.seconds for trial in read_trials(run.folder.sweep)),
+        "seconds_evaluation": fitted.seconds_evaluation,
         "seed": config.seed,
         "seconds": seconds | {"total": sum(s for s in seconds.values() if s is not None)},
         "steps": {"search": searched.get("steps"), "retrain": fitted.steps},

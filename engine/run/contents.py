@@ -66,6 +66,7 @@ class _Result(_Part):
     learning_rate: Amount | None = 0.0
     peak_memory_mib: Amount = 0.0
     seconds: _Seconds = _Seconds(total=0.0)
+    seconds_evaluation: Amount = 0.0
     steps: _Steps = _Steps()
     versions: dict[str, str] = {}
     seed: int | None = None

@@ -62,7 +62,7 @@ def test_a_search_that_learned_nothing_is_made_longer(tiny_config: Config) -> No
 
 @pytest.mark.parametrize(
     ("seconds", "said", "minutes"),
-    [(3.0, "", "1 minute"), (60.0, " --verdict.minutes 20", "20 minutes")],
+    [(3.0, "", "1 minute"), (60.0, " --verdict.minutes 18", "18 minutes")],
 )
 def test_the_verdict_is_named_with_its_time_until_it_is_there(
     tiny_config: Config, seconds: float, said: str, minutes: str
@@ -82,7 +82,27 @@ def test_the_time_counts_the_arms_of_the_verdict(tiny_config: Config) -> None:
     request, folder = asked(tiny_config("--verdict.arms", "[uniform,random]"))
     ranks.save(answered_record(), folder.ranks)
     write_json(folder.metrics, {"metrics": {"a": 1}, "seconds": {"retrain": 30.0, "total": 9.0}})
-    assert next_step(request)[1].endswith("8 pairs take about 18 minutes")  # 8 x 4 + 4 trainings of half a minute
+    assert next_step(request)[1].endswith("8 pairs take about 17 minutes")  # 8 x 4 + 2 trainings of half a minute
+
+
+@pytest.mark.parametrize(("train_rows", "minutes"), [(100, 27), (None, 18)])
+def test_the_time_counts_the_evaluation_of_unused_rows_too(
+    tiny_config: Config, train_rows: int | None, minutes: int
+) -> None:
+    """The rows of a language model take longer to evaluate than its training takes, if there are many of them."""
+    given = "null" if train_rows is None else f"{train_rows}"
+    request, folder = asked(tiny_config("--task.train_rows", given, "--verdict.rows", "150"))
+    ranks.save(answered_record(), folder.ranks)
+    result = {
+        "metrics": {"a": 1}, "seconds": {"retrain": 40.0, "total": 9.0}, "seconds_evaluation": 20.0,
+        "evaluated_rows": 100, "data": {
+            "classes": [], "training": {"rows": 100, "sha256": ""}, "evaluation_rows": None,
+            "evaluation": {}, "source": {"rows": 1000, "sha256": ""},
+        },
+    }  # fmt: skip
+    write_json(folder.metrics, result)
+    # 8 x 2 + 2 trainings of 40 s; each evaluates 100 + 150 rows in 50 s, or 100 in 20 s if no rows are unused
+    assert next_step(request)[1].endswith(f"8 pairs take about {minutes} minutes")
 
 
 def test_after_a_search_the_verdict_is_named_too_if_it_can_say_anything(
@@ -116,7 +136,7 @@ def test_where_a_verdict_takes_long_it_is_one_shuffled_run(tiny_config: Config, 
     command, why = next_step(request)
     shuffled = parsed(command).config
     assert (shuffled.method, shuffled.lora.ranks_from) == ("lora_shuffled", str(folder.ranks))
-    assert "about 200 minutes" in why
+    assert "about 180 minutes" in why
     put(folder.root.parent, "shuffled", result_of("lora_shuffled", 0.4))
     ranks.save(answered_record(), RunFolder(folder.root.parent / "shuffled").ranks)
     assert "--method lora_shuffled" not in next_step(request)[0], "it has been run"
