@@ -8,12 +8,14 @@ from scipy import stats
 
 from engine.retrain.owners import ADALORA, EVA, OWN_RULES, PARA
 from engine.study.agreement import LAYERS, RANKS
-from engine.study.rows import SCORE, SEED, TASK, labelled, row_keys
+from engine.study.rows import EVALUATED, LOSS, SCORE, SEED, TASK, UNUSED, labelled, row_keys
 from problems.tasks.base import ERRORS
 
 OURS = "autolora"
 LEFT_OUT = "left out, equal ranks"
 """The column with the number of pairs that are left out, as both runs have the same ranks."""
+OTHER_ROWS = "left out, other rows"
+"""The column with the number of pairs that are left out, as the two runs were evaluated on unequally many rows."""
 _AT_GIVEN_RANKS = OWN_RULES.keys() - {ADALORA, EVA, PARA}
 """The methods that train LoRA in the same way once they have their ranks."""
 # With fewer pairs, the p of the two-sided exact test cannot fall below 0.05.
@@ -65,24 +67,27 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS, column:
     A task and seed is one pair. If it has several runs on further axes, their mean difference counts: an axis that one
     of the rows does not read would otherwise count the same run several times. Runs of two methods that train LoRA at
     ranks that are equal layer by layer say nothing about ranks, and are left out: so are shuffled ranks where the
-    shuffle changed none. If this leaves a task and seed without a pair, column LEFT_OUT counts it.
+    shuffle changed none. If this leaves a task and seed without a pair, column LEFT_OUT counts it. Runs that were
+    evaluated on unequally many rows are no pair; column OTHER_ROWS counts the tasks and seeds that this leaves out.
 
     `column`: SCORE, each task's metric, or LOSS, the log loss. A positive difference says that `ours` is better, also
     for a loss or an error, of which less is better. p is two-sided, and left out if fewer than six pairs differ;
-    beside it, if any is known, stands the p that Holm's method corrects for the number of rows of the table. The table
+    beside it, if any is known, stands the p that Holm's method corrects for the tests of this table. The table
     is empty if row `ours` is missing or is the only one, or if no run has the value.
     """
     rows = []
     for name, _, pairs in pairs_with(results.dropna(subset=[column]), axes, ours):
         if name == ours:
             continue
-        kept = pairs[~_same_run(pairs)]
-        difference = _differences(kept, column)
+        alike = pairs[_same_rows(pairs, column)]
+        kept = alike[~_same_run(alike)]
+        every, comparable, difference = (_differences(part, column) for part in (pairs, alike, kept))
         rows.append(
             {
                 f"{ours} against": name,
                 "pairs": len(difference),
-                LEFT_OUT: len(_differences(pairs, column)) - len(difference),
+                LEFT_OUT: len(comparable) - len(difference),
+                OTHER_ROWS: len(every) - len(comparable),
                 "mean difference": float(difference.mean()),
                 "standard error": float(difference.std(ddof=1)) / max(1, len(difference)) ** 0.5,
                 "better": int((difference > 0).sum()),
@@ -93,11 +98,20 @@ def paired(results: pd.DataFrame, axes: Sequence[str], ours: str = OURS, column:
             }
         )
     table = pd.DataFrame(rows)
-    if rows and not table[LEFT_OUT].any():
-        table = table.drop(columns=LEFT_OUT)
+    table = table.drop(columns=[name for name in (LEFT_OUT, OTHER_ROWS) if rows and not table[name].any()])
     if rows and table["p"].notna().any():
         table.insert(list(table).index("p") + 1, "p, Holm", holm(table["p"]))
     return table
+
+
+def _same_rows(pairs: pd.DataFrame, column: str) -> pd.Series:
+    """Which pairs are of runs that were evaluated on equally many rows. What the rows are is not compared: two models
+    have other tokens for the same texts, and `mixed.refuse_mixed` compares the rows of equal settings."""
+    counts = [name for name in (EVALUATED, *([UNUSED] if column == LOSS else [])) if name in pairs]
+    equal = pd.Series(True, index=pairs.index)
+    for name in counts:
+        equal &= pairs[name] == pairs[f"{name}_reference"]
+    return equal
 
 
 def _same_run(pairs: pd.DataFrame) -> pd.Series:

@@ -21,7 +21,7 @@ from engine.study.comparison import read_comparison
 from engine.study.folder import StudyFolder
 from engine.study.lacking import without_result
 from engine.study.markdown import escaped, markdown
-from engine.study.paired import LEFT_OUT, paired, searched_rows
+from engine.study.paired import LEFT_OUT, OTHER_ROWS, paired, searched_rows
 from engine.study.rows import APPROXIMATION, LOSS, OUTER, SCORE, TASK, read_results, row_keys, texts
 
 COMPARED = {
@@ -40,7 +40,9 @@ NOTES = {
     _PAIRED: "A positive mean difference says that the row in the title is better, also where less is better, as for "
     "a loss; its standard error is over the pairs. Runs of one task and seed that differ on further axes count as one "
     "pair, with their mean difference. p: two-sided, by Wilcoxon's signed-rank test; at least six pairs "
-    "must differ. Ratio: the LoRA parameters of the row in the title divided by those of the row in the table.",
+    "must differ. p, Holm: corrected for the tests of this table; other tables of the page have tests of their own. "
+    "p speaks for the tasks of this study, not for other tasks. Ratio: the LoRA parameters of the row in the title "
+    "divided by those of the row in the table.",
     _OUTER: "Measured after the search, before any rank was chosen, at a fitted temperature and on the same rows of "
     "D_val for all runs of a seed.",
     _DISTANCE: "Cosine and norm ratio compare the implicit term with that of exact (a step of gradient descent), the "
@@ -51,6 +53,10 @@ NOTES = {
     "seconds.",
 }
 """Beginning of a table's title -> what its numbers mean."""
+_LEFT_OUT = {
+    LEFT_OUT: "both runs have the same rank in every layer, so that their difference says nothing about ranks",
+    OTHER_ROWS: "the two runs were evaluated on unequally many rows",
+}
 TITLES = {
     "cosine_over_training": "Cosine to the exact one-step unroll (Eq. 4) over training",
     "outer_loss_against_cost": "What the search reaches: L_val against the cost of an outer step",
@@ -108,13 +114,11 @@ def _note(title: str, table: pd.DataFrame, results: pd.DataFrame) -> str:
     if title.startswith(_AGREEMENT):
         return by_chance(results)
     note = next((note for start, note in NOTES.items() if title.startswith(start)), "")
-    if LEFT_OUT not in table:
-        return note
-    count = table[LEFT_OUT].sum()
-    return (
-        f"{note} {count} {'pair is' if count == 1 else 'pairs are'} left out: both runs have the same rank in every "
-        f"layer, so that their difference says nothing about ranks."
-    )
+    for column, why in _LEFT_OUT.items():
+        if column in table:
+            count = table[column].sum()
+            note += f" {count} {'pair is' if count == 1 else 'pairs are'} left out: {why}."
+    return note
 
 
 def _sentence(results: pd.DataFrame, config: RunConfig, planned: int) -> str:

@@ -1,6 +1,7 @@
 """The results of a study's finished cells: results.parquet, a row for each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -12,7 +13,7 @@ from engine.study.agreement import LAYERS, RANKS, shares_of
 from engine.study.cells import RESULT_KEYS, Cell, damage
 from engine.study.folder import StudyFolder
 from engine.study.held_out import held_out_loss
-from engine.study.rows import LOSS, OUTER
+from engine.study.rows import EVALUATED, LOSS, OUTER, UNUSED
 from engine.study.values import word
 from engine.study.words import all_numbers
 
@@ -51,6 +52,8 @@ def collect(cells: Sequence[Cell]) -> pd.DataFrame:
                 "main_metric": next(iter(result["metrics"])),
                 "score": next(iter(result["metrics"].values())),
                 LOSS: held_out_loss(run) if on_all_rows else result.get("calibrated_loss"),
+                EVALUATED: result.get("evaluated_rows", 0),
+                UNUSED: _unused_rows(result) if on_all_rows else 0,
                 **{f"metric.{name}": value for name, value in result["metrics"].items()},
                 "mean_rank": record.mean_rank if record else None,
                 LAYERS: [layer.name for layer in record.layers] if record else None,
@@ -66,6 +69,10 @@ def collect(cells: Sequence[Cell]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _unused_rows(result: Mapping[str, Any]) -> int:
+    return int(((result.get("data") or {}).get("unused") or {}).get("rows", 0))
 
 
 def _outer_loss(record: RankRecord | None) -> float | None:

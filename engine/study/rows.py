@@ -17,6 +17,10 @@ SCORE, LOSS = "score", "log_loss"
 not measured). The loss is that of the evaluation rows; if all cells have retrain.row_losses, of the unused training
 rows too."""
 
+EVALUATED, UNUSED = "evaluated_rows", "unused_rows"
+"""The columns with the number of rows of the evaluation split, and of unused training rows on which the loss is
+measured, too."""
+
 OUTER = "outer_loss"
 """The column with the outer objective, L_val: the loss on D_val of the searched model, before any rank was chosen, at
 a fitted temperature, nats a label (null: it was not measured, or the cell copied another cell's search)."""

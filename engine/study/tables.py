@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from configs.count_words import counted
 from engine.study.paired import pairs_with
 from engine.study.rows import LOSS, OUTER, SEED, TASK, labelled
 from engine.study.values import word
@@ -42,7 +43,8 @@ def by_task(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     """Tables 1 and 4: a row for each method or variant, a column for each task with median and range over the seeds,
     and the mean of the medians.
 
-    Each task's metric is the one it names first, as a fraction.
+    Each task's metric is the one it names first, as a fraction. A field that has fewer runs than other rows of its
+    task says how many: their median is of other seeds.
     """
     return _by_task(results, axes, "score", lambda cells: str(cells["main_metric"].iloc[0]))
 
@@ -74,11 +76,15 @@ def _by_task(
 ) -> pd.DataFrame:
     table = labelled(results, axes)
     titles = {task: f"{task} ({unit(cells)})" for task, cells in table.groupby(TASK, sort=False)}
+    most = table.groupby(["row", TASK])[column].count().groupby(TASK).max()
     rows = []
     for name, group in table.groupby("row", sort=False):
         medians = group.groupby(TASK)[column].median()
         row: dict[str, object] = {"": name}
-        row |= {title: spread(group.loc[group[TASK] == task, column], digits=digits) for task, title in titles.items()}
+        for task, title in titles.items():
+            runs = group.loc[group[TASK] == task, column]
+            fewer = f", {counted(runs.count(), 'run')}" if 0 < runs.count() < most[task] else ""
+            row[title] = spread(runs, digits=digits) + fewer
         # Means over different tasks cannot be compared.
         mean = float(medians.mean()) if medians.notna().sum() == len(titles) else float("nan")
         row["mean"] = mean if digits == DIGITS or math.isnan(mean) else f"{mean:.{digits}f}"

@@ -15,6 +15,7 @@ from engine.disk.tables import read_parquet
 from engine.run.contents import read_result
 from engine.run.folder import RunFolder
 from engine.run.resuming import Outdated
+from engine.run.same_data import differ
 from engine.study.cells import Cell
 from engine.verdict.again import data_of_ranks
 from engine.verdict.arms import LEARNED, SHUFFLED, Arms
@@ -106,7 +107,9 @@ def shown(arms: Arms) -> Shown | None:
     count = min(_finished(pairs, LEARNED), _finished(pairs, SHUFFLED))
     if not count or not heads:
         return None
-    _refuse_other_base(arms, [*heads, *(cell for pair in pairs[:count] for cell in pair.values())])
+    cells = [*heads, *(cell for pair in pairs[:count] for cell in pair.values())]
+    _refuse_other_base(arms, cells)
+    _refuse_other_data(cells)
     head, weights, sources = _losses(heads)
     found = Shown({}, weights, sources, head, {}, {}, "")
     for arm in arms.names:
@@ -137,6 +140,18 @@ def _refuse_other_base(arms: Arms, cells: Sequence[Cell]) -> None:
                 f"{cell.folder.root} began from others; bring the old weights back, or {first[2]}"
             )
         first = first or (digest, f"{cell.folder.root} was trained", AGAIN)
+
+
+def _refuse_other_data(cells: Sequence[Cell]) -> None:
+    """Raises Outdated if two of these trainings had other rows: a file was edited, or a hub's data set moved on."""
+    known = [(cell, data) for cell in cells if (data := read_result(cell.folder.metrics).get("data"))]
+    for cell, data in known:
+        first, of_first = known[0]
+        if differ(of_first, data):
+            raise Outdated(
+                f"--task: the rows have changed since {first.folder.root} was trained; {cell.folder.root} began with "
+                f"others; bring the old rows back and remove that folder, or {AGAIN}"
+            )
 
 
 def _with(found: Shown, arm: str, cells: Sequence[Cell]) -> Shown:

@@ -31,13 +31,15 @@ def better(by: float) -> Loss:
 
 class FakeLauncher:
     """Writes what a training of each cell would have written; after `stop_after` cells the time is over. `base`: the
-    digest of the base model's weights."""
+    digest of the base model's weights; `data`: the fingerprint of the rows."""
 
     def __init__(
-        self, loss: Loss, stop_after: int | None = None, code: int = OUT_OF_TIME, base: str = "digest"
-    ) -> None:
+        self, loss: Loss, stop_after: int | None = None, code: int = OUT_OF_TIME, base: str = "digest",
+        data: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self.loss = loss
         self.base = base
+        self.data = data
         self.trained: list[RunConfig] = []
         self.asked: list[int] = []
         """How many trainings each call was asked for."""
@@ -64,5 +66,5 @@ class FakeLauncher:
         folder.adapter.mkdir(parents=True)
         pd.DataFrame({"loss": rows, "weight": np.ones(ROWS), "source": np.arange(ROWS)}).to_parquet(folder.row_losses)
         size = len(NAMES) * SIZE * config.lora.r if config.method == "lora" else sum(LEARNED) * SIZE
-        of_base, of_settings = {"base_weights": self.base}, {"settings": FINISHED.of(config)}
-        write_json(folder.metrics, {"metrics": {"accuracy": 0.5}, "lora_parameters": size} | of_base | of_settings)
+        made_from = {"base_weights": self.base, "data": self.data, "settings": FINISHED.of(config)}
+        write_json(folder.metrics, {"metrics": {"accuracy": 0.5}, "lora_parameters": size} | made_from)

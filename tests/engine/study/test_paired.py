@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from engine.study.paired import LEFT_OUT, holm, paired, searched_rows
+from engine.study.paired import LEFT_OUT, OTHER_ROWS, holm, paired, searched_rows
 from engine.study.rows import LOSS
 from tests.helpers.study_results import AXES, results
 
@@ -80,6 +80,18 @@ def test_a_control_with_the_same_rank_in_every_layer_is_no_evidence() -> None:
     assert tuple(table.loc["adalora", ["pairs", LEFT_OUT]]) == (6, 0), "AdaLoRA trains in another way"
     loss = paired(with_ranks(results(), [0]), AXES, column=LOSS).set_index("autolora against")
     assert tuple(loss.loc["lora_shuffled", ["pairs", LEFT_OUT]]) == (4, 2)
+
+
+def test_runs_that_were_evaluated_on_other_rows_are_no_pair() -> None:
+    """A variant with task.evaluation_rows 3 had been compared with runs on 40 rows."""
+    few = results().assign(evaluated_rows=40, unused_rows=0)
+    few.loc[(few["method"] == "lora") & (few["seed"] == 0), "evaluated_rows"] = 3
+    few.loc[(few["method"] == "adalora") & (few["seed"] == 1), "unused_rows"] = 7
+    score, loss = (paired(few, AXES, column=column).set_index("autolora against") for column in ("score", LOSS))
+    assert tuple(score.loc["lora", ["pairs", OTHER_ROWS]]) == (4, 2)
+    assert tuple(score.loc["adalora", ["pairs", OTHER_ROWS]]) == (6, 0), "the score is of the evaluation rows alone"
+    assert tuple(loss.loc["adalora", ["pairs", OTHER_ROWS]]) == (4, 2)
+    assert OTHER_ROWS not in paired(few.assign(evaluated_rows=40), AXES)
 
 
 def test_a_row_of_which_every_pair_is_left_out_stays_without_numbers() -> None:

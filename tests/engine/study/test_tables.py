@@ -18,6 +18,16 @@ def test_a_row_per_method_and_a_column_per_task() -> None:
     assert table.loc["autolora", "runs"] == 6
 
 
+def test_a_field_with_fewer_seeds_than_others_of_its_task_says_how_many() -> None:
+    """A baseline that was run at seed 0 alone stood beside medians over four seeds."""
+    table = results()
+    table = table[(table["method"] != "lora") | (table["seed"] == 0) | (table["task"] == "cola")]
+    found = by_task(table, AXES).set_index("")
+    assert found.loc["lora", "sst2 (accuracy)"] == "0.800, 1 run"
+    assert found.loc["lora", "cola (matthews)"] == "0.301 (0.300 to 0.302)"
+    assert found.loc["autolora", "sst2 (accuracy)"] == "0.822 (0.820 to 0.824)"
+
+
 def test_losses_have_a_table_like_that_of_the_metric_if_any_was_measured() -> None:
     table = losses_by_task(results(), AXES).set_index("")
     assert table.loc["lora", "sst2 (nats)"] == "0.1990 (0.1980 to 0.2000)"

@@ -76,6 +76,26 @@ def test_another_base_model_under_the_same_name_is_refused_until_all_is_trained_
     assert len(again.trained) == 18
 
 
+def fingerprint(rows: str) -> dict[str, Any]:
+    evaluated = {"test": {"rows": 40, "sha256": rows}}
+    training = {"rows": 64, "sha256": "x"}
+    return {"classes": ["a", "b"], "training": training, "evaluation_rows": 40, "evaluation": evaluated}
+
+
+@pytest.mark.trains
+def test_rows_that_change_during_a_verdict_are_refused(verdict: Callable[..., Any]) -> None:
+    """Of a classifier, two sets of equally many rows have the same weights, so that only the fingerprint differs."""
+
+    class Edited(FakeLauncher):
+        def write(self, config: RunConfig, loss: float) -> None:
+            self.data = fingerprint("new" if str(config.name).endswith("02-shuffled") else "old")
+            super().write(config, loss)
+
+    with pytest.raises(Outdated, match=r"^--task: the rows have changed since .*head-1 was trained; .*02-shuffled"):
+        verdict(Edited(better(0.3)))
+    assert verdict(FakeLauncher(better(0.3), data=fingerprint("new")), overwrite=True)[0]["ending"] == "matter"
+
+
 CHANGED = {
     "--verdict.rows": ("5", "trained with 4000, now it is 5"),
     "--verdict.shuffle": ("type", "trained with 'size', now it is 'type'"),
