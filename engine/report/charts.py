@@ -12,7 +12,7 @@ from bokeh.plotting import figure
 
 from engine.ranks import RankRecord
 from engine.ranks.grid import NOT_DECIDED, grid_of, ink_on, pale, rank_colour, short_names
-from engine.report.curves import SearchCurves, spread, stretches
+from engine.report.curves import SearchCurves, limits_of, spread, stretches
 
 # Colours that are readable on white and on black. The two losses have the same colours on every page.
 BLUE, ORANGE, GREEN, GREY = "#3b82c4", "#e08214", "#2f9e6e", "#888888"
@@ -118,14 +118,12 @@ def tick_names(axis: Any, names: Sequence[str], most: int) -> None:
 
 def layer_curves(kind: Literal["alpha", "contribution"], curves: SearchCurves) -> figure:
     """The k curves of the first layer over the steps. The axis has the range of all layers, so that layers can be
-    compared."""
+    compared, and for alpha that of lambda."""
     values: np.ndarray = getattr(curves, kind)
     k = values.shape[2]
-    finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    margin = 0.05 * (high - low) or 0.05
+    limits = curves.alpha_limits if kind == "alpha" else limits_of(values)
     columns: dict[str, Any] = {"step": curves.steps, **{f"c{j}": values[:, 0, j] for j in range(k)}}
-    made = chart(f"{kind}-chart", "step", kind, height=360, y_range=(low - margin, high + margin))
+    made = chart(f"{kind}-chart", "step", kind, height=360, y_range=limits)
     colours = _palette(k)
     source = ColumnDataSource(columns, name=f"{kind}-curves")
     lines(made, source, {f"c{j}": (str(j + 1), colours[j]) for j in range(k)})

@@ -29,6 +29,20 @@ class SearchCurves:
     ranks: np.ndarray | None
     bounds: np.ndarray | None
 
+    @property
+    def alpha_limits(self) -> tuple[float, float]:
+        """The limits of an axis for alpha: the range of all finite alphas and of lambda, with a small margin."""
+        shown = np.concatenate([self.alpha.ravel(), () if self.bounds is None else self.bounds])
+        return limits_of(shown)
+
+
+def limits_of(values: np.ndarray) -> tuple[float, float]:
+    """The limits of an axis that shows these values: the range of the finite ones, with a small margin."""
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    margin = 0.05 * (high - low) or 0.05
+    return low - margin, high + margin
+
 
 def curves_of(history: Trajectory, constraint: Constraint | None) -> SearchCurves:
     """The curves of a trajectory: at most MOST_POINTS of its points, always including the first and the last.

@@ -10,7 +10,6 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 
 from engine.ranks.grid import rank_colour, short_names
@@ -37,7 +36,7 @@ def alpha_trajectories(curves: SearchCurves, path: Path) -> None:
     )
     for axes in panels.flat[layers:]:
         axes.remove()
-    lowest, highest = _limits(curves)
+    lowest, highest = curves.alpha_limits
     for index, (axes, name) in enumerate(zip(panels.flat, short_names(curves.names), strict=False)):
         axes.plot(curves.steps, curves.alpha[:, index], linewidth=1, marker=_marker(curves.steps))
         if curves.bounds is not None:
@@ -51,14 +50,6 @@ def alpha_trajectories(curves: SearchCurves, path: Path) -> None:
     figure.supxlabel("step", y=0.08 / height)
     figure.supylabel("alpha" if curves.bounds is None else "alpha (dashed: lambda)", x=0.1 / width)
     save_figure(figure, path)
-
-
-def _limits(curves: SearchCurves) -> tuple[float, float]:
-    """The limits of the alpha axis: the range of all alphas and of lambda, with a small margin."""
-    shown = [curves.alpha, *([] if curves.bounds is None else [curves.bounds])]
-    lowest, highest = min(float(np.min(x)) for x in shown), max(float(np.max(x)) for x in shown)
-    air = 0.05 * (highest - lowest) or 0.05
-    return lowest - air, highest + air
 
 
 def rank_evolution(curves: SearchCurves, k: int, path: Path) -> None:

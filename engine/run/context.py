@@ -50,7 +50,6 @@ class Context(Workbench):
         self.processes = processes
         self.compute: Compute = choose_compute(config, processes.local)
         self.task: Task = make_task(config)
-        self._pooler_told = False
         self.told: set[str] = set()
         self.found: dict[str, Any] = {}
         self.weights = KnownWeights()
@@ -129,9 +128,9 @@ class Context(Workbench):
         self._refuse_late_failures(base.model)
         targets = [] if config.method in WITHOUT_LORA else lora.target_modules
         whole = with_modules_to_save(base, lora.modules_to_save, targets)
-        if not self._pooler_told and config.method != "full":
+        if "pooler" not in self.told and config.method != "full":
             tell_of_pooler(whole, targets)
-        self._pooler_told = True
+            self.told.add("pooler")
         self._stop_if_asked()
         return train_in_fp32(whole, dtype)
 

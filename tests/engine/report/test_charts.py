@@ -64,6 +64,17 @@ def test_curves_start_with_the_first_layer_in_the_range_of_all() -> None:
     assert ("2", "@{c1}{0.0000}") in made.select_one(HoverTool).tooltips
 
 
+def test_lambda_lies_within_the_chart_and_the_picture_has_the_same_limits() -> None:
+    """Sigmoid gates that all stayed near 0.7 left lambda, 0.5, outside the chart of the page."""
+    alpha = np.full((2, 1, 3), 0.7) + np.array([-0.02, 0.0, 0.02])
+    found = SearchCurves(["0.q"], np.array([0, 8]), alpha, alpha, np.full((2, 1), 3), np.array([0.5]))
+    made = charts.layer_curves("alpha", found)
+    assert made.y_range.start < 0.5
+    assert made.y_range.end > 0.72
+    assert (made.y_range.start, made.y_range.end) == found.alpha_limits
+    assert charts.layer_curves("contribution", found).y_range.start > 0.5
+
+
 def test_the_evolution_has_a_box_for_each_stretch() -> None:
     source = charts.rank_evolution(curves(), 8).select_one({"name": "rank-stretches"})
     assert source.data["index"] == [0, 1, 1, 2]

@@ -9,6 +9,7 @@ import pytest
 from configs.errors import UserError
 from configs.files import load_config
 from configs.schema import RunConfig
+from engine.run import context
 from engine.run.context import Context
 from engine.run.folder import RunFolder
 from engine.run.interrupt import StopRequest
@@ -52,6 +53,18 @@ def test_other_settings_share_the_rows_and_leave_the_run_as_it_is(
     assert other.tokenizer is tokenizer
     assert other.task is run.task
     assert other.folder == run.folder
+
+
+def test_the_trials_of_a_sweep_say_once_that_the_pooler_was_never_trained(
+    tiny_config: Callable[..., RunConfig], run_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each trial has its own copy of the run; that the message was shown had been noted on the copy."""
+    told: list[object] = []
+    monkeypatch.setattr(context, "tell_of_pooler", lambda *_: told.append(1))
+    run = run_of(tiny_config())
+    for seed in range(3):
+        run.under(dataclasses.replace(run.config, seed=seed)).base()
+    assert told == [1]
 
 
 def test_every_base_model_is_a_fresh_one(
